@@ -1,0 +1,41 @@
+// Bundles the program into dist/: one entry, shared chunks for what is loaded lazily, and the offline API page.
+import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync, chmodSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const dist = join(root, "dist");
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+
+rmSync(dist, { recursive: true, force: true });
+await build({
+  absWorkingDir: root,
+  entryPoints: { "gpu-orchestrator": "src/cli/launch.ts" },
+  outdir: "dist",
+  bundle: true,
+  splitting: true,
+  platform: "node",
+  target: "node24",
+  format: "esm",
+  legalComments: "none",
+  sourcemap: "linked",
+  logLevel: "warning",
+  define: { __VERSION__: JSON.stringify(version) },
+  banner: {
+    // CommonJS dependencies inside an ES module bundle still call require().
+    js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
+  },
+});
+
+// Node older than 24 cannot even parse the bundle's imports: a tiny launcher says so in one line.
+writeFileSync(
+  join(dist, "launch.cjs"),
+  'if (Number(process.versions.node.split(".")[0]) < 24) { console.error(`gpu-orchestrator needs Node 24 or newer; this is ${process.version}`); process.exit(1); }\n',
+);
+
+const swagger = dirname(createRequire(import.meta.url).resolve("swagger-ui-dist/package.json"));
+mkdirSync(join(dist, "docs"), { recursive: true });
+for (const file of ["swagger-ui.css", "swagger-ui-bundle.js"]) cpSync(join(swagger, file), join(dist, "docs", file));
+chmodSync(join(dist, "gpu-orchestrator.js"), 0o755);

@@ -1,0 +1,105 @@
+import type { Gpu, GpuUuid, Request } from "../model.ts";
+import { acceptableNames, type FamilyShape, shapeOf } from "../queue/line.ts";
+import type { HostState } from "../state.ts";
+import type { FreeGpu, PassReason } from "./survey.ts";
+
+/**
+ * The most memory per GPU that a family can be served with from `free`; `null` when too few GPUs suit it.
+ * A member of the family fits now if and only if it asks for no more.
+ */
+export function largestAskNow(shape: FamilyShape, free: readonly FreeGpu[]): number | null {
+  const suiting: number[] = [];
+  for (const candidate of free) {
+    if (objection(shape, candidate) === null) suiting.push(candidate.availableMib);
+  }
+  return kthLargest(suiting, shape.gpus);
+}
+
+/**
+ * The most memory per GPU that a family could ever be served with from `gpus`, whatever their health; `null` when
+ * there are too few of its model.
+ */
+export function largestAskEver(shape: FamilyShape, gpus: Iterable<Gpu>): number | null {
+  const suiting: number[] = [];
+  for (const gpu of gpus) {
+    if (shape.names === null || shape.names.has(gpu.name)) suiting.push(gpu.memoryTotalMib ?? 0);
+  }
+  return kthLargest(suiting, shape.gpus);
+}
+
+function kthLargest(values: number[], k: number): number | null {
+  return values.sort((a, b) => b - a)[k - 1] ?? null;
+}
+
+function objection(shape: FamilyShape, { gpu, utilizationPercent }: FreeGpu): PassReason | null {
+  if (shape.names !== null && !shape.names.has(gpu.name)) return "model";
+  // Without a reading of utilisation, only a limit that the caller stated excludes the GPU.
+  if (utilizationPercent === null) return shape.maxUtilizationExplicit ? "utilization" : null;
+  return utilizationPercent > shape.maxUtilizationPercent ? "utilization" : null;
+}
+
+/**
+ * Chooses GPUs for `request` out of `free`.
+ *
+ * Takes preferred GPUs first, then those that are not strained, then the smallest that fit, to keep large ones
+ * whole; equal GPUs go by UUID, because an index can change across reboots. The same GPUs in any order give the
+ * same placement.
+ *
+ * @returns the chosen GPUs in ascending index order, or `null` when too few fit. No fit is not an error.
+ */
+export function place(request: Request, free: readonly FreeGpu[], gpus: Iterable<Gpu>): readonly FreeGpu[] | null {
+  const shape = shapeOf(request, gpus);
+  const wish = new Map(request.preferredGpus.map((name, order) => [name, order]));
+  const wishOf = ({ gpu }: FreeGpu) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? Infinity;
+  const fitting = free.filter((candidate) => passedOver(request, shape, candidate) === null);
+  if (fitting.length < shape.gpus) return null;
+  return fitting
+    .map((candidate) => ({ candidate, wish: wishOf(candidate) }))
+    .sort(
+      (a, b) =>
+        compare(a.wish, b.wish) ||
+        Number(a.candidate.strained) - Number(b.candidate.strained) ||
+        a.candidate.availableMib - b.candidate.availableMib ||
+        (a.candidate.gpu.uuid < b.candidate.gpu.uuid ? -1 : 1),
+    )
+    .slice(0, shape.gpus)
+    .map(({ candidate }) => candidate)
+    .sort((a, b) => a.gpu.index - b.gpu.index || (a.gpu.uuid < b.gpu.uuid ? -1 : 1));
+}
+
+function compare(a: number, b: number): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+/** Why a free GPU is passed over for one request; `null` when it suits. */
+export function passedOver(request: Request, shape: FamilyShape, candidate: FreeGpu): PassReason | null {
+  return objection(shape, candidate) ?? (candidate.availableMib < request.requirement.memoryMib ? "memory" : null);
+}
+
+/** The GPUs that a request could use, free now or later. */
+export function usable(request: Request, gpus: ReadonlyMap<GpuUuid, Gpu>): Gpu[] {
+  const names = acceptableNames(request.gpuModel, gpus.values());
+  return [...gpus.values()].filter(
+    (gpu) => (names === null || names.has(gpu.name)) && (gpu.memoryTotalMib ?? 0) >= request.requirement.memoryMib,
+  );
+}
+
+/**
+ * Why this host could never hold the request, whatever is free and whoever is healthy; `null` when it could.
+ * Judged on the inventory: every GPU seen and not removed.
+ */
+export function neverFits(request: Request, state: HostState): string | null {
+  const { gpus: count, memoryMib } = request.requirement;
+  const names = acceptableNames(request.gpuModel, state.gpus.values());
+  const model = [...state.gpus.values()].filter((gpu) => names === null || names.has(gpu.name));
+  const of = request.gpuModel === null ? "" : ` of a model like ${JSON.stringify(request.gpuModel)}`;
+  if (model.length < count) {
+    return `asked for ${count} GPUs${of}; this host has ${model.length === 0 ? "none" : model.length}`;
+  }
+  const large = model.filter((gpu) => (gpu.memoryTotalMib ?? 0) >= memoryMib);
+  if (large.length >= count) return null;
+  const largest = model.reduce((most, gpu) => Math.max(most, gpu.memoryTotalMib ?? 0), 0);
+  return large.length === 0
+    ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB`
+    : `asked for ${count} GPUs${of} with ${memoryMib} MiB each; this host has ${large.length}`;
+}

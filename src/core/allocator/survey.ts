@@ -1,0 +1,155 @@
+/**
+ * What may be granted now, and why the rest may not: driver truth and the books, put together.
+ */
+import type { EpochMs, Gpu, GpuReading, GpuUuid } from "../model.ts";
+import type { GpuSight, HostState } from "../state.ts";
+import { ailmentOf } from "./health.ts";
+
+/** Why a GPU may not be granted at all now. `held` is by another lease. */
+export const BLOCKS = [
+  "held",
+  "reclaiming",
+  "quarantined",
+  "lost",
+  "unhealthy",
+  "unknown",
+  "degraded",
+  "mig",
+  "occupied",
+] as const;
+export type Block = (typeof BLOCKS)[number];
+
+/** Why one request passes over one GPU. */
+export type PassReason = Block | "memory" | "model" | "utilization" | "reserved";
+
+export interface BlockedGpu {
+  readonly block: Block;
+  /** In words, with the facts. Contains driver text: escape it where it is shown. */
+  readonly detail: string;
+  readonly since: EpochMs | null;
+}
+
+export interface FreeGpu {
+  readonly gpu: Gpu;
+  /** MiB that a new exclusive lease finds there. */
+  readonly availableMib: number;
+  readonly utilizationPercent: number | null;
+  /** The driver slows it for heat or power: taken last. */
+  readonly strained: boolean;
+  /** MiB in use now: the level to which it must return after a lease. */
+  readonly baselineMib: number;
+}
+
+/** The share of a GPU's memory that a driver may keep for itself while nothing runs, and its least, in MiB. */
+const IDLE_SHARE = 0.02;
+const IDLE_LEAST_MIB = 512;
+
+/** Memory in use, above which a GPU without a visible process is in use by an invisible one, in MiB. */
+export function idleCeilingMib(totalMib: number): number {
+  return Math.max(IDLE_LEAST_MIB, Math.ceil(totalMib * IDLE_SHARE));
+}
+
+/** Whether a process computes, rather than draws a desktop. Old drivers list only those that compute. */
+export function computes(type: string | null): boolean {
+  return type === null || type.includes("C");
+}
+
+/** Why `gpu` may not be granted at `now`; `null` when it may. The books come before how it feels. */
+export function blockOf(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | null {
+  const { hold } = gpu;
+  switch (hold.kind) {
+    case "leased":
+      return { block: "held", detail: `leased to ${hold.allocationId}`, since: hold.since };
+    case "reclaiming":
+      return {
+        block: "reclaiming",
+        detail: `${hold.allocationId} has ended; waiting for a reading that shows the GPU empty`,
+        since: hold.since,
+      };
+    case "quarantined":
+      return { block: "quarantined", detail: hold.reason, since: hold.since };
+    case "free":
+      return ailing(gpu, state, now);
+    default:
+      return hold satisfies never;
+  }
+}
+
+/** What keeps a GPU from being granted apart from the books: missing, stale or bad readings, foreign use. */
+export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | null {
+  const stale = staleness(gpu.uuid, state, now);
+  if (stale !== null) return stale;
+  const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
+  const ailment = ailmentOf(reading) ?? occupation(reading);
+  if (ailment === null) return null;
+  return { ...ailment, since: state.sight.ailingSince.get(gpu.uuid)?.at ?? null };
+}
+
+/** Why a GPU has no current reading at `now`; `null` when it has one. */
+export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): BlockedGpu | null {
+  const sight = state.sight.gpus.get(uuid);
+  const { failure, lastGoodProbeAt } = state.sight;
+  if (failure !== null && (failure.kind === "driver" || failure.kind === "missing")) {
+    return { block: "unknown", detail: failure.message, since: lastGoodProbeAt };
+  }
+  if (sight === undefined) {
+    return {
+      block: "unknown",
+      detail: lastGoodProbeAt === null ? (failure?.message ?? "no reading yet") : "missing from the latest reading",
+      since: state.sight.ailingSince.get(uuid)?.at ?? null,
+    };
+  }
+  if (now - sight.finishedAt > state.policy.staleAfterMs) {
+    const cause = failure === null ? "" : `: ${failure.message}`;
+    return {
+      block: "unknown",
+      detail: `the last reading is ${Math.round((now - sight.finishedAt) / 1000)} s old${cause}`,
+      since: sight.finishedAt + state.policy.staleAfterMs,
+    };
+  }
+  return null;
+}
+
+/** The use of a GPU by a process that belongs to no lease. */
+export function occupation(reading: GpuReading): { block: Block; detail: string } | null {
+  const foreign = reading.processes.filter((process) => computes(process.type));
+  const first = foreign[0];
+  if (first !== undefined) {
+    const more = foreign.length > 1 ? ` and ${foreign.length - 1} more` : "";
+    return {
+      block: "occupied",
+      detail: `process ${first.pid} (${first.name ?? "name not readable"})${more} of no lease`,
+    };
+  }
+  const { memoryTotalMib: total, memoryUsedMib: used } = reading;
+  if (total === null || used === null) return null;
+  if (used > idleCeilingMib(total) && !drawn(reading)) {
+    return { block: "occupied", detail: `${used} MiB in use by no visible process` };
+  }
+  return null;
+}
+
+/** Whether desktop processes explain the memory in use. */
+function drawn(reading: GpuReading): boolean {
+  return reading.processes.length > 0;
+}
+
+/** Every GPU that may be granted at `now`, by UUID. Linear in the host's GPUs. */
+export function survey(state: HostState, now: EpochMs): FreeGpu[] {
+  const free: FreeGpu[] = [];
+  for (const gpu of state.gpus.values()) {
+    if (blockOf(gpu, state, now) !== null) continue;
+    const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
+    const total = reading.memoryTotalMib as number;
+    const used = reading.memoryUsedMib as number;
+    free.push({
+      gpu,
+      // An empty GPU is offered whole: what the driver keeps for itself is not somebody's use.
+      availableMib: used <= idleCeilingMib(total) ? total : total - used,
+      utilizationPercent: reading.utilizationPercent,
+      strained: reading.health.slowdown === true,
+      baselineMib: used,
+    });
+  }
+  return free.sort((a, b) => (a.gpu.uuid < b.gpu.uuid ? -1 : 1));
+}

@@ -1,0 +1,57 @@
+import type {
+  Actor,
+  AllocationId,
+  EpochMs,
+  JsonObject,
+  Observation,
+  Policy,
+  WorkloadAsk,
+  WorkloadType,
+} from "./model.ts";
+
+/** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
+export interface AllocateAsk extends WorkloadAsk {
+  readonly serviceName: string;
+  readonly webhookUrl: string | null;
+  readonly preferredGpus: readonly string[];
+  readonly gpuModel: string | null;
+  /** The TTL as stated; `null` lets `estimated_duration` or the default decide. */
+  readonly ttlMs: number | null;
+  readonly maxDurationMs: number | null;
+  readonly preemptible: boolean;
+  /** False: refuse rather than wait. */
+  readonly queue: boolean;
+  readonly queueTimeoutMs: number | null;
+}
+
+export type { JsonObject, WorkloadType };
+
+/** Everything that can happen to the host. The scheduler takes these one by one. */
+export type Command =
+  | { readonly type: "allocate"; readonly id: AllocationId; readonly ask: AllocateAsk; readonly actor: Actor }
+  | {
+      /** Ends leases and cancels waiting requests: of one id, of one service, or of the id if it is that service's. */
+      readonly type: "release";
+      readonly id: AllocationId | null;
+      readonly serviceName: string | null;
+      readonly fencingToken: number | null;
+      readonly actor: Actor;
+    }
+  | {
+      readonly type: "renew";
+      readonly id: AllocationId;
+      readonly fencingToken: number | null;
+      readonly actor: Actor;
+    }
+  /** The owner asked for its record, or waits for it: it is alive, and has what it was offered. */
+  | { readonly type: "touch"; readonly id: AllocationId; readonly actor: Actor }
+  /** A webhook about this allocation's grant was answered with 2xx. */
+  | { readonly type: "claim"; readonly id: AllocationId }
+  | { readonly type: "observe"; readonly observation: Observation }
+  /** A deadline may be due. */
+  | { readonly type: "tick" }
+  /** The daemon begins to serve: after a start, with the boot it runs in and the wall clock as a floor for tokens. */
+  | { readonly type: "resume"; readonly bootId: string; readonly fencingFloor: number }
+  | { readonly type: "reconfigure"; readonly policy: Policy };
+
+export type CommandAt = { readonly command: Command; readonly now: EpochMs };

@@ -1,0 +1,324 @@
+/**
+ * The decisions: one command in, what happened out.
+ *
+ *  1. What is due by `now` happens before the command does, so nobody acts on a lease that has ended.
+ *  2. A command is accepted whole or refused with a {@link DomainError}; a refused command changes nothing.
+ *  3. Whatever a command freed or brought is scheduled in the same decision, newcomers included: a newcomer is
+ *     considered as if it had queued.
+ */
+
+import { neverFits } from "./allocator/place.ts";
+import { staleness } from "./allocator/survey.ts";
+import { analyze } from "./analyzer/analyze.ts";
+import type { AllocateAsk, Command } from "./commands.ts";
+import {
+  AllocationNotFoundError,
+  FencingTokenMismatchError,
+  GpusUnavailableError,
+  NoGpuFreeError,
+  NotOwnerError,
+  QueueFullError,
+  RequestNeverFitsError,
+} from "./errors.ts";
+import type { Event } from "./events.ts";
+import { evolve } from "./evolve.ts";
+import type {
+  Actor,
+  AllocationId,
+  EndReason,
+  EpochMs,
+  GpuUuid,
+  HoldingAllocation,
+  LiveAllocation,
+  Policy,
+  Request,
+} from "./model.ts";
+import { observe } from "./observe.ts";
+import { claimPatience, endOf, schedule } from "./queue/schedule.ts";
+import { type HostState, withAllocation, withPolicy } from "./state.ts";
+
+/** After a restart, a lease whose end fell into the absence lives this much longer, or its TTL if that is less. */
+const GRACE_AFTER_ABSENCE_MS = 10_000;
+/** A lease younger than this at its end was not used long enough to dirty a GPU unseen. */
+const TOO_YOUNG_TO_VERIFY_MS = 1_000;
+
+export interface Decision {
+  readonly events: readonly Event[];
+  /** `events` folded over the old state, with what is not durable brought up to date. */
+  readonly state: HostState;
+}
+
+/**
+ * Answers one command: what happened, and the state that follows. Pure.
+ *
+ * @throws {DomainError} when the command is refused; nothing has changed then, what was due by `now` included:
+ *   a `tick` will make that happen.
+ */
+export function decide(before: HostState, command: Command, now: EpochMs): Decision {
+  const turn = new Drafting(before);
+  // The absence of the daemon is dealt with first: what fell due in it gets its grace.
+  if (command.type !== "resume") expireDue(turn, now);
+  accept(turn, command, now);
+  const newcomer = command.type === "allocate" ? command.id : null;
+  const scheduled = schedule(turn.state, now, newcomer);
+  if (command.type === "allocate") refuseUnserved(command, scheduled.state, turn.state);
+  return { events: [...turn.events, ...scheduled.events], state: scheduled.state };
+}
+
+/** A state in the making: every event is folded as it is written down. */
+class Drafting {
+  readonly events: Event[] = [];
+  state: HostState;
+  constructor(state: HostState) {
+    this.state = state;
+  }
+  write(event: Event): void {
+    this.events.push(event);
+    this.state = evolve(this.state, event);
+  }
+}
+
+function accept(turn: Drafting, command: Command, now: EpochMs): void {
+  switch (command.type) {
+    case "allocate":
+      return submit(turn, command, now);
+    case "release":
+      return release(turn, command, now);
+    case "renew":
+      return renew(turn, command, now);
+    case "touch": {
+      const allocation = liveOf(turn.state, command.id);
+      if (!owns(command.actor, allocation)) return;
+      if (allocation.status === "queued") turn.state = withAllocation(turn.state, { ...allocation, seenAt: now });
+      else if (allocation.status === "offered") turn.write({ type: "claimed", id: command.id, at: now });
+      return;
+    }
+    case "claim":
+      if (turn.state.allocations.get(command.id)?.status === "offered") {
+        turn.write({ type: "claimed", id: command.id, at: now });
+      }
+      return;
+    case "observe": {
+      const { events, state } = observe(turn.state, command.observation, now);
+      turn.events.push(...events);
+      turn.state = state;
+      return;
+    }
+    case "resume":
+      return resume(turn, command, now);
+    case "reconfigure":
+      turn.state = withPolicy(turn.state, command.policy);
+      return;
+    case "tick":
+      return;
+    default:
+      return command satisfies never;
+  }
+}
+
+function submit(turn: Drafting, command: Extract<Command, { type: "allocate" }>, now: EpochMs): void {
+  const { ask, actor } = command;
+  const { requirement } = analyze(ask, turn.state.policy.workloadDefaults);
+  const request: Request = {
+    id: command.id,
+    serviceName: ask.serviceName,
+    principal: actor.principal,
+    workloadType: ask.workloadType,
+    workloadData: ask.workloadData,
+    webhookUrl: ask.webhookUrl,
+    requirement,
+    preferredGpus: ask.preferredGpus,
+    gpuModel: ask.gpuModel,
+    ttlMs: ttlOf(ask, turn.state.policy),
+    maxDurationMs: ask.maxDurationMs,
+    preemptible: ask.preemptible,
+    queueTimeoutMs: ask.queueTimeoutMs ?? turn.state.policy.queueTimeoutMs,
+    submittedAt: now,
+  };
+  if (!anyCurrentReading(turn.state, now)) {
+    const failure = turn.state.sight.failure;
+    throw new GpusUnavailableError(failure === null ? "no GPU has a current reading" : failure.message);
+  }
+  const never = neverFits(request, turn.state);
+  if (never !== null) throw new RequestNeverFitsError(never);
+  turn.write({ type: "submitted", request });
+}
+
+/** `ttl` as asked, else the estimated duration with its safety margin, else the configured default. */
+export function ttlOf(ask: Pick<AllocateAsk, "ttlMs" | "workloadData">, policy: Policy): number | null {
+  if (ask.ttlMs !== null) return ask.ttlMs;
+  const estimate = ask.workloadData.estimated_duration;
+  if (typeof estimate === "number" && Number.isFinite(estimate) && estimate > 0) {
+    return Math.ceil(estimate * 1_000 * policy.defaultTtlMultiplier);
+  }
+  return policy.defaultTtlMs;
+}
+
+/** Whether at least one GPU's state is known at `now`; otherwise nothing can be said about any request. */
+export function anyCurrentReading(state: HostState, now: EpochMs): boolean {
+  for (const uuid of state.gpus.keys()) if (staleness(uuid, state, now) === null) return true;
+  return false;
+}
+
+function refuseUnserved(command: Extract<Command, { type: "allocate" }>, after: HostState, submitted: HostState): void {
+  if (after.allocations.get(command.id)?.status !== "queued") return;
+  if (!command.ask.queue)
+    throw new NoGpuFreeError("no GPUs that fit are free now, and the request does not want to wait");
+  // The newcomer itself is in the line by now.
+  if (after.line.order.size > submitted.policy.maxQueueSize) throw new QueueFullError(submitted.policy.maxQueueSize);
+}
+
+function release(turn: Drafting, command: Extract<Command, { type: "release" }>, now: EpochMs): void {
+  const { id, serviceName, actor, fencingToken } = command;
+  if (id !== null) {
+    const allocation = liveOf(turn.state, id);
+    if (serviceName !== null && allocation.request.serviceName !== serviceName) throw new AllocationNotFoundError(id);
+    demandOwner(actor, allocation);
+    demandToken(allocation, fencingToken);
+    return end(turn, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
+  }
+  const named = allocationsOf(turn.state, serviceName as string);
+  const own = named.filter((allocation) => owns(actor, allocation));
+  if (own.length === 0 && named.length > 0) throw new NotOwnerError(`service ${serviceName}`);
+  for (const allocation of own) demandToken(allocation, fencingToken);
+  for (const allocation of own) end(turn, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
+}
+
+function renew(turn: Drafting, command: Extract<Command, { type: "renew" }>, now: EpochMs): void {
+  const allocation = liveOf(turn.state, command.id);
+  demandOwner(command.actor, allocation);
+  demandToken(allocation, command.fencingToken);
+  if (allocation.status === "queued") {
+    // Nothing to prolong yet, but a sign of life.
+    turn.state = withAllocation(turn.state, { ...allocation, seenAt: now });
+    return;
+  }
+  const expiresAt = endOf(allocation.request, allocation.lease.grantedAt, now);
+  turn.write({ type: "renewed", id: command.id, at: now, expiresAt });
+}
+
+/**
+ * The daemon begins to serve. Leases whose end fell into its absence get a grace in which to renew; on a new boot of
+ * the host, leases without an end are over, since whatever used them is gone.
+ */
+function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, now: EpochMs): void {
+  const { bootId, allocations } = turn.state;
+  turn.write({ type: "resumed", at: now, bootId: command.bootId, fencingFloor: command.fencingFloor });
+  const rebooted = bootId !== null && bootId !== command.bootId;
+  for (const allocation of allocations.values()) {
+    if (allocation.status === "queued") continue;
+    const { request, lease } = allocation;
+    if (lease.expiresAt === null && rebooted) {
+      end(turn, allocation, "rebooted", now);
+      continue;
+    }
+    const overdue = lease.expiresAt !== null && lease.expiresAt <= now;
+    if (!overdue && allocation.status === "leased") continue;
+    const grace = Math.min(request.ttlMs ?? GRACE_AFTER_ABSENCE_MS, GRACE_AFTER_ABSENCE_MS);
+    turn.write({
+      type: "extended",
+      id: request.id,
+      at: now,
+      expiresAt: overdue ? now + grace : lease.expiresAt,
+      // Nobody could claim while the daemon was away.
+      claimBy: allocation.status === "offered" ? now + claimPatience(request, turn.state.policy) : null,
+    });
+  }
+}
+
+/** Ends everything whose time has come. */
+function expireDue(turn: Drafting, now: EpochMs): void {
+  for (;;) {
+    const due = turn.state.deadlines.first()?.[0];
+    if (due === undefined || due.at > now) return;
+    const name = due.key.slice(2);
+    if (due.key.startsWith("g:")) {
+      const reason = "memory or processes of an ended lease did not go in time";
+      turn.write({ type: "gpu-quarantined", uuid: name, at: now, reason });
+      continue;
+    }
+    const allocation = turn.state.allocations.get(name);
+    if (allocation === undefined) throw new Error(`a deadline of ${name}, which is not live`);
+    end(turn, allocation, overdueReason(allocation, now), now);
+  }
+}
+
+function overdueReason(allocation: LiveAllocation, now: EpochMs): EndReason {
+  const { request } = allocation;
+  switch (allocation.status) {
+    case "queued": {
+      const timedOut = request.queueTimeoutMs !== null && request.submittedAt + request.queueTimeoutMs <= now;
+      return timedOut ? "timed_out" : "abandoned";
+    }
+    case "offered":
+      return allocation.claimBy <= now ? "unclaimed" : leaseEndReason(allocation, now);
+    case "leased":
+      return leaseEndReason(allocation, now);
+    default:
+      return allocation satisfies never;
+  }
+}
+
+function leaseEndReason({ request, lease }: HoldingAllocation, now: EpochMs): EndReason {
+  const hardEnd = request.maxDurationMs !== null && lease.grantedAt + request.maxDurationMs <= now;
+  return hardEnd ? "max_duration" : "expired";
+}
+
+/** Ends one allocation, and says which of its GPUs must be seen empty before they are granted again. */
+function end(
+  turn: Drafting,
+  allocation: LiveAllocation,
+  reason: EndReason,
+  now: EpochMs,
+  detail: string | null = null,
+): void {
+  const verify: GpuUuid[] = [];
+  if (allocation.status !== "queued") {
+    for (const { uuid } of allocation.lease.gpus) {
+      if (mustVerify(turn.state, uuid, allocation, now)) verify.push(uuid);
+    }
+  }
+  turn.write({ type: "ended", id: allocation.request.id, outcome: { reason, at: now, detail }, verify });
+}
+
+function mustVerify(state: HostState, uuid: GpuUuid, { lease }: HoldingAllocation, now: EpochMs): boolean {
+  const { verifyRelease, refreshIntervalMs } = state.policy;
+  if (verifyRelease !== "when_used") return verifyRelease === "always";
+  const hold = state.gpus.get(uuid)?.hold;
+  if (hold?.kind === "leased" && hold.useSeen) return true;
+  if (now - lease.grantedAt < TOO_YOUNG_TO_VERIFY_MS) return false;
+  // No use seen, but was anybody looking?
+  const sight = state.sight.gpus.get(uuid);
+  return sight === undefined || now - sight.finishedAt > refreshIntervalMs;
+}
+
+/** The live allocations of a service: ids begin with the service's name, so they stand together. */
+function allocationsOf(state: HostState, serviceName: string): LiveAllocation[] {
+  const found: LiveAllocation[] = [];
+  const prefix = `${serviceName}-`;
+  for (const allocation of state.allocations.valuesFrom(prefix)) {
+    if (!allocation.request.id.startsWith(prefix)) break;
+    if (allocation.request.serviceName === serviceName) found.push(allocation);
+  }
+  return found;
+}
+
+/** @throws AllocationNotFoundError also for an ended one: only the archive can tell these two apart. */
+function liveOf(state: HostState, id: AllocationId): LiveAllocation {
+  const allocation = state.allocations.get(id);
+  if (allocation === undefined) throw new AllocationNotFoundError(id);
+  return allocation;
+}
+
+export function owns(actor: Actor, allocation: { readonly request: Request }): boolean {
+  return actor.admin || actor.principal === allocation.request.principal;
+}
+
+function demandOwner(actor: Actor, allocation: LiveAllocation): void {
+  if (!owns(actor, allocation)) throw new NotOwnerError(`allocation ${allocation.request.id}`);
+}
+
+function demandToken(allocation: LiveAllocation, given: number | null): void {
+  if (given === null || allocation.status === "queued") return;
+  if (allocation.lease.fencingToken !== given) throw new FencingTokenMismatchError(allocation.request.id, given);
+}

@@ -1,0 +1,94 @@
+import type { AllocationId } from "./model.ts";
+
+/** Every refusal that a user can meet. `http/problems.ts` must have an entry for each, or it does not compile. */
+export const ERROR_CODES = [
+  "request-never-fits",
+  "queue-full",
+  "no-gpu-free",
+  "gpus-unavailable",
+  "allocation-not-found",
+  "allocation-ended",
+  "fencing-token-mismatch",
+  "not-owner",
+  "storage-unavailable",
+  "overloaded",
+  "shutting-down",
+] as const;
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/** A refusal: nothing has changed. Carries facts; knows nothing of HTTP. */
+export abstract class DomainError extends Error {
+  abstract readonly code: ErrorCode;
+}
+
+/** No GPU of the inventory, or too few of them, could ever hold the request. */
+export class RequestNeverFitsError extends DomainError {
+  readonly code = "request-never-fits";
+}
+
+export class QueueFullError extends DomainError {
+  readonly code = "queue-full";
+  readonly limit: number;
+  constructor(limit: number) {
+    super(`the queue holds ${limit} requests, its limit`);
+    this.limit = limit;
+  }
+}
+
+/** The caller did not want to queue, and nothing is free now. */
+export class NoGpuFreeError extends DomainError {
+  readonly code = "no-gpu-free";
+}
+
+/** No GPU has a current reading, so nothing can be said about any of them. */
+export class GpusUnavailableError extends DomainError {
+  readonly code = "gpus-unavailable";
+}
+
+export class AllocationNotFoundError extends DomainError {
+  readonly code = "allocation-not-found";
+  constructor(id: AllocationId) {
+    super(`there is no allocation ${JSON.stringify(id)}`);
+  }
+}
+
+export class AllocationEndedError extends DomainError {
+  readonly code = "allocation-ended";
+  constructor(id: AllocationId) {
+    super(`allocation ${id} has ended`);
+  }
+}
+
+export class FencingTokenMismatchError extends DomainError {
+  readonly code = "fencing-token-mismatch";
+  constructor(id: AllocationId, given: number) {
+    super(`${given} is not the fencing token of ${id}`);
+  }
+}
+
+export class NotOwnerError extends DomainError {
+  readonly code = "not-owner";
+  constructor(what: string) {
+    super(`${what} belongs to another principal`);
+  }
+}
+
+/** The change could not be made durable, so it was not made. */
+export class StorageUnavailableError extends DomainError {
+  readonly code = "storage-unavailable";
+}
+
+/** More is waiting to be decided than the daemon keeps in memory. */
+export class OverloadedError extends DomainError {
+  readonly code = "overloaded";
+  constructor() {
+    super("too many commands are waiting to be decided");
+  }
+}
+
+export class ShuttingDownError extends DomainError {
+  readonly code = "shutting-down";
+  constructor() {
+    super("the daemon is shutting down");
+  }
+}

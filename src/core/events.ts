@@ -1,0 +1,58 @@
+import type { AllocationId, EpochMs, GpuUuid, Lease, Outcome, Request } from "./model.ts";
+
+/** What a GPU is, apart from how it feels: the part of a reading that outlives the process. */
+export interface GpuIdentity {
+  readonly uuid: GpuUuid;
+  readonly index: number;
+  readonly name: string;
+  readonly pciBusId: string | null;
+  readonly memoryTotalMib: number | null;
+}
+
+/**
+ * What happened. The journal is a sequence of these; folding them with `evolve` gives the state.
+ * Stored as JSON: a field may be added with a default, never renamed.
+ */
+export type Event =
+  | { readonly type: "submitted"; readonly request: Request }
+  | {
+      readonly type: "granted";
+      readonly id: AllocationId;
+      readonly lease: Lease;
+      /** `null`: leased at once. Otherwise offered until then. */
+      readonly claimBy: EpochMs | null;
+    }
+  | { readonly type: "claimed"; readonly id: AllocationId; readonly at: EpochMs }
+  | {
+      readonly type: "renewed";
+      readonly id: AllocationId;
+      readonly at: EpochMs;
+      readonly expiresAt: EpochMs | null;
+    }
+  | {
+      /** Deadlines were moved without the client's doing: the grace after an absence of the daemon. */
+      readonly type: "extended";
+      readonly id: AllocationId;
+      readonly at: EpochMs;
+      readonly expiresAt: EpochMs | null;
+      /** Only for an offer. */
+      readonly claimBy: EpochMs | null;
+    }
+  | {
+      readonly type: "ended";
+      readonly id: AllocationId;
+      readonly outcome: Outcome;
+      /** Of the GPUs it held: those that must be seen empty before they are granted again. */
+      readonly verify: readonly GpuUuid[];
+    }
+  | { readonly type: "gpu-seen"; readonly gpu: GpuIdentity }
+  | { readonly type: "use-seen"; readonly uuid: GpuUuid; readonly allocationId: AllocationId }
+  | { readonly type: "gpu-quarantined"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
+  | { readonly type: "gpu-freed"; readonly uuid: GpuUuid; readonly at: EpochMs }
+  | {
+      readonly type: "resumed";
+      readonly at: EpochMs;
+      readonly bootId: string;
+      /** The next fencing token is at least this. */
+      readonly fencingFloor: number;
+    };

@@ -1,0 +1,57 @@
+import { passedOver } from "./allocator/place.ts";
+import { type Block, blockOf, type PassReason, survey } from "./allocator/survey.ts";
+import type { EpochMs, GpuUuid, Request } from "./model.ts";
+import { shapeOf } from "./queue/line.ts";
+import type { HostState } from "./state.ts";
+
+/** Why a request is not served at an instant. */
+export interface Explanation {
+  /** In one sentence. */
+  readonly reason: string;
+  /** Per GPU, why not; `null` for one that suits and is free. */
+  readonly gpus: ReadonlyMap<GpuUuid, PassReason | null>;
+}
+
+const WORDS: Record<Block | PassReason, string> = {
+  held: "leased",
+  reclaiming: "being reclaimed",
+  quarantined: "quarantined",
+  lost: "lost",
+  unhealthy: "unhealthy",
+  unknown: "without a current reading",
+  degraded: "degraded",
+  mig: "split by MIG",
+  occupied: "used by a process of no lease",
+  memory: "too small",
+  model: "of another model",
+  utilization: "too busy",
+  reserved: "reserved for an earlier request",
+};
+
+/** Says why `request`, which waits, has not been granted as the host stands at `now`. */
+export function explain(request: Request, state: HostState, now: EpochMs): Explanation {
+  const shape = shapeOf(request, state.gpus.values());
+  const free = new Map(survey(state, now).map((candidate) => [candidate.gpu.uuid, candidate]));
+  const gpus = new Map<GpuUuid, PassReason | null>();
+  for (const gpu of state.gpus.values()) {
+    const candidate = free.get(gpu.uuid);
+    const reason = candidate === undefined ? blockOf(gpu, state, now)?.block : passedOver(request, shape, candidate);
+    gpus.set(gpu.uuid, reason ?? null);
+  }
+  const suiting = [...gpus].filter(([, reason]) => reason === null);
+  // Enough suit and still it waits: they are kept for somebody before it.
+  if (suiting.length >= shape.gpus) for (const [uuid] of suiting) gpus.set(uuid, "reserved");
+  return { reason: sentence(request, shape.gpus, gpus), gpus };
+}
+
+function sentence(request: Request, count: number, gpus: Explanation["gpus"]): string {
+  const tally = new Map<string, number>();
+  let suit = 0;
+  for (const reason of gpus.values()) {
+    if (reason === null) suit++;
+    else tally.set(WORDS[reason], (tally.get(WORDS[reason]) ?? 0) + 1);
+  }
+  const why = [...tally].map(([words, n]) => `${n} ${words}`).join(", ");
+  const asked = `${count} ${count === 1 ? "GPU" : "GPUs"} with ${request.requirement.memoryMib} MiB`;
+  return `waiting for ${asked}: ${suit} of ${gpus.size} can be had now${why === "" ? "" : ` (${why})`}`;
+}

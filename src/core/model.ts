@@ -1,0 +1,315 @@
+/**
+ * The words of the domain. Everything here is a value: nothing reads a clock, an id source or a device.
+ *
+ * A *request* is what is asked; an *allocation* is one request's life; a *placement* is chosen GPUs and reserves
+ * nothing; a *lease* is a placement held until a time. A GPU is named by its UUID, never by its index.
+ */
+
+/** An instant: milliseconds since 1970-01-01T00:00:00Z on the daemon's steady clock. */
+export type EpochMs = number;
+export type AllocationId = string;
+/** NVIDIA's `GPU-...`, or the PCI address when the driver gives no usable UUID. Unique on the host. */
+export type GpuUuid = string;
+
+export type JsonValue = null | boolean | number | string | readonly JsonValue[] | { readonly [key: string]: JsonValue };
+export type JsonObject = { readonly [key: string]: JsonValue };
+
+export const WORKLOAD_TYPES = ["training", "inference", "embedding", "ocr", "graph_processing", "generic"] as const;
+export type WorkloadType = (typeof WORKLOAD_TYPES)[number];
+
+export const MIN_PRIORITY = 1;
+export const MAX_PRIORITY = 10;
+
+/** Who sends a command. With authentication off, everybody is one principal and an admin. */
+export interface Actor {
+  readonly principal: string;
+  readonly admin: boolean;
+}
+
+/** What a workload needs, after the analyzer: every number has its source in {@link Analysis.sources}. */
+export interface Requirement {
+  /** Whole GPUs, from 1. */
+  readonly gpus: number;
+  /** MiB that each of them must have. */
+  readonly memoryMib: number;
+  /** 1 to 10; higher is more urgent. */
+  readonly priority: number;
+  /** A GPU busier than this, in percent, is passed over. */
+  readonly maxUtilizationPercent: number;
+  /** True when the caller stated it: only then does a missing utilisation reading exclude a GPU. */
+  readonly maxUtilizationExplicit: boolean;
+}
+
+/** What a caller asks for, as far as the analyzer is concerned. `null` means not stated. */
+export interface WorkloadAsk {
+  readonly workloadType: WorkloadType;
+  readonly workloadData: JsonObject;
+  readonly requiredGpus: number | null;
+  readonly minMemoryMib: number | null;
+  readonly maxUtilizationPercent: number | null;
+  readonly priority: number | null;
+}
+
+/** Defaults and thresholds of one workload type; see contract section 5. Sizes and counts are plain numbers. */
+export interface WorkloadDefaults {
+  readonly defaultGpus: number;
+  readonly defaultMemoryMib: number;
+  readonly defaultPriority: number;
+  readonly maxUtilizationPercent: number;
+  readonly largeBatchSize: number;
+  readonly xlargeBatchSize: number;
+  readonly highConcurrency: number;
+  readonly veryHighConcurrency: number;
+}
+
+/** The analyzer's answer: the requirement, and where each number of it came from, in words. */
+export interface Analysis {
+  readonly requirement: Requirement;
+  readonly sources: {
+    readonly requiredGpus: string;
+    readonly minMemoryMib: string;
+    readonly priority: string;
+    readonly maxUtilization: string;
+  };
+  /** Further facts worth showing, such as "this figure is a rule of thumb". */
+  readonly notes: readonly string[];
+}
+
+/** One request as it was accepted. Never changes afterwards. */
+export interface Request {
+  readonly id: AllocationId;
+  readonly serviceName: string;
+  /** Who owns it: the principal, not the key it used. */
+  readonly principal: string;
+  readonly workloadType: WorkloadType;
+  readonly workloadData: JsonObject;
+  readonly webhookUrl: string | null;
+  readonly requirement: Requirement;
+  /** UUIDs or indices that are taken first when they fit. A wish, not a condition. */
+  readonly preferredGpus: readonly string[];
+  /** Case-insensitive substring of the GPU's product name; `null` means any. */
+  readonly gpuModel: string | null;
+  /** `null`: no end by itself. */
+  readonly ttlMs: number | null;
+  /** A hard end, whatever is renewed. */
+  readonly maxDurationMs: number | null;
+  readonly preemptible: boolean;
+  readonly queueTimeoutMs: number | null;
+  readonly submittedAt: EpochMs;
+}
+
+/** A GPU as it stood when it was leased: what the client is told stays what it was told. */
+export interface LeasedGpu {
+  readonly uuid: GpuUuid;
+  readonly index: number;
+  readonly name: string;
+  readonly pciBusId: string | null;
+  readonly memoryTotalMib: number | null;
+  /** MiB in use before the grant: the level to which the GPU must return. */
+  readonly baselineMib: number;
+}
+
+export interface Lease {
+  readonly gpus: readonly LeasedGpu[];
+  /** One host-wide integer per lease that only grows, over restarts too. */
+  readonly fencingToken: number;
+  readonly grantedAt: EpochMs;
+  /** When it ends unless renewed; the earlier of TTL and hard end. `null`: no end. */
+  readonly expiresAt: EpochMs | null;
+}
+
+export const END_REASONS = [
+  "released",
+  "cancelled",
+  "expired",
+  "max_duration",
+  "timed_out",
+  "abandoned",
+  "unclaimed",
+  "revoked",
+  "rebooted",
+] as const;
+export type EndReason = (typeof END_REASONS)[number];
+
+export interface Outcome {
+  readonly reason: EndReason;
+  readonly at: EpochMs;
+  /** Why, when a person or the daemon gave a reason. */
+  readonly detail: string | null;
+}
+
+export interface QueuedAllocation {
+  readonly status: "queued";
+  readonly request: Request;
+  /** Its client last waited or asked for it then. Not durable: after a restart it counts from the start. */
+  readonly seenAt: EpochMs;
+}
+export interface OfferedAllocation {
+  readonly status: "offered";
+  readonly request: Request;
+  readonly lease: Lease;
+  /** Unclaimed at this instant, it ends and the next in line is served. */
+  readonly claimBy: EpochMs;
+}
+export interface LeasedAllocation {
+  readonly status: "leased";
+  readonly request: Request;
+  readonly lease: Lease;
+}
+export interface EndedAllocation {
+  readonly status: "ended";
+  readonly request: Request;
+  /** What was held, if anything was. */
+  readonly lease: Lease | null;
+  readonly outcome: Outcome;
+}
+export type HoldingAllocation = OfferedAllocation | LeasedAllocation;
+export type LiveAllocation = QueuedAllocation | HoldingAllocation;
+export type Allocation = LiveAllocation | EndedAllocation;
+
+/** What the books say of a GPU, apart from how it feels. */
+export type GpuHold =
+  | { readonly kind: "free" }
+  | {
+      readonly kind: "leased";
+      readonly allocationId: AllocationId;
+      readonly since: EpochMs;
+      /** A process, or memory above the baseline, was seen in a reading during the lease. */
+      readonly useSeen: boolean;
+    }
+  | {
+      readonly kind: "reclaiming";
+      readonly allocationId: AllocationId;
+      readonly since: EpochMs;
+      readonly baselineMib: number;
+    }
+  | {
+      readonly kind: "quarantined";
+      readonly since: EpochMs;
+      readonly baselineMib: number;
+      readonly reason: string;
+    };
+
+/** A GPU that was seen once. It stays in the inventory until an admin removes it. */
+export interface Gpu {
+  readonly uuid: GpuUuid;
+  readonly index: number;
+  readonly name: string;
+  readonly pciBusId: string | null;
+  readonly memoryTotalMib: number | null;
+  readonly hold: GpuHold;
+}
+
+/** One process on a GPU. The name comes from any local user: hostile text wherever it is shown. */
+export interface GpuProcess {
+  readonly pid: number;
+  /** `C`, `G`, `C+G`, `M+C`; `null` in drivers that do not say. */
+  readonly type: string | null;
+  /** As the driver printed it, padding included; `null` when its bytes were not text. */
+  readonly name: string | null;
+  readonly usedMemoryMib: number | null;
+  readonly gpuInstanceId: number | null;
+  readonly computeInstanceId: number | null;
+}
+
+export interface MigInstance {
+  readonly index: number;
+  readonly gpuInstanceId: number;
+  readonly computeInstanceId: number;
+  readonly memoryTotalMib: number | null;
+  readonly memoryUsedMib: number | null;
+  readonly multiprocessorCount: number | null;
+}
+
+/** What the driver says of a GPU's health; `null` is no reading, never "fine". */
+export interface GpuHealth {
+  readonly eccUncorrectedVolatile: number | null;
+  readonly eccUncorrectedAggregate: number | null;
+  readonly retiredPagesPending: boolean | null;
+  readonly remappedRowsPending: boolean | null;
+  readonly remappedRowsFailure: boolean | null;
+  /** `None`, `Reset`, `Reboot`, `Drain P2P`, `Drain and Reset`. */
+  readonly recoveryAction: string | null;
+  readonly fabricState: string | null;
+  readonly fabricStatus: string | null;
+  /** True when the driver slows the clocks for heat or by the power brake. */
+  readonly slowdown: boolean | null;
+}
+
+/** One GPU in one reading. A figure that the driver does not give is `null`, never 0. */
+export interface GpuReading {
+  readonly uuid: GpuUuid;
+  /** Order of appearance: what `nvidia-smi -i` takes. Not the minor number. */
+  readonly index: number;
+  readonly minorNumber: number | null;
+  readonly name: string;
+  readonly serial: string | null;
+  readonly pciBusId: string | null;
+  readonly memoryTotalMib: number | null;
+  readonly memoryUsedMib: number | null;
+  readonly memoryFreeMib: number | null;
+  readonly utilizationPercent: number | null;
+  readonly temperatureC: number | null;
+  readonly powerDrawW: number | null;
+  readonly powerLimitW: number | null;
+  readonly computeMode: string | null;
+  readonly persistenceMode: string | null;
+  readonly migMode: string | null;
+  readonly migInstances: readonly MigInstance[];
+  readonly processes: readonly GpuProcess[];
+  readonly health: GpuHealth;
+  /** Field path to the words that stood where a figure should: `GPU is lost`, `Unknown Error`, `ERR!`. */
+  readonly errorValues: { readonly [path: string]: string };
+}
+
+export interface HostReading {
+  readonly simulated: boolean;
+  readonly driverVersion: string | null;
+  readonly cudaVersion: string | null;
+  readonly gpus: readonly GpuReading[];
+  /** Said by the source beside a usable reading, such as a corrupted infoROM. */
+  readonly warnings: readonly string[];
+}
+
+/** Why a probe gave no reading. `driver`: none can be had at all, so every GPU is unknown at once. */
+export type ProbeFailureKind = "missing" | "timeout" | "driver" | "gpu-lost" | "garbled" | "exit" | "no-devices";
+
+export interface ProbeFailure {
+  readonly kind: ProbeFailureKind;
+  readonly message: string;
+  readonly exitCode: number | null;
+}
+
+/** What one probe brought back. `startedAt` decides what a reading can prove: it must begin after a lease's end. */
+export type Observation =
+  | {
+      readonly ok: true;
+      readonly startedAt: EpochMs;
+      readonly finishedAt: EpochMs;
+      readonly reading: HostReading;
+    }
+  | {
+      readonly ok: false;
+      readonly startedAt: EpochMs;
+      readonly finishedAt: EpochMs;
+      readonly failure: ProbeFailure;
+    };
+
+/** The settings that decisions depend on. Replaced whole on a reload. */
+export interface Policy {
+  readonly workloadDefaults: { readonly [type in WorkloadType]: WorkloadDefaults };
+  readonly maxQueueSize: number;
+  /** A request gains one level of priority for each such span of waiting. */
+  readonly agingIntervalMs: number;
+  readonly reserveAfterMs: number;
+  readonly queueTimeoutMs: number | null;
+  readonly abandonAfterMs: number;
+  readonly claimTimeoutMs: number;
+  readonly defaultTtlMs: number | null;
+  readonly defaultTtlMultiplier: number;
+  readonly verifyRelease: "when_used" | "always" | "never";
+  readonly reclaimTimeoutMs: number;
+  readonly refreshIntervalMs: number;
+  /** A GPU whose reading is older than this is unknown. */
+  readonly staleAfterMs: number;
+}

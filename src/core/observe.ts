@@ -1,0 +1,124 @@
+import { ailmentOf } from "./allocator/health.ts";
+import { computes, idleCeilingMib, occupation } from "./allocator/survey.ts";
+import type { Event } from "./events.ts";
+import { evolve } from "./evolve.ts";
+import type { EpochMs, Gpu, GpuReading, GpuUuid, Observation } from "./model.ts";
+import type { GpuSight, HostState, Sight } from "./state.ts";
+
+/** MiB by which memory may stand above the level before a grant and still count as given back. */
+const SETTLED_SLACK_MIB = 64;
+
+/**
+ * Takes in what a probe brought: the sight is replaced, and what outlives the process becomes events.
+ *
+ * A failed probe removes no reading: each grows stale by itself, so losing the monitor ends nothing.
+ */
+export function observe(
+  before: HostState,
+  observation: Observation,
+  now: EpochMs,
+): { events: Event[]; state: HostState } {
+  let state = withSight(before, observation);
+  const events: Event[] = [];
+  if (!observation.ok) return { events, state };
+  const write = (event: Event) => {
+    events.push(event);
+    state = evolve(state, event);
+  };
+  for (const reading of observation.reading.gpus) {
+    const known = state.gpus.get(reading.uuid);
+    const identity = identityOf(reading, known);
+    if (known === undefined || !sameIdentity(known, identity)) write({ type: "gpu-seen", gpu: identity });
+    const gpu = state.gpus.get(reading.uuid) as Gpu;
+    const { hold } = gpu;
+    if (hold.kind === "leased" && !hold.useSeen && observation.startedAt >= hold.since) {
+      if (inUse(reading, baselineOf(state, gpu))) {
+        write({ type: "use-seen", uuid: gpu.uuid, allocationId: hold.allocationId });
+      }
+    } else if (hold.kind === "reclaiming" || hold.kind === "quarantined") {
+      // Only a reading that began after the end can prove that the GPU is empty.
+      if (observation.startedAt >= hold.since && isEmpty(reading, hold.baselineMib)) {
+        write({ type: "gpu-freed", uuid: gpu.uuid, at: now });
+      }
+    }
+  }
+  return { events, state };
+}
+
+/** The part of an observation that is not durable: what can be seen now. */
+export function withSight(state: HostState, observation: Observation): HostState {
+  const { sight } = state;
+  if (!observation.ok) {
+    return { ...state, sight: { ...sight, failure: observation.failure, lastProbeAt: observation.finishedAt } };
+  }
+  const { reading, startedAt, finishedAt } = observation;
+  const gpus = new Map<GpuUuid, GpuSight>();
+  for (const gpu of reading.gpus) gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt });
+  const next: Sight = {
+    gpus,
+    failure: null,
+    lastProbeAt: finishedAt,
+    lastGoodProbeAt: finishedAt,
+    simulated: reading.simulated,
+    driverVersion: reading.driverVersion,
+    cudaVersion: reading.cudaVersion,
+    warnings: reading.warnings,
+    ailingSince: ailments(state, gpus, finishedAt),
+  };
+  return { ...state, sight: next };
+}
+
+function ailments(state: HostState, gpus: ReadonlyMap<GpuUuid, GpuSight>, at: EpochMs): Sight["ailingSince"] {
+  const since = new Map<GpuUuid, { ailment: string; at: EpochMs }>();
+  for (const uuid of new Set([...state.gpus.keys(), ...gpus.keys()])) {
+    const reading = gpus.get(uuid)?.reading;
+    const ailment =
+      reading === undefined ? "missing" : (ailmentOf(reading)?.block ?? occupation(reading)?.block ?? null);
+    if (ailment === null) continue;
+    const before = state.sight.ailingSince.get(uuid);
+    since.set(uuid, before?.ailment === ailment ? before : { ailment, at });
+  }
+  return since;
+}
+
+function identityOf(reading: GpuReading, known: Gpu | undefined) {
+  return {
+    uuid: reading.uuid,
+    index: reading.index,
+    name: reading.name,
+    pciBusId: reading.pciBusId ?? known?.pciBusId ?? null,
+    // A sick GPU may not tell its size; it has not shrunk for that.
+    memoryTotalMib: reading.memoryTotalMib ?? known?.memoryTotalMib ?? null,
+  };
+}
+
+function sameIdentity(known: Gpu, seen: ReturnType<typeof identityOf>): boolean {
+  return (
+    known.index === seen.index &&
+    known.name === seen.name &&
+    known.pciBusId === seen.pciBusId &&
+    known.memoryTotalMib === seen.memoryTotalMib
+  );
+}
+
+function baselineOf(state: HostState, gpu: Gpu): number {
+  const { hold } = gpu;
+  if (hold.kind !== "leased") return 0;
+  const holder = state.allocations.get(hold.allocationId);
+  if (holder === undefined || holder.status === "queued") return 0;
+  return holder.lease.gpus.find(({ uuid }) => uuid === gpu.uuid)?.baselineMib ?? 0;
+}
+
+/** Whether a leased GPU is used: a process that computes, or memory above the level before the grant. */
+function inUse(reading: GpuReading, baselineMib: number): boolean {
+  if (reading.processes.some((process) => computes(process.type))) return true;
+  return reading.memoryUsedMib !== null && reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;
+}
+
+/** Whether a reading shows that nothing of an ended lease is left. Memory that cannot be read proves nothing. */
+function isEmpty(reading: GpuReading, baselineMib: number): boolean {
+  if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) return false;
+  if (reading.processes.some((process) => computes(process.type))) return false;
+  const level = Math.max(baselineMib + SETTLED_SLACK_MIB, idleCeilingMib(reading.memoryTotalMib));
+  return reading.memoryUsedMib <= level;
+}

@@ -1,0 +1,98 @@
+import { largestAskEver, largestAskNow, place, usable } from "../allocator/place.ts";
+import { type FreeGpu, survey } from "../allocator/survey.ts";
+import type { Event } from "../events.ts";
+import { evolve } from "../evolve.ts";
+import type { AllocationId, EpochMs, Lease, Policy, Request } from "../model.ts";
+import type { HostState } from "../state.ts";
+import { firstWaiting } from "./line.ts";
+
+/** What follows once everybody who can be served has been: the grants, and the state after them. */
+export interface Scheduled {
+  readonly events: readonly Event[];
+  readonly state: HostState;
+}
+
+/**
+ * Serves the waiting line with the GPUs that are free at `now`.
+ *
+ *  1. The head is the first that could ever use enough of the GPUs not held for somebody else.
+ *  2. If it fits now, it is granted.
+ *  3. If not, and it has waited `reserveAfterMs`, every GPU that it could use, free now or later, is held for it;
+ *     the next head is looked for among those that can do with the rest.
+ *  4. If not, and it has not waited that long, the first behind it that fits now is granted.
+ *
+ * Each turn of the loop grants a GPU, holds a GPU, or ends it, so the cost is bounded by the host's GPUs times the
+ * logarithm of the line.
+ *
+ * @param newcomer a request submitted in this very turn: a grant to it is a lease at once, since its client is still
+ *   on the line; any other grant is an offer until its client is seen to have it.
+ */
+export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId | null): Scheduled {
+  const events: Event[] = [];
+  if (before.line.order.size === 0) return { events, state: before };
+  let state = before;
+  let free: readonly FreeGpu[] = survey(state, now);
+  const held = new Set<string>();
+  while (free.length > 0) {
+    const unheld = [...state.gpus.values()].filter((gpu) => !held.has(gpu.uuid));
+    const head = firstWaiting(state.line, (shape) => largestAskEver(shape, unheld));
+    if (head === undefined) break;
+    const { request } = head.allocation;
+    let next = request;
+    let chosen = place(request, free, state.gpus.values());
+    if (chosen === null) {
+      if (now - request.submittedAt >= state.policy.reserveAfterMs) {
+        for (const gpu of usable(request, state.gpus)) held.add(gpu.uuid);
+        free = free.filter(({ gpu }) => !held.has(gpu.uuid));
+        continue;
+      }
+      const behind = firstWaiting(state.line, (shape) => largestAskNow(shape, free));
+      if (behind === undefined) break;
+      next = behind.allocation.request;
+      chosen = place(next, free, state.gpus.values());
+      // `firstWaiting` is exact, so this is a bug and not bad luck.
+      if (chosen === null) throw new Error(`${next.id} was found to fit and could not be placed`);
+    }
+    const event = grant(next, chosen, state, now, next.id === newcomer);
+    events.push(event);
+    state = evolve(state, event);
+    const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));
+    free = free.filter(({ gpu }) => !taken.has(gpu.uuid));
+  }
+  return { events, state };
+}
+
+function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {
+  const lease: Lease = {
+    gpus: chosen.map(({ gpu, baselineMib }) => ({
+      uuid: gpu.uuid,
+      index: gpu.index,
+      name: gpu.name,
+      pciBusId: gpu.pciBusId,
+      memoryTotalMib: gpu.memoryTotalMib,
+      baselineMib,
+    })),
+    fencingToken: state.nextFencingToken,
+    grantedAt: now,
+    expiresAt: endOf(request, now, now),
+  };
+  return {
+    type: "granted",
+    id: request.id,
+    lease,
+    claimBy: atOnce ? null : now + claimPatience(request, state.policy),
+  };
+}
+
+/** How long an offer waits for a sign of its client, in ms. */
+export function claimPatience(request: Request, policy: Policy): number {
+  return request.webhookUrl === null ? policy.abandonAfterMs : policy.claimTimeoutMs;
+}
+
+/** When a lease granted at `grantedAt` ends if last renewed at `renewedAt`: the earlier of TTL and hard end. */
+export function endOf(request: Request, grantedAt: EpochMs, renewedAt: EpochMs): EpochMs | null {
+  const byTtl = request.ttlMs === null ? Infinity : renewedAt + request.ttlMs;
+  const hardEnd = request.maxDurationMs === null ? Infinity : grantedAt + request.maxDurationMs;
+  const end = Math.min(byTtl, hardEnd);
+  return end === Infinity ? null : end;
+}

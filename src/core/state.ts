@@ -1,0 +1,200 @@
+/**
+ * The state of a host: what the events fold to, the latest readings, and the settings.
+ *
+ *  1. `allocations`, `gpus`, `nextFencingToken` and `bootId` are exactly the fold of the journal's events.
+ *  2. `line` and `deadlines` are derived from `allocations` and `gpus`; only `withAllocation`, `withGpu` and
+ *     `rederive` touch them, so they cannot drift.
+ *  3. `sight` and `policy` are not durable: what the monitor sees now, and what the operator has set.
+ */
+
+import type {
+  Allocation,
+  AllocationId,
+  EpochMs,
+  Gpu,
+  GpuReading,
+  GpuUuid,
+  LiveAllocation,
+  Policy,
+  ProbeFailure,
+} from "./model.ts";
+import { byText, OrderedMap, type Ordering } from "./ordered-map.ts";
+import { dequeue, EMPTY_LINE, enqueue, type WaitingLine } from "./queue/line.ts";
+
+/** The latest reading of one GPU. */
+export interface GpuSight {
+  readonly reading: GpuReading;
+  /** When the probe that gave it began. */
+  readonly startedAt: EpochMs;
+  readonly finishedAt: EpochMs;
+}
+
+/** What the monitor sees. */
+export interface Sight {
+  readonly gpus: ReadonlyMap<GpuUuid, GpuSight>;
+  /** The latest probe's failure; `null` after a good one, or before the first. */
+  readonly failure: ProbeFailure | null;
+  readonly lastProbeAt: EpochMs | null;
+  readonly lastGoodProbeAt: EpochMs | null;
+  readonly simulated: boolean;
+  readonly driverVersion: string | null;
+  readonly cudaVersion: string | null;
+  readonly warnings: readonly string[];
+  /** Since when a GPU's first ailment, as its readings tell it, has been the same. */
+  readonly ailingSince: ReadonlyMap<GpuUuid, { readonly ailment: string; readonly at: EpochMs }>;
+}
+
+/** Something that falls due: an allocation's next change by time, or the end of a GPU's patience. */
+export interface Deadline {
+  readonly at: EpochMs;
+  /** `a:` and an allocation's id, or `g:` and a GPU's UUID. */
+  readonly key: string;
+}
+
+export interface HostState {
+  readonly policy: Policy;
+  readonly allocations: OrderedMap<AllocationId, LiveAllocation>;
+  readonly gpus: ReadonlyMap<GpuUuid, Gpu>;
+  readonly nextFencingToken: number;
+  readonly bootId: string | null;
+  readonly line: WaitingLine;
+  readonly deadlines: OrderedMap<Deadline, Deadline>;
+  readonly sight: Sight;
+}
+
+const BY_TIME: Ordering<Deadline, Deadline, undefined> = {
+  compare: (a, b) => a.at - b.at || (a.key < b.key ? -1 : a.key > b.key ? 1 : 0),
+  measure: () => undefined,
+};
+
+const NOTHING_SEEN: Sight = {
+  gpus: new Map(),
+  failure: null,
+  lastProbeAt: null,
+  lastGoodProbeAt: null,
+  simulated: false,
+  driverVersion: null,
+  cudaVersion: null,
+  warnings: [],
+  ailingSince: new Map(),
+};
+
+export function emptyHost(policy: Policy): HostState {
+  return {
+    policy,
+    allocations: OrderedMap.empty(byText()),
+    gpus: new Map(),
+    nextFencingToken: 1,
+    bootId: null,
+    line: EMPTY_LINE,
+    deadlines: OrderedMap.empty(BY_TIME),
+    sight: NOTHING_SEEN,
+  };
+}
+
+/** When an allocation changes by time alone; `null` when it does not. */
+export function allocationDeadline(allocation: LiveAllocation, policy: Policy): EpochMs | null {
+  const { request } = allocation;
+  switch (allocation.status) {
+    case "queued": {
+      const timeout = request.queueTimeoutMs === null ? Infinity : request.submittedAt + request.queueTimeoutMs;
+      // A webhook is a sign of life: its receiver is told when the turn comes.
+      const silence = request.webhookUrl === null ? allocation.seenAt + policy.abandonAfterMs : Infinity;
+      return finite(Math.min(timeout, silence));
+    }
+    case "offered":
+      return Math.min(allocation.claimBy, allocation.lease.expiresAt ?? Infinity);
+    case "leased":
+      return allocation.lease.expiresAt;
+    default:
+      return allocation satisfies never;
+  }
+}
+
+function finite(at: number): EpochMs | null {
+  return at === Infinity ? null : at;
+}
+
+function gpuDeadline(gpu: Gpu, policy: Policy): EpochMs | null {
+  return gpu.hold.kind === "reclaiming" ? gpu.hold.since + policy.reclaimTimeoutMs : null;
+}
+
+function moveDeadline(
+  deadlines: HostState["deadlines"],
+  key: string,
+  from: EpochMs | null,
+  to: EpochMs | null,
+): HostState["deadlines"] {
+  if (from === to) return deadlines;
+  const without = from === null ? deadlines : deadlines.delete({ at: from, key });
+  return to === null ? without : without.set({ at: to, key }, { at: to, key });
+}
+
+/** The state with one allocation as given; an ended one leaves it. */
+export function withAllocation(state: HostState, next: Allocation): HostState {
+  const { id } = next.request;
+  const before = state.allocations.get(id);
+  const live = next.status === "ended" ? undefined : next;
+  let { line } = state;
+  if (before?.status === "queued") line = dequeue(line, before.request, state.policy);
+  if (live?.status === "queued") line = enqueue(line, live, state.policy, state.gpus.values());
+  return {
+    ...state,
+    line,
+    allocations: live === undefined ? state.allocations.delete(id) : state.allocations.set(id, live),
+    deadlines: moveDeadline(
+      state.deadlines,
+      `a:${id}`,
+      before === undefined ? null : allocationDeadline(before, state.policy),
+      live === undefined ? null : allocationDeadline(live, state.policy),
+    ),
+  };
+}
+
+/** The state with these GPUs as given. */
+export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
+  if (changed.length === 0) return state;
+  const gpus = new Map(state.gpus);
+  let { deadlines } = state;
+  let newModel = false;
+  for (const gpu of changed) {
+    const before = gpus.get(gpu.uuid);
+    newModel ||= before?.name !== gpu.name;
+    deadlines = moveDeadline(
+      deadlines,
+      `g:${gpu.uuid}`,
+      before === undefined ? null : gpuDeadline(before, state.policy),
+      gpuDeadline(gpu, state.policy),
+    );
+    gpus.set(gpu.uuid, gpu);
+  }
+  const next = { ...state, gpus, deadlines };
+  // Which models a waiting request accepts was settled when it queued; a new model settles it anew.
+  return newModel && state.line.order.size > 0 ? { ...next, line: lineUp(next) } : next;
+}
+
+function lineUp(state: HostState): WaitingLine {
+  let line = EMPTY_LINE;
+  for (const allocation of state.allocations.values()) {
+    if (allocation.status === "queued") line = enqueue(line, allocation, state.policy, state.gpus.values());
+  }
+  return line;
+}
+
+/** The state under other settings: the line and the deadlines are built anew. */
+export function withPolicy(state: HostState, policy: Policy): HostState {
+  const next = { ...state, policy };
+  let deadlines: HostState["deadlines"] = OrderedMap.empty(BY_TIME);
+  for (const allocation of state.allocations.values()) {
+    deadlines = moveDeadline(deadlines, `a:${allocation.request.id}`, null, allocationDeadline(allocation, policy));
+  }
+  for (const gpu of state.gpus.values()) {
+    deadlines = moveDeadline(deadlines, `g:${gpu.uuid}`, null, gpuDeadline(gpu, policy));
+  }
+  return { ...next, deadlines, line: lineUp(next) };
+}
+
+/** The next instant at which something changes by time alone. */
+export function nextDeadline(state: HostState): EpochMs | null {
+  return state.deadlines.first()?.[0].at ?? null;
+}

@@ -1,0 +1,67 @@
+import type { Event } from "../core/events.ts";
+import type { Allocation, EndReason, EpochMs } from "../core/model.ts";
+import type { Notification, NotificationStatus } from "./ports.ts";
+import { allocationBody, timestamp } from "./records.ts";
+
+/** How an end is told to the webhook; `null`: the client did it and needs no telling. */
+const STATUS_OF_END = {
+  released: null,
+  cancelled: "cancelled",
+  expired: "expired",
+  max_duration: "expired",
+  timed_out: "expired",
+  abandoned: "abandoned",
+  unclaimed: "unclaimed",
+  revoked: "revoked",
+  rebooted: "revoked",
+} as const satisfies Record<EndReason, NotificationStatus | null>;
+
+/**
+ * The webhook that an event calls for, if any.
+ *
+ * @param allocation as it stands after the event.
+ */
+export function notificationOf(
+  event: Event,
+  allocation: Allocation,
+  deliveryId: () => string,
+  now: EpochMs,
+): Notification | null {
+  const { request } = allocation;
+  if (request.webhookUrl === null) return null;
+  const status = statusOf(event);
+  if (status === null) return null;
+  return {
+    deliveryId: deliveryId(),
+    allocationId: request.id,
+    status,
+    url: request.webhookUrl,
+    body: JSON.stringify(bodyOf(status, allocation)),
+    createdAt: now,
+  };
+}
+
+function statusOf(event: Event): NotificationStatus | null {
+  if (event.type === "ended") return STATUS_OF_END[event.outcome.reason];
+  // A grant at once was answered at once; only one from the queue needs telling.
+  return event.type === "granted" && event.claimBy !== null ? "allocated" : null;
+}
+
+/** The reference service's body; what it does not have stands beside its fields. */
+function bodyOf(status: NotificationStatus, allocation: Allocation) {
+  const { request } = allocation;
+  const lease = "lease" in allocation ? allocation.lease : null;
+  return {
+    status,
+    request_id: request.id,
+    ...(allocation.status === "ended" ? { reason: allocation.outcome.reason } : {}),
+    allocation: allocationBody(allocation),
+    submitted_at: timestamp(request.submittedAt),
+    ...(lease === null
+      ? {}
+      : {
+          allocated_at: timestamp(lease.grantedAt),
+          wait_time_seconds: (lease.grantedAt - request.submittedAt) / 1_000,
+        }),
+  };
+}

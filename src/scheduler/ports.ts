@@ -1,0 +1,132 @@
+/**
+ * What the scheduler needs from the rooms around it, and what it tells them. Every adapter (store, webhooks,
+ * monitor, metrics) knows these types and none of the other adapters.
+ */
+import type { Event } from "../core/events.ts";
+import type {
+  Allocation,
+  AllocationId,
+  EndedAllocation,
+  EpochMs,
+  Gpu,
+  LiveAllocation,
+  Observation,
+} from "../core/model.ts";
+import type { HostState } from "../core/state.ts";
+
+export const NOTIFICATION_STATUSES = [
+  "allocated",
+  "expired",
+  "cancelled",
+  "unclaimed",
+  "abandoned",
+  "revoked",
+] as const;
+export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
+
+/** One webhook to send: a row of the outbox, written with the change that it tells of. */
+export interface Notification {
+  /** The `webhook-id`: the same at every attempt, so that receivers can drop repeats. */
+  readonly deliveryId: string;
+  readonly allocationId: AllocationId;
+  readonly status: NotificationStatus;
+  readonly url: string;
+  /** The exact JSON text to send. */
+  readonly body: string;
+  readonly createdAt: EpochMs;
+}
+
+export interface PendingDelivery extends Notification {
+  /** Attempts made so far. */
+  readonly attempts: number;
+  readonly nextAttemptAt: EpochMs;
+}
+
+/** What came of one attempt to deliver. */
+export interface DeliverySettlement {
+  readonly deliveryId: string;
+  readonly allocationId: AllocationId;
+  readonly status: NotificationStatus;
+  readonly at: EpochMs;
+  readonly outcome: "delivered" | "retry" | "gave-up";
+  /** Only with `retry`. */
+  readonly nextAttemptAt: EpochMs | null;
+  readonly httpStatus: number | null;
+  readonly error: string | null;
+}
+
+/** Everything one turn of the scheduler makes durable, at once or not at all. */
+export interface Turn {
+  readonly at: EpochMs;
+  readonly events: readonly Event[];
+  /** Every allocation that changed, as it stands after the turn. */
+  readonly allocations: readonly Allocation[];
+  /** Every GPU that changed, as it stands after the turn. */
+  readonly gpus: readonly Gpu[];
+  readonly nextFencingToken: number;
+  readonly bootId: string | null;
+  readonly notifications: readonly Notification[];
+  readonly settlements: readonly DeliverySettlement[];
+  /** Allocations whose undelivered `allocated` webhook must not be sent any more. */
+  readonly withdrawn: readonly AllocationId[];
+}
+
+/** What a store gives back at the start. */
+export interface StoredState {
+  readonly allocations: readonly LiveAllocation[];
+  readonly gpus: readonly Gpu[];
+  readonly nextFencingToken: number;
+  readonly bootId: string | null;
+  /** The time of the last committed turn; the daemon's clock never starts before it. */
+  readonly lastTurnAt: EpochMs | null;
+}
+
+export interface AllocationQuery {
+  readonly status: Allocation["status"] | null;
+  readonly serviceName: string | null;
+  readonly principal: string | null;
+  /** Ids sort by time: the page begins after this one, newest first. */
+  readonly before: AllocationId | null;
+  readonly limit: number;
+}
+
+export interface Store {
+  load(): StoredState;
+  /** @throws StorageUnavailableError when nothing was written. */
+  commit(turn: Turn): void;
+  findEnded(id: AllocationId): EndedAllocation | undefined;
+  /** Newest first, live and ended, as last committed. */
+  list(query: AllocationQuery): readonly Allocation[];
+}
+
+/** The webhooks' view of the store. */
+export interface Outbox {
+  /** Deliveries due at `now`, oldest first. */
+  due(now: EpochMs, limit: number): readonly PendingDelivery[];
+  /** When the next undelivered one falls due; `null` when there is none. */
+  nextDueAt(): EpochMs | null;
+}
+
+/** One committed turn, as told to those who watch. */
+export interface Committed {
+  readonly at: EpochMs;
+  readonly events: readonly Event[];
+  readonly state: HostState;
+  readonly before: HostState;
+}
+
+/** Watches the scheduler. Called after the commit, never inside a turn; must not throw. */
+export interface Observer {
+  committed?(turn: Committed): void;
+  observed?(observation: Observation, state: HostState): void;
+  /** The store refused a turn, or took one again. */
+  storage?(healthy: boolean, reason: string | null): void;
+}
+
+/** Where GPU readings come from. */
+export interface GpuSource {
+  readonly name: "nvidia-smi" | "simulated";
+  /** Never rejects: a failure is an observation too. Never two at once. */
+  probe(): Promise<Observation>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,152 @@
+/**
+ * An allocation in the API's words: the JSON that answers, records and webhooks share.
+ * Times are RFC 3339 in UTC; memory is in MiB, which the API calls MB; durations are in seconds.
+ */
+import type { Allocation, EpochMs, HoldingAllocation, Lease, LeasedGpu, Request } from "../core/model.ts";
+
+export interface DeviceBody {
+  readonly index: number;
+  readonly uuid: string;
+  readonly name: string;
+  readonly pci_bus_id: string | null;
+  readonly memory_total: number | null;
+}
+
+export interface EnvironmentBody {
+  /** By UUID: indices may change at a reboot. */
+  readonly CUDA_VISIBLE_DEVICES: string;
+  readonly CUDA_DEVICE_ORDER: "PCI_BUS_ID";
+  /** The nvidia-smi indices, for programs that cannot take UUIDs. */
+  readonly GPU_ORCHESTRATOR_GPU_INDICES: string;
+}
+
+export interface RequestBody {
+  readonly id: string;
+  /** The same: one id for a request, its allocation and its webhooks. */
+  readonly request_id: string;
+  readonly service_name: string;
+  readonly workload_type: string;
+  readonly priority: number;
+  readonly required_gpus: number;
+  readonly min_memory_mb: number;
+  readonly max_utilization: number;
+  readonly sharing: "exclusive";
+  readonly preemptible: boolean;
+  readonly ttl_seconds: number | null;
+  readonly max_duration_seconds: number | null;
+  readonly submitted_at: string;
+}
+
+export interface LeaseBody {
+  readonly allocation_id: string;
+  readonly gpu_ids: readonly number[];
+  readonly gpu_uuids: readonly string[];
+  readonly devices: readonly DeviceBody[];
+  readonly env: EnvironmentBody;
+  readonly allocated_at: string;
+  /** Left out when there is no end. */
+  readonly expires_at?: string;
+  readonly fencing_token: number;
+  /** MiB that each GPU was checked to have. */
+  readonly memory_mb: number;
+}
+
+export interface OutcomeBody {
+  readonly ended_at: string;
+  readonly end_reason: string;
+  readonly end_detail?: string;
+}
+
+export type AllocationBody = RequestBody &
+  Partial<LeaseBody> &
+  Partial<OutcomeBody> & { readonly status: Allocation["status"]; readonly claim_by?: string };
+
+export function timestamp(at: EpochMs): string {
+  return new Date(at).toISOString();
+}
+
+export function requestBody(request: Request): RequestBody {
+  return {
+    id: request.id,
+    request_id: request.id,
+    service_name: request.serviceName,
+    workload_type: request.workloadType,
+    priority: request.requirement.priority,
+    required_gpus: request.requirement.gpus,
+    min_memory_mb: request.requirement.memoryMib,
+    max_utilization: request.requirement.maxUtilizationPercent,
+    sharing: "exclusive",
+    preemptible: request.preemptible,
+    ttl_seconds: request.ttlMs === null ? null : request.ttlMs / 1_000,
+    max_duration_seconds: request.maxDurationMs === null ? null : request.maxDurationMs / 1_000,
+    submitted_at: timestamp(request.submittedAt),
+  };
+}
+
+export function leaseBody(request: Request, lease: Lease): LeaseBody {
+  return {
+    allocation_id: request.id,
+    gpu_ids: lease.gpus.map(({ index }) => index),
+    gpu_uuids: lease.gpus.map(({ uuid }) => uuid),
+    devices: lease.gpus.map(deviceBody),
+    env: {
+      CUDA_VISIBLE_DEVICES: lease.gpus.map(({ uuid }) => uuid).join(","),
+      CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+      GPU_ORCHESTRATOR_GPU_INDICES: lease.gpus.map(({ index }) => index).join(","),
+    },
+    allocated_at: timestamp(lease.grantedAt),
+    ...(lease.expiresAt === null ? {} : { expires_at: timestamp(lease.expiresAt) }),
+    fencing_token: lease.fencingToken,
+    memory_mb: request.requirement.memoryMib,
+  };
+}
+
+function deviceBody(gpu: LeasedGpu): DeviceBody {
+  return {
+    index: gpu.index,
+    uuid: gpu.uuid,
+    name: gpu.name,
+    pci_bus_id: gpu.pciBusId,
+    memory_total: gpu.memoryTotalMib,
+  };
+}
+
+/** One record for a request's whole life. */
+export function allocationBody(allocation: Allocation): AllocationBody {
+  const request = requestBody(allocation.request);
+  switch (allocation.status) {
+    case "queued":
+      return { status: "queued", ...request };
+    case "offered":
+      return {
+        status: "offered",
+        ...request,
+        ...leaseBody(allocation.request, allocation.lease),
+        claim_by: timestamp(allocation.claimBy),
+      };
+    case "leased":
+      return { status: "leased", ...request, ...leaseBody(allocation.request, allocation.lease) };
+    case "ended": {
+      const { outcome } = allocation;
+      return {
+        status: "ended",
+        ...request,
+        ...(allocation.lease === null ? {} : leaseBody(allocation.request, allocation.lease)),
+        ended_at: timestamp(outcome.at),
+        end_reason: outcome.reason,
+        ...(outcome.detail === null ? {} : { end_detail: outcome.detail }),
+      };
+    }
+    default:
+      return allocation satisfies never;
+  }
+}
+
+/** The answer to a request that was granted at once. */
+export function grantedBody(allocation: HoldingAllocation) {
+  return {
+    ...requestBody(allocation.request),
+    ...leaseBody(allocation.request, allocation.lease),
+    status: "allocated" as const,
+  };
+}

@@ -1,0 +1,399 @@
+/**
+ * The only writer. Commands are decided one by one, and everything they change is committed in one transaction
+ * before anybody is answered.
+ *
+ *  1. Commands that arrive while a turn runs are decided and committed together in the next (group commit).
+ *  2. The state that others see is always a committed one.
+ *  3. When a commit fails, the state before the turn stands, every command of the turn is refused, and only the
+ *     figures of the readings are kept.
+ *  4. Observers hear of a turn after its commit, in order.
+ */
+
+import type { AllocateAsk, Command } from "../core/commands.ts";
+import { decide, owns } from "../core/decide.ts";
+import {
+  AllocationEndedError,
+  AllocationNotFoundError,
+  DomainError,
+  FencingTokenMismatchError,
+  NotOwnerError,
+  OverloadedError,
+  ShuttingDownError,
+  StorageUnavailableError,
+} from "../core/errors.ts";
+import type { Event } from "../core/events.ts";
+import { endedRecord } from "../core/evolve.ts";
+import type {
+  Actor,
+  Allocation,
+  AllocationId,
+  EndedAllocation,
+  EpochMs,
+  Gpu,
+  LiveAllocation,
+  Observation,
+  Policy,
+} from "../core/model.ts";
+import { withSight } from "../core/observe.ts";
+import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../core/state.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import type { IdSource } from "../platform/ids.ts";
+import { notificationOf } from "./notifications.ts";
+import type { AllocationQuery, DeliverySettlement, Notification, Observer, Store, StoredState } from "./ports.ts";
+
+/** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
+const MAX_COMMANDS_PER_TURN = 256;
+/** Commands that may wait for a turn; every open connection can have one. */
+const MAX_MAILBOX = 16_384;
+
+export interface SchedulerParts {
+  readonly store: Store;
+  readonly clock: Clock;
+  readonly newId: IdSource;
+  readonly policy: Policy;
+  /** How often to look for due deadlines even if no timer fired: a safety net. */
+  readonly tickIntervalMs: number;
+  readonly observers?: readonly Observer[];
+  /** Hears of bugs: exceptions that no command should raise. */
+  readonly onBug?: (error: unknown) => void;
+}
+
+/** What a command did: the record it was about, and the state with it in place. */
+export interface Reply<A extends Allocation = Allocation> {
+  readonly allocation: A;
+  readonly state: HostState;
+  readonly at: EpochMs;
+}
+
+interface Letter {
+  readonly command: Command;
+  readonly settlement: DeliverySettlement | null;
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/** What came of one command: the state after it, and the records that it ended. */
+interface Answer {
+  readonly state: HostState;
+  readonly at: EpochMs;
+  readonly ended: readonly EndedAllocation[];
+}
+
+/** What a turn gathers until its commit. */
+interface Draft {
+  readonly events: Event[];
+  readonly changed: Map<AllocationId, Allocation>;
+  readonly notifications: Notification[];
+  readonly settlements: DeliverySettlement[];
+  readonly withdrawn: AllocationId[];
+}
+
+export class Scheduler {
+  readonly #parts: SchedulerParts;
+  readonly #observers: Observer[];
+  #state: HostState;
+  #mailbox: Letter[] = [];
+  #turnQueued = false;
+  #storageFailed = false;
+  #stopping = false;
+  #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
+  #safetyNet: Cancel | null = null;
+
+  constructor(parts: SchedulerParts, stored: StoredState) {
+    this.#parts = parts;
+    this.#observers = [...(parts.observers ?? [])];
+    this.#state = restore(stored, parts.policy);
+  }
+
+  /** The committed state. */
+  get state(): HostState {
+    return this.#state;
+  }
+
+  get storageHealthy(): boolean {
+    return !this.#storageFailed;
+  }
+
+  now(): EpochMs {
+    return this.#parts.clock.now();
+  }
+
+  observeWith(observer: Observer): void {
+    this.#observers.push(observer);
+  }
+
+  /**
+   * Begins to serve: deadlines run from here on.
+   *
+   * @param bootId tells one boot of the host from another.
+   * @param wallClockMs floor of the fencing tokens, so that they grow even over a restored backup.
+   */
+  async start(bootId: string, wallClockMs: EpochMs): Promise<void> {
+    await this.#send({ type: "resume", bootId, fencingFloor: wallClockMs });
+    this.#armSafetyNet();
+  }
+
+  /** Refuses new commands, and returns once what was accepted is committed. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#safetyNet?.();
+    this.#wake?.cancel();
+    while (this.#mailbox.length > 0) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /** @throws DomainError when it is refused. */
+  async allocate(ask: AllocateAsk, actor: Actor): Promise<Reply<LiveAllocation>> {
+    const id = `${ask.serviceName}-${this.#parts.newId(this.now())}`;
+    const { state, at } = await this.#send({ type: "allocate", id, ask, actor });
+    return { allocation: state.allocations.get(id) as LiveAllocation, state, at };
+  }
+
+  /**
+   * Ends leases and cancels waiting requests. Ending what has already ended is not an error.
+   *
+   * @throws AllocationNotFoundError when the id never existed, or is not that service's.
+   */
+  async release(
+    target: {
+      readonly id: AllocationId | null;
+      readonly serviceName: string | null;
+      readonly fencingToken: number | null;
+    },
+    actor: Actor,
+  ): Promise<readonly EndedAllocation[]> {
+    try {
+      return (await this.#send({ type: "release", ...target, actor })).ended;
+    } catch (error) {
+      if (!(error instanceof AllocationNotFoundError) || target.id === null) throw error;
+      const archived = this.#parts.store.findEnded(target.id);
+      if (archived === undefined) throw error;
+      const { serviceName, fencingToken } = target;
+      if (serviceName !== null && archived.request.serviceName !== serviceName) throw error;
+      if (!owns(actor, archived)) throw new NotOwnerError(`allocation ${target.id}`);
+      if (fencingToken !== null && archived.lease !== null && archived.lease.fencingToken !== fencingToken) {
+        throw new FencingTokenMismatchError(target.id, fencingToken);
+      }
+      return [archived];
+    }
+  }
+
+  /** @throws AllocationEndedError when it has ended; nothing revives it. */
+  async renew(id: AllocationId, fencingToken: number | null, actor: Actor): Promise<Reply> {
+    try {
+      const { state, at } = await this.#send({ type: "renew", id, fencingToken, actor });
+      return { allocation: state.allocations.get(id) as Allocation, state, at };
+    } catch (error) {
+      if (!(error instanceof AllocationNotFoundError)) throw error;
+      const archived = this.#parts.store.findEnded(id);
+      if (archived === undefined) throw error;
+      throw owns(actor, archived) ? new AllocationEndedError(id) : new NotOwnerError(`allocation ${id}`);
+    }
+  }
+
+  /**
+   * One record, live or ended. Read by its owner, it counts as a sign of life, and claims what was offered.
+   *
+   * @throws AllocationNotFoundError
+   */
+  async read(id: AllocationId, actor: Actor): Promise<Reply> {
+    const live = this.#state.allocations.get(id);
+    // A lease needs no sign of life: reading it is no business of the writer's.
+    if (live !== undefined && (live.status === "leased" || !isOwner(actor, live))) {
+      return { allocation: live, state: this.#state, at: this.now() };
+    }
+    if (live !== undefined) {
+      try {
+        const { state, at } = await this.#send({ type: "touch", id, actor });
+        return { allocation: state.allocations.get(id) as LiveAllocation, state, at };
+      } catch (error) {
+        // It ended in the meantime: the archive has it.
+        if (!(error instanceof AllocationNotFoundError)) throw error;
+      }
+    }
+    const archived = this.#parts.store.findEnded(id);
+    if (archived === undefined) throw new AllocationNotFoundError(id);
+    return { allocation: archived, state: this.#state, at: this.now() };
+  }
+
+  list(query: AllocationQuery): readonly Allocation[] {
+    return this.#parts.store.list(query);
+  }
+
+  async observe(observation: Observation): Promise<void> {
+    const { state } = await this.#send({ type: "observe", observation });
+    this.#tell((observer) => observer.observed?.(observation, state));
+  }
+
+  /** Takes down what came of a webhook; a delivered grant is claimed by it. */
+  async settle(settlement: DeliverySettlement): Promise<void> {
+    const claims = settlement.outcome === "delivered" && settlement.status === "allocated";
+    await this.#send(claims ? { type: "claim", id: settlement.allocationId } : { type: "tick" }, settlement);
+  }
+
+  async reconfigure(policy: Policy): Promise<void> {
+    await this.#send({ type: "reconfigure", policy });
+  }
+
+  #send(command: Command, settlement: DeliverySettlement | null = null): Promise<Answer> {
+    if (this.#stopping) return Promise.reject(new ShuttingDownError());
+    if (this.#mailbox.length >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
+    return new Promise((resolve, reject) => {
+      this.#mailbox.push({ command, settlement, resolve, reject });
+      this.#queueTurn();
+    });
+  }
+
+  #queueTurn(): void {
+    if (this.#turnQueued) return;
+    this.#turnQueued = true;
+    setImmediate(() => {
+      this.#turnQueued = false;
+      this.#turn();
+      if (this.#mailbox.length > 0) this.#queueTurn();
+    });
+  }
+
+  #turn(): void {
+    const letters = this.#mailbox.splice(0, MAX_COMMANDS_PER_TURN);
+    const now = this.now();
+    const before = this.#state;
+    const draft: Draft = { events: [], changed: new Map(), notifications: [], settlements: [], withdrawn: [] };
+    let state = before;
+    const answers: (() => void)[] = [];
+    for (const letter of letters) {
+      try {
+        const decision = decide(state, letter.command, now);
+        const ended = this.#note(draft, state, decision.events, decision.state, now);
+        if (letter.settlement !== null) draft.settlements.push(letter.settlement);
+        state = decision.state;
+        const answer = { state, at: now, ended };
+        answers.push(() => letter.resolve(answer));
+      } catch (error) {
+        if (!(error instanceof DomainError)) this.#parts.onBug?.(error);
+        answers.push(() => letter.reject(error));
+      }
+    }
+    try {
+      this.#commit(draft, before, state, now);
+    } catch (error) {
+      this.#undo(letters, before, error);
+      return;
+    }
+    this.#state = state;
+    for (const answer of answers) answer();
+    if (draft.events.length > 0) {
+      const committed = { at: now, events: draft.events, state, before };
+      this.#tell((observer) => observer.committed?.(committed));
+    }
+    this.#armTimer();
+  }
+
+  /** Writes down what a decision changed; returns the records that it ended. */
+  #note(draft: Draft, before: HostState, events: readonly Event[], after: HostState, now: EpochMs): EndedAllocation[] {
+    const ended: EndedAllocation[] = [];
+    for (const event of events) {
+      draft.events.push(event);
+      const id = event.type === "submitted" ? event.request.id : "id" in event ? event.id : null;
+      if (id === null) continue;
+      const allocation =
+        event.type === "ended"
+          ? endedRecord(before.allocations.get(id) as LiveAllocation, event.outcome)
+          : after.allocations.get(id);
+      if (allocation === undefined) continue;
+      draft.changed.set(id, allocation);
+      if (allocation.status === "ended") {
+        ended.push(allocation);
+        if (allocation.lease !== null && allocation.request.webhookUrl !== null) draft.withdrawn.push(id);
+      }
+      const notification = notificationOf(event, allocation, () => `msg_${this.#parts.newId(now)}`, now);
+      if (notification !== null) draft.notifications.push(notification);
+    }
+    return ended;
+  }
+
+  #commit(draft: Draft, before: HostState, after: HostState, now: EpochMs): void {
+    if (draft.events.length === 0 && draft.settlements.length === 0) return;
+    const gpus: Gpu[] = [];
+    if (after.gpus !== before.gpus) {
+      for (const gpu of after.gpus.values()) if (before.gpus.get(gpu.uuid) !== gpu) gpus.push(gpu);
+    }
+    this.#parts.store.commit({
+      at: now,
+      events: draft.events,
+      allocations: [...draft.changed.values()],
+      gpus,
+      nextFencingToken: after.nextFencingToken,
+      bootId: after.bootId,
+      notifications: draft.notifications,
+      settlements: draft.settlements,
+      withdrawn: draft.withdrawn,
+    });
+    if (this.#storageFailed) {
+      this.#storageFailed = false;
+      this.#tell((observer) => observer.storage?.(true, null));
+    }
+  }
+
+  #undo(letters: readonly Letter[], before: HostState, error: unknown): void {
+    const refusal =
+      error instanceof DomainError ? error : new StorageUnavailableError("the change could not be stored");
+    if (refusal !== error) this.#parts.onBug?.(error);
+    if (!this.#storageFailed) {
+      this.#storageFailed = true;
+      this.#tell((observer) => observer.storage?.(false, refusal.message));
+    }
+    // What can be seen does not depend on what can be stored.
+    this.#state = letters.reduce(
+      (state, { command }) => (command.type === "observe" ? withSight(state, command.observation) : state),
+      before,
+    );
+    for (const letter of letters) letter.reject(refusal);
+  }
+
+  #tell(about: (observer: Observer) => void): void {
+    for (const observer of this.#observers) {
+      try {
+        about(observer);
+      } catch (error) {
+        this.#parts.onBug?.(error);
+      }
+    }
+  }
+
+  #armTimer(): void {
+    if (this.#stopping) return;
+    const at = nextDeadline(this.#state);
+    if (at === (this.#wake?.at ?? null)) return;
+    this.#wake?.cancel();
+    this.#wake = null;
+    if (at === null) return;
+    const cancel = this.#parts.clock.after(at - this.now(), () => {
+      this.#wake = null;
+      this.#tick();
+    });
+    this.#wake = { at, cancel };
+  }
+
+  #armSafetyNet(): void {
+    if (this.#stopping) return;
+    this.#safetyNet = this.#parts.clock.after(this.#parts.tickIntervalMs, () => {
+      this.#tick();
+      this.#armSafetyNet();
+    });
+  }
+
+  /** A refused tick is not lost: the safety net comes again. */
+  #tick(): void {
+    this.#send({ type: "tick" }).catch(() => undefined);
+  }
+}
+
+function isOwner(actor: Actor, allocation: LiveAllocation): boolean {
+  return actor.principal === allocation.request.principal;
+}
+
+function restore(stored: StoredState, policy: Policy): HostState {
+  let state = withGpus(emptyHost(policy), stored.gpus);
+  for (const allocation of stored.allocations) state = withAllocation(state, allocation);
+  return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId };
+}

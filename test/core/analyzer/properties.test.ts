@@ -1,0 +1,156 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
+import { type JsonObject, type JsonValue, WORKLOAD_TYPES } from "../../../src/core/model.ts";
+import { analyzed } from "./asks.ts";
+
+const RUNS = { numRuns: 1_000 };
+
+const MODEL_SIZES = [undefined, "small", "medium", "large", "xlarge"] as const;
+const NUMERIC_KEYS = ["batch_size", "image_count", "node_count", "concurrent_requests"] as const;
+/** Known models, sizes read from the name, and names that say nothing. */
+const MODEL_NAMES = [
+  "Qwen/Qwen3-0.6B",
+  "meta-llama/Llama-3.1-70B-Instruct",
+  "Qwen/Qwen2.5-7B-Instruct-AWQ",
+  "qwen-72b",
+  "acme/8x7b",
+  "acme/unsized",
+] as const;
+const HINT_KEYS = [
+  ...NUMERIC_KEYS,
+  ...["model", "model_name", "model_size", "multi_gpu", "dedicated", "workflow_priority", "quantization", "dtype"],
+  ...["max_model_len", "context_length", "input_tokens", "max_tokens", "kv_cache_dtype", "tensor_parallel_size"],
+  ...["method", "finetune_method", "optimizer_precision", "gradient_precision", "lora_rank", "micro_batch_size"],
+  ...["zero_stage", "gpu_memory_mb"],
+];
+
+const anyType = fc.constantFrom(...WORKLOAD_TYPES);
+const anyAmount = fc.oneof(fc.nat(300), fc.nat(5_000_000), fc.double({ min: 0, max: 1e300, noNaN: true }));
+const anyWord = fc.constantFrom(...MODEL_NAMES, "lora", "qlora", "full", "fp8", "bf16", "q4_k_m", "xlarge", "1b", "");
+const anyJson = fc.oneof(fc.jsonValue({ maxDepth: 3 }), anyWord, fc.string(), anyAmount, fc.integer(), fc.boolean());
+const anyData: fc.Arbitrary<JsonObject> = fc
+  .oneof(
+    fc.dictionary(fc.string(), anyJson, { maxKeys: 8 }),
+    fc.dictionary(fc.constantFrom(...HINT_KEYS), anyJson, { maxKeys: 12 }),
+  )
+  .map((data) => data as { [key: string]: JsonValue });
+const stateable = fc.option(fc.integer({ min: 1, max: 1_000_000 }), { nil: null });
+
+test("any workload data gets a usable requirement, with a source for every number", () => {
+  fc.assert(
+    fc.property(anyType, anyData, stateable, stateable, (type, data, requiredGpus, minMemoryMib) => {
+      const { requirement, sources, notes } = analyzed(type, data, { requiredGpus, minMemoryMib });
+      expect(Number.isSafeInteger(requirement.gpus) && requirement.gpus >= 1).toBe(true);
+      expect(Number.isSafeInteger(requirement.memoryMib) && requirement.memoryMib >= 1).toBe(true);
+      expect(Number.isInteger(requirement.priority)).toBe(true);
+      expect(requirement.priority >= 1 && requirement.priority <= 10).toBe(true);
+      for (const text of [...Object.values(sources), ...notes]) {
+        expect(text).not.toMatch(/NaN|Infinity MiB|undefined|null/);
+        expect(text.length).toBeLessThan(500);
+      }
+    }),
+    RUNS,
+  );
+});
+
+test("what the caller states is what comes out, whatever the data says", () => {
+  const percent = fc.double({ min: 0, max: 100, noNaN: true });
+  const priorities = fc.integer({ min: 1, max: 10 });
+  const figures = fc.integer({ min: 1, max: 1_000_000 });
+  fc.assert(
+    fc.property(anyType, anyData, figures, figures, priorities, percent, (type, data, gpus, mib, priority, busy) => {
+      const stated = { requiredGpus: gpus, minMemoryMib: mib, priority, maxUtilizationPercent: busy };
+      expect(analyzed(type, data, stated).requirement).toEqual({
+        gpus,
+        memoryMib: mib,
+        priority,
+        maxUtilizationPercent: busy,
+        maxUtilizationExplicit: true,
+      });
+    }),
+    RUNS,
+  );
+});
+
+/** Two data that differ in one hint, which is at least as high in the second. */
+const raised = fc
+  .record({
+    model_size: fc.constantFrom(...MODEL_SIZES),
+    multi_gpu: fc.boolean(),
+    dedicated: fc.boolean(),
+    batch_size: anyAmount,
+    image_count: anyAmount,
+    node_count: anyAmount,
+    concurrent_requests: anyAmount,
+  })
+  .chain((data) =>
+    fc
+      .oneof(
+        fc.tuple(fc.constantFrom(...NUMERIC_KEYS), anyAmount).map(([key, more]) => ({ [key]: data[key] + more })),
+        fc.constantFrom(...MODEL_SIZES).map((size) => ({
+          model_size: MODEL_SIZES.indexOf(size) > MODEL_SIZES.indexOf(data.model_size) ? size : data.model_size,
+        })),
+        fc.constantFrom({ multi_gpu: true }, { dedicated: true }),
+      )
+      .map((change) => ({ less: data, more: { ...data, ...change } })),
+  )
+  // No size at all is the default, which may lie above `small`.
+  .filter(({ less, more }) => (less.model_size === undefined) === (more.model_size === undefined))
+  .map(({ less, more }) => ({ less: json(less), more: json(more) }));
+
+function json(data: { [key: string]: JsonValue | undefined }): JsonObject {
+  const entries = Object.entries(data).filter(([, value]) => value !== undefined && value !== Number.POSITIVE_INFINITY);
+  return Object.fromEntries(entries) as JsonObject;
+}
+
+test("a higher size, concurrency, model size or flag never lowers GPUs, memory or priority", () => {
+  fc.assert(
+    fc.property(anyType, raised, (type, { less, more }) => {
+      const low = analyzed(type, less).requirement;
+      const high = analyzed(type, more).requirement;
+      expect(high.gpus).toBeGreaterThanOrEqual(low.gpus);
+      expect(high.memoryMib).toBeGreaterThanOrEqual(low.memoryMib);
+      expect(high.priority).toBeGreaterThanOrEqual(low.priority);
+    }),
+    RUNS,
+  );
+});
+
+test("naming a model never lowers GPUs or memory below what the rules give without it", () => {
+  fc.assert(
+    fc.property(anyType, raised, fc.constantFrom(...MODEL_NAMES), (type, { more }, model) => {
+      const without = analyzed(type, more).requirement;
+      const named = analyzed(type, { ...more, model }).requirement;
+      expect(named.gpus).toBeGreaterThanOrEqual(without.gpus);
+      expect(named.memoryMib).toBeGreaterThanOrEqual(without.memoryMib);
+    }),
+    RUNS,
+  );
+});
+
+test("for a named model, more concurrency or context never lowers the GPUs, nor the memory on stated GPUs", () => {
+  const sizes = fc.record({ concurrent_requests: fc.nat(2_000), max_model_len: fc.integer({ min: 1, max: 200_000 }) });
+  const extra = fc.record({ concurrent_requests: fc.nat(2_000), max_model_len: fc.nat(200_000) });
+  const gpus = fc.integer({ min: 1, max: 64 });
+  fc.assert(
+    fc.property(anyType, fc.constantFrom(...MODEL_NAMES), sizes, extra, gpus, (type, model, size, add, stated) => {
+      const less = { model, ...size };
+      const more = {
+        model,
+        concurrent_requests: size.concurrent_requests + add.concurrent_requests,
+        max_model_len: size.max_model_len + add.max_model_len,
+      };
+      expect(analyzed(type, more).requirement.gpus).toBeGreaterThanOrEqual(analyzed(type, less).requirement.gpus);
+      const on = { requiredGpus: stated };
+      expect(analyzed(type, more, on).requirement.memoryMib).toBeGreaterThanOrEqual(
+        analyzed(type, less, on).requirement.memoryMib,
+      );
+    }),
+    RUNS,
+  );
+});
+
+test("the built-in defaults cover every type, so no ask is without a figure", () => {
+  expect(Object.keys(WORKLOAD_DEFAULTS).toSorted()).toEqual([...WORKLOAD_TYPES].toSorted());
+});

@@ -1,0 +1,222 @@
+import { expect, test } from "vitest";
+import { blockOf } from "../../src/core/allocator/survey.ts";
+import type { GpuReading } from "../../src/core/model.ts";
+import { h100, minutes, process, refusal, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
+
+function block(host: SimulatedHost, uuid = "GPU-a") {
+  const gpu = host.state.gpus.get(uuid);
+  if (gpu === undefined) throw new Error(`${uuid} was never seen`);
+  return blockOf(gpu, host.state, host.now);
+}
+
+test("a GPU with a process of no lease is not granted, and clears by itself", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.gpu("GPU-a", { processes: [process(4711)], memoryUsedMib: 3_000 });
+  host.observe();
+  const id = host.submit();
+  expect(host.whyQueued(id)).toEqual({ "GPU-a": "occupied" });
+  expect(block(host)?.detail).toContain("process 4711 (python)");
+  host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
+  host.observe();
+  expect(host.gpusOf(id)).toEqual(["GPU-a"]);
+});
+
+test("memory in use by no visible process occupies a GPU; a desktop does not", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.gpu("GPU-a", { memoryUsedMib: 20_000 });
+  host.observe();
+  expect(block(host)?.block).toBe("occupied");
+  host.gpu("GPU-a", { memoryUsedMib: 3_000, processes: [process(1, { type: "G", name: "/usr/lib/xorg/Xorg" })] });
+  host.observe();
+  expect(block(host)).toBeNull();
+});
+
+test("beside a desktop, only the memory that is left is offered", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.gpu("GPU-a", { memoryUsedMib: 3_000, processes: [process(1, { type: "G" })] });
+  host.observe();
+  expect(host.whyQueued(host.submit({ minMemoryMib: 80_000 }))).toEqual({ "GPU-a": "memory" });
+  expect(host.gpusOf(host.submit({ minMemoryMib: 78_000 }))).toEqual(["GPU-a"]);
+});
+
+test("an unknown process on a leased GPU counts as the lease's own, and the GPU is reclaimed after it", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = host.submit();
+  host.gpu("GPU-a", { processes: [process(1)], memoryUsedMib: 9_000 });
+  host.advance(seconds(5));
+  const next = host.submit();
+  const end = host.now;
+  host.release(id);
+  expect(block(host)?.block).toBe("reclaiming");
+  host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
+  // A reading that began before the end proves nothing.
+  host.observe(end - 1);
+  expect(block(host)?.block).toBe("reclaiming");
+  host.observe(end);
+  expect(host.gpusOf(next)).toEqual(["GPU-a"]);
+});
+
+test("a GPU on which no use was seen is free at once", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = host.submit();
+  const next = host.submit();
+  host.advance(seconds(20));
+  host.release(id);
+  expect(host.gpusOf(next)).toEqual(["GPU-a"]);
+});
+
+test("memory above the level before the grant is use, even without a process", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = host.submit();
+  host.gpu("GPU-a", { memoryUsedMib: 300 });
+  host.advance(seconds(5));
+  host.gpu("GPU-a", { memoryUsedMib: 4 });
+  host.advance(seconds(5));
+  host.release(id);
+  expect(block(host)?.block).toBe("reclaiming");
+});
+
+test("with no reading in the lease's last refresh interval, one is taken before the GPU is granted again", () => {
+  const host = new SimulatedHost([h100("GPU-a")], { staleAfterMs: minutes(5) });
+  host.monitoring = false;
+  const id = host.submit();
+  host.advance(seconds(30));
+  host.release(id);
+  expect(block(host)?.block).toBe("reclaiming");
+  host.observe();
+  expect(block(host)).toBeNull();
+});
+
+test("a lease of less than a second needs no reading", () => {
+  const host = new SimulatedHost([h100("GPU-a")], { staleAfterMs: minutes(5) });
+  host.monitoring = false;
+  host.advance(minutes(1));
+  const id = host.submit();
+  host.advance(900);
+  host.release(id);
+  expect(block(host)).toBeNull();
+});
+
+test.each([
+  ["always", "reclaiming"],
+  ["never", null],
+] as const)("verify_release %s", (verifyRelease, expected) => {
+  const host = new SimulatedHost([h100("GPU-a")], { verifyRelease });
+  const id = host.submit();
+  host.gpu("GPU-a", verifyRelease === "never" ? { memoryUsedMib: 400 } : {});
+  host.observe();
+  host.release(id);
+  expect(block(host)?.block ?? null).toBe(expected);
+});
+
+test("still busy after reclaim_timeout a GPU is quarantined, until it is empty", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = host.submit();
+  host.gpu("GPU-a", { processes: [process(1)], memoryUsedMib: 9_000 });
+  host.advance(seconds(5));
+  host.release(id);
+  host.advance(seconds(59));
+  expect(block(host)?.block).toBe("reclaiming");
+  host.advance(seconds(1));
+  expect(block(host)?.block).toBe("quarantined");
+  host.advance(minutes(30));
+  expect(block(host)?.block).toBe("quarantined");
+  host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
+  host.advance(seconds(5));
+  expect(block(host)).toBeNull();
+});
+
+test("a reading older than stale_after makes a GPU unknown, ends no lease, and recovers by itself", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  const id = host.submit();
+  host.monitoring = false;
+  host.advance(seconds(26));
+  expect(block(host, "GPU-b")?.block).toBe("unknown");
+  expect(refusal(() => host.submit())).toBe("gpus-unavailable");
+  expect(host.allocation(id).status).toBe("leased");
+  host.observe();
+  expect(block(host, "GPU-b")).toBeNull();
+});
+
+test("what is queued stays queued while nothing can be seen", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const holder = host.submit({ ttlMs: seconds(40) });
+  const waiting = host.submit();
+  host.monitoring = false;
+  host.advance(minutes(2));
+  expect(host.endReason(holder)).toBe("expired");
+  expect(host.allocation(waiting).status).toBe("queued");
+  host.observe();
+  expect(host.gpusOf(waiting)).toEqual(["GPU-a"]);
+});
+
+test("a driver that cannot be reached makes every GPU unknown at once; another failure leaves the last reading", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.failProbe("timeout");
+  expect(block(host)).toBeNull();
+  host.failProbe("driver", "Driver/library version mismatch");
+  expect(block(host)).toMatchObject({ block: "unknown", detail: "Driver/library version mismatch" });
+  host.observe();
+  expect(block(host)).toBeNull();
+});
+
+test("a GPU missing from a good reading is not granted; its lease goes on", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = host.submit();
+  for (const device of host.devices) device.present = false;
+  host.advance(minutes(5));
+  expect(host.allocation(id).status).toBe("leased");
+  host.release(id);
+  for (const device of host.devices) device.present = true;
+  host.observe();
+  expect(host.gpusOf(host.submit())).toEqual(["GPU-a"]);
+});
+
+test("leases follow the UUID when indices change", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  const id = host.submit();
+  host.gpu("GPU-a", { index: 1 });
+  host.gpu("GPU-b", { index: 0 });
+  host.observe();
+  expect(host.gpusOf(id)).toEqual(["GPU-a"]);
+  expect(host.state.gpus.get("GPU-a")).toMatchObject({ index: 1, hold: { kind: "leased", allocationId: id } });
+  expect(host.gpusOf(host.submit())).toEqual(["GPU-b"]);
+});
+
+const health = h100("").health;
+const sick: [string, Partial<GpuReading>][] = [
+  ["lost", { errorValues: { "fb_memory_usage/used": "GPU is lost" }, memoryUsedMib: null }],
+  ["unhealthy", { health: { ...health, remappedRowsFailure: true } }],
+  ["unhealthy", { health: { ...health, recoveryAction: "Reset" } }],
+  ["unknown", { memoryUsedMib: null }],
+  ["unknown", { memoryTotalMib: null }],
+  ["mig", { migMode: "Enabled" }],
+  ["degraded", { health: { ...health, eccUncorrectedVolatile: 1 } }],
+  ["degraded", { health: { ...health, remappedRowsPending: true } }],
+  ["degraded", { health: { ...health, retiredPagesPending: true } }],
+];
+test.each(sick)("a GPU that reads as %s is not granted: %o", (expected, over) => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.gpu("GPU-a", over);
+  host.observe();
+  expect(block(host)?.block).toBe(expected);
+});
+
+test("a hot GPU is taken last, and taken nevertheless", () => {
+  const host = new SimulatedHost([h100("GPU-a", { health: { ...health, slowdown: true } }), h100("GPU-b")]);
+  expect(host.gpusOf(host.submit())).toEqual(["GPU-b"]);
+  expect(host.gpusOf(host.submit())).toEqual(["GPU-a"]);
+});
+
+test("a busy GPU is passed over; without a utilisation reading only a stated limit excludes it", () => {
+  const host = new SimulatedHost([h100("GPU-a", { utilizationPercent: 95 })]);
+  expect(host.whyQueued(host.submit())).toEqual({ "GPU-a": "utilization" });
+  const blind = new SimulatedHost([h100("GPU-a", { utilizationPercent: null })]);
+  expect(blind.whyQueued(blind.submit({ maxUtilizationPercent: 90 }))).toEqual({ "GPU-a": "utilization" });
+  expect(blind.gpusOf(blind.submit())).toEqual(["GPU-a"]);
+});
+
+test("an empty GPU is offered whole, whatever the driver keeps for itself", () => {
+  const host = new SimulatedHost([h100("GPU-a", { memoryUsedMib: 500 })]);
+  expect(host.gpusOf(host.submit({ minMemoryMib: 81_559 }))).toEqual(["GPU-a"]);
+});

@@ -1,0 +1,264 @@
+/**
+ * Generated histories against the real core: after every step the invariants of design.md that the core answers for
+ * must hold, and the journal must fold to the state.
+ */
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { blockOf } from "../../src/core/allocator/survey.ts";
+import { DomainError } from "../../src/core/errors.ts";
+import { evolve } from "../../src/core/evolve.ts";
+import type { AllocationId } from "../../src/core/model.ts";
+import { emptyHost, type HostState } from "../../src/core/state.ts";
+import { type SimulatedHost as Host, h100, process, SimulatedHost, seconds, t4 } from "./simulated-host.ts";
+
+type Step = (host: Host, ids: AllocationId[]) => void;
+
+const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c"), t4("GPU-d")];
+const pick = fc.nat(40);
+const of = (ids: AllocationId[], n: number) => ids[n % Math.max(1, ids.length)];
+const onOne = (act: (host: Host, id: AllocationId) => void) =>
+  pick.map(
+    (n): Step =>
+      (host, ids) => {
+        const id = of(ids, n);
+        if (id !== undefined) act(host, id);
+      },
+  );
+const optional = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: null });
+
+const submit = fc
+  .record({
+    serviceName: fc.constantFrom("a", "a-b", "b"),
+    requiredGpus: fc.constantFrom(1, 1, 1, 2, 2, 3, 4, 5),
+    minMemoryMib: fc.constantFrom(1_000, 1_000, 15_000, 40_000, 81_559, 90_000),
+    priority: fc.integer({ min: 1, max: 10 }),
+    ttlMs: optional(fc.integer({ min: 1_000, max: 120_000 })),
+    maxDurationMs: optional(fc.integer({ min: 1_000, max: 120_000 })),
+    queueTimeoutMs: optional(fc.integer({ min: 1_000, max: 60_000 })),
+    webhookUrl: fc.constantFrom(null, "http://127.0.0.1:9/hook"),
+    gpuModel: fc.constantFrom(null, null, null, "T4", "h100"),
+    queue: fc.constantFrom(true, true, true, false),
+  })
+  .map(
+    (ask): Step =>
+      (host, ids) => {
+        ids.push(host.submit(ask));
+      },
+  );
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 6, arbitrary: submit },
+  { weight: 4, arbitrary: onOne((host, id) => host.release(id)) },
+  { weight: 2, arbitrary: onOne((host, id) => host.renew(id)) },
+  { weight: 2, arbitrary: onOne((host, id) => host.claim(id)) },
+  { weight: 2, arbitrary: onOne((host, id) => host.touch(id)) },
+  {
+    weight: 5,
+    arbitrary: fc.integer({ min: 1, max: 40_000 }).map(
+      (ms): Step =>
+        (host) =>
+          host.advance(ms),
+    ),
+  },
+  {
+    weight: 4,
+    arbitrary: fc
+      .tuple(
+        fc.nat(3),
+        fc.constantFrom("busy", "busy", "idle", "idle", "idle", "idle", "foreign memory", "lost", "blind"),
+      )
+      .map(
+        ([n, mood]): Step =>
+          (host) => {
+            const uuid = GPUS[n]?.uuid ?? "";
+            host.gpu(uuid, {
+              processes: mood === "busy" ? [process(1)] : [],
+              memoryUsedMib: mood === "blind" ? null : mood === "idle" ? 4 : 5_000,
+              errorValues: mood === "lost" ? { x: "GPU is lost" } : {},
+            });
+          },
+      ),
+  },
+  // Faults come seldom and heal often, or most of a history would pass with nothing to grant.
+  {
+    weight: 1,
+    arbitrary: fc.tuple(fc.nat(3), fc.nat(3)).map(
+      ([n, luck]): Step =>
+        (host) => {
+          const device = host.devices[n];
+          if (device !== undefined) device.present = luck > 0;
+        },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.nat(5).map(
+      (luck): Step =>
+        (host) => {
+          host.monitoring = luck > 0;
+        },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom("driver", "timeout").map(
+      (kind): Step =>
+        (host) =>
+          host.failProbe(kind as "driver"),
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(fc.nat(600_000), fc.constantFrom("boot-1", "boot-2")).map(
+      ([away, bootId]): Step =>
+        (host) => {
+          host.now += away;
+          host.do({ type: "resume", bootId, fencingFloor: host.now });
+        },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(fc.nat(120_000), fc.integer({ min: 1_000, max: 900_000 })).map(
+      ([reserveAfterMs, agingIntervalMs]): Step =>
+        (host) => {
+          host.do({ type: "reconfigure", policy: { ...host.state.policy, reserveAfterMs, agingIntervalMs } });
+        },
+    ),
+  },
+);
+
+/** What two states that fold from the same events have in common. */
+function durable(state: HostState) {
+  return {
+    allocations: [...state.allocations.values()].map((a) => (a.status === "queued" ? { ...a, seenAt: 0 } : a)),
+    gpus: [...state.gpus.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1)),
+    nextFencingToken: state.nextFencingToken,
+    bootId: state.bootId,
+  };
+}
+
+function assertInvariants(host: Host, before: HostState, from: number): void {
+  const { state } = host;
+  const holders = new Map<string, AllocationId>();
+  for (const allocation of state.allocations.values()) {
+    if (allocation.status === "queued") continue;
+    for (const { uuid } of allocation.lease.gpus) {
+      // 1. No GPU is in two exclusive leases, and the books of both sides agree.
+      expect(holders.has(uuid), `${uuid} is in two leases`).toBe(false);
+      holders.set(uuid, allocation.request.id);
+      expect(state.gpus.get(uuid)?.hold).toMatchObject({ kind: "leased", allocationId: allocation.request.id });
+    }
+    // 5. No lease outlives its end: the tick at this instant has been.
+    if (allocation.lease.expiresAt !== null) expect(allocation.lease.expiresAt).toBeGreaterThan(host.now);
+  }
+  for (const gpu of state.gpus.values()) {
+    if (gpu.hold.kind === "leased") expect(holders.get(gpu.uuid)).toBe(gpu.hold.allocationId);
+  }
+  let token = before.nextFencingToken;
+  for (const event of host.log.slice(from)) {
+    if (event.type !== "granted") continue;
+    // 4. Fencing tokens only grow.
+    expect(event.lease.fencingToken).toBeGreaterThanOrEqual(token);
+    token = event.lease.fencingToken + 1;
+  }
+  // Nobody waits for what the first in line could have now.
+  const head = state.line.order.first()?.[1];
+  if (head !== undefined) {
+    const reasons = Object.values(host.whyQueued(head.key.id));
+    const suiting = reasons.filter((reason) => reason === null || reason === "reserved").length;
+    expect(suiting, "the head of the line fits and was not served").toBeLessThan(
+      head.allocation.request.requirement.gpus,
+    );
+  }
+}
+
+function assertGrantable(host: Host, before: HostState, from: number): void {
+  // 6. Every grant was of a GPU that nothing spoke against at that instant (one turn's own events aside).
+  const freed = new Set<string>();
+  for (const event of host.log.slice(from)) {
+    if (event.type === "gpu-freed") freed.add(event.uuid);
+    if (event.type === "ended") {
+      const ended = before.allocations.get(event.id);
+      if (ended !== undefined && ended.status !== "queued") {
+        for (const { uuid } of ended.lease.gpus) if (!event.verify.includes(uuid)) freed.add(uuid);
+      }
+    }
+    if (event.type !== "granted") continue;
+    for (const { uuid } of event.lease.gpus) {
+      const gpu = before.gpus.get(uuid);
+      if (gpu === undefined || freed.has(uuid)) continue;
+      const block = blockOf(gpu, { ...before, sight: host.state.sight }, host.now);
+      expect(block, `${uuid} was granted`).toBeNull();
+    }
+  }
+}
+
+const NUM_RUNS = Number(globalThis.process.env.HISTORIES ?? 1_000);
+
+test(`no history breaks an invariant, and replay rebuilds the state`, () => {
+  fc.assert(
+    fc.property(fc.array(anyStep, { maxLength: 200, size: "max" }), (steps) => {
+      const host = new SimulatedHost(GPUS, { maxQueueSize: 12 });
+      const ids: AllocationId[] = [];
+      const ends = new Map<AllocationId, number>();
+      for (const step of steps) {
+        const before = host.state;
+        const from = host.log.length;
+        const now = host.now;
+        try {
+          step(host, ids);
+        } catch (error) {
+          if (!(error instanceof DomainError)) throw error;
+          // 12. A refused command changes nothing.
+          expect(host.state).toBe(before);
+          expect(host.log.length).toBe(from);
+        }
+        host.do({ type: "tick" });
+        assertInvariants(host, before, from);
+        if (host.now === now) assertGrantable(host, before, from);
+        for (const event of host.log.slice(from)) {
+          // 3. Every request ends exactly once.
+          if (event.type === "ended") {
+            expect(ends.has(event.id)).toBe(false);
+            ends.set(event.id, host.now);
+          }
+        }
+      }
+      // 8. The journal folds to the state, and a second time to the same bytes.
+      const folded = host.log.reduce(evolve, emptyHost(host.state.policy));
+      expect(durable(folded)).toEqual(durable(host.state));
+      expect(JSON.stringify(durable(host.log.reduce(evolve, emptyHost(host.state.policy))))).toBe(
+        JSON.stringify(durable(folded)),
+      );
+    }),
+    { numRuns: NUM_RUNS },
+  );
+});
+
+test("without new requests and with finite leases the queue drains", () => {
+  fc.assert(
+    fc.property(fc.array(submit, { minLength: 1, maxLength: 40, size: "max" }), (submissions) => {
+      const host = new SimulatedHost(GPUS);
+      const ids: AllocationId[] = [];
+      for (const step of submissions) {
+        try {
+          step(host, ids);
+        } catch (error) {
+          if (!(error instanceof DomainError)) throw error;
+        }
+      }
+      for (let round = 0; round < 400 && host.state.allocations.size > 0; round++) {
+        host.advance(seconds(15));
+        for (const id of ids) {
+          const live = host.state.allocations.get(id);
+          if (live === undefined) continue;
+          if (live.status === "leased" && host.now - live.lease.grantedAt > seconds(60)) host.release(id);
+          else host.touch(id);
+        }
+      }
+      expect(host.state.allocations.size).toBe(0);
+    }),
+    { numRuns: 100 },
+  );
+});

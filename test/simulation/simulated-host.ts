@@ -1,0 +1,265 @@
+import { WORKLOAD_DEFAULTS } from "../../src/core/analyzer/defaults.ts";
+import type { AllocateAsk, Command } from "../../src/core/commands.ts";
+import { decide } from "../../src/core/decide.ts";
+import { DomainError, type ErrorCode } from "../../src/core/errors.ts";
+import type { Event } from "../../src/core/events.ts";
+import { endedRecord } from "../../src/core/evolve.ts";
+import { explain } from "../../src/core/explain.ts";
+import type {
+  Actor,
+  Allocation,
+  AllocationId,
+  GpuProcess,
+  GpuReading,
+  HostReading,
+  Lease,
+  LiveAllocation,
+  Policy,
+  ProbeFailure,
+} from "../../src/core/model.ts";
+import { positionOf } from "../../src/core/queue/line.ts";
+import { emptyHost, type HostState, nextDeadline } from "../../src/core/state.ts";
+
+export const seconds = (n: number) => n * 1_000;
+export const minutes = (n: number) => seconds(60 * n);
+
+export const DEFAULT_POLICY: Policy = {
+  workloadDefaults: WORKLOAD_DEFAULTS,
+  maxQueueSize: 100,
+  agingIntervalMs: minutes(10),
+  reserveAfterMs: minutes(1),
+  queueTimeoutMs: null,
+  abandonAfterMs: seconds(30),
+  claimTimeoutMs: seconds(60),
+  defaultTtlMs: null,
+  defaultTtlMultiplier: 2,
+  verifyRelease: "when_used",
+  reclaimTimeoutMs: seconds(60),
+  refreshIntervalMs: seconds(5),
+  staleAfterMs: seconds(25),
+};
+
+/** A GPU as the simulated driver shows it. Change it with {@link SimulatedHost.gpu}. */
+export interface Device {
+  reading: GpuReading;
+  present: boolean;
+}
+
+export function h100(uuid: string, over: Partial<GpuReading> = {}): GpuReading {
+  return {
+    uuid,
+    index: 0,
+    minorNumber: 0,
+    name: "NVIDIA H100 80GB HBM3",
+    serial: null,
+    pciBusId: null,
+    memoryTotalMib: 81_559,
+    memoryUsedMib: 4,
+    memoryFreeMib: 81_000,
+    utilizationPercent: 0,
+    temperatureC: 30,
+    powerDrawW: 70,
+    powerLimitW: 700,
+    computeMode: "Default",
+    persistenceMode: "Enabled",
+    migMode: "Disabled",
+    migInstances: [],
+    processes: [],
+    health: {
+      eccUncorrectedVolatile: 0,
+      eccUncorrectedAggregate: 0,
+      retiredPagesPending: null,
+      remappedRowsPending: false,
+      remappedRowsFailure: false,
+      recoveryAction: "None",
+      fabricState: null,
+      fabricStatus: null,
+      slowdown: false,
+    },
+    errorValues: {},
+    ...over,
+  };
+}
+
+export const t4 = (uuid: string, over: Partial<GpuReading> = {}) =>
+  h100(uuid, { name: "Tesla T4", memoryTotalMib: 15_360, memoryFreeMib: 14_900, ...over });
+
+export function process(pid: number, over: Partial<GpuProcess> = {}): GpuProcess {
+  return {
+    pid,
+    type: "C",
+    name: "python",
+    usedMemoryMib: 1_000,
+    gpuInstanceId: null,
+    computeInstanceId: null,
+    ...over,
+  };
+}
+
+export const ADMIN: Actor = { principal: "anonymous", admin: true };
+
+export type Ask = Partial<Omit<AllocateAsk, "workloadType">> & { actor?: Actor };
+
+/** The real core over simulated GPUs and a clock that the test moves. */
+export class SimulatedHost {
+  state: HostState;
+  now = 1_800_000_000_000;
+  readonly log: Event[] = [];
+  readonly ended = new Map<AllocationId, Allocation>();
+  readonly devices: Device[];
+  /** Refresh readings whenever time moves, as the monitor does; off for tests of a silent monitor. */
+  monitoring = true;
+  #serial = 0;
+
+  constructor(gpus: readonly GpuReading[], policy: Partial<Policy> = {}) {
+    this.state = emptyHost({ ...DEFAULT_POLICY, ...policy });
+    this.devices = gpus.map((reading, index) => ({ reading: { ...reading, index }, present: true }));
+    this.do({ type: "resume", bootId: "boot-1", fencingFloor: this.now });
+    this.observe();
+  }
+
+  /** @throws DomainError when it is refused; the state is then as it was. */
+  do(command: Command): readonly Event[] {
+    const { events, state } = decide(this.state, command, this.now);
+    let before = this.state;
+    for (const event of events) {
+      if (event.type === "ended") {
+        const live = before.allocations.get(event.id) as LiveAllocation;
+        this.ended.set(event.id, endedRecord(live, event.outcome));
+      }
+    }
+    before = state;
+    this.state = before;
+    this.log.push(...events);
+    return events;
+  }
+
+  submit(ask: Ask = {}): AllocationId {
+    const { actor = ADMIN, ...rest } = ask;
+    const serviceName = rest.serviceName ?? "svc";
+    const id = `${serviceName}-${String(++this.#serial).padStart(26, "0")}`;
+    this.do({
+      type: "allocate",
+      id,
+      actor,
+      ask: {
+        serviceName,
+        workloadType: "generic",
+        workloadData: {},
+        requiredGpus: null,
+        minMemoryMib: null,
+        maxUtilizationPercent: null,
+        priority: null,
+        webhookUrl: "http://127.0.0.1:9/hook",
+        preferredGpus: [],
+        gpuModel: null,
+        ttlMs: null,
+        maxDurationMs: null,
+        preemptible: false,
+        queue: true,
+        queueTimeoutMs: null,
+        ...rest,
+      },
+    });
+    return id;
+  }
+
+  release(id: AllocationId, actor = ADMIN): void {
+    this.do({ type: "release", id, serviceName: null, fencingToken: null, actor });
+  }
+
+  renew(id: AllocationId, fencingToken: number | null = null, actor = ADMIN): void {
+    this.do({ type: "renew", id, fencingToken, actor });
+  }
+
+  touch(id: AllocationId): void {
+    this.do({ type: "touch", id, actor: ADMIN });
+  }
+
+  claim(id: AllocationId): void {
+    this.do({ type: "claim", id });
+  }
+
+  /** One good probe that begins and ends now, or began earlier. */
+  observe(startedAt = this.now): readonly Event[] {
+    const reading: HostReading = {
+      simulated: true,
+      driverVersion: null,
+      cudaVersion: null,
+      gpus: this.devices.filter(({ present }) => present).map(({ reading: gpu }) => gpu),
+      warnings: [],
+    };
+    return this.do({ type: "observe", observation: { ok: true, startedAt, finishedAt: this.now, reading } });
+  }
+
+  failProbe(kind: ProbeFailure["kind"], message = "probe failed"): void {
+    const failure = { kind, message, exitCode: null };
+    this.do({ type: "observe", observation: { ok: false, startedAt: this.now, finishedAt: this.now, failure } });
+  }
+
+  /** Changes what the driver shows of a GPU from the next reading on. */
+  gpu(uuid: string, over: Partial<GpuReading>): void {
+    const device = this.devices.find(({ reading }) => reading.uuid === uuid);
+    if (device === undefined) throw new Error(`no simulated GPU ${uuid}`);
+    device.reading = { ...device.reading, ...over };
+  }
+
+  /** Moves time on, stopping at each deadline and, if monitoring, at each refresh. */
+  advance(ms: number): void {
+    const target = this.now + ms;
+    const step = this.state.policy.refreshIntervalMs;
+    for (;;) {
+      const due = nextDeadline(this.state) ?? Number.POSITIVE_INFINITY;
+      const refresh = this.monitoring ? (Math.floor(this.now / step) + 1) * step : Number.POSITIVE_INFINITY;
+      const at = Math.min(due, refresh, target);
+      this.now = Math.max(this.now, at);
+      if (this.monitoring && at === refresh) this.observe();
+      this.do({ type: "tick" });
+      if (at >= target) return;
+    }
+  }
+
+  allocation(id: AllocationId): Allocation {
+    const allocation = this.state.allocations.get(id) ?? this.ended.get(id);
+    if (allocation === undefined) throw new Error(`no allocation ${id}`);
+    return allocation;
+  }
+
+  lease(id: AllocationId): Lease | null {
+    const allocation = this.allocation(id);
+    return "lease" in allocation ? allocation.lease : null;
+  }
+
+  gpusOf(id: AllocationId): readonly string[] | null {
+    return this.lease(id)?.gpus.map(({ uuid }) => uuid) ?? null;
+  }
+
+  endReason(id: AllocationId): string | null {
+    const allocation = this.allocation(id);
+    return allocation.status === "ended" ? allocation.outcome.reason : null;
+  }
+
+  position(id: AllocationId): number {
+    return positionOf(this.state.line, this.allocation(id).request, this.state.policy);
+  }
+
+  whyQueued(id: AllocationId): Record<string, string | null> {
+    return Object.fromEntries(explain(this.allocation(id).request, this.state, this.now).gpus);
+  }
+
+  /** Waiting ids in serving order. */
+  queue(): AllocationId[] {
+    return [...this.state.line.order.values()].map(({ key }) => key.id);
+  }
+}
+
+/** The code of the refusal that `action` meets; `null` when it is accepted. Anything but a refusal is rethrown. */
+export function refusal(action: () => unknown): ErrorCode | null {
+  try {
+    action();
+    return null;
+  } catch (error) {
+    if (error instanceof DomainError) return error.code;
+    throw error;
+  }
+}

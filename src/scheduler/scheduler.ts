@@ -98,9 +98,11 @@ export class Scheduler {
   #stopping = false;
   #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
   #safetyNet: Cancel | null = null;
+  #tickIntervalMs: number;
 
   constructor(parts: SchedulerParts, stored: StoredState) {
     this.#parts = parts;
+    this.#tickIntervalMs = parts.tickIntervalMs;
     this.#observers = [...(parts.observers ?? [])];
     this.#state = restore(stored, parts.policy);
   }
@@ -230,8 +232,9 @@ export class Scheduler {
     await this.#send(claims ? { type: "claim", id: settlement.allocationId } : { type: "tick" }, settlement);
   }
 
-  async reconfigure(policy: Policy): Promise<void> {
+  async reconfigure(policy: Policy, tickIntervalMs: number): Promise<void> {
     await this.#send({ type: "reconfigure", policy });
+    this.#tickIntervalMs = tickIntervalMs;
   }
 
   #send(command: Command, settlement: DeliverySettlement | null = null): Promise<Answer> {
@@ -376,7 +379,7 @@ export class Scheduler {
 
   #armSafetyNet(): void {
     if (this.#stopping) return;
-    this.#safetyNet = this.#parts.clock.after(this.#parts.tickIntervalMs, () => {
+    this.#safetyNet = this.#parts.clock.after(this.#tickIntervalMs, () => {
       this.#tick();
       this.#armSafetyNet();
     });

@@ -103,6 +103,12 @@ describe("every other rule only raises", () => {
     expect(need("training", { model_size: "xlarge", batch_size: 1000, multi_gpu: true })).toEqual([8, 32768]);
   });
 
+  test("of two rules that give the same, the first is the source", () => {
+    expect(analyzed("inference", { batch_size: 33, concurrent_requests: 11 }).sources.requiredGpus).toBe(
+      "batch_size 33 above large (32): at least 2 GPUs",
+    );
+  });
+
   test("the rule that raised last is the source", () => {
     expect(analyzed("inference", { batch_size: 33, concurrent_requests: 21 }).sources.requiredGpus).toBe(
       "concurrent_requests 21 above very high (20): at least 4 GPUs",

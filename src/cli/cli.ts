@@ -1,0 +1,99 @@
+/** The command line: what each verb does, and which exit code says what. */
+import { Command, CommanderError } from "commander";
+import { chooseConfigFile, type Flags, type LoadedConfig, loadConfig } from "../config/load.ts";
+import { ConfigError, formatProblem, formatProblems } from "../config/problems.ts";
+
+declare const __VERSION__: string | undefined;
+
+/** sysexits.h: EX_CONFIG. */
+const EXIT_CONFIG = 78;
+const EXIT_FAILURE = 1;
+/** commander's own for bad usage, and sysexits.h's EX_USAGE in spirit. */
+const EXIT_USAGE = 2;
+/** After SIGTERM the process is gone within this, in ms, whatever still hangs. */
+const STOP_DEADLINE_MS = 9_500;
+const HEALTH_TIMEOUT_MS = 3_000;
+
+const VERSION = typeof __VERSION__ === "string" ? __VERSION__ : "0.0.0-source";
+
+interface ServeOptions extends Flags {
+  readonly config?: string;
+}
+
+export async function run(argv: readonly string[]): Promise<void> {
+  const program = new Command("gpu-orchestrator")
+    .description("Leases the GPUs of one host, over HTTP, to the services that need them.")
+    .version(VERSION)
+    .exitOverride();
+  program
+    .command("serve")
+    .description("serve the GPUs of this host")
+    .option("--config <file>", "settings in YAML (default: $CONFIG_PATH, else ./config.yaml if it exists)")
+    .option("--host <address>", "address to listen on, over the settings'")
+    .option("--port <number>", "port to listen on, over the settings'")
+    .option("--simulate <host>", "serve simulated GPUs, such as h100x8, instead of this host's")
+    .action(serve);
+  program
+    .command("check-config")
+    .description("check a settings file, and say everything that is wrong with it")
+    .argument("[file]", "the file (default: as for serve)")
+    .action(checkConfig);
+  program
+    .command("health")
+    .description("exit 0 if the daemon with these settings is alive: for container health checks")
+    .option("--config <file>", "settings in YAML (default: as for serve)")
+    .action(health);
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+function load({ config: named, ...flags }: ServeOptions): LoadedConfig {
+  return loadConfig({ ...chooseConfigFile(named, process.env), env: process.env, flags });
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  const loaded = load(options);
+  const { startDaemon } = await import("../main.ts");
+  const daemon = await startDaemon(loaded, () => load(options), VERSION);
+  process.on("SIGHUP", () => void daemon.reload());
+  const stop = () => {
+    setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
+    void daemon.stop().then(() => process.exit(0));
+  };
+  process.once("SIGTERM", stop);
+  process.once("SIGINT", stop);
+}
+
+function checkConfig(file: string | undefined): void {
+  const { file: read, warnings } = load(file === undefined ? {} : { config: file });
+  for (const warning of warnings) console.error(`warning: ${formatProblem(warning)}`);
+  console.log(read === null ? "no settings file: the defaults hold" : `${read}: fine`);
+}
+
+async function health(options: ServeOptions): Promise<void> {
+  const { server } = load(options).config;
+  // "Any address" is where to listen, not where to call.
+  const host = server.host === "0.0.0.0" ? "127.0.0.1" : server.host === "::" ? "[::1]" : server.host;
+  const url = `http://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${server.port}/livez`;
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    console.log(`${url}: alive`);
+  } catch (error) {
+    console.error(`${url}: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = EXIT_FAILURE;
+  }
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
+  if (error instanceof ConfigError) {
+    console.error(formatProblems(error));
+    return EXIT_CONFIG;
+  }
+  console.error(error instanceof Error ? error.message : String(error));
+  return EXIT_FAILURE;
+}

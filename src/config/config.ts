@@ -1,0 +1,162 @@
+/** The settings as the rest of the program sees them: complete, checked against each other, frozen. */
+import { BlockList, isIP } from "node:net";
+import type { Policy, WorkloadDefaults } from "../core/model.ts";
+import type { ApiKey } from "./api-keys.ts";
+import type { FileConfig } from "./schema.ts";
+
+export interface Config {
+  readonly server: {
+    /** 0: any free port. */
+    readonly port: number;
+    readonly host: string;
+    readonly readTimeoutMs: number;
+    readonly writeTimeoutMs: number;
+    readonly idleTimeoutMs: number;
+    /** Names taken in `Host` beside IP literals, `localhost` and the host's own name. Lower case. */
+    readonly allowedHosts: readonly string[];
+    readonly allowUnauthenticated: boolean;
+  };
+  /** `null` switches a service off. */
+  readonly services: { readonly deepagentsUrl: string | null; readonly graphServiceUrl: string | null };
+  readonly scheduler: {
+    readonly queueCheckIntervalMs: number;
+    readonly cleanupIntervalMs: number;
+    readonly maxQueueSize: number;
+    readonly defaultTtlMultiplier: number;
+    readonly agingIntervalMs: number;
+    readonly reserveAfterMs: number;
+    /** `null`: a request waits for ever. */
+    readonly queueTimeoutMs: number | null;
+    readonly abandonAfterMs: number;
+    readonly claimTimeoutMs: number;
+  };
+  readonly workloadDefaults: Policy["workloadDefaults"];
+  readonly monitoring: {
+    readonly source: "nvidia-smi" | "simulated";
+    /** `null`: found in PATH. */
+    readonly nvidiaSmiPath: string | null;
+    readonly refreshIntervalMs: number;
+    readonly timeoutMs: number;
+    readonly staleAfterMs: number;
+    readonly metricsEnabled: boolean;
+  };
+  /** What `monitoring.source: simulated` shows, such as `h100x8`. */
+  readonly simulation: { readonly host: string };
+  readonly auth: { readonly enabled: boolean; readonly headerName: string; readonly keys: readonly ApiKey[] };
+  readonly storage: { readonly path: string; readonly retentionMs: number };
+  readonly allocator: {
+    /** `null`: a lease without a TTL of its own has no end. */
+    readonly defaultTtlMs: number | null;
+    readonly idleAfterMs: number;
+    readonly reclaimTimeoutMs: number;
+    readonly verifyRelease: Policy["verifyRelease"];
+  };
+  readonly webhooks: {
+    /** `whsec_` and base64, or other text; `null`: webhooks are not signed. */
+    readonly secret: string | null;
+    /** `external`, `loopback`, host names (also `*.example.com`), addresses and CIDR blocks. */
+    readonly allowedHosts: readonly string[];
+    readonly timeoutMs: number;
+    /** A delivery that still fails this long after its first attempt is given up. */
+    readonly giveUpAfterMs: number;
+    /** Deliveries under way at once. */
+    readonly concurrency: number;
+  };
+  readonly logging: { readonly level: FileConfig["logging"]["level"] };
+}
+
+/** Gives the keys of the file their names and units, and fills in the defaults that depend on other settings. */
+export function toConfig(file: FileConfig): Config {
+  const { server, services, scheduler, monitoring, auth, storage, allocator, webhooks } = file;
+  return deepFreeze({
+    server: {
+      port: server.port,
+      host: server.host,
+      readTimeoutMs: server.read_timeout,
+      writeTimeoutMs: server.write_timeout,
+      idleTimeoutMs: server.idle_timeout,
+      allowedHosts: server.allowed_hosts,
+      allowUnauthenticated: server.allow_unauthenticated,
+    },
+    services: { deepagentsUrl: services.deepagents_url, graphServiceUrl: services.graph_service_url },
+    scheduler: {
+      queueCheckIntervalMs: scheduler.queue_check_interval,
+      cleanupIntervalMs: scheduler.cleanup_interval,
+      maxQueueSize: scheduler.max_queue_size,
+      defaultTtlMultiplier: scheduler.default_ttl_multiplier,
+      agingIntervalMs: scheduler.aging_interval,
+      reserveAfterMs: scheduler.reserve_after,
+      queueTimeoutMs: scheduler.queue_timeout,
+      abandonAfterMs: scheduler.abandon_after,
+      claimTimeoutMs: scheduler.claim_timeout,
+    },
+    workloadDefaults: {
+      training: toWorkloadDefaults(file.workload_defaults.training),
+      inference: toWorkloadDefaults(file.workload_defaults.inference),
+      embedding: toWorkloadDefaults(file.workload_defaults.embedding),
+      ocr: toWorkloadDefaults(file.workload_defaults.ocr),
+      graph_processing: toWorkloadDefaults(file.workload_defaults.graph_processing),
+      generic: toWorkloadDefaults(file.workload_defaults.generic),
+    },
+    monitoring: {
+      source: monitoring.source,
+      nvidiaSmiPath: monitoring.nvidia_smi_path,
+      refreshIntervalMs: monitoring.refresh_interval,
+      timeoutMs: monitoring.timeout,
+      staleAfterMs: monitoring.stale_after ?? 3 * monitoring.refresh_interval + monitoring.timeout,
+      metricsEnabled: monitoring.metrics_enabled,
+    },
+    simulation: { host: file.simulation.host },
+    auth: { enabled: auth.enabled, headerName: auth.header_name, keys: auth.api_keys },
+    storage: { path: storage.path, retentionMs: storage.retention },
+    allocator: {
+      defaultTtlMs: allocator.default_ttl,
+      idleAfterMs: allocator.idle_after,
+      reclaimTimeoutMs: allocator.reclaim_timeout,
+      verifyRelease: allocator.verify_release,
+    },
+    webhooks: {
+      secret: webhooks.secret,
+      allowedHosts: webhooks.allowed_hosts ?? defaultWebhookHosts(server.host),
+      timeoutMs: webhooks.timeout,
+      giveUpAfterMs: webhooks.give_up_after,
+      concurrency: webhooks.concurrency,
+    },
+    logging: { level: file.logging.level },
+  });
+}
+
+function toWorkloadDefaults(workload: FileConfig["workload_defaults"]["generic"]): WorkloadDefaults {
+  return {
+    defaultGpus: workload.default_gpus,
+    defaultMemoryMib: workload.default_memory_mb,
+    defaultPriority: workload.default_priority,
+    maxUtilizationPercent: workload.max_utilization,
+    largeBatchSize: workload.large_batch_size,
+    xlargeBatchSize: workload.xlarge_batch_size,
+    highConcurrency: workload.high_concurrency,
+    veryHighConcurrency: workload.very_high_concurrency,
+  };
+}
+
+/** A daemon that only its own host can reach may call back to it; one that others reach may not be led there. */
+function defaultWebhookHosts(host: string): readonly string[] {
+  return isLoopback(host) ? ["external", "loopback"] : ["external"];
+}
+
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
+LOOPBACK.addAddress("::1", "ipv6");
+
+/** Whether a server bound to `host` is reachable from this machine only. A name other than `localhost` is not trusted. */
+export function isLoopback(host: string): boolean {
+  const version = isIP(host);
+  // An IPv4 address in IPv6 form (`::ffff:127.0.0.1`) is found by its IPv4 rule.
+  return version === 0 ? /^localhost\.?$/i.test(host) : LOOPBACK.check(host, version === 4 ? "ipv4" : "ipv6");
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== "object" || value === null) return value;
+  for (const child of Object.values(value)) deepFreeze(child);
+  return Object.freeze(value);
+}

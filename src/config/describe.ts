@@ -1,0 +1,33 @@
+import type { Role } from "./api-keys.ts";
+import type { Config } from "./config.ts";
+
+/** The settings without their secrets, for the log: who has a key, but no hash of one. */
+export type DescribedConfig = Omit<Config, "auth" | "webhooks"> & {
+  readonly auth: Omit<Config["auth"], "keys"> & {
+    readonly keys: readonly { readonly principal: string; readonly role: Role }[];
+  };
+  readonly webhooks: Omit<Config["webhooks"], "secret"> & { readonly secret: "set" | null };
+};
+
+export function describeConfig(config: Config): DescribedConfig {
+  const { services, auth, webhooks } = config;
+  return {
+    ...config,
+    services: {
+      deepagentsUrl: withoutCredentials(services.deepagentsUrl),
+      graphServiceUrl: withoutCredentials(services.graphServiceUrl),
+    },
+    auth: { ...auth, keys: auth.keys.map(({ principal, role }) => ({ principal, role })) },
+    webhooks: { ...webhooks, secret: webhooks.secret === null ? null : "set" },
+  };
+}
+
+/** An address may carry a password before its host, or a token behind the `?`. */
+function withoutCredentials(address: string | null): string | null {
+  if (address === null) return null;
+  const url = new URL(address);
+  url.username = "";
+  url.password = "";
+  url.search = "";
+  return url.href;
+}

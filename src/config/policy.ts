@@ -1,0 +1,22 @@
+import type { Policy } from "../core/model.ts";
+import type { Config } from "./config.ts";
+
+/** The settings that decisions depend on. */
+export function policyOf(config: Config): Policy {
+  const { scheduler, allocator, monitoring } = config;
+  return {
+    workloadDefaults: config.workloadDefaults,
+    maxQueueSize: scheduler.maxQueueSize,
+    agingIntervalMs: scheduler.agingIntervalMs,
+    reserveAfterMs: scheduler.reserveAfterMs,
+    queueTimeoutMs: scheduler.queueTimeoutMs,
+    abandonAfterMs: scheduler.abandonAfterMs,
+    claimTimeoutMs: scheduler.claimTimeoutMs,
+    defaultTtlMs: allocator.defaultTtlMs,
+    defaultTtlMultiplier: scheduler.defaultTtlMultiplier,
+    verifyRelease: allocator.verifyRelease,
+    reclaimTimeoutMs: allocator.reclaimTimeoutMs,
+    refreshIntervalMs: monitoring.refreshIntervalMs,
+    staleAfterMs: monitoring.staleAfterMs,
+  };
+}

@@ -1,0 +1,110 @@
+/** What a reload (SIGHUP) may change under a running daemon. */
+import { isDeepStrictEqual } from "node:util";
+import type { Config } from "./config.ts";
+
+interface Setting {
+  /** As in the file. */
+  readonly path: string;
+  /** Takes effect at once; otherwise at the next start. */
+  readonly live: boolean;
+}
+
+const live = (path: string): Setting => ({ path, live: true });
+const atStart = (path: string): Setting => ({ path, live: false });
+
+/** Every setting; one that is missing here does not compile. */
+const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof Config[Section]]: Setting } } = {
+  server: {
+    port: atStart("server.port"),
+    host: atStart("server.host"),
+    readTimeoutMs: atStart("server.read_timeout"),
+    writeTimeoutMs: atStart("server.write_timeout"),
+    idleTimeoutMs: atStart("server.idle_timeout"),
+    allowedHosts: atStart("server.allowed_hosts"),
+    allowUnauthenticated: atStart("server.allow_unauthenticated"),
+  },
+  services: {
+    deepagentsUrl: atStart("services.deepagents_url"),
+    graphServiceUrl: atStart("services.graph_service_url"),
+  },
+  scheduler: {
+    queueCheckIntervalMs: live("scheduler.queue_check_interval"),
+    cleanupIntervalMs: live("scheduler.cleanup_interval"),
+    maxQueueSize: live("scheduler.max_queue_size"),
+    defaultTtlMultiplier: live("scheduler.default_ttl_multiplier"),
+    agingIntervalMs: live("scheduler.aging_interval"),
+    reserveAfterMs: live("scheduler.reserve_after"),
+    queueTimeoutMs: live("scheduler.queue_timeout"),
+    abandonAfterMs: live("scheduler.abandon_after"),
+    claimTimeoutMs: live("scheduler.claim_timeout"),
+  },
+  workloadDefaults: {
+    training: live("workload_defaults.training"),
+    inference: live("workload_defaults.inference"),
+    embedding: live("workload_defaults.embedding"),
+    ocr: live("workload_defaults.ocr"),
+    graph_processing: live("workload_defaults.graph_processing"),
+    generic: live("workload_defaults.generic"),
+  },
+  monitoring: {
+    source: atStart("monitoring.source"),
+    nvidiaSmiPath: atStart("monitoring.nvidia_smi_path"),
+    refreshIntervalMs: atStart("monitoring.refresh_interval"),
+    timeoutMs: atStart("monitoring.timeout"),
+    staleAfterMs: atStart("monitoring.stale_after"),
+    metricsEnabled: atStart("monitoring.metrics_enabled"),
+  },
+  simulation: { host: atStart("simulation.host") },
+  // Switching authentication off under a daemon that others can reach would open it: that needs a start, which checks.
+  auth: { enabled: atStart("auth.enabled"), headerName: atStart("auth.header_name"), keys: live("auth.api_keys") },
+  storage: { path: atStart("storage.path"), retentionMs: atStart("storage.retention") },
+  allocator: {
+    defaultTtlMs: live("allocator.default_ttl"),
+    idleAfterMs: live("allocator.idle_after"),
+    reclaimTimeoutMs: live("allocator.reclaim_timeout"),
+    verifyRelease: live("allocator.verify_release"),
+  },
+  webhooks: {
+    secret: live("webhooks.secret"),
+    allowedHosts: live("webhooks.allowed_hosts"),
+    timeoutMs: live("webhooks.timeout"),
+    giveUpAfterMs: live("webhooks.give_up_after"),
+    concurrency: live("webhooks.concurrency"),
+  },
+  logging: { level: live("logging.level") },
+};
+
+/**
+ * The settings to go on with: those of `next` that may change now, all others as they are.
+ *
+ * @returns also the paths that differ but wait for the next start.
+ */
+export function reloadable(
+  old: Config,
+  next: Config,
+): { readonly config: Config; readonly ignored: readonly string[] } {
+  const ignored: string[] = [];
+  const waits = waitsForOthers(old, next);
+  const sections = Object.entries(SETTINGS).map(([section, settings]) => {
+    const before = old[section as keyof Config] as Readonly<Record<string, unknown>>;
+    const after = next[section as keyof Config] as Readonly<Record<string, unknown>>;
+    const values = Object.entries(settings as Readonly<Record<string, Setting>>).map(([key, { path, live }]) => {
+      if (isDeepStrictEqual(before[key], after[key])) return [key, before[key]];
+      if (live && !waits.has(path)) return [key, after[key]];
+      ignored.push(path);
+      return [key, before[key]];
+    });
+    return [section, Object.freeze(Object.fromEntries(values))];
+  });
+  return { config: Object.freeze(Object.fromEntries(sections)) as Config, ignored };
+}
+
+/** Live settings that were checked, or derived, together with one that waits for the next start. */
+function waitsForOthers(old: Config, next: Config): ReadonlySet<string> {
+  const waits = new Set<string>();
+  // Without authentication no keys are needed: taking that empty list alone would lock everybody out.
+  if (old.auth.enabled !== next.auth.enabled) waits.add("auth.api_keys");
+  // The default depends on who can reach the daemon as it is bound now.
+  if (old.server.host !== next.server.host) waits.add("webhooks.allowed_hosts");
+  return waits;
+}

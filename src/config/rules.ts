@@ -1,0 +1,113 @@
+/** What settings must hold together. Each rule names the settings it reads, and is skipped when one of them is wrong. */
+import { WORKLOAD_TYPES } from "../core/model.ts";
+import { type Config, isLoopback } from "./config.ts";
+import type { Path } from "./document.ts";
+import { webhookSecretBytes } from "./settings.ts";
+
+export interface Finding {
+  readonly path: Path;
+  readonly message: string;
+}
+
+export interface Rule {
+  /** The first is where a finding is reported. */
+  readonly reads: readonly [Path, ...Path[]];
+  /** What is wrong, or `null`. */
+  check(config: Config): string | null;
+}
+
+const CONTRADICTIONS: readonly Rule[] = [
+  {
+    reads: [
+      ["server", "host"],
+      ["auth", "enabled"],
+      ["server", "allow_unauthenticated"],
+    ],
+    check: ({ server, auth }) =>
+      isLoopback(server.host) || auth.enabled || server.allowUnauthenticated
+        ? null
+        : `${server.host} can be reached from other hosts while auth.enabled is false: ` +
+          "set auth.enabled: true, or server.allow_unauthenticated: true if everybody there may lease GPUs",
+  },
+  {
+    reads: [
+      ["auth", "enabled"],
+      ["auth", "api_keys"],
+    ],
+    check: ({ auth }) =>
+      auth.enabled && auth.keys.length === 0 ? "nobody could get in: auth.api_keys is empty" : null,
+  },
+  {
+    reads: [
+      ["monitoring", "stale_after"],
+      ["monitoring", "refresh_interval"],
+    ],
+    check: ({ monitoring }) =>
+      monitoring.staleAfterMs > monitoring.refreshIntervalMs
+        ? null
+        : "must be longer than monitoring.refresh_interval, or every reading is stale before the next one comes",
+  },
+  ...WORKLOAD_TYPES.flatMap((type): Rule[] => [
+    {
+      reads: [
+        ["workload_defaults", type, "xlarge_batch_size"],
+        ["workload_defaults", type, "large_batch_size"],
+      ],
+      check: ({ workloadDefaults: { [type]: own } }) =>
+        own.xlargeBatchSize >= own.largeBatchSize ? null : `must be at least large_batch_size, ${own.largeBatchSize}`,
+    },
+    {
+      reads: [
+        ["workload_defaults", type, "very_high_concurrency"],
+        ["workload_defaults", type, "high_concurrency"],
+      ],
+      check: ({ workloadDefaults: { [type]: own } }) =>
+        own.veryHighConcurrency >= own.highConcurrency
+          ? null
+          : `must be at least high_concurrency, ${own.highConcurrency}`,
+    },
+  ]),
+];
+
+/** Standard Webhooks 1.0.0 asks for at least so many. */
+const SHORTEST_STRONG_SECRET_BYTES = 24;
+
+const WARNINGS: readonly Rule[] = [
+  {
+    reads: [
+      ["auth", "api_keys"],
+      ["auth", "enabled"],
+    ],
+    check: ({ auth }) =>
+      auth.enabled || auth.keys.length === 0
+        ? null
+        : "not asked for, since auth.enabled is false: everybody is an admin",
+  },
+  {
+    reads: [["webhooks", "secret"]],
+    check: ({ webhooks: { secret } }) =>
+      secret === null || webhookSecretBytes(secret) >= SHORTEST_STRONG_SECRET_BYTES
+        ? null
+        : `shorter than ${SHORTEST_STRONG_SECRET_BYTES} bytes, so it could be guessed`,
+  },
+];
+
+/** @param further rules of rooms that know more about their own settings. */
+export function contradictions(
+  config: Config,
+  further: readonly Rule[],
+  isWrong: (path: Path) => boolean,
+): readonly Finding[] {
+  return findings([...CONTRADICTIONS, ...further], config, isWrong);
+}
+
+export function warnings(config: Config): readonly Finding[] {
+  return findings(WARNINGS, config, () => false);
+}
+
+function findings(rules: readonly Rule[], config: Config, isWrong: (path: Path) => boolean): readonly Finding[] {
+  return rules.flatMap((rule) => {
+    const message = rule.reads.some(isWrong) ? null : rule.check(config);
+    return message === null ? [] : [{ path: rule.reads[0], message }];
+  });
+}

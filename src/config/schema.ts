@@ -1,0 +1,145 @@
+/**
+ * Every key of the configuration file, with its default: the one place that knows them. `Config` is what the program
+ * sees; `config.ts` turns one into the other.
+ */
+import { z } from "zod";
+import { WORKLOAD_DEFAULTS } from "../core/analyzer/defaults.ts";
+import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model.ts";
+import { apiKeys, KEY_HOLDER_KEYS } from "./api-keys.ts";
+import type { Path } from "./document.ts";
+import {
+  decimal,
+  duration,
+  flag,
+  host,
+  integer,
+  listOf,
+  nullable,
+  oneOf,
+  port,
+  section,
+  serviceUrl,
+  setting,
+  text,
+  webhookSecret,
+} from "./settings.ts";
+
+const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace"] as const;
+
+/** `<model>x<count>`; which models there are, the simulated source knows. */
+const SIMULATED_HOST = /^[a-z][a-z0-9-]*x[1-9]\d{0,3}$/i;
+/** A keyword, a host name (also `*.example.com`), an address or a CIDR block; the webhooks know what each means. */
+const WEBHOOK_HOST = /^(?:\*\.)?[\p{L}\p{N}_.:[\]-]+(?:\/\d{1,3})?$/u;
+const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
+
+export const fileSchema = z.strictObject({
+  server: section({
+    port: setting(port, "8086"),
+    host: setting(host, "127.0.0.1"),
+    read_timeout: setting(duration("100ms", "1d"), "15s"),
+    write_timeout: setting(duration("100ms", "1d"), "15s"),
+    idle_timeout: setting(duration("100ms", "1d"), "60s"),
+    allowed_hosts: setting(listOf(host), []),
+    allow_unauthenticated: setting(flag, false),
+  }),
+  services: section({
+    deepagents_url: setting(serviceUrl, "http://localhost:9004"),
+    graph_service_url: setting(serviceUrl, "http://localhost:8081"),
+  }),
+  scheduler: section({
+    queue_check_interval: setting(duration("100ms", "1h"), "5s"),
+    cleanup_interval: setting(duration("100ms", "1h"), "5s"),
+    max_queue_size: setting(integer(0, 1_000_000), 100),
+    default_ttl_multiplier: setting(decimal(0.01, 1_000), 2.0),
+    aging_interval: setting(duration("1s", "3650d"), "10m"),
+    reserve_after: setting(duration("0s", "3650d"), "1m"),
+    queue_timeout: setting(nullable(duration("100ms", "3650d")), null),
+    abandon_after: setting(duration("100ms", "1d"), "30s"),
+    claim_timeout: setting(duration("100ms", "1d"), "60s"),
+  }),
+  workload_defaults: section({
+    training: workload("training"),
+    inference: workload("inference"),
+    embedding: workload("embedding"),
+    ocr: workload("ocr"),
+    graph_processing: workload("graph_processing"),
+    generic: workload("generic"),
+  }),
+  monitoring: section({
+    source: setting(oneOf(["nvidia-smi", "simulated"]), "nvidia-smi"),
+    nvidia_smi_path: setting(nullable(text("the path of a program", /^[^\p{Cc}]+$/u)), null),
+    refresh_interval: setting(duration("100ms", "1h"), "5s"),
+    timeout: setting(duration("100ms", "10m"), "10s"),
+    stale_after: setting(nullable(duration("100ms", "1d")), null),
+    metrics_enabled: setting(flag, true),
+  }),
+  simulation: section({
+    host: setting(text("a model and a number of GPUs such as h100x8", SIMULATED_HOST), "h100x8"),
+  }),
+  auth: section({
+    enabled: setting(flag, false),
+    header_name: setting(text("the name of an HTTP header", HEADER_NAME), "X-API-Key"),
+    api_keys: apiKeys(),
+  }),
+  storage: section({
+    path: setting(text("the path of a file, or :memory:", /^[^\p{Cc}]+$/u), "data/gpu-orchestrator.db"),
+    retention: setting(duration("30d", "3650d"), "30d"),
+  }),
+  allocator: section({
+    default_ttl: setting(nullable(duration("1s", "3650d")), null),
+    idle_after: setting(duration("1s", "3650d"), "15m"),
+    reclaim_timeout: setting(duration("100ms", "1d"), "60s"),
+    verify_release: setting(oneOf(["when_used", "always", "never"]), "when_used"),
+  }),
+  webhooks: section({
+    secret: setting(nullable(webhookSecret), null),
+    allowed_hosts: setting(
+      nullable(listOf(text("`external`, `loopback`, a name, an address or a CIDR block", WEBHOOK_HOST))),
+      null,
+    ),
+    timeout: setting(duration("100ms", "5m"), "10s"),
+    give_up_after: setting(duration("1s", "30d"), "3d"),
+    concurrency: setting(integer(1, 1_000), 16),
+  }),
+  logging: section({
+    level: setting(oneOf(LOG_LEVELS), "info"),
+  }),
+});
+
+/** A configuration file as read: every key there, defaults filled in, durations in ms, API keys hashed. */
+export type FileConfig = z.output<typeof fileSchema>;
+
+function workload(type: WorkloadType) {
+  const byDefault = WORKLOAD_DEFAULTS[type];
+  return section({
+    default_gpus: setting(integer(1, 1_024), byDefault.defaultGpus),
+    default_memory_mb: setting(integer(1, 1_000_000_000), byDefault.defaultMemoryMib),
+    default_priority: setting(integer(MIN_PRIORITY, MAX_PRIORITY), byDefault.defaultPriority),
+    max_utilization: setting(decimal(0, 100), byDefault.maxUtilizationPercent),
+    large_batch_size: setting(integer(0, Number.MAX_SAFE_INTEGER), byDefault.largeBatchSize),
+    xlarge_batch_size: setting(integer(0, Number.MAX_SAFE_INTEGER), byDefault.xlargeBatchSize),
+    high_concurrency: setting(integer(0, Number.MAX_SAFE_INTEGER), byDefault.highConcurrency),
+    very_high_concurrency: setting(integer(0, Number.MAX_SAFE_INTEGER), byDefault.veryHighConcurrency),
+  });
+}
+
+/** The keys that may stand below `path`; none when a value stands there. */
+export function keysAt(path: Path): readonly string[] {
+  if (path.length === 3 && path[0] === "auth" && path[1] === "api_keys") return KEY_HOLDER_KEYS;
+  let object = objectIn(fileSchema);
+  for (const key of path) object = objectIn(object?.shape[key]);
+  return Object.keys(object?.shape ?? {});
+}
+
+/** The path of every setting, in the file's order. */
+export function settingPaths(below: Path = []): readonly Path[] {
+  const keys = keysAt(below);
+  return keys.length === 0 ? [below] : keys.flatMap((key) => settingPaths([...below, key]));
+}
+
+/** The object behind what {@link section} wraps around it. */
+function objectIn(schema: unknown): z.ZodObject | null {
+  if (schema instanceof z.ZodPrefault) return objectIn(schema.def.innerType);
+  if (schema instanceof z.ZodPipe) return objectIn(schema.def.out);
+  return schema instanceof z.ZodObject ? schema : null;
+}

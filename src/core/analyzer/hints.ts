@@ -1,0 +1,87 @@
+import type { JsonObject, JsonValue } from "../model.ts";
+
+/** A number and the rule or figure that gave it, in words. */
+export interface Sourced {
+  readonly value: number;
+  readonly source: string;
+}
+
+/** Keeps the higher of both; at a tie the one that was there first, so a source names what really raised it. */
+export function raise(current: Sourced, candidate: Sourced): Sourced {
+  return candidate.value > current.value ? candidate : current;
+}
+
+export interface NumberBounds {
+  /** Anything lower is ignored. */
+  readonly min: number;
+  /** Anything higher counts as this much: ignoring it would make a larger ask get less. */
+  readonly max: number;
+  readonly integer: boolean;
+}
+
+/**
+ * Reads hints out of free-form workload data. A hint never refuses a request: what is absent or `null` is `null`, and
+ * what is nonsense is `null` with a note that says so.
+ */
+export interface Hints {
+  number(key: string, bounds: NumberBounds): number | null;
+  flag(key: string): boolean;
+  /** Trimmed; blank text counts as absent. */
+  text(key: string): string | null;
+  note(text: string): void;
+  /** What was ignored or assumed so far, each once. */
+  notes(): readonly string[];
+}
+
+/** Longest piece of a caller's text that a note repeats. */
+const QUOTED_LENGTH = 60;
+
+/** A caller's text as a note shows it: shortened, control characters escaped. */
+export function quote(text: string): string {
+  return JSON.stringify(text.length > QUOTED_LENGTH ? `${text.slice(0, QUOTED_LENGTH)}...` : text);
+}
+
+/** Names a value without walking into it: JSON.stringify would throw on one nested some 20,000 levels deep. */
+function describe(value: JsonValue): string {
+  if (typeof value === "string") return quote(value);
+  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "a list" : "an object";
+  return String(value);
+}
+
+export function readHints(data: JsonObject): Hints {
+  const notes = new Set<string>();
+  const ignore = (key: string, value: JsonValue, wanted: string): null => {
+    notes.add(`${key} ${describe(value)} ignored: not ${wanted}`);
+    return null;
+  };
+  const given = (key: string): JsonValue => (Object.hasOwn(data, key) ? (data[key] ?? null) : null);
+
+  return {
+    number(key, { min, max, integer }) {
+      const value = given(key);
+      if (value === null) return null;
+      const wanted = `${integer ? "a whole number" : "a number"} from ${min}`;
+      if (typeof value !== "number" || !Number.isFinite(value) || value < min) return ignore(key, value, wanted);
+      if (integer && !Number.isInteger(value)) return ignore(key, value, wanted);
+      if (value > max) {
+        notes.add(`${key} ${value} counts as ${max}, the highest that is considered`);
+        return max;
+      }
+      return value;
+    },
+    flag(key) {
+      const value = given(key);
+      if (value === null || typeof value === "boolean") return value === true;
+      ignore(key, value, "true or false");
+      return false;
+    },
+    text(key) {
+      const value = given(key);
+      if (value === null) return null;
+      if (typeof value !== "string") return ignore(key, value, "text");
+      return value.trim() === "" ? null : value.trim();
+    },
+    note: (text) => void notes.add(text),
+    notes: () => [...notes],
+  };
+}

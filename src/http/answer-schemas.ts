@@ -1,0 +1,244 @@
+/**
+ * What the API answers. Only types of this module are used where answers are made; the schemas themselves are for
+ * the OpenAPI document, which a test holds against real answers.
+ */
+import { z } from "zod";
+import { END_REASONS, WORKLOAD_TYPES } from "../core/model.ts";
+
+const instant = z.iso.datetime().meta({ description: "RFC 3339, in UTC" });
+const mib = z.number().nullable().meta({ description: "MiB; null: no reading" });
+const figure = z.number().nullable().meta({ description: "null: no reading" });
+const words = z.string().nullable();
+
+export const gpuState = z
+  .enum([
+    "free",
+    "leased",
+    "reclaiming",
+    "quarantined",
+    "lost",
+    "unhealthy",
+    "unknown",
+    "degraded",
+    "mig",
+    "occupied",
+  ])
+  .meta({ id: "GpuState", description: "Only a free GPU is granted" });
+
+const gpuHealth = z.object({
+  ecc_uncorrected_volatile: figure,
+  ecc_uncorrected_aggregate: figure,
+  retired_pages_pending: z.boolean().nullable(),
+  remapped_rows_pending: z.boolean().nullable(),
+  remapped_rows_failure: z.boolean().nullable(),
+  recovery_action: words,
+  fabric_state: words,
+  fabric_status: words,
+  slowdown: z.boolean().nullable().meta({ description: "The driver slows the clocks for heat or by the power brake" }),
+});
+
+const gpuProcess = z.object({
+  pid: z.int(),
+  type: words,
+  name: words.meta({ description: "Chosen by a local user: control characters are shown as \\u{...}" }),
+  used_memory: mib,
+});
+
+export const gpuSchema = z
+  .object({
+    id: z.int().meta({ description: "The index of nvidia-smi; it may change at a reboot" }),
+    uuid: z.string().meta({ description: "What names the GPU for good" }),
+    name: z.string(),
+    pci_bus_id: words,
+    memory_total: mib,
+    memory_used: mib,
+    memory_free: mib,
+    utilization: figure.meta({ description: "Percent; null: no reading" }),
+    temperature: figure.meta({ description: "Celsius; null: no reading" }),
+    power_draw: figure.meta({ description: "Watts; null: no reading" }),
+    power_limit: figure.meta({ description: "Watts; null: no reading" }),
+    last_updated: instant.nullable().meta({ description: "When the figures were read; null: never since the start" }),
+    allocated: z.boolean(),
+    allocated_to: words.meta({ description: "The service that holds it" }),
+    allocated_at: instant.optional(),
+    state: gpuState,
+    reason: words.meta({ description: "Why it is in this state" }),
+    since: instant.nullable(),
+    ailment: z
+      .object({ state: gpuState, reason: z.string(), since: instant.nullable() })
+      .nullable()
+      .meta({ description: "What is wrong with a GPU that is held, and would keep it from being granted" }),
+    health: gpuHealth.nullable(),
+    mig_mode: words,
+    processes: z.array(gpuProcess),
+    holders: z.array(z.object({ allocation_id: z.string(), service_name: z.string(), since: instant })),
+  })
+  .meta({ id: "Gpu" });
+export type GpuAnswer = z.output<typeof gpuSchema>;
+
+const monitor = z.object({
+  healthy: z.boolean(),
+  last_reading_at: instant.nullable(),
+  last_probe_at: instant.nullable(),
+  failure: z.object({ kind: z.string(), message: z.string() }).nullable(),
+  warnings: z.array(z.string()),
+});
+
+export const statusSchema = z
+  .object({
+    gpus: z.array(gpuSchema),
+    simulated: z.boolean(),
+    driver_version: words,
+    cuda_version: words,
+    monitor,
+  })
+  .meta({ id: "Status" });
+export type StatusAnswer = z.output<typeof statusSchema>;
+
+const requestFields = {
+  id: z.string(),
+  request_id: z.string().meta({ description: "The same as id" }),
+  service_name: z.string(),
+  workload_type: z.enum(WORKLOAD_TYPES),
+  priority: z.int(),
+  required_gpus: z.int(),
+  min_memory_mb: z.number(),
+  max_utilization: z.number(),
+  sharing: z.literal("exclusive"),
+  preemptible: z.boolean(),
+  ttl_seconds: z.number().nullable(),
+  max_duration_seconds: z.number().nullable(),
+  submitted_at: instant,
+};
+
+const leaseFields = {
+  allocation_id: z.string().meta({ description: "The same as id" }),
+  gpu_ids: z.array(z.int()).meta({ description: "The indices of nvidia-smi" }),
+  gpu_uuids: z.array(z.string()),
+  devices: z.array(
+    z.object({
+      index: z.int(),
+      uuid: z.string(),
+      name: z.string(),
+      pci_bus_id: words,
+      memory_total: mib,
+    }),
+  ),
+  env: z.object({
+    CUDA_VISIBLE_DEVICES: z.string(),
+    CUDA_DEVICE_ORDER: z.literal("PCI_BUS_ID"),
+    GPU_ORCHESTRATOR_GPU_INDICES: z.string(),
+  }),
+  allocated_at: instant,
+  expires_at: instant.optional().meta({ description: "Left out when there is no end" }),
+  fencing_token: z.int(),
+  memory_mb: z.number().meta({ description: "MiB that each GPU was checked to have" }),
+};
+
+export const grantedSchema = z
+  .object({ status: z.literal("allocated"), ...requestFields, ...leaseFields })
+  .meta({ id: "Granted" });
+
+const eta = z.null().meta({ description: "No estimate" });
+
+export const queuedSchema = z
+  .object({
+    status: z.literal("queued"),
+    id: z.string(),
+    request_id: z.string().meta({ description: "The same as id" }),
+    position: z.int().meta({ description: "From 1" }),
+    submitted_at: instant,
+    priority: z.int(),
+    reason: z.string(),
+    eta,
+  })
+  .meta({ id: "Queued" });
+export type QueuedAnswer = z.output<typeof queuedSchema>;
+
+export const recordSchema = z
+  .object({
+    status: z.enum(["queued", "offered", "leased", "ended"]),
+    ...requestFields,
+    ...z.object(leaseFields).partial().shape,
+    claim_by: instant.optional().meta({ description: "An offer that its client has not taken by then ends" }),
+    position: z.int().optional(),
+    reason: z.string().optional().meta({ description: "Why it waits" }),
+    eta: eta.optional(),
+    ended_at: instant.optional(),
+    end_reason: z.enum(END_REASONS).optional(),
+    end_detail: z.string().optional(),
+    workload_data: z.record(z.string(), z.unknown()).optional().meta({ description: "For its owner and admins" }),
+    webhook_url: z.string().nullable().optional().meta({ description: "For its owner and admins" }),
+  })
+  .meta({ id: "Allocation", description: "One record for a request's whole life" });
+
+export const recordsSchema = z
+  .object({
+    allocations: z.array(recordSchema).meta({ description: "Newest first" }),
+    next: words.meta({ description: "Give it as `before` for the next page; null: this is the last" }),
+  })
+  .meta({ id: "AllocationPage" });
+
+export const listSchema = z
+  .object({
+    gpus: z.array(gpuSchema),
+    simulated: z.boolean(),
+    allocations: z.array(recordSchema).meta({ description: "Offered and leased" }),
+    queue: z
+      .array(
+        z.object({
+          id: z.string(),
+          service_name: z.string(),
+          required_gpus: z.int(),
+          min_memory_mb: z.number(),
+          priority: z.int(),
+          position: z.int(),
+          submitted_at: instant,
+          reason: z.string(),
+          eta,
+        }),
+      )
+      .meta({ description: "In serving order" }),
+  })
+  .meta({ id: "List" });
+export type ListAnswer = z.output<typeof listSchema>;
+
+export const workloadAnswerSchema = z
+  .object({
+    workload_type: z.enum(WORKLOAD_TYPES),
+    required_gpus: z.int(),
+    min_memory_mb: z.number(),
+    priority: z.int(),
+    max_utilization: z.number(),
+    sources: z
+      .object({
+        required_gpus: z.string(),
+        min_memory_mb: z.string(),
+        priority: z.string(),
+        max_utilization: z.string(),
+      })
+      .meta({ description: "Which rule or figure gave each number" }),
+    notes: z.array(z.string()),
+    fits: z.boolean().meta({ description: "Whether this host could ever hold it, whatever is free" }),
+    missing: words.meta({ description: "What this host lacks" }),
+  })
+  .meta({ id: "WorkloadAnalysis" });
+export type WorkloadAnswer = z.output<typeof workloadAnswerSchema>;
+
+export const releasedSchema = z
+  .object({ status: z.literal("released"), released: z.array(z.string()) })
+  .meta({ id: "Released" });
+
+export const healthSchema = z.object({ status: z.literal("ok") }).meta({ id: "Health" });
+
+export const problemSchema = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    instance: z.string().meta({ description: "This very answer; its id is also in X-Request-Id" }),
+    code: z.string().meta({ description: "What programs should look at: it does not change" }),
+    errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+  })
+  .meta({ id: "Problem", description: "RFC 9457" });

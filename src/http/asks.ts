@@ -1,0 +1,43 @@
+/** From a checked body to what the core takes. */
+import { normalizeWorkloadType } from "../core/analyzer/analyze.ts";
+import type { AllocateAsk } from "../core/commands.ts";
+import type { JsonObject, WorkloadAsk } from "../core/model.ts";
+import { type AllocateBody, lifetimeMs, type WorkloadBody } from "./schemas.ts";
+
+export function allocateAsk(body: AllocateBody): AllocateAsk {
+  const data = body.workload_data ?? {};
+  return {
+    ...workloadAsk(body),
+    serviceName: body.service_name,
+    webhookUrl: body.webhook_url ?? null,
+    preferredGpus: (body.preferred_gpus ?? data.preferred_gpus ?? []).map(String),
+    gpuModel: gpuModelOf(body),
+    ttlMs: inMs(body.ttl ?? data.ttl),
+    maxDurationMs: inMs(body.max_duration ?? data.max_duration),
+    preemptible: body.preemptible ?? data.preemptible ?? false,
+    queue: body.queue ?? data.queue ?? true,
+    queueTimeoutMs: inMs(body.queue_timeout ?? data.queue_timeout),
+  };
+}
+
+/** What the analyzer sees: the same for a request and for a question about one. */
+export function workloadAsk(body: WorkloadBody): WorkloadAsk {
+  const data = body.workload_data ?? {};
+  return {
+    workloadType: normalizeWorkloadType(body.workload_type ?? null),
+    // What was parsed as JSON is JSON; the schema only says that nobody knows its keys.
+    workloadData: data as JsonObject,
+    requiredGpus: body.required_gpus ?? data.required_gpus ?? null,
+    minMemoryMib: body.min_memory_mb ?? data.min_memory_mb ?? null,
+    maxUtilizationPercent: body.max_utilization ?? data.max_utilization ?? null,
+    priority: body.priority ?? data.priority ?? null,
+  };
+}
+
+export function gpuModelOf(body: WorkloadBody): string | null {
+  return body.gpu_model ?? body.workload_data?.gpu_model ?? null;
+}
+
+function inMs(given: string | number | null | undefined): number | null {
+  return given === null || given === undefined ? null : lifetimeMs(given);
+}

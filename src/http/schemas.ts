@@ -1,0 +1,227 @@
+/**
+ * What may be asked over HTTP: the schemas that validate, from which the OpenAPI document is made.
+ *
+ *  1. Numbers are numbers: nothing is converted.
+ *  2. An explicit `null` counts as absent, in the body and in `workload_data`: Python clients send `None`.
+ *  3. Unknown keys of a body are ignored, as the reference service ignored them: its clients may send any.
+ *  4. Unknown query parameters are refused: they have no such clients, and a mistyped filter would show everything.
+ */
+import { z } from "zod";
+import { parseDuration } from "../core/duration.ts";
+import { MAX_PRIORITY, MIN_PRIORITY } from "../core/model.ts";
+import { type FieldError, invalid } from "./problems.ts";
+
+const MAX_GPUS = 1_024;
+const MAX_MEMORY_MIB = 2 ** 31;
+const MIN_LIFETIME_MS = 1_000;
+/** Ten years. */
+const MAX_LIFETIME_MS = 315_360_000_000;
+const MAX_URL_LENGTH = 2_048;
+const MAX_ID_LENGTH = 256;
+export const DEFAULT_PAGE = 100;
+export const MAX_PAGE = 1_000;
+
+function whole(min: number, max: number, description: string) {
+  const error = `expected a whole number from ${min} to ${max}`;
+  return z.int({ error }).min(min, { error }).max(max, { error }).meta({ description }).nullish();
+}
+
+const flag = (description: string) => z.boolean({ error: "expected true or false" }).meta({ description }).nullish();
+
+/** In milliseconds; `null` when it is neither a duration nor a number of seconds within bounds. */
+export function lifetimeMs(given: string | number): number | null {
+  const ms = typeof given === "number" ? Math.round(given * 1_000) : parseDuration(given);
+  return ms !== null && ms >= MIN_LIFETIME_MS && ms <= MAX_LIFETIME_MS ? ms : null;
+}
+
+function lifetime(description: string) {
+  const error = "expected a duration such as 90s or 1h30m, or a number of seconds, from 1 s to 10 years";
+  return z
+    .union([z.string(), z.number()], { error })
+    .refine((given) => lifetimeMs(given) !== null, { error })
+    .meta({ description, example: "1h30m" })
+    .nullish();
+}
+
+const serviceName = z
+  .string({ error: "expected a name of 1 to 128 characters of A-Z a-z 0-9 . _ -" })
+  .regex(/^[A-Za-z0-9._-]{1,128}$/, { error: "expected a name of 1 to 128 characters of A-Z a-z 0-9 . _ -" })
+  .meta({ description: "Who will use the GPUs", example: "trainer" });
+
+const allocationId = z
+  .string({ error: "expected an allocation's id" })
+  .min(1, { error: "expected an allocation's id" })
+  .max(MAX_ID_LENGTH, { error: "expected an allocation's id" });
+
+const fencingToken = whole(0, Number.MAX_SAFE_INTEGER, "The lease's token; a wrong one is refused with 409");
+
+/** May stand at the top level or in `workload_data`; the top level wins. */
+const asked = {
+  required_gpus: whole(1, MAX_GPUS, "How many whole GPUs"),
+  min_memory_mb: whole(1, MAX_MEMORY_MIB, "MiB that each of them must have"),
+  max_utilization: z
+    .number({ error: "expected a number from 0 to 100" })
+    .min(0, { error: "expected a number from 0 to 100" })
+    .max(100, { error: "expected a number from 0 to 100" })
+    .meta({ description: "A GPU busier than this, in percent, is passed over" })
+    .nullish(),
+  priority: whole(MIN_PRIORITY, MAX_PRIORITY, "Higher is more urgent"),
+  preferred_gpus: z
+    .array(
+      z.union([z.int().min(0).max(MAX_GPUS), z.string().min(1).max(128)], {
+        error: "expected a GPU's index or UUID",
+      }),
+      { error: "expected a list of GPU indices or UUIDs" },
+    )
+    .max(MAX_GPUS, { error: `expected at most ${MAX_GPUS} GPUs` })
+    .meta({ description: "Taken first when they fit: a wish, not a condition" })
+    .nullish(),
+  gpu_model: z
+    .string({ error: "expected 1 to 128 characters of a GPU's product name" })
+    .min(1, { error: "expected 1 to 128 characters of a GPU's product name" })
+    .max(128, { error: "expected 1 to 128 characters of a GPU's product name" })
+    .meta({ description: "Part of the product name, in any case", example: "H100" })
+    .nullish(),
+  ttl: lifetime("The lease ends so long after its grant or its last renewal"),
+  max_duration: lifetime("The lease ends so long after its grant, whatever is renewed"),
+  sharing: z
+    .literal("exclusive", {
+      error: ({ input }) =>
+        input === "shared" ? "shared leases are not offered by this version" : 'expected "exclusive"',
+    })
+    .nullish(),
+  preemptible: flag("Whether the lease may be taken back for a more urgent request"),
+  queue: flag("false: refuse rather than wait. Default true"),
+  queue_timeout: lifetime("Wait no longer than this"),
+};
+
+const workloadData = z
+  .looseObject(
+    {
+      ...asked,
+      // Not a hint like the rest: it sets the TTL.
+      estimated_duration: z
+        .number({ error: "expected a number of seconds from 0 to 10 years" })
+        .min(0, { error: "expected a number of seconds from 0 to 10 years" })
+        .max(MAX_LIFETIME_MS / 1_000, { error: "expected a number of seconds from 0 to 10 years" })
+        .meta({ description: "In seconds; without a ttl, the TTL is a multiple of it" })
+        .nullish(),
+    },
+    { error: "expected an object" },
+  )
+  .meta({ description: "Free-form facts about the workload, such as model, batch_size, concurrent_requests" })
+  .nullish();
+
+const workload = {
+  workload_type: z
+    .string({ error: "expected text of up to 128 characters" })
+    .max(128, { error: "expected text of up to 128 characters" })
+    .meta({
+      description: "training, inference, embedding, ocr, graph_processing; anything else counts as generic",
+      example: "inference",
+    })
+    .nullish(),
+  workload_data: workloadData,
+  ...asked,
+};
+
+const body = { error: "expected a JSON object" };
+
+export const allocateSchema = z.object(
+  {
+    service_name: serviceName,
+    ...workload,
+    webhook_url: z
+      .string({ error: "expected an http or https address" })
+      .min(1, { error: "expected an http or https address" })
+      .max(MAX_URL_LENGTH, { error: `expected an address of at most ${MAX_URL_LENGTH} characters` })
+      .meta({ description: "Told of the grant, when the request had to wait, and of the end of its allocation" })
+      .nullish(),
+  },
+  body,
+);
+export type AllocateBody = z.output<typeof allocateSchema>;
+
+export const workloadSchema = z.object({ service_name: serviceName.nullish(), ...workload }, body);
+export type WorkloadBody = z.output<typeof workloadSchema>;
+
+export const releaseSchema = z
+  .object(
+    {
+      allocation_id: allocationId.meta({ description: "End this lease, or cancel this waiting request" }).nullish(),
+      service_name: serviceName
+        .meta({ description: "End all leases of this service and cancel its waiting requests" })
+        .nullish(),
+      fencing_token: fencingToken,
+    },
+    body,
+  )
+  .refine((given) => (given.allocation_id ?? given.service_name ?? null) !== null, {
+    path: ["allocation_id"],
+    error: "give allocation_id, service_name or both",
+  });
+
+export const renewSchema = z.object({ fencing_token: fencingToken }, body);
+
+export const recordsQuerySchema = z.strictObject({
+  status: z
+    .enum(["queued", "offered", "leased", "ended"], { error: "expected queued, offered, leased or ended" })
+    .optional(),
+  service_name: serviceName.optional(),
+  before: allocationId.meta({ description: "The `next` of the page before" }).optional(),
+  limit: z
+    .string()
+    .regex(/^(?:[1-9]\d{0,2}|1000)$/, { error: `expected a whole number from 1 to ${MAX_PAGE}` })
+    .meta({ override: { type: "integer", minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE, pattern: undefined } })
+    .optional(),
+});
+
+export const deleteQuerySchema = z.strictObject({
+  fencing_token: z
+    .string()
+    .regex(/^\d{1,15}$/, { error: "expected a whole number" })
+    .meta({ override: { type: "integer", minimum: 0, pattern: undefined } })
+    .optional(),
+});
+
+/**
+ * A check of one schema, compiled once.
+ *
+ * @throws HttpError 422 that names every wrong field.
+ */
+export function checker<S extends z.ZodType>(schema: S): (input: unknown) => z.output<S> {
+  const compiled = z.compile(schema);
+  return (input) => {
+    const result = compiled.safeParse(input);
+    if (result.success) return result.data;
+    throw invalid(fieldErrors(result.error));
+  };
+}
+
+/** One error per field: the first. */
+function fieldErrors(error: z.ZodError): readonly FieldError[] {
+  const byPath = new Map<string, string>();
+  for (const issue of error.issues) {
+    const at = issue.path.map(String);
+    const paths = issue.code === "unrecognized_keys" ? issue.keys.map((key) => [...at, key]) : [at];
+    const message = issue.code === "unrecognized_keys" ? "no such parameter" : issue.message;
+    for (const path of paths) if (!byPath.has(path.join("."))) byPath.set(path.join("."), message);
+  }
+  return [...byPath].map(([path, message]) => ({ path, message }));
+}
+
+/**
+ * The parameters after `?`.
+ *
+ * @throws HttpError 422 when one is given twice: which of the two was meant cannot be told.
+ */
+export function queryOf(url: string): { readonly [name: string]: string } {
+  const from = url.indexOf("?");
+  const given: Record<string, string> = Object.create(null);
+  if (from === -1) return given;
+  for (const [name, value] of new URLSearchParams(url.slice(from + 1))) {
+    if (name in given) throw invalid([{ path: name, message: "given twice" }]);
+    given[name] = value;
+  }
+  return given;
+}

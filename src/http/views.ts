@@ -1,0 +1,263 @@
+/** The host and its allocations as the API shows them: pure functions over a state. */
+import { neverFits } from "../core/allocator/place.ts";
+import { ailing, blockOf } from "../core/allocator/survey.ts";
+import { analyze } from "../core/analyzer/analyze.ts";
+import { explain } from "../core/explain.ts";
+import type {
+  Actor,
+  Allocation,
+  EpochMs,
+  Gpu,
+  GpuHealth,
+  GpuReading,
+  QueuedAllocation,
+  Request,
+  WorkloadAsk,
+} from "../core/model.ts";
+import { positionOf, type Waiting } from "../core/queue/line.ts";
+import type { HostState } from "../core/state.ts";
+import { allocationBody, timestamp } from "../scheduler/records.ts";
+import type { GpuAnswer, ListAnswer, QueuedAnswer, StatusAnswer, WorkloadAnswer } from "./answer-schemas.ts";
+import { printable } from "./printable.ts";
+
+export function statusView(state: HostState, now: EpochMs): StatusAnswer {
+  const { sight } = state;
+  return {
+    gpus: gpuViews(state, now),
+    simulated: sight.simulated,
+    driver_version: text(sight.driverVersion),
+    cuda_version: text(sight.cudaVersion),
+    monitor: {
+      healthy: sight.failure === null && sight.lastGoodProbeAt !== null,
+      last_reading_at: instant(sight.lastGoodProbeAt),
+      last_probe_at: instant(sight.lastProbeAt),
+      failure:
+        sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
+      warnings: sight.warnings.map(printable),
+    },
+  };
+}
+
+export function listView(state: HostState, now: EpochMs): ListAnswer {
+  const allocations = [];
+  for (const allocation of state.allocations.values()) {
+    if (allocation.status !== "queued") allocations.push(recordOf(allocation));
+  }
+  const queue = [];
+  const reasonOf = reasons(state, now);
+  for (const waiting of state.line.order.values()) {
+    const { request } = waiting.allocation;
+    queue.push({
+      id: request.id,
+      service_name: request.serviceName,
+      required_gpus: request.requirement.gpus,
+      min_memory_mb: request.requirement.memoryMib,
+      priority: request.requirement.priority,
+      position: queue.length + 1,
+      submitted_at: timestamp(request.submittedAt),
+      reason: reasonOf(waiting),
+      eta: null,
+    });
+  }
+  return { gpus: gpuViews(state, now), simulated: state.sight.simulated, allocations, queue };
+}
+
+/** Requests that ask for the same have the same reason, and a long queue has few kinds of them. */
+function reasons(state: HostState, now: EpochMs): (waiting: Waiting) => string {
+  const known = new Map<string, string>();
+  return ({ familyKey, allocation: { request } }) => {
+    const key = `${familyKey}|${request.requirement.memoryMib}`;
+    let reason = known.get(key);
+    if (reason === undefined) {
+      reason = printable(explain(request, state, now).reason);
+      known.set(key, reason);
+    }
+    return reason;
+  };
+}
+
+export function queuedView(allocation: QueuedAllocation, state: HostState, now: EpochMs): QueuedAnswer {
+  const { request } = allocation;
+  return {
+    status: "queued",
+    id: request.id,
+    request_id: request.id,
+    submitted_at: timestamp(request.submittedAt),
+    priority: request.requirement.priority,
+    ...standing(request, state, now),
+  };
+}
+
+function standing(request: Request, state: HostState, now: EpochMs) {
+  return {
+    position: positionOf(state.line, request, state.policy),
+    reason: printable(explain(request, state, now).reason),
+    eta: null,
+  };
+}
+
+/** One record. What a workload is made of, and where its webhooks go, is for its owner and for admins. */
+export function recordView(allocation: Allocation, state: HostState, now: EpochMs, actor: Actor) {
+  const { request } = allocation;
+  const isOwner = actor.admin || actor.principal === request.principal;
+  return {
+    ...recordOf(allocation),
+    ...(allocation.status === "queued" ? standing(request, state, now) : {}),
+    ...(isOwner ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
+  };
+}
+
+function recordOf(allocation: Allocation) {
+  const body = allocationBody(allocation);
+  // The record's types promise no changes; the answer's schema knows of no such promise.
+  return body as ListAnswer["allocations"][number];
+}
+
+/**
+ * What the analyzer would ask for, and whether this host could ever hold it.
+ *
+ * @param gpuModel part of a product name; `null` for any.
+ */
+export function workloadView(ask: WorkloadAsk, gpuModel: string | null, state: HostState): WorkloadAnswer {
+  const { requirement, sources, notes } = analyze(ask, state.policy.workloadDefaults);
+  const missing = neverFits({ ...NOBODY, ...ask, requirement, gpuModel }, state);
+  return {
+    workload_type: ask.workloadType,
+    required_gpus: requirement.gpus,
+    min_memory_mb: requirement.memoryMib,
+    priority: requirement.priority,
+    max_utilization: requirement.maxUtilizationPercent,
+    sources: {
+      required_gpus: sources.requiredGpus,
+      min_memory_mb: sources.minMemoryMib,
+      priority: sources.priority,
+      max_utilization: sources.maxUtilization,
+    },
+    notes: [...notes],
+    fits: missing === null,
+    missing: text(missing),
+  };
+}
+
+/** The part of a request that does not decide whether it fits. */
+const NOBODY = {
+  id: "",
+  serviceName: "",
+  principal: "",
+  webhookUrl: null,
+  preferredGpus: [],
+  ttlMs: null,
+  maxDurationMs: null,
+  preemptible: false,
+  queueTimeoutMs: null,
+  submittedAt: 0,
+};
+
+/** Every GPU ever seen, and those that the books have not taken in yet because the store refuses to. */
+function gpuViews(state: HostState, now: EpochMs): GpuAnswer[] {
+  const views = [...state.gpus.values()].map((gpu) => gpuView(gpu, state, now));
+  for (const [uuid, { reading }] of state.sight.gpus) if (!state.gpus.has(uuid)) views.push(unrecorded(reading, state));
+  return views.sort((a, b) => a.id - b.id || (a.uuid < b.uuid ? -1 : 1));
+}
+
+function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
+  const { hold } = gpu;
+  const blocked = blockOf(gpu, state, now);
+  const ill = hold.kind === "free" ? null : ailing(gpu, state, now);
+  // On a held GPU an unknown process counts as the holder's own.
+  const ailment = ill === null || ill.block === "occupied" ? null : ill;
+  const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
+  return {
+    ...identityView(gpu),
+    ...figuresView(gpu.uuid, state),
+    allocated: holder !== undefined,
+    allocated_to: holder?.request.serviceName ?? null,
+    ...(holder !== undefined && "lease" in holder ? { allocated_at: timestamp(holder.lease.grantedAt) } : {}),
+    state: stateOf(blocked?.block ?? null),
+    reason: text(blocked?.detail ?? null),
+    since: instant(blocked?.since ?? null),
+    ailment:
+      ailment === null
+        ? null
+        : { state: stateOf(ailment.block), reason: printable(ailment.detail), since: instant(ailment.since) },
+    holders:
+      hold.kind === "leased" && holder !== undefined
+        ? [
+            {
+              allocation_id: hold.allocationId,
+              service_name: holder.request.serviceName,
+              since: timestamp(hold.since),
+            },
+          ]
+        : [],
+  };
+}
+
+function unrecorded(reading: GpuReading, state: HostState): GpuAnswer {
+  return {
+    ...identityView(reading),
+    ...figuresView(reading.uuid, state),
+    allocated: false,
+    allocated_to: null,
+    state: "unknown",
+    reason: "seen, but not yet recorded: the store takes no changes",
+    since: null,
+    ailment: null,
+    holders: [],
+  };
+}
+
+function stateOf(block: NonNullable<ReturnType<typeof blockOf>>["block"] | null): GpuAnswer["state"] {
+  if (block === null) return "free";
+  return block === "held" ? "leased" : block;
+}
+
+function identityView(gpu: Pick<Gpu, "index" | "uuid" | "name" | "pciBusId">) {
+  return { id: gpu.index, uuid: printable(gpu.uuid), name: printable(gpu.name), pci_bus_id: text(gpu.pciBusId) };
+}
+
+/** The latest figures, however old: `last_updated` says so. All `null` when there is no reading. */
+function figuresView(uuid: string, state: HostState) {
+  const sight = state.sight.gpus.get(uuid);
+  const reading = sight?.reading;
+  return {
+    memory_total: reading?.memoryTotalMib ?? null,
+    memory_used: reading?.memoryUsedMib ?? null,
+    memory_free: reading?.memoryFreeMib ?? null,
+    utilization: reading?.utilizationPercent ?? null,
+    temperature: reading?.temperatureC ?? null,
+    power_draw: reading?.powerDrawW ?? null,
+    power_limit: reading?.powerLimitW ?? null,
+    last_updated: instant(sight?.finishedAt ?? null),
+    health: reading === undefined ? null : healthView(reading.health),
+    mig_mode: text(reading?.migMode ?? null),
+    processes: (reading?.processes ?? []).map((process) => ({
+      pid: process.pid,
+      type: text(process.type),
+      name: text(process.name),
+      used_memory: process.usedMemoryMib,
+    })),
+  };
+}
+
+function healthView(health: GpuHealth): NonNullable<GpuAnswer["health"]> {
+  return {
+    ecc_uncorrected_volatile: health.eccUncorrectedVolatile,
+    ecc_uncorrected_aggregate: health.eccUncorrectedAggregate,
+    retired_pages_pending: health.retiredPagesPending,
+    remapped_rows_pending: health.remappedRowsPending,
+    remapped_rows_failure: health.remappedRowsFailure,
+    recovery_action: text(health.recoveryAction),
+    fabric_state: text(health.fabricState),
+    fabric_status: text(health.fabricStatus),
+    slowdown: health.slowdown,
+  };
+}
+
+function instant(at: EpochMs | null): string | null {
+  return at === null ? null : timestamp(at);
+}
+
+function text(given: string | null): string | null {
+  return given === null ? null : printable(given);
+}

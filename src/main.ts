@@ -1,0 +1,301 @@
+/** Builds every part, starts it, stops it. The only place that knows all rooms. */
+import cron from "node-cron";
+import type { Config } from "./config/config.ts";
+import { describeConfig } from "./config/describe.ts";
+import type { LoadedConfig } from "./config/load.ts";
+import { policyOf } from "./config/policy.ts";
+import { ConfigError, formatProblem } from "./config/problems.ts";
+import { reloadable } from "./config/reload.ts";
+import type { HostState } from "./core/state.ts";
+import { createHttpServer, type HttpServer } from "./http/server.ts";
+import { createMetrics, type Metrics } from "./metrics/metrics.ts";
+import { NvidiaSmiSource } from "./monitor/nvidia-smi/source.ts";
+import { type Poller, startPolling } from "./monitor/poller.ts";
+import { SimulatedSource } from "./monitor/simulated/source.ts";
+import { readBootId } from "./platform/boot-id.ts";
+import { type Clock, steadyClock } from "./platform/clock.ts";
+import { sortableIds } from "./platform/ids.ts";
+import { createLogger, type Logger } from "./platform/logger.ts";
+import { notifySystemd, startWatchdog } from "./platform/notify.ts";
+import type { DeliverySettlement, GpuSource, Observer } from "./scheduler/ports.ts";
+import { Scheduler } from "./scheduler/scheduler.ts";
+import { openStore, type SqliteStore } from "./store/store.ts";
+import { checkWebhookUrl, parseAllowedHosts } from "./webhooks/address-policy.ts";
+import { type Deliverer, type DeliverySettings, startDelivering } from "./webhooks/deliverer.ts";
+
+/** A drain that takes longer is cut short: the promise is exit within 10 s. */
+const DRAIN_MS = 8_000;
+/** How often to look while a GPU is being reclaimed and somebody waits for one. */
+const RECLAIM_REFRESH_MS = 1_000;
+/** Ended records beyond their retention go at night. */
+const PRUNE_SCHEDULE = "17 3 * * *";
+const DELIVERIES_PER_RECEIVER = 4;
+
+export interface Daemon {
+  readonly port: number;
+  /** Reads the settings again; a bad file keeps the old ones. Never rejects. */
+  reload(): Promise<void>;
+  /** Drains and closes everything; leases stay. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts the daemon.
+ *
+ * @param load reads the settings again, at each reload.
+ * @throws ConfigError, StoreRefusedError, or what listening throws, with everything closed again.
+ */
+export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig, version: string): Promise<Daemon> {
+  const log = createLogger(loaded.config.logging.level);
+  for (const problem of loaded.warnings) log.warn({ setting: problem.path }, formatProblem(problem));
+  const running = new RunningDaemon(loaded.config, load, log, version);
+  try {
+    await running.start(loaded.file);
+  } catch (error) {
+    await running.stop();
+    throw error;
+  }
+  return running;
+}
+
+class RunningDaemon implements Daemon {
+  #config: Config;
+  readonly #load: () => LoadedConfig;
+  readonly #log: Logger;
+  readonly #version: string;
+  readonly #store: SqliteStore;
+  readonly #clock: Clock;
+  readonly #metrics: Metrics | null;
+  readonly #scheduler: Scheduler;
+  readonly #source: GpuSource;
+  readonly #http: HttpServer;
+  #deliverer: Deliverer | null = null;
+  #poller: Poller | null = null;
+  #webhookHosts: ReturnType<typeof parseAllowedHosts>;
+  #notReady: string | null = "starting";
+  #stopping: Promise<void> | null = null;
+  readonly #cleanups: (() => void)[] = [];
+  port = 0;
+
+  constructor(config: Config, load: () => LoadedConfig, log: Logger, version: string) {
+    this.#config = config;
+    this.#load = load;
+    this.#log = log;
+    this.#version = version;
+    this.#webhookHosts = parseAllowedHosts(config.webhooks.allowedHosts);
+    this.#store = openStore({ path: config.storage.path, retentionMs: config.storage.retentionMs });
+    const stored = this.#store.load();
+    this.#clock = steadyClock(stored.lastTurnAt ?? 0);
+    const simulated =
+      config.monitoring.source === "simulated"
+        ? new SimulatedSource({ shape: config.simulation.host, clock: this.#clock })
+        : null;
+    this.#source =
+      simulated ??
+      new NvidiaSmiSource({
+        ...(config.monitoring.nvidiaSmiPath === null ? {} : { path: config.monitoring.nvidiaSmiPath }),
+        timeoutMs: config.monitoring.timeoutMs,
+        clock: this.#clock,
+      });
+    const policy = policyOf(config);
+    this.#scheduler = new Scheduler(
+      {
+        store: this.#store,
+        clock: this.#clock,
+        newId: sortableIds(),
+        policy,
+        tickIntervalMs: tickInterval(config),
+        onBug: (err) => log.error({ err }, "a bug: this should not happen"),
+      },
+      stored,
+    );
+    this.#metrics = config.monitoring.metricsEnabled
+      ? createMetrics({ version, clock: this.#clock, scheduler: this.#scheduler })
+      : null;
+    for (const observer of [simulated, this.#metrics, this.#watcher()]) {
+      if (observer !== null) this.#scheduler.observeWith(observer);
+    }
+    this.#http = createHttpServer({
+      scheduler: this.#scheduler,
+      settings: {
+        ...config.server,
+        auth: { enabled: config.auth.enabled, headerName: config.auth.headerName },
+      },
+      keys: () => this.#config.auth.keys,
+      checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
+      metrics: this.#metrics,
+      version,
+      log,
+      readiness: () => this.#readiness(),
+    });
+  }
+
+  async start(file: string | null): Promise<void> {
+    const { monitoring, server } = this.#config;
+    if (monitoring.source === "simulated") {
+      this.#log.warn(
+        { simulated: true, host: this.#config.simulation.host },
+        "the GPUs are SIMULATED: nothing here is real hardware",
+      );
+    }
+    await this.#scheduler.start(readBootId(), Date.now());
+    const { port } = await this.#http.listen(server.host, server.port);
+    this.port = port;
+    this.#poller = startPolling({
+      source: this.#source,
+      clock: this.#clock,
+      refreshIntervalMs: monitoring.refreshIntervalMs,
+      onObservation: (observation) => {
+        // A reading that could not be stored was seen all the same; the next one tries again.
+        this.#scheduler.observe(observation).catch(() => undefined);
+      },
+      onError: (err) => this.#log.error({ err }, "a GPU source broke its promise"),
+    });
+    this.#deliverer = startDelivering({
+      outbox: this.#store,
+      settle: (settlement) => this.#settle(settlement),
+      clock: this.#clock,
+      settings: this.#deliverySettings(),
+      log: this.#log,
+    });
+    const pruning = cron.schedule(PRUNE_SCHEDULE, () => this.#prune());
+    this.#cleanups.push(() => void pruning.destroy(), startWatchdog(this.#clock));
+    this.#notReady = null;
+    this.#log.info(
+      {
+        version: this.#version,
+        url: `http://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
+        file,
+        simulated: monitoring.source === "simulated",
+        config: describeConfig(this.#config),
+      },
+      "serving",
+    );
+    notifySystemd(`READY=1\nSTATUS=serving on port ${port}`);
+  }
+
+  async reload(): Promise<void> {
+    notifySystemd("RELOADING=1");
+    try {
+      const loaded = this.#load();
+      const { config, ignored } = reloadable(this.#config, loaded.config);
+      const webhookHosts = parseAllowedHosts(config.webhooks.allowedHosts);
+      await this.#scheduler.reconfigure(policyOf(config), tickInterval(config));
+      this.#config = config;
+      this.#webhookHosts = webhookHosts;
+      this.#deliverer?.reconfigure(this.#deliverySettings());
+      this.#log.level = config.logging.level;
+      this.#metrics?.configReload(true);
+      this.#log.info({ needRestart: ignored }, "settings reloaded");
+    } catch (error) {
+      this.#metrics?.configReload(false);
+      if (error instanceof ConfigError) {
+        this.#log.error({ problems: error.problems.map(formatProblem) }, "the settings are bad; the old ones stay");
+      } else {
+        this.#log.error({ err: error }, "the settings could not be reloaded; the old ones stay");
+      }
+    }
+    notifySystemd("READY=1");
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#drain();
+    return this.#stopping;
+  }
+
+  async #drain(): Promise<void> {
+    this.#notReady = "draining";
+    notifySystemd("STOPPING=1");
+    for (const cleanup of this.#cleanups) cleanup();
+    await this.#http.drain(DRAIN_MS);
+    await this.#poller?.stop();
+    await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
+    await this.#scheduler.stop();
+    this.#store.close();
+    this.#log.info({}, "stopped; leases stay as they are");
+  }
+
+  /** Why requests for GPUs cannot be served; `null` when they can. */
+  #readiness(): string | null {
+    if (this.#notReady !== null) return this.#notReady;
+    if (!this.#scheduler.storageHealthy) return "the database cannot be written";
+    const { failure, lastGoodProbeAt } = this.#scheduler.state.sight;
+    if (failure !== null) return `no current GPU readings: ${failure.message}`;
+    if (lastGoodProbeAt === null) return "no GPU reading yet";
+    const { staleAfterMs } = this.#scheduler.state.policy;
+    return this.#clock.now() - lastGoodProbeAt > staleAfterMs ? "the GPU readings are stale" : null;
+  }
+
+  async #settle(settlement: DeliverySettlement): Promise<void> {
+    await this.#scheduler.settle(settlement);
+    this.#metrics?.webhookSettled(settlement);
+  }
+
+  #deliverySettings(): DeliverySettings {
+    const { secret, timeoutMs, giveUpAfterMs, concurrency } = this.#config.webhooks;
+    return {
+      secret,
+      timeoutMs,
+      giveUpAfterMs,
+      concurrency,
+      perHostConcurrency: Math.min(DELIVERIES_PER_RECEIVER, concurrency),
+      allowedHosts: this.#webhookHosts,
+    };
+  }
+
+  #prune(): void {
+    try {
+      const pruned = this.#store.prune(this.#clock.now());
+      this.#log.info({ pruned }, "old records pruned");
+    } catch (err) {
+      this.#log.error({ err }, "old records could not be pruned");
+    }
+  }
+
+  /** What the parts must hear of each other: new webhooks, and GPUs that should be looked at soon. */
+  #watcher(): Observer {
+    const log = this.#log;
+    let failing: string | null = null;
+    return {
+      committed: ({ events, state }) => {
+        this.#deliverer?.wake();
+        const ended = events.some((event) => event.type === "ended" && event.verify.length > 0);
+        this.#pacePolling(state);
+        if (ended) this.#poller?.probeSoon();
+        logEvents(log, events);
+      },
+      observed: (observation, state) => {
+        this.#pacePolling(state);
+        const message = observation.ok ? null : observation.failure.message;
+        if (message === failing) return;
+        failing = message;
+        if (message !== null) log.warn({ failure: observation.ok ? null : observation.failure }, "no GPU reading");
+        else log.info({ gpus: state.sight.gpus.size }, "GPU readings are good");
+      },
+      storage: (healthy, reason) => {
+        if (healthy) log.info({}, "the database takes changes again");
+        else log.error({ reason }, "the database refuses changes; nothing is granted until it takes them again");
+      },
+    };
+  }
+
+  #pacePolling(state: HostState): void {
+    const { refreshIntervalMs } = this.#config.monitoring;
+    const hurried = state.line.order.size > 0 && [...state.gpus.values()].some((gpu) => gpu.hold.kind === "reclaiming");
+    const wanted = hurried ? Math.min(RECLAIM_REFRESH_MS, refreshIntervalMs) : refreshIntervalMs;
+    if (wanted === this.#pace) return;
+    this.#pace = wanted;
+    this.#poller?.setInterval(wanted);
+  }
+  #pace = 0;
+}
+
+/** The two intervals of the reference: whatever looks for due deadlines does both jobs. */
+function tickInterval({ scheduler }: Config): number {
+  return Math.min(scheduler.queueCheckIntervalMs, scheduler.cleanupIntervalMs);
+}
+
+function logEvents(log: Logger, events: Parameters<NonNullable<Observer["committed"]>>[0]["events"]): void {
+  if (!log.isLevelEnabled("debug")) return;
+  for (const event of events) log.debug({ event }, event.type);
+}

@@ -1,0 +1,91 @@
+/** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
+import type { Registry } from "prom-client";
+import { BLOCKS, blockOf, staleness, survey } from "../core/allocator/survey.ts";
+import type { EpochMs, GpuReading } from "../core/model.ts";
+import type { HostState } from "../core/state.ts";
+import { gauge, gaugeFamily } from "./families.ts";
+
+/** The state that is shown, and the instant for which it is. */
+export interface Instant {
+  readonly state: HostState;
+  readonly now: EpochMs;
+}
+
+const GPU_STATES = ["free", ...BLOCKS.map(stateName)];
+
+/** Under a lease a GPU is `leased`, as everywhere outside the allocator. */
+function stateName(block: (typeof BLOCKS)[number]): string {
+  return block === "held" ? "leased" : block;
+}
+
+export function registerHost(registry: Registry, look: () => Instant): void {
+  registerReadings(registry, look);
+  gauge(
+    registry,
+    "gpu_orchestrator_allocations_active",
+    "Allocations that hold GPUs: offered or leased",
+    // Whoever is live and does not wait holds something.
+    () => look().state.allocations.size - look().state.line.order.size,
+  );
+  gauge(registry, "gpu_orchestrator_queue_depth", "Requests that wait", () => look().state.line.order.size);
+  gauge(
+    registry,
+    "gpu_orchestrator_gpus_total",
+    "GPUs of the inventory: every one ever seen and not removed, lost ones included",
+    () => look().state.gpus.size,
+  );
+  gauge(registry, "gpu_orchestrator_gpus_available", "GPUs that a request could be granted now", () => {
+    const { state, now } = look();
+    return survey(state, now).length;
+  });
+  gauge(registry, "gpu_allocator_gpus_allocated_total", "GPUs that are leased or offered now", () => {
+    let leased = 0;
+    for (const { hold } of look().state.gpus.values()) if (hold.kind === "leased") leased++;
+    return leased;
+  });
+  gaugeFamily(registry, {
+    name: "gpu_orchestrator_gpu_state",
+    help: "1 for the state that a GPU is in, 0 for those that it is not in",
+    labelNames: ["gpu_id", "gpu_name", "gpu_uuid", "state"],
+    read: () => statesOf(look()),
+  });
+}
+
+function* statesOf({ state, now }: Instant) {
+  for (const gpu of state.gpus.values()) {
+    const block = blockOf(gpu, state, now)?.block;
+    const current = block === undefined ? "free" : stateName(block);
+    for (const name of GPU_STATES) {
+      const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
+      yield { labels, value: name === current ? 1 : 0 };
+    }
+  }
+}
+
+type Figure = (reading: GpuReading) => number | null;
+
+const READINGS: readonly (readonly [name: string, help: string, figure: Figure])[] = [
+  ["utilization_percent", "Share of the time in which a kernel ran on the GPU", (gpu) => gpu.utilizationPercent],
+  ["memory_used_mb", "Memory in use, in MiB", (gpu) => gpu.memoryUsedMib],
+  ["memory_total_mb", "Memory that the GPU has, in MiB", (gpu) => gpu.memoryTotalMib],
+  ["temperature_celsius", "Temperature of the GPU's core", (gpu) => gpu.temperatureC],
+  ["power_draw_watts", "Power that the GPU draws", (gpu) => gpu.powerDrawW],
+];
+
+/** Only what is seen now: a figure that the driver does not give, or that is stale, is left out. */
+function registerReadings(registry: Registry, look: () => Instant): void {
+  for (const [name, help, figure] of READINGS) {
+    gaugeFamily(registry, {
+      name: `gpu_orchestrator_gpu_${name}`,
+      help,
+      labelNames: ["gpu_id", "gpu_name"],
+      *read() {
+        const { state, now } = look();
+        for (const { reading } of state.sight.gpus.values()) {
+          if (staleness(reading.uuid, state, now) !== null) continue;
+          yield { labels: { gpu_id: String(reading.index), gpu_name: reading.name }, value: figure(reading) };
+        }
+      },
+    });
+  }
+}

@@ -1,0 +1,60 @@
+/**
+ * The daemon's figures for Prometheus.
+ *
+ *  1. What happens is counted as it is told; everything that merely stands as it does is looked up at the scrape, so
+ *     it cannot drift and costs nothing in between.
+ *  2. Every label is bounded: services, endpoints and methods from outside fall into `other` beyond their limits.
+ *  3. A figure that is not known is left out, never 0.
+ *  4. Names: the reference service's stay as they are; five of them breach Prometheus' conventions
+ *     (`gpu_allocator_gpus_allocated_total` and `gpu_orchestrator_gpus_total` are gauges, `_mb` is no base unit).
+ */
+import type { HostState } from "../core/state.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { Committed, DeliverySettlement, Observer } from "../scheduler/ports.ts";
+import { AllocationCounts } from "./allocations.ts";
+import { Exposer, type Exposition } from "./exposition.ts";
+import { registerHost } from "./host.ts";
+import { Operation } from "./operation.ts";
+import { registerProcess } from "./process.ts";
+import { type ObservedRequest, RequestTimes } from "./requests.ts";
+
+export interface MetricsParts {
+  readonly version: string;
+  readonly clock: Clock;
+  /** Looked at when metrics are scraped. */
+  readonly scheduler: { readonly state: HostState; readonly storageHealthy: boolean };
+}
+
+export interface Metrics extends Required<Observer> {
+  /** All metrics, in the format that the `Accept` header prefers. */
+  render(accept: string | undefined): Promise<Exposition>;
+  observeRequest(request: ObservedRequest): void;
+  /** One attempt to deliver a webhook is over. */
+  webhookSettled(settlement: Pick<DeliverySettlement, "outcome">): void;
+  configReload(ok: boolean): void;
+}
+
+export function createMetrics({ version, clock, scheduler }: MetricsParts): Metrics {
+  const exposer = new Exposer();
+  const { registry } = exposer;
+  const look = () => ({ state: scheduler.state, now: clock.now() });
+  const allocations = new AllocationCounts(registry);
+  registerHost(registry, look);
+  const requests = new RequestTimes(registry);
+  const operation = new Operation(registry, {
+    version,
+    startedAt: clock.now(),
+    look,
+    storageHealthy: () => scheduler.storageHealthy,
+  });
+  registerProcess(registry);
+  return {
+    render: (accept) => exposer.render(accept),
+    observeRequest: (request) => requests.observe(request),
+    committed: (turn: Committed) => allocations.committed(turn),
+    observed: (observation) => operation.observed(observation),
+    storage: (healthy) => operation.storage(healthy),
+    webhookSettled: (settlement) => operation.webhookSettled(settlement),
+    configReload: (ok) => operation.configReload(ok, clock.now()),
+  };
+}

@@ -1,0 +1,130 @@
+import { resolve } from "node:path";
+import type { HostReading, Observation, ProbeFailure } from "../../core/model.ts";
+import type { Clock } from "../../platform/clock.ts";
+import type { GpuSource } from "../../scheduler/ports.ts";
+import { MAX_OUTPUT_BYTES } from "./document.ts";
+import { KnownGpus } from "./identity.ts";
+import { parseNvidiaSmiInTurns } from "./parse.ts";
+import { type Run, type SendSignal, startRun } from "./run.ts";
+import { oneLine } from "./text.ts";
+import { failureOf, judge } from "./verdict.ts";
+
+const DEFAULT_TIMEOUT_MS = 10_000;
+
+/** All that the program is given of our environment: it may hold secrets. The second finds NVML on some hosts. */
+const PASSED_ON = ["PATH", "LD_LIBRARY_PATH"] as const;
+
+export interface NvidiaSmiOptions {
+  /** Looked up in PATH when it has no slash. */
+  readonly path?: string;
+  readonly timeoutMs?: number;
+  readonly clock: Clock;
+  /** For tests only of what no signal ends. */
+  readonly signal?: SendSignal;
+}
+
+/** Reads the host's GPUs by running `nvidia-smi -q -x`, one run at a time. */
+export class NvidiaSmiSource implements GpuSource {
+  readonly name = "nvidia-smi";
+  readonly #program: string;
+  readonly #timeoutMs: number;
+  readonly #clock: Clock;
+  readonly #signal: SendSignal | undefined;
+  readonly #known = new KnownGpus();
+  #inFlight: Promise<Observation> | null = null;
+  #run: Run | null = null;
+  #abandonedPid: number | null = null;
+  #abandonedTotal = 0;
+  #closed = false;
+
+  constructor(options: NvidiaSmiOptions) {
+    const path = options.path ?? "nvidia-smi";
+    // The program runs in `/`, so that it keeps no directory busy.
+    this.#program = path.includes("/") ? resolve(path) : path;
+    this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
+    this.#clock = options.clock;
+    this.#signal = options.signal;
+  }
+
+  /** Runs that no signal could end, since the start. */
+  get abandonedTotal(): number {
+    return this.#abandonedTotal;
+  }
+
+  /** The one of them that lives; `null`: none does. No run starts meanwhile. */
+  get abandonedPid(): number | null {
+    return this.#abandonedPid;
+  }
+
+  /** Callers that come while a run is under way share it. Never rejects. */
+  probe(): Promise<Observation> {
+    this.#inFlight ??= this.#observe().finally(() => {
+      this.#inFlight = null;
+    });
+    return this.#inFlight;
+  }
+
+  /** Ends the run under way. Afterwards every probe fails at once. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.#run?.stop();
+    await this.#inFlight;
+  }
+
+  async #observe(): Promise<Observation> {
+    const startedAt = this.#clock.now();
+    const outcome = await this.#read().catch(garbled);
+    const finishedAt = this.#clock.now();
+    return "kind" in outcome
+      ? { ok: false, startedAt, finishedAt, failure: outcome }
+      : { ok: true, startedAt, finishedAt, reading: outcome };
+  }
+
+  async #read(): Promise<HostReading | ProbeFailure> {
+    if (this.#closed) return { kind: "exit", message: "the daemon is shutting down", exitCode: null };
+    if (this.#abandonedPid !== null) {
+      const message = `an earlier nvidia-smi, pid ${this.#abandonedPid}, cannot be killed; no other is started`;
+      return { kind: "timeout", message, exitCode: null };
+    }
+    const run = this.#start();
+    const end = await run.end;
+    this.#run = null;
+    if (end.kind !== "exited") {
+      if (end.kind !== "not-started" && end.abandoned) this.#abandon(run);
+      return failureOf(end, this.#timeoutMs);
+    }
+    const verdict = judge(end, await parseNvidiaSmiInTurns(end.stdout));
+    if (!verdict.ok) return verdict.failure;
+    const { reading } = verdict.document;
+    return this.#known.recognise({ ...reading, warnings: [...reading.warnings, ...verdict.warnings] });
+  }
+
+  #start(): Run {
+    const env: NodeJS.ProcessEnv = { LC_ALL: "C" };
+    for (const name of PASSED_ON) if (process.env[name] !== undefined) env[name] = process.env[name];
+    this.#run = startRun({
+      program: this.#program,
+      args: ["-q", "-x"],
+      env,
+      timeoutMs: this.#timeoutMs,
+      maxOutputBytes: MAX_OUTPUT_BYTES,
+      clock: this.#clock,
+      ...(this.#signal === undefined ? {} : { signal: this.#signal }),
+    });
+    return this.#run;
+  }
+
+  #abandon(run: Run): void {
+    this.#abandonedTotal += 1;
+    this.#abandonedPid = run.pid;
+    void run.gone.then(() => {
+      this.#abandonedPid = null;
+    });
+  }
+}
+
+/** A mistake of ours must not end the polling; the reading is as good as garbled. */
+function garbled(error: unknown): ProbeFailure {
+  const message = error instanceof Error ? error.message : String(error);
+  return { kind: "garbled", message: oneLine(`the output could not be read: ${message}`), exitCode: null };
+}

@@ -1,0 +1,115 @@
+/**
+ * What one run of `nvidia-smi` amounts to. Its output is looked at first and its exit code second: with a corrupted
+ * infoROM it prints a whole listing and then exits with 14.
+ *
+ * Exit codes are NVML's `nvmlReturn_t` (https://docs.nvidia.com/deploy/nvml-api/, and `man nvidia-smi`). What it
+ * prints instead of XML goes to stdout and has no format; it is matched only where the code says nothing.
+ */
+import type { ProbeFailure, ProbeFailureKind } from "../../core/model.ts";
+import type { ParseResult, SmiDocument } from "./parse.ts";
+import type { RunEnd } from "./run.ts";
+import { oneLine } from "./text.ts";
+
+const INFOROM_CORRUPTED = 14;
+const GPU_LOST = 15;
+const NO_DEVICES = 6;
+/** Driver not loaded; NVML not found; driver and library of different versions. */
+const DRIVER = new Set([9, 12, 18]);
+
+/** The program, or what it needs to be executed, is not there or not for us. */
+const MISSING = new Set(["ENOENT", "EACCES", "ENOTDIR", "ELOOP", "EPERM", "ENOEXEC", "EISDIR"]);
+
+const TEXTS: readonly { readonly pattern: RegExp; readonly kind: ProbeFailureKind }[] = [
+  { pattern: /No devices were found/, kind: "no-devices" },
+  { pattern: /Failed to initialize NVML|couldn't communicate with the NVIDIA driver/, kind: "driver" },
+  { pattern: /couldn't find libnvidia-ml/, kind: "driver" },
+  { pattern: /GPU is lost|Unable to determine the device handle for GPU/, kind: "gpu-lost" },
+];
+const LOST_WORD = /^\[?GPU is lost/;
+/** How much of what it printed is searched for those texts. */
+const MAX_SEARCHED = 4096;
+
+export type Verdict =
+  | { readonly ok: true; readonly document: SmiDocument; readonly warnings: readonly string[] }
+  | { readonly ok: false; readonly failure: ProbeFailure };
+
+type Exited = Extract<RunEnd, { kind: "exited" }>;
+
+/** A run that gave no output to read. */
+export function failureOf(end: Exclude<RunEnd, Exited>, timeoutMs: number): ProbeFailure {
+  switch (end.kind) {
+    case "not-started":
+      return failed(MISSING.has(end.code) ? "missing" : "exit", `nvidia-smi cannot be run: ${end.code}`);
+    case "timed-out":
+      return failed("timeout", `nvidia-smi did not answer within ${timeoutMs} ms${fate(end.abandoned)}`);
+    case "flooded":
+      return failed("garbled", `nvidia-smi printed without end${fate(end.abandoned)}`);
+    case "stopped":
+      return failed("exit", `nvidia-smi was stopped${fate(end.abandoned)}`);
+    default:
+      return end satisfies never;
+  }
+}
+
+function fate(abandoned: boolean): string {
+  return abandoned ? " and cannot be killed" : " and was ended";
+}
+
+/** A run that came to its end by itself, and what its output parsed to. */
+export function judge(end: Exited, parsed: ParseResult): Verdict {
+  const said = parsed.ok ? "" : whatItSaid(end);
+  if (end.exitCode === GPU_LOST && !(parsed.ok && showsLostGpu(parsed.document))) {
+    return refused("gpu-lost", end, said || "a GPU is lost, and its output does not show which");
+  }
+  if (end.exitCode !== null && DRIVER.has(end.exitCode)) return refused("driver", end, said);
+  if (!parsed.ok) return refused(kindWithoutDocument(end, said), end, said || parsed.error.message);
+  if (end.exitCode === 0) return accepted(parsed.document, []);
+  if (end.exitCode === INFOROM_CORRUPTED || end.exitCode === GPU_LOST) {
+    return accepted(parsed.document, [warningOf(end)]);
+  }
+  return refused("exit", end, end.stderr);
+}
+
+/** A document without GPUs is the same news as `No devices were found`. */
+function accepted(document: SmiDocument, warnings: readonly string[]): Verdict {
+  if (document.reading.gpus.length > 0) return { ok: true, document, warnings };
+  return { ok: false, failure: failed("no-devices", "nvidia-smi shows no GPU") };
+}
+
+function refused(kind: ProbeFailureKind, end: Exited, said: string): Verdict {
+  const text = said.trim() === "" ? howItEnded(end) : `${howItEnded(end)}: ${said}`;
+  return { ok: false, failure: { kind, message: oneLine(text), exitCode: end.exitCode } };
+}
+
+function failed(kind: ProbeFailureKind, message: string): ProbeFailure {
+  return { kind, message: oneLine(message), exitCode: null };
+}
+
+function howItEnded(end: Exited): string {
+  return end.exitCode === null ? `nvidia-smi was ended by ${end.signal}` : `nvidia-smi exited with ${end.exitCode}`;
+}
+
+function kindWithoutDocument(end: Exited, said: string): ProbeFailureKind {
+  if (end.exitCode === NO_DEVICES) return "no-devices";
+  const known = TEXTS.find(({ pattern }) => pattern.test(said));
+  if (known !== undefined) return known.kind;
+  return end.exitCode === 0 ? "garbled" : "exit";
+}
+
+/** The text it printed in place of a document; empty when it began one, whose content is not its own words. */
+function whatItSaid(end: Exited): string {
+  const stdout = new TextDecoder().decode(end.stdout.subarray(0, MAX_SEARCHED));
+  const words = stdout.includes("<?xml") || stdout.includes("<nvidia_smi_log") ? "" : stdout;
+  return `${words.trim()} ${end.stderr.slice(0, MAX_SEARCHED)}`.trim();
+}
+
+function showsLostGpu(document: SmiDocument): boolean {
+  return document.reading.gpus.some((gpu) => Object.values(gpu.errorValues).some((word) => LOST_WORD.test(word)));
+}
+
+/** It names the GPU after the document: `WARNING: infoROM is corrupted at gpu 0008:00:00.0`. */
+function warningOf(end: Exited): string {
+  const tail = new TextDecoder().decode(end.stdout.subarray(-MAX_SEARCHED));
+  const after = tail.slice(tail.lastIndexOf(">") + 1).trim() || end.stderr.trim();
+  return oneLine(after === "" ? howItEnded(end) : `${howItEnded(end)}: ${after}`);
+}

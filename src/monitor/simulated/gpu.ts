@@ -1,0 +1,179 @@
+import { createHash } from "node:crypto";
+import type { EpochMs, GpuHealth, GpuProcess, GpuReading, GpuUuid } from "../../core/model.ts";
+import type { GpuModel, Shape } from "./models.ts";
+import { noiseAt, type Random } from "./random.ts";
+import { appearsAt, isGone, isListed, memoryAt, utilizationAt, type Workload } from "./workload.ts";
+
+/** How fast power and temperature follow the load: after this time two thirds of the way are done. */
+const POWER_UP_MS = 2_000;
+const POWER_DOWN_MS = 6_000;
+const HEAT_UP_MS = 25_000;
+const COOL_DOWN_MS = 60_000;
+/** Degrees above idle under full load: an air-cooled GPU in a server then runs at 65 to 75 C. */
+const FULL_LOAD_RISE_C = 38;
+/** Of the power between idle and limit, what full load draws. */
+const FULL_LOAD_SHARE = 0.92;
+/** Neighbours differ: by so many degrees, and by such a share of their power. */
+const SPREAD_C = 3;
+const SPREAD_POWER = 0.03;
+const POWER_UNREST = 0.015;
+/** Bus numbers of eight GPUs in a real host go 53, 64, 75...: by 17. Sixteen must end below 100. */
+const FIRST_BUS = 0x0a;
+const BUS_STEP = 0x0f;
+
+/** How far power and temperature stand from idle (0) to full load (1), at one instant. */
+interface Warmth {
+  readonly at: EpochMs;
+  readonly power: number;
+  readonly heat: number;
+}
+
+const COLD: Warmth = { at: -Infinity, power: 0, heat: 0 };
+
+/**
+ * One simulated GPU. What it shows at an instant depends on its leases and that instant, and not on how often it was
+ * looked at before: {@link Warmth} moves in steps that compose.
+ */
+export class SimulatedGpu {
+  readonly uuid: GpuUuid;
+  readonly index: number;
+  readonly model: GpuModel;
+  readonly #seed: number;
+  readonly #idleTemperatureC: number;
+  readonly #idlePowerW: number;
+  #warmth: Warmth = COLD;
+  #workload: Workload | null = null;
+  /** Of the lease before: what the driver has not taken back yet. */
+  #leaving: Workload | null = null;
+
+  constructor(shape: Shape, index: number, random: Random) {
+    this.uuid = simulatedUuid(shape.key, index);
+    this.index = index;
+    this.model = shape.model;
+    this.#seed = Math.floor(random() * 2 ** 32);
+    this.#idleTemperatureC = shape.model.idleTemperatureC + SPREAD_C * random();
+    this.#idlePowerW = shape.model.idlePowerW * (1 + SPREAD_POWER * (2 * random() - 1));
+  }
+
+  /** `workload` runs here from its start on, which may lie before a restart of the daemon. */
+  begin(workload: Workload): void {
+    if (workload.startsAt < this.#warmth.at) this.#warmth = { ...COLD, at: workload.startsAt };
+    else this.#settle(workload.startsAt);
+    this.#workload = workload;
+  }
+
+  end(at: EpochMs): void {
+    if (this.#workload === null) return;
+    this.#settle(at);
+    this.#leaving = { ...this.#workload, endsAt: at };
+    this.#workload = null;
+  }
+
+  readingAt(at: EpochMs): GpuReading {
+    this.#settle(at);
+    if (this.#leaving !== null && isGone(this.#leaving, at)) this.#leaving = null;
+    const present = [this.#leaving, this.#workload].filter((workload) => workload !== null);
+    const { memoryTotalMib, memoryReservedMib, mig } = this.model;
+    const usable = memoryTotalMib - memoryReservedMib;
+    const memoryUsedMib = Math.min(
+      usable,
+      present.reduce((sum, workload) => sum + memoryAt(workload, at), 0),
+    );
+    return {
+      uuid: this.uuid,
+      index: this.index,
+      minorNumber: this.index,
+      name: this.model.name,
+      serial: null,
+      pciBusId: pciBusId(this.index),
+      memoryTotalMib,
+      memoryUsedMib,
+      memoryFreeMib: usable - memoryUsedMib,
+      utilizationPercent: this.#workload === null ? 0 : utilizationAt(this.#workload, at),
+      temperatureC: Math.round(this.#idleTemperatureC + FULL_LOAD_RISE_C * this.#warmth.heat),
+      powerDrawW: this.#powerAt(at),
+      powerLimitW: this.model.powerLimitW,
+      computeMode: "Default",
+      persistenceMode: "Enabled",
+      migMode: mig ? "Disabled" : null,
+      migInstances: [],
+      processes: present.filter((workload) => isListed(workload, at)).map((workload) => processOf(workload, at)),
+      health: healthy(this.model),
+      errorValues: {},
+    };
+  }
+
+  #powerAt(at: EpochMs): number {
+    const { powerLimitW } = this.model;
+    const span = (powerLimitW - this.#idlePowerW) * FULL_LOAD_SHARE;
+    const drawn = (this.#idlePowerW + span * this.#warmth.power) * (1 + POWER_UNREST * noiseAt(this.#seed, at));
+    return Math.round(Math.min(powerLimitW, drawn) * 100) / 100;
+  }
+
+  /** Brings the warmth up to `to`: idle until the workload shows, then under its load. */
+  #settle(to: EpochMs): void {
+    const workload = this.#workload;
+    if (workload === null) {
+      this.#warmth = warmed(this.#warmth, 0, to);
+      return;
+    }
+    const shows = appearsAt(workload);
+    this.#warmth = warmed(this.#warmth, 0, Math.min(shows, to));
+    this.#warmth = warmed(this.#warmth, workload.busyPercent / 100, to);
+  }
+}
+
+/** The warmth at `to`, after a constant `load` since it was taken. */
+function warmed(from: Warmth, load: number, to: EpochMs): Warmth {
+  if (to <= from.at) return from;
+  const elapsedMs = to - from.at;
+  return {
+    at: to,
+    power: approached(from.power, load, elapsedMs, POWER_UP_MS, POWER_DOWN_MS),
+    heat: approached(from.heat, load, elapsedMs, HEAT_UP_MS, COOL_DOWN_MS),
+  };
+}
+
+/** First-order lag: the rest of the way shrinks by the same share in equal times. */
+function approached(from: number, to: number, elapsedMs: number, upMs: number, downMs: number): number {
+  return to + (from - to) * Math.exp(-elapsedMs / (to > from ? upMs : downMs));
+}
+
+function processOf(workload: Workload, at: EpochMs): GpuProcess {
+  return {
+    pid: workload.pid,
+    type: "C",
+    name: workload.name,
+    usedMemoryMib: memoryAt(workload, at),
+    gpuInstanceId: null,
+    computeInstanceId: null,
+  };
+}
+
+function healthy(model: GpuModel): GpuHealth {
+  const errors = model.ecc ? 0 : null;
+  const rows = model.repair === "rows" ? false : null;
+  return {
+    eccUncorrectedVolatile: errors,
+    eccUncorrectedAggregate: errors,
+    retiredPagesPending: model.repair === "pages" ? false : null,
+    remappedRowsPending: rows,
+    remappedRowsFailure: rows,
+    recoveryAction: "None",
+    fabricState: model.fabric ? "Completed" : null,
+    fabricStatus: model.fabric ? "Success" : null,
+    slowdown: false,
+  };
+}
+
+/** Always the same for the same place, so that a database outlives the daemon that simulated it. */
+function simulatedUuid(modelKey: string, index: number): GpuUuid {
+  const hex = createHash("sha256").update(`gpu-orchestrator simulated ${modelKey} ${index}`).digest("hex");
+  const part = (from: number, length: number) => hex.slice(from, from + length);
+  return `GPU-${part(0, 8)}-${part(8, 4)}-${part(12, 4)}-${part(16, 4)}-${part(20, 12)}`;
+}
+
+function pciBusId(index: number): string {
+  const bus = (FIRST_BUS + BUS_STEP * index).toString(16).toUpperCase().padStart(2, "0");
+  return `00000000:${bus}:00.0`;
+}

@@ -1,0 +1,217 @@
+/**
+ * Opens the database file, or says why not.
+ *
+ * 1. Nothing is written before the lock is held and the file is known to be ours, whole and not newer.
+ * 2. The lock is SQLite's own, on an empty file beside the database: it goes with the process, however that ends,
+ *    and leaves the database itself open to readers such as `sqlite3` and an online backup.
+ * 3. No file descriptor of ours is ever opened on a file that SQLite has open in this process: closing it would
+ *    drop SQLite's locks (sqlite.org/howtocorrupt.html, section 2.2).
+ */
+import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
+import { basename, dirname, join, resolve } from "node:path";
+import { DatabaseSync } from "node:sqlite";
+import { isSqliteError, primaryCode, SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_NOTADB, StoreRefusedError } from "./errors.ts";
+import { APPLICATION_ID, migrate, SCHEMA_VERSION } from "./migrations.ts";
+
+const IN_MEMORY = ":memory:";
+/** How long a turn waits for a foreign writer, such as a person at `sqlite3`. The event loop stands still meanwhile. */
+const BUSY_TIMEOUT_MS = 500;
+/** A log that a long reader let grow is cut back to this at the next checkpoint. */
+const WAL_KEPT_BYTES = 64 * 1024 * 1024;
+/** Pages of 4 KiB after which the log is folded into the file: larger means fewer, longer pauses. */
+const WAL_CHECKPOINT_PAGES = 2_000;
+const CACHE_KIB = 8 * 1024;
+
+export interface OpenDatabase {
+  readonly database: DatabaseSync;
+  /** Closes it, and lets another process have it. */
+  close(): void;
+}
+
+/**
+ * Opens or creates the database at `path`, alone, checked and migrated.
+ *
+ * @throws StoreRefusedError when it cannot or must not be used.
+ */
+export function openDatabase(path: string): OpenDatabase {
+  if (path === IN_MEMORY) {
+    const database = new DatabaseSync(IN_MEMORY);
+    migrate(database, 0);
+    return { database, close: () => database.close() };
+  }
+  let lock: DatabaseSync | undefined;
+  let database: DatabaseSync | undefined;
+  try {
+    const file = prepareFolder(path);
+    lock = takeLock(file);
+    createPrivately(file);
+    database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+    const version = inspect(database, file);
+    configure(database, file);
+    migrate(database, version);
+    checkLeases(database, file);
+    return { database, close: closer(database, lock) };
+  } catch (error) {
+    database?.close();
+    lock?.close();
+    throw refusal(error, path);
+  }
+}
+
+/** @returns the absolute path of the file, links resolved, so that every way to it leads to one lock. */
+function prepareFolder(path: string): string {
+  const wanted = resolve(path);
+  mkdirSync(dirname(wanted), { recursive: true, mode: 0o700 });
+  return existsSync(wanted) ? realpathSync(wanted) : join(realpathSync(dirname(wanted)), basename(wanted));
+}
+
+function takeLock(file: string): DatabaseSync {
+  const lockFile = `${file}.lock`;
+  const lock = new DatabaseSync(lockFile, { timeout: 0 });
+  try {
+    lock.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
+    // By name, not by descriptor: see 3. Others must not be able to hold the lock against us.
+    chmodSync(lockFile, 0o600);
+    return lock;
+  } catch (error) {
+    lock.close();
+    if (isSqliteError(error) && primaryCode(error) === SQLITE_BUSY) {
+      throw new StoreRefusedError(
+        "in-use",
+        file,
+        `${file} is in use by another gpu-orchestrator: stop that one first, or give this one a storage.path of its own`,
+      );
+    }
+    throw error;
+  }
+}
+
+/** Makes the file if there is none, readable by its owner alone; SQLite gives its log the same mode. */
+function createPrivately(file: string): void {
+  const bytes = statSync(file, { throwIfNoEntry: false })?.size;
+  const logBytes = statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
+  if ((bytes ?? 0) === 0 && logBytes > 0) {
+    // SQLite would take the empty file for a new database and delete the log, with every commit in it.
+    throw new StoreRefusedError(
+      "damaged",
+      file,
+      `${file} is ${bytes === undefined ? "missing" : "empty"}, but its log ${file}-wal is not: restore the database from a backup, ` +
+        "or move the log away to begin with no leases",
+    );
+  }
+  if (bytes === undefined) closeSync(openSync(file, "ax", 0o600));
+}
+
+/** Reads only. @returns the file's schema version, 0 for a new one. */
+function inspect(database: DatabaseSync, file: string): number {
+  const applicationId = pragma(database, "application_id");
+  const version = Number(pragma(database, "user_version"));
+  const objects = database.prepare("SELECT count(*) AS n FROM sqlite_schema").get() as { n: number };
+  const isNew = applicationId === 0 && version === 0 && objects.n === 0;
+  if (isNew) return 0;
+  if (applicationId !== APPLICATION_ID) {
+    throw new StoreRefusedError(
+      "foreign",
+      file,
+      `${file} is the database of another program: set storage.path to a file of gpu-orchestrator's own`,
+    );
+  }
+  if (version > SCHEMA_VERSION) {
+    throw new StoreRefusedError(
+      "newer-schema",
+      file,
+      `${file} was written by a newer gpu-orchestrator (schema ${version}, this one knows ${SCHEMA_VERSION}): ` +
+        "run the newer one again, or restore a backup from before the upgrade",
+    );
+  }
+  const check = pragma(database, "quick_check(1)");
+  if (check !== "ok") throw damaged(file, String(check));
+  return version;
+}
+
+function configure(database: DatabaseSync, file: string): void {
+  database.exec("PRAGMA synchronous = FULL");
+  const mode = pragma(database, "journal_mode = WAL");
+  if (mode !== "wal") {
+    throw new StoreRefusedError(
+      "unusable",
+      file,
+      `${file} is on a file system that cannot carry a write-ahead log: set storage.path to a local disk`,
+    );
+  }
+  database.exec(`
+    PRAGMA foreign_keys = ON;
+    PRAGMA trusted_schema = OFF;
+    PRAGMA wal_autocheckpoint = ${WAL_CHECKPOINT_PAGES};
+    PRAGMA journal_size_limit = ${WAL_KEPT_BYTES};
+    PRAGMA cache_size = -${CACHE_KIB};
+  `);
+}
+
+/** The rows that guard invariant 1 must be those of the live leases, or the guard means nothing. */
+function checkLeases(database: DatabaseSync, file: string): void {
+  const stray = database
+    .prepare(
+      `WITH held AS (
+         SELECT a.id AS allocation_id, g.value ->> 'uuid' AS gpu_uuid
+         FROM allocations a, json_each(a.lease, '$.gpus') g WHERE a.ended_at IS NULL
+       )
+       SELECT allocation_id, gpu_uuid FROM (
+         SELECT * FROM (SELECT allocation_id, gpu_uuid FROM held EXCEPT SELECT allocation_id, gpu_uuid FROM live_leases)
+         UNION ALL
+         SELECT * FROM (SELECT allocation_id, gpu_uuid FROM live_leases EXCEPT SELECT allocation_id, gpu_uuid FROM held)
+       ) LIMIT 1`,
+    )
+    .get() as { allocation_id: string; gpu_uuid: string } | undefined;
+  if (stray !== undefined) {
+    throw damaged(file, `the leases disagree about ${stray.gpu_uuid} and ${stray.allocation_id}`);
+  }
+}
+
+function closer(database: DatabaseSync, lock: DatabaseSync): () => void {
+  return () => {
+    database.close();
+    lock.close();
+  };
+}
+
+function pragma(database: DatabaseSync, text: string): unknown {
+  return Object.values(database.prepare(`PRAGMA ${text}`).get() ?? {})[0];
+}
+
+function damaged(file: string, detail: string, cause?: unknown): StoreRefusedError {
+  return new StoreRefusedError(
+    "damaged",
+    file,
+    `${file} is damaged (${detail}): restore it from a backup, or move it and ${file}-wal away to begin with no leases`,
+    { cause },
+  );
+}
+
+function refusal(error: unknown, path: string): unknown {
+  if (error instanceof StoreRefusedError) return error;
+  if (isSqliteError(error)) {
+    const code = primaryCode(error);
+    if (code === SQLITE_NOTADB) {
+      return new StoreRefusedError(
+        "foreign",
+        path,
+        `${path} is not a SQLite database: set storage.path to another file, or move this one away`,
+        { cause: error },
+      );
+    }
+    if (code === SQLITE_CORRUPT) return damaged(path, error.errstr, error);
+    return unusable(path, error.errstr, error);
+  }
+  if (error instanceof Error && "syscall" in error) return unusable(path, error.message, error);
+  return error;
+}
+
+function unusable(path: string, detail: string, cause: Error): StoreRefusedError {
+  return new StoreRefusedError(
+    "unusable",
+    path,
+    `${path} cannot be opened (${detail}): the folder must exist or be creatable, be writable for this user and have free space`,
+    { cause },
+  );
+}

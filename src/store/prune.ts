@@ -1,0 +1,53 @@
+import type { EpochMs } from "../core/model.ts";
+import type { Statements } from "./statements.ts";
+
+/** Rows of each table that one call drops at most, so that the event loop is never held for long. */
+export const PRUNE_ROWS = 1_000;
+/** A new snapshot is taken when this many events have come since the last. */
+export const SNAPSHOT_AFTER_EVENTS = 10_000;
+/** Events kept behind the snapshot for those who replay them, however young they are. */
+export const JOURNAL_KEPT_EVENTS = 100_000;
+
+export interface Pruned {
+  readonly allocations: number;
+  readonly deliveries: number;
+  readonly events: number;
+  readonly more: boolean;
+}
+
+export interface PruneInput {
+  readonly now: EpochMs;
+  /** What ended, was settled or happened before this instant may go. */
+  readonly keepAfter: EpochMs;
+  /** Of the last committed event. */
+  readonly lastSeq: number;
+  /** The state after that event, as JSON. */
+  readonly snapshot: () => string;
+}
+
+/** Runs inside a transaction of the caller's. */
+export function pruneDatabase(statements: Statements, input: PruneInput): Pruned {
+  // Deliveries first: a record stays as long as a delivery refers to it.
+  const deliveries = Number(statements.dropDeliveries.run(input.keepAfter, PRUNE_ROWS).changes);
+  const allocations = Number(statements.dropEnded.run(input.keepAfter, PRUNE_ROWS).changes);
+  const events = pruneJournal(statements, input);
+  return { allocations, deliveries, events, more: Math.max(allocations, deliveries, events) >= PRUNE_ROWS };
+}
+
+/** The journal folds to the state from its latest snapshot on, so only what lies before that may go. */
+function pruneJournal(statements: Statements, { now, keepAfter, lastSeq, snapshot }: PruneInput): number {
+  let snapshotSeq = numberOf(statements.latestSnapshotSeq.get()) ?? 0;
+  if (lastSeq - snapshotSeq >= SNAPSHOT_AFTER_EVENTS) {
+    statements.writeSnapshot.run(lastSeq, now, snapshot());
+    statements.dropOlderSnapshots.run(lastSeq);
+    snapshotSeq = lastSeq;
+  }
+  const oldest = numberOf(statements.oldestSeq.get());
+  if (oldest === null) return 0;
+  const last = Math.min(oldest + PRUNE_ROWS - 1, snapshotSeq);
+  return Number(statements.dropTurns.run(oldest, last, keepAfter, lastSeq - JOURNAL_KEPT_EVENTS).changes);
+}
+
+function numberOf(row: unknown): number | null {
+  return (row as { seq: number | null }).seq;
+}

@@ -1,0 +1,194 @@
+/**
+ * How the values of core/model.ts stand in the database.
+ *
+ * Every field is written out by name: `satisfies` makes a field that is added to the model and forgotten here a
+ * compile error, and a stray property never reaches the file.
+ */
+import type { Event } from "../core/events.ts";
+import type {
+  Allocation,
+  EndedAllocation,
+  EndReason,
+  Gpu,
+  GpuHold,
+  Lease,
+  LeasedGpu,
+  Request,
+  Requirement,
+} from "../core/model.ts";
+import type { StoredState } from "../scheduler/ports.ts";
+
+export const ALLOCATION_COLUMNS = "status, claim_by, ended_at, end_reason, end_detail, lease, request";
+
+export interface AllocationRow {
+  readonly status: Allocation["status"];
+  readonly claim_by: number | null;
+  readonly ended_at: number | null;
+  readonly end_reason: string | null;
+  readonly end_detail: string | null;
+  readonly lease: string | null;
+  readonly request: string;
+}
+
+function encodeRequest(request: Request): string {
+  const requirement: Requirement = request.requirement;
+  return JSON.stringify({
+    id: request.id,
+    serviceName: request.serviceName,
+    principal: request.principal,
+    workloadType: request.workloadType,
+    workloadData: request.workloadData,
+    webhookUrl: request.webhookUrl,
+    requirement: {
+      gpus: requirement.gpus,
+      memoryMib: requirement.memoryMib,
+      priority: requirement.priority,
+      maxUtilizationPercent: requirement.maxUtilizationPercent,
+      maxUtilizationExplicit: requirement.maxUtilizationExplicit,
+    },
+    preferredGpus: request.preferredGpus,
+    gpuModel: request.gpuModel,
+    ttlMs: request.ttlMs,
+    maxDurationMs: request.maxDurationMs,
+    preemptible: request.preemptible,
+    queueTimeoutMs: request.queueTimeoutMs,
+    submittedAt: request.submittedAt,
+  } satisfies Request);
+}
+
+function encodeLease(lease: Lease): string {
+  return JSON.stringify({
+    gpus: lease.gpus.map(leasedGpu),
+    fencingToken: lease.fencingToken,
+    grantedAt: lease.grantedAt,
+    expiresAt: lease.expiresAt,
+  } satisfies Lease);
+}
+
+function leasedGpu(gpu: LeasedGpu): LeasedGpu {
+  return {
+    uuid: gpu.uuid,
+    index: gpu.index,
+    name: gpu.name,
+    pciBusId: gpu.pciBusId,
+    memoryTotalMib: gpu.memoryTotalMib,
+    baselineMib: gpu.baselineMib,
+  };
+}
+
+export function encodeGpu(gpu: Gpu): string {
+  return JSON.stringify({
+    uuid: gpu.uuid,
+    index: gpu.index,
+    name: gpu.name,
+    pciBusId: gpu.pciBusId,
+    memoryTotalMib: gpu.memoryTotalMib,
+    hold: gpuHold(gpu.hold),
+  } satisfies Gpu);
+}
+
+function gpuHold(hold: GpuHold): GpuHold {
+  switch (hold.kind) {
+    case "free":
+      return { kind: "free" };
+    case "leased":
+      return { kind: "leased", allocationId: hold.allocationId, since: hold.since, useSeen: hold.useSeen };
+    case "reclaiming":
+      return {
+        kind: "reclaiming",
+        allocationId: hold.allocationId,
+        since: hold.since,
+        baselineMib: hold.baselineMib,
+      };
+    case "quarantined":
+      return { kind: "quarantined", since: hold.since, baselineMib: hold.baselineMib, reason: hold.reason };
+    default:
+      return hold satisfies never;
+  }
+}
+
+export function decodeGpu(body: string): Gpu {
+  return JSON.parse(body) as Gpu;
+}
+
+/** The allocation that `row` holds. `seenAt` is not durable and comes back as 0. */
+export function decodeAllocation(row: AllocationRow): Allocation {
+  const request = JSON.parse(row.request) as Request;
+  const lease = row.lease === null ? null : (JSON.parse(row.lease) as Lease);
+  switch (row.status) {
+    case "queued":
+      return { status: "queued", request, seenAt: 0 };
+    case "offered":
+      return { status: "offered", request, lease: present(lease), claimBy: present(row.claim_by) };
+    case "leased":
+      return { status: "leased", request, lease: present(lease) };
+    case "ended":
+      return endedAllocation(row, request, lease);
+    default:
+      return row.status satisfies never;
+  }
+}
+
+function endedAllocation(row: AllocationRow, request: Request, lease: Lease | null): EndedAllocation {
+  const reason = present(row.end_reason) as EndReason;
+  return { status: "ended", request, lease, outcome: { reason, at: present(row.ended_at), detail: row.end_detail } };
+}
+
+/** For columns that the table's CHECK keeps filled in this status. */
+function present<T>(value: T | null): T {
+  if (value === null) throw new Error("an allocation's row lacks what its status needs");
+  return value;
+}
+
+/** What a snapshot holds. */
+export function decodeState(text: string): StoredState {
+  return JSON.parse(text) as StoredState;
+}
+
+/**
+ * JSON text of the requests and leases of one turn, each made once: a request stands in its `submitted` event and
+ * in its row, a lease in its `granted` event and in its row.
+ */
+export class TurnTexts {
+  readonly #texts = new Map<object, string>();
+
+  request(request: Request): string {
+    return this.#once(request, encodeRequest);
+  }
+
+  lease(lease: Lease): string {
+    return this.#once(lease, encodeLease);
+  }
+
+  events(events: readonly Event[]): string {
+    return `[${events.map((event) => this.#event(event)).join(",")}]`;
+  }
+
+  #event(event: Event): string {
+    switch (event.type) {
+      case "submitted":
+        return `{"type":"submitted","request":${this.request(event.request)}}`;
+      case "granted":
+        return `{"type":"granted","id":${JSON.stringify(event.id)},"lease":${this.lease(event.lease)},"claimBy":${event.claimBy}}`;
+      default:
+        return JSON.stringify(event);
+    }
+  }
+
+  clear(): void {
+    this.#texts.clear();
+  }
+
+  #once<T extends object>(value: T, encode: (value: T) => string): string {
+    let text = this.#texts.get(value);
+    if (text === undefined) {
+      text = encode(value);
+      this.#texts.set(value, text);
+    }
+    return text;
+  }
+}
+
+export function decodeEvents(text: string): readonly Event[] {
+  return JSON.parse(text) as Event[];
+}

@@ -1,0 +1,100 @@
+import type { DatabaseSync, StatementSync } from "node:sqlite";
+import type { AllocationQuery } from "../scheduler/ports.ts";
+import { ALLOCATION_COLUMNS } from "./records.ts";
+
+const DELIVERY_COLUMNS = "delivery_id, allocation_id, status, url, body, created_at, attempts, next_attempt_at";
+
+/** Every fixed statement of the store, prepared once. */
+export function prepareStatements(database: DatabaseSync) {
+  const sql = (text: string): StatementSync => database.prepare(text);
+  return {
+    begin: sql("BEGIN IMMEDIATE"),
+    commit: sql("COMMIT"),
+    rollback: sql("ROLLBACK"),
+
+    writeMeta: sql(
+      "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    ),
+    readMeta: sql("SELECT value FROM meta WHERE key = ?"),
+
+    appendEvents: sql("INSERT INTO journal (seq, at, events) VALUES (?, ?, ?)"),
+    turnsAfter: sql("SELECT seq, at, events FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"),
+    lastSeq: sql(
+      "SELECT max(ifnull((SELECT max(seq) FROM journal), 0), ifnull((SELECT max(seq) FROM snapshots), 0)) AS seq",
+    ),
+    oldestSeq: sql("SELECT min(seq) AS seq FROM journal"),
+    dropTurns: sql("DELETE FROM journal WHERE seq BETWEEN ? AND ? AND (at < ? OR seq <= ?)"),
+
+    writeSnapshot: sql("INSERT INTO snapshots (seq, at, state) VALUES (?, ?, ?)"),
+    latestSnapshot: sql("SELECT seq, at, state FROM snapshots ORDER BY seq DESC LIMIT 1"),
+    latestSnapshotSeq: sql("SELECT max(seq) AS seq FROM snapshots"),
+    dropOlderSnapshots: sql("DELETE FROM snapshots WHERE seq < ?"),
+
+    writeGpu: sql("INSERT INTO gpus (uuid, body) VALUES (?, ?) ON CONFLICT (uuid) DO UPDATE SET body = excluded.body"),
+    readGpus: sql("SELECT body FROM gpus ORDER BY uuid"),
+
+    insertAllocation: sql(
+      `INSERT INTO allocations (id, service, principal, submitted_at, ${ALLOCATION_COLUMNS})
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
+    // A row keeps its request for life, and its lease as long as the lease is the same.
+    updateStanding: sql(
+      "UPDATE allocations SET status = ?, claim_by = ?, ended_at = ?, end_reason = ?, end_detail = ? WHERE id = ?",
+    ),
+    updateWithLease: sql(
+      `UPDATE allocations SET status = ?, claim_by = ?, ended_at = ?, end_reason = ?, end_detail = ?, lease = ?
+       WHERE id = ?`,
+    ),
+    liveAllocations: sql(
+      `SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE ended_at IS NULL ORDER BY submitted_at, id`,
+    ),
+    endedAllocation: sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ? AND ended_at IS NOT NULL`),
+    submittedAt: sql("SELECT submitted_at FROM allocations WHERE id = ?"),
+    // By submission, which is never after the end: it saves an index on the end of each.
+    dropEnded: sql(
+      `DELETE FROM allocations WHERE rowid IN (
+         SELECT rowid FROM allocations
+         WHERE submitted_at < ?1 AND ended_at < ?1
+           AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.allocation_id = allocations.id)
+         ORDER BY submitted_at, id LIMIT ?2)`,
+    ),
+
+    holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id) VALUES (?, ?)"),
+    letGoGpu: sql("DELETE FROM live_leases WHERE gpu_uuid = ? AND allocation_id = ?"),
+
+    insertDelivery: sql(
+      `INSERT INTO outbox (delivery_id, allocation_id, status, url, body, created_at, state, next_attempt_at)
+       VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?6)`,
+    ),
+    settleDelivery: sql(
+      `UPDATE outbox SET state = ?, next_attempt_at = ?, settled_at = ?, last_attempt_at = ?, http_status = ?, error = ?,
+         attempts = attempts + 1
+       WHERE delivery_id = ? AND state = 'pending'`,
+    ),
+    withdrawGrant: sql(
+      `UPDATE outbox SET state = 'withdrawn', next_attempt_at = NULL, settled_at = ?
+       WHERE allocation_id = ? AND status = 'allocated' AND state = 'pending'`,
+    ),
+    dueDeliveries: sql(
+      `SELECT ${DELIVERY_COLUMNS} FROM outbox WHERE next_attempt_at <= ? ORDER BY next_attempt_at, seq LIMIT ?`,
+    ),
+    nextDueAt: sql("SELECT min(next_attempt_at) AS at FROM outbox WHERE next_attempt_at IS NOT NULL"),
+    dropDeliveries: sql(
+      "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ? ORDER BY settled_at LIMIT ?)",
+    ),
+  };
+}
+
+export type Statements = ReturnType<typeof prepareStatements>;
+
+/** The text of a listing; its parameters are the filters that are set, in this order, then the cursor, then the limit. */
+export function listSql(query: AllocationQuery): string {
+  const conditions: string[] = [];
+  if (query.status !== null)
+    conditions.push("status = ?", `ended_at IS ${query.status === "ended" ? "NOT NULL" : "NULL"}`);
+  if (query.serviceName !== null) conditions.push("service = ?");
+  if (query.principal !== null) conditions.push("principal = ?");
+  if (query.before !== null) conditions.push("(submitted_at, id) < (?, ?)");
+  const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`;
+  return `SELECT ${ALLOCATION_COLUMNS} FROM allocations ${where} ORDER BY submitted_at DESC, id DESC LIMIT ?`;
+}

@@ -1,0 +1,262 @@
+/**
+ * Sends what the outbox holds. The outbox is the truth, and this keeps no list of its own:
+ *
+ * 1. An attempt starts only from a row that the outbox has just given, and ends in exactly one settlement. Aborted
+ *    by `stop` it ends in none, and the row is sent again after the restart: at least once, never at most.
+ * 2. While an attempt is in flight, and until its settlement is stored, its row is not started again.
+ * 3. A settlement that cannot be stored leaves the row due. Then everything pauses, longer each time, and goes on
+ *    with one attempt at a time until one is stored: what cannot be noted down would only be sent over and over.
+ * 4. Who may be sent to beside whom is for {@link Slots}.
+ */
+import type { EpochMs } from "../core/model.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import type { DeliverySettlement, Outbox, PendingDelivery } from "../scheduler/ports.ts";
+import type { AllowedHosts } from "./address-policy.ts";
+import { attempt, STOPPED } from "./attempt.ts";
+import { type Lookup, sharedLookup } from "./resolve.ts";
+import { signingKey } from "./sign.ts";
+import { receiverOf, Slots } from "./slots.ts";
+
+/**
+ * Rows in a reading of the outbox. The first is short; further it is read only while slots are free and the rows so
+ * far must wait for others, and no further than the longest, which takes the event loop some tens of milliseconds.
+ */
+export const READ_ROWS = [128, 1_024, 4_096] as const;
+/** After a longer reading the next is this much later, in ms per row: so they stay near a tenth of a core. */
+export const READ_PAUSE_MS_PER_ROW = 0.05;
+/** How often to look for rows that have become due behind rows that are due already. */
+export const RECHECK_MS = 500;
+/** The pause after a settlement that could not be stored: doubled up to the longest. */
+export const FIRST_STORE_PAUSE_MS = 1_000;
+export const MAX_STORE_PAUSE_MS = 30_000;
+/** The row itself stays back longer, so that one that can never be settled does not hold up the others. */
+export const HELD_ROW_MS = 10_000;
+export const MAX_HELD_ROWS = 10_000;
+/** How long `stop` waits for settlements that are being stored. */
+export const STOP_GRACE_MS = 2_000;
+
+export interface DeliverySettings {
+  /** `whsec_` and base64, or any text; `null`: webhooks are not signed. */
+  readonly secret: string | null;
+  readonly timeoutMs: number;
+  /** Since the notification was created. */
+  readonly giveUpAfterMs: number;
+  readonly concurrency: number;
+  readonly perHostConcurrency: number;
+  readonly allowedHosts: AllowedHosts;
+}
+
+export interface DeliveryLog {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+}
+
+export interface DelivererOptions {
+  readonly outbox: Outbox;
+  /** Makes what came of an attempt durable. Rejects when it cannot. */
+  readonly settle: (settlement: DeliverySettlement) => Promise<void>;
+  readonly clock: Clock;
+  readonly settings: DeliverySettings;
+  readonly log?: DeliveryLog;
+  /** Uniform in [0, 1). */
+  readonly random?: () => number;
+  /** Resolves host names; what it answers is judged before every connection. */
+  readonly lookup?: Lookup;
+  /** The wall clock: signatures carry its time, not that of `clock`, which keeps still while the host sleeps. */
+  readonly wallNow?: () => EpochMs;
+}
+
+export interface Deliverer {
+  /** The outbox may have changed. Cheap: calls of one turn of the event loop are one. */
+  wake(): void;
+  /**
+   * Holds for attempts that start from now on.
+   *
+   * @throws {RangeError} when the secret cannot be read; the old settings stay then.
+   */
+  reconfigure(settings: DeliverySettings): void;
+  /** Aborts what is in flight and leaves neither timers nor sockets. Never rejects. */
+  stop(): Promise<void>;
+}
+
+/** @throws {RangeError} when the secret cannot be read. */
+export function startDelivering(options: DelivererOptions): Deliverer {
+  const delivering = new Delivering(options);
+  delivering.wake();
+  return delivering;
+}
+
+class Delivering implements Deliverer {
+  readonly #outbox: Outbox;
+  readonly #settle: DelivererOptions["settle"];
+  readonly #clock: Clock;
+  readonly #log: DeliveryLog | undefined;
+  readonly #random: () => number;
+  readonly #lookup: Lookup;
+  readonly #wallNow: () => EpochMs;
+  #settings: DeliverySettings;
+  #key: Buffer | null;
+
+  readonly #slots = new Slots();
+  readonly #running = new Map<AbortController, Promise<void>>();
+  #stopped = false;
+  /** Rows whose settlement could not be stored, and until when they stay back. */
+  readonly #heldUntil = new Map<string, EpochMs>();
+  #storeFailures = 0;
+  #pausedUntil: EpochMs = 0;
+  #readAgainAt: EpochMs = 0;
+  #timer: Cancel | null = null;
+  #turn: NodeJS.Immediate | null = null;
+
+  constructor(options: DelivererOptions) {
+    this.#outbox = options.outbox;
+    this.#settle = options.settle;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#random = options.random ?? Math.random;
+    this.#lookup = options.lookup ?? sharedLookup();
+    this.#wallNow = options.wallNow ?? Date.now;
+    this.#settings = options.settings;
+    this.#key = keyOf(options.settings);
+  }
+
+  wake(): void {
+    if (this.#stopped || this.#turn !== null) return;
+    this.#turn = setImmediate(() => {
+      this.#turn = null;
+      this.#startDue();
+    });
+  }
+
+  reconfigure(settings: DeliverySettings): void {
+    this.#key = keyOf(settings);
+    this.#settings = settings;
+    this.wake();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#timer?.();
+    for (const ending of this.#running.keys()) ending.abort(STOPPED);
+    if (this.#turn !== null) clearImmediate(this.#turn);
+    let cancel: Cancel = () => {};
+    const grace = new Promise<void>((resolve) => {
+      cancel = this.#clock.after(STOP_GRACE_MS, resolve);
+    });
+    await Promise.race([Promise.all(this.#running.values()), grace]);
+    cancel();
+  }
+
+  #startDue(): void {
+    this.#timer?.();
+    this.#timer = null;
+    const now = this.#clock.now();
+    const notBefore = Math.max(this.#pausedUntil, this.#readAgainAt);
+    let lookAgainAt: EpochMs | null = notBefore;
+    if (now >= notBefore) {
+      try {
+        this.#readAndStart(now);
+        lookAgainAt = this.#nextLook(now);
+      } catch (error) {
+        this.#pause(now);
+        lookAgainAt = this.#pausedUntil;
+        this.#log?.warn({ err: error }, "the outbox cannot be read");
+      }
+    }
+    if (lookAgainAt !== null) this.#timer = this.#clock.after(lookAgainAt - now, () => this.#startDue());
+  }
+
+  #readAndStart(now: EpochMs): void {
+    for (const [deliveryId, until] of this.#heldUntil) if (until <= now) this.#heldUntil.delete(deliveryId);
+    const limits = {
+      overall: this.#storeFailures > 0 ? 1 : this.#settings.concurrency,
+      perReceiver: this.#settings.perHostConcurrency,
+    };
+    for (const rows of READ_ROWS) {
+      if (this.#slots.taken >= limits.overall) return;
+      const due = this.#outbox.due(now, rows);
+      for (const delivery of this.#slots.take(due, limits, (row) => this.#heldUntil.has(row.deliveryId))) {
+        this.#start(delivery);
+      }
+      if (rows > READ_ROWS[0]) this.#readAgainAt = now + Math.ceil(due.length * READ_PAUSE_MS_PER_ROW);
+      if (due.length < rows) return;
+    }
+  }
+
+  /** `null`: nothing will fall due by itself, or the end of an attempt comes first. */
+  #nextLook(now: EpochMs): EpochMs | null {
+    if (this.#slots.taken >= this.#settings.concurrency) return null;
+    const nextDueAt = this.#outbox.nextDueAt();
+    if (nextDueAt === null) return null;
+    // A row in flight or waiting is due too, and hides when the next one will be.
+    return nextDueAt > now ? nextDueAt : now + RECHECK_MS;
+  }
+
+  #start(delivery: PendingDelivery): void {
+    const ending = new AbortController();
+    const running = this.#deliver(delivery, ending).then((answered) => {
+      this.#running.delete(ending);
+      this.#slots.release(delivery, answered);
+      this.wake();
+    });
+    this.#running.set(ending, running);
+  }
+
+  /** @returns whether the receiver answered anything. Never rejects. */
+  async #deliver(delivery: PendingDelivery, ending: AbortController): Promise<boolean> {
+    const fields = {
+      allocationId: delivery.allocationId,
+      deliveryId: delivery.deliveryId,
+      // The rest of the URL may hold a receiver's secrets.
+      receiver: receiverOf(delivery.url),
+    };
+    try {
+      const { timeoutMs, giveUpAfterMs, allowedHosts } = this.#settings;
+      const settlement = await attempt(
+        delivery,
+        {
+          clock: this.#clock,
+          random: this.#random,
+          lookup: this.#lookup,
+          wallNow: this.#wallNow,
+          key: this.#key,
+          timeoutMs,
+          giveUpAfterMs,
+          allowedHosts,
+        },
+        ending,
+      );
+      if (settlement === null) return false;
+      await this.#settle(settlement);
+      this.#storeFailures = 0;
+      this.#tell(settlement, { ...fields, status: delivery.status, attempts: delivery.attempts + 1 });
+      return settlement.httpStatus !== null;
+    } catch (error) {
+      const now = this.#clock.now();
+      this.#pause(now);
+      if (this.#heldUntil.size < MAX_HELD_ROWS) this.#heldUntil.set(delivery.deliveryId, now + HELD_ROW_MS);
+      this.#log?.warn({ ...fields, err: error }, "what came of a webhook cannot be stored; it will be sent again");
+      return true;
+    }
+  }
+
+  #pause(now: EpochMs): void {
+    // What fails together, in one pause, lengthens the next one only once.
+    if (now < this.#pausedUntil) return;
+    const pauseMs = Math.min(FIRST_STORE_PAUSE_MS * 2 ** this.#storeFailures, MAX_STORE_PAUSE_MS);
+    this.#storeFailures++;
+    this.#pausedUntil = now + pauseMs;
+  }
+
+  #tell(settlement: DeliverySettlement, fields: object): void {
+    const { httpStatus, error, nextAttemptAt, outcome } = settlement;
+    if (outcome === "delivered") this.#log?.info({ ...fields, httpStatus }, "webhook delivered");
+    else if (outcome === "retry")
+      this.#log?.info({ ...fields, error, nextAttemptAt }, "webhook failed; it is sent again");
+    else this.#log?.warn({ ...fields, error }, "webhook given up");
+  }
+}
+
+function keyOf(settings: DeliverySettings): Buffer | null {
+  return settings.secret === null ? null : signingKey(settings.secret);
+}

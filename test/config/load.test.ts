@@ -1,0 +1,191 @@
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { chooseConfigFile, loadConfig } from "../../src/config/load.ts";
+import { ConfigError, formatProblems } from "../../src/config/problems.ts";
+import { WORKLOAD_DEFAULTS } from "../../src/core/analyzer/defaults.ts";
+import { configOf, problemsIn, scratchFolder } from "./load-text.ts";
+
+const DEFAULTS = loadConfig({ path: null, explicit: false, env: {}, flags: {} }).config;
+
+test("without a file the defaults are those that are documented", () => {
+  expect(DEFAULTS).toEqual({
+    server: {
+      port: 8086,
+      host: "127.0.0.1",
+      readTimeoutMs: 15_000,
+      writeTimeoutMs: 15_000,
+      idleTimeoutMs: 60_000,
+      allowedHosts: [],
+      allowUnauthenticated: false,
+    },
+    services: { deepagentsUrl: "http://localhost:9004", graphServiceUrl: "http://localhost:8081" },
+    scheduler: {
+      queueCheckIntervalMs: 5_000,
+      cleanupIntervalMs: 5_000,
+      maxQueueSize: 100,
+      defaultTtlMultiplier: 2,
+      agingIntervalMs: 600_000,
+      reserveAfterMs: 60_000,
+      queueTimeoutMs: null,
+      abandonAfterMs: 30_000,
+      claimTimeoutMs: 60_000,
+    },
+    workloadDefaults: WORKLOAD_DEFAULTS,
+    monitoring: {
+      source: "nvidia-smi",
+      nvidiaSmiPath: null,
+      refreshIntervalMs: 5_000,
+      timeoutMs: 10_000,
+      staleAfterMs: 25_000,
+      metricsEnabled: true,
+    },
+    simulation: { host: "h100x8" },
+    auth: { enabled: false, headerName: "X-API-Key", keys: [] },
+    storage: { path: "data/gpu-orchestrator.db", retentionMs: 30 * 86_400_000 },
+    allocator: { defaultTtlMs: null, idleAfterMs: 900_000, reclaimTimeoutMs: 60_000, verifyRelease: "when_used" },
+    webhooks: {
+      secret: null,
+      allowedHosts: ["external", "loopback"],
+      timeoutMs: 10_000,
+      giveUpAfterMs: 3 * 86_400_000,
+      concurrency: 16,
+    },
+    logging: { level: "info" },
+  });
+});
+
+test("what nobody may change is frozen, down to the last list", () => {
+  const unfrozen: string[] = [];
+  const check = (value: unknown, path: string) => {
+    if (typeof value !== "object" || value === null) return;
+    if (!Object.isFrozen(value)) unfrozen.push(path);
+    for (const [key, child] of Object.entries(value)) check(child, `${path}.${key}`);
+  };
+  check(configOf("{auth: {enabled: true, api_keys: {a-key-of-some-length: bob}}}"), "config");
+  expect(unfrozen).toEqual([]);
+});
+
+test.each(["", "\n# nothing yet\n", "---\n", "null", "{}", "server:\nauth:\n  api_keys:\n", "\uFEFFserver:\n"])(
+  "a file that says nothing (%j) means the defaults",
+  (content) => {
+    expect(configOf(content)).toEqual(DEFAULTS);
+  },
+);
+
+test("the environment beats the file, and flags beat the environment", () => {
+  const file = "{server: {port: 1111, host: 127.0.0.2}, services: {graph_service_url: 'http://file:1'}}";
+  const env = { PORT: "2222", GPU_ORCHESTRATOR_HOST: "127.0.0.3", DEEPAGENTS_URL: "http://env:2" };
+
+  expect(configOf(file).server).toMatchObject({ port: 1111, host: "127.0.0.2" });
+  expect(configOf(file, { env }).server).toMatchObject({ port: 2222, host: "127.0.0.3" });
+  expect(configOf(file, { env }).services).toEqual({ deepagentsUrl: "http://env:2", graphServiceUrl: "http://file:1" });
+  expect(configOf(file, { env, flags: { port: "3333", host: "::1" } }).server).toMatchObject({
+    port: 3333,
+    host: "::1",
+  });
+});
+
+test("a service is switched off by the empty string or null, in the file and in the environment", () => {
+  const off = { deepagentsUrl: null, graphServiceUrl: null };
+  expect(configOf('services: {deepagents_url: "", graph_service_url: null}').services).toEqual(off);
+  expect(configOf("", { env: { DEEPAGENTS_URL: "", GRAPH_SERVICE_URL: "" } }).services).toEqual(off);
+});
+
+test("an empty PORT or host in the environment counts as not set", () => {
+  expect(configOf("server: {port: 1234}", { env: { PORT: "", GPU_ORCHESTRATOR_HOST: "" } }).server).toMatchObject({
+    port: 1234,
+    host: "127.0.0.1",
+  });
+});
+
+test("--simulate chooses the simulated source and its shape, over the file", () => {
+  const config = configOf("{monitoring: {source: nvidia-smi}, simulation: {host: t4x1}}", {
+    flags: { simulate: "a100x4" },
+  });
+  expect(config.monitoring.source).toBe("simulated");
+  expect(config.simulation.host).toBe("a100x4");
+});
+
+test("a simulated source without a shape is eight H100s", () => {
+  const config = configOf("monitoring: {source: simulated}");
+  expect([config.monitoring.source, config.simulation.host]).toEqual(["simulated", "h100x8"]);
+});
+
+test("a port may be a number or its digits", () => {
+  for (const port of ["9000", '"9000"']) expect(configOf(`server: {port: ${port}}`).server.port).toBe(9000);
+});
+
+test("a reading is stale after three intervals and a timeout unless something else is said", () => {
+  expect(configOf("monitoring: {refresh_interval: 2s, timeout: 1s}").monitoring.staleAfterMs).toBe(7_000);
+  expect(configOf("monitoring: {refresh_interval: 2s, stale_after: 3s}").monitoring.staleAfterMs).toBe(3_000);
+});
+
+test.each([
+  ["127.0.0.1", true],
+  ["127.8.8.8", true],
+  ["localhost", true],
+  ["::1", true],
+  ["::ffff:127.0.0.1", true],
+  ["0.0.0.0", false],
+  ["::", false],
+  ["192.168.1.5", false],
+  ["gpu-host.example.com", false],
+  ["localhost.example.com", false],
+])("webhooks to a daemon on %s may go to loopback by default: %s", (host, allowed) => {
+  const { webhooks } = configOf(`server: {host: "${host}", allow_unauthenticated: true}`);
+  expect(webhooks.allowedHosts).toEqual(allowed ? ["external", "loopback"] : ["external"]);
+});
+
+test("aliases of whole sections are followed", () => {
+  const { workloadDefaults } = configOf("workload_defaults: {ocr: &same {default_gpus: 2}, generic: *same}");
+  expect([workloadDefaults.ocr.defaultGpus, workloadDefaults.generic.defaultGpus]).toEqual([2, 2]);
+});
+
+test("the file is the named one, that of CONFIG_PATH, or ./config.yaml if it exists", () => {
+  expect(chooseConfigFile("a.yaml", { CONFIG_PATH: "b.yaml" })).toEqual({ path: "a.yaml", explicit: true });
+  expect(chooseConfigFile(undefined, { CONFIG_PATH: "b.yaml" })).toEqual({ path: "b.yaml", explicit: true });
+  expect(chooseConfigFile(undefined, { CONFIG_PATH: "" })).toEqual({ path: "./config.yaml", explicit: false });
+});
+
+test("a missing file is an error only if it was named", () => {
+  const path = join(scratchFolder(), "config.yaml");
+  expect(loadConfig({ path, explicit: false, env: {}, flags: {} })).toEqual({
+    config: DEFAULTS,
+    warnings: [],
+    file: null,
+  });
+  expect(() => loadConfig({ path, explicit: true, env: {}, flags: {} })).toThrow(`${path}: there is no such file`);
+});
+
+test("the file that was read is named", () => {
+  const path = join(scratchFolder(), "config.yaml");
+  writeFileSync(path, "");
+  expect(loadConfig({ path, explicit: false, env: {}, flags: {} }).file).toBe(path);
+});
+
+test("a folder, a file of another encoding and a file that is too large are refused", () => {
+  const path = join(scratchFolder(), "config.yaml");
+  mkdirSync(path);
+  expect(() => loadConfig({ path, explicit: false, env: {}, flags: {} })).toThrow(
+    `${path}: cannot be read: it is a directory`,
+  );
+  expect(problemsIn(new Uint8Array([0x61, 0xff, 0x3a]))).toEqual(["FILE: is not text in UTF-8"]);
+  expect(problemsIn(`#${"x".repeat(256 * 1024)}`)).toEqual(["FILE: larger than 256 KiB"]);
+});
+
+test("an error prints every problem in a line of its own, up to a hundred", () => {
+  const path = join(scratchFolder(), "config.yaml");
+  writeFileSync(path, Array.from({ length: 105 }, (_, index) => `nonsense_${index}: 1\n`).join(""));
+  try {
+    loadConfig({ path, explicit: true, env: {}, flags: {} });
+    expect.unreachable();
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    const lines = formatProblems(error).split("\n");
+    expect(error.problems).toHaveLength(105);
+    expect(lines).toHaveLength(101);
+    expect(lines[1]).toBe(`${path}:2:1 nonsense_1: unknown key`);
+    expect(lines.at(-1)).toBe("... and 5 more");
+  }
+});

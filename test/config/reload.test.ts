@@ -1,0 +1,105 @@
+import { expect, test } from "vitest";
+import { policyOf } from "../../src/config/policy.ts";
+import { reloadable } from "../../src/config/reload.ts";
+import { settingPaths } from "../../src/config/schema.ts";
+import { configOf } from "./load-text.ts";
+
+test("a reload that changes nothing ignores nothing", () => {
+  const config = configOf("");
+  expect(reloadable(config, configOf(""))).toEqual({ config, ignored: [] });
+});
+
+test("keys, queueing, allocation, webhooks and the log level change at once", () => {
+  const auth = (keys: string) => `auth: {enabled: true, api_keys: ${keys}}`;
+  const next = configOf(`
+${auth("{another-key-of-some-length: {principal: alice, role: admin}}")}
+scheduler: {max_queue_size: 7, reserve_after: 0s}
+workload_defaults: {ocr: {default_memory_mb: 1}}
+allocator: {default_ttl: 1h}
+webhooks: {concurrency: 3, allowed_hosts: [example.com]}
+logging: {level: debug}
+`);
+  const { config, ignored } = reloadable(configOf(auth("{a-key-of-some-length: bob}")), next);
+  expect(ignored).toEqual([]);
+  expect(config).toEqual(next);
+  expect(Object.isFrozen(config) && Object.isFrozen(config.auth)).toBe(true);
+});
+
+test("what needs a start stays as it is and is named", () => {
+  const old = configOf("");
+  const { config, ignored } = reloadable(
+    old,
+    configOf(`
+server: {port: 1, idle_timeout: 1s}
+services: {deepagents_url: ""}
+monitoring: {source: simulated, refresh_interval: 1s}
+simulation: {host: t4x1}
+storage: {path: other.db, retention: 60d}
+logging: {level: warn}
+`),
+  );
+  expect(config).toEqual({ ...old, logging: { level: "warn" } });
+  expect(ignored).toEqual([
+    "server.port",
+    "server.idle_timeout",
+    "services.deepagents_url",
+    "monitoring.source",
+    "monitoring.refresh_interval",
+    "monitoring.stale_after",
+    "simulation.host",
+    "storage.path",
+    "storage.retention",
+  ]);
+});
+
+test("authentication cannot be switched off under a running daemon, nor its keys be emptied that way", () => {
+  const old = configOf("{server: {host: 0.0.0.0}, auth: {enabled: true, api_keys: {a-key-of-some-length: bob}}}");
+  const { config, ignored } = reloadable(old, configOf(""));
+  expect(config.auth).toEqual(old.auth);
+  expect(ignored).toEqual(["server.host", "auth.enabled", "auth.api_keys", "webhooks.allowed_hosts"]);
+});
+
+test("webhooks to loopback are not allowed by a host that is not yet bound to it", () => {
+  const old = configOf("server: {host: 0.0.0.0, allow_unauthenticated: true}");
+  expect(reloadable(old, configOf("")).config.webhooks.allowedHosts).toEqual(["external"]);
+});
+
+test("every path that a reload may ignore is a setting of the file", () => {
+  const known = new Set(settingPaths().map((path) => path.join(".")));
+  const everything = configOf(`
+server: {port: 1, host: 0.0.0.0, read_timeout: 1s, write_timeout: 1s, idle_timeout: 1s, allowed_hosts: [a], allow_unauthenticated: true}
+services: {deepagents_url: "", graph_service_url: ""}
+monitoring: {source: simulated, nvidia_smi_path: /x, refresh_interval: 1s, timeout: 1s, stale_after: 2s, metrics_enabled: false}
+simulation: {host: t4x1}
+auth: {enabled: true, header_name: X-Key, api_keys: {a-key-of-some-length: bob}}
+storage: {path: x, retention: 31d}
+`);
+  const { ignored } = reloadable(configOf(""), everything);
+  expect(ignored).toHaveLength(22);
+  expect(ignored.filter((path) => !known.has(path))).toEqual([]);
+});
+
+test("the policy of decisions follows the settings", () => {
+  const config = configOf(`
+scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, reserve_after: 3s, queue_timeout: 4s, abandon_after: 5s, claim_timeout: 6s}
+allocator: {default_ttl: 7s, reclaim_timeout: 8s, verify_release: always}
+monitoring: {refresh_interval: 9s, stale_after: 10s}
+workload_defaults: {generic: {default_gpus: 2}}
+`);
+  expect(policyOf(config)).toEqual({
+    workloadDefaults: config.workloadDefaults,
+    maxQueueSize: 1,
+    defaultTtlMultiplier: 3,
+    agingIntervalMs: 2_000,
+    reserveAfterMs: 3_000,
+    queueTimeoutMs: 4_000,
+    abandonAfterMs: 5_000,
+    claimTimeoutMs: 6_000,
+    defaultTtlMs: 7_000,
+    reclaimTimeoutMs: 8_000,
+    verifyRelease: "always",
+    refreshIntervalMs: 9_000,
+    staleAfterMs: 10_000,
+  });
+  expect(policyOf(config).workloadDefaults.generic.defaultGpus).toBe(2);
+});

@@ -1,0 +1,130 @@
+/** Runs the built program as a user would: a real process, a real file, real sockets on loopback. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+
+export const PROGRAM = fileURLToPath(new URL("../../dist/gpu-orchestrator.js", import.meta.url));
+export const isBuilt = existsSync(PROGRAM);
+const START_MS = 10_000;
+
+export interface Answer {
+  readonly status: number;
+  readonly headers: Headers;
+  // biome-ignore lint/suspicious/noExplicitAny: answers are looked into freely by tests.
+  readonly body: any;
+}
+
+export interface DaemonOptions {
+  /** YAML beside what the harness itself sets. */
+  readonly config?: string;
+  readonly simulate?: string | null;
+  readonly folder?: string;
+  readonly env?: Record<string, string>;
+}
+
+export class TestDaemon {
+  readonly folder: string;
+  readonly url: string;
+  readonly process: ChildProcess;
+  readonly log: readonly string[];
+
+  constructor(folder: string, url: string, child: ChildProcess, log: readonly string[]) {
+    this.folder = folder;
+    this.url = url;
+    this.process = child;
+    this.log = log;
+  }
+
+  async call(method: string, path: string, body?: unknown, headers: Record<string, string> = {}): Promise<Answer> {
+    const answer = await fetch(this.url + path, {
+      method,
+      headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
+      body: body === undefined ? null : JSON.stringify(body),
+    });
+    const text = await answer.text();
+    const json = answer.headers.get("content-type")?.includes("json") === true;
+    return { status: answer.status, headers: answer.headers, body: json ? JSON.parse(text) : text };
+  }
+
+  allocate(body: Record<string, unknown> = {}): Promise<Answer> {
+    return this.call("POST", "/gpu/allocate", { service_name: "svc", ...body });
+  }
+
+  release(allocationId: string): Promise<Answer> {
+    return this.call("POST", "/gpu/release", { allocation_id: allocationId });
+  }
+
+  /** Ends the process and waits until it is gone; returns its exit code, or the signal that ended it. */
+  async end(signal: NodeJS.Signals = "SIGTERM"): Promise<number | string> {
+    const { process: child } = this;
+    if (child.exitCode !== null) return child.exitCode;
+    const gone = new Promise<number | string>((resolve) => {
+      child.once("exit", (code, by) => resolve(code ?? by ?? "unknown"));
+    });
+    child.kill(signal);
+    return gone;
+  }
+
+  removeFolder(): void {
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+}
+
+export function temporaryFolder(): string {
+  return mkdtempSync(join(tmpdir(), "gpu-orchestrator-e2e-"));
+}
+
+/** Starts the program on a free port and waits until it says that it serves. */
+export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaemon> {
+  const folder = options.folder ?? temporaryFolder();
+  const file = join(folder, "config.yaml");
+  writeFileSync(file, options.config ?? "");
+  const simulate = options.simulate === undefined ? "h100x8" : options.simulate;
+  const args = [PROGRAM, "serve", "--config", file, "--port", "0"];
+  if (simulate !== null) args.push("--simulate", simulate);
+  const child = spawn(process.execPath, args, {
+    cwd: folder,
+    stdio: ["ignore", "pipe", "pipe"],
+    env: { PATH: process.env.PATH ?? "", ...options.env },
+  });
+  const log: string[] = [];
+  const url = await new Promise<string>((resolve, reject) => {
+    const timer = setTimeout(() => {
+      child.kill("SIGKILL");
+      reject(new Error(`not serving after ${START_MS} ms:\n${log.join("\n")}`));
+    }, START_MS);
+    const read = (line: string) => {
+      log.push(line);
+      const served = /"url":"(http:[^"]+)".*"msg":"serving"/.exec(line)?.[1];
+      if (served === undefined) return;
+      clearTimeout(timer);
+      resolve(served);
+    };
+    for (const stream of [child.stdout, child.stderr]) {
+      if (stream !== null) createInterface({ input: stream }).on("line", read);
+    }
+    child.once("exit", (code) => {
+      clearTimeout(timer);
+      reject(new Error(`exited with ${code}:\n${log.join("\n")}`));
+    });
+  });
+  return new TestDaemon(folder, url, child, log);
+}
+
+/** Asks again and again until the answer satisfies, or fails after `timeoutMs`. */
+export async function eventually<T>(
+  ask: () => Promise<T>,
+  satisfied: (answer: T) => boolean,
+  timeoutMs = 10_000,
+): Promise<T> {
+  const end = performance.now() + timeoutMs;
+  for (;;) {
+    const answer = await ask();
+    if (satisfied(answer)) return answer;
+    if (performance.now() > end) throw new Error(`not within ${timeoutMs} ms; last: ${JSON.stringify(answer)}`);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}

@@ -1,0 +1,263 @@
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Observation, ProbeFailure } from "../../../src/core/model.ts";
+import { type NvidiaSmiOptions, NvidiaSmiSource } from "../../../src/monitor/nvidia-smi/source.ts";
+import { ManualClock, steadyClock } from "../../../src/platform/clock.ts";
+import { FakeNvidiaSmi, type FakeOrder } from "../../fixtures/fake-nvidia-smi.ts";
+import { smiDocument, smiPciBusId, smiUuid } from "../../fixtures/nvidia-smi-document.ts";
+import { capturePath, hasCaptures, readFailure } from "./captures.ts";
+
+let fake: FakeNvidiaSmi;
+beforeEach(() => {
+  fake = new FakeNvidiaSmi();
+});
+afterEach(() => fake[Symbol.dispose]());
+
+const sourceOf = (options: Partial<NvidiaSmiOptions> = {}) =>
+  new NvidiaSmiSource({ path: fake.path, clock: steadyClock(), ...options });
+
+async function probe(order: FakeOrder, options: Partial<NvidiaSmiOptions> = {}): Promise<Observation> {
+  fake.tell(order);
+  return await sourceOf(options).probe();
+}
+
+async function failureOf(order: FakeOrder, options: Partial<NvidiaSmiOptions> = {}): Promise<ProbeFailure> {
+  const observation = await probe(order, options);
+  if (observation.ok) throw new Error("it gave a reading");
+  return observation.failure;
+}
+
+const text = (...words: Parameters<typeof smiDocument>) => smiDocument(...words);
+
+describe("a reading", () => {
+  test("it holds the GPUs, and when it began and ended by the given clock", async () => {
+    const clock = new ManualClock(1_000);
+    const pending = sourceOf({ clock }).probe();
+    clock.advance(250);
+    expect(await pending).toMatchObject({
+      ok: true,
+      startedAt: 1_000,
+      finishedAt: 1_250,
+      reading: { simulated: false, warnings: [], gpus: Array.from({ length: 8 }, (_, index) => ({ index })) },
+    });
+  });
+
+  test("the program is asked for everything as XML, and is shown nothing of our environment but the paths", async () => {
+    const seen = { arguments: join(fake.folder, "arguments"), environment: join(fake.folder, "environment") };
+    process.env.ORCHESTRATOR_TEST_SECRET = "hush";
+    try {
+      await probe({ mode: "gpus", ...seen });
+    } finally {
+      delete process.env.ORCHESTRATOR_TEST_SECRET;
+    }
+    expect(JSON.parse(readFileSync(seen.arguments, "utf8"))).toEqual(["-q", "-x"]);
+    const environment = JSON.parse(readFileSync(seen.environment, "utf8"));
+    expect(environment).toMatchObject({ LC_ALL: "C", PATH: process.env.PATH });
+    expect(Object.keys(environment)).not.toContain("ORCHESTRATOR_TEST_SECRET");
+    expect(Object.keys(environment)).not.toContain("HOME");
+  });
+
+  test("callers at the same time share one run, and later ones get another", async () => {
+    const source = sourceOf();
+    const [first, second] = await Promise.all([source.probe(), source.probe()]);
+    expect(second).toBe(first);
+    expect(fake.runs()).toHaveLength(1);
+    expect(await source.probe()).not.toBe(first);
+    expect(fake.runs()).toHaveLength(2);
+  });
+
+  test("the program is found in PATH", async () => {
+    const path = process.env.PATH;
+    process.env.PATH = `${fake.folder}:${path}`;
+    try {
+      expect((await new NvidiaSmiSource({ clock: steadyClock() }).probe()).ok).toBe(true);
+    } finally {
+      process.env.PATH = path;
+    }
+  });
+
+  test("a GPU that loses its UUID keeps the name it had, and never passes for a new one", async () => {
+    const source = sourceOf();
+    const uuids = async (...gpus: Parameters<typeof smiDocument>[0]["gpus"]) => {
+      fake.tell({ mode: "text", text: text({ gpus }) });
+      const observation = await source.probe();
+      return observation.ok ? observation.reading.gpus.map((gpu) => gpu.uuid) : observation.failure;
+    };
+    expect(await uuids({}, {})).toEqual([smiUuid(0), smiUuid(1)]);
+    expect(await uuids({}, { uuid: "GPU is lost" })).toEqual([smiUuid(0), smiUuid(1)]);
+    expect(await uuids({ uuid: "GPU-x" }, { uuid: "GPU-x" })).toEqual([smiUuid(0), smiUuid(1)]);
+    // Another GPU in that place has a name of its own, and one that never had any goes by its address.
+    expect(await uuids({ uuid: "GPU-new" }, {}, { uuid: "N/A" })).toEqual(["GPU-new", smiUuid(1), smiPciBusId(2)]);
+    expect(await uuids({ uuid: null }, {})).toEqual(["GPU-new", smiUuid(1)]);
+  });
+});
+
+describe("a program that does not give a reading", () => {
+  test("one that is missing is told apart, and found when it comes", async () => {
+    const source = sourceOf();
+    fake.uninstall();
+    expect(await source.probe()).toMatchObject({
+      ok: false,
+      failure: { kind: "missing", message: "nvidia-smi cannot be run: ENOENT", exitCode: null },
+    });
+    writeFileSync(fake.path, "not executable");
+    expect(await source.probe()).toMatchObject({ ok: false, failure: { kind: "missing" } });
+    fake.uninstall();
+    fake.install();
+    expect((await source.probe()).ok).toBe(true);
+  });
+
+  test("one that hangs has failed at its deadline", async () => {
+    const clock = new ManualClock(0);
+    const pending = failureOf({ mode: "hang" }, { clock, timeoutMs: 3_000 });
+    clock.advance(3_000);
+    expect(await pending).toEqual({
+      kind: "timeout",
+      message: "nvidia-smi did not answer within 3000 ms and was ended",
+      exitCode: null,
+    });
+  });
+
+  test("while one lives that cannot be killed no other is started, and it is counted", async () => {
+    fake.tell({ mode: "hang" });
+    const clock = new ManualClock();
+    const source = sourceOf({ clock, signal() {} });
+    const pending = source.probe();
+    clock.advance(11_000);
+    expect(await pending).toMatchObject({
+      failure: { kind: "timeout", message: expect.stringMatching(/cannot be killed/) },
+    });
+    const pid = source.abandonedPid;
+    expect(source.abandonedTotal).toBe(1);
+
+    fake.tell({ mode: "gpus" });
+    expect(await source.probe()).toMatchObject({
+      failure: { kind: "timeout", message: `an earlier nvidia-smi, pid ${pid}, cannot be killed; no other is started` },
+    });
+
+    process.kill(pid as number, "SIGKILL");
+    await vi.waitFor(() => expect(source.abandonedPid).toBeNull(), { timeout: 5_000, interval: 5 });
+    expect((await source.probe()).ok).toBe(true);
+    expect(source.abandonedTotal).toBe(1);
+  });
+
+  test.each<[string, FakeOrder, ProbeFailure["kind"]]>([
+    ["prints garbage", { mode: "garbage" }, "garbled"],
+    ["prints nothing", { mode: "text", text: "" }, "garbled"],
+    ["prints half a document", { mode: "text", text: text({ gpus: [{}, {}] }).slice(0, -30) }, "garbled"],
+    ["prints without end", { mode: "flood" }, "garbled"],
+    ["prints a document without GPUs", { mode: "text", text: text({ gpus: [] }) }, "no-devices"],
+    ["crashes", { mode: "crash" }, "exit"],
+    ["fails", { mode: "text", text: "", stderr: "no idea", exit: 255 }, "exit"],
+    ["fails after a document", { mode: "gpus", count: 1, exit: 1 }, "exit"],
+    ["has no driver", { mode: "text", text: "", exit: 9 }, "driver"],
+    ["finds no NVML", { mode: "text", text: "", exit: 12 }, "driver"],
+    ["has another version than the driver", { mode: "text", text: "", exit: 18 }, "driver"],
+    ["has no driver and still prints a document", { mode: "gpus", count: 1, exit: 9 }, "driver"],
+    ["lost a GPU and prints nothing", { mode: "text", text: "", exit: 15 }, "gpu-lost"],
+    ["lost a GPU and does not show which", { mode: "gpus", count: 2, exit: 15 }, "gpu-lost"],
+    ["finds no devices", { mode: "text", text: "", exit: 6 }, "no-devices"],
+  ])("one that %s", async (_, order, kind) => {
+    expect(await failureOf(order)).toMatchObject({ kind, exitCode: order.exit ?? expect.toSatisfy(noCode) });
+  });
+  const noCode = (code: unknown) => code === null || code === 0;
+
+  test("words in a broken document are not taken for the program's own", async () => {
+    const broken = text({ gpus: [{ processes: [{ pid: 1, name: "No devices were found" }] }] }).slice(0, -30);
+    expect(await failureOf({ mode: "text", text: broken })).toMatchObject({ kind: "garbled" });
+  });
+
+  test("what it says is passed on as one line", async () => {
+    const said =
+      "Failed to initialize NVML: Driver/library version mismatch\nNVML library version: 535.161\n\u001b[31m";
+    expect(await failureOf({ mode: "text", text: said, exit: 18 })).toEqual({
+      kind: "driver",
+      message:
+        "nvidia-smi exited with 18: Failed to initialize NVML: Driver/library version mismatch NVML library version: 535.161 [31m",
+      exitCode: 18,
+    });
+    expect((await failureOf({ mode: "text", text: "x".repeat(10_000), exit: 2 })).message).toHaveLength(300);
+  });
+
+  test.skipIf(!hasCaptures).each<[string, number, ProbeFailure["kind"]]>([
+    ["no-devices", 6, "no-devices"],
+    ["version-mismatch", 18, "driver"],
+    ["driver-not-loaded", 9, "driver"],
+    ["no-supported-gpus", 255, "driver"],
+    ["nvml-unknown-error", 255, "driver"],
+    ["device-handle-unknown-error", 255, "gpu-lost"],
+    ["device-handle-unknown-error-525", 255, "gpu-lost"],
+    ["device-handle-gpu-lost", 15, "gpu-lost"],
+    ["libnvidia-ml-missing", 12, "driver"],
+  ])("the real words of %s, with %i and without a code", async (name, exit, kind) => {
+    const said = readFailure(name);
+    expect(await failureOf({ mode: "text", text: said, exit })).toMatchObject({ kind, exitCode: exit });
+    expect(await failureOf({ mode: "text", text: said })).toMatchObject({ kind, exitCode: 0 });
+  });
+});
+
+describe("a reading with a code that is not 0", () => {
+  const tail = "WARNING: infoROM is corrupted at gpu 0008:00:00.0\n";
+
+  test("a corrupted infoROM is a warning", async () => {
+    expect(await probe({ mode: "gpus", count: 2, exit: 14, tail })).toMatchObject({
+      ok: true,
+      reading: {
+        gpus: [{ index: 0 }, { index: 1 }],
+        warnings: ["nvidia-smi exited with 14: WARNING: infoROM is corrupted at gpu 0008:00:00.0"],
+      },
+    });
+    expect(await probe({ mode: "gpus", count: 1, exit: 14 })).toMatchObject({
+      reading: { warnings: ["nvidia-smi exited with 14"] },
+    });
+    expect(await failureOf({ mode: "text", text: tail, exit: 14 })).toMatchObject({ kind: "exit", exitCode: 14 });
+  });
+
+  test("a lost GPU that the document shows leaves the others their reading", async () => {
+    const document = text({ gpus: [{}, { memoryUsedMib: "GPU is lost", memoryTotalMib: "GPU is lost" }] });
+    expect(await probe({ mode: "text", text: document, exit: 15 })).toMatchObject({
+      ok: true,
+      reading: {
+        gpus: [{ memoryUsedMib: 0 }, { memoryUsedMib: null, errorValues: { "fb_memory_usage/used": "GPU is lost" } }],
+        warnings: ["nvidia-smi exited with 15"],
+      },
+    });
+  });
+
+  test("a process that calls itself lost does not make a GPU so", async () => {
+    const document = text({ gpus: [{ processes: [{ pid: 1, name: "GPU is lost" }] }] });
+    expect(await failureOf({ mode: "text", text: document, exit: 15 })).toMatchObject({ kind: "gpu-lost" });
+  });
+
+  test.skipIf(!hasCaptures)("the real listing with its warning at the end", async () => {
+    const file = capturePath("derived-trailing-inforom-warning");
+    expect(await probe({ mode: "file", file, exit: 14 })).toMatchObject({
+      ok: true,
+      reading: {
+        gpus: [{ name: "Tesla V100-PCIE-32GB" }],
+        warnings: [expect.stringContaining("infoROM is corrupted")],
+      },
+    });
+  });
+});
+
+describe("closing", () => {
+  test("it ends the run under way, and nothing is started afterwards", async () => {
+    fake.tell({ mode: "hang" });
+    const source = sourceOf();
+    const pending = source.probe();
+    await vi.waitFor(() => expect(fake.runs()).toHaveLength(1), { timeout: 10_000, interval: 5 });
+    await source.close();
+    expect(await pending).toMatchObject({ ok: false, failure: { kind: "exit" } });
+    expect(await source.probe()).toMatchObject({ ok: false, failure: { message: "the daemon is shutting down" } });
+    expect(fake.runs()).toHaveLength(1);
+    const [pid] = fake.runs();
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
+  });
+
+  test("without a run it does nothing", async () => {
+    await sourceOf().close();
+    expect(fake.runs()).toEqual([]);
+  });
+});

@@ -1,0 +1,274 @@
+import { existsSync, readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import { idleCeilingMib } from "../../src/core/allocator/survey.ts";
+import type { GpuReading } from "../../src/core/model.ts";
+import { parseShape } from "../../src/monitor/simulated/models.ts";
+import { SimulatedSource } from "../../src/monitor/simulated/source.ts";
+import { ManualClock } from "../../src/platform/clock.ts";
+import { ANYBODY, SimulatedDaemon } from "./simulated-daemon.ts";
+
+const CAPTURES = "../shared/fixtures/nvidia-smi/expected";
+
+async function readings(shape: string): Promise<readonly GpuReading[]> {
+  const observation = await new SimulatedSource({ shape, clock: new ManualClock() }).probe();
+  return observation.ok ? observation.reading.gpus : [];
+}
+
+test.each([
+  ["h100x8", "NVIDIA H100 80GB HBM3", 8],
+  ["a100x4", "NVIDIA A100-SXM4-80GB", 4],
+  ["a100-40gbx2", "NVIDIA A100-SXM4-40GB", 2],
+  ["t4x1", "Tesla T4", 1],
+  ["h200x8", "NVIDIA H200", 8],
+  ["b200x8", "NVIDIA B200", 8],
+  ["gb200x4", "NVIDIA GB200", 4],
+  ["l40sx4", "NVIDIA L40S", 4],
+  ["rtx4090x2", "NVIDIA GeForce RTX 4090", 2],
+  ["rtx3090x1", "NVIDIA GeForce RTX 3090", 1],
+  ["a10gx1", "NVIDIA A10G", 1],
+  ["v100x16", "Tesla V100-PCIE-32GB", 16],
+  ["H100x8", "NVIDIA H100 80GB HBM3", 8],
+])("%s is a host of %s", (shape, name, count) => {
+  expect(parseShape(shape)).toMatchObject({ model: { name }, count });
+});
+
+test.each([
+  "",
+  "h100",
+  "h100x0",
+  "h100x17",
+  "h100x08",
+  "h100x-1",
+  "h100x1.5",
+  "8xh100",
+  "toStringx2",
+  "mi300x8",
+  " h100x8",
+])("%j is no host, and the source says what is", (shape) => {
+  expect(parseShape(shape)).toBeNull();
+  expect(() => new SimulatedSource({ shape, clock: new ManualClock() })).toThrow(
+    /expected MODELxCOUNT, such as h100x8, with 1 to 16 of: h100, h200/,
+  );
+});
+
+test.skipIf(!existsSync(CAPTURES)).each([
+  ["h100x1", "k8sinfra-hw-h100x8-580"],
+  ["a100x1", "telegraf-a100-sxm4-mig-v12"],
+  ["a100-40gbx1", "k8sinfra-hw-a100-570"],
+  ["gb200x1", "k8sinfra-hw-gb200x4-580"],
+  ["l40sx1", "k8sinfra-hw-l40s-595"],
+  ["t4x1", "k8sinfra-hw-t4-595"],
+  ["a10gx1", "telegraf-a10g"],
+  ["rtx3090x1", "telegraf-rtx3090-v13"],
+])("an idle %s looks like the real one of %s", async (shape, capture) => {
+  const real = JSON.parse(readFileSync(`${CAPTURES}/${capture}.json`, "utf8")).gpus[0];
+  const [gpu] = await readings(shape);
+  expect(gpu?.name).toBe(real.product_name);
+  expect(gpu?.memoryTotalMib).toBe(real.memory_total_mib);
+  expect(gpu?.powerLimitW).toBe(real.power_limit_w);
+  expect(Math.abs((gpu?.powerDrawW ?? 0) - real.power_draw_w)).toBeLessThan(0.05 * real.power_draw_w);
+  expect((gpu?.temperatureC ?? 0) - real.temperature_c).toBeGreaterThanOrEqual(0);
+  expect((gpu?.temperatureC ?? 0) - real.temperature_c).toBeLessThanOrEqual(3);
+  // Each capacity is rounded for itself, so together they miss the total by one or two.
+  const usable = real.memory_used_mib + real.memory_free_mib;
+  expect(Math.abs((gpu?.memoryFreeMib ?? 0) - usable)).toBeLessThanOrEqual(2);
+  expect(gpu?.migMode === null).toBe(real.mig_mode_current === null);
+  expect(gpu?.health.fabricState).toBe(real.fabric_state);
+});
+
+test("the GPUs of a host differ in UUID and ascend in PCI address, and are the same after every start", async () => {
+  const first = await readings("h100x16");
+  const uuids = first.map(({ uuid }) => uuid);
+  expect(new Set(uuids).size).toBe(16);
+  for (const uuid of uuids) expect(uuid).toMatch(/^GPU-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/);
+  expect(first.map(({ index }) => index)).toEqual([...Array(16).keys()]);
+  const addresses = first.map(({ pciBusId }) => pciBusId as string);
+  expect(addresses).toEqual([...addresses].sort());
+  expect(new Set(addresses).size).toBe(16);
+  for (const address of addresses) expect(address).toMatch(/^00000000:[0-9A-F]{2}:00\.0$/);
+  expect(await readings("h100x16")).toEqual(first);
+  expect((await readings("h200x16")).some(({ uuid }) => uuids.includes(uuid))).toBe(false);
+});
+
+test("a host never passes for a real one", async () => {
+  const daemon = await SimulatedDaemon.start("t4x1");
+  expect(await daemon.reading()).toMatchObject({ simulated: true, driverVersion: "simulated" });
+  expect(daemon.scheduler.state.sight.simulated).toBe(true);
+});
+
+test("a lease is put to use after a while: a process of the service, memory below the ask, load, heat", async () => {
+  const daemon = await SimulatedDaemon.start("h100x8");
+  const id = await daemon.allocate({ serviceName: "train.llm", workloadType: "training", minMemoryMib: 40_000 });
+  const [index] = daemon.held(id) as [number];
+  const idle = await daemon.gpu(index);
+  expect(idle).toMatchObject({ processes: [], memoryUsedMib: 0, utilizationPercent: 0 });
+
+  daemon.clock.advance(1_500);
+  const loading = await daemon.gpu(index);
+  expect(loading.processes).toHaveLength(1);
+  expect(loading.memoryUsedMib).toBeGreaterThan(0);
+
+  daemon.clock.advance(60_000);
+  const busy = await daemon.gpu(index);
+  const [process] = busy.processes;
+  expect(process).toMatchObject({ type: "C", name: "train.llm", usedMemoryMib: busy.memoryUsedMib });
+  expect(process?.pid).toBeGreaterThan(2_000);
+  expect(process?.pid).toBeLessThan(4_194_304);
+  expect(busy.memoryUsedMib).toBeGreaterThan(loading.memoryUsedMib ?? 0);
+  expect(busy.memoryUsedMib).toBeGreaterThan(0.75 * 40_000);
+  expect(busy.memoryUsedMib).toBeLessThan(40_000);
+  expect(busy.utilizationPercent).toBeGreaterThan(75);
+  expect(busy.temperatureC).toBeGreaterThan((idle.temperatureC ?? 0) + 20);
+  expect(busy.powerDrawW).toBeGreaterThan(400);
+  expect(busy.powerDrawW).toBeLessThanOrEqual(700);
+  const neighbours = (await daemon.reading()).gpus.filter((gpu) => gpu.index !== index);
+  for (const gpu of neighbours) expect(gpu).toMatchObject({ processes: [], memoryUsedMib: 0, utilizationPercent: 0 });
+});
+
+test("used, free and reserved memory add up at every instant, and no figure leaves its bounds", async () => {
+  const daemon = await SimulatedDaemon.start("t4x1");
+  const id = await daemon.allocate({ minMemoryMib: 15_360 });
+  for (let second = 0; second < 120; second++) {
+    if (second === 60) await daemon.release(id);
+    const gpu = await daemon.gpu(0);
+    expect((gpu.memoryUsedMib ?? 0) + (gpu.memoryFreeMib ?? 0) + 448).toBe(15_360);
+    expect(gpu.memoryFreeMib).toBeGreaterThanOrEqual(0);
+    expect(gpu.utilizationPercent).toBeGreaterThanOrEqual(0);
+    expect(gpu.utilizationPercent).toBeLessThanOrEqual(100);
+    expect(gpu.powerDrawW).toBeGreaterThan(30);
+    expect(gpu.powerDrawW).toBeLessThanOrEqual(70);
+    expect(gpu.temperatureC).toBeLessThan(80);
+    daemon.clock.advance(1_000);
+  }
+});
+
+test("utilisation moves under load", async () => {
+  const daemon = await SimulatedDaemon.start("t4x1");
+  await daemon.allocate({ workloadType: "inference" });
+  daemon.clock.advance(10_000);
+  const seen = new Set<number | null>();
+  for (let i = 0; i < 20; i++) {
+    daemon.clock.advance(1_000);
+    seen.add((await daemon.gpu(0)).utilizationPercent);
+  }
+  expect(seen.size).toBeGreaterThan(5);
+});
+
+test("after the end the process goes at once, memory within two seconds, and heat only slowly", async () => {
+  const daemon = await SimulatedDaemon.start("l40sx1");
+  const cold = await daemon.gpu(0);
+  const id = await daemon.allocate({ minMemoryMib: 30_000 });
+  daemon.clock.advance(300_000);
+  const busy = await daemon.gpu(0);
+  await daemon.release(id);
+  const still = await daemon.gpu(0);
+  expect(still.memoryUsedMib).toBe(busy.memoryUsedMib);
+  expect(still.processes).toHaveLength(1);
+  expect(still.utilizationPercent).toBe(0);
+
+  daemon.clock.advance(900);
+  const falling = await daemon.gpu(0);
+  expect(falling.processes).toEqual([]);
+  expect(falling.memoryUsedMib).toBeLessThan(still.memoryUsedMib ?? 0);
+  expect(falling.memoryUsedMib).toBeGreaterThan(0);
+
+  daemon.clock.advance(1_100);
+  const empty = await daemon.gpu(0);
+  expect(empty.memoryUsedMib).toBe(0);
+  expect(empty.temperatureC).toBeGreaterThan((busy.temperatureC ?? 0) - 3);
+  expect(empty.powerDrawW).toBeGreaterThan((cold.powerDrawW ?? 0) + 30);
+
+  daemon.clock.advance(300_000);
+  expect((await daemon.gpu(0)).temperatureC).toBe(cold.temperatureC);
+  expect(Math.abs(((await daemon.gpu(0)).powerDrawW ?? 0) - (cold.powerDrawW ?? 0))).toBeLessThan(3);
+});
+
+test("a used GPU is reclaiming after its lease until a reading shows it empty, then free", async () => {
+  const daemon = await SimulatedDaemon.start("a10gx1");
+  const hold = () => [...daemon.scheduler.state.gpus.values()][0]?.hold.kind;
+  const id = await daemon.allocate();
+  daemon.clock.advance(10_000);
+  await daemon.observe();
+  expect(hold()).toBe("leased");
+  await daemon.release(id);
+  expect(hold()).toBe("reclaiming");
+  daemon.clock.advance(100);
+  await daemon.observe();
+  expect(hold()).toBe("reclaiming");
+  daemon.clock.advance(2_000);
+  await daemon.observe();
+  expect(hold()).toBe("free");
+});
+
+test("idle GPUs are empty enough to be granted, and every lease of a full host is told apart", async () => {
+  const daemon = await SimulatedDaemon.start("h100x8");
+  for (const gpu of (await daemon.reading()).gpus) {
+    expect(gpu.memoryUsedMib).toBeLessThanOrEqual(idleCeilingMib(gpu.memoryTotalMib ?? 0));
+  }
+  const ids = await Promise.all(Array.from({ length: 4 }, () => daemon.allocate({ requiredGpus: 2 })));
+  daemon.clock.advance(10_000);
+  const { gpus } = await daemon.reading();
+  expect(new Set(gpus.flatMap(({ processes }) => processes.map(({ pid }) => pid))).size).toBe(8);
+  expect(new Set(ids.flatMap((id) => daemon.held(id))).size).toBe(8);
+});
+
+test("a lease that ends before its program has started leaves no trace", async () => {
+  const daemon = await SimulatedDaemon.start("t4x1");
+  const id = await daemon.allocate();
+  daemon.clock.advance(900);
+  await daemon.release(id);
+  for (const ms of [0, 50, 500, 5_000]) {
+    daemon.clock.advance(ms);
+    expect(await daemon.gpu(0)).toMatchObject({ processes: [], memoryUsedMib: 0, utilizationPercent: 0 });
+  }
+});
+
+test("an offer is put to use only when its client has it", async () => {
+  const daemon = await SimulatedDaemon.start("t4x1", { verifyRelease: "never" });
+  const first = await daemon.allocate();
+  const second = await daemon.allocate({ serviceName: "waiter" });
+  daemon.clock.advance(2_000);
+  await daemon.release(first);
+  expect(daemon.scheduler.state.allocations.get(second)?.status).toBe("offered");
+  daemon.clock.advance(10_000);
+  expect((await daemon.gpu(0)).processes).toEqual([]);
+  await daemon.scheduler.read(second, ANYBODY);
+  daemon.clock.advance(10_000);
+  expect((await daemon.gpu(0)).processes.map(({ name }) => name)).toEqual(["waiter"]);
+});
+
+test("what a GPU shows does not depend on how often it was looked at", async () => {
+  const watched = await SimulatedDaemon.start("h100x2");
+  const unwatched = await SimulatedDaemon.start("h100x2");
+  for (const daemon of [watched, unwatched]) {
+    const id = await daemon.allocate({ requiredGpus: 2, minMemoryMib: 20_000 });
+    for (let i = 0; i < 100; i++) {
+      if (i === 60) await daemon.release(id);
+      daemon.clock.advance(333);
+      if (daemon === watched) await daemon.reading();
+    }
+  }
+  expect(await watched.reading()).toEqual(await unwatched.reading());
+});
+
+test("a restart of the daemon finds its leases in use and warm", async () => {
+  const before = await SimulatedDaemon.start("h100x2");
+  const id = await before.allocate({ serviceName: "lasting", workloadType: "training", requiredGpus: 2 });
+  before.clock.advance(600_000);
+  const warm = await before.gpu(0);
+  const after = await before.restarted("h100x2");
+  expect(after.held(id)).toEqual([0, 1]);
+  const found = await after.gpu(0);
+  expect(found.processes.map(({ name }) => name)).toEqual(["lasting"]);
+  expect(found.utilizationPercent).toBeGreaterThan(75);
+  expect(Math.abs((found.temperatureC ?? 0) - (warm.temperatureC ?? 0))).toBeLessThanOrEqual(4);
+});
+
+test("leases on GPUs of another shape disturb nothing", async () => {
+  const before = await SimulatedDaemon.start("h100x1");
+  const id = await before.allocate();
+  const after = await before.restarted("t4x2");
+  await after.release(id);
+  after.clock.advance(10_000);
+  for (const gpu of (await after.reading()).gpus) expect(gpu.processes).toEqual([]);
+});

@@ -1,0 +1,139 @@
+/** Values and turns for the store's tests: what the core would commit, without the core. */
+import type { Event } from "../../src/core/events.ts";
+import type {
+  Allocation,
+  EndedAllocation,
+  EndReason,
+  EpochMs,
+  Gpu,
+  GpuHold,
+  Lease,
+  LeasedAllocation,
+  QueuedAllocation,
+  Request,
+} from "../../src/core/model.ts";
+import type { Notification, Turn } from "../../src/scheduler/ports.ts";
+
+export const START: EpochMs = 1_800_000_000_000;
+export const DAY_MS = 24 * 3_600_000;
+
+export function request(id: string, over: Partial<Request> = {}): Request {
+  return {
+    id,
+    serviceName: "trainer",
+    principal: "anonymous",
+    workloadType: "training",
+    workloadData: { batch_size: 64, model: "resnet-50" },
+    webhookUrl: null,
+    requirement: {
+      gpus: 1,
+      memoryMib: 8192,
+      priority: 5,
+      maxUtilizationPercent: 90,
+      maxUtilizationExplicit: false,
+    },
+    preferredGpus: [],
+    gpuModel: null,
+    ttlMs: null,
+    maxDurationMs: null,
+    preemptible: false,
+    queueTimeoutMs: null,
+    submittedAt: START,
+    ...over,
+  };
+}
+
+export function gpu(uuid: string, hold: GpuHold = { kind: "free" }): Gpu {
+  return { uuid, index: 0, name: "NVIDIA H100 80GB HBM3", pciBusId: "00000000:01:00.0", memoryTotalMib: 81559, hold };
+}
+
+export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = START): Lease {
+  return {
+    gpus: uuids.map((uuid, index) => ({
+      uuid,
+      index,
+      name: "NVIDIA H100 80GB HBM3",
+      pciBusId: null,
+      memoryTotalMib: 81559,
+      baselineMib: 4,
+    })),
+    fencingToken,
+    grantedAt,
+    expiresAt: null,
+  };
+}
+
+export function queued(asked: Request): QueuedAllocation {
+  return { status: "queued", request: asked, seenAt: 0 };
+}
+
+export function leased(asked: Request, held: Lease): LeasedAllocation {
+  return { status: "leased", request: asked, lease: held };
+}
+
+export function ended(
+  asked: Request,
+  held: Lease | null,
+  at: EpochMs,
+  reason: EndReason = "released",
+): EndedAllocation {
+  return { status: "ended", request: asked, lease: held, outcome: { reason, at, detail: null } };
+}
+
+export function turn(over: Partial<Turn> = {}): Turn {
+  return {
+    at: START,
+    events: [],
+    allocations: [],
+    gpus: [],
+    nextFencingToken: 1,
+    bootId: null,
+    notifications: [],
+    settlements: [],
+    withdrawn: [],
+    ...over,
+  };
+}
+
+/** A turn that submits and leases at once: one GPU each, by the position of the id. */
+export function grantTurn(ids: readonly string[], uuids: readonly string[], at: EpochMs, token: number): Turn {
+  const events: Event[] = [];
+  const allocations: Allocation[] = [];
+  const gpus: Gpu[] = [];
+  ids.forEach((id, i) => {
+    const uuid = uuids[i] as string;
+    const asked = request(id, { submittedAt: at });
+    const held = lease([uuid], token + i, at);
+    events.push({ type: "submitted", request: asked }, { type: "granted", id, lease: held, claimBy: null });
+    allocations.push(leased(asked, held));
+    gpus.push(gpu(uuid, { kind: "leased", allocationId: id, since: at, useSeen: false }));
+  });
+  return turn({ at, events, allocations, gpus, nextFencingToken: token + ids.length });
+}
+
+/** The turn that releases all that `granted` leased. */
+export function releaseTurn(granted: Turn, at: EpochMs): Turn {
+  const allocations = granted.allocations.map((allocation) => {
+    if (allocation.status !== "leased") throw new Error("only what a grantTurn made");
+    return ended(allocation.request, allocation.lease, at);
+  });
+  return turn({
+    at,
+    events: allocations.map(({ request: asked, outcome }) => ({ type: "ended", id: asked.id, outcome, verify: [] })),
+    allocations,
+    gpus: granted.gpus.map(({ uuid }) => gpu(uuid)),
+    nextFencingToken: granted.nextFencingToken,
+  });
+}
+
+export function notification(deliveryId: string, allocationId: string, over: Partial<Notification> = {}): Notification {
+  return {
+    deliveryId,
+    allocationId,
+    status: "allocated",
+    url: "http://127.0.0.1:9000/hook",
+    body: '{"status":"allocated"}',
+    createdAt: START,
+    ...over,
+  };
+}

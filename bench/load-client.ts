@@ -44,7 +44,7 @@ function run(): void {
   const next = (status: number, body: Buffer) => {
     if (measuring) requests++;
     if (status !== 200) refused++;
-    if (stopped) return void socket.end();
+    if (stopped && releasing) return void socket.end();
     if (releasing) {
       if (measuring) cycleMs.push(performance.now() - begun);
       releasing = false;

@@ -6,11 +6,13 @@ import type { LoadedConfig } from "./config/load.ts";
 import { policyOf } from "./config/policy.ts";
 import { ConfigError, formatProblem } from "./config/problems.ts";
 import { reloadable } from "./config/reload.ts";
+import type { Rule } from "./config/rules.ts";
 import type { HostState } from "./core/state.ts";
 import { createHttpServer, type HttpServer } from "./http/server.ts";
 import { createMetrics, type Metrics } from "./metrics/metrics.ts";
 import { NvidiaSmiSource } from "./monitor/nvidia-smi/source.ts";
 import { type Poller, startPolling } from "./monitor/poller.ts";
+import { parseShape, SHAPES } from "./monitor/simulated/models.ts";
 import { SimulatedSource } from "./monitor/simulated/source.ts";
 import { readBootId } from "./platform/boot-id.ts";
 import { type Clock, steadyClock } from "./platform/clock.ts";
@@ -20,16 +22,39 @@ import { notifySystemd, startWatchdog } from "./platform/notify.ts";
 import type { DeliverySettlement, GpuSource, Observer } from "./scheduler/ports.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
 import { openStore, type SqliteStore } from "./store/store.ts";
-import { checkWebhookUrl, parseAllowedHosts } from "./webhooks/address-policy.ts";
+import { checkWebhookUrl, InvalidAllowedHostsError, parseAllowedHosts } from "./webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "./webhooks/deliverer.ts";
 
 /** A drain that takes longer is cut short: the promise is exit within 10 s. */
 const DRAIN_MS = 8_000;
+/** Each costs a file descriptor and some 10 KiB; the promise is at least 4,096. */
+const MAX_CONNECTIONS = 16_384;
 /** How often to look while a GPU is being reclaimed and somebody waits for one. */
 const RECLAIM_REFRESH_MS = 1_000;
 /** Ended records beyond their retention go at night. */
 const PRUNE_SCHEDULE = "17 3 * * *";
 const DELIVERIES_PER_RECEIVER = 4;
+
+/** What only the parts themselves can say of the settings that are meant for them. */
+export const SETTING_RULES: readonly Rule[] = [
+  {
+    reads: [["simulation", "host"]],
+    check: ({ monitoring, simulation }) =>
+      monitoring.source === "simulated" && parseShape(simulation.host) === null ? `expected ${SHAPES}` : null,
+  },
+  {
+    reads: [["webhooks", "allowed_hosts"]],
+    check: ({ webhooks }) => {
+      try {
+        parseAllowedHosts(webhooks.allowedHosts);
+        return null;
+      } catch (error) {
+        if (error instanceof InvalidAllowedHostsError) return error.message;
+        throw error;
+      }
+    },
+  },
+];
 
 export interface Daemon {
   readonly port: number;
@@ -118,8 +143,13 @@ class RunningDaemon implements Daemon {
     this.#http = createHttpServer({
       scheduler: this.#scheduler,
       settings: {
-        ...config.server,
         auth: { enabled: config.auth.enabled, headerName: config.auth.headerName },
+        allowedHosts: config.server.allowedHosts,
+        readTimeoutMs: config.server.readTimeoutMs,
+        writeTimeoutMs: config.server.writeTimeoutMs,
+        idleTimeoutMs: config.server.idleTimeoutMs,
+        maxConnections: MAX_CONNECTIONS,
+        drainTimeoutMs: DRAIN_MS,
       },
       keys: () => this.#config.auth.keys,
       checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
@@ -207,7 +237,7 @@ class RunningDaemon implements Daemon {
     this.#notReady = "draining";
     notifySystemd("STOPPING=1");
     for (const cleanup of this.#cleanups) cleanup();
-    await this.#http.drain(DRAIN_MS);
+    await this.#http.drain();
     await this.#poller?.stop();
     await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
     await this.#scheduler.stop();

@@ -2,6 +2,7 @@
 import { Command, CommanderError } from "commander";
 import { chooseConfigFile, type Flags, type LoadedConfig, loadConfig } from "../config/load.ts";
 import { ConfigError, formatProblem, formatProblems } from "../config/problems.ts";
+import type { Rule } from "../config/rules.ts";
 
 declare const __VERSION__: string | undefined;
 
@@ -50,14 +51,14 @@ export async function run(argv: readonly string[]): Promise<void> {
   }
 }
 
-function load({ config: named, ...flags }: ServeOptions): LoadedConfig {
-  return loadConfig({ ...chooseConfigFile(named, process.env), env: process.env, flags });
+function load({ config: named, ...flags }: ServeOptions, rules: readonly Rule[] = []): LoadedConfig {
+  return loadConfig({ ...chooseConfigFile(named, process.env), env: process.env, flags, rules });
 }
 
 async function serve(options: ServeOptions): Promise<void> {
-  const loaded = load(options);
-  const { startDaemon } = await import("../main.ts");
-  const daemon = await startDaemon(loaded, () => load(options), VERSION);
+  const { startDaemon, SETTING_RULES } = await import("../main.ts");
+  const loadAgain = () => load(options, SETTING_RULES);
+  const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
   process.on("SIGHUP", () => void daemon.reload());
   const stop = () => {
     setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
@@ -67,8 +68,9 @@ async function serve(options: ServeOptions): Promise<void> {
   process.once("SIGINT", stop);
 }
 
-function checkConfig(file: string | undefined): void {
-  const { file: read, warnings } = load(file === undefined ? {} : { config: file });
+async function checkConfig(file: string | undefined): Promise<void> {
+  const { SETTING_RULES } = await import("../main.ts");
+  const { file: read, warnings } = load(file === undefined ? {} : { config: file }, SETTING_RULES);
   for (const warning of warnings) console.error(`warning: ${formatProblem(warning)}`);
   console.log(read === null ? "no settings file: the defaults hold" : `${read}: fine`);
 }

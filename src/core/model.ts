@@ -271,7 +271,7 @@ export interface HostReading {
   readonly warnings: readonly string[];
 }
 
-/** Why a probe gave no reading. `driver`: none can be had at all, so every GPU is unknown at once. */
+/** Why a probe gave no reading. */
 export type ProbeFailureKind = "missing" | "timeout" | "driver" | "gpu-lost" | "garbled" | "exit" | "no-devices";
 
 export interface ProbeFailure {

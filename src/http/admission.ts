@@ -20,13 +20,14 @@ export function admitter(
   allowedHosts: readonly string[],
 ): (req: IncomingMessage, endpoint: Endpoint) => Admitted {
   return (req, endpoint) => {
+    const authority = authorityOf(req);
     const found = authenticate(req.headers);
     const keyed = typeof found === "object" && found.keyed;
-    demandHost(req);
-    if (endpoint.access !== "probe") demandOwnPage(req, keyed, allowedHosts);
+    if (endpoint.access !== "probe") demandOwnPage(authority, req.headers.origin, keyed, allowedHosts);
     const allow = allowOf(endpoint);
-    if (req.method === "OPTIONS") return { caller: READER, operation: null, allow };
+    if (req.method === "OPTIONS" && isKnown(endpoint)) return { caller: READER, operation: null, allow };
     const caller = typeof found === "object" ? found : endpoint.access === "key" ? refuse(found) : READER;
+    if (!isKnown(endpoint)) throw new HttpError("not-found", "there is nothing at this path");
     // The answer to a HEAD is that to a GET; node leaves out the body.
     const method = req.method === "HEAD" ? "GET" : req.method;
     const operation = Object.hasOwn(endpoint.methods, method ?? "") ? endpoint.methods[method as Method] : undefined;
@@ -54,25 +55,40 @@ function refuse(stranger: Stranger): never {
       });
 }
 
-/** RFC 9112, section 3.2: exactly one `Host` from HTTP/1.1 on. */
-function demandHost(req: IncomingMessage): void {
-  const { rawHeaders } = req;
+function isKnown(endpoint: Endpoint): boolean {
+  return Object.keys(endpoint.methods).length > 0;
+}
+
+/**
+ * The host and port that the request was sent to; `null` when an old client does not say.
+ *
+ * @throws HttpError 400: RFC 9112, section 3.2, wants exactly one `Host` from HTTP/1.1 on.
+ */
+function authorityOf(req: IncomingMessage): string | null {
+  const { rawHeaders, url = "" } = req;
   let hosts = 0;
   for (let i = 0; i < rawHeaders.length; i += 2) {
     const name = rawHeaders[i] as string;
     if (name.length === 4 && name.toLowerCase() === "host") hosts++;
   }
-  if (hosts === 1 || (hosts === 0 && req.httpVersion === "1.0")) return;
-  throw new HttpError("malformed-request", hosts === 0 ? "there is no Host" : "there is more than one Host");
+  if (hosts > 1) throw new HttpError("malformed-request", "there is more than one Host");
+  if (hosts === 0 && req.httpVersion !== "1.0") throw new HttpError("malformed-request", "there is no Host");
+  // A target in absolute form, as proxies send it, overrides the Host (section 3.2.2).
+  if (!url.startsWith("/") && URL.canParse(url)) return new URL(url).host;
+  return req.headers.host ?? null;
 }
 
-function demandOwnPage(req: IncomingMessage, keyed: boolean, allowedHosts: readonly string[]): void {
-  const { host, origin } = req.headers;
+function demandOwnPage(
+  authority: string | null,
+  origin: string | undefined,
+  keyed: boolean,
+  allowedHosts: readonly string[],
+): void {
   // A page that has a key has it from its user. No browser leaves out the Host.
-  if (!keyed && host !== undefined && !isOwnHost(host, allowedHosts)) {
+  if (!keyed && authority !== null && !isOwnHost(authority, allowedHosts)) {
     throw new HttpError("foreign-host", "reach the daemon by an address, or name it in server.allowed_hosts");
   }
-  if (origin !== undefined && !isSameOrigin(origin, host ?? "")) {
+  if (origin !== undefined && !isSameOrigin(origin, authority ?? "")) {
     throw new HttpError("foreign-origin", "the Origin is not where the Host is");
   }
 }

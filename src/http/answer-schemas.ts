@@ -11,18 +11,7 @@ const figure = z.number().nullable().meta({ description: "null: no reading" });
 const words = z.string().nullable();
 
 export const gpuState = z
-  .enum([
-    "free",
-    "leased",
-    "reclaiming",
-    "quarantined",
-    "lost",
-    "unhealthy",
-    "unknown",
-    "degraded",
-    "mig",
-    "occupied",
-  ])
+  .enum(["free", "leased", "reclaiming", "quarantined", "lost", "unhealthy", "unknown", "degraded", "mig", "occupied"])
   .meta({ id: "GpuState", description: "Only a free GPU is granted" });
 
 const gpuHealth = z.object({

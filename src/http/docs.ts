@@ -78,7 +78,8 @@ function swaggerFile(name: "swagger-ui.css" | "swagger-ui-bundle.js"): Promise<B
 /** What a problem's `type` leads to. */
 function problemsPage(): string {
   const rows = Object.entries(PROBLEMS).map(
-    ([code, { status, title }]) => `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${title}</td></tr>`,
+    ([code, { status, title }]) =>
+      `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${title}</td></tr>`,
   );
   return `<!doctype html>
 <html lang="en">

@@ -163,6 +163,14 @@ export const releaseSchema = z
 
 export const renewSchema = z.object({ fencing_token: fencingToken }, body);
 
+/** A query's values are text; to readers of the OpenAPI document this one is a number. */
+function asInteger(bounds: object) {
+  return ({ jsonSchema }: { readonly jsonSchema: Record<string, unknown> }) => {
+    delete jsonSchema.pattern;
+    Object.assign(jsonSchema, { type: "integer", ...bounds });
+  };
+}
+
 export const recordsQuerySchema = z.strictObject({
   status: z
     .enum(["queued", "offered", "leased", "ended"], { error: "expected queued, offered, leased or ended" })
@@ -172,7 +180,7 @@ export const recordsQuerySchema = z.strictObject({
   limit: z
     .string()
     .regex(/^(?:[1-9]\d{0,2}|1000)$/, { error: `expected a whole number from 1 to ${MAX_PAGE}` })
-    .meta({ override: { type: "integer", minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE, pattern: undefined } })
+    .meta({ override: asInteger({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE }) })
     .optional(),
 });
 
@@ -180,7 +188,7 @@ export const deleteQuerySchema = z.strictObject({
   fencing_token: z
     .string()
     .regex(/^\d{1,15}$/, { error: "expected a whole number" })
-    .meta({ override: { type: "integer", minimum: 0, pattern: undefined } })
+    .meta({ override: asInteger({ minimum: 0 }) })
     .optional(),
 });
 

@@ -31,8 +31,7 @@ export function statusView(state: HostState, now: EpochMs): StatusAnswer {
       healthy: sight.failure === null && sight.lastGoodProbeAt !== null,
       last_reading_at: instant(sight.lastGoodProbeAt),
       last_probe_at: instant(sight.lastProbeAt),
-      failure:
-        sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
+      failure: sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
       warnings: sight.warnings.map(printable),
     },
   };

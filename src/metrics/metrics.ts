@@ -5,8 +5,8 @@
  *     it cannot drift and costs nothing in between.
  *  2. Every label is bounded: services, endpoints and methods from outside fall into `other` beyond their limits.
  *  3. A figure that is not known is left out, never 0.
- *  4. Names: the reference service's stay as they are; five of them breach Prometheus' conventions
- *     (`gpu_allocator_gpus_allocated_total` and `gpu_orchestrator_gpus_total` are gauges, `_mb` is no base unit).
+ *  4. Names: the reference service's stay as they are; four of them breach Prometheus' conventions
+ *     (`gpu_allocator_gpus_allocated_total` and `gpu_orchestrator_gpus_total` are gauges; the two in `_mb` are not in bytes).
  */
 import type { HostState } from "../core/state.ts";
 import type { Clock } from "../platform/clock.ts";

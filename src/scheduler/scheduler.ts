@@ -222,8 +222,12 @@ export class Scheduler {
   }
 
   async observe(observation: Observation): Promise<void> {
-    const { state } = await this.#send({ type: "observe", observation });
-    this.#tell((observer) => observer.observed?.(observation, state));
+    try {
+      await this.#send({ type: "observe", observation });
+    } finally {
+      // A reading that could not be stored was seen all the same.
+      this.#tell((observer) => observer.observed?.(observation, this.#state));
+    }
   }
 
   /** Takes down what came of a webhook; a delivered grant is claimed by it. */

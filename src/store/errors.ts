@@ -26,13 +26,14 @@ export class StoreRefusedError extends Error {
 }
 
 /** Primary result codes, from sqlite.org/rescode.html. */
+export const SQLITE_ERROR = 1;
 export const SQLITE_BUSY = 5;
 export const SQLITE_CORRUPT = 11;
-export const SQLITE_CONSTRAINT = 19;
+const SQLITE_CONSTRAINT = 19;
 export const SQLITE_NOTADB = 26;
 /** Codes that only a mistake in this program can cause: retrying would fail for ever. */
 const PROGRAM_FAULTS: ReadonlySet<number> = new Set([
-  1, // SQLITE_ERROR: bad SQL
+  SQLITE_ERROR, // bad SQL
   SQLITE_CONSTRAINT,
   20, // SQLITE_MISMATCH
   21, // SQLITE_MISUSE

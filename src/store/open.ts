@@ -10,7 +10,15 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { isSqliteError, primaryCode, SQLITE_BUSY, SQLITE_CORRUPT, SQLITE_NOTADB, StoreRefusedError } from "./errors.ts";
+import {
+  isSqliteError,
+  primaryCode,
+  SQLITE_BUSY,
+  SQLITE_CORRUPT,
+  SQLITE_ERROR,
+  SQLITE_NOTADB,
+  StoreRefusedError,
+} from "./errors.ts";
 import { APPLICATION_ID, migrate, SCHEMA_VERSION } from "./migrations.ts";
 
 const IN_MEMORY = ":memory:";
@@ -18,8 +26,6 @@ const IN_MEMORY = ":memory:";
 const BUSY_TIMEOUT_MS = 500;
 /** A log that a long reader let grow is cut back to this at the next checkpoint. */
 const WAL_KEPT_BYTES = 64 * 1024 * 1024;
-/** Pages of 4 KiB after which the log is folded into the file: larger means fewer, longer pauses. */
-const WAL_CHECKPOINT_PAGES = 2_000;
 const CACHE_KIB = 8 * 1024;
 
 export interface OpenDatabase {
@@ -142,7 +148,6 @@ function configure(database: DatabaseSync, file: string): void {
   database.exec(`
     PRAGMA foreign_keys = ON;
     PRAGMA trusted_schema = OFF;
-    PRAGMA wal_autocheckpoint = ${WAL_CHECKPOINT_PAGES};
     PRAGMA journal_size_limit = ${WAL_KEPT_BYTES};
     PRAGMA cache_size = -${CACHE_KIB};
   `);
@@ -188,8 +193,11 @@ function damaged(file: string, detail: string, cause?: unknown): StoreRefusedErr
   );
 }
 
-function refusal(error: unknown, path: string): unknown {
+/** What to tell of an `error` met while opening: a refusal with advice, or the error itself when it is a bug. */
+export function refusal(error: unknown, path: string): unknown {
   if (error instanceof StoreRefusedError) return error;
+  // Text that is no longer JSON, which SQLite's own check cannot see.
+  if (error instanceof SyntaxError) return damaged(path, error.message, error);
   if (isSqliteError(error)) {
     const code = primaryCode(error);
     if (code === SQLITE_NOTADB) {
@@ -200,7 +208,8 @@ function refusal(error: unknown, path: string): unknown {
         { cause: error },
       );
     }
-    if (code === SQLITE_CORRUPT) return damaged(path, error.errstr, error);
+    // SQLITE_ERROR: a table or column that should be there is not, or JSON is broken.
+    if (code === SQLITE_CORRUPT || code === SQLITE_ERROR) return damaged(path, error.message, error);
     return unusable(path, error.errstr, error);
   }
   if (error instanceof Error && "syscall" in error) return unusable(path, error.message, error);

@@ -5,13 +5,16 @@ import type { Statements } from "./statements.ts";
 export const PRUNE_ROWS = 1_000;
 /** A new snapshot is taken when this many events have come since the last. */
 export const SNAPSHOT_AFTER_EVENTS = 10_000;
-/** Events kept behind the snapshot for those who replay them, however young they are. */
+/** Events kept behind the snapshot for those who replay them; older ones go, however young they are. */
 export const JOURNAL_KEPT_EVENTS = 100_000;
 
+/** Rows that one call dropped. */
 export interface Pruned {
   readonly allocations: number;
   readonly deliveries: number;
-  readonly events: number;
+  /** Turns of the journal. */
+  readonly turns: number;
+  /** Another call would drop more. */
   readonly more: boolean;
 }
 
@@ -30,24 +33,27 @@ export function pruneDatabase(statements: Statements, input: PruneInput): Pruned
   // Deliveries first: a record stays as long as a delivery refers to it.
   const deliveries = Number(statements.dropDeliveries.run(input.keepAfter, PRUNE_ROWS).changes);
   const allocations = Number(statements.dropEnded.run(input.keepAfter, PRUNE_ROWS).changes);
-  const events = pruneJournal(statements, input);
-  return { allocations, deliveries, events, more: Math.max(allocations, deliveries, events) >= PRUNE_ROWS };
+  const journal = pruneJournal(statements, input);
+  const more = journal.more || Math.max(allocations, deliveries) === PRUNE_ROWS;
+  return { allocations, deliveries, turns: journal.turns, more };
 }
 
 /** The journal folds to the state from its latest snapshot on, so only what lies before that may go. */
-function pruneJournal(statements: Statements, { now, keepAfter, lastSeq, snapshot }: PruneInput): number {
-  let snapshotSeq = numberOf(statements.latestSnapshotSeq.get()) ?? 0;
+function pruneJournal(statements: Statements, { now, keepAfter, lastSeq, snapshot }: PruneInput) {
+  let snapshotSeq = seqOf(statements.latestSnapshotSeq.get()) ?? 0;
   if (lastSeq - snapshotSeq >= SNAPSHOT_AFTER_EVENTS) {
     statements.writeSnapshot.run(lastSeq, now, snapshot());
     statements.dropOlderSnapshots.run(lastSeq);
     snapshotSeq = lastSeq;
   }
-  const oldest = numberOf(statements.oldestSeq.get());
-  if (oldest === null) return 0;
+  const oldest = seqOf(statements.oldestSeq.get());
+  if (oldest === null) return { turns: 0, more: false };
+  // A turn bears the number of its last event, so a span of numbers holds at most as many turns.
   const last = Math.min(oldest + PRUNE_ROWS - 1, snapshotSeq);
-  return Number(statements.dropTurns.run(oldest, last, keepAfter, lastSeq - JOURNAL_KEPT_EVENTS).changes);
+  const turns = Number(statements.dropTurns.run(oldest, last, keepAfter, lastSeq - JOURNAL_KEPT_EVENTS).changes);
+  return { turns, more: turns > 0 && last < snapshotSeq };
 }
 
-function numberOf(row: unknown): number | null {
+function seqOf(row: unknown): number | null {
   return (row as { seq: number | null }).seq;
 }

@@ -23,7 +23,7 @@ import type {
   Turn,
 } from "../scheduler/ports.ts";
 import { storeFailure } from "./errors.ts";
-import { openDatabase } from "./open.ts";
+import { openDatabase, refusal } from "./open.ts";
 import { type Pruned, pruneDatabase } from "./prune.ts";
 import {
   type AllocationRow,
@@ -72,7 +72,7 @@ export function openStore(settings: StoreSettings): SqliteStore {
     return new SqliteStore(database, settings.retentionMs, close);
   } catch (error) {
     close();
-    throw error;
+    throw refusal(error, settings.path);
   }
 }
 
@@ -99,19 +99,11 @@ export class SqliteStore implements Store, Outbox {
     this.#retentionMs = retentionMs;
     this.#close = close;
     this.#statements = prepareStatements(database);
-    this.load();
+    this.#recall();
   }
 
   load(): StoredState {
-    return this.#guarded(() => {
-      const state = this.#readState();
-      this.#live.clear();
-      for (const allocation of state.allocations) this.#live.set(allocation.request.id, leaseOf(allocation));
-      this.#nextFencingToken = state.nextFencingToken;
-      this.#bootId = state.bootId;
-      this.#lastSeq = (this.#statements.lastSeq.get() as { seq: number }).seq;
-      return state;
-    });
+    return this.#guarded(() => this.#recall());
   }
 
   commit(turn: Turn): void {
@@ -208,6 +200,16 @@ export class SqliteStore implements Store, Outbox {
   /** Folds the log into the file and lets the next process in. Nothing may be called afterwards. */
   close(): void {
     this.#close();
+  }
+
+  #recall(): StoredState {
+    const state = this.#readState();
+    this.#live.clear();
+    for (const allocation of state.allocations) this.#live.set(allocation.request.id, leaseOf(allocation));
+    this.#nextFencingToken = state.nextFencingToken;
+    this.#bootId = state.bootId;
+    this.#lastSeq = (this.#statements.lastSeq.get() as { seq: number }).seq;
+    return state;
   }
 
   #readState(): StoredState {

@@ -13,7 +13,7 @@ const THROTTLING: ReadonlySet<number> = new Set([429, 503]);
 /** Why an attempt was aborted when not by its deadline. */
 export const STOPPED = new Error("the daemon stops");
 
-export interface AttemptContext extends PostingContext {
+interface AttemptContext extends PostingContext {
   /** `null`: nothing is signed. */
   readonly key: Buffer | null;
   /** For the whole exchange, from resolving the name to the end of the answer. */

@@ -21,17 +21,17 @@ import { receiverOf, Slots } from "./slots.ts";
  * Rows in a reading of the outbox. The first is short; further it is read only while slots are free and the rows so
  * far must wait for others, and no further than the longest, which takes the event loop some tens of milliseconds.
  */
-export const READ_ROWS = [128, 1_024, 4_096] as const;
+const READ_ROWS = [128, 1_024, 4_096] as const;
 /** After a longer reading the next is this much later, in ms per row: so they stay near a tenth of a core. */
-export const READ_PAUSE_MS_PER_ROW = 0.05;
+const READ_PAUSE_MS_PER_ROW = 0.05;
 /** How often to look for rows that have become due behind rows that are due already. */
 export const RECHECK_MS = 500;
 /** The pause after a settlement that could not be stored: doubled up to the longest. */
 export const FIRST_STORE_PAUSE_MS = 1_000;
-export const MAX_STORE_PAUSE_MS = 30_000;
+const MAX_STORE_PAUSE_MS = 30_000;
 /** The row itself stays back longer, so that one that can never be settled does not hold up the others. */
 export const HELD_ROW_MS = 10_000;
-export const MAX_HELD_ROWS = 10_000;
+const MAX_HELD_ROWS = 10_000;
 /** How long `stop` waits for settlements that are being stored. */
 export const STOP_GRACE_MS = 2_000;
 
@@ -235,7 +235,7 @@ class Delivering implements Deliverer {
       const now = this.#clock.now();
       this.#pause(now);
       if (this.#heldUntil.size < MAX_HELD_ROWS) this.#heldUntil.set(delivery.deliveryId, now + HELD_ROW_MS);
-      this.#log?.warn({ ...fields, err: error }, "what came of a webhook cannot be stored; it will be sent again");
+      this.#log?.warn({ ...fields, err: error }, "what came of a webhook was not stored; it will be sent again");
       return true;
     }
   }

@@ -5,13 +5,13 @@ import type { AllowedHosts } from "./address-policy.ts";
 import { AddressRefusedError, allowedAddresses, type Lookup, type ResolvedAddress } from "./resolve.ts";
 
 /** Bytes of an answer's body that are read, and thrown away, before the connection is cut. */
-export const MAX_ANSWER_BYTES = 16 * 1024;
+const MAX_ANSWER_BYTES = 16 * 1024;
 /** How long the rest of an answer may take once its status is known. */
-export const ANSWER_BODY_MS = 1_000;
+const ANSWER_BODY_MS = 1_000;
 const MAX_ANSWER_HEADER_BYTES = 16 * 1024;
 const MAX_ERROR_LENGTH = 300;
 
-export interface Post {
+interface Post {
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body: Buffer;

@@ -1,9 +1,9 @@
 import type { PendingDelivery } from "../scheduler/ports.ts";
 
 /** Receivers that are remembered as silent; beyond this the one that was noticed first is forgotten. */
-export const MAX_SILENT_RECEIVERS = 1_024;
+const MAX_SILENT_RECEIVERS = 1_024;
 
-export interface SlotLimits {
+interface SlotLimits {
   /** Attempts in flight, over all receivers. */
   readonly overall: number;
   /** Attempts in flight to one receiver. */

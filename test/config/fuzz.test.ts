@@ -102,8 +102,8 @@ test("whatever stands in the file, the environment and the flags, only a ConfigE
         refused += 1;
       }
     }),
-    { numRuns: 2_000 },
+    { numRuns: 1_000 },
   );
   // Both ways were gone often enough to mean something.
-  expect(Math.min(loaded, refused)).toBeGreaterThan(100);
+  expect(Math.min(loaded, refused)).toBeGreaterThan(50);
 });

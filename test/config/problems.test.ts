@@ -159,6 +159,11 @@ test.each([
   expect(problems[0]).toMatch(problem);
 });
 
+test("a file that cannot be read as YAML is not judged as if it were empty", () => {
+  const problems = problemsIn("auth: {enabled: true", { env: { GPU_ORCHESTRATOR_HOST: "0.0.0.0" } });
+  expect(problems).toHaveLength(1);
+});
+
 test("a file that cannot be read as YAML does not hide what is wrong with the environment", () => {
   expect(problemsIn("a: [1", { env: { PORT: "x" } }).at(-1)).toBe('environment PORT: expected a port number, got "x"');
 });
@@ -181,16 +186,18 @@ test("YAML's parser never makes a message of what stands in the file", () => {
 });
 
 test.each([
-  ["nested lists", `a: ${"[".repeat(100_000)}`],
-  ["nested maps", `a: ${"{a: ".repeat(50_000)}`],
-  ["nested dashes", `${"- ".repeat(100_000)}a`],
-  ["an alias of itself", "server: &a {port: *a}"],
-  ["aliases that double each time", doubling(40)],
-  ["a hundred thousand values", `a: [${"1,".repeat(100_000)}]`],
-  ["a thousand aliases", `server: &a 1\nb: [${"*a,".repeat(1_000)}]`],
-])("%s end in an error soon", (_, file) => {
+  ["nested lists", `a: ${"[".repeat(100_000)}`, "nested too deeply"],
+  ["nested maps", `a: ${"{a: ".repeat(50_000)}`, "not valid YAML"],
+  ["nested dashes", `${"- ".repeat(100_000)}a`, "nested too deeply"],
+  ["lists in lists", `a: ${"[".repeat(20)}${"]".repeat(20)}`, "nested more than 16 levels deep"],
+  ["an alias of itself", "server: &a {port: *a}", "nested more than 16 levels deep"],
+  ["aliases that double each time", doubling(40), "follows more than 100 aliases"],
+  ["a thousand aliases", `server: &a 1\nb: [${"*a,".repeat(1_000)}]`, "follows more than 100 aliases"],
+  ["too many values", `a: [${"1,".repeat(60_000)}]`, "holds more than 50000 values"],
+  ["large aliases", `a: &a [${"1,".repeat(1_000)}]\nb: [${"*a,".repeat(90)}]`, "holds more than 50000 values"],
+])("%s end in an error soon", (_, file, problem) => {
   const start = performance.now();
-  expect(problemsIn(file).length).toBeGreaterThan(0);
+  expect(problemsIn(file).join("\n")).toContain(problem);
   expect(performance.now() - start).toBeLessThan(10_000);
 });
 
@@ -209,6 +216,9 @@ test("beyond loopback the daemon is not opened to everybody by accident", () => 
     refused("environment GPU_ORCHESTRATOR_HOST"),
   ]);
   expect(problemsIn("", { flags: { host: "0.0.0.0" } })).toEqual([refused("--host")]);
+  expect(problemsIn("", { env: { GPU_ORCHESTRATOR_HOST: "::1" }, flags: { host: "0.0.0.0" } })).toEqual([
+    refused("--host"),
+  ]);
   expect(problemsIn("server: {host: 0.0.0.0, allow_unauthenticated: true}")).toEqual([]);
   expect(problemsIn("{server: {host: 0.0.0.0}, auth: {enabled: true, api_keys: {a-key-of-some-length: bob}}}")).toEqual(
     [],

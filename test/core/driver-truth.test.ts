@@ -150,15 +150,25 @@ test("what is queued stays queued while nothing can be seen", () => {
   expect(host.gpusOf(waiting)).toEqual(["GPU-a"]);
 });
 
-test("a driver that cannot be reached makes every GPU unknown at once; another failure leaves the last reading", () => {
-  const host = new SimulatedHost([h100("GPU-a")]);
-  host.failProbe("timeout");
-  expect(block(host)).toBeNull();
-  host.failProbe("driver", "Driver/library version mismatch");
-  expect(block(host)).toMatchObject({ block: "unknown", detail: "Driver/library version mismatch" });
-  host.observe();
-  expect(block(host)).toBeNull();
-});
+test.each(["timeout", "garbled", "exit"] as const)(
+  "a probe that fails by %s leaves the last reading standing",
+  (kind) => {
+    const host = new SimulatedHost([h100("GPU-a")]);
+    host.failProbe(kind);
+    expect(block(host)).toBeNull();
+  },
+);
+
+test.each(["driver", "missing", "no-devices", "gpu-lost"] as const)(
+  "a probe that fails by %s makes every GPU unknown at once, until a good one",
+  (kind) => {
+    const host = new SimulatedHost([h100("GPU-a")]);
+    host.failProbe(kind, "Driver/library version mismatch");
+    expect(block(host)).toMatchObject({ block: "unknown", detail: "Driver/library version mismatch" });
+    host.observe();
+    expect(block(host)).toBeNull();
+  },
+);
 
 test("a GPU missing from a good reading is not granted; its lease goes on", () => {
   const host = new SimulatedHost([h100("GPU-a")]);

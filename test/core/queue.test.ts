@@ -13,6 +13,13 @@ test("waiting requests are served by priority, then by submission", () => {
   expect([first, second, low].map((id) => host.position(id))).toEqual([1, 2, 3]);
 });
 
+test("within a millisecond the order of submission counts, not the services' names", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.submit();
+  const ids = ["zebra", "ant", "bee-2", "bee"].map((serviceName) => host.submit({ serviceName }));
+  expect(host.queue()).toEqual(ids);
+});
+
 test("a level of priority is worth one ageing interval of waiting", () => {
   const host = new SimulatedHost([h100("GPU-a")]);
   host.submit();

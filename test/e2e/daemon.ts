@@ -60,7 +60,7 @@ export class TestDaemon {
   /** Ends the process and waits until it is gone; returns its exit code, or the signal that ended it. */
   async end(signal: NodeJS.Signals = "SIGTERM"): Promise<number | string> {
     const { process: child } = this;
-    if (child.exitCode !== null) return child.exitCode;
+    if (child.exitCode !== null || child.signalCode !== null) return child.exitCode ?? child.signalCode ?? "unknown";
     const gone = new Promise<number | string>((resolve) => {
       child.once("exit", (code, by) => resolve(code ?? by ?? "unknown"));
     });

@@ -134,6 +134,10 @@ test.skipIf(!isBuilt || captures.length === 0)(
       const name = file.slice(file.lastIndexOf("/") + 1, -".xml".length);
       const expected = JSON.parse(readFileSync(join(CAPTURES, "expected", `${name}.json`), "utf8"));
       obey({ mode: "file", file });
+      if (expected.gpus.length === 0) {
+        expect((await ready(daemon, 503)).body.detail, name).toMatch(/no devices|no GPU/i);
+        continue;
+      }
       // biome-ignore lint/suspicious/noExplicitAny: the expected files are data of no type of ours.
       const truth = expected.gpus.map((gpu: any) => ({
         id: gpu.index,
@@ -148,12 +152,11 @@ test.skipIf(!isBuilt || captures.length === 0)(
       const shown = await eventually(
         async () => {
           const { body } = await daemon.call("GET", "/gpu/status");
-          const uuids = new Set(expected.gpus.map((gpu: { uuid: string }) => gpu.uuid));
           // GPUs of earlier captures stay in the inventory; they are not in this reading.
           return body.gpus
-            .filter((gpu: { uuid: string; state: string }) => uuids.has(gpu.uuid))
+            .filter((gpu: { last_updated: string }) => gpu.last_updated === body.monitor.last_reading_at)
             .map((gpu: Record<string, unknown>) =>
-              Object.fromEntries(Object.keys(truth[0]).map((key) => [key, gpu[key]])),
+              Object.fromEntries(Object.keys(truth[0] ?? {}).map((key) => [key, gpu[key]])),
             );
         },
         (gpus) => JSON.stringify(gpus) === JSON.stringify(truth),

@@ -41,7 +41,7 @@ test.each([
   "h100x-1",
   "h100x1.5",
   "8xh100",
-  "toStringx2",
+  "constructorx2",
   "mi300x8",
   " h100x8",
 ])("%j is no host, and the source says what is", (shape) => {
@@ -217,10 +217,31 @@ test("a lease that ends before its program has started leaves no trace", async (
   const id = await daemon.allocate();
   daemon.clock.advance(900);
   await daemon.release(id);
-  for (const ms of [0, 50, 500, 5_000]) {
+  for (const ms of [0, 50, 100, 100, 500, 5_000]) {
     daemon.clock.advance(ms);
-    expect(await daemon.gpu(0)).toMatchObject({ processes: [], memoryUsedMib: 0, utilizationPercent: 0 });
+    const gpu = await daemon.gpu(0);
+    expect(gpu).toMatchObject({ processes: [], memoryUsedMib: 0, utilizationPercent: 0 });
+    expect(gpu.powerDrawW).toBeLessThan(36);
   }
+});
+
+test("a lease that ends while its program loads takes no more memory", async () => {
+  const daemon = await SimulatedDaemon.start("t4x1");
+  const id = await daemon.allocate({ minMemoryMib: 15_000 });
+  daemon.clock.advance(2_000);
+  const { memoryUsedMib } = await daemon.gpu(0);
+  await daemon.release(id);
+  daemon.clock.advance(250);
+  expect(await daemon.gpu(0)).toMatchObject({ memoryUsedMib });
+});
+
+test("a renewal changes nothing of what runs", async () => {
+  const daemon = await SimulatedDaemon.start("t4x1");
+  const id = await daemon.allocate({ ttlMs: 60_000 });
+  daemon.clock.advance(10_000);
+  const before = await daemon.gpu(0);
+  await daemon.scheduler.renew(id, null, ANYBODY);
+  expect(await daemon.gpu(0)).toEqual(before);
 });
 
 test("an offer is put to use only when its client has it", async () => {
@@ -237,19 +258,22 @@ test("an offer is put to use only when its client has it", async () => {
   expect((await daemon.gpu(0)).processes.map(({ name }) => name)).toEqual(["waiter"]);
 });
 
-test("what a GPU shows does not depend on how often it was looked at", async () => {
-  const watched = await SimulatedDaemon.start("h100x2");
-  const unwatched = await SimulatedDaemon.start("h100x2");
-  for (const daemon of [watched, unwatched]) {
-    const id = await daemon.allocate({ requiredGpus: 2, minMemoryMib: 20_000 });
-    for (let i = 0; i < 100; i++) {
-      if (i === 60) await daemon.release(id);
-      daemon.clock.advance(333);
-      if (daemon === watched) await daemon.reading();
+test.each([3, 6, 16, 59, 63, 100])(
+  "what a GPU shows does not depend on how often it was looked at (%i steps)",
+  async (steps) => {
+    const watched = await SimulatedDaemon.start("h100x2");
+    const unwatched = await SimulatedDaemon.start("h100x2");
+    for (const daemon of [watched, unwatched]) {
+      const id = await daemon.allocate({ requiredGpus: 2, minMemoryMib: 20_000 });
+      for (let i = 0; i < steps; i++) {
+        if (i === 60) await daemon.release(id);
+        daemon.clock.advance(333);
+        if (daemon === watched) await daemon.reading();
+      }
     }
-  }
-  expect(await watched.reading()).toEqual(await unwatched.reading());
-});
+    expect(await watched.reading()).toEqual(await unwatched.reading());
+  },
+);
 
 test("a restart of the daemon finds its leases in use and warm", async () => {
   const before = await SimulatedDaemon.start("h100x2");

@@ -15,7 +15,6 @@ import type {
 import type { Notification, Turn } from "../../src/scheduler/ports.ts";
 
 export const START: EpochMs = 1_800_000_000_000;
-export const DAY_MS = 24 * 3_600_000;
 
 export function request(id: string, over: Partial<Request> = {}): Request {
   return {

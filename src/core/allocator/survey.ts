@@ -1,7 +1,7 @@
 /**
  * What may be granted now, and why the rest may not: driver truth and the books, put together.
  */
-import type { EpochMs, Gpu, GpuReading, GpuUuid } from "../model.ts";
+import type { EpochMs, Gpu, GpuReading, GpuUuid, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
 import { ailmentOf } from "./health.ts";
 
@@ -85,11 +85,14 @@ export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | n
   return { ...ailment, since: state.sight.ailingSince.get(gpu.uuid)?.at ?? null };
 }
 
+/** Failures after which no earlier reading can be trusted: the driver is gone, or a GPU is and nobody says which. */
+const BLINDING: ReadonlySet<ProbeFailureKind> = new Set(["driver", "missing", "no-devices", "gpu-lost"]);
+
 /** Why a GPU has no current reading at `now`; `null` when it has one. */
 export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): BlockedGpu | null {
   const sight = state.sight.gpus.get(uuid);
   const { failure, lastGoodProbeAt } = state.sight;
-  if (failure !== null && (failure.kind === "driver" || failure.kind === "missing")) {
+  if (failure !== null && BLINDING.has(failure.kind)) {
     return { block: "unknown", detail: failure.message, since: lastGoodProbeAt };
   }
   if (sight === undefined) {

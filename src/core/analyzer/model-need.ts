@@ -45,8 +45,11 @@ export interface ModelNeed {
   readonly memorySource: string;
 }
 
-/** The analyzer does not know the host: a model is split until each GPU needs at most this much. */
-const REFERENCE_GPU_MIB = (80 * GIB) / MIB;
+/**
+ * The analyzer does not know the host: a model is split until each GPU needs at most this much. Cards sold with 80 GB
+ * report 81,559 MiB (H100) or 81,920 MiB (A100); this is a little less than either.
+ */
+const REFERENCE_GPU_MIB = 81_000;
 /** Tried in this order where no number of heads binds: data-parallel training, and models known by size only. */
 const UNBOUND_SPLITS = [1, 2, 4, 8, 16, 32, 64];
 

@@ -20,6 +20,8 @@ export interface QueueKey {
   /** Submission, brought forward by one ageing interval per level of priority. */
   readonly rank: number;
   readonly submittedAt: EpochMs;
+  /** The sortable end of the id, which tells the order within a millisecond; then the whole id. */
+  readonly sequence: string;
   readonly id: AllocationId;
 }
 
@@ -48,9 +50,13 @@ export interface WaitingLine {
   readonly families: ReadonlyMap<string, Family>;
 }
 
+/** What follows the service's name in an id. */
+const SEQUENCE_CHARACTERS = 26;
+
 export function compareKeys(a: QueueKey, b: QueueKey): number {
   if (a.rank !== b.rank) return a.rank - b.rank;
   if (a.submittedAt !== b.submittedAt) return a.submittedAt - b.submittedAt;
+  if (a.sequence !== b.sequence) return a.sequence < b.sequence ? -1 : 1;
   return a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
 }
 
@@ -67,6 +73,7 @@ export function queueKey(request: Request, policy: Policy): QueueKey {
   return {
     rank: request.submittedAt - request.requirement.priority * policy.agingIntervalMs,
     submittedAt: request.submittedAt,
+    sequence: request.id.slice(-SEQUENCE_CHARACTERS),
     id: request.id,
   };
 }

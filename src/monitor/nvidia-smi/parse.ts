@@ -48,7 +48,7 @@ export function parseNvidiaSmi(output: Uint8Array | string): ParseResult {
   });
 }
 
-/** The same, letting other work run between one GPU and the next. Never rejects. */
+/** The same, letting other work run in between, several times per GPU. Never rejects. */
 export async function parseNvidiaSmiInTurns(output: Uint8Array | string): Promise<ParseResult> {
   const steps = parseSteps(output);
   for (;;) {
@@ -81,10 +81,14 @@ function* parseSteps(output: Uint8Array | string): Generator<void, ParseResult> 
   const slices = sliceDocument(output);
   yield;
   const host = treeOf(slices.host, "the document's head");
+  yield;
   const warnings: string[] = [];
   const gpus: IdentifiedBy[] = [];
   for (const [index, slice] of slices.gpus.entries()) {
-    gpus.push(readGpu(treeOf(slice.xml, `GPU ${index}`), index, slice.id, warnings));
+    const tree = treeOf(slice.xml, `GPU ${index}`);
+    // Before the first is compiled, either half takes milliseconds.
+    yield;
+    gpus.push(readGpu(tree, index, slice.id, warnings));
     yield;
   }
   const reading: HostReading = {

@@ -57,8 +57,7 @@ export class SimulatedGpu {
 
   /** `workload` runs here from its start on, which may lie before a restart of the daemon. */
   begin(workload: Workload): void {
-    if (workload.startsAt < this.#warmth.at) this.#warmth = { ...COLD, at: workload.startsAt };
-    else this.#settle(workload.startsAt);
+    this.#settle(workload.startsAt);
     this.#workload = workload;
   }
 

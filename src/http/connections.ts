@@ -1,0 +1,109 @@
+/** The connections of the server: what is owed on each, how an answer is written to it, and how it is ended. */
+import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Answer } from "./answers.ts";
+import { HttpError, type HttpErrorCode, problemAnswer } from "./problems.ts";
+
+/** How long a refused client may still read its refusal before the connection is reset under it. */
+const LINGER_MS = 500;
+/** Nothing that the API answers is a document of somebody else's page. */
+const FIXED_HEADERS = ["X-Content-Type-Options", "nosniff", "Cross-Origin-Resource-Policy", "same-origin"];
+
+const REFUSALS: { readonly [parserCode: string]: readonly [HttpErrorCode, string] } = {
+  ERR_HTTP_REQUEST_TIMEOUT: ["request-timeout", "the request was not whole in time"],
+  HPE_HEADER_OVERFLOW: ["headers-too-large", "the request line and header fields are larger than is taken"],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: ["body-too-large", "the extensions of a chunk are larger than is taken"],
+};
+
+export class Connections {
+  readonly #writeTimeoutMs: number;
+  readonly #open = new Set<Socket>();
+  /** The newest request's answer on each connection; with pipelining, earlier ones may be due before it. */
+  readonly #latest = new WeakMap<Duplex, ServerResponse<IncomingMessage>>();
+  readonly #refused = new WeakSet<Duplex>();
+  #draining = false;
+
+  constructor(writeTimeoutMs: number) {
+    this.#writeTimeoutMs = writeTimeoutMs;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  opened(socket: Socket): void {
+    this.#open.add(socket);
+    socket.once("close", () => this.#open.delete(socket));
+  }
+
+  /** A request has come, and is owed `res`. */
+  began(res: ServerResponse<IncomingMessage>): void {
+    this.#latest.set(res.req.socket, res);
+  }
+
+  send(res: ServerResponse<IncomingMessage>, { status, type, body, headers }: Answer): void {
+    const fields = [...FIXED_HEADERS, ...headers];
+    if (type !== null) fields.push("Content-Type", type, "Content-Length", String(Buffer.byteLength(body)));
+    if (this.#draining) fields.push("Connection", "close");
+    res.writeHead(status, fields);
+    res.end(body);
+    // As a rule the system has taken it all by now.
+    if (!res.writableFinished) this.#boundWriting(res);
+  }
+
+  #boundWriting(res: ServerResponse<IncomingMessage>): void {
+    const { socket } = res.req;
+    const timer = setTimeout(() => socket.destroy(), this.#writeTimeoutMs);
+    res.once("close", () => clearTimeout(timer));
+  }
+
+  /** Deals with what is no HTTP request, or did not become a whole one in time. */
+  refuse(error: Error & { readonly code?: string }, socket: Duplex): void {
+    // What follows on a refused connection is more of the same.
+    if (this.#refused.has(socket)) return;
+    this.#refused.add(socket);
+    const last = this.#latest.get(socket);
+    if (last?.req.complete && !last.writableFinished) {
+      // A later message is wrong, and an earlier request is still owed its answer.
+      last.once("close", () => socket.destroy());
+      return;
+    }
+    // Wrong is the body of the last request: it can be told so if nothing else is due and nothing was said yet.
+    const isTurn = last === undefined || last.req.complete || (last.socket === socket && !last.headersSent);
+    if (!socket.writable || !isTurn || error.code === "ECONNRESET") {
+      socket.destroy();
+      return;
+    }
+    const [code, detail] = REFUSALS[error.code ?? ""] ?? ["malformed-request", "this is not an HTTP request"];
+    const answer = problemAnswer(new HttpError(code, detail), () => undefined);
+    socket.on("error", () => undefined);
+    socket.end(rawAnswer(answer));
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  }
+
+  /**
+   * From here on every answer is its connection's last, and connections on which none is due are closed.
+   *
+   * @returns when the answers that are due now have been given, or their clients have gone.
+   */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    const due: Promise<unknown>[] = [];
+    for (const socket of this.#open) {
+      const last = this.#latest.get(socket);
+      if (last === undefined || (last.writableFinished && last.req.complete)) socket.destroy();
+      else due.push(new Promise((resolve) => socket.once("close", resolve)));
+    }
+    await Promise.all(due);
+  }
+}
+
+/** An answer as bytes, for a connection that node's server has given up. */
+function rawAnswer({ status, type, body, headers }: Answer): string {
+  const fields = [...FIXED_HEADERS, ...headers, "Connection", "close", "Date", new Date().toUTCString()];
+  if (type !== null) fields.push("Content-Type", type, "Content-Length", String(Buffer.byteLength(body)));
+  let head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
+  for (let i = 0; i < fields.length; i += 2) head += `${fields[i]}: ${fields[i + 1]}\r\n`;
+  return `${head}\r\n${body}`;
+}

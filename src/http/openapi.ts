@@ -1,0 +1,207 @@
+/** The OpenAPI document, made of the schemas that validate. Loaded only when somebody asks for it. */
+import { z } from "zod";
+import { createDocument, type ZodOpenApiOperationObject, type ZodOpenApiPathsObject } from "zod-openapi";
+import {
+  grantedSchema,
+  healthSchema,
+  listSchema,
+  problemSchema,
+  queuedSchema,
+  recordSchema,
+  recordsSchema,
+  releasedSchema,
+  statusSchema,
+  workloadAnswerSchema,
+} from "./answer-schemas.ts";
+import { PROBLEM_TYPE, PROBLEMS, type ProblemCode } from "./problems.ts";
+import {
+  allocateSchema,
+  deleteQuerySchema,
+  recordsQuerySchema,
+  releaseSchema,
+  renewSchema,
+  workloadSchema,
+} from "./schemas.ts";
+
+/** What any call can be refused with. */
+const ANYWHERE: readonly ProblemCode[] = ["malformed-request", "foreign-host", "foreign-origin", "internal-error"];
+const WITH_KEY: readonly ProblemCode[] = [...ANYWHERE, "unauthenticated", "role-too-low"];
+const WITH_BODY: readonly ProblemCode[] = [
+  "malformed-json",
+  "request-timeout",
+  "body-too-large",
+  "unsupported-media-type",
+  "validation-failed",
+];
+const CHANGING: readonly ProblemCode[] = ["storage-unavailable", "overloaded", "shutting-down"];
+const ONE_RECORD: readonly ProblemCode[] = ["allocation-not-found"];
+const OWNED: readonly ProblemCode[] = [...ONE_RECORD, "not-owner", "fencing-token-mismatch"];
+
+const id = z.string().meta({ description: "An allocation's id", example: "trainer-01kq3d6xj8f0v9w2h4n7b5s1ta" });
+const recordPath = { path: z.object({ id }) };
+
+export function openApiDocument({ version, headerName }: { readonly version: string; readonly headerName: string }) {
+  return createDocument({
+    openapi: "3.1.0",
+    info: {
+      title: "gpu-orchestrator",
+      version,
+      description: "Leases the GPUs of one host. Memory is in MiB, called MB; times are RFC 3339 in UTC.",
+      license: { name: "MIT", identifier: "MIT" },
+    },
+    servers: [{ url: "/" }],
+    security: [{ apiKey: [] }, { bearer: [] }, {}],
+    components: {
+      securitySchemes: {
+        apiKey: { type: "apiKey", in: "header", name: headerName },
+        bearer: { type: "http", scheme: "bearer" },
+      },
+    },
+    paths: { ...gpuPaths(), ...servicePaths() },
+  });
+}
+
+function gpuPaths(): ZodOpenApiPathsObject {
+  return {
+    "/gpu/allocate": {
+      post: {
+        operationId: "allocate",
+        summary: "Lease GPUs, or queue for them",
+        requestBody: { required: true, content: { "application/json": { schema: allocateSchema } } },
+        responses: {
+          "200": answer("Granted", grantedSchema),
+          "202": {
+            ...answer("Queued", queuedSchema),
+            headers: z.object({
+              Location: z.string().meta({ description: "The allocation's record" }),
+              "Retry-After": z.string().meta({ description: "How often to ask for it, in seconds" }),
+            }),
+          },
+          ...problems(
+            ...WITH_KEY,
+            ...WITH_BODY,
+            ...CHANGING,
+            "request-never-fits",
+            "queue-full",
+            "gpus-unavailable",
+            "no-gpu-free",
+          ),
+        },
+      },
+    },
+    "/gpu/release": {
+      post: {
+        operationId: "release",
+        summary: "End leases and cancel waiting requests; again is no error",
+        requestBody: { required: true, content: { "application/json": { schema: releaseSchema } } },
+        responses: {
+          "200": answer("Released", releasedSchema),
+          ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...OWNED),
+        },
+      },
+    },
+    "/gpu/status": { get: reading("status", "The GPUs", statusSchema) },
+    "/gpu/list": { get: reading("list", "The GPUs, what holds them, and the queue", listSchema) },
+    "/gpu/workload": {
+      post: {
+        operationId: "analyzeWorkload",
+        summary: "What a workload would be given, and why; changes nothing",
+        requestBody: { required: true, content: { "application/json": { schema: workloadSchema } } },
+        responses: {
+          "200": answer("The analysis", workloadAnswerSchema),
+          ...problems(...WITH_KEY, ...WITH_BODY),
+        },
+      },
+    },
+    "/gpu/allocations": {
+      get: {
+        operationId: "listAllocations",
+        summary: "Records, live and ended, newest first",
+        requestParams: { query: recordsQuerySchema },
+        responses: {
+          "200": answer("A page", recordsSchema),
+          ...problems(...WITH_KEY, "validation-failed", "storage-unavailable"),
+        },
+      },
+    },
+    "/gpu/allocations/{id}": {
+      get: {
+        operationId: "readAllocation",
+        summary: "One record; read by its owner, it counts as a sign of life and claims what was offered",
+        requestParams: recordPath,
+        responses: { "200": answer("The record", recordSchema), ...problems(...WITH_KEY, ...CHANGING, ...ONE_RECORD) },
+      },
+      delete: {
+        operationId: "endAllocation",
+        summary: "End a lease, or cancel a waiting request",
+        requestParams: { ...recordPath, query: deleteQuerySchema },
+        responses: {
+          "200": answer("The record", recordSchema),
+          ...problems(...WITH_KEY, ...CHANGING, ...OWNED, "validation-failed"),
+        },
+      },
+    },
+    "/gpu/allocations/{id}/renew": {
+      post: {
+        operationId: "renewAllocation",
+        summary: "A heartbeat: the lease ends one TTL from now",
+        requestParams: recordPath,
+        requestBody: { content: { "application/json": { schema: renewSchema } } },
+        responses: {
+          "200": answer("The record", recordSchema),
+          ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...OWNED, "allocation-ended"),
+        },
+      },
+    },
+  };
+}
+
+function reading(operationId: string, summary: string, schema: z.ZodType): ZodOpenApiOperationObject {
+  return { operationId, summary, responses: { "200": answer(summary, schema), ...problems(...WITH_KEY) } };
+}
+
+function servicePaths(): ZodOpenApiPathsObject {
+  return {
+    "/healthz": { get: health("healthz", "Whether the process serves") },
+    "/livez": { get: health("livez", "The same as /healthz") },
+    "/readyz": { get: health("readyz", "Whether requests can be served", "not-ready") },
+    "/metrics": { get: page("metrics", "Prometheus text, or OpenMetrics", "text/plain") },
+    "/openapi.json": { get: page("openapi", "This document", "application/json") },
+    "/docs": { get: page("docs", "This document for people", "text/html") },
+  };
+}
+
+function health(operationId: string, summary: string, ...codes: ProblemCode[]): ZodOpenApiOperationObject {
+  return {
+    operationId,
+    summary,
+    security: [],
+    responses: { "200": answer("Yes", healthSchema), ...problems("malformed-request", "internal-error", ...codes) },
+  };
+}
+
+function page(operationId: string, summary: string, type: string): ZodOpenApiOperationObject {
+  return {
+    operationId,
+    summary,
+    security: [],
+    responses: { "200": { description: summary, content: { [type]: {} } }, ...problems(...ANYWHERE) },
+  };
+}
+
+function answer(description: string, schema: z.ZodType) {
+  return { description, content: { "application/json": { schema } } };
+}
+
+/** One response per status, which names the codes that it may carry. */
+function problems(...codes: ProblemCode[]) {
+  const byStatus = new Map<number, ProblemCode[]>();
+  for (const code of new Set(codes))
+    byStatus.set(PROBLEMS[code].status, [...(byStatus.get(PROBLEMS[code].status) ?? []), code]);
+  const responses: Record<`${4 | 5}${string}`, object> = {};
+  for (const [status, list] of byStatus) {
+    const description = list.map((code) => `${code}: ${PROBLEMS[code].title}`).join("; ");
+    responses[`${status}` as `4${string}`] = { description, content: { [PROBLEM_TYPE]: { schema: problemSchema } } };
+  }
+  return responses;
+}

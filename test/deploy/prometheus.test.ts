@@ -1,0 +1,50 @@
+import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { parse } from "yaml";
+import { family, isInstalled, watched } from "../metrics/scrape.ts";
+
+const FOLDER = fileURLToPath(new URL("../../deploy/prometheus/", import.meta.url));
+const hasPromtool = isInstalled("promtool");
+
+describe(`promtool${hasPromtool ? "" : " (skipped: install Debian's package prometheus)"}`, { skip: !hasPromtool }, () => {
+  test("accepts the scrape configuration and its alert rules", () => {
+    expect(promtool("check", "config", "prometheus.yml")).toMatchObject({ status: 0 });
+  });
+
+  test("sees each alert fire when it should, and none on a healthy host", () => {
+    expect(promtool("test", "rules", "alerts.test.yml")).toMatchObject({ status: 0 });
+  });
+
+  function promtool(...args: string[]) {
+    const { status, stdout, stderr } = spawnSync("promtool", args, { cwd: FOLDER, encoding: "utf8" });
+    return { status, said: stdout + stderr };
+  }
+});
+
+test("every series that an alert looks at is one that the daemon exposes", async () => {
+  const { daemon, metrics, scrape } = await watched("h100x1");
+  // Series of requests begin with the first one.
+  metrics.httpRequest({ method: "GET", endpoint: "/gpu/status", status: 500, seconds: 0.01 });
+  const series = await scrape();
+  const selectors = alertExpressions().flatMap((expression) => [
+    ...expression.matchAll(/\b(?<name>gpu_[a-z_]+)(?:\{(?<matcher>[^}]*)\})?/g),
+  ]);
+  expect(selectors.length).toBeGreaterThan(9);
+  for (const { 0: selector, groups } of selectors) {
+    const exposed = Object.keys(family(series, groups?.["name"] ?? ""));
+    expect(exposed, selector).not.toHaveLength(0);
+    for (const [, label, , values] of (groups?.["matcher"] ?? "").matchAll(/(\w+)(=~?)"([^"]*)"/g)) {
+      for (const value of (values ?? "").split("|")) {
+        expect(exposed.join("\n"), selector).toContain(`${label}="${value}"`);
+      }
+    }
+  }
+  await daemon.stop();
+});
+
+function alertExpressions(): string[] {
+  const { groups } = parse(readFileSync(`${FOLDER}alerts.yml`, "utf8"));
+  return groups.flatMap((group: { rules: { expr: string }[] }) => group.rules.map((rule) => rule.expr));
+}

@@ -1,0 +1,127 @@
+/** A daemon without its other rooms: the real HTTP server and scheduler, over a store and a clock of the test's. */
+import { createHash } from "node:crypto";
+import { Client, type Dispatcher } from "undici";
+import { expect, onTestFinished } from "vitest";
+import type { GpuReading, HostReading, Policy } from "../../src/core/model.ts";
+import { type ApiKey, createHttpServer, type HttpServerParts, type HttpSettings } from "../../src/http/server.ts";
+import { ManualClock } from "../../src/platform/clock.ts";
+import { sortableIds } from "../../src/platform/ids.ts";
+import { Scheduler } from "../../src/scheduler/scheduler.ts";
+import { MemoryStore } from "../fixtures/memory-store.ts";
+import { gpuReading, seen } from "../fixtures/readings.ts";
+import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
+
+export const SETTINGS: HttpSettings = {
+  auth: { enabled: false, headerName: "X-API-Key" },
+  allowedHosts: [],
+  readTimeoutMs: 15_000,
+  writeTimeoutMs: 15_000,
+  idleTimeoutMs: 60_000,
+  maxConnections: 4_096,
+  drainTimeoutMs: 5_000,
+};
+
+export interface Given extends Partial<Omit<HttpServerParts, "settings" | "scheduler">> {
+  readonly settings?: Partial<HttpSettings>;
+  readonly policy?: Partial<Policy>;
+  /** What the first reading shows; `null`: none is taken. */
+  readonly gpus?: readonly GpuReading[] | null;
+}
+
+export interface Reply {
+  readonly status: number;
+  readonly headers: Dispatcher.ResponseData["headers"];
+  readonly text: string;
+  // biome-ignore lint/suspicious/noExplicitAny: a test looks at whatever is there.
+  readonly json: any;
+}
+
+export interface Ask {
+  /** Sent as JSON; text is sent as it is. */
+  readonly body?: unknown;
+  readonly headers?: Record<string, string>;
+}
+
+export async function startDaemon(given: Given = {}) {
+  const { settings, policy, gpus = [gpuReading(0), gpuReading(1)], ...parts } = given;
+  const clock = new ManualClock();
+  const store = new MemoryStore();
+  const logged: { level: "warn" | "error"; facts: object; message: string }[] = [];
+  const scheduler = new Scheduler(
+    { store, clock, newId: sortableIds(), policy: { ...DEFAULT_POLICY, ...policy }, tickIntervalMs: 5_000 },
+    store.load(),
+  );
+  await scheduler.start("boot", clock.now());
+  const see = (readings: readonly GpuReading[], over: Partial<HostReading> = {}) =>
+    scheduler.observe(seen(readings, clock.now(), over));
+  if (gpus !== null) await see(gpus);
+  const http = createHttpServer({
+    scheduler,
+    settings: { ...SETTINGS, ...settings },
+    keys: () => [],
+    checkWebhookUrl: () => null,
+    metrics: null,
+    readiness: () => null,
+    version: "0.0.0",
+    log: {
+      warn: (facts, message) => logged.push({ level: "warn", facts, message }),
+      error: (facts, message) => logged.push({ level: "error", facts, message }),
+    },
+    ...parts,
+  });
+  const { port } = await http.listen("127.0.0.1", 0);
+  const client = new Client(`http://127.0.0.1:${port}`);
+  onTestFinished(async () => {
+    await client.destroy();
+    http.server.closeAllConnections();
+    http.server.close();
+    await scheduler.stop();
+  });
+  const call = async (method: string, path: string, { body, headers = {} }: Ask = {}): Promise<Reply> => {
+    const text = body === undefined || typeof body === "string" ? (body as string | undefined) : JSON.stringify(body);
+    const type: Record<string, string> = text === undefined ? {} : { "content-type": "application/json" };
+    const answer = await client.request({
+      method: method as Dispatcher.HttpMethod,
+      path,
+      headers: { ...type, ...headers },
+      body: text ?? null,
+    });
+    return readReply(answer, method);
+  };
+  const allocate = (body: object = {}, headers: Record<string, string> = {}) =>
+    call("POST", "/gpu/allocate", { body: { service_name: "trainer", ...body }, headers });
+  return { ...http, port, scheduler, clock, store, logged, see, call, allocate };
+}
+
+async function readReply(answer: Dispatcher.ResponseData, method: string): Promise<Reply> {
+  const text = await answer.body.text();
+  const { statusCode: status, headers } = answer;
+  const reply = { status, headers, text, json: isJson(headers) && text !== "" ? JSON.parse(text) : undefined };
+  if (status >= 400 && method !== "HEAD") expectProblem(reply);
+  return reply;
+}
+
+function isJson(headers: Reply["headers"]): boolean {
+  return /^application\/(?:problem\+)?json\b/.test(String(headers["content-type"]));
+}
+
+/** RFC 9457, with the members that the contract adds. */
+export function expectProblem({ status, headers, json }: Reply): void {
+  expect(headers["content-type"]).toBe("application/problem+json");
+  const id = String(headers["x-request-id"]);
+  expect(json).toMatchObject({
+    status,
+    title: expect.any(String),
+    detail: expect.any(String),
+    code: expect.stringMatching(/^[a-z-]+$/),
+    type: `/docs/problems#${json.code}`,
+    instance: `urn:uuid:${id}`,
+  });
+  if (json.code === "validation-failed") expect(json.errors.length).toBeGreaterThan(0);
+  else expect(json).not.toHaveProperty("errors");
+}
+
+/** A key as the configuration has it after it was read. */
+export function apiKey(key: string, principal: string, role: ApiKey["role"] = "allocate"): ApiKey {
+  return { sha256: createHash("sha256").update(key).digest("hex"), principal, role };
+}

@@ -1,0 +1,153 @@
+import { expect, test } from "vitest";
+import { printable } from "../../src/http/printable.ts";
+import { failed, gpuReading } from "../fixtures/readings.ts";
+import { startDaemon } from "./daemon.ts";
+
+test("the status of a GPU shows the driver's figures, and null for those it does not give", async () => {
+  const blind = gpuReading(1, {
+    memoryTotalMib: null,
+    memoryUsedMib: null,
+    memoryFreeMib: null,
+    utilizationPercent: null,
+    temperatureC: null,
+    powerDrawW: null,
+  });
+  const daemon = await startDaemon({ gpus: [gpuReading(0, { utilizationPercent: 0 }), blind] });
+  const { json } = await daemon.call("GET", "/gpu/status");
+  const at = new Date(daemon.clock.now()).toISOString();
+  expect(json).toMatchObject({ simulated: false, driver_version: "570.86.15", cuda_version: "12.8" });
+  expect(json.monitor).toEqual({
+    healthy: true,
+    last_reading_at: at,
+    last_probe_at: at,
+    failure: null,
+    warnings: [],
+  });
+  expect(json.gpus[0]).toMatchObject({
+    id: 0,
+    uuid: gpuReading(0).uuid,
+    name: "NVIDIA H100 80GB HBM3",
+    memory_total: 81_559,
+    memory_used: 4,
+    memory_free: 81_008,
+    utilization: 0,
+    temperature: 31,
+    power_draw: 71.5,
+    last_updated: at,
+    allocated: false,
+    allocated_to: null,
+    state: "free",
+    reason: null,
+    since: null,
+    ailment: null,
+    holders: [],
+  });
+  expect(json.gpus[0]).not.toHaveProperty("allocated_at");
+  expect(json.gpus[1]).toMatchObject({
+    memory_total: null,
+    memory_used: null,
+    memory_free: null,
+    utilization: null,
+    temperature: null,
+    power_draw: null,
+    state: "unknown",
+    reason: "the driver gives no memory reading",
+  });
+});
+
+test("a leased GPU shows who holds it, since when, and what ails it", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  const { json: lease } = await daemon.allocate();
+  const worker = {
+    pid: 41,
+    type: "C",
+    name: "python",
+    usedMemoryMib: 900,
+    gpuInstanceId: null,
+    computeInstanceId: null,
+  };
+  const health = { ...gpuReading(0).health, remappedRowsFailure: true };
+  await daemon.see([gpuReading(0, { memoryUsedMib: 1_000, processes: [worker], health })]);
+  const [gpu] = (await daemon.call("GET", "/gpu/status")).json.gpus;
+  expect(gpu).toMatchObject({
+    allocated: true,
+    allocated_to: "trainer",
+    allocated_at: lease.allocated_at,
+    state: "leased",
+    reason: `leased to ${lease.id}`,
+    since: lease.allocated_at,
+    ailment: { state: "unhealthy", reason: "row remapping has failed" },
+    holders: [{ allocation_id: lease.id, service_name: "trainer", since: lease.allocated_at }],
+    processes: [{ pid: 41, type: "C", name: "python", used_memory: 900 }],
+    health: { remapped_rows_failure: true, slowdown: false },
+  });
+
+  await daemon.call("DELETE", `/gpu/allocations/${lease.id}`);
+  const [after] = (await daemon.call("GET", "/gpu/status")).json.gpus;
+  expect(after).toMatchObject({ allocated: false, allocated_to: null, state: "reclaiming", holders: [] });
+});
+
+test("figures stay, with their age, when the monitor fails; the state says that they are stale", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  const readAt = new Date(daemon.clock.now()).toISOString();
+  daemon.clock.advance(30_000);
+  await daemon.scheduler.observe(failed(daemon.clock.now(), { kind: "timeout", message: "no answer in 10 s" }));
+  const { json } = await daemon.call("GET", "/gpu/status");
+  expect(json.gpus[0]).toMatchObject({ state: "unknown", last_updated: readAt, memory_used: 4, temperature: 31 });
+  expect(json.gpus[0].reason).toContain("no answer in 10 s");
+  expect(json.monitor).toMatchObject({
+    healthy: false,
+    last_reading_at: readAt,
+    failure: { kind: "timeout", message: "no answer in 10 s" },
+  });
+});
+
+test("GPUs are in index order, those missing from the latest reading included", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(2), gpuReading(0), gpuReading(1)] });
+  await daemon.see([gpuReading(2), gpuReading(0)], { simulated: true });
+  const { json } = await daemon.call("GET", "/gpu/status");
+  expect(json.gpus.map(({ id, state }: { id: number; state: string }) => [id, state])).toEqual([
+    [0, "free"],
+    [1, "unknown"],
+    [2, "free"],
+  ]);
+  expect(json.simulated).toBe(true);
+  expect(json.gpus[1]).toMatchObject({ memory_total: null, last_updated: null, health: null, processes: [] });
+});
+
+test("GPUs that the store would not record are shown all the same", async () => {
+  const daemon = await startDaemon({ gpus: null });
+  daemon.store.failing = true;
+  await expect(daemon.see([gpuReading(0)])).rejects.toThrow();
+  const { json } = await daemon.call("GET", "/gpu/status");
+  expect(json.gpus).toMatchObject([
+    { id: 0, memory_used: 4, state: "unknown", reason: expect.stringContaining("store") },
+  ]);
+});
+
+test("process names cannot act on a terminal or turn the line around", async () => {
+  const hostile = "\u001b]0;x\u0007 evil \u202egpj.exe\u0085\ud800<script>";
+  const process = { pid: 7, type: "C", name: hostile, usedMemoryMib: 1, gpuInstanceId: null, computeInstanceId: null };
+  const daemon = await startDaemon({ gpus: [gpuReading(0, { processes: [process] })] });
+  const { text, json } = await daemon.call("GET", "/gpu/status");
+  expect(json.gpus[0].processes[0].name).toBe("\\u{1b}]0;x\\u{7} evil \\u{202e}gpj.exe\\u{85}\\u{d800}<script>");
+  expect(json.gpus[0].reason).toContain("\\u{202e}");
+  expect(text).not.toMatch(/[\p{Cc}\p{Cf}]/u);
+});
+
+test("long text of others is cut", () => {
+  expect(printable("x".repeat(10_000))).toHaveLength(515);
+});
+
+test("a list with a thousand waiting asks for each kind of request only once why it waits", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)], policy: { maxQueueSize: 1_000 } });
+  await Promise.all(Array.from({ length: 1_001 }, (_, i) => daemon.allocate({ priority: 1 + (i % 10) })));
+  const startedAt = performance.now();
+  const { json } = await daemon.call("GET", "/gpu/list");
+  const tookMs = performance.now() - startedAt;
+  expect(json.queue).toHaveLength(1_000);
+  expect(json.queue.map(({ position }: { position: number }) => position)).toEqual(
+    Array.from({ length: 1_000 }, (_, i) => i + 1),
+  );
+  expect(tookMs).toBeLessThan(1_000);
+});

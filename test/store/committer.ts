@@ -1,0 +1,69 @@
+/**
+ * A process of its own that commits turns to a real file, for tests that kill it or take its disk away.
+ *
+ * `node committer.ts FILE loop` commits without pause; `... ask` commits one turn for every line on stdin.
+ * After each COMMIT it prints one line of JSON, a {@link Report}.
+ */
+import { writeSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { StorageUnavailableError } from "../../src/core/errors.ts";
+import { StoreRefusedError } from "../../src/store/errors.ts";
+import { MIN_RETENTION_MS, openStore, type SqliteStore } from "../../src/store/store.ts";
+import { gpu, grantTurn, notification, releaseTurn, START, turn } from "./turns.ts";
+
+export type Report =
+  | { readonly type: "opened" }
+  | { readonly type: "refused"; readonly reason: string; readonly message: string }
+  /** The turn `n` is on disk: even turns lease the GPUs to `ids`, odd ones end those leases. */
+  | { readonly type: "committed"; readonly n: number; readonly ids: readonly string[] }
+  | { readonly type: "unavailable"; readonly message: string };
+
+const WIDTH = 4;
+export const UUIDS = Array.from({ length: WIDTH }, (_, i) => `GPU-${i}`);
+
+function say(report: Report): void {
+  writeSync(1, `${JSON.stringify(report)}\n`);
+}
+
+/** Commits turn `n` of an endless sequence that is the same in every run. */
+function commitTurn(store: SqliteStore, n: number): readonly string[] {
+  const cycle = Math.floor(n / 2);
+  const ids = UUIDS.map((_, i) => `trainer-${String(cycle).padStart(8, "0")}-${i}`);
+  const granted = grantTurn(ids, UUIDS, START + cycle * 2, cycle * WIDTH + 1);
+  const notifications = ids.map((id) => notification(`d-${id}`, id, { createdAt: granted.at }));
+  store.commit(n % 2 === 0 ? { ...granted, notifications } : releaseTurn(granted, START + n));
+  return ids;
+}
+
+function serve(store: SqliteStore, mode: string): void {
+  let n = 0;
+  const step = (): void => {
+    try {
+      const ids = commitTurn(store, n);
+      say({ type: "committed", n, ids });
+      n += 1;
+    } catch (error) {
+      if (!(error instanceof StorageUnavailableError)) throw error;
+      say({ type: "unavailable", message: error.message });
+    }
+  };
+  if (mode === "loop") for (;;) step();
+  createInterface({ input: process.stdin }).on("line", step);
+}
+
+function main(path: string, mode: string): void {
+  let store: SqliteStore;
+  try {
+    store = openStore({ path, retentionMs: MIN_RETENTION_MS });
+  } catch (error) {
+    if (!(error instanceof StoreRefusedError)) throw error;
+    say({ type: "refused", reason: error.reason, message: error.message });
+    return;
+  }
+  if (store.load().gpus.length === 0) store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
+  say({ type: "opened" });
+  serve(store, mode);
+}
+
+const [, , path, mode] = process.argv;
+if (import.meta.main && path !== undefined) main(path, mode ?? "ask");

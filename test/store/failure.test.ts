@@ -1,0 +1,166 @@
+import { execFileSync, spawnSync } from "node:child_process";
+import { statSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { expect, onTestFinished, test } from "vitest";
+import { StorageUnavailableError } from "../../src/core/errors.ts";
+import { openDatabase } from "../../src/store/open.ts";
+import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
+import { startCommitter } from "./child.ts";
+import { databasePath, openForTest } from "./files.ts";
+import {
+  ended,
+  gpu,
+  grantTurn,
+  lease,
+  leased,
+  notification,
+  queued,
+  releaseTurn,
+  request,
+  START,
+  turn,
+} from "./turns.ts";
+
+const UUIDS = ["GPU-a", "GPU-b"];
+
+/** A store on a disk that has `pages` pages left, until {@link FullDisk.free} is called. */
+function onFullDisk(pages: number) {
+  const { database, close } = openDatabase(databasePath());
+  const store = new SqliteStore(database, MIN_RETENTION_MS, close);
+  onTestFinished(() => store.close());
+  store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
+  const used = Object.values(database.prepare("PRAGMA page_count").get() ?? {})[0] as number;
+  database.exec(`PRAGMA max_page_count = ${used + pages}`);
+  return { store, free: () => database.exec("PRAGMA max_page_count = 1000000") };
+}
+
+/** A queued request whose row takes about `bytes`. */
+function bulky(id: string, bytes = 20_000) {
+  return queued(request(id, { workloadData: { padding: "x".repeat(bytes) } }));
+}
+
+test("on a full disk a turn is refused whole, and the store takes turns again once there is space", () => {
+  const { store, free } = onFullDisk(12);
+  const granted = grantTurn(["a-1", "a-2"], UUIDS, START, 1);
+  store.commit(granted);
+  const before = { state: store.load(), journal: [...store.readJournal()] };
+
+  const releasing = releaseTurn(granted, START + 1);
+  const next = leased(request("a-3"), lease(["GPU-a"], 3));
+  const turnThatOverflows = {
+    ...releasing,
+    allocations: [...releasing.allocations, next, ...Array.from({ length: 10 }, (_, i) => bulky(`q-${i}`))],
+    notifications: [notification("d-1", "a-1")],
+    nextFencingToken: 4,
+    bootId: "boot",
+  };
+  for (let attempt = 0; attempt < 3; attempt++) {
+    expect(() => store.commit(turnThatOverflows)).toThrow(StorageUnavailableError);
+    expect(() => store.commit(turnThatOverflows)).toThrow(/disk is full/);
+    expect(store.load()).toEqual(before.state);
+    expect([...store.readJournal()]).toEqual(before.journal);
+    expect(store.nextDueAt()).toBeNull();
+    expect(store.findEnded("a-1")).toBeUndefined();
+  }
+
+  free();
+  store.commit(turnThatOverflows);
+  expect(store.load().allocations).toContainEqual(next);
+  expect(store.load().nextFencingToken).toBe(4);
+  expect(store.findEnded("a-1")).toEqual(releasing.allocations[0]);
+  expect([...store.readJournal()].map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5, 6]);
+});
+
+test("a turn that fits is taken between two that do not", () => {
+  const { store } = onFullDisk(12);
+  const tooMuch = turn({ allocations: Array.from({ length: 10 }, (_, i) => bulky(`q-${i}`)) });
+  expect(() => store.commit(tooMuch)).toThrow(StorageUnavailableError);
+  store.commit(grantTurn(["a-1"], UUIDS, START, 1));
+  expect(() => store.commit(tooMuch)).toThrow(StorageUnavailableError);
+  expect(store.load().allocations.map((allocation) => allocation.request.id)).toEqual(["a-1"]);
+});
+
+/** Changes another process's limits; from util-linux, which every Debian has. */
+const PRLIMIT = "prlimit";
+const hasPrlimit = spawnSync(PRLIMIT, ["--version"]).status === 0;
+
+test.skipIf(!hasPrlimit)(
+  "when the system refuses to write, turns are refused, and taken again when it lets go",
+  async () => {
+    const path = databasePath();
+    const committer = startCommitter(path, "ask");
+    await committer.next();
+    expect(await committer.ask()).toMatchObject({ type: "committed", n: 0 });
+    // No file of that process may grow: its log is at the end of what it may write.
+    const limit = (soft: string | number) =>
+      execFileSync(PRLIMIT, ["--pid", String(committer.process.pid), `--fsize=${soft}:`]);
+    limit(statSync(`${path}-wal`).size);
+    for (let attempt = 0; attempt < 3; attempt++) {
+      expect(await committer.ask()).toMatchObject({ type: "unavailable", message: expect.stringMatching(/disk/) });
+    }
+    limit("unlimited");
+    expect(await committer.ask()).toMatchObject({ type: "committed", n: 1 });
+    await committer.kill();
+
+    const store = openForTest(path);
+    expect(store.load().allocations).toEqual([]);
+    expect([...store.readJournal()].map(({ event }) => event.type)).toEqual([
+      ...Array.from({ length: 4 }, () => ["submitted", "granted"]).flat(),
+      ...Array.from({ length: 4 }, () => "ended"),
+    ]);
+  },
+);
+
+test("while another program writes to the file turns are refused, and taken again afterwards", () => {
+  const path = databasePath();
+  const store = openForTest(path);
+  const other = new DatabaseSync(path);
+  onTestFinished(() => other.close());
+  other.exec("BEGIN IMMEDIATE");
+  expect(() => store.commit(turn({ allocations: [queued(request("a-1"))] }))).toThrow(/database is locked/);
+  other.exec("ROLLBACK");
+  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  expect(store.load().allocations).toHaveLength(1);
+});
+
+test("the database itself refuses a GPU in two leases, as the bug that it is", () => {
+  const store = openForTest();
+  store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
+  store.commit(turn({ allocations: [leased(request("a-1"), lease(["GPU-a"]))] }));
+  const second = leased(request("a-2"), lease(["GPU-b", "GPU-a"], 2));
+
+  let thrown: unknown;
+  try {
+    store.commit(turn({ allocations: [second] }));
+  } catch (error) {
+    thrown = error;
+  }
+  expect(thrown).toBeInstanceOf(Error);
+  expect(thrown).not.toBeInstanceOf(StorageUnavailableError);
+  expect(String(thrown)).toMatch(/invariant 1/);
+  expect(store.load().allocations.map((allocation) => allocation.request.id)).toEqual(["a-1"]);
+
+  store.commit(turn({ allocations: [leased(request("a-3"), lease(["GPU-b"], 2))] }));
+});
+
+test("two leases on one GPU are refused within one turn as well, offered ones included", () => {
+  const store = openForTest();
+  const offered = { status: "offered", request: request("a-2"), lease: lease(["GPU-a"]), claimBy: START } as const;
+  const both = turn({ gpus: [gpu("GPU-a")], allocations: [leased(request("a-1"), lease(["GPU-a"])), offered] });
+  expect(() => store.commit(both)).toThrow(/invariant 1/);
+});
+
+test("a lease on a GPU that was never seen is refused as a bug", () => {
+  const store = openForTest();
+  const astray = turn({ allocations: [leased(request("a-1"), lease(["GPU-x"]))] });
+  expect(() => store.commit(astray)).toThrow(/FOREIGN KEY/);
+  expect(() => store.commit(astray)).not.toThrow(StorageUnavailableError);
+});
+
+test("an allocation that has ended cannot be written again", () => {
+  const store = openForTest();
+  const gone = ended(request("a-1"), null, START, "cancelled");
+  store.commit(turn({ allocations: [gone] }));
+  expect(() => store.commit(turn({ allocations: [queued(request("a-1"))] }))).toThrow(/UNIQUE/);
+  expect(store.findEnded("a-1")).toEqual(gone);
+});

@@ -1,0 +1,237 @@
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { dirname, join } from "node:path";
+import { backup, DatabaseSync } from "node:sqlite";
+import { expect, onTestFinished, test } from "vitest";
+import { type RefusalReason, StoreRefusedError } from "../../src/store/errors.ts";
+import { openStore } from "../../src/store/store.ts";
+import { startCommitter } from "./child.ts";
+import { databasePath, open, openForTest } from "./files.ts";
+import { grantTurn, queued, releaseTurn, request, START, turn } from "./turns.ts";
+
+function refusalOf(path: string): StoreRefusedError {
+  let store: ReturnType<typeof open>;
+  try {
+    store = open(path);
+  } catch (error) {
+    if (error instanceof StoreRefusedError) return error;
+    throw error;
+  }
+  store.close();
+  throw new Error("it was opened");
+}
+
+function expectRefusal(path: string, reason: RefusalReason, message: RegExp): void {
+  const refusal = refusalOf(path);
+  expect({ reason: refusal.reason, message: refusal.message }).toEqual({
+    reason,
+    message: expect.stringMatching(message),
+  });
+  expect(refusal.message).toContain(path);
+}
+
+/** A closed database with some hundred pages in it. */
+function filled(path = databasePath()): string {
+  const store = open(path);
+  for (let i = 0; i < 40; i++) {
+    const padded = request(`a-${i}`, { workloadData: { padding: "x".repeat(10_000) } });
+    store.commit(turn({ at: START + i, allocations: [queued(padded)] }));
+  }
+  store.close();
+  return path;
+}
+
+function tamper(path: string, sql: string): void {
+  const database = new DatabaseSync(path, { enableForeignKeyConstraints: false });
+  database.exec(sql);
+  database.close();
+}
+
+test("the folder is made, and nobody else can read the database, its log or its lock", () => {
+  const path = join(dirname(databasePath()), "deep", "down", "orchestrator.db");
+  openForTest(path).commit(turn({ allocations: [queued(request("a-1"))] }));
+  for (const file of [path, `${path}-wal`, `${path}.lock`]) expect(statSync(file).mode & 0o777).toBe(0o600);
+});
+
+test("a database in memory works and leaves no file", () => {
+  const store = openStore({ path: ":memory:", retentionMs: 1e12 });
+  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  expect(store.load().allocations).toHaveLength(1);
+  store.close();
+  expect(existsSync(":memory:")).toBe(false);
+  expect(existsSync(":memory:.lock")).toBe(false);
+});
+
+test("it is durable against a power cut: write-ahead log, synced at every commit", async () => {
+  const path = databasePath();
+  const { openDatabase } = await import("../../src/store/open.ts");
+  const { database, close } = openDatabase(path);
+  onTestFinished(close);
+  const value = (name: string) => Object.values(database.prepare(`PRAGMA ${name}`).get() ?? {})[0];
+  expect([value("journal_mode"), value("synchronous"), value("foreign_keys")]).toEqual(["wal", 2, 1]);
+  const strict = database
+    .prepare("SELECT name FROM pragma_table_list WHERE schema = 'main' AND name NOT LIKE 'sqlite_%' AND NOT strict")
+    .all();
+  expect(strict).toEqual([]);
+});
+
+test("a second store on the same file is refused, by whatever name, until the first is closed", () => {
+  const path = databasePath();
+  const first = open(path);
+  const otherName = join(dirname(path), "link.db");
+  symlinkSync(path, otherName);
+  expectRefusal(path, "in-use", /in use by another gpu-orchestrator: stop that one/);
+  expect(refusalOf(otherName).reason).toBe("in-use");
+  first.commit(turn({ allocations: [queued(request("a-1"))] }));
+  first.close();
+  expect(openForTest(otherName).load().allocations).toHaveLength(1);
+});
+
+test("a second process is refused, and takes over when the first is killed", async () => {
+  const path = databasePath();
+  const first = startCommitter(path, "ask");
+  expect(await first.next()).toEqual({ type: "opened" });
+  expectRefusal(path, "in-use", /in use/);
+  const second = startCommitter(path, "ask");
+  expect(await second.next()).toMatchObject({ type: "refused", reason: "in-use" });
+  expect(await first.ask()).toMatchObject({ type: "committed", n: 0 });
+
+  await first.kill();
+  expect(openForTest(path).load().allocations).toHaveLength(4);
+});
+
+test("while it runs, others can read the database and copy it", async () => {
+  const path = databasePath();
+  const store = openForTest(path);
+  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  const reader = new DatabaseSync(path, { readOnly: true });
+  onTestFinished(() => reader.close());
+  expect(reader.prepare("SELECT id FROM allocations").all()).toEqual([{ id: "a-1" }]);
+  const copy = join(dirname(path), "copy.db");
+  await backup(reader, copy);
+  store.commit(turn({ allocations: [queued(request("a-2"))] }));
+  expect(openForTest(copy).load().allocations).toEqual([queued(request("a-1"))]);
+});
+
+test("a database of a newer schema is refused, and left as it is", () => {
+  const path = filled();
+  tamper(path, "PRAGMA user_version = 999");
+  const before = readFileSync(path);
+  expectRefusal(path, "newer-schema", /schema 999, this one knows \d+\): run the newer one again, or restore a backup/);
+  expect(readFileSync(path).equals(before)).toBe(true);
+});
+
+test.each([
+  ["a short text", "hello\n"],
+  ["a long text", "these are not the bytes you are looking for\n".repeat(1_000)],
+])("%s is refused as a database, and left as it is", (_, text) => {
+  const path = databasePath();
+  writeFileSync(path, text);
+  expectRefusal(path, "foreign", /is not a SQLite database: set storage\.path/);
+  expect(readFileSync(path, "utf8")).toBe(text);
+});
+
+test("the database of another program is refused, and left as it is", () => {
+  const path = databasePath();
+  tamper(path, "CREATE TABLE songs (title TEXT)");
+  const before = readFileSync(path);
+  expectRefusal(path, "foreign", /database of another program/);
+  expect(readFileSync(path).equals(before)).toBe(true);
+});
+
+test("an empty file is a new database", () => {
+  const path = databasePath();
+  writeFileSync(path, "");
+  expect(openForTest(path).load().lastTurnAt).toBeNull();
+});
+
+test("a database cut off anywhere is refused as damaged", () => {
+  const whole = filled();
+  const { size } = statSync(whole);
+  for (const kept of [0.9, 0.5, 0.1]) {
+    const path = databasePath();
+    copyFileSync(whole, path);
+    truncateSync(path, Math.floor((size * kept) / 4096) * 4096);
+    expectRefusal(path, "damaged", /is damaged \(.*\): restore it from a backup/);
+  }
+});
+
+test("overwritten pages are found at the start", () => {
+  const path = filled();
+  const bytes = readFileSync(path);
+  bytes.fill(0xa5, 4096 * 3, 4096 * 8);
+  writeFileSync(path, bytes);
+  expectRefusal(path, "damaged", /is damaged/);
+});
+
+test("a missing or emptied file beside a log that still holds commits is refused, and the log survives", async () => {
+  for (const rest of ["missing", "empty"]) {
+    const path = databasePath();
+    const committer = startCommitter(path, "ask");
+    await committer.next();
+    await committer.ask();
+    await committer.kill();
+    const orphan = databasePath();
+    copyFileSync(`${path}-wal`, `${orphan}-wal`);
+    if (rest === "empty") writeFileSync(orphan, "");
+    expectRefusal(orphan, "damaged", new RegExp(`${rest}, but its log .*-wal is not`));
+    expect(statSync(`${orphan}-wal`).size).toBeGreaterThan(0);
+  }
+});
+
+test.each([
+  ["a lease that the guard does not know", "DELETE FROM live_leases", /leases disagree about GPU-0/],
+  ["a guard without its lease", "UPDATE allocations SET status = 'queued', lease = NULL", /leases disagree/],
+  ["a lease that is not JSON", "UPDATE allocations SET lease = '{'", /JSON/],
+  ["a request that is not JSON", "UPDATE allocations SET request = '{'", /JSON/],
+  ["a missing table", "DROP TABLE outbox", /outbox/],
+])("%s is refused at the start", async (_, sql, message) => {
+  const path = databasePath();
+  const committer = startCommitter(path, "ask");
+  await committer.next();
+  await committer.ask();
+  await committer.kill();
+  tamper(path, sql);
+  expectRefusal(path, "damaged", message);
+});
+
+test("a folder that cannot be made or written is named", () => {
+  const path = databasePath();
+  writeFileSync(path, "");
+  expectRefusal(join(path, "inside-a-file.db"), "unusable", /cannot be opened \(.*\): the folder must/);
+  const folder = databasePath();
+  mkdirSync(folder);
+  expectRefusal(folder, "unusable", /cannot be opened/);
+});
+
+test("a refused open lets go of the file: it opens once the cause is gone", () => {
+  const path = filled();
+  tamper(path, "PRAGMA user_version = 999");
+  expectRefusal(path, "newer-schema", /newer/);
+  tamper(path, "PRAGMA user_version = 1");
+  expect(openForTest(path).load().allocations).toHaveLength(40);
+});
+
+test("keeping records for less than 30 days is a mistake", () => {
+  expect(() => openStore({ path: ":memory:", retentionMs: 30 * 24 * 3_600_000 - 1 })).toThrow(RangeError);
+  expect(() => openStore({ path: ":memory:", retentionMs: Number.NaN })).toThrow(RangeError);
+});
+
+test("a store that was closed in good order leaves one file, with everything in it", () => {
+  const path = databasePath();
+  const store = open(path);
+  const granted = grantTurn([], [], START, 1);
+  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  store.commit(releaseTurn(granted, START));
+  store.close();
+  expect(existsSync(`${path}-wal`)).toBe(false);
+  expect(openForTest(path).load().allocations).toHaveLength(1);
+});

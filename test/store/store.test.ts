@@ -1,0 +1,320 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import type { Event } from "../../src/core/events.ts";
+import { type Allocation, END_REASONS, type Gpu, type LiveAllocation, type Request } from "../../src/core/model.ts";
+import type { AllocationQuery } from "../../src/scheduler/ports.ts";
+import { databasePath, open, openForTest } from "./files.ts";
+import {
+  ended,
+  gpu,
+  grantTurn,
+  lease,
+  leased,
+  notification,
+  queued,
+  releaseTurn,
+  request,
+  START,
+  turn,
+} from "./turns.ts";
+
+const EVERYTHING: AllocationQuery = { status: null, serviceName: null, principal: null, before: null, limit: 1_000 };
+
+test("a new store is empty, and its clock has not begun", () => {
+  expect(openForTest().load()).toEqual({
+    allocations: [],
+    gpus: [],
+    nextFencingToken: 1,
+    bootId: null,
+    lastTurnAt: null,
+  });
+});
+
+test("an allocation in every status comes back as it was, with everything in it", () => {
+  const text = fc.oneof(fc.string({ unit: "binary" }), fc.string());
+  const instant = fc.integer({ min: 0, max: 2 ** 42 });
+  const maybe = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: null });
+  const anyRequest: fc.Arbitrary<Request> = fc.record({
+    id: fc.constant("trainer-1"),
+    serviceName: fc.constantFrom("trainer", "a.b_c-d"),
+    principal: fc.string(),
+    workloadType: fc.constantFrom("training", "generic"),
+    workloadData: fc.dictionary(text, fc.jsonValue({ noUnicodeString: false })) as fc.Arbitrary<
+      Request["workloadData"]
+    >,
+    webhookUrl: maybe(fc.webUrl()),
+    requirement: fc.record({
+      gpus: fc.integer({ min: 1, max: 16 }),
+      memoryMib: fc.integer({ min: 0, max: 200_000 }),
+      priority: fc.integer({ min: 1, max: 10 }),
+      maxUtilizationPercent: fc.double({ min: 0, max: 100, noNaN: true }),
+      maxUtilizationExplicit: fc.boolean(),
+    }),
+    preferredGpus: fc.array(text),
+    gpuModel: maybe(text),
+    ttlMs: maybe(fc.integer({ min: 1 })),
+    maxDurationMs: maybe(fc.integer({ min: 1 })),
+    preemptible: fc.boolean(),
+    queueTimeoutMs: maybe(fc.integer({ min: 1 })),
+    submittedAt: instant,
+  });
+  const anyLease = fc.record({
+    gpus: fc.uniqueArray(
+      fc.record({
+        uuid: fc.constantFrom("GPU-a", "GPU-b", "00000000:01:00.0"),
+        index: fc.nat(16),
+        name: text,
+        pciBusId: maybe(text),
+        memoryTotalMib: maybe(fc.nat(200_000)),
+        baselineMib: fc.nat(1_000),
+      }),
+      { selector: (held) => held.uuid, minLength: 1 },
+    ),
+    fencingToken: fc.maxSafeNat(),
+    grantedAt: instant,
+    expiresAt: maybe(instant),
+  });
+  const anyOutcome = fc.record({ reason: fc.constantFrom(...END_REASONS), at: instant, detail: maybe(fc.string()) });
+  const anyAllocation: fc.Arbitrary<Allocation> = fc
+    .oneof(
+      fc.record({ status: fc.constant("queued"), request: anyRequest, seenAt: fc.constant(0) }),
+      fc.record({ status: fc.constant("offered"), request: anyRequest, lease: anyLease, claimBy: instant }),
+      fc.record({ status: fc.constant("leased"), request: anyRequest, lease: anyLease }),
+      fc.record({ status: fc.constant("ended"), request: anyRequest, lease: maybe(anyLease), outcome: anyOutcome }),
+      // What comes in over HTTP is plain JSON too: no null prototypes, no -0.
+    )
+    .map((allocation) => JSON.parse(JSON.stringify(allocation)) as Allocation);
+
+  fc.assert(
+    fc.property(anyAllocation, (allocation) => {
+      const store = open(":memory:");
+      try {
+        const gpus = ["GPU-a", "GPU-b", "00000000:01:00.0"].map((uuid) => gpu(uuid));
+        store.commit(turn({ allocations: [allocation], gpus }));
+        if (allocation.status === "ended") {
+          expect(store.findEnded("trainer-1")).toStrictEqual(allocation);
+          expect(store.load().allocations).toEqual([]);
+        } else {
+          expect(store.load().allocations).toStrictEqual([allocation]);
+          expect(store.findEnded("trainer-1")).toBeUndefined();
+        }
+        expect(store.list(EVERYTHING)).toStrictEqual([allocation]);
+      } finally {
+        store.close();
+      }
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test("a queued request's last sign of life is not kept: it comes back as 0", () => {
+  const store = openForTest();
+  store.commit(turn({ allocations: [{ ...queued(request("a-1")), seenAt: START + 5 }] }));
+  expect(store.load().allocations).toEqual([{ ...queued(request("a-1")), seenAt: 0 }]);
+});
+
+test("a GPU comes back as it was in every hold, and a property that is not the model's does not", () => {
+  const store = openForTest();
+  const gpus: Gpu[] = [
+    gpu("GPU-1"),
+    gpu("GPU-2", { kind: "leased", allocationId: "a-1", since: START, useSeen: true }),
+    gpu("GPU-3", { kind: "reclaiming", allocationId: "a-1", since: START, baselineMib: 3 }),
+    { ...gpu("GPU-4", { kind: "quarantined", since: START, baselineMib: 3, reason: "busy" }), memoryTotalMib: null },
+  ];
+  const stray = { ...gpus[0], utilization: 7 } as unknown as Gpu;
+  store.commit(turn({ gpus: [stray, ...gpus.slice(1)] }));
+  expect(store.load().gpus).toStrictEqual(gpus);
+});
+
+test("after any history of turns a reopened file holds the state, the order and the whole journal", () => {
+  const step = fc.record({
+    op: fc.constantFrom("submit", "lease", "offer", "claim", "renew", "end"),
+    pick: fc.nat(63),
+  });
+  fc.assert(
+    fc.property(fc.array(fc.array(step, { maxLength: 6 }), { maxLength: 20 }), (turns) => {
+      const path = databasePath();
+      const live = new Map<string, LiveAllocation>();
+      const past: Allocation[] = [];
+      const uuids = ["GPU-0", "GPU-1", "GPU-2"];
+      const told: Event[] = [];
+      let made = 0;
+      let store = open(path);
+      store.commit(turn({ gpus: uuids.map((uuid) => gpu(uuid)) }));
+      for (const [n, steps] of turns.entries()) {
+        const changed = new Map<string, Allocation>();
+        const events: Event[] = [];
+        for (const { op, pick } of steps) {
+          const next = advance(op, pick, [...live.values()], uuids, `s-${String(made).padStart(4, "0")}`, START + n);
+          if (next === undefined) continue;
+          made += 1;
+          changed.set(next.request.id, next);
+          if (next.status === "ended") {
+            live.delete(next.request.id);
+            past.push(next);
+          } else live.set(next.request.id, next);
+          events.push({ type: "claimed", id: next.request.id, at: START + n });
+        }
+        told.push(...events);
+        store.commit(turn({ at: START + n, allocations: [...changed.values()], events, nextFencingToken: made + 1 }));
+        if (n % 7 === 3) {
+          store.close();
+          store = open(path);
+        }
+      }
+      store.close();
+      store = open(path);
+      try {
+        const inOrder = [...live.values(), ...past].sort(byTime);
+        expect(store.load().allocations).toStrictEqual(inOrder.filter(({ status }) => status !== "ended"));
+        expect(store.list(EVERYTHING)).toStrictEqual(inOrder.toReversed());
+        expect([...store.readJournal()].map(({ event }) => event)).toStrictEqual(told);
+        expect([...store.readJournal()].map(({ seq }) => seq)).toEqual(told.map((_, i) => i + 1));
+      } finally {
+        store.close();
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+/** One legal change of one allocation, or nothing when `op` has no object. */
+function advance(
+  op: string,
+  pick: number,
+  live: readonly LiveAllocation[],
+  uuids: readonly string[],
+  freshId: string,
+  at: number,
+): Allocation | undefined {
+  const held = new Set(live.flatMap((other) => (other.status === "queued" ? [] : other.lease.gpus.map((g) => g.uuid))));
+  const free = uuids.filter((uuid) => !held.has(uuid));
+  if (op === "submit") return queued(request(freshId, { submittedAt: at }));
+  const chosen = live[pick % Math.max(1, live.length)];
+  if (chosen === undefined) return undefined;
+  if (op === "end") return ended(chosen.request, chosen.status === "queued" ? null : chosen.lease, at);
+  if (chosen.status === "queued") {
+    if (free.length === 0) return undefined;
+    const given = lease(free.slice(0, 1 + (pick % 2)), pick, at);
+    if (op === "lease") return leased(chosen.request, given);
+    if (op === "offer") return { status: "offered", request: chosen.request, lease: given, claimBy: at + 5 };
+    return undefined;
+  }
+  if (op === "claim") return leased(chosen.request, chosen.lease);
+  if (op === "renew") return { ...chosen, lease: { ...chosen.lease, expiresAt: at + 9 } };
+  return undefined;
+}
+
+function byTime(a: Allocation, b: Allocation): number {
+  return a.request.submittedAt - b.request.submittedAt || (a.request.id < b.request.id ? -1 : 1);
+}
+
+test("events are numbered through and read on from any number, in the middle of a turn too", () => {
+  const path = databasePath();
+  const store = openForTest(path);
+  store.commit(turn({ at: START + 1, gpus: ["GPU-a", "GPU-b"].map((uuid) => gpu(uuid)) }));
+  store.commit(grantTurn(["a-1", "a-2"], ["GPU-a", "GPU-b"], START + 2, 1));
+  store.commit(turn({ at: START + 3 }));
+  store.commit(turn({ at: START + 4, events: [{ type: "gpu-freed", uuid: "GPU-a", at: START + 4 }] }));
+
+  expect([...store.readJournal()].map(({ seq, at, event }) => [seq, at - START, event.type])).toEqual([
+    [1, 2, "submitted"],
+    [2, 2, "granted"],
+    [3, 2, "submitted"],
+    [4, 2, "granted"],
+    [5, 4, "gpu-freed"],
+  ]);
+  expect([...store.readJournal(3)].map(({ seq }) => seq)).toEqual([4, 5]);
+  expect([...store.readJournal(5)]).toEqual([]);
+});
+
+test("an event comes back as it was told, whatever type it has", () => {
+  const store = openForTest();
+  const asked = request("a-1", { workloadData: { note: '\u2028 \ud83d\ude80 "quoted"' } });
+  const events: Event[] = [
+    { type: "submitted", request: asked },
+    { type: "granted", id: "a-1", lease: lease(["GPU-a"]), claimBy: START + 60 },
+    { type: "granted", id: "a-1", lease: lease(["GPU-a"]), claimBy: null },
+    { type: "claimed", id: "a-1", at: START },
+    { type: "renewed", id: "a-1", at: START, expiresAt: null },
+    { type: "ended", id: "a-1", outcome: { reason: "expired", at: START, detail: null }, verify: ["GPU-a"] },
+    { type: "gpu-seen", gpu: { uuid: "GPU-a", index: 0, name: "x", pciBusId: null, memoryTotalMib: null } },
+    { type: "use-seen", uuid: "GPU-a", allocationId: "a-1" },
+    { type: "gpu-quarantined", uuid: "GPU-a", at: START, reason: "busy" },
+    { type: "gpu-freed", uuid: "GPU-a", at: START },
+    { type: "resumed", at: START, bootId: "boot", fencingFloor: START },
+  ];
+  store.commit(turn({ events }));
+  expect([...store.readJournal()].map(({ event }) => event)).toStrictEqual(events);
+});
+
+test("the fencing token, the boot and the time of the last turn survive, whichever turn set them", () => {
+  const path = databasePath();
+  const store = open(path);
+  store.commit(turn({ at: START, nextFencingToken: 2 ** 53 - 1, bootId: "boot-1" }));
+  store.commit(turn({ at: START + 9, nextFencingToken: 2 ** 53 - 1, bootId: "boot-1" }));
+  store.close();
+  expect(openForTest(path).load()).toMatchObject({
+    nextFencingToken: 2 ** 53 - 1,
+    bootId: "boot-1",
+    lastTurnAt: START + 9,
+  });
+});
+
+test("every filter and every page of a listing agrees with a plain sort", () => {
+  const store = openForTest();
+  const all: Allocation[] = Array.from({ length: 90 }, (_, i) => {
+    const asked = request(`s${i % 3}-${String((i * 37) % 90).padStart(3, "0")}`, {
+      serviceName: `s${i % 3}`,
+      principal: `p${i % 2}`,
+      // Five to an instant, so that ids decide.
+      submittedAt: START + Math.floor(i / 5),
+    });
+    return i % 4 === 0 ? queued(asked) : ended(asked, null, START + 1_000, "cancelled");
+  });
+  store.commit(turn({ allocations: all }));
+  const newestFirst = all.toSorted(byTime).toReversed();
+
+  for (const status of [null, "queued", "ended", "leased"] as const) {
+    for (const serviceName of [null, "s1", "unknown"]) {
+      for (const principal of [null, "p0"]) {
+        const expected = newestFirst
+          .filter((allocation) => status === null || allocation.status === status)
+          .filter(({ request: asked }) => serviceName === null || asked.serviceName === serviceName)
+          .filter(({ request: asked }) => principal === null || asked.principal === principal);
+        const paged: Allocation[] = [];
+        for (let before: string | null = null; ; ) {
+          const page: readonly Allocation[] = store.list({ status, serviceName, principal, before, limit: 7 });
+          paged.push(...page);
+          if (page.length < 7) break;
+          before = page.at(-1)?.request.id ?? null;
+        }
+        expect(paged).toStrictEqual(expected);
+      }
+    }
+  }
+});
+
+test("a page after an id that does not exist is empty", () => {
+  const store = openForTest();
+  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  expect(store.list({ ...EVERYTHING, before: "a-0" })).toEqual([]);
+});
+
+test("a GPU changes hands within one turn", () => {
+  const store = openForTest();
+  store.commit(turn({ gpus: [gpu("GPU-a")] }));
+  const first = grantTurn(["a-1"], ["GPU-a"], START, 1);
+  store.commit(first);
+  const next = leased(request("a-2"), lease(["GPU-a"], 2));
+  store.commit(turn({ allocations: [next, ...releaseTurn(first, START + 1).allocations] }));
+  expect(store.load().allocations).toEqual([next]);
+});
+
+test("a request may come and go in one turn", () => {
+  const store = openForTest();
+  const gone = ended(request("a-1"), null, START, "cancelled");
+  store.commit(turn({ allocations: [gone], notifications: [notification("d-1", "a-1", { status: "cancelled" })] }));
+  expect(store.findEnded("a-1")).toEqual(gone);
+  expect(store.due(START, 10)).toHaveLength(1);
+});

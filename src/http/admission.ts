@@ -1,15 +1,14 @@
 /** Whether a request may be served at all: one pass over its headers, before its body is looked at. */
 import type { IncomingMessage } from "node:http";
 import { allows, type Caller, type Stranger } from "./auth.ts";
-import type { Endpoint, Method, Operation } from "./endpoints.ts";
+import type { Endpoint, Method, Operation } from "./endpoint.ts";
 import { isOwnHost, isSameOrigin } from "./origin.ts";
 import { HttpError } from "./problems.ts";
 
 export interface Admitted {
   readonly caller: Caller;
-  /** `null` for an OPTIONS, which is answered with `allow` alone. */
+  /** `null` for an OPTIONS, which is answered with what is allowed. */
   readonly operation: Operation | null;
-  readonly allow: string;
 }
 
 /** Who nobody needs to know: an open page's reader. */
@@ -24,10 +23,11 @@ export function admitter(
     const found = authenticate(req.headers);
     const keyed = typeof found === "object" && found.keyed;
     if (endpoint.access !== "probe") demandOwnPage(authority, req.headers.origin, keyed, allowedHosts);
-    const allow = allowOf(endpoint);
-    if (req.method === "OPTIONS" && isKnown(endpoint)) return { caller: READER, operation: null, allow };
+    const { allow } = endpoint;
+    const isKnown = allow !== "";
+    if (req.method === "OPTIONS" && isKnown) return { caller: READER, operation: null };
     const caller = typeof found === "object" ? found : endpoint.access === "key" ? refuse(found) : READER;
-    if (!isKnown(endpoint)) throw new HttpError("not-found", "there is nothing at this path");
+    if (!isKnown) throw new HttpError("not-found", "there is nothing at this path");
     // The answer to a HEAD is that to a GET; node leaves out the body.
     const method = req.method === "HEAD" ? "GET" : req.method;
     const operation = Object.hasOwn(endpoint.methods, method ?? "") ? endpoint.methods[method as Method] : undefined;
@@ -37,13 +37,8 @@ export function admitter(
     if (!allows(caller.role, operation.role)) {
       throw new HttpError("role-too-low", `this needs a key with the role ${operation.role}`);
     }
-    return { caller, operation, allow };
+    return { caller, operation };
   };
-}
-
-function allowOf({ methods }: Endpoint): string {
-  const names = Object.keys(methods).flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
-  return [...names, "OPTIONS"].join(", ");
 }
 
 function refuse(stranger: Stranger): never {
@@ -53,10 +48,6 @@ function refuse(stranger: Stranger): never {
     : new HttpError("unauthenticated", "nobody has this API key", {
         headers: ["WWW-Authenticate", `${challenge}, error="invalid_token"`],
       });
-}
-
-function isKnown(endpoint: Endpoint): boolean {
-  return Object.keys(endpoint.methods).length > 0;
 }
 
 /**

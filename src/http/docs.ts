@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Answer } from "./answers.ts";
-import type { Endpoint } from "./endpoints.ts";
+import { type Endpoint, endpoint } from "./endpoint.ts";
 import { PROBLEMS } from "./problems.ts";
 
 const HTML_TYPE = "text/html; charset=utf-8";
@@ -56,7 +56,7 @@ export function docsEndpoints(): readonly Endpoint[] {
 }
 
 function page(path: string, answer: () => Answer | Promise<Answer>): Endpoint {
-  return { path, access: "open", methods: { GET: { role: "read", body: "ignored", answer } } };
+  return endpoint(path, "open", { GET: { role: "read", body: "ignored", answer } });
 }
 
 function html(body: string): Answer {

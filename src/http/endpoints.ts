@@ -1,11 +1,10 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
-import type { Actor } from "../core/model.ts";
 import { grantedBody } from "../scheduler/records.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
-import { type Answer, json, NOT_STORED } from "./answers.ts";
+import { json, NOT_STORED } from "./answers.ts";
 import { allocateAsk, gpuModelOf, workloadAsk } from "./asks.ts";
-import type { Role } from "./auth.ts";
 import { docsEndpoints } from "./docs.ts";
+import { type Endpoint, endpoint, type Operation } from "./endpoint.ts";
 import { HttpError, invalid } from "./problems.ts";
 import {
   allocateSchema,
@@ -19,34 +18,6 @@ import {
   workloadSchema,
 } from "./schemas.ts";
 import { listView, queuedView, recordView, statusView, workloadView } from "./views.ts";
-
-/** One request, admitted. */
-export interface Call {
-  readonly actor: Actor;
-  /** The path's parameter; empty for a path that has none. */
-  readonly id: string;
-  readonly url: string;
-  /** `undefined` when there is none. */
-  readonly body: unknown;
-  readonly accept: string | undefined;
-}
-
-export interface Operation {
-  readonly role: Role;
-  /** What becomes of a body: `ignored` ones are not even read. */
-  readonly body: "needed" | "optional" | "ignored";
-  readonly answer: (call: Call) => Answer | Promise<Answer>;
-}
-
-export type Method = "GET" | "POST" | "DELETE";
-
-export interface Endpoint {
-  /** As express has it; also the metrics' label. */
-  readonly path: string;
-  /** `key`: asks for one when authentication is on. `open`: none. `probe`: none, under any `Host`. */
-  readonly access: "key" | "open" | "probe";
-  readonly methods: { readonly [method in Method]?: Operation };
-}
 
 export interface MetricsPage {
   render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
@@ -67,21 +38,19 @@ export interface EndpointParts {
 /** The busiest first: express tries them in this order. */
 export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
   return [
-    { path: "/gpu/allocate", access: "key", methods: { POST: allocation(parts) } },
-    { path: "/gpu/release", access: "key", methods: { POST: release(parts) } },
-    { path: "/gpu/allocations/:id/renew", access: "key", methods: { POST: renewal(parts) } },
-    { path: "/gpu/allocations/:id", access: "key", methods: { GET: record(parts), DELETE: removal(parts) } },
-    { path: "/gpu/status", access: "key", methods: { GET: status(parts) } },
-    { path: "/gpu/list", access: "key", methods: { GET: list(parts) } },
-    { path: "/gpu/workload", access: "key", methods: { POST: workload(parts) } },
-    { path: "/gpu/allocations", access: "key", methods: { GET: records(parts) } },
-    { path: "/healthz", access: "probe", methods: { GET: alive } },
-    { path: "/livez", access: "probe", methods: { GET: alive } },
-    { path: "/readyz", access: "probe", methods: { GET: ready(parts) } },
-    ...(parts.metrics === null
-      ? []
-      : [{ path: "/metrics", access: "open" as const, methods: { GET: metrics(parts.metrics) } }]),
-    { path: "/openapi.json", access: "open", methods: { GET: openapi(parts) } },
+    endpoint("/gpu/allocate", "key", { POST: allocation(parts) }),
+    endpoint("/gpu/release", "key", { POST: release(parts) }),
+    endpoint("/gpu/allocations/:id/renew", "key", { POST: renewal(parts) }),
+    endpoint("/gpu/allocations/:id", "key", { GET: record(parts), DELETE: removal(parts) }),
+    endpoint("/gpu/status", "key", { GET: status(parts) }),
+    endpoint("/gpu/list", "key", { GET: list(parts) }),
+    endpoint("/gpu/workload", "key", { POST: workload(parts) }),
+    endpoint("/gpu/allocations", "key", { GET: records(parts) }),
+    endpoint("/healthz", "probe", { GET: alive }),
+    endpoint("/livez", "probe", { GET: alive }),
+    endpoint("/readyz", "probe", { GET: ready(parts) }),
+    ...(parts.metrics === null ? [] : [endpoint("/metrics", "open", { GET: metrics(parts.metrics) })]),
+    endpoint("/openapi.json", "open", { GET: openapi(parts) }),
     ...docsEndpoints(),
   ];
 }

@@ -15,7 +15,8 @@ import { type Answer, noContent } from "./answers.ts";
 import { type ApiKey, type AuthSettings, authenticator } from "./auth.ts";
 import { ClientGoneError, readJson } from "./body.ts";
 import { Connections } from "./connections.ts";
-import { type Endpoint, type EndpointParts, endpointsOf, type MetricsPage } from "./endpoints.ts";
+import type { Endpoint } from "./endpoint.ts";
+import { type EndpointParts, endpointsOf, type MetricsPage } from "./endpoints.ts";
 import { HttpError, problemAnswer } from "./problems.ts";
 
 export type { ApiKey, Role } from "./auth.ts";
@@ -146,7 +147,7 @@ async function drain(server: Server, connections: Connections, timeoutMs: number
 }
 
 /** What nothing stands at. One label for the metrics, whatever the path. */
-const UNKNOWN: Endpoint = { path: "(unknown)", access: "key", methods: {} };
+const UNKNOWN: Endpoint = { path: "(unknown)", access: "key", methods: {}, allow: "" };
 const UNDECODABLE: Endpoint = { ...UNKNOWN };
 
 /** The path's parameters are what express' router adds to node's request. */
@@ -165,14 +166,18 @@ function routed(parts: HttpServerParts, connections: Connections): RequestListen
     router.all(endpoint.path, route as express.RequestHandler);
   }
   const handle = router as unknown as (req: Request, res: ServerResponse, next: (error?: unknown) => void) => void;
-  return (req, res) =>
-    handle(req, res, (error) => {
-      if (error === undefined || error === null) return serve(UNKNOWN, req, res);
-      if (error instanceof URIError) return serve(UNDECODABLE, req, res);
-      // Not even the answer could be made.
+  return (req, res) => {
+    const unserved = (error: unknown) => {
+      // A bug of the server itself: not even a 500 could be sent.
       parts.log.error({ err: error, method: req.method }, "a request could not be answered");
       res.destroy();
+    };
+    handle(req, res, (error) => {
+      if (error === undefined || error === null) serve(UNKNOWN, req, res).catch(unserved);
+      else if (error instanceof URIError) serve(UNDECODABLE, req, res).catch(unserved);
+      else unserved(error);
     });
+  };
 }
 
 /** Serves one request, from its admission to its answer. */
@@ -183,9 +188,9 @@ function exchange(parts: HttpServerParts, connections: Connections) {
 
   const answerTo = async (endpoint: Endpoint, req: Request): Promise<Answer> => {
     if (endpoint === UNDECODABLE) throw new HttpError("malformed-request", "the path cannot be decoded");
-    const { caller, operation, allow } = admit(req, endpoint);
+    const { caller, operation } = admit(req, endpoint);
     if (connections.draining && endpoint.access !== "probe") throw new ShuttingDownError();
-    if (operation === null) return noContent(["Allow", allow]);
+    if (operation === null) return noContent(["Allow", endpoint.allow]);
     const body = operation.body === "ignored" ? undefined : await readJson(req);
     if (body === undefined && operation.body === "needed")
       throw new HttpError("malformed-json", "a JSON body is needed");

@@ -43,7 +43,7 @@ export function openDatabase(path: string): OpenDatabase {
   if (path === IN_MEMORY) {
     const database = new DatabaseSync(IN_MEMORY);
     migrate(database, 0);
-    return { database, close: () => database.close() };
+    return { database, close: closer(database) };
   }
   let lock: DatabaseSync | undefined;
   let database: DatabaseSync | undefined;
@@ -92,7 +92,7 @@ function takeLock(file: string): DatabaseSync {
   }
 }
 
-/** Makes the file if there is none, readable by its owner alone; SQLite gives its log the same mode. */
+/** Makes the file if there is none, readable by its owner alone; SQLite gives its log the same mode. An existing one keeps its own. */
 function createPrivately(file: string): void {
   const bytes = statSync(file, { throwIfNoEntry: false })?.size;
   const logBytes = statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
@@ -173,10 +173,10 @@ function checkLeases(database: DatabaseSync, file: string): void {
   }
 }
 
-function closer(database: DatabaseSync, lock: DatabaseSync): () => void {
+/** In this order: the database is closed before the next process may open it. A second call does nothing. */
+function closer(...databases: readonly DatabaseSync[]): () => void {
   return () => {
-    database.close();
-    lock.close();
+    for (const database of databases) if (database.isOpen) database.close();
   };
 }
 

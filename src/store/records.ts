@@ -175,10 +175,6 @@ export class TurnTexts {
     }
   }
 
-  clear(): void {
-    this.#texts.clear();
-  }
-
   #once<T extends object>(value: T, encode: (value: T) => string): string {
     let text = this.#texts.get(value);
     if (text === undefined) {

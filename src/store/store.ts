@@ -5,8 +5,8 @@
  * 1. A turn is one transaction. When `commit` returns it is on disk; when it throws, nothing of it is.
  * 2. After a failure the store works again by itself as soon as the cause has gone: it keeps no state of its own
  *    that a failed turn could have moved (what it remembers of the rows moves after COMMIT).
- * 3. `live_leases` has one row per GPU of every offered or leased allocation. Its unique index is the database's
- *    own guard of design.md's invariant 1.
+ * 3. `live_leases` has one row per GPU of every offered or leased allocation. The GPU is its key, so the database
+ *    itself refuses a breach of design.md's invariant 1.
  * 4. Sequence numbers of events only grow, also when the journal has been pruned to nothing.
  */
 import type { DatabaseSync, StatementSync } from "node:sqlite";
@@ -82,7 +82,6 @@ export class SqliteStore implements Store, Outbox {
   readonly #listings = new Map<string, StatementSync>();
   readonly #retentionMs: number;
   readonly #close: () => void;
-  readonly #texts = new TurnTexts();
 
   /** The live rows, and the lease that each holds in the file: what need not be written again. See 2. */
   readonly #live = new Map<AllocationId, Lease | null>();
@@ -106,6 +105,10 @@ export class SqliteStore implements Store, Outbox {
     return this.#guarded(() => this.#recall());
   }
 
+  /**
+   * @throws StorageUnavailableError when the disk or another program stands in the way: nothing was written.
+   * @throws Error when the turn breaks a constraint, which only a bug can cause: nothing was written either.
+   */
   commit(turn: Turn): void {
     this.#transact(() => this.#writeTurn(turn));
     for (const allocation of turn.allocations) {
@@ -197,7 +200,7 @@ export class SqliteStore implements Store, Outbox {
     );
   }
 
-  /** Folds the log into the file and lets the next process in. Nothing may be called afterwards. */
+  /** Folds the log into the file and lets the next process in. Nothing else may be called afterwards. */
   close(): void {
     this.#close();
   }
@@ -245,12 +248,13 @@ export class SqliteStore implements Store, Outbox {
   /** In this order, because a lease's row refers to its allocation and its GPU, and a GPU may change hands in one turn. */
   #writeTurn(turn: Turn): void {
     const statements = this.#statements;
+    const texts = new TurnTexts();
     for (const gpu of turn.gpus) statements.writeGpu.run(gpu.uuid, encodeGpu(gpu));
-    for (const allocation of turn.allocations) this.#writeAllocation(allocation);
+    for (const allocation of turn.allocations) this.#writeAllocation(allocation, texts);
     for (const allocation of turn.allocations) this.#holdGpus(allocation);
 
     if (turn.events.length > 0) {
-      statements.appendEvents.run(this.#lastSeq + turn.events.length, turn.at, this.#texts.events(turn.events));
+      statements.appendEvents.run(this.#lastSeq + turn.events.length, turn.at, texts.events(turn.events));
     }
 
     for (const notification of turn.notifications) {
@@ -268,7 +272,7 @@ export class SqliteStore implements Store, Outbox {
   }
 
   /** Writes the row, and lets go of the GPUs that it no longer holds. */
-  #writeAllocation(allocation: Allocation): void {
+  #writeAllocation(allocation: Allocation, texts: TurnTexts): void {
     const statements = this.#statements;
     const { request, status } = allocation;
     const lease = leaseOf(allocation);
@@ -278,13 +282,13 @@ export class SqliteStore implements Store, Outbox {
     const stored = this.#live.get(request.id);
     if (stored === undefined) {
       const { id, serviceName, principal, submittedAt } = request;
-      const leaseText = lease === null ? null : this.#texts.lease(lease);
-      const requestText = this.#texts.request(request);
+      const leaseText = lease === null ? null : texts.lease(lease);
+      const requestText = texts.request(request);
       statements.insertAllocation.run(id, serviceName, principal, submittedAt, ...standing, leaseText, requestText);
       return;
     }
     if (lease === stored) statements.updateStanding.run(...standing, request.id);
-    else statements.updateWithLease.run(...standing, lease === null ? null : this.#texts.lease(lease), request.id);
+    else statements.updateWithLease.run(...standing, lease === null ? null : texts.lease(lease), request.id);
     for (const gpu of stored?.gpus ?? []) {
       if (!holds(allocation, gpu.uuid)) statements.letGoGpu.run(gpu.uuid, request.id);
     }
@@ -329,8 +333,6 @@ export class SqliteStore implements Store, Outbox {
     } catch (error) {
       this.#rollBack();
       throw storeFailure(error);
-    } finally {
-      this.#texts.clear();
     }
   }
 

@@ -8,7 +8,9 @@ import { family, isInstalled, watched } from "../metrics/scrape.ts";
 const FOLDER = fileURLToPath(new URL("../../deploy/prometheus/", import.meta.url));
 const hasPromtool = isInstalled("promtool");
 
-describe(`promtool${hasPromtool ? "" : " (skipped: install Debian's package prometheus)"}`, { skip: !hasPromtool }, () => {
+describe(`promtool${hasPromtool ? "" : " (skipped: install Debian's package prometheus)"}`, {
+  skip: !hasPromtool,
+}, () => {
   test("accepts the scrape configuration and its alert rules", () => {
     expect(promtool("check", "config", "prometheus.yml")).toMatchObject({ status: 0 });
   });
@@ -24,24 +26,23 @@ describe(`promtool${hasPromtool ? "" : " (skipped: install Debian's package prom
 });
 
 test("every series that an alert looks at is one that the daemon exposes", async () => {
-  const { daemon, metrics, scrape } = await watched("h100x1");
+  const { metrics, scrape } = await watched("h100x1");
   // Series of requests begin with the first one.
-  metrics.httpRequest({ method: "GET", endpoint: "/gpu/status", status: 500, seconds: 0.01 });
+  metrics.observeRequest({ method: "GET", endpoint: "/gpu/status", status: 500, seconds: 0.01 });
   const series = await scrape();
   const selectors = alertExpressions().flatMap((expression) => [
     ...expression.matchAll(/\b(?<name>gpu_[a-z_]+)(?:\{(?<matcher>[^}]*)\})?/g),
   ]);
   expect(selectors.length).toBeGreaterThan(9);
   for (const { 0: selector, groups } of selectors) {
-    const exposed = Object.keys(family(series, groups?.["name"] ?? ""));
+    const exposed = Object.keys(family(series, groups?.name ?? ""));
     expect(exposed, selector).not.toHaveLength(0);
-    for (const [, label, , values] of (groups?.["matcher"] ?? "").matchAll(/(\w+)(=~?)"([^"]*)"/g)) {
+    for (const [, label, , values] of (groups?.matcher ?? "").matchAll(/(\w+)(=~?)"([^"]*)"/g)) {
       for (const value of (values ?? "").split("|")) {
         expect(exposed.join("\n"), selector).toContain(`${label}="${value}"`);
       }
     }
   }
-  await daemon.stop();
 });
 
 function alertExpressions(): string[] {

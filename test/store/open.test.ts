@@ -164,10 +164,15 @@ test("a database cut off anywhere is refused as damaged", () => {
   }
 });
 
-test("overwritten pages are found at the start", () => {
+test.each(["allocations", "outbox", "journal"])("an overwritten page of %s is found at the start", (table) => {
   const path = filled();
+  const database = new DatabaseSync(path);
+  const { rootpage } = database.prepare("SELECT rootpage FROM sqlite_schema WHERE name = ?").get(table) as {
+    rootpage: number;
+  };
+  database.close();
   const bytes = readFileSync(path);
-  bytes.fill(0xa5, 4096 * 3, 4096 * 8);
+  bytes.fill(0xa5, 4096 * (rootpage - 1), 4096 * rootpage);
   writeFileSync(path, bytes);
   expectRefusal(path, "damaged", /is damaged/);
 });

@@ -1,5 +1,5 @@
 // Bundles the program into dist/: one entry, shared chunks for what is loaded lazily, and the offline API page.
-import { cpSync, mkdirSync, readFileSync, rmSync, writeFileSync, chmodSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -19,7 +19,8 @@ await build({
   platform: "node",
   target: "node24",
   format: "esm",
-  legalComments: "none",
+  // The licences of what is bundled go along.
+  legalComments: "linked",
   sourcemap: "linked",
   logLevel: "warning",
   define: { __VERSION__: JSON.stringify(version) },
@@ -28,12 +29,6 @@ await build({
     js: 'import { createRequire as __createRequire } from "node:module"; const require = __createRequire(import.meta.url);',
   },
 });
-
-// Node older than 24 cannot even parse the bundle's imports: a tiny launcher says so in one line.
-writeFileSync(
-  join(dist, "launch.cjs"),
-  'if (Number(process.versions.node.split(".")[0]) < 24) { console.error(`gpu-orchestrator needs Node 24 or newer; this is ${process.version}`); process.exit(1); }\n',
-);
 
 const swagger = dirname(createRequire(import.meta.url).resolve("swagger-ui-dist/package.json"));
 mkdirSync(join(dist, "docs"), { recursive: true });

@@ -12,12 +12,21 @@ const run = (command, args, options = {}) => spawnSync(command, args, { cwd: roo
 const has = (program) => env.PATH.split(delimiter).some((folder) => existsSync(join(folder, program)));
 
 /** Debian packages whose programs some tests use for real. Without them those tests are skipped by name. */
-const TOOLS = { promtool: "prometheus", "systemd-analyze": "systemd", python3: "python3-minimal" };
+const TOOLS = {
+  promtool: "prometheus",
+  "systemd-analyze": "systemd",
+  kill: "procps",
+  prlimit: "util-linux",
+  python3: "python3-minimal",
+};
 const missing = Object.keys(TOOLS).filter((program) => !has(program));
 if (missing.length > 0 && process.getuid?.() === 0 && has("apt-get") && process.env.NO_APT === undefined) {
   const packages = missing.map((program) => TOOLS[program]);
   console.log(`installing for the tests: ${packages.join(" ")} (NO_APT=1 prevents it)`);
-  const quiet = { stdio: ["ignore", "ignore", "inherit"], env: { ...env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" } };
+  const quiet = {
+    stdio: ["ignore", "ignore", "inherit"],
+    env: { ...env, DEBIAN_FRONTEND: "noninteractive", RUNLEVEL: "1" },
+  };
   run("apt-get", ["update", "-qq"], quiet);
   run("apt-get", ["install", "-y", "-qq", "--no-install-recommends", ...packages], quiet);
 }

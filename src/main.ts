@@ -311,7 +311,7 @@ class RunningDaemon implements Daemon {
 
   #pacePolling(state: HostState): void {
     const { refreshIntervalMs } = this.#config.monitoring;
-    const hurried = state.line.order.size > 0 && [...state.gpus.values()].some((gpu) => gpu.hold.kind === "reclaiming");
+    const hurried = state.line.order.size > 0 && state.gpus.values().some((gpu) => gpu.hold.kind === "reclaiming");
     const wanted = hurried ? Math.min(RECLAIM_REFRESH_MS, refreshIntervalMs) : refreshIntervalMs;
     if (wanted === this.#pace) return;
     this.#pace = wanted;

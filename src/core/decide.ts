@@ -156,7 +156,7 @@ export function ttlOf(ask: Pick<AllocateAsk, "ttlMs" | "workloadData">, policy: 
 
 /** Whether at least one GPU's state is known at `now`; otherwise nothing can be said about any request. */
 export function anyCurrentReading(state: HostState, now: EpochMs): boolean {
-  for (const uuid of state.gpus.keys()) if (staleness(uuid, state, now) === null) return true;
+  for (const { uuid } of state.gpus.values()) if (staleness(uuid, state, now) === null) return true;
   return false;
 }
 

@@ -1,5 +1,4 @@
-import { ailmentOf } from "./allocator/health.ts";
-import { computes, idleCeilingMib, occupation } from "./allocator/survey.ts";
+import { ailmentOf, computes, idleCeilingMib } from "./allocator/health.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
 import type { EpochMs, Gpu, GpuReading, GpuUuid, Observation } from "./model.ts";
@@ -53,7 +52,17 @@ export function withSight(state: HostState, observation: Observation): HostState
   }
   const { reading, startedAt, finishedAt } = observation;
   const gpus = new Map<GpuUuid, GpuSight>();
-  for (const gpu of reading.gpus) gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt });
+  for (const gpu of reading.gpus) {
+    const ailment = ailmentOf(gpu);
+    const before = sight.gpus.get(gpu.uuid);
+    const lasting = ailment !== null && before?.ailment?.block === ailment.block;
+    const ailingSince = ailment === null ? null : lasting ? before.ailingSince : finishedAt;
+    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailment, ailingSince });
+  }
+  const missingSince = new Map<GpuUuid, EpochMs>();
+  for (const { uuid } of state.gpus.values()) {
+    if (!gpus.has(uuid)) missingSince.set(uuid, sight.missingSince.get(uuid) ?? finishedAt);
+  }
   const next: Sight = {
     gpus,
     failure: null,
@@ -63,22 +72,9 @@ export function withSight(state: HostState, observation: Observation): HostState
     driverVersion: reading.driverVersion,
     cudaVersion: reading.cudaVersion,
     warnings: reading.warnings,
-    ailingSince: ailments(state, gpus, finishedAt),
+    missingSince,
   };
   return { ...state, sight: next };
-}
-
-function ailments(state: HostState, gpus: ReadonlyMap<GpuUuid, GpuSight>, at: EpochMs): Sight["ailingSince"] {
-  const since = new Map<GpuUuid, { ailment: string; at: EpochMs }>();
-  for (const uuid of new Set([...state.gpus.keys(), ...gpus.keys()])) {
-    const reading = gpus.get(uuid)?.reading;
-    const ailment =
-      reading === undefined ? "missing" : (ailmentOf(reading)?.block ?? occupation(reading)?.block ?? null);
-    if (ailment === null) continue;
-    const before = state.sight.ailingSince.get(uuid);
-    since.set(uuid, before?.ailment === ailment ? before : { ailment, at });
-  }
-  return since;
 }
 
 function identityOf(reading: GpuReading, known: Gpu | undefined) {

@@ -7,6 +7,8 @@
  *  3. `sight` and `policy` are not durable: what the monitor sees now, and what the operator has set.
  */
 
+import type { Ailment } from "./allocator/health.ts";
+import { Inventory } from "./inventory.ts";
 import type {
   Allocation,
   AllocationId,
@@ -27,6 +29,10 @@ export interface GpuSight {
   /** When the probe that gave it began. */
   readonly startedAt: EpochMs;
   readonly finishedAt: EpochMs;
+  /** What the reading says against a new lease; `null` when nothing does. */
+  readonly ailment: Ailment | null;
+  /** Since when readings have said so. */
+  readonly ailingSince: EpochMs | null;
 }
 
 /** What the monitor sees. */
@@ -40,8 +46,8 @@ export interface Sight {
   readonly driverVersion: string | null;
   readonly cudaVersion: string | null;
   readonly warnings: readonly string[];
-  /** Since when a GPU's first ailment, as its readings tell it, has been the same. */
-  readonly ailingSince: ReadonlyMap<GpuUuid, { readonly ailment: string; readonly at: EpochMs }>;
+  /** Since when GPUs of the inventory have been missing from good readings. */
+  readonly missingSince: ReadonlyMap<GpuUuid, EpochMs>;
 }
 
 /** Something that falls due: an allocation's next change by time, or the end of a GPU's patience. */
@@ -54,7 +60,7 @@ export interface Deadline {
 export interface HostState {
   readonly policy: Policy;
   readonly allocations: OrderedMap<AllocationId, LiveAllocation>;
-  readonly gpus: ReadonlyMap<GpuUuid, Gpu>;
+  readonly gpus: Inventory;
   readonly nextFencingToken: number;
   readonly bootId: string | null;
   readonly line: WaitingLine;
@@ -76,14 +82,14 @@ const NOTHING_SEEN: Sight = {
   driverVersion: null,
   cudaVersion: null,
   warnings: [],
-  ailingSince: new Map(),
+  missingSince: new Map(),
 };
 
 export function emptyHost(policy: Policy): HostState {
   return {
     policy,
     allocations: OrderedMap.empty(byText()),
-    gpus: new Map(),
+    gpus: Inventory.empty,
     nextFencingToken: 1,
     bootId: null,
     line: EMPTY_LINE,
@@ -154,11 +160,10 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
 /** The state with these GPUs as given. */
 export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
   if (changed.length === 0) return state;
-  const gpus = new Map(state.gpus);
   let { deadlines } = state;
   let newModel = false;
   for (const gpu of changed) {
-    const before = gpus.get(gpu.uuid);
+    const before = state.gpus.get(gpu.uuid);
     newModel ||= before?.name !== gpu.name;
     deadlines = moveDeadline(
       deadlines,
@@ -166,9 +171,8 @@ export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
       before === undefined ? null : gpuDeadline(before, state.policy),
       gpuDeadline(gpu, state.policy),
     );
-    gpus.set(gpu.uuid, gpu);
   }
-  const next = { ...state, gpus, deadlines };
+  const next = { ...state, gpus: state.gpus.with(changed), deadlines };
   // Which models a waiting request accepts was settled when it queued; a new model settles it anew.
   return newModel && state.line.order.size > 0 ? { ...next, line: lineUp(next) } : next;
 }

@@ -1,5 +1,5 @@
 /** The connections of the server: what is owed on each, how an answer is written to it, and how it is ended. */
-import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Answer } from "./answers.ts";
@@ -103,7 +103,8 @@ export class Connections {
 function rawAnswer({ status, type, body, headers }: Answer): string {
   const fields = [...FIXED_HEADERS, ...headers, "Connection", "close", "Date", new Date().toUTCString()];
   if (type !== null) fields.push("Content-Type", type, "Content-Length", String(Buffer.byteLength(body)));
-  let head = `HTTP/1.1 ${status} ${STATUS_CODES[status]}\r\n`;
+  // The reason phrase may be left out (RFC 9112, section 4); the space before it may not.
+  let head = `HTTP/1.1 ${status} \r\n`;
   for (let i = 0; i < fields.length; i += 2) head += `${fields[i]}: ${fields[i + 1]}\r\n`;
   return `${head}\r\n${body}`;
 }

@@ -193,13 +193,14 @@ export const deleteQuerySchema = z.strictObject({
 });
 
 /**
- * A check of one schema, compiled once.
+ * A check of one schema, compiled when it is first used: the start does not wait for it.
  *
  * @throws HttpError 422 that names every wrong field.
  */
 export function checker<S extends z.ZodType>(schema: S): (input: unknown) => z.output<S> {
-  const compiled = z.compile(schema);
+  let compiled: S | null = null;
   return (input) => {
+    compiled ??= z.compile(schema);
     const result = compiled.safeParse(input);
     if (result.success) return result.data;
     throw invalid(fieldErrors(result.error));

@@ -14,12 +14,14 @@ export type IdSource = (nowMs: number) => string;
  */
 export function sortableIds(random: (bytes: number) => Uint8Array = randomBytes): IdSource {
   let lastMs = -1;
+  let timeText = "";
   let pool: Uint8Array = new Uint8Array(0);
   let used = 0;
   const digits = new Uint8Array(RANDOM_CHARACTERS);
   return (nowMs) => {
     if (nowMs > lastMs) {
       lastMs = nowMs;
+      timeText = timePart(nowMs);
       if (used + RANDOM_CHARACTERS > pool.length) {
         pool = random(POOL_BYTES);
         used = 0;
@@ -33,7 +35,9 @@ export function sortableIds(random: (bytes: number) => Uint8Array = randomBytes)
       while (digits[i] === 31) digits[i--] = 0;
       digits[i] = (digits[i] as number) + 1;
     }
-    return timePart(lastMs) + [...digits].map((digit) => ALPHABET[digit]).join("");
+    let text = timeText;
+    for (let i = 0; i < RANDOM_CHARACTERS; i++) text += ALPHABET[digits[i] as number];
+    return text;
   };
 }
 

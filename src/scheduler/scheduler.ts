@@ -2,7 +2,8 @@
  * The only writer. Commands are decided one by one, and everything they change is committed in one transaction
  * before anybody is answered.
  *
- *  1. Commands that arrive while a turn runs are decided and committed together in the next (group commit).
+ *  1. One turn at a time: commands that arrive while one is committed are decided and committed together in the next
+ *     (group commit). The event loop is free meanwhile.
  *  2. The state that others see is always a committed one.
  *  3. When a commit fails, the state before the turn stands, every command of the turn is refused, and only the
  *     figures of the readings are kept.
@@ -93,7 +94,8 @@ export class Scheduler {
   readonly #observers: Observer[];
   #state: HostState;
   #mailbox: Letter[] = [];
-  #turnQueued = false;
+  /** A turn runs, or is about to. */
+  #working = false;
   #storageFailed = false;
   #stopping = false;
   #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
@@ -140,7 +142,7 @@ export class Scheduler {
     this.#stopping = true;
     this.#safetyNet?.();
     this.#wake?.cancel();
-    while (this.#mailbox.length > 0) await new Promise((resolve) => setImmediate(resolve));
+    while (this.#working) await new Promise((resolve) => setImmediate(resolve));
   }
 
   /** @throws DomainError when it is refused. */
@@ -251,17 +253,18 @@ export class Scheduler {
   }
 
   #queueTurn(): void {
-    if (this.#turnQueued) return;
-    this.#turnQueued = true;
-    setImmediate(() => {
-      this.#turnQueued = false;
-      this.#turn();
-      if (this.#mailbox.length > 0) this.#queueTurn();
-    });
+    if (this.#working) return;
+    this.#working = true;
+    setImmediate(() => void this.#work());
   }
 
-  #turn(): void {
-    const letters = this.#mailbox.splice(0, MAX_COMMANDS_PER_TURN);
+  async #work(): Promise<void> {
+    while (this.#mailbox.length > 0) await this.#turn(this.#mailbox.splice(0, MAX_COMMANDS_PER_TURN));
+    this.#working = false;
+  }
+
+  /** Never rejects: whatever goes wrong is the answer to somebody. */
+  async #turn(letters: readonly Letter[]): Promise<void> {
     const now = this.now();
     const before = this.#state;
     const draft: Draft = { events: [], changed: new Map(), notifications: [], settlements: [], withdrawn: [] };
@@ -280,11 +283,13 @@ export class Scheduler {
         answers.push(() => letter.reject(error));
       }
     }
-    try {
-      this.#commit(draft, before, state, now);
-    } catch (error) {
-      this.#undo(letters, before, error);
-      return;
+    if (draft.events.length > 0 || draft.settlements.length > 0) {
+      try {
+        await this.#commit(draft, before, state, now);
+      } catch (error) {
+        this.#undo(letters, before, error);
+        return;
+      }
     }
     this.#state = state;
     for (const answer of answers) answer();
@@ -318,13 +323,12 @@ export class Scheduler {
     return ended;
   }
 
-  #commit(draft: Draft, before: HostState, after: HostState, now: EpochMs): void {
-    if (draft.events.length === 0 && draft.settlements.length === 0) return;
+  async #commit(draft: Draft, before: HostState, after: HostState, now: EpochMs): Promise<void> {
     const gpus: Gpu[] = [];
     if (after.gpus !== before.gpus) {
       for (const gpu of after.gpus.values()) if (before.gpus.get(gpu.uuid) !== gpu) gpus.push(gpu);
     }
-    this.#parts.store.commit({
+    await this.#parts.store.commit({
       at: now,
       events: draft.events,
       allocations: [...draft.changed.values()],

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { idleCeilingMib } from "../../src/core/allocator/survey.ts";
+import { idleCeilingMib } from "../../src/core/allocator/health.ts";
 import type { GpuReading } from "../../src/core/model.ts";
 import { parseShape } from "../../src/monitor/simulated/models.ts";
 import { SimulatedSource } from "../../src/monitor/simulated/source.ts";

@@ -40,9 +40,9 @@ class Fragile implements Store {
   load() {
     return this.#store.load();
   }
-  commit(turn: Turn) {
+  async commit(turn: Turn) {
     if (this.full) throw new StorageUnavailableError("database or disk is full");
-    this.#store.commit(turn);
+    await this.#store.commit(turn);
     this.turns.push(turn);
   }
   findEnded(id: string) {

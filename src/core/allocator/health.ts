@@ -1,13 +1,48 @@
 import type { GpuReading } from "../model.ts";
-import type { Block } from "./survey.ts";
 
 export interface Ailment {
-  readonly block: Extract<Block, "lost" | "unhealthy" | "unknown" | "degraded" | "mig">;
+  readonly block: "lost" | "unhealthy" | "unknown" | "degraded" | "mig" | "occupied";
+  /** In words, with the facts. Contains driver text: escape it where it is shown. */
   readonly detail: string;
 }
 
+/** The share of a GPU's memory that a driver may keep for itself while nothing runs, and its least, in MiB. */
+const IDLE_SHARE = 0.02;
+const IDLE_LEAST_MIB = 512;
+
+/** Memory in use, above which a GPU without a visible process is in use by an invisible one, in MiB. */
+export function idleCeilingMib(totalMib: number): number {
+  return Math.max(IDLE_LEAST_MIB, Math.ceil(totalMib * IDLE_SHARE));
+}
+
+/** Whether a process computes, rather than draws a desktop. Old drivers list only those that compute. */
+export function computes(type: string | null): boolean {
+  return type === null || type.includes("C");
+}
+
+/** What a reading says against a new lease; `null` when nothing does. Sickness comes before foreign use. */
+export function ailmentOf(reading: GpuReading): Ailment | null {
+  return sickness(reading) ?? occupation(reading);
+}
+
+/** The use of a GPU by a process that belongs to no lease. */
+function occupation(reading: GpuReading): Ailment | null {
+  const foreign = reading.processes.filter((process) => computes(process.type));
+  const first = foreign[0];
+  if (first !== undefined) {
+    const more = foreign.length > 1 ? ` and ${foreign.length - 1} more` : "";
+    const name = first.name ?? "name not readable";
+    return { block: "occupied", detail: `process ${first.pid} (${name})${more} of no lease` };
+  }
+  const { memoryTotalMib: total, memoryUsedMib: used, processes } = reading;
+  if (total === null || used === null || used <= idleCeilingMib(total)) return null;
+  // Desktop processes explain the memory in use.
+  if (processes.length > 0) return null;
+  return { block: "occupied", detail: `${used} MiB in use by no visible process` };
+}
+
 /**
- * What a reading says against new leases on a GPU; `null` when nothing does.
+ * What is wrong with a GPU itself.
  *
  * `lost`: it has left the bus. `unhealthy`: it must not be used before repair. `unknown`: the reading lacks what a
  * grant needs. `degraded`: it works, and new work should go elsewhere. `mig`: it is cut into instances and cannot be
@@ -16,7 +51,7 @@ export interface Ailment {
  * Sources: NVIDIA's GPU memory error management guide (row remapping: pending, failure) and the meaning of
  * `gpu_recovery_action` in its driver documentation.
  */
-export function ailmentOf(reading: GpuReading): Ailment | null {
+function sickness(reading: GpuReading): Ailment | null {
   const { health, errorValues } = reading;
   for (const [path, words] of Object.entries(errorValues)) {
     if (words === "GPU is lost") return { block: "lost", detail: `the driver says "GPU is lost" (${path})` };

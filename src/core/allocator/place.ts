@@ -16,19 +16,26 @@ export function largestAskNow(shape: FamilyShape, free: readonly FreeGpu[]): num
 }
 
 /**
- * The most memory per GPU that a family could ever be served with from `gpus`, whatever their health; `null` when
- * there are too few of its model.
+ * The most memory per GPU that a family could ever be served with from `gpus` less those `held`, whatever their
+ * health; `null` when there are too few of its model.
  */
-export function largestAskEver(shape: FamilyShape, gpus: Iterable<Gpu>): number | null {
+export function largestAskEver(shape: FamilyShape, gpus: Iterable<Gpu>, held: ReadonlySet<GpuUuid>): number | null {
   const suiting: number[] = [];
   for (const gpu of gpus) {
+    if (held.has(gpu.uuid)) continue;
     if (shape.names === null || shape.names.has(gpu.name)) suiting.push(gpu.memoryTotalMib ?? 0);
   }
   return kthLargest(suiting, shape.gpus);
 }
 
 function kthLargest(values: number[], k: number): number | null {
-  return values.sort((a, b) => b - a)[k - 1] ?? null;
+  return first(values, k, (a, b) => b - a)[k - 1] ?? null;
+}
+
+/** The `count` first of `items` in the order of `compare`; one, which is asked for most, takes one pass. */
+function first<T>(items: T[], count: number, compare: (a: T, b: T) => number): T[] {
+  if (count !== 1 || items.length === 0) return items.sort(compare).slice(0, count);
+  return [items.reduce((best, item) => (compare(item, best) < 0 ? item : best))];
 }
 
 function objection(shape: FamilyShape, { gpu, utilizationPercent }: FreeGpu): PassReason | null {
@@ -50,24 +57,22 @@ function objection(shape: FamilyShape, { gpu, utilizationPercent }: FreeGpu): Pa
 export function place(request: Request, free: readonly FreeGpu[], gpus: Iterable<Gpu>): readonly FreeGpu[] | null {
   const shape = shapeOf(request, gpus);
   const wish = new Map(request.preferredGpus.map((name, order) => [name, order]));
-  const wishOf = ({ gpu }: FreeGpu) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? Infinity;
+  const wishOf = ({ gpu }: FreeGpu) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? wish.size;
   const fitting = free.filter((candidate) => passedOver(request, shape, candidate) === null);
   if (fitting.length < shape.gpus) return null;
-  return fitting
-    .map((candidate) => ({ candidate, wish: wishOf(candidate) }))
-    .sort(
-      (a, b) =>
-        compare(a.wish, b.wish) ||
-        Number(a.candidate.strained) - Number(b.candidate.strained) ||
-        a.candidate.availableMib - b.candidate.availableMib ||
-        (a.candidate.gpu.uuid < b.candidate.gpu.uuid ? -1 : 1),
-    )
-    .slice(0, shape.gpus)
-    .map(({ candidate }) => candidate)
-    .sort((a, b) => a.gpu.index - b.gpu.index || (a.gpu.uuid < b.gpu.uuid ? -1 : 1));
+  const chosen = first(
+    fitting,
+    shape.gpus,
+    (a, b) =>
+      (wish.size === 0 ? 0 : wishOf(a) - wishOf(b)) ||
+      Number(a.strained) - Number(b.strained) ||
+      a.availableMib - b.availableMib ||
+      compareText(a.gpu.uuid, b.gpu.uuid),
+  );
+  return chosen.sort((a, b) => a.gpu.index - b.gpu.index || compareText(a.gpu.uuid, b.gpu.uuid));
 }
 
-function compare(a: number, b: number): number {
+function compareText(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
@@ -77,9 +82,9 @@ export function passedOver(request: Request, shape: FamilyShape, candidate: Free
 }
 
 /** The GPUs that a request could use, free now or later. */
-export function usable(request: Request, gpus: ReadonlyMap<GpuUuid, Gpu>): Gpu[] {
-  const names = acceptableNames(request.gpuModel, gpus.values());
-  return [...gpus.values()].filter(
+export function usable(request: Request, gpus: readonly Gpu[]): Gpu[] {
+  const names = acceptableNames(request.gpuModel, gpus);
+  return gpus.filter(
     (gpu) => (names === null || names.has(gpu.name)) && (gpu.memoryTotalMib ?? 0) >= request.requirement.memoryMib,
   );
 }
@@ -91,15 +96,20 @@ export function usable(request: Request, gpus: ReadonlyMap<GpuUuid, Gpu>): Gpu[]
 export function neverFits(request: Request, state: HostState): string | null {
   const { gpus: count, memoryMib } = request.requirement;
   const names = acceptableNames(request.gpuModel, state.gpus.values());
-  const model = [...state.gpus.values()].filter((gpu) => names === null || names.has(gpu.name));
+  const model: Gpu[] = [];
+  let large = 0;
+  for (const gpu of state.gpus.values()) {
+    if (names !== null && !names.has(gpu.name)) continue;
+    model.push(gpu);
+    if ((gpu.memoryTotalMib ?? 0) >= memoryMib) large++;
+  }
+  if (large >= count) return null;
   const of = request.gpuModel === null ? "" : ` of a model like ${JSON.stringify(request.gpuModel)}`;
   if (model.length < count) {
     return `asked for ${count} GPUs${of}; this host has ${model.length === 0 ? "none" : model.length}`;
   }
-  const large = model.filter((gpu) => (gpu.memoryTotalMib ?? 0) >= memoryMib);
-  if (large.length >= count) return null;
   const largest = model.reduce((most, gpu) => Math.max(most, gpu.memoryTotalMib ?? 0), 0);
-  return large.length === 0
+  return large === 0
     ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB`
-    : `asked for ${count} GPUs${of} with ${memoryMib} MiB each; this host has ${large.length}`;
+    : `asked for ${count} GPUs${of} with ${memoryMib} MiB each; this host has ${large}`;
 }

@@ -1,9 +1,9 @@
 /**
  * What may be granted now, and why the rest may not: driver truth and the books, put together.
  */
-import type { EpochMs, Gpu, GpuReading, GpuUuid, ProbeFailureKind } from "../model.ts";
+import type { EpochMs, Gpu, GpuUuid, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
-import { ailmentOf } from "./health.ts";
+import { idleCeilingMib } from "./health.ts";
 
 /** Why a GPU may not be granted at all now. `held` is by another lease. */
 export const BLOCKS = [
@@ -40,20 +40,6 @@ export interface FreeGpu {
   readonly baselineMib: number;
 }
 
-/** The share of a GPU's memory that a driver may keep for itself while nothing runs, and its least, in MiB. */
-const IDLE_SHARE = 0.02;
-const IDLE_LEAST_MIB = 512;
-
-/** Memory in use, above which a GPU without a visible process is in use by an invisible one, in MiB. */
-export function idleCeilingMib(totalMib: number): number {
-  return Math.max(IDLE_LEAST_MIB, Math.ceil(totalMib * IDLE_SHARE));
-}
-
-/** Whether a process computes, rather than draws a desktop. Old drivers list only those that compute. */
-export function computes(type: string | null): boolean {
-  return type === null || type.includes("C");
-}
-
 /** Why `gpu` may not be granted at `now`; `null` when it may. The books come before how it feels. */
 export function blockOf(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | null {
   const { hold } = gpu;
@@ -79,10 +65,8 @@ export function blockOf(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | 
 export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | null {
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) return stale;
-  const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
-  const ailment = ailmentOf(reading) ?? occupation(reading);
-  if (ailment === null) return null;
-  return { ...ailment, since: state.sight.ailingSince.get(gpu.uuid)?.at ?? null };
+  const { ailment, ailingSince } = state.sight.gpus.get(gpu.uuid) as GpuSight;
+  return ailment === null ? null : { ...ailment, since: ailingSince };
 }
 
 /** Failures after which no earlier reading can be trusted: the driver is gone, or a GPU is and nobody says which. */
@@ -99,7 +83,7 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
     return {
       block: "unknown",
       detail: lastGoodProbeAt === null ? (failure?.message ?? "no reading yet") : "missing from the latest reading",
-      since: state.sight.ailingSince.get(uuid)?.at ?? null,
+      since: state.sight.missingSince.get(uuid) ?? null,
     };
   }
   if (now - sight.finishedAt > state.policy.staleAfterMs) {
@@ -113,35 +97,11 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
   return null;
 }
 
-/** The use of a GPU by a process that belongs to no lease. */
-export function occupation(reading: GpuReading): { block: Block; detail: string } | null {
-  const foreign = reading.processes.filter((process) => computes(process.type));
-  const first = foreign[0];
-  if (first !== undefined) {
-    const more = foreign.length > 1 ? ` and ${foreign.length - 1} more` : "";
-    return {
-      block: "occupied",
-      detail: `process ${first.pid} (${first.name ?? "name not readable"})${more} of no lease`,
-    };
-  }
-  const { memoryTotalMib: total, memoryUsedMib: used } = reading;
-  if (total === null || used === null) return null;
-  if (used > idleCeilingMib(total) && !drawn(reading)) {
-    return { block: "occupied", detail: `${used} MiB in use by no visible process` };
-  }
-  return null;
-}
-
-/** Whether desktop processes explain the memory in use. */
-function drawn(reading: GpuReading): boolean {
-  return reading.processes.length > 0;
-}
-
-/** Every GPU that may be granted at `now`, by UUID. Linear in the host's GPUs. */
+/** Every GPU that may be granted at `now`, in no order that counts. Linear in the host's GPUs. */
 export function survey(state: HostState, now: EpochMs): FreeGpu[] {
   const free: FreeGpu[] = [];
   for (const gpu of state.gpus.values()) {
-    if (blockOf(gpu, state, now) !== null) continue;
+    if (gpu.hold.kind !== "free" || ailing(gpu, state, now) !== null) continue;
     const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
     const total = reading.memoryTotalMib as number;
     const used = reading.memoryUsedMib as number;
@@ -154,5 +114,5 @@ export function survey(state: HostState, now: EpochMs): FreeGpu[] {
       baselineMib: used,
     });
   }
-  return free.sort((a, b) => (a.gpu.uuid < b.gpu.uuid ? -1 : 1));
+  return free;
 }

@@ -114,7 +114,7 @@ function splitOf(demand: Demand, hints: Hints, statedGpus: number | null): { gpu
 
   const statedMib = hints.number("gpu_memory_mb", GPU_MIB);
   const limitMib = statedMib ?? REFERENCE_GPU_MIB;
-  const limit = `${limitMib} MiB ${statedMib === null ? "(80 GiB, the reference size)" : "(gpu_memory_mb)"}`;
+  const limit = `${limitMib} MiB ${statedMib === null ? "(a card of 80 GB)" : "(gpu_memory_mb)"}`;
   const fitting = demand.splits.find((gpus) => demand.bytesPerGpu(gpus) <= limitMib * MIB);
   if (fitting !== undefined) return { gpus: fitting, reason: `so that each needs at most ${limit}` };
   return { gpus: Math.max(1, ...demand.splits), reason: `the widest split, although each needs more than ${limit}` };

@@ -2,7 +2,7 @@ import { largestAskEver, largestAskNow, place, usable } from "../allocator/place
 import { type FreeGpu, survey } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
-import type { AllocationId, EpochMs, Lease, Policy, Request } from "../model.ts";
+import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
 import { firstWaiting } from "./line.ts";
 
@@ -29,20 +29,18 @@ export interface Scheduled {
  */
 export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId | null): Scheduled {
   const events: Event[] = [];
-  if (before.line.order.size === 0) return { events, state: before };
   let state = before;
-  let free: readonly FreeGpu[] = survey(state, now);
-  const held = new Set<string>();
-  while (free.length > 0) {
-    const unheld = [...state.gpus.values()].filter((gpu) => !held.has(gpu.uuid));
-    const head = firstWaiting(state.line, (shape) => largestAskEver(shape, unheld));
+  let free: readonly FreeGpu[] = state.line.order.size === 0 ? [] : survey(state, now);
+  const held = new Set<GpuUuid>();
+  while (free.length > 0 && state.line.order.size > 0) {
+    const head = firstWaiting(state.line, (shape) => largestAskEver(shape, state.gpus.values(), held));
     if (head === undefined) break;
     const { request } = head.allocation;
     let next = request;
     let chosen = place(request, free, state.gpus.values());
     if (chosen === null) {
       if (now - request.submittedAt >= state.policy.reserveAfterMs) {
-        for (const gpu of usable(request, state.gpus)) held.add(gpu.uuid);
+        for (const gpu of usable(request, state.gpus.values())) held.add(gpu.uuid);
         free = free.filter(({ gpu }) => !held.has(gpu.uuid));
         continue;
       }

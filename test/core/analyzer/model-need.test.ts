@@ -3,7 +3,7 @@ import { GIB, MIB } from "../../../src/core/analyzer/memory.ts";
 import type { JsonObject } from "../../../src/core/model.ts";
 import { analyzed } from "./asks.ts";
 
-const REFERENCE_MIB = (80 * GIB) / MIB;
+const REFERENCE_MIB = 81_000;
 
 function inference(data: JsonObject, requiredGpus: number | null = null) {
   const { requirement, sources, notes } = analyzed("inference", data, { requiredGpus });
@@ -34,7 +34,7 @@ describe("a model of the catalogue that is served", () => {
     expect(memoryMib).toBeGreaterThan(70_553_706_496 / MIB);
     expect(memoryMib).toBeLessThanOrEqual(REFERENCE_MIB);
     expect(sources.requiredGpus).toBe(
-      "meta-llama/Llama-3.1-70B in bf16: 2 GPUs, so that each needs at most 81920 MiB (80 GiB, the reference size)",
+      "meta-llama/Llama-3.1-70B in bf16: 2 GPUs, so that each needs at most 81000 MiB (a card of 80 GB)",
     );
   });
 
@@ -121,7 +121,7 @@ describe("a model of the catalogue that is served", () => {
     const crowd = { model: "Qwen/Qwen3-30B-A3B", concurrent_requests: 1e9, max_model_len: 1e6 };
     const { gpus, notes, sources } = inference(crowd);
     expect(gpus).toBe(32);
-    expect(sources.requiredGpus).toContain("32 GPUs, the widest split, although each needs more than 81920 MiB");
+    expect(sources.requiredGpus).toContain("32 GPUs, the widest split, although each needs more than 81000 MiB");
     expect(notes).toContain("concurrent_requests 1000000000 counts as 100000");
   });
 

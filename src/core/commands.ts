@@ -43,8 +43,16 @@ export type Command =
       readonly fencingToken: number | null;
       readonly actor: Actor;
     }
-  /** The owner asked for its record, or waits for it: it is alive, and has what it was offered. */
-  | { readonly type: "touch"; readonly id: AllocationId; readonly actor: Actor }
+  | {
+      /** The owner asked for its record, or waits for it: it is alive, and has what it was offered. */
+      readonly type: "touch";
+      readonly id: AllocationId;
+      readonly actor: Actor;
+      /** It waits on an open connection: alive for this much longer. 0 when it only asked. */
+      readonly waitMs: number;
+    }
+  /** The connection closed before the answer that grants it was written: the client may not know of its lease. */
+  | { readonly type: "hang-up"; readonly id: AllocationId }
   /** A webhook about this allocation's grant was answered with 2xx. */
   | { readonly type: "claim"; readonly id: AllocationId }
   | { readonly type: "observe"; readonly observation: Observation }

@@ -89,8 +89,16 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
     case "touch": {
       const allocation = liveOf(turn.state, command.id);
       if (!owns(command.actor, allocation)) return;
-      if (allocation.status === "queued") turn.state = withAllocation(turn.state, { ...allocation, seenAt: now });
-      else if (allocation.status === "offered") turn.write({ type: "claimed", id: command.id, at: now });
+      if (allocation.status === "queued") {
+        turn.state = withAllocation(turn.state, { ...allocation, seenAt: now + command.waitMs });
+      } else if (allocation.status === "offered") turn.write({ type: "claimed", id: command.id, at: now });
+      return;
+    }
+    case "hang-up": {
+      const allocation = turn.state.allocations.get(command.id);
+      if (allocation?.status !== "leased") return;
+      const claimBy = now + claimPatience(allocation.request, turn.state.policy);
+      turn.write({ type: "reoffered", id: command.id, at: now, claimBy });
       return;
     }
     case "claim":

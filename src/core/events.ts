@@ -22,6 +22,8 @@ export type Event =
       /** `null`: leased at once. Otherwise offered until then. */
       readonly claimBy: EpochMs | null;
     }
+  /** A lease whose client was seen to hang up before it was told: an offer again. */
+  | { readonly type: "reoffered"; readonly id: AllocationId; readonly at: EpochMs; readonly claimBy: EpochMs }
   | { readonly type: "claimed"; readonly id: AllocationId; readonly at: EpochMs }
   | {
       readonly type: "renewed";

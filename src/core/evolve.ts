@@ -19,6 +19,10 @@ export function evolve(state: HostState, event: Event): HostState {
       });
     case "granted":
       return granted(state, event);
+    case "reoffered": {
+      const { request, lease } = holding(state, event.id);
+      return withAllocation(state, { status: "offered", request, lease, claimBy: event.claimBy });
+    }
     case "claimed": {
       const { request, lease } = holding(state, event.id);
       return withAllocation(state, { status: "leased", request, lease });

@@ -141,7 +141,7 @@ export interface Outcome {
 export interface QueuedAllocation {
   readonly status: "queued";
   readonly request: Request;
-  /** Its client last waited or asked for it then. Not durable: after a restart it counts from the start. */
+  /** Its client last asked for it then, or waits for it until then. Not durable: a restart counts as asking. */
   readonly seenAt: EpochMs;
 }
 export interface OfferedAllocation {

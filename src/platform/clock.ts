@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 
 export type Cancel = () => void;
@@ -11,15 +12,67 @@ export interface Clock {
 }
 
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+/** How often to look whether the host has slept, and from how much sleep on it counts, in ms. */
+const SLEEP_CHECK_MS = 1_000;
+const LEAST_SLEEP_MS = 500;
+const UPTIME_FILE = "/proc/uptime";
+
+/**
+ * Milliseconds since the host booted, sleep included (proc(5)); `null` where the system does not tell. The monotonic
+ * clock of the process stands still while the host sleeps.
+ */
+function readUptimeMs(): number | null {
+  try {
+    return Number.parseFloat(readFileSync(UPTIME_FILE, "utf8")) * 1_000;
+  } catch {
+    return null;
+  }
+}
+
+/** What a steady clock is made of; tests put their own in. */
+export interface TimeSources {
+  readonly wallMs: () => number;
+  readonly monotonicMs: () => number;
+  readonly uptimeMs: () => number | null;
+}
+
+const SYSTEM_TIME: TimeSources = {
+  wallMs: () => Date.now(),
+  monotonicMs: () => performance.now(),
+  uptimeMs: readUptimeMs,
+};
 
 /**
  * A clock that starts at the wall clock's time, or at `notBefore` when the wall clock has fallen behind it, and
- * from then on follows the monotonic clock: a jump of the wall clock moves no deadline.
+ * from then on follows the monotonic clock and the sleep of the host: a jump of the wall clock moves no deadline.
  */
-export function steadyClock(notBefore = 0): Clock {
-  const origin = Math.max(Date.now(), notBefore) - performance.now();
+export function steadyClock(notBefore = 0, time: TimeSources = SYSTEM_TIME): Clock {
+  let origin = Math.max(time.wallMs(), notBefore) - time.monotonicMs();
+  let checkedAt = time.monotonicMs();
+  /** Uptime less monotonic time: it grows by every sleep. */
+  let lead = aheadBy();
+
+  function aheadBy(): number | null {
+    const uptime = time.uptimeMs();
+    return uptime === null ? null : uptime - time.monotonicMs();
+  }
+
+  function countSleep(monotonic: number): void {
+    if (monotonic - checkedAt < SLEEP_CHECK_MS) return;
+    checkedAt = monotonic;
+    const ahead = aheadBy();
+    if (ahead === null || lead === null) return;
+    if (ahead - lead < LEAST_SLEEP_MS) return;
+    origin += ahead - lead;
+    lead = ahead;
+  }
+
   return {
-    now: () => Math.floor(origin + performance.now()),
+    now() {
+      const monotonic = time.monotonicMs();
+      countSleep(monotonic);
+      return Math.floor(origin + monotonic);
+    },
     after(delayMs, callback) {
       const timer = setTimeout(callback, Math.min(Math.max(0, delayMs), LONGEST_TIMER_MS));
       return () => clearTimeout(timer);

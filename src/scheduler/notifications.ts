@@ -43,7 +43,8 @@ export function notificationOf(
 
 function statusOf(event: Event): NotificationStatus | null {
   if (event.type === "ended") return STATUS_OF_END[event.outcome.reason];
-  // A grant at once was answered at once; only one from the queue needs telling.
+  // A grant at once was answered at once; only one from the queue, or one not heard of, needs telling.
+  if (event.type === "reoffered") return "allocated";
   return event.type === "granted" && event.claimBy !== null ? "allocated" : null;
 }
 

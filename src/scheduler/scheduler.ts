@@ -7,7 +7,8 @@
  *  2. The state that others see is always a committed one.
  *  3. When a commit fails, the state before the turn stands, every command of the turn is refused, and only the
  *     figures of the readings are kept.
- *  4. Observers hear of a turn after its commit, in order.
+ *  4. Time in which the daemon stood still counts as absence: what fell due in it gets its grace before it expires.
+ *  5. Observers hear of a turn after its commit, in order.
  */
 
 import type { AllocateAsk, Command } from "../core/commands.ts";
@@ -44,6 +45,8 @@ import type { AllocationQuery, DeliverySettlement, Notification, Observer, Store
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
 const MAX_COMMANDS_PER_TURN = 256;
+/** Silence beyond the tick interval, in ms, that tells a pause of the daemon (SIGSTOP, suspend) from a busy moment. */
+const PAUSE_SLACK_MS = 3_000;
 /** Commands that may wait for a turn; every open connection can have one. */
 const MAX_MAILBOX = 16_384;
 
@@ -96,10 +99,15 @@ export class Scheduler {
   #mailbox: Letter[] = [];
   /** A turn runs, or is about to. */
   #working = false;
+  /** Who waits for a change of which allocation. */
+  readonly #waiters = new Map<AllocationId, Set<() => void>>();
   #storageFailed = false;
   #stopping = false;
   #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
   #safetyNet: Cancel | null = null;
+  #bootId = "";
+  /** When the daemon was last seen to run; `null` until it serves. */
+  #lastBeat: EpochMs | null = null;
   #tickIntervalMs: number;
 
   constructor(parts: SchedulerParts, stored: StoredState) {
@@ -133,7 +141,9 @@ export class Scheduler {
    * @param wallClockMs floor of the fencing tokens, so that they grow even over a restored backup.
    */
   async start(bootId: string, wallClockMs: EpochMs): Promise<void> {
+    this.#bootId = bootId;
     await this.#send({ type: "resume", bootId, fencingFloor: wallClockMs });
+    this.#lastBeat = this.now();
     this.#armSafetyNet();
   }
 
@@ -195,6 +205,45 @@ export class Scheduler {
   }
 
   /**
+   * One record once it is other than queued or has changed from offered, or after `waitMs`, whichever is first. While
+   * its owner waits it is alive; what it is granted meanwhile it has claimed.
+   *
+   * @param signal ends the wait early: the client has gone.
+   * @throws AllocationNotFoundError
+   */
+  async wait(id: AllocationId, actor: Actor, waitMs: number, signal: AbortSignal): Promise<Reply> {
+    const first = await this.#touch(id, actor, waitMs);
+    if (first.allocation.status !== "queued" || signal.aborted) return first;
+    const changed = await this.#untilChanged(id, waitMs, signal);
+    // A client that has gone is alive no longer; one that waited its time has just asked.
+    return changed === "aborted" ? this.#touch(id, actor, 0).catch(() => first) : this.read(id, actor);
+  }
+
+  /** The client of a grant was seen to hang up before its answer was written. */
+  async hangUp(id: AllocationId): Promise<void> {
+    await this.#send({ type: "hang-up", id });
+  }
+
+  #untilChanged(id: AllocationId, waitMs: number, signal: AbortSignal): Promise<"changed" | "timeout" | "aborted"> {
+    return new Promise((resolve) => {
+      const waiters = this.#waiters.get(id) ?? new Set();
+      this.#waiters.set(id, waiters);
+      const end = (how: "changed" | "timeout" | "aborted") => {
+        cancel();
+        signal.removeEventListener("abort", aborted);
+        waiters.delete(wake);
+        if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#waiters.delete(id);
+        resolve(how);
+      };
+      const wake = () => end("changed");
+      const aborted = () => end("aborted");
+      const cancel = this.#parts.clock.after(waitMs, () => end("timeout"));
+      waiters.add(wake);
+      signal.addEventListener("abort", aborted);
+    });
+  }
+
+  /**
    * One record, live or ended. Read by its owner, it counts as a sign of life, and claims what was offered.
    *
    * @throws AllocationNotFoundError
@@ -202,12 +251,16 @@ export class Scheduler {
   async read(id: AllocationId, actor: Actor): Promise<Reply> {
     const live = this.#state.allocations.get(id);
     // A lease needs no sign of life: reading it is no business of the writer's.
-    if (live !== undefined && (live.status === "leased" || !isOwner(actor, live))) {
-      return { allocation: live, state: this.#state, at: this.now() };
-    }
+    if (live?.status === "leased") return { allocation: live, state: this.#state, at: this.now() };
+    return this.#touch(id, actor, 0);
+  }
+
+  async #touch(id: AllocationId, actor: Actor, waitMs: number): Promise<Reply> {
+    const live = this.#state.allocations.get(id);
+    if (live !== undefined && !isOwner(actor, live)) return { allocation: live, state: this.#state, at: this.now() };
     if (live !== undefined) {
       try {
-        const { state, at } = await this.#send({ type: "touch", id, actor });
+        const { state, at } = await this.#send({ type: "touch", id, actor, waitMs });
         return { allocation: state.allocations.get(id) as LiveAllocation, state, at };
       } catch (error) {
         // It ended in the meantime: the archive has it.
@@ -259,6 +312,7 @@ export class Scheduler {
   }
 
   async #work(): Promise<void> {
+    this.#beat();
     while (this.#mailbox.length > 0) await this.#turn(this.#mailbox.splice(0, MAX_COMMANDS_PER_TURN));
     this.#working = false;
   }
@@ -294,6 +348,7 @@ export class Scheduler {
     this.#state = state;
     for (const answer of answers) answer();
     if (draft.events.length > 0) {
+      for (const id of draft.changed.keys()) for (const wake of this.#waiters.get(id) ?? []) wake();
       const committed = { at: now, events: draft.events, state, before };
       this.#tell((observer) => observer.committed?.(committed));
     }
@@ -395,7 +450,21 @@ export class Scheduler {
 
   /** A refused tick is not lost: the safety net comes again. */
   #tick(): void {
+    this.#beat();
     this.#send({ type: "tick" }).catch(() => undefined);
+  }
+
+  /** Sees whether the daemon stood still since the last beat; if so, the next command is a resumption. */
+  #beat(): void {
+    if (this.#lastBeat === null) return;
+    const now = this.now();
+    const stoodStill = now - this.#lastBeat > this.#tickIntervalMs + PAUSE_SLACK_MS;
+    this.#lastBeat = now;
+    if (!stoodStill) return;
+    const command = { type: "resume", bootId: this.#bootId, fencingFloor: now } as const;
+    const ignore = () => undefined;
+    this.#mailbox.unshift({ command, settlement: null, resolve: ignore, reject: ignore });
+    this.#queueTurn();
   }
 }
 

@@ -176,3 +176,27 @@ test("a waiting request without a webhook that shows no life is abandoned; askin
   expect(host.endReason(asking)).toBe("abandoned");
   expect(host.allocation(told).status).toBe("queued");
 });
+
+test("a lease whose client hung up before it was told is an offer again, and a sign of life restores it", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  const gone = host.submit();
+  const back = host.submit();
+  host.hangUp(gone);
+  host.hangUp(back);
+  expect(host.allocation(gone).status).toBe("offered");
+  host.renew(back);
+  host.advance(minutes(2));
+  expect(host.endReason(gone)).toBe("unclaimed");
+  expect(host.allocation(back).status).toBe("leased");
+});
+
+test("a client that waits on an open connection is alive for as long as it waits", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.submit();
+  const waiting = host.submit({ webhookUrl: null });
+  host.do({ type: "touch", id: waiting, actor: { principal: "anonymous", admin: true }, waitMs: seconds(60) });
+  host.advance(seconds(60));
+  expect(host.allocation(waiting).status).toBe("queued");
+  host.advance(seconds(30));
+  expect(host.endReason(waiting)).toBe("abandoned");
+});

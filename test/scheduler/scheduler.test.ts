@@ -5,6 +5,7 @@ import { afterEach, expect, test } from "vitest";
 import { StorageUnavailableError } from "../../src/core/errors.ts";
 import { evolve } from "../../src/core/evolve.ts";
 import { emptyHost } from "../../src/core/state.ts";
+import { ManualClock } from "../../src/platform/clock.ts";
 import type { Store, Turn } from "../../src/scheduler/ports.ts";
 import { openStore, type SqliteStore } from "../../src/store/store.ts";
 import { ADMIN, DEFAULT_POLICY } from "../simulation/simulated-host.ts";
@@ -268,4 +269,68 @@ test("after stop, commands are refused and what was accepted is committed", asyn
   await expect(scheduler.allocate(ask(), BOB)).rejects.toMatchObject({ code: "shutting-down" });
   expect((await accepted).allocation.status).toBe("leased");
   await stopped;
+});
+
+/** Time passes, and the daemon does not run: no timer fires. */
+class FrozenClock extends ManualClock {
+  #frozenMs = 0;
+  override now(): number {
+    return super.now() + this.#frozenMs;
+  }
+  freeze(ms: number): void {
+    this.#frozenMs += ms;
+  }
+}
+
+test("leases that fell due while the daemon stood still get a grace in which to renew", async () => {
+  const clock = new FrozenClock();
+  const { scheduler } = await startScheduler(open(), { gpus: 2, clock });
+  const renewed = await scheduler.allocate(ask({ ttlMs: 60_000 }), BOB);
+  const silent = await scheduler.allocate(ask({ ttlMs: 60_000 }), BOB);
+  clock.freeze(8 * 3_600_000);
+  expect((await scheduler.renew(renewed.allocation.request.id, null, BOB)).allocation.status).toBe("leased");
+  expect(scheduler.state.allocations.get(silent.allocation.request.id)?.status).toBe("leased");
+  clock.advance(10_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(scheduler.state.allocations.get(silent.allocation.request.id)).toBeUndefined();
+  expect(scheduler.state.allocations.get(renewed.allocation.request.id)?.status).toBe("leased");
+});
+
+test("a client that waits is told of its grant, and has claimed it", async () => {
+  const { scheduler } = await startScheduler(open());
+  const holder = await scheduler.allocate(ask(), BOB);
+  const waiting = await scheduler.allocate(ask({ webhookUrl: null }), BOB);
+  const told = scheduler.wait(waiting.allocation.request.id, BOB, 60_000, new AbortController().signal);
+  await new Promise((resolve) => setImmediate(resolve));
+  await scheduler.release({ id: holder.allocation.request.id, serviceName: null, fencingToken: null }, BOB);
+  expect((await told).allocation.status).toBe("leased");
+});
+
+test("a wait ends at its time with the record as it is, and earlier when the client goes away", async () => {
+  const { scheduler, clock } = await startScheduler(open());
+  await scheduler.allocate(ask(), BOB);
+  const waiting = await scheduler.allocate(ask({ webhookUrl: null }), BOB);
+  const { id } = waiting.allocation.request;
+  const patient = scheduler.wait(id, BOB, 20_000, new AbortController().signal);
+  await new Promise((resolve) => setImmediate(resolve));
+  clock.advance(20_000);
+  expect((await patient).allocation.status).toBe("queued");
+  const leaving = new AbortController();
+  const short = scheduler.wait(id, BOB, 60_000, leaving.signal);
+  await new Promise((resolve) => setImmediate(resolve));
+  leaving.abort();
+  expect((await short).allocation.status).toBe("queued");
+  // It went away: it is abandoned by the time of a silent client, not of a waiting one.
+  clock.advance(30_000);
+  await new Promise((resolve) => setImmediate(resolve));
+  expect(scheduler.state.allocations.get(id)).toBeUndefined();
+});
+
+test("a hang-up before the answer makes a lease an offer, and its webhook is told", async () => {
+  const store = open();
+  const { scheduler, clock } = await startScheduler(store);
+  const { allocation } = await scheduler.allocate(ask(), BOB);
+  await scheduler.hangUp(allocation.request.id);
+  expect(scheduler.state.allocations.get(allocation.request.id)?.status).toBe("offered");
+  expect(store.due(clock.now(), 10).map(({ status }) => status)).toEqual(["allocated"]);
 });

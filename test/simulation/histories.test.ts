@@ -52,6 +52,7 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 2, arbitrary: onOne((host, id) => host.renew(id)) },
   { weight: 2, arbitrary: onOne((host, id) => host.claim(id)) },
   { weight: 2, arbitrary: onOne((host, id) => host.touch(id)) },
+  { weight: 1, arbitrary: onOne((host, id) => host.hangUp(id)) },
   {
     weight: 5,
     arbitrary: fc.integer({ min: 1, max: 40_000 }).map(

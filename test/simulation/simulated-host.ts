@@ -173,7 +173,11 @@ export class SimulatedHost {
   }
 
   touch(id: AllocationId): void {
-    this.do({ type: "touch", id, actor: ADMIN });
+    this.do({ type: "touch", id, actor: ADMIN, waitMs: 0 });
+  }
+
+  hangUp(id: AllocationId): void {
+    this.do({ type: "hang-up", id });
   }
 
   claim(id: AllocationId): void {

@@ -1,13 +1,4 @@
-import type {
-  Actor,
-  AllocationId,
-  EpochMs,
-  JsonObject,
-  Observation,
-  Policy,
-  WorkloadAsk,
-  WorkloadType,
-} from "./model.ts";
+import type { Actor, AllocationId, Observation, Policy, WorkloadAsk } from "./model.ts";
 
 /** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
 export interface AllocateAsk extends WorkloadAsk {
@@ -23,8 +14,6 @@ export interface AllocateAsk extends WorkloadAsk {
   readonly queue: boolean;
   readonly queueTimeoutMs: number | null;
 }
-
-export type { JsonObject, WorkloadType };
 
 /** Everything that can happen to the host. The scheduler takes these one by one. */
 export type Command =
@@ -61,5 +50,3 @@ export type Command =
   /** The daemon begins to serve: after a start, with the boot it runs in and the wall clock as a floor for tokens. */
   | { readonly type: "resume"; readonly bootId: string; readonly fencingFloor: number }
   | { readonly type: "reconfigure"; readonly policy: Policy };
-
-export type CommandAt = { readonly command: Command; readonly now: EpochMs };

@@ -11,6 +11,7 @@ import { neverFits } from "./allocator/place.ts";
 import { staleness } from "./allocator/survey.ts";
 import { analyze } from "./analyzer/analyze.ts";
 import type { AllocateAsk, Command } from "./commands.ts";
+import { MAX_DURATION_MS } from "./duration.ts";
 import {
   AllocationNotFoundError,
   FencingTokenMismatchError,
@@ -81,14 +82,18 @@ class Drafting {
 function accept(turn: Drafting, command: Command, now: EpochMs): void {
   switch (command.type) {
     case "allocate":
-      return submit(turn, command, now);
+      submit(turn, command, now);
+      return;
     case "release":
-      return release(turn, command, now);
+      release(turn, command, now);
+      return;
     case "renew":
-      return renew(turn, command, now);
+      renew(turn, command, now);
+      return;
     case "touch": {
       const allocation = liveOf(turn.state, command.id);
-      if (!owns(command.actor, allocation)) return;
+      // An admin who looks is not its client.
+      if (command.actor.principal !== allocation.request.principal) return;
       if (allocation.status === "queued") {
         turn.state = withAllocation(turn.state, { ...allocation, seenAt: now + command.waitMs });
       } else if (allocation.status === "offered") turn.write({ type: "claimed", id: command.id, at: now });
@@ -113,14 +118,15 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
       return;
     }
     case "resume":
-      return resume(turn, command, now);
+      resume(turn, command, now);
+      return;
     case "reconfigure":
       turn.state = withPolicy(turn.state, command.policy);
       return;
     case "tick":
       return;
     default:
-      return command satisfies never;
+      command satisfies never;
   }
 }
 
@@ -157,7 +163,7 @@ export function ttlOf(ask: Pick<AllocateAsk, "ttlMs" | "workloadData">, policy: 
   if (ask.ttlMs !== null) return ask.ttlMs;
   const estimate = ask.workloadData.estimated_duration;
   if (typeof estimate === "number" && Number.isFinite(estimate) && estimate > 0) {
-    return Math.ceil(estimate * 1_000 * policy.defaultTtlMultiplier);
+    return Math.min(MAX_DURATION_MS, Math.ceil(estimate * 1_000 * policy.defaultTtlMultiplier));
   }
   return policy.defaultTtlMs;
 }
@@ -183,13 +189,19 @@ function release(turn: Drafting, command: Extract<Command, { type: "release" }>,
     if (serviceName !== null && allocation.request.serviceName !== serviceName) throw new AllocationNotFoundError(id);
     demandOwner(actor, allocation);
     demandToken(allocation, fencingToken);
-    return end(turn, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
+    letGo(turn, allocation, now);
+    return;
   }
   const named = allocationsOf(turn.state, serviceName as string);
   const own = named.filter((allocation) => owns(actor, allocation));
   if (own.length === 0 && named.length > 0) throw new NotOwnerError(`service ${serviceName}`);
   for (const allocation of own) demandToken(allocation, fencingToken);
-  for (const allocation of own) end(turn, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
+  for (const allocation of own) letGo(turn, allocation, now);
+}
+
+/** A client gives up what it holds, or what it waits for. */
+function letGo(turn: Drafting, allocation: LiveAllocation, now: EpochMs): void {
+  end(turn, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
 }
 
 function renew(turn: Drafting, command: Extract<Command, { type: "renew" }>, now: EpochMs): void {

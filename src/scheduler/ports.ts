@@ -92,8 +92,13 @@ export interface AllocationQuery {
 
 export interface Store {
   load(): StoredState;
-  /** @throws StorageUnavailableError when nothing was written. */
-  commit(turn: Turn): void;
+  /**
+   * Settles once the turn is on disk, or once it is certain that nothing of it is. Turns are committed in the order of
+   * the calls.
+   *
+   * @throws StorageUnavailableError when nothing was written.
+   */
+  commit(turn: Turn): Promise<void>;
   findEnded(id: AllocationId): EndedAllocation | undefined;
   /** Newest first, live and ended, as last committed. */
   list(query: AllocationQuery): readonly Allocation[];

@@ -16,7 +16,6 @@ import { BF16, DEFAULT_KV_BYTES, findWeightFormat, KV_BYTES, type WeightFormat }
 import { type Hints, type NumberBounds, quote } from "./hints.ts";
 import {
   adapterParameters,
-  GIB,
   MIB,
   MIXED,
   MIXED_BF16_GRADIENTS,

@@ -1,4 +1,4 @@
-// Bundles the program into dist/: one entry, shared chunks for what is loaded lazily, and the offline API page.
+// Bundles the program into dist/: the program, the thread that it starts for the database, shared chunks for what is loaded lazily, and the offline API page.
 import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
@@ -12,7 +12,7 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 rmSync(dist, { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: { "gpu-orchestrator": "src/cli/launch.ts" },
+  entryPoints: { "gpu-orchestrator": "src/cli/launch.ts", "store-worker": "src/store/store-worker.ts" },
   outdir: "dist",
   bundle: true,
   splitting: true,

@@ -188,7 +188,7 @@ class RunningDaemon implements Daemon {
       settings: this.#deliverySettings(),
       log: this.#log,
     });
-    const pruning = cron.schedule(PRUNE_SCHEDULE, () => this.#prune());
+    const pruning = cron.schedule(PRUNE_SCHEDULE, () => void this.#prune());
     this.#cleanups.push(() => void pruning.destroy(), startWatchdog(this.#clock));
     this.#notReady = null;
     this.#log.info(
@@ -241,7 +241,7 @@ class RunningDaemon implements Daemon {
     await this.#poller?.stop();
     await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
     await this.#scheduler.stop();
-    this.#store.close();
+    await this.#store.close();
     this.#log.info({}, "stopped; leases stay as they are");
   }
 
@@ -273,9 +273,9 @@ class RunningDaemon implements Daemon {
     };
   }
 
-  #prune(): void {
+  async #prune(): Promise<void> {
     try {
-      const pruned = this.#store.prune(this.#clock.now());
+      const pruned = await this.#store.prune(this.#clock.now());
       this.#log.info({ pruned }, "old records pruned");
     } catch (err) {
       this.#log.error({ err }, "old records could not be pruned");
@@ -287,8 +287,8 @@ class RunningDaemon implements Daemon {
     const log = this.#log;
     let failing: string | null = null;
     return {
-      committed: ({ events, state }) => {
-        this.#deliverer?.wake();
+      committed: ({ events, notifications, state }) => {
+        if (notifications > 0) this.#deliverer?.wake();
         const ended = events.some((event) => event.type === "ended" && event.verify.length > 0);
         this.#pacePolling(state);
         if (ended) this.#poller?.probeSoon();

@@ -6,6 +6,8 @@ export interface Answer {
   readonly body: string | Buffer;
   /** Further fields: name, value, name, value. */
   readonly headers: readonly string[];
+  /** Told once whether the system took the whole answer before its connection was seen to close. */
+  readonly onSent?: (written: boolean) => void;
 }
 
 export const JSON_TYPE = "application/json; charset=utf-8";

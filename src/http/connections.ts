@@ -21,6 +21,8 @@ export class Connections {
   readonly #open = new Set<Socket>();
   /** The newest request's answer on each connection; with pipelining, earlier ones may be due before it. */
   readonly #latest = new WeakMap<Duplex, ServerResponse<IncomingMessage>>();
+  /** The wait under way on each connection, by what ends it. */
+  readonly #waits = new Map<Duplex, AbortController>();
   readonly #refused = new WeakSet<Duplex>();
   #draining = false;
 
@@ -34,7 +36,10 @@ export class Connections {
 
   opened(socket: Socket): void {
     this.#open.add(socket);
-    socket.once("close", () => this.#open.delete(socket));
+    socket.once("close", () => {
+      this.#open.delete(socket);
+      this.#waits.get(socket)?.abort();
+    });
   }
 
   /** A request has come, and is owed `res`. */
@@ -42,20 +47,45 @@ export class Connections {
     this.#latest.set(res.req.socket, res);
   }
 
-  send(res: ServerResponse<IncomingMessage>, { status, type, body, headers }: Answer): void {
+  /**
+   * Lets a request on this connection wait; see {@link Hold}. One at a time: the answers to those pipelined behind it
+   * could not overtake it anyway, and so there are no more waits than connections.
+   */
+  hold<T>(socket: Duplex, wait: (signal: AbortSignal) => Promise<T>): Promise<T> | null {
+    if (this.#draining || !socket.writable || this.#refused.has(socket) || this.#waits.has(socket)) return null;
+    const ending = new AbortController();
+    this.#waits.set(socket, ending);
+    return wait(ending.signal).finally(() => this.#waits.delete(socket));
+  }
+
+  send(res: ServerResponse<IncomingMessage>, { status, type, body, headers, onSent }: Answer): void {
+    const { socket } = res.req;
+    if (!socket.writable) {
+      onSent?.(false);
+      return;
+    }
     const fields = [...FIXED_HEADERS, ...headers];
     if (type !== null) fields.push("Content-Type", type, "Content-Length", String(Buffer.byteLength(body)));
     if (this.#draining) fields.push("Connection", "close");
     res.writeHead(status, fields);
     res.end(body);
     // As a rule the system has taken it all by now.
-    if (!res.writableFinished) this.#boundWriting(res);
+    if (res.writableFinished) onSent?.(socket.errored === null);
+    else this.#boundWriting(res, onSent);
   }
 
-  #boundWriting(res: ServerResponse<IncomingMessage>): void {
+  #boundWriting(res: ServerResponse<IncomingMessage>, onSent: Answer["onSent"]): void {
     const { socket } = res.req;
     const timer = setTimeout(() => socket.destroy(), this.#writeTimeoutMs);
-    res.once("close", () => clearTimeout(timer));
+    let written = false;
+    // What a destroyed socket still held counts as finished too. Before node's listener, which may end the connection.
+    res.prependOnceListener("finish", () => {
+      written = !socket.destroyed;
+    });
+    res.once("close", () => {
+      clearTimeout(timer);
+      onSent?.(written);
+    });
   }
 
   /** Deals with what is no HTTP request, or did not become a whole one in time. */
@@ -63,6 +93,7 @@ export class Connections {
     // What follows on a refused connection is more of the same.
     if (this.#refused.has(socket)) return;
     this.#refused.add(socket);
+    this.#waits.get(socket)?.abort();
     const last = this.#latest.get(socket);
     if (last?.req.complete && !last.writableFinished) {
       // A later message is wrong, and an earlier request is still owed its answer.
@@ -83,12 +114,13 @@ export class Connections {
   }
 
   /**
-   * From here on every answer is its connection's last, and connections on which none is due are closed.
+   * From here on every answer is its connection's last, nobody waits, and connections on which none is due are closed.
    *
    * @returns when the answers that are due now have been given, or their clients have gone.
    */
   async drain(): Promise<void> {
     this.#draining = true;
+    for (const wait of this.#waits.values()) wait.abort();
     const due: Promise<unknown>[] = [];
     for (const socket of this.#open) {
       const last = this.#latest.get(socket);

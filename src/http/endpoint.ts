@@ -12,7 +12,16 @@ export interface Call {
   /** `undefined` when there is none. */
   readonly body: unknown;
   readonly accept: string | undefined;
+  readonly prefer: string | undefined;
+  readonly hold: Hold;
 }
+
+/**
+ * Runs a wait before the answer, with a signal that ends it early: the client has gone, or the daemon shuts down.
+ *
+ * @returns `null`, without running it, when this request may not wait; it is to be answered with what there is.
+ */
+export type Hold = <T>(wait: (signal: AbortSignal) => Promise<T>) => Promise<T> | null;
 
 export interface Operation {
   readonly role: Role;

@@ -1,10 +1,14 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
+import { AllocationEndedError, DomainError } from "../core/errors.ts";
+import type { Actor, QueuedAllocation } from "../core/model.ts";
 import { grantedBody } from "../scheduler/records.ts";
-import type { Scheduler } from "../scheduler/scheduler.ts";
-import { json, NOT_STORED } from "./answers.ts";
+import type { Reply, Scheduler } from "../scheduler/scheduler.ts";
+import { type Answer, json, NOT_STORED } from "./answers.ts";
 import { allocateAsk, gpuModelOf, workloadAsk } from "./asks.ts";
 import { docsEndpoints } from "./docs.ts";
 import { type Endpoint, endpoint, type Operation } from "./endpoint.ts";
+import type { GrantAnswers } from "./grant-answers.ts";
+import { preferredWaitMs } from "./prefer.ts";
 import { HttpError, invalid } from "./problems.ts";
 import {
   allocateSchema,
@@ -12,9 +16,11 @@ import {
   DEFAULT_PAGE,
   deleteQuerySchema,
   queryOf,
+  recordQuerySchema,
   recordsQuerySchema,
   releaseSchema,
   renewSchema,
+  waitMs,
   workloadSchema,
 } from "./schemas.ts";
 import { listView, queuedView, recordView, statusView, workloadView } from "./views.ts";
@@ -33,6 +39,7 @@ export interface EndpointParts {
   readonly readiness: () => string | null;
   readonly version: string;
   readonly headerName: string;
+  readonly grants: GrantAnswers;
 }
 
 /** The busiest first: express tries them in this order. */
@@ -55,26 +62,50 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
   ];
 }
 
-function allocation({ scheduler, checkWebhookUrl }: EndpointParts): Operation {
+function allocation({ scheduler, checkWebhookUrl, grants }: EndpointParts): Operation {
   const check = checker(allocateSchema);
   return {
     role: "allocate",
     body: "needed",
-    async answer({ body, actor }) {
+    async answer({ body, actor, prefer, hold }) {
       const ask = allocateAsk(check(body));
       const objection = ask.webhookUrl === null ? null : checkWebhookUrl(ask.webhookUrl);
       if (objection !== null) throw invalid([{ path: "webhook_url", message: objection }]);
-      const { allocation, state, at } = await scheduler.allocate(ask, actor);
+      const first = await scheduler.allocate(ask, actor);
+      const { id } = first.allocation.request;
       // Clients of the reference service take 200, and nothing else, for a grant.
-      if (allocation.status !== "queued") return json(200, grantedBody(allocation));
-      return json(202, queuedView(allocation, state, at), [
-        "Location",
-        `/gpu/allocations/${allocation.request.id}`,
-        "Retry-After",
-        String(pollSeconds(state.policy.abandonAfterMs)),
-      ]);
+      if (first.allocation.status !== "queued") return grants.ofNew(id, json(200, grantedBody(first.allocation)));
+      const patienceMs = preferredWaitMs(prefer);
+      const held = patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
+      if (held === null) return queuedAnswer(first.allocation, first, []);
+      const last = held.catch((error: unknown) => {
+        // It is queued, whatever became of the wait, and its client must learn its id.
+        if (error instanceof DomainError) return first;
+        throw error;
+      });
+      return grants.ofKnown(id, actor.principal, () => last, waitedAnswer);
     },
   };
+}
+
+function waitedAnswer(reply: Reply): Answer {
+  const { allocation } = reply;
+  if (allocation.status === "ended") throw new AllocationEndedError(allocation.request.id);
+  if (allocation.status === "queued") return queuedAnswer(allocation, reply, WAIT_APPLIED);
+  return json(200, grantedBody(allocation), WAIT_APPLIED);
+}
+
+/** RFC 7240, section 3. */
+const WAIT_APPLIED = ["Preference-Applied", "wait"];
+
+function queuedAnswer(allocation: QueuedAllocation, { state, at }: Reply, headers: readonly string[]): Answer {
+  return json(202, queuedView(allocation, state, at), [
+    "Location",
+    `/gpu/allocations/${allocation.request.id}`,
+    "Retry-After",
+    String(pollSeconds(state.policy.abandonAfterMs)),
+    ...headers,
+  ]);
 }
 
 const LONGEST_POLL_SECONDS = 10;
@@ -104,28 +135,37 @@ function release({ scheduler }: EndpointParts): Operation {
   };
 }
 
-function renewal({ scheduler }: EndpointParts): Operation {
+function renewal({ scheduler, grants }: EndpointParts): Operation {
   const check = checker(renewSchema);
   return {
     role: "allocate",
     body: "optional",
-    async answer({ id, body, actor }) {
+    answer({ id, body, actor }) {
       const { fencing_token: token } = check(body ?? {});
-      const { allocation, state, at } = await scheduler.renew(id, token ?? null, actor);
-      return json(200, recordView(allocation, state, at, actor));
+      const renew = () => scheduler.renew(id, token ?? null, actor);
+      return grants.ofKnown(id, actor.principal, renew, recordAnswer(actor));
     },
   };
 }
 
-function record({ scheduler }: EndpointParts): Operation {
+function record({ scheduler, grants }: EndpointParts): Operation {
+  const check = checker(recordQuerySchema);
   return {
     role: "read",
     body: "ignored",
-    async answer({ id, actor }) {
-      const { allocation, state, at } = await scheduler.read(id, actor);
-      return json(200, recordView(allocation, state, at, actor));
+    answer({ id, url, actor, hold }) {
+      const { wait } = check(queryOf(url));
+      const patienceMs = wait === undefined ? null : waitMs(wait);
+      const read = () =>
+        (patienceMs === null ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal))) ??
+        scheduler.read(id, actor);
+      return grants.ofKnown(id, actor.principal, read, recordAnswer(actor));
     },
   };
+}
+
+function recordAnswer(actor: Actor): (reply: Reply) => Answer {
+  return ({ allocation, state, at }) => json(200, recordView(allocation, state, at, actor));
 }
 
 function removal({ scheduler }: EndpointParts): Operation {

@@ -17,6 +17,7 @@ import { PROBLEM_TYPE, PROBLEMS, type ProblemCode } from "./problems.ts";
 import {
   allocateSchema,
   deleteQuerySchema,
+  recordQuerySchema,
   recordsQuerySchema,
   releaseSchema,
   renewSchema,
@@ -39,6 +40,17 @@ const OWNED: readonly ProblemCode[] = [...ONE_RECORD, "not-owner", "fencing-toke
 
 const id = z.string().meta({ description: "An allocation's id", example: "trainer-01kq3d6xj8f0v9w2h4n7b5s1ta" });
 const recordPath = { path: z.object({ id }) };
+
+const prefer = z
+  .string()
+  .optional()
+  .meta({
+    description:
+      "RFC 7240. `wait=N`: when the request has to queue, hold the answer for up to N seconds (at most 60): 200 if it is " +
+      "granted meanwhile, else 202. Other preferences are ignored",
+    example: "wait=30",
+  });
+const preferenceApplied = z.literal("wait").optional().meta({ description: "The answer was held as preferred" });
 
 export function openApiDocument({ version, headerName }: { readonly version: string; readonly headerName: string }) {
   return createDocument({
@@ -67,14 +79,19 @@ function gpuPaths(): ZodOpenApiPathsObject {
       post: {
         operationId: "allocate",
         summary: "Lease GPUs, or queue for them",
+        requestParams: { header: z.object({ Prefer: prefer }) },
         requestBody: { required: true, content: { "application/json": { schema: allocateSchema } } },
         responses: {
-          "200": answer("Granted", grantedSchema),
+          "200": {
+            ...answer("Granted", grantedSchema),
+            headers: z.object({ "Preference-Applied": preferenceApplied }),
+          },
           "202": {
             ...answer("Queued", queuedSchema),
             headers: z.object({
               Location: z.string().meta({ description: "The allocation's record" }),
               "Retry-After": z.string().meta({ description: "How often to ask for it, in seconds" }),
+              "Preference-Applied": preferenceApplied,
             }),
           },
           ...problems(
@@ -85,6 +102,7 @@ function gpuPaths(): ZodOpenApiPathsObject {
             "queue-full",
             "gpus-unavailable",
             "no-gpu-free",
+            "allocation-ended",
           ),
         },
       },
@@ -128,8 +146,11 @@ function gpuPaths(): ZodOpenApiPathsObject {
       get: {
         operationId: "readAllocation",
         summary: "One record; read by its owner, it counts as a sign of life and claims what was offered",
-        requestParams: recordPath,
-        responses: { "200": answer("The record", recordSchema), ...problems(...WITH_KEY, ...CHANGING, ...ONE_RECORD) },
+        requestParams: { ...recordPath, query: recordQuerySchema },
+        responses: {
+          "200": answer("The record", recordSchema),
+          ...problems(...WITH_KEY, ...CHANGING, ...ONE_RECORD, "validation-failed"),
+        },
       },
       delete: {
         operationId: "endAllocation",

@@ -9,6 +9,7 @@
 import { z } from "zod";
 import { parseDuration } from "../core/duration.ts";
 import { MAX_PRIORITY, MIN_PRIORITY } from "../core/model.ts";
+import { MAX_WAIT_MS } from "./prefer.ts";
 import { type FieldError, invalid } from "./problems.ts";
 
 const MAX_GPUS = 1_024;
@@ -170,6 +171,25 @@ function asInteger(bounds: object) {
     Object.assign(jsonSchema, { type: "integer", ...bounds });
   };
 }
+
+/** In milliseconds; `null` when it is neither a duration nor a number of seconds within bounds. */
+export function waitMs(given: string): number | null {
+  const ms = /^\d{1,9}(?:\.\d{1,9})?$/.test(given) ? Math.round(Number(given) * 1_000) : parseDuration(given);
+  return ms !== null && ms > 0 && ms <= MAX_WAIT_MS ? ms : null;
+}
+
+export const recordQuerySchema = z.strictObject({
+  wait: z
+    .string()
+    .refine((given) => waitMs(given) !== null, {
+      error: `expected a duration such as 30s, or a number of seconds, of at most ${MAX_WAIT_MS / 1_000} s`,
+    })
+    .meta({
+      description: "While the request is queued, hold the answer until that changes, for so long",
+      example: "30s",
+    })
+    .optional(),
+});
 
 export const recordsQuerySchema = z.strictObject({
   status: z

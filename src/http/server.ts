@@ -3,7 +3,7 @@
  *
  *  1. Every refusal is a problem document, whoever makes it: this room, express or node's own parser.
  *  2. Every wait on a client is bounded: for its request by the read timeout, for its reading of the answer by the
- *     write timeout, for its next request by the idle timeout.
+ *     write timeout, for its next request by the idle timeout. While a client waits for a GPU, none of them runs.
  *  3. What an earlier request on a connection is owed is never mixed with what is wrong with a later one.
  */
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from "node:http";
@@ -15,8 +15,9 @@ import { type Answer, noContent } from "./answers.ts";
 import { type ApiKey, type AuthSettings, authenticator } from "./auth.ts";
 import { ClientGoneError, readJson } from "./body.ts";
 import { Connections } from "./connections.ts";
-import type { Endpoint } from "./endpoint.ts";
+import type { Endpoint, Hold } from "./endpoint.ts";
 import { type EndpointParts, endpointsOf, type MetricsPage } from "./endpoints.ts";
+import { GrantAnswers } from "./grant-answers.ts";
 import { HttpError, problemAnswer } from "./problems.ts";
 
 export type { ApiKey } from "./auth.ts";
@@ -54,7 +55,7 @@ export interface Log {
   error(facts: object, message: string): void;
 }
 
-export interface HttpServerParts extends Omit<EndpointParts, "metrics" | "headerName"> {
+export interface HttpServerParts extends Omit<EndpointParts, "metrics" | "headerName" | "grants"> {
   readonly settings: HttpSettings;
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
@@ -164,7 +165,10 @@ type Route = (req: Request, res: ServerResponse) => unknown;
 function routed(parts: HttpServerParts, connections: Connections): RequestListener {
   const router = express.Router({ caseSensitive: true });
   const serve = exchange(parts, connections);
-  for (const endpoint of endpointsOf({ ...parts, headerName: parts.settings.auth.headerName })) {
+  const grants = new GrantAnswers(parts.scheduler, (error, allocationId) =>
+    parts.log.error({ err: error, allocationId }, "a lease stays although its client was not told of it"),
+  );
+  for (const endpoint of endpointsOf({ ...parts, headerName: parts.settings.auth.headerName, grants })) {
     const route: Route = (req, res) => serve(endpoint, req, res);
     router.all(endpoint.path, route as express.RequestHandler);
   }
@@ -197,12 +201,15 @@ function exchange(parts: HttpServerParts, connections: Connections) {
     const body = operation.body === "ignored" ? undefined : await readJson(req);
     if (body === undefined && operation.body === "needed")
       throw new HttpError("malformed-json", "a JSON body is needed");
+    const hold: Hold = (wait) => connections.hold(req.socket, wait);
     return operation.answer({
       actor: caller.actor,
       id: req.params?.id ?? "",
       url: req.url ?? "",
       body,
       accept: req.headers.accept,
+      prefer: req.headers.prefer as string | undefined,
+      hold,
     });
   };
 

@@ -115,6 +115,8 @@ export interface Outbox {
 /** One committed turn, as told to those who watch. */
 export interface Committed {
   readonly at: EpochMs;
+  /** How many webhooks it put into the outbox. */
+  readonly notifications: number;
   readonly events: readonly Event[];
   readonly state: HostState;
   readonly before: HostState;

@@ -349,7 +349,8 @@ export class Scheduler {
     for (const answer of answers) answer();
     if (draft.events.length > 0) {
       for (const id of draft.changed.keys()) for (const wake of this.#waiters.get(id) ?? []) wake();
-      const committed = { at: now, events: draft.events, state, before };
+      const { events, notifications } = draft;
+      const committed = { at: now, events, notifications: notifications.length, state, before };
       this.#tell((observer) => observer.committed?.(committed));
     }
     this.#armTimer();

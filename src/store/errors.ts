@@ -41,6 +41,11 @@ const PROGRAM_FAULTS: ReadonlySet<number> = new Set([
 ]);
 const UNIQUE_GPU = "UNIQUE constraint failed: live_leases.gpu_uuid";
 
+/** The writing thread ended under a job: whether it was done must be read from the file. */
+export class WriterDiedError extends Error {
+  override readonly name = "WriterDiedError";
+}
+
 /** What `node:sqlite` throws: an `Error` with SQLite's extended result code and its text. */
 export interface SqliteError extends Error {
   readonly errcode: number;
@@ -61,6 +66,7 @@ export function primaryCode(error: SqliteError): number {
  * of a constraint is a bug, and anything that is not SQLite's stays what it is.
  */
 export function storeFailure(error: unknown): unknown {
+  if (error instanceof WriterDiedError) return new StorageUnavailableError(error.message, { cause: error });
   if (!isSqliteError(error)) return error;
   if (error.message.includes(UNIQUE_GPU)) {
     return new Error(`invariant 1 broken: a GPU would be in two exclusive leases (${error.message})`, { cause: error });

@@ -11,10 +11,14 @@ export const APPLICATION_ID = 0x4770754f;
  */
 const MIGRATIONS: readonly string[] = [
   `
-  CREATE TABLE meta (
-    key TEXT PRIMARY KEY,
-    value TEXT NOT NULL
-  ) STRICT, WITHOUT ROWID;
+  -- One row, written by every turn; none before the first.
+  CREATE TABLE progress (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    turns INTEGER NOT NULL, -- committed so far: tells whether a turn is here whose acknowledgement was lost
+    last_turn_at INTEGER NOT NULL,
+    next_fencing_token INTEGER NOT NULL,
+    boot_id TEXT
+  ) STRICT;
 
   -- One row per turn: events are numbered through, and a row bears the number of its last.
   CREATE TABLE journal (
@@ -31,7 +35,7 @@ const MIGRATIONS: readonly string[] = [
 
   CREATE TABLE gpus (
     uuid TEXT PRIMARY KEY,
-    body TEXT NOT NULL
+    body TEXT NOT NULL -- a null hold means: as the live leases say, so that most turns need not touch this table
   ) STRICT, WITHOUT ROWID;
 
   CREATE TABLE allocations (

@@ -22,7 +22,7 @@ import {
 import { APPLICATION_ID, migrate, SCHEMA_VERSION } from "./migrations.ts";
 
 const IN_MEMORY = ":memory:";
-/** How long a turn waits for a foreign writer, such as a person at `sqlite3`. The event loop stands still meanwhile. */
+/** How long a turn waits for a foreign writer, such as a person at `sqlite3`. */
 const BUSY_TIMEOUT_MS = 500;
 /** A log that a long reader let grow is cut back to this at the next checkpoint. */
 const WAL_KEPT_BYTES = 64 * 1024 * 1024;
@@ -30,6 +30,8 @@ const CACHE_KIB = 8 * 1024;
 
 export interface OpenDatabase {
   readonly database: DatabaseSync;
+  /** Where another connection finds it; `null` when it is in memory and this is the only one. */
+  readonly file: string | null;
   /** Closes it, and lets another process have it. */
   close(): void;
 }
@@ -43,7 +45,7 @@ export function openDatabase(path: string): OpenDatabase {
   if (path === IN_MEMORY) {
     const database = new DatabaseSync(IN_MEMORY);
     migrate(database, 0);
-    return { database, close: closer(database) };
+    return { database, file: null, close: closer(database) };
   }
   let lock: DatabaseSync | undefined;
   let database: DatabaseSync | undefined;
@@ -56,11 +58,23 @@ export function openDatabase(path: string): OpenDatabase {
     configure(database, file);
     migrate(database, version);
     checkLeases(database, file);
-    return { database, close: closer(database, lock) };
+    return { database, file, close: closer(database, lock) };
   } catch (error) {
     database?.close();
     lock?.close();
     throw refusal(error, path);
+  }
+}
+
+/** One more connection to a `file` that this process has opened with {@link openDatabase}: the one that writes. */
+export function openWriter(file: string): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+  try {
+    configure(database, file);
+    return database;
+  } catch (error) {
+    database.close();
+    throw error;
   }
 }
 

@@ -1,7 +1,8 @@
 import type { EpochMs } from "../core/model.ts";
-import type { Statements } from "./statements.ts";
+import { readState } from "./read-state.ts";
+import type { Pruning, Reads } from "./statements.ts";
 
-/** Rows of each table that one call drops at most, so that the event loop is never held for long. */
+/** Rows of each table that one call drops at most, so that no turn waits for long. */
 export const PRUNE_ROWS = 1_000;
 /** A new snapshot is taken when this many events have come since the last. */
 export const SNAPSHOT_AFTER_EVENTS = 10_000;
@@ -18,39 +19,30 @@ export interface Pruned {
   readonly more: boolean;
 }
 
-export interface PruneInput {
-  readonly now: EpochMs;
-  /** What ended, was settled or happened before this instant may go. */
-  readonly keepAfter: EpochMs;
-  /** Of the last committed event. */
-  readonly lastSeq: number;
-  /** The state after that event, as JSON. */
-  readonly snapshot: () => string;
-}
-
-/** Runs inside a transaction of the caller's. */
-export function pruneDatabase(statements: Statements, input: PruneInput): Pruned {
+/** Runs inside a transaction of the caller's. What ended, was settled or happened before `keepAfter` may go. */
+export function pruneDatabase(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: EpochMs): Pruned {
   // Deliveries first: a record stays as long as a delivery refers to it.
-  const deliveries = Number(statements.dropDeliveries.run(input.keepAfter, PRUNE_ROWS).changes);
-  const allocations = Number(statements.dropEnded.run(input.keepAfter, PRUNE_ROWS).changes);
-  const journal = pruneJournal(statements, input);
+  const deliveries = Number(pruning.dropDeliveries.run(keepAfter, PRUNE_ROWS).changes);
+  const allocations = Number(pruning.dropEnded.run(keepAfter, PRUNE_ROWS).changes);
+  const journal = pruneJournal(reads, pruning, now, keepAfter);
   const more = journal.more || Math.max(allocations, deliveries) === PRUNE_ROWS;
   return { allocations, deliveries, turns: journal.turns, more };
 }
 
 /** The journal folds to the state from its latest snapshot on, so only what lies before that may go. */
-function pruneJournal(statements: Statements, { now, keepAfter, lastSeq, snapshot }: PruneInput) {
-  let snapshotSeq = seqOf(statements.latestSnapshotSeq.get()) ?? 0;
+function pruneJournal(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: EpochMs) {
+  const lastSeq = seqOf(reads.lastSeq.get()) ?? 0;
+  let snapshotSeq = seqOf(reads.latestSnapshotSeq.get()) ?? 0;
   if (lastSeq - snapshotSeq >= SNAPSHOT_AFTER_EVENTS) {
-    statements.writeSnapshot.run(lastSeq, now, snapshot());
-    statements.dropOlderSnapshots.run(lastSeq);
+    pruning.writeSnapshot.run(lastSeq, now, JSON.stringify(readState(reads)));
+    pruning.dropOlderSnapshots.run(lastSeq);
     snapshotSeq = lastSeq;
   }
-  const oldest = seqOf(statements.oldestSeq.get());
+  const oldest = seqOf(reads.oldestSeq.get());
   if (oldest === null) return { turns: 0, more: false };
   // A turn bears the number of its last event, so a span of numbers holds at most as many turns.
   const last = Math.min(oldest + PRUNE_ROWS - 1, snapshotSeq);
-  const turns = Number(statements.dropTurns.run(oldest, last, keepAfter, lastSeq - JOURNAL_KEPT_EVENTS).changes);
+  const turns = Number(pruning.dropTurns.run(oldest, last, keepAfter, lastSeq - JOURNAL_KEPT_EVENTS).changes);
   return { turns, more: turns > 0 && last < snapshotSeq };
 }
 

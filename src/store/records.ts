@@ -7,10 +7,13 @@
 import type { Event } from "../core/events.ts";
 import type {
   Allocation,
+  AllocationId,
   EndedAllocation,
   EndReason,
+  EpochMs,
   Gpu,
   GpuHold,
+  GpuUuid,
   Lease,
   LeasedGpu,
   Request,
@@ -76,15 +79,16 @@ function leasedGpu(gpu: LeasedGpu): LeasedGpu {
   };
 }
 
-export function encodeGpu(gpu: Gpu): string {
+/** @param byLeases leaves the hold to the live leases: see {@link holdByLeases}. */
+export function encodeGpu(gpu: Gpu, byLeases: boolean): string {
   return JSON.stringify({
     uuid: gpu.uuid,
     index: gpu.index,
     name: gpu.name,
     pciBusId: gpu.pciBusId,
     memoryTotalMib: gpu.memoryTotalMib,
-    hold: gpuHold(gpu.hold),
-  } satisfies Gpu);
+    hold: byLeases ? null : gpuHold(gpu.hold),
+  } satisfies { [field in keyof Gpu]: Gpu[field] | null });
 }
 
 function gpuHold(hold: GpuHold): GpuHold {
@@ -107,8 +111,28 @@ function gpuHold(hold: GpuHold): GpuHold {
   }
 }
 
-export function decodeGpu(body: string): Gpu {
-  return JSON.parse(body) as Gpu;
+/** The live lease that holds a GPU. */
+export interface Holder {
+  readonly allocationId: AllocationId;
+  readonly grantedAt: EpochMs;
+}
+
+export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): Gpu {
+  const gpu = JSON.parse(body) as Omit<Gpu, "hold"> & { readonly hold: GpuHold | null };
+  return { ...gpu, hold: gpu.hold ?? holdByLeases(holders.get(gpu.uuid)) };
+}
+
+/** What a GPU's hold is when nothing but leases has ever happened to it. */
+function holdByLeases(holder: Holder | undefined): GpuHold {
+  if (holder === undefined) return { kind: "free" };
+  return { kind: "leased", allocationId: holder.allocationId, since: holder.grantedAt, useSeen: false };
+}
+
+/** Whether {@link decodeGpu} would find `hold` by itself. */
+export function isHoldByLeases(hold: GpuHold, holder: Holder | undefined): boolean {
+  if (hold.kind === "free") return holder === undefined;
+  if (hold.kind !== "leased" || holder === undefined) return false;
+  return hold.allocationId === holder.allocationId && hold.since === holder.grantedAt && !hold.useSeen;
 }
 
 /** The allocation that `row` holds. `seenAt` is not durable and comes back as 0. */

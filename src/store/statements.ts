@@ -4,35 +4,46 @@ import { ALLOCATION_COLUMNS } from "./records.ts";
 
 const DELIVERY_COLUMNS = "delivery_id, allocation_id, status, url, body, created_at, attempts, next_attempt_at";
 
-/** Every fixed statement of the store, prepared once. */
-export function prepareStatements(database: DatabaseSync) {
+/** What is only read: prepared on the connection of the main thread, and beside the writes. */
+export function prepareReads(database: DatabaseSync) {
   const sql = (text: string): StatementSync => database.prepare(text);
   return {
-    begin: sql("BEGIN IMMEDIATE"),
-    commit: sql("COMMIT"),
-    rollback: sql("ROLLBACK"),
-
-    writeMeta: sql(
-      "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+    progress: sql("SELECT turns, last_turn_at, next_fencing_token, boot_id FROM progress"),
+    gpus: sql("SELECT body FROM gpus ORDER BY uuid"),
+    liveAllocations: sql(
+      `SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE ended_at IS NULL ORDER BY submitted_at, id`,
     ),
-    readMeta: sql("SELECT value FROM meta WHERE key = ?"),
+    endedAllocation: sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ? AND ended_at IS NOT NULL`),
+    submittedAt: sql("SELECT submitted_at FROM allocations WHERE id = ?"),
 
-    appendEvents: sql("INSERT INTO journal (seq, at, events) VALUES (?, ?, ?)"),
     turnsAfter: sql("SELECT seq, at, events FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"),
     lastSeq: sql(
       "SELECT max(ifnull((SELECT max(seq) FROM journal), 0), ifnull((SELECT max(seq) FROM snapshots), 0)) AS seq",
     ),
     oldestSeq: sql("SELECT min(seq) AS seq FROM journal"),
-    dropTurns: sql("DELETE FROM journal WHERE seq BETWEEN ? AND ? AND (at < ? OR seq <= ?)"),
-
-    writeSnapshot: sql("INSERT INTO snapshots (seq, at, state) VALUES (?, ?, ?)"),
     latestSnapshot: sql("SELECT seq, at, state FROM snapshots ORDER BY seq DESC LIMIT 1"),
     latestSnapshotSeq: sql("SELECT max(seq) AS seq FROM snapshots"),
-    dropOlderSnapshots: sql("DELETE FROM snapshots WHERE seq < ?"),
 
+    dueDeliveries: sql(
+      `SELECT ${DELIVERY_COLUMNS} FROM outbox WHERE next_attempt_at <= ? ORDER BY next_attempt_at, seq LIMIT ?`,
+    ),
+    nextDueAt: sql("SELECT min(next_attempt_at) AS at FROM outbox WHERE next_attempt_at IS NOT NULL"),
+  };
+}
+
+export type Reads = ReturnType<typeof prepareReads>;
+
+/** What a turn is made of. */
+export function prepareWrites(database: DatabaseSync) {
+  const sql = (text: string): StatementSync => database.prepare(text);
+  return {
+    progress: sql(
+      `INSERT INTO progress (one, turns, last_turn_at, next_fencing_token, boot_id) VALUES (1, ?, ?, ?, ?)
+       ON CONFLICT (one) DO UPDATE SET turns = excluded.turns, last_turn_at = excluded.last_turn_at,
+         next_fencing_token = excluded.next_fencing_token, boot_id = ifnull(excluded.boot_id, boot_id)`,
+    ),
+    appendEvents: sql("INSERT INTO journal (seq, at, events) VALUES (?, ?, ?)"),
     writeGpu: sql("INSERT INTO gpus (uuid, body) VALUES (?, ?) ON CONFLICT (uuid) DO UPDATE SET body = excluded.body"),
-    readGpus: sql("SELECT body FROM gpus ORDER BY uuid"),
-
     insertAllocation: sql(
       `INSERT INTO allocations (id, service, principal, submitted_at, ${ALLOCATION_COLUMNS})
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -45,23 +56,8 @@ export function prepareStatements(database: DatabaseSync) {
       `UPDATE allocations SET status = ?, claim_by = ?, ended_at = ?, end_reason = ?, end_detail = ?, lease = ?
        WHERE id = ?`,
     ),
-    liveAllocations: sql(
-      `SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE ended_at IS NULL ORDER BY submitted_at, id`,
-    ),
-    endedAllocation: sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ? AND ended_at IS NOT NULL`),
-    submittedAt: sql("SELECT submitted_at FROM allocations WHERE id = ?"),
-    // By submission, which is never after the end: it saves an index on the end of each.
-    dropEnded: sql(
-      `DELETE FROM allocations WHERE rowid IN (
-         SELECT rowid FROM allocations
-         WHERE submitted_at < ?1 AND ended_at < ?1
-           AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.allocation_id = allocations.id)
-         ORDER BY submitted_at, id LIMIT ?2)`,
-    ),
-
     holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id) VALUES (?, ?)"),
     letGoGpu: sql("DELETE FROM live_leases WHERE gpu_uuid = ? AND allocation_id = ?"),
-
     insertDelivery: sql(
       `INSERT INTO outbox (delivery_id, allocation_id, status, url, body, created_at, state, next_attempt_at)
        VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', ?6)`,
@@ -75,17 +71,35 @@ export function prepareStatements(database: DatabaseSync) {
       `UPDATE outbox SET state = 'withdrawn', next_attempt_at = NULL, settled_at = ?
        WHERE allocation_id = ? AND status = 'allocated' AND state = 'pending'`,
     ),
-    dueDeliveries: sql(
-      `SELECT ${DELIVERY_COLUMNS} FROM outbox WHERE next_attempt_at <= ? ORDER BY next_attempt_at, seq LIMIT ?`,
+  };
+}
+
+export type Writes = ReturnType<typeof prepareWrites>;
+
+/** One statement to run, with its parameters: all that passes between the threads. */
+export type Write = readonly [statement: keyof Writes, ...parameters: (string | number | null)[]];
+
+export function preparePruning(database: DatabaseSync) {
+  const sql = (text: string): StatementSync => database.prepare(text);
+  return {
+    dropTurns: sql("DELETE FROM journal WHERE seq BETWEEN ? AND ? AND (at < ? OR seq <= ?)"),
+    writeSnapshot: sql("INSERT INTO snapshots (seq, at, state) VALUES (?, ?, ?)"),
+    dropOlderSnapshots: sql("DELETE FROM snapshots WHERE seq < ?"),
+    // By submission, which is never after the end: it saves an index on the end of each.
+    dropEnded: sql(
+      `DELETE FROM allocations WHERE rowid IN (
+         SELECT rowid FROM allocations
+         WHERE submitted_at < ?1 AND ended_at < ?1
+           AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.allocation_id = allocations.id)
+         ORDER BY submitted_at, id LIMIT ?2)`,
     ),
-    nextDueAt: sql("SELECT min(next_attempt_at) AS at FROM outbox WHERE next_attempt_at IS NOT NULL"),
     dropDeliveries: sql(
       "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ? ORDER BY settled_at LIMIT ?)",
     ),
   };
 }
 
-export type Statements = ReturnType<typeof prepareStatements>;
+export type Pruning = ReturnType<typeof preparePruning>;
 
 /** The text of a listing; its parameters are the filters that are set, in this order, then the cursor, then the limit. */
 export function listSql(query: AllocationQuery): string {

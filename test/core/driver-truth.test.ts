@@ -126,6 +126,41 @@ test("still busy after reclaim_timeout a GPU is quarantined, until it is empty",
   expect(block(host)).toBeNull();
 });
 
+test("neither a reclaiming nor a quarantined GPU is granted", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = host.submit();
+  host.gpu("GPU-a", { memoryUsedMib: 300 });
+  host.advance(seconds(5));
+  host.release(id);
+  const waiting = host.submit();
+  expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "reclaiming" });
+  // A foreign process keeps it from being freed; what it leaves behind is no reason to grant it either.
+  host.gpu("GPU-a", { processes: [process(1)] });
+  host.advance(seconds(60));
+  expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "quarantined" });
+  host.monitoring = false;
+  host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
+  host.observe(host.now - minutes(5));
+  expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "quarantined" });
+  expect(host.allocation(waiting).status).toBe("queued");
+});
+
+test("a reading without memory does not show that a GPU is empty", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = host.submit();
+  host.gpu("GPU-a", { memoryUsedMib: 300 });
+  host.advance(seconds(5));
+  host.release(id);
+  for (const over of [{ memoryUsedMib: null }, { memoryTotalMib: null, memoryUsedMib: 4 }]) {
+    host.gpu("GPU-a", over);
+    host.observe();
+    expect(block(host)?.block).toBe("reclaiming");
+  }
+  host.gpu("GPU-a", { memoryTotalMib: 81_559, memoryUsedMib: 4 });
+  host.observe();
+  expect(block(host)).toBeNull();
+});
+
 test("a reading older than stale_after makes a GPU unknown, ends no lease, and recovers by itself", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
   const id = host.submit();
@@ -196,6 +231,7 @@ test("leases follow the UUID when indices change", () => {
 const health = h100("").health;
 const sick: [string, Partial<GpuReading>][] = [
   ["lost", { errorValues: { "fb_memory_usage/used": "GPU is lost" }, memoryUsedMib: null }],
+  ["lost", { errorValues: { "temperature/gpu_temp": "GPU is lost" } }],
   ["unhealthy", { health: { ...health, remappedRowsFailure: true } }],
   ["unhealthy", { health: { ...health, recoveryAction: "Reset" } }],
   ["unknown", { memoryUsedMib: null }],

@@ -200,3 +200,48 @@ test("a client that waits on an open connection is alive for as long as it waits
   host.advance(seconds(30));
   expect(host.endReason(waiting)).toBe("abandoned");
 });
+
+test.each(["claim", "touch"] as const)("a %s that comes with the end of an offer is too late for it", (sign) => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const holder = host.submit();
+  const absent = host.submit();
+  host.release(holder);
+  // The offer is over, and nothing has ended it yet: the sign is the first to come.
+  host.now += seconds(60);
+  if (sign === "touch") expect(refusal(() => host.touch(absent))).toBe("allocation-not-found");
+  else host.claim(absent);
+  host.do({ type: "tick" });
+  expect(host.endReason(absent)).toBe("unclaimed");
+});
+
+test("an admin who looks at an offer does not claim it for its client", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const holder = host.submit({ actor: BOB });
+  const offered = host.submit({ actor: BOB });
+  host.release(holder);
+  host.touch(offered);
+  expect(host.allocation(offered).status).toBe("offered");
+});
+
+test("an offer ends with the TTL of its lease, if that is sooner", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const holder = host.submit();
+  const short = host.submit({ ttlMs: seconds(20) });
+  host.release(holder);
+  host.advance(seconds(20) - 1);
+  expect(host.allocation(short).status).toBe("offered");
+  host.advance(1);
+  expect(host.endReason(short)).toBe("expired");
+});
+
+test("nobody who waits is taken for silent because the daemon was away", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.submit();
+  const waiting = host.submit({ webhookUrl: null });
+  host.now += minutes(60);
+  host.do({ type: "resume", bootId: "boot-1", fencingFloor: 0 });
+  host.advance(seconds(30) - 1);
+  expect(host.allocation(waiting).status).toBe("queued");
+  host.advance(1);
+  expect(host.endReason(waiting)).toBe("abandoned");
+});

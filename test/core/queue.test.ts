@@ -32,6 +32,15 @@ test("a level of priority is worth one ageing interval of waiting", () => {
   expect(host.queue()).toEqual([higher, old, late]);
 });
 
+test("of two that waiting and priority put level, the one submitted first is served first", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.submit();
+  const old = host.submit({ priority: 5 });
+  host.advance(minutes(10));
+  const higher = host.submit({ priority: 6 });
+  expect(host.queue()).toEqual([old, higher]);
+});
+
 test("a newcomer does not overtake an equal that waits for the same GPUs", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
   const holder = host.submit();
@@ -64,6 +73,15 @@ test("a head's reservation leaves alone the GPUs that it could never use", () =>
   const small = host.submit();
   expect(host.allocation(head).status).toBe("queued");
   expect(host.gpusOf(small)).toEqual(["GPU-small"]);
+});
+
+test("a GPU held for the head is not given to those behind it, even where they prefer it", () => {
+  const host = new SimulatedHost([h100("GPU-big"), h100("GPU-big2"), t4("GPU-small")], { reserveAfterMs: 0 });
+  const holder = host.submit({ preferredGpus: ["GPU-big"] });
+  const head = host.submit({ requiredGpus: 2, minMemoryMib: 40_000 });
+  expect(host.gpusOf(host.submit({ preferredGpus: ["GPU-big2"] }))).toEqual(["GPU-small"]);
+  host.release(holder);
+  expect(host.gpusOf(head)).toEqual(["GPU-big", "GPU-big2"]);
 });
 
 test("a stream of single-GPU requests does not starve one for all eight", () => {
@@ -99,6 +117,15 @@ test("never is judged on the inventory: a lost GPU still counts", () => {
   expect(host.whyQueued(pair)).toEqual({ "GPU-a": null, "GPU-b": "unknown" });
 });
 
+test("never is judged on the inventory: a GPU that no longer tells its size has not shrunk", () => {
+  const host = new SimulatedHost([h100("GPU-a"), t4("GPU-b")]);
+  host.gpu("GPU-a", { memoryTotalMib: null, memoryUsedMib: null });
+  host.observe();
+  const large = host.submit({ minMemoryMib: 40_000 });
+  expect(host.allocation(large).status).toBe("queued");
+  expect(host.whyQueued(large)).toEqual({ "GPU-a": "unknown", "GPU-b": "memory" });
+});
+
 test("a full queue refuses the newcomer and keeps those who wait", () => {
   const host = new SimulatedHost([h100("GPU-a")], { maxQueueSize: 2 });
   host.submit();
@@ -120,6 +147,20 @@ test("a request that does not want to wait is refused instead of queued", () => 
   host.submit();
   expect(refusal(() => host.submit({ queue: false }))).toBe("no-gpu-free");
   expect(host.queue()).toEqual([]);
+});
+
+test("a request that does not want to wait is served when it need not", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  expect(host.gpusOf(host.submit({ queue: false }))).toEqual(["GPU-a"]);
+});
+
+test("a queue over its limit, because that was lowered, does not refuse what can be served now", () => {
+  const host = new SimulatedHost([h100("GPU-a"), t4("GPU-b")]);
+  host.submit({ gpuModel: "H100" });
+  const waiting = [host.submit({ gpuModel: "H100" }), host.submit({ gpuModel: "H100" })];
+  host.do({ type: "reconfigure", policy: { ...host.state.policy, maxQueueSize: 1 } });
+  expect(host.gpusOf(host.submit({ gpuModel: "T4" }))).toEqual(["GPU-b"]);
+  expect(host.queue()).toEqual(waiting);
 });
 
 test("a queued request times out at its queue_timeout, not before", () => {

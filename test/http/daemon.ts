@@ -2,10 +2,12 @@
 import { createHash } from "node:crypto";
 import { Client, type Dispatcher } from "undici";
 import { expect, onTestFinished } from "vitest";
+import type { Event } from "../../src/core/events.ts";
 import type { GpuReading, HostReading, Policy } from "../../src/core/model.ts";
 import { type ApiKey, createHttpServer, type HttpServerParts, type HttpSettings } from "../../src/http/server.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
+import type { Turn } from "../../src/scheduler/ports.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { gpuReading, seen } from "../fixtures/readings.ts";
@@ -21,11 +23,39 @@ export const SETTINGS: HttpSettings = {
   drainTimeoutMs: 5_000,
 };
 
+/** A store whose commits can be held back, as a slow disk does. */
+export class SlowStore extends MemoryStore {
+  #isHeld: (turn: Turn) => boolean = () => false;
+  #free: () => void = () => undefined;
+
+  /** Holds the next commit that has such an event; resolves once it is asked for, with what lets it through. */
+  holdCommit(type: Event["type"]): Promise<() => void> {
+    return new Promise((reached) => {
+      this.#isHeld = ({ events }) => {
+        if (!events.some((event) => event.type === type)) return false;
+        this.#isHeld = () => false;
+        reached(() => this.#free());
+        return true;
+      };
+    });
+  }
+
+  override async commit(turn: Turn): Promise<void> {
+    if (this.#isHeld(turn)) {
+      await new Promise<void>((resolve) => {
+        this.#free = resolve;
+      });
+    }
+    return super.commit(turn);
+  }
+}
+
 export interface Given extends Partial<Omit<HttpServerParts, "settings" | "scheduler">> {
   readonly settings?: Partial<HttpSettings>;
   readonly policy?: Partial<Policy>;
   /** What the first reading shows; `null`: none is taken. */
   readonly gpus?: readonly GpuReading[] | null;
+  readonly store?: MemoryStore;
 }
 
 export interface Reply {
@@ -43,9 +73,8 @@ export interface Ask {
 }
 
 export async function startDaemon(given: Given = {}) {
-  const { settings, policy, gpus = [gpuReading(0), gpuReading(1)], ...parts } = given;
+  const { settings, policy, gpus = [gpuReading(0), gpuReading(1)], store = new MemoryStore(), ...parts } = given;
   const clock = new ManualClock();
-  const store = new MemoryStore();
   const logged: { level: "warn" | "error"; facts: object; message: string }[] = [];
   const scheduler = new Scheduler(
     { store, clock, newId: sortableIds(), policy: { ...DEFAULT_POLICY, ...policy }, tickIntervalMs: 5_000 },
@@ -70,27 +99,32 @@ export async function startDaemon(given: Given = {}) {
     ...parts,
   });
   const { port } = await http.listen("127.0.0.1", 0);
-  const client = new Client(`http://127.0.0.1:${port}`);
+  /** Calls of a client with a connection of its own. */
+  const connect = () => {
+    const client = new Client(`http://127.0.0.1:${port}`);
+    const call = async (method: string, path: string, { body, headers = {} }: Ask = {}): Promise<Reply> => {
+      const text = body === undefined || typeof body === "string" ? (body as string | undefined) : JSON.stringify(body);
+      const type: Record<string, string> = text === undefined ? {} : { "content-type": "application/json" };
+      const answer = await client.request({
+        method: method as Dispatcher.HttpMethod,
+        path,
+        headers: { ...type, ...headers },
+        body: text ?? null,
+      });
+      return readReply(answer, method);
+    };
+    onTestFinished(() => client.destroy());
+    return call;
+  };
   onTestFinished(async () => {
-    await client.destroy();
     http.server.closeAllConnections();
     http.server.close();
     await scheduler.stop();
   });
-  const call = async (method: string, path: string, { body, headers = {} }: Ask = {}): Promise<Reply> => {
-    const text = body === undefined || typeof body === "string" ? (body as string | undefined) : JSON.stringify(body);
-    const type: Record<string, string> = text === undefined ? {} : { "content-type": "application/json" };
-    const answer = await client.request({
-      method: method as Dispatcher.HttpMethod,
-      path,
-      headers: { ...type, ...headers },
-      body: text ?? null,
-    });
-    return readReply(answer, method);
-  };
+  const call = connect();
   const allocate = (body: object = {}, headers: Record<string, string> = {}) =>
     call("POST", "/gpu/allocate", { body: { service_name: "trainer", ...body }, headers });
-  return { ...http, port, scheduler, clock, store, logged, see, call, allocate };
+  return { ...http, port, scheduler, clock, store, logged, see, connect, call, allocate };
 }
 
 async function readReply(answer: Dispatcher.ResponseData, method: string): Promise<Reply> {

@@ -34,7 +34,7 @@ class MemoryStore implements Store {
   load(): StoredState {
     return this.#state;
   }
-  commit(turn: Turn): void {
+  async commit(turn: Turn): Promise<void> {
     if (this.refuses) throw new Error("disk full");
     const allocations = new Map(this.#state.allocations.map((allocation) => [allocation.request.id, allocation]));
     for (const allocation of turn.allocations) {

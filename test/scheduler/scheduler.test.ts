@@ -15,9 +15,9 @@ const MONTH_MS = 30 * 24 * 3_600_000;
 const BOB = { principal: "bob", admin: false };
 const EVE = { principal: "eve", admin: false };
 
-const cleanups: (() => void)[] = [];
-afterEach(() => {
-  for (const cleanup of cleanups.splice(0)) cleanup();
+const cleanups: (() => void | Promise<void>)[] = [];
+afterEach(async () => {
+  for (const cleanup of cleanups.splice(0)) await cleanup();
 });
 function open(path = ":memory:"): SqliteStore {
   const store = openStore({ path, retentionMs: MONTH_MS });
@@ -127,7 +127,7 @@ test("a restart finds leases, queue, order, tokens and pending webhooks as they 
   await scheduler.release({ id: a.allocation.request.id, serviceName: null, fencingToken: null }, BOB);
   const before = scheduler.state;
   await scheduler.stop();
-  first.close();
+  await first.close();
 
   const second = open(path);
   const again = await startScheduler(second, { gpus: 2, clock });

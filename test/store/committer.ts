@@ -8,7 +8,8 @@ import { writeSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { StorageUnavailableError } from "../../src/core/errors.ts";
 import { StoreRefusedError } from "../../src/store/errors.ts";
-import { MIN_RETENTION_MS, openStore, type SqliteStore } from "../../src/store/store.ts";
+import type { SqliteStore } from "../../src/store/store.ts";
+import { openThreaded } from "./threaded.ts";
 import { gpu, grantTurn, notification, releaseTurn, START, turn } from "./turns.ts";
 
 export type Report =
@@ -26,20 +27,20 @@ function say(report: Report): void {
 }
 
 /** Commits turn `n` of an endless sequence that is the same in every run. */
-function commitTurn(store: SqliteStore, n: number): readonly string[] {
+async function commitTurn(store: SqliteStore, n: number): Promise<readonly string[]> {
   const cycle = Math.floor(n / 2);
   const ids = UUIDS.map((_, i) => `trainer-${String(cycle).padStart(8, "0")}-${i}`);
   const granted = grantTurn(ids, UUIDS, START + cycle * 2, cycle * WIDTH + 1);
   const notifications = ids.map((id) => notification(`d-${id}`, id, { createdAt: granted.at }));
-  store.commit(n % 2 === 0 ? { ...granted, notifications } : releaseTurn(granted, START + n));
+  await store.commit(n % 2 === 0 ? { ...granted, notifications } : releaseTurn(granted, START + n));
   return ids;
 }
 
-function serve(store: SqliteStore, mode: string): void {
+async function serve(store: SqliteStore, mode: string): Promise<void> {
   let n = 0;
-  const step = (): void => {
+  const step = async (): Promise<void> => {
     try {
-      const ids = commitTurn(store, n);
+      const ids = await commitTurn(store, n);
       say({ type: "committed", n, ids });
       n += 1;
     } catch (error) {
@@ -47,23 +48,23 @@ function serve(store: SqliteStore, mode: string): void {
       say({ type: "unavailable", message: error.message });
     }
   };
-  if (mode === "loop") for (;;) step();
-  createInterface({ input: process.stdin }).on("line", step);
+  if (mode === "loop") for (;;) await step();
+  for await (const _ of createInterface({ input: process.stdin })) await step();
 }
 
-function main(path: string, mode: string): void {
+async function main(path: string, mode: string): Promise<void> {
   let store: SqliteStore;
   try {
-    store = openStore({ path, retentionMs: MIN_RETENTION_MS });
+    store = (await openThreaded(path)).store;
   } catch (error) {
     if (!(error instanceof StoreRefusedError)) throw error;
     say({ type: "refused", reason: error.reason, message: error.message });
     return;
   }
-  if (store.load().gpus.length === 0) store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
+  if (store.load().gpus.length === 0) await store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
   say({ type: "opened" });
-  serve(store, mode);
+  await serve(store, mode);
 }
 
 const [, , path, mode] = process.argv;
-if (import.meta.main && path !== undefined) main(path, mode ?? "ask");
+if (import.meta.main && path !== undefined) await main(path, mode ?? "ask");

@@ -15,13 +15,13 @@ test("a process killed in the middle of its commits loses nothing that it acknow
     // Anywhere within the commits of some tens of milliseconds: the instant is not ours to choose.
     await sleep(kill * 7 + 1);
     const reports = await committer.kill();
-    acknowledgedInAll += checkAfterKill(path, reports);
+    acknowledgedInAll += await checkAfterKill(path, reports);
   }
   expect(acknowledgedInAll).toBeGreaterThan(KILLS * 10);
 });
 
 /** @returns how many turns the process had acknowledged. */
-function checkAfterKill(path: string, reports: readonly Report[]): number {
+async function checkAfterKill(path: string, reports: readonly Report[]): Promise<number> {
   const committed = reports.filter((report) => report.type === "committed");
   const store = open(path);
   try {
@@ -54,6 +54,6 @@ function checkAfterKill(path: string, reports: readonly Report[]): number {
     expect(turnsThere - turnsSaid).toBeLessThanOrEqual(8);
     return committed.length;
   } finally {
-    store.close();
+    await store.close();
   }
 }

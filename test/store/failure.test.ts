@@ -5,6 +5,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { StorageUnavailableError } from "../../src/core/errors.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
+import { LocalWriter } from "../../src/store/writer.ts";
 import { startCommitter } from "./child.ts";
 import { databasePath, openForTest } from "./files.ts";
 import {
@@ -24,11 +25,12 @@ import {
 const UUIDS = ["GPU-a", "GPU-b"];
 
 /** A store on a disk that has `pages` pages left, until {@link FullDisk.free} is called. */
-function onFullDisk(pages: number) {
-  const { database, close } = openDatabase(databasePath());
-  const store = new SqliteStore(database, MIN_RETENTION_MS, close);
+async function onFullDisk(pages: number) {
+  const opened = openDatabase(databasePath());
+  const { database } = opened;
+  const store = new SqliteStore(opened, MIN_RETENTION_MS, new LocalWriter(database));
   onTestFinished(() => store.close());
-  store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
+  await store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
   const used = Object.values(database.prepare("PRAGMA page_count").get() ?? {})[0] as number;
   database.exec(`PRAGMA max_page_count = ${used + pages}`);
   return { store, free: () => database.exec("PRAGMA max_page_count = 1000000") };
@@ -39,10 +41,10 @@ function bulky(id: string, bytes = 20_000) {
   return queued(request(id, { workloadData: { padding: "x".repeat(bytes) } }));
 }
 
-test("on a full disk a turn is refused whole, and the store takes turns again once there is space", () => {
-  const { store, free } = onFullDisk(12);
+test("on a full disk a turn is refused whole, and the store takes turns again once there is space", async () => {
+  const { store, free } = await onFullDisk(12);
   const granted = grantTurn(["a-1", "a-2"], UUIDS, START, 1);
-  store.commit(granted);
+  await store.commit(granted);
   const before = { state: store.load(), journal: [...store.readJournal()] };
 
   const releasing = releaseTurn(granted, START + 1);
@@ -55,8 +57,8 @@ test("on a full disk a turn is refused whole, and the store takes turns again on
     bootId: "boot",
   };
   for (let attempt = 0; attempt < 3; attempt++) {
-    expect(() => store.commit(turnThatOverflows)).toThrow(StorageUnavailableError);
-    expect(() => store.commit(turnThatOverflows)).toThrow(/disk is full/);
+    await expect(store.commit(turnThatOverflows)).rejects.toThrow(StorageUnavailableError);
+    await expect(store.commit(turnThatOverflows)).rejects.toThrow(/disk is full/);
     expect(store.load()).toEqual(before.state);
     expect([...store.readJournal()]).toEqual(before.journal);
     expect(store.nextDueAt()).toBeNull();
@@ -64,19 +66,19 @@ test("on a full disk a turn is refused whole, and the store takes turns again on
   }
 
   free();
-  store.commit(turnThatOverflows);
+  await store.commit(turnThatOverflows);
   expect(store.load().allocations).toContainEqual(next);
   expect(store.load().nextFencingToken).toBe(4);
   expect(store.findEnded("a-1")).toEqual(releasing.allocations[0]);
   expect([...store.readJournal()].map(({ seq }) => seq)).toEqual([1, 2, 3, 4, 5, 6]);
 });
 
-test("a turn that fits is taken between two that do not", () => {
-  const { store } = onFullDisk(12);
+test("a turn that fits is taken between two that do not", async () => {
+  const { store } = await onFullDisk(12);
   const tooMuch = turn({ allocations: Array.from({ length: 10 }, (_, i) => bulky(`q-${i}`)) });
-  expect(() => store.commit(tooMuch)).toThrow(StorageUnavailableError);
-  store.commit(grantTurn(["a-1"], UUIDS, START, 1));
-  expect(() => store.commit(tooMuch)).toThrow(StorageUnavailableError);
+  await expect(store.commit(tooMuch)).rejects.toThrow(StorageUnavailableError);
+  await store.commit(grantTurn(["a-1"], UUIDS, START, 1));
+  await expect(store.commit(tooMuch)).rejects.toThrow(StorageUnavailableError);
   expect(store.load().allocations.map((allocation) => allocation.request.id)).toEqual(["a-1"]);
 });
 
@@ -111,27 +113,27 @@ test.skipIf(!hasPrlimit)(
   },
 );
 
-test("while another program writes to the file turns are refused, and taken again afterwards", () => {
+test("while another program writes to the file turns are refused, and taken again afterwards", async () => {
   const path = databasePath();
   const store = openForTest(path);
   const other = new DatabaseSync(path);
   onTestFinished(() => other.close());
   other.exec("BEGIN IMMEDIATE");
-  expect(() => store.commit(turn({ allocations: [queued(request("a-1"))] }))).toThrow(/database is locked/);
+  await expect(store.commit(turn({ allocations: [queued(request("a-1"))] }))).rejects.toThrow(/database is locked/);
   other.exec("ROLLBACK");
-  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  await store.commit(turn({ allocations: [queued(request("a-1"))] }));
   expect(store.load().allocations).toHaveLength(1);
 });
 
-test("the database itself refuses a GPU in two leases, as the bug that it is", () => {
+test("the database itself refuses a GPU in two leases, as the bug that it is", async () => {
   const store = openForTest();
-  store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
-  store.commit(turn({ allocations: [leased(request("a-1"), lease(["GPU-a"]))] }));
+  await store.commit(turn({ gpus: UUIDS.map((uuid) => gpu(uuid)) }));
+  await store.commit(turn({ allocations: [leased(request("a-1"), lease(["GPU-a"]))] }));
   const second = leased(request("a-2"), lease(["GPU-b", "GPU-a"], 2));
 
   let thrown: unknown;
   try {
-    store.commit(turn({ allocations: [second] }));
+    await store.commit(turn({ allocations: [second] }));
   } catch (error) {
     thrown = error;
   }
@@ -140,27 +142,27 @@ test("the database itself refuses a GPU in two leases, as the bug that it is", (
   expect(String(thrown)).toMatch(/invariant 1/);
   expect(store.load().allocations.map((allocation) => allocation.request.id)).toEqual(["a-1"]);
 
-  store.commit(turn({ allocations: [leased(request("a-3"), lease(["GPU-b"], 2))] }));
+  await store.commit(turn({ allocations: [leased(request("a-3"), lease(["GPU-b"], 2))] }));
 });
 
-test("two leases on one GPU are refused within one turn as well, offered ones included", () => {
+test("two leases on one GPU are refused within one turn as well, offered ones included", async () => {
   const store = openForTest();
   const offered = { status: "offered", request: request("a-2"), lease: lease(["GPU-a"]), claimBy: START } as const;
   const both = turn({ gpus: [gpu("GPU-a")], allocations: [leased(request("a-1"), lease(["GPU-a"])), offered] });
-  expect(() => store.commit(both)).toThrow(/invariant 1/);
+  await expect(store.commit(both)).rejects.toThrow(/invariant 1/);
 });
 
-test("a lease on a GPU that was never seen is refused as a bug", () => {
+test("a lease on a GPU that was never seen is refused as a bug", async () => {
   const store = openForTest();
   const astray = turn({ allocations: [leased(request("a-1"), lease(["GPU-x"]))] });
-  expect(() => store.commit(astray)).toThrow(/FOREIGN KEY/);
-  expect(() => store.commit(astray)).not.toThrow(StorageUnavailableError);
+  await expect(store.commit(astray)).rejects.toThrow(/FOREIGN KEY/);
+  await expect(store.commit(astray)).rejects.not.toThrow(StorageUnavailableError);
 });
 
-test("an allocation that has ended cannot be written again", () => {
+test("an allocation that has ended cannot be written again", async () => {
   const store = openForTest();
   const gone = ended(request("a-1"), null, START, "cancelled");
-  store.commit(turn({ allocations: [gone] }));
-  expect(() => store.commit(turn({ allocations: [queued(request("a-1"))] }))).toThrow(/UNIQUE/);
+  await store.commit(turn({ allocations: [gone] }));
+  await expect(store.commit(turn({ allocations: [queued(request("a-1"))] }))).rejects.toThrow(/UNIQUE/);
   expect(store.findEnded("a-1")).toEqual(gone);
 });

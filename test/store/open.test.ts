@@ -17,7 +17,7 @@ import { startCommitter } from "./child.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import { grantTurn, queued, releaseTurn, request, START, turn } from "./turns.ts";
 
-function refusalOf(path: string): StoreRefusedError {
+async function refusalOf(path: string): Promise<StoreRefusedError> {
   let store: ReturnType<typeof open>;
   try {
     store = open(path);
@@ -25,12 +25,12 @@ function refusalOf(path: string): StoreRefusedError {
     if (error instanceof StoreRefusedError) return error;
     throw error;
   }
-  store.close();
+  await store.close();
   throw new Error("it was opened");
 }
 
-function expectRefusal(path: string, reason: RefusalReason, message: RegExp): void {
-  const refusal = refusalOf(path);
+async function expectRefusal(path: string, reason: RefusalReason, message: RegExp): Promise<void> {
+  const refusal = await refusalOf(path);
   expect({ reason: refusal.reason, message: refusal.message }).toEqual({
     reason,
     message: expect.stringMatching(message),
@@ -39,13 +39,13 @@ function expectRefusal(path: string, reason: RefusalReason, message: RegExp): vo
 }
 
 /** A closed database with some hundred pages in it. */
-function filled(path = databasePath()): string {
+async function filled(path = databasePath()): Promise<string> {
   const store = open(path);
   for (let i = 0; i < 40; i++) {
     const padded = request(`a-${i}`, { workloadData: { padding: "x".repeat(10_000) } });
-    store.commit(turn({ at: START + i, allocations: [queued(padded)] }));
+    await store.commit(turn({ at: START + i, allocations: [queued(padded)] }));
   }
-  store.close();
+  await store.close();
   return path;
 }
 
@@ -55,17 +55,17 @@ function tamper(path: string, sql: string): void {
   database.close();
 }
 
-test("the folder is made, and nobody else can read the database, its log or its lock", () => {
+test("the folder is made, and nobody else can read the database, its log or its lock", async () => {
   const path = join(dirname(databasePath()), "deep", "down", "orchestrator.db");
-  openForTest(path).commit(turn({ allocations: [queued(request("a-1"))] }));
+  await openForTest(path).commit(turn({ allocations: [queued(request("a-1"))] }));
   for (const file of [path, `${path}-wal`, `${path}.lock`]) expect(statSync(file).mode & 0o777).toBe(0o600);
 });
 
-test("a database in memory works and leaves no file", () => {
+test("a database in memory works and leaves no file", async () => {
   const store = openStore({ path: ":memory:", retentionMs: 1e12 });
-  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  await store.commit(turn({ allocations: [queued(request("a-1"))] }));
   expect(store.load().allocations).toHaveLength(1);
-  store.close();
+  await store.close();
   expect(existsSync(":memory:")).toBe(false);
   expect(existsSync(":memory:.lock")).toBe(false);
 });
@@ -83,15 +83,15 @@ test("it is durable against a power cut: write-ahead log, synced at every commit
   expect(strict).toEqual([]);
 });
 
-test("a second store on the same file is refused, by whatever name, until the first is closed", () => {
+test("a second store on the same file is refused, by whatever name, until the first is closed", async () => {
   const path = databasePath();
   const first = open(path);
   const otherName = join(dirname(path), "link.db");
   symlinkSync(path, otherName);
-  expectRefusal(path, "in-use", /in use by another gpu-orchestrator: stop that one/);
-  expect(refusalOf(otherName).reason).toBe("in-use");
-  first.commit(turn({ allocations: [queued(request("a-1"))] }));
-  first.close();
+  await expectRefusal(path, "in-use", /in use by another gpu-orchestrator: stop that one/);
+  expect((await refusalOf(otherName)).reason).toBe("in-use");
+  await first.commit(turn({ allocations: [queued(request("a-1"))] }));
+  await first.close();
   expect(openForTest(otherName).load().allocations).toHaveLength(1);
 });
 
@@ -99,7 +99,7 @@ test("a second process is refused, and takes over when the first is killed", asy
   const path = databasePath();
   const first = startCommitter(path, "ask");
   expect(await first.next()).toEqual({ type: "opened" });
-  expectRefusal(path, "in-use", /in use/);
+  await expectRefusal(path, "in-use", /in use/);
   const second = startCommitter(path, "ask");
   expect(await second.next()).toMatchObject({ type: "refused", reason: "in-use" });
   expect(await first.ask()).toMatchObject({ type: "committed", n: 0 });
@@ -111,61 +111,65 @@ test("a second process is refused, and takes over when the first is killed", asy
 test("while it runs, others can read the database and copy it", async () => {
   const path = databasePath();
   const store = openForTest(path);
-  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  await store.commit(turn({ allocations: [queued(request("a-1"))] }));
   const reader = new DatabaseSync(path, { readOnly: true });
   onTestFinished(() => reader.close());
   expect(reader.prepare("SELECT id FROM allocations").all()).toEqual([{ id: "a-1" }]);
   const copy = join(dirname(path), "copy.db");
   await backup(reader, copy);
-  store.commit(turn({ allocations: [queued(request("a-2"))] }));
+  await store.commit(turn({ allocations: [queued(request("a-2"))] }));
   expect(openForTest(copy).load().allocations).toEqual([queued(request("a-1"))]);
 });
 
-test("a database of a newer schema is refused, and left as it is", () => {
-  const path = filled();
+test("a database of a newer schema is refused, and left as it is", async () => {
+  const path = await filled();
   tamper(path, "PRAGMA user_version = 999");
   const before = readFileSync(path);
-  expectRefusal(path, "newer-schema", /schema 999, this one knows \d+\): run the newer one again, or restore a backup/);
+  await expectRefusal(
+    path,
+    "newer-schema",
+    /schema 999, this one knows \d+\): run the newer one again, or restore a backup/,
+  );
   expect(readFileSync(path).equals(before)).toBe(true);
 });
 
 test.each([
   ["a short text", "hello\n"],
   ["a long text", "these are not the bytes you are looking for\n".repeat(1_000)],
-])("%s is refused as a database, and left as it is", (_, text) => {
+])("%s is refused as a database, and left as it is", async (_, text) => {
   const path = databasePath();
   writeFileSync(path, text);
-  expectRefusal(path, "foreign", /is not a SQLite database: set storage\.path/);
+  await expectRefusal(path, "foreign", /is not a SQLite database: set storage\.path/);
   expect(readFileSync(path, "utf8")).toBe(text);
 });
 
-test("the database of another program is refused, and left as it is", () => {
+test("the database of another program is refused, and left as it is", async () => {
   const path = databasePath();
   tamper(path, "CREATE TABLE songs (title TEXT)");
   const before = readFileSync(path);
-  expectRefusal(path, "foreign", /database of another program/);
+  await expectRefusal(path, "foreign", /database of another program/);
   expect(readFileSync(path).equals(before)).toBe(true);
 });
 
-test("an empty file is a new database", () => {
+test("an empty file is a new database", async () => {
   const path = databasePath();
   writeFileSync(path, "");
   expect(openForTest(path).load().lastTurnAt).toBeNull();
 });
 
-test("a database cut off anywhere is refused as damaged", () => {
-  const whole = filled();
+test("a database cut off anywhere is refused as damaged", async () => {
+  const whole = await filled();
   const { size } = statSync(whole);
   for (const kept of [0.9, 0.5, 0.1]) {
     const path = databasePath();
     copyFileSync(whole, path);
     truncateSync(path, Math.floor((size * kept) / 4096) * 4096);
-    expectRefusal(path, "damaged", /is damaged \(.*\): restore it from a backup/);
+    await expectRefusal(path, "damaged", /is damaged \(.*\): restore it from a backup/);
   }
 });
 
-test.each(["allocations", "outbox", "journal"])("an overwritten page of %s is found at the start", (table) => {
-  const path = filled();
+test.each(["allocations", "outbox", "journal"])("an overwritten page of %s is found at the start", async (table) => {
+  const path = await filled();
   const database = new DatabaseSync(path);
   const { rootpage } = database.prepare("SELECT rootpage FROM sqlite_schema WHERE name = ?").get(table) as {
     rootpage: number;
@@ -174,7 +178,7 @@ test.each(["allocations", "outbox", "journal"])("an overwritten page of %s is fo
   const bytes = readFileSync(path);
   bytes.fill(0xa5, 4096 * (rootpage - 1), 4096 * rootpage);
   writeFileSync(path, bytes);
-  expectRefusal(path, "damaged", /is damaged/);
+  await expectRefusal(path, "damaged", /is damaged/);
 });
 
 test("a missing or emptied file beside a log that still holds commits is refused, and the log survives", async () => {
@@ -187,7 +191,7 @@ test("a missing or emptied file beside a log that still holds commits is refused
     const orphan = databasePath();
     copyFileSync(`${path}-wal`, `${orphan}-wal`);
     if (rest === "empty") writeFileSync(orphan, "");
-    expectRefusal(orphan, "damaged", new RegExp(`${rest}, but its log .*-wal is not`));
+    await expectRefusal(orphan, "damaged", new RegExp(`${rest}, but its log .*-wal is not`));
     expect(statSync(`${orphan}-wal`).size).toBeGreaterThan(0);
   }
 });
@@ -205,38 +209,38 @@ test.each([
   await committer.ask();
   await committer.kill();
   tamper(path, sql);
-  expectRefusal(path, "damaged", message);
+  await expectRefusal(path, "damaged", message);
 });
 
-test("a folder that cannot be made or written is named", () => {
+test("a folder that cannot be made or written is named", async () => {
   const path = databasePath();
   writeFileSync(path, "");
-  expectRefusal(join(path, "inside-a-file.db"), "unusable", /cannot be opened \(.*\): the folder must/);
+  await expectRefusal(join(path, "inside-a-file.db"), "unusable", /cannot be opened \(.*\): the folder must/);
   const folder = databasePath();
   mkdirSync(folder);
-  expectRefusal(folder, "unusable", /cannot be opened/);
+  await expectRefusal(folder, "unusable", /cannot be opened/);
 });
 
-test("a refused open lets go of the file: it opens once the cause is gone", () => {
-  const path = filled();
+test("a refused open lets go of the file: it opens once the cause is gone", async () => {
+  const path = await filled();
   tamper(path, "PRAGMA user_version = 999");
-  expectRefusal(path, "newer-schema", /newer/);
+  await expectRefusal(path, "newer-schema", /newer/);
   tamper(path, "PRAGMA user_version = 1");
   expect(openForTest(path).load().allocations).toHaveLength(40);
 });
 
-test("keeping records for less than 30 days is a mistake", () => {
+test("keeping records for less than 30 days is a mistake", async () => {
   expect(() => openStore({ path: ":memory:", retentionMs: 30 * 24 * 3_600_000 - 1 })).toThrow(RangeError);
   expect(() => openStore({ path: ":memory:", retentionMs: Number.NaN })).toThrow(RangeError);
 });
 
-test("a store that was closed in good order leaves one file, with everything in it", () => {
+test("a store that was closed in good order leaves one file, with everything in it", async () => {
   const path = databasePath();
   const store = open(path);
   const granted = grantTurn([], [], START, 1);
-  store.commit(turn({ allocations: [queued(request("a-1"))] }));
-  store.commit(releaseTurn(granted, START));
-  store.close();
+  await store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  await store.commit(releaseTurn(granted, START));
+  await store.close();
   expect(existsSync(`${path}-wal`)).toBe(false);
   expect(openForTest(path).load().allocations).toHaveLength(1);
 });

@@ -4,9 +4,9 @@ import type { SqliteStore } from "../../src/store/store.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import { notification, queued, request, START, turn } from "./turns.ts";
 
-function storeWith(...deliveryIds: string[]): SqliteStore {
+async function storeWith(...deliveryIds: string[]): Promise<SqliteStore> {
   const store = openForTest();
-  store.commit(
+  await store.commit(
     turn({
       allocations: [queued(request("a-1"))],
       notifications: deliveryIds.map((id, i) => notification(id, "a-1", { createdAt: START + i })),
@@ -31,21 +31,21 @@ function settlement(deliveryId: string, over: Partial<DeliverySettlement>): Deli
 
 const dueIds = (store: SqliteStore, now: number) => store.due(now, 100).map(({ deliveryId }) => deliveryId);
 
-test("a notification is due from its creation on, oldest first, at most as many as asked for", () => {
-  const store = storeWith("d-1", "d-2", "d-3");
+test("a notification is due from its creation on, oldest first, at most as many as asked for", async () => {
+  const store = await storeWith("d-1", "d-2", "d-3");
   expect(store.nextDueAt()).toBe(START);
   expect(dueIds(store, START - 1)).toEqual([]);
   expect(store.due(START + 2, 2).map(({ deliveryId }) => deliveryId)).toEqual(["d-1", "d-2"]);
   expect(store.due(START, 9)).toEqual([{ ...notification("d-1", "a-1"), attempts: 0, nextAttemptAt: START }]);
 });
 
-test("a failed attempt is counted and comes back when it was put off to, over a restart too", () => {
+test("a failed attempt is counted and comes back when it was put off to, over a restart too", async () => {
   const path = databasePath();
   const store = open(path);
-  store.commit(turn({ allocations: [queued(request("a-1"))], notifications: [notification("d-1", "a-1")] }));
+  await store.commit(turn({ allocations: [queued(request("a-1"))], notifications: [notification("d-1", "a-1")] }));
   const put = settlement("d-1", { outcome: "retry", nextAttemptAt: START + 4_999.2, httpStatus: 503, error: "busy" });
-  store.commit(turn({ settlements: [put] }));
-  store.close();
+  await store.commit(turn({ settlements: [put] }));
+  await store.close();
 
   const reopened = openForTest(path);
   expect(reopened.nextDueAt()).toBe(START + 5_000);
@@ -55,18 +55,18 @@ test("a failed attempt is counted and comes back when it was put off to, over a 
   ]);
 });
 
-test("what was delivered or given up is not due again", () => {
-  const store = storeWith("d-1", "d-2");
-  store.commit(
+test("what was delivered or given up is not due again", async () => {
+  const store = await storeWith("d-1", "d-2");
+  await store.commit(
     turn({ settlements: [settlement("d-1", {}), settlement("d-2", { outcome: "gave-up", httpStatus: 410 })] }),
   );
   expect(dueIds(store, START + 1e9)).toEqual([]);
   expect(store.nextDueAt()).toBeNull();
 });
 
-test("withdrawing stops the allocated webhook of that allocation alone", () => {
+test("withdrawing stops the allocated webhook of that allocation alone", async () => {
   const store = openForTest();
-  store.commit(
+  await store.commit(
     turn({
       allocations: [queued(request("a-1")), queued(request("a-2"))],
       notifications: [
@@ -76,29 +76,29 @@ test("withdrawing stops the allocated webhook of that allocation alone", () => {
       ],
     }),
   );
-  store.commit(turn({ withdrawn: ["a-1"] }));
+  await store.commit(turn({ withdrawn: ["a-1"] }));
   expect(dueIds(store, START)).toEqual(["d-2", "d-3"]);
 });
 
-test("a notification that is withdrawn in its own turn never leaves", () => {
+test("a notification that is withdrawn in its own turn never leaves", async () => {
   const store = openForTest();
-  store.commit(
+  await store.commit(
     turn({ allocations: [queued(request("a-1"))], notifications: [notification("d-1", "a-1")], withdrawn: ["a-1"] }),
   );
   expect(store.nextDueAt()).toBeNull();
 });
 
-test("a settlement that comes after the withdrawal, or after the delivery, revives nothing", () => {
-  const store = storeWith("d-1", "d-2");
-  store.commit(turn({ settlements: [settlement("d-1", {})] }));
-  store.commit(turn({ withdrawn: ["a-1"] }));
+test("a settlement that comes after the withdrawal, or after the delivery, revives nothing", async () => {
+  const store = await storeWith("d-1", "d-2");
+  await store.commit(turn({ settlements: [settlement("d-1", {})] }));
+  await store.commit(turn({ withdrawn: ["a-1"] }));
   const again = { outcome: "retry", nextAttemptAt: START + 200 } as const;
-  store.commit(turn({ settlements: [settlement("d-1", again), settlement("d-2", again)] }));
+  await store.commit(turn({ settlements: [settlement("d-1", again), settlement("d-2", again)] }));
   expect(store.nextDueAt()).toBeNull();
 });
 
-test("asking what is due reads no row that is not due", () => {
-  const store = storeWith(...Array.from({ length: 20_000 }, (_, i) => `d-${i}`));
+test("asking what is due reads no row that is not due", async () => {
+  const store = await storeWith(...Array.from({ length: 20_000 }, (_, i) => `d-${i}`));
   const count = 2_000;
   const startedAt = process.cpuUsage();
   for (let i = 0; i < count; i++) {

@@ -1,8 +1,15 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Event } from "../../src/core/events.ts";
-import { type Allocation, END_REASONS, type Gpu, type LiveAllocation, type Request } from "../../src/core/model.ts";
-import type { AllocationQuery } from "../../src/scheduler/ports.ts";
+import {
+  type Allocation,
+  END_REASONS,
+  type Gpu,
+  type GpuHold,
+  type LiveAllocation,
+  type Request,
+} from "../../src/core/model.ts";
+import type { AllocationQuery, Turn } from "../../src/scheduler/ports.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import {
   ended,
@@ -20,7 +27,7 @@ import {
 
 const EVERYTHING: AllocationQuery = { status: null, serviceName: null, principal: null, before: null, limit: 1_000 };
 
-test("a new store is empty, and its clock has not begun", () => {
+test("a new store is empty, and its clock has not begun", async () => {
   expect(openForTest().load()).toEqual({
     allocations: [],
     gpus: [],
@@ -30,7 +37,7 @@ test("a new store is empty, and its clock has not begun", () => {
   });
 });
 
-test("an allocation in every status comes back as it was, with everything in it", () => {
+test("an allocation in every status comes back as it was, with everything in it", async () => {
   const text = fc.oneof(fc.string({ unit: "binary" }), fc.string());
   const instant = fc.integer({ min: 0, max: 2 ** 42 });
   const maybe = <T>(value: fc.Arbitrary<T>) => fc.option(value, { nil: null });
@@ -85,12 +92,12 @@ test("an allocation in every status comes back as it was, with everything in it"
     )
     .map((allocation) => JSON.parse(JSON.stringify(allocation)) as Allocation);
 
-  fc.assert(
-    fc.property(anyAllocation, (allocation) => {
+  await fc.assert(
+    fc.asyncProperty(anyAllocation, async (allocation) => {
       const store = open(":memory:");
       try {
         const gpus = ["GPU-a", "GPU-b", "00000000:01:00.0"].map((uuid) => gpu(uuid));
-        store.commit(turn({ allocations: [allocation], gpus }));
+        await store.commit(turn({ allocations: [allocation], gpus }));
         if (allocation.status === "ended") {
           expect(store.findEnded("trainer-1")).toStrictEqual(allocation);
           expect(store.load().allocations).toEqual([]);
@@ -100,20 +107,20 @@ test("an allocation in every status comes back as it was, with everything in it"
         }
         expect(store.list(EVERYTHING)).toStrictEqual([allocation]);
       } finally {
-        store.close();
+        await store.close();
       }
     }),
     { numRuns: 300 },
   );
 });
 
-test("a queued request's last sign of life is not kept: it comes back as 0", () => {
+test("a queued request's last sign of life is not kept: it comes back as 0", async () => {
   const store = openForTest();
-  store.commit(turn({ allocations: [{ ...queued(request("a-1")), seenAt: START + 5 }] }));
+  await store.commit(turn({ allocations: [{ ...queued(request("a-1")), seenAt: START + 5 }] }));
   expect(store.load().allocations).toEqual([{ ...queued(request("a-1")), seenAt: 0 }]);
 });
 
-test("a GPU comes back as it was in every hold, and a property that is not the model's does not", () => {
+test("a GPU comes back as it was in every hold, and a property that is not the model's does not", async () => {
   const store = openForTest();
   const gpus: Gpu[] = [
     gpu("GPU-1"),
@@ -122,17 +129,52 @@ test("a GPU comes back as it was in every hold, and a property that is not the m
     { ...gpu("GPU-4", { kind: "quarantined", since: START, baselineMib: 3, reason: "busy" }), memoryTotalMib: null },
   ];
   const stray = { ...gpus[0], utilization: 7 } as unknown as Gpu;
-  store.commit(turn({ gpus: [stray, ...gpus.slice(1)] }));
+  await store.commit(turn({ gpus: [stray, ...gpus.slice(1)] }));
   expect(store.load().gpus).toStrictEqual(gpus);
 });
 
-test("after any history of turns a reopened file holds the state, the order and the whole journal", () => {
+test("a GPU's hold is what was said last, whether its lease says the same or not", async () => {
+  const path = databasePath();
+  let store = open(path);
+  const asked = request("a-1");
+  const held = lease(["GPU-a"], 1, START + 1);
+  const byLease: GpuHold = { kind: "leased", allocationId: "a-1", since: START + 1, useSeen: false };
+  const reclaiming: GpuHold = { kind: "reclaiming", allocationId: "a-1", since: START, baselineMib: 3 };
+  const free: GpuHold = { kind: "free" };
+  const live = [leased(asked, held)];
+  const gone = [ended(asked, held, START + 2)];
+  const steps: [Partial<Turn>, GpuHold][] = [
+    [{ gpus: [gpu("GPU-a")] }, free],
+    [{ allocations: live, gpus: [gpu("GPU-a", byLease)] }, byLease],
+    [{ gpus: [gpu("GPU-a", { ...byLease, useSeen: true })] }, { ...byLease, useSeen: true }],
+    [{ gpus: [gpu("GPU-a", byLease)] }, byLease],
+    [{ gpus: [gpu("GPU-a", free)] }, free],
+    [{ gpus: [gpu("GPU-a", { ...byLease, since: START })] }, { ...byLease, since: START }],
+    [{ gpus: [gpu("GPU-a", byLease)] }, byLease],
+    [{ allocations: gone }, byLease],
+    [{ gpus: [gpu("GPU-a", reclaiming)] }, reclaiming],
+    [{ gpus: [gpu("GPU-a")] }, free],
+    [{ allocations: [leased(request("a-2"), lease(["GPU-a"], 2))] }, free],
+  ];
+  for (const [n, [changes, hold]] of steps.entries()) {
+    await store.commit(turn({ at: START + n, ...changes }));
+    expect(store.load().gpus).toStrictEqual([gpu("GPU-a", hold)]);
+    if (n % 2 === 1) {
+      await store.close();
+      store = open(path);
+      expect(store.load().gpus).toStrictEqual([gpu("GPU-a", hold)]);
+    }
+  }
+  await store.close();
+});
+
+test("after any history of turns a reopened file holds the state, the order and the whole journal", async () => {
   const step = fc.record({
     op: fc.constantFrom("submit", "lease", "offer", "claim", "renew", "end"),
     pick: fc.nat(63),
   });
-  fc.assert(
-    fc.property(fc.array(fc.array(step, { maxLength: 6 }), { maxLength: 20 }), (turns) => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(fc.array(step, { maxLength: 6 }), { maxLength: 20 }), async (turns) => {
       const path = databasePath();
       const live = new Map<string, LiveAllocation>();
       const past: Allocation[] = [];
@@ -140,7 +182,7 @@ test("after any history of turns a reopened file holds the state, the order and 
       const told: Event[] = [];
       let made = 0;
       let store = open(path);
-      store.commit(turn({ gpus: uuids.map((uuid) => gpu(uuid)) }));
+      await store.commit(turn({ gpus: uuids.map((uuid) => gpu(uuid)) }));
       for (const [n, steps] of turns.entries()) {
         const changed = new Map<string, Allocation>();
         const events: Event[] = [];
@@ -156,13 +198,15 @@ test("after any history of turns a reopened file holds the state, the order and 
           events.push({ type: "claimed", id: next.request.id, at: START + n });
         }
         told.push(...events);
-        store.commit(turn({ at: START + n, allocations: [...changed.values()], events, nextFencingToken: made + 1 }));
+        await store.commit(
+          turn({ at: START + n, allocations: [...changed.values()], events, nextFencingToken: made + 1 }),
+        );
         if (n % 7 === 3) {
-          store.close();
+          await store.close();
           store = open(path);
         }
       }
-      store.close();
+      await store.close();
       store = open(path);
       try {
         const inOrder = [...live.values(), ...past].sort(byTime);
@@ -171,7 +215,7 @@ test("after any history of turns a reopened file holds the state, the order and 
         expect([...store.readJournal()].map(({ event }) => event)).toStrictEqual(told);
         expect([...store.readJournal()].map(({ seq }) => seq)).toEqual(told.map((_, i) => i + 1));
       } finally {
-        store.close();
+        await store.close();
       }
     }),
     { numRuns: 60 },
@@ -209,13 +253,13 @@ function byTime(a: Allocation, b: Allocation): number {
   return a.request.submittedAt - b.request.submittedAt || (a.request.id < b.request.id ? -1 : 1);
 }
 
-test("events are numbered through and read on from any number, in the middle of a turn too", () => {
+test("events are numbered through and read on from any number, in the middle of a turn too", async () => {
   const path = databasePath();
   const store = openForTest(path);
-  store.commit(turn({ at: START + 1, gpus: ["GPU-a", "GPU-b"].map((uuid) => gpu(uuid)) }));
-  store.commit(grantTurn(["a-1", "a-2"], ["GPU-a", "GPU-b"], START + 2, 1));
-  store.commit(turn({ at: START + 3 }));
-  store.commit(turn({ at: START + 4, events: [{ type: "gpu-freed", uuid: "GPU-a", at: START + 4 }] }));
+  await store.commit(turn({ at: START + 1, gpus: ["GPU-a", "GPU-b"].map((uuid) => gpu(uuid)) }));
+  await store.commit(grantTurn(["a-1", "a-2"], ["GPU-a", "GPU-b"], START + 2, 1));
+  await store.commit(turn({ at: START + 3 }));
+  await store.commit(turn({ at: START + 4, events: [{ type: "gpu-freed", uuid: "GPU-a", at: START + 4 }] }));
 
   expect([...store.readJournal()].map(({ seq, at, event }) => [seq, at - START, event.type])).toEqual([
     [1, 2, "submitted"],
@@ -228,7 +272,7 @@ test("events are numbered through and read on from any number, in the middle of 
   expect([...store.readJournal(5)]).toEqual([]);
 });
 
-test("an event comes back as it was told, whatever type it has", () => {
+test("an event comes back as it was told, whatever type it has", async () => {
   const store = openForTest();
   const asked = request("a-1", { workloadData: { note: '\u2028 \ud83d\ude80 "quoted"' } });
   const events: Event[] = [
@@ -244,16 +288,16 @@ test("an event comes back as it was told, whatever type it has", () => {
     { type: "gpu-freed", uuid: "GPU-a", at: START },
     { type: "resumed", at: START, bootId: "boot", fencingFloor: START },
   ];
-  store.commit(turn({ events }));
+  await store.commit(turn({ events }));
   expect([...store.readJournal()].map(({ event }) => event)).toStrictEqual(events);
 });
 
-test("the fencing token, the boot and the time of the last turn survive, whichever turn set them", () => {
+test("the fencing token, the boot and the time of the last turn survive, whichever turn set them", async () => {
   const path = databasePath();
   const store = open(path);
-  store.commit(turn({ at: START, nextFencingToken: 2 ** 53 - 1, bootId: "boot-1" }));
-  store.commit(turn({ at: START + 9, nextFencingToken: 2 ** 53 - 1, bootId: "boot-1" }));
-  store.close();
+  await store.commit(turn({ at: START, nextFencingToken: 2 ** 53 - 1, bootId: "boot-1" }));
+  await store.commit(turn({ at: START + 9, nextFencingToken: 2 ** 53 - 1, bootId: "boot-1" }));
+  await store.close();
   expect(openForTest(path).load()).toMatchObject({
     nextFencingToken: 2 ** 53 - 1,
     bootId: "boot-1",
@@ -261,7 +305,7 @@ test("the fencing token, the boot and the time of the last turn survive, whichev
   });
 });
 
-test("every filter and every page of a listing agrees with a plain sort", () => {
+test("every filter and every page of a listing agrees with a plain sort", async () => {
   const store = openForTest();
   const all: Allocation[] = Array.from({ length: 90 }, (_, i) => {
     const asked = request(`s${i % 3}-${String((i * 37) % 90).padStart(3, "0")}`, {
@@ -272,7 +316,7 @@ test("every filter and every page of a listing agrees with a plain sort", () => 
     });
     return i % 4 === 0 ? queued(asked) : ended(asked, null, START + 1_000, "cancelled");
   });
-  store.commit(turn({ allocations: all }));
+  await store.commit(turn({ allocations: all }));
   const newestFirst = all.toSorted(byTime).toReversed();
 
   for (const status of [null, "queued", "ended", "leased"] as const) {
@@ -295,26 +339,28 @@ test("every filter and every page of a listing agrees with a plain sort", () => 
   }
 });
 
-test("a page after an id that does not exist is empty", () => {
+test("a page after an id that does not exist is empty", async () => {
   const store = openForTest();
-  store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  await store.commit(turn({ allocations: [queued(request("a-1"))] }));
   expect(store.list({ ...EVERYTHING, before: "a-0" })).toEqual([]);
 });
 
-test("a GPU changes hands within one turn", () => {
+test("a GPU changes hands within one turn", async () => {
   const store = openForTest();
-  store.commit(turn({ gpus: [gpu("GPU-a")] }));
+  await store.commit(turn({ gpus: [gpu("GPU-a")] }));
   const first = grantTurn(["a-1"], ["GPU-a"], START, 1);
-  store.commit(first);
+  await store.commit(first);
   const next = leased(request("a-2"), lease(["GPU-a"], 2));
-  store.commit(turn({ allocations: [next, ...releaseTurn(first, START + 1).allocations] }));
+  await store.commit(turn({ allocations: [next, ...releaseTurn(first, START + 1).allocations] }));
   expect(store.load().allocations).toEqual([next]);
 });
 
-test("a request may come and go in one turn", () => {
+test("a request may come and go in one turn", async () => {
   const store = openForTest();
   const gone = ended(request("a-1"), null, START, "cancelled");
-  store.commit(turn({ allocations: [gone], notifications: [notification("d-1", "a-1", { status: "cancelled" })] }));
+  await store.commit(
+    turn({ allocations: [gone], notifications: [notification("d-1", "a-1", { status: "cancelled" })] }),
+  );
   expect(store.findEnded("a-1")).toEqual(gone);
   expect(store.due(START, 10)).toHaveLength(1);
 });

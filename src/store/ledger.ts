@@ -1,0 +1,167 @@
+/**
+ * Turns a turn into flat writes, leaving out what the file already holds.
+ *
+ * 1. It remembers only what is known to be in the file: `plan` changes nothing, `acknowledge` moves it on.
+ * 2. A GPU's row is written when what a load would make of the old one, given the leases after the turn, is not what
+ *    the GPU is: a lease's begin and end alone leave it as it is.
+ */
+import type { Allocation, AllocationId, Gpu, GpuUuid, Lease, LeasedGpu } from "../core/model.ts";
+import type { DeliverySettlement, StoredState, Turn } from "../scheduler/ports.ts";
+import { holdersOf } from "./read-state.ts";
+import { encodeGpu, type Holder, isHoldByLeases, TurnTexts } from "./records.ts";
+import type { Write } from "./statements.ts";
+
+export interface Plan {
+  readonly writes: readonly Write[];
+  /** What the file counts as its turns once they are written. */
+  readonly turns: number;
+  /** Call it when the writes are on disk. */
+  readonly acknowledge: () => void;
+}
+
+interface StoredGpu {
+  readonly gpu: Gpu;
+  /** The row leaves the hold to the leases; `null`: not known since the load. */
+  readonly byLeases: boolean | null;
+}
+
+/** What a turn changes in the ledger. */
+interface Changes {
+  /** `undefined` for GPUs that no lease holds any more. */
+  readonly holders: Map<GpuUuid, Holder | undefined>;
+  readonly gpus: Map<GpuUuid, StoredGpu>;
+}
+
+export class Ledger {
+  /** The live rows, and the lease that each holds in the file. */
+  readonly #live = new Map<AllocationId, Lease | null>();
+  readonly #holders: Map<GpuUuid, Holder>;
+  readonly #gpus = new Map<GpuUuid, StoredGpu>();
+  #lastSeq: number;
+  #turns: number;
+
+  constructor(state: StoredState, lastSeq: number, turns: number) {
+    for (const allocation of state.allocations) this.#live.set(allocation.request.id, leaseOf(allocation));
+    this.#holders = holdersOf(state.allocations);
+    for (const gpu of state.gpus) this.#gpus.set(gpu.uuid, { gpu, byLeases: null });
+    this.#lastSeq = lastSeq;
+    this.#turns = turns;
+  }
+
+  plan(turn: Turn): Plan {
+    const texts = new TurnTexts();
+    const changes: Changes = { holders: new Map(), gpus: new Map() };
+    const rows: Write[] = [];
+    const holds: Write[] = [];
+    for (const allocation of turn.allocations) {
+      rows.push(this.#row(allocation, texts));
+      this.#planHolds(allocation, rows, holds, changes.holders);
+    }
+    // In this order: a lease's row refers to its allocation and its GPU, and a GPU may change hands in one turn.
+    const writes = [...this.#planGpus(turn.gpus, changes), ...rows, ...holds];
+    const lastSeq = this.#lastSeq + turn.events.length;
+    if (turn.events.length > 0) writes.push(["appendEvents", lastSeq, turn.at, texts.events(turn.events)]);
+    for (const { deliveryId, allocationId, status, url, body, createdAt } of turn.notifications) {
+      writes.push(["insertDelivery", deliveryId, allocationId, status, url, body, createdAt]);
+    }
+    for (const settlement of turn.settlements) writes.push(settled(settlement));
+    for (const id of turn.withdrawn) writes.push(["withdrawGrant", turn.at, id]);
+    const turns = this.#turns + 1;
+    writes.push(["progress", turns, turn.at, turn.nextFencingToken, turn.bootId]);
+    return { writes, turns, acknowledge: () => this.#acknowledge(turn, changes, lastSeq, turns) };
+  }
+
+  #acknowledge(turn: Turn, changes: Changes, lastSeq: number, turns: number): void {
+    for (const allocation of turn.allocations) {
+      if (allocation.status === "ended") this.#live.delete(allocation.request.id);
+      else this.#live.set(allocation.request.id, leaseOf(allocation));
+    }
+    for (const [uuid, holder] of changes.holders) {
+      if (holder === undefined) this.#holders.delete(uuid);
+      else this.#holders.set(uuid, holder);
+    }
+    for (const [uuid, stored] of changes.gpus) this.#gpus.set(uuid, stored);
+    this.#lastSeq = lastSeq;
+    this.#turns = turns;
+  }
+
+  #row(allocation: Allocation, texts: TurnTexts): Write {
+    const { request, status } = allocation;
+    const lease = leaseOf(allocation);
+    const claimBy = status === "offered" ? allocation.claimBy : null;
+    const outcome = status === "ended" ? allocation.outcome : null;
+    const standing = [status, claimBy, outcome?.at ?? null, outcome?.reason ?? null, outcome?.detail ?? null] as const;
+    const stored = this.#live.get(request.id);
+    const leaseText = lease === null || lease === stored ? null : texts.lease(lease);
+    if (stored === undefined) {
+      const { id, serviceName, principal, submittedAt } = request;
+      const requestText = texts.request(request);
+      return ["insertAllocation", id, serviceName, principal, submittedAt, ...standing, leaseText, requestText];
+    }
+    if (lease === stored) return ["updateStanding", ...standing, request.id];
+    return ["updateWithLease", ...standing, leaseText, request.id];
+  }
+
+  /** `letGo` writes come before all `hold` writes of the turn. */
+  #planHolds(allocation: Allocation, letGo: Write[], hold: Write[], holders: Changes["holders"]): void {
+    const { id } = allocation.request;
+    const before = this.#live.get(id)?.gpus ?? NO_GPUS;
+    const lease = allocation.status === "queued" || allocation.status === "ended" ? null : allocation.lease;
+    const after = lease?.gpus ?? NO_GPUS;
+    if (after === before) return;
+    for (const { uuid } of before) {
+      if (includes(after, uuid)) continue;
+      letGo.push(["letGoGpu", uuid, id]);
+      // Unless another allocation has taken it over in this turn.
+      if (!holders.has(uuid)) holders.set(uuid, undefined);
+    }
+    for (const { uuid } of after) {
+      if (!includes(before, uuid)) hold.push(["holdGpu", uuid, id]);
+      if (lease !== null) holders.set(uuid, { allocationId: id, grantedAt: lease.grantedAt });
+    }
+  }
+
+  /** See 2. */
+  #planGpus(gpus: readonly Gpu[], changes: Changes): Write[] {
+    const writes: Write[] = [];
+    const consider = (gpu: Gpu): void => {
+      const { uuid } = gpu;
+      const holder = changes.holders.has(uuid) ? changes.holders.get(uuid) : this.#holders.get(uuid);
+      const byLeases = isHoldByLeases(gpu.hold, holder);
+      const stored = this.#gpus.get(uuid);
+      changes.gpus.set(uuid, { gpu, byLeases });
+      const kept = stored?.byLeases === byLeases && isSameDevice(stored.gpu, gpu) && (byLeases || stored.gpu === gpu);
+      if (!kept) writes.push(["writeGpu", uuid, encodeGpu(gpu, byLeases)]);
+    };
+    for (const gpu of gpus) consider(gpu);
+    for (const uuid of changes.holders.keys()) {
+      const stored = this.#gpus.get(uuid);
+      if (stored !== undefined && !changes.gpus.has(uuid)) consider(stored.gpu);
+    }
+    return writes;
+  }
+}
+
+const NO_GPUS: readonly LeasedGpu[] = [];
+
+function leaseOf(allocation: Allocation): Lease | null {
+  return allocation.status === "queued" ? null : allocation.lease;
+}
+
+function includes(gpus: readonly LeasedGpu[], uuid: GpuUuid): boolean {
+  return gpus.some((gpu) => gpu.uuid === uuid);
+}
+
+/** The same in everything but the hold. */
+function isSameDevice(a: Gpu, b: Gpu): boolean {
+  return a.index === b.index && a.name === b.name && a.pciBusId === b.pciBusId && a.memoryTotalMib === b.memoryTotalMib;
+}
+
+/** Only a row that is still pending takes a settlement: what was delivered or withdrawn stays so. */
+function settled(settlement: DeliverySettlement): Write {
+  const { deliveryId, at, outcome, nextAttemptAt, httpStatus, error } = settlement;
+  const retry = outcome === "retry";
+  // A back-off with jitter need not be whole milliseconds; later is never too early.
+  const dueAt = retry && nextAttemptAt !== null ? Math.ceil(nextAttemptAt) : null;
+  return ["settleDelivery", retry ? "pending" : outcome, dueAt, retry ? null : at, at, httpStatus, error, deliveryId];
+}

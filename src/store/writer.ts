@@ -1,0 +1,94 @@
+/** The writing side of the store: whole transactions on one connection, in whichever thread it lives. */
+import type { DatabaseSync } from "node:sqlite";
+import type { EpochMs } from "../core/model.ts";
+import { type Pruned, pruneDatabase } from "./prune.ts";
+import {
+  type Pruning,
+  preparePruning,
+  prepareReads,
+  prepareWrites,
+  type Reads,
+  type Write,
+  type Writes,
+} from "./statements.ts";
+
+/** One transaction. */
+export type Job =
+  | { readonly type: "write"; readonly writes: readonly Write[] }
+  | { readonly type: "prune"; readonly now: EpochMs; readonly keepAfter: EpochMs };
+
+/** One job at a time: the next is given when the last has settled. */
+export interface Writer {
+  /** Resolves when the job is on disk, with what a `prune` dropped. Rejects with what SQLite threw, or WriterDiedError. */
+  run(job: Job): Promise<Pruned | null>;
+  /** Ends its connection, after the job under way. */
+  close(): Promise<void>;
+}
+
+/** Runs jobs on a connection of its own thread. */
+export class JobRunner {
+  readonly #database: DatabaseSync;
+  readonly #writes: Writes;
+  readonly #reads: Reads;
+  readonly #pruning: Pruning;
+  readonly #begin;
+  readonly #commit;
+  readonly #rollback;
+
+  constructor(database: DatabaseSync) {
+    this.#database = database;
+    this.#writes = prepareWrites(database);
+    this.#reads = prepareReads(database);
+    this.#pruning = preparePruning(database);
+    this.#begin = database.prepare("BEGIN IMMEDIATE");
+    this.#commit = database.prepare("COMMIT");
+    this.#rollback = database.prepare("ROLLBACK");
+  }
+
+  /** Runs `job` as one transaction: all of it is on disk afterwards, or nothing of it anywhere. */
+  run(job: Job): Pruned | null {
+    // A ROLLBACK that failed, as it may on a failing disk, is made up for here.
+    if (this.#database.isTransaction) this.#rollback.run();
+    try {
+      this.#begin.run();
+      const result = this.#work(job);
+      this.#commit.run();
+      return result;
+    } catch (error) {
+      this.#rollBack();
+      throw error;
+    }
+  }
+
+  #work(job: Job): Pruned | null {
+    if (job.type === "prune") return pruneDatabase(this.#reads, this.#pruning, job.now, job.keepAfter);
+    for (const [statement, ...parameters] of job.writes) this.#writes[statement].run(...parameters);
+    return null;
+  }
+
+  #rollBack(): void {
+    // SQLite has rolled back by itself after some errors, a full disk among them.
+    if (!this.#database.isTransaction) return;
+    try {
+      this.#rollback.run();
+    } catch {
+      // The first error is the one to tell; the next job tries again.
+    }
+  }
+}
+
+/** Writes in the calling thread: for databases in memory, which no other thread can see. */
+export class LocalWriter implements Writer {
+  readonly #runner: JobRunner;
+
+  /** The `database` stays the caller's to close. */
+  constructor(database: DatabaseSync) {
+    this.#runner = new JobRunner(database);
+  }
+
+  async run(job: Job): Promise<Pruned | null> {
+    return this.#runner.run(job);
+  }
+
+  async close(): Promise<void> {}
+}

@@ -1,0 +1,452 @@
+/** Bugs of the decisions. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const LEASE = "test/core/lease.test.ts";
+const QUEUE = "test/core/queue.test.ts";
+const TRUTH = "test/core/driver-truth.test.ts";
+
+const LEASES = planted(
+  "src/core/decide.ts",
+  [LEASE],
+  [
+    {
+      name: "A lease ends a second before its time",
+      find: "due === undefined || due.at > now) return;",
+      replace: "due === undefined || due.at > now + 1_000) return;",
+    },
+    {
+      name: "What fell due while the daemon was away ends at its return, without a grace",
+      find: 'if (command.type !== "resume") expireDue(turn, now);',
+      replace: "expireDue(turn, now);",
+    },
+    {
+      name: "The grace after an absence is longer than the lease's own TTL",
+      find: "Math.min(request.ttlMs ?? GRACE_AFTER_ABSENCE_MS, GRACE_AFTER_ABSENCE_MS)",
+      replace: "GRACE_AFTER_ABSENCE_MS",
+    },
+    {
+      name: "A command acts before what is due by then: a claim that comes too late revives the offer",
+      find: 'if (command.type !== "resume") expireDue(turn, now);',
+      replace: 'if (command.type !== "resume" && command.type !== "claim") expireDue(turn, now);',
+    },
+    {
+      name: "Leases without an end outlive a new boot of the host",
+      find: "const rebooted = bootId !== null && bootId !== command.bootId;",
+      replace: "const rebooted = bootId === undefined;",
+    },
+    {
+      name: "A client that hung up before its answer keeps the lease that it never heard of",
+      find: 'turn.write({ type: "reoffered", id: command.id, at: now, claimBy });',
+      replace: 'turn.write({ type: "claimed", id: command.id, at: claimBy });',
+    },
+    {
+      name: "A renewal moves the hard end of max_duration too",
+      find: "endOf(allocation.request, allocation.lease.grantedAt, now)",
+      replace: "endOf(allocation.request, now, now)",
+    },
+    {
+      name: "Anybody may release and renew anybody's lease by its id",
+      find: "if (!owns(actor, allocation)) throw",
+      replace: 'if (actor.principal === "") throw',
+    },
+    {
+      name: "A release by service ends the leases of other principals too",
+      find: "const own = named.filter((allocation) => owns(actor, allocation));",
+      replace: "const own = named;",
+    },
+    {
+      name: "A release by service also ends services whose name begins alike",
+      find: "if (allocation.request.serviceName === serviceName) found.push(allocation);",
+      replace: "found.push(allocation);",
+    },
+    {
+      name: "A stale fencing token is accepted",
+      find: "if (allocation.lease.fencingToken !== given) throw",
+      replace: "if (allocation.lease.fencingToken < given) throw",
+    },
+    {
+      name: "An admin who looks at an offer claims it for its client",
+      find: "if (command.actor.principal !== allocation.request.principal) return;",
+      replace: "if (!owns(command.actor, allocation)) return;",
+    },
+    {
+      name: "A client that waits on an open connection counts as silent meanwhile",
+      find: "seenAt: now + command.waitMs",
+      replace: "seenAt: now",
+    },
+  ],
+);
+
+const SUBMISSIONS = planted(
+  "src/core/decide.ts",
+  [QUEUE],
+  [
+    {
+      name: "The queue holds one request less than its limit",
+      find: "after.line.order.size > submitted.policy.maxQueueSize",
+      replace: "after.line.order.size >= submitted.policy.maxQueueSize",
+    },
+    {
+      name: "The queue holds one request more than its limit",
+      find: "after.line.order.size > submitted.policy.maxQueueSize",
+      replace: "after.line.order.size > submitted.policy.maxQueueSize + 1",
+    },
+    {
+      name: "What can be served at once is refused for a full queue, or for not wanting to wait",
+      find: 'if (after.allocations.get(command.id)?.status !== "queued") return;',
+      replace: "",
+    },
+    {
+      name: "A request that does not want to wait is queued",
+      find: "if (!command.ask.queue)",
+      replace: "if (command.ask.queue === undefined)",
+    },
+  ],
+);
+
+const RECLAIMING = planted(
+  "src/core/decide.ts",
+  [TRUTH],
+  [
+    {
+      name: "A GPU that was used is free at the end of its lease, without being seen empty",
+      find: 'if (hold?.kind === "leased" && hold.useSeen) return true;',
+      replace: 'if (hold?.kind === "leased" && hold.useSeen) return false;',
+    },
+    {
+      name: "A lease that nobody watched leaves its GPU free at once",
+      find: "return sight === undefined || now - sight.finishedAt > refreshIntervalMs;",
+      replace: "return sight === undefined;",
+    },
+    {
+      name: "Requests are granted on readings of long ago while no GPU can be seen",
+      find: "if (!anyCurrentReading(turn.state, now)) {",
+      replace: "if (turn.state.gpus.size === 0) {",
+    },
+  ],
+);
+
+const BOOKS: readonly Mutant[] = [
+  {
+    name: "Two leases get the same fencing token",
+    file: "src/core/evolve.ts",
+    find: "Math.max(state.nextFencingToken, lease.fencingToken + 1)",
+    replace: "Math.max(state.nextFencingToken, lease.fencingToken)",
+    tests: [LEASE],
+  },
+  {
+    name: "Fencing tokens fall back after a start whose clock is behind",
+    file: "src/core/evolve.ts",
+    find: "Math.max(state.nextFencingToken, event.fencingFloor)",
+    replace: "event.fencingFloor",
+    tests: [LEASE],
+  },
+  {
+    name: "Fencing tokens do not begin at the wall clock, so that a restored backup repeats them",
+    file: "src/core/evolve.ts",
+    find: "Math.max(state.nextFencingToken, event.fencingFloor)",
+    replace: "state.nextFencingToken",
+    tests: [LEASE],
+  },
+  {
+    name: "That a GPU was used is forgotten before its lease ends",
+    file: "src/core/evolve.ts",
+    find: "hold: { ...gpu.hold, useSeen: true }",
+    replace: "hold: { ...gpu.hold, useSeen: false }",
+    tests: [TRUTH],
+  },
+  {
+    name: "A GPU that must be seen empty is free in the books",
+    file: "src/core/evolve.ts",
+    find: "hold: event.verify.includes(uuid)",
+    replace: 'hold: event.verify.includes("all")',
+    tests: [TRUTH],
+  },
+  {
+    name: "A change of its index frees a leased GPU",
+    file: "src/core/evolve.ts",
+    find: "hold: before?.hold ?? FREE }",
+    replace: "hold: before?.index === event.gpu.index ? before.hold : FREE }",
+    tests: [TRUTH],
+  },
+  {
+    name: "Silence while the daemon was away counts against those who wait",
+    file: "src/core/evolve.ts",
+    find: "{ ...allocation, seenAt: event.at }",
+    replace: "allocation",
+    tests: [LEASE],
+  },
+  {
+    name: "A lease with a TTL never ends",
+    file: "src/core/state.ts",
+    find: "return allocation.lease.expiresAt;",
+    replace: "return null;",
+    tests: [LEASE],
+  },
+  {
+    name: "An offer waits for its client for ever",
+    file: "src/core/state.ts",
+    find: "return Math.min(allocation.claimBy, allocation.lease.expiresAt ?? Infinity);",
+    replace: "return allocation.lease.expiresAt;",
+    tests: [LEASE],
+  },
+  {
+    name: "An offer outlives the TTL of its lease",
+    file: "src/core/state.ts",
+    find: "return Math.min(allocation.claimBy, allocation.lease.expiresAt ?? Infinity);",
+    replace: "return allocation.claimBy;",
+    tests: [LEASE],
+  },
+  {
+    name: "A silent request without a webhook is never abandoned",
+    file: "src/core/state.ts",
+    find: "request.webhookUrl === null ? allocation.seenAt + policy.abandonAfterMs : Infinity",
+    replace: "request.webhookUrl === null && policy.abandonAfterMs < 0 ? allocation.seenAt : Infinity",
+    tests: [LEASE],
+  },
+  {
+    name: "A GPU that stays busy after its lease is never quarantined",
+    file: "src/core/state.ts",
+    find: 'return gpu.hold.kind === "reclaiming" ?',
+    replace: 'return gpu.hold.kind === "quarantined" ?',
+    tests: [TRUTH],
+  },
+];
+
+const LINE = planted(
+  "src/core/queue/line.ts",
+  [QUEUE],
+  [
+    {
+      name: "The least urgent is served first",
+      find: "return a.rank - b.rank;",
+      replace: "return b.rank - a.rank;",
+    },
+    {
+      name: "Of two that stand level, the one submitted later is served first",
+      find: "return a.submittedAt - b.submittedAt;",
+      replace: "return b.submittedAt - a.submittedAt;",
+    },
+    {
+      name: "Within a millisecond the service's name decides instead of the order of submission",
+      find: "return a.sequence < b.sequence ? -1 : 1;",
+      replace: "return a.id < b.id ? -1 : 1;",
+    },
+    {
+      name: "Waiting never raises a request's priority",
+      find: "rank: request.submittedAt - request.requirement.priority * policy.agingIntervalMs,",
+      replace: "rank: -request.requirement.priority,",
+    },
+    {
+      name: "Positions begin at 0",
+      find: "return line.order.rank(queueKey(request, policy)) + 1;",
+      replace: "return line.order.rank(queueKey(request, policy));",
+    },
+    {
+      name: "Of those who could be served, the last in line is",
+      find: "compareKeys(found.key, best.key) < 0",
+      replace: "compareKeys(found.key, best.key) > 0",
+    },
+  ],
+);
+
+const SERVING = planted(
+  "src/core/queue/schedule.ts",
+  [QUEUE],
+  [
+    {
+      name: "A newcomer that fits overtakes those who wait",
+      find: "const { request } = head.allocation;",
+      replace:
+        "const fresh = newcomer === null ? undefined : state.allocations.get(newcomer);\n" +
+        '    const { request } = fresh?.status === "queued" ? fresh : head.allocation;',
+    },
+    {
+      name: "Nothing is ever held for the head of the line",
+      find: ">= state.policy.reserveAfterMs",
+      replace: ">= Number.POSITIVE_INFINITY",
+    },
+    {
+      name: "GPUs are held for the head of the line from the start, whatever reserve_after says",
+      find: ">= state.policy.reserveAfterMs",
+      replace: ">= 0",
+    },
+    {
+      name: "GPUs that the head of the line could never use are held for it",
+      find: "for (const gpu of usable(request, state.gpus.values())) held.add(gpu.uuid);",
+      replace: "for (const gpu of state.gpus.values()) held.add(gpu.uuid);",
+    },
+    {
+      name: "A GPU held for the head of the line goes to one behind it",
+      find: "free = free.filter(({ gpu }) => !held.has(gpu.uuid));",
+      replace: "",
+    },
+    {
+      name: "A grant from the queue is a lease at once, whether or not its client is there",
+      find: "claimBy: atOnce ? null : now + claimPatience(request, state.policy),",
+      replace: "claimBy: atOnce ? null : null,",
+    },
+    {
+      name: "A max_duration longer than the TTL extends the lease",
+      find: "const end = Math.min(byTtl, hardEnd);",
+      replace: "const end = request.maxDurationMs === null ? byTtl : hardEnd;",
+    },
+  ],
+).map((mutant) => ({ ...mutant, tests: [QUEUE, LEASE] }));
+
+const PLACING: readonly Mutant[] = [
+  {
+    name: "The model that a request asks for is ignored",
+    file: "src/core/allocator/place.ts",
+    find: 'if (shape.names !== null && !shape.names.has(gpu.name)) return "model";',
+    replace: "",
+    tests: [QUEUE],
+  },
+  {
+    name: "A request counts as impossible while too many GPUs are lost",
+    file: "src/core/allocator/place.ts",
+    find: "if ((gpu.memoryTotalMib ?? 0) >= memoryMib) large++;",
+    replace: "if (state.sight.gpus.has(gpu.uuid) && (gpu.memoryTotalMib ?? 0) >= memoryMib) large++;",
+    tests: [QUEUE],
+  },
+  {
+    name: "What could never fit is queued for ever",
+    file: "src/core/allocator/place.ts",
+    find: "if (large >= count) return null;",
+    replace: "if (model.length >= count) return null;",
+    tests: [QUEUE],
+  },
+  {
+    name: "A GPU without a utilisation reading is passed over by everybody",
+    file: "src/core/allocator/place.ts",
+    find: 'return shape.maxUtilizationExplicit ? "utilization" : null;',
+    replace: 'return "utilization";',
+    tests: [TRUTH],
+  },
+  {
+    name: "A missing utilisation reading counts as 0 %, even against a stated limit",
+    file: "src/core/allocator/place.ts",
+    find: 'return shape.maxUtilizationExplicit ? "utilization" : null;',
+    replace: "return null;",
+    tests: [TRUTH],
+  },
+  {
+    name: "The largest GPU that fits is taken, so that no large one stays whole",
+    file: "src/core/allocator/place.ts",
+    find: "a.availableMib - b.availableMib ||",
+    replace: "b.availableMib - a.availableMib ||",
+    tests: [QUEUE],
+  },
+  {
+    name: "Equal GPUs go by the order in which they were seen",
+    file: "src/core/allocator/place.ts",
+    find: "a.availableMib - b.availableMib ||\n      compareText(a.gpu.uuid, b.gpu.uuid),",
+    replace: "a.availableMib - b.availableMib,",
+    tests: [QUEUE],
+  },
+];
+
+const SEEING: readonly Mutant[] = [
+  {
+    name: "A GPU with a process of no lease is granted",
+    file: "src/core/allocator/health.ts",
+    find: "return sickness(reading) ?? occupation(reading);",
+    replace: "return sickness(reading);",
+    tests: [TRUTH],
+  },
+  {
+    name: "A GPU that the driver calls lost is granted as long as its memory can be read",
+    file: "src/core/allocator/health.ts",
+    find: 'if (words === "GPU is lost") return',
+    replace: 'if (words === "GPU is lost" && reading.memoryUsedMib === null) return',
+    tests: [TRUTH],
+  },
+  {
+    name: "A degraded GPU is granted",
+    file: "src/core/allocator/health.ts",
+    find: "if ((health.eccUncorrectedVolatile ?? 0) > 0) {",
+    replace: "if ((health.eccUncorrectedVolatile ?? 0) < 0) {",
+    tests: [TRUTH],
+  },
+  {
+    name: "A GPU whose memory cannot be read is granted",
+    file: "src/core/allocator/health.ts",
+    find: "if (reading.memoryTotalMib === null || reading.memoryUsedMib === null) {",
+    replace: "if (reading.memoryTotalMib === null) {",
+    tests: [TRUTH],
+  },
+  {
+    name: "A GPU whose reading is stale is granted",
+    file: "src/core/allocator/survey.ts",
+    find: "if (now - sight.finishedAt > state.policy.staleAfterMs) {",
+    replace: "if (now - sight.finishedAt < 0) {",
+    tests: [TRUTH],
+  },
+  {
+    name: "A quarantined GPU is granted",
+    file: "src/core/allocator/survey.ts",
+    find: 'if (gpu.hold.kind !== "free" ||',
+    replace: 'if ((gpu.hold.kind !== "free" && gpu.hold.kind !== "quarantined") ||',
+    tests: [TRUTH],
+  },
+  {
+    name: "GPUs are granted although the driver is gone",
+    file: "src/core/allocator/survey.ts",
+    find: "if (failure !== null && BLINDING.has(failure.kind)) {",
+    replace: "if (failure !== null && sight === undefined && BLINDING.has(failure.kind)) {",
+    tests: [TRUTH],
+  },
+  {
+    name: "Memory that others use is offered",
+    file: "src/core/allocator/survey.ts",
+    find: "used <= idleCeilingMib(total) ? total : total - used",
+    replace: "used <= idleCeilingMib(total) ? total : Math.max(total - used, total)",
+    tests: [TRUTH],
+  },
+  {
+    name: "A GPU that is missing from a good reading keeps its last one, and is granted",
+    file: "src/core/observe.ts",
+    find: "const gpus = new Map<GpuUuid, GpuSight>();",
+    replace: "const gpus = new Map<GpuUuid, GpuSight>(sight.gpus);",
+    tests: [TRUTH, QUEUE],
+  },
+  {
+    name: "A reading that began before the lease's end frees its GPU",
+    file: "src/core/observe.ts",
+    find: "observation.startedAt >= hold.since && isEmpty(",
+    replace: "isEmpty(",
+    tests: [TRUTH],
+  },
+  {
+    name: "Memory that cannot be read counts as 0, and frees the GPU of an ended lease",
+    file: "src/core/observe.ts",
+    find: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) return false;",
+    replace: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) return true;",
+    tests: [TRUTH],
+  },
+  {
+    name: "Memory in use without a process is no use of a lease",
+    file: "src/core/observe.ts",
+    find: "return reading.memoryUsedMib !== null && reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;",
+    replace: "return false;",
+    tests: [TRUTH],
+  },
+  {
+    name: "A sick GPU that does not tell its size has shrunk to nothing",
+    file: "src/core/observe.ts",
+    find: "memoryTotalMib: reading.memoryTotalMib ?? known?.memoryTotalMib ?? null,",
+    replace: "memoryTotalMib: reading.memoryTotalMib,",
+    tests: [QUEUE],
+  },
+];
+
+export const CORE_MUTANTS: readonly Mutant[] = [
+  ...LEASES,
+  ...SUBMISSIONS,
+  ...RECLAIMING,
+  ...BOOKS,
+  ...LINE,
+  ...SERVING,
+  ...PLACING,
+  ...SEEING,
+];

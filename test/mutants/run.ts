@@ -1,0 +1,253 @@
+/**
+ * `npm run test:mutants`: plants the bugs of this folder's lists, one at a time, and demands that the suite catches each.
+ *
+ *  1. Bugs are planted in copies of the project; the working tree is only read.
+ *  2. Before any bug, the copy as it is must pass the type check and every test file that a bug names. So what fails
+ *     with a bug fails because of it.
+ *  3. A bug is caught when the program that has it compiles and a test fails: one that ran, and did not pass. A file
+ *     that does not load or a run that does not end is a fault of the list, and fails the run as loudly as a survivor.
+ *  4. A mutant whose text does not stand in its file exactly once is out of date, and nothing is run at all.
+ *
+ * `npm run test:mutants -- WORD...` plants only those whose name or file has one of the words in it.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { CORE_MUTANTS } from "./core-mutants.ts";
+import type { Mutant } from "./mutant.ts";
+import { ROOM_MUTANTS } from "./room-mutants.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+/** All that the tests need of the project, beside its packages. */
+const COPIED = ["src", "test", "package.json", "tsconfig.json", "vitest.config.ts"];
+/** Each runs a type check or a test file at a time. */
+const WORKERS = 2;
+/** What catching one bug may take: design.md's bar. */
+const MUTANT_LIMIT_MS = 60_000;
+/** The whole of what the mutants name, unmutated, one file after the other. */
+const BASELINE_LIMIT_MS = 300_000;
+/** Of a command's output, when it has to be shown. */
+const SHOWN_OUTPUT_CHARACTERS = 4_000;
+
+type Verdict =
+  | { readonly kind: "caught"; readonly by: string; readonly ms: number }
+  | { readonly kind: "survived"; readonly ms: number }
+  /** Nothing can be said of the tests: the mutant itself is at fault. */
+  | { readonly kind: "unusable"; readonly why: string; readonly ms: number };
+
+/** As far as it is read here; vitest's JSON reporter writes more. */
+interface Report {
+  readonly testResults: readonly {
+    readonly name: string;
+    readonly status: "passed" | "failed";
+    readonly message: string;
+    readonly assertionResults: readonly { readonly fullName: string; readonly status: string }[];
+  }[];
+}
+
+interface Ended {
+  /** `null`: it was killed at its limit. */
+  readonly status: number | null;
+  readonly output: string;
+}
+
+const running = new Set<ChildProcess>();
+
+/** Runs a program of node_modules in `folder`, and ends it with all its children after `limitMs`. */
+function run(folder: string, program: string, args: readonly string[], limitMs: number): Promise<Ended> {
+  return new Promise((resolve, reject) => {
+    const script = join(ROOT, "node_modules", program);
+    // A group of its own, so that a test that never ends can be killed with the workers of its runner.
+    const child = spawn(process.execPath, [script, ...args], { cwd: folder, detached: true, stdio: "pipe" });
+    running.add(child);
+    let output = "";
+    const keep = (chunk: Buffer) => {
+      output = (output + chunk).slice(-SHOWN_OUTPUT_CHARACTERS);
+    };
+    child.stdout.on("data", keep);
+    child.stderr.on("data", keep);
+    const timer = setTimeout(() => killGroup(child), limitMs);
+    child.once("error", reject);
+    child.once("close", (status) => {
+      clearTimeout(timer);
+      running.delete(child);
+      resolve({ status, output });
+    });
+  });
+}
+
+function killGroup(child: ChildProcess): void {
+  if (child.pid === undefined) return;
+  try {
+    process.kill(-child.pid, "SIGKILL");
+  } catch {
+    // It has ended in the meantime.
+  }
+}
+
+function checkTypes(folder: string): Promise<Ended> {
+  return run(folder, "typescript/bin/tsc", ["-p", "tsconfig.mutant.json"], MUTANT_LIMIT_MS);
+}
+
+/** @returns vitest's report, or `null` when it wrote none. */
+async function runTests(folder: string, files: readonly string[], bail: boolean, limitMs: number) {
+  const reportFile = join(folder, "report.json");
+  rmSync(reportFile, { force: true });
+  const args = [
+    "run",
+    ...files,
+    "--no-file-parallelism",
+    "--no-cache",
+    `--fsModuleCachePath=${join(folder, ".cache")}`,
+  ];
+  args.push("--reporter=json", `--outputFile=${reportFile}`, ...(bail ? ["--bail=1"] : []));
+  const ended = await run(folder, "vitest/vitest.mjs", args, limitMs);
+  let report: Report | null = null;
+  try {
+    report = JSON.parse(readFileSync(reportFile, "utf8")) as Report;
+  } catch {
+    // Killed, or ended before any test: `ended` tells.
+  }
+  return { ended, report };
+}
+
+/** A copy of the project in which bugs can be planted. */
+function copyProject(folder: string): string {
+  mkdirSync(folder);
+  for (const name of COPIED) cpSync(join(ROOT, name), join(folder, name), { recursive: true });
+  symlinkSync(join(ROOT, "node_modules"), join(folder, "node_modules"));
+  // Incremental: of each mutant only what it can have broken is checked.
+  const options = { incremental: true, tsBuildInfoFile: "types.tsbuildinfo" };
+  const settings = { extends: "./tsconfig.json", include: ["src"], compilerOptions: options };
+  writeFileSync(join(folder, "tsconfig.mutant.json"), JSON.stringify(settings));
+  return folder;
+}
+
+/** Plants one bug, looks whether it is caught, and takes it out again. */
+async function judge(mutant: Mutant, folder: string): Promise<Verdict> {
+  const begun = performance.now();
+  const path = join(folder, mutant.file);
+  const original = readFileSync(path, "utf8");
+  writeFileSync(
+    path,
+    original.replace(mutant.find, () => mutant.replace),
+  );
+  try {
+    const verdict = await verdictOn(mutant, folder);
+    return { ...verdict, ms: performance.now() - begun };
+  } finally {
+    writeFileSync(path, original);
+  }
+}
+
+async function verdictOn(mutant: Mutant, folder: string): Promise<Verdict> {
+  const unusable = (why: string): Verdict => ({ kind: "unusable", why, ms: 0 });
+  const types = await checkTypes(folder);
+  if (types.status !== 0) return unusable(`it does not compile:\n${types.output}`);
+  const { ended, report } = await runTests(folder, mutant.tests, true, MUTANT_LIMIT_MS);
+  if (report === null) {
+    return unusable(ended.status === null ? `no end within ${MUTANT_LIMIT_MS} ms` : `no report:\n${ended.output}`);
+  }
+  const assertions = report.testResults.flatMap(({ assertionResults }) => assertionResults);
+  const failed = assertions.find(({ status }) => status === "failed");
+  if (failed !== undefined) return { kind: "caught", by: failed.fullName, ms: 0 };
+  const broken = report.testResults.find(({ status }) => status === "failed");
+  if (broken !== undefined) return unusable(`${broken.name} did not load:\n${broken.message}`);
+  return ended.status === 0 ? { kind: "survived", ms: 0 } : unusable(`no test failed, and yet:\n${ended.output}`);
+}
+
+/** What is wrong with the lists themselves: each line is one mutant that must be brought up to date. */
+function outOfDate(mutants: readonly Mutant[]): string[] {
+  const problems: string[] = [];
+  const names = new Set<string>();
+  for (const { name, file, find, replace } of mutants) {
+    const count = readFileSync(join(ROOT, file), "utf8").split(find).length - 1;
+    if (count !== 1) problems.push(`out of date: "${name}": its text stands ${count} times in ${file}, not once`);
+    if (find === replace) problems.push(`"${name}" changes nothing`);
+    if (names.has(name)) problems.push(`"${name}" is there twice`);
+    names.add(name);
+  }
+  return problems;
+}
+
+/** @returns why the project as it is cannot be the ground for mutants; `null` when all is well. */
+async function checkBaseline(folder: string, mutants: readonly Mutant[]): Promise<string | null> {
+  const types = await checkTypes(folder);
+  if (types.status !== 0) return `without any bug the program does not compile:\n${types.output}`;
+  const files = [...new Set(mutants.flatMap(({ tests }) => tests))];
+  const { ended, report } = await runTests(folder, files, false, BASELINE_LIMIT_MS);
+  if (report === null) return `without any bug the tests gave no report:\n${ended.output}`;
+  for (const { name, status, message, assertionResults } of report.testResults) {
+    const failed = assertionResults.find((assertion) => assertion.status === "failed")?.fullName;
+    if (status === "failed") return `without any bug ${name} fails: ${failed ?? message}`;
+  }
+  const found = report.testResults.length;
+  if (found !== files.length) return `the mutants name ${files.length} test files, of which ${found} were found`;
+  return ended.status === 0 ? null : `without any bug the tests end with ${ended.status}:\n${ended.output}`;
+}
+
+function tell(number: number, { name }: Mutant, verdict: Verdict): void {
+  const seconds = `${(verdict.ms / 1_000).toFixed(1)} s`.padStart(6);
+  console.log(`${String(number).padStart(3)}  ${verdict.kind.padEnd(8)}  ${seconds}  ${name}`);
+  if (verdict.kind === "caught") console.log(`${" ".repeat(23)}by: ${verdict.by}`);
+  if (verdict.kind === "unusable") console.log(verdict.why.replace(/^/gm, " ".repeat(23)));
+}
+
+async function main(words: readonly string[]): Promise<boolean> {
+  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS];
+  const problems = outOfDate(all);
+  if (problems.length > 0) throw new Error(problems.join("\n"));
+  const chosen = all.filter(
+    ({ name, file }) => words.length === 0 || words.some((word) => `${name} ${file}`.toLowerCase().includes(word)),
+  );
+  if (chosen.length === 0) throw new Error(`no mutant has one of these words: ${words.join(" ")}`);
+
+  const begun = performance.now();
+  const home = mkdtempSync(join(tmpdir(), "gpu-orchestrator-mutants-"));
+  const cleanUp = () => {
+    for (const child of running) killGroup(child);
+    rmSync(home, { recursive: true, force: true });
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.once(signal, () => {
+      cleanUp();
+      process.exit(1);
+    });
+  }
+  try {
+    const folders = Array.from({ length: WORKERS }, (_, i) => copyProject(join(home, String(i + 1))));
+    const complaint = await checkBaseline(folders[0] as string, chosen);
+    if (complaint !== null) throw new Error(complaint);
+    console.log(`without any bug everything passes, in ${((performance.now() - begun) / 1_000).toFixed(1)} s`);
+
+    const verdicts: Verdict[] = [];
+    const waiting = chosen.values();
+    const work = async (folder: string) => {
+      // The workers draw from one iterator, so each mutant goes to one of them.
+      for (const mutant of waiting) {
+        const verdict = await judge(mutant, folder);
+        verdicts.push(verdict);
+        tell(verdicts.length, mutant, verdict);
+      }
+    };
+    await Promise.all(folders.map(work));
+    const caught = verdicts.filter(({ kind }) => kind === "caught").length;
+    const slowest = Math.max(...verdicts.map(({ ms }) => ms)) / 1_000;
+    const total = (performance.now() - begun) / 1_000;
+    console.log(
+      `${caught} of ${chosen.length} planted bugs caught in ${total.toFixed(0)} s; the slowest took ${slowest.toFixed(1)} s`,
+    );
+    return caught === chosen.length;
+  } finally {
+    cleanUp();
+  }
+}
+
+try {
+  process.exitCode = (await main(process.argv.slice(2).map((word) => word.toLowerCase()))) ? 0 : 1;
+} catch (error) {
+  console.error(error instanceof Error ? error.message : error);
+  process.exitCode = 1;
+}

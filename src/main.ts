@@ -197,10 +197,10 @@ class RunningDaemon implements Daemon {
         url: `http://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
         file,
         simulated: monitoring.source === "simulated",
-        config: describeConfig(this.#config),
       },
       "serving",
     );
+    this.#log.debug({ settings: describeConfig(this.#config) }, "settings");
     notifySystemd(`READY=1\nSTATUS=serving on port ${port}`);
   }
 

@@ -42,6 +42,7 @@ import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import { notificationOf } from "./notifications.ts";
 import type { AllocationQuery, DeliverySettlement, Notification, Observer, Store, StoredState } from "./ports.ts";
+import { Waiters } from "./waiters.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
 const MAX_COMMANDS_PER_TURN = 256;
@@ -99,8 +100,7 @@ export class Scheduler {
   #mailbox: Letter[] = [];
   /** A turn runs, or is about to. */
   #working = false;
-  /** Who waits for a change of which allocation. */
-  readonly #waiters = new Map<AllocationId, Set<() => void>>();
+  readonly #waiters: Waiters;
   #storageFailed = false;
   #stopping = false;
   #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
@@ -112,6 +112,7 @@ export class Scheduler {
 
   constructor(parts: SchedulerParts, stored: StoredState) {
     this.#parts = parts;
+    this.#waiters = new Waiters(parts.clock);
     this.#tickIntervalMs = parts.tickIntervalMs;
     this.#observers = [...(parts.observers ?? [])];
     this.#state = restore(stored, parts.policy);
@@ -214,7 +215,7 @@ export class Scheduler {
   async wait(id: AllocationId, actor: Actor, waitMs: number, signal: AbortSignal): Promise<Reply> {
     const first = await this.#touch(id, actor, waitMs);
     if (first.allocation.status !== "queued" || signal.aborted) return first;
-    const changed = await this.#untilChanged(id, waitMs, signal);
+    const changed = await this.#waiters.until(id, waitMs, signal);
     // A client that has gone is alive no longer; one that waited its time has just asked.
     return changed === "aborted" ? this.#touch(id, actor, 0).catch(() => first) : this.read(id, actor);
   }
@@ -222,25 +223,6 @@ export class Scheduler {
   /** The client of a grant was seen to hang up before its answer was written. */
   async hangUp(id: AllocationId): Promise<void> {
     await this.#send({ type: "hang-up", id });
-  }
-
-  #untilChanged(id: AllocationId, waitMs: number, signal: AbortSignal): Promise<"changed" | "timeout" | "aborted"> {
-    return new Promise((resolve) => {
-      const waiters = this.#waiters.get(id) ?? new Set();
-      this.#waiters.set(id, waiters);
-      const end = (how: "changed" | "timeout" | "aborted") => {
-        cancel();
-        signal.removeEventListener("abort", aborted);
-        waiters.delete(wake);
-        if (waiters.size === 0 && this.#waiters.get(id) === waiters) this.#waiters.delete(id);
-        resolve(how);
-      };
-      const wake = () => end("changed");
-      const aborted = () => end("aborted");
-      const cancel = this.#parts.clock.after(waitMs, () => end("timeout"));
-      waiters.add(wake);
-      signal.addEventListener("abort", aborted);
-    });
   }
 
   /**
@@ -348,7 +330,7 @@ export class Scheduler {
     this.#state = state;
     for (const answer of answers) answer();
     if (draft.events.length > 0) {
-      for (const id of draft.changed.keys()) for (const wake of this.#waiters.get(id) ?? []) wake();
+      for (const id of draft.changed.keys()) this.#waiters.wake(id);
       const { events, notifications } = draft;
       const committed = { at: now, events, notifications: notifications.length, state, before };
       this.#tell((observer) => observer.committed?.(committed));

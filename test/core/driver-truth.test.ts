@@ -134,11 +134,10 @@ test("neither a reclaiming nor a quarantined GPU is granted", () => {
   host.release(id);
   const waiting = host.submit();
   expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "reclaiming" });
-  // A foreign process keeps it from being freed; what it leaves behind is no reason to grant it either.
   host.gpu("GPU-a", { processes: [process(1)] });
   host.advance(seconds(60));
   expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "quarantined" });
-  host.monitoring = false;
+  // A reading from before the end frees nothing; the GPU looks idle in it, and is not granted for that.
   host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
   host.observe(host.now - minutes(5));
   expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "quarantined" });

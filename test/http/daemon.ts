@@ -30,6 +30,8 @@ export class SlowStore extends MemoryStore {
 
   /** Holds the next commit that has such an event; resolves once it is asked for, with what lets it through. */
   holdCommit(type: Event["type"]): Promise<() => void> {
+    // A scheduler stops only after its commit.
+    onTestFinished(() => this.#free());
     return new Promise((reached) => {
       this.#isHeld = ({ events }) => {
         if (!events.some((event) => event.type === type)) return false;

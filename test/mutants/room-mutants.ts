@@ -1,4 +1,430 @@
 /** Bugs of the rooms around the decisions. */
 import { type Mutant, planted } from "./mutant.ts";
 
-export const ROOM_MUTANTS: readonly Mutant[] = [];
+const SCHEDULER = "test/scheduler/scheduler.test.ts";
+const DURABILITY = "test/scheduler/durability.test.ts";
+const BODIES = "test/scheduler/bodies.test.ts";
+
+const TURNS = planted(
+  "src/scheduler/scheduler.ts",
+  [DURABILITY, SCHEDULER],
+  [
+    {
+      name: "Callers are answered before the commit",
+      find: "await this.#commit(draft, before, state, now);",
+      replace: "for (const answer of answers) answer();\n        await this.#commit(draft, before, state, now);",
+    },
+    {
+      name: "The commit is not waited for",
+      find: "await this.#commit(draft, before, state, now);",
+      replace: "this.#commit(draft, before, state, now).catch(() => undefined);",
+    },
+    {
+      name: "The new state is shown before it is committed",
+      find: "await this.#commit(draft, before, state, now);",
+      replace: "this.#state = state;\n        await this.#commit(draft, before, state, now);",
+    },
+    {
+      name: "A failed commit keeps the new state",
+      find: "this.#undo(letters, before, error);",
+      replace: "this.#undo(letters, state, error);",
+    },
+    {
+      name: "Waiters, webhooks and metrics hear of a turn that the store refused",
+      find: "this.#undo(letters, before, error);\n        return;",
+      replace: "this.#undo(letters, before, error);\n        state = before;",
+    },
+    {
+      name: "With a full disk the figures of the readings stand still too",
+      find: '(command.type === "observe" ? withSight(state, command.observation) : state)',
+      replace: '(command.type === "observe" && letters.length > 1e9 ? withSight(state, command.observation) : state)',
+    },
+    {
+      name: "A command that is refused undoes those before it in its turn",
+      find: "answers.push(() => letter.reject(error));",
+      replace: "state = before;\n        answers.push(() => letter.reject(error));",
+    },
+    {
+      name: "A release of what has ended is an error",
+      find: "return [archived];",
+      replace: "throw error;",
+    },
+    {
+      name: "Anybody may ask to release what has ended, and learns its record",
+      find: "if (!owns(actor, archived)) throw",
+      replace: 'if (actor.principal === "") throw',
+    },
+    {
+      name: "A renewal of what has ended is answered as if it had never been",
+      find: "if (archived === undefined) throw error;\n      throw owns(actor, archived)",
+      replace: "if (archived === undefined || archived.lease !== null) throw error;\n      throw owns(actor, archived)",
+    },
+    {
+      name: "An unclaimed offer keeps its webhook, which is still sent",
+      find: "draft.withdrawn.push(id);",
+      replace: "{}",
+    },
+    {
+      name: "A webhook that failed claims its grant all the same",
+      find: 'settlement.outcome === "delivered" && settlement.status === "allocated"',
+      replace: 'settlement.status === "allocated"',
+    },
+    {
+      name: "A pause of the daemon is not noticed, and what fell due in it ends at once",
+      find: "if (!stoodStill) return;",
+      replace: "if (!stoodStill || now > 0) return;",
+    },
+    {
+      name: "A deadline is met by the safety net alone, an interval late",
+      find: "this.#parts.clock.after(at - this.now(), () => {",
+      replace: "this.#parts.clock.after(at - this.now() + this.#tickIntervalMs, () => {",
+    },
+    {
+      name: "A client that has gone away counts as alive for as long as it meant to wait",
+      find: 'changed === "aborted" ? this.#touch(id, actor, 0).catch(() => first)',
+      replace: 'changed === "aborted" ? first',
+    },
+  ],
+);
+
+const NOTIFICATIONS = planted(
+  "src/scheduler/notifications.ts",
+  [BODIES],
+  [
+    {
+      name: "A grant from the queue is not told to its webhook",
+      find: 'return event.type === "granted" && event.claimBy !== null ? "allocated" : null;',
+      replace: "return null;",
+    },
+    {
+      name: "A grant at once is told twice, by its answer and by a webhook",
+      find: 'return event.type === "granted" && event.claimBy !== null ? "allocated" : null;',
+      replace: 'return event.type === "granted" ? "allocated" : null;',
+    },
+    {
+      name: "A client that hung up is not told of its lease",
+      find: 'if (event.type === "reoffered") return "allocated";',
+      replace: "",
+    },
+    {
+      name: "A client whose offer was taken back is not told",
+      find: 'unclaimed: "unclaimed",',
+      replace: "unclaimed: null,",
+    },
+    {
+      name: "The wait is told in milliseconds",
+      find: "wait_time_seconds: (lease.grantedAt - request.submittedAt) / 1_000,",
+      replace: "wait_time_seconds: lease.grantedAt - request.submittedAt,",
+    },
+  ],
+);
+
+const RECORDS = planted(
+  "src/scheduler/records.ts",
+  [BODIES, "test/http/calls.test.ts"],
+  [
+    {
+      name: "Clients are given the GPUs' places in their lease instead of nvidia-smi's indices",
+      find: "gpu_ids: lease.gpus.map(({ index }) => index),",
+      replace: "gpu_ids: lease.gpus.map((_, index) => index),",
+    },
+    {
+      name: "CUDA_VISIBLE_DEVICES names GPUs by index, which a reboot may change",
+      find: 'CUDA_VISIBLE_DEVICES: lease.gpus.map(({ uuid }) => uuid).join(","),',
+      replace: 'CUDA_VISIBLE_DEVICES: lease.gpus.map(({ index }) => index).join(","),',
+    },
+    {
+      name: "A grant carries a fencing token that is not its lease's",
+      find: "fencing_token: lease.fencingToken,",
+      replace: "fencing_token: lease.fencingToken + 1,",
+    },
+    {
+      name: "A lease without an end is given one at 1970",
+      find: "...(lease.expiresAt === null ? {} : { expires_at: timestamp(lease.expiresAt) }),",
+      replace: "expires_at: timestamp(lease.expiresAt ?? 0),",
+    },
+  ],
+);
+
+const FAILURE = "test/store/failure.test.ts";
+const OUTBOX = "test/store/outbox.test.ts";
+const OPEN = "test/store/open.test.ts";
+
+const STORE: readonly Mutant[] = [
+  {
+    name: "The database lets one GPU be in two exclusive leases",
+    file: "src/store/migrations.ts",
+    find:
+      "gpu_uuid TEXT PRIMARY KEY REFERENCES gpus (uuid),\n" +
+      "    allocation_id TEXT NOT NULL REFERENCES allocations (id)\n",
+    replace:
+      "gpu_uuid TEXT NOT NULL REFERENCES gpus (uuid),\n" +
+      "    allocation_id TEXT NOT NULL REFERENCES allocations (id),\n" +
+      "    PRIMARY KEY (gpu_uuid, allocation_id)\n",
+    tests: [FAILURE],
+  },
+  {
+    name: "A second lease takes the GPU's row from the first, instead of being refused",
+    file: "src/store/statements.ts",
+    find: "INSERT INTO live_leases",
+    replace: "INSERT OR REPLACE INTO live_leases",
+    tests: [FAILURE],
+  },
+  {
+    name: "A turn is written without a transaction around it",
+    file: "src/store/writer.ts",
+    find: "this.#begin.run();\n      const result = this.#work(job);\n      this.#commit.run();",
+    replace: "const result = this.#work(job);",
+    tests: [FAILURE],
+  },
+  {
+    name: "A turn that fails half-way leaves behind what it had written",
+    file: "src/store/writer.ts",
+    find: "this.#rollBack();\n      throw error;",
+    replace: "if (this.#database.isTransaction) this.#commit.run();\n      throw error;",
+    tests: [FAILURE],
+  },
+  {
+    name: "A turn is acknowledged before it is on disk",
+    file: "src/store/store.ts",
+    find: 'await this.#writer.run({ type: "write", writes });',
+    replace: 'this.#writer.run({ type: "write", writes }).catch(() => undefined);',
+    tests: [FAILURE],
+  },
+  {
+    name: "A failed turn moves on what the store remembers of its rows",
+    file: "src/store/store.ts",
+    find: "} catch (error) {\n        if (!(error instanceof WriterDiedError",
+    replace: "} catch (error) {\n        acknowledge();\n        if (!(error instanceof WriterDiedError",
+    tests: [FAILURE],
+  },
+  {
+    name: "The webhook of a grant is not written with it",
+    file: "src/store/ledger.ts",
+    find: 'writes.push(["insertDelivery",',
+    replace: 'if (status !== "allocated") writes.push(["insertDelivery",',
+    tests: [OUTBOX],
+  },
+  {
+    name: "A withdrawn webhook stays in the outbox",
+    file: "src/store/ledger.ts",
+    find: 'for (const id of turn.withdrawn) writes.push(["withdrawGrant", turn.at, id]);',
+    replace: "",
+    tests: [OUTBOX],
+  },
+  {
+    name: "Withdrawing a grant's webhook also withdraws that of its end",
+    file: "src/store/statements.ts",
+    find: "WHERE allocation_id = ? AND status = 'allocated' AND state = 'pending'",
+    replace: "WHERE allocation_id = ? AND state = 'pending'",
+    tests: [OUTBOX],
+  },
+  {
+    name: "An attempt that ends after its webhook was withdrawn revives it",
+    file: "src/store/statements.ts",
+    find: "WHERE delivery_id = ? AND state = 'pending'",
+    replace: "WHERE delivery_id = ?",
+    tests: [OUTBOX],
+  },
+  {
+    name: "The next fencing token is not stored",
+    file: "src/store/ledger.ts",
+    find: "turn.at, turn.nextFencingToken, turn.bootId]",
+    replace: "turn.at, 1, turn.bootId]",
+    tests: [FAILURE],
+  },
+  {
+    name: "A restart forgets that a leased GPU was used",
+    file: "src/store/records.ts",
+    find: "hold.since === holder.grantedAt && !hold.useSeen;",
+    replace: "hold.since === holder.grantedAt;",
+    tests: [DURABILITY],
+  },
+  {
+    name: "Commits do not reach the disk",
+    file: "src/store/open.ts",
+    find: "PRAGMA synchronous = FULL",
+    replace: "PRAGMA synchronous = OFF",
+    tests: [OPEN],
+  },
+  {
+    name: "A second instance may serve the same database",
+    file: "src/store/open.ts",
+    find: "BEGIN EXCLUSIVE",
+    replace: "BEGIN",
+    tests: [OPEN],
+  },
+];
+
+const DELIVERER = "test/webhooks/deliverer.test.ts";
+
+const WEBHOOKS: readonly Mutant[] = [
+  {
+    name: "A redirect counts as delivered, and claims the grant",
+    file: "src/webhooks/attempt.ts",
+    find: "httpStatus <= 299",
+    replace: "httpStatus <= 399",
+    tests: [DELIVERER],
+  },
+  {
+    name: "A webhook is given up after its first failure",
+    file: "src/webhooks/attempt.ts",
+    find: 'outcome: retryAt === null ? "gave-up" : "retry"',
+    replace: 'outcome: "gave-up"',
+    tests: [DELIVERER],
+  },
+  {
+    name: "A name that leads to a refused address gets its webhook",
+    file: "src/webhooks/resolve.ts",
+    find: "return reason === null;",
+    replace: "return true;",
+    tests: [DELIVERER],
+  },
+  {
+    name: "An address is judged when it is given, and not again when the webhook leaves",
+    file: "src/webhooks/resolve.ts",
+    find: "if (refusal !== null) throw",
+    replace: 'if (refusal === "") throw',
+    tests: [DELIVERER],
+  },
+  {
+    name: "A name may lead to a cloud's metadata service",
+    file: "src/webhooks/address-policy.ts",
+    find: "&& !NEVER_BY_NAME.has(kind)",
+    replace: "",
+    tests: ["test/webhooks/address-policy.test.ts"],
+  },
+  {
+    name: "The signature leaves the time out, so that a webhook can be replayed",
+    file: "src/webhooks/sign.ts",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of a template.
+    find: ".update(`${id}.${timestamp}.`)",
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the text of a template.
+    replace: ".update(`${id}.`)",
+    tests: ["test/webhooks/sign.test.ts"],
+  },
+  {
+    name: "A failing receiver is asked every second for ever",
+    file: "src/webhooks/backoff.ts",
+    find: "Math.min(failed.attempts, RETRY_DELAYS_MS.length) - 1;",
+    replace: "Math.min(failed.attempts, 1) - 1;",
+    tests: ["test/webhooks/backoff.test.ts"],
+  },
+  {
+    name: "An allocation's webhooks overtake each other",
+    file: "src/webhooks/slots.ts",
+    find: "if (first.get(delivery.allocationId) !== delivery) continue;",
+    replace: "",
+    tests: [DELIVERER],
+  },
+];
+
+const AUTH = "test/http/auth.test.ts";
+
+const HTTP: readonly Mutant[] = [
+  {
+    name: "Any key is accepted",
+    file: "src/http/auth.ts",
+    find: "if (timingSafeEqual(digest, given)) found = caller;",
+    replace: "if (timingSafeEqual(digest, given) || given.length > 0) found = caller;",
+    tests: [AUTH],
+  },
+  {
+    name: "A key's SHA-256 is as good as the key",
+    file: "src/http/auth.ts",
+    find: "if (timingSafeEqual(digest, given)) found = caller;",
+    replace: 'if (timingSafeEqual(digest, given) || digest.toString("hex") === key) found = caller;',
+    tests: [AUTH],
+  },
+  {
+    name: "A key that may only read may allocate",
+    file: "src/http/auth.ts",
+    find: "return ROLES.indexOf(role) >= ROLES.indexOf(needed);",
+    replace: 'return needed !== "admin" || role === "admin";',
+    tests: [AUTH],
+  },
+  {
+    name: "Every key that may allocate is an admin's",
+    file: "src/http/auth.ts",
+    find: 'admin: role === "admin" }',
+    replace: 'admin: role !== "read" }',
+    tests: [AUTH],
+  },
+  {
+    name: "Keys that a reload took away still count",
+    file: "src/http/auth.ts",
+    find: "if (keys() !== listed) {",
+    replace: "if (listed.length === 0) {",
+    tests: [AUTH],
+  },
+  {
+    name: "Everybody sees what a workload is made of and where its webhooks go",
+    file: "src/http/views.ts",
+    find: "const isOwner = actor.admin || actor.principal === request.principal;",
+    replace: "const isOwner = actor.admin || request.principal.length > 0;",
+    tests: [AUTH],
+  },
+  {
+    name: "A page of any origin may send requests",
+    file: "src/http/admission.ts",
+    find: "if (origin !== undefined && !isSameOrigin(",
+    replace: 'if (origin === "null" && !isSameOrigin(',
+    tests: ["test/http/foreign-pages.test.ts"],
+  },
+  {
+    name: "A request whose webhook is refused is queued before it is refused",
+    file: "src/http/endpoints.ts",
+    find: "if (objection !== null) throw invalid(",
+    replace:
+      "if (objection !== null) await scheduler.allocate(ask, actor);\n      if (objection !== null) throw invalid(",
+    tests: ["test/http/calls.test.ts"],
+  },
+];
+
+const FIGURES: readonly Mutant[] = [
+  {
+    name: "A count that the driver does not give is read as 0",
+    file: "src/monitor/nvidia-smi/fields.ts",
+    find: "return word !== null && INTEGER.test(word) ? Number(word) : null;",
+    replace: "return word !== null && INTEGER.test(word) ? Number(word) : 0;",
+    tests: ["test/monitor/nvidia-smi/parse.test.ts"],
+  },
+  {
+    name: "A measure that the driver does not give is read as 0",
+    file: "src/monitor/nvidia-smi/fields.ts",
+    find: "units.includes(found[2] as string) ? Number(found[1]) : null;",
+    replace: "units.includes(found[2] as string) ? Number(found[1]) : 0;",
+    tests: ["test/monitor/nvidia-smi/parse.test.ts"],
+  },
+  {
+    name: "A process that calls itself lost makes its GPU lost",
+    file: "src/monitor/nvidia-smi/fields.ts",
+    find: 'if (tag !== "process_info") collect(',
+    replace: "collect(",
+    tests: ["test/monitor/nvidia-smi/parse.test.ts"],
+  },
+  {
+    name: "A utilisation that the driver does not give is shown as 0",
+    file: "src/http/views.ts",
+    find: "utilization: reading?.utilizationPercent ?? null,",
+    replace: "utilization: reading?.utilizationPercent ?? 0,",
+    tests: ["test/http/views.test.ts"],
+  },
+  {
+    name: "A temperature that the driver does not give is exposed as 0",
+    file: "src/metrics/host.ts",
+    find: "(gpu) => gpu.temperatureC]",
+    replace: "(gpu) => gpu.temperatureC ?? 0]",
+    tests: ["test/metrics/metrics.test.ts"],
+  },
+];
+
+export const ROOM_MUTANTS: readonly Mutant[] = [
+  ...TURNS,
+  ...NOTIFICATIONS,
+  ...RECORDS,
+  ...STORE,
+  ...WEBHOOKS,
+  ...HTTP,
+  ...FIGURES,
+];

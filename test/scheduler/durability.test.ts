@@ -1,0 +1,128 @@
+/** What is answered, shown and acted upon is what is on disk. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { expect, onTestFinished, test } from "vitest";
+import type { Turn } from "../../src/scheduler/ports.ts";
+import { MIN_RETENTION_MS, openStore } from "../../src/store/store.ts";
+import { MemoryStore } from "../fixtures/memory-store.ts";
+import { ask, reading, startScheduler } from "./harness.ts";
+
+const BOB = { principal: "bob", admin: false };
+
+/** A store whose disk takes as long as the test likes. */
+class SlowStore extends MemoryStore {
+  #turns: Promise<void> = Promise.resolve();
+
+  /** Holds back all commits until the function that it returns is called. */
+  hold(): () => void {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#turns = promise;
+    return resolve;
+  }
+
+  override async commit(turn: Turn): Promise<void> {
+    await this.#turns;
+    await super.commit(turn);
+  }
+}
+
+/** Lets everything happen that can happen without time passing. */
+async function settled(): Promise<void> {
+  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+async function watched<S extends MemoryStore>(store: S) {
+  const running = await startScheduler(store);
+  const heard: string[] = [];
+  running.scheduler.observeWith({ committed: ({ events }) => heard.push(...events.map(({ type }) => type)) });
+  return { ...running, store, heard };
+}
+
+test("while a turn is being committed nobody is answered, sees it or hears of it", async () => {
+  const { scheduler, store, heard } = await watched(new SlowStore());
+  const letThrough = store.hold();
+  let isAnswered = false;
+  const granted = scheduler.allocate(ask(), BOB).finally(() => {
+    isAnswered = true;
+  });
+  await settled();
+  expect(isAnswered).toBe(false);
+  expect(scheduler.state.allocations.size).toBe(0);
+  expect(scheduler.state.gpus.get("GPU-0")?.hold.kind).toBe("free");
+  expect(heard).toEqual([]);
+
+  letThrough();
+  const { allocation } = await granted;
+  expect(allocation.status).toBe("leased");
+  expect(store.turns.at(-1)?.allocations).toEqual([allocation]);
+  expect(heard).toEqual(["submitted", "granted"]);
+});
+
+test("of a turn that the store refuses nobody hears, and nobody who waits is woken by it", async () => {
+  const { scheduler, store, heard } = await watched(new MemoryStore());
+  const holder = await scheduler.allocate(ask(), BOB);
+  const waiting = await scheduler.allocate(ask(), BOB);
+  let isWoken = false;
+  const leaving = new AbortController();
+  const told = scheduler.wait(waiting.allocation.request.id, BOB, 60_000, leaving.signal).finally(() => {
+    isWoken = true;
+  });
+  await settled();
+  const before = [...heard];
+
+  store.failing = true;
+  const target = { id: holder.allocation.request.id, serviceName: null, fencingToken: null };
+  await expect(scheduler.release(target, BOB)).rejects.toMatchObject({ code: "storage-unavailable" });
+  await settled();
+  expect(heard).toEqual(before);
+  expect(isWoken).toBe(false);
+  expect(scheduler.state.allocations.get(waiting.allocation.request.id)?.status).toBe("queued");
+
+  store.failing = false;
+  await scheduler.release(target, BOB);
+  expect((await told).allocation.status).toBe("leased");
+});
+
+test("a command that is refused takes nothing of its turn along, and leaves nothing behind", async () => {
+  const { scheduler, store } = await watched(new MemoryStore());
+  const turns = store.turns.length;
+  const [granted, ...refused] = await Promise.allSettled([
+    scheduler.allocate(ask(), BOB),
+    scheduler.renew("svc-nothing", null, BOB),
+    scheduler.allocate(ask({ queue: false }), BOB),
+    scheduler.allocate(ask({ requiredGpus: 2 }), BOB),
+  ]);
+  expect(refused.map((one) => one.status === "rejected" && one.reason.code)).toEqual([
+    "allocation-not-found",
+    "no-gpu-free",
+    "request-never-fits",
+  ]);
+  expect(store.turns.length - turns).toBe(1);
+  if (granted?.status !== "fulfilled") throw new Error("the first in the turn was refused");
+  const { allocation } = granted.value;
+  expect([...scheduler.state.allocations.values()]).toEqual([allocation]);
+  expect(scheduler.state.gpus.get("GPU-0")?.hold).toMatchObject({ allocationId: allocation.request.id });
+  expect(store.turns.at(-1)?.allocations).toEqual([allocation]);
+});
+
+test("a restart remembers that a leased GPU was used, so that it must be seen empty after the lease", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "gpu-orchestrator-test-"));
+  onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+  const settings = { path: join(folder, "state.db"), retentionMs: MIN_RETENTION_MS };
+  const first = openStore(settings);
+  const { scheduler, clock } = await startScheduler(first);
+  const { allocation } = await scheduler.allocate(ask(), BOB);
+  const idle = reading(1);
+  const used = { ...idle, gpus: idle.gpus.map((gpu) => ({ ...gpu, memoryUsedMib: 9_000 })) };
+  await scheduler.observe({ ok: true, startedAt: clock.now(), finishedAt: clock.now(), reading: used });
+  await scheduler.stop();
+  await first.close();
+
+  const second = openStore(settings);
+  onTestFinished(() => second.close());
+  // Its first reading shows the GPU idle: the work has paused, or ended.
+  const again = await startScheduler(second, { clock });
+  await again.scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, BOB);
+  expect(again.scheduler.state.gpus.get("GPU-0")?.hold.kind).toBe("reclaiming");
+});

@@ -138,16 +138,21 @@ test("an answer that stands behind one that its client does not read is lost wit
   expect(daemon.statusOf(second as string)).toBe("leased");
 });
 
-test("a grant behind the last answer of its connection is never written, and so is offered", async () => {
-  const daemon = await slowDaemon();
+test("a grant behind the answer that ends its connection is never written, and so is offered", async () => {
+  const daemon = await slowDaemon({ gpus: [gpuReading(0), gpuReading(1)] });
+  await daemon.allocate();
   const client = await daemon.connection();
-  client.socket.write(`GET /healthz HTTP/1.1\r\n${HOST}Connection: close\r\n\r\n${allocateRequest()}`);
-  expect(answersIn(await client.ended)).toEqual([[200, null]]);
+  const both = allocateRequest({ required_gpus: 2 }, "Prefer: wait=60\r\n");
+  client.socket.write(both + allocateRequest({ service_name: "second" }));
+  const second = () =>
+    [...daemon.scheduler.state.allocations.values()].find(({ request }) => request.serviceName === "second");
+  await vi.waitFor(() => expect(second()?.status).toBe("leased"));
+  // The last answer on every connection is the first that is due.
+  const drained = daemon.drain();
+  expect(answersIn(await client.ended)).toEqual([[202, null]]);
   client.socket.destroy();
-  // Node may drop what comes after the last request; what it serves must not be lost.
-  await daemon.call("GET", "/healthz");
-  console.log(daemon.scheduler.state.allocations.size, daemon.store.turns.flatMap(({ events }) => events.map(({ type }) => type)));
-  for (const { status } of daemon.scheduler.state.allocations.values()) expect(status).toBe("offered");
+  await drained;
+  await vi.waitFor(() => expect(second()?.status).toBe("offered"));
 });
 
 /** A daemon with one lease, one request that queues, and what a wait for that needs. */

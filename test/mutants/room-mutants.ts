@@ -87,6 +87,18 @@ const TURNS = planted(
   ],
 );
 
+const WAITING = planted(
+  "src/scheduler/scheduler.ts",
+  [DURABILITY],
+  [
+    {
+      name: "Those who wait for a change are not woken by it",
+      find: "for (const id of draft.changed.keys()) this.#waiters.wake(id);",
+      replace: "",
+    },
+  ],
+);
+
 const NOTIFICATIONS = planted(
   "src/scheduler/notifications.ts",
   [BODIES],
@@ -421,6 +433,7 @@ const FIGURES: readonly Mutant[] = [
 
 export const ROOM_MUTANTS: readonly Mutant[] = [
   ...TURNS,
+  ...WAITING,
   ...NOTIFICATIONS,
   ...RECORDS,
   ...STORE,

@@ -26,16 +26,18 @@ const COPIED = ["src", "test", "package.json", "tsconfig.json", "vitest.config.t
 const WORKERS = 2;
 /** What catching one bug may take: design.md's bar. */
 const MUTANT_LIMIT_MS = 60_000;
+/** For one test: one that waits in vain for what a bug has broken fails then, before its run is cut off. */
+const TEST_LIMIT_MS = 15_000;
 /** The whole of what the mutants name, unmutated, one file after the other. */
 const BASELINE_LIMIT_MS = 300_000;
 /** Of a command's output, when it has to be shown. */
 const SHOWN_OUTPUT_CHARACTERS = 4_000;
 
 type Verdict =
-  | { readonly kind: "caught"; readonly by: string; readonly ms: number }
-  | { readonly kind: "survived"; readonly ms: number }
+  | { readonly kind: "caught"; readonly by: string }
+  | { readonly kind: "survived" }
   /** Nothing can be said of the tests: the mutant itself is at fault. */
-  | { readonly kind: "unusable"; readonly why: string; readonly ms: number };
+  | { readonly kind: "unusable"; readonly why: string };
 
 /** As far as it is read here; vitest's JSON reporter writes more. */
 interface Report {
@@ -102,7 +104,8 @@ async function runTests(folder: string, files: readonly string[], bail: boolean,
     "--no-cache",
     `--fsModuleCachePath=${join(folder, ".cache")}`,
   ];
-  args.push("--reporter=json", `--outputFile=${reportFile}`, ...(bail ? ["--bail=1"] : []));
+  args.push("--reporter=json", `--outputFile=${reportFile}`);
+  if (bail) args.push("--bail=1", `--testTimeout=${TEST_LIMIT_MS}`);
   const ended = await run(folder, "vitest/vitest.mjs", args, limitMs);
   let report: Report | null = null;
   try {
@@ -127,7 +130,6 @@ function copyProject(folder: string): string {
 
 /** Plants one bug, looks whether it is caught, and takes it out again. */
 async function judge(mutant: Mutant, folder: string): Promise<Verdict> {
-  const begun = performance.now();
   const path = join(folder, mutant.file);
   const original = readFileSync(path, "utf8");
   writeFileSync(
@@ -135,35 +137,36 @@ async function judge(mutant: Mutant, folder: string): Promise<Verdict> {
     original.replace(mutant.find, () => mutant.replace),
   );
   try {
-    const verdict = await verdictOn(mutant, folder);
-    return { ...verdict, ms: performance.now() - begun };
+    const types = await checkTypes(folder);
+    if (types.status !== 0) return { kind: "unusable", why: `it does not compile:\n${types.output}` };
+    return verdictOf(await runTests(folder, mutant.tests, true, MUTANT_LIMIT_MS));
   } finally {
     writeFileSync(path, original);
   }
 }
 
-async function verdictOn(mutant: Mutant, folder: string): Promise<Verdict> {
-  const unusable = (why: string): Verdict => ({ kind: "unusable", why, ms: 0 });
-  const types = await checkTypes(folder);
-  if (types.status !== 0) return unusable(`it does not compile:\n${types.output}`);
-  const { ended, report } = await runTests(folder, mutant.tests, true, MUTANT_LIMIT_MS);
+function verdictOf({ ended, report }: Awaited<ReturnType<typeof runTests>>): Verdict {
+  const unusable = (why: string): Verdict => ({ kind: "unusable", why });
   if (report === null) {
     return unusable(ended.status === null ? `no end within ${MUTANT_LIMIT_MS} ms` : `no report:\n${ended.output}`);
   }
-  const assertions = report.testResults.flatMap(({ assertionResults }) => assertionResults);
-  const failed = assertions.find(({ status }) => status === "failed");
-  if (failed !== undefined) return { kind: "caught", by: failed.fullName, ms: 0 };
+  const failed = report.testResults.flatMap(failedTests)[0];
+  if (failed !== undefined) return { kind: "caught", by: failed };
   const broken = report.testResults.find(({ status }) => status === "failed");
   if (broken !== undefined) return unusable(`${broken.name} did not load:\n${broken.message}`);
-  return ended.status === 0 ? { kind: "survived", ms: 0 } : unusable(`no test failed, and yet:\n${ended.output}`);
+  return ended.status === 0 ? { kind: "survived" } : unusable(`no test failed, and yet:\n${ended.output}`);
+}
+
+function failedTests({ assertionResults }: Report["testResults"][number]): string[] {
+  return assertionResults.filter(({ status }) => status === "failed").map(({ fullName }) => fullName);
 }
 
 /** What is wrong with the lists themselves: each line is one mutant that must be brought up to date. */
-function outOfDate(mutants: readonly Mutant[]): string[] {
+function outOfDate(folder: string, mutants: readonly Mutant[]): string[] {
   const problems: string[] = [];
   const names = new Set<string>();
   for (const { name, file, find, replace } of mutants) {
-    const count = readFileSync(join(ROOT, file), "utf8").split(find).length - 1;
+    const count = readFileSync(join(folder, file), "utf8").split(find).length - 1;
     if (count !== 1) problems.push(`out of date: "${name}": its text stands ${count} times in ${file}, not once`);
     if (find === replace) problems.push(`"${name}" changes nothing`);
     if (names.has(name)) problems.push(`"${name}" is there twice`);
@@ -179,36 +182,61 @@ async function checkBaseline(folder: string, mutants: readonly Mutant[]): Promis
   const files = [...new Set(mutants.flatMap(({ tests }) => tests))];
   const { ended, report } = await runTests(folder, files, false, BASELINE_LIMIT_MS);
   if (report === null) return `without any bug the tests gave no report:\n${ended.output}`;
-  for (const { name, status, message, assertionResults } of report.testResults) {
-    const failed = assertionResults.find((assertion) => assertion.status === "failed")?.fullName;
-    if (status === "failed") return `without any bug ${name} fails: ${failed ?? message}`;
+  for (const file of report.testResults) {
+    if (file.status === "failed") return `without any bug ${file.name} fails: ${failedTests(file)[0] ?? file.message}`;
   }
   const found = report.testResults.length;
   if (found !== files.length) return `the mutants name ${files.length} test files, of which ${found} were found`;
   return ended.status === 0 ? null : `without any bug the tests end with ${ended.status}:\n${ended.output}`;
 }
 
-function tell(number: number, { name }: Mutant, verdict: Verdict): void {
-  const seconds = `${(verdict.ms / 1_000).toFixed(1)} s`.padStart(6);
-  console.log(`${String(number).padStart(3)}  ${verdict.kind.padEnd(8)}  ${seconds}  ${name}`);
-  if (verdict.kind === "caught") console.log(`${" ".repeat(23)}by: ${verdict.by}`);
-  if (verdict.kind === "unusable") console.log(verdict.why.replace(/^/gm, " ".repeat(23)));
+const inSeconds = (ms: number) => `${(ms / 1_000).toFixed(1)} s`;
+const TABLE_INDENT = " ".repeat(23);
+
+function tell(number: number, { name }: Mutant, verdict: Verdict, ms: number): void {
+  console.log(`${String(number).padStart(3)}  ${verdict.kind.padEnd(8)}  ${inSeconds(ms).padStart(6)}  ${name}`);
+  if (verdict.kind === "caught") console.log(`${TABLE_INDENT}by: ${verdict.by}`);
+  if (verdict.kind === "unusable") console.log(verdict.why.trimEnd().replace(/^/gm, TABLE_INDENT));
+}
+
+/** @returns whether all were caught. */
+async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]): Promise<boolean> {
+  const begun = performance.now();
+  const waiting = mutants.values();
+  let judged = 0;
+  let caught = 0;
+  let slowestMs = 0;
+  const work = async (folder: string) => {
+    // All workers draw from one iterator, so each mutant goes to one of them.
+    for (const mutant of waiting) {
+      const began = performance.now();
+      const verdict = await judge(mutant, folder);
+      const ms = performance.now() - began;
+      slowestMs = Math.max(slowestMs, ms);
+      if (verdict.kind === "caught") caught++;
+      tell(++judged, mutant, verdict, ms);
+    }
+  };
+  await Promise.all(folders.map(work));
+  const total = inSeconds(performance.now() - begun);
+  console.log(`${caught} of ${judged} planted bugs caught in ${total}; the slowest took ${inSeconds(slowestMs)}`);
+  return caught === mutants.length;
+}
+
+function chosenBy(words: readonly string[]): readonly Mutant[] {
+  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS];
+  if (words.length === 0) return all;
+  return all.filter(({ name, file }) => words.some((word) => `${name} ${file}`.toLowerCase().includes(word)));
 }
 
 async function main(words: readonly string[]): Promise<boolean> {
-  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS];
-  const problems = outOfDate(all);
-  if (problems.length > 0) throw new Error(problems.join("\n"));
-  const chosen = all.filter(
-    ({ name, file }) => words.length === 0 || words.some((word) => `${name} ${file}`.toLowerCase().includes(word)),
-  );
-  if (chosen.length === 0) throw new Error(`no mutant has one of these words: ${words.join(" ")}`);
-
-  const begun = performance.now();
+  const mutants = chosenBy(words);
+  if (mutants.length === 0) throw new Error(`no mutant has one of these words: ${words.join(" ")}`);
   const home = mkdtempSync(join(tmpdir(), "gpu-orchestrator-mutants-"));
   const cleanUp = () => {
     for (const child of running) killGroup(child);
-    rmSync(home, { recursive: true, force: true });
+    // What was killed may still be writing its last.
+    rmSync(home, { recursive: true, force: true, maxRetries: 5 });
   };
   for (const signal of ["SIGINT", "SIGTERM"] as const) {
     process.once(signal, () => {
@@ -218,28 +246,13 @@ async function main(words: readonly string[]): Promise<boolean> {
   }
   try {
     const folders = Array.from({ length: WORKERS }, (_, i) => copyProject(join(home, String(i + 1))));
-    const complaint = await checkBaseline(folders[0] as string, chosen);
+    const ground = folders[0] as string;
+    const problems = outOfDate(ground, mutants);
+    if (problems.length > 0) throw new Error(problems.join("\n"));
+    const complaint = await checkBaseline(ground, mutants);
     if (complaint !== null) throw new Error(complaint);
-    console.log(`without any bug everything passes, in ${((performance.now() - begun) / 1_000).toFixed(1)} s`);
-
-    const verdicts: Verdict[] = [];
-    const waiting = chosen.values();
-    const work = async (folder: string) => {
-      // The workers draw from one iterator, so each mutant goes to one of them.
-      for (const mutant of waiting) {
-        const verdict = await judge(mutant, folder);
-        verdicts.push(verdict);
-        tell(verdicts.length, mutant, verdict);
-      }
-    };
-    await Promise.all(folders.map(work));
-    const caught = verdicts.filter(({ kind }) => kind === "caught").length;
-    const slowest = Math.max(...verdicts.map(({ ms }) => ms)) / 1_000;
-    const total = (performance.now() - begun) / 1_000;
-    console.log(
-      `${caught} of ${chosen.length} planted bugs caught in ${total.toFixed(0)} s; the slowest took ${slowest.toFixed(1)} s`,
-    );
-    return caught === chosen.length;
+    console.log("without any bug everything passes");
+    return await judgeAll(mutants, folders);
   } finally {
     cleanUp();
   }

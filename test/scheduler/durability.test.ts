@@ -81,6 +81,8 @@ test("of a turn that the store refuses nobody hears, and nobody who waits is wok
 
   store.failing = false;
   await scheduler.release(target, BOB);
+  await settled();
+  expect(isWoken).toBe(true);
   expect((await told).allocation.status).toBe("leased");
 });
 

@@ -275,8 +275,13 @@ class RunningDaemon implements Daemon {
 
   async #prune(): Promise<void> {
     try {
-      const pruned = await this.#store.prune(this.#clock.now());
-      this.#log.info({ pruned }, "old records pruned");
+      let more = true;
+      // A bounded part at a time, so that requests come in between.
+      while (more && this.#stopping === null) {
+        const pruned = await this.#store.prune(this.#clock.now());
+        this.#log.info({ pruned }, "old records pruned");
+        more = pruned.more;
+      }
     } catch (err) {
       this.#log.error({ err }, "old records could not be pruned");
     }

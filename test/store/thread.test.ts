@@ -90,8 +90,10 @@ test("whenever the thread dies, a turn that was refused is not there and one tha
     );
     // Anywhere from before the job to after its end: the instant is not ours to choose.
     await sleepMicroseconds(round * 25);
-    void workers.at(-1)?.terminate();
+    const dead = workers.at(-1)?.terminate();
     const taken = await done;
+    // A dying thread may still refuse a turn, so the next one waits for its end.
+    await dead;
     seen[taken ? "taken" : "refused"] += 1;
     expect(store.load().allocations.map((allocation) => allocation.request.id)).toEqual(taken ? ids : []);
     // No thread is there yet, or a new one is: either way the next turn is taken.

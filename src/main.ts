@@ -7,6 +7,7 @@ import { policyOf } from "./config/policy.ts";
 import { ConfigError, formatProblem } from "./config/problems.ts";
 import { reloadable } from "./config/reload.ts";
 import type { Rule } from "./config/rules.ts";
+import { anyCurrentReading } from "./core/decide.ts";
 import type { HostState } from "./core/state.ts";
 import { createHttpServer, type HttpServer } from "./http/server.ts";
 import { createMetrics, type Metrics } from "./metrics/metrics.ts";
@@ -249,11 +250,10 @@ class RunningDaemon implements Daemon {
   #readiness(): string | null {
     if (this.#notReady !== null) return this.#notReady;
     if (!this.#scheduler.storageHealthy) return "the database cannot be written";
-    const { failure, lastGoodProbeAt } = this.#scheduler.state.sight;
-    if (failure !== null) return `no current GPU readings: ${failure.message}`;
-    if (lastGoodProbeAt === null) return "no GPU reading yet";
-    const { staleAfterMs } = this.#scheduler.state.policy;
-    return this.#clock.now() - lastGoodProbeAt > staleAfterMs ? "the GPU readings are stale" : null;
+    const { state } = this.#scheduler;
+    // As for a request: one failed probe does not take away the readings before it.
+    if (anyCurrentReading(state, this.#clock.now())) return null;
+    return `no current GPU readings: ${state.sight.failure?.message ?? "none yet"}`;
   }
 
   async #settle(settlement: DeliverySettlement): Promise<void> {

@@ -2,7 +2,7 @@
 import { BlockList, isIP } from "node:net";
 import type { Policy, WorkloadDefaults } from "../core/model.ts";
 import type { ApiKey } from "./api-keys.ts";
-import type { FileConfig } from "./schema.ts";
+import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";
 
 export interface Config {
   readonly server: {
@@ -108,7 +108,7 @@ export function toConfig(file: FileConfig): Config {
     },
     simulation: { host: file.simulation.host },
     auth: { enabled: auth.enabled, headerName: auth.header_name, keys: auth.api_keys },
-    storage: { path: storage.path, retentionMs: storage.retention },
+    storage: { path: storagePath(storage.path, monitoring.source), retentionMs: storage.retention },
     allocator: {
       defaultTtlMs: allocator.default_ttl,
       idleAfterMs: allocator.idle_after,
@@ -124,6 +124,11 @@ export function toConfig(file: FileConfig): Config {
     },
     logging: { level: file.logging.level },
   });
+}
+
+/** GPUs that do not exist must not stay behind in the books of a host: unless a path is given, they have their own. */
+function storagePath(path: string, source: FileConfig["monitoring"]["source"]): string {
+  return source === "simulated" && path === DEFAULT_STORAGE_PATH ? SIMULATED_STORAGE_PATH : path;
 }
 
 function toWorkloadDefaults(workload: FileConfig["workload_defaults"]["generic"]): WorkloadDefaults {

@@ -32,6 +32,9 @@ const SIMULATED_HOST = /^[a-z][a-z0-9-]*x[1-9]\d{0,3}$/i;
 const WEBHOOK_HOST = /^(?:\*\.)?[\p{L}\p{N}_.:[\]-]+(?:\/\d{1,3})?$/u;
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
 
+export const DEFAULT_STORAGE_PATH = "data/gpu-orchestrator.db";
+export const SIMULATED_STORAGE_PATH = "data/simulated.db";
+
 export const fileSchema = z.strictObject({
   server: section({
     port: setting(port, "8086"),
@@ -82,7 +85,7 @@ export const fileSchema = z.strictObject({
     api_keys: apiKeys(),
   }),
   storage: section({
-    path: setting(text("the path of a file, or :memory:", /^[^\p{Cc}]+$/u), "data/gpu-orchestrator.db"),
+    path: setting(text("the path of a file, or :memory:", /^[^\p{Cc}]+$/u), DEFAULT_STORAGE_PATH),
     retention: setting(duration("30d", "3650d"), "30d"),
   }),
   allocator: section({
@@ -99,7 +102,7 @@ export const fileSchema = z.strictObject({
     ),
     timeout: setting(duration("100ms", "5m"), "10s"),
     give_up_after: setting(duration("1s", "30d"), "3d"),
-    concurrency: setting(integer(1, 1_000), 16),
+    concurrency: setting(integer(1, 1_000), 64),
   }),
   logging: section({
     level: setting(oneOf(LOG_LEVELS), "info"),

@@ -228,7 +228,7 @@ function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, n
   for (const allocation of allocations.values()) {
     if (allocation.status === "queued") continue;
     const { request, lease } = allocation;
-    if (lease.expiresAt === null && rebooted) {
+    if (request.ttlMs === null && rebooted) {
       end(turn, allocation, "rebooted", now);
       continue;
     }
@@ -307,9 +307,10 @@ function mustVerify(state: HostState, uuid: GpuUuid, { lease }: HoldingAllocatio
   const hold = state.gpus.get(uuid)?.hold;
   if (hold?.kind === "leased" && hold.useSeen) return true;
   if (now - lease.grantedAt < TOO_YOUNG_TO_VERIFY_MS) return false;
-  // No use seen, but was anybody looking?
+  // No use seen, but was anybody looking, and since the grant?
   const sight = state.sight.gpus.get(uuid);
-  return sight === undefined || now - sight.finishedAt > refreshIntervalMs;
+  if (sight === undefined || sight.startedAt < lease.grantedAt) return true;
+  return now - sight.finishedAt > refreshIntervalMs;
 }
 
 /** The live allocations of a service: ids begin with the service's name, so they stand together. */

@@ -46,8 +46,9 @@ import { Waiters } from "./waiters.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
 const MAX_COMMANDS_PER_TURN = 256;
-/** Silence beyond the tick interval, in ms, that tells a pause of the daemon (SIGSTOP, suspend) from a busy moment. */
-const PAUSE_SLACK_MS = 3_000;
+/** How often the daemon sees that it runs, and the silence that tells a pause (SIGSTOP, suspend) from a busy moment. */
+const BEAT_MS = 500;
+const PAUSE_MS = 2_000;
 /** Commands that may wait for a turn; every open connection can have one. */
 const MAX_MAILBOX = 16_384;
 
@@ -105,6 +106,7 @@ export class Scheduler {
   #stopping = false;
   #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
   #safetyNet: Cancel | null = null;
+  #nextBeat: Cancel | null = null;
   #bootId = "";
   /** When the daemon was last seen to run; `null` until it serves. */
   #lastBeat: EpochMs | null = null;
@@ -146,12 +148,14 @@ export class Scheduler {
     await this.#send({ type: "resume", bootId, fencingFloor: wallClockMs });
     this.#lastBeat = this.now();
     this.#armSafetyNet();
+    this.#armBeat();
   }
 
   /** Refuses new commands, and returns once what was accepted is committed. */
   async stop(): Promise<void> {
     this.#stopping = true;
     this.#safetyNet?.();
+    this.#nextBeat?.();
     this.#wake?.cancel();
     while (this.#working) await new Promise((resolve) => setImmediate(resolve));
   }
@@ -431,9 +435,16 @@ export class Scheduler {
     });
   }
 
+  #armBeat(): void {
+    if (this.#stopping) return;
+    this.#nextBeat = this.#parts.clock.after(BEAT_MS, () => {
+      this.#beat();
+      this.#armBeat();
+    });
+  }
+
   /** A refused tick is not lost: the safety net comes again. */
   #tick(): void {
-    this.#beat();
     this.#send({ type: "tick" }).catch(() => undefined);
   }
 
@@ -441,7 +452,7 @@ export class Scheduler {
   #beat(): void {
     if (this.#lastBeat === null) return;
     const now = this.now();
-    const stoodStill = now - this.#lastBeat > this.#tickIntervalMs + PAUSE_SLACK_MS;
+    const stoodStill = now - this.#lastBeat > PAUSE_MS;
     this.#lastBeat = now;
     if (!stoodStill) return;
     const command = { type: "resume", bootId: this.#bootId, fencingFloor: now } as const;

@@ -1,9 +1,13 @@
 /**
- * The main thread's side of store-worker.ts.
+ * The writer of a database in a file: in the calling thread while the disk is fast, in store-worker.ts's once it is not.
  *
- * 1. A job is done when its answer has come, not before; the main thread never waits for it by standing still.
- * 2. While there is no thread, jobs run here, on the main thread's connection: at the start, which the thread must not
- *    hold up, and after its death. The connection can only be read from otherwise.
+ * A commit on a fast disk takes less time than the wake-ups of another thread; on a slow one it would hold up everything
+ * that the daemon does meanwhile.
+ *
+ * 1. A job is done when its answer has come, not before; a job of the thread's is never waited for by standing still.
+ * 2. While there is no thread, jobs run here, on the main thread's connection: while the disk is fast, while the thread
+ *    starts, and after its death. The connection can only be read from otherwise. A disk that was slow once is left to
+ *    the thread from then on.
  * 3. If the thread dies under a job, nobody but the file knows whether it was done: `run` rejects with
  *    WriterDiedError when the thread, and with it its connection, is gone.
  * 4. A dead thread is started again, after a pause that doubles up to a limit.
@@ -18,6 +22,10 @@ import { type Job, LocalWriter, type Writer } from "./writer.ts";
 
 /** Beside this module, as a source file or as the bundle's second entry. */
 const ENTRY = new URL(`./store-worker${extname(import.meta.url)}`, import.meta.url);
+/** A turn that takes longer than this on the average, in ms, is not to be waited for in the main thread. */
+const SLOW_TURN_MS = 4;
+/** The share of the latest turn in that average: some twenty turns, so that one slow checkpoint does not decide. */
+const LATEST_SHARE = 0.05;
 const RESTART_MIN_MS = 50;
 const RESTART_MAX_MS = 10_000;
 
@@ -38,6 +46,8 @@ export class WriterThread implements Writer {
   readonly #file: string;
   readonly #database: DatabaseSync;
   readonly #local: LocalWriter;
+  readonly #slowTurnMs: number;
+  #averageMs = 0;
   #thread: Thread | null = null;
   /** Of the thread, not of the local writer. */
   #underWay: UnderWay | null = null;
@@ -46,8 +56,12 @@ export class WriterThread implements Writer {
   /** Ends a `close` that waits for the thread. */
   #gone: (() => void) | null = null;
 
-  /** @param database this thread's connection to `file`; it stays the caller's to close, before this is. */
-  constructor(file: string, database: DatabaseSync) {
+  /**
+   * @param database this thread's connection to `file`; it stays the caller's to close, before this is.
+   * @param slowTurnMs from which average on the thread is started; negative: by the first turn.
+   */
+  constructor(file: string, database: DatabaseSync, slowTurnMs = SLOW_TURN_MS) {
+    this.#slowTurnMs = slowTurnMs;
     this.#file = file;
     this.#database = database;
     this.#local = new LocalWriter(database);
@@ -83,10 +97,19 @@ export class WriterThread implements Writer {
   }
 
   /** See 2. */
-  #runHere(job: Job): Promise<Pruned | null> {
-    // After the first job, so that a start is not held up, and one that only reads needs no thread.
+  async #runHere(job: Job): Promise<Pruned | null> {
+    const begun = performance.now();
+    try {
+      return await this.#local.run(job);
+    } finally {
+      if (job.type === "write") this.#note(performance.now() - begun);
+    }
+  }
+
+  #note(ms: number): void {
+    this.#averageMs += LATEST_SHARE * (ms - this.#averageMs);
+    if (this.#averageMs <= this.#slowTurnMs) return;
     if (this.#thread === null && this.#starting === null) this.#startIn(0);
-    return this.#local.run(job);
   }
 
   #startIn(ms: number): void {

@@ -49,7 +49,7 @@ test("without a file the defaults are those that are documented", () => {
       allowedHosts: ["external", "loopback"],
       timeoutMs: 10_000,
       giveUpAfterMs: 3 * 86_400_000,
-      concurrency: 16,
+      concurrency: 64,
     },
     logging: { level: "info" },
   });

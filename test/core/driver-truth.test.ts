@@ -265,3 +265,14 @@ test("an empty GPU is offered whole, whatever the driver keeps for itself", () =
   const host = new SimulatedHost([h100("GPU-a", { memoryUsedMib: 500 })]);
   expect(host.gpusOf(host.submit({ minMemoryMib: 81_559 }))).toEqual(["GPU-a"]);
 });
+
+test("a lease that no reading has seen is verified, however fresh the reading before it", () => {
+  const host = new SimulatedHost([h100("GPU-a")], { staleAfterMs: minutes(5) });
+  host.monitoring = false;
+  host.observe();
+  host.advance(500);
+  const id = host.submit();
+  host.advance(2_500);
+  host.release(id);
+  expect(block(host)?.block).toBe("reclaiming");
+});

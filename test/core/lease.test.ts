@@ -121,7 +121,7 @@ test("a lease whose end fell into the daemon's absence gets ten seconds, or its 
 
 test("on a new boot of the host, leases without a TTL are over and those with one are not", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
-  const endless = host.submit();
+  const endless = host.submit({ maxDurationMs: minutes(60) });
   const finite = host.submit({ ttlMs: minutes(60) });
   host.do({ type: "resume", bootId: "boot-2", fencingFloor: 0 });
   expect(host.endReason(endless)).toBe("rebooted");

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { h100, minutes, refusal, SimulatedHost, seconds, t4 } from "../simulation/simulated-host.ts";
+import { h100, minutes, process, refusal, SimulatedHost, seconds, t4 } from "../simulation/simulated-host.ts";
 
 const eight = () => Array.from({ length: 8 }, (_, i) => h100(`GPU-${i}`));
 
@@ -210,4 +210,32 @@ test("a changed policy reorders the line and moves the deadlines", () => {
   expect(host.queue()).toEqual([urgent, old]);
   host.do({ type: "reconfigure", policy: { ...host.state.policy, agingIntervalMs: seconds(10) } });
   expect(host.queue()).toEqual([old, urgent]);
+});
+
+test("nothing is kept idle for a request that a foreign process keeps from starting; once it is gone, it is", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
+  host.gpu("GPU-a", { processes: [process(1)], memoryUsedMib: 9_000 });
+  host.observe();
+  const both = host.submit({ requiredGpus: 2 });
+  const single = host.submit();
+  expect(host.gpusOf(single)).toEqual(["GPU-b"]);
+  host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
+  host.observe();
+  expect(host.whyQueued(host.submit())).toEqual({ "GPU-a": "reserved", "GPU-b": "held" });
+  host.release(single);
+  expect(host.gpusOf(both)).toEqual(["GPU-a", "GPU-b"]);
+});
+
+test("a GPU that is lost under its lease does not count as coming free; one that is only in use does", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
+  const holder = host.submit({ preferredGpus: ["GPU-a"] });
+  host.gpu("GPU-a", { processes: [process(1)], memoryUsedMib: 9_000 });
+  host.observe();
+  host.submit({ requiredGpus: 2 });
+  const blocked = host.submit();
+  expect(host.allocation(blocked).status).toBe("queued");
+  host.gpu("GPU-a", { errorValues: { "fb_memory_usage/used": "GPU is lost" }, memoryUsedMib: null });
+  host.observe();
+  expect(host.gpusOf(blocked)).toEqual(["GPU-b"]);
+  expect(host.allocation(holder).status).toBe("leased");
 });

@@ -16,10 +16,10 @@ export function largestAskNow(shape: FamilyShape, free: readonly FreeGpu[]): num
 }
 
 /**
- * The most memory per GPU that a family could ever be served with from `gpus` less those `held`, whatever their
- * health; `null` when there are too few of its model.
+ * The most memory per GPU that a family could be served with if all of `gpus` less those `held` were free; `null` when
+ * there are too few of its model.
  */
-export function largestAskEver(shape: FamilyShape, gpus: Iterable<Gpu>, held: ReadonlySet<GpuUuid>): number | null {
+export function largestAskOf(shape: FamilyShape, gpus: Iterable<Gpu>, held: ReadonlySet<GpuUuid>): number | null {
   const suiting: number[] = [];
   for (const gpu of gpus) {
     if (held.has(gpu.uuid)) continue;
@@ -81,7 +81,7 @@ export function passedOver(request: Request, shape: FamilyShape, candidate: Free
   return objection(shape, candidate) ?? (candidate.availableMib < request.requirement.memoryMib ? "memory" : null);
 }
 
-/** The GPUs that a request could use, free now or later. */
+/** Those of `gpus` that a request could use if they were free. */
 export function usable(request: Request, gpus: readonly Gpu[]): Gpu[] {
   const names = acceptableNames(request.gpuModel, gpus);
   return gpus.filter(

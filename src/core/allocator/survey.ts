@@ -97,6 +97,26 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
   return null;
 }
 
+/**
+ * Whether a GPU is free now or will be once its lease has ended: nothing else stands in the way. What a lease itself
+ * does to its GPU does not count.
+ */
+export function comesFree(gpu: Gpu, state: HostState, now: EpochMs): boolean {
+  switch (gpu.hold.kind) {
+    case "quarantined":
+      return false;
+    case "leased":
+    case "reclaiming": {
+      const block = ailing(gpu, state, now)?.block ?? "occupied";
+      return block === "occupied";
+    }
+    case "free":
+      return ailing(gpu, state, now) === null;
+    default:
+      return gpu.hold satisfies never;
+  }
+}
+
 /** Every GPU that may be granted at `now`, in no order that counts. Linear in the host's GPUs. */
 export function survey(state: HostState, now: EpochMs): FreeGpu[] {
   const free: FreeGpu[] = [];

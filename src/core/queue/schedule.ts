@@ -1,5 +1,5 @@
-import { largestAskEver, largestAskNow, place, usable } from "../allocator/place.ts";
-import { type FreeGpu, survey } from "../allocator/survey.ts";
+import { largestAskNow, largestAskOf, place, usable } from "../allocator/place.ts";
+import { comesFree, type FreeGpu, survey } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
 import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
@@ -15,7 +15,9 @@ export interface Scheduled {
 /**
  * Serves the waiting line with the GPUs that are free at `now`.
  *
- *  1. The head is the first that could ever use enough of the GPUs not held for somebody else.
+ *  1. The head is the first that will find enough GPUs once today's leases end, leaving out those held for somebody
+ *     else. One that needs a sick or foreign-used GPU to get well is not the head until it does: nobody can say when,
+ *     and nothing is kept idle for it.
  *  2. If it fits now, it is granted.
  *  3. If not, and it has waited `reserveAfterMs`, every GPU that it could use, free now or later, is held for it;
  *     the next head is looked for among those that can do with the rest.
@@ -31,27 +33,25 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   const events: Event[] = [];
   let state = before;
   let free: readonly FreeGpu[] = state.line.order.size === 0 ? [] : survey(state, now);
+  const coming = free.length === 0 ? [] : state.gpus.values().filter((gpu) => comesFree(gpu, before, now));
   const held = new Set<GpuUuid>();
   while (free.length > 0 && state.line.order.size > 0) {
-    const head = firstWaiting(state.line, (shape) => largestAskEver(shape, state.gpus.values(), held));
-    if (head === undefined) break;
-    const { request } = head.allocation;
-    let next = request;
-    let chosen = place(request, free, state.gpus.values());
-    if (chosen === null) {
-      if (now - request.submittedAt >= state.policy.reserveAfterMs) {
-        for (const gpu of usable(request, state.gpus.values())) held.add(gpu.uuid);
-        free = free.filter(({ gpu }) => !held.has(gpu.uuid));
-        continue;
-      }
-      const behind = firstWaiting(state.line, (shape) => largestAskNow(shape, free));
-      if (behind === undefined) break;
-      next = behind.allocation.request;
-      chosen = place(next, free, state.gpus.values());
-      // `firstWaiting` is exact, so this is a bug and not bad luck.
-      if (chosen === null) throw new Error(`${next.id} was found to fit and could not be placed`);
+    const head = firstWaiting(state.line, (shape) => largestAskOf(shape, coming, held))?.allocation.request;
+    let request = head;
+    let chosen = head === undefined ? null : place(head, free, state.gpus.values());
+    if (head !== undefined && chosen === null && now - head.submittedAt >= state.policy.reserveAfterMs) {
+      for (const gpu of usable(head, coming)) held.add(gpu.uuid);
+      free = free.filter(({ gpu }) => !held.has(gpu.uuid));
+      continue;
     }
-    const event = grant(next, chosen, state, now, next.id === newcomer);
+    if (chosen === null) {
+      request = firstWaiting(state.line, (shape) => largestAskNow(shape, free))?.allocation.request;
+      chosen = request === undefined ? null : place(request, free, state.gpus.values());
+    }
+    if (request === undefined) break;
+    // `firstWaiting` is exact, so this is a bug and not bad luck.
+    if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
+    const event = grant(request, chosen, state, now, request.id === newcomer);
     events.push(event);
     state = evolve(state, event);
     const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));

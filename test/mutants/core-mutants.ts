@@ -115,8 +115,13 @@ const RECLAIMING = planted(
     },
     {
       name: "A lease that nobody watched leaves its GPU free at once",
-      find: "return sight === undefined || now - sight.finishedAt > refreshIntervalMs;",
-      replace: "return sight === undefined;",
+      find: "return now - sight.finishedAt > refreshIntervalMs;",
+      replace: "return false;",
+    },
+    {
+      name: "A reading from before the grant proves that the lease used nothing",
+      find: "if (sight === undefined || sight.startedAt < lease.grantedAt) return true;",
+      replace: "if (sight === undefined) return true;",
     },
     {
       name: "Requests are granted on readings of long ago while no GPU can be seen",
@@ -256,10 +261,10 @@ const SERVING = planted(
   [
     {
       name: "A newcomer that fits overtakes those who wait",
-      find: "const { request } = head.allocation;",
+      find: "let request = head;",
       replace:
         "const fresh = newcomer === null ? undefined : state.allocations.get(newcomer);\n" +
-        '    const { request } = fresh?.status === "queued" ? fresh : head.allocation;',
+        '    let request = fresh?.status === "queued" ? fresh.request : head;',
     },
     {
       name: "Nothing is ever held for the head of the line",
@@ -273,8 +278,13 @@ const SERVING = planted(
     },
     {
       name: "GPUs that the head of the line could never use are held for it",
-      find: "for (const gpu of usable(request, state.gpus.values())) held.add(gpu.uuid);",
+      find: "for (const gpu of usable(head, coming)) held.add(gpu.uuid);",
       replace: "for (const gpu of state.gpus.values()) held.add(gpu.uuid);",
+    },
+    {
+      name: "GPUs are kept idle for a request that a sick GPU keeps from starting",
+      find: "filter((gpu) => comesFree(gpu, before, now))",
+      replace: "filter((gpu) => comesFree(gpu, before, now) || true)",
     },
     {
       name: "A GPU held for the head of the line goes to one behind it",

@@ -38,7 +38,7 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   while (free.length > 0 && state.line.order.size > 0) {
     const head = firstWaiting(state.line, (shape) => largestAskOf(shape, coming, held))?.allocation.request;
     let request = head;
-    let chosen = head === undefined ? null : place(head, free, state.gpus.values());
+    let chosen = request === undefined ? null : place(request, free, state.gpus.values());
     if (head !== undefined && chosen === null && now - head.submittedAt >= state.policy.reserveAfterMs) {
       for (const gpu of usable(head, coming)) held.add(gpu.uuid);
       free = free.filter(({ gpu }) => !held.has(gpu.uuid));

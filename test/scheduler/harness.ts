@@ -4,37 +4,16 @@ import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
 import type { Store } from "../../src/scheduler/ports.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
-import { DEFAULT_POLICY, h100 } from "../simulation/simulated-host.ts";
+import { hostReading } from "../fixtures/readings.ts";
+import { ASK, DEFAULT_POLICY, h100 } from "../simulation/simulated-host.ts";
 
 export function ask(over: Partial<AllocateAsk> = {}): AllocateAsk {
-  return {
-    serviceName: "svc",
-    workloadType: "generic",
-    workloadData: {},
-    requiredGpus: null,
-    minMemoryMib: null,
-    maxUtilizationPercent: null,
-    priority: null,
-    webhookUrl: "http://127.0.0.1:9/hook",
-    preferredGpus: [],
-    gpuModel: null,
-    ttlMs: null,
-    maxDurationMs: null,
-    preemptible: false,
-    queue: true,
-    queueTimeoutMs: null,
-    ...over,
-  };
+  return { ...ASK, ...over };
 }
 
+/** What a probe of a host with `gpus` idle GPUs brings. */
 export function reading(gpus: number): HostReading {
-  return {
-    simulated: false,
-    driverVersion: null,
-    cudaVersion: null,
-    warnings: [],
-    gpus: Array.from({ length: gpus }, (_, index) => h100(`GPU-${index}`, { index })),
-  };
+  return hostReading(Array.from({ length: gpus }, (_, index) => h100(`GPU-${index}`, { index })));
 }
 
 export interface Running {
@@ -69,7 +48,12 @@ export async function startScheduler(
   await scheduler.start("boot-1", clock.now());
   const look = async (count = gpus) => {
     const at = clock.now();
-    await scheduler.observe({ ok: true, startedAt: at, finishedAt: at, reading: reading(count) });
+    await scheduler.observe({
+      ok: true,
+      startedAt: at,
+      finishedAt: at,
+      reading: reading(count),
+    });
   };
   if (gpus > 0) await look();
   return { scheduler, clock, bugs, look };

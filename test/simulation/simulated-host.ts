@@ -19,6 +19,7 @@ import type {
 } from "../../src/core/model.ts";
 import { positionOf } from "../../src/core/queue/line.ts";
 import { emptyHost, type HostState, nextDeadline } from "../../src/core/state.ts";
+import { gpuReading } from "../fixtures/readings.ts";
 
 export const seconds = (n: number) => n * 1_000;
 export const minutes = (n: number) => seconds(60 * n);
@@ -46,39 +47,7 @@ export interface Device {
 }
 
 export function h100(uuid: string, over: Partial<GpuReading> = {}): GpuReading {
-  return {
-    uuid,
-    index: 0,
-    minorNumber: 0,
-    name: "NVIDIA H100 80GB HBM3",
-    serial: null,
-    pciBusId: null,
-    memoryTotalMib: 81_559,
-    memoryUsedMib: 4,
-    memoryFreeMib: 81_000,
-    utilizationPercent: 0,
-    temperatureC: 30,
-    powerDrawW: 70,
-    powerLimitW: 700,
-    computeMode: "Default",
-    persistenceMode: "Enabled",
-    migMode: "Disabled",
-    migInstances: [],
-    processes: [],
-    health: {
-      eccUncorrectedVolatile: 0,
-      eccUncorrectedAggregate: 0,
-      retiredPagesPending: null,
-      remappedRowsPending: false,
-      remappedRowsFailure: false,
-      recoveryAction: "None",
-      fabricState: null,
-      fabricStatus: null,
-      slowdown: false,
-    },
-    errorValues: {},
-    ...over,
-  };
+  return gpuReading(0, { uuid, ...over });
 }
 
 export const t4 = (uuid: string, over: Partial<GpuReading> = {}) =>
@@ -97,6 +66,25 @@ export function process(pid: number, over: Partial<GpuProcess> = {}): GpuProcess
 }
 
 export const ADMIN: Actor = { principal: "anonymous", admin: true };
+
+/** One GPU for whatever it is, with somebody to tell. */
+export const ASK: AllocateAsk = {
+  serviceName: "svc",
+  workloadType: "generic",
+  workloadData: {},
+  requiredGpus: null,
+  minMemoryMib: null,
+  maxUtilizationPercent: null,
+  priority: null,
+  webhookUrl: "http://127.0.0.1:9/hook",
+  preferredGpus: [],
+  gpuModel: null,
+  ttlMs: null,
+  maxDurationMs: null,
+  preemptible: false,
+  queue: true,
+  queueTimeoutMs: null,
+};
 
 export type Ask = Partial<Omit<AllocateAsk, "workloadType">> & { actor?: Actor };
 
@@ -142,24 +130,7 @@ export class SimulatedHost {
       type: "allocate",
       id,
       actor,
-      ask: {
-        serviceName,
-        workloadType: "generic",
-        workloadData: {},
-        requiredGpus: null,
-        minMemoryMib: null,
-        maxUtilizationPercent: null,
-        priority: null,
-        webhookUrl: "http://127.0.0.1:9/hook",
-        preferredGpus: [],
-        gpuModel: null,
-        ttlMs: null,
-        maxDurationMs: null,
-        preemptible: false,
-        queue: true,
-        queueTimeoutMs: null,
-        ...rest,
-      },
+      ask: { ...ASK, serviceName, ...rest },
     });
     return id;
   }

@@ -146,7 +146,7 @@ async function readings(): Promise<void> {
       const begun = performance.now();
       const result = await parseNvidiaSmiInTurns(bytes);
       times.push(performance.now() - begun);
-      if (!("reading" in result) && i === 0) console.log(Object.keys(result));
+      if (!result.ok) throw new Error(result.error.message);
     }
     say(`Parsing ${count} GPUs (${(bytes.length / 1_024).toFixed(0)} KiB): median ${ms(median(times.slice(10)))}.`);
   }

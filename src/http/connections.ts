@@ -78,8 +78,8 @@ export class Connections {
     const { socket } = res.req;
     const timer = setTimeout(() => socket.destroy(), this.#writeTimeoutMs);
     let written = false;
-    // What a destroyed socket still held counts as finished too. Before node's listener, which may end the connection.
-    res.prependOnceListener("finish", () => {
+    // Node takes what a destroyed socket still held for finished too.
+    res.once("finish", () => {
       written = !socket.destroyed;
     });
     res.once("close", () => {

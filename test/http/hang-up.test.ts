@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { Socket } from "node:net";
 import { expect, test, vi } from "vitest";
 import { gpuReading } from "../fixtures/readings.ts";
-import { type Given, SlowStore, startDaemon } from "./daemon.ts";
+import { apiKey, type Given, SlowStore, startDaemon } from "./daemon.ts";
 import { allocateRequest, answersIn, HOST, open } from "./peer.ts";
 
 async function slowDaemon(given: Given = {}) {
@@ -21,8 +21,12 @@ async function slowDaemon(given: Given = {}) {
     if (allocation === undefined) throw new Error("there is no allocation");
     return allocation;
   };
+  /** The id of a service's only allocation. */
+  const of = (serviceName: string) =>
+    [...daemon.scheduler.state.allocations.values()].find(({ request }) => request.serviceName === serviceName)?.request
+      .id ?? "";
   const reoffers = () => store.turns.flatMap(({ events }) => events.filter(({ type }) => type === "reoffered"));
-  return { ...daemon, store, connection, statusOf, only, reoffers };
+  return { ...daemon, store, connection, statusOf, only, of, reoffers };
 }
 
 /** Unlike `once`, this takes an error for what it is here: a way of closing. */
@@ -90,6 +94,41 @@ test("closing in the ordinary way before the answer is a hang-up too", async () 
   await vi.waitFor(() => expect(daemon.only().status).toBe("offered"));
 });
 
+test("a reset that only the writing of the answer discovers is one as well", async () => {
+  const daemon = await slowDaemon();
+  const reached = daemon.store.holdCommit("granted");
+  const client = await daemon.connection();
+  client.socket.write(allocateRequest());
+  const letThrough = await reached;
+  // The system knows at once; the daemon writes before it hears of it.
+  client.socket.resetAndDestroy();
+  letThrough();
+  await closed(client.server);
+  await vi.waitFor(() => expect(daemon.only().status).toBe("offered"));
+});
+
+test("an answer that is stuck in the daemon's own buffer is lost with the connection", async () => {
+  const daemon = await slowDaemon({ gpus: [gpuReading(0), gpuReading(1)] });
+  const deaf = await daemon.connection();
+  const reader = await daemon.connection();
+  for (const [{ socket, server }, name] of [
+    [deaf, "deaf"],
+    [reader, "reader"],
+  ] as const) {
+    socket.pause();
+    // More than the system buffers for a reader who does not read.
+    server.write(Buffer.alloc(32 * 2 ** 20, " "));
+    socket.write(allocateRequest({ service_name: name }, "Connection: close\r\n"));
+    await vi.waitFor(() => expect(daemon.statusOf(daemon.of(name))).toBe("leased"));
+  }
+  await reset(deaf);
+  await vi.waitFor(() => expect(daemon.statusOf(daemon.of("deaf"))).toBe("offered"));
+  reader.socket.resume();
+  expect(await reader.ended).toContain('"status":"allocated"');
+  await daemon.call("GET", "/healthz");
+  expect(daemon.statusOf(daemon.of("reader"))).toBe("leased");
+});
+
 test("a client that goes once its answer was written keeps its lease", async () => {
   const daemon = await slowDaemon();
   const client = await daemon.connection();
@@ -155,16 +194,19 @@ test("a grant behind the answer that ends its connection is never written, and s
   await vi.waitFor(() => expect(second()?.status).toBe("offered"));
 });
 
-/** A daemon with one lease, one request that queues, and what a wait for that needs. */
-async function waitingDaemon() {
-  const daemon = await slowDaemon();
-  const { json: held } = await daemon.allocate();
+/** A key that says who it is, where keys are asked for. */
+const ANN = { "X-API-Key": "ann" };
+
+/** A daemon whose only GPU is leased, and what a wait for it needs. */
+async function waitingDaemon(given: Given = {}) {
+  const daemon = await slowDaemon(given);
+  const { json: held } = await daemon.allocate({}, ANN);
   const waits = () =>
     [...daemon.scheduler.state.allocations.values()].filter(
       (allocation) => allocation.status === "queued" && allocation.seenAt > daemon.clock.now(),
     );
   const begun = () => vi.waitFor(() => waits()[0]?.request.id ?? Promise.reject(new Error("nobody waits")));
-  const release = () => daemon.connect()("DELETE", `/gpu/allocations/${held.id}`);
+  const release = () => daemon.connect()("DELETE", `/gpu/allocations/${held.id}`, { headers: ANN });
   return { ...daemon, held, begun, release };
 }
 
@@ -199,6 +241,21 @@ test("a client that goes in the moment of its grant does not have it", async () 
   expect(daemon.statusOf(id)).toBe("offered");
   daemon.clock.advance(30_000);
   await vi.waitFor(() => expect(daemon.store.findEnded(id)?.outcome.reason).toBe("unclaimed"));
+});
+
+test("a client that has gone before its request was queued is not waited for", async () => {
+  const daemon = await waitingDaemon();
+  const reached = daemon.store.holdCommit("submitted");
+  const client = await daemon.connection();
+  client.socket.write(allocateRequest({ service_name: "gone" }, "Prefer: wait=60\r\n"));
+  const letThrough = await reached;
+  await reset(client);
+  letThrough();
+  await vi.waitFor(() => expect(daemon.statusOf(daemon.of("gone"))).toBe("queued"));
+  const id = daemon.of("gone");
+  await daemon.call("GET", "/healthz");
+  daemon.clock.advance(30_000);
+  await vi.waitFor(() => expect(daemon.store.findEnded(id)?.outcome.reason).toBe("abandoned"));
 });
 
 async function pollingDaemon(pollers: number) {
@@ -240,21 +297,37 @@ test("a client that polls anew before the end of its old connection is seen keep
   expect([daemon.statusOf(daemon.id), daemon.reoffers()]).toEqual(["leased", []]);
 });
 
-test("so it does when the old answer is lost last", async () => {
-  const daemon = await waitingDaemon();
-  const { json: queued } = await daemon.allocate();
-  const old = await daemon.connection();
-  old.socket.pause();
-  const bulk = `GET /docs/swagger-ui-bundle.js HTTP/1.1\r\n${HOST}\r\n`.repeat(10);
-  old.socket.write(`${bulk}GET /gpu/allocations/${queued.id}?wait=60s HTTP/1.1\r\n${HOST}\r\n`);
+/** A daemon whose only grant was claimed by a poll of ann's, the answer to which is stuck. */
+async function stuckDaemon() {
+  const daemon = await waitingDaemon({
+    settings: { auth: { enabled: true, headerName: "X-API-Key" } },
+    keys: () => [apiKey("ann", "ann"), apiKey("root", "root", "admin")],
+  });
+  const { json: queued } = await daemon.allocate({}, ANN);
+  const stuck = await daemon.connection();
+  stuck.socket.pause();
+  stuck.server.write(Buffer.alloc(32 * 2 ** 20, " "));
+  stuck.socket.write(`GET /gpu/allocations/${queued.id}?wait=60s HTTP/1.1\r\n${HOST}X-API-Key: ann\r\n\r\n`);
   await daemon.begun();
   await daemon.release();
   await vi.waitFor(() => expect(daemon.statusOf(queued.id)).toBe("leased"));
-  // The old poll has claimed it, and its answer waits for its reader.
-  expect((await daemon.call("GET", `/gpu/allocations/${queued.id}`)).json.status).toBe("leased");
-  await reset(old);
+  const read = (headers: Record<string, string>) => daemon.call("GET", `/gpu/allocations/${queued.id}`, { headers });
+  return { ...daemon, id: queued.id as string, stuck, read };
+}
+
+test("so it does when the old answer is lost after the new one was written", async () => {
+  const daemon = await stuckDaemon();
+  expect((await daemon.read(ANN)).json.status).toBe("leased");
+  await reset(daemon.stuck);
   for (let time = 0; time < 3; time++) await daemon.call("GET", "/healthz");
-  expect([daemon.statusOf(queued.id), daemon.reoffers()]).toEqual(["leased", []]);
+  expect([daemon.statusOf(daemon.id), daemon.reoffers()]).toEqual(["leased", []]);
+});
+
+test("that somebody else has seen the lease is nothing to its owner", async () => {
+  const daemon = await stuckDaemon();
+  expect((await daemon.read({ "X-API-Key": "root" })).json.status).toBe("leased");
+  await reset(daemon.stuck);
+  await vi.waitFor(() => expect(daemon.statusOf(daemon.id)).toBe("offered"));
 });
 
 test("when both polls of a client are lost, the grant is offered again, once", async () => {

@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { endpointsOf } from "../../src/http/endpoints.ts";
 import { GrantAnswers } from "../../src/http/grant-answers.ts";
@@ -107,6 +107,8 @@ test("real answers are as the document says, in whole", async () => {
   await check("DELETE", `/gpu/allocations/${waiting.id}`);
   await check("GET", `/gpu/allocations/${held.id}`);
   await check("POST", `/gpu/allocations/${held.id}/renew`);
+  await check("GET", `/gpu/allocations/${held.id}?wait=1s`);
+  await check("GET", `/gpu/allocations/${held.id}?wait=1h`);
   await check("GET", "/gpu/allocations/none");
   await check("GET", "/gpu/allocations?limit=none");
   ready = false;
@@ -114,6 +116,31 @@ test("real answers are as the document says, in whole", async () => {
   daemon.store.failing = true;
   await check("POST", "/gpu/release", { service_name: "b" });
   expect([...statuses].sort()).toEqual([200, 202, 400, 401, 403, 404, 409, 413, 422, 503]);
+});
+
+test("so are those to requests that preferred to wait", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  const document = (await daemon.call("GET", "/openapi.json")).json;
+  const { json: held } = await daemon.allocate();
+  const body = { service_name: "patient" };
+  const wait = () => daemon.connect()("POST", "/gpu/allocate", { body, headers: { Prefer: "wait=1" } });
+  const queued = () => [...daemon.scheduler.state.line.order.values()].map(({ allocation }) => allocation.request.id);
+  const answers = [];
+  for (const end of [
+    () => daemon.clock.advance(1_000),
+    () => daemon.call("POST", "/gpu/release", { body: { service_name: body.service_name } }),
+    () => daemon.call("DELETE", `/gpu/allocations/${held.id}`),
+  ]) {
+    const answer = wait();
+    const before = queued().length;
+    await vi.waitFor(() => expect(queued()).toHaveLength(before + 1));
+    await daemon.call("GET", "/healthz");
+    await end();
+    answers.push(await answer);
+  }
+  expect(answers.map(({ status }) => status)).toEqual([202, 409, 200]);
+  expect(answers.map(({ headers }) => headers["preference-applied"])).toEqual(["wait", undefined, "wait"]);
+  for (const answer of answers) expectDescribed(document, "POST", "/gpu/allocate", answer);
 });
 
 test("the document's request schemas take what the daemon takes", async () => {
@@ -128,6 +155,12 @@ test("the document's request schemas take what the daemon takes", async () => {
   expect(sharing.anyOf[0].const).toBe("exclusive");
   const limit = document.paths["/gpu/allocations"].get.parameters.find(({ name }: Json) => name === "limit");
   expect(limit.schema).toEqual({ type: "integer", minimum: 1, maximum: 1_000, default: 100 });
+  const [id, wait] = document.paths["/gpu/allocations/{id}"].get.parameters;
+  expect([id, wait]).toMatchObject([
+    { in: "path", name: "id", required: true },
+    { in: "query", name: "wait", schema: { type: "string" } },
+  ]);
+  expect(document.paths["/gpu/allocate"].post.parameters).toMatchObject([{ in: "header", name: "Prefer" }]);
 });
 
 test("the page at /docs needs nothing from elsewhere and runs no inline script", async () => {

@@ -337,6 +337,9 @@ test("of the requests on one connection one waits, and those pipelined behind it
 
 test("rubbish behind a request that waits ends its wait", async () => {
   const daemon = await fullDaemon();
+  const hasty = await open(daemon.port);
+  hasty.socket.write(`${allocateRequest({}, "Prefer: wait=60\r\n")}rubbish\r\n\r\n`);
+  expect(answersIn(await hasty.ended)).toEqual([[202, null]]);
   const client = await open(daemon.port);
   client.socket.write(allocateRequest({}, "Prefer: wait=60\r\n"));
   await waitBegun(daemon);

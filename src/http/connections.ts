@@ -69,8 +69,8 @@ export class Connections {
     if (this.#draining) fields.push("Connection", "close");
     res.writeHead(status, fields);
     res.end(body);
-    // As a rule the system has taken it all by now.
-    if (res.writableFinished) onSent?.(socket.errored === null);
+    // As a rule the system has taken it all by now; `writableFinished` would say so only in the next tick.
+    if (res.writableLength === 0 && socket.errored === null) onSent?.(true);
     else this.#boundWriting(res, onSent);
   }
 

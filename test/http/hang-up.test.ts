@@ -129,6 +129,16 @@ test("an answer that is stuck in the daemon's own buffer is lost with the connec
   expect(daemon.statusOf(daemon.of("reader"))).toBe("leased");
 });
 
+test("an answer that is stuck until the write timeout is lost too", async () => {
+  const daemon = await slowDaemon({ settings: { writeTimeoutMs: 50 } });
+  const deaf = await daemon.connection();
+  deaf.socket.pause();
+  deaf.server.write(Buffer.alloc(32 * 2 ** 20, " "));
+  deaf.socket.write(allocateRequest());
+  await closed(deaf.server);
+  await vi.waitFor(() => expect(daemon.only().status).toBe("offered"));
+});
+
 test("a client that goes once its answer was written keeps its lease", async () => {
   const daemon = await slowDaemon();
   const client = await daemon.connection();
@@ -249,7 +259,9 @@ test("a client that has gone before its request was queued is not waited for", a
   const client = await daemon.connection();
   client.socket.write(allocateRequest({ service_name: "gone" }, "Prefer: wait=60\r\n"));
   const letThrough = await reached;
-  await reset(client);
+  const gone = closed(client.server);
+  client.socket.destroy();
+  await gone;
   letThrough();
   await vi.waitFor(() => expect(daemon.statusOf(daemon.of("gone"))).toBe("queued"));
   const id = daemon.of("gone");

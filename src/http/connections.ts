@@ -76,15 +76,15 @@ export class Connections {
 
   #boundWriting(res: ServerResponse<IncomingMessage>, onSent: Answer["onSent"]): void {
     const { socket } = res.req;
-    const timer = setTimeout(() => socket.destroy(), this.#writeTimeoutMs);
-    let written = false;
-    // Node takes what a destroyed socket still held for finished too.
-    res.once("finish", () => {
-      written = !socket.destroyed;
-    });
+    const giveUp = () => {
+      // It is not its client that it waits for, but the request before it.
+      if (this.#waits.has(socket)) timer = setTimeout(giveUp, this.#writeTimeoutMs);
+      else socket.destroy();
+    };
+    let timer = setTimeout(giveUp, this.#writeTimeoutMs);
     res.once("close", () => {
       clearTimeout(timer);
-      onSent?.(written);
+      onSent?.(res.writableFinished);
     });
   }
 

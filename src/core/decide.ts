@@ -210,7 +210,7 @@ function renew(turn: Drafting, command: Extract<Command, { type: "renew" }>, now
   demandToken(allocation, command.fencingToken);
   if (allocation.status === "queued") {
     // Nothing to prolong yet, but a sign of life.
-    turn.state = withAllocation(turn.state, { ...allocation, seenAt: now });
+    turn.state = withAllocation(turn.state, { ...allocation, seenAt: Math.max(allocation.seenAt, now) });
     return;
   }
   const expiresAt = endOf(allocation.request, allocation.lease.grantedAt, now);

@@ -217,11 +217,18 @@ export class Scheduler {
    * @throws AllocationNotFoundError
    */
   async wait(id: AllocationId, actor: Actor, waitMs: number, signal: AbortSignal): Promise<Reply> {
-    const first = await this.#touch(id, actor, waitMs);
-    if (first.allocation.status !== "queued" || signal.aborted) return first;
-    const changed = await this.#waiters.until(id, waitMs, signal);
-    // A client that has gone is alive no longer; one that waited its time has just asked.
-    return changed === "aborted" ? this.#touch(id, actor, 0).catch(() => first) : this.read(id, actor);
+    const live = this.#state.allocations.get(id);
+    // Before it is asked: a change later in the same turn must wake it.
+    const waiter = this.#waiters.add(id, waitMs, live !== undefined && isOwner(actor, live), signal);
+    try {
+      const first = await this.#touch(id, actor);
+      if (first.allocation.status !== "queued") return first;
+      const end = await waiter.ended;
+      // A client that has gone is alive no longer; one that waited its time has just asked.
+      return end === "aborted" ? await this.#touch(id, actor).catch(() => first) : await this.read(id, actor);
+    } finally {
+      waiter.leave();
+    }
   }
 
   /** The client of a grant was seen to hang up before its answer was written. */
@@ -238,14 +245,16 @@ export class Scheduler {
     const live = this.#state.allocations.get(id);
     // A lease needs no sign of life: reading it is no business of the writer's.
     if (live?.status === "leased") return { allocation: live, state: this.#state, at: this.now() };
-    return this.#touch(id, actor, 0);
+    return this.#touch(id, actor);
   }
 
-  async #touch(id: AllocationId, actor: Actor, waitMs: number): Promise<Reply> {
+  /** A glance at a record shortens no wait: its client is alive as long as any of its waits goes on. */
+  async #touch(id: AllocationId, actor: Actor): Promise<Reply> {
     const live = this.#state.allocations.get(id);
     if (live !== undefined && !isOwner(actor, live)) return { allocation: live, state: this.#state, at: this.now() };
     if (live !== undefined) {
       try {
+        const waitMs = this.#waiters.patienceMs(id);
         const { state, at } = await this.#send({ type: "touch", id, actor, waitMs });
         return { allocation: state.allocations.get(id) as LiveAllocation, state, at };
       } catch (error) {

@@ -2,7 +2,7 @@ import { once } from "node:events";
 import type { Socket } from "node:net";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { gpuReading } from "../fixtures/readings.ts";
-import { apiKey, type Given, startDaemon } from "./daemon.ts";
+import { apiKey, type Given, SlowStore, startDaemon } from "./daemon.ts";
 import { allocateRequest, answersIn, HOST, open } from "./peer.ts";
 
 type Daemon = Awaited<ReturnType<typeof startDaemon>>;
@@ -224,6 +224,82 @@ function queuedSince({ scheduler }: Pick<Daemon, "scheduler">, id: string): numb
   const allocation = scheduler.state.allocations.get(id);
   return allocation?.status === "queued" ? allocation.seenAt : null;
 }
+
+test("a grant in the very turn in which the wait begins is not missed", async () => {
+  const store = new SlowStore();
+  const daemon = await fullDaemon({ store });
+  const { json: queued } = await daemon.allocate();
+  // While this commit is held, what comes is kept for one turn.
+  const reached = store.holdCommit("submitted");
+  const other = daemon.connect()("POST", "/gpu/allocate", { body: { service_name: "other", priority: 1 } });
+  const letThrough = await reached;
+  const asked = once(daemon.server, "request");
+  const answer = daemon.connect()("GET", `/gpu/allocations/${queued.id}?wait=60s`);
+  await asked;
+  const released = daemon.connect()("DELETE", `/gpu/allocations/${daemon.held.id}`);
+  await once(daemon.server, "request");
+  letThrough();
+  await Promise.all([other, released]);
+  expect((await answer).json.status).toBe("leased");
+});
+
+test("a glance at a request, or its renewal, does not shorten the life of one whose client waits", async () => {
+  const daemon = await fullDaemon();
+  const { json: queued } = await daemon.allocate();
+  const path = `/gpu/allocations/${queued.id}`;
+  const answer = daemon.connect()("GET", `${path}?wait=60s`);
+  await waitBegun(daemon);
+  daemon.clock.advance(1_000);
+  expect((await daemon.call("GET", path)).json.status).toBe("queued");
+  expect((await daemon.call("POST", `${path}/renew`)).json.status).toBe("queued");
+  daemon.clock.advance(58_000);
+  expect(await isAnswered(answer)).toBe(false);
+  daemon.clock.advance(1_000);
+  expect((await answer).json.status).toBe("queued");
+});
+
+test("a client that waits anew, on a new connection, is alive when its old one ends", async () => {
+  const daemon = await fullDaemon();
+  const { json: queued } = await daemon.allocate();
+  const path = `/gpu/allocations/${queued.id}`;
+  const accepted = once(daemon.server, "connection");
+  const old = await open(daemon.port);
+  const [server] = (await accepted) as [Socket];
+  old.socket.write(`GET ${path}?wait=60s HTTP/1.1\r\n${HOST}\r\n`);
+  await waitBegun(daemon);
+  const answer = daemon.connect()("GET", `${path}?wait=60s`);
+  await daemon.call("GET", "/healthz");
+  const gone = once(server, "close");
+  old.socket.destroy();
+  await gone;
+  for (let time = 0; time < 3; time++) await daemon.call("GET", "/healthz");
+  daemon.clock.advance(59_000);
+  expect(await isAnswered(answer)).toBe(false);
+  daemon.clock.advance(1_000);
+  expect((await answer).json.status).toBe("queued");
+});
+
+test("a client that asks to wait and goes at once is not kept alive for the time it asked for", async () => {
+  const store = new SlowStore();
+  const daemon = await fullDaemon({ store });
+  const { json: queued } = await daemon.allocate();
+  const reached = store.holdCommit("submitted");
+  const other = daemon.connect()("POST", "/gpu/allocate", { body: { service_name: "other" } });
+  const letThrough = await reached;
+  const accepted = once(daemon.server, "connection");
+  const client = await open(daemon.port);
+  const [server] = (await accepted) as [Socket];
+  client.socket.write(`GET /gpu/allocations/${queued.id}?wait=60s HTTP/1.1\r\n${HOST}\r\n`);
+  await once(daemon.server, "request");
+  const gone = once(server, "close");
+  client.socket.destroy();
+  await gone;
+  letThrough();
+  await other;
+  for (let time = 0; time < 3; time++) await daemon.call("GET", "/healthz");
+  daemon.clock.advance(30_000);
+  await vi.waitFor(() => expect(store.findEnded(queued.id)?.outcome.reason).toBe("abandoned"));
+});
 
 const KEYS = [apiKey("ann", "ann"), apiKey("bob", "bob", "read"), apiKey("root", "root", "admin")];
 const as = (name: string) => ({ headers: { "x-api-key": name } });

@@ -81,8 +81,8 @@ const TURNS = planted(
     },
     {
       name: "A client that has gone away counts as alive for as long as it meant to wait",
-      find: 'changed === "aborted" ? this.#touch(id, actor, 0).catch(() => first)',
-      replace: 'changed === "aborted" ? first',
+      find: 'end === "aborted" ? await this.#touch(id, actor).catch(() => first) : await this.read(id, actor)',
+      replace: 'end === "aborted" ? first : await this.read(id, actor)',
     },
   ],
 );

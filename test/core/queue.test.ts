@@ -239,3 +239,12 @@ test("a GPU that is lost under its lease does not count as coming free; one that
   expect(host.gpusOf(blocked)).toEqual(["GPU-b"]);
   expect(host.allocation(holder).status).toBe("leased");
 });
+
+test("nothing is kept idle for a request that asks for more than a desktop leaves free", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
+  host.gpu("GPU-a", { processes: [process(1, { type: "G" })], memoryUsedMib: 9_000 });
+  host.observe();
+  const both = host.submit({ requiredGpus: 2, minMemoryMib: 80_000 });
+  expect(host.gpusOf(host.submit({ minMemoryMib: 80_000 }))).toEqual(["GPU-b"]);
+  expect(host.allocation(both).status).toBe("queued");
+});

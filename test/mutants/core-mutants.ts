@@ -278,13 +278,13 @@ const SERVING = planted(
     },
     {
       name: "GPUs that the head of the line could never use are held for it",
-      find: "for (const gpu of usable(head, coming)) held.add(gpu.uuid);",
+      find: "for (const { gpu } of usable(head, later)) held.add(gpu.uuid);",
       replace: "for (const gpu of state.gpus.values()) held.add(gpu.uuid);",
     },
     {
       name: "GPUs are kept idle for a request that a sick GPU keeps from starting",
-      find: "filter((gpu) => comesFree(gpu, before, now))",
-      replace: "filter((gpu) => comesFree(gpu, before, now) || true)",
+      find: "const later = free.length === 0 ? [] : coming(before, free, now);",
+      replace: "const later = state.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 }));",
     },
     {
       name: "A GPU held for the head of the line goes to one behind it",

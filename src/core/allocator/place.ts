@@ -1,7 +1,7 @@
 import type { Gpu, GpuUuid, Request } from "../model.ts";
 import { acceptableNames, type FamilyShape, shapeOf } from "../queue/line.ts";
 import type { HostState } from "../state.ts";
-import type { FreeGpu, PassReason } from "./survey.ts";
+import type { ComingGpu, FreeGpu, PassReason } from "./survey.ts";
 
 /**
  * The most memory per GPU that a family can be served with from `free`; `null` when too few GPUs suit it.
@@ -16,14 +16,18 @@ export function largestAskNow(shape: FamilyShape, free: readonly FreeGpu[]): num
 }
 
 /**
- * The most memory per GPU that a family could be served with if all of `gpus` less those `held` were free; `null` when
- * there are too few of its model.
+ * The most memory per GPU that a family will be served with from `gpus` less those `held`; `null` when there are too
+ * few of its model.
  */
-export function largestAskOf(shape: FamilyShape, gpus: Iterable<Gpu>, held: ReadonlySet<GpuUuid>): number | null {
+export function largestAskLater(
+  shape: FamilyShape,
+  gpus: readonly ComingGpu[],
+  held: ReadonlySet<GpuUuid>,
+): number | null {
   const suiting: number[] = [];
-  for (const gpu of gpus) {
+  for (const { gpu, memoryMib } of gpus) {
     if (held.has(gpu.uuid)) continue;
-    if (shape.names === null || shape.names.has(gpu.name)) suiting.push(gpu.memoryTotalMib ?? 0);
+    if (shape.names === null || shape.names.has(gpu.name)) suiting.push(memoryMib);
   }
   return kthLargest(suiting, shape.gpus);
 }
@@ -81,11 +85,14 @@ export function passedOver(request: Request, shape: FamilyShape, candidate: Free
   return objection(shape, candidate) ?? (candidate.availableMib < request.requirement.memoryMib ? "memory" : null);
 }
 
-/** Those of `gpus` that a request could use if they were free. */
-export function usable(request: Request, gpus: readonly Gpu[]): Gpu[] {
-  const names = acceptableNames(request.gpuModel, gpus);
+/** Those of `gpus` that a request can use once they are free. */
+export function usable(request: Request, gpus: readonly ComingGpu[]): readonly ComingGpu[] {
+  const names = acceptableNames(
+    request.gpuModel,
+    gpus.map(({ gpu }) => gpu),
+  );
   return gpus.filter(
-    (gpu) => (names === null || names.has(gpu.name)) && (gpu.memoryTotalMib ?? 0) >= request.requirement.memoryMib,
+    ({ gpu, memoryMib }) => (names === null || names.has(gpu.name)) && memoryMib >= request.requirement.memoryMib,
   );
 }
 

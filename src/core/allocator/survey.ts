@@ -97,11 +97,24 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
   return null;
 }
 
-/**
- * Whether a GPU is free now or will be once its lease has ended: nothing else stands in the way. What a lease itself
- * does to its GPU does not count.
- */
-export function comesFree(gpu: Gpu, state: HostState, now: EpochMs): boolean {
+/** A GPU that is free, or will be once its lease has ended. */
+export interface ComingGpu {
+  readonly gpu: Gpu;
+  /** MiB that a new exclusive lease will find there, as far as can be told. */
+  readonly memoryMib: number;
+}
+
+/** What there will be once today's leases have ended. Beside a desktop, a GPU that is free now has no more than that. */
+export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs): ComingGpu[] {
+  const available = new Map(free.map(({ gpu, availableMib }) => [gpu.uuid, availableMib]));
+  return state.gpus
+    .values()
+    .filter((gpu) => comesFree(gpu, state, now))
+    .map((gpu) => ({ gpu, memoryMib: available.get(gpu.uuid) ?? gpu.memoryTotalMib ?? 0 }));
+}
+
+/** Whether nothing but a lease stands in a GPU's way. What a lease itself does to its GPU does not count. */
+function comesFree(gpu: Gpu, state: HostState, now: EpochMs): boolean {
   switch (gpu.hold.kind) {
     case "quarantined":
       return false;

@@ -1,5 +1,5 @@
-import { largestAskNow, largestAskOf, place, usable } from "../allocator/place.ts";
-import { comesFree, type FreeGpu, survey } from "../allocator/survey.ts";
+import { largestAskLater, largestAskNow, place, usable } from "../allocator/place.ts";
+import { coming, type FreeGpu, survey } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
 import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
@@ -33,14 +33,14 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   const events: Event[] = [];
   let state = before;
   let free: readonly FreeGpu[] = state.line.order.size === 0 ? [] : survey(state, now);
-  const coming = free.length === 0 ? [] : state.gpus.values().filter((gpu) => comesFree(gpu, before, now));
+  const later = free.length === 0 ? [] : coming(before, free, now);
   const held = new Set<GpuUuid>();
   while (free.length > 0 && state.line.order.size > 0) {
-    const head = firstWaiting(state.line, (shape) => largestAskOf(shape, coming, held))?.allocation.request;
+    const head = firstWaiting(state.line, (shape) => largestAskLater(shape, later, held))?.allocation.request;
     let request = head;
     let chosen = request === undefined ? null : place(request, free, state.gpus.values());
     if (head !== undefined && chosen === null && now - head.submittedAt >= state.policy.reserveAfterMs) {
-      for (const gpu of usable(head, coming)) held.add(gpu.uuid);
+      for (const { gpu } of usable(head, later)) held.add(gpu.uuid);
       free = free.filter(({ gpu }) => !held.has(gpu.uuid));
       continue;
     }

@@ -13,6 +13,7 @@ export interface Call {
   readonly body: unknown;
   readonly accept: string | undefined;
   readonly prefer: string | undefined;
+  readonly idempotencyKey: string | undefined;
   readonly hold: Hold;
 }
 

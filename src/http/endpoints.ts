@@ -1,13 +1,14 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
 import { AllocationEndedError, DomainError } from "../core/errors.ts";
-import type { Actor, QueuedAllocation } from "../core/model.ts";
+import type { Actor, AllocationId, QueuedAllocation } from "../core/model.ts";
 import { grantedBody } from "../scheduler/records.ts";
 import type { Reply, Scheduler } from "../scheduler/scheduler.ts";
 import { type Answer, json, NOT_STORED } from "./answers.ts";
 import { allocateAsk, gpuModelOf, workloadAsk } from "./asks.ts";
 import { docsEndpoints } from "./docs.ts";
-import { type Endpoint, endpoint, type Operation } from "./endpoint.ts";
+import { type Call, type Endpoint, endpoint, type Operation } from "./endpoint.ts";
 import type { GrantAnswers } from "./grant-answers.ts";
+import type { Idempotency } from "./idempotency.ts";
 import { preferredWaitMs } from "./prefer.ts";
 import { HttpError, invalid } from "./problems.ts";
 import {
@@ -40,6 +41,7 @@ export interface EndpointParts {
   readonly version: string;
   readonly headerName: string;
   readonly grants: GrantAnswers;
+  readonly idempotency: Idempotency;
 }
 
 /** The busiest first: express tries them in this order. */
@@ -62,37 +64,57 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
   ];
 }
 
-function allocation({ scheduler, checkWebhookUrl, grants }: EndpointParts): Operation {
+function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: EndpointParts): Operation {
   const check = checker(allocateSchema);
+  const wait = (id: AllocationId, { actor, prefer, hold }: Call) => {
+    const patienceMs = preferredWaitMs(prefer);
+    return patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
+  };
   return {
     role: "allocate",
     body: "needed",
-    async answer({ body, actor, prefer, hold }) {
-      const ask = allocateAsk(check(body));
+    answer(call) {
+      const { actor } = call;
+      const ask = allocateAsk(check(call.body));
       const objection = ask.webhookUrl === null ? null : checkWebhookUrl(ask.webhookUrl);
       if (objection !== null) throw invalid([{ path: "webhook_url", message: objection }]);
-      const first = await scheduler.allocate(ask, actor);
-      const { id } = first.allocation.request;
-      // Clients of the reference service take 200, and nothing else, for a grant.
-      if (first.allocation.status !== "queued") return grants.ofNew(id, json(200, grantedBody(first.allocation)));
-      const patienceMs = preferredWaitMs(prefer);
-      const held = patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
-      if (held === null) return queuedAnswer(first.allocation, first, []);
-      const last = held.catch((error: unknown) => {
-        // It is queued, whatever became of the wait, and its client must learn its id.
-        if (error instanceof DomainError) return first;
-        throw error;
+      return idempotency.answer("allocate", call, {
+        async first(key) {
+          const first = await scheduler.allocate(ask, actor, key);
+          const { id } = first.allocation.request;
+          // Clients of the reference service take 200, and nothing else, for a grant.
+          if (first.allocation.status !== "queued") return grants.ofNew(id, json(200, grantedBody(first.allocation)));
+          const held = wait(id, call);
+          if (held === null) return queuedAnswer(first.allocation, first, []);
+          const last = held.catch((error: unknown) => {
+            // It is queued, whatever became of the wait, and its client must learn its id.
+            if (error instanceof DomainError) return first;
+            throw error;
+          });
+          return grants.ofKnown(id, actor.principal, () => last, standing(WAIT_APPLIED));
+        },
+        again([id = ""]) {
+          let applied: readonly string[] = [];
+          const ask = () => {
+            const held = wait(id, call);
+            if (held !== null) applied = WAIT_APPLIED;
+            return held ?? scheduler.read(id, actor);
+          };
+          return grants.ofKnown(id, actor.principal, ask, (reply) => standing(applied)(reply));
+        },
       });
-      return grants.ofKnown(id, actor.principal, () => last, waitedAnswer);
     },
   };
 }
 
-function waitedAnswer(reply: Reply): Answer {
-  const { allocation } = reply;
-  if (allocation.status === "ended") throw new AllocationEndedError(allocation.request.id);
-  if (allocation.status === "queued") return queuedAnswer(allocation, reply, WAIT_APPLIED);
-  return json(200, grantedBody(allocation), WAIT_APPLIED);
+/** How a request stands that was made before this answer. */
+function standing(headers: readonly string[]): (reply: Reply) => Answer {
+  return (reply) => {
+    const { allocation } = reply;
+    if (allocation.status === "ended") throw new AllocationEndedError(allocation.request.id);
+    if (allocation.status === "queued") return queuedAnswer(allocation, reply, headers);
+    return json(200, grantedBody(allocation), headers);
+  };
 }
 
 /** RFC 7240, section 3. */
@@ -115,36 +137,51 @@ function pollSeconds(abandonAfterMs: number): number {
   return Math.max(1, Math.min(LONGEST_POLL_SECONDS, Math.floor(abandonAfterMs / 3_000)));
 }
 
-function release({ scheduler }: EndpointParts): Operation {
+function release({ scheduler, idempotency }: EndpointParts): Operation {
   const check = checker(releaseSchema);
+  const answer = (released: readonly AllocationId[]) => json(200, { status: "released", released });
   return {
     role: "allocate",
     body: "needed",
-    async answer({ body, actor }) {
-      const given = check(body);
-      const ended = await scheduler.release(
-        {
-          id: given.allocation_id ?? null,
-          serviceName: given.service_name ?? null,
-          fencingToken: given.fencing_token ?? null,
-        },
-        actor,
-      );
-      return json(200, { status: "released", released: ended.map(({ request }) => request.id) });
+    answer(call) {
+      const given = check(call.body);
+      const target = {
+        id: given.allocation_id ?? null,
+        serviceName: given.service_name ?? null,
+        fencingToken: given.fencing_token ?? null,
+      };
+      return idempotency.answer("release", call, {
+        first: async (key) =>
+          answer((await scheduler.release(target, call.actor, key)).map(({ request }) => request.id)),
+        // A service may have leased anew since then: that is not what was released.
+        again: answer,
+      });
     },
   };
 }
 
-function renewal({ scheduler, grants }: EndpointParts): Operation {
+function renewal({ scheduler, grants, idempotency }: EndpointParts): Operation {
   const check = checker(renewSchema);
   return {
     role: "allocate",
     body: "optional",
-    answer({ id, body, actor }) {
-      const { fencing_token: token } = check(body ?? {});
-      const renew = () => scheduler.renew(id, token ?? null, actor);
-      return grants.ofKnown(id, actor.principal, renew, recordAnswer(actor));
+    answer(call) {
+      const { id, actor } = call;
+      const { fencing_token: token } = check(call.body ?? {});
+      const record = recordAnswer(actor);
+      return idempotency.answer("renew", call, {
+        first: (key) =>
+          grants.ofKnown(id, actor.principal, () => scheduler.renew(id, token ?? null, actor, key), record),
+        again: () => grants.ofKnown(id, actor.principal, () => scheduler.read(id, actor), unlessEnded(record)),
+      });
     },
+  };
+}
+
+function unlessEnded(answer: (reply: Reply) => Answer): (reply: Reply) => Answer {
+  return (reply) => {
+    if (reply.allocation.status === "ended") throw new AllocationEndedError(reply.allocation.request.id);
+    return answer(reply);
   };
 }
 

@@ -50,6 +50,18 @@ const prefer = z
       "granted meanwhile, else 202. Other preferences are ignored",
     example: "wait=30",
   });
+const idempotencyKey = z
+  .string()
+  .optional()
+  .meta({
+    description:
+      "Names this request for 24 h: sent again with the same body, it answers how the first stands and changes nothing. " +
+      "With another body: 422. While the first is under way: 409. Of a request that was refused nothing is kept. " +
+      "Up to 255 printable ASCII characters; a UUID is a good choice",
+    example: "0b1c7d5e-3f0a-4a61-9a54-6f1f0c1c2b7e",
+  });
+const repeatable = { header: z.object({ "Idempotency-Key": idempotencyKey }) };
+const REPEATABLE: readonly ProblemCode[] = ["idempotency-key-in-use", "idempotency-key-reused"];
 const preferenceApplied = z.literal("wait").optional().meta({ description: "The answer was held as preferred" });
 
 export function openApiDocument({ version, headerName }: { readonly version: string; readonly headerName: string }) {
@@ -79,7 +91,7 @@ function gpuPaths(): ZodOpenApiPathsObject {
       post: {
         operationId: "allocate",
         summary: "Lease GPUs, or queue for them",
-        requestParams: { header: z.object({ Prefer: prefer }) },
+        requestParams: { header: z.object({ Prefer: prefer, "Idempotency-Key": idempotencyKey }) },
         requestBody: { required: true, content: { "application/json": { schema: allocateSchema } } },
         responses: {
           "200": {
@@ -98,6 +110,7 @@ function gpuPaths(): ZodOpenApiPathsObject {
             ...WITH_KEY,
             ...WITH_BODY,
             ...CHANGING,
+            ...REPEATABLE,
             "request-never-fits",
             "queue-full",
             "gpus-unavailable",
@@ -111,10 +124,11 @@ function gpuPaths(): ZodOpenApiPathsObject {
       post: {
         operationId: "release",
         summary: "End leases and cancel waiting requests; again is no error",
+        requestParams: repeatable,
         requestBody: { required: true, content: { "application/json": { schema: releaseSchema } } },
         responses: {
           "200": answer("Released", releasedSchema),
-          ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...OWNED),
+          ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED),
         },
       },
     },
@@ -166,11 +180,11 @@ function gpuPaths(): ZodOpenApiPathsObject {
       post: {
         operationId: "renewAllocation",
         summary: "A heartbeat: the lease ends one TTL from now",
-        requestParams: recordPath,
+        requestParams: { ...recordPath, ...repeatable },
         requestBody: { content: { "application/json": { schema: renewSchema } } },
         responses: {
           "200": answer("The record", recordSchema),
-          ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...OWNED, "allocation-ended"),
+          ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED, "allocation-ended"),
         },
       },
     },

@@ -18,6 +18,7 @@ import { Connections } from "./connections.ts";
 import type { Endpoint, Hold } from "./endpoint.ts";
 import { type EndpointParts, endpointsOf, type MetricsPage } from "./endpoints.ts";
 import { GrantAnswers } from "./grant-answers.ts";
+import { Idempotency } from "./idempotency.ts";
 import { HttpError, problemAnswer } from "./problems.ts";
 
 export type { ApiKey } from "./auth.ts";
@@ -55,7 +56,7 @@ export interface Log {
   error(facts: object, message: string): void;
 }
 
-export interface HttpServerParts extends Omit<EndpointParts, "metrics" | "headerName" | "grants"> {
+export interface HttpServerParts extends Omit<EndpointParts, "metrics" | "headerName" | "grants" | "idempotency"> {
   readonly settings: HttpSettings;
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
@@ -168,7 +169,9 @@ function routed(parts: HttpServerParts, connections: Connections): RequestListen
   const grants = new GrantAnswers(parts.scheduler, (error, allocationId) =>
     parts.log.error({ err: error, allocationId }, "a lease stays although its client was not told of it"),
   );
-  for (const endpoint of endpointsOf({ ...parts, headerName: parts.settings.auth.headerName, grants })) {
+  const idempotency = new Idempotency(parts.scheduler);
+  const { headerName } = parts.settings.auth;
+  for (const endpoint of endpointsOf({ ...parts, headerName, grants, idempotency })) {
     const route: Route = (req, res) => serve(endpoint, req, res);
     router.all(endpoint.path, route as express.RequestHandler);
   }
@@ -209,6 +212,7 @@ function exchange(parts: HttpServerParts, connections: Connections) {
       body,
       accept: req.headers.accept,
       prefer: req.headers.prefer as string | undefined,
+      idempotencyKey: req.headers["idempotency-key"] as string | undefined,
       hold,
     });
   };

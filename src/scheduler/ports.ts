@@ -55,6 +55,24 @@ export interface DeliverySettlement {
   readonly error: string | null;
 }
 
+/** How long the same `Idempotency-Key` stands for the same request, in ms. */
+export const KEY_LIFE_MS = 24 * 3_600_000;
+
+/** What a caller names a request by, so that sending it again is not asking again. */
+export interface IdempotencyKey {
+  readonly principal: string;
+  readonly key: string;
+  /** A digest of the request: the same key with another one is a mistake. */
+  readonly fingerprint: string;
+}
+
+/** A key whose request changed something, kept with the change. */
+export interface KeptKey extends IdempotencyKey {
+  readonly at: EpochMs;
+  /** The allocation that was asked for or renewed, or those that were ended. */
+  readonly ids: readonly AllocationId[];
+}
+
 /** Everything one turn of the scheduler makes durable, at once or not at all. */
 export interface Turn {
   readonly at: EpochMs;
@@ -69,6 +87,8 @@ export interface Turn {
   readonly settlements: readonly DeliverySettlement[];
   /** Allocations whose undelivered `allocated` webhook must not be sent any more. */
   readonly withdrawn: readonly AllocationId[];
+  /** No key stands here that is kept already and younger than {@link KEY_LIFE_MS}. */
+  readonly keys: readonly KeptKey[];
 }
 
 /** What a store gives back at the start. */
@@ -100,6 +120,8 @@ export interface Store {
    */
   commit(turn: Turn): Promise<void>;
   findEnded(id: AllocationId): EndedAllocation | undefined;
+  /** As last committed, however old. */
+  findKey(principal: string, key: string): KeptKey | undefined;
   /** Newest first, live and ended, as last committed. */
   list(query: AllocationQuery): readonly Allocation[];
 }

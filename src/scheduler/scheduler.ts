@@ -41,7 +41,17 @@ import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } fro
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import { notificationOf } from "./notifications.ts";
-import type { AllocationQuery, DeliverySettlement, Notification, Observer, Store, StoredState } from "./ports.ts";
+import {
+  type AllocationQuery,
+  type DeliverySettlement,
+  type IdempotencyKey,
+  KEY_LIFE_MS,
+  type KeptKey,
+  type Notification,
+  type Observer,
+  type Store,
+  type StoredState,
+} from "./ports.ts";
 import { Waiters } from "./waiters.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
@@ -74,11 +84,18 @@ export interface Reply<A extends Allocation = Allocation> {
 interface Letter {
   readonly command: Command;
   readonly settlement: DeliverySettlement | null;
+  readonly key: IdempotencyKey | null;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** What came of one command: the state after it, and the records that it ended. */
+/** What a letter brings beside its command. */
+interface Enclosed {
+  readonly settlement?: DeliverySettlement | null;
+  readonly key?: IdempotencyKey | null;
+}
+
+/** What came of one command: the state after it, and the records that ended with it, those that were due included. */
 interface Answer {
   readonly state: HostState;
   readonly at: EpochMs;
@@ -92,6 +109,7 @@ interface Draft {
   readonly notifications: Notification[];
   readonly settlements: DeliverySettlement[];
   readonly withdrawn: AllocationId[];
+  readonly keys: KeptKey[];
 }
 
 export class Scheduler {
@@ -160,16 +178,20 @@ export class Scheduler {
     while (this.#working) await new Promise((resolve) => setImmediate(resolve));
   }
 
-  /** @throws DomainError when it is refused. */
-  async allocate(ask: AllocateAsk, actor: Actor): Promise<Reply<LiveAllocation>> {
+  /**
+   * @param key is kept with the change; see {@link recall}.
+   * @throws DomainError when it is refused.
+   */
+  async allocate(ask: AllocateAsk, actor: Actor, key: IdempotencyKey | null = null): Promise<Reply<LiveAllocation>> {
     const id = `${ask.serviceName}-${this.#parts.newId(this.now())}`;
-    const { state, at } = await this.#send({ type: "allocate", id, ask, actor });
+    const { state, at } = await this.#send({ type: "allocate", id, ask, actor }, { key });
     return { allocation: state.allocations.get(id) as LiveAllocation, state, at };
   }
 
   /**
    * Ends leases and cancels waiting requests. Ending what has already ended is not an error.
    *
+   * @returns what the call is about and has ended: by it, or before it when an id was given.
    * @throws AllocationNotFoundError when the id never existed, or is not that service's.
    */
   async release(
@@ -179,9 +201,11 @@ export class Scheduler {
       readonly fencingToken: number | null;
     },
     actor: Actor,
+    key: IdempotencyKey | null = null,
   ): Promise<readonly EndedAllocation[]> {
     try {
-      return (await this.#send({ type: "release", ...target, actor })).ended;
+      const { ended } = await this.#send({ type: "release", ...target, actor }, { key });
+      return ended.filter(isLetGo);
     } catch (error) {
       if (!(error instanceof AllocationNotFoundError) || target.id === null) throw error;
       const archived = this.#parts.store.findEnded(target.id);
@@ -197,9 +221,14 @@ export class Scheduler {
   }
 
   /** @throws AllocationEndedError when it has ended; nothing revives it. */
-  async renew(id: AllocationId, fencingToken: number | null, actor: Actor): Promise<Reply> {
+  async renew(
+    id: AllocationId,
+    fencingToken: number | null,
+    actor: Actor,
+    key: IdempotencyKey | null = null,
+  ): Promise<Reply> {
     try {
-      const { state, at } = await this.#send({ type: "renew", id, fencingToken, actor });
+      const { state, at } = await this.#send({ type: "renew", id, fencingToken, actor }, { key });
       return { allocation: state.allocations.get(id) as Allocation, state, at };
     } catch (error) {
       if (!(error instanceof AllocationNotFoundError)) throw error;
@@ -267,6 +296,12 @@ export class Scheduler {
     return { allocation: archived, state: this.#state, at: this.now() };
   }
 
+  /** What `key` stands for, if its request changed something and has not been forgotten since. */
+  recall(principal: string, key: string): KeptKey | undefined {
+    const kept = this.#parts.store.findKey(principal, key);
+    return kept !== undefined && this.now() - kept.at < KEY_LIFE_MS ? kept : undefined;
+  }
+
   list(query: AllocationQuery): readonly Allocation[] {
     return this.#parts.store.list(query);
   }
@@ -283,7 +318,7 @@ export class Scheduler {
   /** Takes down what came of a webhook; a delivered grant is claimed by it. */
   async settle(settlement: DeliverySettlement): Promise<void> {
     const claims = settlement.outcome === "delivered" && settlement.status === "allocated";
-    await this.#send(claims ? { type: "claim", id: settlement.allocationId } : { type: "tick" }, settlement);
+    await this.#send(claims ? { type: "claim", id: settlement.allocationId } : { type: "tick" }, { settlement });
   }
 
   async reconfigure(policy: Policy, tickIntervalMs: number): Promise<void> {
@@ -291,11 +326,11 @@ export class Scheduler {
     this.#tickIntervalMs = tickIntervalMs;
   }
 
-  #send(command: Command, settlement: DeliverySettlement | null = null): Promise<Answer> {
+  #send(command: Command, { settlement = null, key = null }: Enclosed = {}): Promise<Answer> {
     if (this.#stopping) return Promise.reject(new ShuttingDownError());
     if (this.#mailbox.length >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
     return new Promise((resolve, reject) => {
-      this.#mailbox.push({ command, settlement, resolve, reject });
+      this.#mailbox.push({ command, settlement, key, resolve, reject });
       this.#queueTurn();
     });
   }
@@ -316,7 +351,14 @@ export class Scheduler {
   async #turn(letters: readonly Letter[]): Promise<void> {
     const now = this.now();
     const before = this.#state;
-    const draft: Draft = { events: [], changed: new Map(), notifications: [], settlements: [], withdrawn: [] };
+    const draft: Draft = {
+      events: [],
+      changed: new Map(),
+      notifications: [],
+      settlements: [],
+      withdrawn: [],
+      keys: [],
+    };
     let state = before;
     const answers: (() => void)[] = [];
     for (const letter of letters) {
@@ -324,6 +366,8 @@ export class Scheduler {
         const decision = decide(state, letter.command, now);
         const ended = this.#note(draft, state, decision.events, decision.state, now);
         if (letter.settlement !== null) draft.settlements.push(letter.settlement);
+        const ids = letter.key === null ? [] : changedBy(letter.command, decision.events, ended);
+        if (letter.key !== null && ids.length > 0) draft.keys.push({ ...letter.key, at: now, ids });
         state = decision.state;
         const answer = { state, at: now, ended };
         answers.push(() => letter.resolve(answer));
@@ -389,6 +433,7 @@ export class Scheduler {
       notifications: draft.notifications,
       settlements: draft.settlements,
       withdrawn: draft.withdrawn,
+      keys: draft.keys,
     });
     if (this.#storageFailed) {
       this.#storageFailed = false;
@@ -466,8 +511,31 @@ export class Scheduler {
     if (!stoodStill) return;
     const command = { type: "resume", bootId: this.#bootId, fencingFloor: now } as const;
     const ignore = () => undefined;
-    this.#mailbox.unshift({ command, settlement: null, resolve: ignore, reject: ignore });
+    this.#mailbox.unshift({ command, settlement: null, key: null, resolve: ignore, reject: ignore });
     this.#queueTurn();
+  }
+}
+
+/** By the client's own doing; whatever else ended in the same decision was due. */
+function isLetGo({ outcome }: EndedAllocation): boolean {
+  return outcome.reason === "released" || outcome.reason === "cancelled";
+}
+
+/** The allocations that a client's command changed; empty when it changed nothing. */
+function changedBy(
+  command: Command,
+  events: readonly Event[],
+  ended: readonly EndedAllocation[],
+): readonly AllocationId[] {
+  switch (command.type) {
+    case "allocate":
+      return [command.id];
+    case "renew":
+      return events.some((event) => event.type === "renewed" && event.id === command.id) ? [command.id] : [];
+    case "release":
+      return ended.filter(isLetGo).map(({ request }) => request.id);
+    default:
+      return [];
   }
 }
 

@@ -6,7 +6,7 @@
  *    the GPU is: a lease's begin and end alone leave it as it is.
  */
 import type { Allocation, AllocationId, Gpu, GpuUuid, Lease, LeasedGpu } from "../core/model.ts";
-import type { DeliverySettlement, StoredState, Turn } from "../scheduler/ports.ts";
+import { type DeliverySettlement, KEY_LIFE_MS, type StoredState, type Turn } from "../scheduler/ports.ts";
 import { holdersOf } from "./read-state.ts";
 import { encodeGpu, type Holder, isHoldByLeases, TurnTexts } from "./records.ts";
 import type { Write } from "./statements.ts";
@@ -66,6 +66,11 @@ export class Ledger {
     }
     for (const settlement of turn.settlements) writes.push(settled(settlement));
     for (const id of turn.withdrawn) writes.push(["withdrawGrant", turn.at, id]);
+    for (const { principal, key, fingerprint, at, ids } of turn.keys) {
+      // A plain insert: that a key is used twice within its life is a bug, and the whole turn is refused for it.
+      writes.push(["forgetKey", principal, key, at - KEY_LIFE_MS]);
+      writes.push(["keepKey", principal, key, fingerprint, at, JSON.stringify(ids)]);
+    }
     const turns = this.#turns + 1;
     writes.push(["progress", turns, turn.at, turn.nextFencingToken, turn.bootId]);
     return { writes, turns, acknowledge: () => this.#acknowledge(turn, changes, lastSeq, turns) };

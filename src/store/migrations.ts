@@ -89,6 +89,17 @@ const MIGRATIONS: readonly string[] = [
   CREATE INDEX outbox_due ON outbox (next_attempt_at) WHERE next_attempt_at IS NOT NULL;
   CREATE INDEX outbox_settled ON outbox (settled_at) WHERE settled_at IS NOT NULL;
   CREATE INDEX outbox_by_allocation ON outbox (allocation_id);
+
+  -- Invariant 9: one key, one lease. Of requests that changed something only.
+  CREATE TABLE idempotency_keys (
+    principal TEXT NOT NULL,
+    key TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    ids TEXT NOT NULL, -- JSON: the allocations that were changed
+    PRIMARY KEY (principal, key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX idempotency_keys_by_age ON idempotency_keys (at);
   `,
 ];
 

@@ -1,4 +1,5 @@
 import type { EpochMs } from "../core/model.ts";
+import { KEY_LIFE_MS } from "../scheduler/ports.ts";
 import { readState } from "./read-state.ts";
 import type { Pruning, Reads } from "./statements.ts";
 
@@ -15,6 +16,8 @@ export interface Pruned {
   readonly deliveries: number;
   /** Turns of the journal. */
   readonly turns: number;
+  /** Idempotency keys whose day is over. */
+  readonly keys: number;
   /** Another call would drop more. */
   readonly more: boolean;
 }
@@ -25,8 +28,9 @@ export function pruneDatabase(reads: Reads, pruning: Pruning, now: EpochMs, keep
   const deliveries = Number(pruning.dropDeliveries.run(keepAfter, PRUNE_ROWS).changes);
   const allocations = Number(pruning.dropEnded.run(keepAfter, PRUNE_ROWS).changes);
   const journal = pruneJournal(reads, pruning, now, keepAfter);
-  const more = journal.more || Math.max(allocations, deliveries) === PRUNE_ROWS;
-  return { allocations, deliveries, turns: journal.turns, more };
+  const keys = Number(pruning.dropKeys.run(now - KEY_LIFE_MS, PRUNE_ROWS).changes);
+  const more = journal.more || Math.max(allocations, deliveries, keys) === PRUNE_ROWS;
+  return { allocations, deliveries, turns: journal.turns, keys, more };
 }
 
 /** The journal folds to the state from its latest snapshot on, so only what lies before that may go. */

@@ -16,6 +16,8 @@ export function prepareReads(database: DatabaseSync) {
     endedAllocation: sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ? AND ended_at IS NOT NULL`),
     submittedAt: sql("SELECT submitted_at FROM allocations WHERE id = ?"),
 
+    key: sql("SELECT fingerprint, at, ids FROM idempotency_keys WHERE principal = ? AND key = ?"),
+
     turnsAfter: sql("SELECT seq, at, events FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"),
     lastSeq: sql(
       "SELECT max(ifnull((SELECT max(seq) FROM journal), 0), ifnull((SELECT max(seq) FROM snapshots), 0)) AS seq",
@@ -71,6 +73,8 @@ export function prepareWrites(database: DatabaseSync) {
       `UPDATE outbox SET state = 'withdrawn', next_attempt_at = NULL, settled_at = ?
        WHERE allocation_id = ? AND status = 'allocated' AND state = 'pending'`,
     ),
+    forgetKey: sql("DELETE FROM idempotency_keys WHERE principal = ? AND key = ? AND at <= ?"),
+    keepKey: sql("INSERT INTO idempotency_keys (principal, key, fingerprint, at, ids) VALUES (?, ?, ?, ?, ?)"),
   };
 }
 
@@ -92,6 +96,10 @@ export function preparePruning(database: DatabaseSync) {
          WHERE submitted_at < ?1 AND ended_at < ?1
            AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.allocation_id = allocations.id)
          ORDER BY submitted_at, id LIMIT ?2)`,
+    ),
+    dropKeys: sql(
+      `DELETE FROM idempotency_keys WHERE (principal, key) IN (
+         SELECT principal, key FROM idempotency_keys WHERE at <= ? ORDER BY at LIMIT ?)`,
     ),
     dropDeliveries: sql(
       "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ? ORDER BY settled_at LIMIT ?)",

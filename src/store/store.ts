@@ -20,6 +20,7 @@ import type { Event } from "../core/events.ts";
 import type { Allocation, AllocationId, EndedAllocation, EpochMs } from "../core/model.ts";
 import type {
   AllocationQuery,
+  KeptKey,
   NotificationStatus,
   Outbox,
   PendingDelivery,
@@ -141,6 +142,15 @@ export class SqliteStore implements Store, Outbox {
     return this.#guarded(() => {
       const row = this.#reads.endedAllocation.get(id) as AllocationRow | undefined;
       return row === undefined ? undefined : (decodeAllocation(row) as EndedAllocation);
+    });
+  }
+
+  findKey(principal: string, key: string): KeptKey | undefined {
+    return this.#guarded(() => {
+      const row = this.#reads.key.get(principal, key) as KeyRow | undefined;
+      if (row === undefined) return undefined;
+      const { fingerprint, at, ids } = row;
+      return { principal, key, fingerprint, at, ids: JSON.parse(ids) as AllocationId[] };
     });
   }
 
@@ -274,6 +284,12 @@ export class SqliteStore implements Store, Outbox {
       throw storeFailure(error);
     }
   }
+}
+
+interface KeyRow {
+  readonly fingerprint: string;
+  readonly at: EpochMs;
+  readonly ids: string;
 }
 
 function pendingDelivery(row: Record<string, unknown>): PendingDelivery {

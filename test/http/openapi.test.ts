@@ -2,6 +2,7 @@ import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { endpointsOf } from "../../src/http/endpoints.ts";
 import { GrantAnswers } from "../../src/http/grant-answers.ts";
+import { Idempotency } from "../../src/http/idempotency.ts";
 import { PROBLEMS } from "../../src/http/problems.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { apiKey, type Reply, startDaemon } from "./daemon.ts";
@@ -40,6 +41,7 @@ test("the document describes every route and method, and nothing else", async ()
     version: "0",
     headerName: "X-API-Key",
     grants: new GrantAnswers(daemon.scheduler, () => undefined),
+    idempotency: new Idempotency(daemon.scheduler),
   })
     .filter(({ path }) => !path.startsWith("/docs/"))
     .flatMap(({ path, methods }) => Object.keys(methods).map((method) => `${method} ${path.replace(":id", "{id}")}`));
@@ -160,7 +162,10 @@ test("the document's request schemas take what the daemon takes", async () => {
     { in: "path", name: "id", required: true },
     { in: "query", name: "wait", schema: { type: "string" } },
   ]);
-  expect(document.paths["/gpu/allocate"].post.parameters).toMatchObject([{ in: "header", name: "Prefer" }]);
+  const key = { in: "header", name: "Idempotency-Key" };
+  expect(document.paths["/gpu/allocate"].post.parameters).toMatchObject([{ in: "header", name: "Prefer" }, key]);
+  expect(document.paths["/gpu/release"].post.parameters).toMatchObject([key]);
+  expect(document.paths["/gpu/allocations/{id}/renew"].post.parameters).toMatchObject([{ in: "path" }, key]);
 });
 
 test("the page at /docs needs nothing from elsewhere and runs no inline script", async () => {

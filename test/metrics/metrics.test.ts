@@ -72,13 +72,13 @@ test("requests of one turn are counted as if each had had its own", async () => 
 
 test("what the database refused is not counted", async () => {
   const { daemon, scrape } = await watched("t4x1");
-  daemon.store.refuses = true;
+  daemon.store.failing = true;
   await expect(daemon.allocate()).rejects.toThrow();
   let page = await scrape();
   expect(family(page, "gpu_orchestrator_allocations_total")).toEqual({});
   expect(page.get("gpu_orchestrator_storage_healthy")).toBe(0);
   expect(page.get("gpu_orchestrator_storage_outages_total")).toBe(1);
-  daemon.store.refuses = false;
+  daemon.store.failing = false;
   await daemon.allocate();
   page = await scrape();
   expect(page.get("gpu_orchestrator_storage_healthy")).toBe(1);

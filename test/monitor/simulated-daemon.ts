@@ -1,10 +1,11 @@
 import type { AllocateAsk } from "../../src/core/commands.ts";
-import type { Actor, Allocation, GpuReading, HostReading, Policy } from "../../src/core/model.ts";
+import type { Actor, GpuReading, HostReading, Policy } from "../../src/core/model.ts";
 import { SimulatedSource } from "../../src/monitor/simulated/source.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
-import type { Observer, Store, StoredState, Turn } from "../../src/scheduler/ports.ts";
+import type { Observer } from "../../src/scheduler/ports.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
+import { MemoryStore } from "../fixtures/memory-store.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 
 export const ANYBODY: Actor = { principal: "anonymous", admin: true };
@@ -26,38 +27,6 @@ const PLAIN_ASK: AllocateAsk = {
   queue: true,
   queueTimeoutMs: null,
 };
-
-/** Keeps what a database would keep, and refuses when told to. */
-class MemoryStore implements Store {
-  refuses = false;
-  #state: StoredState = { allocations: [], gpus: [], nextFencingToken: 1, bootId: null, lastTurnAt: null };
-  load(): StoredState {
-    return this.#state;
-  }
-  async commit(turn: Turn): Promise<void> {
-    if (this.refuses) throw new Error("disk full");
-    const allocations = new Map(this.#state.allocations.map((allocation) => [allocation.request.id, allocation]));
-    for (const allocation of turn.allocations) {
-      if (allocation.status === "ended") allocations.delete(allocation.request.id);
-      else allocations.set(allocation.request.id, allocation);
-    }
-    const gpus = new Map([...this.#state.gpus, ...turn.gpus].map((gpu) => [gpu.uuid, gpu]));
-    const { nextFencingToken, bootId, at } = turn;
-    this.#state = {
-      allocations: [...allocations.values()],
-      gpus: [...gpus.values()],
-      nextFencingToken,
-      bootId,
-      lastTurnAt: at,
-    };
-  }
-  findEnded(): undefined {
-    return undefined;
-  }
-  list(): readonly Allocation[] {
-    return this.#state.allocations;
-  }
-}
 
 /** The real scheduler over a simulated source and a clock that the test moves; nothing probes but the test. */
 export class SimulatedDaemon {

@@ -128,3 +128,35 @@ test("a restart remembers that a leased GPU was used, so that it must be seen em
   await again.scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, BOB);
   expect(again.scheduler.state.gpus.get("GPU-0")?.hold.kind).toBe("reclaiming");
 });
+
+test("a key is kept in the turn of its change, with what the client's own command changed", async () => {
+  const { scheduler, store, clock } = await watched(new MemoryStore());
+  const key = (name: string) => ({ principal: "bob", key: name, fingerprint: "f" });
+  const { allocation } = await scheduler.allocate(ask({ ttlMs: 5_000 }), BOB, key("a"));
+  const { id } = allocation.request;
+  expect(store.turns.at(-1)?.keys).toEqual([{ ...key("a"), at: clock.now(), ids: [id] }]);
+
+  await scheduler.renew(id, null, BOB, key("r"));
+  expect(scheduler.recall("bob", "r")?.ids).toEqual([id]);
+
+  const waiting = await scheduler.allocate(ask({ serviceName: "svc" }), BOB, key("w"));
+  await scheduler.renew(waiting.allocation.request.id, null, BOB, key("nothing"));
+  expect(scheduler.recall("bob", "nothing")).toBeUndefined();
+});
+
+test("a release answers for what it let go, not for what had just expired", async () => {
+  const { scheduler, clock } = await watched(new MemoryStore());
+  const expiring = await scheduler.allocate(ask({ ttlMs: 5_000, serviceName: "other" }), BOB);
+  const waiting = await scheduler.allocate(ask(), BOB);
+  const release = scheduler.release({ id: null, serviceName: "svc", fencingToken: null }, BOB, {
+    principal: "bob",
+    key: "k",
+    fingerprint: "f",
+  });
+  // Before its turn comes, the other lease is over.
+  clock.advance(5_000);
+  const letGo = [waiting.allocation.request.id];
+  expect((await release).map(({ request }) => request.id)).toEqual(letGo);
+  expect(scheduler.recall("bob", "k")?.ids).toEqual(letGo);
+  expect(scheduler.state.allocations.get(expiring.allocation.request.id)).toBeUndefined();
+});

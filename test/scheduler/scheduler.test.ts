@@ -49,6 +49,9 @@ class Fragile implements Store {
   findEnded(id: string) {
     return this.#store.findEnded(id);
   }
+  findKey(principal: string, key: string) {
+    return this.#store.findKey(principal, key);
+  }
   list(query: Parameters<Store["list"]>[0]) {
     return this.#store.list(query);
   }

@@ -90,6 +90,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     notifications: [],
     settlements: [],
     withdrawn: [],
+    keys: [],
     ...over,
   };
 }

@@ -44,6 +44,15 @@ export type Command =
   | { readonly type: "hang-up"; readonly id: AllocationId }
   /** A webhook about this allocation's grant was answered with 2xx. */
   | { readonly type: "claim"; readonly id: AllocationId }
+  | {
+      /** An admin's word about one GPU, named by UUID or index. */
+      readonly type: "cordon" | "uncordon" | "clear-quarantine" | "remove-gpu";
+      readonly gpu: string;
+      readonly reason: string;
+      readonly actor: Actor;
+    }
+  /** An admin ends somebody's lease, or cancels a waiting request. */
+  | { readonly type: "revoke"; readonly id: AllocationId; readonly reason: string; readonly actor: Actor }
   | { readonly type: "observe"; readonly observation: Observation }
   /** A deadline may be due. */
   | { readonly type: "tick" }

@@ -15,6 +15,8 @@ import { MAX_DURATION_MS } from "./duration.ts";
 import {
   AllocationNotFoundError,
   FencingTokenMismatchError,
+  GpuInUseError,
+  GpuNotFoundError,
   GpusUnavailableError,
   NoGpuFreeError,
   NotOwnerError,
@@ -28,6 +30,7 @@ import type {
   AllocationId,
   EndReason,
   EpochMs,
+  Gpu,
   GpuUuid,
   HoldingAllocation,
   LiveAllocation,
@@ -110,6 +113,15 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
       if (turn.state.allocations.get(command.id)?.status === "offered") {
         turn.write({ type: "claimed", id: command.id, at: now });
       }
+      return;
+    case "cordon":
+    case "uncordon":
+    case "clear-quarantine":
+    case "remove-gpu":
+      govern(turn, command, now);
+      return;
+    case "revoke":
+      end(turn, liveOf(turn.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);
       return;
     case "observe": {
       const { events, state } = observe(turn.state, command.observation, now);
@@ -215,6 +227,52 @@ function renew(turn: Drafting, command: Extract<Command, { type: "renew" }>, now
   }
   const expiresAt = endOf(allocation.request, allocation.lease.grantedAt, now);
   turn.write({ type: "renewed", id: command.id, at: now, expiresAt });
+}
+
+/** An admin's word about a GPU. What is so already stays as it is, but a cordon takes the new reason. */
+function govern(
+  turn: Drafting,
+  command: Extract<Command, { type: "cordon" | "uncordon" | "clear-quarantine" | "remove-gpu" }>,
+  now: EpochMs,
+): void {
+  const gpu = gpuNamed(turn.state, command.gpu);
+  const by = { uuid: gpu.uuid, at: now, by: command.actor.principal, reason: command.reason };
+  switch (command.type) {
+    case "cordon":
+      turn.write({ type: "gpu-cordoned", ...by });
+      return;
+    case "uncordon":
+      if (gpu.cordon !== null) turn.write({ type: "gpu-uncordoned", ...by });
+      return;
+    case "clear-quarantine":
+      if (gpu.hold.kind === "quarantined") turn.write({ type: "quarantine-cleared", ...by });
+      return;
+    case "remove-gpu":
+      if (gpu.hold.kind === "leased" || gpu.hold.kind === "reclaiming") {
+        throw new GpuInUseError(`${gpu.uuid} is ${gpu.hold.kind}`);
+      }
+      // The next reading would bring it back.
+      if (turn.state.sight.gpus.has(gpu.uuid)) throw new GpuInUseError(`${gpu.uuid} is still seen by the driver`);
+      turn.write({ type: "gpu-removed", ...by });
+      return;
+    default:
+      command.type satisfies never;
+  }
+}
+
+/**
+ * By UUID, or by index: that of the GPU which has it now, before one that had it when it was last seen.
+ *
+ * @throws GpuNotFoundError
+ */
+export function gpuNamed(state: HostState, name: string): Gpu {
+  const byUuid = state.gpus.get(name);
+  if (byUuid !== undefined) return byUuid;
+  const byIndex = state.gpus.values().filter(({ index }) => String(index) === name);
+  const found =
+    byIndex.find(({ uuid }) => state.sight.gpus.has(uuid)) ?? (byIndex.length === 1 ? byIndex[0] : undefined);
+  if (found === undefined) throw new GpuNotFoundError(name);
+  return found;
 }
 
 /**

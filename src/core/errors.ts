@@ -7,6 +7,8 @@ export const ERROR_CODES = [
   "no-gpu-free",
   "gpus-unavailable",
   "allocation-not-found",
+  "gpu-not-found",
+  "gpu-in-use",
   "allocation-ended",
   "fencing-token-mismatch",
   "not-owner",
@@ -50,6 +52,18 @@ export class AllocationNotFoundError extends DomainError {
   constructor(id: AllocationId) {
     super(`there is no allocation ${JSON.stringify(id)}`);
   }
+}
+
+export class GpuNotFoundError extends DomainError {
+  readonly code = "gpu-not-found";
+  constructor(name: string) {
+    super(`there is no GPU ${JSON.stringify(name)} in the inventory`);
+  }
+}
+
+/** It is leased, being reclaimed or there to be seen, so it cannot be struck off the inventory. */
+export class GpuInUseError extends DomainError {
+  readonly code = "gpu-in-use";
 }
 
 export class AllocationEndedError extends DomainError {

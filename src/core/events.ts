@@ -52,6 +52,14 @@ export type Event =
   | { readonly type: "gpu-quarantined"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
   | { readonly type: "gpu-freed"; readonly uuid: GpuUuid; readonly at: EpochMs }
   | {
+      /** By an admin, who says why. */
+      readonly type: "gpu-cordoned" | "gpu-uncordoned" | "quarantine-cleared" | "gpu-removed";
+      readonly uuid: GpuUuid;
+      readonly at: EpochMs;
+      readonly by: string;
+      readonly reason: string;
+    }
+  | {
       readonly type: "resumed";
       readonly at: EpochMs;
       readonly bootId: string;

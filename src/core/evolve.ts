@@ -1,6 +1,6 @@
 import type { Event } from "./events.ts";
 import type { EndedAllocation, Gpu, GpuHold, HoldingAllocation, LiveAllocation, Outcome } from "./model.ts";
-import { type HostState, withAllocation, withGpus } from "./state.ts";
+import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts";
 
 const FREE: GpuHold = { kind: "free" };
 
@@ -47,7 +47,7 @@ export function evolve(state: HostState, event: Event): HostState {
       return ended(state, event);
     case "gpu-seen": {
       const before = state.gpus.get(event.gpu.uuid);
-      return withGpus(state, [{ ...event.gpu, hold: before?.hold ?? FREE }]);
+      return withGpus(state, [{ ...event.gpu, hold: before?.hold ?? FREE, cordon: before?.cordon ?? null }]);
     }
     case "use-seen": {
       const gpu = known(state, event.uuid);
@@ -62,7 +62,16 @@ export function evolve(state: HostState, event: Event): HostState {
       ]);
     }
     case "gpu-freed":
+    case "quarantine-cleared":
       return withGpus(state, [{ ...known(state, event.uuid), hold: FREE }]);
+    case "gpu-cordoned": {
+      const { at, by, reason } = event;
+      return withGpus(state, [{ ...known(state, event.uuid), cordon: { at, by, reason } }]);
+    }
+    case "gpu-uncordoned":
+      return withGpus(state, [{ ...known(state, event.uuid), cordon: null }]);
+    case "gpu-removed":
+      return withoutGpu(state, event.uuid);
     case "resumed":
       return resumed(state, event);
     default:

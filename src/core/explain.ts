@@ -16,6 +16,7 @@ const WORDS: Record<Block | PassReason, string> = {
   held: "leased",
   reclaiming: "being reclaimed",
   quarantined: "quarantined",
+  cordoned: "cordoned",
   lost: "lost",
   unhealthy: "unhealthy",
   unknown: "without a current reading",

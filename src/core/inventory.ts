@@ -33,6 +33,11 @@ export class Inventory {
     return this.#gpus;
   }
 
+  without(uuid: GpuUuid): Inventory {
+    const gpus = this.#gpus.filter((gpu) => gpu.uuid !== uuid);
+    return new Inventory(gpus, new Map(gpus.map((gpu, place) => [gpu.uuid, place])));
+  }
+
   /** The same GPUs with these as given, new ones added. */
   with(changed: readonly Gpu[]): Inventory {
     const gpus = [...this.#gpus];

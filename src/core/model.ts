@@ -190,6 +190,14 @@ export type GpuHold =
       readonly reason: string;
     };
 
+/** An admin's word that a GPU gets no new leases; what runs there runs on. */
+export interface Cordon {
+  readonly at: EpochMs;
+  /** The admin's principal. */
+  readonly by: string;
+  readonly reason: string;
+}
+
 /** A GPU that was seen once. It stays in the inventory until an admin removes it. */
 export interface Gpu {
   readonly uuid: GpuUuid;
@@ -198,6 +206,7 @@ export interface Gpu {
   readonly pciBusId: string | null;
   readonly memoryTotalMib: number | null;
   readonly hold: GpuHold;
+  readonly cordon: Cordon | null;
 }
 
 /** One process on a GPU. The name comes from any local user: hostile text wherever it is shown. */

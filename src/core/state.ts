@@ -177,6 +177,17 @@ export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
   return newModel && state.line.order.size > 0 ? { ...next, line: lineUp(next) } : next;
 }
 
+/** The state without a GPU that nothing holds. */
+export function withoutGpu(state: HostState, uuid: GpuUuid): HostState {
+  const gpu = state.gpus.get(uuid);
+  if (gpu === undefined) return state;
+  const deadlines = moveDeadline(state.deadlines, `g:${uuid}`, gpuDeadline(gpu, state.policy), null);
+  const missingSince = new Map(state.sight.missingSince);
+  missingSince.delete(uuid);
+  const next = { ...state, deadlines, gpus: state.gpus.without(uuid), sight: { ...state.sight, missingSince } };
+  return { ...next, line: lineUp(next) };
+}
+
 function lineUp(state: HostState): WaitingLine {
   let line = EMPTY_LINE;
   for (const allocation of state.allocations.values()) {

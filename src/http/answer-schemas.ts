@@ -11,7 +11,19 @@ const figure = z.number().nullable().meta({ description: "null: no reading" });
 const words = z.string().nullable();
 
 export const gpuState = z
-  .enum(["free", "leased", "reclaiming", "quarantined", "lost", "unhealthy", "unknown", "degraded", "mig", "occupied"])
+  .enum([
+    "free",
+    "leased",
+    "reclaiming",
+    "quarantined",
+    "cordoned",
+    "lost",
+    "unhealthy",
+    "unknown",
+    "degraded",
+    "mig",
+    "occupied",
+  ])
   .meta({ id: "GpuState", description: "Only a free GPU is granted" });
 
 const gpuHealth = z.object({
@@ -57,6 +69,10 @@ export const gpuSchema = z
       .object({ state: gpuState, reason: z.string(), since: instant.nullable() })
       .nullable()
       .meta({ description: "What is wrong with a GPU that is held, and would keep it from being granted" }),
+    cordon: z
+      .object({ reason: z.string(), by: z.string(), since: instant })
+      .nullable()
+      .meta({ description: "An admin's word that there be no new leases; what runs there runs on" }),
     health: gpuHealth.nullable(),
     mig_mode: words,
     processes: z.array(gpuProcess),
@@ -231,3 +247,5 @@ export const problemSchema = z
     errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
   })
   .meta({ id: "Problem", description: "RFC 9457" });
+
+export const gpuRemovedSchema = z.object({ status: z.literal("removed"), uuid: z.string() }).meta({ id: "GpuRemoved" });

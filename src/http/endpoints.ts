@@ -17,6 +17,7 @@ import {
   DEFAULT_PAGE,
   deleteQuerySchema,
   queryOf,
+  reasonSchema,
   recordQuerySchema,
   recordsQuerySchema,
   releaseSchema,
@@ -24,7 +25,7 @@ import {
   waitMs,
   workloadSchema,
 } from "./schemas.ts";
-import { listView, queuedView, recordView, statusView, workloadView } from "./views.ts";
+import { gpuViewOf, listView, queuedView, recordView, statusView, workloadView } from "./views.ts";
 
 export interface MetricsPage {
   render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
@@ -55,6 +56,11 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/list", "key", { GET: list(parts) }),
     endpoint("/gpu/workload", "key", { POST: workload(parts) }),
     endpoint("/gpu/allocations", "key", { GET: records(parts) }),
+    endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
+    endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
+    endpoint("/gpu/gpus/:id/cordon", "key", { POST: governance(parts, "cordon") }),
+    endpoint("/gpu/gpus/:id/uncordon", "key", { POST: governance(parts, "uncordon") }),
+    endpoint("/gpu/gpus/:id/clear-quarantine", "key", { POST: governance(parts, "clear-quarantine") }),
     endpoint("/healthz", "probe", { GET: alive }),
     endpoint("/livez", "probe", { GET: alive }),
     endpoint("/readyz", "probe", { GET: ready(parts) }),
@@ -182,6 +188,42 @@ function unlessEnded(answer: (reply: Reply) => Answer): (reply: Reply) => Answer
   return (reply) => {
     if (reply.allocation.status === "ended") throw new AllocationEndedError(reply.allocation.request.id);
     return answer(reply);
+  };
+}
+
+function revocation({ scheduler }: EndpointParts): Operation {
+  const check = checker(reasonSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const ended = await scheduler.revoke(id, check(body).reason, actor);
+      return json(200, recordView(ended, scheduler.state, scheduler.now(), actor));
+    },
+  };
+}
+
+function governance({ scheduler }: EndpointParts, what: "cordon" | "uncordon" | "clear-quarantine"): Operation {
+  const check = checker(reasonSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const uuid = await scheduler.govern(what, id, check(body).reason, actor);
+      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
+    },
+  };
+}
+
+function gpuRemoval({ scheduler }: EndpointParts): Operation {
+  const check = checker(reasonSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const uuid = await scheduler.govern("remove-gpu", id, check(body).reason, actor);
+      return json(200, { status: "removed", uuid });
+    },
   };
 }
 

@@ -2,6 +2,8 @@
 import { z } from "zod";
 import { createDocument, type ZodOpenApiOperationObject, type ZodOpenApiPathsObject } from "zod-openapi";
 import {
+  gpuRemovedSchema,
+  gpuSchema,
   grantedSchema,
   healthSchema,
   listSchema,
@@ -17,6 +19,7 @@ import { PROBLEM_TYPE, PROBLEMS, type ProblemCode } from "./problems.ts";
 import {
   allocateSchema,
   deleteQuerySchema,
+  reasonSchema,
   recordQuerySchema,
   recordsQuerySchema,
   releaseSchema,
@@ -176,6 +179,29 @@ function gpuPaths(): ZodOpenApiPathsObject {
         },
       },
     },
+    "/gpu/allocations/{id}/revoke": {
+      post: governing("revokeAllocation", "Admin: end somebody's lease, or cancel a waiting request", {
+        schema: recordSchema,
+        requestParams: recordPath,
+        codes: [...ONE_RECORD, "allocation-ended"],
+      }),
+    },
+    "/gpu/gpus/{id}": {
+      delete: governing("removeGpu", "Admin: strike off a GPU that is gone for good", {
+        schema: gpuRemovedSchema,
+        requestParams: gpuPath,
+        codes: ["gpu-not-found", "gpu-in-use"],
+      }),
+    },
+    "/gpu/gpus/{id}/cordon": {
+      post: governing("cordonGpu", "Admin: no new leases on this GPU; what runs there runs on", ONE_GPU),
+    },
+    "/gpu/gpus/{id}/uncordon": {
+      post: governing("uncordonGpu", "Admin: new leases on this GPU again", ONE_GPU),
+    },
+    "/gpu/gpus/{id}/clear-quarantine": {
+      post: governing("clearQuarantine", "Admin: what an ended lease left on this GPU no longer counts", ONE_GPU),
+    },
     "/gpu/allocations/{id}/renew": {
       post: {
         operationId: "renewAllocation",
@@ -193,6 +219,28 @@ function gpuPaths(): ZodOpenApiPathsObject {
 
 function reading(operationId: string, summary: string, schema: z.ZodType): ZodOpenApiOperationObject {
   return { operationId, summary, responses: { "200": answer(summary, schema), ...problems(...WITH_KEY) } };
+}
+
+const gpuPath = {
+  path: z.object({ id: z.string().meta({ description: "A GPU's UUID, or its index", example: "0" }) }),
+};
+const ONE_GPU = { schema: gpuSchema, requestParams: gpuPath, codes: ["gpu-not-found"] } as const;
+
+function governing(
+  operationId: string,
+  summary: string,
+  given: { schema: z.ZodType; requestParams: { path: z.ZodObject }; codes: readonly ProblemCode[] },
+): ZodOpenApiOperationObject {
+  return {
+    operationId,
+    summary,
+    requestParams: given.requestParams,
+    requestBody: { required: true, content: { "application/json": { schema: reasonSchema } } },
+    responses: {
+      "200": answer("How it stands now", given.schema),
+      ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...given.codes),
+    },
+  };
 }
 
 function servicePaths(): ZodOpenApiPathsObject {

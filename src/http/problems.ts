@@ -40,6 +40,8 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   "no-gpu-free": { status: 503, title: "No GPU is free now", retryAfterSeconds: 5 },
   "gpus-unavailable": { status: 503, title: "No GPU has a current reading", retryAfterSeconds: 10 },
   "allocation-not-found": { status: 404, title: "No such allocation" },
+  "gpu-not-found": { status: 404, title: "No such GPU" },
+  "gpu-in-use": { status: 409, title: "The GPU is in use" },
   "allocation-ended": { status: 409, title: "The allocation has ended" },
   "fencing-token-mismatch": { status: 409, title: "Wrong fencing token" },
   "not-owner": { status: 403, title: "Belongs to another principal" },

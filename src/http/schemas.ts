@@ -162,6 +162,22 @@ export const releaseSchema = z
     error: "give allocation_id, service_name or both",
   });
 
+const MAX_REASON_LENGTH = 500;
+const reasonError = { error: `expected the reason, as text of 1 to ${MAX_REASON_LENGTH} characters` };
+
+/** What an admin decides is decided for a reason, which is kept. */
+export const reasonSchema = z.object(
+  {
+    reason: z
+      .string(reasonError)
+      .trim()
+      .min(1, reasonError)
+      .max(MAX_REASON_LENGTH, reasonError)
+      .meta({ description: "Kept in the journal and shown with what it explains", example: "fan replaced on Friday" }),
+  },
+  body,
+);
+
 export const renewSchema = z.object({ fencing_token: fencingToken }, body);
 
 /** A query's values are text; to readers of the OpenAPI document this one is a number. */

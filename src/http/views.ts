@@ -159,6 +159,12 @@ function gpuViews(state: HostState, now: EpochMs): GpuAnswer[] {
   return views.sort((a, b) => a.id - b.id || (a.uuid < b.uuid ? -1 : 1));
 }
 
+/** One GPU of the inventory; `null` when it is not there. */
+export function gpuViewOf(uuid: string, state: HostState, now: EpochMs): GpuAnswer | null {
+  const gpu = state.gpus.get(uuid);
+  return gpu === undefined ? null : gpuView(gpu, state, now);
+}
+
 function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
   const { hold } = gpu;
   const blocked = blockOf(gpu, state, now);
@@ -179,6 +185,10 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
       ailment === null
         ? null
         : { state: stateOf(ailment.block), reason: printable(ailment.detail), since: instant(ailment.since) },
+    cordon:
+      gpu.cordon === null
+        ? null
+        : { reason: printable(gpu.cordon.reason), by: gpu.cordon.by, since: timestamp(gpu.cordon.at) },
     holders:
       hold.kind === "leased" && holder !== undefined
         ? [
@@ -202,6 +212,7 @@ function unrecorded(reading: GpuReading, state: HostState): GpuAnswer {
     reason: "seen, but not yet recorded: the store takes no changes",
     since: null,
     ailment: null,
+    cordon: null,
     holders: [],
   };
 }

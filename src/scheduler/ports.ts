@@ -9,6 +9,7 @@ import type {
   EndedAllocation,
   EpochMs,
   Gpu,
+  GpuUuid,
   LiveAllocation,
   Observation,
 } from "../core/model.ts";
@@ -81,6 +82,8 @@ export interface Turn {
   readonly allocations: readonly Allocation[];
   /** Every GPU that changed, as it stands after the turn. */
   readonly gpus: readonly Gpu[];
+  /** GPUs that left the inventory. */
+  readonly removedGpus: readonly GpuUuid[];
   readonly nextFencingToken: number;
   readonly bootId: string | null;
   readonly notifications: readonly Notification[];

@@ -12,7 +12,7 @@
  */
 
 import type { AllocateAsk, Command } from "../core/commands.ts";
-import { decide, owns } from "../core/decide.ts";
+import { decide, gpuNamed, owns } from "../core/decide.ts";
 import {
   AllocationEndedError,
   AllocationNotFoundError,
@@ -32,6 +32,7 @@ import type {
   EndedAllocation,
   EpochMs,
   Gpu,
+  GpuUuid,
   LiveAllocation,
   Observation,
   Policy,
@@ -260,6 +261,40 @@ export class Scheduler {
     }
   }
 
+  /**
+   * An admin ends a lease, or cancels a waiting request, with a reason that its record keeps.
+   *
+   * @throws AllocationEndedError when it has ended already.
+   */
+  async revoke(id: AllocationId, reason: string, actor: Actor): Promise<EndedAllocation> {
+    try {
+      const { ended } = await this.#send({ type: "revoke", id, reason, actor });
+      return ended.find(({ request }) => request.id === id) as EndedAllocation;
+    } catch (error) {
+      if (!(error instanceof AllocationNotFoundError)) throw error;
+      throw this.#parts.store.findEnded(id) === undefined ? error : new AllocationEndedError(id);
+    }
+  }
+
+  /**
+   * An admin's word about a GPU, named by UUID or index: no new leases there, again some, empty whatever it looks
+   * like, or gone for good.
+   *
+   * @returns its UUID.
+   * @throws GpuNotFoundError, or GpuInUseError when a GPU to be removed is not gone.
+   */
+  async govern(
+    type: "cordon" | "uncordon" | "clear-quarantine" | "remove-gpu",
+    gpu: string,
+    reason: string,
+    actor: Actor,
+  ): Promise<GpuUuid> {
+    // A removed GPU cannot be looked up afterwards.
+    const { uuid } = gpuNamed(this.#state, gpu);
+    await this.#send({ type, gpu: uuid, reason, actor });
+    return uuid;
+  }
+
   /** The client of a grant was seen to hang up before its answer was written. */
   async hangUp(id: AllocationId): Promise<void> {
     await this.#send({ type: "hang-up", id });
@@ -420,14 +455,17 @@ export class Scheduler {
 
   async #commit(draft: Draft, before: HostState, after: HostState, now: EpochMs): Promise<void> {
     const gpus: Gpu[] = [];
+    const removedGpus: GpuUuid[] = [];
     if (after.gpus !== before.gpus) {
       for (const gpu of after.gpus.values()) if (before.gpus.get(gpu.uuid) !== gpu) gpus.push(gpu);
+      for (const { uuid } of before.gpus.values()) if (!after.gpus.has(uuid)) removedGpus.push(uuid);
     }
     await this.#parts.store.commit({
       at: now,
       events: draft.events,
       allocations: [...draft.changed.values()],
       gpus,
+      removedGpus,
       nextFencingToken: after.nextFencingToken,
       bootId: after.bootId,
       notifications: draft.notifications,

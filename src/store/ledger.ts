@@ -59,6 +59,7 @@ export class Ledger {
     }
     // In this order: a lease's row refers to its allocation and its GPU, and a GPU may change hands in one turn.
     const writes = [...this.#planGpus(turn.gpus, changes), ...rows, ...holds];
+    for (const uuid of turn.removedGpus) writes.push(["dropGpu", uuid]);
     const lastSeq = this.#lastSeq + turn.events.length;
     if (turn.events.length > 0) writes.push(["appendEvents", lastSeq, turn.at, texts.events(turn.events)]);
     for (const { deliveryId, allocationId, status, url, body, createdAt } of turn.notifications) {
@@ -81,6 +82,7 @@ export class Ledger {
       if (allocation.status === "ended") this.#live.delete(allocation.request.id);
       else this.#live.set(allocation.request.id, leaseOf(allocation));
     }
+    for (const uuid of turn.removedGpus) this.#gpus.delete(uuid);
     for (const [uuid, holder] of changes.holders) {
       if (holder === undefined) this.#holders.delete(uuid);
       else this.#holders.set(uuid, holder);
@@ -159,7 +161,13 @@ function includes(gpus: readonly LeasedGpu[], uuid: GpuUuid): boolean {
 
 /** The same in everything but the hold. */
 function isSameDevice(a: Gpu, b: Gpu): boolean {
-  return a.index === b.index && a.name === b.name && a.pciBusId === b.pciBusId && a.memoryTotalMib === b.memoryTotalMib;
+  return (
+    a.index === b.index &&
+    a.name === b.name &&
+    a.pciBusId === b.pciBusId &&
+    a.memoryTotalMib === b.memoryTotalMib &&
+    a.cordon === b.cordon
+  );
 }
 
 /** Only a row that is still pending takes a settlement: what was delivered or withdrawn stays so. */

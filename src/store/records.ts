@@ -88,6 +88,7 @@ export function encodeGpu(gpu: Gpu, byLeases: boolean): string {
     pciBusId: gpu.pciBusId,
     memoryTotalMib: gpu.memoryTotalMib,
     hold: byLeases ? null : gpuHold(gpu.hold),
+    cordon: gpu.cordon,
   } satisfies { [field in keyof Gpu]: Gpu[field] | null });
 }
 

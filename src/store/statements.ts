@@ -46,6 +46,7 @@ export function prepareWrites(database: DatabaseSync) {
     ),
     appendEvents: sql("INSERT INTO journal (seq, at, events) VALUES (?, ?, ?)"),
     writeGpu: sql("INSERT INTO gpus (uuid, body) VALUES (?, ?) ON CONFLICT (uuid) DO UPDATE SET body = excluded.body"),
+    dropGpu: sql("DELETE FROM gpus WHERE uuid = ?"),
     insertAllocation: sql(
       `INSERT INTO allocations (id, service, principal, submitted_at, ${ALLOCATION_COLUMNS})
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,

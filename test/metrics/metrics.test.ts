@@ -147,10 +147,10 @@ test("each GPU is in exactly one state", async () => {
   await daemon.allocate();
   await daemon.scheduler.observe(altered(await daemon.source.probe(), (gpu) => (gpu.index === 3 ? null : gpu)));
   const states = Object.entries(family(await scrape(), "gpu_orchestrator_gpu_state"));
-  expect(states).toHaveLength(4 * 10);
+  expect(states).toHaveLength(4 * 11);
   const current = states.filter(([, value]) => value === 1).map(([labels]) => /state="(\w+)"/.exec(labels)?.[1]);
   expect(current.sort()).toEqual(["free", "leased", "reclaiming", "unknown"]);
-  expect(states.filter(([, value]) => value === 0)).toHaveLength(36);
+  expect(states.filter(([, value]) => value === 0)).toHaveLength(40);
 });
 
 test("services beyond the first hundred share one series", async () => {

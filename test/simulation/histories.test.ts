@@ -9,7 +9,7 @@ import { DomainError } from "../../src/core/errors.ts";
 import { evolve } from "../../src/core/evolve.ts";
 import type { AllocationId } from "../../src/core/model.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
-import { type SimulatedHost as Host, h100, process, SimulatedHost, seconds, t4 } from "./simulated-host.ts";
+import { ADMIN, type SimulatedHost as Host, h100, process, SimulatedHost, seconds, t4 } from "./simulated-host.ts";
 
 type Step = (host: Host, ids: AllocationId[]) => void;
 
@@ -79,6 +79,23 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
             });
           },
       ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc
+      .tuple(fc.nat(3), fc.constantFrom("cordon", "uncordon", "uncordon", "clear-quarantine", "remove-gpu"))
+      .map(
+        ([n, type]): Step =>
+          (host) => {
+            host.do({ type, gpu: GPUS[n]?.uuid ?? "", reason: "because", actor: ADMIN });
+          },
+      ),
+  },
+  {
+    weight: 1,
+    arbitrary: onOne((host, id) => {
+      host.do({ type: "revoke", id, reason: "because", actor: ADMIN });
+    }),
   },
   // Faults come seldom and heal often, or most of a history would pass with nothing to grant.
   {
@@ -178,7 +195,9 @@ function assertGrantable(host: Host, before: HostState, from: number): void {
   // 6. Every grant was of a GPU that nothing spoke against at that instant (one turn's own events aside).
   const freed = new Set<string>();
   for (const event of host.log.slice(from)) {
-    if (event.type === "gpu-freed") freed.add(event.uuid);
+    if (event.type === "gpu-freed" || event.type === "gpu-uncordoned" || event.type === "quarantine-cleared") {
+      freed.add(event.uuid);
+    }
     if (event.type === "ended") {
       const ended = before.allocations.get(event.id);
       if (ended !== undefined && ended.status !== "queued") {

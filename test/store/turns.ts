@@ -43,7 +43,8 @@ export function request(id: string, over: Partial<Request> = {}): Request {
 }
 
 export function gpu(uuid: string, hold: GpuHold = { kind: "free" }): Gpu {
-  return { uuid, index: 0, name: "NVIDIA H100 80GB HBM3", pciBusId: "00000000:01:00.0", memoryTotalMib: 81559, hold };
+  const name = "NVIDIA H100 80GB HBM3";
+  return { uuid, index: 0, name, pciBusId: "00000000:01:00.0", memoryTotalMib: 81559, hold, cordon: null };
 }
 
 export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = START): Lease {
@@ -85,6 +86,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     events: [],
     allocations: [],
     gpus: [],
+    removedGpus: [],
     nextFencingToken: 1,
     bootId: null,
     notifications: [],

@@ -10,6 +10,7 @@ export const BLOCKS = [
   "held",
   "reclaiming",
   "quarantined",
+  "cordoned",
   "lost",
   "unhealthy",
   "unknown",
@@ -61,8 +62,12 @@ export function blockOf(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | 
   }
 }
 
-/** What keeps a GPU from being granted apart from the books: missing, stale or bad readings, foreign use. */
+/** What keeps a GPU from being granted apart from leases: an admin's word, missing or bad readings, foreign use. */
 export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | null {
+  if (gpu.cordon !== null) {
+    const { by, reason, at } = gpu.cordon;
+    return { block: "cordoned", detail: `${reason} (${by})`, since: at };
+  }
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) return stale;
   const { ailment, ailingSince } = state.sight.gpus.get(gpu.uuid) as GpuSight;

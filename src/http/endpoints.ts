@@ -79,7 +79,7 @@ function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: Endpoin
   return {
     role: "allocate",
     body: "needed",
-    answer(call) {
+    async answer(call) {
       const { actor } = call;
       const ask = allocateAsk(check(call.body));
       const objection = ask.webhookUrl === null ? null : checkWebhookUrl(ask.webhookUrl);

@@ -138,3 +138,12 @@ test("a revoked lease ends with its reason, and the next in line is served; a wa
     "allocation-not-found",
   );
 });
+
+test("a cordon stays with its GPU when the index moves", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  say(host, "cordon", "GPU-a");
+  host.gpu("GPU-a", { index: 1 });
+  host.gpu("GPU-b", { index: 0 });
+  host.observe();
+  expect(host.state.gpus.get("GPU-a")).toMatchObject({ index: 1, cordon: { reason: "because" } });
+});

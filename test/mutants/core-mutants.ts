@@ -3,6 +3,7 @@ import { type Mutant, planted } from "./mutant.ts";
 
 const LEASE = "test/core/lease.test.ts";
 const QUEUE = "test/core/queue.test.ts";
+const ADMIN = "test/core/admin.test.ts";
 const TRUTH = "test/core/driver-truth.test.ts";
 
 const LEASES = planted(
@@ -168,10 +169,31 @@ const BOOKS: readonly Mutant[] = [
     tests: [TRUTH],
   },
   {
+    name: "A new index lifts a cordon",
+    file: "src/core/evolve.ts",
+    find: "cordon: before?.cordon ?? null",
+    replace: "cordon: before?.index === event.gpu.index ? before.cordon : null",
+    tests: [ADMIN],
+  },
+  {
+    name: "A cordoned GPU is granted",
+    file: "src/core/allocator/survey.ts",
+    find: "if (gpu.cordon !== null) {",
+    replace: 'if (gpu.cordon !== null && gpu.hold.kind !== "free") {',
+    tests: [ADMIN],
+  },
+  {
+    name: "A leased GPU is struck off",
+    file: "src/core/decide.ts",
+    find: 'gpu.hold.kind === "leased" || gpu.hold.kind === "reclaiming"',
+    replace: 'gpu.hold.kind === "reclaiming"',
+    tests: [ADMIN],
+  },
+  {
     name: "A change of its index frees a leased GPU",
     file: "src/core/evolve.ts",
-    find: "hold: before?.hold ?? FREE }",
-    replace: "hold: before?.index === event.gpu.index ? before.hold : FREE }",
+    find: "hold: before?.hold ?? FREE, cordon",
+    replace: "hold: before?.index === event.gpu.index ? before.hold : FREE, cordon",
     tests: [TRUTH],
   },
   {

@@ -8,6 +8,8 @@ export const ERROR_CODES = [
   "gpus-unavailable",
   "allocation-not-found",
   "gpu-not-found",
+  "delivery-not-found",
+  "delivery-withdrawn",
   "gpu-in-use",
   "allocation-ended",
   "fencing-token-mismatch",
@@ -51,6 +53,21 @@ export class AllocationNotFoundError extends DomainError {
   readonly code = "allocation-not-found";
   constructor(id: AllocationId) {
     super(`there is no allocation ${JSON.stringify(id)}`);
+  }
+}
+
+export class DeliveryNotFoundError extends DomainError {
+  readonly code = "delivery-not-found";
+  constructor(deliveryId: string) {
+    super(`there is no webhook delivery ${JSON.stringify(deliveryId)}`);
+  }
+}
+
+/** It tells of a grant that is over: whoever got it now would use GPUs that are not his. */
+export class DeliveryWithdrawnError extends DomainError {
+  readonly code = "delivery-withdrawn";
+  constructor(deliveryId: string) {
+    super(`${deliveryId} tells of a grant that has ended`);
   }
 }
 

@@ -4,6 +4,7 @@
  */
 import { z } from "zod";
 import { END_REASONS, WORKLOAD_TYPES } from "../core/model.ts";
+import { DELIVERY_STATES, NOTIFICATION_STATUSES } from "../scheduler/ports.ts";
 
 const instant = z.iso.datetime().meta({ description: "RFC 3339, in UTC" });
 const mib = z.number().nullable().meta({ description: "MiB; null: no reading" });
@@ -249,3 +250,25 @@ export const problemSchema = z
   .meta({ id: "Problem", description: "RFC 9457" });
 
 export const gpuRemovedSchema = z.object({ status: z.literal("removed"), uuid: z.string() }).meta({ id: "GpuRemoved" });
+
+export const deliverySchema = z
+  .object({
+    id: z.string().meta({ description: "The webhook-id that its receiver sees, the same at every attempt" }),
+    allocation_id: z.string(),
+    status: z.enum(NOTIFICATION_STATUSES),
+    url: z.string(),
+    state: z.enum(DELIVERY_STATES),
+    attempts: z.int(),
+    created_at: instant,
+    last_attempt_at: instant.nullable(),
+    next_attempt_at: instant.nullable(),
+    settled_at: instant.nullable(),
+    http_status: z.int().nullable().meta({ description: "Of the last attempt; null: no answer" }),
+    error: words.meta({ description: "Of the last attempt" }),
+  })
+  .meta({ id: "Delivery" });
+export type DeliveryAnswer = z.output<typeof deliverySchema>;
+
+export const deliveriesSchema = z
+  .object({ deliveries: z.array(deliverySchema), next: z.string().nullable() })
+  .meta({ id: "Deliveries" });

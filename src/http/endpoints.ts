@@ -16,6 +16,7 @@ import {
   checker,
   DEFAULT_PAGE,
   deleteQuerySchema,
+  deliveriesQuerySchema,
   queryOf,
   reasonSchema,
   recordQuerySchema,
@@ -25,7 +26,7 @@ import {
   waitMs,
   workloadSchema,
 } from "./schemas.ts";
-import { gpuViewOf, listView, queuedView, recordView, statusView, workloadView } from "./views.ts";
+import { deliveryView, gpuViewOf, listView, queuedView, recordView, statusView, workloadView } from "./views.ts";
 
 export interface MetricsPage {
   render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
@@ -61,6 +62,8 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/gpus/:id/cordon", "key", { POST: governance(parts, "cordon") }),
     endpoint("/gpu/gpus/:id/uncordon", "key", { POST: governance(parts, "uncordon") }),
     endpoint("/gpu/gpus/:id/clear-quarantine", "key", { POST: governance(parts, "clear-quarantine") }),
+    endpoint("/gpu/webhooks/deliveries", "key", { GET: deliveries(parts) }),
+    endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
     endpoint("/healthz", "probe", { GET: alive }),
     endpoint("/livez", "probe", { GET: alive }),
     endpoint("/readyz", "probe", { GET: ready(parts) }),
@@ -286,6 +289,36 @@ function records({ scheduler }: EndpointParts): Operation {
         next: found.length > size ? (page.at(-1)?.request.id ?? null) : null,
       });
     },
+  };
+}
+
+/** Addresses may hold their receivers' secrets: for admins only. */
+function deliveries({ scheduler }: EndpointParts): Operation {
+  const check = checker(deliveriesQuerySchema);
+  return {
+    role: "admin",
+    body: "ignored",
+    answer({ url }) {
+      const { state, allocation_id: allocationId, before, limit } = check(queryOf(url));
+      const size = limit === undefined ? DEFAULT_PAGE : Number(limit);
+      const found = scheduler.listDeliveries({
+        state: state ?? null,
+        allocationId: allocationId ?? null,
+        before: before ?? null,
+        limit: size + 1,
+      });
+      const page = found.slice(0, size);
+      const next = found.length > size ? (page.at(-1)?.deliveryId ?? null) : null;
+      return json(200, { deliveries: page.map(deliveryView), next });
+    },
+  };
+}
+
+function redelivery({ scheduler }: EndpointParts): Operation {
+  return {
+    role: "admin",
+    body: "optional",
+    answer: async ({ id }) => json(200, deliveryView(await scheduler.redeliver(id))),
   };
 }
 

@@ -2,6 +2,8 @@
 import { z } from "zod";
 import { createDocument, type ZodOpenApiOperationObject, type ZodOpenApiPathsObject } from "zod-openapi";
 import {
+  deliveriesSchema,
+  deliverySchema,
   gpuRemovedSchema,
   gpuSchema,
   grantedSchema,
@@ -19,6 +21,7 @@ import { PROBLEM_TYPE, PROBLEMS, type ProblemCode } from "./problems.ts";
 import {
   allocateSchema,
   deleteQuerySchema,
+  deliveriesQuerySchema,
   reasonSchema,
   recordQuerySchema,
   recordsQuerySchema,
@@ -185,6 +188,28 @@ function gpuPaths(): ZodOpenApiPathsObject {
         requestParams: recordPath,
         codes: [...ONE_RECORD, "allocation-ended"],
       }),
+    },
+    "/gpu/webhooks/deliveries": {
+      get: {
+        operationId: "listDeliveries",
+        summary: "Admin: webhooks and what became of them, newest first",
+        requestParams: { query: deliveriesQuerySchema },
+        responses: {
+          "200": answer("A page", deliveriesSchema),
+          ...problems(...WITH_KEY, "validation-failed", "storage-unavailable"),
+        },
+      },
+    },
+    "/gpu/webhooks/deliveries/{id}/redeliver": {
+      post: {
+        operationId: "redeliver",
+        summary: "Admin: send a webhook again, whatever came of it before",
+        requestParams: { path: z.object({ id: z.string().meta({ description: "A delivery's id" }) }) },
+        responses: {
+          "200": answer("The delivery, pending again", deliverySchema),
+          ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, "delivery-not-found", "delivery-withdrawn"),
+        },
+      },
     },
     "/gpu/gpus/{id}": {
       delete: governing("removeGpu", "Admin: strike off a GPU that is gone for good", {

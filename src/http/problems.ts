@@ -42,6 +42,8 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   "allocation-not-found": { status: 404, title: "No such allocation" },
   "gpu-not-found": { status: 404, title: "No such GPU" },
   "gpu-in-use": { status: 409, title: "The GPU is in use" },
+  "delivery-not-found": { status: 404, title: "No such webhook delivery" },
+  "delivery-withdrawn": { status: 409, title: "The webhook tells of a grant that is over" },
   "allocation-ended": { status: 409, title: "The allocation has ended" },
   "fencing-token-mismatch": { status: 409, title: "Wrong fencing token" },
   "not-owner": { status: 403, title: "Belongs to another principal" },

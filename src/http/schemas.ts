@@ -9,6 +9,7 @@
 import { z } from "zod";
 import { parseDuration } from "../core/duration.ts";
 import { MAX_PRIORITY, MIN_PRIORITY } from "../core/model.ts";
+import { DELIVERY_STATES } from "../scheduler/ports.ts";
 import { MAX_WAIT_MS } from "./prefer.ts";
 import { type FieldError, invalid } from "./problems.ts";
 
@@ -207,17 +208,26 @@ export const recordQuerySchema = z.strictObject({
     .optional(),
 });
 
+const pageSize = z
+  .string()
+  .regex(/^(?:[1-9]\d{0,2}|1000)$/, { error: `expected a whole number from 1 to ${MAX_PAGE}` })
+  .meta({ override: asInteger({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE }) })
+  .optional();
+
 export const recordsQuerySchema = z.strictObject({
   status: z
     .enum(["queued", "offered", "leased", "ended"], { error: "expected queued, offered, leased or ended" })
     .optional(),
   service_name: serviceName.optional(),
   before: allocationId.meta({ description: "The `next` of the page before" }).optional(),
-  limit: z
-    .string()
-    .regex(/^(?:[1-9]\d{0,2}|1000)$/, { error: `expected a whole number from 1 to ${MAX_PAGE}` })
-    .meta({ override: asInteger({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE }) })
-    .optional(),
+  limit: pageSize,
+});
+
+export const deliveriesQuerySchema = z.strictObject({
+  state: z.enum(DELIVERY_STATES, { error: `expected one of ${DELIVERY_STATES.join(", ")}` }).optional(),
+  allocation_id: allocationId.meta({ description: "Only those about this allocation" }).optional(),
+  before: allocationId.meta({ description: "The `next` of the page before" }).optional(),
+  limit: pageSize,
 });
 
 export const deleteQuerySchema = z.strictObject({

@@ -16,8 +16,16 @@ import type {
 } from "../core/model.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
 import type { HostState } from "../core/state.ts";
+import type { DeliveryRecord } from "../scheduler/ports.ts";
 import { allocationBody, timestamp } from "../scheduler/records.ts";
-import type { GpuAnswer, ListAnswer, QueuedAnswer, StatusAnswer, WorkloadAnswer } from "./answer-schemas.ts";
+import type {
+  DeliveryAnswer,
+  GpuAnswer,
+  ListAnswer,
+  QueuedAnswer,
+  StatusAnswer,
+  WorkloadAnswer,
+} from "./answer-schemas.ts";
 import { printable } from "./printable.ts";
 
 export function statusView(state: HostState, now: EpochMs): StatusAnswer {
@@ -135,6 +143,24 @@ export function workloadView(ask: WorkloadAsk, gpuModel: string | null, state: H
     notes: [...notes],
     fits: missing === null,
     missing: text(missing),
+  };
+}
+
+/** What became of one webhook so far. */
+export function deliveryView(record: DeliveryRecord): DeliveryAnswer {
+  return {
+    id: record.deliveryId,
+    allocation_id: record.allocationId,
+    status: record.status,
+    url: printable(record.url),
+    state: record.state,
+    attempts: record.attempts,
+    created_at: timestamp(record.createdAt),
+    last_attempt_at: instant(record.lastAttemptAt),
+    next_attempt_at: instant(record.nextAttemptAt),
+    settled_at: instant(record.settledAt),
+    http_status: record.httpStatus,
+    error: text(record.error),
   };
 }
 

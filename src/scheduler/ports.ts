@@ -43,6 +43,31 @@ export interface PendingDelivery extends Notification {
   readonly nextAttemptAt: EpochMs;
 }
 
+export const DELIVERY_STATES = ["pending", "delivered", "gave-up", "withdrawn"] as const;
+export type DeliveryState = (typeof DELIVERY_STATES)[number];
+
+/** What became of one webhook so far. */
+export interface DeliveryRecord extends Omit<Notification, "body"> {
+  readonly state: DeliveryState;
+  readonly attempts: number;
+  /** Of a pending one. */
+  readonly nextAttemptAt: EpochMs | null;
+  readonly lastAttemptAt: EpochMs | null;
+  /** Of all others. */
+  readonly settledAt: EpochMs | null;
+  /** Of the last attempt. */
+  readonly httpStatus: number | null;
+  readonly error: string | null;
+}
+
+export interface DeliveryQuery {
+  readonly state: DeliveryState | null;
+  readonly allocationId: AllocationId | null;
+  /** The page begins after this one, newest first. */
+  readonly before: string | null;
+  readonly limit: number;
+}
+
 /** What came of one attempt to deliver. */
 export interface DeliverySettlement {
   readonly deliveryId: string;
@@ -90,6 +115,8 @@ export interface Turn {
   readonly settlements: readonly DeliverySettlement[];
   /** Allocations whose undelivered `allocated` webhook must not be sent any more. */
   readonly withdrawn: readonly AllocationId[];
+  /** Webhooks to be sent again, from now on; one that was withdrawn stays so. */
+  readonly redeliveries: readonly string[];
   /** No key stands here that is kept already and younger than {@link KEY_LIFE_MS}. */
   readonly keys: readonly KeptKey[];
 }
@@ -123,6 +150,9 @@ export interface Store {
    */
   commit(turn: Turn): Promise<void>;
   findEnded(id: AllocationId): EndedAllocation | undefined;
+  findDelivery(deliveryId: string): DeliveryRecord | undefined;
+  /** Newest first; an unknown `before` is the end of every listing. */
+  listDeliveries(query: DeliveryQuery): readonly DeliveryRecord[];
   /** As last committed, however old. */
   findKey(principal: string, key: string): KeptKey | undefined;
   /** Newest first, live and ended, as last committed. */
@@ -140,7 +170,7 @@ export interface Outbox {
 /** One committed turn, as told to those who watch. */
 export interface Committed {
   readonly at: EpochMs;
-  /** How many webhooks it put into the outbox. */
+  /** How many webhooks it put into the outbox, or made due again. */
   readonly notifications: number;
   readonly events: readonly Event[];
   readonly state: HostState;

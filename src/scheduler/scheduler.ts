@@ -16,6 +16,8 @@ import { decide, gpuNamed, owns } from "../core/decide.ts";
 import {
   AllocationEndedError,
   AllocationNotFoundError,
+  DeliveryNotFoundError,
+  DeliveryWithdrawnError,
   DomainError,
   FencingTokenMismatchError,
   NotOwnerError,
@@ -44,6 +46,8 @@ import type { IdSource } from "../platform/ids.ts";
 import { notificationOf } from "./notifications.ts";
 import {
   type AllocationQuery,
+  type DeliveryQuery,
+  type DeliveryRecord,
   type DeliverySettlement,
   type IdempotencyKey,
   KEY_LIFE_MS,
@@ -86,6 +90,8 @@ interface Letter {
   readonly command: Command;
   readonly settlement: DeliverySettlement | null;
   readonly key: IdempotencyKey | null;
+  /** A webhook to be sent again. */
+  readonly redelivery: string | null;
   readonly resolve: (answer: Answer) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -94,6 +100,7 @@ interface Letter {
 interface Enclosed {
   readonly settlement?: DeliverySettlement | null;
   readonly key?: IdempotencyKey | null;
+  readonly redelivery?: string | null;
 }
 
 /** What came of one command: the state after it, and the records that ended with it, those that were due included. */
@@ -111,6 +118,7 @@ interface Draft {
   readonly settlements: DeliverySettlement[];
   readonly withdrawn: AllocationId[];
   readonly keys: KeptKey[];
+  readonly redeliveries: string[];
 }
 
 export class Scheduler {
@@ -337,6 +345,28 @@ export class Scheduler {
     return kept !== undefined && this.now() - kept.at < KEY_LIFE_MS ? kept : undefined;
   }
 
+  listDeliveries(query: DeliveryQuery): readonly DeliveryRecord[] {
+    return this.#parts.store.listDeliveries(query);
+  }
+
+  /**
+   * Has a webhook sent again, whatever came of it before.
+   *
+   * @throws DeliveryNotFoundError, or DeliveryWithdrawnError when it tells of a grant that is over.
+   */
+  async redeliver(deliveryId: string): Promise<DeliveryRecord> {
+    const find = () => {
+      const found = this.#parts.store.findDelivery(deliveryId);
+      if (found === undefined) throw new DeliveryNotFoundError(deliveryId);
+      return found;
+    };
+    const { state, status, allocationId } = find();
+    const isOver = status === "allocated" && this.#state.allocations.get(allocationId) === undefined;
+    if (state === "withdrawn" || isOver) throw new DeliveryWithdrawnError(deliveryId);
+    await this.#send({ type: "tick" }, { redelivery: deliveryId });
+    return find();
+  }
+
   list(query: AllocationQuery): readonly Allocation[] {
     return this.#parts.store.list(query);
   }
@@ -361,11 +391,11 @@ export class Scheduler {
     this.#tickIntervalMs = tickIntervalMs;
   }
 
-  #send(command: Command, { settlement = null, key = null }: Enclosed = {}): Promise<Answer> {
+  #send(command: Command, { settlement = null, key = null, redelivery = null }: Enclosed = {}): Promise<Answer> {
     if (this.#stopping) return Promise.reject(new ShuttingDownError());
     if (this.#mailbox.length >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
     return new Promise((resolve, reject) => {
-      this.#mailbox.push({ command, settlement, key, resolve, reject });
+      this.#mailbox.push({ command, settlement, key, redelivery, resolve, reject });
       this.#queueTurn();
     });
   }
@@ -393,6 +423,7 @@ export class Scheduler {
       settlements: [],
       withdrawn: [],
       keys: [],
+      redeliveries: [],
     };
     let state = before;
     const answers: (() => void)[] = [];
@@ -401,6 +432,7 @@ export class Scheduler {
         const decision = decide(state, letter.command, now);
         const ended = this.#note(draft, state, decision.events, decision.state, now);
         if (letter.settlement !== null) draft.settlements.push(letter.settlement);
+        if (letter.redelivery !== null) draft.redeliveries.push(letter.redelivery);
         const ids = letter.key === null ? [] : changedBy(letter.command, decision.events, ended);
         if (letter.key !== null && ids.length > 0) draft.keys.push({ ...letter.key, at: now, ids });
         state = decision.state;
@@ -411,7 +443,7 @@ export class Scheduler {
         answers.push(() => letter.reject(error));
       }
     }
-    if (draft.events.length > 0 || draft.settlements.length > 0) {
+    if (draft.events.length > 0 || draft.settlements.length > 0 || draft.redeliveries.length > 0) {
       try {
         await this.#commit(draft, before, state, now);
       } catch (error) {
@@ -421,10 +453,10 @@ export class Scheduler {
     }
     this.#state = state;
     for (const answer of answers) answer();
-    if (draft.events.length > 0) {
+    if (draft.events.length > 0 || draft.redeliveries.length > 0) {
       for (const id of draft.changed.keys()) this.#waiters.wake(id);
-      const { events, notifications } = draft;
-      const committed = { at: now, events, notifications: notifications.length, state, before };
+      const notifications = draft.notifications.length + draft.redeliveries.length;
+      const committed = { at: now, events: draft.events, notifications, state, before };
       this.#tell((observer) => observer.committed?.(committed));
     }
     this.#armTimer();
@@ -472,6 +504,7 @@ export class Scheduler {
       settlements: draft.settlements,
       withdrawn: draft.withdrawn,
       keys: draft.keys,
+      redeliveries: draft.redeliveries,
     });
     if (this.#storageFailed) {
       this.#storageFailed = false;
@@ -549,7 +582,7 @@ export class Scheduler {
     if (!stoodStill) return;
     const command = { type: "resume", bootId: this.#bootId, fencingFloor: now } as const;
     const ignore = () => undefined;
-    this.#mailbox.unshift({ command, settlement: null, key: null, resolve: ignore, reject: ignore });
+    this.#mailbox.unshift({ command, settlement: null, key: null, redelivery: null, resolve: ignore, reject: ignore });
     this.#queueTurn();
   }
 }

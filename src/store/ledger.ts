@@ -67,6 +67,7 @@ export class Ledger {
     }
     for (const settlement of turn.settlements) writes.push(settled(settlement));
     for (const id of turn.withdrawn) writes.push(["withdrawGrant", turn.at, id]);
+    for (const id of turn.redeliveries) writes.push(["redeliver", turn.at, id]);
     for (const { principal, key, fingerprint, at, ids } of turn.keys) {
       // A plain insert: that a key is used twice within its life is a bug, and the whole turn is refused for it.
       writes.push(["forgetKey", principal, key, at - KEY_LIFE_MS]);

@@ -1,7 +1,10 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import type { AllocationQuery } from "../scheduler/ports.ts";
+import type { AllocationQuery, DeliveryQuery } from "../scheduler/ports.ts";
 import { ALLOCATION_COLUMNS } from "./records.ts";
 
+const RECORD_COLUMNS =
+  "delivery_id, allocation_id, status, url, created_at, state, attempts, next_attempt_at, last_attempt_at, settled_at, " +
+  "http_status, error";
 const DELIVERY_COLUMNS = "delivery_id, allocation_id, status, url, body, created_at, attempts, next_attempt_at";
 
 /** What is only read: prepared on the connection of the main thread, and beside the writes. */
@@ -29,6 +32,8 @@ export function prepareReads(database: DatabaseSync) {
     dueDeliveries: sql(
       `SELECT ${DELIVERY_COLUMNS} FROM outbox WHERE next_attempt_at <= ? ORDER BY next_attempt_at, seq LIMIT ?`,
     ),
+    delivery: sql(`SELECT ${RECORD_COLUMNS} FROM outbox WHERE delivery_id = ?`),
+    deliverySeq: sql("SELECT seq FROM outbox WHERE delivery_id = ?"),
     nextDueAt: sql("SELECT min(next_attempt_at) AS at FROM outbox WHERE next_attempt_at IS NOT NULL"),
   };
 }
@@ -73,6 +78,10 @@ export function prepareWrites(database: DatabaseSync) {
     withdrawGrant: sql(
       `UPDATE outbox SET state = 'withdrawn', next_attempt_at = NULL, settled_at = ?
        WHERE allocation_id = ? AND status = 'allocated' AND state = 'pending'`,
+    ),
+    redeliver: sql(
+      `UPDATE outbox SET state = 'pending', next_attempt_at = ?, settled_at = NULL
+       WHERE delivery_id = ? AND state != 'withdrawn'`,
     ),
     forgetKey: sql("DELETE FROM idempotency_keys WHERE principal = ? AND key = ? AND at <= ?"),
     keepKey: sql("INSERT INTO idempotency_keys (principal, key, fingerprint, at, ids) VALUES (?, ?, ?, ?, ?)"),
@@ -121,4 +130,14 @@ export function listSql(query: AllocationQuery): string {
   if (query.before !== null) conditions.push("(submitted_at, id) < (?, ?)");
   const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`;
   return `SELECT ${ALLOCATION_COLUMNS} FROM allocations ${where} ORDER BY submitted_at DESC, id DESC LIMIT ?`;
+}
+
+/** The text of a listing of webhooks; its parameters are the filters that are set, in this order, then the limit. */
+export function listDeliveriesSql(query: DeliveryQuery): string {
+  const conditions: string[] = [];
+  if (query.state !== null) conditions.push("state = ?");
+  if (query.allocationId !== null) conditions.push("allocation_id = ?");
+  if (query.before !== null) conditions.push("seq < ?");
+  const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`;
+  return `SELECT ${RECORD_COLUMNS} FROM outbox ${where} ORDER BY seq DESC LIMIT ?`;
 }

@@ -20,6 +20,9 @@ import type { Event } from "../core/events.ts";
 import type { Allocation, AllocationId, EndedAllocation, EpochMs } from "../core/model.ts";
 import type {
   AllocationQuery,
+  DeliveryQuery,
+  DeliveryRecord,
+  DeliveryState,
   KeptKey,
   NotificationStatus,
   Outbox,
@@ -34,7 +37,7 @@ import { type OpenDatabase, openDatabase, refusal } from "./open.ts";
 import type { Pruned } from "./prune.ts";
 import { readState, readTurns } from "./read-state.ts";
 import { type AllocationRow, decodeAllocation, decodeEvents, decodeState } from "./records.ts";
-import { listSql, prepareReads, type Reads } from "./statements.ts";
+import { listDeliveriesSql, listSql, prepareReads, type Reads } from "./statements.ts";
 import { type Job, LocalWriter, type Writer } from "./writer.ts";
 import { WriterThread } from "./writer-thread.ts";
 
@@ -167,9 +170,33 @@ export class SqliteStore implements Store, Outbox {
         parameters.push(cursor.submitted_at, query.before);
       }
       parameters.push(query.limit);
-      return this.#listing(query)
+      return this.#listing(listSql(query))
         .all(...parameters)
         .map((row) => decodeAllocation(row as unknown as AllocationRow));
+    });
+  }
+
+  findDelivery(deliveryId: string): DeliveryRecord | undefined {
+    return this.#guarded(() => {
+      const row = this.#reads.delivery.get(deliveryId);
+      return row === undefined ? undefined : deliveryRecord(row);
+    });
+  }
+
+  listDeliveries(query: DeliveryQuery): readonly DeliveryRecord[] {
+    return this.#guarded(() => {
+      const parameters: (string | number)[] = [];
+      if (query.state !== null) parameters.push(query.state);
+      if (query.allocationId !== null) parameters.push(query.allocationId);
+      if (query.before !== null) {
+        const cursor = this.#reads.deliverySeq.get(query.before) as { seq: number } | undefined;
+        if (cursor === undefined) return [];
+        parameters.push(cursor.seq);
+      }
+      parameters.push(query.limit);
+      return this.#listing(listDeliveriesSql(query))
+        .all(...parameters)
+        .map(deliveryRecord);
     });
   }
 
@@ -267,8 +294,7 @@ export class SqliteStore implements Store, Outbox {
     }
   }
 
-  #listing(query: AllocationQuery): StatementSync {
-    const sql = listSql(query);
+  #listing(sql: string): StatementSync {
     let statement = this.#listings.get(sql);
     if (statement === undefined) {
       statement = this.#opened.database.prepare(sql);
@@ -290,6 +316,23 @@ interface KeyRow {
   readonly fingerprint: string;
   readonly at: EpochMs;
   readonly ids: string;
+}
+
+function deliveryRecord(row: Record<string, unknown>): DeliveryRecord {
+  return {
+    deliveryId: row.delivery_id as string,
+    allocationId: row.allocation_id as AllocationId,
+    status: row.status as NotificationStatus,
+    url: row.url as string,
+    createdAt: row.created_at as EpochMs,
+    state: row.state as DeliveryState,
+    attempts: row.attempts as number,
+    nextAttemptAt: row.next_attempt_at as EpochMs | null,
+    lastAttemptAt: row.last_attempt_at as EpochMs | null,
+    settledAt: row.settled_at as EpochMs | null,
+    httpStatus: row.http_status as number | null,
+    error: row.error as string | null,
+  };
 }
 
 function pendingDelivery(row: Record<string, unknown>): PendingDelivery {

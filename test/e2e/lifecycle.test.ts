@@ -133,3 +133,29 @@ suite("SIGHUP takes new keys, and a bad file keeps the old settings (needs the b
   );
   expect(await ask("second-key-0123456789")).toBe(200);
 });
+
+suite("a webhook that was given up is seen by an admin, and sent again (needs the built program)", async () => {
+  const daemon = await start({ simulate: "t4x1" });
+  const receiver = await receive();
+  receiver.status = 410;
+  const holder = await daemon.allocate({ service_name: "ocr" });
+  const waiting = await daemon.allocate({ service_name: "embed", webhook_url: receiver.url });
+  await daemon.release(holder.body.id);
+  const list = () => daemon.call("GET", `/gpu/webhooks/deliveries?allocation_id=${waiting.body.id}`);
+  const refused = await eventually(list, ({ body }) => body.deliveries[0]?.state === "gave-up");
+  const [delivery] = refused.body.deliveries;
+  expect(delivery).toMatchObject({ status: "allocated", attempts: 1, http_status: 410, url: receiver.url });
+
+  receiver.status = 200;
+  const again = await daemon.call("POST", `/gpu/webhooks/deliveries/${delivery.id}/redeliver`);
+  expect(again.status).toBe(200);
+  await eventually(list, ({ body }) => body.deliveries[0]?.state === "delivered");
+  expect(new Set(receiver.received.map(({ headers }) => headers["webhook-id"]))).toEqual(new Set([delivery.id]));
+  expect(receiver.received).toHaveLength(2);
+  // It was told: the offer is claimed.
+  expect((await daemon.call("GET", "/gpu/list")).body.allocations[0]).toMatchObject({ status: "leased" });
+
+  await daemon.release(waiting.body.id);
+  const stale = await daemon.call("POST", `/gpu/webhooks/deliveries/${delivery.id}/redeliver`);
+  expect([stale.status, stale.body.code]).toEqual([409, "delivery-withdrawn"]);
+});

@@ -79,6 +79,8 @@ test("only an admin's key may do any of this", async () => {
     ["POST", "/gpu/gpus/0/clear-quarantine"],
     ["POST", `/gpu/allocations/${json.id}/revoke`],
     ["DELETE", "/gpu/gpus/0"],
+    ["GET", "/gpu/webhooks/deliveries"],
+    ["POST", "/gpu/webhooks/deliveries/msg_1/redeliver"],
   ] as const;
   for (const [method, path] of calls) {
     expect((await daemon.call(method, path, { body: REASON, headers: { "x-api-key": "u" } })).status).toBe(403);
@@ -86,4 +88,11 @@ test("only an admin's key may do any of this", async () => {
   }
   const done = await daemon.call("POST", "/gpu/gpus/0/cordon", { body: REASON, headers: { "x-api-key": "o" } });
   expect(done.json.cordon.by).toBe("ops");
+});
+
+test("a webhook that nobody knows cannot be sent again", async () => {
+  const daemon = await startDaemon();
+  const reply = await daemon.call("POST", "/gpu/webhooks/deliveries/msg_1/redeliver");
+  expect([reply.status, reply.json.code]).toEqual([404, "delivery-not-found"]);
+  expect((await daemon.call("GET", "/gpu/webhooks/deliveries?state=lost")).status).toBe(422);
 });

@@ -52,6 +52,12 @@ class Fragile implements Store {
   findKey(principal: string, key: string) {
     return this.#store.findKey(principal, key);
   }
+  findDelivery(deliveryId: string) {
+    return this.#store.findDelivery(deliveryId);
+  }
+  listDeliveries(query: Parameters<Store["listDeliveries"]>[0]) {
+    return this.#store.listDeliveries(query);
+  }
   list(query: Parameters<Store["list"]>[0]) {
     return this.#store.list(query);
   }

@@ -108,3 +108,36 @@ test("asking what is due reads no row that is not due", async () => {
   // A scan of 20,000 rows takes a millisecond; an index, microseconds.
   expect(process.cpuUsage(startedAt).user / count).toBeLessThan(200);
 });
+
+test("what became of each webhook is listed, newest first, by state or allocation, in pages", async () => {
+  const store = await storeWith("d-1", "d-2", "d-3", "d-4");
+  await store.commit(
+    turn({ settlements: [settlement("d-1", {}), settlement("d-2", { outcome: "gave-up", error: "410" })] }),
+  );
+  const list = (over: object = {}) =>
+    store
+      .listDeliveries({ state: null, allocationId: null, before: null, limit: 10, ...over })
+      .map(({ deliveryId }) => deliveryId);
+  expect(list()).toEqual(["d-4", "d-3", "d-2", "d-1"]);
+  expect(list({ state: "pending" })).toEqual(["d-4", "d-3"]);
+  expect(list({ limit: 2 })).toEqual(["d-4", "d-3"]);
+  expect(list({ limit: 2, before: "d-3" })).toEqual(["d-2", "d-1"]);
+  expect(list({ before: "unknown" })).toEqual([]);
+  expect(list({ allocationId: "nobody" })).toEqual([]);
+  expect(store.findDelivery("d-2")).toMatchObject({ state: "gave-up", attempts: 1, error: "410", nextAttemptAt: null });
+});
+
+test("a webhook that was delivered or given up is due again when it is asked for; a withdrawn one never is", async () => {
+  const store = openForTest();
+  await store.commit(
+    turn({
+      allocations: [queued(request("a-1")), queued(request("a-2"))],
+      notifications: [notification("d-1", "a-1", { status: "expired" }), notification("d-2", "a-2")],
+    }),
+  );
+  await store.commit(turn({ settlements: [settlement("d-1", {})], withdrawn: ["a-2"] }));
+  await store.commit(turn({ at: START + 9, redeliveries: ["d-1", "d-2"] }));
+  expect(dueIds(store, START + 8)).toEqual([]);
+  expect(dueIds(store, START + 9)).toEqual(["d-1"]);
+  expect(store.findDelivery("d-2")?.state).toBe("withdrawn");
+});

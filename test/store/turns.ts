@@ -93,6 +93,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     settlements: [],
     withdrawn: [],
     keys: [],
+    redeliveries: [],
     ...over,
   };
 }

@@ -209,6 +209,17 @@ export interface Gpu {
   readonly cordon: Cordon | null;
 }
 
+/** Where a process comes from, as the kernel tells it. */
+export interface ProcessOrigin {
+  /** Login name, or the number when it has none; `null`: not told. */
+  readonly user: string | null;
+  readonly startedAt: EpochMs;
+  /** Its parent, that one's parent and so on, init left out. */
+  readonly ancestors: readonly { readonly pid: number; readonly startedAt: EpochMs }[];
+  /** Its control group's path; `null` for the root group, or when it is not told. */
+  readonly cgroup: string | null;
+}
+
 /** One process on a GPU. The name comes from any local user: hostile text wherever it is shown. */
 export interface GpuProcess {
   readonly pid: number;
@@ -219,6 +230,8 @@ export interface GpuProcess {
   readonly usedMemoryMib: number | null;
   readonly gpuInstanceId: number | null;
   readonly computeInstanceId: number | null;
+  /** `null`: it is gone, or its pid means nothing here, as in a container without the host's pids. */
+  readonly origin: ProcessOrigin | null;
 }
 
 export interface MigInstance {

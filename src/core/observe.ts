@@ -1,4 +1,5 @@
-import { ailmentOf, computes, idleCeilingMib } from "./allocator/health.ts";
+import { ailmentOf, idleCeilingMib, occupies } from "./allocator/health.ts";
+import { ownershipOf } from "./allocator/ownership.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
 import type { EpochMs, Gpu, GpuReading, GpuUuid, Observation } from "./model.ts";
@@ -36,7 +37,7 @@ export function observe(
       }
     } else if (hold.kind === "reclaiming" || hold.kind === "quarantined") {
       // Only a reading that began after the end can prove that the GPU is empty.
-      if (observation.startedAt >= hold.since && isEmpty(reading, hold.baselineMib)) {
+      if (observation.startedAt >= hold.since && isEmpty(reading, hold.baselineMib, hold.since)) {
         write({ type: "gpu-freed", uuid: gpu.uuid, at: now });
       }
     }
@@ -52,12 +53,13 @@ export function withSight(state: HostState, observation: Observation): HostState
   }
   const { reading, startedAt, finishedAt } = observation;
   const gpus = new Map<GpuUuid, GpuSight>();
+  const { owners, groups } = ownershipOf(reading.gpus, state, sight.groups);
   for (const gpu of reading.gpus) {
-    const ailment = ailmentOf(gpu);
+    const ailment = ailmentOf(gpu, owners);
     const before = sight.gpus.get(gpu.uuid);
     const lasting = ailment !== null && before?.ailment?.block === ailment.block;
     const ailingSince = ailment === null ? null : lasting ? before.ailingSince : finishedAt;
-    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailment, ailingSince });
+    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailment, ailingSince, owners });
   }
   const missingSince = new Map<GpuUuid, EpochMs>();
   for (const { uuid } of state.gpus.values()) {
@@ -73,6 +75,7 @@ export function withSight(state: HostState, observation: Observation): HostState
     cudaVersion: reading.cudaVersion,
     warnings: reading.warnings,
     missingSince,
+    groups,
   };
   return { ...state, sight: next };
 }
@@ -107,14 +110,23 @@ function baselineOf(state: HostState, gpu: Gpu): number {
 
 /** Whether a leased GPU is used: a process that computes, or memory above the level before the grant. */
 function inUse(reading: GpuReading, baselineMib: number): boolean {
-  if (reading.processes.some((process) => computes(process.type))) return true;
+  if (reading.processes.some(occupies)) return true;
   return reading.memoryUsedMib !== null && reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;
 }
 
-/** Whether a reading shows that nothing of an ended lease is left. Memory that cannot be read proves nothing. */
-function isEmpty(reading: GpuReading, baselineMib: number): boolean {
+/**
+ * Whether a reading shows that nothing of a lease which ended at `endedAt` is left. Memory that cannot be read proves
+ * nothing. What started after the end is not the lease's: it may occupy the GPU, but does not keep it from being
+ * given back.
+ */
+function isEmpty(reading: GpuReading, baselineMib: number, endedAt: EpochMs): boolean {
   if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) return false;
-  if (reading.processes.some((process) => computes(process.type))) return false;
+  let usedMib = reading.memoryUsedMib;
+  for (const process of reading.processes.filter(occupies)) {
+    const isLater = process.origin !== null && process.origin.startedAt > endedAt;
+    if (!isLater || process.usedMemoryMib === null) return false;
+    usedMib -= process.usedMemoryMib;
+  }
   const level = Math.max(baselineMib + SETTLED_SLACK_MIB, idleCeilingMib(reading.memoryTotalMib));
-  return reading.memoryUsedMib <= level;
+  return usedMib <= level;
 }

@@ -8,6 +8,7 @@
  */
 
 import type { Ailment } from "./allocator/health.ts";
+import type { Groups } from "./allocator/ownership.ts";
 import { Inventory } from "./inventory.ts";
 import type {
   Allocation,
@@ -33,6 +34,8 @@ export interface GpuSight {
   readonly ailment: Ailment | null;
   /** Since when readings have said so. */
   readonly ailingSince: EpochMs | null;
+  /** The leases that processes belong to, by pid; one of no lease is left out. */
+  readonly owners: ReadonlyMap<number, AllocationId>;
 }
 
 /** What the monitor sees. */
@@ -48,6 +51,7 @@ export interface Sight {
   readonly warnings: readonly string[];
   /** Since when GPUs of the inventory have been missing from good readings. */
   readonly missingSince: ReadonlyMap<GpuUuid, EpochMs>;
+  readonly groups: Groups;
 }
 
 /** Something that falls due: an allocation's next change by time, or the end of a GPU's patience. */
@@ -83,6 +87,7 @@ const NOTHING_SEEN: Sight = {
   cudaVersion: null,
   warnings: [],
   missingSince: new Map(),
+  groups: new Map(),
 };
 
 export function emptyHost(policy: Policy): HostState {

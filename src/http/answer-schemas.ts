@@ -43,6 +43,10 @@ const gpuProcess = z.object({
   pid: z.int(),
   type: words,
   name: words.meta({ description: "Chosen by a local user: control characters are shown as \\u{...}" }),
+  user: words.meta({ description: "Whose it is; null: the pid means nothing to the daemon" }),
+  allocation_id: words.meta({
+    description: "The lease that it belongs to, by its descent from workload_data.pid or by its control group",
+  }),
   used_memory: mib,
 });
 

@@ -271,6 +271,8 @@ function figuresView(uuid: string, state: HostState) {
       pid: process.pid,
       type: text(process.type),
       name: text(process.name),
+      user: text(process.origin?.user ?? null),
+      allocation_id: sight?.owners.get(process.pid) ?? null,
       used_memory: process.usedMemoryMib,
     })),
   };

@@ -55,7 +55,15 @@ test("real answers are as the document says, in whole", async () => {
   const settings = { auth: { enabled: true, headerName: "X-API-Key" } };
   const keys = [apiKey("ann", "ann"), apiKey("bob", "bob"), apiKey("eye", "eye", "read")];
   let ready = true;
-  const worker = { pid: 1, type: "C", name: "x", usedMemoryMib: 1, gpuInstanceId: null, computeInstanceId: null };
+  const worker = {
+    pid: 1,
+    type: "C",
+    name: "x",
+    usedMemoryMib: 1,
+    gpuInstanceId: null,
+    computeInstanceId: null,
+    origin: null,
+  };
   const daemon = await startDaemon({
     settings,
     keys: () => keys,

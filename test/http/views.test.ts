@@ -65,6 +65,7 @@ test("a leased GPU shows who holds it, since when, and what ails it", async () =
     usedMemoryMib: 900,
     gpuInstanceId: null,
     computeInstanceId: null,
+    origin: null,
   };
   const health = { ...gpuReading(0).health, remappedRowsFailure: true };
   await daemon.see([gpuReading(0, { memoryUsedMib: 1_000, processes: [worker], health })]);
@@ -127,7 +128,15 @@ test("GPUs that the store would not record are shown all the same", async () => 
 
 test("process names cannot act on a terminal or turn the line around", async () => {
   const hostile = "\u001b]0;x\u0007 evil \u202egpj.exe\u0085\ud800<script>";
-  const process = { pid: 7, type: "C", name: hostile, usedMemoryMib: 1, gpuInstanceId: null, computeInstanceId: null };
+  const process = {
+    pid: 7,
+    type: "C",
+    name: hostile,
+    usedMemoryMib: 900,
+    gpuInstanceId: null,
+    computeInstanceId: null,
+    origin: null,
+  };
   const daemon = await startDaemon({ gpus: [gpuReading(0, { processes: [process] })] });
   const { text, json } = await daemon.call("GET", "/gpu/status");
   expect(json.gpus[0].processes[0].name).toBe("\\u{1b}]0;x\\u{7} evil \\u{202e}gpj.exe\\u{85}\\u{d800}<script>");

@@ -3,6 +3,7 @@ import { type Mutant, planted } from "./mutant.ts";
 
 const LEASE = "test/core/lease.test.ts";
 const QUEUE = "test/core/queue.test.ts";
+const OWNERSHIP = "test/core/ownership.test.ts";
 const ADMIN = "test/core/admin.test.ts";
 const TRUTH = "test/core/driver-truth.test.ts";
 
@@ -188,6 +189,41 @@ const BOOKS: readonly Mutant[] = [
     find: 'gpu.hold.kind === "leased" || gpu.hold.kind === "reclaiming"',
     replace: 'gpu.hold.kind === "reclaiming"',
     tests: [ADMIN],
+  },
+  {
+    name: "A pid that was given again names a lease",
+    file: "src/core/allocator/ownership.ts",
+    find: "lessee !== undefined && forebear.startedAt <= lessee.submittedAt + START_SLACK_MS",
+    replace: "lessee !== undefined",
+    tests: [OWNERSHIP],
+  },
+  {
+    name: "A group of two leases is the last one's",
+    file: "src/core/allocator/ownership.ts",
+    find: "(groups.get(group) ?? id) === id ? id : null",
+    replace: "id",
+    tests: [OWNERSHIP],
+  },
+  {
+    name: "A group outlives its lease",
+    file: "src/core/allocator/ownership.ts",
+    find: "id !== null && holding.has(id)",
+    replace: "id !== null",
+    tests: [OWNERSHIP],
+  },
+  {
+    name: "A process that hides its memory does not occupy its GPU",
+    file: "src/core/allocator/health.ts",
+    find: "process.usedMemoryMib ?? Infinity",
+    replace: "process.usedMemoryMib ?? 0",
+    tests: [OWNERSHIP],
+  },
+  {
+    name: "A small process explains any memory in use",
+    file: "src/core/allocator/health.ts",
+    find: "processes.some((process) => !computes(process.type))",
+    replace: "processes.length > 0",
+    tests: [OWNERSHIP],
   },
   {
     name: "A change of its index frees a leased GPU",
@@ -382,7 +418,7 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU with a process of no lease is granted",
     file: "src/core/allocator/health.ts",
-    find: "return sickness(reading) ?? occupation(reading);",
+    find: "return sickness(reading) ?? occupation(reading, owners);",
     replace: "return sickness(reading);",
     tests: [TRUTH],
   },

@@ -61,6 +61,7 @@ export function process(pid: number, over: Partial<GpuProcess> = {}): GpuProcess
     usedMemoryMib: 1_000,
     gpuInstanceId: null,
     computeInstanceId: null,
+    origin: null,
     ...over,
   };
 }

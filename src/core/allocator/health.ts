@@ -1,4 +1,4 @@
-import type { GpuReading } from "../model.ts";
+import type { AllocationId, GpuProcess, GpuReading } from "../model.ts";
 
 export interface Ailment {
   readonly block: "lost" | "unhealthy" | "unknown" | "degraded" | "mig" | "occupied";
@@ -20,24 +20,40 @@ export function computes(type: string | null): boolean {
   return type === null || type.includes("C");
 }
 
-/** What a reading says against a new lease; `null` when nothing does. Sickness comes before foreign use. */
-export function ailmentOf(reading: GpuReading): Ailment | null {
-  return sickness(reading) ?? occupation(reading);
+/** MiB of a process that is too small to do any work: the least CUDA context of today's drivers takes more. */
+const SMALL_PROCESS_MIB = 64;
+
+/** Whether a process makes its GPU unfit for anybody else. One that does not tell its memory does. */
+export function occupies(process: GpuProcess): boolean {
+  return computes(process.type) && (process.usedMemoryMib ?? Infinity) >= SMALL_PROCESS_MIB;
 }
 
-/** The use of a GPU by a process that belongs to no lease. */
-function occupation(reading: GpuReading): Ailment | null {
-  const foreign = reading.processes.filter((process) => computes(process.type));
+/**
+ * What a reading says against a new lease; `null` when nothing does. Sickness comes before foreign use.
+ *
+ * @param owners the leases that processes belong to, by pid.
+ */
+export function ailmentOf(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): Ailment | null {
+  return sickness(reading) ?? occupation(reading, owners);
+}
+
+/** The use of a GPU by a process that does not belong to a lease of it. */
+function occupation(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): Ailment | null {
+  const foreign = reading.processes.filter(occupies);
   const first = foreign[0];
   if (first !== undefined) {
     const more = foreign.length > 1 ? ` and ${foreign.length - 1} more` : "";
     const name = first.name ?? "name not readable";
-    return { block: "occupied", detail: `process ${first.pid} (${name})${more} of no lease` };
+    const user = first.origin?.user;
+    const of = typeof user === "string" ? ` of user ${user}` : "";
+    const owner = owners.get(first.pid);
+    const lease = owner === undefined ? "of no lease" : `of ${owner}, whose lease is of other GPUs`;
+    return { block: "occupied", detail: `process ${first.pid} (${name})${of}${more}, ${lease}` };
   }
   const { memoryTotalMib: total, memoryUsedMib: used, processes } = reading;
   if (total === null || used === null || used <= idleCeilingMib(total)) return null;
   // Desktop processes explain the memory in use.
-  if (processes.length > 0) return null;
+  if (processes.some((process) => !computes(process.type))) return null;
   return { block: "occupied", detail: `${used} MiB in use by no visible process` };
 }
 

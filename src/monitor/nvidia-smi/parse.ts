@@ -215,6 +215,8 @@ function readProcesses(gpu: Tree, gpuIndex: number): GpuProcess[] {
       usedMemoryMib: mibAt(process, "used_memory"),
       gpuInstanceId: integerAt(process, "gpu_instance_id"),
       computeInstanceId: integerAt(process, "compute_instance_id"),
+      // The driver does not tell; see process-table.ts.
+      origin: null,
     };
   });
 }

@@ -2,6 +2,7 @@ import { resolve } from "node:path";
 import type { HostReading, Observation, ProbeFailure } from "../../core/model.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { GpuSource } from "../../scheduler/ports.ts";
+import { ProcessTable } from "../process-table.ts";
 import { MAX_OUTPUT_BYTES } from "./document.ts";
 import { KnownGpus } from "./identity.ts";
 import { parseNvidiaSmiInTurns } from "./parse.ts";
@@ -14,6 +15,10 @@ const DEFAULT_TIMEOUT_MS = 10_000;
 /** All that the program is given of our environment: it may hold secrets. The second finds NVML on some hosts. */
 const PASSED_ON = ["PATH", "LD_LIBRARY_PATH"] as const;
 
+/** The driver knows nothing of pid namespaces; what it lists in one of its own cannot be looked up. */
+const FOREIGN_PIDS =
+  "the driver's processes are not known here, so none can be told from another (in a container: share the host's pids)";
+
 export interface NvidiaSmiOptions {
   /** Looked up in PATH when it has no slash. */
   readonly path?: string;
@@ -21,6 +26,8 @@ export interface NvidiaSmiOptions {
   readonly clock: Clock;
   /** For tests only of what no signal ends. */
   readonly signal?: SendSignal;
+  /** Where processes are looked up; the kernel's own unless a test says otherwise. */
+  readonly processes?: ProcessTable;
 }
 
 /** Reads the host's GPUs by running `nvidia-smi -q -x`, one run at a time. */
@@ -30,6 +37,7 @@ export class NvidiaSmiSource implements GpuSource {
   readonly #timeoutMs: number;
   readonly #clock: Clock;
   readonly #signal: SendSignal | undefined;
+  readonly #processes: ProcessTable;
   readonly #known = new KnownGpus();
   #inFlight: Promise<Observation> | null = null;
   #run: Run | null = null;
@@ -44,6 +52,7 @@ export class NvidiaSmiSource implements GpuSource {
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     this.#clock = options.clock;
     this.#signal = options.signal;
+    this.#processes = options.processes ?? new ProcessTable();
   }
 
   /** Runs that no signal could end, since the start. */
@@ -96,7 +105,20 @@ export class NvidiaSmiSource implements GpuSource {
     const verdict = judge(end, await parseNvidiaSmiInTurns(end.stdout));
     if (!verdict.ok) return verdict.failure;
     const { reading } = verdict.document;
-    return this.#known.recognise({ ...reading, warnings: [...reading.warnings, ...verdict.warnings] });
+    const known = this.#known.recognise({ ...reading, warnings: [...reading.warnings, ...verdict.warnings] });
+    return this.#withOrigins(known);
+  }
+
+  async #withOrigins(reading: HostReading): Promise<HostReading> {
+    const pids = reading.gpus.flatMap(({ processes }) => processes.map(({ pid }) => pid));
+    if (pids.length === 0) return reading;
+    const origins = await this.#processes.originsOf(pids, this.#clock.now());
+    const gpus = reading.gpus.map((gpu) => ({
+      ...gpu,
+      processes: gpu.processes.map((process) => ({ ...process, origin: origins.get(process.pid) ?? null })),
+    }));
+    const warnings = origins.size > 0 ? reading.warnings : [...reading.warnings, FOREIGN_PIDS];
+    return { ...reading, gpus, warnings };
   }
 
   #start(): Run {

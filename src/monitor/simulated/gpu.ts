@@ -146,6 +146,7 @@ function processOf(workload: Workload, at: EpochMs): GpuProcess {
     usedMemoryMib: memoryAt(workload, at),
     gpuInstanceId: null,
     computeInstanceId: null,
+    origin: null,
   };
 }
 

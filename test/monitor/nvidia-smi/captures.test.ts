@@ -41,6 +41,7 @@ function gpusOf(expected: Expected): unknown[] {
       usedMemoryMib: process.used_memory_mib,
       gpuInstanceId: process.gpu_instance_id,
       computeInstanceId: process.compute_instance_id,
+      origin: null,
     })),
     health: {
       eccUncorrectedVolatile: gpu.ecc_uncorrected_volatile,

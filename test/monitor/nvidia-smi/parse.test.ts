@@ -52,6 +52,7 @@ describe("figures", () => {
           usedMemoryMib: 2000,
           gpuInstanceId: null,
           computeInstanceId: null,
+          origin: null,
         },
       ],
       health: {

@@ -142,25 +142,30 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
   }
 }
 
-function submit(turn: Drafting, command: Extract<Command, { type: "allocate" }>, now: EpochMs): void {
-  const { ask, actor } = command;
-  const { requirement } = analyze(ask, turn.state.policy.workloadDefaults);
-  const request: Request = {
-    id: command.id,
+type Allocate = Extract<Command, { type: "allocate" }>;
+
+/** What is asked, with all that the analyzer and the settings add. */
+export function requestOf({ id, ask, actor }: Allocate, policy: Policy, now: EpochMs): Request {
+  return {
+    id,
     serviceName: ask.serviceName,
     principal: actor.principal,
     workloadType: ask.workloadType,
     workloadData: ask.workloadData,
     webhookUrl: ask.webhookUrl,
-    requirement,
+    requirement: analyze(ask, policy.workloadDefaults).requirement,
     preferredGpus: ask.preferredGpus,
     gpuModel: ask.gpuModel,
-    ttlMs: ttlOf(ask, turn.state.policy),
+    ttlMs: ttlOf(ask, policy),
     maxDurationMs: ask.maxDurationMs,
     preemptible: ask.preemptible,
-    queueTimeoutMs: ask.queueTimeoutMs ?? turn.state.policy.queueTimeoutMs,
+    queueTimeoutMs: ask.queueTimeoutMs ?? policy.queueTimeoutMs,
     submittedAt: now,
   };
+}
+
+function submit(turn: Drafting, command: Allocate, now: EpochMs): void {
+  const request = requestOf(command, turn.state.policy, now);
   if (!anyCurrentReading(turn.state, now)) {
     const failure = turn.state.sight.failure;
     throw new GpusUnavailableError(failure === null ? "no GPU has a current reading" : failure.message);
@@ -186,7 +191,7 @@ export function anyCurrentReading(state: HostState, now: EpochMs): boolean {
   return false;
 }
 
-function refuseUnserved(command: Extract<Command, { type: "allocate" }>, after: HostState, submitted: HostState): void {
+function refuseUnserved(command: Allocate, after: HostState, submitted: HostState): void {
   if (after.allocations.get(command.id)?.status !== "queued") return;
   if (!command.ask.queue)
     throw new NoGpuFreeError("no GPUs that fit are free now, and the request does not want to wait");

@@ -3,6 +3,7 @@
  * the OpenAPI document, which a test holds against real answers.
  */
 import { z } from "zod";
+import { BLOCKS } from "../core/allocator/survey.ts";
 import { END_REASONS, WORKLOAD_TYPES } from "../core/model.ts";
 import { DELIVERY_STATES, NOTIFICATION_STATUSES } from "../scheduler/ports.ts";
 
@@ -276,3 +277,24 @@ export type DeliveryAnswer = z.output<typeof deliverySchema>;
 export const deliveriesSchema = z
   .object({ deliveries: z.array(deliverySchema), next: z.string().nullable() })
   .meta({ id: "Deliveries" });
+
+const passReason = z.enum([...BLOCKS, "memory", "model", "utilization", "reserved"]);
+
+export const planSchema = z
+  .object({
+    outcome: z.enum(["granted", "queued", "refused"]).meta({ description: "What an allocate would come to now" }),
+    code: words.meta({ description: "The problem's code when it would be refused" }),
+    reason: words.meta({ description: "Why not now; null when it would be granted" }),
+    required_gpus: z.int(),
+    min_memory_mb: z.number(),
+    priority: z.int(),
+    gpu_ids: z.array(z.int()).nullable().meta({ description: "Those that it would be granted" }),
+    gpu_uuids: z.array(z.string()).nullable(),
+    position: z.int().nullable().meta({ description: "From 1: where it would stand in the queue" }),
+    eta,
+    gpus: z
+      .array(z.object({ id: z.int().nullable(), uuid: z.string(), reason: passReason.nullable() }))
+      .meta({ description: "Of each GPU why not; null for one that would do. Empty when it is no matter of now" }),
+  })
+  .meta({ id: "Plan" });
+export type PlanAnswer = z.output<typeof planSchema>;

@@ -1,6 +1,8 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
+import type { AllocateAsk } from "../core/commands.ts";
 import { AllocationEndedError, DomainError } from "../core/errors.ts";
 import type { Actor, AllocationId, QueuedAllocation } from "../core/model.ts";
+import { planOf } from "../core/plan.ts";
 import { grantedBody } from "../scheduler/records.ts";
 import type { Reply, Scheduler } from "../scheduler/scheduler.ts";
 import { type Answer, json, NOT_STORED } from "./answers.ts";
@@ -12,6 +14,7 @@ import type { Idempotency } from "./idempotency.ts";
 import { preferredWaitMs } from "./prefer.ts";
 import { HttpError, invalid } from "./problems.ts";
 import {
+  type AllocateBody,
   allocateSchema,
   checker,
   DEFAULT_PAGE,
@@ -26,7 +29,16 @@ import {
   waitMs,
   workloadSchema,
 } from "./schemas.ts";
-import { deliveryView, gpuViewOf, listView, queuedView, recordView, statusView, workloadView } from "./views.ts";
+import {
+  deliveryView,
+  gpuViewOf,
+  listView,
+  planView,
+  queuedView,
+  recordView,
+  statusView,
+  workloadView,
+} from "./views.ts";
 
 export interface MetricsPage {
   render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
@@ -56,6 +68,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/status", "key", { GET: status(parts) }),
     endpoint("/gpu/list", "key", { GET: list(parts) }),
     endpoint("/gpu/workload", "key", { POST: workload(parts) }),
+    endpoint("/gpu/plan", "key", { POST: plan(parts) }),
     endpoint("/gpu/allocations", "key", { GET: records(parts) }),
     endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
@@ -84,9 +97,7 @@ function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: Endpoin
     body: "needed",
     async answer(call) {
       const { actor } = call;
-      const ask = allocateAsk(check(call.body));
-      const objection = ask.webhookUrl === null ? null : checkWebhookUrl(ask.webhookUrl);
-      if (objection !== null) throw invalid([{ path: "webhook_url", message: objection }]);
+      const ask = checkedAsk(check(call.body), checkWebhookUrl);
       return idempotency.answer("allocate", call, {
         async first(key) {
           const first = await scheduler.allocate(ask, actor, key);
@@ -348,6 +359,29 @@ function workload({ scheduler }: EndpointParts): Operation {
       return json(200, workloadView(workloadAsk(asked), gpuModelOf(asked), scheduler.state));
     },
   };
+}
+
+/** A dry run: the same checks, the same decision, and nothing of it kept. */
+function plan({ scheduler, checkWebhookUrl }: EndpointParts): Operation {
+  const check = checker(allocateSchema);
+  return {
+    role: "read",
+    body: "needed",
+    answer({ body, actor }) {
+      const ask = checkedAsk(check(body), checkWebhookUrl);
+      const { state } = scheduler;
+      const now = scheduler.now();
+      return json(200, planView(ask, planOf(state, ask, actor, now), state));
+    },
+  };
+}
+
+/** @throws HttpError 422 when its webhook may not be sent. */
+function checkedAsk(body: AllocateBody, checkWebhookUrl: EndpointParts["checkWebhookUrl"]): AllocateAsk {
+  const ask = allocateAsk(body);
+  const objection = ask.webhookUrl === null ? null : checkWebhookUrl(ask.webhookUrl);
+  if (objection !== null) throw invalid([{ path: "webhook_url", message: objection }]);
+  return ask;
 }
 
 /** Alive means: the event loop turns. A sick GPU or a full disk is no reason to restart the daemon. */

@@ -9,6 +9,7 @@ import {
   grantedSchema,
   healthSchema,
   listSchema,
+  planSchema,
   problemSchema,
   queuedSchema,
   recordSchema,
@@ -149,6 +150,14 @@ function gpuPaths(): ZodOpenApiPathsObject {
           "200": answer("The analysis", workloadAnswerSchema),
           ...problems(...WITH_KEY, ...WITH_BODY),
         },
+      },
+    },
+    "/gpu/plan": {
+      post: {
+        operationId: "planAllocation",
+        summary: "A dry run of an allocate: granted now and where, or why not; changes nothing",
+        requestBody: { required: true, content: { "application/json": { schema: allocateSchema } } },
+        responses: { "200": answer("What would come of it", planSchema), ...problems(...WITH_KEY, ...WITH_BODY) },
       },
     },
     "/gpu/allocations": {

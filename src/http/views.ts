@@ -2,6 +2,7 @@
 import { neverFits } from "../core/allocator/place.ts";
 import { ailing, blockOf } from "../core/allocator/survey.ts";
 import { analyze } from "../core/analyzer/analyze.ts";
+import type { AllocateAsk } from "../core/commands.ts";
 import { explain } from "../core/explain.ts";
 import type {
   Actor,
@@ -14,6 +15,7 @@ import type {
   Request,
   WorkloadAsk,
 } from "../core/model.ts";
+import type { Plan } from "../core/plan.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
 import type { HostState } from "../core/state.ts";
 import type { DeliveryRecord } from "../scheduler/ports.ts";
@@ -22,6 +24,7 @@ import type {
   DeliveryAnswer,
   GpuAnswer,
   ListAnswer,
+  PlanAnswer,
   QueuedAnswer,
   StatusAnswer,
   WorkloadAnswer,
@@ -162,6 +165,30 @@ export function deliveryView(record: DeliveryRecord): DeliveryAnswer {
     http_status: record.httpStatus,
     error: text(record.error),
   };
+}
+
+/** What would come of a request, and of each GPU why not. */
+export function planView(ask: AllocateAsk, plan: Plan, state: HostState): PlanAnswer {
+  const { requirement } = analyze(ask, state.policy.workloadDefaults);
+  const granted = plan.outcome === "granted" ? plan.gpus : null;
+  const reasons = plan.outcome === "queued" ? plan.explanation.gpus : plan.outcome === "refused" ? plan.gpus : null;
+  return {
+    outcome: plan.outcome,
+    code: plan.outcome === "refused" ? plan.code : null,
+    reason: plan.outcome === "granted" ? null : printable(reasonOf(plan)),
+    required_gpus: requirement.gpus,
+    min_memory_mb: requirement.memoryMib,
+    priority: requirement.priority,
+    gpu_ids: granted === null ? null : granted.map(({ index }) => index),
+    gpu_uuids: granted === null ? null : granted.map(({ uuid }) => uuid),
+    position: plan.outcome === "queued" ? plan.position : null,
+    eta: null,
+    gpus: [...(reasons ?? [])].map(([uuid, reason]) => ({ id: state.gpus.get(uuid)?.index ?? null, uuid, reason })),
+  };
+}
+
+function reasonOf(plan: Exclude<Plan, { outcome: "granted" }>): string {
+  return plan.outcome === "queued" ? plan.explanation.reason : plan.reason;
 }
 
 /** The part of a request that does not decide whether it fits. */

@@ -16,7 +16,7 @@ import { type Poller, startPolling } from "./monitor/poller.ts";
 import { parseShape, SHAPES } from "./monitor/simulated/models.ts";
 import { SimulatedSource } from "./monitor/simulated/source.ts";
 import { readBootId } from "./platform/boot-id.ts";
-import { type Clock, steadyClock } from "./platform/clock.ts";
+import { type Cancel, type Clock, clockAtStart } from "./platform/clock.ts";
 import { sortableIds } from "./platform/ids.ts";
 import { createLogger, type Logger } from "./platform/logger.ts";
 import { notifySystemd, startWatchdog } from "./platform/notify.ts";
@@ -34,6 +34,8 @@ const MAX_CONNECTIONS = 16_384;
 const RECLAIM_REFRESH_MS = 1_000;
 /** Ended records beyond their retention go at night. */
 const PRUNE_SCHEDULE = "17 3 * * *";
+/** And without a night: the host may sleep then, and a wall clock that is set may skip it, or put it off for long. */
+const LONGEST_WITHOUT_PRUNING_MS = 25 * 3_600_000;
 const DELIVERIES_PER_RECEIVER = 4;
 
 /** What only the parts themselves can say of the settings that are meant for them. */
@@ -74,7 +76,13 @@ export interface Daemon {
 export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig, version: string): Promise<Daemon> {
   const log = createLogger(loaded.config.logging.level);
   for (const problem of loaded.warnings) log.warn({ setting: problem.path }, formatProblem(problem));
-  const running = new RunningDaemon(loaded.config, load, log, version);
+  const { path, retentionMs } = loaded.config.storage;
+  const store = openStore({ path, retentionMs });
+  const time = await beginTime(store, log).catch(async (error: unknown) => {
+    await store.close();
+    throw error;
+  });
+  const running = new RunningDaemon(loaded.config, load, log, version, store, time);
   try {
     await running.start(loaded.file);
   } catch (error) {
@@ -84,12 +92,31 @@ export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig
   return running;
 }
 
+interface Time {
+  readonly clock: Clock;
+  readonly bootId: string;
+  /** How much older the wall clock makes what is stored than it is, in ms: it was set ahead since the last run. */
+  readonly aheadMs: number;
+}
+
+/** Goes on from where the last run's time stood, whatever has become of the wall clock since. */
+async function beginTime(store: SqliteStore, log: Logger): Promise<Time> {
+  const bootId = readBootId();
+  const { clock, bootedAt, movedMs } = clockAtStart(store.lastTime(), bootId);
+  await store.begin({ at: clock.now(), bootId, bootedAt, movedMs });
+  if (movedMs !== 0) {
+    log.warn({ movedMs }, "the wall clock was set since the last run; deadlines have moved with it");
+  }
+  return { clock, bootId, aheadMs: Math.max(0, movedMs) };
+}
+
 class RunningDaemon implements Daemon {
   #config: Config;
   readonly #load: () => LoadedConfig;
   readonly #log: Logger;
   readonly #version: string;
   readonly #store: SqliteStore;
+  readonly #time: Time;
   readonly #clock: Clock;
   readonly #metrics: Metrics | null;
   readonly #scheduler: Scheduler;
@@ -103,15 +130,16 @@ class RunningDaemon implements Daemon {
   readonly #cleanups: (() => void)[] = [];
   port = 0;
 
-  constructor(config: Config, load: () => LoadedConfig, log: Logger, version: string) {
+  /** Takes over `store`, and closes it. */
+  constructor(config: Config, load: () => LoadedConfig, log: Logger, version: string, store: SqliteStore, time: Time) {
     this.#config = config;
     this.#load = load;
     this.#log = log;
     this.#version = version;
     this.#webhookHosts = parseAllowedHosts(config.webhooks.allowedHosts);
-    this.#store = openStore({ path: config.storage.path, retentionMs: config.storage.retentionMs });
-    const stored = this.#store.load();
-    this.#clock = steadyClock(stored.lastTurnAt ?? 0);
+    this.#store = store;
+    this.#time = time;
+    this.#clock = time.clock;
     const simulated =
       config.monitoring.source === "simulated"
         ? new SimulatedSource({ shape: config.simulation.host, clock: this.#clock })
@@ -133,7 +161,7 @@ class RunningDaemon implements Daemon {
         tickIntervalMs: tickInterval(config),
         onBug: (err) => log.error({ err }, "a bug: this should not happen"),
       },
-      stored,
+      store.load(),
     );
     this.#metrics = config.monitoring.metricsEnabled
       ? createMetrics({ version, clock: this.#clock, scheduler: this.#scheduler })
@@ -169,7 +197,7 @@ class RunningDaemon implements Daemon {
         "the GPUs are SIMULATED: nothing here is real hardware",
       );
     }
-    await this.#scheduler.start(readBootId(), Date.now());
+    await this.#scheduler.start(this.#time.bootId, Date.now());
     const { port } = await this.#http.listen(server.host, server.port);
     this.port = port;
     this.#poller = startPolling({
@@ -189,8 +217,13 @@ class RunningDaemon implements Daemon {
       settings: this.#deliverySettings(),
       log: this.#log,
     });
-    const pruning = cron.schedule(PRUNE_SCHEDULE, () => void this.#prune());
-    this.#cleanups.push(() => void pruning.destroy(), startWatchdog(this.#clock));
+    const pruning = cron.schedule(PRUNE_SCHEDULE, () => void this.#prune(), { suppressMissedWarning: true });
+    this.#pruneLater();
+    this.#cleanups.push(
+      () => void pruning.destroy(),
+      () => this.#pruneOverdue?.(),
+      startWatchdog(this.#clock),
+    );
     this.#notReady = null;
     this.#log.info(
       {
@@ -273,12 +306,19 @@ class RunningDaemon implements Daemon {
     };
   }
 
+  #pruneLater(): void {
+    this.#pruneOverdue?.();
+    this.#pruneOverdue = this.#clock.after(LONGEST_WITHOUT_PRUNING_MS, () => void this.#prune());
+  }
+  #pruneOverdue: Cancel | null = null;
+
   async #prune(): Promise<void> {
+    this.#pruneLater();
     try {
       let more = true;
       // A bounded part at a time, so that requests come in between.
       while (more && this.#stopping === null) {
-        const pruned = await this.#store.prune(this.#clock.now());
+        const pruned = await this.#store.prune(this.#clock.now() - this.#time.aheadMs);
         this.#log.info({ pruned }, "old records pruned");
         more = pruned.more;
       }

@@ -130,11 +130,17 @@ function resumed(state: HostState, event: Extract<Event, { type: "resumed" }>): 
     bootId: event.bootId,
     nextFencingToken: Math.max(state.nextFencingToken, event.fencingFloor),
   };
-  // Nobody could be seen to wait while the daemon was away: silence counts from now.
+  // Nobody could be seen to wait while the daemon was away: silence counts from now. Who waits on is alive until later.
   for (const allocation of state.allocations.values()) {
-    if (allocation.status === "queued") next = withAllocation(next, { ...allocation, seenAt: event.at });
+    if (allocation.status !== "queued") continue;
+    next = withAllocation(next, { ...allocation, seenAt: Math.max(allocation.seenAt, event.at) });
   }
-  return next;
+  // Nor could anybody see whether a GPU was given back.
+  const reclaiming: Gpu[] = [];
+  for (const gpu of state.gpus.values()) {
+    if (gpu.hold.kind === "reclaiming") reclaiming.push({ ...gpu, hold: { ...gpu.hold, since: event.at } });
+  }
+  return withGpus(next, reclaiming);
 }
 
 function holding(state: HostState, id: string): HoldingAllocation {

@@ -1,6 +1,6 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
 import type { AllocateAsk } from "../core/commands.ts";
-import { AllocationEndedError, DomainError } from "../core/errors.ts";
+import { AllocationEndedError, DomainError, StorageUnavailableError } from "../core/errors.ts";
 import type { Actor, AllocationId, QueuedAllocation } from "../core/model.ts";
 import { planOf } from "../core/plan.ts";
 import { grantedBody } from "../scheduler/records.ts";
@@ -249,9 +249,15 @@ function record({ scheduler, grants }: EndpointParts): Operation {
     answer({ id, url, actor, hold }) {
       const { wait } = check(queryOf(url));
       const patienceMs = wait === undefined ? null : waitMs(wait);
-      const read = () =>
+      const ask = () =>
         (patienceMs === null ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal))) ??
         scheduler.read(id, actor);
+      const read = () =>
+        ask().catch((error: unknown) => {
+          // That its client has seen it cannot be stored; the record can be read all the same.
+          if (error instanceof StorageUnavailableError) return scheduler.peek(id);
+          throw error;
+        });
       return grants.ofKnown(id, actor.principal, read, recordAnswer(actor));
     },
   };

@@ -7,7 +7,8 @@
  *  2. The state that others see is always a committed one.
  *  3. When a commit fails, the state before the turn stands, every command of the turn is refused, and only the
  *     figures of the readings are kept.
- *  4. Time in which the daemon stood still counts as absence: what fell due in it gets its grace before it expires.
+ *  4. Time in which the daemon stood still, or could store nothing, counts as absence: what fell due in it gets its
+ *     grace before it expires. Every turn looks for itself, so it does not matter what runs first after a pause.
  *  5. Observers hear of a turn after its commit, in order.
  */
 
@@ -61,9 +62,12 @@ import { Waiters } from "./waiters.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
 const MAX_COMMANDS_PER_TURN = 256;
-/** How often the daemon sees that it runs, and the silence that tells a pause (SIGSTOP, suspend) from a busy moment. */
+/**
+ * How often the daemon sees that it runs, and the silence that tells a pause (SIGSTOP, suspend) from a busy moment. No
+ * TTL is shorter than that: of a pause that is longer than the TTL nothing is missed.
+ */
 const BEAT_MS = 500;
-const PAUSE_MS = 2_000;
+const PAUSE_MS = 1_000;
 /** Commands that may wait for a turn; every open connection can have one. */
 const MAX_MAILBOX = 16_384;
 
@@ -137,6 +141,8 @@ export class Scheduler {
   #bootId = "";
   /** When the daemon was last seen to run; `null` until it serves. */
   #lastBeat: EpochMs | null = null;
+  /** The next turn begins with a resumption: nobody could renew or claim for a while. */
+  #resumptionDue = false;
   #tickIntervalMs: number;
 
   constructor(parts: SchedulerParts, stored: StoredState) {
@@ -217,7 +223,7 @@ export class Scheduler {
       return ended.filter(isLetGo);
     } catch (error) {
       if (!(error instanceof AllocationNotFoundError) || target.id === null) throw error;
-      const archived = this.#parts.store.findEnded(target.id);
+      const archived = await this.#archived(target.id);
       if (archived === undefined) throw error;
       const { serviceName, fencingToken } = target;
       if (serviceName !== null && archived.request.serviceName !== serviceName) throw error;
@@ -241,7 +247,7 @@ export class Scheduler {
       return { allocation: state.allocations.get(id) as Allocation, state, at };
     } catch (error) {
       if (!(error instanceof AllocationNotFoundError)) throw error;
-      const archived = this.#parts.store.findEnded(id);
+      const archived = await this.#archived(id);
       if (archived === undefined) throw error;
       throw owns(actor, archived) ? new AllocationEndedError(id) : new NotOwnerError(`allocation ${id}`);
     }
@@ -334,9 +340,26 @@ export class Scheduler {
         if (!(error instanceof AllocationNotFoundError)) throw error;
       }
     }
-    const archived = this.#parts.store.findEnded(id);
+    const archived = await this.#archived(id);
     if (archived === undefined) throw new AllocationNotFoundError(id);
     return { allocation: archived, state: this.#state, at: this.now() };
+  }
+
+  /** The record of what has ended. What lives and was not found all the same is due: its end is written down first. */
+  async #archived(id: AllocationId): Promise<EndedAllocation | undefined> {
+    if (this.#state.allocations.get(id) !== undefined) await this.#send({ type: "tick" });
+    return this.#parts.store.findEnded(id);
+  }
+
+  /**
+   * One record as it stands: no sign of anybody's life, and no claim. So it can be had when nothing can be stored.
+   *
+   * @throws AllocationNotFoundError
+   */
+  peek(id: AllocationId): Reply {
+    const allocation = this.#state.allocations.get(id) ?? this.#parts.store.findEnded(id);
+    if (allocation === undefined) throw new AllocationNotFoundError(id);
+    return { allocation, state: this.#state, at: this.now() };
   }
 
   /** What `key` stands for, if its request changed something and has not been forgotten since. */
@@ -407,15 +430,19 @@ export class Scheduler {
   }
 
   async #work(): Promise<void> {
-    this.#beat();
     while (this.#mailbox.length > 0) await this.#turn(this.#mailbox.splice(0, MAX_COMMANDS_PER_TURN));
     this.#working = false;
   }
 
   /** Never rejects: whatever goes wrong is the answer to somebody. */
-  async #turn(letters: readonly Letter[]): Promise<void> {
+  async #turn(arrived: readonly Letter[]): Promise<void> {
     const now = this.now();
+    this.#stoodStill(now);
     const before = this.#state;
+    // What falls due while nothing can be stored has had no chance to be renewed.
+    const resumes = this.#resumptionDue || (this.#storageFailed && isDue(before, now));
+    const letters = resumes ? [this.#resumption(now), ...arrived] : arrived;
+    this.#resumptionDue = false;
     const draft: Draft = {
       events: [],
       changed: new Map(),
@@ -555,6 +582,8 @@ export class Scheduler {
   #armSafetyNet(): void {
     if (this.#stopping) return;
     this.#safetyNet = this.#parts.clock.after(this.#tickIntervalMs, () => {
+      // With something to write down the tick finds out whether the store takes changes again.
+      if (this.#storageFailed) this.#resumptionDue = true;
       this.#tick();
       this.#armSafetyNet();
     });
@@ -563,7 +592,7 @@ export class Scheduler {
   #armBeat(): void {
     if (this.#stopping) return;
     this.#nextBeat = this.#parts.clock.after(BEAT_MS, () => {
-      this.#beat();
+      if (this.#stoodStill(this.now())) this.#tick();
       this.#armBeat();
     });
   }
@@ -573,17 +602,20 @@ export class Scheduler {
     this.#send({ type: "tick" }).catch(() => undefined);
   }
 
-  /** Sees whether the daemon stood still since the last beat; if so, the next command is a resumption. */
-  #beat(): void {
-    if (this.#lastBeat === null) return;
-    const now = this.now();
-    const stoodStill = now - this.#lastBeat > PAUSE_MS;
+  /** Whether the daemon stood still until `now` since it was last seen to run. */
+  #stoodStill(now: EpochMs): boolean {
+    const last = this.#lastBeat;
+    if (last === null) return false;
     this.#lastBeat = now;
-    if (!stoodStill) return;
+    if (now - last <= PAUSE_MS) return false;
+    this.#resumptionDue = true;
+    return true;
+  }
+
+  #resumption(now: EpochMs): Letter {
     const command = { type: "resume", bootId: this.#bootId, fencingFloor: now } as const;
     const ignore = () => undefined;
-    this.#mailbox.unshift({ command, settlement: null, key: null, redelivery: null, resolve: ignore, reject: ignore });
-    this.#queueTurn();
+    return { command, settlement: null, key: null, redelivery: null, resolve: ignore, reject: ignore };
   }
 }
 
@@ -608,6 +640,11 @@ function changedBy(
     default:
       return [];
   }
+}
+
+function isDue(state: HostState, now: EpochMs): boolean {
+  const at = nextDeadline(state);
+  return at !== null && at <= now;
 }
 
 function isOwner(actor: Actor, allocation: LiveAllocation): boolean {

@@ -20,6 +20,13 @@ const MIGRATIONS: readonly string[] = [
     boot_id TEXT
   ) STRICT;
 
+  -- One row, written at every start: how the next one measures the time between.
+  CREATE TABLE clock (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    boot_id TEXT NOT NULL,
+    booted_at INTEGER -- what the daemon's clock would have shown when the host booted
+  ) STRICT;
+
   -- One row per turn: events are numbered through, and a row bears the number of its last.
   CREATE TABLE journal (
     seq INTEGER PRIMARY KEY,

@@ -12,6 +12,7 @@ export function prepareReads(database: DatabaseSync) {
   const sql = (text: string): StatementSync => database.prepare(text);
   return {
     progress: sql("SELECT turns, last_turn_at, next_fencing_token, boot_id FROM progress"),
+    clock: sql("SELECT boot_id, booted_at FROM clock"),
     gpus: sql("SELECT body FROM gpus ORDER BY uuid"),
     liveAllocations: sql(
       `SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE ended_at IS NULL ORDER BY submitted_at, id`,

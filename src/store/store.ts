@@ -18,6 +18,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { StorageUnavailableError } from "../core/errors.ts";
 import type { Event } from "../core/events.ts";
 import type { Allocation, AllocationId, EndedAllocation, EpochMs } from "../core/model.ts";
+import type { TimeRecord } from "../platform/clock.ts";
 import type {
   AllocationQuery,
   DeliveryQuery,
@@ -37,6 +38,7 @@ import { type OpenDatabase, openDatabase, refusal } from "./open.ts";
 import type { Pruned } from "./prune.ts";
 import { readState, readTurns } from "./read-state.ts";
 import { type AllocationRow, decodeAllocation, decodeEvents, decodeState } from "./records.ts";
+import { readLastTime, type StartTime } from "./start-time.ts";
 import { listDeliveriesSql, listSql, prepareReads, type Reads } from "./statements.ts";
 import { type Job, LocalWriter, type Writer } from "./writer.ts";
 import { WriterThread } from "./writer-thread.ts";
@@ -93,7 +95,7 @@ export class SqliteStore implements Store, Outbox {
   readonly #listings = new Map<string, StatementSync>();
   readonly #retentionMs: number;
   readonly #writer: Writer;
-  readonly #ledger: Ledger;
+  #ledger: Ledger;
   /** Settles, and never rejects, when the last transaction that was asked for has. */
   #last: Promise<unknown> = Promise.resolve();
   #waiting = 0;
@@ -108,8 +110,33 @@ export class SqliteStore implements Store, Outbox {
     this.#retentionMs = retentionMs;
     this.#writer = writer;
     this.#reads = prepareReads(opened.database);
+    this.#ledger = this.#newLedger();
+  }
+
+  #newLedger(): Ledger {
     const lastSeq = (this.#reads.lastSeq.get() as { seq: number }).seq;
-    this.#ledger = new Ledger(readState(this.#reads), lastSeq, readTurns(this.#reads));
+    return new Ledger(readState(this.#reads), lastSeq, readTurns(this.#reads));
+  }
+
+  /** When the daemon last ran, as far as it is written down; `null`: never. */
+  lastTime(): TimeRecord | null {
+    return this.#guarded(() => readLastTime(this.#reads));
+  }
+
+  /**
+   * Writes down the clock of this run, and moves the instants that depend on it; comes before `load` and all turns.
+   *
+   * @throws StorageUnavailableError when nothing was written.
+   */
+  begin(time: StartTime): Promise<void> {
+    return this.#inOrder(async () => {
+      try {
+        await this.#writer.run({ type: "start", time });
+      } catch (error) {
+        throw storeFailure(error);
+      }
+      this.#ledger = this.#newLedger();
+    });
   }
 
   load(): StoredState {

@@ -2,6 +2,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { EpochMs } from "../core/model.ts";
 import { type Pruned, pruneDatabase } from "./prune.ts";
+import { type StartTime, writeStart } from "./start-time.ts";
 import {
   type Pruning,
   preparePruning,
@@ -15,6 +16,7 @@ import {
 /** One transaction. */
 export type Job =
   | { readonly type: "write"; readonly writes: readonly Write[] }
+  | { readonly type: "start"; readonly time: StartTime }
   | { readonly type: "prune"; readonly now: EpochMs; readonly keepAfter: EpochMs };
 
 /** One job at a time: the next is given when the last has settled. */
@@ -62,6 +64,10 @@ export class JobRunner {
 
   #work(job: Job): Pruned | null {
     if (job.type === "prune") return pruneDatabase(this.#reads, this.#pruning, job.now, job.keepAfter);
+    if (job.type === "start") {
+      writeStart(this.#database, this.#reads, job.time);
+      return null;
+    }
     for (const [statement, ...parameters] of job.writes) this.#writes[statement].run(...parameters);
     return null;
   }

@@ -446,7 +446,7 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU whose reading is stale is granted",
     file: "src/core/allocator/survey.ts",
-    find: "if (now - sight.finishedAt > state.policy.staleAfterMs) {",
+    find: "if (now - readAt > staleAfterMs) {",
     replace: "if (now - sight.finishedAt < 0) {",
     tests: [TRUTH],
   },

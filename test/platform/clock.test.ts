@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test, vi } from "vitest";
-import { clockAtStart, ManualClock, steadyClock, type TimeRecord, type TimeSources } from "../../src/platform/clock.ts";
+import { clockAtStart, ManualClock, steadyClock, type TimeRecord } from "../../src/platform/clock.ts";
+import { FakeHost } from "../fixtures/fake-host.ts";
 
 test("the steady clock starts at the wall clock and ignores its jumps", () => {
   const clock = steadyClock();
@@ -9,22 +10,6 @@ test("the steady clock starts at the wall clock and ignores its jumps", () => {
   expect(clock.now()).toBeGreaterThanOrEqual(before);
   spy.mockRestore();
 });
-
-/** Time sources of a host that the test can put to sleep, and whose wall clock it can set. */
-class FakeHost implements TimeSources {
-  awakeMs = 100;
-  sleptMs = 5_000;
-  epochMs = 1_000_000;
-  hasUptime = true;
-  uptimeReads = 0;
-  readonly wallMs = () => this.epochMs + this.awakeMs + this.sleptMs;
-  readonly monotonicMs = () => this.awakeMs;
-  readonly uptimeMs = () => {
-    this.uptimeReads++;
-    // As the kernel tells it: hundredths of a second, rounded down.
-    return this.hasUptime ? Math.floor((this.awakeMs + this.sleptMs) / 10) * 10 : null;
-  };
-}
 
 const HOUR_MS = 3_600_000;
 const YEAR_MS = 365 * 24 * HOUR_MS;

@@ -3,34 +3,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import type { Turn } from "../../src/scheduler/ports.ts";
 import { MIN_RETENTION_MS, openStore } from "../../src/store/store.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
-import { ask, reading, startScheduler } from "./harness.ts";
+import { ask, reading, SlowStore, settled, startScheduler } from "./harness.ts";
 
 const BOB = { principal: "bob", admin: false };
-
-/** A store whose disk takes as long as the test likes. */
-class SlowStore extends MemoryStore {
-  #turns: Promise<void> = Promise.resolve();
-
-  /** Holds back all commits until the function that it returns is called. */
-  hold(): () => void {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#turns = promise;
-    return resolve;
-  }
-
-  override async commit(turn: Turn): Promise<void> {
-    await this.#turns;
-    await super.commit(turn);
-  }
-}
-
-/** Lets everything happen that can happen without time passing. */
-async function settled(): Promise<void> {
-  for (let i = 0; i < 5; i++) await new Promise((resolve) => setImmediate(resolve));
-}
 
 async function watched<S extends MemoryStore>(store: S) {
   const running = await startScheduler(store);

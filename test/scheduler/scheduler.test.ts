@@ -5,7 +5,6 @@ import { afterEach, expect, test } from "vitest";
 import { StorageUnavailableError } from "../../src/core/errors.ts";
 import { evolve } from "../../src/core/evolve.ts";
 import { emptyHost } from "../../src/core/state.ts";
-import { ManualClock } from "../../src/platform/clock.ts";
 import type { Store, Turn } from "../../src/scheduler/ports.ts";
 import { openStore, type SqliteStore } from "../../src/store/store.ts";
 import { ADMIN, DEFAULT_POLICY } from "../simulation/simulated-host.ts";
@@ -278,31 +277,6 @@ test("after stop, commands are refused and what was accepted is committed", asyn
   await expect(scheduler.allocate(ask(), BOB)).rejects.toMatchObject({ code: "shutting-down" });
   expect((await accepted).allocation.status).toBe("leased");
   await stopped;
-});
-
-/** Time passes, and the daemon does not run: no timer fires. */
-class FrozenClock extends ManualClock {
-  #frozenMs = 0;
-  override now(): number {
-    return super.now() + this.#frozenMs;
-  }
-  freeze(ms: number): void {
-    this.#frozenMs += ms;
-  }
-}
-
-test("leases that fell due while the daemon stood still get a grace in which to renew", async () => {
-  const clock = new FrozenClock();
-  const { scheduler } = await startScheduler(open(), { gpus: 2, clock });
-  const renewed = await scheduler.allocate(ask({ ttlMs: 60_000 }), BOB);
-  const silent = await scheduler.allocate(ask({ ttlMs: 60_000 }), BOB);
-  clock.freeze(8 * 3_600_000);
-  expect((await scheduler.renew(renewed.allocation.request.id, null, BOB)).allocation.status).toBe("leased");
-  expect(scheduler.state.allocations.get(silent.allocation.request.id)?.status).toBe("leased");
-  clock.advance(10_000);
-  await new Promise((resolve) => setImmediate(resolve));
-  expect(scheduler.state.allocations.get(silent.allocation.request.id)).toBeUndefined();
-  expect(scheduler.state.allocations.get(renewed.allocation.request.id)?.status).toBe("leased");
 });
 
 test("a client that waits is told of its grant, and has claimed it", async () => {

@@ -91,15 +91,22 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
       since: state.sight.missingSince.get(uuid) ?? null,
     };
   }
-  if (now - sight.finishedAt > state.policy.staleAfterMs) {
+  const { staleAfterMs } = state.policy;
+  const readAt = readingTime(sight, staleAfterMs);
+  if (now - readAt > staleAfterMs) {
     const cause = failure === null ? "" : `: ${failure.message}`;
     return {
       block: "unknown",
-      detail: `the last reading is ${Math.round((now - sight.finishedAt) / 1000)} s old${cause}`,
-      since: sight.finishedAt + state.policy.staleAfterMs,
+      detail: `the last reading is ${Math.round((now - readAt) / 1000)} s old${cause}`,
+      since: readAt + staleAfterMs,
     };
   }
   return null;
+}
+
+/** A probe that the host slept through, or the daemon was stopped in, may have looked before that. */
+function readingTime({ startedAt, finishedAt }: GpuSight, staleAfterMs: number): EpochMs {
+  return finishedAt - startedAt > staleAfterMs ? startedAt : finishedAt;
 }
 
 /** A GPU that is free, or will be once its lease has ended. */

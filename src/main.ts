@@ -1,5 +1,4 @@
 /** Builds every part, starts it, stops it. The only place that knows all rooms. */
-import cron from "node-cron";
 import type { Config } from "./config/config.ts";
 import { describeConfig } from "./config/describe.ts";
 import type { LoadedConfig } from "./config/load.ts";
@@ -16,9 +15,10 @@ import { type Poller, startPolling } from "./monitor/poller.ts";
 import { parseShape, SHAPES } from "./monitor/simulated/models.ts";
 import { SimulatedSource } from "./monitor/simulated/source.ts";
 import { readBootId } from "./platform/boot-id.ts";
-import { type Cancel, type Clock, clockAtStart } from "./platform/clock.ts";
+import { type Clock, clockAtStart } from "./platform/clock.ts";
 import { sortableIds } from "./platform/ids.ts";
 import { createLogger, type Logger } from "./platform/logger.ts";
+import { everyNight } from "./platform/nightly.ts";
 import { notifySystemd, startWatchdog } from "./platform/notify.ts";
 import type { DeliverySettlement, GpuSource, Observer } from "./scheduler/ports.ts";
 import { Scheduler } from "./scheduler/scheduler.ts";
@@ -32,10 +32,6 @@ const DRAIN_MS = 8_000;
 const MAX_CONNECTIONS = 16_384;
 /** How often to look while a GPU is being reclaimed and somebody waits for one. */
 const RECLAIM_REFRESH_MS = 1_000;
-/** Ended records beyond their retention go at night. */
-const PRUNE_SCHEDULE = "17 3 * * *";
-/** And without a night: the host may sleep then, and a wall clock that is set may skip it, or put it off for long. */
-const LONGEST_WITHOUT_PRUNING_MS = 25 * 3_600_000;
 const DELIVERIES_PER_RECEIVER = 4;
 
 /** What only the parts themselves can say of the settings that are meant for them. */
@@ -217,11 +213,9 @@ class RunningDaemon implements Daemon {
       settings: this.#deliverySettings(),
       log: this.#log,
     });
-    const pruning = cron.schedule(PRUNE_SCHEDULE, () => void this.#prune(), { suppressMissedWarning: true });
-    this.#pruneLater();
+    // Ended records beyond their retention go at night.
     this.#cleanups.push(
-      () => void pruning.destroy(),
-      () => this.#pruneOverdue?.(),
+      everyNight(this.#clock, () => void this.#prune()),
       startWatchdog(this.#clock),
     );
     this.#notReady = null;
@@ -306,14 +300,7 @@ class RunningDaemon implements Daemon {
     };
   }
 
-  #pruneLater(): void {
-    this.#pruneOverdue?.();
-    this.#pruneOverdue = this.#clock.after(LONGEST_WITHOUT_PRUNING_MS, () => void this.#prune());
-  }
-  #pruneOverdue: Cancel | null = null;
-
   async #prune(): Promise<void> {
-    this.#pruneLater();
     try {
       let more = true;
       // A bounded part at a time, so that requests come in between.

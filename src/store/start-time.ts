@@ -27,7 +27,8 @@ const MOVES: readonly string[] = [
      lease = json_replace(lease, '$.grantedAt', (lease ->> '$.grantedAt') + ?1,
        '$.expiresAt', (lease ->> '$.expiresAt') + ?1)
    WHERE ended_at IS NULL`,
-  "UPDATE gpus SET body = json_replace(body, '$.hold.since', (body ->> '$.hold.since') + ?1)",
+  `UPDATE gpus SET body = json_replace(body, '$.hold.since', (body ->> '$.hold.since') + ?1,
+     '$.cordon.at', (body ->> '$.cordon.at') + ?1)`,
   `UPDATE outbox SET created_at = created_at + ?1, next_attempt_at = next_attempt_at + ?1,
      last_attempt_at = last_attempt_at + ?1
    WHERE state = 'pending'`,

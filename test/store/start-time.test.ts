@@ -34,7 +34,7 @@ const EVERYTHING = turn({
   nextFencingToken: START,
   gpus: [
     gpu("GPU-a", { kind: "leased", allocationId: "a-1", since: START, useSeen: true }),
-    gpu("GPU-b"),
+    { ...gpu("GPU-b"), cordon: { at: START + 6, by: "ops", reason: "fan" } },
     gpu("GPU-c", { kind: "reclaiming", allocationId: "a-9", since: START + 1, baselineMib: 4 }),
     gpu("GPU-d", { kind: "quarantined", since: START + 2, baselineMib: 4, reason: "busy" }),
   ],

@@ -17,6 +17,7 @@ const TOOLS = {
   "systemd-analyze": "systemd",
   kill: "procps",
   prlimit: "util-linux",
+  faketime: "faketime",
   python3: "python3-minimal",
 };
 const missing = Object.keys(TOOLS).filter((program) => !has(program));

@@ -1,10 +1,10 @@
 /** Time against the built daemon: clocks that are set, a daemon that is stopped, summer time, a new boot of the host. */
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { expect, onTestFinished, test } from "vitest";
-import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
+import { expect, test } from "vitest";
+import { eventually, isBuilt, type TestDaemon, temporaryFolder } from "./daemon.ts";
 import { rebootHost } from "./reboot.ts";
-import { Receiver } from "./receiver.ts";
+import { ended, keepRenewing, receive, record, renew, startReady, stopped } from "./steps.ts";
 import { canSetWallClock, WallClock } from "./wall-clock.ts";
 
 const SECOND_MS = 1_000;
@@ -17,38 +17,6 @@ const SLACK_MS = 2_500;
 const builtTest = test.skipIf(!isBuilt);
 const clockTest = test.skipIf(!isBuilt || !canSetWallClock);
 
-async function start(options: Parameters<typeof startDaemon>[0] = {}): Promise<TestDaemon> {
-  const daemon = await startDaemon(options);
-  onTestFinished(async () => {
-    await daemon.end("SIGKILL");
-    daemon.removeFolder();
-  });
-  await eventually(
-    () => daemon.call("GET", "/readyz"),
-    ({ status }) => status === 200,
-  );
-  return daemon;
-}
-
-async function receive(): Promise<Receiver> {
-  const receiver = await Receiver.start();
-  onTestFinished(() => receiver.stop());
-  return receiver;
-}
-
-const record = async (daemon: TestDaemon, id: string) => (await daemon.call("GET", `/gpu/allocations/${id}`)).body;
-const renew = (daemon: TestDaemon, id: string) => daemon.call("POST", `/gpu/allocations/${id}/renew`);
-
-/** The record once it has ended, and when that was seen, on the test's own monotonic clock. */
-async function ended(daemon: TestDaemon, id: string, withinMs: number) {
-  const body = await eventually(
-    () => record(daemon, id),
-    ({ status }) => status === "ended",
-    withinMs,
-  );
-  return { body, at: performance.now() };
-}
-
 /** By the `Date` field of an answer: what the daemon's wall clock shows. */
 async function wallClockOf(daemon: TestDaemon): Promise<number> {
   return Date.parse((await daemon.call("GET", "/healthz")).headers.get("date") ?? "");
@@ -59,7 +27,7 @@ clockTest.each([YEAR_MS, -YEAR_MS])(
   async (jumpMs) => {
     const folder = temporaryFolder();
     const wall = new WallClock(folder);
-    const daemon = await start({ folder, env: wall.env });
+    const daemon = await startReady({ folder, env: wall.env });
     const receiver = await receive();
     const asked = performance.now();
     const short = await daemon.allocate({ ttl: "3s", required_gpus: 2, webhook_url: receiver.url });
@@ -105,7 +73,7 @@ clockTest.each([YEAR_MS, -YEAR_MS])(
     const folder = temporaryFolder();
     const wall = new WallClock(folder);
     const options = { folder, env: wall.env };
-    const before = await start(options);
+    const before = await startReady(options);
     const begun = performance.now();
     const long = await before.allocate({ ttl: "1h" });
     const over = await before.allocate({ ttl: "1s" });
@@ -119,7 +87,7 @@ clockTest.each([YEAR_MS, -YEAR_MS])(
     await sleep(1_500);
 
     wall.set(jumpMs);
-    const after = await start(options);
+    const after = await startReady(options);
     const list = (await after.call("GET", "/gpu/list")).body;
     expect(list.allocations.map(({ id }: { id: string }) => id)).toEqual(
       expect.arrayContaining([long.body.id, endless.body.id]),
@@ -138,7 +106,7 @@ clockTest.each([YEAR_MS, -YEAR_MS])(
 
     // The clock is right again: so are the instants, and tokens go on growing.
     wall.set(0);
-    const last = await start(options);
+    const last = await startReady(options);
     const again = await record(last, long.body.id);
     expect(again.status).toBe("leased");
     const leftAtLast = Date.parse(again.expires_at) - Date.now();
@@ -158,21 +126,20 @@ clockTest.each([YEAR_MS, -YEAR_MS])(
 builtTest(
   "stopped for longer than the TTL: who renews in the grace keeps its lease, who does not loses it after it (needs the built program)",
   async () => {
-    const daemon = await start();
+    const daemon = await startReady();
     const receiver = await receive();
     const renewed = await daemon.allocate({ ttl: "2s", required_gpus: 4 });
     const silent = await daemon.allocate({ ttl: "2s", required_gpus: 4 });
     const queued = await daemon.allocate({ required_gpus: 4, webhook_url: receiver.url });
     expect([renewed.status, silent.status, queued.status]).toEqual([200, 200, 202]);
-    daemon.process.kill("SIGSTOP");
+    await stopped(daemon);
     await sleep(6 * SECOND_MS);
     expect(receiver.received).toEqual([]);
     const continued = performance.now();
     daemon.process.kill("SIGCONT");
 
     expect((await renew(daemon, renewed.body.id)).body).toMatchObject({ status: "leased" });
-    const heartbeat = setInterval(() => void renew(daemon, renewed.body.id), 300);
-    onTestFinished(() => clearInterval(heartbeat));
+    keepRenewing(daemon, renewed.body.id);
     const end = await ended(daemon, silent.body.id, 15 * SECOND_MS);
     expect(end.body.end_reason).toBe("expired");
     expect(end.at - continued).toBeGreaterThanOrEqual(2 * SECOND_MS);
@@ -200,7 +167,7 @@ clockTest.each([
     const folder = temporaryFolder();
     const wall = new WallClock(folder);
     wall.setTo(instant);
-    const daemon = await start({ folder, env: { ...wall.env, TZ: zone } });
+    const daemon = await startReady({ folder, env: { ...wall.env, TZ: zone } });
     wall.setTo(instant);
     const asked = performance.now();
     const lease = await daemon.allocate({ ttl: "4s", required_gpus: 8 });
@@ -225,7 +192,7 @@ clockTest.each([
 builtTest(
   "after a new boot of the host leases without a TTL are over, the others have their time, and the queue its order (needs the built program)",
   async () => {
-    const before = await start();
+    const before = await startReady();
     const receiver = await receive();
     const endless = await before.allocate({ required_gpus: 4, webhook_url: receiver.url });
     const long = await before.allocate({ ttl: "1h", required_gpus: 2 });
@@ -238,7 +205,7 @@ builtTest(
     rebootHost(before.folder);
     await sleep(2_500);
 
-    const after = await start({ folder: before.folder });
+    const after = await startReady({ folder: before.folder });
     const begun = performance.now();
     expect(await record(after, endless.body.id)).toMatchObject({ status: "ended", end_reason: "rebooted" });
     expect(await record(after, long.body.id)).toMatchObject({ status: "leased", expires_at: long.body.expires_at });

@@ -139,7 +139,7 @@ test("neither a reclaiming nor a quarantined GPU is granted", () => {
   expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "quarantined" });
   // A reading from before the end frees nothing; the GPU looks idle in it, and is not granted for that.
   host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
-  host.observe(host.now - minutes(5));
+  host.observe(host.now - seconds(20));
   expect(host.whyQueued(waiting)).toEqual({ "GPU-a": "quarantined" });
   expect(host.allocation(waiting).status).toBe("queued");
 });

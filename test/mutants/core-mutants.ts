@@ -235,7 +235,7 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "Silence while the daemon was away counts against those who wait",
     file: "src/core/evolve.ts",
-    find: "{ ...allocation, seenAt: event.at }",
+    find: "{ ...allocation, seenAt: Math.max(allocation.seenAt, event.at) }",
     replace: "allocation",
     tests: [LEASE],
   },

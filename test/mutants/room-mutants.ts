@@ -70,11 +70,6 @@ const TURNS = planted(
       replace: 'settlement.status === "allocated"',
     },
     {
-      name: "A pause of the daemon is not noticed, and what fell due in it ends at once",
-      find: "if (!stoodStill) return;",
-      replace: "if (!stoodStill || now > 0) return;",
-    },
-    {
       name: "A deadline is met by the safety net alone, an interval late",
       find: "this.#parts.clock.after(at - this.now(), () => {",
       replace: "this.#parts.clock.after(at - this.now() + this.#tickIntervalMs, () => {",
@@ -98,6 +93,109 @@ const WAITING = planted(
     },
   ],
 );
+
+const PAUSES = "test/scheduler/pauses.test.ts";
+const RESTART = "test/scheduler/restart.test.ts";
+const CLOCK = "test/platform/clock.test.ts";
+const START_TIME = "test/store/start-time.test.ts";
+
+const ABSENCE = planted(
+  "src/scheduler/scheduler.ts",
+  [PAUSES],
+  [
+    {
+      name: "A pause of the daemon is not noticed, and what fell due in it ends at once",
+      find: "if (now - last <= PAUSE_MS) return false;",
+      replace: "if (now - last <= PAUSE_MS || now > 0) return false;",
+    },
+    {
+      name: "A pause is noticed by the beat alone, and what is decided before it ends leases",
+      find: "    this.#stoodStill(now);\n    const before",
+      replace: "    const before",
+    },
+    {
+      name: "What fell due while the disk was full ends as soon as it is not",
+      find: "this.#resumptionDue || (this.#storageFailed && isDue(before, now))",
+      replace: "this.#resumptionDue",
+    },
+    {
+      name: "A full disk is tried again only when a client asks for something",
+      find: "if (this.#storageFailed) this.#resumptionDue = true;",
+      replace: "",
+    },
+    {
+      name: "Between its end and the writing down of it a lease is unknown",
+      find: 'if (this.#state.allocations.get(id) !== undefined) await this.#send({ type: "tick" });',
+      replace: "",
+    },
+  ],
+);
+
+const TIME: readonly Mutant[] = [
+  {
+    name: "After a pause a client that waits on its connection counts as silent from then on",
+    file: "src/core/evolve.ts",
+    find: "seenAt: Math.max(allocation.seenAt, event.at)",
+    replace: "seenAt: event.at",
+    tests: [PAUSES],
+  },
+  {
+    name: "A GPU is quarantined for a time in which nobody could see whether it came back",
+    file: "src/core/evolve.ts",
+    find: 'if (gpu.hold.kind === "reclaiming") reclaiming.push',
+    replace: 'if (gpu.hold.kind === "reclaiming" && event.at < 0) reclaiming.push',
+    tests: [PAUSES],
+  },
+  {
+    name: "A reading whose probe the host slept through counts as fresh",
+    file: "src/core/allocator/survey.ts",
+    find: "finishedAt - startedAt > staleAfterMs ? startedAt",
+    replace: "finishedAt < startedAt ? startedAt",
+    tests: [PAUSES],
+  },
+  {
+    name: "In the first second after a sleep everything is as before it",
+    file: "src/platform/clock.ts",
+    find: "Math.abs(wallLead - this.#wallLead) >= LEAST_SLEEP_MS ||",
+    replace: "",
+    tests: [CLOCK],
+  },
+  {
+    name: "Timers do not count the sleep of the host",
+    file: "src/platform/clock.ts",
+    find: "for (const timer of this.#timers) this.#set(timer, this.#origin + monotonic);",
+    replace: "",
+    tests: [CLOCK],
+  },
+  {
+    name: "The time away is measured by a wall clock that was set meanwhile",
+    file: "src/platform/clock.ts",
+    find: "last.bootId === bootId) {",
+    replace: "last.bootId === bootId && uptime < 0) {",
+    tests: [RESTART],
+  },
+  {
+    name: "The uptime of another boot measures the time away",
+    file: "src/platform/clock.ts",
+    find: "last.bootId === bootId) {",
+    replace: "last.bootId !== null) {",
+    tests: [RESTART],
+  },
+  {
+    name: "When the clock was set, waiting webhooks keep the time of before",
+    file: "src/store/start-time.ts",
+    find: "next_attempt_at = next_attempt_at + ?1,",
+    replace: "next_attempt_at = next_attempt_at + 0 * ?1,",
+    tests: [RESTART, START_TIME],
+  },
+  {
+    name: "When the clock was set, the journal from its last snapshot on does not fold to the state",
+    file: "src/store/start-time.ts",
+    find: "INSERT OR REPLACE INTO snapshots",
+    replace: "INSERT OR IGNORE INTO snapshots",
+    tests: [START_TIME],
+  },
+];
 
 const NOTIFICATIONS = planted(
   "src/scheduler/notifications.ts",
@@ -469,6 +567,8 @@ const FIGURES: readonly Mutant[] = [
 export const ROOM_MUTANTS: readonly Mutant[] = [
   ...TURNS,
   ...WAITING,
+  ...ABSENCE,
+  ...TIME,
   ...NOTIFICATIONS,
   ...RECORDS,
   ...STORE,

@@ -40,7 +40,8 @@ class Machine {
   reboot(): void {
     const wall = this.host.wallMs();
     this.bootId = `${this.bootId}+`;
-    this.host.awakeMs = 20_000;
+    // Longer than the boot before lasted, which must not be taken for it.
+    this.host.awakeMs = 600 * MINUTE_MS;
     this.host.sleptMs = 0;
     this.host.epochMs = wall - this.host.awakeMs;
   }

@@ -48,6 +48,8 @@ export interface Config {
     /** `null`: a lease without a TTL of its own has no end. */
     readonly defaultTtlMs: number | null;
     readonly idleAfterMs: number;
+    /** `null`: an idle lease stays. */
+    readonly reclaimIdleAfterMs: number | null;
     readonly reclaimTimeoutMs: number;
     readonly verifyRelease: Policy["verifyRelease"];
   };
@@ -112,6 +114,7 @@ export function toConfig(file: FileConfig): Config {
     allocator: {
       defaultTtlMs: allocator.default_ttl,
       idleAfterMs: allocator.idle_after,
+      reclaimIdleAfterMs: allocator.reclaim_idle_after,
       reclaimTimeoutMs: allocator.reclaim_timeout,
       verifyRelease: allocator.verify_release,
     },

@@ -16,6 +16,8 @@ export function policyOf(config: Config): Policy {
     defaultTtlMultiplier: scheduler.defaultTtlMultiplier,
     verifyRelease: allocator.verifyRelease,
     reclaimTimeoutMs: allocator.reclaimTimeoutMs,
+    idleAfterMs: allocator.idleAfterMs,
+    reclaimIdleAfterMs: allocator.reclaimIdleAfterMs,
     refreshIntervalMs: monitoring.refreshIntervalMs,
     staleAfterMs: monitoring.staleAfterMs,
   };

@@ -61,6 +61,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
   allocator: {
     defaultTtlMs: live("allocator.default_ttl"),
     idleAfterMs: live("allocator.idle_after"),
+    reclaimIdleAfterMs: live("allocator.reclaim_idle_after"),
     reclaimTimeoutMs: live("allocator.reclaim_timeout"),
     verifyRelease: live("allocator.verify_release"),
   },

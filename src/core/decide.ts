@@ -24,10 +24,12 @@ import {
   RequestNeverFitsError,
 } from "./errors.ts";
 import type { Event } from "./events.ts";
-import { evolve } from "./evolve.ts";
+import { endedRecord, evolve } from "./evolve.ts";
+import { idleChanges } from "./idle.ts";
 import type {
   Actor,
   AllocationId,
+  EndedAllocation,
   EndReason,
   EpochMs,
   Gpu,
@@ -40,6 +42,7 @@ import type {
 import { observe } from "./observe.ts";
 import { claimPatience, endOf, schedule } from "./queue/schedule.ts";
 import { type HostState, withAllocation, withPolicy } from "./state.ts";
+import { wasUsed } from "./use.ts";
 
 /** After a restart, a lease whose end fell into the absence lives this much longer, or its TTL if that is less. */
 const GRACE_AFTER_ABSENCE_MS = 10_000;
@@ -48,6 +51,8 @@ const TOO_YOUNG_TO_VERIFY_MS = 1_000;
 
 export interface Decision {
   readonly events: readonly Event[];
+  /** The records of those that ended by it. */
+  readonly ended: readonly EndedAllocation[];
   /** `events` folded over the old state, with what is not durable brought up to date. */
   readonly state: HostState;
 }
@@ -66,18 +71,20 @@ export function decide(before: HostState, command: Command, now: EpochMs): Decis
   const newcomer = command.type === "allocate" ? command.id : null;
   const scheduled = schedule(turn.state, now, newcomer);
   if (command.type === "allocate") refuseUnserved(command, scheduled.state, turn.state);
-  return { events: [...turn.events, ...scheduled.events], state: scheduled.state };
+  return { events: [...turn.events, ...scheduled.events], ended: turn.ended, state: scheduled.state };
 }
 
 /** A state in the making: every event is folded as it is written down. */
 class Drafting {
   readonly events: Event[] = [];
+  readonly ended: EndedAllocation[] = [];
   state: HostState;
   constructor(state: HostState) {
     this.state = state;
   }
   write(event: Event): void {
     this.events.push(event);
+    if (event.type === "ended") this.ended.push(endedRecord(this.state, event));
     this.state = evolve(this.state, event);
   }
 }
@@ -127,6 +134,7 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
       const { events, state } = observe(turn.state, command.observation, now);
       turn.events.push(...events);
       turn.state = state;
+      if (command.observation.ok) noteIdleness(turn, command.observation.startedAt, now);
       return;
     }
     case "resume":
@@ -309,6 +317,20 @@ function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, n
   }
 }
 
+/** Flags the leases that a good reading begun at `seenAt` shows idle, and ends those that have been so for too long. */
+function noteIdleness(turn: Drafting, seenAt: EpochMs, now: EpochMs): void {
+  for (const change of idleChanges(turn.state, seenAt)) {
+    const { id } = change.allocation.request;
+    if (change.kind === "busy") turn.write({ type: "went-busy", id, at: now });
+    else if (change.kind === "idle") turn.write({ type: "went-idle", id, at: now, since: change.since });
+    else end(turn, change.allocation, "idle", now, `its GPUs were not used for ${inSeconds(seenAt - change.since)}`);
+  }
+}
+
+function inSeconds(ms: number): string {
+  return `${Math.floor(ms / 1_000)} s`;
+}
+
 /** Ends everything whose time has come. */
 function expireDue(turn: Drafting, now: EpochMs): void {
   for (;;) {
@@ -368,7 +390,7 @@ function mustVerify(state: HostState, uuid: GpuUuid, { lease }: HoldingAllocatio
   const { verifyRelease, refreshIntervalMs } = state.policy;
   if (verifyRelease !== "when_used") return verifyRelease === "always";
   const hold = state.gpus.get(uuid)?.hold;
-  if (hold?.kind === "leased" && hold.useSeen) return true;
+  if (hold?.kind === "leased" && wasUsed(hold.use)) return true;
   if (now - lease.grantedAt < TOO_YOUNG_TO_VERIFY_MS) return false;
   // No use seen, but was anybody looking, and since the grant?
   const sight = state.sight.gpus.get(uuid);

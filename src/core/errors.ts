@@ -16,6 +16,8 @@ export const ERROR_CODES = [
   "not-owner",
   "storage-unavailable",
   "overloaded",
+  "usage-busy",
+  "period-too-large",
   "shutting-down",
 ] as const;
 export type ErrorCode = (typeof ERROR_CODES)[number];
@@ -114,6 +116,22 @@ export class OverloadedError extends DomainError {
   readonly code = "overloaded";
   constructor() {
     super("too many commands are waiting to be decided");
+  }
+}
+
+/** As many usage reports as are made at once are being made. */
+export class UsageBusyError extends DomainError {
+  readonly code = "usage-busy";
+  constructor(limit: number) {
+    super(`${limit} usage reports are being made, and no more at once`);
+  }
+}
+
+/** A report over the period would cost more than one may. */
+export class PeriodTooLargeError extends DomainError {
+  readonly code = "period-too-large";
+  constructor(limit: number, what: string) {
+    super(`the period has more than ${limit} ${what}: ask for shorter ones, which add up`);
   }
 }
 

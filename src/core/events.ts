@@ -48,7 +48,23 @@ export type Event =
       readonly verify: readonly GpuUuid[];
     }
   | { readonly type: "gpu-seen"; readonly gpu: GpuIdentity }
-  | { readonly type: "use-seen"; readonly uuid: GpuUuid; readonly allocationId: AllocationId }
+  /** A leased GPU is in use, and was not before. */
+  | {
+      readonly type: "use-seen";
+      readonly uuid: GpuUuid;
+      readonly allocationId: AllocationId;
+      readonly at: EpochMs;
+    }
+  /** A leased GPU was in use, and is not any more. */
+  | {
+      readonly type: "use-gone";
+      readonly uuid: GpuUuid;
+      readonly allocationId: AllocationId;
+      readonly at: EpochMs;
+    }
+  /** A lease without a TTL has held GPUs that nobody used since `since`. */
+  | { readonly type: "went-idle"; readonly id: AllocationId; readonly at: EpochMs; readonly since: EpochMs }
+  | { readonly type: "went-busy"; readonly id: AllocationId; readonly at: EpochMs }
   | { readonly type: "gpu-quarantined"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
   | { readonly type: "gpu-freed"; readonly uuid: GpuUuid; readonly at: EpochMs }
   | {

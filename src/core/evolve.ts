@@ -1,6 +1,19 @@
 import type { Event } from "./events.ts";
-import type { EndedAllocation, Gpu, GpuHold, HoldingAllocation, LiveAllocation, Outcome } from "./model.ts";
+import type {
+  AllocationId,
+  EndedAllocation,
+  EpochMs,
+  Gpu,
+  GpuHold,
+  GpuUse,
+  HoldingAllocation,
+  LeasedAllocation,
+  LeasedGpu,
+  LiveAllocation,
+  UsedGpu,
+} from "./model.ts";
 import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts";
+import { NO_USE, spansUntil, useBegun, useEnded, wasUsed } from "./use.ts";
 
 const FREE: GpuHold = { kind: "free" };
 
@@ -24,13 +37,12 @@ export function evolve(state: HostState, event: Event): HostState {
       return withAllocation(state, { status: "offered", request, lease, claimBy: event.claimBy });
     }
     case "claimed": {
-      const { request, lease } = holding(state, event.id);
-      return withAllocation(state, { status: "leased", request, lease });
+      return withAllocation(state, leased(holding(state, event.id)));
     }
     case "renewed": {
-      const { request, lease } = holding(state, event.id);
       // A renewal is a sign of life: what was offered is claimed by it.
-      return withAllocation(state, { status: "leased", request, lease: { ...lease, expiresAt: event.expiresAt } });
+      const before = leased(holding(state, event.id));
+      return withAllocation(state, { ...before, lease: { ...before.lease, expiresAt: event.expiresAt } });
     }
     case "extended": {
       const before = holding(state, event.id);
@@ -40,7 +52,7 @@ export function evolve(state: HostState, event: Event): HostState {
         state,
         before.status === "offered"
           ? { status: "offered", request, lease, claimBy: event.claimBy ?? before.claimBy }
-          : { status: "leased", request, lease },
+          : { ...before, lease },
       );
     }
     case "ended":
@@ -49,11 +61,14 @@ export function evolve(state: HostState, event: Event): HostState {
       const before = state.gpus.get(event.gpu.uuid);
       return withGpus(state, [{ ...event.gpu, hold: before?.hold ?? FREE, cordon: before?.cordon ?? null }]);
     }
-    case "use-seen": {
-      const gpu = known(state, event.uuid);
-      if (gpu.hold.kind !== "leased") throw new Error(`use-seen on ${event.uuid}, which is ${gpu.hold.kind}`);
-      return withGpus(state, [{ ...gpu, hold: { ...gpu.hold, useSeen: true } }]);
-    }
+    case "use-seen":
+      return withUse(state, event, (use) => useBegun(use, event.at));
+    case "use-gone":
+      return withUse(state, event, (use) => useEnded(use, event.at));
+    case "went-idle":
+      return withIdleness(state, event.id, event.since);
+    case "went-busy":
+      return withIdleness(state, event.id, null);
     case "gpu-quarantined": {
       const gpu = known(state, event.uuid);
       const baselineMib = gpu.hold.kind === "reclaiming" ? gpu.hold.baselineMib : 0;
@@ -86,7 +101,9 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
   const { lease, claimBy } = event;
   const next = withAllocation(
     state,
-    claimBy === null ? { status: "leased", request, lease } : { status: "offered", request, lease, claimBy },
+    claimBy === null
+      ? { status: "leased", request, lease, idleSince: null }
+      : { status: "offered", request, lease, claimBy },
   );
   return withGpus(
     { ...next, nextFencingToken: Math.max(state.nextFencingToken, lease.fencingToken + 1) },
@@ -96,22 +113,37 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
       if (gpu.hold.kind !== "free") throw new Error(`invariant 1: granted ${uuid}, which is ${gpu.hold.kind}`);
       return {
         ...gpu,
-        hold: { kind: "leased", allocationId: event.id, since: lease.grantedAt, useSeen: false },
+        hold: { kind: "leased", allocationId: event.id, since: lease.grantedAt, use: NO_USE },
       } satisfies Gpu;
     }),
   );
 }
 
-/** The record that an allocation leaves behind. */
-export function endedRecord(before: LiveAllocation, outcome: Outcome): EndedAllocation {
+/** The record that an allocation leaves behind when it ends by `event`, as the state stands just before it. */
+export function endedRecord(state: HostState, { id, outcome }: Extract<Event, { type: "ended" }>): EndedAllocation {
+  const before = state.allocations.get(id);
+  if (before === undefined) throw new Error(`ended ${id}, which is not live`);
   const lease = before.status === "queued" ? null : before.lease;
-  return { status: "ended", request: before.request, lease, outcome };
+  return {
+    status: "ended",
+    request: before.request,
+    lease,
+    used: usedGpus(state, lease?.gpus ?? [], outcome.at),
+    outcome,
+  };
+}
+
+function usedGpus(state: HostState, gpus: readonly LeasedGpu[], at: EpochMs): readonly UsedGpu[] {
+  const used: UsedGpu[] = [];
+  for (const { uuid } of gpus) {
+    const { hold } = known(state, uuid);
+    if (hold.kind === "leased" && wasUsed(hold.use)) used.push({ uuid, spans: spansUntil(hold.use, at) });
+  }
+  return used;
 }
 
 function ended(state: HostState, event: Extract<Event, { type: "ended" }>): HostState {
-  const before = state.allocations.get(event.id);
-  if (before === undefined) throw new Error(`ended ${event.id}, which is not live`);
-  const record = endedRecord(before, event.outcome);
+  const record = endedRecord(state, event);
   const next = withAllocation(state, record);
   return withGpus(
     next,
@@ -141,6 +173,29 @@ function resumed(state: HostState, event: Extract<Event, { type: "resumed" }>): 
     if (gpu.hold.kind === "reclaiming") reclaiming.push({ ...gpu, hold: { ...gpu.hold, since: event.at } });
   }
   return withGpus(next, reclaiming);
+}
+
+type UseEvent = Extract<Event, { type: "use-seen" | "use-gone" }>;
+
+function withUse(state: HostState, event: UseEvent, change: (use: GpuUse) => GpuUse): HostState {
+  const gpu = known(state, event.uuid);
+  const { hold } = gpu;
+  if (hold.kind !== "leased" || hold.allocationId !== event.allocationId) {
+    throw new Error(`${event.type} on ${event.uuid}, which ${event.allocationId} does not hold`);
+  }
+  return withGpus(state, [{ ...gpu, hold: { ...hold, use: change(hold.use) } }]);
+}
+
+function withIdleness(state: HostState, id: AllocationId, idleSince: EpochMs | null): HostState {
+  const lease = holding(state, id);
+  if (lease.status !== "leased") throw new Error(`${id} is ${lease.status}, and so neither idle nor busy`);
+  return withAllocation(state, { ...lease, idleSince });
+}
+
+/** A claimed one: what was offered becomes a lease, and a lease stays as it is. */
+function leased(before: HoldingAllocation): LeasedAllocation {
+  const { request, lease } = before;
+  return before.status === "leased" ? before : { status: "leased", request, lease, idleSince: null };
 }
 
 function holding(state: HostState, id: string): HoldingAllocation {

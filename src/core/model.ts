@@ -128,6 +128,7 @@ export const END_REASONS = [
   "unclaimed",
   "revoked",
   "rebooted",
+  "idle",
 ] as const;
 export type EndReason = (typeof END_REASONS)[number];
 
@@ -155,17 +156,38 @@ export interface LeasedAllocation {
   readonly status: "leased";
   readonly request: Request;
   readonly lease: Lease;
+  /** It has no TTL, and none of its GPUs has been in use since then; `null`: not flagged as idle. */
+  readonly idleSince: EpochMs | null;
 }
 export interface EndedAllocation {
   readonly status: "ended";
   readonly request: Request;
   /** What was held, if anything was. */
   readonly lease: Lease | null;
+  /** Those of its GPUs on which use was seen. */
+  readonly used: readonly UsedGpu[];
   readonly outcome: Outcome;
 }
 export type HoldingAllocation = OfferedAllocation | LeasedAllocation;
 export type LiveAllocation = QueuedAllocation | HoldingAllocation;
 export type Allocation = LiveAllocation | EndedAllocation;
+
+/** In use from the first to the second instant; `usedMs` is less than that where short gaps were merged (use.ts). */
+export type UseSpan = readonly [from: EpochMs, to: EpochMs, usedMs: number];
+
+/** When a leased GPU was in use: had a process that computes, or memory above the baseline. */
+export interface GpuUse {
+  /** What is over, oldest first. */
+  readonly spans: readonly UseSpan[];
+  /** In use since then, by the latest reading that could tell; `null`: not in use. */
+  readonly since: EpochMs | null;
+}
+
+/** What an ended lease leaves of its use of one GPU. */
+export interface UsedGpu {
+  readonly uuid: GpuUuid;
+  readonly spans: readonly UseSpan[];
+}
 
 /** What the books say of a GPU, apart from how it feels. */
 export type GpuHold =
@@ -174,8 +196,8 @@ export type GpuHold =
       readonly kind: "leased";
       readonly allocationId: AllocationId;
       readonly since: EpochMs;
-      /** A process, or memory above the baseline, was seen in a reading during the lease. */
-      readonly useSeen: boolean;
+      /** As seen in readings during the lease. */
+      readonly use: GpuUse;
     }
   | {
       readonly kind: "reclaiming";
@@ -331,6 +353,10 @@ export interface Policy {
   readonly defaultTtlMultiplier: number;
   readonly verifyRelease: "when_used" | "always" | "never";
   readonly reclaimTimeoutMs: number;
+  /** A lease without a TTL whose GPUs have been seen unused for so long is idle. */
+  readonly idleAfterMs: number;
+  /** One that stays unused for so long after it was found idle ends; `null`: idle leases stay. */
+  readonly reclaimIdleAfterMs: number | null;
   readonly refreshIntervalMs: number;
   /** A GPU whose reading is older than this is unknown. */
   readonly staleAfterMs: number;

@@ -3,7 +3,7 @@ import { ownershipOf } from "./allocator/ownership.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
 import type { EpochMs, Gpu, GpuReading, GpuUuid, Observation } from "./model.ts";
-import type { GpuSight, HostState, Sight } from "./state.ts";
+import type { GpuSight, HostState, Sight, Watch } from "./state.ts";
 
 /** MiB by which memory may stand above the level before a grant and still count as given back. */
 const SETTLED_SLACK_MIB = 64;
@@ -31,10 +31,11 @@ export function observe(
     if (known === undefined || !sameIdentity(known, identity)) write({ type: "gpu-seen", gpu: identity });
     const gpu = state.gpus.get(reading.uuid) as Gpu;
     const { hold } = gpu;
-    if (hold.kind === "leased" && !hold.useSeen && observation.startedAt >= hold.since) {
-      if (inUse(reading, baselineOf(state, gpu))) {
-        write({ type: "use-seen", uuid: gpu.uuid, allocationId: hold.allocationId });
-      }
+    if (hold.kind === "leased") {
+      const { allocationId, use } = hold;
+      const inUse = observation.startedAt < hold.since ? null : useIn(reading, baselineOf(state, gpu));
+      if (inUse === true && use.since === null) write({ type: "use-seen", uuid: gpu.uuid, allocationId, at: now });
+      if (inUse === false && use.since !== null) write({ type: "use-gone", uuid: gpu.uuid, allocationId, at: now });
     } else if (hold.kind === "reclaiming" || hold.kind === "quarantined") {
       // Only a reading that began after the end can prove that the GPU is empty.
       if (observation.startedAt >= hold.since && isEmpty(reading, hold.baselineMib, hold.since)) {
@@ -59,7 +60,8 @@ export function withSight(state: HostState, observation: Observation): HostState
     const before = sight.gpus.get(gpu.uuid);
     const lasting = ailment !== null && before?.ailment?.block === ailment.block;
     const ailingSince = ailment === null ? null : lasting ? before.ailingSince : finishedAt;
-    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailment, ailingSince, owners });
+    const watch = watchOf(gpu, before?.watch ?? null, observation, state.policy.staleAfterMs);
+    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailment, ailingSince, owners, watch });
   }
   const missingSince = new Map<GpuUuid, EpochMs>();
   for (const { uuid } of state.gpus.values()) {
@@ -78,6 +80,18 @@ export function withSight(state: HostState, observation: Observation): HostState
     groups,
   };
   return { ...state, sight: next };
+}
+
+/** A gap in which the GPU was unknown begins a new series. */
+function watchOf(
+  reading: GpuReading,
+  before: Watch | null,
+  { startedAt, finishedAt }: Observation,
+  staleAfterMs: number,
+): Watch | null {
+  if (!tellsUse(reading)) return before;
+  const goesOn = before !== null && startedAt - before.until <= staleAfterMs;
+  return { since: goesOn ? before.since : startedAt, until: finishedAt };
 }
 
 function identityOf(reading: GpuReading, known: Gpu | undefined) {
@@ -108,10 +122,18 @@ function baselineOf(state: HostState, gpu: Gpu): number {
   return holder.lease.gpus.find(({ uuid }) => uuid === gpu.uuid)?.baselineMib ?? 0;
 }
 
-/** Whether a leased GPU is used: a process that computes, or memory above the level before the grant. */
-function inUse(reading: GpuReading, baselineMib: number): boolean {
+/**
+ * Whether a leased GPU is used: a process that computes, or memory above the level before the grant. `null`: there is no
+ * such process, and the memory cannot be read.
+ */
+function useIn(reading: GpuReading, baselineMib: number): boolean | null {
   if (reading.processes.some(occupies)) return true;
-  return reading.memoryUsedMib !== null && reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;
+  return reading.memoryUsedMib === null ? null : reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;
+}
+
+/** Whether a reading tells use from none, for whatever baseline. */
+function tellsUse(reading: GpuReading): boolean {
+  return useIn(reading, 0) !== null;
 }
 
 /**

@@ -36,6 +36,16 @@ export interface GpuSight {
   readonly ailingSince: EpochMs | null;
   /** The leases that processes belong to, by pid; one of no lease is left out. */
   readonly owners: ReadonlyMap<number, AllocationId>;
+  /** The present series of readings that tell use from none; `null` when there has been none. */
+  readonly watch: Watch | null;
+}
+
+/** Readings of one GPU with no gap longer than `staleAfterMs` between them: what was not seen in it did not last. */
+export interface Watch {
+  /** When the first of them began. */
+  readonly since: EpochMs;
+  /** When the latest of them ended. */
+  readonly until: EpochMs;
 }
 
 /** What the monitor sees. */

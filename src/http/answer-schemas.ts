@@ -12,6 +12,11 @@ const mib = z.number().nullable().meta({ description: "MiB; null: no reading" })
 const figure = z.number().nullable().meta({ description: "null: no reading" });
 const words = z.string().nullable();
 
+const idleSince = z.iso.datetime().meta({
+  description:
+    "The lease has no TTL, and none of its GPUs has been used since then, for allocator.idle_after or longer",
+});
+
 export const gpuState = z
   .enum([
     "free",
@@ -82,7 +87,17 @@ export const gpuSchema = z
     health: gpuHealth.nullable(),
     mig_mode: words,
     processes: z.array(gpuProcess),
-    holders: z.array(z.object({ allocation_id: z.string(), service_name: z.string(), since: instant })),
+    holders: z.array(
+      z.object({
+        allocation_id: z.string(),
+        service_name: z.string(),
+        since: instant,
+        in_use_since: instant
+          .nullable()
+          .meta({ description: "null: not in use, by the latest reading that could tell" }),
+        idle_since: idleSince.nullable().meta({ description: "null: the lease is not flagged as idle" }),
+      }),
+    ),
   })
   .meta({ id: "Gpu" });
 export type GpuAnswer = z.output<typeof gpuSchema>;
@@ -171,6 +186,7 @@ export const recordSchema = z
     status: z.enum(["queued", "offered", "leased", "ended"]),
     ...requestFields,
     ...z.object(leaseFields).partial().shape,
+    idle_since: idleSince.optional(),
     claim_by: instant.optional().meta({ description: "An offer that its client has not taken by then ends" }),
     position: z.int().optional(),
     reason: z.string().optional().meta({ description: "Why it waits" }),
@@ -239,6 +255,39 @@ export type WorkloadAnswer = z.output<typeof workloadAnswerSchema>;
 export const releasedSchema = z
   .object({ status: z.literal("released"), released: z.array(z.string()) })
   .meta({ id: "Released" });
+
+const gpuSeconds = z.number().meta({ description: "Exact to the millisecond: two GPUs for a second are 2" });
+const gpuHours = z.number().meta({ description: "The same, rounded to six digits" });
+
+const amount = {
+  leases: z.int().meta({ description: "That held something in the period; one that reaches on counts there too" }),
+  reserved_gpu_seconds: gpuSeconds,
+  used_gpu_seconds: gpuSeconds,
+  reserved_gpu_hours: gpuHours,
+  used_gpu_hours: gpuHours,
+};
+const amounts = z.array(z.object({ name: z.string(), ...amount }));
+
+export const usageSchema = z
+  .object({
+    from: instant,
+    to: instant,
+    now: instant.meta({ description: "Running leases count up to it" }),
+    complete_from: instant.nullable().meta({
+      description: "A period that begins earlier may lack leases whose records are gone; null: none was ever dropped",
+    }),
+    total: z.object(amount),
+    services: amounts,
+    principals: amounts,
+    gpus: z.array(z.object({ uuid: z.string(), ...amount })),
+  })
+  .meta({
+    id: "Usage",
+    description:
+      "What was reserved, by leases and offers, and what of it was seen in use, by a process that computes or memory above " +
+      "the level before the grant. Use is what readings show: between two of them, and while there are none, the last known state counts.",
+  });
+export type UsageAnswer = z.output<typeof usageSchema>;
 
 export const healthSchema = z.object({ status: z.literal("ok") }).meta({ id: "Health" });
 

@@ -29,6 +29,7 @@ import {
   waitMs,
   workloadSchema,
 } from "./schemas.ts";
+import { usage } from "./usage.ts";
 import {
   deliveryView,
   gpuViewOf,
@@ -77,6 +78,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/gpus/:id/clear-quarantine", "key", { POST: governance(parts, "clear-quarantine") }),
     endpoint("/gpu/webhooks/deliveries", "key", { GET: deliveries(parts) }),
     endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
+    endpoint("/gpu/usage", "key", { GET: usage(parts.scheduler) }),
     endpoint("/healthz", "probe", { GET: alive }),
     endpoint("/livez", "probe", { GET: alive }),
     endpoint("/readyz", "probe", { GET: ready(parts) }),

@@ -16,6 +16,7 @@ import {
   recordsSchema,
   releasedSchema,
   statusSchema,
+  usageSchema,
   workloadAnswerSchema,
 } from "./answer-schemas.ts";
 import { PROBLEM_TYPE, PROBLEMS, type ProblemCode } from "./problems.ts";
@@ -28,6 +29,7 @@ import {
   recordsQuerySchema,
   releaseSchema,
   renewSchema,
+  usageQuerySchema,
   workloadSchema,
 } from "./schemas.ts";
 
@@ -158,6 +160,26 @@ function gpuPaths(): ZodOpenApiPathsObject {
         summary: "A dry run of an allocate: granted now and where, or why not; changes nothing",
         requestBody: { required: true, content: { "application/json": { schema: allocateSchema } } },
         responses: { "200": answer("What would come of it", planSchema), ...problems(...WITH_KEY, ...WITH_BODY) },
+      },
+    },
+    "/gpu/usage": {
+      get: {
+        operationId: "usage",
+        summary: "What was reserved and used in a period: per service, per principal and per GPU",
+        description:
+          "CSV has a header line and one row per `kind` (`total`, `service`, `principal`, `gpu`) and `name`. A name that a " +
+          "spreadsheet would take for a formula has a quote mark before it.",
+        requestParams: { query: usageQuerySchema },
+        responses: {
+          "200": {
+            description: "The sums",
+            content: {
+              "application/json": { schema: usageSchema },
+              "text/csv": { schema: { type: "string" } },
+            },
+          },
+          ...problems(...WITH_KEY, "validation-failed", "period-too-large", "usage-busy", "storage-unavailable"),
+        },
       },
     },
     "/gpu/allocations": {

@@ -49,6 +49,8 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   "not-owner": { status: 403, title: "Belongs to another principal" },
   "storage-unavailable": { status: 503, title: "The change could not be stored", retryAfterSeconds: 5 },
   overloaded: { status: 503, title: "Too many requests wait to be decided", retryAfterSeconds: 1 },
+  "usage-busy": { status: 503, title: "Other usage reports are being made", retryAfterSeconds: 2 },
+  "period-too-large": { status: 422, title: "The period is too large for one report" },
   "shutting-down": { status: 503, title: "The daemon is shutting down", retryAfterSeconds: 5 },
   "malformed-request": { status: 400, title: "Malformed HTTP request" },
   "malformed-json": { status: 400, title: "The body is not JSON" },

@@ -249,6 +249,8 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
               allocation_id: hold.allocationId,
               service_name: holder.request.serviceName,
               since: timestamp(hold.since),
+              in_use_since: instant(hold.use.since),
+              idle_since: instant(holder.status === "leased" ? holder.idleSince : null),
             },
           ]
         : [],

@@ -4,7 +4,7 @@ import type { Committed } from "../scheduler/ports.ts";
 import { BoundedLabel, Tally } from "./tally.ts";
 
 /** Services that get series of their own, in order of appearance since the start; the rest share one. */
-const MAX_SERVICES = 100;
+export const MAX_SERVICES = 100;
 /** The reference's. */
 const WAIT_BUCKETS_S = [1, 5, 10, 30, 60, 120, 300, 600];
 

@@ -1,9 +1,11 @@
 /** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
 import type { Registry } from "prom-client";
 import { BLOCKS, blockOf, staleness, survey } from "../core/allocator/survey.ts";
-import type { EpochMs, GpuReading } from "../core/model.ts";
+import type { EpochMs, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
+import { MAX_SERVICES } from "./allocations.ts";
 import { gauge, gaugeFamily } from "./families.ts";
+import { BoundedLabel } from "./tally.ts";
 
 /** The state that is shown, and the instant for which it is. */
 export interface Instant {
@@ -43,12 +45,42 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     for (const { hold } of look().state.gpus.values()) if (hold.kind === "leased") leased++;
     return leased;
   });
+  registerIdle(registry, look);
   gaugeFamily(registry, {
     name: "gpu_orchestrator_gpu_state",
     help: "1 for the state that a GPU is in, 0 for those that it is not in",
     labelNames: ["gpu_id", "gpu_name", "gpu_uuid", "state"],
     read: () => statesOf(look()),
   });
+}
+
+/** Leases flagged as idle. A service that has had one keeps its series, at 0. */
+function registerIdle(registry: Registry, look: () => Instant): void {
+  const services = new BoundedLabel(MAX_SERVICES);
+  const leases = new Map<string, number>();
+  gaugeFamily(registry, {
+    name: "gpu_orchestrator_idle_leases",
+    help: "Leases without a TTL whose GPUs have not been used for allocator.idle_after or longer",
+    labelNames: ["service"],
+    *read() {
+      for (const service of leases.keys()) leases.set(service, 0);
+      for (const { serviceName } of idleRequests(look().state)) {
+        const service = services.of(serviceName);
+        leases.set(service, (leases.get(service) ?? 0) + 1);
+      }
+      for (const [service, value] of leases) yield { labels: { service }, value };
+    },
+  });
+}
+
+/** By the GPUs that they hold, of which there are few. */
+function idleRequests(state: HostState): ReadonlySet<Request> {
+  const found = new Set<Request>();
+  for (const { hold } of state.gpus.values()) {
+    const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
+    if (holder?.status === "leased" && holder.idleSince !== null) found.add(holder.request);
+  }
+  return found;
 }
 
 function* statesOf({ state, now }: Instant) {

@@ -14,6 +14,7 @@ const STATUS_OF_END = {
   unclaimed: "unclaimed",
   revoked: "revoked",
   rebooted: "revoked",
+  idle: "revoked",
 } as const satisfies Record<EndReason, NotificationStatus | null>;
 
 /**
@@ -45,6 +46,7 @@ function statusOf(event: Event): NotificationStatus | null {
   if (event.type === "ended") return STATUS_OF_END[event.outcome.reason];
   // A grant at once was answered at once; only one from the queue, or one not heard of, needs telling.
   if (event.type === "reoffered") return "allocated";
+  if (event.type === "went-idle") return "idle";
   return event.type === "granted" && event.claimBy !== null ? "allocated" : null;
 }
 

@@ -12,6 +12,7 @@ import type {
   GpuUuid,
   LiveAllocation,
   Observation,
+  UsedGpu,
 } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 
@@ -22,6 +23,7 @@ export const NOTIFICATION_STATUSES = [
   "unclaimed",
   "abandoned",
   "revoked",
+  "idle",
 ] as const;
 export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
 
@@ -140,6 +142,41 @@ export interface AllocationQuery {
   readonly limit: number;
 }
 
+/** A lease that is over, as far as accounting needs it. */
+export interface EndedLease {
+  readonly id: AllocationId;
+  readonly serviceName: string;
+  readonly principal: string;
+  readonly gpus: readonly GpuUuid[];
+  readonly used: readonly UsedGpu[];
+  readonly grantedAt: EpochMs;
+  readonly endedAt: EpochMs;
+}
+
+/** Where a page of ended leases ended: opaque to all but the store. */
+export interface EndedLeaseCursor {
+  readonly endedAt: EpochMs;
+  readonly row: number;
+}
+
+export interface EndedLeaseQuery {
+  readonly endedAfter: EpochMs;
+  /** The last instant that counts. */
+  readonly endedUntil: EpochMs;
+  /** Leases that were asked for from then on are left out. */
+  readonly submittedBefore: EpochMs;
+  /** The `next` of the page before; `null` for the first. */
+  readonly after: EndedLeaseCursor | null;
+  /** How many leases to look at, those left out included. */
+  readonly limit: number;
+}
+
+export interface EndedLeasePage {
+  readonly leases: readonly EndedLease[];
+  /** `null`: this is the last. */
+  readonly next: EndedLeaseCursor | null;
+}
+
 export interface Store {
   load(): StoredState;
   /**
@@ -157,6 +194,10 @@ export interface Store {
   findKey(principal: string, key: string): KeptKey | undefined;
   /** Newest first, live and ended, as last committed. */
   list(query: AllocationQuery): readonly Allocation[];
+  /** In the order of their ends, as last committed; each page costs no more than its limit. */
+  endedLeases(query: EndedLeaseQuery): EndedLeasePage;
+  /** Records of leases that ended then or later are all kept; `null`: no record was ever dropped. */
+  completeFrom(): EpochMs | null;
 }
 
 /** The webhooks' view of the store. */

@@ -59,7 +59,12 @@ export interface OutcomeBody {
 
 export type AllocationBody = RequestBody &
   Partial<LeaseBody> &
-  Partial<OutcomeBody> & { readonly status: Allocation["status"]; readonly claim_by?: string };
+  Partial<OutcomeBody> & {
+    readonly status: Allocation["status"];
+    readonly claim_by?: string;
+    /** Left out unless it is flagged as idle. */
+    readonly idle_since?: string;
+  };
 
 export function timestamp(at: EpochMs): string {
   return new Date(at).toISOString();
@@ -125,7 +130,12 @@ export function allocationBody(allocation: Allocation): AllocationBody {
         claim_by: timestamp(allocation.claimBy),
       };
     case "leased":
-      return { status: "leased", ...request, ...leaseBody(allocation.request, allocation.lease) };
+      return {
+        status: "leased",
+        ...request,
+        ...leaseBody(allocation.request, allocation.lease),
+        ...(allocation.idleSince === null ? {} : { idle_since: timestamp(allocation.idleSince) }),
+      };
     case "ended": {
       const { outcome } = allocation;
       return {

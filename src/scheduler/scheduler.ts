@@ -13,7 +13,7 @@
  */
 
 import type { AllocateAsk, Command } from "../core/commands.ts";
-import { decide, gpuNamed, owns } from "../core/decide.ts";
+import { type Decision, decide, gpuNamed, owns } from "../core/decide.ts";
 import {
   AllocationEndedError,
   AllocationNotFoundError,
@@ -27,7 +27,6 @@ import {
   StorageUnavailableError,
 } from "../core/errors.ts";
 import type { Event } from "../core/events.ts";
-import { endedRecord } from "../core/evolve.ts";
 import type {
   Actor,
   Allocation,
@@ -58,6 +57,7 @@ import {
   type Store,
   type StoredState,
 } from "./ports.ts";
+import { type Period, type Usage, UsageReports } from "./usage.ts";
 import { Waiters } from "./waiters.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
@@ -133,6 +133,7 @@ export class Scheduler {
   /** A turn runs, or is about to. */
   #working = false;
   readonly #waiters: Waiters;
+  readonly #usage: UsageReports;
   #storageFailed = false;
   #stopping = false;
   #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
@@ -148,6 +149,7 @@ export class Scheduler {
   constructor(parts: SchedulerParts, stored: StoredState) {
     this.#parts = parts;
     this.#waiters = new Waiters(parts.clock);
+    this.#usage = new UsageReports(parts.store);
     this.#tickIntervalMs = parts.tickIntervalMs;
     this.#observers = [...(parts.observers ?? [])];
     this.#state = restore(stored, parts.policy);
@@ -394,6 +396,15 @@ export class Scheduler {
     return this.#parts.store.list(query);
   }
 
+  /**
+   * What was held and used in a period, as the committed state has it now.
+   *
+   * @throws UsageBusyError, PeriodTooLargeError
+   */
+  usage(period: Period): Promise<Usage> {
+    return this.#usage.make(period, this.#state, this.now());
+  }
+
   async observe(observation: Observation): Promise<void> {
     try {
       await this.#send({ type: "observe", observation });
@@ -457,13 +468,13 @@ export class Scheduler {
     for (const letter of letters) {
       try {
         const decision = decide(state, letter.command, now);
-        const ended = this.#note(draft, state, decision.events, decision.state, now);
+        this.#note(draft, decision, now);
         if (letter.settlement !== null) draft.settlements.push(letter.settlement);
         if (letter.redelivery !== null) draft.redeliveries.push(letter.redelivery);
-        const ids = letter.key === null ? [] : changedBy(letter.command, decision.events, ended);
+        const ids = letter.key === null ? [] : changedBy(letter.command, decision.events, decision.ended);
         if (letter.key !== null && ids.length > 0) draft.keys.push({ ...letter.key, at: now, ids });
         state = decision.state;
-        const answer = { state, at: now, ended };
+        const answer = { state, at: now, ended: decision.ended };
         answers.push(() => letter.resolve(answer));
       } catch (error) {
         if (!(error instanceof DomainError)) this.#parts.onBug?.(error);
@@ -489,27 +500,23 @@ export class Scheduler {
     this.#armTimer();
   }
 
-  /** Writes down what a decision changed; returns the records that it ended. */
-  #note(draft: Draft, before: HostState, events: readonly Event[], after: HostState, now: EpochMs): EndedAllocation[] {
-    const ended: EndedAllocation[] = [];
+  /** Writes down what a decision changed. */
+  #note(draft: Draft, { events, ended, state }: Decision, now: EpochMs): void {
+    // As many as there are `ended` events, in their order.
+    const records = ended.values();
     for (const event of events) {
       draft.events.push(event);
       const id = event.type === "submitted" ? event.request.id : "id" in event ? event.id : null;
       if (id === null) continue;
-      const allocation =
-        event.type === "ended"
-          ? endedRecord(before.allocations.get(id) as LiveAllocation, event.outcome)
-          : after.allocations.get(id);
+      const allocation = event.type === "ended" ? records.next().value : state.allocations.get(id);
       if (allocation === undefined) continue;
       draft.changed.set(id, allocation);
-      if (allocation.status === "ended") {
-        ended.push(allocation);
-        if (allocation.lease !== null && allocation.request.webhookUrl !== null) draft.withdrawn.push(id);
+      if (allocation.status === "ended" && allocation.lease !== null && allocation.request.webhookUrl !== null) {
+        draft.withdrawn.push(id);
       }
       const notification = notificationOf(event, allocation, () => `msg_${this.#parts.newId(now)}`, now);
       if (notification !== null) draft.notifications.push(notification);
     }
-    return ended;
   }
 
   async #commit(draft: Draft, before: HostState, after: HostState, now: EpochMs): Promise<void> {

@@ -8,7 +8,7 @@
 import type { Allocation, AllocationId, Gpu, GpuUuid, Lease, LeasedGpu } from "../core/model.ts";
 import { type DeliverySettlement, KEY_LIFE_MS, type StoredState, type Turn } from "../scheduler/ports.ts";
 import { holdersOf } from "./read-state.ts";
-import { encodeGpu, type Holder, isHoldByLeases, TurnTexts } from "./records.ts";
+import { encodeGpu, encodeUsed, type Holder, isHoldByLeases, TurnTexts } from "./records.ts";
 import type { Write } from "./statements.ts";
 
 export interface Plan {
@@ -98,7 +98,15 @@ export class Ledger {
     const lease = leaseOf(allocation);
     const claimBy = status === "offered" ? allocation.claimBy : null;
     const outcome = status === "ended" ? allocation.outcome : null;
-    const standing = [status, claimBy, outcome?.at ?? null, outcome?.reason ?? null, outcome?.detail ?? null] as const;
+    const standing = [
+      status,
+      claimBy,
+      status === "leased" ? allocation.idleSince : null,
+      outcome?.at ?? null,
+      outcome?.reason ?? null,
+      outcome?.detail ?? null,
+      status === "ended" ? encodeUsed(allocation.used) : null,
+    ] as const;
     const stored = this.#live.get(request.id);
     const leaseText = lease === null || lease === stored ? null : texts.lease(lease);
     if (stored === undefined) {

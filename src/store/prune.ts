@@ -27,6 +27,7 @@ export function pruneDatabase(reads: Reads, pruning: Pruning, now: EpochMs, keep
   // Deliveries first: a record stays as long as a delivery refers to it.
   const deliveries = Number(pruning.dropDeliveries.run(keepAfter, PRUNE_ROWS).changes);
   const allocations = Number(pruning.dropEnded.run(keepAfter, PRUNE_ROWS).changes);
+  if (allocations > 0) pruning.noteDropped.run(keepAfter);
   const journal = pruneJournal(reads, pruning, now, keepAfter);
   const keys = Number(pruning.dropKeys.run(now - KEY_LIFE_MS, PRUNE_ROWS).changes);
   const more = journal.more || Math.max(allocations, deliveries, keys) === PRUNE_ROWS;

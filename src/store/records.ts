@@ -13,22 +13,29 @@ import type {
   EpochMs,
   Gpu,
   GpuHold,
+  GpuUse,
   GpuUuid,
   Lease,
   LeasedGpu,
+  Outcome,
   Request,
   Requirement,
+  UsedGpu,
 } from "../core/model.ts";
-import type { StoredState } from "../scheduler/ports.ts";
+import { NO_USE, wasUsed } from "../core/use.ts";
+import type { EndedLease, StoredState } from "../scheduler/ports.ts";
 
-export const ALLOCATION_COLUMNS = "status, claim_by, ended_at, end_reason, end_detail, lease, request";
+export const ALLOCATION_COLUMNS =
+  "status, claim_by, idle_since, ended_at, end_reason, end_detail, used, lease, request";
 
 export interface AllocationRow {
   readonly status: Allocation["status"];
   readonly claim_by: number | null;
+  readonly idle_since: number | null;
   readonly ended_at: number | null;
   readonly end_reason: string | null;
   readonly end_detail: string | null;
+  readonly used: string | null;
   readonly lease: string | null;
   readonly request: string;
 }
@@ -97,7 +104,7 @@ function gpuHold(hold: GpuHold): GpuHold {
     case "free":
       return { kind: "free" };
     case "leased":
-      return { kind: "leased", allocationId: hold.allocationId, since: hold.since, useSeen: hold.useSeen };
+      return { kind: "leased", allocationId: hold.allocationId, since: hold.since, use: gpuUse(hold.use) };
     case "reclaiming":
       return {
         kind: "reclaiming",
@@ -110,6 +117,19 @@ function gpuHold(hold: GpuHold): GpuHold {
     default:
       return hold satisfies never;
   }
+}
+
+function gpuUse(use: GpuUse): GpuUse {
+  return { spans: use.spans, since: use.since };
+}
+
+/** @returns `null` when nothing was used, as most short leases leave it. */
+export function encodeUsed(used: readonly UsedGpu[]): string | null {
+  return used.length === 0 ? null : JSON.stringify(used.map(({ uuid, spans }): UsedGpu => ({ uuid, spans })));
+}
+
+function decodeUsed(text: string | null): readonly UsedGpu[] {
+  return text === null ? [] : (JSON.parse(text) as UsedGpu[]);
 }
 
 /** The live lease that holds a GPU. */
@@ -126,14 +146,14 @@ export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): 
 /** What a GPU's hold is when nothing but leases has ever happened to it. */
 function holdByLeases(holder: Holder | undefined): GpuHold {
   if (holder === undefined) return { kind: "free" };
-  return { kind: "leased", allocationId: holder.allocationId, since: holder.grantedAt, useSeen: false };
+  return { kind: "leased", allocationId: holder.allocationId, since: holder.grantedAt, use: NO_USE };
 }
 
 /** Whether {@link decodeGpu} would find `hold` by itself. */
 export function isHoldByLeases(hold: GpuHold, holder: Holder | undefined): boolean {
   if (hold.kind === "free") return holder === undefined;
   if (hold.kind !== "leased" || holder === undefined) return false;
-  return hold.allocationId === holder.allocationId && hold.since === holder.grantedAt && !hold.useSeen;
+  return hold.allocationId === holder.allocationId && hold.since === holder.grantedAt && !wasUsed(hold.use);
 }
 
 /** The allocation that `row` holds. `seenAt` is not durable and comes back as 0. */
@@ -146,7 +166,7 @@ export function decodeAllocation(row: AllocationRow): Allocation {
     case "offered":
       return { status: "offered", request, lease: present(lease), claimBy: present(row.claim_by) };
     case "leased":
-      return { status: "leased", request, lease: present(lease) };
+      return { status: "leased", request, lease: present(lease), idleSince: row.idle_since };
     case "ended":
       return endedAllocation(row, request, lease);
     default:
@@ -156,7 +176,32 @@ export function decodeAllocation(row: AllocationRow): Allocation {
 
 function endedAllocation(row: AllocationRow, request: Request, lease: Lease | null): EndedAllocation {
   const reason = present(row.end_reason) as EndReason;
-  return { status: "ended", request, lease, outcome: { reason, at: present(row.ended_at), detail: row.end_detail } };
+  const outcome: Outcome = { reason, at: present(row.ended_at), detail: row.end_detail };
+  return { status: "ended", request, lease, used: decodeUsed(row.used), outcome };
+}
+
+export interface EndedLeaseRow {
+  readonly rowid: number;
+  readonly id: string;
+  readonly service: string;
+  readonly principal: string;
+  readonly submitted_at: number;
+  readonly ended_at: number;
+  readonly used: string | null;
+  readonly lease: string;
+}
+
+export function decodeEndedLease(row: EndedLeaseRow): EndedLease {
+  const lease = JSON.parse(row.lease) as Lease;
+  return {
+    id: row.id,
+    serviceName: row.service,
+    principal: row.principal,
+    gpus: lease.gpus.map(({ uuid }) => uuid),
+    used: decodeUsed(row.used),
+    grantedAt: lease.grantedAt,
+    endedAt: row.ended_at,
+  };
 }
 
 /** For columns that the table's CHECK keeps filled in this status. */

@@ -19,6 +19,12 @@ export function prepareReads(database: DatabaseSync) {
     ),
     endedAllocation: sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ? AND ended_at IS NOT NULL`),
     submittedAt: sql("SELECT submitted_at FROM allocations WHERE id = ?"),
+    endedLeases: sql(
+      `SELECT rowid, id, service, principal, submitted_at, ended_at, used, lease FROM allocations
+       WHERE ended_at IS NOT NULL AND lease IS NOT NULL AND (ended_at, rowid) > (?, ?) AND ended_at <= ?
+       ORDER BY ended_at, rowid LIMIT ?`,
+    ),
+    completeFrom: sql("SELECT complete_from FROM progress"),
 
     key: sql("SELECT fingerprint, at, ids FROM idempotency_keys WHERE principal = ? AND key = ?"),
 
@@ -55,14 +61,17 @@ export function prepareWrites(database: DatabaseSync) {
     dropGpu: sql("DELETE FROM gpus WHERE uuid = ?"),
     insertAllocation: sql(
       `INSERT INTO allocations (id, service, principal, submitted_at, ${ALLOCATION_COLUMNS})
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     // A row keeps its request for life, and its lease as long as the lease is the same.
     updateStanding: sql(
-      "UPDATE allocations SET status = ?, claim_by = ?, ended_at = ?, end_reason = ?, end_detail = ? WHERE id = ?",
+      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, ended_at = ?, end_reason = ?, end_detail = ?,
+         used = ?
+       WHERE id = ?`,
     ),
     updateWithLease: sql(
-      `UPDATE allocations SET status = ?, claim_by = ?, ended_at = ?, end_reason = ?, end_detail = ?, lease = ?
+      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, ended_at = ?, end_reason = ?, end_detail = ?,
+         used = ?, lease = ?
        WHERE id = ?`,
     ),
     holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id) VALUES (?, ?)"),
@@ -100,7 +109,7 @@ export function preparePruning(database: DatabaseSync) {
     dropTurns: sql("DELETE FROM journal WHERE seq BETWEEN ? AND ? AND (at < ? OR seq <= ?)"),
     writeSnapshot: sql("INSERT INTO snapshots (seq, at, state) VALUES (?, ?, ?)"),
     dropOlderSnapshots: sql("DELETE FROM snapshots WHERE seq < ?"),
-    // By submission, which is never after the end: it saves an index on the end of each.
+    // By submission, which is never after the end: it saves an index on the end of those that held nothing.
     dropEnded: sql(
       `DELETE FROM allocations WHERE rowid IN (
          SELECT rowid FROM allocations
@@ -108,6 +117,7 @@ export function preparePruning(database: DatabaseSync) {
            AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.allocation_id = allocations.id)
          ORDER BY submitted_at, id LIMIT ?2)`,
     ),
+    noteDropped: sql("UPDATE progress SET complete_from = max(ifnull(complete_from, 0), ?)"),
     dropKeys: sql(
       `DELETE FROM idempotency_keys WHERE (principal, key) IN (
          SELECT principal, key FROM idempotency_keys WHERE at <= ? ORDER BY at LIMIT ?)`,

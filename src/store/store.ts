@@ -24,6 +24,8 @@ import type {
   DeliveryQuery,
   DeliveryRecord,
   DeliveryState,
+  EndedLeasePage,
+  EndedLeaseQuery,
   KeptKey,
   NotificationStatus,
   Outbox,
@@ -37,7 +39,14 @@ import { Ledger } from "./ledger.ts";
 import { type OpenDatabase, openDatabase, refusal } from "./open.ts";
 import type { Pruned } from "./prune.ts";
 import { readState, readTurns } from "./read-state.ts";
-import { type AllocationRow, decodeAllocation, decodeEvents, decodeState } from "./records.ts";
+import {
+  type AllocationRow,
+  decodeAllocation,
+  decodeEndedLease,
+  decodeEvents,
+  decodeState,
+  type EndedLeaseRow,
+} from "./records.ts";
 import { readLastTime, type StartTime } from "./start-time.ts";
 import { listDeliveriesSql, listSql, prepareReads, type Reads } from "./statements.ts";
 import { type Job, LocalWriter, type Writer } from "./writer.ts";
@@ -224,6 +233,26 @@ export class SqliteStore implements Store, Outbox {
       return this.#listing(listDeliveriesSql(query))
         .all(...parameters)
         .map(deliveryRecord);
+    });
+  }
+
+  endedLeases({ endedAfter, endedUntil, submittedBefore, after, limit }: EndedLeaseQuery): EndedLeasePage {
+    return this.#guarded(() => {
+      const cursor = after ?? { endedAt: endedAfter, row: Number.MAX_SAFE_INTEGER };
+      const found = this.#reads.endedLeases.all(cursor.endedAt, cursor.row, endedUntil, limit);
+      const rows = found as unknown as EndedLeaseRow[];
+      const last = rows.length < limit ? undefined : rows.at(-1);
+      return {
+        leases: rows.filter((row) => row.submitted_at < submittedBefore).map(decodeEndedLease),
+        next: last === undefined ? null : { endedAt: last.ended_at, row: last.rowid },
+      };
+    });
+  }
+
+  completeFrom(): EpochMs | null {
+    return this.#guarded(() => {
+      const row = this.#reads.completeFrom.get() as { complete_from: number | null } | undefined;
+      return row?.complete_from ?? null;
     });
   }
 

@@ -43,7 +43,13 @@ test("without a file the defaults are those that are documented", () => {
     simulation: { host: "h100x8" },
     auth: { enabled: false, headerName: "X-API-Key", keys: [] },
     storage: { path: "data/gpu-orchestrator.db", retentionMs: 30 * 86_400_000 },
-    allocator: { defaultTtlMs: null, idleAfterMs: 900_000, reclaimTimeoutMs: 60_000, verifyRelease: "when_used" },
+    allocator: {
+      defaultTtlMs: null,
+      idleAfterMs: 900_000,
+      reclaimIdleAfterMs: null,
+      reclaimTimeoutMs: 60_000,
+      verifyRelease: "when_used",
+    },
     webhooks: {
       secret: null,
       allowedHosts: ["external", "loopback"],

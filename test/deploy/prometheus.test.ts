@@ -26,7 +26,14 @@ describe(`promtool${hasPromtool ? "" : " (skipped: install Debian's package prom
 });
 
 test("every series that an alert looks at is one that the daemon exposes", async () => {
-  const { metrics, scrape } = await watched("h100x1");
+  const { daemon, metrics, scrape } = await watched("h100x1", { idleAfterMs: 1_000 });
+  // So do those of idle leases.
+  await daemon.allocate();
+  const unused = await daemon.source.probe();
+  for (const ms of [0, 1_000]) {
+    daemon.clock.advance(ms);
+    await daemon.scheduler.observe({ ...unused, startedAt: daemon.clock.now(), finishedAt: daemon.clock.now() });
+  }
   // Series of requests begin with the first one.
   metrics.observeRequest({ method: "GET", endpoint: "/gpu/status", status: 500, seconds: 0.01 });
   const series = await scrape();

@@ -90,6 +90,7 @@ test("real answers are as the document says, in whole", async () => {
     "/gpu/list",
     "/gpu/allocations",
     "/gpu/allocations?limit=1",
+    "/gpu/usage",
     "/readyz",
     "/healthz",
   ]) {
@@ -121,6 +122,7 @@ test("real answers are as the document says, in whole", async () => {
   await check("GET", `/gpu/allocations/${held.id}?wait=1h`);
   await check("GET", "/gpu/allocations/none");
   await check("GET", "/gpu/allocations?limit=none");
+  await check("GET", "/gpu/usage?from=never");
   ready = false;
   await check("GET", "/readyz");
   daemon.store.failing = true;

@@ -78,7 +78,15 @@ test("a leased GPU shows who holds it, since when, and what ails it", async () =
     reason: `leased to ${lease.id}`,
     since: lease.allocated_at,
     ailment: { state: "unhealthy", reason: "row remapping has failed" },
-    holders: [{ allocation_id: lease.id, service_name: "trainer", since: lease.allocated_at }],
+    holders: [
+      {
+        allocation_id: lease.id,
+        service_name: "trainer",
+        since: lease.allocated_at,
+        in_use_since: lease.allocated_at,
+        idle_since: null,
+      },
+    ],
     processes: [{ pid: 41, type: "C", name: "python", used_memory: 900 }],
     health: { remapped_rows_failure: true, slowdown: false },
   });
@@ -86,6 +94,23 @@ test("a leased GPU shows who holds it, since when, and what ails it", async () =
   await daemon.call("DELETE", `/gpu/allocations/${lease.id}`);
   const [after] = (await daemon.call("GET", "/gpu/status")).json.gpus;
   expect(after).toMatchObject({ allocated: false, allocated_to: null, state: "reclaiming", holders: [] });
+});
+
+test("an idle lease is shown as such on its GPUs and in its record, until it is used", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)], policy: { idleAfterMs: 10_000 } });
+  const { json: lease } = await daemon.allocate();
+  const holder = async () => (await daemon.call("GET", "/gpu/status")).json.gpus[0].holders[0];
+  const record = async () => (await daemon.call("GET", `/gpu/allocations/${lease.id}`)).json;
+  expect(await holder()).toMatchObject({ in_use_since: null, idle_since: null });
+  expect(await record()).not.toHaveProperty("idle_since");
+  daemon.clock.advance(10_000);
+  await daemon.see([gpuReading(0)]);
+  expect(await holder()).toMatchObject({ in_use_since: null, idle_since: lease.allocated_at });
+  expect(await record()).toMatchObject({ status: "leased", idle_since: lease.allocated_at });
+  expect((await daemon.call("GET", "/gpu/list")).json.allocations[0].idle_since).toBe(lease.allocated_at);
+  await daemon.see([gpuReading(0, { memoryUsedMib: 9_000 })]);
+  expect(await holder()).toMatchObject({ in_use_since: new Date(daemon.clock.now()).toISOString(), idle_since: null });
+  expect(await record()).not.toHaveProperty("idle_since");
 });
 
 test("figures stay, with their age, when the monitor fails; the state says that they are stale", async () => {

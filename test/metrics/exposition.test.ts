@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
+import { ANYBODY } from "../monitor/simulated-daemon.ts";
 import { isInstalled, type Watched, watched } from "./scrape.ts";
 
 const TEXT = "text/plain; version=0.0.4; charset=utf-8";
@@ -12,14 +13,18 @@ const PROMETHEUS_3 =
 
 /** A daemon after something of everything, so that every family has series. */
 async function lively(): Promise<Watched> {
-  const host = await watched("h100x2");
+  const host = await watched("h100x2", { idleAfterMs: 5_000 });
   const { daemon, metrics } = host;
   const first = await daemon.allocate({ requiredGpus: 2, serviceName: "a.b-c_d" });
-  await daemon.allocate({ requiredGpus: 2 });
+  const second = await daemon.allocate({ requiredGpus: 2 });
   daemon.clock.advance(10_000);
   await daemon.release(first);
   daemon.clock.advance(5_000);
   await daemon.observe();
+  const unused = await daemon.source.probe();
+  await daemon.scheduler.read(second, ANYBODY);
+  daemon.clock.advance(5_000);
+  await daemon.scheduler.observe({ ...unused, startedAt: daemon.clock.now(), finishedAt: daemon.clock.now() });
   metrics.observeRequest({ method: "POST", endpoint: "/gpu/allocate", status: 200, seconds: 0.002 });
   metrics.observeRequest({ method: "GET", endpoint: "/gpu/allocations/{id}", status: 404, seconds: 0.001 });
   return host;
@@ -98,6 +103,7 @@ test("every family that has no figure yet is announced all the same", async () =
       "gpu_orchestrator_http_requests_total",
     ]),
   );
+  expect(body).toMatch(/^gpu_orchestrator_idle_leases\{service="svc"\} 1$/m);
   const buckets = [...body.matchAll(/^gpu_scheduler_queue_wait_seconds_bucket\{le="(.*?)"\}/gm)].map(([, le]) => le);
   expect(buckets).toEqual(["1", "5", "10", "30", "60", "120", "300", "600", "+Inf"]);
 });

@@ -153,6 +153,31 @@ test("each GPU is in exactly one state", async () => {
   expect(states.filter(([, value]) => value === 0)).toHaveLength(40);
 });
 
+test("idle leases are counted by service, and a service keeps its series when it has none any more", async () => {
+  const { daemon, scrape } = await watched("h100x4", { idleAfterMs: 10_000 });
+  const quiet = async () => daemon.scheduler.observe(altered(await daemon.source.probe(), empty));
+  const idle = async () => family(await scrape(), "gpu_orchestrator_idle_leases");
+  for (const [serviceName, requiredGpus] of [
+    ["a", 2],
+    ["a", 1],
+    ["b", 1],
+  ] as const) {
+    await daemon.allocate({ serviceName, requiredGpus, ttlMs: serviceName === "b" ? 3_600_000 : null });
+  }
+  await quiet();
+  expect(await idle()).toEqual({});
+  daemon.clock.advance(10_000);
+  await quiet();
+  expect(await idle()).toEqual({ 'service="a"': 2 });
+  await daemon.observe();
+  expect(await idle()).toEqual({ 'service="a"': 0 });
+});
+
+/** As if the lease's program had never come. */
+function empty(gpu: GpuReading): GpuReading {
+  return { ...gpu, processes: [], memoryUsedMib: 4 };
+}
+
 test("services beyond the first hundred share one series", async () => {
   const { daemon, scrape } = await watched("t4x1", { maxQueueSize: 1_000 });
   for (let i = 0; i < 150; i++) await daemon.allocate({ serviceName: `service-${i}` });

@@ -112,8 +112,8 @@ const RECLAIMING = planted(
   [
     {
       name: "A GPU that was used is free at the end of its lease, without being seen empty",
-      find: 'if (hold?.kind === "leased" && hold.useSeen) return true;',
-      replace: 'if (hold?.kind === "leased" && hold.useSeen) return false;',
+      find: 'if (hold?.kind === "leased" && wasUsed(hold.use)) return true;',
+      replace: 'if (hold?.kind === "leased" && wasUsed(hold.use)) return false;',
     },
     {
       name: "A lease that nobody watched leaves its GPU free at once",
@@ -158,8 +158,8 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "That a GPU was used is forgotten before its lease ends",
     file: "src/core/evolve.ts",
-    find: "hold: { ...gpu.hold, useSeen: true }",
-    replace: "hold: { ...gpu.hold, useSeen: false }",
+    find: "hold: { ...hold, use: change(hold.use) }",
+    replace: "hold: { ...hold, use: change({ ...hold.use }) && NO_USE }",
     tests: [TRUTH],
   },
   {
@@ -495,8 +495,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "Memory in use without a process is no use of a lease",
     file: "src/core/observe.ts",
-    find: "return reading.memoryUsedMib !== null && reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;",
-    replace: "return false;",
+    find: "null : reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;",
+    replace: "null : false;",
     tests: [TRUTH],
   },
   {

@@ -381,7 +381,7 @@ const STORE: readonly Mutant[] = [
   {
     name: "A restart forgets that a leased GPU was used",
     file: "src/store/records.ts",
-    find: "hold.since === holder.grantedAt && !hold.useSeen;",
+    find: "hold.since === holder.grantedAt && !wasUsed(hold.use);",
     replace: "hold.since === holder.grantedAt;",
     tests: [DURABILITY],
   },

@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import type { Event } from "../../src/core/events.ts";
 import { endedRecord } from "../../src/core/evolve.ts";
-import { type AllocationId, END_REASONS, type EndReason, type LiveAllocation } from "../../src/core/model.ts";
+import { type AllocationId, END_REASONS, type EndReason } from "../../src/core/model.ts";
 import { notificationOf } from "../../src/scheduler/notifications.ts";
 import { allocationBody, grantedBody } from "../../src/scheduler/records.ts";
 import { h100, minutes, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
@@ -62,6 +62,25 @@ test("a grant at once is told by its answer alone, and by a webhook too once its
   expect(told(host.log.at(-1) as Event, host.allocation(id))?.status).toBe("allocated");
 });
 
+test("a lease that goes idle is told so, with since when; that it is used again is not", () => {
+  const host = new SimulatedHost([h100("GPU-a")], { idleAfterMs: minutes(1) });
+  const id = host.submit();
+  const since = new Date(host.now).toISOString();
+  host.advance(minutes(1));
+  const idle = told(host.log.at(-1) as Event, host.allocation(id));
+  expect(idle?.status).toBe("idle");
+  expect(JSON.parse(idle?.body ?? "null")).toMatchObject({
+    status: "idle",
+    request_id: id,
+    allocation: { id, status: "leased", idle_since: since, gpu_uuids: ["GPU-a"] },
+  });
+  host.gpu("GPU-a", { memoryUsedMib: 9_000 });
+  host.advance(seconds(5));
+  expect(host.log.at(-1)?.type).toBe("went-busy");
+  expect(told(host.log.at(-1) as Event, host.allocation(id))).toBeNull();
+  expect(allocationBody(host.allocation(id))).not.toHaveProperty("idle_since");
+});
+
 test("without a webhook nothing is told", () => {
   const host = new SimulatedHost([h100("GPU-a")]);
   const holder = host.submit();
@@ -82,13 +101,14 @@ const TOLD_AS: Record<EndReason, string | undefined> = {
   unclaimed: "unclaimed",
   revoked: "revoked",
   rebooted: "revoked",
+  idle: "revoked",
 };
 
 test.each(END_REASONS)("an end as %s is told by the right status, with its reason", (reason) => {
   const { host, id } = offered();
   const outcome = { reason, at: host.now, detail: null };
-  const record = endedRecord(host.state.allocations.get(id) as LiveAllocation, outcome);
-  const notification = told({ type: "ended", id, outcome, verify: [] }, record);
+  const event = { type: "ended", id, outcome, verify: [] } as const;
+  const notification = told(event, endedRecord(host.state, event));
   expect(notification?.status).toBe(TOLD_AS[reason]);
   if (notification !== null) {
     expect(JSON.parse(notification.body)).toMatchObject({ request_id: id, reason, allocation: { end_reason: reason } });

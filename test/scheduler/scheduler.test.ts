@@ -60,6 +60,12 @@ class Fragile implements Store {
   list(query: Parameters<Store["list"]>[0]) {
     return this.#store.list(query);
   }
+  endedLeases(query: Parameters<Store["endedLeases"]>[0]) {
+    return this.#store.endedLeases(query);
+  }
+  completeFrom() {
+    return this.#store.completeFrom();
+  }
 }
 
 test("commands that arrive together are committed in one transaction, and each gets its own answer", async () => {

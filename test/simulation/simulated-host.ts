@@ -3,7 +3,6 @@ import type { AllocateAsk, Command } from "../../src/core/commands.ts";
 import { decide } from "../../src/core/decide.ts";
 import { DomainError, type ErrorCode } from "../../src/core/errors.ts";
 import type { Event } from "../../src/core/events.ts";
-import { endedRecord } from "../../src/core/evolve.ts";
 import { explain } from "../../src/core/explain.ts";
 import type {
   Actor,
@@ -13,7 +12,6 @@ import type {
   GpuReading,
   HostReading,
   Lease,
-  LiveAllocation,
   Policy,
   ProbeFailure,
 } from "../../src/core/model.ts";
@@ -36,6 +34,8 @@ export const DEFAULT_POLICY: Policy = {
   defaultTtlMultiplier: 2,
   verifyRelease: "when_used",
   reclaimTimeoutMs: seconds(60),
+  idleAfterMs: minutes(15),
+  reclaimIdleAfterMs: null,
   refreshIntervalMs: seconds(5),
   staleAfterMs: seconds(25),
 };
@@ -109,16 +109,9 @@ export class SimulatedHost {
 
   /** @throws DomainError when it is refused; the state is then as it was. */
   do(command: Command): readonly Event[] {
-    const { events, state } = decide(this.state, command, this.now);
-    let before = this.state;
-    for (const event of events) {
-      if (event.type === "ended") {
-        const live = before.allocations.get(event.id) as LiveAllocation;
-        this.ended.set(event.id, endedRecord(live, event.outcome));
-      }
-    }
-    before = state;
-    this.state = before;
+    const { events, ended, state } = decide(this.state, command, this.now);
+    for (const record of ended) this.ended.set(record.request.id, record);
+    this.state = state;
     this.log.push(...events);
     return events;
   }

@@ -6,9 +6,11 @@ import {
   END_REASONS,
   type Gpu,
   type GpuHold,
+  type GpuUse,
   type LiveAllocation,
   type Request,
 } from "../../src/core/model.ts";
+import { NO_USE } from "../../src/core/use.ts";
 import type { AllocationQuery, Turn } from "../../src/scheduler/ports.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import {
@@ -25,6 +27,7 @@ import {
   turn,
 } from "./turns.ts";
 
+const USED: GpuUse = { spans: [[START, START + 5, 4]], since: START + 7 };
 const EVERYTHING: AllocationQuery = { status: null, serviceName: null, principal: null, before: null, limit: 1_000 };
 
 test("a new store is empty, and its clock has not begun", async () => {
@@ -81,13 +84,30 @@ test("an allocation in every status comes back as it was, with everything in it"
     grantedAt: instant,
     expiresAt: maybe(instant),
   });
+  const anyUsed = fc.array(
+    fc.record({
+      uuid: fc.constantFrom("GPU-a", "GPU-b"),
+      spans: fc.array(fc.tuple(instant, instant, fc.nat()), { minLength: 1 }),
+    }),
+  );
   const anyOutcome = fc.record({ reason: fc.constantFrom(...END_REASONS), at: instant, detail: maybe(fc.string()) });
   const anyAllocation: fc.Arbitrary<Allocation> = fc
     .oneof(
       fc.record({ status: fc.constant("queued"), request: anyRequest, seenAt: fc.constant(0) }),
       fc.record({ status: fc.constant("offered"), request: anyRequest, lease: anyLease, claimBy: instant }),
-      fc.record({ status: fc.constant("leased"), request: anyRequest, lease: anyLease }),
-      fc.record({ status: fc.constant("ended"), request: anyRequest, lease: maybe(anyLease), outcome: anyOutcome }),
+      fc.record({
+        status: fc.constant("leased"),
+        request: anyRequest,
+        lease: anyLease,
+        idleSince: maybe(instant),
+      }),
+      fc.record({
+        status: fc.constant("ended"),
+        request: anyRequest,
+        lease: maybe(anyLease),
+        used: anyUsed,
+        outcome: anyOutcome,
+      }),
       // What comes in over HTTP is plain JSON too: no null prototypes, no -0.
     )
     .map((allocation) => JSON.parse(JSON.stringify(allocation)) as Allocation);
@@ -124,7 +144,7 @@ test("a GPU comes back as it was in every hold, and a property that is not the m
   const store = openForTest();
   const gpus: Gpu[] = [
     gpu("GPU-1"),
-    gpu("GPU-2", { kind: "leased", allocationId: "a-1", since: START, useSeen: true }),
+    gpu("GPU-2", { kind: "leased", allocationId: "a-1", since: START, use: USED }),
     gpu("GPU-3", { kind: "reclaiming", allocationId: "a-1", since: START, baselineMib: 3 }),
     { ...gpu("GPU-4", { kind: "quarantined", since: START, baselineMib: 3, reason: "busy" }), memoryTotalMib: null },
   ];
@@ -138,7 +158,12 @@ test("a GPU's hold is what was said last, whether its lease says the same or not
   let store = open(path);
   const asked = request("a-1");
   const held = lease(["GPU-a"], 1, START + 1);
-  const byLease: GpuHold = { kind: "leased", allocationId: "a-1", since: START + 1, useSeen: false };
+  const byLease: Extract<GpuHold, { kind: "leased" }> = {
+    kind: "leased",
+    allocationId: "a-1",
+    since: START + 1,
+    use: NO_USE,
+  };
   const reclaiming: GpuHold = { kind: "reclaiming", allocationId: "a-1", since: START, baselineMib: 3 };
   const free: GpuHold = { kind: "free" };
   const live = [leased(asked, held)];
@@ -146,7 +171,7 @@ test("a GPU's hold is what was said last, whether its lease says the same or not
   const steps: [Partial<Turn>, GpuHold][] = [
     [{ gpus: [gpu("GPU-a")] }, free],
     [{ allocations: live, gpus: [gpu("GPU-a", byLease)] }, byLease],
-    [{ gpus: [gpu("GPU-a", { ...byLease, useSeen: true })] }, { ...byLease, useSeen: true }],
+    [{ gpus: [gpu("GPU-a", { ...byLease, use: USED })] }, { ...byLease, use: USED }],
     [{ gpus: [gpu("GPU-a", byLease)] }, byLease],
     [{ gpus: [gpu("GPU-a", free)] }, free],
     [{ gpus: [gpu("GPU-a", { ...byLease, since: START })] }, { ...byLease, since: START }],
@@ -283,7 +308,10 @@ test("an event comes back as it was told, whatever type it has", async () => {
     { type: "renewed", id: "a-1", at: START, expiresAt: null },
     { type: "ended", id: "a-1", outcome: { reason: "expired", at: START, detail: null }, verify: ["GPU-a"] },
     { type: "gpu-seen", gpu: { uuid: "GPU-a", index: 0, name: "x", pciBusId: null, memoryTotalMib: null } },
-    { type: "use-seen", uuid: "GPU-a", allocationId: "a-1" },
+    { type: "use-seen", uuid: "GPU-a", allocationId: "a-1", at: START },
+    { type: "use-gone", uuid: "GPU-a", allocationId: "a-1", at: START + 1 },
+    { type: "went-idle", id: "a-1", at: START + 2, since: START + 1 },
+    { type: "went-busy", id: "a-1", at: START + 3 },
     { type: "gpu-quarantined", uuid: "GPU-a", at: START, reason: "busy" },
     { type: "gpu-freed", uuid: "GPU-a", at: START },
     { type: "resumed", at: START, bootId: "boot", fencingFloor: START },

@@ -11,7 +11,9 @@ import type {
   LeasedAllocation,
   QueuedAllocation,
   Request,
+  UsedGpu,
 } from "../../src/core/model.ts";
+import { NO_USE } from "../../src/core/use.ts";
 import type { Notification, Turn } from "../../src/scheduler/ports.ts";
 
 export const START: EpochMs = 1_800_000_000_000;
@@ -68,7 +70,7 @@ export function queued(asked: Request): QueuedAllocation {
 }
 
 export function leased(asked: Request, held: Lease): LeasedAllocation {
-  return { status: "leased", request: asked, lease: held };
+  return { status: "leased", request: asked, lease: held, idleSince: null };
 }
 
 export function ended(
@@ -76,8 +78,9 @@ export function ended(
   held: Lease | null,
   at: EpochMs,
   reason: EndReason = "released",
+  used: readonly UsedGpu[] = [],
 ): EndedAllocation {
-  return { status: "ended", request: asked, lease: held, outcome: { reason, at, detail: null } };
+  return { status: "ended", request: asked, lease: held, used, outcome: { reason, at, detail: null } };
 }
 
 export function turn(over: Partial<Turn> = {}): Turn {
@@ -109,7 +112,7 @@ export function grantTurn(ids: readonly string[], uuids: readonly string[], at: 
     const held = lease([uuid], token + i, at);
     events.push({ type: "submitted", request: asked }, { type: "granted", id, lease: held, claimBy: null });
     allocations.push(leased(asked, held));
-    gpus.push(gpu(uuid, { kind: "leased", allocationId: id, since: at, useSeen: false }));
+    gpus.push(gpu(uuid, { kind: "leased", allocationId: id, since: at, use: NO_USE }));
   });
   return turn({ at, events, allocations, gpus, nextFencingToken: token + ids.length });
 }

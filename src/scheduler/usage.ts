@@ -1,0 +1,197 @@
+/**
+ * What was held and used over a period: of each lease the part that falls into it, a running one up to `now`.
+ *
+ *  1. Whole milliseconds throughout, so the sums over services, principals and GPUs are equal, exactly, and adjoining
+ *     periods add up.
+ *  2. `now` and the running leases are taken once, from one committed state. Of what is read afterwards only leases that
+ *     had ended in that state count, whatever begins or ends while the pages are read.
+ *  3. Offers hold their GPUs as leases do, and count.
+ */
+import { setImmediate as othersFirst } from "node:timers/promises";
+import { PeriodTooLargeError, UsageBusyError } from "../core/errors.ts";
+import type { AllocationId, EpochMs, GpuUuid, UseSpan } from "../core/model.ts";
+import type { HostState } from "../core/state.ts";
+import { spansUntil, usedMsBetween } from "../core/use.ts";
+import type { EndedLease, EndedLeaseCursor, Store } from "./ports.ts";
+
+/** Reports made at once: each takes the event loop between two requests, again and again. */
+const MAX_REPORTS = 2;
+/** Leases read at a time, in about a millisecond. */
+const PAGE_LEASES = 100;
+/** Leases that one report looks at: some ten seconds, in parts of a millisecond. */
+const MAX_LEASES = 1_000_000;
+/** Services, or principals, in one report. */
+const MAX_NAMES = 10_000;
+
+/** `from` counts, `to` does not. */
+export interface Period {
+  readonly from: EpochMs;
+  readonly to: EpochMs;
+}
+
+export interface Amount {
+  /** How many leases held something in the period. One that reaches into the next period counts there too. */
+  readonly leases: number;
+  /** GPU-milliseconds held: two GPUs for a second are 2,000. */
+  readonly reservedMs: number;
+  /** Of these, the ones in which the GPU was seen in use. */
+  readonly usedMs: number;
+}
+
+export interface UsageRow extends Amount {
+  readonly name: string;
+}
+
+export interface Usage extends Period {
+  /** Running leases count up to it. */
+  readonly now: EpochMs;
+  /** A period that begins before it may lack leases whose records are gone; `null`: no record was ever dropped. */
+  readonly completeFrom: EpochMs | null;
+  readonly total: Amount;
+  /** The largest first, here and below. */
+  readonly services: readonly UsageRow[];
+  readonly principals: readonly UsageRow[];
+  /** By UUID. */
+  readonly gpus: readonly UsageRow[];
+}
+
+/** One lease, as far as accounting needs it. */
+export interface HeldLease {
+  readonly serviceName: string;
+  readonly principal: string;
+  readonly from: EpochMs;
+  readonly to: EpochMs;
+  readonly gpus: readonly { readonly uuid: GpuUuid; readonly used: readonly UseSpan[] }[];
+}
+
+/** Sums leases up. */
+export class UsageTally {
+  readonly #period: Period;
+  #total: Amount = NOTHING;
+  readonly #services = new Map<string, Amount>();
+  readonly #principals = new Map<string, Amount>();
+  readonly #gpus = new Map<GpuUuid, Amount>();
+
+  constructor(period: Period) {
+    this.#period = period;
+  }
+
+  /** How many names the longest list has. */
+  get names(): number {
+    return Math.max(this.#services.size, this.#principals.size);
+  }
+
+  add(lease: HeldLease): void {
+    const from = Math.max(lease.from, this.#period.from);
+    const to = Math.min(lease.to, this.#period.to);
+    if (to <= from) return;
+    let usedMs = 0;
+    for (const { uuid, used } of lease.gpus) {
+      const onThisMs = usedMsBetween(used, from, to);
+      usedMs += onThisMs;
+      add(this.#gpus, uuid, { leases: 1, reservedMs: to - from, usedMs: onThisMs });
+    }
+    const amount: Amount = { leases: 1, reservedMs: (to - from) * lease.gpus.length, usedMs };
+    this.#total = plus(this.#total, amount);
+    add(this.#services, lease.serviceName, amount);
+    add(this.#principals, lease.principal, amount);
+  }
+
+  sums(): Pick<Usage, "total" | "services" | "principals" | "gpus"> {
+    const [services, principals, gpus] = [rows(this.#services), rows(this.#principals), rows(this.#gpus)];
+    return { total: this.#total, services, principals, gpus };
+  }
+}
+
+const NOTHING: Amount = { leases: 0, reservedMs: 0, usedMs: 0 };
+
+function plus(a: Amount, b: Amount): Amount {
+  return { leases: a.leases + b.leases, reservedMs: a.reservedMs + b.reservedMs, usedMs: a.usedMs + b.usedMs };
+}
+
+function add(sums: Map<string, Amount>, name: string, amount: Amount): void {
+  sums.set(name, plus(sums.get(name) ?? NOTHING, amount));
+}
+
+function rows(sums: ReadonlyMap<string, Amount>): readonly UsageRow[] {
+  return [...sums]
+    .map(([name, amount]) => ({ name, ...amount }))
+    .sort((a, b) => b.reservedMs - a.reservedMs || (a.name < b.name ? -1 : 1));
+}
+
+/** Makes reports, no more than {@link MAX_REPORTS} at once. */
+export class UsageReports {
+  readonly #store: Store;
+  #underWay = 0;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  /**
+   * @param state a committed one.
+   * @param now not before anything that happened in it.
+   * @throws UsageBusyError, PeriodTooLargeError, StorageUnavailableError
+   */
+  async make(period: Period, state: HostState, now: EpochMs): Promise<Usage> {
+    if (this.#underWay >= MAX_REPORTS) throw new UsageBusyError(MAX_REPORTS);
+    this.#underWay++;
+    try {
+      return await this.#make(period, state, now);
+    } finally {
+      this.#underWay--;
+    }
+  }
+
+  async #make(period: Period, state: HostState, now: EpochMs): Promise<Usage> {
+    const tally = new UsageTally(period);
+    const running = runningLeases(state, now);
+    for (const lease of running.values()) tally.add(lease);
+    let after: EndedLeaseCursor | null = null;
+    for (let read = 0; ; read += PAGE_LEASES) {
+      if (read >= MAX_LEASES) throw new PeriodTooLargeError(MAX_LEASES, "leases to look at");
+      if (tally.names > MAX_NAMES) throw new PeriodTooLargeError(MAX_NAMES, "services or principals");
+      const { from: endedAfter, to: submittedBefore } = period;
+      const query = { endedAfter, endedUntil: now, submittedBefore, after, limit: PAGE_LEASES };
+      const { leases, next } = this.#store.endedLeases(query);
+      // See 2: a running one may have ended in a turn that is on disk and not yet in the state.
+      for (const lease of leases) if (!running.has(lease.id)) tally.add(endedLease(lease));
+      if (next === null) break;
+      after = next;
+      await othersFirst();
+    }
+    // Asked last: records may have been dropped meanwhile.
+    return { ...period, now, completeFrom: this.#store.completeFrom(), ...tally.sums() };
+  }
+}
+
+/** Whatever holds GPUs in `state`, up to `now`. */
+export function runningLeases(state: HostState, now: EpochMs): ReadonlyMap<AllocationId, HeldLease> {
+  const running = new Map<AllocationId, HeldLease>();
+  for (const { hold } of state.gpus.values()) {
+    if (hold.kind !== "leased" || running.has(hold.allocationId)) continue;
+    const allocation = state.allocations.get(hold.allocationId);
+    if (allocation === undefined || allocation.status === "queued") continue;
+    const { request, lease } = allocation;
+    const gpus = lease.gpus.map(({ uuid }) => {
+      const own = state.gpus.get(uuid)?.hold;
+      return { uuid, used: own?.kind === "leased" ? spansUntil(own.use, now) : [] };
+    });
+    const { serviceName, principal } = request;
+    running.set(request.id, { serviceName, principal, from: lease.grantedAt, to: now, gpus });
+  }
+  return running;
+}
+
+const UNUSED: readonly UseSpan[] = [];
+
+export function endedLease({ serviceName, principal, gpus, used, grantedAt, endedAt }: EndedLease): HeldLease {
+  const spansOf = (uuid: GpuUuid) => used.find((gpu) => gpu.uuid === uuid)?.spans ?? UNUSED;
+  return {
+    serviceName,
+    principal,
+    from: grantedAt,
+    to: endedAt,
+    gpus: gpus.map((uuid) => ({ uuid, used: spansOf(uuid) })),
+  };
+}

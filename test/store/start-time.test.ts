@@ -26,6 +26,8 @@ const BOOT = { bootId: "boot-1", bootedAt: START - HOUR_MS };
 const LEASE = { ...lease(["GPU-a"], 7), expiresAt: START + HOUR_MS };
 const KEY = { principal: "ada", key: "k-1", fingerprint: "digest", at: START, ids: ["a-1"] };
 
+const USE = { spans: [[START + 1, START + 3, 2] as const, [START + 4, START + 9, 4] as const], since: START + 12 };
+
 /** One of everything that has a time to come, or an age that counts. */
 const EVERYTHING = turn({
   at: START + 5,
@@ -33,13 +35,13 @@ const EVERYTHING = turn({
   bootId: "boot-1",
   nextFencingToken: START,
   gpus: [
-    gpu("GPU-a", { kind: "leased", allocationId: "a-1", since: START, useSeen: true }),
+    gpu("GPU-a", { kind: "leased", allocationId: "a-1", since: START, use: USE }),
     { ...gpu("GPU-b"), cordon: { at: START + 6, by: "ops", reason: "fan" } },
     gpu("GPU-c", { kind: "reclaiming", allocationId: "a-9", since: START + 1, baselineMib: 4 }),
     gpu("GPU-d", { kind: "quarantined", since: START + 2, baselineMib: 4, reason: "busy" }),
   ],
   allocations: [
-    leased(request("a-1", { ttlMs: HOUR_MS }), LEASE),
+    { ...leased(request("a-1", { ttlMs: HOUR_MS }), LEASE), idleSince: START + 2 },
     { status: "offered", request: request("a-2"), lease: lease(["GPU-b"], 8, START + 3), claimBy: START + 60_000 },
     queued(request("a-3", { submittedAt: START + 4 })),
     ended(request("a-4"), null, START + 5, "cancelled"),

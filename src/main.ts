@@ -30,6 +30,10 @@ import { type Deliverer, type DeliverySettings, startDelivering } from "./webhoo
 const DRAIN_MS = 8_000;
 /** Each costs a file descriptor and some 10 KiB; the promise is at least 4,096. */
 const MAX_CONNECTIONS = 16_384;
+/** Readers of the event stream; each has a connection of its own. */
+const MAX_STREAMS = 1_024;
+/** A reader that takes nothing for so long has gone, or is no use. */
+const STREAM_STALL_MS = 30_000;
 /** How often to look while a GPU is being reclaimed and somebody waits for one. */
 const RECLAIM_REFRESH_MS = 1_000;
 const DELIVERIES_PER_RECEIVER = 4;
@@ -174,6 +178,8 @@ class RunningDaemon implements Daemon {
         writeTimeoutMs: config.server.writeTimeoutMs,
         idleTimeoutMs: config.server.idleTimeoutMs,
         maxConnections: MAX_CONNECTIONS,
+        maxStreams: MAX_STREAMS,
+        streamStallMs: STREAM_STALL_MS,
         drainTimeoutMs: DRAIN_MS,
       },
       keys: () => this.#config.auth.keys,

@@ -7,8 +7,8 @@ import { BLOCKS } from "../core/allocator/survey.ts";
 import { END_REASONS, WORKLOAD_TYPES } from "../core/model.ts";
 import { DELIVERY_STATES, NOTIFICATION_STATUSES } from "../scheduler/ports.ts";
 
-const instant = z.iso.datetime().meta({ description: "RFC 3339, in UTC" });
-const mib = z.number().nullable().meta({ description: "MiB; null: no reading" });
+export const instant = z.iso.datetime().meta({ description: "RFC 3339, in UTC" });
+export const mib = z.number().nullable().meta({ description: "MiB; null: no reading" });
 const figure = z.number().nullable().meta({ description: "null: no reading" });
 const words = z.string().nullable();
 
@@ -121,7 +121,7 @@ export const statusSchema = z
   .meta({ id: "Status" });
 export type StatusAnswer = z.output<typeof statusSchema>;
 
-const requestFields = {
+export const requestFields = {
   id: z.string(),
   request_id: z.string().meta({ description: "The same as id" }),
   service_name: z.string(),

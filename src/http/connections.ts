@@ -2,10 +2,11 @@
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
-import type { Answer } from "./answers.ts";
+import type { Answer, StreamAnswer } from "./answers.ts";
 import { HttpError, type HttpErrorCode, problemAnswer } from "./problems.ts";
+import { type StreamEnd, writePieces } from "./streaming.ts";
 
-/** How long a refused client may still read its refusal before the connection is reset under it. */
+/** How long a client may still read a refusal, or the end of a stream, before the connection is reset under it. */
 const LINGER_MS = 500;
 /** Nothing that the API answers is a document of somebody else's page. */
 const FIXED_HEADERS = ["X-Content-Type-Options", "nosniff", "Cross-Origin-Resource-Policy", "same-origin"];
@@ -16,18 +17,37 @@ const REFUSALS: { readonly [parserCode: string]: readonly [HttpErrorCode, string
   HPE_CHUNK_EXTENSIONS_OVERFLOW: ["body-too-large", "the extensions of a chunk are larger than is taken"],
 };
 
+export interface ConnectionLimits {
+  /** For one answer to be taken by the client. */
+  readonly writeTimeoutMs: number;
+  /** Streams that may be open at a time. */
+  readonly maxStreams: number;
+  /** How long the client of a stream may take nothing of it before it is dropped. */
+  readonly streamStallMs: number;
+}
+
+/** A stream that has its connection. */
+export interface OpenStream {
+  readonly stream: StreamAnswer;
+  readonly ending: AbortSignal;
+  /** Whether its client may still have it. */
+  readonly mayGoOn: () => boolean;
+}
+
 export class Connections {
-  readonly #writeTimeoutMs: number;
+  readonly #limits: ConnectionLimits;
   readonly #open = new Set<Socket>();
   /** The newest request's answer on each connection; with pipelining, earlier ones may be due before it. */
   readonly #latest = new WeakMap<Duplex, ServerResponse<IncomingMessage>>();
-  /** The wait under way on each connection, by what ends it. */
+  /** The wait or stream under way on each connection, by what ends it. */
   readonly #waits = new Map<Duplex, AbortController>();
+  /** Connections that carry a stream, which is the last that they carry. */
+  readonly #streams = new Set<Duplex>();
   readonly #refused = new WeakSet<Duplex>();
   #draining = false;
 
-  constructor(writeTimeoutMs: number) {
-    this.#writeTimeoutMs = writeTimeoutMs;
+  constructor(limits: ConnectionLimits) {
+    this.#limits = limits;
   }
 
   get draining(): boolean {
@@ -38,6 +58,7 @@ export class Connections {
     this.#open.add(socket);
     socket.once("close", () => {
       this.#open.delete(socket);
+      this.#streams.delete(socket);
       this.#waits.get(socket)?.abort();
     });
   }
@@ -52,10 +73,55 @@ export class Connections {
    * could not overtake it anyway, and so there are no more waits than connections.
    */
   hold<T>(socket: Duplex, wait: (signal: AbortSignal) => Promise<T>): Promise<T> | null {
+    const ending = this.#occupy(socket);
+    return ending && wait(ending).finally(() => this.#waits.delete(socket));
+  }
+
+  #occupy(socket: Duplex): AbortSignal | null {
     if (this.#draining || !socket.writable || this.#refused.has(socket) || this.#waits.has(socket)) return null;
     const ending = new AbortController();
     this.#waits.set(socket, ending);
-    return wait(ending.signal).finally(() => this.#waits.delete(socket));
+    return ending.signal;
+  }
+
+  /** Whether this connection carries a stream: nothing that is asked behind it is served (RFC 9112, section 9.6). */
+  isStreaming(socket: Duplex): boolean {
+    return this.#streams.has(socket);
+  }
+
+  /**
+   * Takes a connection for a stream, which has it until it closes.
+   *
+   * @throws HttpError when it cannot be had.
+   */
+  openStream(socket: Duplex, stream: StreamAnswer, mayGoOn: () => boolean): OpenStream {
+    const { maxStreams } = this.#limits;
+    if (this.#streams.size >= maxStreams) throw new HttpError("too-many-streams", `${maxStreams} are open, the limit`);
+    const ending = this.#occupy(socket);
+    if (ending === null) throw new HttpError("too-many-streams", "an earlier request on this connection waits");
+    this.#streams.add(socket);
+    return { stream, ending, mayGoOn };
+  }
+
+  /** Writes a stream to its end, and its connection's. Rejects with what making it throws. */
+  async sendStream(
+    res: ServerResponse<IncomingMessage>,
+    { stream: { status, type, headers, pieces }, ending, mayGoOn }: OpenStream,
+  ): Promise<StreamEnd> {
+    const { socket } = res.req;
+    let end: StreamEnd = "stalled";
+    try {
+      res.writeHead(status, [...FIXED_HEADERS, ...headers, "Content-Type", type, "Connection", "close"]);
+      res.flushHeaders();
+      end = await writePieces(res, pieces, ending, mayGoOn, this.#limits.streamStallMs);
+      return end;
+    } finally {
+      this.#waits.delete(socket);
+      if (end === "ended") {
+        res.end();
+        setTimeout(() => socket.destroy(), LINGER_MS).unref();
+      } else socket.destroy();
+    }
   }
 
   send(res: ServerResponse<IncomingMessage>, { status, type, body, headers, onSent }: Answer): void {
@@ -78,10 +144,10 @@ export class Connections {
     const { socket } = res.req;
     const giveUp = () => {
       // It is not its client that it waits for, but the request before it.
-      if (this.#waits.has(socket)) timer = setTimeout(giveUp, this.#writeTimeoutMs);
+      if (this.#waits.has(socket)) timer = setTimeout(giveUp, this.#limits.writeTimeoutMs);
       else socket.destroy();
     };
-    let timer = setTimeout(giveUp, this.#writeTimeoutMs);
+    let timer = setTimeout(giveUp, this.#limits.writeTimeoutMs);
     res.once("close", () => {
       clearTimeout(timer);
       onSent?.(res.writableFinished);

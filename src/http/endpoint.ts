@@ -1,6 +1,6 @@
 /** What an endpoint is: who may call it, and what it does per method. */
 import type { Actor } from "../core/model.ts";
-import type { Answer } from "./answers.ts";
+import type { Answer, StreamAnswer } from "./answers.ts";
 import type { Role } from "./auth.ts";
 
 /** One request, admitted. */
@@ -14,6 +14,7 @@ export interface Call {
   readonly accept: string | undefined;
   readonly prefer: string | undefined;
   readonly idempotencyKey: string | undefined;
+  readonly lastEventId: string | undefined;
   readonly hold: Hold;
 }
 
@@ -28,7 +29,8 @@ export interface Operation {
   readonly role: Role;
   /** What becomes of a body: `ignored` ones are not even read. */
   readonly body: "needed" | "optional" | "ignored";
-  readonly answer: (call: Call) => Answer | Promise<Answer>;
+  /** A stream is answered at once, so that its connection is known to be taken when the next request on it comes. */
+  readonly answer: (call: Call) => Answer | StreamAnswer | Promise<Answer>;
 }
 
 export type Method = "GET" | "POST" | "DELETE";

@@ -9,6 +9,7 @@ import { type Answer, json, NOT_STORED } from "./answers.ts";
 import { allocateAsk, gpuModelOf, workloadAsk } from "./asks.ts";
 import { docsEndpoints } from "./docs.ts";
 import { type Call, type Endpoint, endpoint, type Operation } from "./endpoint.ts";
+import { events } from "./event-stream.ts";
 import type { GrantAnswers } from "./grant-answers.ts";
 import type { Idempotency } from "./idempotency.ts";
 import { preferredWaitMs } from "./prefer.ts";
@@ -71,6 +72,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/workload", "key", { POST: workload(parts) }),
     endpoint("/gpu/plan", "key", { POST: plan(parts) }),
     endpoint("/gpu/allocations", "key", { GET: records(parts) }),
+    endpoint("/gpu/events", "key", { GET: events(parts) }),
     endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
     endpoint("/gpu/gpus/:id/cordon", "key", { POST: governance(parts, "cordon") }),

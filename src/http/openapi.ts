@@ -19,11 +19,13 @@ import {
   usageSchema,
   workloadAnswerSchema,
 } from "./answer-schemas.ts";
+import { messageSchema } from "./event-schemas.ts";
 import { PROBLEM_TYPE, PROBLEMS, type ProblemCode } from "./problems.ts";
 import {
   allocateSchema,
   deleteQuerySchema,
   deliveriesQuerySchema,
+  eventsQuerySchema,
   reasonSchema,
   recordQuerySchema,
   recordsQuerySchema,
@@ -71,6 +73,11 @@ const idempotencyKey = z
   });
 const repeatable = { header: z.object({ "Idempotency-Key": idempotencyKey }) };
 const REPEATABLE: readonly ProblemCode[] = ["idempotency-key-in-use", "idempotency-key-reused"];
+const lastEventId = z.string().optional().meta({
+  description:
+    "The id of the last event that the client has: the stream goes on after it, and 0 is from the oldest kept",
+  example: "0",
+});
 const preferenceApplied = z.literal("wait").optional().meta({ description: "The answer was held as preferred" });
 
 export function openApiDocument({ version, headerName }: { readonly version: string; readonly headerName: string }) {
@@ -269,6 +276,22 @@ function gpuPaths(): ZodOpenApiPathsObject {
           ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED, "allocation-ended"),
         },
       },
+    },
+    "/gpu/events": { get: eventStream() },
+  };
+}
+
+function eventStream(): ZodOpenApiOperationObject {
+  return {
+    operationId: "streamEvents",
+    summary: "Everything that is committed, as it is committed, as server-sent events",
+    description:
+      "Ids are increasing integers, and last for as long as the events are kept. Without a last id the stream begins " +
+      "with what is still to come.",
+    requestParams: { header: z.object({ "Last-Event-ID": lastEventId }), query: eventsQuerySchema },
+    responses: {
+      "200": { description: "The stream", content: { "text/event-stream": { schema: messageSchema } } },
+      ...problems(...WITH_KEY, "validation-failed", "too-many-streams", "shutting-down"),
     },
   };
 }

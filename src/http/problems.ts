@@ -23,6 +23,7 @@ export const HTTP_ERROR_CODES = [
   "headers-too-large",
   "internal-error",
   "not-ready",
+  "too-many-streams",
 ] as const;
 export type HttpErrorCode = (typeof HTTP_ERROR_CODES)[number];
 export type ProblemCode = ErrorCode | HttpErrorCode;
@@ -69,6 +70,7 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   "headers-too-large": { status: 431, title: "The header fields are too large" },
   "internal-error": { status: 500, title: "Internal error" },
   "not-ready": { status: 503, title: "Not ready", retryAfterSeconds: 5 },
+  "too-many-streams": { status: 503, title: "No more event streams can be opened", retryAfterSeconds: 10 },
 };
 
 export const PROBLEM_TYPE = "application/problem+json";

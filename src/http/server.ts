@@ -3,7 +3,8 @@
  *
  *  1. Every refusal is a problem document, whoever makes it: this room, express or node's own parser.
  *  2. Every wait on a client is bounded: for its request by the read timeout, for its reading of the answer by the
- *     write timeout, for its next request by the idle timeout. While a client waits for a GPU, none of them runs.
+ *     write timeout, for its next request by the idle timeout. While a client waits for a GPU, none of them runs; while
+ *     it reads a stream, it must only take what there is within the stall timeout.
  *  3. What an earlier request on a connection is owed is never mixed with what is wrong with a later one.
  */
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from "node:http";
@@ -11,10 +12,10 @@ import type { AddressInfo } from "node:net";
 import express from "express";
 import { ShuttingDownError } from "../core/errors.ts";
 import { admitter } from "./admission.ts";
-import { type Answer, noContent } from "./answers.ts";
+import { type Answer, headOf, noContent } from "./answers.ts";
 import { type ApiKey, type AuthSettings, authenticator } from "./auth.ts";
 import { ClientGoneError, readJson } from "./body.ts";
-import { Connections } from "./connections.ts";
+import { type ConnectionLimits, Connections, type OpenStream } from "./connections.ts";
 import type { Endpoint, Hold } from "./endpoint.ts";
 import { type EndpointParts, endpointsOf, type MetricsPage } from "./endpoints.ts";
 import { GrantAnswers } from "./grant-answers.ts";
@@ -23,14 +24,12 @@ import { HttpError, problemAnswer } from "./problems.ts";
 
 export type { ApiKey } from "./auth.ts";
 
-export interface HttpSettings {
+export interface HttpSettings extends ConnectionLimits {
   readonly auth: AuthSettings;
   /** Names accepted in `Host` beside addresses, `localhost` and the machine's own. */
   readonly allowedHosts: readonly string[];
   /** For a whole request to arrive, from its first byte (or the connection's start) on. */
   readonly readTimeoutMs: number;
-  /** For one answer to be taken by the client. */
-  readonly writeTimeoutMs: number;
   /** For the next request on a connection. */
   readonly idleTimeoutMs: number;
   readonly maxConnections: number;
@@ -44,7 +43,8 @@ export interface RequestSample {
   /** The route's template; unknown paths share one. */
   readonly endpoint: string;
   readonly status: number;
-  readonly seconds: number;
+  /** `null` of a stream, which is as long as its client likes. */
+  readonly seconds: number | null;
 }
 
 export interface HttpMetrics extends MetricsPage {
@@ -86,7 +86,7 @@ const DROP_LOG_INTERVAL_MS = 10_000;
 
 export function createHttpServer(parts: HttpServerParts): HttpServer {
   const { settings, log } = parts;
-  const connections = new Connections(settings.writeTimeoutMs);
+  const connections = new Connections(settings);
   const readiness = () => (connections.draining ? "the daemon is shutting down" : parts.readiness());
   const listener = routed({ ...parts, readiness }, connections);
   const server = createServer(
@@ -196,7 +196,9 @@ function exchange(parts: HttpServerParts, connections: Connections) {
   const authenticate = authenticator(parts.settings.auth, parts.keys);
   const admit = admitter(authenticate, parts.settings.allowedHosts);
 
-  const answerTo = async (endpoint: Endpoint, req: Request): Promise<Answer> => {
+  const answerTo = async (endpoint: Endpoint, req: Request): Promise<Answer | OpenStream> => {
+    if (connections.isStreaming(req.socket))
+      throw new HttpError("malformed-request", "this connection carries a stream, and no further request");
     if (endpoint === UNDECODABLE) throw new HttpError("malformed-request", "the path cannot be decoded");
     const { caller, operation } = admit(req, endpoint);
     if (connections.draining && endpoint.access !== "probe") throw new ShuttingDownError();
@@ -205,7 +207,7 @@ function exchange(parts: HttpServerParts, connections: Connections) {
     if (body === undefined && operation.body === "needed")
       throw new HttpError("malformed-json", "a JSON body is needed");
     const hold: Hold = (wait) => connections.hold(req.socket, wait);
-    return operation.answer({
+    const answer = operation.answer({
       actor: caller.actor,
       id: req.params?.id ?? "",
       url: req.url ?? "",
@@ -213,14 +215,21 @@ function exchange(parts: HttpServerParts, connections: Connections) {
       accept: req.headers.accept,
       prefer: req.headers.prefer as string | undefined,
       idempotencyKey: req.headers["idempotency-key"] as string | undefined,
+      lastEventId: req.headers["last-event-id"] as string | undefined,
       hold,
     });
+    if (!("pieces" in answer)) return answer;
+    if (req.method === "HEAD") return headOf(answer);
+    const keys = parts.keys();
+    // A key that is withdrawn ends what it has opened.
+    const mayGoOn = () => parts.keys() === keys || passes(() => admit(req, endpoint));
+    return connections.openStream(req.socket, answer, mayGoOn);
   };
 
   return async (endpoint: Endpoint, req: Request, res: ServerResponse): Promise<void> => {
     const startedAt = performance.now();
     connections.began(res);
-    let answer: Answer;
+    let answer: Answer | OpenStream;
     try {
       answer = await answerTo(endpoint, req);
     } catch (error) {
@@ -229,8 +238,34 @@ function exchange(parts: HttpServerParts, connections: Connections) {
         log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );
     }
+    const told = { method: req.method ?? "", endpoint: endpoint.path };
+    if ("ending" in answer) {
+      metrics?.observeRequest({ ...told, status: answer.stream.status, seconds: null });
+      await sendStream(res, answer, connections, log);
+      return;
+    }
     connections.send(res, answer);
     const seconds = (performance.now() - startedAt) / 1_000;
-    metrics?.observeRequest({ method: req.method ?? "", endpoint: endpoint.path, status: answer.status, seconds });
+    metrics?.observeRequest({ ...told, status: answer.status, seconds });
   };
+}
+
+function passes(check: () => unknown): boolean {
+  try {
+    check();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Never rejects: a stream that fails breaks off, and its client comes back. */
+async function sendStream(res: ServerResponse, stream: OpenStream, connections: Connections, log: Log): Promise<void> {
+  const { url } = res.req;
+  try {
+    const end = await connections.sendStream(res, stream);
+    if (end === "stalled") log.warn({ url }, "a client that did not read its stream was dropped");
+  } catch (error) {
+    log.error({ err: error, url }, "a stream failed");
+  }
 }

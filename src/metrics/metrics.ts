@@ -22,7 +22,11 @@ export interface MetricsParts {
   readonly version: string;
   readonly clock: Clock;
   /** Looked at when metrics are scraped. */
-  readonly scheduler: { readonly state: HostState; readonly storageHealthy: boolean };
+  readonly scheduler: {
+    readonly state: HostState;
+    readonly storageHealthy: boolean;
+    readonly events: { readonly readers: number };
+  };
 }
 
 export interface Metrics extends Required<Observer> {
@@ -46,6 +50,7 @@ export function createMetrics({ version, clock, scheduler }: MetricsParts): Metr
     startedAt: clock.now(),
     look,
     storageHealthy: () => scheduler.storageHealthy,
+    eventStreams: () => scheduler.events.readers,
   });
   registerProcess(registry);
   return {

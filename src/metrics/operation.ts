@@ -1,4 +1,4 @@
-/** How the daemon's own parts do: the monitor, the database, the webhooks, the settings. */
+/** How the daemon's own parts do: the monitor, the database, the webhooks, the event streams, the settings. */
 import { Histogram, type Registry } from "prom-client";
 import type { EpochMs, Observation, ProbeFailureKind } from "../core/model.ts";
 import type { DeliverySettlement } from "../scheduler/ports.ts";
@@ -29,6 +29,7 @@ export interface OperationParts {
   readonly startedAt: EpochMs;
   readonly look: () => Instant;
   readonly storageHealthy: () => boolean;
+  readonly eventStreams: () => number;
 }
 
 export class Operation {
@@ -64,7 +65,7 @@ export class Operation {
     this.#register(registry, parts);
   }
 
-  #register(registry: Registry, { version, look, storageHealthy }: OperationParts): void {
+  #register(registry: Registry, { version, look, storageHealthy, eventStreams }: OperationParts): void {
     gauge(
       registry,
       "gpu_orchestrator_monitor_last_success_timestamp_seconds",
@@ -83,6 +84,7 @@ export class Operation {
       "Times that the database began to refuse changes",
       () => this.#storageOutages,
     );
+    gauge(registry, "gpu_orchestrator_event_streams", "Clients that read the event stream", eventStreams);
     gauge(
       registry,
       "gpu_orchestrator_config_last_reload_successful",

@@ -13,7 +13,8 @@ export interface ObservedRequest {
   /** The route's template, such as `/gpu/allocations/{id}`; one word for all unknown paths. */
   readonly endpoint: string;
   readonly status: number;
-  readonly seconds: number;
+  /** `null` of a stream, which is as long as its client likes: it is counted and not timed. */
+  readonly seconds: number | null;
 }
 
 interface Series {
@@ -23,7 +24,10 @@ interface Series {
   /** Observations per bucket, not added up; those beyond the last bucket are only in `count`. */
   readonly buckets: number[];
   sum: number;
+  /** Of those that were timed. */
   count: number;
+  /** Of all. */
+  answered: number;
 }
 
 /**
@@ -39,19 +43,21 @@ export class RequestTimes {
     registerHistogram(
       registry,
       "gpu_orchestrator_http_request_duration_seconds",
-      "Time from a request's arrival to the end of its answer, waits included",
-      () => this.#series(),
+      "Time from a request's arrival to the end of its answer, waits included and streams left out",
+      () => this.#series().filter(({ count }) => count > 0),
     );
     counterFamily(registry, {
       name: "gpu_orchestrator_http_requests_total",
-      help: "Requests answered",
+      help: "Requests answered; a stream counts when it begins",
       labelNames: ["method", "endpoint", "status"],
-      read: () => [...this.#series()].map(({ labels, count }) => ({ labels, value: count })),
+      read: () => this.#series().map(({ labels, answered }) => ({ labels, value: answered })),
     });
   }
 
   observe({ method, endpoint, status, seconds }: ObservedRequest): void {
     const series = this.#find(method, endpoint, status) ?? this.#add(method, endpoint, status);
+    series.answered++;
+    if (seconds === null) return;
     for (let i = 0; i < BUCKETS_S.length; i++) {
       if (seconds > (BUCKETS_S[i] as number)) continue;
       series.buckets[i] = (series.buckets[i] as number) + 1;
@@ -81,6 +87,7 @@ export class RequestTimes {
       buckets: BUCKETS_S.map(() => 0),
       sum: 0,
       count: 0,
+      answered: 0,
     };
     const candidates = this.#byEndpoint.get(endpoint);
     if (candidates === undefined) this.#byEndpoint.set(endpoint, [series]);
@@ -88,14 +95,14 @@ export class RequestTimes {
     return series;
   }
 
-  *#series(): Iterable<Series> {
-    for (const series of this.#byEndpoint.values()) yield* series;
+  #series(): readonly Series[] {
+    return [...this.#byEndpoint.values()].flat();
   }
 }
 
-function registerHistogram(registry: Registry, name: string, help: string, read: () => Iterable<Series>): void {
+function registerHistogram(registry: Registry, name: string, help: string, read: () => readonly Series[]): void {
   const type = "histogram";
-  const get = async () => ({ name, help, type, values: [...read()].flatMap((series) => samplesOf(name, series)) });
+  const get = async () => ({ name, help, type, values: read().flatMap((series) => samplesOf(name, series)) });
   // A registry asks a metric for nothing else; the type, though, knows only prom-client's own classes.
   registry.registerMetric({ name, help, type, get } as unknown as Metric);
 }

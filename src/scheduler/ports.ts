@@ -131,6 +131,16 @@ export interface StoredState {
   readonly bootId: string | null;
   /** The time of the last committed turn; the daemon's clock never starts before it. */
   readonly lastTurnAt: EpochMs | null;
+  /** The number of the last event; 0 before the first. Numbers only grow, by one. */
+  readonly lastSeq: number;
+}
+
+/** One event, as the journal keeps it. */
+export interface JournalEntry {
+  readonly seq: number;
+  /** The time of its turn. */
+  readonly at: EpochMs;
+  readonly event: Event;
 }
 
 export interface AllocationQuery {
@@ -198,6 +208,12 @@ export interface Store {
   endedLeases(query: EndedLeaseQuery): EndedLeasePage;
   /** Records of leases that ended then or later are all kept; `null`: no record was ever dropped. */
   completeFrom(): EpochMs | null;
+  /**
+   * The events that follow number `afterSeq`, oldest first: `limit` at most, fewer where they are large, and none only
+   * when none is kept. Within a page there are no gaps; a first number other than `afterSeq + 1` says that those before
+   * it have been pruned.
+   */
+  readEvents(afterSeq: number, limit: number): readonly JournalEntry[];
 }
 
 /** The webhooks' view of the store. */
@@ -214,6 +230,8 @@ export interface Committed {
   /** How many webhooks it put into the outbox, or made due again. */
   readonly notifications: number;
   readonly events: readonly Event[];
+  /** The number of the last event so far. */
+  readonly lastSeq: number;
   readonly state: HostState;
   readonly before: HostState;
 }

@@ -9,7 +9,7 @@
  *     figures of the readings are kept.
  *  4. Time in which the daemon stood still, or could store nothing, counts as absence: what fell due in it gets its
  *     grace before it expires. Every turn looks for itself, so it does not matter what runs first after a pause.
- *  5. Observers hear of a turn after its commit, in order.
+ *  5. Observers hear of a turn after its commit, in order; the first of them is the feed of events.
  */
 
 import type { AllocateAsk, Command } from "../core/commands.ts";
@@ -43,6 +43,7 @@ import { withSight } from "../core/observe.ts";
 import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../core/state.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
+import { EventFeed } from "./event-feed.ts";
 import { notificationOf } from "./notifications.ts";
 import {
   type AllocationQuery,
@@ -126,9 +127,12 @@ interface Draft {
 }
 
 export class Scheduler {
+  /** What was committed, for those who follow it. */
+  readonly events: EventFeed;
   readonly #parts: SchedulerParts;
   readonly #observers: Observer[];
   #state: HostState;
+  #lastSeq: number;
   #mailbox: Letter[] = [];
   /** A turn runs, or is about to. */
   #working = false;
@@ -151,8 +155,10 @@ export class Scheduler {
     this.#waiters = new Waiters(parts.clock);
     this.#usage = new UsageReports(parts.store);
     this.#tickIntervalMs = parts.tickIntervalMs;
-    this.#observers = [...(parts.observers ?? [])];
     this.#state = restore(stored, parts.policy);
+    this.#lastSeq = stored.lastSeq;
+    this.events = new EventFeed(parts.store, parts.clock, stored.lastSeq);
+    this.#observers = [this.events, ...(parts.observers ?? [])];
   }
 
   /** The committed state. */
@@ -490,11 +496,12 @@ export class Scheduler {
       }
     }
     this.#state = state;
+    this.#lastSeq += draft.events.length;
     for (const answer of answers) answer();
     if (draft.events.length > 0 || draft.redeliveries.length > 0) {
       for (const id of draft.changed.keys()) this.#waiters.wake(id);
       const notifications = draft.notifications.length + draft.redeliveries.length;
-      const committed = { at: now, events: draft.events, notifications, state, before };
+      const committed = { at: now, events: draft.events, lastSeq: this.#lastSeq, notifications, state, before };
       this.#tell((observer) => observer.committed?.(committed));
     }
     this.#armTimer();

@@ -40,11 +40,11 @@ export class Ledger {
   #lastSeq: number;
   #turns: number;
 
-  constructor(state: StoredState, lastSeq: number, turns: number) {
+  constructor(state: StoredState, turns: number) {
     for (const allocation of state.allocations) this.#live.set(allocation.request.id, leaseOf(allocation));
     this.#holders = holdersOf(state.allocations);
     for (const gpu of state.gpus) this.#gpus.set(gpu.uuid, { gpu, byLeases: null });
-    this.#lastSeq = lastSeq;
+    this.#lastSeq = state.lastSeq;
     this.#turns = turns;
   }
 

@@ -23,6 +23,7 @@ export function readState(reads: Reads): StoredState {
     nextFencingToken: progress?.next_fencing_token ?? 1,
     bootId: progress?.boot_id ?? null,
     lastTurnAt: progress?.last_turn_at ?? null,
+    lastSeq: (reads.lastSeq.get() as { readonly seq: number }).seq,
   };
 }
 

@@ -16,7 +16,6 @@
 import type { StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import { StorageUnavailableError } from "../core/errors.ts";
-import type { Event } from "../core/events.ts";
 import type { Allocation, AllocationId, EndedAllocation, EpochMs } from "../core/model.ts";
 import type { TimeRecord } from "../platform/clock.ts";
 import type {
@@ -26,6 +25,7 @@ import type {
   DeliveryState,
   EndedLeasePage,
   EndedLeaseQuery,
+  JournalEntry,
   KeptKey,
   NotificationStatus,
   Outbox,
@@ -54,8 +54,10 @@ import { WriterThread } from "./writer-thread.ts";
 
 /** Contract: ended records are kept at least this long. */
 export const MIN_RETENTION_MS = 30 * 24 * 3_600_000;
-/** Turns fetched from the file at a time by {@link SqliteStore.readJournal}. */
-const JOURNAL_PAGE_TURNS = 100;
+/** Events fetched from the file at a time by {@link SqliteStore.readJournal}. */
+const JOURNAL_PAGE_EVENTS = 1_000;
+/** A page of events ends with the turn that brings its text to this: a request may carry 64 KiB. */
+const PAGE_CHARACTERS = 256 * 1024;
 /** Transactions that may wait for the one under way. The scheduler sends one at a time, and pruning another. */
 const MAX_WAITING = 1_000;
 /** Between two attempts to find out whether a turn is on disk. */
@@ -66,12 +68,6 @@ export interface StoreSettings {
   readonly path: string;
   /** How long ended records, settled deliveries and events are kept; at least {@link MIN_RETENTION_MS}. */
   readonly retentionMs: number;
-}
-
-export interface JournalEntry {
-  readonly seq: number;
-  readonly at: EpochMs;
-  readonly event: Event;
 }
 
 /** The state after event `seq`: what the journal folds from. */
@@ -123,8 +119,7 @@ export class SqliteStore implements Store, Outbox {
   }
 
   #newLedger(): Ledger {
-    const lastSeq = (this.#reads.lastSeq.get() as { seq: number }).seq;
-    return new Ledger(readState(this.#reads), lastSeq, readTurns(this.#reads));
+    return new Ledger(readState(this.#reads), readTurns(this.#reads));
   }
 
   /** When the daemon last ran, as far as it is written down; `null`: never. */
@@ -267,21 +262,34 @@ export class SqliteStore implements Store, Outbox {
   /** Events after `afterSeq`, oldest first; from the oldest kept when it is 0. Commits may happen between two of them. */
   *readJournal(afterSeq = 0): Generator<JournalEntry, void, undefined> {
     for (let last = afterSeq; ; ) {
-      const rows = this.#guarded(() => this.#reads.turnsAfter.all(last, JOURNAL_PAGE_TURNS)) as unknown as {
-        seq: number;
-        at: number;
-        events: string;
-      }[];
-      for (const row of rows) {
-        const events = decodeEvents(row.events);
-        for (const [i, event] of events.entries()) {
-          const seq = row.seq - events.length + 1 + i;
-          if (seq > afterSeq) yield { seq, at: row.at, event };
-        }
-        last = row.seq;
-      }
-      if (rows.length < JOURNAL_PAGE_TURNS) return;
+      const page = this.readEvents(last, JOURNAL_PAGE_EVENTS);
+      yield* page;
+      const end = page.at(-1);
+      if (end === undefined) return;
+      last = end.seq;
     }
+  }
+
+  readEvents(afterSeq: number, limit: number): readonly JournalEntry[] {
+    return this.#guarded(() => {
+      const page: JournalEntry[] = [];
+      let characters = 0;
+      // One statement, so that pruning cannot come between two of its rows.
+      for (const row of this.#reads.turnsAfter.iterate(afterSeq, limit)) {
+        const { seq: lastOfTurn, at, events: text } = row as unknown as { seq: number; at: EpochMs; events: string };
+        const events = decodeEvents(text);
+        const first = lastOfTurn - events.length + 1;
+        // Pruning goes by time, and times may go back where the clock was set between two runs.
+        if (page.length > 0 && first > (page.at(-1)?.seq ?? 0) + 1) break;
+        const from = Math.max(0, afterSeq + 1 - first);
+        for (let i = from; i < events.length && page.length < limit; i++) {
+          page.push({ seq: first + i, at, event: events[i] as JournalEntry["event"] });
+        }
+        characters += text.length;
+        if (page.length >= limit || characters >= PAGE_CHARACTERS) break;
+      }
+      return page;
+    });
   }
 
   /** `null`: none was taken yet, and the journal is whole from its first event on. */

@@ -26,6 +26,9 @@ const ELSEWHERE: Readonly<Record<string, readonly (readonly [file: string, name:
     ["monitor-faults.test.ts", "an nvidia-smi that %s: the daemon starts, says so, grants nothing"],
     ["monitor-faults.test.ts", "losing the driver ends no lease"],
   ],
+  "a reader of `/gpu/events` goes away, or the daemon restarts": [
+    ["events.test.ts", "over kill -9 a client that comes back by itself sees every event exactly once"],
+  ],
   "the daemon stands still (suspend, `SIGSTOP`)": [["time.test.ts", "stopped for longer than the TTL"]],
   "the wall clock jumps": [
     ["time.test.ts", "a wall clock that is set by %d ms while the daemon runs moves no deadline"],

@@ -62,7 +62,14 @@ test("without a key only health, metrics and the static pages are open", async (
     expect([path, (await daemon.call("GET", path)).status]).toEqual([path, 200]);
     expect([path, (await daemon.call("GET", path, { headers: { "X-API-Key": "wrong" } })).status]).toEqual([path, 200]);
   }
-  for (const path of ["/gpu/status", "/gpu/list", "/gpu/allocations", "/gpu/allocations/x", "/nowhere"]) {
+  for (const path of [
+    "/gpu/status",
+    "/gpu/list",
+    "/gpu/allocations",
+    "/gpu/allocations/x",
+    "/gpu/events",
+    "/nowhere",
+  ]) {
     expect([path, (await daemon.call("GET", path)).status]).toEqual([path, 401]);
   }
   for (const path of ["/gpu/allocate", "/gpu/release", "/gpu/workload", "/gpu/allocations/x/renew"]) {

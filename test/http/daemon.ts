@@ -20,6 +20,8 @@ export const SETTINGS: HttpSettings = {
   writeTimeoutMs: 15_000,
   idleTimeoutMs: 60_000,
   maxConnections: 4_096,
+  maxStreams: 300,
+  streamStallMs: 30_000,
   drainTimeoutMs: 5_000,
 };
 

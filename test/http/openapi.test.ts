@@ -1,11 +1,13 @@
 import { expect, test, vi } from "vitest";
 import { z } from "zod";
 import { endpointsOf } from "../../src/http/endpoints.ts";
+import { EVENT_BODIES } from "../../src/http/event-schemas.ts";
 import { GrantAnswers } from "../../src/http/grant-answers.ts";
 import { Idempotency } from "../../src/http/idempotency.ts";
 import { PROBLEMS } from "../../src/http/problems.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { apiKey, type Reply, startDaemon } from "./daemon.ts";
+import { readEvents } from "./stream.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: the document is JSON.
 type Json = any;
@@ -123,6 +125,8 @@ test("real answers are as the document says, in whole", async () => {
   await check("GET", "/gpu/allocations/none");
   await check("GET", "/gpu/allocations?limit=none");
   await check("GET", "/gpu/usage?from=never");
+  await check("GET", "/gpu/events?last_event_id=none");
+  await check("GET", "/gpu/events", undefined, "");
   ready = false;
   await check("GET", "/readyz");
   daemon.store.failing = true;
@@ -153,6 +157,31 @@ test("so are those to requests that preferred to wait", async () => {
   expect(answers.map(({ status }) => status)).toEqual([202, 409, 200]);
   expect(answers.map(({ headers }) => headers["preference-applied"])).toEqual(["wait", undefined, "wait"]);
   for (const answer of answers) expectDescribed(document, "POST", "/gpu/allocate", answer);
+});
+
+test("the messages of the event stream are as the document says, and all of them stand there", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  const document = (await daemon.call("GET", "/openapi.json")).json;
+  const { content } = document.paths["/gpu/events"].get.responses["200"];
+  expect(content).toEqual({ "text/event-stream": { schema: { $ref: "#/components/schemas/EventMessage" } } });
+  const described = document.components.schemas.EventMessage.anyOf as Json[];
+  const byEvent = new Map(described.map((schema) => [schema.properties.event.const, schema]));
+  expect([...byEvent.keys()]).toEqual([...Object.keys(EVENT_BODIES), "reset"]);
+
+  const { json: held } = await daemon.allocate({ ttl: "1h" });
+  await daemon.allocate();
+  await daemon.call("POST", `/gpu/allocations/${held.id}/renew`);
+  await daemon.call("DELETE", `/gpu/allocations/${held.id}`);
+  const { lastSeq } = daemon.scheduler.events;
+  const reader = await readEvents(daemon.port, { lastEventId: 0 });
+  await reader.until(({ messages }) => messages.length === lastSeq);
+  const ahead = await readEvents(daemon.port, { lastEventId: lastSeq + 1 });
+  await ahead.until(({ messages }) => messages.length === 1);
+  expect(new Set([...reader.types, ...ahead.types]).size).toBeGreaterThanOrEqual(6);
+  for (const { id, event, data } of [...reader.messages, ...ahead.messages]) {
+    const schema = z.fromJSONSchema({ ...byEvent.get(event), $defs: document.components.schemas });
+    expect(schema.safeParse({ id: Number(id), event, data }).error?.issues ?? [], event).toEqual([]);
+  }
 });
 
 test("the document's request schemas take what the daemon takes", async () => {

@@ -27,6 +27,7 @@ async function lively(): Promise<Watched> {
   await daemon.scheduler.observe({ ...unused, startedAt: daemon.clock.now(), finishedAt: daemon.clock.now() });
   metrics.observeRequest({ method: "POST", endpoint: "/gpu/allocate", status: 200, seconds: 0.002 });
   metrics.observeRequest({ method: "GET", endpoint: "/gpu/allocations/{id}", status: 404, seconds: 0.001 });
+  metrics.observeRequest({ method: "GET", endpoint: "/gpu/events", status: 200, seconds: null });
   return host;
 }
 

@@ -208,6 +208,25 @@ test("requests are counted and timed by method, route and status", async () => {
   expect(page.get(`${name}_count{${labels}}`)).toBe(4);
 });
 
+test("a stream is counted as a request and not timed, and as a stream for as long as it is read", async () => {
+  const { daemon, metrics, scrape } = await watched("t4x1");
+  const labels = 'method="GET",endpoint="/gpu/events",status="200"';
+  const duration = "gpu_orchestrator_http_request_duration_seconds";
+  metrics.observeRequest({ method: "GET", endpoint: "/gpu/events", status: 200, seconds: null });
+  const readers = [daemon.scheduler.events.open(null), daemon.scheduler.events.open(0)];
+  let page = await scrape();
+  expect(family(page, "gpu_orchestrator_http_requests_total")).toEqual({ [labels]: 1 });
+  expect(page.has(`${duration}_count{${labels}}`)).toBe(false);
+  expect(page.get("gpu_orchestrator_event_streams")).toBe(2);
+  // Where some are timed, the others are no part of the figures.
+  metrics.observeRequest({ method: "GET", endpoint: "/gpu/events", status: 200, seconds: 0.5 });
+  readers.pop()?.close();
+  page = await scrape();
+  expect(family(page, "gpu_orchestrator_http_requests_total")).toEqual({ [labels]: 2 });
+  expect([page.get(`${duration}_count{${labels}}`), page.get(`${duration}_sum{${labels}}`)]).toEqual([1, 0.5]);
+  expect(page.get("gpu_orchestrator_event_streams")).toBe(1);
+});
+
 test("no caller can fill the memory with methods or routes", async () => {
   const { metrics, scrape } = await watched("t4x1");
   for (let i = 0; i < 500; i++) {

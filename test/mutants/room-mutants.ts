@@ -564,6 +564,91 @@ const FIGURES: readonly Mutant[] = [
   },
 ];
 
+const FEED = "test/scheduler/event-feed.test.ts";
+const BODIES_OF_EVENTS = "test/http/event-bodies.test.ts";
+const STREAM = "test/http/events.test.ts";
+
+const EVENTS: readonly Mutant[] = [
+  ...planted(
+    "src/scheduler/event-feed.ts",
+    [FEED],
+    [
+      {
+        name: "A reader is shown events whose turn is not known to be committed",
+        find: ".filter(({ seq }) => seq <= this.#lastSeq);",
+        replace: ";",
+      },
+      {
+        name: "A reader whose next events were pruned goes on as if there had been none",
+        find: "const needsReset = this.#position > 0;",
+        replace: "const needsReset = this.#position < 0;",
+      },
+      {
+        name: "A reader that is too slow for what is kept in memory is given what stands in its place",
+        find: "if (event?.seq !== seq) break;",
+        replace: "if (event === undefined) break;",
+      },
+      {
+        name: "A reader from before a restored backup is not told that its events never were",
+        find: "this.#isAhead = position > feed.lastSeq;",
+        replace: "this.#isAhead = position > 2 ** 40;",
+      },
+      {
+        name: "All readers' pages of the journal are read in one turn of the event loop",
+        find: "this.#lastPage = read;",
+        replace: "",
+      },
+      {
+        name: "News that come while readers are left alone are never told",
+        find: "this.#quiet = null;\n    if (!this.#hasNews) return;",
+        replace: "this.#quiet = null;\n    if (this.#listeners.size > 0 || !this.#hasNews) return;",
+      },
+    ],
+  ),
+  {
+    name: "The numbers of events begin anew at each start",
+    file: "src/scheduler/scheduler.ts",
+    find: "this.#lastSeq = stored.lastSeq;",
+    replace: "this.#lastSeq = 0;",
+    tests: [FEED],
+  },
+  {
+    name: "Everybody who may read is told what a workload is made of",
+    file: "src/scheduler/public-events.ts",
+    find: 'return { status: "queued", ...requestBody(event.request) };',
+    replace: 'return { status: "queued", ...requestBody(event.request), workload_data: event.request.workloadData };',
+    tests: [BODIES_OF_EVENTS],
+  },
+  {
+    name: "A reader that does not read is never dropped",
+    file: "src/http/streaming.ts",
+    find: 'const timer = setTimeout(() => end("stalled"), stallMs);',
+    replace: 'const timer = setTimeout(() => end("stalled"), 1e6 * stallMs);',
+    tests: [STREAM],
+  },
+  {
+    name: "Events are written whether or not their reader takes them",
+    file: "src/http/streaming.ts",
+    find: 'if (!res.write(piece) && (await drained(res, signal, stallMs)) === "stalled") return "stalled";',
+    replace: "res.write(piece);",
+    tests: [STREAM],
+  },
+  {
+    name: "A key that is withdrawn goes on reading the stream",
+    file: "src/http/streaming.ts",
+    find: "if (signal.aborted || !mayGoOn()) break;",
+    replace: "if (signal.aborted) break;",
+    tests: [STREAM],
+  },
+  {
+    name: "What is asked behind a stream is done, for a client that cannot be told",
+    file: "src/http/connections.ts",
+    find: "return this.#streams.has(socket);",
+    replace: "return this.#streams.size > 1e9;",
+    tests: [STREAM],
+  },
+];
+
 export const ROOM_MUTANTS: readonly Mutant[] = [
   ...TURNS,
   ...WAITING,
@@ -574,5 +659,6 @@ export const ROOM_MUTANTS: readonly Mutant[] = [
   ...STORE,
   ...WEBHOOKS,
   ...HTTP,
+  ...EVENTS,
   ...FIGURES,
 ];

@@ -66,6 +66,9 @@ class Fragile implements Store {
   completeFrom() {
     return this.#store.completeFrom();
   }
+  readEvents(afterSeq: number, limit: number) {
+    return this.#store.readEvents(afterSeq, limit);
+  }
 }
 
 test("commands that arrive together are committed in one transaction, and each gets its own answer", async () => {

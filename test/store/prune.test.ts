@@ -97,16 +97,33 @@ test("a snapshot holds the state at its number, and only what is behind it and o
   expect(await store.prune(START + 10 + MIN_RETENTION_MS)).toMatchObject({ turns: 1 });
   expect(store.latestSnapshot()).toStrictEqual({ seq: 10_000, at: START + 10 + MIN_RETENTION_MS, state });
   expect(store.readJournal().next().value).toMatchObject({ seq: 5_001 });
+  // The first number says that those between are gone.
+  expect(store.readEvents(17, 1)).toMatchObject([{ seq: 5_001 }]);
 
   // Everything behind the snapshot has gone; numbers go on from it, over a restart too.
   expect(await store.prune(START + 9 * MIN_RETENTION_MS)).toMatchObject({ turns: 1 });
   expect([...store.readJournal()]).toEqual([]);
   await store.close();
   const reopened = openForTest(path);
+  expect(reopened.load().lastSeq).toBe(10_000);
   await reopened.commit(turn({ at: START + 20, events: freed(2) }));
   expect([...reopened.readJournal()].map(({ seq }) => seq)).toEqual([10_001, 10_002]);
   expect((await reopened.prune(START + 99 * MIN_RETENTION_MS)).turns).toBe(0);
   expect(reopened.latestSnapshot()?.seq).toBe(10_000);
+});
+
+test("what was pruned between two events that are kept is seen as missing: no page reaches over it", async () => {
+  const store = openForTest();
+  // The clock was ahead, and was set back before the daemon was started again.
+  const ahead = START + 9 * MIN_RETENTION_MS;
+  await store.commit(turn({ at: ahead, events: freed(100) }));
+  await store.commit(turn({ at: START, events: freed(100) }));
+  await store.commit(turn({ at: START + 10, events: freed(SNAPSHOT_AFTER_EVENTS) }));
+  expect(await store.prune(START + 10 + MIN_RETENTION_MS)).toMatchObject({ turns: 1 });
+  const seqs = (afterSeq: number) => store.readEvents(afterSeq, 1_000).map(({ seq }) => seq);
+  expect([seqs(0)[0], seqs(0).at(-1)]).toEqual([1, 100]);
+  expect(seqs(100)[0]).toBe(201);
+  expect(seqs(150)[0]).toBe(201);
 });
 
 test("the journal is bounded by number as well as by age, in bounded steps", async () => {

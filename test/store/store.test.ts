@@ -1,5 +1,6 @@
+import { DatabaseSync } from "node:sqlite";
 import fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import type { Event } from "../../src/core/events.ts";
 import {
   type Allocation,
@@ -37,6 +38,7 @@ test("a new store is empty, and its clock has not begun", async () => {
     nextFencingToken: 1,
     bootId: null,
     lastTurnAt: null,
+    lastSeq: 0,
   });
 });
 
@@ -295,6 +297,39 @@ test("events are numbered through and read on from any number, in the middle of 
   ]);
   expect([...store.readJournal(3)].map(({ seq }) => seq)).toEqual([4, 5]);
   expect([...store.readJournal(5)]).toEqual([]);
+});
+
+test("a page of events is bounded in number and in size, and the next begins where it ended", async () => {
+  const store = openForTest();
+  const freed = (n: number): Event[] =>
+    Array.from({ length: n }, () => ({ type: "gpu-freed", uuid: "GPU-a", at: START }));
+  await store.commit(turn({ at: START + 1, events: freed(1_000) }));
+  await store.commit(turn({ at: START + 2, events: freed(10) }));
+  const seqs = (afterSeq: number, limit: number) => store.readEvents(afterSeq, limit).map(({ seq }) => seq);
+  expect(seqs(0, 3)).toEqual([1, 2, 3]);
+  expect(seqs(997, 5)).toEqual([998, 999, 1_000, 1_001, 1_002]);
+  expect(store.readEvents(999, 2).map(({ at }) => at - START)).toEqual([1, 2]);
+  expect(seqs(1_005, 100)).toEqual([1_006, 1_007, 1_008, 1_009, 1_010]);
+  expect(seqs(1_010, 100)).toEqual([]);
+  expect(seqs(5_000, 100)).toEqual([]);
+
+  // Each of a quarter of a megabyte: a page has the first, whatever its size, and no other.
+  const large = request("a-1", { workloadData: { note: "x".repeat(256 * 1_024) } });
+  for (let i = 0; i < 3; i++) await store.commit(turn({ events: [{ type: "submitted", request: large }] }));
+  expect(seqs(1_010, 100)).toEqual([1_011]);
+  expect(seqs(1_011, 100)).toEqual([1_012]);
+  expect([...store.readJournal(1_000)].map(({ seq }) => seq).at(-1)).toBe(1_013);
+  expect(store.load().lastSeq).toBe(1_013);
+});
+
+test("a page that is given up half-way leaves the log free to be folded into the file", async () => {
+  const path = databasePath();
+  const store = openForTest(path);
+  for (let i = 0; i < 10; i++) await store.commit(turn({ events: [{ type: "gpu-freed", uuid: "GPU-a", at: START }] }));
+  expect(store.readEvents(0, 3)).toHaveLength(3);
+  const other = new DatabaseSync(path);
+  onTestFinished(() => other.close());
+  expect(other.prepare("PRAGMA wal_checkpoint(TRUNCATE)").get()).toMatchObject({ busy: 0 });
 });
 
 test("an event comes back as it was told, whatever type it has", async () => {

@@ -1,0 +1,220 @@
+/**
+ * The committed events as their readers follow them: the latest from memory, those before them from the journal.
+ *
+ *  1. Readers pull. One that is slow is a position and nothing more; what it is given at a time is bounded.
+ *  2. Events are handed out by number, in order, each once and none before its turn is committed. Where they are kept
+ *     makes no difference to that, so that a replay goes over into the present without a seam.
+ *  3. A reader whose next events are not kept any more, or whose position was never reached, is told so, by a reset,
+ *     before it goes on.
+ *  4. One page of the journal is read per turn of the event loop, however many readers there are.
+ *  5. While nobody reads, committed events are counted and nothing else.
+ */
+import type { Clock } from "../platform/clock.ts";
+import type { Committed, JournalEntry, Observer, Store } from "./ports.ts";
+import { type PublicEvent, publicEvent } from "./public-events.ts";
+
+/** Events that a reader is given at a time. */
+export const PAGE_EVENTS = 256;
+/** Events kept in memory, while somebody reads, for those who are nearly up to date. */
+const RECENT_EVENTS = 1_024;
+/** Readers are told of news at once, but of more news only after this, in ms: a busy daemon wakes them for many events together. */
+const NEWS_INTERVAL_MS = 50;
+
+/** Why a reader's events do not follow those it had: they were pruned, or it had some that this journal never had. */
+export interface Reset {
+  readonly reason: "trimmed" | "ahead";
+  /** Of the events kept; `null` when none is. */
+  readonly oldestSeq: number | null;
+  readonly lastSeq: number;
+  /** The reader goes on after this one. */
+  readonly position: number;
+}
+
+/** What a reader is given: events, none when none came in its time, or a reset. */
+export type Page = { readonly events: readonly PublicEvent[] } | { readonly reset: Reset };
+
+const NOTHING: Page = { events: [] };
+
+export class EventFeed implements Observer {
+  readonly #store: Pick<Store, "readEvents">;
+  readonly #clock: Clock;
+  #lastSeq: number;
+  #readers = 0;
+  /** By number, modulo its length. */
+  #recent: PublicEvent[] = [];
+  readonly #listeners = new Set<() => void>();
+  /** Set while readers are not to be woken again; with `#hasNews`, they are when it ends. */
+  #quiet: NodeJS.Timeout | null = null;
+  #hasNews = false;
+  /** Settles, never rejecting, when the last page that was asked for has been read. */
+  #lastPage: Promise<unknown> = Promise.resolve();
+
+  constructor(store: Pick<Store, "readEvents">, clock: Clock, lastSeq: number) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#lastSeq = lastSeq;
+  }
+
+  /** The number of the last committed event. */
+  get lastSeq(): number {
+    return this.#lastSeq;
+  }
+
+  /** How many read now. */
+  get readers(): number {
+    return this.#readers;
+  }
+
+  /**
+   * A reader of what follows event `after`; `null`: of what is still to come. From 0 on it gets all that is kept, and
+   * needs no reset for what is not. To be closed.
+   */
+  open(after: number | null): EventReader {
+    this.#readers++;
+    return new EventReader(this, after ?? this.#lastSeq);
+  }
+
+  /** A reader has closed. */
+  closed(): void {
+    this.#readers--;
+    if (this.#readers === 0) this.#recent = [];
+  }
+
+  committed({ at, events, lastSeq }: Pick<Committed, "at" | "events" | "lastSeq">): void {
+    this.#lastSeq = lastSeq;
+    if (this.#readers === 0 || events.length === 0) return;
+    const first = lastSeq - events.length + 1;
+    for (let i = Math.max(0, events.length - RECENT_EVENTS); i < events.length; i++) {
+      const event = publicEvent({ seq: first + i, at, event: events[i] as JournalEntry["event"] });
+      this.#recent[event.seq % RECENT_EVENTS] = event;
+    }
+    this.#hasNews = true;
+    if (this.#quiet === null) this.#spread();
+  }
+
+  #spread(): void {
+    this.#quiet = null;
+    if (!this.#hasNews) return;
+    this.#hasNews = false;
+    for (const listener of [...this.#listeners]) listener();
+    this.#quiet = setTimeout(() => this.#spread(), NEWS_INTERVAL_MS);
+    this.#quiet.unref();
+  }
+
+  /** Waits for news, for `patienceMs`, or until `signal`. */
+  news(patienceMs: number, signal: AbortSignal): Promise<"news" | "none"> {
+    return new Promise((resolve) => {
+      const end = (how: "news" | "none") => {
+        cancel();
+        this.#listeners.delete(heard);
+        signal.removeEventListener("abort", stopped);
+        resolve(how);
+      };
+      const heard = () => end("news");
+      const stopped = () => end("none");
+      const cancel = this.#clock.after(patienceMs, stopped);
+      this.#listeners.add(heard);
+      signal.addEventListener("abort", stopped);
+      if (signal.aborted) stopped();
+    });
+  }
+
+  /** The events after `position` that are in memory, a page of them at most; none when the next is not. */
+  recent(position: number): readonly PublicEvent[] {
+    const page: PublicEvent[] = [];
+    for (let seq = position + 1; page.length < PAGE_EVENTS; seq++) {
+      const event = this.#recent[seq % RECENT_EVENTS];
+      if (event?.seq !== seq) break;
+      page.push(event);
+    }
+    return page;
+  }
+
+  /**
+   * The events after `position` that are in the journal, a page of them at most. See 2: one whose commit is not known
+   * to be done may be there already.
+   */
+  async journal(position: number, limit: number, signal: AbortSignal): Promise<readonly JournalEntry[]> {
+    const before = this.#lastPage;
+    const { promise: read, resolve: done } = Promise.withResolvers<void>();
+    this.#lastPage = read;
+    await before;
+    try {
+      if (signal.aborted) return [];
+      await new Promise((resolve) => setImmediate(resolve));
+      return this.#store.readEvents(position, limit).filter(({ seq }) => seq <= this.#lastSeq);
+    } finally {
+      done();
+    }
+  }
+}
+
+/** One who follows the events. */
+export class EventReader {
+  readonly #feed: EventFeed;
+  #position: number;
+  #isAhead: boolean;
+
+  constructor(feed: EventFeed, position: number) {
+    this.#feed = feed;
+    this.#position = position;
+    this.#isAhead = position > feed.lastSeq;
+  }
+
+  /** The number of the last event that it was given, or that it asked to go on after. */
+  get position(): number {
+    return this.#position;
+  }
+
+  /**
+   * What follows, as soon as there is something; no events when there was nothing in `patienceMs`, or until `signal`.
+   * One call at a time.
+   *
+   * @throws StorageUnavailableError when the journal cannot be read.
+   */
+  async next(patienceMs: number, signal: AbortSignal): Promise<Page> {
+    while (!signal.aborted) {
+      if (this.#isAhead) return this.#comeBack(signal);
+      if (this.#position < this.#feed.lastSeq) {
+        const events = this.#feed.recent(this.#position);
+        if (events.length > 0) return this.#advance(events);
+        const page = await this.#replay(signal);
+        if (page !== null) return page;
+      } else if ((await this.#feed.news(patienceMs, signal)) === "none") break;
+    }
+    return NOTHING;
+  }
+
+  close(): void {
+    this.#feed.closed();
+  }
+
+  /** `null`: there is nothing to tell, and the reader goes on from where it is now. */
+  async #replay(signal: AbortSignal): Promise<Page | null> {
+    const entries = await this.#feed.journal(this.#position, PAGE_EVENTS, signal);
+    if (signal.aborted) return null;
+    const oldestSeq = entries[0]?.seq ?? null;
+    if (oldestSeq === this.#position + 1) return this.#advance(entries.map(publicEvent));
+    const needsReset = this.#position > 0;
+    this.#position = oldestSeq === null ? this.#feed.lastSeq : oldestSeq - 1;
+    return needsReset ? this.#reset("trimmed", oldestSeq) : null;
+  }
+
+  /** Its events are none of this journal's: a backup was restored. It goes on with what is still to come. */
+  async #comeBack(signal: AbortSignal): Promise<Page> {
+    const [oldest] = await this.#feed.journal(0, 1, signal);
+    if (signal.aborted) return NOTHING;
+    this.#isAhead = false;
+    this.#position = this.#feed.lastSeq;
+    return this.#reset("ahead", oldest?.seq ?? null);
+  }
+
+  #advance(events: readonly PublicEvent[]): Page {
+    this.#position = events.at(-1)?.seq ?? this.#position;
+    return { events };
+  }
+
+  #reset(reason: Reset["reason"], oldestSeq: number | null): Page {
+    return { reset: { reason, oldestSeq, lastSeq: this.#feed.lastSeq, position: this.#position } };
+  }
+}

@@ -7,7 +7,8 @@
  *  3. A reader whose next events are not kept any more, or whose position was never reached, is told so, by a reset,
  *     before it goes on.
  *  4. One page of the journal is read per turn of the event loop, however many readers there are.
- *  5. While nobody reads, committed events are counted and nothing else.
+ *  5. While nobody reads, committed events are counted and nothing else. However many read what a busy daemon commits,
+ *     most of its time is its own.
  */
 import type { Clock } from "../platform/clock.ts";
 import type { Committed, JournalEntry, Observer, Store } from "./ports.ts";
@@ -17,8 +18,11 @@ import { type PublicEvent, publicEvent } from "./public-events.ts";
 export const PAGE_EVENTS = 256;
 /** Events kept in memory, while somebody reads, for those who are nearly up to date. */
 const RECENT_EVENTS = 1_024;
-/** Readers are told of news at once, but of more news only after this, in ms: a busy daemon wakes them for many events together. */
+/** Readers are told of news at once, but of more news only after this, in ms, so that a busy daemon wakes them for many
+ * events together; and after so many times as long as it took to give them theirs.
+ */
 const NEWS_INTERVAL_MS = 50;
+const REST_PER_WORK = 4;
 
 /** Why a reader's events do not follow those it had: they were pruned, or it had some that this journal never had. */
 export interface Reset {
@@ -43,8 +47,8 @@ export class EventFeed implements Observer {
   /** By number, modulo its length. */
   #recent: PublicEvent[] = [];
   readonly #listeners = new Set<() => void>();
-  /** Set while readers are not to be woken again; with `#hasNews`, they are when it ends. */
-  #quiet: NodeJS.Timeout | null = null;
+  /** Readers are not to be woken now; if there is news by its end, they are then. */
+  #isQuiet = false;
   #hasNews = false;
   /** Settles, never rejecting, when the last page that was asked for has been read. */
   #lastPage: Promise<unknown> = Promise.resolve();
@@ -89,16 +93,20 @@ export class EventFeed implements Observer {
       this.#recent[event.seq % RECENT_EVENTS] = event;
     }
     this.#hasNews = true;
-    if (this.#quiet === null) this.#spread();
+    if (!this.#isQuiet) this.#spread();
   }
 
   #spread(): void {
-    this.#quiet = null;
+    this.#isQuiet = this.#hasNews;
     if (!this.#hasNews) return;
     this.#hasNews = false;
+    const begunAt = performance.now();
     for (const listener of [...this.#listeners]) listener();
-    this.#quiet = setTimeout(() => this.#spread(), NEWS_INTERVAL_MS);
-    this.#quiet.unref();
+    // By then those who were woken have been given theirs.
+    setImmediate(() => {
+      const restMs = Math.max(NEWS_INTERVAL_MS, REST_PER_WORK * (performance.now() - begunAt));
+      setTimeout(() => this.#spread(), restMs).unref();
+    });
   }
 
   /** Waits for news, for `patienceMs`, or until `signal`. */

@@ -278,7 +278,7 @@ test("who does not read is dropped after a while, has cost no more than a page, 
 });
 
 test("who reads slowly, but does read, is not dropped and misses nothing", async () => {
-  const daemon = await startDaemon({ store: await journalOf(20_000), settings: { streamStallMs: 2_000 } });
+  const daemon = await startDaemon({ store: await journalOf(20_000), settings: { streamStallMs: 10_000 } });
   const sockets = accepted(daemon);
   const slow = await open(daemon.port);
   let text = "";

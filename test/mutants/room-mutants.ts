@@ -600,8 +600,8 @@ const EVENTS: readonly Mutant[] = [
       },
       {
         name: "News that come while readers are left alone are never told",
-        find: "this.#quiet = null;\n    if (!this.#hasNews) return;",
-        replace: "this.#quiet = null;\n    if (this.#listeners.size > 0 || !this.#hasNews) return;",
+        find: "setTimeout(() => this.#spread(), restMs).unref();",
+        replace: "setTimeout(() => { this.#isQuiet = false; }, restMs).unref();",
       },
     ],
   ),

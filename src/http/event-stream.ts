@@ -1,5 +1,6 @@
 /** `GET /gpu/events`: the committed events as server-sent events (WHATWG HTML, section 9.2). */
 import type { EventFeed, Page, Reset } from "../scheduler/event-feed.ts";
+import type { PublicEvent } from "../scheduler/public-events.ts";
 import type { Pieces, StreamAnswer } from "./answers.ts";
 import type { Operation } from "./endpoint.ts";
 import { type FieldError, invalid } from "./problems.ts";
@@ -18,6 +19,7 @@ const HEADERS: readonly string[] = [
 
 export function events({ scheduler }: { readonly scheduler: { readonly events: EventFeed } }): Operation {
   const check = checker(eventsQuerySchema);
+  const texts = new PageTexts();
   return {
     role: "read",
     body: "ignored",
@@ -28,7 +30,7 @@ export function events({ scheduler }: { readonly scheduler: { readonly events: E
         status: 200,
         type: "text/event-stream",
         headers: HEADERS,
-        pieces: (signal) => messages(scheduler.events, after, signal),
+        pieces: (signal) => messages(scheduler.events, after, texts, signal),
       };
     },
   };
@@ -43,7 +45,12 @@ function lastSeen(header: string | undefined): number | null {
   throw invalid([error]);
 }
 
-async function* messages(feed: EventFeed, after: number | null, signal: AbortSignal): ReturnType<Pieces> {
+async function* messages(
+  feed: EventFeed,
+  after: number | null,
+  texts: PageTexts,
+  signal: AbortSignal,
+): ReturnType<Pieces> {
   const reader = feed.open(after);
   try {
     // An id without data is no event, but from here on the client knows where it stands, even if nothing ever comes.
@@ -51,17 +58,34 @@ async function* messages(feed: EventFeed, after: number | null, signal: AbortSig
     for (;;) {
       const page = await reader.next(KEEP_ALIVE_MS, signal);
       if (signal.aborted) return;
-      yield textOf(page);
+      yield textOf(page, texts);
     }
   } finally {
     reader.close();
   }
 }
 
-function textOf(page: Page): string {
+function textOf(page: Page, texts: PageTexts): string {
   if ("reset" in page) return message(page.reset.position, "reset", JSON.stringify(resetBody(page.reset)));
   if (page.events.length === 0) return KEEP_ALIVE;
-  return page.events.map(({ seq, type, body }) => message(seq, type, body)).join("");
+  return texts.of(page.events);
+}
+
+/** Readers who are up to date are given the same page one after the other: its text is made, and held, once. */
+class PageTexts {
+  #first: PublicEvent | undefined;
+  #last: PublicEvent | undefined;
+  #text = "";
+
+  of(events: readonly PublicEvent[]): string {
+    const [first, last] = [events[0], events.at(-1)];
+    if (first !== this.#first || last !== this.#last) {
+      this.#text = events.map(({ seq, type, body }) => message(seq, type, body)).join("");
+      this.#first = first;
+      this.#last = last;
+    }
+    return this.#text;
+  }
 }
 
 /** JSON has no line ends of its own, so that one `data` line is always enough. */

@@ -18,10 +18,9 @@ import { type PublicEvent, publicEvent } from "./public-events.ts";
 export const PAGE_EVENTS = 256;
 /** Events kept in memory, while somebody reads, for those who are nearly up to date. */
 const RECENT_EVENTS = 1_024;
-/** Readers are told of news at once, but of more news only after this, in ms, so that a busy daemon wakes them for many
- * events together; and after so many times as long as it took to give them theirs.
- */
+/** Readers are told of news at once, but of more news only after this, in ms: so a busy daemon tells many events together. */
 const NEWS_INTERVAL_MS = 50;
+/** And only after so many times as long as it took to give all of them theirs. */
 const REST_PER_WORK = 4;
 
 /** Why a reader's events do not follow those it had: they were pruned, or it had some that this journal never had. */

@@ -65,7 +65,12 @@ function bodyOf(event: Event): object {
       const { uuid, index, name, pciBusId, memoryTotalMib } = event.gpu;
       return { gpu_uuid: uuid, gpu_id: index, name, pci_bus_id: pciBusId, memory_total: memoryTotalMib };
     }
+    case "went-idle":
+      return { ...subject(event.id), idle_since: timestamp(event.since) };
+    case "went-busy":
+      return { ...subject(event.id), idle_since: null };
     case "use-seen":
+    case "use-gone":
       return { ...subject(event.allocationId), gpu_uuid: event.uuid };
     case "gpu-quarantined":
       return { gpu_uuid: event.uuid, reason: event.reason };

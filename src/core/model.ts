@@ -334,6 +334,8 @@ export interface HostReading {
   readonly driverVersion: string | null;
   readonly cudaVersion: string | null;
   readonly gpus: readonly GpuReading[];
+  /** `null`: not known. The same object from one reading to the next while nothing new is known. */
+  readonly topology: Topology | null;
   /** Said by the source beside a usable reading, such as a corrupted infoROM. */
   readonly warnings: readonly string[];
 }

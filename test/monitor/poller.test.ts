@@ -31,7 +31,7 @@ class ScriptedSource implements GpuSource {
   async end(ok: boolean): Promise<void> {
     const finishedAt = this.#clock.now();
     const startedAt = this.startedAt.at(-1) ?? finishedAt;
-    const reading = { simulated: true, driverVersion: null, cudaVersion: null, gpus: [], warnings: [] };
+    const reading = { simulated: true, driverVersion: null, cudaVersion: null, gpus: [], topology: null, warnings: [] };
     const failure = { kind: "timeout", message: "no answer", exitCode: null } as const;
     this.#pending
       .shift()

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { idleCeilingMib } from "../../src/core/allocator/health.ts";
+import { parseCpuList } from "../../src/core/cpu-list.ts";
 import type { GpuReading } from "../../src/core/model.ts";
 import { parseShape } from "../../src/monitor/simulated/models.ts";
 import { SimulatedSource } from "../../src/monitor/simulated/source.ts";
@@ -295,4 +296,28 @@ test("leases on GPUs of another shape disturb nothing", async () => {
   await after.release(id);
   after.clock.advance(10_000);
   for (const gpu of (await after.reading()).gpus) expect(gpu.processes).toEqual([]);
+});
+
+test.each([
+  // HGX boards: every GPU with every other, half of them on each socket.
+  ["h100x8", 0, 7, "NV18", [0, 0, 0, 0, 1, 1, 1, 1]],
+  ["a100x4", 0, 3, "NV12", [0, 0, 1, 1]],
+  ["gb200x4", 1, 2, "NV18", [0, 0, 1, 1]],
+  // PCIe cards: two to a switch or a bridge.
+  ["l40sx8", 2, 3, "PIX", [0, 0, 0, 0, 1, 1, 1, 1]],
+  ["l40sx8", 1, 2, "NODE", [0, 0, 0, 0, 1, 1, 1, 1]],
+  ["l40sx8", 3, 4, "SYS", [0, 0, 0, 0, 1, 1, 1, 1]],
+  ["rtx3090x2", 0, 1, "NV4", [0, 0]],
+  ["t4x1", 0, 0, null, [0]],
+])("in %s GPUs %i and %i are connected by %s, and the NUMA nodes are %j", async (shape, a, b, link, nodes) => {
+  const source = new SimulatedSource({ shape, clock: new ManualClock() });
+  const [first, second] = [await source.probe(), await source.probe()];
+  if (!first.ok || !second.ok) throw new Error("no reading");
+  const { gpus, topology } = first.reading;
+  expect(topology?.gpus.map(({ uuid }) => uuid)).toEqual(gpus.map(({ uuid }) => uuid));
+  expect(topology?.links[a]?.[b]).toBe(link);
+  expect(topology?.links[b]?.[a]).toBe(link);
+  expect(topology?.gpus.flatMap(({ numaNodes }) => numaNodes)).toEqual(nodes);
+  for (const { cpuAffinity } of topology?.gpus ?? []) expect(parseCpuList(cpuAffinity ?? "")).not.toBeNull();
+  expect(second.reading.topology).toBe(topology);
 });

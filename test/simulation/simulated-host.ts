@@ -14,6 +14,7 @@ import type {
   Lease,
   Policy,
   ProbeFailure,
+  Topology,
 } from "../../src/core/model.ts";
 import { positionOf } from "../../src/core/queue/line.ts";
 import { emptyHost, type HostState, nextDeadline } from "../../src/core/state.ts";
@@ -98,6 +99,8 @@ export class SimulatedHost {
   readonly devices: Device[];
   /** Refresh readings whenever time moves, as the monitor does; off for tests of a silent monitor. */
   monitoring = true;
+  /** How the driver says that the GPUs are connected, from the next reading on. */
+  topology: Topology | null = null;
   #serial = 0;
 
   constructor(gpus: readonly GpuReading[], policy: Partial<Policy> = {}) {
@@ -156,6 +159,7 @@ export class SimulatedHost {
       driverVersion: null,
       cudaVersion: null,
       gpus: this.devices.filter(({ present }) => present).map(({ reading: gpu }) => gpu),
+      topology: this.topology,
       warnings: [],
     };
     return this.do({ type: "observe", observation: { ok: true, startedAt, finishedAt: this.now, reading } });

@@ -96,6 +96,8 @@ function* parseSteps(output: Uint8Array | string): Generator<void, ParseResult> 
     driverVersion: textAt(host, "driver_version"),
     cudaVersion: textAt(host, "cuda_version"),
     gpus: identified(gpus, warnings),
+    // Another call tells it.
+    topology: null,
     warnings,
   };
   const document = { timestamp: textAt(host, "timestamp"), attachedGpus: integerAt(host, "attached_gpus"), reading };

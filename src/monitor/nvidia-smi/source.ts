@@ -5,10 +5,12 @@ import type { GpuSource } from "../../scheduler/ports.ts";
 import { ProcessTable } from "../process-table.ts";
 import { MAX_OUTPUT_BYTES } from "./document.ts";
 import { KnownGpus } from "./identity.ts";
+import { KnownTopology } from "./known-topology.ts";
 import { parseNvidiaSmiInTurns } from "./parse.ts";
-import { type Run, type SendSignal, startRun } from "./run.ts";
+import { type Run, type RunEnd, type SendSignal, startRun } from "./run.ts";
 import { oneLine } from "./text.ts";
-import { failureOf, judge } from "./verdict.ts";
+import { MAX_TOPOLOGY_BYTES, type SmiTopology } from "./topology.ts";
+import { failureOf, judge, judgeTopology } from "./verdict.ts";
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 
@@ -30,7 +32,16 @@ export interface NvidiaSmiOptions {
   readonly processes?: ProcessTable;
 }
 
-/** Reads the host's GPUs by running `nvidia-smi -q -x`, one run at a time. */
+const READ = ["-q", "-x"] as const;
+const ASK_TOPOLOGY = ["topo", "-m"] as const;
+
+/**
+ * Reads the host's GPUs by running `nvidia-smi -q -x`, and seldom `nvidia-smi topo -m`; one run at a time.
+ *
+ * The first reading waits for the topology, since what is granted at the start is granted by it. Later ones do not: that
+ * a GPU is lost must be known at once; they only wait for a question that is under way, at most until its deadline.
+ * Without a topology a reading is as good as with one.
+ */
 export class NvidiaSmiSource implements GpuSource {
   readonly name = "nvidia-smi";
   readonly #program: string;
@@ -39,8 +50,11 @@ export class NvidiaSmiSource implements GpuSource {
   readonly #signal: SendSignal | undefined;
   readonly #processes: ProcessTable;
   readonly #known = new KnownGpus();
+  readonly #topology = new KnownTopology();
   #inFlight: Promise<Observation> | null = null;
-  #run: Run | null = null;
+  /** Never rejects. */
+  #asking: Promise<void> | null = null;
+  #underWay: Run | null = null;
   #abandonedPid: number | null = null;
   #abandonedTotal = 0;
   #closed = false;
@@ -76,17 +90,41 @@ export class NvidiaSmiSource implements GpuSource {
   /** Ends the run under way. Afterwards every probe fails at once. */
   async close(): Promise<void> {
     this.#closed = true;
-    this.#run?.stop();
+    this.#underWay?.stop();
     await this.#inFlight;
+    await this.#asking;
   }
 
   async #observe(): Promise<Observation> {
+    if (this.#asking !== null) await this.#asking;
     const startedAt = this.#clock.now();
     const outcome = await this.#read().catch(garbled);
     const finishedAt = this.#clock.now();
     return "kind" in outcome
       ? { ok: false, startedAt, finishedAt, failure: outcome }
-      : { ok: true, startedAt, finishedAt, reading: outcome };
+      : { ok: true, startedAt, finishedAt, reading: await this.#withTopology(outcome) };
+  }
+
+  async #withTopology(reading: HostReading): Promise<HostReading> {
+    if (this.#topology.isDue(reading, this.#clock.now())) {
+      const isFirst = !this.#topology.wasAsked;
+      this.#asking = this.#ask(reading).finally(() => {
+        this.#asking = null;
+      });
+      if (isFirst) await this.#asking;
+    }
+    return this.#topology.complete(reading);
+  }
+
+  async #ask(reading: HostReading): Promise<void> {
+    const answer = await this.#readTopology().catch((error: unknown) => garbled(error).message);
+    this.#topology.learn(reading, answer, this.#clock.now());
+  }
+
+  async #readTopology(): Promise<SmiTopology | string> {
+    if (this.#closed) return "the daemon is shutting down";
+    const end = await this.#run(ASK_TOPOLOGY, MAX_TOPOLOGY_BYTES);
+    return end.kind === "exited" ? judgeTopology(end) : failureOf(end, this.#timeoutMs).message;
   }
 
   async #read(): Promise<HostReading | ProbeFailure> {
@@ -95,13 +133,8 @@ export class NvidiaSmiSource implements GpuSource {
       const message = `an earlier nvidia-smi, pid ${this.#abandonedPid}, cannot be killed; no other is started`;
       return { kind: "timeout", message, exitCode: null };
     }
-    const run = this.#start();
-    const end = await run.end;
-    this.#run = null;
-    if (end.kind !== "exited") {
-      if (end.kind !== "not-started" && end.abandoned) this.#abandon(run);
-      return failureOf(end, this.#timeoutMs);
-    }
+    const end = await this.#run(READ, MAX_OUTPUT_BYTES);
+    if (end.kind !== "exited") return failureOf(end, this.#timeoutMs);
     const verdict = judge(end, await parseNvidiaSmiInTurns(end.stdout));
     if (!verdict.ok) return verdict.failure;
     const { reading } = verdict.document;
@@ -121,19 +154,23 @@ export class NvidiaSmiSource implements GpuSource {
     return { ...reading, gpus, warnings };
   }
 
-  #start(): Run {
+  async #run(args: readonly string[], maxOutputBytes: number): Promise<RunEnd> {
     const env: NodeJS.ProcessEnv = { LC_ALL: "C" };
     for (const name of PASSED_ON) if (process.env[name] !== undefined) env[name] = process.env[name];
-    this.#run = startRun({
+    const run = startRun({
       program: this.#program,
-      args: ["-q", "-x"],
+      args,
       env,
       timeoutMs: this.#timeoutMs,
-      maxOutputBytes: MAX_OUTPUT_BYTES,
+      maxOutputBytes,
       clock: this.#clock,
       ...(this.#signal === undefined ? {} : { signal: this.#signal }),
     });
-    return this.#run;
+    this.#underWay = run;
+    const end = await run.end;
+    this.#underWay = null;
+    if ("abandoned" in end && end.abandoned) this.#abandon(run);
+    return end;
   }
 
   #abandon(run: Run): void {

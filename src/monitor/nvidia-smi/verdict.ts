@@ -9,6 +9,7 @@ import type { ProbeFailure, ProbeFailureKind } from "../../core/model.ts";
 import type { ParseResult, SmiDocument } from "./parse.ts";
 import type { RunEnd } from "./run.ts";
 import { oneLine } from "./text.ts";
+import { parseTopology, type SmiTopology } from "./topology.ts";
 
 const INFOROM_CORRUPTED = 14;
 const GPU_LOST = 15;
@@ -70,6 +71,15 @@ export function judge(end: Exited, parsed: ParseResult): Verdict {
   return refused("exit", end, end.stderr);
 }
 
+/** What a run of `nvidia-smi topo -m` brought: the topology, or in one line why there is none. */
+export function judgeTopology(end: Exited): SmiTopology | string {
+  const parsed = parseTopology(end.stdout);
+  if (end.exitCode !== 0 && end.exitCode !== INFOROM_CORRUPTED) {
+    return withWords(end, parsed.ok ? "" : whatItSaid(end));
+  }
+  return parsed.ok ? parsed.topology : parsed.error.message;
+}
+
 /** A document without GPUs is the same news as `No devices were found`. */
 function accepted(document: SmiDocument, warnings: readonly string[]): Verdict {
   if (document.reading.gpus.length > 0) return { ok: true, document, warnings };
@@ -77,8 +87,11 @@ function accepted(document: SmiDocument, warnings: readonly string[]): Verdict {
 }
 
 function refused(kind: ProbeFailureKind, end: Exited, said: string): Verdict {
-  const text = said.trim() === "" ? howItEnded(end) : `${howItEnded(end)}: ${said}`;
-  return { ok: false, failure: { kind, message: oneLine(text), exitCode: end.exitCode } };
+  return { ok: false, failure: { kind, message: withWords(end, said), exitCode: end.exitCode } };
+}
+
+function withWords(end: Exited, said: string): string {
+  return oneLine(said.trim() === "" ? howItEnded(end) : `${howItEnded(end)}: ${said}`);
 }
 
 function failed(kind: ProbeFailureKind, message: string): ProbeFailure {

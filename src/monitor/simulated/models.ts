@@ -14,6 +14,13 @@ export interface GpuModel {
   readonly fabric: boolean;
   /** How bad memory is taken out of use: whole pages before Ampere, rows since; `null` without ECC. */
   readonly repair: "pages" | "rows" | null;
+  readonly nvlink: NvLink | null;
+}
+
+/** Every GPU with every other through NVSwitches, or two and two by a bridge; `links` is how many NVLinks a pair has. */
+export interface NvLink {
+  readonly between: "all" | "pairs";
+  readonly links: number;
 }
 
 /**
@@ -27,19 +34,29 @@ export interface GpuModel {
  * - v100: GuanceCloud/datakit (driver 460); it works there, so that 37 W and 33 C are from a listing of driver 510
  * - h200: a listing of driver 590
  * - b200: a listing of driver 570 (0 of 183359 MiB in use, 136 W, 27 C), and 182642 MiB as CUDA sees it on one
+ * - NVLinks: `nvidia-smi topo -m` of hosts with eight H100s (18) and eight A100s (12), stas00/ml-engineering, and of one
+ *   with two bridged RTX 3090s (4), noonghunna/club-3090; Blackwell's fifth generation has 18 to a GPU, too
  */
+const SWITCHED_18: NvLink = { between: "all", links: 18 };
+const SWITCHED_12: NvLink = { between: "all", links: 12 };
+const BRIDGED_4: NvLink = { between: "pairs", links: 4 };
+
 const MODELS = {
-  h100: model("NVIDIA H100 80GB HBM3", 81_559, 480, 700, 68.92, 29, { mig: true, fabric: true }),
-  h200: model("NVIDIA H200", 143_771, 614, 700, 77.88, 28, { mig: true, fabric: true }),
-  b200: model("NVIDIA B200", 183_359, 717, 1_000, 136, 27, { mig: true, fabric: true }),
-  gb200: model("NVIDIA GB200", 189_471, 742, 1_200, 165.93, 27, { mig: true, fabric: true }),
-  a100: model("NVIDIA A100-SXM4-80GB", 81_920, 869, 500, 67.03, 27, { mig: true }),
-  "a100-40gb": model("NVIDIA A100-SXM4-40GB", 40_960, 518, 400, 49.68, 33, { mig: true }),
+  h100: model("NVIDIA H100 80GB HBM3", 81_559, 480, 700, 68.92, 29, { mig: true, fabric: true, nvlink: SWITCHED_18 }),
+  h200: model("NVIDIA H200", 143_771, 614, 700, 77.88, 28, { mig: true, fabric: true, nvlink: SWITCHED_18 }),
+  b200: model("NVIDIA B200", 183_359, 717, 1_000, 136, 27, { mig: true, fabric: true, nvlink: SWITCHED_18 }),
+  gb200: model("NVIDIA GB200", 189_471, 742, 1_200, 165.93, 27, { mig: true, fabric: true, nvlink: SWITCHED_18 }),
+  a100: model("NVIDIA A100-SXM4-80GB", 81_920, 869, 500, 67.03, 27, { mig: true, nvlink: SWITCHED_12 }),
+  "a100-40gb": model("NVIDIA A100-SXM4-40GB", 40_960, 518, 400, 49.68, 33, { mig: true, nvlink: SWITCHED_12 }),
   a10g: model("NVIDIA A10G", 23_028, 435, 300, 25.58, 17, {}),
   l40s: model("NVIDIA L40S", 46_068, 609, 350, 66.16, 29, {}),
   t4: model("Tesla T4", 15_360, 448, 70, 33.51, 33, { repair: "pages" }),
   v100: model("Tesla V100-PCIE-32GB", 32_510, 0, 250, 37, 33, { repair: "pages" }),
-  rtx3090: model("NVIDIA GeForce RTX 3090", 24_576, 450, 350, 35.15, 32, { ecc: false, repair: null }),
+  rtx3090: model("NVIDIA GeForce RTX 3090", 24_576, 450, 350, 35.15, 32, {
+    ecc: false,
+    repair: null,
+    nvlink: BRIDGED_4,
+  }),
   rtx4090: model("NVIDIA GeForce RTX 4090", 24_564, 354, 450, 17, 29, { ecc: false, repair: null }),
 } as const;
 
@@ -77,7 +94,7 @@ function model(
   powerLimitW: number,
   idlePowerW: number,
   idleTemperatureC: number,
-  traits: Partial<Pick<GpuModel, "ecc" | "mig" | "fabric" | "repair">>,
+  traits: Partial<Pick<GpuModel, "ecc" | "mig" | "fabric" | "repair" | "nvlink">>,
 ): GpuModel {
   return {
     name,
@@ -90,6 +107,7 @@ function model(
     mig: false,
     fabric: false,
     repair: "rows",
+    nvlink: null,
     ...traits,
   };
 }

@@ -3,12 +3,13 @@
  * and what they used goes only a while after they end.
  */
 import type { Event } from "../../core/events.ts";
-import type { AllocationId, EpochMs, LiveAllocation, Observation } from "../../core/model.ts";
+import type { AllocationId, EpochMs, LiveAllocation, Observation, Topology } from "../../core/model.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { Committed, GpuSource, Observer } from "../../scheduler/ports.ts";
 import { SimulatedGpu } from "./gpu.ts";
 import { parseShape, SHAPES } from "./models.ts";
 import { type Random, seededRandom } from "./random.ts";
+import { simulatedTopology } from "./topology.ts";
 import { workloadOf } from "./workload.ts";
 
 /** Linux's largest process id on 64-bit machines, `/proc/sys/kernel/pid_max`. */
@@ -31,6 +32,7 @@ export class SimulatedSource implements GpuSource, Observer {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #gpus: ReadonlyMap<string, SimulatedGpu>;
+  readonly #topology: Topology;
   readonly #running = new Map<AllocationId, readonly SimulatedGpu[]>();
   #pid: number;
 
@@ -42,6 +44,10 @@ export class SimulatedSource implements GpuSource, Observer {
     this.#random = random;
     const gpus = Array.from({ length: shape.count }, (_, index) => new SimulatedGpu(shape, index, random));
     this.#gpus = new Map(gpus.map((gpu) => [gpu.uuid, gpu]));
+    this.#topology = simulatedTopology(
+      shape,
+      gpus.map(({ uuid }) => uuid),
+    );
     this.#pid = FIRST_PID + Math.floor(random() * 30_000);
   }
 
@@ -52,6 +58,7 @@ export class SimulatedSource implements GpuSource, Observer {
       driverVersion: "simulated",
       cudaVersion: null,
       gpus: [...this.#gpus.values()].map((gpu) => gpu.readingAt(now)),
+      topology: this.#topology,
       warnings: [],
     };
     return Promise.resolve({ ok: true, startedAt: now, finishedAt: now, reading });

@@ -6,6 +6,7 @@ import { type NvidiaSmiOptions, NvidiaSmiSource } from "../../../src/monitor/nvi
 import { ManualClock, steadyClock } from "../../../src/platform/clock.ts";
 import { FakeNvidiaSmi, type FakeOrder } from "../../fixtures/fake-nvidia-smi.ts";
 import { smiDocument, smiPciBusId, smiUuid } from "../../fixtures/nvidia-smi-document.ts";
+import { smiTopology } from "../../fixtures/nvidia-smi-topology.ts";
 import { capturePath, hasCaptures, readFailure } from "./captures.ts";
 
 let fake: FakeNvidiaSmi;
@@ -27,6 +28,8 @@ async function failureOf(order: FakeOrder, options: Partial<NvidiaSmiOptions> = 
   if (observation.ok) throw new Error("it gave a reading");
   return observation.failure;
 }
+
+const minutes = (n: number) => n * 60_000;
 
 const text = (...words: Parameters<typeof smiDocument>) => smiDocument(...words);
 
@@ -220,7 +223,7 @@ describe("a reading with a code that is not 0", () => {
       ok: true,
       reading: {
         gpus: [{ memoryUsedMib: 0 }, { memoryUsedMib: null, errorValues: { "fb_memory_usage/used": "GPU is lost" } }],
-        warnings: ["nvidia-smi exited with 15"],
+        warnings: ["nvidia-smi exited with 15", "the GPUs' topology: nvidia-smi exited with 15"],
       },
     });
   });
@@ -240,6 +243,113 @@ describe("a reading with a code that is not 0", () => {
         warnings: [expect.stringContaining("infoROM is corrupted"), expect.stringContaining("share the host's pids")],
       },
     });
+  });
+});
+
+describe("how the GPUs are connected", () => {
+  const bridged = { mode: "text", text: smiTopology({ gpus: 2, link: () => "NV4" }) } as const;
+  const readingOf = (observation: Observation) => {
+    if (!observation.ok) throw new Error(observation.failure.message);
+    return observation.reading;
+  };
+
+  test("it comes with the first reading, by the UUIDs of that reading", async () => {
+    const args = join(fake.folder, "arguments");
+    const reading = readingOf(await probe({ mode: "gpus", count: 2, topology: bridged, arguments: args }));
+    expect(reading.topology).toEqual({
+      gpus: [
+        { uuid: smiUuid(0), numaNodes: [0], cpuAffinity: "0-47,96-143" },
+        { uuid: smiUuid(1), numaNodes: [1], cpuAffinity: "48-95,144-191" },
+      ],
+      links: [
+        [null, "NV4"],
+        ["NV4", null],
+      ],
+    });
+    expect(reading.warnings).toEqual([]);
+    expect(JSON.parse(readFileSync(`${args}.topology`, "utf8"))).toEqual(["topo", "-m"]);
+  });
+
+  test("it is asked once, and then again each hour", async () => {
+    const clock = new ManualClock(0);
+    const source = sourceOf({ clock });
+    const first = readingOf(await source.probe()).topology;
+    clock.advance(minutes(59));
+    expect(readingOf(await source.probe()).topology).toBe(first);
+    expect(fake.topologyRuns()).toHaveLength(1);
+    clock.advance(minutes(1));
+    await source.probe();
+    await source.probe();
+    expect(fake.topologyRuns()).toHaveLength(2);
+  });
+
+  test.each<[string, FakeOrder, RegExp]>([
+    ["garbage", { mode: "garbage" }, /no matrix/],
+    ["nothing", { mode: "text", text: "" }, /printed nothing/],
+    ["half a matrix", { mode: "text", text: bridged.text.slice(0, 60) }, /breaks off/],
+    ["the matrix of other GPUs", { mode: "text", text: smiTopology({ gpus: 3 }) }, /3 GPUs, nvidia-smi -q shows 2/],
+    ["a matrix and a failure", { ...bridged, exit: 15 }, /exited with 15/],
+    ["that there is no driver", { mode: "text", text: "no driver", exit: 9 }, /exited with 9: no driver/],
+    ["a crash", { mode: "crash" }, /ended by SIGSEGV/],
+    ["output without end", { mode: "flood" }, /without end/],
+    ["silence", { mode: "hang" }, /did not answer within 700 ms and was ended/],
+  ])("an answer that is %s leaves the reading as it is, with a warning", async (_, topology, words) => {
+    const reading = readingOf(await probe({ mode: "gpus", count: 2, topology }, { timeoutMs: 700 }));
+    expect(reading.gpus).toHaveLength(2);
+    expect(reading.topology).toBeNull();
+    expect(reading.warnings).toEqual([expect.stringMatching(words)]);
+  });
+
+  test("a corrupted infoROM spoils it as little as the reading", async () => {
+    const reading = readingOf(
+      await probe({ mode: "gpus", count: 2, exit: 14, tail: "WARNING: infoROM is corrupted\n" }),
+    );
+    expect(reading.topology?.gpus).toHaveLength(2);
+  });
+
+  test("later readings do not wait for it, and no two runs are alive at once", async () => {
+    const clock = new ManualClock(0);
+    const source = sourceOf({ clock, timeoutMs: 3_000 });
+    await source.probe();
+    clock.advance(minutes(1));
+    fake.tell({ mode: "gpus", count: 2, topology: { mode: "hang" } });
+    const reading = readingOf(await source.probe());
+    expect(reading.gpus).toHaveLength(2);
+    await vi.waitFor(() => expect(fake.topologyRuns()).toHaveLength(2), { timeout: 10_000, interval: 5 });
+    const runs = fake.runs().length;
+    const next = source.probe();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(fake.runs()).toHaveLength(runs);
+    clock.advance(3_000);
+    expect(readingOf(await next).warnings).toEqual([expect.stringMatching(/did not answer within 3000 ms/)]);
+    const [, hung] = fake.topologyRuns();
+    expect(existsSync(`/proc/${hung}`)).toBe(false);
+  });
+
+  test("one that no signal ends is counted like any other, and nothing is started beside it", async () => {
+    const clock = new ManualClock();
+    fake.tell({ mode: "gpus", topology: { mode: "hang" } });
+    const source = sourceOf({ clock, signal() {} });
+    const pending = source.probe();
+    await vi.waitFor(() => expect(fake.topologyRuns()).toHaveLength(1), { timeout: 10_000, interval: 5 });
+    clock.advance(11_000);
+    expect(readingOf(await pending).warnings).toEqual([expect.stringMatching(/cannot be killed/)]);
+    expect(source.abandonedTotal).toBe(1);
+    expect(await source.probe()).toMatchObject({ ok: false, failure: { kind: "timeout" } });
+    process.kill(source.abandonedPid as number, "SIGKILL");
+    await vi.waitFor(() => expect(source.abandonedPid).toBeNull(), { timeout: 5_000, interval: 5 });
+    expect((await source.probe()).ok).toBe(true);
+  });
+
+  test("closing ends a question under way", async () => {
+    fake.tell({ mode: "gpus", topology: { mode: "hang" } });
+    const source = sourceOf();
+    const pending = source.probe();
+    await vi.waitFor(() => expect(fake.topologyRuns()).toHaveLength(1), { timeout: 10_000, interval: 5 });
+    await source.close();
+    expect((await pending).ok).toBe(true);
+    const [pid] = fake.topologyRuns();
+    expect(existsSync(`/proc/${pid}`)).toBe(false);
   });
 });
 

@@ -6,7 +6,7 @@ import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseNvidiaSmiInTurns } from "../src/monitor/nvidia-smi/parse.ts";
 import { smiDocument } from "../test/fixtures/nvidia-smi-document.ts";
-import { measureDecision } from "./decision.ts";
+import { measureDecision, measureGrant } from "./decision.ts";
 import { median, quantile } from "./measure.ts";
 import { cpuMs, type LoadFigure, load, residentMib, type Served, serveBare, serveDaemon } from "./processes.ts";
 
@@ -131,6 +131,16 @@ function decisions(): void {
     for (const waiting of [100, 10_000, 100_000]) {
       const figure = measureDecision(gpus, waiting);
       say(`| ${gpus} | ${waiting} | ${figure.releaseUs.toFixed(1)} us | ${figure.submitUs.toFixed(1)} us |`);
+    }
+  }
+  say();
+  say("All GPUs are free, connected by NVSwitches and beside two sockets; a request for so many is granted at once.");
+  say();
+  say("| GPUs | asked for | a request and its grant |");
+  say("|---|---|---|");
+  for (const gpus of [8, 16, 64]) {
+    for (const count of [1, 2, gpus / 2]) {
+      say(`| ${gpus} | ${count} | ${measureGrant(gpus, count).toFixed(1)} us |`);
     }
   }
   say();

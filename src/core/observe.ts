@@ -1,3 +1,4 @@
+import { closenessOf } from "./allocator/closeness.ts";
 import { ailmentOf, idleCeilingMib, occupies } from "./allocator/health.ts";
 import { ownershipOf } from "./allocator/ownership.ts";
 import type { Event } from "./events.ts";
@@ -76,6 +77,7 @@ export function withSight(state: HostState, observation: Observation): HostState
     driverVersion: reading.driverVersion,
     cudaVersion: reading.cudaVersion,
     warnings: reading.warnings,
+    closeness: closenessOf(reading.topology, sight.closeness),
     missingSince,
     groups,
   };

@@ -7,6 +7,7 @@
  *  3. `sight` and `policy` are not durable: what the monitor sees now, and what the operator has set.
  */
 
+import type { Closeness } from "./allocator/closeness.ts";
 import type { Ailment } from "./allocator/health.ts";
 import type { Groups } from "./allocator/ownership.ts";
 import { Inventory } from "./inventory.ts";
@@ -59,6 +60,8 @@ export interface Sight {
   readonly driverVersion: string | null;
   readonly cudaVersion: string | null;
   readonly warnings: readonly string[];
+  /** How the GPUs are connected, as far as the latest reading knows; `null`: not known. */
+  readonly closeness: Closeness | null;
   /** Since when GPUs of the inventory have been missing from good readings. */
   readonly missingSince: ReadonlyMap<GpuUuid, EpochMs>;
   readonly groups: Groups;
@@ -96,6 +99,7 @@ const NOTHING_SEEN: Sight = {
   driverVersion: null,
   cudaVersion: null,
   warnings: [],
+  closeness: null,
   missingSince: new Map(),
   groups: new Map(),
 };

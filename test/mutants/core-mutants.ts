@@ -408,7 +408,7 @@ const PLACING: readonly Mutant[] = [
   {
     name: "Equal GPUs go by the order in which they were seen",
     file: "src/core/allocator/place.ts",
-    find: "a.availableMib - b.availableMib ||\n      compareText(a.gpu.uuid, b.gpu.uuid),",
+    find: "a.availableMib - b.availableMib || compareText(a.gpu.uuid, b.gpu.uuid),",
     replace: "a.availableMib - b.availableMib,",
     tests: [QUEUE],
   },

@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
+import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
 import { USAGE_MUTANTS } from "./usage-mutants.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -225,7 +226,7 @@ async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]):
 }
 
 function chosenBy(words: readonly string[]): readonly Mutant[] {
-  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS, ...USAGE_MUTANTS];
+  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS, ...TOPOLOGY_MUTANTS, ...USAGE_MUTANTS];
   if (words.length === 0) return all;
   return all.filter(({ name, file }) => words.some((word) => `${name} ${file}`.toLowerCase().includes(word)));
 }

@@ -1,6 +1,8 @@
 import type { Gpu, GpuUuid, Request } from "../model.ts";
 import { acceptableNames, type FamilyShape, shapeOf } from "../queue/line.ts";
 import type { HostState } from "../state.ts";
+import { bestSet } from "./best-set.ts";
+import type { Closeness } from "./closeness.ts";
 import type { ComingGpu, FreeGpu, PassReason } from "./survey.ts";
 
 /**
@@ -50,30 +52,65 @@ function objection(shape: FamilyShape, { gpu, utilizationPercent }: FreeGpu): Pa
 }
 
 /**
- * Chooses GPUs for `request` out of `free`.
+ * Chooses GPUs for `request` out of `free`. Of the sets that fit, that one is taken
  *
- * Takes preferred GPUs first, then those that are not strained, then the smallest that fit, to keep large ones
- * whole; equal GPUs go by UUID, because an index can change across reboots. The same GPUs in any order give the
- * same placement.
+ *  1. which has most of the preferred GPUs, those named first before those named later;
+ *  2. then the fewest strained ones;
+ *  3. then the best connections: the fewest pairs with the worst link, then with the next (`closeness.ts`);
+ *  4. then the least memory, to keep large GPUs whole;
+ *  5. then the one that tears the fewest good connections to GPUs that stay free: small requests go where sets are
+ *     broken already;
+ *  6. then by UUID, because an index can change across reboots.
  *
+ * One GPU alone has no connections, so 3 says nothing of it; with nothing known of the topology 3 and 5 say nothing of
+ * anybody. The same GPUs in any order give the same placement.
+ *
+ * @param closeness `null`: not known.
  * @returns the chosen GPUs in ascending index order, or `null` when too few fit. No fit is not an error.
  */
-export function place(request: Request, free: readonly FreeGpu[], gpus: Iterable<Gpu>): readonly FreeGpu[] | null {
+export function place(
+  request: Request,
+  free: readonly FreeGpu[],
+  gpus: Iterable<Gpu>,
+  closeness: Closeness | null,
+): readonly FreeGpu[] | null {
   const shape = shapeOf(request, gpus);
-  const wish = new Map(request.preferredGpus.map((name, order) => [name, order]));
-  const wishOf = ({ gpu }: FreeGpu) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? wish.size;
   const fitting = free.filter((candidate) => passedOver(request, shape, candidate) === null);
   if (fitting.length < shape.gpus) return null;
-  const chosen = first(
-    fitting,
-    shape.gpus,
-    (a, b) =>
-      (wish.size === 0 ? 0 : wishOf(a) - wishOf(b)) ||
-      Number(a.strained) - Number(b.strained) ||
-      a.availableMib - b.availableMib ||
-      compareText(a.gpu.uuid, b.gpu.uuid),
-  );
+  const better = preference(request);
+  const chosen =
+    closeness === null || fitting.length === shape.gpus
+      ? first(
+          fitting,
+          shape.gpus,
+          (a, b) => better(a, b) || a.availableMib - b.availableMib || compareText(a.gpu.uuid, b.gpu.uuid),
+        )
+      : closest(fitting, shape.gpus, better, free, closeness);
   return chosen.sort((a, b) => a.gpu.index - b.gpu.index || compareText(a.gpu.uuid, b.gpu.uuid));
+}
+
+/** Which of two GPUs is taken first whatever else is taken: one that was wished for, one that is not strained. */
+function preference({ preferredGpus }: Request): (a: FreeGpu, b: FreeGpu) => number {
+  const strain = (a: FreeGpu, b: FreeGpu) => Number(a.strained) - Number(b.strained);
+  if (preferredGpus.length === 0) return strain;
+  const wish = new Map(preferredGpus.map((name, order) => [name, order]));
+  const wishOf = ({ gpu }: FreeGpu) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? wish.size;
+  return (a, b) => wishOf(a) - wishOf(b) || strain(a, b);
+}
+
+/** Takes those that are preferred to others, and of the last kind, which need not all be taken, the best set. */
+function closest(
+  fitting: readonly FreeGpu[],
+  count: number,
+  better: (a: FreeGpu, b: FreeGpu) => number,
+  free: readonly FreeGpu[],
+  closeness: Closeness,
+): FreeGpu[] {
+  const sorted = [...fitting].sort((a, b) => better(a, b) || compareText(a.gpu.uuid, b.gpu.uuid));
+  const last = sorted[count - 1] as FreeGpu;
+  const taken = sorted.filter((candidate) => better(candidate, last) < 0);
+  const options = sorted.filter((candidate) => better(candidate, last) === 0);
+  return bestSet(taken, options, count - taken.length, free, closeness);
 }
 
 function compareText(a: string, b: string): number {

@@ -38,7 +38,7 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   while (free.length > 0 && state.line.order.size > 0) {
     const head = firstWaiting(state.line, (shape) => largestAskLater(shape, later, held))?.allocation.request;
     let request = head;
-    let chosen = request === undefined ? null : place(request, free, state.gpus.values());
+    let chosen = request === undefined ? null : place(request, free, state.gpus.values(), state.sight.closeness);
     if (head !== undefined && chosen === null && now - head.submittedAt >= state.policy.reserveAfterMs) {
       for (const { gpu } of usable(head, later)) held.add(gpu.uuid);
       free = free.filter(({ gpu }) => !held.has(gpu.uuid));
@@ -46,7 +46,7 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
     }
     if (chosen === null) {
       request = firstWaiting(state.line, (shape) => largestAskNow(shape, free))?.allocation.request;
-      chosen = request === undefined ? null : place(request, free, state.gpus.values());
+      chosen = request === undefined ? null : place(request, free, state.gpus.values(), state.sight.closeness);
     }
     if (request === undefined) break;
     // `firstWaiting` is exact, so this is a bug and not bad luck.

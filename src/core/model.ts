@@ -99,8 +99,7 @@ export interface Request {
 }
 
 /** A GPU as it stood when it was leased: what the client is told stays what it was told. */
-export interface LeasedGpu {
-  readonly uuid: GpuUuid;
+export interface LeasedGpu extends GpuLocality {
   readonly index: number;
   readonly name: string;
   readonly pciBusId: string | null;

@@ -11,6 +11,8 @@ export const instant = z.iso.datetime().meta({ description: "RFC 3339, in UTC" }
 export const mib = z.number().nullable().meta({ description: "MiB; null: no reading" });
 const figure = z.number().nullable().meta({ description: "null: no reading" });
 const words = z.string().nullable();
+const numaNodes = z.array(z.int()).nullable();
+const cpuAffinity = words.meta({ example: "0-31,64-95" });
 
 const idleSince = z.iso.datetime().meta({
   description:
@@ -86,6 +88,18 @@ export const gpuSchema = z
       .meta({ description: "An admin's word that there be no new leases; what runs there runs on" }),
     health: gpuHealth.nullable(),
     mig_mode: words,
+    numa_nodes: numaNodes.meta({ description: "The NUMA nodes that it is next to; null: not known" }),
+    cpu_affinity: cpuAffinity.meta({
+      description: "The CPUs that it is next to, as a Linux CPU list; null: not known",
+    }),
+    links: z
+      .record(z.string(), z.string())
+      .nullable()
+      .meta({
+        description:
+          "How it is connected to the others, by UUID, in the words of `nvidia-smi topo -m`: NV18 (18 NVLinks), PIX, " +
+          "PXB, PHB, NODE, SYS. null: not known",
+      }),
     processes: z.array(gpuProcess),
     holders: z.array(
       z.object({
@@ -148,6 +162,8 @@ const leaseFields = {
       name: z.string(),
       pci_bus_id: words,
       memory_total: mib,
+      numa_nodes: numaNodes.meta({ description: "As it was at the grant; null: not known" }),
+      cpu_affinity: cpuAffinity.meta({ description: "As it was at the grant; null: not known" }),
     }),
   ),
   env: z.object({
@@ -159,6 +175,13 @@ const leaseFields = {
   expires_at: instant.optional().meta({ description: "Left out when there is no end" }),
   fencing_token: z.int(),
   memory_mb: z.number().meta({ description: "MiB that each GPU was checked to have" }),
+  numa_nodes: numaNodes.meta({
+    description: "The NUMA nodes that its GPUs are next to, as it was at the grant; null unless known of each",
+  }),
+  cpu_affinity: cpuAffinity.meta({
+    description:
+      "The CPUs that its GPUs are next to, to pin to: what `taskset -c` takes. null unless known of each GPU",
+  }),
 };
 
 export const grantedSchema = z

@@ -1,4 +1,5 @@
 /** The host and its allocations as the API shows them: pure functions over a state. */
+import { type Closeness, localityOf } from "../core/allocator/closeness.ts";
 import { neverFits } from "../core/allocator/place.ts";
 import { ailing, blockOf } from "../core/allocator/survey.ts";
 import { analyze } from "../core/analyzer/analyze.ts";
@@ -10,6 +11,7 @@ import type {
   EpochMs,
   Gpu,
   GpuHealth,
+  GpuLink,
   GpuReading,
   QueuedAllocation,
   Request,
@@ -19,7 +21,7 @@ import type { Plan } from "../core/plan.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
 import type { HostState } from "../core/state.ts";
 import type { DeliveryRecord } from "../scheduler/ports.ts";
-import { allocationBody, timestamp } from "../scheduler/records.ts";
+import { allocationBody, numaNodesOf, timestamp } from "../scheduler/records.ts";
 import type {
   DeliveryAnswer,
   GpuAnswer,
@@ -296,6 +298,7 @@ function figuresView(uuid: string, state: HostState) {
     last_updated: instant(sight?.finishedAt ?? null),
     health: reading === undefined ? null : healthView(reading.health),
     mig_mode: text(reading?.migMode ?? null),
+    ...localityView(uuid, state),
     processes: (reading?.processes ?? []).map((process) => ({
       pid: process.pid,
       type: text(process.type),
@@ -305,6 +308,23 @@ function figuresView(uuid: string, state: HostState) {
       used_memory: process.usedMemoryMib,
     })),
   };
+}
+
+/** Where it sits. A GPU that has gone missing is still shown where it was. */
+function localityView(uuid: string, { sight: { closeness } }: HostState) {
+  const locality = localityOf(closeness, uuid);
+  return {
+    numa_nodes: numaNodesOf([locality]),
+    cpu_affinity: locality.cpuAffinity,
+    links: closeness === null ? null : linksOf(closeness, uuid),
+  };
+}
+
+function linksOf({ topology, places }: Closeness, uuid: string): GpuAnswer["links"] {
+  const place = places.get(uuid);
+  if (place === undefined) return null;
+  const links = topology.gpus.map((peer, other) => [printable(peer.uuid), topology.links[place]?.[other]] as const);
+  return Object.fromEntries(links.filter((entry): entry is [string, GpuLink] => typeof entry[1] === "string"));
 }
 
 function healthView(health: GpuHealth): NonNullable<GpuAnswer["health"]> {

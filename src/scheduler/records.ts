@@ -2,7 +2,8 @@
  * An allocation in the API's words: the JSON that answers, records and webhooks share.
  * Times are RFC 3339 in UTC; memory is in MiB, which the API calls MB; durations are in seconds.
  */
-import type { Allocation, EpochMs, HoldingAllocation, Lease, LeasedGpu, Request } from "../core/model.ts";
+import { unionOfCpuLists } from "../core/cpu-list.ts";
+import type { Allocation, EpochMs, GpuLocality, HoldingAllocation, Lease, LeasedGpu, Request } from "../core/model.ts";
 
 export interface DeviceBody {
   readonly index: number;
@@ -10,6 +11,9 @@ export interface DeviceBody {
   readonly name: string;
   readonly pci_bus_id: string | null;
   readonly memory_total: number | null;
+  /** As it was at the grant; `null`: not known, here and in the lease. */
+  readonly numa_nodes: readonly number[] | null;
+  readonly cpu_affinity: string | null;
 }
 
 export interface EnvironmentBody {
@@ -49,6 +53,10 @@ export interface LeaseBody {
   readonly fencing_token: number;
   /** MiB that each GPU was checked to have. */
   readonly memory_mb: number;
+  /** Of all its GPUs together; `null` unless it is known of each. */
+  readonly numa_nodes: readonly number[] | null;
+  /** The CPUs to pin to, as `taskset -c` takes them. */
+  readonly cpu_affinity: string | null;
 }
 
 export interface OutcomeBody {
@@ -103,7 +111,20 @@ export function leaseBody(request: Request, lease: Lease): LeaseBody {
     ...(lease.expiresAt === null ? {} : { expires_at: timestamp(lease.expiresAt) }),
     fencing_token: lease.fencingToken,
     memory_mb: request.requirement.memoryMib,
+    numa_nodes: numaNodesOf(lease.gpus),
+    cpu_affinity: cpuAffinityOf(lease.gpus),
   };
+}
+
+/** The NUMA nodes of some GPUs, ascending; `null` unless those of each are known. */
+export function numaNodesOf(gpus: readonly GpuLocality[]): number[] | null {
+  if (gpus.some(({ numaNodes }) => numaNodes.length === 0)) return null;
+  return [...new Set(gpus.flatMap(({ numaNodes }) => numaNodes))].sort((a, b) => a - b);
+}
+
+function cpuAffinityOf(gpus: readonly GpuLocality[]): string | null {
+  const lists = gpus.map(({ cpuAffinity }) => cpuAffinity).filter((list) => list !== null);
+  return lists.length < gpus.length ? null : unionOfCpuLists(lists);
 }
 
 function deviceBody(gpu: LeasedGpu): DeviceBody {
@@ -113,6 +134,8 @@ function deviceBody(gpu: LeasedGpu): DeviceBody {
     name: gpu.name,
     pci_bus_id: gpu.pciBusId,
     memory_total: gpu.memoryTotalMib,
+    numa_nodes: numaNodesOf([gpu]),
+    cpu_affinity: gpu.cpuAffinity,
   };
 }
 

@@ -83,6 +83,8 @@ function leasedGpu(gpu: LeasedGpu): LeasedGpu {
     pciBusId: gpu.pciBusId,
     memoryTotalMib: gpu.memoryTotalMib,
     baselineMib: gpu.baselineMib,
+    numaNodes: gpu.numaNodes,
+    cpuAffinity: gpu.cpuAffinity,
   };
 }
 

@@ -485,6 +485,7 @@ function taskOf(task: Task) {
       pciBusId: null,
       memoryTotalMib: 2_000,
       hold: { kind: "free" },
+      cordon: null,
     },
     availableMib: task.memory[gpu] as number,
     utilizationPercent: 0,

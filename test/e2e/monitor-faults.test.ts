@@ -2,6 +2,7 @@ import { existsSync, readdirSync, readFileSync, symlinkSync, writeFileSync } fro
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterEach, expect, test } from "vitest";
+import { smiTopology } from "../fixtures/nvidia-smi-topology.ts";
 import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
 
 const FAKE = fileURLToPath(new URL("../fixtures/fake-nvidia-smi.mjs", import.meta.url));
@@ -16,6 +17,11 @@ afterEach(async () => {
   }
 });
 
+function configOf(folder: string): string {
+  const program = JSON.stringify(join(folder, "nvidia-smi"));
+  return `monitoring:\n  nvidia_smi_path: ${program}\n  refresh_interval: 500ms\n  timeout: 1s\n`;
+}
+
 /** A daemon whose nvidia-smi is the fake one, with a function that gives the fake its orders. */
 async function fakeHost(order: object) {
   const folder = temporaryFolder();
@@ -26,7 +32,7 @@ async function fakeHost(order: object) {
   const daemon = await startDaemon({
     folder,
     simulate: null,
-    config: `monitoring:\n  nvidia_smi_path: ${JSON.stringify(program)}\n  refresh_interval: 500ms\n  timeout: 1s\n`,
+    config: configOf(folder),
     env: { PATH: `${join(process.execPath, "..")}:${process.env.PATH}` },
   });
   daemons.push(daemon);
@@ -114,6 +120,54 @@ test.skipIf(!isBuilt)(
     expect((await daemon.call("POST", `/gpu/allocations/${lease.body.id}/renew`)).status).toBe(200);
     obey({ mode: "gpus", count: 1 });
     await ready(daemon, 200);
+  },
+);
+
+test.skipIf(!isBuilt)(
+  "GPUs that are bridged two and two are leased so, with the CPUs to pin to, which a restart does not forget (needs the built program)",
+  async () => {
+    const bridged = smiTopology({
+      gpus: 4,
+      link: (a, b) => (b === a + 2 ? "NV4" : "SYS"),
+      nics: ["mlx5_0"],
+      ansi: true,
+    });
+    const { daemon, obey } = await fakeHost({ mode: "gpus", count: 4, topology: { mode: "text", text: bridged } });
+    await ready(daemon, 200);
+    const lease = await daemon.allocate({ required_gpus: 2 });
+    expect(lease.body).toMatchObject({
+      gpu_ids: [0, 2],
+      numa_nodes: [0, 1],
+      cpu_affinity: "0-191",
+      devices: [{ cpu_affinity: "0-47,96-143" }, { cpu_affinity: "48-95,144-191" }],
+    });
+    const { gpus } = (await daemon.call("GET", "/gpu/status")).body;
+    expect(gpus[1].links).toEqual({ [gpus[0].uuid]: "SYS", [gpus[2].uuid]: "SYS", [gpus[3].uuid]: "NV4" });
+    obey({ mode: "gpus", count: 4, topology: { mode: "garbage" } });
+    await daemon.end("SIGKILL");
+    const again = await startDaemon({ folder: daemon.folder, simulate: null, config: configOf(daemon.folder) });
+    daemons.push(again);
+    await ready(again, 200);
+    const record = await again.call("GET", `/gpu/allocations/${lease.body.id}`);
+    expect(record.body).toMatchObject({ numa_nodes: [0, 1], cpu_affinity: "0-191" });
+    const { body } = await again.call("GET", "/gpu/status");
+    expect(body.gpus[0]).toMatchObject({ numa_nodes: null, cpu_affinity: null, links: null });
+    expect(body.monitor.warnings).toEqual([expect.stringMatching(/^the GPUs' topology: it printed no matrix/)]);
+  },
+);
+
+test.skipIf(!isBuilt)(
+  "an nvidia-smi that hangs over the topology, and ignores SIGTERM, keeps no GPU from being leased (needs the built program)",
+  async () => {
+    const { daemon } = await fakeHost({ mode: "gpus", count: 2, topology: { mode: "stubborn" } });
+    await ready(daemon, 200);
+    const lease = await daemon.allocate({ required_gpus: 2 });
+    expect(lease.body).toMatchObject({ gpu_ids: [0, 1], numa_nodes: null, cpu_affinity: null });
+    const { monitor } = (await daemon.call("GET", "/gpu/status")).body;
+    expect(monitor).toMatchObject({
+      healthy: true,
+      warnings: [expect.stringMatching(/did not answer within 1000 ms/)],
+    });
   },
 );
 

@@ -73,6 +73,13 @@ test("real answers are as the document says, in whole", async () => {
     gpus: [gpuReading(0), gpuReading(1), gpuReading(2, { processes: [worker], memoryUsedMib: null })],
     policy: { maxQueueSize: 1 },
   });
+  const topology = {
+    gpus: [{ uuid: gpuReading(0).uuid, numaNodes: [0], cpuAffinity: "0-31,64-95" }],
+    links: [[null]],
+  };
+  await daemon.see([gpuReading(0), gpuReading(1), gpuReading(2, { processes: [worker], memoryUsedMib: null })], {
+    topology,
+  });
   const document = (await daemon.call("GET", "/openapi.json")).json;
   const statuses = new Set<number>();
   const check = async (method: string, path: string, body?: unknown, key = "ann") => {

@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import type { Topology } from "../../src/core/model.ts";
 import { printable } from "../../src/http/printable.ts";
 import { failed, gpuReading } from "../fixtures/readings.ts";
 import { startDaemon } from "./daemon.ts";
@@ -53,6 +54,34 @@ test("the status of a GPU shows the driver's figures, and null for those it does
     state: "unknown",
     reason: "the driver gives no memory reading",
   });
+});
+
+test("a GPU shows where it sits and how it is connected to each other, and null where that is not known", async () => {
+  const gpus = [gpuReading(0), gpuReading(1), gpuReading(2)];
+  const [a, b, c] = gpus.map(({ uuid }) => uuid) as [string, string, string];
+  const daemon = await startDaemon({ gpus });
+  const unknown = { numa_nodes: null, cpu_affinity: null, links: null };
+  expect((await daemon.call("GET", "/gpu/status")).json.gpus).toMatchObject([unknown, unknown, unknown]);
+  const topology: Topology = {
+    gpus: [
+      { uuid: a, numaNodes: [0, 1], cpuAffinity: "0-31,64-95" },
+      { uuid: b, numaNodes: [], cpuAffinity: null },
+    ],
+    links: [
+      [null, "NV18"],
+      ["NV18", null],
+    ],
+  };
+  await daemon.see(gpus, { topology });
+  const { json: status } = await daemon.call("GET", "/gpu/status");
+  expect(status.gpus).toMatchObject([
+    { numa_nodes: [0, 1], cpu_affinity: "0-31,64-95", links: { [b]: "NV18" } },
+    { numa_nodes: null, cpu_affinity: null, links: { [a]: "NV18" } },
+    unknown,
+  ]);
+  expect(status.gpus[0].links).toEqual({ [b]: "NV18" });
+  expect(status.gpus[2].uuid).toBe(c);
+  expect((await daemon.call("GET", "/gpu/list")).json.gpus).toEqual(status.gpus);
 });
 
 test("a leased GPU shows who holds it, since when, and what ails it", async () => {

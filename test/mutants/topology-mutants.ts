@@ -128,4 +128,30 @@ const PLACING: readonly Mutant[] = [
   },
 ];
 
-export const TOPOLOGY_MUTANTS: readonly Mutant[] = [...MATRIX, ...ASKING, ...PLACING];
+const TELLING: readonly Mutant[] = [
+  ...planted(
+    "src/scheduler/records.ts",
+    ["test/scheduler/bodies.test.ts"],
+    [
+      {
+        name: "A lease names the CPUs beside its first GPU only",
+        find: "null : unionOfCpuLists(lists);",
+        replace: "null : unionOfCpuLists(lists.slice(0, 1));",
+      },
+      {
+        name: "A lease of which one GPU sits nobody knows where names the CPUs of the others",
+        find: "return lists.length < gpus.length ? null :",
+        replace: "return lists.length === 0 ? null :",
+      },
+    ],
+  ),
+  {
+    name: "The CPUs that a client was told of are forgotten by the store",
+    file: "src/store/records.ts",
+    find: "cpuAffinity: gpu.cpuAffinity,",
+    replace: "cpuAffinity: null,",
+    tests: ["test/store/store.test.ts"],
+  },
+];
+
+export const TOPOLOGY_MUTANTS: readonly Mutant[] = [...MATRIX, ...ASKING, ...PLACING, ...TELLING];

@@ -140,6 +140,66 @@ test("a grant names its GPUs by index and UUID, and carries the token that it is
   });
 });
 
+/** A host where GPU-a and GPU-b are beside different sockets. */
+function twoSockets() {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b"), h100("GPU-c")]);
+  host.topology = {
+    gpus: [
+      { uuid: "GPU-a", numaNodes: [1], cpuAffinity: "32-63,96-127" },
+      { uuid: "GPU-b", numaNodes: [0], cpuAffinity: "0-31,64-95" },
+      { uuid: "GPU-c", numaNodes: [0], cpuAffinity: null },
+    ],
+    links: [
+      [null, "SYS", "SYS"],
+      ["SYS", null, "NODE"],
+      ["SYS", "NODE", null],
+    ],
+  };
+  host.observe();
+  return host;
+}
+
+test("a grant names the NUMA nodes and the CPUs that its GPUs are beside, of each and of all together", () => {
+  const host = twoSockets();
+  const id = host.submit({ requiredGpus: 2, preferredGpus: ["GPU-a", "GPU-b"] });
+  const expected = {
+    numa_nodes: [0, 1],
+    cpu_affinity: "0-127",
+    devices: [
+      { uuid: "GPU-a", numa_nodes: [1], cpu_affinity: "32-63,96-127" },
+      { uuid: "GPU-b", numa_nodes: [0], cpu_affinity: "0-31,64-95" },
+    ],
+  };
+  expect(grantedBody(held(host, id))).toMatchObject(expected);
+  expect(allocationBody(host.allocation(id))).toMatchObject(expected);
+});
+
+test("what is not known of one GPU is not said of its lease, and without a topology nothing is", () => {
+  const host = twoSockets();
+  const id = host.submit({ requiredGpus: 2, preferredGpus: ["GPU-b", "GPU-c"] });
+  expect(grantedBody(held(host, id))).toMatchObject({ numa_nodes: [0], cpu_affinity: null });
+  const blind = new SimulatedHost([h100("GPU-a")]);
+  expect(grantedBody(held(blind, blind.submit()))).toMatchObject({
+    numa_nodes: null,
+    cpu_affinity: null,
+    devices: [{ numa_nodes: null, cpu_affinity: null }],
+  });
+});
+
+test("what a client was told of its GPUs' place stays, whatever is learned later", () => {
+  const host = twoSockets();
+  const id = host.submit({ preferredGpus: ["GPU-b"] });
+  host.topology = null;
+  host.observe();
+  expect(allocationBody(host.allocation(id))).toMatchObject({ numa_nodes: [0], cpu_affinity: "0-31,64-95" });
+  const other = host.submit({ preferredGpus: ["GPU-a"] });
+  host.topology = twoSockets().topology;
+  host.observe();
+  expect(allocationBody(host.allocation(other))).toMatchObject({ numa_nodes: null, cpu_affinity: null });
+  host.release(id);
+  expect(allocationBody(host.allocation(id))).toMatchObject({ status: "ended", cpu_affinity: "0-31,64-95" });
+});
+
 test("an offered record says until when it can be claimed, an ended one what it held and why it ended", () => {
   const { host, id } = offered();
   const claimBy = new Date(host.now + seconds(60)).toISOString();

@@ -79,6 +79,8 @@ test("an allocation in every status comes back as it was, with everything in it"
         pciBusId: maybe(text),
         memoryTotalMib: maybe(fc.nat(200_000)),
         baselineMib: fc.nat(1_000),
+        numaNodes: fc.array(fc.nat(7)),
+        cpuAffinity: fc.constantFrom(null, "0-31,64-95", "7"),
       }),
       { selector: (held) => held.uuid, minLength: 1 },
     ),

@@ -58,6 +58,8 @@ export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = ST
       pciBusId: null,
       memoryTotalMib: 81559,
       baselineMib: 4,
+      numaNodes: [0],
+      cpuAffinity: "0-31,64-95",
     })),
     fencingToken,
     grantedAt,

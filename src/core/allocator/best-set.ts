@@ -15,7 +15,7 @@ interface Options {
   readonly memoryMib: readonly number[];
   /** What each adds with the GPUs that are taken in any case. */
   readonly within: readonly number[];
-  /** What each adds with all that are free. Of sets that are connected alike the pairs within need not be told apart. */
+  /** What each adds with all that are free. Between sets that are connected alike the pairs within make no difference. */
   readonly across: readonly number[];
   /** The option before it that could stand in its place, and nothing would change but the UUID; -1: none could. */
   readonly twins: readonly number[];
@@ -35,12 +35,12 @@ function isBetter(a: Score, b: Score): boolean {
 }
 
 /**
- * Chooses `count` of `options`, to be taken together with those in `taken`: the set that is connected best, then the one
- * with the least memory, then the one that tears the fewest good connections to those left, then that which comes first
- * in the order of `options`.
+ * Chooses `count` of `options`, to be taken together with those in `taken`: the set that is connected best, then the
+ * one with the least memory, then the one that tears the fewest good connections to those left, then that which comes
+ * first in the order of `options`.
  *
- * Exact up to {@link MAX_SETS} sets. Beyond, the best of {@link MAX_GROWN} that grow from one option by the one that goes
- * best with all before it.
+ * Exact up to {@link MAX_SETS} sets. Beyond, the best of {@link MAX_GROWN} that grow from one option by the one that
+ * goes best with all before it.
  *
  * @param options at least `count`, in an order that does not depend on chance.
  * @param free every GPU that can be had now, those that do not fit included.
@@ -141,7 +141,7 @@ function search(options: Options, count: number, { width, within }: Closeness): 
   return best;
 }
 
-/** The best of the sets that grow from the first {@link MAX_GROWN} options that are not twins, which would grow alike. */
+/** The best of the sets that grow from the first {@link MAX_GROWN} options without a twin: those would grow alike. */
 function grow(options: Options, count: number, closeness: Closeness): readonly number[] {
   let best: readonly number[] = [];
   let least: Score = { within: Infinity, memoryMib: Infinity, across: Infinity };

@@ -65,6 +65,13 @@ export function closenessOf(topology: Topology | null, before: Closeness | null)
   };
 }
 
+/** Where a GPU sits, as far as is known. */
+export function localityOf(closeness: Closeness | null, uuid: GpuUuid): GpuLocality {
+  const place = closeness?.places.get(uuid);
+  const known = place === undefined ? undefined : closeness?.topology.gpus[place];
+  return known ?? { uuid, numaNodes: [], cpuAffinity: null };
+}
+
 /** What one pair adds up to, when the pairs of `level` other ranks matter more. */
 function digit(level: number): number {
   return level < RANKS ? DIGIT ** (RANKS - 1 - level) : 0;

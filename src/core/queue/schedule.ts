@@ -1,3 +1,4 @@
+import { localityOf } from "../allocator/closeness.ts";
 import { largestAskLater, largestAskNow, place, usable } from "../allocator/place.ts";
 import { coming, type FreeGpu, survey } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
@@ -63,7 +64,7 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
 function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {
   const lease: Lease = {
     gpus: chosen.map(({ gpu, baselineMib }) => ({
-      uuid: gpu.uuid,
+      ...localityOf(state.sight.closeness, gpu.uuid),
       index: gpu.index,
       name: gpu.name,
       pciBusId: gpu.pciBusId,

@@ -7,13 +7,22 @@ import { expect, test } from "vitest";
 import { blockOf } from "../../src/core/allocator/survey.ts";
 import { DomainError } from "../../src/core/errors.ts";
 import { evolve } from "../../src/core/evolve.ts";
-import type { AllocationId } from "../../src/core/model.ts";
+import type { AllocationId, Topology } from "../../src/core/model.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
 import { ADMIN, type SimulatedHost as Host, h100, process, SimulatedHost, seconds, t4 } from "./simulated-host.ts";
 
 type Step = (host: Host, ids: AllocationId[]) => void;
 
 const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c"), t4("GPU-d")];
+/** Two and two bridged; GPU-d is not known. */
+const BRIDGED: Topology = {
+  gpus: ["GPU-a", "GPU-b", "GPU-c"].map((uuid) => ({ uuid, numaNodes: [0], cpuAffinity: "0-7" })),
+  links: [
+    [null, "NV4", "SYS"],
+    ["NV4", null, "SYS"],
+    ["SYS", "SYS", null],
+  ],
+};
 const pick = fc.nat(40);
 const of = (ids: AllocationId[], n: number) => ids[n % Math.max(1, ids.length)];
 const onOne = (act: (host: Host, id: AllocationId) => void) =>
@@ -114,6 +123,16 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
       (luck): Step =>
         (host) => {
           host.monitoring = luck > 0;
+        },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(BRIDGED, null).map(
+      (known): Step =>
+        (host) => {
+          host.topology = known;
+          host.observe();
         },
     ),
   },

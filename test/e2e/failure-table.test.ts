@@ -29,6 +29,9 @@ const ELSEWHERE: Readonly<Record<string, readonly (readonly [file: string, name:
   "a reader of `/gpu/events` goes away, or the daemon restarts": [
     ["events.test.ts", "over kill -9 a client that comes back by itself sees every event exactly once"],
   ],
+  "the daemon runs in a container without the host's pids": [
+    ["processes.test.ts", "pids of another machine are said to mean nothing here"],
+  ],
   "`nvidia-smi topo -m` fails": [["monitor-faults.test.ts", "an nvidia-smi that hangs over the topology"]],
   "the daemon stands still (suspend, `SIGSTOP`)": [["time.test.ts", "stopped for longer than the TTL"]],
   "the wall clock jumps": [

@@ -38,6 +38,7 @@ import {
   planView,
   queuedView,
   recordView,
+  seesAll,
   statusView,
   workloadView,
 } from "./views.ts";
@@ -267,8 +268,19 @@ function record({ scheduler, grants }: EndpointParts): Operation {
   };
 }
 
+/** What was written out of a reply, for those who may see all of its record and for others. */
+const written = new WeakMap<Reply, { all?: Answer; open?: Answer }>();
+
+/** A thousand who waited for one record have the same reply: it is written out once. */
 function recordAnswer(actor: Actor): (reply: Reply) => Answer {
-  return ({ allocation, state, at }) => json(200, recordView(allocation, state, at, actor));
+  return (reply) => {
+    const { allocation, state, at } = reply;
+    const answers = written.get(reply) ?? {};
+    written.set(reply, answers);
+    const part = seesAll(actor, allocation) ? "all" : "open";
+    answers[part] ??= json(200, recordView(allocation, state, at, actor));
+    return answers[part];
+  };
 }
 
 function removal({ scheduler }: EndpointParts): Operation {

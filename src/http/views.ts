@@ -108,14 +108,18 @@ function standing(request: Request, state: HostState, now: EpochMs) {
   };
 }
 
-/** One record. What a workload is made of, and where its webhooks go, is for its owner and for admins. */
+/** What a workload is made of, and where its webhooks go, is for its owner and for admins. */
+export function seesAll(actor: Actor, { request }: Allocation): boolean {
+  return actor.admin || actor.principal === request.principal;
+}
+
+/** One record, as far as `actor` may see it. */
 export function recordView(allocation: Allocation, state: HostState, now: EpochMs, actor: Actor) {
   const { request } = allocation;
-  const isOwner = actor.admin || actor.principal === request.principal;
   return {
     ...recordOf(allocation),
     ...(allocation.status === "queued" ? standing(request, state, now) : {}),
-    ...(isOwner ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
+    ...(seesAll(actor, allocation) ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
   };
 }
 

@@ -138,6 +138,8 @@ export class Scheduler {
   #working = false;
   readonly #waiters: Waiters;
   readonly #usage: UsageReports;
+  /** The owners' looks at records that are under way. */
+  readonly #touches = new Map<AllocationId, { readonly waitMs: number; readonly reply: Promise<Reply> }>();
   #storageFailed = false;
   #stopping = false;
   #wake: { readonly at: EpochMs; readonly cancel: Cancel } | null = null;
@@ -340,9 +342,7 @@ export class Scheduler {
     if (live !== undefined && !isOwner(actor, live)) return { allocation: live, state: this.#state, at: this.now() };
     if (live !== undefined) {
       try {
-        const waitMs = this.#waiters.patienceMs(id);
-        const { state, at } = await this.#send({ type: "touch", id, actor, waitMs });
-        return { allocation: state.allocations.get(id) as LiveAllocation, state, at };
+        return await this.#touchOnce(id, actor);
       } catch (error) {
         // It ended in the meantime: the archive has it.
         if (!(error instanceof AllocationNotFoundError)) throw error;
@@ -351,6 +351,25 @@ export class Scheduler {
     const archived = await this.#archived(id);
     if (archived === undefined) throw new AllocationNotFoundError(id);
     return { allocation: archived, state: this.#state, at: this.now() };
+  }
+
+  /** Many may wait for one record, and look at it together when it changes: one command and one reply serve them all. */
+  #touchOnce(id: AllocationId, owner: Actor): Promise<Reply> {
+    const waitMs = this.#waiters.patienceMs(id);
+    const underWay = this.#touches.get(id);
+    if (underWay !== undefined && underWay.waitMs >= waitMs) return underWay.reply;
+    const reply = this.#send({ type: "touch", id, actor: owner, waitMs }).then(({ state, at }) => ({
+      allocation: state.allocations.get(id) as LiveAllocation,
+      state,
+      at,
+    }));
+    const touch = { waitMs, reply };
+    this.#touches.set(id, touch);
+    const over = () => {
+      if (this.#touches.get(id) === touch) this.#touches.delete(id);
+    };
+    reply.then(over, over);
+    return reply;
   }
 
   /** The record of what has ended. What lives and was not found all the same is due: its end is written down first. */

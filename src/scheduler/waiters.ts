@@ -15,10 +15,17 @@ interface Waiting {
   readonly aliveUntil: EpochMs | null;
 }
 
+/** All who wait for one allocation. There may be a thousand, so what they have in common is not counted anew for each. */
+interface Group {
+  readonly members: Set<Waiting>;
+  /** The latest of theirs; `undefined` when it must be looked for. */
+  aliveUntil: EpochMs | null | undefined;
+}
+
 /** Who waits for a change of which allocation. */
 export class Waiters {
   readonly #clock: Clock;
-  readonly #waiting = new Map<AllocationId, Set<Waiting>>();
+  readonly #waiting = new Map<AllocationId, Group>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -30,8 +37,8 @@ export class Waiters {
    * @param isOwner whether the waiting is a sign of life of the allocation's client.
    */
   add(id: AllocationId, waitMs: number, isOwner: boolean, signal: AbortSignal): Waiter {
-    const waiters = this.#waiting.get(id) ?? new Set();
-    this.#waiting.set(id, waiters);
+    const group: Group = this.#waiting.get(id) ?? { members: new Set(), aliveUntil: null };
+    this.#waiting.set(id, group);
     let resolve: (how: WaitEnd) => void = () => undefined;
     const ended = new Promise<WaitEnd>((settle) => {
       resolve = settle;
@@ -39,30 +46,39 @@ export class Waiters {
     const end = (how: WaitEnd) => {
       cancel();
       signal.removeEventListener("abort", aborted);
-      waiters.delete(waiting);
-      if (waiters.size === 0 && this.#waiting.get(id) === waiters) this.#waiting.delete(id);
+      group.members.delete(waiting);
+      if (waiting.aliveUntil === group.aliveUntil) group.aliveUntil = undefined;
+      if (group.members.size === 0 && this.#waiting.get(id) === group) this.#waiting.delete(id);
       resolve(how);
     };
     const aborted = () => end("aborted");
     const cancel = this.#clock.after(waitMs, () => end("timeout"));
     const aliveUntil = isOwner ? this.#clock.now() + waitMs : null;
     const waiting: Waiting = { wake: () => end("changed"), aliveUntil };
-    waiters.add(waiting);
+    group.members.add(waiting);
+    if (group.aliveUntil !== undefined) group.aliveUntil = latest(group.aliveUntil, aliveUntil);
     signal.addEventListener("abort", aborted);
     if (signal.aborted) aborted();
     return { ended, leave: () => end("aborted") };
   }
 
   wake(id: AllocationId): void {
-    for (const { wake } of this.#waiting.get(id) ?? []) wake();
+    for (const { wake } of this.#waiting.get(id)?.members ?? []) wake();
   }
 
   /** How long the client of `id` will go on waiting, in ms; 0 when it does not wait. */
   patienceMs(id: AllocationId): number {
-    const now = this.#clock.now();
-    let longestMs = 0;
-    for (const { aliveUntil } of this.#waiting.get(id) ?? [])
-      longestMs = Math.max(longestMs, (aliveUntil ?? now) - now);
-    return longestMs;
+    const group = this.#waiting.get(id);
+    if (group === undefined) return 0;
+    if (group.aliveUntil === undefined) {
+      group.aliveUntil = null;
+      for (const { aliveUntil } of group.members) group.aliveUntil = latest(group.aliveUntil, aliveUntil);
+    }
+    return group.aliveUntil === null ? 0 : Math.max(0, group.aliveUntil - this.#clock.now());
   }
+}
+
+function latest(a: EpochMs | null, b: EpochMs | null): EpochMs | null {
+  if (a === null || b === null) return a ?? b;
+  return Math.max(a, b);
 }

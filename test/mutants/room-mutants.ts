@@ -505,8 +505,8 @@ const HTTP: readonly Mutant[] = [
   {
     name: "Everybody sees what a workload is made of and where its webhooks go",
     file: "src/http/views.ts",
-    find: "const isOwner = actor.admin || actor.principal === request.principal;",
-    replace: "const isOwner = actor.admin || request.principal.length > 0;",
+    find: "return actor.admin || actor.principal === request.principal;",
+    replace: "return actor.admin || request.principal.length > 0;",
     tests: [AUTH],
   },
   {

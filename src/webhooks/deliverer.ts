@@ -62,7 +62,7 @@ export interface DelivererOptions {
   readonly random?: () => number;
   /** Resolves host names; what it answers is judged before every connection. */
   readonly lookup?: Lookup;
-  /** The wall clock: signatures carry its time, not that of `clock`, which keeps still while the host sleeps. */
+  /** The wall clock: signatures carry its time, not that of `clock`, which does not follow when it is set. */
   readonly wallNow?: () => EpochMs;
 }
 

@@ -1,8 +1,10 @@
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import type { Observation } from "../../src/core/model.ts";
 import { MAX_BACKOFF_MS, type Poller, type PollerOptions, startPolling } from "../../src/monitor/poller.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import type { GpuSource } from "../../src/scheduler/ports.ts";
+import { sleepyClock } from "../fixtures/fake-host.ts";
+import { failed } from "../fixtures/readings.ts";
 
 /** Notes when it is probed; the test says when and how each probe ends. */
 class ScriptedSource implements GpuSource {
@@ -249,4 +251,23 @@ test("an observer that throws, or a source that rejects, is told of and does not
   clock.advance(5_000);
   expect(source.startedAt).toHaveLength(3);
   expect(errors).toEqual(["observer", "broken promise"]);
+});
+
+test("after a sleep of the host the next probe comes at once, whatever pause was under way", async () => {
+  const { clock, sleep } = sleepyClock();
+  let probes = 0;
+  const source: GpuSource = {
+    name: "nvidia-smi",
+    async probe() {
+      probes++;
+      return failed(clock.now());
+    },
+    async close() {},
+  };
+  const poller = startPolling({ source, clock, refreshIntervalMs: 30_000, onObservation: () => undefined });
+  onTestFinished(() => poller.stop());
+  await vi.waitUntil(() => probes === 1);
+  await settled();
+  sleep(8 * 3_600_000);
+  await vi.waitUntil(() => probes === 2, { timeout: 5_000 });
 });

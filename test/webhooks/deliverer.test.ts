@@ -14,6 +14,7 @@ import {
   STOP_GRACE_MS,
   startDelivering,
 } from "../../src/webhooks/deliverer.ts";
+import { sleepyClock } from "../fixtures/fake-host.ts";
 import { MemoryOutbox } from "./memory-outbox.ts";
 import { hang, type Receiver, receiver, status } from "./receivers.ts";
 
@@ -712,3 +713,18 @@ async function closedPort(): Promise<number> {
   await once(server, "close");
   return port;
 }
+
+test("a back-off that ended while the host slept has ended when it wakes", async () => {
+  const target = await receiver(status(200));
+  const { clock, sleep } = sleepyClock();
+  const { outbox, deliverer } = delivering({}, { clock });
+  const now = clock.now();
+  outbox.add({ deliveryId: "01", url: target.url, createdAt: now, nextAttemptAt: now + 4 * 3_600_000, attempts: 8 });
+  deliverer.wake();
+  await settled();
+  expect(outbox.reads.length).toBeGreaterThan(0);
+  expect(target.received).toEqual([]);
+  sleep(8 * 3_600_000);
+  await until(() => outbox.settlements.length === 1);
+  expect(outbox.settlements[0]).toMatchObject({ outcome: "delivered", httpStatus: 200 });
+});

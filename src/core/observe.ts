@@ -1,6 +1,7 @@
 import { closenessOf } from "./allocator/closeness.ts";
 import { ailmentOf, idleCeilingMib, occupies } from "./allocator/health.ts";
 import { ownershipOf } from "./allocator/ownership.ts";
+import { readingTime } from "./allocator/survey.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
 import type { EpochMs, Gpu, GpuReading, GpuUuid, Observation } from "./model.ts";
@@ -88,12 +89,12 @@ export function withSight(state: HostState, observation: Observation): HostState
 function watchOf(
   reading: GpuReading,
   before: Watch | null,
-  { startedAt, finishedAt }: Observation,
+  observation: Observation,
   staleAfterMs: number,
 ): Watch | null {
   if (!tellsUse(reading)) return before;
-  const goesOn = before !== null && startedAt - before.until <= staleAfterMs;
-  return { since: goesOn ? before.since : startedAt, until: finishedAt };
+  const goesOn = before !== null && observation.startedAt - before.until <= staleAfterMs;
+  return { since: goesOn ? before.since : observation.finishedAt, until: readingTime(observation, staleAfterMs) };
 }
 
 function identityOf(reading: GpuReading, known: Gpu | undefined) {

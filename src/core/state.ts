@@ -43,9 +43,9 @@ export interface GpuSight {
 
 /** Readings of one GPU with no gap longer than `staleAfterMs` between them: what was not seen in it did not last. */
 export interface Watch {
-  /** When the first of them began. */
+  /** When the first of them ended: by then it had looked. */
   readonly since: EpochMs;
-  /** When the latest of them ended. */
+  /** When the latest of them was taken. */
   readonly until: EpochMs;
 }
 

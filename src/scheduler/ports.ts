@@ -159,6 +159,7 @@ export interface EndedLease {
   readonly principal: string;
   readonly gpus: readonly GpuUuid[];
   readonly used: readonly UsedGpu[];
+  readonly fencingToken: number;
   readonly grantedAt: EpochMs;
   readonly endedAt: EpochMs;
 }
@@ -171,8 +172,6 @@ export interface EndedLeaseCursor {
 
 export interface EndedLeaseQuery {
   readonly endedAfter: EpochMs;
-  /** The last instant that counts. */
-  readonly endedUntil: EpochMs;
   /** Leases that were asked for from then on are left out. */
   readonly submittedBefore: EpochMs;
   /** The `next` of the page before; `null` for the first. */

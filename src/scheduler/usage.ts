@@ -4,7 +4,8 @@
  *  1. Whole milliseconds throughout, so the sums over services, principals and GPUs are equal, exactly, and adjoining
  *     periods add up.
  *  2. `now` and the running leases are taken once, from one committed state. Of what is read afterwards only leases that
- *     had ended in that state count, whatever begins or ends while the pages are read.
+ *     had ended in that state count, whatever begins or ends while the pages are read. Tokens tell: they only grow, and
+ *     times may not, since a clock that was set back leaves ends in its future.
  *  3. Offers hold their GPUs as leases do, and count.
  */
 import { setImmediate as othersFirst } from "node:timers/promises";
@@ -152,10 +153,9 @@ export class UsageReports {
       if (read >= MAX_LEASES) throw new PeriodTooLargeError(MAX_LEASES, "leases to look at");
       if (tally.names > MAX_NAMES) throw new PeriodTooLargeError(MAX_NAMES, "services or principals");
       const { from: endedAfter, to: submittedBefore } = period;
-      const query = { endedAfter, endedUntil: now, submittedBefore, after, limit: PAGE_LEASES };
+      const query = { endedAfter, submittedBefore, after, limit: PAGE_LEASES };
       const { leases, next } = this.#store.endedLeases(query);
-      // See 2: a running one may have ended in a turn that is on disk and not yet in the state.
-      for (const lease of leases) if (!running.has(lease.id)) tally.add(endedLease(lease));
+      for (const lease of leases) if (hadEnded(lease, state, running)) tally.add(endedLease(lease));
       if (next === null) break;
       after = next;
       await othersFirst();
@@ -163,6 +163,15 @@ export class UsageReports {
     // Asked last: records may have been dropped meanwhile.
     return { ...period, now, completeFrom: this.#store.completeFrom(), ...tally.sums() };
   }
+}
+
+/** See 2. */
+function hadEnded(
+  { id, fencingToken }: EndedLease,
+  state: HostState,
+  running: ReadonlyMap<string, HeldLease>,
+): boolean {
+  return fencingToken < state.nextFencingToken && !running.has(id);
 }
 
 /** Whatever holds GPUs in `state`, up to `now`. */

@@ -201,6 +201,7 @@ export function decodeEndedLease(row: EndedLeaseRow): EndedLease {
     principal: row.principal,
     gpus: lease.gpus.map(({ uuid }) => uuid),
     used: decodeUsed(row.used),
+    fencingToken: lease.fencingToken,
     grantedAt: lease.grantedAt,
     endedAt: row.ended_at,
   };

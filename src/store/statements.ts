@@ -21,7 +21,7 @@ export function prepareReads(database: DatabaseSync) {
     submittedAt: sql("SELECT submitted_at FROM allocations WHERE id = ?"),
     endedLeases: sql(
       `SELECT rowid, id, service, principal, submitted_at, ended_at, used, lease FROM allocations
-       WHERE ended_at IS NOT NULL AND lease IS NOT NULL AND (ended_at, rowid) > (?, ?) AND ended_at <= ?
+       WHERE ended_at IS NOT NULL AND lease IS NOT NULL AND (ended_at, rowid) > (?, ?)
        ORDER BY ended_at, rowid LIMIT ?`,
     ),
     completeFrom: sql("SELECT complete_from FROM progress"),

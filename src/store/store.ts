@@ -231,10 +231,10 @@ export class SqliteStore implements Store, Outbox {
     });
   }
 
-  endedLeases({ endedAfter, endedUntil, submittedBefore, after, limit }: EndedLeaseQuery): EndedLeasePage {
+  endedLeases({ endedAfter, submittedBefore, after, limit }: EndedLeaseQuery): EndedLeasePage {
     return this.#guarded(() => {
       const cursor = after ?? { endedAt: endedAfter, row: Number.MAX_SAFE_INTEGER };
-      const found = this.#reads.endedLeases.all(cursor.endedAt, cursor.row, endedUntil, limit);
+      const found = this.#reads.endedLeases.all(cursor.endedAt, cursor.row, limit);
       const rows = found as unknown as EndedLeaseRow[];
       const last = rows.length < limit ? undefined : rows.at(-1);
       return {

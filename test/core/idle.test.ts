@@ -149,6 +149,31 @@ test("a reading that began before idle_after had passed does not prove it", () =
   expect(idleSince(host, id)).not.toBeNull();
 });
 
+test("a probe that took long may have looked at its end, or before the host slept: it proves no more than either", () => {
+  const host = new SimulatedHost([h100("GPU-a")], { idleAfterMs: minutes(1), staleAfterMs: seconds(25) });
+  const id = host.submit();
+  host.monitoring = false;
+  host.advance(minutes(2));
+  host.observe(host.now - seconds(10));
+  const seenAgain = host.now;
+  host.monitoring = true;
+  host.advance(minutes(1) - 1);
+  expect(idleSince(host, id)).toBeNull();
+  host.advance(1);
+  expect(idleSince(host, id)).toBe(seenAgain);
+
+  const next = new SimulatedHost([h100("GPU-a")], { idleAfterMs: minutes(1), staleAfterMs: seconds(25) });
+  const other = next.submit();
+  next.advance(seconds(30));
+  next.monitoring = false;
+  next.advance(seconds(40));
+  // From before the sleep to after it.
+  next.observe(next.now - seconds(39));
+  next.advance(seconds(5));
+  next.observe();
+  expect(idleSince(next, other)).toBeNull();
+});
+
 test("the flag outlives a renewal and an absence of the daemon, and is not told twice", () => {
   const host = new SimulatedHost([h100("GPU-a")], { idleAfterMs: minutes(1) });
   const id = host.submit();

@@ -1,29 +1,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { FakeNvidiaSmi } from "../fixtures/fake-nvidia-smi.ts";
 import { smiDocument } from "../fixtures/nvidia-smi-document.ts";
-import { eventually, isBuilt, startDaemon, type TestDaemon } from "./daemon.ts";
-import { Receiver } from "./receiver.ts";
-
-const cleanups: (() => unknown)[] = [];
-afterEach(async () => {
-  for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
-});
-
-async function start(options: Parameters<typeof startDaemon>[0] = {}): Promise<TestDaemon> {
-  const daemon = await startDaemon(options);
-  cleanups.push(async () => {
-    await daemon.end("SIGKILL");
-    daemon.removeFolder();
-  });
-  await eventually(
-    () => daemon.call("GET", "/readyz"),
-    ({ status }) => status === 200,
-    20_000,
-  );
-  return daemon;
-}
+import { eventually, isBuilt, type TestDaemon } from "./daemon.ts";
+import { row } from "./rows.ts";
+import { receive, record, startReady } from "./steps.ts";
 
 const holderOf = async (daemon: TestDaemon, id: string) => {
   const { body } = await daemon.call("GET", "/gpu/status");
@@ -32,11 +14,9 @@ const holderOf = async (daemon: TestDaemon, id: string) => {
   return holders.find(({ allocation_id }) => allocation_id === id);
 };
 
-const suite = test.skipIf(!isBuilt);
-
-suite("usage is exact, and the same before and after a kill -9 (needs the built program)", async () => {
+test.skipIf(!isBuilt)("usage is exact, and the same before and after a kill -9 (needs the built program)", async () => {
   const config = "monitoring:\n  refresh_interval: 200ms\n";
-  const before = await start({ simulate: "h100x4", config });
+  const before = await startReady({ simulate: "h100x4", config });
   const used = async (id: string) =>
     (await eventually(
       () => holderOf(before, id),
@@ -46,10 +26,10 @@ suite("usage is exact, and the same before and after a kill -9 (needs the built 
   const ms = (instant: string) => Date.parse(instant);
   const begun = ms((await used(first.id)).in_use_since);
   await before.release(first.id);
-  const record = (await before.call("GET", `/gpu/allocations/${first.id}`)).body;
+  const ended = await record(before, first.id);
   const second = (await before.allocate({ service_name: "ocr" })).body;
   const secondBegun = ms((await used(second.id)).in_use_since);
-  const from = record.allocated_at;
+  const from = ended.allocated_at;
   const to = new Date(secondBegun + 50).toISOString();
   const query = `/gpu/usage?from=${from}&to=${to}`;
   const usage = async (daemon: TestDaemon) =>
@@ -66,30 +46,29 @@ suite("usage is exact, and the same before and after a kill -9 (needs the built 
   expect(figures.services).toMatchObject([
     {
       name: "train",
-      reserved_gpu_seconds: seconds(2 * (ms(record.ended_at) - ms(record.allocated_at))),
+      reserved_gpu_seconds: seconds(2 * (ms(ended.ended_at) - ms(ended.allocated_at))),
       // Both GPUs were seen in use by the same reading, and were so to the end.
-      used_gpu_seconds: seconds(2 * (ms(record.ended_at) - begun)),
+      used_gpu_seconds: seconds(2 * (ms(ended.ended_at) - begun)),
     },
     { name: "ocr", reserved_gpu_seconds: seconds(ms(to) - ms(second.allocated_at)), used_gpu_seconds: seconds(50) },
   ]);
   expect(csv).toMatch(/^kind,name,leases,.*\r\ntotal,,2,.*\r\nservice,train,1,/);
 
   await before.end("SIGKILL");
-  const after = await start({ simulate: "h100x4", config, folder: before.folder });
+  const after = await startReady({ simulate: "h100x4", config, folder: before.folder });
   expect({ ...(await usage(after)), now: "" }).toEqual({ ...figures, now: "" });
   // The running lease runs on in the books, in use as it was.
   expect(await holderOf(after, second.id)).toMatchObject({ in_use_since: new Date(secondBegun).toISOString() });
 });
 
-suite("a lease that sits idle is flagged and told, and ended once settings say so (needs the built program)", async () => {
+row("a lease without an end sits idle", async () => {
   const fake = new FakeNvidiaSmi({ mode: "gpus", count: 1 });
-  cleanups.push(() => fake[Symbol.dispose]());
-  const receiver = await Receiver.start();
-  cleanups.push(() => receiver.stop());
+  onTestFinished(() => fake[Symbol.dispose]());
+  const receiver = await receive();
   const settings = (allocator: string) =>
     `monitoring:\n  nvidia_smi_path: ${JSON.stringify(fake.path)}\n  refresh_interval: 200ms\n` +
     `allocator: {idle_after: 1s${allocator}}\n`;
-  const daemon = await start({
+  const daemon = await startReady({
     simulate: null,
     config: settings(""),
     env: { PATH: `${join(process.execPath, "..")}:${process.env.PATH}` },
@@ -99,7 +78,7 @@ suite("a lease that sits idle is flagged and told, and ended once settings say s
   await eventually(
     async () => told(),
     (statuses) => statuses.includes("idle"),
-    30_000,
+    15_000,
   );
   expect(await holderOf(daemon, lease.id)).toMatchObject({ idle_since: expect.any(String), in_use_since: null });
   expect((await daemon.call("GET", "/metrics")).body).toMatch(/^gpu_orchestrator_idle_leases\{service="svc"\} 1$/m);
@@ -109,7 +88,7 @@ suite("a lease that sits idle is flagged and told, and ended once settings say s
   await eventually(
     () => holderOf(daemon, lease.id),
     (holder) => holder?.idle_since === null,
-    30_000,
+    15_000,
   );
   expect(await holderOf(daemon, lease.id)).toMatchObject({ in_use_since: expect.any(String) });
   expect(told()).toEqual(["idle"]);
@@ -120,10 +99,10 @@ suite("a lease that sits idle is flagged and told, and ended once settings say s
   await eventually(
     async () => told(),
     (statuses) => statuses.includes("revoked"),
-    30_000,
+    15_000,
   );
-  expect((await daemon.call("GET", `/gpu/allocations/${lease.id}`)).body).toMatchObject({
+  expect(await record(daemon, lease.id)).toMatchObject({
     status: "ended",
     end_reason: "idle",
   });
-}, 120_000);
+});

@@ -118,13 +118,13 @@ const REPORTING = planted(
   [
     {
       name: "A lease whose end is on disk before it is acknowledged counts twice",
-      find: "if (!running.has(lease.id)) tally.add(endedLease(lease));",
-      replace: "tally.add(endedLease(lease));",
+      find: "fencingToken < state.nextFencingToken && !running.has(id)",
+      replace: "fencingToken < state.nextFencingToken && (id !== '' || !running.has(id))",
     },
     {
       name: "What begins and ends while a report is made is in it",
-      find: "endedUntil: now,",
-      replace: "endedUntil: now + 3_600_000,",
+      find: "fencingToken < state.nextFencingToken && !running.has(id)",
+      replace: "fencingToken > 0 && !running.has(id)",
     },
     {
       name: "A report keeps everybody waiting until it is done",
@@ -163,6 +163,13 @@ const KEEPING: readonly Mutant[] = [
     find: 'status === "leased" ? allocation.idleSince : null,',
     replace: 'status === "leased" && allocation.idleSince === 0 ? allocation.idleSince : null,',
     tests: [RESTARTS, LEASES],
+  },
+  {
+    name: "A clock that was set leaves behind when a GPU was in use",
+    file: "src/store/start-time.ts",
+    find: "json_array((value ->> 0) + ?1, (value ->> 1) + ?1, value ->> 2)",
+    replace: "json_array(value ->> 0, value ->> 1, value ->> 2)",
+    tests: ["test/store/start-time.test.ts"],
   },
   {
     name: "Leases that ended in the same instant as the last of a page are lost",

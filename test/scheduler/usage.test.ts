@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import { UsageBusyError } from "../../src/core/errors.ts";
 import type { GpuReading } from "../../src/core/model.ts";
+import { ManualClock } from "../../src/platform/clock.ts";
 import type { EndedLeasePage, EndedLeaseQuery, Turn } from "../../src/scheduler/ports.ts";
 import { type HeldLease, type Period, type Usage, UsageReports, UsageTally } from "../../src/scheduler/usage.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
@@ -210,6 +211,19 @@ test("a lease whose end is on disk and not yet acknowledged counts once", async 
   expect((await scheduler.usage({ from, to: clock.now() })).total).toMatchObject({ leases: 1, reservedMs: 1_000 });
 });
 
+test("leases that ended before the clock was set back count by the times that they show", async () => {
+  const store = new MemoryStore();
+  const { scheduler, clock } = await startScheduler(store);
+  const { allocation } = await scheduler.allocate(ask(), ADMIN);
+  clock.advance(10_000);
+  await scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, ADMIN);
+  await scheduler.stop();
+  const period = { from: clock.now() - 20_000, to: clock.now() + 20_000 };
+  const { scheduler: again, clock: setBack } = await startScheduler(store, { clock: new ManualClock(period.from) });
+  expect((await again.usage(period)).total).toMatchObject({ leases: 1, reservedMs: 10_000 });
+  expect((await again.usage({ ...period, to: setBack.now() + 15_000 })).total.reservedMs).toBe(5_000);
+});
+
 test("while a report is made, others are answered; a third report at once is refused", async () => {
   const store = new Interrupted();
   const { scheduler, clock } = await startScheduler(store, { gpus: 1 });
@@ -263,6 +277,7 @@ test("a period with more leases or names than one report may have is refused", a
       principal: "x",
       gpus: ["GPU-0"],
       used: [],
+      fencingToken: 0,
       grantedAt: 0,
       endedAt: 1,
     })),

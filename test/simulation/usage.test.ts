@@ -113,7 +113,7 @@ function usageOf(host: SimulatedHost, period: Period): Pick<Usage, "total" | "se
     if (record.status !== "ended" || record.lease === null) continue;
     const { request, lease, used, outcome } = record;
     const gpus = lease.gpus.map(({ uuid }) => uuid);
-    tally.add(endedLease({ ...request, gpus, used, grantedAt: lease.grantedAt, endedAt: outcome.at }));
+    tally.add(endedLease({ ...request, ...lease, gpus, used, endedAt: outcome.at }));
   }
   return tally.sums();
 }

@@ -105,7 +105,10 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
 }
 
 /** A probe that the host slept through, or the daemon was stopped in, may have looked before that. */
-function readingTime({ startedAt, finishedAt }: GpuSight, staleAfterMs: number): EpochMs {
+export function readingTime(
+  { startedAt, finishedAt }: { readonly startedAt: EpochMs; readonly finishedAt: EpochMs },
+  staleAfterMs: number,
+): EpochMs {
   return finishedAt - startedAt > staleAfterMs ? startedAt : finishedAt;
 }
 

@@ -1,140 +1,251 @@
 /**
- * The built daemon on a real file, killed with SIGKILL at random instants under load. The clients keep their own
- * history of what they were answered; after every restart it must hold.
+ * The built daemon on a real file, killed with SIGKILL again and again: at random instants, and at labelled points
+ * around its commits. Its clients keep their own histories; after every kill these and the file must bear each other
+ * out (checker.ts), and the next daemon on the file must bear out both.
  */
+import { once } from "node:events";
+import { readFileSync, writeFileSync } from "node:fs";
+import { stripTypeScriptTypes } from "node:module";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
+import { type Random, seededRandom } from "../../src/monitor/simulated/random.ts";
+import { DaemonEndedError, eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
+import { Receiver } from "../e2e/receiver.ts";
+import { findBreaches } from "./checker.ts";
+import { BrokenError, CrashClient, recorded } from "./client.ts";
+import { CRASH_POINTS, type CrashPoint, type CrashReport, STORE_POINTS } from "./crash-points.ts";
+import type { Ask, History } from "./history.ts";
+import { leaseOf } from "./knowledge.ts";
+import { countPending, DATABASE, readSurvivors } from "./survivors.ts";
 
-const CYCLES = Number(process.env.KILL_CYCLES ?? 20);
-const CLIENTS = 8;
-const LONGEST_LIFE_MS = 150;
+const CYCLES = Number(process.env.KILL_CYCLES ?? 200);
+/** In so many, every labelled point is reached but for an unlikely chance. */
+const CYCLES_TO_SEE_ALL = 200;
+const SEED = Number(process.env.KILL_SEED ?? Date.now() % 1_000_000);
+/** Kills of daemons on one file. The checker looks at the whole history of a file after each. */
+const KILLS_PER_FILE = 20;
+/** Files whose daemons run side by side. */
+const LANES = 2;
+const CLIENTS = 6;
+/** A daemon that is killed at a random instant, and one that does not come to its labelled point, after this at the latest. */
+const LONGEST_LIFE_MS = 300;
+const LONGEST_WAY_MS = 1_500;
+/** Within the first of them a daemon is killed: more are seldom reached. */
+const MOST_PASSES = 40;
+/** A COMMIT takes some 300 us on a fast disk, and killing some 50. */
+const MOST_DELAY_US = 200;
+/** Three failures in a row, and then some. */
+const LONGEST_BACKOFF_MS = 60_000;
 
-/** What one client knows of one request. `maybe`: a call was under way when the daemon died. */
-interface Known {
-  readonly id: string;
-  readonly gpus: readonly string[];
-  readonly token: number | null;
-  state: "leased" | "queued" | "ended";
-  maybe: "ended" | null;
+/** Nothing ends or is held back but by what the clients do and by their TTLs. */
+const CONFIG = `
+scheduler: {max_queue_size: 10000, claim_timeout: 1h, abandon_after: 1h, reserve_after: 1h}
+monitoring: {refresh_interval: 250ms}
+allocator: {verify_release: never}
+storage: {path: ${DATABASE}}
+`;
+
+/** The module to preload, as plain JavaScript: each thread of each daemon would spend 50 ms on its types otherwise. */
+function preloadIn(folder: string): string {
+  const file = join(folder, "crash-points.mjs");
+  writeFileSync(file, stripTypeScriptTypes(readFileSync(new URL("./crash-points.ts", import.meta.url), "utf8")));
+  return file;
 }
 
-/** Small and seeded: a failing run repeats with the same choices, if not with the same timing. */
-function lehmer(seed: number): () => number {
-  let state = seed;
-  return () => {
-    state = (state * 48_271) % 2_147_483_647;
-    return state / 2_147_483_647;
+interface Plan {
+  /** `null`: at a random instant. */
+  readonly point: CrashPoint | null;
+  readonly env: Record<string, string>;
+  readonly lifeMs: number;
+}
+
+function planOf(random: Random): Plan {
+  const slow = random() < 0.4;
+  const inStore = slow && random() < 0.7;
+  const points = [null, ...(inStore ? STORE_POINTS : CRASH_POINTS)];
+  const point = points[Math.floor(random() * points.length)] ?? null;
+  const env: Record<string, string> = slow ? { SLOW_TURNS: "1" } : {};
+  if (point === null) return { point, env, lifeMs: random() * LONGEST_LIFE_MS };
+  return {
+    point,
+    env: {
+      ...env,
+      CRASH_POINT: point,
+      ...(inStore ? { CRASH_THREAD: "store" } : {}),
+      CRASH_PASS: String(1 + Math.floor(random() ** 2 * MOST_PASSES)),
+      CRASH_DELAY_US: String(Math.floor(random() * MOST_DELAY_US)),
+    },
+    lifeMs: LONGEST_WAY_MS,
   };
 }
 
-async function client(daemon: TestDaemon, known: Map<string, Known>, random: () => number): Promise<void> {
-  for (;;) {
-    const mine = [...known.values()].filter(({ state, maybe }) => state !== "ended" && maybe === null);
-    const pick = mine[Math.floor(random() * mine.length)];
-    if (pick !== undefined && (mine.length > 12 || random() < 0.5)) {
-      pick.maybe = "ended";
-      const { status } = await daemon.release(pick.id);
-      expect(status).toBe(200);
-      pick.state = "ended";
-      pick.maybe = null;
-      continue;
-    }
-    const { status, body } = await daemon.allocate({
-      service_name: `client-${Math.floor(random() * 5)}`,
-      required_gpus: 1 + Math.floor(random() * 2),
-      // Never reached: the grant from the queue stays an offer.
-      webhook_url: "http://127.0.0.1:9/hook",
-    });
-    expect([200, 202]).toContain(status);
-    known.set(body.id, {
-      id: body.id,
-      gpus: body.gpu_uuids ?? [],
-      token: body.fencing_token ?? null,
-      state: status === 200 ? "leased" : "queued",
-      maybe: null,
-    });
-  }
-}
+/** One database file, the clients of the daemons that live on it one after the other, and all that is known of it. */
+class DoomedFile {
+  readonly history: History = { calls: [], survivors: [], deliveries: [] };
+  /** How each daemon died: at which point, or `random`. */
+  readonly deaths: string[] = [];
+  readonly #folder = temporaryFolder();
+  readonly #preload = preloadIn(this.#folder);
+  readonly #random: Random;
+  readonly #receiver: Receiver;
+  readonly #clients: readonly CrashClient[];
+  #taken = 0;
+  #last: TestDaemon | null = null;
 
-async function check(daemon: TestDaemon, known: Map<string, Known>): Promise<void> {
-  const { body } = await daemon.call("GET", "/gpu/list");
-  const live = new Map<string, { id: string; gpu_uuids: string[]; fencing_token: number }>();
-  const holders = new Map<string, string>();
-  const tokens = new Set<number>();
-  for (const allocation of body.allocations) {
-    live.set(allocation.id, allocation);
-    expect(tokens.has(allocation.fencing_token), "a fencing token stands twice").toBe(false);
-    tokens.add(allocation.fencing_token);
-    for (const uuid of allocation.gpu_uuids) {
-      expect(holders.get(uuid), `${uuid} is in two leases`).toBeUndefined();
-      holders.set(uuid, allocation.id);
+  constructor(receiver: Receiver, random: Random) {
+    this.#receiver = receiver;
+    this.#random = random;
+    const { calls } = this.history;
+    this.#clients = Array.from(
+      { length: CLIENTS },
+      (_, n) => new CrashClient(`client-${n}`, calls, random, receiver.url),
+    );
+  }
+
+  async killOnce(): Promise<void> {
+    const plan = planOf(this.#random);
+    const daemon = await this.#start(plan);
+    if (daemon !== null) {
+      // A receiver that is down for a while must be called again.
+      this.#receiver.status = this.#random() < 0.1 ? 503 : 200;
+      await Promise.all([
+        this.#kill(daemon, plan.lifeMs),
+        this.#audit(daemon),
+        ...this.#clients.map((client) => client.useUntilItDies(daemon)),
+      ]);
+      this.#noteDeath(daemon.log);
+    }
+    this.#lookBack();
+  }
+
+  /** `null`: it died before it served. */
+  async #start({ env }: Plan): Promise<TestDaemon | null> {
+    try {
+      this.#last = await startDaemon({ folder: this.#folder, config: CONFIG, env, preload: this.#preload });
+      return this.#last;
+    } catch (error) {
+      if (!(error instanceof DaemonEndedError) || error.signal !== "SIGKILL") throw error;
+      this.#noteDeath(error.log);
+      return null;
     }
   }
-  const waiting = new Set(body.queue.map(({ id }: { id: string }) => id));
-  for (const request of known.values()) {
-    const lease = live.get(request.id);
-    if (request.state === "ended") {
-      expect(lease !== undefined || waiting.has(request.id), `${request.id} was released and lives`).toBe(false);
-      continue;
+
+  async #kill(daemon: TestDaemon, afterMs: number): Promise<void> {
+    const { process: child } = daemon;
+    const ended = child.signalCode === null ? once(child, "exit") : null;
+    const ending = new AbortController();
+    await Promise.race([ended, sleep(afterMs, null, { signal: ending.signal }).catch(() => undefined)]);
+    ending.abort();
+    expect(await daemon.end("SIGKILL"), daemon.log.join("\n")).toBe("SIGKILL");
+  }
+
+  #noteDeath(log: readonly string[]): void {
+    const reports = log
+      .filter((line) => line.startsWith('{"crashPoint"'))
+      .map((line) => JSON.parse(line) as CrashReport);
+    const last = reports.at(-1);
+    this.deaths.push(last === undefined ? "random" : `${last.crashPoint} (${last.thread})`);
+    const complaints = log.filter((line) => /"level":"(?:error|fatal)"/.test(line));
+    expect(complaints).toEqual([]);
+  }
+
+  /** What the daemon says of the whole host, beside its clients. */
+  async #audit(daemon: TestDaemon): Promise<void> {
+    try {
+      await recorded(daemon, "auditor", { what: "list" }, this.history.calls);
+    } catch (error) {
+      if (!(error instanceof BrokenError)) throw error;
     }
-    const alive = lease !== undefined || waiting.has(request.id);
-    if (!alive && request.maybe === "ended") {
-      request.state = "ended";
-      request.maybe = null;
-      continue;
+  }
+
+  /** Sets what is known against what is left. */
+  #lookBack(): void {
+    this.#takeDeliveries();
+    this.history.survivors.push(readSurvivors(this.#folder));
+    expect(findBreaches(this.history), `after kill ${this.history.survivors.length}`).toEqual([]);
+  }
+
+  #takeDeliveries(): void {
+    for (const { at, headers, body } of this.#receiver.received.slice(this.#taken)) {
+      this.history.deliveries.push({
+        at,
+        deliveryId: String(headers["webhook-id"]),
+        allocationId: body.request_id,
+        status: body.status,
+        lease: leaseOf(body.allocation),
+      });
     }
-    expect(alive, `${request.id} was acknowledged as ${request.state} and is gone`).toBe(true);
-    request.maybe = null;
-    if (request.state === "leased") {
-      expect(lease?.gpu_uuids).toEqual(request.gpus);
-      expect(lease?.fencing_token).toBe(request.token);
-    }
+    this.#taken = this.#receiver.received.length;
+  }
+
+  /** A daemon that may live: all is given back, no GPU has been lost, and every webhook arrives. */
+  async settle(): Promise<void> {
+    this.#receiver.status = 200;
+    const daemon = await startDaemon({ folder: this.#folder, config: CONFIG });
+    this.#last = daemon;
+    await this.#audit(daemon);
+    await Promise.all(this.#clients.map((client) => client.giveAllBack(daemon)));
+    let tries = 0;
+    const takeAll = () => {
+      const ask: Ask = {
+        mark: `all-${++tries}`,
+        service: "auditor",
+        gpus: 8,
+        ttlSeconds: null,
+        queue: false,
+        webhookUrl: null,
+      };
+      return recorded(daemon, "auditor", { what: "allocate", ask, key: null }, this.history.calls);
+    };
+    const { body } = await eventually(takeAll, ({ status }) => status === 200);
+    await recorded(daemon, "auditor", { what: "release", id: body.id }, this.history.calls);
+    await eventually(
+      async () => countPending(this.#folder),
+      (pending) => pending === 0,
+      LONGEST_BACKOFF_MS,
+    );
+    await daemon.end("SIGKILL");
+    this.#lookBack();
+    const statuses = new Set(this.history.survivors.at(-1)?.records.map(({ status }) => status));
+    expect(statuses).toEqual(new Set(["ended"]));
+  }
+
+  async remove(): Promise<void> {
+    await this.#last?.end("SIGKILL");
+    this.#last?.removeFolder();
+    await this.#receiver.stop();
   }
 }
 
 test.skipIf(!isBuilt)(
   `${CYCLES} times killed under load: nothing acknowledged is lost, nothing is doubled (needs the built program)`,
-  { timeout: 30_000 + CYCLES * 5_000 },
+  { timeout: 60_000 + CYCLES * 5_000 },
   async () => {
-    const folder = temporaryFolder();
-    const config =
-      "scheduler:\n  max_queue_size: 10000\n  claim_timeout: 1h\nmonitoring:\n  refresh_interval: 1h\n  stale_after: 2h\n";
-    const seed = Number(process.env.KILL_SEED ?? Date.now() % 2_147_483_646) + 1;
-    console.log(`KILL_SEED=${seed - 1}`);
-    const random = lehmer(seed);
-    const known = new Map<string, Known>();
+    console.log(`KILL_SEED=${SEED}`);
+    const deaths = new Map<string, number>();
     let calls = 0;
-    for (let cycle = 0; cycle < CYCLES; cycle++) {
-      const daemon = await startDaemon({ folder, config });
-      try {
-        await check(daemon, known);
-        await eventually(
-          () => daemon.call("GET", "/readyz"),
-          ({ status }) => status === 200,
-        );
-        const before = known.size;
-        const clients = Array.from({ length: CLIENTS }, () => client(daemon, known, random));
-        const dying = new Promise((resolve) => setTimeout(resolve, random() * LONGEST_LIFE_MS)).then(() =>
-          daemon.end("SIGKILL"),
-        );
-        // A client ends when its connection breaks; anything but a broken connection is a finding.
-        const ends = await Promise.allSettled(clients);
-        await dying;
-        for (const end of ends) {
-          if (end.status === "rejected" && !(end.reason instanceof TypeError)) throw end.reason;
+    const files = Array.from({ length: Math.ceil(CYCLES / KILLS_PER_FILE) }, (_, n) => n).values();
+    const lane = async () => {
+      // Both lanes draw from one iterator, so each file goes to one of them.
+      for (const n of files) {
+        const file = new DoomedFile(await Receiver.start(), seededRandom(SEED + n * 1_000_000));
+        try {
+          for (let kill = n * KILLS_PER_FILE; kill < Math.min((n + 1) * KILLS_PER_FILE, CYCLES); kill++)
+            await file.killOnce();
+          await file.settle();
+        } finally {
+          await file.remove();
         }
-        calls += known.size - before;
-      } finally {
-        await daemon.end("SIGKILL");
+        calls += file.history.calls.length;
+        for (const death of file.deaths) deaths.set(death, (deaths.get(death) ?? 0) + 1);
       }
-    }
-    const last = await startDaemon({ folder, config });
-    try {
-      await check(last, known);
-    } finally {
-      await last.end("SIGKILL");
-      last.removeFolder();
-    }
-    expect(calls, "too few requests to prove anything").toBeGreaterThan(CYCLES);
+    };
+    await Promise.all(Array.from({ length: LANES }, lane));
+    console.log(`${calls} calls; died ${JSON.stringify(Object.fromEntries([...deaths].sort()))}`);
+    expect(calls, "too few calls to prove anything").toBeGreaterThan(CYCLES * 10);
+    if (CYCLES < CYCLES_TO_SEE_ALL) return;
+    const places = [...deaths.keys()].join();
+    for (const place of [...CRASH_POINTS, "random", "store"]) expect(places).toContain(place);
   },
 );

@@ -23,6 +23,21 @@ export interface DaemonOptions {
   readonly simulate?: string | null;
   readonly folder?: string;
   readonly env?: Record<string, string>;
+  /** A module that is loaded before the program, in each of its threads. */
+  readonly preload?: string;
+}
+
+/** The program ended before it served. */
+export class DaemonEndedError extends Error {
+  override readonly name = "DaemonEndedError";
+  readonly signal: NodeJS.Signals | null;
+  readonly log: readonly string[];
+
+  constructor(how: number | NodeJS.Signals | null, log: readonly string[]) {
+    super(`exited with ${how}:\n${log.join("\n")}`);
+    this.signal = typeof how === "string" ? how : null;
+    this.log = log;
+  }
 }
 
 export class TestDaemon {
@@ -84,6 +99,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
   writeFileSync(file, options.config ?? "");
   const simulate = options.simulate === undefined ? "h100x8" : options.simulate;
   const args = [PROGRAM, "serve", "--config", file, "--port", "0"];
+  if (options.preload !== undefined) args.unshift("--import", options.preload);
   if (simulate !== null) args.push("--simulate", simulate);
   const child = spawn(process.execPath, args, {
     cwd: folder,
@@ -106,9 +122,10 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
     for (const stream of [child.stdout, child.stderr]) {
       if (stream !== null) createInterface({ input: stream }).on("line", read);
     }
-    child.once("exit", (code) => {
+    // Not at the exit: its last words may still be in the pipe.
+    child.once("close", (code, signal) => {
       clearTimeout(timer);
-      reject(new Error(`exited with ${code}:\n${log.join("\n")}`));
+      reject(new DaemonEndedError(code ?? signal, log));
     });
   });
   return new TestDaemon(folder, url, child, log);

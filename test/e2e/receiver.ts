@@ -2,6 +2,8 @@ import { createServer, type IncomingHttpHeaders, type Server } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface Received {
+  /** When it had come whole, by `performance.now()`. */
+  readonly at: number;
   readonly headers: IncomingHttpHeaders;
   // biome-ignore lint/suspicious/noExplicitAny: bodies are looked into freely by tests.
   readonly body: any;
@@ -19,7 +21,11 @@ export class Receiver {
       const chunks: Buffer[] = [];
       request.on("data", (chunk: Buffer) => chunks.push(chunk));
       request.on("end", () => {
-        this.received.push({ headers: request.headers, body: JSON.parse(Buffer.concat(chunks).toString("utf8")) });
+        this.received.push({
+          at: performance.now(),
+          headers: request.headers,
+          body: JSON.parse(Buffer.concat(chunks).toString("utf8")),
+        });
         response.writeHead(this.status).end();
       });
     });

@@ -4,9 +4,6 @@
  * out (checker.ts), and the next daemon on the file must bear out both.
  */
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
-import { stripTypeScriptTypes } from "node:module";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { type Random, seededRandom } from "../../src/monitor/simulated/random.ts";
@@ -17,6 +14,7 @@ import { BrokenError, CrashClient, recorded } from "./client.ts";
 import { CRASH_POINTS, type CrashPoint, type CrashReport, STORE_POINTS } from "./crash-points.ts";
 import type { Ask, History } from "./history.ts";
 import { leaseOf } from "./knowledge.ts";
+import { writePreload } from "./preload.ts";
 import { countPending, DATABASE, readSurvivors } from "./survivors.ts";
 
 const CYCLES = Number(process.env.KILL_CYCLES ?? 200);
@@ -45,13 +43,6 @@ monitoring: {refresh_interval: 250ms}
 allocator: {verify_release: never}
 storage: {path: ${DATABASE}}
 `;
-
-/** The module to preload, as plain JavaScript: each thread of each daemon would spend 50 ms on its types otherwise. */
-function preloadIn(folder: string): string {
-  const file = join(folder, "crash-points.mjs");
-  writeFileSync(file, stripTypeScriptTypes(readFileSync(new URL("./crash-points.ts", import.meta.url), "utf8")));
-  return file;
-}
 
 interface Plan {
   /** `null`: at a random instant. */
@@ -86,7 +77,7 @@ class DoomedFile {
   /** How each daemon died: at which point, or `random`. */
   readonly deaths: string[] = [];
   readonly #folder = temporaryFolder();
-  readonly #preload = preloadIn(this.#folder);
+  readonly #preload = writePreload(this.#folder);
   readonly #random: Random;
   readonly #receiver: Receiver;
   readonly #clients: readonly CrashClient[];

@@ -9,6 +9,8 @@ export interface Mutant {
   readonly replace: string;
   /** The test files of which at least one must fail: few, so that it is fast. */
   readonly tests: readonly string[];
+  /** Its tests need the program built, with the bug in it. */
+  readonly built?: true;
 }
 
 /** Mutants of one file, each of which the same tests must catch. */

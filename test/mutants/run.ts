@@ -16,6 +16,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CORE_MUTANTS } from "./core-mutants.ts";
+import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
@@ -23,7 +24,8 @@ import { USAGE_MUTANTS } from "./usage-mutants.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** All that the tests need of the project, beside its packages. */
-const COPIED = ["src", "test", "package.json", "tsconfig.json", "vitest.config.ts"];
+const COPIED = ["src", "test", "scripts", "package.json", "tsconfig.json", "vitest.config.ts"];
+const BUILD = "scripts/build.mjs";
 /** Each runs a type check or a test file at a time. */
 const WORKERS = 2;
 /** What catching one bug may take: design.md's bar. */
@@ -32,6 +34,8 @@ const MUTANT_LIMIT_MS = 60_000;
 const TEST_LIMIT_MS = 15_000;
 /** The whole of what the mutants name, unmutated, one file after the other. */
 const BASELINE_LIMIT_MS = 300_000;
+/** Tests that are as long as they are told to be: short enough for the limits above, long enough to catch. */
+const SIZES = { KILL_CYCLES: "16", HISTORIES: "6" };
 /** Of a command's output, when it has to be shown. */
 const SHOWN_OUTPUT_CHARACTERS = 4_000;
 
@@ -59,12 +63,17 @@ interface Ended {
 
 const running = new Set<ChildProcess>();
 
-/** Runs a program of node_modules in `folder`, and ends it with all its children after `limitMs`. */
+/** Runs a program of node_modules, or the copy's own build, in `folder`, and ends it with all its children after `limitMs`. */
 function run(folder: string, program: string, args: readonly string[], limitMs: number): Promise<Ended> {
   return new Promise((resolve, reject) => {
-    const script = join(ROOT, "node_modules", program);
+    const script = program === BUILD ? join(folder, BUILD) : join(ROOT, "node_modules", program);
     // A group of its own, so that a test that never ends can be killed with the workers of its runner.
-    const child = spawn(process.execPath, [script, ...args], { cwd: folder, detached: true, stdio: "pipe" });
+    const child = spawn(process.execPath, [script, ...args], {
+      cwd: folder,
+      detached: true,
+      stdio: "pipe",
+      env: { ...process.env, ...SIZES },
+    });
     running.add(child);
     let output = "";
     const keep = (chunk: Buffer) => {
@@ -141,8 +150,13 @@ async function judge(mutant: Mutant, folder: string): Promise<Verdict> {
   try {
     const types = await checkTypes(folder);
     if (types.status !== 0) return { kind: "unusable", why: `it does not compile:\n${types.output}` };
+    if (mutant.built) {
+      const build = await run(folder, BUILD, [], MUTANT_LIMIT_MS);
+      if (build.status !== 0) return { kind: "unusable", why: `it cannot be built:\n${build.output}` };
+    }
     return verdictOf(await runTests(folder, mutant.tests, true, MUTANT_LIMIT_MS));
   } finally {
+    rmSync(join(folder, "dist"), { recursive: true, force: true });
     writeFileSync(path, original);
   }
 }
@@ -181,6 +195,10 @@ function outOfDate(folder: string, mutants: readonly Mutant[]): string[] {
 async function checkBaseline(folder: string, mutants: readonly Mutant[]): Promise<string | null> {
   const types = await checkTypes(folder);
   if (types.status !== 0) return `without any bug the program does not compile:\n${types.output}`;
+  if (mutants.some(({ built }) => built)) {
+    const build = await run(folder, BUILD, [], MUTANT_LIMIT_MS);
+    if (build.status !== 0) return `without any bug the program cannot be built:\n${build.output}`;
+  }
   const files = [...new Set(mutants.flatMap(({ tests }) => tests))];
   const { ended, report } = await runTests(folder, files, false, BASELINE_LIMIT_MS);
   if (report === null) return `without any bug the tests gave no report:\n${ended.output}`;
@@ -226,7 +244,7 @@ async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]):
 }
 
 function chosenBy(words: readonly string[]): readonly Mutant[] {
-  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS, ...TOPOLOGY_MUTANTS, ...USAGE_MUTANTS];
+  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS, ...TOPOLOGY_MUTANTS, ...USAGE_MUTANTS, ...CRASH_MUTANTS];
   if (words.length === 0) return all;
   return all.filter(({ name, file }) => words.some((word) => `${name} ${file}`.toLowerCase().includes(word)));
 }

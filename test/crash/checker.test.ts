@@ -47,7 +47,7 @@ function disk(readAt: number, records: readonly SurvivingRecord[], over: Partial
     ...(status === "ended" ? [{ type: "ended", id, token: null, offered: false }] : []),
   ]);
   const journal = events.map((event, i): Journalled => ({ seq: i + 1, ...event }));
-  return { readAt, records, outbox: [], journal, ...over };
+  return { readAt, records, outbox: [], journal, keys: new Map(), ...over };
 }
 
 function breaches(calls: readonly Call[], survivors: readonly Survivors[] = [], over: Partial<History> = {}): string[] {
@@ -68,14 +68,14 @@ test("a history without a fault has no breach", () => {
     call({ what: "list" }, 12, 13, 200, { allocations: [{ status: "leased", ...held("b", "G1", 11) }], queue: [] }),
     lost(release("b"), 14),
     lost(allocate("c", {}, "k"), 14),
+    call(allocate("c", {}, "k"), 16, 17, 202, { id: "c" }),
   ];
   const a = ended("a", "released", 4.5, { lease: lease("G1", 10) });
   const b = ended("b", "released", 15, { lease: lease("G1", 11) });
   const outbox = [{ ...row, allocationId: "b", state: "delivered" } as const];
   const deliveries = [{ at: 5.5, deliveryId: "d", allocationId: "b", status: "allocated", lease: lease("G1", 11) }];
-  expect(breaches(calls, [disk(20, [a, b, record("c", { status: "queued" })], { outbox })], { deliveries })).toEqual(
-    [],
-  );
+  const left = disk(20, [a, b, record("c", { status: "queued" })], { outbox, keys: new Map([["k", ["c"]]]) });
+  expect(breaches(calls, [left], { deliveries })).toEqual([]);
 });
 
 test("1: a GPU that two clients hold at once", () => {
@@ -228,11 +228,21 @@ test("9: a key that led to two leases, a request that was refused and is there, 
     record("a1", { mark: "a", lease: lease("G1", 10) }),
     record("a2", { mark: "a", lease: lease("G2", 11) }),
   ];
-  expect(breaches(calls, [disk(5, records)])).toEqual(["9: a (key k) led to a2 and a1"]);
+  expect(breaches(calls, [disk(5, records)])).toContain("9: a (key k) led to a2 and a1");
   const refused = [call(allocate("a", { queue: false }), 0, 1, 503, { code: "no-gpu-free" })];
   const there = [disk(5, [record("a", { lease: lease("G1", 10) })])];
   expect(breaches(refused, there)).toEqual(["9: a was refused, and there is a"]);
   expect(breaches([], there)).toEqual(["9: a is nobody's wish"]);
+});
+
+test("9: a key that is not kept with its lease, or that survives without it", () => {
+  const calls = [lost(allocate("a", {}, "k"), 0)];
+  const there = [record("a", { lease: lease("G1", 10) })];
+  expect(breaches(calls, [disk(5, there, { keys: new Map([["k", ["a"]]]) })])).toEqual([]);
+  expect(breaches(calls, [disk(5, there)])).toEqual(["9: a is there after kill 1, and under its key k []"]);
+  expect(breaches(calls, [disk(5, [], { keys: new Map([["k", ["a"]]]) })])).toEqual([
+    "9: k is kept after kill 1, and not its a",
+  ]);
 });
 
 test("10: a grant from the queue, or an end by time, without its webhook", () => {

@@ -21,6 +21,7 @@ export function findBreaches(history: History): string[] {
     ...wrongEnds(history, known),
     ...shrunkenTokens(history, known),
     ...doubledWishes(knowledge),
+    ...lostKeys(history, knowledge),
     ...missingWebhooks(history, known),
   ];
 }
@@ -238,6 +239,22 @@ function* doubledWishes({ wishes, strangers }: Knowledge): Generator<string> {
     if (ids.size > most) yield `9: ${ask.mark} (key ${key}) led to ${[...ids].join(" and ")}`;
     const refused = attempts.some(({ answer }) => answer !== null && answer.status > 409);
     if (refused && ids.size > 0) yield `9: ${ask.mark} was refused, and there is ${[...ids].join(" and ")}`;
+  }
+}
+
+/** 9. A key is kept with what was done under it: without it, asking again would be asking anew. */
+function* lostKeys({ survivors }: History, { wishes }: Knowledge): Generator<string> {
+  for (const [kill, { records, keys }] of survivors.entries()) {
+    for (const { id, mark } of records) {
+      const key = wishes.get(mark)?.key ?? null;
+      const kept = key === null ? [id] : (keys.get(key) ?? []);
+      if (kept.join() !== id)
+        yield `9: ${id} is there after kill ${kill + 1}, and under its key ${key} [${kept.join()}]`;
+    }
+    const there = new Set(records.map(({ id }) => id));
+    for (const [key, ids] of keys) {
+      for (const id of ids) if (!there.has(id)) yield `9: ${key} is kept after kill ${kill + 1}, and not its ${id}`;
+    }
   }
 }
 

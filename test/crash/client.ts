@@ -7,7 +7,7 @@ import type { Action, AnswerSeen, Ask, Call } from "./history.ts";
 const MOST_LIVE = 6;
 const REMEMBERED = 20;
 /** The share of requests that carry an `Idempotency-Key`. */
-const KEYED = 0;
+const KEYED = 0.5;
 
 /** The connection broke: the daemon is dead, or dies. */
 export class BrokenError extends Error {

@@ -87,6 +87,8 @@ export interface Survivors {
   readonly outbox: readonly OutboxRow[];
   /** From the first event on. */
   readonly journal: readonly Journalled[];
+  /** By `Idempotency-Key`: the allocations that are kept under it. */
+  readonly keys: ReadonlyMap<string, readonly string[]>;
 }
 
 export interface Delivery {

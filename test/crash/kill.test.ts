@@ -28,7 +28,7 @@ const LANES = 2;
 const CLIENTS = 6;
 /** A daemon that is killed at a random instant, and one that does not come to its labelled point, after this at the latest. */
 const LONGEST_LIFE_MS = 300;
-const LONGEST_WAY_MS = 1_500;
+const LONGEST_WAY_MS = 3_000;
 /** Within the first of them a daemon is killed: more are seldom reached. */
 const MOST_PASSES = 40;
 /** A COMMIT takes some 300 us on a fast disk, and killing some 50. */

@@ -131,6 +131,8 @@ class Gathering {
       case "allocate":
         if (ok) see(body.id, "leased", leaseOf(body));
         else if (status === 202) see(body.id, "queued");
+        // Asked again under its key: what it led to has ended.
+        else if (status === 409) for (const id of this.#wishes.get(action.ask.mark)?.ids ?? []) see(id, "ended");
         return;
       case "release":
         if (ok) see(action.id, "ended");

@@ -47,7 +47,7 @@ function readDatabase(database: DatabaseSync): Survivors {
   if (integrity.integrity_check !== "ok") throw new Error(`a kill damaged the file: ${integrity.integrity_check}`);
   // Killed before its first migration: there is nothing yet.
   const tables = database.prepare("SELECT count(*) AS n FROM sqlite_schema").get() as { n: number };
-  if (tables.n === 0) return { readAt, records: [], outbox: [], journal: [] };
+  if (tables.n === 0) return { readAt, records: [], outbox: [], journal: [], keys: new Map() };
   return {
     readAt,
     records: database
@@ -58,6 +58,12 @@ function readDatabase(database: DatabaseSync): Survivors {
       .prepare("SELECT delivery_id AS deliveryId, allocation_id AS allocationId, status, state FROM outbox")
       .all() as unknown as OutboxRow[],
     journal: database.prepare("SELECT seq, events FROM journal ORDER BY seq").all().flatMap(journalled),
+    keys: new Map(
+      database
+        .prepare("SELECT key, ids FROM idempotency_keys")
+        .all()
+        .map(({ key, ids }) => [String(key), JSON.parse(String(ids)) as string[]]),
+    ),
   };
 }
 

@@ -37,7 +37,7 @@ row("a process that has no lease uses a GPU", async () => {
   show({ memoryUsedMib: 3_000, processes: [{ pid: 4711, name: "python3", usedMemoryMib: 3_000 }] });
   const { reason, processes } = await becomes(daemon, smiUuid(0), "occupied");
   expect(reason).toContain("4711");
-  expect(processes).toEqual([{ pid: 4711, type: "C", name: "python3", used_memory: 3_000 }]);
+  expect(processes).toMatchObject([{ pid: 4711, type: "C", name: "python3", used_memory: 3_000 }]);
   expect((await daemon.allocate({ queue: false })).body.code).toBe("no-gpu-free");
   show({});
   await becomes(daemon, smiUuid(0), "free");

@@ -19,6 +19,7 @@ const TOOLS = {
   prlimit: "util-linux",
   faketime: "faketime",
   python3: "python3-minimal",
+  strace: "strace",
 };
 const missing = Object.keys(TOOLS).filter((program) => !has(program));
 if (missing.length > 0 && process.getuid?.() === 0 && has("apt-get") && process.env.NO_APT === undefined) {

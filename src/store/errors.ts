@@ -17,11 +17,19 @@ export class StoreRefusedError extends Error {
   override readonly name = "StoreRefusedError";
   readonly reason: RefusalReason;
   readonly path: string;
+  /** Of what is `damaged`: what was found. */
+  readonly detail: string | null;
 
-  constructor(reason: RefusalReason, path: string, message: string, options?: ErrorOptions) {
+  constructor(
+    reason: RefusalReason,
+    path: string,
+    message: string,
+    { detail = null, ...options }: ErrorOptions & { readonly detail?: string | null } = {},
+  ) {
     super(message, options);
     this.reason = reason;
     this.path = path;
+    this.detail = detail;
   }
 }
 

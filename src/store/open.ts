@@ -20,10 +20,11 @@ import {
   StoreRefusedError,
 } from "./errors.ts";
 import { APPLICATION_ID, migrate, SCHEMA_VERSION } from "./migrations.ts";
+import { syncPath } from "./sync.ts";
 
-const IN_MEMORY = ":memory:";
+export const IN_MEMORY = ":memory:";
 /** How long a turn waits for a foreign writer, such as a person at `sqlite3`. */
-const BUSY_TIMEOUT_MS = 500;
+export const BUSY_TIMEOUT_MS = 500;
 /** A log that a long reader let grow is cut back to this at the next checkpoint. */
 const WAL_KEPT_BYTES = 64 * 1024 * 1024;
 const CACHE_KIB = 8 * 1024;
@@ -53,8 +54,8 @@ export function openDatabase(path: string): OpenDatabase {
     const file = prepareFolder(path);
     lock = takeLock(file);
     createPrivately(file);
+    const version = inspectAlone(file);
     database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
-    const version = inspect(database, file);
     configure(database, file);
     migrate(database, version);
     checkLeases(database, file);
@@ -81,12 +82,27 @@ export function openWriter(file: string): DatabaseSync {
 /** @returns the absolute path of the file, links resolved, so that every way to it leads to one lock. */
 function prepareFolder(path: string): string {
   const wanted = resolve(path);
-  mkdirSync(dirname(wanted), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(wanted));
   return existsSync(wanted) ? realpathSync(wanted) : join(realpathSync(dirname(wanted)), basename(wanted));
 }
 
-function takeLock(file: string): DatabaseSync {
-  const lockFile = `${file}.lock`;
+/** A power cut must not take back a folder with all that is in it: what SQLite syncs is what it makes itself. */
+function makeFolder(folder: string): void {
+  const first = mkdirSync(folder, { recursive: true, mode: 0o700 });
+  if (first === undefined) return;
+  for (let made = folder; made.length >= first.length; made = dirname(made)) {
+    try {
+      syncPath(dirname(made));
+    } catch (error) {
+      // One that we may write to and not read is left to the system.
+      if ((error as NodeJS.ErrnoException).code !== "EACCES") throw error;
+    }
+  }
+}
+
+/** The lock is held until what comes back is closed. @throws StoreRefusedError when somebody else holds it. */
+export function takeLock(file: string): DatabaseSync {
+  const lockFile = lockFileOf(file);
   const lock = new DatabaseSync(lockFile, { timeout: 0 });
   try {
     lock.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
@@ -102,16 +118,23 @@ function takeLock(file: string): DatabaseSync {
         `${file} is in use by another gpu-orchestrator: stop that one first, or give this one a storage.path of its own`,
       );
     }
+    if (isSqliteError(error) && primaryCode(error) === SQLITE_NOTADB) {
+      throw new StoreRefusedError("unusable", file, `${lockFile} should be an empty file and is not: remove it`);
+    }
     throw error;
   }
+}
+
+export function lockFileOf(file: string): string {
+  return `${file}.lock`;
 }
 
 /** Makes the file if there is none, readable by its owner alone; SQLite gives its log the same mode. An existing one keeps its own. */
 function createPrivately(file: string): void {
   const bytes = statSync(file, { throwIfNoEntry: false })?.size;
   const logBytes = statSync(`${file}-wal`, { throwIfNoEntry: false })?.size ?? 0;
-  if ((bytes ?? 0) === 0 && logBytes > 0) {
-    // SQLite would take the empty file for a new database and delete the log, with every commit in it.
+  // SQLite would take the file for a new database and delete the log, with every commit in it. One byte is empty to it.
+  if ((bytes ?? 0) <= 1 && logBytes > 0) {
     throw new StoreRefusedError(
       "damaged",
       file,
@@ -122,8 +145,26 @@ function createPrivately(file: string): void {
   if (bytes === undefined) closeSync(openSync(file, "ax", 0o600));
 }
 
-/** Reads only. @returns the file's schema version, 0 for a new one. */
-function inspect(database: DatabaseSync, file: string): number {
+/** A connection that may write would fold the log into a file that is refused, when it is closed. See 1. */
+function inspectAlone(file: string): number {
+  // One that may only read cannot undo what a crash at the making of the file left half-done.
+  const readOnly = !existsSync(`${file}-journal`);
+  const database = new DatabaseSync(file, { readOnly, timeout: BUSY_TIMEOUT_MS });
+  try {
+    return inspect(database, file);
+  } finally {
+    database.close();
+  }
+}
+
+/**
+ * Reads only.
+ *
+ * @param thoroughly checks the indices too, which takes longer.
+ * @returns the file's schema version, 0 for a new one.
+ * @throws StoreRefusedError when it is not ours, newer or damaged.
+ */
+export function inspect(database: DatabaseSync, file: string, thoroughly = false): number {
   const applicationId = pragma(database, "application_id");
   const version = Number(pragma(database, "user_version"));
   const objects = database.prepare("SELECT count(*) AS n FROM sqlite_schema").get() as { n: number };
@@ -144,8 +185,8 @@ function inspect(database: DatabaseSync, file: string): number {
         "run the newer one again, or restore a backup from before the upgrade",
     );
   }
-  const check = pragma(database, "quick_check(1)");
-  if (check !== "ok") throw damaged(file, String(check));
+  const check = String(pragma(database, thoroughly ? "integrity_check(1)" : "quick_check(1)"));
+  if (check !== "ok") throw damaged(file, check.split("\n").at(-1) as string);
   return version;
 }
 
@@ -168,7 +209,7 @@ function configure(database: DatabaseSync, file: string): void {
 }
 
 /** The rows that guard invariant 1 must be those of the live leases, or the guard means nothing. */
-function checkLeases(database: DatabaseSync, file: string): void {
+export function checkLeases(database: DatabaseSync, file: string): void {
   const stray = database
     .prepare(
       `WITH held AS (
@@ -194,7 +235,7 @@ function closer(...databases: readonly DatabaseSync[]): () => void {
   };
 }
 
-function pragma(database: DatabaseSync, text: string): unknown {
+export function pragma(database: DatabaseSync, text: string): unknown {
   return Object.values(database.prepare(`PRAGMA ${text}`).get() ?? {})[0];
 }
 
@@ -203,7 +244,7 @@ function damaged(file: string, detail: string, cause?: unknown): StoreRefusedErr
     "damaged",
     file,
     `${file} is damaged (${detail}): restore it from a backup, or move it and ${file}-wal away to begin with no leases`,
-    { cause },
+    { cause, detail },
   );
 }
 

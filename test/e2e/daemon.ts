@@ -25,6 +25,8 @@ export interface DaemonOptions {
   readonly env?: Record<string, string>;
   /** A module that is loaded before the program, in each of its threads. */
   readonly preload?: string;
+  /** What to put before the command: a program that runs it as the test's own child. */
+  readonly under?: readonly string[];
 }
 
 /** The program ended before it served. */
@@ -98,10 +100,12 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
   const file = join(folder, "config.yaml");
   writeFileSync(file, options.config ?? "");
   const simulate = options.simulate === undefined ? "h100x8" : options.simulate;
-  const args = [PROGRAM, "serve", "--config", file, "--port", "0"];
-  if (options.preload !== undefined) args.unshift("--import", options.preload);
-  if (simulate !== null) args.push("--simulate", simulate);
-  const child = spawn(process.execPath, args, {
+  const preload = options.preload === undefined ? [] : ["--import", options.preload];
+  const node = [process.execPath, ...preload, PROGRAM];
+  const command = [...(options.under ?? []), ...node, "serve", "--config", file, "--port", "0"];
+  if (simulate !== null) command.push("--simulate", simulate);
+  const [program = "", ...args] = command;
+  const child = spawn(program, args, {
     cwd: folder,
     stdio: ["ignore", "pipe", "pipe"],
     env: { PATH: process.env.PATH ?? "", ...options.env },

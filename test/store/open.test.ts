@@ -168,6 +168,61 @@ test("a database cut off anywhere is refused as damaged", async () => {
   }
 });
 
+/** Enough for a part of them to be in the database and the rest in its log; two turns make twelve events. */
+const UNCLOSED_TURNS = 160;
+const UNCLOSED_EVENTS = 6 * UNCLOSED_TURNS;
+
+/** A database as a power cut leaves it: with a log, and without the memory that its connections shared. */
+async function unclosed(): Promise<string> {
+  const path = databasePath();
+  const committer = startCommitter(path, "ask");
+  await committer.next();
+  for (let i = 0; i < UNCLOSED_TURNS; i++) await committer.ask();
+  await committer.kill();
+  const copy = databasePath();
+  for (const part of ["", "-wal"]) copyFileSync(path + part, copy + part);
+  expect(statSync(copy).size).toBeGreaterThan(50 * 4096);
+  return copy;
+}
+
+test("after a power cut it opens: with a log, without the memory for it, and with the lock file of the dead", async () => {
+  const path = await unclosed();
+  writeFileSync(`${path}.lock`, "");
+  const store = openForTest(path);
+  expect(store.load().lastTurnAt).toBe(START + UNCLOSED_TURNS - 1);
+  expect([...store.readJournal()]).toHaveLength(UNCLOSED_EVENTS);
+});
+
+test("a database cut off at any byte beside its whole log is refused with advice, or is whole", async () => {
+  const source = await unclosed();
+  const { size } = statSync(source);
+  const sizes = [1, 15, 16, 99, 100, 511, 512, 4_095, 4_096, 4_097, size >> 1, size - 4_096, size - 1];
+  for (const kept of sizes) {
+    const path = databasePath();
+    for (const part of ["", "-wal"]) copyFileSync(source + part, path + part);
+    truncateSync(path, kept);
+    let store: ReturnType<typeof open> | null = null;
+    try {
+      store = open(path);
+    } catch (error) {
+      expect(error).toMatchObject({
+        reason: "damaged",
+        message: expect.stringMatching(/(is damaged \(.+\)|is empty, but its log .+): restore /),
+      });
+      expect(readFileSync(`${path}-wal`).equals(readFileSync(`${source}-wal`)), "the log is lost").toBe(true);
+    }
+    // What the log has of the pages that are gone is as good as the pages.
+    if (store !== null) expect([...store.readJournal()], `cut at ${kept}`).toHaveLength(UNCLOSED_EVENTS);
+    await store?.close();
+  }
+});
+
+test("a lock file that is something else is named", async () => {
+  const path = databasePath();
+  writeFileSync(`${path}.lock`, "this is not the file that it should be".repeat(100));
+  await expectRefusal(path, "unusable", /\.lock should be an empty file and is not: remove it/);
+});
+
 test.each(["allocations", "outbox", "journal"])("an overwritten page of %s is found at the start", async (table) => {
   const path = await filled();
   const database = new DatabaseSync(path);

@@ -26,6 +26,10 @@ import { openStore, type SqliteStore } from "./store/store.ts";
 import { checkWebhookUrl, InvalidAllowedHostsError, parseAllowedHosts } from "./webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "./webhooks/deliverer.ts";
 
+// What the command line does to the database by itself.
+export { backUp } from "./store/backup.ts";
+export { restore } from "./store/restore.ts";
+
 /** A drain that takes longer is cut short: the promise is exit within 10 s. */
 const DRAIN_MS = 8_000;
 /** Each costs a file descriptor and some 10 KiB; the promise is at least 4,096. */

@@ -21,6 +21,11 @@ interface ServeOptions extends Flags {
   readonly config?: string;
 }
 
+interface DatabaseOptions {
+  readonly config?: string;
+  readonly database?: string;
+}
+
 export async function run(argv: readonly string[]): Promise<void> {
   const program = new Command("gpu-orchestrator")
     .description("Leases the GPUs of one host, over HTTP, to the services that need them.")
@@ -44,6 +49,21 @@ export async function run(argv: readonly string[]): Promise<void> {
     .description("exit 0 if the daemon with these settings is alive: for container health checks")
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .action(health);
+  program
+    .command("backup")
+    .description("copy the database into one file, while the daemon runs or not")
+    .argument("<file>", "the file to make")
+    .option("--config <file>", "settings in YAML (default: as for serve)")
+    .option("--database <file>", "the database (default: storage.path of the settings)")
+    .option("--overwrite", "replace the file if it exists")
+    .action(makeBackup);
+  program
+    .command("restore")
+    .description("put a backup in the place of the database; the daemon must be stopped")
+    .argument("<file>", "what backup made")
+    .option("--config <file>", "settings in YAML (default: as for serve)")
+    .option("--database <file>", "the database (default: storage.path of the settings)")
+    .action(restoreBackup);
   try {
     await program.parseAsync([...argv]);
   } catch (error) {
@@ -88,6 +108,39 @@ async function health(options: ServeOptions): Promise<void> {
     console.error(`${url}: ${error instanceof Error ? error.message : String(error)}`);
     process.exitCode = EXIT_FAILURE;
   }
+}
+
+function databaseOf({ database, ...options }: DatabaseOptions): string {
+  return database ?? load(options).config.storage.path;
+}
+
+interface BackupOptions extends DatabaseOptions {
+  readonly overwrite?: boolean;
+}
+
+async function makeBackup(file: string, { overwrite, ...options }: BackupOptions): Promise<void> {
+  const database = databaseOf(options);
+  const { backUp } = await import("../main.ts");
+  const giveUp = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => giveUp.abort(signal));
+  try {
+    const { from, to, bytes } = await backUp(database, file, { overwrite: overwrite === true, signal: giveUp.signal });
+    console.log(`${from} is backed up to ${to} (${(bytes / 2 ** 20).toFixed(1)} MiB)`);
+  } catch (error) {
+    // The second time the signal does what it does by itself, at once: an exit would wait for the copying thread.
+    if (giveUp.signal.aborted) process.kill(process.pid, giveUp.signal.reason);
+    throw error;
+  }
+}
+
+async function restoreBackup(file: string, options: DatabaseOptions): Promise<void> {
+  const path = databaseOf(options);
+  const { restore } = await import("../main.ts");
+  const { file: database, kept, asOf, leases, waiting } = restore(path, file);
+  const when = asOf === null ? "before its first start" : `at ${new Date(asOf).toISOString()}`;
+  console.log(`${database} is as it was ${when}, with ${leases} leases and ${waiting} waiting requests`);
+  if (kept !== null) console.log(`what it was until now is kept as ${kept}`);
+  console.log("start the daemon, then release what has ended since: GET /gpu/list shows what it believes");
 }
 
 function exitCodeOf(error: unknown): number {

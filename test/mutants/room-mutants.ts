@@ -259,6 +259,7 @@ const RECORDS = planted(
 const FAILURE = "test/store/failure.test.ts";
 const OUTBOX = "test/store/outbox.test.ts";
 const OPEN = "test/store/open.test.ts";
+const BACKUP = "test/store/backup.test.ts";
 
 const STORE: readonly Mutant[] = [
   {
@@ -398,6 +399,48 @@ const STORE: readonly Mutant[] = [
     find: "BEGIN EXCLUSIVE",
     replace: "BEGIN",
     tests: [OPEN],
+  },
+  {
+    name: "A database that is refused is written to all the same",
+    file: "src/store/open.ts",
+    find: "const readOnly = !existsSync(",
+    replace: "const readOnly = existsSync(",
+    tests: [OPEN],
+  },
+  {
+    name: "A backup replaces a file that nobody said to replace",
+    file: "src/store/backup.ts",
+    find: "if (there !== null && !overwrite)",
+    replace: "if (there !== null && overwrite && false)",
+    tests: [BACKUP],
+  },
+  {
+    name: "A backup that fails leaves what it had copied",
+    file: "src/store/backup.ts",
+    find: "for (const name of namesOf(partial)) rmSync(name, { force: true });",
+    replace: "",
+    tests: [BACKUP],
+  },
+  {
+    name: "Fencing tokens given since the backup come again after the restore",
+    file: "src/store/restore.ts",
+    find: "Math.max(state.nextFencingToken, nextFencingToken)",
+    replace: "Math.max(state.nextFencingToken, 0 * nextFencingToken)",
+    tests: [BACKUP],
+  },
+  {
+    name: "The log of the replaced database is left beside the backup",
+    file: "src/store/restore.ts",
+    find: "rmSync(name, { force: true });\n  syncPath(",
+    replace: "existsSync(name);\n  syncPath(",
+    tests: [BACKUP],
+  },
+  {
+    name: "A database is replaced under the daemon that serves it",
+    file: "src/store/restore.ts",
+    find: "lock = takeLock(file);",
+    replace: 'lock = new DatabaseSync(":memory:");',
+    tests: [BACKUP],
   },
 ];
 

@@ -188,7 +188,11 @@ function settle(file: string): Counters | null {
     pragma(database, "wal_checkpoint(TRUNCATE)");
     // In words of its own: the schema may be an older or a newer one.
     const { token, seq } = database
-      .prepare("SELECT next_fencing_token AS token, (SELECT max(seq) FROM journal) AS seq FROM progress")
+      .prepare(
+        `SELECT next_fencing_token AS token,
+           (SELECT max(seq) FROM (SELECT seq FROM journal UNION ALL SELECT seq FROM snapshots)) AS seq
+         FROM progress`,
+      )
       .get() as { token: number; seq: number | null };
     return { nextFencingToken: token, lastSeq: seq ?? 0 };
   } catch (error) {

@@ -8,9 +8,8 @@
  */
 import { readSync, writeSync } from "node:fs";
 import { DomainError } from "../../src/core/errors.ts";
-import type { AllocationId } from "../../src/core/model.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
-import type { PendingDelivery, Store, StoredState, Turn } from "../../src/scheduler/ports.ts";
+import type { PendingDelivery, StoredState, Turn } from "../../src/scheduler/ports.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
@@ -43,43 +42,27 @@ function tell(report: Report): void {
 }
 
 /** The store under test, which tells of each turn before the scheduler hears that it is committed. */
-class TellingStore implements Store {
-  readonly #store: SqliteStore;
-  turns: number;
+class TellingStore extends SqliteStore {
+  #turns: number;
 
-  constructor(store: SqliteStore, turns: number) {
-    this.#store = store;
-    this.turns = turns;
+  constructor(file: string, where: string, turns: number) {
+    const opened = openDatabase(file);
+    const slowTurnMs = where === "thread" ? -1 : Number.POSITIVE_INFINITY;
+    super(opened, MIN_RETENTION_MS, new WriterThread(file, opened.database, slowTurnMs));
+    this.#turns = turns;
   }
 
-  load() {
-    return this.#store.load();
+  /** Committed so far. */
+  get turns(): number {
+    return this.#turns;
   }
 
-  async commit(turn: Turn): Promise<void> {
-    await this.#store.commit(turn);
-    this.turns += 1;
-    const pending = this.#store.due(Number.MAX_SAFE_INTEGER, ALL_DELIVERIES);
-    tell({ n: this.turns, turn, state: this.#store.load(), pending });
+  override async commit(turn: Turn): Promise<void> {
+    await super.commit(turn);
+    this.#turns += 1;
+    const pending = this.due(Number.MAX_SAFE_INTEGER, ALL_DELIVERIES);
+    tell({ n: this.#turns, turn, state: this.load(), pending });
   }
-
-  findEnded(id: AllocationId) {
-    return this.#store.findEnded(id);
-  }
-
-  findKey(principal: string, key: string) {
-    return this.#store.findKey(principal, key);
-  }
-
-  list(query: Parameters<Store["list"]>[0]) {
-    return this.#store.list(query);
-  }
-}
-
-function open(file: string, where: string): SqliteStore {
-  const opened = openDatabase(file);
-  const slowTurnMs = where === "thread" ? -1 : Number.POSITIVE_INFINITY;
-  return new SqliteStore(opened, MIN_RETENTION_MS, new WriterThread(file, opened.database, slowTurnMs));
 }
 
 /** A few commands at a time, so that some turns hold several; a refused command is one that changes nothing. */
@@ -127,14 +110,13 @@ async function play(file: string, seed: number, turns: number, where: string): P
   const random = lehmer(seed);
   let committed = 0;
   for (const until of [Math.ceil(turns / 2), turns]) {
-    const store = open(file, where);
-    const telling = new TellingStore(store, committed);
+    const store = new TellingStore(file, where, committed);
     const clock = new ManualClock(store.load().lastTurnAt ?? undefined);
-    const { scheduler, bugs } = await startScheduler(telling, { gpus: GPUS, clock });
-    while (telling.turns < until) await step(scheduler, store, clock, random);
+    const { scheduler, bugs } = await startScheduler(store, { gpus: GPUS, clock });
+    while (store.turns < until) await step(scheduler, store, clock, random);
     await scheduler.stop();
     if (bugs.length > 0) throw bugs[0];
-    committed = telling.turns;
+    committed = store.turns;
     if (until < turns) await store.close();
   }
   while (readSync(0, new Uint8Array(1)) > 0);

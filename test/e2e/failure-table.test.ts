@@ -12,10 +12,18 @@ import { eventually, isBuilt, type TestDaemon, temporaryFolder } from "./daemon.
 import { readmeRows, row, rowsWithTests, testsNamed } from "./rows.ts";
 import { ended, keepRenewing, receive, record, renew, startReady, stopped } from "./steps.ts";
 
-/** Rows whose tests stand elsewhere: the file, and how the test's name begins. */
+/** Rows whose tests stand elsewhere: the file, seen from here, and how the test's name begins. */
 const ELSEWHERE: Readonly<Record<string, readonly (readonly [file: string, name: string])[]>> = {
   "the daemon is killed, also by `kill -9`": [
     ["lifecycle.test.ts", "after %s leases, queue, order and pending webhooks"],
+  ],
+  "the power fails": [
+    ["../crash/power.test.ts", "wherever the power is cut, every turn acknowledged before is there"],
+    ["../crash/answer.test.ts", "every grant and every place in the queue is synced to disk before its answer is sent"],
+  ],
+  "the database is lost or damaged": [
+    ["../store/open.test.ts", "a database cut off anywhere is refused as damaged"],
+    ["backup.test.ts", "a backup made under load and restored"],
   ],
   "the host reboots": [["time.test.ts", "after a new boot of the host leases without a TTL are over"]],
   "a second daemon is started on the same database": [

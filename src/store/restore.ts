@@ -151,13 +151,16 @@ function prepare(staged: string, source: string, counters: Counters | null) {
   }
 }
 
-/** See 3. An event of its own, so that the journal still folds to the state. */
+/**
+ * See 3. An event of its own, so that the journal still folds to the state. A number is left out before it: whoever
+ * follows the events, wherever he was, sees that some are missing.
+ */
 function countOn(database: DatabaseSync, { nextFencingToken, lastSeq }: Counters): void {
   const reads = prepareReads(database);
   const writes = prepareWrites(database);
   const state = readState(reads);
   const fencingFloor = Math.max(state.nextFencingToken, nextFencingToken);
-  const seq = Math.max((reads.lastSeq.get() as { seq: number }).seq, lastSeq) + 1;
+  const seq = Math.max((reads.lastSeq.get() as { seq: number }).seq, lastSeq) + 2;
   const at = state.lastTurnAt ?? 0;
   const bootId = state.bootId ?? "";
   const counted: Event = { type: "resumed", at, bootId, fencingFloor };

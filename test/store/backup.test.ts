@@ -16,6 +16,8 @@ import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { evolve } from "../../src/core/evolve.ts";
 import { emptyHost } from "../../src/core/state.ts";
+import { ManualClock } from "../../src/platform/clock.ts";
+import { EventFeed } from "../../src/scheduler/event-feed.ts";
 import { BackupError, backUp } from "../../src/store/backup.ts";
 import { restore } from "../../src/store/restore.ts";
 import type { SqliteStore } from "../../src/store/store.ts";
@@ -209,7 +211,7 @@ test("a restored database is as it was at the backup; what it was before is kept
   const restored = restore(path, backup);
   expect(restored).toMatchObject({ file: path, asOf: START + 2, leases: 2, waiting: 1 });
   const { state, due } = await contentOf(path);
-  expect({ ...state, nextFencingToken: 0 }).toEqual({ ...then, nextFencingToken: 0 });
+  expect({ ...state, nextFencingToken: 0, lastSeq: 0 }).toEqual({ ...then, nextFencingToken: 0, lastSeq: 0 });
   expect(due.map(({ deliveryId }) => deliveryId)).toEqual(["d-1"]);
 
   expect(basename(restored.kept ?? "")).toMatch(/^orchestrator\.db\.replaced-\d{4}-/);
@@ -219,7 +221,7 @@ test("a restored database is as it was at the backup; what it was before is kept
   expect(again.nextFencingToken).toBe(later.nextFencingToken);
 });
 
-test("fencing tokens and numbers of events given since the backup do not come again", async () => {
+test("fencing tokens and numbers of events given since the backup do not come again, and readers of events are told", async () => {
   const path = databasePath();
   const backup = beside(path, "copy.db");
   const store = open(path);
@@ -233,7 +235,12 @@ test("fencing tokens and numbers of events given since the backup do not come ag
   const after = openForTest(path);
   expect(after.load().nextFencingToken).toBe(1_001);
   const journal = [...after.readJournal()];
-  expect(journal.at(-1)?.seq).toBe(seq + 1);
+  expect(journal.at(-1)?.seq).toBe(seq + 2);
+  // Who follows the events is told that some are none any more, also one who had the last of them.
+  for (const position of [seq, seq - 1]) {
+    const reader = new EventFeed(after, new ManualClock(), seq + 2).open(position);
+    expect(await reader.next(0, AbortSignal.timeout(10_000))).toMatchObject({ reset: { position: seq + 1 } });
+  }
   // Invariant 8 holds over it.
   const folded = journal.map(({ event }) => event).reduce(evolve, emptyHost(DEFAULT_POLICY));
   expect(folded.nextFencingToken).toBe(1_001);

@@ -129,7 +129,7 @@ export interface StoredState {
   readonly gpus: readonly Gpu[];
   readonly nextFencingToken: number;
   readonly bootId: string | null;
-  /** The time of the last committed turn; the daemon's clock never starts before it. */
+  /** The time of the last committed turn, moved with the clock if that was set since. */
   readonly lastTurnAt: EpochMs | null;
   /** The number of the last event; 0 before the first. Numbers only grow, by one. */
   readonly lastSeq: number;

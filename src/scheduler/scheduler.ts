@@ -65,7 +65,7 @@ import { Waiters } from "./waiters.ts";
 const MAX_COMMANDS_PER_TURN = 256;
 /**
  * How often the daemon sees that it runs, and the silence that tells a pause (SIGSTOP, suspend) from a busy moment. No
- * TTL is shorter than that: of a pause that is longer than the TTL nothing is missed.
+ * TTL that can be asked for is shorter: a pause that is longer than the TTL is always seen.
  */
 const BEAT_MS = 500;
 const PAUSE_MS = 1_000;

@@ -238,7 +238,9 @@ function renew(turn: Drafting, command: Extract<Command, { type: "renew" }>, now
     turn.state = withAllocation(turn.state, { ...allocation, seenAt: Math.max(allocation.seenAt, now) });
     return;
   }
-  const expiresAt = endOf(allocation.request, allocation.lease.grantedAt, now);
+  const until = endOf(allocation.request, allocation.lease.grantedAt, now);
+  // After an absence of the daemon a lease may stand beyond its hard end: its grace is not taken back.
+  const expiresAt = until === null ? null : Math.max(until, allocation.lease.expiresAt ?? until);
   turn.write({ type: "renewed", id: command.id, at: now, expiresAt });
 }
 
@@ -312,7 +314,10 @@ function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, n
       at: now,
       expiresAt: overdue ? now + grace : lease.expiresAt,
       // Nobody could claim while the daemon was away.
-      claimBy: allocation.status === "offered" ? now + claimPatience(request, turn.state.policy) : null,
+      claimBy:
+        allocation.status === "offered"
+          ? Math.max(allocation.claimBy, now + claimPatience(request, turn.state.policy))
+          : null,
     });
   }
 }

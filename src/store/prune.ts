@@ -10,6 +10,18 @@ export const SNAPSHOT_AFTER_EVENTS = 10_000;
 /** Events kept behind the snapshot for those who replay them; older ones go, however young they are. */
 export const JOURNAL_KEPT_EVENTS = 100_000;
 
+export interface PruneLimits {
+  readonly rows: number;
+  readonly snapshotAfterEvents: number;
+  readonly journalKeptEvents: number;
+}
+
+export const PRUNE_LIMITS: PruneLimits = {
+  rows: PRUNE_ROWS,
+  snapshotAfterEvents: SNAPSHOT_AFTER_EVENTS,
+  journalKeptEvents: JOURNAL_KEPT_EVENTS,
+};
+
 /** Rows that one call dropped. */
 export interface Pruned {
   readonly allocations: number;
@@ -23,22 +35,28 @@ export interface Pruned {
 }
 
 /** Runs inside a transaction of the caller's. What ended, was settled or happened before `keepAfter` may go. */
-export function pruneDatabase(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: EpochMs): Pruned {
+export function pruneDatabase(
+  reads: Reads,
+  pruning: Pruning,
+  now: EpochMs,
+  keepAfter: EpochMs,
+  limits: PruneLimits,
+): Pruned {
   // Deliveries first: a record stays as long as a delivery refers to it.
-  const deliveries = Number(pruning.dropDeliveries.run(keepAfter, PRUNE_ROWS).changes);
-  const allocations = Number(pruning.dropEnded.run(keepAfter, PRUNE_ROWS).changes);
+  const deliveries = Number(pruning.dropDeliveries.run(keepAfter, limits.rows).changes);
+  const allocations = Number(pruning.dropEnded.run(keepAfter, limits.rows).changes);
   if (allocations > 0) pruning.noteDropped.run(keepAfter);
-  const journal = pruneJournal(reads, pruning, now, keepAfter);
-  const keys = Number(pruning.dropKeys.run(now - KEY_LIFE_MS, PRUNE_ROWS).changes);
-  const more = journal.more || Math.max(allocations, deliveries, keys) === PRUNE_ROWS;
+  const journal = pruneJournal(reads, pruning, now, keepAfter, limits);
+  const keys = Number(pruning.dropKeys.run(now - KEY_LIFE_MS, limits.rows).changes);
+  const more = journal.more || Math.max(allocations, deliveries, keys) === limits.rows;
   return { allocations, deliveries, turns: journal.turns, keys, more };
 }
 
 /** The journal folds to the state from its latest snapshot on, so only what lies before that may go. */
-function pruneJournal(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: EpochMs) {
+function pruneJournal(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: EpochMs, limits: PruneLimits) {
   const lastSeq = seqOf(reads.lastSeq.get()) ?? 0;
   let snapshotSeq = seqOf(reads.latestSnapshotSeq.get()) ?? 0;
-  if (lastSeq - snapshotSeq >= SNAPSHOT_AFTER_EVENTS) {
+  if (lastSeq - snapshotSeq >= limits.snapshotAfterEvents) {
     pruning.writeSnapshot.run(lastSeq, now, JSON.stringify(readState(reads)));
     pruning.dropOlderSnapshots.run(lastSeq);
     snapshotSeq = lastSeq;
@@ -46,8 +64,8 @@ function pruneJournal(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: E
   const oldest = seqOf(reads.oldestSeq.get());
   if (oldest === null) return { turns: 0, more: false };
   // A turn bears the number of its last event, so a span of numbers holds at most as many turns.
-  const last = Math.min(oldest + PRUNE_ROWS - 1, snapshotSeq);
-  const turns = Number(pruning.dropTurns.run(oldest, last, keepAfter, lastSeq - JOURNAL_KEPT_EVENTS).changes);
+  const last = Math.min(oldest + limits.rows - 1, snapshotSeq);
+  const turns = Number(pruning.dropTurns.run(oldest, last, keepAfter, lastSeq - limits.journalKeptEvents).changes);
   return { turns, more: turns > 0 && last < snapshotSeq };
 }
 

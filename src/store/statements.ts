@@ -89,9 +89,11 @@ export function prepareWrites(database: DatabaseSync) {
       `UPDATE outbox SET state = 'withdrawn', next_attempt_at = NULL, settled_at = ?
        WHERE allocation_id = ? AND status = 'allocated' AND state = 'pending'`,
     ),
+    // Not of a grant that has ended meanwhile, in this very turn perhaps.
     redeliver: sql(
       `UPDATE outbox SET state = 'pending', next_attempt_at = ?, settled_at = NULL
-       WHERE delivery_id = ? AND state != 'withdrawn'`,
+       WHERE delivery_id = ? AND state != 'withdrawn' AND NOT (status = 'allocated' AND EXISTS (
+         SELECT 1 FROM allocations WHERE id = allocation_id AND ended_at IS NOT NULL))`,
     ),
     forgetKey: sql("DELETE FROM idempotency_keys WHERE principal = ? AND key = ? AND at <= ?"),
     keepKey: sql("INSERT INTO idempotency_keys (principal, key, fingerprint, at, ids) VALUES (?, ?, ?, ?, ?)"),

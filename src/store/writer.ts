@@ -1,7 +1,7 @@
 /** The writing side of the store: whole transactions on one connection, in whichever thread it lives. */
 import type { DatabaseSync } from "node:sqlite";
 import type { EpochMs } from "../core/model.ts";
-import { type Pruned, pruneDatabase } from "./prune.ts";
+import { PRUNE_LIMITS, type Pruned, type PruneLimits, pruneDatabase } from "./prune.ts";
 import { type StartTime, writeStart } from "./start-time.ts";
 import {
   type Pruning,
@@ -30,6 +30,7 @@ export interface Writer {
 /** Runs jobs on a connection of its own thread. */
 export class JobRunner {
   readonly #database: DatabaseSync;
+  readonly #pruneLimits: PruneLimits;
   readonly #writes: Writes;
   readonly #reads: Reads;
   readonly #pruning: Pruning;
@@ -37,8 +38,9 @@ export class JobRunner {
   readonly #commit;
   readonly #rollback;
 
-  constructor(database: DatabaseSync) {
+  constructor(database: DatabaseSync, pruneLimits = PRUNE_LIMITS) {
     this.#database = database;
+    this.#pruneLimits = pruneLimits;
     this.#writes = prepareWrites(database);
     this.#reads = prepareReads(database);
     this.#pruning = preparePruning(database);
@@ -63,7 +65,9 @@ export class JobRunner {
   }
 
   #work(job: Job): Pruned | null {
-    if (job.type === "prune") return pruneDatabase(this.#reads, this.#pruning, job.now, job.keepAfter);
+    if (job.type === "prune") {
+      return pruneDatabase(this.#reads, this.#pruning, job.now, job.keepAfter, this.#pruneLimits);
+    }
     if (job.type === "start") {
       writeStart(this.#database, this.#reads, job.time);
       return null;
@@ -88,8 +92,8 @@ export class LocalWriter implements Writer {
   readonly #runner: JobRunner;
 
   /** The `database` stays the caller's to close. */
-  constructor(database: DatabaseSync) {
-    this.#runner = new JobRunner(database);
+  constructor(database: DatabaseSync, pruneLimits = PRUNE_LIMITS) {
+    this.#runner = new JobRunner(database, pruneLimits);
   }
 
   async run(job: Job): Promise<Pruned | null> {

@@ -63,14 +63,20 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
 
 function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {
   const lease: Lease = {
-    gpus: chosen.map(({ gpu, baselineMib }) => ({
-      ...localityOf(state.sight.closeness, gpu.uuid),
-      index: gpu.index,
-      name: gpu.name,
-      pciBusId: gpu.pciBusId,
-      memoryTotalMib: gpu.memoryTotalMib,
-      baselineMib,
-    })),
+    gpus: chosen.map(({ gpu, baselineMib }) => {
+      const { numaNodes, cpuAffinity } = localityOf(state.sight.closeness, gpu.uuid);
+      // In the order in which records.ts writes them: a replay gives the same bytes.
+      return {
+        uuid: gpu.uuid,
+        index: gpu.index,
+        name: gpu.name,
+        pciBusId: gpu.pciBusId,
+        memoryTotalMib: gpu.memoryTotalMib,
+        baselineMib,
+        numaNodes,
+        cpuAffinity,
+      };
+    }),
     fencingToken: state.nextFencingToken,
     grantedAt: now,
     expiresAt: endOf(request, now, now),

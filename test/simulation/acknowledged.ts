@@ -1,0 +1,134 @@
+/** What clients were answered, and what they may believe because of it. */
+import { isDeepStrictEqual } from "node:util";
+import type { Allocation, AllocationId, EndReason, EpochMs, GpuUuid, Lease } from "../../src/core/model.ts";
+import { movedLease } from "./books.ts";
+import { breach } from "./violation.ts";
+
+/** A client that was granted a GPU goes on using it until its time is up, or until it is told of the end. */
+interface Belief {
+  readonly id: AllocationId;
+  /** In true time; `null`: for ever. */
+  readonly untilMs: number | null;
+  /** By how much the daemon's clock was ahead of the true time. */
+  readonly leadMs: number;
+}
+
+/** Ends after which no client believes to hold anything, or only by an admin's doing. */
+const OWN_ENDS: readonly EndReason[] = ["released", "revoked", "rebooted", "idle"];
+
+export class Acknowledged {
+  readonly #records: Map<AllocationId, Allocation>;
+  readonly #beliefs = new Map<GpuUuid, Belief>();
+  /** What clients have been answered since the last audit: several commands may have been answered at once. */
+  readonly #news: { lease: Lease; id: AllocationId; now: EpochMs; trueMs: number }[] = [];
+
+  constructor(from: Acknowledged | null = null) {
+    this.#records = new Map(from === null ? [] : from.#records);
+  }
+
+  /**
+   * Somebody was answered with `record`, which must be on disk by then.
+   *
+   * @param byOwner its client was, who believes in it now.
+   */
+  take(record: Allocation, stored: Allocation | undefined, byOwner: boolean, now: EpochMs, trueMs: number): void {
+    const { id } = record.request;
+    demandReachable(record, stored);
+    this.#records.set(id, record);
+    if (byOwner && record.status === "leased") this.#news.push({ lease: record.lease, id, now, trueMs });
+  }
+
+  /** All that was answered is audited: from now on clients believe what still holds. */
+  believe(isLive: (id: AllocationId) => boolean): void {
+    for (const { lease, id, now, trueMs } of this.#news) {
+      if (!isLive(id)) continue;
+      const untilMs = lease.expiresAt === null ? null : trueMs + (lease.expiresAt - now);
+      for (const { uuid } of lease.gpus) this.#beliefs.set(uuid, { id, untilMs, leadMs: now - trueMs });
+    }
+    this.#news.length = 0;
+  }
+
+  /** 1, as clients see it: nobody who has been granted this GPU may still believe to have it. */
+  judgeGrant(id: AllocationId, lease: Lease, trueMs: number): void {
+    for (const { uuid } of lease.gpus) {
+      const belief = this.#beliefs.get(uuid);
+      if (belief === undefined || belief.id === id) continue;
+      // A clock that was set ahead over a restart shortens what was promised.
+      const leapt = lease.grantedAt - trueMs > belief.leadMs;
+      if (!leapt && (belief.untilMs === null || belief.untilMs > trueMs)) {
+        breach(1, `${id} was granted ${uuid}, which the client of ${belief.id} still believes to have`);
+      }
+      this.#beliefs.delete(uuid);
+    }
+  }
+
+  /** The daemon's clock has been set by `ms`, and what lives has moved with it. */
+  move(ms: number, isLive: (id: AllocationId) => boolean): void {
+    for (const [id, record] of this.#records) if (isLive(id)) this.#records.set(id, movedRecord(record, ms));
+    for (const [uuid, belief] of this.#beliefs) this.#beliefs.set(uuid, { ...belief, leadMs: belief.leadMs + ms });
+  }
+
+  /** Some ends are the client's own doing, an admin's, or a crash of the host. */
+  ended(id: AllocationId, reason: EndReason): void {
+    if (!OWN_ENDS.includes(reason)) return;
+    for (const [uuid, belief] of this.#beliefs) if (belief.id === id) this.#beliefs.delete(uuid);
+  }
+
+  get(id: AllocationId): Allocation | undefined {
+    return this.#records.get(id);
+  }
+
+  /** 2: everything that was acknowledged is there, as it was or further on. */
+  check(find: (id: AllocationId) => Allocation | undefined): void {
+    for (const [id, record] of this.#records) demandReachable(record, find(id));
+  }
+
+  /**
+   * Records that ended long ago may be pruned.
+   *
+   * @param endedAt of those that ended without anybody's being told.
+   */
+  forget(isOver: (at: EpochMs) => boolean, endedAt: (id: AllocationId) => EpochMs | null): void {
+    for (const [id, record] of this.#records) {
+      const at = record.status === "ended" ? record.outcome.at : endedAt(id);
+      if (at !== null && isOver(at)) this.#records.delete(id);
+    }
+  }
+}
+
+function movedRecord(record: Allocation, ms: number): Allocation {
+  const request = { ...record.request, submittedAt: record.request.submittedAt + ms };
+  switch (record.status) {
+    case "queued":
+      return { ...record, request };
+    case "offered":
+      return { ...record, request, lease: movedLease(record.lease, ms), claimBy: record.claimBy + ms };
+    case "leased":
+      return { ...record, request, lease: movedLease(record.lease, ms) };
+    case "ended":
+      return record;
+    default:
+      return record satisfies never;
+  }
+}
+
+function demandReachable(told: Allocation, present: Allocation | undefined): void {
+  const { id } = told.request;
+  if (present === undefined) breach(2, `${id} was acknowledged as ${told.status} and is not there`);
+  if (!isReachable(told, present)) {
+    breach(2, `${id} was acknowledged as ${JSON.stringify(told)} and is ${JSON.stringify(present)}`);
+  }
+}
+
+function isReachable(told: Allocation, present: Allocation): boolean {
+  if (!isDeepStrictEqual(told.request, present.request)) return false;
+  if (told.status === "queued") return true;
+  if (told.status === "ended") return isDeepStrictEqual(told, present);
+  // What was granted is not queued again; an offer and a lease may turn into each other.
+  if (present.status === "queued" || present.lease === null) return false;
+  const [was, is] = [told.lease, present.lease];
+  if (was.fencingToken !== is.fencingToken || was.grantedAt !== is.grantedAt) return false;
+  if (!isDeepStrictEqual(was.gpus, is.gpus)) return false;
+  // It is prolonged, never shortened.
+  return was.expiresAt === null ? is.expiresAt === null : is.expiresAt !== null && is.expiresAt >= was.expiresAt;
+}

@@ -1,0 +1,360 @@
+/**
+ * Follows what becomes durable, turn by turn: every event is judged against the simulation's own books, which then
+ * take it over. {@link INVARIANTS} says which is checked where.
+ */
+import { createHash } from "node:crypto";
+import type { Event } from "../../src/core/events.ts";
+import { evolve } from "../../src/core/evolve.ts";
+import type { AllocationId, EndReason, EpochMs, Lease } from "../../src/core/model.ts";
+import { emptyHost, type HostState } from "../../src/core/state.ts";
+import type { NotificationStatus } from "../../src/scheduler/ports.ts";
+import { Books, type Causes, type Followed, type GpuBook } from "./books.ts";
+import type { DurableView, JournalTurn, OutboxRow } from "./durable-view.ts";
+import {
+  GRACE_MS,
+  holding,
+  judgeBusy,
+  judgeClaim,
+  judgeEnd,
+  judgeExtension,
+  judgeGrant,
+  judgeIdle,
+  judgeRenewal,
+  judgeReoffer,
+  judgeSubmission,
+  judgeVerification,
+  patienceMs,
+  type TurnSeen,
+} from "./judge-allocations.ts";
+import { judgeAdminWord, judgeFreeing, judgeQuarantine, judgeUse, judgeUseGone } from "./judge-gpus.ts";
+import type { Tally } from "./tally.ts";
+import { breach, fault } from "./violation.ts";
+import { movedState } from "./whole-checks.ts";
+
+/** What the contract says a webhook is told of an end; `null`: nothing, since its client did it. */
+const TOLD_OF_END: Readonly<Record<EndReason, NotificationStatus | null>> = {
+  released: null,
+  cancelled: "cancelled",
+  expired: "expired",
+  max_duration: "expired",
+  timed_out: "expired",
+  abandoned: "abandoned",
+  unclaimed: "unclaimed",
+  revoked: "revoked",
+  rebooted: "revoked",
+  idle: "revoked",
+};
+
+interface Expected {
+  readonly id: AllocationId;
+  readonly status: NotificationStatus;
+  readonly url: string;
+  readonly token: number | null;
+}
+
+/** The time and the daemon in which a turn was seen. */
+export interface Moment {
+  readonly trueMs: number;
+  readonly tokenFloor: number;
+}
+
+/** Clients have a view of their own of who holds what. */
+export interface Witness {
+  granted(id: AllocationId, lease: Lease): void;
+  ended(id: AllocationId, reason: EndReason): void;
+}
+
+export class Auditor {
+  books = new Books();
+  /** The journal's events, folded one by one. */
+  folded: HostState;
+  readonly #tally: Tally;
+  readonly #hash = createHash("sha256");
+  #lastOutboxSeq = 0;
+  readonly #witness: Witness;
+
+  constructor(tally: Tally, policy: HostState["policy"], witness: Witness) {
+    this.#tally = tally;
+    this.folded = emptyHost(policy);
+    this.#witness = witness;
+  }
+
+  /** SHA-256 over all turns that were ever committed, in order; can be taken once. */
+  journalHash(): string {
+    return this.#hash.digest("hex");
+  }
+
+  /** Judges and takes over what has been committed since the last call. @returns the allocations concerned. */
+  follow(view: DurableView, causes: Causes, moment: Moment): ReadonlySet<AllocationId> {
+    const touched = new Set<AllocationId>();
+    const told: Expected[] = [];
+    for (const turn of view.turnsAfter(this.books.lastSeq)) {
+      this.#hash.update(`${turn.seq} ${turn.at} ${turn.text}\n`);
+      this.#followTurn(turn, causes, moment, touched, told);
+    }
+    this.#matchOutbox(view, told);
+    return touched;
+  }
+
+  #followTurn(turn: JournalTurn, causes: Causes, moment: Moment, touched: Set<AllocationId>, told: Expected[]): void {
+    const { books } = this;
+    if (turn.seq !== books.lastSeq + turn.events.length) breach(8, `the journal has a gap before ${turn.seq}`);
+    const newcomers = new Set<AllocationId>();
+    let seen: TurnSeen = { ...moment, at: turn.at, newcomers, resumed: false, rebooted: false };
+    for (const event of turn.events) {
+      this.#tally.count("event", event.type);
+      if (event.type === "resumed") {
+        if (causes.resumes === 0) fault("the daemon resumed, and had not stood still");
+        causes.resumes -= 1;
+        seen = { ...seen, resumed: true, rebooted: books.bootId !== null && books.bootId !== event.bootId };
+        books.bootId = event.bootId;
+        for (const id of books.signs.keys()) books.signs.set(id, turn.at);
+        for (const [uuid, { hold }] of books.gpus) if (hold === "reclaiming") this.#setGpu(uuid, { since: turn.at });
+      } else this.#followEvent(event, causes, seen, newcomers, told);
+      const id = event.type === "submitted" ? event.request.id : "id" in event ? event.id : null;
+      if (id !== null) touched.add(id);
+      this.folded = evolve(this.folded, event);
+    }
+    if (seen.rebooted) this.#demandRebooted();
+    books.lastSeq = turn.seq;
+  }
+
+  #followEvent(event: Event, causes: Causes, turn: TurnSeen, newcomers: Set<AllocationId>, told: Expected[]): void {
+    const { books } = this;
+    switch (event.type) {
+      case "submitted": {
+        const { request } = event;
+        const { idempotencyKey } = request.workloadData;
+        const key = typeof idempotencyKey === "string" ? idempotencyKey : null;
+        judgeSubmission(books, turn, request, key);
+        if (key !== null) books.keys.set(key, { id: request.id, at: turn.at });
+        newcomers.add(request.id);
+        books.live.set(request.id, queued(event.request, ++books.submissions));
+        books.signs.set(request.id, turn.at);
+        return;
+      }
+      case "granted": {
+        judgeGrant(books, causes, turn, event);
+        this.#witness.granted(event.id, event.lease);
+        const { lease, claimBy } = event;
+        books.highestToken = lease.fencingToken;
+        const before = books.live.get(event.id) as Followed;
+        const status = claimBy === null ? "leased" : "offered";
+        books.live.set(event.id, { ...before, status, lease, claimBy, ...promised(lease.expiresAt, turn) });
+        books.signs.delete(event.id);
+        for (const { uuid, baselineMib } of lease.gpus) {
+          this.#setGpu(uuid, { hold: "leased", since: lease.grantedAt, useSeen: false, inUse: false, baselineMib });
+        }
+        this.#tally.count("grant", status);
+        if (status === "offered") told.push(...expected(before.request, "allocated", lease.fencingToken));
+        return;
+      }
+      case "reoffered": {
+        judgeReoffer(books, causes, turn, event);
+        const before = holding(books, event.id);
+        books.live.set(event.id, { ...before, status: "offered", claimBy: event.claimBy, idle: false });
+        told.push(...expected(before.request, "allocated", before.lease.fencingToken));
+        return;
+      }
+      case "claimed":
+        judgeClaim(books, causes, turn, event.id);
+        books.live.set(event.id, { ...holding(books, event.id), status: "leased", claimBy: null });
+        return;
+      case "renewed": {
+        judgeRenewal(books, causes, turn, event);
+        const { expiresAt } = event;
+        const before = holding(books, event.id);
+        const lease = { ...before.lease, expiresAt };
+        books.live.set(event.id, { ...before, status: "leased", claimBy: null, lease, ...promised(expiresAt, turn) });
+        return;
+      }
+      case "extended": {
+        judgeExtension(books, causes, turn, event);
+        const { expiresAt, claimBy } = event;
+        const before = holding(books, event.id);
+        const prolonged = expiresAt === before.lease.expiresAt ? {} : promised(expiresAt, turn);
+        books.live.set(event.id, { ...before, lease: { ...before.lease, expiresAt }, claimBy, ...prolonged });
+        return;
+      }
+      case "went-idle": {
+        judgeIdle(books, causes, turn, event);
+        const before = holding(books, event.id);
+        books.live.set(event.id, { ...before, idle: true });
+        told.push(...expected(before.request, "idle", before.lease.fencingToken));
+        return;
+      }
+      case "went-busy":
+        judgeBusy(books, event.id);
+        books.live.set(event.id, { ...holding(books, event.id), idle: false });
+        return;
+      case "ended":
+        this.#followEnd(event, causes, turn, told);
+        return;
+      default:
+        this.#followGpu(event, causes, turn);
+    }
+  }
+
+  #followEnd(event: Extract<Event, { type: "ended" }>, causes: Causes, turn: TurnSeen, told: Expected[]): void {
+    const { books } = this;
+    const { id, outcome, verify } = event;
+    judgeEnd(books, causes, turn, event);
+    judgeVerification(books, causes, turn, event);
+    const { request, lease } = books.live.get(id) as Followed;
+    this.#tally.count("end", outcome.reason);
+    books.live.delete(id);
+    books.signs.delete(id);
+    books.ended.set(id, { reason: outcome.reason, at: outcome.at });
+    this.#witness.ended(id, outcome.reason);
+    for (const { uuid } of lease?.gpus ?? []) {
+      this.#setGpu(uuid, { hold: verify.includes(uuid) ? "reclaiming" : "free", since: outcome.at });
+    }
+    const status = TOLD_OF_END[outcome.reason];
+    if (status !== null) told.push(...expected(request, status, lease?.fencingToken ?? null));
+  }
+
+  #followGpu(event: Event, causes: Causes, turn: TurnSeen): void {
+    const { books } = this;
+    switch (event.type) {
+      case "gpu-seen": {
+        const { uuid, name, memoryTotalMib } = event.gpu;
+        if (!causes.sights.some(({ moods }) => moods.has(uuid))) fault(`${uuid} was seen, which nobody showed`);
+        this.#setGpu(uuid, { name, totalMib: memoryTotalMib ?? 0 });
+        return;
+      }
+      case "use-seen":
+        judgeUse(books, causes, event.uuid);
+        this.#setGpu(event.uuid, { useSeen: true, inUse: true });
+        return;
+      case "use-gone":
+        judgeUseGone(books, causes, event.uuid);
+        this.#setGpu(event.uuid, { inUse: false });
+        return;
+      case "gpu-quarantined":
+        judgeQuarantine(books, causes, turn, event.uuid);
+        this.#setGpu(event.uuid, { hold: "quarantined", since: event.at });
+        return;
+      case "gpu-freed":
+        judgeFreeing(books, causes, event.uuid);
+        this.#setGpu(event.uuid, { hold: "free", since: event.at });
+        return;
+      case "gpu-cordoned":
+      case "gpu-uncordoned":
+      case "quarantine-cleared":
+      case "gpu-removed":
+        judgeAdminWord(books, causes, event);
+        if (event.type === "gpu-removed") books.gpus.delete(event.uuid);
+        else if (event.type === "quarantine-cleared") this.#setGpu(event.uuid, { hold: "free", since: event.at });
+        else this.#setGpu(event.uuid, { cordoned: event.type === "gpu-cordoned" });
+        return;
+      default:
+        fault(`nobody judges ${event.type}`);
+    }
+  }
+
+  #setGpu(uuid: string, to: Partial<GpuBook>): void {
+    this.books.gpus.set(uuid, { ...(this.books.gpus.get(uuid) ?? NEW_GPU), ...to });
+  }
+
+  /** What used a lease without an end is gone with the boot it ran in. */
+  #demandRebooted(): void {
+    for (const { request, lease } of this.books.live.values()) {
+      if (lease !== null && request.ttlMs === null) fault(`${request.id} has no TTL and outlived its boot`);
+    }
+  }
+
+  /** 10: the rows that came are those that the events call for, in their order. */
+  #matchOutbox(view: DurableView, told: readonly Expected[]): void {
+    const rows = view.outboxAfter(this.#lastOutboxSeq);
+    for (const [i, row] of rows.entries()) {
+      const wanted = told[i];
+      if (wanted === undefined) breach(10, `${row.allocation_id} is told ${row.status} without a cause`);
+      matchRow(row, wanted);
+      if (row.state === "pending") {
+        this.books.pending.set(row.delivery_id, { id: row.allocation_id, status: row.status });
+      } else if (row.state !== "withdrawn") breach(10, `${row.delivery_id} is ${row.state} from the start`);
+      this.#lastOutboxSeq = row.seq;
+    }
+    const missing = told[rows.length];
+    if (missing !== undefined) breach(10, `nothing tells of ${missing.id}: ${missing.status}`);
+  }
+
+  /** Row numbers of dropped rows are given again. */
+  outboxPruned(view: DurableView): void {
+    this.#lastOutboxSeq = view.lastOutboxSeq();
+  }
+
+  /** The daemon has not run until `now`: whoever lost time by it is owed some. */
+  owe(now: EpochMs, policy: HostState["policy"]): void {
+    for (const [id, it] of this.books.live) {
+      const { lease, claimBy, request } = it;
+      if (lease?.expiresAt && lease.expiresAt <= now) {
+        this.books.live.set(id, { ...it, owedUntil: now + Math.min(request.ttlMs ?? GRACE_MS, GRACE_MS) });
+      }
+      if (claimBy === null || claimBy > now) continue;
+      const claimOwedUntil = now + patienceMs(request, policy);
+      this.books.live.set(id, { ...(this.books.live.get(id) as Followed), claimOwedUntil });
+    }
+  }
+
+  /** The daemon's clock has been set by `ms` since its last run. */
+  move(ms: number): void {
+    this.books.move(ms);
+    this.folded = movedState(this.folded, ms);
+  }
+
+  /** A backup was put in place of the database: the books are those of then, but for what must never be forgotten. */
+  rewind(to: Books, folded: HostState, view: DurableView): void {
+    const { highestToken } = this.books;
+    this.books = new Books(to);
+    this.books.highestToken = Math.max(highestToken, to.highestToken);
+    this.folded = folded;
+    this.outboxPruned(view);
+  }
+}
+
+const NEW_GPU: GpuBook = {
+  name: "",
+  totalMib: 0,
+  hold: "free",
+  since: Number.NEGATIVE_INFINITY,
+  useSeen: false,
+  inUse: false,
+  baselineMib: 0,
+  cordoned: false,
+};
+
+function queued(request: Followed["request"], order: number): Followed {
+  return {
+    request,
+    order,
+    status: "queued",
+    lease: null,
+    claimBy: null,
+    idle: false,
+    trueEndMs: null,
+    leadMs: 0,
+    owedUntil: Number.NEGATIVE_INFINITY,
+    claimOwedUntil: Number.NEGATIVE_INFINITY,
+  };
+}
+
+function promised(expiresAt: EpochMs | null, { at, trueMs }: TurnSeen) {
+  return { trueEndMs: expiresAt === null ? null : trueMs + (expiresAt - at), leadMs: at - trueMs };
+}
+
+function expected({ id, webhookUrl }: Followed["request"], status: NotificationStatus, token: number | null) {
+  return webhookUrl === null ? [] : [{ id, status, url: webhookUrl, token }];
+}
+
+function matchRow(row: OutboxRow, wanted: Expected): void {
+  const body = JSON.parse(row.body) as { status: string; request_id: string; allocation: { fencing_token?: number } };
+  const isRight =
+    row.allocation_id === wanted.id &&
+    row.status === wanted.status &&
+    row.url === wanted.url &&
+    body.status === wanted.status &&
+    body.request_id === wanted.id &&
+    (body.allocation.fencing_token ?? null) === wanted.token;
+  if (!isRight) breach(10, `${row.body} is told where ${wanted.id} should be told ${wanted.status}`);
+}

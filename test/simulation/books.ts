@@ -1,0 +1,195 @@
+/**
+ * The simulation's own books: what must be so after the events of the journal, kept without the program's help, and
+ * what can have caused the events to come.
+ */
+import type {
+  AllocationId,
+  EndReason,
+  EpochMs,
+  GpuUuid,
+  Lease,
+  Observation,
+  Policy,
+  Request,
+} from "../../src/core/model.ts";
+import type { NotificationStatus } from "../../src/scheduler/ports.ts";
+import type { AdminWord } from "./ops.ts";
+import { BLINDING, type Look, type Mood } from "./simulated-driver.ts";
+
+/** A live request. Replaced, never changed. */
+export interface Followed {
+  readonly request: Request;
+  /** Its place among all submissions. */
+  readonly order: number;
+  readonly status: "queued" | "offered" | "leased";
+  readonly lease: Lease | null;
+  readonly claimBy: EpochMs | null;
+  /** Flagged as such. */
+  readonly idle: boolean;
+  /** The true time of its end, as it stood when the lease was given or prolonged; `null`: no end, or no lease. */
+  readonly trueEndMs: number | null;
+  /** By how much the daemon's clock was ahead of the true time then. */
+  readonly leadMs: number;
+  /** A daemon that stood still owes its client this time: to renew, and to claim. */
+  readonly owedUntil: EpochMs;
+  readonly claimOwedUntil: EpochMs;
+}
+
+/** Replaced, never changed. */
+export interface GpuBook {
+  readonly name: string;
+  readonly totalMib: number;
+  readonly hold: "free" | "leased" | "reclaiming" | "quarantined";
+  readonly since: EpochMs;
+  readonly useSeen: boolean;
+  readonly inUse: boolean;
+  readonly baselineMib: number;
+  readonly cordoned: boolean;
+}
+
+export class Books {
+  readonly live: Map<AllocationId, Followed>;
+  /** Until they are pruned. */
+  readonly ended: Map<AllocationId, { readonly reason: EndReason; readonly at: EpochMs }>;
+  readonly gpus: Map<GpuUuid, GpuBook>;
+  /** Which request came under which idempotency key, and when. */
+  readonly keys: Map<string, { readonly id: AllocationId; readonly at: EpochMs }>;
+  /** Undelivered webhooks, by delivery. */
+  readonly pending: Map<string, { readonly id: AllocationId; readonly status: NotificationStatus }>;
+  /** When the clients of those who wait were last known to be alive. */
+  readonly signs: Map<AllocationId, EpochMs>;
+  highestToken = 0;
+  submissions = 0;
+  lastSeq = 0;
+  bootId: string | null = null;
+
+  constructor(from: Books | null = null) {
+    this.live = new Map(from?.live);
+    this.ended = new Map(from?.ended);
+    this.gpus = new Map(from?.gpus);
+    this.keys = new Map(from?.keys);
+    this.pending = new Map(from?.pending);
+    this.signs = new Map(from?.signs);
+    if (from === null) return;
+    this.highestToken = from.highestToken;
+    this.submissions = from.submissions;
+    this.lastSeq = from.lastSeq;
+    this.bootId = from.bootId;
+  }
+
+  /** The daemon's clock has been set by `ms`: all that lives moves with it. */
+  move(ms: number): void {
+    for (const [id, it] of this.live) {
+      const request = { ...it.request, submittedAt: it.request.submittedAt + ms };
+      this.live.set(id, {
+        ...it,
+        request,
+        lease: it.lease === null ? null : movedLease(it.lease, ms),
+        claimBy: it.claimBy === null ? null : it.claimBy + ms,
+        leadMs: it.leadMs + ms,
+        owedUntil: it.owedUntil + ms,
+        claimOwedUntil: it.claimOwedUntil + ms,
+      });
+    }
+    for (const [uuid, gpu] of this.gpus) this.gpus.set(uuid, { ...gpu, since: gpu.since + ms });
+    for (const [key, { id, at }] of this.keys) this.keys.set(key, { id, at: at + ms });
+    for (const [id, at] of this.signs) this.signs.set(id, at + ms);
+  }
+}
+
+export function movedLease(lease: Lease, ms: number): Lease {
+  const { grantedAt, expiresAt } = lease;
+  return { ...lease, grantedAt: grantedAt + ms, expiresAt: expiresAt === null ? null : expiresAt + ms };
+}
+
+/** What the daemon can know of its GPUs. */
+export interface Sight {
+  readonly moods: ReadonlyMap<GpuUuid, Mood>;
+  readonly startedAt: EpochMs;
+  readonly finishedAt: EpochMs;
+  /** The latest probe failed in a way after which nothing earlier counts. */
+  readonly blind: boolean;
+}
+
+export const NOTHING_SEEN: Sight = {
+  moods: new Map(),
+  startedAt: Number.NEGATIVE_INFINITY,
+  finishedAt: Number.NEGATIVE_INFINITY,
+  blind: false,
+};
+
+function sightAfter(before: Sight, { observation, moods }: Look): Sight {
+  if (moods === null) {
+    return { ...before, blind: !observation.ok && BLINDING.includes(observation.failure.kind) };
+  }
+  const { startedAt, finishedAt }: Observation = observation;
+  return { moods, startedAt, finishedAt, blind: false };
+}
+
+/** Whoever asked for a release, and of what. */
+export interface ReleaseAsked {
+  readonly id: AllocationId | null;
+  readonly service: string | null;
+  readonly principal: string;
+  readonly admin: boolean;
+}
+
+/**
+ * What can have caused the events of the moment: whatever happened since the last time that all was settled. Where two
+ * things happened at one instant, either may have come first.
+ */
+export class Causes {
+  /** In force at some time of the moment. */
+  readonly policies: Policy[];
+  /** What could be known at some time of the moment; the last is what is known after it. */
+  readonly sights: Sight[];
+  readonly releases: ReleaseAsked[] = [];
+  readonly revokes = new Set<AllocationId>();
+  readonly renewals = new Set<AllocationId>();
+  /** Their clients have shown that they know of their offers. */
+  readonly claims = new Set<AllocationId>();
+  readonly hangUps = new Set<AllocationId>();
+  readonly adminWords = new Set<`${AdminWord} ${GpuUuid}`>();
+  /** What was said of deliveries. */
+  readonly settled = new Map<string, string>();
+  readonly redelivered = new Set<string>();
+  /** How often the daemon began to serve, or stood still, without anything's telling of it yet. Outlasts the moment. */
+  resumes = 0;
+
+  constructor(policy: Policy, sight: Sight) {
+    this.policies = [policy];
+    this.sights = [sight];
+  }
+
+  get sight(): Sight {
+    return this.sights[this.sights.length - 1] as Sight;
+  }
+
+  get policy(): Policy {
+    return this.policies[this.policies.length - 1] as Policy;
+  }
+
+  look(look: Look): void {
+    this.sights.push(sightAfter(this.sight, look));
+  }
+
+  /** A daemon that has just been started has seen nothing. */
+  forgetSight(): void {
+    this.sights.push(NOTHING_SEEN);
+  }
+
+  /** Everything is settled: the next moment begins. */
+  clear(): void {
+    this.policies.splice(0, this.policies.length - 1);
+    this.sights.splice(0, this.sights.length - 1);
+    this.clearAsked();
+  }
+
+  /** Nothing that was asked for has a right to come about. */
+  clearAsked(): void {
+    this.releases.length = 0;
+    const asked = [this.revokes, this.renewals, this.claims, this.hangUps, this.adminWords, this.redelivered];
+    for (const set of asked) if (set.size > 0) set.clear();
+    if (this.settled.size > 0) this.settled.clear();
+  }
+}

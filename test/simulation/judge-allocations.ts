@@ -1,0 +1,299 @@
+/** Judges what the journal says of allocations, event by event, before the books take it over. */
+import type { Event } from "../../src/core/events.ts";
+import type { EndReason, EpochMs, Policy, Request } from "../../src/core/model.ts";
+import { KEY_LIFE_MS } from "../../src/scheduler/ports.ts";
+import type { Books, Causes, Followed, GpuBook, Sight } from "./books.ts";
+import { MOODS, type Mood } from "./simulated-driver.ts";
+import { breach, fault } from "./violation.ts";
+
+/** After an absence of the daemon, at least this much of a lease is left; the contract's grace. */
+export const GRACE_MS = 10_000;
+/** A lease younger than this leaves no GPU to be looked at; the contract's figure. */
+const TOO_YOUNG_MS = 1_000;
+
+/** The turn that events stand in, and the time in which it was seen. */
+export interface TurnSeen {
+  readonly at: EpochMs;
+  readonly trueMs: number;
+  /** Submitted in this turn so far. */
+  readonly newcomers: ReadonlySet<string>;
+  /** Something has been resumed in this turn. */
+  readonly resumed: boolean;
+  /** The boot that was before, if the turn tells of a new one. */
+  readonly rebooted: boolean;
+  /** The least that a new token may be: the wall clock at the daemon's start. */
+  readonly tokenFloor: number;
+}
+
+type Of<T extends Event["type"]> = Extract<Event, { type: T }>;
+
+export function patienceMs(request: Request, policy: Policy): number {
+  return request.webhookUrl === null ? policy.abandonAfterMs : policy.claimTimeoutMs;
+}
+
+/** @param key what the client calls the request by, if anything. */
+export function judgeSubmission(books: Books, turn: TurnSeen, request: Request, key: string | null): void {
+  if (books.live.has(request.id) || books.ended.has(request.id)) breach(3, `${request.id} began twice`);
+  if (request.submittedAt !== turn.at) fault(`${request.id} was submitted at another time than its turn's`);
+  const before = key === null ? undefined : books.keys.get(key);
+  if (before !== undefined && turn.at - before.at < KEY_LIFE_MS) {
+    breach(9, `${request.id} is a second request under ${key}, ${turn.at - before.at} ms after the first`);
+  }
+}
+
+export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: Of<"granted">): void {
+  const { id, lease, claimBy } = event;
+  const before = books.live.get(id);
+  if (before?.status !== "queued") breach(3, `${id} was granted while it was ${before?.status ?? "not live"}`);
+  const { request } = before;
+  if (lease.fencingToken <= books.highestToken) {
+    breach(4, `${id} has token ${lease.fencingToken} after ${books.highestToken}`);
+  }
+  if (lease.fencingToken < turn.tokenFloor) breach(4, `${id} has token ${lease.fencingToken}, below the wall clock`);
+  const uuids = new Set(lease.gpus.map(({ uuid }) => uuid));
+  if (uuids.size !== request.requirement.gpus || uuids.size !== lease.gpus.length) {
+    fault(`${id} asked for ${request.requirement.gpus} GPUs and has ${lease.gpus.map(({ uuid }) => uuid).join(", ")}`);
+  }
+  for (const uuid of uuids) {
+    const gpu = books.gpus.get(uuid);
+    if (gpu === undefined) breach(6, `${id} was granted ${uuid}, which is not there`);
+    if (gpu.hold === "leased") breach(1, `${id} was granted ${uuid}, which another lease holds`);
+    if (gpu.hold !== "free") breach(6, `${id} was granted ${uuid}, which is ${gpu.hold}`);
+    if (gpu.cordoned) breach(6, `${id} was granted ${uuid}, which is cordoned`);
+    const objections = causes.sights.map((sight) =>
+      objection(gpu, sight.moods.get(uuid), sight, causes, request, turn.at),
+    );
+    if (!objections.includes(null)) breach(6, `${id} was granted ${uuid}: ${objections.at(-1)}`);
+  }
+  judgeOrder(books, before);
+  if (lease.grantedAt !== turn.at) fault(`${id} was granted at another time than its turn's`);
+  if (lease.expiresAt !== endOf(request, turn.at, turn.at)) breach(5, `${id} was granted until ${lease.expiresAt}`);
+  if (claimBy === null) {
+    if (!turn.newcomers.has(id)) fault(`${id} came from the queue and is no offer`);
+  } else if (!causes.policies.some((policy) => claimBy === turn.at + patienceMs(request, policy))) {
+    fault(`${id} is offered until ${claimBy}`);
+  }
+}
+
+/** What stands against granting a GPU that is free in the books, as the driver showed it; `null`: nothing. */
+function objection(
+  gpu: GpuBook,
+  mood: Mood | undefined,
+  sight: Sight,
+  causes: Causes,
+  request: Request,
+  at: EpochMs,
+): string | null {
+  if (mood === undefined) return "there is no reading of it";
+  if (sight.blind) return "the driver has gone";
+  const ageMs = at - sight.finishedAt;
+  if (!causes.policies.some(({ staleAfterMs }) => ageMs <= staleAfterMs)) return `its reading is ${ageMs} ms old`;
+  const { grantable, usedMib, utilizationPercent } = MOODS[mood];
+  if (!grantable || usedMib === null) return `it is ${mood}`;
+  const { memoryMib, maxUtilizationPercent, maxUtilizationExplicit } = request.requirement;
+  const availableMib = mood === "desktop" ? gpu.totalMib - usedMib : gpu.totalMib;
+  if (availableMib < memoryMib) return `it has ${availableMib} MiB for ${memoryMib}`;
+  if (utilizationPercent === null ? maxUtilizationExplicit : utilizationPercent > maxUtilizationPercent) {
+    return `it is used to ${utilizationPercent} %`;
+  }
+  if (request.gpuModel !== null && !gpu.name.toLowerCase().includes(request.gpuModel.toLowerCase())) {
+    return `it is a ${gpu.name}`;
+  }
+  return null;
+}
+
+/** 7: nobody who asked for the same, as urgently, has waited longer. */
+function judgeOrder(books: Books, granted: Followed): void {
+  for (const other of books.live.values()) {
+    // Within a millisecond the ids decide, and a clock that was set back in it makes smaller ones.
+    const isEarlier = other.order < granted.order && other.request.submittedAt !== granted.request.submittedAt;
+    if (other.status === "queued" && isEarlier && isAlike(other.request, granted.request)) {
+      breach(7, `${granted.request.id} was served before ${other.request.id}, which asks for the same`);
+    }
+  }
+}
+
+function isAlike(a: Request, b: Request): boolean {
+  return (
+    a.requirement.gpus === b.requirement.gpus &&
+    a.requirement.memoryMib === b.requirement.memoryMib &&
+    a.requirement.priority === b.requirement.priority &&
+    a.requirement.maxUtilizationPercent === b.requirement.maxUtilizationPercent &&
+    a.requirement.maxUtilizationExplicit === b.requirement.maxUtilizationExplicit &&
+    a.gpuModel === b.gpuModel
+  );
+}
+
+function endOf(request: Request, grantedAt: EpochMs, from: EpochMs): EpochMs | null {
+  const ends = [];
+  if (request.ttlMs !== null) ends.push(from + request.ttlMs);
+  if (request.maxDurationMs !== null) ends.push(grantedAt + request.maxDurationMs);
+  return ends.length === 0 ? null : Math.min(...ends);
+}
+
+export function judgeRenewal(books: Books, causes: Causes, turn: TurnSeen, event: Of<"renewed">): void {
+  const { lease, request, claimBy } = holding(books, event.id);
+  if (!causes.renewals.has(event.id)) breach(3, `${event.id} was renewed and nobody had asked for it`);
+  if (lease.expiresAt !== null && turn.at >= lease.expiresAt) breach(5, `${event.id} was renewed after its end`);
+  if (claimBy !== null && turn.at >= claimBy) breach(5, `${event.id} was renewed after its offer had lapsed`);
+  const renewed = endOf(request, lease.grantedAt, turn.at);
+  // What a grace has put beyond a hard end is not taken back.
+  const until = renewed === null ? null : Math.max(renewed, lease.expiresAt ?? renewed);
+  if (event.expiresAt !== until) breach(5, `${event.id} was renewed until ${event.expiresAt}, not ${until}`);
+}
+
+/** Only after an absence, only what fell due in it, and only as far as the grace goes. */
+export function judgeExtension(books: Books, causes: Causes, turn: TurnSeen, event: Of<"extended">): void {
+  const { lease, request, status, claimBy } = holding(books, event.id);
+  if (!turn.resumed) breach(5, `${event.id} was extended while the daemon ran`);
+  const overdue = lease.expiresAt !== null && lease.expiresAt <= turn.at;
+  const until = overdue ? turn.at + Math.min(request.ttlMs ?? GRACE_MS, GRACE_MS) : lease.expiresAt;
+  if (event.expiresAt !== until) breach(5, `${event.id} was extended until ${event.expiresAt}, not ${until}`);
+  if (status === "leased") {
+    if (event.claimBy !== null) fault(`${event.id} is no offer, and was extended as one`);
+    return;
+  }
+  const claimBys = causes.policies.map((policy) => Math.max(claimBy ?? 0, turn.at + patienceMs(request, policy)));
+  if (event.claimBy === null || !claimBys.includes(event.claimBy)) {
+    breach(5, `the offer of ${event.id} was extended until ${event.claimBy}`);
+  }
+}
+
+export function judgeClaim(books: Books, causes: Causes, turn: TurnSeen, id: string): void {
+  const { lease, status, claimBy } = holding(books, id);
+  if (status !== "offered") fault(`${id} was claimed while it was ${status}`);
+  if (!causes.claims.has(id)) fault(`${id} was claimed, but not by its client`);
+  if (claimBy !== null && turn.at >= claimBy) breach(5, `${id} was claimed after its offer had lapsed`);
+  if (lease.expiresAt !== null && turn.at >= lease.expiresAt) breach(5, `${id} was claimed after its end`);
+}
+
+export function judgeReoffer(books: Books, causes: Causes, turn: TurnSeen, event: Of<"reoffered">): void {
+  const { request, status } = holding(books, event.id);
+  if (status !== "leased") fault(`${event.id} was offered again while it was ${status}`);
+  if (!causes.hangUps.has(event.id)) fault(`${event.id} was offered again, but its client had not gone`);
+  if (!causes.policies.some((policy) => event.claimBy === turn.at + patienceMs(request, policy))) {
+    fault(`${event.id} is offered again until ${event.claimBy}`);
+  }
+}
+
+/** A lease without a TTL, none of whose GPUs has been in use for long enough. */
+export function judgeIdle(books: Books, causes: Causes, turn: TurnSeen, event: Of<"went-idle">): void {
+  const { request, lease, status, idle } = holding(books, event.id);
+  if (status !== "leased" || request.ttlMs !== null || idle) fault(`${event.id}, ${status}, is no lease to go idle`);
+  if (lease.gpus.some(({ uuid }) => books.gpus.get(uuid)?.inUse)) fault(`${event.id} is idle, and in use`);
+  if (event.since < lease.grantedAt) fault(`${event.id} is idle since before its grant`);
+  if (!causes.policies.some(({ idleAfterMs }) => turn.at >= event.since + idleAfterMs)) {
+    fault(`${event.id} is idle after ${turn.at - event.since} ms`);
+  }
+}
+
+export function judgeBusy(books: Books, id: string): void {
+  const { lease, idle } = holding(books, id);
+  if (!idle) fault(`${id} is idle no more, and was not`);
+  if (!lease.gpus.some(({ uuid }) => books.gpus.get(uuid)?.inUse)) fault(`${id} is idle no more, and not in use`);
+}
+
+/** 3, 5, 11: an end has a cause of its own, and no other. */
+export function judgeEnd(books: Books, causes: Causes, turn: TurnSeen, event: Of<"ended">): void {
+  const { id, outcome } = event;
+  const before = books.live.get(id);
+  if (before === undefined) breach(3, `${id} ended (${outcome.reason}) ${books.ended.has(id) ? "twice" : "unborn"}`);
+  if (outcome.at !== turn.at) fault(`${id} ended at another time than its turn's`);
+  const doubt = doubtOf(outcome.reason, before, books, causes, turn);
+  if (doubt !== null) breach(outcome.reason === "expired" ? 5 : 3, `${id} ended as ${outcome.reason}: ${doubt}`);
+}
+
+/** What speaks against an end; `null`: nothing. */
+function doubtOf(reason: EndReason, it: Followed, books: Books, causes: Causes, turn: TurnSeen): string | null {
+  const { request, lease, status } = it;
+  const expects = (wanted: boolean, doubt: string) => (wanted ? null : doubt);
+  switch (reason) {
+    case "released":
+    case "cancelled":
+      if ((reason === "cancelled") !== (status === "queued")) return `it was ${status}`;
+      return expects(isReleaseAsked(it, causes), "nobody had asked for it");
+    case "revoked":
+      return expects(causes.revokes.has(request.id), "no admin had said so");
+    case "rebooted":
+      return expects(turn.rebooted && lease !== null && request.ttlMs === null, "its host had not been started anew");
+    case "timed_out":
+      if (status !== "queued" || request.queueTimeoutMs === null) return `it was ${status}, without a time limit`;
+      return expects(turn.at >= request.submittedAt + request.queueTimeoutMs, "its time was not up");
+    case "abandoned": {
+      if (status !== "queued" || request.webhookUrl !== null) return `it was ${status}, or has a webhook`;
+      const sign = books.signs.get(request.id) ?? request.submittedAt;
+      const patient = Math.min(...causes.policies.map(({ abandonAfterMs }) => abandonAfterMs));
+      return expects(turn.at >= sign + patient, `its client was alive ${turn.at - sign} ms before`);
+    }
+    case "unclaimed":
+      if (status !== "offered" || it.claimBy === null) return `it was ${status}`;
+      return expects(turn.at >= Math.max(it.claimBy, it.claimOwedUntil), "its client still had time");
+    case "idle": {
+      if (status !== "leased" || request.ttlMs !== null) return `it was ${status}, or has a TTL`;
+      if (lease?.gpus.some(({ uuid }) => books.gpus.get(uuid)?.inUse)) return "it was in use";
+      const reclaims = causes.policies.some(
+        ({ idleAfterMs, reclaimIdleAfterMs }) =>
+          reclaimIdleAfterMs !== null && turn.at >= (lease?.grantedAt ?? 0) + idleAfterMs + reclaimIdleAfterMs,
+      );
+      return expects(reclaims, "idle leases are left alone, or for longer");
+    }
+    case "expired":
+    case "max_duration":
+      return doubtOfTime(reason, it, turn);
+    default:
+      return reason satisfies never;
+  }
+}
+
+function doubtOfTime(reason: "expired" | "max_duration", it: Followed, turn: TurnSeen): string | null {
+  const { lease, request } = it;
+  if (lease === null || lease.expiresAt === null) return "it had no end";
+  if (turn.at < lease.expiresAt) return `${lease.expiresAt - turn.at} ms too early`;
+  if (turn.at < it.owedUntil) return "the daemon had stood still, and gave no grace";
+  const isHardEnd = request.maxDurationMs !== null && turn.at >= lease.grantedAt + request.maxDurationMs;
+  if (isHardEnd !== (reason === "max_duration")) return "for the other reason";
+  // A clock that was set ahead over a restart is all that can make a lease shorter than it was promised.
+  const leapt = turn.at - turn.trueMs > it.leadMs;
+  if (!leapt && it.trueEndMs !== null && turn.trueMs < it.trueEndMs) {
+    return `${it.trueEndMs - turn.trueMs} ms of true time too early`;
+  }
+  return null;
+}
+
+function isReleaseAsked({ request }: Followed, { releases }: Causes): boolean {
+  return releases.some(
+    ({ id, service, principal, admin }) =>
+      (id === null || id === request.id) &&
+      (service === null || service === request.serviceName) &&
+      (admin || principal === request.principal),
+  );
+}
+
+/** 6: which GPUs of a lease that ends are kept until they are seen empty. */
+export function judgeVerification(books: Books, causes: Causes, turn: TurnSeen, event: Of<"ended">): void {
+  const lease = books.live.get(event.id)?.lease ?? null;
+  if (lease === null) {
+    if (event.verify.length > 0) fault(`${event.id} held nothing, and leaves ${event.verify.join(", ")}`);
+    return;
+  }
+  for (const { uuid } of lease.gpus) {
+    const gpu = books.gpus.get(uuid) as GpuBook;
+    const kept = event.verify.includes(uuid);
+    const isRight = (policy: Policy, sight: Sight): boolean => {
+      if (policy.verifyRelease !== "when_used") return kept === (policy.verifyRelease === "always");
+      if (gpu.useSeen) return kept;
+      if (turn.at - lease.grantedAt < TOO_YOUNG_MS) return !kept;
+      const watched = sight.moods.has(uuid) && sight.startedAt >= lease.grantedAt;
+      return kept === !(watched && turn.at - sight.finishedAt <= policy.refreshIntervalMs);
+    };
+    if (!causes.policies.some((policy) => causes.sights.some((sight) => isRight(policy, sight)))) {
+      breach(6, `${uuid} is ${kept ? "not " : ""}free at once after ${event.id}`);
+    }
+  }
+}
+
+export function holding(books: Books, id: string): Followed & { readonly lease: NonNullable<Followed["lease"]> } {
+  const found = books.live.get(id);
+  if (found === undefined || found.lease === null) fault(`${id} holds nothing: it is ${found?.status ?? "not live"}`);
+  return { ...found, lease: found.lease };
+}

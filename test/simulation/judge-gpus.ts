@@ -1,0 +1,80 @@
+/** Judges what the journal says of GPUs, event by event, before the books take it over. */
+import type { Event } from "../../src/core/events.ts";
+import type { GpuUuid } from "../../src/core/model.ts";
+import type { Books, Causes, GpuBook, Sight } from "./books.ts";
+import type { TurnSeen } from "./judge-allocations.ts";
+import type { AdminWord } from "./ops.ts";
+import { MOODS } from "./simulated-driver.ts";
+import { breach, fault } from "./violation.ts";
+
+/** MiB above the level before a grant at which memory still counts as given back, as the contract has it settle. */
+const SETTLED_SLACK_MIB = 64;
+
+export function judgeUse(books: Books, causes: Causes, uuid: GpuUuid): void {
+  const gpu = known(books, uuid);
+  if (gpu.hold !== "leased" || gpu.inUse) fault(`${uuid} is newly in use by a lease, and ${gpu.hold}`);
+  const shown = causes.sights.some((sight) => {
+    const mood = sight.moods.get(uuid);
+    if (mood === undefined || sight.startedAt < gpu.since) return false;
+    return MOODS[mood].inUse || (MOODS[mood].usedMib ?? 0) > gpu.baselineMib + SETTLED_SLACK_MIB;
+  });
+  if (!shown) fault(`${uuid} is in use, which no reading has shown`);
+}
+
+export function judgeUseGone(books: Books, causes: Causes, uuid: GpuUuid): void {
+  const gpu = known(books, uuid);
+  if (gpu.hold !== "leased" || !gpu.inUse) fault(`${uuid} is in use no more, and was not: ${gpu.hold}`);
+  const shown = causes.sights.some((sight) => {
+    const mood = sight.moods.get(uuid);
+    if (mood === undefined || sight.startedAt < gpu.since) return false;
+    return !MOODS[mood].inUse && (MOODS[mood].usedMib ?? Infinity) <= gpu.baselineMib + SETTLED_SLACK_MIB;
+  });
+  if (!shown) fault(`${uuid} is in use no more, which no reading has shown`);
+}
+
+/** 6: only a reading begun after the end can show that nothing of the lease is left. */
+export function judgeFreeing(books: Books, causes: Causes, uuid: GpuUuid): void {
+  const gpu = known(books, uuid);
+  if (gpu.hold !== "reclaiming" && gpu.hold !== "quarantined") fault(`${uuid} was freed while it was ${gpu.hold}`);
+  if (!causes.sights.some((sight) => isSeenEmpty(uuid, gpu, sight))) breach(6, `${uuid} was not seen empty`);
+}
+
+function isSeenEmpty(uuid: GpuUuid, gpu: GpuBook, sight: Sight): boolean {
+  const mood = sight.moods.get(uuid);
+  if (mood === undefined || sight.startedAt < gpu.since || MOODS[mood].inUse) return false;
+  const { usedMib } = MOODS[mood];
+  // Little enough is nobody's: every mood but the desktop's and those in use shows next to nothing.
+  return usedMib !== null && (usedMib < 512 || usedMib <= gpu.baselineMib + SETTLED_SLACK_MIB);
+}
+
+export function judgeQuarantine(books: Books, causes: Causes, turn: TurnSeen, uuid: GpuUuid): void {
+  const gpu = known(books, uuid);
+  if (gpu.hold !== "reclaiming") fault(`${uuid} was quarantined while it was ${gpu.hold}`);
+  if (!causes.policies.some(({ reclaimTimeoutMs }) => turn.at >= gpu.since + reclaimTimeoutMs)) {
+    fault(`${uuid} was quarantined ${turn.at - gpu.since} ms after its lease`);
+  }
+}
+
+const WORD_OF = {
+  "gpu-cordoned": "cordon",
+  "gpu-uncordoned": "uncordon",
+  "quarantine-cleared": "clear-quarantine",
+  "gpu-removed": "remove-gpu",
+} as const satisfies Record<string, AdminWord>;
+
+export function judgeAdminWord(
+  books: Books,
+  causes: Causes,
+  { type, uuid }: Extract<Event, { type: keyof typeof WORD_OF }>,
+): void {
+  const gpu = known(books, uuid);
+  if (!causes.adminWords.has(`${WORD_OF[type]} ${uuid}`)) fault(`${type} ${uuid}: no admin had said so`);
+  if (type === "quarantine-cleared" && gpu.hold !== "quarantined") fault(`${uuid} was cleared while ${gpu.hold}`);
+  if (type !== "gpu-removed") return;
+  if (gpu.hold === "leased" || gpu.hold === "reclaiming") breach(6, `${uuid} was removed while ${gpu.hold}`);
+  if (causes.sights.every(({ moods }) => moods.has(uuid))) fault(`${uuid} was removed while it could be seen`);
+}
+
+function known(books: Books, uuid: GpuUuid): GpuBook {
+  return books.gpus.get(uuid) ?? fault(`${uuid} is not in the inventory`);
+}

@@ -1,0 +1,73 @@
+/** The program of long runs. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import type { Simulated } from "./long-run.ts";
+import { main } from "./run.ts";
+import { Tally } from "./tally.ts";
+import { breach } from "./violation.ts";
+
+const PROGRAM = fileURLToPath(new URL("./run.ts", import.meta.url));
+
+/** Runs the program in a process of its own. @returns its last line, which is the journal's hash. */
+async function journalOf(ops: number, seed: number): Promise<string> {
+  const args = ["--disable-warning=ExperimentalWarning", PROGRAM, "--ops", `${ops}`, "--seed", `${seed}`];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
+  let output = "";
+  child.stdout.on("data", (chunk: Buffer) => {
+    output += chunk.toString();
+  });
+  const [status] = await once(child, "close");
+  expect(status, output).toBe(0);
+  return output.trimEnd().split("\n").at(-1) ?? "";
+}
+
+test("the same seed and number of operations give the same journal in two processes, another seed another one", async () => {
+  const [one, again, other] = await Promise.all([journalOf(2_000, 11), journalOf(2_000, 11), journalOf(2_000, 12)]);
+  expect(one).toMatch(/^journal [0-9a-f]{64}$/);
+  expect(again).toBe(one);
+  expect(other).not.toBe(one);
+});
+
+test("a broken invariant ends the run with status 1, and tells the seed, the operation and what came before", async () => {
+  let steps = 0;
+  let discarded = false;
+  const broken: Simulated = {
+    tally: new Tally(),
+    mostLive: 0,
+    mostPending: 0,
+    bytes: 0,
+    async step() {
+      if (steps === 30) breach(4, "it fell back");
+      steps += 1;
+    },
+    async breathe() {},
+    discard() {
+      discarded = true;
+    },
+    checkWhole() {},
+    journalHash: () => "",
+  };
+  const lines: string[] = [];
+  const status = await main(
+    ["--ops", "100", "--seed", "7"],
+    (line) => lines.push(line),
+    async () => broken,
+  );
+  expect(status).toBe(1);
+  const told = lines.join("\n");
+  expect(told).toContain("operation 30 of seed 7: Violation: invariant 4 (fencing tokens only grow): it fell back");
+  expect(told).toMatch(/^ {2}30: \{"op":/m);
+  expect(told).toMatch(/^ {2}11: \{"op":/m);
+  expect(discarded).toBe(true);
+});
+
+test("what is no whole number is refused", async () => {
+  for (const bad of ["-1", "1e6", "many", ""]) {
+    await expect(
+      main([`--ops=${bad}`], () => undefined),
+      bad,
+    ).rejects.toThrow(/--ops: expected a whole number/);
+  }
+});

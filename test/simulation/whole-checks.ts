@@ -1,0 +1,134 @@
+/** Checks of the whole, whatever happened: what is stored, what is in memory and what the journal folds to are one. */
+import { evolve } from "../../src/core/evolve.ts";
+import type { Gpu, GpuHold, LiveAllocation, Policy } from "../../src/core/model.ts";
+import { emptyHost, type HostState, withAllocation, withGpus } from "../../src/core/state.ts";
+import type { StoredState } from "../../src/scheduler/ports.ts";
+import { type Books, movedLease } from "./books.ts";
+import type { DurableView } from "./durable-view.ts";
+import { TICK_MS } from "./simulated-daemon.ts";
+import { breach } from "./violation.ts";
+
+/** Values never change, so each is written out once. */
+const texts = new WeakMap<object, string>();
+
+function textOf(value: LiveAllocation | Gpu): string {
+  let text = texts.get(value);
+  if (text === undefined) {
+    // When a client was last seen is not durable.
+    text = JSON.stringify("seenAt" in value ? { ...value, seenAt: 0 } : value);
+    texts.set(value, text);
+  }
+  return text;
+}
+
+/** What of a state is durable, as text: the same bytes for the same state. */
+export function durableText(state: HostState | StoredState): string {
+  const allocations = [...state.allocations.values()].map((allocation) => ({
+    id: allocation.request.id,
+    text: textOf(allocation),
+  }));
+  const gpus = [...state.gpus.values()];
+  allocations.sort((a, b) => (a.id < b.id ? -1 : 1));
+  gpus.sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
+  const lines = [...allocations.map(({ text }) => text), ...gpus.map(textOf)];
+  lines.push(`token ${state.nextFencingToken} boot ${state.bootId}`);
+  return lines.join("\n");
+}
+
+/** 8: from the latest snapshot on, the journal folds to `folded`, the fold of all events one by one. */
+export function checkFold(view: DurableView, folded: HostState): void {
+  const snapshot = view.snapshot();
+  let state = snapshot === null ? emptyHost(folded.policy) : stateOf(snapshot.state, folded.policy);
+  let seq = snapshot?.seq ?? 0;
+  for (const turn of view.turnsAfter(seq)) {
+    if (turn.seq !== seq + turn.events.length) breach(8, `the journal has a gap before ${turn.seq}`);
+    state = turn.events.reduce(evolve, state);
+    seq = turn.seq;
+  }
+  const [anew, oneByOne] = [durableText(state), durableText(folded)];
+  if (anew !== oneByOne) breach(8, `folded from ${snapshot?.seq ?? 0}:\n${anew}\nfolded one by one:\n${oneByOne}`);
+}
+
+function stateOf(stored: StoredState, policy: Policy): HostState {
+  let state = withGpus(emptyHost(policy), stored.gpus);
+  for (const allocation of stored.allocations) state = withAllocation(state, allocation);
+  return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId };
+}
+
+/** `folded` as it stands on a clock that has been set by `ms`: what lives has moved with it. */
+export function movedState(folded: HostState, ms: number): HostState {
+  const gpus = folded.gpus.values().map(({ hold, cordon, ...gpu }) => ({
+    ...gpu,
+    hold: movedHold(hold, ms),
+    cordon: cordon === null ? null : { ...cordon, at: cordon.at + ms },
+  }));
+  const allocations = [...folded.allocations.values()].map((allocation): LiveAllocation => {
+    const { status, request: before } = allocation;
+    const request = { ...before, submittedAt: before.submittedAt + ms };
+    if (status === "queued") return { status, request, seenAt: 0 };
+    const lease = movedLease(allocation.lease, ms);
+    return status === "leased"
+      ? { status, request, lease, idleSince: allocation.idleSince === null ? null : allocation.idleSince + ms }
+      : { status, request, lease, claimBy: allocation.claimBy + ms };
+  });
+  return stateOf({ ...folded, gpus, allocations, lastTurnAt: null, lastSeq: 0 }, folded.policy);
+}
+
+function movedHold(hold: GpuHold, ms: number): GpuHold {
+  if (hold.kind === "free") return hold;
+  const since = hold.since + ms;
+  if (hold.kind !== "leased") return { ...hold, since };
+  const use = {
+    spans: hold.use.spans.map(([from, to, usedMs]) => [from + ms, to + ms, usedMs] as const),
+    since: hold.use.since === null ? null : hold.use.since + ms,
+  };
+  return { ...hold, since, use };
+}
+
+/** 1, 8: what is stored is what the journal folds to, and its guarding rows are those of its leases. */
+export function checkStored(view: DurableView, folded: HostState): void {
+  const stored = view.state();
+  const [onDisk, expected] = [durableText(stored), durableText(folded)];
+  if (onDisk !== expected) breach(8, `stored:\n${onDisk}\nfolded:\n${expected}`);
+  const held = new Map<string, string>();
+  for (const allocation of stored.allocations) {
+    if (allocation.status === "queued") continue;
+    for (const { uuid } of allocation.lease.gpus) {
+      if (held.has(uuid)) breach(1, `${uuid} is leased to ${held.get(uuid)} and to ${allocation.request.id}`);
+      held.set(uuid, allocation.request.id);
+    }
+  }
+  const guarded = new Map(view.leases().map((row) => [row.gpu_uuid, row.allocation_id]));
+  for (const [uuid, id] of held) if (guarded.get(uuid) !== id) breach(1, `${uuid} is leased to ${id} without its row`);
+  if (guarded.size !== held.size) breach(1, "a row guards a lease that is not there");
+  for (const { uuid, hold } of stored.gpus) {
+    const holder = hold.kind === "leased" ? hold.allocationId : undefined;
+    if (held.get(uuid) !== holder) breach(1, `${uuid} is ${hold.kind} (${holder}), and leased to ${held.get(uuid)}`);
+  }
+}
+
+/** 3, 10: the books agree with what is stored and shown. */
+export function checkBooks(books: Books, view: DurableView, shown: HostState): void {
+  if (books.live.size !== shown.allocations.size) breach(3, "something lives that has not begun, or has ended");
+  for (const [id, { status }] of books.live) {
+    const there = shown.allocations.get(id);
+    if (there?.status !== status) breach(3, `${id} is ${status}, and shown as ${there?.status}`);
+  }
+  const pending = view.pendingDeliveries();
+  for (const { delivery_id: id } of pending) if (!books.pending.has(id)) breach(10, `${id} is pending again`);
+  if (pending.length !== books.pending.size) breach(10, "an undelivered webhook is gone");
+}
+
+/**
+ * 5: nothing is overdue for longer than the safety net's interval.
+ *
+ * @param wellSince the daemon has run since then, and its disk has been well.
+ */
+export function checkOverdue(books: Books, now: number, wellSince: number): void {
+  for (const [id, { status, request, lease, claimBy }] of books.live) {
+    const waitsUntil =
+      status === "queued" && request.queueTimeoutMs !== null ? request.submittedAt + request.queueTimeoutMs : Infinity;
+    const due = Math.min(waitsUntil, claimBy ?? Infinity, lease?.expiresAt ?? Infinity);
+    if (now - Math.max(due, wellSince) > TICK_MS) breach(5, `${id}, ${status}, is overdue by ${now - due} ms`);
+  }
+}

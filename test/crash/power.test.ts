@@ -10,10 +10,10 @@ import { expect, onTestFinished, test } from "vitest";
 import { evolve } from "../../src/core/evolve.ts";
 import type { Allocation } from "../../src/core/model.ts";
 import { emptyHost } from "../../src/core/state.ts";
+import { seededRandom } from "../../src/monitor/simulated/random.ts";
 import { MIN_RETENTION_MS, openStore, type SqliteStore } from "../../src/store/store.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 import { turn as aTurn } from "../store/turns.ts";
-import { lehmer } from "./lehmer.ts";
 import { type Recording, recordByLooking, recordByTracing } from "./recordings.ts";
 import { canTrace, syncedPaths } from "./strace.ts";
 import type { Report } from "./turn-player.ts";
@@ -145,7 +145,7 @@ async function reopen(path: string, reports: readonly Report[]): Promise<number>
 /** Cuts the power `cuts` times. @returns for each style, how many cuts there were with bytes in doubt. */
 async function cutAndReopen(recording: Recording, cuts: number) {
   const { log, reports } = recording;
-  const random = lehmer(SEED);
+  const random = seededRandom(SEED);
   const chosen = chooseCuts(recording, cuts, random);
   const disk = new Disk();
   let acknowledged = 0;

@@ -8,6 +8,7 @@
  */
 import { readSync, writeSync } from "node:fs";
 import { DomainError } from "../../src/core/errors.ts";
+import { seededRandom } from "../../src/monitor/simulated/random.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import type { PendingDelivery, StoredState, Turn } from "../../src/scheduler/ports.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
@@ -17,7 +18,6 @@ import { WriterThread } from "../../src/store/writer-thread.ts";
 import { hostReading } from "../fixtures/readings.ts";
 import { ask, startScheduler } from "../scheduler/harness.ts";
 import { ADMIN, process as gpuProcess, h100 } from "../simulation/simulated-host.ts";
-import { lehmer } from "./lehmer.ts";
 
 export interface Report {
   /** The first turn is 1. */
@@ -107,7 +107,7 @@ async function step(scheduler: Scheduler, store: SqliteStore, clock: ManualClock
 }
 
 async function play(file: string, seed: number, turns: number, where: string): Promise<void> {
-  const random = lehmer(seed);
+  const random = seededRandom(seed);
   let committed = 0;
   for (const until of [Math.ceil(turns / 2), turns]) {
     const store = new TellingStore(file, where, committed);

@@ -23,7 +23,7 @@ const allocate = (mark: string, over: Partial<Ask> = {}, key: string | null = nu
   ask: ask(mark, over),
   key,
 });
-const release = (id: string): Action => ({ what: "release", id });
+const release = (id: string): Action => ({ what: "release", id, token: null });
 const read = (id: string): Action => ({ what: "read", id });
 const held = (id: string, gpu: string, token: number) => ({ id, gpu_uuids: [gpu], fencing_token: token });
 const lease = (gpu: string, token: number, expiresAt: number | null = null): LeaseSeen => ({
@@ -64,7 +64,7 @@ test("a history without a fault has no breach", () => {
     call(release("a"), 4, 5, 200, { released: ["a"] }),
     call(read("b"), 6, 7, 200, { status: "leased", ...held("b", "G1", 11) }),
     call(release("a"), 8, 9, 200, { released: ["a"] }),
-    call({ what: "renew", id: "a" }, 10, 11, 409, { code: "allocation-ended" }),
+    call({ what: "renew", id: "a", token: null }, 10, 11, 409, { code: "allocation-ended" }),
     call({ what: "list" }, 12, 13, 200, { allocations: [{ status: "leased", ...held("b", "G1", 11) }], queue: [] }),
     lost(release("b"), 14),
     lost(allocate("c", {}, "k"), 14),

@@ -44,11 +44,11 @@ function send(daemon: TestDaemon, action: Action): Promise<Answer> {
       );
     }
     case "release":
-      return daemon.call("POST", "/gpu/release", { allocation_id: action.id });
+      return daemon.call("POST", "/gpu/release", { allocation_id: action.id, fencing_token: action.token });
     case "release-service":
       return daemon.call("POST", "/gpu/release", { service_name: action.service });
     case "renew":
-      return daemon.call("POST", `/gpu/allocations/${action.id}/renew`);
+      return daemon.call("POST", `/gpu/allocations/${action.id}/renew`, { fencing_token: action.token });
     case "read":
       return daemon.call("GET", `/gpu/allocations/${action.id}`);
     case "list":
@@ -81,8 +81,8 @@ export class CrashClient {
   readonly #random: Random;
   readonly #webhookUrl: string;
   #asked = 0;
-  /** What it has been told of and not ended yet. */
-  readonly #live: string[] = [];
+  /** What it has been told of and not ended yet, with the tokens of its leases. */
+  readonly #live = new Map<string, number | null>();
   #ended: string[] = [];
   /** Sent, and never answered. */
   #unanswered: Wish | null = null;
@@ -116,7 +116,7 @@ export class CrashClient {
     else if (chance < 0.02) await this.#endService(daemon);
     else if (chance < 0.08) await this.#askAgain(daemon);
     else if (chance < 0.14) await this.#touchEnded(daemon);
-    else if (this.#live.length > MOST_LIVE || chance < 0.55) await this.#useOne(daemon);
+    else if (this.#live.size > MOST_LIVE || chance < 0.55) await this.#useOne(daemon);
     else await this.#allocate(daemon, this.#newWish());
   }
 
@@ -142,7 +142,7 @@ export class CrashClient {
     const { status, body } = await recorded(daemon, this.#name, { what: "allocate", ...wish }, this.#calls);
     this.#unanswered = null;
     if (status !== 200 && status !== 202) return;
-    if (!this.#live.includes(body.id) && !this.#ended.includes(body.id)) this.#live.push(body.id);
+    if (!this.#ended.includes(body.id)) this.#live.set(body.id, body.fencing_token ?? null);
     if (wish.key !== null) this.#answered = [...this.#answered, wish].slice(-REMEMBERED);
   }
 
@@ -160,7 +160,8 @@ export class CrashClient {
 
   async #endService(daemon: TestDaemon): Promise<void> {
     await recorded(daemon, this.#name, { what: "release-service", service: this.#name }, this.#calls);
-    this.#remember(this.#live.splice(0));
+    this.#remember([...this.#live.keys()]);
+    this.#live.clear();
   }
 
   #remember(ended: readonly string[]): void {
@@ -172,16 +173,20 @@ export class CrashClient {
     const id = this.#pick(this.#ended);
     if (id === undefined) return;
     const what = this.#pick(["release", "renew", "read"] as const) ?? "read";
-    await recorded(daemon, this.#name, { what, id }, this.#calls);
+    await recorded(daemon, this.#name, { what, id, token: null }, this.#calls);
   }
 
   async #useOne(daemon: TestDaemon): Promise<void> {
-    const id = this.#pick(this.#live);
+    const [id, known] = this.#pick([...this.#live]) ?? [];
     if (id === undefined) return;
+    const token = this.#random() < 0.5 ? (known ?? null) : null;
     const what = this.#pick(["release", "release", "release", "renew", "read"] as const) ?? "read";
-    const { status, body } = await recorded(daemon, this.#name, { what, id }, this.#calls);
-    if (what !== "release" && status === 200 && body.status !== "ended") return;
-    this.#live.splice(this.#live.indexOf(id), 1);
+    const { status, body } = await recorded(daemon, this.#name, { what, id, token }, this.#calls);
+    if (what !== "release" && status === 200 && body.status !== "ended") {
+      this.#live.set(id, body.fencing_token ?? null);
+      return;
+    }
+    this.#live.delete(id);
     this.#remember([id]);
   }
 }

@@ -19,7 +19,13 @@ export interface Ask {
 
 export type Action =
   | { readonly what: "allocate"; readonly ask: Ask; readonly key: string | null }
-  | { readonly what: "release" | "renew" | "read"; readonly id: string }
+  | {
+      readonly what: "release" | "renew";
+      readonly id: string;
+      /** The lease's, as the client was told it; `null`: it gives none. */
+      readonly token: number | null;
+    }
+  | { readonly what: "read"; readonly id: string }
   | { readonly what: "release-service"; readonly service: string }
   | { readonly what: "list" };
 

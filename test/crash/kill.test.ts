@@ -28,6 +28,8 @@ const LANES = 2;
 const CLIENTS = 6;
 /** A daemon that is killed at a random instant, and one that does not come to its labelled point, after this at the latest. */
 const LONGEST_LIFE_MS = 300;
+/** The share of kills at a random instant. */
+const RANDOM_SHARE = 0.25;
 const LONGEST_WAY_MS = 3_000;
 /** Within the first of them a daemon is killed: more are seldom reached. */
 const MOST_PASSES = 40;
@@ -55,8 +57,8 @@ interface Plan {
 function planOf(random: Random): Plan {
   const slow = random() < 0.4;
   const inStore = slow && random() < 0.7;
-  const points = [null, ...(inStore ? STORE_POINTS : CRASH_POINTS)];
-  const point = points[Math.floor(random() * points.length)] ?? null;
+  const points = inStore ? STORE_POINTS : CRASH_POINTS;
+  const point = random() < RANDOM_SHARE ? null : (points[Math.floor(random() * points.length)] ?? null);
   const env: Record<string, string> = slow ? { SLOW_TURNS: "1" } : {};
   if (point === null) return { point, env, lifeMs: random() * LONGEST_LIFE_MS };
   return {
@@ -193,7 +195,7 @@ class DoomedFile {
       return recorded(daemon, "auditor", { what: "allocate", ask, key: null }, this.history.calls);
     };
     const { body } = await eventually(takeAll, ({ status }) => status === 200);
-    await recorded(daemon, "auditor", { what: "release", id: body.id }, this.history.calls);
+    await recorded(daemon, "auditor", { what: "release", id: body.id, token: body.fencing_token }, this.history.calls);
     await eventually(
       async () => countPending(this.#folder),
       (pending) => pending === 0,

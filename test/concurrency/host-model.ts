@@ -33,6 +33,8 @@ import {
   UNKNOWN,
 } from "./steps.ts";
 
+/** Characters at the end of an id that sort by time. */
+const SORTABLE = 26;
 const WORDS = ["unknown", "queued", "offered", "leased", "ended", "ended"];
 
 export interface HostState {
@@ -45,8 +47,22 @@ export interface HostState {
   readonly granted: number;
 }
 
+type Done = Operation<Step>;
+
+/** The end of an id sorts by time, and time is about when its request was taken. */
+function areInOrderOfIds({ step: a }: Done, { step: b }: Done): boolean {
+  if (a.call !== "allocate" || b.call !== "allocate") return false;
+  return a.shown.id.slice(-SORTABLE) < b.shown.id.slice(-SORTABLE);
+}
+
+/** Calls of one kind go one way, and so do not overtake each other as a rule. */
+function areInOrderOfAnswers(a: Done, b: Done): boolean {
+  return a.step.call === b.step.call && a.step.call === "release" && a.answeredAt < b.answeredAt;
+}
+
 export class HostModel implements Model<HostState, Step> {
   readonly initial: HostState;
+  readonly guesses = [(a: Done, b: Done) => areInOrderOfIds(a, b) || areInOrderOfAnswers(a, b), areInOrderOfIds];
   readonly #facts: readonly Fact[];
   readonly #numbers: ReadonlyMap<string, number>;
   /** Numbers of the requests that were ever granted, in order of their tokens. */

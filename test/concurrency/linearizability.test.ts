@@ -28,6 +28,7 @@ const REGISTER: Model<Register, Step> = {
     }
   },
   mustPrecede: () => false,
+  guesses: [],
 };
 
 const at = (invokedAt: number, answeredAt: number, step: Step): Operation<Step> => ({ step, invokedAt, answeredAt });
@@ -73,6 +74,14 @@ test("an order that the model demands is kept, though time would allow another",
   const writesFirst = { ...REGISTER, mustPrecede: (a: Operation<Step>) => a.step.call === "write" };
   expect(linearize(history, REGISTER).verdict).toBe("linearizable");
   expect(linearize(history, writesFirst).verdict).toBe("impossible");
+});
+
+test("a guess that is wrong rules nothing out", () => {
+  const history = [at(0, 3, write(1)), at(0, 3, read(0))];
+  const guess = { ...REGISTER, guesses: [(a: Operation<Step>) => a.step.call === "write"] };
+  expect(linearize(history, guess).verdict).toBe("linearizable");
+  // Not even one that contradicts itself.
+  expect(linearize(history, { ...REGISTER, guesses: [() => true] }).verdict).toBe("linearizable");
 });
 
 test("a history that is too wide is undecided, and not called possible", () => {

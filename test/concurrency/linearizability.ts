@@ -37,7 +37,12 @@ export interface Model<State, Step> {
    * would find out at length: `false` is always right.
    */
   mustPrecede(a: Operation<Step>, b: Operation<Step>): boolean;
+  /** What the search goes by first, one after the other; it goes by none of them if that leads nowhere. */
+  readonly guesses: readonly Guess<Step>[];
 }
+
+/** Whether `a` probably comes before `b`. */
+export type Guess<Step> = (a: Operation<Step>, b: Operation<Step>) => boolean;
 
 export interface Verdict<Step> {
   /** `undecided`: the history is too wide for so many visits of states. */
@@ -58,7 +63,11 @@ export function linearize<State, Step>(
   model: Model<State, Step>,
   mostVisits = MOST_VISITS,
 ): Verdict<Step> {
-  return new Search(history, model, mostVisits).run();
+  for (const guess of model.guesses) {
+    const guessed = new Search(history, model, guess, mostVisits).run();
+    if (guessed.verdict === "linearizable") return guessed;
+  }
+  return new Search(history, model, () => false, mostVisits).run();
 }
 
 class Search<State, Step> {
@@ -78,7 +87,7 @@ class Search<State, Step> {
   #visits = 0;
   #longest: readonly number[] = [];
 
-  constructor(history: readonly Operation<Step>[], model: Model<State, Step>, mostVisits: number) {
+  constructor(history: readonly Operation<Step>[], model: Model<State, Step>, guess: Guess<Step>, mostVisits: number) {
     this.#mostVisits = mostVisits;
     this.#operations = history.toSorted((a, b) => a.answeredAt - b.answeredAt);
     this.#model = model;
@@ -88,7 +97,9 @@ class Search<State, Step> {
       const successors: number[] = [];
       for (const [position, after] of this.#operations.entries()) {
         if (before === after) continue;
-        if (before.answeredAt < after.invokedAt || model.mustPrecede(before, after)) successors.push(position);
+        const precedes =
+          before.answeredAt < after.invokedAt || model.mustPrecede(before, after) || guess(before, after);
+        if (precedes) successors.push(position);
       }
       for (const position of successors) (this.#waitsFor[position] as number)++;
       return successors;

@@ -6,6 +6,7 @@ import { policyOf } from "./config/policy.ts";
 import { ConfigError, formatProblem } from "./config/problems.ts";
 import { reloadable } from "./config/reload.ts";
 import type { Rule } from "./config/rules.ts";
+import { readingsAreAwaited } from "./core/allocator/survey.ts";
 import { anyCurrentReading } from "./core/decide.ts";
 import type { HostState } from "./core/state.ts";
 import { createHttpServer, type HttpServer } from "./http/server.ts";
@@ -38,8 +39,8 @@ const MAX_CONNECTIONS = 16_384;
 const MAX_STREAMS = 1_024;
 /** A reader that takes nothing for so long has gone, or is no use. */
 const STREAM_STALL_MS = 30_000;
-/** How often to look while a GPU is being reclaimed and somebody waits for one. */
-const RECLAIM_REFRESH_MS = 1_000;
+/** How often to look while a GPU is being reclaimed, or recovers, and somebody waits for one. */
+const AWAITED_REFRESH_MS = 1_000;
 const DELIVERIES_PER_RECEIVER = 4;
 
 /** What only the parts themselves can say of the settings that are meant for them. */
@@ -353,8 +354,7 @@ class RunningDaemon implements Daemon {
 
   #pacePolling(state: HostState): void {
     const { refreshIntervalMs } = this.#config.monitoring;
-    const hurried = state.line.order.size > 0 && state.gpus.values().some((gpu) => gpu.hold.kind === "reclaiming");
-    const wanted = hurried ? Math.min(RECLAIM_REFRESH_MS, refreshIntervalMs) : refreshIntervalMs;
+    const wanted = readingsAreAwaited(state) ? Math.min(AWAITED_REFRESH_MS, refreshIntervalMs) : refreshIntervalMs;
     if (wanted === this.#pace) return;
     this.#pace = wanted;
     this.#poller?.setInterval(wanted);

@@ -68,6 +68,15 @@ export type Event =
   | { readonly type: "gpu-quarantined"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
   | { readonly type: "gpu-freed"; readonly uuid: GpuUuid; readonly at: EpochMs }
   | {
+      /** A GPU has left the host, or is well again and back. */
+      readonly type: "gpu-lost" | "gpu-back";
+      readonly uuid: GpuUuid;
+      readonly at: EpochMs;
+      /** Who holds it; a lost GPU stays leased. */
+      readonly allocationId: AllocationId | null;
+      readonly reason: string;
+    }
+  | {
       /** By an admin, who says why. */
       readonly type: "gpu-cordoned" | "gpu-uncordoned" | "quarantine-cleared" | "gpu-removed";
       readonly uuid: GpuUuid;

@@ -16,6 +16,8 @@ import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts
 import { NO_USE, spansUntil, useBegun, useEnded, wasUsed } from "./use.ts";
 
 const FREE: GpuHold = { kind: "free" };
+/** What the books say of a GPU that was never seen before. */
+const NEWCOMER = { hold: FREE, cordon: null, lostSince: null } as const;
 
 /**
  * Folds one event into the state: the only place where an allocation or a GPU changes.
@@ -59,7 +61,7 @@ export function evolve(state: HostState, event: Event): HostState {
       return ended(state, event);
     case "gpu-seen": {
       const before = state.gpus.get(event.gpu.uuid);
-      return withGpus(state, [{ ...event.gpu, hold: before?.hold ?? FREE, cordon: before?.cordon ?? null }]);
+      return withGpus(state, [{ ...(before ?? NEWCOMER), ...event.gpu }]);
     }
     case "use-seen":
       return withUse(state, event, (use) => useBegun(use, event.at));
@@ -79,6 +81,10 @@ export function evolve(state: HostState, event: Event): HostState {
     case "gpu-freed":
     case "quarantine-cleared":
       return withGpus(state, [{ ...known(state, event.uuid), hold: FREE }]);
+    case "gpu-lost":
+      return withGpus(state, [{ ...known(state, event.uuid), lostSince: event.at }]);
+    case "gpu-back":
+      return withGpus(state, [{ ...known(state, event.uuid), lostSince: null }]);
     case "gpu-cordoned": {
       const { at, by, reason } = event;
       return withGpus(state, [{ ...known(state, event.uuid), cordon: { at, by, reason } }]);

@@ -20,6 +20,7 @@ const WORDS: Record<Block | PassReason, string> = {
   lost: "lost",
   unhealthy: "unhealthy",
   unknown: "without a current reading",
+  recovering: "recovering",
   degraded: "degraded",
   mig: "split by MIG",
   occupied: "used by a process of no lease",

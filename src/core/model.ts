@@ -228,6 +228,8 @@ export interface Gpu {
   readonly memoryTotalMib: number | null;
   readonly hold: GpuHold;
   readonly cordon: Cordon | null;
+  /** Since when it has been lost: gone from good readings, or so called by the driver. `null`: it is not. */
+  readonly lostSince: EpochMs | null;
 }
 
 /** Where a process comes from, as the kernel tells it. */

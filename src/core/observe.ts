@@ -1,11 +1,10 @@
-import { closenessOf } from "./allocator/closeness.ts";
-import { ailmentOf, idleCeilingMib, occupies } from "./allocator/health.ts";
-import { ownershipOf } from "./allocator/ownership.ts";
-import { readingTime } from "./allocator/survey.ts";
+import { GOOD_READINGS_TO_RECOVER, idleCeilingMib, occupies } from "./allocator/health.ts";
+import { isWell, lossOf } from "./allocator/survey.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
-import type { EpochMs, Gpu, GpuReading, GpuUuid, Observation } from "./model.ts";
-import type { GpuSight, HostState, Sight, Watch } from "./state.ts";
+import type { EpochMs, Gpu, GpuReading, Observation } from "./model.ts";
+import { withSight } from "./sight.ts";
+import type { HostState } from "./state.ts";
 
 /** MiB by which memory may stand above the level before a grant and still count as given back. */
 const SETTLED_SLACK_MIB = 64;
@@ -45,56 +44,26 @@ export function observe(
       }
     }
   }
+  for (const event of noteLosses(state, now)) write(event);
   return { events, state };
 }
 
-/** The part of an observation that is not durable: what can be seen now. */
-export function withSight(state: HostState, observation: Observation): HostState {
-  const { sight } = state;
-  if (!observation.ok) {
-    return { ...state, sight: { ...sight, failure: observation.failure, lastProbeAt: observation.finishedAt } };
+/** Says once that a GPU is lost, and once that it is back for good: the books outlive what is seen. */
+function noteLosses(state: HostState, now: EpochMs): Event[] {
+  const events: Event[] = [];
+  for (const gpu of state.gpus.values()) {
+    const { uuid, hold, lostSince } = gpu;
+    const sight = state.sight.gpus.get(uuid);
+    const allocationId = hold.kind === "leased" ? hold.allocationId : null;
+    const loss = lossOf(gpu, state);
+    if (loss !== null && lostSince === null) {
+      events.push({ type: "gpu-lost", uuid, at: now, allocationId, reason: loss });
+    } else if (lostSince !== null && sight !== undefined && isWell(sight)) {
+      const reason = `${GOOD_READINGS_TO_RECOVER} good readings in a row`;
+      events.push({ type: "gpu-back", uuid, at: now, allocationId, reason });
+    }
   }
-  const { reading, startedAt, finishedAt } = observation;
-  const gpus = new Map<GpuUuid, GpuSight>();
-  const { owners, groups } = ownershipOf(reading.gpus, state, sight.groups);
-  for (const gpu of reading.gpus) {
-    const ailment = ailmentOf(gpu, owners);
-    const before = sight.gpus.get(gpu.uuid);
-    const lasting = ailment !== null && before?.ailment?.block === ailment.block;
-    const ailingSince = ailment === null ? null : lasting ? before.ailingSince : finishedAt;
-    const watch = watchOf(gpu, before?.watch ?? null, observation, state.policy.staleAfterMs);
-    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailment, ailingSince, owners, watch });
-  }
-  const missingSince = new Map<GpuUuid, EpochMs>();
-  for (const { uuid } of state.gpus.values()) {
-    if (!gpus.has(uuid)) missingSince.set(uuid, sight.missingSince.get(uuid) ?? finishedAt);
-  }
-  const next: Sight = {
-    gpus,
-    failure: null,
-    lastProbeAt: finishedAt,
-    lastGoodProbeAt: finishedAt,
-    simulated: reading.simulated,
-    driverVersion: reading.driverVersion,
-    cudaVersion: reading.cudaVersion,
-    warnings: reading.warnings,
-    closeness: closenessOf(reading.topology, sight.closeness),
-    missingSince,
-    groups,
-  };
-  return { ...state, sight: next };
-}
-
-/** A gap in which the GPU was unknown begins a new series. */
-function watchOf(
-  reading: GpuReading,
-  before: Watch | null,
-  observation: Observation,
-  staleAfterMs: number,
-): Watch | null {
-  if (!tellsUse(reading)) return before;
-  const goesOn = before !== null && observation.startedAt - before.until <= staleAfterMs;
-  return { since: goesOn ? before.since : observation.finishedAt, until: readingTime(observation, staleAfterMs) };
+  return events;
 }
 
 function identityOf(reading: GpuReading, known: Gpu | undefined) {
@@ -132,11 +101,6 @@ function baselineOf(state: HostState, gpu: Gpu): number {
 function useIn(reading: GpuReading, baselineMib: number): boolean | null {
   if (reading.processes.some(occupies)) return true;
   return reading.memoryUsedMib === null ? null : reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;
-}
-
-/** Whether a reading tells use from none, for whatever baseline. */
-function tellsUse(reading: GpuReading): boolean {
-  return useIn(reading, 0) !== null;
 }
 
 /**

@@ -31,10 +31,10 @@ export interface GpuSight {
   /** When the probe that gave it began. */
   readonly startedAt: EpochMs;
   readonly finishedAt: EpochMs;
-  /** What the reading says against a new lease; `null` when nothing does. */
-  readonly ailment: Ailment | null;
-  /** Since when readings have said so. */
-  readonly ailingSince: EpochMs | null;
+  /** What the reading says against new leases, gravest first. */
+  readonly ailments: readonly LastingAilment[];
+  /** It was sick or missing, and its readings have been good since; `null`: there is nothing to recover from. */
+  readonly recovery: Recovery | null;
   /** The leases that processes belong to, by pid; one of no lease is left out. */
   readonly owners: ReadonlyMap<number, AllocationId>;
   /** The present series of readings that tell use from none; `null` when there has been none. */
@@ -47,6 +47,27 @@ export interface Watch {
   readonly since: EpochMs;
   /** When the latest of them was taken. */
   readonly until: EpochMs;
+}
+
+export interface LastingAilment extends Ailment {
+  /** Since when readings have said so. */
+  readonly since: EpochMs;
+}
+
+/** A GPU must be seen well several times in a row before it is granted again, or it would be granted between two fits. */
+export interface Recovery {
+  /** Since the first good reading. */
+  readonly since: EpochMs;
+  readonly goodReadings: number;
+  /** What it recovers from. */
+  readonly from: Ailment;
+}
+
+/** A GPU of the inventory that good readings do not show. */
+export interface Absence {
+  readonly since: EpochMs;
+  /** Good readings without it, in a row. */
+  readonly readings: number;
 }
 
 /** What the monitor sees. */
@@ -62,8 +83,7 @@ export interface Sight {
   readonly warnings: readonly string[];
   /** How the GPUs are connected, as far as the latest reading knows; `null`: not known. */
   readonly closeness: Closeness | null;
-  /** Since when GPUs of the inventory have been missing from good readings. */
-  readonly missingSince: ReadonlyMap<GpuUuid, EpochMs>;
+  readonly missing: ReadonlyMap<GpuUuid, Absence>;
   readonly groups: Groups;
 }
 
@@ -100,7 +120,7 @@ const NOTHING_SEEN: Sight = {
   cudaVersion: null,
   warnings: [],
   closeness: null,
-  missingSince: new Map(),
+  missing: new Map(),
   groups: new Map(),
 };
 
@@ -201,9 +221,9 @@ export function withoutGpu(state: HostState, uuid: GpuUuid): HostState {
   const gpu = state.gpus.get(uuid);
   if (gpu === undefined) return state;
   const deadlines = moveDeadline(state.deadlines, `g:${uuid}`, gpuDeadline(gpu, state.policy), null);
-  const missingSince = new Map(state.sight.missingSince);
-  missingSince.delete(uuid);
-  const next = { ...state, deadlines, gpus: state.gpus.without(uuid), sight: { ...state.sight, missingSince } };
+  const missing = new Map(state.sight.missing);
+  missing.delete(uuid);
+  const next = { ...state, deadlines, gpus: state.gpus.without(uuid), sight: { ...state.sight, missing } };
   return { ...next, line: lineUp(next) };
 }
 

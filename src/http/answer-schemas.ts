@@ -29,6 +29,7 @@ export const gpuState = z
     "lost",
     "unhealthy",
     "unknown",
+    "recovering",
     "degraded",
     "mig",
     "occupied",
@@ -210,6 +211,10 @@ export const recordSchema = z
     ...requestFields,
     ...z.object(leaseFields).partial().shape,
     idle_since: idleSince.optional(),
+    ailing_gpus: z
+      .array(z.object({ uuid: z.string(), state: gpuState, reason: z.string(), since: instant.nullable() }))
+      .optional()
+      .meta({ description: "Of the GPUs held: those that are lost, sick or recovering. The lease goes on" }),
     claim_by: instant.optional().meta({ description: "An offer that its client has not taken by then ends" }),
     position: z.int().optional(),
     reason: z.string().optional().meta({ description: "Why it waits" }),

@@ -16,6 +16,9 @@ const subject = { at, id: requestFields.id, service_name: requestFields.service_
 /** An admin's act on a GPU. */
 const act = z.object({ at, gpu_uuid: gpuUuid, by: z.string(), reason: z.string() });
 
+/** The allocation is the one that holds the GPU; a lost GPU stays leased. */
+const loss = z.object({ at, gpu_uuid: gpuUuid, allocation_id: z.string().nullable(), reason: z.string() });
+
 export const EVENT_BODIES = {
   submitted: z.object({ at, status: z.literal("queued"), ...requestFields }),
   granted: z.object({
@@ -53,6 +56,8 @@ export const EVENT_BODIES = {
   "went-idle": z.object({ ...subject, idle_since: instant }),
   "went-busy": z.object({ ...subject, idle_since: z.null() }),
   "gpu-quarantined": z.object({ at, gpu_uuid: gpuUuid, reason: z.string() }),
+  "gpu-lost": loss,
+  "gpu-back": loss,
   "gpu-freed": z.object({ at, gpu_uuid: gpuUuid }),
   "gpu-cordoned": act,
   "gpu-uncordoned": act,

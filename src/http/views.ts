@@ -53,7 +53,8 @@ export function statusView(state: HostState, now: EpochMs): StatusAnswer {
 export function listView(state: HostState, now: EpochMs): ListAnswer {
   const allocations = [];
   for (const allocation of state.allocations.values()) {
-    if (allocation.status !== "queued") allocations.push(recordOf(allocation));
+    if (allocation.status === "queued") continue;
+    allocations.push({ ...recordOf(allocation), ...healthOfLease(allocation, state, now) });
   }
   const queue = [];
   const reasonOf = reasons(state, now);
@@ -119,8 +120,31 @@ export function recordView(allocation: Allocation, state: HostState, now: EpochM
   return {
     ...recordOf(allocation),
     ...(allocation.status === "queued" ? standing(request, state, now) : {}),
+    ...healthOfLease(allocation, state, now),
     ...(seesAll(actor, allocation) ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
   };
+}
+
+/** What is wrong with the GPUs that are held: whoever works there should save what can be saved. */
+function healthOfLease(allocation: Allocation, state: HostState, now: EpochMs) {
+  if (allocation.status === "queued" || allocation.status === "ended") return {};
+  const ailing_gpus = [];
+  for (const { uuid } of allocation.lease.gpus) {
+    const gpu = state.gpus.get(uuid);
+    const ailment = gpu === undefined ? null : ailmentView(gpu, state, now);
+    // A cordon is no news for those who are there already.
+    if (ailment !== null && ailment.state !== "cordoned") ailing_gpus.push({ uuid: printable(uuid), ...ailment });
+  }
+  return { ailing_gpus };
+}
+
+/** What keeps a GPU from new leases, apart from the one that it is in; `null`: nothing. */
+function ailmentView(gpu: Gpu, state: HostState, now: EpochMs) {
+  if (gpu.hold.kind === "free") return null;
+  const ailment = ailing(gpu, state, now);
+  // On a held GPU an unknown process counts as the holder's own.
+  if (ailment === null || ailment.block === "occupied") return null;
+  return { state: stateOf(ailment.block), reason: printable(ailment.detail), since: instant(ailment.since) };
 }
 
 function recordOf(allocation: Allocation) {
@@ -227,9 +251,6 @@ export function gpuViewOf(uuid: string, state: HostState, now: EpochMs): GpuAnsw
 function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
   const { hold } = gpu;
   const blocked = blockOf(gpu, state, now);
-  const ill = hold.kind === "free" ? null : ailing(gpu, state, now);
-  // On a held GPU an unknown process counts as the holder's own.
-  const ailment = ill === null || ill.block === "occupied" ? null : ill;
   const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
   return {
     ...identityView(gpu),
@@ -240,10 +261,7 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
     state: stateOf(blocked?.block ?? null),
     reason: text(blocked?.detail ?? null),
     since: instant(blocked?.since ?? null),
-    ailment:
-      ailment === null
-        ? null
-        : { state: stateOf(ailment.block), reason: printable(ailment.detail), since: instant(ailment.since) },
+    ailment: ailmentView(gpu, state, now),
     cordon:
       gpu.cordon === null
         ? null

@@ -1,6 +1,6 @@
 /** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
 import type { Registry } from "prom-client";
-import { BLOCKS, blockOf, staleness, survey } from "../core/allocator/survey.ts";
+import { ailing, BLOCKS, type Block, blockOf, staleness, survey } from "../core/allocator/survey.ts";
 import type { EpochMs, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { MAX_SERVICES } from "./allocations.ts";
@@ -52,6 +52,26 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     labelNames: ["gpu_id", "gpu_name", "gpu_uuid", "state"],
     read: () => statesOf(look()),
   });
+  gaugeFamily(registry, {
+    name: "gpu_orchestrator_gpu_ailing",
+    help: "1 for what is wrong with a GPU, leased or not, 0 for what is not",
+    labelNames: ["gpu_id", "gpu_name", "gpu_uuid", "state"],
+    read: () => ailmentsOf(look()),
+  });
+}
+
+/** What can be wrong with a GPU itself. */
+const AILMENTS: readonly Block[] = ["lost", "unhealthy", "unknown", "recovering", "degraded", "quarantined"];
+
+/** A lease hides its GPU's state: what is wrong with the GPU itself is told whoever holds it. */
+function* ailmentsOf({ state, now }: Instant) {
+  for (const gpu of state.gpus.values()) {
+    const block = ailing(gpu, state, now)?.block;
+    for (const name of AILMENTS) {
+      const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
+      yield { labels, value: name === block ? 1 : 0 };
+    }
+  }
 }
 
 /** Leases flagged as idle. A service that has had one keeps its series, at 0. */

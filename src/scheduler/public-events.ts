@@ -74,6 +74,9 @@ function bodyOf(event: Event): object {
       return { ...subject(event.allocationId), gpu_uuid: event.uuid };
     case "gpu-quarantined":
       return { gpu_uuid: event.uuid, reason: event.reason };
+    case "gpu-lost":
+    case "gpu-back":
+      return { gpu_uuid: event.uuid, allocation_id: event.allocationId, reason: event.reason };
     case "gpu-freed":
       return { gpu_uuid: event.uuid };
     case "gpu-cordoned":

@@ -39,7 +39,7 @@ import type {
   Observation,
   Policy,
 } from "../core/model.ts";
-import { withSight } from "../core/observe.ts";
+import { withSight } from "../core/sight.ts";
 import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../core/state.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";

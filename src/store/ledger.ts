@@ -175,7 +175,8 @@ function isSameDevice(a: Gpu, b: Gpu): boolean {
     a.name === b.name &&
     a.pciBusId === b.pciBusId &&
     a.memoryTotalMib === b.memoryTotalMib &&
-    a.cordon === b.cordon
+    a.cordon === b.cordon &&
+    a.lostSince === b.lostSince
   );
 }
 

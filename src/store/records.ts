@@ -98,6 +98,7 @@ export function encodeGpu(gpu: Gpu, byLeases: boolean): string {
     memoryTotalMib: gpu.memoryTotalMib,
     hold: byLeases ? null : gpuHold(gpu.hold),
     cordon: gpu.cordon,
+    lostSince: gpu.lostSince,
   } satisfies { [field in keyof Gpu]: Gpu[field] | null });
 }
 
@@ -142,7 +143,8 @@ export interface Holder {
 
 export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): Gpu {
   const gpu = JSON.parse(body) as Omit<Gpu, "hold"> & { readonly hold: GpuHold | null };
-  return { ...gpu, hold: gpu.hold ?? holdByLeases(holders.get(gpu.uuid)) };
+  // A file of an older version says nothing of the later fields.
+  return { ...gpu, hold: gpu.hold ?? holdByLeases(holders.get(gpu.uuid)), lostSince: gpu.lostSince ?? null };
 }
 
 /** What a GPU's hold is when nothing but leases has ever happened to it. */

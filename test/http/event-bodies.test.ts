@@ -57,6 +57,11 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
   "went-idle": [{ type: "went-idle", id, at, since: START }],
   "went-busy": [{ type: "went-busy", id, at }],
   "gpu-quarantined": [{ type: "gpu-quarantined", uuid: "GPU-a", at, reason: "its memory did not go" }],
+  "gpu-lost": [
+    { type: "gpu-lost", uuid: "GPU-a", at, allocationId: id, reason: "missing from the last 3 readings" },
+    { type: "gpu-lost", uuid: "GPU-a", at, allocationId: null, reason: "missing from the last 3 readings" },
+  ],
+  "gpu-back": [{ type: "gpu-back", uuid: "GPU-a", at, allocationId: null, reason: "3 good readings in a row" }],
   "gpu-freed": [{ type: "gpu-freed", uuid: "GPU-a", at }],
   "gpu-cordoned": [{ type: "gpu-cordoned", ...ACT }],
   "gpu-uncordoned": [{ type: "gpu-uncordoned", ...ACT }],

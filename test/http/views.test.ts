@@ -120,6 +120,13 @@ test("a leased GPU shows who holds it, since when, and what ails it", async () =
     health: { remapped_rows_failure: true, slowdown: false },
   });
 
+  const flagged = [
+    { uuid: gpu.uuid, state: "unhealthy", reason: "row remapping has failed", since: expect.any(String) },
+  ];
+  expect((await daemon.call("GET", `/gpu/allocations/${lease.id}`)).json.ailing_gpus).toEqual(flagged);
+  expect((await daemon.call("POST", `/gpu/allocations/${lease.id}/renew`)).json.ailing_gpus).toEqual(flagged);
+  expect((await daemon.call("GET", "/gpu/list")).json.allocations[0].ailing_gpus).toEqual(flagged);
+
   await daemon.call("DELETE", `/gpu/allocations/${lease.id}`);
   const [after] = (await daemon.call("GET", "/gpu/status")).json.gpus;
   expect(after).toMatchObject({ allocated: false, allocated_to: null, state: "reclaiming", holders: [] });
@@ -140,6 +147,17 @@ test("an idle lease is shown as such on its GPUs and in its record, until it is 
   await daemon.see([gpuReading(0, { memoryUsedMib: 9_000 })]);
   expect(await holder()).toMatchObject({ in_use_since: new Date(daemon.clock.now()).toISOString(), idle_since: null });
   expect(await record()).not.toHaveProperty("idle_since");
+});
+
+test("a GPU that reads well again says how many more good readings are wanted, and shows the new figures", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  await daemon.see([gpuReading(0, { errorValues: { "temperature/gpu_temp": "GPU is lost" }, temperatureC: null })]);
+  await daemon.see([gpuReading(0, { temperatureC: 33 })]);
+  const [gpu] = (await daemon.call("GET", "/gpu/status")).json.gpus;
+  expect(gpu).toMatchObject({ state: "recovering", temperature: 33 });
+  expect(gpu.reason).toBe(
+    '2 more good readings are wanted after: the driver says "GPU is lost" (temperature/gpu_temp)',
+  );
 });
 
 test("figures stay, with their age, when the monitor fails; the state says that they are stale", async () => {

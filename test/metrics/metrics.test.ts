@@ -147,10 +147,28 @@ test("each GPU is in exactly one state", async () => {
   await daemon.allocate();
   await daemon.scheduler.observe(altered(await daemon.source.probe(), (gpu) => (gpu.index === 3 ? null : gpu)));
   const states = Object.entries(family(await scrape(), "gpu_orchestrator_gpu_state"));
-  expect(states).toHaveLength(4 * 11);
+  expect(states).toHaveLength(4 * 12);
   const current = states.filter(([, value]) => value === 1).map(([labels]) => /state="(\w+)"/.exec(labels)?.[1]);
   expect(current.sort()).toEqual(["free", "leased", "reclaiming", "unknown"]);
-  expect(states.filter(([, value]) => value === 0)).toHaveLength(40);
+  expect(states.filter(([, value]) => value === 0)).toHaveLength(44);
+});
+
+test("what ails a GPU is told though a lease hides its state, and no more once it is well", async () => {
+  const { daemon, scrape } = await watched("h100x2");
+  const id = await daemon.allocate();
+  const [held] = daemon.held(id);
+  const lose = (gpu: GpuReading) => (gpu.index === held ? { ...gpu, errorValues: { x: "GPU is lost" } } : gpu);
+  await daemon.scheduler.observe(altered(await daemon.source.probe(), lose));
+  const ailing = async () =>
+    Object.entries(family(await scrape(), "gpu_orchestrator_gpu_ailing"))
+      .filter(([, value]) => value === 1)
+      .map(([labels]) => [/gpu_id="(\d+)"/.exec(labels)?.[1], /state="(\w+)"/.exec(labels)?.[1]]);
+  expect(await ailing()).toEqual([[String(held), "lost"]]);
+  await daemon.observe();
+  expect(await ailing()).toEqual([[String(held), "recovering"]]);
+  await daemon.observe();
+  await daemon.observe();
+  expect(await ailing()).toEqual([]);
 });
 
 test("idle leases are counted by service, and a service keeps its series when it has none any more", async () => {

@@ -172,8 +172,9 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A new index lifts a cordon",
     file: "src/core/evolve.ts",
-    find: "cordon: before?.cordon ?? null",
-    replace: "cordon: before?.index === event.gpu.index ? before.cordon : null",
+    find: "{ ...(before ?? NEWCOMER), ...event.gpu }",
+    replace:
+      "{ ...(before ?? NEWCOMER), cordon: before?.index === event.gpu.index ? before.cordon : null, ...event.gpu }",
     tests: [ADMIN],
   },
   {
@@ -228,8 +229,8 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A change of its index frees a leased GPU",
     file: "src/core/evolve.ts",
-    find: "hold: before?.hold ?? FREE, cordon",
-    replace: "hold: before?.index === event.gpu.index ? before.hold : FREE, cordon",
+    find: "{ ...(before ?? NEWCOMER), ...event.gpu }",
+    replace: "{ ...(before ?? NEWCOMER), hold: before?.index === event.gpu.index ? before.hold : FREE, ...event.gpu }",
     tests: [TRUTH],
   },
   {
@@ -418,8 +419,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU with a process of no lease is granted",
     file: "src/core/allocator/health.ts",
-    find: "return sickness(reading) ?? occupation(reading, owners);",
-    replace: "return sickness(reading);",
+    find: "[sickness(reading), occupation(reading, owners)]",
+    replace: "[sickness(reading), owners.size < 0 ? occupation(reading, owners) : null]",
     tests: [TRUTH],
   },
   {
@@ -473,9 +474,9 @@ const SEEING: readonly Mutant[] = [
   },
   {
     name: "A GPU that is missing from a good reading keeps its last one, and is granted",
-    file: "src/core/observe.ts",
+    file: "src/core/sight.ts",
     find: "const gpus = new Map<GpuUuid, GpuSight>();",
-    replace: "const gpus = new Map<GpuUuid, GpuSight>(sight.gpus);",
+    replace: "const gpus = new Map<GpuUuid, GpuSight>(state.sight.gpus);",
     tests: [TRUTH, QUEUE],
   },
   {

@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
+import { HEALTH_MUTANTS } from "./health-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
@@ -244,7 +245,14 @@ async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]):
 }
 
 function chosenBy(words: readonly string[]): readonly Mutant[] {
-  const all = [...CORE_MUTANTS, ...ROOM_MUTANTS, ...TOPOLOGY_MUTANTS, ...USAGE_MUTANTS, ...CRASH_MUTANTS];
+  const all = [
+    ...CORE_MUTANTS,
+    ...HEALTH_MUTANTS,
+    ...ROOM_MUTANTS,
+    ...TOPOLOGY_MUTANTS,
+    ...USAGE_MUTANTS,
+    ...CRASH_MUTANTS,
+  ];
   if (words.length === 0) return all;
   return all.filter(({ name, file }) => words.some((word) => `${name} ${file}`.toLowerCase().includes(word)));
 }

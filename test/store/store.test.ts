@@ -429,3 +429,16 @@ test("a request may come and go in one turn", async () => {
   expect(store.findEnded("a-1")).toEqual(gone);
   expect(store.due(START, 10)).toHaveLength(1);
 });
+
+test("what is said of a GPU survives, though nothing else of it changes: a cordon, and that it is lost", async () => {
+  const path = databasePath();
+  const store = open(path);
+  const granted = grantTurn(["a-1"], ["GPU-a"], START, 1);
+  await store.commit(granted);
+  const [held] = granted.gpus as [Gpu];
+  const marked = { ...held, cordon: { at: START, by: "ops", reason: "fan" }, lostSince: START + 1 };
+  await store.commit(turn({ gpus: [{ ...marked, lostSince: null }] }));
+  await store.commit(turn({ gpus: [marked] }));
+  await store.close();
+  expect(openForTest(path).load().gpus).toEqual([marked]);
+});

@@ -28,13 +28,26 @@ export function occupies(process: GpuProcess): boolean {
   return computes(process.type) && (process.usedMemoryMib ?? Infinity) >= SMALL_PROCESS_MIB;
 }
 
+/** Good readings in a row after which a GPU that was sick or missing is granted again. */
+export const GOOD_READINGS_TO_RECOVER = 3;
+/** Good readings in a row without a GPU after which it is lost. */
+export const READINGS_UNTIL_LOST = 3;
+
 /**
- * What a reading says against a new lease; `null` when nothing does. Sickness comes before foreign use.
+ * Whether it is a fault of the GPU, from which it must be seen to recover. The rest is what somebody does with it:
+ * that ends when it ends.
+ */
+export function isFault({ block }: Ailment): boolean {
+  return block !== "occupied" && block !== "mig";
+}
+
+/**
+ * What a reading says against new leases, gravest first: sickness comes before foreign use.
  *
  * @param owners the leases that processes belong to, by pid.
  */
-export function ailmentOf(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): Ailment | null {
-  return sickness(reading) ?? occupation(reading, owners);
+export function ailmentsOf(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): readonly Ailment[] {
+  return [sickness(reading), occupation(reading, owners)].filter((ailment) => ailment !== null);
 }
 
 /** The use of a GPU by a process that does not belong to a lease of it. */

@@ -3,7 +3,7 @@
  */
 import type { EpochMs, Gpu, GpuUuid, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
-import { idleCeilingMib } from "./health.ts";
+import { GOOD_READINGS_TO_RECOVER, idleCeilingMib, isFault, READINGS_UNTIL_LOST } from "./health.ts";
 
 /** Why a GPU may not be granted at all now. `held` is by another lease. */
 export const BLOCKS = [
@@ -14,6 +14,7 @@ export const BLOCKS = [
   "lost",
   "unhealthy",
   "unknown",
+  "recovering",
   "degraded",
   "mig",
   "occupied",
@@ -70,12 +71,32 @@ export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | n
   }
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) return stale;
-  const { ailment, ailingSince } = state.sight.gpus.get(gpu.uuid) as GpuSight;
-  return ailment === null ? null : { ...ailment, since: ailingSince };
+  const { ailments, recovery } = state.sight.gpus.get(gpu.uuid) as GpuSight;
+  if (recovery !== null) {
+    const { since, goodReadings, from } = recovery;
+    const wanted = GOOD_READINGS_TO_RECOVER - goodReadings;
+    const readings = wanted === 1 ? "1 more good reading is" : `${wanted} more good readings are`;
+    return { block: "recovering", detail: `${readings} wanted after: ${from.detail}`, since };
+  }
+  return ailments[0] ?? null;
+}
+
+/** Whether nothing is wrong with a GPU itself, as far as is seen, and was not shortly before. */
+export function isWell({ ailments, recovery }: GpuSight): boolean {
+  return recovery === null && !ailments.some(isFault);
+}
+
+/** Why a GPU is lost; `null` when it is not. */
+export function lossOf({ uuid, lostSince }: Gpu, { sight }: HostState): string | null {
+  const seen = sight.gpus.get(uuid);
+  if (seen !== undefined) return seen.ailments.find(({ block }) => block === "lost")?.detail ?? null;
+  const readings = sight.missing.get(uuid)?.readings ?? 0;
+  if (readings === 0 || (lostSince === null && readings < READINGS_UNTIL_LOST)) return null;
+  return `missing from the last ${readings === 1 ? "reading" : `${readings} readings`}`;
 }
 
 /** Failures after which no earlier reading can be trusted: the driver is gone, or a GPU is and nobody says which. */
-const BLINDING: ReadonlySet<ProbeFailureKind> = new Set(["driver", "missing", "no-devices", "gpu-lost"]);
+export const BLINDING: ReadonlySet<ProbeFailureKind> = new Set(["driver", "missing", "no-devices", "gpu-lost"]);
 
 /** Why a GPU has no current reading at `now`; `null` when it has one. */
 export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): BlockedGpu | null {
@@ -85,11 +106,12 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
     return { block: "unknown", detail: failure.message, since: lastGoodProbeAt };
   }
   if (sight === undefined) {
-    return {
-      block: "unknown",
-      detail: lastGoodProbeAt === null ? (failure?.message ?? "no reading yet") : "missing from the latest reading",
-      since: state.sight.missingSince.get(uuid) ?? null,
-    };
+    const since = state.sight.missing.get(uuid)?.since ?? null;
+    const gpu = state.gpus.get(uuid);
+    const loss = gpu === undefined ? null : lossOf(gpu, state);
+    if (loss !== null) return { block: "lost", detail: loss, since: gpu?.lostSince ?? since };
+    const nothing = failure?.message ?? "no reading yet";
+    return { block: "unknown", detail: lastGoodProbeAt === null ? nothing : "missing from the latest reading", since };
   }
   const { staleAfterMs } = state.policy;
   const readAt = readingTime(sight, staleAfterMs);
@@ -110,6 +132,15 @@ export function readingTime(
   staleAfterMs: number,
 ): EpochMs {
   return finishedAt - startedAt > staleAfterMs ? startedAt : finishedAt;
+}
+
+/** Whether somebody waits for what only readings can bring: a GPU seen empty, or seen well often enough. */
+export function readingsAreAwaited(state: HostState): boolean {
+  if (state.line.order.size === 0) return false;
+  return state.gpus.values().some(({ uuid, hold }) => {
+    if (hold.kind === "reclaiming") return true;
+    return hold.kind === "free" && (state.sight.gpus.get(uuid)?.recovery ?? null) !== null;
+  });
 }
 
 /** A GPU that is free, or will be once its lease has ended. */

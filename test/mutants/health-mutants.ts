@@ -1,0 +1,85 @@
+/** Bugs in what is made of a GPU's health. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const RECOVERY = "test/core/recovery.test.ts";
+
+const SIGHT = planted(
+  "src/core/sight.ts",
+  [RECOVERY],
+  [
+    {
+      name: "A GPU is granted at its first good reading after a fault",
+      find: "return from === null ? null : {",
+      replace: "return from === null || at > 0 ? null : {",
+    },
+    {
+      name: "Two good readings are enough",
+      find: "return goodReadings >= GOOD_READINGS_TO_RECOVER ? null",
+      replace: "return goodReadings >= GOOD_READINGS_TO_RECOVER - 1 ? null",
+    },
+    {
+      name: "Good readings before a relapse count",
+      find: "const recovery = ailments.some(isFault) ? null :",
+      replace: "const recovery = ailments.some(isFault) ? (before?.recovery ?? null) :",
+    },
+    {
+      name: "A missing GPU is granted as soon as it is seen again",
+      find: "return sight.missing.has(uuid) ?",
+      replace: "return sight.missing.size < 0 ?",
+    },
+    {
+      name: "Readings without a GPU add up although it was seen in between",
+      find: "if (present.has(uuid)) continue;",
+      replace: "if (present.has(uuid) && !sight.missing.has(uuid)) continue;",
+    },
+    {
+      name: "Good readings from before the driver was gone count",
+      find: "if (!BLINDING.has(failure.kind)) return next;",
+      replace: "if (BLINDING.has(failure.kind)) return next;",
+    },
+    {
+      name: "A restart spares a lost GPU its recovery",
+      find: "if ((gpus.get(uuid)?.lostSince ?? null) !== null) return",
+      replace: "if ((gpus.get(uuid)?.lostSince ?? null) === undefined) return",
+    },
+  ],
+);
+
+export const HEALTH_MUTANTS: readonly Mutant[] = [
+  ...SIGHT,
+  {
+    name: "A GPU that recovers is granted",
+    file: "src/core/allocator/survey.ts",
+    find: "if (recovery !== null) {",
+    replace: "if (recovery !== null && now < 0) {",
+    tests: [RECOVERY],
+  },
+  {
+    name: "A missing GPU is lost at the first reading without it",
+    file: "src/core/allocator/survey.ts",
+    find: "(lostSince === null && readings < READINGS_UNTIL_LOST)",
+    replace: "(lostSince === null && readings < 1)",
+    tests: [RECOVERY],
+  },
+  {
+    name: "A GPU is told to be lost with every reading",
+    file: "src/core/observe.ts",
+    find: "if (loss !== null && lostSince === null) {",
+    replace: "if (loss !== null) {",
+    tests: [RECOVERY],
+  },
+  {
+    name: "What a reading says of a GPU's new index forgets that it is lost",
+    file: "src/core/evolve.ts",
+    find: "{ ...(before ?? NEWCOMER), ...event.gpu }",
+    replace: "{ ...(before ?? NEWCOMER), lostSince: null, ...event.gpu }",
+    tests: [RECOVERY],
+  },
+  {
+    name: "That a GPU is lost is not written down when nothing else of it changes",
+    file: "src/store/ledger.ts",
+    find: "a.lostSince === b.lostSince",
+    replace: "a.lostSince !== 0",
+    tests: ["test/store/store.test.ts"],
+  },
+];

@@ -52,6 +52,7 @@ export interface Config {
     readonly reclaimIdleAfterMs: number | null;
     readonly reclaimTimeoutMs: number;
     readonly verifyRelease: Policy["verifyRelease"];
+    readonly degradedGpus: Policy["degradedGpus"];
   };
   readonly webhooks: {
     /** `whsec_` and base64, or other text; `null`: webhooks are not signed. */
@@ -117,6 +118,7 @@ export function toConfig(file: FileConfig): Config {
       reclaimIdleAfterMs: allocator.reclaim_idle_after,
       reclaimTimeoutMs: allocator.reclaim_timeout,
       verifyRelease: allocator.verify_release,
+      degradedGpus: allocator.degraded_gpus,
     },
     webhooks: {
       secret: webhooks.secret,

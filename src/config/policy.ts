@@ -15,6 +15,7 @@ export function policyOf(config: Config): Policy {
     defaultTtlMs: allocator.defaultTtlMs,
     defaultTtlMultiplier: scheduler.defaultTtlMultiplier,
     verifyRelease: allocator.verifyRelease,
+    degradedGpus: allocator.degradedGpus,
     reclaimTimeoutMs: allocator.reclaimTimeoutMs,
     idleAfterMs: allocator.idleAfterMs,
     reclaimIdleAfterMs: allocator.reclaimIdleAfterMs,

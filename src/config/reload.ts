@@ -64,6 +64,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     reclaimIdleAfterMs: live("allocator.reclaim_idle_after"),
     reclaimTimeoutMs: live("allocator.reclaim_timeout"),
     verifyRelease: live("allocator.verify_release"),
+    degradedGpus: live("allocator.degraded_gpus"),
   },
   webhooks: {
     secret: live("webhooks.secret"),

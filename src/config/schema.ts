@@ -94,6 +94,7 @@ export const fileSchema = z.strictObject({
     reclaim_idle_after: setting(nullable(duration("0s", "3650d")), null),
     reclaim_timeout: setting(duration("100ms", "1d"), "60s"),
     verify_release: setting(oneOf(["when_used", "always", "never"]), "when_used"),
+    degraded_gpus: setting(oneOf(["exclude", "avoid"]), "exclude"),
   }),
   webhooks: section({
     secret: setting(nullable(webhookSecret), null),

@@ -27,6 +27,7 @@ const WORDS: Record<Block | PassReason, string> = {
   memory: "too small",
   model: "of another model",
   utilization: "too busy",
+  isolated: "unable to work together with others",
   reserved: "reserved for an earlier request",
 };
 

@@ -268,15 +268,32 @@ export interface MigInstance {
 
 /** What the driver says of a GPU's health; `null` is no reading, never "fine". */
 export interface GpuHealth {
+  /** `Enabled` or `Disabled`. */
+  readonly eccMode: string | null;
+  /** Memory errors since the driver was loaded (volatile), and over the GPU's life (aggregate). */
+  readonly eccCorrectedVolatile: number | null;
+  readonly eccCorrectedAggregate: number | null;
   readonly eccUncorrectedVolatile: number | null;
   readonly eccUncorrectedAggregate: number | null;
+  /** More uncorrectable SRAM errors than NVIDIA lets pass. */
+  readonly sramThresholdExceeded: boolean | null;
+  /** A memory channel or a processing cluster is repaired at the next reset. */
+  readonly repairPending: boolean | null;
+  /** Pages of memory that were taken out of use, before Ampere; rows that were replaced, since. */
+  readonly retiredPages: number | null;
   readonly retiredPagesPending: boolean | null;
+  readonly remappedRowsCorrectable: number | null;
+  readonly remappedRowsUncorrectable: number | null;
   readonly remappedRowsPending: boolean | null;
   readonly remappedRowsFailure: boolean | null;
   /** `None`, `Reset`, `Reboot`, `Drain P2P`, `Drain and Reset`. */
   readonly recoveryAction: string | null;
+  /** Of the NVSwitches, where there are any: `Not Started`, `In Progress` or `Completed`. */
   readonly fabricState: string | null;
+  /** `Success`, or what went wrong. */
   readonly fabricStatus: string | null;
+  /** `Healthy`, `Unhealthy` or `Limited Capacity`. */
+  readonly fabricHealth: string | null;
   /** True when the driver slows the clocks for heat or by the power brake. */
   readonly slowdown: boolean | null;
 }
@@ -291,6 +308,8 @@ export interface GpuReading {
   readonly serial: string | null;
   readonly pciBusId: string | null;
   readonly memoryTotalMib: number | null;
+  /** What the driver keeps for itself; neither used nor free. `null` in drivers that do not tell. */
+  readonly memoryReservedMib: number | null;
   readonly memoryUsedMib: number | null;
   readonly memoryFreeMib: number | null;
   readonly utilizationPercent: number | null;
@@ -384,6 +403,8 @@ export interface Policy {
   /** One that stays unused for so long after it was found idle ends; `null`: idle leases stay. */
   readonly reclaimIdleAfterMs: number | null;
   readonly refreshIntervalMs: number;
+  /** Whether a GPU that works, and is due for a reset or a replacement, gets no new lease, or is only taken last. */
+  readonly degradedGpus: "exclude" | "avoid";
   /** A GPU whose reading is older than this is unknown. */
   readonly staleAfterMs: number;
 }

@@ -36,15 +36,32 @@ export const gpuState = z
   ])
   .meta({ id: "GpuState", description: "Only a free GPU is granted" });
 
+/** What can be wrong with a GPU that is held. */
+const gpuAilment = z
+  .enum([...gpuState.options, "isolated"])
+  .meta({ id: "GpuAilment", description: "isolated: it cannot work together with others" });
+
 const gpuHealth = z.object({
+  ecc_mode: words,
+  ecc_corrected_volatile: figure.meta({ description: "Since the driver was loaded; null: no reading" }),
+  ecc_corrected_aggregate: figure.meta({ description: "Over the GPU's life; null: no reading" }),
   ecc_uncorrected_volatile: figure,
   ecc_uncorrected_aggregate: figure,
+  sram_threshold_exceeded: z.boolean().nullable(),
+  repair_pending: z
+    .boolean()
+    .nullable()
+    .meta({ description: "A memory channel or cluster is repaired at the next reset" }),
+  retired_pages: figure,
   retired_pages_pending: z.boolean().nullable(),
+  remapped_rows_correctable: figure,
+  remapped_rows_uncorrectable: figure,
   remapped_rows_pending: z.boolean().nullable(),
   remapped_rows_failure: z.boolean().nullable(),
   recovery_action: words,
   fabric_state: words,
   fabric_status: words,
+  fabric_health: words,
   slowdown: z.boolean().nullable().meta({ description: "The driver slows the clocks for heat or by the power brake" }),
 });
 
@@ -66,6 +83,7 @@ export const gpuSchema = z
     name: z.string(),
     pci_bus_id: words,
     memory_total: mib,
+    memory_reserved: mib.meta({ description: "MiB that the driver keeps for itself; null: no reading" }),
     memory_used: mib,
     memory_free: mib,
     utilization: figure.meta({ description: "Percent; null: no reading" }),
@@ -80,7 +98,7 @@ export const gpuSchema = z
     reason: words.meta({ description: "Why it is in this state" }),
     since: instant.nullable(),
     ailment: z
-      .object({ state: gpuState, reason: z.string(), since: instant.nullable() })
+      .object({ state: gpuAilment, reason: z.string(), since: instant.nullable() })
       .nullable()
       .meta({ description: "What is wrong with a GPU that is held, and would keep it from being granted" }),
     cordon: z
@@ -212,7 +230,7 @@ export const recordSchema = z
     ...z.object(leaseFields).partial().shape,
     idle_since: idleSince.optional(),
     ailing_gpus: z
-      .array(z.object({ uuid: z.string(), state: gpuState, reason: z.string(), since: instant.nullable() }))
+      .array(z.object({ uuid: z.string(), state: gpuAilment, reason: z.string(), since: instant.nullable() }))
       .optional()
       .meta({ description: "Of the GPUs held: those that are lost, sick or recovering. The lease goes on" }),
     claim_by: instant.optional().meta({ description: "An offer that its client has not taken by then ends" }),

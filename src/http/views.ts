@@ -1,7 +1,7 @@
 /** The host and its allocations as the API shows them: pure functions over a state. */
 import { type Closeness, localityOf } from "../core/allocator/closeness.ts";
 import { neverFits } from "../core/allocator/place.ts";
-import { ailing, blockOf } from "../core/allocator/survey.ts";
+import { ailing, blockOf, isolationOf, strainOf } from "../core/allocator/survey.ts";
 import { analyze } from "../core/analyzer/analyze.ts";
 import type { AllocateAsk } from "../core/commands.ts";
 import { explain } from "../core/explain.ts";
@@ -143,8 +143,12 @@ function ailmentView(gpu: Gpu, state: HostState, now: EpochMs) {
   if (gpu.hold.kind === "free") return null;
   const ailment = ailing(gpu, state, now);
   // On a held GPU an unknown process counts as the holder's own.
-  if (ailment === null || ailment.block === "occupied") return null;
-  return { state: stateOf(ailment.block), reason: printable(ailment.detail), since: instant(ailment.since) };
+  if (ailment !== null && ailment.block !== "occupied") {
+    return { state: stateOf(ailment.block), reason: printable(ailment.detail), since: instant(ailment.since) };
+  }
+  const isolation = isolationOf(gpu, state);
+  if (isolation === null) return null;
+  return { state: "isolated" as const, reason: printable(isolation.detail), since: instant(isolation.since) };
 }
 
 function recordOf(allocation: Allocation) {
@@ -259,7 +263,7 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
     allocated_to: holder?.request.serviceName ?? null,
     ...(holder !== undefined && "lease" in holder ? { allocated_at: timestamp(holder.lease.grantedAt) } : {}),
     state: stateOf(blocked?.block ?? null),
-    reason: text(blocked?.detail ?? null),
+    reason: text(blocked === null ? reservationOf(gpu, state) : blocked.detail),
     since: instant(blocked?.since ?? null),
     ailment: ailmentView(gpu, state, now),
     cordon:
@@ -279,6 +283,14 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
           ]
         : [],
   };
+}
+
+/** What speaks against a GPU that may be granted, to some or when others are free; `null`: nothing. */
+function reservationOf(gpu: Gpu, state: HostState): string | null {
+  const isolation = isolationOf(gpu, state);
+  if (isolation !== null) return `only for requests of one GPU: ${isolation.detail}`;
+  const strain = strainOf(gpu, state);
+  return strain === null ? null : `taken last: ${strain}`;
 }
 
 function unrecorded(reading: GpuReading, state: HostState): GpuAnswer {
@@ -311,6 +323,7 @@ function figuresView(uuid: string, state: HostState) {
   const reading = sight?.reading;
   return {
     memory_total: reading?.memoryTotalMib ?? null,
+    memory_reserved: reading?.memoryReservedMib ?? null,
     memory_used: reading?.memoryUsedMib ?? null,
     memory_free: reading?.memoryFreeMib ?? null,
     utilization: reading?.utilizationPercent ?? null,
@@ -351,14 +364,23 @@ function linksOf({ topology, places }: Closeness, uuid: string): GpuAnswer["link
 
 function healthView(health: GpuHealth): NonNullable<GpuAnswer["health"]> {
   return {
+    ecc_mode: text(health.eccMode),
+    ecc_corrected_volatile: health.eccCorrectedVolatile,
+    ecc_corrected_aggregate: health.eccCorrectedAggregate,
     ecc_uncorrected_volatile: health.eccUncorrectedVolatile,
     ecc_uncorrected_aggregate: health.eccUncorrectedAggregate,
+    sram_threshold_exceeded: health.sramThresholdExceeded,
+    repair_pending: health.repairPending,
+    retired_pages: health.retiredPages,
     retired_pages_pending: health.retiredPagesPending,
+    remapped_rows_correctable: health.remappedRowsCorrectable,
+    remapped_rows_uncorrectable: health.remappedRowsUncorrectable,
     remapped_rows_pending: health.remappedRowsPending,
     remapped_rows_failure: health.remappedRowsFailure,
     recovery_action: text(health.recoveryAction),
     fabric_state: text(health.fabricState),
     fabric_status: text(health.fabricStatus),
+    fabric_health: text(health.fabricHealth),
     slowdown: health.slowdown,
   };
 }

@@ -1,6 +1,6 @@
 /** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
 import type { Registry } from "prom-client";
-import { ailing, BLOCKS, type Block, blockOf, staleness, survey } from "../core/allocator/survey.ts";
+import { ailing, BLOCKS, blockOf, isolationOf, staleness, survey } from "../core/allocator/survey.ts";
 import type { EpochMs, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { MAX_SERVICES } from "./allocations.ts";
@@ -61,12 +61,12 @@ export function registerHost(registry: Registry, look: () => Instant): void {
 }
 
 /** What can be wrong with a GPU itself. */
-const AILMENTS: readonly Block[] = ["lost", "unhealthy", "unknown", "recovering", "degraded", "quarantined"];
+const AILMENTS = ["lost", "unhealthy", "unknown", "recovering", "degraded", "quarantined", "isolated"] as const;
 
 /** A lease hides its GPU's state: what is wrong with the GPU itself is told whoever holds it. */
 function* ailmentsOf({ state, now }: Instant) {
   for (const gpu of state.gpus.values()) {
-    const block = ailing(gpu, state, now)?.block;
+    const block = ailing(gpu, state, now)?.block ?? (isolationOf(gpu, state) === null ? null : "isolated");
     for (const name of AILMENTS) {
       const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
       yield { labels, value: name === block ? 1 : 0 };

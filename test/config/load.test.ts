@@ -49,6 +49,7 @@ test("without a file the defaults are those that are documented", () => {
       reclaimIdleAfterMs: null,
       reclaimTimeoutMs: 60_000,
       verifyRelease: "when_used",
+      degradedGpus: "exclude",
     },
     webhooks: {
       secret: null,

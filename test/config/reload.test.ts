@@ -82,7 +82,7 @@ storage: {path: x, retention: 31d}
 test("the policy of decisions follows the settings", () => {
   const config = configOf(`
 scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, reserve_after: 3s, queue_timeout: 4s, abandon_after: 5s, claim_timeout: 6s}
-allocator: {default_ttl: 7s, reclaim_timeout: 8s, verify_release: always, idle_after: 11s, reclaim_idle_after: 12s}
+allocator: {default_ttl: 7s, reclaim_timeout: 8s, verify_release: always, idle_after: 11s, reclaim_idle_after: 12s, degraded_gpus: avoid}
 monitoring: {refresh_interval: 9s, stale_after: 10s}
 workload_defaults: {generic: {default_gpus: 2}}
 `);
@@ -100,6 +100,7 @@ workload_defaults: {generic: {default_gpus: 2}}
     idleAfterMs: 11_000,
     reclaimIdleAfterMs: 12_000,
     verifyRelease: "always",
+    degradedGpus: "avoid",
     refreshIntervalMs: 9_000,
     staleAfterMs: 10_000,
   });

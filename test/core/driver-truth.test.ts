@@ -233,12 +233,17 @@ const sick: [string, Partial<GpuReading>][] = [
   ["lost", { errorValues: { "temperature/gpu_temp": "GPU is lost" } }],
   ["unhealthy", { health: { ...health, remappedRowsFailure: true } }],
   ["unhealthy", { health: { ...health, recoveryAction: "Reset" } }],
+  ["unhealthy", { health: { ...health, recoveryAction: "Drain and Reset" } }],
+  ["unhealthy", { health: { ...health, fabricState: "In Progress", fabricStatus: null } }],
+  ["unhealthy", { health: { ...health, fabricState: "Not Started", fabricStatus: null } }],
   ["unknown", { memoryUsedMib: null }],
   ["unknown", { memoryTotalMib: null }],
   ["mig", { migMode: "Enabled" }],
   ["degraded", { health: { ...health, eccUncorrectedVolatile: 1 } }],
   ["degraded", { health: { ...health, remappedRowsPending: true } }],
   ["degraded", { health: { ...health, retiredPagesPending: true } }],
+  ["degraded", { health: { ...health, repairPending: true } }],
+  ["degraded", { health: { ...health, sramThresholdExceeded: true } }],
 ];
 test.each(sick)("a GPU that reads as %s is not granted: %o", (expected, over) => {
   const host = new SimulatedHost([h100("GPU-a")]);
@@ -251,6 +256,38 @@ test("a hot GPU is taken last, and taken nevertheless", () => {
   const host = new SimulatedHost([h100("GPU-a", { health: { ...health, slowdown: true } }), h100("GPU-b")]);
   expect(host.gpusOf(host.submit())).toEqual(["GPU-b"]);
   expect(host.gpusOf(host.submit())).toEqual(["GPU-a"]);
+});
+
+test("corrected errors, spent rows and errors of earlier days are shown, and keep nobody away", () => {
+  const past = { eccCorrectedVolatile: 7, eccUncorrectedAggregate: 3, remappedRowsUncorrectable: 1, retiredPages: 2 };
+  const host = new SimulatedHost([h100("GPU-a", { health: { ...health, ...past } })]);
+  expect(host.gpusOf(host.submit())).toEqual(["GPU-a"]);
+});
+
+test("where degraded GPUs are only avoided, one is taken last, and one that recovers does not wait", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { degradedGpus: "avoid" });
+  host.gpu("GPU-a", { health: { ...health, remappedRowsPending: true } });
+  host.observe();
+  expect(host.gpusOf(host.submit())).toEqual(["GPU-b"]);
+  const last = host.submit();
+  expect(host.gpusOf(last)).toEqual(["GPU-a"]);
+  host.release(last);
+  host.gpu("GPU-a", { health });
+  host.observe();
+  expect(block(host)).toBeNull();
+  // Used by a stranger, it is out of bounds as any.
+  host.gpu("GPU-a", { health: { ...health, remappedRowsPending: true }, processes: [process(9)] });
+  host.observe();
+  expect(block(host)?.block).toBe("occupied");
+});
+
+test("what is degraded keeps new leases away again as soon as the settings say so", () => {
+  const host = new SimulatedHost([h100("GPU-a")], { degradedGpus: "avoid" });
+  host.gpu("GPU-a", { health: { ...health, remappedRowsPending: true } });
+  host.observe();
+  expect(block(host)).toBeNull();
+  host.do({ type: "reconfigure", policy: { ...host.state.policy, degradedGpus: "exclude" } });
+  expect(block(host)?.block).toBe("degraded");
 });
 
 test("a busy GPU is passed over; without a utilisation reading only a stated limit excludes it", () => {

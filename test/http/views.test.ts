@@ -160,6 +160,42 @@ test("a GPU that reads well again says how many more good readings are wanted, a
   );
 });
 
+test("a free GPU says what speaks against it for some, and every field of its health is shown", async () => {
+  const { health } = gpuReading(0);
+  const cutOff = { ...health, fabricHealth: "Unhealthy", remappedRowsCorrectable: 4, eccCorrectedAggregate: 12 };
+  const hot = { ...health, slowdown: true };
+  const daemon = await startDaemon({ gpus: [gpuReading(0, { health: cutOff }), gpuReading(1, { health: hot })] });
+  const { gpus } = (await daemon.call("GET", "/gpu/status")).json;
+  expect(gpus).toMatchObject([
+    { state: "free", reason: "only for requests of one GPU: its NVLink fabric is unhealthy", memory_reserved: 480 },
+    { state: "free", reason: "taken last: the driver slows it for heat or by the power brake" },
+  ]);
+  expect(gpus[0].health).toEqual({
+    ecc_mode: "Enabled",
+    ecc_corrected_volatile: 0,
+    ecc_corrected_aggregate: 12,
+    ecc_uncorrected_volatile: 0,
+    ecc_uncorrected_aggregate: 0,
+    sram_threshold_exceeded: false,
+    repair_pending: false,
+    retired_pages: null,
+    retired_pages_pending: null,
+    remapped_rows_correctable: 4,
+    remapped_rows_uncorrectable: 0,
+    remapped_rows_pending: false,
+    remapped_rows_failure: false,
+    recovery_action: "None",
+    fabric_state: "Completed",
+    fabric_status: "Success",
+    fabric_health: "Unhealthy",
+    slowdown: false,
+  });
+  const { json: lease } = await daemon.allocate({ preferred_gpus: [gpuReading(0).uuid] });
+  expect((await daemon.call("GET", `/gpu/allocations/${lease.id}`)).json.ailing_gpus).toMatchObject([
+    { uuid: gpuReading(0).uuid, state: "isolated", reason: "its NVLink fabric is unhealthy" },
+  ]);
+});
+
 test("figures stay, with their age, when the monitor fails; the state says that they are stale", async () => {
   const daemon = await startDaemon({ gpus: [gpuReading(0)] });
   const readAt = new Date(daemon.clock.now()).toISOString();

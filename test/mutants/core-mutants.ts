@@ -419,7 +419,7 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU with a process of no lease is granted",
     file: "src/core/allocator/health.ts",
-    find: "[sickness(reading), occupation(reading, owners)]",
+    find: "[sickness(reading), isolation(reading), occupation(reading, owners)]",
     replace: "[sickness(reading), owners.size < 0 ? occupation(reading, owners) : null]",
     tests: [TRUTH],
   },

@@ -45,12 +45,75 @@ const SIGHT = planted(
   ],
 );
 
+const ISOLATION = "test/core/isolation.test.ts";
+const TRUTH = "test/core/driver-truth.test.ts";
+
+const LIMITS: readonly Mutant[] = [
+  {
+    name: "An isolated GPU is granted together with others",
+    file: "src/core/allocator/place.ts",
+    find: 'if (isolated && shape.gpus > 1) return "isolated";',
+    replace: 'if (isolated && shape.gpus > 1e9) return "isolated";',
+    tests: [ISOLATION],
+  },
+  {
+    name: "GPUs are held for a request of several that only an isolated one could complete",
+    file: "src/core/allocator/place.ts",
+    find: "if (held.has(gpu.uuid) || (isolated && shape.gpus > 1)) continue;",
+    replace: "if (held.has(gpu.uuid) || (isolated && shape.gpus > 1e9)) continue;",
+    tests: [ISOLATION],
+  },
+  {
+    name: "An isolated GPU is kept idle for a request of several",
+    file: "src/core/allocator/place.ts",
+    find: "!(isolated && count > 1)",
+    replace: "!(isolated && count > 1e9)",
+    tests: [ISOLATION],
+  },
+  {
+    name: "A GPU whose fabric has just healed works with others at once",
+    file: "src/core/allocator/survey.ts",
+    find: 'return recovery?.from.block === "isolated" ?',
+    replace: 'return recovery?.from.block === "isolated" && recovery.since < 0 ?',
+    tests: [ISOLATION],
+  },
+  {
+    name: "A degraded GPU is granted first where it is only to be avoided",
+    file: "src/core/allocator/survey.ts",
+    find: 'return degraded?.block === "degraded" ? degraded.detail : null;',
+    replace: 'return degraded?.block === "lost" ? degraded.detail : null;',
+    tests: [TRUTH],
+  },
+  {
+    name: "A degraded GPU is granted although the settings exclude it",
+    file: "src/core/allocator/survey.ts",
+    find: '(block !== "degraded" || degradedGpus === "exclude")',
+    replace: '(block !== "degraded" || degradedGpus === undefined)',
+    tests: [TRUTH],
+  },
+  {
+    name: "A GPU on which CUDA cannot start yet is granted",
+    file: "src/core/allocator/health.ts",
+    find: 'new Set(["Not Started", "In Progress"])',
+    replace: 'new Set(["Not Started"])',
+    tests: [TRUTH],
+  },
+  {
+    name: "The reset that older drivers ask for by a flag is not seen",
+    file: "src/monitor/nvidia-smi/parse.ts",
+    find: 'wordAt(gpu, "gpu_reset_status/reset_required") === "Yes"',
+    replace: 'wordAt(gpu, "gpu_reset_status/reset_required") === "yes"',
+    tests: ["test/monitor/nvidia-smi/parse.test.ts"],
+  },
+];
+
 export const HEALTH_MUTANTS: readonly Mutant[] = [
   ...SIGHT,
+  ...LIMITS,
   {
     name: "A GPU that recovers is granted",
     file: "src/core/allocator/survey.ts",
-    find: "if (recovery !== null) {",
+    find: "if (recovery !== null && keepsFromAll(recovery.from, state.policy)) {",
     replace: "if (recovery !== null && now < 0) {",
     tests: [RECOVERY],
   },

@@ -34,6 +34,7 @@ export const DEFAULT_POLICY: Policy = {
   defaultTtlMs: null,
   defaultTtlMultiplier: 2,
   verifyRelease: "when_used",
+  degradedGpus: "exclude",
   reclaimTimeoutMs: seconds(60),
   idleAfterMs: minutes(15),
   reclaimIdleAfterMs: null,

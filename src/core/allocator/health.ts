@@ -1,7 +1,7 @@
 import type { AllocationId, GpuProcess, GpuReading } from "../model.ts";
 
 export interface Ailment {
-  readonly block: "lost" | "unhealthy" | "unknown" | "degraded" | "mig" | "occupied";
+  readonly block: "lost" | "unhealthy" | "unknown" | "degraded" | "mig" | "isolated" | "occupied";
   /** In words, with the facts. Contains driver text: escape it where it is shown. */
   readonly detail: string;
 }
@@ -47,8 +47,26 @@ export function isFault({ block }: Ailment): boolean {
  * @param owners the leases that processes belong to, by pid.
  */
 export function ailmentsOf(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): readonly Ailment[] {
-  return [sickness(reading), occupation(reading, owners)].filter((ailment) => ailment !== null);
+  return [sickness(reading), isolation(reading), occupation(reading, owners)].filter((ailment) => ailment !== null);
 }
+
+/**
+ * Why a GPU can work alone but not together with others.
+ *
+ * Sources: NVML's `nvmlGpuFabricState_t` and the fabric health mask; `Drain P2P` in NVIDIA's "error recovery and
+ * response flags".
+ */
+function isolation({ health }: GpuReading): Ailment | null {
+  if (health.recoveryAction === "Drain P2P") return { block: "isolated", detail: "the driver asks for: Drain P2P" };
+  if (health.fabricStatus !== null && health.fabricStatus !== "Success") {
+    return { block: "isolated", detail: `the NVLink fabric says: ${health.fabricStatus}` };
+  }
+  if (health.fabricHealth === "Unhealthy") return { block: "isolated", detail: "its NVLink fabric is unhealthy" };
+  return null;
+}
+
+/** An NVSwitch host whose fabric is not set up: on its GPUs CUDA does not start, with error 802, alone or not. */
+const FABRIC_NOT_READY: ReadonlySet<string> = new Set(["Not Started", "In Progress"]);
 
 /** The use of a GPU by a process that does not belong to a lease of it. */
 function occupation(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): Ailment | null {
@@ -75,7 +93,7 @@ function occupation(reading: GpuReading, owners: ReadonlyMap<number, AllocationI
  *
  * `lost`: it has left the bus. `unhealthy`: it must not be used before repair. `unknown`: the reading lacks what a
  * grant needs. `degraded`: it works, and new work should go elsewhere. `mig`: it is cut into instances and cannot be
- * used whole.
+ * used whole. `isolated`: it works, but not together with others.
  *
  * Sources: NVIDIA's GPU memory error management guide (row remapping: pending, failure) and the meaning of
  * `gpu_recovery_action` in its driver documentation.
@@ -91,6 +109,9 @@ function sickness(reading: GpuReading): Ailment | null {
   const action = health.recoveryAction;
   if (action === "Reset" || action === "Reboot" || action === "Drain and Reset") {
     return { block: "unhealthy", detail: `the driver asks for: ${action}` };
+  }
+  if (health.fabricState !== null && FABRIC_NOT_READY.has(health.fabricState)) {
+    return { block: "unhealthy", detail: `CUDA cannot start: the NVLink fabric is ${health.fabricState}` };
   }
   if (reading.memoryTotalMib === null || reading.memoryUsedMib === null) {
     return { block: "unknown", detail: "the driver gives no memory reading" };
@@ -109,6 +130,10 @@ function sickness(reading: GpuReading): Ailment | null {
   }
   if (health.retiredPagesPending === true) {
     return { block: "degraded", detail: "a page retirement waits for a reset" };
+  }
+  if (health.repairPending === true) return { block: "degraded", detail: "a repair waits for a reset" };
+  if (health.sramThresholdExceeded === true) {
+    return { block: "degraded", detail: "more uncorrectable SRAM errors than NVIDIA lets pass" };
   }
   return null;
 }

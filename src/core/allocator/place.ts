@@ -27,8 +27,8 @@ export function largestAskLater(
   held: ReadonlySet<GpuUuid>,
 ): number | null {
   const suiting: number[] = [];
-  for (const { gpu, memoryMib } of gpus) {
-    if (held.has(gpu.uuid)) continue;
+  for (const { gpu, memoryMib, isolated } of gpus) {
+    if (held.has(gpu.uuid) || (isolated && shape.gpus > 1)) continue;
     if (shape.names === null || shape.names.has(gpu.name)) suiting.push(memoryMib);
   }
   return kthLargest(suiting, shape.gpus);
@@ -44,8 +44,9 @@ function first<T>(items: T[], count: number, compare: (a: T, b: T) => number): T
   return [items.reduce((best, item) => (compare(item, best) < 0 ? item : best))];
 }
 
-function objection(shape: FamilyShape, { gpu, utilizationPercent }: FreeGpu): PassReason | null {
+function objection(shape: FamilyShape, { gpu, utilizationPercent, isolated }: FreeGpu): PassReason | null {
   if (shape.names !== null && !shape.names.has(gpu.name)) return "model";
+  if (isolated && shape.gpus > 1) return "isolated";
   // Without a reading of utilisation, only a limit that the caller stated excludes the GPU.
   if (utilizationPercent === null) return shape.maxUtilizationExplicit ? "utilization" : null;
   return utilizationPercent > shape.maxUtilizationPercent ? "utilization" : null;
@@ -128,8 +129,10 @@ export function usable(request: Request, gpus: readonly ComingGpu[]): readonly C
     request.gpuModel,
     gpus.map(({ gpu }) => gpu),
   );
+  const { gpus: count, memoryMib: askedMib } = request.requirement;
   return gpus.filter(
-    ({ gpu, memoryMib }) => (names === null || names.has(gpu.name)) && memoryMib >= request.requirement.memoryMib,
+    ({ gpu, memoryMib, isolated }) =>
+      (names === null || names.has(gpu.name)) && memoryMib >= askedMib && !(isolated && count > 1),
   );
 }
 

@@ -1,9 +1,9 @@
 /**
  * What may be granted now, and why the rest may not: driver truth and the books, put together.
  */
-import type { EpochMs, Gpu, GpuUuid, ProbeFailureKind } from "../model.ts";
+import type { EpochMs, Gpu, GpuUuid, Policy, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
-import { GOOD_READINGS_TO_RECOVER, idleCeilingMib, isFault, READINGS_UNTIL_LOST } from "./health.ts";
+import { type Ailment, GOOD_READINGS_TO_RECOVER, idleCeilingMib, isFault, READINGS_UNTIL_LOST } from "./health.ts";
 
 /** Why a GPU may not be granted at all now. `held` is by another lease. */
 export const BLOCKS = [
@@ -22,7 +22,7 @@ export const BLOCKS = [
 export type Block = (typeof BLOCKS)[number];
 
 /** Why one request passes over one GPU. */
-export type PassReason = Block | "memory" | "model" | "utilization" | "reserved";
+export type PassReason = Block | "memory" | "model" | "utilization" | "isolated" | "reserved";
 
 export interface BlockedGpu {
   readonly block: Block;
@@ -36,8 +36,10 @@ export interface FreeGpu {
   /** MiB that a new exclusive lease finds there. */
   readonly availableMib: number;
   readonly utilizationPercent: number | null;
-  /** The driver slows it for heat or power: taken last. */
+  /** The driver slows it for heat or power, or it is degraded: taken last. */
   readonly strained: boolean;
+  /** It cannot work together with others. */
+  readonly isolated: boolean;
   /** MiB in use now: the level to which it must return after a lease. */
   readonly baselineMib: number;
 }
@@ -72,13 +74,36 @@ export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | n
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) return stale;
   const { ailments, recovery } = state.sight.gpus.get(gpu.uuid) as GpuSight;
-  if (recovery !== null) {
+  if (recovery !== null && keepsFromAll(recovery.from, state.policy)) {
     const { since, goodReadings, from } = recovery;
     const wanted = GOOD_READINGS_TO_RECOVER - goodReadings;
     const readings = wanted === 1 ? "1 more good reading is" : `${wanted} more good readings are`;
     return { block: "recovering", detail: `${readings} wanted after: ${from.detail}`, since };
   }
-  return ailments[0] ?? null;
+  const ailment = ailments.find((one) => keepsFromAll(one, state.policy));
+  return ailment === undefined ? null : { ...ailment, block: ailment.block as Block };
+}
+
+/** Whether an ailment keeps a GPU from every request; the others pass it over for some, or take it last. */
+function keepsFromAll({ block }: Ailment, { degradedGpus }: Policy): boolean {
+  return block !== "isolated" && (block !== "degraded" || degradedGpus === "exclude");
+}
+
+/** Why a GPU cannot work together with others; `null` when it can. It recovers as from any fault. */
+export function isolationOf({ uuid }: Gpu, { sight }: HostState): Omit<BlockedGpu, "block"> | null {
+  const seen = sight.gpus.get(uuid);
+  const ailment = seen?.ailments.find(({ block }) => block === "isolated");
+  if (ailment !== undefined) return ailment;
+  const recovery = seen?.recovery ?? null;
+  return recovery?.from.block === "isolated" ? { detail: recovery.from.detail, since: recovery.since } : null;
+}
+
+/** Why a GPU is taken last although it may be granted; `null` when it is as good as any. */
+export function strainOf({ uuid }: Gpu, { sight }: HostState): string | null {
+  const seen = sight.gpus.get(uuid);
+  if (seen?.reading.health.slowdown === true) return "the driver slows it for heat or by the power brake";
+  const degraded = seen?.ailments.find(({ block }) => block === "degraded") ?? seen?.recovery?.from;
+  return degraded?.block === "degraded" ? degraded.detail : null;
 }
 
 /** Whether nothing is wrong with a GPU itself, as far as is seen, and was not shortly before. */
@@ -148,6 +173,8 @@ export interface ComingGpu {
   readonly gpu: Gpu;
   /** MiB that a new exclusive lease will find there, as far as can be told. */
   readonly memoryMib: number;
+  /** It cannot work together with others. */
+  readonly isolated: boolean;
 }
 
 /** What there will be once today's leases have ended. Beside a desktop, a GPU that is free now has no more than that. */
@@ -156,7 +183,11 @@ export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs)
   return state.gpus
     .values()
     .filter((gpu) => comesFree(gpu, state, now))
-    .map((gpu) => ({ gpu, memoryMib: available.get(gpu.uuid) ?? gpu.memoryTotalMib ?? 0 }));
+    .map((gpu) => ({
+      gpu,
+      memoryMib: available.get(gpu.uuid) ?? gpu.memoryTotalMib ?? 0,
+      isolated: isolationOf(gpu, state) !== null,
+    }));
 }
 
 /** Whether nothing but a lease stands in a GPU's way. What a lease itself does to its GPU does not count. */
@@ -189,7 +220,8 @@ export function survey(state: HostState, now: EpochMs): FreeGpu[] {
       // An empty GPU is offered whole: what the driver keeps for itself is not somebody's use.
       availableMib: used <= idleCeilingMib(total) ? total : total - used,
       utilizationPercent: reading.utilizationPercent,
-      strained: reading.health.slowdown === true,
+      strained: strainOf(gpu, state) !== null,
+      isolated: isolationOf(gpu, state) !== null,
       baselineMib: used,
     });
   }

@@ -145,6 +145,7 @@ function readGpu(gpu: Tree, index: number, id: string | null, warnings: string[]
     serial: textAt(gpu, "serial"),
     pciBusId: textAt(gpu, "pci/pci_bus_id") ?? (id === null ? null : textAt({ id }, "id")),
     memoryTotalMib: mibAt(gpu, "fb_memory_usage/total"),
+    memoryReservedMib: mibAt(gpu, "fb_memory_usage/reserved"),
     memoryUsedMib: mibAt(gpu, "fb_memory_usage/used"),
     memoryFreeMib: mibAt(gpu, "fb_memory_usage/free"),
     utilizationPercent: percentAt(gpu, "utilization/gpu_util"),
@@ -225,15 +226,24 @@ function readProcesses(gpu: Tree, gpuIndex: number): GpuProcess[] {
 
 function readHealth(gpu: Tree): GpuHealth {
   return {
-    eccUncorrectedVolatile: uncorrectedErrors(gpu, "ecc_errors/volatile"),
-    eccUncorrectedAggregate: uncorrectedErrors(gpu, "ecc_errors/aggregate"),
+    eccMode: textAt(gpu, "ecc_mode/current_ecc"),
+    eccCorrectedVolatile: sumAt(gpu, "ecc_errors/volatile", CORRECTABLE),
+    eccCorrectedAggregate: sumAt(gpu, "ecc_errors/aggregate", CORRECTABLE),
+    eccUncorrectedVolatile: sumAt(gpu, "ecc_errors/volatile", UNCORRECTABLE),
+    eccUncorrectedAggregate: sumAt(gpu, "ecc_errors/aggregate", UNCORRECTABLE),
+    sramThresholdExceeded: yesOrNo(gpu, "ecc_errors/aggregate/sram_threshold_exceeded"),
+    repairPending: yesOrNo(gpu, "ecc_errors/channel_repair_pending", "ecc_errors/tpc_repair_pending"),
+    retiredPages: sumAt(gpu, "retired_pages", RETIRED),
     // `pending_blacklist` since 430; `pending_retirement` in all.
     retiredPagesPending: yesOrNo(gpu, "retired_pages/pending_retirement", "retired_pages/pending_blacklist"),
+    remappedRowsCorrectable: integerAt(gpu, "remapped_rows/remapped_row_corr"),
+    remappedRowsUncorrectable: integerAt(gpu, "remapped_rows/remapped_row_unc"),
     remappedRowsPending: yesOrNo(gpu, "remapped_rows/remapped_row_pending"),
     remappedRowsFailure: yesOrNo(gpu, "remapped_rows/remapped_row_failure"),
-    recoveryAction: textAt(gpu, "gpu_recovery_action"),
+    recoveryAction: recoveryAction(gpu),
     fabricState: textAt(gpu, "fabric/state"),
     fabricStatus: textAt(gpu, "fabric/status"),
+    fabricHealth: fabricHealth(gpu),
     slowdown: slowdown(gpu),
   };
 }
@@ -246,7 +256,25 @@ function yesOrNo(gpu: Tree, ...paths: string[]): boolean | null {
   );
 }
 
-/** Counters of uncorrectable errors: the first on GPUs before Turing, the others since. */
+/** In the words of drivers since 570; those of 535 to 565 say the same in two flags. */
+function recoveryAction(gpu: Tree): string | null {
+  const action = textAt(gpu, "gpu_recovery_action");
+  if (action !== null) return action;
+  if (wordAt(gpu, "gpu_reset_status/reset_required") === "Yes") return "Reset";
+  return wordAt(gpu, "gpu_reset_status/drain_and_reset_recommended") === "Yes" ? "Drain and Reset" : null;
+}
+
+/** A summary since driver 575; those before it list what may be wrong, of which a broken route tells. */
+function fabricHealth(gpu: Tree): string | null {
+  const summary = textAt(gpu, "fabric/health/summary");
+  if (summary !== null) return summary;
+  return wordAt(gpu, "fabric/health/route_unhealthy") === "True" ? "Unhealthy" : null;
+}
+
+/** Counters of corrected errors: the first on GPUs before Turing, the others since. */
+const CORRECTABLE = ["single_bit/total", "dram_correctable", "sram_correctable"] as const;
+const RETIRED = ["multiple_single_bit_retirement/retired_count", "double_bit_retirement/retired_count"] as const;
+/** Counters of uncorrectable errors, likewise. */
 const UNCORRECTABLE = [
   "double_bit/total",
   "dram_uncorrectable",
@@ -256,10 +284,10 @@ const UNCORRECTABLE = [
 ] as const;
 
 /** The sum of those that are numbers; `null` when none is. */
-function uncorrectedErrors(gpu: Tree, path: string): number | null {
+function sumAt(gpu: Tree, path: string, tags: readonly string[]): number | null {
   const block = elementAt(gpu, path);
   if (block === undefined) return null;
-  const counts = UNCORRECTABLE.map((tag) => integerAt(block, tag)).filter((count) => count !== null);
+  const counts = tags.map((tag) => integerAt(block, tag)).filter((count) => count !== null);
   return counts.length === 0 ? null : counts.reduce((sum, count) => sum + count, 0);
 }
 

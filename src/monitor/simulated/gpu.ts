@@ -86,6 +86,8 @@ export class SimulatedGpu {
       serial: null,
       pciBusId: pciBusId(this.index),
       memoryTotalMib,
+      // 0 stands for a driver that does not tell.
+      memoryReservedMib: memoryReservedMib === 0 ? null : memoryReservedMib,
       memoryUsedMib,
       memoryFreeMib: usable - memoryUsedMib,
       utilizationPercent: this.#workload === null ? 0 : utilizationAt(this.#workload, at),
@@ -153,15 +155,25 @@ function processOf(workload: Workload, at: EpochMs): GpuProcess {
 function healthy(model: GpuModel): GpuHealth {
   const errors = model.ecc ? 0 : null;
   const rows = model.repair === "rows" ? false : null;
+  const noRows = model.repair === "rows" ? 0 : null;
   return {
+    eccMode: model.ecc ? "Enabled" : null,
+    eccCorrectedVolatile: errors,
+    eccCorrectedAggregate: errors,
     eccUncorrectedVolatile: errors,
     eccUncorrectedAggregate: errors,
+    sramThresholdExceeded: null,
+    repairPending: null,
+    retiredPages: model.repair === "pages" ? 0 : null,
     retiredPagesPending: model.repair === "pages" ? false : null,
+    remappedRowsCorrectable: noRows,
+    remappedRowsUncorrectable: noRows,
     remappedRowsPending: rows,
     remappedRowsFailure: rows,
     recoveryAction: "None",
     fabricState: model.fabric ? "Completed" : null,
     fabricStatus: model.fabric ? "Success" : null,
+    fabricHealth: null,
     slowdown: false,
   };
 }

@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { ailmentsOf, isFault } from "../../../src/core/allocator/health.ts";
 import type { GpuReading } from "../../../src/core/model.ts";
 import { parseNvidiaSmi, parseNvidiaSmiInTurns, type SmiDocument } from "../../../src/monitor/nvidia-smi/parse.ts";
 import { captures, type Expected, expectedOf, hasCaptures, readCapture } from "./captures.ts";
@@ -64,9 +65,22 @@ function repeatedUuids(expected: Expected): Set<string> {
   return new Set(uuids.filter((uuid, index) => uuids.indexOf(uuid) !== index));
 }
 
-function withoutSlowdown(gpu: GpuReading): unknown {
-  const { slowdown: _, ...health } = gpu.health;
-  return { ...gpu, health };
+/** The fields that the independent reader reads; those beyond are tested one by one below. */
+function asExpected({ memoryReservedMib: _, ...gpu }: GpuReading): unknown {
+  const { health } = gpu;
+  return {
+    ...gpu,
+    health: {
+      eccUncorrectedVolatile: health.eccUncorrectedVolatile,
+      eccUncorrectedAggregate: health.eccUncorrectedAggregate,
+      retiredPagesPending: health.retiredPagesPending,
+      remappedRowsPending: health.remappedRowsPending,
+      remappedRowsFailure: health.remappedRowsFailure,
+      recoveryAction: health.recoveryAction,
+      fabricState: health.fabricState,
+      fabricStatus: health.fabricStatus,
+    },
+  };
 }
 
 function documentOf(output: Uint8Array): SmiDocument {
@@ -90,7 +104,7 @@ describe.skipIf(!hasCaptures)("captured output", () => {
       cudaVersion: expected.cuda_version,
     });
     expect(reading.warnings).toHaveLength(repeatedUuids(expected).size * 2);
-    expect(reading.gpus.map(withoutSlowdown)).toEqual(gpusOf(expected));
+    expect(reading.gpus.map(asExpected)).toEqual(gpusOf(expected));
   });
 
   test("there are captures to read", () => {
@@ -110,6 +124,70 @@ describe.skipIf(!hasCaptures)("captured output", () => {
     expect(slowdowns("farm-t4-470")).toEqual([false]);
     expect(slowdowns("lampaa-gt730")).toEqual([null]);
     expect(slowdowns("derived-h100-mig-processes")).toEqual([null]);
+  });
+
+  const healthOf = (name: string, index = 0) => {
+    const gpu = documentOf(readCapture(name)).reading.gpus[index] as GpuReading;
+    return { ...gpu.health, memoryReservedMib: gpu.memoryReservedMib };
+  };
+
+  test("error counters, repairs and the fabric of a new driver on a new GPU", () => {
+    expect(healthOf("k8sinfra-hw-h100x8-580")).toMatchObject({
+      memoryReservedMib: 480,
+      eccMode: "Enabled",
+      eccCorrectedVolatile: 0,
+      eccCorrectedAggregate: 0,
+      sramThresholdExceeded: false,
+      repairPending: false,
+      retiredPages: null,
+      remappedRowsCorrectable: 0,
+      remappedRowsUncorrectable: 0,
+      fabricHealth: null,
+    });
+    expect(healthOf("k8sinfra-hw-gb200x4-580").fabricHealth).toBe("Healthy");
+    expect(healthOf("k8sinfra-mock-gb200-fabric-degraded", 1).fabricHealth).toBe("Unhealthy");
+    expect(healthOf("k8sinfra-mock-gb200-ecc")).toMatchObject({ remappedRowsUncorrectable: 1, retiredPages: 0 });
+    expect(healthOf("derived-a100-remap-pending")).toMatchObject({ remappedRowsPending: true });
+  });
+
+  test("the same of old drivers and old GPUs; what they do not tell is no reading", () => {
+    expect(healthOf("farm-t4-470")).toMatchObject({
+      memoryReservedMib: null,
+      eccMode: "Enabled",
+      eccCorrectedVolatile: 0,
+      sramThresholdExceeded: null,
+      repairPending: null,
+      retiredPages: 0,
+      remappedRowsCorrectable: null,
+      fabricHealth: null,
+    });
+    expect(healthOf("datakit-v100-460")).toMatchObject({
+      eccMode: "Enabled",
+      eccCorrectedAggregate: 0,
+      retiredPages: 0,
+    });
+    expect(healthOf("lampaa-gt730")).toMatchObject({ eccMode: null, eccCorrectedVolatile: null, retiredPages: null });
+  });
+
+  test("of all captures, only those that show a fault keep a GPU from leases for its health", () => {
+    const faulty = captures.flatMap(({ name, path }) => {
+      const result = parseNvidiaSmi(readFileSync(path));
+      const gpus = result.ok ? result.document.reading.gpus : [];
+      return gpus.flatMap((gpu) =>
+        ailmentsOf(gpu, new Map())
+          .filter(isFault)
+          .map(({ block }) => `${name} ${gpu.index} ${block}`),
+      );
+    });
+    expect(faulty.sort()).toEqual([
+      "derived-a100-remap-pending 0 unhealthy",
+      "k8sinfra-mock-gb200-ecc 0 unhealthy",
+      "k8sinfra-mock-gb200-fabric-degraded 1 isolated",
+      "k8sinfra-mock-gb200-lost 0 unhealthy",
+      "k8sinfra-mock-gb200-lost 1 lost",
+      // An excerpt without memory figures.
+      "pai-gt730-excerpt 0 unknown",
+    ]);
   });
 });
 

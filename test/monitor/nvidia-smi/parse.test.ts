@@ -34,6 +34,7 @@ describe("figures", () => {
       serial: null,
       pciBusId: smiPciBusId(0),
       memoryTotalMib: 81559,
+      memoryReservedMib: 480,
       memoryUsedMib: 2048,
       memoryFreeMib: 79511,
       utilizationPercent: 0,
@@ -56,14 +57,23 @@ describe("figures", () => {
         },
       ],
       health: {
+        eccMode: "Enabled",
+        eccCorrectedVolatile: 0,
+        eccCorrectedAggregate: 0,
         eccUncorrectedVolatile: 0,
         eccUncorrectedAggregate: 0,
+        sramThresholdExceeded: false,
+        repairPending: false,
+        retiredPages: null,
         retiredPagesPending: null,
+        remappedRowsCorrectable: 0,
+        remappedRowsUncorrectable: 0,
         remappedRowsPending: false,
         remappedRowsFailure: false,
         recoveryAction: "None",
         fabricState: null,
         fabricStatus: null,
+        fabricHealth: null,
         slowdown: false,
       },
       errorValues: { display_mode: "Requested functionality has been deprecated" },
@@ -119,6 +129,33 @@ describe("figures", () => {
       health: { eccUncorrectedAggregate: null, eccUncorrectedVolatile: null },
     });
     expect(gpu.processes).toMatchObject([{ pid: 1, usedMemoryMib: null, gpuInstanceId: null }]);
+  });
+
+  test("a reset that drivers before 570 ask for in flags is the same as the action of later ones", () => {
+    const flags = (required: string, drain: string) =>
+      `<gpu_reset_status><reset_required>${required}</reset_required>` +
+      `<drain_and_reset_recommended>${drain}</drain_and_reset_recommended></gpu_reset_status>`;
+    const action = (recoveryAction: string | null, extraXml: string) =>
+      readGpu({ recoveryAction, extraXml }).health.recoveryAction;
+    expect(action(null, flags("Yes", "Yes"))).toBe("Reset");
+    expect(action(null, flags("No", "Yes"))).toBe("Drain and Reset");
+    expect(action(null, flags("No", "No"))).toBeNull();
+    expect(action("None", flags("Requested functionality has been deprecated", "N/A"))).toBe("None");
+  });
+
+  test("repairs, exceeded thresholds and the fabric's health are read where they stand", () => {
+    const { health } = readGpu({
+      repairPending: "Yes",
+      sramThresholdExceeded: "Yes",
+      fabricHealth: "Limited Capacity",
+    });
+    expect(health).toMatchObject({
+      repairPending: true,
+      sramThresholdExceeded: true,
+      fabricHealth: "Limited Capacity",
+    });
+    const broken = { fabricHealth: null, extraXml: "" };
+    expect(readGpu({ ...broken }).health.fabricHealth).toBeNull();
   });
 
   test("words for an error are listed with their path; words for nothing are not", () => {

@@ -145,6 +145,7 @@ class RunningDaemon implements Daemon {
     this.#store = store;
     this.#time = time;
     this.#clock = time.clock;
+    const stored = store.load();
     const simulated =
       config.monitoring.source === "simulated"
         ? new SimulatedSource({ shape: config.simulation.host, clock: this.#clock })
@@ -155,6 +156,7 @@ class RunningDaemon implements Daemon {
         ...(config.monitoring.nvidiaSmiPath === null ? {} : { path: config.monitoring.nvidiaSmiPath }),
         timeoutMs: config.monitoring.timeoutMs,
         clock: this.#clock,
+        inventory: stored.gpus,
       });
     const policy = policyOf(config);
     this.#scheduler = new Scheduler(
@@ -166,7 +168,7 @@ class RunningDaemon implements Daemon {
         tickIntervalMs: tickInterval(config),
         onBug: (err) => log.error({ err }, "a bug: this should not happen"),
       },
-      store.load(),
+      stored,
     );
     this.#metrics = config.monitoring.metricsEnabled
       ? createMetrics({ version, clock: this.#clock, scheduler: this.#scheduler })

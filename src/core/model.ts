@@ -354,6 +354,8 @@ export interface HostReading {
   readonly driverVersion: string | null;
   readonly cudaVersion: string | null;
   readonly gpus: readonly GpuReading[];
+  /** GPUs of which it says nothing, neither that they are well nor that they are gone; none when left out. */
+  readonly unread?: readonly GpuUuid[];
   /** `null`: not known. The same object from one reading to the next while nothing new is known. */
   readonly topology: Topology | null;
   /** Said by the source beside a usable reading, such as a corrupted infoROM. */

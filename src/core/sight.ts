@@ -32,6 +32,11 @@ export function withSight(state: HostState, observation: Observation): HostState
     const recovery = ailments.some(isFault) ? null : recoveryOf(gpu.uuid, state, finishedAt);
     gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailments, recovery, owners, watch });
   }
+  // What was seen of them before grows stale by itself.
+  for (const uuid of reading.unread ?? []) {
+    const before = state.sight.gpus.get(uuid);
+    if (before !== undefined) gpus.set(uuid, before);
+  }
   const next: Sight = {
     gpus,
     failure: null,
@@ -78,9 +83,14 @@ function absenceOf(uuid: GpuUuid, { sight, gpus }: HostState): Ailment | null {
 function missingFrom(reading: HostReading, { sight, gpus }: HostState, at: EpochMs): Map<GpuUuid, Absence> {
   const present = new Set(reading.gpus.map(({ uuid }) => uuid));
   const missing = new Map<GpuUuid, Absence>();
+  const unread = new Set(reading.unread);
   for (const { uuid } of gpus.values()) {
     if (present.has(uuid)) continue;
     const before = sight.missing.get(uuid);
+    if (unread.has(uuid)) {
+      if (before !== undefined) missing.set(uuid, before);
+      continue;
+    }
     missing.set(uuid, { since: before?.since ?? at, readings: (before?.readings ?? 0) + 1 });
   }
   return missing;

@@ -373,7 +373,7 @@ export const deliveriesSchema = z
   .object({ deliveries: z.array(deliverySchema), next: z.string().nullable() })
   .meta({ id: "Deliveries" });
 
-const passReason = z.enum([...BLOCKS, "memory", "model", "utilization", "reserved"]);
+const passReason = z.enum([...BLOCKS, "memory", "model", "utilization", "isolated", "reserved"]);
 
 export const planSchema = z
   .object({

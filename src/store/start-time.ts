@@ -29,6 +29,7 @@ const MOVES: readonly string[] = [
    WHERE ended_at IS NULL`,
   `UPDATE gpus SET body = json_replace(body, '$.hold.since', (body ->> '$.hold.since') + ?1,
      '$.cordon.at', (body ->> '$.cordon.at') + ?1,
+     '$.lostSince', (body ->> '$.lostSince') + ?1,
      '$.hold.use.since', (body ->> '$.hold.use.since') + ?1,
      '$.hold.use.spans', json((
        SELECT json_group_array(json_array((value ->> 0) + ?1, (value ->> 1) + ?1, value ->> 2))

@@ -4,6 +4,7 @@ import { blockOf, readingsAreAwaited } from "../../src/core/allocator/survey.ts"
 import { evolve } from "../../src/core/evolve.ts";
 import type { GpuReading } from "../../src/core/model.ts";
 import { emptyHost } from "../../src/core/state.ts";
+import { seen } from "../fixtures/readings.ts";
 import { h100, process, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 function block(host: SimulatedHost, uuid = "GPU-a") {
@@ -196,6 +197,35 @@ test("a failed probe does not count as a reading; one after which nothing can be
   expect(block(host)?.block).toBe("recovering");
   host.observe();
   expect(block(host)).toBeNull();
+});
+
+test("a GPU of which a reading says nothing is neither missing nor well: what was seen of it grows stale", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  const readAt = host.now;
+  const unread = () => {
+    const { reading } = host.devices[1] as { reading: GpuReading };
+    const observation = seen([reading], host.now, { unread: ["GPU-a"] });
+    return host.do({ type: "observe", observation });
+  };
+  host.monitoring = false;
+  for (let reading = 0; reading < 5; reading++) {
+    host.advance(seconds(5));
+    expect(unread()).toEqual([]);
+    expect(host.state.sight.gpus.get("GPU-a")?.finishedAt).toBe(readAt);
+    expect(block(host)).toBeNull();
+  }
+  host.advance(seconds(1));
+  unread();
+  expect(block(host)?.block).toBe("unknown");
+  expect(block(host, "GPU-b")).toBeNull();
+  // Missing twice, then unread, then missing again: the third time.
+  const missing = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  present(missing, "GPU-a", false);
+  missing.observe();
+  missing.observe();
+  const other = (missing.devices[1] as { reading: GpuReading }).reading;
+  missing.do({ type: "observe", observation: seen([other], missing.now, { unread: ["GPU-a"] }) });
+  expect(missing.observe()).toMatchObject([{ type: "gpu-lost" }]);
 });
 
 test("nothing is kept idle for a request that needs a recovering GPU", () => {

@@ -486,10 +486,12 @@ function taskOf(task: Task) {
       memoryTotalMib: 2_000,
       hold: { kind: "free" },
       cordon: null,
+      lostSince: null,
     },
     availableMib: task.memory[gpu] as number,
     utilizationPercent: 0,
     strained: !task.calm && (task.strained[gpu] as boolean),
+    isolated: false,
     baselineMib: 0,
   }));
   const asked = request("r", {
@@ -632,5 +634,5 @@ test("eight of sixteen are chosen in well under a millisecond, one of eight in a
 
 function freeOf(gpu: FreeGpu["gpu"] | undefined): FreeGpu {
   if (gpu === undefined) throw new Error("no such GPU");
-  return { gpu, availableMib: 81_559, utilizationPercent: 0, strained: false, baselineMib: 4 };
+  return { gpu, availableMib: 81_559, utilizationPercent: 0, strained: false, isolated: false, baselineMib: 4 };
 }

@@ -107,9 +107,62 @@ const LIMITS: readonly Mutant[] = [
   },
 ];
 
+const ONE_BY_ONE = planted(
+  "src/monitor/nvidia-smi/one-by-one.ts",
+  ["test/monitor/nvidia-smi/source.test.ts"],
+  [
+    {
+      name: "A GPU is called lost for an answer that blames another",
+      find: "named === null || named === deviceOf(gpu.pciBusId)",
+      replace: "named === null || named !== ''",
+    },
+    {
+      name: "GPUs that were not asked for in time are left out as if they had gone",
+      find: 'if (answer.said === "nothing") unread.push(gpu.uuid);',
+      replace: 'if (answer.said === "nothing" && left < 0) unread.push(gpu.uuid);',
+    },
+    {
+      name: "The GPU that hangs takes the time of the others",
+      find: "left : left / 2",
+      replace: "left : left",
+    },
+    {
+      name: "With no GPU read, all are lost",
+      find: "if (host === null) return null;",
+      replace:
+        "if (host === null && read.length === 0) return null;\n  host ??= { simulated: false, driverVersion: null, cudaVersion: null, gpus: [], warnings: [] };",
+    },
+    {
+      name: "GPUs that are read alone all have the index 0",
+      find: "uuid: gpu.uuid, index: gpu.index }",
+      replace: "uuid: gpu.uuid }",
+    },
+    {
+      name: "Runs go on while one lives that cannot be killed",
+      find: 'stuck = "abandoned" in end && end.abandoned;',
+      replace: 'stuck = "abandoned" in end && end.abandoned && left < 0;',
+    },
+  ],
+);
+
 export const HEALTH_MUTANTS: readonly Mutant[] = [
   ...SIGHT,
   ...LIMITS,
+  ...ONE_BY_ONE,
+  {
+    name: "A GPU of which a reading says nothing counts as missing",
+    file: "src/core/sight.ts",
+    find: "if (unread.has(uuid)) {",
+    replace: "if (unread.has(uuid) && at < 0) {",
+    tests: [RECOVERY],
+  },
+  {
+    name: "What a reading does not speak of is forgotten",
+    file: "src/core/sight.ts",
+    find: "if (before !== undefined) gpus.set(uuid, before);",
+    replace: "if (before === undefined) gpus.delete(uuid);",
+    tests: [RECOVERY],
+  },
   {
     name: "A GPU that recovers is granted",
     file: "src/core/allocator/survey.ts",

@@ -49,7 +49,7 @@ const SEEING: readonly Mutant[] = [
   },
   {
     name: "Readings hours apart prove that nobody used the GPU in between",
-    file: "src/core/observe.ts",
+    file: "src/core/sight.ts",
     find: "startedAt - before.until <= staleAfterMs",
     replace: "startedAt - before.until <= 1_000 * staleAfterMs",
     tests: [IDLE],

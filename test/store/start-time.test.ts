@@ -37,6 +37,7 @@ const EVERYTHING = turn({
   gpus: [
     gpu("GPU-a", { kind: "leased", allocationId: "a-1", since: START, use: USE }),
     { ...gpu("GPU-b"), cordon: { at: START + 6, by: "ops", reason: "fan" } },
+    { ...gpu("GPU-l"), lostSince: START + 7 },
     gpu("GPU-c", { kind: "reclaiming", allocationId: "a-9", since: START + 1, baselineMib: 4 }),
     gpu("GPU-d", { kind: "quarantined", since: START + 2, baselineMib: 4, reason: "busy" }),
   ],

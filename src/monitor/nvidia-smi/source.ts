@@ -6,6 +6,7 @@ import { ProcessTable } from "../process-table.ts";
 import { MAX_OUTPUT_BYTES } from "./document.ts";
 import { KnownGpus } from "./identity.ts";
 import { KnownTopology } from "./known-topology.ts";
+import { type KnownGpu, readOneByOne } from "./one-by-one.ts";
 import { parseNvidiaSmiInTurns } from "./parse.ts";
 import { type Run, type RunEnd, type SendSignal, startRun } from "./run.ts";
 import { oneLine } from "./text.ts";
@@ -30,6 +31,8 @@ export interface NvidiaSmiOptions {
   readonly signal?: SendSignal;
   /** Where processes are looked up; the kernel's own unless a test says otherwise. */
   readonly processes?: ProcessTable;
+  /** GPUs of earlier days: known in case that one is lost before the first listing. */
+  readonly inventory?: readonly KnownGpu[];
 }
 
 const READ = ["-q", "-x"] as const;
@@ -40,7 +43,7 @@ const ASK_TOPOLOGY = ["topo", "-m"] as const;
  *
  * The first reading waits for the topology, since what is granted at the start is granted by it. Later ones do not: that
  * a GPU is lost must be known at once; they only wait for a question that is under way, at most until its deadline.
- * Without a topology a reading is as good as with one.
+ * Without a topology a reading is as good as with one. See also one-by-one.ts.
  */
 export class NvidiaSmiSource implements GpuSource {
   readonly name = "nvidia-smi";
@@ -51,6 +54,8 @@ export class NvidiaSmiSource implements GpuSource {
   readonly #processes: ProcessTable;
   readonly #known = new KnownGpus();
   readonly #topology = new KnownTopology();
+  /** As the last whole listing showed them. */
+  #roster: readonly KnownGpu[];
   #inFlight: Promise<Observation> | null = null;
   /** Never rejects. */
   #asking: Promise<void> | null = null;
@@ -67,6 +72,7 @@ export class NvidiaSmiSource implements GpuSource {
     this.#clock = options.clock;
     this.#signal = options.signal;
     this.#processes = options.processes ?? new ProcessTable();
+    this.#roster = options.inventory ?? [];
   }
 
   /** Runs that no signal could end, since the start. */
@@ -133,13 +139,27 @@ export class NvidiaSmiSource implements GpuSource {
       const message = `an earlier nvidia-smi, pid ${this.#abandonedPid}, cannot be killed; no other is started`;
       return { kind: "timeout", message, exitCode: null };
     }
+    const deadline = this.#clock.now() + this.#timeoutMs;
     const end = await this.#run(READ, MAX_OUTPUT_BYTES);
     if (end.kind !== "exited") return failureOf(end, this.#timeoutMs);
     const verdict = judge(end, await parseNvidiaSmiInTurns(end.stdout));
-    if (!verdict.ok) return verdict.failure;
+    if (!verdict.ok) return this.#withoutTheLost(verdict.failure, deadline);
     const { reading } = verdict.document;
     const known = this.#known.recognise({ ...reading, warnings: [...reading.warnings, ...verdict.warnings] });
+    this.#roster = known.gpus;
     return this.#withOrigins(known);
+  }
+
+  /** One lost GPU must not hide the others. Tried anew with each probe, so it ends by itself. */
+  async #withoutTheLost(failure: ProbeFailure, deadline: number): Promise<HostReading | ProbeFailure> {
+    if (failure.kind !== "gpu-lost") return failure;
+    const reading = await readOneByOne({
+      gpus: this.#roster,
+      failure,
+      run: (args, timeoutMs) => this.#run(args, MAX_OUTPUT_BYTES, timeoutMs),
+      leftMs: () => (this.#closed ? 0 : deadline - this.#clock.now()),
+    });
+    return reading === null ? failure : this.#withOrigins(reading);
   }
 
   async #withOrigins(reading: HostReading): Promise<HostReading> {
@@ -154,14 +174,14 @@ export class NvidiaSmiSource implements GpuSource {
     return { ...reading, gpus, warnings };
   }
 
-  async #run(args: readonly string[], maxOutputBytes: number): Promise<RunEnd> {
+  async #run(args: readonly string[], maxOutputBytes: number, timeoutMs = this.#timeoutMs): Promise<RunEnd> {
     const env: NodeJS.ProcessEnv = { LC_ALL: "C" };
     for (const name of PASSED_ON) if (process.env[name] !== undefined) env[name] = process.env[name];
     const run = startRun({
       program: this.#program,
       args,
       env,
-      timeoutMs: this.#timeoutMs,
+      timeoutMs,
       maxOutputBytes,
       clock: this.#clock,
       ...(this.#signal === undefined ? {} : { signal: this.#signal }),

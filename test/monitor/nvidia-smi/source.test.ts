@@ -4,7 +4,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Observation, ProbeFailure } from "../../../src/core/model.ts";
 import { type NvidiaSmiOptions, NvidiaSmiSource } from "../../../src/monitor/nvidia-smi/source.ts";
 import { ManualClock, steadyClock } from "../../../src/platform/clock.ts";
-import { FakeNvidiaSmi, type FakeOrder } from "../../fixtures/fake-nvidia-smi.ts";
+import { FakeNvidiaSmi, type FakeOrder, oneLost } from "../../fixtures/fake-nvidia-smi.ts";
 import { smiDocument, smiPciBusId, smiUuid } from "../../fixtures/nvidia-smi-document.ts";
 import { smiTopology } from "../../fixtures/nvidia-smi-topology.ts";
 import { capturePath, hasCaptures, readFailure } from "./captures.ts";
@@ -350,6 +350,156 @@ describe("how the GPUs are connected", () => {
     expect((await pending).ok).toBe(true);
     const [pid] = fake.topologyRuns();
     expect(existsSync(`/proc/${pid}`)).toBe(false);
+  });
+});
+
+describe("one lost GPU that spoils the listing of all", () => {
+  const HOST = [{}, {}, { memoryUsedMib: 700 }, {}];
+  const INVENTORY = HOST.map((_, index) => ({
+    uuid: smiUuid(index),
+    index,
+    name: "NVIDIA H100 80GB HBM3",
+    pciBusId: smiPciBusId(index),
+  }));
+  const askedFor = (file: string) =>
+    readFileSync(file, "utf8")
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line).at(-1));
+
+  /** A source that has seen the host whole. */
+  async function seasoned(options: Partial<NvidiaSmiOptions> = {}): Promise<NvidiaSmiSource> {
+    fake.tell({ mode: "text", text: text({ gpus: HOST }) });
+    const source = sourceOf(options);
+    expect((await source.probe()).ok).toBe(true);
+    return source;
+  }
+
+  test("the others keep their readings, and it alone is called lost, by its own answer", async () => {
+    const source = await seasoned();
+    fake.tell(oneLost(HOST, 1));
+    const observation = await source.probe();
+    expect(observation).toMatchObject({
+      ok: true,
+      reading: {
+        driverVersion: "580.105.08",
+        unread: [],
+        gpus: [
+          { uuid: smiUuid(0), index: 0, memoryUsedMib: 0, errorValues: {} },
+          {
+            uuid: smiUuid(1),
+            index: 1,
+            pciBusId: smiPciBusId(1),
+            memoryTotalMib: null,
+            temperatureC: null,
+            errorValues: { "nvidia-smi -i": "GPU is lost" },
+          },
+          { uuid: smiUuid(2), index: 2, memoryUsedMib: 700 },
+          { uuid: smiUuid(3), index: 3 },
+        ],
+        warnings: [
+          expect.stringMatching(/read one by one, since nvidia-smi exited with 15: .*0000:11:00\.0: GPU is lost/),
+        ],
+      },
+    });
+  });
+
+  test("it is asked for last, and each probe tries the whole listing first", async () => {
+    const source = await seasoned();
+    const file = join(fake.folder, "asked");
+    fake.tell({ ...oneLost(HOST, 1), asked: file });
+    await source.probe();
+    expect(askedFor(file)).toEqual(["-x", smiUuid(0), smiUuid(2), smiUuid(3), smiUuid(1)]);
+    fake.tell({ mode: "text", text: text({ gpus: HOST }) });
+    const runs = fake.runs().length;
+    expect(await source.probe()).toMatchObject({ ok: true, reading: { warnings: [] } });
+    expect(fake.runs()).toHaveLength(runs + 1);
+  });
+
+  test("after a start the GPUs of earlier days are asked for", async () => {
+    fake.tell(oneLost(HOST, 0));
+    expect(await sourceOf({ inventory: INVENTORY }).probe()).toMatchObject({
+      reading: { gpus: [{ memoryTotalMib: null }, { memoryTotalMib: 81_559 }, {}, {}] },
+    });
+    expect(await sourceOf().probe()).toMatchObject({ ok: false, failure: { kind: "gpu-lost" } });
+  });
+
+  test("an answer that blames another GPU says nothing of the one asked for", async () => {
+    const source = await seasoned();
+    const order = oneLost(HOST, 1);
+    const blames: FakeOrder = { mode: "text", text: order.mode === "text" ? order.text : "", exit: 15 };
+    fake.tell({ ...order, each: { ...order.each, [smiUuid(3)]: blames } });
+    expect(await source.probe()).toMatchObject({
+      reading: { gpus: [{ index: 0 }, { index: 1, memoryTotalMib: null }, { index: 2 }], unread: [smiUuid(3)] },
+    });
+    fake.tell({ ...blames, each: Object.fromEntries(INVENTORY.map(({ uuid }) => [uuid, blames])) });
+    expect(await source.probe()).toMatchObject({ ok: false, failure: { kind: "gpu-lost", exitCode: 15 } });
+  });
+
+  test("one that the driver knows no more is missing, and neither lost nor unread", async () => {
+    const source = await seasoned();
+    const { each, ...order } = oneLost(HOST, 1);
+    const { [smiUuid(3)]: _, ...rest } = each ?? {};
+    fake.tell({ ...order, each: rest });
+    const observation = await source.probe();
+    expect(observation).toMatchObject({ ok: true, reading: { gpus: [{}, {}, {}], unread: [] } });
+  });
+
+  test("an answer about another GPU is not taken for the one asked for", async () => {
+    const source = await seasoned();
+    const order = oneLost(HOST, 1);
+    const other: FakeOrder = {
+      mode: "text",
+      text: text({ gpus: [{ uuid: "GPU-other", pciBusId: "00000000:99:00.0" }] }),
+    };
+    fake.tell({ ...order, each: { ...order.each, [smiUuid(0)]: other } });
+    expect(await source.probe()).toMatchObject({
+      reading: { gpus: [{ index: 1 }, { index: 2 }, { index: 3 }], unread: [smiUuid(0)] },
+    });
+  });
+
+  test("all of it stays within the probe's deadline, and one that hangs does not take the others' time", async () => {
+    const source = await seasoned({ timeoutMs: 6_000 });
+    const order = oneLost(HOST, 1);
+    fake.tell({ ...order, each: { ...order.each, [smiUuid(0)]: { mode: "hang" }, [smiUuid(1)]: { mode: "hang" } } });
+    const begun = performance.now();
+    const observation = await source.probe();
+    expect(performance.now() - begun).toBeLessThan(8_500);
+    expect(observation).toMatchObject({
+      ok: true,
+      reading: { gpus: [{ index: 2 }, { index: 3 }], unread: [smiUuid(0), smiUuid(1)] },
+    });
+  });
+
+  test("while one of those runs cannot be killed, no further one is started", async () => {
+    const source = await seasoned({ timeoutMs: 6_000, signal() {} });
+    const order = oneLost(HOST, 3);
+    fake.tell({ ...order, each: { ...order.each, [smiUuid(1)]: { mode: "hang" } } });
+    expect(await source.probe()).toMatchObject({
+      reading: { gpus: [{ index: 0 }], unread: [smiUuid(1), smiUuid(2), smiUuid(3)] },
+    });
+    expect(source.abandonedTotal).toBe(1);
+    process.kill(source.abandonedPid as number, "SIGKILL");
+    await vi.waitFor(() => expect(source.abandonedPid).toBeNull(), { timeout: 5_000, interval: 5 });
+  });
+
+  test("other failures are not asked into", async () => {
+    const source = await seasoned();
+    const runs = fake.runs().length;
+    fake.tell({ mode: "text", text: "", exit: 18 });
+    expect(await source.probe()).toMatchObject({ ok: false, failure: { kind: "driver" } });
+    expect(fake.runs()).toHaveLength(runs + 1);
+  });
+
+  test("closing ends it in the middle", async () => {
+    const source = await seasoned();
+    fake.tell({ ...oneLost(HOST, 1), each: { [smiUuid(0)]: { mode: "hang" } } });
+    const runs = fake.runs().length;
+    const pending = source.probe();
+    await vi.waitFor(() => expect(fake.runs()).toHaveLength(runs + 2), { timeout: 10_000, interval: 5 });
+    await source.close();
+    await pending;
+    expect(fake.runs()).toHaveLength(runs + 2);
   });
 });
 

@@ -8,9 +8,11 @@ import { reloadable } from "./config/reload.ts";
 import type { Rule } from "./config/rules.ts";
 import { readingsAreAwaited } from "./core/allocator/survey.ts";
 import { anyCurrentReading } from "./core/decide.ts";
+import type { Event } from "./core/events.ts";
 import type { HostState } from "./core/state.ts";
 import { createHttpServer, type HttpServer } from "./http/server.ts";
 import { createMetrics, type Metrics } from "./metrics/metrics.ts";
+import { type KernelLog, watchKernelLog } from "./monitor/kernel-log/kernel-log.ts";
 import { NvidiaSmiSource } from "./monitor/nvidia-smi/source.ts";
 import { type Poller, startPolling } from "./monitor/poller.ts";
 import { parseShape, SHAPES } from "./monitor/simulated/models.ts";
@@ -129,6 +131,7 @@ class RunningDaemon implements Daemon {
   readonly #http: HttpServer;
   #deliverer: Deliverer | null = null;
   #poller: Poller | null = null;
+  #kernelLog: KernelLog | null = null;
   #webhookHosts: ReturnType<typeof parseAllowedHosts>;
   #notReady: string | null = "starting";
   #stopping: Promise<void> | null = null;
@@ -280,6 +283,7 @@ class RunningDaemon implements Daemon {
     for (const cleanup of this.#cleanups) cleanup();
     await this.#http.drain();
     await this.#poller?.stop();
+    this.#kernelLog?.stop();
     await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
     await this.#scheduler.stop();
     await this.#store.close();
@@ -341,6 +345,8 @@ class RunningDaemon implements Daemon {
       },
       observed: (observation, state) => {
         this.#pacePolling(state);
+        // Before the first reading nobody knows which GPU is meant.
+        if (observation.ok) this.#watchKernelLog();
         const message = observation.ok ? null : observation.failure.message;
         if (message === failing) return;
         failing = message;
@@ -352,6 +358,23 @@ class RunningDaemon implements Daemon {
         else log.error({ reason }, "the database refuses changes; nothing is granted until it takes them again");
       },
     };
+  }
+
+  #watchKernelLog(): void {
+    const { kernelLog: path, source } = this.#config.monitoring;
+    if (this.#kernelLog !== null || path === null || source === "simulated" || this.#stopping !== null) return;
+    let problem: string | null = null;
+    this.#kernelLog = watchKernelLog({
+      path,
+      clock: this.#clock,
+      onNews: async (news) => {
+        await this.#scheduler.readKernelLog(news);
+        if (news.problem === problem) return;
+        problem = news.problem;
+        if (problem === null) this.#log.info({ path }, "the kernel's log can be read");
+        else this.#log.warn({ path, problem }, "the kernel's log cannot be read: Xid errors are not seen");
+      },
+    });
   }
 
   #pacePolling(state: HostState): void {
@@ -369,7 +392,15 @@ function tickInterval({ scheduler }: Config): number {
   return Math.min(scheduler.queueCheckIntervalMs, scheduler.cleanupIntervalMs);
 }
 
-function logEvents(log: Logger, events: Parameters<NonNullable<Observer["committed"]>>[0]["events"]): void {
-  if (!log.isLevelEnabled("debug")) return;
-  for (const event of events) log.debug({ event }, event.type);
+/** What an operator should hear of without asking. */
+const TROUBLES: ReadonlySet<Event["type"]> = new Set(["gpu-lost", "gpu-faulted", "gpu-quarantined"]);
+const RELIEFS: ReadonlySet<Event["type"]> = new Set(["gpu-back", "gpu-fault-answered"]);
+
+function logEvents(log: Logger, events: readonly Event[]): void {
+  const toTheLast = log.isLevelEnabled("debug");
+  for (const event of events) {
+    if (TROUBLES.has(event.type)) log.warn({ event }, event.type);
+    else if (RELIEFS.has(event.type)) log.info({ event }, event.type);
+    else if (toTheLast) log.debug({ event }, event.type);
+  }
 }

@@ -38,6 +38,8 @@ export interface Config {
     readonly refreshIntervalMs: number;
     readonly timeoutMs: number;
     readonly staleAfterMs: number;
+    /** Where the kernel's log is read; `null`: nowhere. */
+    readonly kernelLog: string | null;
     readonly metricsEnabled: boolean;
   };
   /** What `monitoring.source: simulated` shows, such as `h100x8`. */
@@ -107,6 +109,7 @@ export function toConfig(file: FileConfig): Config {
       refreshIntervalMs: monitoring.refresh_interval,
       timeoutMs: monitoring.timeout,
       staleAfterMs: monitoring.stale_after ?? 3 * monitoring.refresh_interval + monitoring.timeout,
+      kernelLog: monitoring.kernel_log,
       metricsEnabled: monitoring.metrics_enabled,
     },
     simulation: { host: file.simulation.host },

@@ -52,6 +52,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     refreshIntervalMs: atStart("monitoring.refresh_interval"),
     timeoutMs: atStart("monitoring.timeout"),
     staleAfterMs: atStart("monitoring.stale_after"),
+    kernelLog: atStart("monitoring.kernel_log"),
     metricsEnabled: atStart("monitoring.metrics_enabled"),
   },
   simulation: { host: atStart("simulation.host") },

@@ -74,6 +74,7 @@ export const fileSchema = z.strictObject({
     refresh_interval: setting(duration("100ms", "1h"), "5s"),
     timeout: setting(duration("100ms", "10m"), "10s"),
     stale_after: setting(nullable(duration("100ms", "1d")), null),
+    kernel_log: setting(nullable(text("the path of a file", /^[^\p{Cc}]+$/u)), "/dev/kmsg"),
     metrics_enabled: setting(flag, true),
   }),
   simulation: section({

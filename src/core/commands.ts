@@ -1,3 +1,4 @@
+import type { KernelNews } from "./kernel-log.ts";
 import type { Actor, AllocationId, Observation, Policy, WorkloadAsk } from "./model.ts";
 
 /** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
@@ -54,6 +55,7 @@ export type Command =
   /** An admin ends somebody's lease, or cancels a waiting request. */
   | { readonly type: "revoke"; readonly id: AllocationId; readonly reason: string; readonly actor: Actor }
   | { readonly type: "observe"; readonly observation: Observation }
+  | { readonly type: "read-kernel-log"; readonly news: KernelNews }
   /** A deadline may be due. */
   | { readonly type: "tick" }
   /** The daemon begins to serve: after a start, with the boot it runs in and the wall clock as a floor for tokens. */

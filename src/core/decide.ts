@@ -26,6 +26,7 @@ import {
 import type { Event } from "./events.ts";
 import { endedRecord, evolve } from "./evolve.ts";
 import { idleChanges } from "./idle.ts";
+import { readKernelLog } from "./kernel-log.ts";
 import type {
   Actor,
   AllocationId,
@@ -135,6 +136,12 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
       turn.events.push(...events);
       turn.state = state;
       if (command.observation.ok) noteIdleness(turn, command.observation.startedAt, now);
+      return;
+    }
+    case "read-kernel-log": {
+      const { events, state } = readKernelLog(turn.state, command.news, now);
+      turn.events.push(...events);
+      turn.state = state;
       return;
     }
     case "resume":
@@ -260,7 +267,11 @@ function govern(
       if (gpu.cordon !== null) turn.write({ type: "gpu-uncordoned", ...by });
       return;
     case "clear-quarantine":
-      if (gpu.hold.kind === "quarantined") turn.write({ type: "quarantine-cleared", ...by });
+      if (gpu.hold.kind === "quarantined" || gpu.fault !== null) {
+        const seen = turn.state.sight.kernelLog?.sequence ?? 0;
+        const answeredUpTo = Math.max(gpu.answeredUpTo, gpu.fault?.sequence ?? 0, seen);
+        turn.write({ type: "quarantine-cleared", ...by, answeredUpTo });
+      }
       return;
     case "remove-gpu":
       if (gpu.hold.kind === "leased" || gpu.hold.kind === "reclaiming") {
@@ -298,6 +309,7 @@ function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, n
   const { bootId, allocations } = turn.state;
   turn.write({ type: "resumed", at: now, bootId: command.bootId, fencingFloor: command.fencingFloor });
   const rebooted = bootId !== null && bootId !== command.bootId;
+  if (rebooted) answerFaults(turn, now);
   for (const allocation of allocations.values()) {
     if (allocation.status === "queued") continue;
     const { request, lease } = allocation;
@@ -334,6 +346,14 @@ function noteIdleness(turn: Drafting, seenAt: EpochMs, now: EpochMs): void {
 
 function inSeconds(ms: number): string {
   return `${Math.floor(ms / 1_000)} s`;
+}
+
+/** A boot resets every GPU, and numbers the records of the kernel's log anew. */
+function answerFaults(turn: Drafting, now: EpochMs): void {
+  for (const { uuid, fault, answeredUpTo } of turn.state.gpus.values()) {
+    if (fault === null && answeredUpTo === 0) continue;
+    turn.write({ type: "gpu-fault-answered", uuid, at: now, reason: "the host was booted anew", answeredUpTo: 0 });
+  }
 }
 
 /** Ends everything whose time has come. */

@@ -1,4 +1,4 @@
-import type { AllocationId, EpochMs, GpuUuid, Lease, Outcome, Request } from "./model.ts";
+import type { AllocationId, EpochMs, GpuFault, GpuUuid, Lease, Outcome, Request } from "./model.ts";
 
 /** What a GPU is, apart from how it feels: the part of a reading that outlives the process. */
 export interface GpuIdentity {
@@ -66,6 +66,25 @@ export type Event =
   | { readonly type: "went-idle"; readonly id: AllocationId; readonly at: EpochMs; readonly since: EpochMs }
   | { readonly type: "went-busy"; readonly id: AllocationId; readonly at: EpochMs }
   | { readonly type: "gpu-quarantined"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
+  | {
+      /** The kernel's log speaks against a GPU. */
+      readonly type: "gpu-faulted";
+      readonly uuid: GpuUuid;
+      readonly at: EpochMs;
+      /** Who holds it; a faulted GPU stays leased. */
+      readonly allocationId: AllocationId | null;
+      readonly reason: string;
+      readonly scope: GpuFault["scope"];
+      readonly sequence: number;
+    }
+  | {
+      /** Not by an admin: that is `quarantine-cleared`. */
+      readonly type: "gpu-fault-answered";
+      readonly uuid: GpuUuid;
+      readonly at: EpochMs;
+      readonly reason: string;
+      readonly answeredUpTo: number;
+    }
   | { readonly type: "gpu-freed"; readonly uuid: GpuUuid; readonly at: EpochMs }
   | {
       /** A GPU has left the host, or is well again and back. */
@@ -83,6 +102,8 @@ export type Event =
       readonly at: EpochMs;
       readonly by: string;
       readonly reason: string;
+      /** Of `quarantine-cleared`: what the kernel's log had said by then is answered. */
+      readonly answeredUpTo?: number;
     }
   | {
       readonly type: "resumed";

@@ -17,7 +17,7 @@ import { NO_USE, spansUntil, useBegun, useEnded, wasUsed } from "./use.ts";
 
 const FREE: GpuHold = { kind: "free" };
 /** What the books say of a GPU that was never seen before. */
-const NEWCOMER = { hold: FREE, cordon: null, lostSince: null } as const;
+const NEWCOMER = { hold: FREE, cordon: null, fault: null, answeredUpTo: 0, lostSince: null } as const;
 
 /**
  * Folds one event into the state: the only place where an allocation or a GPU changes.
@@ -79,8 +79,18 @@ export function evolve(state: HostState, event: Event): HostState {
       ]);
     }
     case "gpu-freed":
-    case "quarantine-cleared":
       return withGpus(state, [{ ...known(state, event.uuid), hold: FREE }]);
+    case "quarantine-cleared": {
+      const gpu = known(state, event.uuid);
+      const hold = gpu.hold.kind === "quarantined" ? FREE : gpu.hold;
+      return withGpus(state, [{ ...gpu, hold, fault: null, answeredUpTo: event.answeredUpTo ?? gpu.answeredUpTo }]);
+    }
+    case "gpu-faulted": {
+      const { at, reason, scope, sequence } = event;
+      return withGpus(state, [{ ...known(state, event.uuid), fault: { at, reason, scope, sequence } }]);
+    }
+    case "gpu-fault-answered":
+      return withGpus(state, [{ ...known(state, event.uuid), fault: null, answeredUpTo: event.answeredUpTo }]);
     case "gpu-lost":
       return withGpus(state, [{ ...known(state, event.uuid), lostSince: event.at }]);
     case "gpu-back":

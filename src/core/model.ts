@@ -219,6 +219,16 @@ export interface Cordon {
   readonly reason: string;
 }
 
+/** An error after which a GPU must not be used, or not together with others, before it was reset. */
+export interface GpuFault {
+  readonly at: EpochMs;
+  readonly reason: string;
+  /** Which requests it keeps away: all, or those of several GPUs. */
+  readonly scope: "all" | "several";
+  /** Number of the kernel log's record. */
+  readonly sequence: number;
+}
+
 /** A GPU that was seen once. It stays in the inventory until an admin removes it. */
 export interface Gpu {
   readonly uuid: GpuUuid;
@@ -228,6 +238,10 @@ export interface Gpu {
   readonly memoryTotalMib: number | null;
   readonly hold: GpuHold;
   readonly cordon: Cordon | null;
+  /** What the kernel's log says against it, until it is answered; `null`: nothing. */
+  readonly fault: GpuFault | null;
+  /** Errors in the kernel's log up to this record, of this boot, have been answered. */
+  readonly answeredUpTo: number;
   /** Since when it has been lost: gone from good readings, or so called by the driver. `null`: it is not. */
   readonly lostSince: EpochMs | null;
 }

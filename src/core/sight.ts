@@ -48,6 +48,8 @@ export function withSight(state: HostState, observation: Observation): HostState
     warnings: reading.warnings,
     closeness: closenessOf(reading.topology, state.sight.closeness),
     missing: missingFrom(reading, state, finishedAt),
+    xids: state.sight.xids,
+    kernelLog: state.sight.kernelLog,
     groups,
   };
   return { ...state, sight: next };

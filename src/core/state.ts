@@ -70,6 +70,23 @@ export interface Absence {
   readonly readings: number;
 }
 
+/** Since the kernel's ring of records begins; at most since the boot. */
+export interface XidCount {
+  readonly count: number;
+  readonly lastAt: EpochMs;
+  /** Number of the last record. */
+  readonly sequence: number;
+}
+
+export interface KernelLogSight {
+  /** Why it cannot be read; `null`: it can. */
+  readonly problem: string | null;
+  /** How often records were overwritten before they could be read. */
+  readonly missed: number;
+  /** Number of the last record that mattered. */
+  readonly sequence: number;
+}
+
 /** What the monitor sees. */
 export interface Sight {
   readonly gpus: ReadonlyMap<GpuUuid, GpuSight>;
@@ -84,6 +101,10 @@ export interface Sight {
   /** How the GPUs are connected, as far as the latest reading knows; `null`: not known. */
   readonly closeness: Closeness | null;
   readonly missing: ReadonlyMap<GpuUuid, Absence>;
+  /** The errors that the kernel's log tells of, by their number. */
+  readonly xids: ReadonlyMap<GpuUuid, ReadonlyMap<number, XidCount>>;
+  /** `null`: nothing has been heard of it. */
+  readonly kernelLog: KernelLogSight | null;
   readonly groups: Groups;
 }
 
@@ -121,6 +142,8 @@ const NOTHING_SEEN: Sight = {
   warnings: [],
   closeness: null,
   missing: new Map(),
+  xids: new Map(),
+  kernelLog: null,
   groups: new Map(),
 };
 

@@ -106,6 +106,16 @@ export const gpuSchema = z
       .nullable()
       .meta({ description: "An admin's word that there be no new leases; what runs there runs on" }),
     health: gpuHealth.nullable(),
+    xid_errors: z
+      .array(
+        z.object({
+          xid: z.int(),
+          meaning: words.meta({ description: "null: not in NVIDIA's catalogue as known here" }),
+          count: z.int().meta({ description: "As far back as the kernel's log goes, this boot at most" }),
+          last_seen: instant,
+        }),
+      )
+      .meta({ description: "By number. Those that keep the GPU from leases show in its state" }),
     mig_mode: words,
     numa_nodes: numaNodes.meta({ description: "The NUMA nodes that it is next to; null: not known" }),
     cpu_affinity: cpuAffinity.meta({
@@ -141,6 +151,10 @@ const monitor = z.object({
   last_probe_at: instant.nullable(),
   failure: z.object({ kind: z.string(), message: z.string() }).nullable(),
   warnings: z.array(z.string()),
+  kernel_log: z
+    .object({ readable: z.boolean(), problem: words, overruns: z.int() })
+    .nullable()
+    .meta({ description: "Where Xid errors are read; null: it is not watched. overruns: how often records were lost" }),
 });
 
 export const statusSchema = z

@@ -58,6 +58,10 @@ export const EVENT_BODIES = {
   "gpu-quarantined": z.object({ at, gpu_uuid: gpuUuid, reason: z.string() }),
   "gpu-lost": loss,
   "gpu-back": loss,
+  "gpu-faulted": loss.extend({
+    keeps_away: z.enum(["all", "several"]).meta({ description: "all requests, or those of several GPUs" }),
+  }),
+  "gpu-fault-answered": z.object({ at, gpu_uuid: gpuUuid, reason: z.string() }),
   "gpu-freed": z.object({ at, gpu_uuid: gpuUuid }),
   "gpu-cordoned": act,
   "gpu-uncordoned": act,

@@ -2,6 +2,7 @@
 import { type Closeness, localityOf } from "../core/allocator/closeness.ts";
 import { neverFits } from "../core/allocator/place.ts";
 import { ailing, blockOf, isolationOf, strainOf } from "../core/allocator/survey.ts";
+import { meaningOf } from "../core/allocator/xid.ts";
 import { analyze } from "../core/analyzer/analyze.ts";
 import type { AllocateAsk } from "../core/commands.ts";
 import { explain } from "../core/explain.ts";
@@ -19,7 +20,7 @@ import type {
 } from "../core/model.ts";
 import type { Plan } from "../core/plan.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
-import type { HostState } from "../core/state.ts";
+import type { HostState, KernelLogSight } from "../core/state.ts";
 import type { DeliveryRecord } from "../scheduler/ports.ts";
 import { allocationBody, numaNodesOf, timestamp } from "../scheduler/records.ts";
 import type {
@@ -46,8 +47,13 @@ export function statusView(state: HostState, now: EpochMs): StatusAnswer {
       last_probe_at: instant(sight.lastProbeAt),
       failure: sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
       warnings: sight.warnings.map(printable),
+      kernel_log: kernelLogView(sight.kernelLog),
     },
   };
+}
+
+function kernelLogView(log: KernelLogSight | null): StatusAnswer["monitor"]["kernel_log"] {
+  return log === null ? null : { readable: log.problem === null, problem: log.problem, overruns: log.missed };
 }
 
 export function listView(state: HostState, now: EpochMs): ListAnswer {
@@ -332,6 +338,9 @@ function figuresView(uuid: string, state: HostState) {
     power_limit: reading?.powerLimitW ?? null,
     last_updated: instant(sight?.finishedAt ?? null),
     health: reading === undefined ? null : healthView(reading.health),
+    xid_errors: [...(state.sight.xids.get(uuid) ?? [])]
+      .sort(([a], [b]) => a - b)
+      .map(([xid, { count, lastAt }]) => ({ xid, meaning: meaningOf(xid), count, last_seen: timestamp(lastAt) })),
     mig_mode: text(reading?.migMode ?? null),
     ...localityView(uuid, state),
     processes: (reading?.processes ?? []).map((process) => ({

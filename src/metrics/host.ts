@@ -4,7 +4,7 @@ import { ailing, BLOCKS, blockOf, isolationOf, staleness, survey } from "../core
 import type { EpochMs, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { MAX_SERVICES } from "./allocations.ts";
-import { gauge, gaugeFamily } from "./families.ts";
+import { counterFamily, gauge, gaugeFamily } from "./families.ts";
 import { BoundedLabel } from "./tally.ts";
 
 /** The state that is shown, and the instant for which it is. */
@@ -22,6 +22,7 @@ function stateName(block: (typeof BLOCKS)[number]): string {
 
 export function registerHost(registry: Registry, look: () => Instant): void {
   registerReadings(registry, look);
+  registerXids(registry, look);
   gauge(
     registry,
     "gpu_orchestrator_allocations_active",
@@ -57,6 +58,28 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     help: "1 for what is wrong with a GPU, leased or not, 0 for what is not",
     labelNames: ["gpu_id", "gpu_name", "gpu_uuid", "state"],
     read: () => ailmentsOf(look()),
+  });
+}
+
+/** Errors that the kernel's log tells of; the driver numbers some hundred kinds of them. */
+function registerXids(registry: Registry, look: () => Instant): void {
+  counterFamily(registry, {
+    name: "gpu_orchestrator_gpu_xid_errors_total",
+    help: "Xid errors in the kernel's log, as far back as it goes at the start of the daemon",
+    labelNames: ["gpu_id", "gpu_name", "gpu_uuid", "xid"],
+    *read() {
+      const { state } = look();
+      for (const gpu of state.gpus.values()) {
+        for (const [xid, { count: value }] of state.sight.xids.get(gpu.uuid) ?? []) {
+          const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, xid: String(xid) };
+          yield { labels, value };
+        }
+      }
+    },
+  });
+  gauge(registry, "gpu_orchestrator_kernel_log_readable", "1 when the kernel's log can be read for Xid errors", () => {
+    const log = look().state.sight.kernelLog;
+    return log === null ? null : Number(log.problem === null);
   });
 }
 

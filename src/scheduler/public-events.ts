@@ -77,6 +77,15 @@ function bodyOf(event: Event): object {
     case "gpu-lost":
     case "gpu-back":
       return { gpu_uuid: event.uuid, allocation_id: event.allocationId, reason: event.reason };
+    case "gpu-faulted":
+      return {
+        gpu_uuid: event.uuid,
+        allocation_id: event.allocationId,
+        reason: event.reason,
+        keeps_away: event.scope,
+      };
+    case "gpu-fault-answered":
+      return { gpu_uuid: event.uuid, reason: event.reason };
     case "gpu-freed":
       return { gpu_uuid: event.uuid };
     case "gpu-cordoned":

@@ -27,6 +27,7 @@ import {
   StorageUnavailableError,
 } from "../core/errors.ts";
 import type { Event } from "../core/events.ts";
+import type { KernelNews } from "../core/kernel-log.ts";
 import type {
   Actor,
   Allocation,
@@ -437,6 +438,11 @@ export class Scheduler {
       // A reading that could not be stored was seen all the same.
       this.#tell((observer) => observer.observed?.(observation, this.#state));
     }
+  }
+
+  /** Takes in what the kernel's log says of GPUs. */
+  async readKernelLog(news: KernelNews): Promise<void> {
+    await this.#send({ type: "read-kernel-log", news });
   }
 
   /** Takes down what came of a webhook; a delivered grant is claimed by it. */

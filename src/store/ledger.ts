@@ -176,6 +176,8 @@ function isSameDevice(a: Gpu, b: Gpu): boolean {
     a.pciBusId === b.pciBusId &&
     a.memoryTotalMib === b.memoryTotalMib &&
     a.cordon === b.cordon &&
+    a.fault === b.fault &&
+    a.answeredUpTo === b.answeredUpTo &&
     a.lostSince === b.lostSince
   );
 }

@@ -98,6 +98,8 @@ export function encodeGpu(gpu: Gpu, byLeases: boolean): string {
     memoryTotalMib: gpu.memoryTotalMib,
     hold: byLeases ? null : gpuHold(gpu.hold),
     cordon: gpu.cordon,
+    fault: gpu.fault,
+    answeredUpTo: gpu.answeredUpTo,
     lostSince: gpu.lostSince,
   } satisfies { [field in keyof Gpu]: Gpu[field] | null });
 }
@@ -144,7 +146,13 @@ export interface Holder {
 export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): Gpu {
   const gpu = JSON.parse(body) as Omit<Gpu, "hold"> & { readonly hold: GpuHold | null };
   // A file of an older version says nothing of the later fields.
-  return { ...gpu, hold: gpu.hold ?? holdByLeases(holders.get(gpu.uuid)), lostSince: gpu.lostSince ?? null };
+  return {
+    ...gpu,
+    hold: gpu.hold ?? holdByLeases(holders.get(gpu.uuid)),
+    fault: gpu.fault ?? null,
+    answeredUpTo: gpu.answeredUpTo ?? 0,
+    lostSince: gpu.lostSince ?? null,
+  };
 }
 
 /** What a GPU's hold is when nothing but leases has ever happened to it. */

@@ -29,6 +29,7 @@ const MOVES: readonly string[] = [
    WHERE ended_at IS NULL`,
   `UPDATE gpus SET body = json_replace(body, '$.hold.since', (body ->> '$.hold.since') + ?1,
      '$.cordon.at', (body ->> '$.cordon.at') + ?1,
+     '$.fault.at', (body ->> '$.fault.at') + ?1,
      '$.lostSince', (body ->> '$.lostSince') + ?1,
      '$.hold.use.since', (body ->> '$.hold.use.since') + ?1,
      '$.hold.use.spans', json((

@@ -38,6 +38,7 @@ test("without a file the defaults are those that are documented", () => {
       refreshIntervalMs: 5_000,
       timeoutMs: 10_000,
       staleAfterMs: 25_000,
+      kernelLog: "/dev/kmsg",
       metricsEnabled: true,
     },
     simulation: { host: "h100x8" },

@@ -69,13 +69,13 @@ test("every path that a reload may ignore is a setting of the file", () => {
   const everything = configOf(`
 server: {port: 1, host: 0.0.0.0, read_timeout: 1s, write_timeout: 1s, idle_timeout: 1s, allowed_hosts: [a], allow_unauthenticated: true}
 services: {deepagents_url: "", graph_service_url: ""}
-monitoring: {source: simulated, nvidia_smi_path: /x, refresh_interval: 1s, timeout: 1s, stale_after: 2s, metrics_enabled: false}
+monitoring: {source: simulated, nvidia_smi_path: /x, refresh_interval: 1s, timeout: 1s, stale_after: 2s, kernel_log: null, metrics_enabled: false}
 simulation: {host: t4x1}
 auth: {enabled: true, header_name: X-Key, api_keys: {a-key-of-some-length: bob}}
 storage: {path: x, retention: 31d}
 `);
   const { ignored } = reloadable(configOf(""), everything);
-  expect(ignored).toHaveLength(22);
+  expect(ignored).toHaveLength(23);
   expect(ignored.filter((path) => !known.has(path))).toEqual([]);
 });
 

@@ -486,6 +486,8 @@ function taskOf(task: Task) {
       memoryTotalMib: 2_000,
       hold: { kind: "free" },
       cordon: null,
+      fault: null,
+      answeredUpTo: 0,
       lostSince: null,
     },
     availableMib: task.memory[gpu] as number,

@@ -62,6 +62,18 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
     { type: "gpu-lost", uuid: "GPU-a", at, allocationId: null, reason: "missing from the last 3 readings" },
   ],
   "gpu-back": [{ type: "gpu-back", uuid: "GPU-a", at, allocationId: null, reason: "3 good readings in a row" }],
+  "gpu-faulted": (["all", "several"] as const).map((scope) => ({
+    type: "gpu-faulted",
+    uuid: "GPU-a",
+    at,
+    allocationId: scope === "all" ? id : null,
+    reason: "Xid 79: the GPU has fallen off the bus",
+    scope,
+    sequence: 4_711,
+  })),
+  "gpu-fault-answered": [
+    { type: "gpu-fault-answered", uuid: "GPU-a", at, reason: "the driver was loaded anew", answeredUpTo: 4_711 },
+  ],
   "gpu-freed": [{ type: "gpu-freed", uuid: "GPU-a", at }],
   "gpu-cordoned": [{ type: "gpu-cordoned", ...ACT }],
   "gpu-uncordoned": [{ type: "gpu-uncordoned", ...ACT }],

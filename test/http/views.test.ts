@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { Topology } from "../../src/core/model.ts";
+import { pciDevice } from "../../src/core/pci-address.ts";
 import { printable } from "../../src/http/printable.ts";
 import { failed, gpuReading } from "../fixtures/readings.ts";
 import { startDaemon } from "./daemon.ts";
@@ -23,6 +24,7 @@ test("the status of a GPU shows the driver's figures, and null for those it does
     last_probe_at: at,
     failure: null,
     warnings: [],
+    kernel_log: null,
   });
   expect(json.gpus[0]).toMatchObject({
     id: 0,
@@ -194,6 +196,39 @@ test("a free GPU says what speaks against it for some, and every field of its he
   expect((await daemon.call("GET", `/gpu/allocations/${lease.id}`)).json.ailing_gpus).toMatchObject([
     { uuid: gpuReading(0).uuid, state: "isolated", reason: "its NVLink fabric is unhealthy" },
   ]);
+});
+
+test("Xid errors stand with their GPU, what they mean and when; the status says whether the log can be read", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0), gpuReading(1)] });
+  const device = pciDevice(gpuReading(1).pciBusId ?? "") ?? "";
+  const error = { kind: "xid", device, at: Date.UTC(2026, 10, 1), fatal: false, action: null } as const;
+  const reports = [
+    { ...error, xid: 79, sequence: 9, count: 1 },
+    { ...error, xid: 31, sequence: 7, count: 5 },
+    { ...error, xid: 555, sequence: 8, count: 1 },
+  ];
+  await daemon.scheduler.readKernelLog({ reports, problem: null, missed: 3 });
+  const { json } = await daemon.call("GET", "/gpu/status");
+  expect(json.monitor.kernel_log).toEqual({ readable: true, problem: null, overruns: 3 });
+  expect(json.gpus[0]).toMatchObject({ state: "free", xid_errors: [] });
+  const last_seen = "2026-11-01T00:00:00.000Z";
+  expect(json.gpus[1]).toMatchObject({
+    state: "quarantined",
+    reason: "Xid 79: the GPU has fallen off the bus",
+    xid_errors: [
+      { xid: 31, meaning: "a program's access to memory that it does not have", count: 5, last_seen },
+      { xid: 79, meaning: "the GPU has fallen off the bus", count: 1, last_seen },
+      { xid: 555, meaning: null, count: 1, last_seen },
+    ],
+  });
+  const cleared = await daemon.call("POST", `/gpu/gpus/1/clear-quarantine`, { body: { reason: "reseated" } });
+  expect(cleared.json).toMatchObject({ state: "free", reason: null });
+  await daemon.scheduler.readKernelLog({ reports: [], problem: "EPERM", missed: 3 });
+  expect((await daemon.call("GET", "/gpu/status")).json.monitor.kernel_log).toEqual({
+    readable: false,
+    problem: "EPERM",
+    overruns: 3,
+  });
 });
 
 test("figures stay, with their age, when the monitor fails; the state says that they are stale", async () => {

@@ -1,5 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
+import { pciDevice } from "../../src/core/pci-address.ts";
 import { ANYBODY } from "../monitor/simulated-daemon.ts";
 import { isInstalled, type Watched, watched } from "./scrape.ts";
 
@@ -23,6 +24,9 @@ async function lively(): Promise<Watched> {
   await daemon.observe();
   const unused = await daemon.source.probe();
   await daemon.scheduler.read(second, ANYBODY);
+  const device = pciDevice((await daemon.gpu(0)).pciBusId ?? "") ?? "";
+  const error = { kind: "xid", device, xid: 31, at: 0, fatal: false, action: null, sequence: 1, count: 1 } as const;
+  await daemon.scheduler.readKernelLog({ reports: [error], problem: null, missed: 0 });
   daemon.clock.advance(5_000);
   await daemon.scheduler.observe({ ...unused, startedAt: daemon.clock.now(), finishedAt: daemon.clock.now() });
   metrics.observeRequest({ method: "POST", endpoint: "/gpu/allocate", status: 200, seconds: 0.002 });

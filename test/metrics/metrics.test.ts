@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import type { GpuReading, Observation } from "../../src/core/model.ts";
+import { pciDevice } from "../../src/core/pci-address.ts";
 import { ANYBODY } from "../monitor/simulated-daemon.ts";
 import { family, watched } from "./scrape.ts";
 
@@ -151,6 +152,34 @@ test("each GPU is in exactly one state", async () => {
   const current = states.filter(([, value]) => value === 1).map(([labels]) => /state="(\w+)"/.exec(labels)?.[1]);
   expect(current.sort()).toEqual(["free", "leased", "reclaiming", "unknown"]);
   expect(states.filter(([, value]) => value === 0)).toHaveLength(44);
+});
+
+test("Xid errors are counted by GPU and number, and it is told whether the log can be read", async () => {
+  const { daemon, scrape } = await watched("h100x2");
+  expect(family(await scrape(), "gpu_orchestrator_gpu_xid_errors_total")).toEqual({});
+  expect((await scrape()).has("gpu_orchestrator_kernel_log_readable")).toBe(false);
+  const gpu = await daemon.gpu(1);
+  const error = {
+    kind: "xid",
+    device: pciDevice(gpu.pciBusId ?? "") ?? "",
+    at: 0,
+    fatal: false,
+    action: null,
+  } as const;
+  const reports = [
+    { ...error, xid: 31, sequence: 7, count: 5 },
+    { ...error, xid: 79, sequence: 9, count: 1 },
+  ];
+  await daemon.scheduler.readKernelLog({ reports, problem: null, missed: 0 });
+  const labels = `gpu_id="1",${H100},gpu_uuid="${gpu.uuid}"`;
+  expect(family(await scrape(), "gpu_orchestrator_gpu_xid_errors_total")).toEqual({
+    [`${labels},xid="31"`]: 5,
+    [`${labels},xid="79"`]: 1,
+  });
+  expect((await scrape()).get("gpu_orchestrator_kernel_log_readable")).toBe(1);
+  expect((await scrape()).get("gpu_orchestrator_gpus_available")).toBe(1);
+  await daemon.scheduler.readKernelLog({ reports: [], problem: "EPERM", missed: 0 });
+  expect((await scrape()).get("gpu_orchestrator_kernel_log_readable")).toBe(0);
 });
 
 test("what ails a GPU is told though a lease hides its state, and no more once it is well", async () => {

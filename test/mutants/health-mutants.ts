@@ -107,6 +107,112 @@ const LIMITS: readonly Mutant[] = [
   },
 ];
 
+const LOG = "test/core/kernel-log.test.ts";
+
+const XIDS: readonly Mutant[] = [
+  ...planted(
+    "src/core/kernel-log.ts",
+    [LOG],
+    [
+      {
+        name: "What an admin has answered comes back with the next reading of the log",
+        find: "if (report.sequence > gpu.answeredUpTo) apply",
+        replace: "if (report.sequence > gpu.answeredUpTo - 1e9) apply",
+      },
+      {
+        name: "A driver that was loaded before an error answers it",
+        find: "if (gpu.fault === null || gpu.fault.sequence > upTo) return;",
+        replace: "if (gpu.fault === null) return;",
+      },
+      {
+        name: "Every repetition of an error is an event",
+        find: 'if (gpu.fault?.scope === "all" || gpu.fault?.scope === scope) return;',
+        replace: 'if (gpu.fault?.scope === "all" && scope !== "all") return;',
+      },
+      {
+        name: "Reports are taken in the order in which they were counted, not in that of the log",
+        find: ".sort((a, b) => a.sequence - b.sequence)",
+        replace: "",
+      },
+      {
+        name: "An error is blamed on the GPU that stood there before",
+        find: "return seen ?? (there.length === 1 ? there[0] : undefined);",
+        replace: "return there[0] ?? seen;",
+      },
+    ],
+  ),
+  {
+    name: "A program's own error keeps a GPU from everybody",
+    file: "src/core/allocator/xid.ts",
+    find: '[43, entry("a program\'s work was stopped")]',
+    replace: '[43, entry("a program\'s work was stopped", "exclude")]',
+    tests: [LOG],
+  },
+  {
+    name: "An NVLink error that is not fatal excludes",
+    file: "src/core/allocator/xid.ts",
+    find: 'return fatal ? "exclude" : "note";',
+    replace: 'return fatal || xid > 0 ? "exclude" : "note";',
+    tests: [LOG],
+  },
+  {
+    name: "A new boot does not answer the errors of the last",
+    file: "src/core/decide.ts",
+    find: "if (rebooted) answerFaults(turn, now);",
+    replace: "if (rebooted && now < 0) answerFaults(turn, now);",
+    tests: [LOG],
+  },
+  {
+    name: "After a new boot its errors pass for answered, since they are numbered anew",
+    file: "src/core/decide.ts",
+    find: "if (fault === null && answeredUpTo === 0) continue;",
+    replace: "if (fault === null) continue;",
+    tests: [LOG],
+  },
+  {
+    name: "Clearing an error takes the GPU from its lease",
+    file: "src/core/evolve.ts",
+    find: 'const hold = gpu.hold.kind === "quarantined" ? FREE : gpu.hold;',
+    replace: "const hold = FREE;",
+    tests: [LOG],
+  },
+  {
+    name: "A program may write errors into the log",
+    file: "src/monitor/kernel-log/record.ts",
+    find: "Number(head[1]) >> FACILITY_SHIFT !== 0",
+    replace: "Number(head[1]) >> FACILITY_SHIFT < 0",
+    tests: ["test/monitor/kernel-log/xid-line.test.ts"],
+  },
+  {
+    name: "An error is found wherever it stands in a line",
+    file: "src/monitor/kernel-log/xid-line.ts",
+    find: "const XID =\n  /^NVRM",
+    replace: "const XID =\n  /NVRM",
+    tests: ["test/monitor/kernel-log/xid-line.test.ts"],
+  },
+  ...planted(
+    "src/monitor/kernel-log/kernel-log.ts",
+    ["test/monitor/kernel-log/kernel-log.test.ts"],
+    [
+      {
+        name: "A flood is read to its end in one turn",
+        find: "reads < MAX_READS_PER_TURN && total < MAX_BYTES_PER_TURN",
+        replace: "reads < 1_000 * MAX_READS_PER_TURN && total < 1_000 * MAX_BYTES_PER_TURN",
+      },
+      {
+        name: "News that the store refused is lost",
+        find: "for (const report of reports) this.#untold(report);",
+        replace: "for (const report of reports.slice(reports.length)) this.#untold(report);",
+      },
+      {
+        name: "A log that could not be read is never tried again",
+        find: "this.#problem !== null ? RETRY_MS :",
+        replace: "this.#problem !== null ? 1_000 * RETRY_MS :",
+      },
+    ],
+  ),
+];
+
 const ONE_BY_ONE = planted(
   "src/monitor/nvidia-smi/one-by-one.ts",
   ["test/monitor/nvidia-smi/source.test.ts"],
@@ -149,6 +255,7 @@ export const HEALTH_MUTANTS: readonly Mutant[] = [
   ...SIGHT,
   ...LIMITS,
   ...ONE_BY_ONE,
+  ...XIDS,
   {
     name: "A GPU of which a reading says nothing counts as missing",
     file: "src/core/sight.ts",

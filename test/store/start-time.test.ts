@@ -38,6 +38,7 @@ const EVERYTHING = turn({
     gpu("GPU-a", { kind: "leased", allocationId: "a-1", since: START, use: USE }),
     { ...gpu("GPU-b"), cordon: { at: START + 6, by: "ops", reason: "fan" } },
     { ...gpu("GPU-l"), lostSince: START + 7 },
+    { ...gpu("GPU-x"), fault: { at: START + 8, reason: "Xid 48", scope: "all", sequence: 9 }, answeredUpTo: 3 },
     gpu("GPU-c", { kind: "reclaiming", allocationId: "a-9", since: START + 1, baselineMib: 4 }),
     gpu("GPU-d", { kind: "quarantined", since: START + 2, baselineMib: 4, reason: "busy" }),
   ],

@@ -430,15 +430,25 @@ test("a request may come and go in one turn", async () => {
   expect(store.due(START, 10)).toHaveLength(1);
 });
 
-test("what is said of a GPU survives, though nothing else of it changes: a cordon, and that it is lost", async () => {
+test("what is said of a GPU survives, though nothing else of it changes", async () => {
   const path = databasePath();
-  const store = open(path);
   const granted = grantTurn(["a-1"], ["GPU-a"], START, 1);
-  await store.commit(granted);
   const [held] = granted.gpus as [Gpu];
-  const marked = { ...held, cordon: { at: START, by: "ops", reason: "fan" }, lostSince: START + 1 };
-  await store.commit(turn({ gpus: [{ ...marked, lostSince: null }] }));
-  await store.commit(turn({ gpus: [marked] }));
-  await store.close();
-  expect(openForTest(path).load().gpus).toEqual([marked]);
+  const words: Partial<Gpu>[] = [
+    { cordon: { at: START, by: "ops", reason: "fan" } },
+    { lostSince: START + 1 },
+    { fault: { at: START, reason: "Xid 48", scope: "several", sequence: 7 } },
+    { answeredUpTo: 9 },
+  ];
+  let said = held;
+  for (const [round, word] of words.entries()) {
+    const store = open(path);
+    if (round === 0) await store.commit(granted);
+    said = { ...said, ...word };
+    await store.commit(turn({ gpus: [said] }));
+    await store.close();
+    const again = open(path);
+    expect(again.load().gpus).toEqual([said]);
+    await again.close();
+  }
 });

@@ -73,6 +73,7 @@ export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | n
   }
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) return stale;
+  if (gpu.fault?.scope === "all") return { block: "quarantined", detail: gpu.fault.reason, since: gpu.fault.at };
   const { ailments, recovery } = state.sight.gpus.get(gpu.uuid) as GpuSight;
   if (recovery !== null && keepsFromAll(recovery.from, state.policy)) {
     const { since, goodReadings, from } = recovery;
@@ -90,7 +91,8 @@ function keepsFromAll({ block }: Ailment, { degradedGpus }: Policy): boolean {
 }
 
 /** Why a GPU cannot work together with others; `null` when it can. It recovers as from any fault. */
-export function isolationOf({ uuid }: Gpu, { sight }: HostState): Omit<BlockedGpu, "block"> | null {
+export function isolationOf({ uuid, fault }: Gpu, { sight }: HostState): Omit<BlockedGpu, "block"> | null {
+  if (fault?.scope === "several") return { detail: fault.reason, since: fault.at };
   const seen = sight.gpus.get(uuid);
   const ailment = seen?.ailments.find(({ block }) => block === "isolated");
   if (ailment !== undefined) return ailment;

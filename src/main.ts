@@ -174,7 +174,7 @@ class RunningDaemon implements Daemon {
       stored,
     );
     this.#metrics = config.monitoring.metricsEnabled
-      ? createMetrics({ version, clock: this.#clock, scheduler: this.#scheduler })
+      ? createMetrics({ version, clock: this.#clock, scheduler: this.#scheduler, source: this.#source })
       : null;
     for (const observer of [simulated, this.#metrics, this.#watcher()]) {
       if (observer !== null) this.#scheduler.observeWith(observer);

@@ -10,7 +10,7 @@
  */
 import type { HostState } from "../core/state.ts";
 import type { Clock } from "../platform/clock.ts";
-import type { Committed, DeliverySettlement, Observer } from "../scheduler/ports.ts";
+import type { Committed, DeliverySettlement, GpuSource, Observer } from "../scheduler/ports.ts";
 import { AllocationCounts } from "./allocations.ts";
 import { Exposer, type Exposition } from "./exposition.ts";
 import { registerHost } from "./host.ts";
@@ -27,7 +27,11 @@ export interface MetricsParts {
     readonly storageHealthy: boolean;
     readonly events: { readonly readers: number };
   };
+  readonly source: SourceFigures;
 }
+
+/** What can be told of the source of readings beside the readings. */
+export type SourceFigures = Pick<GpuSource, "abandonedTotal" | "stuck">;
 
 export interface Metrics extends Required<Observer> {
   /** All metrics, in the format that the `Accept` header prefers. */
@@ -38,7 +42,7 @@ export interface Metrics extends Required<Observer> {
   configReload(ok: boolean): void;
 }
 
-export function createMetrics({ version, clock, scheduler }: MetricsParts): Metrics {
+export function createMetrics({ version, clock, scheduler, source }: MetricsParts): Metrics {
   const exposer = new Exposer();
   const { registry } = exposer;
   const look = () => ({ state: scheduler.state, now: clock.now() });
@@ -50,6 +54,7 @@ export function createMetrics({ version, clock, scheduler }: MetricsParts): Metr
     startedAt: clock.now(),
     look,
     storageHealthy: () => scheduler.storageHealthy,
+    source,
     eventStreams: () => scheduler.events.readers,
   });
   registerProcess(registry);

@@ -1,7 +1,7 @@
 /** How the daemon's own parts do: the monitor, the database, the webhooks, the event streams, the settings. */
 import { Histogram, type Registry } from "prom-client";
 import type { EpochMs, Observation, ProbeFailureKind } from "../core/model.ts";
-import type { DeliverySettlement } from "../scheduler/ports.ts";
+import type { DeliverySettlement, GpuSource } from "../scheduler/ports.ts";
 import { counter, gauge, gaugeFamily } from "./families.ts";
 import type { Instant } from "./host.ts";
 import { Tally } from "./tally.ts";
@@ -29,6 +29,7 @@ export interface OperationParts {
   readonly startedAt: EpochMs;
   readonly look: () => Instant;
   readonly storageHealthy: () => boolean;
+  readonly source: Pick<GpuSource, "abandonedTotal" | "stuck">;
   readonly eventStreams: () => number;
 }
 
@@ -65,12 +66,24 @@ export class Operation {
     this.#register(registry, parts);
   }
 
-  #register(registry: Registry, { version, look, storageHealthy, eventStreams }: OperationParts): void {
+  #register(registry: Registry, { version, look, storageHealthy, eventStreams, source }: OperationParts): void {
     gauge(
       registry,
       "gpu_orchestrator_monitor_last_success_timestamp_seconds",
       "When the GPUs were last read, in seconds since 1970",
       () => inSeconds(look().state.sight.lastGoodProbeAt),
+    );
+    counter(
+      registry,
+      "gpu_orchestrator_monitor_probes_abandoned_total",
+      "Attempts to read the GPUs that could not be ended, not even by SIGKILL, and were let go of",
+      () => source.abandonedTotal,
+    );
+    gauge(
+      registry,
+      "gpu_orchestrator_monitor_probe_stuck",
+      "1 while such an attempt is alive: no other is made then, and nothing can be read",
+      () => Number(source.stuck),
     );
     gauge(registry, "gpu_orchestrator_monitor_simulated", "1 when the GPUs are simulated", () =>
       Number(look().state.sight.simulated),

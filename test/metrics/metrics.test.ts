@@ -309,6 +309,23 @@ test("probes are timed, failures told apart, and the last success stays known", 
   expect(page.get("gpu_orchestrator_monitor_simulated")).toBe(1);
 });
 
+test("a probe that cannot be ended is told while it lives, and counted for good", async () => {
+  const source = { abandonedTotal: 0, stuck: false };
+  const { scrape } = await watched("t4x1", {}, source);
+  const figures = async () => {
+    const page = await scrape();
+    return [
+      page.get("gpu_orchestrator_monitor_probes_abandoned_total"),
+      page.get("gpu_orchestrator_monitor_probe_stuck"),
+    ];
+  };
+  expect(await figures()).toEqual([0, 0]);
+  Object.assign(source, { abandonedTotal: 1, stuck: true });
+  expect(await figures()).toEqual([1, 1]);
+  source.stuck = false;
+  expect(await figures()).toEqual([1, 0]);
+});
+
 test("webhooks, reloads and the build are told", async () => {
   const { daemon, metrics, scrape } = await watched("t4x1");
   const startedAt = daemon.clock.now() / 1_000;

@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { createMetrics, type Metrics } from "../../src/metrics/metrics.ts";
+import { createMetrics, type Metrics, type SourceFigures } from "../../src/metrics/metrics.ts";
 import { SimulatedDaemon } from "../monitor/simulated-daemon.ts";
 
 export interface Watched {
@@ -13,9 +13,10 @@ export interface Watched {
 export async function watched(
   shape: string,
   policy: Parameters<typeof SimulatedDaemon.start>[1] = {},
+  source: SourceFigures = { abandonedTotal: 0, stuck: false },
 ): Promise<Watched> {
   const daemon = await SimulatedDaemon.start(shape, policy);
-  const metrics = createMetrics({ version: "1.2.3", clock: daemon.clock, scheduler: daemon.scheduler });
+  const metrics = createMetrics({ version: "1.2.3", clock: daemon.clock, scheduler: daemon.scheduler, source });
   daemon.scheduler.observeWith(metrics);
   return { daemon, metrics, scrape: async (accept) => seriesOf((await metrics.render(accept)).body) };
 }

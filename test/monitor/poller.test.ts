@@ -9,6 +9,8 @@ import { failed } from "../fixtures/readings.ts";
 /** Notes when it is probed; the test says when and how each probe ends. */
 class ScriptedSource implements GpuSource {
   readonly name = "simulated";
+  readonly abandonedTotal = 0;
+  readonly stuck = false;
   readonly startedAt: number[] = [];
   readonly #clock: ManualClock;
   #pending: PromiseWithResolvers<Observation>[] = [];
@@ -258,6 +260,8 @@ test("after a sleep of the host the next probe comes at once, whatever pause was
   let probes = 0;
   const source: GpuSource = {
     name: "nvidia-smi",
+    abandonedTotal: 0,
+    stuck: false,
     async probe() {
       probes++;
       return failed(clock.now());

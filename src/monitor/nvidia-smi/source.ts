@@ -80,6 +80,10 @@ export class NvidiaSmiSource implements GpuSource {
     return this.#abandonedTotal;
   }
 
+  get stuck(): boolean {
+    return this.#abandonedPid !== null;
+  }
+
   /** The one of them that lives; `null`: none does. No run starts meanwhile. */
   get abandonedPid(): number | null {
     return this.#abandonedPid;

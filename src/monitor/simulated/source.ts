@@ -29,6 +29,8 @@ export interface SimulatedParts {
 
 export class SimulatedSource implements GpuSource, Observer {
   readonly name = "simulated";
+  readonly abandonedTotal = 0;
+  readonly stuck = false;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #gpus: ReadonlyMap<string, SimulatedGpu>;

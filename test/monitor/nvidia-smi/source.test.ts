@@ -133,6 +133,7 @@ describe("a program that does not give a reading", () => {
     });
     const pid = source.abandonedPid;
     expect(source.abandonedTotal).toBe(1);
+    expect(source.stuck).toBe(true);
 
     fake.tell({ mode: "gpus" });
     expect(await source.probe()).toMatchObject({
@@ -141,6 +142,7 @@ describe("a program that does not give a reading", () => {
 
     process.kill(pid as number, "SIGKILL");
     await vi.waitFor(() => expect(source.abandonedPid).toBeNull(), { timeout: 5_000, interval: 5 });
+    expect(source.stuck).toBe(false);
     expect((await source.probe()).ok).toBe(true);
     expect(source.abandonedTotal).toBe(1);
   });

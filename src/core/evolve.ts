@@ -60,8 +60,9 @@ export function evolve(state: HostState, event: Event): HostState {
     case "ended":
       return ended(state, event);
     case "gpu-seen": {
-      const before = state.gpus.get(event.gpu.uuid);
-      return withGpus(state, [{ ...(before ?? NEWCOMER), ...event.gpu }]);
+      // The device first, then what the books say of it, as records.ts writes them: a replay gives the same bytes.
+      const { hold, cordon, fault, answeredUpTo, lostSince } = state.gpus.get(event.gpu.uuid) ?? NEWCOMER;
+      return withGpus(state, [{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]);
     }
     case "use-seen":
       return withUse(state, event, (use) => useBegun(use, event.at));

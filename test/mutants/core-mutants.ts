@@ -172,9 +172,9 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A new index lifts a cordon",
     file: "src/core/evolve.ts",
-    find: "{ ...(before ?? NEWCOMER), ...event.gpu }",
+    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]",
     replace:
-      "{ ...(before ?? NEWCOMER), cordon: before?.index === event.gpu.index ? before.cordon : null, ...event.gpu }",
+      "[{ ...event.gpu, hold, cordon: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? cordon : null, fault, answeredUpTo, lostSince }]",
     tests: [ADMIN],
   },
   {
@@ -229,8 +229,9 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A change of its index frees a leased GPU",
     file: "src/core/evolve.ts",
-    find: "{ ...(before ?? NEWCOMER), ...event.gpu }",
-    replace: "{ ...(before ?? NEWCOMER), hold: before?.index === event.gpu.index ? before.hold : FREE, ...event.gpu }",
+    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]",
+    replace:
+      "[{ ...event.gpu, hold: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? hold : FREE, cordon, fault, answeredUpTo, lostSince }]",
     tests: [TRUTH],
   },
   {

@@ -294,8 +294,8 @@ export const HEALTH_MUTANTS: readonly Mutant[] = [
   {
     name: "What a reading says of a GPU's new index forgets that it is lost",
     file: "src/core/evolve.ts",
-    find: "{ ...(before ?? NEWCOMER), ...event.gpu }",
-    replace: "{ ...(before ?? NEWCOMER), lostSince: null, ...event.gpu }",
+    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]",
+    replace: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince: null }]",
     tests: [RECOVERY],
   },
   {

@@ -26,7 +26,7 @@ import {
   patienceMs,
   type TurnSeen,
 } from "./judge-allocations.ts";
-import { judgeAdminWord, judgeFreeing, judgeQuarantine, judgeUse, judgeUseGone } from "./judge-gpus.ts";
+import { judgeAdminWord, judgeFreeing, judgeLoss, judgeQuarantine, judgeUse, judgeUseGone } from "./judge-gpus.ts";
 import type { Tally } from "./tally.ts";
 import { breach, fault } from "./violation.ts";
 import { movedState } from "./whole-checks.ts";
@@ -230,6 +230,11 @@ export class Auditor {
         judgeUseGone(books, causes, event.uuid);
         this.#setGpu(event.uuid, { inUse: false });
         return;
+      case "gpu-lost":
+      case "gpu-back":
+        judgeLoss(books, event);
+        this.#setGpu(event.uuid, { lost: event.type === "gpu-lost" });
+        return;
       case "gpu-quarantined":
         judgeQuarantine(books, causes, turn, event.uuid);
         this.#setGpu(event.uuid, { hold: "quarantined", since: event.at });
@@ -322,6 +327,7 @@ const NEW_GPU: GpuBook = {
   inUse: false,
   baselineMib: 0,
   cordoned: false,
+  lost: false,
 };
 
 function queued(request: Followed["request"], order: number): Followed {

@@ -45,6 +45,7 @@ export interface GpuBook {
   readonly inUse: boolean;
   readonly baselineMib: number;
   readonly cordoned: boolean;
+  readonly lost: boolean;
 }
 
 export class Books {

@@ -55,6 +55,16 @@ export function judgeQuarantine(books: Books, causes: Causes, turn: TurnSeen, uu
   }
 }
 
+/** Said once, and taken back once. */
+export function judgeLoss(
+  books: Books,
+  { type, uuid, allocationId }: Extract<Event, { type: "gpu-lost" | "gpu-back" }>,
+): void {
+  const gpu = known(books, uuid);
+  if (gpu.lost === (type === "gpu-lost")) fault(`${type} ${uuid} was said twice`);
+  if ((allocationId !== null) !== (gpu.hold === "leased")) fault(`${type} ${uuid} names ${allocationId}: ${gpu.hold}`);
+}
+
 const WORD_OF = {
   "gpu-cordoned": "cordon",
   "gpu-uncordoned": "uncordon",

@@ -57,10 +57,11 @@ function stateOf(stored: StoredState, policy: Policy): HostState {
 
 /** `folded` as it stands on a clock that has been set by `ms`: what lives has moved with it. */
 export function movedState(folded: HostState, ms: number): HostState {
-  const gpus = folded.gpus.values().map(({ hold, cordon, ...gpu }) => ({
+  const gpus = folded.gpus.values().map((gpu) => ({
     ...gpu,
-    hold: movedHold(hold, ms),
-    cordon: cordon === null ? null : { ...cordon, at: cordon.at + ms },
+    hold: movedHold(gpu.hold, ms),
+    cordon: gpu.cordon === null ? null : { ...gpu.cordon, at: gpu.cordon.at + ms },
+    lostSince: gpu.lostSince === null ? null : gpu.lostSince + ms,
   }));
   const allocations = [...folded.allocations.values()].map((allocation): LiveAllocation => {
     const { status, request: before } = allocation;

@@ -4,16 +4,21 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { blockOf } from "../../src/core/allocator/survey.ts";
+import { blockOf, isolationOf } from "../../src/core/allocator/survey.ts";
 import { DomainError } from "../../src/core/errors.ts";
+import type { Event } from "../../src/core/events.ts";
 import { evolve } from "../../src/core/evolve.ts";
-import type { AllocationId, Topology } from "../../src/core/model.ts";
+import type { KernelReport } from "../../src/core/kernel-log.ts";
+import type { AllocationId, GpuHealth, Topology } from "../../src/core/model.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
 import { ADMIN, type SimulatedHost as Host, h100, process, SimulatedHost, seconds, t4 } from "./simulated-host.ts";
 
 type Step = (host: Host, ids: AllocationId[]) => void;
 
-const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c"), t4("GPU-d")];
+const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c"), t4("GPU-d")].map((gpu, index) => ({
+  ...gpu,
+  pciBusId: `00000000:0${index}:00.0`,
+}));
 /** Two and two bridged; GPU-d is not known. */
 const BRIDGED: Topology = {
   gpus: ["GPU-a", "GPU-b", "GPU-c"].map((uuid) => ({ uuid, numaNodes: [0], cpuAffinity: "0-7" })),
@@ -75,7 +80,10 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: fc
       .tuple(
         fc.nat(3),
-        fc.constantFrom("busy", "busy", "idle", "idle", "idle", "idle", "foreign memory", "lost", "blind"),
+        fc.constantFrom(
+          ...["busy", "busy", "idle", "idle", "idle", "idle", "foreign memory"],
+          ...["lost", "blind", "sick", "cut off"],
+        ),
       )
       .map(
         ([n, mood]): Step =>
@@ -85,6 +93,11 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
               processes: mood === "busy" ? [process(1)] : [],
               memoryUsedMib: mood === "blind" ? null : mood === "idle" ? 4 : 5_000,
               errorValues: mood === "lost" ? { x: "GPU is lost" } : {},
+              health: {
+                ...GPUS[0]?.health,
+                ...(mood === "sick" ? { recoveryAction: "Reset" } : {}),
+                ...(mood === "cut off" ? { fabricStatus: "Failure" } : {}),
+              } as GpuHealth,
             });
           },
       ),
@@ -105,6 +118,18 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
     arbitrary: onOne((host, id) => {
       host.do({ type: "revoke", id, reason: "because", actor: ADMIN });
     }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(fc.nat(3), fc.constantFrom(31, 48, 74, 79, 154, "driver" as const), fc.nat(1_000)).map(
+      ([n, what, sequence]): Step =>
+        (host) => {
+          const error = { device: `0:${n}:0`, at: host.now, count: 1, fatal: false, action: 0 };
+          const report: KernelReport =
+            what === "driver" ? { kind: "driver-loaded", sequence } : { kind: "xid", xid: what, sequence, ...error };
+          host.do({ type: "read-kernel-log", news: { reports: [report], problem: null, missed: 0 } });
+        },
+    ),
   },
   // Faults come seldom and heal often, or most of a history would pass with nothing to grant.
   {
@@ -210,13 +235,18 @@ function assertInvariants(host: Host, before: HostState, from: number): void {
   }
 }
 
+const RELIEFS: ReadonlySet<Event["type"]> = new Set([
+  "gpu-freed",
+  "gpu-uncordoned",
+  "quarantine-cleared",
+  "gpu-fault-answered",
+]);
+
 function assertGrantable(host: Host, before: HostState, from: number): void {
   // 6. Every grant was of a GPU that nothing spoke against at that instant (one turn's own events aside).
   const freed = new Set<string>();
   for (const event of host.log.slice(from)) {
-    if (event.type === "gpu-freed" || event.type === "gpu-uncordoned" || event.type === "quarantine-cleared") {
-      freed.add(event.uuid);
-    }
+    if (RELIEFS.has(event.type) && "uuid" in event) freed.add(event.uuid);
     if (event.type === "ended") {
       const ended = before.allocations.get(event.id);
       if (ended !== undefined && ended.status !== "queued") {
@@ -229,6 +259,9 @@ function assertGrantable(host: Host, before: HostState, from: number): void {
       if (gpu === undefined || freed.has(uuid)) continue;
       const block = blockOf(gpu, { ...before, sight: host.state.sight }, host.now);
       expect(block, `${uuid} was granted`).toBeNull();
+      if (event.lease.gpus.length === 1) continue;
+      const isolation = isolationOf(gpu, { ...before, sight: host.state.sight });
+      expect(isolation, `${uuid} was granted together with others`).toBeNull();
     }
   }
 }

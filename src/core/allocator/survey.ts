@@ -137,8 +137,8 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
     const gpu = state.gpus.get(uuid);
     const loss = gpu === undefined ? null : lossOf(gpu, state);
     if (loss !== null) return { block: "lost", detail: loss, since: gpu?.lostSince ?? since };
-    const nothing = failure?.message ?? "no reading yet";
-    return { block: "unknown", detail: lastGoodProbeAt === null ? nothing : "missing from the latest reading", since };
+    const nothing = lastGoodProbeAt === null ? (failure?.message ?? "no reading yet") : "no reading of this GPU yet";
+    return { block: "unknown", detail: since === null ? nothing : "missing from the latest reading", since };
   }
   const { staleAfterMs } = state.policy;
   const readAt = readingTime(sight, staleAfterMs);

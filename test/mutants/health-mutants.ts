@@ -233,10 +233,10 @@ const ONE_BY_ONE = planted(
       replace: "left : left",
     },
     {
-      name: "With no GPU read, all are lost",
+      name: "With no GPU read, there is a reading of none",
       find: "if (host === null) return null;",
       replace:
-        "if (host === null && read.length === 0) return null;\n  host ??= { simulated: false, driverVersion: null, cudaVersion: null, gpus: [], warnings: [] };",
+        "if (host === null)\n    return { simulated: false, driverVersion: null, cudaVersion: null, topology: null, gpus: read, warnings: [] };",
     },
     {
       name: "GPUs that are read alone all have the index 0",
@@ -297,6 +297,13 @@ export const HEALTH_MUTANTS: readonly Mutant[] = [
     find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]",
     replace: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince: null }]",
     tests: [RECOVERY],
+  },
+  {
+    name: "What an admin has answered in the kernel's log is not written down when nothing else of the GPU changes",
+    file: "src/store/ledger.ts",
+    find: "a.answeredUpTo === b.answeredUpTo",
+    replace: "a.answeredUpTo >= 0",
+    tests: ["test/store/store.test.ts"],
   },
   {
     name: "That a GPU is lost is not written down when nothing else of it changes",

@@ -435,10 +435,10 @@ test("what is said of a GPU survives, though nothing else of it changes", async 
   const granted = grantTurn(["a-1"], ["GPU-a"], START, 1);
   const [held] = granted.gpus as [Gpu];
   const words: Partial<Gpu>[] = [
-    { cordon: { at: START, by: "ops", reason: "fan" } },
     { lostSince: START + 1 },
-    { fault: { at: START, reason: "Xid 48", scope: "several", sequence: 7 } },
     { answeredUpTo: 9 },
+    { cordon: { at: START, by: "ops", reason: "fan" } },
+    { fault: { at: START, reason: "Xid 48", scope: "several", sequence: 7 } },
   ];
   let said = held;
   for (const [round, word] of words.entries()) {

@@ -260,6 +260,17 @@ test("10: a grant from the queue, or an end by time, without its webhook", () =>
   );
 });
 
+test("10: a webhook that is given up, or withdrawn although its grant lasts", () => {
+  const calls = [call(allocate("a", webhook), 0, 1, 202, { id: "a" }), lost(release("a"), 2)];
+  const offered = record("a", { status: "offered", lease: lease("G1", 10) });
+  const over = ended("a", "released", 3, { lease: lease("G1", 10) });
+  const after = (it: SurvivingRecord, state: "withdrawn" | "gave-up") =>
+    breaches(calls, [disk(5, [it], { outbox: [{ ...row, state }] })]);
+  expect(after(over, "withdrawn")).toEqual([]);
+  expect(after(offered, "withdrawn")).toEqual(["10: that a is allocated will not be told: withdrawn"]);
+  expect(after(over, "gave-up")).toEqual(["10: that a is allocated will not be told: gave-up"]);
+});
+
 test("10: a webhook that counts as delivered and never came, one that came and is not on disk, and one that went back", () => {
   const calls = [call(allocate("a", webhook), 0, 1, 202, { id: "a" })];
   const offered = record("a", { status: "offered", lease: lease("G1", 10) });

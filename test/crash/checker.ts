@@ -280,6 +280,13 @@ function* missingWebhooks({ survivors, deliveries }: History, known: readonly Kn
     }
   }
   for (const { id, offered } of last.journal) if (id !== null && offered) yield* demand(id, "allocated", "journal");
+  const ended = new Set(last.records.filter(({ status }) => status === "ended").map(({ id }) => id));
+  for (const { allocationId: id, status, state } of last.outbox) {
+    const isTold = state === "pending" || state === "delivered";
+    // A grant that has ended is not told any more; anything else is, and for longer than these histories last.
+    if (isTold || (state === "withdrawn" && status === "allocated" && ended.has(id))) continue;
+    yield `10: that ${id} is ${status} will not be told: ${state}`;
+  }
   yield* wrongDeliveries(survivors, last.outbox, deliveries);
 }
 

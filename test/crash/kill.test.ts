@@ -26,10 +26,10 @@ const KILLS_PER_FILE = 20;
 /** Files whose daemons run side by side. */
 const LANES = 2;
 const CLIENTS = 6;
-/** A daemon that is killed at a random instant, and one that does not come to its labelled point, after this at the latest. */
-const LONGEST_LIFE_MS = 300;
-/** The share of kills at a random instant. */
+/** The share of kills at a random instant, and the latest of these. */
 const RANDOM_SHARE = 0.25;
+const LONGEST_LIFE_MS = 300;
+/** A daemon that does not come to its labelled point is killed all the same. */
 const LONGEST_WAY_MS = 3_000;
 /** Within the first of them a daemon is killed: more are seldom reached. */
 const MOST_PASSES = 40;

@@ -55,8 +55,8 @@ export interface Verdict<Step> {
 
 /** How many times one search after the other may depart from the order of the answers. */
 const DEPARTURES = [0, 1, 2, 3, 4, 6, 8, Number.POSITIVE_INFINITY];
-/** States that are looked at, in all searches together, before they are given up. A history of ours needs some hundreds. */
-const MOST_VISITS = 300_000;
+/** States that are looked at, in all searches together, before they are given up. A history of ours takes some hundreds, at most thousands. */
+const MOST_VISITS = 100_000;
 
 export function linearize<State, Step>(
   history: readonly Operation<Step>[],

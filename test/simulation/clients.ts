@@ -374,7 +374,10 @@ export class Clients {
     const { id } = record.request;
     const now = daemon.now;
     const byOwner = record.request.principal === principal;
-    this.acknowledged.take(record, daemon.disk.view.allocation(id), byOwner, now, time.trueMs);
+    // The same value again is no news.
+    if (this.acknowledged.get(id) !== record) {
+      this.acknowledged.take(record, daemon.disk.view.allocation(id), byOwner, now, time.trueMs);
+    }
     const books = this.#parts.books();
     if (byOwner && record.status === "queued" && books.live.get(id)?.status === "queued") books.signs.set(id, now);
     if (!this.#known.includes(id)) this.#known = [...this.#known, id].slice(-KNOWN);

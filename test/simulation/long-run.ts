@@ -17,7 +17,7 @@ const SEED_SPREAD = 0x9e3779b1;
 
 const SETTINGS: Omit<SimulationSettings, "seed"> = {
   pruneLimits: { rows: 500, snapshotAfterEvents: 500, journalKeptEvents: 2_000 },
-  keptMs: 600_000,
+  keptMs: 180_000,
   checkWholeEvery: CHECK_WHOLE_EVERY,
 };
 

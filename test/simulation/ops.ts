@@ -336,10 +336,10 @@ const HOST_OPS: readonly (readonly [inHistories: number, inLongRuns: number, dra
       suspended: draw.chance(0.5),
     }),
   ],
-  [1, 0.1, (draw) => ({ op: "restart", back: drawReturn(draw) })],
+  [1, 0.06, (draw) => ({ op: "restart", back: drawReturn(draw) })],
   [
     3,
-    0.3,
+    0.2,
     (draw) => ({
       op: "crash",
       point: draw.one([...CRASH_POINTS, "after the answer"] as const),
@@ -349,7 +349,7 @@ const HOST_OPS: readonly (readonly [inHistories: number, inLongRuns: number, dra
   ],
   [1, 0.2, (draw) => ({ op: "set clock", aheadMs: draw.one([YEAR_MS, -YEAR_MS, 0]) })],
   [1, 0.1, () => ({ op: "backup" })],
-  [0.7, 0.05, (draw) => ({ op: "restore", back: drawReturn(draw) })],
+  [0.7, 0.04, (draw) => ({ op: "restore", back: drawReturn(draw) })],
   [3, 1, (draw) => ({ op: "trouble", trouble: draw.one(TROUBLES), jobs: draw.between(1, 6) })],
   [5, 0.4, () => ({ op: "prune" })],
   [2, 0.5, (draw) => ({ op: "reconfigure", policy: draw.below(POLICIES.length) })],

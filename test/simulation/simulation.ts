@@ -63,7 +63,9 @@ export class Simulation {
   /** On the daemon's clock: since then it has run, and its disk has been well. */
   #wellSince = 0;
   #steps = 0;
-  /** Of the file, when all of it was checked; `null`: not in this life of the daemon. */
+  /** Of the file, after the latest transaction. */
+  #version = 0;
+  /** The same, when all of it was checked; `null`: not in this life of the daemon. */
   #wholeVersion: number | null = null;
   mostLive = 0;
   mostPending = 0;
@@ -199,7 +201,7 @@ export class Simulation {
     const { scheduler } = this.#daemon;
     const { view } = this.#daemon.disk;
     const { answered, refused } = this.#clients;
-    const [{ lastSeq, submissions }, version, before] = [this.#auditor.books, view.version(), scheduler.state];
+    const [{ lastSeq, submissions }, before] = [this.#auditor.books, scheduler.state];
     const digest = this.#steps % (DIGEST_EVERY * this.#settings.checkWholeEvery) === 0 ? view.digest() : null;
     this.#clients.send(op);
     await this.#loop.settle();
@@ -216,7 +218,7 @@ export class Simulation {
     const what = `${op.op} was refused`;
     if (books.submissions !== submissions) breach(12, `${what}, and something was submitted`);
     if (books.lastSeq !== lastSeq) return;
-    if (view.version() !== version) breach(12, `${what}, and something was stored`);
+    if (view.version() !== this.#version) breach(12, `${what}, and something was stored`);
     if (digest !== null && view.digest() !== digest) breach(12, `${what}, and the file is another`);
     const { state } = scheduler;
     const isSame =
@@ -257,6 +259,7 @@ export class Simulation {
   #auditCommits(): void {
     const { writer, view } = this.#daemon.disk;
     this.#commitsSeen = writer.commits;
+    this.#version = view.version();
     const before = this.#auditor.books.lastSeq;
     const moment = { trueMs: this.#time.trueMs, tokenFloor: this.#tokenFloor };
     const touched = this.#auditor.follow(view, this.#causes, moment);
@@ -315,12 +318,11 @@ export class Simulation {
 
   /** Everything that is on disk, unless it is what it was when it was looked at last; and everything in memory. */
   checkWhole(): void {
-    const { view, writer } = this.#daemon.disk;
+    const { writer } = this.#daemon.disk;
     const { scheduler, clock } = this.#daemon.life;
     const { books, folded } = this.#auditor;
-    const version = view.version();
-    if (version !== this.#wholeVersion) {
-      this.#wholeVersion = version;
+    if (this.#version !== this.#wholeVersion) {
+      this.#wholeVersion = this.#version;
       this.#checkDurable();
     }
     const [shown, expected] = [durableText(scheduler.state), durableText(folded)];

@@ -227,7 +227,8 @@ function release(turn: Drafting, command: Extract<Command, { type: "release" }>,
   const named = allocationsOf(turn.state, serviceName as string);
   const own = named.filter((allocation) => owns(actor, allocation));
   if (own.length === 0 && named.length > 0) throw new NotOwnerError(`service ${serviceName}`);
-  for (const allocation of own) demandToken(allocation, fencingToken);
+  // A token speaks of a lease; what the service waits for beside it has none.
+  for (const allocation of own) if (allocation.status !== "queued") demandToken(allocation, fencingToken);
   for (const allocation of own) letGo(turn, allocation, now);
 }
 
@@ -450,6 +451,8 @@ function demandOwner(actor: Actor, allocation: LiveAllocation): void {
 }
 
 function demandToken(allocation: LiveAllocation, given: number | null): void {
-  if (given === null || allocation.status === "queued") return;
-  if (allocation.lease.fencingToken !== given) throw new FencingTokenMismatchError(allocation.request.id, given);
+  if (given === null) return;
+  // What waits has no token yet, so that any is wrong.
+  const right = allocation.status === "queued" ? null : allocation.lease.fencingToken;
+  if (right !== given) throw new FencingTokenMismatchError(allocation.request.id, given);
 }

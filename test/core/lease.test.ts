@@ -105,6 +105,20 @@ test("a stale fencing token is refused, and tokens only grow, over a restart too
   expect(host.lease(second)?.fencingToken).toBeGreaterThan(token);
 });
 
+test("what waits has no fencing token: one that is named with it is refused, and one found by its service is cancelled", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const held = host.submit({ serviceName: "ocr", actor: BOB });
+  const token = host.lease(held)?.fencingToken as number;
+  const waiting = host.submit({ serviceName: "ocr", actor: BOB });
+  expect(refusal(() => host.renew(waiting, token, BOB))).toBe("fencing-token-mismatch");
+  const release = { type: "release", fencingToken: token, actor: BOB } as const;
+  expect(refusal(() => host.do({ ...release, id: waiting, serviceName: null }))).toBe("fencing-token-mismatch");
+  expect(host.allocation(waiting).status).toBe("queued");
+  host.do({ ...release, id: null, serviceName: "ocr" });
+  expect(host.endReason(held)).toBe("released");
+  expect(host.endReason(waiting)).toBe("cancelled");
+});
+
 test("a lease whose end fell into the daemon's absence gets ten seconds, or its TTL if that is less", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
   const long = host.submit({ ttlMs: minutes(1) });

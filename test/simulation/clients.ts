@@ -238,10 +238,8 @@ export class Clients {
     const { principal, admin } = actor;
     const renew = async (kept: IdempotencyKey | null) => {
       if (admin || this.#ownerOf(id) === principal) causes.renewals.add(id);
-      const { allocation, at } = await daemon.scheduler.renew(id, token, actor, kept);
-      // One that waited has no token; it may have been granted in the same decision.
-      const isJustGranted = "lease" in allocation && allocation.lease?.grantedAt === at;
-      if (!isJustGranted) demandToken(allocation, token);
+      const { allocation } = await daemon.scheduler.renew(id, token, actor, kept);
+      demandToken(allocation, token);
       this.#learn(allocation, principal);
       return NOTHING;
     };
@@ -439,9 +437,11 @@ export class Clients {
 
 /** What was done to a lease under a token was done under its own. */
 function demandToken(record: Allocation, given: number | null): void {
-  if (given === null || record.status === "queued" || record.lease === null) return;
+  // A request that ended while it waited is ended again under any.
+  if (given === null || (record.status === "ended" && record.lease === null)) return;
   const { id } = record.request;
-  if (record.lease.fencingToken !== given) breach(4, `${id} was released or renewed under ${given}, a stale token`);
+  const right = record.status === "queued" ? null : record.lease?.fencingToken;
+  if (right !== given) breach(4, `${id} was released or renewed under ${given}, a stale token`);
 }
 
 function actorOf(principal: string): Actor {

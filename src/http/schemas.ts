@@ -111,7 +111,10 @@ const workloadData = z
     },
     { error: "expected an object" },
   )
-  .meta({ description: "Free-form facts about the workload, such as model, batch_size, concurrent_requests" })
+  .meta({
+    description:
+      "Free-form facts about the workload, such as model, batch_size, concurrent_requests. pid: the host's number of the process whose work it is; what comes from it is shown as the lease's",
+  })
   .nullish();
 
 const workload = {

@@ -1,0 +1,65 @@
+import { quantile } from "../measure.ts";
+import type { Served } from "./replay.ts";
+import { HOST_GPUS } from "./trace.ts";
+
+/** Waits are in seconds. */
+export interface Figures {
+  readonly waits: Waits;
+  /** Of the requests for several GPUs. */
+  readonly several: Waits;
+  /** The longest that anybody waited once all who came before it had started. */
+  readonly longestAtHead: number;
+  /** Part of the host's GPU time in use from the first to the last submission. */
+  readonly utilisation: number;
+  /** From the first submission to the last end. */
+  readonly makespanS: number;
+}
+
+export interface Waits {
+  readonly mean: number;
+  readonly p50: number;
+  readonly p95: number;
+  readonly max: number;
+}
+
+export function figuresOf(served: readonly Served[]): Figures {
+  const lastMs = served.at(-1)?.job.submittedMs ?? 0;
+  let usedMs = 0;
+  let endMs = 0;
+  for (const { job, startedMs } of served) {
+    const end = startedMs + job.durationMs;
+    endMs = Math.max(endMs, end);
+    usedMs += job.gpus * Math.max(0, Math.min(end, lastMs) - startedMs);
+  }
+  return {
+    waits: waitsOf(served),
+    several: waitsOf(served.filter(({ job }) => job.gpus > 1)),
+    longestAtHead: Math.max(...headSince(served).map((since, index) => startOf(served, index) - since)) / 1_000,
+    utilisation: usedMs / (HOST_GPUS * lastMs),
+    makespanS: endMs / 1_000,
+  };
+}
+
+export function waitsOf(served: readonly Served[]): Waits {
+  const waits = served.map(({ job, startedMs }) => (startedMs - job.submittedMs) / 1_000);
+  return {
+    mean: waits.reduce((sum, wait) => sum + wait, 0) / waits.length,
+    p50: quantile(waits, 0.5),
+    p95: quantile(waits, 0.95),
+    max: quantile(waits, 1),
+  };
+}
+
+/** Per request, since when all who came before it had started: its submission at the earliest, its own start at the latest. */
+export function headSince(served: readonly Served[]): readonly number[] {
+  let before = 0;
+  return served.map(({ job, startedMs }) => {
+    const since = Math.min(startedMs, Math.max(job.submittedMs, before));
+    before = Math.max(before, startedMs);
+    return since;
+  });
+}
+
+function startOf(served: readonly Served[], index: number): number {
+  return (served[index] as Served).startedMs;
+}

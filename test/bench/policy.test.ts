@@ -1,0 +1,105 @@
+import { describe, expect, test } from "vitest";
+import { clairvoyant, greedy, strict } from "../../bench/policy/disciplines.ts";
+import { figuresOf, headSince } from "../../bench/policy/figures.ts";
+import { Ours } from "../../bench/policy/ours.ts";
+import { type Discipline, replay, type Served } from "../../bench/policy/replay.ts";
+import { HOST_GPUS, hasTrace, type Job, sample } from "../../bench/policy/trace.ts";
+import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
+
+const MINUTE = 60_000;
+
+/** In minutes, and all of them ask for `max_duration` as it is. */
+function jobs(...asked: readonly (readonly [submitted: number, gpus: number, duration: number])[]): readonly Job[] {
+  return asked.map(([submitted, gpus, duration], index) => ({
+    index,
+    submittedMs: submitted * MINUTE,
+    gpus,
+    durationMs: duration * MINUTE,
+    priority: 5,
+    statedMs: duration * MINUTE,
+  }));
+}
+
+function starts(all: readonly Job[], discipline: Discipline): readonly number[] {
+  return replay(all, discipline).map(({ startedMs }) => startedMs / MINUTE);
+}
+
+describe("on a host with half of its GPUs busy for 60 minutes, a request for all of them waits, and others come after it", () => {
+  const asked = jobs([0, 4, 60], [1, 8, 30], [2, 2, 50], [3, 2, 100], [70, 1, 5]);
+
+  test("strict keeps everybody behind it", () => {
+    expect(starts(asked, strict())).toEqual([0, 60, 90, 90, 90]);
+  });
+
+  test("greedy lets everybody by, for as long as they come", () => {
+    expect(starts(asked, greedy())).toEqual([0, 103, 2, 3, 70]);
+  });
+
+  test("clairvoyant lets by whoever is gone in time", () => {
+    expect(starts(asked, clairvoyant())).toEqual([0, 60, 2, 90, 90]);
+  });
+
+  test("clairvoyant lets a long one by on a GPU that the head can spare", () => {
+    const spare = jobs([0, 4, 60], [1, 7, 30], [2, 1, 500], [3, 1, 500]);
+    expect(starts(spare, clairvoyant())).toEqual([0, 60, 2, 90]);
+  });
+
+  test("the replay refuses a policy that starts more than there is room for", () => {
+    const all: Discipline = { submitted: (job) => [job], ended: () => [] };
+    expect(() => replay(asked, all)).toThrow("request 1 cannot start");
+  });
+
+  test("the replay refuses a policy that forgets somebody", () => {
+    const first: Discipline = { submitted: (job) => (job.index === 0 ? [job] : []), ended: () => [] };
+    expect(() => replay(asked, first)).toThrow("request 1 never started");
+  });
+
+  test("figures are of the time in which requests come", () => {
+    const { waits, several, longestAtHead, utilisation, makespanS } = figuresOf(replay(asked, strict()));
+    expect(waits.max).toBe(88 * 60);
+    expect(several.mean).toBe(((0 + 59 + 88 + 87) / 4) * 60);
+    expect(longestAtHead).toBe(59 * 60);
+    expect(utilisation).toBeCloseTo((4 * 60 + 8 * 10) / (HOST_GPUS * 70));
+    expect(makespanS).toBe(190 * 60);
+  });
+});
+
+describe.skipIf(!hasTrace)("a sample of the production trace", () => {
+  const recipe = { seed: 7, load: 1.1, severalShare: 0.5, requests: 1_500 } as const;
+  const trace = hasTrace ? sample(recipe) : [];
+
+  test("asks for the load and the share that its recipe states, and is the same for the same seed", () => {
+    const gpuTime = (some: readonly Job[]) => some.reduce((sum, { gpus, durationMs }) => sum + gpus * durationMs, 0);
+    expect(trace).toHaveLength(recipe.requests);
+    expect(gpuTime(trace) / (HOST_GPUS * (trace.at(-1) as Job).submittedMs)).toBeCloseTo(recipe.load);
+    expect(gpuTime(trace.filter(({ gpus }) => gpus > 1)) / gpuTime(trace)).toBeCloseTo(recipe.severalShare, 1);
+    expect(sample(recipe)).toEqual(trace);
+    expect(sample({ ...recipe, seed: 8 })).not.toEqual(trace);
+  });
+
+  test.each([0, 5, 10])(
+    "with %d of 10 stating their `max_duration`, who leads the line waits for leases that stood then, and for no other",
+    (statedOfTen) => {
+      const ours = new Ours({ statedOfTen });
+      expect(worstDelay(replay(trace, ours), (job) => ours.states(job))).toBe(0);
+      expect(worstDelay(replay(trace, greedy()), () => false)).toBeGreaterThan(24 * 60 * MINUTE);
+    },
+  );
+});
+
+/**
+ * By how much anybody was put off by those who came later and started after it led the line for good: in ms beyond the
+ * last end, by what was stated, of the leases that stood then.
+ */
+function worstDelay(served: readonly Served[], states: (job: Job) => boolean): number {
+  const since = headSince(served);
+  const endBy = ({ job, startedMs }: Served) => startedMs + (states(job) ? job.statedMs : job.durationMs);
+  return Math.max(
+    ...served.map(({ job, startedMs }, index) => {
+      const holds = Math.max(since[index] as number, job.submittedMs + DEFAULT_POLICY.reserveAfterMs);
+      const standing = served.filter((one) => one.startedMs <= holds && one.startedMs + one.job.durationMs > holds);
+      return startedMs - Math.max(holds, ...standing.map(endBy));
+    }),
+    0,
+  );
+}

@@ -495,6 +495,7 @@ function taskOf(task: Task) {
     strained: !task.calm && (task.strained[gpu] as boolean),
     isolated: false,
     baselineMib: 0,
+    longestMs: Infinity,
   }));
   const asked = request("r", {
     requirement: { ...request("r").requirement, gpus: task.ask, memoryMib: 1_000 },
@@ -636,5 +637,13 @@ test("eight of sixteen are chosen in well under a millisecond, one of eight in a
 
 function freeOf(gpu: FreeGpu["gpu"] | undefined): FreeGpu {
   if (gpu === undefined) throw new Error("no such GPU");
-  return { gpu, availableMib: 81_559, utilizationPercent: 0, strained: false, isolated: false, baselineMib: 4 };
+  return {
+    gpu,
+    availableMib: 81_559,
+    utilizationPercent: 0,
+    strained: false,
+    isolated: false,
+    baselineMib: 4,
+    longestMs: Infinity,
+  };
 }

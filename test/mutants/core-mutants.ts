@@ -278,92 +278,6 @@ const BOOKS: readonly Mutant[] = [
   },
 ];
 
-const LINE = planted(
-  "src/core/queue/line.ts",
-  [QUEUE],
-  [
-    {
-      name: "The least urgent is served first",
-      find: "return a.rank - b.rank;",
-      replace: "return b.rank - a.rank;",
-    },
-    {
-      name: "Of two that stand level, the one submitted later is served first",
-      find: "return a.submittedAt - b.submittedAt;",
-      replace: "return b.submittedAt - a.submittedAt;",
-    },
-    {
-      name: "Within a millisecond the service's name decides instead of the order of submission",
-      find: "return a.sequence < b.sequence ? -1 : 1;",
-      replace: "return a.id < b.id ? -1 : 1;",
-    },
-    {
-      name: "Waiting never raises a request's priority",
-      find: "rank: request.submittedAt - request.requirement.priority * policy.agingIntervalMs,",
-      replace: "rank: -request.requirement.priority,",
-    },
-    {
-      name: "Positions begin at 0",
-      find: "return line.order.rank(queueKey(request, policy)) + 1;",
-      replace: "return line.order.rank(queueKey(request, policy));",
-    },
-    {
-      name: "Of those who could be served, the last in line is",
-      find: "compareKeys(found.key, best.key) < 0",
-      replace: "compareKeys(found.key, best.key) > 0",
-    },
-  ],
-);
-
-const SERVING = planted(
-  "src/core/queue/schedule.ts",
-  [QUEUE],
-  [
-    {
-      name: "A newcomer that fits overtakes those who wait",
-      find: "let request = head;",
-      replace:
-        "const fresh = newcomer === null ? undefined : state.allocations.get(newcomer);\n" +
-        '    let request = fresh?.status === "queued" ? fresh.request : head;',
-    },
-    {
-      name: "Nothing is ever held for the head of the line",
-      find: ">= state.policy.reserveAfterMs",
-      replace: ">= Number.POSITIVE_INFINITY",
-    },
-    {
-      name: "GPUs are held for the head of the line from the start, whatever reserve_after says",
-      find: ">= state.policy.reserveAfterMs",
-      replace: ">= 0",
-    },
-    {
-      name: "GPUs that the head of the line could never use are held for it",
-      find: "for (const { gpu } of usable(head, later)) held.add(gpu.uuid);",
-      replace: "for (const gpu of state.gpus.values()) held.add(gpu.uuid);",
-    },
-    {
-      name: "GPUs are kept idle for a request that a sick GPU keeps from starting",
-      find: "const later = free.length === 0 ? [] : coming(before, free, now);",
-      replace: "const later = state.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 }));",
-    },
-    {
-      name: "A GPU held for the head of the line goes to one behind it",
-      find: "free = free.filter(({ gpu }) => !held.has(gpu.uuid));",
-      replace: "",
-    },
-    {
-      name: "A grant from the queue is a lease at once, whether or not its client is there",
-      find: "claimBy: atOnce ? null : now + claimPatience(request, state.policy),",
-      replace: "claimBy: atOnce ? null : null,",
-    },
-    {
-      name: "A max_duration longer than the TTL extends the lease",
-      find: "const end = Math.min(byTtl, hardEnd);",
-      replace: "const end = request.maxDurationMs === null ? byTtl : hardEnd;",
-    },
-  ],
-).map((mutant) => ({ ...mutant, tests: [QUEUE, LEASE] }));
-
 const PLACING: readonly Mutant[] = [
   {
     name: "The model that a request asks for is ignored",
@@ -515,8 +429,6 @@ export const CORE_MUTANTS: readonly Mutant[] = [
   ...SUBMISSIONS,
   ...RECLAIMING,
   ...BOOKS,
-  ...LINE,
-  ...SERVING,
   ...PLACING,
   ...SEEING,
 ];

@@ -19,6 +19,7 @@ import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import { HEALTH_MUTANTS } from "./health-mutants.ts";
 import type { Mutant } from "./mutant.ts";
+import { QUEUE_MUTANTS } from "./queue-mutants.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
 import { USAGE_MUTANTS } from "./usage-mutants.ts";
@@ -248,6 +249,7 @@ function chosenBy(words: readonly string[]): readonly Mutant[] {
   const all = [
     ...CORE_MUTANTS,
     ...HEALTH_MUTANTS,
+    ...QUEUE_MUTANTS,
     ...ROOM_MUTANTS,
     ...TOPOLOGY_MUTANTS,
     ...USAGE_MUTANTS,

@@ -107,10 +107,16 @@ function judgeOrder(books: Books, granted: Followed): void {
   for (const other of books.live.values()) {
     // Within a millisecond the ids decide, and a clock that was set back in it makes smaller ones.
     const isEarlier = other.order < granted.order && other.request.submittedAt !== granted.request.submittedAt;
-    if (other.status === "queued" && isEarlier && isAlike(other.request, granted.request)) {
+    if (other.status !== "queued" || !isEarlier) continue;
+    // Of two alike, the one that may last longer can be kept from GPUs that are held for somebody.
+    if (isAlike(other.request, granted.request) && lastsNoLonger(other.request, granted.request)) {
       breach(7, `${granted.request.id} was served before ${other.request.id}, which asks for the same`);
     }
   }
+}
+
+function lastsNoLonger(a: Request, b: Request): boolean {
+  return (a.maxDurationMs ?? Infinity) <= (b.maxDurationMs ?? Infinity);
 }
 
 function isAlike(a: Request, b: Request): boolean {

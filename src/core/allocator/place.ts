@@ -1,37 +1,42 @@
 import type { Gpu, GpuUuid, Request } from "../model.ts";
-import { acceptableNames, type FamilyShape, shapeOf } from "../queue/line.ts";
+import { acceptableNames, type FamilyShape, type Limit, shapeOf } from "../queue/line.ts";
 import type { HostState } from "../state.ts";
 import { bestSet } from "./best-set.ts";
 import type { Closeness } from "./closeness.ts";
 import type { ComingGpu, FreeGpu, PassReason } from "./survey.ts";
 
 /**
- * The most memory per GPU that a family can be served with from `free`; `null` when too few GPUs suit it.
- * A member of the family fits now if and only if it asks for no more.
+ * What members of a family can ask for and be served from `free`: the more memory, the shorter they must be where the
+ * large GPUs are held for others. None when too few GPUs suit it. A member fits now if and only if it is within one.
  */
-export function largestAskNow(shape: FamilyShape, free: readonly FreeGpu[]): number | null {
-  const suiting: number[] = [];
-  for (const candidate of free) {
-    if (objection(shape, candidate) === null) suiting.push(candidate.availableMib);
+export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[]): Limit[] {
+  const suiting = free.filter((candidate) => objection(shape, candidate) === null);
+  if (suiting.length < shape.gpus) return [];
+  const limits: Limit[] = [];
+  for (const durationMs of new Set(suiting.map(({ longestMs }) => longestMs).sort((a, b) => b - a))) {
+    const lasting = suiting.filter(({ longestMs }) => longestMs >= durationMs).map(({ availableMib }) => availableMib);
+    const memoryMib = kthLargest(lasting, shape.gpus);
+    if (memoryMib === null || memoryMib <= (limits.at(-1)?.memoryMib ?? -1)) continue;
+    limits.push({ memoryMib, durationMs });
   }
-  return kthLargest(suiting, shape.gpus);
+  return limits;
 }
 
 /**
- * The most memory per GPU that a family will be served with from `gpus` less those `held`; `null` when there are too
- * few of its model.
+ * What members of a family can ask for and be served, some time, from `gpus` less those `held`; none when there are
+ * too few that suit it.
  */
-export function largestAskLater(
-  shape: FamilyShape,
-  gpus: readonly ComingGpu[],
-  held: ReadonlySet<GpuUuid>,
-): number | null {
+export function limitsLater(shape: FamilyShape, gpus: readonly ComingGpu[], held: ReadonlySet<GpuUuid>): Limit[] {
   const suiting: number[] = [];
-  for (const { gpu, memoryMib, isolated } of gpus) {
-    if (held.has(gpu.uuid) || (isolated && shape.gpus > 1)) continue;
-    if (shape.names === null || shape.names.has(gpu.name)) suiting.push(memoryMib);
-  }
-  return kthLargest(suiting, shape.gpus);
+  for (const coming of gpus) if (!held.has(coming.gpu.uuid) && suits(shape, coming)) suiting.push(coming.memoryMib);
+  const memoryMib = kthLargest(suiting, shape.gpus);
+  return memoryMib === null ? [] : [{ memoryMib, durationMs: Infinity }];
+}
+
+/** A GPU that is free and suits a family in nothing but memory now does not get better by anybody's release. */
+function suits(shape: FamilyShape, { gpu, isolated, now }: ComingGpu): boolean {
+  if (now !== null) return objection(shape, now) === null;
+  return (shape.names === null || shape.names.has(gpu.name)) && !(isolated && shape.gpus > 1);
 }
 
 function kthLargest(values: number[], k: number): number | null {
@@ -124,16 +129,10 @@ export function passedOver(request: Request, shape: FamilyShape, candidate: Free
 }
 
 /** Those of `gpus` that a request can use once they are free. */
-export function usable(request: Request, gpus: readonly ComingGpu[]): readonly ComingGpu[] {
-  const names = acceptableNames(
-    request.gpuModel,
-    gpus.map(({ gpu }) => gpu),
-  );
-  const { gpus: count, memoryMib: askedMib } = request.requirement;
-  return gpus.filter(
-    ({ gpu, memoryMib, isolated }) =>
-      (names === null || names.has(gpu.name)) && memoryMib >= askedMib && !(isolated && count > 1),
-  );
+export function usable(request: Request, gpus: readonly ComingGpu[], inventory: Iterable<Gpu>): readonly ComingGpu[] {
+  const shape = shapeOf(request, inventory);
+  const { memoryMib: askedMib } = request.requirement;
+  return gpus.filter((coming) => coming.memoryMib >= askedMib && suits(shape, coming));
 }
 
 /**

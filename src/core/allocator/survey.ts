@@ -42,6 +42,8 @@ export interface FreeGpu {
   readonly isolated: boolean;
   /** MiB in use now: the level to which it must return after a lease. */
   readonly baselineMib: number;
+  /** The longest that a lease granted there now may last; Infinity: it is held for nobody. */
+  readonly longestMs: number;
 }
 
 /** Why `gpu` may not be granted at `now`; `null` when it may. The books come before how it feels. */
@@ -177,19 +179,25 @@ export interface ComingGpu {
   readonly memoryMib: number;
   /** It cannot work together with others. */
   readonly isolated: boolean;
+  /** How it can be had now; `null`: it cannot. */
+  readonly now: FreeGpu | null;
 }
 
 /** What there will be once today's leases have ended. Beside a desktop, a GPU that is free now has no more than that. */
 export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs): ComingGpu[] {
-  const available = new Map(free.map(({ gpu, availableMib }) => [gpu.uuid, availableMib]));
+  const freeNow = new Map(free.map((candidate) => [candidate.gpu.uuid, candidate]));
   return state.gpus
     .values()
     .filter((gpu) => comesFree(gpu, state, now))
-    .map((gpu) => ({
-      gpu,
-      memoryMib: available.get(gpu.uuid) ?? gpu.memoryTotalMib ?? 0,
-      isolated: isolationOf(gpu, state) !== null,
-    }));
+    .map((gpu) => {
+      const candidate = freeNow.get(gpu.uuid) ?? null;
+      return {
+        gpu,
+        memoryMib: candidate?.availableMib ?? gpu.memoryTotalMib ?? 0,
+        isolated: isolationOf(gpu, state) !== null,
+        now: candidate,
+      };
+    });
 }
 
 /** Whether nothing but a lease stands in a GPU's way. What a lease itself does to its GPU does not count. */
@@ -225,6 +233,7 @@ export function survey(state: HostState, now: EpochMs): FreeGpu[] {
       strained: strainOf(gpu, state) !== null,
       isolated: isolationOf(gpu, state) !== null,
       baselineMib: used,
+      longestMs: Infinity,
     });
   }
   return free;

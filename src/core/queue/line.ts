@@ -1,15 +1,28 @@
 import type { AllocationId, EpochMs, Gpu, Policy, QueuedAllocation, Request } from "../model.ts";
-import { OrderedMap, type Ordering } from "../ordered-map.ts";
+import { byText, OrderedMap, type Ordering } from "../ordered-map.ts";
 
 /**
  * The waiting line: who is next, found in a time that does not grow with the number waiting but by its logarithm.
  *
  *  1. `order` holds every waiting request once, in serving order; it gives positions.
- *  2. `families` hold the same requests again, apart by everything that decides which GPUs they can use except
- *     memory. Within a family the first that a set of GPUs can serve is the first that asks for no more than a
- *     certain amount of memory, and each subtree knows its smallest ask.
- *  3. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models), not by
- *     the number waiting.
+ *  2. `families` hold the same requests again, apart by everything that decides which GPUs they can use except memory
+ *     and how long they can last. A set of GPUs serves a member if and only if it asks for no more than one of a few
+ *     {@link Limit}s; each subtree knows its smallest asks.
+ *  3. Within a family, members stand apart by the power of two that their `max_duration` lies in. A limit on duration
+ *     is sure of every class but the one that it cuts through, where a search may have to pass over members whose
+ *     subtree has one that is small enough and another that is short enough. Only there, and only if the line is made
+ *     for it, does a search look at more than a logarithm of the members.
+ *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models), not by the
+ *     number waiting; of classes there are as many as powers of two up to the longest duration, and one.
+ *
+ * Where a further rule hooks in:
+ *  - one that keeps somebody from all GPUs, such as a quota: what it goes by (the account, and only one that has a
+ *    quota, or there would be as many families as accounts) goes into {@link FamilyShape} and `familyKey`, and the
+ *    callers' `limitsOf` give such a family no limits while its account has used up what it may;
+ *  - one that lets somebody have fewer GPUs from some instant on, such as a reserved window: the family's limits say
+ *    it (`limitsNow` in place.ts): less memory for the longer durations, since fewer GPUs are left for those;
+ *  - one on a quantity that each request asks for, such as shared memory: another figure in {@link Ask} and in
+ *    {@link Limit}, with its smallest in every subtree.
  */
 
 /**
@@ -40,14 +53,26 @@ export interface Waiting {
   readonly allocation: QueuedAllocation;
 }
 
+/** What a request asks for that limits are put on. */
+export interface Ask {
+  /** MiB that each of its GPUs must have. */
+  readonly memoryMib: number;
+  /** The longest that its lease can last; Infinity: it has no `max_duration`. */
+  readonly durationMs: number;
+}
+
+/** The most that a request can ask for and be served. */
+export type Limit = Ask;
+
 interface Family {
   readonly shape: FamilyShape;
-  readonly line: OrderedMap<QueueKey, Waiting, number>;
+  /** By {@link classOf} the durations of those in them. */
+  readonly classes: ReadonlyMap<number, OrderedMap<QueueKey, Waiting, Ask>>;
 }
 
 export interface WaitingLine {
   readonly order: OrderedMap<QueueKey, Waiting, undefined>;
-  readonly families: ReadonlyMap<string, Family>;
+  readonly families: OrderedMap<string, Family>;
 }
 
 /** What follows the service's name in an id. */
@@ -61,13 +86,26 @@ export function compareKeys(a: QueueKey, b: QueueKey): number {
 }
 
 const ORDER: Ordering<QueueKey, Waiting, undefined> = { compare: compareKeys, measure: () => undefined };
-const SMALLEST_ASK: Ordering<QueueKey, Waiting, number> = {
+const SMALLEST_ASKS: Ordering<QueueKey, Waiting, Ask> = {
   compare: compareKeys,
-  measure: (_key, waiting, left, right) =>
-    Math.min(waiting.allocation.request.requirement.memoryMib, left ?? Infinity, right ?? Infinity),
+  measure: (_key, { allocation }, left, right) => {
+    const { memoryMib, durationMs } = askOf(allocation.request);
+    return {
+      memoryMib: Math.min(memoryMib, left?.memoryMib ?? Infinity, right?.memoryMib ?? Infinity),
+      durationMs: Math.min(durationMs, left?.durationMs ?? Infinity, right?.durationMs ?? Infinity),
+    };
+  },
 };
 
-export const EMPTY_LINE: WaitingLine = { order: OrderedMap.empty(ORDER), families: new Map() };
+export const EMPTY_LINE: WaitingLine = { order: OrderedMap.empty(ORDER), families: OrderedMap.empty(byText()) };
+
+function classOf(durationMs: number): number {
+  return durationMs === Infinity ? Infinity : Math.floor(Math.log2(Math.max(1, durationMs)));
+}
+
+export function askOf({ requirement, maxDurationMs }: Request): Ask {
+  return { memoryMib: requirement.memoryMib, durationMs: maxDurationMs ?? Infinity };
+}
 
 export function queueKey(request: Request, policy: Policy): QueueKey {
   return {
@@ -111,25 +149,29 @@ export function enqueue(
   const key = queueKey(allocation.request, policy);
   const shape = shapeOf(allocation.request, gpus);
   const waiting: Waiting = { key, familyKey: familyKey(shape), allocation };
-  const family = line.families.get(waiting.familyKey) ?? { shape, line: OrderedMap.empty(SMALLEST_ASK) };
-  return {
-    order: line.order.set(key, waiting),
-    families: new Map(line.families).set(waiting.familyKey, { shape, line: family.line.set(key, waiting) }),
-  };
+  const classKey = classOf(askOf(allocation.request).durationMs);
+  const classes = new Map(line.families.get(waiting.familyKey)?.classes);
+  classes.set(classKey, (classes.get(classKey) ?? OrderedMap.empty(SMALLEST_ASKS)).set(key, waiting));
+  return { order: line.order.set(key, waiting), families: line.families.set(waiting.familyKey, { shape, classes }) };
 }
 
 export function dequeue(line: WaitingLine, request: Request, policy: Policy): WaitingLine {
   const key = queueKey(request, policy);
   const waiting = line.order.get(key);
   if (waiting === undefined) return line;
-  const families = new Map(line.families);
-  const family = families.get(waiting.familyKey);
-  if (family !== undefined) {
-    const rest = family.line.delete(key);
-    if (rest.size === 0) families.delete(waiting.familyKey);
-    else families.set(waiting.familyKey, { shape: family.shape, line: rest });
-  }
-  return { order: line.order.delete(key), families };
+  const order = line.order.delete(key);
+  const family = line.families.get(waiting.familyKey);
+  if (family === undefined) return { ...line, order };
+  const classKey = classOf(askOf(request).durationMs);
+  const classes = new Map(family.classes);
+  const rest = classes.get(classKey)?.delete(key);
+  if (rest === undefined || rest.size === 0) classes.delete(classKey);
+  else classes.set(classKey, rest);
+  const families =
+    classes.size === 0
+      ? line.families.delete(waiting.familyKey)
+      : line.families.set(waiting.familyKey, { shape: family.shape, classes });
+  return { order, families };
 }
 
 /** From 1: how many stand before it, and itself. */
@@ -138,24 +180,30 @@ export function positionOf(line: WaitingLine, request: Request, policy: Policy):
 }
 
 /**
- * The first waiting request that passes, over all families.
+ * The first waiting request that can be served, over all families.
  *
- * @param largestAskMib for a family, the most memory per GPU that it can be served with; `null` when it cannot be
- *   served at all. Exact: a member fits if and only if it asks for no more.
+ * @param limitsOf for a family, what its members can ask for and be served; none when it cannot be served at all.
+ *   Exact: a member can be served if and only if it is within one of them.
  */
 export function firstWaiting(
   line: WaitingLine,
-  largestAskMib: (shape: FamilyShape) => number | null,
+  limitsOf: (shape: FamilyShape) => readonly Limit[],
 ): Waiting | undefined {
   let best: Waiting | undefined;
-  for (const family of line.families.values()) {
-    const limit = largestAskMib(family.shape);
-    if (limit === null) continue;
-    const found = family.line.find(
-      (smallest) => smallest <= limit,
-      (waiting) => waiting.allocation.request.requirement.memoryMib <= limit,
-    );
-    if (found !== undefined && (best === undefined || compareKeys(found.key, best.key) < 0)) best = found;
+  for (const { shape, classes } of line.families.values()) {
+    const limits = limitsOf(shape);
+    if (limits.length === 0) continue;
+    for (const members of classes.values()) {
+      const found = members.find(
+        (smallest) => isWithin(smallest, limits),
+        ({ allocation }) => isWithin(askOf(allocation.request), limits),
+      );
+      if (found !== undefined && (best === undefined || compareKeys(found.key, best.key) < 0)) best = found;
+    }
   }
   return best;
+}
+
+function isWithin(ask: Ask, limits: readonly Limit[]): boolean {
+  return limits.some((limit) => ask.memoryMib <= limit.memoryMib && ask.durationMs <= limit.durationMs);
 }

@@ -1,11 +1,12 @@
 import { localityOf } from "../allocator/closeness.ts";
-import { largestAskLater, largestAskNow, place, usable } from "../allocator/place.ts";
+import { limitsLater, limitsNow, place } from "../allocator/place.ts";
 import { coming, type FreeGpu, survey } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
 import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
-import { firstWaiting } from "./line.ts";
+import { askOf, compareKeys, firstWaiting } from "./line.ts";
+import { besides, reserve } from "./reservation.ts";
 
 /** What follows once everybody who can be served has been: the grants, and the state after them. */
 export interface Scheduled {
@@ -19,10 +20,10 @@ export interface Scheduled {
  *  1. The head is the first that will find enough GPUs once today's leases end, leaving out those held for somebody
  *     else. One that needs a sick or foreign-used GPU to get well is not the head until it does: nobody can say when,
  *     and nothing is kept idle for it.
- *  2. If it fits now, it is granted.
- *  3. If not, and it has waited `reserveAfterMs`, every GPU that it could use, free now or later, is held for it;
- *     the next head is looked for among those that can do with the rest.
- *  4. If not, and it has not waited that long, the first behind it that fits now is granted.
+ *  2. The first that fits now is served, unless the head stands before it and has waited `reserveAfterMs`.
+ *  3. In that case every GPU that the head could use, free now or later, is held for it (reservation.ts), and the next
+ *     head is looked for among those that can do with the rest. A held GPU that is free goes only to a request that
+ *     will have given it back before the head can start.
  *
  * Each turn of the loop grants a GPU, holds a GPU, or ends it, so the cost is bounded by the host's GPUs times the
  * logarithm of the line.
@@ -37,19 +38,21 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   const later = free.length === 0 ? [] : coming(before, free, now);
   const held = new Set<GpuUuid>();
   while (free.length > 0 && state.line.order.size > 0) {
-    const head = firstWaiting(state.line, (shape) => largestAskLater(shape, later, held))?.allocation.request;
-    let request = head;
-    let chosen = request === undefined ? null : place(request, free, state.gpus.values(), state.sight.closeness);
-    if (head !== undefined && chosen === null && now - head.submittedAt >= state.policy.reserveAfterMs) {
-      for (const { gpu } of usable(head, later)) held.add(gpu.uuid);
-      free = free.filter(({ gpu }) => !held.has(gpu.uuid));
-      continue;
+    const head = firstWaiting(state.line, (shape) => limitsLater(shape, later, held));
+    const fits = firstWaiting(state.line, (shape) => limitsNow(shape, free));
+    if (head !== undefined && (fits === undefined || compareKeys(head.key, fits.key) < 0)) {
+      const { request } = head.allocation;
+      if (now - request.submittedAt >= state.policy.reserveAfterMs) {
+        const unheld = later.filter(({ gpu }) => !held.has(gpu.uuid));
+        const reservation = reserve(request, unheld, state, now);
+        for (const uuid of reservation.gpus) held.add(uuid);
+        free = besides(reservation, free);
+        continue;
+      }
     }
-    if (chosen === null) {
-      request = firstWaiting(state.line, (shape) => largestAskNow(shape, free))?.allocation.request;
-      chosen = request === undefined ? null : place(request, free, state.gpus.values(), state.sight.closeness);
-    }
-    if (request === undefined) break;
+    if (fits === undefined) break;
+    const { request } = fits.allocation;
+    const chosen = choose(request, free, state);
     // `firstWaiting` is exact, so this is a bug and not bad luck.
     if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
     const event = grant(request, chosen, state, now, request.id === newcomer);
@@ -59,6 +62,18 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
     free = free.filter(({ gpu }) => !taken.has(gpu.uuid));
   }
   return { events, state };
+}
+
+/** Chooses GPUs for a request, of those held for others only where the rest do not do. `null`: too few fit. */
+function choose(request: Request, free: readonly FreeGpu[], state: HostState): readonly FreeGpu[] | null {
+  const { durationMs } = askOf(request);
+  const levels = new Set(free.map(({ longestMs }) => longestMs).filter((level) => level >= durationMs));
+  for (const level of [...levels].sort((a, b) => b - a)) {
+    const open = free.filter(({ longestMs }) => longestMs >= level);
+    const chosen = place(request, open, state.gpus.values(), state.sight.closeness);
+    if (chosen !== null) return chosen;
+  }
+  return null;
 }
 
 function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {

@@ -1,0 +1,59 @@
+/**
+ * What is held for the head of the line, and what others may do with it meanwhile (backfill).
+ *
+ *  1. A head could start, at the earliest, once as many of the GPUs held for it as it asks for are free: those free
+ *     now at once, those under a lease at the lease's hard end (`max_duration`). A lease without one has no end that
+ *     can be counted on, its TTL can be renewed; when that leaves too few, nobody knows when the head can start.
+ *  2. A held GPU goes to a request only if its lease is over, and the GPU has been seen to be empty, before that. Up to
+ *     `reclaimTimeoutMs` are allowed for the latter, while the leases that the head waits for are taken to leave their
+ *     GPUs empty at once. So a head starts no later than it would have without backfill, if they last as long as they
+ *     may; if some end sooner, then no later than was foreseen when its GPUs began to be held.
+ */
+import { usable } from "../allocator/place.ts";
+import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
+import type { EpochMs, Gpu, GpuUuid, HoldingAllocation, Policy, Request } from "../model.ts";
+import type { HostState } from "../state.ts";
+
+/** What is held for one request. */
+export interface Reservation {
+  readonly gpus: ReadonlySet<GpuUuid>;
+  /** The longest that a lease granted now may last on them; 0: none may be granted. */
+  readonly longestMs: number;
+}
+
+/** Holds for `head` all of `gpus` that it can use; there are enough of them. */
+export function reserve(head: Request, gpus: readonly ComingGpu[], state: HostState, now: EpochMs): Reservation {
+  const wanted = usable(head, gpus, state.gpus.values());
+  const starts: number[] = [];
+  for (const { gpu } of wanted) starts.push(emptyFrom(state.gpus.get(gpu.uuid) ?? gpu, state, now) ?? Infinity);
+  const start = starts.sort((a, b) => a - b)[head.requirement.gpus - 1] ?? Infinity;
+  const longestMs = start === Infinity ? 0 : Math.max(0, start - now - settlingMs(state.policy));
+  return { gpus: new Set(wanted.map(({ gpu }) => gpu.uuid)), longestMs };
+}
+
+/** The free GPUs that are left beside a reservation: the rest, and what is held for short leases only. */
+export function besides({ gpus, longestMs }: Reservation, free: readonly FreeGpu[]): readonly FreeGpu[] {
+  return free
+    .map((candidate) => (gpus.has(candidate.gpu.uuid) ? { ...candidate, longestMs } : candidate))
+    .filter((candidate) => candidate.longestMs > 0);
+}
+
+/** How long a GPU may take to be seen empty after a lease, in ms. */
+export function settlingMs({ verifyRelease, reclaimTimeoutMs }: Policy): number {
+  return verifyRelease === "never" ? 0 : reclaimTimeoutMs;
+}
+
+/** The first instant at which a GPU can be free of leases, if each lasts as long as it may; `null`: no end is certain. */
+function emptyFrom({ hold }: Gpu, state: HostState, now: EpochMs): EpochMs | null {
+  if (hold.kind !== "leased") return now;
+  const holder = state.allocations.get(hold.allocationId);
+  if (holder === undefined || holder.status === "queued") throw new Error(`${hold.allocationId} holds nothing`);
+  return hardEndOf(holder);
+}
+
+/** When a lease is over whatever is renewed; `null`: it has no `max_duration`. */
+export function hardEndOf({ request, lease }: HoldingAllocation): EpochMs | null {
+  if (request.maxDurationMs === null) return null;
+  // A grace after an absence of the daemon can reach beyond it.
+  return Math.max(lease.grantedAt + request.maxDurationMs, lease.expiresAt ?? 0);
+}

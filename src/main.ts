@@ -169,6 +169,7 @@ class RunningDaemon implements Daemon {
         newId: sortableIds(),
         policy,
         tickIntervalMs: tickInterval(config),
+        wallAheadMs: () => Date.now() - this.#clock.now(),
         onBug: (err) => log.error({ err }, "a bug: this should not happen"),
       },
       stored,

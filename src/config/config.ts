@@ -67,6 +67,7 @@ export interface Config {
     /** Deliveries under way at once. */
     readonly concurrency: number;
   };
+  readonly windows: { readonly reserved: Policy["windows"] };
   readonly logging: { readonly level: FileConfig["logging"]["level"] };
 }
 
@@ -130,6 +131,7 @@ export function toConfig(file: FileConfig): Config {
       giveUpAfterMs: webhooks.give_up_after,
       concurrency: webhooks.concurrency,
     },
+    windows: { reserved: file.windows },
     logging: { level: file.logging.level },
   });
 }

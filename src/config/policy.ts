@@ -21,5 +21,6 @@ export function policyOf(config: Config): Policy {
     reclaimIdleAfterMs: allocator.reclaimIdleAfterMs,
     refreshIntervalMs: monitoring.refreshIntervalMs,
     staleAfterMs: monitoring.staleAfterMs,
+    windows: config.windows.reserved,
   };
 }

@@ -74,6 +74,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     giveUpAfterMs: live("webhooks.give_up_after"),
     concurrency: live("webhooks.concurrency"),
   },
+  windows: { reserved: live("windows") },
   logging: { level: live("logging.level") },
 };
 

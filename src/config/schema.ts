@@ -23,6 +23,7 @@ import {
   text,
   webhookSecret,
 } from "./settings.ts";
+import { windowKeysAt, windows } from "./windows.ts";
 
 const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace"] as const;
 
@@ -107,6 +108,7 @@ export const fileSchema = z.strictObject({
     give_up_after: setting(duration("1s", "30d"), "3d"),
     concurrency: setting(integer(1, 1_000), 64),
   }),
+  windows: windows(),
   logging: section({
     level: setting(oneOf(LOG_LEVELS), "info"),
   }),
@@ -132,6 +134,7 @@ function workload(type: WorkloadType) {
 /** The keys that may stand below `path`; none when a value stands there. */
 export function keysAt(path: Path): readonly string[] {
   if (path.length === 3 && path[0] === "auth" && path[1] === "api_keys") return KEY_HOLDER_KEYS;
+  if (path[0] === "windows") return windowKeysAt(path.slice(1));
   let object = objectIn(fileSchema);
   for (const key of path) object = objectIn(object?.shape[key]);
   return Object.keys(object?.shape ?? {});

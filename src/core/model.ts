@@ -17,6 +17,9 @@ export type JsonObject = { readonly [key: string]: JsonValue };
 export const WORKLOAD_TYPES = ["training", "inference", "embedding", "ocr", "graph_processing", "generic"] as const;
 export type WorkloadType = (typeof WORKLOAD_TYPES)[number];
 
+/** Which windows a request may use is a bit for each of them. */
+export const MAX_WINDOWS = 16;
+
 export const MIN_PRIORITY = 1;
 export const MAX_PRIORITY = 10;
 
@@ -400,6 +403,39 @@ export type Observation =
       readonly failure: ProbeFailure;
     };
 
+/** Whose requests a window is for: those that are of one of each list that is not empty. */
+export interface Members {
+  readonly services: readonly string[];
+  readonly principals: readonly string[];
+  readonly workloadTypes: readonly WorkloadType[];
+}
+
+/** A stretch of time that has its first instant and not its last. */
+export interface Span {
+  readonly from: EpochMs;
+  readonly to: EpochMs;
+}
+
+/** GPUs that are kept for some requests while it is open. */
+export interface ReservedWindow {
+  /** Unique. */
+  readonly name: string;
+  /** When it opens: a node-cron expression, read by the clock of a time zone. Only the scheduler reads calendars. */
+  readonly schedule: string;
+  readonly timeZone: string;
+  /** Elapsed time. */
+  readonly durationMs: number;
+  /** How many GPUs, whichever they are, or which: UUIDs and indices. */
+  readonly gpus: number | readonly string[];
+  /** Who may use them: whoever is a member by one of these. */
+  readonly members: readonly Members[];
+  /**
+   * When it is open, in order and with gaps between them: all of the near future, and of what is further off as much
+   * as decisions can depend on. The scheduler fills them in; the settings have none.
+   */
+  readonly spans: readonly Span[];
+}
+
 /** The settings that decisions depend on. Replaced whole on a reload. */
 export interface Policy {
   readonly workloadDefaults: { readonly [type in WorkloadType]: WorkloadDefaults };
@@ -423,4 +459,6 @@ export interface Policy {
   readonly degradedGpus: "exclude" | "avoid";
   /** A GPU whose reading is older than this is unknown. */
   readonly staleAfterMs: number;
+  /** At most {@link MAX_WINDOWS}. */
+  readonly windows: readonly ReservedWindow[];
 }

@@ -41,7 +41,7 @@ import type {
   Policy,
 } from "../core/model.ts";
 import { withSight } from "../core/sight.ts";
-import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../core/state.ts";
+import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus, withPolicy } from "../core/state.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import { EventFeed } from "./event-feed.ts";
@@ -61,6 +61,7 @@ import {
 } from "./ports.ts";
 import { type Period, type Usage, UsageReports } from "./usage.ts";
 import { Waiters } from "./waiters.ts";
+import { WindowCalendar } from "./windows.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
 const MAX_COMMANDS_PER_TURN = 256;
@@ -80,6 +81,8 @@ export interface SchedulerParts {
   readonly policy: Policy;
   /** How often to look for due deadlines even if no timer fired: a safety net. */
   readonly tickIntervalMs: number;
+  /** By how much the wall clock is ahead of `clock`, now: reserved windows go by the former. 0 when left out. */
+  readonly wallAheadMs?: () => number;
   readonly observers?: readonly Observer[];
   /** Hears of bugs: exceptions that no command should raise. */
   readonly onBug?: (error: unknown) => void;
@@ -139,6 +142,7 @@ export class Scheduler {
   #working = false;
   readonly #waiters: Waiters;
   readonly #usage: UsageReports;
+  readonly #calendar: WindowCalendar;
   /** The owners' looks at records that are under way. */
   readonly #touches = new Map<AllocationId, { readonly waitMs: number; readonly reply: Promise<Reply> }>();
   #storageFailed = false;
@@ -157,6 +161,7 @@ export class Scheduler {
     this.#parts = parts;
     this.#waiters = new Waiters(parts.clock);
     this.#usage = new UsageReports(parts.store);
+    this.#calendar = new WindowCalendar(parts.wallAheadMs ?? (() => 0));
     this.#tickIntervalMs = parts.tickIntervalMs;
     this.#state = restore(stored, parts.policy);
     this.#lastSeq = stored.lastSeq;
@@ -494,11 +499,13 @@ export class Scheduler {
       keys: [],
       redeliveries: [],
     };
-    let state = before;
+    let state = this.#calendar.isStale(before.policy, now)
+      ? withPolicy(before, this.#calendar.fill(before.policy, now))
+      : before;
     const answers: (() => void)[] = [];
     for (const letter of letters) {
       try {
-        const decision = decide(state, letter.command, now);
+        const decision = decide(state, this.#complete(letter.command, now), now);
         this.#note(draft, decision, now);
         if (letter.settlement !== null) draft.settlements.push(letter.settlement);
         if (letter.redelivery !== null) draft.redeliveries.push(letter.redelivery);
@@ -530,6 +537,11 @@ export class Scheduler {
       this.#tell((observer) => observer.committed?.(committed));
     }
     this.#armTimer();
+  }
+
+  /** New settings come without the calendar's part. */
+  #complete(command: Command, now: EpochMs): Command {
+    return command.type === "reconfigure" ? { ...command, policy: this.#calendar.fill(command.policy, now) } : command;
   }
 
   /** Writes down what a decision changed. */
@@ -631,7 +643,9 @@ export class Scheduler {
   #armBeat(): void {
     if (this.#stopping) return;
     this.#nextBeat = this.#parts.clock.after(BEAT_MS, () => {
-      if (this.#stoodStill(this.now())) this.#tick();
+      const now = this.now();
+      const paused = this.#stoodStill(now);
+      if (paused || this.#calendar.isStale(this.#state.policy, now)) this.#tick();
       this.#armBeat();
     });
   }

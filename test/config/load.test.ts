@@ -59,6 +59,7 @@ test("without a file the defaults are those that are documented", () => {
       giveUpAfterMs: 3 * 86_400_000,
       concurrency: 64,
     },
+    windows: { reserved: [] },
     logging: { level: "info" },
   });
 });

@@ -103,6 +103,7 @@ workload_defaults: {generic: {default_gpus: 2}}
     degradedGpus: "avoid",
     refreshIntervalMs: 9_000,
     staleAfterMs: 10_000,
+    windows: [],
   });
   expect(policyOf(config).workloadDefaults.generic.defaultGpus).toBe(2);
 });

@@ -40,6 +40,7 @@ export const DEFAULT_POLICY: Policy = {
   reclaimIdleAfterMs: null,
   refreshIntervalMs: seconds(5),
   staleAfterMs: seconds(25),
+  windows: [],
 };
 
 /** A GPU as the simulated driver shows it. Change it with {@link SimulatedHost.gpu}. */

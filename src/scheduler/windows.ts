@@ -1,0 +1,90 @@
+/**
+ * The calendar's part of reserved windows: when each of them is open, as data for the core, which knows no calendar.
+ *
+ *  1. A schedule goes by the clock on the wall, everything else by the daemon's steady clock: a span is moved by what
+ *     the one is ahead of the other, and counted out anew when that changes.
+ *  2. Of the next {@link NEAR_MS} every span is told. Further off it is enough to know the first time that certain
+ *     windows are open together: a lease that may last until then is held to it, and one that may last longer meets
+ *     nothing new at the next time.
+ *  3. What is told is good for {@link FRESH_MS}, which is far less than {@link NEAR_MS}.
+ */
+import type { EpochMs, Policy, ReservedWindow, Span } from "../core/model.ts";
+import { beginnings } from "../platform/calendar.ts";
+
+const DAY_MS = 86_400_000;
+const FRESH_MS = DAY_MS;
+/** What the API shows of it is a week. */
+const NEAR_MS = 9 * DAY_MS;
+/** A window that opens on one day of the year is seen, whatever the day is. */
+const HORIZON_MS = 370 * DAY_MS;
+/** A wall clock that is off by less is not worth counting out anew. */
+const LEAST_CHANGE_MS = 1_000;
+
+export class WindowCalendar {
+  readonly #wallAheadMs: () => number;
+  #told: readonly ReservedWindow[] = [];
+  #toldAt: EpochMs = 0;
+  #aheadMs = 0;
+
+  /** @param wallAheadMs by how much the wall clock is ahead of the daemon's, now. */
+  constructor(wallAheadMs: () => number) {
+    this.#wallAheadMs = wallAheadMs;
+  }
+
+  /** Whether the spans in `policy` are not those that were last told, or can no longer be relied on. */
+  isStale({ windows }: Policy, now: EpochMs): boolean {
+    if (windows.length === 0) return false;
+    if (windows !== this.#told || now - this.#toldAt >= FRESH_MS) return true;
+    return Math.abs(this.#wallAheadMs() - this.#aheadMs) >= LEAST_CHANGE_MS;
+  }
+
+  /** The policy with the spans of its windows as they are from `now` on. */
+  fill(policy: Policy, now: EpochMs): Policy {
+    if (policy.windows.length === 0) return policy;
+    this.#toldAt = now;
+    this.#aheadMs = this.#wallAheadMs();
+    const spans = policy.windows.map((window) => spansOf(window, now, this.#aheadMs));
+    const telling = tellingOf(spans, now + NEAR_MS);
+    const windows = policy.windows.map((window, at) => ({ ...window, spans: telling[at] as readonly Span[] }));
+    this.#told = windows;
+    return { ...policy, windows };
+  }
+}
+
+/** All spans of a window that end after `now`; those that touch or overlap are one. */
+function spansOf({ schedule, timeZone, durationMs }: ReservedWindow, now: EpochMs, aheadMs: number): readonly Span[] {
+  const wall = now + aheadMs;
+  const spans: { from: EpochMs; to: EpochMs }[] = [];
+  for (const at of beginnings(schedule, timeZone, wall - durationMs + 1, wall + HORIZON_MS)) {
+    const from = at - aheadMs;
+    const last = spans.at(-1);
+    if (last !== undefined && from <= last.to) last.to = from + durationMs;
+    else spans.push({ from, to: from + durationMs });
+  }
+  return spans;
+}
+
+/** Those that begin before `near`, and all that are open when the same windows are so together for the first time. */
+function tellingOf(spans: readonly (readonly Span[])[], near: EpochMs): readonly (readonly Span[])[] {
+  const kept = spans.map((all) => new Set(all.filter(({ from }) => from < near)));
+  const changes = spans.flatMap((all, window) =>
+    all.flatMap((span) => [
+      { at: span.from, window, span },
+      { at: span.to, window, span: null },
+    ]),
+  );
+  changes.sort((a, b) => a.at - b.at);
+  const open = new Map<number, Span>();
+  const seen = new Set<string>();
+  for (const [index, { at, window, span }] of changes.entries()) {
+    if (span === null) open.delete(window);
+    else open.set(window, span);
+    // Not before everything that changes at this instant has done so.
+    if (changes[index + 1]?.at === at || at < near) continue;
+    const together = [...open.keys()].sort((a, b) => a - b).join();
+    if (seen.has(together)) continue;
+    seen.add(together);
+    for (const [which, one] of open) kept[which]?.add(one);
+  }
+  return kept.map((all) => [...all].sort((a, b) => a.from - b.from));
+}

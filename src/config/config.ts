@@ -56,6 +56,13 @@ export interface Config {
     readonly verifyRelease: Policy["verifyRelease"];
     readonly degradedGpus: Policy["degradedGpus"];
   };
+  readonly preemption: {
+    readonly enabled: boolean;
+    /** Levels of priority, at least 1. */
+    readonly minPriorityGap: number;
+    readonly graceMs: number;
+    readonly minRuntimeMs: number;
+  };
   readonly webhooks: {
     /** `whsec_` and base64, or other text; `null`: webhooks are not signed. */
     readonly secret: string | null;
@@ -73,7 +80,7 @@ export interface Config {
 
 /** Gives the keys of the file their names and units, and fills in the defaults that depend on other settings. */
 export function toConfig(file: FileConfig): Config {
-  const { server, services, scheduler, monitoring, auth, storage, allocator, webhooks } = file;
+  const { server, services, scheduler, monitoring, auth, storage, allocator, preemption, webhooks } = file;
   return deepFreeze({
     server: {
       port: server.port,
@@ -123,6 +130,12 @@ export function toConfig(file: FileConfig): Config {
       reclaimTimeoutMs: allocator.reclaim_timeout,
       verifyRelease: allocator.verify_release,
       degradedGpus: allocator.degraded_gpus,
+    },
+    preemption: {
+      enabled: preemption.enabled,
+      minPriorityGap: preemption.min_priority_gap,
+      graceMs: preemption.grace_period,
+      minRuntimeMs: preemption.min_runtime,
     },
     webhooks: {
       secret: webhooks.secret,

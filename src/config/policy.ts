@@ -19,8 +19,13 @@ export function policyOf(config: Config): Policy {
     reclaimTimeoutMs: allocator.reclaimTimeoutMs,
     idleAfterMs: allocator.idleAfterMs,
     reclaimIdleAfterMs: allocator.reclaimIdleAfterMs,
+    preemption: preemptionOf(config.preemption),
     refreshIntervalMs: monitoring.refreshIntervalMs,
     staleAfterMs: monitoring.staleAfterMs,
     windows: config.windows.reserved,
   };
+}
+
+function preemptionOf({ enabled, minPriorityGap, graceMs, minRuntimeMs }: Config["preemption"]): Policy["preemption"] {
+  return enabled ? { minPriorityGap, graceMs, minRuntimeMs } : null;
 }

@@ -67,6 +67,12 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     verifyRelease: live("allocator.verify_release"),
     degradedGpus: live("allocator.degraded_gpus"),
   },
+  preemption: {
+    enabled: live("preemption.enabled"),
+    minPriorityGap: live("preemption.min_priority_gap"),
+    graceMs: live("preemption.grace_period"),
+    minRuntimeMs: live("preemption.min_runtime"),
+  },
   webhooks: {
     secret: live("webhooks.secret"),
     allowedHosts: live("webhooks.allowed_hosts"),

@@ -98,6 +98,12 @@ export const fileSchema = z.strictObject({
     verify_release: setting(oneOf(["when_used", "always", "never"]), "when_used"),
     degraded_gpus: setting(oneOf(["exclude", "avoid"]), "exclude"),
   }),
+  preemption: section({
+    enabled: setting(flag, false),
+    min_priority_gap: setting(integer(1, MAX_PRIORITY - MIN_PRIORITY), 1),
+    grace_period: setting(duration("1s", "1d"), "30s"),
+    min_runtime: setting(duration("0s", "3650d"), "0s"),
+  }),
   webhooks: section({
     secret: setting(nullable(webhookSecret), null),
     allowed_hosts: setting(

@@ -52,6 +52,18 @@ export type Command =
       readonly reason: string;
       readonly actor: Actor;
     }
+  | {
+      /** An admin wants a GPU empty, or all of the host, those that are yet to come included. */
+      readonly type: "drain";
+      /** By UUID or index; `null`: the host. */
+      readonly gpu: string | null;
+      /** How long the leases there may stay; `null`: until they end by themselves. */
+      readonly leaveMs: number | null;
+      readonly reason: string;
+      readonly actor: Actor;
+    }
+  /** The host gets new leases again; a GPU's own cordon stays. */
+  | { readonly type: "undrain"; readonly reason: string; readonly actor: Actor }
   /** An admin ends somebody's lease, or cancels a waiting request. */
   | { readonly type: "revoke"; readonly id: AllocationId; readonly reason: string; readonly actor: Actor }
   | { readonly type: "observe"; readonly observation: Observation }

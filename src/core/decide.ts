@@ -11,6 +11,7 @@ import { neverFits } from "./allocator/place.ts";
 import { staleness } from "./allocator/survey.ts";
 import { analyze } from "./analyzer/analyze.ts";
 import type { AllocateAsk, Command } from "./commands.ts";
+import { drainNotices, drainsPutOff } from "./drain.ts";
 import { MAX_DURATION_MS } from "./duration.ts";
 import {
   AllocationNotFoundError,
@@ -127,6 +128,14 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
     case "clear-quarantine":
     case "remove-gpu":
       govern(turn, command, now);
+      return;
+    case "drain":
+      drain(turn, command, now);
+      return;
+    case "undrain":
+      if (turn.state.cordon === null) return;
+      turn.write({ type: "host-uncordoned", at: now, by: command.actor.principal, reason: command.reason });
+      tellWhoIsDrained(turn, now);
       return;
     case "revoke":
       end(turn, liveOf(turn.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);
@@ -263,9 +272,12 @@ function govern(
   switch (command.type) {
     case "cordon":
       turn.write({ type: "gpu-cordoned", ...by });
+      tellWhoIsDrained(turn, now);
       return;
     case "uncordon":
-      if (gpu.cordon !== null) turn.write({ type: "gpu-uncordoned", ...by });
+      if (gpu.cordon === null) return;
+      turn.write({ type: "gpu-uncordoned", ...by });
+      tellWhoIsDrained(turn, now);
       return;
     case "clear-quarantine":
       if (gpu.hold.kind === "quarantined" || gpu.fault !== null) {
@@ -285,6 +297,18 @@ function govern(
     default:
       command.type satisfies never;
   }
+}
+
+function drain(turn: Drafting, command: Extract<Command, { type: "drain" }>, now: EpochMs): void {
+  const { leaveMs, reason, actor } = command;
+  const word = { at: now, by: actor.principal, reason, ...(leaveMs === null ? {} : { drainBy: now + leaveMs }) };
+  if (command.gpu === null) turn.write({ type: "host-cordoned", ...word });
+  else turn.write({ type: "gpu-cordoned", uuid: gpuNamed(turn.state, command.gpu).uuid, ...word });
+  tellWhoIsDrained(turn, now);
+}
+
+function tellWhoIsDrained(turn: Drafting, now: EpochMs): void {
+  for (const event of drainNotices(turn.state, now)) turn.write(event);
 }
 
 /**
@@ -333,6 +357,22 @@ function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, n
           : null,
     });
   }
+  putOffNotices(turn, now);
+}
+
+/**
+ * Nobody could leave while the daemon was away, or hear that he must. Whoever is preempted gets the whole grace again;
+ * who is drained may have had hours, and gets what any lease gets.
+ */
+function putOffNotices(turn: Drafting, now: EpochMs): void {
+  for (const event of drainsPutOff(turn.state, now + GRACE_AFTER_ABSENCE_MS)) turn.write(event);
+  tellWhoIsDrained(turn, now);
+  for (const allocation of turn.state.allocations.values()) {
+    const notice = allocation.status === "queued" ? null : allocation.notice;
+    if (notice?.kind !== "preempt") continue;
+    const until = Math.max(notice.until, now + notice.until - notice.at);
+    turn.write({ type: "preempting", id: allocation.request.id, at: now, until, for: notice.for });
+  }
 }
 
 /** Flags the leases that a good reading begun at `seenAt` shows idle, and ends those that have been so for too long. */
@@ -370,7 +410,13 @@ function expireDue(turn: Drafting, now: EpochMs): void {
     }
     const allocation = turn.state.allocations.get(name);
     if (allocation === undefined) throw new Error(`a deadline of ${name}, which is not live`);
-    end(turn, allocation, overdueReason(allocation, now), now);
+    if (isForNobody(allocation, turn.state)) {
+      const id = allocation.request.id;
+      turn.write({ type: "notice-withdrawn", id, at: now, reason: "the request that it was for has gone" });
+      continue;
+    }
+    const reason = overdueReason(allocation, now);
+    end(turn, allocation, reason, now, takenBackFor(allocation, reason, turn.state));
   }
 }
 
@@ -390,9 +436,28 @@ function overdueReason(allocation: LiveAllocation, now: EpochMs): EndReason {
   }
 }
 
-function leaseEndReason({ request, lease }: HoldingAllocation, now: EpochMs): EndReason {
+function leaseEndReason({ request, lease, notice }: HoldingAllocation, now: EpochMs): EndReason {
+  // What ends by itself, ends by itself: only who would have stayed was made to go.
+  if (notice !== null && notice.until <= now && notice.until < (lease.expiresAt ?? Infinity)) {
+    return notice.kind === "preempt" ? "preempted" : "revoked";
+  }
   const hardEnd = request.maxDurationMs !== null && lease.grantedAt + request.maxDurationMs <= now;
   return hardEnd ? "max_duration" : "expired";
+}
+
+/** Whether it would be preempted for a request that waits no longer: that may have ended in this very turn. */
+function isForNobody(allocation: LiveAllocation, state: HostState): boolean {
+  const notice = allocation.status === "queued" ? null : allocation.notice;
+  return notice?.kind === "preempt" && state.allocations.get(notice.for)?.status !== "queued";
+}
+
+/** Why a lease that has been told so is taken back, in words; `null`: it ends by itself. */
+function takenBackFor(allocation: LiveAllocation, reason: EndReason, state: HostState): string | null {
+  const notice = allocation.status === "queued" ? null : allocation.notice;
+  if (notice === null || (reason !== "preempted" && reason !== "revoked")) return null;
+  if (notice.kind === "drain") return notice.reason;
+  const urgent = state.allocations.get(notice.for)?.request.requirement.priority;
+  return urgent === undefined ? "for a more urgent request" : `for a request of priority ${urgent}`;
 }
 
 /** Ends one allocation, and says which of its GPUs must be seen empty before they are granted again. */

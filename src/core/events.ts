@@ -47,6 +47,35 @@ export type Event =
       /** Of the GPUs it held: those that must be seen empty before they are granted again. */
       readonly verify: readonly GpuUuid[];
     }
+  | {
+      /** A lease is to be taken back for another request, or its end for that is put off. */
+      readonly type: "preempting";
+      readonly id: AllocationId;
+      readonly at: EpochMs;
+      readonly until: EpochMs;
+      /** The request that gets its GPUs. */
+      readonly for: AllocationId;
+    }
+  | {
+      /** A lease is to end because a GPU of it, or the host, is drained. */
+      readonly type: "draining";
+      readonly id: AllocationId;
+      readonly at: EpochMs;
+      readonly until: EpochMs;
+      /** Why, and who drains. */
+      readonly reason: string;
+    }
+  /** A lease that was to be taken back is not. */
+  | { readonly type: "notice-withdrawn"; readonly id: AllocationId; readonly at: EpochMs; readonly reason: string }
+  /** Leases are preempted for a waiting request. */
+  | { readonly type: "preemption-begun"; readonly id: AllocationId; readonly at: EpochMs }
+  /** They are not any more, and the request waits on without them. */
+  | {
+      readonly type: "preemption-called-off";
+      readonly id: AllocationId;
+      readonly at: EpochMs;
+      readonly reason: string;
+    }
   | { readonly type: "gpu-seen"; readonly gpu: GpuIdentity }
   /** A leased GPU is in use, and was not before. */
   | {
@@ -104,6 +133,17 @@ export type Event =
       readonly reason: string;
       /** Of `quarantine-cleared`: what the kernel's log had said by then is answered. */
       readonly answeredUpTo?: number;
+      /** Of `gpu-cordoned`: leases that are still there then end. */
+      readonly drainBy?: EpochMs;
+    }
+  | {
+      /** By an admin, who says why. */
+      readonly type: "host-cordoned" | "host-uncordoned";
+      readonly at: EpochMs;
+      readonly by: string;
+      readonly reason: string;
+      /** Of `host-cordoned`: leases that are still there then end. */
+      readonly drainBy?: EpochMs;
     }
   | {
       readonly type: "resumed";

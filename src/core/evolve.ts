@@ -10,6 +10,7 @@ import type {
   LeasedAllocation,
   LeasedGpu,
   LiveAllocation,
+  Notice,
   UsedGpu,
 } from "./model.ts";
 import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts";
@@ -30,13 +31,14 @@ export function evolve(state: HostState, event: Event): HostState {
       return withAllocation(state, {
         status: "queued",
         request: event.request,
+        preemptingSince: null,
         seenAt: event.request.submittedAt,
       });
     case "granted":
       return granted(state, event);
     case "reoffered": {
-      const { request, lease } = holding(state, event.id);
-      return withAllocation(state, { status: "offered", request, lease, claimBy: event.claimBy });
+      const { request, lease, notice } = holding(state, event.id);
+      return withAllocation(state, { status: "offered", request, lease, claimBy: event.claimBy, notice });
     }
     case "claimed": {
       return withAllocation(state, leased(holding(state, event.id)));
@@ -48,15 +50,29 @@ export function evolve(state: HostState, event: Event): HostState {
     }
     case "extended": {
       const before = holding(state, event.id);
-      const { request } = before;
+      const { request, notice } = before;
       const lease = { ...before.lease, expiresAt: event.expiresAt };
       return withAllocation(
         state,
         before.status === "offered"
-          ? { status: "offered", request, lease, claimBy: event.claimBy ?? before.claimBy }
+          ? { status: "offered", request, lease, claimBy: event.claimBy ?? before.claimBy, notice }
           : { ...before, lease },
       );
     }
+    case "preempting": {
+      const { at, until } = event;
+      return withNotice(state, event.id, { kind: "preempt", at, until, for: event.for });
+    }
+    case "draining": {
+      const { at, until, reason } = event;
+      return withNotice(state, event.id, { kind: "drain", at, until, reason });
+    }
+    case "notice-withdrawn":
+      return withNotice(state, event.id, null);
+    case "preemption-begun":
+      return withPreemption(state, event.id, event.at);
+    case "preemption-called-off":
+      return withPreemption(state, event.id, null);
     case "ended":
       return ended(state, event);
     case "gpu-seen": {
@@ -97,13 +113,19 @@ export function evolve(state: HostState, event: Event): HostState {
     case "gpu-back":
       return withGpus(state, [{ ...known(state, event.uuid), lostSince: null }]);
     case "gpu-cordoned": {
-      const { at, by, reason } = event;
-      return withGpus(state, [{ ...known(state, event.uuid), cordon: { at, by, reason } }]);
+      const { at, by, reason, drainBy = null } = event;
+      return withGpus(state, [{ ...known(state, event.uuid), cordon: { at, by, reason, drainBy } }]);
     }
     case "gpu-uncordoned":
       return withGpus(state, [{ ...known(state, event.uuid), cordon: null }]);
     case "gpu-removed":
       return withoutGpu(state, event.uuid);
+    case "host-cordoned": {
+      const { at, by, reason, drainBy = null } = event;
+      return { ...state, cordon: { at, by, reason, drainBy } };
+    }
+    case "host-uncordoned":
+      return { ...state, cordon: null };
     case "resumed":
       return resumed(state, event);
     default:
@@ -119,8 +141,8 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
   const next = withAllocation(
     state,
     claimBy === null
-      ? { status: "leased", request, lease, idleSince: null }
-      : { status: "offered", request, lease, claimBy },
+      ? { status: "leased", request, lease, idleSince: null, notice: null }
+      : { status: "offered", request, lease, claimBy, notice: null },
   );
   return withGpus(
     { ...next, nextFencingToken: Math.max(state.nextFencingToken, lease.fencingToken + 1) },
@@ -209,10 +231,21 @@ function withIdleness(state: HostState, id: AllocationId, idleSince: EpochMs | n
   return withAllocation(state, { ...lease, idleSince });
 }
 
+function withNotice(state: HostState, id: AllocationId, notice: Notice | null): HostState {
+  return withAllocation(state, { ...holding(state, id), notice });
+}
+
+function withPreemption(state: HostState, id: AllocationId, preemptingSince: EpochMs | null): HostState {
+  const before = state.allocations.get(id);
+  if (before?.status !== "queued")
+    throw new Error(`${id} is ${before?.status ?? "not live"}: nothing is preempted for it`);
+  return withAllocation(state, { ...before, preemptingSince });
+}
+
 /** A claimed one: what was offered becomes a lease, and a lease stays as it is. */
 function leased(before: HoldingAllocation): LeasedAllocation {
-  const { request, lease } = before;
-  return before.status === "leased" ? before : { status: "leased", request, lease, idleSince: null };
+  const { request, lease, notice } = before;
+  return before.status === "leased" ? before : { status: "leased", request, lease, idleSince: null, notice };
 }
 
 function holding(state: HostState, id: string): HoldingAllocation {

@@ -129,6 +129,7 @@ export const END_REASONS = [
   "abandoned",
   "unclaimed",
   "revoked",
+  "preempted",
   "rebooted",
   "idle",
 ] as const;
@@ -141,9 +142,28 @@ export interface Outcome {
   readonly detail: string | null;
 }
 
+/** A lease is to be taken back: its client has been told at `at`, and may leave by itself until `until`. */
+export type Notice =
+  | {
+      readonly kind: "preempt";
+      readonly at: EpochMs;
+      readonly until: EpochMs;
+      /** The request that gets its GPUs. */
+      readonly for: AllocationId;
+    }
+  | {
+      readonly kind: "drain";
+      readonly at: EpochMs;
+      readonly until: EpochMs;
+      /** Why, and who drains. */
+      readonly reason: string;
+    };
+
 export interface QueuedAllocation {
   readonly status: "queued";
   readonly request: Request;
+  /** Since when leases have been preempted for it; `null`: they are not. */
+  readonly preemptingSince: EpochMs | null;
   /** Its client last asked for it then, or waits for it until then. Not durable: a restart counts as asking. */
   readonly seenAt: EpochMs;
 }
@@ -153,6 +173,8 @@ export interface OfferedAllocation {
   readonly lease: Lease;
   /** Unclaimed at this instant, it ends and the next in line is served. */
   readonly claimBy: EpochMs;
+  /** `null`: it is not to be taken back. */
+  readonly notice: Notice | null;
 }
 export interface LeasedAllocation {
   readonly status: "leased";
@@ -160,6 +182,8 @@ export interface LeasedAllocation {
   readonly lease: Lease;
   /** It has no TTL, and none of its GPUs has been in use since then; `null`: not flagged as idle. */
   readonly idleSince: EpochMs | null;
+  /** `null`: it is not to be taken back. */
+  readonly notice: Notice | null;
 }
 export interface EndedAllocation {
   readonly status: "ended";
@@ -214,12 +238,14 @@ export type GpuHold =
       readonly reason: string;
     };
 
-/** An admin's word that a GPU gets no new leases; what runs there runs on. */
+/** An admin's word that a GPU, or the whole host, gets no new leases. */
 export interface Cordon {
   readonly at: EpochMs;
   /** The admin's principal. */
   readonly by: string;
   readonly reason: string;
+  /** Leases that are still there at this instant end; `null`: what runs there runs on. */
+  readonly drainBy: EpochMs | null;
 }
 
 /** An error after which a GPU must not be used, or not together with others, before it was reset. */
@@ -436,6 +462,16 @@ export interface ReservedWindow {
   readonly spans: readonly Span[];
 }
 
+/** Only leases whose request allows it are preempted. */
+export interface PreemptionPolicy {
+  /** How many levels a lease's priority must be below that of the request, waiting time left out: at least 1. */
+  readonly minPriorityGap: number;
+  /** How long the client of a lease has to leave by itself. */
+  readonly graceMs: number;
+  /** A lease younger than this is left alone. */
+  readonly minRuntimeMs: number;
+}
+
 /** The settings that decisions depend on. Replaced whole on a reload. */
 export interface Policy {
   readonly workloadDefaults: { readonly [type in WorkloadType]: WorkloadDefaults };
@@ -454,6 +490,8 @@ export interface Policy {
   readonly idleAfterMs: number;
   /** One that stays unused for so long after it was found idle ends; `null`: idle leases stay. */
   readonly reclaimIdleAfterMs: number | null;
+  /** How leases are taken back for more urgent requests; `null`: never. */
+  readonly preemption: PreemptionPolicy | null;
   readonly refreshIntervalMs: number;
   /** Whether a GPU that works, and is due for a reset or a replacement, gets no new lease, or is only taken last. */
   readonly degradedGpus: "exclude" | "avoid";

@@ -1,7 +1,7 @@
 /**
  * The state of a host: what the events fold to, the latest readings, and the settings.
  *
- *  1. `allocations`, `gpus`, `nextFencingToken` and `bootId` are exactly the fold of the journal's events.
+ *  1. `allocations`, `gpus`, `nextFencingToken`, `bootId` and `cordon` are exactly the fold of the journal's events.
  *  2. `line` and `deadlines` are derived from `allocations` and `gpus`; only `withAllocation`, `withGpu` and
  *     `rederive` touch them, so they cannot drift.
  *  3. `sight` and `policy` are not durable: what the monitor sees now, and what the operator has set.
@@ -14,10 +14,12 @@ import { Inventory } from "./inventory.ts";
 import type {
   Allocation,
   AllocationId,
+  Cordon,
   EpochMs,
   Gpu,
   GpuReading,
   GpuUuid,
+  HoldingAllocation,
   LiveAllocation,
   Policy,
   ProbeFailure,
@@ -121,6 +123,8 @@ export interface HostState {
   readonly gpus: Inventory;
   readonly nextFencingToken: number;
   readonly bootId: string | null;
+  /** Of all GPUs, those that are yet to come included. */
+  readonly cordon: Cordon | null;
   readonly line: WaitingLine;
   readonly deadlines: OrderedMap<Deadline, Deadline>;
   readonly sight: Sight;
@@ -154,6 +158,7 @@ export function emptyHost(policy: Policy): HostState {
     gpus: Inventory.empty,
     nextFencingToken: 1,
     bootId: null,
+    cordon: null,
     line: EMPTY_LINE,
     deadlines: OrderedMap.empty(BY_TIME),
     sight: NOTHING_SEEN,
@@ -171,12 +176,17 @@ export function allocationDeadline(allocation: LiveAllocation, policy: Policy): 
       return finite(Math.min(timeout, silence));
     }
     case "offered":
-      return Math.min(allocation.claimBy, allocation.lease.expiresAt ?? Infinity);
+      return Math.min(allocation.claimBy, heldUntil(allocation) ?? Infinity);
     case "leased":
-      return allocation.lease.expiresAt;
+      return heldUntil(allocation);
     default:
       return allocation satisfies never;
   }
+}
+
+/** When a lease ends unless it is renewed or what it was told is withdrawn; `null`: it has no end. */
+export function heldUntil({ lease, notice }: HoldingAllocation): EpochMs | null {
+  return notice === null ? lease.expiresAt : Math.min(notice.until, lease.expiresAt ?? Infinity);
 }
 
 function finite(at: number): EpochMs | null {

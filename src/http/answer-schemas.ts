@@ -19,6 +19,15 @@ const idleSince = z.iso.datetime().meta({
     "The lease has no TTL, and none of its GPUs has been used since then, for allocator.idle_after or longer",
 });
 
+const leaveBy = z.iso.datetime().meta({ description: "The lease ends then if it has not left" });
+
+const cordonFields = {
+  reason: z.string(),
+  by: z.string(),
+  since: instant,
+  drain_by: instant.nullable().meta({ description: "Leases still there then end; null: they end by themselves" }),
+};
+
 export const gpuState = z
   .enum([
     "free",
@@ -102,9 +111,12 @@ export const gpuSchema = z
       .nullable()
       .meta({ description: "What is wrong with a GPU that is held, and would keep it from being granted" }),
     cordon: z
-      .object({ reason: z.string(), by: z.string(), since: instant })
+      .object(cordonFields)
       .nullable()
-      .meta({ description: "An admin's word that there be no new leases; what runs there runs on" }),
+      .meta({ description: "An admin's word that there be no new leases on this GPU; that of the host stands beside" }),
+    drained: z.boolean().meta({
+      description: "No new leases here, by its own cordon or the host's, and nothing of those that were here is left",
+    }),
     health: gpuHealth.nullable(),
     xid_errors: z
       .array(
@@ -139,11 +151,26 @@ export const gpuSchema = z
           .nullable()
           .meta({ description: "null: not in use, by the latest reading that could tell" }),
         idle_since: idleSince.nullable().meta({ description: "null: the lease is not flagged as idle" }),
+        leave_by: leaveBy.nullable().meta({ description: "When it is taken back; null: it is not" }),
       }),
     ),
   })
   .meta({ id: "Gpu" });
 export type GpuAnswer = z.output<typeof gpuSchema>;
+
+export const hostDrainSchema = z
+  .object({
+    drain: z
+      .object({
+        ...cordonFields,
+        drained: z.boolean().meta({ description: "No GPU holds a lease, or anything that an ended one left" }),
+        allocations: z.array(z.string()).meta({ description: "The leases and offers that are still there" }),
+      })
+      .nullable()
+      .meta({ description: "An admin's word that no GPU of the host gets new leases; null: they do" }),
+  })
+  .meta({ id: "HostDrain" });
+export type HostDrainAnswer = z.output<typeof hostDrainSchema>;
 
 const monitor = z.object({
   healthy: z.boolean(),
@@ -163,6 +190,7 @@ export const statusSchema = z
     simulated: z.boolean(),
     driver_version: words,
     cuda_version: words,
+    ...hostDrainSchema.shape,
     monitor,
   })
   .meta({ id: "Status" });
@@ -247,6 +275,15 @@ export const recordSchema = z
       .array(z.object({ uuid: z.string(), state: gpuAilment, reason: z.string(), since: instant.nullable() }))
       .optional()
       .meta({ description: "Of the GPUs held: those that are lost, sick or recovering. The lease goes on" }),
+    notice: z
+      .object({
+        leave_by: leaveBy,
+        reason: z.enum(["preempted", "drained"]).meta({ description: "What becomes of it if it has not left by then" }),
+        detail: z.string(),
+      })
+      .optional()
+      .meta({ description: "It is to be taken back, and renewals do not help: expires_at is no later than leave_by" }),
+    preempting_since: instant.optional().meta({ description: "Leases are being preempted for this request" }),
     claim_by: instant.optional().meta({ description: "An offer that its client has not taken by then ends" }),
     position: z.int().optional(),
     reason: z.string().optional().meta({ description: "Why it waits" }),
@@ -270,6 +307,7 @@ export const listSchema = z
   .object({
     gpus: z.array(gpuSchema),
     simulated: z.boolean(),
+    ...hostDrainSchema.shape,
     allocations: z.array(recordSchema).meta({ description: "Offered and leased" }),
     queue: z
       .array(

@@ -1,7 +1,7 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
 import type { AllocateAsk } from "../core/commands.ts";
 import { AllocationEndedError, DomainError, StorageUnavailableError } from "../core/errors.ts";
-import type { Actor, AllocationId, QueuedAllocation } from "../core/model.ts";
+import type { Actor, AllocationId, GpuUuid, QueuedAllocation } from "../core/model.ts";
 import { planOf } from "../core/plan.ts";
 import { grantedBody } from "../scheduler/records.ts";
 import type { Reply, Scheduler } from "../scheduler/scheduler.ts";
@@ -19,8 +19,11 @@ import {
   allocateSchema,
   checker,
   DEFAULT_PAGE,
+  type DrainBody,
   deleteQuerySchema,
   deliveriesQuerySchema,
+  drainSchema,
+  lifetimeMs,
   queryOf,
   reasonSchema,
   recordQuerySchema,
@@ -34,6 +37,7 @@ import { usage } from "./usage.ts";
 import {
   deliveryView,
   gpuViewOf,
+  hostDrainView,
   listView,
   planView,
   queuedView,
@@ -78,6 +82,9 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
     endpoint("/gpu/gpus/:id/cordon", "key", { POST: governance(parts, "cordon") }),
     endpoint("/gpu/gpus/:id/uncordon", "key", { POST: governance(parts, "uncordon") }),
+    endpoint("/gpu/gpus/:id/drain", "key", { POST: gpuDrain(parts) }),
+    endpoint("/gpu/drain", "key", { POST: hostDrain(parts) }),
+    endpoint("/gpu/undrain", "key", { POST: hostUndrain(parts) }),
     endpoint("/gpu/gpus/:id/clear-quarantine", "key", { POST: governance(parts, "clear-quarantine") }),
     endpoint("/gpu/webhooks/deliveries", "key", { GET: deliveries(parts) }),
     endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
@@ -230,6 +237,49 @@ function governance({ scheduler }: EndpointParts, what: "cordon" | "uncordon" | 
     async answer({ id, body, actor }) {
       const uuid = await scheduler.govern(what, id, check(body).reason, actor);
       return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
+    },
+  };
+}
+
+/** How long the leases may stay; `null`: as long as they last. */
+function leaveMs({ deadline }: DrainBody): number | null {
+  return deadline === undefined || deadline === null ? null : lifetimeMs(deadline);
+}
+
+function gpuDrain({ scheduler }: EndpointParts): Operation {
+  const check = checker(drainSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const given = check(body);
+      const uuid = (await scheduler.drain(id, leaveMs(given), given.reason, actor)) as GpuUuid;
+      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
+    },
+  };
+}
+
+function hostDrain({ scheduler }: EndpointParts): Operation {
+  const check = checker(drainSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ body, actor }) {
+      const given = check(body);
+      await scheduler.drain(null, leaveMs(given), given.reason, actor);
+      return json(200, hostDrainView(scheduler.state));
+    },
+  };
+}
+
+function hostUndrain({ scheduler }: EndpointParts): Operation {
+  const check = checker(reasonSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ body, actor }) {
+      await scheduler.undrain(check(body).reason, actor);
+      return json(200, hostDrainView(scheduler.state));
     },
   };
 }

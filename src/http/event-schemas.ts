@@ -11,6 +11,8 @@ const at = instant.meta({ description: "When it was committed, with all that hap
 const gpuUuid = z.string();
 const expiresAt = instant.nullable().meta({ description: "null: the lease has no end of its own" });
 const claimBy = instant.meta({ description: "An offer that its client has not taken by then ends" });
+const leaveBy = instant.meta({ description: "It ends then if it has not left" });
+const drainBy = instant.nullable().meta({ description: "Leases still there then end; null: they run on" });
 const subject = { at, id: requestFields.id, service_name: requestFields.service_name };
 
 /** An admin's act on a GPU. */
@@ -43,6 +45,15 @@ export const EVENT_BODIES = {
     end_detail: z.string().nullable(),
     reclaiming_gpu_uuids: z.array(z.string()),
   }),
+  preempting: z.object({
+    ...subject,
+    leave_by: leaveBy,
+    for_request: z.string().meta({ description: "The id of the request that gets its GPUs" }),
+  }),
+  draining: z.object({ ...subject, leave_by: leaveBy, reason: z.string() }),
+  "notice-withdrawn": z.object({ ...subject, leave_by: z.null(), reason: z.string() }),
+  "preemption-begun": z.object(subject),
+  "preemption-called-off": z.object({ ...subject, reason: z.string() }),
   "gpu-seen": z.object({
     at,
     gpu_uuid: gpuUuid,
@@ -63,10 +74,12 @@ export const EVENT_BODIES = {
   }),
   "gpu-fault-answered": z.object({ at, gpu_uuid: gpuUuid, reason: z.string() }),
   "gpu-freed": z.object({ at, gpu_uuid: gpuUuid }),
-  "gpu-cordoned": act,
+  "gpu-cordoned": act.extend({ drain_by: drainBy }),
   "gpu-uncordoned": act,
   "quarantine-cleared": act,
   "gpu-removed": act,
+  "host-cordoned": z.object({ at, by: z.string(), reason: z.string(), drain_by: drainBy }),
+  "host-uncordoned": z.object({ at, by: z.string(), reason: z.string() }),
   resumed: z.object({ at }),
 } as const satisfies { readonly [type in Event["type"]]: z.ZodObject };
 

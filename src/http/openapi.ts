@@ -8,6 +8,7 @@ import {
   gpuSchema,
   grantedSchema,
   healthSchema,
+  hostDrainSchema,
   listSchema,
   planSchema,
   problemSchema,
@@ -25,6 +26,7 @@ import {
   allocateSchema,
   deleteQuerySchema,
   deliveriesQuerySchema,
+  drainSchema,
   eventsQuerySchema,
   reasonSchema,
   recordQuerySchema,
@@ -262,6 +264,25 @@ function gpuPaths(): ZodOpenApiPathsObject {
     "/gpu/gpus/{id}/uncordon": {
       post: governing("uncordonGpu", "Admin: new leases on this GPU again", ONE_GPU),
     },
+    "/gpu/gpus/{id}/drain": {
+      post: governing("drainGpu", "Admin: no new leases on this GPU, and an end to those that are there", {
+        ...ONE_GPU,
+        body: drainSchema,
+      }),
+    },
+    "/gpu/drain": {
+      post: governing("drainHost", "Admin: no new leases on any GPU, and an end to those that are there", {
+        ...HOST_DRAIN,
+        body: drainSchema,
+      }),
+    },
+    "/gpu/undrain": {
+      post: governing(
+        "undrainHost",
+        "Admin: new leases again, but on GPUs that are cordoned by themselves",
+        HOST_DRAIN,
+      ),
+    },
     "/gpu/gpus/{id}/clear-quarantine": {
       post: governing("clearQuarantine", "Admin: what an ended lease left on this GPU no longer counts", ONE_GPU),
     },
@@ -305,16 +326,23 @@ const gpuPath = {
 };
 const ONE_GPU = { schema: gpuSchema, requestParams: gpuPath, codes: ["gpu-not-found"] } as const;
 
+const HOST_DRAIN = { schema: hostDrainSchema, requestParams: {}, codes: [] } as const;
+
 function governing(
   operationId: string,
   summary: string,
-  given: { schema: z.ZodType; requestParams: { path: z.ZodObject }; codes: readonly ProblemCode[] },
+  given: {
+    schema: z.ZodType;
+    requestParams: { path?: z.ZodObject };
+    codes: readonly ProblemCode[];
+    body?: z.ZodType;
+  },
 ): ZodOpenApiOperationObject {
   return {
     operationId,
     summary,
     requestParams: given.requestParams,
-    requestBody: { required: true, content: { "application/json": { schema: reasonSchema } } },
+    requestBody: { required: true, content: { "application/json": { schema: given.body ?? reasonSchema } } },
     responses: {
       "200": answer("How it stands now", given.schema),
       ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...given.codes),

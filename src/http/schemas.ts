@@ -182,6 +182,12 @@ export const reasonSchema = z.object(
   body,
 );
 
+export const drainSchema = reasonSchema.extend({
+  deadline: lifetime("Leases that are still there after so long end. Default: they end by themselves"),
+});
+
+export type DrainBody = z.output<typeof drainSchema>;
+
 export const renewSchema = z.object({ fencing_token: fencingToken }, body);
 
 /** A query's values are text; to readers of the OpenAPI document this one is a number. */

@@ -5,10 +5,12 @@ import { ailing, blockOf, isolationOf, strainOf } from "../core/allocator/survey
 import { meaningOf } from "../core/allocator/xid.ts";
 import { analyze } from "../core/analyzer/analyze.ts";
 import type { AllocateAsk } from "../core/commands.ts";
+import { isDrained } from "../core/drain.ts";
 import { explain } from "../core/explain.ts";
 import type {
   Actor,
   Allocation,
+  Cordon,
   EpochMs,
   Gpu,
   GpuHealth,
@@ -26,6 +28,7 @@ import { allocationBody, numaNodesOf, timestamp } from "../scheduler/records.ts"
 import type {
   DeliveryAnswer,
   GpuAnswer,
+  HostDrainAnswer,
   ListAnswer,
   PlanAnswer,
   QueuedAnswer,
@@ -41,6 +44,7 @@ export function statusView(state: HostState, now: EpochMs): StatusAnswer {
     simulated: sight.simulated,
     driver_version: text(sight.driverVersion),
     cuda_version: text(sight.cudaVersion),
+    ...hostDrainView(state),
     monitor: {
       healthy: sight.failure === null && sight.lastGoodProbeAt !== null,
       last_reading_at: instant(sight.lastGoodProbeAt),
@@ -78,7 +82,20 @@ export function listView(state: HostState, now: EpochMs): ListAnswer {
       eta: null,
     });
   }
-  return { gpus: gpuViews(state, now), simulated: state.sight.simulated, allocations, queue };
+  const gpus = gpuViews(state, now);
+  return { gpus, simulated: state.sight.simulated, ...hostDrainView(state), allocations, queue };
+}
+
+export function hostDrainView(state: HostState): HostDrainAnswer {
+  if (state.cordon === null) return { drain: null };
+  const gpus = [...state.gpus.values()];
+  const allocations = new Set(gpus.flatMap(({ hold }) => (hold.kind === "leased" ? [hold.allocationId] : [])));
+  const drained = gpus.every((gpu) => isDrained(gpu, state));
+  return { drain: { ...cordonView(state.cordon), drained, allocations: [...allocations] } };
+}
+
+function cordonView({ reason, by, at, drainBy }: Cordon) {
+  return { reason: printable(reason), by, since: timestamp(at), drain_by: instant(drainBy) };
 }
 
 /** Requests that ask for the same have the same reason, and a long queue has few kinds of them. */
@@ -272,10 +289,8 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
     reason: text(blocked === null ? reservationOf(gpu, state) : blocked.detail),
     since: instant(blocked?.since ?? null),
     ailment: ailmentView(gpu, state, now),
-    cordon:
-      gpu.cordon === null
-        ? null
-        : { reason: printable(gpu.cordon.reason), by: gpu.cordon.by, since: timestamp(gpu.cordon.at) },
+    cordon: gpu.cordon === null ? null : cordonView(gpu.cordon),
+    drained: isDrained(gpu, state),
     holders:
       hold.kind === "leased" && holder !== undefined
         ? [
@@ -285,6 +300,7 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
               since: timestamp(hold.since),
               in_use_since: instant(hold.use.since),
               idle_since: instant(holder.status === "leased" ? holder.idleSince : null),
+              leave_by: instant("notice" in holder ? (holder.notice?.until ?? null) : null),
             },
           ]
         : [],
@@ -310,6 +326,7 @@ function unrecorded(reading: GpuReading, state: HostState): GpuAnswer {
     since: null,
     ailment: null,
     cordon: null,
+    drained: false,
     holders: [],
   };
 }

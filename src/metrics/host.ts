@@ -1,7 +1,8 @@
 /** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
 import type { Registry } from "prom-client";
 import { ailing, BLOCKS, blockOf, isolationOf, staleness, survey } from "../core/allocator/survey.ts";
-import type { EpochMs, GpuReading, Request } from "../core/model.ts";
+import { cordonsOf, isDrained } from "../core/drain.ts";
+import type { AllocationId, EpochMs, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { MAX_SERVICES } from "./allocations.ts";
 import { counterFamily, gauge, gaugeFamily } from "./families.ts";
@@ -46,6 +47,7 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     for (const { hold } of look().state.gpus.values()) if (hold.kind === "leased") leased++;
     return leased;
   });
+  registerLeaving(registry, look);
   registerIdle(registry, look);
   gaugeFamily(registry, {
     name: "gpu_orchestrator_gpu_state",
@@ -95,6 +97,34 @@ function* ailmentsOf({ state, now }: Instant) {
       yield { labels, value: name === block ? 1 : 0 };
     }
   }
+}
+
+/** Who is on its way out: by an admin's word, or for somebody else. */
+function registerLeaving(registry: Registry, look: () => Instant): void {
+  gauge(registry, "gpu_orchestrator_gpus_cordoned", "GPUs that get no new leases, by an admin's word", () => {
+    const { state } = look();
+    return state.gpus.values().filter((gpu) => cordonsOf(gpu, state).length > 0).length;
+  });
+  gauge(registry, "gpu_orchestrator_gpus_drained", "Those of them on which nothing is left of any lease", () => {
+    const { state } = look();
+    return state.gpus.values().filter((gpu) => isDrained(gpu, state)).length;
+  });
+  gaugeFamily(registry, {
+    name: "gpu_orchestrator_leaving_leases",
+    help: "Leases and offers that have been told when they are taken back",
+    labelNames: ["reason"],
+    *read() {
+      const told = { preempt: new Set<AllocationId>(), drain: new Set<AllocationId>() };
+      const { state } = look();
+      for (const { hold } of state.gpus.values()) {
+        const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
+        if (holder === undefined || holder.status === "queued" || holder.notice === null) continue;
+        told[holder.notice.kind].add(holder.request.id);
+      }
+      yield { labels: { reason: "preempted" }, value: told.preempt.size };
+      yield { labels: { reason: "drained" }, value: told.drain.size };
+    },
+  });
 }
 
 /** Leases flagged as idle. A service that has had one keeps its series, at 0. */

@@ -1,7 +1,7 @@
 import type { Event } from "../core/events.ts";
 import type { Allocation, EndReason, EpochMs } from "../core/model.ts";
 import type { Notification, NotificationStatus } from "./ports.ts";
-import { allocationBody, timestamp } from "./records.ts";
+import { allocationBody, noticeBody, timestamp } from "./records.ts";
 
 /** How an end is told to the webhook; `null`: the client did it and needs no telling. */
 const STATUS_OF_END = {
@@ -13,6 +13,7 @@ const STATUS_OF_END = {
   abandoned: "abandoned",
   unclaimed: "unclaimed",
   revoked: "revoked",
+  preempted: "revoked",
   rebooted: "revoked",
   idle: "revoked",
 } as const satisfies Record<EndReason, NotificationStatus | null>;
@@ -47,6 +48,7 @@ function statusOf(event: Event): NotificationStatus | null {
   // A grant at once was answered at once; only one from the queue, or one not heard of, needs telling.
   if (event.type === "reoffered") return "allocated";
   if (event.type === "went-idle") return "idle";
+  if (event.type === "preempting" || event.type === "draining") return "preempting";
   return event.type === "granted" && event.claimBy !== null ? "allocated" : null;
 }
 
@@ -58,6 +60,9 @@ function bodyOf(status: NotificationStatus, allocation: Allocation) {
     status,
     request_id: request.id,
     ...(allocation.status === "ended" ? { reason: allocation.outcome.reason } : {}),
+    ...(status === "preempting" && "notice" in allocation && allocation.notice !== null
+      ? noticeBody(allocation.notice)
+      : {}),
     allocation: allocationBody(allocation),
     submitted_at: timestamp(request.submittedAt),
     ...(lease === null

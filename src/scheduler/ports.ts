@@ -6,6 +6,7 @@ import type { Event } from "../core/events.ts";
 import type {
   Allocation,
   AllocationId,
+  Cordon,
   EndedAllocation,
   EpochMs,
   Gpu,
@@ -22,6 +23,7 @@ export const NOTIFICATION_STATUSES = [
   "cancelled",
   "unclaimed",
   "abandoned",
+  "preempting",
   "revoked",
   "idle",
 ] as const;
@@ -113,6 +115,8 @@ export interface Turn {
   readonly removedGpus: readonly GpuUuid[];
   readonly nextFencingToken: number;
   readonly bootId: string | null;
+  /** An admin's word that the host gets no new leases, as it stands after the turn. */
+  readonly cordon: Cordon | null;
   readonly notifications: readonly Notification[];
   readonly settlements: readonly DeliverySettlement[];
   /** Allocations whose undelivered `allocated` webhook must not be sent any more. */
@@ -129,6 +133,7 @@ export interface StoredState {
   readonly gpus: readonly Gpu[];
   readonly nextFencingToken: number;
   readonly bootId: string | null;
+  readonly cordon: Cordon | null;
   /** The time of the last committed turn, moved with the clock if that was set since. */
   readonly lastTurnAt: EpochMs | null;
   /** The number of the last event; 0 before the first. Numbers only grow, by one. */

@@ -61,6 +61,16 @@ function bodyOf(event: Event): object {
         end_detail: event.outcome.detail,
         reclaiming_gpu_uuids: event.verify,
       };
+    case "preempting":
+      return { ...subject(event.id), leave_by: timestamp(event.until), for_request: event.for };
+    case "draining":
+      return { ...subject(event.id), leave_by: timestamp(event.until), reason: event.reason };
+    case "notice-withdrawn":
+      return { ...subject(event.id), leave_by: null, reason: event.reason };
+    case "preemption-begun":
+      return { ...subject(event.id) };
+    case "preemption-called-off":
+      return { ...subject(event.id), reason: event.reason };
     case "gpu-seen": {
       const { uuid, index, name, pciBusId, memoryTotalMib } = event.gpu;
       return { gpu_uuid: uuid, gpu_id: index, name, pci_bus_id: pciBusId, memory_total: memoryTotalMib };
@@ -89,6 +99,11 @@ function bodyOf(event: Event): object {
     case "gpu-freed":
       return { gpu_uuid: event.uuid };
     case "gpu-cordoned":
+      return { gpu_uuid: event.uuid, by: event.by, reason: event.reason, drain_by: instant(event.drainBy ?? null) };
+    case "host-cordoned":
+      return { by: event.by, reason: event.reason, drain_by: instant(event.drainBy ?? null) };
+    case "host-uncordoned":
+      return { by: event.by, reason: event.reason };
     case "gpu-uncordoned":
     case "quarantine-cleared":
     case "gpu-removed":

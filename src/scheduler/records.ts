@@ -3,7 +3,17 @@
  * Times are RFC 3339 in UTC; memory is in MiB, which the API calls MB; durations are in seconds.
  */
 import { unionOfCpuLists } from "../core/cpu-list.ts";
-import type { Allocation, EpochMs, GpuLocality, HoldingAllocation, Lease, LeasedGpu, Request } from "../core/model.ts";
+import type {
+  Allocation,
+  EpochMs,
+  GpuLocality,
+  HoldingAllocation,
+  Lease,
+  LeasedGpu,
+  Notice,
+  Request,
+} from "../core/model.ts";
+import { heldUntil } from "../core/state.ts";
 
 export interface DeviceBody {
   readonly index: number;
@@ -65,6 +75,13 @@ export interface OutcomeBody {
   readonly end_detail?: string;
 }
 
+/** That a lease is taken back; nothing of whom it is for. */
+export interface NoticeBody {
+  readonly leave_by: string;
+  readonly reason: "preempted" | "drained";
+  readonly detail: string;
+}
+
 export type AllocationBody = RequestBody &
   Partial<LeaseBody> &
   Partial<OutcomeBody> & {
@@ -72,6 +89,10 @@ export type AllocationBody = RequestBody &
     readonly claim_by?: string;
     /** Left out unless it is flagged as idle. */
     readonly idle_since?: string;
+    /** Left out unless it is to be taken back. */
+    readonly notice?: NoticeBody;
+    /** Left out unless leases are preempted for it. */
+    readonly preempting_since?: string;
   };
 
 export function timestamp(at: EpochMs): string {
@@ -96,7 +117,8 @@ export function requestBody(request: Request): RequestBody {
   };
 }
 
-export function leaseBody(request: Request, lease: Lease): LeaseBody {
+/** @param expiresAt may be earlier than the lease's own end: see `heldUntil`. */
+function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): LeaseBody {
   return {
     allocation_id: request.id,
     gpu_ids: lease.gpus.map(({ index }) => index),
@@ -108,7 +130,7 @@ export function leaseBody(request: Request, lease: Lease): LeaseBody {
       GPU_ORCHESTRATOR_GPU_INDICES: lease.gpus.map(({ index }) => index).join(","),
     },
     allocated_at: timestamp(lease.grantedAt),
-    ...(lease.expiresAt === null ? {} : { expires_at: timestamp(lease.expiresAt) }),
+    ...(expiresAt === null ? {} : { expires_at: timestamp(expiresAt) }),
     fencing_token: lease.fencingToken,
     memory_mb: request.requirement.memoryMib,
     numa_nodes: numaNodesOf(lease.gpus),
@@ -139,24 +161,43 @@ function deviceBody(gpu: LeasedGpu): DeviceBody {
   };
 }
 
+function heldBody(allocation: HoldingAllocation) {
+  const { request, lease, notice } = allocation;
+  return {
+    ...leaseBody(request, lease, heldUntil(allocation)),
+    ...(notice === null ? {} : { notice: noticeBody(notice) }),
+  };
+}
+
+export function noticeBody(notice: Notice): NoticeBody {
+  const leave_by = timestamp(notice.until);
+  return notice.kind === "preempt"
+    ? { leave_by, reason: "preempted", detail: "its GPUs are wanted for a more urgent request" }
+    : { leave_by, reason: "drained", detail: notice.reason };
+}
+
 /** One record for a request's whole life. */
 export function allocationBody(allocation: Allocation): AllocationBody {
   const request = requestBody(allocation.request);
   switch (allocation.status) {
     case "queued":
-      return { status: "queued", ...request };
+      return {
+        status: "queued",
+        ...request,
+        ...(allocation.preemptingSince === null ? {} : { preempting_since: timestamp(allocation.preemptingSince) }),
+      };
     case "offered":
       return {
         status: "offered",
         ...request,
-        ...leaseBody(allocation.request, allocation.lease),
+        ...heldBody(allocation),
         claim_by: timestamp(allocation.claimBy),
       };
     case "leased":
       return {
         status: "leased",
         ...request,
-        ...leaseBody(allocation.request, allocation.lease),
+        ...heldBody(allocation),
         ...(allocation.idleSince === null ? {} : { idle_since: timestamp(allocation.idleSince) }),
       };
     case "ended": {
@@ -164,7 +205,9 @@ export function allocationBody(allocation: Allocation): AllocationBody {
       return {
         status: "ended",
         ...request,
-        ...(allocation.lease === null ? {} : leaseBody(allocation.request, allocation.lease)),
+        ...(allocation.lease === null
+          ? {}
+          : leaseBody(allocation.request, allocation.lease, allocation.lease.expiresAt)),
         ended_at: timestamp(outcome.at),
         end_reason: outcome.reason,
         ...(outcome.detail === null ? {} : { end_detail: outcome.detail }),
@@ -179,7 +222,7 @@ export function allocationBody(allocation: Allocation): AllocationBody {
 export function grantedBody(allocation: HoldingAllocation) {
   return {
     ...requestBody(allocation.request),
-    ...leaseBody(allocation.request, allocation.lease),
+    ...heldBody(allocation),
     status: "allocated" as const,
   };
 }

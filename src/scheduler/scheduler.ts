@@ -325,6 +325,25 @@ export class Scheduler {
     return uuid;
   }
 
+  /**
+   * An admin wants one GPU empty, or all of the host: no new leases there, and those that are there have `leaveMs` to
+   * end; `null`: as long as they take.
+   *
+   * @param gpu by UUID or index; `null`: the host.
+   * @returns its UUID; `null` for the host.
+   * @throws GpuNotFoundError
+   */
+  async drain(gpu: string | null, leaveMs: number | null, reason: string, actor: Actor): Promise<GpuUuid | null> {
+    const uuid = gpu === null ? null : gpuNamed(this.#state, gpu).uuid;
+    await this.#send({ type: "drain", gpu: uuid, leaveMs, reason, actor });
+    return uuid;
+  }
+
+  /** An admin lets the host have new leases again; what is said of single GPUs stays. */
+  async undrain(reason: string, actor: Actor): Promise<void> {
+    await this.#send({ type: "undrain", reason, actor });
+  }
+
   /** The client of a grant was seen to hang up before its answer was written. */
   async hangUp(id: AllocationId): Promise<void> {
     await this.#send({ type: "hang-up", id });
@@ -578,6 +597,7 @@ export class Scheduler {
       removedGpus,
       nextFencingToken: after.nextFencingToken,
       bootId: after.bootId,
+      cordon: after.cordon,
       notifications: draft.notifications,
       settlements: draft.settlements,
       withdrawn: draft.withdrawn,
@@ -707,5 +727,5 @@ function isOwner(actor: Actor, allocation: LiveAllocation): boolean {
 function restore(stored: StoredState, policy: Policy): HostState {
   let state = withGpus(emptyHost(policy), stored.gpus);
   for (const allocation of stored.allocations) state = withAllocation(state, allocation);
-  return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId };
+  return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId, cordon: stored.cordon };
 }

@@ -5,10 +5,18 @@
  * 2. A GPU's row is written when what a load would make of the old one, given the leases after the turn, is not what
  *    the GPU is: a lease's begin and end alone leave it as it is.
  */
-import type { Allocation, AllocationId, Gpu, GpuUuid, Lease, LeasedGpu } from "../core/model.ts";
+import type { Allocation, AllocationId, Cordon, Gpu, GpuUuid, Lease, LeasedGpu } from "../core/model.ts";
 import { type DeliverySettlement, KEY_LIFE_MS, type StoredState, type Turn } from "../scheduler/ports.ts";
 import { holdersOf } from "./read-state.ts";
-import { encodeGpu, encodeUsed, type Holder, isHoldByLeases, TurnTexts } from "./records.ts";
+import {
+  encodeCordon,
+  encodeGpu,
+  encodeNotice,
+  encodeUsed,
+  type Holder,
+  isHoldByLeases,
+  TurnTexts,
+} from "./records.ts";
 import type { Write } from "./statements.ts";
 
 export interface Plan {
@@ -37,6 +45,7 @@ export class Ledger {
   readonly #live = new Map<AllocationId, Lease | null>();
   readonly #holders: Map<GpuUuid, Holder>;
   readonly #gpus = new Map<GpuUuid, StoredGpu>();
+  #cordon: Cordon | null;
   #lastSeq: number;
   #turns: number;
 
@@ -44,6 +53,7 @@ export class Ledger {
     for (const allocation of state.allocations) this.#live.set(allocation.request.id, leaseOf(allocation));
     this.#holders = holdersOf(state.allocations);
     for (const gpu of state.gpus) this.#gpus.set(gpu.uuid, { gpu, byLeases: null });
+    this.#cordon = state.cordon;
     this.#lastSeq = state.lastSeq;
     this.#turns = turns;
   }
@@ -73,6 +83,7 @@ export class Ledger {
       writes.push(["forgetKey", principal, key, at - KEY_LIFE_MS]);
       writes.push(["keepKey", principal, key, fingerprint, at, JSON.stringify(ids)]);
     }
+    if (turn.cordon !== this.#cordon) writes.push(["host", encodeCordon(turn.cordon)]);
     const turns = this.#turns + 1;
     writes.push(["progress", turns, turn.at, turn.nextFencingToken, turn.bootId]);
     return { writes, turns, acknowledge: () => this.#acknowledge(turn, changes, lastSeq, turns) };
@@ -89,6 +100,7 @@ export class Ledger {
       else this.#holders.set(uuid, holder);
     }
     for (const [uuid, stored] of changes.gpus) this.#gpus.set(uuid, stored);
+    this.#cordon = turn.cordon;
     this.#lastSeq = lastSeq;
     this.#turns = turns;
   }
@@ -102,6 +114,8 @@ export class Ledger {
       status,
       claimBy,
       status === "leased" ? allocation.idleSince : null,
+      status === "queued" ? allocation.preemptingSince : null,
+      status === "offered" || status === "leased" ? encodeNotice(allocation.notice) : null,
       outcome?.at ?? null,
       outcome?.reason ?? null,
       outcome?.detail ?? null,

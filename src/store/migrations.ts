@@ -21,6 +21,12 @@ const MIGRATIONS: readonly string[] = [
     complete_from INTEGER -- ended records before it may have been dropped; null: none ever was
   ) STRICT;
 
+  -- One row, written when it changes; none before the first time.
+  CREATE TABLE host (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    cordon TEXT -- that the host gets no new leases; null: it does
+  ) STRICT;
+
   -- One row, written at every start: how the next one measures the time between.
   CREATE TABLE clock (
     one INTEGER PRIMARY KEY CHECK (one = 1),
@@ -54,6 +60,8 @@ const MIGRATIONS: readonly string[] = [
     submitted_at INTEGER NOT NULL,
     claim_by INTEGER,
     idle_since INTEGER,
+    preempting_since INTEGER, -- of queued rows: since when leases have been preempted for it
+    notice TEXT, -- of offered and leased rows: that it is to be taken back, and when
     ended_at INTEGER,
     end_reason TEXT,
     end_detail TEXT,
@@ -67,6 +75,8 @@ const MIGRATIONS: readonly string[] = [
       WHEN 'ended' THEN ended_at IS NOT NULL AND end_reason IS NOT NULL AND claim_by IS NULL
       ELSE FALSE END),
     CHECK (idle_since IS NULL OR status = 'leased'),
+    CHECK (preempting_since IS NULL OR status = 'queued'),
+    CHECK (notice IS NULL OR status IN ('offered', 'leased')),
     CHECK (used IS NULL OR status = 'ended')
   ) STRICT;
   -- Holds what listings filter by, so that rows passed over are not read. One index, written in order of time:

@@ -1,6 +1,6 @@
 import type { AllocationId, GpuUuid, LiveAllocation } from "../core/model.ts";
 import type { StoredState } from "../scheduler/ports.ts";
-import { type AllocationRow, decodeAllocation, decodeGpu, type Holder } from "./records.ts";
+import { type AllocationRow, decodeAllocation, decodeCordon, decodeGpu, type Holder } from "./records.ts";
 import type { Reads } from "./statements.ts";
 
 interface ProgressRow {
@@ -22,6 +22,7 @@ export function readState(reads: Reads): StoredState {
     gpus: reads.gpus.all().map((row) => decodeGpu(row.body as string, holders)),
     nextFencingToken: progress?.next_fencing_token ?? 1,
     bootId: progress?.boot_id ?? null,
+    cordon: decodeCordon((reads.host.get() as { readonly cordon: string | null } | undefined)?.cordon ?? null),
     lastTurnAt: progress?.last_turn_at ?? null,
     lastSeq: (reads.lastSeq.get() as { readonly seq: number }).seq,
   };

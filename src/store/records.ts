@@ -8,6 +8,7 @@ import type { Event } from "../core/events.ts";
 import type {
   Allocation,
   AllocationId,
+  Cordon,
   EndedAllocation,
   EndReason,
   EpochMs,
@@ -17,6 +18,7 @@ import type {
   GpuUuid,
   Lease,
   LeasedGpu,
+  Notice,
   Outcome,
   Request,
   Requirement,
@@ -26,12 +28,14 @@ import { NO_USE, wasUsed } from "../core/use.ts";
 import type { EndedLease, StoredState } from "../scheduler/ports.ts";
 
 export const ALLOCATION_COLUMNS =
-  "status, claim_by, idle_since, ended_at, end_reason, end_detail, used, lease, request";
+  "status, claim_by, idle_since, preempting_since, notice, ended_at, end_reason, end_detail, used, lease, request";
 
 export interface AllocationRow {
   readonly status: Allocation["status"];
   readonly claim_by: number | null;
   readonly idle_since: number | null;
+  readonly preempting_since: number | null;
+  readonly notice: string | null;
   readonly ended_at: number | null;
   readonly end_reason: string | null;
   readonly end_detail: string | null;
@@ -137,6 +141,29 @@ function decodeUsed(text: string | null): readonly UsedGpu[] {
   return text === null ? [] : (JSON.parse(text) as UsedGpu[]);
 }
 
+/** @returns `null` when nothing was said, as of most leases. */
+export function encodeNotice(notice: Notice | null): string | null {
+  if (notice === null) return null;
+  const { at, until } = notice;
+  return notice.kind === "preempt"
+    ? JSON.stringify({ kind: "preempt", at, until, for: notice.for } satisfies Notice)
+    : JSON.stringify({ kind: "drain", at, until, reason: notice.reason } satisfies Notice);
+}
+
+function decodeNotice(text: string | null): Notice | null {
+  return text === null ? null : (JSON.parse(text) as Notice);
+}
+
+export function encodeCordon(cordon: Cordon | null): string | null {
+  if (cordon === null) return null;
+  const { at, by, reason, drainBy } = cordon;
+  return JSON.stringify({ at, by, reason, drainBy } satisfies Cordon);
+}
+
+export function decodeCordon(text: string | null): Cordon | null {
+  return text === null ? null : (JSON.parse(text) as Cordon);
+}
+
 /** The live lease that holds a GPU. */
 export interface Holder {
   readonly allocationId: AllocationId;
@@ -174,11 +201,15 @@ export function decodeAllocation(row: AllocationRow): Allocation {
   const lease = row.lease === null ? null : (JSON.parse(row.lease) as Lease);
   switch (row.status) {
     case "queued":
-      return { status: "queued", request, seenAt: 0 };
-    case "offered":
-      return { status: "offered", request, lease: present(lease), claimBy: present(row.claim_by) };
-    case "leased":
-      return { status: "leased", request, lease: present(lease), idleSince: row.idle_since };
+      return { status: "queued", request, preemptingSince: row.preempting_since, seenAt: 0 };
+    case "offered": {
+      const [claimBy, notice] = [present(row.claim_by), decodeNotice(row.notice)];
+      return { status: "offered", request, lease: present(lease), claimBy, notice };
+    }
+    case "leased": {
+      const notice = decodeNotice(row.notice);
+      return { status: "leased", request, lease: present(lease), idleSince: row.idle_since, notice };
+    }
     case "ended":
       return endedAllocation(row, request, lease);
     default:

@@ -23,18 +23,23 @@ export interface StartTime {
 const MOVES: readonly string[] = [
   "UPDATE progress SET last_turn_at = last_turn_at + ?1",
   `UPDATE allocations SET submitted_at = submitted_at + ?1, claim_by = claim_by + ?1, idle_since = idle_since + ?1,
+     preempting_since = preempting_since + ?1,
+     notice = json_replace(notice, '$.at', (notice ->> '$.at') + ?1, '$.until', (notice ->> '$.until') + ?1),
      request = json_replace(request, '$.submittedAt', (request ->> '$.submittedAt') + ?1),
      lease = json_replace(lease, '$.grantedAt', (lease ->> '$.grantedAt') + ?1,
        '$.expiresAt', (lease ->> '$.expiresAt') + ?1)
    WHERE ended_at IS NULL`,
   `UPDATE gpus SET body = json_replace(body, '$.hold.since', (body ->> '$.hold.since') + ?1,
      '$.cordon.at', (body ->> '$.cordon.at') + ?1,
+     '$.cordon.drainBy', (body ->> '$.cordon.drainBy') + ?1,
      '$.fault.at', (body ->> '$.fault.at') + ?1,
      '$.lostSince', (body ->> '$.lostSince') + ?1,
      '$.hold.use.since', (body ->> '$.hold.use.since') + ?1,
      '$.hold.use.spans', json((
        SELECT json_group_array(json_array((value ->> 0) + ?1, (value ->> 1) + ?1, value ->> 2))
        FROM json_each(body, '$.hold.use.spans'))))`,
+  `UPDATE host SET cordon = json_replace(cordon, '$.at', (cordon ->> '$.at') + ?1,
+     '$.drainBy', (cordon ->> '$.drainBy') + ?1)`,
   `UPDATE outbox SET created_at = created_at + ?1, next_attempt_at = next_attempt_at + ?1,
      last_attempt_at = last_attempt_at + ?1
    WHERE state = 'pending'`,

@@ -12,6 +12,7 @@ export function prepareReads(database: DatabaseSync) {
   const sql = (text: string): StatementSync => database.prepare(text);
   return {
     progress: sql("SELECT turns, last_turn_at, next_fencing_token, boot_id FROM progress"),
+    host: sql("SELECT cordon FROM host"),
     clock: sql("SELECT boot_id, booted_at FROM clock"),
     gpus: sql("SELECT body FROM gpus ORDER BY uuid"),
     liveAllocations: sql(
@@ -56,22 +57,23 @@ export function prepareWrites(database: DatabaseSync) {
        ON CONFLICT (one) DO UPDATE SET turns = excluded.turns, last_turn_at = excluded.last_turn_at,
          next_fencing_token = excluded.next_fencing_token, boot_id = ifnull(excluded.boot_id, boot_id)`,
     ),
+    host: sql("INSERT INTO host (one, cordon) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET cordon = ?1"),
     appendEvents: sql("INSERT INTO journal (seq, at, events) VALUES (?, ?, ?)"),
     writeGpu: sql("INSERT INTO gpus (uuid, body) VALUES (?, ?) ON CONFLICT (uuid) DO UPDATE SET body = excluded.body"),
     dropGpu: sql("DELETE FROM gpus WHERE uuid = ?"),
     insertAllocation: sql(
       `INSERT INTO allocations (id, service, principal, submitted_at, ${ALLOCATION_COLUMNS})
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     // A row keeps its request for life, and its lease as long as the lease is the same.
     updateStanding: sql(
-      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, ended_at = ?, end_reason = ?, end_detail = ?,
-         used = ?
+      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, preempting_since = ?, notice = ?, ended_at = ?,
+         end_reason = ?, end_detail = ?, used = ?
        WHERE id = ?`,
     ),
     updateWithLease: sql(
-      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, ended_at = ?, end_reason = ?, end_detail = ?,
-         used = ?, lease = ?
+      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, preempting_since = ?, notice = ?, ended_at = ?,
+         end_reason = ?, end_detail = ?, used = ?, lease = ?
        WHERE id = ?`,
     ),
     holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id) VALUES (?, ?)"),

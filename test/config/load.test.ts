@@ -52,6 +52,7 @@ test("without a file the defaults are those that are documented", () => {
       verifyRelease: "when_used",
       degradedGpus: "exclude",
     },
+    preemption: { enabled: false, minPriorityGap: 1, graceMs: 30_000, minRuntimeMs: 0 },
     webhooks: {
       secret: null,
       allowedHosts: ["external", "loopback"],

@@ -85,6 +85,7 @@ scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, re
 allocator: {default_ttl: 7s, reclaim_timeout: 8s, verify_release: always, idle_after: 11s, reclaim_idle_after: 12s, degraded_gpus: avoid}
 monitoring: {refresh_interval: 9s, stale_after: 10s}
 workload_defaults: {generic: {default_gpus: 2}}
+preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime: 14s}
 `);
   expect(policyOf(config)).toEqual({
     workloadDefaults: config.workloadDefaults,
@@ -104,6 +105,8 @@ workload_defaults: {generic: {default_gpus: 2}}
     refreshIntervalMs: 9_000,
     staleAfterMs: 10_000,
     windows: [],
+    preemption: { minPriorityGap: 2, graceMs: 13_000, minRuntimeMs: 14_000 },
   });
+  expect(policyOf(configOf("preemption: {grace_period: 13s}")).preemption).toBeNull();
   expect(policyOf(config).workloadDefaults.generic.defaultGpus).toBe(2);
 });

@@ -60,7 +60,7 @@ test("a second cordon takes the new reason; what is so already is not said twice
   say(host, "cordon", "GPU-a", "one");
   host.advance(seconds(1));
   say(host, "cordon", "GPU-a", "two");
-  expect(host.state.gpus.get("GPU-a")?.cordon).toEqual({ at: host.now, by: "anonymous", reason: "two" });
+  expect(host.state.gpus.get("GPU-a")?.cordon).toEqual({ at: host.now, by: "anonymous", reason: "two", drainBy: null });
   expect(say(host, "uncordon", "GPU-a")).toHaveLength(1);
   expect(say(host, "uncordon", "GPU-a")).toEqual([]);
   expect(say(host, "clear-quarantine", "GPU-a")).toEqual([]);

@@ -45,6 +45,11 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
     outcome: { reason, at, detail: reason === "revoked" ? "line one\r\nline two" : null },
     verify: reason === "released" ? ["GPU-a"] : [],
   })),
+  preempting: [{ type: "preempting", id, at, until: START + 30_007, for: "other-01JZZZZZZZZZZZZZZZZZZZZZZZ" }],
+  draining: [{ type: "draining", id, at, until: START + 60_007, reason: "a new driver (ops)" }],
+  "notice-withdrawn": [{ type: "notice-withdrawn", id, at, reason: "its GPUs are not drained any more" }],
+  "preemption-begun": [{ type: "preemption-begun", id, at }],
+  "preemption-called-off": [{ type: "preemption-called-off", id, at, reason: "the settings have changed" }],
   "gpu-seen": [
     {
       type: "gpu-seen",
@@ -75,10 +80,18 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
     { type: "gpu-fault-answered", uuid: "GPU-a", at, reason: "the driver was loaded anew", answeredUpTo: 4_711 },
   ],
   "gpu-freed": [{ type: "gpu-freed", uuid: "GPU-a", at }],
-  "gpu-cordoned": [{ type: "gpu-cordoned", ...ACT }],
+  "gpu-cordoned": [
+    { type: "gpu-cordoned", ...ACT },
+    { type: "gpu-cordoned", ...ACT, drainBy: START + 60_007 },
+  ],
   "gpu-uncordoned": [{ type: "gpu-uncordoned", ...ACT }],
   "quarantine-cleared": [{ type: "quarantine-cleared", ...ACT }],
   "gpu-removed": [{ type: "gpu-removed", ...ACT }],
+  "host-cordoned": [
+    { type: "host-cordoned", at, by: "ops", reason: "a new driver" },
+    { type: "host-cordoned", at, by: "ops", reason: "a new driver", drainBy: START + 60_007 },
+  ],
+  "host-uncordoned": [{ type: "host-uncordoned", at, by: "ops", reason: "it is in" }],
   resumed: [{ type: "resumed", at, bootId: "SECRET-boot", fencingFloor: START }],
 };
 

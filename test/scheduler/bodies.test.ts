@@ -100,6 +100,7 @@ const TOLD_AS: Record<EndReason, string | undefined> = {
   abandoned: "abandoned",
   unclaimed: "unclaimed",
   revoked: "revoked",
+  preempted: "revoked",
   rebooted: "revoked",
   idle: "revoked",
 };

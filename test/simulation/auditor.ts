@@ -41,6 +41,7 @@ const TOLD_OF_END: Readonly<Record<EndReason, NotificationStatus | null>> = {
   abandoned: "abandoned",
   unclaimed: "unclaimed",
   revoked: "revoked",
+  preempted: "revoked",
   rebooted: "revoked",
   idle: "revoked",
 };

@@ -218,6 +218,8 @@ function doubtOf(reason: EndReason, it: Followed, books: Books, causes: Causes, 
     case "cancelled":
       if ((reason === "cancelled") !== (status === "queued")) return `it was ${status}`;
       return expects(isReleaseAsked(it, causes), "nobody had asked for it");
+    case "preempted":
+      return "nothing is preempted here";
     case "revoked":
       return expects(causes.revokes.has(request.id), "no admin had said so");
     case "rebooted":

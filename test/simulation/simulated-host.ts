@@ -38,6 +38,7 @@ export const DEFAULT_POLICY: Policy = {
   reclaimTimeoutMs: seconds(60),
   idleAfterMs: minutes(15),
   reclaimIdleAfterMs: null,
+  preemption: null,
   refreshIntervalMs: seconds(5),
   staleAfterMs: seconds(25),
   windows: [],

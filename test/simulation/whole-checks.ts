@@ -1,6 +1,6 @@
 /** Checks of the whole, whatever happened: what is stored, what is in memory and what the journal folds to are one. */
 import { evolve } from "../../src/core/evolve.ts";
-import type { Gpu, GpuHold, LiveAllocation, Policy } from "../../src/core/model.ts";
+import type { Cordon, Gpu, GpuHold, LiveAllocation, Policy } from "../../src/core/model.ts";
 import { emptyHost, type HostState, withAllocation, withGpus } from "../../src/core/state.ts";
 import type { StoredState } from "../../src/scheduler/ports.ts";
 import { type Books, movedLease } from "./books.ts";
@@ -31,6 +31,7 @@ export function durableText(state: HostState | StoredState): string {
   allocations.sort((a, b) => (a.id < b.id ? -1 : 1));
   gpus.sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
   const lines = [...allocations.map(({ text }) => text), ...gpus.map(textOf)];
+  lines.push(`cordon ${JSON.stringify(state.cordon)}`);
   lines.push(`token ${state.nextFencingToken} boot ${state.bootId}`);
   return lines.join("\n");
 }
@@ -52,7 +53,7 @@ export function checkFold(view: DurableView, folded: HostState): void {
 function stateOf(stored: StoredState, policy: Policy): HostState {
   let state = withGpus(emptyHost(policy), stored.gpus);
   for (const allocation of stored.allocations) state = withAllocation(state, allocation);
-  return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId };
+  return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId, cordon: stored.cordon };
 }
 
 /** `folded` as it stands on a clock that has been set by `ms`: what lives has moved with it. */
@@ -60,19 +61,30 @@ export function movedState(folded: HostState, ms: number): HostState {
   const gpus = folded.gpus.values().map((gpu) => ({
     ...gpu,
     hold: movedHold(gpu.hold, ms),
-    cordon: gpu.cordon === null ? null : { ...gpu.cordon, at: gpu.cordon.at + ms },
+    cordon: movedCordon(gpu.cordon, ms),
     lostSince: gpu.lostSince === null ? null : gpu.lostSince + ms,
   }));
   const allocations = [...folded.allocations.values()].map((allocation): LiveAllocation => {
     const { status, request: before } = allocation;
     const request = { ...before, submittedAt: before.submittedAt + ms };
-    if (status === "queued") return { status, request, seenAt: 0 };
+    if (status === "queued") {
+      const { preemptingSince: since } = allocation;
+      return { status, request, preemptingSince: since === null ? null : since + ms, seenAt: 0 };
+    }
+    const told = allocation.notice;
+    const notice = told === null ? null : { ...told, at: told.at + ms, until: told.until + ms };
     const lease = movedLease(allocation.lease, ms);
     return status === "leased"
-      ? { status, request, lease, idleSince: allocation.idleSince === null ? null : allocation.idleSince + ms }
-      : { status, request, lease, claimBy: allocation.claimBy + ms };
+      ? { status, request, lease, idleSince: allocation.idleSince === null ? null : allocation.idleSince + ms, notice }
+      : { status, request, lease, claimBy: allocation.claimBy + ms, notice };
   });
-  return stateOf({ ...folded, gpus, allocations, lastTurnAt: null, lastSeq: 0 }, folded.policy);
+  const cordon = movedCordon(folded.cordon, ms);
+  return stateOf({ ...folded, gpus, allocations, cordon, lastTurnAt: null, lastSeq: 0 }, folded.policy);
+}
+
+function movedCordon(cordon: Cordon | null, ms: number): Cordon | null {
+  if (cordon === null) return null;
+  return { ...cordon, at: cordon.at + ms, drainBy: cordon.drainBy === null ? null : cordon.drainBy + ms };
 }
 
 function movedHold(hold: GpuHold, ms: number): GpuHold {

@@ -147,7 +147,8 @@ test("the database itself refuses a GPU in two leases, as the bug that it is", a
 
 test("two leases on one GPU are refused within one turn as well, offered ones included", async () => {
   const store = openForTest();
-  const offered = { status: "offered", request: request("a-2"), lease: lease(["GPU-a"]), claimBy: START } as const;
+  const [asked, held] = [request("a-2"), lease(["GPU-a"])];
+  const offered = { status: "offered", request: asked, lease: held, claimBy: START, notice: null } as const;
   const both = turn({ gpus: [gpu("GPU-a")], allocations: [leased(request("a-1"), lease(["GPU-a"])), offered] });
   await expect(store.commit(both)).rejects.toThrow(/invariant 1/);
 });

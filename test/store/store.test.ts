@@ -9,6 +9,7 @@ import {
   type GpuHold,
   type GpuUse,
   type LiveAllocation,
+  type Notice,
   type Request,
 } from "../../src/core/model.ts";
 import { NO_USE } from "../../src/core/use.ts";
@@ -37,6 +38,7 @@ test("a new store is empty, and its clock has not begun", async () => {
     gpus: [],
     nextFencingToken: 1,
     bootId: null,
+    cordon: null,
     lastTurnAt: null,
     lastSeq: 0,
   });
@@ -95,15 +97,31 @@ test("an allocation in every status comes back as it was, with everything in it"
     }),
   );
   const anyOutcome = fc.record({ reason: fc.constantFrom(...END_REASONS), at: instant, detail: maybe(fc.string()) });
+  const anyNotice: fc.Arbitrary<Notice> = fc.oneof(
+    fc.record({ kind: fc.constant("preempt"), at: instant, until: instant, for: fc.string() }),
+    fc.record({ kind: fc.constant("drain"), at: instant, until: instant, reason: fc.string() }),
+  );
   const anyAllocation: fc.Arbitrary<Allocation> = fc
     .oneof(
-      fc.record({ status: fc.constant("queued"), request: anyRequest, seenAt: fc.constant(0) }),
-      fc.record({ status: fc.constant("offered"), request: anyRequest, lease: anyLease, claimBy: instant }),
+      fc.record({
+        status: fc.constant("queued"),
+        request: anyRequest,
+        preemptingSince: maybe(instant),
+        seenAt: fc.constant(0),
+      }),
+      fc.record({
+        status: fc.constant("offered"),
+        request: anyRequest,
+        lease: anyLease,
+        claimBy: instant,
+        notice: maybe(anyNotice),
+      }),
       fc.record({
         status: fc.constant("leased"),
         request: anyRequest,
         lease: anyLease,
         idleSince: maybe(instant),
+        notice: maybe(anyNotice),
       }),
       fc.record({
         status: fc.constant("ended"),
@@ -270,7 +288,8 @@ function advance(
     if (free.length === 0) return undefined;
     const given = lease(free.slice(0, 1 + (pick % 2)), pick, at);
     if (op === "lease") return leased(chosen.request, given);
-    if (op === "offer") return { status: "offered", request: chosen.request, lease: given, claimBy: at + 5 };
+    const { request: asked } = chosen;
+    if (op === "offer") return { status: "offered", request: asked, lease: given, claimBy: at + 5, notice: null };
     return undefined;
   }
   if (op === "claim") return leased(chosen.request, chosen.lease);
@@ -370,6 +389,20 @@ test("the fencing token, the boot and the time of the last turn survive, whichev
   });
 });
 
+test("that the host is cordoned survives, and that it is not any more", async () => {
+  const path = databasePath();
+  const cordon = { at: START, by: "ops", reason: "a new driver", drainBy: START + 9 };
+  for (const said of [cordon, { ...cordon, drainBy: null }, null, cordon]) {
+    const store = open(path);
+    await store.commit(turn({ cordon: said }));
+    await store.commit(turn({ cordon: said }));
+    await store.close();
+    const again = open(path);
+    expect(again.load().cordon).toEqual(said);
+    await again.close();
+  }
+});
+
 test("every filter and every page of a listing agrees with a plain sort", async () => {
   const store = openForTest();
   const all: Allocation[] = Array.from({ length: 90 }, (_, i) => {
@@ -437,7 +470,7 @@ test("what is said of a GPU survives, though nothing else of it changes", async 
   const words: Partial<Gpu>[] = [
     { lostSince: START + 1 },
     { answeredUpTo: 9 },
-    { cordon: { at: START, by: "ops", reason: "fan" } },
+    { cordon: { at: START, by: "ops", reason: "fan", drainBy: START + 9 } },
     { fault: { at: START, reason: "Xid 48", scope: "several", sequence: 7 } },
   ];
   let said = held;

@@ -69,11 +69,11 @@ export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = ST
 }
 
 export function queued(asked: Request): QueuedAllocation {
-  return { status: "queued", request: asked, seenAt: 0 };
+  return { status: "queued", request: asked, preemptingSince: null, seenAt: 0 };
 }
 
 export function leased(asked: Request, held: Lease): LeasedAllocation {
-  return { status: "leased", request: asked, lease: held, idleSince: null };
+  return { status: "leased", request: asked, lease: held, idleSince: null, notice: null };
 }
 
 export function ended(
@@ -95,6 +95,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     removedGpus: [],
     nextFencingToken: 1,
     bootId: null,
+    cordon: null,
     notifications: [],
     settlements: [],
     withdrawn: [],

@@ -1,6 +1,8 @@
 /**
  * What may be granted now, and why the rest may not: driver truth and the books, put together.
  */
+
+import { cordonReason, cordonsOf } from "../drain.ts";
 import type { EpochMs, Gpu, GpuUuid, Policy, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
 import { type Ailment, GOOD_READINGS_TO_RECOVER, idleCeilingMib, isFault, READINGS_UNTIL_LOST } from "./health.ts";
@@ -69,10 +71,8 @@ export function blockOf(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | 
 
 /** What keeps a GPU from being granted apart from leases: an admin's word, missing or bad readings, foreign use. */
 export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | null {
-  if (gpu.cordon !== null) {
-    const { by, reason, at } = gpu.cordon;
-    return { block: "cordoned", detail: `${reason} (${by})`, since: at };
-  }
+  const [cordon] = cordonsOf(gpu, state);
+  if (cordon !== undefined) return { block: "cordoned", detail: cordonReason(cordon), since: cordon.at };
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) return stale;
   if (gpu.fault?.scope === "all") return { block: "quarantined", detail: gpu.fault.reason, since: gpu.fault.at };

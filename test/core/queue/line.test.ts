@@ -63,7 +63,7 @@ function queued(it: Wish, index: number): QueuedAllocation {
     queueTimeoutMs: null,
     submittedAt: NOW + it.laterMs,
   };
-  return { status: "queued", request, seenAt: NOW };
+  return { status: "queued", request, preemptingSince: null, seenAt: NOW };
 }
 
 function lineOf(wishes: readonly Wish[]): { line: WaitingLine; present: Request[] } {

@@ -1,0 +1,89 @@
+/**
+ * GPUs that are being emptied. A cordon with an instant to be empty by ends the leases that are still there then; their
+ * clients are told when it is put up, and may leave by themselves.
+ *
+ *  1. A lease leaves with the first of its GPUs: it cannot go on with the rest.
+ *  2. The last word counts: another cordon of the same GPU replaces the instant, and one without any takes it away.
+ *  3. A cordon of the host and that of a GPU stand beside each other; the earlier instant counts, and lifting one leaves
+ *     the other.
+ */
+import type { Event } from "./events.ts";
+import type { AllocationId, Cordon, EpochMs, Gpu, HoldingAllocation } from "./model.ts";
+import type { HostState } from "./state.ts";
+
+/** The cordons that keep new leases from a GPU, its own before the host's. */
+export function cordonsOf(gpu: Gpu, { cordon }: HostState): readonly Cordon[] {
+  return [gpu.cordon, cordon].filter((one) => one !== null);
+}
+
+/** Whether a GPU that gets no new leases is empty: nothing is leased there, and nothing of an ended lease is left. */
+export function isDrained(gpu: Gpu, state: HostState): boolean {
+  if (cordonsOf(gpu, state).length === 0) return false;
+  return gpu.hold.kind === "free" || gpu.hold.kind === "quarantined";
+}
+
+/** In words, with whoever has put it up. */
+export function cordonReason({ reason, by }: Cordon): string {
+  return `${reason} (${by})`;
+}
+
+/** The cordon that ends a lease, and when; of several the first, and the GPU's own before the host's. */
+function urgent(gpu: Gpu, state: HostState): { readonly until: EpochMs; readonly reason: string } | null {
+  let found: { until: EpochMs; reason: string } | null = null;
+  for (const cordon of cordonsOf(gpu, state)) {
+    const until = cordon.drainBy;
+    if (until !== null && until < (found?.until ?? Infinity)) found = { until, reason: cordonReason(cordon) };
+  }
+  return found;
+}
+
+/** What the leases must be told, now that cordons are as they are in `state`. */
+export function drainNotices(state: HostState, now: EpochMs): readonly Event[] {
+  const due = new Map<AllocationId, { readonly until: EpochMs; readonly reason: string } | null>();
+  for (const gpu of state.gpus.values()) {
+    for (const id of holdersOf(gpu)) {
+      const here = urgent(gpu, state);
+      const before = due.get(id) ?? null;
+      due.set(id, here !== null && (before === null || here.until < before.until) ? here : before);
+    }
+  }
+  const events: Event[] = [];
+  for (const [id, wanted] of due) {
+    const { notice } = state.allocations.get(id) as HoldingAllocation;
+    const told = notice?.kind === "drain" ? notice : null;
+    if (wanted === null) {
+      if (told !== null)
+        events.push({ type: "notice-withdrawn", id, at: now, reason: "its GPUs are not drained any more" });
+    } else if (told?.until !== wanted.until || told.reason !== wanted.reason) {
+      events.push({ type: "draining", id, at: now, ...wanted });
+    }
+  }
+  return events;
+}
+
+/** The cordons that would end leases before `earliest`, with that as their instant. */
+export function drainsPutOff(state: HostState, earliest: EpochMs): readonly Event[] {
+  const events: Event[] = [];
+  let leased = false;
+  for (const gpu of state.gpus.values()) {
+    if (holdersOf(gpu).length === 0) continue;
+    leased = true;
+    if (isDueBefore(gpu.cordon, earliest)) {
+      const { at, by, reason } = gpu.cordon;
+      events.push({ type: "gpu-cordoned", uuid: gpu.uuid, at, by, reason, drainBy: earliest });
+    }
+  }
+  if (leased && isDueBefore(state.cordon, earliest)) {
+    const { at, by, reason } = state.cordon;
+    events.push({ type: "host-cordoned", at, by, reason, drainBy: earliest });
+  }
+  return events;
+}
+
+function isDueBefore(cordon: Cordon | null, instant: EpochMs): cordon is Cordon {
+  return cordon !== null && cordon.drainBy !== null && cordon.drainBy < instant;
+}
+
+function holdersOf({ hold }: Gpu): readonly AllocationId[] {
+  return hold.kind === "leased" ? [hold.allocationId] : [];
+}

@@ -12,13 +12,17 @@ import { XMLParser, XMLValidator } from "fast-xml-parser";
 import { decodeReferences, oneLine } from "./text.ts";
 
 /** Most that one probe may print. Eight B200s print 0.36 MB; loop output is several documents. */
-export const MAX_OUTPUT_BYTES = 16 * 1024 * 1024;
+export const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 /** Most GPUs of one document. Hosts have up to 16. */
-export const MAX_GPUS = 512;
+export const MAX_GPUS = 128;
 /** Most of a process name that is kept, in UTF-16 units. */
 export const MAX_PROCESS_NAME = 4096;
 /** Most of one GPU's XML that is parsed, without the parts that nobody reads. Real ones take 12 kB. */
 const MAX_GPU_XML = 1024 * 1024;
+/** Most tags of one GPU, likewise. A GPU has about 600, and 16 for each of its processes. */
+export const MAX_GPU_TAGS = 16_384;
+/** Longest tag. The longest real one names a GPU's PCI address. */
+const MAX_TAG_LENGTH = 1024;
 /** Deepest nesting. Real documents go to 7. */
 const MAX_DEPTH = 32;
 
@@ -202,6 +206,7 @@ const parser = new XMLParser({
 export function treeOf(slice: string, what: string): Tree {
   const xml = UNREAD.reduce(withoutContent, slice);
   if (xml.length > MAX_GPU_XML) throw new UnreadableDocument("too-large", `${what} takes ${xml.length} characters`);
+  boundTags(xml, what);
   try {
     // The parser forgives elements that do not match; half a GPU must not pass for a whole one.
     const valid = XMLValidator.validate(xml);
@@ -210,6 +215,23 @@ export function treeOf(slice: string, what: string): Tree {
   } catch (error) {
     if (error instanceof UnreadableDocument) throw error;
     throw new UnreadableDocument("malformed", `${what}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** Processing instructions and document types, which stand before a document if anywhere. */
+const NO_ELEMENT = /^<(?:\?|!(?!\[CDATA\[))/;
+
+/** The time that parsing takes goes by the tags, not by the characters. */
+function boundTags(xml: string, what: string): void {
+  let tags = 0;
+  for (let from = xml.indexOf("<"); from >= 0; tags++) {
+    const end = xml.indexOf(">", from);
+    if (end < 0 || end - from > MAX_TAG_LENGTH) throw new UnreadableDocument("malformed", `${what} has an endless tag`);
+    if (NO_ELEMENT.test(xml.slice(from, from + 9))) {
+      throw new UnreadableDocument("malformed", `${what} has a declaration inside`);
+    }
+    if (tags === MAX_GPU_TAGS) throw new UnreadableDocument("too-large", `${what} has more than ${MAX_GPU_TAGS} tags`);
+    from = xml.indexOf("<", end);
   }
 }
 

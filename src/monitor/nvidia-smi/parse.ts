@@ -81,6 +81,9 @@ function* parseSteps(output: Uint8Array | string): Generator<void, ParseResult> 
   const slices = sliceDocument(output);
   yield;
   const host = treeOf(slices.host, "the document's head");
+  if (elementsNamed(host, "process_info").length > 0) {
+    throw new UnreadableDocument("malformed", "a process stands outside of all GPUs");
+  }
   yield;
   const warnings: string[] = [];
   const gpus: IdentifiedBy[] = [];
@@ -209,7 +212,10 @@ function readMigInstances(gpu: Tree, gpuIndex: number, warnings: string[]): MigI
 function readProcesses(gpu: Tree, gpuIndex: number): GpuProcess[] {
   return elementsNamed(gpu, "process_info").map((process) => {
     const pid = integerAt(process, "pid");
-    // To leave it out would show a busy GPU as free.
+    // To leave one out would show a busy GPU as free.
+    if (elementsNamed(process, "process_info").length > 0) {
+      throw new UnreadableDocument("malformed", `GPU ${gpuIndex} has a process inside a process`);
+    }
     if (pid === null) throw new UnreadableDocument("malformed", `GPU ${gpuIndex} has a process without a pid`);
     return {
       pid,

@@ -7,7 +7,7 @@ import { MAX_OUTPUT_BYTES } from "./document.ts";
 import { KnownGpus } from "./identity.ts";
 import { KnownTopology } from "./known-topology.ts";
 import { type KnownGpu, readOneByOne } from "./one-by-one.ts";
-import { parseNvidiaSmiInTurns } from "./parse.ts";
+import { parseNvidiaSmiInTurns, type SmiDocument } from "./parse.ts";
 import { type Run, type RunEnd, type SendSignal, startRun } from "./run.ts";
 import { oneLine } from "./text.ts";
 import { MAX_TOPOLOGY_BYTES, type SmiTopology } from "./topology.ts";
@@ -149,7 +149,8 @@ export class NvidiaSmiSource implements GpuSource {
     const verdict = judge(end, await parseNvidiaSmiInTurns(end.stdout));
     if (!verdict.ok) return this.#withoutTheLost(verdict.failure, deadline);
     const { reading } = verdict.document;
-    const known = this.#known.recognise({ ...reading, warnings: [...reading.warnings, ...verdict.warnings] });
+    const warnings = [...reading.warnings, ...verdict.warnings, ...miscount(verdict.document)];
+    const known = this.#known.recognise({ ...reading, warnings });
     this.#roster = known.gpus;
     return this.#withOrigins(known);
   }
@@ -204,6 +205,14 @@ export class NvidiaSmiSource implements GpuSource {
       this.#abandonedPid = null;
     });
   }
+}
+
+/** GPUs that the driver counts and does not show are missing, as far as they were known; the count alone decides nothing. */
+function miscount({ attachedGpus, reading }: SmiDocument): readonly string[] {
+  const shown = reading.gpus.length;
+  return attachedGpus === null || attachedGpus === shown
+    ? []
+    : [`the driver counts ${attachedGpus} GPUs and shows ${shown}`];
 }
 
 /** A mistake of ours must not end the polling; the reading is as good as garbled. */

@@ -386,7 +386,7 @@ describe("hostile text", () => {
   });
 
   test.each([
-    ["deep nesting", "<a>".repeat(20_000) + "</a>".repeat(20_000)],
+    ["deep nesting", "<a>".repeat(5_000) + "</a>".repeat(5_000)],
     ["an end without a beginning", "</a>"],
     ["a beginning without an end", "<a>"],
     ["a tag that JavaScript reserves", "<__proto__><polluted>yes</polluted></__proto__>"],

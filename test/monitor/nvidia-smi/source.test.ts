@@ -46,6 +46,14 @@ describe("a reading", () => {
     });
   });
 
+  test("GPUs that the driver counts and does not show are told of, and those that it shows are read", async () => {
+    const observation = await probe({ mode: "text", text: text({ gpus: [{}, {}], attachedGpus: 3 }) });
+    expect(observation).toMatchObject({
+      ok: true,
+      reading: { gpus: [{ index: 0 }, { index: 1 }], warnings: ["the driver counts 3 GPUs and shows 2"] },
+    });
+  });
+
   test("the program is asked for everything as XML, and is shown nothing of our environment but the paths", async () => {
     const seen = { arguments: join(fake.folder, "arguments"), environment: join(fake.folder, "environment") };
     process.env.ORCHESTRATOR_TEST_SECRET = "hush";

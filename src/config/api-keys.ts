@@ -2,43 +2,49 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Path } from "./document.ts";
+import { type PartialQuota, partialQuota } from "./quotas.ts";
 import { oneOf, Refusal, refuse, setting, show, text } from "./settings.ts";
 
 export const ROLES = ["read", "allocate", "admin"] as const;
 export type Role = (typeof ROLES)[number];
 
-export interface ApiKey {
+interface GivenKey {
   /** 64 lower-case hex digits. */
   readonly sha256: string;
   /** Who owns what this key asks for. Several keys may have one principal. */
   readonly principal: string;
   readonly role: Role;
+  /** Those of its principal, if they are given with the key. */
+  readonly quotas: PartialQuota | null;
 }
 
 const MAX_KEYS = 10_000;
 const SHORTEST_STRONG_KEY = 16;
 const HASHED = /^sha256:/i;
 
-const principal = text("a name of 1 to 128 characters", /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u);
+export const PRINCIPAL = text("a name of 1 to 128 characters", /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u);
 
 /** What a key may have beside its bare name. */
-const keyHolder = z.strictObject(
-  { principal: setting(principal, null), role: setting(oneOf(ROLES), "allocate") },
+export const keyHolder = z.strictObject(
+  {
+    principal: setting(PRINCIPAL, null),
+    role: setting(oneOf(ROLES), "allocate"),
+    quotas: partialQuota.nullable().default(null),
+  },
   { error: (issue) => `expected a name, or {principal: NAME, role: ROLE}, got ${show(issue.input)}` },
 );
-export const KEY_HOLDER_KEYS: readonly string[] = Object.keys(keyHolder.shape);
 
-/** `{KEY: NAME}` or `{KEY: {principal, role}}`; a KEY may be `sha256:` and 64 hex digits. */
+/** `{KEY: NAME}` or `{KEY: {principal, role, quotas}}`; a KEY may be `sha256:` and 64 hex digits. */
 export function apiKeys() {
   return z
     .unknown()
-    .transform((value, context): readonly ApiKey[] => {
+    .transform((value, context): readonly GivenKey[] => {
       const entries = entriesOf(value);
       if (entries instanceof Refusal) {
         refuse(context, entries);
         return z.NEVER;
       }
-      const bySha256 = new Map<string, ApiKey>();
+      const bySha256 = new Map<string, GivenKey>();
       for (const [key, given] of entries) {
         const holder = keyHolder.safeParse(typeof given === "string" ? { principal: given } : given);
         for (const issue of holder.error?.issues ?? []) context.addIssue({ ...issue, path: [key, ...issue.path] });

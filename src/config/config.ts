@@ -1,8 +1,19 @@
 /** The settings as the rest of the program sees them: complete, checked against each other, frozen. */
 import { BlockList, isIP } from "node:net";
-import type { Policy, WorkloadDefaults } from "../core/model.ts";
-import type { ApiKey } from "./api-keys.ts";
+import type { Policy, Quota, Quotas, WorkloadDefaults } from "../core/model.ts";
+import type { Role } from "./api-keys.ts";
+import { toQuota, toQuotas } from "./quotas.ts";
 import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";
+
+export interface ApiKey {
+  /** 64 lower-case hex digits. */
+  readonly sha256: string;
+  /** Who owns what this key asks for. Several keys may have one principal. */
+  readonly principal: string;
+  readonly role: Role;
+  /** What its principal may have, where that is given with the key; `null`: it is not. */
+  readonly quotas: Quota | null;
+}
 
 export interface Config {
   readonly server: {
@@ -63,6 +74,8 @@ export interface Config {
     readonly graceMs: number;
     readonly minRuntimeMs: number;
   };
+  /** Beside those that are given with the API keys. */
+  readonly quotas: Quotas;
   readonly webhooks: {
     /** `whsec_` and base64, or other text; `null`: webhooks are not signed. */
     readonly secret: string | null;
@@ -80,7 +93,7 @@ export interface Config {
 
 /** Gives the keys of the file their names and units, and fills in the defaults that depend on other settings. */
 export function toConfig(file: FileConfig): Config {
-  const { server, services, scheduler, monitoring, auth, storage, allocator, preemption, webhooks } = file;
+  const { server, services, scheduler, monitoring, auth, storage, allocator, preemption, quotas, webhooks } = file;
   return deepFreeze({
     server: {
       port: server.port,
@@ -121,7 +134,7 @@ export function toConfig(file: FileConfig): Config {
       metricsEnabled: monitoring.metrics_enabled,
     },
     simulation: { host: file.simulation.host },
-    auth: { enabled: auth.enabled, headerName: auth.header_name, keys: auth.api_keys },
+    auth: { enabled: auth.enabled, headerName: auth.header_name, keys: toKeys(file) },
     storage: { path: storagePath(storage.path, monitoring.source), retentionMs: storage.retention },
     allocator: {
       defaultTtlMs: allocator.default_ttl,
@@ -137,6 +150,12 @@ export function toConfig(file: FileConfig): Config {
       graceMs: preemption.grace_period,
       minRuntimeMs: preemption.min_runtime,
     },
+    quotas: {
+      principals: toQuotas(quotas.principals, quotas.default_principal),
+      services: toQuotas(quotas.services, quotas.default_service),
+      defaultPrincipal: toQuota(quotas.default_principal, quotas.default_principal),
+      defaultService: toQuota(quotas.default_service, quotas.default_service),
+    },
     webhooks: {
       secret: webhooks.secret,
       allowedHosts: webhooks.allowed_hosts ?? defaultWebhookHosts(server.host),
@@ -147,6 +166,13 @@ export function toConfig(file: FileConfig): Config {
     windows: { reserved: file.windows },
     logging: { level: file.logging.level },
   });
+}
+
+function toKeys({ auth, quotas }: FileConfig): readonly ApiKey[] {
+  return auth.api_keys.map((key) => ({
+    ...key,
+    quotas: key.quotas === null ? null : toQuota(key.quotas, quotas.default_principal),
+  }));
 }
 
 /** GPUs that do not exist must not stay behind in the books of a host: unless a path is given, they have their own. */

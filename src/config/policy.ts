@@ -1,4 +1,4 @@
-import type { Policy } from "../core/model.ts";
+import type { Policy, Quotas } from "../core/model.ts";
 import type { Config } from "./config.ts";
 
 /** The settings that decisions depend on. */
@@ -23,9 +23,16 @@ export function policyOf(config: Config): Policy {
     refreshIntervalMs: monitoring.refreshIntervalMs,
     staleAfterMs: monitoring.staleAfterMs,
     windows: config.windows.reserved,
+    quotas: quotasOf(config),
   };
 }
 
 function preemptionOf({ enabled, minPriorityGap, graceMs, minRuntimeMs }: Config["preemption"]): Policy["preemption"] {
   return enabled ? { minPriorityGap, graceMs, minRuntimeMs } : null;
+}
+
+/** A key may bring the quotas of its principal. */
+function quotasOf({ auth, quotas }: Config): Quotas {
+  const byKey = auth.keys.flatMap(({ principal, quotas: own }) => (own === null ? [] : [[principal, own] as const]));
+  return { ...quotas, principals: { ...Object.fromEntries(byKey), ...quotas.principals } };
 }

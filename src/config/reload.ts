@@ -73,6 +73,12 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     graceMs: live("preemption.grace_period"),
     minRuntimeMs: live("preemption.min_runtime"),
   },
+  quotas: {
+    principals: live("quotas.principals"),
+    services: live("quotas.services"),
+    defaultPrincipal: live("quotas.default_principal"),
+    defaultService: live("quotas.default_service"),
+  },
   webhooks: {
     secret: live("webhooks.secret"),
     allowedHosts: live("webhooks.allowed_hosts"),

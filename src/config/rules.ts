@@ -39,6 +39,21 @@ const CONTRADICTIONS: readonly Rule[] = [
   },
   {
     reads: [
+      ["auth", "api_keys"],
+      ["quotas", "principals"],
+    ],
+    check: ({ auth, quotas }) => {
+      const given = new Set(Object.keys(quotas.principals));
+      for (const { principal, quotas: own } of auth.keys) {
+        if (own === null) continue;
+        if (given.has(principal)) return `the quotas of ${JSON.stringify(principal)} are given twice`;
+        given.add(principal);
+      }
+      return null;
+    },
+  },
+  {
+    reads: [
       ["monitoring", "stale_after"],
       ["monitoring", "refresh_interval"],
     ],

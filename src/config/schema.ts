@@ -5,8 +5,9 @@
 import { z } from "zod";
 import { WORKLOAD_DEFAULTS } from "../core/analyzer/defaults.ts";
 import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model.ts";
-import { apiKeys, KEY_HOLDER_KEYS } from "./api-keys.ts";
+import { apiKeys, keyHolder, PRINCIPAL } from "./api-keys.ts";
 import type { Path } from "./document.ts";
+import { partialQuota, quota, quotasByName } from "./quotas.ts";
 import {
   decimal,
   duration,
@@ -31,6 +32,8 @@ const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace"] as const
 const SIMULATED_HOST = /^[a-z][a-z0-9-]*x[1-9]\d{0,3}$/i;
 /** A keyword, a host name (also `*.example.com`), an address or a CIDR block; the webhooks know what each means. */
 const WEBHOOK_HOST = /^(?:\*\.)?[\p{L}\p{N}_.:[\]-]+(?:\/\d{1,3})?$/u;
+/** As the API takes it. */
+const SERVICE = text("a service's name: 1 to 128 of A-Z a-z 0-9 . _ -", /^[A-Za-z0-9._-]{1,128}$/);
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
 
 export const DEFAULT_STORAGE_PATH = "data/gpu-orchestrator.db";
@@ -104,6 +107,12 @@ export const fileSchema = z.strictObject({
     grace_period: setting(duration("1s", "1d"), "30s"),
     min_runtime: setting(duration("0s", "3650d"), "0s"),
   }),
+  quotas: section({
+    default_principal: quota(),
+    default_service: quota(),
+    principals: quotasByName(PRINCIPAL),
+    services: quotasByName(SERVICE),
+  }),
   webhooks: section({
     secret: setting(nullable(webhookSecret), null),
     allowed_hosts: setting(
@@ -139,12 +148,20 @@ function workload(type: WorkloadType) {
 
 /** The keys that may stand below `path`; none when a value stands there. */
 export function keysAt(path: Path): readonly string[] {
-  if (path.length === 3 && path[0] === "auth" && path[1] === "api_keys") return KEY_HOLDER_KEYS;
   if (path[0] === "windows") return windowKeysAt(path.slice(1));
-  let object = objectIn(fileSchema);
-  for (const key of path) object = objectIn(object?.shape[key]);
+  const below = BY_NAME[path.slice(0, 2).join(".")];
+  const named = below !== undefined && path.length > 2;
+  let object = objectIn(named ? below : fileSchema);
+  for (const key of named ? path.slice(3) : path) object = objectIn(object?.shape[key]);
   return Object.keys(object?.shape ?? {});
 }
+
+/** What stands below a name that the user has chosen. */
+const BY_NAME: Readonly<Record<string, z.ZodType>> = {
+  "auth.api_keys": keyHolder,
+  "quotas.principals": partialQuota,
+  "quotas.services": partialQuota,
+};
 
 /** The path of every setting, in the file's order. */
 export function settingPaths(below: Path = []): readonly Path[] {

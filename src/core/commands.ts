@@ -1,5 +1,6 @@
 import type { KernelNews } from "./kernel-log.ts";
 import type { Actor, AllocationId, Observation, Policy, WorkloadAsk } from "./model.ts";
+import type { AccountKey, Spent } from "./queue/accounts.ts";
 
 /** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
 export interface AllocateAsk extends WorkloadAsk {
@@ -72,4 +73,8 @@ export type Command =
   | { readonly type: "tick" }
   /** The daemon begins to serve: after a start, with the boot it runs in and the wall clock as a floor for tokens. */
   | { readonly type: "resume"; readonly bootId: string; readonly fencingFloor: number }
-  | { readonly type: "reconfigure"; readonly policy: Policy };
+  | { readonly type: "reconfigure"; readonly policy: Policy }
+  /** What ended leases have used is about to be read from the archive; those that end from here on are added to it. */
+  | { readonly type: "recount" }
+  /** What it was that accounts had used by then. */
+  | { readonly type: "counted"; readonly round: number; readonly spent: ReadonlyMap<AccountKey, Spent> };

@@ -9,7 +9,6 @@
 
 import { neverFits } from "./allocator/place.ts";
 import { staleness } from "./allocator/survey.ts";
-import { analyze } from "./analyzer/analyze.ts";
 import type { AllocateAsk, Command } from "./commands.ts";
 import { drainNotices, drainsPutOff } from "./drain.ts";
 import { MAX_DURATION_MS } from "./duration.ts";
@@ -22,6 +21,7 @@ import {
   NoGpuFreeError,
   NotOwnerError,
   QueueFullError,
+  QuotaError,
   RequestNeverFitsError,
 } from "./errors.ts";
 import type { Event } from "./events.ts";
@@ -42,12 +42,15 @@ import type {
   Request,
 } from "./model.ts";
 import { observe } from "./observe.ts";
+import { analysisFor, crowded, neverAllowed, overQuota } from "./queue/quotas.ts";
 import { claimPatience, endOf, schedule } from "./queue/schedule.ts";
-import { type HostState, withAllocation, withPolicy } from "./state.ts";
+import { type HostState, withAllocation, withCount, withoutCount, withPolicy, withRenewals } from "./state.ts";
 import { wasUsed } from "./use.ts";
 
 /** After a restart, a lease whose end fell into the absence lives this much longer, or its TTL if that is less. */
 const GRACE_AFTER_ABSENCE_MS = 10_000;
+/** When to ask again for what another lease or request of one's own keeps. */
+const ASK_AGAIN_AFTER_MS = 10_000;
 /** A lease younger than this at its end was not used long enough to dirty a GPU unseen. */
 const TOO_YOUNG_TO_VERIFY_MS = 1_000;
 
@@ -66,13 +69,13 @@ export interface Decision {
  *   a `tick` will make that happen.
  */
 export function decide(before: HostState, command: Command, now: EpochMs): Decision {
-  const turn = new Drafting(before);
+  const turn = new Drafting(withRenewals(before, now));
   // The absence of the daemon is dealt with first: what fell due in it gets its grace.
   if (command.type !== "resume") expireDue(turn, now);
   accept(turn, command, now);
   const newcomer = command.type === "allocate" ? command.id : null;
   const scheduled = schedule(turn.state, now, newcomer);
-  if (command.type === "allocate") refuseUnserved(command, scheduled.state, turn.state);
+  if (command.type === "allocate") refuseUnserved(command, scheduled.state, turn.state, now);
   return { events: [...turn.events, ...scheduled.events], ended: turn.ended, state: scheduled.state };
 }
 
@@ -159,6 +162,12 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
     case "reconfigure":
       turn.state = withPolicy(turn.state, command.policy);
       return;
+    case "recount":
+      turn.state = withoutCount(turn.state);
+      return;
+    case "counted":
+      turn.state = withCount(turn.state, command.round, command.spent);
+      return;
     case "tick":
       return;
     default:
@@ -177,7 +186,7 @@ export function requestOf({ id, ask, actor }: Allocate, policy: Policy, now: Epo
     workloadType: ask.workloadType,
     workloadData: ask.workloadData,
     webhookUrl: ask.webhookUrl,
-    requirement: analyze(ask, policy.workloadDefaults).requirement,
+    requirement: analysisFor(ask, { principal: actor.principal, serviceName: ask.serviceName }, policy).requirement,
     preferredGpus: ask.preferredGpus,
     gpuModel: ask.gpuModel,
     ttlMs: ttlOf(ask, policy),
@@ -196,6 +205,8 @@ function submit(turn: Drafting, command: Allocate, now: EpochMs): void {
   }
   const never = neverFits(request, turn.state);
   if (never !== null) throw new RequestNeverFitsError(never);
+  const forbidden = neverAllowed(request, turn.state.policy);
+  if (forbidden !== null) throw new QuotaError(forbidden, null);
   turn.write({ type: "submitted", request });
 }
 
@@ -215,10 +226,19 @@ export function anyCurrentReading(state: HostState, now: EpochMs): boolean {
   return false;
 }
 
-function refuseUnserved(command: Allocate, after: HostState, submitted: HostState): void {
-  if (after.allocations.get(command.id)?.status !== "queued") return;
-  if (!command.ask.queue)
+function refuseUnserved(command: Allocate, after: HostState, submitted: HostState, now: EpochMs): void {
+  const newcomer = after.allocations.get(command.id);
+  if (newcomer?.status !== "queued") return;
+  if (!command.ask.queue) {
+    const over = overQuota(newcomer.request, after, now);
+    // Whose fault it is tells the caller whom to ask for more.
+    if (over !== null) {
+      throw new QuotaError(over.reason, over.renewsAt === null ? ASK_AGAIN_AFTER_MS : over.renewsAt - now);
+    }
     throw new NoGpuFreeError("no GPUs that fit are free now, and the request does not want to wait");
+  }
+  const tooMany = crowded(newcomer.request, after);
+  if (tooMany !== null) throw new QuotaError(tooMany, ASK_AGAIN_AFTER_MS);
   // The newcomer itself is in the line by now.
   if (after.line.order.size > submitted.policy.maxQueueSize) throw new QueueFullError(submitted.policy.maxQueueSize);
 }

@@ -5,6 +5,7 @@ export const ERROR_CODES = [
   "request-never-fits",
   "queue-full",
   "no-gpu-free",
+  "quota",
   "gpus-unavailable",
   "allocation-not-found",
   "gpu-not-found",
@@ -44,6 +45,17 @@ export class QueueFullError extends DomainError {
 /** The caller did not want to queue, and nothing is free now. */
 export class NoGpuFreeError extends DomainError {
   readonly code = "no-gpu-free";
+}
+
+/** The quota of its principal or its service forbids the request, for now or for good. */
+export class QuotaError extends DomainError {
+  readonly code = "quota";
+  /** When asking again may help; `null`: it never does, under this quota. */
+  readonly retryAfterMs: number | null;
+  constructor(reason: string, retryAfterMs: number | null) {
+    super(reason);
+    this.retryAfterMs = retryAfterMs;
+  }
 }
 
 /** No GPU has a current reading, so nothing can be said about any of them. */

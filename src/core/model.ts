@@ -472,6 +472,31 @@ export interface PreemptionPolicy {
   readonly minRuntimeMs: number;
 }
 
+/** What one account, a principal or a service, may have. `null`: no limit. */
+export interface Quota {
+  /** GPUs leased and offered at once. */
+  readonly maxGpus: number | null;
+  readonly maxQueued: number | null;
+  /** Requests that ask for more get this. */
+  readonly maxPriority: number | null;
+  /** Reserved GPU-time per period. */
+  readonly gpuTime: GpuTimeQuota | null;
+}
+
+export interface GpuTimeQuota {
+  /** GPU-milliseconds: two GPUs for a second are 2,000. */
+  readonly limitMs: number;
+  readonly periodMs: number;
+}
+
+/** The quotas of those that are named, and of all others. */
+export interface Quotas {
+  readonly principals: { readonly [name: string]: Quota };
+  readonly services: { readonly [name: string]: Quota };
+  readonly defaultPrincipal: Quota;
+  readonly defaultService: Quota;
+}
+
 /** The settings that decisions depend on. Replaced whole on a reload. */
 export interface Policy {
   readonly workloadDefaults: { readonly [type in WorkloadType]: WorkloadDefaults };
@@ -499,4 +524,5 @@ export interface Policy {
   readonly staleAfterMs: number;
   /** At most {@link MAX_WINDOWS}. */
   readonly windows: readonly ReservedWindow[];
+  readonly quotas: Quotas;
 }

@@ -2,7 +2,8 @@
  * The state of a host: what the events fold to, the latest readings, and the settings.
  *
  *  1. `allocations`, `gpus`, `nextFencingToken`, `bootId` and `cordon` are exactly the fold of the journal's events.
- *  2. `line` and `deadlines` are derived from `allocations` and `gpus`; only `withAllocation`, `withGpu` and
+ *  2. `line`, `deadlines` and `accounts` are derived from `allocations` and `gpus` (but for what ended leases have used:
+ *     see queue/accounts.ts); only `withAllocation`, `withGpu` and
  *     `rederive` touch them, so they cannot drift.
  *  3. `sight` and `policy` are not durable: what the monitor sees now, and what the operator has set.
  */
@@ -25,6 +26,7 @@ import type {
   ProbeFailure,
 } from "./model.ts";
 import { byText, OrderedMap, type Ordering } from "./ordered-map.ts";
+import { type Accounts, counted, noAccounts, renewed, requoted, uncounted, withCharge } from "./queue/accounts.ts";
 import { dequeue, EMPTY_LINE, enqueue, type WaitingLine } from "./queue/line.ts";
 
 /** The latest reading of one GPU. */
@@ -126,6 +128,8 @@ export interface HostState {
   /** Of all GPUs, those that are yet to come included. */
   readonly cordon: Cordon | null;
   readonly line: WaitingLine;
+  /** Of those under a quota. */
+  readonly accounts: Accounts;
   readonly deadlines: OrderedMap<Deadline, Deadline>;
   readonly sight: Sight;
 }
@@ -160,6 +164,7 @@ export function emptyHost(policy: Policy): HostState {
     bootId: null,
     cordon: null,
     line: EMPTY_LINE,
+    accounts: noAccounts(policy),
     deadlines: OrderedMap.empty(BY_TIME),
     sight: NOTHING_SEEN,
   };
@@ -219,6 +224,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
   return {
     ...state,
     line,
+    accounts: withCharge(state.accounts, before, next, state.policy),
     allocations: live === undefined ? state.allocations.delete(id) : state.allocations.set(id, live),
     deadlines: moveDeadline(
       state.deadlines,
@@ -278,10 +284,28 @@ export function withPolicy(state: HostState, policy: Policy): HostState {
   for (const gpu of state.gpus.values()) {
     deadlines = moveDeadline(deadlines, `g:${gpu.uuid}`, null, gpuDeadline(gpu, policy));
   }
-  return { ...next, deadlines, line: lineUp(next) };
+  const accounts = requoted(state.accounts, state.policy, policy, state.allocations.values());
+  return { ...next, deadlines, accounts, line: lineUp(next) };
+}
+
+/** The state at `now`, as far as periods of quotas have ended by then. */
+export function withRenewals(state: HostState, now: EpochMs): HostState {
+  const accounts = renewed(state.accounts, now);
+  return accounts === state.accounts ? state : { ...state, accounts };
+}
+
+/** The state in which what leases use is summed up from now on; what ended before is still to be told. */
+export function withoutCount(state: HostState): HostState {
+  return { ...state, accounts: uncounted(state.accounts, state.policy, state.allocations.values()) };
+}
+
+/** The state with what had ended before {@link withoutCount}. */
+export function withCount(state: HostState, round: number, spent: Parameters<typeof counted>[2]): HostState {
+  return { ...state, accounts: counted(state.accounts, round, spent, state.policy) };
 }
 
 /** The next instant at which something changes by time alone. */
 export function nextDeadline(state: HostState): EpochMs | null {
-  return state.deadlines.first()?.[0].at ?? null;
+  const deadline = state.deadlines.first()?.[0].at ?? Infinity;
+  return finite(Math.min(deadline, state.accounts.renewals.first()?.[0].at ?? Infinity));
 }

@@ -14,6 +14,7 @@ import type { GrantAnswers } from "./grant-answers.ts";
 import type { Idempotency } from "./idempotency.ts";
 import { preferredWaitMs } from "./prefer.ts";
 import { HttpError, invalid } from "./problems.ts";
+import { quotas } from "./quotas.ts";
 import {
   type AllocateBody,
   allocateSchema,
@@ -89,6 +90,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/webhooks/deliveries", "key", { GET: deliveries(parts) }),
     endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
     endpoint("/gpu/usage", "key", { GET: usage(parts.scheduler) }),
+    endpoint("/gpu/quotas", "key", { GET: quotas(parts.scheduler) }),
     endpoint("/healthz", "probe", { GET: alive }),
     endpoint("/livez", "probe", { GET: alive }),
     endpoint("/readyz", "probe", { GET: ready(parts) }),
@@ -426,9 +428,10 @@ function workload({ scheduler }: EndpointParts): Operation {
   return {
     role: "read",
     body: "needed",
-    answer({ body }) {
+    answer({ body, actor }) {
       const asked = check(body);
-      return json(200, workloadView(workloadAsk(asked), gpuModelOf(asked), scheduler.state));
+      const asker = { principal: actor.principal, serviceName: asked.service_name ?? null };
+      return json(200, workloadView(workloadAsk(asked), gpuModelOf(asked), asker, scheduler.state));
     },
   };
 }
@@ -443,7 +446,7 @@ function plan({ scheduler, checkWebhookUrl }: EndpointParts): Operation {
       const ask = checkedAsk(check(body), checkWebhookUrl);
       const { state } = scheduler;
       const now = scheduler.now();
-      return json(200, planView(ask, planOf(state, ask, actor, now), state));
+      return json(200, planView(ask, actor, planOf(state, ask, actor, now), state));
     },
   };
 }

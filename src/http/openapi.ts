@@ -13,6 +13,7 @@ import {
   planSchema,
   problemSchema,
   queuedSchema,
+  quotasSchema,
   recordSchema,
   recordsSchema,
   releasedSchema,
@@ -133,6 +134,7 @@ function gpuPaths(): ZodOpenApiPathsObject {
             "queue-full",
             "gpus-unavailable",
             "no-gpu-free",
+            "quota",
             "allocation-ended",
           ),
         },
@@ -171,6 +173,7 @@ function gpuPaths(): ZodOpenApiPathsObject {
         responses: { "200": answer("What would come of it", planSchema), ...problems(...WITH_KEY, ...WITH_BODY) },
       },
     },
+    "/gpu/quotas": { get: reading("quotas", "What accounts may have, what they have, and what is left", quotasSchema) },
     "/gpu/usage": {
       get: {
         operationId: "usage",

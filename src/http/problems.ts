@@ -1,6 +1,6 @@
 /** Every refusal as RFC 9457 (problem details) has it: the only place that knows which error is which status. */
 import { randomUUID } from "node:crypto";
-import { DomainError, type ErrorCode } from "../core/errors.ts";
+import { DomainError, type ErrorCode, QuotaError } from "../core/errors.ts";
 import { type Answer, NOT_STORED } from "./answers.ts";
 import { printable } from "./printable.ts";
 
@@ -39,6 +39,7 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   "request-never-fits": { status: 422, title: "Request can never fit this host" },
   "queue-full": { status: 503, title: "The queue is full", retryAfterSeconds: 10 },
   "no-gpu-free": { status: 503, title: "No GPU is free now", retryAfterSeconds: 5 },
+  quota: { status: 429, title: "Over the quota of its principal or service" },
   "gpus-unavailable": { status: 503, title: "No GPU has a current reading", retryAfterSeconds: 10 },
   "allocation-not-found": { status: 404, title: "No such allocation" },
   "gpu-not-found": { status: 404, title: "No such GPU" },
@@ -119,9 +120,15 @@ export function invalid(errors: readonly FieldError[]): HttpError {
 export function problemAnswer(error: unknown, onBug: (error: unknown, requestId: string) => void): Answer {
   const requestId = randomUUID();
   if (error instanceof HttpError) return problem(error.code, error.message, requestId, error.headers, error.errors);
+  if (error instanceof QuotaError) return problem(error.code, error.message, requestId, retryHeaders(error), null);
   if (error instanceof DomainError) return problem(error.code, error.message, requestId, [], null);
   onBug(error, requestId);
   return problem("internal-error", "the cause is in the daemon's log, under this instance's id", requestId, [], null);
+}
+
+/** When to try again depends on the quota; for what it never allows there is no such time. */
+function retryHeaders({ retryAfterMs }: QuotaError): readonly string[] {
+  return retryAfterMs === null ? [] : ["Retry-After", String(Math.ceil(retryAfterMs / 1_000))];
 }
 
 function problem(

@@ -3,7 +3,6 @@ import { type Closeness, localityOf } from "../core/allocator/closeness.ts";
 import { neverFits } from "../core/allocator/place.ts";
 import { ailing, blockOf, isolationOf, strainOf } from "../core/allocator/survey.ts";
 import { meaningOf } from "../core/allocator/xid.ts";
-import { analyze } from "../core/analyzer/analyze.ts";
 import type { AllocateAsk } from "../core/commands.ts";
 import { isDrained } from "../core/drain.ts";
 import { explain } from "../core/explain.ts";
@@ -22,6 +21,7 @@ import type {
 } from "../core/model.ts";
 import type { Plan } from "../core/plan.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
+import { type Asker, analysisFor } from "../core/queue/quotas.ts";
 import type { HostState, KernelLogSight } from "../core/state.ts";
 import type { DeliveryRecord } from "../scheduler/ports.ts";
 import { allocationBody, numaNodesOf, timestamp } from "../scheduler/records.ts";
@@ -184,9 +184,15 @@ function recordOf(allocation: Allocation) {
  * What the analyzer would ask for, and whether this host could ever hold it.
  *
  * @param gpuModel part of a product name; `null` for any.
+ * @param asker whose quotas bound the priority.
  */
-export function workloadView(ask: WorkloadAsk, gpuModel: string | null, state: HostState): WorkloadAnswer {
-  const { requirement, sources, notes } = analyze(ask, state.policy.workloadDefaults);
+export function workloadView(
+  ask: WorkloadAsk,
+  gpuModel: string | null,
+  asker: Asker,
+  state: HostState,
+): WorkloadAnswer {
+  const { requirement, sources, notes } = analysisFor(ask, asker, state.policy);
   const missing = neverFits({ ...NOBODY, ...ask, requirement, gpuModel }, state);
   return {
     workload_type: ask.workloadType,
@@ -225,8 +231,8 @@ export function deliveryView(record: DeliveryRecord): DeliveryAnswer {
 }
 
 /** What would come of a request, and of each GPU why not. */
-export function planView(ask: AllocateAsk, plan: Plan, state: HostState): PlanAnswer {
-  const { requirement } = analyze(ask, state.policy.workloadDefaults);
+export function planView(ask: AllocateAsk, { principal }: Actor, plan: Plan, state: HostState): PlanAnswer {
+  const { requirement } = analysisFor(ask, { principal, serviceName: ask.serviceName }, state.policy);
   const granted = plan.outcome === "granted" ? plan.gpus : null;
   const reasons = plan.outcome === "queued" ? plan.explanation.gpus : plan.outcome === "refused" ? plan.gpus : null;
   return {

@@ -44,6 +44,7 @@ import { withSight } from "../core/sight.ts";
 import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus, withPolicy } from "../core/state.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
+import { countSpent } from "./counting.ts";
 import { EventFeed } from "./event-feed.ts";
 import { notificationOf } from "./notifications.ts";
 import {
@@ -156,6 +157,7 @@ export class Scheduler {
   /** The next turn begins with a resumption: nobody could renew or claim for a while. */
   #resumptionDue = false;
   #tickIntervalMs: number;
+  #counting = false;
 
   constructor(parts: SchedulerParts, stored: StoredState) {
     this.#parts = parts;
@@ -196,6 +198,7 @@ export class Scheduler {
     this.#bootId = bootId;
     await this.#send({ type: "resume", bootId, fencingFloor: wallClockMs });
     this.#lastBeat = this.now();
+    await this.#count();
     this.#armSafetyNet();
     this.#armBeat();
   }
@@ -478,6 +481,24 @@ export class Scheduler {
   async reconfigure(policy: Policy, tickIntervalMs: number): Promise<void> {
     await this.#send({ type: "reconfigure", policy });
     this.#tickIntervalMs = tickIntervalMs;
+    await this.#count();
+  }
+
+  /** Finds out what accounts have used so far, if their quotas depend on it. What fails is tried again. */
+  async #count(): Promise<void> {
+    if (this.#counting) return;
+    this.#counting = true;
+    try {
+      while (!this.#state.accounts.counted) {
+        const { state, at } = await this.#send({ type: "recount" });
+        const spent = await countSpent(this.#parts.store, state, at);
+        await this.#send({ type: "counted", round: state.accounts.round, spent });
+      }
+    } catch (error) {
+      if (!(error instanceof DomainError)) this.#parts.onBug?.(error);
+    } finally {
+      this.#counting = false;
+    }
   }
 
   #send(command: Command, { settlement = null, key = null, redelivery = null }: Enclosed = {}): Promise<Answer> {
@@ -656,6 +677,7 @@ export class Scheduler {
       // With something to write down the tick finds out whether the store takes changes again.
       if (this.#storageFailed) this.#resumptionDue = true;
       this.#tick();
+      void this.#count();
       this.#armSafetyNet();
     });
   }

@@ -166,10 +166,10 @@ export class UsageReports {
 }
 
 /** See 2. */
-function hadEnded(
+export function hadEnded(
   { id, fencingToken }: EndedLease,
   state: HostState,
-  running: ReadonlyMap<string, HeldLease>,
+  running: ReadonlyMap<AllocationId, HeldLease>,
 ): boolean {
   return fencingToken < state.nextFencingToken && !running.has(id);
 }

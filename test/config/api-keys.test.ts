@@ -13,7 +13,7 @@ const problemsOf = (apiKeys: string) =>
 
 test("KEY: NAME gives the name the role allocate, and keeps only the key's hash", () => {
   const config = configOf(`auth: {enabled: true, api_keys: {${KEY}: bob}}`);
-  expect(config.auth.keys).toEqual([{ sha256: sha256(KEY), principal: "bob", role: "allocate" }]);
+  expect(config.auth.keys).toEqual([{ sha256: sha256(KEY), principal: "bob", role: "allocate", quotas: null }]);
   expect(JSON.stringify(config)).not.toContain(KEY);
 });
 
@@ -21,15 +21,15 @@ test("a key may have a principal and a role, and two keys one principal", () => 
   expect(
     keysOf("{first-key-of-alice: {principal: alice, role: admin}, second-key-of-alice: {principal: alice}}"),
   ).toEqual([
-    { sha256: sha256("first-key-of-alice"), principal: "alice", role: "admin" },
-    { sha256: sha256("second-key-of-alice"), principal: "alice", role: "allocate" },
+    { sha256: sha256("first-key-of-alice"), principal: "alice", role: "admin", quotas: null },
+    { sha256: sha256("second-key-of-alice"), principal: "alice", role: "allocate", quotas: null },
   ]);
 });
 
 test("a key may be given as its SHA-256, in any case", () => {
   const hash = sha256(KEY);
   expect(keysOf(`{"sha256:${hash.toUpperCase()}": bob}`)).toEqual([
-    { sha256: hash, principal: "bob", role: "allocate" },
+    { sha256: hash, principal: "bob", role: "allocate", quotas: null },
   ]);
   expect(load(`auth: {enabled: true, api_keys: {"sha256:${hash}": bob}}`).warnings).toEqual([]);
 });
@@ -37,7 +37,9 @@ test("a key may be given as its SHA-256, in any case", () => {
 test.each(["0123", "1e5", "true", "null", "0x10", "__proto__", "constructor", "007.50"])(
   "the key %s is the text that stands there, whatever YAML or JavaScript would make of it",
   (key) => {
-    expect(keysOf(`{${key}: bob}`)).toEqual([{ sha256: sha256(key), principal: "bob", role: "allocate" }]);
+    expect(keysOf(`{${key}: bob}`)).toEqual([
+      { sha256: sha256(key), principal: "bob", role: "allocate", quotas: null },
+    ]);
   },
 );
 
@@ -53,7 +55,7 @@ test.each([
   [`{${KEY}: {role: admin}}`, ".(hidden).principal: expected a name of 1 to 128 characters, got nothing"],
   [`{${KEY}: {principal: bob, role: root}}`, '.(hidden).role: expected read, allocate or admin, got "root"'],
   [`{${KEY}: {principal: bob, rol: admin}}`, ".(hidden).rol: unknown key (did you mean role?)"],
-  [`{${KEY}: {principal: bob, limit: 1}}`, ".(hidden): unknown key, not shown since it may be an API key"],
+  [`{${KEY}: {principal: bob, share: 1}}`, ".(hidden): unknown key, not shown since it may be an API key"],
   [`[${KEY}]`, ": expected a section of `KEY: NAME` lines"],
   [KEY, ": expected a section of `KEY: NAME` lines"],
   [`{${KEY}: bob, "sha256:${sha256(KEY)}": alice}`, ".(hidden): the same key is given above"],

@@ -8,6 +8,8 @@ import { configOf, problemsIn, scratchFolder } from "./load-text.ts";
 
 const DEFAULTS = loadConfig({ path: null, explicit: false, env: {}, flags: {} }).config;
 
+const NO_QUOTA = { maxGpus: null, maxQueued: null, maxPriority: null, gpuTime: null };
+
 test("without a file the defaults are those that are documented", () => {
   expect(DEFAULTS).toEqual({
     server: {
@@ -53,6 +55,7 @@ test("without a file the defaults are those that are documented", () => {
       degradedGpus: "exclude",
     },
     preemption: { enabled: false, minPriorityGap: 1, graceMs: 30_000, minRuntimeMs: 0 },
+    quotas: { principals: {}, services: {}, defaultPrincipal: NO_QUOTA, defaultService: NO_QUOTA },
     webhooks: {
       secret: null,
       allowedHosts: ["external", "loopback"],

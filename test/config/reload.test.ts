@@ -104,6 +104,7 @@ preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime:
     degradedGpus: "avoid",
     refreshIntervalMs: 9_000,
     staleAfterMs: 10_000,
+    quotas: config.quotas,
     windows: [],
     preemption: { minPriorityGap: 2, graceMs: 13_000, minRuntimeMs: 14_000 },
   });

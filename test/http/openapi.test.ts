@@ -100,6 +100,7 @@ test("real answers are as the document says, in whole", async () => {
     "/gpu/allocations",
     "/gpu/allocations?limit=1",
     "/gpu/usage",
+    "/gpu/quotas",
     "/readyz",
     "/healthz",
   ]) {

@@ -14,6 +14,8 @@ import type {
   Lease,
   Policy,
   ProbeFailure,
+  Quota,
+  Quotas,
   Topology,
 } from "../../src/core/model.ts";
 import { positionOf } from "../../src/core/queue/line.ts";
@@ -22,6 +24,9 @@ import { gpuReading } from "../fixtures/readings.ts";
 
 export const seconds = (n: number) => n * 1_000;
 export const minutes = (n: number) => seconds(60 * n);
+
+export const NO_QUOTA: Quota = { maxGpus: null, maxQueued: null, maxPriority: null, gpuTime: null };
+export const NO_QUOTAS: Quotas = { principals: {}, services: {}, defaultPrincipal: NO_QUOTA, defaultService: NO_QUOTA };
 
 export const DEFAULT_POLICY: Policy = {
   workloadDefaults: WORKLOAD_DEFAULTS,
@@ -42,6 +47,7 @@ export const DEFAULT_POLICY: Policy = {
   refreshIntervalMs: seconds(5),
   staleAfterMs: seconds(25),
   windows: [],
+  quotas: NO_QUOTAS,
 };
 
 /** A GPU as the simulated driver shows it. Change it with {@link SimulatedHost.gpu}. */

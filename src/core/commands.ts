@@ -15,6 +15,7 @@ export interface AllocateAsk extends WorkloadAsk {
   /** False: refuse rather than wait. */
   readonly queue: boolean;
   readonly queueTimeoutMs: number | null;
+  readonly migProfile: string | null;
 }
 
 /** Everything that can happen to the host. The scheduler takes these one by one. */

@@ -193,6 +193,7 @@ export function requestOf({ id, ask, actor }: Allocate, policy: Policy, now: Epo
     maxDurationMs: ask.maxDurationMs,
     preemptible: ask.preemptible,
     queueTimeoutMs: ask.queueTimeoutMs ?? policy.queueTimeoutMs,
+    migProfile: ask.migProfile,
     submittedAt: now,
   };
 }
@@ -307,12 +308,11 @@ function govern(
       }
       return;
     case "remove-gpu":
-      if (gpu.hold.kind === "leased" || gpu.hold.kind === "reclaiming") {
-        throw new GpuInUseError(`${gpu.uuid} is ${gpu.hold.kind}`);
+      // What it was cut into goes with it.
+      for (const one of [...turn.state.gpus.instancesOf(gpu.uuid), gpu]) {
+        demandUnused(one, turn.state);
+        turn.write({ type: "gpu-removed", ...by, uuid: one.uuid });
       }
-      // The next reading would bring it back.
-      if (turn.state.sight.gpus.has(gpu.uuid)) throw new GpuInUseError(`${gpu.uuid} is still seen by the driver`);
-      turn.write({ type: "gpu-removed", ...by });
       return;
     default:
       command.type satisfies never;
@@ -331,6 +331,13 @@ function tellWhoIsDrained(turn: Drafting, now: EpochMs): void {
   for (const event of drainNotices(turn.state, now)) turn.write(event);
 }
 
+/** @throws GpuInUseError when it cannot be removed. */
+function demandUnused({ uuid, hold }: Gpu, { sight }: HostState): void {
+  if (hold.kind === "leased" || hold.kind === "reclaiming") throw new GpuInUseError(`${uuid} is ${hold.kind}`);
+  // The next reading would bring it back.
+  if (sight.gpus.has(uuid)) throw new GpuInUseError(`${uuid} is still seen by the driver`);
+}
+
 /**
  * By UUID, or by index: that of the GPU which has it now, before one that had it when it was last seen.
  *
@@ -339,7 +346,8 @@ function tellWhoIsDrained(turn: Drafting, now: EpochMs): void {
 export function gpuNamed(state: HostState, name: string): Gpu {
   const byUuid = state.gpus.get(name);
   if (byUuid !== undefined) return byUuid;
-  const byIndex = state.gpus.values().filter(({ index }) => String(index) === name);
+  // An index names the GPU, not what it is cut into.
+  const byIndex = state.gpus.values().filter(({ index, mig }) => mig === null && String(index) === name);
   const found =
     byIndex.find(({ uuid }) => state.sight.gpus.has(uuid)) ?? (byIndex.length === 1 ? byIndex[0] : undefined);
   if (found === undefined) throw new GpuNotFoundError(name);

@@ -8,18 +8,24 @@
  *     the other.
  */
 import type { Event } from "./events.ts";
+import { parentOf } from "./mig.ts";
 import type { AllocationId, Cordon, EpochMs, Gpu, HoldingAllocation } from "./model.ts";
 import type { HostState } from "./state.ts";
 
-/** The cordons that keep new leases from a GPU, its own before the host's. */
-export function cordonsOf(gpu: Gpu, { cordon }: HostState): readonly Cordon[] {
-  return [gpu.cordon, cordon].filter((one) => one !== null);
+/** The cordons that keep new leases from a GPU, its own before the host's; of a MIG instance its GPU's is one. */
+export function cordonsOf(gpu: Gpu, state: HostState): readonly Cordon[] {
+  const board = parentOf(gpu, state)?.cordon ?? null;
+  return [gpu.cordon, board, state.cordon].filter((one) => one !== null);
 }
 
 /** Whether a GPU that gets no new leases is empty: nothing is leased there, and nothing of an ended lease is left. */
 export function isDrained(gpu: Gpu, state: HostState): boolean {
   if (cordonsOf(gpu, state).length === 0) return false;
-  return gpu.hold.kind === "free" || gpu.hold.kind === "quarantined";
+  return withItsInstances(gpu, state).every(({ hold }) => hold.kind === "free" || hold.kind === "quarantined");
+}
+
+function withItsInstances(gpu: Gpu, { gpus }: HostState): readonly Gpu[] {
+  return [gpu, ...gpus.instancesOf(gpu.uuid)];
 }
 
 /** In words, with whoever has put it up. */
@@ -66,7 +72,7 @@ export function drainsPutOff(state: HostState, earliest: EpochMs): readonly Even
   const events: Event[] = [];
   let leased = false;
   for (const gpu of state.gpus.values()) {
-    if (holdersOf(gpu).length === 0) continue;
+    if (withItsInstances(gpu, state).every((one) => holdersOf(one).length === 0)) continue;
     leased = true;
     if (isDueBefore(gpu.cordon, earliest)) {
       const { at, by, reason } = gpu.cordon;

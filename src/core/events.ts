@@ -1,4 +1,4 @@
-import type { AllocationId, EpochMs, GpuFault, GpuUuid, Lease, Outcome, Request } from "./model.ts";
+import type { AllocationId, EpochMs, GpuFault, GpuUuid, Lease, MigIdentity, Outcome, Request } from "./model.ts";
 
 /** What a GPU is, apart from how it feels: the part of a reading that outlives the process. */
 export interface GpuIdentity {
@@ -7,6 +7,7 @@ export interface GpuIdentity {
   readonly name: string;
   readonly pciBusId: string | null;
   readonly memoryTotalMib: number | null;
+  readonly mig: MigIdentity | null;
 }
 
 /**
@@ -124,6 +125,8 @@ export type Event =
       readonly allocationId: AllocationId | null;
       readonly reason: string;
     }
+  /** A MIG instance that nobody holds has been gone from a GPU that is well, and leaves the inventory. */
+  | { readonly type: "gpu-gone"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
   | {
       /** By an admin, who says why. */
       readonly type: "gpu-cordoned" | "gpu-uncordoned" | "quarantine-cleared" | "gpu-removed";

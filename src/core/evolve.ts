@@ -118,6 +118,7 @@ export function evolve(state: HostState, event: Event): HostState {
     }
     case "gpu-uncordoned":
       return withGpus(state, [{ ...known(state, event.uuid), cordon: null }]);
+    case "gpu-gone":
     case "gpu-removed":
       return withoutGpu(state, event.uuid);
     case "host-cordoned": {

@@ -1,4 +1,4 @@
-import { passedOver } from "./allocator/place.ts";
+import { passedOver, together } from "./allocator/place.ts";
 import { type Block, blockOf, type PassReason, survey } from "./allocator/survey.ts";
 import type { EpochMs, GpuUuid, Request } from "./model.ts";
 import { shapeOf } from "./queue/line.ts";
@@ -25,6 +25,7 @@ const WORDS: Record<Block | PassReason, string> = {
   mig: "split by MIG",
   occupied: "used by a process of no lease",
   memory: "too small",
+  kind: "of the other kind (whole or MIG instance)",
   model: "of another model",
   utilization: "too busy",
   isolated: "unable to work together with others",
@@ -41,6 +42,9 @@ export function explain(request: Request, state: HostState, now: EpochMs): Expla
     const reason = candidate === undefined ? blockOf(gpu, state, now)?.block : passedOver(request, shape, candidate);
     gpus.set(gpu.uuid, reason ?? null);
   }
+  const suited = [...gpus].flatMap(([uuid, reason]) => (reason === null ? (free.get(uuid) ?? []) : []));
+  const fitting = new Set(together(suited, request.requirement.memoryMib).map(({ gpu }) => gpu.uuid));
+  for (const { gpu } of suited) if (!fitting.has(gpu.uuid)) gpus.set(gpu.uuid, "memory");
   const suiting = [...gpus].filter(([, reason]) => reason === null);
   // Enough suit and still it waits: they are kept for somebody before it.
   if (suiting.length >= shape.gpus) for (const [uuid] of suiting) gpus.set(uuid, "reserved");
@@ -55,6 +59,8 @@ function sentence(request: Request, count: number, gpus: Explanation["gpus"]): s
     else tally.set(WORDS[reason], (tally.get(WORDS[reason]) ?? 0) + 1);
   }
   const why = [...tally].map(([words, n]) => `${n} ${words}`).join(", ");
-  const asked = `${count} ${count === 1 ? "GPU" : "GPUs"} with ${request.requirement.memoryMib} MiB`;
+  const { migProfile } = request;
+  const device = `${migProfile === null ? "GPU" : "MIG instance"}${count === 1 ? "" : "s"}`;
+  const asked = `${count} ${device}${migProfile === null ? "" : ` ${migProfile}`} with ${request.requirement.memoryMib} MiB`;
   return `waiting for ${asked}: ${suit} of ${gpus.size} can be had now${why === "" ? "" : ` (${why})`}`;
 }

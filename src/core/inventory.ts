@@ -1,5 +1,18 @@
 import type { Gpu, GpuUuid } from "./model.ts";
 
+const NONE: readonly Gpu[] = [];
+
+function instancesByParent(gpus: readonly Gpu[]): ReadonlyMap<GpuUuid, readonly Gpu[]> {
+  const instances = new Map<GpuUuid, Gpu[]>();
+  for (const gpu of gpus) {
+    if (gpu.mig === null) continue;
+    const beside = instances.get(gpu.mig.parentUuid);
+    if (beside === undefined) instances.set(gpu.mig.parentUuid, [gpu]);
+    else beside.push(gpu);
+  }
+  return instances;
+}
+
 /**
  * Every GPU that was seen once, as a value. Changing one copies an array of references, which for the GPUs of one host
  * is cheaper than any tree.
@@ -7,6 +20,8 @@ import type { Gpu, GpuUuid } from "./model.ts";
 export class Inventory {
   readonly #gpus: readonly Gpu[];
   readonly #places: ReadonlyMap<GpuUuid, number>;
+  /** Made when it is first asked for. */
+  #instances: ReadonlyMap<GpuUuid, readonly Gpu[]> | null = null;
 
   private constructor(gpus: readonly Gpu[], places: ReadonlyMap<GpuUuid, number>) {
     this.#gpus = gpus;
@@ -31,6 +46,12 @@ export class Inventory {
   /** In the order in which they were first seen. */
   values(): readonly Gpu[] {
     return this.#gpus;
+  }
+
+  /** The MIG instances of a GPU, in that order. */
+  instancesOf(parent: GpuUuid): readonly Gpu[] {
+    this.#instances ??= instancesByParent(this.#gpus);
+    return this.#instances.get(parent) ?? NONE;
   }
 
   without(uuid: GpuUuid): Inventory {

@@ -96,7 +96,9 @@ export function describe(xid: number): string {
 
 /** The GPU at an address: one that is seen there before one that was there once. */
 function gpuAt(device: string, state: HostState): Gpu | undefined {
-  const there = state.gpus.values().filter(({ pciBusId }) => pciBusId !== null && pciDevice(pciBusId) === device);
+  const there = state.gpus.values().filter(({ pciBusId, mig }) => {
+    return mig === null && pciBusId !== null && pciDevice(pciBusId) === device;
+  });
   const seen = there.find(({ uuid }) => state.sight.gpus.has(uuid));
   return seen ?? (there.length === 1 ? there[0] : undefined);
 }

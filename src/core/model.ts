@@ -98,6 +98,8 @@ export interface Request {
   readonly maxDurationMs: number | null;
   readonly preemptible: boolean;
   readonly queueTimeoutMs: number | null;
+  /** Only MIG instances that were cut so, in any case; `null`: one device may be an instance, several are whole GPUs. */
+  readonly migProfile: string | null;
   readonly submittedAt: EpochMs;
 }
 
@@ -107,6 +109,8 @@ export interface LeasedGpu extends GpuLocality {
   readonly name: string;
   readonly pciBusId: string | null;
   readonly memoryTotalMib: number | null;
+  /** `null`: a whole GPU. */
+  readonly mig: MigIdentity | null;
   /** MiB in use before the grant: the level to which the GPU must return. */
   readonly baselineMib: number;
 }
@@ -258,13 +262,19 @@ export interface GpuFault {
   readonly sequence: number;
 }
 
-/** A GPU that was seen once. It stays in the inventory until an admin removes it. */
+/**
+ * A device that was seen once: a GPU, or an instance of one. A GPU stays in the inventory until an admin removes it; an
+ * instance until it has been gone for long (mig.ts).
+ */
 export interface Gpu {
   readonly uuid: GpuUuid;
+  /** Of an instance: its GPU's, as its address. */
   readonly index: number;
   readonly name: string;
   readonly pciBusId: string | null;
   readonly memoryTotalMib: number | null;
+  /** `null`: a whole GPU. */
+  readonly mig: MigIdentity | null;
   readonly hold: GpuHold;
   readonly cordon: Cordon | null;
   /** What the kernel's log says against it, until it is answered; `null`: nothing. */
@@ -300,10 +310,25 @@ export interface GpuProcess {
   readonly origin: ProcessOrigin | null;
 }
 
-export interface MigInstance {
-  readonly index: number;
+/** What a MIG instance is, as a device of its own. */
+export interface MigIdentity {
+  readonly parentUuid: GpuUuid;
+  /** What it was cut as, such as `1g.10gb`; `1c.3g.71gb` is one compute instance of several in such a GPU instance. */
+  readonly profile: string;
   readonly gpuInstanceId: number;
   readonly computeInstanceId: number;
+}
+
+/** A MIG instance as the driver shows it on its GPU. See mig.ts for what becomes of it. */
+export interface MigInstance {
+  /** Its number within its GPU; it changes when others are destroyed. */
+  readonly index: number;
+  /** `null`, both or none: not known now. Such an instance is not granted. */
+  readonly uuid: GpuUuid | null;
+  readonly profile: string | null;
+  readonly gpuInstanceId: number;
+  readonly computeInstanceId: number;
+  /** Of the whole GPU instance, here and below: its compute instances share it. */
   readonly memoryTotalMib: number | null;
   readonly memoryUsedMib: number | null;
   readonly multiprocessorCount: number | null;
@@ -363,6 +388,10 @@ export interface GpuReading {
   readonly persistenceMode: string | null;
   readonly migMode: string | null;
   readonly migInstances: readonly MigInstance[];
+  /** Of an instance that was made a reading of its own (mig.ts); left out: a whole GPU. */
+  readonly mig?: MigIdentity;
+  /** MiB of its memory that others use who share it, and which is not in `memoryUsedMib`; left out: none. */
+  readonly othersUseMib?: number;
   readonly processes: readonly GpuProcess[];
   readonly health: GpuHealth;
   /** Field path to the words that stood where a figure should: `GPU is lost`, `Unknown Error`, `ERR!`. */
@@ -399,6 +428,8 @@ export interface HostReading {
   readonly gpus: readonly GpuReading[];
   /** GPUs of which it says nothing, neither that they are well nor that they are gone; none when left out. */
   readonly unread?: readonly GpuUuid[];
+  /** Instances that may be there or not (mig.ts): what was read of them before does not hold any more. */
+  readonly doubted?: readonly GpuUuid[];
   /** `null`: not known. The same object from one reading to the next while nothing new is known. */
   readonly topology: Topology | null;
   /** Said by the source beside a usable reading, such as a corrupted infoROM. */

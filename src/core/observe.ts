@@ -2,7 +2,8 @@ import { GOOD_READINGS_TO_RECOVER, idleCeilingMib, occupies } from "./allocator/
 import { isWell, lossOf } from "./allocator/survey.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
-import type { EpochMs, Gpu, GpuReading, Observation } from "./model.ts";
+import { goneReason, withInstances } from "./mig.ts";
+import type { EpochMs, Gpu, GpuReading, MigIdentity, Observation } from "./model.ts";
 import { withSight } from "./sight.ts";
 import type { HostState } from "./state.ts";
 
@@ -14,11 +15,8 @@ const SETTLED_SLACK_MIB = 64;
  *
  * A failed probe removes no reading: each grows stale by itself, so losing the monitor ends nothing.
  */
-export function observe(
-  before: HostState,
-  observation: Observation,
-  now: EpochMs,
-): { events: Event[]; state: HostState } {
+export function observe(before: HostState, given: Observation, now: EpochMs): { events: Event[]; state: HostState } {
+  const observation = withInstances(given, before);
   let state = withSight(before, observation);
   const events: Event[] = [];
   if (!observation.ok) return { events, state };
@@ -45,6 +43,10 @@ export function observe(
     }
   }
   for (const event of noteLosses(state, now)) write(event);
+  for (const gpu of state.gpus.values()) {
+    const reason = goneReason(gpu, state, now);
+    if (reason !== null) write({ type: "gpu-gone", uuid: gpu.uuid, at: now, reason });
+  }
   return { events, state };
 }
 
@@ -74,6 +76,7 @@ function identityOf(reading: GpuReading, known: Gpu | undefined) {
     pciBusId: reading.pciBusId ?? known?.pciBusId ?? null,
     // A sick GPU may not tell its size; it has not shrunk for that.
     memoryTotalMib: reading.memoryTotalMib ?? known?.memoryTotalMib ?? null,
+    mig: reading.mig ?? null,
   };
 }
 
@@ -82,7 +85,17 @@ function sameIdentity(known: Gpu, seen: ReturnType<typeof identityOf>): boolean 
     known.index === seen.index &&
     known.name === seen.name &&
     known.pciBusId === seen.pciBusId &&
-    known.memoryTotalMib === seen.memoryTotalMib
+    known.memoryTotalMib === seen.memoryTotalMib &&
+    isSameInstance(known.mig, seen.mig)
+  );
+}
+
+function isSameInstance(a: MigIdentity | null, b: MigIdentity | null): boolean {
+  return (
+    a?.parentUuid === b?.parentUuid &&
+    a?.profile === b?.profile &&
+    a?.gpuInstanceId === b?.gpuInstanceId &&
+    a?.computeInstanceId === b?.computeInstanceId
   );
 }
 

@@ -15,7 +15,11 @@ import { BLINDING, readingTime } from "./allocator/survey.ts";
 import type { EpochMs, GpuReading, GpuUuid, HostReading, Observation, ProbeFailure } from "./model.ts";
 import type { Absence, GpuSight, HostState, Recovery, Sight, Watch } from "./state.ts";
 
-/** The part of an observation that is not durable: what can be seen now. */
+/**
+ * The part of an observation that is not durable: what can be seen now.
+ *
+ * @param observation with its MIG instances as readings of their own (mig.ts).
+ */
 export function withSight(state: HostState, observation: Observation): HostState {
   const { finishedAt } = observation;
   if (!observation.ok) return { ...state, sight: afterFailure(state.sight, observation.failure, finishedAt) };
@@ -85,7 +89,7 @@ function absenceOf(uuid: GpuUuid, { sight, gpus }: HostState): Ailment | null {
 function missingFrom(reading: HostReading, { sight, gpus }: HostState, at: EpochMs): Map<GpuUuid, Absence> {
   const present = new Set(reading.gpus.map(({ uuid }) => uuid));
   const missing = new Map<GpuUuid, Absence>();
-  const unread = new Set(reading.unread);
+  const unread = new Set([...(reading.unread ?? []), ...(reading.doubted ?? [])]);
   for (const { uuid } of gpus.values()) {
     if (present.has(uuid)) continue;
     const before = sight.missing.get(uuid);

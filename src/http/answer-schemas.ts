@@ -85,6 +85,53 @@ const gpuProcess = z.object({
   used_memory: mib,
 });
 
+const holder = z.object({
+  allocation_id: z.string(),
+  service_name: z.string(),
+  since: instant,
+  in_use_since: instant.nullable().meta({ description: "null: not in use, by the latest reading that could tell" }),
+  idle_since: idleSince.nullable().meta({ description: "null: the lease is not flagged as idle" }),
+  leave_by: leaveBy.nullable().meta({ description: "When it is taken back; null: it is not" }),
+});
+
+const ailmentOfHeld = z
+  .object({ state: gpuAilment, reason: z.string(), since: instant.nullable() })
+  .nullable()
+  .meta({ description: "What is wrong with a GPU that is held, and would keep it from being granted" });
+
+const cordon = z
+  .object(cordonFields)
+  .nullable()
+  .meta({ description: "An admin's word that there be no new leases on this GPU; that of the host stands beside" });
+
+const migDevice = z
+  .object({
+    index: z
+      .int()
+      .nullable()
+      .meta({ description: "Its number on its GPU, as `nvidia-smi -L` prints it; null: it is gone" }),
+    uuid: words.meta({ description: "What CUDA_VISIBLE_DEVICES takes; null: not known, and so it is not granted" }),
+    profile: words.meta({ example: "1g.10gb" }),
+    gpu_instance_id: z.int(),
+    compute_instance_id: z.int(),
+    memory_total: mib.meta({
+      description: "MiB of its GPU instance, whose compute instances share it; null: no reading",
+    }),
+    memory_used: mib.meta({ description: "MiB, without what other compute instances of its GPU instance use" }),
+    allocated: z.boolean(),
+    allocated_to: words.meta({ description: "The service that holds it" }),
+    allocated_at: instant.optional(),
+    state: gpuState,
+    reason: words.meta({ description: "Why it is in this state" }),
+    since: instant.nullable(),
+    ailment: ailmentOfHeld,
+    cordon,
+    processes: z.array(gpuProcess),
+    holders: z.array(holder),
+  })
+  .meta({ id: "MigDevice", description: "A MIG instance: a device of its own, with its GPU's health" });
+export type MigDeviceAnswer = z.output<typeof migDevice>;
+
 export const gpuSchema = z
   .object({
     id: z.int().meta({ description: "The index of nvidia-smi; it may change at a reboot" }),
@@ -100,20 +147,16 @@ export const gpuSchema = z
     power_draw: figure.meta({ description: "Watts; null: no reading" }),
     power_limit: figure.meta({ description: "Watts; null: no reading" }),
     last_updated: instant.nullable().meta({ description: "When the figures were read; null: never since the start" }),
-    allocated: z.boolean(),
-    allocated_to: words.meta({ description: "The service that holds it" }),
+    allocated: z.boolean().meta({ description: "The GPU, or a MIG instance of it" }),
+    allocated_to: words.meta({
+      description: "The service that holds it; of a GPU with MIG on, all that hold instances",
+    }),
     allocated_at: instant.optional(),
     state: gpuState,
     reason: words.meta({ description: "Why it is in this state" }),
     since: instant.nullable(),
-    ailment: z
-      .object({ state: gpuAilment, reason: z.string(), since: instant.nullable() })
-      .nullable()
-      .meta({ description: "What is wrong with a GPU that is held, and would keep it from being granted" }),
-    cordon: z
-      .object(cordonFields)
-      .nullable()
-      .meta({ description: "An admin's word that there be no new leases on this GPU; that of the host stands beside" }),
+    ailment: ailmentOfHeld,
+    cordon,
     drained: z.boolean().meta({
       description: "No new leases here, by its own cordon or the host's, and nothing of those that were here is left",
     }),
@@ -129,6 +172,7 @@ export const gpuSchema = z
       )
       .meta({ description: "By number. Those that keep the GPU from leases show in its state" }),
     mig_mode: words,
+    mig_devices: z.array(migDevice).meta({ description: "What it is cut into, in the order of their ids" }),
     numa_nodes: numaNodes.meta({ description: "The NUMA nodes that it is next to; null: not known" }),
     cpu_affinity: cpuAffinity.meta({
       description: "The CPUs that it is next to, as a Linux CPU list; null: not known",
@@ -142,18 +186,7 @@ export const gpuSchema = z
           "PXB, PHB, NODE, SYS. null: not known",
       }),
     processes: z.array(gpuProcess),
-    holders: z.array(
-      z.object({
-        allocation_id: z.string(),
-        service_name: z.string(),
-        since: instant,
-        in_use_since: instant
-          .nullable()
-          .meta({ description: "null: not in use, by the latest reading that could tell" }),
-        idle_since: idleSince.nullable().meta({ description: "null: the lease is not flagged as idle" }),
-        leave_by: leaveBy.nullable().meta({ description: "When it is taken back; null: it is not" }),
-      }),
-    ),
+    holders: z.array(holder).meta({ description: "Of the whole GPU; see also mig_devices" }),
   })
   .meta({ id: "Gpu" });
 export type GpuAnswer = z.output<typeof gpuSchema>;
@@ -212,25 +245,36 @@ export const requestFields = {
   submitted_at: instant,
 };
 
+export const migIdentity = z
+  .object({ profile: z.string(), parent_uuid: z.string(), gpu_instance_id: z.int(), compute_instance_id: z.int() })
+  .nullable()
+  .meta({ description: "null: a whole GPU" });
+
 const leaseFields = {
   allocation_id: z.string().meta({ description: "The same as id" }),
-  gpu_ids: z.array(z.int()).meta({ description: "The indices of nvidia-smi" }),
+  gpu_ids: z.array(z.int()).meta({ description: "The indices of nvidia-smi; of a MIG instance, its GPU's" }),
   gpu_uuids: z.array(z.string()),
   devices: z.array(
     z.object({
-      index: z.int(),
+      index: z.int().meta({ description: "Of a MIG instance: its GPU's" }),
       uuid: z.string(),
       name: z.string(),
       pci_bus_id: words,
       memory_total: mib,
+      mig: migIdentity,
       numa_nodes: numaNodes.meta({ description: "As it was at the grant; null: not known" }),
       cpu_affinity: cpuAffinity.meta({ description: "As it was at the grant; null: not known" }),
     }),
   ),
   env: z.object({
-    CUDA_VISIBLE_DEVICES: z.string(),
+    CUDA_VISIBLE_DEVICES: z.string().meta({
+      description: "By UUID. Of several MIG instances each process must take one: CUDA shows it no more than one",
+    }),
     CUDA_DEVICE_ORDER: z.literal("PCI_BUS_ID"),
-    GPU_ORCHESTRATOR_GPU_INDICES: z.string(),
+    GPU_ORCHESTRATOR_GPU_INDICES: z
+      .string()
+      .optional()
+      .meta({ description: "Left out for MIG instances: CUDA has no index for them" }),
   }),
   allocated_at: instant,
   expires_at: instant.optional().meta({ description: "Left out when there is no end" }),
@@ -462,7 +506,7 @@ export const deliveriesSchema = z
   .object({ deliveries: z.array(deliverySchema), next: z.string().nullable() })
   .meta({ id: "Deliveries" });
 
-const passReason = z.enum([...BLOCKS, "memory", "model", "utilization", "isolated", "reserved"]);
+const passReason = z.enum([...BLOCKS, "memory", "kind", "model", "utilization", "isolated", "reserved"]);
 
 export const planSchema = z
   .object({

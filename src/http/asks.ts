@@ -11,12 +11,13 @@ export function allocateAsk(body: AllocateBody): AllocateAsk {
     serviceName: body.service_name,
     webhookUrl: body.webhook_url ?? null,
     preferredGpus: (body.preferred_gpus ?? data.preferred_gpus ?? []).map(String),
-    gpuModel: gpuModelOf(body),
+    gpuModel: kindAsked(body).gpuModel,
     ttlMs: inMs(body.ttl ?? data.ttl),
     maxDurationMs: inMs(body.max_duration ?? data.max_duration),
     preemptible: body.preemptible ?? data.preemptible ?? false,
     queue: body.queue ?? data.queue ?? true,
     queueTimeoutMs: inMs(body.queue_timeout ?? data.queue_timeout),
+    migProfile: kindAsked(body).migProfile,
   };
 }
 
@@ -34,8 +35,9 @@ export function workloadAsk(body: WorkloadBody): WorkloadAsk {
   };
 }
 
-export function gpuModelOf(body: WorkloadBody): string | null {
-  return body.gpu_model ?? body.workload_data?.gpu_model ?? null;
+/** Which devices will do; `null`: any. */
+export function kindAsked({ gpu_model, mig_profile, workload_data: data }: WorkloadBody) {
+  return { gpuModel: gpu_model ?? data?.gpu_model ?? null, migProfile: mig_profile ?? data?.mig_profile ?? null };
 }
 
 function inMs(given: string | number | null | undefined): number | null {

@@ -6,7 +6,7 @@ import { planOf } from "../core/plan.ts";
 import { grantedBody } from "../scheduler/records.ts";
 import type { Reply, Scheduler } from "../scheduler/scheduler.ts";
 import { type Answer, json, NOT_STORED } from "./answers.ts";
-import { allocateAsk, gpuModelOf, workloadAsk } from "./asks.ts";
+import { allocateAsk, kindAsked, workloadAsk } from "./asks.ts";
 import { docsEndpoints } from "./docs.ts";
 import { type Call, type Endpoint, endpoint, type Operation } from "./endpoint.ts";
 import { events } from "./event-stream.ts";
@@ -431,7 +431,7 @@ function workload({ scheduler }: EndpointParts): Operation {
     answer({ body, actor }) {
       const asked = check(body);
       const asker = { principal: actor.principal, serviceName: asked.service_name ?? null };
-      return json(200, workloadView(workloadAsk(asked), gpuModelOf(asked), asker, scheduler.state));
+      return json(200, workloadView(workloadAsk(asked), kindAsked(asked), asker, scheduler.state));
     },
   };
 }

@@ -5,7 +5,7 @@
 import { z } from "zod";
 import type { Event } from "../core/events.ts";
 import { END_REASONS } from "../core/model.ts";
-import { instant, mib, requestFields } from "./answer-schemas.ts";
+import { instant, mib, migIdentity, requestFields } from "./answer-schemas.ts";
 
 const at = instant.meta({ description: "When it was committed, with all that happened together" });
 const gpuUuid = z.string();
@@ -61,6 +61,7 @@ export const EVENT_BODIES = {
     name: z.string(),
     pci_bus_id: z.string().nullable(),
     memory_total: mib,
+    mig: migIdentity,
   }),
   "use-seen": z.object({ ...subject, gpu_uuid: gpuUuid }),
   "use-gone": z.object({ ...subject, gpu_uuid: gpuUuid }),
@@ -74,6 +75,7 @@ export const EVENT_BODIES = {
   }),
   "gpu-fault-answered": z.object({ at, gpu_uuid: gpuUuid, reason: z.string() }),
   "gpu-freed": z.object({ at, gpu_uuid: gpuUuid }),
+  "gpu-gone": z.object({ at, gpu_uuid: gpuUuid, reason: z.string() }),
   "gpu-cordoned": act.extend({ drain_by: drainBy }),
   "gpu-uncordoned": act,
   "quarantine-cleared": act,

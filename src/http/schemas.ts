@@ -59,7 +59,7 @@ const fencingToken = whole(0, Number.MAX_SAFE_INTEGER, "The lease's token; a wro
 
 /** May stand at the top level or in `workload_data`; the top level wins. */
 const asked = {
-  required_gpus: whole(1, MAX_GPUS, "How many whole GPUs"),
+  required_gpus: whole(1, MAX_GPUS, "How many GPUs; with a mig_profile, how many instances"),
   min_memory_mb: whole(1, MAX_MEMORY_MIB, "MiB that each of them must have"),
   max_utilization: z
     .number({ error: "expected a number from 0 to 100" })
@@ -83,6 +83,16 @@ const asked = {
     .min(1, { error: "expected 1 to 128 characters of a GPU's product name" })
     .max(128, { error: "expected 1 to 128 characters of a GPU's product name" })
     .meta({ description: "Part of the product name, in any case", example: "H100" })
+    .nullish(),
+  mig_profile: z
+    .string({ error: "expected a MIG profile such as 1g.10gb" })
+    .regex(/^[A-Za-z0-9.+-]{1,64}$/, { error: "expected a MIG profile such as 1g.10gb" })
+    .meta({
+      description:
+        "Only MIG instances of this profile, as `nvidia-smi -L` names it, in any case. Several devices are MIG " +
+        "instances only if this is given; one device may be an instance if it has the memory",
+      example: "1g.10gb",
+    })
     .nullish(),
   ttl: lifetime("The lease ends so long after its grant or its last renewal"),
   max_duration: lifetime("The lease ends so long after its grant, whatever is renewed"),

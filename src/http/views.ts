@@ -6,6 +6,7 @@ import { meaningOf } from "../core/allocator/xid.ts";
 import type { AllocateAsk } from "../core/commands.ts";
 import { isDrained } from "../core/drain.ts";
 import { explain } from "../core/explain.ts";
+import { boardOf } from "../core/mig.ts";
 import type {
   Actor,
   Allocation,
@@ -35,6 +36,7 @@ import type {
   StatusAnswer,
   WorkloadAnswer,
 } from "./answer-schemas.ts";
+import { migDevices } from "./mig-views.ts";
 import { printable } from "./printable.ts";
 
 export function statusView(state: HostState, now: EpochMs): StatusAnswer {
@@ -183,17 +185,17 @@ function recordOf(allocation: Allocation) {
 /**
  * What the analyzer would ask for, and whether this host could ever hold it.
  *
- * @param gpuModel part of a product name; `null` for any.
+ * @param kind which devices will do.
  * @param asker whose quotas bound the priority.
  */
 export function workloadView(
   ask: WorkloadAsk,
-  gpuModel: string | null,
+  kind: Pick<Request, "gpuModel" | "migProfile">,
   asker: Asker,
   state: HostState,
 ): WorkloadAnswer {
   const { requirement, sources, notes } = analysisFor(ask, asker, state.policy);
-  const missing = neverFits({ ...NOBODY, ...ask, requirement, gpuModel }, state);
+  const missing = neverFits({ ...NOBODY, ...ask, requirement, ...kind }, state);
   return {
     workload_type: ask.workloadType,
     required_gpus: requirement.gpus,
@@ -265,23 +267,45 @@ const NOBODY = {
   maxDurationMs: null,
   preemptible: false,
   queueTimeoutMs: null,
+  migProfile: null,
   submittedAt: 0,
 };
 
 /** Every GPU ever seen, and those that the books have not taken in yet because the store refuses to. */
 function gpuViews(state: HostState, now: EpochMs): GpuAnswer[] {
-  const views = [...state.gpus.values()].map((gpu) => gpuView(gpu, state, now));
-  for (const [uuid, { reading }] of state.sight.gpus) if (!state.gpus.has(uuid)) views.push(unrecorded(reading, state));
+  const views: GpuAnswer[] = [];
+  for (const gpu of state.gpus.values()) if (gpu.mig === null) views.push(gpuView(gpu, state, now));
+  for (const [uuid, { reading }] of state.sight.gpus) {
+    if (!state.gpus.has(uuid) && reading.mig === undefined) views.push(unrecorded(reading, state));
+  }
   return views.sort((a, b) => a.id - b.id || (a.uuid < b.uuid ? -1 : 1));
 }
 
-/** One GPU of the inventory; `null` when it is not there. */
+/** One GPU of the inventory, or that of which it is an instance; `null` when it is not there. */
 export function gpuViewOf(uuid: string, state: HostState, now: EpochMs): GpuAnswer | null {
   const gpu = state.gpus.get(uuid);
-  return gpu === undefined ? null : gpuView(gpu, state, now);
+  const whole = gpu === undefined ? undefined : state.gpus.get(boardOf(gpu));
+  return whole === undefined ? null : gpuView(whole, state, now);
 }
 
 function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
+  const view = deviceView(gpu, state, now);
+  const instances = migDevices(gpu, state, (instance) => deviceView(instance, state, now));
+  if (view.allocated) return { ...view, mig_devices: instances };
+  const held = instances.filter(({ allocated }) => allocated);
+  const services = new Set(held.map(({ allocated_to }) => allocated_to));
+  const since = held.flatMap(({ allocated_at }) => allocated_at ?? []).sort()[0];
+  return {
+    ...view,
+    mig_devices: instances,
+    allocated: held.length > 0,
+    allocated_to: held.length > 0 ? [...services].sort().join(", ") : null,
+    ...(since === undefined ? {} : { allocated_at: since }),
+  };
+}
+
+/** A GPU, or an instance of one. */
+function deviceView(gpu: Gpu, state: HostState, now: EpochMs): Omit<GpuAnswer, "mig_devices"> {
   const { hold } = gpu;
   const blocked = blockOf(gpu, state, now);
   const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
@@ -333,6 +357,7 @@ function unrecorded(reading: GpuReading, state: HostState): GpuAnswer {
     ailment: null,
     cordon: null,
     drained: false,
+    mig_devices: [],
     holders: [],
   };
 }

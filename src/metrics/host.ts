@@ -2,10 +2,11 @@
 import type { Registry } from "prom-client";
 import { ailing, BLOCKS, blockOf, isolationOf, staleness, survey } from "../core/allocator/survey.ts";
 import { cordonsOf, isDrained } from "../core/drain.ts";
-import type { AllocationId, EpochMs, GpuReading, Request } from "../core/model.ts";
+import type { AllocationId, EpochMs, Gpu, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { MAX_SERVICES } from "./allocations.ts";
 import { counterFamily, gauge, gaugeFamily } from "./families.ts";
+import { registerMig } from "./mig.ts";
 import { BoundedLabel } from "./tally.ts";
 
 /** The state that is shown, and the instant for which it is. */
@@ -17,7 +18,7 @@ export interface Instant {
 const GPU_STATES = ["free", ...BLOCKS.map(stateName)];
 
 /** Under a lease a GPU is `leased`, as everywhere outside the allocator. */
-function stateName(block: (typeof BLOCKS)[number]): string {
+export function stateName(block: (typeof BLOCKS)[number]): string {
   return block === "held" ? "leased" : block;
 }
 
@@ -36,19 +37,20 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     registry,
     "gpu_orchestrator_gpus_total",
     "GPUs of the inventory: every one ever seen and not removed, lost ones included",
-    () => look().state.gpus.size,
+    () => wholeGpus(look().state).length,
   );
   gauge(registry, "gpu_orchestrator_gpus_available", "GPUs that a request could be granted now", () => {
     const { state, now } = look();
-    return survey(state, now).length;
+    return survey(state, now).filter(({ gpu }) => gpu.mig === null).length;
   });
   gauge(registry, "gpu_allocator_gpus_allocated_total", "GPUs that are leased or offered now", () => {
     let leased = 0;
-    for (const { hold } of look().state.gpus.values()) if (hold.kind === "leased") leased++;
+    for (const { hold } of wholeGpus(look().state)) if (hold.kind === "leased") leased++;
     return leased;
   });
   registerLeaving(registry, look);
   registerIdle(registry, look);
+  registerMig(registry, look);
   gaugeFamily(registry, {
     name: "gpu_orchestrator_gpu_state",
     help: "1 for the state that a GPU is in, 0 for those that it is not in",
@@ -61,6 +63,11 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     labelNames: ["gpu_id", "gpu_name", "gpu_uuid", "state"],
     read: () => ailmentsOf(look()),
   });
+}
+
+/** MIG instances are counted by themselves (mig.ts): the figures of a host's GPUs are those of whole ones. */
+function wholeGpus({ gpus }: HostState): readonly Gpu[] {
+  return gpus.values().filter(({ mig }) => mig === null);
 }
 
 /** Errors that the kernel's log tells of; the driver numbers some hundred kinds of them. */
@@ -90,7 +97,7 @@ const AILMENTS = ["lost", "unhealthy", "unknown", "recovering", "degraded", "qua
 
 /** A lease hides its GPU's state: what is wrong with the GPU itself is told whoever holds it. */
 function* ailmentsOf({ state, now }: Instant) {
-  for (const gpu of state.gpus.values()) {
+  for (const gpu of wholeGpus(state)) {
     const block = ailing(gpu, state, now)?.block ?? (isolationOf(gpu, state) === null ? null : "isolated");
     for (const name of AILMENTS) {
       const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
@@ -157,7 +164,7 @@ function idleRequests(state: HostState): ReadonlySet<Request> {
 }
 
 function* statesOf({ state, now }: Instant) {
-  for (const gpu of state.gpus.values()) {
+  for (const gpu of wholeGpus(state)) {
     const block = blockOf(gpu, state, now)?.block;
     const current = block === undefined ? "free" : stateName(block);
     for (const name of GPU_STATES) {
@@ -187,7 +194,7 @@ function registerReadings(registry: Registry, look: () => Instant): void {
       *read() {
         const { state, now } = look();
         for (const { reading } of state.sight.gpus.values()) {
-          if (staleness(reading.uuid, state, now) !== null) continue;
+          if (reading.mig !== undefined || staleness(reading.uuid, state, now) !== null) continue;
           yield { labels: { gpu_id: String(reading.index), gpu_name: reading.name }, value: figure(reading) };
         }
       },

@@ -9,7 +9,7 @@
 import type { Event } from "../core/events.ts";
 import type { AllocationId, EpochMs } from "../core/model.ts";
 import type { JournalEntry } from "./ports.ts";
-import { requestBody, timestamp } from "./records.ts";
+import { migBody, requestBody, timestamp } from "./records.ts";
 
 /** One event as its readers are told of it. */
 export interface PublicEvent {
@@ -72,8 +72,9 @@ function bodyOf(event: Event): object {
     case "preemption-called-off":
       return { ...subject(event.id), reason: event.reason };
     case "gpu-seen": {
-      const { uuid, index, name, pciBusId, memoryTotalMib } = event.gpu;
-      return { gpu_uuid: uuid, gpu_id: index, name, pci_bus_id: pciBusId, memory_total: memoryTotalMib };
+      const { uuid, index, name, pciBusId, memoryTotalMib, mig } = event.gpu;
+      const device = { name, pci_bus_id: pciBusId, memory_total: memoryTotalMib, mig: migBody(mig) };
+      return { gpu_uuid: uuid, gpu_id: index, ...device };
     }
     case "went-idle":
       return { ...subject(event.id), idle_since: timestamp(event.since) };
@@ -95,6 +96,7 @@ function bodyOf(event: Event): object {
         keeps_away: event.scope,
       };
     case "gpu-fault-answered":
+    case "gpu-gone":
       return { gpu_uuid: event.uuid, reason: event.reason };
     case "gpu-freed":
       return { gpu_uuid: event.uuid };

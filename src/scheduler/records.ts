@@ -10,6 +10,7 @@ import type {
   HoldingAllocation,
   Lease,
   LeasedGpu,
+  MigIdentity,
   Notice,
   Request,
 } from "../core/model.ts";
@@ -21,17 +22,24 @@ export interface DeviceBody {
   readonly name: string;
   readonly pci_bus_id: string | null;
   readonly memory_total: number | null;
+  /** `null`: a whole GPU. */
+  readonly mig: {
+    readonly profile: string;
+    readonly parent_uuid: string;
+    readonly gpu_instance_id: number;
+    readonly compute_instance_id: number;
+  } | null;
   /** As it was at the grant; `null`: not known, here and in the lease. */
   readonly numa_nodes: readonly number[] | null;
   readonly cpu_affinity: string | null;
 }
 
 export interface EnvironmentBody {
-  /** By UUID: indices may change at a reboot. */
+  /** By UUID: indices may change at a reboot. Of several MIG instances, CUDA shows a process the first alone. */
   readonly CUDA_VISIBLE_DEVICES: string;
   readonly CUDA_DEVICE_ORDER: "PCI_BUS_ID";
-  /** The nvidia-smi indices, for programs that cannot take UUIDs. */
-  readonly GPU_ORCHESTRATOR_GPU_INDICES: string;
+  /** The nvidia-smi indices, for programs that cannot take UUIDs. A MIG instance has none that CUDA would know. */
+  readonly GPU_ORCHESTRATOR_GPU_INDICES?: string;
 }
 
 export interface RequestBody {
@@ -124,11 +132,7 @@ function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): L
     gpu_ids: lease.gpus.map(({ index }) => index),
     gpu_uuids: lease.gpus.map(({ uuid }) => uuid),
     devices: lease.gpus.map(deviceBody),
-    env: {
-      CUDA_VISIBLE_DEVICES: lease.gpus.map(({ uuid }) => uuid).join(","),
-      CUDA_DEVICE_ORDER: "PCI_BUS_ID",
-      GPU_ORCHESTRATOR_GPU_INDICES: lease.gpus.map(({ index }) => index).join(","),
-    },
+    env: environmentOf(lease),
     allocated_at: timestamp(lease.grantedAt),
     ...(expiresAt === null ? {} : { expires_at: timestamp(expiresAt) }),
     fencing_token: lease.fencingToken,
@@ -136,6 +140,15 @@ function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): L
     numa_nodes: numaNodesOf(lease.gpus),
     cpu_affinity: cpuAffinityOf(lease.gpus),
   };
+}
+
+function environmentOf({ gpus }: Lease): EnvironmentBody {
+  const env = {
+    CUDA_VISIBLE_DEVICES: gpus.map(({ uuid }) => uuid).join(","),
+    CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+  } as const;
+  if (gpus.some(({ mig }) => mig !== null)) return env;
+  return { ...env, GPU_ORCHESTRATOR_GPU_INDICES: gpus.map(({ index }) => index).join(",") };
 }
 
 /** The NUMA nodes of some GPUs, ascending; `null` unless those of each are known. */
@@ -156,6 +169,7 @@ function deviceBody(gpu: LeasedGpu): DeviceBody {
     name: gpu.name,
     pci_bus_id: gpu.pciBusId,
     memory_total: gpu.memoryTotalMib,
+    mig: migBody(gpu.mig),
     numa_nodes: numaNodesOf([gpu]),
     cpu_affinity: gpu.cpuAffinity,
   };
@@ -174,6 +188,12 @@ export function noticeBody(notice: Notice): NoticeBody {
   return notice.kind === "preempt"
     ? { leave_by, reason: "preempted", detail: "its GPUs are wanted for a more urgent request" }
     : { leave_by, reason: "drained", detail: notice.reason };
+}
+
+export function migBody(mig: MigIdentity | null): DeviceBody["mig"] {
+  if (mig === null) return null;
+  const { profile, parentUuid: parent_uuid, gpuInstanceId, computeInstanceId } = mig;
+  return { profile, parent_uuid, gpu_instance_id: gpuInstanceId, compute_instance_id: computeInstanceId };
 }
 
 /** One record for a request's whole life. */

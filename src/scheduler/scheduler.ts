@@ -28,6 +28,7 @@ import {
 } from "../core/errors.ts";
 import type { Event } from "../core/events.ts";
 import type { KernelNews } from "../core/kernel-log.ts";
+import { withInstances } from "../core/mig.ts";
 import type {
   Actor,
   Allocation,
@@ -641,7 +642,8 @@ export class Scheduler {
     }
     // What can be seen does not depend on what can be stored.
     this.#state = letters.reduce(
-      (state, { command }) => (command.type === "observe" ? withSight(state, command.observation) : state),
+      (state, { command }) =>
+        command.type === "observe" ? withSight(state, withInstances(command.observation, state)) : state,
       before,
     );
     for (const letter of letters) letter.reject(refusal);

@@ -18,6 +18,7 @@ import type {
   GpuUuid,
   Lease,
   LeasedGpu,
+  MigIdentity,
   Notice,
   Outcome,
   Request,
@@ -66,6 +67,7 @@ function encodeRequest(request: Request): string {
     maxDurationMs: request.maxDurationMs,
     preemptible: request.preemptible,
     queueTimeoutMs: request.queueTimeoutMs,
+    migProfile: request.migProfile,
     submittedAt: request.submittedAt,
   } satisfies Request);
 }
@@ -86,10 +88,17 @@ function leasedGpu(gpu: LeasedGpu): LeasedGpu {
     name: gpu.name,
     pciBusId: gpu.pciBusId,
     memoryTotalMib: gpu.memoryTotalMib,
+    mig: migIdentity(gpu.mig),
     baselineMib: gpu.baselineMib,
     numaNodes: gpu.numaNodes,
     cpuAffinity: gpu.cpuAffinity,
   };
+}
+
+function migIdentity(mig: MigIdentity | null): MigIdentity | null {
+  if (mig === null) return null;
+  const { parentUuid, profile, gpuInstanceId, computeInstanceId } = mig;
+  return { parentUuid, profile, gpuInstanceId, computeInstanceId };
 }
 
 /** @param byLeases leaves the hold to the live leases: see {@link holdByLeases}. */
@@ -100,6 +109,7 @@ export function encodeGpu(gpu: Gpu, byLeases: boolean): string {
     name: gpu.name,
     pciBusId: gpu.pciBusId,
     memoryTotalMib: gpu.memoryTotalMib,
+    mig: migIdentity(gpu.mig),
     hold: byLeases ? null : gpuHold(gpu.hold),
     cordon: gpu.cordon,
     fault: gpu.fault,
@@ -175,6 +185,7 @@ export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): 
   // A file of an older version says nothing of the later fields.
   return {
     ...gpu,
+    mig: gpu.mig ?? null,
     hold: gpu.hold ?? holdByLeases(holders.get(gpu.uuid)),
     fault: gpu.fault ?? null,
     answeredUpTo: gpu.answeredUpTo ?? 0,

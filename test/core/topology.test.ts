@@ -484,6 +484,7 @@ function taskOf(task: Task) {
       name: "NVIDIA H100 80GB HBM3",
       pciBusId: null,
       memoryTotalMib: 2_000,
+      mig: null,
       hold: { kind: "free" },
       cordon: null,
       fault: null,

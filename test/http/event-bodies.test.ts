@@ -53,9 +53,20 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
   "gpu-seen": [
     {
       type: "gpu-seen",
-      gpu: { uuid: "GPU-a", index: 3, name: "Tesla T4", pciBusId: "0000:01:00.0", memoryTotalMib: 15_360 },
+      gpu: { uuid: "GPU-a", index: 3, name: "Tesla T4", pciBusId: "0000:01:00.0", memoryTotalMib: 15_360, mig: null },
     },
-    { type: "gpu-seen", gpu: { uuid: "GPU-b", index: 4, name: "?", pciBusId: null, memoryTotalMib: null } },
+    { type: "gpu-seen", gpu: { uuid: "GPU-b", index: 4, name: "?", pciBusId: null, memoryTotalMib: null, mig: null } },
+    {
+      type: "gpu-seen",
+      gpu: {
+        uuid: "MIG-a",
+        index: 3,
+        name: "NVIDIA H100 80GB HBM3 MIG 1g.10gb",
+        pciBusId: null,
+        memoryTotalMib: 9_984,
+        mig: { parentUuid: "GPU-a", profile: "1g.10gb", gpuInstanceId: 9, computeInstanceId: 0 },
+      },
+    },
   ],
   "use-seen": [{ type: "use-seen", uuid: "GPU-a", allocationId: id, at }],
   "use-gone": [{ type: "use-gone", uuid: "GPU-a", allocationId: id, at }],
@@ -80,6 +91,9 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
     { type: "gpu-fault-answered", uuid: "GPU-a", at, reason: "the driver was loaded anew", answeredUpTo: 4_711 },
   ],
   "gpu-freed": [{ type: "gpu-freed", uuid: "GPU-a", at }],
+  "gpu-gone": [
+    { type: "gpu-gone", uuid: "MIG-a", at, reason: "the instance is gone, and its GPU reads well without it" },
+  ],
   "gpu-cordoned": [
     { type: "gpu-cordoned", ...ACT },
     { type: "gpu-cordoned", ...ACT, drainBy: START + 60_007 },

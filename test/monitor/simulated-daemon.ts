@@ -26,6 +26,7 @@ const PLAIN_ASK: AllocateAsk = {
   preemptible: false,
   queue: true,
   queueTimeoutMs: null,
+  migProfile: null,
 };
 
 /** The real scheduler over a simulated source and a clock that the test moves; nothing probes but the test. */

@@ -95,6 +95,7 @@ export const ASK: AllocateAsk = {
   preemptible: false,
   queue: true,
   queueTimeoutMs: null,
+  migProfile: null,
 };
 
 export type Ask = Partial<Omit<AllocateAsk, "workloadType">> & { actor?: Actor };

@@ -47,6 +47,7 @@ const EVENTS: Readonly<Record<Event["type"], true>> = {
   "host-cordoned": true,
   "host-uncordoned": true,
   "quarantine-cleared": true,
+  "gpu-gone": true,
   "gpu-removed": true,
   "gpu-lost": true,
   "gpu-back": true,

@@ -70,6 +70,7 @@ test("an allocation in every status comes back as it was, with everything in it"
     maxDurationMs: maybe(fc.integer({ min: 1 })),
     preemptible: fc.boolean(),
     queueTimeoutMs: maybe(fc.integer({ min: 1 })),
+    migProfile: maybe(text),
     submittedAt: instant,
   });
   const anyLease = fc.record({
@@ -80,6 +81,14 @@ test("an allocation in every status comes back as it was, with everything in it"
         name: text,
         pciBusId: maybe(text),
         memoryTotalMib: maybe(fc.nat(200_000)),
+        mig: maybe(
+          fc.record({
+            parentUuid: text,
+            profile: text,
+            gpuInstanceId: fc.nat(14),
+            computeInstanceId: fc.nat(7),
+          }),
+        ),
         baselineMib: fc.nat(1_000),
         numaNodes: fc.array(fc.nat(7)),
         cpuAffinity: fc.constantFrom(null, "0-31,64-95", "7"),
@@ -363,7 +372,7 @@ test("an event comes back as it was told, whatever type it has", async () => {
     { type: "claimed", id: "a-1", at: START },
     { type: "renewed", id: "a-1", at: START, expiresAt: null },
     { type: "ended", id: "a-1", outcome: { reason: "expired", at: START, detail: null }, verify: ["GPU-a"] },
-    { type: "gpu-seen", gpu: { uuid: "GPU-a", index: 0, name: "x", pciBusId: null, memoryTotalMib: null } },
+    { type: "gpu-seen", gpu: { uuid: "GPU-a", index: 0, name: "x", pciBusId: null, memoryTotalMib: null, mig: null } },
     { type: "use-seen", uuid: "GPU-a", allocationId: "a-1", at: START },
     { type: "use-gone", uuid: "GPU-a", allocationId: "a-1", at: START + 1 },
     { type: "went-idle", id: "a-1", at: START + 2, since: START + 1 },

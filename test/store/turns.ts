@@ -39,6 +39,7 @@ export function request(id: string, over: Partial<Request> = {}): Request {
     maxDurationMs: null,
     preemptible: false,
     queueTimeoutMs: null,
+    migProfile: null,
     submittedAt: START,
     ...over,
   };
@@ -46,7 +47,7 @@ export function request(id: string, over: Partial<Request> = {}): Request {
 
 export function gpu(uuid: string, hold: GpuHold = { kind: "free" }): Gpu {
   const name = "NVIDIA H100 80GB HBM3";
-  const device = { uuid, index: 0, name, pciBusId: "00000000:01:00.0", memoryTotalMib: 81559 };
+  const device = { uuid, index: 0, name, pciBusId: "00000000:01:00.0", memoryTotalMib: 81559, mig: null };
   return { ...device, hold, cordon: null, fault: null, answeredUpTo: 0, lostSince: null };
 }
 
@@ -58,6 +59,7 @@ export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = ST
       name: "NVIDIA H100 80GB HBM3",
       pciBusId: null,
       memoryTotalMib: 81559,
+      mig: null,
       baselineMib: 4,
       numaNodes: [0],
       cpuAffinity: "0-31,64-95",

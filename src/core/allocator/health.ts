@@ -88,6 +88,14 @@ function occupation(reading: GpuReading, owners: ReadonlyMap<number, AllocationI
   return { block: "occupied", detail: `${used} MiB in use by no visible process` };
 }
 
+function cutOf({ migInstances }: GpuReading): string {
+  const count = migInstances.length;
+  if (count === 0) return "MIG is enabled and there is no instance: nothing to grant until one is made or MIG is off";
+  const nameless = migInstances.filter(({ uuid }) => uuid === null).length;
+  const of = nameless === 0 ? "" : `, ${nameless === count ? "none" : `${count - nameless}`} of which can be named`;
+  return `MIG is enabled: only its instances are granted, not the whole. It has ${count}${of}`;
+}
+
 /**
  * What is wrong with a GPU itself.
  *
@@ -113,11 +121,10 @@ function sickness(reading: GpuReading): Ailment | null {
   if (health.fabricState !== null && FABRIC_NOT_READY.has(health.fabricState)) {
     return { block: "unhealthy", detail: `CUDA cannot start: the NVLink fabric is ${health.fabricState}` };
   }
+  // In a container the memory of a GPU that is cut is not told, which is no fault of it.
+  if (reading.migMode === "Enabled") return { block: "mig", detail: cutOf(reading) };
   if (reading.memoryTotalMib === null || reading.memoryUsedMib === null) {
     return { block: "unknown", detail: "the driver gives no memory reading" };
-  }
-  if (reading.migMode === "Enabled") {
-    return { block: "mig", detail: "MIG is enabled: the GPU cannot be used whole" };
   }
   if ((health.eccUncorrectedVolatile ?? 0) > 0) {
     return {

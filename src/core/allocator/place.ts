@@ -1,3 +1,4 @@
+import { boardOf, isOfKind, isSplit, memoryPoolOf } from "../mig.ts";
 import type { Gpu, GpuUuid, Request } from "../model.ts";
 import { acceptableNames, type FamilyShape, type Limit, shapeOf } from "../queue/line.ts";
 import type { HostState } from "../state.ts";
@@ -14,8 +15,11 @@ export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[]): Limit[]
   if (suiting.length < shape.gpus) return [];
   const limits: Limit[] = [];
   for (const durationMs of new Set(suiting.map(({ longestMs }) => longestMs).sort((a, b) => b - a))) {
-    const lasting = suiting.filter(({ longestMs }) => longestMs >= durationMs).map(({ availableMib }) => availableMib);
-    const memoryMib = kthLargest(lasting, shape.gpus);
+    const lasting = suiting.filter(({ longestMs }) => longestMs >= durationMs);
+    const memoryMib = kthLargest(
+      roomsOf(lasting, ({ availableMib }) => availableMib),
+      shape.gpus,
+    );
     if (memoryMib === null || memoryMib <= (limits.at(-1)?.memoryMib ?? -1)) continue;
     limits.push({ memoryMib, durationMs });
   }
@@ -27,9 +31,11 @@ export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[]): Limit[]
  * too few that suit it.
  */
 export function limitsLater(shape: FamilyShape, gpus: readonly ComingGpu[], held: ReadonlySet<GpuUuid>): Limit[] {
-  const suiting: number[] = [];
-  for (const coming of gpus) if (!held.has(coming.gpu.uuid) && suits(shape, coming)) suiting.push(coming.memoryMib);
-  const memoryMib = kthLargest(suiting, shape.gpus);
+  const suiting = gpus.filter((coming) => !held.has(coming.gpu.uuid) && suits(shape, coming));
+  const memoryMib = kthLargest(
+    roomsOf(suiting, ({ memoryMib: mib }) => mib),
+    shape.gpus,
+  );
   return memoryMib === null ? [] : [{ memoryMib, durationMs: Infinity }];
 }
 
@@ -37,6 +43,40 @@ export function limitsLater(shape: FamilyShape, gpus: readonly ComingGpu[], held
 function suits(shape: FamilyShape, { gpu, isolated, now }: ComingGpu): boolean {
   if (now !== null) return objection(shape, now) === null;
   return (shape.names === null || shape.names.has(gpu.name)) && !(isolated && shape.gpus > 1);
+}
+
+/**
+ * The most that each of some GPUs can give if as many are taken as give so much. Those that share their memory
+ * (mig.ts, 3) have the same: one can give all of it, the second half of it, the third a third.
+ */
+function roomsOf<T extends { readonly gpu: Gpu }>(gpus: readonly T[], mibOf: (gpu: T) => number): number[] {
+  const sharers = new Map<string, number>();
+  return gpus.map((one) => {
+    const pool = memoryPoolOf(one.gpu);
+    if (pool === null) return mibOf(one);
+    const share = (sharers.get(pool) ?? 0) + 1;
+    sharers.set(pool, share);
+    return Math.floor(mibOf(one) / share);
+  });
+}
+
+/** Those of `fitting` that can be taken together, each with so much: of those that share memory as many as it holds. */
+export function together(
+  fitting: readonly FreeGpu[],
+  askedMib: number,
+  better: (a: FreeGpu, b: FreeGpu) => number = () => 0,
+): readonly FreeGpu[] {
+  if (fitting.every(({ gpu }) => gpu.mig === null)) return fitting;
+  const left = new Map<string, number>();
+  const sorted = [...fitting].sort((a, b) => better(a, b) || compareText(a.gpu.uuid, b.gpu.uuid));
+  return sorted.filter(({ gpu, availableMib }) => {
+    const pool = memoryPoolOf(gpu);
+    if (pool === null) return true;
+    const room = (left.get(pool) ?? availableMib) - askedMib;
+    if (room < 0) return false;
+    left.set(pool, room);
+    return true;
+  });
 }
 
 function kthLargest(values: number[], k: number): number | null {
@@ -68,7 +108,7 @@ function objection(shape: FamilyShape, { gpu, utilizationPercent, isolated }: Fr
  *     broken already;
  *  6. then by UUID, because an index can change across reboots.
  *
- * One GPU alone has no connections, so 3 says nothing of it; with nothing known of the topology 3 and 5 say nothing of
+ * MIG instances have no connections; of several alike, those of one GPU are taken together. One GPU alone has no connections, so 3 says nothing of it; with nothing known of the topology 3 and 5 say nothing of
  * anybody. The same GPUs in any order give the same placement.
  *
  * @param closeness `null`: not known.
@@ -81,15 +121,20 @@ export function place(
   closeness: Closeness | null,
 ): readonly FreeGpu[] | null {
   const shape = shapeOf(request, gpus);
-  const fitting = free.filter((candidate) => passedOver(request, shape, candidate) === null);
-  if (fitting.length < shape.gpus) return null;
   const better = preference(request);
+  const suiting = free.filter((candidate) => passedOver(request, shape, candidate) === null);
+  const fitting = [...together(suiting, request.requirement.memoryMib, better)];
+  if (fitting.length < shape.gpus) return null;
   const chosen =
-    closeness === null || fitting.length === shape.gpus
+    closeness === null || fitting.length === shape.gpus || request.migProfile !== null
       ? first(
           fitting,
           shape.gpus,
-          (a, b) => better(a, b) || a.availableMib - b.availableMib || compareText(a.gpu.uuid, b.gpu.uuid),
+          (a, b) =>
+            better(a, b) ||
+            a.availableMib - b.availableMib ||
+            compareText(boardOf(a.gpu), boardOf(b.gpu)) ||
+            compareText(a.gpu.uuid, b.gpu.uuid),
         )
       : closest(fitting, shape.gpus, better, free, closeness);
   return chosen.sort((a, b) => a.gpu.index - b.gpu.index || compareText(a.gpu.uuid, b.gpu.uuid));
@@ -116,7 +161,9 @@ function closest(
   const last = sorted[count - 1] as FreeGpu;
   const taken = sorted.filter((candidate) => better(candidate, last) < 0);
   const options = sorted.filter((candidate) => better(candidate, last) === 0);
-  return bestSet(taken, options, count - taken.length, free, closeness);
+  // Nothing is torn from an instance.
+  const whole = free.filter(({ gpu }) => gpu.mig === null);
+  return bestSet(taken, options, count - taken.length, whole, closeness);
 }
 
 function compareText(a: string, b: string): number {
@@ -125,6 +172,7 @@ function compareText(a: string, b: string): number {
 
 /** Why a free GPU is passed over for one request; `null` when it suits. */
 export function passedOver(request: Request, shape: FamilyShape, candidate: FreeGpu): PassReason | null {
+  if (!isOfKind(request, candidate.gpu)) return "kind";
   return objection(shape, candidate) ?? (candidate.availableMib < request.requirement.memoryMib ? "memory" : null);
 }
 
@@ -141,21 +189,21 @@ export function usable(request: Request, gpus: readonly ComingGpu[], inventory: 
  */
 export function neverFits(request: Request, state: HostState): string | null {
   const { gpus: count, memoryMib } = request.requirement;
-  const names = acceptableNames(request.gpuModel, state.gpus.values());
-  const model: Gpu[] = [];
-  let large = 0;
+  const names = acceptableNames(request, state.gpus.values());
+  const model: { readonly gpu: Gpu; readonly memoryMib: number }[] = [];
   for (const gpu of state.gpus.values()) {
-    if (names !== null && !names.has(gpu.name)) continue;
-    model.push(gpu);
-    if ((gpu.memoryTotalMib ?? 0) >= memoryMib) large++;
+    if ((names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;
+    model.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 });
   }
+  const large = roomsOf(model, (one) => one.memoryMib).filter((roomMib) => roomMib >= memoryMib).length;
   if (large >= count) return null;
+  const kind = request.migProfile === null ? "GPUs" : `MIG instances ${request.migProfile}`;
   const of = request.gpuModel === null ? "" : ` of a model like ${JSON.stringify(request.gpuModel)}`;
   if (model.length < count) {
-    return `asked for ${count} GPUs${of}; this host has ${model.length === 0 ? "none" : model.length}`;
+    return `asked for ${count} ${kind}${of}; this host has ${model.length === 0 ? "none" : model.length}`;
   }
-  const largest = model.reduce((most, gpu) => Math.max(most, gpu.memoryTotalMib ?? 0), 0);
+  const largest = model.reduce((most, one) => Math.max(most, one.memoryMib), 0);
   return large === 0
     ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB`
-    : `asked for ${count} GPUs${of} with ${memoryMib} MiB each; this host has ${large}`;
+    : `asked for ${count} ${kind}${of} with ${memoryMib} MiB each; this host has ${large}`;
 }

@@ -1,9 +1,9 @@
 /**
  * What may be granted now, and why the rest may not: driver truth and the books, put together.
  */
-
 import { cordonReason, cordonsOf } from "../drain.ts";
-import type { EpochMs, Gpu, GpuUuid, Policy, ProbeFailureKind } from "../model.ts";
+import { entanglementOf, parentOf, promisedBesideMib } from "../mig.ts";
+import type { EpochMs, Gpu, GpuReading, GpuUuid, Policy, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
 import { type Ailment, GOOD_READINGS_TO_RECOVER, idleCeilingMib, isFault, READINGS_UNTIL_LOST } from "./health.ts";
 
@@ -24,7 +24,7 @@ export const BLOCKS = [
 export type Block = (typeof BLOCKS)[number];
 
 /** Why one request passes over one GPU. */
-export type PassReason = Block | "memory" | "model" | "utilization" | "isolated" | "reserved";
+export type PassReason = Block | "memory" | "kind" | "model" | "utilization" | "isolated" | "reserved";
 
 export interface BlockedGpu {
   readonly block: Block;
@@ -50,7 +50,15 @@ export interface FreeGpu {
 
 /** Why `gpu` may not be granted at `now`; `null` when it may. The books come before how it feels. */
 export function blockOf(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | null {
-  const { hold } = gpu;
+  const block = holdOf(gpu) ?? ailing(gpu, state, now);
+  if (block !== null) return block;
+  const other = entanglementOf(gpu, state);
+  const entangled = other === null ? null : holdOf(other);
+  return entangled === null ? null : { ...entangled, detail: `${other?.uuid}: ${entangled.detail}` };
+}
+
+/** What the books say against granting a GPU; `null`: nothing. */
+function holdOf({ hold }: Gpu): BlockedGpu | null {
   switch (hold.kind) {
     case "leased":
       return { block: "held", detail: `leased to ${hold.allocationId}`, since: hold.since };
@@ -63,7 +71,7 @@ export function blockOf(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | 
     case "quarantined":
       return { block: "quarantined", detail: hold.reason, since: hold.since };
     case "free":
-      return ailing(gpu, state, now);
+      return null;
     default:
       return hold satisfies never;
   }
@@ -75,7 +83,8 @@ export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | n
   if (cordon !== undefined) return { block: "cordoned", detail: cordonReason(cordon), since: cordon.at };
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) return stale;
-  if (gpu.fault?.scope === "all") return { block: "quarantined", detail: gpu.fault.reason, since: gpu.fault.at };
+  const fault = faultOf(gpu, state);
+  if (fault?.scope === "all") return { block: "quarantined", detail: fault.reason, since: fault.at };
   const { ailments, recovery } = state.sight.gpus.get(gpu.uuid) as GpuSight;
   if (recovery !== null && keepsFromAll(recovery.from, state.policy)) {
     const { since, goodReadings, from } = recovery;
@@ -87,15 +96,21 @@ export function ailing(gpu: Gpu, state: HostState, now: EpochMs): BlockedGpu | n
   return ailment === undefined ? null : { ...ailment, block: ailment.block as Block };
 }
 
+/** What the kernel's log says against a GPU, which it says of whole ones. */
+function faultOf(gpu: Gpu, state: HostState): Gpu["fault"] {
+  return (parentOf(gpu, state) ?? gpu).fault;
+}
+
 /** Whether an ailment keeps a GPU from every request; the others pass it over for some, or take it last. */
 function keepsFromAll({ block }: Ailment, { degradedGpus }: Policy): boolean {
   return block !== "isolated" && (block !== "degraded" || degradedGpus === "exclude");
 }
 
 /** Why a GPU cannot work together with others; `null` when it can. It recovers as from any fault. */
-export function isolationOf({ uuid, fault }: Gpu, { sight }: HostState): Omit<BlockedGpu, "block"> | null {
+export function isolationOf(gpu: Gpu, state: HostState): Omit<BlockedGpu, "block"> | null {
+  const fault = faultOf(gpu, state);
   if (fault?.scope === "several") return { detail: fault.reason, since: fault.at };
-  const seen = sight.gpus.get(uuid);
+  const seen = state.sight.gpus.get(gpu.uuid);
   const ailment = seen?.ailments.find(({ block }) => block === "isolated");
   if (ailment !== undefined) return ailment;
   const recovery = seen?.recovery ?? null;
@@ -193,11 +208,16 @@ export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs)
       const candidate = freeNow.get(gpu.uuid) ?? null;
       return {
         gpu,
-        memoryMib: candidate?.availableMib ?? gpu.memoryTotalMib ?? 0,
+        memoryMib: roomOf(gpu, candidate),
         isolated: isolationOf(gpu, state) !== null,
         now: candidate,
       };
     });
+}
+
+/** What others take of a memory that is shared, they take for as long as their leases last. */
+function roomOf({ mig, memoryTotalMib }: Gpu, now: FreeGpu | null): number {
+  return (mig === null ? now?.availableMib : null) ?? memoryTotalMib ?? 0;
 }
 
 /** Whether nothing but a lease stands in a GPU's way. What a lease itself does to its GPU does not count. */
@@ -217,22 +237,42 @@ function comesFree(gpu: Gpu, state: HostState, now: EpochMs): boolean {
   }
 }
 
+/**
+ * MiB that a new exclusive lease finds on a GPU that may be granted. An empty one is offered whole: what the driver keeps
+ * for itself is not somebody's use.
+ */
+function availableMibOf(gpu: Gpu, reading: GpuReading, state: HostState): number {
+  const total = reading.memoryTotalMib as number;
+  // Of memory that is shared (mig.ts, 3) every free sharer is offered the same.
+  const used = (reading.memoryUsedMib as number) + (reading.othersUseMib ?? 0);
+  const taken = used <= idleCeilingMib(total) ? 0 : used;
+  return total - (gpu.mig === null ? taken : Math.max(taken, promisedBesideMib(gpu, state)));
+}
+
+/** The same free GPUs, with the memory that is left for them in `state`: one granted may have shared its own. */
+export function withRoomIn(state: HostState, free: readonly FreeGpu[]): readonly FreeGpu[] {
+  if (free.every(({ gpu }) => gpu.mig === null)) return free;
+  return free.map((candidate) => {
+    const { gpu } = candidate;
+    if (gpu.mig === null) return candidate;
+    const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
+    return { ...candidate, availableMib: availableMibOf(gpu, reading, state) };
+  });
+}
+
 /** Every GPU that may be granted at `now`, in no order that counts. Linear in the host's GPUs. */
 export function survey(state: HostState, now: EpochMs): FreeGpu[] {
   const free: FreeGpu[] = [];
   for (const gpu of state.gpus.values()) {
-    if (gpu.hold.kind !== "free" || ailing(gpu, state, now) !== null) continue;
+    if (blockOf(gpu, state, now) !== null) continue;
     const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
-    const total = reading.memoryTotalMib as number;
-    const used = reading.memoryUsedMib as number;
     free.push({
       gpu,
-      // An empty GPU is offered whole: what the driver keeps for itself is not somebody's use.
-      availableMib: used <= idleCeilingMib(total) ? total : total - used,
+      availableMib: availableMibOf(gpu, reading, state),
       utilizationPercent: reading.utilizationPercent,
       strained: strainOf(gpu, state) !== null,
       isolated: isolationOf(gpu, state) !== null,
-      baselineMib: used,
+      baselineMib: reading.memoryUsedMib as number,
       longestMs: Infinity,
     });
   }

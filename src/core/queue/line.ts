@@ -1,3 +1,4 @@
+import { isOfKind } from "../mig.ts";
 import type { AllocationId, EpochMs, Gpu, Policy, QueuedAllocation, Request } from "../model.ts";
 import { byText, OrderedMap, type Ordering } from "../ordered-map.ts";
 
@@ -116,13 +117,25 @@ export function queueKey(request: Request, policy: Policy): QueueKey {
   };
 }
 
-/** Which product names a request's `gpu_model` accepts, of those on this host; `null` when it accepts any. */
-export function acceptableNames(gpuModel: string | null, gpus: Iterable<Gpu>): ReadonlySet<string> | null {
-  if (gpuModel === null) return null;
-  const wanted = gpuModel.toLowerCase();
+/** The part of a request that tells which devices will do. */
+export type KindAsked = Pick<Request, "gpuModel" | "migProfile"> & { readonly requirement: { readonly gpus: number } };
+
+/**
+ * Which product names a request accepts, of those on this host; `null` when it accepts any. The name of a MIG instance
+ * has its profile in it, so that a set of names is one of whole GPUs, or of instances, where either alone will do.
+ */
+export function acceptableNames(asked: KindAsked, gpus: Iterable<Gpu>): ReadonlySet<string> | null {
+  const { gpuModel, migProfile, requirement } = asked;
+  const isAny = gpuModel === null && migProfile === null;
+  if (isAny && requirement.gpus === 1) return null;
+  const wanted = gpuModel?.toLowerCase() ?? null;
   const names = new Set<string>();
-  for (const gpu of gpus) if (gpu.name.toLowerCase().includes(wanted)) names.add(gpu.name);
-  return names;
+  let all = true;
+  for (const gpu of gpus) {
+    if (isOfKind(asked, gpu) && (wanted === null || gpu.name.toLowerCase().includes(wanted))) names.add(gpu.name);
+    else all = false;
+  }
+  return isAny && all ? null : names;
 }
 
 export function shapeOf(request: Request, gpus: Iterable<Gpu>): FamilyShape {
@@ -131,7 +144,7 @@ export function shapeOf(request: Request, gpus: Iterable<Gpu>): FamilyShape {
     // Readings are whole percents, so limits that differ by a fraction are the same limit.
     maxUtilizationPercent: Math.floor(request.requirement.maxUtilizationPercent),
     maxUtilizationExplicit: request.requirement.maxUtilizationExplicit,
-    names: acceptableNames(request.gpuModel, gpus),
+    names: acceptableNames(request, gpus),
   };
 }
 

@@ -11,6 +11,7 @@
  */
 import { usable } from "../allocator/place.ts";
 import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
+import { sharersOf } from "../mig.ts";
 import type { EpochMs, Gpu, GpuUuid, HoldingAllocation, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
 
@@ -21,14 +22,16 @@ export interface Reservation {
   readonly longestMs: number;
 }
 
-/** Holds for `head` all of `gpus` that it can use; there are enough of them. */
-export function reserve(head: Request, gpus: readonly ComingGpu[], state: HostState, now: EpochMs): Reservation {
-  const wanted = usable(head, gpus, state.gpus.values());
+/** Holds for `head` all of `coming` that it can use; there are enough of them. */
+export function reserve(head: Request, coming: readonly ComingGpu[], state: HostState, now: EpochMs): Reservation {
+  const wanted = usable(head, coming, state.gpus.values());
   const starts: number[] = [];
   for (const { gpu } of wanted) starts.push(emptyFrom(state.gpus.get(gpu.uuid) ?? gpu, state, now) ?? Infinity);
   const start = starts.sort((a, b) => a - b)[head.requirement.gpus - 1] ?? Infinity;
   const longestMs = start === Infinity ? 0 : Math.max(0, start - now - settlingMs(state.policy));
-  return { gpus: new Set(wanted.map(({ gpu }) => gpu.uuid)), longestMs };
+  // Memory that is shared is held with all that could take it.
+  const gpus = wanted.flatMap(({ gpu }) => [gpu.uuid, ...sharersOf(gpu, state).map(({ uuid }) => uuid)]);
+  return { gpus: new Set(gpus), longestMs };
 }
 
 /** The free GPUs that are left beside a reservation: the rest, and what is held for short leases only. */

@@ -1,8 +1,9 @@
 import { localityOf } from "../allocator/closeness.ts";
 import { limitsLater, limitsNow, place } from "../allocator/place.ts";
-import { coming, type FreeGpu, survey } from "../allocator/survey.ts";
+import { coming, type FreeGpu, survey, withRoomIn } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
+import { boardOf } from "../mig.ts";
 import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
 import { askOf, compareKeys, firstWaiting } from "./line.ts";
@@ -59,7 +60,10 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
     events.push(event);
     state = evolve(state, event);
     const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));
-    free = free.filter(({ gpu }) => !taken.has(gpu.uuid));
+    free = withRoomIn(
+      state,
+      free.filter(({ gpu }) => !taken.has(gpu.uuid)),
+    );
   }
   return { events, state };
 }
@@ -79,7 +83,7 @@ function choose(request: Request, free: readonly FreeGpu[], state: HostState): r
 function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {
   const lease: Lease = {
     gpus: chosen.map(({ gpu, baselineMib }) => {
-      const { numaNodes, cpuAffinity } = localityOf(state.sight.closeness, gpu.uuid);
+      const { numaNodes, cpuAffinity } = localityOf(state.sight.closeness, boardOf(gpu));
       // In the order in which records.ts writes them: a replay gives the same bytes.
       return {
         uuid: gpu.uuid,
@@ -87,6 +91,7 @@ function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, n
         name: gpu.name,
         pciBusId: gpu.pciBusId,
         memoryTotalMib: gpu.memoryTotalMib,
+        mig: gpu.mig,
         baselineMib,
         numaNodes,
         cpuAffinity,

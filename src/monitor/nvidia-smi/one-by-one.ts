@@ -18,7 +18,7 @@ import { oneLine } from "./text.ts";
 import { judge } from "./verdict.ts";
 
 /** With less time left a run is not begun, in ms. */
-const MIN_RUN_MS = 100;
+export const MIN_RUN_MS = 100;
 
 /** What must be known of a GPU to ask for it, and to say of it that it is lost. */
 export type KnownGpu = Pick<GpuReading, "uuid" | "index" | "name" | "pciBusId">;

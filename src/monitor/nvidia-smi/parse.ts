@@ -195,6 +195,9 @@ function readMigInstances(gpu: Tree, gpuIndex: number, warnings: string[]): MigI
     }
     instances.push({
       index,
+      // Another call tells these two.
+      uuid: null,
+      profile: null,
       gpuInstanceId,
       computeInstanceId,
       memoryTotalMib: mibAt(device, "fb_memory_usage/total"),

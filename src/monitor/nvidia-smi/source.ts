@@ -5,13 +5,15 @@ import type { GpuSource } from "../../scheduler/ports.ts";
 import { ProcessTable } from "../process-table.ts";
 import { MAX_OUTPUT_BYTES } from "./document.ts";
 import { KnownGpus } from "./identity.ts";
+import { KnownInstances } from "./known-instances.ts";
 import { KnownTopology } from "./known-topology.ts";
-import { type KnownGpu, readOneByOne } from "./one-by-one.ts";
+import { type ListedGpu, MAX_LISTING_BYTES } from "./listing.ts";
+import { type KnownGpu, MIN_RUN_MS, readOneByOne } from "./one-by-one.ts";
 import { parseNvidiaSmiInTurns, type SmiDocument } from "./parse.ts";
 import { type Run, type RunEnd, type SendSignal, startRun } from "./run.ts";
 import { oneLine } from "./text.ts";
 import { MAX_TOPOLOGY_BYTES, type SmiTopology } from "./topology.ts";
-import { failureOf, judge, judgeTopology } from "./verdict.ts";
+import { failureOf, judge, judgeListing, judgeTopology } from "./verdict.ts";
 
 const DEFAULT_TIMEOUT_MS = 10_000;
 
@@ -37,9 +39,11 @@ export interface NvidiaSmiOptions {
 
 const READ = ["-q", "-x"] as const;
 const ASK_TOPOLOGY = ["topo", "-m"] as const;
+const LIST = ["-L"] as const;
 
 /**
- * Reads the host's GPUs by running `nvidia-smi -q -x`, and seldom `nvidia-smi topo -m`; one run at a time.
+ * Reads the host's GPUs by running `nvidia-smi -q -x`, and seldom `nvidia-smi topo -m`; one run at a time. Where GPUs
+ * are cut into MIG instances, a reading that shows others than before is followed by `nvidia-smi -L` in the same probe.
  *
  * The first reading waits for the topology, since what is granted at the start is granted by it. Later ones do not: that
  * a GPU is lost must be known at once; they only wait for a question that is under way, at most until its deadline.
@@ -54,6 +58,7 @@ export class NvidiaSmiSource implements GpuSource {
   readonly #processes: ProcessTable;
   readonly #known = new KnownGpus();
   readonly #topology = new KnownTopology();
+  readonly #instances = new KnownInstances();
   /** As the last whole listing showed them. */
   #roster: readonly KnownGpu[];
   #inFlight: Promise<Observation> | null = null;
@@ -152,7 +157,7 @@ export class NvidiaSmiSource implements GpuSource {
     const warnings = [...reading.warnings, ...verdict.warnings, ...miscount(verdict.document)];
     const known = this.#known.recognise({ ...reading, warnings });
     this.#roster = known.gpus;
-    return this.#withOrigins(known);
+    return this.#withOrigins(await this.#withInstances(known, deadline));
   }
 
   /** One lost GPU must not hide the others. Tried anew with each probe, so it ends by itself. */
@@ -164,7 +169,24 @@ export class NvidiaSmiSource implements GpuSource {
       run: (args, timeoutMs) => this.#run(args, MAX_OUTPUT_BYTES, timeoutMs),
       leftMs: () => (this.#closed ? 0 : deadline - this.#clock.now()),
     });
-    return reading === null ? failure : this.#withOrigins(reading);
+    return reading === null ? failure : this.#withOrigins(await this.#withInstances(reading, deadline));
+  }
+
+  /** A listing that fails takes nothing from the reading: instances without a UUID are shown, and not granted. */
+  async #withInstances(reading: HostReading, deadline: number): Promise<HostReading> {
+    if (this.#instances.isDue(reading, this.#clock.now())) {
+      const answer = await this.#readListing(deadline).catch((error: unknown) => garbled(error).message);
+      this.#instances.learn(reading, answer, this.#clock.now());
+    }
+    return this.#instances.complete(reading);
+  }
+
+  async #readListing(deadline: number): Promise<readonly ListedGpu[] | string> {
+    const leftMs = deadline - this.#clock.now();
+    if (this.#closed || this.#abandonedPid !== null || leftMs < MIN_RUN_MS)
+      return "there was no time for nvidia-smi -L";
+    const end = await this.#run(LIST, MAX_LISTING_BYTES, leftMs);
+    return end.kind === "exited" ? judgeListing(end) : failureOf(end, leftMs).message;
   }
 
   async #withOrigins(reading: HostReading): Promise<HostReading> {

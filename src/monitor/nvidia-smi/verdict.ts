@@ -6,6 +6,7 @@
  * prints instead of XML goes to stdout and has no format; it is matched only where the code says nothing.
  */
 import type { ProbeFailure, ProbeFailureKind } from "../../core/model.ts";
+import { type ListedGpu, parseListing } from "./listing.ts";
 import type { ParseResult, SmiDocument } from "./parse.ts";
 import type { RunEnd } from "./run.ts";
 import { oneLine } from "./text.ts";
@@ -78,6 +79,13 @@ export function judgeTopology(end: Exited): SmiTopology | string {
     return withWords(end, parsed.ok ? "" : whatItSaid(end));
   }
   return parsed.ok ? parsed.topology : parsed.error.message;
+}
+
+/** What a run of `nvidia-smi -L` brought: the GPUs that it lists, or in one line why it lists none. */
+export function judgeListing(end: Exited): readonly ListedGpu[] | string {
+  const listing = parseListing(end.stdout);
+  // A lost GPU, or a corrupted infoROM, spoils the exit code and not what is said of the others.
+  return listing.length > 0 ? listing : withWords(end, whatItSaid(end));
 }
 
 /** A document without GPUs is the same news as `No devices were found`. */

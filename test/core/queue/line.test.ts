@@ -61,6 +61,7 @@ function queued(it: Wish, index: number): QueuedAllocation {
     maxDurationMs: it.maxDurationMs,
     preemptible: false,
     queueTimeoutMs: null,
+    migProfile: null,
     submittedAt: NOW + it.laterMs,
   };
   return { status: "queued", request, preemptingSince: null, seenAt: NOW };

@@ -29,6 +29,9 @@ function gpusOf(expected: Expected): unknown[] {
     migMode: gpu.mig_mode_current,
     migInstances: gpu.mig_instances.map((instance) => ({
       index: instance.index,
+      // Another call tells these two.
+      uuid: null,
+      profile: null,
       gpuInstanceId: instance.gpu_instance_id,
       computeInstanceId: instance.compute_instance_id,
       memoryTotalMib: instance.memory_total_mib,

@@ -202,6 +202,8 @@ describe("figures", () => {
     expect(reading.gpus[0]?.migInstances).toEqual([
       {
         index: 0,
+        uuid: null,
+        profile: null,
         gpuInstanceId: 2,
         computeInstanceId: 0,
         memoryTotalMib: 40448,

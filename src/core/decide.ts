@@ -42,7 +42,8 @@ import type {
   Request,
 } from "./model.ts";
 import { observe } from "./observe.ts";
-import { analysisFor, crowded, neverAllowed, overQuota } from "./queue/quotas.ts";
+import { budgetsOf } from "./queue/budgets.ts";
+import { analysisFor, crowded, neverAllowed, overQuotas } from "./queue/quotas.ts";
 import { claimPatience, endOf, schedule } from "./queue/schedule.ts";
 import { type HostState, withAllocation, withCount, withoutCount, withPolicy, withRenewals } from "./state.ts";
 import { wasUsed } from "./use.ts";
@@ -231,10 +232,11 @@ function refuseUnserved(command: Allocate, after: HostState, submitted: HostStat
   const newcomer = after.allocations.get(command.id);
   if (newcomer?.status !== "queued") return;
   if (!command.ask.queue) {
-    const over = overQuota(newcomer.request, after, now);
+    const reason = budgetsOf(after, now).objection(newcomer.request);
     // Whose fault it is tells the caller whom to ask for more.
-    if (over !== null) {
-      throw new QuotaError(over.reason, over.renewsAt === null ? ASK_AGAIN_AFTER_MS : over.renewsAt - now);
+    if (reason !== null) {
+      const renewsAt = overQuotas(newcomer.request, after, now)[0]?.renewsAt ?? now + ASK_AGAIN_AFTER_MS;
+      throw new QuotaError(reason, renewsAt - now);
     }
     throw new NoGpuFreeError("no GPUs that fit are free now, and the request does not want to wait");
   }

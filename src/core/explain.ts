@@ -1,6 +1,7 @@
 import { passedOver, together } from "./allocator/place.ts";
 import { type Block, blockOf, type PassReason, survey } from "./allocator/survey.ts";
 import type { EpochMs, GpuUuid, Request } from "./model.ts";
+import { budgetsOf } from "./queue/budgets.ts";
 import { shapeOf } from "./queue/line.ts";
 import type { HostState } from "./state.ts";
 
@@ -30,10 +31,16 @@ const WORDS: Record<Block | PassReason, string> = {
   utilization: "too busy",
   isolated: "unable to work together with others",
   reserved: "reserved for an earlier request",
+  quota: "kept from it by its quota",
 };
 
 /** Says why `request`, which waits, has not been granted as the host stands at `now`. */
-export function explain(request: Request, state: HostState, now: EpochMs): Explanation {
+export function explain(
+  request: Request,
+  state: HostState,
+  now: EpochMs,
+  overQuota = budgetsOf(state, now).objection(request),
+): Explanation {
   const shape = shapeOf(request, state.gpus.values());
   const free = new Map(survey(state, now).map((candidate) => [candidate.gpu.uuid, candidate]));
   const gpus = new Map<GpuUuid, PassReason | null>();
@@ -46,6 +53,10 @@ export function explain(request: Request, state: HostState, now: EpochMs): Expla
   const fitting = new Set(together(suited, request.requirement.memoryMib).map(({ gpu }) => gpu.uuid));
   for (const { gpu } of suited) if (!fitting.has(gpu.uuid)) gpus.set(gpu.uuid, "memory");
   const suiting = [...gpus].filter(([, reason]) => reason === null);
+  if (overQuota !== null) {
+    for (const [uuid] of suiting) gpus.set(uuid, "quota");
+    return { reason: `waiting for its quota: ${overQuota}`, gpus };
+  }
   // Enough suit and still it waits: they are kept for somebody before it.
   if (suiting.length >= shape.gpus) for (const [uuid] of suiting) gpus.set(uuid, "reserved");
   return { reason: sentence(request, shape.gpus, gpus), gpus };

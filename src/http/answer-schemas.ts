@@ -506,7 +506,7 @@ export const deliveriesSchema = z
   .object({ deliveries: z.array(deliverySchema), next: z.string().nullable() })
   .meta({ id: "Deliveries" });
 
-const passReason = z.enum([...BLOCKS, "memory", "kind", "model", "utilization", "isolated", "reserved"]);
+const passReason = z.enum([...BLOCKS, "memory", "kind", "model", "utilization", "isolated", "reserved", "quota"]);
 
 export const planSchema = z
   .object({

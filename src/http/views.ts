@@ -21,6 +21,7 @@ import type {
   WorkloadAsk,
 } from "../core/model.ts";
 import type { Plan } from "../core/plan.ts";
+import { budgetsOf } from "../core/queue/budgets.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
 import { type Asker, analysisFor } from "../core/queue/quotas.ts";
 import type { HostState, KernelLogSight } from "../core/state.ts";
@@ -103,11 +104,13 @@ function cordonView({ reason, by, at, drainBy }: Cordon) {
 /** Requests that ask for the same have the same reason, and a long queue has few kinds of them. */
 function reasons(state: HostState, now: EpochMs): (waiting: Waiting) => string {
   const known = new Map<string, string>();
+  const budgets = budgetsOf(state, now);
   return ({ familyKey, allocation: { request } }) => {
-    const key = `${familyKey}|${request.requirement.memoryMib}`;
+    const overQuota = budgets.objection(request);
+    const key = `${familyKey}|${request.requirement.memoryMib}|${overQuota ?? ""}`;
     let reason = known.get(key);
     if (reason === undefined) {
-      reason = printable(explain(request, state, now).reason);
+      reason = printable(explain(request, state, now, overQuota).reason);
       known.set(key, reason);
     }
     return reason;

@@ -18,8 +18,9 @@ import type {
   Quotas,
   Topology,
 } from "../../src/core/model.ts";
+import { type AccountKey, limitedAccounts, periodStart, type Spent, takenOf } from "../../src/core/queue/accounts.ts";
 import { positionOf } from "../../src/core/queue/line.ts";
-import { emptyHost, type HostState, nextDeadline } from "../../src/core/state.ts";
+import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../../src/core/state.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 
 export const seconds = (n: number) => n * 1_000;
@@ -117,6 +118,44 @@ export class SimulatedHost {
     this.state = emptyHost({ ...DEFAULT_POLICY, ...policy });
     this.devices = gpus.map((reading, index) => ({ reading: { ...reading, index }, present: true }));
     this.do({ type: "resume", bootId: "boot-1", fencingFloor: this.now });
+    this.count();
+    this.observe();
+  }
+
+  /** As the scheduler does it after a start and a change of quotas: what was used is read from the archive. */
+  count(): void {
+    if (this.state.accounts.counted) return;
+    this.do({ type: "recount" });
+    const { policy, accounts } = this.state;
+    const spent = new Map<AccountKey, Spent>();
+    for (const record of this.ended.values()) {
+      if (record.status !== "ended" || record.lease === null) continue;
+      for (const { key, quota } of limitedAccounts(record.request, policy.quotas)) {
+        if (quota.gpuTime === null) continue;
+        const { periodMs } = quota.gpuTime;
+        const since = periodStart(this.now, periodMs);
+        const { gpus, grantedAt } = record.lease;
+        const taken = takenOf(since, periodMs, gpus.length, grantedAt, record.outcome.at);
+        spent.set(key, { since, ms: (spent.get(key)?.ms ?? 0) + taken });
+      }
+    }
+    this.do({ type: "counted", round: accounts.round, spent });
+  }
+
+  /** What a reload does. */
+  reconfigure(policy: Partial<Policy>): void {
+    this.do({ type: "reconfigure", policy: { ...this.state.policy, ...policy } });
+    this.count();
+  }
+
+  /** The daemon is killed and started again: what is not durable is gone. */
+  restart(bootId = "boot-1"): void {
+    const { policy, allocations, gpus, nextFencingToken, bootId: before } = this.state;
+    let state = withGpus(emptyHost(policy), [...gpus.values()]);
+    for (const allocation of allocations.values()) state = withAllocation(state, allocation);
+    this.state = { ...state, nextFencingToken, bootId: before };
+    this.do({ type: "resume", bootId, fencingFloor: this.now });
+    this.count();
     this.observe();
   }
 

@@ -24,7 +24,7 @@ export const BLOCKS = [
 export type Block = (typeof BLOCKS)[number];
 
 /** Why one request passes over one GPU. */
-export type PassReason = Block | "memory" | "kind" | "model" | "utilization" | "isolated" | "reserved";
+export type PassReason = Block | "memory" | "kind" | "model" | "utilization" | "isolated" | "reserved" | "quota";
 
 export interface BlockedGpu {
   readonly block: Block;

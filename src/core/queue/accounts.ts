@@ -110,9 +110,17 @@ function isKept({ maxGpus, maxQueued, gpuTime }: Quota): boolean {
   return maxGpus !== null || maxQueued !== null || gpuTime !== null;
 }
 
+export interface LimitedAccount {
+  readonly key: AccountKey;
+  readonly quota: Quota;
+}
+
 /** The accounts under a quota that a request counts for. */
-export function limitedAccounts(request: Pick<Request, "principal" | "serviceName">, quotas: Quotas) {
-  const found: { readonly key: AccountKey; readonly quota: Quota }[] = [];
+export function limitedAccounts(
+  request: Pick<Request, "principal" | "serviceName">,
+  quotas: Quotas,
+): readonly LimitedAccount[] {
+  const found: LimitedAccount[] = [];
   for (const kind of ACCOUNT_KINDS) {
     const name = kind === "principal" ? request.principal : request.serviceName;
     const quota = quotaOf(quotas, kind, name);

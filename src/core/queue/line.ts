@@ -1,6 +1,7 @@
 import { isOfKind } from "../mig.ts";
 import type { AllocationId, EpochMs, Gpu, Policy, QueuedAllocation, Request } from "../model.ts";
 import { byText, OrderedMap, type Ordering } from "../ordered-map.ts";
+import { type LimitedAccount, limitedAccounts } from "./accounts.ts";
 
 /**
  * The waiting line: who is next, found in a time that does not grow with the number waiting but by its logarithm.
@@ -13,11 +14,12 @@ import { byText, OrderedMap, type Ordering } from "../ordered-map.ts";
  *     is sure of every class but the one that it cuts through, where a search may have to pass over members whose
  *     subtree has one that is small enough and another that is short enough. Only there, and only if the line is made
  *     for it, does a search look at more than a logarithm of the members.
- *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models), not by the
- *     number waiting; of classes there are as many as powers of two up to the longest duration, and one.
+ *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models) and by the
+ *     accounts that have a quota, not by the number waiting; of classes there are as many as powers of two up to the
+ *     longest duration, and one.
  *
  * Where a further rule hooks in:
- *  - one that keeps somebody from all GPUs, such as a quota: what it goes by (the account, and only one that has a
+ *  - one that keeps somebody from all GPUs, as quotas do: what it goes by (the account, and only one that has a
  *    quota, or there would be as many families as accounts) goes into {@link FamilyShape} and `familyKey`, and the
  *    callers' `limitsOf` give such a family no limits while its account has used up what it may;
  *  - one that lets somebody have fewer GPUs from some instant on, such as a reserved window: the family's limits say
@@ -46,6 +48,15 @@ export interface FamilyShape {
   readonly maxUtilizationExplicit: boolean;
   /** Product names that are acceptable; `null` for any. */
   readonly names: ReadonlySet<string> | null;
+  /** Whose quotas its members count for; `null`: nobody's. */
+  readonly quotas: FamilyQuotas | null;
+}
+
+/** Only accounts that have a quota of what leases take keep their requests apart: there are few of them. */
+export interface FamilyQuotas {
+  readonly accounts: readonly LimitedAccount[];
+  /** Its members have no `max_duration`; only told apart where GPU-time is limited. */
+  readonly endless: boolean;
 }
 
 export interface Waiting {
@@ -138,19 +149,32 @@ export function acceptableNames(asked: KindAsked, gpus: Iterable<Gpu>): Readonly
   return isAny && all ? null : names;
 }
 
-export function shapeOf(request: Request, gpus: Iterable<Gpu>): FamilyShape {
+/** @param quotas left out where they do not matter. */
+export function shapeOf(request: Request, gpus: Iterable<Gpu>, quotas: FamilyQuotas | null = null): FamilyShape {
   return {
     gpus: request.requirement.gpus,
     // Readings are whole percents, so limits that differ by a fraction are the same limit.
     maxUtilizationPercent: Math.floor(request.requirement.maxUtilizationPercent),
     maxUtilizationExplicit: request.requirement.maxUtilizationExplicit,
     names: acceptableNames(request, gpus),
+    quotas,
   };
 }
 
+function familyQuotas(request: Request, { quotas }: Policy): FamilyQuotas | null {
+  const accounts = limitedAccounts(request, quotas).filter(
+    ({ quota }) => quota.maxGpus !== null || quota.gpuTime !== null,
+  );
+  if (accounts.length === 0) return null;
+  const endless = request.maxDurationMs === null && accounts.some(({ quota }) => quota.gpuTime !== null);
+  return { accounts, endless };
+}
+
 function familyKey(shape: FamilyShape): string {
-  const names = shape.names === null ? "" : JSON.stringify([...shape.names].sort());
-  return `${shape.gpus}|${shape.maxUtilizationPercent}|${shape.maxUtilizationExplicit ? "x" : "d"}|${names}`;
+  const { gpus, maxUtilizationPercent, maxUtilizationExplicit, names, quotas } = shape;
+  const models = names === null ? "" : JSON.stringify([...names].sort());
+  const accounts = quotas === null ? "" : JSON.stringify([quotas.endless, ...quotas.accounts.map(({ key }) => key)]);
+  return `${gpus}|${maxUtilizationPercent}|${maxUtilizationExplicit ? "x" : "d"}|${models}|${accounts}`;
 }
 
 export function enqueue(
@@ -160,7 +184,7 @@ export function enqueue(
   gpus: Iterable<Gpu>,
 ): WaitingLine {
   const key = queueKey(allocation.request, policy);
-  const shape = shapeOf(allocation.request, gpus);
+  const shape = shapeOf(allocation.request, gpus, familyQuotas(allocation.request, policy));
   const waiting: Waiting = { key, familyKey: familyKey(shape), allocation };
   const classKey = classOf(askOf(allocation.request).durationMs);
   const classes = new Map(line.families.get(waiting.familyKey)?.classes);
@@ -197,12 +221,25 @@ export function positionOf(line: WaitingLine, request: Request, policy: Policy):
  *
  * @param limitsOf for a family, what its members can ask for and be served; none when it cannot be served at all.
  *   Exact: a member can be served if and only if it is within one of them.
+ * @param isOpen false for a member behind which nobody of its family can be served either.
  */
 export function firstWaiting(
   line: WaitingLine,
   limitsOf: (shape: FamilyShape) => readonly Limit[],
+  isOpen: (waiting: Waiting) => boolean = () => true,
 ): Waiting | undefined {
   let best: Waiting | undefined;
+  for (const found of firstsWaiting(line, limitsOf)) {
+    if ((best === undefined || compareKeys(found.key, best.key) < 0) && isOpen(found)) best = found;
+  }
+  return best;
+}
+
+/** Of every family, and in it of every class of durations, the first waiting request that can be served. */
+export function* firstsWaiting(
+  line: WaitingLine,
+  limitsOf: (shape: FamilyShape) => readonly Limit[],
+): Generator<Waiting, void, undefined> {
   for (const { shape, classes } of line.families.values()) {
     const limits = limitsOf(shape);
     if (limits.length === 0) continue;
@@ -211,10 +248,9 @@ export function firstWaiting(
         (smallest) => isWithin(smallest, limits),
         ({ allocation }) => isWithin(askOf(allocation.request), limits),
       );
-      if (found !== undefined && (best === undefined || compareKeys(found.key, best.key) < 0)) best = found;
+      if (found !== undefined) yield found;
     }
   }
-  return best;
 }
 
 function isWithin(ask: Ask, limits: readonly Limit[]): boolean {

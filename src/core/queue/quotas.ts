@@ -64,7 +64,7 @@ export function neverAllowed(request: Request, { quotas }: Policy): string | nul
 }
 
 /** What a lease takes of one period at most, in GPU-milliseconds; 0 when nobody knows. */
-function needOf({ requirement, maxDurationMs }: Request, { periodMs }: GpuTimeQuota): number {
+export function needOf({ requirement, maxDurationMs }: Request, { periodMs }: GpuTimeQuota): number {
   return maxDurationMs === null ? 0 : requirement.gpus * Math.min(maxDurationMs, periodMs);
 }
 
@@ -129,21 +129,22 @@ export interface OverQuota {
   readonly renewsAt: EpochMs | null;
 }
 
-/** Why the quotas of a request do not let it be granted at `now`; `null` when they do. */
-export function overQuota(request: Request, state: HostState, now: EpochMs): OverQuota | null {
+/** Why the quotas of a request do not let it be granted at `now`, one by one; none when they do. */
+export function overQuotas(request: Request, state: HostState, now: EpochMs): readonly OverQuota[] {
+  const found: OverQuota[] = [];
   for (const { key, quota } of limitedAccounts(request, state.policy.quotas)) {
     const account = accountOf(state.accounts, key, quota);
     const left = leftOf(account, state, now);
     const { gpus } = request.requirement;
+    const { gpuTime } = quota;
     if (gpus > left.gpus) {
       const asks = gpus > 1 ? `, and this asks for ${gpus}` : "";
-      return { key, reason: `${key} runs ${gpusOf(account)} of ${quota.maxGpus} GPUs${asks}`, renewsAt: null };
+      found.push({ key, reason: `${key} runs ${gpusOf(account)} of ${quota.maxGpus} GPUs${asks}`, renewsAt: null });
+    } else if (gpuTime !== null && !isEnough(left.gpuMs, needOf(request, gpuTime))) {
+      found.push({ key, ...shortOfTime(key, gpuTime, left, state.accounts.counted, now) });
     }
-    const { gpuTime } = quota;
-    if (gpuTime === null || isEnough(left.gpuMs, needOf(request, gpuTime))) continue;
-    return { key, ...shortOfTime(key, gpuTime, left, state.accounts.counted, now) };
   }
-  return null;
+  return found;
 }
 
 /** One whose need nobody knows is granted while there is something left. */

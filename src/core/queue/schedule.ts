@@ -6,6 +6,7 @@ import { evolve } from "../evolve.ts";
 import { boardOf } from "../mig.ts";
 import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
+import { Budgets } from "./budgets.ts";
 import { askOf, compareKeys, firstWaiting } from "./line.ts";
 import { besides, reserve } from "./reservation.ts";
 
@@ -26,6 +27,9 @@ export interface Scheduled {
  *     head is looked for among those that can do with the rest. A held GPU that is free goes only to a request that
  *     will have given it back before the head can start.
  *
+ *  4. Whoever has to wait for his own quota (budgets.ts) is left out of all this: he is no head, and nothing is held
+ *     for him.
+ *
  * Each turn of the loop grants a GPU, holds a GPU, or ends it, so the cost is bounded by the host's GPUs times the
  * logarithm of the line.
  *
@@ -38,15 +42,18 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   let free: readonly FreeGpu[] = state.line.order.size === 0 ? [] : survey(state, now);
   const later = free.length === 0 ? [] : coming(before, free, now);
   const held = new Set<GpuUuid>();
+  const budgets = new Budgets(before, later, now);
+  const isOpen = budgets.isOpen.bind(budgets);
   while (free.length > 0 && state.line.order.size > 0) {
-    const head = firstWaiting(state.line, (shape) => limitsLater(shape, later, held));
-    const fits = firstWaiting(state.line, (shape) => limitsNow(shape, free));
+    const head = firstWaiting(state.line, (shape) => budgets.within(shape, limitsLater(shape, later, held)), isOpen);
+    const fits = firstWaiting(state.line, (shape) => budgets.within(shape, limitsNow(shape, free)), isOpen);
     if (head !== undefined && (fits === undefined || compareKeys(head.key, fits.key) < 0)) {
       const { request } = head.allocation;
       if (now - request.submittedAt >= state.policy.reserveAfterMs) {
         const unheld = later.filter(({ gpu }) => !held.has(gpu.uuid));
         const reservation = reserve(request, unheld, state, now);
         for (const uuid of reservation.gpus) held.add(uuid);
+        budgets.setAside(request);
         free = besides(reservation, free);
         continue;
       }
@@ -59,6 +66,7 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
     const event = grant(request, chosen, state, now, request.id === newcomer);
     events.push(event);
     state = evolve(state, event);
+    budgets.follow(state);
     const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));
     free = withRoomIn(
       state,

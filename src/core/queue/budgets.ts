@@ -1,0 +1,152 @@
+/**
+ * What quotas leave to be granted in one pass over the line.
+ *
+ *  1. Grants of the pass use it up: it is looked up in the state that they have led to. What a head will need, for which
+ *     GPUs are held, is set aside for it.
+ *  2. Once a request has been kept waiting by its own quota for `reserveAfterMs`, nobody behind it in that account is
+ *     served before it: or small requests, each of which finds a little left, could keep a large one waiting for ever.
+ *     Nobody else is concerned. A request that the quota could never allow any more, or that will not find enough GPUs,
+ *     keeps nobody.
+ */
+import { limitsLater } from "../allocator/place.ts";
+import { type ComingGpu, coming, survey } from "../allocator/survey.ts";
+import type { AllocationId, EpochMs, Quota, Request } from "../model.ts";
+import type { HostState } from "../state.ts";
+import { type AccountKey, accountOf, limitedAccounts } from "./accounts.ts";
+import {
+  compareKeys,
+  type FamilyShape,
+  firstsWaiting,
+  type Limit,
+  type QueueKey,
+  queueKey,
+  type Waiting,
+} from "./line.ts";
+import { type Left, leftOf, needOf, overQuotas } from "./quotas.ts";
+
+const NOTHING_HELD: ReadonlySet<never> = new Set();
+const NOTHING: Left = { gpus: 0, gpuMs: 0 };
+
+export class Budgets {
+  readonly #now: EpochMs;
+  readonly #later: readonly ComingGpu[];
+  readonly #aside = new Map<AccountKey, Left>();
+  readonly #heads = new Set<AllocationId>();
+  #state: HostState;
+  #left = new Map<AccountKey, Left>();
+  /** See 2: the first of those who wait for an account's quota; not yet found out when `null`. */
+  #first: ReadonlyMap<AccountKey, QueueKey> | null = null;
+
+  /** @param later what there will be once today's leases have ended. */
+  constructor(state: HostState, later: readonly ComingGpu[], now: EpochMs) {
+    this.#state = state;
+    this.#later = later;
+    this.#now = now;
+  }
+
+  /** The pass has come to `state`. */
+  follow(state: HostState): void {
+    if (state.accounts !== this.#state.accounts) {
+      this.#left = new Map();
+      this.#first = null;
+    }
+    this.#state = state;
+  }
+
+  /** Those of `limits` within which a family's quotas are too. */
+  within(shape: FamilyShape, limits: readonly Limit[]): readonly Limit[] {
+    return shape.quotas === null || limits.length === 0
+      ? limits
+      : narrowed(shape, limits, (key, quota) => this.#leftOver(key, quota));
+  }
+
+  /** Whether nobody of its account who waits for their quota stands before it. */
+  isOpen({ key, allocation: { request } }: Waiting): boolean {
+    return this.#closedBy(request, key) === null;
+  }
+
+  /** GPUs are held for a head: its quota is too. */
+  setAside(head: Request): void {
+    this.#heads.add(head.id);
+    for (const { key, quota } of limitedAccounts(head, this.#state.policy.quotas)) {
+      const { gpus, gpuMs } = this.#aside.get(key) ?? NOTHING;
+      const needMs = quota.gpuTime === null ? 0 : needOf(head, quota.gpuTime);
+      this.#aside.set(key, { gpus: gpus + head.requirement.gpus, gpuMs: gpuMs + needMs });
+    }
+  }
+
+  /** Why quotas keep a request waiting, in words; `null`: they do not. */
+  objection(request: Request): string | null {
+    const over = overQuotas(request, this.#state, this.#now)[0];
+    if (over !== undefined) return over.reason;
+    const key = this.#closedBy(request, queueKey(request, this.#state.policy));
+    return key === null ? null : `what ${key} has left is kept for a request before this one`;
+  }
+
+  #closedBy(request: Request, place: QueueKey): AccountKey | null {
+    const accounts = limitedAccounts(request, this.#state.policy.quotas);
+    if (accounts.length === 0) return null;
+    this.#first ??= this.#whoWaitsForQuota();
+    for (const { key } of accounts) {
+      const first = this.#first.get(key);
+      if (first !== undefined && compareKeys(first, place) < 0) return key;
+    }
+    return null;
+  }
+
+  #leftOver(key: AccountKey, quota: Quota): Left {
+    let left = this.#left.get(key);
+    if (left === undefined) {
+      left = leftOf(accountOf(this.#state.accounts, key, quota), this.#state, this.#now);
+      this.#left.set(key, left);
+    }
+    const aside = this.#aside.get(key) ?? NOTHING;
+    return { gpus: left.gpus - aside.gpus, gpuMs: left.gpuMs - aside.gpuMs };
+  }
+
+  #whoWaitsForQuota(): ReadonlyMap<AccountKey, QueueKey> {
+    const first = new Map<AccountKey, QueueKey>();
+    const { policy, line } = this.#state;
+    const hopeful = (shape: FamilyShape) =>
+      shape.quotas === null ? [] : narrowed(shape, limitsLater(shape, this.#later, NOTHING_HELD), everything);
+    for (const { key: place, allocation } of firstsWaiting(line, hopeful)) {
+      const { request } = allocation;
+      if (this.#now - request.submittedAt < policy.reserveAfterMs || this.#heads.has(request.id)) continue;
+      for (const { key } of overQuotas(request, this.#state, this.#now)) {
+        const other = first.get(key);
+        if (other === undefined || compareKeys(place, other) < 0) first.set(key, place);
+      }
+    }
+    return first;
+  }
+}
+
+/** Of the host as it stands, for one look. */
+export function budgetsOf(state: HostState, now: EpochMs): Budgets {
+  return new Budgets(state, coming(state, survey(state, now), now), now);
+}
+
+/** What an account that has nothing has left. */
+function everything(_key: AccountKey, { maxGpus, gpuTime }: Quota): Left {
+  return { gpus: maxGpus ?? Infinity, gpuMs: gpuTime?.limitMs ?? Infinity };
+}
+
+/** Exact: a member is within these if and only if it is within `limits`, and its accounts have enough left. */
+function narrowed(
+  { gpus, quotas }: FamilyShape,
+  limits: readonly Limit[],
+  left: (key: AccountKey, quota: Quota) => Left,
+): readonly Limit[] {
+  let longestMs = Infinity;
+  for (const { key, quota } of quotas?.accounts ?? []) {
+    const { gpus: leftGpus, gpuMs } = left(key, quota);
+    if (gpus > leftGpus) return [];
+    if (quota.gpuTime === null) continue;
+    if (gpuMs <= 0) return [];
+    const eachMs = Math.floor(gpuMs / gpus);
+    // A lease is charged for one period at most.
+    if (quotas?.endless === false && eachMs < quota.gpuTime.periodMs) longestMs = Math.min(longestMs, eachMs);
+  }
+  if (longestMs === Infinity) return limits;
+  return limits.map(({ memoryMib, durationMs }) => ({ memoryMib, durationMs: Math.min(durationMs, longestMs) }));
+}

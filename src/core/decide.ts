@@ -45,7 +45,15 @@ import { observe } from "./observe.ts";
 import { budgetsOf } from "./queue/budgets.ts";
 import { analysisFor, crowded, neverAllowed, overQuotas } from "./queue/quotas.ts";
 import { claimPatience, endOf, schedule } from "./queue/schedule.ts";
-import { type HostState, withAllocation, withCount, withoutCount, withPolicy, withRenewals } from "./state.ts";
+import {
+  allocationDeadline,
+  type HostState,
+  withAllocation,
+  withCount,
+  withoutCount,
+  withPolicy,
+  withRenewals,
+} from "./state.ts";
 import { wasUsed } from "./use.ts";
 
 /** After a restart, a lease whose end fell into the absence lives this much longer, or its TTL if that is less. */
@@ -440,7 +448,7 @@ function expireDue(turn: Drafting, now: EpochMs): void {
     }
     const allocation = turn.state.allocations.get(name);
     if (allocation === undefined) throw new Error(`a deadline of ${name}, which is not live`);
-    if (isForNobody(allocation, turn.state)) {
+    if (isForNobody(allocation, turn.state, now)) {
       const id = allocation.request.id;
       turn.write({ type: "notice-withdrawn", id, at: now, reason: "the request that it was for has gone" });
       continue;
@@ -475,10 +483,12 @@ function leaseEndReason({ request, lease, notice }: HoldingAllocation, now: Epoc
   return hardEnd ? "max_duration" : "expired";
 }
 
-/** Whether it would be preempted for a request that waits no longer: that may have ended in this very turn. */
-function isForNobody(allocation: LiveAllocation, state: HostState): boolean {
+/** Whether it would be preempted for a request that waits no longer: one that has ended in this very turn, or will. */
+function isForNobody(allocation: LiveAllocation, state: HostState, now: EpochMs): boolean {
   const notice = allocation.status === "queued" ? null : allocation.notice;
-  return notice?.kind === "preempt" && state.allocations.get(notice.for)?.status !== "queued";
+  if (notice?.kind !== "preempt") return false;
+  const waiting = state.allocations.get(notice.for);
+  return waiting?.status !== "queued" || (allocationDeadline(waiting, state.policy) ?? Infinity) <= now;
 }
 
 /** Why a lease that has been told so is taken back, in words; `null`: it ends by itself. */

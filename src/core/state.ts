@@ -2,9 +2,9 @@
  * The state of a host: what the events fold to, the latest readings, and the settings.
  *
  *  1. `allocations`, `gpus`, `nextFencingToken`, `bootId` and `cordon` are exactly the fold of the journal's events.
- *  2. `line`, `deadlines` and `accounts` are derived from `allocations` and `gpus` (but for what ended leases have used:
- *     see queue/accounts.ts); only `withAllocation`, `withGpu` and
- *     `rederive` touch them, so they cannot drift.
+ *  2. `line`, `preempted`, `deadlines` and `accounts` are derived from `allocations` and `gpus` (but for what ended
+ *     leases have used: see queue/accounts.ts); only `withAllocation`, `withGpu` and `rederive` touch them, so they
+ *     cannot drift.
  *  3. `sight` and `policy` are not durable: what the monitor sees now, and what the operator has set.
  */
 
@@ -130,6 +130,8 @@ export interface HostState {
   readonly line: WaitingLine;
   /** Of those under a quota. */
   readonly accounts: Accounts;
+  /** Leases that are to be taken back for others, with the requests that they are taken back for. */
+  readonly preempted: ReadonlyMap<AllocationId, AllocationId>;
   readonly deadlines: OrderedMap<Deadline, Deadline>;
   readonly sight: Sight;
 }
@@ -165,6 +167,7 @@ export function emptyHost(policy: Policy): HostState {
     cordon: null,
     line: EMPTY_LINE,
     accounts: noAccounts(policy),
+    preempted: new Map(),
     deadlines: OrderedMap.empty(BY_TIME),
     sight: NOTHING_SEEN,
   };
@@ -225,6 +228,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
     ...state,
     line,
     accounts: withCharge(state.accounts, before, next, state.policy),
+    preempted: movePreempted(state.preempted, id, beneficiaryOf(before), beneficiaryOf(live)),
     allocations: live === undefined ? state.allocations.delete(id) : state.allocations.set(id, live),
     deadlines: moveDeadline(
       state.deadlines,
@@ -233,6 +237,25 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
       live === undefined ? null : allocationDeadline(live, state.policy),
     ),
   };
+}
+
+/** For whom a lease is to be taken back; `null`: for nobody. */
+function beneficiaryOf(allocation: LiveAllocation | undefined): AllocationId | null {
+  const notice = allocation === undefined || allocation.status === "queued" ? null : allocation.notice;
+  return notice?.kind === "preempt" ? notice.for : null;
+}
+
+function movePreempted(
+  preempted: HostState["preempted"],
+  id: AllocationId,
+  from: AllocationId | null,
+  to: AllocationId | null,
+): HostState["preempted"] {
+  if (from === to) return preempted;
+  const next = new Map(preempted);
+  if (to === null) next.delete(id);
+  else next.set(id, to);
+  return next;
 }
 
 /** The state with these GPUs as given. */

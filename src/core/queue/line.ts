@@ -85,6 +85,8 @@ interface Family {
 export interface WaitingLine {
   readonly order: OrderedMap<QueueKey, Waiting, undefined>;
   readonly families: OrderedMap<string, Family>;
+  /** Those for whom leases are preempted; each has told somebody to leave, or holds GPUs, so they are few. */
+  readonly preempting: OrderedMap<QueueKey, Waiting, undefined>;
 }
 
 /** What follows the service's name in an id. */
@@ -109,7 +111,11 @@ const SMALLEST_ASKS: Ordering<QueueKey, Waiting, Ask> = {
   },
 };
 
-export const EMPTY_LINE: WaitingLine = { order: OrderedMap.empty(ORDER), families: OrderedMap.empty(byText()) };
+export const EMPTY_LINE: WaitingLine = {
+  order: OrderedMap.empty(ORDER),
+  families: OrderedMap.empty(byText()),
+  preempting: OrderedMap.empty(ORDER),
+};
 
 function classOf(durationMs: number): number {
   return durationMs === Infinity ? Infinity : Math.floor(Math.log2(Math.max(1, durationMs)));
@@ -189,7 +195,11 @@ export function enqueue(
   const classKey = classOf(askOf(allocation.request).durationMs);
   const classes = new Map(line.families.get(waiting.familyKey)?.classes);
   classes.set(classKey, (classes.get(classKey) ?? OrderedMap.empty(SMALLEST_ASKS)).set(key, waiting));
-  return { order: line.order.set(key, waiting), families: line.families.set(waiting.familyKey, { shape, classes }) };
+  return {
+    order: line.order.set(key, waiting),
+    families: line.families.set(waiting.familyKey, { shape, classes }),
+    preempting: allocation.preemptingSince === null ? line.preempting : line.preempting.set(key, waiting),
+  };
 }
 
 export function dequeue(line: WaitingLine, request: Request, policy: Policy): WaitingLine {
@@ -197,8 +207,9 @@ export function dequeue(line: WaitingLine, request: Request, policy: Policy): Wa
   const waiting = line.order.get(key);
   if (waiting === undefined) return line;
   const order = line.order.delete(key);
+  const preempting = line.preempting.delete(key);
   const family = line.families.get(waiting.familyKey);
-  if (family === undefined) return { ...line, order };
+  if (family === undefined) return { ...line, order, preempting };
   const classKey = classOf(askOf(request).durationMs);
   const classes = new Map(family.classes);
   const rest = classes.get(classKey)?.delete(key);
@@ -208,7 +219,7 @@ export function dequeue(line: WaitingLine, request: Request, policy: Policy): Wa
     classes.size === 0
       ? line.families.delete(waiting.familyKey)
       : line.families.set(waiting.familyKey, { shape: family.shape, classes });
-  return { order, families };
+  return { order, families, preempting };
 }
 
 /** From 1: how many stand before it, and itself. */
@@ -253,6 +264,6 @@ export function* firstsWaiting(
   }
 }
 
-function isWithin(ask: Ask, limits: readonly Limit[]): boolean {
+export function isWithin(ask: Ask, limits: readonly Limit[]): boolean {
   return limits.some((limit) => ask.memoryMib <= limit.memoryMib && ask.durationMs <= limit.durationMs);
 }

@@ -1,14 +1,26 @@
 import { localityOf } from "../allocator/closeness.ts";
 import { limitsLater, limitsNow, place } from "../allocator/place.ts";
-import { coming, type FreeGpu, survey, withRoomIn } from "../allocator/survey.ts";
+import { type ComingGpu, coming, type FreeGpu, survey, withRoomIn } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
 import { boardOf } from "../mig.ts";
 import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
 import { Budgets } from "./budgets.ts";
-import { askOf, compareKeys, firstWaiting } from "./line.ts";
-import { besides, reserve } from "./reservation.ts";
+import {
+  askOf,
+  compareKeys,
+  dequeue,
+  enqueue,
+  type FamilyShape,
+  firstWaiting,
+  isWithin,
+  type Limit,
+  type Waiting,
+  type WaitingLine,
+} from "./line.ts";
+import { callOff, letStay, preempt } from "./preemption.ts";
+import { besides, type Reservation, reserve } from "./reservation.ts";
 
 /** What follows once everybody who can be served has been: the grants, and the state after them. */
 export interface Scheduled {
@@ -22,58 +34,159 @@ export interface Scheduled {
  *  1. The head is the first that will find enough GPUs once today's leases end, leaving out those held for somebody
  *     else. One that needs a sick or foreign-used GPU to get well is not the head until it does: nobody can say when,
  *     and nothing is kept idle for it.
- *  2. The first that fits now is served, unless the head stands before it and has waited `reserveAfterMs`.
- *  3. In that case every GPU that the head could use, free now or later, is held for it (reservation.ts), and the next
- *     head is looked for among those that can do with the rest. A held GPU that is free goes only to a request that
- *     will have given it back before the head can start.
- *
- *  4. Whoever has to wait for his own quota (budgets.ts) is left out of all this: he is no head, and nothing is held
+ *  2. The first that fits now is served, unless the head stands before it and holds GPUs by 3 or 4.
+ *  3. If leases can be preempted for the head, they are (preemption.ts), and the GPUs that come to it are held for it.
+ *     They stay so whoever becomes the head, but those before it in line come first.
+ *  4. If the head has waited `reserveAfterMs`, every GPU that it could use, free now or later, is held for it
+ *     (reservation.ts). A held GPU that is free goes only to a request that will have given it back before the head can
+ *     start.
+ *  5. After 3 and 4 the next head is looked for among those that can do with the rest.
+ *  6. Whoever has to wait for his own quota (budgets.ts) is left out of all this: he is no head, and nothing is held
  *     for him.
  *
- * Each turn of the loop grants a GPU, holds a GPU, or ends it, so the cost is bounded by the host's GPUs times the
- * logarithm of the line.
+ * Each turn of the loop grants a GPU, holds a GPU, ends a preemption or ends the loop, so the cost is bounded by the
+ * host's GPUs times the logarithm of the line.
  *
  * @param newcomer a request submitted in this very turn: a grant to it is a lease at once, since its client is still
  *   on the line; any other grant is an offer until its client is seen to have it.
  */
 export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId | null): Scheduled {
-  const events: Event[] = [];
-  let state = before;
-  let free: readonly FreeGpu[] = state.line.order.size === 0 ? [] : survey(state, now);
-  const later = free.length === 0 ? [] : coming(before, free, now);
-  const held = new Set<GpuUuid>();
-  const budgets = new Budgets(before, later, now);
-  const isOpen = budgets.isOpen.bind(budgets);
-  while (free.length > 0 && state.line.order.size > 0) {
-    const head = firstWaiting(state.line, (shape) => budgets.within(shape, limitsLater(shape, later, held)), isOpen);
-    const fits = firstWaiting(state.line, (shape) => budgets.within(shape, limitsNow(shape, free)), isOpen);
-    if (head !== undefined && (fits === undefined || compareKeys(head.key, fits.key) < 0)) {
-      const { request } = head.allocation;
-      if (now - request.submittedAt >= state.policy.reserveAfterMs) {
-        const unheld = later.filter(({ gpu }) => !held.has(gpu.uuid));
-        const reservation = reserve(request, unheld, state, now);
-        for (const uuid of reservation.gpus) held.add(uuid);
-        budgets.setAside(request);
-        free = besides(reservation, free);
-        continue;
-      }
-    }
+  const pass = new Pass(before, now);
+  while (pass.goesOn) {
+    const fits = pass.fits();
+    const head = pass.head();
+    const claimants = inOrder(head, pass.beneficiary()).filter((one) => fits === undefined || isBefore(one, fits));
+    if (claimants.some((one) => pass.preemptFor(one) || (one === head && pass.reserveFor(one)))) continue;
     if (fits === undefined) break;
-    const { request } = fits.allocation;
-    const chosen = choose(request, free, state);
-    // `firstWaiting` is exact, so this is a bug and not bad luck.
-    if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
-    const event = grant(request, chosen, state, now, request.id === newcomer);
-    events.push(event);
-    state = evolve(state, event);
-    budgets.follow(state);
-    const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));
-    free = withRoomIn(
-      state,
-      free.filter(({ gpu }) => !taken.has(gpu.uuid)),
+    pass.grant(fits, fits.allocation.request.id === newcomer);
+  }
+  for (const event of letStay(pass.state, now)) pass.write(event);
+  return pass;
+}
+
+function isBefore(a: Waiting, b: Waiting): boolean {
+  return compareKeys(a.key, b.key) < 0;
+}
+
+/** The head, and who has had leases preempted: two, one or none. */
+function inOrder(head: Waiting | undefined, beneficiary: Waiting | undefined): readonly Waiting[] {
+  if (head === undefined || beneficiary === undefined) return [head ?? beneficiary].filter((one) => one !== undefined);
+  if (head.key.id === beneficiary.key.id) return [head];
+  return isBefore(head, beneficiary) ? [head, beneficiary] : [beneficiary, head];
+}
+
+/** One look at the whole line. */
+class Pass {
+  readonly events: Event[] = [];
+  state: HostState;
+  readonly #now: EpochMs;
+  /** Less those whose GPUs are on their way by preemption: they are seen to. */
+  #line: WaitingLine;
+  #free: readonly FreeGpu[];
+  readonly #later: readonly ComingGpu[];
+  readonly #held = new Set<GpuUuid>();
+  readonly #seenTo = new Set<AllocationId>();
+  readonly #preempts: boolean;
+  readonly #budgets: Budgets;
+
+  constructor(before: HostState, now: EpochMs) {
+    const { line, policy } = before;
+    this.state = before;
+    this.#now = now;
+    this.#line = line;
+    this.#preempts = line.order.size > 0 && (policy.preemption !== null || line.preempting.size > 0);
+    this.#free = line.order.size === 0 ? [] : survey(before, now);
+    this.#later = this.#free.length === 0 && !this.#preempts ? [] : coming(before, this.#free, now);
+    this.#budgets = new Budgets(before, this.#later, now);
+  }
+
+  get goesOn(): boolean {
+    return (this.#free.length > 0 || this.#preempts) && this.#line.order.size > 0;
+  }
+
+  write(event: Event): void {
+    this.events.push(event);
+    this.state = evolve(this.state, event);
+    this.#budgets.follow(this.state);
+  }
+
+  head(): Waiting | undefined {
+    return firstWaiting(
+      this.#line,
+      (shape) => this.#limitsLater(shape),
+      (waiting) => this.#budgets.isOpen(waiting),
     );
   }
-  return { events, state };
+
+  fits(): Waiting | undefined {
+    const limits = (shape: FamilyShape) => this.#budgets.within(shape, limitsNow(shape, this.#free));
+    return firstWaiting(this.#line, limits, (waiting) => this.#budgets.isOpen(waiting));
+  }
+
+  /** The first for whom leases are preempted. */
+  beneficiary(): Waiting | undefined {
+    return this.#line.preempting.first()?.[1];
+  }
+
+  /** See 3: whether anything is done. */
+  preemptFor(waiting: Waiting): boolean {
+    if (!this.#preempts) return false;
+    const { allocation } = waiting;
+    const { request, preemptingSince } = allocation;
+    const preemption = this.#isServedLater(waiting)
+      ? preempt(allocation, this.#unheld(), this.#seenTo, this.state, this.#now)
+      : null;
+    if (preemption === null && preemptingSince === null) return false;
+    this.#line = dequeue(this.#line, request, this.state.policy);
+    if (preemption === null) {
+      for (const event of callOff(request.id, this.state, this.#now)) this.write(event);
+      const waitsOn = { ...allocation, preemptingSince: null };
+      this.#line = enqueue(this.#line, waitsOn, this.state.policy, this.state.gpus.values());
+      return true;
+    }
+    for (const event of preemption.events) this.write(event);
+    this.#hold(request, { gpus: preemption.gpus, longestMs: 0 });
+    this.#seenTo.add(request.id);
+    return true;
+  }
+
+  /** See 4: whether anything is held. */
+  reserveFor({ allocation: { request } }: Waiting): boolean {
+    if (this.#now - request.submittedAt < this.state.policy.reserveAfterMs) return false;
+    this.#hold(request, reserve(request, this.#unheld(), this.state, this.#now));
+    return true;
+  }
+
+  grant({ allocation: { request } }: Waiting, atOnce: boolean): void {
+    const chosen = choose(request, this.#free, this.state);
+    // `firstWaiting` is exact, so this is a bug and not bad luck.
+    if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
+    this.write(grant(request, chosen, this.state, this.#now, atOnce));
+    this.#line = dequeue(this.#line, request, this.state.policy);
+    const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));
+    const rest = this.#free.filter(({ gpu }) => !taken.has(gpu.uuid));
+    this.#free = withRoomIn(this.state, rest);
+  }
+
+  #unheld(): readonly ComingGpu[] {
+    return this.#later.filter(({ gpu }) => !this.#held.has(gpu.uuid));
+  }
+
+  #limitsLater(shape: FamilyShape): readonly Limit[] {
+    return this.#budgets.within(shape, limitsLater(shape, this.#later, this.#held));
+  }
+
+  #isServedLater(waiting: Waiting): boolean {
+    const shape = this.#line.families.get(waiting.familyKey)?.shape;
+    if (shape === undefined || !this.#budgets.isOpen(waiting)) return false;
+    return isWithin(askOf(waiting.allocation.request), this.#limitsLater(shape));
+  }
+
+  #hold(request: Request, reservation: Reservation): void {
+    this.#budgets.setAside(request);
+    for (const uuid of reservation.gpus) this.#held.add(uuid);
+    this.#free = besides(reservation, this.#free);
+  }
 }
 
 /** Chooses GPUs for a request, of those held for others only where the rest do not do. `null`: too few fit. */

@@ -1,0 +1,257 @@
+/**
+ * Taking leases back for a waiting request of higher priority.
+ *
+ *  1. Both sides have agreed: the settings allow it, and the lease's request said `preemptible`.
+ *  2. Only priorities as asked for are compared. If waiting counted, two requests of one priority would take the GPUs
+ *     from each other in turns, since each ages while the other runs.
+ *  3. Nobody is told to leave unless enough are that the request can start. As few as can be are, and of sets as small,
+ *     that which spares the lease granted first, then the next. All that counts of a lease are the GPUs that it brings,
+ *     so this is exact.
+ *  4. Whoever was told already comes before those who were not, and is told that it stays as soon as the rest will do.
+ *  5. From the first word on, the request holds GPUs: those that it would be given if all that come to it were free.
+ *     Which they are is settled anew in every decision.
+ */
+import { place, together, usable } from "../allocator/place.ts";
+import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
+import type { Event } from "../events.ts";
+import { entanglementOf, sharersOf } from "../mig.ts";
+import type {
+  AllocationId,
+  EpochMs,
+  GpuUuid,
+  HoldingAllocation,
+  PreemptionPolicy,
+  QueuedAllocation,
+} from "../model.ts";
+import type { HostState } from "../state.ts";
+import { hardEndOf } from "./reservation.ts";
+
+/** A lease that could be preempted. */
+export interface Candidate {
+  readonly allocation: HoldingAllocation;
+  /** How many GPUs that the request can use come free with it. */
+  readonly gpus: number;
+}
+
+/** What preemption has for a request. */
+export interface Preemption {
+  /** Who is told something by it. */
+  readonly events: readonly Event[];
+  /** Held for the request. */
+  readonly gpus: ReadonlySet<GpuUuid>;
+}
+
+/**
+ * Plans anew which leases leave for a request that does not fit now.
+ *
+ * @param unheld what there will be once today's leases have ended, less what is held for those before it.
+ * @param settled those before it in line for whom leases are preempted: what they need has been seen to.
+ * @returns `null`: enough will come without anybody being told, or enough cannot be had that way.
+ */
+export function preempt(
+  waiting: QueuedAllocation,
+  unheld: readonly ComingGpu[],
+  settled: ReadonlySet<AllocationId>,
+  state: HostState,
+  now: EpochMs,
+): Preemption | null {
+  const { preemption } = state.policy;
+  if (preemption === null) return null;
+  const { request, preemptingSince } = waiting;
+  const wanted = usable(request, unheld, state.gpus.values()).map((gpu) => asItStands(gpu, state));
+  const { coming, told, others } = sorted(waiting, wanted, settled, state, now, preemption);
+  const need = request.requirement.gpus - coming.length;
+  if (need <= 0 && preemptingSince === null) return null;
+  const victims = choose(told, others, need);
+  if (victims === null) return null;
+  const events: Event[] = [];
+  if (preemptingSince === null) events.push({ type: "preemption-begun", id: request.id, at: now });
+  for (const { allocation } of victims) {
+    const { notice } = allocation;
+    if (notice?.kind === "preempt" && notice.for === request.id) continue;
+    const until = notice?.kind === "preempt" ? notice.until : now + preemption.graceMs;
+    events.push({ type: "preempting", id: allocation.request.id, at: now, until, for: request.id });
+  }
+  const leaving = new Set(victims.map(({ allocation }) => allocation.request.id));
+  for (const [id, beneficiary] of state.preempted) {
+    if (beneficiary === request.id && !leaving.has(id)) events.push(withdrawn(id, now, "it is not needed any more"));
+  }
+  const freed = wanted.filter((gpu) => leaving.has(holderOf(gpu) ?? ""));
+  const placed = place(request, [...coming, ...freed].map(asFree), state.gpus.values(), state.sight.closeness);
+  if (placed === null) throw new Error(`${request.id} would not fit on what was to be freed for it`);
+  // Memory that is shared is held with all that could take it.
+  const gpus = placed.flatMap(({ gpu }) => [gpu.uuid, ...sharersOf(gpu, state).map(({ uuid }) => uuid)]);
+  return { events, gpus: new Set(gpus) };
+}
+
+/** Ends the preemption for a request that waits on. */
+export function callOff(id: AllocationId, state: HostState, now: EpochMs): readonly Event[] {
+  const reason =
+    state.policy.preemption === null ? "the settings do not allow it any more" : "it would not help any more";
+  const events: Event[] = [{ type: "preemption-called-off", id, at: now, reason }];
+  for (const [victim, beneficiary] of state.preempted) {
+    if (beneficiary === id) events.push(withdrawn(victim, now, "the preemption was called off"));
+  }
+  return events;
+}
+
+/** Lets those stay who were told to leave for somebody who does not wait any more. */
+export function letStay(state: HostState, now: EpochMs): readonly Event[] {
+  const events: Event[] = [];
+  for (const [victim, beneficiary] of state.preempted) {
+    if (state.allocations.get(beneficiary)?.status === "queued") continue;
+    events.push(withdrawn(victim, now, "the request that it was for does not wait any more"));
+  }
+  return events;
+}
+
+function withdrawn(id: AllocationId, at: EpochMs, reason: string): Event {
+  return { type: "notice-withdrawn", id, at, reason };
+}
+
+/** The GPUs that a request wants, by what it takes to have them. */
+interface Sorted {
+  /** Nobody need be told: free, or on their way. */
+  readonly coming: readonly ComingGpu[];
+  /** Who was told to leave for it, or for somebody behind it. */
+  readonly told: readonly Candidate[];
+  readonly others: readonly Candidate[];
+}
+
+function sorted(
+  waiting: QueuedAllocation,
+  wanted: readonly ComingGpu[],
+  settled: ReadonlySet<AllocationId>,
+  state: HostState,
+  now: EpochMs,
+  policy: PreemptionPolicy,
+): Sorted {
+  const { id, requirement } = waiting.request;
+  const coming: ComingGpu[] = [...freeOf(wanted, requirement.memoryMib)];
+  const brought = new Map<HoldingAllocation, number>();
+  for (const gpu of wanted) {
+    if (gpu.gpu.hold.kind === "free" || isEntangled(gpu, state)) continue;
+    const holder = holderOf(gpu);
+    const allocation = holder === null ? undefined : state.allocations.get(holder);
+    if (allocation === undefined || allocation.status === "queued") {
+      coming.push(gpu);
+      continue;
+    }
+    const { notice } = allocation;
+    const isLeaving = notice?.kind === "preempt" && notice.for !== id && settled.has(notice.for);
+    if (isLeaving || (hardEndOf(allocation) ?? Infinity) <= now + policy.graceMs) coming.push(gpu);
+    else brought.set(allocation, (brought.get(allocation) ?? 0) + 1);
+  }
+  const told: Candidate[] = [];
+  const others: Candidate[] = [];
+  for (const [allocation, gpus] of brought) {
+    const { notice } = allocation;
+    if (notice?.kind === "preempt" && notice.for === id) told.push({ allocation, gpus });
+    else if (!isPreemptible(allocation, waiting, now, policy)) continue;
+    else if (notice === null) others.push({ allocation, gpus });
+    else if (notice.kind === "preempt") told.push({ allocation, gpus });
+  }
+  return { coming, told, others };
+}
+
+/** Those that can be had now, all together. */
+function freeOf(wanted: readonly ComingGpu[], askedMib: number): readonly ComingGpu[] {
+  const free = wanted.flatMap(({ now }) => (now === null || now.availableMib < askedMib ? [] : [now]));
+  const fitting = new Set(together(free, askedMib).map(({ gpu }) => gpu.uuid));
+  return wanted.filter(({ gpu, now }) => now !== null && fitting.has(gpu.uuid));
+}
+
+/** Whether more than the end of its lease stands in the way: another instance on the same silicon. */
+function isEntangled({ gpu }: ComingGpu, state: HostState): boolean {
+  return entanglementOf(gpu, state) !== null || sharersOf(gpu, state).length > 0;
+}
+
+/** Whether a lease may be taken back for a request. */
+export function isPreemptible(
+  { request, lease }: HoldingAllocation,
+  waiting: QueuedAllocation,
+  now: EpochMs,
+  { minPriorityGap, minRuntimeMs }: PreemptionPolicy,
+): boolean {
+  const gap = waiting.request.requirement.priority - request.requirement.priority;
+  return request.preemptible && gap >= minPriorityGap && now - lease.grantedAt >= minRuntimeMs;
+}
+
+/** See 3 and 4; `null`: all together do not bring enough. */
+function choose(told: readonly Candidate[], others: readonly Candidate[], need: number): readonly Candidate[] | null {
+  const kept = fewest(told, need);
+  if (kept !== null) return kept;
+  const toldBring = told.reduce((sum, { gpus }) => sum + gpus, 0);
+  const added = fewest(others, need - toldBring);
+  if (added === null) return null;
+  let spare = added.reduce((sum, { gpus }) => sum + gpus, toldBring) - need;
+  const needed = oldestFirst(told).filter(({ gpus }) => {
+    const isSpared = gpus <= spare;
+    if (isSpared) spare -= gpus;
+    return !isSpared;
+  });
+  return [...needed, ...added];
+}
+
+/**
+ * The fewest candidates that bring `need` GPUs together, and of sets as small that which spares the oldest.
+ *
+ * @returns `null`: all together do not bring enough.
+ */
+export function fewest(candidates: readonly Candidate[], need: number): readonly Candidate[] | null {
+  const byGpus = new Map<number, number>();
+  for (const { gpus } of candidates) byGpus.set(gpus, (byGpus.get(gpus) ?? 0) + 1);
+  const sizes = [...byGpus.keys()].sort((a, b) => b - a);
+  /** What the `count` of those left that bring most bring. */
+  const most = (count: number): number => {
+    let sum = 0;
+    let left = count;
+    for (const size of sizes) {
+      const taken = Math.min(left, byGpus.get(size) ?? 0);
+      sum += taken * size;
+      left -= taken;
+    }
+    return sum;
+  };
+  let count = 0;
+  while (count <= candidates.length && most(count) < need) count++;
+  if (count > candidates.length) return null;
+  const chosen: Candidate[] = [];
+  let missing = need;
+  for (const candidate of oldestFirst(candidates)) {
+    byGpus.set(candidate.gpus, (byGpus.get(candidate.gpus) ?? 0) - 1);
+    if (most(count - chosen.length) >= missing) continue;
+    chosen.push(candidate);
+    missing -= candidate.gpus;
+  }
+  return chosen;
+}
+
+/** Fencing tokens grow with every grant, and no two are the same. */
+function oldestFirst(candidates: readonly Candidate[]): Candidate[] {
+  return [...candidates].sort((a, b) => a.allocation.lease.fencingToken - b.allocation.lease.fencingToken);
+}
+
+/** Others may have been granted it since it was looked at. */
+function asItStands({ gpu, now, ...rest }: ComingGpu, state: HostState): ComingGpu {
+  const live = state.gpus.get(gpu.uuid) ?? gpu;
+  return { ...rest, gpu: live, now: live.hold.kind === "free" ? now : null };
+}
+
+function holderOf({ gpu }: ComingGpu): AllocationId | null {
+  return gpu.hold.kind === "leased" ? gpu.hold.allocationId : null;
+}
+
+/** A GPU as it will be once whatever is there has gone. */
+function asFree({ gpu, memoryMib, isolated, now }: ComingGpu): FreeGpu {
+  if (now !== null) return now;
+  return {
+    gpu,
+    availableMib: memoryMib,
+    utilizationPercent: 0,
+    strained: false,
+    isolated,
+    baselineMib: 0,
+    longestMs: Infinity,
+  };
+}

@@ -139,6 +139,8 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
   if (before?.status !== "queued") throw new Error(`granted ${event.id}, which is ${before?.status ?? "unknown"}`);
   const { request } = before;
   const { lease, claimBy } = event;
+  const instances = lease.gpus.filter(({ mig }) => mig !== null).length;
+  if (instances !== 0 && instances !== lease.gpus.length) throw new Error(`${event.id} mixes GPUs and MIG instances`);
   const next = withAllocation(
     state,
     claimBy === null

@@ -205,7 +205,7 @@ function introduction(): void {
     "Waits and makespan are in hours. *Max at the head* is the longest that anybody waited once all who came before had",
   );
   say(
-    "started: strict and ours bound it by the longest lease, greedy has no bound. *Utilisation* is of the time from the first",
+    "started: strict bounds it by the longest lease, ours by the longest stated, greedy not at all. *Utilisation* is of the time from the first",
   );
   say(
     "to the last submission. Above a load that a policy can carry the line grows as long as requests come, and waits with it.",

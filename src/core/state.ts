@@ -173,6 +173,23 @@ export function emptyHost(policy: Policy): HostState {
   };
 }
 
+/** What is durable of a state. */
+export interface DurableState {
+  readonly allocations: readonly LiveAllocation[];
+  readonly gpus: readonly Gpu[];
+  readonly nextFencingToken: number;
+  readonly bootId: string | null;
+  readonly cordon: Cordon | null;
+}
+
+/** The state that was stored, of which nothing is seen yet. */
+export function restoredHost(stored: DurableState, policy: Policy): HostState {
+  let state = withGpus(emptyHost(policy), stored.gpus);
+  for (const allocation of stored.allocations) state = withAllocation(state, allocation);
+  const { nextFencingToken, bootId, cordon } = stored;
+  return { ...state, nextFencingToken, bootId, cordon };
+}
+
 /** When an allocation changes by time alone; `null` when it does not. */
 export function allocationDeadline(allocation: LiveAllocation, policy: Policy): EpochMs | null {
   const { request } = allocation;

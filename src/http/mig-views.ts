@@ -1,8 +1,8 @@
 /** What a GPU is cut into, as the API shows it. */
 import type { Gpu, MigInstance } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
+import { printable } from "../platform/printable.ts";
 import type { GpuAnswer, MigDeviceAnswer } from "./answer-schemas.ts";
-import { printable } from "./printable.ts";
 
 /**
  * The instances that the driver shows on a GPU, nameless ones included, and those of the inventory that it does not

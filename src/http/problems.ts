@@ -1,8 +1,8 @@
 /** Every refusal as RFC 9457 (problem details) has it: the only place that knows which error is which status. */
 import { randomUUID } from "node:crypto";
 import { DomainError, type ErrorCode, QuotaError } from "../core/errors.ts";
+import { printable } from "../platform/printable.ts";
 import { type Answer, NOT_STORED } from "./answers.ts";
-import { printable } from "./printable.ts";
 
 /** Refusals that the HTTP room makes itself. */
 export const HTTP_ERROR_CODES = [

@@ -3,12 +3,12 @@ import type { Actor, EpochMs, Quotas } from "../core/model.ts";
 import { type AccountKey, accountKey, accountNamed, accountOf, periodStart, quotaOf } from "../core/queue/accounts.ts";
 import { chargedMs, gpusOf, leftOf } from "../core/queue/quotas.ts";
 import type { HostState } from "../core/state.ts";
+import { printable } from "../platform/printable.ts";
 import { timestamp } from "../scheduler/records.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { QuotaAnswer, QuotasAnswer } from "./answer-schemas.ts";
 import { json } from "./answers.ts";
 import type { Operation } from "./endpoint.ts";
-import { printable } from "./printable.ts";
 
 export function quotas(scheduler: Scheduler): Operation {
   return {

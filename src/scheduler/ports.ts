@@ -11,11 +11,10 @@ import type {
   EpochMs,
   Gpu,
   GpuUuid,
-  LiveAllocation,
   Observation,
   UsedGpu,
 } from "../core/model.ts";
-import type { HostState } from "../core/state.ts";
+import type { DurableState, HostState } from "../core/state.ts";
 
 export const NOTIFICATION_STATUSES = [
   "allocated",
@@ -107,6 +106,8 @@ export interface KeptKey extends IdempotencyKey {
 export interface Turn {
   readonly at: EpochMs;
   readonly events: readonly Event[];
+  /** What the events came of, as `core/capture.ts` writes it; `null`: not known, or there are none. */
+  readonly inputs: string | null;
   /** Every allocation that changed, as it stands after the turn. */
   readonly allocations: readonly Allocation[];
   /** Every GPU that changed, as it stands after the turn. */
@@ -128,12 +129,7 @@ export interface Turn {
 }
 
 /** What a store gives back at the start. */
-export interface StoredState {
-  readonly allocations: readonly LiveAllocation[];
-  readonly gpus: readonly Gpu[];
-  readonly nextFencingToken: number;
-  readonly bootId: string | null;
-  readonly cordon: Cordon | null;
+export interface StoredState extends DurableState {
   /** The time of the last committed turn, moved with the clock if that was set since. */
   readonly lastTurnAt: EpochMs | null;
   /** The number of the last event; 0 before the first. Numbers only grow, by one. */

@@ -12,6 +12,7 @@
  *  5. Observers hear of a turn after its commit, in order; the first of them is the feed of events.
  */
 
+import { Capture, type Captured } from "../core/capture.ts";
 import type { AllocateAsk, Command } from "../core/commands.ts";
 import { type Decision, decide, gpuNamed, owns } from "../core/decide.ts";
 import {
@@ -42,7 +43,7 @@ import type {
   Policy,
 } from "../core/model.ts";
 import { withSight } from "../core/sight.ts";
-import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus, withPolicy } from "../core/state.ts";
+import { type HostState, nextDeadline, restoredHost, withPolicy } from "../core/state.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import { countSpent } from "./counting.ts";
@@ -124,6 +125,14 @@ interface Answer {
 /** What a turn gathers until its commit. */
 interface Draft {
   readonly events: Event[];
+  /** What the first decision found. */
+  readonly begun: HostState;
+  /** Those that changed something. */
+  readonly commands: Command[];
+  /** How many of them it takes to tell what the events came of. */
+  telling: number;
+  /** Clients that wait, and showed that they do. */
+  readonly seen: AllocationId[];
   readonly changed: Map<AllocationId, Allocation>;
   readonly notifications: Notification[];
   readonly settlements: DeliverySettlement[];
@@ -145,6 +154,7 @@ export class Scheduler {
   readonly #waiters: Waiters;
   readonly #usage: UsageReports;
   readonly #calendar: WindowCalendar;
+  readonly #capture = new Capture();
   /** The owners' looks at records that are under way. */
   readonly #touches = new Map<AllocationId, { readonly waitMs: number; readonly reply: Promise<Reply> }>();
   #storageFailed = false;
@@ -166,7 +176,7 @@ export class Scheduler {
     this.#usage = new UsageReports(parts.store);
     this.#calendar = new WindowCalendar(parts.wallAheadMs ?? (() => 0));
     this.#tickIntervalMs = parts.tickIntervalMs;
-    this.#state = restore(stored, parts.policy);
+    this.#state = restoredHost(stored, parts.policy);
     this.#lastSeq = stored.lastSeq;
     this.events = new EventFeed(parts.store, parts.clock, stored.lastSeq);
     this.#observers = [this.events, ...(parts.observers ?? [])];
@@ -531,8 +541,15 @@ export class Scheduler {
     const resumes = this.#resumptionDue || (this.#storageFailed && isDue(before, now));
     const letters = resumes ? [this.#resumption(now), ...arrived] : arrived;
     this.#resumptionDue = false;
+    const begun = this.#calendar.isStale(before.policy, now)
+      ? withPolicy(before, this.#calendar.fill(before.policy, now))
+      : before;
     const draft: Draft = {
       events: [],
+      begun,
+      commands: [],
+      telling: 0,
+      seen: [],
       changed: new Map(),
       notifications: [],
       settlements: [],
@@ -540,14 +557,14 @@ export class Scheduler {
       keys: [],
       redeliveries: [],
     };
-    let state = this.#calendar.isStale(before.policy, now)
-      ? withPolicy(before, this.#calendar.fill(before.policy, now))
-      : before;
+    let state = begun;
     const answers: (() => void)[] = [];
     for (const letter of letters) {
       try {
-        const decision = decide(state, this.#complete(letter.command, now), now);
+        const command = this.#complete(letter.command, now);
+        const decision = decide(state, command, now);
         this.#note(draft, decision, now);
+        noteCommand(draft, command, state, decision);
         if (letter.settlement !== null) draft.settlements.push(letter.settlement);
         if (letter.redelivery !== null) draft.redeliveries.push(letter.redelivery);
         const ids = letter.key === null ? [] : changedBy(letter.command, decision.events, decision.ended);
@@ -568,6 +585,7 @@ export class Scheduler {
         return;
       }
     }
+    this.#capture.saw(draft.seen);
     this.#state = state;
     this.#lastSeq += draft.events.length;
     for (const answer of answers) answer();
@@ -611,9 +629,11 @@ export class Scheduler {
       for (const gpu of after.gpus.values()) if (before.gpus.get(gpu.uuid) !== gpu) gpus.push(gpu);
       for (const { uuid } of before.gpus.values()) if (!after.gpus.has(uuid)) removedGpus.push(uuid);
     }
+    const captured = draft.events.length === 0 ? null : this.#captured(draft);
     await this.#parts.store.commit({
       at: now,
       events: draft.events,
+      inputs: captured?.text ?? null,
       allocations: [...draft.changed.values()],
       gpus,
       removedGpus,
@@ -626,13 +646,26 @@ export class Scheduler {
       keys: draft.keys,
       redeliveries: draft.redeliveries,
     });
+    if (captured !== null) this.#capture.kept(captured);
     if (this.#storageFailed) {
       this.#storageFailed = false;
       this.#tell((observer) => observer.storage?.(true, null));
     }
   }
 
+  /** Only for later questions: what goes wrong here must not keep a turn from being committed. */
+  #captured({ begun, commands, telling }: Draft): Captured | null {
+    try {
+      return this.#capture.take(begun, commands.slice(0, telling));
+    } catch (error) {
+      this.#parts.onBug?.(error);
+      this.#capture.beginAnew();
+      return null;
+    }
+  }
+
   #undo(letters: readonly Letter[], before: HostState, error: unknown): void {
+    this.#capture.beginAnew();
     const refusal =
       error instanceof DomainError ? error : new StorageUnavailableError("the change could not be stored");
     if (refusal !== error) this.#parts.onBug?.(error);
@@ -716,6 +749,15 @@ export class Scheduler {
   }
 }
 
+/** Takes down what a later look at this turn must know of a command that was accepted in `before`. */
+function noteCommand(draft: Draft, command: Command, before: HostState, { events, state }: Decision): void {
+  if (state === before) return;
+  draft.commands.push(command);
+  // What comes after the last event led to none.
+  if (events.length > 0) draft.telling = draft.commands.length;
+  else if (command.type === "touch" || command.type === "renew") draft.seen.push(command.id);
+}
+
 /** By the client's own doing; whatever else ended in the same decision was due. */
 function isLetGo({ outcome }: EndedAllocation): boolean {
   return outcome.reason === "released" || outcome.reason === "cancelled";
@@ -746,10 +788,4 @@ function isDue(state: HostState, now: EpochMs): boolean {
 
 function isOwner(actor: Actor, allocation: LiveAllocation): boolean {
   return actor.principal === allocation.request.principal;
-}
-
-function restore(stored: StoredState, policy: Policy): HostState {
-  let state = withGpus(emptyHost(policy), stored.gpus);
-  for (const allocation of stored.allocations) state = withAllocation(state, allocation);
-  return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId, cordon: stored.cordon };
 }

@@ -71,7 +71,9 @@ export class Ledger {
     const writes = [...this.#planGpus(turn.gpus, changes), ...rows, ...holds];
     for (const uuid of turn.removedGpus) writes.push(["dropGpu", uuid]);
     const lastSeq = this.#lastSeq + turn.events.length;
-    if (turn.events.length > 0) writes.push(["appendEvents", lastSeq, turn.at, texts.events(turn.events)]);
+    if (turn.events.length > 0) {
+      writes.push(["appendEvents", lastSeq, turn.at, texts.events(turn.events), turn.inputs]);
+    }
     for (const { deliveryId, allocationId, status, url, body, createdAt } of turn.notifications) {
       writes.push(["insertDelivery", deliveryId, allocationId, status, url, body, createdAt]);
     }

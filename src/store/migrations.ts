@@ -38,7 +38,8 @@ const MIGRATIONS: readonly string[] = [
   CREATE TABLE journal (
     seq INTEGER PRIMARY KEY,
     at INTEGER NOT NULL,
-    events TEXT NOT NULL
+    events TEXT NOT NULL,
+    inputs TEXT -- what they came of, for the verb replay; null: not captured
   ) STRICT;
 
   CREATE TABLE snapshots (

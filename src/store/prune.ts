@@ -7,6 +7,8 @@ import type { Pruning, Reads } from "./statements.ts";
 export const PRUNE_ROWS = 1_000;
 /** A new snapshot is taken when this many events have come since the last. */
 export const SNAPSHOT_AFTER_EVENTS = 10_000;
+/** Older snapshots are kept, for those who ask about a decision, up to this many bytes in all. */
+export const SNAPSHOTS_KEPT_BYTES = 64 * 1024 * 1024;
 /** Events kept behind the snapshot for those who replay them; older ones go, however young they are. */
 export const JOURNAL_KEPT_EVENTS = 100_000;
 
@@ -58,7 +60,6 @@ function pruneJournal(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: E
   let snapshotSeq = seqOf(reads.latestSnapshotSeq.get()) ?? 0;
   if (lastSeq - snapshotSeq >= limits.snapshotAfterEvents) {
     pruning.writeSnapshot.run(lastSeq, now, JSON.stringify(readState(reads)));
-    pruning.dropOlderSnapshots.run(lastSeq);
     snapshotSeq = lastSeq;
   }
   const oldest = seqOf(reads.oldestSeq.get());
@@ -66,6 +67,7 @@ function pruneJournal(reads: Reads, pruning: Pruning, now: EpochMs, keepAfter: E
   // A turn bears the number of its last event, so a span of numbers holds at most as many turns.
   const last = Math.min(oldest + limits.rows - 1, snapshotSeq);
   const turns = Number(pruning.dropTurns.run(oldest, last, keepAfter, lastSeq - limits.journalKeptEvents).changes);
+  pruning.dropOlderSnapshots.run(SNAPSHOTS_KEPT_BYTES);
   return { turns, more: turns > 0 && last < snapshotSeq };
 }
 

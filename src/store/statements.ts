@@ -48,6 +48,21 @@ export function prepareReads(database: DatabaseSync) {
 
 export type Reads = ReturnType<typeof prepareReads>;
 
+/** For making a turn again. */
+export function prepareReplay(database: DatabaseSync) {
+  const sql = (text: string): StatementSync => database.prepare(text);
+  return {
+    turnOf: sql("SELECT seq, at, events, inputs FROM journal WHERE seq >= ? ORDER BY seq LIMIT 1"),
+    turnsBackFrom: sql("SELECT seq, at, events, inputs FROM journal WHERE seq <= ? ORDER BY seq DESC"),
+    turnsBetween: sql("SELECT seq, at, events, inputs FROM journal WHERE seq > ? AND seq < ? ORDER BY seq"),
+    turnsFrom: sql("SELECT seq, at, events, inputs FROM journal ORDER BY seq"),
+    snapshotBefore: sql("SELECT seq, state FROM snapshots WHERE seq < ? ORDER BY seq DESC LIMIT 1"),
+    lastSeq: sql("SELECT ifnull(max(seq), 0) AS seq FROM journal"),
+  };
+}
+
+export type ReplayReads = ReturnType<typeof prepareReplay>;
+
 /** What a turn is made of. */
 export function prepareWrites(database: DatabaseSync) {
   const sql = (text: string): StatementSync => database.prepare(text);
@@ -58,7 +73,7 @@ export function prepareWrites(database: DatabaseSync) {
          next_fencing_token = excluded.next_fencing_token, boot_id = ifnull(excluded.boot_id, boot_id)`,
     ),
     host: sql("INSERT INTO host (one, cordon) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET cordon = ?1"),
-    appendEvents: sql("INSERT INTO journal (seq, at, events) VALUES (?, ?, ?)"),
+    appendEvents: sql("INSERT INTO journal (seq, at, events, inputs) VALUES (?, ?, ?, ?)"),
     writeGpu: sql("INSERT INTO gpus (uuid, body) VALUES (?, ?) ON CONFLICT (uuid) DO UPDATE SET body = excluded.body"),
     dropGpu: sql("DELETE FROM gpus WHERE uuid = ?"),
     insertAllocation: sql(
@@ -112,7 +127,15 @@ export function preparePruning(database: DatabaseSync) {
   return {
     dropTurns: sql("DELETE FROM journal WHERE seq BETWEEN ? AND ? AND (at < ? OR seq <= ?)"),
     writeSnapshot: sql("INSERT INTO snapshots (seq, at, state) VALUES (?, ?, ?)"),
-    dropOlderSnapshots: sql("DELETE FROM snapshots WHERE seq < ?"),
+    // One that nothing in the journal follows without a gap is of no use; of the others, the newest until there are too
+    // many bytes of them.
+    dropOlderSnapshots: sql(
+      `DELETE FROM snapshots WHERE seq < (SELECT max(seq) FROM snapshots WHERE seq < (
+         SELECT ifnull(min(seq), (SELECT max(seq) + 1 FROM snapshots)) FROM journal))
+       OR seq IN (SELECT seq FROM (
+         SELECT seq, sum(octet_length(state)) OVER (ORDER BY seq DESC) AS total, max(seq) OVER () AS latest FROM snapshots
+       ) WHERE total > ? AND seq < latest)`,
+    ),
     // By submission, which is never after the end: it saves an index on the end of those that held nothing.
     dropEnded: sql(
       `DELETE FROM allocations WHERE rowid IN (

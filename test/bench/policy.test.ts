@@ -85,6 +85,17 @@ describe.skipIf(!hasTrace)("a sample of the production trace", () => {
       expect(worstDelay(replay(trace, greedy()), () => false)).toBeGreaterThan(24 * 60 * MINUTE);
     },
   );
+
+  test.each([0.7, 0.9, 1.1])(
+    "at a load of %d, who states a `max_duration` gets as much of the host as from greedy, whatever the mix",
+    (load) => {
+      for (const severalShare of [null, 0.1, 0.5]) {
+        const some = sample({ ...recipe, load, severalShare });
+        const [ours, theirs] = [new Ours({ statedOfTen: 10 }), greedy()].map((one) => figuresOf(replay(some, one)));
+        expect(ours?.utilisation, `a mix of ${severalShare}`).toBeGreaterThan((theirs?.utilisation ?? 1) - 0.02);
+      }
+    },
+  );
 });
 
 /**

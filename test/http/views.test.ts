@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Topology } from "../../src/core/model.ts";
 import { pciDevice } from "../../src/core/pci-address.ts";
-import { printable } from "../../src/http/printable.ts";
+import { printable } from "../../src/platform/printable.ts";
 import { failed, gpuReading } from "../fixtures/readings.ts";
 import { startDaemon } from "./daemon.ts";
 

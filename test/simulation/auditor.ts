@@ -3,6 +3,7 @@
  * take it over. {@link INVARIANTS} says which is checked where.
  */
 import { createHash } from "node:crypto";
+import { Recollection } from "../../src/core/capture.ts";
 import type { Event } from "../../src/core/events.ts";
 import { evolve } from "../../src/core/evolve.ts";
 import type { AllocationId, EndReason, EpochMs, Lease } from "../../src/core/model.ts";
@@ -29,7 +30,7 @@ import {
 import { judgeAdminWord, judgeFreeing, judgeLoss, judgeQuarantine, judgeUse, judgeUseGone } from "./judge-gpus.ts";
 import type { Tally } from "./tally.ts";
 import { breach, fault } from "./violation.ts";
-import { movedState } from "./whole-checks.ts";
+import { checkReplay, movedState } from "./whole-checks.ts";
 
 /** What the contract says a webhook is told of an end; `null`: nothing, since its client did it. */
 const TOLD_OF_END: Readonly<Record<EndReason, NotificationStatus | null>> = {
@@ -73,6 +74,7 @@ export class Auditor {
   readonly #hash = createHash("sha256");
   #lastOutboxSeq = 0;
   readonly #witness: Witness;
+  readonly #past = new Recollection();
 
   constructor(tally: Tally, policy: HostState["policy"], witness: Witness) {
     this.#tally = tally;
@@ -100,6 +102,7 @@ export class Auditor {
   #followTurn(turn: JournalTurn, causes: Causes, moment: Moment, touched: Set<AllocationId>, told: Expected[]): void {
     const { books } = this;
     if (turn.seq !== books.lastSeq + turn.events.length) breach(8, `the journal has a gap before ${turn.seq}`);
+    this.folded = checkReplay(turn, this.folded, this.#past);
     const newcomers = new Set<AllocationId>();
     let seen: TurnSeen = { ...moment, at: turn.at, newcomers, resumed: false, rebooted: false };
     for (const event of turn.events) {

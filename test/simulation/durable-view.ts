@@ -17,6 +17,8 @@ export interface JournalTurn {
   readonly events: readonly Event[];
   /** The events as they are stored. */
   readonly text: string;
+  /** What they came of, as it is stored. */
+  readonly inputs: string | null;
 }
 
 export interface OutboxRow {
@@ -49,7 +51,7 @@ export class DurableView {
     this.#database = new DatabaseSync(file, { readOnly: true });
     const sql = (text: string) => this.#database.prepare(text);
     this.#reads = prepareReads(this.#database);
-    this.#turns = sql("SELECT seq, at, events FROM journal WHERE seq > ? ORDER BY seq");
+    this.#turns = sql("SELECT seq, at, events, inputs FROM journal WHERE seq > ? ORDER BY seq");
     this.#outbox = sql(`SELECT ${OUTBOX_COLUMNS} FROM outbox WHERE seq > ? ORDER BY seq`);
     this.#delivery = sql(`SELECT ${OUTBOX_COLUMNS} FROM outbox WHERE delivery_id = ?`);
     this.#pending = sql(`SELECT ${OUTBOX_COLUMNS} FROM outbox WHERE next_attempt_at IS NOT NULL ORDER BY seq`);
@@ -75,8 +77,8 @@ export class DurableView {
   }
 
   turnsAfter(seq: number): JournalTurn[] {
-    const rows = this.#turns.all(seq) as unknown as { seq: number; at: number; events: string }[];
-    return rows.map((row) => ({ seq: row.seq, at: row.at, events: JSON.parse(row.events), text: row.events }));
+    const rows = this.#turns.all(seq) as unknown as (Omit<JournalTurn, "text"> & { events: string })[];
+    return rows.map((row) => ({ ...row, events: JSON.parse(row.events), text: row.events }));
   }
 
   snapshot(): Snapshot | null {

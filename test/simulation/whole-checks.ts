@@ -1,10 +1,14 @@
 /** Checks of the whole, whatever happened: what is stored, what is in memory and what the journal folds to are one. */
+import type { Recollection } from "../../src/core/capture.ts";
+import { decide } from "../../src/core/decide.ts";
+import type { Event } from "../../src/core/events.ts";
 import { evolve } from "../../src/core/evolve.ts";
 import type { Cordon, Gpu, GpuHold, LiveAllocation, Policy } from "../../src/core/model.ts";
 import { emptyHost, type HostState, withAllocation, withGpus } from "../../src/core/state.ts";
 import type { StoredState } from "../../src/scheduler/ports.ts";
+import { TurnTexts } from "../../src/store/records.ts";
 import { type Books, movedLease } from "./books.ts";
-import type { DurableView } from "./durable-view.ts";
+import type { DurableView, JournalTurn } from "./durable-view.ts";
 import { TICK_MS } from "./simulated-daemon.ts";
 import { breach } from "./violation.ts";
 
@@ -48,6 +52,22 @@ export function checkFold(view: DurableView, folded: HostState): void {
   }
   const [anew, oneByOne] = [durableText(state), durableText(folded)];
   if (anew !== oneByOne) breach(8, `folded from ${snapshot?.seq ?? 0}:\n${anew}\nfolded one by one:\n${oneByOne}`);
+}
+
+/** 8: of what a turn found and was asked, as it is kept, the same events come again. @returns where the next begins. */
+export function checkReplay({ seq, at, text, inputs }: JournalTurn, folded: HostState, past: Recollection): HostState {
+  if (inputs === null) breach(8, `nobody knows what led to the turn of ${seq}`);
+  const { passed, state, commands } = past.recall(inputs, folded);
+  const events: Event[] = [];
+  let before = state;
+  for (const command of commands) {
+    const decision = decide(before, command, at);
+    events.push(...decision.events);
+    before = decision.state;
+  }
+  const again = new TurnTexts().events(events);
+  if (again !== text) breach(8, `the turn of ${seq} was\n${text}\nand again is\n${again}\nof ${inputs}`);
+  return passed;
 }
 
 function stateOf(stored: StoredState, policy: Policy): HostState {

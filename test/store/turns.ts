@@ -103,6 +103,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     withdrawn: [],
     keys: [],
     redeliveries: [],
+    inputs: null,
     ...over,
   };
 }

@@ -279,3 +279,29 @@ export function counted(accounts: Accounts, round: number, spent: ReadonlyMap<Ac
   }
   return next;
 }
+
+/** What of the accounts does not follow from the allocations. */
+export interface Counted {
+  readonly counted: boolean;
+  readonly round: number;
+  readonly spent: ReadonlyMap<AccountKey, Spent>;
+}
+
+export function countedOf({ counted, round, byKey }: Accounts, policy: Policy): Counted {
+  const spent = new Map<AccountKey, Spent>();
+  if (needsCount(policy)) {
+    for (const account of byKey.values()) {
+      if (account.spent.ms > 0) spent.set(accountKey(account.kind, account.name), account.spent);
+    }
+  }
+  return { counted, round, spent };
+}
+
+/** The accounts of which {@link countedOf} said so. */
+export function accountsWith(known: Counted, policy: Policy, allocations: Iterable<LiveAllocation>): Accounts {
+  const empty = { ...noAccounts(policy), round: known.round - 1 };
+  return {
+    ...counted(uncounted(empty, policy, allocations), known.round, known.spent, policy),
+    counted: known.counted,
+  };
+}

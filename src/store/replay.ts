@@ -1,0 +1,157 @@
+/**
+ * Makes a turn of the journal again, from the file alone: what it found, what was asked, and what comes of it now.
+ *
+ *  1. The file is only read, so it can be a backup, or the live one beside a running daemon. All of it is read in one
+ *     transaction.
+ *  2. The state before a turn is folded from a snapshot that is no younger than the keyframe (`core/capture.ts`) from
+ *     which the turn's inputs are read, so that who was last seen when is known on the way.
+ */
+import { existsSync } from "node:fs";
+import { DatabaseSync } from "node:sqlite";
+import { Recollection } from "../core/capture.ts";
+import type { Command } from "../core/commands.ts";
+import { decide } from "../core/decide.ts";
+import type { Event } from "../core/events.ts";
+import { evolve } from "../core/evolve.ts";
+import type { EpochMs } from "../core/model.ts";
+import { emptyHost, type HostState, restoredHost } from "../core/state.ts";
+import { BUSY_TIMEOUT_MS, inspect, refusal } from "./open.ts";
+import { decodeEvents, decodeState, TurnTexts } from "./records.ts";
+import { prepareReplay, type ReplayReads } from "./statements.ts";
+
+/** The event cannot be told of from this file. The message says why. */
+export class ReplayError extends Error {
+  override readonly name = "ReplayError";
+}
+
+/** One command of the turn, decided again. */
+export interface ReplayedCommand {
+  readonly command: Command;
+  readonly before: HostState;
+  readonly after: HostState;
+  readonly events: readonly Event[];
+}
+
+export interface ReplayedTurn {
+  readonly at: EpochMs;
+  /** Numbers of its first and last event. */
+  readonly first: number;
+  readonly last: number;
+  readonly recorded: readonly Event[];
+  readonly commands: readonly ReplayedCommand[];
+  /** Whether the same bytes came of it. */
+  readonly isSame: boolean;
+  /** What a command was refused with that had been accepted; `null`: nothing. */
+  readonly failure: string | null;
+}
+
+interface JournalRow {
+  readonly seq: number;
+  readonly at: number;
+  readonly events: string;
+  readonly inputs: string | null;
+}
+
+/**
+ * @param event the number of one of the turn's events.
+ * @throws ReplayError, or StoreRefusedError when the file cannot be used.
+ */
+export function replayTurn(file: string, event: number): ReplayedTurn {
+  if (!existsSync(file)) throw new ReplayError(`there is no file ${file}`);
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(file, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
+    if (inspect(database, file) === 0) throw new ReplayError(`${file} is empty: nothing has happened in it`);
+    database.exec("BEGIN");
+    return again(prepareReplay(database), event);
+  } catch (error) {
+    throw refusal(error, file);
+  } finally {
+    database?.close();
+  }
+}
+
+function again(reads: ReplayReads, event: number): ReplayedTurn {
+  const row = rowOf(reads, event);
+  const recorded = decodeEvents(row.events);
+  const first = row.seq - recorded.length + 1;
+  const { state, commands } = recollected(reads, row);
+  const steps: ReplayedCommand[] = [];
+  let before = state;
+  let failure: string | null = null;
+  for (const command of commands) {
+    try {
+      const { events, state: after } = decide(before, command, row.at);
+      steps.push({ command, before, after, events });
+      before = after;
+    } catch (error) {
+      failure = error instanceof Error ? error.message : String(error);
+      break;
+    }
+  }
+  const decided = new TurnTexts().events(steps.flatMap(({ events }) => events));
+  const isSame = failure === null && decided === row.events;
+  return { at: row.at, first, last: row.seq, recorded, commands: steps, isSame, failure };
+}
+
+function rowOf(reads: ReplayReads, event: number): JournalRow {
+  const row = reads.turnOf.get(event) as unknown as JournalRow | undefined;
+  if (row === undefined) {
+    const { seq } = reads.lastSeq.get() as { seq: number };
+    throw new ReplayError(`there is no event ${event} yet: the last is ${seq}`);
+  }
+  if (row.seq - decodeEvents(row.events).length + 1 > event) {
+    throw new ReplayError(`event ${event} is not kept any more; ${oldestReplayable(reads)}`);
+  }
+  return row;
+}
+
+/** What the turn's decisions found, and what was asked. */
+function recollected(reads: ReplayReads, row: JournalRow) {
+  if (row.inputs === null) throw new ReplayError(`what led to event ${row.seq} was not written down`);
+  const keyframe = keyframeOf(reads, row);
+  const basis = keyframe === null ? null : basisOf(reads, keyframe);
+  if (keyframe === null || basis === null) {
+    throw new ReplayError(`what went before event ${row.seq} is not kept any more; ${oldestReplayable(reads)}`);
+  }
+  const recollection = new Recollection();
+  let { state } = basis;
+  for (const found of reads.turnsBetween.iterate(basis.seq, row.seq)) {
+    const turn = found as unknown as JournalRow;
+    if (turn.inputs !== null && turn.seq >= keyframe.seq) state = recollection.pass(turn.inputs, state);
+    state = decodeEvents(turn.events).reduce(evolve, state);
+  }
+  return recollection.recall(row.inputs, state);
+}
+
+/** The last turn up to `row` at which one can begin to read inputs; `null`: there is none any more. */
+function keyframeOf(reads: ReplayReads, row: JournalRow): JournalRow | null {
+  for (const found of reads.turnsBackFrom.iterate(row.seq)) {
+    const turn = found as unknown as JournalRow;
+    if (turn.inputs === null) return null;
+    if (Recollection.isKeyframe(turn.inputs)) return turn;
+  }
+  return null;
+}
+
+/** A state from before `keyframe` and the number of its last event, with the journal whole from there on. */
+function basisOf(reads: ReplayReads, keyframe: JournalRow): { readonly state: HostState; readonly seq: number } | null {
+  const policy = Recollection.settingsAt(keyframe.inputs ?? "");
+  const first = keyframe.seq - decodeEvents(keyframe.events).length + 1;
+  const snapshot = reads.snapshotBefore.get(first) as { seq: number; state: string } | undefined;
+  const seq = snapshot?.seq ?? 0;
+  const next = reads.turnOf.get(seq + 1) as unknown as JournalRow;
+  if (next.seq - decodeEvents(next.events).length !== seq) return null;
+  const state = snapshot === undefined ? emptyHost(policy) : restoredHost(decodeState(snapshot.state), policy);
+  return { state, seq };
+}
+
+function oldestReplayable(reads: ReplayReads): string {
+  for (const found of reads.turnsFrom.iterate()) {
+    const turn = found as unknown as JournalRow;
+    if (turn.inputs === null || !Recollection.isKeyframe(turn.inputs)) continue;
+    if (basisOf(reads, turn) === null) continue;
+    return `the oldest that can be told of is ${turn.seq - decodeEvents(turn.events).length + 1}`;
+  }
+  return "there is none that can be told of";
+}

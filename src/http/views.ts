@@ -25,7 +25,7 @@ import { budgetsOf } from "../core/queue/budgets.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
 import { type Asker, analysisFor } from "../core/queue/quotas.ts";
 import type { HostState, KernelLogSight } from "../core/state.ts";
-import { printable, printable } from "../platform/printable.ts";
+import { printable } from "../platform/printable.ts";
 import type { DeliveryRecord } from "../scheduler/ports.ts";
 import { allocationBody, numaNodesOf, timestamp } from "../scheduler/records.ts";
 import type {

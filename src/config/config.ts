@@ -1,6 +1,6 @@
 /** The settings as the rest of the program sees them: complete, checked against each other, frozen. */
 import { BlockList, isIP } from "node:net";
-import type { Policy, Quota, Quotas, WorkloadDefaults } from "../core/model.ts";
+import type { Policy, Quota, Quotas, SharingPolicy, WorkloadDefaults } from "../core/model.ts";
 import type { Role } from "./api-keys.ts";
 import { toQuota, toQuotas } from "./quotas.ts";
 import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";
@@ -76,6 +76,7 @@ export interface Config {
   };
   /** Beside those that are given with the API keys. */
   readonly quotas: Quotas;
+  readonly sharing: SharingPolicy;
   readonly webhooks: {
     /** `whsec_` and base64, or other text; `null`: webhooks are not signed. */
     readonly secret: string | null;
@@ -93,7 +94,8 @@ export interface Config {
 
 /** Gives the keys of the file their names and units, and fills in the defaults that depend on other settings. */
 export function toConfig(file: FileConfig): Config {
-  const { server, services, scheduler, monitoring, auth, storage, allocator, preemption, quotas, webhooks } = file;
+  const { server, services, scheduler, monitoring, auth, storage, allocator, preemption, quotas, sharing, webhooks } =
+    file;
   return deepFreeze({
     server: {
       port: server.port,
@@ -155,6 +157,13 @@ export function toConfig(file: FileConfig): Config {
       services: toQuotas(quotas.services, quotas.default_service),
       defaultPrincipal: toQuota(quotas.default_principal, quotas.default_principal),
       defaultService: toQuota(quotas.default_service, quotas.default_service),
+    },
+    sharing: {
+      headroomPercent: sharing.headroom_percent,
+      headroomMib: sharing.headroom_mb,
+      maxLeasesPerGpu: sharing.max_leases_per_gpu,
+      settleAfterMs: sharing.settle_after,
+      settleTimeoutMs: sharing.settle_timeout,
     },
     webhooks: {
       secret: webhooks.secret,

@@ -24,6 +24,7 @@ export function policyOf(config: Config): Policy {
     staleAfterMs: monitoring.staleAfterMs,
     windows: config.windows.reserved,
     quotas: quotasOf(config),
+    sharing: config.sharing,
   };
 }
 

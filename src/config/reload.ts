@@ -79,6 +79,13 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     defaultPrincipal: live("quotas.default_principal"),
     defaultService: live("quotas.default_service"),
   },
+  sharing: {
+    headroomPercent: live("sharing.headroom_percent"),
+    headroomMib: live("sharing.headroom_mb"),
+    maxLeasesPerGpu: live("sharing.max_leases_per_gpu"),
+    settleAfterMs: live("sharing.settle_after"),
+    settleTimeoutMs: live("sharing.settle_timeout"),
+  },
   webhooks: {
     secret: live("webhooks.secret"),
     allowedHosts: live("webhooks.allowed_hosts"),

@@ -3,6 +3,7 @@
  * sees; `config.ts` turns one into the other.
  */
 import { z } from "zod";
+import { MAX_SHARES } from "../core/allocator/sharing.ts";
 import { WORKLOAD_DEFAULTS } from "../core/analyzer/defaults.ts";
 import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model.ts";
 import { apiKeys, keyHolder, PRINCIPAL } from "./api-keys.ts";
@@ -112,6 +113,13 @@ export const fileSchema = z.strictObject({
     default_service: quota(),
     principals: quotasByName(PRINCIPAL),
     services: quotasByName(SERVICE),
+  }),
+  sharing: section({
+    headroom_percent: setting(decimal(0, 50), 5),
+    headroom_mb: setting(integer(0, 1_000_000_000), 512),
+    max_leases_per_gpu: setting(integer(1, MAX_SHARES), 16),
+    settle_after: setting(duration("0s", "1h"), "10s"),
+    settle_timeout: setting(duration("0s", "1d"), "2m"),
   }),
   webhooks: section({
     secret: setting(nullable(webhookSecret), null),

@@ -1,5 +1,5 @@
 import type { KernelNews } from "./kernel-log.ts";
-import type { Actor, AllocationId, Observation, Policy, WorkloadAsk } from "./model.ts";
+import type { Actor, AllocationId, Observation, Policy, Sharing, WorkloadAsk } from "./model.ts";
 import type { AccountKey, Spent } from "./queue/accounts.ts";
 
 /** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
@@ -16,6 +16,7 @@ export interface AllocateAsk extends WorkloadAsk {
   readonly queue: boolean;
   readonly queueTimeoutMs: number | null;
   readonly migProfile: string | null;
+  readonly sharing: Sharing;
 }
 
 /** Everything that can happen to the host. The scheduler takes these one by one. */

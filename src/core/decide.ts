@@ -25,7 +25,8 @@ import {
   RequestNeverFitsError,
 } from "./errors.ts";
 import type { Event } from "./events.ts";
-import { endedRecord, evolve } from "./evolve.ts";
+import { endedRecord, evolve, OVERDUE } from "./evolve.ts";
+import { holdersOf, settlingShare, useBy } from "./holds.ts";
 import { idleChanges } from "./idle.ts";
 import { readKernelLog } from "./kernel-log.ts";
 import type {
@@ -203,6 +204,7 @@ export function requestOf({ id, ask, actor }: Allocate, policy: Policy, now: Epo
     preemptible: ask.preemptible,
     queueTimeoutMs: ask.queueTimeoutMs ?? policy.queueTimeoutMs,
     migProfile: ask.migProfile,
+    sharing: ask.sharing,
     submittedAt: now,
   };
 }
@@ -311,7 +313,7 @@ function govern(
       tellWhoIsDrained(turn, now);
       return;
     case "clear-quarantine":
-      if (gpu.hold.kind === "quarantined" || gpu.fault !== null) {
+      if (isQuarantined(gpu.hold) || gpu.fault !== null) {
         const seen = turn.state.sight.kernelLog?.sequence ?? 0;
         const answeredUpTo = Math.max(gpu.answeredUpTo, gpu.fault?.sequence ?? 0, seen);
         turn.write({ type: "quarantine-cleared", ...by, answeredUpTo });
@@ -341,9 +343,14 @@ function tellWhoIsDrained(turn: Drafting, now: EpochMs): void {
   for (const event of drainNotices(turn.state, now)) turn.write(event);
 }
 
+/** Whether an admin's word is asked for, or seen use must end, before anybody new gets the GPU. */
+function isQuarantined(hold: Gpu["hold"]): boolean {
+  return hold.kind === "quarantined" || (hold.kind === "shared" && hold.overdueSince !== null);
+}
+
 /** @throws GpuInUseError when it cannot be removed. */
 function demandUnused({ uuid, hold }: Gpu, { sight }: HostState): void {
-  if (hold.kind === "leased" || hold.kind === "reclaiming") throw new GpuInUseError(`${uuid} is ${hold.kind}`);
+  if (holdersOf(hold).length > 0 || hold.kind === "reclaiming") throw new GpuInUseError(`${uuid} is ${hold.kind}`);
   // The next reading would bring it back.
   if (sight.gpus.has(uuid)) throw new GpuInUseError(`${uuid} is still seen by the driver`);
 }
@@ -442,8 +449,7 @@ function expireDue(turn: Drafting, now: EpochMs): void {
     if (due === undefined || due.at > now) return;
     const name = due.key.slice(2);
     if (due.key.startsWith("g:")) {
-      const reason = "memory or processes of an ended lease did not go in time";
-      turn.write({ type: "gpu-quarantined", uuid: name, at: now, reason });
+      turn.write(overdueOf(turn.state.gpus.get(name) as Gpu, turn.state.policy, now));
       continue;
     }
     const allocation = turn.state.allocations.get(name);
@@ -456,6 +462,15 @@ function expireDue(turn: Drafting, now: EpochMs): void {
     const reason = overdueReason(allocation, now);
     end(turn, allocation, reason, now, takenBackFor(allocation, reason, turn.state));
   }
+}
+
+/** What the end of the patience with a GPU brings. */
+function overdueOf({ uuid, hold }: Gpu, { sharing }: Policy, now: EpochMs): Event {
+  const settling = hold.kind === "shared" ? settlingShare(hold) : null;
+  if (settling !== null && settling.startedAt !== null && settling.startedAt + sharing.settleTimeoutMs <= now) {
+    return { type: "memory-settled", uuid, allocationId: settling.allocationId, at: now, seen: false };
+  }
+  return { type: "gpu-quarantined", uuid, at: now, reason: OVERDUE };
 }
 
 function overdueReason(allocation: LiveAllocation, now: EpochMs): EndReason {
@@ -517,11 +532,12 @@ function end(
   turn.write({ type: "ended", id: allocation.request.id, outcome: { reason, at: now, detail }, verify });
 }
 
-function mustVerify(state: HostState, uuid: GpuUuid, { lease }: HoldingAllocation, now: EpochMs): boolean {
+function mustVerify(state: HostState, uuid: GpuUuid, { request, lease }: HoldingAllocation, now: EpochMs): boolean {
   const { verifyRelease, refreshIntervalMs } = state.policy;
   if (verifyRelease !== "when_used") return verifyRelease === "always";
-  const hold = state.gpus.get(uuid)?.hold;
-  if (hold?.kind === "leased" && wasUsed(hold.use)) return true;
+  const gpu = state.gpus.get(uuid);
+  const use = gpu === undefined ? null : useBy(gpu.hold, request.id);
+  if (use !== null && wasUsed(use)) return true;
   if (now - lease.grantedAt < TOO_YOUNG_TO_VERIFY_MS) return false;
   // No use seen, but was anybody looking, and since the grant?
   const sight = state.sight.gpus.get(uuid);

@@ -8,6 +8,7 @@
  *     the other.
  */
 import type { Event } from "./events.ts";
+import { holdersOf } from "./holds.ts";
 import { parentOf } from "./mig.ts";
 import type { AllocationId, Cordon, EpochMs, Gpu, HoldingAllocation } from "./model.ts";
 import type { HostState } from "./state.ts";
@@ -47,7 +48,7 @@ function urgent(gpu: Gpu, state: HostState): { readonly until: EpochMs; readonly
 export function drainNotices(state: HostState, now: EpochMs): readonly Event[] {
   const due = new Map<AllocationId, { readonly until: EpochMs; readonly reason: string } | null>();
   for (const gpu of state.gpus.values()) {
-    for (const id of holdersOf(gpu)) {
+    for (const { allocationId: id } of holdersOf(gpu.hold)) {
       const here = urgent(gpu, state);
       const before = due.get(id) ?? null;
       due.set(id, here !== null && (before === null || here.until < before.until) ? here : before);
@@ -72,7 +73,7 @@ export function drainsPutOff(state: HostState, earliest: EpochMs): readonly Even
   const events: Event[] = [];
   let leased = false;
   for (const gpu of state.gpus.values()) {
-    if (withItsInstances(gpu, state).every((one) => holdersOf(one).length === 0)) continue;
+    if (withItsInstances(gpu, state).every((one) => holdersOf(one.hold).length === 0)) continue;
     leased = true;
     if (isDueBefore(gpu.cordon, earliest)) {
       const { at, by, reason } = gpu.cordon;
@@ -88,8 +89,4 @@ export function drainsPutOff(state: HostState, earliest: EpochMs): readonly Even
 
 function isDueBefore(cordon: Cordon | null, instant: EpochMs): cordon is Cordon {
   return cordon !== null && cordon.drainBy !== null && cordon.drainBy < instant;
-}
-
-function holdersOf({ hold }: Gpu): readonly AllocationId[] {
-  return hold.kind === "leased" ? [hold.allocationId] : [];
 }

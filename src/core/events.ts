@@ -92,6 +92,32 @@ export type Event =
       readonly allocationId: AllocationId;
       readonly at: EpochMs;
     }
+  | {
+      /** A shared lease's memory stands still: the next one may start on its GPU. */
+      readonly type: "memory-settled";
+      readonly uuid: GpuUuid;
+      readonly allocationId: AllocationId;
+      readonly at: EpochMs;
+      /** False: it was no longer waited for. */
+      readonly seen: boolean;
+    }
+  /** Nothing is left on a shared GPU of a lease that has ended. */
+  | {
+      readonly type: "memory-returned";
+      readonly uuid: GpuUuid;
+      readonly allocationId: AllocationId;
+      readonly at: EpochMs;
+    }
+  | {
+      /** A shared lease uses more memory of a GPU than is reserved for it. */
+      readonly type: "went-over-memory";
+      readonly id: AllocationId;
+      readonly uuid: GpuUuid;
+      readonly at: EpochMs;
+      readonly usedMib: number;
+      readonly reservedMib: number;
+    }
+  | { readonly type: "went-within-memory"; readonly id: AllocationId; readonly uuid: GpuUuid; readonly at: EpochMs }
   /** A lease without a TTL has held GPUs that nobody used since `since`. */
   | { readonly type: "went-idle"; readonly id: AllocationId; readonly at: EpochMs; readonly since: EpochMs }
   | { readonly type: "went-busy"; readonly id: AllocationId; readonly at: EpochMs }
@@ -103,6 +129,8 @@ export type Event =
       readonly at: EpochMs;
       /** Who holds it; a faulted GPU stays leased. */
       readonly allocationId: AllocationId | null;
+      /** The others, of a shared GPU. */
+      readonly sharedWith?: readonly AllocationId[];
       readonly reason: string;
       readonly scope: GpuFault["scope"];
       readonly sequence: number;
@@ -123,6 +151,8 @@ export type Event =
       readonly at: EpochMs;
       /** Who holds it; a lost GPU stays leased. */
       readonly allocationId: AllocationId | null;
+      /** The others, of a shared GPU. */
+      readonly sharedWith?: readonly AllocationId[];
       readonly reason: string;
     }
   /** A MIG instance that nobody holds has been gone from a GPU that is well, and leaves the inventory. */

@@ -1,4 +1,5 @@
 import type { Event } from "./events.ts";
+import { remainsOf, reservedMib, type SharedHold, useBy } from "./holds.ts";
 import type {
   AllocationId,
   EndedAllocation,
@@ -7,14 +8,19 @@ import type {
   GpuHold,
   GpuUse,
   HoldingAllocation,
+  Lease,
   LeasedAllocation,
   LeasedGpu,
   LiveAllocation,
   Notice,
+  Share,
   UsedGpu,
 } from "./model.ts";
 import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts";
 import { NO_USE, spansUntil, useBegun, useEnded, wasUsed } from "./use.ts";
+
+/** Why a GPU is quarantined that was not given back. */
+export const OVERDUE = "memory or processes of an ended lease did not go in time";
 
 const FREE: GpuHold = { kind: "free" };
 /** What the books say of a GPU that was never seen before. */
@@ -38,15 +44,19 @@ export function evolve(state: HostState, event: Event): HostState {
       return granted(state, event);
     case "reoffered": {
       const { request, lease, notice } = holding(state, event.id);
-      return withAllocation(state, { status: "offered", request, lease, claimBy: event.claimBy, notice });
+      const next = withAllocation(state, { status: "offered", request, lease, claimBy: event.claimBy, notice });
+      // Until it is claimed nobody starts anything.
+      return withShares(next, event.id, lease, (share) =>
+        share.settledAt === null ? { ...share, startedAt: null } : share,
+      );
     }
-    case "claimed": {
-      return withAllocation(state, leased(holding(state, event.id)));
-    }
+    case "claimed":
+      return claimed(state, event.id, event.at);
     case "renewed": {
       // A renewal is a sign of life: what was offered is claimed by it.
-      const before = leased(holding(state, event.id));
-      return withAllocation(state, { ...before, lease: { ...before.lease, expiresAt: event.expiresAt } });
+      const next = claimed(state, event.id, event.at);
+      const lease = leased(holding(next, event.id));
+      return withAllocation(next, { ...lease, lease: { ...lease.lease, expiresAt: event.expiresAt } });
     }
     case "extended": {
       const before = holding(state, event.id);
@@ -84,12 +94,29 @@ export function evolve(state: HostState, event: Event): HostState {
       return withUse(state, event, (use) => useBegun(use, event.at));
     case "use-gone":
       return withUse(state, event, (use) => useEnded(use, event.at));
+    case "memory-settled":
+      return withShare(state, event.uuid, event.allocationId, (share) => ({ ...share, settledAt: event.at }));
+    case "went-over-memory":
+      return withShare(state, event.uuid, event.id, (share) => ({ ...share, overSince: event.at }));
+    case "went-within-memory":
+      return withShare(state, event.uuid, event.id, (share) => ({ ...share, overSince: null }));
+    case "memory-returned": {
+      const gpu = known(state, event.uuid);
+      const hold = sharedHold(gpu);
+      const remains = hold.remains.filter(({ allocationId }) => allocationId !== event.allocationId);
+      const overdueSince = remains.length === 0 ? null : hold.overdueSince;
+      return withGpus(state, [{ ...gpu, hold: { ...hold, remains, overdueSince } }]);
+    }
     case "went-idle":
       return withIdleness(state, event.id, event.since);
     case "went-busy":
       return withIdleness(state, event.id, null);
     case "gpu-quarantined": {
       const gpu = known(state, event.uuid);
+      // Those who share it go on.
+      if (gpu.hold.kind === "shared") {
+        return withGpus(state, [{ ...gpu, hold: { ...gpu.hold, overdueSince: event.at } }]);
+      }
       const baselineMib = gpu.hold.kind === "reclaiming" ? gpu.hold.baselineMib : 0;
       return withGpus(state, [
         { ...gpu, hold: { kind: "quarantined", since: event.at, baselineMib, reason: event.reason } },
@@ -99,7 +126,7 @@ export function evolve(state: HostState, event: Event): HostState {
       return withGpus(state, [{ ...known(state, event.uuid), hold: FREE }]);
     case "quarantine-cleared": {
       const gpu = known(state, event.uuid);
-      const hold = gpu.hold.kind === "quarantined" ? FREE : gpu.hold;
+      const hold = cleared(gpu.hold);
       return withGpus(state, [{ ...gpu, hold, fault: null, answeredUpTo: event.answeredUpTo ?? gpu.answeredUpTo }]);
     }
     case "gpu-faulted": {
@@ -149,16 +176,49 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
   );
   return withGpus(
     { ...next, nextFencingToken: Math.max(state.nextFencingToken, lease.fencingToken + 1) },
-    lease.gpus.map(({ uuid }) => {
+    lease.gpus.map(({ uuid, baselineMib }): Gpu => {
       const gpu = known(state, uuid);
-      // Invariant 1: no GPU is in two exclusive leases.
+      const since = lease.grantedAt;
+      if (lease.sharedMib !== null) {
+        const startedAt = claimBy === null ? since : null;
+        const share: Share = {
+          allocationId: event.id,
+          since,
+          memoryMib: lease.sharedMib,
+          startedAt,
+          settledAt: null,
+          overSince: null,
+          use: NO_USE,
+        };
+        return { ...gpu, hold: withOneMore(gpu, share, baselineMib) };
+      }
+      // Invariant 1: no GPU is in two exclusive leases, nor in an exclusive and a shared one.
       if (gpu.hold.kind !== "free") throw new Error(`invariant 1: granted ${uuid}, which is ${gpu.hold.kind}`);
-      return {
-        ...gpu,
-        hold: { kind: "leased", allocationId: event.id, since: lease.grantedAt, use: NO_USE },
-      } satisfies Gpu;
+      return { ...gpu, hold: { kind: "leased", allocationId: event.id, since, use: NO_USE } };
     }),
   );
+}
+
+/** The hold of a GPU with one more share on it. */
+function withOneMore({ uuid, hold, memoryTotalMib }: Gpu, share: Share, baselineMib: number): SharedHold {
+  if (hold.kind !== "free" && hold.kind !== "shared") {
+    throw new Error(`invariant 1: granted a share of ${uuid}, which is ${hold.kind}`);
+  }
+  const next: SharedHold =
+    hold.kind === "shared"
+      ? { ...hold, shares: [...hold.shares, share] }
+      : { kind: "shared", since: share.since, baselineMib, shares: [share], remains: [], overdueSince: null };
+  // Invariant 1: what is reserved is there. The head-room is the settings' matter, and these change.
+  if (memoryTotalMib !== null && reservedMib(next) > memoryTotalMib) {
+    throw new Error(`invariant 1: ${reservedMib(next)} MiB of ${uuid} are reserved, which has ${memoryTotalMib}`);
+  }
+  return next;
+}
+
+/** The hold of a GPU of which an admin says that nothing is left of what was there. */
+function cleared(hold: GpuHold): GpuHold {
+  if (hold.kind === "quarantined") return FREE;
+  return hold.kind === "shared" && hold.overdueSince !== null ? { ...hold, remains: [], overdueSince: null } : hold;
 }
 
 /** The record that an allocation leaves behind when it ends by `event`, as the state stands just before it. */
@@ -170,16 +230,16 @@ export function endedRecord(state: HostState, { id, outcome }: Extract<Event, { 
     status: "ended",
     request: before.request,
     lease,
-    used: usedGpus(state, lease?.gpus ?? [], outcome.at),
+    used: usedGpus(state, id, lease?.gpus ?? [], outcome.at),
     outcome,
   };
 }
 
-function usedGpus(state: HostState, gpus: readonly LeasedGpu[], at: EpochMs): readonly UsedGpu[] {
+function usedGpus(state: HostState, id: AllocationId, gpus: readonly LeasedGpu[], at: EpochMs): readonly UsedGpu[] {
   const used: UsedGpu[] = [];
   for (const { uuid } of gpus) {
-    const { hold } = known(state, uuid);
-    if (hold.kind === "leased" && wasUsed(hold.use)) used.push({ uuid, spans: spansUntil(hold.use, at) });
+    const use = useBy(known(state, uuid).hold, id);
+    if (use !== null && wasUsed(use)) used.push({ uuid, spans: spansUntil(use, at) });
   }
   return used;
 }
@@ -189,13 +249,31 @@ function ended(state: HostState, event: Extract<Event, { type: "ended" }>): Host
   const next = withAllocation(state, record);
   return withGpus(
     next,
-    (record.lease?.gpus ?? []).map(({ uuid, baselineMib }) => ({
-      ...known(state, uuid),
-      hold: event.verify.includes(uuid)
-        ? { kind: "reclaiming", allocationId: event.id, since: event.outcome.at, baselineMib }
-        : FREE,
-    })),
+    (record.lease?.gpus ?? []).map((leased) => {
+      const gpu = known(state, leased.uuid);
+      const verify = event.verify.includes(gpu.uuid);
+      return { ...gpu, hold: letGo(gpu.hold, record, leased.baselineMib, verify) };
+    }),
   );
+}
+
+/** The hold of a GPU without one lease, which must be seen to be gone if `verify` is true. */
+function letGo(hold: GpuHold, { request, outcome }: EndedAllocation, baselineMib: number, verify: boolean): GpuHold {
+  const { id } = request;
+  const since = outcome.at;
+  if (hold.kind !== "shared") return verify ? { kind: "reclaiming", allocationId: id, since, baselineMib } : FREE;
+  const shares = hold.shares.filter(({ allocationId }) => allocationId !== id);
+  const own = hold.shares.find(({ allocationId }) => allocationId === id);
+  const remains = own === undefined || !verify ? hold.remains : [...hold.remains, remainsOf(own, request, since)];
+  if (shares.length > 0) return { ...hold, shares, remains };
+  // Nobody is left to share it: the whole GPU must be seen empty.
+  const last = remains.at(-1);
+  if (last === undefined) return FREE;
+  if (hold.overdueSince !== null) {
+    const reason = OVERDUE;
+    return { kind: "quarantined", since: hold.overdueSince, baselineMib: hold.baselineMib, reason };
+  }
+  return { kind: "reclaiming", allocationId: last.allocationId, since, baselineMib: hold.baselineMib };
 }
 
 function resumed(state: HostState, event: Extract<Event, { type: "resumed" }>): HostState {
@@ -210,11 +288,23 @@ function resumed(state: HostState, event: Extract<Event, { type: "resumed" }>): 
     next = withAllocation(next, { ...allocation, seenAt: Math.max(allocation.seenAt, event.at) });
   }
   // Nor could anybody see whether a GPU was given back.
-  const reclaiming: Gpu[] = [];
+  const watchedAnew: Gpu[] = [];
   for (const gpu of state.gpus.values()) {
-    if (gpu.hold.kind === "reclaiming") reclaiming.push({ ...gpu, hold: { ...gpu.hold, since: event.at } });
+    const { hold } = gpu;
+    if (hold.kind === "reclaiming") watchedAnew.push({ ...gpu, hold: { ...hold, since: event.at } });
+    if (hold.kind === "shared") watchedAnew.push({ ...gpu, hold: watchedFrom(hold, event.at) });
   }
-  return withGpus(next, reclaiming);
+  return withGpus(next, watchedAnew);
+}
+
+function watchedFrom(hold: SharedHold, at: EpochMs): SharedHold {
+  return {
+    ...hold,
+    shares: hold.shares.map((share) =>
+      share.settledAt === null && share.startedAt !== null ? { ...share, startedAt: at } : share,
+    ),
+    remains: hold.remains.map((one) => ({ ...one, since: at })),
+  };
 }
 
 type UseEvent = Extract<Event, { type: "use-seen" | "use-gone" }>;
@@ -222,10 +312,42 @@ type UseEvent = Extract<Event, { type: "use-seen" | "use-gone" }>;
 function withUse(state: HostState, event: UseEvent, change: (use: GpuUse) => GpuUse): HostState {
   const gpu = known(state, event.uuid);
   const { hold } = gpu;
+  if (hold.kind === "shared") {
+    return withShare(state, event.uuid, event.allocationId, (share) => ({ ...share, use: change(share.use) }));
+  }
   if (hold.kind !== "leased" || hold.allocationId !== event.allocationId) {
     throw new Error(`${event.type} on ${event.uuid}, which ${event.allocationId} does not hold`);
   }
   return withGpus(state, [{ ...gpu, hold: { ...hold, use: change(hold.use) } }]);
+}
+
+function withShare(state: HostState, uuid: string, id: AllocationId, change: (share: Share) => Share): HostState {
+  const gpu = known(state, uuid);
+  const hold = sharedHold(gpu);
+  if (useBy(hold, id) === null) throw new Error(`${id} has no share of ${uuid}`);
+  const shares = hold.shares.map((share) => (share.allocationId === id ? change(share) : share));
+  return withGpus(state, [{ ...gpu, hold: { ...hold, shares } }]);
+}
+
+/** The state with all shares of one lease changed; an exclusive one has none. */
+function withShares(state: HostState, id: AllocationId, lease: Lease, change: (share: Share) => Share): HostState {
+  if (lease.sharedMib === null) return state;
+  return lease.gpus.reduce((next, { uuid }) => withShare(next, uuid, id, change), state);
+}
+
+function sharedHold({ uuid, hold }: Gpu): SharedHold {
+  if (hold.kind !== "shared") throw new Error(`${uuid} is ${hold.kind}, and so not shared`);
+  return hold;
+}
+
+/** The state with what was offered claimed; a lease stays as it is. */
+function claimed(state: HostState, id: AllocationId, at: EpochMs): HostState {
+  const before = holding(state, id);
+  if (before.status === "leased") return state;
+  const next = withAllocation(state, leased(before));
+  return withShares(next, id, before.lease, (share) =>
+    share.startedAt === null ? { ...share, startedAt: at } : share,
+  );
 }
 
 function withIdleness(state: HostState, id: AllocationId, idleSince: EpochMs | null): HostState {

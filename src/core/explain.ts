@@ -32,6 +32,8 @@ const WORDS: Record<Block | PassReason, string> = {
   isolated: "unable to work together with others",
   reserved: "reserved for an earlier request",
   quota: "kept from it by its quota",
+  settling: "waiting for another lease's memory to settle",
+  crowded: "shared by as many leases as may be",
 };
 
 /** Says why `request`, which waits, has not been granted as the host stands at `now`. */

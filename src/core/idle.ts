@@ -6,7 +6,8 @@
  *  2. A flag stays until use is seen or the lease becomes an offer again, over restarts and silence of the monitor too;
  *     afterwards the lease can go idle again.
  */
-import type { AllocationId, EpochMs, Gpu, LeasedAllocation } from "./model.ts";
+import { holdersOf, useBy } from "./holds.ts";
+import type { AllocationId, EpochMs, Gpu, GpuHold, LeasedAllocation } from "./model.ts";
 import type { HostState } from "./state.ts";
 import { lastUseEnd } from "./use.ts";
 
@@ -25,7 +26,7 @@ export function idleChanges(state: HostState, seenAt: EpochMs): readonly IdleCha
   const { idleAfterMs, reclaimIdleAfterMs } = state.policy;
   const changes: IdleChange[] = [];
   for (const [allocation, gpus] of leasesWithoutTtl(state)) {
-    if (allocation.idleSince !== null && gpus.some(({ hold }) => hold.kind === "leased" && hold.use.since !== null)) {
+    if (allocation.idleSince !== null && gpus.some(({ hold }) => isInUse(hold, allocation))) {
       changes.push({ kind: "busy", allocation });
       continue;
     }
@@ -45,31 +46,36 @@ export function idleChanges(state: HostState, seenAt: EpochMs): readonly IdleCha
 function leasesWithoutTtl(state: HostState): Map<LeasedAllocation, readonly Gpu[]> {
   const found = new Map<AllocationId, readonly [LeasedAllocation, Gpu[]]>();
   for (const gpu of state.gpus.values()) {
-    if (gpu.hold.kind !== "leased") continue;
-    const { allocationId } = gpu.hold;
-    const known = found.get(allocationId);
-    const allocation = known?.[0] ?? state.allocations.get(allocationId);
-    if (allocation?.status !== "leased" || allocation.request.ttlMs !== null) continue;
-    if (known === undefined) found.set(allocationId, [allocation, [gpu]]);
-    else known[1].push(gpu);
+    for (const { allocationId } of holdersOf(gpu.hold)) {
+      const known = found.get(allocationId);
+      const allocation = known?.[0] ?? state.allocations.get(allocationId);
+      if (allocation?.status !== "leased" || allocation.request.ttlMs !== null) continue;
+      if (known === undefined) found.set(allocationId, [allocation, [gpu]]);
+      else known[1].push(gpu);
+    }
   }
   return new Map(found.values());
 }
 
+function isInUse(hold: GpuHold, { request }: LeasedAllocation): boolean {
+  return (useBy(hold, request.id)?.since ?? null) !== null;
+}
+
 /** Since when it has been seen that nobody uses any GPU of a lease; `null` when that cannot be said. */
 function unusedSince(
-  { lease }: LeasedAllocation,
+  { request, lease }: LeasedAllocation,
   gpus: readonly Gpu[],
   state: HostState,
   seenAt: EpochMs,
 ): EpochMs | null {
   let latest = lease.grantedAt;
   for (const { uuid, hold } of gpus) {
-    if (hold.kind !== "leased" || hold.use.since !== null) return null;
+    const use = useBy(hold, request.id);
+    if (use === null || use.since !== null) return null;
     const sight = state.sight.gpus.get(uuid);
     // Missing from this reading, or there without telling whether it is used.
     if (sight?.watch === undefined || sight.watch === null || sight.watch.until < seenAt) return null;
-    latest = Math.max(latest, sight.watch.since, lastUseEnd(hold.use) ?? latest);
+    latest = Math.max(latest, sight.watch.since, lastUseEnd(use) ?? latest);
   }
   return latest;
 }

@@ -10,6 +10,7 @@
 import { effectOf, meaningOf, type XidError } from "./allocator/xid.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
+import { namesOfHolders } from "./holds.ts";
 import type { EpochMs, Gpu, GpuUuid } from "./model.ts";
 import { pciDevice } from "./pci-address.ts";
 import type { HostState, XidCount } from "./state.ts";
@@ -79,8 +80,8 @@ function apply(gpu: Gpu, report: XidReport, now: EpochMs, write: (event: Event) 
   if (gpu.fault?.scope === "all" || gpu.fault?.scope === scope) return;
   const { uuid, hold } = gpu;
   const reason = describe(report.xid);
-  const allocationId = hold.kind === "leased" ? hold.allocationId : null;
-  write({ type: "gpu-faulted", uuid, at: now, allocationId, reason, scope, sequence: report.sequence });
+  const { sequence } = report;
+  write({ type: "gpu-faulted", uuid, at: now, ...namesOfHolders(hold), reason, scope, sequence });
 }
 
 function answer(gpu: Gpu, upTo: number, reason: string, now: EpochMs, write: (event: Event) => void): void {

@@ -8,6 +8,7 @@
  *     one device may get an instance that has the memory.
  *  3. Compute instances of one GPU instance share its memory: each is offered what the others leave of it, by what was
  *     promised to them and by what they are seen to use, whichever is more.
+ *     An instance is a part already: shared leases have whole GPUs only.
  *  4. A process counts for the instance whose ids the driver gives it; without ids for every instance that it may be on.
  *  5. An instance that is gone from a GPU which reads well has been destroyed. After {@link FORGOTTEN_AFTER_MS} it leaves
  *     the inventory, unless a lease still holds it.
@@ -124,9 +125,14 @@ function usedBesideIt({ processes }: GpuReading, { gpuInstanceId, computeInstanc
 
 /** Whether a device is of the kind that is asked for, whole or instance: see 2. */
 export function isOfKind(
-  { migProfile, requirement }: Pick<Request, "migProfile"> & { readonly requirement: { readonly gpus: number } },
+  {
+    migProfile,
+    sharing,
+    requirement,
+  }: Pick<Request, "migProfile" | "sharing"> & { readonly requirement: { readonly gpus: number } },
   { mig }: Pick<Gpu, "mig">,
 ): boolean {
+  if (sharing === "shared" && mig !== null) return false;
   if (migProfile === null) return mig === null || requirement.gpus === 1;
   return mig !== null && mig.profile.toLowerCase() === migProfile.toLowerCase();
 }

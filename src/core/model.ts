@@ -19,6 +19,9 @@ export type WorkloadType = (typeof WORKLOAD_TYPES)[number];
 
 /** Which windows a request may use is a bit for each of them. */
 export const MAX_WINDOWS = 16;
+/** A GPU for one lease alone, or a part of its memory beside others. */
+export const SHARINGS = ["exclusive", "shared"] as const;
+export type Sharing = (typeof SHARINGS)[number];
 
 export const MIN_PRIORITY = 1;
 export const MAX_PRIORITY = 10;
@@ -100,6 +103,7 @@ export interface Request {
   readonly queueTimeoutMs: number | null;
   /** Only MIG instances that were cut so, in any case; `null`: one device may be an instance, several are whole GPUs. */
   readonly migProfile: string | null;
+  readonly sharing: Sharing;
   readonly submittedAt: EpochMs;
 }
 
@@ -122,6 +126,8 @@ export interface Lease {
   readonly grantedAt: EpochMs;
   /** When it ends unless renewed; the earlier of TTL and hard end. `null`: no end. */
   readonly expiresAt: EpochMs | null;
+  /** MiB that it has reserved on each of its GPUs, beside other leases; `null`: it has them alone. */
+  readonly sharedMib: number | null;
 }
 
 export const END_REASONS = [
@@ -219,6 +225,33 @@ export interface UsedGpu {
   readonly spans: readonly UseSpan[];
 }
 
+/** One lease's part of a shared GPU. */
+export interface Share {
+  readonly allocationId: AllocationId;
+  readonly since: EpochMs;
+  /** MiB that are reserved for it. */
+  readonly memoryMib: number;
+  /** When its client could begin to load: the grant, or the claim of an offer. `null`: not claimed yet. */
+  readonly startedAt: EpochMs | null;
+  /** Its memory has stood still, or was no longer waited for, since then; `null`: it is settling. */
+  readonly settledAt: EpochMs | null;
+  /** It has been seen to use more than its reservation since then; `null`: it is not. */
+  readonly overSince: EpochMs | null;
+  /** As seen in readings during the lease. */
+  readonly use: GpuUse;
+}
+
+/** What may be left on a shared GPU of a lease that has ended: it still counts. */
+export interface Remains {
+  readonly allocationId: AllocationId;
+  /** The end of the lease. */
+  readonly since: EpochMs;
+  readonly memoryMib: number;
+  /** What tells its processes, as long as they last: the pid that its client named, and when. */
+  readonly pid: number | null;
+  readonly submittedAt: EpochMs;
+}
+
 /** What the books say of a GPU, apart from how it feels. */
 export type GpuHold =
   | { readonly kind: "free" }
@@ -228,6 +261,19 @@ export type GpuHold =
       readonly since: EpochMs;
       /** As seen in readings during the lease. */
       readonly use: GpuUse;
+    }
+  | {
+      readonly kind: "shared";
+      /** The first grant since it was free. */
+      readonly since: EpochMs;
+      /** MiB in use before that: the level to which the GPU must return. */
+      readonly baselineMib: number;
+      /** In the order of their grants; at least one. */
+      readonly shares: readonly Share[];
+      /** In the order of their ends. */
+      readonly remains: readonly Remains[];
+      /** Remains did not go in time: no new lease until they have. `null`: nothing is overdue. */
+      readonly overdueSince: EpochMs | null;
     }
   | {
       readonly kind: "reclaiming";
@@ -528,6 +574,17 @@ export interface Quotas {
   readonly defaultService: Quota;
 }
 
+export interface SharingPolicy {
+  /** Of a GPU's memory, what shared leases together leave: the larger of the two. */
+  readonly headroomPercent: number;
+  readonly headroomMib: number;
+  readonly maxLeasesPerGpu: number;
+  /** Memory that has stood still for so long has settled. */
+  readonly settleAfterMs: number;
+  /** A lease that has not settled by then is no longer waited for. */
+  readonly settleTimeoutMs: number;
+}
+
 /** The settings that decisions depend on. Replaced whole on a reload. */
 export interface Policy {
   readonly workloadDefaults: { readonly [type in WorkloadType]: WorkloadDefaults };
@@ -556,4 +613,5 @@ export interface Policy {
   /** At most {@link MAX_WINDOWS}. */
   readonly windows: readonly ReservedWindow[];
   readonly quotas: Quotas;
+  readonly sharing: SharingPolicy;
 }

@@ -1,14 +1,14 @@
-import { GOOD_READINGS_TO_RECOVER, idleCeilingMib, occupies } from "./allocator/health.ts";
+import { GOOD_READINGS_TO_RECOVER, occupies } from "./allocator/health.ts";
+import { SETTLED_SLACK_MIB } from "./allocator/sharing.ts";
 import { isWell, lossOf } from "./allocator/survey.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
+import { namesOfHolders } from "./holds.ts";
 import { goneReason, withInstances } from "./mig.ts";
 import type { EpochMs, Gpu, GpuReading, MigIdentity, Observation } from "./model.ts";
+import { emptyLevelMib, shareEvents } from "./observe-shares.ts";
 import { withSight } from "./sight.ts";
 import type { HostState } from "./state.ts";
-
-/** MiB by which memory may stand above the level before a grant and still count as given back. */
-const SETTLED_SLACK_MIB = 64;
 
 /**
  * Takes in what a probe brought: the sight is replaced, and what outlives the process becomes events.
@@ -35,6 +35,8 @@ export function observe(before: HostState, given: Observation, now: EpochMs): { 
       const inUse = observation.startedAt < hold.since ? null : useIn(reading, baselineOf(state, gpu));
       if (inUse === true && use.since === null) write({ type: "use-seen", uuid: gpu.uuid, allocationId, at: now });
       if (inUse === false && use.since !== null) write({ type: "use-gone", uuid: gpu.uuid, allocationId, at: now });
+    } else if (hold.kind === "shared") {
+      for (const event of shareEvents(gpu.uuid, hold, state, observation.startedAt, now)) write(event);
     } else if (hold.kind === "reclaiming" || hold.kind === "quarantined") {
       // Only a reading that began after the end can prove that the GPU is empty.
       if (observation.startedAt >= hold.since && isEmpty(reading, hold.baselineMib, hold.since)) {
@@ -56,13 +58,12 @@ function noteLosses(state: HostState, now: EpochMs): Event[] {
   for (const gpu of state.gpus.values()) {
     const { uuid, hold, lostSince } = gpu;
     const sight = state.sight.gpus.get(uuid);
-    const allocationId = hold.kind === "leased" ? hold.allocationId : null;
     const loss = lossOf(gpu, state);
     if (loss !== null && lostSince === null) {
-      events.push({ type: "gpu-lost", uuid, at: now, allocationId, reason: loss });
+      events.push({ type: "gpu-lost", uuid, at: now, ...namesOfHolders(hold), reason: loss });
     } else if (lostSince !== null && sight !== undefined && isWell(sight)) {
       const reason = `${GOOD_READINGS_TO_RECOVER} good readings in a row`;
-      events.push({ type: "gpu-back", uuid, at: now, allocationId, reason });
+      events.push({ type: "gpu-back", uuid, at: now, ...namesOfHolders(hold), reason });
     }
   }
   return events;
@@ -129,6 +130,5 @@ function isEmpty(reading: GpuReading, baselineMib: number, endedAt: EpochMs): bo
     if (!isLater || process.usedMemoryMib === null) return false;
     usedMib -= process.usedMemoryMib;
   }
-  const level = Math.max(baselineMib + SETTLED_SLACK_MIB, idleCeilingMib(reading.memoryTotalMib));
-  return usedMib <= level;
+  return usedMib <= (emptyLevelMib(reading, baselineMib) ?? 0);
 }

@@ -11,9 +11,10 @@
 import { closenessOf } from "./allocator/closeness.ts";
 import { type Ailment, ailmentsOf, GOOD_READINGS_TO_RECOVER, isFault, occupies } from "./allocator/health.ts";
 import { ownershipOf } from "./allocator/ownership.ts";
+import { SETTLED_SLACK_MIB } from "./allocator/sharing.ts";
 import { BLINDING, readingTime } from "./allocator/survey.ts";
 import type { EpochMs, GpuReading, GpuUuid, HostReading, Observation, ProbeFailure } from "./model.ts";
-import type { Absence, GpuSight, HostState, Recovery, Sight, Watch } from "./state.ts";
+import type { Absence, GpuSight, HostState, Recovery, Sight, Stillness, Watch } from "./state.ts";
 
 /**
  * The part of an observation that is not durable: what can be seen now.
@@ -34,7 +35,8 @@ export function withSight(state: HostState, observation: Observation): HostState
     }));
     const watch = watchOf(gpu, before?.watch ?? null, observation, state.policy.staleAfterMs);
     const recovery = ailments.some(isFault) ? null : recoveryOf(gpu.uuid, state, finishedAt);
-    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailments, recovery, owners, watch });
+    const stillness = stillnessOf(gpu, before?.stillness ?? null, finishedAt);
+    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailments, recovery, owners, watch, stillness });
   }
   // What was seen of them before grows stale by itself.
   for (const uuid of reading.unread ?? []) {
@@ -112,6 +114,12 @@ function watchOf(
   if (!tellsUse(reading)) return before;
   const goesOn = before !== null && observation.startedAt - before.until <= staleAfterMs;
   return { since: goesOn ? before.since : observation.finishedAt, until: readingTime(observation, staleAfterMs) };
+}
+
+function stillnessOf({ memoryUsedMib: mib }: GpuReading, before: Stillness | null, at: EpochMs): Stillness | null {
+  if (mib === null) return null;
+  const isStill = before !== null && Math.abs(mib - before.mib) <= SETTLED_SLACK_MIB;
+  return isStill ? { ...before, readings: before.readings + 1 } : { mib, since: at, readings: 1 };
 }
 
 /** Whether a reading tells use from none, for whatever memory was in use before. */

@@ -11,6 +11,7 @@
 import type { Closeness } from "./allocator/closeness.ts";
 import type { Ailment } from "./allocator/health.ts";
 import type { Groups } from "./allocator/ownership.ts";
+import { settlingShare } from "./holds.ts";
 import { Inventory } from "./inventory.ts";
 import type {
   Allocation,
@@ -43,6 +44,16 @@ export interface GpuSight {
   readonly owners: ReadonlyMap<number, AllocationId>;
   /** The present series of readings that tell use from none; `null` when there has been none. */
   readonly watch: Watch | null;
+  /** How long its memory has stood still; `null` when it cannot be read. */
+  readonly stillness: Stillness | null;
+}
+
+/** Memory in use at one level, within {@link SETTLED_SLACK_MIB}. */
+export interface Stillness {
+  readonly mib: number;
+  /** The first reading at this level. */
+  readonly since: EpochMs;
+  readonly readings: number;
 }
 
 /** Readings of one GPU with no gap longer than `staleAfterMs` between them: what was not seen in it did not last. */
@@ -218,8 +229,15 @@ function finite(at: number): EpochMs | null {
   return at === Infinity ? null : at;
 }
 
-function gpuDeadline(gpu: Gpu, policy: Policy): EpochMs | null {
-  return gpu.hold.kind === "reclaiming" ? gpu.hold.since + policy.reclaimTimeoutMs : null;
+function gpuDeadline({ hold }: Gpu, policy: Policy): EpochMs | null {
+  if (hold.kind === "reclaiming") return hold.since + policy.reclaimTimeoutMs;
+  if (hold.kind !== "shared") return null;
+  const startedAt = settlingShare(hold)?.startedAt ?? null;
+  const settles = startedAt === null ? Infinity : startedAt + policy.sharing.settleTimeoutMs;
+  const [oldest] = hold.remains;
+  const overdue =
+    oldest === undefined || hold.overdueSince !== null ? Infinity : oldest.since + policy.reclaimTimeoutMs;
+  return finite(Math.min(settles, overdue));
 }
 
 function moveDeadline(

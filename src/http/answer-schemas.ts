@@ -4,7 +4,7 @@
  */
 import { z } from "zod";
 import { BLOCKS } from "../core/allocator/survey.ts";
-import { END_REASONS, WORKLOAD_TYPES } from "../core/model.ts";
+import { END_REASONS, SHARINGS, WORKLOAD_TYPES } from "../core/model.ts";
 import { DELIVERY_STATES, NOTIFICATION_STATUSES } from "../scheduler/ports.ts";
 
 export const instant = z.iso.datetime().meta({ description: "RFC 3339, in UTC" });
@@ -27,6 +27,9 @@ const cordonFields = {
   since: instant,
   drain_by: instant.nullable().meta({ description: "Leases still there then end; null: they end by themselves" }),
 };
+const overMemorySince = z.iso.datetime().meta({
+  description: "A shared lease that has been seen since then to use more memory than is reserved for it",
+});
 
 export const gpuState = z
   .enum([
@@ -92,6 +95,12 @@ const holder = z.object({
   in_use_since: instant.nullable().meta({ description: "null: not in use, by the latest reading that could tell" }),
   idle_since: idleSince.nullable().meta({ description: "null: the lease is not flagged as idle" }),
   leave_by: leaveBy.nullable().meta({ description: "When it is taken back; null: it is not" }),
+  sharing: z.enum(SHARINGS),
+  memory_mb: z.number().nullable().meta({ description: "MiB that are reserved for a shared lease" }),
+  settled: z.boolean().nullable().meta({
+    description: "Of a shared lease: false while its memory is waited for to stand still, and nobody else starts",
+  }),
+  over_memory_since: overMemorySince.nullable(),
 });
 
 const ailmentOfHeld = z
@@ -147,9 +156,9 @@ export const gpuSchema = z
     power_draw: figure.meta({ description: "Watts; null: no reading" }),
     power_limit: figure.meta({ description: "Watts; null: no reading" }),
     last_updated: instant.nullable().meta({ description: "When the figures were read; null: never since the start" }),
-    allocated: z.boolean().meta({ description: "The GPU, or a MIG instance of it" }),
+    allocated: z.boolean().meta({ description: "The GPU, a part of it, or a MIG instance of it" }),
     allocated_to: words.meta({
-      description: "The service that holds it; of a GPU with MIG on, all that hold instances",
+      description: "The service that holds it, or those that share it; of a GPU with MIG on, all that hold instances",
     }),
     allocated_at: instant.optional(),
     state: gpuState,
@@ -187,6 +196,16 @@ export const gpuSchema = z
       }),
     processes: z.array(gpuProcess),
     holders: z.array(holder).meta({ description: "Of the whole GPU; see also mig_devices" }),
+    shared: z
+      .object({
+        reserved_mb: z.number().meta({ description: "MiB, those of leases that have ended and are not gone included" }),
+        free_mb: mib.meta({ description: "MiB that one more shared lease could have, were it to start now" }),
+        leaving: z
+          .array(z.object({ allocation_id: z.string(), since: instant, memory_mb: z.number() }))
+          .meta({ description: "Leases that have ended, and have not been seen to be gone" }),
+      })
+      .nullable()
+      .meta({ description: "null: nobody shares it now" }),
   })
   .meta({ id: "Gpu" });
 export type GpuAnswer = z.output<typeof gpuSchema>;
@@ -238,7 +257,7 @@ export const requestFields = {
   required_gpus: z.int(),
   min_memory_mb: z.number(),
   max_utilization: z.number(),
-  sharing: z.literal("exclusive"),
+  sharing: z.enum(SHARINGS),
   preemptible: z.boolean(),
   ttl_seconds: z.number().nullable(),
   max_duration_seconds: z.number().nullable(),
@@ -315,6 +334,7 @@ export const recordSchema = z
     ...requestFields,
     ...z.object(leaseFields).partial().shape,
     idle_since: idleSince.optional(),
+    over_memory_since: overMemorySince.optional(),
     ailing_gpus: z
       .array(z.object({ uuid: z.string(), state: gpuAilment, reason: z.string(), since: instant.nullable() }))
       .optional()
@@ -506,7 +526,18 @@ export const deliveriesSchema = z
   .object({ deliveries: z.array(deliverySchema), next: z.string().nullable() })
   .meta({ id: "Deliveries" });
 
-const passReason = z.enum([...BLOCKS, "memory", "kind", "model", "utilization", "isolated", "reserved", "quota"]);
+const passReason = z.enum([
+  ...BLOCKS,
+  "memory",
+  "kind",
+  "model",
+  "utilization",
+  "isolated",
+  "reserved",
+  "quota",
+  "settling",
+  "crowded",
+]);
 
 export const planSchema = z
   .object({

@@ -1,7 +1,7 @@
 /** From a checked body to what the core takes. */
 import { normalizeWorkloadType } from "../core/analyzer/analyze.ts";
 import type { AllocateAsk } from "../core/commands.ts";
-import type { JsonObject, WorkloadAsk } from "../core/model.ts";
+import type { JsonObject, Sharing, WorkloadAsk } from "../core/model.ts";
 import { type AllocateBody, lifetimeMs, type WorkloadBody } from "./schemas.ts";
 
 export function allocateAsk(body: AllocateBody): AllocateAsk {
@@ -18,6 +18,7 @@ export function allocateAsk(body: AllocateBody): AllocateAsk {
     queue: body.queue ?? data.queue ?? true,
     queueTimeoutMs: inMs(body.queue_timeout ?? data.queue_timeout),
     migProfile: kindAsked(body).migProfile,
+    sharing: kindAsked(body).sharing,
   };
 }
 
@@ -35,9 +36,14 @@ export function workloadAsk(body: WorkloadBody): WorkloadAsk {
   };
 }
 
-/** Which devices will do; `null`: any. */
-export function kindAsked({ gpu_model, mig_profile, workload_data: data }: WorkloadBody) {
-  return { gpuModel: gpu_model ?? data?.gpu_model ?? null, migProfile: mig_profile ?? data?.mig_profile ?? null };
+/** Which devices will do, `null`: any; and whether a part of each will. */
+export function kindAsked({ gpu_model, mig_profile, sharing, workload_data: data }: WorkloadBody) {
+  const wanted: Sharing = sharing ?? data?.sharing ?? "exclusive";
+  return {
+    gpuModel: gpu_model ?? data?.gpu_model ?? null,
+    migProfile: mig_profile ?? data?.mig_profile ?? null,
+    sharing: wanted,
+  };
 }
 
 function inMs(given: string | number | null | undefined): number | null {

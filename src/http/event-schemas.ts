@@ -19,7 +19,16 @@ const subject = { at, id: requestFields.id, service_name: requestFields.service_
 const act = z.object({ at, gpu_uuid: gpuUuid, by: z.string(), reason: z.string() });
 
 /** The allocation is the one that holds the GPU; a lost GPU stays leased. */
-const loss = z.object({ at, gpu_uuid: gpuUuid, allocation_id: z.string().nullable(), reason: z.string() });
+const loss = z.object({
+  at,
+  gpu_uuid: gpuUuid,
+  allocation_id: z.string().nullable(),
+  shared_with: z
+    .array(z.string())
+    .optional()
+    .meta({ description: "The other allocations, of a GPU that several share" }),
+  reason: z.string(),
+});
 
 export const EVENT_BODIES = {
   submitted: z.object({ at, status: z.literal("queued"), ...requestFields }),
@@ -67,6 +76,14 @@ export const EVENT_BODIES = {
   "use-gone": z.object({ ...subject, gpu_uuid: gpuUuid }),
   "went-idle": z.object({ ...subject, idle_since: instant }),
   "went-busy": z.object({ ...subject, idle_since: z.null() }),
+  "memory-settled": z.object({
+    ...subject,
+    gpu_uuid: gpuUuid,
+    seen: z.boolean().meta({ description: "false: it was no longer waited for" }),
+  }),
+  "memory-returned": z.object({ ...subject, gpu_uuid: gpuUuid }),
+  "went-over-memory": z.object({ ...subject, gpu_uuid: gpuUuid, memory_used_mb: z.number(), memory_mb: z.number() }),
+  "went-within-memory": z.object({ ...subject, gpu_uuid: gpuUuid }),
   "gpu-quarantined": z.object({ at, gpu_uuid: gpuUuid, reason: z.string() }),
   "gpu-lost": loss,
   "gpu-back": loss,

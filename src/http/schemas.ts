@@ -8,7 +8,7 @@
  */
 import { z } from "zod";
 import { parseDuration } from "../core/duration.ts";
-import { MAX_PRIORITY, MIN_PRIORITY } from "../core/model.ts";
+import { MAX_PRIORITY, MIN_PRIORITY, SHARINGS } from "../core/model.ts";
 import { DELIVERY_STATES } from "../scheduler/ports.ts";
 import { MAX_WAIT_MS } from "./prefer.ts";
 import { type FieldError, invalid } from "./problems.ts";
@@ -97,9 +97,9 @@ const asked = {
   ttl: lifetime("The lease ends so long after its grant or its last renewal"),
   max_duration: lifetime("The lease ends so long after its grant, whatever is renewed"),
   sharing: z
-    .literal("exclusive", {
-      error: ({ input }) =>
-        input === "shared" ? "shared leases are not offered by this version" : 'expected "exclusive"',
+    .enum(SHARINGS, { error: 'expected "exclusive" or "shared"' })
+    .meta({
+      description: "shared: min_memory_mb of each GPU are reserved, beside other shared leases. Default exclusive",
     })
     .nullish(),
   preemptible: flag("Whether the lease may be taken back for a more urgent request"),

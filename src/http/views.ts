@@ -1,11 +1,13 @@
 /** The host and its allocations as the API shows them: pure functions over a state. */
 import { type Closeness, localityOf } from "../core/allocator/closeness.ts";
 import { neverFits } from "../core/allocator/place.ts";
+import { shareableMib } from "../core/allocator/sharing.ts";
 import { ailing, blockOf, isolationOf, strainOf } from "../core/allocator/survey.ts";
 import { meaningOf } from "../core/allocator/xid.ts";
 import type { AllocateAsk } from "../core/commands.ts";
 import { isDrained } from "../core/drain.ts";
 import { explain } from "../core/explain.ts";
+import { holdersOf, reservedMib, type SharedHold } from "../core/holds.ts";
 import { boardOf } from "../core/mig.ts";
 import type {
   Actor,
@@ -18,6 +20,7 @@ import type {
   GpuReading,
   QueuedAllocation,
   Request,
+  Share,
   WorkloadAsk,
 } from "../core/model.ts";
 import type { Plan } from "../core/plan.ts";
@@ -67,7 +70,11 @@ export function listView(state: HostState, now: EpochMs): ListAnswer {
   const allocations = [];
   for (const allocation of state.allocations.values()) {
     if (allocation.status === "queued") continue;
-    allocations.push({ ...recordOf(allocation), ...healthOfLease(allocation, state, now) });
+    allocations.push({
+      ...recordOf(allocation),
+      ...healthOfLease(allocation, state, now),
+      ...overMemory(allocation, state),
+    });
   }
   const queue = [];
   const reasonOf = reasons(state, now);
@@ -149,6 +156,7 @@ export function recordView(allocation: Allocation, state: HostState, now: EpochM
     ...recordOf(allocation),
     ...(allocation.status === "queued" ? standing(request, state, now) : {}),
     ...healthOfLease(allocation, state, now),
+    ...overMemory(allocation, state),
     ...(seesAll(actor, allocation) ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
   };
 }
@@ -164,6 +172,22 @@ function healthOfLease(allocation: Allocation, state: HostState, now: EpochMs) {
     if (ailment !== null && ailment.state !== "cordoned") ailing_gpus.push({ uuid: printable(uuid), ...ailment });
   }
   return { ailing_gpus };
+}
+
+/** Since when a shared lease has used more memory of any of its GPUs than is reserved for it. */
+function overMemory(allocation: Allocation, state: HostState): { over_memory_since?: string } {
+  if (allocation.status === "queued" || allocation.status === "ended") return {};
+  const { request, lease } = allocation;
+  const since = lease.gpus
+    .flatMap(({ uuid }) => sharesOf(state.gpus.get(uuid)))
+    .filter(({ allocationId }) => allocationId === request.id)
+    .map(({ overSince }) => overSince ?? Infinity)
+    .reduce((earliest, at) => Math.min(earliest, at), Infinity);
+  return since === Infinity ? {} : { over_memory_since: timestamp(since) };
+}
+
+function sharesOf(gpu: Gpu | undefined): readonly Share[] {
+  return gpu?.hold.kind === "shared" ? gpu.hold.shares : [];
 }
 
 /** What keeps a GPU from new leases, apart from the one that it is in; `null`: nothing. */
@@ -188,12 +212,12 @@ function recordOf(allocation: Allocation) {
 /**
  * What the analyzer would ask for, and whether this host could ever hold it.
  *
- * @param kind which devices will do.
+ * @param kind which devices will do, and whether a part of each will.
  * @param asker whose quotas bound the priority.
  */
 export function workloadView(
   ask: WorkloadAsk,
-  kind: Pick<Request, "gpuModel" | "migProfile">,
+  kind: Pick<Request, "gpuModel" | "migProfile" | "sharing">,
   asker: Asker,
   state: HostState,
 ): WorkloadAnswer {
@@ -311,32 +335,57 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
 function deviceView(gpu: Gpu, state: HostState, now: EpochMs): Omit<GpuAnswer, "mig_devices"> {
   const { hold } = gpu;
   const blocked = blockOf(gpu, state, now);
-  const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
+  const holders = holderViews(gpu, state);
   return {
     ...identityView(gpu),
     ...figuresView(gpu.uuid, state),
-    allocated: holder !== undefined,
-    allocated_to: holder?.request.serviceName ?? null,
-    ...(holder !== undefined && "lease" in holder ? { allocated_at: timestamp(holder.lease.grantedAt) } : {}),
+    allocated: holders.length > 0,
+    // Who shares it is named once, however many parts it has.
+    allocated_to: [...new Set(holders.map(({ service_name }) => service_name))].join(", ") || null,
+    ...(holders[0] === undefined ? {} : { allocated_at: holders[0].since }),
     state: stateOf(blocked?.block ?? null),
     reason: text(blocked === null ? reservationOf(gpu, state) : blocked.detail),
     since: instant(blocked?.since ?? null),
     ailment: ailmentView(gpu, state, now),
     cordon: gpu.cordon === null ? null : cordonView(gpu.cordon),
     drained: isDrained(gpu, state),
-    holders:
-      hold.kind === "leased" && holder !== undefined
-        ? [
-            {
-              allocation_id: hold.allocationId,
-              service_name: holder.request.serviceName,
-              since: timestamp(hold.since),
-              in_use_since: instant(hold.use.since),
-              idle_since: instant(holder.status === "leased" ? holder.idleSince : null),
-              leave_by: instant("notice" in holder ? (holder.notice?.until ?? null) : null),
-            },
-          ]
-        : [],
+    holders,
+    shared: hold.kind === "shared" ? sharedView(gpu, hold, state) : null,
+  };
+}
+
+function holderViews({ hold }: Gpu, state: HostState): GpuAnswer["holders"] {
+  return holdersOf(hold).flatMap(({ allocationId, since, use }) => {
+    const holder = state.allocations.get(allocationId);
+    if (holder === undefined) return [];
+    const share = hold.kind === "shared" ? hold.shares.find((one) => one.allocationId === allocationId) : undefined;
+    return [
+      {
+        allocation_id: allocationId,
+        service_name: holder.request.serviceName,
+        since: timestamp(since),
+        in_use_since: instant(use.since),
+        idle_since: instant(holder.status === "leased" ? holder.idleSince : null),
+        leave_by: instant("notice" in holder ? (holder.notice?.until ?? null) : null),
+        sharing: holder.request.sharing,
+        memory_mb: share?.memoryMib ?? null,
+        settled: share === undefined ? null : share.settledAt !== null,
+        over_memory_since: instant(share?.overSince ?? null),
+      },
+    ];
+  });
+}
+
+function sharedView(gpu: Gpu, hold: SharedHold, { sight, policy }: HostState): GpuAnswer["shared"] {
+  const seen = sight.gpus.get(gpu.uuid);
+  return {
+    reserved_mb: reservedMib(hold),
+    free_mb: seen === undefined ? null : shareableMib(gpu, seen, policy.sharing),
+    leaving: hold.remains.map(({ allocationId, since, memoryMib }) => ({
+      allocation_id: allocationId,
+      since: timestamp(since),
+      memory_mb: memoryMib,
+    })),
   };
 }
 
@@ -362,6 +411,7 @@ function unrecorded(reading: GpuReading, state: HostState): GpuAnswer {
     drained: false,
     mig_devices: [],
     holders: [],
+    shared: null,
   };
 }
 

@@ -2,6 +2,7 @@
 import type { Registry } from "prom-client";
 import { ailing, BLOCKS, blockOf, isolationOf, staleness, survey } from "../core/allocator/survey.ts";
 import { cordonsOf, isDrained } from "../core/drain.ts";
+import { holdersOf, reservedMib, type SharedHold } from "../core/holds.ts";
 import type { AllocationId, EpochMs, Gpu, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { MAX_SERVICES } from "./allocations.ts";
@@ -14,6 +15,8 @@ export interface Instant {
   readonly state: HostState;
   readonly now: EpochMs;
 }
+
+const BYTES_PER_MIB = 1_048_576;
 
 const GPU_STATES = ["free", ...BLOCKS.map(stateName)];
 
@@ -39,18 +42,19 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     "GPUs of the inventory: every one ever seen and not removed, lost ones included",
     () => wholeGpus(look().state).length,
   );
-  gauge(registry, "gpu_orchestrator_gpus_available", "GPUs that a request could be granted now", () => {
+  gauge(registry, "gpu_orchestrator_gpus_available", "GPUs that an exclusive request could be granted now", () => {
     const { state, now } = look();
-    return survey(state, now).filter(({ gpu }) => gpu.mig === null).length;
+    return survey(state, now).filter(({ gpu, shared }) => gpu.mig === null && !shared).length;
   });
   gauge(registry, "gpu_allocator_gpus_allocated_total", "GPUs that are leased or offered now", () => {
     let leased = 0;
-    for (const { hold } of wholeGpus(look().state)) if (hold.kind === "leased") leased++;
+    for (const { hold } of wholeGpus(look().state)) if (holdersOf(hold).length > 0) leased++;
     return leased;
   });
   registerLeaving(registry, look);
   registerIdle(registry, look);
   registerMig(registry, look);
+  registerShares(registry, look);
   gaugeFamily(registry, {
     name: "gpu_orchestrator_gpu_state",
     help: "1 for the state that a GPU is in, 0 for those that it is not in",
@@ -124,9 +128,11 @@ function registerLeaving(registry: Registry, look: () => Instant): void {
       const told = { preempt: new Set<AllocationId>(), drain: new Set<AllocationId>() };
       const { state } = look();
       for (const { hold } of state.gpus.values()) {
-        const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
-        if (holder === undefined || holder.status === "queued" || holder.notice === null) continue;
-        told[holder.notice.kind].add(holder.request.id);
+        for (const { allocationId } of holdersOf(hold)) {
+          const holder = state.allocations.get(allocationId);
+          if (holder === undefined || holder.status === "queued" || holder.notice === null) continue;
+          told[holder.notice.kind].add(allocationId);
+        }
       }
       yield { labels: { reason: "preempted" }, value: told.preempt.size };
       yield { labels: { reason: "drained" }, value: told.drain.size };
@@ -153,12 +159,42 @@ function registerIdle(registry: Registry, look: () => Instant): void {
   });
 }
 
+/** What shared leases reserve, and which of them use more. A GPU that is not shared has 0 of both. */
+function registerShares(registry: Registry, look: () => Instant): void {
+  const labelNames = ["gpu_id", "gpu_name", "gpu_uuid"] as const;
+  const perGpu = (name: string, help: string, figure: (hold: SharedHold) => number) =>
+    gaugeFamily(registry, {
+      name,
+      help,
+      labelNames: [...labelNames],
+      *read() {
+        for (const { index, name: gpu_name, uuid, hold } of look().state.gpus.values()) {
+          const labels = { gpu_id: String(index), gpu_name, gpu_uuid: uuid };
+          yield { labels, value: hold.kind === "shared" ? figure(hold) : 0 };
+        }
+      },
+    });
+  perGpu(
+    "gpu_orchestrator_gpu_shared_memory_reserved_bytes",
+    "Memory that shared leases have reserved, those that have ended and are not gone included",
+    (hold) => reservedMib(hold) * BYTES_PER_MIB,
+  );
+  perGpu("gpu_orchestrator_gpu_shared_leases", "Leases that share the GPU now", ({ shares }) => shares.length);
+  perGpu(
+    "gpu_orchestrator_gpu_leases_over_memory",
+    "Shared leases that use more memory than is reserved for them",
+    ({ shares }) => shares.filter(({ overSince }) => overSince !== null).length,
+  );
+}
+
 /** By the GPUs that they hold, of which there are few. */
 function idleRequests(state: HostState): ReadonlySet<Request> {
   const found = new Set<Request>();
   for (const { hold } of state.gpus.values()) {
-    const holder = hold.kind === "leased" ? state.allocations.get(hold.allocationId) : undefined;
-    if (holder?.status === "leased" && holder.idleSince !== null) found.add(holder.request);
+    for (const { allocationId } of holdersOf(hold)) {
+      const holder = state.allocations.get(allocationId);
+      if (holder?.status === "leased" && holder.idleSince !== null) found.add(holder.request);
+    }
   }
   return found;
 }

@@ -49,6 +49,7 @@ function statusOf(event: Event): NotificationStatus | null {
   if (event.type === "reoffered") return "allocated";
   if (event.type === "went-idle") return "idle";
   if (event.type === "preempting" || event.type === "draining") return "preempting";
+  if (event.type === "went-over-memory") return "over_memory";
   return event.type === "granted" && event.claimBy !== null ? "allocated" : null;
 }
 

@@ -11,6 +11,7 @@ import type {
   EpochMs,
   Gpu,
   GpuUuid,
+  LeasedGpu,
   Observation,
   UsedGpu,
 } from "../core/model.ts";
@@ -25,6 +26,7 @@ export const NOTIFICATION_STATUSES = [
   "preempting",
   "revoked",
   "idle",
+  "over_memory",
 ] as const;
 export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
 
@@ -158,7 +160,9 @@ export interface EndedLease {
   readonly id: AllocationId;
   readonly serviceName: string;
   readonly principal: string;
-  readonly gpus: readonly GpuUuid[];
+  readonly gpus: readonly Pick<LeasedGpu, "uuid" | "memoryTotalMib">[];
+  /** MiB that were reserved on each of them; `null`: it had them alone. */
+  readonly sharedMib: number | null;
   readonly used: readonly UsedGpu[];
   readonly fencingToken: number;
   readonly grantedAt: EpochMs;

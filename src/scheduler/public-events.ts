@@ -80,6 +80,15 @@ function bodyOf(event: Event): object {
       return { ...subject(event.id), idle_since: timestamp(event.since) };
     case "went-busy":
       return { ...subject(event.id), idle_since: null };
+    case "memory-settled":
+      return { ...subject(event.allocationId), gpu_uuid: event.uuid, seen: event.seen };
+    case "went-over-memory": {
+      const { id, uuid, usedMib, reservedMib } = event;
+      return { ...subject(id), gpu_uuid: uuid, memory_used_mb: usedMib, memory_mb: reservedMib };
+    }
+    case "went-within-memory":
+      return { ...subject(event.id), gpu_uuid: event.uuid };
+    case "memory-returned":
     case "use-seen":
     case "use-gone":
       return { ...subject(event.allocationId), gpu_uuid: event.uuid };
@@ -87,11 +96,11 @@ function bodyOf(event: Event): object {
       return { gpu_uuid: event.uuid, reason: event.reason };
     case "gpu-lost":
     case "gpu-back":
-      return { gpu_uuid: event.uuid, allocation_id: event.allocationId, reason: event.reason };
+      return { gpu_uuid: event.uuid, ...holders(event), reason: event.reason };
     case "gpu-faulted":
       return {
         gpu_uuid: event.uuid,
-        allocation_id: event.allocationId,
+        ...holders(event),
         reason: event.reason,
         keeps_away: event.scope,
       };
@@ -122,6 +131,12 @@ function bodyOf(event: Event): object {
 /** The allocation that an event is about. */
 function subject(id: AllocationId) {
   return { id, service_name: serviceOf(id) };
+}
+
+/** Those who hold a GPU that something has happened to. */
+function holders(of: { readonly allocationId: AllocationId | null; readonly sharedWith?: readonly AllocationId[] }) {
+  const { allocationId, sharedWith } = of;
+  return { allocation_id: allocationId, ...(sharedWith === undefined ? {} : { shared_with: sharedWith }) };
 }
 
 /** An id is its service's name and 26 characters of which none is a hyphen. */

@@ -13,6 +13,7 @@ import type {
   MigIdentity,
   Notice,
   Request,
+  Sharing,
 } from "../core/model.ts";
 import { heldUntil } from "../core/state.ts";
 
@@ -40,6 +41,8 @@ export interface EnvironmentBody {
   readonly CUDA_DEVICE_ORDER: "PCI_BUS_ID";
   /** The nvidia-smi indices, for programs that cannot take UUIDs. A MIG instance has none that CUDA would know. */
   readonly GPU_ORCHESTRATOR_GPU_INDICES?: string;
+  /** Of a shared lease: MiB of each GPU to keep within. CUDA does not know it; the program must read it. */
+  readonly GPU_ORCHESTRATOR_MEMORY_MB?: string;
 }
 
 export interface RequestBody {
@@ -52,7 +55,7 @@ export interface RequestBody {
   readonly required_gpus: number;
   readonly min_memory_mb: number;
   readonly max_utilization: number;
-  readonly sharing: "exclusive";
+  readonly sharing: Sharing;
   readonly preemptible: boolean;
   readonly ttl_seconds: number | null;
   readonly max_duration_seconds: number | null;
@@ -69,7 +72,7 @@ export interface LeaseBody {
   /** Left out when there is no end. */
   readonly expires_at?: string;
   readonly fencing_token: number;
-  /** MiB that each GPU was checked to have. */
+  /** MiB that each GPU was checked to have, or that are reserved on each for a shared lease. */
   readonly memory_mb: number;
   /** Of all its GPUs together; `null` unless it is known of each. */
   readonly numa_nodes: readonly number[] | null;
@@ -117,7 +120,7 @@ export function requestBody(request: Request): RequestBody {
     required_gpus: request.requirement.gpus,
     min_memory_mb: request.requirement.memoryMib,
     max_utilization: request.requirement.maxUtilizationPercent,
-    sharing: "exclusive",
+    sharing: request.sharing,
     preemptible: request.preemptible,
     ttl_seconds: request.ttlMs === null ? null : request.ttlMs / 1_000,
     max_duration_seconds: request.maxDurationMs === null ? null : request.maxDurationMs / 1_000,
@@ -142,10 +145,11 @@ function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): L
   };
 }
 
-function environmentOf({ gpus }: Lease): EnvironmentBody {
+function environmentOf({ gpus, sharedMib }: Lease): EnvironmentBody {
   const env = {
     CUDA_VISIBLE_DEVICES: gpus.map(({ uuid }) => uuid).join(","),
     CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+    ...(sharedMib === null ? {} : { GPU_ORCHESTRATOR_MEMORY_MB: String(sharedMib) }),
   } as const;
   if (gpus.some(({ mig }) => mig !== null)) return env;
   return { ...env, GPU_ORCHESTRATOR_GPU_INDICES: gpus.map(({ index }) => index).join(",") };

@@ -7,10 +7,13 @@
  *     had ended in that state count, whatever begins or ends while the pages are read. Tokens tell: they only grow, and
  *     times may not, since a clock that was set back leaves ends in its future.
  *  3. Offers hold their GPUs as leases do, and count.
+ *  4. Of a shared GPU each lease counts the part of the memory that is reserved for it, in time held and in time used:
+ *     so the leases of a GPU never add up to more than the time in which it was held.
  */
 import { setImmediate as othersFirst } from "node:timers/promises";
 import { PeriodTooLargeError, UsageBusyError } from "../core/errors.ts";
-import type { AllocationId, EpochMs, GpuUuid, UseSpan } from "../core/model.ts";
+import { holdersOf, useBy } from "../core/holds.ts";
+import type { AllocationId, EpochMs, GpuUuid, LeasedGpu, UseSpan } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { spansUntil, usedMsBetween } from "../core/use.ts";
 import type { EndedLease, EndedLeaseCursor, Store } from "./ports.ts";
@@ -62,7 +65,12 @@ export interface HeldLease {
   readonly principal: string;
   readonly from: EpochMs;
   readonly to: EpochMs;
-  readonly gpus: readonly { readonly uuid: GpuUuid; readonly used: readonly UseSpan[] }[];
+  readonly gpus: readonly {
+    readonly uuid: GpuUuid;
+    /** The part of its memory that a shared lease has reserved; 1: it had the GPU alone. */
+    readonly part: number;
+    readonly used: readonly UseSpan[];
+  }[];
 }
 
 /** Sums leases up. */
@@ -86,13 +94,16 @@ export class UsageTally {
     const from = Math.max(lease.from, this.#period.from);
     const to = Math.min(lease.to, this.#period.to);
     if (to <= from) return;
-    let usedMs = 0;
-    for (const { uuid, used } of lease.gpus) {
-      const onThisMs = usedMsBetween(used, from, to);
-      usedMs += onThisMs;
-      add(this.#gpus, uuid, { leases: 1, reservedMs: to - from, usedMs: onThisMs });
+    let amount: Amount = { leases: 1, reservedMs: 0, usedMs: 0 };
+    for (const { uuid, part, used } of lease.gpus) {
+      // Each a difference of one function at two instants: adjoining periods add up, parts of a GPU too.
+      const heldMsUntil = (at: EpochMs) => Math.floor((at - lease.from) * part);
+      const usedMsUntil = (at: EpochMs) => Math.floor(usedMsBetween(used, lease.from, at) * part);
+      const reservedMs = heldMsUntil(to) - heldMsUntil(from);
+      const usedMs = usedMsUntil(to) - usedMsUntil(from);
+      add(this.#gpus, uuid, { leases: 1, reservedMs, usedMs });
+      amount = { ...amount, reservedMs: amount.reservedMs + reservedMs, usedMs: amount.usedMs + usedMs };
     }
-    const amount: Amount = { leases: 1, reservedMs: (to - from) * lease.gpus.length, usedMs };
     this.#total = plus(this.#total, amount);
     add(this.#services, lease.serviceName, amount);
     add(this.#principals, lease.principal, amount);
@@ -178,29 +189,37 @@ export function hadEnded(
 export function runningLeases(state: HostState, now: EpochMs): ReadonlyMap<AllocationId, HeldLease> {
   const running = new Map<AllocationId, HeldLease>();
   for (const { hold } of state.gpus.values()) {
-    if (hold.kind !== "leased" || running.has(hold.allocationId)) continue;
-    const allocation = state.allocations.get(hold.allocationId);
-    if (allocation === undefined || allocation.status === "queued") continue;
-    const { request, lease } = allocation;
-    const gpus = lease.gpus.map(({ uuid }) => {
-      const own = state.gpus.get(uuid)?.hold;
-      return { uuid, used: own?.kind === "leased" ? spansUntil(own.use, now) : [] };
-    });
-    const { serviceName, principal } = request;
-    running.set(request.id, { serviceName, principal, from: lease.grantedAt, to: now, gpus });
+    for (const { allocationId: id } of holdersOf(hold)) {
+      const allocation = running.has(id) ? undefined : state.allocations.get(id);
+      if (allocation === undefined || allocation.status === "queued") continue;
+      const { request, lease } = allocation;
+      const gpus = lease.gpus.map((gpu) => {
+        const own = state.gpus.get(gpu.uuid)?.hold;
+        const use = own === undefined ? null : useBy(own, id);
+        return { uuid: gpu.uuid, part: partOf(gpu, lease.sharedMib), used: use === null ? [] : spansUntil(use, now) };
+      });
+      const { serviceName, principal } = request;
+      running.set(id, { serviceName, principal, from: lease.grantedAt, to: now, gpus });
+    }
   }
   return running;
 }
 
+/** See 4. */
+function partOf({ memoryTotalMib }: Pick<LeasedGpu, "memoryTotalMib">, sharedMib: number | null): number {
+  return sharedMib === null || memoryTotalMib === null ? 1 : Math.min(1, sharedMib / memoryTotalMib);
+}
+
 const UNUSED: readonly UseSpan[] = [];
 
-export function endedLease({ serviceName, principal, gpus, used, grantedAt, endedAt }: EndedLease): HeldLease {
+export function endedLease(ended: Omit<EndedLease, "id" | "fencingToken">): HeldLease {
+  const { serviceName, principal, gpus, sharedMib, used, grantedAt, endedAt } = ended;
   const spansOf = (uuid: GpuUuid) => used.find((gpu) => gpu.uuid === uuid)?.spans ?? UNUSED;
   return {
     serviceName,
     principal,
     from: grantedAt,
     to: endedAt,
-    gpus: gpus.map((uuid) => ({ uuid, used: spansOf(uuid) })),
+    gpus: gpus.map((gpu) => ({ uuid: gpu.uuid, part: partOf(gpu, sharedMib), used: spansOf(gpu.uuid) })),
   };
 }

@@ -47,7 +47,8 @@ const PROGRAM_FAULTS: ReadonlySet<number> = new Set([
   21, // SQLITE_MISUSE
   25, // SQLITE_RANGE
 ]);
-const UNIQUE_GPU = "UNIQUE constraint failed: live_leases.gpu_uuid";
+/** What the triggers and the unique index over live leases say. */
+const BREACHES: readonly string[] = ["invariant 1", "UNIQUE constraint failed: live_leases.gpu_uuid"];
 
 /** The writing thread ended under a job: whether it was done must be read from the file. */
 export class WriterDiedError extends Error {
@@ -76,8 +77,8 @@ export function primaryCode(error: SqliteError): number {
 export function storeFailure(error: unknown): unknown {
   if (error instanceof WriterDiedError) return new StorageUnavailableError(error.message, { cause: error });
   if (!isSqliteError(error)) return error;
-  if (error.message.includes(UNIQUE_GPU)) {
-    return new Error(`invariant 1 broken: a GPU would be in two exclusive leases (${error.message})`, { cause: error });
+  if (BREACHES.some((words) => error.message.includes(words))) {
+    return new Error(`invariant 1 broken: two leases would be granted the same (${error.message})`, { cause: error });
   }
   if (PROGRAM_FAULTS.has(primaryCode(error))) {
     return new Error(`the database refused the statement: ${error.message}`, { cause: error });

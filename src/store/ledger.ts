@@ -137,7 +137,8 @@ export class Ledger {
   /** `letGo` writes come before all `hold` writes of the turn. */
   #planHolds(allocation: Allocation, letGo: Write[], hold: Write[], holders: Changes["holders"]): void {
     const { id } = allocation.request;
-    const before = this.#live.get(id)?.gpus ?? NO_GPUS;
+    const old = this.#live.get(id) ?? null;
+    const before = old?.gpus ?? NO_GPUS;
     const lease = allocation.status === "queued" || allocation.status === "ended" ? null : allocation.lease;
     const after = lease?.gpus ?? NO_GPUS;
     if (after === before) return;
@@ -145,11 +146,11 @@ export class Ledger {
       if (includes(after, uuid)) continue;
       letGo.push(["letGoGpu", uuid, id]);
       // Unless another allocation has taken it over in this turn.
-      if (!holders.has(uuid)) holders.set(uuid, undefined);
+      if (old?.sharedMib === null && !holders.has(uuid)) holders.set(uuid, undefined);
     }
     for (const { uuid } of after) {
-      if (!includes(before, uuid)) hold.push(["holdGpu", uuid, id]);
-      if (lease !== null) holders.set(uuid, { allocationId: id, grantedAt: lease.grantedAt });
+      if (!includes(before, uuid)) hold.push(["holdGpu", uuid, id, lease?.sharedMib ?? null]);
+      if (lease?.sharedMib === null) holders.set(uuid, { allocationId: id, grantedAt: lease.grantedAt });
     }
   }
 

@@ -87,11 +87,25 @@ const MIGRATIONS: readonly string[] = [
   -- For accounting: a period's leases are those that ended after its begin. Half a microsecond per lease.
   CREATE INDEX leases_by_end ON allocations (ended_at) WHERE ended_at IS NOT NULL AND lease IS NOT NULL;
 
-  -- Invariant 1: every live lease is exclusive, so the GPU alone is the key.
+  -- Invariant 1. An exclusive lease has no others beside it; shared ones reserve no more memory than there is.
   CREATE TABLE live_leases (
-    gpu_uuid TEXT PRIMARY KEY REFERENCES gpus (uuid),
-    allocation_id TEXT NOT NULL REFERENCES allocations (id)
+    gpu_uuid TEXT NOT NULL REFERENCES gpus (uuid),
+    allocation_id TEXT NOT NULL REFERENCES allocations (id),
+    shared_mib INTEGER CHECK (shared_mib > 0), -- null: exclusive
+    PRIMARY KEY (gpu_uuid, allocation_id)
   ) STRICT, WITHOUT ROWID;
+  CREATE UNIQUE INDEX live_leases_exclusive ON live_leases (gpu_uuid) WHERE shared_mib IS NULL;
+  CREATE TRIGGER live_leases_do_not_mix BEFORE INSERT ON live_leases
+  WHEN EXISTS (
+    SELECT 1 FROM live_leases
+    WHERE gpu_uuid = NEW.gpu_uuid AND (shared_mib IS NULL OR NEW.shared_mib IS NULL))
+  BEGIN SELECT RAISE(ABORT, 'invariant 1: an exclusive lease has no others beside it'); END;
+  CREATE TRIGGER live_leases_fit BEFORE INSERT ON live_leases
+  WHEN NEW.shared_mib + (SELECT total(shared_mib) FROM live_leases WHERE gpu_uuid = NEW.gpu_uuid)
+    > (SELECT ifnull(body ->> '$.memoryTotalMib', 0) FROM gpus WHERE uuid = NEW.gpu_uuid)
+  BEGIN SELECT RAISE(ABORT, 'invariant 1: more memory is reserved than there is'); END;
+  CREATE TRIGGER live_leases_stay BEFORE UPDATE ON live_leases
+  BEGIN SELECT RAISE(ABORT, 'a lease begins and ends, and does not change'); END;
 
   CREATE TABLE outbox (
     seq INTEGER PRIMARY KEY,

@@ -213,13 +213,17 @@ export function checkLeases(database: DatabaseSync, file: string): void {
   const stray = database
     .prepare(
       `WITH held AS (
-         SELECT a.id AS allocation_id, g.value ->> 'uuid' AS gpu_uuid
+         SELECT a.id AS allocation_id, g.value ->> 'uuid' AS gpu_uuid, a.lease ->> '$.sharedMib' AS shared_mib
          FROM allocations a, json_each(a.lease, '$.gpus') g WHERE a.ended_at IS NULL
        )
        SELECT allocation_id, gpu_uuid FROM (
-         SELECT * FROM (SELECT allocation_id, gpu_uuid FROM held EXCEPT SELECT allocation_id, gpu_uuid FROM live_leases)
+         SELECT * FROM (
+           SELECT allocation_id, gpu_uuid, shared_mib FROM held
+           EXCEPT SELECT allocation_id, gpu_uuid, shared_mib FROM live_leases)
          UNION ALL
-         SELECT * FROM (SELECT allocation_id, gpu_uuid FROM live_leases EXCEPT SELECT allocation_id, gpu_uuid FROM held)
+         SELECT * FROM (
+           SELECT allocation_id, gpu_uuid, shared_mib FROM live_leases
+           EXCEPT SELECT allocation_id, gpu_uuid, shared_mib FROM held)
        ) LIMIT 1`,
     )
     .get() as { allocation_id: string; gpu_uuid: string } | undefined;

@@ -37,7 +37,9 @@ export function holdersOf(allocations: readonly LiveAllocation[]): Map<GpuUuid, 
   const holders = new Map<GpuUuid, Holder>();
   for (const allocation of allocations) {
     if (allocation.status === "queued") continue;
-    const { gpus, grantedAt } = allocation.lease;
+    const { gpus, grantedAt, sharedMib } = allocation.lease;
+    // A shared GPU's row names those who share it.
+    if (sharedMib !== null) continue;
     const allocationId: AllocationId = allocation.request.id;
     for (const { uuid } of gpus) holders.set(uuid, { allocationId, grantedAt });
   }

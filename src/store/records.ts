@@ -21,8 +21,10 @@ import type {
   MigIdentity,
   Notice,
   Outcome,
+  Remains,
   Request,
   Requirement,
+  Share,
   UsedGpu,
 } from "../core/model.ts";
 import { NO_USE, wasUsed } from "../core/use.ts";
@@ -68,6 +70,7 @@ function encodeRequest(request: Request): string {
     preemptible: request.preemptible,
     queueTimeoutMs: request.queueTimeoutMs,
     migProfile: request.migProfile,
+    sharing: request.sharing,
     submittedAt: request.submittedAt,
   } satisfies Request);
 }
@@ -78,6 +81,7 @@ function encodeLease(lease: Lease): string {
     fencingToken: lease.fencingToken,
     grantedAt: lease.grantedAt,
     expiresAt: lease.expiresAt,
+    sharedMib: lease.sharedMib,
   } satisfies Lease);
 }
 
@@ -124,6 +128,15 @@ function gpuHold(hold: GpuHold): GpuHold {
       return { kind: "free" };
     case "leased":
       return { kind: "leased", allocationId: hold.allocationId, since: hold.since, use: gpuUse(hold.use) };
+    case "shared":
+      return {
+        kind: "shared",
+        since: hold.since,
+        baselineMib: hold.baselineMib,
+        shares: hold.shares.map(share),
+        remains: hold.remains.map(remains),
+        overdueSince: hold.overdueSince,
+      };
     case "reclaiming":
       return {
         kind: "reclaiming",
@@ -136,6 +149,28 @@ function gpuHold(hold: GpuHold): GpuHold {
     default:
       return hold satisfies never;
   }
+}
+
+function share(one: Share): Share {
+  return {
+    allocationId: one.allocationId,
+    since: one.since,
+    memoryMib: one.memoryMib,
+    startedAt: one.startedAt,
+    settledAt: one.settledAt,
+    overSince: one.overSince,
+    use: gpuUse(one.use),
+  };
+}
+
+function remains(one: Remains): Remains {
+  return {
+    allocationId: one.allocationId,
+    since: one.since,
+    memoryMib: one.memoryMib,
+    pid: one.pid,
+    submittedAt: one.submittedAt,
+  };
 }
 
 function gpuUse(use: GpuUse): GpuUse {
@@ -174,7 +209,7 @@ export function decodeCordon(text: string | null): Cordon | null {
   return text === null ? null : (JSON.parse(text) as Cordon);
 }
 
-/** The live lease that holds a GPU. */
+/** The live lease that holds a GPU alone. */
 export interface Holder {
   readonly allocationId: AllocationId;
   readonly grantedAt: EpochMs;
@@ -251,7 +286,8 @@ export function decodeEndedLease(row: EndedLeaseRow): EndedLease {
     id: row.id,
     serviceName: row.service,
     principal: row.principal,
-    gpus: lease.gpus.map(({ uuid }) => uuid),
+    gpus: lease.gpus.map(({ uuid, memoryTotalMib }) => ({ uuid, memoryTotalMib })),
+    sharedMib: lease.sharedMib,
     used: decodeUsed(row.used),
     fencingToken: lease.fencingToken,
     grantedAt: lease.grantedAt,

@@ -40,6 +40,22 @@ const MOVES: readonly string[] = [
        FROM json_each(body, '$.hold.use.spans'))))`,
   `UPDATE host SET cordon = json_replace(cordon, '$.at', (cordon ->> '$.at') + ?1,
      '$.drainBy', (cordon ->> '$.drainBy') + ?1)`,
+  `UPDATE gpus SET body = json_replace(body, '$.hold.overdueSince', (body ->> '$.hold.overdueSince') + ?1,
+     '$.hold.shares', json((
+       SELECT json_group_array(json_replace(value, '$.since', (value ->> '$.since') + ?1,
+         '$.startedAt', (value ->> '$.startedAt') + ?1,
+         '$.settledAt', (value ->> '$.settledAt') + ?1,
+         '$.overSince', (value ->> '$.overSince') + ?1,
+         '$.use.since', (value ->> '$.use.since') + ?1,
+         '$.use.spans', json((
+           SELECT json_group_array(json_array((span.value ->> 0) + ?1, (span.value ->> 1) + ?1, span.value ->> 2))
+           FROM json_each(share.value, '$.use.spans') span))))
+       FROM json_each(body, '$.hold.shares') share)),
+     '$.hold.remains', json((
+       SELECT json_group_array(json_replace(value, '$.since', (value ->> '$.since') + ?1,
+         '$.submittedAt', (value ->> '$.submittedAt') + ?1))
+       FROM json_each(body, '$.hold.remains'))))
+   WHERE body ->> '$.hold.kind' = 'shared'`,
   `UPDATE outbox SET created_at = created_at + ?1, next_attempt_at = next_attempt_at + ?1,
      last_attempt_at = last_attempt_at + ?1
    WHERE state = 'pending'`,

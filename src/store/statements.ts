@@ -91,7 +91,7 @@ export function prepareWrites(database: DatabaseSync) {
          end_reason = ?, end_detail = ?, used = ?, lease = ?
        WHERE id = ?`,
     ),
-    holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id) VALUES (?, ?)"),
+    holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id, shared_mib) VALUES (?, ?, ?)"),
     letGoGpu: sql("DELETE FROM live_leases WHERE gpu_uuid = ? AND allocation_id = ?"),
     insertDelivery: sql(
       `INSERT INTO outbox (delivery_id, allocation_id, status, url, body, created_at, state, next_attempt_at)

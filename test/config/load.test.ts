@@ -56,6 +56,13 @@ test("without a file the defaults are those that are documented", () => {
     },
     preemption: { enabled: false, minPriorityGap: 1, graceMs: 30_000, minRuntimeMs: 0 },
     quotas: { principals: {}, services: {}, defaultPrincipal: NO_QUOTA, defaultService: NO_QUOTA },
+    sharing: {
+      headroomPercent: 5,
+      headroomMib: 512,
+      maxLeasesPerGpu: 16,
+      settleAfterMs: 10_000,
+      settleTimeoutMs: 120_000,
+    },
     webhooks: {
       secret: null,
       allowedHosts: ["external", "loopback"],

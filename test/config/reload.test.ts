@@ -84,6 +84,7 @@ test("the policy of decisions follows the settings", () => {
 scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, reserve_after: 3s, queue_timeout: 4s, abandon_after: 5s, claim_timeout: 6s}
 allocator: {default_ttl: 7s, reclaim_timeout: 8s, verify_release: always, idle_after: 11s, reclaim_idle_after: 12s, degraded_gpus: avoid}
 monitoring: {refresh_interval: 9s, stale_after: 10s}
+sharing: {headroom_percent: 13, headroom_mb: 14, max_leases_per_gpu: 15, settle_after: 16s, settle_timeout: 17s}
 workload_defaults: {generic: {default_gpus: 2}}
 preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime: 14s}
 `);
@@ -107,6 +108,13 @@ preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime:
     quotas: config.quotas,
     windows: [],
     preemption: { minPriorityGap: 2, graceMs: 13_000, minRuntimeMs: 14_000 },
+    sharing: {
+      headroomPercent: 13,
+      headroomMib: 14,
+      maxLeasesPerGpu: 15,
+      settleAfterMs: 16_000,
+      settleTimeoutMs: 17_000,
+    },
   });
   expect(policyOf(configOf("preemption: {grace_period: 13s}")).preemption).toBeNull();
   expect(policyOf(config).workloadDefaults.generic.defaultGpus).toBe(2);

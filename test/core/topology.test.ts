@@ -491,6 +491,9 @@ function taskOf(task: Task) {
       answeredUpTo: 0,
       lostSince: null,
     },
+    shareableMib: 0,
+    shared: false,
+    closed: null,
     availableMib: task.memory[gpu] as number,
     utilizationPercent: 0,
     strained: !task.calm && (task.strained[gpu] as boolean),
@@ -640,6 +643,9 @@ function freeOf(gpu: FreeGpu["gpu"] | undefined): FreeGpu {
   if (gpu === undefined) throw new Error("no such GPU");
   return {
     gpu,
+    shareableMib: 0,
+    shared: false,
+    closed: null,
     availableMib: 81_559,
     utilizationPercent: 0,
     strained: false,

@@ -12,7 +12,7 @@ const WRONG: readonly (readonly [string, unknown])[] = [
   ...["1", "soon", 0, -5, 0.5, 1e300, "100000d", true].map((value) => ["ttl", value] as const),
   ...["0s", {}].map((value) => ["max_duration", value] as const),
   ...["never", false].map((value) => ["queue_timeout", value] as const),
-  ...["shared", "none", 1].map((value) => ["sharing", value] as const),
+  ...["Shared", "none", 1].map((value) => ["sharing", value] as const),
   ...["yes", 1].map((value) => ["preemptible", value] as const),
   ...["false", 0].map((value) => ["queue", value] as const),
 ];
@@ -52,8 +52,8 @@ test("the rest of the body is checked too, and every wrong field is named at onc
     "workload_data.estimated_duration",
   ]);
   for (const body of ["[]", "null", "5", '"text"']) expect(await errorsOf(body)).toEqual([""]);
-  expect((await daemon.allocate({ sharing: "shared" })).json.errors).toEqual([
-    { path: "sharing", message: "shared leases are not offered by this version" },
+  expect((await daemon.allocate({ sharing: "partly" })).json.errors).toEqual([
+    { path: "sharing", message: 'expected "exclusive" or "shared"' },
   ]);
 });
 

@@ -201,7 +201,7 @@ test("the document's request schemas take what the daemon takes", async () => {
   expect(gpus.anyOf[0]).toMatchObject({ type: "integer", minimum: 1, maximum: 1_024 });
   expect(gpus.anyOf[1]).toEqual({ type: "null" });
   expect(data.anyOf[0].properties).toHaveProperty("required_gpus");
-  expect(sharing.anyOf[0].const).toBe("exclusive");
+  expect(sharing.anyOf[0].enum).toEqual(["exclusive", "shared"]);
   const limit = document.paths["/gpu/allocations"].get.parameters.find(({ name }: Json) => name === "limit");
   expect(limit.schema).toEqual({ type: "integer", minimum: 1, maximum: 1_000, default: 100 });
   const [id, wait] = document.paths["/gpu/allocations/{id}"].get.parameters;

@@ -27,6 +27,7 @@ const PLAIN_ASK: AllocateAsk = {
   queue: true,
   queueTimeoutMs: null,
   migProfile: null,
+  sharing: "exclusive",
 };
 
 /** The real scheduler over a simulated source and a clock that the test moves; nothing probes but the test. */

@@ -15,7 +15,7 @@ const lease = (over: Partial<HeldLease>): HeldLease => ({
   principal: "alice",
   from: 1_000,
   to: 3_000,
-  gpus: [{ uuid: "GPU-a", used: [] }],
+  gpus: [{ uuid: "GPU-a", part: 1, used: [] }],
   ...over,
 });
 
@@ -29,8 +29,8 @@ const ALWAYS: Period = { from: 0, to: 100_000 };
 
 test("a lease counts by its GPUs and its time, and its use by the spans in which each was used", () => {
   const gpus: HeldLease["gpus"] = [
-    { uuid: "GPU-a", used: [[1_000, 1_500, 500]] },
-    { uuid: "GPU-b", used: [] },
+    { uuid: "GPU-a", part: 1, used: [[1_000, 1_500, 500]] },
+    { uuid: "GPU-b", part: 1, used: [] },
   ];
   const amount = { leases: 1, reservedMs: 4_000, usedMs: 500 };
   expect(sumsOf([lease({ gpus })], ALWAYS)).toEqual({
@@ -45,7 +45,7 @@ test("a lease counts by its GPUs and its time, and its use by the spans in which
 });
 
 test("only the part in the period counts, of the lease and of its use", () => {
-  const used = lease({ gpus: [{ uuid: "GPU-a", used: [[1_200, 2_800, 1_600]] }] });
+  const used = lease({ gpus: [{ uuid: "GPU-a", part: 1, used: [[1_200, 2_800, 1_600]] }] });
   const total = (from: number, to: number) => sumsOf([used], { from, to }).total;
   expect(total(2_000, 10_000)).toEqual({ leases: 1, reservedMs: 1_000, usedMs: 800 });
   expect(total(0, 1_500)).toEqual({ leases: 1, reservedMs: 500, usedMs: 300 });
@@ -65,15 +65,20 @@ const anyLease: fc.Arbitrary<HeldLease> = fc
     from: fc.nat(10_000),
     heldMs: fc.nat(10_000),
     gpus: fc.subarray(["GPU-1", "GPU-2", "GPU-3"], { minLength: 1 }),
+    part: fc.oneof(fc.constant(1), fc.double({ min: 1e-5, max: 1, noNaN: true })),
     used: fc.array(fc.nat(10_000), { maxLength: 8 }),
   })
-  .map(({ heldMs, gpus, used, ...rest }) => {
+  .map(({ heldMs, gpus, part, used, ...rest }) => {
     const edges = used.map((ms) => rest.from + Math.min(ms, heldMs)).sort((a, b) => a - b);
     const spans = Array.from({ length: edges.length >> 1 }, (_, i) => {
       const [from, to] = edges.slice(2 * i, 2 * i + 2) as [number, number];
       return [from, to, Math.ceil((to - from) / (i + 1))] as const;
     });
-    return { ...rest, to: rest.from + heldMs, gpus: gpus.map((uuid, i) => ({ uuid, used: i === 0 ? spans : [] })) };
+    return {
+      ...rest,
+      to: rest.from + heldMs,
+      gpus: gpus.map((uuid, i) => ({ uuid, part, used: i === 0 ? spans : [] })),
+    };
   });
 
 test("the sums over services, principals and GPUs are equal, and adjoining periods add up", () => {
@@ -275,7 +280,8 @@ test("a period with more leases or names than one report may have is refused", a
       id: `svc-${serial++}`,
       serviceName: `svc-${serial}`,
       principal: "x",
-      gpus: ["GPU-0"],
+      gpus: [{ uuid: "GPU-0", memoryTotalMib: null }],
+      sharedMib: null,
       used: [],
       fencingToken: 0,
       grantedAt: 0,

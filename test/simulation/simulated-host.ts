@@ -49,6 +49,13 @@ export const DEFAULT_POLICY: Policy = {
   staleAfterMs: seconds(25),
   windows: [],
   quotas: NO_QUOTAS,
+  sharing: {
+    headroomPercent: 5,
+    headroomMib: 512,
+    maxLeasesPerGpu: 16,
+    settleAfterMs: seconds(10),
+    settleTimeoutMs: minutes(2),
+  },
 };
 
 /** A GPU as the simulated driver shows it. Change it with {@link SimulatedHost.gpu}. */
@@ -97,6 +104,7 @@ export const ASK: AllocateAsk = {
   queue: true,
   queueTimeoutMs: null,
   migProfile: null,
+  sharing: "exclusive",
 };
 
 export type Ask = Partial<Omit<AllocateAsk, "workloadType">> & { actor?: Actor };

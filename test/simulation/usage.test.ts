@@ -112,8 +112,7 @@ function usageOf(host: SimulatedHost, period: Period): Pick<Usage, "total" | "se
   for (const record of host.ended.values()) {
     if (record.status !== "ended" || record.lease === null) continue;
     const { request, lease, used, outcome } = record;
-    const gpus = lease.gpus.map(({ uuid }) => uuid);
-    tally.add(endedLease({ ...request, ...lease, gpus, used, endedAt: outcome.at }));
+    tally.add(endedLease({ ...request, ...lease, used, endedAt: outcome.at }));
   }
   return tally.sums();
 }

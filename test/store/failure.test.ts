@@ -153,6 +153,43 @@ test("two leases on one GPU are refused within one turn as well, offered ones in
   await expect(store.commit(both)).rejects.toThrow(/invariant 1/);
 });
 
+test("the database itself refuses an exclusive lease beside a shared one, and more than the GPU's memory in shares", async () => {
+  const part = (id: string, sharedMib: number | null) => leased(request(id), { ...lease(["GPU-a"]), sharedMib });
+  const refusedBeside = async (present: number | null, next: number | null) => {
+    const store = openForTest();
+    await store.commit(turn({ gpus: [gpu("GPU-a")], allocations: [part("a-1", present)] }));
+    return store.commit(turn({ allocations: [part("a-2", next)] })).then(
+      () => null,
+      (error: unknown) => String(error),
+    );
+  };
+  expect(await refusedBeside(1_000, null)).toMatch(/invariant 1.*no others beside it/);
+  expect(await refusedBeside(null, 1_000)).toMatch(/invariant 1.*no others beside it/);
+  expect(await refusedBeside(40_000, 81_559 - 40_000 + 1)).toMatch(/invariant 1.*more memory is reserved/);
+  expect(await refusedBeside(40_000, 81_559 - 40_000)).toBeNull();
+});
+
+test("no statement gets around it: rows over live leases cannot be changed, and shares are more than nothing", () => {
+  const { database, close } = openDatabase(databasePath());
+  onTestFinished(close);
+  const hold = (id: string, mib: string) =>
+    database.exec(`INSERT INTO live_leases (gpu_uuid, allocation_id, shared_mib) VALUES ('GPU-a', '${id}', ${mib})`);
+  database.exec(`
+    INSERT INTO gpus (uuid, body) VALUES ('GPU-a', '{"memoryTotalMib":1000}'), ('GPU-n', '{"memoryTotalMib":null}');
+    INSERT INTO allocations (id, service, principal, status, submitted_at, lease, request)
+      VALUES ('a-1', 's', 'p', 'leased', 0, '{}', '{}'), ('a-2', 's', 'p', 'leased', 0, '{}', '{}');`);
+  hold("a-1", "600");
+  expect(() => hold("a-2", "401")).toThrow(/more memory is reserved/);
+  expect(() => hold("a-2", "NULL")).toThrow(/no others beside it/);
+  expect(() => hold("a-2", "0")).toThrow(/CHECK/);
+  expect(() => database.exec("INSERT INTO live_leases VALUES ('GPU-n', 'a-2', 1)")).toThrow(/more memory is reserved/);
+  expect(() => database.exec("UPDATE live_leases SET shared_mib = 1")).toThrow(/does not change/);
+  expect(() => database.exec("INSERT OR REPLACE INTO live_leases VALUES ('GPU-a', 'a-1', NULL)")).toThrow(
+    /invariant 1/,
+  );
+  hold("a-2", "400");
+});
+
 test("a lease on a GPU that was never seen is refused as a bug", async () => {
   const store = openForTest();
   const astray = turn({ allocations: [leased(request("a-1"), lease(["GPU-x"]))] });

@@ -31,7 +31,7 @@ test("an ended lease comes back with what accounting needs, and nothing else doe
     turn({
       gpus: gpus.map((uuid) => gpu(uuid)),
       allocations: [
-        ended(asked, lease(["GPU-a", "GPU-b"], 1, START + 1), START + 5, "released", used),
+        ended(asked, { ...lease(["GPU-a", "GPU-b"], 1, START + 1), sharedMib: 2_048 }, START + 5, "released", used),
         ended(request("a-2"), null, START + 5, "cancelled"),
         leased(request("a-3"), lease(["GPU-c"])),
         queued(request("a-4")),
@@ -44,7 +44,8 @@ test("an ended lease comes back with what accounting needs, and nothing else doe
         id: "a-1",
         serviceName: "ocr",
         principal: "alice",
-        gpus: ["GPU-a", "GPU-b"],
+        gpus: ["GPU-a", "GPU-b"].map((uuid) => ({ uuid, memoryTotalMib: 81_559 })),
+        sharedMib: 2_048,
         used,
         fencingToken: 1,
         grantedAt: START + 1,

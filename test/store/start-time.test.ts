@@ -1,4 +1,5 @@
 import { expect, onTestFinished, test } from "vitest";
+import type { Remains, Share } from "../../src/core/model.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
 import { LocalWriter } from "../../src/store/writer.ts";
@@ -28,6 +29,30 @@ const KEY = { principal: "ada", key: "k-1", fingerprint: "digest", at: START, id
 
 const USE = { spans: [[START + 1, START + 3, 2] as const, [START + 4, START + 9, 4] as const], since: START + 12 };
 
+const SHARES: readonly Share[] = [
+  {
+    allocationId: "a-5",
+    since: START + 1,
+    memoryMib: 1_024,
+    startedAt: START + 2,
+    settledAt: START + 3,
+    overSince: START + 4,
+    use: USE,
+  },
+  {
+    allocationId: "a-6",
+    since: START + 5,
+    memoryMib: 1_024,
+    startedAt: null,
+    settledAt: null,
+    overSince: null,
+    use: { spans: [], since: START + 6 },
+  },
+];
+const REMAINS: readonly Remains[] = [
+  { allocationId: "a-7", since: START + 7, memoryMib: 1_024, pid: 4_711, submittedAt: START + 3 },
+];
+
 /** One of everything that has a time to come, or an age that counts. */
 const EVERYTHING = turn({
   at: START + 5,
@@ -40,6 +65,14 @@ const EVERYTHING = turn({
     { ...gpu("GPU-b"), cordon: { at: START + 6, by: "ops", reason: "fan", drainBy: START + 60_006 } },
     { ...gpu("GPU-l"), lostSince: START + 7 },
     { ...gpu("GPU-x"), fault: { at: START + 8, reason: "Xid 48", scope: "all", sequence: 9 }, answeredUpTo: 3 },
+    gpu("GPU-s", {
+      kind: "shared",
+      since: START,
+      baselineMib: 4,
+      shares: SHARES,
+      remains: REMAINS,
+      overdueSince: START,
+    }),
     gpu("GPU-c", { kind: "reclaiming", allocationId: "a-9", since: START + 1, baselineMib: 4 }),
     gpu("GPU-d", { kind: "quarantined", since: START + 2, baselineMib: 4, reason: "busy" }),
   ],

@@ -10,7 +10,10 @@ import {
   type GpuUse,
   type LiveAllocation,
   type Notice,
+  type Remains,
   type Request,
+  SHARINGS,
+  type Share,
 } from "../../src/core/model.ts";
 import { NO_USE } from "../../src/core/use.ts";
 import type { AllocationQuery, Turn } from "../../src/scheduler/ports.ts";
@@ -30,6 +33,30 @@ import {
 } from "./turns.ts";
 
 const USED: GpuUse = { spans: [[START, START + 5, 4]], since: START + 7 };
+const SHARES: readonly Share[] = [
+  {
+    allocationId: "a-1",
+    since: START,
+    memoryMib: 1_024,
+    startedAt: START,
+    settledAt: START + 1,
+    overSince: START + 2,
+    use: USED,
+  },
+  {
+    allocationId: "a-2",
+    since: START,
+    memoryMib: 2,
+    startedAt: null,
+    settledAt: null,
+    overSince: null,
+    use: NO_USE,
+  },
+];
+const REMAINS: readonly Remains[] = [
+  { allocationId: "a-3", since: START, memoryMib: 5, pid: 4_711, submittedAt: START },
+  { allocationId: "a-4", since: START, memoryMib: 6, pid: null, submittedAt: START },
+];
 const EVERYTHING: AllocationQuery = { status: null, serviceName: null, principal: null, before: null, limit: 1_000 };
 
 test("a new store is empty, and its clock has not begun", async () => {
@@ -71,6 +98,7 @@ test("an allocation in every status comes back as it was, with everything in it"
     preemptible: fc.boolean(),
     queueTimeoutMs: maybe(fc.integer({ min: 1 })),
     migProfile: maybe(text),
+    sharing: fc.constantFrom(...SHARINGS),
     submittedAt: instant,
   });
   const anyLease = fc.record({
@@ -98,6 +126,7 @@ test("an allocation in every status comes back as it was, with everything in it"
     fencingToken: fc.maxSafeNat(),
     grantedAt: instant,
     expiresAt: maybe(instant),
+    sharedMib: maybe(fc.integer({ min: 1, max: 81_559 })),
   });
   const anyUsed = fc.array(
     fc.record({
@@ -176,12 +205,13 @@ test("a GPU comes back as it was in every hold, and a property that is not the m
   const gpus: Gpu[] = [
     gpu("GPU-1"),
     gpu("GPU-2", { kind: "leased", allocationId: "a-1", since: START, use: USED }),
+    gpu("GPU-5", { kind: "shared", since: START, baselineMib: 4, shares: SHARES, remains: REMAINS, overdueSince: 7 }),
     gpu("GPU-3", { kind: "reclaiming", allocationId: "a-1", since: START, baselineMib: 3 }),
     { ...gpu("GPU-4", { kind: "quarantined", since: START, baselineMib: 3, reason: "busy" }), memoryTotalMib: null },
   ];
   const stray = { ...gpus[0], utilization: 7 } as unknown as Gpu;
   await store.commit(turn({ gpus: [stray, ...gpus.slice(1)] }));
-  expect(store.load().gpus).toStrictEqual(gpus);
+  expect(store.load().gpus).toStrictEqual(gpus.toSorted((a, b) => (a.uuid < b.uuid ? -1 : 1)));
 });
 
 test("a GPU's hold is what was said last, whether its lease says the same or not", async () => {

@@ -40,6 +40,7 @@ export function request(id: string, over: Partial<Request> = {}): Request {
     preemptible: false,
     queueTimeoutMs: null,
     migProfile: null,
+    sharing: "exclusive",
     submittedAt: START,
     ...over,
   };
@@ -67,6 +68,7 @@ export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = ST
     fencingToken,
     grantedAt,
     expiresAt: null,
+    sharedMib: null,
   };
 }
 

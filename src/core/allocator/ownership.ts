@@ -7,9 +7,11 @@
  *     So a worker that was detached from its parent is still known. Groups are learned as they are seen, and forgotten
  *     when their lease ends.
  *
- * What a process is found to belong to decides nothing about who may use a GPU: it explains, and tells the processes of
- * an ended lease from others'.
+ * What a process is found to belong to explains, and tells the processes of an ended lease from others'. On a shared GPU
+ * it also says how much memory each lease has in use (sharing.ts); a pid that several leases there have named says
+ * nothing.
  */
+import { holdersOf, namedPid } from "../holds.ts";
 import type { AllocationId, EpochMs, GpuProcess, GpuReading } from "../model.ts";
 import type { HostState } from "../state.ts";
 
@@ -55,23 +57,32 @@ export function ownershipOf(readings: readonly GpuReading[], state: HostState, k
 }
 
 function lessees(state: HostState) {
-  const byPid = new Map<number, Lessee>();
+  const byPid = new Map<number, Lessee | null>();
   const holding = new Set<AllocationId>();
   for (const { hold } of state.gpus.values()) {
-    if (hold.kind !== "leased") continue;
-    holding.add(hold.allocationId);
-    const request = state.allocations.get(hold.allocationId)?.request;
-    const pid = request?.workloadData.pid;
-    if (request === undefined || typeof pid !== "number" || !Number.isSafeInteger(pid) || pid <= 1) continue;
-    byPid.set(pid, { id: request.id, submittedAt: request.submittedAt });
+    // What several leases on one GPU name as theirs is nobody's.
+    const here = new Map<number, Lessee | null>();
+    const name = (pid: number | null, lessee: Lessee) => {
+      holding.add(lessee.id);
+      if (pid !== null) here.set(pid, here.has(pid) ? null : lessee);
+    };
+    for (const { allocationId } of holdersOf(hold)) {
+      const request = state.allocations.get(allocationId)?.request;
+      if (request !== undefined) name(namedPid(request), { id: request.id, submittedAt: request.submittedAt });
+    }
+    for (const { allocationId: id, pid, submittedAt } of hold.kind === "shared" ? hold.remains : []) {
+      name(pid, { id, submittedAt });
+    }
+    for (const [pid, lessee] of here) byPid.set(pid, byPid.get(pid) === null ? null : lessee);
   }
   return { byPid, holding };
 }
 
-function byDescent({ pid, origin }: GpuProcess, byPid: ReadonlyMap<number, Lessee>): AllocationId | null {
+function byDescent({ pid, origin }: GpuProcess, byPid: ReadonlyMap<number, Lessee | null>): AllocationId | null {
   if (origin === null || byPid.size === 0) return null;
   for (const forebear of [{ pid, startedAt: origin.startedAt }, ...origin.ancestors]) {
     const lessee = byPid.get(forebear.pid);
+    if (lessee === null) return null;
     if (lessee !== undefined && forebear.startedAt <= lessee.submittedAt + START_SLACK_MS) return lessee.id;
   }
   return null;

@@ -4,6 +4,7 @@ import { acceptableNames, type FamilyShape, type Limit, shapeOf } from "../queue
 import type { HostState } from "../state.ts";
 import { bestSet } from "./best-set.ts";
 import type { Closeness } from "./closeness.ts";
+import { headroomMib } from "./sharing.ts";
 import type { ComingGpu, FreeGpu, PassReason } from "./survey.ts";
 
 /**
@@ -11,7 +12,7 @@ import type { ComingGpu, FreeGpu, PassReason } from "./survey.ts";
  * large GPUs are held for others. None when too few GPUs suit it. A member fits now if and only if it is within one.
  */
 export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[]): Limit[] {
-  const suiting = free.filter((candidate) => objection(shape, candidate) === null);
+  const suiting = offeredTo(shape, free).filter((candidate) => objection(shape, candidate) === null);
   if (suiting.length < shape.gpus) return [];
   const limits: Limit[] = [];
   for (const durationMs of new Set(suiting.map(({ longestMs }) => longestMs).sort((a, b) => b - a))) {
@@ -33,7 +34,7 @@ export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[]): Limit[]
 export function limitsLater(shape: FamilyShape, gpus: readonly ComingGpu[], held: ReadonlySet<GpuUuid>): Limit[] {
   const suiting = gpus.filter((coming) => !held.has(coming.gpu.uuid) && suits(shape, coming));
   const memoryMib = kthLargest(
-    roomsOf(suiting, ({ memoryMib: mib }) => mib),
+    roomsOf(suiting, (coming) => memoryLater(shape, coming)),
     shape.gpus,
   );
   return memoryMib === null ? [] : [{ memoryMib, durationMs: Infinity }];
@@ -79,6 +80,16 @@ export function together(
   });
 }
 
+function memoryLater({ shared }: FamilyShape, { memoryMib, shareableMib }: ComingGpu): number {
+  return shared ? shareableMib : memoryMib;
+}
+
+/** What there is for a family: who takes a part finds other memory than who takes the whole. */
+function offeredTo(shape: FamilyShape, free: readonly FreeGpu[]): readonly FreeGpu[] {
+  if (shape.shared) return free.map((candidate) => ({ ...candidate, availableMib: candidate.shareableMib }));
+  return free.some(({ shared }) => shared) ? free.filter(({ shared }) => !shared) : free;
+}
+
 function kthLargest(values: number[], k: number): number | null {
   return first(values, k, (a, b) => b - a)[k - 1] ?? null;
 }
@@ -89,7 +100,10 @@ function first<T>(items: T[], count: number, compare: (a: T, b: T) => number): T
   return [items.reduce((best, item) => (compare(item, best) < 0 ? item : best))];
 }
 
-function objection(shape: FamilyShape, { gpu, utilizationPercent, isolated }: FreeGpu): PassReason | null {
+function objection(shape: FamilyShape, candidate: FreeGpu): PassReason | null {
+  const { gpu, utilizationPercent, isolated, shared, closed } = candidate;
+  if (shared && !shape.shared) return "held";
+  if (closed !== null) return closed;
   if (shape.names !== null && !shape.names.has(gpu.name)) return "model";
   if (isolated && shape.gpus > 1) return "isolated";
   // Without a reading of utilisation, only a limit that the caller stated excludes the GPU.
@@ -102,13 +116,15 @@ function objection(shape: FamilyShape, { gpu, utilizationPercent, isolated }: Fr
  *
  *  1. which has most of the preferred GPUs, those named first before those named later;
  *  2. then the fewest strained ones;
- *  3. then the best connections: the fewest pairs with the worst link, then with the next (`closeness.ts`);
- *  4. then the least memory, to keep large GPUs whole;
- *  5. then the one that tears the fewest good connections to GPUs that stay free: small requests go where sets are
+ *  3. of a shared request then those with fewest GPUs that nobody has a part of: they are left for who needs them whole;
+ *  4. then the best connections: the fewest pairs with the worst link, then with the next (`closeness.ts`);
+ *  5. then the least memory, to keep large GPUs whole: of a shared request the tightest fit;
+ *  6. then the one that tears the fewest good connections to GPUs that stay free: small requests go where sets are
  *     broken already;
- *  6. then by UUID, because an index can change across reboots.
+ *  7. then by UUID, because an index can change across reboots.
  *
- * MIG instances have no connections; of several alike, those of one GPU are taken together. One GPU alone has no connections, so 3 says nothing of it; with nothing known of the topology 3 and 5 say nothing of
+ * MIG instances have no connections; of several alike, those of one GPU are taken together. One GPU alone has no
+ * connections, so 4 says nothing of it; with nothing known of the topology 4 and 6 say nothing of
  * anybody. The same GPUs in any order give the same placement.
  *
  * @param closeness `null`: not known.
@@ -122,7 +138,8 @@ export function place(
 ): readonly FreeGpu[] | null {
   const shape = shapeOf(request, gpus);
   const better = preference(request);
-  const suiting = free.filter((candidate) => passedOver(request, shape, candidate) === null);
+  const offered = offeredTo(shape, free);
+  const suiting = offered.filter((candidate) => passedOver(request, shape, candidate) === null);
   const fitting = [...together(suiting, request.requirement.memoryMib, better)];
   if (fitting.length < shape.gpus) return null;
   const chosen =
@@ -136,13 +153,17 @@ export function place(
             compareText(boardOf(a.gpu), boardOf(b.gpu)) ||
             compareText(a.gpu.uuid, b.gpu.uuid),
         )
-      : closest(fitting, shape.gpus, better, free, closeness);
+      : closest(fitting, shape.gpus, better, offered, closeness);
   return chosen.sort((a, b) => a.gpu.index - b.gpu.index || compareText(a.gpu.uuid, b.gpu.uuid));
 }
 
-/** Which of two GPUs is taken first whatever else is taken: one that was wished for, one that is not strained. */
+/**
+ * Which of two GPUs is taken first whatever else is taken: one that was wished for, one that is not strained, and by who
+ * takes a part one that others have a part of.
+ */
 function preference({ preferredGpus }: Request): (a: FreeGpu, b: FreeGpu) => number {
-  const strain = (a: FreeGpu, b: FreeGpu) => Number(a.strained) - Number(b.strained);
+  const strain = (a: FreeGpu, b: FreeGpu) =>
+    Number(a.strained) - Number(b.strained) || Number(b.shared) - Number(a.shared);
   if (preferredGpus.length === 0) return strain;
   const wish = new Map(preferredGpus.map((name, order) => [name, order]));
   const wishOf = ({ gpu }: FreeGpu) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? wish.size;
@@ -173,14 +194,15 @@ function compareText(a: string, b: string): number {
 /** Why a free GPU is passed over for one request; `null` when it suits. */
 export function passedOver(request: Request, shape: FamilyShape, candidate: FreeGpu): PassReason | null {
   if (!isOfKind(request, candidate.gpu)) return "kind";
-  return objection(shape, candidate) ?? (candidate.availableMib < request.requirement.memoryMib ? "memory" : null);
+  const availableMib = shape.shared ? candidate.shareableMib : candidate.availableMib;
+  return objection(shape, candidate) ?? (availableMib < request.requirement.memoryMib ? "memory" : null);
 }
 
 /** Those of `gpus` that a request can use once they are free. */
 export function usable(request: Request, gpus: readonly ComingGpu[], inventory: Iterable<Gpu>): readonly ComingGpu[] {
   const shape = shapeOf(request, inventory);
   const { memoryMib: askedMib } = request.requirement;
-  return gpus.filter((coming) => coming.memoryMib >= askedMib && suits(shape, coming));
+  return gpus.filter((coming) => memoryLater(shape, coming) >= askedMib && suits(shape, coming));
 }
 
 /**
@@ -193,7 +215,10 @@ export function neverFits(request: Request, state: HostState): string | null {
   const model: { readonly gpu: Gpu; readonly memoryMib: number }[] = [];
   for (const gpu of state.gpus.values()) {
     if ((names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;
-    model.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 });
+    const totalMib = gpu.memoryTotalMib ?? 0;
+    // Head-room is left by all who share a GPU together.
+    const mostMib = request.sharing === "shared" ? totalMib - headroomMib(totalMib, state.policy.sharing) : totalMib;
+    model.push({ gpu, memoryMib: mostMib });
   }
   const large = roomsOf(model, (one) => one.memoryMib).filter((roomMib) => roomMib >= memoryMib).length;
   if (large >= count) return null;
@@ -203,7 +228,8 @@ export function neverFits(request: Request, state: HostState): string | null {
     return `asked for ${count} ${kind}${of}; this host has ${model.length === 0 ? "none" : model.length}`;
   }
   const largest = model.reduce((most, one) => Math.max(most, one.memoryMib), 0);
+  const toShare = request.sharing === "shared" ? " to share" : "";
   return large === 0
-    ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB`
+    ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB${toShare}`
     : `asked for ${count} ${kind}${of} with ${memoryMib} MiB each; this host has ${large}`;
 }

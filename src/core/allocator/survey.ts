@@ -2,10 +2,12 @@
  * What may be granted now, and why the rest may not: driver truth and the books, put together.
  */
 import { cordonReason, cordonsOf } from "../drain.ts";
+import { type SharedHold, settlingShare } from "../holds.ts";
 import { entanglementOf, parentOf, promisedBesideMib } from "../mig.ts";
 import type { EpochMs, Gpu, GpuReading, GpuUuid, Policy, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
 import { type Ailment, GOOD_READINGS_TO_RECOVER, idleCeilingMib, isFault, READINGS_UNTIL_LOST } from "./health.ts";
+import { closedToShares, shareableMib, shareableWhenEmptyMib } from "./sharing.ts";
 
 /** Why a GPU may not be granted at all now. `held` is by another lease. */
 export const BLOCKS = [
@@ -24,7 +26,18 @@ export const BLOCKS = [
 export type Block = (typeof BLOCKS)[number];
 
 /** Why one request passes over one GPU. */
-export type PassReason = Block | "memory" | "kind" | "model" | "utilization" | "isolated" | "reserved" | "quota";
+export type PassReason =
+  | Block
+  | "memory"
+  | "kind"
+  | "model"
+  | "utilization"
+  | "isolated"
+  | "reserved"
+  | "quota"
+  /** Of a shared GPU, for one more share: the last one still takes memory, or there are as many as there may be. */
+  | "settling"
+  | "crowded";
 
 export interface BlockedGpu {
   readonly block: Block;
@@ -33,10 +46,17 @@ export interface BlockedGpu {
   readonly since: EpochMs | null;
 }
 
+/** A GPU that may be granted, whole or a part of it. */
 export interface FreeGpu {
   readonly gpu: Gpu;
-  /** MiB that a new exclusive lease finds there. */
+  /** MiB that a new lease finds there: an exclusive one, until `place.ts` asks for a shared one. */
   readonly availableMib: number;
+  /** MiB that a new shared lease finds there. */
+  readonly shareableMib: number;
+  /** It has shares already, so nobody gets it alone. */
+  readonly shared: boolean;
+  /** Why it takes no more shares for now; `null`: it does. */
+  readonly closed: "settling" | "crowded" | null;
   readonly utilizationPercent: number | null;
   /** The driver slows it for heat or power, or it is degraded: taken last. */
   readonly strained: boolean;
@@ -62,6 +82,8 @@ function holdOf({ hold }: Gpu): BlockedGpu | null {
   switch (hold.kind) {
     case "leased":
       return { block: "held", detail: `leased to ${hold.allocationId}`, since: hold.since };
+    case "shared":
+      return sharedBlock(hold);
     case "reclaiming":
       return {
         block: "reclaiming",
@@ -75,6 +97,22 @@ function holdOf({ hold }: Gpu): BlockedGpu | null {
     default:
       return hold satisfies never;
   }
+}
+
+/** Nobody gets it alone; `overdueSince` keeps it from those too who would share it. */
+function sharedBlock(hold: SharedHold): BlockedGpu {
+  const { shares, remains, since, overdueSince } = hold;
+  if (overdueSince !== null) {
+    const detail = `what is left of ${remains.map(({ allocationId }) => allocationId).join(", ")} did not go in time`;
+    return { block: "quarantined", detail, since: overdueSince };
+  }
+  const settling = settlingShare(hold);
+  const parts = [`shared by ${shares.map(({ allocationId }) => allocationId).join(", ")}`];
+  if (settling !== null) parts.push(`waiting for the memory of ${settling.allocationId} to settle`);
+  if (remains.length > 0) {
+    parts.push(`waiting for what is left of ${remains.map(({ allocationId }) => allocationId).join(", ")}`);
+  }
+  return { block: "held", detail: parts.join("; "), since };
 }
 
 /** What keeps a GPU from being granted apart from leases: an admin's word, missing or bad readings, foreign use. */
@@ -183,6 +221,7 @@ export function readingsAreAwaited(state: HostState): boolean {
   if (state.line.order.size === 0) return false;
   return state.gpus.values().some(({ uuid, hold }) => {
     if (hold.kind === "reclaiming") return true;
+    if (hold.kind === "shared" && (hold.remains.length > 0 || settlingShare(hold) !== null)) return true;
     return hold.kind === "free" && (state.sight.gpus.get(uuid)?.recovery ?? null) !== null;
   });
 }
@@ -192,15 +231,18 @@ export interface ComingGpu {
   readonly gpu: Gpu;
   /** MiB that a new exclusive lease will find there, as far as can be told. */
   readonly memoryMib: number;
+  /** MiB that a new shared lease will find there. */
+  readonly shareableMib: number;
   /** It cannot work together with others. */
   readonly isolated: boolean;
-  /** How it can be had now; `null`: it cannot. */
+  /** How it can be had now; `null`: it is held, or shared. */
   readonly now: FreeGpu | null;
 }
 
 /** What there will be once today's leases have ended. Beside a desktop, a GPU that is free now has no more than that. */
 export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs): ComingGpu[] {
-  const freeNow = new Map(free.map((candidate) => [candidate.gpu.uuid, candidate]));
+  const whole = free.filter(({ shared }) => !shared);
+  const freeNow = new Map(whole.map((candidate) => [candidate.gpu.uuid, candidate]));
   return state.gpus
     .values()
     .filter((gpu) => comesFree(gpu, state, now))
@@ -209,6 +251,7 @@ export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs)
       return {
         gpu,
         memoryMib: roomOf(gpu, candidate),
+        shareableMib: candidate?.shareableMib ?? shareableWhenEmptyMib(gpu, state.policy.sharing),
         isolated: isolationOf(gpu, state) !== null,
         now: candidate,
       };
@@ -226,7 +269,9 @@ function comesFree(gpu: Gpu, state: HostState, now: EpochMs): boolean {
     case "quarantined":
       return false;
     case "leased":
+    case "shared":
     case "reclaiming": {
+      if (gpu.hold.kind === "shared" && gpu.hold.overdueSince !== null) return false;
       const block = ailing(gpu, state, now)?.block ?? "occupied";
       return block === "occupied";
     }
@@ -260,15 +305,30 @@ export function withRoomIn(state: HostState, free: readonly FreeGpu[]): readonly
   });
 }
 
-/** Every GPU that may be granted at `now`, in no order that counts. Linear in the host's GPUs. */
+/** Whether anybody may have it, or a part of it. The processes on a shared GPU count as its leases' own. */
+function isOpen(gpu: Gpu, state: HostState, now: EpochMs): boolean {
+  const { hold } = gpu;
+  if (hold.kind !== "shared") return blockOf(gpu, state, now) === null;
+  const block = ailing(gpu, state, now)?.block ?? null;
+  return hold.overdueSince === null && (block === null || block === "occupied");
+}
+
+/**
+ * Every GPU that may be granted at `now`, whole or in part, in no order that counts. Linear in the host's GPUs, and in
+ * the leases and processes of those that are shared.
+ */
 export function survey(state: HostState, now: EpochMs): FreeGpu[] {
   const free: FreeGpu[] = [];
   for (const gpu of state.gpus.values()) {
-    if (blockOf(gpu, state, now) !== null) continue;
-    const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
+    if (!isOpen(gpu, state, now)) continue;
+    const sight = state.sight.gpus.get(gpu.uuid) as GpuSight;
+    const { reading } = sight;
     free.push({
       gpu,
       availableMib: availableMibOf(gpu, reading, state),
+      shareableMib: shareableMib(gpu, sight, state.policy.sharing),
+      shared: gpu.hold.kind === "shared",
+      closed: closedToShares(gpu, state.policy.sharing),
       utilizationPercent: reading.utilizationPercent,
       strained: strainOf(gpu, state) !== null,
       isolated: isolationOf(gpu, state) !== null,

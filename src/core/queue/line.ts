@@ -14,7 +14,7 @@ import { type LimitedAccount, limitedAccounts } from "./accounts.ts";
  *     is sure of every class but the one that it cuts through, where a search may have to pass over members whose
  *     subtree has one that is small enough and another that is short enough. Only there, and only if the line is made
  *     for it, does a search look at more than a logarithm of the members.
- *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models) and by the
+ *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice) and by the
  *     accounts that have a quota, not by the number waiting; of classes there are as many as powers of two up to the
  *     longest duration, and one.
  *
@@ -46,6 +46,8 @@ export interface FamilyShape {
   readonly gpus: number;
   readonly maxUtilizationPercent: number;
   readonly maxUtilizationExplicit: boolean;
+  /** A part of each of them will do, beside other leases. */
+  readonly shared: boolean;
   /** Product names that are acceptable; `null` for any. */
   readonly names: ReadonlySet<string> | null;
   /** Whose quotas its members count for; `null`: nobody's. */
@@ -135,16 +137,18 @@ export function queueKey(request: Request, policy: Policy): QueueKey {
 }
 
 /** The part of a request that tells which devices will do. */
-export type KindAsked = Pick<Request, "gpuModel" | "migProfile"> & { readonly requirement: { readonly gpus: number } };
+export type KindAsked = Pick<Request, "gpuModel" | "migProfile" | "sharing"> & {
+  readonly requirement: { readonly gpus: number };
+};
 
 /**
  * Which product names a request accepts, of those on this host; `null` when it accepts any. The name of a MIG instance
  * has its profile in it, so that a set of names is one of whole GPUs, or of instances, where either alone will do.
  */
 export function acceptableNames(asked: KindAsked, gpus: Iterable<Gpu>): ReadonlySet<string> | null {
-  const { gpuModel, migProfile, requirement } = asked;
+  const { gpuModel, migProfile, sharing, requirement } = asked;
   const isAny = gpuModel === null && migProfile === null;
-  if (isAny && requirement.gpus === 1) return null;
+  if (isAny && requirement.gpus === 1 && sharing === "exclusive") return null;
   const wanted = gpuModel?.toLowerCase() ?? null;
   const names = new Set<string>();
   let all = true;
@@ -162,6 +166,7 @@ export function shapeOf(request: Request, gpus: Iterable<Gpu>, quotas: FamilyQuo
     // Readings are whole percents, so limits that differ by a fraction are the same limit.
     maxUtilizationPercent: Math.floor(request.requirement.maxUtilizationPercent),
     maxUtilizationExplicit: request.requirement.maxUtilizationExplicit,
+    shared: request.sharing === "shared",
     names: acceptableNames(request, gpus),
     quotas,
   };
@@ -177,10 +182,11 @@ function familyQuotas(request: Request, { quotas }: Policy): FamilyQuotas | null
 }
 
 function familyKey(shape: FamilyShape): string {
-  const { gpus, maxUtilizationPercent, maxUtilizationExplicit, names, quotas } = shape;
+  const { gpus, maxUtilizationPercent, maxUtilizationExplicit, shared, names, quotas } = shape;
   const models = names === null ? "" : JSON.stringify([...names].sort());
   const accounts = quotas === null ? "" : JSON.stringify([quotas.endless, ...quotas.accounts.map(({ key }) => key)]);
-  return `${gpus}|${maxUtilizationPercent}|${maxUtilizationExplicit ? "x" : "d"}|${models}|${accounts}`;
+  const utilization = `${maxUtilizationPercent}|${maxUtilizationExplicit ? "x" : "d"}`;
+  return `${gpus}${shared ? "s" : ""}|${utilization}|${models}|${accounts}`;
 }
 
 export function enqueue(

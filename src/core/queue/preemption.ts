@@ -10,6 +10,7 @@
  *  4. Whoever was told already comes before those who were not, and is told that it stays as soon as the rest will do.
  *  5. From the first word on, the request holds GPUs: those that it would be given if all that come to it were free.
  *     Which they are is settled anew in every decision.
+ *  6. It is about whole GPUs: shared leases are left alone, and for a shared request nobody leaves.
  */
 import { place, together, usable } from "../allocator/place.ts";
 import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
@@ -56,8 +57,8 @@ export function preempt(
   now: EpochMs,
 ): Preemption | null {
   const { preemption } = state.policy;
-  if (preemption === null) return null;
   const { request, preemptingSince } = waiting;
+  if (preemption === null || request.sharing === "shared") return null;
   const wanted = usable(request, unheld, state.gpus.values()).map((gpu) => asItStands(gpu, state));
   const { coming, told, others } = sorted(waiting, wanted, settled, state, now, preemption);
   const need = request.requirement.gpus - coming.length;
@@ -130,7 +131,8 @@ function sorted(
   const coming: ComingGpu[] = [...freeOf(wanted, requirement.memoryMib)];
   const brought = new Map<HoldingAllocation, number>();
   for (const gpu of wanted) {
-    if (gpu.gpu.hold.kind === "free" || isEntangled(gpu, state)) continue;
+    const { kind } = gpu.gpu.hold;
+    if (kind === "free" || kind === "shared" || isEntangled(gpu, state)) continue;
     const holder = holderOf(gpu);
     const allocation = holder === null ? undefined : state.allocations.get(holder);
     if (allocation === undefined || allocation.status === "queued") {
@@ -248,6 +250,9 @@ function asFree({ gpu, memoryMib, isolated, now }: ComingGpu): FreeGpu {
   return {
     gpu,
     availableMib: memoryMib,
+    shareableMib: 0,
+    shared: false,
+    closed: null,
     utilizationPercent: 0,
     strained: false,
     isolated,

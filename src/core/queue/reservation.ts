@@ -11,6 +11,7 @@
  */
 import { usable } from "../allocator/place.ts";
 import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
+import { holdersOf, settlingShare } from "../holds.ts";
 import { sharersOf } from "../mig.ts";
 import type { EpochMs, Gpu, GpuUuid, HoldingAllocation, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
@@ -26,7 +27,7 @@ export interface Reservation {
 export function reserve(head: Request, coming: readonly ComingGpu[], state: HostState, now: EpochMs): Reservation {
   const wanted = usable(head, coming, state.gpus.values());
   const starts: number[] = [];
-  for (const { gpu } of wanted) starts.push(emptyFrom(state.gpus.get(gpu.uuid) ?? gpu, state, now) ?? Infinity);
+  for (const { gpu } of wanted) starts.push(opensAt(head, state.gpus.get(gpu.uuid) ?? gpu, state, now) ?? Infinity);
   const start = starts.sort((a, b) => a - b)[head.requirement.gpus - 1] ?? Infinity;
   const longestMs = start === Infinity ? 0 : Math.max(0, start - now - settlingMs(state.policy));
   // Memory that is shared is held with all that could take it.
@@ -46,12 +47,22 @@ export function settlingMs({ verifyRelease, reclaimTimeoutMs }: Policy): number 
   return verifyRelease === "never" ? 0 : reclaimTimeoutMs;
 }
 
-/** The first instant at which a GPU can be free of leases, if each lasts as long as it may; `null`: no end is certain. */
-function emptyFrom({ hold }: Gpu, state: HostState, now: EpochMs): EpochMs | null {
-  if (hold.kind !== "leased") return now;
-  const holder = state.allocations.get(hold.allocationId);
-  if (holder === undefined || holder.status === "queued") throw new Error(`${hold.allocationId} holds nothing`);
-  return hardEndOf(holder);
+/**
+ * The first instant at which a GPU can be had by `head`, if each lease lasts as long as it may; `null`: no end is certain.
+ * Of a shared GPU, who wants it whole needs the end of all shares, and who wants a part that of any: it may be enough.
+ */
+function opensAt({ sharing }: Request, { hold }: Gpu, state: HostState, now: EpochMs): EpochMs | null {
+  // Memory that has settled may leave enough for one more.
+  if (sharing === "shared" && hold.kind === "shared" && settlingShare(hold) !== null) return now;
+  const ends: number[] = [];
+  for (const { allocationId } of holdersOf(hold)) {
+    const holder = state.allocations.get(allocationId);
+    if (holder === undefined || holder.status === "queued") throw new Error(`${allocationId} holds nothing`);
+    ends.push(hardEndOf(holder) ?? Infinity);
+  }
+  if (ends.length === 0) return now;
+  const end = hold.kind === "shared" && sharing === "shared" ? Math.min(...ends) : Math.max(...ends);
+  return end === Infinity ? null : end;
 }
 
 /** When a lease is over whatever is renewed; `null`: it has no `max_duration`. */

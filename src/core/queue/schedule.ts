@@ -163,6 +163,7 @@ class Pass {
     if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
     this.write(grant(request, chosen, this.state, this.#now, atOnce));
     this.#line = dequeue(this.#line, request, this.state.policy);
+    // A shared GPU too: until the new share has settled nobody else starts there.
     const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));
     const rest = this.#free.filter(({ gpu }) => !taken.has(gpu.uuid));
     this.#free = withRoomIn(this.state, rest);
@@ -221,6 +222,7 @@ function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, n
     fencingToken: state.nextFencingToken,
     grantedAt: now,
     expiresAt: endOf(request, now, now),
+    sharedMib: request.sharing === "shared" ? request.requirement.memoryMib : null,
   };
   return {
     type: "granted",

@@ -62,6 +62,7 @@ function queued(it: Wish, index: number): QueuedAllocation {
     preemptible: false,
     queueTimeoutMs: null,
     migProfile: null,
+    sharing: "exclusive",
     submittedAt: NOW + it.laterMs,
   };
   return { status: "queued", request, preemptingSince: null, seenAt: NOW };

@@ -459,6 +459,11 @@ function expireDue(turn: Drafting, now: EpochMs): void {
       turn.write({ type: "notice-withdrawn", id, at: now, reason: "the request that it was for has gone" });
       continue;
     }
+    const again = putOff(allocation, turn.state, now);
+    if (again !== null) {
+      turn.write(again);
+      continue;
+    }
     const reason = overdueReason(allocation, now);
     end(turn, allocation, reason, now, takenBackFor(allocation, reason, turn.state));
   }
@@ -504,6 +509,16 @@ function isForNobody(allocation: LiveAllocation, state: HostState, now: EpochMs)
   if (notice?.kind !== "preempt") return false;
   const waiting = state.allocations.get(notice.for);
   return waiting?.status !== "queued" || (allocationDeadline(waiting, state.policy) ?? Infinity) <= now;
+}
+
+/** A new grace for a lease whose end would serve nobody now: its GPUs could not be granted, since they are unknown. */
+function putOff(allocation: LiveAllocation, state: HostState, now: EpochMs): Event | null {
+  const notice = allocation.status === "queued" ? null : allocation.notice;
+  if (notice?.kind !== "preempt" || overdueReason(allocation, now) !== "preempted") return null;
+  const { id } = allocation.request;
+  const gpus = allocation.status === "queued" ? [] : allocation.lease.gpus;
+  if (gpus.every(({ uuid }) => staleness(uuid, state, now)?.block !== "unknown")) return null;
+  return { type: "preempting", id, at: now, until: now + notice.until - notice.at, for: notice.for };
 }
 
 /** Why a lease that has been told so is taken back, in words; `null`: it ends by itself. */

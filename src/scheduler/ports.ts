@@ -124,6 +124,8 @@ export interface Turn {
   readonly settlements: readonly DeliverySettlement[];
   /** Allocations whose undelivered `allocated` webhook must not be sent any more. */
   readonly withdrawn: readonly AllocationId[];
+  /** Allocations whose undelivered `preempting` webhooks, but for those of this turn, must not be sent any more. */
+  readonly outdated: readonly AllocationId[];
   /** Webhooks to be sent again, from now on; one that was withdrawn stays so. */
   readonly redeliveries: readonly string[];
   /** No key stands here that is kept already and younger than {@link KEY_LIFE_MS}. */

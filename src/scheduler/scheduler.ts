@@ -137,6 +137,7 @@ interface Draft {
   readonly notifications: Notification[];
   readonly settlements: DeliverySettlement[];
   readonly withdrawn: AllocationId[];
+  readonly outdated: Set<AllocationId>;
   readonly keys: KeptKey[];
   readonly redeliveries: string[];
 }
@@ -554,6 +555,7 @@ export class Scheduler {
       notifications: [],
       settlements: [],
       withdrawn: [],
+      outdated: new Set(),
       keys: [],
       redeliveries: [],
     };
@@ -613,6 +615,7 @@ export class Scheduler {
       if (id === null) continue;
       const allocation = event.type === "ended" ? records.next().value : state.allocations.get(id);
       if (allocation === undefined) continue;
+      if (outdatesNotice(event, draft.changed.get(id) ?? this.#state.allocations.get(id))) outdate(draft, id);
       draft.changed.set(id, allocation);
       if (allocation.status === "ended" && allocation.lease !== null && allocation.request.webhookUrl !== null) {
         draft.withdrawn.push(id);
@@ -643,6 +646,7 @@ export class Scheduler {
       notifications: draft.notifications,
       settlements: draft.settlements,
       withdrawn: draft.withdrawn,
+      outdated: [...draft.outdated],
       keys: draft.keys,
       redeliveries: draft.redeliveries,
     });
@@ -756,6 +760,18 @@ function noteCommand(draft: Draft, command: Command, before: HostState, { events
   // What comes after the last event led to none.
   if (events.length > 0) draft.telling = draft.commands.length;
   else if (command.type === "touch" || command.type === "renew") draft.seen.push(command.id);
+}
+
+/** Whether what a lease was told of its end no longer holds: it has ended, may stay, or is told anew. */
+function outdatesNotice({ type }: Event, before: Allocation | undefined): boolean {
+  if (type === "ended") return before !== undefined && "notice" in before && before.notice !== null;
+  return type === "notice-withdrawn" || type === "preempting" || type === "draining";
+}
+
+function outdate(draft: Draft, id: AllocationId): void {
+  draft.outdated.add(id);
+  const standing = draft.notifications.filter((one) => one.allocationId !== id || one.status !== "preempting");
+  draft.notifications.splice(0, draft.notifications.length, ...standing);
 }
 
 /** By the client's own doing; whatever else ended in the same decision was due. */

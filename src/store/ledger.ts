@@ -74,6 +74,7 @@ export class Ledger {
     if (turn.events.length > 0) {
       writes.push(["appendEvents", lastSeq, turn.at, texts.events(turn.events), turn.inputs]);
     }
+    for (const id of turn.outdated) writes.push(["withdrawNotices", turn.at, id]);
     for (const { deliveryId, allocationId, status, url, body, createdAt } of turn.notifications) {
       writes.push(["insertDelivery", deliveryId, allocationId, status, url, body, createdAt]);
     }

@@ -106,6 +106,10 @@ export function prepareWrites(database: DatabaseSync) {
       `UPDATE outbox SET state = 'withdrawn', next_attempt_at = NULL, settled_at = ?
        WHERE allocation_id = ? AND status = 'allocated' AND state = 'pending'`,
     ),
+    withdrawNotices: sql(
+      `UPDATE outbox SET state = 'withdrawn', next_attempt_at = NULL, settled_at = ?
+       WHERE allocation_id = ? AND status = 'preempting' AND state = 'pending'`,
+    ),
     // Not of a grant that has ended meanwhile, in this very turn perhaps.
     redeliver: sql(
       `UPDATE outbox SET state = 'pending', next_attempt_at = ?, settled_at = NULL

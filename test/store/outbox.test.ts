@@ -88,6 +88,17 @@ test("a notification that is withdrawn in its own turn never leaves", async () =
   expect(store.nextDueAt()).toBeNull();
 });
 
+test("what an allocation was told of its end is withdrawn when it is outdated, but for what is said now", async () => {
+  const store = openForTest();
+  const notices = (...ids: string[]) => ids.map((id) => notification(id, "a-1", { status: "preempting" }));
+  const first = [...notices("d-1"), notification("d-2", "a-1"), ...notices("d-3")];
+  await store.commit(turn({ allocations: [queued(request("a-1"))], notifications: first }));
+  await store.commit(turn({ settlements: [settlement("d-1", {})] }));
+  await store.commit(turn({ notifications: notices("d-4"), outdated: ["a-1"] }));
+  expect(dueIds(store, START + 1e9)).toEqual(["d-2", "d-4"]);
+  expect(["d-1", "d-3"].map((id) => store.findDelivery(id)?.state)).toEqual(["delivered", "withdrawn"]);
+});
+
 test("a settlement that comes after the withdrawal, or after the delivery, revives nothing", async () => {
   const store = await storeWith("d-1", "d-2");
   await store.commit(turn({ settlements: [settlement("d-1", {})] }));

@@ -173,7 +173,8 @@ test("a store that is open, or closed, does not keep the process alive; a commit
       import { openStore } from ${JSON.stringify(STORE.href)};
       const store = openStore({ path: ${JSON.stringify(databasePath())}, retentionMs: 1e12 });
       const turn = { at: 1, events: [], allocations: [], gpus: [], removedGpus: [], nextFencingToken: 1, bootId: null,
-        notifications: [], settlements: [], withdrawn: [], keys: [], redeliveries: [], inputs: null, cordon: null };
+        cordon: null, notifications: [], settlements: [], withdrawn: [], outdated: [], keys: [],
+        redeliveries: [], inputs: null };
       await store.commit(turn);
       await new Promise((resolve) => setTimeout(resolve, 300));
       await store.commit({ ...turn, at: 2 });

@@ -103,6 +103,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     notifications: [],
     settlements: [],
     withdrawn: [],
+    outdated: [],
     keys: [],
     redeliveries: [],
     inputs: null,

@@ -13,7 +13,7 @@
  *  6. It is about whole GPUs: shared leases are left alone, and for a shared request nobody leaves.
  */
 import { place, together, usable } from "../allocator/place.ts";
-import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
+import { type ComingGpu, type FreeGpu, staleness } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { entanglementOf, sharersOf } from "../mig.ts";
 import type {
@@ -83,6 +83,15 @@ export function preempt(
   // Memory that is shared is held with all that could take it.
   const gpus = placed.flatMap(({ gpu }) => [gpu.uuid, ...sharersOf(gpu, state).map(({ uuid }) => uuid)]);
   return { events, gpus: new Set(gpus) };
+}
+
+/**
+ * Whether nobody can tell now what would help: somebody's GPU is unknown. What was said holds meanwhile, since losing
+ * the monitor changes nothing for anybody.
+ */
+export function cannotTell(state: HostState, now: EpochMs): boolean {
+  if (state.policy.preemption === null) return false;
+  return state.gpus.values().some(({ uuid }) => staleness(uuid, state, now)?.block === "unknown");
 }
 
 /** Ends the preemption for a request that waits on. */

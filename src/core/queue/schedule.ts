@@ -1,5 +1,5 @@
 import { localityOf } from "../allocator/closeness.ts";
-import { limitsLater, limitsNow, place } from "../allocator/place.ts";
+import { limitsLater, limitsNow, place, usable } from "../allocator/place.ts";
 import { type ComingGpu, coming, type FreeGpu, survey, withRoomIn } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
@@ -19,7 +19,7 @@ import {
   type Waiting,
   type WaitingLine,
 } from "./line.ts";
-import { callOff, letStay, preempt } from "./preemption.ts";
+import { callOff, cannotTell, letStay, preempt } from "./preemption.ts";
 import { besides, type Reservation, reserve } from "./reservation.ts";
 
 /** What follows once everybody who can be served has been: the grants, and the state after them. */
@@ -73,6 +73,10 @@ function inOrder(head: Waiting | undefined, beneficiary: Waiting | undefined): r
   if (head === undefined || beneficiary === undefined) return [head ?? beneficiary].filter((one) => one !== undefined);
   if (head.key.id === beneficiary.key.id) return [head];
   return isBefore(head, beneficiary) ? [head, beneficiary] : [beneficiary, head];
+}
+
+function uuidsOf(gpus: readonly ComingGpu[]): ReadonlySet<GpuUuid> {
+  return new Set(gpus.map(({ gpu }) => gpu.uuid));
 }
 
 /** One look at the whole line. */
@@ -138,14 +142,15 @@ class Pass {
       : null;
     if (preemption === null && preemptingSince === null) return false;
     this.#line = dequeue(this.#line, request, this.state.policy);
-    if (preemption === null) {
+    if (preemption === null && !cannotTell(this.state, this.#now)) {
       for (const event of callOff(request.id, this.state, this.#now)) this.write(event);
       const waitsOn = { ...allocation, preemptingSince: null };
       this.#line = enqueue(this.#line, waitsOn, this.state.policy, this.state.gpus.values());
       return true;
     }
-    for (const event of preemption.events) this.write(event);
-    this.#hold(request, { gpus: preemption.gpus, longestMs: 0 });
+    for (const event of preemption?.events ?? []) this.write(event);
+    const gpus = preemption?.gpus ?? uuidsOf(usable(request, this.#unheld(), this.state.gpus.values()));
+    this.#hold(request, { gpus, longestMs: 0 });
     this.#seenTo.add(request.id);
     return true;
   }

@@ -302,6 +302,21 @@ test("a restart within the grace gives all of it again; the books are as they we
   expect([...replayed.allocations.values()]).toEqual([...host.state.allocations.values()]);
 });
 
+test("while its GPU is unknown a victim is neither ended nor told that it may stay", () => {
+  const host = hostOf(1, {}, { abandonAfterMs: minutes(60) });
+  const low = host.submit(LOW);
+  const urgent = host.submit(URGENT);
+  host.monitoring = false;
+  host.advance(minutes(2));
+  expect(host.allocation(low)).toMatchObject({ status: "leased", notice: { for: urgent } });
+  expect(host.allocation(urgent)).toMatchObject({ status: "queued", preemptingSince: expect.any(Number) });
+  host.monitoring = true;
+  host.advance(GRACE_MS);
+  host.advance(seconds(5));
+  expect(endReason(host, low)).toBe("preempted");
+  expect(host.gpusOf(urgent)).toEqual(["GPU-0"]);
+});
+
 test("draining a victim's GPU comes before its preemption, and another lease leaves in its stead", () => {
   const host = hostOf(2);
   const [old, young] = [host.submit(LOW), host.submit(LOW)];

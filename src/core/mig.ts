@@ -183,6 +183,23 @@ export function entanglementOf(gpu: Gpu, state: HostState): Gpu | null {
   return instances.find(({ hold }) => hold.kind === "leased" || hold.kind === "reclaiming") ?? null;
 }
 
+/** Whether an instance that is not seen may be one of those that the driver does not name now. */
+export function isDoubted({ mig }: Gpu, { sight }: HostState): boolean {
+  const parent = mig === null ? undefined : sight.gpus.get(mig.parentUuid);
+  return parent?.reading.migInstances.some(({ uuid }) => uuid === null) ?? false;
+}
+
+/** The instances that are seen on GPUs of the inventory and not named, as devices of no name. */
+export function* namelessInstances({ gpus, sight }: HostState): Generator<Pick<Gpu, "mig" | "memoryTotalMib">> {
+  for (const { uuid } of gpus.values()) {
+    for (const instance of sight.gpus.get(uuid)?.reading.migInstances ?? []) {
+      if (instance.uuid !== null) continue;
+      const { gpuInstanceId, computeInstanceId, memoryTotalMib } = instance;
+      yield { mig: { parentUuid: uuid, profile: "", gpuInstanceId, computeInstanceId }, memoryTotalMib };
+    }
+  }
+}
+
 /** Whether a GPU is cut, or ready to be: by its latest reading; without one, by what the inventory holds. See 2. */
 export function isSplit({ uuid, mig }: Gpu, { gpus, sight }: HostState): boolean {
   if (mig !== null) return false;

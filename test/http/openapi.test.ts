@@ -5,6 +5,7 @@ import { EVENT_BODIES } from "../../src/http/event-schemas.ts";
 import { GrantAnswers } from "../../src/http/grant-answers.ts";
 import { Idempotency } from "../../src/http/idempotency.ts";
 import { PROBLEMS } from "../../src/http/problems.ts";
+import { cutGpu, instance } from "../fixtures/mig.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { apiKey, type Reply, startDaemon } from "./daemon.ts";
 import { readEvents } from "./stream.ts";
@@ -77,9 +78,9 @@ test("real answers are as the document says, in whole", async () => {
     gpus: [{ uuid: gpuReading(0).uuid, numaNodes: [0], cpuAffinity: "0-31,64-95" }],
     links: [[null]],
   };
-  await daemon.see([gpuReading(0), gpuReading(1), gpuReading(2, { processes: [worker], memoryUsedMib: null })], {
-    topology,
-  });
+  const cut = cutGpu("GPU-cut", [instance(0, 9), instance(1, 10, { uuid: null, profile: null })], { index: 3 });
+  const busy = gpuReading(2, { processes: [worker], memoryUsedMib: null });
+  await daemon.see([gpuReading(0), gpuReading(1), busy, cut], { topology });
   const document = (await daemon.call("GET", "/openapi.json")).json;
   const statuses = new Set<number>();
   const check = async (method: string, path: string, body?: unknown, key = "ann") => {
@@ -91,7 +92,9 @@ test("real answers are as the document says, in whole", async () => {
     return reply.json;
   };
   const ask = { service_name: "a", ttl: "1h", max_duration: "2h", workload_data: { model: "x" }, gpu_model: "h100" };
-  const held = await check("POST", "/gpu/allocate", ask);
+  const held = await check("POST", "/gpu/allocate", { ...ask, gpu_model: "HBM3", min_memory_mb: 80_000 });
+  const slice = await check("POST", "/gpu/allocate", { ...ask, gpu_model: null, mig_profile: "1g.10gb" });
+  await check("DELETE", `/gpu/allocations/${slice.id}`);
   await check("POST", "/gpu/allocate", { service_name: "b", required_gpus: 1 });
   const waiting = await check("POST", "/gpu/allocate", { ...ask, webhook_url: "https://a.example" });
   for (const path of [

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { GpuReading, Observation } from "../../src/core/model.ts";
 import { pciDevice } from "../../src/core/pci-address.ts";
+import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import { ANYBODY } from "../monitor/simulated-daemon.ts";
 import { family, watched } from "./scrape.ts";
 
@@ -115,6 +116,33 @@ test("a figure that the driver does not give is left out, and 0 is shown", async
   expect(Object.keys(family(page, "gpu_orchestrator_gpu_power_draw_watts"))).toEqual([`gpu_id="1",${H100}`]);
   expect(Object.keys(family(page, "gpu_orchestrator_gpu_temperature_celsius"))).toEqual([`gpu_id="1",${H100}`]);
   expect(Object.keys(family(page, "gpu_orchestrator_gpu_memory_used_mb"))).toHaveLength(2);
+});
+
+test("instances have figures of their own, and none among those of whole GPUs", async () => {
+  const { daemon, scrape } = await watched("h100x2");
+  await daemon.scheduler.observe(
+    altered(await daemon.source.probe(), (gpu) =>
+      gpu.index === 0 ? gpu : cutGpu(gpu.uuid, [instance(0, 9), instance(1, 10), ...twins(2)], { index: 1 }),
+    ),
+  );
+  await daemon.allocate({ minMemoryMib: 9_000 });
+  const page = await scrape();
+  expect(page.get("gpu_orchestrator_gpus_total")).toBe(2);
+  expect(page.get("gpu_orchestrator_gpus_available")).toBe(1);
+  expect(page.get("gpu_allocator_gpus_allocated_total")).toBe(0);
+  expect(page.get("gpu_orchestrator_allocations_active")).toBe(1);
+  expect(Object.keys(family(page, "gpu_orchestrator_gpu_memory_total_mb"))).toHaveLength(2);
+  expect(Object.keys(family(page, "gpu_orchestrator_gpu_state"))).toHaveLength(2 * 12);
+  const parent = `gpu_id="1",gpu_uuid="${daemon.scheduler.state.gpus.get("MIG-9-0")?.mig?.parentUuid}"`;
+  expect(family(page, "gpu_orchestrator_mig_devices")).toEqual({
+    [`${parent},profile="1g.10gb",state="leased"`]: 1,
+    [`${parent},profile="1g.10gb",state="free"`]: 1,
+    [`${parent},profile="1c.3g.71gb",state="free"`]: 1,
+    [`${parent},profile="2c.3g.71gb",state="free"`]: 1,
+  });
+  const labels = `${parent},mig_uuid="MIG-9-0",profile="1g.10gb"`;
+  expect(family(page, "gpu_orchestrator_mig_device_memory_total_bytes")[labels]).toBe(9_984 * 2 ** 20);
+  expect(family(page, "gpu_orchestrator_mig_device_memory_used_bytes")[labels]).toBe(9 * 2 ** 20);
 });
 
 test("a GPU that is no longer seen loses its figures, not its place in the inventory", async () => {

@@ -1,4 +1,4 @@
-import { boardOf, isOfKind, isSplit, memoryPoolOf } from "../mig.ts";
+import { boardOf, isOfKind, isSplit, memoryPoolOf, namelessInstances } from "../mig.ts";
 import type { Gpu, GpuUuid, Request } from "../model.ts";
 import { acceptableNames, type FamilyShape, type Limit, shapeOf } from "../queue/line.ts";
 import type { HostState } from "../state.ts";
@@ -50,7 +50,10 @@ function suits(shape: FamilyShape, { gpu, isolated, now }: ComingGpu): boolean {
  * The most that each of some GPUs can give if as many are taken as give so much. Those that share their memory
  * (mig.ts, 3) have the same: one can give all of it, the second half of it, the third a third.
  */
-function roomsOf<T extends { readonly gpu: Gpu }>(gpus: readonly T[], mibOf: (gpu: T) => number): number[] {
+function roomsOf<T extends { readonly gpu: Pick<Gpu, "mig"> }>(
+  gpus: readonly T[],
+  mibOf: (gpu: T) => number,
+): number[] {
   const sharers = new Map<string, number>();
   return gpus.map((one) => {
     const pool = memoryPoolOf(one.gpu);
@@ -207,18 +210,22 @@ export function usable(request: Request, gpus: readonly ComingGpu[], inventory: 
 
 /**
  * Why this host could never hold the request, whatever is free and whoever is healthy; `null` when it could.
- * Judged on the inventory: every GPU seen and not removed.
+ * Judged on the inventory: every GPU seen and not removed, and MIG instances that are seen and not named.
  */
 export function neverFits(request: Request, state: HostState): string | null {
   const { gpus: count, memoryMib } = request.requirement;
   const names = acceptableNames(request, state.gpus.values());
-  const model: { readonly gpu: Gpu; readonly memoryMib: number }[] = [];
+  const model: { readonly gpu: Pick<Gpu, "mig">; readonly memoryMib: number }[] = [];
   for (const gpu of state.gpus.values()) {
     if ((names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;
     const totalMib = gpu.memoryTotalMib ?? 0;
     // Head-room is left by all who share a GPU together.
     const mostMib = request.sharing === "shared" ? totalMib - headroomMib(totalMib, state.policy.sharing) : totalMib;
     model.push({ gpu, memoryMib: mostMib });
+  }
+  // What has no name yet may turn out to be what is asked for.
+  if (request.migProfile !== null || count === 1) {
+    for (const gpu of namelessInstances(state)) model.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 });
   }
   const large = roomsOf(model, (one) => one.memoryMib).filter((roomMib) => roomMib >= memoryMib).length;
   if (large >= count) return null;

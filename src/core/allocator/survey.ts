@@ -3,7 +3,7 @@
  */
 import { cordonReason, cordonsOf } from "../drain.ts";
 import { type SharedHold, settlingShare } from "../holds.ts";
-import { entanglementOf, parentOf, promisedBesideMib } from "../mig.ts";
+import { entanglementOf, isDoubted, parentOf, promisedBesideMib } from "../mig.ts";
 import type { EpochMs, Gpu, GpuReading, GpuUuid, Policy, ProbeFailureKind } from "../model.ts";
 import type { GpuSight, HostState } from "../state.ts";
 import { type Ailment, GOOD_READINGS_TO_RECOVER, idleCeilingMib, isFault, READINGS_UNTIL_LOST } from "./health.ts";
@@ -192,6 +192,10 @@ export function staleness(uuid: GpuUuid, state: HostState, now: EpochMs): Blocke
     const gpu = state.gpus.get(uuid);
     const loss = gpu === undefined ? null : lossOf(gpu, state);
     if (loss !== null) return { block: "lost", detail: loss, since: gpu?.lostSince ?? since };
+    if (since === null && gpu !== undefined && isDoubted(gpu, state)) {
+      const detail = "its GPU has instances of which nvidia-smi -L does not tell the UUIDs, and it may be one of them";
+      return { block: "unknown", detail, since };
+    }
     const nothing = lastGoodProbeAt === null ? (failure?.message ?? "no reading yet") : "no reading of this GPU yet";
     return { block: "unknown", detail: since === null ? nothing : "missing from the latest reading", since };
   }

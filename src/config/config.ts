@@ -1,6 +1,6 @@
 /** The settings as the rest of the program sees them: complete, checked against each other, frozen. */
 import { BlockList, isIP } from "node:net";
-import type { Policy, Quota, Quotas, SharingPolicy, WorkloadDefaults } from "../core/model.ts";
+import type { FairShare, Policy, Quota, Quotas, SharingPolicy, WorkloadDefaults } from "../core/model.ts";
 import type { Role } from "./api-keys.ts";
 import { toQuota, toQuotas } from "./quotas.ts";
 import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";
@@ -40,6 +40,8 @@ export interface Config {
     readonly queueTimeoutMs: number | null;
     readonly abandonAfterMs: number;
     readonly claimTimeoutMs: number;
+    /** `null`: off. */
+    readonly fairShare: FairShare | null;
   };
   readonly workloadDefaults: Policy["workloadDefaults"];
   readonly monitoring: {
@@ -117,6 +119,7 @@ export function toConfig(file: FileConfig): Config {
       queueTimeoutMs: scheduler.queue_timeout,
       abandonAfterMs: scheduler.abandon_after,
       claimTimeoutMs: scheduler.claim_timeout,
+      fairShare: toFairShare(scheduler.fair_share),
     },
     workloadDefaults: {
       training: toWorkloadDefaults(file.workload_defaults.training),
@@ -175,6 +178,10 @@ export function toConfig(file: FileConfig): Config {
     windows: { reserved: file.windows },
     logging: { level: file.logging.level },
   });
+}
+
+function toFairShare({ enabled, half_life, max_delay }: FileConfig["scheduler"]["fair_share"]): FairShare | null {
+  return enabled ? { halfLifeMs: half_life, maxDelayMs: max_delay } : null;
 }
 
 function toKeys({ auth, quotas }: FileConfig): readonly ApiKey[] {

@@ -25,6 +25,7 @@ export function policyOf(config: Config): Policy {
     windows: config.windows.reserved,
     quotas: quotasOf(config),
     sharing: config.sharing,
+    fairShare: scheduler.fairShare,
   };
 }
 

@@ -37,6 +37,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     queueTimeoutMs: live("scheduler.queue_timeout"),
     abandonAfterMs: live("scheduler.abandon_after"),
     claimTimeoutMs: live("scheduler.claim_timeout"),
+    fairShare: live("scheduler.fair_share"),
   },
   workloadDefaults: {
     training: live("workload_defaults.training"),

@@ -64,6 +64,11 @@ export const fileSchema = z.strictObject({
     queue_timeout: setting(nullable(duration("100ms", "3650d")), null),
     abandon_after: setting(duration("100ms", "1d"), "30s"),
     claim_timeout: setting(duration("100ms", "1d"), "60s"),
+    fair_share: section({
+      enabled: setting(flag, false),
+      half_life: setting(duration("1m", "30d"), "24h"),
+      max_delay: setting(duration("1s", "30d"), "10m"),
+    }),
   }),
   workload_defaults: section({
     training: workload("training"),

@@ -28,6 +28,7 @@ import type {
 } from "./model.ts";
 import { differenceOf, fromPlain, type Plain, toPlain, withDifference } from "./plain.ts";
 import { accountsWith, type Counted, countedOf } from "./queue/accounts.ts";
+import { type FadedUse, fadedUseOf, sharesWith } from "./queue/shares.ts";
 import { type HostState, type Sight, withAllocation, withPolicy } from "./state.ts";
 
 /** Turns from one keyframe to the next: what is read to make one decision again. */
@@ -114,7 +115,16 @@ function seenOf(allocations: Iterable<LiveAllocation>): Seen {
 }
 
 /** Fields that are the fold of the events, or derived from it. */
-type Folded = "allocations" | "gpus" | "nextFencingToken" | "bootId" | "cordon" | "line" | "accounts" | "deadlines";
+type Folded =
+  | "allocations"
+  | "gpus"
+  | "nextFencingToken"
+  | "bootId"
+  | "cordon"
+  | "line"
+  | "accounts"
+  | "shares"
+  | "deadlines";
 type Rest = Omit<HostState, Folded>;
 
 /** With the topology in the place of what is computed of it, and by UUID so that a difference can be of one GPU. */
@@ -125,6 +135,7 @@ type PlainFields = Omit<Rest, "sight"> & {
   /** In its order, by which decisions write events about several GPUs. */
   readonly inventory: readonly GpuUuid[];
   readonly counted: Counted;
+  readonly faded: FadedUse;
 };
 
 /** @param last the fields that are the same object as then are taken from it. */
@@ -141,6 +152,10 @@ function surroundingsOf(state: HostState, last: Captured | null): JsonObject {
     ...Object.fromEntries(fields),
     inventory: state.gpus.values().map(({ uuid }) => uuid),
     counted: isCounted ? (last.surroundings.counted as Plain) : toPlain(countedOf(state.accounts, state.policy)),
+    faded:
+      last !== null && last.before.shares === state.shares
+        ? (last.surroundings.faded as Plain)
+        : toPlain(fadedUseOf(state.shares)),
   };
 }
 
@@ -153,6 +168,7 @@ function restOf(state: HostState): Rest {
     cordon: _cordon,
     line: _line,
     accounts: _accounts,
+    shares: _shares,
     deadlines: _deadlines,
     ...rest
   } = state;
@@ -293,7 +309,7 @@ function withSeen(state: HostState, id: AllocationId, seenAt: EpochMs): HostStat
 }
 
 function withSurroundings(folded: HostState, surroundings: JsonObject): HostState {
-  const { inventory, counted, sight, ...rest } = fromPlain(surroundings) as PlainFields;
+  const { inventory, counted, faded, sight, ...rest } = fromPlain(surroundings) as PlainFields;
   const gpus = inventory.map((uuid) => folded.gpus.get(uuid)).filter((gpu) => gpu !== undefined);
   if (gpus.length !== folded.gpus.size) throw new Error("the journal knows other GPUs than were captured beside it");
   const { topology, ...seen } = sight;
@@ -305,5 +321,9 @@ function withSurroundings(folded: HostState, surroundings: JsonObject): HostStat
   };
   // The line and the deadlines follow from the settings.
   const settled = withPolicy(state, rest.policy);
-  return { ...settled, accounts: accountsWith(counted, rest.policy, folded.allocations.values()) };
+  return {
+    ...settled,
+    accounts: accountsWith(counted, rest.policy, folded.allocations.values()),
+    shares: sharesWith(faded, folded.allocations.values(), rest.policy),
+  };
 }

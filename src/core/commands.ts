@@ -1,6 +1,6 @@
 import type { KernelNews } from "./kernel-log.ts";
 import type { Actor, AllocationId, Observation, Policy, Sharing, WorkloadAsk } from "./model.ts";
-import type { AccountKey, Spent } from "./queue/accounts.ts";
+import type { EndedUse } from "./queue/accounts.ts";
 
 /** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
 export interface AllocateAsk extends WorkloadAsk {
@@ -78,5 +78,5 @@ export type Command =
   | { readonly type: "reconfigure"; readonly policy: Policy }
   /** What ended leases have used is about to be read from the archive; those that end from here on are added to it. */
   | { readonly type: "recount" }
-  /** What it was that accounts had used by then. */
-  | { readonly type: "counted"; readonly round: number; readonly spent: ReadonlyMap<AccountKey, Spent> };
+  /** What it was by then. */
+  | ({ readonly type: "counted"; readonly round: number } & EndedUse);

@@ -46,6 +46,7 @@ import { observe } from "./observe.ts";
 import { budgetsOf } from "./queue/budgets.ts";
 import { analysisFor, crowded, neverAllowed, overQuotas } from "./queue/quotas.ts";
 import { claimPatience, endOf, schedule } from "./queue/schedule.ts";
+import { delayOf } from "./queue/shares.ts";
 import {
   allocationDeadline,
   type HostState,
@@ -176,7 +177,7 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
       turn.state = withoutCount(turn.state);
       return;
     case "counted":
-      turn.state = withCount(turn.state, command.round, command.spent);
+      turn.state = withCount(turn.state, command);
       return;
     case "tick":
       return;
@@ -188,7 +189,7 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
 type Allocate = Extract<Command, { type: "allocate" }>;
 
 /** What is asked, with all that the analyzer and the settings add. */
-export function requestOf({ id, ask, actor }: Allocate, policy: Policy, now: EpochMs): Request {
+export function requestOf({ id, ask, actor }: Allocate, { policy, shares }: HostState, now: EpochMs): Request {
   return {
     id,
     serviceName: ask.serviceName,
@@ -205,12 +206,13 @@ export function requestOf({ id, ask, actor }: Allocate, policy: Policy, now: Epo
     queueTimeoutMs: ask.queueTimeoutMs ?? policy.queueTimeoutMs,
     migProfile: ask.migProfile,
     sharing: ask.sharing,
+    fairShareDelayMs: delayOf(shares, actor.principal, policy, now),
     submittedAt: now,
   };
 }
 
 function submit(turn: Drafting, command: Allocate, now: EpochMs): void {
-  const request = requestOf(command, turn.state.policy, now);
+  const request = requestOf(command, turn.state, now);
   if (!anyCurrentReading(turn.state, now)) {
     const failure = turn.state.sight.failure;
     throw new GpusUnavailableError(failure === null ? "no GPU has a current reading" : failure.message);

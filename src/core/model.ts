@@ -104,6 +104,8 @@ export interface Request {
   /** Only MIG instances that were cut so, in any case; `null`: one device may be an instance, several are whole GPUs. */
   readonly migProfile: string | null;
   readonly sharing: Sharing;
+  /** Its turn is put off by so much, since its principal has used much lately; 0: it is not. */
+  readonly fairShareDelayMs: number;
   readonly submittedAt: EpochMs;
 }
 
@@ -566,6 +568,14 @@ export interface GpuTimeQuota {
   readonly periodMs: number;
 }
 
+/** Who used less lately is served earlier. */
+export interface FairShare {
+  /** What was used counts half after so long. */
+  readonly halfLifeMs: number;
+  /** By how much the turn of somebody is put off who alone has used anything. */
+  readonly maxDelayMs: number;
+}
+
 /** The quotas of those that are named, and of all others. */
 export interface Quotas {
   readonly principals: { readonly [name: string]: Quota };
@@ -614,4 +624,6 @@ export interface Policy {
   readonly windows: readonly ReservedWindow[];
   readonly quotas: Quotas;
   readonly sharing: SharingPolicy;
+  /** `null`: what was used lately does not count. */
+  readonly fairShare: FairShare | null;
 }

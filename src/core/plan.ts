@@ -36,7 +36,7 @@ export function planOf(state: HostState, ask: AllocateAsk, actor: Actor, now: Ep
     if (!(error instanceof DomainError)) throw error;
     const { code, message: reason } = error;
     const waits = code === "no-gpu-free" || code === "queue-full";
-    const gpus = waits ? explain(requestOf(command, state.policy, now), state, now).gpus : new Map();
+    const gpus = waits ? explain(requestOf(command, state, now), state, now).gpus : new Map();
     return { outcome: "refused", code, reason, gpus };
   }
 }

@@ -27,8 +27,20 @@ import type {
   ProbeFailure,
 } from "./model.ts";
 import { byText, OrderedMap, type Ordering } from "./ordered-map.ts";
-import { type Accounts, counted, noAccounts, renewed, requoted, uncounted, withCharge } from "./queue/accounts.ts";
+import {
+  type Accounts,
+  counted,
+  type EndedUse,
+  isCountedElse,
+  noAccounts,
+  renewed,
+  requoted,
+  uncounted,
+  withCharge,
+} from "./queue/accounts.ts";
 import { dequeue, EMPTY_LINE, enqueue, type WaitingLine } from "./queue/line.ts";
+
+import { NO_SHARES, type Shares, sharesOf, withTurn, withUse } from "./queue/shares.ts";
 
 /** The latest reading of one GPU. */
 export interface GpuSight {
@@ -143,6 +155,8 @@ export interface HostState {
   readonly accounts: Accounts;
   /** Leases that are to be taken back for others, with the requests that they are taken back for. */
   readonly preempted: ReadonlyMap<AllocationId, AllocationId>;
+  /** Of principals, where fair share is on. */
+  readonly shares: Shares;
   readonly deadlines: OrderedMap<Deadline, Deadline>;
   readonly sight: Sight;
 }
@@ -179,6 +193,7 @@ export function emptyHost(policy: Policy): HostState {
     line: EMPTY_LINE,
     accounts: noAccounts(policy),
     preempted: new Map(),
+    shares: NO_SHARES,
     deadlines: OrderedMap.empty(BY_TIME),
     sight: NOTHING_SEEN,
   };
@@ -264,6 +279,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
     line,
     accounts: withCharge(state.accounts, before, next, state.policy),
     preempted: movePreempted(state.preempted, id, beneficiaryOf(before), beneficiaryOf(live)),
+    shares: withTurn(state.shares, before, next, state.policy),
     allocations: live === undefined ? state.allocations.delete(id) : state.allocations.set(id, live),
     deadlines: moveDeadline(
       state.deadlines,
@@ -343,7 +359,8 @@ export function withPolicy(state: HostState, policy: Policy): HostState {
     deadlines = moveDeadline(deadlines, `g:${gpu.uuid}`, null, gpuDeadline(gpu, policy));
   }
   const accounts = requoted(state.accounts, state.policy, policy, state.allocations.values());
-  return { ...next, deadlines, accounts, line: lineUp(next) };
+  const shares = isCountedElse(state.policy, policy) ? sharesOf(state.allocations.values(), policy) : state.shares;
+  return { ...next, deadlines, accounts, shares, line: lineUp(next) };
 }
 
 /** The state at `now`, as far as periods of quotas have ended by then. */
@@ -354,12 +371,23 @@ export function withRenewals(state: HostState, now: EpochMs): HostState {
 
 /** The state in which what leases use is summed up from now on; what ended before is still to be told. */
 export function withoutCount(state: HostState): HostState {
-  return { ...state, accounts: uncounted(state.accounts, state.policy, state.allocations.values()) };
+  const { policy, allocations } = state;
+  return {
+    ...state,
+    accounts: uncounted(state.accounts, policy, allocations.values()),
+    shares: sharesOf(allocations.values(), policy),
+  };
 }
 
-/** The state with what had ended before {@link withoutCount}. */
-export function withCount(state: HostState, round: number, spent: Parameters<typeof counted>[2]): HostState {
-  return { ...state, accounts: counted(state.accounts, round, spent, state.policy) };
+/** The state with what had ended before {@link withoutCount}; a count of an earlier round is void. */
+export function withCount(state: HostState, count: EndedUse & { readonly round: number }): HostState {
+  if (count.round !== state.accounts.round) return state;
+  const { policy } = state;
+  return {
+    ...state,
+    accounts: counted(state.accounts, count.spent, policy),
+    shares: withUse(state.shares, count.faded, count.at, policy),
+  };
 }
 
 /** The next instant at which something changes by time alone. */

@@ -295,6 +295,7 @@ const NOBODY = {
   preemptible: false,
   queueTimeoutMs: null,
   migProfile: null,
+  fairShareDelayMs: 0,
   submittedAt: 0,
 };
 

@@ -1,15 +1,17 @@
-/** What accounts under a quota of GPU-time have used of their present periods, read from the archive. */
+/** What leases that have ended used, as far as quotas and fair shares go by it: read from the archive. */
 import type { EpochMs } from "../core/model.ts";
 import {
   type AccountKey,
+  type EndedUse,
   everyQuota,
   limitedAccounts,
   periodStart,
   type Spent,
   takenOf,
 } from "../core/queue/accounts.ts";
+import { fadedUse, HALF_LIVES_THAT_COUNT } from "../core/queue/shares.ts";
 import type { HostState } from "../core/state.ts";
-import type { EndedLeaseCursor, Store } from "./ports.ts";
+import type { EndedLease, EndedLeaseCursor, Store } from "./ports.ts";
 import { hadEnded, runningLeases } from "./usage.ts";
 
 /** Leases read at a time, in about a millisecond. */
@@ -18,37 +20,56 @@ const PAGE_LEASES = 100;
 /**
  * Sums up the leases that had ended in `state`, whatever ends while they are read.
  *
- * @param now the time of `state`; the periods are those in which it lies.
+ * @param now the time of `state`.
  * @throws StorageUnavailableError
  */
-export async function countSpent(
-  store: Store,
-  state: HostState,
-  now: EpochMs,
-): Promise<ReadonlyMap<AccountKey, Spent>> {
-  const { quotas } = state.policy;
-  const spent = new Map<AccountKey, Spent>();
+export async function countUse(store: Store, state: HostState, now: EpochMs): Promise<EndedUse> {
+  const sums = new UseSums(state, now);
   const running = runningLeases(state, now);
-  const endedAfter = Math.min(...periodsOf(state).map((periodMs) => periodStart(now, periodMs)));
+  const endedAfter = sums.from;
   for (let after: EndedLeaseCursor | null = null; ; ) {
     const { leases, next } = store.endedLeases({ endedAfter, submittedBefore: Infinity, after, limit: PAGE_LEASES });
-    for (const lease of leases) {
-      if (!hadEnded(lease, state, running)) continue;
-      for (const { key, quota } of limitedAccounts(lease, quotas)) {
-        if (quota.gpuTime === null) continue;
-        const { periodMs } = quota.gpuTime;
-        const since = periodStart(now, periodMs);
-        const taken = takenOf(since, periodMs, lease.gpus.length, lease.grantedAt, lease.endedAt);
-        spent.set(key, { since, ms: (spent.get(key)?.ms ?? 0) + taken });
-      }
-    }
-    if (next === null) return spent;
+    for (const lease of leases) if (hadEnded(lease, state, running)) sums.add(lease);
+    if (next === null) return sums;
     after = next;
-    // Others come in between, and the simulated event loop too.
+    // Others come in between. By the global function, which the simulation replaces.
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
-function periodsOf({ policy }: HostState): number[] {
-  return everyQuota(policy.quotas).flatMap(({ gpuTime }) => (gpuTime === null ? [] : [gpuTime.periodMs]));
+export class UseSums implements EndedUse {
+  readonly at: EpochMs;
+  readonly spent = new Map<AccountKey, Spent>();
+  readonly faded = new Map<string, number>();
+  readonly #policy: HostState["policy"];
+
+  constructor({ policy }: HostState, now: EpochMs) {
+    this.at = now;
+    this.#policy = policy;
+  }
+
+  /** What ended before it counts nowhere. */
+  get from(): EpochMs {
+    const { quotas, fairShare } = this.#policy;
+    const begins = everyQuota(quotas).map(({ gpuTime }) =>
+      gpuTime === null ? this.at : periodStart(this.at, gpuTime.periodMs),
+    );
+    const faded = fairShare === null ? this.at : this.at - HALF_LIVES_THAT_COUNT * fairShare.halfLifeMs;
+    return begins.reduce((first, begin) => Math.min(first, begin), faded);
+  }
+
+  add(lease: EndedLease): void {
+    const { quotas, fairShare } = this.#policy;
+    const { principal, gpus, grantedAt, endedAt } = lease;
+    for (const { key, quota } of limitedAccounts(lease, quotas)) {
+      if (quota.gpuTime === null) continue;
+      const { periodMs } = quota.gpuTime;
+      const since = periodStart(this.at, periodMs);
+      const taken = takenOf(since, periodMs, gpus.length, grantedAt, endedAt);
+      this.spent.set(key, { since, ms: (this.spent.get(key)?.ms ?? 0) + taken });
+    }
+    if (fairShare === null) return;
+    const ms = fadedUse(gpus.length, grantedAt, endedAt, this.at, fairShare.halfLifeMs);
+    this.faded.set(principal, (this.faded.get(principal) ?? 0) + ms);
+  }
 }

@@ -46,7 +46,7 @@ import { withSight } from "../core/sight.ts";
 import { type HostState, nextDeadline, restoredHost, withPolicy } from "../core/state.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
-import { countSpent } from "./counting.ts";
+import { countUse } from "./counting.ts";
 import { EventFeed } from "./event-feed.ts";
 import { notificationOf } from "./notifications.ts";
 import {
@@ -503,8 +503,8 @@ export class Scheduler {
     try {
       while (!this.#state.accounts.counted) {
         const { state, at } = await this.#send({ type: "recount" });
-        const spent = await countSpent(this.#parts.store, state, at);
-        await this.#send({ type: "counted", round: state.accounts.round, spent });
+        const count = await countUse(this.#parts.store, state, at);
+        await this.#send({ type: "counted", round: state.accounts.round, ...count });
       }
     } catch (error) {
       if (!(error instanceof DomainError)) this.#parts.onBug?.(error);

@@ -71,6 +71,7 @@ function encodeRequest(request: Request): string {
     queueTimeoutMs: request.queueTimeoutMs,
     migProfile: request.migProfile,
     sharing: request.sharing,
+    fairShareDelayMs: request.fairShareDelayMs,
     submittedAt: request.submittedAt,
   } satisfies Request);
 }

@@ -30,6 +30,7 @@ test("without a file the defaults are those that are documented", () => {
       agingIntervalMs: 600_000,
       reserveAfterMs: 60_000,
       queueTimeoutMs: null,
+      fairShare: null,
       abandonAfterMs: 30_000,
       claimTimeoutMs: 60_000,
     },

@@ -81,7 +81,7 @@ storage: {path: x, retention: 31d}
 
 test("the policy of decisions follows the settings", () => {
   const config = configOf(`
-scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, reserve_after: 3s, queue_timeout: 4s, abandon_after: 5s, claim_timeout: 6s}
+scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, reserve_after: 3s, queue_timeout: 4s, abandon_after: 5s, claim_timeout: 6s, fair_share: {enabled: true, half_life: 15m, max_delay: 16s}}
 allocator: {default_ttl: 7s, reclaim_timeout: 8s, verify_release: always, idle_after: 11s, reclaim_idle_after: 12s, degraded_gpus: avoid}
 monitoring: {refresh_interval: 9s, stale_after: 10s}
 sharing: {headroom_percent: 13, headroom_mb: 14, max_leases_per_gpu: 15, settle_after: 16s, settle_timeout: 17s}
@@ -106,6 +106,7 @@ preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime:
     refreshIntervalMs: 9_000,
     staleAfterMs: 10_000,
     quotas: config.quotas,
+    fairShare: { halfLifeMs: 900_000, maxDelayMs: 16_000 },
     windows: [],
     preemption: { minPriorityGap: 2, graceMs: 13_000, minRuntimeMs: 14_000 },
     sharing: {

@@ -169,7 +169,7 @@ test("instances in any order give the same placement", () => {
       const host = new SimulatedHost(hostReadings());
       const free = survey(host.state, host.now);
       const command = { type: "allocate", id: "svc-1", ask: { ...ASK, ...ask }, actor: ADMIN } as const;
-      const request = requestOf(command, host.state.policy, host.now);
+      const request = requestOf(command, host.state, host.now);
       const turned = [...free.slice(n % free.length), ...free.slice(0, n % free.length)].reverse();
       const uuids = (given: typeof free) =>
         place(request, given, host.state.gpus.values(), null)?.map(({ gpu }) => gpu.uuid) ?? null;

@@ -18,9 +18,9 @@ import type {
   Quotas,
   Topology,
 } from "../../src/core/model.ts";
-import { type AccountKey, limitedAccounts, periodStart, type Spent, takenOf } from "../../src/core/queue/accounts.ts";
 import { positionOf } from "../../src/core/queue/line.ts";
 import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../../src/core/state.ts";
+import { UseSums } from "../../src/scheduler/counting.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 
 export const seconds = (n: number) => n * 1_000;
@@ -56,6 +56,7 @@ export const DEFAULT_POLICY: Policy = {
     settleAfterMs: seconds(10),
     settleTimeoutMs: minutes(2),
   },
+  fairShare: null,
 };
 
 /** A GPU as the simulated driver shows it. Change it with {@link SimulatedHost.gpu}. */
@@ -134,20 +135,14 @@ export class SimulatedHost {
   count(): void {
     if (this.state.accounts.counted) return;
     this.do({ type: "recount" });
-    const { policy, accounts } = this.state;
-    const spent = new Map<AccountKey, Spent>();
+    const sums = new UseSums(this.state, this.now);
     for (const record of this.ended.values()) {
       if (record.status !== "ended" || record.lease === null) continue;
-      for (const { key, quota } of limitedAccounts(record.request, policy.quotas)) {
-        if (quota.gpuTime === null) continue;
-        const { periodMs } = quota.gpuTime;
-        const since = periodStart(this.now, periodMs);
-        const { gpus, grantedAt } = record.lease;
-        const taken = takenOf(since, periodMs, gpus.length, grantedAt, record.outcome.at);
-        spent.set(key, { since, ms: (spent.get(key)?.ms ?? 0) + taken });
-      }
+      const { request, lease, used, outcome } = record;
+      sums.add({ ...request, ...lease, used, endedAt: outcome.at });
     }
-    this.do({ type: "counted", round: accounts.round, spent });
+    const { at, spent, faded } = sums;
+    this.do({ type: "counted", round: this.state.accounts.round, at, spent, faded });
   }
 
   /** What a reload does. */

@@ -99,6 +99,7 @@ test("an allocation in every status comes back as it was, with everything in it"
     queueTimeoutMs: maybe(fc.integer({ min: 1 })),
     migProfile: maybe(text),
     sharing: fc.constantFrom(...SHARINGS),
+    fairShareDelayMs: fc.nat(),
     submittedAt: instant,
   });
   const anyLease = fc.record({

@@ -41,6 +41,7 @@ export function request(id: string, over: Partial<Request> = {}): Request {
     queueTimeoutMs: null,
     migProfile: null,
     sharing: "exclusive",
+    fairShareDelayMs: 0,
     submittedAt: START,
     ...over,
   };

@@ -81,8 +81,8 @@ export function noAccounts(policy: Policy): Accounts {
 }
 
 /** Whether what ended leases have used matters to anybody. */
-export function needsCount({ quotas }: Policy): boolean {
-  return everyQuota(quotas).some(({ gpuTime }) => gpuTime !== null);
+export function needsCount({ quotas, fairShare }: Policy): boolean {
+  return fairShare !== null || everyQuota(quotas).some(({ gpuTime }) => gpuTime !== null);
 }
 
 export function everyQuota({ principals, services, defaultPrincipal, defaultService }: Quotas): Quota[] {
@@ -250,12 +250,18 @@ export function requoted(
 ): Accounts {
   let next: Accounts = { ...noAccounts(policy), round: accounts.round + 1 };
   for (const allocation of allocations) next = withCharge(next, undefined, allocation, policy);
-  if (JSON.stringify(before.quotas) !== JSON.stringify(policy.quotas)) return next;
+  if (isCountedElse(before, policy)) return next;
   for (const { kind, name, quota, spent } of accounts.byKey.values()) {
     const key = accountKey(kind, name);
     next = withAccount(next, key, { ...accountOf(next, key, quota), spent }, spent.since);
   }
   return { ...next, counted: accounts.counted, round: accounts.round };
+}
+
+/** Whether other things are counted under one policy than under another. */
+export function isCountedElse(a: Policy, b: Policy): boolean {
+  const counts = ({ quotas, fairShare }: Policy) => JSON.stringify([quotas, fairShare?.halfLifeMs]);
+  return counts(a) !== counts(b);
 }
 
 /** The accounts from where on what leases use is summed up anew: what ended before is to be read from the archive. */
@@ -265,9 +271,17 @@ export function uncounted(accounts: Accounts, policy: Policy, allocations: Itera
   return next;
 }
 
-/** The accounts with what had ended before {@link uncounted}; a count of an earlier round is void. */
-export function counted(accounts: Accounts, round: number, spent: ReadonlyMap<AccountKey, Spent>, policy: Policy) {
-  if (round !== accounts.round) return accounts;
+/** What leases had used that had ended at an instant. */
+export interface EndedUse {
+  readonly at: EpochMs;
+  /** By account: of the period in which the instant lies. */
+  readonly spent: ReadonlyMap<AccountKey, Spent>;
+  /** By principal, as it counts for a fair share at that instant; see shares.ts. */
+  readonly faded: ReadonlyMap<string, number>;
+}
+
+/** The accounts with what had ended before {@link uncounted}. */
+export function counted(accounts: Accounts, spent: EndedUse["spent"], policy: Policy): Accounts {
   let next: Accounts = { ...accounts, counted: true };
   for (const [key, { since, ms }] of spent) {
     const { kind, name } = accountNamed(key);
@@ -301,7 +315,7 @@ export function countedOf({ counted, round, byKey }: Accounts, policy: Policy): 
 export function accountsWith(known: Counted, policy: Policy, allocations: Iterable<LiveAllocation>): Accounts {
   const empty = { ...noAccounts(policy), round: known.round - 1 };
   return {
-    ...counted(uncounted(empty, policy, allocations), known.round, known.spent, policy),
+    ...counted(uncounted(empty, policy, allocations), known.spent, policy),
     counted: known.counted,
   };
 }

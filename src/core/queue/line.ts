@@ -30,10 +30,10 @@ import { type LimitedAccount, limitedAccounts } from "./accounts.ts";
 
 /**
  * A place in the line. A request gains one level of priority per ageing interval, so two requests' order never
- * changes while both wait, and the key can be fixed at submission.
+ * changes while both wait, and the key can be fixed at submission; so can what a fair share puts it off by.
  */
 export interface QueueKey {
-  /** Submission, brought forward by one ageing interval per level of priority. */
+  /** Submission, put off by a fair share, brought forward by one ageing interval per level of priority. */
   readonly rank: number;
   readonly submittedAt: EpochMs;
   /** The sortable end of the id, which tells the order within a millisecond; then the whole id. */
@@ -129,7 +129,7 @@ export function askOf({ requirement, maxDurationMs }: Request): Ask {
 
 export function queueKey(request: Request, policy: Policy): QueueKey {
   return {
-    rank: request.submittedAt - request.requirement.priority * policy.agingIntervalMs,
+    rank: request.submittedAt + request.fairShareDelayMs - request.requirement.priority * policy.agingIntervalMs,
     submittedAt: request.submittedAt,
     sequence: request.id.slice(-SEQUENCE_CHARACTERS),
     id: request.id,

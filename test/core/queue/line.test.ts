@@ -63,6 +63,7 @@ function queued(it: Wish, index: number): QueuedAllocation {
     queueTimeoutMs: null,
     migProfile: null,
     sharing: "exclusive",
+    fairShareDelayMs: 0,
     submittedAt: NOW + it.laterMs,
   };
   return { status: "queued", request, preemptingSince: null, seenAt: NOW };

@@ -250,7 +250,13 @@ test("a count that is overtaken by another changes nothing", () => {
   const { round } = host.state.accounts;
   host.do({ type: "recount" });
   const { accounts } = host.state;
-  host.do({ type: "counted", round, spent: new Map([["principal ann", { since: 0, ms: 1 }]]) });
+  host.do({
+    type: "counted",
+    round,
+    at: host.now,
+    faded: new Map(),
+    spent: new Map([["principal ann", { since: 0, ms: 1 }]]),
+  });
   expect(host.state.accounts).toBe(accounts);
 });
 

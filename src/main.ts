@@ -64,6 +64,21 @@ export const SETTING_RULES: readonly Rule[] = [
       }
     },
   },
+  {
+    reads: [
+      ["allocator", "foreign_use_webhook_url"],
+      ["webhooks", "allowed_hosts"],
+    ],
+    check({ allocator: { foreignUseWebhookUrl: url }, webhooks }) {
+      try {
+        return url === null ? null : checkWebhookUrl(url, parseAllowedHosts(webhooks.allowedHosts));
+      } catch (error) {
+        // Of which the rule before tells.
+        if (error instanceof InvalidAllowedHostsError) return null;
+        throw error;
+      }
+    },
+  },
 ];
 
 export interface Daemon {

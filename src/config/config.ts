@@ -68,6 +68,10 @@ export interface Config {
     readonly reclaimTimeoutMs: number;
     readonly verifyRelease: Policy["verifyRelease"];
     readonly degradedGpus: Policy["degradedGpus"];
+    readonly foreignUse: Policy["foreignUse"];
+    readonly foreignUseReadings: number;
+    /** Whom to tell of it; `null`: nobody. */
+    readonly foreignUseWebhookUrl: string | null;
   };
   readonly preemption: {
     readonly enabled: boolean;
@@ -148,6 +152,9 @@ export function toConfig(file: FileConfig): Config {
       reclaimTimeoutMs: allocator.reclaim_timeout,
       verifyRelease: allocator.verify_release,
       degradedGpus: allocator.degraded_gpus,
+      foreignUse: allocator.foreign_use,
+      foreignUseReadings: allocator.foreign_use_readings,
+      foreignUseWebhookUrl: allocator.foreign_use_webhook_url,
     },
     preemption: {
       enabled: preemption.enabled,

@@ -10,13 +10,14 @@ export type DescribedConfig = Omit<Config, "auth" | "webhooks"> & {
 };
 
 export function describeConfig(config: Config): DescribedConfig {
-  const { services, auth, webhooks } = config;
+  const { services, auth, webhooks, allocator } = config;
   return {
     ...config,
     services: {
       deepagentsUrl: withoutCredentials(services.deepagentsUrl),
       graphServiceUrl: withoutCredentials(services.graphServiceUrl),
     },
+    allocator: { ...allocator, foreignUseWebhookUrl: withoutCredentials(allocator.foreignUseWebhookUrl) },
     auth: { ...auth, keys: auth.keys.map(({ principal, role }) => ({ principal, role })) },
     webhooks: { ...webhooks, secret: webhooks.secret === null ? null : "set" },
   };

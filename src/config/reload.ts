@@ -67,6 +67,9 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     reclaimTimeoutMs: live("allocator.reclaim_timeout"),
     verifyRelease: live("allocator.verify_release"),
     degradedGpus: live("allocator.degraded_gpus"),
+    foreignUse: live("allocator.foreign_use"),
+    foreignUseReadings: live("allocator.foreign_use_readings"),
+    foreignUseWebhookUrl: live("allocator.foreign_use_webhook_url"),
   },
   preemption: {
     enabled: live("preemption.enabled"),

@@ -99,6 +99,16 @@ const WARNINGS: readonly Rule[] = [
         : "not asked for, since auth.enabled is false: everybody is an admin",
   },
   {
+    reads: [
+      ["allocator", "foreign_use_webhook_url"],
+      ["allocator", "foreign_use"],
+    ],
+    check: ({ allocator }) =>
+      allocator.foreignUseWebhookUrl === null || allocator.foreignUse !== "exclude"
+        ? null
+        : "told of nothing, since allocator.foreign_use is exclude",
+  },
+  {
     reads: [["webhooks", "secret"]],
     check: ({ webhooks: { secret } }) =>
       secret === null || webhookSecretBytes(secret) >= SHORTEST_STRONG_SECRET_BYTES

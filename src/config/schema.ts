@@ -14,6 +14,7 @@ import {
   duration,
   flag,
   host,
+  httpUrl,
   integer,
   listOf,
   nullable,
@@ -106,6 +107,9 @@ export const fileSchema = z.strictObject({
     reclaim_timeout: setting(duration("100ms", "1d"), "60s"),
     verify_release: setting(oneOf(["when_used", "always", "never"]), "when_used"),
     degraded_gpus: setting(oneOf(["exclude", "avoid"]), "exclude"),
+    foreign_use: setting(oneOf(["exclude", "notify", "adopt"]), "exclude"),
+    foreign_use_readings: setting(integer(1, 10_000), 3),
+    foreign_use_webhook_url: setting(nullable(httpUrl), null),
   }),
   preemption: section({
     enabled: setting(flag, false),

@@ -19,6 +19,18 @@ export interface AllocateAsk extends WorkloadAsk {
   readonly sharing: Sharing;
 }
 
+/** What the lease is to be that an admin makes of somebody's use of a GPU. */
+export interface AdoptionAsk {
+  readonly serviceName: string;
+  /** Whose it is; `null`: the admin's own. */
+  readonly principal: string | null;
+  readonly reason: string;
+  /** One of the processes there; `null`: the only one, or all of them. */
+  readonly pid: number | null;
+  readonly ttlMs: number | null;
+  readonly maxDurationMs: number | null;
+}
+
 /** Everything that can happen to the host. The scheduler takes these one by one. */
 export type Command =
   | { readonly type: "allocate"; readonly id: AllocationId; readonly ask: AllocateAsk; readonly actor: Actor }
@@ -67,6 +79,14 @@ export type Command =
     }
   /** The host gets new leases again; a GPU's own cordon stays. */
   | { readonly type: "undrain"; readonly reason: string; readonly actor: Actor }
+  /** An admin makes a lease of somebody's use of a GPU. */
+  | {
+      readonly type: "adopt";
+      readonly id: AllocationId;
+      readonly gpu: string;
+      readonly adoption: AdoptionAsk;
+      readonly actor: Actor;
+    }
   /** An admin ends somebody's lease, or cancels a waiting request. */
   | { readonly type: "revoke"; readonly id: AllocationId; readonly reason: string; readonly actor: Actor }
   | { readonly type: "observe"; readonly observation: Observation }

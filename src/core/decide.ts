@@ -7,6 +7,7 @@
  *     considered as if it had queued.
  */
 
+import { adopt } from "./adopt.ts";
 import { neverFits } from "./allocator/place.ts";
 import { staleness } from "./allocator/survey.ts";
 import type { AllocateAsk, Command } from "./commands.ts";
@@ -150,6 +151,9 @@ function accept(turn: Drafting, command: Command, now: EpochMs): void {
       if (turn.state.cordon === null) return;
       turn.write({ type: "host-uncordoned", at: now, by: command.actor.principal, reason: command.reason });
       tellWhoIsDrained(turn, now);
+      return;
+    case "adopt":
+      for (const event of adopt(turn.state, gpuNamed(turn.state, command.gpu), command, now)) turn.write(event);
       return;
     case "revoke":
       end(turn, liveOf(turn.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);

@@ -12,6 +12,8 @@ export const ERROR_CODES = [
   "delivery-not-found",
   "delivery-withdrawn",
   "gpu-in-use",
+  "adoption-disabled",
+  "nothing-to-adopt",
   "allocation-ended",
   "fencing-token-mismatch",
   "not-owner",
@@ -95,6 +97,19 @@ export class GpuNotFoundError extends DomainError {
 /** It is leased, being reclaimed or there to be seen, so it cannot be struck off the inventory. */
 export class GpuInUseError extends DomainError {
   readonly code = "gpu-in-use";
+}
+
+/** The settings do not let admins make leases of others' use. */
+export class AdoptionDisabledError extends DomainError {
+  readonly code = "adoption-disabled";
+  constructor() {
+    super("allocator.foreign_use is not adopt");
+  }
+}
+
+/** Nobody without a lease is seen to use the GPU, or not the process that was named. */
+export class NothingToAdoptError extends DomainError {
+  readonly code = "nothing-to-adopt";
 }
 
 export class AllocationEndedError extends DomainError {

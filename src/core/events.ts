@@ -145,6 +145,18 @@ export type Event =
     }
   | { readonly type: "gpu-freed"; readonly uuid: GpuUuid; readonly at: EpochMs }
   | {
+      /** Somebody without a lease uses a GPU, and has for several readings. */
+      readonly type: "gpu-foreign-use";
+      readonly uuid: GpuUuid;
+      readonly at: EpochMs;
+      readonly since: EpochMs;
+      /** Who, as far as is seen. Holds a process's name. */
+      readonly reason: string;
+      /** Empty when no process is seen, only what it uses. */
+      readonly pids: readonly number[];
+    }
+  | { readonly type: "gpu-foreign-use-over"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
+  | {
       /** A GPU has left the host, or is well again and back. */
       readonly type: "gpu-lost" | "gpu-back";
       readonly uuid: GpuUuid;

@@ -24,7 +24,14 @@ export const OVERDUE = "memory or processes of an ended lease did not go in time
 
 const FREE: GpuHold = { kind: "free" };
 /** What the books say of a GPU that was never seen before. */
-const NEWCOMER = { hold: FREE, cordon: null, fault: null, answeredUpTo: 0, lostSince: null } as const;
+const NEWCOMER = {
+  hold: FREE,
+  cordon: null,
+  fault: null,
+  answeredUpTo: 0,
+  lostSince: null,
+  foreignSince: null,
+} as const;
 
 /**
  * Folds one event into the state: the only place where an allocation or a GPU changes.
@@ -87,8 +94,8 @@ export function evolve(state: HostState, event: Event): HostState {
       return ended(state, event);
     case "gpu-seen": {
       // The device first, then what the books say of it, as records.ts writes them: a replay gives the same bytes.
-      const { hold, cordon, fault, answeredUpTo, lostSince } = state.gpus.get(event.gpu.uuid) ?? NEWCOMER;
-      return withGpus(state, [{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]);
+      const { hold, cordon, fault, answeredUpTo, lostSince, foreignSince } = state.gpus.get(event.gpu.uuid) ?? NEWCOMER;
+      return withGpus(state, [{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]);
     }
     case "use-seen":
       return withUse(state, event, (use) => useBegun(use, event.at));
@@ -135,6 +142,10 @@ export function evolve(state: HostState, event: Event): HostState {
     }
     case "gpu-fault-answered":
       return withGpus(state, [{ ...known(state, event.uuid), fault: null, answeredUpTo: event.answeredUpTo }]);
+    case "gpu-foreign-use":
+      return withGpus(state, [{ ...known(state, event.uuid), foreignSince: event.since }]);
+    case "gpu-foreign-use-over":
+      return withGpus(state, [{ ...known(state, event.uuid), foreignSince: null }]);
     case "gpu-lost":
       return withGpus(state, [{ ...known(state, event.uuid), lostSince: event.at }]);
     case "gpu-back":

@@ -106,7 +106,15 @@ export interface Request {
   readonly sharing: Sharing;
   /** Its turn is put off by so much, since its principal has used much lately; 0: it is not. */
   readonly fairShareDelayMs: number;
+  /** Nobody asked: an admin made a lease of somebody's use of a GPU. Left out of all other requests. */
+  readonly adoption?: Adoption;
   readonly submittedAt: EpochMs;
+}
+
+export interface Adoption {
+  /** The admin's principal. */
+  readonly by: string;
+  readonly reason: string;
 }
 
 /** A GPU as it stood when it was leased: what the client is told stays what it was told. */
@@ -331,6 +339,8 @@ export interface Gpu {
   readonly answeredUpTo: number;
   /** Since when it has been lost: gone from good readings, or so called by the driver. `null`: it is not. */
   readonly lostSince: EpochMs | null;
+  /** Since when somebody without a lease has used it, as its operator was told; `null`: was not, or it is over. */
+  readonly foreignSince: EpochMs | null;
 }
 
 /** Where a process comes from, as the kernel tells it. */
@@ -474,6 +484,8 @@ export interface HostReading {
   readonly driverVersion: string | null;
   readonly cudaVersion: string | null;
   readonly gpus: readonly GpuReading[];
+  /** The lists of processes may lack some: the daemon does not share the host's pids. They lack none when left out. */
+  readonly processesHidden?: boolean;
   /** GPUs of which it says nothing, neither that they are well nor that they are gone; none when left out. */
   readonly unread?: readonly GpuUuid[];
   /** Instances that may be there or not (mig.ts): what was read of them before does not hold any more. */
@@ -620,6 +632,12 @@ export interface Policy {
   readonly degradedGpus: "exclude" | "avoid";
   /** A GPU whose reading is older than this is unknown. */
   readonly staleAfterMs: number;
+  /** What to do about processes of no lease beside keeping their GPU from leases: nothing, tell, or let it be leased to them. */
+  readonly foreignUse: "exclude" | "notify" | "adopt";
+  /** So many readings in a row make it worth telling. */
+  readonly foreignUseReadings: number;
+  /** Whom to tell by a webhook; `null`: nobody. */
+  readonly foreignUseWebhookUrl: string | null;
   /** At most {@link MAX_WINDOWS}. */
   readonly windows: readonly ReservedWindow[];
   readonly quotas: Quotas;

@@ -1,8 +1,9 @@
-import { GOOD_READINGS_TO_RECOVER, occupies } from "./allocator/health.ts";
+import { GOOD_READINGS_TO_RECOVER, isGhost, occupies, READINGS_UNTIL_QUARANTINE } from "./allocator/health.ts";
 import { SETTLED_SLACK_MIB } from "./allocator/sharing.ts";
 import { isWell, lossOf } from "./allocator/survey.ts";
 import type { Event } from "./events.ts";
 import { evolve } from "./evolve.ts";
+import { foreignUse } from "./foreign-use.ts";
 import { namesOfHolders } from "./holds.ts";
 import { goneReason, withInstances } from "./mig.ts";
 import type { EpochMs, Gpu, GpuReading, MigIdentity, Observation } from "./model.ts";
@@ -49,6 +50,8 @@ export function observe(before: HostState, given: Observation, now: EpochMs): { 
     const reason = goneReason(gpu, state, now);
     if (reason !== null) write({ type: "gpu-gone", uuid: gpu.uuid, at: now, reason });
   }
+  for (const event of noteGhosts(state, now)) write(event);
+  for (const event of foreignUse(state, now)) write(event);
   return { events, state };
 }
 
@@ -65,6 +68,17 @@ function noteLosses(state: HostState, now: EpochMs): Event[] {
       const reason = `${GOOD_READINGS_TO_RECOVER} good readings in a row`;
       events.push({ type: "gpu-back", uuid, at: now, ...namesOfHolders(hold), reason });
     }
+  }
+  return events;
+}
+
+function noteGhosts(state: HostState, at: EpochMs): Event[] {
+  const events: Event[] = [];
+  for (const { uuid, hold } of state.gpus.values()) {
+    const readings = state.sight.gpus.get(uuid)?.ghostReadings ?? 0;
+    if (hold.kind !== "free" || readings < READINGS_UNTIL_QUARANTINE) continue;
+    const reason = `100 % busy in ${readings} readings in a row, with no process and no memory in use`;
+    events.push({ type: "gpu-quarantined", uuid, at, reason });
   }
   return events;
 }
@@ -123,7 +137,7 @@ function useIn(reading: GpuReading, baselineMib: number): boolean | null {
  * given back.
  */
 function isEmpty(reading: GpuReading, baselineMib: number, endedAt: EpochMs): boolean {
-  if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) return false;
+  if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return false;
   let usedMib = reading.memoryUsedMib;
   for (const process of reading.processes.filter(occupies)) {
     const isLater = process.origin !== null && process.origin.startedAt > endedAt;

@@ -9,7 +9,7 @@
  *     that no earlier reading can be trusted.
  */
 import { closenessOf } from "./allocator/closeness.ts";
-import { type Ailment, ailmentsOf, GOOD_READINGS_TO_RECOVER, isFault, occupies } from "./allocator/health.ts";
+import { type Ailment, ailmentsOf, GOOD_READINGS_TO_RECOVER, isFault, isGhost, occupies } from "./allocator/health.ts";
 import { ownershipOf } from "./allocator/ownership.ts";
 import { SETTLED_SLACK_MIB } from "./allocator/sharing.ts";
 import { BLINDING, readingTime } from "./allocator/survey.ts";
@@ -29,14 +29,21 @@ export function withSight(state: HostState, observation: Observation): HostState
   const gpus = new Map<GpuUuid, GpuSight>();
   for (const gpu of reading.gpus) {
     const before = state.sight.gpus.get(gpu.uuid);
-    const ailments = ailmentsOf(gpu, owners).map((ailment) => ({
+    const ailments = ailmentsOf(gpu, owners, reading.processesHidden).map((ailment) => ({
       ...ailment,
       since: before?.ailments.find(({ block }) => block === ailment.block)?.since ?? finishedAt,
     }));
     const watch = watchOf(gpu, before?.watch ?? null, observation, state.policy.staleAfterMs);
     const recovery = ailments.some(isFault) ? null : recoveryOf(gpu.uuid, state, finishedAt);
     const stillness = stillnessOf(gpu, before?.stillness ?? null, finishedAt);
-    gpus.set(gpu.uuid, { reading: gpu, startedAt, finishedAt, ailments, recovery, owners, watch, stillness });
+    const isFree = state.gpus.get(gpu.uuid)?.hold.kind === "free";
+    const ghost = isGhost(gpu);
+    const isCut = ailments.some(({ block }) => block === "mig");
+    const foreign = isFree && !ghost && !isCut && ailments.some(({ block }) => block === "occupied");
+    const foreignReadings = foreign ? (before?.foreignReadings ?? 0) + 1 : 0;
+    const ghostReadings = ghost ? (before?.ghostReadings ?? 0) + 1 : 0;
+    const seen = { reading: gpu, startedAt, finishedAt, ailments, recovery, foreignReadings, ghostReadings };
+    gpus.set(gpu.uuid, { ...seen, owners, watch, stillness });
   }
   // What was seen of them before grows stale by itself.
   for (const uuid of reading.unread ?? []) {
@@ -52,6 +59,7 @@ export function withSight(state: HostState, observation: Observation): HostState
     driverVersion: reading.driverVersion,
     cudaVersion: reading.cudaVersion,
     warnings: reading.warnings,
+    processesHidden: reading.processesHidden ?? false,
     closeness: closenessOf(reading.topology, state.sight.closeness),
     missing: missingFrom(reading, state, finishedAt),
     xids: state.sight.xids,

@@ -52,6 +52,9 @@ export interface GpuSight {
   readonly ailments: readonly LastingAilment[];
   /** It was sick or missing, and its readings have been good since; `null`: there is nothing to recover from. */
   readonly recovery: Recovery | null;
+  /** Readings in a row that show the GPU used without a lease, and such that show it busy for nobody. */
+  readonly foreignReadings: number;
+  readonly ghostReadings: number;
   /** The leases that processes belong to, by pid; one of no lease is left out. */
   readonly owners: ReadonlyMap<number, AllocationId>;
   /** The present series of readings that tell use from none; `null` when there has been none. */
@@ -125,6 +128,8 @@ export interface Sight {
   readonly driverVersion: string | null;
   readonly cudaVersion: string | null;
   readonly warnings: readonly string[];
+  /** Processes of others may be missing from the readings. */
+  readonly processesHidden: boolean;
   /** How the GPUs are connected, as far as the latest reading knows; `null`: not known. */
   readonly closeness: Closeness | null;
   readonly missing: ReadonlyMap<GpuUuid, Absence>;
@@ -175,6 +180,7 @@ const NOTHING_SEEN: Sight = {
   driverVersion: null,
   cudaVersion: null,
   warnings: [],
+  processesHidden: false,
   closeness: null,
   missing: new Map(),
   xids: new Map(),

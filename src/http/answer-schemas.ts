@@ -230,6 +230,11 @@ const monitor = z.object({
   last_probe_at: instant.nullable(),
   failure: z.object({ kind: z.string(), message: z.string() }).nullable(),
   warnings: z.array(z.string()),
+  processes_hidden: z.boolean().meta({
+    description:
+      "The daemon does not share the host's pids, so processes of others may be missing from the lists: memory and " +
+      "utilisation alone tell that a GPU is in use",
+  }),
   kernel_log: z
     .object({ readable: z.boolean(), problem: words, overruns: z.int() })
     .nullable()
@@ -261,6 +266,12 @@ export const requestFields = {
   preemptible: z.boolean(),
   ttl_seconds: z.number().nullable(),
   max_duration_seconds: z.number().nullable(),
+  adopted: z
+    .literal(true)
+    .optional()
+    .meta({ description: "Nobody asked: an admin made a lease of somebody's use of a GPU. Left out otherwise" }),
+  adopted_by: z.string().optional(),
+  adoption_reason: z.string().optional(),
   submitted_at: instant,
 };
 
@@ -507,7 +518,7 @@ export const gpuRemovedSchema = z.object({ status: z.literal("removed"), uuid: z
 export const deliverySchema = z
   .object({
     id: z.string().meta({ description: "The webhook-id that its receiver sees, the same at every attempt" }),
-    allocation_id: z.string(),
+    allocation_id: words.meta({ description: "null: it tells the operator of a GPU" }),
     status: z.enum(NOTIFICATION_STATUSES),
     url: z.string(),
     state: z.enum(DELIVERY_STATES),

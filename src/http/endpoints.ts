@@ -17,6 +17,7 @@ import { HttpError, invalid } from "./problems.ts";
 import { quotas } from "./quotas.ts";
 import {
   type AllocateBody,
+  adoptionSchema,
   allocateSchema,
   checker,
   DEFAULT_PAGE,
@@ -83,6 +84,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
     endpoint("/gpu/gpus/:id/cordon", "key", { POST: governance(parts, "cordon") }),
     endpoint("/gpu/gpus/:id/uncordon", "key", { POST: governance(parts, "uncordon") }),
+    endpoint("/gpu/gpus/:id/adopt", "key", { POST: adoption(parts) }),
     endpoint("/gpu/gpus/:id/drain", "key", { POST: gpuDrain(parts) }),
     endpoint("/gpu/drain", "key", { POST: hostDrain(parts) }),
     endpoint("/gpu/undrain", "key", { POST: hostUndrain(parts) }),
@@ -243,9 +245,35 @@ function governance({ scheduler }: EndpointParts, what: "cordon" | "uncordon" | 
   };
 }
 
+function adoption({ scheduler }: EndpointParts): Operation {
+  const check = checker(adoptionSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const given = check(body);
+      const ask = {
+        serviceName: given.service_name,
+        principal: given.principal ?? null,
+        reason: given.reason,
+        pid: given.pid ?? null,
+        ttlMs: lifetimeOf(given.ttl),
+        maxDurationMs: lifetimeOf(given.max_duration),
+      };
+      const { allocation, state, at } = await scheduler.adopt(id, ask, actor);
+      return json(200, recordView(allocation, state, at, actor));
+    },
+  };
+}
+
+/** `null`: not given. */
+function lifetimeOf(given: string | number | null | undefined): number | null {
+  return given === undefined || given === null ? null : lifetimeMs(given);
+}
+
 /** How long the leases may stay; `null`: as long as they last. */
 function leaveMs({ deadline }: DrainBody): number | null {
-  return deadline === undefined || deadline === null ? null : lifetimeMs(deadline);
+  return lifetimeOf(deadline);
 }
 
 function gpuDrain({ scheduler }: EndpointParts): Operation {

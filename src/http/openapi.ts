@@ -24,6 +24,7 @@ import {
 import { messageSchema } from "./event-schemas.ts";
 import { PROBLEM_TYPE, PROBLEMS, type ProblemCode } from "./problems.ts";
 import {
+  adoptionSchema,
   allocateSchema,
   deleteQuerySchema,
   deliveriesQuerySchema,
@@ -266,6 +267,14 @@ function gpuPaths(): ZodOpenApiPathsObject {
     },
     "/gpu/gpus/{id}/uncordon": {
       post: governing("uncordonGpu", "Admin: new leases on this GPU again", ONE_GPU),
+    },
+    "/gpu/gpus/{id}/adopt": {
+      post: governing("adoptUse", "Admin: make a lease of somebody's use of this GPU", {
+        schema: recordSchema,
+        requestParams: gpuPath,
+        codes: ["gpu-not-found", "gpu-in-use", "gpus-unavailable", "adoption-disabled", "nothing-to-adopt"],
+        body: adoptionSchema,
+      }),
     },
     "/gpu/gpus/{id}/drain": {
       post: governing("drainGpu", "Admin: no new leases on this GPU, and an end to those that are there", {

@@ -44,6 +44,8 @@ export const PROBLEMS: Readonly<Record<ProblemCode, ProblemKind>> = {
   "allocation-not-found": { status: 404, title: "No such allocation" },
   "gpu-not-found": { status: 404, title: "No such GPU" },
   "gpu-in-use": { status: 409, title: "The GPU is in use" },
+  "adoption-disabled": { status: 409, title: "The settings do not allow adoption" },
+  "nothing-to-adopt": { status: 409, title: "Nobody without a lease uses the GPU" },
   "delivery-not-found": { status: 404, title: "No such webhook delivery" },
   "delivery-withdrawn": { status: 409, title: "The webhook tells of a grant that is over" },
   "allocation-ended": { status: 409, title: "The allocation has ended" },

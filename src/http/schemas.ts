@@ -198,6 +198,19 @@ export const drainSchema = reasonSchema.extend({
 
 export type DrainBody = z.output<typeof drainSchema>;
 
+export const adoptionSchema = reasonSchema.extend({
+  service_name: serviceName.meta({ description: "Who is to hold the GPU" }),
+  principal: z
+    .string({ error: "expected a name of 1 to 128 characters" })
+    .min(1, { error: "expected a name of 1 to 128 characters" })
+    .max(128, { error: "expected a name of 1 to 128 characters" })
+    .meta({ description: "Who is to own the lease. Default: the admin who adopts" })
+    .nullish(),
+  pid: whole(1, 2 ** 31 - 1, "One of the processes on the GPU, which must be there. Default: whoever is there"),
+  ttl: asked.ttl,
+  max_duration: asked.max_duration,
+});
+
 export const renewSchema = z.object({ fencing_token: fencingToken }, body);
 
 /** A query's values are text; to readers of the OpenAPI document this one is a number. */

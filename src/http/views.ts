@@ -57,6 +57,7 @@ export function statusView(state: HostState, now: EpochMs): StatusAnswer {
       last_probe_at: instant(sight.lastProbeAt),
       failure: sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
       warnings: sight.warnings.map(printable),
+      processes_hidden: sight.processesHidden,
       kernel_log: kernelLogView(sight.kernelLog),
     },
   };

@@ -85,6 +85,12 @@ export class Operation {
       "1 while such an attempt is alive: no other is made then, and nothing can be read",
       () => Number(source.stuck),
     );
+    gauge(
+      registry,
+      "gpu_orchestrator_monitor_processes_hidden",
+      "1 when processes of others may be missing from what is read, as in a container without the host's pids",
+      () => Number(look().state.sight.processesHidden),
+    );
     gauge(registry, "gpu_orchestrator_monitor_simulated", "1 when the GPUs are simulated", () =>
       Number(look().state.sight.simulated),
     );

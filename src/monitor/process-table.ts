@@ -3,7 +3,7 @@
  * group it is in. Only pids of this machine's own numbering can be looked up; to a daemon in a container without the
  * host's pids, the driver's pids mean nothing.
  */
-import { readFile } from "node:fs/promises";
+import { readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 import type { EpochMs, ProcessOrigin } from "../core/model.ts";
 
@@ -14,6 +14,9 @@ const MAX_ANCESTORS = 64;
 const MAX_CGROUP_LENGTH = 512;
 /** Clock ticks per second that the kernel shows to programs: USER_HZ, 100 on every architecture with NVIDIA's driver. */
 const USER_HZ = 100;
+
+/** The kernel's number of the first namespace of pids, that of the host: PROC_PID_INIT_INO (include/linux/proc_ns.h). */
+const HOST_PIDS = "pid:[4026531836]";
 
 interface Entry {
   readonly parent: number;
@@ -60,6 +63,12 @@ export class ProcessTable {
       });
     }
     return origins;
+  }
+
+  /** Whether this process sees the pids of the host; `null`: the kernel does not tell. */
+  async sharesHostPids(): Promise<boolean | null> {
+    const namespace = await readlink(join(this.#root, "self/ns/pid")).catch(() => null);
+    return namespace === null || !/^pid:\[\d+\]$/.test(namespace) ? null : namespace === HOST_PIDS;
   }
 
   async #bootedAt(now: EpochMs): Promise<EpochMs | null> {

@@ -1,5 +1,7 @@
 import type { Event } from "../core/events.ts";
 import type { Allocation, EndReason, EpochMs } from "../core/model.ts";
+import type { HostState } from "../core/state.ts";
+import { printable } from "../platform/printable.ts";
 import type { Notification, NotificationStatus } from "./ports.ts";
 import { allocationBody, noticeBody, timestamp } from "./records.ts";
 
@@ -41,6 +43,31 @@ export function notificationOf(
     body: JSON.stringify(bodyOf(status, allocation)),
     createdAt: now,
   };
+}
+
+/**
+ * The webhook to the operator that an event calls for, if any.
+ *
+ * @param state after the event.
+ */
+export function operatorNotificationOf(
+  event: Event,
+  { policy, gpus }: HostState,
+  deliveryId: () => string,
+  now: EpochMs,
+): Notification | null {
+  const url = policy.foreignUseWebhookUrl;
+  if (url === null || (event.type !== "gpu-foreign-use" && event.type !== "gpu-foreign-use-over")) return null;
+  const status = event.type === "gpu-foreign-use" ? "foreign_use" : "foreign_use_over";
+  const gpu = gpus.get(event.uuid);
+  const body = {
+    status,
+    gpu: { id: gpu?.index ?? null, uuid: event.uuid, name: gpu === undefined ? null : printable(gpu.name) },
+    at: timestamp(event.at),
+    reason: printable(event.reason),
+    ...(event.type === "gpu-foreign-use" ? { since: timestamp(event.since), pids: event.pids } : {}),
+  };
+  return { deliveryId: deliveryId(), allocationId: null, status, url, body: JSON.stringify(body), createdAt: now };
 }
 
 function statusOf(event: Event): NotificationStatus | null {

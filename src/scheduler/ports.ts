@@ -27,6 +27,8 @@ export const NOTIFICATION_STATUSES = [
   "revoked",
   "idle",
   "over_memory",
+  "foreign_use",
+  "foreign_use_over",
 ] as const;
 export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
 
@@ -34,7 +36,8 @@ export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
 export interface Notification {
   /** The `webhook-id`: the same at every attempt, so that receivers can drop repeats. */
   readonly deliveryId: string;
-  readonly allocationId: AllocationId;
+  /** `null`: it tells the operator of a GPU. */
+  readonly allocationId: AllocationId | null;
   readonly status: NotificationStatus;
   readonly url: string;
   /** The exact JSON text to send. */
@@ -76,7 +79,7 @@ export interface DeliveryQuery {
 /** What came of one attempt to deliver. */
 export interface DeliverySettlement {
   readonly deliveryId: string;
-  readonly allocationId: AllocationId;
+  readonly allocationId: AllocationId | null;
   readonly status: NotificationStatus;
   readonly at: EpochMs;
   readonly outcome: "delivered" | "retry" | "gave-up";

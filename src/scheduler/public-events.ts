@@ -8,6 +8,7 @@
  */
 import type { Event } from "../core/events.ts";
 import type { AllocationId, EpochMs } from "../core/model.ts";
+import { printable } from "../platform/printable.ts";
 import type { JournalEntry } from "./ports.ts";
 import { migBody, requestBody, timestamp } from "./records.ts";
 
@@ -58,22 +59,22 @@ function bodyOf(event: Event): object {
         status: "ended",
         ended_at: timestamp(event.outcome.at),
         end_reason: event.outcome.reason,
-        end_detail: event.outcome.detail,
+        end_detail: event.outcome.detail === null ? null : printable(event.outcome.detail),
         reclaiming_gpu_uuids: event.verify,
       };
     case "preempting":
       return { ...subject(event.id), leave_by: timestamp(event.until), for_request: event.for };
     case "draining":
-      return { ...subject(event.id), leave_by: timestamp(event.until), reason: event.reason };
+      return { ...subject(event.id), leave_by: timestamp(event.until), reason: printable(event.reason) };
     case "notice-withdrawn":
-      return { ...subject(event.id), leave_by: null, reason: event.reason };
+      return { ...subject(event.id), leave_by: null, reason: printable(event.reason) };
     case "preemption-begun":
       return { ...subject(event.id) };
     case "preemption-called-off":
-      return { ...subject(event.id), reason: event.reason };
+      return { ...subject(event.id), reason: printable(event.reason) };
     case "gpu-seen": {
       const { uuid, index, name, pciBusId, memoryTotalMib, mig } = event.gpu;
-      const device = { name, pci_bus_id: pciBusId, memory_total: memoryTotalMib, mig: migBody(mig) };
+      const device = { name: printable(name), pci_bus_id: pciBusId, memory_total: memoryTotalMib, mig: migBody(mig) };
       return { gpu_uuid: uuid, gpu_id: index, ...device };
     }
     case "went-idle":
@@ -93,32 +94,42 @@ function bodyOf(event: Event): object {
     case "use-gone":
       return { ...subject(event.allocationId), gpu_uuid: event.uuid };
     case "gpu-quarantined":
-      return { gpu_uuid: event.uuid, reason: event.reason };
+      return { gpu_uuid: event.uuid, reason: printable(event.reason) };
     case "gpu-lost":
     case "gpu-back":
-      return { gpu_uuid: event.uuid, ...holders(event), reason: event.reason };
+      return { gpu_uuid: event.uuid, ...holders(event), reason: printable(event.reason) };
     case "gpu-faulted":
       return {
         gpu_uuid: event.uuid,
         ...holders(event),
-        reason: event.reason,
+        reason: printable(event.reason),
         keeps_away: event.scope,
       };
+    case "gpu-foreign-use": {
+      const { uuid, since, reason, pids } = event;
+      return { gpu_uuid: uuid, since: timestamp(since), reason: printable(reason), pids };
+    }
+    case "gpu-foreign-use-over":
     case "gpu-fault-answered":
     case "gpu-gone":
-      return { gpu_uuid: event.uuid, reason: event.reason };
+      return { gpu_uuid: event.uuid, reason: printable(event.reason) };
     case "gpu-freed":
       return { gpu_uuid: event.uuid };
     case "gpu-cordoned":
-      return { gpu_uuid: event.uuid, by: event.by, reason: event.reason, drain_by: instant(event.drainBy ?? null) };
+      return {
+        gpu_uuid: event.uuid,
+        by: event.by,
+        reason: printable(event.reason),
+        drain_by: instant(event.drainBy ?? null),
+      };
     case "host-cordoned":
-      return { by: event.by, reason: event.reason, drain_by: instant(event.drainBy ?? null) };
+      return { by: event.by, reason: printable(event.reason), drain_by: instant(event.drainBy ?? null) };
     case "host-uncordoned":
-      return { by: event.by, reason: event.reason };
+      return { by: event.by, reason: printable(event.reason) };
     case "gpu-uncordoned":
     case "quarantine-cleared":
     case "gpu-removed":
-      return { gpu_uuid: event.uuid, by: event.by, reason: event.reason };
+      return { gpu_uuid: event.uuid, by: event.by, reason: printable(event.reason) };
     case "resumed":
       return {};
     default:

@@ -4,6 +4,7 @@
  */
 import { unionOfCpuLists } from "../core/cpu-list.ts";
 import type {
+  Adoption,
   Allocation,
   EpochMs,
   GpuLocality,
@@ -16,6 +17,7 @@ import type {
   Sharing,
 } from "../core/model.ts";
 import { heldUntil } from "../core/state.ts";
+import { printable } from "../platform/printable.ts";
 
 export interface DeviceBody {
   readonly index: number;
@@ -59,6 +61,10 @@ export interface RequestBody {
   readonly preemptible: boolean;
   readonly ttl_seconds: number | null;
   readonly max_duration_seconds: number | null;
+  /** Left out of requests that somebody made. */
+  readonly adopted?: true;
+  readonly adopted_by?: string;
+  readonly adoption_reason?: string;
   readonly submitted_at: string;
 }
 
@@ -124,11 +130,16 @@ export function requestBody(request: Request): RequestBody {
     preemptible: request.preemptible,
     ttl_seconds: request.ttlMs === null ? null : request.ttlMs / 1_000,
     max_duration_seconds: request.maxDurationMs === null ? null : request.maxDurationMs / 1_000,
+    ...(request.adoption === undefined ? {} : adoptionBody(request.adoption)),
     submitted_at: timestamp(request.submittedAt),
   };
 }
 
 /** @param expiresAt may be earlier than the lease's own end: see `heldUntil`. */
+function adoptionBody({ by, reason }: Adoption) {
+  return { adopted: true, adopted_by: by, adoption_reason: printable(reason) } as const;
+}
+
 function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): LeaseBody {
   return {
     allocation_id: request.id,
@@ -170,7 +181,7 @@ function deviceBody(gpu: LeasedGpu): DeviceBody {
   return {
     index: gpu.index,
     uuid: gpu.uuid,
-    name: gpu.name,
+    name: printable(gpu.name),
     pci_bus_id: gpu.pciBusId,
     memory_total: gpu.memoryTotalMib,
     mig: migBody(gpu.mig),
@@ -234,7 +245,7 @@ export function allocationBody(allocation: Allocation): AllocationBody {
           : leaseBody(allocation.request, allocation.lease, allocation.lease.expiresAt)),
         ended_at: timestamp(outcome.at),
         end_reason: outcome.reason,
-        ...(outcome.detail === null ? {} : { end_detail: outcome.detail }),
+        ...(outcome.detail === null ? {} : { end_detail: printable(outcome.detail) }),
       };
     }
     default:

@@ -13,7 +13,7 @@
  */
 
 import { Capture, type Captured } from "../core/capture.ts";
-import type { AllocateAsk, Command } from "../core/commands.ts";
+import type { AdoptionAsk, AllocateAsk, Command } from "../core/commands.ts";
 import { type Decision, decide, gpuNamed, owns } from "../core/decide.ts";
 import {
   AllocationEndedError,
@@ -48,7 +48,7 @@ import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import { countUse } from "./counting.ts";
 import { EventFeed } from "./event-feed.ts";
-import { notificationOf } from "./notifications.ts";
+import { notificationOf, operatorNotificationOf } from "./notifications.ts";
 import {
   type AllocationQuery,
   type DeliveryQuery,
@@ -359,6 +359,17 @@ export class Scheduler {
     await this.#send({ type: "undrain", reason, actor });
   }
 
+  /**
+   * An admin makes a lease of somebody's use of a GPU, named by UUID or index.
+   *
+   * @throws GpuNotFoundError, AdoptionDisabledError, GpuInUseError, GpusUnavailableError, NothingToAdoptError
+   */
+  async adopt(gpu: string, adoption: AdoptionAsk, actor: Actor): Promise<Reply> {
+    const id = `${adoption.serviceName}-${this.#parts.newId(this.now())}`;
+    const { state, at } = await this.#send({ type: "adopt", id, gpu, adoption, actor });
+    return { allocation: state.allocations.get(id) as Allocation, state, at };
+  }
+
   /** The client of a grant was seen to hang up before its answer was written. */
   async hangUp(id: AllocationId): Promise<void> {
     await this.#send({ type: "hang-up", id });
@@ -451,7 +462,7 @@ export class Scheduler {
       return found;
     };
     const { state, status, allocationId } = find();
-    const isOver = status === "allocated" && this.#state.allocations.get(allocationId) === undefined;
+    const isOver = status === "allocated" && this.#state.allocations.get(allocationId ?? "") === undefined;
     if (state === "withdrawn" || isOver) throw new DeliveryWithdrawnError(deliveryId);
     await this.#send({ type: "tick" }, { redelivery: deliveryId });
     return find();
@@ -486,8 +497,9 @@ export class Scheduler {
 
   /** Takes down what came of a webhook; a delivered grant is claimed by it. */
   async settle(settlement: DeliverySettlement): Promise<void> {
-    const claims = settlement.outcome === "delivered" && settlement.status === "allocated";
-    await this.#send(claims ? { type: "claim", id: settlement.allocationId } : { type: "tick" }, { settlement });
+    const { allocationId: id, outcome, status } = settlement;
+    const claims = outcome === "delivered" && status === "allocated" && id !== null;
+    await this.#send(claims ? { type: "claim", id } : { type: "tick" }, { settlement });
   }
 
   async reconfigure(policy: Policy, tickIntervalMs: number): Promise<void> {
@@ -611,6 +623,8 @@ export class Scheduler {
     const records = ended.values();
     for (const event of events) {
       draft.events.push(event);
+      const notice = operatorNotificationOf(event, state, () => `msg_${this.#parts.newId(now)}`, now);
+      if (notice !== null) draft.notifications.push(notice);
       const id = event.type === "submitted" ? event.request.id : "id" in event ? event.id : null;
       if (id === null) continue;
       const allocation = event.type === "ended" ? records.next().value : state.allocations.get(id);

@@ -196,7 +196,8 @@ function isSameDevice(a: Gpu, b: Gpu): boolean {
     a.cordon === b.cordon &&
     a.fault === b.fault &&
     a.answeredUpTo === b.answeredUpTo &&
-    a.lostSince === b.lostSince
+    a.lostSince === b.lostSince &&
+    a.foreignSince === b.foreignSince
   );
 }
 

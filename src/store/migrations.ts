@@ -110,7 +110,7 @@ const MIGRATIONS: readonly string[] = [
   CREATE TABLE outbox (
     seq INTEGER PRIMARY KEY,
     delivery_id TEXT NOT NULL UNIQUE,
-    allocation_id TEXT NOT NULL REFERENCES allocations (id),
+    allocation_id TEXT REFERENCES allocations (id), -- null: tells the operator of a GPU
     status TEXT NOT NULL,
     url TEXT NOT NULL,
     body TEXT NOT NULL,

@@ -6,6 +6,7 @@
  */
 import type { Event } from "../core/events.ts";
 import type {
+  Adoption,
   Allocation,
   AllocationId,
   Cordon,
@@ -72,8 +73,13 @@ function encodeRequest(request: Request): string {
     migProfile: request.migProfile,
     sharing: request.sharing,
     fairShareDelayMs: request.fairShareDelayMs,
+    ...(request.adoption === undefined ? {} : { adoption: adoption(request.adoption) }),
     submittedAt: request.submittedAt,
   } satisfies Request);
+}
+
+function adoption({ by, reason }: Adoption): Adoption {
+  return { by, reason };
 }
 
 function encodeLease(lease: Lease): string {
@@ -120,6 +126,7 @@ export function encodeGpu(gpu: Gpu, byLeases: boolean): string {
     fault: gpu.fault,
     answeredUpTo: gpu.answeredUpTo,
     lostSince: gpu.lostSince,
+    foreignSince: gpu.foreignSince,
   } satisfies { [field in keyof Gpu]: Gpu[field] | null });
 }
 
@@ -226,6 +233,7 @@ export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): 
     fault: gpu.fault ?? null,
     answeredUpTo: gpu.answeredUpTo ?? 0,
     lostSince: gpu.lostSince ?? null,
+    foreignSince: gpu.foreignSince ?? null,
   };
 }
 

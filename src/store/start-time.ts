@@ -34,6 +34,7 @@ const MOVES: readonly string[] = [
      '$.cordon.drainBy', (body ->> '$.cordon.drainBy') + ?1,
      '$.fault.at', (body ->> '$.fault.at') + ?1,
      '$.lostSince', (body ->> '$.lostSince') + ?1,
+     '$.foreignSince', (body ->> '$.foreignSince') + ?1,
      '$.hold.use.since', (body ->> '$.hold.use.since') + ?1,
      '$.hold.use.spans', json((
        SELECT json_group_array(json_array((value ->> 0) + ?1, (value ->> 1) + ?1, value ->> 2))

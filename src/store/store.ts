@@ -385,7 +385,7 @@ interface KeyRow {
 function deliveryRecord(row: Record<string, unknown>): DeliveryRecord {
   return {
     deliveryId: row.delivery_id as string,
-    allocationId: row.allocation_id as AllocationId,
+    allocationId: row.allocation_id as AllocationId | null,
     status: row.status as NotificationStatus,
     url: row.url as string,
     createdAt: row.created_at as EpochMs,
@@ -402,7 +402,7 @@ function deliveryRecord(row: Record<string, unknown>): DeliveryRecord {
 function pendingDelivery(row: Record<string, unknown>): PendingDelivery {
   return {
     deliveryId: row.delivery_id as string,
-    allocationId: row.allocation_id as AllocationId,
+    allocationId: row.allocation_id as AllocationId | null,
     status: row.status as NotificationStatus,
     url: row.url as string,
     body: row.body as string,

@@ -13,8 +13,8 @@ interface SlotLimits {
 /**
  * Who may be sent to at once.
  *
- * 1. A delivery has at most one attempt in flight, and so has an allocation: of its notifications that are due, the
- *    one created first goes first. The next waits for the end of that attempt, not for its success.
+ * 1. A delivery has at most one attempt in flight, and so has what it tells of, an allocation or the host: of its notifications
+ *    that are due, the one created first goes first. The next waits for the end of that attempt, not for its success.
  * 2. A receiver (scheme, host and port) has at most `perReceiver` attempts in flight.
  * 3. A receiver whose last attempt ended without any answer is silent: it has one at a time, and all silent ones
  *    together have at most half of the slots, so that dead receivers never take the way of living ones for long.
@@ -22,7 +22,7 @@ interface SlotLimits {
 export class Slots {
   #taken = 0;
   readonly #deliveries = new Set<string>();
-  readonly #allocations = new Set<string>();
+  readonly #subjects = new Set<string>();
   readonly #perReceiver = new Map<string, number>();
   readonly #silent = new Set<string>();
 
@@ -36,7 +36,7 @@ export class Slots {
     limits: SlotLimits,
     held: (delivery: PendingDelivery) => boolean,
   ): PendingDelivery[] {
-    const first = firstOfEachAllocation(due);
+    const first = firstOfEachSubject(due);
     const silentLimit = Math.max(1, Math.floor(limits.overall / 2));
     let silentTaken = 0;
     for (const receiver of this.#silent) silentTaken += this.#perReceiver.get(receiver) ?? 0;
@@ -44,8 +44,8 @@ export class Slots {
     const receivers = new Map<string, string>();
     for (const delivery of due) {
       if (this.#taken >= limits.overall) break;
-      if (first.get(delivery.allocationId) !== delivery) continue;
-      if (this.#allocations.has(delivery.allocationId) || this.#deliveries.has(delivery.deliveryId)) continue;
+      if (first.get(subjectOf(delivery)) !== delivery) continue;
+      if (this.#subjects.has(subjectOf(delivery)) || this.#deliveries.has(delivery.deliveryId)) continue;
       // Many rows have one URL, and parsing it is most of the work here.
       const receiver = receivers.get(delivery.url) ?? receiverOf(delivery.url);
       receivers.set(delivery.url, receiver);
@@ -56,7 +56,7 @@ export class Slots {
       if (silent) silentTaken++;
       this.#taken++;
       this.#deliveries.add(delivery.deliveryId);
-      this.#allocations.add(delivery.allocationId);
+      this.#subjects.add(subjectOf(delivery));
       this.#perReceiver.set(receiver, busy + 1);
       started.push(delivery);
     }
@@ -69,7 +69,7 @@ export class Slots {
     const busy = this.#perReceiver.get(receiver) ?? 0;
     this.#taken--;
     this.#deliveries.delete(delivery.deliveryId);
-    this.#allocations.delete(delivery.allocationId);
+    this.#subjects.delete(subjectOf(delivery));
     if (busy > 1) this.#perReceiver.set(receiver, busy - 1);
     else this.#perReceiver.delete(receiver);
     if (answered) this.#silent.delete(receiver);
@@ -91,12 +91,17 @@ export function receiverOf(url: string): string {
   return URL.parse(url)?.origin ?? url;
 }
 
-function firstOfEachAllocation(due: readonly PendingDelivery[]): Map<string, PendingDelivery> {
+/** Of one subject one thing is told after the other: of an allocation, or of all GPUs to the operator. */
+function subjectOf({ allocationId, url }: PendingDelivery): string {
+  return allocationId ?? url;
+}
+
+function firstOfEachSubject(due: readonly PendingDelivery[]): Map<string, PendingDelivery> {
   const first = new Map<string, PendingDelivery>();
   for (const delivery of due) {
-    const known = first.get(delivery.allocationId);
+    const known = first.get(subjectOf(delivery));
     // Ids grow with time, so they settle what the millisecond leaves open.
-    if (known === undefined || compareCreation(delivery, known) < 0) first.set(delivery.allocationId, delivery);
+    if (known === undefined || compareCreation(delivery, known) < 0) first.set(subjectOf(delivery), delivery);
   }
   return first;
 }

@@ -490,6 +490,7 @@ function taskOf(task: Task) {
       fault: null,
       answeredUpTo: 0,
       lostSince: null,
+      foreignSince: null,
     },
     shareableMib: 0,
     shared: false,

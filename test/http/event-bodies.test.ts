@@ -95,6 +95,19 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
   "gpu-fault-answered": [
     { type: "gpu-fault-answered", uuid: "GPU-a", at, reason: "the driver was loaded anew", answeredUpTo: 4_711 },
   ],
+  "gpu-foreign-use": [
+    {
+      type: "gpu-foreign-use",
+      uuid: "GPU-a",
+      at,
+      since: START,
+      reason: "process 7 (x\u202e\n) of no lease",
+      pids: [7],
+    },
+  ],
+  "gpu-foreign-use-over": [
+    { type: "gpu-foreign-use-over", uuid: "GPU-a", at, reason: "a reading shows no use without a lease" },
+  ],
   "gpu-freed": [{ type: "gpu-freed", uuid: "GPU-a", at }],
   "gpu-gone": [
     { type: "gpu-gone", uuid: "MIG-a", at, reason: "the instance is gone, and its GPU reads well without it" },
@@ -174,4 +187,21 @@ test("an event that a newer version has written is told without what is in it", 
 
 test("no event has a name that an EventSource or the stream has a meaning of its own for", () => {
   for (const reserved of ["open", "error", "message", "reset"]) expect(EVENT_BODIES).not.toHaveProperty(reserved);
+});
+
+test("what others chose, a process's name or an admin's reason, is shown harmlessly", () => {
+  const hostile = "a\u001b[2J\nb\u202e";
+  const shown = "a\\u{1b}[2J\\u{a}b\\u{202e}";
+  const told = (event: Event) => JSON.parse(tell(event).body);
+  for (const event of examples) {
+    const { body } = tell({ ...event, ...("reason" in event ? { reason: hostile } : {}) } as Event);
+    expect(body, event.type).not.toMatch(/\\u001b|\\n|\u202e|\\u202e/);
+    if ("reason" in event && "reason" in JSON.parse(body)) expect(JSON.parse(body).reason, event.type).toBe(shown);
+  }
+  const [seen] = EXAMPLES["gpu-seen"];
+  expect(told({ ...seen, gpu: { ...(seen as never as { gpu: object }).gpu, name: hostile } } as Event).name).toBe(
+    shown,
+  );
+  const [ended] = EXAMPLES.ended as unknown as [Extract<Event, { type: "ended" }>];
+  expect(told({ ...ended, outcome: { ...ended.outcome, detail: hostile } }).end_detail).toBe(shown);
 });

@@ -24,6 +24,7 @@ test("the status of a GPU shows the driver's figures, and null for those it does
     last_probe_at: at,
     failure: null,
     warnings: [],
+    processes_hidden: false,
     kernel_log: null,
   });
   expect(json.gpus[0]).toMatchObject({

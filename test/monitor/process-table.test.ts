@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
@@ -76,6 +76,19 @@ test("a line of descent that goes in circles ends", async () => {
 
 test("without a table, nobody has an origin", async () => {
   expect((await new ProcessTable("/nowhere", "/nowhere").originsOf([1], NOW)).size).toBe(0);
+});
+
+test.each([
+  ["pid:[4026531836]", true],
+  ["pid:[4026532208]", false],
+  ["elsewhere", null],
+  [null, null],
+])("in the namespace %s it shares the host's pids: %s", async (namespace, shares) => {
+  const root = mkdtempSync(join(tmpdir(), "gpu-orchestrator-proc-"));
+  onTestFinished(() => rmSync(root, { recursive: true, force: true }));
+  mkdirSync(join(root, "self/ns"), { recursive: true });
+  if (namespace !== null) symlinkSync(namespace, join(root, "self/ns/pid"));
+  expect(await new ProcessTable(root).sharesHostPids()).toBe(shares);
 });
 
 test("no more processes than a bound are looked up", async () => {

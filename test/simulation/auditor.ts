@@ -14,6 +14,7 @@ import type { DurableView, JournalTurn, OutboxRow } from "./durable-view.ts";
 import {
   GRACE_MS,
   holding,
+  judgeAdoption,
   judgeBusy,
   judgeClaim,
   judgeEnd,
@@ -27,7 +28,16 @@ import {
   patienceMs,
   type TurnSeen,
 } from "./judge-allocations.ts";
-import { judgeAdminWord, judgeFreeing, judgeLoss, judgeQuarantine, judgeUse, judgeUseGone } from "./judge-gpus.ts";
+import {
+  judgeAdminWord,
+  judgeForeignUse,
+  judgeFreeing,
+  judgeLoss,
+  judgeQuarantine,
+  judgeUse,
+  judgeUseGone,
+} from "./judge-gpus.ts";
+import { OPERATOR_URL } from "./ops.ts";
 import type { Tally } from "./tally.ts";
 import { breach, fault } from "./violation.ts";
 import { checkReplay, movedState } from "./whole-checks.ts";
@@ -48,7 +58,8 @@ const TOLD_OF_END: Readonly<Record<EndReason, NotificationStatus | null>> = {
 };
 
 interface Expected {
-  readonly id: AllocationId;
+  /** `null`: the operator is told of a GPU. */
+  readonly id: AllocationId | null;
   readonly status: NotificationStatus;
   readonly url: string;
   readonly token: number | null;
@@ -138,7 +149,10 @@ export class Auditor {
         return;
       }
       case "granted": {
-        judgeGrant(books, causes, turn, event);
+        const isAdopted = books.live.get(event.id)?.request.adoption !== undefined;
+        if (isAdopted) judgeAdoption(books, causes, turn, event);
+        else judgeGrant(books, causes, turn, event);
+        this.#tally.count("host", isAdopted ? "use adopted" : "granted");
         this.#witness.granted(event.id, event.lease);
         const { lease, claimBy } = event;
         books.highestToken = lease.fencingToken;
@@ -194,6 +208,14 @@ export class Auditor {
       case "ended":
         this.#followEnd(event, causes, turn, told);
         return;
+      case "gpu-foreign-use":
+      case "gpu-foreign-use-over": {
+        judgeForeignUse(books, causes, event);
+        const isOver = event.type === "gpu-foreign-use-over";
+        this.#setGpu(event.uuid, { foreign: !isOver });
+        told.push({ id: null, status: isOver ? "foreign_use_over" : "foreign_use", url: OPERATOR_URL, token: null });
+        return;
+      }
       default:
         this.#followGpu(event, causes, turn);
     }
@@ -227,7 +249,7 @@ export class Auditor {
         return;
       }
       case "use-seen":
-        judgeUse(books, causes, event.uuid);
+        judgeUse(books, causes, turn, event);
         this.#setGpu(event.uuid, { useSeen: true, inUse: true });
         return;
       case "use-gone":
@@ -332,6 +354,7 @@ const NEW_GPU: GpuBook = {
   baselineMib: 0,
   cordoned: false,
   lost: false,
+  foreign: false,
 };
 
 function queued(request: Followed["request"], order: number): Followed {
@@ -358,13 +381,13 @@ function expected({ id, webhookUrl }: Followed["request"], status: NotificationS
 }
 
 function matchRow(row: OutboxRow, wanted: Expected): void {
-  const body = JSON.parse(row.body) as { status: string; request_id: string; allocation: { fencing_token?: number } };
+  const body = JSON.parse(row.body) as { status: string; request_id?: string; allocation?: { fencing_token?: number } };
   const isRight =
     row.allocation_id === wanted.id &&
     row.status === wanted.status &&
     row.url === wanted.url &&
     body.status === wanted.status &&
-    body.request_id === wanted.id &&
-    (body.allocation.fencing_token ?? null) === wanted.token;
+    (body.request_id ?? null) === wanted.id &&
+    (body.allocation?.fencing_token ?? null) === wanted.token;
   if (!isRight) breach(10, `${row.body} is told where ${wanted.id} should be told ${wanted.status}`);
 }

@@ -46,6 +46,8 @@ export interface GpuBook {
   readonly baselineMib: number;
   readonly cordoned: boolean;
   readonly lost: boolean;
+  /** The operator was told that somebody uses it without a lease. */
+  readonly foreign: boolean;
 }
 
 export class Books {
@@ -56,7 +58,7 @@ export class Books {
   /** Which request came under which idempotency key, and when. */
   readonly keys: Map<string, { readonly id: AllocationId; readonly at: EpochMs }>;
   /** Undelivered webhooks, by delivery. */
-  readonly pending: Map<string, { readonly id: AllocationId; readonly status: NotificationStatus }>;
+  readonly pending: Map<string, { readonly id: AllocationId | null; readonly status: NotificationStatus }>;
   /** When the clients of those who wait were last known to be alive. */
   readonly signs: Map<AllocationId, EpochMs>;
   highestToken = 0;
@@ -151,6 +153,7 @@ export class Causes {
   readonly claims = new Set<AllocationId>();
   readonly hangUps = new Set<AllocationId>();
   readonly adminWords = new Set<`${AdminWord} ${GpuUuid}`>();
+  readonly adoptions = new Set<GpuUuid>();
   /** What was said of deliveries. */
   readonly settled = new Map<string, string>();
   readonly redelivered = new Set<string>();
@@ -189,7 +192,15 @@ export class Causes {
   /** Nothing that was asked for has a right to come about. */
   clearAsked(): void {
     this.releases.length = 0;
-    const asked = [this.revokes, this.renewals, this.claims, this.hangUps, this.adminWords, this.redelivered];
+    const asked = [
+      this.revokes,
+      this.renewals,
+      this.claims,
+      this.hangUps,
+      this.adminWords,
+      this.adoptions,
+      this.redelivered,
+    ];
     for (const set of asked) if (set.size > 0) set.clear();
     if (this.settled.size > 0) this.settled.clear();
   }

@@ -11,7 +11,7 @@ import { Acknowledged } from "./acknowledged.ts";
 import type { Books, Causes } from "./books.ts";
 import { ADMIN, type Allocate, type ClientOp, type Pick, PRINCIPALS, type TokenGiven, type Who } from "./ops.ts";
 import type { SimulatedDaemon } from "./simulated-daemon.ts";
-import type { SimulatedDriver } from "./simulated-driver.ts";
+import { BUSY_PID, type SimulatedDriver } from "./simulated-driver.ts";
 import type { Tally } from "./tally.ts";
 import { breach } from "./violation.ts";
 import type { VirtualTime } from "./virtual-time.ts";
@@ -120,6 +120,9 @@ export class Clients {
         this.#track(this.#parts.daemon.scheduler.govern(op.word, uuid, "because", actorOf(ADMIN)), () => undefined);
         return;
       }
+      case "adopt":
+        this.#adopt(op);
+        return;
       default:
         op satisfies never;
     }
@@ -300,8 +303,9 @@ export class Clients {
     this.#attempts = this.#attempts.filter((other) => other !== delivery);
     const now = daemon.now;
     causes.settled.set(deliveryId, outcome);
-    if (outcome === "delivered" && status === "allocated") causes.claims.add(allocationId);
-    const late = status === "allocated" && this.#parts.books().live.get(allocationId)?.status !== "offered";
+    const id = allocationId ?? "";
+    if (outcome === "delivered" && status === "allocated") causes.claims.add(id);
+    const late = status === "allocated" && this.#parts.books().live.get(id)?.status !== "offered";
     tally.count("settlement", late ? `${outcome}, too late` : outcome);
     const nextAttemptAt = outcome === "retry" ? now + retryMs : null;
     const [httpStatus, error] = outcome === "delivered" ? [204, null] : [503, "the receiver is unwell"];
@@ -333,6 +337,15 @@ export class Clients {
     const deliveryId = at(latest, n)?.deliveryId ?? "msg_nowhere";
     causes.redelivered.add(deliveryId);
     this.#track(daemon.scheduler.redeliver(deliveryId), () => undefined);
+  }
+
+  #adopt({ gpu, service, principal, named, ttlMs }: Extract<ClientOp, { op: "adopt" }>): void {
+    const { driver, causes, daemon } = this.#parts;
+    const uuid = driver.uuids[gpu] ?? "GPU-nowhere";
+    causes.adoptions.add(uuid);
+    const pid = named ? BUSY_PID : null;
+    const ask = { serviceName: service, principal, reason: "because", pid, ttlMs, maxDurationMs: null };
+    this.#track(daemon.scheduler.adopt(uuid, ask, actorOf(ADMIN)), ({ allocation }) => this.#learn(allocation, ADMIN));
   }
 
   #revoke(id: AllocationId, actor: Actor): void {

@@ -24,7 +24,8 @@ export interface JournalTurn {
 export interface OutboxRow {
   readonly seq: number;
   readonly delivery_id: string;
-  readonly allocation_id: AllocationId;
+  /** `null`: it tells the operator of a GPU. */
+  readonly allocation_id: AllocationId | null;
   readonly status: NotificationStatus;
   readonly url: string;
   readonly body: string;

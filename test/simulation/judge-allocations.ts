@@ -75,6 +75,27 @@ export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: 
   }
 }
 
+/** The use of a GPU that nobody holds became a lease, because an admin said so. */
+export function judgeAdoption(books: Books, causes: Causes, turn: TurnSeen, event: Of<"granted">): void {
+  const { id, lease, claimBy } = event;
+  const before = books.live.get(id);
+  if (before?.status !== "queued" || !turn.newcomers.has(id)) breach(3, `${id} was adopted, and was there before`);
+  const { request } = before;
+  const [uuid = "", ...more] = lease.gpus.map((gpu) => gpu.uuid);
+  if (more.length > 0 || !causes.adoptions.has(uuid)) fault(`${id} is of ${uuid}: no admin had said so`);
+  const hold = books.gpus.get(uuid)?.hold;
+  if (hold !== "free") breach(1, `${id} was adopted on ${uuid}, which is ${hold}`);
+  const shown = causes.sights.some(({ moods }) => MOODS[moods.get(uuid) ?? "idle"].inUse);
+  if (!shown) fault(`${id} was adopted on ${uuid}, which nobody was seen to use`);
+  if (causes.policies.every(({ foreignUse }) => foreignUse !== "adopt"))
+    fault(`${id} was adopted, which is not allowed`);
+  if (lease.fencingToken <= books.highestToken || lease.fencingToken < turn.tokenFloor) {
+    breach(4, `${id} has token ${lease.fencingToken} after ${books.highestToken}`);
+  }
+  if (claimBy !== null) fault(`${id} was adopted, and is an offer`);
+  if (lease.expiresAt !== endOf(request, turn.at, turn.at)) breach(5, `${id} was adopted until ${lease.expiresAt}`);
+}
+
 /** What stands against granting a GPU that is free in the books, as the driver showed it; `null`: nothing. */
 function objection(
   gpu: GpuBook,

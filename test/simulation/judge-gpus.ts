@@ -10,12 +10,21 @@ import { breach, fault } from "./violation.ts";
 /** MiB above the level before a grant at which memory still counts as given back, as the contract has it settle. */
 const SETTLED_SLACK_MIB = 64;
 
-export function judgeUse(books: Books, causes: Causes, uuid: GpuUuid): void {
+type Of<T extends Event["type"]> = Extract<Event, { type: T }>;
+
+/** The use that a lease was made of was seen before it was one. */
+export function judgeUse(
+  books: Books,
+  causes: Causes,
+  turn: TurnSeen,
+  { uuid, allocationId: id }: Of<"use-seen">,
+): void {
+  const isAdopted = turn.newcomers.has(id) && books.live.get(id)?.request.adoption !== undefined;
   const gpu = known(books, uuid);
   if (gpu.hold !== "leased" || gpu.inUse) fault(`${uuid} is newly in use by a lease, and ${gpu.hold}`);
   const shown = causes.sights.some((sight) => {
     const mood = sight.moods.get(uuid);
-    if (mood === undefined || sight.startedAt < gpu.since) return false;
+    if (mood === undefined || (sight.startedAt < gpu.since && !isAdopted)) return false;
     return MOODS[mood].inUse || (MOODS[mood].usedMib ?? 0) > gpu.baselineMib + SETTLED_SLACK_MIB;
   });
   if (!shown) fault(`${uuid} is in use, which no reading has shown`);
@@ -41,7 +50,7 @@ export function judgeFreeing(books: Books, causes: Causes, uuid: GpuUuid): void 
 
 function isSeenEmpty(uuid: GpuUuid, gpu: GpuBook, sight: Sight): boolean {
   const mood = sight.moods.get(uuid);
-  if (mood === undefined || sight.startedAt < gpu.since || MOODS[mood].inUse) return false;
+  if (mood === undefined || mood === "ghost" || sight.startedAt < gpu.since || MOODS[mood].inUse) return false;
   const { usedMib } = MOODS[mood];
   // Little enough is nobody's: every mood but the desktop's and those in use shows next to nothing.
   return usedMib !== null && (usedMib < 512 || usedMib <= gpu.baselineMib + SETTLED_SLACK_MIB);
@@ -49,10 +58,27 @@ function isSeenEmpty(uuid: GpuUuid, gpu: GpuBook, sight: Sight): boolean {
 
 export function judgeQuarantine(books: Books, causes: Causes, turn: TurnSeen, uuid: GpuUuid): void {
   const gpu = known(books, uuid);
+  const isGhost = causes.sights.some(({ moods }) => moods.get(uuid) === "ghost");
+  if (gpu.hold === "free" && isGhost) return;
   if (gpu.hold !== "reclaiming") fault(`${uuid} was quarantined while it was ${gpu.hold}`);
   if (!causes.policies.some(({ reclaimTimeoutMs }) => turn.at >= gpu.since + reclaimTimeoutMs)) {
     fault(`${uuid} was quarantined ${turn.at - gpu.since} ms after its lease`);
   }
+}
+
+/** Of a GPU that nobody holds, said once and taken back once. */
+export function judgeForeignUse(
+  books: Books,
+  causes: Causes,
+  { type, uuid }: Of<"gpu-foreign-use" | "gpu-foreign-use-over">,
+): void {
+  const gpu = known(books, uuid);
+  if (gpu.foreign !== (type === "gpu-foreign-use-over")) fault(`${type} ${uuid} was said twice`);
+  if (type === "gpu-foreign-use-over") return;
+  if (gpu.hold !== "free") fault(`${uuid} is ${gpu.hold}, and so not used without a lease`);
+  if (causes.policies.every(({ foreignUse }) => foreignUse === "exclude")) fault(`nobody wants to hear of ${uuid}`);
+  const shown = causes.sights.some(({ moods }) => MOODS[moods.get(uuid) ?? "idle"].inUse);
+  if (!shown) fault(`${uuid} is used without a lease, which no reading has shown`);
 }
 
 /** Said once, and taken back once. */

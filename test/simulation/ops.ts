@@ -68,7 +68,16 @@ export type ClientOp =
   | { readonly op: "again"; readonly n: number; readonly body: "same" | "other" }
   | { readonly op: "revoke"; readonly pick: Pick }
   | { readonly op: "redeliver"; readonly n: number }
-  | { readonly op: "govern"; readonly word: AdminWord; readonly gpu: number };
+  | { readonly op: "govern"; readonly word: AdminWord; readonly gpu: number }
+  | {
+      readonly op: "adopt";
+      readonly gpu: number;
+      readonly service: string;
+      readonly principal: string | null;
+      /** Whether the process that may be there is named. */
+      readonly named: boolean;
+      readonly ttlMs: number | null;
+    };
 
 /** How the daemon comes back. */
 export interface Return {
@@ -121,6 +130,7 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
   revoke: true,
   redeliver: true,
   govern: true,
+  adopt: true,
   pass: true,
   together: true,
   attempt: true,
@@ -142,8 +152,17 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
 };
 export const OP_NAMES = Object.keys(NAMES);
 
+/** The operator, who is told of foreign use. */
+export const OPERATOR_URL = "http://127.0.0.1:9/operator";
+
 export const POLICIES: readonly Policy[] = [
-  { ...DEFAULT_POLICY, maxQueueSize: 8 },
+  {
+    ...DEFAULT_POLICY,
+    maxQueueSize: 8,
+    foreignUse: "adopt",
+    foreignUseReadings: 2,
+    foreignUseWebhookUrl: OPERATOR_URL,
+  },
   {
     ...DEFAULT_POLICY,
     maxQueueSize: 3,
@@ -156,6 +175,9 @@ export const POLICIES: readonly Policy[] = [
     verifyRelease: "always",
     reclaimTimeoutMs: seconds(10),
     idleAfterMs: seconds(10),
+    foreignUse: "notify",
+    foreignUseReadings: 1,
+    foreignUseWebhookUrl: OPERATOR_URL,
   },
   {
     ...DEFAULT_POLICY,
@@ -166,6 +188,7 @@ export const POLICIES: readonly Policy[] = [
     staleAfterMs: seconds(8),
     idleAfterMs: seconds(5),
     reclaimIdleAfterMs: seconds(5),
+    foreignUseWebhookUrl: OPERATOR_URL,
   },
 ];
 
@@ -291,6 +314,17 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
         "remove-gpu",
       ]),
       gpu: draw.below(5),
+    }),
+  ],
+  [
+    2,
+    (draw) => ({
+      op: "adopt",
+      gpu: draw.below(5),
+      service: draw.one(SERVICES),
+      principal: draw.chance(0.3) ? null : draw.one(PRINCIPALS),
+      named: draw.chance(0.2),
+      ttlMs: draw.chance(0.7) ? draw.between(1_000, 60_000) : null,
     }),
   ],
 ];

@@ -20,6 +20,8 @@ function facts(over: Partial<MoodFacts>): MoodFacts {
 }
 
 const HEALTH = gpuReading(0).health;
+/** Of the process on a busy GPU. */
+export const BUSY_PID = 11;
 
 export const MOODS = {
   idle: facts({}),
@@ -32,9 +34,10 @@ export const MOODS = {
     usedMib: 5_000,
     utilizationPercent: 90,
     inUse: true,
-    shows: { processes: [processOf(11)] },
+    shows: { processes: [processOf(BUSY_PID)] },
   }),
   "foreign memory": facts({ grantable: false, usedMib: 5_000, inUse: true }),
+  ghost: facts({ grantable: false, utilizationPercent: 100 }),
   blind: facts({ grantable: false, usedMib: null }),
   lost: facts({ grantable: false, usedMib: null, shows: { errorValues: { utilization: "GPU is lost" } } }),
   "memory errors": facts({ grantable: false, shows: { health: { ...HEALTH, eccUncorrectedVolatile: 2 } } }),

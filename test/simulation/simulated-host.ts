@@ -47,6 +47,9 @@ export const DEFAULT_POLICY: Policy = {
   preemption: null,
   refreshIntervalMs: seconds(5),
   staleAfterMs: seconds(25),
+  foreignUse: "exclude",
+  foreignUseReadings: 3,
+  foreignUseWebhookUrl: null,
   windows: [],
   quotas: NO_QUOTAS,
   sharing: {
@@ -119,6 +122,8 @@ export class SimulatedHost {
   readonly devices: Device[];
   /** Refresh readings whenever time moves, as the monitor does; off for tests of a silent monitor. */
   monitoring = true;
+  /** What the readings say of their lists of processes. */
+  processesHidden = false;
   /** How the driver says that the GPUs are connected, from the next reading on. */
   topology: Topology | null = null;
   #serial = 0;
@@ -213,6 +218,7 @@ export class SimulatedHost {
       gpus: this.devices.filter(({ present }) => present).map(({ reading: gpu }) => gpu),
       topology: this.topology,
       warnings: [],
+      processesHidden: this.processesHidden,
     };
     return this.do({ type: "observe", observation: { ok: true, startedAt, finishedAt: this.now, reading } });
   }

@@ -303,7 +303,7 @@ export class Simulation {
     }
     for (const [deliveryId, { id, status }] of pending) {
       const outcome = this.#causes.settled.get(deliveryId);
-      const lapsed = status === "allocated" && !live.has(id);
+      const lapsed = status === "allocated" && !live.has(id ?? "");
       if (outcome === undefined && !lapsed) continue;
       const state = view.delivery(deliveryId)?.state;
       if (state === "pending") {

@@ -57,6 +57,8 @@ const EVENTS: Readonly<Record<Event["type"], true>> = {
   "gpu-back": true,
   "gpu-faulted": true,
   "gpu-fault-answered": true,
+  "gpu-foreign-use": true,
+  "gpu-foreign-use-over": true,
   resumed: true,
 };
 

@@ -83,6 +83,7 @@ export function movedState(folded: HostState, ms: number): HostState {
     hold: movedHold(gpu.hold, ms),
     cordon: movedCordon(gpu.cordon, ms),
     lostSince: gpu.lostSince === null ? null : gpu.lostSince + ms,
+    foreignSince: gpu.foreignSince === null ? null : gpu.foreignSince + ms,
   }));
   const allocations = [...folded.allocations.values()].map((allocation): LiveAllocation => {
     const { status, request: before } = allocation;

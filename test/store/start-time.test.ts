@@ -64,6 +64,7 @@ const EVERYTHING = turn({
     gpu("GPU-a", { kind: "leased", allocationId: "a-1", since: START, use: USE }),
     { ...gpu("GPU-b"), cordon: { at: START + 6, by: "ops", reason: "fan", drainBy: START + 60_006 } },
     { ...gpu("GPU-l"), lostSince: START + 7 },
+    { ...gpu("GPU-u"), foreignSince: START + 7 },
     { ...gpu("GPU-x"), fault: { at: START + 8, reason: "Xid 48", scope: "all", sequence: 9 }, answeredUpTo: 3 },
     gpu("GPU-s", {
       kind: "shared",

@@ -509,6 +509,7 @@ test("what is said of a GPU survives, though nothing else of it changes", async 
   const [held] = granted.gpus as [Gpu];
   const words: Partial<Gpu>[] = [
     { lostSince: START + 1 },
+    { foreignSince: START + 1 },
     { answeredUpTo: 9 },
     { cordon: { at: START, by: "ops", reason: "fan", drainBy: START + 9 } },
     { fault: { at: START, reason: "Xid 48", scope: "several", sequence: 7 } },

@@ -50,7 +50,7 @@ export function request(id: string, over: Partial<Request> = {}): Request {
 export function gpu(uuid: string, hold: GpuHold = { kind: "free" }): Gpu {
   const name = "NVIDIA H100 80GB HBM3";
   const device = { uuid, index: 0, name, pciBusId: "00000000:01:00.0", memoryTotalMib: 81559, mig: null };
-  return { ...device, hold, cordon: null, fault: null, answeredUpTo: 0, lostSince: null };
+  return { ...device, hold, cordon: null, fault: null, answeredUpTo: 0, lostSince: null, foreignSince: null };
 }
 
 export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = START): Lease {

@@ -45,9 +45,19 @@ export function isFault({ block }: Ailment): boolean {
  * What a reading says against new leases, gravest first: sickness comes before foreign use.
  *
  * @param owners the leases that processes belong to, by pid.
+ * @param processesHidden the list of processes may lack some.
  */
-export function ailmentsOf(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): readonly Ailment[] {
-  return [sickness(reading), isolation(reading), occupation(reading, owners)].filter((ailment) => ailment !== null);
+export function ailmentsOf(
+  reading: GpuReading,
+  owners: ReadonlyMap<number, AllocationId>,
+  processesHidden = false,
+): readonly Ailment[] {
+  const found = [
+    sickness(reading),
+    isolation(reading),
+    occupation(reading, owners) ?? business(reading, processesHidden),
+  ];
+  return found.filter((ailment) => ailment !== null);
 }
 
 /**
@@ -95,6 +105,30 @@ function cutOf({ migInstances }: GpuReading): string {
   const of = nameless === 0 ? "" : `, ${nameless === count ? "none" : `${count - nameless}`} of which can be named`;
   return `MIG is enabled: only its instances are granted, not the whole. It has ${count}${of}`;
 }
+
+/** A GPU that works more than this, in percent, works for somebody, even if he cannot be seen. */
+const BUSY_PERCENT = 5;
+
+/** Work of which neither a process nor memory is seen. */
+function business(reading: GpuReading, processesHidden: boolean): Ailment | null {
+  if (isGhost(reading)) return { block: "occupied", detail: "100 % busy, with no process and no memory in use" };
+  const { utilizationPercent: busy, processes } = reading;
+  if (!processesHidden || processes.length > 0 || busy === null || busy <= BUSY_PERCENT) return null;
+  return { block: "occupied", detail: `${busy} % busy, and whose processes are there is not seen` };
+}
+
+/**
+ * Whether a GPU works for nobody: the mark of a driver that has lost track of what it runs. With persistence mode off the
+ * driver sets the GPU up for each question, and what it shows then may be that.
+ */
+export function isGhost(reading: GpuReading): boolean {
+  const { utilizationPercent, processes, memoryTotalMib: total, memoryUsedMib: used, persistenceMode } = reading;
+  if (utilizationPercent !== 100 || processes.length > 0 || persistenceMode === "Disabled") return false;
+  return total !== null && used !== null && used <= idleCeilingMib(total);
+}
+
+/** Readings in a row after which such a GPU is quarantined. */
+export const READINGS_UNTIL_QUARANTINE = 3;
 
 /**
  * What is wrong with a GPU itself.

@@ -207,8 +207,14 @@ function choose(request: Request, free: readonly FreeGpu[], state: HostState): r
   return null;
 }
 
-function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {
-  const lease: Lease = {
+/** A lease of these devices from `now` on. Each must return to its level of memory before anybody else gets it. */
+export function leaseOf(
+  request: Request,
+  chosen: readonly Pick<FreeGpu, "gpu" | "baselineMib">[],
+  state: HostState,
+  now: EpochMs,
+): Lease {
+  return {
     gpus: chosen.map(({ gpu, baselineMib }) => {
       const { numaNodes, cpuAffinity } = localityOf(state.sight.closeness, boardOf(gpu));
       // In the order in which records.ts writes them: a replay gives the same bytes.
@@ -229,6 +235,10 @@ function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, n
     expiresAt: endOf(request, now, now),
     sharedMib: request.sharing === "shared" ? request.requirement.memoryMib : null,
   };
+}
+
+function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {
+  const lease = leaseOf(request, chosen, state, now);
   return {
     type: "granted",
     id: request.id,

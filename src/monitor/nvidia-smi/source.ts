@@ -189,7 +189,8 @@ export class NvidiaSmiSource implements GpuSource {
     return end.kind === "exited" ? judgeListing(end) : failureOf(end, leftMs).message;
   }
 
-  async #withOrigins(reading: HostReading): Promise<HostReading> {
+  async #withOrigins(seen: HostReading): Promise<HostReading> {
+    const reading = (await this.#processes.sharesHostPids()) === false ? { ...seen, processesHidden: true } : seen;
     const pids = reading.gpus.flatMap(({ processes }) => processes.map(({ pid }) => pid));
     if (pids.length === 0) return reading;
     const origins = await this.#processes.originsOf(pids, this.#clock.now());

@@ -3,6 +3,7 @@ import { remainsOf, reservedMib, type SharedHold, useBy } from "./holds.ts";
 import type {
   AllocationId,
   EndedAllocation,
+  EndReason,
   EpochMs,
   Gpu,
   GpuHold,
@@ -16,6 +17,7 @@ import type {
   Share,
   UsedGpu,
 } from "./model.ts";
+import { nominalMs } from "./queue/reservation.ts";
 import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts";
 import { NO_USE, spansUntil, useBegun, useEnded, wasUsed } from "./use.ts";
 
@@ -259,7 +261,7 @@ function ended(state: HostState, event: Extract<Event, { type: "ended" }>): Host
   const record = endedRecord(state, event);
   const next = withAllocation(state, record);
   return withGpus(
-    next,
+    { ...next, lasted: withLength(state.lasted, record) },
     (record.lease?.gpus ?? []).map((leased) => {
       const gpu = known(state, leased.uuid);
       const verify = event.verify.includes(gpu.uuid);
@@ -285,6 +287,16 @@ function letGo(hold: GpuHold, { request, outcome }: EndedAllocation, baselineMib
     return { kind: "quarantined", since: hold.overdueSince, baselineMib: hold.baselineMib, reason };
   }
   return { kind: "reclaiming", allocationId: last.allocationId, since, baselineMib: hold.baselineMib };
+}
+
+/** What estimates go by: as much as tells how leases end here these days. */
+const LEASES_REMEMBERED = 50;
+const OF_ITS_OWN: ReadonlySet<EndReason> = new Set(["released", "expired", "max_duration", "idle"]);
+
+function withLength(lasted: HostState["lasted"], { request, lease, outcome }: EndedAllocation): HostState["lasted"] {
+  const nominal = nominalMs(request);
+  if (lease === null || nominal === null || !OF_ITS_OWN.has(outcome.reason)) return lasted;
+  return [...lasted.slice(1 - LEASES_REMEMBERED), Math.min(1, (outcome.at - lease.grantedAt) / nominal)];
 }
 
 function resumed(state: HostState, event: Extract<Event, { type: "resumed" }>): HostState {

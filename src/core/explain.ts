@@ -1,8 +1,9 @@
-import { passedOver, together } from "./allocator/place.ts";
-import { type Block, blockOf, type PassReason, survey } from "./allocator/survey.ts";
+import { passedOver, together, usable } from "./allocator/place.ts";
+import { type Block, blockOf, coming, type FreeGpu, type PassReason, survey } from "./allocator/survey.ts";
 import type { EpochMs, GpuUuid, Request } from "./model.ts";
-import { budgetsOf } from "./queue/budgets.ts";
-import { shapeOf } from "./queue/line.ts";
+import { Budgets } from "./queue/budgets.ts";
+import { askOf, shapeOf } from "./queue/line.ts";
+import { schedule } from "./queue/schedule.ts";
 import type { HostState } from "./state.ts";
 
 /** Why a request is not served at an instant. */
@@ -36,15 +37,53 @@ const WORDS: Record<Block | PassReason, string> = {
   crowded: "shared by as many leases as may be",
 };
 
-/** Says why `request`, which waits, has not been granted as the host stands at `now`. */
-export function explain(
+/** Says why a request, which waits, has not been granted as the host stands at `now`. */
+export function explain(request: Request, state: HostState, now: EpochMs): Explanation {
+  return explainer(state, now).explanationOf(request);
+}
+
+/** Explanations for many requests of one state: what they have in common is found out once. */
+export interface Explainer {
+  readonly explanationOf: (request: Request) => Explanation;
+  /** Requests for which it is the same, apart from the GPUs and the memory that they ask for, have the same one. */
+  readonly kindOf: (request: Request) => string;
+}
+
+export function explainer(state: HostState, now: EpochMs): Explainer {
+  const candidates = survey(state, now);
+  const free = new Map(candidates.map((candidate) => [candidate.gpu.uuid, candidate]));
+  const later = coming(state, candidates, now);
+  const budgets = new Budgets(state, later, now);
+  const held = schedule(state, now, null).reservations;
+  const isHead = ({ id }: Request) => held.some(({ head }) => head === id);
+  const explanationOf = (request: Request): Explanation => {
+    const gpus = passedOverBy(request, state, free, now);
+    const overQuota = budgets.objection(request);
+    if (overQuota !== null) {
+      for (const [uuid, reason] of gpus) if (reason === null) gpus.set(uuid, "quota");
+      return { reason: `waiting for its quota: ${overQuota}`, gpus };
+    }
+    const { durationMs } = askOf(request);
+    for (const { head, gpus: kept, longestMs } of held) {
+      if (head === request.id || durationMs <= longestMs) continue;
+      for (const uuid of kept) if (gpus.get(uuid) === null) gpus.set(uuid, "reserved");
+    }
+    const possible = usable(request, later, state.gpus.values()).length;
+    return { reason: sentence(request, gpus, possible, isHead(request)), gpus };
+  };
+  const kindOf = (request: Request) =>
+    `${askOf(request).durationMs}|${isHead(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
+  return { explanationOf, kindOf };
+}
+
+/** Per GPU, what speaks against giving it to a request now, whoever else waits; `null`: nothing. */
+function passedOverBy(
   request: Request,
   state: HostState,
+  free: ReadonlyMap<GpuUuid, FreeGpu>,
   now: EpochMs,
-  overQuota = budgetsOf(state, now).objection(request),
-): Explanation {
+): Map<GpuUuid, PassReason | null> {
   const shape = shapeOf(request, state.gpus.values());
-  const free = new Map(survey(state, now).map((candidate) => [candidate.gpu.uuid, candidate]));
   const gpus = new Map<GpuUuid, PassReason | null>();
   for (const gpu of state.gpus.values()) {
     const candidate = free.get(gpu.uuid);
@@ -54,17 +93,15 @@ export function explain(
   const suited = [...gpus].flatMap(([uuid, reason]) => (reason === null ? (free.get(uuid) ?? []) : []));
   const fitting = new Set(together(suited, request.requirement.memoryMib).map(({ gpu }) => gpu.uuid));
   for (const { gpu } of suited) if (!fitting.has(gpu.uuid)) gpus.set(gpu.uuid, "memory");
-  const suiting = [...gpus].filter(([, reason]) => reason === null);
-  if (overQuota !== null) {
-    for (const [uuid] of suiting) gpus.set(uuid, "quota");
-    return { reason: `waiting for its quota: ${overQuota}`, gpus };
-  }
-  // Enough suit and still it waits: they are kept for somebody before it.
-  if (suiting.length >= shape.gpus) for (const [uuid] of suiting) gpus.set(uuid, "reserved");
-  return { reason: sentence(request, shape.gpus, gpus), gpus };
+  return gpus;
 }
 
-function sentence(request: Request, count: number, gpus: Explanation["gpus"]): string {
+function sentence(
+  { requirement, migProfile }: Request,
+  gpus: Explanation["gpus"],
+  possible: number,
+  isHead: boolean,
+): string {
   const tally = new Map<string, number>();
   let suit = 0;
   for (const reason of gpus.values()) {
@@ -72,8 +109,16 @@ function sentence(request: Request, count: number, gpus: Explanation["gpus"]): s
     else tally.set(WORDS[reason], (tally.get(WORDS[reason]) ?? 0) + 1);
   }
   const why = [...tally].map(([words, n]) => `${n} ${words}`).join(", ");
-  const { migProfile } = request;
-  const device = `${migProfile === null ? "GPU" : "MIG instance"}${count === 1 ? "" : "s"}`;
-  const asked = `${count} ${device}${migProfile === null ? "" : ` ${migProfile}`} with ${request.requirement.memoryMib} MiB`;
-  return `waiting for ${asked}: ${suit} of ${gpus.size} can be had now${why === "" ? "" : ` (${why})`}`;
+  const device = migProfile === null ? "GPU" : "MIG instance";
+  const kind = migProfile === null ? "" : ` ${migProfile}`;
+  const asked = `${count(requirement.gpus, device)}${kind} with ${requirement.memoryMib} MiB`;
+  const now = `waiting for ${asked}: ${suit} of ${gpus.size} can be had now${why === "" ? "" : ` (${why})`}`;
+  if (possible < requirement.gpus) {
+    return `${now}; the ends of leases alone will not do: ${count(requirement.gpus - possible, `more ${device}`)} must become usable`;
+  }
+  return isHead ? `${now}; what it can use is held for it until it has enough` : now;
+}
+
+function count(n: number, noun: string): string {
+  return `${n} ${n === 1 ? noun : `${noun}s`}`;
 }

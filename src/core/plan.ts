@@ -4,12 +4,18 @@ import { decide, requestOf } from "./decide.ts";
 import { DomainError, type ErrorCode } from "./errors.ts";
 import { type Explanation, explain } from "./explain.ts";
 import type { Actor, EpochMs, LeasedGpu } from "./model.ts";
+import { type Eta, etaOf } from "./queue/forecast.ts";
 import { positionOf } from "./queue/line.ts";
 import type { HostState } from "./state.ts";
 
 export type Plan =
   | { readonly outcome: "granted"; readonly gpus: readonly LeasedGpu[] }
-  | { readonly outcome: "queued"; readonly position: number; readonly explanation: Explanation }
+  | {
+      readonly outcome: "queued";
+      readonly position: number;
+      readonly explanation: Explanation;
+      readonly eta: Eta | null;
+    }
   | {
       readonly outcome: "refused";
       readonly code: ErrorCode;
@@ -31,7 +37,12 @@ export function planOf(state: HostState, ask: AllocateAsk, actor: Actor, now: Ep
     if (allocation.status !== "queued") return { outcome: "granted", gpus: allocation.lease.gpus };
     const { request } = allocation;
     const position = positionOf(after.line, request, after.policy);
-    return { outcome: "queued", position, explanation: explain(request, after, now) };
+    return {
+      outcome: "queued",
+      position,
+      explanation: explain(request, after, now),
+      eta: etaOf(request, after, now),
+    };
   } catch (error) {
     if (!(error instanceof DomainError)) throw error;
     const { code, message: reason } = error;

@@ -5,7 +5,8 @@
  *  2. `line`, `preempted`, `deadlines` and `accounts` are derived from `allocations` and `gpus` (but for what ended
  *     leases have used: see queue/accounts.ts); only `withAllocation`, `withGpu` and `rederive` touch them, so they
  *     cannot drift.
- *  3. `sight` and `policy` are not durable: what the monitor sees now, and what the operator has set.
+ *  3. `sight`, `policy` and `lasted` are not durable: what the monitor sees now, what the operator has set, and what
+ *     estimates go by.
  */
 
 import type { Closeness } from "./allocator/closeness.ts";
@@ -164,6 +165,8 @@ export interface HostState {
   readonly shares: Shares;
   readonly deadlines: OrderedMap<Deadline, Deadline>;
   readonly sight: Sight;
+  /** Of the last leases that ended by a release or in their time: the part, up to 1, of what they might have lasted. */
+  readonly lasted: readonly number[];
 }
 
 const BY_TIME: Ordering<Deadline, Deadline, undefined> = {
@@ -202,6 +205,7 @@ export function emptyHost(policy: Policy): HostState {
     shares: NO_SHARES,
     deadlines: OrderedMap.empty(BY_TIME),
     sight: NOTHING_SEEN,
+    lasted: [],
   };
 }
 

@@ -323,7 +323,32 @@ export const grantedSchema = z
   .object({ status: z.literal("allocated"), ...requestFields, ...leaseFields })
   .meta({ id: "Granted" });
 
-const eta = z.null().meta({ description: "No estimate" });
+const eta = z
+  .object({
+    earliest: instant.meta({ description: "If leases are as short as the short ones of late" }),
+    latest: instant.meta({ description: "If all leases last as long as they may, and nobody more urgent comes" }),
+  })
+  .nullable()
+  .meta({
+    id: "Eta",
+    description:
+      "When it can expect to be granted. null: no such end is certain, since leases without a max_duration are in the " +
+      "way, it waits for a GPU to get well, or too many are before it",
+  });
+
+const passReason = z.enum([
+  ...BLOCKS,
+  "memory",
+  "kind",
+  "model",
+  "utilization",
+  "isolated",
+  "reserved",
+  "quota",
+  "settling",
+  "crowded",
+]);
+const gpuReasons = z.array(z.object({ id: z.int().nullable(), uuid: z.string(), reason: passReason.nullable() }));
 
 export const queuedSchema = z
   .object({
@@ -335,6 +360,7 @@ export const queuedSchema = z
     priority: z.int(),
     reason: z.string(),
     eta,
+    gpus: gpuReasons.meta({ description: "Of each GPU why not; null for one that would do" }),
   })
   .meta({ id: "Queued" });
 export type QueuedAnswer = z.output<typeof queuedSchema>;
@@ -363,6 +389,9 @@ export const recordSchema = z
     position: z.int().optional(),
     reason: z.string().optional().meta({ description: "Why it waits" }),
     eta: eta.optional(),
+    gpus: gpuReasons
+      .optional()
+      .meta({ description: "While it waits: of each GPU why not; null for one that would do" }),
     ended_at: instant.optional(),
     end_reason: z.enum(END_REASONS).optional(),
     end_detail: z.string().optional(),
@@ -537,19 +566,6 @@ export const deliveriesSchema = z
   .object({ deliveries: z.array(deliverySchema), next: z.string().nullable() })
   .meta({ id: "Deliveries" });
 
-const passReason = z.enum([
-  ...BLOCKS,
-  "memory",
-  "kind",
-  "model",
-  "utilization",
-  "isolated",
-  "reserved",
-  "quota",
-  "settling",
-  "crowded",
-]);
-
 export const planSchema = z
   .object({
     outcome: z.enum(["granted", "queued", "refused"]).meta({ description: "What an allocate would come to now" }),
@@ -562,9 +578,9 @@ export const planSchema = z
     gpu_uuids: z.array(z.string()).nullable(),
     position: z.int().nullable().meta({ description: "From 1: where it would stand in the queue" }),
     eta,
-    gpus: z
-      .array(z.object({ id: z.int().nullable(), uuid: z.string(), reason: passReason.nullable() }))
-      .meta({ description: "Of each GPU why not; null for one that would do. Empty when it is no matter of now" }),
+    gpus: gpuReasons.meta({
+      description: "Of each GPU why not; null for one that would do. Empty when it is no matter of now",
+    }),
   })
   .meta({ id: "Plan" });
 export type PlanAnswer = z.output<typeof planSchema>;

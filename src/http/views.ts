@@ -6,7 +6,7 @@ import { ailing, blockOf, isolationOf, strainOf } from "../core/allocator/survey
 import { meaningOf } from "../core/allocator/xid.ts";
 import type { AllocateAsk } from "../core/commands.ts";
 import { isDrained } from "../core/drain.ts";
-import { explain } from "../core/explain.ts";
+import { type Explanation, explain, explainer } from "../core/explain.ts";
 import { holdersOf, reservedMib, type SharedHold } from "../core/holds.ts";
 import { boardOf } from "../core/mig.ts";
 import type {
@@ -24,7 +24,7 @@ import type {
   WorkloadAsk,
 } from "../core/model.ts";
 import type { Plan } from "../core/plan.ts";
-import { budgetsOf } from "../core/queue/budgets.ts";
+import { type Eta, etaOf, forecast } from "../core/queue/forecast.ts";
 import { positionOf, type Waiting } from "../core/queue/line.ts";
 import { type Asker, analysisFor } from "../core/queue/quotas.ts";
 import type { HostState, KernelLogSight } from "../core/state.ts";
@@ -79,6 +79,7 @@ export function listView(state: HostState, now: EpochMs): ListAnswer {
   }
   const queue = [];
   const reasonOf = reasons(state, now);
+  const etas = forecast(state, now);
   for (const waiting of state.line.order.values()) {
     const { request } = waiting.allocation;
     queue.push({
@@ -90,7 +91,7 @@ export function listView(state: HostState, now: EpochMs): ListAnswer {
       position: queue.length + 1,
       submitted_at: timestamp(request.submittedAt),
       reason: reasonOf(waiting),
-      eta: null,
+      eta: etaView(etas.get(request.id) ?? null),
     });
   }
   const gpus = gpuViews(state, now);
@@ -109,20 +110,20 @@ function cordonView({ reason, by, at, drainBy }: Cordon) {
   return { reason: printable(reason), by, since: timestamp(at), drain_by: instant(drainBy) };
 }
 
-/** Requests that ask for the same have the same reason, and a long queue has few kinds of them. */
+/** Requests that ask for the same have the same reason, unless GPUs are held for one; a long queue has few kinds. */
 function reasons(state: HostState, now: EpochMs): (waiting: Waiting) => string {
+  const { explanationOf, kindOf } = explainer(state, now);
   const known = new Map<string, string>();
-  const budgets = budgetsOf(state, now);
   return ({ familyKey, allocation: { request } }) => {
-    const overQuota = budgets.objection(request);
-    const key = `${familyKey}|${request.requirement.memoryMib}|${overQuota ?? ""}`;
-    let reason = known.get(key);
-    if (reason === undefined) {
-      reason = printable(explain(request, state, now, overQuota).reason);
-      known.set(key, reason);
-    }
+    const key = `${familyKey}|${request.requirement.memoryMib}|${kindOf(request)}`;
+    const reason = known.get(key) ?? printable(explanationOf(request).reason);
+    known.set(key, reason);
     return reason;
   };
+}
+
+function etaView(eta: Eta | null) {
+  return eta === null ? null : { earliest: timestamp(eta.earliest), latest: timestamp(eta.latest) };
 }
 
 export function queuedView(allocation: QueuedAllocation, state: HostState, now: EpochMs): QueuedAnswer {
@@ -138,11 +139,22 @@ export function queuedView(allocation: QueuedAllocation, state: HostState, now: 
 }
 
 function standing(request: Request, state: HostState, now: EpochMs) {
+  const { reason, gpus } = explain(request, state, now);
   return {
     position: positionOf(state.line, request, state.policy),
-    reason: printable(explain(request, state, now).reason),
-    eta: null,
+    reason: printable(reason),
+    eta: etaView(etaOf(request, state, now)),
+    gpus: reasonsView(gpus, state),
   };
+}
+
+/** Of each GPU, why not; `null` for one that would do. */
+function reasonsView(gpus: Explanation["gpus"], state: HostState) {
+  return [...gpus].map(([uuid, reason]) => ({
+    id: state.gpus.get(uuid)?.index ?? null,
+    uuid: printable(uuid),
+    reason,
+  }));
 }
 
 /** What a workload is made of, and where its webhooks go, is for its owner and for admins. */
@@ -275,8 +287,8 @@ export function planView(ask: AllocateAsk, { principal }: Actor, plan: Plan, sta
     gpu_ids: granted === null ? null : granted.map(({ index }) => index),
     gpu_uuids: granted === null ? null : granted.map(({ uuid }) => uuid),
     position: plan.outcome === "queued" ? plan.position : null,
-    eta: null,
-    gpus: [...(reasons ?? [])].map(([uuid, reason]) => ({ id: state.gpus.get(uuid)?.index ?? null, uuid, reason })),
+    eta: plan.outcome === "queued" ? etaView(plan.eta) : null,
+    gpus: reasonsView(reasons ?? new Map(), state),
   };
 }
 

@@ -65,3 +65,22 @@ test("plans are checked as requests are, and a key to read is enough", async () 
   expect((await plan(daemon, { required_gpus: "2" }, key)).json.errors[0].path).toBe("required_gpus");
   expect((await plan(daemon, { webhook_url: "http://x/" }, key)).json.errors[0].path).toBe("webhook_url");
 });
+
+test("where leases have a max_duration, plan, answer, record and list tell when the turn will come", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0), gpuReading(1)] });
+  const held = await daemon.allocate({ required_gpus: 2, max_duration: "1h" });
+  const planned = await plan(daemon);
+  const latest = Date.parse(held.json.allocated_at) + 3_660_000;
+  expect(Date.parse(planned.json.eta.latest)).toBe(latest);
+  expect(Date.parse(planned.json.eta.earliest)).toBeLessThan(latest);
+  const queued = await daemon.allocate({});
+  expect(queued.status).toBe(202);
+  const record = await daemon.call("GET", `/gpu/allocations/${queued.json.id}`);
+  const [entry] = (await daemon.call("GET", "/gpu/list")).json.queue;
+  for (const answer of [queued.json, record.json, entry]) expect(Date.parse(answer.eta.latest)).toBe(latest);
+  const reasons = [
+    { id: 0, uuid: gpuReading(0).uuid, reason: "held" },
+    { id: 1, uuid: gpuReading(1).uuid, reason: "held" },
+  ];
+  for (const answer of [planned.json, queued.json, record.json]) expect(answer.gpus).toEqual(reasons);
+});

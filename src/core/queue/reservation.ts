@@ -13,11 +13,12 @@ import { usable } from "../allocator/place.ts";
 import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
 import { holdersOf, settlingShare } from "../holds.ts";
 import { sharersOf } from "../mig.ts";
-import type { EpochMs, Gpu, GpuUuid, HoldingAllocation, Policy, Request } from "../model.ts";
+import type { AllocationId, EpochMs, Gpu, GpuUuid, HoldingAllocation, Policy, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
 
 /** What is held for one request. */
 export interface Reservation {
+  readonly head: AllocationId;
   readonly gpus: ReadonlySet<GpuUuid>;
   /** The longest that a lease granted now may last on them; 0: none may be granted. */
   readonly longestMs: number;
@@ -32,7 +33,7 @@ export function reserve(head: Request, coming: readonly ComingGpu[], state: Host
   const longestMs = start === Infinity ? 0 : Math.max(0, start - now - settlingMs(state.policy));
   // Memory that is shared is held with all that could take it.
   const gpus = wanted.flatMap(({ gpu }) => [gpu.uuid, ...sharersOf(gpu, state).map(({ uuid }) => uuid)]);
-  return { gpus: new Set(gpus), longestMs };
+  return { head: head.id, gpus: new Set(gpus), longestMs };
 }
 
 /** The free GPUs that are left beside a reservation: the rest, and what is held for short leases only. */
@@ -56,13 +57,17 @@ function opensAt({ sharing }: Request, { hold }: Gpu, state: HostState, now: Epo
   if (sharing === "shared" && hold.kind === "shared" && settlingShare(hold) !== null) return now;
   const ends: number[] = [];
   for (const { allocationId } of holdersOf(hold)) {
-    const holder = state.allocations.get(allocationId);
-    if (holder === undefined || holder.status === "queued") throw new Error(`${allocationId} holds nothing`);
-    ends.push(hardEndOf(holder) ?? Infinity);
+    ends.push(hardEndOf(holderOf(allocationId, state)) ?? Infinity);
   }
   if (ends.length === 0) return now;
   const end = hold.kind === "shared" && sharing === "shared" ? Math.min(...ends) : Math.max(...ends);
   return end === Infinity ? null : end;
+}
+
+export function holderOf(id: AllocationId, state: HostState): HoldingAllocation {
+  const holder = state.allocations.get(id);
+  if (holder === undefined || holder.status === "queued") throw new Error(`${id} holds nothing`);
+  return holder;
 }
 
 /** When a lease is over whatever is renewed; `null`: it has no `max_duration`. */
@@ -70,4 +75,9 @@ export function hardEndOf({ request, lease }: HoldingAllocation): EpochMs | null
   if (request.maxDurationMs === null) return null;
   // A grace after an absence of the daemon can reach beyond it.
   return Math.max(lease.grantedAt + request.maxDurationMs, lease.expiresAt ?? 0);
+}
+
+/** How long a lease is said to last, `max_duration` before TTL, in ms; `null`: nothing is said. */
+export function nominalMs({ maxDurationMs, ttlMs }: Request): number | null {
+  return maxDurationMs ?? ttlMs;
 }

@@ -26,6 +26,8 @@ import { besides, type Reservation, reserve } from "./reservation.ts";
 export interface Scheduled {
   readonly events: readonly Event[];
   readonly state: HostState;
+  /** What is held for whom of those who still wait, as far as there were free GPUs to hold. */
+  readonly reservations: readonly Reservation[];
 }
 
 /**
@@ -82,6 +84,7 @@ function uuidsOf(gpus: readonly ComingGpu[]): ReadonlySet<GpuUuid> {
 /** One look at the whole line. */
 class Pass {
   readonly events: Event[] = [];
+  readonly reservations: Reservation[] = [];
   state: HostState;
   readonly #now: EpochMs;
   /** Less those whose GPUs are on their way by preemption: they are seen to. */
@@ -150,7 +153,7 @@ class Pass {
     }
     for (const event of preemption?.events ?? []) this.write(event);
     const gpus = preemption?.gpus ?? uuidsOf(usable(request, this.#unheld(), this.state.gpus.values()));
-    this.#hold(request, { gpus, longestMs: 0 });
+    this.#hold(request, { head: request.id, gpus, longestMs: 0 });
     this.#seenTo.add(request.id);
     return true;
   }
@@ -189,6 +192,7 @@ class Pass {
   }
 
   #hold(request: Request, reservation: Reservation): void {
+    this.reservations.push(reservation);
     this.#budgets.setAside(request);
     for (const uuid of reservation.gpus) this.#held.add(uuid);
     this.#free = besides(reservation, this.#free);

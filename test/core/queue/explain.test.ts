@@ -1,0 +1,60 @@
+import { expect, test } from "vitest";
+import { explain } from "../../../src/core/explain.ts";
+import { h100, minutes, process, SimulatedHost, t4 } from "../../simulation/simulated-host.ts";
+
+const why = (host: SimulatedHost, id: string) => explain(host.allocation(id).request, host.state, host.now).reason;
+
+test("who waits is told of each GPU why not, and what it waits for in one sentence", () => {
+  const gpus = [h100("GPU-a"), h100("GPU-b"), h100("GPU-c"), h100("GPU-d"), t4("GPU-e"), t4("GPU-f")];
+  const host = new SimulatedHost(gpus);
+  host.gpu("GPU-c", { processes: [process(1)], memoryUsedMib: 9_000 });
+  host.gpu("GPU-d", { errorValues: { "fb_memory_usage/used": "GPU is lost" }, memoryUsedMib: null });
+  host.observe();
+  host.submit({ preferredGpus: ["GPU-a"] });
+  const id = host.submit({ requiredGpus: 2, minMemoryMib: 40_000 });
+  expect(host.whyQueued(id)).toEqual({
+    "GPU-a": "held",
+    "GPU-b": null,
+    "GPU-c": "occupied",
+    "GPU-d": "lost",
+    "GPU-e": "memory",
+    "GPU-f": "memory",
+  });
+  expect(why(host, id)).toBe(
+    "waiting for 2 GPUs with 40000 MiB: 1 of 6 can be had now " +
+      "(1 leased, 1 used by a process of no lease, 1 lost, 2 too small)",
+  );
+});
+
+test("who has GPUs held for it is told so, and who is kept from them that they are reserved", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
+  host.submit({ preferredGpus: ["GPU-a"], maxDurationMs: minutes(60) });
+  const pair = host.submit({ requiredGpus: 2 });
+  const long = host.submit({ maxDurationMs: minutes(90) });
+  expect(host.whyQueued(pair)).toEqual({ "GPU-a": "held", "GPU-b": null });
+  expect(why(host, pair)).toBe(
+    "waiting for 2 GPUs with 4096 MiB: 1 of 2 can be had now (1 leased); what it can use is held for it until it has enough",
+  );
+  expect(host.whyQueued(long)).toEqual({ "GPU-a": "held", "GPU-b": "reserved" });
+  expect(why(host, long)).toContain("0 of 2 can be had now (1 leased, 1 reserved for an earlier request)");
+});
+
+test("a held GPU is not reserved for one that could borrow it, if it can be had for its time", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b"), t4("GPU-c")], { reserveAfterMs: 0 });
+  host.submit({ preferredGpus: ["GPU-a"], maxDurationMs: minutes(60) });
+  host.submit({ preferredGpus: ["GPU-c"] });
+  host.submit({ requiredGpus: 2, gpuModel: "H100" });
+  const short = host.submit({ requiredGpus: 2, maxDurationMs: minutes(10) });
+  const long = host.submit({ requiredGpus: 2 });
+  expect(host.whyQueued(short)).toMatchObject({ "GPU-b": null, "GPU-c": "held" });
+  expect(host.whyQueued(long)).toMatchObject({ "GPU-b": "reserved" });
+});
+
+test("who waits for more than the ends of leases is told how many GPUs must become usable", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b"), h100("GPU-c")], { reserveAfterMs: 0 });
+  host.gpu("GPU-c", { processes: [process(1)], memoryUsedMib: 9_000 });
+  host.observe();
+  host.submit();
+  const three = host.submit({ requiredGpus: 3 });
+  expect(why(host, three)).toMatch(/; the ends of leases alone will not do: 1 more GPU must become usable$/);
+});

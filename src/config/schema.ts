@@ -30,8 +30,8 @@ import { windowKeysAt, windows } from "./windows.ts";
 
 const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace"] as const;
 
-/** `<model>x<count>`; which models there are, the simulated source knows. */
-const SIMULATED_HOST = /^[a-z][a-z0-9-]*x[1-9]\d{0,3}$/i;
+/** `<model>x<count>`, and `-mig` behind it; which models there are, the simulated source knows. */
+const SIMULATED_HOST = /^[a-z][a-z0-9-]*x[1-9]\d{0,3}(?:-mig)?$/i;
 /** A keyword, a host name (also `*.example.com`), an address or a CIDR block; the webhooks know what each means. */
 const WEBHOOK_HOST = /^(?:\*\.)?[\p{L}\p{N}_.:[\]-]+(?:\/\d{1,3})?$/u;
 /** As the API takes it. */

@@ -79,6 +79,14 @@ test("several devices are whole GPUs, unless a profile is named: then all are in
   expect(host.gpusOf(host.submit({ ...small, requiredGpus: 7, migProfile: "1g.10gb" }))).toHaveLength(7);
 });
 
+test("an instance is not shared: a shared lease has whole GPUs only", () => {
+  const host = new SimulatedHost([cutGpu("GPU-a", PAIR), h100("GPU-b")]);
+  expect(host.gpusOf(host.submit({ ...small, sharing: "shared" }))).toEqual(["GPU-b"]);
+  expect(() => host.submit({ ...small, sharing: "shared", migProfile: "1g.10gb" })).toThrow(
+    "asked to share a MIG instance: shared leases have whole GPUs only",
+  );
+});
+
 test("what never fits is judged on what can be granted: a GPU that is cut does not count whole", () => {
   const host = new SimulatedHost([cutGpu("GPU-a", PAIR), h100("GPU-b")]);
   expect(refusal(() => host.submit({ requiredGpus: 2, ...small }))).toBe("request-never-fits");

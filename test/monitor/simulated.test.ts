@@ -33,8 +33,71 @@ test.each([
   expect(parseShape(shape)).toMatchObject({ model: { name }, count });
 });
 
+test.each(["h100x2-mig", "h200x1-mig", "a100x8-mig", "A100X1-MIG"])(
+  "%s is a host whose last GPU is cut",
+  async (shape) => {
+    const gpus = await readings(shape);
+    expect(gpus.map(({ migMode }) => migMode)).toEqual([...gpus.slice(1).map(() => "Disabled"), "Enabled"]);
+    const last = gpus.at(-1) as GpuReading;
+    expect(last.utilizationPercent).toBeNull();
+    expect(new Set(last.migInstances.map(({ uuid }) => uuid)).size).toBeGreaterThanOrEqual(4);
+    for (const { uuid } of last.migInstances) expect(uuid).toMatch(/^MIG-[0-9a-f-]{36}$/);
+  },
+);
+
+test("the instances of a cut H100 and A100 are those of the real ones", async () => {
+  const cut = async (shape: string) =>
+    (await readings(shape)).at(-1)?.migInstances.map(({ uuid: _, profile, ...instance }) => ({ ...instance, profile }));
+  if (!existsSync(CAPTURES)) return;
+  const real = (capture: string) =>
+    JSON.parse(readFileSync(`${CAPTURES}/${capture}.json`, "utf8")).gpus[0].mig_instances;
+  for (const [shape, capture, ignored] of [
+    ["a100x1-mig", "telegraf-a100-sxm4-mig-v12", {}],
+    ["h100x1-mig", "derived-h100-mig-processes", { memoryUsedMib: expect.any(Number) }],
+  ] as const) {
+    expect(await cut(shape)).toEqual(
+      real(capture).map((instance: { [field: string]: number }) => ({
+        index: instance.index,
+        gpuInstanceId: instance.gpu_instance_id,
+        computeInstanceId: instance.compute_instance_id,
+        memoryTotalMib: instance.memory_total_mib,
+        memoryUsedMib: instance.memory_used_mib,
+        multiprocessorCount: instance.multiprocessor_count,
+        profile: expect.any(String),
+        ...ignored,
+      })),
+    );
+  }
+});
+
+test("a lease of an instance is put to use there, beside others of the same memory", async () => {
+  const daemon = await SimulatedDaemon.start("h200x1-mig");
+  const [first, second] = [
+    await daemon.allocate({ gpuModel: "1c.3g", minMemoryMib: 30_000 }),
+    await daemon.allocate({ gpuModel: "2c.3g", minMemoryMib: 20_000 }),
+  ];
+  daemon.clock.advance(10_000);
+  await daemon.observe();
+  const [gpu] = (await daemon.reading()).gpus;
+  expect(gpu?.processes.map(({ computeInstanceId }) => computeInstanceId)).toEqual([0, 1]);
+  const used = gpu?.migInstances.map(({ memoryUsedMib }) => memoryUsedMib ?? 0) ?? [];
+  expect(used[0]).toBe(used[1]);
+  expect(used[0]).toBeGreaterThan(30_000);
+  expect(used.slice(2)).toEqual([17, 9, 9]);
+  const states = () => daemon.scheduler.state.gpus.values().map(({ hold }) => hold.kind);
+  expect(states()).toEqual(["free", "leased", "leased", "free", "free", "free"]);
+  await daemon.release(first);
+  expect(states()).toEqual(["free", "reclaiming", "leased", "free", "free", "free"]);
+  daemon.clock.advance(5_000);
+  await daemon.observe();
+  expect(states()).toEqual(["free", "free", "leased", "free", "free", "free"]);
+  expect(daemon.scheduler.state.allocations.get(second)?.status).toBe("leased");
+});
+
 test.each([
   "",
+  "t4x2-mig",
+  "h100x8-migs",
   "h100",
   "h100x0",
   "h100x17",

@@ -214,6 +214,9 @@ export function usable(request: Request, gpus: readonly ComingGpu[], inventory: 
  */
 export function neverFits(request: Request, state: HostState): string | null {
   const { gpus: count, memoryMib } = request.requirement;
+  if (request.sharing === "shared" && request.migProfile !== null) {
+    return "asked to share a MIG instance: shared leases have whole GPUs only";
+  }
   const names = acceptableNames(request, state.gpus.values());
   const model: { readonly gpu: Pick<Gpu, "mig">; readonly memoryMib: number }[] = [];
   for (const gpu of state.gpus.values()) {
@@ -224,7 +227,7 @@ export function neverFits(request: Request, state: HostState): string | null {
     model.push({ gpu, memoryMib: mostMib });
   }
   // What has no name yet may turn out to be what is asked for.
-  if (request.migProfile !== null || count === 1) {
+  if (request.sharing === "exclusive" && (request.migProfile !== null || count === 1)) {
     for (const gpu of namelessInstances(state)) model.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 });
   }
   const large = roomsOf(model, (one) => one.memoryMib).filter((roomMib) => roomMib >= memoryMib).length;

@@ -55,6 +55,10 @@ export class SimulatedGpu {
     this.#idlePowerW = shape.model.idlePowerW * (1 + SPREAD_POWER * (2 * random() - 1));
   }
 
+  get memoryTotalMib(): number {
+    return this.model.memoryTotalMib;
+  }
+
   /** `workload` runs here from its start on, which may lie before a restart of the daemon. */
   begin(workload: Workload): void {
     this.#settle(workload.startsAt);
@@ -140,7 +144,7 @@ function approached(from: number, to: number, elapsedMs: number, upMs: number, d
   return to + (from - to) * Math.exp(-elapsedMs / (to > from ? upMs : downMs));
 }
 
-function processOf(workload: Workload, at: EpochMs): GpuProcess {
+export function processOf(workload: Workload, at: EpochMs): GpuProcess {
   return {
     pid: workload.pid,
     type: "C",

@@ -1,3 +1,5 @@
+import type { MigInstance } from "../../core/model.ts";
+
 /** What a simulated GPU is: figures that real ones of its model were seen to report. */
 export interface GpuModel {
   /** As `nvidia-smi` prints it. */
@@ -62,6 +64,48 @@ const MODELS = {
 
 type ModelKey = keyof typeof MODELS;
 
+/** One MIG instance, of a GPU that nobody uses. */
+export type Slice = { readonly [field in keyof Omit<MigInstance, "index" | "uuid">]: NonNullable<MigInstance[field]> };
+
+function slice(
+  profile: string,
+  ids: readonly [gpu: number, compute: number],
+  memory: number,
+  used: number,
+  sms: number,
+): Slice {
+  const [gpuInstanceId, computeInstanceId] = ids;
+  return {
+    profile,
+    gpuInstanceId,
+    computeInstanceId,
+    memoryTotalMib: memory,
+    memoryUsedMib: used,
+    multiprocessorCount: sms,
+  };
+}
+
+/**
+ * How a real GPU of the model was seen to be cut: an H100 and an H200 in listings of driver 590, with two compute
+ * instances in one GPU instance on the latter; an A100 in influxdata/telegraf (driver 535).
+ */
+const CUTS: { readonly [key in ModelKey]?: readonly Slice[] } = {
+  h100: [
+    slice("3g.40gb", [2, 0], 40_448, 26, 60),
+    slice("2g.20gb", [3, 0], 20_096, 17, 32),
+    slice("1g.10gb", [9, 0], 9_984, 9, 16),
+    slice("1g.10gb", [10, 0], 9_984, 9, 16),
+  ],
+  h200: [
+    slice("1c.3g.71gb", [2, 0], 71_424, 22, 16),
+    slice("2c.3g.71gb", [2, 1], 71_424, 22, 32),
+    slice("2g.35gb", [3, 0], 33_280, 17, 32),
+    slice("1g.18gb", [9, 0], 16_384, 9, 16),
+    slice("1g.18gb", [10, 0], 16_384, 9, 16),
+  ],
+  a100: [3, 4, 5, 6].map((gpuInstanceId) => slice("1g.20gb", [gpuInstanceId, 0], 19_968, 12, 14)),
+};
+
 /** As many as one host has at most. */
 const MAX_COUNT = 16;
 
@@ -70,17 +114,22 @@ export interface Shape {
   readonly key: string;
   readonly model: GpuModel;
   readonly count: number;
+  /** Into what the last of them is cut; `null`: it is whole. */
+  readonly cut: readonly Slice[] | null;
 }
 
 /** What can be simulated, in words, for whoever asked for something else. */
-export const SHAPES = `MODELxCOUNT, such as h100x8, with 1 to ${MAX_COUNT} of: ${Object.keys(MODELS).join(", ")}`;
+export const SHAPES =
+  `MODELxCOUNT, such as h100x8, with 1 to ${MAX_COUNT} of: ${Object.keys(MODELS).join(", ")}; ` +
+  `with -mig behind it the last GPU is cut into MIG instances (${Object.keys(CUTS).join(", ")})`;
 
-/** Reads `h100x8`; `null` when it is no model known here, or not a count of GPUs that a host can have. */
+/** Reads `h100x8` or `h100x8-mig`; `null` when it is no model known here, or not a count of GPUs that a host can have. */
 export function parseShape(text: string): Shape | null {
-  const [, key, digits] = /^([a-z][a-z0-9-]*)x([1-9]\d?)$/.exec(text.toLowerCase()) ?? [];
+  const [, key, digits, mig] = /^([a-z][a-z0-9-]*)x([1-9]\d?)(-mig)?$/.exec(text.toLowerCase()) ?? [];
   const count = Number(digits);
   if (key === undefined || !isModelKey(key) || count > MAX_COUNT) return null;
-  return { key, model: MODELS[key], count };
+  const cut = mig === undefined ? null : (CUTS[key] ?? null);
+  return mig !== undefined && cut === null ? null : { key, model: MODELS[key], count, cut };
 }
 
 function isModelKey(key: string): key is ModelKey {

@@ -7,6 +7,7 @@ import type { AllocationId, EpochMs, LiveAllocation, Observation, Topology } fro
 import type { Clock } from "../../platform/clock.ts";
 import type { Committed, GpuSource, Observer } from "../../scheduler/ports.ts";
 import { SimulatedGpu } from "./gpu.ts";
+import { SimulatedCutGpu, type SimulatedInstance } from "./instances.ts";
 import { parseShape, SHAPES } from "./models.ts";
 import { type Random, seededRandom } from "./random.ts";
 import { simulatedTopology } from "./topology.ts";
@@ -20,12 +21,14 @@ const PID_STEP = 40;
 const DEFAULT_SEED = 20_260_101;
 
 export interface SimulatedParts {
-  /** Such as `h100x8`. */
+  /** Such as `h100x8` or `h100x8-mig`. */
   readonly shape: string;
   readonly clock: Clock;
   /** Where chance comes from; by default the same in every run. */
   readonly random?: Random;
 }
+
+type Device = SimulatedGpu | SimulatedInstance;
 
 export class SimulatedSource implements GpuSource, Observer {
   readonly name = "simulated";
@@ -33,9 +36,11 @@ export class SimulatedSource implements GpuSource, Observer {
   readonly stuck = false;
   readonly #clock: Clock;
   readonly #random: Random;
-  readonly #gpus: ReadonlyMap<string, SimulatedGpu>;
+  readonly #gpus: readonly (SimulatedGpu | SimulatedCutGpu)[];
+  /** What leases put to use. */
+  readonly #devices: ReadonlyMap<string, Device>;
   readonly #topology: Topology;
-  readonly #running = new Map<AllocationId, readonly SimulatedGpu[]>();
+  readonly #running = new Map<AllocationId, readonly Device[]>();
   #pid: number;
 
   /** @throws RangeError when `shape` is none. */
@@ -45,7 +50,10 @@ export class SimulatedSource implements GpuSource, Observer {
     this.#clock = clock;
     this.#random = random;
     const gpus = Array.from({ length: shape.count }, (_, index) => new SimulatedGpu(shape, index, random));
-    this.#gpus = new Map(gpus.map((gpu) => [gpu.uuid, gpu]));
+    const last = gpus.at(-1);
+    const cut = last === undefined || shape.cut === null ? null : new SimulatedCutGpu(last, shape.cut);
+    this.#gpus = cut === null ? gpus : [...gpus.slice(0, -1), cut];
+    this.#devices = new Map([...gpus, ...(cut?.instances ?? [])].map((device) => [device.uuid, device]));
     this.#topology = simulatedTopology(
       shape,
       gpus.map(({ uuid }) => uuid),
@@ -59,7 +67,7 @@ export class SimulatedSource implements GpuSource, Observer {
       simulated: true,
       driverVersion: "simulated",
       cudaVersion: null,
-      gpus: [...this.#gpus.values()].map((gpu) => gpu.readingAt(now)),
+      gpus: this.#gpus.map((gpu) => gpu.readingAt(now)),
       topology: this.#topology,
       warnings: [],
     };
@@ -103,9 +111,9 @@ export class SimulatedSource implements GpuSource, Observer {
   #start(allocation: LiveAllocation | undefined, startsAt: EpochMs): void {
     if (allocation?.status !== "leased" || this.#running.has(allocation.request.id)) return;
     const { request, lease } = allocation;
-    const gpus = lease.gpus.map(({ uuid }) => this.#gpus.get(uuid)).filter((gpu) => gpu !== undefined);
+    const gpus = lease.gpus.map(({ uuid }) => this.#devices.get(uuid)).filter((gpu) => gpu !== undefined);
     for (const gpu of gpus) {
-      const place = { totalMib: gpu.model.memoryTotalMib, pid: this.#nextPid() };
+      const place = { totalMib: gpu.memoryTotalMib, pid: this.#nextPid() };
       gpu.begin(workloadOf(request, place, startsAt, this.#random));
     }
     this.#running.set(request.id, gpus);

@@ -27,7 +27,7 @@ const WORDS: Record<Block | PassReason, string> = {
   mig: "split by MIG",
   occupied: "used by a process of no lease",
   memory: "too small",
-  kind: "of the other kind (whole or MIG instance)",
+  kind: "not of the kind asked for",
   model: "of another model",
   utilization: "too busy",
   isolated: "unable to work together with others",

@@ -92,7 +92,9 @@ test("what never fits is judged on what can be granted: a GPU that is cut does n
   expect(refusal(() => host.submit({ requiredGpus: 2, ...small }))).toBe("request-never-fits");
   expect(refusal(() => host.submit({ requiredGpus: 2, ...small, migProfile: "1g.10gb" }))).toBe("request-never-fits");
   expect(refusal(() => host.submit({ minMemoryMib: 10_000, migProfile: "1g.10gb" }))).toBe("request-never-fits");
-  expect(() => host.submit({ requiredGpus: 2, minMemoryMib: 8_000 })).toThrow("asked for 2 GPUs; this host has 1");
+  expect(() => host.submit({ requiredGpus: 2, minMemoryMib: 8_000 })).toThrow(
+    "asked for 2 whole GPUs; this host has 1",
+  );
   host.gpu("GPU-a", { migMode: "Disabled", migInstances: [] });
   host.observe();
   expect(host.gpusOf(host.submit({ requiredGpus: 2, ...small }))).toEqual(["GPU-a", "GPU-b"]);

@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import { HEALTH_MUTANTS } from "./health-mutants.ts";
+import { MIG_MUTANTS } from "./mig-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { QUEUE_MUTANTS } from "./queue-mutants.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
@@ -252,6 +253,7 @@ function chosenBy(words: readonly string[]): readonly Mutant[] {
     ...QUEUE_MUTANTS,
     ...ROOM_MUTANTS,
     ...TOPOLOGY_MUTANTS,
+    ...MIG_MUTANTS,
     ...USAGE_MUTANTS,
     ...CRASH_MUTANTS,
   ];

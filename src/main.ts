@@ -31,6 +31,7 @@ import { type Deliverer, type DeliverySettings, startDelivering } from "./webhoo
 
 // What the command line does to the database by itself.
 export { backUp } from "./store/backup.ts";
+export { ReplayError, replay } from "./store/replay.ts";
 export { restore } from "./store/restore.ts";
 
 /** A drain that takes longer is cut short: the promise is exit within 10 s. */

@@ -1,12 +1,14 @@
 /** The command line: what each verb does, and which exit code says what. */
-import { Command, CommanderError } from "commander";
+import { Command, CommanderError, InvalidArgumentError } from "commander";
 import { chooseConfigFile, type Flags, type LoadedConfig, loadConfig } from "../config/load.ts";
 import { ConfigError, formatProblem, formatProblems } from "../config/problems.ts";
 import type { Rule } from "../config/rules.ts";
 
 declare const __VERSION__: string | undefined;
 
-/** sysexits.h: EX_CONFIG. */
+/** sysexits.h: EX_DATAERR, EX_NOINPUT, EX_CONFIG. */
+const EXIT_DATA = 65;
+const EXIT_NO_INPUT = 66;
 const EXIT_CONFIG = 78;
 const EXIT_FAILURE = 1;
 /** commander's own for bad usage, and sysexits.h's EX_USAGE in spirit. */
@@ -64,6 +66,13 @@ export async function run(argv: readonly string[]): Promise<void> {
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--database <file>", "the database (default: storage.path of the settings)")
     .action(restoreBackup);
+  program
+    .command("replay")
+    .description("make a past decision again, and say why it came out as it did")
+    .argument("<file>", "the database, live or a backup: it is only read")
+    .requiredOption("--at <event>", "an event of that decision: an id of GET /gpu/events", eventNumber)
+    .option("--json", "everything as JSON, workload data included")
+    .action(replayDecision);
   try {
     await program.parseAsync([...argv]);
   } catch (error) {
@@ -141,6 +150,27 @@ async function restoreBackup(file: string, options: DatabaseOptions): Promise<vo
   console.log(`${database} is as it was ${when}, with ${leases} leases and ${waiting} waiting requests`);
   if (kept !== null) console.log(`what it was until now is kept as ${kept}`);
   console.log("start the daemon, then release what has ended since: GET /gpu/list shows what it believes");
+}
+
+function eventNumber(text: string): number {
+  const event = Number(text);
+  if (!/^\d+$/.test(text) || !Number.isSafeInteger(event) || event < 1) {
+    throw new InvalidArgumentError("expected the number of an event, from 1.");
+  }
+  return event;
+}
+
+async function replayDecision(file: string, { at, json }: { at: number; json?: boolean }): Promise<void> {
+  const [{ replay, ReplayError }, { asJson, told }] = await Promise.all([import("../main.ts"), import("./replay.ts")]);
+  try {
+    const found = replay(file, at);
+    console.log(json === true ? asJson(found) : told(found).join("\n"));
+    if (!found.isSame) process.exitCode = EXIT_FAILURE;
+  } catch (error) {
+    if (!(error instanceof ReplayError)) throw error;
+    console.error(error.message);
+    process.exitCode = error.isMissing ? EXIT_NO_INPUT : EXIT_DATA;
+  }
 }
 
 function exitCodeOf(error: unknown): number {

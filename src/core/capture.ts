@@ -150,13 +150,19 @@ function surroundingsOf(state: HostState, last: Captured | null): JsonObject {
   const isCounted = last !== null && last.before.accounts === state.accounts && last.before.policy === state.policy;
   return {
     ...Object.fromEntries(fields),
-    inventory: state.gpus.values().map(({ uuid }) => uuid),
+    inventory: inventoryOf(state, (last?.surroundings.inventory ?? []) as readonly GpuUuid[]),
     counted: isCounted ? (last.surroundings.counted as Plain) : toPlain(countedOf(state.accounts, state.policy)),
     faded:
       last !== null && last.before.shares === state.shares
         ? (last.surroundings.faded as Plain)
         : toPlain(fadedUseOf(state.shares)),
   };
+}
+
+/** @param last is given back when nothing has changed. */
+function inventoryOf({ gpus }: HostState, last: readonly GpuUuid[]): readonly GpuUuid[] {
+  const isSame = gpus.size === last.length && gpus.values().every(({ uuid }, place) => uuid === last[place]);
+  return isSame ? last : gpus.values().map(({ uuid }) => uuid);
 }
 
 function restOf(state: HostState): Rest {

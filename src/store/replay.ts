@@ -13,15 +13,24 @@ import type { Command } from "../core/commands.ts";
 import { decide } from "../core/decide.ts";
 import type { Event } from "../core/events.ts";
 import { evolve } from "../core/evolve.ts";
+import { askedIn, type Hindsight, lookBack } from "../core/hindsight.ts";
 import type { EpochMs } from "../core/model.ts";
 import { emptyHost, type HostState, restoredHost } from "../core/state.ts";
+import { type RefusalReason, StoreRefusedError } from "./errors.ts";
 import { BUSY_TIMEOUT_MS, inspect, refusal } from "./open.ts";
 import { decodeEvents, decodeState, TurnTexts } from "./records.ts";
 import { prepareReplay, type ReplayReads } from "./statements.ts";
 
-/** The event cannot be told of from this file. The message says why. */
+/** The decision cannot be made again from this file. The message says why. */
 export class ReplayError extends Error {
   override readonly name = "ReplayError";
+  /** There is no such file. */
+  readonly isMissing: boolean;
+
+  constructor(message: string, { isMissing = false, cause }: { isMissing?: boolean; cause?: unknown } = {}) {
+    super(message, { cause });
+    this.isMissing = isMissing;
+  }
 }
 
 /** One command of the turn, decided again. */
@@ -54,10 +63,10 @@ interface JournalRow {
 
 /**
  * @param event the number of one of the turn's events.
- * @throws ReplayError, or StoreRefusedError when the file cannot be used.
+ * @throws ReplayError when the file cannot be used, or does not tell of the event any more.
  */
 export function replayTurn(file: string, event: number): ReplayedTurn {
-  if (!existsSync(file)) throw new ReplayError(`there is no file ${file}`);
+  if (!existsSync(file)) throw new ReplayError(`there is no file ${file}`, { isMissing: true });
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(file, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
@@ -65,10 +74,23 @@ export function replayTurn(file: string, event: number): ReplayedTurn {
     database.exec("BEGIN");
     return again(prepareReplay(database), event);
   } catch (error) {
-    throw refusal(error, file);
+    throw unusable(refusal(error, file), file);
   } finally {
     database?.close();
   }
+}
+
+/** What is wrong with a file that is only to be read. */
+function unusable(error: unknown, file: string): unknown {
+  if (!(error instanceof StoreRefusedError)) return error;
+  const why: Record<RefusalReason, string> = {
+    "in-use": "is in use",
+    "newer-schema": "was written by a newer gpu-orchestrator: replay it with that one",
+    foreign: "is not a database of gpu-orchestrator",
+    damaged: `is damaged (${error.detail ?? error.message})`,
+    unusable: `cannot be read (${error.message}): run this as the user that the daemon runs as, or copy it with backup`,
+  };
+  return new ReplayError(`${file} ${why[error.reason]}`, { cause: error });
 }
 
 function again(reads: ReplayReads, event: number): ReplayedTurn {
@@ -154,4 +176,58 @@ function oldestReplayable(reads: ReplayReads): string {
     return `the oldest that can be told of is ${turn.seq - decodeEvents(turn.events).length + 1}`;
   }
   return "there is none that can be told of";
+}
+
+/** What one who asks about an event is told. */
+export interface Replay extends Hindsight {
+  readonly event: number;
+  readonly type: Event["type"];
+  readonly at: EpochMs;
+  readonly first: number;
+  readonly last: number;
+  readonly isSame: boolean;
+  readonly failure: string | null;
+  readonly recorded: readonly Event[];
+  readonly decided: readonly Event[];
+  /** Of the command that led to the event, with the number of its first. */
+  readonly asked: string;
+  readonly from: number;
+  readonly command: Command;
+  /** Other commands of the turn. */
+  readonly others: number;
+}
+
+/**
+ * Makes the decision again that led to `event`, and looks back at it.
+ *
+ * @throws ReplayError when the file cannot be used, or does not tell of the event any more.
+ */
+export function replay(file: string, event: number): Replay {
+  const turn = replayTurn(file, event);
+  const { commands, first, last, recorded, at, isSame, failure } = turn;
+  let from = first;
+  let chosen = commands[0];
+  for (const one of commands) {
+    chosen = one;
+    if (event < from + one.events.length) break;
+    if (one !== commands.at(-1)) from += one.events.length;
+  }
+  if (chosen === undefined)
+    throw new ReplayError(`no command of the turn of event ${event} is accepted any more: ${failure}`);
+  return {
+    event,
+    type: (recorded[event - first] as Event).type,
+    at,
+    first,
+    last,
+    isSame,
+    failure,
+    recorded,
+    decided: commands.flatMap(({ events }) => events),
+    asked: askedIn(chosen.command),
+    from,
+    command: chosen.command,
+    others: commands.length - 1,
+    ...lookBack(chosen, at),
+  };
 }

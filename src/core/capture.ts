@@ -31,8 +31,10 @@ import { accountsWith, type Counted, countedOf } from "./queue/accounts.ts";
 import { type FadedUse, fadedUseOf, sharesWith } from "./queue/shares.ts";
 import { type HostState, type Sight, withAllocation, withPolicy } from "./state.ts";
 
-/** Turns from one keyframe to the next: what is read to make one decision again. */
+/** Turns from one keyframe to the next at most: what is read to make one decision again. */
 const KEYFRAME_TURNS = 500;
+/** And time: what is dropped for its age takes no more than this of what is younger with it. */
+const KEYFRAME_MS = 3_600_000;
 
 type Seen = readonly (readonly [id: AllocationId, at: EpochMs])[];
 
@@ -52,7 +54,8 @@ export interface Captured {
   readonly text: string;
   readonly before: HostState;
   readonly surroundings: JsonObject;
-  readonly isKeyframe: boolean;
+  /** `null`: it is none. */
+  readonly keyframeAt: EpochMs | null;
 }
 
 /** Captures turn by turn. */
@@ -60,12 +63,14 @@ export class Capture {
   /** The last turn that was kept; `null`: the next is a keyframe. */
   #last: Captured | null = null;
   #turnsSinceKeyframe = 0;
+  #keyframeAt: EpochMs = 0;
   /** Who waits and was seen since. */
   #seen = new Set<AllocationId>();
 
   /** What `commands`, each of which changed something, found in `before`. Nothing is remembered until it is kept. */
-  take(before: HostState, commands: readonly Command[]): Captured {
-    const last = this.#turnsSinceKeyframe < KEYFRAME_TURNS ? this.#last : null;
+  take(before: HostState, commands: readonly Command[], now: EpochMs): Captured {
+    const isDue = this.#turnsSinceKeyframe >= KEYFRAME_TURNS || now - this.#keyframeAt >= KEYFRAME_MS;
+    const last = isDue ? null : this.#last;
     const surroundings = surroundingsOf(before, last);
     const changed =
       last === null ? undefined : (differenceOf(last.surroundings, surroundings) as JsonObject | undefined);
@@ -75,12 +80,13 @@ export class Capture {
       ...(seen.length === 0 ? {} : { seen }),
       commands: commands.map((command) => plainCommand(command, surroundings)),
     };
-    return { text: JSON.stringify(turn), before, surroundings, isKeyframe: last === null };
+    return { text: JSON.stringify(turn), before, surroundings, keyframeAt: last === null ? now : null };
   }
 
   /** `captured`, the last that was taken, has been kept. */
   kept(captured: Captured): void {
-    this.#turnsSinceKeyframe = captured.isKeyframe ? 1 : this.#turnsSinceKeyframe + 1;
+    this.#turnsSinceKeyframe = captured.keyframeAt === null ? this.#turnsSinceKeyframe + 1 : 1;
+    this.#keyframeAt = captured.keyframeAt ?? this.#keyframeAt;
     this.#last = captured;
     this.#seen.clear();
   }

@@ -646,7 +646,7 @@ export class Scheduler {
       for (const gpu of after.gpus.values()) if (before.gpus.get(gpu.uuid) !== gpu) gpus.push(gpu);
       for (const { uuid } of before.gpus.values()) if (!after.gpus.has(uuid)) removedGpus.push(uuid);
     }
-    const captured = draft.events.length === 0 ? null : this.#captured(draft);
+    const captured = draft.events.length === 0 ? null : this.#captured(draft, now);
     await this.#parts.store.commit({
       at: now,
       events: draft.events,
@@ -672,9 +672,9 @@ export class Scheduler {
   }
 
   /** Only for later questions: what goes wrong here must not keep a turn from being committed. */
-  #captured({ begun, commands, telling }: Draft): Captured | null {
+  #captured({ begun, commands, telling }: Draft, now: EpochMs): Captured | null {
     try {
-      return this.#capture.take(begun, commands.slice(0, telling));
+      return this.#capture.take(begun, commands.slice(0, telling), now);
     } catch (error) {
       this.#parts.onBug?.(error);
       this.#capture.beginAnew();

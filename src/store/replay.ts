@@ -137,11 +137,15 @@ function recollected(reads: ReplayReads, row: JournalRow) {
     throw new ReplayError(`what went before event ${row.seq} is not kept any more; ${oldestReplayable(reads)}`);
   }
   const recollection = new Recollection();
-  let { state } = basis;
+  let { state, seq } = basis;
   for (const found of reads.turnsBetween.iterate(basis.seq, row.seq)) {
     const turn = found as unknown as JournalRow;
     if (turn.inputs !== null && turn.seq >= keyframe.seq) state = recollection.pass(turn.inputs, state);
-    state = decodeEvents(turn.events).reduce(evolve, state);
+    const events = decodeEvents(turn.events);
+    seq += events.length;
+    // Pruning goes by time, and times may go back where the clock was set between two runs.
+    if (seq !== turn.seq) throw new ReplayError(`events before ${turn.seq} are not kept any more`);
+    state = events.reduce(evolve, state);
   }
   return recollection.recall(row.inputs, state);
 }

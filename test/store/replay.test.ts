@@ -1,10 +1,17 @@
+/** A turn of the journal made again from the file alone, by a real scheduler's real file. */
+import { writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
+import { StorageUnavailableError } from "../../src/core/errors.ts";
 import type { Event } from "../../src/core/events.ts";
+import { openDatabase } from "../../src/store/open.ts";
+import type { PruneLimits } from "../../src/store/prune.ts";
 import { replayTurn } from "../../src/store/replay.ts";
+import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
+import { LocalWriter } from "../../src/store/writer.ts";
 import { ask, settled, startScheduler } from "../scheduler/harness.ts";
 import { ADMIN, DEFAULT_POLICY, minutes } from "../simulation/simulated-host.ts";
-import { databasePath, openForTest } from "./files.ts";
+import { databasePath, open, openForTest } from "./files.ts";
 
 function typesOf(events: readonly Event[]): string[] {
   return events.map(({ type }) => type);
@@ -26,7 +33,7 @@ test("a grant is made again beside the running scheduler, with the queue and the
   const urgent = await scheduler.allocate(ask({ requiredGpus: 1, priority: 9 }), ADMIN);
   await clock.advance(minutes(2));
   await scheduler.observe({ ok: false, startedAt: clock.now(), finishedAt: clock.now(), failure: FAILURE });
-  const { lastSeq } = openState(file);
+  const lastSeq = lastSeqOf(file);
   await scheduler.release({ id: first.allocation.request.id, serviceName: null, fencingToken: null }, ADMIN);
   await settled();
 
@@ -44,11 +51,11 @@ test("a grant is made again beside the running scheduler, with the queue and the
 
 const FAILURE = { kind: "driver", message: "NVIDIA-SMI has failed", exitCode: 9 } as const;
 
-function openState(file: string): { readonly lastSeq: number } {
+function lastSeqOf(file: string): number {
   const reader = new DatabaseSync(file, { readOnly: true });
   const { seq } = reader.prepare("SELECT max(seq) AS seq FROM journal").get() as { seq: number };
   reader.close();
-  return { lastSeq: seq };
+  return seq;
 }
 
 test("every turn can be made again over restarts and changed settings, and after the file was closed", async () => {
@@ -70,3 +77,69 @@ test("every turn can be made again over restarts and changed settings, and after
   expect(turns.length).toBeGreaterThan(30);
   expect(turns.filter(({ isSame }) => !isSame)).toEqual([]);
 });
+
+test("what can be told of is told after the journal and its snapshots were pruned, and of the rest it is said so", async () => {
+  const file = databasePath();
+  const limits: PruneLimits = { rows: 30, snapshotAfterEvents: 25, journalKeptEvents: 60 };
+  const opened = openDatabase(file);
+  const store = new SqliteStore(opened, MIN_RETENTION_MS, new LocalWriter(opened.database, limits));
+  onTestFinished(() => store.close());
+  const { scheduler, clock } = await startScheduler(store, { gpus: 2, policy: { verifyRelease: "never" } });
+  const round = async () => {
+    const { allocation } = await scheduler.allocate(ask(), ADMIN);
+    await scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, ADMIN);
+    await store.prune(clock.now());
+  };
+  for (let i = 0; i < 30; i++) await round();
+  expect(() => replayTurn(file, 1)).toThrow(/^event 1 is not kept any more; there is none that can be told of$/);
+  expect(() => replayTurn(file, 80)).toThrow(/^what went before event 80 is not kept any more; there is none/);
+
+  // Whatever makes the capture begin anew, a keyframe is what one can begin with.
+  const commit = store.commit.bind(store);
+  store.commit = () => Promise.reject(new StorageUnavailableError("the disk is full"));
+  await expect(scheduler.allocate(ask(), ADMIN)).rejects.toThrow("the disk is full");
+  store.commit = commit;
+  const next = lastSeqOf(file) + 1;
+  for (let i = 0; i < 6; i++) await round();
+  expect(() => replayTurn(file, 80)).toThrow(`the oldest that can be told of is ${next}`);
+  for (let event = next; event <= lastSeqOf(file); event++)
+    expect(replayTurn(file, event)).toMatchObject({ isSame: true });
+});
+
+test("a turn that was changed afterwards is seen to be so", async () => {
+  const file = databasePath();
+  const store = openForTest(file);
+  const { scheduler } = await startScheduler(store, { gpus: 2 });
+  await scheduler.allocate(ask({ requiredGpus: 1 }), ADMIN);
+  const last = lastSeqOf(file);
+  await store.close();
+  const writer = new DatabaseSync(file);
+  writer.exec(`UPDATE journal SET events = replace(events, '"GPU-0"', '"GPU-1"') WHERE seq = ${last}`);
+  writer.close();
+  const turn = replayTurn(file, last);
+  expect(turn).toMatchObject({ isSame: false, failure: null });
+  expect(leasedIn(turn.recorded)).toEqual(["GPU-1"]);
+  expect(leasedIn(turn.commands.flatMap(({ events }) => events))).toEqual(["GPU-0"]);
+});
+
+test("a file that is not there, not ours, newer or empty is refused, and says which it is", async () => {
+  const file = databasePath();
+  expect(() => replayTurn(file, 1)).toThrow(/^there is no file /);
+  await open(file).close();
+  expect(() => replayTurn(file, 1)).toThrow(/^there is no event 1 yet: the last is 0$/);
+  const writer = new DatabaseSync(file);
+  writer.exec("PRAGMA user_version = 99");
+  expect(() => replayTurn(file, 1)).toThrow(/was written by a newer gpu-orchestrator: replay it with that one$/);
+  writer.exec("PRAGMA application_id = 7");
+  expect(() => replayTurn(file, 1)).toThrow(/is not a database of gpu-orchestrator$/);
+  writer.close();
+  const text = `${file}.txt`;
+  writeFileSync(text, "a letter, and no database at all".repeat(50));
+  expect(() => replayTurn(text, 1)).toThrow(/is not a database of gpu-orchestrator$/);
+  writeFileSync(text, "");
+  expect(() => replayTurn(text, 1)).toThrow(/is empty: nothing has happened in it$/);
+});
+
+function leasedIn(events: readonly Event[]): string[] {
+  return events.flatMap((event) => (event.type === "granted" ? event.lease.gpus.map(({ uuid }) => uuid) : []));
+}

@@ -14,7 +14,7 @@ interface Belief {
 }
 
 /** Ends after which no client believes to hold anything, or only by an admin's doing. */
-const OWN_ENDS: readonly EndReason[] = ["released", "revoked", "rebooted", "idle"];
+const OWN_ENDS: readonly EndReason[] = ["released", "revoked", "preempted", "rebooted", "idle"];
 
 export class Acknowledged {
   readonly #records: Map<AllocationId, Allocation>;

@@ -9,7 +9,7 @@ import { evolve } from "../../src/core/evolve.ts";
 import type { AllocationId, EndReason, EpochMs, Lease } from "../../src/core/model.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
 import type { NotificationStatus } from "../../src/scheduler/ports.ts";
-import { Books, type Causes, type Followed, type GpuBook } from "./books.ts";
+import { Books, type Causes, type Followed, type GpuBook, type NoticeBook } from "./books.ts";
 import type { DurableView, JournalTurn, OutboxRow } from "./durable-view.ts";
 import {
   GRACE_MS,
@@ -37,6 +37,14 @@ import {
   judgeUse,
   judgeUseGone,
 } from "./judge-gpus.ts";
+import {
+  judgeDraining,
+  judgeHostWord,
+  judgePreempting,
+  judgePreemptor,
+  judgeStanding,
+  judgeWithdrawal,
+} from "./judge-notices.ts";
 import { OPERATOR_URL } from "./ops.ts";
 import type { Tally } from "./tally.ts";
 import { breach, fault } from "./violation.ts";
@@ -115,6 +123,7 @@ export class Auditor {
     if (turn.seq !== books.lastSeq + turn.events.length) breach(8, `the journal has a gap before ${turn.seq}`);
     this.folded = checkReplay(turn, this.folded, this.#past);
     const newcomers = new Set<AllocationId>();
+    const toldNow: Expected[] = [];
     let seen: TurnSeen = { ...moment, at: turn.at, newcomers, resumed: false, rebooted: false };
     for (const event of turn.events) {
       this.#tally.count("event", event.type);
@@ -125,12 +134,14 @@ export class Auditor {
         books.bootId = event.bootId;
         for (const id of books.signs.keys()) books.signs.set(id, turn.at);
         for (const [uuid, { hold }] of books.gpus) if (hold === "reclaiming") this.#setGpu(uuid, { since: turn.at });
-      } else this.#followEvent(event, causes, seen, newcomers, told);
+      } else this.#followEvent(event, causes, seen, newcomers, toldNow);
       const id = event.type === "submitted" ? event.request.id : "id" in event ? event.id : null;
       if (id !== null) touched.add(id);
       this.folded = evolve(this.folded, event);
     }
     if (seen.rebooted) this.#demandRebooted();
+    judgeStanding(books);
+    told.push(...toldNow);
     books.lastSeq = turn.seq;
   }
 
@@ -216,9 +227,46 @@ export class Auditor {
         told.push({ id: null, status: isOver ? "foreign_use_over" : "foreign_use", url: OPERATOR_URL, token: null });
         return;
       }
+      case "preempting":
+      case "draining": {
+        const notice =
+          event.type === "preempting" ? judgePreempting(books, causes, turn, event) : judgeDraining(books, turn, event);
+        this.#setNotice(event.id, notice, told);
+        const { request, lease } = holding(books, event.id);
+        told.push(...expected(request, "preempting", lease.fencingToken));
+        return;
+      }
+      case "notice-withdrawn":
+        judgeWithdrawal(books, event);
+        this.#setNotice(event.id, null, told);
+        return;
+      case "preemption-begun":
+      case "preemption-called-off": {
+        judgePreemptor(books, event);
+        const before = books.live.get(event.id) as Followed;
+        books.live.set(event.id, { ...before, preempting: event.type === "preemption-begun" });
+        return;
+      }
+      case "host-cordoned":
+      case "host-uncordoned":
+        judgeHostWord(books, causes, turn, event);
+        books.cordon = event.type === "host-cordoned" ? { drainBy: event.drainBy ?? null } : null;
+        return;
       default:
         this.#followGpu(event, causes, turn);
     }
+  }
+
+  /** What was said before is not to be sent any more: nothing of this turn is sent at all. */
+  #setNotice(id: AllocationId, notice: NoticeBook | null, told: Expected[]): void {
+    const { books } = this;
+    const before = holding(books, id);
+    const standing = told.filter((one) => one.id !== id || one.status !== "preempting");
+    told.splice(0, told.length, ...standing);
+    for (const [deliveryId, delivery] of books.pending) {
+      if (delivery.id === id && delivery.status === "preempting") books.outdated.add(deliveryId);
+    }
+    books.live.set(id, { ...before, notice });
   }
 
   #followEnd(event: Extract<Event, { type: "ended" }>, causes: Causes, turn: TurnSeen, told: Expected[]): void {
@@ -226,7 +274,8 @@ export class Auditor {
     const { id, outcome, verify } = event;
     judgeEnd(books, causes, turn, event);
     judgeVerification(books, causes, turn, event);
-    const { request, lease } = books.live.get(id) as Followed;
+    const { request, lease, notice } = books.live.get(id) as Followed;
+    if (notice !== null) this.#setNotice(id, null, told);
     this.#tally.count("end", outcome.reason);
     books.live.delete(id);
     books.signs.delete(id);
@@ -273,10 +322,10 @@ export class Auditor {
       case "gpu-uncordoned":
       case "quarantine-cleared":
       case "gpu-removed":
-        judgeAdminWord(books, causes, event);
+        judgeAdminWord(books, causes, turn, event);
         if (event.type === "gpu-removed") books.gpus.delete(event.uuid);
         else if (event.type === "quarantine-cleared") this.#setGpu(event.uuid, { hold: "free", since: event.at });
-        else this.#setGpu(event.uuid, { cordoned: event.type === "gpu-cordoned" });
+        else this.#setGpu(event.uuid, { cordoned: event.type === "gpu-cordoned", drainBy: event.drainBy ?? null });
         return;
       default:
         fault(`nobody judges ${event.type}`);
@@ -353,6 +402,7 @@ const NEW_GPU: GpuBook = {
   inUse: false,
   baselineMib: 0,
   cordoned: false,
+  drainBy: null,
   lost: false,
   foreign: false,
 };
@@ -365,6 +415,8 @@ function queued(request: Followed["request"], order: number): Followed {
     lease: null,
     claimBy: null,
     idle: false,
+    notice: null,
+    preempting: false,
     trueEndMs: null,
     leadMs: 0,
     owedUntil: Number.NEGATIVE_INFINITY,

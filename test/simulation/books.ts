@@ -16,6 +16,14 @@ import type { NotificationStatus } from "../../src/scheduler/ports.ts";
 import type { AdminWord } from "./ops.ts";
 import { BLINDING, type Look, type Mood } from "./simulated-driver.ts";
 
+export interface NoticeBook {
+  readonly kind: "preempt" | "drain";
+  readonly at: EpochMs;
+  readonly until: EpochMs;
+  /** `null` of a drain. */
+  readonly for: AllocationId | null;
+}
+
 /** A live request. Replaced, never changed. */
 export interface Followed {
   readonly request: Request;
@@ -26,6 +34,10 @@ export interface Followed {
   readonly claimBy: EpochMs | null;
   /** Flagged as such. */
   readonly idle: boolean;
+  /** What it was told of its end; `null`: nothing. */
+  readonly notice: NoticeBook | null;
+  /** Leases are preempted for it. */
+  readonly preempting: boolean;
   /** The true time of its end, as it stood when the lease was given or prolonged; `null`: no end, or no lease. */
   readonly trueEndMs: number | null;
   /** By how much the daemon's clock was ahead of the true time then. */
@@ -45,6 +57,8 @@ export interface GpuBook {
   readonly inUse: boolean;
   readonly baselineMib: number;
   readonly cordoned: boolean;
+  /** When its cordon ends leases; `null`: it does not. */
+  readonly drainBy: EpochMs | null;
   readonly lost: boolean;
   /** The operator was told that somebody uses it without a lease. */
   readonly foreign: boolean;
@@ -65,6 +79,10 @@ export class Books {
   submissions = 0;
   lastSeq = 0;
   bootId: string | null = null;
+  /** The host gets no new leases. */
+  cordon: { readonly drainBy: EpochMs | null } | null = null;
+  /** Undelivered webhooks that tell of an end which is not so any more. */
+  readonly outdated = new Set<string>();
 
   constructor(from: Books | null = null) {
     this.live = new Map(from?.live);
@@ -78,6 +96,7 @@ export class Books {
     this.submissions = from.submissions;
     this.lastSeq = from.lastSeq;
     this.bootId = from.bootId;
+    this.cordon = from.cordon;
   }
 
   /** The daemon's clock has been set by `ms`: all that lives moves with it. */
@@ -89,12 +108,17 @@ export class Books {
         request,
         lease: it.lease === null ? null : movedLease(it.lease, ms),
         claimBy: it.claimBy === null ? null : it.claimBy + ms,
+        notice: it.notice === null ? null : { ...it.notice, at: it.notice.at + ms, until: it.notice.until + ms },
         leadMs: it.leadMs + ms,
         owedUntil: it.owedUntil + ms,
         claimOwedUntil: it.claimOwedUntil + ms,
       });
     }
-    for (const [uuid, gpu] of this.gpus) this.gpus.set(uuid, { ...gpu, since: gpu.since + ms });
+    for (const [uuid, gpu] of this.gpus) {
+      this.gpus.set(uuid, { ...gpu, since: gpu.since + ms, drainBy: gpu.drainBy === null ? null : gpu.drainBy + ms });
+    }
+    const drainBy = this.cordon?.drainBy ?? null;
+    if (drainBy !== null) this.cordon = { drainBy: drainBy + ms };
     for (const [key, { id, at }] of this.keys) this.keys.set(key, { id, at: at + ms });
     for (const [id, at] of this.signs) this.signs.set(id, at + ms);
   }
@@ -152,7 +176,8 @@ export class Causes {
   /** Their clients have shown that they know of their offers. */
   readonly claims = new Set<AllocationId>();
   readonly hangUps = new Set<AllocationId>();
-  readonly adminWords = new Set<`${AdminWord} ${GpuUuid}`>();
+  readonly adminWords = new Set<`${AdminWord | "drain"} ${GpuUuid}`>();
+  readonly hostWords = new Set<"drain" | "undrain">();
   readonly adoptions = new Set<GpuUuid>();
   /** What was said of deliveries. */
   readonly settled = new Map<string, string>();
@@ -199,6 +224,7 @@ export class Causes {
       this.hangUps,
       this.adminWords,
       this.adoptions,
+      this.hostWords,
       this.redelivered,
     ];
     for (const set of asked) if (set.size > 0) set.clear();

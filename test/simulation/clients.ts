@@ -123,6 +123,18 @@ export class Clients {
       case "adopt":
         this.#adopt(op);
         return;
+      case "drain": {
+        const uuid = op.gpu === null ? null : (this.#parts.driver.uuids[op.gpu] ?? "GPU-nowhere");
+        if (uuid === null) this.#parts.causes.hostWords.add("drain");
+        else this.#parts.causes.adminWords.add(`drain ${uuid}`);
+        const { scheduler } = this.#parts.daemon;
+        this.#track(scheduler.drain(uuid, op.leaveMs, "because", actorOf(ADMIN)), () => undefined);
+        return;
+      }
+      case "undrain":
+        this.#parts.causes.hostWords.add("undrain");
+        this.#track(this.#parts.daemon.scheduler.undrain("because", actorOf(ADMIN)), () => undefined);
+        return;
       default:
         op satisfies never;
     }

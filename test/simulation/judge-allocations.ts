@@ -3,6 +3,7 @@ import type { Event } from "../../src/core/events.ts";
 import type { EndReason, EpochMs, Policy, Request } from "../../src/core/model.ts";
 import { KEY_LIFE_MS } from "../../src/scheduler/ports.ts";
 import type { Books, Causes, Followed, GpuBook, Sight } from "./books.ts";
+import { doubtOfNotice } from "./judge-notices.ts";
 import { MOODS, type Mood } from "./simulated-driver.ts";
 import { breach, fault } from "./violation.ts";
 
@@ -59,7 +60,7 @@ export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: 
     if (gpu === undefined) breach(6, `${id} was granted ${uuid}, which is not there`);
     if (gpu.hold === "leased") breach(1, `${id} was granted ${uuid}, which another lease holds`);
     if (gpu.hold !== "free") breach(6, `${id} was granted ${uuid}, which is ${gpu.hold}`);
-    if (gpu.cordoned) breach(6, `${id} was granted ${uuid}, which is cordoned`);
+    if (gpu.cordoned || books.cordon !== null) breach(6, `${id} was granted ${uuid}, which is cordoned`);
     const objections = causes.sights.map((sight) =>
       objection(gpu, sight.moods.get(uuid), sight, causes, request, turn.at),
     );
@@ -240,9 +241,9 @@ function doubtOf(reason: EndReason, it: Followed, books: Books, causes: Causes, 
       if ((reason === "cancelled") !== (status === "queued")) return `it was ${status}`;
       return expects(isReleaseAsked(it, causes), "nobody had asked for it");
     case "preempted":
-      return "nothing is preempted here";
+      return doubtOfNotice("preempt", it, turn);
     case "revoked":
-      return expects(causes.revokes.has(request.id), "no admin had said so");
+      return causes.revokes.has(request.id) ? null : doubtOfNotice("drain", it, turn);
     case "rebooted":
       return expects(turn.rebooted && lease !== null && request.ttlMs === null, "its host had not been started anew");
     case "timed_out":

@@ -3,6 +3,7 @@ import type { Event } from "../../src/core/events.ts";
 import type { GpuUuid } from "../../src/core/model.ts";
 import type { Books, Causes, GpuBook, Sight } from "./books.ts";
 import type { TurnSeen } from "./judge-allocations.ts";
+import { isPutOff } from "./judge-notices.ts";
 import type { AdminWord } from "./ops.ts";
 import { MOODS } from "./simulated-driver.ts";
 import { breach, fault } from "./violation.ts";
@@ -101,10 +102,13 @@ const WORD_OF = {
 export function judgeAdminWord(
   books: Books,
   causes: Causes,
-  { type, uuid }: Extract<Event, { type: keyof typeof WORD_OF }>,
+  turn: TurnSeen,
+  { type, uuid, drainBy }: Extract<Event, { type: keyof typeof WORD_OF }>,
 ): void {
   const gpu = known(books, uuid);
-  if (!causes.adminWords.has(`${WORD_OF[type]} ${uuid}`)) fault(`${type} ${uuid}: no admin had said so`);
+  const isDrained = type === "gpu-cordoned" && causes.adminWords.has(`drain ${uuid}`);
+  if (type === "gpu-cordoned" && isPutOff(gpu.drainBy, drainBy, turn)) return;
+  if (!isDrained && !causes.adminWords.has(`${WORD_OF[type]} ${uuid}`)) fault(`${type} ${uuid}: no admin had said so`);
   if (type === "quarantine-cleared" && gpu.hold !== "quarantined") fault(`${uuid} was cleared while ${gpu.hold}`);
   if (type !== "gpu-removed") return;
   if (gpu.hold === "leased" || gpu.hold === "reclaiming") breach(6, `${uuid} was removed while ${gpu.hold}`);

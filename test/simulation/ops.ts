@@ -77,7 +77,10 @@ export type ClientOp =
       /** Whether the process that may be there is named. */
       readonly named: boolean;
       readonly ttlMs: number | null;
-    };
+    }
+  /** `gpu: null`: the host. */
+  | { readonly op: "drain"; readonly gpu: number | null; readonly leaveMs: number | null }
+  | { readonly op: "undrain" };
 
 /** How the daemon comes back. */
 export interface Return {
@@ -131,6 +134,8 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
   redeliver: true,
   govern: true,
   adopt: true,
+  drain: true,
+  undrain: true,
   pass: true,
   together: true,
   attempt: true,
@@ -162,6 +167,7 @@ export const POLICIES: readonly Policy[] = [
     foreignUse: "adopt",
     foreignUseReadings: 2,
     foreignUseWebhookUrl: OPERATOR_URL,
+    preemption: { minPriorityGap: 1, graceMs: seconds(8), minRuntimeMs: 0 },
   },
   {
     ...DEFAULT_POLICY,
@@ -189,6 +195,7 @@ export const POLICIES: readonly Policy[] = [
     idleAfterMs: seconds(5),
     reclaimIdleAfterMs: seconds(5),
     foreignUseWebhookUrl: OPERATOR_URL,
+    preemption: { minPriorityGap: 3, graceMs: seconds(3), minRuntimeMs: seconds(2) },
   },
 ];
 
@@ -245,6 +252,7 @@ function drawAsk(draw: Draw): AllocateAsk {
     gpuModel: draw.chance(0.2) ? draw.one(["T4", "h100"]) : null,
     ttlMs: draw.chance(0.7) ? draw.between(1_000, 120_000) : null,
     maxDurationMs: draw.chance(0.3) ? draw.between(500, 120_000) : null,
+    preemptible: draw.chance(0.4),
     queue: draw.chance(0.85),
     queueTimeoutMs: draw.chance(0.2) ? draw.between(1_000, 60_000) : null,
   };
@@ -327,6 +335,15 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
       ttlMs: draw.chance(0.7) ? draw.between(1_000, 60_000) : null,
     }),
   ],
+  [
+    1,
+    (draw) => ({
+      op: "drain",
+      gpu: draw.chance(0.3) ? null : draw.below(5),
+      leaveMs: draw.chance(0.3) ? null : draw.between(1, 30_000),
+    }),
+  ],
+  [2, () => ({ op: "undrain" })],
 ];
 
 const clientOp = (draw: Draw): ClientOp => weighted(draw, CLIENT_OPS, (entry) => entry[0])[1](draw);

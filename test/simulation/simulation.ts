@@ -295,7 +295,7 @@ export class Simulation {
 
   /** 10: what is no longer to be sent was delivered, given up, or withdrawn with its offer. */
   #checkDeliveries(): void {
-    const { pending, live } = this.#auditor.books;
+    const { pending, live, outdated } = this.#auditor.books;
     const { view } = this.#daemon.disk;
     for (const deliveryId of this.#causes.redelivered) {
       const row = view.delivery(deliveryId);
@@ -303,16 +303,17 @@ export class Simulation {
     }
     for (const [deliveryId, { id, status }] of pending) {
       const outcome = this.#causes.settled.get(deliveryId);
-      const lapsed = status === "allocated" && !live.has(id ?? "");
+      const lapsed = outdated.has(deliveryId) || (status === "allocated" && !live.has(id ?? ""));
       if (outcome === undefined && !lapsed) continue;
       const state = view.delivery(deliveryId)?.state;
       if (state === "pending") {
-        if (lapsed) breach(10, `${deliveryId} tells of a grant that has ended, and is not withdrawn`);
+        if (lapsed) breach(10, `${deliveryId} tells of what is not so any more, and is not withdrawn`);
         continue;
       }
       if (state !== outcome && !(lapsed && state === "withdrawn"))
         breach(10, `${deliveryId} is ${state} without a cause`);
       pending.delete(deliveryId);
+      outdated.delete(deliveryId);
     }
   }
 

@@ -1,5 +1,6 @@
 import { passedOver, together, usable } from "./allocator/place.ts";
 import { type Block, blockOf, coming, type FreeGpu, type PassReason, survey } from "./allocator/survey.ts";
+import { keptByWindows } from "./explain-windows.ts";
 import type { EpochMs, GpuUuid, Request } from "./model.ts";
 import { Budgets } from "./queue/budgets.ts";
 import { askOf, shapeOf } from "./queue/line.ts";
@@ -35,6 +36,7 @@ const WORDS: Record<Block | PassReason, string> = {
   quota: "kept from it by its quota",
   settling: "waiting for another lease's memory to settle",
   crowded: "shared by as many leases as may be",
+  window: "reserved window",
 };
 
 /** Says why a request, which waits, has not been granted as the host stands at `now`. */
@@ -63,13 +65,16 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
       for (const [uuid, reason] of gpus) if (reason === null) gpus.set(uuid, "quota");
       return { reason: `waiting for its quota: ${overQuota}`, gpus };
     }
+    const suiting = candidates.filter(({ gpu }) => gpus.get(gpu.uuid) === null);
+    const windows = keptByWindows(request, suiting, later, state, now);
+    for (const uuid of windows.gpus) gpus.set(uuid, "window");
     const { durationMs } = askOf(request);
     for (const { head, gpus: kept, longestMs } of held) {
       if (head === request.id || durationMs <= longestMs) continue;
       for (const uuid of kept) if (gpus.get(uuid) === null) gpus.set(uuid, "reserved");
     }
     const possible = usable(request, later, state.gpus.values()).length;
-    return { reason: sentence(request, gpus, possible, isHead(request)), gpus };
+    return { reason: `${sentence(request, gpus, possible, isHead(request))}${windows.words}`, gpus };
   };
   const kindOf = (request: Request) =>
     `${askOf(request).durationMs}|${isHead(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;

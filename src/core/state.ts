@@ -40,8 +40,8 @@ import {
   withCharge,
 } from "./queue/accounts.ts";
 import { dequeue, EMPTY_LINE, enqueue, type WaitingLine } from "./queue/line.ts";
-
 import { NO_SHARES, type Shares, sharesOf, withTurn, withUse } from "./queue/shares.ts";
+import { planOfWindows, type WindowPlan } from "./queue/windows.ts";
 
 /** The latest reading of one GPU. */
 export interface GpuSight {
@@ -150,6 +150,8 @@ export interface Deadline {
 
 export interface HostState {
   readonly policy: Policy;
+  /** What follows from the policy's windows. */
+  readonly windowPlan: WindowPlan;
   readonly allocations: OrderedMap<AllocationId, LiveAllocation>;
   readonly gpus: Inventory;
   readonly nextFencingToken: number;
@@ -194,6 +196,7 @@ const NOTHING_SEEN: Sight = {
 export function emptyHost(policy: Policy): HostState {
   return {
     policy,
+    windowPlan: planOfWindows(policy.windows),
     allocations: OrderedMap.empty(byText()),
     gpus: Inventory.empty,
     nextFencingToken: 1,
@@ -360,7 +363,7 @@ function lineUp(state: HostState): WaitingLine {
 
 /** The state under other settings: the line and the deadlines are built anew. */
 export function withPolicy(state: HostState, policy: Policy): HostState {
-  const next = { ...state, policy };
+  const next = { ...state, policy, windowPlan: planOfWindows(policy.windows) };
   let deadlines: HostState["deadlines"] = OrderedMap.empty(BY_TIME);
   for (const allocation of state.allocations.values()) {
     deadlines = moveDeadline(deadlines, `a:${allocation.request.id}`, null, allocationDeadline(allocation, policy));

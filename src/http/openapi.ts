@@ -19,6 +19,7 @@ import {
   releasedSchema,
   statusSchema,
   usageSchema,
+  windowsSchema,
   workloadAnswerSchema,
 } from "./answer-schemas.ts";
 import { messageSchema } from "./event-schemas.ts";
@@ -155,6 +156,7 @@ function gpuPaths(): ZodOpenApiPathsObject {
     },
     "/gpu/status": { get: reading("status", "The GPUs", statusSchema) },
     "/gpu/list": { get: reading("list", "The GPUs, what holds them, and the queue", listSchema) },
+    "/gpu/windows": { get: reading("windows", "GPUs that are kept for some by the calendar", windowsSchema) },
     "/gpu/workload": {
       post: {
         operationId: "analyzeWorkload",

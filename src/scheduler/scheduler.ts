@@ -42,6 +42,7 @@ import type {
   Observation,
   Policy,
 } from "../core/model.ts";
+import { nextWindowChange } from "../core/queue/windows.ts";
 import { withSight } from "../core/sight.ts";
 import { type HostState, nextDeadline, restoredHost, withPolicy } from "../core/state.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
@@ -712,7 +713,10 @@ export class Scheduler {
 
   #armTimer(): void {
     if (this.#stopping) return;
-    const at = nextDeadline(this.#state);
+    const due = nextDeadline(this.#state) ?? Infinity;
+    // What a window kept, others may have when it closes.
+    const change = nextWindowChange(this.#state, this.now()) ?? Infinity;
+    const at = Math.min(due, change) === Infinity ? null : Math.min(due, change);
     if (at === (this.#wake?.at ?? null)) return;
     this.#wake?.cancel();
     this.#wake = null;

@@ -9,6 +9,7 @@
  *  3. What is told is good for {@link FRESH_MS}, which is far less than {@link NEAR_MS}.
  */
 import type { EpochMs, Policy, ReservedWindow, Span } from "../core/model.ts";
+import { segmentsOf, type WindowSet } from "../core/queue/windows.ts";
 import { beginnings } from "../platform/calendar.ts";
 
 const DAY_MS = 86_400_000;
@@ -67,24 +68,14 @@ function spansOf({ schedule, timeZone, durationMs }: ReservedWindow, now: EpochM
 /** Those that begin before `near`, and all that are open when the same windows are so together for the first time. */
 function tellingOf(spans: readonly (readonly Span[])[], near: EpochMs): readonly (readonly Span[])[] {
   const kept = spans.map((all) => new Set(all.filter(({ from }) => from < near)));
-  const changes = spans.flatMap((all, window) =>
-    all.flatMap((span) => [
-      { at: span.from, window, span },
-      { at: span.to, window, span: null },
-    ]),
-  );
-  changes.sort((a, b) => a.at - b.at);
-  const open = new Map<number, Span>();
-  const seen = new Set<string>();
-  for (const [index, { at, window, span }] of changes.entries()) {
-    if (span === null) open.delete(window);
-    else open.set(window, span);
-    // Not before everything that changes at this instant has done so.
-    if (changes[index + 1]?.at === at || at < near) continue;
-    const together = [...open.keys()].sort((a, b) => a - b).join();
-    if (seen.has(together)) continue;
-    seen.add(together);
-    for (const [which, one] of open) kept[which]?.add(one);
+  const seen = new Set<WindowSet>();
+  for (const { open, span } of segmentsOf(spans)) {
+    if (span.from < near || seen.has(open)) continue;
+    seen.add(open);
+    for (const [window, all] of spans.entries()) {
+      const covering = all.find(({ from, to }) => from <= span.from && span.to <= to);
+      if (covering !== undefined) kept[window]?.add(covering);
+    }
   }
   return kept.map((all) => [...all].sort((a, b) => a.from - b.from));
 }

@@ -100,6 +100,7 @@ test("real answers are as the document says, in whole", async () => {
   for (const path of [
     "/gpu/status",
     "/gpu/list",
+    "/gpu/windows",
     "/gpu/allocations",
     "/gpu/allocations?limit=1",
     "/gpu/usage",

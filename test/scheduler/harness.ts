@@ -54,7 +54,8 @@ export async function startScheduler<C extends Clock = ManualClock>(
     policy = {},
     clock = new ManualClock() as Clock as C,
     bootId = "boot-1",
-  }: { gpus?: number; policy?: Partial<Policy>; clock?: C; bootId?: string } = {},
+    wallAheadMs = () => 0,
+  }: { gpus?: number; policy?: Partial<Policy>; clock?: C; bootId?: string; wallAheadMs?: () => number } = {},
 ): Promise<Running<C>> {
   const bugs: unknown[] = [];
   const stored = store.load();
@@ -65,6 +66,7 @@ export async function startScheduler<C extends Clock = ManualClock>(
       newId: sortableIds(),
       policy: { ...DEFAULT_POLICY, ...policy },
       tickIntervalMs: 5_000,
+      wallAheadMs,
       onBug: (error) => bugs.push(error),
     },
     stored,

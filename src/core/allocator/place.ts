@@ -1,6 +1,7 @@
 import { boardOf, isOfKind, isSplit, memoryPoolOf, namelessInstances } from "../mig.ts";
 import type { Gpu, GpuUuid, Request } from "../model.ts";
 import { acceptableNames, type FamilyShape, type Limit, shapeOf } from "../queue/line.ts";
+import { type Leave, leaveFor, left } from "../queue/windows.ts";
 import type { HostState } from "../state.ts";
 import { bestSet } from "./best-set.ts";
 import type { Closeness } from "./closeness.ts";
@@ -9,16 +10,21 @@ import type { ComingGpu, FreeGpu, PassReason } from "./survey.ts";
 
 /**
  * What members of a family can ask for and be served from `free`: the more memory, the shorter they must be where the
- * large GPUs are held for others. None when too few GPUs suit it. A member fits now if and only if it is within one.
+ * large GPUs are held for others, or windows keep GPUs from some instant on. None when too few GPUs suit it. A member
+ * fits now if and only if it is within one.
+ *
+ * @param leaves what windows leave to the family, now.
  */
-export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[]): Limit[] {
+export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[], leaves: readonly Leave[]): Limit[] {
   const suiting = offeredTo(shape, free).filter((candidate) => objection(shape, candidate) === null);
   if (suiting.length < shape.gpus) return [];
   const limits: Limit[] = [];
-  for (const durationMs of new Set(suiting.map(({ longestMs }) => longestMs).sort((a, b) => b - a))) {
+  const durations = [...suiting.map(({ longestMs }) => longestMs), ...leaves.map(({ durationMs }) => durationMs)];
+  for (const durationMs of new Set(durations.sort((a, b) => b - a))) {
     const lasting = suiting.filter(({ longestMs }) => longestMs >= durationMs);
+    const had = left(lasting, leaveFor(leaves, durationMs), shape.gpus, ({ availableMib }) => availableMib);
     const memoryMib = kthLargest(
-      roomsOf(lasting, ({ availableMib }) => availableMib),
+      roomsOf(had, ({ availableMib }) => availableMib),
       shape.gpus,
     );
     if (memoryMib === null || memoryMib <= (limits.at(-1)?.memoryMib ?? -1)) continue;
@@ -30,14 +36,27 @@ export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[]): Limit[]
 /**
  * What members of a family can ask for and be served, some time, from `gpus` less those `held`; none when there are
  * too few that suit it.
+ *
+ * @param leaves what windows leave to the family, were today's leases over.
  */
-export function limitsLater(shape: FamilyShape, gpus: readonly ComingGpu[], held: ReadonlySet<GpuUuid>): Limit[] {
+export function limitsLater(
+  shape: FamilyShape,
+  gpus: readonly ComingGpu[],
+  held: ReadonlySet<GpuUuid>,
+  leaves: readonly Leave[],
+): Limit[] {
   const suiting = gpus.filter((coming) => !held.has(coming.gpu.uuid) && suits(shape, coming));
-  const memoryMib = kthLargest(
-    roomsOf(suiting, (coming) => memoryLater(shape, coming)),
-    shape.gpus,
-  );
-  return memoryMib === null ? [] : [{ memoryMib, durationMs: Infinity }];
+  const limits: Limit[] = [];
+  for (const leave of [...leaves].reverse()) {
+    const had = left(suiting, leave, shape.gpus, (coming) => memoryLater(shape, coming));
+    const memoryMib = kthLargest(
+      roomsOf(had, (coming) => memoryLater(shape, coming)),
+      shape.gpus,
+    );
+    if (memoryMib === null || memoryMib <= (limits.at(-1)?.memoryMib ?? -1)) continue;
+    limits.push({ memoryMib, durationMs: leave.durationMs });
+  }
+  return limits;
 }
 
 /** A GPU that is free and suits a family in nothing but memory now does not get better by anybody's release. */

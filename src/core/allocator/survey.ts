@@ -35,6 +35,7 @@ export type PassReason =
   | "isolated"
   | "reserved"
   | "quota"
+  | "window"
   /** Of a shared GPU, for one more share: the last one still takes memory, or there are as many as there may be. */
   | "settling"
   | "crowded";

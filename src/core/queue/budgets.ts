@@ -23,6 +23,7 @@ import {
   type Waiting,
 } from "./line.ts";
 import { type Left, leftOf, needOf, overQuotas } from "./quotas.ts";
+import { WindowLeaves } from "./windows.ts";
 
 const NOTHING_HELD: ReadonlySet<never> = new Set();
 const NOTHING: Left = { gpus: 0, gpuMs: 0 };
@@ -107,8 +108,11 @@ export class Budgets {
   #whoWaitsForQuota(): ReadonlyMap<AccountKey, QueueKey> {
     const first = new Map<AccountKey, QueueKey>();
     const { policy, line } = this.#state;
-    const hopeful = (shape: FamilyShape) =>
-      shape.quotas === null ? [] : narrowed(shape, limitsLater(shape, this.#later, NOTHING_HELD), everything);
+    const leaves = new WindowLeaves(this.#state, this.#later, this.#now).beside([]);
+    const hopeful = (shape: FamilyShape) => {
+      if (shape.quotas === null) return [];
+      return narrowed(shape, limitsLater(shape, this.#later, NOTHING_HELD, leaves(shape.memberOf)), everything);
+    };
     for (const { key: place, allocation } of firstsWaiting(line, hopeful)) {
       const { request } = allocation;
       if (this.#now - request.submittedAt < policy.reserveAfterMs || this.#heads.has(request.id)) continue;

@@ -6,7 +6,7 @@
  *     may to be seen empty, and of GPUs that suit several, those who stand before have had whichever hurts most. It is
  *     a bound for a request that it finds in line, unless somebody more urgent comes, somebody is let past before
  *     `reserve_after`, or a GPU falls sick. Without a `max_duration` there is no bound, and no estimate; nor is there one for a request
- *     that its own quota may keep.
+ *     that its own quota may keep, that may meet a reserved window, or that stands behind one which may.
  *  2. `earliest` takes leases to last no longer than the short ones of late have ({@link HostState.lasted}), and leaves
  *     out everybody who could be passed: who needs more GPUs, other ones, or them for longer.
  *  3. Nobody stands before `MAX_FORECASTS` others without a bound on the work: those behind get no estimate. One pass
@@ -22,6 +22,7 @@ import { Budgets } from "./budgets.ts";
 import { positionOf } from "./line.ts";
 import { leftOf } from "./quotas.ts";
 import { hardEndOf, holderOf, nominalMs, settlingMs } from "./reservation.ts";
+import { keepsSome, leaveFor, memberOf, WindowLeaves } from "./windows.ts";
 
 /** The range in which a request is expected to be granted. */
 export interface Eta {
@@ -57,6 +58,9 @@ export function forecast(
   const sets = new GpuSets(gpus);
   const budgets = new Budgets(state, gpus, now);
   const quotas = new QuotasAhead(state, now);
+  const windows = new WindowLeaves(state, gpus, now);
+  const leaves = windows.beside(windows.holders(state));
+  let meetsWindow = false;
   for (const { allocation } of state.line.order.values()) {
     if (etas.size >= Math.min(count, MAX_FORECASTS)) break;
     const { request } = allocation;
@@ -77,7 +81,10 @@ export function forecast(
     const first = earliest.startOf(waiter, suiting, now, (turn, shared) => cannotPass(waiter, turn, shared));
     latest.add(waiter, last, last + waiter.durationMs + settlingMs(state.policy));
     earliest.add(waiter, first, first + part * (nominalMs(request) ?? 0));
-    const isBounded = !quotas.mayKeep(request) && last !== Infinity;
+    // Whom a window may keep longer comes when it closes, and nobody behind can count on a time any more.
+    const until = last - now + waiter.durationMs;
+    meetsWindow ||= keepsSome(leaveFor(leaves(memberOf(request, state.policy.windows)), until));
+    const isBounded = !quotas.mayKeep(request) && last !== Infinity && !meetsWindow;
     etas.set(request.id, !isBounded ? null : { earliest: Math.floor(Math.min(first, last)), latest: last });
   }
   return etas;

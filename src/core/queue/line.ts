@@ -2,6 +2,7 @@ import { isOfKind } from "../mig.ts";
 import type { AllocationId, EpochMs, Gpu, Policy, QueuedAllocation, Request } from "../model.ts";
 import { byText, OrderedMap, type Ordering } from "../ordered-map.ts";
 import { type LimitedAccount, limitedAccounts } from "./accounts.ts";
+import { memberOf, type WindowSet } from "./windows.ts";
 
 /**
  * The waiting line: who is next, found in a time that does not grow with the number waiting but by its logarithm.
@@ -15,15 +16,15 @@ import { type LimitedAccount, limitedAccounts } from "./accounts.ts";
  *     subtree has one that is small enough and another that is short enough. Only there, and only if the line is made
  *     for it, does a search look at more than a logarithm of the members.
  *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice) and by the
- *     accounts that have a quota, not by the number waiting; of classes there are as many as powers of two up to the
- *     longest duration, and one.
+ *     accounts that have a quota and the reserved windows (sets of them that somebody may use), not by the number
+ *     waiting; of classes there are as many as powers of two up to the longest duration, and one.
  *
  * Where a further rule hooks in:
  *  - one that keeps somebody from all GPUs, as quotas do: what it goes by (the account, and only one that has a
  *    quota, or there would be as many families as accounts) goes into {@link FamilyShape} and `familyKey`, and the
  *    callers' `limitsOf` give such a family no limits while its account has used up what it may;
- *  - one that lets somebody have fewer GPUs from some instant on, such as a reserved window: the family's limits say
- *    it (`limitsNow` in place.ts): less memory for the longer durations, since fewer GPUs are left for those;
+ *  - one that lets somebody have fewer GPUs from some instant on, as reserved windows do (windows.ts): the family's
+ *    limits say it (`limitsNow` in place.ts): less memory for the longer durations, since fewer GPUs are left for those;
  *  - one on a quantity that each request asks for, such as shared memory: another figure in {@link Ask} and in
  *    {@link Limit}, with its smallest in every subtree.
  */
@@ -52,6 +53,8 @@ export interface FamilyShape {
   readonly names: ReadonlySet<string> | null;
   /** Whose quotas its members count for; `null`: nobody's. */
   readonly quotas: FamilyQuotas | null;
+  /** The reserved windows whose GPUs its members may use. */
+  readonly memberOf: WindowSet;
 }
 
 /** Only accounts that have a quota of what leases take keep their requests apart: there are few of them. */
@@ -159,8 +162,13 @@ export function acceptableNames(asked: KindAsked, gpus: Iterable<Gpu>): Readonly
   return isAny && all ? null : names;
 }
 
-/** @param quotas left out where they do not matter. */
-export function shapeOf(request: Request, gpus: Iterable<Gpu>, quotas: FamilyQuotas | null = null): FamilyShape {
+/** @param quotas, member left out where they do not matter. */
+export function shapeOf(
+  request: Request,
+  gpus: Iterable<Gpu>,
+  quotas: FamilyQuotas | null = null,
+  member: WindowSet = 0,
+): FamilyShape {
   return {
     gpus: request.requirement.gpus,
     // Readings are whole percents, so limits that differ by a fraction are the same limit.
@@ -169,6 +177,7 @@ export function shapeOf(request: Request, gpus: Iterable<Gpu>, quotas: FamilyQuo
     shared: request.sharing === "shared",
     names: acceptableNames(request, gpus),
     quotas,
+    memberOf: member,
   };
 }
 
@@ -186,7 +195,7 @@ function familyKey(shape: FamilyShape): string {
   const models = names === null ? "" : JSON.stringify([...names].sort());
   const accounts = quotas === null ? "" : JSON.stringify([quotas.endless, ...quotas.accounts.map(({ key }) => key)]);
   const utilization = `${maxUtilizationPercent}|${maxUtilizationExplicit ? "x" : "d"}`;
-  return `${gpus}${shared ? "s" : ""}|${utilization}|${models}|${accounts}`;
+  return `${gpus}${shared ? "s" : ""}|${utilization}|${shape.memberOf}|${models}|${accounts}`;
 }
 
 export function enqueue(
@@ -196,7 +205,8 @@ export function enqueue(
   gpus: Iterable<Gpu>,
 ): WaitingLine {
   const key = queueKey(allocation.request, policy);
-  const shape = shapeOf(allocation.request, gpus, familyQuotas(allocation.request, policy));
+  const { request } = allocation;
+  const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, policy.windows));
   const waiting: Waiting = { key, familyKey: familyKey(shape), allocation };
   const classKey = classOf(askOf(allocation.request).durationMs);
   const classes = new Map(line.families.get(waiting.familyKey)?.classes);

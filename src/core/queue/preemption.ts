@@ -40,6 +40,8 @@ export interface Preemption {
   readonly events: readonly Event[];
   /** Held for the request. */
   readonly gpus: ReadonlySet<GpuUuid>;
+  /** Whose leases end for it. */
+  readonly leaving: ReadonlySet<AllocationId>;
 }
 
 /**
@@ -82,7 +84,7 @@ export function preempt(
   if (placed === null) throw new Error(`${request.id} would not fit on what was to be freed for it`);
   // Memory that is shared is held with all that could take it.
   const gpus = placed.flatMap(({ gpu }) => [gpu.uuid, ...sharersOf(gpu, state).map(({ uuid }) => uuid)]);
-  return { events, gpus: new Set(gpus) };
+  return { events, gpus: new Set(gpus), leaving };
 }
 
 /**

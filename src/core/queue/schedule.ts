@@ -1,10 +1,11 @@
 import { localityOf } from "../allocator/closeness.ts";
-import { limitsLater, limitsNow, place, usable } from "../allocator/place.ts";
+import { limitsLater, limitsNow, passedOver, place, usable } from "../allocator/place.ts";
 import { type ComingGpu, coming, type FreeGpu, survey, withRoomIn } from "../allocator/survey.ts";
 import type { Event } from "../events.ts";
 import { evolve } from "../evolve.ts";
+import { holdersOf } from "../holds.ts";
 import { boardOf } from "../mig.ts";
-import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, Request } from "../model.ts";
+import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, QueuedAllocation, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
 import { Budgets } from "./budgets.ts";
 import {
@@ -16,11 +17,13 @@ import {
   firstWaiting,
   isWithin,
   type Limit,
+  shapeOf,
   type Waiting,
   type WaitingLine,
 } from "./line.ts";
-import { callOff, cannotTell, letStay, preempt } from "./preemption.ts";
+import { callOff, cannotTell, letStay, type Preemption, preempt } from "./preemption.ts";
 import { besides, type Reservation, reserve } from "./reservation.ts";
+import { type Holder, type Leave, leaveFor, left, memberOf, WindowLeaves, type WindowSet } from "./windows.ts";
 
 /** What follows once everybody who can be served has been: the grants, and the state after them. */
 export interface Scheduled {
@@ -45,6 +48,9 @@ export interface Scheduled {
  *  5. After 3 and 4 the next head is looked for among those that can do with the rest.
  *  6. Whoever has to wait for his own quota (budgets.ts) is left out of all this: he is no head, and nothing is held
  *     for him.
+ *  7. Reserved windows (windows.ts) leave each as many GPUs as his lease may last into them. Whoever has only windows to
+ *     wait for, because not even the end of all leases would do, is no head either. What is held for a head leaves out
+ *     what windows keep from it now: that is for their members, and for leases that are over before they open.
  *
  * Each turn of the loop grants a GPU, holds a GPU, ends a preemption or ends the loop, so the cost is bounded by the
  * host's GPUs times the logarithm of the line.
@@ -80,6 +86,7 @@ function inOrder(head: Waiting | undefined, beneficiary: Waiting | undefined): r
 function uuidsOf(gpus: readonly ComingGpu[]): ReadonlySet<GpuUuid> {
   return new Set(gpus.map(({ gpu }) => gpu.uuid));
 }
+type LeavesOf = (member: WindowSet) => readonly Leave[];
 
 /** One look at the whole line. */
 class Pass {
@@ -95,6 +102,10 @@ class Pass {
   readonly #seenTo = new Set<AllocationId>();
   readonly #preempts: boolean;
   readonly #budgets: Budgets;
+  readonly #windows: WindowLeaves;
+  /** For whom GPUs are held: of those that were free, and of all. */
+  readonly #reserved: { readonly free: Holder[]; readonly all: Holder[] } = { free: [], all: [] };
+  #leaves: { readonly now: LeavesOf; readonly later: LeavesOf } | null = null;
 
   constructor(before: HostState, now: EpochMs) {
     const { line, policy } = before;
@@ -105,6 +116,7 @@ class Pass {
     this.#free = line.order.size === 0 ? [] : survey(before, now);
     this.#later = this.#free.length === 0 && !this.#preempts ? [] : coming(before, this.#free, now);
     this.#budgets = new Budgets(before, this.#later, now);
+    this.#windows = new WindowLeaves(before, this.#later, now);
   }
 
   get goesOn(): boolean {
@@ -115,6 +127,7 @@ class Pass {
     this.events.push(event);
     this.state = evolve(this.state, event);
     this.#budgets.follow(this.state);
+    this.#leaves = null;
   }
 
   head(): Waiting | undefined {
@@ -126,7 +139,9 @@ class Pass {
   }
 
   fits(): Waiting | undefined {
-    const limits = (shape: FamilyShape) => this.#budgets.within(shape, limitsNow(shape, this.#free));
+    const { now } = this.#left();
+    const limits = (shape: FamilyShape) =>
+      this.#budgets.within(shape, limitsNow(shape, this.#free, now(shape.memberOf)));
     return firstWaiting(this.#line, limits, (waiting) => this.#budgets.isOpen(waiting));
   }
 
@@ -140,9 +155,7 @@ class Pass {
     if (!this.#preempts) return false;
     const { allocation } = waiting;
     const { request, preemptingSince } = allocation;
-    const preemption = this.#isServedLater(waiting)
-      ? preempt(allocation, this.#unheld(), this.#seenTo, this.state, this.#now)
-      : null;
+    const preemption = this.#isServedLater(waiting) ? this.#preemption(allocation) : null;
     if (preemption === null && preemptingSince === null) return false;
     this.#line = dequeue(this.#line, request, this.state.policy);
     if (preemption === null && !cannotTell(this.state, this.#now)) {
@@ -161,12 +174,14 @@ class Pass {
   /** See 4: whether anything is held. */
   reserveFor({ allocation: { request } }: Waiting): boolean {
     if (this.#now - request.submittedAt < this.state.policy.reserveAfterMs) return false;
-    this.#hold(request, reserve(request, this.#unheld(), this.state, this.#now));
+    const { closed } = this.#leaveOf(request, this.#left().later);
+    const unheld = this.#unheld().filter(({ gpu }) => !closed.has(gpu.uuid));
+    this.#hold(request, reserve(request, unheld, this.state, this.#now));
     return true;
   }
 
   grant({ allocation: { request } }: Waiting, atOnce: boolean): void {
-    const chosen = choose(request, this.#free, this.state);
+    const chosen = choose(request, this.#free, this.#leaveOf(request, this.#left().now), this.state);
     // `firstWaiting` is exact, so this is a bug and not bad luck.
     if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
     this.write(grant(request, chosen, this.state, this.#now, atOnce));
@@ -182,7 +197,8 @@ class Pass {
   }
 
   #limitsLater(shape: FamilyShape): readonly Limit[] {
-    return this.#budgets.within(shape, limitsLater(shape, this.#later, this.#held));
+    const leaves = this.#left().later(shape.memberOf);
+    return this.#budgets.within(shape, limitsLater(shape, this.#later, this.#held, leaves));
   }
 
   #isServedLater(waiting: Waiting): boolean {
@@ -192,19 +208,79 @@ class Pass {
   }
 
   #hold(request: Request, reservation: Reservation): void {
-    this.reservations.push(reservation);
+    const leave = this.#leaveOf(request, this.#left().now);
     this.#budgets.setAside(request);
     for (const uuid of reservation.gpus) this.#held.add(uuid);
-    this.#free = besides(reservation, this.#free);
+    const wanted = this.#free.filter(({ gpu }) => reservation.gpus.has(gpu.uuid));
+    const had = left(wanted, leave, Infinity, ({ availableMib }) => availableMib);
+    const gpus = new Set(had.map(({ gpu }) => gpu.uuid));
+    const kept = new Set(wanted.map(({ gpu }) => gpu.uuid).filter((uuid) => !gpus.has(uuid)));
+    const held = new Set([...reservation.gpus].filter((uuid) => !kept.has(uuid)));
+    this.reservations.push({ ...reservation, gpus: held });
+    this.#free = besides({ ...reservation, gpus: held }, this.#free);
+    const member = memberOf(request, this.state.policy.windows);
+    this.#reserved.free.push(this.#windows.holderOf(gpus, member));
+    this.#reserved.all.push(this.#windows.holderOf(reservation.gpus, member));
+    this.#leaves = null;
+  }
+
+  /** What windows leave beside all who have GPUs, or for whom they are held; and what they would, were no lease there. */
+  #left(): { readonly now: LeavesOf; readonly later: LeavesOf } {
+    this.#leaves ??= {
+      now: this.#windows.beside([...this.#windows.holders(this.state), ...this.#reserved.free]),
+      later: this.#windows.beside(this.#reserved.all),
+    };
+    return this.#leaves;
+  }
+
+  #leaveOf(request: Request, leaves: LeavesOf): Leave {
+    return leaveFor(leaves(memberOf(request, this.state.policy.windows)), askOf(request).durationMs);
+  }
+
+  /** What preemption has for a request that windows would then let start. */
+  #preemption(allocation: QueuedAllocation): Preemption | null {
+    const { request } = allocation;
+    const leave = this.#leaveOf(request, this.#left().now);
+    const gpus = this.#unheld().filter(({ gpu }) => !leave.closed.has(gpu.uuid));
+    if (leave.most === Infinity) return preempt(allocation, gpus, this.#seenTo, this.state, this.#now);
+    const had = new Set(
+      left(this.#free, leave, Infinity, ({ availableMib }) => availableMib).map(({ gpu }) => gpu.uuid),
+    );
+    const kept = new Set(this.#free.map(({ gpu }) => gpu.uuid).filter((uuid) => !had.has(uuid)));
+    const member = memberOf(request, this.state.policy.windows);
+    // The end of a lease that is in a window helps nobody who is not.
+    const helps = ({ gpu }: ComingGpu) => !kept.has(gpu.uuid) && (this.#memberHolding(gpu.uuid) & ~member) === 0;
+    const preemption = preempt(allocation, gpus.filter(helps), this.#seenTo, this.state, this.#now);
+    if (preemption === null) return null;
+    const staying = this.#windows.holders(this.state, preemption.leaving);
+    const then = this.#leaveOf(request, this.#windows.beside([...staying, ...this.#reserved.free]));
+    const coming = gpus.filter(({ gpu }) => preemption.gpus.has(gpu.uuid));
+    return left(coming, then, Infinity, ({ memoryMib }) => memoryMib).length === coming.length ? preemption : null;
+  }
+
+  /** The windows whose members hold a GPU. */
+  #memberHolding(uuid: GpuUuid): WindowSet {
+    const hold = this.state.gpus.get(uuid)?.hold;
+    let windows: WindowSet = 0;
+    for (const { allocationId } of hold === undefined ? [] : holdersOf(hold)) {
+      const holder = this.state.allocations.get(allocationId);
+      if (holder !== undefined) windows |= memberOf(holder.request, this.state.policy.windows);
+    }
+    return windows;
   }
 }
 
 /** Chooses GPUs for a request, of those held for others only where the rest do not do. `null`: too few fit. */
-function choose(request: Request, free: readonly FreeGpu[], state: HostState): readonly FreeGpu[] | null {
+function choose(request: Request, free: readonly FreeGpu[], leave: Leave, state: HostState): readonly FreeGpu[] | null {
   const { durationMs } = askOf(request);
+  const shape = shapeOf(request, state.gpus.values());
   const levels = new Set(free.map(({ longestMs }) => longestMs).filter((level) => level >= durationMs));
   for (const level of [...levels].sort((a, b) => b - a)) {
-    const open = free.filter(({ longestMs }) => longestMs >= level);
+    const lasting = free.filter(({ longestMs }) => longestMs >= level);
+    const fitting = lasting.filter((candidate) => passedOver(request, shape, candidate) === null);
+    const had = new Set(left(fitting, leave, shape.gpus, ({ availableMib }) => availableMib));
+    const kept = new Set(fitting.filter((candidate) => !had.has(candidate)));
+    const open = kept.size === 0 ? lasting : lasting.filter((candidate) => !kept.has(candidate));
     const chosen = place(request, open, state.gpus.values(), state.sight.closeness);
     if (chosen !== null) return chosen;
   }

@@ -29,7 +29,7 @@ import type {
 import { differenceOf, fromPlain, type Plain, toPlain, withDifference } from "./plain.ts";
 import { accountsWith, type Counted, countedOf } from "./queue/accounts.ts";
 import { type FadedUse, fadedUseOf, sharesWith } from "./queue/shares.ts";
-import { type HostState, type Sight, withAllocation, withPolicy } from "./state.ts";
+import { type GpuSight, type HostState, type Sight, withAllocation, withPolicy } from "./state.ts";
 
 /** Turns from one keyframe to the next at most: what is read to make one decision again. */
 const KEYFRAME_TURNS = 500;
@@ -189,13 +189,23 @@ function restOf(state: HostState): Rest {
 
 function plainSight({ closeness, ...sight }: Sight): PlainSight {
   const gpus = new Map(
-    [...sight.gpus].map(([uuid, seen]) => [uuid, { ...seen, reading: withoutNoise(seen.reading), owners: NOBODY }]),
+    [...sight.gpus].map(([uuid, seen]) => [
+      uuid,
+      { ...seen, reading: withoutNoise(seen.reading), owners: ownersHere(seen) },
+    ]),
   );
   return { ...sight, gpus, topology: closeness?.topology ?? null };
 }
 
-/** What a process is found to belong to is for people: no decision reads it again. */
-const NOBODY: ReadonlyMap<number, AllocationId> = new Map();
+/** Whose the processes on one GPU are: of a shared one that decides how much memory is taken. */
+function ownersHere({ reading, owners }: GpuSight): GpuSight["owners"] {
+  const here = new Map<number, AllocationId>();
+  for (const { pid } of reading.processes) {
+    const owner = owners.get(pid);
+    if (owner !== undefined) here.set(pid, owner);
+  }
+  return here;
+}
 
 /** Without the figures that change from reading to reading and that no decision reads. */
 function withoutNoise(reading: GpuReading): GpuReading {

@@ -1,7 +1,13 @@
 /** What a reading says of a shared GPU, lease by lease. */
 
 import { idleCeilingMib, occupies } from "./allocator/health.ts";
-import { accountOf, hasReturned, READINGS_TO_SETTLE, SETTLED_SLACK_MIB } from "./allocator/sharing.ts";
+import {
+  accountOf,
+  hasReturned,
+  type MemoryAccount,
+  READINGS_TO_SETTLE,
+  SETTLED_SLACK_MIB,
+} from "./allocator/sharing.ts";
 import type { Event } from "./events.ts";
 import type { SharedHold } from "./holds.ts";
 import type { EpochMs, GpuReading, GpuUuid, Policy, Share } from "./model.ts";
@@ -27,14 +33,13 @@ export function shareEvents(
   for (const share of hold.shares) {
     if (startedAt < share.since) continue;
     const { allocationId, use } = share;
-    const ownMib = account?.ownMib.get(allocationId);
     const inUse = useOfShare(share, hold, sight, state);
     if (inUse === true && use.since === null) events.push({ type: "use-seen", uuid, allocationId, at: now });
     if (inUse === false && use.since !== null) events.push({ type: "use-gone", uuid, allocationId, at: now });
     if (hasSettled(share, inUse === true, sight, startedAt, state.policy)) {
       events.push({ type: "memory-settled", uuid, allocationId, at: now, seen: true });
     }
-    if (account !== null) events.push(...outgrowth(uuid, share, ownMib ?? 0, now));
+    if (account !== null) events.push(...outgrowth(uuid, share, account, now));
   }
   const levelMib = emptyLevelMib(reading, hold.baselineMib);
   let left = hold;
@@ -78,15 +83,20 @@ function hasSettled(
 ): boolean {
   if (share.settledAt !== null || share.startedAt === null || !inUse || stillness === null) return false;
   // What stood still before it started tells nothing of it.
-  const since = Math.max(stillness.since, share.use.since ?? startedAt);
+  const since = Math.max(stillness.since, share.startedAt, share.use.since ?? startedAt);
   return stillness.readings >= READINGS_TO_SETTLE && startedAt - since >= sharing.settleAfterMs;
 }
 
-/** Flagged beyond the reservation and some slack, and cleared within the reservation: no flapping in between. */
-function outgrowth(uuid: GpuUuid, share: Share, usedMib: number, now: EpochMs): Event[] {
+/**
+ * Flagged beyond the reservation and some slack, and cleared within the reservation: no flapping in between. Flagged by
+ * what is known to be its; and cleared when it cannot be more than that, which all unknown memory might be.
+ */
+function outgrowth(uuid: GpuUuid, share: Share, { ownMib, restMib }: MemoryAccount, now: EpochMs): Event[] {
   const { allocationId: id, memoryMib: reservedMib, overSince } = share;
-  if (overSince === null && usedMib > reservedMib + SETTLED_SLACK_MIB) {
-    return [{ type: "went-over-memory", id, uuid, at: now, usedMib, reservedMib }];
+  const usedMib = ownMib.get(id);
+  if (overSince !== null) {
+    return (usedMib ?? restMib) <= reservedMib ? [{ type: "went-within-memory", id, uuid, at: now }] : [];
   }
-  return overSince !== null && usedMib <= reservedMib ? [{ type: "went-within-memory", id, uuid, at: now }] : [];
+  if (usedMib === undefined || usedMib <= reservedMib + SETTLED_SLACK_MIB) return [];
+  return [{ type: "went-over-memory", id, uuid, at: now, usedMib, reservedMib }];
 }

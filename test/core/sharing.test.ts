@@ -168,6 +168,21 @@ test("an offer settles from its claim on: before that nobody starts anything", (
   expect(host.gpusOf(next)).toEqual(["GPU-a"]);
 });
 
+test("what stood still while an offer waited for its client does not count", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const whole = host.submit();
+  const offered = host.submit(shared(9_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
+  const next = host.submit(shared(1_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
+  host.release(whole);
+  running(host, { 900: 5_000 });
+  host.advance(seconds(30));
+  host.do({ type: "claim", id: offered });
+  host.advance(seconds(9));
+  expect(host.whyQueued(next)).toEqual({ "GPU-a": "settling" });
+  host.advance(seconds(6));
+  expect(host.gpusOf(next)).toEqual(["GPU-a"]);
+});
+
 // What is seen counts.
 
 test("memory beyond the reservations counts as taken, whoever has it", () => {
@@ -223,6 +238,19 @@ test("a lease that outgrows its reservation is flagged once, runs on, and is cle
     reservedMib: 10_000,
   });
   expect(host.allocation(id).status).toBe("leased");
+});
+
+test("a flag stays when a newcomer makes it unclear whose the memory is, and goes when it cannot be too much", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const id = settled(host, 10_000);
+  running(host, { 900: 20_000 });
+  host.observe();
+  settled(host, 5_000);
+  const since = () => holdOf(host).shares.find(({ allocationId }) => allocationId === id)?.overSince;
+  expect(since()).not.toBeNull();
+  running(host, { 900: 10_000 });
+  host.observe();
+  expect(since()).toBeNull();
 });
 
 test("with several leases of which no process is known, nobody is accused", () => {

@@ -22,6 +22,7 @@ import { MIG_MUTANTS } from "./mig-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { QUEUE_MUTANTS } from "./queue-mutants.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
+import { SHARING_MUTANTS } from "./sharing-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
 import { USAGE_MUTANTS } from "./usage-mutants.ts";
 
@@ -252,6 +253,7 @@ function chosenBy(words: readonly string[]): readonly Mutant[] {
     ...HEALTH_MUTANTS,
     ...QUEUE_MUTANTS,
     ...ROOM_MUTANTS,
+    ...SHARING_MUTANTS,
     ...TOPOLOGY_MUTANTS,
     ...MIG_MUTANTS,
     ...USAGE_MUTANTS,

@@ -4,7 +4,14 @@ import { UsageBusyError } from "../../src/core/errors.ts";
 import type { GpuReading } from "../../src/core/model.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import type { EndedLeasePage, EndedLeaseQuery, Turn } from "../../src/scheduler/ports.ts";
-import { type HeldLease, type Period, type Usage, UsageReports, UsageTally } from "../../src/scheduler/usage.ts";
+import {
+  endedLease,
+  type HeldLease,
+  type Period,
+  type Usage,
+  UsageReports,
+  UsageTally,
+} from "../../src/scheduler/usage.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { seen } from "../fixtures/readings.ts";
 import { ADMIN, h100, process } from "../simulation/simulated-host.ts";
@@ -42,6 +49,16 @@ test("a lease counts by its GPUs and its time, and its use by the spans in which
       { name: "GPU-b", leases: 1, reservedMs: 2_000, usedMs: 0 },
     ],
   });
+});
+
+test("a shared lease counts for the part of the memory that is reserved for it, held and used", () => {
+  const gpus: HeldLease["gpus"] = [{ uuid: "GPU-a", part: 0.25, used: [[1_000, 1_500, 500]] }];
+  expect(sumsOf([lease({ gpus })], ALWAYS).total).toEqual({ leases: 1, reservedMs: 500, usedMs: 125 });
+  const ended = { serviceName: "a", principal: "x", used: [], grantedAt: 0, endedAt: 1_000 };
+  const half = endedLease({ ...ended, gpus: [{ uuid: "GPU-a", memoryTotalMib: 80_000 }], sharedMib: 40_000 });
+  const whole = endedLease({ ...ended, gpus: [{ uuid: "GPU-a", memoryTotalMib: 80_000 }], sharedMib: null });
+  expect(sumsOf([half], ALWAYS).total.reservedMs).toBe(500);
+  expect(sumsOf([whole], ALWAYS).total.reservedMs).toBe(1_000);
 });
 
 test("only the part in the period counts, of the lease and of its use", () => {

@@ -11,7 +11,16 @@ import { evolve } from "../../src/core/evolve.ts";
 import type { KernelReport } from "../../src/core/kernel-log.ts";
 import type { AllocationId, GpuHealth, Topology } from "../../src/core/model.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
-import { ADMIN, type SimulatedHost as Host, h100, process, SimulatedHost, seconds, t4 } from "./simulated-host.ts";
+import {
+  ADMIN,
+  DEFAULT_POLICY,
+  type SimulatedHost as Host,
+  h100,
+  process,
+  SimulatedHost,
+  seconds,
+  t4,
+} from "./simulated-host.ts";
 
 type Step = (host: Host, ids: AllocationId[]) => void;
 
@@ -52,6 +61,7 @@ const submit = fc
     webhookUrl: fc.constantFrom(null, "http://127.0.0.1:9/hook"),
     gpuModel: fc.constantFrom(null, null, null, "T4", "h100"),
     queue: fc.constantFrom(true, true, true, false),
+    sharing: fc.constantFrom("exclusive", "exclusive", "shared"),
   })
   .map(
     (ask): Step =>
@@ -202,20 +212,28 @@ function durable(state: HostState) {
 
 function assertInvariants(host: Host, before: HostState, from: number): void {
   const { state } = host;
-  const holders = new Map<string, AllocationId>();
+  const holders = new Map<string, Map<AllocationId, number | null>>();
   for (const allocation of state.allocations.values()) {
     if (allocation.status === "queued") continue;
     for (const { uuid } of allocation.lease.gpus) {
-      // 1. No GPU is in two exclusive leases, and the books of both sides agree.
-      expect(holders.has(uuid), `${uuid} is in two leases`).toBe(false);
-      holders.set(uuid, allocation.request.id);
-      expect(state.gpus.get(uuid)?.hold).toMatchObject({ kind: "leased", allocationId: allocation.request.id });
+      const here = holders.get(uuid) ?? new Map<AllocationId, number | null>();
+      holders.set(uuid, here.set(allocation.request.id, allocation.lease.sharedMib));
     }
     // 5. No lease outlives its end: the tick at this instant has been.
     if (allocation.lease.expiresAt !== null) expect(allocation.lease.expiresAt).toBeGreaterThan(host.now);
   }
-  for (const gpu of state.gpus.values()) {
-    if (gpu.hold.kind === "leased") expect(holders.get(gpu.uuid)).toBe(gpu.hold.allocationId);
+  for (const { uuid, hold, memoryTotalMib } of state.gpus.values()) {
+    const here = [...(holders.get(uuid) ?? [])];
+    // The books of both sides agree.
+    const booked = hold.kind === "shared" ? hold.shares : hold.kind === "leased" ? [hold] : [];
+    const byToken = here.map(([id]) => id).sort();
+    expect(booked.map(({ allocationId }) => allocationId).sort()).toEqual(byToken);
+    // 1. No GPU is in an exclusive lease and another one, and shares leave the head-room.
+    if (hold.kind === "leased") expect(here).toEqual([[hold.allocationId, null]]);
+    if (hold.kind !== "shared") continue;
+    const reserved = [...here.map(([, mib]) => mib ?? Infinity), ...hold.remains.map(({ memoryMib }) => memoryMib)];
+    const shareableMib = (memoryTotalMib ?? 0) - Math.max(512, Math.ceil((memoryTotalMib ?? 0) * 0.05));
+    expect(reserved.reduce((sum, mib) => sum + mib)).toBeLessThanOrEqual(shareableMib);
   }
   let token = before.nextFencingToken;
   for (const event of host.log.slice(from)) {
@@ -258,7 +276,8 @@ function assertGrantable(host: Host, before: HostState, from: number): void {
       const gpu = before.gpus.get(uuid);
       if (gpu === undefined || freed.has(uuid)) continue;
       const block = blockOf(gpu, { ...before, sight: host.state.sight }, host.now);
-      expect(block, `${uuid} was granted`).toBeNull();
+      if (gpu.hold.kind === "shared" && event.lease.sharedMib !== null) expect(block?.block).toBe("held");
+      else expect(block, `${uuid} was granted`).toBeNull();
       if (event.lease.gpus.length === 1) continue;
       const isolation = isolationOf(gpu, { ...before, sight: host.state.sight });
       expect(isolation, `${uuid} was granted together with others`).toBeNull();
@@ -271,7 +290,8 @@ const NUM_RUNS = Number(globalThis.process.env.HISTORIES ?? 1_000);
 test(`no history breaks an invariant, and replay rebuilds the state`, () => {
   fc.assert(
     fc.property(fc.array(anyStep, { maxLength: 200, size: "max" }), (steps) => {
-      const host = new SimulatedHost(GPUS, { maxQueueSize: 12 });
+      const sharing = { ...DEFAULT_POLICY.sharing, settleAfterMs: seconds(2), settleTimeoutMs: seconds(5) };
+      const host = new SimulatedHost(GPUS, { maxQueueSize: 12, sharing });
       const ids: AllocationId[] = [];
       const ends = new Map<AllocationId, number>();
       for (const step of steps) {

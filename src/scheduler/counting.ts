@@ -1,4 +1,5 @@
 /** What leases that have ended used, as far as quotas and fair shares go by it: read from the archive. */
+import { partsOf } from "../core/allocator/sharing.ts";
 import type { EpochMs } from "../core/model.ts";
 import {
   type AccountKey,
@@ -60,16 +61,17 @@ export class UseSums implements EndedUse {
 
   add(lease: EndedLease): void {
     const { quotas, fairShare } = this.#policy;
-    const { principal, gpus, grantedAt, endedAt } = lease;
+    const { principal, grantedAt, endedAt } = lease;
+    const parts = partsOf(lease);
     for (const { key, quota } of limitedAccounts(lease, quotas)) {
       if (quota.gpuTime === null) continue;
       const { periodMs } = quota.gpuTime;
       const since = periodStart(this.at, periodMs);
-      const taken = takenOf(since, periodMs, gpus.length, grantedAt, endedAt);
+      const taken = takenOf(since, periodMs, parts, grantedAt, endedAt);
       this.spent.set(key, { since, ms: (this.spent.get(key)?.ms ?? 0) + taken });
     }
     if (fairShare === null) return;
-    const ms = fadedUse(gpus.length, grantedAt, endedAt, this.at, fairShare.halfLifeMs);
+    const ms = fadedUse(parts, grantedAt, endedAt, this.at, fairShare.halfLifeMs);
     this.faded.set(principal, (this.faded.get(principal) ?? 0) + ms);
   }
 }

@@ -11,9 +11,10 @@
  *     so the leases of a GPU never add up to more than the time in which it was held.
  */
 import { setImmediate as othersFirst } from "node:timers/promises";
+import { partOf } from "../core/allocator/sharing.ts";
 import { PeriodTooLargeError, UsageBusyError } from "../core/errors.ts";
 import { holdersOf, useBy } from "../core/holds.ts";
-import type { AllocationId, EpochMs, GpuUuid, LeasedGpu, UseSpan } from "../core/model.ts";
+import type { AllocationId, EpochMs, GpuUuid, UseSpan } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { spansUntil, usedMsBetween } from "../core/use.ts";
 import type { EndedLease, EndedLeaseCursor, Store } from "./ports.ts";
@@ -203,11 +204,6 @@ export function runningLeases(state: HostState, now: EpochMs): ReadonlyMap<Alloc
     }
   }
   return running;
-}
-
-/** See 4. */
-function partOf({ memoryTotalMib }: Pick<LeasedGpu, "memoryTotalMib">, sharedMib: number | null): number {
-  return sharedMib === null || memoryTotalMib === null ? 1 : Math.min(1, sharedMib / memoryTotalMib);
 }
 
 const UNUSED: readonly UseSpan[] = [];

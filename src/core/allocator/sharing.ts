@@ -11,7 +11,7 @@
  *     once each take the other's growing memory for granted, or for free.
  */
 import { type SharedHold, settlingShare } from "../holds.ts";
-import type { AllocationId, Gpu, GpuReading, SharingPolicy } from "../model.ts";
+import type { AllocationId, Gpu, GpuReading, LeasedGpu, SharingPolicy } from "../model.ts";
 import type { GpuSight } from "../state.ts";
 
 /** Shares of one GPU at most, whatever the settings say: each costs some 200 bytes in the GPU's row. */
@@ -121,4 +121,19 @@ export function hasReturned(
     if (allocationId !== id && !account.ownMib.has(allocationId)) allowedMib += memoryMib;
   }
   return account.restMib <= allowedMib;
+}
+
+/** The part of a GPU that a lease has, by the memory that it reserves: what it is charged for. */
+export function partOf({ memoryTotalMib }: Pick<LeasedGpu, "memoryTotalMib">, sharedMib: number | null): number {
+  return sharedMib === null || memoryTotalMib === null ? 1 : Math.min(1, sharedMib / memoryTotalMib);
+}
+
+/** The same of all its GPUs together: 4 for a lease that has four alone. */
+export function partsOf({ gpus, sharedMib }: Charged): number {
+  return gpus.reduce((sum, gpu) => sum + partOf(gpu, sharedMib), 0);
+}
+
+interface Charged {
+  readonly gpus: readonly Pick<LeasedGpu, "memoryTotalMib">[];
+  readonly sharedMib: number | null;
 }

@@ -10,6 +10,7 @@
  *  4. Periods are aligned: they follow each other without gaps from one instant on, so that everybody knows when the
  *     next begins, and what is used in one is a sum that only grows.
  */
+import { partsOf } from "../allocator/sharing.ts";
 import type { Allocation, AllocationId, EpochMs, LiveAllocation, Policy, Quota, Quotas, Request } from "../model.ts";
 import { OrderedMap, type Ordering } from "../ordered-map.ts";
 
@@ -21,6 +22,8 @@ export type AccountKey = `${AccountKind} ${string}`;
 /** A lease, as far as quotas are concerned. */
 export interface Charge {
   readonly gpus: number;
+  /** What of them it is charged for: less than all where it shares them. */
+  readonly parts: number;
   readonly grantedAt: EpochMs;
   /** When it ends at the latest; `null`: nobody knows. */
   readonly hardEnd: EpochMs | null;
@@ -144,9 +147,9 @@ export function periodStart(at: EpochMs, periodMs: number): EpochMs {
   return FIRST_PERIOD + Math.floor((at - FIRST_PERIOD) / periodMs) * periodMs;
 }
 
-/** GPU-milliseconds that a lease from `from` to `to` takes of the period that began at `since`. */
-export function takenOf(since: EpochMs, periodMs: number, gpus: number, from: EpochMs, to: EpochMs): number {
-  return gpus * Math.max(0, Math.min(to, since + periodMs) - Math.max(from, since));
+/** GPU-milliseconds that a lease from `from` to `to` takes of the period that began at `since`, in whole ones. */
+export function takenOf(since: EpochMs, periodMs: number, parts: number, from: EpochMs, to: EpochMs): number {
+  return Math.floor(parts * Math.max(0, Math.min(to, since + periodMs) - Math.max(from, since)));
 }
 
 /** The accounts after one allocation has become `next`. */
@@ -177,18 +180,19 @@ function changed(account: Account, before: LiveAllocation | undefined, next: All
   if (next.status !== "ended") {
     const { gpus, grantedAt } = next.lease;
     const hardEnd = maxDurationMs === null ? null : grantedAt + maxDurationMs;
-    return { ...account, waiting, leases: account.leases.set(id, { gpus: gpus.length, grantedAt, hardEnd }) };
+    const charge = { gpus: gpus.length, parts: partsOf(next.lease), grantedAt, hardEnd };
+    return { ...account, waiting, leases: account.leases.set(id, charge) };
   }
   const charge = account.leases.get(id);
   if (charge === undefined) return { ...account, waiting };
   return { ...account, waiting, leases: account.leases.delete(id), spent: spentWith(account, charge, next.outcome.at) };
 }
 
-function spentWith({ quota: { gpuTime }, spent }: Account, { gpus, grantedAt }: Charge, endedAt: EpochMs): Spent {
+function spentWith({ quota: { gpuTime }, spent }: Account, { parts, grantedAt }: Charge, endedAt: EpochMs): Spent {
   if (gpuTime === null) return spent;
   const since = periodStart(endedAt, gpuTime.periodMs);
   const before = spent.since === since ? spent.ms : 0;
-  return { since, ms: before + takenOf(since, gpuTime.periodMs, gpus, grantedAt, endedAt) };
+  return { since, ms: before + takenOf(since, gpuTime.periodMs, parts, grantedAt, endedAt) };
 }
 
 /** Something happened to the allocation then, or later. */

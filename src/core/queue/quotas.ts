@@ -88,10 +88,10 @@ export function chargedMs({ leases, spent }: Account, { periodMs }: GpuTimeQuota
 }
 
 /** See 2. What a graceful end adds to a hard one counts once it is there. */
-function chargeOf({ gpus, grantedAt, hardEnd }: Charge, since: EpochMs, periodMs: number, now: EpochMs): number {
+function chargeOf({ parts, grantedAt, hardEnd }: Charge, since: EpochMs, periodMs: number, now: EpochMs): number {
   const from = Math.max(grantedAt, since);
   const until = hardEnd === null ? now : Math.max(now, hardEnd);
-  return gpus * Math.min(until - from, periodMs);
+  return Math.floor(parts * Math.min(until - from, periodMs));
 }
 
 /** What an account has left to be granted. */

@@ -9,12 +9,13 @@
  *  4. `leases` and `turns` are derived from the allocations. What ended leases have used is counted from the archive, as
  *     it is for quotas (accounts.ts), and is there for the order alone: until it is counted nobody is put off for it.
  */
+import { partsOf } from "../allocator/sharing.ts";
 import type { Allocation, AllocationId, EpochMs, FairShare, LiveAllocation, Policy } from "../model.ts";
 import { byText, OrderedMap, type Ordering } from "../ordered-map.ts";
 
 interface Running {
   readonly principal: string;
-  readonly gpus: number;
+  readonly parts: number;
   readonly from: EpochMs;
 }
 
@@ -59,11 +60,11 @@ export const NO_SHARES: Shares = {
 export const HALF_LIVES_THAT_COUNT = 10;
 
 /** What a lease from `from` to `to` counts at `at`, in GPU-milliseconds: the time of it, each instant faded by its age. */
-export function fadedUse(gpus: number, from: EpochMs, to: EpochMs, at: EpochMs, halfLifeMs: number): number {
+export function fadedUse(parts: number, from: EpochMs, to: EpochMs, at: EpochMs, halfLifeMs: number): number {
   const meanLifeMs = halfLifeMs / Math.LN2;
   // A clock that was set back leaves ends in its future.
   const weight = (instant: EpochMs) => Math.exp(Math.min(0, instant - at) / meanLifeMs);
-  return gpus * meanLifeMs * (weight(to) - weight(from));
+  return parts * meanLifeMs * (weight(to) - weight(from));
 }
 
 function fade({ ms, at }: Faded, now: EpochMs, halfLifeMs: number): number {
@@ -93,12 +94,12 @@ export function withTurn(
   const running = after.leases.get(id);
   if (next.status !== "ended") {
     if (running !== undefined) return after;
-    const { gpus, grantedAt } = next.lease;
-    return { ...after, leases: after.leases.set(id, { principal, gpus: gpus.length, from: grantedAt }) };
+    const { lease } = next;
+    return { ...after, leases: after.leases.set(id, { principal, parts: partsOf(lease), from: lease.grantedAt }) };
   }
   if (running === undefined) return after;
   const { at } = next.outcome;
-  const ms = fadedUse(running.gpus, running.from, at, at, fairShare.halfLifeMs);
+  const ms = fadedUse(running.parts, running.from, at, at, fairShare.halfLifeMs);
   return withEnded({ ...after, leases: after.leases.delete(id) }, principal, ms, at, fairShare);
 }
 
@@ -158,7 +159,7 @@ export function shareOf(shares: Shares, principal: string, { halfLifeMs }: FairS
   let own = fade(shares.ended.get(principal) ?? NOTHING, now, halfLifeMs);
   let total = fade(shares.total, now, halfLifeMs);
   for (const running of shares.leases.values()) {
-    const ms = fadedUse(running.gpus, running.from, now, now, halfLifeMs);
+    const ms = fadedUse(running.parts, running.from, now, now, halfLifeMs);
     total += ms;
     if (running.principal === principal) own += ms;
   }

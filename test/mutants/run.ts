@@ -21,6 +21,7 @@ import { HEALTH_MUTANTS } from "./health-mutants.ts";
 import { MIG_MUTANTS } from "./mig-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { QUEUE_MUTANTS } from "./queue-mutants.ts";
+import { QUOTA_MUTANTS } from "./quota-mutants.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
 import { SHARING_MUTANTS } from "./sharing-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
@@ -257,6 +258,7 @@ function chosenBy(words: readonly string[]): readonly Mutant[] {
     ...TOPOLOGY_MUTANTS,
     ...MIG_MUTANTS,
     ...USAGE_MUTANTS,
+    ...QUOTA_MUTANTS,
     ...CRASH_MUTANTS,
   ];
   if (words.length === 0) return all;

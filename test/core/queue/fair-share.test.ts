@@ -70,9 +70,10 @@ test("what was used counts half after each half-life, while it runs too", () => 
 });
 
 test("requests of one principal never pass each other, though its share has sunk", () => {
-  const host = new SimulatedHost([h100("GPU-a")], FAIR);
+  const eight = Array.from({ length: 8 }, (_, i) => h100(`GPU-${i}`));
+  const host = new SimulatedHost(eight, FAIR);
   use(host, "ann", minutes(30));
-  host.submit(as("bob"));
+  host.submit(as("bob", { requiredGpus: 8 }));
   const first = host.submit(as("ann"));
   host.advance(minutes(5));
   const second = host.submit(as("ann"));

@@ -187,8 +187,9 @@ test("a lease without an end is charged as time goes by: it may run over, and no
 });
 
 test("who waits for GPU-hours is served in the first instant of the next period", () => {
-  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], forAnn(perDay(1)));
-  host.monitoring = true;
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { ...forAnn(perDay(1)), staleAfterMs: hours(48) });
+  // Nothing else happens at midnight.
+  host.monitoring = false;
   host.release(hostAdvanced(host, host.submit(as(ann)), hours(2)), ann);
   const next = host.submit(as(ann));
   expect(host.allocation(next).status).toBe("queued");

@@ -3,6 +3,7 @@ import { type Mutant, planted } from "./mutant.ts";
 const QUEUE = "test/core/queue.test.ts";
 const LINES = "test/core/queue/line.test.ts";
 const BACKFILL = "test/core/queue/backfill.test.ts";
+const FORECAST = "test/core/queue/forecast.test.ts";
 const LEASE = "test/core/lease.test.ts";
 
 const LINE = planted(
@@ -26,7 +27,7 @@ const LINE = planted(
     },
     {
       name: "Waiting never raises a request's priority",
-      find: "rank: request.submittedAt - request.requirement.priority * policy.agingIntervalMs,",
+      find: "rank: request.submittedAt + request.fairShareDelayMs - request.requirement.priority * policy.agingIntervalMs,",
       replace: "rank: -request.requirement.priority,",
     },
     {
@@ -53,28 +54,28 @@ const SERVING = planted(
   [
     {
       name: "A newcomer that fits overtakes those who wait",
-      find: "if (head !== undefined && (fits",
-      replace: "if (newcomer === null && head !== undefined && (fits",
+      find: ".filter((one) => fits === undefined || isBefore(one, fits))",
+      replace: ".filter((one) => newcomer === null && (fits === undefined || isBefore(one, fits)))",
     },
     {
       name: "Nothing is ever held for the head of the line",
-      find: ">= state.policy.reserveAfterMs",
-      replace: ">= Number.POSITIVE_INFINITY",
+      find: "< this.state.policy.reserveAfterMs",
+      replace: "< Number.POSITIVE_INFINITY",
     },
     {
       name: "GPUs are held for the head of the line from the start, whatever reserve_after says",
-      find: ">= state.policy.reserveAfterMs",
-      replace: ">= 0",
+      find: "< this.state.policy.reserveAfterMs",
+      replace: "< 0",
     },
     {
       name: "GPUs are kept idle for a request that a sick GPU keeps from starting",
-      find: "const later = free.length === 0 ? [] : coming(before, free, now);",
+      find: "this.#free.length === 0 && !this.#preempts ? [] : coming(before, this.#free, now);",
       replace:
-        "const later = state.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, isolated: false, now: null }));",
+        "before.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, shareableMib: 0, isolated: false, now: null }));",
     },
     {
       name: "A GPU held for the head of the line goes to one behind it",
-      find: "free = besides(reservation, free);",
+      find: "this.#free = besides(reservation, this.#free);",
       replace: "",
     },
     {
@@ -101,13 +102,13 @@ const HOLDING = planted(
   [
     {
       name: "GPUs that the head of the line could never use are held for it",
-      find: "const wanted = usable(head, gpus, state.gpus.values());",
-      replace: "const wanted = gpus;",
+      find: "const wanted = usable(head, coming, state.gpus.values());",
+      replace: "const wanted = coming;",
     },
     {
       name: "A TTL is counted on as the end of a lease, though it can be renewed",
-      find: "return hardEndOf(holder);",
-      replace: "return holder.lease.expiresAt;",
+      find: "hardEndOf(holderOf(allocationId, state))",
+      replace: "holderOf(allocationId, state).lease.expiresAt",
     },
     {
       name: "The head of the line is taken to wait for every GPU that it could use",
@@ -122,4 +123,31 @@ const HOLDING = planted(
   ],
 );
 
-export const QUEUE_MUTANTS: readonly Mutant[] = [...LINE, ...SERVING, ...HOLDING];
+const FORESEEN = planted(
+  "src/core/queue/forecast.ts",
+  [FORECAST],
+  [
+    {
+      name: "Who waits is promised a GPU as soon as those before it have begun, not when they have ended",
+      find: "return isEnd ? taken : keeps - taken;",
+      replace: "return isEnd ? 0 : keeps;",
+    },
+    {
+      name: "A promise leaves out the time that a GPU takes to be seen empty",
+      find: "last + waiter.durationMs + settlingMs(state.policy)",
+      replace: "last + waiter.durationMs",
+    },
+    {
+      name: "The earliest instant goes by the long ones of the leases that ended of late",
+      find: "Math.floor(lasted.length * SHORT_PART)",
+      replace: "Math.floor(lasted.length * (1 - SHORT_PART))",
+    },
+    {
+      name: "Nobody is ever thought to be passed by those behind him",
+      find: "if (gpus > waiter.gpus || shared < waiter.suiting.size) return false;",
+      replace: "if (shared < waiter.suiting.size) return false;",
+    },
+  ],
+);
+
+export const QUEUE_MUTANTS: readonly Mutant[] = [...LINE, ...SERVING, ...HOLDING, ...FORESEEN];

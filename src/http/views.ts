@@ -101,7 +101,7 @@ export function listView(state: HostState, now: EpochMs): ListAnswer {
 export function hostDrainView(state: HostState): HostDrainAnswer {
   if (state.cordon === null) return { drain: null };
   const gpus = [...state.gpus.values()];
-  const allocations = new Set(gpus.flatMap(({ hold }) => (hold.kind === "leased" ? [hold.allocationId] : [])));
+  const allocations = new Set(gpus.flatMap(({ hold }) => holdersOf(hold).map(({ allocationId }) => allocationId)));
   const drained = gpus.every((gpu) => isDrained(gpu, state));
   return { drain: { ...cordonView(state.cordon), drained, allocations: [...allocations] } };
 }

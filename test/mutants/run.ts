@@ -18,6 +18,7 @@ import { fileURLToPath } from "node:url";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import { HEALTH_MUTANTS } from "./health-mutants.ts";
+import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
 import { MIG_MUTANTS } from "./mig-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { QUEUE_MUTANTS } from "./queue-mutants.ts";
@@ -256,6 +257,7 @@ function chosenBy(words: readonly string[]): readonly Mutant[] {
     ...ROOM_MUTANTS,
     ...SHARING_MUTANTS,
     ...TOPOLOGY_MUTANTS,
+    ...LEAVING_MUTANTS,
     ...MIG_MUTANTS,
     ...USAGE_MUTANTS,
     ...QUOTA_MUTANTS,

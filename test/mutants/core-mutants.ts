@@ -180,8 +180,8 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A cordoned GPU is granted",
     file: "src/core/allocator/survey.ts",
-    find: "if (gpu.cordon !== null) {",
-    replace: 'if (gpu.cordon !== null && gpu.hold.kind !== "free") {',
+    find: "if (cordon !== undefined) return",
+    replace: 'if (cordon !== undefined && gpu.hold.kind !== "free") return',
     tests: [ADMIN],
   },
   {
@@ -244,21 +244,21 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A lease with a TTL never ends",
     file: "src/core/state.ts",
-    find: "return allocation.lease.expiresAt;",
+    find: "return heldUntil(allocation);",
     replace: "return null;",
     tests: [LEASE],
   },
   {
     name: "An offer waits for its client for ever",
     file: "src/core/state.ts",
-    find: "return Math.min(allocation.claimBy, allocation.lease.expiresAt ?? Infinity);",
-    replace: "return allocation.lease.expiresAt;",
+    find: "return Math.min(allocation.claimBy, heldUntil(allocation) ?? Infinity);",
+    replace: "return heldUntil(allocation);",
     tests: [LEASE],
   },
   {
     name: "An offer outlives the TTL of its lease",
     file: "src/core/state.ts",
-    find: "return Math.min(allocation.claimBy, allocation.lease.expiresAt ?? Infinity);",
+    find: "return Math.min(allocation.claimBy, heldUntil(allocation) ?? Infinity);",
     replace: "return allocation.claimBy;",
     tests: [LEASE],
   },

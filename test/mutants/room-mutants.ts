@@ -250,8 +250,8 @@ const RECORDS = planted(
     },
     {
       name: "A lease without an end is given one at 1970",
-      find: "...(lease.expiresAt === null ? {} : { expires_at: timestamp(lease.expiresAt) }),",
-      replace: "expires_at: timestamp(lease.expiresAt ?? 0),",
+      find: "...(expiresAt === null ? {} : { expires_at: timestamp(expiresAt) }),",
+      replace: "expires_at: timestamp(expiresAt ?? 0),",
     },
   ],
 );

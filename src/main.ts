@@ -353,12 +353,12 @@ class RunningDaemon implements Daemon {
     const log = this.#log;
     let failing: string | null = null;
     return {
-      committed: ({ events, notifications, state }) => {
+      committed: ({ events, notifications, state, lastSeq }) => {
         if (notifications > 0) this.#deliverer?.wake();
         const ended = events.some((event) => event.type === "ended" && event.verify.length > 0);
         this.#pacePolling(state);
         if (ended) this.#poller?.probeSoon();
-        logEvents(log, events);
+        logEvents(log, events, lastSeq - events.length + 1);
       },
       observed: (observation, state) => {
         this.#pacePolling(state);
@@ -413,11 +413,13 @@ function tickInterval({ scheduler }: Config): number {
 const TROUBLES: ReadonlySet<Event["type"]> = new Set(["gpu-lost", "gpu-faulted", "gpu-quarantined"]);
 const RELIEFS: ReadonlySet<Event["type"]> = new Set(["gpu-back", "gpu-fault-answered"]);
 
-function logEvents(log: Logger, events: readonly Event[]): void {
+/** @param first the number of the first, by which `replay` can be asked for it. */
+function logEvents(log: Logger, events: readonly Event[], first: number): void {
   const toTheLast = log.isLevelEnabled("debug");
-  for (const event of events) {
-    if (TROUBLES.has(event.type)) log.warn({ event }, event.type);
-    else if (RELIEFS.has(event.type)) log.info({ event }, event.type);
-    else if (toTheLast) log.debug({ event }, event.type);
+  for (const [place, event] of events.entries()) {
+    const seq = first + place;
+    if (TROUBLES.has(event.type)) log.warn({ seq, event }, event.type);
+    else if (RELIEFS.has(event.type)) log.info({ seq, event }, event.type);
+    else if (toTheLast) log.debug({ seq, event }, event.type);
   }
 }

@@ -23,6 +23,7 @@ import { MIG_MUTANTS } from "./mig-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { QUEUE_MUTANTS } from "./queue-mutants.ts";
 import { QUOTA_MUTANTS } from "./quota-mutants.ts";
+import { REPLAY_MUTANTS } from "./replay-mutants.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
 import { SHARING_MUTANTS } from "./sharing-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
@@ -254,6 +255,7 @@ function chosenBy(words: readonly string[]): readonly Mutant[] {
     ...CORE_MUTANTS,
     ...HEALTH_MUTANTS,
     ...QUEUE_MUTANTS,
+    ...REPLAY_MUTANTS,
     ...ROOM_MUTANTS,
     ...SHARING_MUTANTS,
     ...TOPOLOGY_MUTANTS,

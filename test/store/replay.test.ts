@@ -106,6 +106,48 @@ test("what can be told of is told after the journal and its snapshots were prune
     expect(replayTurn(file, event)).toMatchObject({ isSame: true });
 });
 
+test("who waits without a webhook is known to have been seen, by the turn that asks and by those after it", async () => {
+  const file = databasePath();
+  const { scheduler, clock } = await startScheduler(openForTest(file), { gpus: 1, policy: { abandonAfterMs: 30_000 } });
+  const holder = await scheduler.allocate(ask(), ADMIN);
+  const { id } = (await scheduler.allocate(ask({ webhookUrl: null }), ADMIN)).allocation.request;
+  for (let i = 0; i < 5; i++) {
+    await clock.advance(20_000);
+    await scheduler.read(id, ADMIN);
+  }
+  await scheduler.renew(holder.allocation.request.id, null, ADMIN);
+  await scheduler.renew(holder.allocation.request.id, null, ADMIN);
+  const last = lastSeqOf(file);
+  for (const seq of [last - 1, last]) {
+    const { isSame, recorded, commands } = replayTurn(file, seq);
+    expect([isSame, typesOf(recorded)]).toEqual([true, ["renewed"]]);
+    expect(commands[0]?.before.allocations.get(id)).toMatchObject({ status: "queued", seenAt: clock.now() });
+  }
+});
+
+test("what lies before the latest snapshot can be told of too", async () => {
+  const file = databasePath();
+  const limits: PruneLimits = { rows: 30, snapshotAfterEvents: 25, journalKeptEvents: 1_000 };
+  const opened = openDatabase(file);
+  const store = new SqliteStore(opened, MIN_RETENTION_MS, new LocalWriter(opened.database, limits));
+  onTestFinished(() => store.close());
+  const start = async () => startScheduler(store, { gpus: 2, policy: { verifyRelease: "never" } });
+  for (let run = 0; run < 3; run++) {
+    const { scheduler, clock } = await start();
+    for (let i = 0; i < 12; i++) {
+      const { allocation } = await scheduler.allocate(ask(), ADMIN);
+      await scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, ADMIN);
+    }
+    await store.prune(clock.now());
+    await scheduler.stop();
+  }
+  expect(store.latestSnapshot()?.seq).toBeGreaterThan(100);
+  // Made from the snapshot before it: the turns before that are of no use then.
+  opened.database.exec("UPDATE journal SET events = '[]' WHERE seq BETWEEN 2 AND 10");
+  const seqs = [60, 90, lastSeqOf(file)];
+  expect(seqs.map((seq) => replayTurn(file, seq).isSame)).toEqual([true, true, true]);
+});
+
 test("a turn that was changed afterwards is seen to be so", async () => {
   const file = databasePath();
   const store = openForTest(file);

@@ -1,0 +1,51 @@
+import { type Mutant, planted } from "./mutant.ts";
+
+const REPLAY = "test/store/replay.test.ts";
+
+const CAPTURE = planted(
+  "src/core/capture.ts",
+  [REPLAY],
+  [
+    {
+      name: "What was seen and set since the last keyframe is not captured",
+      find: "changed === undefined ? {} : { changed }",
+      replace: "{}",
+    },
+    {
+      name: "When a waiting client was last seen is not captured",
+      find: "...(seen.length === 0 ? {} : { seen }),",
+      replace: "",
+    },
+    {
+      name: "The settings of a turn made again are those of its keyframe",
+      find: "this.#surroundings = withDifference(this.#surroundings, changed) as JsonObject;",
+      replace: "void withDifference;",
+    },
+  ],
+);
+
+const PRUNING = planted(
+  "src/store/statements.ts",
+  [REPLAY],
+  [
+    {
+      name: "Only the latest snapshot is kept, so that nothing before it can be told of",
+      find: "WHERE total > ? AND seq < latest",
+      replace: "WHERE total > ? - 1e12 AND seq < latest",
+    },
+  ],
+);
+
+const COMPARISON = planted(
+  "src/store/replay.ts",
+  [REPLAY],
+  [
+    {
+      name: "A turn that comes out otherwise passes for the same",
+      find: "const isSame = failure === null && decided === row.events;",
+      replace: "const isSame = failure === null && decided.length === row.events.length;",
+    },
+  ],
+);
+
+export const REPLAY_MUTANTS: readonly Mutant[] = [...CAPTURE, ...PRUNING, ...COMPARISON];

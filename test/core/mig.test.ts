@@ -306,6 +306,18 @@ test("several compute instances in one grant get a share of their memory each, o
   expect(host.whyQueued(host.submit({ minMemoryMib: 10_001 }))["MIG-2-2"]).toBe("memory");
 });
 
+test("compute instances that cannot both have what is asked for are taken of different memories", () => {
+  const pair = (gpu: string) =>
+    [0, 1].map((ci) => {
+      const uuid = `MIG-${gpu}-${ci}`;
+      return instance(ci, 2, { computeInstanceId: ci, uuid, profile: "1c.3g.40gb", memoryTotalMib: 40_000 });
+    });
+  const host = new SimulatedHost([cutGpu("GPU-a", pair("a")), cutGpu("GPU-b", pair("b"))]);
+  const ask = { migProfile: "1c.3g.40gb", requiredGpus: 2 };
+  expect(host.gpusOf(host.submit({ ...ask, minMemoryMib: 30_000 }))).toEqual(["MIG-a-0", "MIG-b-0"]);
+  expect(host.gpusOf(host.submit({ ...ask, minMemoryMib: 10_000 }))).toEqual(["MIG-a-1", "MIG-b-1"]);
+});
+
 test("one turn that serves two requests does not give them the same memory", () => {
   const host = new SimulatedHost([cutGpu("GPU-a", twins(2))]);
   host.gpu("GPU-a", { migInstances: twins(2).map((one) => ({ ...one, uuid: null, profile: null })) });

@@ -4,7 +4,6 @@ import { type Mutant, planted } from "./mutant.ts";
 const CORE = "test/core/mig.test.ts";
 const PROPERTIES = "test/core/mig-properties.test.ts";
 const JOIN = "test/monitor/nvidia-smi/instances.test.ts";
-const CAPTURES = "test/monitor/nvidia-smi/mig-captures.test.ts";
 
 export const MIG_MUTANTS: readonly Mutant[] = [
   ...planted(
@@ -83,7 +82,7 @@ export const MIG_MUTANTS: readonly Mutant[] = [
   ),
   ...planted(
     "src/core/allocator/survey.ts",
-    [CORE, CAPTURES],
+    [CORE],
     [
       {
         name: "A compute instance is offered memory that the others' processes use",

@@ -174,10 +174,10 @@ test("names that are known outlive a lost GPU that spoils every listing", async 
 });
 
 describe.skipIf(!hasCaptures)("captures", () => {
-  const texts = join(capturePath("farm-t4-470"), "../text");
+  const listed = (file: string) => join(capturePath("farm-t4-470"), "../text", file);
 
   test("the H100 with MIG and what its -L lists are joined", async () => {
-    const listing: FakeOrder = { mode: "file", file: join(texts, "h100-mig-590-capabilities-L.txt") };
+    const listing: FakeOrder = { mode: "file", file: listed("h100-mig-590-capabilities-L.txt") };
     fake.tell({ mode: "file", file: capturePath("derived-h100-mig-processes"), listing });
     const { gpus, warnings } = await readingOf(sourceOf());
     expect(warnings.join()).not.toContain("UUID");
@@ -190,7 +190,7 @@ describe.skipIf(!hasCaptures)("captures", () => {
   });
 
   test("the listing of another host does not fit the A100 of a capture", async () => {
-    const listing: FakeOrder = { mode: "file", file: join(texts, "h100-mig-590-capabilities-L.txt") };
+    const listing: FakeOrder = { mode: "file", file: listed("h100-mig-590-capabilities-L.txt") };
     fake.tell({ mode: "file", file: capturePath("telegraf-a100-sxm4-mig-v12"), listing });
     const { gpus, warnings } = await readingOf(sourceOf());
     expect(gpus[0]?.migInstances.map(({ uuid }) => uuid)).toEqual([null, null, null, null]);

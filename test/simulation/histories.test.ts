@@ -9,8 +9,9 @@ import { DomainError } from "../../src/core/errors.ts";
 import type { Event } from "../../src/core/events.ts";
 import { evolve } from "../../src/core/evolve.ts";
 import type { KernelReport } from "../../src/core/kernel-log.ts";
-import type { AllocationId, GpuHealth, Topology } from "../../src/core/model.ts";
+import type { AllocationId, GpuHealth, MigInstance, Topology } from "../../src/core/model.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
+import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import {
   ADMIN,
   DEFAULT_POLICY,
@@ -24,7 +25,17 @@ import {
 
 type Step = (host: Host, ids: AllocationId[]) => void;
 
-const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c"), t4("GPU-d")].map((gpu, index) => ({
+/** How GPU-e can be cut: two compute instances that share their memory, and two instances that do not. */
+const WHOLE_CUT = [...twins(2), instance(2, 9), instance(3, 10)];
+const CUTS: readonly (readonly MigInstance[])[] = [
+  WHOLE_CUT,
+  WHOLE_CUT,
+  WHOLE_CUT.slice(1),
+  WHOLE_CUT.map((one) => ({ ...one, uuid: null, profile: null })),
+  [],
+];
+
+const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c"), t4("GPU-d"), cutGpu("GPU-e", WHOLE_CUT)].map((gpu, index) => ({
   ...gpu,
   pciBusId: `00000000:0${index}:00.0`,
 }));
@@ -60,6 +71,7 @@ const submit = fc
     queueTimeoutMs: optional(fc.integer({ min: 1_000, max: 60_000 })),
     webhookUrl: fc.constantFrom(null, "http://127.0.0.1:9/hook"),
     gpuModel: fc.constantFrom(null, null, null, "T4", "h100"),
+    migProfile: fc.constantFrom(null, null, null, null, "1g.10gb", "2c.3g.71gb"),
     queue: fc.constantFrom(true, true, true, false),
     sharing: fc.constantFrom("exclusive", "exclusive", "shared"),
   })
@@ -89,7 +101,7 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
     weight: 4,
     arbitrary: fc
       .tuple(
-        fc.nat(3),
+        fc.nat(4),
         fc.constantFrom(
           ...["busy", "busy", "idle", "idle", "idle", "idle", "foreign memory"],
           ...["lost", "blind", "sick", "cut off"],
@@ -115,7 +127,7 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 1,
     arbitrary: fc
-      .tuple(fc.nat(3), fc.constantFrom("cordon", "uncordon", "uncordon", "clear-quarantine", "remove-gpu"))
+      .tuple(fc.nat(4), fc.constantFrom("cordon", "uncordon", "uncordon", "clear-quarantine", "remove-gpu"))
       .map(
         ([n, type]): Step =>
           (host) => {
@@ -131,7 +143,7 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   },
   {
     weight: 1,
-    arbitrary: fc.tuple(fc.nat(3), fc.constantFrom(31, 48, 74, 79, 154, "driver" as const), fc.nat(1_000)).map(
+    arbitrary: fc.tuple(fc.nat(4), fc.constantFrom(31, 48, 74, 79, 154, "driver" as const), fc.nat(1_000)).map(
       ([n, what, sequence]): Step =>
         (host) => {
           const error = { device: `0:${n}:0`, at: host.now, count: 1, fatal: false, action: 0 };
@@ -144,11 +156,32 @@ const anyStep: fc.Arbitrary<Step> = fc.oneof(
   // Faults come seldom and heal often, or most of a history would pass with nothing to grant.
   {
     weight: 1,
-    arbitrary: fc.tuple(fc.nat(3), fc.nat(3)).map(
+    arbitrary: fc.tuple(fc.nat(4), fc.nat(3)).map(
       ([n, luck]): Step =>
         (host) => {
           const device = host.devices[n];
           if (device !== undefined) device.present = luck > 0;
+        },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(fc.constantFrom(...CUTS), fc.nat(5)).map(
+      ([migInstances, luck]): Step =>
+        (host) => {
+          host.gpu(
+            "GPU-e",
+            luck > 0 ? { migMode: "Enabled", migInstances } : { migMode: "Disabled", migInstances: [] },
+          );
+        },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(0, 1, null).map(
+      (computeInstanceId): Step =>
+        (host) => {
+          host.gpu("GPU-e", { processes: [process(1, { gpuInstanceId: 2, computeInstanceId })] });
         },
     ),
   },
@@ -222,6 +255,7 @@ function assertInvariants(host: Host, before: HostState, from: number): void {
     // 5. No lease outlives its end: the tick at this instant has been.
     if (allocation.lease.expiresAt !== null) expect(allocation.lease.expiresAt).toBeGreaterThan(host.now);
   }
+  assertInstances(host);
   for (const { uuid, hold, memoryTotalMib } of state.gpus.values()) {
     const here = [...(holders.get(uuid) ?? [])];
     // The books of both sides agree.
@@ -253,6 +287,25 @@ function assertInvariants(host: Host, before: HostState, from: number): void {
   }
 }
 
+/** 1, of MIG: no silicon is leased whole and in part, and no memory is promised twice. */
+function assertInstances({ state }: Host): void {
+  const promised = new Map<string, number>();
+  for (const { hold, mig, memoryTotalMib } of state.gpus.values()) {
+    if (hold.kind !== "leased" || mig === null) continue;
+    const whole = state.gpus.get(mig.parentUuid)?.hold.kind;
+    expect(["leased", "shared"], "an instance is leased beside its GPU").not.toContain(whole);
+    const memory = `${mig.parentUuid}/${mig.gpuInstanceId}`;
+    const askedMib = state.allocations.get(hold.allocationId)?.request.requirement.memoryMib ?? 0;
+    promised.set(memory, (promised.get(memory) ?? 0) + askedMib);
+    expect(promised.get(memory), `the memory of ${memory} is promised twice`).toBeLessThanOrEqual(memoryTotalMib ?? 0);
+  }
+  for (const allocation of state.allocations.values()) {
+    if (allocation.status === "queued") continue;
+    const kinds = new Set(allocation.lease.gpus.map(({ mig }) => mig === null));
+    expect(kinds.size, "whole GPUs and instances in one lease").toBe(1);
+  }
+}
+
 const RELIEFS: ReadonlySet<Event["type"]> = new Set([
   "gpu-freed",
   "gpu-uncordoned",
@@ -274,7 +327,8 @@ function assertGrantable(host: Host, before: HostState, from: number): void {
     if (event.type !== "granted") continue;
     for (const { uuid } of event.lease.gpus) {
       const gpu = before.gpus.get(uuid);
-      if (gpu === undefined || freed.has(uuid)) continue;
+      // What was freed on the same silicon may have been in the way.
+      if (gpu === undefined || [...freed].some((other) => isOnSameBoard(before, uuid, other))) continue;
       const block = blockOf(gpu, { ...before, sight: host.state.sight }, host.now);
       if (gpu.hold.kind === "shared" && event.lease.sharedMib !== null) expect(block?.block).toBe("held");
       else expect(block, `${uuid} was granted`).toBeNull();
@@ -283,6 +337,10 @@ function assertGrantable(host: Host, before: HostState, from: number): void {
       expect(isolation, `${uuid} was granted together with others`).toBeNull();
     }
   }
+}
+
+function isOnSameBoard({ gpus }: HostState, ...uuids: string[]): boolean {
+  return new Set(uuids.map((uuid) => gpus.get(uuid)?.mig?.parentUuid ?? uuid)).size === 1;
 }
 
 const NUM_RUNS = Number(globalThis.process.env.HISTORIES ?? 1_000);

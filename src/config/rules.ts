@@ -16,6 +16,9 @@ export interface Rule {
   check(config: Config): string | null;
 }
 
+/** With each of them a service of its own, a decision takes some milliseconds. */
+const MAX_QUEUE_OF_UNNAMED_SERVICES = 1_000;
+
 const CONTRADICTIONS: readonly Rule[] = [
   {
     reads: [
@@ -36,6 +39,18 @@ const CONTRADICTIONS: readonly Rule[] = [
     ],
     check: ({ auth }) =>
       auth.enabled && auth.keys.length === 0 ? "nobody could get in: auth.api_keys is empty" : null,
+  },
+  {
+    reads: [
+      ["quotas", "default_service"],
+      ["scheduler", "max_queue_size"],
+    ],
+    check: ({ quotas: { defaultService }, scheduler }) =>
+      (defaultService.maxGpus === null && defaultService.gpuTime === null) ||
+      scheduler.maxQueueSize <= MAX_QUEUE_OF_UNNAMED_SERVICES
+        ? null
+        : "keeps every service that waits apart, in every decision, and clients choose their services' names: name those " +
+          `that have max_gpus or gpu_hours, or let scheduler.max_queue_size be ${MAX_QUEUE_OF_UNNAMED_SERVICES} at most`,
   },
   {
     reads: [

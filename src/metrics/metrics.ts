@@ -16,6 +16,7 @@ import { Exposer, type Exposition } from "./exposition.ts";
 import { registerHost } from "./host.ts";
 import { Operation } from "./operation.ts";
 import { registerProcess } from "./process.ts";
+import { registerQuotas } from "./quotas.ts";
 import { type ObservedRequest, RequestTimes } from "./requests.ts";
 
 export interface MetricsParts {
@@ -48,6 +49,7 @@ export function createMetrics({ version, clock, scheduler, source }: MetricsPart
   const look = () => ({ state: scheduler.state, now: clock.now() });
   const allocations = new AllocationCounts(registry);
   registerHost(registry, look);
+  registerQuotas(registry, look);
   const requests = new RequestTimes(registry);
   const operation = new Operation(registry, {
     version,

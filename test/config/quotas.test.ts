@@ -96,6 +96,10 @@ test.each([
     "auth: {enabled: true, api_keys: {a-key-of-some-length: {principal: bob, quotas: {max_gpus: 1}}}}\nquotas: {principals: {bob: {max_gpus: 1}}}",
     'FILE:1:33 auth.api_keys: the quotas of "bob" are given twice',
   ],
+  [
+    "{quotas: {default_service: {max_gpus: 1}}, scheduler: {max_queue_size: 1001}}",
+    "FILE:1:28 quotas.default_service: keeps every service that waits apart, in every decision, and clients choose their services' names: name those that have max_gpus or gpu_hours, or let scheduler.max_queue_size be 1000 at most",
+  ],
 ])("%s is refused, where it stands", (content, problem) => {
   expect(problemsIn(content)).toEqual([problem]);
 });

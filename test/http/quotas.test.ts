@@ -113,3 +113,65 @@ test("accounts are shown with what they have and have left: one's own and every 
     gpu_hours: null,
   });
 });
+
+test("over a quota for now is 202 with the reason, in the answer, the record, the list and the plan alike", async () => {
+  const daemon = await startDaemon(ann({ maxGpus: 1 }));
+  const { json: held } = await daemon.allocate({}, as("ann"));
+  const body = { service_name: "trainer" };
+  const planned = await daemon.call("POST", "/gpu/plan", { body, headers: as("ann") });
+  const queued = await daemon.allocate({}, as("ann"));
+  const reason = "waiting for its quota: principal ann runs 1 of 1 GPUs";
+  expect([queued.status, queued.json.reason, queued.json.position]).toEqual([202, reason, 1]);
+  expect(planned.json).toMatchObject({ outcome: "queued", reason, position: 1 });
+  expect(planned.json.gpus.map(({ reason: why }: { reason: string }) => why).sort()).toEqual(["held", "quota"]);
+  const record = await daemon.call("GET", `/gpu/allocations/${queued.json.id}`, { headers: as("ann") });
+  expect(record.json.reason).toBe(reason);
+  const list = await daemon.call("GET", "/gpu/list", { headers: as("ann") });
+  expect(list.json.queue.map(({ reason: why }: { reason: string }) => why)).toEqual([reason]);
+  expect((await daemon.allocate({}, as("bob"))).status).toBe(200);
+  await daemon.call("DELETE", `/gpu/allocations/${held.id}`, { headers: as("ann") });
+  const served = await daemon.call("GET", `/gpu/allocations/${queued.json.id}`, { headers: as("ann") });
+  expect(served.json.status).toBe("leased");
+});
+
+test("queue: false over a quota is 429 with when to ask again, and over the host's GPUs 503", async () => {
+  const daemon = await startDaemon(ann({ maxGpus: 1 }));
+  await daemon.allocate({}, as("ann"));
+  const refused = await daemon.allocate({ queue: false }, as("ann"));
+  expect([refused.status, refused.json.code, refused.headers["retry-after"]]).toEqual([429, "quota", "10"]);
+  expect(refused.json.detail).toBe("principal ann runs 1 of 1 GPUs");
+  const planned = await daemon.call("POST", "/gpu/plan", {
+    body: { service_name: "trainer", queue: false },
+    headers: as("ann"),
+  });
+  expect(planned.json).toMatchObject({ outcome: "refused", code: "quota", reason: refused.json.detail });
+  await daemon.allocate({}, as("bob"));
+  const full = await daemon.allocate({ queue: false }, as("bob"));
+  expect([full.status, full.json.code]).toEqual([503, "no-gpu-free"]);
+});
+
+test("for used-up GPU-hours the time to ask again is the begin of the next period", async () => {
+  const daemon = await startDaemon(ann({ gpuTime: { limitMs: HOUR_MS, periodMs: 24 * HOUR_MS } }));
+  await daemon.allocate({ max_duration: "1h" }, as("ann"));
+  const refused = await daemon.allocate({ queue: false }, as("ann"));
+  // The clock of these tests begins at 08:00.
+  expect([refused.status, refused.headers["retry-after"]]).toEqual([429, String(16 * 3_600)]);
+  expect(refused.json.detail).toBe("principal ann has 0 of 1 GPU-hours left, for another 16 h");
+});
+
+test("a reload changes quotas under running leases: none ends, and who waited is served if there is room now", async () => {
+  const daemon = await startDaemon(ann({ maxGpus: 1 }));
+  const { scheduler } = daemon;
+  const held = await daemon.allocate({}, as("ann"));
+  const waiting = await daemon.allocate({}, as("ann"));
+  await scheduler.reconfigure(
+    { ...scheduler.state.policy, ...quotas({ principals: { ann: quota({ maxGpus: 0 }) } }) },
+    5_000,
+  );
+  const statusOf = async (id: string) =>
+    (await daemon.call("GET", `/gpu/allocations/${id}`, { headers: as("bob") })).json.status;
+  expect([await statusOf(held.json.id), await statusOf(waiting.json.id)]).toEqual(["leased", "queued"]);
+  expect((await daemon.allocate({}, as("ann"))).status).toBe(429);
+  await scheduler.reconfigure({ ...scheduler.state.policy, ...quotas({}) }, 5_000);
+  expect([await statusOf(held.json.id), await statusOf(waiting.json.id)]).toEqual(["leased", "offered"]);
+});

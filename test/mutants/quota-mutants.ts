@@ -27,8 +27,8 @@ const BUDGETS = planted(
     },
     {
       name: "A request that a quota can never allow again keeps its account waiting",
-      find: "narrowed(shape, limitsLater(shape, this.#later, NOTHING_HELD), everything)",
-      replace: "limitsLater(shape, this.#later, NOTHING_HELD)",
+      find: "this.#isTight(shape) ? longestWithin(shape, everything) : null",
+      replace: "this.#isTight(shape) ? Infinity : null",
     },
     {
       name: "A max_duration for which too few GPU-hours are left is granted",

@@ -54,11 +54,11 @@ export class Budgets {
     this.#state = state;
   }
 
-  /** Those of `limits` within which a family's quotas are too. */
-  within(shape: FamilyShape, limits: readonly Limit[]): readonly Limit[] {
-    return shape.quotas === null || limits.length === 0
-      ? limits
-      : narrowed(shape, limits, (key, quota) => this.#leftOver(key, quota));
+  /** Those of `limits` within which a family's quotas are too. They are not asked for where it has nothing left. */
+  within(shape: FamilyShape, limits: () => readonly Limit[]): readonly Limit[] {
+    if (shape.quotas === null) return limits();
+    const longestMs = longestWithin(shape, (key, quota) => this.#leftOver(key, quota));
+    return longestMs === null ? NO_LIMITS : narrowed(limits(), longestMs);
   }
 
   /** Whether nobody of its account who waits for their quota stands before it. */
@@ -105,13 +105,22 @@ export class Budgets {
     return { gpus: left.gpus - aside.gpus, gpuMs: left.gpuMs - aside.gpuMs };
   }
 
+  /** Whether a member of a family could find too little left of a quota. */
+  #isTight({ gpus, quotas }: FamilyShape): boolean {
+    return (quotas?.accounts ?? []).some(({ key, quota }) => {
+      const left = this.#leftOver(key, quota);
+      return gpus > left.gpus || (quota.gpuTime !== null && left.gpuMs < gpus * quota.gpuTime.periodMs);
+    });
+  }
+
   #whoWaitsForQuota(): ReadonlyMap<AccountKey, QueueKey> {
     const first = new Map<AccountKey, QueueKey>();
     const { policy, line } = this.#state;
     const leaves = new WindowLeaves(this.#state, this.#later, this.#now).beside([]);
     const hopeful = (shape: FamilyShape) => {
-      if (shape.quotas === null) return [];
-      return narrowed(shape, limitsLater(shape, this.#later, NOTHING_HELD, leaves(shape.memberOf)), everything);
+      const longestMs = this.#isTight(shape) ? longestWithin(shape, everything) : null;
+      if (longestMs === null) return NO_LIMITS;
+      return narrowed(limitsLater(shape, this.#later, NOTHING_HELD, leaves(shape.memberOf)), longestMs);
     };
     for (const { key: place, allocation } of firstsWaiting(line, hopeful)) {
       const { request } = allocation;
@@ -135,22 +144,27 @@ function everything(_key: AccountKey, { maxGpus, gpuTime }: Quota): Left {
   return { gpus: maxGpus ?? Infinity, gpuMs: gpuTime?.limitMs ?? Infinity };
 }
 
-/** Exact: a member is within these if and only if it is within `limits`, and its accounts have enough left. */
-function narrowed(
-  { gpus, quotas }: FamilyShape,
-  limits: readonly Limit[],
-  left: (key: AccountKey, quota: Quota) => Left,
-): readonly Limit[] {
+/**
+ * The longest that a lease of a family may last within its quotas; `null`: none may begin. Exact: a member whose accounts
+ * have enough left asks for no more than that, and no other does.
+ */
+function longestWithin({ gpus, quotas }: FamilyShape, left: (key: AccountKey, quota: Quota) => Left): number | null {
   let longestMs = Infinity;
   for (const { key, quota } of quotas?.accounts ?? []) {
     const { gpus: leftGpus, gpuMs } = left(key, quota);
-    if (gpus > leftGpus) return [];
+    if (gpus > leftGpus) return null;
     if (quota.gpuTime === null) continue;
-    if (gpuMs <= 0) return [];
+    if (gpuMs <= 0) return null;
     const eachMs = Math.floor(gpuMs / gpus);
     // A lease is charged for one period at most.
     if (quotas?.endless === false && eachMs < quota.gpuTime.periodMs) longestMs = Math.min(longestMs, eachMs);
   }
+  return longestMs;
+}
+
+const NO_LIMITS: readonly Limit[] = [];
+
+function narrowed(limits: readonly Limit[], longestMs: number): readonly Limit[] {
   if (longestMs === Infinity) return limits;
   return limits.map(({ memoryMib, durationMs }) => ({ memoryMib, durationMs: Math.min(durationMs, longestMs) }));
 }

@@ -141,7 +141,7 @@ class Pass {
   fits(): Waiting | undefined {
     const { now } = this.#left();
     const limits = (shape: FamilyShape) =>
-      this.#budgets.within(shape, limitsNow(shape, this.#free, now(shape.memberOf)));
+      this.#budgets.within(shape, () => limitsNow(shape, this.#free, now(shape.memberOf)));
     return firstWaiting(this.#line, limits, (waiting) => this.#budgets.isOpen(waiting));
   }
 
@@ -197,8 +197,8 @@ class Pass {
   }
 
   #limitsLater(shape: FamilyShape): readonly Limit[] {
-    const leaves = this.#left().later(shape.memberOf);
-    return this.#budgets.within(shape, limitsLater(shape, this.#later, this.#held, leaves));
+    const { later } = this.#left();
+    return this.#budgets.within(shape, () => limitsLater(shape, this.#later, this.#held, later(shape.memberOf)));
   }
 
   #isServedLater(waiting: Waiting): boolean {

@@ -6,7 +6,8 @@ import { breach } from "./violation.ts";
 
 /** A client that was granted a GPU goes on using it until its time is up, or until it is told of the end. */
 interface Belief {
-  readonly id: AllocationId;
+  /** Of the GPU's memory, which may be shared with others; `null`: all of it. */
+  readonly sharedMib: number | null;
   /** In true time; `null`: for ever. */
   readonly untilMs: number | null;
   /** By how much the daemon's clock was ahead of the true time. */
@@ -18,7 +19,7 @@ const OWN_ENDS: readonly EndReason[] = ["released", "revoked", "preempted", "reb
 
 export class Acknowledged {
   readonly #records: Map<AllocationId, Allocation>;
-  readonly #beliefs = new Map<GpuUuid, Belief>();
+  readonly #beliefs = new Map<GpuUuid, Map<AllocationId, Belief>>();
   /** What clients have been answered since the last audit: several commands may have been answered at once. */
   readonly #news: { lease: Lease; id: AllocationId; now: EpochMs; trueMs: number }[] = [];
 
@@ -43,35 +44,50 @@ export class Acknowledged {
     for (const { lease, id, now, trueMs } of this.#news) {
       if (!isLive(id)) continue;
       const untilMs = lease.expiresAt === null ? null : trueMs + (lease.expiresAt - now);
-      for (const { uuid } of lease.gpus) this.#beliefs.set(uuid, { id, untilMs, leadMs: now - trueMs });
+      const belief = { sharedMib: lease.sharedMib, untilMs, leadMs: now - trueMs };
+      for (const { uuid } of lease.gpus) {
+        const here = this.#beliefs.get(uuid) ?? new Map<AllocationId, Belief>();
+        this.#beliefs.set(uuid, here.set(id, belief));
+      }
     }
     this.#news.length = 0;
   }
 
   /** 1, as clients see it: nobody who has been granted this GPU may still believe to have it. */
   judgeGrant(id: AllocationId, lease: Lease, trueMs: number): void {
-    for (const { uuid } of lease.gpus) {
-      const belief = this.#beliefs.get(uuid);
-      if (belief === undefined || belief.id === id) continue;
-      // A clock that was set ahead over a restart shortens what was promised.
-      const leapt = lease.grantedAt - trueMs > belief.leadMs;
-      if (!leapt && (belief.untilMs === null || belief.untilMs > trueMs)) {
-        breach(1, `${id} was granted ${uuid}, which the client of ${belief.id} still believes to have`);
+    for (const { uuid, memoryTotalMib } of lease.gpus) {
+      let believedMib = 0;
+      for (const [other, belief] of this.#beliefs.get(uuid) ?? []) {
+        if (other === id) continue;
+        // A clock that was set ahead over a restart shortens what was promised.
+        const leapt = lease.grantedAt - trueMs > belief.leadMs;
+        const isHeld = !leapt && (belief.untilMs === null || belief.untilMs > trueMs);
+        if (!isHeld) this.#beliefs.get(uuid)?.delete(other);
+        else if (belief.sharedMib === null || lease.sharedMib === null) {
+          breach(1, `${id} was granted ${uuid}, which the client of ${other} still believes to have`);
+        } else believedMib += belief.sharedMib;
       }
-      this.#beliefs.delete(uuid);
+      if (believedMib + (lease.sharedMib ?? 0) > (memoryTotalMib ?? Infinity)) {
+        breach(
+          1,
+          `${id} was granted ${lease.sharedMib} MiB of ${uuid}, of which clients believe to have ${believedMib}`,
+        );
+      }
     }
   }
 
   /** The daemon's clock has been set by `ms`, and what lives has moved with it. */
   move(ms: number, isLive: (id: AllocationId) => boolean): void {
     for (const [id, record] of this.#records) if (isLive(id)) this.#records.set(id, movedRecord(record, ms));
-    for (const [uuid, belief] of this.#beliefs) this.#beliefs.set(uuid, { ...belief, leadMs: belief.leadMs + ms });
+    for (const here of this.#beliefs.values()) {
+      for (const [id, belief] of here) here.set(id, { ...belief, leadMs: belief.leadMs + ms });
+    }
   }
 
   /** Some ends are the client's own doing, an admin's, or a crash of the host. */
   ended(id: AllocationId, reason: EndReason): void {
     if (!OWN_ENDS.includes(reason)) return;
-    for (const [uuid, belief] of this.#beliefs) if (belief.id === id) this.#beliefs.delete(uuid);
+    for (const here of this.#beliefs.values()) here.delete(id);
   }
 
   get(id: AllocationId): Allocation | undefined {

@@ -9,7 +9,7 @@ import { evolve } from "../../src/core/evolve.ts";
 import type { AllocationId, EndReason, EpochMs, Lease } from "../../src/core/model.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
 import type { NotificationStatus } from "../../src/scheduler/ports.ts";
-import { Books, type Causes, type Followed, type GpuBook, type NoticeBook } from "./books.ts";
+import { Books, type Causes, type Followed, type GpuBook, type NoticeBook, type ShareBook } from "./books.ts";
 import type { DurableView, JournalTurn, OutboxRow } from "./durable-view.ts";
 import {
   GRACE_MS,
@@ -33,7 +33,10 @@ import {
   judgeForeignUse,
   judgeFreeing,
   judgeLoss,
+  judgeOutgrowth,
   judgeQuarantine,
+  judgeReturn,
+  judgeSettling,
   judgeUse,
   judgeUseGone,
 } from "./judge-gpus.ts";
@@ -133,7 +136,14 @@ export class Auditor {
         seen = { ...seen, resumed: true, rebooted: books.bootId !== null && books.bootId !== event.bootId };
         books.bootId = event.bootId;
         for (const id of books.signs.keys()) books.signs.set(id, turn.at);
-        for (const [uuid, { hold }] of books.gpus) if (hold === "reclaiming") this.#setGpu(uuid, { since: turn.at });
+        for (const [uuid, { hold, shares, remains }] of books.gpus) {
+          if (hold === "reclaiming") this.#setGpu(uuid, { since: turn.at });
+          for (const [id, { settled, startedAt }] of shares) {
+            if (!settled && startedAt !== null) this.#setShare(uuid, id, { startedAt: turn.at });
+          }
+          const anew = [...remains].map(([id, { mib }]) => [id, { mib, since: turn.at }] as const);
+          this.#setGpu(uuid, { remains: new Map(anew) });
+        }
       } else this.#followEvent(event, causes, seen, newcomers, toldNow);
       const id = event.type === "submitted" ? event.request.id : "id" in event ? event.id : null;
       if (id !== null) touched.add(id);
@@ -172,6 +182,10 @@ export class Auditor {
         books.live.set(event.id, { ...before, status, lease, claimBy, ...promised(lease.expiresAt, turn) });
         books.signs.delete(event.id);
         for (const { uuid, baselineMib } of lease.gpus) {
+          if (lease.sharedMib !== null) {
+            this.#share(uuid, event, baselineMib);
+            continue;
+          }
           this.#setGpu(uuid, { hold: "leased", since: lease.grantedAt, useSeen: false, inUse: false, baselineMib });
         }
         this.#tally.count("grant", status);
@@ -182,15 +196,20 @@ export class Auditor {
         judgeReoffer(books, causes, turn, event);
         const before = holding(books, event.id);
         books.live.set(event.id, { ...before, status: "offered", claimBy: event.claimBy, idle: false });
+        for (const [uuid, share] of this.#sharesOf(event.id)) {
+          if (!share.settled) this.#setShare(uuid, event.id, { startedAt: null });
+        }
         told.push(...expected(before.request, "allocated", before.lease.fencingToken));
         return;
       }
       case "claimed":
         judgeClaim(books, causes, turn, event.id);
         books.live.set(event.id, { ...holding(books, event.id), status: "leased", claimBy: null });
+        this.#startShares(event.id, event.at);
         return;
       case "renewed": {
         judgeRenewal(books, causes, turn, event);
+        this.#startShares(event.id, event.at);
         const { expiresAt } = event;
         const before = holding(books, event.id);
         const lease = { ...before.lease, expiresAt };
@@ -212,6 +231,17 @@ export class Auditor {
         told.push(...expected(before.request, "idle", before.lease.fencingToken));
         return;
       }
+      case "went-over-memory": {
+        judgeOutgrowth(books, event);
+        const { request, lease } = holding(books, event.id);
+        this.#setShare(event.uuid, event.id, { over: true });
+        told.push(...expected(request, "over_memory", lease.fencingToken));
+        return;
+      }
+      case "went-within-memory":
+        if (!books.gpus.get(event.uuid)?.shares.get(event.id)?.over) fault(`${event.id} is within again, and was so`);
+        this.#setShare(event.uuid, event.id, { over: false });
+        return;
       case "went-busy":
         judgeBusy(books, event.id);
         books.live.set(event.id, { ...holding(books, event.id), idle: false });
@@ -282,7 +312,8 @@ export class Auditor {
     books.ended.set(id, { reason: outcome.reason, at: outcome.at });
     this.#witness.ended(id, outcome.reason);
     for (const { uuid } of lease?.gpus ?? []) {
-      this.#setGpu(uuid, { hold: verify.includes(uuid) ? "reclaiming" : "free", since: outcome.at });
+      if (lease?.sharedMib != null) this.#letGo(uuid, id, outcome.at, verify.includes(uuid));
+      else this.#setGpu(uuid, { hold: verify.includes(uuid) ? "reclaiming" : "free", since: outcome.at });
     }
     const status = TOLD_OF_END[outcome.reason];
     if (status !== null) told.push(...expected(request, status, lease?.fencingToken ?? null));
@@ -299,11 +330,11 @@ export class Auditor {
       }
       case "use-seen":
         judgeUse(books, causes, turn, event);
-        this.#setGpu(event.uuid, { useSeen: true, inUse: true });
+        this.#setUse(event.uuid, event.allocationId, { useSeen: true, inUse: true });
         return;
       case "use-gone":
-        judgeUseGone(books, causes, event.uuid);
-        this.#setGpu(event.uuid, { inUse: false });
+        judgeUseGone(books, causes, event.uuid, event.allocationId);
+        this.#setUse(event.uuid, event.allocationId, { inUse: false });
         return;
       case "gpu-lost":
       case "gpu-back":
@@ -312,8 +343,21 @@ export class Auditor {
         return;
       case "gpu-quarantined":
         judgeQuarantine(books, causes, turn, event.uuid);
-        this.#setGpu(event.uuid, { hold: "quarantined", since: event.at });
+        if (books.gpus.get(event.uuid)?.hold === "shared") this.#setGpu(event.uuid, { overdue: true });
+        else this.#setGpu(event.uuid, { hold: "quarantined", since: event.at });
         return;
+      case "memory-settled":
+        judgeSettling(books, causes, event);
+        this.#setShare(event.uuid, event.allocationId, { settled: true });
+        return;
+      case "memory-returned": {
+        judgeReturn(books, causes, event.uuid, event.allocationId);
+        const { remains: before, overdue } = books.gpus.get(event.uuid) as GpuBook;
+        const remains = new Map(before);
+        remains.delete(event.allocationId);
+        this.#setGpu(event.uuid, { remains, overdue: overdue && remains.size > 0 });
+        return;
+      }
       case "gpu-freed":
         judgeFreeing(books, causes, event.uuid);
         this.#setGpu(event.uuid, { hold: "free", since: event.at });
@@ -324,7 +368,9 @@ export class Auditor {
       case "gpu-removed":
         judgeAdminWord(books, causes, turn, event);
         if (event.type === "gpu-removed") books.gpus.delete(event.uuid);
-        else if (event.type === "quarantine-cleared") this.#setGpu(event.uuid, { hold: "free", since: event.at });
+        else if (event.type === "quarantine-cleared" && books.gpus.get(event.uuid)?.hold === "shared") {
+          this.#setGpu(event.uuid, { overdue: false, remains: new Map() });
+        } else if (event.type === "quarantine-cleared") this.#setGpu(event.uuid, { hold: "free", since: event.at });
         else this.#setGpu(event.uuid, { cordoned: event.type === "gpu-cordoned", drainBy: event.drainBy ?? null });
         return;
       default:
@@ -334,6 +380,65 @@ export class Auditor {
 
   #setGpu(uuid: string, to: Partial<GpuBook>): void {
     this.books.gpus.set(uuid, { ...(this.books.gpus.get(uuid) ?? NEW_GPU), ...to });
+  }
+
+  /** A lease has got a part of a GPU. */
+  #share(uuid: string, { id, lease, claimBy }: Extract<Event, { type: "granted" }>, baselineMib: number): void {
+    const before = this.books.gpus.get(uuid) as GpuBook;
+    const since = lease.grantedAt;
+    const share: ShareBook = {
+      mib: lease.sharedMib ?? 0,
+      since,
+      startedAt: claimBy === null ? since : null,
+      settled: false,
+      over: false,
+      useSeen: false,
+      inUse: false,
+      baselineMib,
+    };
+    const isFirst = before.hold !== "shared";
+    const shares = new Map(before.shares).set(id, share);
+    this.#setGpu(uuid, { hold: "shared", shares, ...(isFirst ? { since, baselineMib } : {}) });
+  }
+
+  #letGo(uuid: string, id: AllocationId, at: EpochMs, isVerified: boolean): void {
+    const before = this.books.gpus.get(uuid) as GpuBook;
+    const { mib } = before.shares.get(id) as ShareBook;
+    const shares = new Map(before.shares);
+    shares.delete(id);
+    const remains = new Map(before.remains);
+    if (isVerified) remains.set(id, { mib, since: at });
+    if (shares.size > 0) {
+      this.#setGpu(uuid, { shares, remains });
+      return;
+    }
+    // With the last one the whole GPU is given back.
+    const left = before.overdue ? "quarantined" : "reclaiming";
+    const hold = remains.size === 0 ? "free" : left;
+    this.#setGpu(uuid, { hold, since: at, shares, remains: new Map(), overdue: false });
+  }
+
+  #sharesOf(id: AllocationId): readonly (readonly [string, ShareBook])[] {
+    return [...this.books.gpus].flatMap(([uuid, { shares }]) => {
+      const share = shares.get(id);
+      return share === undefined ? [] : [[uuid, share] as const];
+    });
+  }
+
+  #startShares(id: AllocationId, at: EpochMs): void {
+    for (const [uuid, { startedAt }] of this.#sharesOf(id)) {
+      if (startedAt === null) this.#setShare(uuid, id, { startedAt: at });
+    }
+  }
+
+  #setShare(uuid: string, id: AllocationId, to: Partial<ShareBook>): void {
+    const { shares } = this.books.gpus.get(uuid) as GpuBook;
+    this.#setGpu(uuid, { shares: new Map(shares).set(id, { ...(shares.get(id) as ShareBook), ...to }) });
+  }
+
+  #setUse(uuid: string, id: AllocationId, to: { readonly useSeen?: true; readonly inUse: boolean }): void {
+    if (this.books.gpus.get(uuid)?.hold === "shared") this.#setShare(uuid, id, to);
+    else this.#setGpu(uuid, to);
   }
 
   /** What used a lease without an end is gone with the boot it ran in. */
@@ -405,6 +510,9 @@ const NEW_GPU: GpuBook = {
   drainBy: null,
   lost: false,
   foreign: false,
+  shares: new Map(),
+  remains: new Map(),
+  overdue: false,
 };
 
 function queued(request: Followed["request"], order: number): Followed {

@@ -47,11 +47,31 @@ export interface Followed {
   readonly claimOwedUntil: EpochMs;
 }
 
+/** One lease's part of a shared GPU. Replaced, never changed. */
+export interface ShareBook {
+  readonly mib: number;
+  readonly since: EpochMs;
+  /** `null`: an offer that nobody has claimed. */
+  readonly startedAt: EpochMs | null;
+  readonly settled: boolean;
+  readonly over: boolean;
+  readonly useSeen: boolean;
+  readonly inUse: boolean;
+  /** MiB in use at its grant. */
+  readonly baselineMib: number;
+}
+
+/** Of a lease that has ended. */
+export interface RemainsBook {
+  readonly mib: number;
+  readonly since: EpochMs;
+}
+
 /** Replaced, never changed. */
 export interface GpuBook {
   readonly name: string;
   readonly totalMib: number;
-  readonly hold: "free" | "leased" | "reclaiming" | "quarantined";
+  readonly hold: "free" | "leased" | "shared" | "reclaiming" | "quarantined";
   readonly since: EpochMs;
   readonly useSeen: boolean;
   readonly inUse: boolean;
@@ -62,6 +82,28 @@ export interface GpuBook {
   readonly lost: boolean;
   /** The operator was told that somebody uses it without a lease. */
   readonly foreign: boolean;
+  /** Of a shared one. */
+  readonly shares: ReadonlyMap<AllocationId, ShareBook>;
+  readonly remains: ReadonlyMap<AllocationId, RemainsBook>;
+  readonly overdue: boolean;
+}
+
+/** Whether a lease is seen to use a GPU that it holds. */
+export function isInUseBy(gpu: GpuBook | undefined, id: AllocationId): boolean {
+  if (gpu?.hold === "shared") return gpu.shares.get(id)?.inUse ?? false;
+  return gpu?.inUse ?? false;
+}
+
+function movedParts<Part extends { readonly since: EpochMs; readonly startedAt?: EpochMs | null }>(
+  parts: ReadonlyMap<AllocationId, Part>,
+  ms: number,
+): ReadonlyMap<AllocationId, Part> {
+  return new Map(
+    [...parts].map(([id, part]) => {
+      const startedAt = typeof part.startedAt === "number" ? { startedAt: part.startedAt + ms } : {};
+      return [id, { ...part, since: part.since + ms, ...startedAt }];
+    }),
+  );
 }
 
 export class Books {
@@ -115,7 +157,9 @@ export class Books {
       });
     }
     for (const [uuid, gpu] of this.gpus) {
-      this.gpus.set(uuid, { ...gpu, since: gpu.since + ms, drainBy: gpu.drainBy === null ? null : gpu.drainBy + ms });
+      const drainBy = gpu.drainBy === null ? null : gpu.drainBy + ms;
+      const [shares, remains] = [movedParts(gpu.shares, ms), movedParts(gpu.remains, ms)];
+      this.gpus.set(uuid, { ...gpu, since: gpu.since + ms, drainBy, shares, remains });
     }
     const drainBy = this.cordon?.drainBy ?? null;
     if (drainBy !== null) this.cordon = { drainBy: drainBy + ms };

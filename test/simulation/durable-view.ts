@@ -34,6 +34,14 @@ export interface OutboxRow {
 
 const OUTBOX_COLUMNS = "seq, delivery_id, allocation_id, status, url, body, state";
 
+/** What guards a GPU of a live lease. */
+export interface LeaseRow {
+  readonly gpu_uuid: GpuUuid;
+  readonly allocation_id: AllocationId;
+  /** `null`: exclusive. */
+  readonly shared_mib: number | null;
+}
+
 export class DurableView {
   readonly #database: DatabaseSync;
   readonly #reads: Reads;
@@ -58,7 +66,7 @@ export class DurableView {
     this.#pending = sql(`SELECT ${OUTBOX_COLUMNS} FROM outbox WHERE next_attempt_at IS NOT NULL ORDER BY seq`);
     this.#lastOutboxSeq = sql("SELECT ifnull(max(seq), 0) AS seq FROM outbox");
     this.#allocation = sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ?`);
-    this.#leases = sql("SELECT gpu_uuid, allocation_id FROM live_leases ORDER BY gpu_uuid");
+    this.#leases = sql("SELECT gpu_uuid, allocation_id, shared_mib FROM live_leases ORDER BY gpu_uuid");
     this.#version = sql("PRAGMA data_version");
     this.#snapshot = sql("SELECT seq, at, state FROM snapshots ORDER BY seq DESC LIMIT 1");
     this.#tables = sql("SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name");
@@ -93,8 +101,8 @@ export class DurableView {
   }
 
   /** Of which allocation each GPU is, as the database itself guards it. */
-  leases(): readonly { readonly gpu_uuid: GpuUuid; readonly allocation_id: AllocationId }[] {
-    return this.#leases.all() as unknown as { gpu_uuid: GpuUuid; allocation_id: AllocationId }[];
+  leases(): readonly LeaseRow[] {
+    return this.#leases.all() as unknown as LeaseRow[];
   }
 
   outboxAfter(seq: number): OutboxRow[] {

@@ -2,7 +2,7 @@
 import type { Event } from "../../src/core/events.ts";
 import type { EndReason, EpochMs, Policy, Request } from "../../src/core/model.ts";
 import { KEY_LIFE_MS } from "../../src/scheduler/ports.ts";
-import type { Books, Causes, Followed, GpuBook, Sight } from "./books.ts";
+import { type Books, type Causes, type Followed, type GpuBook, isInUseBy, type Sight } from "./books.ts";
 import { doubtOfNotice } from "./judge-notices.ts";
 import { MOODS, type Mood } from "./simulated-driver.ts";
 import { breach, fault } from "./violation.ts";
@@ -59,7 +59,9 @@ export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: 
     const gpu = books.gpus.get(uuid);
     if (gpu === undefined) breach(6, `${id} was granted ${uuid}, which is not there`);
     if (gpu.hold === "leased") breach(1, `${id} was granted ${uuid}, which another lease holds`);
-    if (gpu.hold !== "free") breach(6, `${id} was granted ${uuid}, which is ${gpu.hold}`);
+    if (gpu.hold === "shared" && lease.sharedMib === null) breach(1, `${id} was granted ${uuid}, which others share`);
+    if (gpu.hold === "shared") judgeShare(id, uuid, gpu, lease.sharedMib ?? 0);
+    else if (gpu.hold !== "free") breach(6, `${id} was granted ${uuid}, which is ${gpu.hold}`);
     if (gpu.cordoned || books.cordon !== null) breach(6, `${id} was granted ${uuid}, which is cordoned`);
     const objections = causes.sights.map((sight) =>
       objection(gpu, sight.moods.get(uuid), sight, causes, request, turn.at),
@@ -97,6 +99,32 @@ export function judgeAdoption(books: Books, causes: Causes, turn: TurnSeen, even
   if (lease.expiresAt !== endOf(request, turn.at, turn.at)) breach(5, `${id} was adopted until ${lease.expiresAt}`);
 }
 
+/** 1: what is reserved leaves the head-room, and starts are serialised. */
+function judgeShare(id: string, uuid: string, gpu: GpuBook, sharedMib: number): void {
+  const parts = [...gpu.shares.values(), ...gpu.remains.values()];
+  const reservedMib = parts.reduce((sum, { mib }) => sum + mib, sharedMib);
+  if (reservedMib > shareableMibOf(gpu))
+    breach(1, `${id} was granted ${sharedMib} MiB of ${uuid}: ${reservedMib} in all`);
+  if (gpu.overdue) breach(6, `${id} was granted a part of ${uuid}, of which something has not gone in time`);
+  for (const [other, { settled }] of gpu.shares) {
+    if (!settled) breach(6, `${id} was granted a part of ${uuid} while ${other} settled`);
+  }
+}
+
+/** MiB that shared leases may have of a GPU: the head-room is 5 %, and 512 MiB at least. */
+function shareableMibOf({ totalMib }: GpuBook): number {
+  return totalMib - Math.max(512, Math.ceil(totalMib * 0.05));
+}
+
+/** MiB that a request finds on a GPU that may be granted. */
+function availableMibOf(gpu: GpuBook, mood: Mood, usedMib: number, request: Request): number {
+  if (request.sharing === "exclusive") return mood === "desktop" ? gpu.totalMib - usedMib : gpu.totalMib;
+  const parts = gpu.hold === "shared" ? [...gpu.shares.values(), ...gpu.remains.values()] : [];
+  // Nobody here names his process: all that is in use counts within what is reserved.
+  const reservedMib = parts.reduce((sum, { mib }) => sum + mib, gpu.hold === "shared" ? gpu.baselineMib : 0);
+  return shareableMibOf(gpu) - Math.max(reservedMib, usedMib);
+}
+
 /** What stands against granting a GPU that is free in the books, as the driver showed it; `null`: nothing. */
 function objection(
   gpu: GpuBook,
@@ -111,9 +139,11 @@ function objection(
   const ageMs = at - sight.finishedAt;
   if (!causes.policies.some(({ staleAfterMs }) => ageMs <= staleAfterMs)) return `its reading is ${ageMs} ms old`;
   const { grantable, usedMib, utilizationPercent } = MOODS[mood];
-  if (!grantable || usedMib === null) return `it is ${mood}`;
+  const { inUse } = MOODS[mood];
+  // Use of a shared GPU is its leases' own.
+  if ((!grantable && !(inUse && gpu.hold === "shared")) || usedMib === null) return `it is ${mood}`;
   const { memoryMib, maxUtilizationPercent, maxUtilizationExplicit } = request.requirement;
-  const availableMib = mood === "desktop" ? gpu.totalMib - usedMib : gpu.totalMib;
+  const availableMib = availableMibOf(gpu, mood, usedMib, request);
   if (availableMib < memoryMib) return `it has ${availableMib} MiB for ${memoryMib}`;
   if (utilizationPercent === null ? maxUtilizationExplicit : utilizationPercent > maxUtilizationPercent) {
     return `it is used to ${utilizationPercent} %`;
@@ -148,7 +178,8 @@ function isAlike(a: Request, b: Request): boolean {
     a.requirement.priority === b.requirement.priority &&
     a.requirement.maxUtilizationPercent === b.requirement.maxUtilizationPercent &&
     a.requirement.maxUtilizationExplicit === b.requirement.maxUtilizationExplicit &&
-    a.gpuModel === b.gpuModel
+    a.gpuModel === b.gpuModel &&
+    a.sharing === b.sharing
   );
 }
 
@@ -208,7 +239,8 @@ export function judgeReoffer(books: Books, causes: Causes, turn: TurnSeen, event
 export function judgeIdle(books: Books, causes: Causes, turn: TurnSeen, event: Of<"went-idle">): void {
   const { request, lease, status, idle } = holding(books, event.id);
   if (status !== "leased" || request.ttlMs !== null || idle) fault(`${event.id}, ${status}, is no lease to go idle`);
-  if (lease.gpus.some(({ uuid }) => books.gpus.get(uuid)?.inUse)) fault(`${event.id} is idle, and in use`);
+  if (lease.gpus.some(({ uuid }) => isInUseBy(books.gpus.get(uuid), event.id)))
+    fault(`${event.id} is idle, and in use`);
   if (event.since < lease.grantedAt) fault(`${event.id} is idle since before its grant`);
   if (!causes.policies.some(({ idleAfterMs }) => turn.at >= event.since + idleAfterMs)) {
     fault(`${event.id} is idle after ${turn.at - event.since} ms`);
@@ -218,7 +250,8 @@ export function judgeIdle(books: Books, causes: Causes, turn: TurnSeen, event: O
 export function judgeBusy(books: Books, id: string): void {
   const { lease, idle } = holding(books, id);
   if (!idle) fault(`${id} is idle no more, and was not`);
-  if (!lease.gpus.some(({ uuid }) => books.gpus.get(uuid)?.inUse)) fault(`${id} is idle no more, and not in use`);
+  if (!lease.gpus.some(({ uuid }) => isInUseBy(books.gpus.get(uuid), id)))
+    fault(`${id} is idle no more, and not in use`);
 }
 
 /** 3, 5, 11: an end has a cause of its own, and no other. */
@@ -260,7 +293,7 @@ function doubtOf(reason: EndReason, it: Followed, books: Books, causes: Causes, 
       return expects(turn.at >= Math.max(it.claimBy, it.claimOwedUntil), "its client still had time");
     case "idle": {
       if (status !== "leased" || request.ttlMs !== null) return `it was ${status}, or has a TTL`;
-      if (lease?.gpus.some(({ uuid }) => books.gpus.get(uuid)?.inUse)) return "it was in use";
+      if (lease?.gpus.some(({ uuid }) => isInUseBy(books.gpus.get(uuid), request.id))) return "it was in use";
       const reclaims = causes.policies.some(
         ({ idleAfterMs, reclaimIdleAfterMs }) =>
           reclaimIdleAfterMs !== null && turn.at >= (lease?.grantedAt ?? 0) + idleAfterMs + reclaimIdleAfterMs,
@@ -311,7 +344,7 @@ export function judgeVerification(books: Books, causes: Causes, turn: TurnSeen, 
     const kept = event.verify.includes(uuid);
     const isRight = (policy: Policy, sight: Sight): boolean => {
       if (policy.verifyRelease !== "when_used") return kept === (policy.verifyRelease === "always");
-      if (gpu.useSeen) return kept;
+      if (gpu.hold === "shared" ? gpu.shares.get(event.id)?.useSeen : gpu.useSeen) return kept;
       if (turn.at - lease.grantedAt < TOO_YOUNG_MS) return !kept;
       const watched = sight.moods.has(uuid) && sight.startedAt >= lease.grantedAt;
       return kept === !(watched && turn.at - sight.finishedAt <= policy.refreshIntervalMs);

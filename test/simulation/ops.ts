@@ -164,6 +164,7 @@ export const POLICIES: readonly Policy[] = [
   {
     ...DEFAULT_POLICY,
     maxQueueSize: 8,
+    sharing: { ...DEFAULT_POLICY.sharing, settleAfterMs: seconds(3), settleTimeoutMs: seconds(8) },
     foreignUse: "adopt",
     foreignUseReadings: 2,
     foreignUseWebhookUrl: OPERATOR_URL,
@@ -181,6 +182,7 @@ export const POLICIES: readonly Policy[] = [
     verifyRelease: "always",
     reclaimTimeoutMs: seconds(10),
     idleAfterMs: seconds(10),
+    sharing: { ...DEFAULT_POLICY.sharing, maxLeasesPerGpu: 2, settleAfterMs: 0, settleTimeoutMs: seconds(1) },
     foreignUse: "notify",
     foreignUseReadings: 1,
     foreignUseWebhookUrl: OPERATOR_URL,
@@ -255,6 +257,7 @@ function drawAsk(draw: Draw): AllocateAsk {
     preemptible: draw.chance(0.4),
     queue: draw.chance(0.85),
     queueTimeoutMs: draw.chance(0.2) ? draw.between(1_000, 60_000) : null,
+    sharing: draw.chance(0.3) ? "shared" : "exclusive",
   };
 }
 

@@ -3,7 +3,8 @@ import type { Recollection } from "../../src/core/capture.ts";
 import { decide } from "../../src/core/decide.ts";
 import type { Event } from "../../src/core/events.ts";
 import { evolve } from "../../src/core/evolve.ts";
-import type { Cordon, Gpu, GpuHold, LiveAllocation, Policy } from "../../src/core/model.ts";
+import { holdersOf } from "../../src/core/holds.ts";
+import type { Cordon, EpochMs, Gpu, GpuHold, GpuUse, LiveAllocation, Policy } from "../../src/core/model.ts";
 import { emptyHost, type HostState, withAllocation, withGpus } from "../../src/core/state.ts";
 import type { StoredState } from "../../src/scheduler/ports.ts";
 import { TurnTexts } from "../../src/store/records.ts";
@@ -111,12 +112,30 @@ function movedCordon(cordon: Cordon | null, ms: number): Cordon | null {
 function movedHold(hold: GpuHold, ms: number): GpuHold {
   if (hold.kind === "free") return hold;
   const since = hold.since + ms;
-  if (hold.kind !== "leased") return { ...hold, since };
-  const use = {
-    spans: hold.use.spans.map(([from, to, usedMs]) => [from + ms, to + ms, usedMs] as const),
-    since: hold.use.since === null ? null : hold.use.since + ms,
+  if (hold.kind === "leased") return { ...hold, since, use: movedUse(hold.use, ms) };
+  if (hold.kind !== "shared") return { ...hold, since };
+  const moved = (at: EpochMs | null) => (at === null ? null : at + ms);
+  return {
+    ...hold,
+    since,
+    shares: hold.shares.map((share) => ({
+      ...share,
+      since: share.since + ms,
+      startedAt: moved(share.startedAt),
+      settledAt: moved(share.settledAt),
+      overSince: moved(share.overSince),
+      use: movedUse(share.use, ms),
+    })),
+    remains: hold.remains.map((one) => ({ ...one, since: one.since + ms, submittedAt: one.submittedAt + ms })),
+    overdueSince: moved(hold.overdueSince),
   };
-  return { ...hold, since, use };
+}
+
+function movedUse({ spans, since }: GpuUse, ms: number): GpuUse {
+  return {
+    spans: spans.map(([from, to, usedMs]) => [from + ms, to + ms, usedMs] as const),
+    since: since === null ? null : since + ms,
+  };
 }
 
 /** 1, 8: what is stored is what the journal folds to, and its guarding rows are those of its leases. */
@@ -124,20 +143,30 @@ export function checkStored(view: DurableView, folded: HostState): void {
   const stored = view.state();
   const [onDisk, expected] = [durableText(stored), durableText(folded)];
   if (onDisk !== expected) breach(8, `stored:\n${onDisk}\nfolded:\n${expected}`);
-  const held = new Map<string, string>();
+  const held = new Map<string, Map<string, number | null>>();
+  let holds = 0;
   for (const allocation of stored.allocations) {
     if (allocation.status === "queued") continue;
-    for (const { uuid } of allocation.lease.gpus) {
-      if (held.has(uuid)) breach(1, `${uuid} is leased to ${held.get(uuid)} and to ${allocation.request.id}`);
-      held.set(uuid, allocation.request.id);
+    const { gpus, sharedMib } = allocation.lease;
+    for (const { uuid } of gpus) {
+      const here = held.get(uuid) ?? new Map<string, number | null>();
+      held.set(uuid, here.set(allocation.request.id, sharedMib));
+      holds++;
+      const isAlone = here.size === 1 || [...here.values()].every((mib) => mib !== null);
+      if (!isAlone) breach(1, `${uuid} is leased to ${[...here.keys()].join(" and ")}`);
     }
   }
-  const guarded = new Map(view.leases().map((row) => [row.gpu_uuid, row.allocation_id]));
-  for (const [uuid, id] of held) if (guarded.get(uuid) !== id) breach(1, `${uuid} is leased to ${id} without its row`);
-  if (guarded.size !== held.size) breach(1, "a row guards a lease that is not there");
+  const guards = view.leases();
+  for (const { gpu_uuid: uuid, allocation_id: id, shared_mib: mib } of guards) {
+    if (held.get(uuid)?.get(id) !== mib) breach(1, `a row guards ${mib} MiB of ${uuid} for ${id}`);
+  }
+  if (guards.length !== holds) breach(1, "a lease is there without the row that guards it");
   for (const { uuid, hold } of stored.gpus) {
-    const holder = hold.kind === "leased" ? hold.allocationId : undefined;
-    if (held.get(uuid) !== holder) breach(1, `${uuid} is ${hold.kind} (${holder}), and leased to ${held.get(uuid)}`);
+    const holders = holdersOf(hold).map(({ allocationId }) => allocationId);
+    const leased = [...(held.get(uuid)?.keys() ?? [])];
+    if (holders.toSorted().join() !== leased.toSorted().join()) {
+      breach(1, `${uuid} is ${hold.kind} (${holders.join()}), and leased to ${leased.join()}`);
+    }
   }
 }
 

@@ -189,6 +189,30 @@ test("a lease is put to use after a while: a process of the service, memory belo
   for (const gpu of neighbours) expect(gpu).toMatchObject({ processes: [], memoryUsedMib: 0, utilizationPercent: 0 });
 });
 
+test("several leases of one GPU run there side by side, and each leaves by itself", async () => {
+  const daemon = await SimulatedDaemon.start("h100x1");
+  const share = { sharing: "shared", maxUtilizationPercent: 100 } as const;
+  const chat = await daemon.allocate({ ...share, serviceName: "chat", minMemoryMib: 20_000 });
+  // Until the first has settled.
+  for (let i = 0; i < 6; i++) {
+    daemon.clock.advance(5_000);
+    await daemon.observe();
+  }
+  expect(daemon.held(await daemon.allocate({ ...share, serviceName: "embed", minMemoryMib: 30_000 }))).toEqual([0]);
+  daemon.clock.advance(60_000);
+  const both = await daemon.gpu(0);
+  expect(both.processes.map(({ name }) => name)).toEqual(["chat", "embed"]);
+  const used = both.processes.map(({ usedMemoryMib }) => usedMemoryMib ?? 0);
+  expect(both.memoryUsedMib).toBe((used[0] ?? 0) + (used[1] ?? 0));
+  expect(both.utilizationPercent).toBeGreaterThan(60);
+
+  await daemon.release(chat);
+  daemon.clock.advance(5_000);
+  const one = await daemon.gpu(0);
+  expect(one.processes.map(({ name }) => name)).toEqual(["embed"]);
+  expect(one.memoryUsedMib).toBe(used[1]);
+});
+
 test("used, free and reserved memory add up at every instant, and no figure leaves its bounds", async () => {
   const daemon = await SimulatedDaemon.start("t4x1");
   const id = await daemon.allocate({ minMemoryMib: 15_360 });

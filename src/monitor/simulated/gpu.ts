@@ -42,9 +42,10 @@ export class SimulatedGpu {
   readonly #idleTemperatureC: number;
   readonly #idlePowerW: number;
   #warmth: Warmth = COLD;
-  #workload: Workload | null = null;
-  /** Of the lease before: what the driver has not taken back yet. */
-  #leaving: Workload | null = null;
+  /** In the order in which they show; several share the GPU. */
+  #workloads: readonly Workload[] = [];
+  /** Of leases that have ended: what the driver has not taken back yet. */
+  #leaving: readonly Workload[] = [];
 
   constructor(shape: Shape, index: number, random: Random) {
     this.uuid = simulatedUuid(shape.key, index);
@@ -62,20 +63,21 @@ export class SimulatedGpu {
   /** `workload` runs here from its start on, which may lie before a restart of the daemon. */
   begin(workload: Workload): void {
     this.#settle(workload.startsAt);
-    this.#workload = workload;
+    this.#workloads = [...this.#workloads, workload].sort((a, b) => appearsAt(a) - appearsAt(b));
   }
 
-  end(at: EpochMs): void {
-    if (this.#workload === null) return;
+  end(pid: number, at: EpochMs): void {
+    const workload = this.#workloads.find((one) => one.pid === pid);
+    if (workload === undefined) return;
     this.#settle(at);
-    this.#leaving = { ...this.#workload, endsAt: at };
-    this.#workload = null;
+    this.#leaving = [...this.#leaving, { ...workload, endsAt: at }];
+    this.#workloads = this.#workloads.filter((one) => one !== workload);
   }
 
   readingAt(at: EpochMs): GpuReading {
     this.#settle(at);
-    if (this.#leaving !== null && isGone(this.#leaving, at)) this.#leaving = null;
-    const present = [this.#leaving, this.#workload].filter((workload) => workload !== null);
+    this.#leaving = this.#leaving.filter((workload) => !isGone(workload, at));
+    const present = [...this.#leaving, ...this.#workloads];
     const { memoryTotalMib, memoryReservedMib, mig } = this.model;
     const usable = memoryTotalMib - memoryReservedMib;
     const memoryUsedMib = Math.min(
@@ -94,7 +96,10 @@ export class SimulatedGpu {
       memoryReservedMib: memoryReservedMib === 0 ? null : memoryReservedMib,
       memoryUsedMib,
       memoryFreeMib: usable - memoryUsedMib,
-      utilizationPercent: this.#workload === null ? 0 : utilizationAt(this.#workload, at),
+      utilizationPercent: Math.min(
+        100,
+        this.#workloads.reduce((sum, workload) => sum + utilizationAt(workload, at), 0),
+      ),
       temperatureC: Math.round(this.#idleTemperatureC + FULL_LOAD_RISE_C * this.#warmth.heat),
       powerDrawW: this.#powerAt(at),
       powerLimitW: this.model.powerLimitW,
@@ -115,16 +120,14 @@ export class SimulatedGpu {
     return Math.round(Math.min(powerLimitW, drawn) * 100) / 100;
   }
 
-  /** Brings the warmth up to `to`: idle until the workload shows, then under its load. */
+  /** Brings the warmth up to `to`: under the load of all that show, from the instant on at which each does. */
   #settle(to: EpochMs): void {
-    const workload = this.#workload;
-    if (workload === null) {
-      this.#warmth = warmed(this.#warmth, 0, to);
-      return;
+    let load = 0;
+    for (const workload of this.#workloads) {
+      this.#warmth = warmed(this.#warmth, Math.min(1, load), Math.min(appearsAt(workload), to));
+      load += workload.busyPercent / 100;
     }
-    const shows = appearsAt(workload);
-    this.#warmth = warmed(this.#warmth, 0, Math.min(shows, to));
-    this.#warmth = warmed(this.#warmth, workload.busyPercent / 100, to);
+    this.#warmth = warmed(this.#warmth, Math.min(1, load), to);
   }
 }
 

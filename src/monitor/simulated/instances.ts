@@ -56,8 +56,8 @@ export class SimulatedInstance {
     this.#workload = workload;
   }
 
-  end(at: EpochMs): void {
-    if (this.#workload === null) return;
+  end(pid: number, at: EpochMs): void {
+    if (this.#workload?.pid !== pid) return;
     this.#leaving = { ...this.#workload, endsAt: at };
     this.#workload = null;
   }

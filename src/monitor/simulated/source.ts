@@ -40,7 +40,7 @@ export class SimulatedSource implements GpuSource, Observer {
   /** What leases put to use. */
   readonly #devices: ReadonlyMap<string, Device>;
   readonly #topology: Topology;
-  readonly #running = new Map<AllocationId, readonly Device[]>();
+  readonly #running = new Map<AllocationId, readonly { readonly gpu: Device; readonly pid: number }[]>();
   #pid: number;
 
   /** @throws RangeError when `shape` is none. */
@@ -93,7 +93,7 @@ export class SimulatedSource implements GpuSource, Observer {
         this.#start(state.allocations.get(event.id), event.at);
         break;
       case "ended":
-        for (const gpu of this.#running.get(event.id) ?? []) gpu.end(event.outcome.at);
+        for (const { gpu, pid } of this.#running.get(event.id) ?? []) gpu.end(pid, event.outcome.at);
         this.#running.delete(event.id);
         break;
       case "resumed":
@@ -112,11 +112,11 @@ export class SimulatedSource implements GpuSource, Observer {
     if (allocation?.status !== "leased" || this.#running.has(allocation.request.id)) return;
     const { request, lease } = allocation;
     const gpus = lease.gpus.map(({ uuid }) => this.#devices.get(uuid)).filter((gpu) => gpu !== undefined);
-    for (const gpu of gpus) {
-      const place = { totalMib: gpu.memoryTotalMib, pid: this.#nextPid() };
-      gpu.begin(workloadOf(request, place, startsAt, this.#random));
+    const running = gpus.map((gpu) => ({ gpu, pid: this.#nextPid() }));
+    for (const { gpu, pid } of running) {
+      gpu.begin(workloadOf(request, { totalMib: gpu.memoryTotalMib, pid }, startsAt, this.#random));
     }
-    this.#running.set(request.id, gpus);
+    this.#running.set(request.id, running);
   }
 
   #nextPid(): number {

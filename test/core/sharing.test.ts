@@ -46,7 +46,7 @@ test("two leases share a GPU when what both reserve is there, and the third wait
   const second = settled(host, SHAREABLE - 40_000 - 4, { serviceName: "embed" });
   expect([first, second].map((id) => host.gpusOf(id))).toEqual([["GPU-a"], ["GPU-a"]]);
   const third = host.submit(shared(1));
-  expect(host.whyQueued(third)).toEqual({ "GPU-a": "memory" });
+  expect(why(host, third)).toEqual({ "GPU-a": "memory" });
   host.release(first);
   expect(host.gpusOf(third)).toEqual(["GPU-a"]);
 });
@@ -62,8 +62,8 @@ test("an exclusive and a shared lease are never on one GPU, whichever came first
   const part = settled(host, 1_000, { preferredGpus: ["GPU-a"] });
   const whole = host.submit({ preferredGpus: ["GPU-a"] });
   expect([host.gpusOf(part), host.gpusOf(whole)]).toEqual([["GPU-a"], ["GPU-b"]]);
-  expect(host.whyQueued(host.submit())).toEqual({ "GPU-a": "held", "GPU-b": "held" });
-  expect(host.whyQueued(host.submit(shared(77_000)))).toEqual({ "GPU-a": "memory", "GPU-b": "held" });
+  expect(why(host, host.submit())).toEqual({ "GPU-a": "held", "GPU-b": "held" });
+  expect(why(host, host.submit(shared(77_000)))).toEqual({ "GPU-a": "memory", "GPU-b": "held" });
 });
 
 test("more than there is beside the head-room can never be had", () => {
@@ -87,10 +87,16 @@ test("no more leases share a GPU than the settings allow", () => {
   settled(host, 1_000);
   const second = settled(host, 1_000);
   const third = host.submit(shared(1_000));
-  expect(host.whyQueued(third)).toEqual({ "GPU-a": "crowded" });
+  expect(why(host, third)).toEqual({ "GPU-a": "crowded" });
   host.release(second);
   expect(host.gpusOf(third)).toEqual(["GPU-a"]);
 });
+
+/** Why one that waits has not been granted; one that does not wait is not asked. */
+function why(host: SimulatedHost, id: string): Record<string, string | null> {
+  expect(host.allocation(id).status).toBe("queued");
+  return host.whyQueued(id);
+}
 
 // Placement.
 
@@ -121,7 +127,7 @@ test("a GPU that is busier than a request allows is passed over, shared or not",
   settled(host, 1_000);
   host.gpu("GPU-a", { utilizationPercent: 95 });
   host.observe();
-  expect(host.whyQueued(host.submit(shared(1_000)))).toEqual({ "GPU-a": "utilization" });
+  expect(why(host, host.submit(shared(1_000)))).toEqual({ "GPU-a": "utilization" });
 });
 
 // Starts are serialised.
@@ -130,13 +136,13 @@ test("a second lease starts on a GPU only when the first one's memory has stood 
   const host = new SimulatedHost([h100("GPU-a")]);
   const first = host.submit(shared(20_000));
   const second = host.submit(shared(20_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
-  expect(host.whyQueued(second)).toEqual({ "GPU-a": "settling" });
+  expect(why(host, second)).toEqual({ "GPU-a": "settling" });
   expect(detail(host)).toContain(`waiting for the memory of ${first} to settle`);
   for (let usedMib = 1_000; usedMib <= 16_000; usedMib += 5_000) {
     host.gpu("GPU-a", { memoryUsedMib: usedMib });
     host.advance(seconds(5));
   }
-  expect(host.whyQueued(second)).toEqual({ "GPU-a": "settling" });
+  expect(why(host, second)).toEqual({ "GPU-a": "settling" });
   host.advance(seconds(5));
   expect(host.allocation(second).status).toBe("queued");
   host.advance(seconds(5));
@@ -148,7 +154,7 @@ test("one that uses nothing is waited for until the settle timeout, and not a mo
   host.submit(shared(20_000));
   const second = host.submit(shared(20_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
   host.advance(minutes(2) - 1);
-  expect(host.whyQueued(second)).toEqual({ "GPU-a": "settling" });
+  expect(why(host, second)).toEqual({ "GPU-a": "settling" });
   host.advance(1);
   expect(host.gpusOf(second)).toEqual(["GPU-a"]);
 });
@@ -163,7 +169,7 @@ test("an offer settles from its claim on: before that nobody starts anything", (
   host.advance(seconds(59));
   host.do({ type: "claim", id: offered });
   host.advance(minutes(2) - 1);
-  expect(host.whyQueued(next)).toEqual({ "GPU-a": "settling" });
+  expect(why(host, next)).toEqual({ "GPU-a": "settling" });
   host.advance(1);
   expect(host.gpusOf(next)).toEqual(["GPU-a"]);
 });
@@ -178,7 +184,7 @@ test("what stood still while an offer waited for its client does not count", () 
   host.advance(seconds(30));
   host.do({ type: "claim", id: offered });
   host.advance(seconds(9));
-  expect(host.whyQueued(next)).toEqual({ "GPU-a": "settling" });
+  expect(why(host, next)).toEqual({ "GPU-a": "settling" });
   host.advance(seconds(6));
   expect(host.gpusOf(next)).toEqual(["GPU-a"]);
 });
@@ -190,7 +196,7 @@ test("memory beyond the reservations counts as taken, whoever has it", () => {
   settled(host, 10_000);
   host.gpu("GPU-a", { memoryUsedMib: 50_000 });
   host.observe();
-  expect(host.whyQueued(host.submit(shared(SHAREABLE - 50_000 + 1)))).toEqual({ "GPU-a": "memory" });
+  expect(why(host, host.submit(shared(SHAREABLE - 50_000 + 1)))).toEqual({ "GPU-a": "memory" });
   expect(host.gpusOf(host.submit(shared(SHAREABLE - 50_000)))).toEqual(["GPU-a"]);
 });
 
@@ -203,7 +209,7 @@ test("of each lease the larger of reserved and used counts, and a process of non
   running(host, { 501: 15_000, 502: 2_000, 900: 5_000 });
   host.observe();
   const left = SHAREABLE - 4 - 15_000 - 10_000 - 5_000;
-  expect(host.whyQueued(host.submit(shared(left + 1)))).toEqual({ "GPU-a": "memory" });
+  expect(why(host, host.submit(shared(left + 1)))).toEqual({ "GPU-a": "memory" });
   expect(host.gpusOf(host.submit(shared(left)))).toEqual(["GPU-a"]);
 });
 
@@ -287,7 +293,7 @@ test("the reservation of an ended lease counts until its processes and its memor
   host.release(first);
   expect(holdOf(host).remains).toMatchObject([{ allocationId: first, memoryMib: 30_000, pid: 501 }]);
   host.advance(seconds(5));
-  expect(host.whyQueued(next)).toEqual({ "GPU-a": "memory" });
+  expect(why(host, next)).toEqual({ "GPU-a": "memory" });
   // Its process has gone, its memory not yet.
   running(host, { 502: 20_000 });
   host.gpu("GPU-a", { memoryUsedMib: 40_000 });
@@ -305,7 +311,7 @@ test("what does not go in time keeps new leases away, not those that run, and cl
   host.release(first);
   host.advance(seconds(60));
   const next = host.submit(shared(1_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
-  expect(host.whyQueued(next)).toEqual({ "GPU-a": "quarantined" });
+  expect(why(host, next)).toEqual({ "GPU-a": "quarantined" });
   expect(detail(host)).toBe(`what is left of ${first} did not go in time`);
   expect(host.allocation(second).status).toBe("leased");
   running(host, { 502: 20_000 });

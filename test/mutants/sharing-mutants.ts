@@ -103,7 +103,7 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "A shared lease counts as the whole GPU in the accounting",
-    file: "src/scheduler/usage.ts",
+    file: "src/core/allocator/sharing.ts",
     find: "sharedMib === null || memoryTotalMib === null ? 1 :",
     replace: "sharedMib === null || memoryTotalMib === null || sharedMib > 0 ? 1 :",
     tests: [REPORTS],

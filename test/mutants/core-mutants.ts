@@ -172,9 +172,9 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A new index lifts a cordon",
     file: "src/core/evolve.ts",
-    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]",
+    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
     replace:
-      "[{ ...event.gpu, hold, cordon: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? cordon : null, fault, answeredUpTo, lostSince }]",
+      "[{ ...event.gpu, hold, cordon: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? cordon : null, fault, answeredUpTo, lostSince, foreignSince }]",
     tests: [ADMIN],
   },
   {
@@ -229,9 +229,9 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A change of its index frees a leased GPU",
     file: "src/core/evolve.ts",
-    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]",
+    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
     replace:
-      "[{ ...event.gpu, hold: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? hold : FREE, cordon, fault, answeredUpTo, lostSince }]",
+      "[{ ...event.gpu, hold: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? hold : FREE, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
     tests: [TRUTH],
   },
   {
@@ -334,8 +334,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU with a process of no lease is granted",
     file: "src/core/allocator/health.ts",
-    find: "[sickness(reading), isolation(reading), occupation(reading, owners)]",
-    replace: "[sickness(reading), owners.size < 0 ? occupation(reading, owners) : null]",
+    find: "occupation(reading, owners) ?? business(reading, processesHidden)",
+    replace: "owners.size < 0 ? occupation(reading, owners) : business(reading, processesHidden)",
     tests: [TRUTH],
   },
   {
@@ -404,8 +404,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "Memory that cannot be read counts as 0, and frees the GPU of an ended lease",
     file: "src/core/observe.ts",
-    find: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) return false;",
-    replace: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) return true;",
+    find: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return false;",
+    replace: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return true;",
     tests: [TRUTH],
   },
   {

@@ -294,8 +294,8 @@ export const HEALTH_MUTANTS: readonly Mutant[] = [
   {
     name: "What a reading says of a GPU's new index forgets that it is lost",
     file: "src/core/evolve.ts",
-    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince }]",
-    replace: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince: null }]",
+    find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
+    replace: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince: null, foreignSince }]",
     tests: [RECOVERY],
   },
   {

@@ -36,8 +36,8 @@ const TURNS = planted(
     },
     {
       name: "With a full disk the figures of the readings stand still too",
-      find: '(command.type === "observe" ? withSight(state, command.observation) : state)',
-      replace: '(command.type === "observe" && letters.length > 1e9 ? withSight(state, command.observation) : state)',
+      find: 'command.type === "observe" ? withSight(',
+      replace: 'command.type === "observe" && letters.length > 1e9 ? withSight(',
     },
     {
       name: "A command that is refused undoes those before it in its turn",
@@ -66,8 +66,8 @@ const TURNS = planted(
     },
     {
       name: "A webhook that failed claims its grant all the same",
-      find: 'settlement.outcome === "delivered" && settlement.status === "allocated"',
-      replace: 'settlement.status === "allocated"',
+      find: 'outcome === "delivered" && status === "allocated" && id !== null',
+      replace: 'status === "allocated" && id !== null && outcome.length > 0',
     },
     {
       name: "A deadline is met by the safety net alone, an interval late",
@@ -501,7 +501,7 @@ const WEBHOOKS: readonly Mutant[] = [
   {
     name: "An allocation's webhooks overtake each other",
     file: "src/webhooks/slots.ts",
-    find: "if (first.get(delivery.allocationId) !== delivery) continue;",
+    find: "if (first.get(subjectOf(delivery)) !== delivery) continue;",
     replace: "",
     tests: [DELIVERER],
   },

@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
+import { FOREIGN_MUTANTS } from "./foreign-mutants.ts";
 import { HEALTH_MUTANTS } from "./health-mutants.ts";
 import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
 import { MIG_MUTANTS } from "./mig-mutants.ts";
@@ -253,6 +254,7 @@ async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]):
 function chosenBy(words: readonly string[]): readonly Mutant[] {
   const all = [
     ...CORE_MUTANTS,
+    ...FOREIGN_MUTANTS,
     ...HEALTH_MUTANTS,
     ...QUEUE_MUTANTS,
     ...REPLAY_MUTANTS,

@@ -152,6 +152,9 @@ function sickness(reading: GpuReading): Ailment | null {
   if (action === "Reset" || action === "Reboot" || action === "Drain and Reset") {
     return { block: "unhealthy", detail: `the driver asks for: ${action}` };
   }
+  if (reading.computeMode === "Prohibited") {
+    return { block: "unhealthy", detail: "CUDA cannot start: its compute mode is Prohibited" };
+  }
   if (health.fabricState !== null && FABRIC_NOT_READY.has(health.fabricState)) {
     return { block: "unhealthy", detail: `CUDA cannot start: the NVLink fabric is ${health.fabricState}` };
   }

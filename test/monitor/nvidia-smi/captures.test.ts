@@ -184,6 +184,7 @@ describe.skipIf(!hasCaptures)("captured output", () => {
     });
     expect(faulty.sort()).toEqual([
       "derived-a100-remap-pending 0 unhealthy",
+      "derived-compute-mode-mixed6 2 unhealthy",
       "k8sinfra-mock-gb200-ecc 0 unhealthy",
       "k8sinfra-mock-gb200-fabric-degraded 1 isolated",
       "k8sinfra-mock-gb200-lost 0 unhealthy",

@@ -381,6 +381,20 @@ describe("hostile text", () => {
     expect(errorKind(smiDocument({ gpus: [{ extraXml: `<x>${"y".repeat(2_000_000)}</x>` }] }))).toBe("too-large");
   });
 
+  test("a process that stands outside of all GPUs, or in another one, is not overlooked", () => {
+    const stray = "<process_info><pid>1</pid></process_info>";
+    const document = smiDocument({ gpus: [{ processes: [{ pid: 7 }] }] });
+    expect(errorKind(document.replace("</nvidia_smi_log>", `${stray}</nvidia_smi_log>`))).toBe("malformed");
+    expect(errorKind(document.replace("<pid>", `${stray}<pid>`))).toBe("malformed");
+  });
+
+  test("a document type or an instruction inside of the document is refused", () => {
+    const document = smiDocument({ gpus: [{}] });
+    for (const inside of ['<!DOCTYPE x [<!ENTITY a "0 MiB">]>', "<?php echo 1 ?>"]) {
+      expect(errorKind(document.replace("<used>", `${inside}<used>`))).toBe("malformed");
+    }
+  });
+
   test("as many GPUs as allowed are read, and one more is refused", () => {
     const gpus = Array.from({ length: MAX_GPUS + 1 }, () => ({}));
     expect(errorKind(smiDocument({ gpus }))).toBe("too-many-gpus");

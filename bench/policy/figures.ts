@@ -1,6 +1,6 @@
 import { quantile } from "../measure.ts";
 import type { Served } from "./replay.ts";
-import { HOST_GPUS } from "./trace.ts";
+import { HOST_GPUS, type Job } from "./trace.ts";
 
 /** Waits are in seconds. */
 export interface Figures {
@@ -62,4 +62,27 @@ export function headSince(served: readonly Served[]): readonly number[] {
 
 function startOf(served: readonly Served[], index: number): number {
   return (served[index] as Served).startedMs;
+}
+
+/** What a request that had to wait was told, from and to when it would start; `null`: nothing. */
+export interface Told {
+  readonly job: Job;
+  readonly eta: { readonly fromMs: number; readonly toMs: number } | null;
+}
+
+/** How many of those that waited started within what they were told, and how many before or after it. */
+export function calibrationOf(told: readonly Told[], served: readonly Served[]) {
+  const counts = { within: 0, before: 0, after: 0 };
+  let widthMs = 0;
+  let waitMs = 0;
+  for (const { job, eta } of told) {
+    if (eta === null) continue;
+    const { startedMs } = served[job.index] as Served;
+    counts[startedMs < eta.fromMs ? "before" : startedMs > eta.toMs ? "after" : "within"]++;
+    widthMs += eta.toMs - eta.fromMs;
+    waitMs += startedMs - job.submittedMs;
+  }
+  const none = told.filter(({ eta }) => eta === null).length;
+  const given = told.length - none;
+  return { ...counts, waited: told.length, none, widthS: widthMs / given / 1_000, waitS: waitMs / given / 1_000 };
 }

@@ -3,9 +3,11 @@ import type { AllocateAsk } from "../../src/core/commands.ts";
 import { decide } from "../../src/core/decide.ts";
 import type { Event } from "../../src/core/events.ts";
 import type { AllocationId, Policy } from "../../src/core/model.ts";
+import { etaOf } from "../../src/core/queue/forecast.ts";
 import { emptyHost, type HostState } from "../../src/core/state.ts";
 import { gpuReading, seen } from "../../test/fixtures/readings.ts";
 import { ASK, DEFAULT_POLICY } from "../../test/simulation/simulated-host.ts";
+import type { Told } from "./figures.ts";
 import type { Discipline } from "./replay.ts";
 import { HOST_GPUS, type Job } from "./trace.ts";
 
@@ -17,6 +19,8 @@ export interface OursSettings {
   readonly policy?: Partial<Policy>;
   /** How many of ten requests state their `max_duration`. */
   readonly statedOfTen?: number;
+  /** Ask for everybody's ETA as he comes. */
+  readonly estimates?: boolean;
   /** Whether the trace's classes of service count as priorities. */
   readonly priorities?: boolean;
 }
@@ -29,9 +33,13 @@ export class Ours implements Discipline {
   #state: HostState;
   readonly #statedOfTen: number;
   readonly #priorities: boolean;
+  readonly #estimates: boolean;
   readonly #jobs = new Map<AllocationId, Job>();
+  /** What each that had to wait was told when it came; only asked for with `estimates`. */
+  readonly told: Told[] = [];
 
-  constructor({ policy = {}, statedOfTen = 0, priorities = false }: OursSettings = {}) {
+  constructor({ policy = {}, statedOfTen = 0, priorities = false, estimates = false }: OursSettings = {}) {
+    this.#estimates = estimates;
     this.#statedOfTen = statedOfTen;
     this.#priorities = priorities;
     const settings = { maxQueueSize: NEVER_MS, staleAfterMs: NEVER_MS, verifyRelease: "never" } as const;
@@ -61,6 +69,7 @@ export class Ours implements Discipline {
     };
     const { events, state } = decide(this.#state, { type: "allocate", id, ask, actor: ACTOR }, START + nowMs);
     this.#state = state;
+    if (this.#estimates) this.#estimate(job, nowMs);
     return this.#granted(events, nowMs);
   }
 
@@ -71,6 +80,13 @@ export class Ours implements Discipline {
     const { events, state } = decide(this.#state, release, START + nowMs);
     this.#state = state;
     return this.#granted(events, nowMs);
+  }
+
+  #estimate(job: Job, nowMs: number): void {
+    const allocation = this.#state.allocations.get(idOf(job));
+    if (allocation?.status !== "queued") return;
+    const eta = etaOf(allocation.request, this.#state, START + nowMs);
+    this.told.push({ job, eta: eta === null ? null : { fromMs: eta.earliest - START, toMs: eta.latest - START } });
   }
 
   #granted(events: readonly Event[], nowMs: number): readonly Job[] {

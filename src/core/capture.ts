@@ -120,7 +120,9 @@ function seenOf(allocations: Iterable<LiveAllocation>): Seen {
   return seen;
 }
 
-/** Fields that are the fold of the events, or derived from it. */
+/**
+ * Fields that are the fold of the events, or derived from it and the settings; and `lasted`, by which nothing is decided.
+ */
 type Folded =
   | "allocations"
   | "gpus"
@@ -130,6 +132,8 @@ type Folded =
   | "line"
   | "accounts"
   | "shares"
+  | "windowPlan"
+  | "lasted"
   | "deadlines";
 type Rest = Omit<HostState, Folded>;
 
@@ -181,6 +185,8 @@ function restOf(state: HostState): Rest {
     line: _line,
     accounts: _accounts,
     shares: _shares,
+    windowPlan: _windowPlan,
+    lasted: _lasted,
     deadlines: _deadlines,
     ...rest
   } = state;

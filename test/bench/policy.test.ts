@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { clairvoyant, greedy, strict } from "../../bench/policy/disciplines.ts";
-import { figuresOf, headSince } from "../../bench/policy/figures.ts";
+import { calibrationOf, figuresOf, headSince } from "../../bench/policy/figures.ts";
 import { Ours } from "../../bench/policy/ours.ts";
 import { type Discipline, replay, type Served } from "../../bench/policy/replay.ts";
 import { HOST_GPUS, hasTrace, type Job, sample } from "../../bench/policy/trace.ts";
@@ -96,6 +96,20 @@ describe.skipIf(!hasTrace)("a sample of the production trace", () => {
       }
     },
   );
+
+  test.each([0.7, 0.9])("at a load of %d, who waits starts within the range that he was told", (load) => {
+    for (const severalShare of [null, 0.1, 0.5]) {
+      const ours = new Ours({ statedOfTen: 10, estimates: true });
+      const { waited, none, within, after } = calibrationOf(
+        ours.told,
+        replay(sample({ ...recipe, requests: 600, load, severalShare }), ours),
+      );
+      expect(none / waited, `a mix of ${severalShare}`).toBeLessThan(0.5);
+      expect(within / (waited - none), `a mix of ${severalShare}`).toBeGreaterThan(0.8);
+      // Only who is let past before `reserve_after` can put it off beyond its latest.
+      expect(after / (waited - none)).toBeLessThan(0.01);
+    }
+  });
 });
 
 /**

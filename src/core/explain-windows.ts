@@ -58,13 +58,14 @@ function causeWords(cause: WindowCause | null, now: EpochMs): string {
   if (cause === null) return "reserved windows";
   const { windows, span } = cause;
   const names = windows.map(({ name }) => name).join(" and ");
-  const keeps = windows.map(keepWords).join(" and ");
-  const who = windows.length === 1 ? `window ${names} keeps ${keeps}` : `windows ${names} keep ${keeps}`;
-  const isOpen = span.from <= now;
-  return isOpen ? `${who} for ${roughly(span.to - now)} more` : `${who} in ${roughly(span.from - now)}`;
+  const gpus = windows.map(gpuWords).join(" and ");
+  const isOne = windows.length === 1;
+  const who = `${isOne ? "window" : "windows"} ${names}`;
+  if (span.from > now) return `${who} ${isOne ? "takes" : "take"} ${gpus} in ${roughly(span.from - now)}`;
+  return `${who} ${isOne ? "keeps" : "keep"} ${gpus} for ${roughly(span.to - now)} more`;
 }
 
-function keepWords({ gpus }: ReservedWindow): string {
+function gpuWords({ gpus }: ReservedWindow): string {
   if (typeof gpus !== "number") return gpus.length === 1 ? "a named GPU" : `${gpus.length} named GPUs`;
   return gpus === 1 ? "1 GPU" : `${gpus} GPUs`;
 }

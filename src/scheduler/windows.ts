@@ -18,8 +18,8 @@ const FRESH_MS = DAY_MS;
 const NEAR_MS = 9 * DAY_MS;
 /** A window that opens on one day of the year is seen, whatever the day is. */
 const HORIZON_MS = 370 * DAY_MS;
-/** A wall clock that is off by less is not worth counting out anew. */
-const LEAST_CHANGE_MS = 1_000;
+/** So exact is a span: what the clocks differ by is rounded, so that nine o'clock is nine o'clock. */
+const STEP_MS = 1_000;
 
 export class WindowCalendar {
   readonly #wallAheadMs: () => number;
@@ -36,14 +36,14 @@ export class WindowCalendar {
   isStale({ windows }: Policy, now: EpochMs): boolean {
     if (windows.length === 0) return false;
     if (windows !== this.#told || now - this.#toldAt >= FRESH_MS) return true;
-    return Math.abs(this.#wallAheadMs() - this.#aheadMs) >= LEAST_CHANGE_MS;
+    return Math.abs(this.#wallAheadMs() - this.#aheadMs) >= STEP_MS;
   }
 
   /** The policy with the spans of its windows as they are from `now` on. */
   fill(policy: Policy, now: EpochMs): Policy {
     if (policy.windows.length === 0) return policy;
     this.#toldAt = now;
-    this.#aheadMs = this.#wallAheadMs();
+    this.#aheadMs = Math.round(this.#wallAheadMs() / STEP_MS) * STEP_MS;
     const spans = policy.windows.map((window) => spansOf(window, now, this.#aheadMs));
     const telling = tellingOf(spans, now + NEAR_MS);
     const windows = policy.windows.map((window, at) => ({ ...window, spans: telling[at] as readonly Span[] }));

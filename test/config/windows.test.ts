@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { reloadable } from "../../src/config/reload.ts";
 import { configOf, problemsIn } from "./load-text.ts";
@@ -86,4 +87,13 @@ test("a window that opens all the time is refused, and so are too many of them",
   ]);
   const items = Array.from({ length: 17 }, (_, n) => `  - {name: w${n}}`).join("\n");
   expect(problemsIn(`windows:\n${items}\n`)).toEqual([expect.stringContaining("holds 17 windows, more than 16")]);
+});
+
+test("the windows that the guide shows are taken as they stand there", () => {
+  const guide = readFileSync(new URL("../../docs/windows.md", import.meta.url), "utf8");
+  const example = /```yaml\n(.*?)```/s.exec(guide)?.[1] ?? "";
+  expect(configOf(example).windows.reserved.map(({ name, gpus }) => [name, gpus])).toEqual([
+    ["office", 2],
+    ["nightly-training", ["4", "5", "6", "7"]],
+  ]);
 });

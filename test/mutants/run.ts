@@ -29,6 +29,7 @@ import { ROOM_MUTANTS } from "./room-mutants.ts";
 import { SHARING_MUTANTS } from "./sharing-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
 import { USAGE_MUTANTS } from "./usage-mutants.ts";
+import { WINDOW_MUTANTS } from "./windows-mutants.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** All that the tests need of the project, beside its packages. */
@@ -265,6 +266,7 @@ function chosenBy(words: readonly string[]): readonly Mutant[] {
     ...MIG_MUTANTS,
     ...USAGE_MUTANTS,
     ...QUOTA_MUTANTS,
+    ...WINDOW_MUTANTS,
     ...CRASH_MUTANTS,
   ];
   if (words.length === 0) return all;

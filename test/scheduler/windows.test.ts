@@ -153,6 +153,15 @@ test("a wall clock that is set moves the windows, within half a second", async (
   expect(shown(scheduler)[0]?.[0]).toBe("2027-01-18T02:00:00.000Z 2027-01-18T11:00:00.000Z");
 });
 
+test("clocks that are a few milliseconds apart do not make a window open at a crooked time", async () => {
+  let ahead = -3;
+  const { scheduler, pass } = await start("2027-01-15T12:00Z", [window()], () => ahead);
+  expect(shown(scheduler)[0]?.[0]).toBe("2027-01-15T08:00:00.000Z 2027-01-15T17:00:00.000Z");
+  ahead = 999;
+  await pass(500);
+  expect(shown(scheduler)[0]?.[0]).toBe("2027-01-15T08:00:00.000Z 2027-01-15T17:00:00.000Z");
+});
+
 test("the calendar is counted out anew before what was told runs out", async () => {
   const { scheduler, clock, pass } = await start("2027-01-15T18:00Z", [window({ schedule: "0 9 * * *" })]);
   const last = () => scheduler.state.policy.windows[0]?.spans.at(-1)?.to ?? 0;

@@ -158,7 +158,7 @@ test("the reason says which window, from when, and what would fit now", () => {
   const host = hostWith(2, window({}, [47.5, 120]));
   const id = host.submit({ requiredGpus: 2, minMemoryMib: 1 });
   expect(why(host, id)).toBe(
-    "waiting for 2 GPUs with 1 MiB: 0 of 2 can be had now (2 reserved window); window office keeps 2 GPUs in 47m; " +
+    "waiting for 2 GPUs with 1 MiB: 0 of 2 can be had now (2 reserved window); window office takes 2 GPUs in 47m; " +
       "with a max_duration of at most 47m it would fit now",
   );
   host.advance(minutes(60));
@@ -171,7 +171,7 @@ test("what a hint says fits is granted, and it is said where nothing but a max_d
   const host = hostWith(2, window({}, [60, 120]));
   host.submit({ maxDurationMs: minutes(10), requiredGpus: 2 });
   const id = host.submit({ requiredGpus: 1 });
-  expect(why(host, id)).toMatch(/window office keeps 2 GPUs in 1h, and without a max_duration it cannot start$/);
+  expect(why(host, id)).toMatch(/window office takes 2 GPUs in 1h, and without a max_duration it cannot start$/);
 });
 
 test("one whom only a window keeps waiting holds nothing, and others pass by", () => {

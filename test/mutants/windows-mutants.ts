@@ -1,0 +1,108 @@
+import { type Mutant, planted } from "./mutant.ts";
+
+const WINDOWS = "test/core/queue/windows.test.ts";
+const HISTORIES = "test/core/queue/windows-histories.test.ts";
+const RUNNING = "test/scheduler/windows.test.ts";
+const CALENDAR = "test/platform/calendar.test.ts";
+
+const KEEPING = planted(
+  "src/core/queue/windows.ts",
+  [HISTORIES],
+  [
+    {
+      name: "Of windows that are open together only the largest counts",
+      find: "const demanded = demands.reduce((sum, each) => sum + each, 0);",
+      replace: "const demanded = Math.max(...demands);",
+    },
+    {
+      name: "Leases that last into a window are not counted against what it leaves",
+      find: "const lasting = holders.filter(({ emptyFrom }) => emptyFrom > at);",
+      replace: "const lasting = holders.filter(({ emptyFrom }) => emptyFrom < at);",
+    },
+    {
+      name: "Only the first window that a lease can last into counts",
+      find: "steps.sort((a, b) => a.at - b.at);",
+      replace: "steps.sort((a, b) => a.at - b.at).splice(1);",
+    },
+    {
+      name: "Named GPUs are kept from nobody",
+      find: "if (open & ~member & (1 << index)) for (const uuid of named) closed.add(uuid);",
+      replace: "if (open & ~member & (1 << index)) for (const uuid of named) closed.delete(uuid);",
+    },
+    {
+      name: "A window's own members are kept from its GPUs",
+      find: "const against = open & ~member;",
+      replace: "const against = open;",
+    },
+  ],
+);
+
+const SERVING = planted(
+  "src/core/queue/schedule.ts",
+  [WINDOWS, HISTORIES],
+  [
+    {
+      name: "What is held for an outsider holds a window's GPUs too",
+      find: "const kept = new Set(wanted.map(({ gpu }) => gpu.uuid).filter((uuid) => !gpus.has(uuid)));",
+      replace: "const kept = new Set<GpuUuid>();",
+    },
+    {
+      name: "GPUs that are held for somebody count as free for others",
+      find: "this.#reserved.free.push(this.#windows.holderOf(gpus, member));",
+      replace: "",
+    },
+  ],
+);
+
+const COUNTING = planted(
+  "src/scheduler/windows.ts",
+  [RUNNING],
+  [
+    {
+      name: "A wall clock that is set moves no window",
+      find: "return Math.abs(this.#wallAheadMs() - this.#aheadMs) >= STEP_MS;",
+      replace: "return false;",
+    },
+    {
+      name: "Openings that overlap are told twice",
+      find: "if (last !== undefined && from <= last.to) last.to = from + durationMs;",
+      replace: "if (last !== undefined && from < last.from) last.to = from + durationMs;",
+    },
+    {
+      name: "The calendar is counted out once and never again",
+      find: "windows !== this.#told || now - this.#toldAt >= FRESH_MS",
+      replace: "windows !== this.#told",
+    },
+  ],
+);
+
+const CLOCKS = planted(
+  "src/platform/calendar.ts",
+  [CALENDAR],
+  [
+    {
+      name: "A beginning in the hour that summer time skips is left out",
+      find: "return goesByHours ? [] : [changeBetween(local - DAY_MS, local + DAY_MS, offsetAt)];",
+      replace: "return [];",
+    },
+    {
+      name: "A beginning in the hour that comes twice comes twice",
+      find: "return goesByHours ? shown : shown.slice(0, 1);",
+      replace: "return shown;",
+    },
+  ],
+);
+
+const WAKING = planted(
+  "src/scheduler/scheduler.ts",
+  [RUNNING],
+  [
+    {
+      name: "When a window closes, nobody looks at the queue",
+      find: "const at = Math.min(due, change) === Infinity ? null : Math.min(due, change);",
+      replace: "const at = due === Infinity || change < 0 ? null : due;",
+    },
+  ],
+);
+
+export const WINDOW_MUTANTS: readonly Mutant[] = [...KEEPING, ...SERVING, ...COUNTING, ...CLOCKS, ...WAKING];

@@ -39,7 +39,8 @@ export function keptByWindows(
   const gpus = suiting.filter((candidate) => !own.has(candidate)).map(({ gpu }) => gpu.uuid);
   const fits = (leave: Leave) => had(leave).length >= count;
   if (gpus.length > 0 && own.size < count) {
-    const cause = leaves.find((leave) => !fits(leave))?.cause ?? null;
+    const least = Math.min(count, suiting.length);
+    const cause = leaves.find((leave) => had(leave).length < least)?.cause ?? null;
     const longest = leaves.findLast((leave) => leave.durationMs < durationMs && fits(leave));
     const hint = longest === undefined ? "" : fittingHint(longest.durationMs);
     return { gpus, words: `; ${causeWords(cause, now)}${hint}` };

@@ -13,6 +13,8 @@ import { nextWindowChange } from "../../../src/core/queue/windows.ts";
 import { ADMIN, ASK, h100, minutes, SimulatedHost } from "../../simulation/simulated-host.ts";
 
 const START = 1_800_000_000_000;
+/** No generated window is open any more. */
+const LAST_CLOSING = START + minutes(241);
 const SERVICES = ["a", "b", "c", "d"] as const;
 
 /** One of so many possible windows: its bits, from the least on, are what it is made of. */
@@ -217,6 +219,24 @@ class Watched {
     this.#checkHint();
   }
 
+  /** Once no window is to come and everybody gives back what he has, all who wait have their turn. */
+  drain(): void {
+    const { host } = this;
+    for (const { uuid, cordon } of host.state.gpus.values()) {
+      if (cordon !== null) host.do({ type: "uncordon", gpu: uuid, reason: "x", actor: ADMIN });
+    }
+    this.forgive();
+    this.pass(Math.max(0, LAST_CLOSING - host.now));
+    const rounds = host.state.line.order.size;
+    for (let round = 0; round < rounds; round++) {
+      for (const { request } of this.#leases()) host.release(request.id);
+      // Sees them empty.
+      host.observe();
+      this.pass(minutes(1));
+    }
+    expect(host.queue()).toEqual([]);
+  }
+
   /** With one window alone, which gives a number: no GPU that it keeps stands idle while a member waits for one. */
   #checkMembersAreServed(open: readonly ReservedWindow[], pool: readonly Gpu[]): void {
     const { state } = this.host;
@@ -281,6 +301,7 @@ test("no window is ever violated: neither by whom it is not for, nor by reloads,
           watched.check();
         }
         watched.pass(minutes(30));
+        watched.drain();
       },
     ),
     { numRuns: 1_000 },

@@ -174,6 +174,14 @@ test("what a hint says fits is granted, and it is said where nothing but a max_d
   expect(why(host, id)).toMatch(/window office takes 2 GPUs in 1h, and without a max_duration it cannot start$/);
 });
 
+test("a window is named too where fewer GPUs are free than are asked for", () => {
+  const host = hostWith(3, window({}, [0, 60]));
+  host.submit({ serviceName: "svc" });
+  expect(why(host, host.submit({ requiredGpus: 3, minMemoryMib: 1 }))).toBe(
+    "waiting for 3 GPUs with 1 MiB: 0 of 3 can be had now (1 leased, 2 reserved window); window office keeps 2 GPUs for 1h more",
+  );
+});
+
 test("one whom only a window keeps waiting holds nothing, and others pass by", () => {
   const host = hostWith(4, window({}, [0, hours(9) / minutes(1)]));
   host.submit({ maxDurationMs: minutes(30) });

@@ -11,7 +11,7 @@
 import { closenessOf } from "./allocator/closeness.ts";
 import { type Ailment, ailmentsOf, GOOD_READINGS_TO_RECOVER, isFault, isGhost, occupies } from "./allocator/health.ts";
 import { ownershipOf } from "./allocator/ownership.ts";
-import { SETTLED_SLACK_MIB } from "./allocator/sharing.ts";
+import { READINGS_TO_SETTLE, SETTLED_SLACK_MIB } from "./allocator/sharing.ts";
 import { BLINDING, readingTime } from "./allocator/survey.ts";
 import type { EpochMs, GpuReading, GpuUuid, HostReading, Observation, ProbeFailure } from "./model.ts";
 import type { Absence, GpuSight, HostState, Recovery, Sight, Stillness, Watch } from "./state.ts";
@@ -127,7 +127,9 @@ function watchOf(
 function stillnessOf({ memoryUsedMib: mib }: GpuReading, before: Stillness | null, at: EpochMs): Stillness | null {
   if (mib === null) return null;
   const isStill = before !== null && Math.abs(mib - before.mib) <= SETTLED_SLACK_MIB;
-  return isStill ? { ...before, readings: before.readings + 1 } : { mib, since: at, readings: 1 };
+  if (!isStill) return { mib, since: at, readings: 1 };
+  // No more are asked for; what stays the same costs nothing where it is kept.
+  return { ...before, readings: Math.min(READINGS_TO_SETTLE, before.readings + 1) };
 }
 
 /** Whether a reading tells use from none, for whatever memory was in use before. */

@@ -69,6 +69,7 @@ export interface Stillness {
   readonly mib: number;
   /** The first reading at this level. */
   readonly since: EpochMs;
+  /** Up to {@link READINGS_TO_SETTLE}. */
   readonly readings: number;
 }
 

@@ -14,7 +14,7 @@
  */
 import { usable } from "../allocator/place.ts";
 import { type ComingGpu, coming, survey } from "../allocator/survey.ts";
-import { holdersOf } from "../holds.ts";
+import { holdersOf, settlingShare } from "../holds.ts";
 import type { AllocationId, EpochMs, Gpu, GpuUuid, HoldingAllocation, Request } from "../model.ts";
 import type { HostState } from "../state.ts";
 import { type AccountKey, accountOf, limitedAccounts } from "./accounts.ts";
@@ -304,8 +304,12 @@ function surelyEndedBy(holder: HoldingAllocation): number {
   return Math.min(hardEndOf(holder) ?? Infinity, takenBack);
 }
 
-/** From when on a GPU, or a share of it, is free if one of today's leases is a short one. */
+/**
+ * From when on a GPU, or a share of it, is free if one of today's leases is a short one. A share may be had as soon as the
+ * memory of the others is seen to stand still.
+ */
 function perhapsFreeFrom({ hold }: Gpu, state: HostState, now: EpochMs, part: number): number {
+  if (hold.kind === "shared" && settlingShare(hold) !== null) return now;
   const ends = holdersOf(hold).map(({ allocationId }) => {
     const { request, lease } = holderOf(allocationId, state);
     return lease.grantedAt + part * (nominalMs(request) ?? 0);

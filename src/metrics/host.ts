@@ -3,27 +3,17 @@ import type { Registry } from "prom-client";
 import { ailing, BLOCKS, blockOf, isolationOf, staleness, survey } from "../core/allocator/survey.ts";
 import { cordonsOf, isDrained } from "../core/drain.ts";
 import { holdersOf, reservedMib, type SharedHold } from "../core/holds.ts";
-import type { AllocationId, EpochMs, Gpu, GpuReading, Request } from "../core/model.ts";
+import type { AllocationId, Gpu, GpuReading, Request } from "../core/model.ts";
 import type { HostState } from "../core/state.ts";
 import { MAX_SERVICES } from "./allocations.ts";
 import { counterFamily, gauge, gaugeFamily } from "./families.ts";
+import { type Instant, stateName } from "./instant.ts";
 import { registerMig } from "./mig.ts";
 import { BoundedLabel } from "./tally.ts";
-
-/** The state that is shown, and the instant for which it is. */
-export interface Instant {
-  readonly state: HostState;
-  readonly now: EpochMs;
-}
 
 const BYTES_PER_MIB = 1_048_576;
 
 const GPU_STATES = ["free", ...BLOCKS.map(stateName)];
-
-/** Under a lease a GPU is `leased`, as everywhere outside the allocator. */
-export function stateName(block: (typeof BLOCKS)[number]): string {
-  return block === "held" ? "leased" : block;
-}
 
 export function registerHost(registry: Registry, look: () => Instant): void {
   registerReadings(registry, look);

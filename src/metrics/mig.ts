@@ -4,7 +4,7 @@ import { blockOf, staleness } from "../core/allocator/survey.ts";
 import { isInstance } from "../core/mig.ts";
 import type { GpuReading } from "../core/model.ts";
 import { gaugeFamily } from "./families.ts";
-import { type Instant, stateName } from "./host.ts";
+import { type Instant, stateName } from "./instant.ts";
 
 const MIB = 2 ** 20;
 

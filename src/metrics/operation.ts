@@ -3,7 +3,7 @@ import { Histogram, type Registry } from "prom-client";
 import type { EpochMs, Observation, ProbeFailureKind } from "../core/model.ts";
 import type { DeliverySettlement, GpuSource } from "../scheduler/ports.ts";
 import { counter, gauge, gaugeFamily } from "./families.ts";
-import type { Instant } from "./host.ts";
+import type { Instant } from "./instant.ts";
 import { Tally } from "./tally.ts";
 
 /** A probe takes 30 ms on one idle GPU and several seconds on a host of eight; its deadline is 10 s by default. */

@@ -190,6 +190,17 @@ test("of compute instances that share their memory, each shows what it uses itse
   });
 });
 
+test("the UUID of an old driver has slashes, which an address takes when they are encoded", async () => {
+  const uuid = "MIG-GPU-a/9/0";
+  const daemon = await startDaemon({ gpus: [cutGpu("GPU-a", [{ ...SMALL[0], uuid }])] });
+  const path = `/gpu/gpus/${encodeURIComponent(uuid)}/cordon`;
+  expect((await daemon.call("POST", path, { body: { reason: "slow" } })).status).toBe(200);
+  expect((await daemon.call("GET", "/gpu/status")).json.gpus[0].mig_devices[0]).toMatchObject({
+    uuid,
+    state: "cordoned",
+  });
+});
+
 test("an admin names an instance by UUID; an index is that of the GPU", async () => {
   const daemon = await startDaemon({ gpus: host() });
   const cordoned = await daemon.call("POST", "/gpu/gpus/MIG-9-0/cordon", { body: { reason: "slow" } });

@@ -29,8 +29,9 @@ export interface ListedGpu {
   readonly instances: readonly ListedInstance[];
 }
 
-const GPU_LINE = /^GPU (\d{1,4}): .*\(UUID: ([^()\s]{1,128})\)\s*$/;
-const INSTANCE_LINE = /^\s+MIG ([\w.+-]{1,64})\s+Device\s+(\d{1,4}): \(UUID: (MIG-[^()\s]{1,160})\)\s*$/;
+/** UUIDs are printable ASCII without blanks and parentheses. */
+const GPU_LINE = /^GPU (\d{1,4}): .*\(UUID: ([!-'*-~]{1,128})\)\s*$/;
+const INSTANCE_LINE = /^\s+MIG ([\w.+-]{1,64})\s+Device\s+(\d{1,4}): \(UUID: (MIG-[!-'*-~]{1,160})\)\s*$/;
 
 /** The GPUs that `output` lists, with their instances. Lines of any other form are passed over. */
 export function parseListing(output: Uint8Array | string): readonly ListedGpu[] {

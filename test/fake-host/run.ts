@@ -107,6 +107,12 @@ program
   .option("--type <type>", "C computes, G draws", "C")
   .option("--name <name>", "what it is called", "python3")
   .action((index: number, given: verbs.Use) => host().change(verbs.use(index, given)));
+program
+  .command("cut")
+  .description("MIG is on, and a GPU is cut into instances")
+  .argument("<gpu>", "its index", whole)
+  .argument("[profiles...]", "such as 3g.40gb 1g.10gb 1g.10gb")
+  .action((index: number, profiles: string[]) => host().change(verbs.cut(index, profiles)));
 ofGpu("leave", "the processes on a GPU have gone, with their memory", verbs.leave);
 program
   .command("fill")

@@ -50,6 +50,20 @@ export const fill = (index: number, mb: number) => showing(index, { memoryUsedMi
 export const isolate = (index: number) =>
   showing(index, { fabricState: "Completed", fabricStatus: "Success", fabricHealth: "Unhealthy" });
 
+const PROFILE = /^([1-7])g\.(\d{1,3})gb$/;
+
+/** MIG is on, and it is cut into instances of these profiles, such as `1g.10gb`; without any there is none. */
+export function cut(index: number, profiles: readonly string[]): Change {
+  const migDevices = profiles.map((profile, at) => {
+    const [, slices, gb] = PROFILE.exec(profile) ?? [];
+    if (slices === undefined) throw new WrongVerb(`${profile} is no profile such as 1g.10gb`);
+    // A slice has 16 multiprocessors, and some of the memory is kept.
+    const size = { memoryTotalMib: Number(gb) * 1_024 - 256, multiprocessorCount: 16 * Number(slices) };
+    return { index: at, gpuInstanceId: 7 + at, computeInstanceId: 0, ...size };
+  });
+  return showing(index, { migMode: "Enabled", utilizationPercent: "N/A", processes: [], migDevices });
+}
+
 /** A process runs there, beside those that do. */
 export const use = (index: number, { pid, mb, type, name }: Use) =>
   withGpu(index, ({ shows }) => {

@@ -2,10 +2,12 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { HostReading } from "../../../src/core/model.ts";
+import type { HostReading, MigInstance } from "../../../src/core/model.ts";
 import { KnownInstances } from "../../../src/monitor/nvidia-smi/known-instances.ts";
 import { NvidiaSmiSource } from "../../../src/monitor/nvidia-smi/source.ts";
 import { ManualClock, steadyClock } from "../../../src/platform/clock.ts";
+import { orderOf, wellHost } from "../../fake-host/host.ts";
+import { cut as cutHost } from "../../fake-host/verbs.ts";
 import { FakeNvidiaSmi, type FakeOrder, oneLost } from "../../fixtures/fake-nvidia-smi.ts";
 import { cutGpu, instance } from "../../fixtures/mig.ts";
 import { type SmiGpu, type SmiMigDevice, smiDocument, smiUuid } from "../../fixtures/nvidia-smi-document.ts";
@@ -51,6 +53,13 @@ test("each instance gets the UUID and the profile that stand at its number, not 
     [2, smiMigUuid(smiUuid(1), 7, 0), "1g.10gb"],
   ]);
   expect(reading.warnings).toEqual([]);
+});
+
+test("two GPUs that are cut alike have instances of different names", async () => {
+  fake.tell(shown(cut(device(0, 9)), cut(device(0, 9))));
+  const names = namesIn(await readingOf(sourceOf())).map(([, uuid]) => uuid);
+  expect(names).toEqual([smiMigUuid(smiUuid(0), 9, 0), smiMigUuid(smiUuid(1), 9, 0)]);
+  expect(new Set(names).size).toBe(2);
 });
 
 test("a host without MIG is never asked for a list", async () => {
@@ -171,6 +180,20 @@ test("names that are known outlive a lost GPU that spoils every listing", async 
   fake.tell(oneLost(gpus, 1));
   expect(namesIn(await readingOf(source))).toEqual([[0, smiMigUuid(smiUuid(0), 9, 0), "1g.10gb"]]);
   expect(fake.listingRuns()).toHaveLength(1);
+});
+
+test("a fake host that is cut shows the instances, and lists them by the same profiles", async () => {
+  fake.tell(orderOf(cutHost(1, ["3g.40gb", "1g.10gb"])(wellHost(2))));
+  const { gpus } = await readingOf(sourceOf());
+  const shown = ({ uuid, profile, memoryTotalMib }: MigInstance) => [uuid, profile, memoryTotalMib];
+  expect(gpus.map(({ migInstances }) => migInstances.map(shown))).toEqual([
+    [],
+    [
+      [smiMigUuid(smiUuid(1), 7, 0), "3g.40gb", 40_704],
+      [smiMigUuid(smiUuid(1), 8, 0), "1g.10gb", 9_984],
+    ],
+  ]);
+  expect(() => cutHost(0, ["half"])).toThrow("half is no profile such as 1g.10gb");
 });
 
 describe.skipIf(!hasCaptures)("captures", () => {

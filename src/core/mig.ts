@@ -7,8 +7,8 @@
  *     process sees one instance at most, so several are granted only to a request that names a profile; a request for
  *     one device may get an instance that has the memory.
  *  3. Compute instances of one GPU instance share its memory: each is offered what the others leave of it, by what was
- *     promised to them and by what they are seen to use, whichever is more.
- *     An instance is a part already: shared leases have whole GPUs only.
+ *     promised to them and by what they are seen to use, whichever is more. An instance is a part already: shared leases
+ *     have whole GPUs only.
  *  4. A process counts for the instance whose ids the driver gives it; without ids for every instance that it may be on.
  *  5. An instance that is gone from a GPU which reads well has been destroyed. After {@link FORGOTTEN_AFTER_MS} it leaves
  *     the inventory, unless a lease still holds it.

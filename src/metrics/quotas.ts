@@ -4,7 +4,7 @@ import type { Quotas } from "../core/model.ts";
 import { type AccountKey, accountKey, accountNamed, accountOf, quotaOf } from "../core/queue/accounts.ts";
 import { chargedMs, gpusOf } from "../core/queue/quotas.ts";
 import { gaugeFamily } from "./families.ts";
-import type { Instant } from "./host.ts";
+import type { Instant } from "./instant.ts";
 
 /** Of each kind; further ones are left out. */
 const MAX_ACCOUNTS = 100;

@@ -777,7 +777,7 @@ function noteCommand(draft: Draft, command: Command, before: HostState, { events
   draft.commands.push(command);
   // What comes after the last event led to none.
   if (events.length > 0) draft.telling = draft.commands.length;
-  else if (command.type === "touch" || command.type === "renew") draft.seen.push(command.id);
+  if (command.type === "touch" || command.type === "renew") draft.seen.push(command.id);
 }
 
 /** Whether what a lease was told of its end no longer holds: it has ended, may stay, or is told anew. */

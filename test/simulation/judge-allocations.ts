@@ -5,6 +5,7 @@ import { KEY_LIFE_MS } from "../../src/scheduler/ports.ts";
 import { type Books, type Causes, type Followed, type GpuBook, isInUseBy, type Sight } from "./books.ts";
 import { doubtOfNotice } from "./judge-notices.ts";
 import { MOODS, type Mood } from "./simulated-driver.ts";
+import { NO_QUOTAS } from "./simulated-host.ts";
 import { breach, fault } from "./violation.ts";
 
 /** After an absence of the daemon, at least this much of a lease is left; the contract's grace. */
@@ -68,7 +69,8 @@ export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: 
     );
     if (!objections.includes(null)) breach(6, `${id} was granted ${uuid}: ${objections.at(-1)}`);
   }
-  judgeOrder(books, before);
+  judgeOrder(books, causes, before);
+  judgeQuotas(books, causes, before);
   if (lease.grantedAt !== turn.at) fault(`${id} was granted at another time than its turn's`);
   if (lease.expiresAt !== endOf(request, turn.at, turn.at)) breach(5, `${id} was granted until ${lease.expiresAt}`);
   if (claimBy === null) {
@@ -155,16 +157,45 @@ function objection(
 }
 
 /** 7: nobody who asked for the same, as urgently, has waited longer. */
-function judgeOrder(books: Books, granted: Followed): void {
+function judgeOrder(books: Books, { policies }: Causes, granted: Followed): void {
+  const limited = policies.some(({ quotas }) => quotas !== NO_QUOTAS);
   for (const other of books.live.values()) {
     // Within a millisecond the ids decide, and a clock that was set back in it makes smaller ones.
     const isEarlier = other.order < granted.order && other.request.submittedAt !== granted.request.submittedAt;
-    if (other.status !== "queued" || !isEarlier) continue;
+    if (other.status !== "queued" || !isEarlier || turnOf(other.request) > turnOf(granted.request)) continue;
+    if (limited && !isOfOneAccount(other.request, granted.request)) continue;
     // Of two alike, the one that may last longer can be kept from GPUs that are held for somebody.
     if (isAlike(other.request, granted.request) && lastsNoLonger(other.request, granted.request)) {
       breach(7, `${granted.request.id} was served before ${other.request.id}, which asks for the same`);
     }
   }
+}
+
+/** When it would be due if all had the same priority. */
+function turnOf({ submittedAt, fairShareDelayMs }: Request): EpochMs {
+  return submittedAt + fairShareDelayMs;
+}
+
+/** Quotas keep both of two such requests waiting, or neither. */
+function isOfOneAccount(a: Request, b: Request): boolean {
+  return a.principal === b.principal && a.serviceName === b.serviceName && a.maxDurationMs === b.maxDurationMs;
+}
+
+/** 7: nobody has more GPUs than a quota that was in force let him have. */
+function judgeQuotas(books: Books, { policies }: Causes, { request }: Followed): void {
+  const { principal, serviceName, requirement } = request;
+  let [ofPrincipal, ofService] = [requirement.gpus, requirement.gpus];
+  for (const other of books.live.values()) {
+    const held = other.lease?.gpus.length ?? 0;
+    if (other.request.principal === principal) ofPrincipal += held;
+    if (other.request.serviceName === serviceName) ofService += held;
+  }
+  const isRight = policies.some(({ quotas }) => {
+    const most = (quotas.principals[principal] ?? quotas.defaultPrincipal).maxGpus ?? Infinity;
+    const mostOfService = (quotas.services[serviceName] ?? quotas.defaultService).maxGpus ?? Infinity;
+    return ofPrincipal <= most && ofService <= mostOfService;
+  });
+  if (!isRight) breach(7, `${request.id}: ${principal} has ${ofPrincipal} GPUs then, ${serviceName} ${ofService}`);
 }
 
 function lastsNoLonger(a: Request, b: Request): boolean {

@@ -4,7 +4,7 @@ import type { Policy, ProbeFailureKind } from "../../src/core/model.ts";
 import type { Random } from "../../src/monitor/simulated/random.ts";
 import { CRASH_POINTS, type CrashPoint, TROUBLES, type Trouble } from "./faulty-writer.ts";
 import { MOODS, type Mood } from "./simulated-driver.ts";
-import { ASK, DEFAULT_POLICY, minutes, seconds } from "./simulated-host.ts";
+import { ASK, DEFAULT_POLICY, minutes, NO_QUOTA, seconds } from "./simulated-host.ts";
 
 export const PRINCIPALS = ["ann", "bob", "cyd"] as const;
 export const ADMIN = "root";
@@ -198,6 +198,13 @@ export const POLICIES: readonly Policy[] = [
     reclaimIdleAfterMs: seconds(5),
     foreignUseWebhookUrl: OPERATOR_URL,
     preemption: { minPriorityGap: 3, graceMs: seconds(3), minRuntimeMs: seconds(2) },
+    quotas: {
+      principals: { ann: { maxGpus: 2, maxQueued: 2, maxPriority: 8, gpuTime: null } },
+      services: { "a-b": { ...NO_QUOTA, maxGpus: 1 } },
+      defaultPrincipal: { ...NO_QUOTA, gpuTime: { limitMs: minutes(20), periodMs: minutes(60) } },
+      defaultService: { ...NO_QUOTA, maxGpus: 3 },
+    },
+    fairShare: { halfLifeMs: minutes(2), maxDelayMs: seconds(30) },
   },
 ];
 

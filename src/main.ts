@@ -410,8 +410,8 @@ function tickInterval({ scheduler }: Config): number {
 }
 
 /** What an operator should hear of without asking. */
-const TROUBLES: ReadonlySet<Event["type"]> = new Set(["gpu-lost", "gpu-faulted", "gpu-quarantined"]);
-const RELIEFS: ReadonlySet<Event["type"]> = new Set(["gpu-back", "gpu-fault-answered"]);
+const TROUBLES: ReadonlySet<Event["type"]> = new Set(["gpu-lost", "gpu-faulted", "gpu-quarantined", "gpu-foreign-use"]);
+const RELIEFS: ReadonlySet<Event["type"]> = new Set(["gpu-back", "gpu-fault-answered", "gpu-foreign-use-over"]);
 
 /** @param first the number of the first, by which `replay` can be asked for it. */
 function logEvents(log: Logger, events: readonly Event[], first: number): void {

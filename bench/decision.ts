@@ -2,6 +2,7 @@ import { MAX_CLOSE_GPUS } from "../src/core/allocator/closeness.ts";
 import type { AllocateAsk } from "../src/core/commands.ts";
 import { decide } from "../src/core/decide.ts";
 import type { GpuReading, Policy, Topology } from "../src/core/model.ts";
+import { forecast } from "../src/core/queue/forecast.ts";
 import { emptyHost, type HostState } from "../src/core/state.ts";
 import { gpuReading, seen } from "../test/fixtures/readings.ts";
 import { ASK, DEFAULT_POLICY } from "../test/simulation/simulated-host.ts";
@@ -29,9 +30,11 @@ function wired(gpus: readonly GpuReading[]): Topology {
   };
 }
 
-function idleHost(gpus: number): HostState {
-  const state = decide(emptyHost(POLICY), { type: "resume", bootId: "bench", fencingFloor: NOW }, NOW).state;
-  const readings = Array.from({ length: gpus }, (_, index) => gpuReading(index));
+function idleHost(gpus: number, policy = POLICY, firstMib?: number): HostState {
+  const state = decide(emptyHost(policy), { type: "resume", bootId: "bench", fencingFloor: NOW }, NOW).state;
+  const readings = Array.from({ length: gpus }, (_, index) =>
+    gpuReading(index, index === 0 && firstMib !== undefined ? { memoryTotalMib: firstMib } : {}),
+  );
   const observation = seen(readings, NOW, { topology: gpus > MAX_CLOSE_GPUS ? null : wired(readings) });
   return decide(state, { type: "observe", observation }, NOW).state;
 }
@@ -72,6 +75,57 @@ export function measureDecision(gpus: number, waiting: number): DecisionFigure {
     waiting,
     releaseUs: timeUs(() => decide(state, release, NOW + 1), rounds),
     submitUs: timeUs(() => decide(state, submit, NOW + 1), rounds),
+  };
+}
+
+const HOUR = 3_600_000;
+const SMALL_MIB = 40_000;
+
+/** Who waits behind the head; the GPU that comes free has {@link SMALL_MIB}, and is lent for less than an hour. */
+const BEHIND = {
+  /** All sizes and durations. */
+  mixed: (i: number) => ({
+    memoryMib: 1_000 + ((i * 7_919) % 80_000),
+    maxDurationMs: 60_000 + ((i * 104_729) % (10 * HOUR)),
+  }),
+  /** None can be served, and no sum over many of them says so: small ones last too long, short ones are too large. */
+  adverse: (i: number) => ({
+    memoryMib: i % 2 === 0 ? 1_000 : 80_000,
+    maxDurationMs: i % 2 === 0 ? HOUR + i : HOUR - 600_000 - i,
+  }),
+} as const;
+
+export interface BackfillFigure {
+  readonly gpus: number;
+  readonly waiting: number;
+  /** A release, the reservation for the head, and the search for one that can be lent the GPU. */
+  readonly releaseUs: number;
+  /** The estimates for the first hundred in line. */
+  readonly forecastUs: number;
+}
+
+/** The head of the line waits for all GPUs, whose leases end an hour later at the earliest. */
+export function measureBackfill(gpus: number, waiting: number, behind: keyof typeof BEHIND): BackfillFigure {
+  let state = idleHost(gpus, { ...POLICY, reserveAfterMs: 0 }, SMALL_MIB);
+  const bring = (i: number, over: Partial<AllocateAsk>) => {
+    const id = `bench-${String(i).padStart(26, "0")}`;
+    state = decide(state, { type: "allocate", id, actor: ACTOR, ask: { ...ask(1_000, 5), ...over } }, NOW).state;
+    return id;
+  };
+  const holder = bring(0, { preferredGpus: ["0"], maxDurationMs: HOUR });
+  for (let i = 1; i < gpus; i++) bring(i, { maxDurationMs: HOUR });
+  bring(gpus, { requiredGpus: gpus, maxDurationMs: HOUR });
+  for (let i = 1; i <= waiting; i++) {
+    const { memoryMib, maxDurationMs } = BEHIND[behind](i);
+    bring(gpus + i, { minMemoryMib: memoryMib, maxDurationMs });
+  }
+  const release = { type: "release", id: holder, serviceName: null, fencingToken: null, actor: ACTOR } as const;
+  const rounds = gpus > 100 || behind === "adverse" ? ROUNDS / 20 : ROUNDS;
+  return {
+    gpus,
+    waiting,
+    releaseUs: timeUs(() => decide(state, release, NOW + 1), rounds),
+    forecastUs: timeUs(() => forecast(state, NOW + 1), ROUNDS / 40),
   };
 }
 

@@ -6,7 +6,7 @@ import { cpus, totalmem } from "node:os";
 import { fileURLToPath } from "node:url";
 import { parseNvidiaSmiInTurns } from "../src/monitor/nvidia-smi/parse.ts";
 import { smiDocument } from "../test/fixtures/nvidia-smi-document.ts";
-import { measureDecision, measureGrant } from "./decision.ts";
+import { measureBackfill, measureDecision, measureGrant } from "./decision.ts";
 import { median, quantile } from "./measure.ts";
 import { cpuMs, type LoadFigure, load, residentMib, type Served, serveBare, serveDaemon } from "./processes.ts";
 
@@ -132,6 +132,29 @@ function decisions(): void {
       const figure = measureDecision(gpus, waiting);
       say(`| ${gpus} | ${waiting} | ${figure.releaseUs.toFixed(1)} us | ${figure.submitUs.toFixed(1)} us |`);
     }
+  }
+  say();
+  say(
+    "The head waits for all GPUs, one of which comes free: it is held, and lent to the first whose `max_duration` lets it.",
+  );
+  say(
+    "*Adverse*: half of those behind are too large and half would last too long, so that nobody can be served and the",
+  );
+  say("search has to look at each. Beside it, the estimates for the first hundred in line.");
+  say();
+  say("| GPUs | waiting | behind the head | the release | a hundred estimates |");
+  say("|---|---|---|---|---|");
+  for (const [gpus, waiting, behind] of [
+    [8, 100, "mixed"],
+    [8, 10_000, "mixed"],
+    [8, 100_000, "mixed"],
+    [64, 10_000, "mixed"],
+    [1_024, 10_000, "mixed"],
+    [8, 100, "adverse"],
+    [8, 10_000, "adverse"],
+  ] as const) {
+    const { releaseUs, forecastUs } = measureBackfill(gpus, waiting, behind);
+    say(`| ${gpus} | ${waiting} | ${behind} | ${releaseUs.toFixed(1)} us | ${forecastUs.toFixed(0)} us |`);
   }
   say();
   say("All GPUs are free, connected by NVSwitches and beside two sockets; a request for so many is granted at once.");

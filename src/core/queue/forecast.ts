@@ -155,6 +155,8 @@ class Outlook {
   /** Places by that instant. */
   readonly #byTime: readonly number[];
   readonly #turns: Turn[] = [];
+  /** What those of the turns can use: few kinds of sets. */
+  readonly #suitings = new Set<GpuSet>();
   readonly #moments: Moment[] = [];
 
   constructor(freeFrom: readonly number[]) {
@@ -169,12 +171,14 @@ class Outlook {
    * he asked for until that ends.
    */
   startOf(waiter: Waiter, among: GpuSet, now: EpochMs, waitsFor: (turn: Turn, shared: number) => boolean): number {
+    const shared = new Map<GpuSet, number>();
+    for (const suiting of this.#suitings) shared.set(suiting, overlap(suiting, among));
     /** Per turn, how many GPUs it keeps from this one until it begins. */
     const kept: number[] = [];
     let free = 0;
     for (const turn of this.#turns) {
-      const shared = overlap(turn.waiter.suiting, among);
-      const keeps = shared > 0 && waitsFor(turn, shared) ? shared : 0;
+      const both = shared.get(turn.waiter.suiting) as number;
+      const keeps = both > 0 && waitsFor(turn, both) ? both : 0;
       kept.push(keeps);
       free -= keeps;
     }
@@ -206,10 +210,10 @@ class Outlook {
   keptFor({ gpus, suiting }: Waiter, sets: GpuSets): readonly GpuSet[] {
     let own = suiting;
     let common = suiting;
-    for (const { waiter } of this.#turns) {
-      if (overlap(waiter.suiting, suiting) === 0) continue;
-      own = sets.without(own, waiter.suiting);
-      common = sets.both(common, waiter.suiting);
+    for (const other of this.#suitings) {
+      if (overlap(other, suiting) === 0) continue;
+      own = sets.without(own, other);
+      common = sets.both(common, other);
     }
     return own.size >= gpus ? [own, common] : [common];
   }
@@ -224,6 +228,7 @@ class Outlook {
     const last = this.#turns.at(-1);
     const behindSeveral = last !== undefined && (last.behindSeveral || last.waiter.gpus > 1);
     this.#turns.push({ waiter, behindSeveral });
+    this.#suitings.add(waiter.suiting);
     const turn = this.#turns.length - 1;
     this.#note({ at: start, turn, isEnd: false });
     this.#note({ at: end, turn, isEnd: true });

@@ -44,7 +44,7 @@ interface CapturedTurn {
   readonly surroundings?: JsonObject;
   /** Of any other turn that finds them changed. */
   readonly changed?: JsonObject;
-  /** When who waits without a webhook was last seen, if not when it asked: of a keyframe all, otherwise the news. */
+  /** When who waits without a webhook was last seen: of a keyframe all, if not when they asked; otherwise the news. */
   readonly seen?: Seen;
   readonly commands: readonly Plain[];
 }
@@ -74,7 +74,8 @@ export class Capture {
     const surroundings = surroundingsOf(before, last);
     const changed =
       last === null ? undefined : (differenceOf(last.surroundings, surroundings) as JsonObject | undefined);
-    const seen = seenOf(last === null ? before.allocations.values() : this.#seenIn(before));
+    const isKeyframe = last === null;
+    const seen = seenOf(isKeyframe ? before.allocations.values() : this.#seenIn(before), isKeyframe);
     const turn: CapturedTurn = {
       ...(last === null ? { surroundings } : changed === undefined ? {} : { changed }),
       ...(seen.length === 0 ? {} : { seen }),
@@ -110,12 +111,16 @@ export class Capture {
   }
 }
 
-/** Those to whom it matters: a webhook's receiver need not be seen. */
-function seenOf(allocations: Iterable<LiveAllocation>): Seen {
+/**
+ * Those to whom it matters: a webhook's receiver need not be seen. Of a keyframe, those seen when they asked go without
+ * saying; as news that counts too, since a wait that was broken off at once has moved it there and back.
+ */
+function seenOf(allocations: Iterable<LiveAllocation>, isKeyframe: boolean): Seen {
   const seen: [AllocationId, EpochMs][] = [];
   for (const allocation of allocations) {
     if (allocation.status !== "queued" || allocation.request.webhookUrl !== null) continue;
-    if (allocation.seenAt !== allocation.request.submittedAt) seen.push([allocation.request.id, allocation.seenAt]);
+    if (isKeyframe && allocation.seenAt === allocation.request.submittedAt) continue;
+    seen.push([allocation.request.id, allocation.seenAt]);
   }
   return seen;
 }
@@ -134,6 +139,7 @@ type Folded =
   | "shares"
   | "windowPlan"
   | "lasted"
+  | "preempted"
   | "deadlines";
 type Rest = Omit<HostState, Folded>;
 
@@ -187,6 +193,7 @@ function restOf(state: HostState): Rest {
     shares: _shares,
     windowPlan: _windowPlan,
     lasted: _lasted,
+    preempted: _preempted,
     deadlines: _deadlines,
     ...rest
   } = state;

@@ -79,7 +79,10 @@ export function evolve(state: HostState, event: Event): HostState {
       );
     }
     case "preempting": {
-      const { at, until } = event;
+      const { until } = event;
+      const told = holding(state, event.id).notice;
+      // For somebody else now, and to the same end: its grace is what it was.
+      const at = told?.kind === "preempt" && told.until === until ? told.at : event.at;
       return withNotice(state, event.id, { kind: "preempt", at, until, for: event.for });
     }
     case "draining": {

@@ -39,6 +39,8 @@ const WORDS: Record<Block | PassReason, string> = {
   window: "reserved window",
 };
 
+const PREEMPTING = "; leases are taken back for it";
+
 /** Says why a request, which waits, has not been granted as the host stands at `now`. */
 export function explain(request: Request, state: HostState, now: EpochMs): Explanation {
   return explainer(state, now).explanationOf(request);
@@ -58,6 +60,10 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
   const budgets = new Budgets(state, later, now);
   const held = schedule(state, now, null).reservations;
   const isHead = ({ id }: Request) => held.some(({ head }) => head === id);
+  const isPreempting = (request: Request) => {
+    const allocation = state.allocations.get(request.id);
+    return allocation?.status === "queued" && allocation.preemptingSince !== null;
+  };
   const explanationOf = (request: Request): Explanation => {
     const gpus = passedOverBy(request, state, free, now);
     const overQuota = budgets.objection(request);
@@ -74,10 +80,11 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
       for (const uuid of kept) if (gpus.get(uuid) === null) gpus.set(uuid, "reserved");
     }
     const possible = usable(request, later, state.gpus.values()).length;
-    return { reason: `${sentence(request, gpus, possible, isHead(request))}${windows.words}`, gpus };
+    const why = sentence(request, gpus, possible, isHead(request));
+    return { reason: `${why}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`, gpus };
   };
   const kindOf = (request: Request) =>
-    `${askOf(request).durationMs}|${isHead(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
+    `${askOf(request).durationMs}|${isHead(request) || isPreempting(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
   return { explanationOf, kindOf };
 }
 

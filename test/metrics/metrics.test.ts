@@ -228,6 +228,23 @@ test("what ails a GPU is told though a lease hides its state, and no more once i
   expect(await ailing()).toEqual([]);
 });
 
+test("who gets no new leases, who is empty of them, and who has been told to leave are counted", async () => {
+  const { daemon, scrape } = await watched("h100x2");
+  const id = await daemon.allocate();
+  const figures = async () => {
+    const page = await scrape();
+    const leaving = family(page, "gpu_orchestrator_leaving_leases");
+    const names = ["gpu_orchestrator_gpus_cordoned", "gpu_orchestrator_gpus_drained"];
+    return [...names.map((name) => page.get(name)), leaving['reason="drained"'], leaving['reason="preempted"']];
+  };
+  expect(await figures()).toEqual([0, 0, 0, 0]);
+  const admin = { principal: "ops", admin: true };
+  await daemon.scheduler.drain(null, 60_000, "a new driver", admin);
+  expect(await figures()).toEqual([2, 1, 1, 0]);
+  await daemon.scheduler.release({ id, serviceName: null, fencingToken: null }, admin);
+  expect(await figures()).toEqual([2, 2, 0, 0]);
+});
+
 test("idle leases are counted by service, and a service keeps its series when it has none any more", async () => {
   const { daemon, scrape } = await watched("h100x4", { idleAfterMs: 10_000 });
   const quiet = async () => daemon.scheduler.observe(altered(await daemon.source.probe(), empty));

@@ -24,7 +24,9 @@ export function judgePreempting(books: Books, causes: Causes, turn: TurnSeen, ev
   const again = it.notice === null ? [] : [it.notice.until, at + it.notice.until - it.notice.at];
   const isRight = it.notice === null ? graces.includes(until) : again.includes(until);
   if (!isRight || (it.notice !== null && until < it.notice.until)) fault(`${id} is to leave by ${until}`);
-  return { kind: "preempt", at, until, for: event.for };
+  // Only for somebody else.
+  const since = it.notice?.until === until ? it.notice.at : at;
+  return { kind: "preempt", at: since, until, for: event.for };
 }
 
 function isAllowed(it: Followed, waiting: Followed, policy: PreemptionPolicy | null, at: EpochMs): boolean {

@@ -27,6 +27,9 @@ import type {
 import type { HostState } from "../state.ts";
 import { hardEndOf } from "./reservation.ts";
 
+/** For how many requests leases are preempted at once: each is planned anew in every decision. */
+export const MAX_PREEMPTIONS = 16;
+
 /** A lease that could be preempted. */
 export interface Candidate {
   readonly allocation: HoldingAllocation;
@@ -61,6 +64,7 @@ export function preempt(
   const { preemption } = state.policy;
   const { request, preemptingSince } = waiting;
   if (preemption === null || request.sharing === "shared") return null;
+  if (preemptingSince === null && state.line.preempting.size >= MAX_PREEMPTIONS) return null;
   const wanted = usable(request, unheld, state.gpus.values()).map((gpu) => asItStands(gpu, state));
   const { coming, told, others } = sorted(waiting, wanted, settled, state, now, preemption);
   const need = request.requirement.gpus - coming.length;
@@ -76,7 +80,7 @@ export function preempt(
     events.push({ type: "preempting", id: allocation.request.id, at: now, until, for: request.id });
   }
   const leaving = new Set(victims.map(({ allocation }) => allocation.request.id));
-  for (const [id, beneficiary] of state.preempted) {
+  for (const [id, beneficiary] of preempted(state)) {
     if (beneficiary === request.id && !leaving.has(id)) events.push(withdrawn(id, now, "it is not needed any more"));
   }
   const freed = wanted.filter((gpu) => leaving.has(holderOf(gpu) ?? ""));
@@ -101,7 +105,7 @@ export function callOff(id: AllocationId, state: HostState, now: EpochMs): reado
   const reason =
     state.policy.preemption === null ? "the settings do not allow it any more" : "it would not help any more";
   const events: Event[] = [{ type: "preemption-called-off", id, at: now, reason }];
-  for (const [victim, beneficiary] of state.preempted) {
+  for (const [victim, beneficiary] of preempted(state)) {
     if (beneficiary === id) events.push(withdrawn(victim, now, "the preemption was called off"));
   }
   return events;
@@ -110,11 +114,16 @@ export function callOff(id: AllocationId, state: HostState, now: EpochMs): reado
 /** Lets those stay who were told to leave for somebody who does not wait any more. */
 export function letStay(state: HostState, now: EpochMs): readonly Event[] {
   const events: Event[] = [];
-  for (const [victim, beneficiary] of state.preempted) {
+  for (const [victim, beneficiary] of preempted(state)) {
     if (state.allocations.get(beneficiary)?.status === "queued") continue;
     events.push(withdrawn(victim, now, "the request that it was for does not wait any more"));
   }
   return events;
+}
+
+/** By id: how it came about must not matter, since a restart forgets it. */
+function preempted(state: HostState): readonly (readonly [victim: AllocationId, beneficiary: AllocationId])[] {
+  return [...state.preempted].sort(([a], [b]) => (a < b ? -1 : 1));
 }
 
 function withdrawn(id: AllocationId, at: EpochMs, reason: string): Event {

@@ -3,8 +3,9 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Event } from "../../../src/core/events.ts";
 import { evolve } from "../../../src/core/evolve.ts";
+import { explain } from "../../../src/core/explain.ts";
 import type { AllocationId, HoldingAllocation, Policy, PreemptionPolicy } from "../../../src/core/model.ts";
-import { type Candidate, fewest } from "../../../src/core/queue/preemption.ts";
+import { type Candidate, fewest, MAX_PREEMPTIONS } from "../../../src/core/queue/preemption.ts";
 import { emptyHost } from "../../../src/core/state.ts";
 import {
   ADMIN,
@@ -238,6 +239,7 @@ test("a request that comes to stand before it is served by its GPUs, and it goes
   host.advance(seconds(10));
   const first = host.submit({ priority: 10 });
   // No new grace for who was told before; a whole one for who is told now.
+  expect(noticeOf(host, lows[1] as string)).toMatchObject({ at: host.now - seconds(10) });
   expect(told(host)).toEqual({ [lows[1] as string]: first, [lows[0] as string]: urgent });
   host.advance(seconds(20));
   expect(host.gpusOf(first)).toEqual(["GPU-1"]);
@@ -332,6 +334,25 @@ test("a dry run preempts nobody, and a request that does not want to wait neithe
   const low = host.submit(LOW);
   expect(() => host.submit({ ...URGENT, queue: false })).toThrow(/does not want to wait/);
   expect(noticeOf(host, low)).toBeNull();
+});
+
+test("it says so when it is asked why it waits", () => {
+  const host = hostOf(1);
+  host.submit(LOW);
+  const urgent = host.submit(URGENT);
+  const { request } = host.allocation(urgent);
+  expect(explain(request, host.state, host.now).reason).toMatch(/1 leased.*; leases are taken back for it$/);
+});
+
+test("leases are preempted for so many requests at once, and for the next when one has been served", () => {
+  const host = hostOf(MAX_PREEMPTIONS + 2, {}, { abandonAfterMs: minutes(60) });
+  for (let n = 0; n < MAX_PREEMPTIONS + 2; n++) host.submit(LOW);
+  const urgent = Array.from({ length: MAX_PREEMPTIONS + 2 }, () => host.submit(URGENT));
+  expect(host.state.preempted.size).toBe(MAX_PREEMPTIONS);
+  host.advance(GRACE_MS);
+  expect(host.state.preempted.size).toBe(2);
+  host.advance(GRACE_MS);
+  expect(urgent.map((id) => host.allocation(id).status)).toEqual(urgent.map(() => "offered"));
 });
 
 // ---- the choice, against an exhaustive search ----
@@ -433,6 +454,109 @@ test("on any host the victims are entitled, none can be left out, and the reques
     { numRuns: 1_000 },
   );
   expect(preempted).toBeGreaterThan(100);
+});
+
+type Step =
+  | { readonly kind: "submit"; readonly ask: Ask }
+  | { readonly kind: "let go"; readonly n: number }
+  | { readonly kind: "pass"; readonly ms: number }
+  | { readonly kind: "absence"; readonly ms: number }
+  | { readonly kind: "settings"; readonly on: boolean };
+
+const anyStep: fc.Arbitrary<Step> = fc.oneof(
+  {
+    weight: 6,
+    arbitrary: fc.record({
+      kind: fc.constant("submit" as const),
+      ask: fc.record({
+        requiredGpus: fc.integer({ min: 1, max: 4 }),
+        preemptible: fc.constantFrom(true, true, false),
+        priority: fc.integer({ min: 1, max: 10 }),
+        maxDurationMs: fc.constantFrom(null, null, seconds(20), minutes(5)),
+      }),
+    }),
+  },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("let go" as const), n: fc.nat(20) }) },
+  { weight: 3, arbitrary: fc.record({ kind: fc.constant("pass" as const), ms: fc.integer({ min: 1, max: 40_000 }) }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant("absence" as const), ms: fc.integer({ min: 1, max: 60_000 }) }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({ kind: fc.constant("settings" as const), on: fc.constantFrom(true, true, false) }),
+  },
+);
+
+function take(host: SimulatedHost, step: Step): void {
+  if (step.kind === "submit") host.submit(step.ask);
+  else if (step.kind === "pass") host.advance(step.ms);
+  else if (step.kind === "absence") {
+    host.now += step.ms;
+    host.do({ type: "resume", bootId: "boot-1", fencingFloor: host.now });
+    host.observe();
+  } else if (step.kind === "settings") {
+    host.do({ type: "reconfigure", policy: { ...host.state.policy, preemption: step.on ? ALLOWED : null } });
+  } else {
+    const live = [...host.state.allocations.values()];
+    const chosen = live[step.n % Math.max(1, live.length)];
+    if (chosen !== undefined) host.release(chosen.request.id);
+  }
+}
+
+/** Since when a lease has known until when it may stay, by all that was said of it. */
+function toldWhen(log: readonly Event[], id: AllocationId): { at: number; until: number } {
+  let told = { at: Infinity, until: Infinity };
+  for (const event of log) {
+    if (!("id" in event) || event.id !== id) continue;
+    if (event.type === "notice-withdrawn") told = { at: Infinity, until: Infinity };
+    if (event.type !== "preempting") continue;
+    told = { at: event.until === told.until ? told.at : event.at, until: event.until };
+  }
+  return told;
+}
+
+/** Everything about a lease but what it was told. */
+const apart = (allocation: HoldingAllocation) => ({ ...allocation, notice: null });
+
+test("in any history whoever leaves was told a grace before, for somebody more urgent that waits", () => {
+  let calledOff = 0;
+  fc.assert(
+    fc.property(fc.array(anyStep, { maxLength: 40, size: "max" }), (steps) => {
+      const host = hostOf(4);
+      for (const step of steps) {
+        const before = host.state;
+        const from = host.log.length;
+        take(host, step);
+        const events = host.log.slice(from);
+        for (const event of events) {
+          if (event.type !== "ended" || event.outcome.reason !== "preempted") continue;
+          const told = toldWhen(host.log, event.id);
+          expect(event.outcome.at).toBeGreaterThanOrEqual(told.until);
+          expect(event.outcome.at - told.at).toBeGreaterThanOrEqual(GRACE_MS);
+        }
+        for (const { type, ...event } of events) {
+          if (type !== "notice-withdrawn" || step.kind !== "let go") continue;
+          calledOff++;
+          const { id } = event as { id: AllocationId };
+          const [was, is] = [before.allocations.get(id), host.state.allocations.get(id)];
+          expect(apart(is as HoldingAllocation)).toEqual(apart(was as HoldingAllocation));
+        }
+        for (const waiting of new Set(host.state.preempted.values())) {
+          const { request, ...rest } = host.allocation(waiting);
+          expect(rest).toMatchObject({ status: "queued", preemptingSince: expect.any(Number) });
+          const victims = [...host.state.preempted].filter(([, beneficiary]) => beneficiary === waiting);
+          for (const [id] of victims) {
+            const victim = host.allocation(id);
+            expect(victim.request.preemptible).toBe(true);
+            expect(victim.request.requirement.priority).toBeLessThan(request.requirement.priority);
+          }
+        }
+      }
+    }),
+    { numRuns: 1_000 },
+  );
+  expect(calledOff).toBeGreaterThan(20);
 });
 
 function free(host: SimulatedHost): number {

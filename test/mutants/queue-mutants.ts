@@ -75,7 +75,7 @@ const SERVING = planted(
     },
     {
       name: "A GPU held for the head of the line goes to one behind it",
-      find: "this.#free = besides(reservation, this.#free);",
+      find: "this.#free = besides({ ...reservation, gpus: held }, this.#free);",
       replace: "",
     },
     {

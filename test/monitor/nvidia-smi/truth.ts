@@ -3,15 +3,20 @@ import type { GpuReading, HostReading } from "../../../src/core/model.ts";
 
 const END = "</nvidia_smi_log>";
 
-/** The last document, without process names, comments, the marks of CDATA and lists of clocks. */
+/** Lists that say nothing of now; where one is opened twice, from the second on. */
+const UNREAD = ["supported_clocks", "accounted_processes"].map(
+  (tag) => new RegExp(`<${tag}>(?:(?!<${tag}>)[^])*?</${tag}>`, "g"),
+);
+
+/** The last document, without process names, comments, the marks of CDATA and what is not read. */
 function bareDocument(text: string): string {
   const end = text.lastIndexOf(END);
-  return text
+  const bare = text
     .slice(text.lastIndexOf("<nvidia_smi_log", end), end)
     .replaceAll(/<process_name>[\s\S]*?<\/process_name>/g, "")
     .replaceAll(/<!--[\s\S]*?-->/g, "")
-    .replaceAll(/<!\[CDATA\[|\]\]>/g, "")
-    .replaceAll(/<supported_clocks>[\s\S]*?<\/supported_clocks>/g, "");
+    .replaceAll(/<!\[CDATA\[|\]\]>/g, "");
+  return UNREAD.reduce((rest, list) => rest.replaceAll(list, ""), bare);
 }
 
 function figuresIn(figures: Figures, tags: readonly string[]): number[] {

@@ -63,8 +63,8 @@ const LEASES = planted(
     },
     {
       name: "A stale fencing token is accepted",
-      find: "if (allocation.lease.fencingToken !== given) throw",
-      replace: "if (allocation.lease.fencingToken < given) throw",
+      find: "if (right !== given) throw",
+      replace: "if (right === null || right < given) throw",
     },
     {
       name: "An admin who looks at an offer claims it for its client",
@@ -95,8 +95,8 @@ const SUBMISSIONS = planted(
     },
     {
       name: "What can be served at once is refused for a full queue, or for not wanting to wait",
-      find: 'if (after.allocations.get(command.id)?.status !== "queued") return;',
-      replace: "",
+      find: 'if (newcomer?.status !== "queued") return;',
+      replace: "if (newcomer === undefined) return;",
     },
     {
       name: "A request that does not want to wait is queued",
@@ -112,8 +112,8 @@ const RECLAIMING = planted(
   [
     {
       name: "A GPU that was used is free at the end of its lease, without being seen empty",
-      find: 'if (hold?.kind === "leased" && wasUsed(hold.use)) return true;',
-      replace: 'if (hold?.kind === "leased" && wasUsed(hold.use)) return false;',
+      find: "if (use !== null && wasUsed(use)) return true;",
+      replace: "if (use !== null && wasUsed(use)) return false;",
     },
     {
       name: "A lease that nobody watched leaves its GPU free at once",
@@ -165,8 +165,8 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A GPU that must be seen empty is free in the books",
     file: "src/core/evolve.ts",
-    find: "hold: event.verify.includes(uuid)",
-    replace: 'hold: event.verify.includes("all")',
+    find: "const verify = event.verify.includes(gpu.uuid);",
+    replace: 'const verify = event.verify.includes("all");',
     tests: [TRUTH],
   },
   {
@@ -187,8 +187,8 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A leased GPU is struck off",
     file: "src/core/decide.ts",
-    find: 'gpu.hold.kind === "leased" || gpu.hold.kind === "reclaiming"',
-    replace: 'gpu.hold.kind === "reclaiming"',
+    find: 'if (holdersOf(hold).length > 0 || hold.kind === "reclaiming") throw',
+    replace: 'if (hold.kind === "reclaiming") throw',
     tests: [ADMIN],
   },
   {
@@ -272,8 +272,8 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A GPU that stays busy after its lease is never quarantined",
     file: "src/core/state.ts",
-    find: 'return gpu.hold.kind === "reclaiming" ?',
-    replace: 'return gpu.hold.kind === "quarantined" ?',
+    find: 'if (hold.kind === "reclaiming") return hold.since',
+    replace: 'if (hold.kind === "reclaiming" && hold.since < 0) return hold.since',
     tests: [TRUTH],
   },
 ];
@@ -289,8 +289,9 @@ const PLACING: readonly Mutant[] = [
   {
     name: "A request counts as impossible while too many GPUs are lost",
     file: "src/core/allocator/place.ts",
-    find: "if ((gpu.memoryTotalMib ?? 0) >= memoryMib) large++;",
-    replace: "if (state.sight.gpus.has(gpu.uuid) && (gpu.memoryTotalMib ?? 0) >= memoryMib) large++;",
+    find: "if ((names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;",
+    replace:
+      "if (!state.sight.gpus.has(gpu.uuid) || (names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;",
     tests: [QUEUE],
   },
   {
@@ -324,8 +325,8 @@ const PLACING: readonly Mutant[] = [
   {
     name: "Equal GPUs go by the order in which they were seen",
     file: "src/core/allocator/place.ts",
-    find: "a.availableMib - b.availableMib || compareText(a.gpu.uuid, b.gpu.uuid),",
-    replace: "a.availableMib - b.availableMib,",
+    find: "            compareText(boardOf(a.gpu), boardOf(b.gpu)) ||\n            compareText(a.gpu.uuid, b.gpu.uuid),",
+    replace: "            compareText(boardOf(a.gpu), boardOf(a.gpu)),",
     tests: [QUEUE],
   },
 ];
@@ -369,8 +370,9 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A quarantined GPU is granted",
     file: "src/core/allocator/survey.ts",
-    find: 'if (gpu.hold.kind !== "free" ||',
-    replace: 'if ((gpu.hold.kind !== "free" && gpu.hold.kind !== "quarantined") ||',
+    find: 'if (hold.kind !== "shared") return blockOf(gpu, state, now) === null;',
+    replace:
+      'if (hold.kind === "quarantined") return ailing(gpu, state, now) === null;\n  if (hold.kind !== "shared") return blockOf(gpu, state, now) === null;',
     tests: [TRUTH],
   },
   {
@@ -383,8 +385,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "Memory that others use is offered",
     file: "src/core/allocator/survey.ts",
-    find: "used <= idleCeilingMib(total) ? total : total - used",
-    replace: "used <= idleCeilingMib(total) ? total : Math.max(total - used, total)",
+    find: "const taken = used <= idleCeilingMib(total) ? 0 : used;",
+    replace: "const taken = used <= idleCeilingMib(total) ? 0 : Math.min(used, 0);",
     tests: [TRUTH],
   },
   {

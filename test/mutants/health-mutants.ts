@@ -59,15 +59,8 @@ const LIMITS: readonly Mutant[] = [
   {
     name: "GPUs are held for a request of several that only an isolated one could complete",
     file: "src/core/allocator/place.ts",
-    find: "if (held.has(gpu.uuid) || (isolated && shape.gpus > 1)) continue;",
-    replace: "if (held.has(gpu.uuid) || (isolated && shape.gpus > 1e9)) continue;",
-    tests: [ISOLATION],
-  },
-  {
-    name: "An isolated GPU is kept idle for a request of several",
-    file: "src/core/allocator/place.ts",
-    find: "!(isolated && count > 1)",
-    replace: "!(isolated && count > 1e9)",
+    find: "!(isolated && shape.gpus > 1);",
+    replace: "!(isolated && shape.gpus > 1e9);",
     tests: [ISOLATION],
   },
   {
@@ -172,8 +165,9 @@ const XIDS: readonly Mutant[] = [
   {
     name: "Clearing an error takes the GPU from its lease",
     file: "src/core/evolve.ts",
-    find: 'const hold = gpu.hold.kind === "quarantined" ? FREE : gpu.hold;',
-    replace: "const hold = FREE;",
+    find: '  if (hold.kind === "quarantined") return FREE;\n  return hold.kind === "shared" &&',
+    replace:
+      '  if (hold.kind === "quarantined" || hold.kind === "leased") return FREE;\n  return hold.kind === "shared" &&',
     tests: [LOG],
   },
   {

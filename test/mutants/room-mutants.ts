@@ -142,8 +142,8 @@ const TIME: readonly Mutant[] = [
   {
     name: "A GPU is quarantined for a time in which nobody could see whether it came back",
     file: "src/core/evolve.ts",
-    find: 'if (gpu.hold.kind === "reclaiming") reclaiming.push',
-    replace: 'if (gpu.hold.kind === "reclaiming" && event.at < 0) reclaiming.push',
+    find: 'if (hold.kind === "reclaiming") watchedAnew.push',
+    replace: 'if (hold.kind === "reclaiming" && event.at < 0) watchedAnew.push',
     tests: [PAUSES],
   },
   {
@@ -240,8 +240,8 @@ const RECORDS = planted(
     },
     {
       name: "CUDA_VISIBLE_DEVICES names GPUs by index, which a reboot may change",
-      find: 'CUDA_VISIBLE_DEVICES: lease.gpus.map(({ uuid }) => uuid).join(","),',
-      replace: 'CUDA_VISIBLE_DEVICES: lease.gpus.map(({ index }) => index).join(","),',
+      find: 'CUDA_VISIBLE_DEVICES: gpus.map(({ uuid }) => uuid).join(","),',
+      replace: 'CUDA_VISIBLE_DEVICES: gpus.map(({ index }) => index).join(","),',
     },
     {
       name: "A grant carries a fencing token that is not its lease's",
@@ -265,13 +265,8 @@ const STORE: readonly Mutant[] = [
   {
     name: "The database lets one GPU be in two exclusive leases",
     file: "src/store/migrations.ts",
-    find:
-      "gpu_uuid TEXT PRIMARY KEY REFERENCES gpus (uuid),\n" +
-      "    allocation_id TEXT NOT NULL REFERENCES allocations (id)\n",
-    replace:
-      "gpu_uuid TEXT NOT NULL REFERENCES gpus (uuid),\n" +
-      "    allocation_id TEXT NOT NULL REFERENCES allocations (id),\n" +
-      "    PRIMARY KEY (gpu_uuid, allocation_id)\n",
+    find: "CREATE UNIQUE INDEX live_leases_exclusive ON live_leases (gpu_uuid) WHERE shared_mib IS NULL;\n  CREATE TRIGGER live_leases_do_not_mix BEFORE INSERT ON live_leases\n  WHEN EXISTS (",
+    replace: "CREATE TRIGGER live_leases_do_not_mix BEFORE INSERT ON live_leases\n  WHEN FALSE AND EXISTS (",
     tests: [FAILURE],
   },
   {

@@ -15,21 +15,8 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writ
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { CORE_MUTANTS } from "./core-mutants.ts";
-import { CRASH_MUTANTS } from "./crash-mutants.ts";
-import { FOREIGN_MUTANTS } from "./foreign-mutants.ts";
-import { HEALTH_MUTANTS } from "./health-mutants.ts";
-import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
-import { MIG_MUTANTS } from "./mig-mutants.ts";
+import { MUTANTS, outOfDate } from "./lists.ts";
 import type { Mutant } from "./mutant.ts";
-import { QUEUE_MUTANTS } from "./queue-mutants.ts";
-import { QUOTA_MUTANTS } from "./quota-mutants.ts";
-import { REPLAY_MUTANTS } from "./replay-mutants.ts";
-import { ROOM_MUTANTS } from "./room-mutants.ts";
-import { SHARING_MUTANTS } from "./sharing-mutants.ts";
-import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
-import { USAGE_MUTANTS } from "./usage-mutants.ts";
-import { WINDOW_MUTANTS } from "./windows-mutants.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** All that the tests need of the project, beside its packages. */
@@ -186,20 +173,6 @@ function failedTests({ assertionResults }: Report["testResults"][number]): strin
   return assertionResults.filter(({ status }) => status === "failed").map(({ fullName }) => fullName);
 }
 
-/** What is wrong with the lists themselves: each line is one mutant that must be brought up to date. */
-function outOfDate(folder: string, mutants: readonly Mutant[]): string[] {
-  const problems: string[] = [];
-  const names = new Set<string>();
-  for (const { name, file, find, replace } of mutants) {
-    const count = readFileSync(join(folder, file), "utf8").split(find).length - 1;
-    if (count !== 1) problems.push(`out of date: "${name}": its text stands ${count} times in ${file}, not once`);
-    if (find === replace) problems.push(`"${name}" changes nothing`);
-    if (names.has(name)) problems.push(`"${name}" is there twice`);
-    names.add(name);
-  }
-  return problems;
-}
-
 /** @returns why the project as it is cannot be the ground for mutants; `null` when all is well. */
 async function checkBaseline(folder: string, mutants: readonly Mutant[]): Promise<string | null> {
   const types = await checkTypes(folder);
@@ -253,24 +226,8 @@ async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]):
 }
 
 function chosenBy(words: readonly string[]): readonly Mutant[] {
-  const all = [
-    ...CORE_MUTANTS,
-    ...FOREIGN_MUTANTS,
-    ...HEALTH_MUTANTS,
-    ...QUEUE_MUTANTS,
-    ...REPLAY_MUTANTS,
-    ...ROOM_MUTANTS,
-    ...SHARING_MUTANTS,
-    ...TOPOLOGY_MUTANTS,
-    ...LEAVING_MUTANTS,
-    ...MIG_MUTANTS,
-    ...USAGE_MUTANTS,
-    ...QUOTA_MUTANTS,
-    ...WINDOW_MUTANTS,
-    ...CRASH_MUTANTS,
-  ];
-  if (words.length === 0) return all;
-  return all.filter(({ name, file }) => words.some((word) => `${name} ${file}`.toLowerCase().includes(word)));
+  if (words.length === 0) return MUTANTS;
+  return MUTANTS.filter(({ name, file }) => words.some((word) => `${name} ${file}`.toLowerCase().includes(word)));
 }
 
 async function main(words: readonly string[]): Promise<boolean> {

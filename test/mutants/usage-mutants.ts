@@ -57,8 +57,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "Use that goes on when the lease ends is not in its record",
     file: "src/core/evolve.ts",
-    find: "spans: spansUntil(hold.use, at) }",
-    replace: "spans: at < 0 ? spansUntil(hold.use, at) : hold.use.spans }",
+    find: "spans: spansUntil(use, at) }",
+    replace: "spans: at < 0 ? spansUntil(use, at) : use.spans }",
     tests: [USE],
   },
   {
@@ -76,8 +76,8 @@ const IDLENESS = planted(
   [
     {
       name: "One unused GPU makes a lease idle whose other GPUs work",
-      find: 'if (hold.kind !== "leased" || hold.use.since !== null) return null;',
-      replace: 'if (hold.kind !== "leased" || hold.use.since !== null) continue;',
+      find: "if (use === null || use.since !== null) return null;",
+      replace: "if (use === null || use.since !== null) continue;",
     },
     {
       name: "Leases that end by their TTL are flagged as idle too",
@@ -91,8 +91,8 @@ const IDLENESS = planted(
     },
     {
       name: "The time in which nobody looked counts as idle",
-      find: "Math.max(latest, sight.watch.since, lastUseEnd(hold.use) ?? latest)",
-      replace: "Math.max(latest, lastUseEnd(hold.use) ?? latest)",
+      find: "Math.max(latest, sight.watch.since, lastUseEnd(use) ?? latest)",
+      replace: "Math.max(latest, lastUseEnd(use) ?? latest)",
     },
     {
       name: "A reading that does not tell proves what the one before it told",

@@ -1,0 +1,49 @@
+/** All planted bugs, and whether they still are bugs of this program. */
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { CORE_MUTANTS } from "./core-mutants.ts";
+import { CRASH_MUTANTS } from "./crash-mutants.ts";
+import { FOREIGN_MUTANTS } from "./foreign-mutants.ts";
+import { HEALTH_MUTANTS } from "./health-mutants.ts";
+import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
+import { MIG_MUTANTS } from "./mig-mutants.ts";
+import type { Mutant } from "./mutant.ts";
+import { QUEUE_MUTANTS } from "./queue-mutants.ts";
+import { QUOTA_MUTANTS } from "./quota-mutants.ts";
+import { REPLAY_MUTANTS } from "./replay-mutants.ts";
+import { ROOM_MUTANTS } from "./room-mutants.ts";
+import { SHARING_MUTANTS } from "./sharing-mutants.ts";
+import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
+import { USAGE_MUTANTS } from "./usage-mutants.ts";
+import { WINDOW_MUTANTS } from "./windows-mutants.ts";
+
+export const MUTANTS: readonly Mutant[] = [
+  ...CORE_MUTANTS,
+  ...CRASH_MUTANTS,
+  ...FOREIGN_MUTANTS,
+  ...HEALTH_MUTANTS,
+  ...LEAVING_MUTANTS,
+  ...MIG_MUTANTS,
+  ...QUEUE_MUTANTS,
+  ...QUOTA_MUTANTS,
+  ...REPLAY_MUTANTS,
+  ...ROOM_MUTANTS,
+  ...SHARING_MUTANTS,
+  ...TOPOLOGY_MUTANTS,
+  ...USAGE_MUTANTS,
+  ...WINDOW_MUTANTS,
+];
+
+/** What is wrong with the lists themselves: each line is one mutant that must be brought up to date. */
+export function outOfDate(folder: string, mutants: readonly Mutant[]): string[] {
+  const problems: string[] = [];
+  const names = new Set<string>();
+  for (const { name, file, find, replace } of mutants) {
+    const count = readFileSync(join(folder, file), "utf8").split(find).length - 1;
+    if (count !== 1) problems.push(`out of date: "${name}": its text stands ${count} times in ${file}, not once`);
+    if (find === replace) problems.push(`"${name}" changes nothing`);
+    if (names.has(name)) problems.push(`"${name}" is there twice`);
+    names.add(name);
+  }
+  return problems;
+}

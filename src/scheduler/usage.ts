@@ -97,11 +97,16 @@ export class UsageTally {
     if (to <= from) return;
     let amount: Amount = { leases: 1, reservedMs: 0, usedMs: 0 };
     for (const { uuid, part, used } of lease.gpus) {
-      // Each a difference of one function at two instants: adjoining periods add up, parts of a GPU too.
-      const heldMsUntil = (at: EpochMs) => Math.floor((at - lease.from) * part);
-      const usedMsUntil = (at: EpochMs) => Math.floor(usedMsBetween(used, lease.from, at) * part);
-      const reservedMs = heldMsUntil(to) - heldMsUntil(from);
-      const usedMs = usedMsUntil(to) - usedMsUntil(from);
+      // A difference of one function at two instants: adjoining periods add up, parts of a GPU too. Use is measured in
+      // what is held, so that rounding never makes more of it.
+      const heldUntil = (at: EpochMs) => Math.floor((at - lease.from) * part);
+      const [heldFrom, heldTo] = [heldUntil(from), heldUntil(to)];
+      const reservedMs = heldTo - heldFrom;
+      const usedMs = usedMsBetween(
+        used.map((span) => spanOfHeld(span, part, heldUntil)),
+        heldFrom,
+        heldTo,
+      );
       add(this.#gpus, uuid, { leases: 1, reservedMs, usedMs });
       amount = { ...amount, reservedMs: amount.reservedMs + reservedMs, usedMs: amount.usedMs + usedMs };
     }
@@ -114,6 +119,13 @@ export class UsageTally {
     const [services, principals, gpus] = [rows(this.#services), rows(this.#principals), rows(this.#gpus)];
     return { total: this.#total, services, principals, gpus };
   }
+}
+
+/** A span of use, in milliseconds of the part that the lease holds. */
+function spanOfHeld([from, to, usedMs]: UseSpan, part: number, heldUntil: (at: EpochMs) => number): UseSpan {
+  const [heldFrom, heldTo] = [heldUntil(from), heldUntil(to)];
+  const heldMs = heldTo - heldFrom;
+  return [heldFrom, heldTo, usedMs === to - from ? heldMs : Math.min(heldMs, Math.floor(usedMs * part))];
 }
 
 const NOTHING: Amount = { leases: 0, reservedMs: 0, usedMs: 0 };

@@ -113,6 +113,7 @@ test("the sums over services, principals and GPUs are equal, and adjoining perio
         expect(halves.reduce((sum, half) => sum + half[key], 0)).toBe(sums.total[key]);
       }
     }),
+    { numRuns: 2_000 },
   );
 });
 

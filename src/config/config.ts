@@ -62,6 +62,7 @@ export interface Config {
   readonly allocator: {
     /** `null`: a lease without a TTL of its own has no end. */
     readonly defaultTtlMs: number | null;
+    readonly defaultMaxDurationMs: number | null;
     readonly idleAfterMs: number;
     /** `null`: an idle lease stays. */
     readonly reclaimIdleAfterMs: number | null;
@@ -147,6 +148,7 @@ export function toConfig(file: FileConfig): Config {
     storage: { path: storagePath(storage.path, monitoring.source), retentionMs: storage.retention },
     allocator: {
       defaultTtlMs: allocator.default_ttl,
+      defaultMaxDurationMs: allocator.default_max_duration,
       idleAfterMs: allocator.idle_after,
       reclaimIdleAfterMs: allocator.reclaim_idle_after,
       reclaimTimeoutMs: allocator.reclaim_timeout,

@@ -13,6 +13,7 @@ export function policyOf(config: Config): Policy {
     abandonAfterMs: scheduler.abandonAfterMs,
     claimTimeoutMs: scheduler.claimTimeoutMs,
     defaultTtlMs: allocator.defaultTtlMs,
+    defaultMaxDurationMs: allocator.defaultMaxDurationMs,
     defaultTtlMultiplier: scheduler.defaultTtlMultiplier,
     verifyRelease: allocator.verifyRelease,
     degradedGpus: allocator.degradedGpus,

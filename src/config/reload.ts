@@ -62,6 +62,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
   storage: { path: atStart("storage.path"), retentionMs: atStart("storage.retention") },
   allocator: {
     defaultTtlMs: live("allocator.default_ttl"),
+    defaultMaxDurationMs: live("allocator.default_max_duration"),
     idleAfterMs: live("allocator.idle_after"),
     reclaimIdleAfterMs: live("allocator.reclaim_idle_after"),
     reclaimTimeoutMs: live("allocator.reclaim_timeout"),

@@ -102,6 +102,7 @@ export const fileSchema = z.strictObject({
   }),
   allocator: section({
     default_ttl: setting(nullable(duration("1s", "3650d")), null),
+    default_max_duration: setting(nullable(duration("1s", "3650d")), null),
     idle_after: setting(duration("1s", "3650d"), "15m"),
     reclaim_idle_after: setting(nullable(duration("0s", "3650d")), null),
     reclaim_timeout: setting(duration("100ms", "1d"), "60s"),

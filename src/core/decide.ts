@@ -205,7 +205,7 @@ export function requestOf({ id, ask, actor }: Allocate, { policy, shares }: Host
     preferredGpus: ask.preferredGpus,
     gpuModel: ask.gpuModel,
     ttlMs: ttlOf(ask, policy),
-    maxDurationMs: ask.maxDurationMs,
+    maxDurationMs: ask.maxDurationMs ?? policy.defaultMaxDurationMs,
     preemptible: ask.preemptible,
     queueTimeoutMs: ask.queueTimeoutMs ?? policy.queueTimeoutMs,
     migProfile: ask.migProfile,

@@ -618,6 +618,8 @@ export interface Policy {
   readonly abandonAfterMs: number;
   readonly claimTimeoutMs: number;
   readonly defaultTtlMs: number | null;
+  /** Of requests that state none; `null`: no hard end. */
+  readonly defaultMaxDurationMs: number | null;
   readonly defaultTtlMultiplier: number;
   readonly verifyRelease: "when_used" | "always" | "never";
   readonly reclaimTimeoutMs: number;

@@ -95,7 +95,9 @@ const asked = {
     })
     .nullish(),
   ttl: lifetime("The lease ends so long after its grant or its last renewal"),
-  max_duration: lifetime("The lease ends so long after its grant, whatever is renewed"),
+  max_duration: lifetime(
+    "The lease ends so long after its grant, whatever is renewed. Stated, it may be served sooner",
+  ),
   sharing: z
     .enum(SHARINGS, { error: 'expected "exclusive" or "shared"' })
     .meta({

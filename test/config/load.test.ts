@@ -49,6 +49,7 @@ test("without a file the defaults are those that are documented", () => {
     storage: { path: "data/gpu-orchestrator.db", retentionMs: 30 * 86_400_000 },
     allocator: {
       defaultTtlMs: null,
+      defaultMaxDurationMs: null,
       idleAfterMs: 900_000,
       reclaimIdleAfterMs: null,
       reclaimTimeoutMs: 60_000,

@@ -53,6 +53,18 @@ test("a lease without a TTL can be renewed and has no end", () => {
   expect(host.allocation(id).status).toBe("leased");
 });
 
+test("a request that states no max_duration gets the default one, and its lease ends then whatever is renewed", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { defaultMaxDurationMs: minutes(60) });
+  const silent = host.submit({ ttlMs: minutes(40) });
+  const stated = host.submit({ maxDurationMs: minutes(90) });
+  expect(host.lease(stated)?.expiresAt).toBe(host.now + minutes(90));
+  host.advance(minutes(30));
+  host.renew(silent);
+  expect(host.lease(silent)?.expiresAt).toBe(host.now + minutes(30));
+  host.advance(minutes(30));
+  expect(host.endReason(silent)).toBe("max_duration");
+});
+
 test("the estimated duration times the multiplier is the TTL unless one is given", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
   const estimated = host.submit({ workloadData: { estimated_duration: 60 } });

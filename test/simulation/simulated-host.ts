@@ -38,6 +38,7 @@ export const DEFAULT_POLICY: Policy = {
   abandonAfterMs: seconds(30),
   claimTimeoutMs: seconds(60),
   defaultTtlMs: null,
+  defaultMaxDurationMs: null,
   defaultTtlMultiplier: 2,
   verifyRelease: "when_used",
   degradedGpus: "exclude",

@@ -11,6 +11,8 @@ import type { HostState } from "./state.ts";
 export interface Explanation {
   /** In one sentence. */
   readonly reason: string;
+  /** The same for those who may not know whose the request is, and what its owner may have and has. */
+  readonly publicReason: string;
   /** Per GPU, why not; `null` for one that suits and is free. */
   readonly gpus: ReadonlyMap<GpuUuid, PassReason | null>;
 }
@@ -39,6 +41,7 @@ const WORDS: Record<Block | PassReason, string> = {
   window: "reserved window",
 };
 
+const OVER_QUOTA = "waiting for its quota";
 const PREEMPTING = "; leases are taken back for it";
 
 /** Says why a request, which waits, has not been granted as the host stands at `now`. */
@@ -69,7 +72,7 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
     const overQuota = budgets.objection(request);
     if (overQuota !== null) {
       for (const [uuid, reason] of gpus) if (reason === null) gpus.set(uuid, "quota");
-      return { reason: `waiting for its quota: ${overQuota}`, gpus };
+      return { reason: `${OVER_QUOTA}: ${overQuota}`, publicReason: OVER_QUOTA, gpus };
     }
     const suiting = candidates.filter(({ gpu }) => gpus.get(gpu.uuid) === null);
     const windows = keptByWindows(request, suiting, later, state, now);
@@ -81,7 +84,8 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
     }
     const possible = usable(request, later, state.gpus.values()).length;
     const why = sentence(request, gpus, possible, isHead(request));
-    return { reason: `${why}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`, gpus };
+    const reason = `${why}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`;
+    return { reason, publicReason: reason, gpus };
   };
   const kindOf = (request: Request) =>
     `${askOf(request).durationMs}|${isHead(request) || isPreempting(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;

@@ -305,6 +305,10 @@ const leaseFields = {
       .string()
       .optional()
       .meta({ description: "Left out for MIG instances: CUDA has no index for them" }),
+    GPU_ORCHESTRATOR_MEMORY_MB: z
+      .string()
+      .optional()
+      .meta({ description: "Of a shared lease: the MiB of each GPU that it has reserved" }),
   }),
   allocated_at: instant,
   expires_at: instant.optional().meta({ description: "Left out when there is no end" }),

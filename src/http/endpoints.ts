@@ -449,7 +449,7 @@ function list({ scheduler }: EndpointParts): Operation {
   return {
     role: "read",
     body: "ignored",
-    answer: () => json(200, listView(scheduler.state, scheduler.now())),
+    answer: ({ actor }) => json(200, listView(scheduler.state, scheduler.now(), actor)),
   };
 }
 

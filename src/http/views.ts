@@ -67,7 +67,7 @@ function kernelLogView(log: KernelLogSight | null): StatusAnswer["monitor"]["ker
   return log === null ? null : { readable: log.problem === null, problem: log.problem, overruns: log.missed };
 }
 
-export function listView(state: HostState, now: EpochMs): ListAnswer {
+export function listView(state: HostState, now: EpochMs, actor: Actor): ListAnswer {
   const allocations = [];
   for (const allocation of state.allocations.values()) {
     if (allocation.status === "queued") continue;
@@ -78,7 +78,7 @@ export function listView(state: HostState, now: EpochMs): ListAnswer {
     });
   }
   const queue = [];
-  const reasonOf = reasons(state, now);
+  const reasonOf = reasons(state, now, actor);
   const etas = forecast(state, now);
   for (const waiting of state.line.order.values()) {
     const { request } = waiting.allocation;
@@ -111,21 +111,28 @@ function cordonView({ reason, by, at, drainBy }: Cordon) {
 }
 
 /** Requests that ask for the same have the same reason, unless GPUs are held for one; a long queue has few kinds. */
-function reasons(state: HostState, now: EpochMs): (waiting: Waiting) => string {
+function reasons(state: HostState, now: EpochMs, actor: Actor): (waiting: Waiting) => string {
   const { explanationOf, kindOf } = explainer(state, now);
   const known = new Map<string, string>();
-  return ({ familyKey, allocation: { request } }) => {
-    const key = `${familyKey}|${request.requirement.memoryMib}|${kindOf(request)}`;
-    const reason = known.get(key) ?? printable(explanationOf(request).reason);
+  return ({ familyKey, allocation }) => {
+    const { request } = allocation;
+    const all = seesAll(actor, allocation);
+    const key = `${all}|${familyKey}|${request.requirement.memoryMib}|${kindOf(request)}`;
+    const reason = known.get(key) ?? reasonFor(explanationOf(request), all);
     known.set(key, reason);
     return reason;
   };
+}
+
+function reasonFor({ reason, publicReason }: Explanation, all: boolean): string {
+  return printable(all ? reason : publicReason);
 }
 
 function etaView(eta: Eta | null) {
   return eta === null ? null : { earliest: timestamp(eta.earliest), latest: timestamp(eta.latest) };
 }
 
+/** What the owner of a request is answered that has to wait. */
 export function queuedView(allocation: QueuedAllocation, state: HostState, now: EpochMs): QueuedAnswer {
   const { request } = allocation;
   return {
@@ -134,15 +141,17 @@ export function queuedView(allocation: QueuedAllocation, state: HostState, now: 
     request_id: request.id,
     submitted_at: timestamp(request.submittedAt),
     priority: request.requirement.priority,
-    ...standing(request, state, now),
+    ...standing(request, state, now, true),
   };
 }
 
-function standing(request: Request, state: HostState, now: EpochMs) {
-  const { reason, gpus } = explain(request, state, now);
+/** @param all whoever asks may know all about the request. */
+function standing(request: Request, state: HostState, now: EpochMs, all: boolean) {
+  const explanation = explain(request, state, now);
+  const { gpus } = explanation;
   return {
     position: positionOf(state.line, request, state.policy),
-    reason: printable(reason),
+    reason: reasonFor(explanation, all),
     eta: etaView(etaOf(request, state, now)),
     gpus: reasonsView(gpus, state),
   };
@@ -157,7 +166,7 @@ function reasonsView(gpus: Explanation["gpus"], state: HostState) {
   }));
 }
 
-/** What a workload is made of, and where its webhooks go, is for its owner and for admins. */
+/** What a workload is made of, where its webhooks go, and what is left of its quota is for its owner and for admins. */
 export function seesAll(actor: Actor, { request }: Allocation): boolean {
   return actor.admin || actor.principal === request.principal;
 }
@@ -165,12 +174,13 @@ export function seesAll(actor: Actor, { request }: Allocation): boolean {
 /** One record, as far as `actor` may see it. */
 export function recordView(allocation: Allocation, state: HostState, now: EpochMs, actor: Actor) {
   const { request } = allocation;
+  const all = seesAll(actor, allocation);
   return {
     ...recordOf(allocation),
-    ...(allocation.status === "queued" ? standing(request, state, now) : {}),
+    ...(allocation.status === "queued" ? standing(request, state, now, all) : {}),
     ...healthOfLease(allocation, state, now),
     ...overMemory(allocation, state),
-    ...(seesAll(actor, allocation) ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
+    ...(all ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
   };
 }
 

@@ -68,7 +68,7 @@ test("a model names a profile as a part of the name, and a MIG profile names it 
     "MIG-2-0": "held",
     "MIG-9-0": "held",
   });
-  expect(() => host.submit({ migProfile: "1g.10" })).toThrow("asked for 1 MIG instances 1g.10; this host has none");
+  expect(() => host.submit({ migProfile: "1g.10" })).toThrow("asked for 1 MIG instance 1g.10; this host has none");
 });
 
 test("several devices are whole GPUs, unless a profile is named: then all are instances", () => {

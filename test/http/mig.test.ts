@@ -113,7 +113,7 @@ test("a profile is asked for at the top level or in the workload's data, and the
   expect([never.status, never.json.code, never.json.detail]).toEqual([
     422,
     "request-never-fits",
-    "asked for 1 MIG instances 7g.80gb; this host has none",
+    "asked for 1 MIG instance 7g.80gb; this host has none",
   ]);
   const bad = await daemon.allocate({ mig_profile: "1g 10gb" });
   expect(bad.json.errors).toEqual([{ path: "mig_profile", message: "expected a MIG profile such as 1g.10gb" }]);

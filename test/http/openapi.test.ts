@@ -95,6 +95,10 @@ test("real answers are as the document says, in whole", async () => {
   const held = await check("POST", "/gpu/allocate", { ...ask, gpu_model: "HBM3", min_memory_mb: 80_000 });
   const slice = await check("POST", "/gpu/allocate", { ...ask, gpu_model: null, mig_profile: "1g.10gb" });
   await check("DELETE", `/gpu/allocations/${slice.id}`);
+  const part = await check("POST", "/gpu/allocate", { ...ask, sharing: "shared", min_memory_mb: 1_000 });
+  expect(part).toMatchObject({ status: "allocated", sharing: "shared" });
+  await check("GET", "/gpu/list");
+  await check("DELETE", `/gpu/allocations/${part.id}`);
   await check("POST", "/gpu/allocate", { service_name: "b", required_gpus: 1 });
   const waiting = await check("POST", "/gpu/allocate", { ...ask, webhook_url: "https://a.example" });
   for (const path of [

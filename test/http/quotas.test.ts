@@ -114,7 +114,7 @@ test("accounts are shown with what they have and have left: one's own and every 
   });
 });
 
-test("over a quota for now is 202 with the reason, in the answer, the record, the list and the plan alike", async () => {
+test("over a quota for now is 202 with the reason, in the answer, the record, the list and the plan alike; others learn no more", async () => {
   const daemon = await startDaemon(ann({ maxGpus: 1 }));
   const { json: held } = await daemon.allocate({}, as("ann"));
   const body = { service_name: "trainer" };
@@ -128,6 +128,14 @@ test("over a quota for now is 202 with the reason, in the answer, the record, th
   expect(record.json.reason).toBe(reason);
   const list = await daemon.call("GET", "/gpu/list", { headers: as("ann") });
   expect(list.json.queue.map(({ reason: why }: { reason: string }) => why)).toEqual([reason]);
+  for (const [key, shown] of [
+    ["bob", "waiting for its quota"],
+    ["root", reason],
+  ] as const) {
+    const other = await daemon.call("GET", `/gpu/allocations/${queued.json.id}`, { headers: as(key) });
+    const others = await daemon.call("GET", "/gpu/list", { headers: as(key) });
+    expect([other.json.reason, others.json.queue[0].reason]).toEqual([shown, shown]);
+  }
   expect((await daemon.allocate({}, as("bob"))).status).toBe(200);
   await daemon.call("DELETE", `/gpu/allocations/${held.id}`, { headers: as("ann") });
   const served = await daemon.call("GET", `/gpu/allocations/${queued.json.id}`, { headers: as("ann") });

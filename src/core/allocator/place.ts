@@ -251,8 +251,9 @@ export function neverFits(request: Request, state: HostState): string | null {
   }
   const large = roomsOf(model, (one) => one.memoryMib).filter((roomMib) => roomMib >= memoryMib).length;
   if (large >= count) return null;
-  const whole = names !== null && request.gpuModel === null ? "whole GPUs" : "GPUs";
-  const kind = request.migProfile === null ? whole : `MIG instances ${request.migProfile}`;
+  const whole = names !== null && request.gpuModel === null ? "whole GPU" : "GPU";
+  const device = `${request.migProfile === null ? whole : "MIG instance"}${count === 1 ? "" : "s"}`;
+  const kind = request.migProfile === null ? device : `${device} ${request.migProfile}`;
   const of = request.gpuModel === null ? "" : ` of a model like ${JSON.stringify(request.gpuModel)}`;
   if (model.length < count) {
     return `asked for ${count} ${kind}${of}; this host has ${model.length === 0 ? "none" : model.length}`;

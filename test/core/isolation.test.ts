@@ -41,6 +41,14 @@ test("nothing is held for a request of several that only an isolated GPU could c
   expect(host.allocation(three).status).toBe("queued");
 });
 
+test("nor for one that an isolated GPU could complete once its lease has ended", () => {
+  const host = hostWith({ fabricStatus: "Failure" });
+  host.submit({ preferredGpus: ["GPU-a"] });
+  host.do({ type: "reconfigure", policy: { ...host.state.policy, reserveAfterMs: 0 } });
+  host.submit({ requiredGpus: 3 });
+  expect(host.gpusOf(host.submit({ requiredGpus: 2 }))).toEqual(["GPU-b", "GPU-c"]);
+});
+
 test("for a request of several that waits, an isolated GPU is not kept idle", () => {
   const host = hostWith({ fabricStatus: "Failure" });
   const holder = host.submit({ preferredGpus: ["GPU-b"] });

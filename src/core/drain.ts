@@ -8,6 +8,7 @@
  *     the other.
  */
 import type { Event } from "./events.ts";
+import { OVERDUE } from "./evolve.ts";
 import { holdersOf } from "./holds.ts";
 import { parentOf } from "./mig.ts";
 import type { AllocationId, Cordon, EpochMs, Gpu, HoldingAllocation } from "./model.ts";
@@ -19,10 +20,15 @@ export function cordonsOf(gpu: Gpu, state: HostState): readonly Cordon[] {
   return [gpu.cordon, board, state.cordon].filter((one) => one !== null);
 }
 
-/** Whether a GPU that gets no new leases is empty: nothing is leased there, and nothing of an ended lease is left. */
+/**
+ * Whether a GPU that gets no new leases is empty: nothing is leased there, and nothing of an ended lease is left. One that
+ * is quarantined for another reason, such as being busy for nobody, is empty: a reboot is what it may be drained for.
+ */
 export function isDrained(gpu: Gpu, state: HostState): boolean {
   if (cordonsOf(gpu, state).length === 0) return false;
-  return withItsInstances(gpu, state).every(({ hold }) => hold.kind === "free" || hold.kind === "quarantined");
+  return withItsInstances(gpu, state).every(
+    ({ hold }) => hold.kind === "free" || (hold.kind === "quarantined" && hold.reason !== OVERDUE),
+  );
 }
 
 function withItsInstances(gpu: Gpu, { gpus }: HostState): readonly Gpu[] {

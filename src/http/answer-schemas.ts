@@ -113,6 +113,10 @@ const cordon = z
   .nullable()
   .meta({ description: "An admin's word that there be no new leases on this GPU; that of the host stands beside" });
 
+const drained = z.boolean().meta({
+  description: "No new leases here, by its own cordon or another, and nothing of those that were here is left",
+});
+
 const migDevice = z
   .object({
     index: z
@@ -135,6 +139,7 @@ const migDevice = z
     since: instant.nullable(),
     ailment: ailmentOfHeld,
     cordon,
+    drained,
     processes: z.array(gpuProcess),
     holders: z.array(holder),
   })
@@ -166,9 +171,7 @@ export const gpuSchema = z
     since: instant.nullable(),
     ailment: ailmentOfHeld,
     cordon,
-    drained: z.boolean().meta({
-      description: "No new leases here, by its own cordon or the host's, and nothing of those that were here is left",
-    }),
+    drained,
     health: gpuHealth.nullable(),
     xid_errors: z
       .array(

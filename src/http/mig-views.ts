@@ -46,7 +46,7 @@ function idsOf({ gpuInstanceId, computeInstanceId }: Pick<MigInstance, "gpuInsta
 
 function partOf(view: Omit<GpuAnswer, "mig_devices">) {
   const { uuid, memory_total, memory_used, allocated, allocated_to, allocated_at } = view;
-  const { state, reason, since, ailment, cordon, processes, holders } = view;
+  const { state, reason, since, ailment, cordon, drained, processes, holders } = view;
   return {
     uuid,
     memory_total,
@@ -59,6 +59,7 @@ function partOf(view: Omit<GpuAnswer, "mig_devices">) {
     since,
     ailment,
     cordon,
+    drained,
     processes,
     holders,
   };
@@ -85,6 +86,7 @@ function unnamed(instance: MigInstance): MigDeviceAnswer {
     since: null,
     ailment: null,
     cordon: null,
+    drained: false,
     processes: [],
     holders: [],
   };

@@ -71,6 +71,34 @@ test("a GPU is drained when nothing is left there, and not while it is being rec
   expect(drained(host)).toEqual([]);
 });
 
+test("a GPU on which programs of an ended lease stay is not drained, until they go or an admin clears it", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  const leases = [host.submit(), host.submit()];
+  for (const [i, gpu] of ["GPU-a", "GPU-b"].entries()) {
+    host.gpu(gpu, { processes: [process(i + 7)], memoryUsedMib: 2_000 });
+  }
+  host.advance(seconds(5));
+  drain(host, null, null);
+  for (const id of leases) host.release(id);
+  host.advance(minutes(5));
+  expect([...host.state.gpus.values()].map(({ hold }) => hold.kind)).toEqual(["quarantined", "quarantined"]);
+  expect(drained(host)).toEqual([]);
+  host.gpu("GPU-a", { processes: [], memoryUsedMib: 0 });
+  host.advance(seconds(5));
+  expect(drained(host)).toEqual(["GPU-a"]);
+  host.do({ type: "clear-quarantine", gpu: "GPU-b", reason: "it is a daemon of ours", actor: ADMIN });
+  expect(drained(host)).toEqual(["GPU-a", "GPU-b"]);
+});
+
+test("a GPU that is quarantined and was left by all is drained", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  host.gpu("GPU-a", { utilizationPercent: 100 });
+  for (let i = 0; i < 4; i++) host.advance(seconds(5));
+  expect(host.state.gpus.get("GPU-a")?.hold.kind).toBe("quarantined");
+  drain(host, "GPU-a", null);
+  expect(drained(host)).toEqual(["GPU-a"]);
+});
+
 test("without a deadline nobody is told to leave, and nobody is made to", () => {
   const host = new SimulatedHost([h100("GPU-a")]);
   const id = host.submit();

@@ -44,6 +44,7 @@ test("the status has one entry per GPU, as before, with the instances under the 
     since: null,
     ailment: null,
     cordon: null,
+    drained: false,
     processes: [],
     holders: [],
   });
@@ -207,9 +208,9 @@ test("an admin names an instance by UUID; an index is that of the GPU", async ()
   expect(cordoned.json.gpu ?? cordoned.json).toMatchObject({ uuid: "GPU-a", cordon: null });
   expect(parentOf((await daemon.call("GET", "/gpu/status")).json)).toMatchObject({
     mig_devices: [
-      { state: "free" },
-      { uuid: "MIG-9-0", state: "cordoned", cordon: { reason: "slow" } },
-      { state: "free" },
+      { state: "free", drained: false },
+      { uuid: "MIG-9-0", state: "cordoned", cordon: { reason: "slow" }, drained: true },
+      { state: "free", drained: false },
     ],
   });
   await daemon.call("POST", "/gpu/gpus/1/cordon", { body: { reason: "all of it" } });

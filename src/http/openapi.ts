@@ -39,6 +39,7 @@ import {
   usageQuerySchema,
   workloadSchema,
 } from "./schemas.ts";
+import { TAGS, tagged } from "./tags.ts";
 
 /** What any call can be refused with. */
 const ANYWHERE: readonly ProblemCode[] = ["malformed-request", "foreign-host", "foreign-origin", "internal-error"];
@@ -102,7 +103,8 @@ export function openApiDocument({ version, headerName }: { readonly version: str
         bearer: { type: "http", scheme: "bearer" },
       },
     },
-    paths: { ...gpuPaths(), ...servicePaths() },
+    tags: [...TAGS],
+    paths: tagged({ ...gpuPaths(), ...servicePaths() }),
   });
 }
 

@@ -30,6 +30,22 @@ function expectDescribed(document: Json, method: string, template: string, reply
   expect(result.error?.issues ?? [], `${method} ${template} ${reply.status}`).toEqual([]);
 }
 
+test("every call stands under one of the page's headings, and what only admins may do under theirs", async () => {
+  const daemon = await startDaemon();
+  const { json: document } = await daemon.call("GET", "/openapi.json");
+  const headings = document.tags.map(({ name }: { name: string }) => name);
+  const found = new Set<string>();
+  for (const [path, item] of Object.entries<Json>(document.paths)) {
+    for (const { tags, summary } of Object.values<Json>(item)) {
+      expect(tags, path).toHaveLength(1);
+      expect(headings).toContain(tags[0]);
+      expect(tags[0] === "Administration", path).toBe(summary.startsWith("Admin:"));
+      found.add(tags[0]);
+    }
+  }
+  expect([...found].sort()).toEqual([...headings].sort());
+});
+
 test("the document describes every route and method, and nothing else", async () => {
   const daemon = await startDaemon({
     metrics: { render: async () => ({ contentType: "text/plain", body: "" }), observeRequest: () => undefined },

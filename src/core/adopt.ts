@@ -12,6 +12,7 @@ import { analyze } from "./analyzer/analyze.ts";
 import type { Command } from "./commands.ts";
 import { AdoptionDisabledError, GpuInUseError, GpusUnavailableError, NothingToAdoptError } from "./errors.ts";
 import type { Event } from "./events.ts";
+import { entanglementOf } from "./mig.ts";
 import type { AllocationId, EpochMs, Gpu, Request } from "./model.ts";
 import { leaseOf } from "./queue/schedule.ts";
 import type { GpuSight, HostState } from "./state.ts";
@@ -22,6 +23,8 @@ type Adopt = Extract<Command, { type: "adopt" }>;
 export function adopt(state: HostState, gpu: Gpu, command: Adopt, now: EpochMs): readonly Event[] {
   if (state.policy.foreignUse !== "adopt") throw new AdoptionDisabledError();
   if (gpu.hold.kind !== "free") throw new GpuInUseError(`${gpu.uuid} is ${gpu.hold.kind}`);
+  const other = entanglementOf(gpu, state);
+  if (other !== null) throw new GpuInUseError(`${other.uuid}, on the same silicon, is ${other.hold.kind}`);
   const stale = staleness(gpu.uuid, state, now);
   if (stale !== null) throw new GpusUnavailableError(`${gpu.uuid}: ${stale.detail}`);
   const sight = state.sight.gpus.get(gpu.uuid) as GpuSight;

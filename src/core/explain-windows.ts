@@ -4,7 +4,7 @@ import type { ComingGpu, FreeGpu } from "./allocator/survey.ts";
 import { formatDuration } from "./duration.ts";
 import type { EpochMs, GpuUuid, Request, ReservedWindow } from "./model.ts";
 import { askOf } from "./queue/line.ts";
-import { type Leave, leaveFor, left, memberOf, type WindowCause, WindowLeaves } from "./queue/windows.ts";
+import { type Holder, type Leave, leaveFor, left, memberOf, type WindowCause, WindowLeaves } from "./queue/windows.ts";
 import type { HostState } from "./state.ts";
 
 /** What windows keep from a request that waits. */
@@ -18,11 +18,13 @@ export interface KeptByWindows {
 /**
  * @param suiting the GPUs that are free and suit it.
  * @param later every GPU that nothing but leases keeps from being granted.
+ * @param before those for whom GPUs are held before it.
  */
 export function keptByWindows(
   request: Request,
   suiting: readonly FreeGpu[],
   later: readonly ComingGpu[],
+  before: readonly Holder[],
   state: HostState,
   now: EpochMs,
 ): KeptByWindows {
@@ -32,7 +34,7 @@ export function keptByWindows(
   const { durationMs } = askOf(request);
   const windows = new WindowLeaves(state, later, now);
   const member = memberOf(request, rules);
-  const leaves = windows.beside(windows.holders(state))(member);
+  const leaves = windows.beside([...windows.holders(state), ...before])(member);
   // All of them have enough memory: which of them may be had does not matter.
   const had = (leave: Leave) => left(suiting, leave, count, () => 0);
   const own = new Set(had(leaveFor(leaves, durationMs)));

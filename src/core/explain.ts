@@ -62,7 +62,15 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
   const later = coming(state, candidates, now);
   const budgets = new Budgets(state, later, now);
   const held = schedule(state, now, null).reservations;
+  for (const { head } of held) {
+    const waiting = state.allocations.get(head);
+    if (waiting !== undefined) budgets.setAside(waiting.request);
+  }
   const isHead = ({ id }: Request) => held.some(({ head }) => head === id);
+  const holdersBefore = ({ id }: Request) => {
+    const own = held.findIndex(({ head }) => head === id);
+    return (own < 0 ? held : held.slice(0, own)).map(({ holder }) => holder);
+  };
   const isPreempting = (request: Request) => {
     const allocation = state.allocations.get(request.id);
     return allocation?.status === "queued" && allocation.preemptingSince !== null;
@@ -75,7 +83,7 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
       return { reason: `${OVER_QUOTA}: ${overQuota}`, publicReason: OVER_QUOTA, gpus };
     }
     const suiting = candidates.filter(({ gpu }) => gpus.get(gpu.uuid) === null);
-    const windows = keptByWindows(request, suiting, later, state, now);
+    const windows = keptByWindows(request, suiting, later, holdersBefore(request), state, now);
     for (const uuid of windows.gpus) gpus.set(uuid, "window");
     const { durationMs } = askOf(request);
     for (const { head, gpus: kept, longestMs } of held) {

@@ -3,6 +3,7 @@ import type { AdoptionAsk } from "../../src/core/commands.ts";
 import type { Event } from "../../src/core/events.ts";
 import { evolve } from "../../src/core/evolve.ts";
 import { emptyHost } from "../../src/core/state.ts";
+import { instance } from "../fixtures/mig.ts";
 import { ADMIN, h100, process, refusal, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 const USED = { memoryUsedMib: 9_000, processes: [process(77, { usedMemoryMib: 9_000 })] };
@@ -197,6 +198,18 @@ describe("an admin makes a lease of it", () => {
       "gpu-in-use",
       (host: SimulatedHost) => {
         host.submit({ preferredGpus: ["GPU-b"] });
+        adopt(host, {}, "GPU-b");
+      },
+    ],
+    [
+      "a GPU of which an instance is leased, as nothing more is read of it",
+      "gpu-in-use",
+      (host: SimulatedHost) => {
+        host.gpu("GPU-b", { migMode: "Enabled", migInstances: [instance(0, 2)] });
+        host.observe();
+        host.submit({ migProfile: "1g.10gb" });
+        host.gpu("GPU-b", { ...IDLE, memoryUsedMib: 5_000, errorValues: { x: "GPU is lost" } });
+        readings(host, 1);
         adopt(host, {}, "GPU-b");
       },
     ],

@@ -80,8 +80,20 @@ export class Budgets {
   objection(request: Request): string | null {
     const over = overQuotas(request, this.#state, this.#now)[0];
     if (over !== undefined) return over.reason;
-    const key = this.#closedBy(request, queueKey(request, this.#state.policy));
+    const key = this.#closedBy(request, queueKey(request, this.#state.policy)) ?? this.#setAsideIn(request);
     return key === null ? null : `what ${key} has left is kept for a request before this one`;
+  }
+
+  /** The account in which too little is left for a request beside what is set aside for others. */
+  #setAsideIn(request: Request): AccountKey | null {
+    if (this.#heads.has(request.id)) return null;
+    for (const { key, quota } of limitedAccounts(request, this.#state.policy.quotas)) {
+      if (!this.#aside.has(key)) continue;
+      const { gpus, gpuMs } = this.#leftOver(key, quota);
+      if (request.requirement.gpus > gpus) return key;
+      if (quota.gpuTime !== null && (gpuMs <= 0 || needOf(request, quota.gpuTime) > gpuMs)) return key;
+    }
+    return null;
   }
 
   #closedBy(request: Request, place: QueueKey): AccountKey | null {

@@ -30,7 +30,12 @@ export interface Scheduled {
   readonly events: readonly Event[];
   readonly state: HostState;
   /** What is held for whom of those who still wait, as far as there were free GPUs to hold. */
-  readonly reservations: readonly Reservation[];
+  readonly reservations: readonly HeldFor[];
+}
+
+export interface HeldFor extends Reservation {
+  /** As windows count it for those behind. */
+  readonly holder: Holder;
 }
 
 /**
@@ -91,7 +96,7 @@ type LeavesOf = (member: WindowSet) => readonly Leave[];
 /** One look at the whole line. */
 class Pass {
   readonly events: Event[] = [];
-  readonly reservations: Reservation[] = [];
+  readonly reservations: HeldFor[] = [];
   state: HostState;
   readonly #now: EpochMs;
   /** Less those whose GPUs are on their way by preemption: they are seen to. */
@@ -216,10 +221,13 @@ class Pass {
     const gpus = new Set(had.map(({ gpu }) => gpu.uuid));
     const kept = new Set(wanted.map(({ gpu }) => gpu.uuid).filter((uuid) => !gpus.has(uuid)));
     const held = new Set([...reservation.gpus].filter((uuid) => !kept.has(uuid)));
-    this.reservations.push({ ...reservation, gpus: held });
-    this.#free = besides({ ...reservation, gpus: held }, this.#free);
     const member = memberOf(request, this.state.policy.windows);
-    this.#reserved.free.push(this.#windows.holderOf(gpus, member));
+    // Who has a part of a shared GPU is counted already.
+    const whole = had.filter(({ shared }) => !shared).map(({ gpu }) => gpu.uuid);
+    const holder = this.#windows.holderOf(new Set(whole), member);
+    this.reservations.push({ ...reservation, gpus: held, holder });
+    this.#free = besides({ ...reservation, gpus: held }, this.#free);
+    this.#reserved.free.push(holder);
     this.#reserved.all.push(this.#windows.holderOf(reservation.gpus, member));
     this.#leaves = null;
   }

@@ -120,6 +120,11 @@ test("GPUs that are held for a head are held together with its quota", () => {
   expect(host.allocation(host.submit(as(ann, { gpuModel: "T4" }))).status).toBe("leased");
   const over = host.submit(as(ann, { gpuModel: "T4" }));
   expect(host.allocation(over).status).toBe("queued");
+  expect(host.whyQueued(over)).toMatchObject({ "GPU-d": "quota" });
+  expect(why(host, over).reason).toBe(
+    "waiting for its quota: what principal ann has left is kept for a request before this one",
+  );
+  expect(why(host, head).reason).not.toContain("quota");
   host.release(holder, bob);
   expect(host.allocation(head).status).toBe("offered");
 });

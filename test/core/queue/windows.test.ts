@@ -203,3 +203,25 @@ test("a head that waits for leases leaves a window's GPUs to its members, and it
   for (const id of running) host.release(id);
   expect(host.gpusOf(head)).toHaveLength(4);
 });
+
+test("a shared GPU that is held for a head counts once, and what is held for it is a reason for those behind", () => {
+  const shown = [t4("GPU-0"), ...gpus(3).map((gpu, i) => ({ ...gpu, uuid: `GPU-${i + 1}` }))];
+  const host = new SimulatedHost(shown, { ...EXACT, reserveAfterMs: 0 });
+  host.submit({ sharing: "shared", gpuModel: "T4", minMemoryMib: 1_000 });
+  host.reconfigure({ windows: [window({}, [0, 30])] });
+  // The head: its only GPU has a lease that shares it.
+  expect(host.gpusOf(host.submit({ gpuModel: "T4" }))).toBeNull();
+  // Two of four are the window's, and one is leased.
+  expect(host.gpusOf(host.submit())).toHaveLength(1);
+  const last = host.submit();
+  expect(host.whyQueued(last)).toEqual({ "GPU-0": "held", "GPU-1": "held", "GPU-2": "window", "GPU-3": "window" });
+});
+
+test("who finds fewer GPUs outside of a window since some are held for a head is told so", () => {
+  const host = new SimulatedHost(gpus(5), { ...EXACT, reserveAfterMs: 0, windows: [window({}, [0, 30])] });
+  host.submit({ preferredGpus: ["GPU-0"], maxDurationMs: minutes(5) });
+  host.submit({ preferredGpus: ["GPU-1"], maxDurationMs: minutes(5) });
+  host.submit({ requiredGpus: 3 });
+  const behind = host.submit();
+  expect(Object.values(host.whyQueued(behind))).not.toContain(null);
+});

@@ -96,7 +96,7 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
     return { reason, publicReason: reason, gpus };
   };
   const kindOf = (request: Request) =>
-    `${askOf(request).durationMs}|${isHead(request) || isPreempting(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
+    `${request.migProfile ?? ""}|${askOf(request).durationMs}|${isHead(request) || isPreempting(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
   return { explanationOf, kindOf };
 }
 

@@ -95,6 +95,19 @@ test("a grant names the instance, its GPU's index, and an environment that shows
   });
 });
 
+test("the list gives each who waits his own reason, whether he asked for a profile or for a name", async () => {
+  const daemon = await startDaemon({ gpus: host() });
+  await daemon.allocate({ mig_profile: "1g.10gb", required_gpus: 2 });
+  const waiting = [];
+  for (const ask of [{ mig_profile: "1g.10gb" }, { gpu_model: "1g.10gb" }]) {
+    waiting.push((await daemon.allocate(ask)).json.reason);
+  }
+  expect(waiting[0]).toMatch(/^waiting for 1 MIG instance 1g\.10gb with .* not of the kind asked for/);
+  expect(waiting[1]).toMatch(/^waiting for 1 GPU with .* of another model/);
+  const { queue } = (await daemon.call("GET", "/gpu/list")).json;
+  expect(queue.map(({ reason }: { reason: string }) => reason)).toEqual(waiting);
+});
+
 test("a whole GPU is granted as before", async () => {
   const daemon = await startDaemon({ gpus: host() });
   const { json } = await daemon.allocate({ min_memory_mb: 80_000 });

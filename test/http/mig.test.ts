@@ -108,6 +108,12 @@ test("the list gives each who waits his own reason, whether he asked for a profi
   expect(queue.map(({ reason }: { reason: string }) => reason)).toEqual(waiting);
 });
 
+test("a stated max_utilization keeps a request from instances, and the reason does not call them busy", async () => {
+  const daemon = await startDaemon({ gpus: host() });
+  const { status, json } = await daemon.allocate({ mig_profile: "3g.40gb", max_utilization: 50 });
+  expect([status, json.reason]).toEqual([202, expect.stringContaining("1 too busy or of unknown utilisation")]);
+});
+
 test("a whole GPU is granted as before", async () => {
   const daemon = await startDaemon({ gpus: host() });
   const { json } = await daemon.allocate({ min_memory_mb: 80_000 });

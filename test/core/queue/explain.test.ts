@@ -22,7 +22,7 @@ test("who waits is told of each GPU why not, and what it waits for in one senten
   });
   expect(why(host, id)).toBe(
     "waiting for 2 GPUs with 40000 MiB: 1 of 6 can be had now " +
-      "(1 leased, 1 used by a process of no lease, 1 lost, 2 too small)",
+      "(1 leased, 1 used by a process of no lease, 1 lost, 2 with too little memory)",
   );
 });
 

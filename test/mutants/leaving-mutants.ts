@@ -103,8 +103,13 @@ const DRAINED = planted(
   [
     {
       name: "A GPU counts as drained while it is being reclaimed",
-      find: 'hold.kind === "free" || hold.kind === "quarantined"',
-      replace: 'hold.kind !== "leased"',
+      find: 'hold.kind === "free" || (hold.kind === "quarantined" && hold.reason !== OVERDUE)',
+      replace: 'hold.kind !== "leased" && (hold.kind !== "quarantined" || hold.reason !== OVERDUE)',
+    },
+    {
+      name: "A GPU counts as drained where programs of an ended lease stay",
+      find: " && hold.reason !== OVERDUE)",
+      replace: ")",
     },
     {
       name: "Of two drains the later counts",

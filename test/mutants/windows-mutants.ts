@@ -48,7 +48,7 @@ const SERVING = planted(
     },
     {
       name: "GPUs that are held for somebody count as free for others",
-      find: "this.#reserved.free.push(this.#windows.holderOf(gpus, member));",
+      find: "this.#reserved.free.push(holder);",
       replace: "",
     },
   ],

@@ -46,7 +46,7 @@ import type {
 import { observe } from "./observe.ts";
 import { budgetsOf } from "./queue/budgets.ts";
 import { analysisFor, crowded, neverAllowed, overQuotas } from "./queue/quotas.ts";
-import { claimPatience, endOf, schedule } from "./queue/schedule.ts";
+import { claimPatience, endOf, type Scheduled, schedule } from "./queue/schedule.ts";
 import { delayOf } from "./queue/shares.ts";
 import {
   allocationDeadline,
@@ -87,7 +87,7 @@ export function decide(before: HostState, command: Command, now: EpochMs): Decis
   accept(turn, command, now);
   const newcomer = command.type === "allocate" ? command.id : null;
   const scheduled = schedule(turn.state, now, newcomer);
-  if (command.type === "allocate") refuseUnserved(command, scheduled.state, turn.state, now);
+  if (command.type === "allocate") refuseUnserved(command, scheduled, turn.state, now);
   return { events: [...turn.events, ...scheduled.events], ended: turn.ended, state: scheduled.state };
 }
 
@@ -244,11 +244,12 @@ export function anyCurrentReading(state: HostState, now: EpochMs): boolean {
   return false;
 }
 
-function refuseUnserved(command: Allocate, after: HostState, submitted: HostState, now: EpochMs): void {
+function refuseUnserved(command: Allocate, scheduled: Scheduled, submitted: HostState, now: EpochMs): void {
+  const after = scheduled.state;
   const newcomer = after.allocations.get(command.id);
   if (newcomer?.status !== "queued") return;
   if (!command.ask.queue) {
-    const reason = budgetsOf(after, now).objection(newcomer.request);
+    const reason = budgetsOf(after, scheduled.reservations, now).objection(newcomer.request);
     // Whose fault it is tells the caller whom to ask for more.
     if (reason !== null) {
       const renewsAt = overQuotas(newcomer.request, after, now)[0]?.renewsAt ?? now + ASK_AGAIN_AFTER_MS;

@@ -2,7 +2,7 @@ import { passedOver, together, usable } from "./allocator/place.ts";
 import { type Block, blockOf, coming, type FreeGpu, type PassReason, survey } from "./allocator/survey.ts";
 import { keptByWindows } from "./explain-windows.ts";
 import type { EpochMs, GpuUuid, Request } from "./model.ts";
-import { Budgets } from "./queue/budgets.ts";
+import { budgetsOf } from "./queue/budgets.ts";
 import { askOf, shapeOf } from "./queue/line.ts";
 import { schedule } from "./queue/schedule.ts";
 import type { HostState } from "./state.ts";
@@ -60,12 +60,8 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
   const candidates = survey(state, now);
   const free = new Map(candidates.map((candidate) => [candidate.gpu.uuid, candidate]));
   const later = coming(state, candidates, now);
-  const budgets = new Budgets(state, later, now);
   const held = schedule(state, now, null).reservations;
-  for (const { head } of held) {
-    const waiting = state.allocations.get(head);
-    if (waiting !== undefined) budgets.setAside(waiting.request);
-  }
+  const budgets = budgetsOf(state, held, now, later);
   const isHead = ({ id }: Request) => held.some(({ head }) => head === id);
   const holdersBefore = ({ id }: Request) => {
     const own = held.findIndex(({ head }) => head === id);

@@ -244,6 +244,9 @@ export class JudgedHost extends SimulatedHost {
     for (const { head, gpus, longestMs } of schedule(before, this.now, null).reservations) {
       const waiting = this.state.allocations.get(head);
       if (waiting?.status !== "queued") continue;
+      // For somebody more urgent what is held may change, and leave too few for this one to be a head.
+      const newcomer = queueKey(this.#requestOf(command.id), this.state.policy);
+      if (compareKeys(newcomer, queueKey(waiting.request, this.state.policy)) < 0) continue;
       for (const { id, lease } of grants) {
         const request = this.#requestOf(id);
         const place = queueKey(request, this.state.policy);

@@ -23,6 +23,7 @@ import {
   type Waiting,
 } from "./line.ts";
 import { type Left, leftOf, needOf, overQuotas } from "./quotas.ts";
+import type { Reservation } from "./reservation.ts";
 import { WindowLeaves } from "./windows.ts";
 
 const NOTHING_HELD: ReadonlySet<never> = new Set();
@@ -146,9 +147,19 @@ export class Budgets {
   }
 }
 
-/** Of the host as it stands, for one look. */
-export function budgetsOf(state: HostState, now: EpochMs): Budgets {
-  return new Budgets(state, coming(state, survey(state, now), now), now);
+/** Of the host as it stands, beside what is held for those who wait. */
+export function budgetsOf(
+  state: HostState,
+  held: readonly Reservation[],
+  now: EpochMs,
+  later: readonly ComingGpu[] = coming(state, survey(state, now), now),
+): Budgets {
+  const budgets = new Budgets(state, later, now);
+  for (const { head } of held) {
+    const waiting = state.allocations.get(head);
+    if (waiting !== undefined) budgets.setAside(waiting.request);
+  }
+  return budgets;
 }
 
 /** What an account that has nothing has left. */

@@ -125,6 +125,7 @@ test("GPUs that are held for a head are held together with its quota", () => {
     "waiting for its quota: what principal ann has left is kept for a request before this one",
   );
   expect(why(host, head).reason).not.toContain("quota");
+  expect(refusal(() => host.submit(as(ann, { gpuModel: "T4", queue: false })))).toBe("quota");
   host.release(holder, bob);
   expect(host.allocation(head).status).toBe("offered");
 });

@@ -11,13 +11,12 @@ import { adopt } from "./adopt.ts";
 import { neverFits } from "./allocator/place.ts";
 import { staleness } from "./allocator/survey.ts";
 import type { AllocateAsk, Command } from "./commands.ts";
-import { drainNotices, drainsPutOff } from "./drain.ts";
+import { Drafting, end } from "./drafting.ts";
+import { expireDue, noteIdleness } from "./due.ts";
 import { MAX_DURATION_MS } from "./duration.ts";
 import {
   AllocationNotFoundError,
   FencingTokenMismatchError,
-  GpuInUseError,
-  GpuNotFoundError,
   GpusUnavailableError,
   NoGpuFreeError,
   NotOwnerError,
@@ -26,45 +25,19 @@ import {
   RequestNeverFitsError,
 } from "./errors.ts";
 import type { Event } from "./events.ts";
-import { endedRecord, evolve, OVERDUE } from "./evolve.ts";
-import { holdersOf, settlingShare, useBy } from "./holds.ts";
-import { idleChanges } from "./idle.ts";
+import { drain, govern, gpuNamed, tellWhoIsDrained } from "./govern.ts";
 import { readKernelLog } from "./kernel-log.ts";
-import type {
-  Actor,
-  AllocationId,
-  EndedAllocation,
-  EndReason,
-  EpochMs,
-  Gpu,
-  GpuUuid,
-  HoldingAllocation,
-  LiveAllocation,
-  Policy,
-  Request,
-} from "./model.ts";
+import type { Actor, AllocationId, EndedAllocation, EpochMs, LiveAllocation, Policy, Request } from "./model.ts";
 import { observe } from "./observe.ts";
 import { budgetsOf } from "./queue/budgets.ts";
 import { analysisFor, crowded, neverAllowed, overQuotas } from "./queue/quotas.ts";
 import { claimPatience, endOf, type Scheduled, schedule } from "./queue/schedule.ts";
 import { delayOf } from "./queue/shares.ts";
-import {
-  allocationDeadline,
-  type HostState,
-  withAllocation,
-  withCount,
-  withoutCount,
-  withPolicy,
-  withRenewals,
-} from "./state.ts";
-import { wasUsed } from "./use.ts";
+import { resume } from "./resume.ts";
+import { type HostState, withAllocation, withCount, withoutCount, withPolicy, withRenewals } from "./state.ts";
 
-/** After a restart, a lease whose end fell into the absence lives this much longer, or its TTL if that is less. */
-const GRACE_AFTER_ABSENCE_MS = 10_000;
 /** When to ask again for what another lease or request of one's own keeps. */
 const ASK_AGAIN_AFTER_MS = 10_000;
-/** A lease younger than this at its end was not used long enough to dirty a GPU unseen. */
-const TOO_YOUNG_TO_VERIFY_MS = 1_000;
 
 export interface Decision {
   readonly events: readonly Event[];
@@ -89,21 +62,6 @@ export function decide(before: HostState, command: Command, now: EpochMs): Decis
   const scheduled = schedule(turn.state, now, newcomer);
   if (command.type === "allocate") refuseUnserved(command, scheduled, turn.state, now);
   return { events: [...turn.events, ...scheduled.events], ended: turn.ended, state: scheduled.state };
-}
-
-/** A state in the making: every event is folded as it is written down. */
-class Drafting {
-  readonly events: Event[] = [];
-  readonly ended: EndedAllocation[] = [];
-  state: HostState;
-  constructor(state: HostState) {
-    this.state = state;
-  }
-  write(event: Event): void {
-    this.events.push(event);
-    if (event.type === "ended") this.ended.push(endedRecord(this.state, event));
-    this.state = evolve(this.state, event);
-  }
 }
 
 function accept(turn: Drafting, command: Command, now: EpochMs): void {
@@ -299,272 +257,6 @@ function renew(turn: Drafting, command: Extract<Command, { type: "renew" }>, now
   // After an absence of the daemon a lease may stand beyond its hard end: its grace is not taken back.
   const expiresAt = until === null ? null : Math.max(until, allocation.lease.expiresAt ?? until);
   turn.write({ type: "renewed", id: command.id, at: now, expiresAt });
-}
-
-/** An admin's word about a GPU. What is so already stays as it is, but a cordon takes the new reason. */
-function govern(
-  turn: Drafting,
-  command: Extract<Command, { type: "cordon" | "uncordon" | "clear-quarantine" | "remove-gpu" }>,
-  now: EpochMs,
-): void {
-  const gpu = gpuNamed(turn.state, command.gpu);
-  const by = { uuid: gpu.uuid, at: now, by: command.actor.principal, reason: command.reason };
-  switch (command.type) {
-    case "cordon":
-      turn.write({ type: "gpu-cordoned", ...by });
-      tellWhoIsDrained(turn, now);
-      return;
-    case "uncordon":
-      if (gpu.cordon === null) return;
-      turn.write({ type: "gpu-uncordoned", ...by });
-      tellWhoIsDrained(turn, now);
-      return;
-    case "clear-quarantine":
-      if (isQuarantined(gpu.hold) || gpu.fault !== null) {
-        const seen = turn.state.sight.kernelLog?.sequence ?? 0;
-        const answeredUpTo = Math.max(gpu.answeredUpTo, gpu.fault?.sequence ?? 0, seen);
-        turn.write({ type: "quarantine-cleared", ...by, answeredUpTo });
-      }
-      return;
-    case "remove-gpu":
-      // What it was cut into goes with it.
-      for (const one of [...turn.state.gpus.instancesOf(gpu.uuid), gpu]) {
-        demandUnused(one, turn.state);
-        turn.write({ type: "gpu-removed", ...by, uuid: one.uuid });
-      }
-      return;
-    default:
-      command.type satisfies never;
-  }
-}
-
-function drain(turn: Drafting, command: Extract<Command, { type: "drain" }>, now: EpochMs): void {
-  const { leaveMs, reason, actor } = command;
-  const word = { at: now, by: actor.principal, reason, ...(leaveMs === null ? {} : { drainBy: now + leaveMs }) };
-  if (command.gpu === null) turn.write({ type: "host-cordoned", ...word });
-  else turn.write({ type: "gpu-cordoned", uuid: gpuNamed(turn.state, command.gpu).uuid, ...word });
-  tellWhoIsDrained(turn, now);
-}
-
-function tellWhoIsDrained(turn: Drafting, now: EpochMs): void {
-  for (const event of drainNotices(turn.state, now)) turn.write(event);
-}
-
-/** Whether an admin's word is asked for, or seen use must end, before anybody new gets the GPU. */
-function isQuarantined(hold: Gpu["hold"]): boolean {
-  return hold.kind === "quarantined" || (hold.kind === "shared" && hold.overdueSince !== null);
-}
-
-/** @throws GpuInUseError when it cannot be removed. */
-function demandUnused({ uuid, hold }: Gpu, { sight }: HostState): void {
-  if (holdersOf(hold).length > 0 || hold.kind === "reclaiming") throw new GpuInUseError(`${uuid} is ${hold.kind}`);
-  // The next reading would bring it back.
-  if (sight.gpus.has(uuid)) throw new GpuInUseError(`${uuid} is still seen by the driver`);
-}
-
-/**
- * By UUID, or by index: that of the GPU which has it now, before one that had it when it was last seen.
- *
- * @throws GpuNotFoundError
- */
-export function gpuNamed(state: HostState, name: string): Gpu {
-  const byUuid = state.gpus.get(name);
-  if (byUuid !== undefined) return byUuid;
-  // An index names the GPU, not what it is cut into.
-  const byIndex = state.gpus.values().filter(({ index, mig }) => mig === null && String(index) === name);
-  const found =
-    byIndex.find(({ uuid }) => state.sight.gpus.has(uuid)) ?? (byIndex.length === 1 ? byIndex[0] : undefined);
-  if (found === undefined) throw new GpuNotFoundError(name);
-  return found;
-}
-
-/**
- * The daemon begins to serve. Leases whose end fell into its absence get a grace in which to renew; on a new boot of
- * the host, leases without an end are over, since whatever used them is gone.
- */
-function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, now: EpochMs): void {
-  const { bootId, allocations } = turn.state;
-  turn.write({ type: "resumed", at: now, bootId: command.bootId, fencingFloor: command.fencingFloor });
-  const rebooted = bootId !== null && bootId !== command.bootId;
-  if (rebooted) answerFaults(turn, now);
-  for (const allocation of allocations.values()) {
-    if (allocation.status === "queued") continue;
-    const { request, lease } = allocation;
-    if (request.ttlMs === null && rebooted) {
-      end(turn, allocation, "rebooted", now);
-      continue;
-    }
-    const overdue = lease.expiresAt !== null && lease.expiresAt <= now;
-    if (!overdue && allocation.status === "leased") continue;
-    const grace = Math.min(request.ttlMs ?? GRACE_AFTER_ABSENCE_MS, GRACE_AFTER_ABSENCE_MS);
-    turn.write({
-      type: "extended",
-      id: request.id,
-      at: now,
-      expiresAt: overdue ? now + grace : lease.expiresAt,
-      // Nobody could claim while the daemon was away.
-      claimBy:
-        allocation.status === "offered"
-          ? Math.max(allocation.claimBy, now + claimPatience(request, turn.state.policy))
-          : null,
-    });
-  }
-  putOffNotices(turn, now);
-}
-
-/**
- * Nobody could leave while the daemon was away, or hear that he must. Whoever is preempted gets the whole grace again;
- * who is drained may have had hours, and gets what any lease gets.
- */
-function putOffNotices(turn: Drafting, now: EpochMs): void {
-  for (const event of drainsPutOff(turn.state, now + GRACE_AFTER_ABSENCE_MS)) turn.write(event);
-  tellWhoIsDrained(turn, now);
-  for (const allocation of turn.state.allocations.values()) {
-    const notice = allocation.status === "queued" ? null : allocation.notice;
-    if (notice?.kind !== "preempt") continue;
-    const until = Math.max(notice.until, now + notice.until - notice.at);
-    turn.write({ type: "preempting", id: allocation.request.id, at: now, until, for: notice.for });
-  }
-}
-
-/** Flags the leases that a good reading begun at `seenAt` shows idle, and ends those that have been so for too long. */
-function noteIdleness(turn: Drafting, seenAt: EpochMs, now: EpochMs): void {
-  for (const change of idleChanges(turn.state, seenAt)) {
-    const { id } = change.allocation.request;
-    if (change.kind === "busy") turn.write({ type: "went-busy", id, at: now });
-    else if (change.kind === "idle") turn.write({ type: "went-idle", id, at: now, since: change.since });
-    else end(turn, change.allocation, "idle", now, `its GPUs were not used for ${inSeconds(seenAt - change.since)}`);
-  }
-}
-
-function inSeconds(ms: number): string {
-  return `${Math.floor(ms / 1_000)} s`;
-}
-
-/** A boot resets every GPU, and numbers the records of the kernel's log anew. */
-function answerFaults(turn: Drafting, now: EpochMs): void {
-  for (const { uuid, fault, answeredUpTo } of turn.state.gpus.values()) {
-    if (fault === null && answeredUpTo === 0) continue;
-    turn.write({ type: "gpu-fault-answered", uuid, at: now, reason: "the host was booted anew", answeredUpTo: 0 });
-  }
-}
-
-/** Ends everything whose time has come. */
-function expireDue(turn: Drafting, now: EpochMs): void {
-  for (;;) {
-    const due = turn.state.deadlines.first()?.[0];
-    if (due === undefined || due.at > now) return;
-    const name = due.key.slice(2);
-    if (due.key.startsWith("g:")) {
-      turn.write(overdueOf(turn.state.gpus.get(name) as Gpu, turn.state.policy, now));
-      continue;
-    }
-    const allocation = turn.state.allocations.get(name);
-    if (allocation === undefined) throw new Error(`a deadline of ${name}, which is not live`);
-    if (isForNobody(allocation, turn.state, now)) {
-      const id = allocation.request.id;
-      turn.write({ type: "notice-withdrawn", id, at: now, reason: "the request that it was for has gone" });
-      continue;
-    }
-    const again = putOff(allocation, turn.state, now);
-    if (again !== null) {
-      turn.write(again);
-      continue;
-    }
-    const reason = overdueReason(allocation, now);
-    end(turn, allocation, reason, now, takenBackFor(allocation, reason, turn.state));
-  }
-}
-
-/** What the end of the patience with a GPU brings. */
-function overdueOf({ uuid, hold }: Gpu, { sharing }: Policy, now: EpochMs): Event {
-  const settling = hold.kind === "shared" ? settlingShare(hold) : null;
-  if (settling !== null && settling.startedAt !== null && settling.startedAt + sharing.settleTimeoutMs <= now) {
-    return { type: "memory-settled", uuid, allocationId: settling.allocationId, at: now, seen: false };
-  }
-  return { type: "gpu-quarantined", uuid, at: now, reason: OVERDUE };
-}
-
-function overdueReason(allocation: LiveAllocation, now: EpochMs): EndReason {
-  const { request } = allocation;
-  switch (allocation.status) {
-    case "queued": {
-      const timedOut = request.queueTimeoutMs !== null && request.submittedAt + request.queueTimeoutMs <= now;
-      return timedOut ? "timed_out" : "abandoned";
-    }
-    case "offered":
-      return allocation.claimBy <= now ? "unclaimed" : leaseEndReason(allocation, now);
-    case "leased":
-      return leaseEndReason(allocation, now);
-    default:
-      return allocation satisfies never;
-  }
-}
-
-function leaseEndReason({ request, lease, notice }: HoldingAllocation, now: EpochMs): EndReason {
-  // What ends by itself, ends by itself: only who would have stayed was made to go.
-  if (notice !== null && notice.until <= now && notice.until < (lease.expiresAt ?? Infinity)) {
-    return notice.kind === "preempt" ? "preempted" : "revoked";
-  }
-  const hardEnd = request.maxDurationMs !== null && lease.grantedAt + request.maxDurationMs <= now;
-  return hardEnd ? "max_duration" : "expired";
-}
-
-/** Whether it would be preempted for a request that waits no longer: one that has ended in this very turn, or will. */
-function isForNobody(allocation: LiveAllocation, state: HostState, now: EpochMs): boolean {
-  const notice = allocation.status === "queued" ? null : allocation.notice;
-  if (notice?.kind !== "preempt") return false;
-  const waiting = state.allocations.get(notice.for);
-  return waiting?.status !== "queued" || (allocationDeadline(waiting, state.policy) ?? Infinity) <= now;
-}
-
-/** A new grace for a lease whose end would serve nobody now: its GPUs could not be granted, since they are unknown. */
-function putOff(allocation: LiveAllocation, state: HostState, now: EpochMs): Event | null {
-  const notice = allocation.status === "queued" ? null : allocation.notice;
-  if (notice?.kind !== "preempt" || overdueReason(allocation, now) !== "preempted") return null;
-  const { id } = allocation.request;
-  const gpus = allocation.status === "queued" ? [] : allocation.lease.gpus;
-  if (gpus.every(({ uuid }) => staleness(uuid, state, now)?.block !== "unknown")) return null;
-  return { type: "preempting", id, at: now, until: now + notice.until - notice.at, for: notice.for };
-}
-
-/** Why a lease that has been told so is taken back, in words; `null`: it ends by itself. */
-function takenBackFor(allocation: LiveAllocation, reason: EndReason, state: HostState): string | null {
-  const notice = allocation.status === "queued" ? null : allocation.notice;
-  if (notice === null || (reason !== "preempted" && reason !== "revoked")) return null;
-  if (notice.kind === "drain") return notice.reason;
-  const urgent = state.allocations.get(notice.for)?.request.requirement.priority;
-  return urgent === undefined ? "for a more urgent request" : `for a request of priority ${urgent}`;
-}
-
-/** Ends one allocation, and says which of its GPUs must be seen empty before they are granted again. */
-function end(
-  turn: Drafting,
-  allocation: LiveAllocation,
-  reason: EndReason,
-  now: EpochMs,
-  detail: string | null = null,
-): void {
-  const verify: GpuUuid[] = [];
-  if (allocation.status !== "queued") {
-    for (const { uuid } of allocation.lease.gpus) {
-      if (mustVerify(turn.state, uuid, allocation, now)) verify.push(uuid);
-    }
-  }
-  turn.write({ type: "ended", id: allocation.request.id, outcome: { reason, at: now, detail }, verify });
-}
-
-function mustVerify(state: HostState, uuid: GpuUuid, { request, lease }: HoldingAllocation, now: EpochMs): boolean {
-  const { verifyRelease, refreshIntervalMs } = state.policy;
-  if (verifyRelease !== "when_used") return verifyRelease === "always";
-  const gpu = state.gpus.get(uuid);
-  const use = gpu === undefined ? null : useBy(gpu.hold, request.id);
-  if (use !== null && wasUsed(use)) return true;
-  if (now - lease.grantedAt < TOO_YOUNG_TO_VERIFY_MS) return false;
-  // No use seen, but was anybody looking, and since the grant?
-  const sight = state.sight.gpus.get(uuid);
-  if (sight === undefined || sight.startedAt < lease.grantedAt) return true;
-  return now - sight.finishedAt > refreshIntervalMs;
 }
 
 /** The live allocations of a service: ids begin with the service's name, so they stand together. */

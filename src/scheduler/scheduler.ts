@@ -14,7 +14,7 @@
 
 import { Capture, type Captured } from "../core/capture.ts";
 import type { AdoptionAsk, AllocateAsk, Command } from "../core/commands.ts";
-import { type Decision, decide, gpuNamed, owns } from "../core/decide.ts";
+import { type Decision, decide, owns } from "../core/decide.ts";
 import {
   AllocationEndedError,
   AllocationNotFoundError,
@@ -28,6 +28,7 @@ import {
   StorageUnavailableError,
 } from "../core/errors.ts";
 import type { Event } from "../core/events.ts";
+import { gpuNamed } from "../core/govern.ts";
 import type { KernelNews } from "../core/kernel-log.ts";
 import { withInstances } from "../core/mig.ts";
 import type {

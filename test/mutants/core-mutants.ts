@@ -13,6 +13,7 @@ const LEASES = planted(
   [
     {
       name: "A lease ends a second before its time",
+      file: "src/core/due.ts",
       find: "due === undefined || due.at > now) return;",
       replace: "due === undefined || due.at > now + 1_000) return;",
     },
@@ -23,6 +24,7 @@ const LEASES = planted(
     },
     {
       name: "The grace after an absence is longer than the lease's own TTL",
+      file: "src/core/resume.ts",
       find: "Math.min(request.ttlMs ?? GRACE_AFTER_ABSENCE_MS, GRACE_AFTER_ABSENCE_MS)",
       replace: "GRACE_AFTER_ABSENCE_MS",
     },
@@ -33,6 +35,7 @@ const LEASES = planted(
     },
     {
       name: "Leases without an end outlive a new boot of the host",
+      file: "src/core/resume.ts",
       find: "const rebooted = bootId !== null && bootId !== command.bootId;",
       replace: "const rebooted = bootId === undefined;",
     },
@@ -112,16 +115,19 @@ const RECLAIMING = planted(
   [
     {
       name: "A GPU that was used is free at the end of its lease, without being seen empty",
+      file: "src/core/drafting.ts",
       find: "if (use !== null && wasUsed(use)) return true;",
       replace: "if (use !== null && wasUsed(use)) return false;",
     },
     {
       name: "A lease that nobody watched leaves its GPU free at once",
+      file: "src/core/drafting.ts",
       find: "return now - sight.finishedAt > refreshIntervalMs;",
       replace: "return false;",
     },
     {
       name: "A reading from before the grant proves that the lease used nothing",
+      file: "src/core/drafting.ts",
       find: "if (sight === undefined || sight.startedAt < lease.grantedAt) return true;",
       replace: "if (sight === undefined) return true;",
     },
@@ -186,7 +192,7 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "A leased GPU is struck off",
-    file: "src/core/decide.ts",
+    file: "src/core/govern.ts",
     find: 'if (holdersOf(hold).length > 0 || hold.kind === "reclaiming") throw',
     replace: 'if (hold.kind === "reclaiming") throw',
     tests: [ADMIN],

@@ -150,14 +150,14 @@ const XIDS: readonly Mutant[] = [
   },
   {
     name: "A new boot does not answer the errors of the last",
-    file: "src/core/decide.ts",
+    file: "src/core/resume.ts",
     find: "if (rebooted) answerFaults(turn, now);",
     replace: "if (rebooted && now < 0) answerFaults(turn, now);",
     tests: [LOG],
   },
   {
     name: "After a new boot its errors pass for answered, since they are numbered anew",
-    file: "src/core/decide.ts",
+    file: "src/core/resume.ts",
     find: "if (fault === null && answeredUpTo === 0) continue;",
     replace: "if (fault === null) continue;",
     tests: [LOG],

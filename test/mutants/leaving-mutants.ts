@@ -81,16 +81,19 @@ const DEADLINES = planted(
   [
     {
       name: "A victim whose request ends at the same instant leaves for nobody",
+      file: "src/core/due.ts",
       find: 'return waiting?.status !== "queued" || (allocationDeadline(waiting, state.policy) ?? Infinity) <= now;',
       replace: "return false;",
     },
     {
       name: "A restart takes the grace away",
+      file: "src/core/resume.ts",
       find: "const until = Math.max(notice.until, now + notice.until - notice.at);",
       replace: "const until = notice.until;",
     },
     {
       name: "A victim is ended for nobody's good while its GPU is unknown",
+      file: "src/core/due.ts",
       find: 'if (gpus.every(({ uuid }) => staleness(uuid, state, now)?.block !== "unknown")) return null;',
       replace: "if (gpus.every(() => true)) return null;",
     },

@@ -13,11 +13,11 @@ export interface Mutant {
   readonly built?: true;
 }
 
-/** Mutants of one file, each of which the same tests must catch. */
+/** Mutants of one file, unless they name another, each of which the same tests must catch. */
 export function planted(
   file: string,
   tests: readonly string[],
-  bugs: readonly Pick<Mutant, "name" | "find" | "replace">[],
+  bugs: readonly (Pick<Mutant, "name" | "find" | "replace"> & Partial<Pick<Mutant, "file">>)[],
 ): readonly Mutant[] {
-  return bugs.map((bug) => ({ ...bug, file, tests }));
+  return bugs.map((bug) => ({ file, ...bug, tests }));
 }

@@ -204,9 +204,9 @@ export const adoptionSchema = reasonSchema.extend({
   service_name: serviceName.meta({ description: "Who is to hold the GPU" }),
   principal: z
     .string({ error: "expected a name of 1 to 128 characters" })
-    .min(1, { error: "expected a name of 1 to 128 characters" })
-    .max(128, { error: "expected a name of 1 to 128 characters" })
-    .meta({ description: "Who is to own the lease. Default: the admin who adopts" })
+    // As the principals of API keys: nobody else could ever end the lease.
+    .regex(/^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u, { error: "expected a name of 1 to 128 characters" })
+    .meta({ description: "Who is to own the lease, as named with an API key. Default: the admin who adopts" })
     .nullish(),
   pid: whole(1, 2 ** 31 - 1, "One of the processes on the GPU, which must be there. Default: whoever is there"),
   ttl: asked.ttl,

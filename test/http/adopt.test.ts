@@ -74,6 +74,9 @@ test("what is not there cannot be adopted, and nothing under other settings", as
     "service_name",
     "ttl",
   ]);
+  for (const principal of ["a\u0000b", " ann", "x".repeat(129)]) {
+    expect((await adopt("0", { ...BODY, principal })).errors).toMatchObject([{ path: "principal" }]);
+  }
   const other = await startDaemon({ gpus: [USED], policy: { foreignUse: "notify" } });
   expect((await other.call("POST", "/gpu/gpus/0/adopt", { body: BODY })).json.code).toBe("adoption-disabled");
 });

@@ -1,9 +1,11 @@
-import { MAX_CLOSE_GPUS } from "../src/core/allocator/closeness.ts";
-import type { AllocateAsk } from "../src/core/commands.ts";
-import { decide } from "../src/core/decide.ts";
-import type { GpuReading, Policy, Topology } from "../src/core/model.ts";
-import { forecast } from "../src/core/queue/forecast.ts";
-import { emptyHost, type HostState } from "../src/core/state.ts";
+import type { AllocateAsk } from "../src/core/decisions/commands.ts";
+import { decide } from "../src/core/decisions/decide.ts";
+import { forecast } from "../src/core/explain/forecast.ts";
+import { emptyHost, type HostState } from "../src/core/host/state.ts";
+import type { Topology } from "../src/core/model/device.ts";
+import type { Policy } from "../src/core/model/policy.ts";
+import type { GpuReading } from "../src/core/model/reading.ts";
+import { MAX_CLOSE_GPUS } from "../src/core/readings/closeness.ts";
 import { gpuReading, seen } from "../test/fixtures/readings.ts";
 import { ASK, DEFAULT_POLICY } from "../test/simulation/simulated-host.ts";
 import { median } from "./measure.ts";

@@ -1,10 +1,11 @@
 /** The real core as one of the policies: every submission and every end is a command to `decide`. */
-import type { AllocateAsk } from "../../src/core/commands.ts";
-import { decide } from "../../src/core/decide.ts";
-import type { Event } from "../../src/core/events.ts";
-import type { AllocationId, Policy } from "../../src/core/model.ts";
-import { etaOf } from "../../src/core/queue/forecast.ts";
-import { emptyHost, type HostState } from "../../src/core/state.ts";
+import type { AllocateAsk } from "../../src/core/decisions/commands.ts";
+import { decide } from "../../src/core/decisions/decide.ts";
+import { etaOf } from "../../src/core/explain/forecast.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { emptyHost, type HostState } from "../../src/core/host/state.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
 import { gpuReading, seen } from "../../test/fixtures/readings.ts";
 import { ASK, DEFAULT_POLICY } from "../../test/simulation/simulated-host.ts";
 import type { Told } from "./figures.ts";

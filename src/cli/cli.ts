@@ -85,7 +85,10 @@ function load({ config: named, ...flags }: ServeOptions, rules: readonly Rule[] 
 }
 
 async function serve(options: ServeOptions): Promise<void> {
-  const { startDaemon, SETTING_RULES } = await import("../main.ts");
+  const [{ startDaemon }, { SETTING_RULES }] = await Promise.all([
+    import("../daemon/daemon.ts"),
+    import("../daemon/setting-rules.ts"),
+  ]);
   const loadAgain = () => load(options, SETTING_RULES);
   const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
   process.on("SIGHUP", () => void daemon.reload());
@@ -98,7 +101,7 @@ async function serve(options: ServeOptions): Promise<void> {
 }
 
 async function checkConfig(file: string | undefined): Promise<void> {
-  const { SETTING_RULES } = await import("../main.ts");
+  const { SETTING_RULES } = await import("../daemon/setting-rules.ts");
   const { file: read, warnings } = load(file === undefined ? {} : { config: file }, SETTING_RULES);
   for (const warning of warnings) console.error(`warning: ${formatProblem(warning)}`);
   console.log(read === null ? "no settings file: the defaults hold" : `${read}: fine`);
@@ -129,7 +132,7 @@ interface BackupOptions extends DatabaseOptions {
 
 async function makeBackup(file: string, { overwrite, ...options }: BackupOptions): Promise<void> {
   const database = databaseOf(options);
-  const { backUp } = await import("../main.ts");
+  const { backUp } = await import("../daemon/daemon.ts");
   const giveUp = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => giveUp.abort(signal));
   try {
@@ -144,7 +147,7 @@ async function makeBackup(file: string, { overwrite, ...options }: BackupOptions
 
 async function restoreBackup(file: string, options: DatabaseOptions): Promise<void> {
   const path = databaseOf(options);
-  const { restore } = await import("../main.ts");
+  const { restore } = await import("../daemon/daemon.ts");
   const { file: database, kept, asOf, leases, waiting } = restore(path, file);
   const when = asOf === null ? "before its first start" : `at ${new Date(asOf).toISOString()}`;
   console.log(`${database} is as it was ${when}, with ${leases} leases and ${waiting} waiting requests`);
@@ -161,7 +164,10 @@ function eventNumber(text: string): number {
 }
 
 async function replayDecision(file: string, { at, json }: { at: number; json?: boolean }): Promise<void> {
-  const [{ replay, ReplayError }, { asJson, told }] = await Promise.all([import("../main.ts"), import("./replay.ts")]);
+  const [{ replay, ReplayError }, { asJson, told }] = await Promise.all([
+    import("../daemon/daemon.ts"),
+    import("./replay.ts"),
+  ]);
   try {
     const found = replay(file, at);
     console.log(json === true ? asJson(found) : told(found).join("\n"));

@@ -1,4 +1,4 @@
-import type { Policy, Quotas } from "../core/model.ts";
+import type { Policy, Quotas } from "../core/model/policy.ts";
 import type { Config } from "./config.ts";
 
 /** The settings that decisions depend on. */

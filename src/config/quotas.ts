@@ -1,6 +1,7 @@
 /** `quotas`: what principals and services may have. A named one that leaves a limit out has that of the default. */
 import { z } from "zod";
-import { MAX_PRIORITY, MIN_PRIORITY, type Quota } from "../core/model.ts";
+import type { Quota } from "../core/model/policy.ts";
+import { MAX_PRIORITY, MIN_PRIORITY } from "../core/model/workload.ts";
 import {
   decimal,
   duration,

@@ -1,5 +1,5 @@
 /** What settings must hold together. Each rule names the settings it reads, and is skipped when one of them is wrong. */
-import { WORKLOAD_TYPES } from "../core/model.ts";
+import { WORKLOAD_TYPES } from "../core/model/workload.ts";
 import { type Config, isLoopback } from "./config.ts";
 import type { Path } from "./document.ts";
 import { webhookSecretBytes } from "./settings.ts";

@@ -3,9 +3,9 @@
  * sees; `config.ts` turns one into the other.
  */
 import { z } from "zod";
-import { MAX_SHARES } from "../core/allocator/sharing.ts";
 import { WORKLOAD_DEFAULTS } from "../core/analyzer/defaults.ts";
-import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model.ts";
+import { MAX_SHARES } from "../core/host/shared-memory.ts";
+import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model/workload.ts";
 import { apiKeys, keyHolder, PRINCIPAL } from "./api-keys.ts";
 import type { Path } from "./document.ts";
 import { partialQuota, quota, quotasByName } from "./quotas.ts";

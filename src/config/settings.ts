@@ -4,7 +4,7 @@
  */
 import { isIP } from "node:net";
 import { z } from "zod";
-import { parseDuration } from "../core/duration.ts";
+import { parseDuration } from "../core/base/duration.ts";
 import { nearest } from "./suggest.ts";
 
 /** Why a value was not taken. `at` leads into the value, for an item of a list. */

@@ -1,7 +1,8 @@
 /** `windows`: GPUs that are kept for some at certain times. */
 import cron from "node-cron";
 import { z } from "zod";
-import { MAX_WINDOWS, type Members, type ReservedWindow, WORKLOAD_TYPES } from "../core/model.ts";
+import { MAX_WINDOWS, type Members, type ReservedWindow } from "../core/model/policy.ts";
+import { WORKLOAD_TYPES } from "../core/model/workload.ts";
 import type { Path } from "./document.ts";
 import { duration, integer, listOf, oneOf, type Read, Refusal, refuse, setting, show, text } from "./settings.ts";
 

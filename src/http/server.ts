@@ -10,19 +10,21 @@
 import type { IncomingMessage, RequestListener, Server, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import express from "express";
-import { ShuttingDownError } from "../core/errors.ts";
-import { admitter } from "./admission.ts";
-import { type Answer, headOf, noContent } from "./answers.ts";
-import { type ApiKey, type AuthSettings, authenticator } from "./auth.ts";
-import { ClientGoneError, readJson } from "./body.ts";
-import { type ConnectionLimits, Connections, type OpenStream } from "./connections.ts";
-import type { Endpoint, Hold } from "./endpoint.ts";
-import { type EndpointParts, endpointsOf, type MetricsPage } from "./endpoints.ts";
-import { GrantAnswers } from "./grant-answers.ts";
-import { Idempotency } from "./idempotency.ts";
-import { HttpError, problemAnswer } from "./problems.ts";
+import { ShuttingDownError } from "../ports/refusals.ts";
+import { GrantAnswers } from "./allocations/grant-answers.ts";
+import { endpointsOf } from "./endpoints.ts";
+import { admitter } from "./exchange/admission.ts";
+import { type Answer, headOf, noContent } from "./exchange/answers.ts";
+import { type ApiKey, type AuthSettings, authenticator } from "./exchange/auth.ts";
+import { ClientGoneError, readJson } from "./exchange/body.ts";
+import { type ConnectionLimits, Connections, type OpenStream } from "./exchange/connections.ts";
+import type { Endpoint, Hold } from "./exchange/endpoint.ts";
+import { Idempotency } from "./exchange/idempotency.ts";
+import { HttpError, problemAnswer } from "./exchange/problems.ts";
+import type { EndpointParts, MetricsPage } from "./parts.ts";
+import { LEASING_REFUSALS } from "./refusals.ts";
 
-export type { ApiKey } from "./auth.ts";
+export type { ApiKey } from "./exchange/auth.ts";
 
 export interface HttpSettings extends ConnectionLimits {
   readonly auth: AuthSettings;
@@ -234,7 +236,7 @@ function exchange(parts: HttpServerParts, connections: Connections) {
       answer = await answerTo(endpoint, req);
     } catch (error) {
       if (error instanceof ClientGoneError) return;
-      answer = problemAnswer(error, (bug, requestId) =>
+      answer = problemAnswer(error, LEASING_REFUSALS, (bug, requestId) =>
         log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );
     }

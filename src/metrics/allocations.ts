@@ -1,6 +1,6 @@
 import { Histogram, type Registry } from "prom-client";
-import type { AllocationId } from "../core/model.ts";
-import type { Committed } from "../scheduler/ports.ts";
+import type { AllocationId } from "../core/model/ids.ts";
+import type { Committed } from "../ports/observer.ts";
 import { BoundedLabel, Tally } from "./tally.ts";
 
 /** Services that get series of their own, in order of appearance since the start; the rest share one. */

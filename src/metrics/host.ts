@@ -1,10 +1,14 @@
 /** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
 import type { Registry } from "prom-client";
-import { ailing, BLOCKS, blockOf, isolationOf, staleness, survey } from "../core/allocator/survey.ts";
-import { cordonsOf, isDrained } from "../core/drain.ts";
-import { holdersOf, reservedMib, type SharedHold } from "../core/holds.ts";
-import type { AllocationId, Gpu, GpuReading, Request } from "../core/model.ts";
-import type { HostState } from "../core/state.ts";
+import { survey } from "../core/allocator/candidates.ts";
+import { ailing, BLOCKS, blockOf, isolationOf, staleness } from "../core/host/condition.ts";
+import { cordonsOf, isDrained } from "../core/host/cordons.ts";
+import type { HostState } from "../core/host/state.ts";
+import type { Request } from "../core/model/allocation.ts";
+import type { Gpu } from "../core/model/gpu.ts";
+import { holdersOf, reservedMib, type SharedHold } from "../core/model/holds.ts";
+import type { AllocationId } from "../core/model/ids.ts";
+import type { GpuReading } from "../core/model/reading.ts";
 import { MAX_SERVICES } from "./allocations.ts";
 import { counterFamily, gauge, gaugeFamily } from "./families.ts";
 import { type Instant, stateName } from "./instant.ts";

@@ -1,6 +1,6 @@
-import type { BLOCKS } from "../core/allocator/survey.ts";
-import type { EpochMs } from "../core/model.ts";
-import type { HostState } from "../core/state.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { BLOCKS } from "../core/host/condition.ts";
+import type { HostState } from "../core/host/state.ts";
 
 /** The state that is shown, and the instant for which it is. */
 export interface Instant {

@@ -8,9 +8,11 @@
  *  4. Names: the reference service's stay as they are; four of them breach Prometheus' conventions
  *     (`gpu_allocator_gpus_allocated_total` and `gpu_orchestrator_gpus_total` are gauges; the two in `_mb` are not in bytes).
  */
-import type { HostState } from "../core/state.ts";
+import type { HostState } from "../core/host/state.ts";
 import type { Clock } from "../platform/clock.ts";
-import type { Committed, DeliverySettlement, GpuSource, Observer } from "../scheduler/ports.ts";
+import type { GpuSource } from "../ports/gpu-source.ts";
+import type { Committed, Observer } from "../ports/observer.ts";
+import type { DeliverySettlement } from "../ports/webhooks.ts";
 import { AllocationCounts } from "./allocations.ts";
 import { Exposer, type Exposition } from "./exposition.ts";
 import { registerHost } from "./host.ts";

@@ -1,8 +1,8 @@
 /** Figures of MIG instances. A GPU has at most seven, so their labels are bounded by the host. */
 import type { Registry } from "prom-client";
-import { blockOf, staleness } from "../core/allocator/survey.ts";
-import { isInstance } from "../core/mig.ts";
-import type { GpuReading } from "../core/model.ts";
+import { blockOf, staleness } from "../core/host/condition.ts";
+import { isInstance } from "../core/model/mig.ts";
+import type { GpuReading } from "../core/model/reading.ts";
 import { gaugeFamily } from "./families.ts";
 import { type Instant, stateName } from "./instant.ts";
 

@@ -1,7 +1,9 @@
 /** How the daemon's own parts do: the monitor, the database, the webhooks, the event streams, the settings. */
 import { Histogram, type Registry } from "prom-client";
-import type { EpochMs, Observation, ProbeFailureKind } from "../core/model.ts";
-import type { DeliverySettlement, GpuSource } from "../scheduler/ports.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { Observation, ProbeFailureKind } from "../core/model/reading.ts";
+import type { GpuSource } from "../ports/gpu-source.ts";
+import type { DeliverySettlement } from "../ports/webhooks.ts";
 import { counter, gauge, gaugeFamily } from "./families.ts";
 import type { Instant } from "./instant.ts";
 import { Tally } from "./tally.ts";

@@ -1,7 +1,7 @@
 /** Quotas and what is used of them, of the accounts that the settings name: so the labels are bounded by the settings. */
 import type { Registry } from "prom-client";
-import type { Quotas } from "../core/model.ts";
-import { type AccountKey, accountKey, accountNamed, accountOf, quotaOf } from "../core/queue/accounts.ts";
+import { type AccountKey, accountKey, accountNamed, accountOf, quotaOf } from "../core/host/accounts.ts";
+import type { Quotas } from "../core/model/policy.ts";
 import { chargedMs, gpusOf } from "../core/queue/quotas.ts";
 import { gaugeFamily } from "./families.ts";
 import type { Instant } from "./instant.ts";

@@ -1,6 +1,6 @@
-import type { Observation } from "../core/model.ts";
+import type { Observation } from "../core/model/reading.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
-import type { GpuSource } from "../scheduler/ports.ts";
+import type { GpuSource } from "../ports/gpu-source.ts";
 
 /** Longest pause while probes fail: what has healed is seen within a minute. */
 export const MAX_BACKOFF_MS = 60_000;

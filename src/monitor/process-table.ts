@@ -5,7 +5,8 @@
  */
 import { readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
-import type { EpochMs, ProcessOrigin } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { ProcessOrigin } from "../core/model/reading.ts";
 
 /** Processes looked up per reading; the others count as not looked up. */
 const MAX_LOOKUPS = 512;

@@ -1,6 +1,6 @@
 /** What leases that have ended used, as far as quotas and fair shares go by it: read from the archive. */
-import { partsOf } from "../core/allocator/sharing.ts";
-import type { EpochMs } from "../core/model.ts";
+
+import type { EpochMs } from "../core/base/time.ts";
 import {
   type AccountKey,
   type EndedUse,
@@ -9,10 +9,11 @@ import {
   periodStart,
   type Spent,
   takenOf,
-} from "../core/queue/accounts.ts";
-import { fadedUse, HALF_LIVES_THAT_COUNT } from "../core/queue/shares.ts";
-import type { HostState } from "../core/state.ts";
-import type { EndedLease, EndedLeaseCursor, Store } from "./ports.ts";
+} from "../core/host/accounts.ts";
+import { fadedUse, HALF_LIVES_THAT_COUNT } from "../core/host/fair-share.ts";
+import type { HostState } from "../core/host/state.ts";
+import { partsOf } from "../core/model/leases.ts";
+import type { EndedLease, EndedLeaseCursor, Store } from "../ports/store.ts";
 import { hadEnded, runningLeases } from "./usage.ts";
 
 /** Leases read at a time, in about a millisecond. */

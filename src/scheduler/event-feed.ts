@@ -11,8 +11,9 @@
  *     most of its time is its own.
  */
 import type { Clock } from "../platform/clock.ts";
-import type { Committed, JournalEntry, Observer, Store } from "./ports.ts";
-import { type PublicEvent, publicEvent } from "./public-events.ts";
+import type { Committed, Observer } from "../ports/observer.ts";
+import type { JournalEntry, Store } from "../ports/store.ts";
+import { type PublicEvent, publicEvent } from "../wire/events/bodies.ts";
 
 /** Events that a reader is given at a time. */
 export const PAGE_EVENTS = 256;

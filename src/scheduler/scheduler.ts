@@ -11,73 +11,56 @@
  *     grace before it expires. Every turn looks for itself, so it does not matter what runs first after a pause.
  *  5. Observers hear of a turn after its commit, in order; the first of them is the feed of events.
  */
-
-import { Capture, type Captured } from "../core/capture.ts";
-import type { AdoptionAsk, AllocateAsk, Command } from "../core/commands.ts";
-import { type Decision, decide, owns } from "../core/decide.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import { gpuNamed } from "../core/decisions/admin.ts";
+import type { AdoptionAsk, AllocateAsk, Command } from "../core/decisions/commands.ts";
+import { type Decision, decide } from "../core/decisions/decide.ts";
+import { owns } from "../core/decisions/lifecycle.ts";
+import { withInstances } from "../core/decisions/observe/instances.ts";
+import { withSight } from "../core/decisions/observe/sight.ts";
+import { type HostState, nextDeadline, nextWindowChange, restoredHost, withPolicy } from "../core/host/state.ts";
+import type { Allocation, EndedAllocation, LiveAllocation } from "../core/model/allocation.ts";
 import {
   AllocationEndedError,
   AllocationNotFoundError,
-  DeliveryNotFoundError,
-  DeliveryWithdrawnError,
   DomainError,
   FencingTokenMismatchError,
   NotOwnerError,
+} from "../core/model/errors.ts";
+import type { Gpu } from "../core/model/gpu.ts";
+import type { Actor, AllocationId, GpuUuid } from "../core/model/ids.ts";
+import type { Policy } from "../core/model/policy.ts";
+import type { Observation } from "../core/model/reading.ts";
+import type { KernelNews } from "../core/readings/xid.ts";
+import { Capture, type Captured } from "../core/replay/capture.ts";
+import type { Cancel, Clock } from "../platform/clock.ts";
+import type { IdSource } from "../platform/ids.ts";
+import type { Observer } from "../ports/observer.ts";
+import {
+  DeliveryNotFoundError,
+  DeliveryWithdrawnError,
   OverloadedError,
   ShuttingDownError,
   StorageUnavailableError,
-} from "../core/errors.ts";
-import type { Event } from "../core/events.ts";
-import { gpuNamed } from "../core/govern.ts";
-import type { KernelNews } from "../core/kernel-log.ts";
-import { withInstances } from "../core/mig.ts";
-import type {
-  Actor,
-  Allocation,
-  AllocationId,
-  EndedAllocation,
-  EpochMs,
-  Gpu,
-  GpuUuid,
-  LiveAllocation,
-  Observation,
-  Policy,
-} from "../core/model.ts";
-import { nextWindowChange } from "../core/queue/windows.ts";
-import { withSight } from "../core/sight.ts";
-import { type HostState, nextDeadline, restoredHost, withPolicy } from "../core/state.ts";
-import type { Cancel, Clock } from "../platform/clock.ts";
-import type { IdSource } from "../platform/ids.ts";
-import { countUse } from "./counting.ts";
-import { EventFeed } from "./event-feed.ts";
-import { notificationOf, operatorNotificationOf } from "./notifications.ts";
+} from "../ports/refusals.ts";
 import {
   type AllocationQuery,
-  type DeliveryQuery,
-  type DeliveryRecord,
-  type DeliverySettlement,
   type IdempotencyKey,
   KEY_LIFE_MS,
   type KeptKey,
-  type Notification,
-  type Observer,
   type Store,
   type StoredState,
-} from "./ports.ts";
+} from "../ports/store.ts";
+import type { DeliveryQuery, DeliveryRecord, DeliverySettlement } from "../ports/webhooks.ts";
+import { notificationOf, operatorNotificationOf } from "../wire/webhooks/bodies.ts";
+import { countUse } from "./counting.ts";
+import { EventFeed } from "./event-feed.ts";
+import { BEAT_MS, PAUSE_MS } from "./pulse.ts";
+import { changedBy, type Draft, isLetGo, noteCommand, outdate, outdatesNotice } from "./turn-draft.ts";
+import { type Answer, type Enclosed, isDue, type Letter, MAX_COMMANDS_PER_TURN, MAX_MAILBOX } from "./turns.ts";
 import { type Period, type Usage, UsageReports } from "./usage.ts";
 import { Waiters } from "./waiters.ts";
-import { WindowCalendar } from "./windows.ts";
-
-/** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
-const MAX_COMMANDS_PER_TURN = 256;
-/**
- * How often the daemon sees that it runs, and the silence that tells a pause (SIGSTOP, suspend) from a busy moment. No
- * TTL that can be asked for is shorter: a pause that is longer than the TTL is always seen.
- */
-const BEAT_MS = 500;
-const PAUSE_MS = 1_000;
-/** Commands that may wait for a turn; every open connection can have one. */
-const MAX_MAILBOX = 16_384;
+import { WindowCalendar } from "./window-calendar.ts";
 
 export interface SchedulerParts {
   readonly store: Store;
@@ -98,50 +81,6 @@ export interface Reply<A extends Allocation = Allocation> {
   readonly allocation: A;
   readonly state: HostState;
   readonly at: EpochMs;
-}
-
-interface Letter {
-  readonly command: Command;
-  readonly settlement: DeliverySettlement | null;
-  readonly key: IdempotencyKey | null;
-  /** A webhook to be sent again. */
-  readonly redelivery: string | null;
-  readonly resolve: (answer: Answer) => void;
-  readonly reject: (error: unknown) => void;
-}
-
-/** What a letter brings beside its command. */
-interface Enclosed {
-  readonly settlement?: DeliverySettlement | null;
-  readonly key?: IdempotencyKey | null;
-  readonly redelivery?: string | null;
-}
-
-/** What came of one command: the state after it, and the records that ended with it, those that were due included. */
-interface Answer {
-  readonly state: HostState;
-  readonly at: EpochMs;
-  readonly ended: readonly EndedAllocation[];
-}
-
-/** What a turn gathers until its commit. */
-interface Draft {
-  readonly events: Event[];
-  /** What the first decision found. */
-  readonly begun: HostState;
-  /** Those that changed something. */
-  readonly commands: Command[];
-  /** How many of them it takes to tell what the events came of. */
-  telling: number;
-  /** Clients that wait, and showed that they do. */
-  readonly seen: AllocationId[];
-  readonly changed: Map<AllocationId, Allocation>;
-  readonly notifications: Notification[];
-  readonly settlements: DeliverySettlement[];
-  readonly withdrawn: AllocationId[];
-  readonly outdated: Set<AllocationId>;
-  readonly keys: KeptKey[];
-  readonly redeliveries: string[];
 }
 
 export class Scheduler {
@@ -770,55 +709,6 @@ export class Scheduler {
     const ignore = () => undefined;
     return { command, settlement: null, key: null, redelivery: null, resolve: ignore, reject: ignore };
   }
-}
-
-/** Takes down what a later look at this turn must know of a command that was accepted in `before`. */
-function noteCommand(draft: Draft, command: Command, before: HostState, { events, state }: Decision): void {
-  if (state === before) return;
-  draft.commands.push(command);
-  // What comes after the last event led to none.
-  if (events.length > 0) draft.telling = draft.commands.length;
-  if (command.type === "touch" || command.type === "renew") draft.seen.push(command.id);
-}
-
-/** Whether what a lease was told of its end no longer holds: it has ended, may stay, or is told anew. */
-function outdatesNotice({ type }: Event, before: Allocation | undefined): boolean {
-  if (type === "ended") return before !== undefined && "notice" in before && before.notice !== null;
-  return type === "notice-withdrawn" || type === "preempting" || type === "draining";
-}
-
-function outdate(draft: Draft, id: AllocationId): void {
-  draft.outdated.add(id);
-  const standing = draft.notifications.filter((one) => one.allocationId !== id || one.status !== "preempting");
-  draft.notifications.splice(0, draft.notifications.length, ...standing);
-}
-
-/** By the client's own doing; whatever else ended in the same decision was due. */
-function isLetGo({ outcome }: EndedAllocation): boolean {
-  return outcome.reason === "released" || outcome.reason === "cancelled";
-}
-
-/** The allocations that a client's command changed; empty when it changed nothing. */
-function changedBy(
-  command: Command,
-  events: readonly Event[],
-  ended: readonly EndedAllocation[],
-): readonly AllocationId[] {
-  switch (command.type) {
-    case "allocate":
-      return [command.id];
-    case "renew":
-      return events.some((event) => event.type === "renewed" && event.id === command.id) ? [command.id] : [];
-    case "release":
-      return ended.filter(isLetGo).map(({ request }) => request.id);
-    default:
-      return [];
-  }
-}
-
-function isDue(state: HostState, now: EpochMs): boolean {
-  const at = nextDeadline(state);
-  return at !== null && at <= now;
 }
 
 function isOwner(actor: Actor, allocation: LiveAllocation): boolean {

@@ -11,13 +11,15 @@
  *     so the leases of a GPU never add up to more than the time in which it was held.
  */
 import { setImmediate as othersFirst } from "node:timers/promises";
-import { partOf } from "../core/allocator/sharing.ts";
-import { PeriodTooLargeError, UsageBusyError } from "../core/errors.ts";
-import { holdersOf, useBy } from "../core/holds.ts";
-import type { AllocationId, EpochMs, GpuUuid, UseSpan } from "../core/model.ts";
-import type { HostState } from "../core/state.ts";
-import { spansUntil, usedMsBetween } from "../core/use.ts";
-import type { EndedLease, EndedLeaseCursor, Store } from "./ports.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { HostState } from "../core/host/state.ts";
+import { holdersOf, useBy } from "../core/model/holds.ts";
+import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
+import { partOf } from "../core/model/leases.ts";
+import type { UseSpan } from "../core/model/use.ts";
+import { spansUntil, usedMsBetween } from "../core/model/use.ts";
+import { PeriodTooLargeError, UsageBusyError } from "../ports/refusals.ts";
+import type { EndedLease, EndedLeaseCursor, Store } from "../ports/store.ts";
 
 /** Reports made at once: each takes the event loop between two requests, again and again. */
 const MAX_REPORTS = 2;

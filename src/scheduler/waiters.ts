@@ -1,4 +1,5 @@
-import type { AllocationId, EpochMs } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { AllocationId } from "../core/model/ids.ts";
 import type { Clock } from "../platform/clock.ts";
 
 export type WaitEnd = "changed" | "timeout" | "aborted";

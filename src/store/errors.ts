@@ -1,4 +1,4 @@
-import { StorageUnavailableError } from "../core/errors.ts";
+import { StorageUnavailableError } from "../ports/refusals.ts";
 
 export type RefusalReason =
   /** Another process serves this database. */

@@ -5,8 +5,11 @@
  * 2. A GPU's row is written when what a load would make of the old one, given the leases after the turn, is not what
  *    the GPU is: a lease's begin and end alone leave it as it is.
  */
-import type { Allocation, AllocationId, Cordon, Gpu, GpuUuid, Lease, LeasedGpu } from "../core/model.ts";
-import { type DeliverySettlement, KEY_LIFE_MS, type StoredState, type Turn } from "../scheduler/ports.ts";
+import type { Allocation, Lease, LeasedGpu } from "../core/model/allocation.ts";
+import type { Cordon, Gpu } from "../core/model/gpu.ts";
+import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
+import { KEY_LIFE_MS, type StoredState, type Turn } from "../ports/store.ts";
+import type { DeliverySettlement } from "../ports/webhooks.ts";
 import { holdersOf } from "./read-state.ts";
 import {
   encodeCordon,

@@ -1,5 +1,5 @@
-import type { EpochMs } from "../core/model.ts";
-import { KEY_LIFE_MS } from "../scheduler/ports.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import { KEY_LIFE_MS } from "../ports/store.ts";
 import { readState } from "./read-state.ts";
 import type { Pruning, Reads } from "./statements.ts";
 

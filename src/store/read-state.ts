@@ -1,5 +1,6 @@
-import type { AllocationId, GpuUuid, LiveAllocation } from "../core/model.ts";
-import type { StoredState } from "../scheduler/ports.ts";
+import type { LiveAllocation } from "../core/model/allocation.ts";
+import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
+import type { StoredState } from "../ports/store.ts";
 import { type AllocationRow, decodeAllocation, decodeCordon, decodeGpu, type Holder } from "./records.ts";
 import type { Reads } from "./statements.ts";
 

@@ -1,35 +1,30 @@
 /**
- * How the values of core/model.ts stand in the database.
+ * How the values of core/model/ stand in the database.
  *
  * Every field is written out by name: `satisfies` makes a field that is added to the model and forgotten here a
  * compile error, and a stray property never reaches the file.
  */
-import type { Event } from "../core/events.ts";
+
+import type { EpochMs } from "../core/base/time.ts";
+import type { Event } from "../core/host/events.ts";
 import type {
   Adoption,
   Allocation,
-  AllocationId,
-  Cordon,
   EndedAllocation,
   EndReason,
-  EpochMs,
-  Gpu,
-  GpuHold,
-  GpuUse,
-  GpuUuid,
   Lease,
   LeasedGpu,
-  MigIdentity,
   Notice,
   Outcome,
-  Remains,
   Request,
-  Requirement,
-  Share,
-  UsedGpu,
-} from "../core/model.ts";
-import { NO_USE, wasUsed } from "../core/use.ts";
-import type { EndedLease, StoredState } from "../scheduler/ports.ts";
+} from "../core/model/allocation.ts";
+import type { MigIdentity } from "../core/model/device.ts";
+import type { Cordon, Gpu, GpuHold, Remains, Share } from "../core/model/gpu.ts";
+import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
+import type { GpuUse, UsedGpu } from "../core/model/use.ts";
+import { NO_USE, wasUsed } from "../core/model/use.ts";
+import type { Requirement } from "../core/model/workload.ts";
+import type { EndedLease, StoredState } from "../ports/store.ts";
 
 export const ALLOCATION_COLUMNS =
   "status, claim_by, idle_since, preempting_since, notice, ended_at, end_reason, end_detail, used, lease, request";

@@ -3,19 +3,19 @@
  *
  *  1. The file is only read, so it can be a backup, or the live one beside a running daemon. All of it is read in one
  *     transaction.
- *  2. The state before a turn is folded from a snapshot that is no younger than the keyframe (`core/capture.ts`) from
+ *  2. The state before a turn is folded from a snapshot that is no younger than the keyframe (`core/replay/capture.ts`) from
  *     which the turn's inputs are read, so that who was last seen when is known on the way.
  */
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
-import { Recollection } from "../core/capture.ts";
-import type { Command } from "../core/commands.ts";
-import { decide } from "../core/decide.ts";
-import type { Event } from "../core/events.ts";
-import { evolve } from "../core/evolve.ts";
-import { askedIn, type Hindsight, lookBack } from "../core/hindsight.ts";
-import type { EpochMs } from "../core/model.ts";
-import { emptyHost, type HostState, restoredHost } from "../core/state.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { Command } from "../core/decisions/commands.ts";
+import { decide } from "../core/decisions/decide.ts";
+import type { Event } from "../core/host/events.ts";
+import { evolve } from "../core/host/evolve.ts";
+import { emptyHost, type HostState, restoredHost } from "../core/host/state.ts";
+import { Recollection } from "../core/replay/capture.ts";
+import { askedIn, type Hindsight, lookBack } from "../core/replay/hindsight.ts";
 import { type RefusalReason, StoreRefusedError } from "./errors.ts";
 import { BUSY_TIMEOUT_MS, inspect, refusal } from "./open.ts";
 import { decodeEvents, decodeState, TurnTexts } from "./records.ts";

@@ -24,8 +24,8 @@ import {
 } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { Event } from "../core/events.ts";
-import type { EpochMs } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { Event } from "../core/host/events.ts";
 import { BackupError, look, namesOf, refuseMemory, WHERE } from "./backup.ts";
 import { isSqliteError, StoreRefusedError } from "./errors.ts";
 import { APPLICATION_ID, migrate } from "./migrations.ts";

@@ -6,7 +6,7 @@
  * 2. The journal tells of the time before the move, so it folds to the state from a snapshot on that is taken with it.
  */
 import type { DatabaseSync } from "node:sqlite";
-import type { EpochMs } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
 import type { TimeRecord } from "../platform/clock.ts";
 import { readState } from "./read-state.ts";
 import type { Reads } from "./statements.ts";

@@ -1,5 +1,6 @@
 import type { DatabaseSync, StatementSync } from "node:sqlite";
-import type { AllocationQuery, DeliveryQuery } from "../scheduler/ports.ts";
+import type { AllocationQuery } from "../ports/store.ts";
+import type { DeliveryQuery } from "../ports/webhooks.ts";
 import { ALLOCATION_COLUMNS } from "./records.ts";
 
 const RECORD_COLUMNS =

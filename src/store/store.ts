@@ -15,25 +15,29 @@
  */
 import type { StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
-import { StorageUnavailableError } from "../core/errors.ts";
-import type { Allocation, AllocationId, EndedAllocation, EpochMs } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { Allocation, EndedAllocation } from "../core/model/allocation.ts";
+import type { AllocationId } from "../core/model/ids.ts";
 import type { TimeRecord } from "../platform/clock.ts";
+import { StorageUnavailableError } from "../ports/refusals.ts";
 import type {
   AllocationQuery,
-  DeliveryQuery,
-  DeliveryRecord,
-  DeliveryState,
   EndedLeasePage,
   EndedLeaseQuery,
   JournalEntry,
   KeptKey,
-  NotificationStatus,
-  Outbox,
-  PendingDelivery,
   Store,
   StoredState,
   Turn,
-} from "../scheduler/ports.ts";
+} from "../ports/store.ts";
+import type {
+  DeliveryQuery,
+  DeliveryRecord,
+  DeliveryState,
+  NotificationStatus,
+  Outbox,
+  PendingDelivery,
+} from "../ports/webhooks.ts";
 import { storeFailure, WriterDiedError } from "./errors.ts";
 import { Ledger } from "./ledger.ts";
 import { type OpenDatabase, openDatabase, refusal } from "./open.ts";

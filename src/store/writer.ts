@@ -1,6 +1,6 @@
 /** The writing side of the store: whole transactions on one connection, in whichever thread it lives. */
 import type { DatabaseSync } from "node:sqlite";
-import type { EpochMs } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
 import { PRUNE_LIMITS, type Pruned, type PruneLimits, pruneDatabase } from "./prune.ts";
 import { type StartTime, writeStart } from "./start-time.ts";
 import {

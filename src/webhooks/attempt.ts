@@ -1,5 +1,5 @@
-import type { EpochMs } from "../core/model.ts";
-import type { DeliverySettlement, PendingDelivery } from "../scheduler/ports.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { DeliverySettlement, PendingDelivery } from "../ports/webhooks.ts";
 import { nextAttemptAt, parseRetryAfter } from "./backoff.ts";
 import { type Answer, type PostingContext, post } from "./post.ts";
 import { webhookHeaders } from "./sign.ts";

@@ -1,4 +1,4 @@
-import type { EpochMs } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
 
 const SECOND_MS = 1_000;
 const MINUTE_MS = 60 * SECOND_MS;

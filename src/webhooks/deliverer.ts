@@ -8,9 +8,9 @@
  *    with one attempt at a time until one is stored: what cannot be noted down would only be sent over and over.
  * 4. Who may be sent to beside whom is for {@link Slots}.
  */
-import type { EpochMs } from "../core/model.ts";
+import type { EpochMs } from "../core/base/time.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
-import type { DeliverySettlement, Outbox, PendingDelivery } from "../scheduler/ports.ts";
+import type { DeliverySettlement, Outbox, PendingDelivery } from "../ports/webhooks.ts";
 import type { AllowedHosts } from "./address-policy.ts";
 import { attempt, STOPPED } from "./attempt.ts";
 import { type Lookup, sharedLookup } from "./resolve.ts";

@@ -1,4 +1,4 @@
-import type { PendingDelivery } from "../scheduler/ports.ts";
+import type { PendingDelivery } from "../ports/webhooks.ts";
 
 /** Receivers that are remembered as silent; beyond this the one that was noticed first is forgotten. */
 const MAX_SILENT_RECEIVERS = 1_024;

@@ -1,9 +1,9 @@
 /** Draining: no new leases on a GPU or on the host, and an end for those that are there. */
 import { expect, test } from "vitest";
-import { isDrained } from "../../src/core/drain.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import type { AllocationId } from "../../src/core/model.ts";
-import { emptyHost } from "../../src/core/state.ts";
+import { isDrained } from "../../src/core/host/cordons.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost } from "../../src/core/host/state.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
 import { ADMIN, h100, minutes, process, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 /** @param gpu `null`: the host. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import { blockOf } from "../../src/core/allocator/survey.ts";
-import type { GpuReading } from "../../src/core/model.ts";
+import { blockOf } from "../../src/core/host/condition.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
 import { h100, minutes, process, refusal, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 function block(host: SimulatedHost, uuid = "GPU-a") {

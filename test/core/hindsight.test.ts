@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
-import type { Command } from "../../src/core/commands.ts";
-import { askedIn, type Hindsight, lookBack } from "../../src/core/hindsight.ts";
-import type { Topology } from "../../src/core/model.ts";
+import type { Command } from "../../src/core/decisions/commands.ts";
+import type { Topology } from "../../src/core/model/device.ts";
+import { askedIn, type Hindsight, lookBack } from "../../src/core/replay/hindsight.ts";
 import { ADMIN, ASK, type Ask, h100, minutes, SimulatedHost, seconds, t4 } from "../simulation/simulated-host.ts";
 
 /** What is said afterwards of what `act` did, all of it in one decision. */

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Event } from "../../src/core/events.ts";
-import type { AllocationId } from "../../src/core/model.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
 import { h100, minutes, process, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 const BUSY = { processes: [process(1)], memoryUsedMib: 9_000 };

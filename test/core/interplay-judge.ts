@@ -3,24 +3,21 @@
  * judge follows the decisions of a host, and throws at the first that breaks a promise.
  */
 import { expect } from "vitest";
-import { blockOf, coming, isolationOf, survey } from "../../src/core/allocator/survey.ts";
-import type { Command } from "../../src/core/commands.ts";
-import { DomainError } from "../../src/core/errors.ts";
-import type { Event } from "../../src/core/events.ts";
-import { explainer } from "../../src/core/explain.ts";
-import { holdersOf } from "../../src/core/holds.ts";
-import type {
-  AllocationId,
-  EpochMs,
-  Gpu,
-  HoldingAllocation,
-  Quota,
-  Request,
-  ReservedWindow,
-} from "../../src/core/model.ts";
-import { compareKeys, queueKey } from "../../src/core/queue/line.ts";
+import { coming, survey } from "../../src/core/allocator/candidates.ts";
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Command } from "../../src/core/decisions/commands.ts";
+import { explainer } from "../../src/core/explain/explain.ts";
+import { blockOf, isolationOf } from "../../src/core/host/condition.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { compareKeys, queueKey } from "../../src/core/host/line.ts";
+import { type HostState, restoredHost } from "../../src/core/host/state.ts";
+import type { HoldingAllocation, Request } from "../../src/core/model/allocation.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
+import type { Gpu } from "../../src/core/model/gpu.ts";
+import { holdersOf } from "../../src/core/model/holds.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import type { Quota, ReservedWindow } from "../../src/core/model/policy.ts";
 import { schedule } from "../../src/core/queue/schedule.ts";
-import { type HostState, restoredHost } from "../../src/core/state.ts";
 import { SimulatedHost } from "../simulation/simulated-host.ts";
 
 /** A lease as the events tell of it. */

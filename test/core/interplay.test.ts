@@ -4,13 +4,15 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { neverFits } from "../../src/core/allocator/place.ts";
-import { DomainError } from "../../src/core/errors.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import type { AllocationId, GpuHealth, MigInstance, Policy, Quota, ReservedWindow } from "../../src/core/model.ts";
-import { planOf } from "../../src/core/plan.ts";
+import { neverFits } from "../../src/core/allocator/never-fits.ts";
+import { planOf } from "../../src/core/explain/plan.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost, type HostState } from "../../src/core/host/state.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import type { Policy, Quota, ReservedWindow } from "../../src/core/model/policy.ts";
+import type { GpuHealth, MigInstance } from "../../src/core/model/reading.ts";
 import { neverAllowed } from "../../src/core/queue/quotas.ts";
-import { emptyHost, type HostState } from "../../src/core/state.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import {
   ADMIN,

@@ -1,11 +1,11 @@
 /** Xid errors: which keep a GPU from leases, for how long, and what answers them. */
 import { expect, test } from "vitest";
-import { blockOf, isolationOf } from "../../src/core/allocator/survey.ts";
-import { effectOf } from "../../src/core/allocator/xid.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import type { KernelReport, XidReport } from "../../src/core/kernel-log.ts";
-import type { Gpu } from "../../src/core/model.ts";
-import { emptyHost } from "../../src/core/state.ts";
+import { blockOf, isolationOf } from "../../src/core/host/condition.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost } from "../../src/core/host/state.ts";
+import type { Gpu } from "../../src/core/model/gpu.ts";
+import type { KernelReport, XidReport } from "../../src/core/readings/xid.ts";
+import { effectOf } from "../../src/core/readings/xid.ts";
 import { ADMIN, h100, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 const ADDRESSES = { "GPU-a": "00000000:3B:00.0", "GPU-b": "00000000:86:00.0", "GPU-c": "00001580:00:00.0" };

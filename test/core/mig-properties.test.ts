@@ -1,13 +1,14 @@
 /** Histories on a host with whole GPUs, instances, and compute instances that share their memory. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
+import { survey } from "../../src/core/allocator/candidates.ts";
 import { place } from "../../src/core/allocator/place.ts";
-import { survey } from "../../src/core/allocator/survey.ts";
-import { requestOf } from "../../src/core/decide.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import { memoryPoolOf } from "../../src/core/mig.ts";
-import type { AllocationId, GpuReading, MigInstance } from "../../src/core/model.ts";
-import { emptyHost } from "../../src/core/state.ts";
+import { requestOf } from "../../src/core/decisions/submit.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost } from "../../src/core/host/state.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import { memoryPoolOf } from "../../src/core/model/mig.ts";
+import type { GpuReading, MigInstance } from "../../src/core/model/reading.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import {
   ADMIN,

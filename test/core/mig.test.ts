@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { blockOf } from "../../src/core/allocator/survey.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import { FORGOTTEN_AFTER_MS } from "../../src/core/mig.ts";
-import type { GpuReading, MigInstance } from "../../src/core/model.ts";
-import { emptyHost } from "../../src/core/state.ts";
+import { blockOf } from "../../src/core/host/condition.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { FORGOTTEN_AFTER_MS } from "../../src/core/host/mig.ts";
+import { emptyHost } from "../../src/core/host/state.ts";
+import type { GpuReading, MigInstance } from "../../src/core/model/reading.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import {
   DEFAULT_POLICY,

@@ -1,7 +1,7 @@
 /** Whose process it is. */
 import { expect, test } from "vitest";
-import { blockOf } from "../../src/core/allocator/survey.ts";
-import type { ProcessOrigin } from "../../src/core/model.ts";
+import { blockOf } from "../../src/core/host/condition.ts";
+import type { ProcessOrigin } from "../../src/core/model/reading.ts";
 import { h100, process, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 const PID = 500;

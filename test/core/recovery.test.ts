@@ -1,9 +1,9 @@
 /** How a GPU gets out of service and back: at once when it ails, after three good readings when it is well again. */
 import { expect, test } from "vitest";
-import { blockOf, readingsAreAwaited } from "../../src/core/allocator/survey.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import type { GpuReading } from "../../src/core/model.ts";
-import { emptyHost } from "../../src/core/state.ts";
+import { blockOf, readingsAreAwaited } from "../../src/core/host/condition.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost } from "../../src/core/host/state.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
 import { seen } from "../fixtures/readings.ts";
 import { h100, process, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 

@@ -4,12 +4,14 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Command } from "../../src/core/commands.ts";
-import { DomainError } from "../../src/core/errors.ts";
-import type { Event } from "../../src/core/events.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import type { AllocationId, GpuProcess } from "../../src/core/model.ts";
-import { emptyHost, type GpuSight } from "../../src/core/state.ts";
+import type { Command } from "../../src/core/decisions/commands.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import type { GpuSight } from "../../src/core/host/sight.ts";
+import { emptyHost } from "../../src/core/host/state.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import type { GpuProcess } from "../../src/core/model/reading.ts";
 import { DEFAULT_POLICY, h100, minutes, process, SimulatedHost, seconds, t4 } from "../simulation/simulated-host.ts";
 
 const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c")];

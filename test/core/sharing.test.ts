@@ -1,9 +1,9 @@
 /** Several leases on one GPU. */
 import { expect, test } from "vitest";
-import { blockOf } from "../../src/core/allocator/survey.ts";
-import { RequestNeverFitsError } from "../../src/core/errors.ts";
-import type { SharedHold } from "../../src/core/holds.ts";
-import type { GpuProcess } from "../../src/core/model.ts";
+import { blockOf } from "../../src/core/host/condition.ts";
+import { RequestNeverFitsError } from "../../src/core/model/errors.ts";
+import type { SharedHold } from "../../src/core/model/holds.ts";
+import type { GpuProcess } from "../../src/core/model/reading.ts";
 import { type Ask, h100, minutes, process, SimulatedHost, seconds, t4 } from "../simulation/simulated-host.ts";
 
 /** Of an H100's 81,559 MiB, less 5 %. */

@@ -1,10 +1,12 @@
 /** Which GPUs a request is given where it is known how they are connected. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { closenessOf, MAX_CLOSE_GPUS } from "../../src/core/allocator/closeness.ts";
+import type { FreeGpu } from "../../src/core/allocator/candidates.ts";
 import { place } from "../../src/core/allocator/place.ts";
-import type { FreeGpu } from "../../src/core/allocator/survey.ts";
-import type { GpuLink, GpuReading, Request, Topology } from "../../src/core/model.ts";
+import type { Request } from "../../src/core/model/allocation.ts";
+import type { GpuLink, Topology } from "../../src/core/model/device.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
+import { closenessOf, MAX_CLOSE_GPUS } from "../../src/core/readings/closeness.ts";
 import { hasTopologies, topologyOf } from "../monitor/nvidia-smi/topologies.ts";
 import { h100, SimulatedHost, seconds, t4 } from "../simulation/simulated-host.ts";
 import { request } from "../store/turns.ts";

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { GpuUse, UseSpan } from "../../src/core/model.ts";
+import type { GpuUse, UseSpan } from "../../src/core/model/use.ts";
 import {
   lastUseEnd,
   MAX_USE_SPANS,
@@ -10,7 +10,7 @@ import {
   usedMsBetween,
   useEnded,
   wasUsed,
-} from "../../src/core/use.ts";
+} from "../../src/core/model/use.ts";
 import { h100, process, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 /** Used from the first of each pair of instants to the second. */

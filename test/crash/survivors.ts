@@ -3,8 +3,8 @@ import { copyFileSync, existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import type { Event } from "../../src/core/events.ts";
-import type { Lease, Request } from "../../src/core/model.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { Lease, Request } from "../../src/core/model/allocation.ts";
 import type { Journalled, LeaseSeen, OutboxRow, Status, SurvivingRecord, Survivors } from "./history.ts";
 
 /** Where these daemons keep their database, from their folder. */

@@ -7,10 +7,11 @@
  * the store and opens it again. At the end it stays as it is, with the store open, until stdin ends.
  */
 import { readSync, writeSync } from "node:fs";
-import { DomainError } from "../../src/core/errors.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
 import { seededRandom } from "../../src/monitor/simulated/random.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
-import type { PendingDelivery, StoredState, Turn } from "../../src/scheduler/ports.ts";
+import type { StoredState, Turn } from "../../src/ports/store.ts";
+import type { PendingDelivery } from "../../src/ports/webhooks.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { END_REASONS } from "../../src/core/model.ts";
-import { EVENT_BODIES, RESET_BODY } from "../../src/http/event-schemas.ts";
+import { END_REASONS } from "../../src/core/model/allocation.ts";
+import { EVENT_BODIES, RESET_BODY } from "../../src/wire/events/answers.ts";
 
 test("docs/events.md lists every event and every field, and no other", () => {
   const text = readFileSync(new URL("../../docs/events.md", import.meta.url), "utf8");

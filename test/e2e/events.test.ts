@@ -4,7 +4,7 @@ import { rmSync } from "node:fs";
 import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { EventSource, type MessageEvent } from "undici";
 import { expect, onTestFinished, test } from "vitest";
-import { EVENT_BODIES } from "../../src/http/event-schemas.ts";
+import { EVENT_BODIES } from "../../src/wire/events/answers.ts";
 import { readEvents } from "../http/stream.ts";
 import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
 

@@ -2,12 +2,13 @@
 import { createHash } from "node:crypto";
 import { Client, type Dispatcher } from "undici";
 import { expect, onTestFinished } from "vitest";
-import type { Event } from "../../src/core/events.ts";
-import type { GpuReading, HostReading, Policy } from "../../src/core/model.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import type { GpuReading, HostReading } from "../../src/core/model/reading.ts";
 import { type ApiKey, createHttpServer, type HttpServerParts, type HttpSettings } from "../../src/http/server.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
-import type { Turn } from "../../src/scheduler/ports.ts";
+import type { Turn } from "../../src/ports/store.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { gpuReading, seen } from "../fixtures/readings.ts";

@@ -1,9 +1,9 @@
 /** What the stream tells of each type of event: as its schema says, and nothing private. */
 import { expect, test } from "vitest";
-import type { Event } from "../../src/core/events.ts";
-import { END_REASONS, type Lease, type Request } from "../../src/core/model.ts";
-import { EVENT_BODIES } from "../../src/http/event-schemas.ts";
-import { publicEvent } from "../../src/scheduler/public-events.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { END_REASONS, type Lease, type Request } from "../../src/core/model/allocation.ts";
+import { EVENT_BODIES } from "../../src/wire/events/answers.ts";
+import { publicEvent } from "../../src/wire/events/bodies.ts";
 import { lease, request, START } from "../store/turns.ts";
 
 const ID = "my-service.2-01m7z4nj4w33d8n3qtkh5pkyz7";

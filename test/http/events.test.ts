@@ -2,8 +2,8 @@
 import { once } from "node:events";
 import type { Socket } from "node:net";
 import { expect, onTestFinished, test, vi } from "vitest";
-import type { Event } from "../../src/core/events.ts";
-import type { JournalEntry } from "../../src/scheduler/ports.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { JournalEntry } from "../../src/ports/store.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { START, turn } from "../store/turns.ts";

@@ -1,6 +1,6 @@
 import { hostname } from "node:os";
 import { expect, test } from "vitest";
-import { isOwnHost } from "../../src/http/origin.ts";
+import { isOwnHost } from "../../src/http/exchange/origin.ts";
 import { apiKey, startDaemon } from "./daemon.ts";
 
 test("a Host must be an address, localhost, the machine's own name or an allowed one", async () => {

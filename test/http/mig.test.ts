@@ -1,6 +1,6 @@
 /** MIG instances as the API shows and grants them. */
 import { expect, test } from "vitest";
-import type { GpuReading } from "../../src/core/model.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { startDaemon } from "./daemon.ts";

@@ -1,10 +1,10 @@
 import { expect, test, vi } from "vitest";
 import { z } from "zod";
+import { GrantAnswers } from "../../src/http/allocations/grant-answers.ts";
 import { endpointsOf } from "../../src/http/endpoints.ts";
-import { EVENT_BODIES } from "../../src/http/event-schemas.ts";
-import { GrantAnswers } from "../../src/http/grant-answers.ts";
-import { Idempotency } from "../../src/http/idempotency.ts";
-import { PROBLEMS } from "../../src/http/problems.ts";
+import { Idempotency } from "../../src/http/exchange/idempotency.ts";
+import { PROBLEMS } from "../../src/http/refusals.ts";
+import { EVENT_BODIES } from "../../src/wire/events/answers.ts";
 import { cutGpu, instance } from "../fixtures/mig.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { apiKey, type Reply, startDaemon } from "./daemon.ts";

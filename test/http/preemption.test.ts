@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Policy } from "../../src/core/model.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { apiKey, startDaemon } from "./daemon.ts";
 

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { Quota, Quotas } from "../../src/core/model.ts";
+import type { Quota, Quotas } from "../../src/core/model/policy.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { NO_QUOTA, NO_QUOTAS } from "../simulation/simulated-host.ts";
 import { apiKey, startDaemon } from "./daemon.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { EndedLeasePage } from "../../src/scheduler/ports.ts";
+import type { EndedLeasePage } from "../../src/ports/store.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 import { apiKey, startDaemon } from "./daemon.ts";

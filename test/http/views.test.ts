@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Topology } from "../../src/core/model.ts";
-import { pciDevice } from "../../src/core/pci-address.ts";
+import { pciDevice } from "../../src/core/base/pci-address.ts";
+import type { Topology } from "../../src/core/model/device.ts";
 import { printable } from "../../src/platform/printable.ts";
 import { failed, gpuReading } from "../fixtures/readings.ts";
 import { startDaemon } from "./daemon.ts";

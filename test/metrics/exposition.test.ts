@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
-import { pciDevice } from "../../src/core/pci-address.ts";
+import { pciDevice } from "../../src/core/base/pci-address.ts";
 import { ANYBODY } from "../monitor/simulated-daemon.ts";
 import { isInstalled, type Watched, watched } from "./scrape.ts";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { GpuReading, Observation } from "../../src/core/model.ts";
-import { pciDevice } from "../../src/core/pci-address.ts";
+import { pciDevice } from "../../src/core/base/pci-address.ts";
+import type { GpuReading, Observation } from "../../src/core/model/reading.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import { ANYBODY } from "../monitor/simulated-daemon.ts";
 import { family, watched } from "./scrape.ts";

@@ -1,8 +1,8 @@
 import { expect, onTestFinished, test, vi } from "vitest";
-import type { Observation } from "../../src/core/model.ts";
+import type { Observation } from "../../src/core/model/reading.ts";
 import { MAX_BACKOFF_MS, type Poller, type PollerOptions, startPolling } from "../../src/monitor/poller.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
-import type { GpuSource } from "../../src/scheduler/ports.ts";
+import type { GpuSource } from "../../src/ports/gpu-source.ts";
 import { sleepyClock } from "../fixtures/fake-host.ts";
 import { failed } from "../fixtures/readings.ts";
 

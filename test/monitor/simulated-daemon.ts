@@ -1,9 +1,11 @@
-import type { AllocateAsk } from "../../src/core/commands.ts";
-import type { Actor, GpuReading, HostReading, Policy } from "../../src/core/model.ts";
+import type { AllocateAsk } from "../../src/core/decisions/commands.ts";
+import type { Actor } from "../../src/core/model/ids.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import type { GpuReading, HostReading } from "../../src/core/model/reading.ts";
 import { SimulatedSource } from "../../src/monitor/simulated/source.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
-import type { Observer } from "../../src/scheduler/ports.ts";
+import type { Observer } from "../../src/ports/observer.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";

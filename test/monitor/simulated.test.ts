@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import { idleCeilingMib } from "../../src/core/allocator/health.ts";
-import { parseCpuList } from "../../src/core/cpu-list.ts";
-import type { GpuReading } from "../../src/core/model.ts";
+import { parseCpuList } from "../../src/core/base/cpu-list.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
+import { idleCeilingMib } from "../../src/core/readings/health.ts";
 import { parseShape } from "../../src/monitor/simulated/models.ts";
 import { SimulatedSource } from "../../src/monitor/simulated/source.ts";
 import { ManualClock } from "../../src/platform/clock.ts";

@@ -8,12 +8,12 @@ const ADMIN = "test/core/admin.test.ts";
 const TRUTH = "test/core/driver-truth.test.ts";
 
 const LEASES = planted(
-  "src/core/decide.ts",
+  "src/core/decisions/decide.ts",
   [LEASE],
   [
     {
       name: "A lease ends a second before its time",
-      file: "src/core/due.ts",
+      file: "src/core/decisions/due.ts",
       find: "due === undefined || due.at > now) return;",
       replace: "due === undefined || due.at > now + 1_000) return;",
     },
@@ -24,7 +24,7 @@ const LEASES = planted(
     },
     {
       name: "The grace after an absence is longer than the lease's own TTL",
-      file: "src/core/resume.ts",
+      file: "src/core/decisions/resume.ts",
       find: "Math.min(request.ttlMs ?? GRACE_AFTER_ABSENCE_MS, GRACE_AFTER_ABSENCE_MS)",
       replace: "GRACE_AFTER_ABSENCE_MS",
     },
@@ -35,7 +35,7 @@ const LEASES = planted(
     },
     {
       name: "Leases without an end outlive a new boot of the host",
-      file: "src/core/resume.ts",
+      file: "src/core/decisions/resume.ts",
       find: "const rebooted = bootId !== null && bootId !== command.bootId;",
       replace: "const rebooted = bootId === undefined;",
     },
@@ -46,26 +46,31 @@ const LEASES = planted(
     },
     {
       name: "A renewal moves the hard end of max_duration too",
+      file: "src/core/decisions/lifecycle.ts",
       find: "endOf(allocation.request, allocation.lease.grantedAt, now)",
       replace: "endOf(allocation.request, now, now)",
     },
     {
       name: "Anybody may release and renew anybody's lease by its id",
+      file: "src/core/decisions/lifecycle.ts",
       find: "if (!owns(actor, allocation)) throw",
       replace: 'if (actor.principal === "") throw',
     },
     {
       name: "A release by service ends the leases of other principals too",
+      file: "src/core/decisions/lifecycle.ts",
       find: "const own = named.filter((allocation) => owns(actor, allocation));",
       replace: "const own = named;",
     },
     {
       name: "A release by service also ends services whose name begins alike",
+      file: "src/core/decisions/lifecycle.ts",
       find: "if (allocation.request.serviceName === serviceName) found.push(allocation);",
       replace: "found.push(allocation);",
     },
     {
       name: "A stale fencing token is accepted",
+      file: "src/core/decisions/lifecycle.ts",
       find: "if (right !== given) throw",
       replace: "if (right === null || right < given) throw",
     },
@@ -83,7 +88,7 @@ const LEASES = planted(
 );
 
 const SUBMISSIONS = planted(
-  "src/core/decide.ts",
+  "src/core/decisions/submit.ts",
   [QUEUE],
   [
     {
@@ -110,29 +115,27 @@ const SUBMISSIONS = planted(
 );
 
 const RECLAIMING = planted(
-  "src/core/decide.ts",
+  "src/core/decisions/drafting.ts",
   [TRUTH],
   [
     {
       name: "A GPU that was used is free at the end of its lease, without being seen empty",
-      file: "src/core/drafting.ts",
       find: "if (use !== null && wasUsed(use)) return true;",
       replace: "if (use !== null && wasUsed(use)) return false;",
     },
     {
       name: "A lease that nobody watched leaves its GPU free at once",
-      file: "src/core/drafting.ts",
       find: "return now - sight.finishedAt > refreshIntervalMs;",
       replace: "return false;",
     },
     {
       name: "A reading from before the grant proves that the lease used nothing",
-      file: "src/core/drafting.ts",
       find: "if (sight === undefined || sight.startedAt < lease.grantedAt) return true;",
       replace: "if (sight === undefined) return true;",
     },
     {
       name: "Requests are granted on readings of long ago while no GPU can be seen",
+      file: "src/core/decisions/submit.ts",
       find: "if (!anyCurrentReading(turn.state, now)) {",
       replace: "if (turn.state.gpus.size === 0) {",
     },
@@ -142,42 +145,42 @@ const RECLAIMING = planted(
 const BOOKS: readonly Mutant[] = [
   {
     name: "Two leases get the same fencing token",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "Math.max(state.nextFencingToken, lease.fencingToken + 1)",
     replace: "Math.max(state.nextFencingToken, lease.fencingToken)",
     tests: [LEASE],
   },
   {
     name: "Fencing tokens fall back after a start whose clock is behind",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "Math.max(state.nextFencingToken, event.fencingFloor)",
     replace: "event.fencingFloor",
     tests: [LEASE],
   },
   {
     name: "Fencing tokens do not begin at the wall clock, so that a restored backup repeats them",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "Math.max(state.nextFencingToken, event.fencingFloor)",
     replace: "state.nextFencingToken",
     tests: [LEASE],
   },
   {
     name: "That a GPU was used is forgotten before its lease ends",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "hold: { ...hold, use: change(hold.use) }",
     replace: "hold: { ...hold, use: change({ ...hold.use }) && NO_USE }",
     tests: [TRUTH],
   },
   {
     name: "A GPU that must be seen empty is free in the books",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "const verify = event.verify.includes(gpu.uuid);",
     replace: 'const verify = event.verify.includes("all");',
     tests: [TRUTH],
   },
   {
     name: "A new index lifts a cordon",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
     replace:
       "[{ ...event.gpu, hold, cordon: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? cordon : null, fault, answeredUpTo, lostSince, foreignSince }]",
@@ -185,56 +188,56 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "A cordoned GPU is granted",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: "if (cordon !== undefined) return",
     replace: 'if (cordon !== undefined && gpu.hold.kind !== "free") return',
     tests: [ADMIN],
   },
   {
     name: "A leased GPU is struck off",
-    file: "src/core/govern.ts",
+    file: "src/core/decisions/admin.ts",
     find: 'if (holdersOf(hold).length > 0 || hold.kind === "reclaiming") throw',
     replace: 'if (hold.kind === "reclaiming") throw',
     tests: [ADMIN],
   },
   {
     name: "A pid that was given again names a lease",
-    file: "src/core/allocator/ownership.ts",
+    file: "src/core/decisions/observe/ownership.ts",
     find: "lessee !== undefined && forebear.startedAt <= lessee.submittedAt + START_SLACK_MS",
     replace: "lessee !== undefined",
     tests: [OWNERSHIP],
   },
   {
     name: "A group of two leases is the last one's",
-    file: "src/core/allocator/ownership.ts",
+    file: "src/core/decisions/observe/ownership.ts",
     find: "(groups.get(group) ?? id) === id ? id : null",
     replace: "id",
     tests: [OWNERSHIP],
   },
   {
     name: "A group outlives its lease",
-    file: "src/core/allocator/ownership.ts",
+    file: "src/core/decisions/observe/ownership.ts",
     find: "id !== null && holding.has(id)",
     replace: "id !== null",
     tests: [OWNERSHIP],
   },
   {
     name: "A process that hides its memory does not occupy its GPU",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: "process.usedMemoryMib ?? Infinity",
     replace: "process.usedMemoryMib ?? 0",
     tests: [OWNERSHIP],
   },
   {
     name: "A small process explains any memory in use",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: "processes.some((process) => !computes(process.type))",
     replace: "processes.length > 0",
     tests: [OWNERSHIP],
   },
   {
     name: "A change of its index frees a leased GPU",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
     replace:
       "[{ ...event.gpu, hold: state.gpus.get(event.gpu.uuid)?.index === event.gpu.index ? hold : FREE, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
@@ -242,42 +245,42 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "Silence while the daemon was away counts against those who wait",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "{ ...allocation, seenAt: Math.max(allocation.seenAt, event.at) }",
     replace: "allocation",
     tests: [LEASE],
   },
   {
     name: "A lease with a TTL never ends",
-    file: "src/core/state.ts",
+    file: "src/core/host/deadlines.ts",
     find: "return heldUntil(allocation);",
     replace: "return null;",
     tests: [LEASE],
   },
   {
     name: "An offer waits for its client for ever",
-    file: "src/core/state.ts",
+    file: "src/core/host/deadlines.ts",
     find: "return Math.min(allocation.claimBy, heldUntil(allocation) ?? Infinity);",
     replace: "return heldUntil(allocation);",
     tests: [LEASE],
   },
   {
     name: "An offer outlives the TTL of its lease",
-    file: "src/core/state.ts",
+    file: "src/core/host/deadlines.ts",
     find: "return Math.min(allocation.claimBy, heldUntil(allocation) ?? Infinity);",
     replace: "return allocation.claimBy;",
     tests: [LEASE],
   },
   {
     name: "A silent request without a webhook is never abandoned",
-    file: "src/core/state.ts",
+    file: "src/core/host/deadlines.ts",
     find: "request.webhookUrl === null ? allocation.seenAt + policy.abandonAfterMs : Infinity",
     replace: "request.webhookUrl === null && policy.abandonAfterMs < 0 ? allocation.seenAt : Infinity",
     tests: [LEASE],
   },
   {
     name: "A GPU that stays busy after its lease is never quarantined",
-    file: "src/core/state.ts",
+    file: "src/core/host/deadlines.ts",
     find: 'if (hold.kind === "reclaiming") return hold.since',
     replace: 'if (hold.kind === "reclaiming" && hold.since < 0) return hold.since',
     tests: [TRUTH],
@@ -287,14 +290,14 @@ const BOOKS: readonly Mutant[] = [
 const PLACING: readonly Mutant[] = [
   {
     name: "The model that a request asks for is ignored",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/fit.ts",
     find: 'if (shape.names !== null && !shape.names.has(gpu.name)) return "model";',
     replace: "",
     tests: [QUEUE],
   },
   {
     name: "A request counts as impossible while too many GPUs are lost",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/never-fits.ts",
     find: "if ((names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;",
     replace:
       "if (!state.sight.gpus.has(gpu.uuid) || (names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;",
@@ -302,21 +305,21 @@ const PLACING: readonly Mutant[] = [
   },
   {
     name: "What could never fit is queued for ever",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/never-fits.ts",
     find: "if (large >= count) return null;",
     replace: "if (model.length >= count) return null;",
     tests: [QUEUE],
   },
   {
     name: "A GPU without a utilisation reading is passed over by everybody",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/fit.ts",
     find: 'return shape.maxUtilizationExplicit ? "utilization" : null;',
     replace: 'return "utilization";',
     tests: [TRUTH],
   },
   {
     name: "A missing utilisation reading counts as 0 %, even against a stated limit",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/fit.ts",
     find: 'return shape.maxUtilizationExplicit ? "utilization" : null;',
     replace: "return null;",
     tests: [TRUTH],
@@ -340,42 +343,42 @@ const PLACING: readonly Mutant[] = [
 const SEEING: readonly Mutant[] = [
   {
     name: "A GPU with a process of no lease is granted",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: "occupation(reading, owners) ?? business(reading, processesHidden)",
     replace: "owners.size < 0 ? occupation(reading, owners) : business(reading, processesHidden)",
     tests: [TRUTH],
   },
   {
     name: "A GPU that the driver calls lost is granted as long as its memory can be read",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: 'if (words === "GPU is lost") return',
     replace: 'if (words === "GPU is lost" && reading.memoryUsedMib === null) return',
     tests: [TRUTH],
   },
   {
     name: "A degraded GPU is granted",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: "if ((health.eccUncorrectedVolatile ?? 0) > 0) {",
     replace: "if ((health.eccUncorrectedVolatile ?? 0) < 0) {",
     tests: [TRUTH],
   },
   {
     name: "A GPU whose memory cannot be read is granted",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: "if (reading.memoryTotalMib === null || reading.memoryUsedMib === null) {",
     replace: "if (reading.memoryTotalMib === null) {",
     tests: [TRUTH],
   },
   {
     name: "A GPU whose reading is stale is granted",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: "if (now - readAt > staleAfterMs) {",
     replace: "if (now - sight.finishedAt < 0) {",
     tests: [TRUTH],
   },
   {
     name: "A quarantined GPU is granted",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/allocator/candidates.ts",
     find: 'if (hold.kind !== "shared") return blockOf(gpu, state, now) === null;',
     replace:
       'if (hold.kind === "quarantined") return ailing(gpu, state, now) === null;\n  if (hold.kind !== "shared") return blockOf(gpu, state, now) === null;',
@@ -383,49 +386,49 @@ const SEEING: readonly Mutant[] = [
   },
   {
     name: "GPUs are granted although the driver is gone",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: "if (failure !== null && BLINDING.has(failure.kind)) {",
     replace: "if (failure !== null && sight === undefined && BLINDING.has(failure.kind)) {",
     tests: [TRUTH],
   },
   {
     name: "Memory that others use is offered",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/allocator/candidates.ts",
     find: "const taken = used <= idleCeilingMib(total) ? 0 : used;",
     replace: "const taken = used <= idleCeilingMib(total) ? 0 : Math.min(used, 0);",
     tests: [TRUTH],
   },
   {
     name: "A GPU that is missing from a good reading keeps its last one, and is granted",
-    file: "src/core/sight.ts",
+    file: "src/core/decisions/observe/sight.ts",
     find: "const gpus = new Map<GpuUuid, GpuSight>();",
     replace: "const gpus = new Map<GpuUuid, GpuSight>(state.sight.gpus);",
     tests: [TRUTH, QUEUE],
   },
   {
     name: "A reading that began before the lease's end frees its GPU",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "observation.startedAt >= hold.since && isEmpty(",
     replace: "isEmpty(",
     tests: [TRUTH],
   },
   {
     name: "Memory that cannot be read counts as 0, and frees the GPU of an ended lease",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return false;",
     replace: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return true;",
     tests: [TRUTH],
   },
   {
     name: "Memory in use without a process is no use of a lease",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "null : reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;",
     replace: "null : false;",
     tests: [TRUTH],
   },
   {
     name: "A sick GPU that does not tell its size has shrunk to nothing",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "memoryTotalMib: reading.memoryTotalMib ?? known?.memoryTotalMib ?? null,",
     replace: "memoryTotalMib: reading.memoryTotalMib,",
     tests: [QUEUE],

@@ -27,7 +27,7 @@ export const CRASH_MUTANTS: readonly Mutant[] = [
   },
   {
     name: "A caller is told of its place in line as it stands when the whole turn is over",
-    file: "src/http/endpoints.ts",
+    file: "src/http/allocations/routes.ts",
     find: "if (held === null) return queuedAnswer(first.allocation, first, []);",
     replace: "if (held === null) return queuedAnswer(first.allocation, { ...first, state: scheduler.state }, []);",
     tests: ["test/concurrency/concurrency.test.ts"],

@@ -4,7 +4,7 @@ import { type Mutant, planted } from "./mutant.ts";
 const FOREIGN = "test/core/foreign-use.test.ts";
 
 const EPISODES = planted(
-  "src/core/foreign-use.ts",
+  "src/core/decisions/observe/foreign-use.ts",
   [FOREIGN],
   [
     {
@@ -26,7 +26,7 @@ const EPISODES = planted(
 );
 
 const ADOPTION = planted(
-  "src/core/adopt.ts",
+  "src/core/decisions/adopt.ts",
   [FOREIGN],
   [
     {
@@ -55,14 +55,14 @@ const ADOPTION = planted(
 const GHOSTS: readonly Mutant[] = [
   {
     name: "A GPU that is busy for nobody is free again with the next reading, busy as it is",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "reading.memoryTotalMib === null || isGhost(reading)) return false;",
     replace: "reading.memoryTotalMib === null) return false;",
     tests: [FOREIGN],
   },
   {
     name: "What the driver itself does with persistence mode off counts as a ghost",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: ' || persistenceMode === "Disabled") return false;',
     replace: " || persistenceMode === null) return false;",
     tests: [FOREIGN],
@@ -76,7 +76,7 @@ const DAMAGE = "test/monitor/nvidia-smi/damage.test.ts";
 const READER: readonly Mutant[] = [
   {
     name: "A GPU on which CUDA is prohibited is granted",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: 'if (reading.computeMode === "Prohibited") {',
     replace: 'if (reading.computeMode === "Prohibited" && health.eccMode === "") {',
     tests: [GRANTS],

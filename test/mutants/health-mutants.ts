@@ -4,7 +4,7 @@ import { type Mutant, planted } from "./mutant.ts";
 const RECOVERY = "test/core/recovery.test.ts";
 
 const SIGHT = planted(
-  "src/core/sight.ts",
+  "src/core/decisions/observe/sight.ts",
   [RECOVERY],
   [
     {
@@ -51,42 +51,42 @@ const TRUTH = "test/core/driver-truth.test.ts";
 const LIMITS: readonly Mutant[] = [
   {
     name: "An isolated GPU is granted together with others",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/fit.ts",
     find: 'if (isolated && shape.gpus > 1) return "isolated";',
     replace: 'if (isolated && shape.gpus > 1e9) return "isolated";',
     tests: [ISOLATION],
   },
   {
     name: "GPUs are held for a request of several that only an isolated one could complete",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/fit.ts",
     find: "!(isolated && shape.gpus > 1);",
     replace: "!(isolated && shape.gpus > 1e9);",
     tests: [ISOLATION],
   },
   {
     name: "A GPU whose fabric has just healed works with others at once",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: 'return recovery?.from.block === "isolated" ?',
     replace: 'return recovery?.from.block === "isolated" && recovery.since < 0 ?',
     tests: [ISOLATION],
   },
   {
     name: "A degraded GPU is granted first where it is only to be avoided",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: 'return degraded?.block === "degraded" ? degraded.detail : null;',
     replace: 'return degraded?.block === "lost" ? degraded.detail : null;',
     tests: [TRUTH],
   },
   {
     name: "A degraded GPU is granted although the settings exclude it",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: '(block !== "degraded" || degradedGpus === "exclude")',
     replace: '(block !== "degraded" || degradedGpus === undefined)',
     tests: [TRUTH],
   },
   {
     name: "A GPU on which CUDA cannot start yet is granted",
-    file: "src/core/allocator/health.ts",
+    file: "src/core/readings/health.ts",
     find: 'new Set(["Not Started", "In Progress"])',
     replace: 'new Set(["Not Started"])',
     tests: [TRUTH],
@@ -104,7 +104,7 @@ const LOG = "test/core/kernel-log.test.ts";
 
 const XIDS: readonly Mutant[] = [
   ...planted(
-    "src/core/kernel-log.ts",
+    "src/core/decisions/observe/kernel-log.ts",
     [LOG],
     [
       {
@@ -136,35 +136,35 @@ const XIDS: readonly Mutant[] = [
   ),
   {
     name: "A program's own error keeps a GPU from everybody",
-    file: "src/core/allocator/xid.ts",
+    file: "src/core/readings/xid.ts",
     find: '[43, entry("a program\'s work was stopped")]',
     replace: '[43, entry("a program\'s work was stopped", "exclude")]',
     tests: [LOG],
   },
   {
     name: "An NVLink error that is not fatal excludes",
-    file: "src/core/allocator/xid.ts",
+    file: "src/core/readings/xid.ts",
     find: 'return fatal ? "exclude" : "note";',
     replace: 'return fatal || xid > 0 ? "exclude" : "note";',
     tests: [LOG],
   },
   {
     name: "A new boot does not answer the errors of the last",
-    file: "src/core/resume.ts",
+    file: "src/core/decisions/resume.ts",
     find: "if (rebooted) answerFaults(turn, now);",
     replace: "if (rebooted && now < 0) answerFaults(turn, now);",
     tests: [LOG],
   },
   {
     name: "After a new boot its errors pass for answered, since they are numbered anew",
-    file: "src/core/resume.ts",
+    file: "src/core/decisions/resume.ts",
     find: "if (fault === null && answeredUpTo === 0) continue;",
     replace: "if (fault === null) continue;",
     tests: [LOG],
   },
   {
     name: "Clearing an error takes the GPU from its lease",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: '  if (hold.kind === "quarantined") return FREE;\n  return hold.kind === "shared" &&',
     replace:
       '  if (hold.kind === "quarantined" || hold.kind === "leased") return FREE;\n  return hold.kind === "shared" &&',
@@ -252,42 +252,42 @@ export const HEALTH_MUTANTS: readonly Mutant[] = [
   ...XIDS,
   {
     name: "A GPU of which a reading says nothing counts as missing",
-    file: "src/core/sight.ts",
+    file: "src/core/decisions/observe/sight.ts",
     find: "if (unread.has(uuid)) {",
     replace: "if (unread.has(uuid) && at < 0) {",
     tests: [RECOVERY],
   },
   {
     name: "What a reading does not speak of is forgotten",
-    file: "src/core/sight.ts",
+    file: "src/core/decisions/observe/sight.ts",
     find: "if (before !== undefined) gpus.set(uuid, before);",
     replace: "if (before === undefined) gpus.delete(uuid);",
     tests: [RECOVERY],
   },
   {
     name: "A GPU that recovers is granted",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: "if (recovery !== null && keepsFromAll(recovery.from, state.policy)) {",
     replace: "if (recovery !== null && now < 0) {",
     tests: [RECOVERY],
   },
   {
     name: "A missing GPU is lost at the first reading without it",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: "(lostSince === null && readings < READINGS_UNTIL_LOST)",
     replace: "(lostSince === null && readings < 1)",
     tests: [RECOVERY],
   },
   {
     name: "A GPU is told to be lost with every reading",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "if (loss !== null && lostSince === null) {",
     replace: "if (loss !== null) {",
     tests: [RECOVERY],
   },
   {
     name: "What a reading says of a GPU's new index forgets that it is lost",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]",
     replace: "[{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince: null, foreignSince }]",
     tests: [RECOVERY],

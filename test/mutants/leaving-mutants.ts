@@ -76,24 +76,22 @@ const HELD = planted(
 );
 
 const DEADLINES = planted(
-  "src/core/decide.ts",
+  "src/core/decisions/due.ts",
   [PREEMPTION, DRAIN],
   [
     {
       name: "A victim whose request ends at the same instant leaves for nobody",
-      file: "src/core/due.ts",
       find: 'return waiting?.status !== "queued" || (allocationDeadline(waiting, state.policy) ?? Infinity) <= now;',
       replace: "return false;",
     },
     {
       name: "A restart takes the grace away",
-      file: "src/core/resume.ts",
+      file: "src/core/decisions/resume.ts",
       find: "const until = Math.max(notice.until, now + notice.until - notice.at);",
       replace: "const until = notice.until;",
     },
     {
       name: "A victim is ended for nobody's good while its GPU is unknown",
-      file: "src/core/due.ts",
       find: 'if (gpus.every(({ uuid }) => staleness(uuid, state, now)?.block !== "unknown")) return null;',
       replace: "if (gpus.every(() => true)) return null;",
     },
@@ -101,7 +99,7 @@ const DEADLINES = planted(
 );
 
 const DRAINED = planted(
-  "src/core/drain.ts",
+  "src/core/host/cordons.ts",
   [DRAIN],
   [
     {
@@ -116,11 +114,13 @@ const DRAINED = planted(
     },
     {
       name: "Of two drains the later counts",
+      file: "src/core/decisions/drain.ts",
       find: "if (until !== null && until < (found?.until ?? Infinity))",
       replace: "if (until !== null && until > (found?.until ?? 0))",
     },
     {
       name: "A drain that was lifted ends leases all the same",
+      file: "src/core/decisions/drain.ts",
       find: "if (told !== null)\n        events.push({",
       replace: "if (told === undefined)\n        events.push({",
     },
@@ -128,7 +128,7 @@ const DRAINED = planted(
 );
 
 const RENEWED = planted(
-  "src/core/state.ts",
+  "src/core/model/leases.ts",
   [PREEMPTION, DRAIN],
   [
     {
@@ -149,7 +149,7 @@ const STORED: readonly Mutant[] = [
   },
   {
     name: "A preemption that was called off leaves its webhook in the outbox",
-    file: "src/scheduler/scheduler.ts",
+    file: "src/scheduler/turn-draft.ts",
     find: 'return type === "notice-withdrawn" || type === "preempting" || type === "draining";',
     replace: 'return type === "preempting" || type === "draining";',
     tests: [TOLD],

@@ -7,16 +7,18 @@ const JOIN = "test/monitor/nvidia-smi/instances.test.ts";
 
 export const MIG_MUTANTS: readonly Mutant[] = [
   ...planted(
-    "src/core/mig.ts",
+    "src/core/host/mig.ts",
     [CORE],
     [
       {
         name: "Several GPUs may be instances although nobody named a profile",
+        file: "src/core/model/mig.ts",
         find: "if (migProfile === null) return mig === null || requirement.gpus === 1;",
         replace: "if (migProfile === null) return true;",
       },
       {
         name: "An instance whose name is in doubt counts as gone",
+        file: "src/core/decisions/observe/instances.ts",
         find: "doubted: ofThose(nameless.map(({ uuid }) => uuid)),",
         replace: "doubted: [],",
       },
@@ -27,6 +29,7 @@ export const MIG_MUTANTS: readonly Mutant[] = [
       },
       {
         name: "A process without ids counts for no instance",
+        file: "src/core/decisions/observe/instances.ts",
         find: "(process.gpuInstanceId ?? gpuInstanceId) === gpuInstanceId &&",
         replace: "process.gpuInstanceId === gpuInstanceId &&",
       },
@@ -48,7 +51,7 @@ export const MIG_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
-    "src/core/allocator/place.ts",
+    "src/core/allocator/fit.ts",
     [PROPERTIES, CORE],
     [
       {
@@ -81,7 +84,7 @@ export const MIG_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
-    "src/core/allocator/survey.ts",
+    "src/core/allocator/candidates.ts",
     [CORE],
     [
       {

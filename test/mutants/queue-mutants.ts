@@ -7,7 +7,7 @@ const FORECAST = "test/core/queue/forecast.test.ts";
 const LEASE = "test/core/lease.test.ts";
 
 const LINE = planted(
-  "src/core/queue/line.ts",
+  "src/core/host/line.ts",
   [QUEUE, LINES],
   [
     {
@@ -37,6 +37,7 @@ const LINE = planted(
     },
     {
       name: "How long a request may last does not count",
+      file: "src/core/host/demand.ts",
       find: "ask.memoryMib <= limit.memoryMib && ask.durationMs <= limit.durationMs",
       replace: "ask.memoryMib <= limit.memoryMib",
     },
@@ -80,16 +81,19 @@ const SERVING = planted(
     },
     {
       name: "GPUs that are held for others are taken before those that are not",
+      file: "src/core/queue/grant.ts",
       find: "(a, b) => b - a",
       replace: "(a, b) => a - b",
     },
     {
       name: "A grant from the queue is a lease at once, whether or not its client is there",
+      file: "src/core/queue/grant.ts",
       find: "claimBy: atOnce ? null : now + claimPatience(request, state.policy),",
       replace: "claimBy: atOnce ? null : null,",
     },
     {
       name: "A max_duration longer than the TTL extends the lease",
+      file: "src/core/model/leases.ts",
       find: "const end = Math.min(byTtl, hardEnd);",
       replace: "const end = request.maxDurationMs === null ? byTtl : hardEnd;",
     },
@@ -124,7 +128,7 @@ const HOLDING = planted(
 );
 
 const FORESEEN = planted(
-  "src/core/queue/forecast.ts",
+  "src/core/explain/forecast.ts",
   [FORECAST],
   [
     {

@@ -39,7 +39,7 @@ const BUDGETS = planted(
 );
 
 const ACCOUNTS = planted(
-  "src/core/queue/accounts.ts",
+  "src/core/host/accounts.ts",
   [EXAMPLES, PROPERTIES],
   [
     {
@@ -58,7 +58,7 @@ const ACCOUNTS = planted(
 const OTHERS: readonly Mutant[] = [
   {
     name: "What was counted takes the place of what has ended since",
-    file: "src/core/queue/accounts.ts",
+    file: "src/core/host/accounts.ts",
     find: "spent: { since, ms: ms + ended }",
     replace: "spent: { since, ms }",
     tests: [COUNTING],
@@ -72,14 +72,14 @@ const OTHERS: readonly Mutant[] = [
   },
   {
     name: "A later request of a principal whose share has sunk passes an earlier one",
-    file: "src/core/queue/shares.ts",
+    file: "src/core/host/fair-share.ts",
     find: "return Math.max(delayMs, latest - now);",
     replace: "return Math.max(delayMs, 0 * latest);",
     tests: [SHARES],
   },
   {
     name: "What was used lately does not fade",
-    file: "src/core/queue/shares.ts",
+    file: "src/core/host/fair-share.ts",
     find: "return ms * 2 **",
     replace: "return ms * 1 **",
     tests: [SHARES],

@@ -3,7 +3,7 @@ import { type Mutant, planted } from "./mutant.ts";
 const REPLAY = "test/store/replay.test.ts";
 
 const CAPTURE = planted(
-  "src/core/capture.ts",
+  "src/core/replay/capture.ts",
   [REPLAY],
   [
     {

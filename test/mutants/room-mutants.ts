@@ -134,21 +134,21 @@ const ABSENCE = planted(
 const TIME: readonly Mutant[] = [
   {
     name: "After a pause a client that waits on its connection counts as silent from then on",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "seenAt: Math.max(allocation.seenAt, event.at)",
     replace: "seenAt: event.at",
     tests: [PAUSES],
   },
   {
     name: "A GPU is quarantined for a time in which nobody could see whether it came back",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: 'if (hold.kind === "reclaiming") watchedAnew.push',
     replace: 'if (hold.kind === "reclaiming" && event.at < 0) watchedAnew.push',
     tests: [PAUSES],
   },
   {
     name: "A reading whose probe the host slept through counts as fresh",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/host/condition.ts",
     find: "finishedAt - startedAt > staleAfterMs ? startedAt",
     replace: "finishedAt < startedAt ? startedAt",
     tests: [PAUSES],
@@ -198,7 +198,7 @@ const TIME: readonly Mutant[] = [
 ];
 
 const NOTIFICATIONS = planted(
-  "src/scheduler/notifications.ts",
+  "src/wire/webhooks/bodies.ts",
   [BODIES],
   [
     {
@@ -230,7 +230,7 @@ const NOTIFICATIONS = planted(
 );
 
 const RECORDS = planted(
-  "src/scheduler/records.ts",
+  "src/wire/allocations/bodies.ts",
   [BODIES, "test/http/calls.test.ts"],
   [
     {
@@ -334,21 +334,21 @@ const STORE: readonly Mutant[] = [
   },
   {
     name: "A key that was refused once is refused for a day",
-    file: "src/http/idempotency.ts",
+    file: "src/http/exchange/idempotency.ts",
     find: "this.#underWay.delete(name);",
     replace: "",
     tests: ["test/http/idempotency.test.ts"],
   },
   {
     name: "Two calls with one key at once are two requests",
-    file: "src/http/idempotency.ts",
+    file: "src/http/exchange/idempotency.ts",
     find: "this.#underWay.add(name);",
     replace: "",
     tests: ["test/http/idempotency.test.ts"],
   },
   {
     name: "The body of a repeated request is not looked at",
-    file: "src/http/idempotency.ts",
+    file: "src/http/exchange/idempotency.ts",
     find: "[operation, id, body ?? null]",
     replace: "[operation, id]",
     tests: ["test/http/idempotency.test.ts"],
@@ -507,56 +507,56 @@ const AUTH = "test/http/auth.test.ts";
 const HTTP: readonly Mutant[] = [
   {
     name: "Any key is accepted",
-    file: "src/http/auth.ts",
+    file: "src/http/exchange/auth.ts",
     find: "if (timingSafeEqual(digest, given)) found = caller;",
     replace: "if (timingSafeEqual(digest, given) || given.length > 0) found = caller;",
     tests: [AUTH],
   },
   {
     name: "A key's SHA-256 is as good as the key",
-    file: "src/http/auth.ts",
+    file: "src/http/exchange/auth.ts",
     find: "if (timingSafeEqual(digest, given)) found = caller;",
     replace: 'if (timingSafeEqual(digest, given) || digest.toString("hex") === key) found = caller;',
     tests: [AUTH],
   },
   {
     name: "A key that may only read may allocate",
-    file: "src/http/auth.ts",
+    file: "src/http/exchange/auth.ts",
     find: "return ROLES.indexOf(role) >= ROLES.indexOf(needed);",
     replace: 'return needed !== "admin" || role === "admin";',
     tests: [AUTH],
   },
   {
     name: "Every key that may allocate is an admin's",
-    file: "src/http/auth.ts",
+    file: "src/http/exchange/auth.ts",
     find: 'admin: role === "admin" }',
     replace: 'admin: role !== "read" }',
     tests: [AUTH],
   },
   {
     name: "Keys that a reload took away still count",
-    file: "src/http/auth.ts",
+    file: "src/http/exchange/auth.ts",
     find: "if (keys() !== listed) {",
     replace: "if (listed.length === 0) {",
     tests: [AUTH],
   },
   {
     name: "Everybody sees what a workload is made of and where its webhooks go",
-    file: "src/http/views.ts",
+    file: "src/http/allocations/views.ts",
     find: "return actor.admin || actor.principal === request.principal;",
     replace: "return actor.admin || request.principal.length > 0;",
     tests: [AUTH],
   },
   {
     name: "A page of any origin may send requests",
-    file: "src/http/admission.ts",
+    file: "src/http/exchange/admission.ts",
     find: "if (origin !== undefined && !isSameOrigin(",
     replace: 'if (origin === "null" && !isSameOrigin(',
     tests: ["test/http/foreign-pages.test.ts"],
   },
   {
     name: "A request whose webhook is refused is queued before it is refused",
-    file: "src/http/endpoints.ts",
+    file: "src/http/allocations/asks.ts",
     find: "if (objection !== null) throw invalid(",
     replace:
       "if (objection !== null) await scheduler.allocate(ask, actor);\n      if (objection !== null) throw invalid(",
@@ -588,7 +588,7 @@ const FIGURES: readonly Mutant[] = [
   },
   {
     name: "A utilisation that the driver does not give is shown as 0",
-    file: "src/http/views.ts",
+    file: "src/http/gpus/views.ts",
     find: "utilization: reading?.utilizationPercent ?? null,",
     replace: "utilization: reading?.utilizationPercent ?? 0,",
     tests: ["test/http/views.test.ts"],
@@ -652,35 +652,35 @@ const EVENTS: readonly Mutant[] = [
   },
   {
     name: "Everybody who may read is told what a workload is made of",
-    file: "src/scheduler/public-events.ts",
+    file: "src/wire/events/bodies.ts",
     find: 'return { status: "queued", ...requestBody(event.request) };',
     replace: 'return { status: "queued", ...requestBody(event.request), workload_data: event.request.workloadData };',
     tests: [BODIES_OF_EVENTS],
   },
   {
     name: "A reader that does not read is never dropped",
-    file: "src/http/streaming.ts",
+    file: "src/http/exchange/streaming.ts",
     find: 'const timer = setTimeout(() => end("stalled"), stallMs);',
     replace: 'const timer = setTimeout(() => end("stalled"), 1e6 * stallMs);',
     tests: [STREAM],
   },
   {
     name: "Events are written whether or not their reader takes them",
-    file: "src/http/streaming.ts",
+    file: "src/http/exchange/streaming.ts",
     find: 'if (!res.write(piece) && (await drained(res, signal, stallMs)) === "stalled") return "stalled";',
     replace: "res.write(piece);",
     tests: [STREAM],
   },
   {
     name: "A key that is withdrawn goes on reading the stream",
-    file: "src/http/streaming.ts",
+    file: "src/http/exchange/streaming.ts",
     find: "if (signal.aborted || !mayGoOn()) break;",
     replace: "if (signal.aborted) break;",
     tests: [STREAM],
   },
   {
     name: "What is asked behind a stream is done, for a client that cannot be told",
-    file: "src/http/connections.ts",
+    file: "src/http/exchange/connections.ts",
     find: "return this.#streams.has(socket);",
     replace: "return this.#streams.size > 1e9;",
     tests: [STREAM],

@@ -8,7 +8,7 @@ const CLOCK = "test/store/start-time.test.ts";
 const REPORTS = "test/scheduler/usage.test.ts";
 
 const MEMORY = planted(
-  "src/core/allocator/sharing.ts",
+  "src/core/host/shared-memory.ts",
   [SHARING, HISTORIES],
   [
     {
@@ -47,7 +47,7 @@ const MEMORY = planted(
 const BOOKS: readonly Mutant[] = [
   {
     name: "An exclusive request is given a GPU that others share",
-    file: "src/core/allocator/place.ts",
+    file: "src/core/allocator/fit.ts",
     find: 'if (shared && !shape.shared) return "held";',
     replace: "",
     tests: [SHARING],
@@ -61,21 +61,21 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "What stood still before an offer was claimed counts as settled",
-    file: "src/core/observe-shares.ts",
+    file: "src/core/decisions/observe/shares.ts",
     find: "Math.max(stillness.since, share.startedAt, share.use.since ?? startedAt)",
     replace: "Math.max(stillness.since, share.use.since ?? startedAt)",
     tests: [SHARING],
   },
   {
     name: "A lease that outgrows its reservation is flagged at every reading",
-    file: "src/core/observe-shares.ts",
+    file: "src/core/decisions/observe/shares.ts",
     find: "if (overSince !== null) {",
     replace: "if (overSince !== null && (usedMib ?? restMib) <= reservedMib) {",
     tests: [SHARING],
   },
   {
     name: "A GPU whose remains did not go in time is shared with newcomers",
-    file: "src/core/allocator/survey.ts",
+    file: "src/core/allocator/candidates.ts",
     find: "return hold.overdueSince === null && (",
     replace: "return (",
     tests: [SHARING],
@@ -103,7 +103,7 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "A shared lease counts as the whole GPU in the accounting",
-    file: "src/core/allocator/sharing.ts",
+    file: "src/core/model/leases.ts",
     find: "sharedMib === null || memoryTotalMib === null ? 1 :",
     replace: "sharedMib === null || memoryTotalMib === null || sharedMib > 0 ? 1 :",
     tests: [REPORTS],

@@ -73,7 +73,7 @@ const ASKING: readonly Mutant[] = [
 
 const PLACING: readonly Mutant[] = [
   ...planted(
-    "src/core/allocator/closeness.ts",
+    "src/core/readings/closeness.ts",
     [PLACE],
     [
       {
@@ -130,7 +130,7 @@ const PLACING: readonly Mutant[] = [
 
 const TELLING: readonly Mutant[] = [
   ...planted(
-    "src/scheduler/records.ts",
+    "src/wire/allocations/bodies.ts",
     ["test/scheduler/bodies.test.ts"],
     [
       {

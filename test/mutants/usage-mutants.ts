@@ -9,7 +9,7 @@ const LEASES = "test/store/leases.test.ts";
 const HTTP = "test/http/usage.test.ts";
 
 const SPANS = planted(
-  "src/core/use.ts",
+  "src/core/model/use.ts",
   [USE],
   [
     {
@@ -33,14 +33,14 @@ const SPANS = planted(
 const SEEING: readonly Mutant[] = [
   {
     name: "A GPU whose memory cannot be read counts as unused",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "reading.memoryUsedMib === null ? null :",
     replace: "reading.memoryUsedMib === null ? false :",
     tests: [USE, IDLE],
   },
   {
     name: "Every reading of a GPU in use is an event",
-    file: "src/core/observe.ts",
+    file: "src/core/decisions/observe/observe.ts",
     find: "if (inUse === true && use.since === null) write(",
     replace:
       'if (inUse === true && use.since !== null) write({ type: "use-gone", uuid: gpu.uuid, allocationId, at: now });\n' +
@@ -49,21 +49,21 @@ const SEEING: readonly Mutant[] = [
   },
   {
     name: "Readings hours apart prove that nobody used the GPU in between",
-    file: "src/core/sight.ts",
+    file: "src/core/decisions/observe/sight.ts",
     find: "startedAt - before.until <= staleAfterMs",
     replace: "startedAt - before.until <= 1_000 * staleAfterMs",
     tests: [IDLE],
   },
   {
     name: "Use that goes on when the lease ends is not in its record",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: "spans: spansUntil(use, at) }",
     replace: "spans: at < 0 ? spansUntil(use, at) : use.spans }",
     tests: [USE],
   },
   {
     name: "A renewal takes the idle flag away",
-    file: "src/core/evolve.ts",
+    file: "src/core/host/evolve.ts",
     find: 'return before.status === "leased" ? before :',
     replace: 'return before.status === "leased" && before.idleSince === null ? before :',
     tests: [IDLE],
@@ -71,7 +71,7 @@ const SEEING: readonly Mutant[] = [
 ];
 
 const IDLENESS = planted(
-  "src/core/idle.ts",
+  "src/core/decisions/observe/idle.ts",
   [IDLE],
   [
     {
@@ -190,21 +190,21 @@ const KEEPING: readonly Mutant[] = [
 const TELLING: readonly Mutant[] = [
   {
     name: "A spreadsheet runs the name of a service or principal",
-    file: "src/http/usage.ts",
+    file: "src/http/usage/usage.ts",
     find: "/^[=+\\-@\\t\\r\\n＝＋－＠]/",
     replace: "/^[+@\\t\\r\\n＝＋－＠]/",
     tests: [HTTP],
   },
   {
     name: "A quote mark in a name breaks the CSV",
-    file: "src/http/usage.ts",
+    file: "src/http/usage/usage.ts",
     find: "text.replaceAll('\"', '\"\"')",
     replace: "text",
     tests: [HTTP],
   },
   {
     name: "The owner of an idle lease is not told",
-    file: "src/scheduler/notifications.ts",
+    file: "src/wire/webhooks/bodies.ts",
     find: 'if (event.type === "went-idle") return "idle";',
     replace: "",
     tests: [RESTARTS],

@@ -6,7 +6,7 @@ const RUNNING = "test/scheduler/windows.test.ts";
 const CALENDAR = "test/platform/calendar.test.ts";
 
 const KEEPING = planted(
-  "src/core/queue/windows.ts",
+  "src/core/queue/window-allowances.ts",
   [HISTORIES],
   [
     {
@@ -55,7 +55,7 @@ const SERVING = planted(
 );
 
 const COUNTING = planted(
-  "src/scheduler/windows.ts",
+  "src/scheduler/window-calendar.ts",
   [RUNNING],
   [
     {

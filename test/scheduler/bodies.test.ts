@@ -1,10 +1,11 @@
 /** The words in which an allocation is told, to callers and to webhooks. */
 import { expect, test } from "vitest";
-import type { Event } from "../../src/core/events.ts";
-import { endedRecord } from "../../src/core/evolve.ts";
-import { type AllocationId, END_REASONS, type EndReason } from "../../src/core/model.ts";
-import { notificationOf } from "../../src/scheduler/notifications.ts";
-import { allocationBody, grantedBody } from "../../src/scheduler/records.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { endedRecord } from "../../src/core/host/evolve.ts";
+import { END_REASONS, type EndReason } from "../../src/core/model/allocation.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import { allocationBody, grantedBody } from "../../src/wire/allocations/bodies.ts";
+import { notificationOf } from "../../src/wire/webhooks/bodies.ts";
 import { h100, minutes, SimulatedHost, seconds } from "../simulation/simulated-host.ts";
 
 /** The second of two GPUs, granted from the queue after 90 s. */

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
-import type { Actor, Policy } from "../../src/core/model.ts";
+import type { Actor } from "../../src/core/model/ids.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
-import type { EndedLeasePage, EndedLeaseQuery } from "../../src/scheduler/ports.ts";
+import type { EndedLeasePage, EndedLeaseQuery } from "../../src/ports/store.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { NO_QUOTA, NO_QUOTAS } from "../simulation/simulated-host.ts";

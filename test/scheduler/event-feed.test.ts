@@ -1,11 +1,11 @@
 /** Who follows the events gets each once, in order, from wherever it is kept. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
-import type { Event } from "../../src/core/events.ts";
+import type { Event } from "../../src/core/host/events.ts";
 import { type Clock, ManualClock } from "../../src/platform/clock.ts";
+import type { JournalEntry } from "../../src/ports/store.ts";
 import { EventFeed, type EventReader, PAGE_EVENTS, type Page } from "../../src/scheduler/event-feed.ts";
-import type { JournalEntry } from "../../src/scheduler/ports.ts";
-import { type PublicEvent, publicEvent } from "../../src/scheduler/public-events.ts";
+import { type PublicEvent, publicEvent } from "../../src/wire/events/bodies.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { databasePath, open, openForTest } from "../store/files.ts";
 import { START, turn } from "../store/turns.ts";

@@ -1,8 +1,9 @@
-import type { AllocateAsk } from "../../src/core/commands.ts";
-import type { HostReading, Policy } from "../../src/core/model.ts";
+import type { AllocateAsk } from "../../src/core/decisions/commands.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import type { HostReading } from "../../src/core/model/reading.ts";
 import { type Clock, ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
-import type { Store, Turn } from "../../src/scheduler/ports.ts";
+import type { Store, Turn } from "../../src/ports/store.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { hostReading } from "../fixtures/readings.ts";

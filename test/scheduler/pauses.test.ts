@@ -1,6 +1,7 @@
 /** The daemon stands still, the host sleeps, the disk is full: nobody could renew then, so what fell due gets a grace. */
 import { expect, onTestFinished, test, vi } from "vitest";
-import type { Allocation, AllocationId } from "../../src/core/model.ts";
+import type { Allocation } from "../../src/core/model/allocation.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
 import { type Clock, ManualClock, steadyClock } from "../../src/platform/clock.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { FakeHost } from "../fixtures/fake-host.ts";

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { expect, test, vi } from "vitest";
-import { UsageBusyError } from "../../src/core/errors.ts";
-import type { GpuReading } from "../../src/core/model.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
-import type { EndedLeasePage, EndedLeaseQuery, Turn } from "../../src/scheduler/ports.ts";
+import { UsageBusyError } from "../../src/ports/refusals.ts";
+import type { EndedLeasePage, EndedLeaseQuery, Turn } from "../../src/ports/store.ts";
 import {
   endedLease,
   type HeldLease,

@@ -1,9 +1,10 @@
 /** Reserved windows under a running scheduler: who counts the calendar out, when, and against which clock. */
 import { expect, test } from "vitest";
-import type { Allocation, ReservedWindow } from "../../src/core/model.ts";
+import type { Allocation } from "../../src/core/model/allocation.ts";
+import type { ReservedWindow } from "../../src/core/model/policy.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
-import { WindowCalendar } from "../../src/scheduler/windows.ts";
+import { WindowCalendar } from "../../src/scheduler/window-calendar.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 import { ask, settled, startScheduler } from "./harness.ts";

@@ -1,6 +1,8 @@
 /** What clients were answered, and what they may believe because of it. */
 import { isDeepStrictEqual } from "node:util";
-import type { Allocation, AllocationId, EndReason, EpochMs, GpuUuid, Lease } from "../../src/core/model.ts";
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Allocation, EndReason, Lease } from "../../src/core/model/allocation.ts";
+import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
 import { movedLease } from "./books.ts";
 import { breach } from "./violation.ts";
 

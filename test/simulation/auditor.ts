@@ -3,17 +3,17 @@
  * take it over. {@link INVARIANTS} says which is checked where.
  */
 import { createHash } from "node:crypto";
-import { Recollection } from "../../src/core/capture.ts";
-import type { Event } from "../../src/core/events.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import type { AllocationId, EndReason, EpochMs, Lease } from "../../src/core/model.ts";
-import { emptyHost, type HostState } from "../../src/core/state.ts";
-import type { NotificationStatus } from "../../src/scheduler/ports.ts";
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost, type HostState } from "../../src/core/host/state.ts";
+import type { EndReason, Lease } from "../../src/core/model/allocation.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import { Recollection } from "../../src/core/replay/capture.ts";
+import type { NotificationStatus } from "../../src/ports/webhooks.ts";
 import { Books, type Causes, type Followed, type GpuBook, type NoticeBook, type ShareBook } from "./books.ts";
 import type { DurableView, JournalTurn, OutboxRow } from "./durable-view.ts";
 import {
-  GRACE_MS,
-  holding,
   judgeAdoption,
   judgeBusy,
   judgeClaim,
@@ -26,7 +26,6 @@ import {
   judgeSubmission,
   judgeVerification,
   patienceMs,
-  type TurnSeen,
 } from "./judge-allocations.ts";
 import {
   judgeAdminWord,
@@ -50,6 +49,7 @@ import {
 } from "./judge-notices.ts";
 import { OPERATOR_URL } from "./ops.ts";
 import type { Tally } from "./tally.ts";
+import { GRACE_MS, holding, type TurnSeen } from "./turn-seen.ts";
 import { breach, fault } from "./violation.ts";
 import { checkReplay, movedState } from "./whole-checks.ts";
 

@@ -2,17 +2,13 @@
  * The simulation's own books: what must be so after the events of the journal, kept without the program's help, and
  * what can have caused the events to come.
  */
-import type {
-  AllocationId,
-  EndReason,
-  EpochMs,
-  GpuUuid,
-  Lease,
-  Observation,
-  Policy,
-  Request,
-} from "../../src/core/model.ts";
-import type { NotificationStatus } from "../../src/scheduler/ports.ts";
+
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { EndReason, Lease, Request } from "../../src/core/model/allocation.ts";
+import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import type { Observation } from "../../src/core/model/reading.ts";
+import type { NotificationStatus } from "../../src/ports/webhooks.ts";
 import type { AdminWord } from "./ops.ts";
 import { BLINDING, type Look, type Mood } from "./simulated-driver.ts";
 

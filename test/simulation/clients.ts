@@ -1,11 +1,14 @@
 /** Everybody who asks something of the simulated daemon, and keeps what he is answered. */
-import { DomainError } from "../../src/core/errors.ts";
-import type { Actor, Allocation, AllocationId } from "../../src/core/model.ts";
-import type { Answer } from "../../src/http/answers.ts";
-import type { Call } from "../../src/http/endpoint.ts";
-import type { Repeatable } from "../../src/http/idempotency.ts";
-import { HttpError } from "../../src/http/problems.ts";
-import type { IdempotencyKey, PendingDelivery } from "../../src/scheduler/ports.ts";
+
+import type { Allocation } from "../../src/core/model/allocation.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
+import type { Actor, AllocationId } from "../../src/core/model/ids.ts";
+import type { Answer } from "../../src/http/exchange/answers.ts";
+import type { Call } from "../../src/http/exchange/endpoint.ts";
+import type { Repeatable } from "../../src/http/exchange/idempotency.ts";
+import { HttpError } from "../../src/http/exchange/problems.ts";
+import type { IdempotencyKey } from "../../src/ports/store.ts";
+import type { PendingDelivery } from "../../src/ports/webhooks.ts";
 import type { Reply } from "../../src/scheduler/scheduler.ts";
 import { Acknowledged } from "./acknowledged.ts";
 import type { Books, Causes } from "./books.ts";

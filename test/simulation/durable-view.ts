@@ -1,9 +1,11 @@
 /** What is on disk, as somebody sees it who has nothing to do with the daemon but the file. */
 import { createHash } from "node:crypto";
 import { DatabaseSync } from "node:sqlite";
-import type { Event } from "../../src/core/events.ts";
-import type { AllocationId, EpochMs, GpuUuid } from "../../src/core/model.ts";
-import type { NotificationStatus, StoredState } from "../../src/scheduler/ports.ts";
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
+import type { StoredState } from "../../src/ports/store.ts";
+import type { NotificationStatus } from "../../src/ports/webhooks.ts";
 import { readState } from "../../src/store/read-state.ts";
 import { ALLOCATION_COLUMNS, type AllocationRow, decodeAllocation, decodeState } from "../../src/store/records.ts";
 import { prepareReads, type Reads } from "../../src/store/statements.ts";

@@ -4,13 +4,15 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { blockOf, isolationOf } from "../../src/core/allocator/survey.ts";
-import { DomainError } from "../../src/core/errors.ts";
-import type { Event } from "../../src/core/events.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import type { KernelReport } from "../../src/core/kernel-log.ts";
-import type { AllocationId, GpuHealth, MigInstance, Topology } from "../../src/core/model.ts";
-import { emptyHost, type HostState } from "../../src/core/state.ts";
+import { blockOf, isolationOf } from "../../src/core/host/condition.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost, type HostState } from "../../src/core/host/state.ts";
+import type { Topology } from "../../src/core/model/device.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import type { GpuHealth, MigInstance } from "../../src/core/model/reading.ts";
+import type { KernelReport } from "../../src/core/readings/xid.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import {
   ADMIN,

@@ -1,31 +1,19 @@
 /** Judges what the journal says of allocations, event by event, before the books take it over. */
-import type { Event } from "../../src/core/events.ts";
-import type { EndReason, EpochMs, Policy, Request } from "../../src/core/model.ts";
-import { KEY_LIFE_MS } from "../../src/scheduler/ports.ts";
+
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { EndReason, Request } from "../../src/core/model/allocation.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import { KEY_LIFE_MS } from "../../src/ports/store.ts";
 import { type Books, type Causes, type Followed, type GpuBook, isInUseBy, type Sight } from "./books.ts";
 import { doubtOfNotice } from "./judge-notices.ts";
 import { MOODS, type Mood } from "./simulated-driver.ts";
 import { NO_QUOTAS } from "./simulated-host.ts";
+import { GRACE_MS, holding, type TurnSeen } from "./turn-seen.ts";
 import { breach, fault } from "./violation.ts";
 
-/** After an absence of the daemon, at least this much of a lease is left; the contract's grace. */
-export const GRACE_MS = 10_000;
 /** A lease younger than this leaves no GPU to be looked at; the contract's figure. */
 const TOO_YOUNG_MS = 1_000;
-
-/** The turn that events stand in, and the time in which it was seen. */
-export interface TurnSeen {
-  readonly at: EpochMs;
-  readonly trueMs: number;
-  /** Submitted in this turn so far. */
-  readonly newcomers: ReadonlySet<string>;
-  /** Something has been resumed in this turn. */
-  readonly resumed: boolean;
-  /** The boot that was before, if the turn tells of a new one. */
-  readonly rebooted: boolean;
-  /** The least that a new token may be: the wall clock at the daemon's start. */
-  readonly tokenFloor: number;
-}
 
 type Of<T extends Event["type"]> = Extract<Event, { type: T }>;
 
@@ -384,10 +372,4 @@ export function judgeVerification(books: Books, causes: Causes, turn: TurnSeen, 
       breach(6, `${uuid} is ${kept ? "not " : ""}free at once after ${event.id}`);
     }
   }
-}
-
-export function holding(books: Books, id: string): Followed & { readonly lease: NonNullable<Followed["lease"]> } {
-  const found = books.live.get(id);
-  if (found === undefined || found.lease === null) fault(`${id} holds nothing: it is ${found?.status ?? "not live"}`);
-  return { ...found, lease: found.lease };
 }

@@ -1,11 +1,11 @@
 /** Judges what the journal says of GPUs, event by event, before the books take it over. */
-import type { Event } from "../../src/core/events.ts";
-import type { AllocationId, GpuUuid } from "../../src/core/model.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
 import type { Books, Causes, GpuBook, Sight } from "./books.ts";
-import type { TurnSeen } from "./judge-allocations.ts";
 import { isPutOff } from "./judge-notices.ts";
 import type { AdminWord } from "./ops.ts";
 import { MOODS } from "./simulated-driver.ts";
+import type { TurnSeen } from "./turn-seen.ts";
 import { breach, fault } from "./violation.ts";
 
 /** MiB above the level before a grant at which memory still counts as given back, as the contract has it settle. */

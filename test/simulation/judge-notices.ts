@@ -1,8 +1,10 @@
 /** Judges what the journal says of leases that are taken back, event by event, before the books take it over. */
-import type { Event } from "../../src/core/events.ts";
-import type { EpochMs, PreemptionPolicy } from "../../src/core/model.ts";
+
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { PreemptionPolicy } from "../../src/core/model/policy.ts";
 import type { Books, Causes, Followed, NoticeBook } from "./books.ts";
-import { GRACE_MS, holding, type TurnSeen } from "./judge-allocations.ts";
+import { GRACE_MS, holding, type TurnSeen } from "./turn-seen.ts";
 import { fault } from "./violation.ts";
 
 type Of<T extends Event["type"]> = Extract<Event, { type: T }>;

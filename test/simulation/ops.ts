@@ -1,6 +1,7 @@
 /** What can happen to the simulated host, drawn at random: values that any history can take up. */
-import type { AllocateAsk } from "../../src/core/commands.ts";
-import type { Policy, ProbeFailureKind } from "../../src/core/model.ts";
+import type { AllocateAsk } from "../../src/core/decisions/commands.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import type { ProbeFailureKind } from "../../src/core/model/reading.ts";
 import type { Random } from "../../src/monitor/simulated/random.ts";
 import { CRASH_POINTS, type CrashPoint, TROUBLES, type Trouble } from "./faulty-writer.ts";
 import { MOODS, type Mood } from "./simulated-driver.ts";

@@ -8,8 +8,8 @@
 import { copyFileSync, existsSync, mkdtempSync, renameSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { Policy } from "../../src/core/model.ts";
-import { Idempotency } from "../../src/http/idempotency.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import { Idempotency } from "../../src/http/exchange/idempotency.ts";
 import type { Random } from "../../src/monitor/simulated/random.ts";
 import { clockAtStart } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";

@@ -1,5 +1,7 @@
 /** The GPUs of a simulated host, and what a driver shows of them. */
-import type { EpochMs, GpuReading, GpuUuid, Observation, ProbeFailureKind } from "../../src/core/model.ts";
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { GpuUuid } from "../../src/core/model/ids.ts";
+import type { GpuReading, Observation, ProbeFailureKind } from "../../src/core/model/reading.ts";
 import { failed, gpuReading, seen } from "../fixtures/readings.ts";
 import { process as processOf } from "./simulated-host.ts";
 

@@ -1,25 +1,16 @@
 import { WORKLOAD_DEFAULTS } from "../../src/core/analyzer/defaults.ts";
-import type { AllocateAsk, Command } from "../../src/core/commands.ts";
-import { decide } from "../../src/core/decide.ts";
-import { DomainError, type ErrorCode } from "../../src/core/errors.ts";
-import type { Event } from "../../src/core/events.ts";
-import { explain } from "../../src/core/explain.ts";
-import type {
-  Actor,
-  Allocation,
-  AllocationId,
-  GpuProcess,
-  GpuReading,
-  HostReading,
-  Lease,
-  Policy,
-  ProbeFailure,
-  Quota,
-  Quotas,
-  Topology,
-} from "../../src/core/model.ts";
-import { positionOf } from "../../src/core/queue/line.ts";
-import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../../src/core/state.ts";
+import type { AllocateAsk, Command } from "../../src/core/decisions/commands.ts";
+import { decide } from "../../src/core/decisions/decide.ts";
+import { explain } from "../../src/core/explain/explain.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { positionOf } from "../../src/core/host/line.ts";
+import { emptyHost, type HostState, nextDeadline, withAllocation, withGpus } from "../../src/core/host/state.ts";
+import type { Allocation, Lease } from "../../src/core/model/allocation.ts";
+import type { Topology } from "../../src/core/model/device.ts";
+import { DomainError, type ErrorCode } from "../../src/core/model/errors.ts";
+import type { Actor, AllocationId } from "../../src/core/model/ids.ts";
+import type { Policy, Quota, Quotas } from "../../src/core/model/policy.ts";
+import type { GpuProcess, GpuReading, HostReading, ProbeFailure } from "../../src/core/model/reading.ts";
 import { UseSums } from "../../src/scheduler/counting.ts";
 import { gpuReading } from "../fixtures/readings.ts";
 

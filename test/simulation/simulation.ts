@@ -1,9 +1,10 @@
 /** A simulated host with the real scheduler and store, to which things happen one by one; after each all must be well. */
-import { DomainError } from "../../src/core/errors.ts";
-import type { AllocationId } from "../../src/core/model.ts";
-import type { HostState } from "../../src/core/state.ts";
+
+import type { HostState } from "../../src/core/host/state.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
 import { seededRandom } from "../../src/monitor/simulated/random.ts";
-import { KEY_LIFE_MS } from "../../src/scheduler/ports.ts";
+import { KEY_LIFE_MS } from "../../src/ports/store.ts";
 import type { PruneLimits } from "../../src/store/prune.ts";
 import { Acknowledged } from "./acknowledged.ts";
 import { Auditor } from "./auditor.ts";

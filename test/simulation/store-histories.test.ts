@@ -4,9 +4,9 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { ERROR_CODES, type ErrorCode } from "../../src/core/errors.ts";
-import type { Event } from "../../src/core/events.ts";
-import { END_REASONS } from "../../src/core/model.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { END_REASONS } from "../../src/core/model/allocation.ts";
+import { ERROR_CODES, type ErrorCode } from "../../src/core/model/errors.ts";
 import { seededRandom } from "../../src/monitor/simulated/random.ts";
 import { CRASH_POINTS, TROUBLES } from "./faulty-writer.ts";
 import { drawOp, OP_NAMES } from "./ops.ts";

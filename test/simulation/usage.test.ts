@@ -4,9 +4,11 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { DomainError } from "../../src/core/errors.ts";
-import type { Event } from "../../src/core/events.ts";
-import type { AllocationId, EpochMs, GpuReading } from "../../src/core/model.ts";
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { DomainError } from "../../src/core/model/errors.ts";
+import type { AllocationId } from "../../src/core/model/ids.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
 import { endedLease, type Period, runningLeases, type Usage, UsageTally } from "../../src/scheduler/usage.ts";
 import { h100, minutes, process, SimulatedHost, seconds } from "./simulated-host.ts";
 

@@ -1,12 +1,17 @@
 /** Checks of the whole, whatever happened: what is stored, what is in memory and what the journal folds to are one. */
-import type { Recollection } from "../../src/core/capture.ts";
-import { decide } from "../../src/core/decide.ts";
-import type { Event } from "../../src/core/events.ts";
-import { evolve } from "../../src/core/evolve.ts";
-import { holdersOf } from "../../src/core/holds.ts";
-import type { Cordon, EpochMs, Gpu, GpuHold, GpuUse, LiveAllocation, Policy } from "../../src/core/model.ts";
-import { emptyHost, type HostState, withAllocation, withGpus } from "../../src/core/state.ts";
-import type { StoredState } from "../../src/scheduler/ports.ts";
+
+import type { EpochMs } from "../../src/core/base/time.ts";
+import { decide } from "../../src/core/decisions/decide.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { evolve } from "../../src/core/host/evolve.ts";
+import { emptyHost, type HostState, withAllocation, withGpus } from "../../src/core/host/state.ts";
+import type { LiveAllocation } from "../../src/core/model/allocation.ts";
+import type { Cordon, Gpu, GpuHold } from "../../src/core/model/gpu.ts";
+import { holdersOf } from "../../src/core/model/holds.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
+import type { GpuUse } from "../../src/core/model/use.ts";
+import type { Recollection } from "../../src/core/replay/capture.ts";
+import type { StoredState } from "../../src/ports/store.ts";
 import { TurnTexts } from "../../src/store/records.ts";
 import { type Books, movedLease } from "./books.ts";
 import type { DurableView, JournalTurn } from "./durable-view.ts";

@@ -6,7 +6,7 @@
  */
 import { writeSync } from "node:fs";
 import { createInterface } from "node:readline";
-import { StorageUnavailableError } from "../../src/core/errors.ts";
+import { StorageUnavailableError } from "../../src/ports/refusals.ts";
 import { StoreRefusedError } from "../../src/store/errors.ts";
 import type { SqliteStore } from "../../src/store/store.ts";
 import { openThreaded } from "./threaded.ts";

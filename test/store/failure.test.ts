@@ -2,7 +2,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { expect, onTestFinished, test } from "vitest";
-import { StorageUnavailableError } from "../../src/core/errors.ts";
+import { StorageUnavailableError } from "../../src/ports/refusals.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
 import { LocalWriter } from "../../src/store/writer.ts";

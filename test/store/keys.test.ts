@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { KEY_LIFE_MS, type KeptKey } from "../../src/scheduler/ports.ts";
+import { KEY_LIFE_MS, type KeptKey } from "../../src/ports/store.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import { gpu, grantTurn, START, turn } from "./turns.ts";
 

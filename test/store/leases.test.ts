@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Allocation } from "../../src/core/model.ts";
-import type { EndedLease, EndedLeaseQuery, Store } from "../../src/scheduler/ports.ts";
+import type { Allocation } from "../../src/core/model/allocation.ts";
+import type { EndedLease, EndedLeaseQuery, Store } from "../../src/ports/store.ts";
 import { MIN_RETENTION_MS } from "../../src/store/store.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { databasePath, open, openForTest } from "./files.ts";

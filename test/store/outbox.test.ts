@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { DeliverySettlement } from "../../src/scheduler/ports.ts";
+import type { DeliverySettlement } from "../../src/ports/webhooks.ts";
 import type { SqliteStore } from "../../src/store/store.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import { notification, queued, request, START, turn } from "./turns.ts";

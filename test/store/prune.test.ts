@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
-import type { Event } from "../../src/core/events.ts";
-import type { AllocationQuery } from "../../src/scheduler/ports.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import type { AllocationQuery } from "../../src/ports/store.ts";
 import { JOURNAL_KEPT_EVENTS, PRUNE_ROWS, SNAPSHOT_AFTER_EVENTS } from "../../src/store/prune.ts";
 import { MIN_RETENTION_MS } from "../../src/store/store.ts";
 import { databasePath, open, openForTest } from "./files.ts";

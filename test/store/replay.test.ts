@@ -2,8 +2,8 @@
 import { writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { expect, onTestFinished, test } from "vitest";
-import { StorageUnavailableError } from "../../src/core/errors.ts";
-import type { Event } from "../../src/core/events.ts";
+import type { Event } from "../../src/core/host/events.ts";
+import { StorageUnavailableError } from "../../src/ports/refusals.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import type { PruneLimits } from "../../src/store/prune.ts";
 import { replayTurn } from "../../src/store/replay.ts";

@@ -1,5 +1,5 @@
 import { expect, onTestFinished, test } from "vitest";
-import type { Remains, Share } from "../../src/core/model.ts";
+import type { Remains, Share } from "../../src/core/model/gpu.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
 import { LocalWriter } from "../../src/store/writer.ts";

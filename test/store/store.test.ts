@@ -1,22 +1,18 @@
 import { DatabaseSync } from "node:sqlite";
 import fc from "fast-check";
 import { expect, onTestFinished, test } from "vitest";
-import type { Event } from "../../src/core/events.ts";
+import type { Event } from "../../src/core/host/events.ts";
 import {
   type Allocation,
   END_REASONS,
-  type Gpu,
-  type GpuHold,
-  type GpuUse,
   type LiveAllocation,
   type Notice,
-  type Remains,
   type Request,
   SHARINGS,
-  type Share,
-} from "../../src/core/model.ts";
-import { NO_USE } from "../../src/core/use.ts";
-import type { AllocationQuery, Turn } from "../../src/scheduler/ports.ts";
+} from "../../src/core/model/allocation.ts";
+import type { Gpu, GpuHold, Remains, Share } from "../../src/core/model/gpu.ts";
+import { type GpuUse, NO_USE } from "../../src/core/model/use.ts";
+import type { AllocationQuery, Turn } from "../../src/ports/store.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import {
   ended,

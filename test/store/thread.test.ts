@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import type { Worker } from "node:worker_threads";
 import { expect, onTestFinished, test } from "vitest";
-import { StorageUnavailableError } from "../../src/core/errors.ts";
+import { StorageUnavailableError } from "../../src/ports/refusals.ts";
 import { WriterDiedError } from "../../src/store/errors.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";

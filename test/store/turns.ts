@@ -1,20 +1,21 @@
 /** Values and turns for the store's tests: what the core would commit, without the core. */
-import type { Event } from "../../src/core/events.ts";
+
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { Event } from "../../src/core/host/events.ts";
 import type {
   Allocation,
   EndedAllocation,
   EndReason,
-  EpochMs,
-  Gpu,
-  GpuHold,
   Lease,
   LeasedAllocation,
   QueuedAllocation,
   Request,
-  UsedGpu,
-} from "../../src/core/model.ts";
-import { NO_USE } from "../../src/core/use.ts";
-import type { Notification, Turn } from "../../src/scheduler/ports.ts";
+} from "../../src/core/model/allocation.ts";
+import type { Gpu, GpuHold } from "../../src/core/model/gpu.ts";
+import type { UsedGpu } from "../../src/core/model/use.ts";
+import { NO_USE } from "../../src/core/model/use.ts";
+import type { Turn } from "../../src/ports/store.ts";
+import type { Notification } from "../../src/ports/webhooks.ts";
 
 export const START: EpochMs = 1_800_000_000_000;
 

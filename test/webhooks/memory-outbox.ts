@@ -1,5 +1,5 @@
-import type { EpochMs } from "../../src/core/model.ts";
-import type { DeliverySettlement, Outbox, PendingDelivery } from "../../src/scheduler/ports.ts";
+import type { EpochMs } from "../../src/core/base/time.ts";
+import type { DeliverySettlement, Outbox, PendingDelivery } from "../../src/ports/webhooks.ts";
 
 /** An outbox that is a map. Keeps the settlements for the test to see. */
 export class MemoryOutbox implements Outbox {

@@ -1,5 +1,5 @@
-import type { Closeness } from "./closeness.ts";
-import type { FreeGpu } from "./survey.ts";
+import type { Closeness } from "../readings/closeness.ts";
+import type { FreeGpu } from "./candidates.ts";
 
 /** Sets that are looked at one by one, at most: all halves of 16 GPUs. Beyond, sets are grown. */
 export const MAX_SETS = 12_870;

@@ -1,4 +1,4 @@
-import { type Analysis, WORKLOAD_TYPES, type WorkloadAsk, type WorkloadDefaults, type WorkloadType } from "../model.ts";
+import type { Analysis, WorkloadAsk, WorkloadDefaults, WorkloadType } from "../model/workload.ts";
 import { raise, readHints, type Sourced } from "./hints.ts";
 import { modelNeed } from "./model-need.ts";
 import { applyRules } from "./rules.ts";
@@ -48,14 +48,4 @@ export function analyze(ask: WorkloadAsk, defaults: { readonly [type in Workload
 
 function stated(value: number | null): Sourced | null {
   return value === null ? null : { value, source: "asked for" };
-}
-
-/**
- * Reads a workload type as clients write it: any case, kebab-case too.
- *
- * @returns `generic` for an unknown type and for none, as the reference service does.
- */
-export function normalizeWorkloadType(text: string | null): WorkloadType {
-  const name = text?.trim().toLowerCase().replaceAll("-", "_");
-  return WORKLOAD_TYPES.find((type) => type === name) ?? "generic";
 }

@@ -1,4 +1,4 @@
-import type { WorkloadDefaults, WorkloadType } from "../model.ts";
+import type { WorkloadDefaults, WorkloadType } from "../model/workload.ts";
 
 /**
  * The built-in defaults and thresholds of each workload type: contract section 5. A configuration file overrides them

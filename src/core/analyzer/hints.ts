@@ -1,4 +1,4 @@
-import type { JsonObject, JsonValue } from "../model.ts";
+import type { JsonObject, JsonValue } from "../base/json.ts";
 
 /** A number and the rule or figure that gave it, in words. */
 export interface Sourced {

@@ -10,7 +10,7 @@
  *   `micro_batch_size`, `zero_stage`;
  * - on what: `gpu_memory_mb` (MiB, like every "MB" of the API).
  */
-import type { WorkloadType } from "../model.ts";
+import type { WorkloadType } from "../model/workload.ts";
 import { type CatalogueEntry, findModel } from "./catalogue.ts";
 import { BF16, DEFAULT_KV_BYTES, findWeightFormat, KV_BYTES, type WeightFormat } from "./formats.ts";
 import { type Hints, type NumberBounds, quote } from "./hints.ts";

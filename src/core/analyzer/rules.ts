@@ -5,7 +5,7 @@
  * 2. Every other rule is a lower bound: the highest wins, none adds to another.
  * 3. A threshold is crossed strictly above it: batch 64 is not above 64.
  */
-import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadDefaults, type WorkloadType } from "../model.ts";
+import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadDefaults, type WorkloadType } from "../model/workload.ts";
 import { type Hints, quote, raise, type Sourced } from "./hints.ts";
 
 /** What a workload needs by the rules, before a named model and before what the caller states. */

@@ -8,23 +8,20 @@
  *     Nobody else is concerned. A request that the quota could never allow any more, or that will not find enough GPUs,
  *     keeps nobody.
  */
-import { limitsLater } from "../allocator/place.ts";
-import { type ComingGpu, coming, survey } from "../allocator/survey.ts";
-import type { AllocationId, EpochMs, Quota, Request } from "../model.ts";
-import type { HostState } from "../state.ts";
-import { type AccountKey, accountOf, limitedAccounts } from "./accounts.ts";
-import {
-  compareKeys,
-  type FamilyShape,
-  firstsWaiting,
-  type Limit,
-  type QueueKey,
-  queueKey,
-  type Waiting,
-} from "./line.ts";
+
+import { type ComingGpu, coming, survey } from "../allocator/candidates.ts";
+import { limitsLater } from "../allocator/fit.ts";
+import type { EpochMs } from "../base/time.ts";
+import { type AccountKey, accountOf, limitedAccounts } from "../host/accounts.ts";
+import type { FamilyShape, Limit } from "../host/demand.ts";
+import { compareKeys, firstsWaiting, type QueueKey, queueKey, type Waiting } from "../host/line.ts";
+import type { HostState } from "../host/state.ts";
+import type { Request } from "../model/allocation.ts";
+import type { AllocationId } from "../model/ids.ts";
+import type { Quota } from "../model/policy.ts";
 import { type Left, leftOf, needOf, overQuotas } from "./quotas.ts";
 import type { Reservation } from "./reservation.ts";
-import { WindowLeaves } from "./windows.ts";
+import { WindowLeaves } from "./window-allowances.ts";
 
 const NOTHING_HELD: ReadonlySet<never> = new Set();
 const NOTHING: Left = { gpus: 0, gpuMs: 0 };

@@ -12,20 +12,19 @@
  *     Which they are is settled anew in every decision.
  *  6. It is about whole GPUs: shared leases are left alone, and for a shared request nobody leaves.
  */
-import { place, together, usable } from "../allocator/place.ts";
-import { type ComingGpu, type FreeGpu, staleness } from "../allocator/survey.ts";
-import type { Event } from "../events.ts";
-import { entanglementOf, sharersOf } from "../mig.ts";
-import type {
-  AllocationId,
-  EpochMs,
-  GpuUuid,
-  HoldingAllocation,
-  PreemptionPolicy,
-  QueuedAllocation,
-} from "../model.ts";
-import type { HostState } from "../state.ts";
-import { hardEndOf } from "./reservation.ts";
+
+import type { ComingGpu, FreeGpu } from "../allocator/candidates.ts";
+import { together, usable } from "../allocator/fit.ts";
+import { place } from "../allocator/place.ts";
+import type { EpochMs } from "../base/time.ts";
+import { staleness } from "../host/condition.ts";
+import type { Event } from "../host/events.ts";
+import { entanglementOf, sharersOf } from "../host/mig.ts";
+import type { HostState } from "../host/state.ts";
+import type { HoldingAllocation, QueuedAllocation } from "../model/allocation.ts";
+import type { AllocationId, GpuUuid } from "../model/ids.ts";
+import { hardEndOf } from "../model/leases.ts";
+import type { PreemptionPolicy } from "../model/policy.ts";
 
 /** For how many requests leases are preempted at once: each is planned anew in every decision. */
 export const MAX_PREEMPTIONS = 16;

@@ -6,43 +6,20 @@
  *     taken once it has ended. So leases that all have one never take more of any period than the quota has; one without
  *     is charged as time goes by, and may run over: nothing ends for a quota's sake.
  */
-import { analyze } from "../analyzer/analyze.ts";
-import type { Analysis, EpochMs, GpuTimeQuota, Policy, Request, WorkloadAsk } from "../model.ts";
-import type { HostState } from "../state.ts";
+import type { EpochMs } from "../base/time.ts";
 import {
-  ACCOUNT_KINDS,
   type Account,
   type AccountKey,
-  accountKey,
   accountOf,
   type Charge,
   limitedAccounts,
   periodStart,
-  quotaOf,
-} from "./accounts.ts";
+} from "../host/accounts.ts";
+import type { HostState } from "../host/state.ts";
+import type { Request } from "../model/allocation.ts";
+import type { GpuTimeQuota, Policy } from "../model/policy.ts";
 
 const MS_PER_HOUR = 3_600_000;
-
-/** Whose quotas a request falls under; of a service nobody need have spoken yet. */
-export interface Asker {
-  readonly principal: string;
-  readonly serviceName: string | null;
-}
-
-/** What the analyzer says of a workload, with its priority as high as the asker's quotas let it be. */
-export function analysisFor(ask: WorkloadAsk, asker: Asker, policy: Policy): Analysis {
-  const analysis = analyze(ask, policy.workloadDefaults);
-  let { requirement, sources } = analysis;
-  for (const kind of ACCOUNT_KINDS) {
-    const name = kind === "principal" ? asker.principal : asker.serviceName;
-    const most = name === null ? null : quotaOf(policy.quotas, kind, name).maxPriority;
-    if (name === null || most === null || requirement.priority <= most) continue;
-    const priority = `${sources.priority}; ${requirement.priority} is more than the quota of ${accountKey(kind, name)} allows`;
-    requirement = { ...requirement, priority: most };
-    sources = { ...sources, priority };
-  }
-  return { ...analysis, requirement, sources };
-}
 
 /** Why quotas will never let the request be granted, whatever ends; `null` when they may. */
 export function neverAllowed(request: Request, { quotas }: Policy): string | null {

@@ -9,12 +9,16 @@
  *     GPUs empty at once. So a head starts no later than it would have without backfill, if they last as long as they
  *     may; if some end sooner, then no later than was foreseen when its GPUs began to be held.
  */
-import { usable } from "../allocator/place.ts";
-import type { ComingGpu, FreeGpu } from "../allocator/survey.ts";
-import { holdersOf, settlingShare } from "../holds.ts";
-import { sharersOf } from "../mig.ts";
-import type { AllocationId, EpochMs, Gpu, GpuUuid, HoldingAllocation, Policy, Request } from "../model.ts";
-import type { HostState } from "../state.ts";
+import type { ComingGpu, FreeGpu } from "../allocator/candidates.ts";
+import { usable } from "../allocator/fit.ts";
+import type { EpochMs } from "../base/time.ts";
+import { sharersOf } from "../host/mig.ts";
+import { type HostState, holderOf } from "../host/state.ts";
+import type { Request } from "../model/allocation.ts";
+import type { Gpu } from "../model/gpu.ts";
+import { holdersOf, settlingShare } from "../model/holds.ts";
+import type { AllocationId, GpuUuid } from "../model/ids.ts";
+import { hardEndOf, settlingMs } from "../model/leases.ts";
 
 /** What is held for one request. */
 export interface Reservation {
@@ -43,11 +47,6 @@ export function besides({ gpus, longestMs }: Reservation, free: readonly FreeGpu
     .filter((candidate) => candidate.longestMs > 0);
 }
 
-/** How long a GPU may take to be seen empty after a lease, in ms. */
-export function settlingMs({ verifyRelease, reclaimTimeoutMs }: Policy): number {
-  return verifyRelease === "never" ? 0 : reclaimTimeoutMs;
-}
-
 /**
  * The first instant at which a GPU can be had by `head`, if each lease lasts as long as it may; `null`: no end is certain.
  * Of a shared GPU, who wants it whole needs the end of all shares, and who wants a part that of any: it may be enough.
@@ -62,22 +61,4 @@ function opensAt({ sharing }: Request, { hold }: Gpu, state: HostState, now: Epo
   if (ends.length === 0) return now;
   const end = hold.kind === "shared" && sharing === "shared" ? Math.min(...ends) : Math.max(...ends);
   return end === Infinity ? null : end;
-}
-
-export function holderOf(id: AllocationId, state: HostState): HoldingAllocation {
-  const holder = state.allocations.get(id);
-  if (holder === undefined || holder.status === "queued") throw new Error(`${id} holds nothing`);
-  return holder;
-}
-
-/** When a lease is over whatever is renewed; `null`: it has no `max_duration`. */
-export function hardEndOf({ request, lease }: HoldingAllocation): EpochMs | null {
-  if (request.maxDurationMs === null) return null;
-  // A grace after an absence of the daemon can reach beyond it.
-  return Math.max(lease.grantedAt + request.maxDurationMs, lease.expiresAt ?? 0);
-}
-
-/** How long a lease is said to last, `max_duration` before TTL, in ms; `null`: nothing is said. */
-export function nominalMs({ maxDurationMs, ttlMs }: Request): number | null {
-  return maxDurationMs ?? ttlMs;
 }

@@ -1,29 +1,21 @@
-import { localityOf } from "../allocator/closeness.ts";
-import { limitsLater, limitsNow, passedOver, place, usable } from "../allocator/place.ts";
-import { type ComingGpu, coming, type FreeGpu, survey, withRoomIn } from "../allocator/survey.ts";
-import type { Event } from "../events.ts";
-import { evolve } from "../evolve.ts";
-import { holdersOf } from "../holds.ts";
-import { boardOf } from "../mig.ts";
-import type { AllocationId, EpochMs, GpuUuid, Lease, Policy, QueuedAllocation, Request } from "../model.ts";
-import type { HostState } from "../state.ts";
+import { type Leave, leaveFor, left } from "../allocator/allowance.ts";
+import { type ComingGpu, coming, type FreeGpu, survey, withRoomIn } from "../allocator/candidates.ts";
+import { limitsLater, limitsNow, usable } from "../allocator/fit.ts";
+import type { EpochMs } from "../base/time.ts";
+import { askOf, type FamilyShape, isWithin, type Limit } from "../host/demand.ts";
+import type { Event } from "../host/events.ts";
+import { evolve } from "../host/evolve.ts";
+import { compareKeys, dequeue, enqueue, firstWaiting, type Waiting, type WaitingLine } from "../host/line.ts";
+import type { HostState } from "../host/state.ts";
+import { memberOf, type WindowSet } from "../host/window-plan.ts";
+import type { QueuedAllocation, Request } from "../model/allocation.ts";
+import { holdersOf } from "../model/holds.ts";
+import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import { Budgets } from "./budgets.ts";
-import {
-  askOf,
-  compareKeys,
-  dequeue,
-  enqueue,
-  type FamilyShape,
-  firstWaiting,
-  isWithin,
-  type Limit,
-  shapeOf,
-  type Waiting,
-  type WaitingLine,
-} from "./line.ts";
+import { choose, grant } from "./grant.ts";
 import { callOff, cannotTell, letStay, type Preemption, preempt } from "./preemption.ts";
 import { besides, type Reservation, reserve } from "./reservation.ts";
-import { type Holder, type Leave, leaveFor, left, memberOf, WindowLeaves, type WindowSet } from "./windows.ts";
+import { type Holder, WindowLeaves } from "./window-allowances.ts";
 
 /** What follows once everybody who can be served has been: the grants, and the state after them. */
 export interface Scheduled {
@@ -91,6 +83,7 @@ function inOrder(head: Waiting | undefined, beneficiary: Waiting | undefined): r
 function uuidsOf(gpus: readonly ComingGpu[]): ReadonlySet<GpuUuid> {
   return new Set(gpus.map(({ gpu }) => gpu.uuid));
 }
+
 type LeavesOf = (member: WindowSet) => readonly Leave[];
 
 /** One look at the whole line. */
@@ -276,74 +269,4 @@ class Pass {
     }
     return windows;
   }
-}
-
-/** Chooses GPUs for a request, of those held for others only where the rest do not do. `null`: too few fit. */
-function choose(request: Request, free: readonly FreeGpu[], leave: Leave, state: HostState): readonly FreeGpu[] | null {
-  const { durationMs } = askOf(request);
-  const shape = shapeOf(request, state.gpus.values());
-  const levels = new Set(free.map(({ longestMs }) => longestMs).filter((level) => level >= durationMs));
-  for (const level of [...levels].sort((a, b) => b - a)) {
-    const lasting = free.filter(({ longestMs }) => longestMs >= level);
-    const fitting = lasting.filter((candidate) => passedOver(request, shape, candidate) === null);
-    const had = new Set(left(fitting, leave, shape.gpus, ({ availableMib }) => availableMib));
-    const kept = new Set(fitting.filter((candidate) => !had.has(candidate)));
-    const open = kept.size === 0 ? lasting : lasting.filter((candidate) => !kept.has(candidate));
-    const chosen = place(request, open, state.gpus.values(), state.sight.closeness);
-    if (chosen !== null) return chosen;
-  }
-  return null;
-}
-
-/** A lease of these devices from `now` on. Each must return to its level of memory before anybody else gets it. */
-export function leaseOf(
-  request: Request,
-  chosen: readonly Pick<FreeGpu, "gpu" | "baselineMib">[],
-  state: HostState,
-  now: EpochMs,
-): Lease {
-  return {
-    gpus: chosen.map(({ gpu, baselineMib }) => {
-      const { numaNodes, cpuAffinity } = localityOf(state.sight.closeness, boardOf(gpu));
-      // In the order in which records.ts writes them: a replay gives the same bytes.
-      return {
-        uuid: gpu.uuid,
-        index: gpu.index,
-        name: gpu.name,
-        pciBusId: gpu.pciBusId,
-        memoryTotalMib: gpu.memoryTotalMib,
-        mig: gpu.mig,
-        baselineMib,
-        numaNodes,
-        cpuAffinity,
-      };
-    }),
-    fencingToken: state.nextFencingToken,
-    grantedAt: now,
-    expiresAt: endOf(request, now, now),
-    sharedMib: request.sharing === "shared" ? request.requirement.memoryMib : null,
-  };
-}
-
-function grant(request: Request, chosen: readonly FreeGpu[], state: HostState, now: EpochMs, atOnce: boolean): Event {
-  const lease = leaseOf(request, chosen, state, now);
-  return {
-    type: "granted",
-    id: request.id,
-    lease,
-    claimBy: atOnce ? null : now + claimPatience(request, state.policy),
-  };
-}
-
-/** How long an offer waits for a sign of its client, in ms. */
-export function claimPatience(request: Request, policy: Policy): number {
-  return request.webhookUrl === null ? policy.abandonAfterMs : policy.claimTimeoutMs;
-}
-
-/** When a lease granted at `grantedAt` ends if last renewed at `renewedAt`: the earlier of TTL and hard end. */
-export function endOf(request: Request, grantedAt: EpochMs, renewedAt: EpochMs): EpochMs | null {
-  const byTtl = request.ttlMs === null ? Infinity : renewedAt + request.ttlMs;
-  const hardEnd = request.maxDurationMs === null ? Infinity : grantedAt + request.maxDurationMs;
-  const end = Math.min(byTtl, hardEnd);
-  return end === Infinity ? null : end;
 }

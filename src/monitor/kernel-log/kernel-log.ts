@@ -9,7 +9,7 @@
  *  4. News that was not taken is told again.
  */
 import { closeSync, constants, openSync, readSync } from "node:fs";
-import type { KernelNews, KernelReport, XidReport } from "../../core/kernel-log.ts";
+import type { KernelNews, KernelReport, XidReport } from "../../core/readings/xid.ts";
 import type { Cancel, Clock } from "../../platform/clock.ts";
 import { type KernelRecord, parseRecord } from "./record.ts";
 import { isDriverLoading, parseXidLine } from "./xid-line.ts";

@@ -11,8 +11,9 @@
  * The name in them is a program's, chosen by any local user: what stands behind the number is only looked at where the
  * driver puts no name.
  */
-import type { XidError } from "../../core/allocator/xid.ts";
-import { pciDevice } from "../../core/pci-address.ts";
+
+import { pciDevice } from "../../core/base/pci-address.ts";
+import type { XidError } from "../../core/readings/xid.ts";
 
 export interface XidLine extends XidError {
   /** As `pciDevice` writes it. */

@@ -1,4 +1,5 @@
-import type { GpuUuid, HostReading } from "../../core/model.ts";
+import type { GpuUuid } from "../../core/model/ids.ts";
+import type { HostReading } from "../../core/model/reading.ts";
 import { oneLine } from "./text.ts";
 
 /**

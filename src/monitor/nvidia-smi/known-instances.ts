@@ -1,4 +1,5 @@
-import type { GpuReading, GpuUuid, HostReading, MigInstance } from "../../core/model.ts";
+import type { GpuUuid } from "../../core/model/ids.ts";
+import type { GpuReading, HostReading, MigInstance } from "../../core/model/reading.ts";
 import { idsIn, type ListedGpu, type ListedInstance } from "./listing.ts";
 import { oneLine } from "./text.ts";
 

@@ -1,4 +1,6 @@
-import type { GpuReading, GpuUuid, HostReading, Topology } from "../../core/model.ts";
+import type { Topology } from "../../core/model/device.ts";
+import type { GpuUuid } from "../../core/model/ids.ts";
+import type { GpuReading, HostReading } from "../../core/model/reading.ts";
 import { oneLine } from "./text.ts";
 import type { SmiTopology } from "./topology.ts";
 

@@ -10,8 +10,9 @@
  *     new is said of it.
  *  3. With no GPU read there is no reading: then it was not one GPU that failed.
  */
-import type { GpuHealth, GpuReading, HostReading, ProbeFailure } from "../../core/model.ts";
-import { pciDevice } from "../../core/pci-address.ts";
+
+import { pciDevice } from "../../core/base/pci-address.ts";
+import type { GpuHealth, GpuReading, HostReading, ProbeFailure } from "../../core/model/reading.ts";
 import { parseNvidiaSmiInTurns } from "./parse.ts";
 import type { RunEnd } from "./run.ts";
 import { oneLine } from "./text.ts";

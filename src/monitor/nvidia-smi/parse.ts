@@ -4,7 +4,7 @@
  * them; the DTD's name is no promise.
  */
 import { setImmediate } from "node:timers/promises";
-import type { GpuHealth, GpuProcess, GpuReading, HostReading, MigInstance } from "../../core/model.ts";
+import type { GpuHealth, GpuProcess, GpuReading, HostReading, MigInstance } from "../../core/model/reading.ts";
 import { type ParseError, sliceDocument, type Tree, treeOf, UnreadableDocument } from "./document.ts";
 import {
   anyOf,

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
-import type { HostReading, Observation, ProbeFailure } from "../../core/model.ts";
+import type { HostReading, Observation, ProbeFailure } from "../../core/model/reading.ts";
 import type { Clock } from "../../platform/clock.ts";
-import type { GpuSource } from "../../scheduler/ports.ts";
+import type { GpuSource } from "../../ports/gpu-source.ts";
 import { ProcessTable } from "../process-table.ts";
 import { MAX_OUTPUT_BYTES } from "./document.ts";
 import { KnownGpus } from "./identity.ts";

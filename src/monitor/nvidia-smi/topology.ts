@@ -14,8 +14,8 @@
  * `topo -p2p`, which says between which GPUs peer access works, is not asked: where it is missing, it is so for every
  * pair (consumer cards), or for those that stand further apart in this matrix too.
  */
-import { formatCpuList, type NumberRange, parseCpuList } from "../../core/cpu-list.ts";
-import type { GpuLink, GpuLocality, Topology } from "../../core/model.ts";
+import { formatCpuList, type NumberRange, parseCpuList } from "../../core/base/cpu-list.ts";
+import type { GpuLink, GpuLocality, Topology } from "../../core/model/device.ts";
 import { type ParseError, UnreadableDocument } from "./document.ts";
 
 /** Most that one run may print. Eight GPUs beside 17 NICs take 7 kB. */

@@ -5,7 +5,7 @@
  * Exit codes are NVML's `nvmlReturn_t` (https://docs.nvidia.com/deploy/nvml-api/, and `man nvidia-smi`). What it
  * prints instead of XML goes to stdout and has no format; it is matched only where the code says nothing.
  */
-import type { ProbeFailure, ProbeFailureKind } from "../../core/model.ts";
+import type { ProbeFailure, ProbeFailureKind } from "../../core/model/reading.ts";
 import { type ListedGpu, parseListing } from "./listing.ts";
 import type { ParseResult, SmiDocument } from "./parse.ts";
 import type { RunEnd } from "./run.ts";

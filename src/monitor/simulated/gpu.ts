@@ -1,5 +1,7 @@
 import { createHash } from "node:crypto";
-import type { EpochMs, GpuHealth, GpuProcess, GpuReading, GpuUuid } from "../../core/model.ts";
+import type { EpochMs } from "../../core/base/time.ts";
+import type { GpuUuid } from "../../core/model/ids.ts";
+import type { GpuHealth, GpuProcess, GpuReading } from "../../core/model/reading.ts";
 import type { GpuModel, Shape } from "./models.ts";
 import { noiseAt, type Random } from "./random.ts";
 import { appearsAt, isGone, isListed, memoryAt, utilizationAt, type Workload } from "./workload.ts";

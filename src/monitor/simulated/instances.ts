@@ -1,4 +1,6 @@
-import type { EpochMs, GpuProcess, GpuReading, GpuUuid, MigInstance } from "../../core/model.ts";
+import type { EpochMs } from "../../core/base/time.ts";
+import type { GpuUuid } from "../../core/model/ids.ts";
+import type { GpuProcess, GpuReading, MigInstance } from "../../core/model/reading.ts";
 import { processOf, type SimulatedGpu } from "./gpu.ts";
 import type { Slice } from "./models.ts";
 import { isGone, isListed, memoryAt, type Workload } from "./workload.ts";

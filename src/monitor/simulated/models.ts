@@ -1,4 +1,4 @@
-import type { MigInstance } from "../../core/model.ts";
+import type { MigInstance } from "../../core/model/reading.ts";
 
 /** What a simulated GPU is: figures that real ones of its model were seen to report. */
 export interface GpuModel {

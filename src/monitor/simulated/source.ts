@@ -2,10 +2,16 @@
  * GPUs that are not there, for trying the daemon out and for tests. They behave like a host's: leases are put to use,
  * and what they used goes only a while after they end.
  */
-import type { Event } from "../../core/events.ts";
-import type { AllocationId, EpochMs, LiveAllocation, Observation, Topology } from "../../core/model.ts";
+
+import type { EpochMs } from "../../core/base/time.ts";
+import type { Event } from "../../core/host/events.ts";
+import type { LiveAllocation } from "../../core/model/allocation.ts";
+import type { Topology } from "../../core/model/device.ts";
+import type { AllocationId } from "../../core/model/ids.ts";
+import type { Observation } from "../../core/model/reading.ts";
 import type { Clock } from "../../platform/clock.ts";
-import type { Committed, GpuSource, Observer } from "../../scheduler/ports.ts";
+import type { GpuSource } from "../../ports/gpu-source.ts";
+import type { Committed, Observer } from "../../ports/observer.ts";
 import { SimulatedGpu } from "./gpu.ts";
 import { SimulatedCutGpu, type SimulatedInstance } from "./instances.ts";
 import { parseShape, SHAPES } from "./models.ts";

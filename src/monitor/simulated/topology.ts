@@ -1,4 +1,5 @@
-import type { GpuLink, GpuUuid, Topology } from "../../core/model.ts";
+import type { GpuLink, Topology } from "../../core/model/device.ts";
+import type { GpuUuid } from "../../core/model/ids.ts";
 import type { Shape } from "./models.ts";
 
 /** From so many GPUs on a host has two CPU sockets, with half of the GPUs each. */

@@ -2,7 +2,9 @@
  * What a leased GPU's user does to it, as functions of time alone: a program starts, makes its CUDA context, loads
  * its model, computes; at the end of the lease it goes, and its memory after it.
  */
-import type { EpochMs, Request, WorkloadType } from "../../core/model.ts";
+import type { EpochMs } from "../../core/base/time.ts";
+import type { Request } from "../../core/model/allocation.ts";
+import type { WorkloadType } from "../../core/model/workload.ts";
 import { noiseAt, type Random } from "./random.ts";
 
 /** From the lease to the first trace on the GPU: a program must start first. */

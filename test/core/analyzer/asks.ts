@@ -1,6 +1,7 @@
 import { analyze } from "../../../src/core/analyzer/analyze.ts";
 import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
-import type { Analysis, JsonObject, WorkloadAsk, WorkloadType } from "../../../src/core/model.ts";
+import type { JsonObject } from "../../../src/core/base/json.ts";
+import type { Analysis, WorkloadAsk, WorkloadType } from "../../../src/core/model/workload.ts";
 
 /** An ask with nothing stated but what `stated` holds. */
 export function ask(type: WorkloadType, data: JsonObject = {}, stated: Partial<WorkloadAsk> = {}): WorkloadAsk {

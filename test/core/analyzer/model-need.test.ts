@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { GIB, MIB } from "../../../src/core/analyzer/memory.ts";
-import type { JsonObject } from "../../../src/core/model.ts";
+import type { JsonObject } from "../../../src/core/base/json.ts";
 import { analyzed } from "./asks.ts";
 
 const REFERENCE_MIB = 81_000;

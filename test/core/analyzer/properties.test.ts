@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
-import { type JsonObject, type JsonValue, WORKLOAD_TYPES } from "../../../src/core/model.ts";
+import type { JsonObject, JsonValue } from "../../../src/core/base/json.ts";
+import { WORKLOAD_TYPES } from "../../../src/core/model/workload.ts";
 import { analyzed } from "./asks.ts";
 
 const RUNS = { numRuns: 1_000 };

@@ -1,7 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { analyze, normalizeWorkloadType } from "../../../src/core/analyzer/analyze.ts";
+import { analyze } from "../../../src/core/analyzer/analyze.ts";
 import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
-import type { JsonObject, WorkloadType } from "../../../src/core/model.ts";
+import type { JsonObject } from "../../../src/core/base/json.ts";
+import type { WorkloadType } from "../../../src/core/model/workload.ts";
+import { normalizeWorkloadType } from "../../../src/http/allocations/asks.ts";
 import { analyzed, ask } from "./asks.ts";
 
 /** GPUs and MiB per GPU, which most rules are about. */

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { explain } from "../../../src/core/explain.ts";
+import { explain } from "../../../src/core/explain/explain.ts";
 import { h100, minutes, process, SimulatedHost, t4 } from "../../simulation/simulated-host.ts";
 
 const why = (host: SimulatedHost, id: string) => explain(host.allocation(id).request, host.state, host.now).reason;

@@ -1,7 +1,8 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Actor, FairShare } from "../../../src/core/model.ts";
-import { shareOf } from "../../../src/core/queue/shares.ts";
+import { shareOf } from "../../../src/core/host/fair-share.ts";
+import type { Actor } from "../../../src/core/model/ids.ts";
+import type { FairShare } from "../../../src/core/model/policy.ts";
 import { type Ask, h100, minutes, SimulatedHost } from "../../simulation/simulated-host.ts";
 
 const hours = (n: number) => minutes(60 * n);

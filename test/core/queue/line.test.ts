@@ -1,18 +1,17 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { QueuedAllocation, Request } from "../../../src/core/model.ts";
+import type { FamilyShape, Limit } from "../../../src/core/host/demand.ts";
 import {
   compareKeys,
   dequeue,
   EMPTY_LINE,
   enqueue,
-  type FamilyShape,
   firstWaiting,
-  type Limit,
   positionOf,
   queueKey,
   type WaitingLine,
-} from "../../../src/core/queue/line.ts";
+} from "../../../src/core/host/line.ts";
+import type { QueuedAllocation, Request } from "../../../src/core/model/allocation.ts";
 import { DEFAULT_POLICY, minutes } from "../../simulation/simulated-host.ts";
 
 const NOW = 1_800_000_000_000;

@@ -1,9 +1,10 @@
 /** What docs/queue.md promises of the order, under streams of requests that do not end. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { DomainError } from "../../../src/core/errors.ts";
-import type { AllocationId, Request } from "../../../src/core/model.ts";
-import { forecast } from "../../../src/core/queue/forecast.ts";
+import { forecast } from "../../../src/core/explain/forecast.ts";
+import type { Request } from "../../../src/core/model/allocation.ts";
+import { DomainError } from "../../../src/core/model/errors.ts";
+import type { AllocationId } from "../../../src/core/model/ids.ts";
 import { type Ask, h100, minutes, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 
 const MAX_QUEUE_SIZE = 6;

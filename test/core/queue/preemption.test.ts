@@ -1,12 +1,14 @@
 /** Leases are taken back for more urgent requests, if both sides have agreed. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Event } from "../../../src/core/events.ts";
-import { evolve } from "../../../src/core/evolve.ts";
-import { explain } from "../../../src/core/explain.ts";
-import type { AllocationId, HoldingAllocation, Policy, PreemptionPolicy } from "../../../src/core/model.ts";
+import { explain } from "../../../src/core/explain/explain.ts";
+import type { Event } from "../../../src/core/host/events.ts";
+import { evolve } from "../../../src/core/host/evolve.ts";
+import { emptyHost } from "../../../src/core/host/state.ts";
+import type { HoldingAllocation } from "../../../src/core/model/allocation.ts";
+import type { AllocationId } from "../../../src/core/model/ids.ts";
+import type { Policy, PreemptionPolicy } from "../../../src/core/model/policy.ts";
 import { type Candidate, fewest, MAX_PREEMPTIONS } from "../../../src/core/queue/preemption.ts";
-import { emptyHost } from "../../../src/core/state.ts";
 import {
   ADMIN,
   type Ask,

@@ -1,8 +1,10 @@
 /** What quotas promise, in histories drawn at random and judged by books of the test's own. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import type { Event } from "../../../src/core/events.ts";
-import type { Actor, EpochMs, Quota, Quotas } from "../../../src/core/model.ts";
+import type { EpochMs } from "../../../src/core/base/time.ts";
+import type { Event } from "../../../src/core/host/events.ts";
+import type { Actor } from "../../../src/core/model/ids.ts";
+import type { Quota, Quotas } from "../../../src/core/model/policy.ts";
 import {
   type Ask,
   h100,

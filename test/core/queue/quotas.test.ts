@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
-import { explain } from "../../../src/core/explain.ts";
-import type { Actor, Quota, Quotas } from "../../../src/core/model.ts";
+import { explain } from "../../../src/core/explain/explain.ts";
+import type { Actor } from "../../../src/core/model/ids.ts";
+import type { Quota, Quotas } from "../../../src/core/model/policy.ts";
 import {
   type Ask,
   h100,

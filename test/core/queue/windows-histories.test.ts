@@ -4,12 +4,14 @@
  */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { decide } from "../../../src/core/decide.ts";
-import { parseDuration } from "../../../src/core/duration.ts";
-import { explain } from "../../../src/core/explain.ts";
-import { holdersOf } from "../../../src/core/holds.ts";
-import type { Gpu, HoldingAllocation, ReservedWindow } from "../../../src/core/model.ts";
-import { nextWindowChange } from "../../../src/core/queue/windows.ts";
+import { parseDuration } from "../../../src/core/base/duration.ts";
+import { decide } from "../../../src/core/decisions/decide.ts";
+import { explain } from "../../../src/core/explain/explain.ts";
+import { nextWindowChange } from "../../../src/core/host/state.ts";
+import type { HoldingAllocation } from "../../../src/core/model/allocation.ts";
+import type { Gpu } from "../../../src/core/model/gpu.ts";
+import { holdersOf } from "../../../src/core/model/holds.ts";
+import type { ReservedWindow } from "../../../src/core/model/policy.ts";
 import { ADMIN, ASK, h100, minutes, SimulatedHost } from "../../simulation/simulated-host.ts";
 
 const START = 1_800_000_000_000;

@@ -1,7 +1,8 @@
 import { expect, test } from "vitest";
-import { explain } from "../../../src/core/explain.ts";
-import type { Members, ReservedWindow } from "../../../src/core/model.ts";
-import { covered, nextWindowChange } from "../../../src/core/queue/windows.ts";
+import { explain } from "../../../src/core/explain/explain.ts";
+import { nextWindowChange } from "../../../src/core/host/state.ts";
+import type { Members, ReservedWindow } from "../../../src/core/model/policy.ts";
+import { covered } from "../../../src/core/queue/window-allowances.ts";
 import { h100, minutes, SimulatedHost, t4 } from "../../simulation/simulated-host.ts";
 
 /** What a host's clock shows at first. */

@@ -3,7 +3,7 @@ import { appendFileSync, closeSync, constants, mkdtempSync, openSync, rmSync, wr
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
-import type { KernelNews, XidReport } from "../../../src/core/kernel-log.ts";
+import type { KernelNews, XidReport } from "../../../src/core/readings/xid.ts";
 import {
   type KernelLog,
   type KernelLogOptions,

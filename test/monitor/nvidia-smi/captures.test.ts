@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { ailmentsOf, isFault } from "../../../src/core/allocator/health.ts";
-import type { GpuReading } from "../../../src/core/model.ts";
+import type { GpuReading } from "../../../src/core/model/reading.ts";
+import { ailmentsOf, isFault } from "../../../src/core/readings/health.ts";
 import { parseNvidiaSmi, parseNvidiaSmiInTurns, type SmiDocument } from "../../../src/monitor/nvidia-smi/parse.ts";
 import { captures, type Expected, expectedOf, hasCaptures, readCapture } from "./captures.ts";
 

@@ -1,7 +1,7 @@
 /** Output that breaks off, and output that is out of all proportion. See also fuzz.test.ts. */
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import type { HostReading } from "../../../src/core/model.ts";
+import type { HostReading } from "../../../src/core/model/reading.ts";
 import { parseNvidiaSmi } from "../../../src/monitor/nvidia-smi/parse.ts";
 import { smiDocument } from "../../fixtures/nvidia-smi-document.ts";
 import { captures } from "./captures.ts";

@@ -8,7 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import { afterAll, describe, expect, test } from "vitest";
-import type { HostReading } from "../../../src/core/model.ts";
+import type { HostReading } from "../../../src/core/model/reading.ts";
 import { parseNvidiaSmi } from "../../../src/monitor/nvidia-smi/parse.ts";
 import { smiDocument } from "../../fixtures/nvidia-smi-document.ts";
 import { captures } from "./captures.ts";

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import type { HostReading, MigInstance } from "../../../src/core/model.ts";
+import type { HostReading, MigInstance } from "../../../src/core/model/reading.ts";
 import { KnownInstances } from "../../../src/monitor/nvidia-smi/known-instances.ts";
 import { NvidiaSmiSource } from "../../../src/monitor/nvidia-smi/source.ts";
 import { ManualClock, steadyClock } from "../../../src/platform/clock.ts";

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import type { HostReading } from "../../../src/core/model.ts";
+import type { HostReading } from "../../../src/core/model/reading.ts";
 import { KnownTopology } from "../../../src/monitor/nvidia-smi/known-topology.ts";
 import { parseTopology, type SmiTopology } from "../../../src/monitor/nvidia-smi/topology.ts";
 import { smiTopology } from "../../fixtures/nvidia-smi-topology.ts";

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import type { GpuReading } from "../../../src/core/model.ts";
+import type { GpuReading } from "../../../src/core/model/reading.ts";
 import { MAX_GPUS, MAX_OUTPUT_BYTES, MAX_PROCESS_NAME } from "../../../src/monitor/nvidia-smi/document.ts";
 import { parseNvidiaSmi, type SmiDocument } from "../../../src/monitor/nvidia-smi/parse.ts";
 import { type SmiGpu, smiDocument, smiPciBusId, smiUuid } from "../../fixtures/nvidia-smi-document.ts";

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
-import type { Observation, ProbeFailure } from "../../../src/core/model.ts";
+import type { Observation, ProbeFailure } from "../../../src/core/model/reading.ts";
 import { type NvidiaSmiOptions, NvidiaSmiSource } from "../../../src/monitor/nvidia-smi/source.ts";
 import { ManualClock, steadyClock } from "../../../src/platform/clock.ts";
 import { FakeNvidiaSmi, type FakeOrder, oneLost } from "../../fixtures/fake-nvidia-smi.ts";

@@ -1,6 +1,6 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Topology } from "../../../src/core/model.ts";
+import type { Topology } from "../../../src/core/model/device.ts";
 import { parseTopology } from "../../../src/monitor/nvidia-smi/topology.ts";
 
 const FOLDER = join(import.meta.dirname, "../../../../shared/fixtures/topology");

@@ -1,5 +1,5 @@
 /** What a document says to a reader without an XML parser: enough to tell when a reading lies. */
-import type { GpuReading, HostReading } from "../../../src/core/model.ts";
+import type { GpuReading, HostReading } from "../../../src/core/model/reading.ts";
 
 const END = "</nvidia_smi_log>";
 

@@ -1,0 +1,106 @@
+import type { EndedUse } from "../host/accounts.ts";
+import type { Sharing } from "../model/allocation.ts";
+import type { Actor, AllocationId } from "../model/ids.ts";
+import type { Policy } from "../model/policy.ts";
+import type { Observation } from "../model/reading.ts";
+import type { WorkloadAsk } from "../model/workload.ts";
+import type { KernelNews } from "../readings/xid.ts";
+
+/** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
+export interface AllocateAsk extends WorkloadAsk {
+  readonly serviceName: string;
+  readonly webhookUrl: string | null;
+  readonly preferredGpus: readonly string[];
+  readonly gpuModel: string | null;
+  /** The TTL as stated; `null` lets `estimated_duration` or the default decide. */
+  readonly ttlMs: number | null;
+  readonly maxDurationMs: number | null;
+  readonly preemptible: boolean;
+  /** False: refuse rather than wait. */
+  readonly queue: boolean;
+  readonly queueTimeoutMs: number | null;
+  readonly migProfile: string | null;
+  readonly sharing: Sharing;
+}
+
+/** What the lease is to be that an admin makes of somebody's use of a GPU. */
+export interface AdoptionAsk {
+  readonly serviceName: string;
+  /** Whose it is; `null`: the admin's own. */
+  readonly principal: string | null;
+  readonly reason: string;
+  /** One of the processes there; `null`: the only one, or all of them. */
+  readonly pid: number | null;
+  readonly ttlMs: number | null;
+  readonly maxDurationMs: number | null;
+}
+
+/** Everything that can happen to the host. The scheduler takes these one by one. */
+export type Command =
+  | { readonly type: "allocate"; readonly id: AllocationId; readonly ask: AllocateAsk; readonly actor: Actor }
+  | {
+      /** Ends leases and cancels waiting requests: of one id, of one service, or of the id if it is that service's. */
+      readonly type: "release";
+      readonly id: AllocationId | null;
+      readonly serviceName: string | null;
+      readonly fencingToken: number | null;
+      readonly actor: Actor;
+    }
+  | {
+      readonly type: "renew";
+      readonly id: AllocationId;
+      readonly fencingToken: number | null;
+      readonly actor: Actor;
+    }
+  | {
+      /** The owner asked for its record, or waits for it: it is alive, and has what it was offered. */
+      readonly type: "touch";
+      readonly id: AllocationId;
+      readonly actor: Actor;
+      /** It waits on an open connection: alive for this much longer. 0 when it only asked. */
+      readonly waitMs: number;
+    }
+  /** The connection closed before the answer that grants it was written: the client may not know of its lease. */
+  | { readonly type: "hang-up"; readonly id: AllocationId }
+  /** A webhook about this allocation's grant was answered with 2xx. */
+  | { readonly type: "claim"; readonly id: AllocationId }
+  | {
+      /** An admin's word about one GPU, named by UUID or index. */
+      readonly type: "cordon" | "uncordon" | "clear-quarantine" | "remove-gpu";
+      readonly gpu: string;
+      readonly reason: string;
+      readonly actor: Actor;
+    }
+  | {
+      /** An admin wants a GPU empty, or all of the host, those that are yet to come included. */
+      readonly type: "drain";
+      /** By UUID or index; `null`: the host. */
+      readonly gpu: string | null;
+      /** How long the leases there may stay; `null`: until they end by themselves. */
+      readonly leaveMs: number | null;
+      readonly reason: string;
+      readonly actor: Actor;
+    }
+  /** The host gets new leases again; a GPU's own cordon stays. */
+  | { readonly type: "undrain"; readonly reason: string; readonly actor: Actor }
+  /** An admin makes a lease of somebody's use of a GPU. */
+  | {
+      readonly type: "adopt";
+      readonly id: AllocationId;
+      readonly gpu: string;
+      readonly adoption: AdoptionAsk;
+      readonly actor: Actor;
+    }
+  /** An admin ends somebody's lease, or cancels a waiting request. */
+  | { readonly type: "revoke"; readonly id: AllocationId; readonly reason: string; readonly actor: Actor }
+  | { readonly type: "observe"; readonly observation: Observation }
+  | { readonly type: "read-kernel-log"; readonly news: KernelNews }
+  /** A deadline may be due. */
+  | { readonly type: "tick" }
+  /** The daemon begins to serve: after a start, with the boot it runs in and the wall clock as a floor for tokens. */
+  | { readonly type: "resume"; readonly bootId: string; readonly fencingFloor: number }
+  | { readonly type: "reconfigure"; readonly policy: Policy }
+  /** What ended leases have used is about to be read from the archive; those that end from here on are added to it. */
+  | { readonly type: "recount" }
+  /** What it was by then. */
+  | ({ readonly type: "counted"; readonly round: number } & EndedUse);

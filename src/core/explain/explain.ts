@@ -1,0 +1,147 @@
+import { coming, type FreeGpu, type PassReason, survey } from "../allocator/candidates.ts";
+import { passedOver, together, usable } from "../allocator/fit.ts";
+import type { EpochMs } from "../base/time.ts";
+import { type Block, blockOf } from "../host/condition.ts";
+import { askOf, shapeOf } from "../host/demand.ts";
+import type { HostState } from "../host/state.ts";
+import type { Request } from "../model/allocation.ts";
+import type { GpuUuid } from "../model/ids.ts";
+import { budgetsOf } from "../queue/budgets.ts";
+import { schedule } from "../queue/schedule.ts";
+import { keptByWindows } from "./windows.ts";
+
+/** Why a request is not served at an instant. */
+export interface Explanation {
+  /** In one sentence. */
+  readonly reason: string;
+  /** The same for those who may not know whose the request is, and what its owner may have and has. */
+  readonly publicReason: string;
+  /** Per GPU, why not; `null` for one that suits and is free. */
+  readonly gpus: ReadonlyMap<GpuUuid, PassReason | null>;
+}
+
+const WORDS: Record<Block | PassReason, string> = {
+  held: "leased",
+  reclaiming: "being reclaimed",
+  quarantined: "quarantined",
+  cordoned: "cordoned",
+  lost: "lost",
+  unhealthy: "unhealthy",
+  unknown: "without a current reading",
+  recovering: "recovering",
+  degraded: "degraded",
+  mig: "split by MIG",
+  occupied: "used by a process of no lease",
+  memory: "with too little memory",
+  kind: "not of the kind asked for",
+  model: "of another model",
+  utilization: "too busy or of unknown utilisation",
+  isolated: "unable to work together with others",
+  reserved: "reserved for an earlier request",
+  quota: "kept from it by its quota",
+  settling: "waiting for another lease's memory to settle",
+  crowded: "shared by as many leases as may be",
+  window: "reserved window",
+};
+
+const OVER_QUOTA = "waiting for its quota";
+const PREEMPTING = "; leases are taken back for it";
+
+/** Says why a request, which waits, has not been granted as the host stands at `now`. */
+export function explain(request: Request, state: HostState, now: EpochMs): Explanation {
+  return explainer(state, now).explanationOf(request);
+}
+
+/** Explanations for many requests of one state: what they have in common is found out once. */
+export interface Explainer {
+  readonly explanationOf: (request: Request) => Explanation;
+  /** Requests for which it is the same, apart from the GPUs and the memory that they ask for, have the same one. */
+  readonly kindOf: (request: Request) => string;
+}
+
+export function explainer(state: HostState, now: EpochMs): Explainer {
+  const candidates = survey(state, now);
+  const free = new Map(candidates.map((candidate) => [candidate.gpu.uuid, candidate]));
+  const later = coming(state, candidates, now);
+  const held = schedule(state, now, null).reservations;
+  const budgets = budgetsOf(state, held, now, later);
+  const isHead = ({ id }: Request) => held.some(({ head }) => head === id);
+  const holdersBefore = ({ id }: Request) => {
+    const own = held.findIndex(({ head }) => head === id);
+    return (own < 0 ? held : held.slice(0, own)).map(({ holder }) => holder);
+  };
+  const isPreempting = (request: Request) => {
+    const allocation = state.allocations.get(request.id);
+    return allocation?.status === "queued" && allocation.preemptingSince !== null;
+  };
+  const explanationOf = (request: Request): Explanation => {
+    const gpus = passedOverBy(request, state, free, now);
+    const overQuota = budgets.objection(request);
+    if (overQuota !== null) {
+      for (const [uuid, reason] of gpus) if (reason === null) gpus.set(uuid, "quota");
+      return { reason: `${OVER_QUOTA}: ${overQuota}`, publicReason: OVER_QUOTA, gpus };
+    }
+    const suiting = candidates.filter(({ gpu }) => gpus.get(gpu.uuid) === null);
+    const windows = keptByWindows(request, suiting, later, holdersBefore(request), state, now);
+    for (const uuid of windows.gpus) gpus.set(uuid, "window");
+    const { durationMs } = askOf(request);
+    for (const { head, gpus: kept, longestMs } of held) {
+      if (head === request.id || durationMs <= longestMs) continue;
+      for (const uuid of kept) if (gpus.get(uuid) === null) gpus.set(uuid, "reserved");
+    }
+    const possible = usable(request, later, state.gpus.values()).length;
+    const why = sentence(request, gpus, possible, isHead(request));
+    const reason = `${why}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`;
+    return { reason, publicReason: reason, gpus };
+  };
+  const kindOf = (request: Request) =>
+    `${request.migProfile ?? ""}|${askOf(request).durationMs}|${isHead(request) || isPreempting(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
+  return { explanationOf, kindOf };
+}
+
+/** Per GPU, what speaks against giving it to a request now, whoever else waits; `null`: nothing. */
+function passedOverBy(
+  request: Request,
+  state: HostState,
+  free: ReadonlyMap<GpuUuid, FreeGpu>,
+  now: EpochMs,
+): Map<GpuUuid, PassReason | null> {
+  const shape = shapeOf(request, state.gpus.values());
+  const gpus = new Map<GpuUuid, PassReason | null>();
+  for (const gpu of state.gpus.values()) {
+    const candidate = free.get(gpu.uuid);
+    const reason = candidate === undefined ? blockOf(gpu, state, now)?.block : passedOver(request, shape, candidate);
+    gpus.set(gpu.uuid, reason ?? null);
+  }
+  const suited = [...gpus].flatMap(([uuid, reason]) => (reason === null ? (free.get(uuid) ?? []) : []));
+  const fitting = new Set(together(suited, request.requirement.memoryMib).map(({ gpu }) => gpu.uuid));
+  for (const { gpu } of suited) if (!fitting.has(gpu.uuid)) gpus.set(gpu.uuid, "memory");
+  return gpus;
+}
+
+function sentence(
+  { requirement, migProfile }: Request,
+  gpus: Explanation["gpus"],
+  possible: number,
+  isHead: boolean,
+): string {
+  const tally = new Map<string, number>();
+  let suit = 0;
+  for (const reason of gpus.values()) {
+    if (reason === null) suit++;
+    else tally.set(WORDS[reason], (tally.get(WORDS[reason]) ?? 0) + 1);
+  }
+  const why = [...tally].map(([words, n]) => `${n} ${words}`).join(", ");
+  const device = migProfile === null ? "GPU" : "MIG instance";
+  const kind = migProfile === null ? "" : ` ${migProfile}`;
+  const asked = `${count(requirement.gpus, device)}${kind} with ${requirement.memoryMib} MiB`;
+  const now = `waiting for ${asked}: ${suit} of ${gpus.size} can be had now${why === "" ? "" : ` (${why})`}`;
+  if (possible < requirement.gpus) {
+    return `${now}; the ends of leases alone will not do: ${count(requirement.gpus - possible, `more ${device}`)} must become usable`;
+  }
+  return isHead ? `${now}; what it can use is held for it until it has enough` : now;
+}
+
+function count(n: number, noun: string): string {
+  return `${n} ${n === 1 ? noun : `${noun}s`}`;
+}

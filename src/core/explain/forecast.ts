@@ -1,0 +1,336 @@
+/**
+ * When those who wait can expect their GPUs, as far as it can be said: from the ends of today's leases and of those that
+ * are given to the ones before them in line.
+ *
+ *  1. `latest` counts on nothing but `max_duration`: every lease lasts as long as it may, every GPU takes as long as it
+ *     may to be seen empty, and of GPUs that suit several, those who stand before have had whichever hurts most. It is
+ *     a bound for a request that it finds in line, unless somebody more urgent comes, somebody is let past before
+ *     `reserve_after`, or a GPU falls sick. Without a `max_duration` there is no bound, and no estimate; nor is there one for a request
+ *     that its own quota may keep, that may meet a reserved window, or that stands behind one which may.
+ *  2. `earliest` takes leases to last no longer than the short ones of late have ({@link HostState.lasted}), and leaves
+ *     out everybody who could be passed: who needs more GPUs, other ones, or them for longer.
+ *  3. Nobody stands before `MAX_FORECASTS` others without a bound on the work: those behind get no estimate. One pass
+ *     is linear in the GPUs and the square of those looked at.
+ */
+
+import { keepsSome, leaveFor } from "../allocator/allowance.ts";
+import { type ComingGpu, coming, survey } from "../allocator/candidates.ts";
+import { usable } from "../allocator/fit.ts";
+import type { EpochMs } from "../base/time.ts";
+import { type AccountKey, accountOf, limitedAccounts } from "../host/accounts.ts";
+import { positionOf } from "../host/line.ts";
+import type { HostState } from "../host/state.ts";
+import { holderOf } from "../host/state.ts";
+import { memberOf } from "../host/window-plan.ts";
+import type { HoldingAllocation, Request } from "../model/allocation.ts";
+import type { Gpu } from "../model/gpu.ts";
+import { holdersOf, settlingShare } from "../model/holds.ts";
+import type { AllocationId, GpuUuid } from "../model/ids.ts";
+import { hardEndOf, nominalMs, settlingMs } from "../model/leases.ts";
+import { Budgets } from "../queue/budgets.ts";
+import { leftOf } from "../queue/quotas.ts";
+import { WindowLeaves } from "../queue/window-allowances.ts";
+
+/** The range in which a request is expected to be granted. */
+export interface Eta {
+  readonly earliest: EpochMs;
+  readonly latest: EpochMs;
+}
+
+/** So many of the line, from its head, are looked at. */
+export const MAX_FORECASTS = 100;
+
+/** Of those that ended of late, this part of the leases lasted shorter than `earliest` goes by. */
+const SHORT_PART = 0.1;
+/** With fewer to go by, a lease is taken to end at any moment. */
+const FEW_LEASES = 10;
+
+/** The estimate for one that waits; `null`: there is none. */
+export function etaOf(request: Request, state: HostState, now: EpochMs): Eta | null {
+  const position = positionOf(state.line, request, state.policy);
+  return position > MAX_FORECASTS ? null : (forecast(state, now, position).get(request.id) ?? null);
+}
+
+/** The estimates for the first `count` of the line, in its order; `null`: there is none. */
+export function forecast(
+  state: HostState,
+  now: EpochMs,
+  count: number = MAX_FORECASTS,
+): ReadonlyMap<AllocationId, Eta | null> {
+  const etas = new Map<AllocationId, Eta | null>();
+  const gpus = coming(state, survey(state, now), now);
+  const part = shortPart(state.lasted);
+  const latest = new Outlook(gpus.map(({ gpu }) => surelyFreeFrom(gpu, state, now)));
+  const earliest = new Outlook(gpus.map(({ gpu }) => perhapsFreeFrom(gpu, state, now, part)));
+  const sets = new GpuSets(gpus);
+  const budgets = new Budgets(state, gpus, now);
+  const quotas = new QuotasAhead(state, now);
+  const windows = new WindowLeaves(state, gpus, now);
+  const leaves = windows.beside(windows.holders(state));
+  let meetsWindow = false;
+  for (const { allocation } of state.line.order.values()) {
+    if (etas.size >= Math.min(count, MAX_FORECASTS)) break;
+    const { request } = allocation;
+    const suiting = sets.of(usable(request, gpus, state.gpus.values()));
+    const waiter: Waiter = {
+      gpus: request.requirement.gpus,
+      suiting,
+      durationMs: request.maxDurationMs ?? Infinity,
+      shares: request.sharing === "shared",
+    };
+    if (suiting.size < waiter.gpus || budgets.objection(request) !== null) {
+      // It waits for a GPU to get well, or for its own quota, and nobody waits for it.
+      etas.set(request.id, null);
+      continue;
+    }
+    const starts = latest.keptFor(waiter, sets).map((kept) => latest.startOf(waiter, kept, now, () => true));
+    const last = Math.min(...starts);
+    const first = earliest.startOf(waiter, suiting, now, (turn, shared) => cannotPass(waiter, turn, shared));
+    latest.add(waiter, last, last + waiter.durationMs + settlingMs(state.policy));
+    earliest.add(waiter, first, first + part * (nominalMs(request) ?? 0));
+    // Whom a window may keep longer comes when it closes, and nobody behind can count on a time any more.
+    const until = last - now + waiter.durationMs;
+    meetsWindow ||= keepsSome(leaveFor(leaves(memberOf(request, state.policy.windows)), until));
+    const isBounded = !quotas.mayKeep(request) && last !== Infinity && !meetsWindow;
+    etas.set(request.id, !isBounded ? null : { earliest: Math.floor(Math.min(first, last)), latest: last });
+  }
+  return etas;
+}
+
+/** What those who have had their turn may leave of quotas. */
+class QuotasAhead {
+  readonly #state: HostState;
+  readonly #now: EpochMs;
+  readonly #asked = new Map<AccountKey, number>();
+
+  constructor(state: HostState, now: EpochMs) {
+    this.#state = state;
+    this.#now = now;
+  }
+
+  /** Whether `request` may have to wait for its own quota once those before it are served. Counts it as one of them. */
+  mayKeep(request: Request): boolean {
+    const { accounts, policy } = this.#state;
+    let may = false;
+    for (const { key, quota } of limitedAccounts(request, policy.quotas)) {
+      const before = this.#asked.get(key) ?? 0;
+      const all = before + request.requirement.gpus;
+      this.#asked.set(key, all);
+      if (quota.gpuTime !== null && before > 0) may = true;
+      if (leftOf(accountOf(accounts, key, quota), this.#state, this.#now).gpus < all) may = true;
+    }
+    return may;
+  }
+}
+
+/** One that waits, as far as others are concerned. */
+interface Waiter {
+  /** How many it asks for. */
+  readonly gpus: number;
+  readonly suiting: GpuSet;
+  readonly durationMs: number;
+  /** It asks for a part of a GPU. `latest` takes it to have a GPU for itself. */
+  readonly shares: boolean;
+}
+
+interface Turn {
+  readonly waiter: Waiter;
+  /** Somebody before it asks for several GPUs, and may hold some that are free, but not for those who are short. */
+  readonly behindSeveral: boolean;
+}
+
+/** Who asks for no more GPUs, can use all that `waiter` can, and would be lent whatever `waiter` would, is served first. */
+function cannotPass(waiter: Waiter, before: Turn, shared: number): boolean {
+  const { gpus, durationMs, shares } = before.waiter;
+  if (shares && waiter.shares) return false;
+  if (gpus > waiter.gpus || shared < waiter.suiting.size) return false;
+  return !before.behindSeveral || durationMs <= waiter.durationMs;
+}
+
+/** The beginning or the end of a turn. */
+interface Moment {
+  readonly at: number;
+  /** Which turn's, by its place in the line. */
+  readonly turn: number;
+  readonly isEnd: boolean;
+}
+
+/** The GPUs, and those who have had their turn with them, under one assumption of how long leases last. */
+class Outlook {
+  /** By place; Infinity: never for sure. */
+  readonly #freeFrom: readonly number[];
+  /** Places by that instant. */
+  readonly #byTime: readonly number[];
+  readonly #turns: Turn[] = [];
+  /** What those of the turns can use: few kinds of sets. */
+  readonly #suitings = new Set<GpuSet>();
+  readonly #moments: Moment[] = [];
+
+  constructor(freeFrom: readonly number[]) {
+    this.#freeFrom = freeFrom;
+    this.#byTime = [...freeFrom.keys()].sort((a, b) => (freeFrom[a] as number) - (freeFrom[b] as number));
+  }
+
+  /**
+   * The first instant at which `waiter` has enough of the GPUs in `among`; Infinity: there is none.
+   *
+   * Whoever stands before it, and must be waited for, keeps every GPU that both can use until his turn, and as many as
+   * he asked for until that ends.
+   */
+  startOf(waiter: Waiter, among: GpuSet, now: EpochMs, waitsFor: (turn: Turn, shared: number) => boolean): number {
+    const shared = new Map<GpuSet, number>();
+    for (const suiting of this.#suitings) shared.set(suiting, overlap(suiting, among));
+    /** Per turn, how many GPUs it keeps from this one until it begins. */
+    const kept: number[] = [];
+    let free = 0;
+    for (const turn of this.#turns) {
+      const both = shared.get(turn.waiter.suiting) as number;
+      const keeps = both > 0 && waitsFor(turn, both) ? both : 0;
+      kept.push(keeps);
+      free -= keeps;
+    }
+    let at = now;
+    const moments = this.#moments.values();
+    let moment = moments.next().value;
+    for (const place of this.#byTime) {
+      if (among.has[place] === 0) continue;
+      const freeFrom = this.#freeFrom[place] as number;
+      for (; moment !== undefined && moment.at < freeFrom && free < waiter.gpus; moment = moments.next().value) {
+        at = moment.at;
+        free += this.#gainedAt(moment, kept);
+      }
+      if (free >= waiter.gpus) break;
+      at = freeFrom;
+      free++;
+    }
+    for (; moment !== undefined && free < waiter.gpus; moment = moments.next().value) {
+      at = moment.at;
+      free += this.#gainedAt(moment, kept);
+    }
+    return free < waiter.gpus ? Infinity : Math.max(now, at);
+  }
+
+  /**
+   * The GPUs that go to nobody behind `waiter` while it waits, but to those who give them back in time: those that
+   * nobody before it can use, if they are enough, and those that everybody before it can use who can use any of its.
+   */
+  keptFor({ gpus, suiting }: Waiter, sets: GpuSets): readonly GpuSet[] {
+    let own = suiting;
+    let common = suiting;
+    for (const other of this.#suitings) {
+      if (overlap(other, suiting) === 0) continue;
+      own = sets.without(own, other);
+      common = sets.both(common, other);
+    }
+    return own.size >= gpus ? [own, common] : [common];
+  }
+
+  #gainedAt({ turn, isEnd }: Moment, kept: readonly number[]): number {
+    const keeps = kept[turn] as number;
+    const taken = Math.min(keeps, (this.#turns[turn] as Turn).waiter.gpus);
+    return isEnd ? taken : keeps - taken;
+  }
+
+  add(waiter: Waiter, start: number, end: number): void {
+    const last = this.#turns.at(-1);
+    const behindSeveral = last !== undefined && (last.behindSeveral || last.waiter.gpus > 1);
+    this.#turns.push({ waiter, behindSeveral });
+    this.#suitings.add(waiter.suiting);
+    const turn = this.#turns.length - 1;
+    this.#note({ at: start, turn, isEnd: false });
+    this.#note({ at: end, turn, isEnd: true });
+  }
+
+  #note(moment: Moment): void {
+    let place = this.#moments.length;
+    while (place > 0 && (this.#moments[place - 1] as Moment).at > moment.at) place--;
+    this.#moments.splice(place, 0, moment);
+  }
+}
+
+/** GPUs by their places in a list. Equal sets are the same object. */
+interface GpuSet {
+  /** 1 for each that is in it. */
+  readonly has: Uint8Array;
+  readonly size: number;
+}
+
+class GpuSets {
+  readonly #places: ReadonlyMap<GpuUuid, number>;
+  readonly #known = new Map<string, GpuSet>();
+
+  constructor(gpus: readonly ComingGpu[]) {
+    this.#places = new Map(gpus.map(({ gpu }, place) => [gpu.uuid, place]));
+  }
+
+  of(gpus: readonly ComingGpu[]): GpuSet {
+    const has = new Uint8Array(this.#places.size);
+    for (const { gpu } of gpus) has[this.#places.get(gpu.uuid) as number] = 1;
+    return this.#one(has);
+  }
+
+  both(a: GpuSet, b: GpuSet): GpuSet {
+    return this.#one(a.has.map((one, place) => one & (b.has[place] as number)));
+  }
+
+  without(a: GpuSet, b: GpuSet): GpuSet {
+    return this.#one(a.has.map((one, place) => one & ~(b.has[place] as number)));
+  }
+
+  #one(has: Uint8Array): GpuSet {
+    const name = has.join("");
+    const known = this.#known.get(name) ?? { has, size: has.reduce((sum, one) => sum + one, 0) };
+    this.#known.set(name, known);
+    return known;
+  }
+}
+
+function overlap(a: GpuSet, b: GpuSet): number {
+  if (a === b) return a.size;
+  let shared = 0;
+  for (let place = 0; place < a.has.length; place++) shared += (a.has[place] as number) & (b.has[place] as number);
+  return shared;
+}
+
+/** From when on nothing of today's leases can be left on a GPU; Infinity: nobody knows. */
+function surelyFreeFrom({ hold }: Gpu, state: HostState, now: EpochMs): number {
+  switch (hold.kind) {
+    case "leased":
+    case "shared": {
+      const ends = holdersOf(hold).map(({ allocationId }) => surelyEndedBy(holderOf(allocationId, state)));
+      return Math.max(now, ...ends) + settlingMs(state.policy);
+    }
+    case "reclaiming":
+      return Math.max(now, hold.since + state.policy.reclaimTimeoutMs);
+    case "free":
+    case "quarantined":
+      return now;
+    default:
+      return hold satisfies never;
+  }
+}
+
+/** One that is taken back for somebody is only let stay when that one can do without. */
+function surelyEndedBy(holder: HoldingAllocation): number {
+  const takenBack = holder.notice?.kind === "preempt" ? holder.notice.until : Infinity;
+  return Math.min(hardEndOf(holder) ?? Infinity, takenBack);
+}
+
+/**
+ * From when on a GPU, or a share of it, is free if one of today's leases is a short one. A share may be had as soon as the
+ * memory of the others is seen to stand still.
+ */
+function perhapsFreeFrom({ hold }: Gpu, state: HostState, now: EpochMs, part: number): number {
+  if (hold.kind === "shared" && settlingShare(hold) !== null) return now;
+  const ends = holdersOf(hold).map(({ allocationId }) => {
+    const { request, lease } = holderOf(allocationId, state);
+    return lease.grantedAt + part * (nominalMs(request) ?? 0);
+  });
+  return ends.length === 0 ? now : Math.max(now, Math.min(...ends));
+}
+
+/** The part of what they may last that only {@link SHORT_PART} of the leases stay below; 0 with too few to go by. */
+function shortPart(lasted: readonly number[]): number {
+  if (lasted.length < FEW_LEASES) return 0;
+  return [...lasted].sort((a, b) => a - b)[Math.floor(lasted.length * SHORT_PART)] as number;
+}

@@ -1,0 +1,91 @@
+/** What reserved windows have to do with a request's waiting, in words. */
+
+import { type Leave, leaveFor, left, type WindowCause } from "../allocator/allowance.ts";
+import type { ComingGpu, FreeGpu } from "../allocator/candidates.ts";
+import { usable } from "../allocator/fit.ts";
+import { formatDuration } from "../base/duration.ts";
+import type { EpochMs } from "../base/time.ts";
+import { askOf } from "../host/demand.ts";
+import type { HostState } from "../host/state.ts";
+import { memberOf } from "../host/window-plan.ts";
+import type { Request } from "../model/allocation.ts";
+import type { GpuUuid } from "../model/ids.ts";
+import type { ReservedWindow } from "../model/policy.ts";
+import { type Holder, WindowLeaves } from "../queue/window-allowances.ts";
+
+/** What windows keep from a request that waits. */
+export interface KeptByWindows {
+  /** Of the GPUs that are free and suit it, those that it may not have. */
+  readonly gpus: readonly GpuUuid[];
+  /** Why, and what would help: to be put behind a sentence. Empty when windows are not what it waits for. */
+  readonly words: string;
+}
+
+/**
+ * @param suiting the GPUs that are free and suit it.
+ * @param later every GPU that nothing but leases keeps from being granted.
+ * @param before those for whom GPUs are held before it.
+ */
+export function keptByWindows(
+  request: Request,
+  suiting: readonly FreeGpu[],
+  later: readonly ComingGpu[],
+  before: readonly Holder[],
+  state: HostState,
+  now: EpochMs,
+): KeptByWindows {
+  const { windows: rules } = state.policy;
+  if (rules.length === 0) return { gpus: [], words: "" };
+  const count = request.requirement.gpus;
+  const { durationMs } = askOf(request);
+  const windows = new WindowLeaves(state, later, now);
+  const member = memberOf(request, rules);
+  const leaves = windows.beside([...windows.holders(state), ...before])(member);
+  // All of them have enough memory: which of them may be had does not matter.
+  const had = (leave: Leave) => left(suiting, leave, count, () => 0);
+  const own = new Set(had(leaveFor(leaves, durationMs)));
+  const gpus = suiting.filter((candidate) => !own.has(candidate)).map(({ gpu }) => gpu.uuid);
+  const fits = (leave: Leave) => had(leave).length >= count;
+  if (gpus.length > 0 && own.size < count) {
+    const least = Math.min(count, suiting.length);
+    const cause = leaves.find((leave) => had(leave).length < least)?.cause ?? null;
+    const longest = leaves.findLast((leave) => leave.durationMs < durationMs && fits(leave));
+    const hint = longest === undefined ? "" : fittingHint(longest.durationMs);
+    return { gpus, words: `; ${causeWords(cause, now)}${hint}` };
+  }
+  // Would it do to wait for leases to end?
+  const wanted = usable(request, later, state.gpus.values());
+  const leavesLater = windows.beside([])(member);
+  const fitsLater = (leave: Leave) => left(wanted, leave, count, () => 0).length >= count;
+  if (wanted.length < count || fitsLater(leaveFor(leavesLater, durationMs))) return { gpus, words: "" };
+  const cause = leavesLater.find((leave) => !fitsLater(leave))?.cause ?? null;
+  const hint = durationMs === Infinity ? ", and without a max_duration it cannot start" : "";
+  return { gpus, words: `; ${causeWords(cause, now)}${hint}` };
+}
+
+function causeWords(cause: WindowCause | null, now: EpochMs): string {
+  if (cause === null) return "reserved windows";
+  const { windows, span } = cause;
+  const names = windows.map(({ name }) => name).join(" and ");
+  const gpus = windows.map(gpuWords).join(" and ");
+  const isOne = windows.length === 1;
+  const who = `${isOne ? "window" : "windows"} ${names}`;
+  if (span.from > now) return `${who} ${isOne ? "takes" : "take"} ${gpus} in ${roughly(span.from - now)}`;
+  return `${who} ${isOne ? "keeps" : "keep"} ${gpus} for ${roughly(span.to - now)} more`;
+}
+
+function gpuWords({ gpus }: ReservedWindow): string {
+  if (typeof gpus !== "number") return gpus.length === 1 ? "a named GPU" : `${gpus.length} named GPUs`;
+  return gpus === 1 ? "1 GPU" : `${gpus} GPUs`;
+}
+
+/** Rounded down, so that what is said to fit does. */
+function fittingHint(durationMs: number): string {
+  return durationMs < 1_000 ? "" : `; with a max_duration of at most ${roughly(durationMs)} it would fit now`;
+}
+
+/** In whole minutes, or seconds where it is less than one. */
+function roughly(durationMs: number): string {
+  const unit = durationMs < 60_000 ? 1_000 : 60_000;
+  return formatDuration(Math.floor(durationMs / unit) * unit);
+}

@@ -1,0 +1,62 @@
+import type { OrderedMap, Ordering } from "../base/ordered-map.ts";
+import type { EpochMs } from "../base/time.ts";
+import type { LiveAllocation } from "../model/allocation.ts";
+import type { Gpu } from "../model/gpu.ts";
+import { settlingShare } from "../model/holds.ts";
+import { heldUntil } from "../model/leases.ts";
+import type { Policy } from "../model/policy.ts";
+
+/** Something that falls due: an allocation's next change by time, or the end of a GPU's patience. */
+export interface Deadline {
+  readonly at: EpochMs;
+  /** `a:` and an allocation's id, or `g:` and a GPU's UUID. */
+  readonly key: string;
+}
+
+/** What falls due, earliest first. */
+export type Deadlines = OrderedMap<Deadline, Deadline>;
+
+export const BY_TIME: Ordering<Deadline, Deadline, undefined> = {
+  compare: (a, b) => a.at - b.at || (a.key < b.key ? -1 : a.key > b.key ? 1 : 0),
+  measure: () => undefined,
+};
+
+/** When an allocation changes by time alone; `null` when it does not. */
+export function allocationDeadline(allocation: LiveAllocation, policy: Policy): EpochMs | null {
+  const { request } = allocation;
+  switch (allocation.status) {
+    case "queued": {
+      const timeout = request.queueTimeoutMs === null ? Infinity : request.submittedAt + request.queueTimeoutMs;
+      // A webhook is a sign of life: its receiver is told when the turn comes.
+      const silence = request.webhookUrl === null ? allocation.seenAt + policy.abandonAfterMs : Infinity;
+      return finite(Math.min(timeout, silence));
+    }
+    case "offered":
+      return Math.min(allocation.claimBy, heldUntil(allocation) ?? Infinity);
+    case "leased":
+      return heldUntil(allocation);
+    default:
+      return allocation satisfies never;
+  }
+}
+
+export function finite(at: number): EpochMs | null {
+  return at === Infinity ? null : at;
+}
+
+export function gpuDeadline({ hold }: Gpu, policy: Policy): EpochMs | null {
+  if (hold.kind === "reclaiming") return hold.since + policy.reclaimTimeoutMs;
+  if (hold.kind !== "shared") return null;
+  const startedAt = settlingShare(hold)?.startedAt ?? null;
+  const settles = startedAt === null ? Infinity : startedAt + policy.sharing.settleTimeoutMs;
+  const [oldest] = hold.remains;
+  const overdue =
+    oldest === undefined || hold.overdueSince !== null ? Infinity : oldest.since + policy.reclaimTimeoutMs;
+  return finite(Math.min(settles, overdue));
+}
+
+export function moveDeadline(deadlines: Deadlines, key: string, from: EpochMs | null, to: EpochMs | null): Deadlines {
+  if (from === to) return deadlines;
+  const without = from === null ? deadlines : deadlines.delete({ at: from, key });
+  return to === null ? without : without.set({ at: to, key }, { at: to, key });
+}

@@ -1,0 +1,206 @@
+/**
+ * The waiting line: who is next, found in a time that does not grow with the number waiting but by its logarithm.
+ *
+ *  1. `order` holds every waiting request once, in serving order; it gives positions.
+ *  2. `families` hold the same requests again, apart by everything that decides which GPUs they can use except memory
+ *     and how long they can last. A set of GPUs serves a member if and only if it asks for no more than one of a few
+ *     {@link Limit}s; each subtree knows its smallest asks.
+ *  3. Within a family, members stand apart by the power of two that their `max_duration` lies in. A limit on duration
+ *     is sure of every class but the one that it cuts through, where a search may have to pass over members whose
+ *     subtree has one that is small enough and another that is short enough. Only there, and only if the line is made
+ *     for it, does a search look at more than a logarithm of the members.
+ *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice) and by the
+ *     accounts that have a quota and the reserved windows (sets of them that somebody may use), not by the number
+ *     waiting; of classes there are as many as powers of two up to the longest duration, and one.
+ *
+ * Where a further rule hooks in:
+ *  - one that keeps somebody from all GPUs, as quotas do: what it goes by (the account, and only one that has a
+ *    quota, or there would be as many families as accounts) goes into {@link FamilyShape} and `familyKey`, and the
+ *    callers' `limitsOf` give such a family no limits while its account has used up what it may;
+ *  - one that lets somebody have fewer GPUs from some instant on, as reserved windows do (windows.ts): the family's
+ *    limits say it (`limitsNow` in place.ts): less memory for the longer durations, since fewer GPUs are left for those;
+ *  - one on a quantity that each request asks for, such as shared memory: another figure in {@link Ask} and in
+ *    {@link Limit}, with its smallest in every subtree.
+ */
+import { byText, OrderedMap, type Ordering } from "../base/ordered-map.ts";
+import type { EpochMs } from "../base/time.ts";
+import type { QueuedAllocation, Request } from "../model/allocation.ts";
+import type { Gpu } from "../model/gpu.ts";
+import type { AllocationId } from "../model/ids.ts";
+import type { Policy } from "../model/policy.ts";
+import { limitedAccounts } from "./accounts.ts";
+import { type Ask, askOf, type FamilyQuotas, type FamilyShape, isWithin, type Limit, shapeOf } from "./demand.ts";
+import { memberOf } from "./window-plan.ts";
+
+/**
+ * A place in the line. A request gains one level of priority per ageing interval, so two requests' order never
+ * changes while both wait, and the key can be fixed at submission; so can what a fair share puts it off by.
+ */
+export interface QueueKey {
+  /** Submission, put off by a fair share, brought forward by one ageing interval per level of priority. */
+  readonly rank: number;
+  readonly submittedAt: EpochMs;
+  /** The sortable end of the id, which tells the order within a millisecond; then the whole id. */
+  readonly sequence: string;
+  readonly id: AllocationId;
+}
+
+export interface Waiting {
+  readonly key: QueueKey;
+  readonly familyKey: string;
+  readonly allocation: QueuedAllocation;
+}
+
+interface Family {
+  readonly shape: FamilyShape;
+  /** By {@link classOf} the durations of those in them. */
+  readonly classes: ReadonlyMap<number, OrderedMap<QueueKey, Waiting, Ask>>;
+}
+
+export interface WaitingLine {
+  readonly order: OrderedMap<QueueKey, Waiting, undefined>;
+  readonly families: OrderedMap<string, Family>;
+  /** Those for whom leases are preempted; each has told somebody to leave, or holds GPUs, so they are few. */
+  readonly preempting: OrderedMap<QueueKey, Waiting, undefined>;
+}
+
+/** What follows the service's name in an id. */
+const SEQUENCE_CHARACTERS = 26;
+
+export function compareKeys(a: QueueKey, b: QueueKey): number {
+  if (a.rank !== b.rank) return a.rank - b.rank;
+  if (a.submittedAt !== b.submittedAt) return a.submittedAt - b.submittedAt;
+  if (a.sequence !== b.sequence) return a.sequence < b.sequence ? -1 : 1;
+  return a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
+}
+
+const ORDER: Ordering<QueueKey, Waiting, undefined> = { compare: compareKeys, measure: () => undefined };
+
+const SMALLEST_ASKS: Ordering<QueueKey, Waiting, Ask> = {
+  compare: compareKeys,
+  measure: (_key, { allocation }, left, right) => {
+    const { memoryMib, durationMs } = askOf(allocation.request);
+    return {
+      memoryMib: Math.min(memoryMib, left?.memoryMib ?? Infinity, right?.memoryMib ?? Infinity),
+      durationMs: Math.min(durationMs, left?.durationMs ?? Infinity, right?.durationMs ?? Infinity),
+    };
+  },
+};
+
+export const EMPTY_LINE: WaitingLine = {
+  order: OrderedMap.empty(ORDER),
+  families: OrderedMap.empty(byText()),
+  preempting: OrderedMap.empty(ORDER),
+};
+
+function classOf(durationMs: number): number {
+  return durationMs === Infinity ? Infinity : Math.floor(Math.log2(Math.max(1, durationMs)));
+}
+
+export function queueKey(request: Request, policy: Policy): QueueKey {
+  return {
+    rank: request.submittedAt + request.fairShareDelayMs - request.requirement.priority * policy.agingIntervalMs,
+    submittedAt: request.submittedAt,
+    sequence: request.id.slice(-SEQUENCE_CHARACTERS),
+    id: request.id,
+  };
+}
+
+function familyQuotas(request: Request, { quotas }: Policy): FamilyQuotas | null {
+  const accounts = limitedAccounts(request, quotas).filter(
+    ({ quota }) => quota.maxGpus !== null || quota.gpuTime !== null,
+  );
+  if (accounts.length === 0) return null;
+  const endless = request.maxDurationMs === null && accounts.some(({ quota }) => quota.gpuTime !== null);
+  return { accounts, endless };
+}
+
+function familyKey(shape: FamilyShape): string {
+  const { gpus, maxUtilizationPercent, maxUtilizationExplicit, shared, names, quotas } = shape;
+  const models = names === null ? "" : JSON.stringify([...names].sort());
+  const accounts = quotas === null ? "" : JSON.stringify([quotas.endless, ...quotas.accounts.map(({ key }) => key)]);
+  const utilization = `${maxUtilizationPercent}|${maxUtilizationExplicit ? "x" : "d"}`;
+  return `${gpus}${shared ? "s" : ""}|${utilization}|${shape.memberOf}|${models}|${accounts}`;
+}
+
+export function enqueue(
+  line: WaitingLine,
+  allocation: QueuedAllocation,
+  policy: Policy,
+  gpus: Iterable<Gpu>,
+): WaitingLine {
+  const key = queueKey(allocation.request, policy);
+  const { request } = allocation;
+  const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, policy.windows));
+  const waiting: Waiting = { key, familyKey: familyKey(shape), allocation };
+  const classKey = classOf(askOf(allocation.request).durationMs);
+  const classes = new Map(line.families.get(waiting.familyKey)?.classes);
+  classes.set(classKey, (classes.get(classKey) ?? OrderedMap.empty(SMALLEST_ASKS)).set(key, waiting));
+  return {
+    order: line.order.set(key, waiting),
+    families: line.families.set(waiting.familyKey, { shape, classes }),
+    preempting: allocation.preemptingSince === null ? line.preempting : line.preempting.set(key, waiting),
+  };
+}
+
+export function dequeue(line: WaitingLine, request: Request, policy: Policy): WaitingLine {
+  const key = queueKey(request, policy);
+  const waiting = line.order.get(key);
+  if (waiting === undefined) return line;
+  const order = line.order.delete(key);
+  const preempting = line.preempting.delete(key);
+  const family = line.families.get(waiting.familyKey);
+  if (family === undefined) return { ...line, order, preempting };
+  const classKey = classOf(askOf(request).durationMs);
+  const classes = new Map(family.classes);
+  const rest = classes.get(classKey)?.delete(key);
+  if (rest === undefined || rest.size === 0) classes.delete(classKey);
+  else classes.set(classKey, rest);
+  const families =
+    classes.size === 0
+      ? line.families.delete(waiting.familyKey)
+      : line.families.set(waiting.familyKey, { shape: family.shape, classes });
+  return { order, families, preempting };
+}
+
+/** From 1: how many stand before it, and itself. */
+export function positionOf(line: WaitingLine, request: Request, policy: Policy): number {
+  return line.order.rank(queueKey(request, policy)) + 1;
+}
+
+/**
+ * The first waiting request that can be served, over all families.
+ *
+ * @param limitsOf for a family, what its members can ask for and be served; none when it cannot be served at all.
+ *   Exact: a member can be served if and only if it is within one of them.
+ * @param isOpen false for a member behind which nobody of its family can be served either.
+ */
+export function firstWaiting(
+  line: WaitingLine,
+  limitsOf: (shape: FamilyShape) => readonly Limit[],
+  isOpen: (waiting: Waiting) => boolean = () => true,
+): Waiting | undefined {
+  let best: Waiting | undefined;
+  for (const found of firstsWaiting(line, limitsOf)) {
+    if ((best === undefined || compareKeys(found.key, best.key) < 0) && isOpen(found)) best = found;
+  }
+  return best;
+}
+
+/** Of every family, and in it of every class of durations, the first waiting request that can be served. */
+export function* firstsWaiting(
+  line: WaitingLine,
+  limitsOf: (shape: FamilyShape) => readonly Limit[],
+): Generator<Waiting, void, undefined> {
+  for (const { shape, classes } of line.families.values()) {
+    const limits = limitsOf(shape);
+    if (limits.length === 0) continue;
+    for (const members of classes.values()) {
+      const found = members.find(
+        (smallest) => isWithin(smallest, limits),
+        ({ allocation }) => isWithin(askOf(allocation.request), limits),
+      );
+      if (found !== undefined) yield found;
+    }
+  }
+}

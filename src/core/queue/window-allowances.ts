@@ -1,0 +1,199 @@
+/**
+ * Reserved windows: GPUs that are kept for some requests while the calendar says so.
+ *
+ *  1. A window that gives a number keeps so many of the whole GPUs that no window names, whichever they are; one that
+ *     names GPUs, or MIG instances, keeps those. Windows that are open together add up. A GPU that two of them name is
+ *     for the members of either.
+ *  2. A lease that is in none of the windows that keep something is an outsider there. An outsider is granted GPUs only
+ *     if, at every instant that its lease can last to, each open window still finds what it keeps among the GPUs that
+ *     are free by then or that its own members hold. Without a `max_duration` a lease can last for ever.
+ *  3. A window finds its GPUs empty: up to `reclaimTimeoutMs` are allowed for that between the end of a lease and the
+ *     window's beginning, as for reservations (reservation.ts).
+ *  4. What counts is what could be granted now if nobody held it: a GPU that is sick, cordoned or in foreign use is not
+ *     there, so windows keep their number of the others.
+ *  5. A window ends no lease. What was granted before it was known, or before GPUs fell sick, stays, and counts.
+ *  6. Leases only end, so of all times at which the same windows are open the next one leaves the least, and a lease
+ *     that can last to a later one can last to that. So the cost is bounded by the number of sets of windows that are
+ *     open together, whatever the calendar holds.
+ */
+import type { Leave } from "../allocator/allowance.ts";
+import type { ComingGpu } from "../allocator/candidates.ts";
+import type { EpochMs } from "../base/time.ts";
+import type { HostState } from "../host/state.ts";
+import { firstIndex, memberOf, NOTHING, namedBy, type Together, type WindowSet } from "../host/window-plan.ts";
+import type { GpuHold } from "../model/gpu.ts";
+import { holdersOf } from "../model/holds.ts";
+import type { AllocationId, GpuUuid } from "../model/ids.ts";
+import { hardEndOf, settlingMs } from "../model/leases.ts";
+import type { Policy } from "../model/policy.ts";
+
+/** Somebody who has GPUs, or for whom they are held, of those that no window names. */
+export interface Holder {
+  readonly count: number;
+  readonly memberOf: WindowSet;
+  /** They are empty from then on. */
+  readonly emptyFrom: EpochMs;
+}
+
+const ALL_WINDOWS: WindowSet = -1;
+
+const NOBODY: ReadonlySet<AllocationId> = new Set();
+
+const UNLIMITED: readonly Leave[] = [
+  { durationMs: Infinity, most: Infinity, closed: NOTHING, apart: NOTHING, cause: null },
+];
+
+/** What windows leave at one instant. */
+export class WindowLeaves {
+  readonly #windows: Policy["windows"];
+  readonly #together: readonly Together[];
+  readonly #policy: Policy;
+  readonly #now: EpochMs;
+  /** By window. */
+  readonly #named: readonly ReadonlySet<GpuUuid>[];
+  readonly #apart: ReadonlySet<GpuUuid>;
+  /** The GPUs that count for the windows which give a number. */
+  readonly #pool: ReadonlySet<GpuUuid>;
+
+  /** @param usable every GPU that nothing but a lease keeps from being granted. */
+  constructor({ policy, windowPlan, gpus }: HostState, usable: readonly ComingGpu[], now: EpochMs) {
+    const { windows } = policy;
+    this.#policy = policy;
+    this.#windows = windows;
+    this.#together = windowPlan.together;
+    this.#now = now;
+    this.#named = windows.map((window) => namedBy(window, gpus.values()));
+    const instances = windows.length === 0 ? [] : gpus.values().filter(({ mig }) => mig !== null);
+    this.#apart = new Set([...this.#named.flatMap((each) => [...each]), ...instances.map(({ uuid }) => uuid)]);
+    this.#pool = new Set(usable.map(({ gpu }) => gpu.uuid).filter((uuid) => !this.#apart.has(uuid)));
+  }
+
+  /** What is left while `holders` have what they have, for members of whichever windows. */
+  beside(holders: readonly Holder[]): (memberOf: WindowSet) => readonly Leave[] {
+    if (this.#windows.length === 0) return () => UNLIMITED;
+    const known = new Map<WindowSet, readonly Leave[]>();
+    return (member) => {
+      const leaves = known.get(member) ?? this.#leaves(member, holders);
+      known.set(member, leaves);
+      return leaves;
+    };
+  }
+
+  /** Those who have leases in `state`, less some, and whoever has not quite given a GPU back. */
+  holders(state: HostState, without: ReadonlySet<AllocationId> = NOBODY): Holder[] {
+    if (this.#windows.length === 0) return [];
+    const holders = new Map<string, Holder>();
+    for (const { uuid, hold } of state.gpus.values()) {
+      if (!this.#pool.has(uuid)) continue;
+      const held = this.#held(hold, state, without);
+      if (held === null) continue;
+      const kind = `${held.memberOf} ${held.emptyFrom}`;
+      holders.set(kind, { ...held, count: (holders.get(kind)?.count ?? 0) + 1 });
+    }
+    return [...holders.values()];
+  }
+
+  /** One GPU's: it is empty when the last of those who share it has left, and a window's while all of them are in it. */
+  #held(hold: GpuHold, state: HostState, without: ReadonlySet<AllocationId>): Omit<Holder, "count"> | null {
+    const { reclaimTimeoutMs, windows } = this.#policy;
+    const leftAt = hold.kind === "shared" ? hold.remains.map(({ since }) => since) : [];
+    if (hold.kind === "reclaiming") leftAt.push(hold.since);
+    let emptyFrom = leftAt.reduce((latest, since) => Math.max(latest, since + reclaimTimeoutMs), -Infinity);
+    let member: WindowSet = leftAt.length > 0 ? 0 : ALL_WINDOWS;
+    for (const { allocationId } of holdersOf(hold)) {
+      if (without.has(allocationId)) continue;
+      const holder = state.allocations.get(allocationId);
+      if (holder === undefined || holder.status === "queued") throw new Error(`${allocationId} holds nothing`);
+      emptyFrom = Math.max(emptyFrom, (hardEndOf(holder) ?? Infinity) + settlingMs(this.#policy));
+      member &= memberOf(holder.request, windows);
+    }
+    return emptyFrom === -Infinity ? null : { memberOf: member, emptyFrom };
+  }
+
+  /** Somebody for whom `gpus` are held for as long as it takes. */
+  holderOf(gpus: ReadonlySet<GpuUuid>, member: WindowSet): Holder {
+    return { count: [...gpus].filter((uuid) => this.#pool.has(uuid)).length, memberOf: member, emptyFrom: Infinity };
+  }
+
+  #leaves(member: WindowSet, holders: readonly Holder[]): readonly Leave[] {
+    const steps = this.#together.flatMap(({ open, spans }) => {
+      const span = spans[firstIndex(spans, ({ to }) => to > this.#now)];
+      const against = open & ~member;
+      if (span === undefined || against === 0) return [];
+      const at = Math.max(span.from, this.#now);
+      const cause = { windows: this.#windows.filter((_, index) => against & (1 << index)), span };
+      return [{ at, most: this.#room(against, at, holders), closed: this.#closed(open, member), cause }];
+    });
+    steps.sort((a, b) => a.at - b.at);
+    const leaves: Leave[] = [];
+    let last: Leave = { durationMs: Infinity, most: Infinity, closed: NOTHING, apart: this.#apart, cause: null };
+    for (const { at, most, closed, cause } of steps) {
+      if (most >= last.most && [...closed].every((uuid) => last.closed.has(uuid))) continue;
+      const durationMs = at - this.#now - settlingMs(this.#policy);
+      // No lease is shorter than a millisecond.
+      if (durationMs > (leaves.at(-1)?.durationMs ?? 0)) leaves.push({ ...last, durationMs });
+      last = { ...last, most: Math.min(most, last.most), closed: new Set([...last.closed, ...closed]), cause };
+    }
+    return [...leaves, last];
+  }
+
+  /** How many GPUs somebody may take that are outside of the windows `against`, all of which are open at `at`. */
+  #room(against: WindowSet, at: EpochMs, holders: readonly Holder[]): number {
+    const demands = this.#windows.map(({ gpus }, index) =>
+      against & (1 << index) && typeof gpus === "number" ? gpus : 0,
+    );
+    const demanded = demands.reduce((sum, each) => sum + each, 0);
+    if (demanded === 0) return Infinity;
+    const lasting = holders.filter(({ emptyFrom }) => emptyFrom > at);
+    const free = lasting.reduce((rest, { count }) => rest - count, this.#pool.size);
+    return Math.max(0, free - (demanded - covered(demands, lasting)));
+  }
+
+  /** The named GPUs that windows in `open` keep from somebody who is a member of none that names them. */
+  #closed(open: WindowSet, member: WindowSet): ReadonlySet<GpuUuid> {
+    const closed = new Set<GpuUuid>();
+    for (const [index, named] of this.#named.entries()) {
+      if (open & ~member & (1 << index)) for (const uuid of named) closed.add(uuid);
+    }
+    for (const [index, named] of this.#named.entries()) {
+      if (open & member & (1 << index)) for (const uuid of named) closed.delete(uuid);
+    }
+    return closed;
+  }
+}
+
+/** Of what windows demand, as much as their members hold; each GPU counts for one window. (Largest flow, by augmenting.) */
+export function covered(demands: readonly number[], holders: readonly Holder[]): number {
+  const missing = [...demands];
+  const unused = holders.map(({ count }) => count);
+  // given[h][w]: how many GPUs of a holder count for a window.
+  const given = holders.map(() => demands.map(() => 0));
+  const isIn = (holder: number, window: number) => ((holders[holder] as Holder).memberOf & (1 << window)) !== 0;
+  /** Finds one more GPU for a window: an unused one, or one that counts for a window which can have another instead. */
+  const find = (window: number, tried: Set<number>): boolean => {
+    tried.add(window);
+    for (const [holder, counts] of given.entries()) {
+      if (!isIn(holder, window)) continue;
+      if ((unused[holder] as number) > 0) {
+        (unused[holder] as number) -= 1;
+        (counts[window] as number) += 1;
+        return true;
+      }
+      for (const [other, count] of counts.entries()) {
+        if (count === 0 || tried.has(other) || !find(other, tried)) continue;
+        (counts[other] as number) -= 1;
+        (counts[window] as number) += 1;
+        return true;
+      }
+    }
+    return false;
+  };
+  let sum = 0;
+  for (const window of missing.keys()) {
+    while ((missing[window] as number) > 0 && find(window, new Set())) {
+      (missing[window] as number) -= 1;
+      sum += 1;
+    }
+  }
+  return sum;
+}

@@ -1,0 +1,379 @@
+/** Builds every part, starts it, stops it. The only place that knows all rooms. */
+import type { Config } from "../config/config.ts";
+import { describeConfig } from "../config/describe.ts";
+import type { LoadedConfig } from "../config/load.ts";
+import { policyOf } from "../config/policy.ts";
+import { ConfigError, formatProblem } from "../config/problems.ts";
+import { reloadable } from "../config/reload.ts";
+import { anyCurrentReading, readingsAreAwaited } from "../core/host/condition.ts";
+import type { HostState } from "../core/host/state.ts";
+import { createHttpServer, type HttpServer } from "../http/server.ts";
+import { createMetrics, type Metrics } from "../metrics/metrics.ts";
+import { type KernelLog, watchKernelLog } from "../monitor/kernel-log/kernel-log.ts";
+import { NvidiaSmiSource } from "../monitor/nvidia-smi/source.ts";
+import { type Poller, startPolling } from "../monitor/poller.ts";
+import { SimulatedSource } from "../monitor/simulated/source.ts";
+import { readBootId } from "../platform/boot-id.ts";
+import { type Clock, clockAtStart } from "../platform/clock.ts";
+import { sortableIds } from "../platform/ids.ts";
+import { createLogger, type Logger } from "../platform/logger.ts";
+import { everyNight } from "../platform/nightly.ts";
+import { notifySystemd, startWatchdog } from "../platform/notify.ts";
+import type { GpuSource } from "../ports/gpu-source.ts";
+import type { Observer } from "../ports/observer.ts";
+import type { DeliverySettlement } from "../ports/webhooks.ts";
+import { Scheduler } from "../scheduler/scheduler.ts";
+import { openStore, type SqliteStore } from "../store/store.ts";
+import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
+import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
+import { logEvents } from "./event-log.ts";
+
+export { backUp } from "../store/backup.ts";
+export { ReplayError, replay } from "../store/replay.ts";
+export { restore } from "../store/restore.ts";
+
+// What the command line does to the database by itself.
+
+/** A drain that takes longer is cut short: the promise is exit within 10 s. */
+const DRAIN_MS = 8_000;
+
+/** Each costs a file descriptor and some 10 KiB; the promise is at least 4,096. */
+const MAX_CONNECTIONS = 16_384;
+
+/** Readers of the event stream; each has a connection of its own. */
+const MAX_STREAMS = 1_024;
+
+/** A reader that takes nothing for so long has gone, or is no use. */
+const STREAM_STALL_MS = 30_000;
+
+/** How often to look while a GPU is being reclaimed, or recovers, and somebody waits for one. */
+const AWAITED_REFRESH_MS = 1_000;
+
+const DELIVERIES_PER_RECEIVER = 4;
+
+export interface Daemon {
+  readonly port: number;
+  /** Reads the settings again; a bad file keeps the old ones. Never rejects. */
+  reload(): Promise<void>;
+  /** Drains and closes everything; leases stay. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts the daemon.
+ *
+ * @param load reads the settings again, at each reload.
+ * @throws ConfigError, StoreRefusedError, or what listening throws, with everything closed again.
+ */
+export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig, version: string): Promise<Daemon> {
+  const log = createLogger(loaded.config.logging.level);
+  for (const problem of loaded.warnings) log.warn({ setting: problem.path }, formatProblem(problem));
+  const { path, retentionMs } = loaded.config.storage;
+  const store = openStore({ path, retentionMs });
+  const time = await beginTime(store, log).catch(async (error: unknown) => {
+    await store.close();
+    throw error;
+  });
+  const running = new RunningDaemon(loaded.config, load, log, version, store, time);
+  try {
+    await running.start(loaded.file);
+  } catch (error) {
+    await running.stop();
+    throw error;
+  }
+  return running;
+}
+
+interface Time {
+  readonly clock: Clock;
+  readonly bootId: string;
+  /** How much older the wall clock makes what is stored than it is, in ms: it was set ahead since the last run. */
+  readonly aheadMs: number;
+}
+
+/** Goes on from where the last run's time stood, whatever has become of the wall clock since. */
+async function beginTime(store: SqliteStore, log: Logger): Promise<Time> {
+  const bootId = readBootId();
+  const { clock, bootedAt, movedMs } = clockAtStart(store.lastTime(), bootId);
+  await store.begin({ at: clock.now(), bootId, bootedAt, movedMs });
+  if (movedMs !== 0) {
+    log.warn({ movedMs }, "the wall clock was set since the last run; deadlines have moved with it");
+  }
+  return { clock, bootId, aheadMs: Math.max(0, movedMs) };
+}
+
+class RunningDaemon implements Daemon {
+  #config: Config;
+  readonly #load: () => LoadedConfig;
+  readonly #log: Logger;
+  readonly #version: string;
+  readonly #store: SqliteStore;
+  readonly #time: Time;
+  readonly #clock: Clock;
+  readonly #metrics: Metrics | null;
+  readonly #scheduler: Scheduler;
+  readonly #source: GpuSource;
+  readonly #http: HttpServer;
+  #deliverer: Deliverer | null = null;
+  #poller: Poller | null = null;
+  #kernelLog: KernelLog | null = null;
+  #webhookHosts: ReturnType<typeof parseAllowedHosts>;
+  #notReady: string | null = "starting";
+  #stopping: Promise<void> | null = null;
+  readonly #cleanups: (() => void)[] = [];
+  port = 0;
+
+  /** Takes over `store`, and closes it. */
+  constructor(config: Config, load: () => LoadedConfig, log: Logger, version: string, store: SqliteStore, time: Time) {
+    this.#config = config;
+    this.#load = load;
+    this.#log = log;
+    this.#version = version;
+    this.#webhookHosts = parseAllowedHosts(config.webhooks.allowedHosts);
+    this.#store = store;
+    this.#time = time;
+    this.#clock = time.clock;
+    const stored = store.load();
+    const simulated =
+      config.monitoring.source === "simulated"
+        ? new SimulatedSource({ shape: config.simulation.host, clock: this.#clock })
+        : null;
+    this.#source =
+      simulated ??
+      new NvidiaSmiSource({
+        ...(config.monitoring.nvidiaSmiPath === null ? {} : { path: config.monitoring.nvidiaSmiPath }),
+        timeoutMs: config.monitoring.timeoutMs,
+        clock: this.#clock,
+        inventory: stored.gpus,
+      });
+    const policy = policyOf(config);
+    this.#scheduler = new Scheduler(
+      {
+        store: this.#store,
+        clock: this.#clock,
+        newId: sortableIds(),
+        policy,
+        tickIntervalMs: tickInterval(config),
+        wallAheadMs: () => Date.now() - this.#clock.now(),
+        onBug: (err) => log.error({ err }, "a bug: this should not happen"),
+      },
+      stored,
+    );
+    this.#metrics = config.monitoring.metricsEnabled
+      ? createMetrics({ version, clock: this.#clock, scheduler: this.#scheduler, source: this.#source })
+      : null;
+    for (const observer of [simulated, this.#metrics, this.#watcher()]) {
+      if (observer !== null) this.#scheduler.observeWith(observer);
+    }
+    this.#http = createHttpServer({
+      scheduler: this.#scheduler,
+      settings: {
+        auth: { enabled: config.auth.enabled, headerName: config.auth.headerName },
+        allowedHosts: config.server.allowedHosts,
+        readTimeoutMs: config.server.readTimeoutMs,
+        writeTimeoutMs: config.server.writeTimeoutMs,
+        idleTimeoutMs: config.server.idleTimeoutMs,
+        maxConnections: MAX_CONNECTIONS,
+        maxStreams: MAX_STREAMS,
+        streamStallMs: STREAM_STALL_MS,
+        drainTimeoutMs: DRAIN_MS,
+      },
+      keys: () => this.#config.auth.keys,
+      checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
+      metrics: this.#metrics,
+      version,
+      log,
+      readiness: () => this.#readiness(),
+    });
+  }
+
+  async start(file: string | null): Promise<void> {
+    const { monitoring, server } = this.#config;
+    if (monitoring.source === "simulated") {
+      this.#log.warn(
+        { simulated: true, host: this.#config.simulation.host },
+        "the GPUs are SIMULATED: nothing here is real hardware",
+      );
+    }
+    await this.#scheduler.start(this.#time.bootId, Date.now());
+    const { port } = await this.#http.listen(server.host, server.port);
+    this.port = port;
+    this.#poller = startPolling({
+      source: this.#source,
+      clock: this.#clock,
+      refreshIntervalMs: monitoring.refreshIntervalMs,
+      onObservation: (observation) => {
+        // A reading that could not be stored was seen all the same; the next one tries again.
+        this.#scheduler.observe(observation).catch(() => undefined);
+      },
+      onError: (err) => this.#log.error({ err }, "a GPU source broke its promise"),
+    });
+    this.#deliverer = startDelivering({
+      outbox: this.#store,
+      settle: (settlement) => this.#settle(settlement),
+      clock: this.#clock,
+      settings: this.#deliverySettings(),
+      log: this.#log,
+    });
+    // Ended records beyond their retention go at night.
+    this.#cleanups.push(
+      everyNight(this.#clock, () => void this.#prune()),
+      startWatchdog(this.#clock),
+    );
+    this.#notReady = null;
+    this.#log.info(
+      {
+        version: this.#version,
+        url: `http://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
+        file,
+        simulated: monitoring.source === "simulated",
+      },
+      "serving",
+    );
+    this.#log.debug({ settings: describeConfig(this.#config) }, "settings");
+    notifySystemd(`READY=1\nSTATUS=serving on port ${port}`);
+  }
+
+  async reload(): Promise<void> {
+    notifySystemd("RELOADING=1");
+    try {
+      const loaded = this.#load();
+      const { config, ignored } = reloadable(this.#config, loaded.config);
+      const webhookHosts = parseAllowedHosts(config.webhooks.allowedHosts);
+      await this.#scheduler.reconfigure(policyOf(config), tickInterval(config));
+      this.#config = config;
+      this.#webhookHosts = webhookHosts;
+      this.#deliverer?.reconfigure(this.#deliverySettings());
+      this.#log.level = config.logging.level;
+      this.#metrics?.configReload(true);
+      this.#log.info({ needRestart: ignored }, "settings reloaded");
+    } catch (error) {
+      this.#metrics?.configReload(false);
+      if (error instanceof ConfigError) {
+        this.#log.error({ problems: error.problems.map(formatProblem) }, "the settings are bad; the old ones stay");
+      } else {
+        this.#log.error({ err: error }, "the settings could not be reloaded; the old ones stay");
+      }
+    }
+    notifySystemd("READY=1");
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#drain();
+    return this.#stopping;
+  }
+
+  async #drain(): Promise<void> {
+    this.#notReady = "draining";
+    notifySystemd("STOPPING=1");
+    for (const cleanup of this.#cleanups) cleanup();
+    await this.#http.drain();
+    await this.#poller?.stop();
+    this.#kernelLog?.stop();
+    await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
+    await this.#scheduler.stop();
+    await this.#store.close();
+    this.#log.info({}, "stopped; leases stay as they are");
+  }
+
+  /** Why requests for GPUs cannot be served; `null` when they can. */
+  #readiness(): string | null {
+    if (this.#notReady !== null) return this.#notReady;
+    if (!this.#scheduler.storageHealthy) return "the database cannot be written";
+    const { state } = this.#scheduler;
+    // As for a request: one failed probe does not take away the readings before it.
+    if (anyCurrentReading(state, this.#clock.now())) return null;
+    return `no current GPU readings: ${state.sight.failure?.message ?? "none yet"}`;
+  }
+
+  async #settle(settlement: DeliverySettlement): Promise<void> {
+    await this.#scheduler.settle(settlement);
+    this.#metrics?.webhookSettled(settlement);
+  }
+
+  #deliverySettings(): DeliverySettings {
+    const { secret, timeoutMs, giveUpAfterMs, concurrency } = this.#config.webhooks;
+    return {
+      secret,
+      timeoutMs,
+      giveUpAfterMs,
+      concurrency,
+      perHostConcurrency: Math.min(DELIVERIES_PER_RECEIVER, concurrency),
+      allowedHosts: this.#webhookHosts,
+    };
+  }
+
+  async #prune(): Promise<void> {
+    try {
+      let more = true;
+      // A bounded part at a time, so that requests come in between.
+      while (more && this.#stopping === null) {
+        const pruned = await this.#store.prune(this.#clock.now() - this.#time.aheadMs);
+        this.#log.info({ pruned }, "old records pruned");
+        more = pruned.more;
+      }
+    } catch (err) {
+      this.#log.error({ err }, "old records could not be pruned");
+    }
+  }
+
+  /** What the parts must hear of each other: new webhooks, and GPUs that should be looked at soon. */
+  #watcher(): Observer {
+    const log = this.#log;
+    let failing: string | null = null;
+    return {
+      committed: ({ events, notifications, state, lastSeq }) => {
+        if (notifications > 0) this.#deliverer?.wake();
+        const ended = events.some((event) => event.type === "ended" && event.verify.length > 0);
+        this.#pacePolling(state);
+        if (ended) this.#poller?.probeSoon();
+        logEvents(log, events, lastSeq - events.length + 1);
+      },
+      observed: (observation, state) => {
+        this.#pacePolling(state);
+        // Before the first reading nobody knows which GPU is meant.
+        if (observation.ok) this.#watchKernelLog();
+        const message = observation.ok ? null : observation.failure.message;
+        if (message === failing) return;
+        failing = message;
+        if (message !== null) log.warn({ failure: observation.ok ? null : observation.failure }, "no GPU reading");
+        else log.info({ gpus: state.sight.gpus.size }, "GPU readings are good");
+      },
+      storage: (healthy, reason) => {
+        if (healthy) log.info({}, "the database takes changes again");
+        else log.error({ reason }, "the database refuses changes; nothing is granted until it takes them again");
+      },
+    };
+  }
+
+  #watchKernelLog(): void {
+    const { kernelLog: path, source } = this.#config.monitoring;
+    if (this.#kernelLog !== null || path === null || source === "simulated" || this.#stopping !== null) return;
+    let problem: string | null = null;
+    this.#kernelLog = watchKernelLog({
+      path,
+      clock: this.#clock,
+      onNews: async (news) => {
+        await this.#scheduler.readKernelLog(news);
+        if (news.problem === problem) return;
+        problem = news.problem;
+        if (problem === null) this.#log.info({ path }, "the kernel's log can be read");
+        else this.#log.warn({ path, problem }, "the kernel's log cannot be read: Xid errors are not seen");
+      },
+    });
+  }
+
+  #pacePolling(state: HostState): void {
+    const { refreshIntervalMs } = this.#config.monitoring;
+    const wanted = readingsAreAwaited(state) ? Math.min(AWAITED_REFRESH_MS, refreshIntervalMs) : refreshIntervalMs;
+    if (wanted === this.#pace) return;
+    this.#pace = wanted;
+    this.#poller?.setInterval(wanted);
+  }
+  #pace = 0;
+}
+
+/** The two intervals of the reference: whatever looks for due deadlines does both jobs. */
+function tickInterval({ scheduler }: Config): number {
+  return Math.min(scheduler.queueCheckIntervalMs, scheduler.cleanupIntervalMs);
+}

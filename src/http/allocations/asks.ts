@@ -1,0 +1,73 @@
+/** From a checked body to what the core takes. */
+import type { JsonObject } from "../../core/base/json.ts";
+import type { AllocateAsk } from "../../core/decisions/commands.ts";
+import type { Sharing } from "../../core/model/allocation.ts";
+import { WORKLOAD_TYPES, type WorkloadAsk, type WorkloadType } from "../../core/model/workload.ts";
+import type { AllocateBody, WorkloadBody } from "../../wire/allocations/asks.ts";
+import { lifetimeMs } from "../../wire/asking.ts";
+import { invalid } from "../exchange/problems.ts";
+import type { EndpointParts } from "../parts.ts";
+
+export function allocateAsk(body: AllocateBody): AllocateAsk {
+  const data = body.workload_data ?? {};
+  return {
+    ...workloadAsk(body),
+    serviceName: body.service_name,
+    webhookUrl: body.webhook_url ?? null,
+    preferredGpus: (body.preferred_gpus ?? data.preferred_gpus ?? []).map(String),
+    gpuModel: kindAsked(body).gpuModel,
+    ttlMs: inMs(body.ttl ?? data.ttl),
+    maxDurationMs: inMs(body.max_duration ?? data.max_duration),
+    preemptible: body.preemptible ?? data.preemptible ?? false,
+    queue: body.queue ?? data.queue ?? true,
+    queueTimeoutMs: inMs(body.queue_timeout ?? data.queue_timeout),
+    migProfile: kindAsked(body).migProfile,
+    sharing: kindAsked(body).sharing,
+  };
+}
+
+/** What the analyzer sees: the same for a request and for a question about one. */
+export function workloadAsk(body: WorkloadBody): WorkloadAsk {
+  const data = body.workload_data ?? {};
+  return {
+    workloadType: normalizeWorkloadType(body.workload_type ?? null),
+    // What was parsed as JSON is JSON; the schema only says that nobody knows its keys.
+    workloadData: data as JsonObject,
+    requiredGpus: body.required_gpus ?? data.required_gpus ?? null,
+    minMemoryMib: body.min_memory_mb ?? data.min_memory_mb ?? null,
+    maxUtilizationPercent: body.max_utilization ?? data.max_utilization ?? null,
+    priority: body.priority ?? data.priority ?? null,
+  };
+}
+
+/** Which devices will do, `null`: any; and whether a part of each will. */
+export function kindAsked({ gpu_model, mig_profile, sharing, workload_data: data }: WorkloadBody) {
+  const wanted: Sharing = sharing ?? data?.sharing ?? "exclusive";
+  return {
+    gpuModel: gpu_model ?? data?.gpu_model ?? null,
+    migProfile: mig_profile ?? data?.mig_profile ?? null,
+    sharing: wanted,
+  };
+}
+
+function inMs(given: string | number | null | undefined): number | null {
+  return given === null || given === undefined ? null : lifetimeMs(given);
+}
+
+/**
+ * Reads a workload type as clients write it: any case, kebab-case too.
+ *
+ * @returns `generic` for an unknown type and for none, as the reference service does.
+ */
+export function normalizeWorkloadType(text: string | null): WorkloadType {
+  const name = text?.trim().toLowerCase().replaceAll("-", "_");
+  return WORKLOAD_TYPES.find((type) => type === name) ?? "generic";
+}
+
+/** @throws HttpError 422 when its webhook may not be sent. */
+export function checkedAsk(body: AllocateBody, checkWebhookUrl: EndpointParts["checkWebhookUrl"]): AllocateAsk {
+  const ask = allocateAsk(body);
+  const objection = ask.webhookUrl === null ? null : checkWebhookUrl(ask.webhookUrl);
+  if (objection !== null) throw invalid([{ path: "webhook_url", message: objection }]);
+  return ask;
+}

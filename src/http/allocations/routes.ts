@@ -1,0 +1,255 @@
+import type { QueuedAllocation } from "../../core/model/allocation.ts";
+import { AllocationEndedError, DomainError } from "../../core/model/errors.ts";
+import type { Actor, AllocationId } from "../../core/model/ids.ts";
+import { StorageUnavailableError } from "../../ports/refusals.ts";
+import type { Reply } from "../../scheduler/scheduler.ts";
+import {
+  allocateSchema,
+  deleteQuerySchema,
+  recordQuerySchema,
+  recordsQuerySchema,
+  releaseSchema,
+  renewSchema,
+  waitMs,
+} from "../../wire/allocations/asks.ts";
+import { grantedBody } from "../../wire/allocations/bodies.ts";
+import { DEFAULT_PAGE, lifetimeOf, MAX_WAIT_MS, reasonSchema } from "../../wire/asking.ts";
+import { adoptionSchema } from "../../wire/gpus/asks.ts";
+import { type Answer, json } from "../exchange/answers.ts";
+import { checker, queryOf } from "../exchange/checks.ts";
+import type { Call, Operation } from "../exchange/endpoint.ts";
+import { preferredWaitMs } from "../exchange/prefer.ts";
+import type { EndpointParts } from "../parts.ts";
+import { checkedAsk } from "./asks.ts";
+import { queuedView, recordView, seesAll } from "./views.ts";
+
+export function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: EndpointParts): Operation {
+  const check = checker(allocateSchema);
+  const wait = (id: AllocationId, { actor, prefer, hold }: Call) => {
+    const patienceMs = preferredWaitMs(prefer, MAX_WAIT_MS);
+    return patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
+  };
+  return {
+    role: "allocate",
+    body: "needed",
+    async answer(call) {
+      const { actor } = call;
+      const ask = checkedAsk(check(call.body), checkWebhookUrl);
+      return idempotency.answer("allocate", call, {
+        async first(key) {
+          const first = await scheduler.allocate(ask, actor, key);
+          const { id } = first.allocation.request;
+          // Clients of the reference service take 200, and nothing else, for a grant.
+          if (first.allocation.status !== "queued") return grants.ofNew(id, json(200, grantedBody(first.allocation)));
+          const held = wait(id, call);
+          if (held === null) return queuedAnswer(first.allocation, first, []);
+          const last = held.catch((error: unknown) => {
+            // It is queued, whatever became of the wait, and its client must learn its id.
+            if (error instanceof DomainError) return first;
+            throw error;
+          });
+          return grants.ofKnown(id, actor.principal, () => last, standing(WAIT_APPLIED));
+        },
+        again([id = ""]) {
+          let applied: readonly string[] = [];
+          const ask = () => {
+            const held = wait(id, call);
+            if (held !== null) applied = WAIT_APPLIED;
+            return held ?? scheduler.read(id, actor);
+          };
+          return grants.ofKnown(id, actor.principal, ask, (reply) => standing(applied)(reply));
+        },
+      });
+    },
+  };
+}
+
+/** How a request stands that was made before this answer. */
+function standing(headers: readonly string[]): (reply: Reply) => Answer {
+  return (reply) => {
+    const { allocation } = reply;
+    if (allocation.status === "ended") throw new AllocationEndedError(allocation.request.id);
+    if (allocation.status === "queued") return queuedAnswer(allocation, reply, headers);
+    return json(200, grantedBody(allocation), headers);
+  };
+}
+
+/** RFC 7240, section 3. */
+const WAIT_APPLIED = ["Preference-Applied", "wait"];
+
+function queuedAnswer(allocation: QueuedAllocation, { state, at }: Reply, headers: readonly string[]): Answer {
+  return json(202, queuedView(allocation, state, at), [
+    "Location",
+    `/gpu/allocations/${allocation.request.id}`,
+    "Retry-After",
+    String(pollSeconds(state.policy.abandonAfterMs)),
+    ...headers,
+  ]);
+}
+
+const LONGEST_POLL_SECONDS = 10;
+
+/** Asking this often, a client is not taken for gone even if one of its calls fails. */
+function pollSeconds(abandonAfterMs: number): number {
+  return Math.max(1, Math.min(LONGEST_POLL_SECONDS, Math.floor(abandonAfterMs / 3_000)));
+}
+
+export function release({ scheduler, idempotency }: EndpointParts): Operation {
+  const check = checker(releaseSchema);
+  const answer = (released: readonly AllocationId[]) => json(200, { status: "released", released });
+  return {
+    role: "allocate",
+    body: "needed",
+    answer(call) {
+      const given = check(call.body);
+      const target = {
+        id: given.allocation_id ?? null,
+        serviceName: given.service_name ?? null,
+        fencingToken: given.fencing_token ?? null,
+      };
+      return idempotency.answer("release", call, {
+        first: async (key) =>
+          answer((await scheduler.release(target, call.actor, key)).map(({ request }) => request.id)),
+        // A service may have leased anew since then: that is not what was released.
+        again: answer,
+      });
+    },
+  };
+}
+
+export function renewal({ scheduler, grants, idempotency }: EndpointParts): Operation {
+  const check = checker(renewSchema);
+  return {
+    role: "allocate",
+    body: "optional",
+    answer(call) {
+      const { id, actor } = call;
+      const { fencing_token: token } = check(call.body ?? {});
+      const record = recordAnswer(actor);
+      return idempotency.answer("renew", call, {
+        first: (key) =>
+          grants.ofKnown(id, actor.principal, () => scheduler.renew(id, token ?? null, actor, key), record),
+        again: () => grants.ofKnown(id, actor.principal, () => scheduler.read(id, actor), unlessEnded(record)),
+      });
+    },
+  };
+}
+
+function unlessEnded(answer: (reply: Reply) => Answer): (reply: Reply) => Answer {
+  return (reply) => {
+    if (reply.allocation.status === "ended") throw new AllocationEndedError(reply.allocation.request.id);
+    return answer(reply);
+  };
+}
+
+export function revocation({ scheduler }: EndpointParts): Operation {
+  const check = checker(reasonSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const ended = await scheduler.revoke(id, check(body).reason, actor);
+      return json(200, recordView(ended, scheduler.state, scheduler.now(), actor));
+    },
+  };
+}
+
+export function adoption({ scheduler }: EndpointParts): Operation {
+  const check = checker(adoptionSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const given = check(body);
+      const ask = {
+        serviceName: given.service_name,
+        principal: given.principal ?? null,
+        reason: given.reason,
+        pid: given.pid ?? null,
+        ttlMs: lifetimeOf(given.ttl),
+        maxDurationMs: lifetimeOf(given.max_duration),
+      };
+      const { allocation, state, at } = await scheduler.adopt(id, ask, actor);
+      return json(200, recordView(allocation, state, at, actor));
+    },
+  };
+}
+
+export function record({ scheduler, grants }: EndpointParts): Operation {
+  const check = checker(recordQuerySchema);
+  return {
+    role: "read",
+    body: "ignored",
+    answer({ id, url, actor, hold }) {
+      const { wait } = check(queryOf(url));
+      const patienceMs = wait === undefined ? null : waitMs(wait);
+      const ask = () =>
+        (patienceMs === null ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal))) ??
+        scheduler.read(id, actor);
+      const read = () =>
+        ask().catch((error: unknown) => {
+          // That its client has seen it cannot be stored; the record can be read all the same.
+          if (error instanceof StorageUnavailableError) return scheduler.peek(id);
+          throw error;
+        });
+      return grants.ofKnown(id, actor.principal, read, recordAnswer(actor));
+    },
+  };
+}
+
+/** What was written out of a reply, for those who may see all of its record and for others. */
+const written = new WeakMap<Reply, { all?: Answer; open?: Answer }>();
+
+/** A thousand who waited for one record have the same reply: it is written out once. */
+function recordAnswer(actor: Actor): (reply: Reply) => Answer {
+  return (reply) => {
+    const { allocation, state, at } = reply;
+    const answers = written.get(reply) ?? {};
+    written.set(reply, answers);
+    const part = seesAll(actor, allocation) ? "all" : "open";
+    answers[part] ??= json(200, recordView(allocation, state, at, actor));
+    return answers[part];
+  };
+}
+
+export function removal({ scheduler }: EndpointParts): Operation {
+  const check = checker(deleteQuerySchema);
+  return {
+    role: "allocate",
+    body: "ignored",
+    async answer({ id, url, actor }) {
+      const { fencing_token: token } = check(queryOf(url));
+      const fencingToken = token === undefined ? null : Number(token);
+      const [ended] = await scheduler.release({ id, serviceName: null, fencingToken }, actor);
+      if (ended === undefined) throw new Error(`the release of ${id} ended nothing`);
+      return json(200, recordView(ended, scheduler.state, scheduler.now(), actor));
+    },
+  };
+}
+
+export function records({ scheduler }: EndpointParts): Operation {
+  const check = checker(recordsQuerySchema);
+  return {
+    role: "read",
+    body: "ignored",
+    answer({ url, actor }) {
+      const { status, service_name: serviceName, before, limit } = check(queryOf(url));
+      const size = limit === undefined ? DEFAULT_PAGE : Number(limit);
+      const found = scheduler.list({
+        status: status ?? null,
+        serviceName: serviceName ?? null,
+        principal: null,
+        before: before ?? null,
+        // One more than asked for tells whether there is a next page.
+        limit: size + 1,
+      });
+      const page = found.slice(0, size);
+      const { state } = scheduler;
+      const now = scheduler.now();
+      return json(200, {
+        allocations: page.map((allocation) => recordView(allocation, state, now, actor)),
+        next: found.length > size ? (page.at(-1)?.request.id ?? null) : null,
+      });
+    },
+  };
+}

@@ -1,0 +1,104 @@
+/** `GET /gpu/events`: the committed events as server-sent events (WHATWG HTML, section 9.2). */
+import type { EventFeed, Page, Reset } from "../../scheduler/event-feed.ts";
+import { eventId, eventsQuerySchema } from "../../wire/events/asks.ts";
+import type { PublicEvent } from "../../wire/events/bodies.ts";
+import type { Pieces, StreamAnswer } from "../exchange/answers.ts";
+import { checker, queryOf } from "../exchange/checks.ts";
+import type { Operation } from "../exchange/endpoint.ts";
+import { type FieldError, invalid } from "../exchange/problems.ts";
+
+/** A silent stream shows that it lives this often: section 9.2.7 advises against letting proxies guess. */
+export const KEEP_ALIVE_MS = 15_000;
+/** When a client whose stream broke should come back, in ms. */
+const RETRY_MS = 2_000;
+const KEEP_ALIVE = ": keep-alive\n\n";
+const HEADERS: readonly string[] = [
+  ...["Cache-Control", "no-store"],
+  // nginx would keep events back until a buffer is full.
+  ...["X-Accel-Buffering", "no"],
+];
+
+export function events({ scheduler }: { readonly scheduler: { readonly events: EventFeed } }): Operation {
+  const check = checker(eventsQuerySchema);
+  const texts = new PageTexts();
+  return {
+    role: "read",
+    body: "ignored",
+    answer({ url, lastEventId }): StreamAnswer {
+      const { last_event_id: queried } = check(queryOf(url));
+      const after = lastSeen(lastEventId) ?? (queried === undefined ? null : eventId(queried));
+      return {
+        status: 200,
+        type: "text/event-stream",
+        headers: HEADERS,
+        pieces: (signal) => messages(scheduler.events, after, texts, signal),
+      };
+    },
+  };
+}
+
+/** What the header says; `null` when it is not there or empty, as of a client that has seen no event (section 9.2.3). */
+function lastSeen(header: string | undefined): number | null {
+  if (header === undefined || header === "") return null;
+  const id = eventId(header);
+  if (id !== null) return id;
+  const error: FieldError = { path: "Last-Event-ID", message: "expected the id of an event, or 0" };
+  throw invalid([error]);
+}
+
+async function* messages(
+  feed: EventFeed,
+  after: number | null,
+  texts: PageTexts,
+  signal: AbortSignal,
+): ReturnType<Pieces> {
+  const reader = feed.open(after);
+  try {
+    // An id without data is no event, but from here on the client knows where it stands, even if nothing ever comes.
+    yield `retry: ${RETRY_MS}\nid: ${reader.position}\n\n`;
+    for (;;) {
+      const page = await reader.next(KEEP_ALIVE_MS, signal);
+      if (signal.aborted) return;
+      yield textOf(page, texts);
+    }
+  } finally {
+    reader.close();
+  }
+}
+
+function textOf(page: Page, texts: PageTexts): string {
+  if ("reset" in page) return message(page.reset.position, "reset", JSON.stringify(resetBody(page.reset)));
+  if (page.events.length === 0) return KEEP_ALIVE;
+  return texts.of(page.events);
+}
+
+/** Readers who are up to date are given the same page one after the other: its text is made, and held, once. */
+class PageTexts {
+  #first: PublicEvent | undefined;
+  #last: PublicEvent | undefined;
+  #text = "";
+
+  of(events: readonly PublicEvent[]): string {
+    const [first, last] = [events[0], events.at(-1)];
+    if (first !== this.#first || last !== this.#last) {
+      this.#text = events.map(({ seq, type, body }) => message(seq, type, body)).join("");
+      this.#first = first;
+      this.#last = last;
+    }
+    return this.#text;
+  }
+}
+
+/** JSON has no line ends of its own, so that one `data` line is always enough. */
+function message(id: number, event: string, data: string): string {
+  return `id: ${id}\nevent: ${event}\ndata: ${data}\n\n`;
+}
+
+const RESET_DETAILS: { readonly [reason in Reset["reason"]]: string } = {
+  trimmed: "events after your last one are not kept any more; the stream goes on with the oldest that is",
+  ahead: "your last event is not in this journal; the stream goes on with what is still to come",
+};
+
+function resetBody({ reason, oldestSeq, lastSeq }: Reset) {
+  return { reason, detail: RESET_DETAILS[reason], oldest_id: oldestSeq, last_id: lastSeq };
+}

@@ -1,0 +1,83 @@
+/** Who is calling: API keys, and what their roles allow. */
+import { hash, timingSafeEqual } from "node:crypto";
+import type { IncomingHttpHeaders } from "node:http";
+import type { Actor } from "../../core/model/ids.ts";
+
+export const ROLES = ["read", "allocate", "admin"] as const;
+export type Role = (typeof ROLES)[number];
+
+export interface ApiKey {
+  /** 64 lower-case hex digits. */
+  readonly sha256: string;
+  /** Who owns what this key asks for. Several keys may have one principal. */
+  readonly principal: string;
+  readonly role: Role;
+}
+
+export interface AuthSettings {
+  readonly enabled: boolean;
+  /** The header that carries a key, beside `Authorization: Bearer`. */
+  readonly headerName: string;
+}
+
+/** Somebody who may act; `keyed` when a valid key says so. */
+export interface Caller {
+  readonly actor: Actor;
+  readonly role: Role;
+  readonly keyed: boolean;
+}
+
+/** With authentication off everybody is one principal and an admin. */
+const EVERYBODY: Caller = { actor: { principal: "anonymous", admin: true }, role: "admin", keyed: false };
+
+/** Whether the caller gave no key, or one that nobody has. */
+export type Stranger = "no-key" | "wrong-key";
+
+export function allows(role: Role, needed: Role): boolean {
+  return ROLES.indexOf(role) >= ROLES.indexOf(needed);
+}
+
+/**
+ * Tells callers by their headers.
+ *
+ * @param keys the keys as they are now; a reload gives a new list.
+ */
+export function authenticator(
+  settings: AuthSettings,
+  keys: () => readonly ApiKey[],
+): (headers: IncomingHttpHeaders) => Caller | Stranger {
+  if (!settings.enabled) return () => EVERYBODY;
+  const headerName = settings.headerName.toLowerCase();
+  let listed: readonly ApiKey[] = [];
+  let holders: readonly { readonly digest: Buffer; readonly caller: Caller }[] = [];
+
+  return (headers) => {
+    const key = keyOf(headers, headerName);
+    if (key === null) return "no-key";
+    if (keys() !== listed) {
+      listed = keys();
+      holders = listed.map(holderOf);
+    }
+    // A header's bytes come as Latin-1: these are the bytes that were sent.
+    const given = hash("sha256", Buffer.from(key, "latin1"), "buffer");
+    let found: Caller | Stranger = "wrong-key";
+    // All of them, whichever matches: the time tells nothing.
+    for (const { digest, caller } of holders) if (timingSafeEqual(digest, given)) found = caller;
+    return found;
+  };
+}
+
+function holderOf({ sha256, principal, role }: ApiKey) {
+  const actor = { principal, admin: role === "admin" };
+  return { digest: Buffer.from(sha256, "hex"), caller: { actor, role, keyed: true } };
+}
+
+function keyOf(headers: IncomingHttpHeaders, headerName: string): string | null {
+  const named = headers[headerName];
+  // `Authorization` may itself be the configured header, with or without a scheme before the key.
+  if (typeof named === "string" && named !== "" && headerName !== "authorization") return named;
+  const { authorization } = headers;
+  if (authorization === undefined) return null;
+  const bearer = /^bearer +(\S+) *$/i.exec(authorization)?.[1];
+  return bearer ?? (headerName === "authorization" && authorization !== "" ? authorization : null);
+}

@@ -1,0 +1,208 @@
+/** The connections of the server: what is owed on each, how an answer is written to it, and how it is ended. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import type { Answer, StreamAnswer } from "./answers.ts";
+import { exchangeProblem, HttpError, type HttpErrorCode } from "./problems.ts";
+import { type StreamEnd, writePieces } from "./streaming.ts";
+
+/** How long a client may still read a refusal, or the end of a stream, before the connection is reset under it. */
+const LINGER_MS = 500;
+/** Nothing that the API answers is a document of somebody else's page. */
+const FIXED_HEADERS = ["X-Content-Type-Options", "nosniff", "Cross-Origin-Resource-Policy", "same-origin"];
+
+const REFUSALS: { readonly [parserCode: string]: readonly [HttpErrorCode, string] } = {
+  ERR_HTTP_REQUEST_TIMEOUT: ["request-timeout", "the request was not whole in time"],
+  HPE_HEADER_OVERFLOW: ["headers-too-large", "the request line and header fields are larger than is taken"],
+  HPE_CHUNK_EXTENSIONS_OVERFLOW: ["body-too-large", "the extensions of a chunk are larger than is taken"],
+};
+
+export interface ConnectionLimits {
+  /** For one answer to be taken by the client. */
+  readonly writeTimeoutMs: number;
+  /** Streams that may be open at a time. */
+  readonly maxStreams: number;
+  /** How long the client of a stream may take nothing of it before it is dropped. */
+  readonly streamStallMs: number;
+}
+
+/** A stream that has its connection. */
+export interface OpenStream {
+  readonly stream: StreamAnswer;
+  readonly ending: AbortSignal;
+  /** Whether its client may still have it. */
+  readonly mayGoOn: () => boolean;
+}
+
+export class Connections {
+  readonly #limits: ConnectionLimits;
+  readonly #open = new Set<Socket>();
+  /** The newest request's answer on each connection; with pipelining, earlier ones may be due before it. */
+  readonly #latest = new WeakMap<Duplex, ServerResponse<IncomingMessage>>();
+  /** The wait or stream under way on each connection, by what ends it. */
+  readonly #waits = new Map<Duplex, AbortController>();
+  /** Connections that carry a stream, which is the last that they carry. */
+  readonly #streams = new Set<Duplex>();
+  readonly #refused = new WeakSet<Duplex>();
+  #draining = false;
+
+  constructor(limits: ConnectionLimits) {
+    this.#limits = limits;
+  }
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  opened(socket: Socket): void {
+    this.#open.add(socket);
+    socket.once("close", () => {
+      this.#open.delete(socket);
+      this.#streams.delete(socket);
+      this.#waits.get(socket)?.abort();
+    });
+  }
+
+  /** A request has come, and is owed `res`. */
+  began(res: ServerResponse<IncomingMessage>): void {
+    this.#latest.set(res.req.socket, res);
+  }
+
+  /**
+   * Lets a request on this connection wait; see {@link Hold}. One at a time: the answers to those pipelined behind it
+   * could not overtake it anyway, and so there are no more waits than connections.
+   */
+  hold<T>(socket: Duplex, wait: (signal: AbortSignal) => Promise<T>): Promise<T> | null {
+    const ending = this.#occupy(socket);
+    return ending && wait(ending).finally(() => this.#waits.delete(socket));
+  }
+
+  #occupy(socket: Duplex): AbortSignal | null {
+    if (this.#draining || !socket.writable || this.#refused.has(socket) || this.#waits.has(socket)) return null;
+    const ending = new AbortController();
+    this.#waits.set(socket, ending);
+    return ending.signal;
+  }
+
+  /** Whether this connection carries a stream: nothing that is asked behind it is served (RFC 9112, section 9.6). */
+  isStreaming(socket: Duplex): boolean {
+    return this.#streams.has(socket);
+  }
+
+  /**
+   * Takes a connection for a stream, which has it until it closes.
+   *
+   * @throws HttpError when it cannot be had.
+   */
+  openStream(socket: Duplex, stream: StreamAnswer, mayGoOn: () => boolean): OpenStream {
+    const { maxStreams } = this.#limits;
+    if (this.#streams.size >= maxStreams) throw new HttpError("too-many-streams", `${maxStreams} are open, the limit`);
+    const ending = this.#occupy(socket);
+    if (ending === null) throw new HttpError("too-many-streams", "an earlier request on this connection waits");
+    this.#streams.add(socket);
+    return { stream, ending, mayGoOn };
+  }
+
+  /** Writes a stream to its end, and its connection's. Rejects with what making it throws. */
+  async sendStream(
+    res: ServerResponse<IncomingMessage>,
+    { stream: { status, type, headers, pieces }, ending, mayGoOn }: OpenStream,
+  ): Promise<StreamEnd> {
+    const { socket } = res.req;
+    let end: StreamEnd = "stalled";
+    try {
+      res.writeHead(status, [...FIXED_HEADERS, ...headers, "Content-Type", type, "Connection", "close"]);
+      res.flushHeaders();
+      end = await writePieces(res, pieces, ending, mayGoOn, this.#limits.streamStallMs);
+      return end;
+    } finally {
+      this.#waits.delete(socket);
+      if (end === "ended") {
+        res.end();
+        setTimeout(() => socket.destroy(), LINGER_MS).unref();
+      } else socket.destroy();
+    }
+  }
+
+  send(res: ServerResponse<IncomingMessage>, { status, type, body, headers, onSent }: Answer): void {
+    const { socket } = res.req;
+    if (!socket.writable) {
+      onSent?.(false);
+      return;
+    }
+    const fields = [...FIXED_HEADERS, ...headers];
+    if (type !== null) fields.push("Content-Type", type, "Content-Length", String(Buffer.byteLength(body)));
+    if (this.#draining) fields.push("Connection", "close");
+    res.writeHead(status, fields);
+    res.end(body);
+    // As a rule the system has taken it all by now; `writableFinished` would say so only in the next tick.
+    if (res.writableLength === 0 && socket.errored === null) onSent?.(true);
+    else this.#boundWriting(res, onSent);
+  }
+
+  #boundWriting(res: ServerResponse<IncomingMessage>, onSent: Answer["onSent"]): void {
+    const { socket } = res.req;
+    const giveUp = () => {
+      // It is not its client that it waits for, but the request before it.
+      if (this.#waits.has(socket)) timer = setTimeout(giveUp, this.#limits.writeTimeoutMs);
+      else socket.destroy();
+    };
+    let timer = setTimeout(giveUp, this.#limits.writeTimeoutMs);
+    res.once("close", () => {
+      clearTimeout(timer);
+      onSent?.(res.writableFinished);
+    });
+  }
+
+  /** Deals with what is no HTTP request, or did not become a whole one in time. */
+  refuse(error: Error & { readonly code?: string }, socket: Duplex): void {
+    // What follows on a refused connection is more of the same.
+    if (this.#refused.has(socket)) return;
+    this.#refused.add(socket);
+    this.#waits.get(socket)?.abort();
+    const last = this.#latest.get(socket);
+    if (last?.req.complete && !last.writableFinished) {
+      // A later message is wrong, and an earlier request is still owed its answer.
+      last.once("close", () => socket.destroy());
+      return;
+    }
+    // Wrong is the body of the last request: it can be told so if nothing else is due and nothing was said yet.
+    const isTurn = last === undefined || last.req.complete || (last.socket === socket && !last.headersSent);
+    if (!socket.writable || !isTurn || error.code === "ECONNRESET") {
+      socket.destroy();
+      return;
+    }
+    const [code, detail] = REFUSALS[error.code ?? ""] ?? ["malformed-request", "this is not an HTTP request"];
+    const answer = exchangeProblem(new HttpError(code, detail));
+    socket.on("error", () => undefined);
+    socket.end(rawAnswer(answer));
+    setTimeout(() => socket.destroy(), LINGER_MS).unref();
+  }
+
+  /**
+   * From here on every answer is its connection's last, nobody waits, and connections on which none is due are closed.
+   *
+   * @returns when the answers that are due now have been given, or their clients have gone.
+   */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    for (const wait of this.#waits.values()) wait.abort();
+    const due: Promise<unknown>[] = [];
+    for (const socket of this.#open) {
+      const last = this.#latest.get(socket);
+      if (last === undefined || (last.writableFinished && last.req.complete)) socket.destroy();
+      else due.push(new Promise((resolve) => socket.once("close", resolve)));
+    }
+    await Promise.all(due);
+  }
+}
+
+/** An answer as bytes, for a connection that node's server has given up. */
+function rawAnswer({ status, type, body, headers }: Answer): string {
+  const fields = [...FIXED_HEADERS, ...headers, "Connection", "close", "Date", new Date().toUTCString()];
+  if (type !== null) fields.push("Content-Type", type, "Content-Length", String(Buffer.byteLength(body)));
+  // The reason phrase may be left out (RFC 9112, section 4); the space before it may not.
+  let head = `HTTP/1.1 ${status} \r\n`;
+  for (let i = 0; i < fields.length; i += 2) head += `${fields[i]}: ${fields[i + 1]}\r\n`;
+  return `${head}\r\n${body}`;
+}

@@ -1,0 +1,53 @@
+/** What an endpoint is: who may call it, and what it does per method. */
+import type { Actor } from "../../core/model/ids.ts";
+import type { Answer, StreamAnswer } from "./answers.ts";
+import type { Role } from "./auth.ts";
+
+/** One request, admitted. */
+export interface Call {
+  readonly actor: Actor;
+  /** The path's parameter; empty for a path that has none. */
+  readonly id: string;
+  readonly url: string;
+  /** `undefined` when there is none. */
+  readonly body: unknown;
+  readonly accept: string | undefined;
+  readonly prefer: string | undefined;
+  readonly idempotencyKey: string | undefined;
+  readonly lastEventId: string | undefined;
+  readonly hold: Hold;
+}
+
+/**
+ * Runs a wait before the answer, with a signal that ends it early: the client has gone, or the daemon shuts down.
+ *
+ * @returns `null`, without running it, when this request may not wait; it is to be answered with what there is.
+ */
+export type Hold = <T>(wait: (signal: AbortSignal) => Promise<T>) => Promise<T> | null;
+
+export interface Operation {
+  readonly role: Role;
+  /** What becomes of a body: `ignored` ones are not even read. */
+  readonly body: "needed" | "optional" | "ignored";
+  /** A stream is answered at once, so that its connection is known to be taken when the next request on it comes. */
+  readonly answer: (call: Call) => Answer | StreamAnswer | Promise<Answer>;
+}
+
+export type Method = "GET" | "POST" | "DELETE";
+
+export type Methods = { readonly [method in Method]?: Operation };
+
+export interface Endpoint {
+  /** As express has it; also the metrics' label. */
+  readonly path: string;
+  /** `key`: asks for one when authentication is on. `open`: none. `probe`: none, under any `Host`. */
+  readonly access: "key" | "open" | "probe";
+  readonly methods: Methods;
+  /** The methods as an `Allow` header lists them; empty for a path that is not there. */
+  readonly allow: string;
+}
+
+export function endpoint(path: string, access: Endpoint["access"], methods: Methods): Endpoint {
+  const names = Object.keys(methods).flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
+  return { path, access, methods, allow: [...names, "OPTIONS"].join(", ") };
+}

@@ -1,0 +1,45 @@
+import type { GpuUuid } from "../../core/model/ids.ts";
+import { reasonSchema } from "../../wire/asking.ts";
+import { drainSchema, leaveMs } from "../../wire/gpus/asks.ts";
+import { json } from "../exchange/answers.ts";
+import { checker } from "../exchange/checks.ts";
+import type { Operation } from "../exchange/endpoint.ts";
+import type { EndpointParts } from "../parts.ts";
+import { gpuViewOf } from "./views.ts";
+
+export function governance({ scheduler }: EndpointParts, what: "cordon" | "uncordon" | "clear-quarantine"): Operation {
+  const check = checker(reasonSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const uuid = await scheduler.govern(what, id, check(body).reason, actor);
+      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
+    },
+  };
+}
+
+export function gpuDrain({ scheduler }: EndpointParts): Operation {
+  const check = checker(drainSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const given = check(body);
+      const uuid = (await scheduler.drain(id, leaveMs(given), given.reason, actor)) as GpuUuid;
+      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
+    },
+  };
+}
+
+export function gpuRemoval({ scheduler }: EndpointParts): Operation {
+  const check = checker(reasonSchema);
+  return {
+    role: "admin",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const uuid = await scheduler.govern("remove-gpu", id, check(body).reason, actor);
+      return json(200, { status: "removed", uuid });
+    },
+  };
+}

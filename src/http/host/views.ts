@@ -1,0 +1,75 @@
+import type { EpochMs } from "../../core/base/time.ts";
+import { forecast } from "../../core/explain/forecast.ts";
+import { isDrained } from "../../core/host/cordons.ts";
+import type { KernelLogSight } from "../../core/host/sight.ts";
+import type { HostState } from "../../core/host/state.ts";
+import { holdersOf } from "../../core/model/holds.ts";
+import type { Actor } from "../../core/model/ids.ts";
+import { printable } from "../../platform/printable.ts";
+import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../../wire/host/answers.ts";
+import { instant, text, timestamp } from "../../wire/values.ts";
+import { etaView, healthOfLease, overMemory, reasons, recordOf } from "../allocations/views.ts";
+import { cordonView, gpuViews } from "../gpus/views.ts";
+
+export function statusView(state: HostState, now: EpochMs): StatusAnswer {
+  const { sight } = state;
+  return {
+    gpus: gpuViews(state, now),
+    simulated: sight.simulated,
+    driver_version: text(sight.driverVersion),
+    cuda_version: text(sight.cudaVersion),
+    ...hostDrainView(state),
+    monitor: {
+      healthy: sight.failure === null && sight.lastGoodProbeAt !== null,
+      last_reading_at: instant(sight.lastGoodProbeAt),
+      last_probe_at: instant(sight.lastProbeAt),
+      failure: sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
+      warnings: sight.warnings.map(printable),
+      processes_hidden: sight.processesHidden,
+      kernel_log: kernelLogView(sight.kernelLog),
+    },
+  };
+}
+
+function kernelLogView(log: KernelLogSight | null): StatusAnswer["monitor"]["kernel_log"] {
+  return log === null ? null : { readable: log.problem === null, problem: log.problem, overruns: log.missed };
+}
+
+export function listView(state: HostState, now: EpochMs, actor: Actor): ListAnswer {
+  const allocations = [];
+  for (const allocation of state.allocations.values()) {
+    if (allocation.status === "queued") continue;
+    allocations.push({
+      ...recordOf(allocation),
+      ...healthOfLease(allocation, state, now),
+      ...overMemory(allocation, state),
+    });
+  }
+  const queue = [];
+  const reasonOf = reasons(state, now, actor);
+  const etas = forecast(state, now);
+  for (const waiting of state.line.order.values()) {
+    const { request } = waiting.allocation;
+    queue.push({
+      id: request.id,
+      service_name: request.serviceName,
+      required_gpus: request.requirement.gpus,
+      min_memory_mb: request.requirement.memoryMib,
+      priority: request.requirement.priority,
+      position: queue.length + 1,
+      submitted_at: timestamp(request.submittedAt),
+      reason: reasonOf(waiting),
+      eta: etaView(etas.get(request.id) ?? null),
+    });
+  }
+  const gpus = gpuViews(state, now);
+  return { gpus, simulated: state.sight.simulated, ...hostDrainView(state), allocations, queue };
+}
+
+export function hostDrainView(state: HostState): HostDrainAnswer {
+  if (state.cordon === null) return { drain: null };
+  const gpus = [...state.gpus.values()];
+  const allocations = new Set(gpus.flatMap(({ hold }) => holdersOf(hold).map(({ allocationId }) => allocationId)));
+  const drained = gpus.every((gpu) => isDrained(gpu, state));
+  return { drain: { ...cordonView(state.cordon), drained, allocations: [...allocations] } };
+}

@@ -1,0 +1,21 @@
+import type { Scheduler } from "../scheduler/scheduler.ts";
+import type { GrantAnswers } from "./allocations/grant-answers.ts";
+import type { Idempotency } from "./exchange/idempotency.ts";
+
+export interface MetricsPage {
+  render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
+}
+
+export interface EndpointParts {
+  readonly scheduler: Scheduler;
+  /** Why webhooks may not be sent there; `null` when they may. */
+  readonly checkWebhookUrl: (url: string) => string | null;
+  /** `null`: there is no such page. */
+  readonly metrics: MetricsPage | null;
+  /** Why the daemon cannot serve now; `null` when it can. */
+  readonly readiness: () => string | null;
+  readonly version: string;
+  readonly headerName: string;
+  readonly grants: GrantAnswers;
+  readonly idempotency: Idempotency;
+}

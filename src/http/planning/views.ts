@@ -1,0 +1,84 @@
+import { neverFits } from "../../core/allocator/never-fits.ts";
+import type { AllocateAsk } from "../../core/decisions/commands.ts";
+import { type Asker, analysisFor } from "../../core/decisions/submit.ts";
+import type { Plan } from "../../core/explain/plan.ts";
+import type { HostState } from "../../core/host/state.ts";
+import type { Request } from "../../core/model/allocation.ts";
+import type { Actor } from "../../core/model/ids.ts";
+import type { WorkloadAsk } from "../../core/model/workload.ts";
+import { printable } from "../../platform/printable.ts";
+import type { PlanAnswer, WorkloadAnswer } from "../../wire/planning/answers.ts";
+import { text } from "../../wire/values.ts";
+import { etaView, reasonsView } from "../allocations/views.ts";
+
+/**
+ * What the analyzer would ask for, and whether this host could ever hold it.
+ *
+ * @param kind which devices will do, and whether a part of each will.
+ * @param asker whose quotas bound the priority.
+ */
+export function workloadView(
+  ask: WorkloadAsk,
+  kind: Pick<Request, "gpuModel" | "migProfile" | "sharing">,
+  asker: Asker,
+  state: HostState,
+): WorkloadAnswer {
+  const { requirement, sources, notes } = analysisFor(ask, asker, state.policy);
+  const missing = neverFits({ ...NOBODY, ...ask, requirement, ...kind }, state);
+  return {
+    workload_type: ask.workloadType,
+    required_gpus: requirement.gpus,
+    min_memory_mb: requirement.memoryMib,
+    priority: requirement.priority,
+    max_utilization: requirement.maxUtilizationPercent,
+    sources: {
+      required_gpus: sources.requiredGpus,
+      min_memory_mb: sources.minMemoryMib,
+      priority: sources.priority,
+      max_utilization: sources.maxUtilization,
+    },
+    notes: [...notes],
+    fits: missing === null,
+    missing: text(missing),
+  };
+}
+
+/** What would come of a request, and of each GPU why not. */
+export function planView(ask: AllocateAsk, { principal }: Actor, plan: Plan, state: HostState): PlanAnswer {
+  const { requirement } = analysisFor(ask, { principal, serviceName: ask.serviceName }, state.policy);
+  const granted = plan.outcome === "granted" ? plan.gpus : null;
+  const reasons = plan.outcome === "queued" ? plan.explanation.gpus : plan.outcome === "refused" ? plan.gpus : null;
+  return {
+    outcome: plan.outcome,
+    code: plan.outcome === "refused" ? plan.code : null,
+    reason: plan.outcome === "granted" ? null : printable(reasonOf(plan)),
+    required_gpus: requirement.gpus,
+    min_memory_mb: requirement.memoryMib,
+    priority: requirement.priority,
+    gpu_ids: granted === null ? null : granted.map(({ index }) => index),
+    gpu_uuids: granted === null ? null : granted.map(({ uuid }) => uuid),
+    position: plan.outcome === "queued" ? plan.position : null,
+    eta: plan.outcome === "queued" ? etaView(plan.eta) : null,
+    gpus: reasonsView(reasons ?? new Map(), state),
+  };
+}
+
+export function reasonOf(plan: Exclude<Plan, { outcome: "granted" }>): string {
+  return plan.outcome === "queued" ? plan.explanation.reason : plan.reason;
+}
+
+/** The part of a request that does not decide whether it fits. */
+const NOBODY = {
+  id: "",
+  serviceName: "",
+  principal: "",
+  webhookUrl: null,
+  preferredGpus: [],
+  ttlMs: null,
+  maxDurationMs: null,
+  preemptible: false,
+  queueTimeoutMs: null,
+  migProfile: null,
+  fairShareDelayMs: 0,
+  submittedAt: 0,
+};

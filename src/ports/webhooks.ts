@@ -1,0 +1,84 @@
+import type { EpochMs } from "../core/base/time.ts";
+import type { AllocationId } from "../core/model/ids.ts";
+
+export const NOTIFICATION_STATUSES = [
+  "allocated",
+  "expired",
+  "cancelled",
+  "unclaimed",
+  "abandoned",
+  "preempting",
+  "revoked",
+  "idle",
+  "over_memory",
+  "foreign_use",
+  "foreign_use_over",
+] as const;
+
+export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
+
+/** One webhook to send: a row of the outbox, written with the change that it tells of. */
+export interface Notification {
+  /** The `webhook-id`: the same at every attempt, so that receivers can drop repeats. */
+  readonly deliveryId: string;
+  /** `null`: it tells the operator of a GPU. */
+  readonly allocationId: AllocationId | null;
+  readonly status: NotificationStatus;
+  readonly url: string;
+  /** The exact JSON text to send. */
+  readonly body: string;
+  readonly createdAt: EpochMs;
+}
+
+export interface PendingDelivery extends Notification {
+  /** Attempts made so far. */
+  readonly attempts: number;
+  readonly nextAttemptAt: EpochMs;
+}
+
+export const DELIVERY_STATES = ["pending", "delivered", "gave-up", "withdrawn"] as const;
+
+export type DeliveryState = (typeof DELIVERY_STATES)[number];
+
+/** What became of one webhook so far. */
+export interface DeliveryRecord extends Omit<Notification, "body"> {
+  readonly state: DeliveryState;
+  readonly attempts: number;
+  /** Of a pending one. */
+  readonly nextAttemptAt: EpochMs | null;
+  readonly lastAttemptAt: EpochMs | null;
+  /** Of all others. */
+  readonly settledAt: EpochMs | null;
+  /** Of the last attempt. */
+  readonly httpStatus: number | null;
+  readonly error: string | null;
+}
+
+export interface DeliveryQuery {
+  readonly state: DeliveryState | null;
+  readonly allocationId: AllocationId | null;
+  /** The page begins after this one, newest first. */
+  readonly before: string | null;
+  readonly limit: number;
+}
+
+/** What came of one attempt to deliver. */
+export interface DeliverySettlement {
+  readonly deliveryId: string;
+  readonly allocationId: AllocationId | null;
+  readonly status: NotificationStatus;
+  readonly at: EpochMs;
+  readonly outcome: "delivered" | "retry" | "gave-up";
+  /** Only with `retry`. */
+  readonly nextAttemptAt: EpochMs | null;
+  readonly httpStatus: number | null;
+  readonly error: string | null;
+}
+
+/** The webhooks' view of the store. */
+export interface Outbox {
+  /** Deliveries due at `now`, oldest first. */
+  due(now: EpochMs, limit: number): readonly PendingDelivery[];
+  /** When the next undelivered one falls due; `null` when there is none. */
+  nextDueAt(): EpochMs | null;
+}

@@ -1,0 +1,82 @@
+/**
+ * The calendar's part of reserved windows: when each of them is open, as data for the core, which knows no calendar.
+ *
+ *  1. A schedule goes by the clock on the wall, everything else by the daemon's steady clock: a span is moved by what
+ *     the one is ahead of the other, and counted out anew when that changes.
+ *  2. Of the next {@link NEAR_MS} every span is told. Further off it is enough to know the first time that certain
+ *     windows are open together: a lease that may last until then is held to it, and one that may last longer meets
+ *     nothing new at the next time.
+ *  3. What is told is good for {@link FRESH_MS}, which is far less than {@link NEAR_MS}.
+ */
+import type { EpochMs, Span } from "../core/base/time.ts";
+import { segmentsOf, type WindowSet } from "../core/host/window-plan.ts";
+import type { Policy, ReservedWindow } from "../core/model/policy.ts";
+import { beginnings } from "../platform/calendar.ts";
+
+const DAY_MS = 86_400_000;
+const FRESH_MS = DAY_MS;
+/** What the API shows of it is a week. */
+const NEAR_MS = 9 * DAY_MS;
+/** A window that opens on one day of the year is seen, whatever the day is. */
+const HORIZON_MS = 370 * DAY_MS;
+/** So exact is a span: what the clocks differ by is rounded, so that nine o'clock is nine o'clock. */
+const STEP_MS = 1_000;
+
+export class WindowCalendar {
+  readonly #wallAheadMs: () => number;
+  #told: readonly ReservedWindow[] = [];
+  #toldAt: EpochMs = 0;
+  #aheadMs = 0;
+
+  /** @param wallAheadMs by how much the wall clock is ahead of the daemon's, now. */
+  constructor(wallAheadMs: () => number) {
+    this.#wallAheadMs = wallAheadMs;
+  }
+
+  /** Whether the spans in `policy` are not those that were last told, or can no longer be relied on. */
+  isStale({ windows }: Policy, now: EpochMs): boolean {
+    if (windows.length === 0) return false;
+    if (windows !== this.#told || now - this.#toldAt >= FRESH_MS) return true;
+    return Math.abs(this.#wallAheadMs() - this.#aheadMs) >= STEP_MS;
+  }
+
+  /** The policy with the spans of its windows as they are from `now` on. */
+  fill(policy: Policy, now: EpochMs): Policy {
+    if (policy.windows.length === 0) return policy;
+    this.#toldAt = now;
+    this.#aheadMs = Math.round(this.#wallAheadMs() / STEP_MS) * STEP_MS;
+    const spans = policy.windows.map((window) => spansOf(window, now, this.#aheadMs));
+    const telling = tellingOf(spans, now + NEAR_MS);
+    const windows = policy.windows.map((window, at) => ({ ...window, spans: telling[at] as readonly Span[] }));
+    this.#told = windows;
+    return { ...policy, windows };
+  }
+}
+
+/** All spans of a window that end after `now`; those that touch or overlap are one. */
+function spansOf({ schedule, timeZone, durationMs }: ReservedWindow, now: EpochMs, aheadMs: number): readonly Span[] {
+  const wall = now + aheadMs;
+  const spans: { from: EpochMs; to: EpochMs }[] = [];
+  for (const at of beginnings(schedule, timeZone, wall - durationMs + 1, wall + HORIZON_MS)) {
+    const from = at - aheadMs;
+    const last = spans.at(-1);
+    if (last !== undefined && from <= last.to) last.to = from + durationMs;
+    else spans.push({ from, to: from + durationMs });
+  }
+  return spans;
+}
+
+/** Those that begin before `near`, and all that are open when the same windows are so together for the first time. */
+function tellingOf(spans: readonly (readonly Span[])[], near: EpochMs): readonly (readonly Span[])[] {
+  const kept = spans.map((all) => new Set(all.filter(({ from }) => from < near)));
+  const seen = new Set<WindowSet>();
+  for (const { open, span } of segmentsOf(spans)) {
+    if (span.from < near || seen.has(open)) continue;
+    seen.add(open);
+    for (const [window, all] of spans.entries()) {
+      const covering = all.find(({ from, to }) => from <= span.from && span.to <= to);
+      if (covering !== undefined) kept[window]?.add(covering);
+    }
+  }
+  return kept.map((all) => [...all].sort((a, b) => a.from - b.from));
+}

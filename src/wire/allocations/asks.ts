@@ -1,0 +1,190 @@
+/**
+ * What may be asked over HTTP: the schemas that validate, from which the OpenAPI document is made.
+ *
+ *  1. Numbers are numbers: nothing is converted.
+ *  2. An explicit `null` counts as absent, in the body and in `workload_data`: Python clients send `None`.
+ *  3. Unknown keys of a body are ignored, as the reference service ignored them: its clients may send any.
+ *  4. Unknown query parameters are refused: they have no such clients, and a mistyped filter would show everything.
+ */
+import { z } from "zod";
+import { parseDuration } from "../../core/base/duration.ts";
+import { SHARINGS } from "../../core/model/allocation.ts";
+import { MAX_PRIORITY, MIN_PRIORITY } from "../../core/model/workload.ts";
+import {
+  allocationId,
+  asInteger,
+  body,
+  fencingToken,
+  flag,
+  lifetime,
+  MAX_LIFETIME_MS,
+  MAX_WAIT_MS,
+  pageSize,
+  serviceName,
+  whole,
+} from "../asking.ts";
+
+const MAX_GPUS = 1_024;
+
+const MAX_MEMORY_MIB = 2 ** 31;
+
+const MAX_URL_LENGTH = 2_048;
+
+/** May stand at the top level or in `workload_data`; the top level wins. */
+export const asked = {
+  required_gpus: whole(1, MAX_GPUS, "How many GPUs; with a mig_profile, how many instances"),
+  min_memory_mb: whole(1, MAX_MEMORY_MIB, "MiB that each of them must have"),
+  max_utilization: z
+    .number({ error: "expected a number from 0 to 100" })
+    .min(0, { error: "expected a number from 0 to 100" })
+    .max(100, { error: "expected a number from 0 to 100" })
+    .meta({ description: "A GPU busier than this, in percent, is passed over" })
+    .nullish(),
+  priority: whole(MIN_PRIORITY, MAX_PRIORITY, "Higher is more urgent"),
+  preferred_gpus: z
+    .array(
+      z.union([z.int().min(0).max(MAX_GPUS), z.string().min(1).max(128)], {
+        error: "expected a GPU's index or UUID",
+      }),
+      { error: "expected a list of GPU indices or UUIDs" },
+    )
+    .max(MAX_GPUS, { error: `expected at most ${MAX_GPUS} GPUs` })
+    .meta({ description: "Taken first when they fit: a wish, not a condition" })
+    .nullish(),
+  gpu_model: z
+    .string({ error: "expected 1 to 128 characters of a GPU's product name" })
+    .min(1, { error: "expected 1 to 128 characters of a GPU's product name" })
+    .max(128, { error: "expected 1 to 128 characters of a GPU's product name" })
+    .meta({ description: "Part of the product name, in any case", example: "H100" })
+    .nullish(),
+  mig_profile: z
+    .string({ error: "expected a MIG profile such as 1g.10gb" })
+    .regex(/^[A-Za-z0-9.+-]{1,64}$/, { error: "expected a MIG profile such as 1g.10gb" })
+    .meta({
+      description:
+        "Only MIG instances of this profile, as `nvidia-smi -L` names it, in any case. Several devices are MIG " +
+        "instances only if this is given; one device may be an instance if it has the memory",
+      example: "1g.10gb",
+    })
+    .nullish(),
+  ttl: lifetime("The lease ends so long after its grant or its last renewal"),
+  max_duration: lifetime(
+    "The lease ends so long after its grant, whatever is renewed. Stated, it may be served sooner",
+  ),
+  sharing: z
+    .enum(SHARINGS, { error: 'expected "exclusive" or "shared"' })
+    .meta({
+      description: "shared: min_memory_mb of each GPU are reserved, beside other shared leases. Default exclusive",
+    })
+    .nullish(),
+  preemptible: flag("Whether the lease may be taken back for a more urgent request"),
+  queue: flag("false: refuse rather than wait. Default true"),
+  queue_timeout: lifetime("Wait no longer than this"),
+};
+
+const workloadData = z
+  .looseObject(
+    {
+      ...asked,
+      // Not a hint like the rest: it sets the TTL.
+      estimated_duration: z
+        .number({ error: "expected a number of seconds from 0 to 10 years" })
+        .min(0, { error: "expected a number of seconds from 0 to 10 years" })
+        .max(MAX_LIFETIME_MS / 1_000, { error: "expected a number of seconds from 0 to 10 years" })
+        .meta({ description: "In seconds; without a ttl, the TTL is a multiple of it" })
+        .nullish(),
+    },
+    { error: "expected an object" },
+  )
+  .meta({
+    description:
+      "Free-form facts about the workload, such as model, batch_size, concurrent_requests. pid: the host's number of the process whose work it is; what comes from it is shown as the lease's",
+  })
+  .nullish();
+
+const workload = {
+  workload_type: z
+    .string({ error: "expected text of up to 128 characters" })
+    .max(128, { error: "expected text of up to 128 characters" })
+    .meta({
+      description: "training, inference, embedding, ocr, graph_processing; anything else counts as generic",
+      example: "inference",
+    })
+    .nullish(),
+  workload_data: workloadData,
+  ...asked,
+};
+
+export const allocateSchema = z.object(
+  {
+    service_name: serviceName,
+    ...workload,
+    webhook_url: z
+      .string({ error: "expected an http or https address" })
+      .min(1, { error: "expected an http or https address" })
+      .max(MAX_URL_LENGTH, { error: `expected an address of at most ${MAX_URL_LENGTH} characters` })
+      .meta({ description: "Told of the grant, when the request had to wait, and of the end of its allocation" })
+      .nullish(),
+  },
+  body,
+);
+
+export type AllocateBody = z.output<typeof allocateSchema>;
+
+export const workloadSchema = z.object({ service_name: serviceName.nullish(), ...workload }, body);
+
+export type WorkloadBody = z.output<typeof workloadSchema>;
+
+export const releaseSchema = z
+  .object(
+    {
+      allocation_id: allocationId.meta({ description: "End this lease, or cancel this waiting request" }).nullish(),
+      service_name: serviceName
+        .meta({ description: "End all leases of this service and cancel its waiting requests" })
+        .nullish(),
+      fencing_token: fencingToken,
+    },
+    body,
+  )
+  .refine((given) => (given.allocation_id ?? given.service_name ?? null) !== null, {
+    path: ["allocation_id"],
+    error: "give allocation_id, service_name or both",
+  });
+
+export const renewSchema = z.object({ fencing_token: fencingToken }, body);
+
+/** In milliseconds; `null` when it is neither a duration nor a number of seconds within bounds. */
+export function waitMs(given: string): number | null {
+  const ms = /^\d{1,9}(?:\.\d{1,9})?$/.test(given) ? Math.round(Number(given) * 1_000) : parseDuration(given);
+  return ms !== null && ms > 0 && ms <= MAX_WAIT_MS ? ms : null;
+}
+
+export const recordQuerySchema = z.strictObject({
+  wait: z
+    .string()
+    .refine((given) => waitMs(given) !== null, {
+      error: `expected a duration such as 30s, or a number of seconds, of at most ${MAX_WAIT_MS / 1_000} s`,
+    })
+    .meta({
+      description: "While the request is queued, hold the answer until that changes, for so long",
+      example: "30s",
+    })
+    .optional(),
+});
+
+export const recordsQuerySchema = z.strictObject({
+  status: z
+    .enum(["queued", "offered", "leased", "ended"], { error: "expected queued, offered, leased or ended" })
+    .optional(),
+  service_name: serviceName.optional(),
+  before: allocationId.meta({ description: "The `next` of the page before" }).optional(),
+  limit: pageSize,
+});
+
+export const deleteQuerySchema = z.strictObject({
+  fencing_token: z
+    .string()
+    .regex(/^\d{1,15}$/, { error: "expected a whole number" })
+    .meta({ override: asInteger({ minimum: 0 }) })
+    .optional(),
+});

@@ -1,0 +1,259 @@
+/**
+ * An allocation in the API's words: the JSON that answers, records and webhooks share.
+ * Times are RFC 3339 in UTC; memory is in MiB, which the API calls MB; durations are in seconds.
+ */
+import { unionOfCpuLists } from "../../core/base/cpu-list.ts";
+import type { EpochMs } from "../../core/base/time.ts";
+import type {
+  Adoption,
+  Allocation,
+  HoldingAllocation,
+  Lease,
+  LeasedGpu,
+  Notice,
+  Request,
+  Sharing,
+} from "../../core/model/allocation.ts";
+import type { GpuLocality, MigIdentity } from "../../core/model/device.ts";
+import { heldUntil } from "../../core/model/leases.ts";
+import { printable } from "../../platform/printable.ts";
+import { timestamp } from "../values.ts";
+
+export interface DeviceBody {
+  readonly index: number;
+  readonly uuid: string;
+  readonly name: string;
+  readonly pci_bus_id: string | null;
+  readonly memory_total: number | null;
+  /** `null`: a whole GPU. */
+  readonly mig: {
+    readonly profile: string;
+    readonly parent_uuid: string;
+    readonly gpu_instance_id: number;
+    readonly compute_instance_id: number;
+  } | null;
+  /** As it was at the grant; `null`: not known, here and in the lease. */
+  readonly numa_nodes: readonly number[] | null;
+  readonly cpu_affinity: string | null;
+}
+
+export interface EnvironmentBody {
+  /** By UUID: indices may change at a reboot. Of several MIG instances, CUDA shows a process the first alone. */
+  readonly CUDA_VISIBLE_DEVICES: string;
+  readonly CUDA_DEVICE_ORDER: "PCI_BUS_ID";
+  /** The nvidia-smi indices, for programs that cannot take UUIDs. A MIG instance has none that CUDA would know. */
+  readonly GPU_ORCHESTRATOR_GPU_INDICES?: string;
+  /** Of a shared lease: MiB of each GPU to keep within. CUDA does not know it; the program must read it. */
+  readonly GPU_ORCHESTRATOR_MEMORY_MB?: string;
+}
+
+export interface RequestBody {
+  readonly id: string;
+  /** The same: one id for a request, its allocation and its webhooks. */
+  readonly request_id: string;
+  readonly service_name: string;
+  readonly workload_type: string;
+  readonly priority: number;
+  readonly required_gpus: number;
+  readonly min_memory_mb: number;
+  readonly max_utilization: number;
+  readonly sharing: Sharing;
+  readonly preemptible: boolean;
+  readonly ttl_seconds: number | null;
+  readonly max_duration_seconds: number | null;
+  /** Left out of requests that somebody made. */
+  readonly adopted?: true;
+  readonly adopted_by?: string;
+  readonly adoption_reason?: string;
+  readonly submitted_at: string;
+}
+
+export interface LeaseBody {
+  readonly allocation_id: string;
+  readonly gpu_ids: readonly number[];
+  readonly gpu_uuids: readonly string[];
+  readonly devices: readonly DeviceBody[];
+  readonly env: EnvironmentBody;
+  readonly allocated_at: string;
+  /** Left out when there is no end. */
+  readonly expires_at?: string;
+  readonly fencing_token: number;
+  /** MiB that each GPU was checked to have, or that are reserved on each for a shared lease. */
+  readonly memory_mb: number;
+  /** Of all its GPUs together; `null` unless it is known of each. */
+  readonly numa_nodes: readonly number[] | null;
+  /** The CPUs to pin to, as `taskset -c` takes them. */
+  readonly cpu_affinity: string | null;
+}
+
+export interface OutcomeBody {
+  readonly ended_at: string;
+  readonly end_reason: string;
+  readonly end_detail?: string;
+}
+
+/** That a lease is taken back; nothing of whom it is for. */
+export interface NoticeBody {
+  readonly leave_by: string;
+  readonly reason: "preempted" | "drained";
+  readonly detail: string;
+}
+
+export type AllocationBody = RequestBody &
+  Partial<LeaseBody> &
+  Partial<OutcomeBody> & {
+    readonly status: Allocation["status"];
+    readonly claim_by?: string;
+    /** Left out unless it is flagged as idle. */
+    readonly idle_since?: string;
+    /** Left out unless it is to be taken back. */
+    readonly notice?: NoticeBody;
+    /** Left out unless leases are preempted for it. */
+    readonly preempting_since?: string;
+  };
+
+export function requestBody(request: Request): RequestBody {
+  return {
+    id: request.id,
+    request_id: request.id,
+    service_name: request.serviceName,
+    workload_type: request.workloadType,
+    priority: request.requirement.priority,
+    required_gpus: request.requirement.gpus,
+    min_memory_mb: request.requirement.memoryMib,
+    max_utilization: request.requirement.maxUtilizationPercent,
+    sharing: request.sharing,
+    preemptible: request.preemptible,
+    ttl_seconds: request.ttlMs === null ? null : request.ttlMs / 1_000,
+    max_duration_seconds: request.maxDurationMs === null ? null : request.maxDurationMs / 1_000,
+    ...(request.adoption === undefined ? {} : adoptionBody(request.adoption)),
+    submitted_at: timestamp(request.submittedAt),
+  };
+}
+
+/** @param expiresAt may be earlier than the lease's own end: see `heldUntil`. */
+function adoptionBody({ by, reason }: Adoption) {
+  return { adopted: true, adopted_by: by, adoption_reason: printable(reason) } as const;
+}
+
+function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): LeaseBody {
+  return {
+    allocation_id: request.id,
+    gpu_ids: lease.gpus.map(({ index }) => index),
+    gpu_uuids: lease.gpus.map(({ uuid }) => uuid),
+    devices: lease.gpus.map(deviceBody),
+    env: environmentOf(lease),
+    allocated_at: timestamp(lease.grantedAt),
+    ...(expiresAt === null ? {} : { expires_at: timestamp(expiresAt) }),
+    fencing_token: lease.fencingToken,
+    memory_mb: request.requirement.memoryMib,
+    numa_nodes: numaNodesOf(lease.gpus),
+    cpu_affinity: cpuAffinityOf(lease.gpus),
+  };
+}
+
+function environmentOf({ gpus, sharedMib }: Lease): EnvironmentBody {
+  const env = {
+    CUDA_VISIBLE_DEVICES: gpus.map(({ uuid }) => uuid).join(","),
+    CUDA_DEVICE_ORDER: "PCI_BUS_ID",
+    ...(sharedMib === null ? {} : { GPU_ORCHESTRATOR_MEMORY_MB: String(sharedMib) }),
+  } as const;
+  if (gpus.some(({ mig }) => mig !== null)) return env;
+  return { ...env, GPU_ORCHESTRATOR_GPU_INDICES: gpus.map(({ index }) => index).join(",") };
+}
+
+/** The NUMA nodes of some GPUs, ascending; `null` unless those of each are known. */
+export function numaNodesOf(gpus: readonly GpuLocality[]): number[] | null {
+  if (gpus.some(({ numaNodes }) => numaNodes.length === 0)) return null;
+  return [...new Set(gpus.flatMap(({ numaNodes }) => numaNodes))].sort((a, b) => a - b);
+}
+
+function cpuAffinityOf(gpus: readonly GpuLocality[]): string | null {
+  const lists = gpus.map(({ cpuAffinity }) => cpuAffinity).filter((list) => list !== null);
+  return lists.length < gpus.length ? null : unionOfCpuLists(lists);
+}
+
+function deviceBody(gpu: LeasedGpu): DeviceBody {
+  return {
+    index: gpu.index,
+    uuid: gpu.uuid,
+    name: printable(gpu.name),
+    pci_bus_id: gpu.pciBusId,
+    memory_total: gpu.memoryTotalMib,
+    mig: migBody(gpu.mig),
+    numa_nodes: numaNodesOf([gpu]),
+    cpu_affinity: gpu.cpuAffinity,
+  };
+}
+
+function heldBody(allocation: HoldingAllocation) {
+  const { request, lease, notice } = allocation;
+  return {
+    ...leaseBody(request, lease, heldUntil(allocation)),
+    ...(notice === null ? {} : { notice: noticeBody(notice) }),
+  };
+}
+
+export function noticeBody(notice: Notice): NoticeBody {
+  const leave_by = timestamp(notice.until);
+  return notice.kind === "preempt"
+    ? { leave_by, reason: "preempted", detail: "its GPUs are wanted for a more urgent request" }
+    : { leave_by, reason: "drained", detail: notice.reason };
+}
+
+export function migBody(mig: MigIdentity | null): DeviceBody["mig"] {
+  if (mig === null) return null;
+  const { profile, parentUuid: parent_uuid, gpuInstanceId, computeInstanceId } = mig;
+  return { profile, parent_uuid, gpu_instance_id: gpuInstanceId, compute_instance_id: computeInstanceId };
+}
+
+/** One record for a request's whole life. */
+export function allocationBody(allocation: Allocation): AllocationBody {
+  const request = requestBody(allocation.request);
+  switch (allocation.status) {
+    case "queued":
+      return {
+        status: "queued",
+        ...request,
+        ...(allocation.preemptingSince === null ? {} : { preempting_since: timestamp(allocation.preemptingSince) }),
+      };
+    case "offered":
+      return {
+        status: "offered",
+        ...request,
+        ...heldBody(allocation),
+        claim_by: timestamp(allocation.claimBy),
+      };
+    case "leased":
+      return {
+        status: "leased",
+        ...request,
+        ...heldBody(allocation),
+        ...(allocation.idleSince === null ? {} : { idle_since: timestamp(allocation.idleSince) }),
+      };
+    case "ended": {
+      const { outcome } = allocation;
+      return {
+        status: "ended",
+        ...request,
+        ...(allocation.lease === null
+          ? {}
+          : leaseBody(allocation.request, allocation.lease, allocation.lease.expiresAt)),
+        ended_at: timestamp(outcome.at),
+        end_reason: outcome.reason,
+        ...(outcome.detail === null ? {} : { end_detail: printable(outcome.detail) }),
+      };
+    }
+    default:
+      return allocation satisfies never;
+  }
+}
+
+/** The answer to a request that was granted at once. */
+export function grantedBody(allocation: HoldingAllocation) {
+  return {
+    ...requestBody(allocation.request),
+    ...heldBody(allocation),
+    status: "allocated" as const,
+  };
+}

@@ -1,0 +1,89 @@
+import { z } from "zod";
+import { parseDuration } from "../core/base/duration.ts";
+
+/** No wait is longer, whoever asks for it and how. */
+export const MAX_WAIT_MS = 60_000;
+
+const MIN_LIFETIME_MS = 1_000;
+
+/** Ten years. */
+export const MAX_LIFETIME_MS = 315_360_000_000;
+
+const MAX_ID_LENGTH = 256;
+
+export const DEFAULT_PAGE = 100;
+
+export const MAX_PAGE = 1_000;
+
+export function whole(min: number, max: number, description: string) {
+  const error = `expected a whole number from ${min} to ${max}`;
+  return z.int({ error }).min(min, { error }).max(max, { error }).meta({ description }).nullish();
+}
+
+export const flag = (description: string) =>
+  z.boolean({ error: "expected true or false" }).meta({ description }).nullish();
+
+/** In milliseconds; `null` when it is neither a duration nor a number of seconds within bounds. */
+export function lifetimeMs(given: string | number): number | null {
+  const ms = typeof given === "number" ? Math.round(given * 1_000) : parseDuration(given);
+  return ms !== null && ms >= MIN_LIFETIME_MS && ms <= MAX_LIFETIME_MS ? ms : null;
+}
+
+export function lifetime(description: string) {
+  const error = "expected a duration such as 90s or 1h30m, or a number of seconds, from 1 s to 10 years";
+  return z
+    .union([z.string(), z.number()], { error })
+    .refine((given) => lifetimeMs(given) !== null, { error })
+    .meta({ description, example: "1h30m" })
+    .nullish();
+}
+
+export const serviceName = z
+  .string({ error: "expected a name of 1 to 128 characters of A-Z a-z 0-9 . _ -" })
+  .regex(/^[A-Za-z0-9._-]{1,128}$/, { error: "expected a name of 1 to 128 characters of A-Z a-z 0-9 . _ -" })
+  .meta({ description: "Who will use the GPUs", example: "trainer" });
+
+export const allocationId = z
+  .string({ error: "expected an allocation's id" })
+  .min(1, { error: "expected an allocation's id" })
+  .max(MAX_ID_LENGTH, { error: "expected an allocation's id" });
+
+export const fencingToken = whole(0, Number.MAX_SAFE_INTEGER, "The lease's token; a wrong one is refused with 409");
+
+export const body = { error: "expected a JSON object" };
+
+const MAX_REASON_LENGTH = 500;
+
+const reasonError = { error: `expected the reason, as text of 1 to ${MAX_REASON_LENGTH} characters` };
+
+/** What an admin decides is decided for a reason, which is kept. */
+export const reasonSchema = z.object(
+  {
+    reason: z
+      .string(reasonError)
+      .trim()
+      .min(1, reasonError)
+      .max(MAX_REASON_LENGTH, reasonError)
+      .meta({ description: "Kept in the journal and shown with what it explains", example: "fan replaced on Friday" }),
+  },
+  body,
+);
+
+/** A query's values are text; to readers of the OpenAPI document this one is a number. */
+export function asInteger(bounds: object) {
+  return ({ jsonSchema }: { readonly jsonSchema: Record<string, unknown> }) => {
+    delete jsonSchema.pattern;
+    Object.assign(jsonSchema, { type: "integer", ...bounds });
+  };
+}
+
+export const pageSize = z
+  .string()
+  .regex(/^(?:[1-9]\d{0,2}|1000)$/, { error: `expected a whole number from 1 to ${MAX_PAGE}` })
+  .meta({ override: asInteger({ minimum: 1, maximum: MAX_PAGE, default: DEFAULT_PAGE }) })
+  .optional();
+
+/** `null`: not given. */
+export function lifetimeOf(given: string | number | null | undefined): number | null {
+  return given === undefined || given === null ? null : lifetimeMs(given);
+}

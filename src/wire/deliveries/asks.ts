@@ -1,0 +1,10 @@
+import { z } from "zod";
+import { DELIVERY_STATES } from "../../ports/webhooks.ts";
+import { allocationId, pageSize } from "../asking.ts";
+
+export const deliveriesQuerySchema = z.strictObject({
+  state: z.enum(DELIVERY_STATES, { error: `expected one of ${DELIVERY_STATES.join(", ")}` }).optional(),
+  allocation_id: allocationId.meta({ description: "Only those about this allocation" }).optional(),
+  before: allocationId.meta({ description: "The `next` of the page before" }).optional(),
+  limit: pageSize,
+});

@@ -1,0 +1,19 @@
+import { z } from "zod";
+import { asInteger } from "../asking.ts";
+
+/** The number of an event, or 0 for the time before the first; `null` when it is neither. */
+export function eventId(given: string): number | null {
+  const id = /^\d{1,16}$/.test(given) ? Number(given) : null;
+  return id !== null && Number.isSafeInteger(id) ? id : null;
+}
+
+export const eventsQuerySchema = z.strictObject({
+  last_event_id: z
+    .string()
+    .refine((given) => eventId(given) !== null, { error: "expected the id of an event, or 0" })
+    .meta({
+      description: "For clients that cannot set the Last-Event-ID header, which wins where both are given",
+      override: asInteger({ minimum: 0 }),
+    })
+    .optional(),
+});

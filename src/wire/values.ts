@@ -1,0 +1,14 @@
+import type { EpochMs } from "../core/base/time.ts";
+import { printable } from "../platform/printable.ts";
+
+export function instant(at: EpochMs | null): string | null {
+  return at === null ? null : timestamp(at);
+}
+
+export function text(given: string | null): string | null {
+  return given === null ? null : printable(given);
+}
+
+export function timestamp(at: EpochMs): string {
+  return new Date(at).toISOString();
+}

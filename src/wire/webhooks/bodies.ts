@@ -1,0 +1,105 @@
+import type { EpochMs } from "../../core/base/time.ts";
+import type { Event } from "../../core/host/events.ts";
+import type { HostState } from "../../core/host/state.ts";
+import type { Allocation, EndReason } from "../../core/model/allocation.ts";
+import { printable } from "../../platform/printable.ts";
+import type { Notification, NotificationStatus } from "../../ports/webhooks.ts";
+import { allocationBody, noticeBody } from "../allocations/bodies.ts";
+import { timestamp } from "../values.ts";
+
+/** How an end is told to the webhook; `null`: the client did it and needs no telling. */
+const STATUS_OF_END = {
+  released: null,
+  cancelled: "cancelled",
+  expired: "expired",
+  max_duration: "expired",
+  timed_out: "expired",
+  abandoned: "abandoned",
+  unclaimed: "unclaimed",
+  revoked: "revoked",
+  preempted: "revoked",
+  rebooted: "revoked",
+  idle: "revoked",
+} as const satisfies Record<EndReason, NotificationStatus | null>;
+
+/**
+ * The webhook that an event calls for, if any.
+ *
+ * @param allocation as it stands after the event.
+ */
+export function notificationOf(
+  event: Event,
+  allocation: Allocation,
+  deliveryId: () => string,
+  now: EpochMs,
+): Notification | null {
+  const { request } = allocation;
+  if (request.webhookUrl === null) return null;
+  const status = statusOf(event);
+  if (status === null) return null;
+  return {
+    deliveryId: deliveryId(),
+    allocationId: request.id,
+    status,
+    url: request.webhookUrl,
+    body: JSON.stringify(bodyOf(status, allocation)),
+    createdAt: now,
+  };
+}
+
+/**
+ * The webhook to the operator that an event calls for, if any.
+ *
+ * @param state after the event.
+ */
+export function operatorNotificationOf(
+  event: Event,
+  { policy, gpus }: HostState,
+  deliveryId: () => string,
+  now: EpochMs,
+): Notification | null {
+  const url = policy.foreignUseWebhookUrl;
+  if (url === null || (event.type !== "gpu-foreign-use" && event.type !== "gpu-foreign-use-over")) return null;
+  const status = event.type === "gpu-foreign-use" ? "foreign_use" : "foreign_use_over";
+  const gpu = gpus.get(event.uuid);
+  const body = {
+    status,
+    gpu: { id: gpu?.index ?? null, uuid: event.uuid, name: gpu === undefined ? null : printable(gpu.name) },
+    at: timestamp(event.at),
+    reason: printable(event.reason),
+    ...(event.type === "gpu-foreign-use" ? { since: timestamp(event.since), pids: event.pids } : {}),
+  };
+  return { deliveryId: deliveryId(), allocationId: null, status, url, body: JSON.stringify(body), createdAt: now };
+}
+
+function statusOf(event: Event): NotificationStatus | null {
+  if (event.type === "ended") return STATUS_OF_END[event.outcome.reason];
+  // A grant at once was answered at once; only one from the queue, or one not heard of, needs telling.
+  if (event.type === "reoffered") return "allocated";
+  if (event.type === "went-idle") return "idle";
+  if (event.type === "preempting" || event.type === "draining") return "preempting";
+  if (event.type === "went-over-memory") return "over_memory";
+  return event.type === "granted" && event.claimBy !== null ? "allocated" : null;
+}
+
+/** The reference service's body; what it does not have stands beside its fields. */
+function bodyOf(status: NotificationStatus, allocation: Allocation) {
+  const { request } = allocation;
+  const lease = "lease" in allocation ? allocation.lease : null;
+  return {
+    status,
+    request_id: request.id,
+    ...(allocation.status === "ended" ? { reason: allocation.outcome.reason } : {}),
+    ...(status === "preempting" && "notice" in allocation && allocation.notice !== null
+      ? noticeBody(allocation.notice)
+      : {}),
+    allocation: allocationBody(allocation),
+    submitted_at: timestamp(request.submittedAt),
+    ...(lease === null
+      ? {}
+      : {
+          allocated_at: timestamp(lease.grantedAt),
+          wait_time_seconds: (lease.grantedAt - request.submittedAt) / 1_000,
+        }),
+  };
+}

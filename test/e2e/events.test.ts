@@ -5,7 +5,7 @@ import { type AddressInfo, connect, createServer, type Socket } from "node:net";
 import { EventSource, type MessageEvent } from "undici";
 import { expect, onTestFinished, test } from "vitest";
 import { EVENT_BODIES } from "../../src/wire/events/answers.ts";
-import { readEvents } from "../http/stream.ts";
+import { readEvents } from "../http/events/stream.ts";
 import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
 
 const KILLS = 3;

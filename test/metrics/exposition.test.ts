@@ -1,7 +1,7 @@
 import { spawnSync } from "node:child_process";
 import { expect, test } from "vitest";
 import { pciDevice } from "../../src/core/base/pci-address.ts";
-import { ANYBODY } from "../monitor/simulated-daemon.ts";
+import { ANYBODY } from "../monitor/simulated/simulated-daemon.ts";
 import { isInstalled, type Watched, watched } from "./scrape.ts";
 
 const TEXT = "text/plain; version=0.0.4; charset=utf-8";

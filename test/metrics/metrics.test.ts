@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { pciDevice } from "../../src/core/base/pci-address.ts";
 import type { GpuReading, Observation } from "../../src/core/model/reading.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
-import { ANYBODY } from "../monitor/simulated-daemon.ts";
+import { ANYBODY } from "../monitor/simulated/simulated-daemon.ts";
 import { family, watched } from "./scrape.ts";
 
 const H100 = 'gpu_name="NVIDIA H100 80GB HBM3"';

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { createMetrics, type Metrics, type SourceFigures } from "../../src/metrics/metrics.ts";
-import { SimulatedDaemon } from "../monitor/simulated-daemon.ts";
+import { SimulatedDaemon } from "../monitor/simulated/simulated-daemon.ts";
 
 export interface Watched {
   readonly daemon: SimulatedDaemon;

@@ -1,11 +1,11 @@
 /** Bugs of the decisions. */
 import { type Mutant, planted } from "./mutant.ts";
 
-const LEASE = "test/core/lease.test.ts";
-const QUEUE = "test/core/queue.test.ts";
-const OWNERSHIP = "test/core/ownership.test.ts";
-const ADMIN = "test/core/admin.test.ts";
-const TRUTH = "test/core/driver-truth.test.ts";
+const LEASE = "test/core/decisions/lease.test.ts";
+const QUEUE = "test/core/queue/queue.test.ts";
+const OWNERSHIP = "test/core/decisions/observe/ownership.test.ts";
+const ADMIN = "test/core/decisions/admin.test.ts";
+const TRUTH = "test/core/decisions/observe/driver-truth.test.ts";
 
 const LEASES = planted(
   "src/core/decisions/decide.ts",

@@ -1,7 +1,7 @@
 /** Bugs in what is made of those who use GPUs without a lease, and in the reader of what the driver prints. */
 import { type Mutant, planted } from "./mutant.ts";
 
-const FOREIGN = "test/core/foreign-use.test.ts";
+const FOREIGN = "test/core/decisions/observe/foreign-use.test.ts";
 
 const EPISODES = planted(
   "src/core/decisions/observe/foreign-use.ts",

@@ -1,7 +1,7 @@
 /** Bugs in what is made of a GPU's health. */
 import { type Mutant, planted } from "./mutant.ts";
 
-const RECOVERY = "test/core/recovery.test.ts";
+const RECOVERY = "test/core/decisions/observe/recovery.test.ts";
 
 const SIGHT = planted(
   "src/core/decisions/observe/sight.ts",
@@ -45,8 +45,8 @@ const SIGHT = planted(
   ],
 );
 
-const ISOLATION = "test/core/isolation.test.ts";
-const TRUTH = "test/core/driver-truth.test.ts";
+const ISOLATION = "test/core/allocator/isolation.test.ts";
+const TRUTH = "test/core/decisions/observe/driver-truth.test.ts";
 
 const LIMITS: readonly Mutant[] = [
   {
@@ -100,7 +100,7 @@ const LIMITS: readonly Mutant[] = [
   },
 ];
 
-const LOG = "test/core/kernel-log.test.ts";
+const LOG = "test/core/decisions/observe/kernel-log.test.ts";
 
 const XIDS: readonly Mutant[] = [
   ...planted(

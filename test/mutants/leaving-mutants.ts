@@ -1,8 +1,8 @@
 import { type Mutant, planted } from "./mutant.ts";
 
 const PREEMPTION = "test/core/queue/preemption.test.ts";
-const DRAIN = "test/core/drain.test.ts";
-const TOLD = "test/http/preemption.test.ts";
+const DRAIN = "test/core/decisions/drain.test.ts";
+const TOLD = "test/http/allocations/preemption.test.ts";
 const OUTBOX = "test/store/outbox.test.ts";
 const MOVED = "test/store/start-time.test.ts";
 

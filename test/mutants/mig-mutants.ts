@@ -1,8 +1,8 @@
 /** Bugs of MIG: how instances are named, what they share, and what is granted beside what. */
 import { type Mutant, planted } from "./mutant.ts";
 
-const CORE = "test/core/mig.test.ts";
-const PROPERTIES = "test/core/mig-properties.test.ts";
+const CORE = "test/core/allocator/mig.test.ts";
+const PROPERTIES = "test/core/allocator/mig-properties.test.ts";
 const JOIN = "test/monitor/nvidia-smi/instances.test.ts";
 
 export const MIG_MUTANTS: readonly Mutant[] = [

@@ -1,10 +1,10 @@
 import { type Mutant, planted } from "./mutant.ts";
 
-const QUEUE = "test/core/queue.test.ts";
-const LINES = "test/core/queue/line.test.ts";
+const QUEUE = "test/core/queue/queue.test.ts";
+const LINES = "test/core/host/line.test.ts";
 const BACKFILL = "test/core/queue/backfill.test.ts";
-const FORECAST = "test/core/queue/forecast.test.ts";
-const LEASE = "test/core/lease.test.ts";
+const FORECAST = "test/core/explain/forecast.test.ts";
+const LEASE = "test/core/decisions/lease.test.ts";
 
 const LINE = planted(
   "src/core/host/line.ts",

@@ -3,7 +3,7 @@ import { type Mutant, planted } from "./mutant.ts";
 
 const EXAMPLES = "test/core/queue/quotas.test.ts";
 const PROPERTIES = "test/core/queue/quota-properties.test.ts";
-const SHARES = "test/core/queue/fair-share.test.ts";
+const SHARES = "test/core/host/fair-share.test.ts";
 const COUNTING = "test/scheduler/counting.test.ts";
 
 const BUDGETS = planted(

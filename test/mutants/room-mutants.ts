@@ -3,7 +3,7 @@ import { type Mutant, planted } from "./mutant.ts";
 
 const SCHEDULER = "test/scheduler/scheduler.test.ts";
 const DURABILITY = "test/scheduler/durability.test.ts";
-const BODIES = "test/scheduler/bodies.test.ts";
+const BODIES = "test/wire/webhooks/bodies.test.ts";
 
 const TURNS = planted(
   "src/scheduler/scheduler.ts",
@@ -231,7 +231,7 @@ const NOTIFICATIONS = planted(
 
 const RECORDS = planted(
   "src/wire/allocations/bodies.ts",
-  [BODIES, "test/http/calls.test.ts"],
+  [BODIES, "test/http/allocations/calls.test.ts"],
   [
     {
       name: "Clients are given the GPUs' places in their lease instead of nvidia-smi's indices",
@@ -337,21 +337,21 @@ const STORE: readonly Mutant[] = [
     file: "src/http/exchange/idempotency.ts",
     find: "this.#underWay.delete(name);",
     replace: "",
-    tests: ["test/http/idempotency.test.ts"],
+    tests: ["test/http/exchange/idempotency.test.ts"],
   },
   {
     name: "Two calls with one key at once are two requests",
     file: "src/http/exchange/idempotency.ts",
     find: "this.#underWay.add(name);",
     replace: "",
-    tests: ["test/http/idempotency.test.ts"],
+    tests: ["test/http/exchange/idempotency.test.ts"],
   },
   {
     name: "The body of a repeated request is not looked at",
     file: "src/http/exchange/idempotency.ts",
     find: "[operation, id, body ?? null]",
     replace: "[operation, id]",
-    tests: ["test/http/idempotency.test.ts"],
+    tests: ["test/http/exchange/idempotency.test.ts"],
   },
   {
     name: "Withdrawing a grant's webhook also withdraws that of its end",
@@ -502,7 +502,7 @@ const WEBHOOKS: readonly Mutant[] = [
   },
 ];
 
-const AUTH = "test/http/auth.test.ts";
+const AUTH = "test/http/exchange/auth.test.ts";
 
 const HTTP: readonly Mutant[] = [
   {
@@ -552,7 +552,7 @@ const HTTP: readonly Mutant[] = [
     file: "src/http/exchange/admission.ts",
     find: "if (origin !== undefined && !isSameOrigin(",
     replace: 'if (origin === "null" && !isSameOrigin(',
-    tests: ["test/http/foreign-pages.test.ts"],
+    tests: ["test/http/exchange/foreign-pages.test.ts"],
   },
   {
     name: "A request whose webhook is refused is queued before it is refused",
@@ -560,7 +560,7 @@ const HTTP: readonly Mutant[] = [
     find: "if (objection !== null) throw invalid(",
     replace:
       "if (objection !== null) await scheduler.allocate(ask, actor);\n      if (objection !== null) throw invalid(",
-    tests: ["test/http/calls.test.ts"],
+    tests: ["test/http/allocations/calls.test.ts"],
   },
 ];
 
@@ -591,7 +591,7 @@ const FIGURES: readonly Mutant[] = [
     file: "src/http/gpus/views.ts",
     find: "utilization: reading?.utilizationPercent ?? null,",
     replace: "utilization: reading?.utilizationPercent ?? 0,",
-    tests: ["test/http/views.test.ts"],
+    tests: ["test/http/gpus/views.test.ts"],
   },
   {
     name: "A temperature that the driver does not give is exposed as 0",
@@ -603,8 +603,8 @@ const FIGURES: readonly Mutant[] = [
 ];
 
 const FEED = "test/scheduler/event-feed.test.ts";
-const BODIES_OF_EVENTS = "test/http/event-bodies.test.ts";
-const STREAM = "test/http/events.test.ts";
+const BODIES_OF_EVENTS = "test/wire/events/bodies.test.ts";
+const STREAM = "test/http/events/events.test.ts";
 
 const EVENTS: readonly Mutant[] = [
   ...planted(

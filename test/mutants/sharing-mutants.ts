@@ -1,8 +1,8 @@
 /** Bugs of shared GPUs. */
 import { type Mutant, planted } from "./mutant.ts";
 
-const SHARING = "test/core/sharing.test.ts";
-const HISTORIES = "test/core/sharing-properties.test.ts";
+const SHARING = "test/core/allocator/sharing.test.ts";
+const HISTORIES = "test/core/allocator/sharing-properties.test.ts";
 const DISK = "test/store/failure.test.ts";
 const CLOCK = "test/store/start-time.test.ts";
 const REPORTS = "test/scheduler/usage.test.ts";

@@ -4,7 +4,7 @@ import { type Mutant, planted } from "./mutant.ts";
 const PARSE = "test/monitor/nvidia-smi/topology.test.ts";
 const KNOWN = "test/monitor/nvidia-smi/known-topology.test.ts";
 const SOURCE = "test/monitor/nvidia-smi/source.test.ts";
-const PLACE = "test/core/topology.test.ts";
+const PLACE = "test/core/allocator/topology.test.ts";
 
 const MATRIX = planted(
   "src/monitor/nvidia-smi/topology.ts",
@@ -131,7 +131,7 @@ const PLACING: readonly Mutant[] = [
 const TELLING: readonly Mutant[] = [
   ...planted(
     "src/wire/allocations/bodies.ts",
-    ["test/scheduler/bodies.test.ts"],
+    ["test/wire/webhooks/bodies.test.ts"],
     [
       {
         name: "A lease names the CPUs beside its first GPU only",

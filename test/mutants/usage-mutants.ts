@@ -1,12 +1,12 @@
 /** Bugs of accounting and idleness, in every room. */
 import { type Mutant, planted } from "./mutant.ts";
 
-const USE = "test/core/use.test.ts";
-const IDLE = "test/core/idle.test.ts";
+const USE = "test/core/model/use.test.ts";
+const IDLE = "test/core/decisions/observe/idle.test.ts";
 const REPORTS = "test/scheduler/usage.test.ts";
 const RESTARTS = "test/scheduler/idle.test.ts";
 const LEASES = "test/store/leases.test.ts";
-const HTTP = "test/http/usage.test.ts";
+const HTTP = "test/http/usage/usage.test.ts";
 
 const SPANS = planted(
   "src/core/model/use.ts",

@@ -69,7 +69,7 @@ const isMetHere = (code: ErrorCode) => !ELSEWHERE.includes(code);
 /** What must have happened in the histories as a whole, or some check has never been put to the test. */
 const HAPPENS: Readonly<Record<string, readonly string[]>> = {
   op: OP_NAMES,
-  // The kernel's log is in test/core/kernel-log.test.ts, MIG instances that go are in test/core/mig.test.ts.
+  // The kernel's log is in test/core/decisions/observe/kernel-log.test.ts, MIG instances that go in allocator/mig.test.ts.
   event: Object.keys(EVENTS).filter((type) => !/^gpu-(fault|gone)/.test(type)),
   grant: ["leased", "offered"],
   end: END_REASONS,

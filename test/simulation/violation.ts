@@ -20,7 +20,7 @@ export const INVARIANTS = {
   6: "no grant on a GPU that anything speaks against at decision time",
   /**
    * Here: of two requests that differ in nothing but their time, the earlier is served first. Order among unlike ones,
-   * reservations and the bound on waiting: test/core/queue.test.ts and, over generated histories, histories.test.ts.
+   * reservations and the bound on waiting: test/core/queue/queue.test.ts and, over generated histories, histories.test.ts.
    */
   7: "equal priority is first come, first served",
   /** The events folded one by one, and anew from the latest snapshot: both give the stored state, to the byte. */

@@ -1,0 +1,100 @@
+import { hostname } from "node:os";
+import { expect, test } from "vitest";
+import { isOwnHost } from "../../../src/http/exchange/origin.ts";
+import { apiKey, startDaemon } from "../daemon.ts";
+
+test("a Host must be an address, localhost, the machine's own name or an allowed one", async () => {
+  const daemon = await startDaemon({ settings: { allowedHosts: ["gpu.example.com"] } });
+  const own = ["127.0.0.1", "127.0.0.1:8086", "10.1.2.3:1", "[::1]:8086", "[fe80::1]", "localhost", "LOCALHOST:80"];
+  for (const host of [...own, "localhost.", hostname(), "gpu.example.com:8086", "GPU.example.com."]) {
+    expect([host, (await daemon.call("GET", "/gpu/list", { headers: { host } })).status]).toEqual([host, 200]);
+  }
+  const foreign = [
+    "evil.example",
+    "gpu.example.com.evil.example",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example:80",
+  ];
+  for (const host of [...foreign, "user@localhost", "2130706433", "0x7f.1"]) {
+    expect([host, (await daemon.call("GET", "/gpu/list", { headers: { host } })).json.code]).toEqual([
+      host,
+      "foreign-host",
+    ]);
+  }
+  const forged = { body: { service_name: "a" }, headers: { host: "evil.example" } };
+  expect((await daemon.call("POST", "/gpu/allocate", forged)).status).toBe(403);
+  expect((await daemon.call("GET", "/openapi.json", { headers: { host: "evil.example" } })).status).toBe(403);
+  expect(daemon.scheduler.state.allocations.size).toBe(0);
+});
+
+test("a Host that is none is nobody's", () => {
+  for (const host of [
+    "",
+    "[::1",
+    "::1",
+    "[evil]",
+    "a b",
+    "localhost:",
+    "localhost:x",
+    "localhost/",
+    "http://localhost",
+  ]) {
+    expect([host, isOwnHost(host, [""])]).toEqual([host, false]);
+  }
+});
+
+test("probes are answered under any name: orchestrators make names up", async () => {
+  const daemon = await startDaemon();
+  for (const path of ["/healthz", "/livez", "/readyz"]) {
+    expect((await daemon.call("GET", path, { headers: { host: "gpu-orchestrator.svc" } })).status).toBe(200);
+  }
+});
+
+test("a call with a valid key may use any Host; one with a wrong key may not", async () => {
+  const settings = { auth: { enabled: true, headerName: "X-API-Key" } };
+  const daemon = await startDaemon({ settings, keys: () => [apiKey("key-0123456789abcdef", "ann")] });
+  const call = (key: string) =>
+    daemon.call("GET", "/gpu/list", { headers: { host: "gpus.internal", "X-API-Key": key } });
+  expect((await call("key-0123456789abcdef")).status).toBe(200);
+  expect((await call("wrong")).status).toBe(403);
+});
+
+test("an Origin must be where the Host is", async () => {
+  const daemon = await startDaemon();
+  const allocate = (host: string, origin: string) => daemon.allocate({}, { host, origin });
+  for (const [host, origin] of [
+    ["127.0.0.1:8086", "http://127.0.0.1:8086"],
+    ["localhost", "https://localhost"],
+    ["localhost:443", "https://localhost"],
+    ["[::1]:8086", "http://[::1]:8086"],
+    ["LocalHost:8086", "http://localhost:8086"],
+  ] as const) {
+    expect([origin, (await allocate(host, origin)).status]).toEqual([origin, expect.toBeOneOf([200, 202])]);
+  }
+  for (const origin of [
+    "http://evil.example",
+    "http://127.0.0.1:9999",
+    "https://127.0.0.1:8086.evil.example",
+    "null",
+    "",
+    "file://127.0.0.1:8086",
+    "http://",
+  ]) {
+    expect([origin, (await allocate("127.0.0.1:8086", origin)).json.code]).toEqual([origin, "foreign-origin"]);
+  }
+});
+
+test("no answer invites another origin, or may be taken for another type", async () => {
+  const daemon = await startDaemon();
+  const preflight = { origin: "http://evil.example", "access-control-request-method": "POST" };
+  for (const { headers } of [
+    await daemon.call("GET", "/gpu/status"),
+    await daemon.call("OPTIONS", "/gpu/allocate", { headers: preflight }),
+    await daemon.call("GET", "/nowhere"),
+  ]) {
+    expect(Object.keys(headers).filter((name) => name.startsWith("access-control"))).toEqual([]);
+    expect(headers["x-content-type-options"]).toBe("nosniff");
+    expect(headers["cross-origin-resource-policy"]).toBe("same-origin");
+    expect(headers).not.toHaveProperty("x-powered-by");
+  }
+});

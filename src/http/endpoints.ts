@@ -8,7 +8,7 @@ import { hostDrain, hostUndrain, list, status } from "./host/routes.ts";
 import type { EndpointParts } from "./parts.ts";
 import { plan, workload } from "./planning/routes.ts";
 import { quotas } from "./quotas/quotas.ts";
-import { docsEndpoints } from "./service/docs.ts";
+import { docsEndpoints } from "./service/docs-page.ts";
 import { alive, metrics, openapi, ready } from "./service/routes.ts";
 import { usage } from "./usage/usage.ts";
 import { windows } from "./windows/windows.ts";

@@ -1,0 +1,148 @@
+import { z } from "zod";
+import type { ZodOpenApiOperationObject } from "zod-openapi";
+import {
+  grantedSchema,
+  queuedSchema,
+  recordSchema,
+  recordsSchema,
+  releasedSchema,
+} from "../../wire/allocations/answers.ts";
+import {
+  allocateSchema,
+  deleteQuerySchema,
+  recordQuerySchema,
+  recordsQuerySchema,
+  releaseSchema,
+  renewSchema,
+} from "../../wire/allocations/asks.ts";
+import { adoptionSchema } from "../../wire/gpus/asks.ts";
+import { answer, bodyOf, CHANGING, governing, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
+import { gpuPath } from "../gpus/docs.ts";
+import type { ProblemCode } from "../refusals.ts";
+
+const ONE_RECORD: readonly ProblemCode[] = ["allocation-not-found"];
+const OWNED: readonly ProblemCode[] = [...ONE_RECORD, "not-owner", "fencing-token-mismatch"];
+const REPEATABLE: readonly ProblemCode[] = ["idempotency-key-in-use", "idempotency-key-reused"];
+
+const id = z.string().meta({ description: "An allocation's id", example: "trainer-01kq3d6xj8f0v9w2h4n7b5s1ta" });
+const recordPath = { path: z.object({ id }) };
+
+const prefer = z
+  .string()
+  .optional()
+  .meta({
+    description:
+      "RFC 7240. `wait=N`: when the request has to queue, hold the answer for up to N seconds (at most 60): 200 if it is " +
+      "granted meanwhile, else 202. Other preferences are ignored",
+    example: "wait=30",
+  });
+const idempotencyKey = z
+  .string()
+  .optional()
+  .meta({
+    description:
+      "Names this request for 24 h: sent again with the same body, it answers how the first stands and changes nothing. " +
+      "With another body: 422. While the first is under way: 409. Of a request that was refused nothing is kept. " +
+      "Up to 255 printable ASCII characters; a UUID is a good choice",
+    example: "0b1c7d5e-3f0a-4a61-9a54-6f1f0c1c2b7e",
+  });
+const repeatable = { header: z.object({ "Idempotency-Key": idempotencyKey }) };
+const preferenceApplied = z.literal("wait").optional().meta({ description: "The answer was held as preferred" });
+
+export const allocate: ZodOpenApiOperationObject = {
+  operationId: "allocate",
+  summary: "Lease GPUs, or queue for them",
+  requestParams: { header: z.object({ Prefer: prefer, "Idempotency-Key": idempotencyKey }) },
+  requestBody: bodyOf(allocateSchema),
+  responses: {
+    "200": {
+      ...answer("Granted", grantedSchema),
+      headers: z.object({ "Preference-Applied": preferenceApplied }),
+    },
+    "202": {
+      ...answer("Queued", queuedSchema),
+      headers: z.object({
+        Location: z.string().meta({ description: "The allocation's record" }),
+        "Retry-After": z.string().meta({ description: "How often to ask for it, in seconds" }),
+        "Preference-Applied": preferenceApplied,
+      }),
+    },
+    ...problems(
+      ...WITH_KEY,
+      ...WITH_BODY,
+      ...CHANGING,
+      ...REPEATABLE,
+      "request-never-fits",
+      "queue-full",
+      "gpus-unavailable",
+      "no-gpu-free",
+      "quota",
+      "allocation-ended",
+    ),
+  },
+};
+
+export const release: ZodOpenApiOperationObject = {
+  operationId: "release",
+  summary: "End leases and cancel waiting requests; again is no error",
+  requestParams: repeatable,
+  requestBody: bodyOf(releaseSchema),
+  responses: {
+    "200": answer("Released", releasedSchema),
+    ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED),
+  },
+};
+
+export const renew: ZodOpenApiOperationObject = {
+  operationId: "renewAllocation",
+  summary: "A heartbeat: the lease ends one TTL from now",
+  requestParams: { ...recordPath, ...repeatable },
+  requestBody: { content: { "application/json": { schema: renewSchema } } },
+  responses: {
+    "200": answer("The record", recordSchema),
+    ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED, "allocation-ended"),
+  },
+};
+
+export const list: ZodOpenApiOperationObject = {
+  operationId: "listAllocations",
+  summary: "Records, live and ended, newest first",
+  requestParams: { query: recordsQuerySchema },
+  responses: {
+    "200": answer("A page", recordsSchema),
+    ...problems(...WITH_KEY, "validation-failed", "storage-unavailable"),
+  },
+};
+
+export const read: ZodOpenApiOperationObject = {
+  operationId: "readAllocation",
+  summary: "One record; read by its owner, it counts as a sign of life and claims what was offered",
+  requestParams: { ...recordPath, query: recordQuerySchema },
+  responses: {
+    "200": answer("The record", recordSchema),
+    ...problems(...WITH_KEY, ...CHANGING, ...ONE_RECORD, "validation-failed"),
+  },
+};
+
+export const end: ZodOpenApiOperationObject = {
+  operationId: "endAllocation",
+  summary: "End a lease, or cancel a waiting request",
+  requestParams: { ...recordPath, query: deleteQuerySchema },
+  responses: {
+    "200": answer("The record", recordSchema),
+    ...problems(...WITH_KEY, ...CHANGING, ...OWNED, "validation-failed"),
+  },
+};
+
+export const revoke = governing("revokeAllocation", "Admin: end somebody's lease, or cancel a waiting request", {
+  schema: recordSchema,
+  requestParams: recordPath,
+  codes: [...ONE_RECORD, "allocation-ended"],
+});
+
+export const adopt = governing("adoptUse", "Admin: make a lease of somebody's use of this GPU", {
+  schema: recordSchema,
+  requestParams: gpuPath,
+  codes: ["gpu-not-found", "gpu-in-use", "gpus-unavailable", "adoption-disabled", "nothing-to-adopt"],
+  body: adoptionSchema,
+});

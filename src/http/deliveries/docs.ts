@@ -1,0 +1,25 @@
+import { z } from "zod";
+import type { ZodOpenApiOperationObject } from "zod-openapi";
+import { deliveriesSchema, deliverySchema } from "../../wire/deliveries/answers.ts";
+import { deliveriesQuerySchema } from "../../wire/deliveries/asks.ts";
+import { answer, CHANGING, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
+
+export const list: ZodOpenApiOperationObject = {
+  operationId: "listDeliveries",
+  summary: "Admin: webhooks and what became of them, newest first",
+  requestParams: { query: deliveriesQuerySchema },
+  responses: {
+    "200": answer("A page", deliveriesSchema),
+    ...problems(...WITH_KEY, "validation-failed", "storage-unavailable"),
+  },
+};
+
+export const redeliver: ZodOpenApiOperationObject = {
+  operationId: "redeliver",
+  summary: "Admin: send a webhook again, whatever came of it before",
+  requestParams: { path: z.object({ id: z.string().meta({ description: "A delivery's id" }) }) },
+  responses: {
+    "200": answer("The delivery, pending again", deliverySchema),
+    ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, "delivery-not-found", "delivery-withdrawn"),
+  },
+};

@@ -1,0 +1,99 @@
+/** The page at `/docs`: Swagger UI, served from the package, so that it needs no internet. */
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Answer } from "../exchange/answers.ts";
+import { type Endpoint, endpoint } from "../exchange/endpoint.ts";
+import { PROBLEMS } from "../refusals.ts";
+
+const HTML_TYPE = "text/html; charset=utf-8";
+const PAGE_HEADERS: readonly string[] = [
+  "Content-Security-Policy",
+  // Swagger UI puts styles on elements, and its style sheet holds images as data: addresses.
+  "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self'; " +
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+  "X-Frame-Options",
+  "DENY",
+  "Referrer-Policy",
+  "no-referrer",
+  "Cache-Control",
+  "no-cache",
+];
+const ASSET_HEADERS: readonly string[] = ["Cache-Control", "public, max-age=3600"];
+
+const PAGE = `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>gpu-orchestrator API</title>
+<link rel="icon" href="data:,">
+<link rel="stylesheet" href="/docs/swagger-ui.css">
+</head>
+<body>
+<div id="api"></div>
+<noscript>The API is described at <a href="/openapi.json">/openapi.json</a>.</noscript>
+<script src="/docs/swagger-ui-bundle.js"></script>
+<script src="/docs/start.js"></script>
+</body>
+</html>
+`;
+
+const START = `SwaggerUIBundle({ url: "/openapi.json", dom_id: "#api", validatorUrl: null });\n`;
+
+export function docsEndpoints(): readonly Endpoint[] {
+  return [
+    page("/docs", () => html(PAGE)),
+    page("/docs/problems", () => html(problemsPage())),
+    page("/docs/start.js", () => asset("text/javascript; charset=utf-8", START)),
+    page("/docs/swagger-ui.css", async () => asset("text/css; charset=utf-8", await swaggerFile("swagger-ui.css"))),
+    page("/docs/swagger-ui-bundle.js", async () =>
+      asset("text/javascript; charset=utf-8", await swaggerFile("swagger-ui-bundle.js")),
+    ),
+  ];
+}
+
+function page(path: string, answer: () => Answer | Promise<Answer>): Endpoint {
+  return endpoint(path, "open", { GET: { role: "read", body: "ignored", answer } });
+}
+
+function html(body: string): Answer {
+  return { status: 200, type: HTML_TYPE, body, headers: PAGE_HEADERS };
+}
+
+function asset(type: string, body: string | Buffer): Answer {
+  return { status: 200, type, body, headers: ASSET_HEADERS };
+}
+
+/** The build copies Swagger UI's files beside the program; run from source, they are in its package. */
+function swaggerFile(name: "swagger-ui.css" | "swagger-ui-bundle.js"): Promise<Buffer> {
+  const copied = fileURLToPath(new URL(`./docs/${name}`, import.meta.url));
+  if (existsSync(copied)) return readFile(copied);
+  const installed = createRequire(import.meta.url).resolve("swagger-ui-dist/package.json");
+  return readFile(join(dirname(installed), name));
+}
+
+/** What a problem's `type` leads to. */
+function problemsPage(): string {
+  const rows = Object.entries(PROBLEMS).map(
+    ([code, { status, title }]) =>
+      `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${title}</td></tr>`,
+  );
+  return `<!doctype html>
+<html lang="en">
+<head><meta charset="utf-8"><title>gpu-orchestrator problems</title><link rel="icon" href="data:,"></head>
+<body>
+<h1>Problems</h1>
+<p>Whatever is refused is answered with <code>application/problem+json</code> (RFC 9457), and one of these codes.</p>
+<table>
+<thead><tr><th>code</th><th>status</th><th>meaning</th></tr></thead>
+<tbody>
+${rows.join("\n")}
+</tbody>
+</table>
+</body>
+</html>
+`;
+}

@@ -1,6 +1,6 @@
 /** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
 import type { Registry } from "prom-client";
-import { survey } from "../core/allocator/candidates.ts";
+import { candidates } from "../core/allocator/candidates.ts";
 import { ailing, BLOCKS, blockOf, isolationOf, staleness } from "../core/host/condition.ts";
 import { cordonsOf, isDrained } from "../core/host/cordons.ts";
 import type { HostState } from "../core/host/state.ts";
@@ -38,7 +38,7 @@ export function registerHost(registry: Registry, look: () => Instant): void {
   );
   gauge(registry, "gpu_orchestrator_gpus_available", "GPUs that an exclusive request could be granted now", () => {
     const { state, now } = look();
-    return survey(state, now).filter(({ gpu, shared }) => gpu.mig === null && !shared).length;
+    return candidates(state, now).filter(({ gpu, shared }) => gpu.mig === null && !shared).length;
   });
   gauge(registry, "gpu_allocator_gpus_allocated_total", "GPUs that are leased or offered now", () => {
     let leased = 0;

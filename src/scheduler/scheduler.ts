@@ -32,7 +32,7 @@ import type { Actor, AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { Policy } from "../core/model/policy.ts";
 import type { Observation } from "../core/model/reading.ts";
 import type { KernelNews } from "../core/readings/xid.ts";
-import { Capture, type Captured } from "../core/replay/capture.ts";
+import { type Captured, TurnRecorder } from "../core/replay/capture.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import type { Observer } from "../ports/observer.ts";
@@ -96,7 +96,7 @@ export class Scheduler {
   readonly #waiters: Waiters;
   readonly #usage: UsageReports;
   readonly #calendar: WindowCalendar;
-  readonly #capture = new Capture();
+  readonly #capture = new TurnRecorder();
   /** The owners' looks at records that are under way. */
   readonly #touches = new Map<AllocationId, { readonly waitMs: number; readonly reply: Promise<Reply> }>();
   #storageFailed = false;

@@ -14,8 +14,8 @@ import { decide } from "../core/decisions/decide.ts";
 import type { Event } from "../core/host/events.ts";
 import { evolve } from "../core/host/evolve.ts";
 import { emptyHost, type HostState, restoredHost } from "../core/host/state.ts";
-import { Recollection } from "../core/replay/capture.ts";
-import { askedIn, type Hindsight, lookBack } from "../core/replay/hindsight.ts";
+import { TurnReader } from "../core/replay/capture.ts";
+import { commandInWords, explainDecision, type Hindsight } from "../core/replay/hindsight.ts";
 import { type RefusalReason, StoreRefusedError } from "./errors.ts";
 import { BUSY_TIMEOUT_MS, inspect, refusal } from "./open.ts";
 import { decodeEvents, decodeState, TurnTexts } from "./records.ts";
@@ -136,7 +136,7 @@ function recollected(reads: ReplayReads, row: JournalRow) {
   if (keyframe === null || basis === null) {
     throw new ReplayError(`what went before event ${row.seq} is not kept any more; ${oldestReplayable(reads)}`);
   }
-  const recollection = new Recollection();
+  const recollection = new TurnReader();
   let { state, seq } = basis;
   for (const found of reads.turnsBetween.iterate(basis.seq, row.seq)) {
     const turn = found as unknown as JournalRow;
@@ -155,14 +155,14 @@ function keyframeOf(reads: ReplayReads, row: JournalRow): JournalRow | null {
   for (const found of reads.turnsBackFrom.iterate(row.seq)) {
     const turn = found as unknown as JournalRow;
     if (turn.inputs === null) return null;
-    if (Recollection.isKeyframe(turn.inputs)) return turn;
+    if (TurnReader.isKeyframe(turn.inputs)) return turn;
   }
   return null;
 }
 
 /** A state from before `keyframe` and the number of its last event, with the journal whole from there on. */
 function basisOf(reads: ReplayReads, keyframe: JournalRow): { readonly state: HostState; readonly seq: number } | null {
-  const policy = Recollection.settingsAt(keyframe.inputs ?? "");
+  const policy = TurnReader.settingsAt(keyframe.inputs ?? "");
   const first = keyframe.seq - decodeEvents(keyframe.events).length + 1;
   const snapshot = reads.snapshotBefore.get(first) as { seq: number; state: string } | undefined;
   const seq = snapshot?.seq ?? 0;
@@ -175,7 +175,7 @@ function basisOf(reads: ReplayReads, keyframe: JournalRow): { readonly state: Ho
 function oldestReplayable(reads: ReplayReads): string {
   for (const found of reads.turnsFrom.iterate()) {
     const turn = found as unknown as JournalRow;
-    if (turn.inputs === null || !Recollection.isKeyframe(turn.inputs)) continue;
+    if (turn.inputs === null || !TurnReader.isKeyframe(turn.inputs)) continue;
     if (basisOf(reads, turn) === null) continue;
     return `the oldest that can be told of is ${turn.seq - decodeEvents(turn.events).length + 1}`;
   }
@@ -228,10 +228,10 @@ export function replay(file: string, event: number): Replay {
     failure,
     recorded,
     decided: commands.flatMap(({ events }) => events),
-    asked: askedIn(chosen.command),
+    asked: commandInWords(chosen.command),
     from,
     command: chosen.command,
     others: commands.length - 1,
-    ...lookBack(chosen, at),
+    ...explainDecision(chosen, at),
   };
 }

@@ -32,8 +32,8 @@ const VICTIMS = planted(
     },
     {
       name: "More are preempted than are needed",
-      find: "while (count <= candidates.length && most(count) < need) count++;",
-      replace: "while (count < candidates.length && most(count) <= need) count++;",
+      find: "while (count <= victims.length && most(count) < need) count++;",
+      replace: "while (count < victims.length && most(count) <= need) count++;",
     },
     {
       name: "Who was told is told again, and has a new grace",

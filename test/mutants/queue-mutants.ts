@@ -70,7 +70,7 @@ const SERVING = planted(
     },
     {
       name: "GPUs are kept idle for a request that a sick GPU keeps from starting",
-      find: "this.#free.length === 0 && !this.#preempts ? [] : coming(before, this.#free, now);",
+      find: "this.#free.length === 0 && !this.#preempts ? [] : futureCandidates(before, this.#free, now);",
       replace:
         "before.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, shareableMib: 0, isolated: false, now: null }));",
     },
@@ -138,8 +138,8 @@ const FORESEEN = planted(
     },
     {
       name: "A promise leaves out the time that a GPU takes to be seen empty",
-      find: "last + waiter.durationMs + settlingMs(state.policy)",
-      replace: "last + waiter.durationMs",
+      find: "last + claimant.durationMs + settlingMs(state.policy)",
+      replace: "last + claimant.durationMs",
     },
     {
       name: "The earliest instant goes by the long ones of the leases that ended of late",
@@ -148,8 +148,8 @@ const FORESEEN = planted(
     },
     {
       name: "Nobody is ever thought to be passed by those behind him",
-      find: "if (gpus > waiter.gpus || shared < waiter.suiting.size) return false;",
-      replace: "if (shared < waiter.suiting.size) return false;",
+      find: "if (gpus > claimant.gpus || shared < claimant.suiting.size) return false;",
+      replace: "if (shared < claimant.suiting.size) return false;",
     },
   ],
 );

@@ -33,13 +33,13 @@ const MEMORY = planted(
     },
     {
       name: "A shared lease is given back although its processes are still there",
-      find: "if (account === null || reading.processes.some(({ pid }) => owners.get(pid) === id)) return false;",
-      replace: "if (account === null) return false;",
+      find: "if (use === null || reading.processes.some(({ pid }) => owners.get(pid) === id)) return false;",
+      replace: "if (use === null) return false;",
     },
     {
       name: "A shared lease is given back although its memory is still in use",
-      find: "return account.restMib <= allowedMib;",
-      replace: "return account.restMib <= allowedMib || account.restMib > 0;",
+      find: "return use.restMib <= allowedMib;",
+      replace: "return use.restMib <= allowedMib || use.restMib > 0;",
     },
   ],
 );

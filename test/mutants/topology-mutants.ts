@@ -123,7 +123,7 @@ const PLACING: readonly Mutant[] = [
     name: "Connections come before what is preferred",
     file: "src/core/allocator/place.ts",
     find: "const taken = sorted.filter((candidate) => better(candidate, last) < 0);",
-    replace: "const taken: FreeGpu[] = [];",
+    replace: "const taken: Candidate[] = [];",
     tests: [PLACE],
   },
 ];

@@ -16,8 +16,8 @@ const KEEPING = planted(
     },
     {
       name: "Leases that last into a window are not counted against what it leaves",
-      find: "const lasting = holders.filter(({ emptyFrom }) => emptyFrom > at);",
-      replace: "const lasting = holders.filter(({ emptyFrom }) => emptyFrom < at);",
+      find: "const lasting = occupancies.filter(({ emptyFrom }) => emptyFrom > at);",
+      replace: "const lasting = occupancies.filter(({ emptyFrom }) => emptyFrom < at);",
     },
     {
       name: "Only the first window that a lease can last into counts",
@@ -48,7 +48,7 @@ const SERVING = planted(
     },
     {
       name: "GPUs that are held for somebody count as free for others",
-      find: "this.#reserved.free.push(holder);",
+      find: "this.#reserved.free.push(occupancy);",
       replace: "",
     },
   ],

@@ -9,7 +9,7 @@ import { evolve } from "../../src/core/host/evolve.ts";
 import { emptyHost, type HostState } from "../../src/core/host/state.ts";
 import type { EndReason, Lease } from "../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
-import { Recollection } from "../../src/core/replay/capture.ts";
+import { TurnReader } from "../../src/core/replay/capture.ts";
 import type { NotificationStatus } from "../../src/ports/webhooks.ts";
 import { Books, type Causes, type Followed, type GpuBook, type NoticeBook, type ShareBook } from "./books.ts";
 import type { DurableView, JournalTurn, OutboxRow } from "./durable-view.ts";
@@ -96,7 +96,7 @@ export class Auditor {
   readonly #hash = createHash("sha256");
   #lastOutboxSeq = 0;
   readonly #witness: Witness;
-  readonly #past = new Recollection();
+  readonly #past = new TurnReader();
 
   constructor(tally: Tally, policy: HostState["policy"], witness: Witness) {
     this.#tally = tally;

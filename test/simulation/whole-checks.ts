@@ -10,7 +10,7 @@ import type { Cordon, Gpu, GpuHold } from "../../src/core/model/gpu.ts";
 import { holdersOf } from "../../src/core/model/holds.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
 import type { GpuUse } from "../../src/core/model/use.ts";
-import type { Recollection } from "../../src/core/replay/capture.ts";
+import type { TurnReader } from "../../src/core/replay/capture.ts";
 import type { StoredState } from "../../src/ports/store.ts";
 import { TurnTexts } from "../../src/store/records.ts";
 import { type Books, movedLease } from "./books.ts";
@@ -61,7 +61,7 @@ export function checkFold(view: DurableView, folded: HostState): void {
 }
 
 /** 8: of what a turn found and was asked, as it is kept, the same events come again. @returns where the next begins. */
-export function checkReplay({ seq, at, text, inputs }: JournalTurn, folded: HostState, past: Recollection): HostState {
+export function checkReplay({ seq, at, text, inputs }: JournalTurn, folded: HostState, past: TurnReader): HostState {
   if (inputs === null) breach(8, `nobody knows what led to the turn of ${seq}`);
   const { passed, state, commands } = past.recall(inputs, folded);
   const events: Event[] = [];

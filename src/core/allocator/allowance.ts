@@ -10,7 +10,7 @@ export interface WindowCause {
 }
 
 /** What windows leave for leases up to a certain length. */
-export interface Leave {
+export interface Allowance {
   readonly durationMs: number;
   /** At most so many of the GPUs that are not `apart`. */
   readonly most: number;
@@ -22,14 +22,14 @@ export interface Leave {
 }
 
 /** Whether anything is kept from a lease. */
-export function keepsSome({ most, closed }: Leave): boolean {
+export function isLimited({ most, closed }: Allowance): boolean {
   return most !== Infinity || closed.size > 0;
 }
 
 /** What is left for a lease of `durationMs`. */
-export function leaveFor(leaves: readonly Leave[], durationMs: number): Leave {
+export function allowanceFor(allowances: readonly Allowance[], durationMs: number): Allowance {
   // The last is for any length.
-  return leaves.find((leave) => leave.durationMs >= durationMs) as Leave;
+  return allowances.find((allowance) => allowance.durationMs >= durationMs) as Allowance;
 }
 
 /**
@@ -37,9 +37,9 @@ export function leaveFor(leaves: readonly Leave[], durationMs: number): Leave {
  *
  * @param memoryOf in MiB: where only a few may be taken, the largest may.
  */
-export function left<T extends { readonly gpu: Gpu }>(
+export function withinAllowance<T extends { readonly gpu: Gpu }>(
   candidates: readonly T[],
-  { most, closed, apart }: Leave,
+  { most, closed, apart }: Allowance,
   count: number,
   memoryOf: (candidate: T) => number,
 ): readonly T[] {

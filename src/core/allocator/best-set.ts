@@ -1,5 +1,5 @@
 import type { Closeness } from "../readings/closeness.ts";
-import type { FreeGpu } from "./candidates.ts";
+import type { Candidate } from "./candidates.ts";
 
 /** Sets that are looked at one by one, at most: all halves of 16 GPUs. Beyond, sets are grown. */
 export const MAX_SETS = 12_870;
@@ -46,15 +46,15 @@ function isBetter(a: Score, b: Score): boolean {
  * @param free every GPU that can be had now, those that do not fit included.
  */
 export function bestSet(
-  taken: readonly FreeGpu[],
-  options: readonly FreeGpu[],
+  taken: readonly Candidate[],
+  options: readonly Candidate[],
   count: number,
-  free: readonly FreeGpu[],
+  free: readonly Candidate[],
   closeness: Closeness,
-): FreeGpu[] {
+): Candidate[] {
   const priced = price(taken, options, free, closeness);
   const choose = setsOf(options.length, count) <= MAX_SETS ? search : grow;
-  return [...taken, ...choose(priced, count, closeness).map((at) => options[at] as FreeGpu)];
+  return [...taken, ...choose(priced, count, closeness).map((at) => options[at] as Candidate)];
 }
 
 /** How many sets of `count` there are of `n`, or some number above {@link MAX_SETS}. */
@@ -65,13 +65,13 @@ function setsOf(n: number, count: number): number {
 }
 
 function price(
-  taken: readonly FreeGpu[],
-  candidates: readonly FreeGpu[],
-  free: readonly FreeGpu[],
+  taken: readonly Candidate[],
+  candidates: readonly Candidate[],
+  free: readonly Candidate[],
   closeness: Closeness,
 ): Options {
   const { places, stranger, width } = closeness;
-  const placeOf = ({ gpu }: FreeGpu) => places.get(gpu.uuid) ?? stranger;
+  const placeOf = ({ gpu }: Candidate) => places.get(gpu.uuid) ?? stranger;
   const held = taken.map(placeOf);
   const all = free.map(placeOf);
   const options = {

@@ -27,7 +27,7 @@ export type PassReason =
   | "crowded";
 
 /** A GPU that may be granted, whole or a part of it. */
-export interface FreeGpu {
+export interface Candidate {
   readonly gpu: Gpu;
   /** MiB that a new lease finds there: an exclusive one, until `place.ts` asks for a shared one. */
   readonly availableMib: number;
@@ -49,7 +49,7 @@ export interface FreeGpu {
 }
 
 /** A GPU that is free, or will be once its lease has ended. */
-export interface ComingGpu {
+export interface FutureCandidate {
   readonly gpu: Gpu;
   /** MiB that a new exclusive lease will find there, as far as can be told. */
   readonly memoryMib: number;
@@ -58,11 +58,11 @@ export interface ComingGpu {
   /** It cannot work together with others. */
   readonly isolated: boolean;
   /** How it can be had now; `null`: it is held, or shared. */
-  readonly now: FreeGpu | null;
+  readonly now: Candidate | null;
 }
 
 /** What there will be once today's leases have ended. Beside a desktop, a GPU that is free now has no more than that. */
-export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs): ComingGpu[] {
+export function futureCandidates(state: HostState, free: readonly Candidate[], now: EpochMs): FutureCandidate[] {
   const whole = free.filter(({ shared }) => !shared);
   const freeNow = new Map(whole.map((candidate) => [candidate.gpu.uuid, candidate]));
   return state.gpus
@@ -81,7 +81,7 @@ export function coming(state: HostState, free: readonly FreeGpu[], now: EpochMs)
 }
 
 /** What others take of a memory that is shared, they take for as long as their leases last. */
-function roomOf({ mig, memoryTotalMib }: Gpu, now: FreeGpu | null): number {
+function roomOf({ mig, memoryTotalMib }: Gpu, now: Candidate | null): number {
   return (mig === null ? now?.availableMib : null) ?? memoryTotalMib ?? 0;
 }
 
@@ -117,7 +117,7 @@ function availableMibOf(gpu: Gpu, reading: GpuReading, state: HostState): number
 }
 
 /** The same free GPUs, with the memory that is left for them in `state`: one granted may have shared its own. */
-export function withRoomIn(state: HostState, free: readonly FreeGpu[]): readonly FreeGpu[] {
+export function withRoomIn(state: HostState, free: readonly Candidate[]): readonly Candidate[] {
   if (free.every(({ gpu }) => gpu.mig === null)) return free;
   return free.map((candidate) => {
     const { gpu } = candidate;
@@ -139,8 +139,8 @@ function isOpen(gpu: Gpu, state: HostState, now: EpochMs): boolean {
  * Every GPU that may be granted at `now`, whole or in part, in no order that counts. Linear in the host's GPUs, and in
  * the leases and processes of those that are shared.
  */
-export function survey(state: HostState, now: EpochMs): FreeGpu[] {
-  const free: FreeGpu[] = [];
+export function candidates(state: HostState, now: EpochMs): Candidate[] {
+  const free: Candidate[] = [];
   for (const gpu of state.gpus.values()) {
     if (!isOpen(gpu, state, now)) continue;
     const sight = state.sight.gpus.get(gpu.uuid) as GpuSight;

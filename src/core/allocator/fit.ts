@@ -4,24 +4,29 @@ import type { Request } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import { isOfKind, memoryPoolOf } from "../model/mig.ts";
-import { type Leave, leaveFor, left } from "./allowance.ts";
-import type { ComingGpu, FreeGpu, PassReason } from "./candidates.ts";
+import { type Allowance, allowanceFor, withinAllowance } from "./allowance.ts";
+import type { Candidate, FutureCandidate, PassReason } from "./candidates.ts";
 
 /**
  * What members of a family can ask for and be served from `free`: the more memory, the shorter they must be where the
  * large GPUs are held for others, or windows keep GPUs from some instant on. None when too few GPUs suit it. A member
  * fits now if and only if it is within one.
  *
- * @param leaves what windows leave to the family, now.
+ * @param allowances what windows leave to the family, now.
  */
-export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[], leaves: readonly Leave[]): Limit[] {
+export function limitsNow(shape: FamilyShape, free: readonly Candidate[], allowances: readonly Allowance[]): Limit[] {
   const suiting = offeredTo(shape, free).filter((candidate) => objection(shape, candidate) === null);
   if (suiting.length < shape.gpus) return [];
   const limits: Limit[] = [];
-  const durations = [...suiting.map(({ longestMs }) => longestMs), ...leaves.map(({ durationMs }) => durationMs)];
+  const durations = [...suiting.map(({ longestMs }) => longestMs), ...allowances.map(({ durationMs }) => durationMs)];
   for (const durationMs of new Set(durations.sort((a, b) => b - a))) {
     const lasting = suiting.filter(({ longestMs }) => longestMs >= durationMs);
-    const had = left(lasting, leaveFor(leaves, durationMs), shape.gpus, ({ availableMib }) => availableMib);
+    const had = withinAllowance(
+      lasting,
+      allowanceFor(allowances, durationMs),
+      shape.gpus,
+      ({ availableMib }) => availableMib,
+    );
     const memoryMib = kthLargest(
       roomsOf(had, ({ availableMib }) => availableMib),
       shape.gpus,
@@ -36,30 +41,30 @@ export function limitsNow(shape: FamilyShape, free: readonly FreeGpu[], leaves: 
  * What members of a family can ask for and be served, some time, from `gpus` less those `held`; none when there are
  * too few that suit it.
  *
- * @param leaves what windows leave to the family, were today's leases over.
+ * @param allowances what windows leave to the family, were today's leases over.
  */
 export function limitsLater(
   shape: FamilyShape,
-  gpus: readonly ComingGpu[],
+  gpus: readonly FutureCandidate[],
   held: ReadonlySet<GpuUuid>,
-  leaves: readonly Leave[],
+  allowances: readonly Allowance[],
 ): Limit[] {
   const suiting = gpus.filter((coming) => !held.has(coming.gpu.uuid) && suits(shape, coming));
   const limits: Limit[] = [];
-  for (const leave of [...leaves].reverse()) {
-    const had = left(suiting, leave, shape.gpus, (coming) => memoryLater(shape, coming));
+  for (const allowance of [...allowances].reverse()) {
+    const had = withinAllowance(suiting, allowance, shape.gpus, (coming) => memoryLater(shape, coming));
     const memoryMib = kthLargest(
       roomsOf(had, (coming) => memoryLater(shape, coming)),
       shape.gpus,
     );
     if (memoryMib === null || memoryMib <= (limits.at(-1)?.memoryMib ?? -1)) continue;
-    limits.push({ memoryMib, durationMs: leave.durationMs });
+    limits.push({ memoryMib, durationMs: allowance.durationMs });
   }
   return limits;
 }
 
 /** A GPU that is free and suits a family in nothing but memory now does not get better by anybody's release. */
-function suits(shape: FamilyShape, { gpu, isolated, now }: ComingGpu): boolean {
+function suits(shape: FamilyShape, { gpu, isolated, now }: FutureCandidate): boolean {
   if (now !== null) return objection(shape, now) === null;
   return (shape.names === null || shape.names.has(gpu.name)) && !(isolated && shape.gpus > 1);
 }
@@ -84,10 +89,10 @@ export function roomsOf<T extends { readonly gpu: Pick<Gpu, "mig"> }>(
 
 /** Those of `fitting` that can be taken together, each with so much: of those that share memory as many as it holds. */
 export function together(
-  fitting: readonly FreeGpu[],
+  fitting: readonly Candidate[],
   askedMib: number,
-  better: (a: FreeGpu, b: FreeGpu) => number = () => 0,
-): readonly FreeGpu[] {
+  better: (a: Candidate, b: Candidate) => number = () => 0,
+): readonly Candidate[] {
   if (fitting.every(({ gpu }) => gpu.mig === null)) return fitting;
   const left = new Map<string, number>();
   const sorted = [...fitting].sort((a, b) => better(a, b) || compareText(a.gpu.uuid, b.gpu.uuid));
@@ -101,12 +106,12 @@ export function together(
   });
 }
 
-function memoryLater({ shared }: FamilyShape, { memoryMib, shareableMib }: ComingGpu): number {
+function memoryLater({ shared }: FamilyShape, { memoryMib, shareableMib }: FutureCandidate): number {
   return shared ? shareableMib : memoryMib;
 }
 
 /** What there is for a family: who takes a part finds other memory than who takes the whole. */
-export function offeredTo(shape: FamilyShape, free: readonly FreeGpu[]): readonly FreeGpu[] {
+export function offeredTo(shape: FamilyShape, free: readonly Candidate[]): readonly Candidate[] {
   if (shape.shared) return free.map((candidate) => ({ ...candidate, availableMib: candidate.shareableMib }));
   return free.some(({ shared }) => shared) ? free.filter(({ shared }) => !shared) : free;
 }
@@ -115,7 +120,7 @@ function kthLargest(values: number[], k: number): number | null {
   return first(values, k, (a, b) => b - a)[k - 1] ?? null;
 }
 
-function objection(shape: FamilyShape, candidate: FreeGpu): PassReason | null {
+function objection(shape: FamilyShape, candidate: Candidate): PassReason | null {
   const { gpu, utilizationPercent, isolated, shared, closed } = candidate;
   if (shared && !shape.shared) return "held";
   if (closed !== null) return closed;
@@ -127,14 +132,18 @@ function objection(shape: FamilyShape, candidate: FreeGpu): PassReason | null {
 }
 
 /** Why a free GPU is passed over for one request; `null` when it suits. */
-export function passedOver(request: Request, shape: FamilyShape, candidate: FreeGpu): PassReason | null {
+export function passedOver(request: Request, shape: FamilyShape, candidate: Candidate): PassReason | null {
   if (!isOfKind(request, candidate.gpu)) return "kind";
   const availableMib = shape.shared ? candidate.shareableMib : candidate.availableMib;
   return objection(shape, candidate) ?? (availableMib < request.requirement.memoryMib ? "memory" : null);
 }
 
 /** Those of `gpus` that a request can use once they are free. */
-export function usable(request: Request, gpus: readonly ComingGpu[], inventory: Iterable<Gpu>): readonly ComingGpu[] {
+export function usable(
+  request: Request,
+  gpus: readonly FutureCandidate[],
+  inventory: Iterable<Gpu>,
+): readonly FutureCandidate[] {
   const shape = shapeOf(request, inventory);
   const { memoryMib: askedMib } = request.requirement;
   return gpus.filter((coming) => memoryLater(shape, coming) >= askedMib && suits(shape, coming));

@@ -5,7 +5,7 @@ import type { Gpu } from "../model/gpu.ts";
 import { boardOf } from "../model/mig.ts";
 import type { Closeness } from "../readings/closeness.ts";
 import { bestSet } from "./best-set.ts";
-import type { FreeGpu } from "./candidates.ts";
+import type { Candidate } from "./candidates.ts";
 import { offeredTo, passedOver, together } from "./fit.ts";
 
 /**
@@ -29,10 +29,10 @@ import { offeredTo, passedOver, together } from "./fit.ts";
  */
 export function place(
   request: Request,
-  free: readonly FreeGpu[],
+  free: readonly Candidate[],
   gpus: Iterable<Gpu>,
   closeness: Closeness | null,
-): readonly FreeGpu[] | null {
+): readonly Candidate[] | null {
   const shape = shapeOf(request, gpus);
   const better = preference(request);
   const offered = offeredTo(shape, free);
@@ -58,25 +58,25 @@ export function place(
  * Which of two GPUs is taken first whatever else is taken: one that was wished for, one that is not strained, and by who
  * takes a part one that others have a part of.
  */
-function preference({ preferredGpus }: Request): (a: FreeGpu, b: FreeGpu) => number {
-  const strain = (a: FreeGpu, b: FreeGpu) =>
+function preference({ preferredGpus }: Request): (a: Candidate, b: Candidate) => number {
+  const strain = (a: Candidate, b: Candidate) =>
     Number(a.strained) - Number(b.strained) || Number(b.shared) - Number(a.shared);
   if (preferredGpus.length === 0) return strain;
   const wish = new Map(preferredGpus.map((name, order) => [name, order]));
-  const wishOf = ({ gpu }: FreeGpu) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? wish.size;
+  const wishOf = ({ gpu }: Candidate) => wish.get(gpu.uuid) ?? wish.get(String(gpu.index)) ?? wish.size;
   return (a, b) => wishOf(a) - wishOf(b) || strain(a, b);
 }
 
 /** Takes those that are preferred to others, and of the last kind, which need not all be taken, the best set. */
 function closest(
-  fitting: readonly FreeGpu[],
+  fitting: readonly Candidate[],
   count: number,
-  better: (a: FreeGpu, b: FreeGpu) => number,
-  free: readonly FreeGpu[],
+  better: (a: Candidate, b: Candidate) => number,
+  free: readonly Candidate[],
   closeness: Closeness,
-): FreeGpu[] {
+): Candidate[] {
   const sorted = [...fitting].sort((a, b) => better(a, b) || compareText(a.gpu.uuid, b.gpu.uuid));
-  const last = sorted[count - 1] as FreeGpu;
+  const last = sorted[count - 1] as Candidate;
   const taken = sorted.filter((candidate) => better(candidate, last) < 0);
   const options = sorted.filter((candidate) => better(candidate, last) === 0);
   // Nothing is torn from an instance.

@@ -14,7 +14,7 @@ export function release(turn: Drafting, command: Extract<Command, { type: "relea
     if (serviceName !== null && allocation.request.serviceName !== serviceName) throw new AllocationNotFoundError(id);
     demandOwner(actor, allocation);
     demandToken(allocation, fencingToken);
-    letGo(turn, allocation, now);
+    releaseOrCancel(turn, allocation, now);
     return;
   }
   const named = allocationsOf(turn.state, serviceName as string);
@@ -22,11 +22,11 @@ export function release(turn: Drafting, command: Extract<Command, { type: "relea
   if (own.length === 0 && named.length > 0) throw new NotOwnerError(`service ${serviceName}`);
   // A token speaks of a lease; what the service waits for beside it has none.
   for (const allocation of own) if (allocation.status !== "queued") demandToken(allocation, fencingToken);
-  for (const allocation of own) letGo(turn, allocation, now);
+  for (const allocation of own) releaseOrCancel(turn, allocation, now);
 }
 
 /** A client gives up what it holds, or what it waits for. */
-function letGo(turn: Drafting, allocation: LiveAllocation, now: EpochMs): void {
+function releaseOrCancel(turn: Drafting, allocation: LiveAllocation, now: EpochMs): void {
   end(turn, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
 }
 

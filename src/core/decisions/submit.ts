@@ -28,7 +28,11 @@ const ASK_AGAIN_AFTER_MS = 10_000;
 type Allocate = Extract<Command, { type: "allocate" }>;
 
 /** What is asked, with all that the analyzer and the settings add. */
-export function requestOf({ id, ask, actor }: Allocate, { policy, shares }: HostState, now: EpochMs): Request {
+export function requestOf(
+  { id, ask, actor }: Allocate,
+  { policy, fairShares: shares }: HostState,
+  now: EpochMs,
+): Request {
   return {
     id,
     serviceName: ask.serviceName,

@@ -1,4 +1,4 @@
-import { coming, type FreeGpu, type PassReason, survey } from "../allocator/candidates.ts";
+import { type Candidate, candidates, futureCandidates, type PassReason } from "../allocator/candidates.ts";
 import { passedOver, together, usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { type Block, blockOf } from "../host/condition.ts";
@@ -60,29 +60,29 @@ export interface Explainer {
 }
 
 export function explainer(state: HostState, now: EpochMs): Explainer {
-  const candidates = survey(state, now);
-  const free = new Map(candidates.map((candidate) => [candidate.gpu.uuid, candidate]));
-  const later = coming(state, candidates, now);
+  const free = candidates(state, now);
+  const freeByUuid = new Map(free.map((candidate) => [candidate.gpu.uuid, candidate]));
+  const later = futureCandidates(state, free, now);
   const held = schedule(state, now, null).reservations;
   const budgets = budgetsOf(state, held, now, later);
   const isHead = ({ id }: Request) => held.some(({ head }) => head === id);
-  const holdersBefore = ({ id }: Request) => {
+  const occupanciesBefore = ({ id }: Request) => {
     const own = held.findIndex(({ head }) => head === id);
-    return (own < 0 ? held : held.slice(0, own)).map(({ holder }) => holder);
+    return (own < 0 ? held : held.slice(0, own)).map(({ occupancy }) => occupancy);
   };
   const isPreempting = (request: Request) => {
     const allocation = state.allocations.get(request.id);
     return allocation?.status === "queued" && allocation.preemptingSince !== null;
   };
   const explanationOf = (request: Request): Explanation => {
-    const gpus = passedOverBy(request, state, free, now);
+    const gpus = passedOverBy(request, state, freeByUuid, now);
     const overQuota = budgets.objection(request);
     if (overQuota !== null) {
       for (const [uuid, reason] of gpus) if (reason === null) gpus.set(uuid, "quota");
       return { reason: `${OVER_QUOTA}: ${overQuota}`, publicReason: OVER_QUOTA, gpus };
     }
-    const suiting = candidates.filter(({ gpu }) => gpus.get(gpu.uuid) === null);
-    const windows = keptByWindows(request, suiting, later, holdersBefore(request), state, now);
+    const suiting = free.filter(({ gpu }) => gpus.get(gpu.uuid) === null);
+    const windows = keptByWindows(request, suiting, later, occupanciesBefore(request), state, now);
     for (const uuid of windows.gpus) gpus.set(uuid, "window");
     const { durationMs } = askOf(request);
     for (const { head, gpus: kept, longestMs } of held) {
@@ -103,7 +103,7 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
 function passedOverBy(
   request: Request,
   state: HostState,
-  free: ReadonlyMap<GpuUuid, FreeGpu>,
+  free: ReadonlyMap<GpuUuid, Candidate>,
   now: EpochMs,
 ): Map<GpuUuid, PassReason | null> {
   const shape = shapeOf(request, state.gpus.values());

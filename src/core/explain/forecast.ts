@@ -13,8 +13,8 @@
  *     is linear in the GPUs and the square of those looked at.
  */
 
-import { keepsSome, leaveFor } from "../allocator/allowance.ts";
-import { type ComingGpu, coming, survey } from "../allocator/candidates.ts";
+import { allowanceFor, isLimited } from "../allocator/allowance.ts";
+import { candidates, type FutureCandidate, futureCandidates } from "../allocator/candidates.ts";
 import { usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { type AccountKey, accountOf, limitedAccounts } from "../host/accounts.ts";
@@ -28,8 +28,8 @@ import { holdersOf, settlingShare } from "../model/holds.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import { hardEndOf, nominalMs, settlingMs } from "../model/leases.ts";
 import { Budgets } from "../queue/budgets.ts";
-import { leftOf } from "../queue/quotas.ts";
-import { WindowLeaves } from "../queue/window-allowances.ts";
+import { remainingOf } from "../queue/quotas.ts";
+import { WindowAllowances } from "../queue/window-allowances.ts";
 
 /** The range in which a request is expected to be granted. */
 export interface Eta {
@@ -58,39 +58,39 @@ export function forecast(
   count: number = MAX_FORECASTS,
 ): ReadonlyMap<AllocationId, Eta | null> {
   const etas = new Map<AllocationId, Eta | null>();
-  const gpus = coming(state, survey(state, now), now);
+  const gpus = futureCandidates(state, candidates(state, now), now);
   const part = shortPart(state.lasted);
   const latest = new Outlook(gpus.map(({ gpu }) => surelyFreeFrom(gpu, state, now)));
   const earliest = new Outlook(gpus.map(({ gpu }) => perhapsFreeFrom(gpu, state, now, part)));
   const sets = new GpuSets(gpus);
   const budgets = new Budgets(state, gpus, now);
   const quotas = new QuotasAhead(state, now);
-  const windows = new WindowLeaves(state, gpus, now);
-  const leaves = windows.beside(windows.holders(state));
+  const windows = new WindowAllowances(state, gpus, now);
+  const allowances = windows.beside(windows.occupancies(state));
   let meetsWindow = false;
   for (const { allocation } of state.line.order.values()) {
     if (etas.size >= Math.min(count, MAX_FORECASTS)) break;
     const { request } = allocation;
     const suiting = sets.of(usable(request, gpus, state.gpus.values()));
-    const waiter: Waiter = {
+    const claimant: Claimant = {
       gpus: request.requirement.gpus,
       suiting,
       durationMs: request.maxDurationMs ?? Infinity,
       shares: request.sharing === "shared",
     };
-    if (suiting.size < waiter.gpus || budgets.objection(request) !== null) {
+    if (suiting.size < claimant.gpus || budgets.objection(request) !== null) {
       // It waits for a GPU to get well, or for its own quota, and nobody waits for it.
       etas.set(request.id, null);
       continue;
     }
-    const starts = latest.keptFor(waiter, sets).map((kept) => latest.startOf(waiter, kept, now, () => true));
+    const starts = latest.keptFor(claimant, sets).map((kept) => latest.startOf(claimant, kept, now, () => true));
     const last = Math.min(...starts);
-    const first = earliest.startOf(waiter, suiting, now, (turn, shared) => cannotPass(waiter, turn, shared));
-    latest.add(waiter, last, last + waiter.durationMs + settlingMs(state.policy));
-    earliest.add(waiter, first, first + part * (nominalMs(request) ?? 0));
+    const first = earliest.startOf(claimant, suiting, now, (slot, shared) => cannotPass(claimant, slot, shared));
+    latest.add(claimant, last, last + claimant.durationMs + settlingMs(state.policy));
+    earliest.add(claimant, first, first + part * (nominalMs(request) ?? 0));
     // Whom a window may keep longer comes when it closes, and nobody behind can count on a time any more.
-    const until = last - now + waiter.durationMs;
-    meetsWindow ||= keepsSome(leaveFor(leaves(memberOf(request, state.policy.windows)), until));
+    const until = last - now + claimant.durationMs;
+    meetsWindow ||= isLimited(allowanceFor(allowances(memberOf(request, state.policy.windows)), until));
     const isBounded = !quotas.mayKeep(request) && last !== Infinity && !meetsWindow;
     etas.set(request.id, !isBounded ? null : { earliest: Math.floor(Math.min(first, last)), latest: last });
   }
@@ -117,14 +117,14 @@ class QuotasAhead {
       const all = before + request.requirement.gpus;
       this.#asked.set(key, all);
       if (quota.gpuTime !== null && before > 0) may = true;
-      if (leftOf(accountOf(accounts, key, quota), this.#state, this.#now).gpus < all) may = true;
+      if (remainingOf(accountOf(accounts, key, quota), this.#state, this.#now).gpus < all) may = true;
     }
     return may;
   }
 }
 
 /** One that waits, as far as others are concerned. */
-interface Waiter {
+interface Claimant {
   /** How many it asks for. */
   readonly gpus: number;
   readonly suiting: GpuSet;
@@ -133,25 +133,25 @@ interface Waiter {
   readonly shares: boolean;
 }
 
-interface Turn {
-  readonly waiter: Waiter;
+interface Slot {
+  readonly claimant: Claimant;
   /** Somebody before it asks for several GPUs, and may hold some that are free, but not for those who are short. */
   readonly behindSeveral: boolean;
 }
 
 /** Who asks for no more GPUs, can use all that `waiter` can, and would be lent whatever `waiter` would, is served first. */
-function cannotPass(waiter: Waiter, before: Turn, shared: number): boolean {
-  const { gpus, durationMs, shares } = before.waiter;
-  if (shares && waiter.shares) return false;
-  if (gpus > waiter.gpus || shared < waiter.suiting.size) return false;
-  return !before.behindSeveral || durationMs <= waiter.durationMs;
+function cannotPass(claimant: Claimant, before: Slot, shared: number): boolean {
+  const { gpus, durationMs, shares } = before.claimant;
+  if (shares && claimant.shares) return false;
+  if (gpus > claimant.gpus || shared < claimant.suiting.size) return false;
+  return !before.behindSeveral || durationMs <= claimant.durationMs;
 }
 
 /** The beginning or the end of a turn. */
 interface Moment {
   readonly at: number;
   /** Which turn's, by its place in the line. */
-  readonly turn: number;
+  readonly slot: number;
   readonly isEnd: boolean;
 }
 
@@ -161,7 +161,7 @@ class Outlook {
   readonly #freeFrom: readonly number[];
   /** Places by that instant. */
   readonly #byTime: readonly number[];
-  readonly #turns: Turn[] = [];
+  readonly #slots: Slot[] = [];
   /** What those of the turns can use: few kinds of sets. */
   readonly #suitings = new Set<GpuSet>();
   readonly #moments: Moment[] = [];
@@ -177,15 +177,15 @@ class Outlook {
    * Whoever stands before it, and must be waited for, keeps every GPU that both can use until his turn, and as many as
    * he asked for until that ends.
    */
-  startOf(waiter: Waiter, among: GpuSet, now: EpochMs, waitsFor: (turn: Turn, shared: number) => boolean): number {
+  startOf(claimant: Claimant, among: GpuSet, now: EpochMs, waitsFor: (slot: Slot, shared: number) => boolean): number {
     const shared = new Map<GpuSet, number>();
     for (const suiting of this.#suitings) shared.set(suiting, overlap(suiting, among));
     /** Per turn, how many GPUs it keeps from this one until it begins. */
     const kept: number[] = [];
     let free = 0;
-    for (const turn of this.#turns) {
-      const both = shared.get(turn.waiter.suiting) as number;
-      const keeps = both > 0 && waitsFor(turn, both) ? both : 0;
+    for (const slot of this.#slots) {
+      const both = shared.get(slot.claimant.suiting) as number;
+      const keeps = both > 0 && waitsFor(slot, both) ? both : 0;
       kept.push(keeps);
       free -= keeps;
     }
@@ -195,26 +195,26 @@ class Outlook {
     for (const place of this.#byTime) {
       if (among.has[place] === 0) continue;
       const freeFrom = this.#freeFrom[place] as number;
-      for (; moment !== undefined && moment.at < freeFrom && free < waiter.gpus; moment = moments.next().value) {
+      for (; moment !== undefined && moment.at < freeFrom && free < claimant.gpus; moment = moments.next().value) {
         at = moment.at;
         free += this.#gainedAt(moment, kept);
       }
-      if (free >= waiter.gpus) break;
+      if (free >= claimant.gpus) break;
       at = freeFrom;
       free++;
     }
-    for (; moment !== undefined && free < waiter.gpus; moment = moments.next().value) {
+    for (; moment !== undefined && free < claimant.gpus; moment = moments.next().value) {
       at = moment.at;
       free += this.#gainedAt(moment, kept);
     }
-    return free < waiter.gpus ? Infinity : Math.max(now, at);
+    return free < claimant.gpus ? Infinity : Math.max(now, at);
   }
 
   /**
    * The GPUs that go to nobody behind `waiter` while it waits, but to those who give them back in time: those that
    * nobody before it can use, if they are enough, and those that everybody before it can use who can use any of its.
    */
-  keptFor({ gpus, suiting }: Waiter, sets: GpuSets): readonly GpuSet[] {
+  keptFor({ gpus, suiting }: Claimant, sets: GpuSets): readonly GpuSet[] {
     let own = suiting;
     let common = suiting;
     for (const other of this.#suitings) {
@@ -225,20 +225,20 @@ class Outlook {
     return own.size >= gpus ? [own, common] : [common];
   }
 
-  #gainedAt({ turn, isEnd }: Moment, kept: readonly number[]): number {
-    const keeps = kept[turn] as number;
-    const taken = Math.min(keeps, (this.#turns[turn] as Turn).waiter.gpus);
+  #gainedAt({ slot, isEnd }: Moment, kept: readonly number[]): number {
+    const keeps = kept[slot] as number;
+    const taken = Math.min(keeps, (this.#slots[slot] as Slot).claimant.gpus);
     return isEnd ? taken : keeps - taken;
   }
 
-  add(waiter: Waiter, start: number, end: number): void {
-    const last = this.#turns.at(-1);
-    const behindSeveral = last !== undefined && (last.behindSeveral || last.waiter.gpus > 1);
-    this.#turns.push({ waiter, behindSeveral });
-    this.#suitings.add(waiter.suiting);
-    const turn = this.#turns.length - 1;
-    this.#note({ at: start, turn, isEnd: false });
-    this.#note({ at: end, turn, isEnd: true });
+  add(claimant: Claimant, start: number, end: number): void {
+    const last = this.#slots.at(-1);
+    const behindSeveral = last !== undefined && (last.behindSeveral || last.claimant.gpus > 1);
+    this.#slots.push({ claimant, behindSeveral });
+    this.#suitings.add(claimant.suiting);
+    const slot = this.#slots.length - 1;
+    this.#note({ at: start, slot, isEnd: false });
+    this.#note({ at: end, slot, isEnd: true });
   }
 
   #note(moment: Moment): void {
@@ -259,11 +259,11 @@ class GpuSets {
   readonly #places: ReadonlyMap<GpuUuid, number>;
   readonly #known = new Map<string, GpuSet>();
 
-  constructor(gpus: readonly ComingGpu[]) {
+  constructor(gpus: readonly FutureCandidate[]) {
     this.#places = new Map(gpus.map(({ gpu }, place) => [gpu.uuid, place]));
   }
 
-  of(gpus: readonly ComingGpu[]): GpuSet {
+  of(gpus: readonly FutureCandidate[]): GpuSet {
     const has = new Uint8Array(this.#places.size);
     for (const { gpu } of gpus) has[this.#places.get(gpu.uuid) as number] = 1;
     return this.#one(has);

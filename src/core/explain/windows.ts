@@ -1,7 +1,7 @@
 /** What reserved windows have to do with a request's waiting, in words. */
 
-import { type Leave, leaveFor, left, type WindowCause } from "../allocator/allowance.ts";
-import type { ComingGpu, FreeGpu } from "../allocator/candidates.ts";
+import { type Allowance, allowanceFor, type WindowCause, withinAllowance } from "../allocator/allowance.ts";
+import type { Candidate, FutureCandidate } from "../allocator/candidates.ts";
 import { usable } from "../allocator/fit.ts";
 import { formatDuration } from "../base/duration.ts";
 import type { EpochMs } from "../base/time.ts";
@@ -11,7 +11,7 @@ import { memberOf } from "../host/window-plan.ts";
 import type { Request } from "../model/allocation.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import type { ReservedWindow } from "../model/policy.ts";
-import { type Holder, WindowLeaves } from "../queue/window-allowances.ts";
+import { type Occupancy, WindowAllowances } from "../queue/window-allowances.ts";
 
 /** What windows keep from a request that waits. */
 export interface KeptByWindows {
@@ -28,9 +28,9 @@ export interface KeptByWindows {
  */
 export function keptByWindows(
   request: Request,
-  suiting: readonly FreeGpu[],
-  later: readonly ComingGpu[],
-  before: readonly Holder[],
+  suiting: readonly Candidate[],
+  later: readonly FutureCandidate[],
+  before: readonly Occupancy[],
   state: HostState,
   now: EpochMs,
 ): KeptByWindows {
@@ -38,27 +38,27 @@ export function keptByWindows(
   if (rules.length === 0) return { gpus: [], words: "" };
   const count = request.requirement.gpus;
   const { durationMs } = askOf(request);
-  const windows = new WindowLeaves(state, later, now);
+  const windows = new WindowAllowances(state, later, now);
   const member = memberOf(request, rules);
-  const leaves = windows.beside([...windows.holders(state), ...before])(member);
+  const allowances = windows.beside([...windows.occupancies(state), ...before])(member);
   // All of them have enough memory: which of them may be had does not matter.
-  const had = (leave: Leave) => left(suiting, leave, count, () => 0);
-  const own = new Set(had(leaveFor(leaves, durationMs)));
+  const had = (allowance: Allowance) => withinAllowance(suiting, allowance, count, () => 0);
+  const own = new Set(had(allowanceFor(allowances, durationMs)));
   const gpus = suiting.filter((candidate) => !own.has(candidate)).map(({ gpu }) => gpu.uuid);
-  const fits = (leave: Leave) => had(leave).length >= count;
+  const fits = (allowance: Allowance) => had(allowance).length >= count;
   if (gpus.length > 0 && own.size < count) {
     const least = Math.min(count, suiting.length);
-    const cause = leaves.find((leave) => had(leave).length < least)?.cause ?? null;
-    const longest = leaves.findLast((leave) => leave.durationMs < durationMs && fits(leave));
+    const cause = allowances.find((allowance) => had(allowance).length < least)?.cause ?? null;
+    const longest = allowances.findLast((allowance) => allowance.durationMs < durationMs && fits(allowance));
     const hint = longest === undefined ? "" : fittingHint(longest.durationMs);
     return { gpus, words: `; ${causeWords(cause, now)}${hint}` };
   }
   // Would it do to wait for leases to end?
   const wanted = usable(request, later, state.gpus.values());
-  const leavesLater = windows.beside([])(member);
-  const fitsLater = (leave: Leave) => left(wanted, leave, count, () => 0).length >= count;
-  if (wanted.length < count || fitsLater(leaveFor(leavesLater, durationMs))) return { gpus, words: "" };
-  const cause = leavesLater.find((leave) => !fitsLater(leave))?.cause ?? null;
+  const allowancesLater = windows.beside([])(member);
+  const fitsLater = (allowance: Allowance) => withinAllowance(wanted, allowance, count, () => 0).length >= count;
+  if (wanted.length < count || fitsLater(allowanceFor(allowancesLater, durationMs))) return { gpus, words: "" };
+  const cause = allowancesLater.find((allowance) => !fitsLater(allowance))?.cause ?? null;
   const hint = durationMs === Infinity ? ", and without a max_duration it cannot start" : "";
   return { gpus, words: `; ${causeWords(cause, now)}${hint}` };
 }

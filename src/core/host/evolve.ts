@@ -262,13 +262,18 @@ function ended(state: HostState, event: Extract<Event, { type: "ended" }>): Host
     (record.lease?.gpus ?? []).map((leased) => {
       const gpu = known(state, leased.uuid);
       const verify = event.verify.includes(gpu.uuid);
-      return { ...gpu, hold: letGo(gpu.hold, record, leased.baselineMib, verify) };
+      return { ...gpu, hold: holdAfterEnd(gpu.hold, record, leased.baselineMib, verify) };
     }),
   );
 }
 
 /** The hold of a GPU without one lease, which must be seen to be gone if `verify` is true. */
-function letGo(hold: GpuHold, { request, outcome }: EndedAllocation, baselineMib: number, verify: boolean): GpuHold {
+function holdAfterEnd(
+  hold: GpuHold,
+  { request, outcome }: EndedAllocation,
+  baselineMib: number,
+  verify: boolean,
+): GpuHold {
   const { id } = request;
   const since = outcome.at;
   if (hold.kind !== "shared") return verify ? { kind: "reclaiming", allocationId: id, since, baselineMib } : FREE;

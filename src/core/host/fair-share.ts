@@ -34,16 +34,16 @@ interface FadedOf extends Faded {
 }
 
 /** When a request is due, and the latest of several. */
-type Turns = OrderedMap<AllocationId, EpochMs, EpochMs>;
+type DueTimes = OrderedMap<AllocationId, EpochMs, EpochMs>;
 
-export interface Shares {
+export interface FairShares {
   readonly leases: OrderedMap<AllocationId, Running>;
   /** By principal: what leases used that have ended. */
   readonly ended: OrderedMap<string, FadedOf>;
   /** Of all principals together. */
   readonly total: Faded;
   /** By principal: those who wait. */
-  readonly turns: OrderedMap<string, Turns>;
+  readonly dueTimes: OrderedMap<string, DueTimes>;
 }
 
 const LATEST: Ordering<AllocationId, EpochMs, EpochMs> = {
@@ -53,11 +53,11 @@ const LATEST: Ordering<AllocationId, EpochMs, EpochMs> = {
 
 const NOTHING: Faded = { ms: 0, at: 0 };
 
-export const NO_SHARES: Shares = {
+export const NO_FAIR_SHARES: FairShares = {
   leases: OrderedMap.empty(byText()),
   ended: OrderedMap.empty(byText()),
   total: NOTHING,
-  turns: OrderedMap.empty(byText()),
+  dueTimes: OrderedMap.empty(byText()),
 };
 
 /** What was used longer ago, less than a thousandth of it counts: it is not looked for in the archive. */
@@ -80,19 +80,19 @@ function plus(faded: Faded, ms: number, now: EpochMs, halfLifeMs: number): Faded
 }
 
 /** The shares after one allocation has become `next`. */
-export function withTurn(
-  shares: Shares,
+export function withDueTime(
+  shares: FairShares,
   before: LiveAllocation | undefined,
   next: Allocation,
   { fairShare }: Policy,
-): Shares {
+): FairShares {
   if (fairShare === null) return shares;
   const { id, principal, submittedAt, fairShareDelayMs } = next.request;
   let after = shares;
-  if (before?.status === "queued" && next.status !== "queued") after = withoutTurn(after, principal, id);
+  if (before?.status === "queued" && next.status !== "queued") after = withoutDueTime(after, principal, id);
   if (before === undefined && next.status === "queued") {
-    const own: Turns = after.turns.get(principal) ?? OrderedMap.empty(LATEST);
-    after = { ...after, turns: after.turns.set(principal, own.set(id, submittedAt + fairShareDelayMs)) };
+    const own: DueTimes = after.dueTimes.get(principal) ?? OrderedMap.empty(LATEST);
+    after = { ...after, dueTimes: after.dueTimes.set(principal, own.set(id, submittedAt + fairShareDelayMs)) };
   }
   if (next.status === "queued") return after;
   const running = after.leases.get(id);
@@ -107,13 +107,19 @@ export function withTurn(
   return withEnded({ ...after, leases: after.leases.delete(id) }, principal, ms, at, fairShare);
 }
 
-function withoutTurn(shares: Shares, principal: string, id: AllocationId): Shares {
-  const rest = shares.turns.get(principal)?.delete(id);
+function withoutDueTime(shares: FairShares, principal: string, id: AllocationId): FairShares {
+  const rest = shares.dueTimes.get(principal)?.delete(id);
   const isLast = rest === undefined || rest.size === 0;
-  return { ...shares, turns: isLast ? shares.turns.delete(principal) : shares.turns.set(principal, rest) };
+  return { ...shares, dueTimes: isLast ? shares.dueTimes.delete(principal) : shares.dueTimes.set(principal, rest) };
 }
 
-function withEnded(shares: Shares, principal: string, ms: number, at: EpochMs, { halfLifeMs }: FairShare): Shares {
+function withEnded(
+  shares: FairShares,
+  principal: string,
+  ms: number,
+  at: EpochMs,
+  { halfLifeMs }: FairShare,
+): FairShares {
   const own = plus(shares.ended.get(principal) ?? NOTHING, ms, at, halfLifeMs);
   return {
     ...shares,
@@ -123,14 +129,19 @@ function withEnded(shares: Shares, principal: string, ms: number, at: EpochMs, {
 }
 
 /** The shares anew, under a policy; of what has ended nothing is known yet. */
-export function sharesOf(allocations: Iterable<LiveAllocation>, policy: Policy): Shares {
-  let shares = NO_SHARES;
-  for (const allocation of allocations) shares = withTurn(shares, undefined, allocation, policy);
+export function fairSharesOf(allocations: Iterable<LiveAllocation>, policy: Policy): FairShares {
+  let shares = NO_FAIR_SHARES;
+  for (const allocation of allocations) shares = withDueTime(shares, undefined, allocation, policy);
   return shares;
 }
 
 /** The shares with what had been used, as it counted at `at`, by leases that had ended before they were made anew. */
-export function withUse(shares: Shares, used: ReadonlyMap<string, number>, at: EpochMs, { fairShare }: Policy): Shares {
+export function withUse(
+  shares: FairShares,
+  used: ReadonlyMap<string, number>,
+  at: EpochMs,
+  { fairShare }: Policy,
+): FairShares {
   if (fairShare === null) return shares;
   let after = shares;
   for (const [principal, ms] of used) {
@@ -147,19 +158,23 @@ export interface FadedUse {
   readonly total: Faded;
 }
 
-export function fadedUseOf({ ended, total }: Shares): FadedUse {
+export function fadedUseOf({ ended, total }: FairShares): FadedUse {
   return { ended: new Map([...ended.values()].map(({ principal, ms, at }) => [principal, { ms, at }])), total };
 }
 
 /** The shares of which {@link fadedUseOf} said so. */
-export function sharesWith({ ended, total }: FadedUse, allocations: Iterable<LiveAllocation>, policy: Policy): Shares {
-  let byPrincipal = NO_SHARES.ended;
+export function fairSharesWith(
+  { ended, total }: FadedUse,
+  allocations: Iterable<LiveAllocation>,
+  policy: Policy,
+): FairShares {
+  let byPrincipal = NO_FAIR_SHARES.ended;
   for (const [principal, { ms, at }] of ended) byPrincipal = byPrincipal.set(principal, { principal, ms, at });
-  return { ...sharesOf(allocations, policy), ended: byPrincipal, total };
+  return { ...fairSharesOf(allocations, policy), ended: byPrincipal, total };
 }
 
 /** The part of all that was used lately that a principal used, from 0 to 1. Linear in the host's leases. */
-export function shareOf(shares: Shares, principal: string, { halfLifeMs }: FairShare, now: EpochMs): number {
+export function shareOf(shares: FairShares, principal: string, { halfLifeMs }: FairShare, now: EpochMs): number {
   let own = fade(shares.ended.get(principal) ?? NOTHING, now, halfLifeMs);
   let total = fade(shares.total, now, halfLifeMs);
   for (const running of shares.leases.values()) {
@@ -172,9 +187,9 @@ export function shareOf(shares: Shares, principal: string, { halfLifeMs }: FairS
 }
 
 /** By how much the turn of a request is put off that `principal` submits at `now`, in whole ms. See 1 and 3. */
-export function delayOf(shares: Shares, principal: string, { fairShare }: Policy, now: EpochMs): number {
+export function delayOf(shares: FairShares, principal: string, { fairShare }: Policy, now: EpochMs): number {
   if (fairShare === null) return 0;
   const delayMs = Math.round(fairShare.maxDelayMs * shareOf(shares, principal, fairShare, now));
-  const latest = shares.turns.get(principal)?.measure ?? now;
+  const latest = shares.dueTimes.get(principal)?.measure ?? now;
   return Math.max(delayMs, latest - now);
 }

@@ -32,7 +32,7 @@ export function headroomMib(totalMib: number, { headroomPercent, headroomMib: le
 }
 
 /** Who uses how much of a shared GPU. */
-export interface MemoryAccount {
+export interface MemoryUse {
   /** MiB of the processes that are known to be a lease's, and of what can only be its. */
   readonly ownMib: ReadonlyMap<AllocationId, number>;
   /** MiB beyond the level before the first grant that no such process accounts for. */
@@ -40,7 +40,7 @@ export interface MemoryAccount {
 }
 
 /** `null`: the memory in use cannot be read. See 2 and 3. */
-export function accountOf(hold: SharedHold, reading: GpuReading, owners: GpuSight["owners"]): MemoryAccount | null {
+export function memoryUseOf(hold: SharedHold, reading: GpuReading, owners: GpuSight["owners"]): MemoryUse | null {
   if (reading.memoryUsedMib === null) return null;
   const { shares, remains, baselineMib } = hold;
   const usedMib = Math.max(0, reading.memoryUsedMib - baselineMib);
@@ -66,7 +66,7 @@ function isOn({ shares, remains }: SharedHold, id: AllocationId): boolean {
 }
 
 /** MiB of a GPU that are not to be had: see 1 and 2. */
-export function takenMib(hold: SharedHold, { ownMib, restMib }: MemoryAccount): number {
+export function takenMib(hold: SharedHold, { ownMib, restMib }: MemoryUse): number {
   let takenMib = hold.baselineMib;
   let spareMib = 0;
   for (const { allocationId, memoryMib } of [...hold.shares, ...hold.remains]) {
@@ -92,8 +92,8 @@ export function closedToShares({ hold }: Gpu, { maxLeasesPerGpu }: SharingPolicy
 export function shareableMib({ hold }: Gpu, { reading, owners }: GpuSight, policy: SharingPolicy): number {
   const { memoryTotalMib: total, memoryUsedMib: used } = reading;
   if (total === null || used === null) return 0;
-  const account = hold.kind === "shared" ? accountOf(hold, reading, owners) : null;
-  const taken = hold.kind === "shared" && account !== null ? takenMib(hold, account) : used;
+  const use = hold.kind === "shared" ? memoryUseOf(hold, reading, owners) : null;
+  const taken = hold.kind === "shared" && use !== null ? takenMib(hold, use) : used;
   return Math.max(0, total - headroomMib(total, policy) - taken);
 }
 
@@ -117,11 +117,11 @@ export function hasReturned(
   owners: GpuSight["owners"],
   levelMib: number,
 ): boolean {
-  const account = accountOf(hold, reading, owners);
-  if (account === null || reading.processes.some(({ pid }) => owners.get(pid) === id)) return false;
+  const use = memoryUseOf(hold, reading, owners);
+  if (use === null || reading.processes.some(({ pid }) => owners.get(pid) === id)) return false;
   let allowedMib = Math.max(0, levelMib - hold.baselineMib);
   for (const { allocationId, memoryMib } of [...hold.shares, ...hold.remains]) {
-    if (allocationId !== id && !account.ownMib.has(allocationId)) allowedMib += memoryMib;
+    if (allocationId !== id && !use.ownMib.has(allocationId)) allowedMib += memoryMib;
   }
-  return account.restMib <= allowedMib;
+  return use.restMib <= allowedMib;
 }

@@ -26,7 +26,7 @@ import {
   withCharge,
 } from "./accounts.ts";
 import { allocationDeadline, BY_TIME, type Deadlines, finite, gpuDeadline, moveDeadline } from "./deadlines.ts";
-import { NO_SHARES, type Shares, sharesOf, withTurn, withUse } from "./fair-share.ts";
+import { type FairShares, fairSharesOf, NO_FAIR_SHARES, withDueTime, withUse } from "./fair-share.ts";
 import { Inventory } from "./inventory.ts";
 import { dequeue, EMPTY_LINE, enqueue, type WaitingLine } from "./line.ts";
 import { NOTHING_SEEN, type Sight } from "./sight.ts";
@@ -53,7 +53,7 @@ export interface HostState {
   /** Leases that are to be taken back for others, with the requests that they are taken back for. */
   readonly preempted: ReadonlyMap<AllocationId, AllocationId>;
   /** Of principals, where fair share is on. */
-  readonly shares: Shares;
+  readonly fairShares: FairShares;
   readonly deadlines: Deadlines;
   readonly sight: Sight;
   /** Of the last leases that ended by a release or in their time: the part, up to 1, of what they might have lasted. */
@@ -72,7 +72,7 @@ export function emptyHost(policy: Policy): HostState {
     line: EMPTY_LINE,
     accounts: noAccounts(policy),
     preempted: new Map(),
-    shares: NO_SHARES,
+    fairShares: NO_FAIR_SHARES,
     deadlines: OrderedMap.empty(BY_TIME),
     sight: NOTHING_SEEN,
     lasted: [],
@@ -109,7 +109,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
     line,
     accounts: withCharge(state.accounts, before, next, state.policy),
     preempted: movePreempted(state.preempted, id, beneficiaryOf(before), beneficiaryOf(live)),
-    shares: withTurn(state.shares, before, next, state.policy),
+    fairShares: withDueTime(state.fairShares, before, next, state.policy),
     allocations: live === undefined ? state.allocations.delete(id) : state.allocations.set(id, live),
     deadlines: moveDeadline(
       state.deadlines,
@@ -189,8 +189,10 @@ export function withPolicy(state: HostState, policy: Policy): HostState {
     deadlines = moveDeadline(deadlines, `g:${gpu.uuid}`, null, gpuDeadline(gpu, policy));
   }
   const accounts = requoted(state.accounts, state.policy, policy, state.allocations.values());
-  const shares = isCountedElse(state.policy, policy) ? sharesOf(state.allocations.values(), policy) : state.shares;
-  return { ...next, deadlines, accounts, shares, line: lineUp(next) };
+  const fairShares = isCountedElse(state.policy, policy)
+    ? fairSharesOf(state.allocations.values(), policy)
+    : state.fairShares;
+  return { ...next, deadlines, accounts, fairShares, line: lineUp(next) };
 }
 
 /** The state at `now`, as far as periods of quotas have ended by then. */
@@ -205,7 +207,7 @@ export function withoutCount(state: HostState): HostState {
   return {
     ...state,
     accounts: uncounted(state.accounts, policy, allocations.values()),
-    shares: sharesOf(allocations.values(), policy),
+    fairShares: fairSharesOf(allocations.values(), policy),
   };
 }
 
@@ -216,7 +218,7 @@ export function withCount(state: HostState, count: EndedUse & { readonly round: 
   return {
     ...state,
     accounts: counted(state.accounts, count.spent, policy),
-    shares: withUse(state.shares, count.faded, count.at, policy),
+    fairShares: withUse(state.fairShares, count.faded, count.at, policy),
   };
 }
 

@@ -9,7 +9,7 @@
  *     keeps nobody.
  */
 
-import { type ComingGpu, coming, survey } from "../allocator/candidates.ts";
+import { candidates, type FutureCandidate, futureCandidates } from "../allocator/candidates.ts";
 import { limitsLater } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { type AccountKey, accountOf, limitedAccounts } from "../host/accounts.ts";
@@ -19,25 +19,25 @@ import type { HostState } from "../host/state.ts";
 import type { Request } from "../model/allocation.ts";
 import type { AllocationId } from "../model/ids.ts";
 import type { Quota } from "../model/policy.ts";
-import { type Left, leftOf, needOf, overQuotas } from "./quotas.ts";
+import { needOf, overQuotas, type Remaining, remainingOf } from "./quotas.ts";
 import type { Reservation } from "./reservation.ts";
-import { WindowLeaves } from "./window-allowances.ts";
+import { WindowAllowances } from "./window-allowances.ts";
 
 const NOTHING_HELD: ReadonlySet<never> = new Set();
-const NOTHING: Left = { gpus: 0, gpuMs: 0 };
+const NOTHING: Remaining = { gpus: 0, gpuMs: 0 };
 
 export class Budgets {
   readonly #now: EpochMs;
-  readonly #later: readonly ComingGpu[];
-  readonly #aside = new Map<AccountKey, Left>();
+  readonly #later: readonly FutureCandidate[];
+  readonly #aside = new Map<AccountKey, Remaining>();
   readonly #heads = new Set<AllocationId>();
   #state: HostState;
-  #left = new Map<AccountKey, Left>();
+  #remaining = new Map<AccountKey, Remaining>();
   /** See 2: the first of those who wait for an account's quota; not yet found out when `null`. */
   #first: ReadonlyMap<AccountKey, QueueKey> | null = null;
 
   /** @param later what there will be once today's leases have ended. */
-  constructor(state: HostState, later: readonly ComingGpu[], now: EpochMs) {
+  constructor(state: HostState, later: readonly FutureCandidate[], now: EpochMs) {
     this.#state = state;
     this.#later = later;
     this.#now = now;
@@ -46,7 +46,7 @@ export class Budgets {
   /** The pass has come to `state`. */
   follow(state: HostState): void {
     if (state.accounts !== this.#state.accounts) {
-      this.#left = new Map();
+      this.#remaining = new Map();
       this.#first = null;
     }
     this.#state = state;
@@ -55,7 +55,7 @@ export class Budgets {
   /** Those of `limits` within which a family's quotas are too. They are not asked for where it has nothing left. */
   within(shape: FamilyShape, limits: () => readonly Limit[]): readonly Limit[] {
     if (shape.quotas === null) return limits();
-    const longestMs = longestWithin(shape, (key, quota) => this.#leftOver(key, quota));
+    const longestMs = longestWithin(shape, (key, quota) => this.#remainingBeside(key, quota));
     return longestMs === null ? NO_LIMITS : narrowed(limits(), longestMs);
   }
 
@@ -87,7 +87,7 @@ export class Budgets {
     if (this.#heads.has(request.id)) return null;
     for (const { key, quota } of limitedAccounts(request, this.#state.policy.quotas)) {
       if (!this.#aside.has(key)) continue;
-      const { gpus, gpuMs } = this.#leftOver(key, quota);
+      const { gpus, gpuMs } = this.#remainingBeside(key, quota);
       if (request.requirement.gpus > gpus) return key;
       if (quota.gpuTime !== null && (gpuMs <= 0 || needOf(request, quota.gpuTime) > gpuMs)) return key;
     }
@@ -105,32 +105,32 @@ export class Budgets {
     return null;
   }
 
-  #leftOver(key: AccountKey, quota: Quota): Left {
-    let left = this.#left.get(key);
-    if (left === undefined) {
-      left = leftOf(accountOf(this.#state.accounts, key, quota), this.#state, this.#now);
-      this.#left.set(key, left);
+  #remainingBeside(key: AccountKey, quota: Quota): Remaining {
+    let remaining = this.#remaining.get(key);
+    if (remaining === undefined) {
+      remaining = remainingOf(accountOf(this.#state.accounts, key, quota), this.#state, this.#now);
+      this.#remaining.set(key, remaining);
     }
     const aside = this.#aside.get(key) ?? NOTHING;
-    return { gpus: left.gpus - aside.gpus, gpuMs: left.gpuMs - aside.gpuMs };
+    return { gpus: remaining.gpus - aside.gpus, gpuMs: remaining.gpuMs - aside.gpuMs };
   }
 
   /** Whether a member of a family could find too little left of a quota. */
   #isTight({ gpus, quotas }: FamilyShape): boolean {
     return (quotas?.accounts ?? []).some(({ key, quota }) => {
-      const left = this.#leftOver(key, quota);
-      return gpus > left.gpus || (quota.gpuTime !== null && left.gpuMs < gpus * quota.gpuTime.periodMs);
+      const remaining = this.#remainingBeside(key, quota);
+      return gpus > remaining.gpus || (quota.gpuTime !== null && remaining.gpuMs < gpus * quota.gpuTime.periodMs);
     });
   }
 
   #whoWaitsForQuota(): ReadonlyMap<AccountKey, QueueKey> {
     const first = new Map<AccountKey, QueueKey>();
     const { policy, line } = this.#state;
-    const leaves = new WindowLeaves(this.#state, this.#later, this.#now).beside([]);
+    const allowances = new WindowAllowances(this.#state, this.#later, this.#now).beside([]);
     const hopeful = (shape: FamilyShape) => {
       const longestMs = this.#isTight(shape) ? longestWithin(shape, everything) : null;
       if (longestMs === null) return NO_LIMITS;
-      return narrowed(limitsLater(shape, this.#later, NOTHING_HELD, leaves(shape.memberOf)), longestMs);
+      return narrowed(limitsLater(shape, this.#later, NOTHING_HELD, allowances(shape.memberOf)), longestMs);
     };
     for (const { key: place, allocation } of firstsWaiting(line, hopeful)) {
       const { request } = allocation;
@@ -149,7 +149,7 @@ export function budgetsOf(
   state: HostState,
   held: readonly Reservation[],
   now: EpochMs,
-  later: readonly ComingGpu[] = coming(state, survey(state, now), now),
+  later: readonly FutureCandidate[] = futureCandidates(state, candidates(state, now), now),
 ): Budgets {
   const budgets = new Budgets(state, later, now);
   for (const { head } of held) {
@@ -160,7 +160,7 @@ export function budgetsOf(
 }
 
 /** What an account that has nothing has left. */
-function everything(_key: AccountKey, { maxGpus, gpuTime }: Quota): Left {
+function everything(_key: AccountKey, { maxGpus, gpuTime }: Quota): Remaining {
   return { gpus: maxGpus ?? Infinity, gpuMs: gpuTime?.limitMs ?? Infinity };
 }
 
@@ -168,10 +168,13 @@ function everything(_key: AccountKey, { maxGpus, gpuTime }: Quota): Left {
  * The longest that a lease of a family may last within its quotas; `null`: none may begin. Exact: a member whose accounts
  * have enough left asks for no more than that, and no other does.
  */
-function longestWithin({ gpus, quotas }: FamilyShape, left: (key: AccountKey, quota: Quota) => Left): number | null {
+function longestWithin(
+  { gpus, quotas }: FamilyShape,
+  remaining: (key: AccountKey, quota: Quota) => Remaining,
+): number | null {
   let longestMs = Infinity;
   for (const { key, quota } of quotas?.accounts ?? []) {
-    const { gpus: leftGpus, gpuMs } = left(key, quota);
+    const { gpus: leftGpus, gpuMs } = remaining(key, quota);
     if (gpus > leftGpus) return null;
     if (quota.gpuTime === null) continue;
     if (gpuMs <= 0) return null;

@@ -1,5 +1,5 @@
-import { type Leave, left } from "../allocator/allowance.ts";
-import type { FreeGpu } from "../allocator/candidates.ts";
+import { type Allowance, withinAllowance } from "../allocator/allowance.ts";
+import type { Candidate } from "../allocator/candidates.ts";
 import { passedOver } from "../allocator/fit.ts";
 import { place } from "../allocator/place.ts";
 import type { EpochMs } from "../base/time.ts";
@@ -14,17 +14,17 @@ import { localityOf } from "../readings/closeness.ts";
 /** Chooses GPUs for a request, of those held for others only where the rest do not do. `null`: too few fit. */
 export function choose(
   request: Request,
-  free: readonly FreeGpu[],
-  leave: Leave,
+  free: readonly Candidate[],
+  allowance: Allowance,
   state: HostState,
-): readonly FreeGpu[] | null {
+): readonly Candidate[] | null {
   const { durationMs } = askOf(request);
   const shape = shapeOf(request, state.gpus.values());
   const levels = new Set(free.map(({ longestMs }) => longestMs).filter((level) => level >= durationMs));
   for (const level of [...levels].sort((a, b) => b - a)) {
     const lasting = free.filter(({ longestMs }) => longestMs >= level);
     const fitting = lasting.filter((candidate) => passedOver(request, shape, candidate) === null);
-    const had = new Set(left(fitting, leave, shape.gpus, ({ availableMib }) => availableMib));
+    const had = new Set(withinAllowance(fitting, allowance, shape.gpus, ({ availableMib }) => availableMib));
     const kept = new Set(fitting.filter((candidate) => !had.has(candidate)));
     const open = kept.size === 0 ? lasting : lasting.filter((candidate) => !kept.has(candidate));
     const chosen = place(request, open, state.gpus.values(), state.sight.closeness);
@@ -36,7 +36,7 @@ export function choose(
 /** A lease of these devices from `now` on. Each must return to its level of memory before anybody else gets it. */
 export function leaseOf(
   request: Request,
-  chosen: readonly Pick<FreeGpu, "gpu" | "baselineMib">[],
+  chosen: readonly Pick<Candidate, "gpu" | "baselineMib">[],
   state: HostState,
   now: EpochMs,
 ): Lease {
@@ -65,7 +65,7 @@ export function leaseOf(
 
 export function grant(
   request: Request,
-  chosen: readonly FreeGpu[],
+  chosen: readonly Candidate[],
   state: HostState,
   now: EpochMs,
   atOnce: boolean,

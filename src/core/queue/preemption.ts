@@ -13,7 +13,7 @@
  *  6. It is about whole GPUs: shared leases are left alone, and for a shared request nobody leaves.
  */
 
-import type { ComingGpu, FreeGpu } from "../allocator/candidates.ts";
+import type { Candidate, FutureCandidate } from "../allocator/candidates.ts";
 import { together, usable } from "../allocator/fit.ts";
 import { place } from "../allocator/place.ts";
 import type { EpochMs } from "../base/time.ts";
@@ -30,7 +30,7 @@ import type { PreemptionPolicy } from "../model/policy.ts";
 export const MAX_PREEMPTIONS = 16;
 
 /** A lease that could be preempted. */
-export interface Candidate {
+export interface Victim {
   readonly allocation: HoldingAllocation;
   /** How many GPUs that the request can use come free with it. */
   readonly gpus: number;
@@ -55,7 +55,7 @@ export interface Preemption {
  */
 export function preempt(
   waiting: QueuedAllocation,
-  unheld: readonly ComingGpu[],
+  unheld: readonly FutureCandidate[],
   settled: ReadonlySet<AllocationId>,
   state: HostState,
   now: EpochMs,
@@ -65,7 +65,7 @@ export function preempt(
   if (preemption === null || request.sharing === "shared") return null;
   if (preemptingSince === null && state.line.preempting.size >= MAX_PREEMPTIONS) return null;
   const wanted = usable(request, unheld, state.gpus.values()).map((gpu) => asItStands(gpu, state));
-  const { coming, told, others } = sorted(waiting, wanted, settled, state, now, preemption);
+  const { coming, told, others } = classify(waiting, wanted, settled, state, now, preemption);
   const need = request.requirement.gpus - coming.length;
   if (need <= 0 && preemptingSince === null) return null;
   const victims = choose(told, others, need);
@@ -111,7 +111,7 @@ export function callOff(id: AllocationId, state: HostState, now: EpochMs): reado
 }
 
 /** Lets those stay who were told to leave for somebody who does not wait any more. */
-export function letStay(state: HostState, now: EpochMs): readonly Event[] {
+export function withdrawStale(state: HostState, now: EpochMs): readonly Event[] {
   const events: Event[] = [];
   for (const [victim, beneficiary] of preempted(state)) {
     if (state.allocations.get(beneficiary)?.status === "queued") continue;
@@ -130,24 +130,24 @@ function withdrawn(id: AllocationId, at: EpochMs, reason: string): Event {
 }
 
 /** The GPUs that a request wants, by what it takes to have them. */
-interface Sorted {
+interface Classified {
   /** Nobody need be told: free, or on their way. */
-  readonly coming: readonly ComingGpu[];
+  readonly coming: readonly FutureCandidate[];
   /** Who was told to leave for it, or for somebody behind it. */
-  readonly told: readonly Candidate[];
-  readonly others: readonly Candidate[];
+  readonly told: readonly Victim[];
+  readonly others: readonly Victim[];
 }
 
-function sorted(
+function classify(
   waiting: QueuedAllocation,
-  wanted: readonly ComingGpu[],
+  wanted: readonly FutureCandidate[],
   settled: ReadonlySet<AllocationId>,
   state: HostState,
   now: EpochMs,
   policy: PreemptionPolicy,
-): Sorted {
+): Classified {
   const { id, requirement } = waiting.request;
-  const coming: ComingGpu[] = [...freeOf(wanted, requirement.memoryMib)];
+  const coming: FutureCandidate[] = [...freeOf(wanted, requirement.memoryMib)];
   const brought = new Map<HoldingAllocation, number>();
   for (const gpu of wanted) {
     const { kind } = gpu.gpu.hold;
@@ -163,8 +163,8 @@ function sorted(
     if (isLeaving || (hardEndOf(allocation) ?? Infinity) <= now + policy.graceMs) coming.push(gpu);
     else brought.set(allocation, (brought.get(allocation) ?? 0) + 1);
   }
-  const told: Candidate[] = [];
-  const others: Candidate[] = [];
+  const told: Victim[] = [];
+  const others: Victim[] = [];
   for (const [allocation, gpus] of brought) {
     const { notice } = allocation;
     if (notice?.kind === "preempt" && notice.for === id) told.push({ allocation, gpus });
@@ -176,14 +176,14 @@ function sorted(
 }
 
 /** Those that can be had now, all together. */
-function freeOf(wanted: readonly ComingGpu[], askedMib: number): readonly ComingGpu[] {
+function freeOf(wanted: readonly FutureCandidate[], askedMib: number): readonly FutureCandidate[] {
   const free = wanted.flatMap(({ now }) => (now === null || now.availableMib < askedMib ? [] : [now]));
   const fitting = new Set(together(free, askedMib).map(({ gpu }) => gpu.uuid));
   return wanted.filter(({ gpu, now }) => now !== null && fitting.has(gpu.uuid));
 }
 
 /** Whether more than the end of its lease stands in the way: another instance on the same silicon. */
-function isEntangled({ gpu }: ComingGpu, state: HostState): boolean {
+function isEntangled({ gpu }: FutureCandidate, state: HostState): boolean {
   return entanglementOf(gpu, state) !== null || sharersOf(gpu, state).length > 0;
 }
 
@@ -199,7 +199,7 @@ export function isPreemptible(
 }
 
 /** See 3 and 4; `null`: all together do not bring enough. */
-function choose(told: readonly Candidate[], others: readonly Candidate[], need: number): readonly Candidate[] | null {
+function choose(told: readonly Victim[], others: readonly Victim[], need: number): readonly Victim[] | null {
   const kept = fewest(told, need);
   if (kept !== null) return kept;
   const toldBring = told.reduce((sum, { gpus }) => sum + gpus, 0);
@@ -219,9 +219,9 @@ function choose(told: readonly Candidate[], others: readonly Candidate[], need: 
  *
  * @returns `null`: all together do not bring enough.
  */
-export function fewest(candidates: readonly Candidate[], need: number): readonly Candidate[] | null {
+export function fewest(victims: readonly Victim[], need: number): readonly Victim[] | null {
   const byGpus = new Map<number, number>();
-  for (const { gpus } of candidates) byGpus.set(gpus, (byGpus.get(gpus) ?? 0) + 1);
+  for (const { gpus } of victims) byGpus.set(gpus, (byGpus.get(gpus) ?? 0) + 1);
   const sizes = [...byGpus.keys()].sort((a, b) => b - a);
   /** What the `count` of those left that bring most bring. */
   const most = (count: number): number => {
@@ -235,36 +235,36 @@ export function fewest(candidates: readonly Candidate[], need: number): readonly
     return sum;
   };
   let count = 0;
-  while (count <= candidates.length && most(count) < need) count++;
-  if (count > candidates.length) return null;
-  const chosen: Candidate[] = [];
+  while (count <= victims.length && most(count) < need) count++;
+  if (count > victims.length) return null;
+  const chosen: Victim[] = [];
   let missing = need;
-  for (const candidate of oldestFirst(candidates)) {
-    byGpus.set(candidate.gpus, (byGpus.get(candidate.gpus) ?? 0) - 1);
+  for (const victim of oldestFirst(victims)) {
+    byGpus.set(victim.gpus, (byGpus.get(victim.gpus) ?? 0) - 1);
     if (most(count - chosen.length) >= missing) continue;
-    chosen.push(candidate);
-    missing -= candidate.gpus;
+    chosen.push(victim);
+    missing -= victim.gpus;
   }
   return chosen;
 }
 
 /** Fencing tokens grow with every grant, and no two are the same. */
-function oldestFirst(candidates: readonly Candidate[]): Candidate[] {
-  return [...candidates].sort((a, b) => a.allocation.lease.fencingToken - b.allocation.lease.fencingToken);
+function oldestFirst(victims: readonly Victim[]): Victim[] {
+  return [...victims].sort((a, b) => a.allocation.lease.fencingToken - b.allocation.lease.fencingToken);
 }
 
 /** Others may have been granted it since it was looked at. */
-function asItStands({ gpu, now, ...rest }: ComingGpu, state: HostState): ComingGpu {
+function asItStands({ gpu, now, ...rest }: FutureCandidate, state: HostState): FutureCandidate {
   const live = state.gpus.get(gpu.uuid) ?? gpu;
   return { ...rest, gpu: live, now: live.hold.kind === "free" ? now : null };
 }
 
-function holderOf({ gpu }: ComingGpu): AllocationId | null {
+function holderOf({ gpu }: FutureCandidate): AllocationId | null {
   return gpu.hold.kind === "leased" ? gpu.hold.allocationId : null;
 }
 
 /** A GPU as it will be once whatever is there has gone. */
-function asFree({ gpu, memoryMib, isolated, now }: ComingGpu): FreeGpu {
+function asFree({ gpu, memoryMib, isolated, now }: FutureCandidate): Candidate {
   if (now !== null) return now;
   return {
     gpu,

@@ -72,14 +72,14 @@ function chargeOf({ parts, grantedAt, hardEnd }: Charge, since: EpochMs, periodM
 }
 
 /** What an account has left to be granted. */
-export interface Left {
+export interface Remaining {
   /** `Infinity`: no limit. */
   readonly gpus: number;
   /** GPU-milliseconds; `Infinity`: no limit. 0 until what was used is counted. */
   readonly gpuMs: number;
 }
 
-export function leftOf(account: Account, { accounts }: HostState, now: EpochMs): Left {
+export function remainingOf(account: Account, { accounts }: HostState, now: EpochMs): Remaining {
   const { maxGpus, gpuTime } = account.quota;
   return {
     gpus: maxGpus === null ? Infinity : maxGpus - gpusOf(account),
@@ -111,14 +111,14 @@ export function overQuotas(request: Request, state: HostState, now: EpochMs): re
   const found: OverQuota[] = [];
   for (const { key, quota } of limitedAccounts(request, state.policy.quotas)) {
     const account = accountOf(state.accounts, key, quota);
-    const left = leftOf(account, state, now);
+    const remaining = remainingOf(account, state, now);
     const { gpus } = request.requirement;
     const { gpuTime } = quota;
-    if (gpus > left.gpus) {
+    if (gpus > remaining.gpus) {
       const asks = gpus > 1 ? `, and this asks for ${gpus}` : "";
       found.push({ key, reason: `${key} runs ${gpusOf(account)} of ${quota.maxGpus} GPUs${asks}`, renewsAt: null });
-    } else if (gpuTime !== null && !isEnough(left.gpuMs, needOf(request, gpuTime))) {
-      found.push({ key, ...shortOfTime(key, gpuTime, left, state.accounts.counted, now) });
+    } else if (gpuTime !== null && !isEnough(remaining.gpuMs, needOf(request, gpuTime))) {
+      found.push({ key, ...shortOfTime(key, gpuTime, remaining, state.accounts.counted, now) });
     }
   }
   return found;
@@ -129,10 +129,16 @@ function isEnough(leftMs: number, needMs: number): boolean {
   return leftMs > 0 && needMs <= leftMs;
 }
 
-function shortOfTime(key: AccountKey, { limitMs, periodMs }: GpuTimeQuota, left: Left, counted: boolean, now: EpochMs) {
+function shortOfTime(
+  key: AccountKey,
+  { limitMs, periodMs }: GpuTimeQuota,
+  remaining: Remaining,
+  counted: boolean,
+  now: EpochMs,
+) {
   if (!counted) return { reason: `the GPU-hours that ${key} has used are being counted`, renewsAt: null };
   const renewsAt = periodStart(now, periodMs) + periodMs;
-  const reason = `${key} has ${hours(left.gpuMs)} of ${hours(limitMs)} GPU-hours left, for another ${hours(renewsAt - now)} h`;
+  const reason = `${key} has ${hours(remaining.gpuMs)} of ${hours(limitMs)} GPU-hours left, for another ${hours(renewsAt - now)} h`;
   return { reason, renewsAt };
 }
 

@@ -9,7 +9,7 @@
  *     GPUs empty at once. So a head starts no later than it would have without backfill, if they last as long as they
  *     may; if some end sooner, then no later than was foreseen when its GPUs began to be held.
  */
-import type { ComingGpu, FreeGpu } from "../allocator/candidates.ts";
+import type { Candidate, FutureCandidate } from "../allocator/candidates.ts";
 import { usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { sharersOf } from "../host/mig.ts";
@@ -29,7 +29,12 @@ export interface Reservation {
 }
 
 /** Holds for `head` all of `coming` that it can use; there are enough of them. */
-export function reserve(head: Request, coming: readonly ComingGpu[], state: HostState, now: EpochMs): Reservation {
+export function reserve(
+  head: Request,
+  coming: readonly FutureCandidate[],
+  state: HostState,
+  now: EpochMs,
+): Reservation {
   const wanted = usable(head, coming, state.gpus.values());
   const starts: number[] = [];
   for (const { gpu } of wanted) starts.push(opensAt(head, state.gpus.get(gpu.uuid) ?? gpu, state, now) ?? Infinity);
@@ -41,7 +46,7 @@ export function reserve(head: Request, coming: readonly ComingGpu[], state: Host
 }
 
 /** The free GPUs that are left beside a reservation: the rest, and what is held for short leases only. */
-export function besides({ gpus, longestMs }: Reservation, free: readonly FreeGpu[]): readonly FreeGpu[] {
+export function besides({ gpus, longestMs }: Reservation, free: readonly Candidate[]): readonly Candidate[] {
   return free
     .map((candidate) => (gpus.has(candidate.gpu.uuid) ? { ...candidate, longestMs } : candidate))
     .filter((candidate) => candidate.longestMs > 0);

@@ -1,5 +1,11 @@
-import { type Leave, leaveFor, left } from "../allocator/allowance.ts";
-import { type ComingGpu, coming, type FreeGpu, survey, withRoomIn } from "../allocator/candidates.ts";
+import { type Allowance, allowanceFor, withinAllowance } from "../allocator/allowance.ts";
+import {
+  type Candidate,
+  candidates,
+  type FutureCandidate,
+  futureCandidates,
+  withRoomIn,
+} from "../allocator/candidates.ts";
 import { limitsLater, limitsNow, usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { askOf, type FamilyShape, isWithin, type Limit } from "../host/demand.ts";
@@ -13,9 +19,9 @@ import { holdersOf } from "../model/holds.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import { Budgets } from "./budgets.ts";
 import { choose, grant } from "./grant.ts";
-import { callOff, cannotTell, letStay, type Preemption, preempt } from "./preemption.ts";
+import { callOff, cannotTell, type Preemption, preempt, withdrawStale } from "./preemption.ts";
 import { besides, type Reservation, reserve } from "./reservation.ts";
-import { type Holder, WindowLeaves } from "./window-allowances.ts";
+import { type Occupancy, WindowAllowances } from "./window-allowances.ts";
 
 /** What follows once everybody who can be served has been: the grants, and the state after them. */
 export interface Scheduled {
@@ -27,7 +33,7 @@ export interface Scheduled {
 
 export interface HeldFor extends Reservation {
   /** As windows count it for those behind. */
-  readonly holder: Holder;
+  readonly occupancy: Occupancy;
 }
 
 /**
@@ -65,7 +71,7 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
     if (fits === undefined) break;
     pass.grant(fits, fits.allocation.request.id === newcomer);
   }
-  for (const event of letStay(pass.state, now)) pass.write(event);
+  for (const event of withdrawStale(pass.state, now)) pass.write(event);
   return pass;
 }
 
@@ -80,11 +86,11 @@ function inOrder(head: Waiting | undefined, beneficiary: Waiting | undefined): r
   return isBefore(head, beneficiary) ? [head, beneficiary] : [beneficiary, head];
 }
 
-function uuidsOf(gpus: readonly ComingGpu[]): ReadonlySet<GpuUuid> {
+function uuidsOf(gpus: readonly FutureCandidate[]): ReadonlySet<GpuUuid> {
   return new Set(gpus.map(({ gpu }) => gpu.uuid));
 }
 
-type LeavesOf = (member: WindowSet) => readonly Leave[];
+type AllowancesOf = (member: WindowSet) => readonly Allowance[];
 
 /** One look at the whole line. */
 class Pass {
@@ -94,16 +100,16 @@ class Pass {
   readonly #now: EpochMs;
   /** Less those whose GPUs are on their way by preemption: they are seen to. */
   #line: WaitingLine;
-  #free: readonly FreeGpu[];
-  readonly #later: readonly ComingGpu[];
+  #free: readonly Candidate[];
+  readonly #later: readonly FutureCandidate[];
   readonly #held = new Set<GpuUuid>();
   readonly #seenTo = new Set<AllocationId>();
   readonly #preempts: boolean;
   readonly #budgets: Budgets;
-  readonly #windows: WindowLeaves;
+  readonly #windows: WindowAllowances;
   /** For whom GPUs are held: of those that were free, and of all. */
-  readonly #reserved: { readonly free: Holder[]; readonly all: Holder[] } = { free: [], all: [] };
-  #leaves: { readonly now: LeavesOf; readonly later: LeavesOf } | null = null;
+  readonly #reserved: { readonly free: Occupancy[]; readonly all: Occupancy[] } = { free: [], all: [] };
+  #knownAllowances: { readonly now: AllowancesOf; readonly later: AllowancesOf } | null = null;
 
   constructor(before: HostState, now: EpochMs) {
     const { line, policy } = before;
@@ -111,10 +117,10 @@ class Pass {
     this.#now = now;
     this.#line = line;
     this.#preempts = line.order.size > 0 && (policy.preemption !== null || line.preempting.size > 0);
-    this.#free = line.order.size === 0 ? [] : survey(before, now);
-    this.#later = this.#free.length === 0 && !this.#preempts ? [] : coming(before, this.#free, now);
+    this.#free = line.order.size === 0 ? [] : candidates(before, now);
+    this.#later = this.#free.length === 0 && !this.#preempts ? [] : futureCandidates(before, this.#free, now);
     this.#budgets = new Budgets(before, this.#later, now);
-    this.#windows = new WindowLeaves(before, this.#later, now);
+    this.#windows = new WindowAllowances(before, this.#later, now);
   }
 
   get goesOn(): boolean {
@@ -125,7 +131,7 @@ class Pass {
     this.events.push(event);
     this.state = evolve(this.state, event);
     this.#budgets.follow(this.state);
-    this.#leaves = null;
+    this.#knownAllowances = null;
   }
 
   head(): Waiting | undefined {
@@ -137,7 +143,7 @@ class Pass {
   }
 
   fits(): Waiting | undefined {
-    const { now } = this.#left();
+    const { now } = this.#allowances();
     const limits = (shape: FamilyShape) =>
       this.#budgets.within(shape, () => limitsNow(shape, this.#free, now(shape.memberOf)));
     return firstWaiting(this.#line, limits, (waiting) => this.#budgets.isOpen(waiting));
@@ -172,14 +178,14 @@ class Pass {
   /** See 4: whether anything is held. */
   reserveFor({ allocation: { request } }: Waiting): boolean {
     if (this.#now - request.submittedAt < this.state.policy.reserveAfterMs) return false;
-    const { closed } = this.#leaveOf(request, this.#left().later);
+    const { closed } = this.#allowanceFor(request, this.#allowances().later);
     const unheld = this.#unheld().filter(({ gpu }) => !closed.has(gpu.uuid));
     this.#hold(request, reserve(request, unheld, this.state, this.#now));
     return true;
   }
 
   grant({ allocation: { request } }: Waiting, atOnce: boolean): void {
-    const chosen = choose(request, this.#free, this.#leaveOf(request, this.#left().now), this.state);
+    const chosen = choose(request, this.#free, this.#allowanceFor(request, this.#allowances().now), this.state);
     // `firstWaiting` is exact, so this is a bug and not bad luck.
     if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
     this.write(grant(request, chosen, this.state, this.#now, atOnce));
@@ -190,12 +196,12 @@ class Pass {
     this.#free = withRoomIn(this.state, rest);
   }
 
-  #unheld(): readonly ComingGpu[] {
+  #unheld(): readonly FutureCandidate[] {
     return this.#later.filter(({ gpu }) => !this.#held.has(gpu.uuid));
   }
 
   #limitsLater(shape: FamilyShape): readonly Limit[] {
-    const { later } = this.#left();
+    const { later } = this.#allowances();
     return this.#budgets.within(shape, () => limitsLater(shape, this.#later, this.#held, later(shape.memberOf)));
   }
 
@@ -206,57 +212,59 @@ class Pass {
   }
 
   #hold(request: Request, reservation: Reservation): void {
-    const leave = this.#leaveOf(request, this.#left().now);
+    const allowance = this.#allowanceFor(request, this.#allowances().now);
     this.#budgets.setAside(request);
     for (const uuid of reservation.gpus) this.#held.add(uuid);
     const wanted = this.#free.filter(({ gpu }) => reservation.gpus.has(gpu.uuid));
-    const had = left(wanted, leave, Infinity, ({ availableMib }) => availableMib);
-    const gpus = new Set(had.map(({ gpu }) => gpu.uuid));
+    const allowed = withinAllowance(wanted, allowance, Infinity, ({ availableMib }) => availableMib);
+    const gpus = new Set(allowed.map(({ gpu }) => gpu.uuid));
     const kept = new Set(wanted.map(({ gpu }) => gpu.uuid).filter((uuid) => !gpus.has(uuid)));
     const held = new Set([...reservation.gpus].filter((uuid) => !kept.has(uuid)));
     const member = memberOf(request, this.state.policy.windows);
     // Who has a part of a shared GPU is counted already.
-    const whole = had.filter(({ shared }) => !shared).map(({ gpu }) => gpu.uuid);
-    const holder = this.#windows.holderOf(new Set(whole), member);
-    this.reservations.push({ ...reservation, gpus: held, holder });
+    const whole = allowed.filter(({ shared }) => !shared).map(({ gpu }) => gpu.uuid);
+    const occupancy = this.#windows.occupancyOf(new Set(whole), member);
+    this.reservations.push({ ...reservation, gpus: held, occupancy });
     this.#free = besides({ ...reservation, gpus: held }, this.#free);
-    this.#reserved.free.push(holder);
-    this.#reserved.all.push(this.#windows.holderOf(reservation.gpus, member));
-    this.#leaves = null;
+    this.#reserved.free.push(occupancy);
+    this.#reserved.all.push(this.#windows.occupancyOf(reservation.gpus, member));
+    this.#knownAllowances = null;
   }
 
   /** What windows leave beside all who have GPUs, or for whom they are held; and what they would, were no lease there. */
-  #left(): { readonly now: LeavesOf; readonly later: LeavesOf } {
-    this.#leaves ??= {
-      now: this.#windows.beside([...this.#windows.holders(this.state), ...this.#reserved.free]),
+  #allowances(): { readonly now: AllowancesOf; readonly later: AllowancesOf } {
+    this.#knownAllowances ??= {
+      now: this.#windows.beside([...this.#windows.occupancies(this.state), ...this.#reserved.free]),
       later: this.#windows.beside(this.#reserved.all),
     };
-    return this.#leaves;
+    return this.#knownAllowances;
   }
 
-  #leaveOf(request: Request, leaves: LeavesOf): Leave {
-    return leaveFor(leaves(memberOf(request, this.state.policy.windows)), askOf(request).durationMs);
+  #allowanceFor(request: Request, allowances: AllowancesOf): Allowance {
+    return allowanceFor(allowances(memberOf(request, this.state.policy.windows)), askOf(request).durationMs);
   }
 
   /** What preemption has for a request that windows would then let start. */
   #preemption(allocation: QueuedAllocation): Preemption | null {
     const { request } = allocation;
-    const leave = this.#leaveOf(request, this.#left().now);
-    const gpus = this.#unheld().filter(({ gpu }) => !leave.closed.has(gpu.uuid));
-    if (leave.most === Infinity) return preempt(allocation, gpus, this.#seenTo, this.state, this.#now);
-    const had = new Set(
-      left(this.#free, leave, Infinity, ({ availableMib }) => availableMib).map(({ gpu }) => gpu.uuid),
+    const allowance = this.#allowanceFor(request, this.#allowances().now);
+    const gpus = this.#unheld().filter(({ gpu }) => !allowance.closed.has(gpu.uuid));
+    if (allowance.most === Infinity) return preempt(allocation, gpus, this.#seenTo, this.state, this.#now);
+    const allowed = new Set(
+      withinAllowance(this.#free, allowance, Infinity, ({ availableMib }) => availableMib).map(({ gpu }) => gpu.uuid),
     );
-    const kept = new Set(this.#free.map(({ gpu }) => gpu.uuid).filter((uuid) => !had.has(uuid)));
+    const kept = new Set(this.#free.map(({ gpu }) => gpu.uuid).filter((uuid) => !allowed.has(uuid)));
     const member = memberOf(request, this.state.policy.windows);
     // The end of a lease that is in a window helps nobody who is not.
-    const helps = ({ gpu }: ComingGpu) => !kept.has(gpu.uuid) && (this.#memberHolding(gpu.uuid) & ~member) === 0;
+    const helps = ({ gpu }: FutureCandidate) => !kept.has(gpu.uuid) && (this.#memberHolding(gpu.uuid) & ~member) === 0;
     const preemption = preempt(allocation, gpus.filter(helps), this.#seenTo, this.state, this.#now);
     if (preemption === null) return null;
-    const staying = this.#windows.holders(this.state, preemption.leaving);
-    const then = this.#leaveOf(request, this.#windows.beside([...staying, ...this.#reserved.free]));
-    const coming = gpus.filter(({ gpu }) => preemption.gpus.has(gpu.uuid));
-    return left(coming, then, Infinity, ({ memoryMib }) => memoryMib).length === coming.length ? preemption : null;
+    const staying = this.#windows.occupancies(this.state, preemption.leaving);
+    const then = this.#allowanceFor(request, this.#windows.beside([...staying, ...this.#reserved.free]));
+    const freed = gpus.filter(({ gpu }) => preemption.gpus.has(gpu.uuid));
+    return withinAllowance(freed, then, Infinity, ({ memoryMib }) => memoryMib).length === freed.length
+      ? preemption
+      : null;
   }
 
   /** The windows whose members hold a GPU. */

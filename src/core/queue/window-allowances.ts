@@ -16,8 +16,8 @@
  *     that can last to a later one can last to that. So the cost is bounded by the number of sets of windows that are
  *     open together, whatever the calendar holds.
  */
-import type { Leave } from "../allocator/allowance.ts";
-import type { ComingGpu } from "../allocator/candidates.ts";
+import type { Allowance } from "../allocator/allowance.ts";
+import type { FutureCandidate } from "../allocator/candidates.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { HostState } from "../host/state.ts";
 import { firstIndex, memberOf, NOTHING, namedBy, type Together, type WindowSet } from "../host/window-plan.ts";
@@ -28,7 +28,7 @@ import { hardEndOf, settlingMs } from "../model/leases.ts";
 import type { Policy } from "../model/policy.ts";
 
 /** Somebody who has GPUs, or for whom they are held, of those that no window names. */
-export interface Holder {
+export interface Occupancy {
   readonly count: number;
   readonly memberOf: WindowSet;
   /** They are empty from then on. */
@@ -39,12 +39,12 @@ const ALL_WINDOWS: WindowSet = -1;
 
 const NOBODY: ReadonlySet<AllocationId> = new Set();
 
-const UNLIMITED: readonly Leave[] = [
+const UNLIMITED: readonly Allowance[] = [
   { durationMs: Infinity, most: Infinity, closed: NOTHING, apart: NOTHING, cause: null },
 ];
 
 /** What windows leave at one instant. */
-export class WindowLeaves {
+export class WindowAllowances {
   readonly #windows: Policy["windows"];
   readonly #together: readonly Together[];
   readonly #policy: Policy;
@@ -56,7 +56,7 @@ export class WindowLeaves {
   readonly #pool: ReadonlySet<GpuUuid>;
 
   /** @param usable every GPU that nothing but a lease keeps from being granted. */
-  constructor({ policy, windowPlan, gpus }: HostState, usable: readonly ComingGpu[], now: EpochMs) {
+  constructor({ policy, windowPlan, gpus }: HostState, usable: readonly FutureCandidate[], now: EpochMs) {
     const { windows } = policy;
     this.#policy = policy;
     this.#windows = windows;
@@ -69,32 +69,32 @@ export class WindowLeaves {
   }
 
   /** What is left while `holders` have what they have, for members of whichever windows. */
-  beside(holders: readonly Holder[]): (memberOf: WindowSet) => readonly Leave[] {
+  beside(occupancies: readonly Occupancy[]): (memberOf: WindowSet) => readonly Allowance[] {
     if (this.#windows.length === 0) return () => UNLIMITED;
-    const known = new Map<WindowSet, readonly Leave[]>();
+    const known = new Map<WindowSet, readonly Allowance[]>();
     return (member) => {
-      const leaves = known.get(member) ?? this.#leaves(member, holders);
-      known.set(member, leaves);
-      return leaves;
+      const allowances = known.get(member) ?? this.#allowances(member, occupancies);
+      known.set(member, allowances);
+      return allowances;
     };
   }
 
   /** Those who have leases in `state`, less some, and whoever has not quite given a GPU back. */
-  holders(state: HostState, without: ReadonlySet<AllocationId> = NOBODY): Holder[] {
+  occupancies(state: HostState, without: ReadonlySet<AllocationId> = NOBODY): Occupancy[] {
     if (this.#windows.length === 0) return [];
-    const holders = new Map<string, Holder>();
+    const occupancies = new Map<string, Occupancy>();
     for (const { uuid, hold } of state.gpus.values()) {
       if (!this.#pool.has(uuid)) continue;
       const held = this.#held(hold, state, without);
       if (held === null) continue;
       const kind = `${held.memberOf} ${held.emptyFrom}`;
-      holders.set(kind, { ...held, count: (holders.get(kind)?.count ?? 0) + 1 });
+      occupancies.set(kind, { ...held, count: (occupancies.get(kind)?.count ?? 0) + 1 });
     }
-    return [...holders.values()];
+    return [...occupancies.values()];
   }
 
   /** One GPU's: it is empty when the last of those who share it has left, and a window's while all of them are in it. */
-  #held(hold: GpuHold, state: HostState, without: ReadonlySet<AllocationId>): Omit<Holder, "count"> | null {
+  #held(hold: GpuHold, state: HostState, without: ReadonlySet<AllocationId>): Omit<Occupancy, "count"> | null {
     const { reclaimTimeoutMs, windows } = this.#policy;
     const leftAt = hold.kind === "shared" ? hold.remains.map(({ since }) => since) : [];
     if (hold.kind === "reclaiming") leftAt.push(hold.since);
@@ -111,40 +111,40 @@ export class WindowLeaves {
   }
 
   /** Somebody for whom `gpus` are held for as long as it takes. */
-  holderOf(gpus: ReadonlySet<GpuUuid>, member: WindowSet): Holder {
+  occupancyOf(gpus: ReadonlySet<GpuUuid>, member: WindowSet): Occupancy {
     return { count: [...gpus].filter((uuid) => this.#pool.has(uuid)).length, memberOf: member, emptyFrom: Infinity };
   }
 
-  #leaves(member: WindowSet, holders: readonly Holder[]): readonly Leave[] {
+  #allowances(member: WindowSet, occupancies: readonly Occupancy[]): readonly Allowance[] {
     const steps = this.#together.flatMap(({ open, spans }) => {
       const span = spans[firstIndex(spans, ({ to }) => to > this.#now)];
       const against = open & ~member;
       if (span === undefined || against === 0) return [];
       const at = Math.max(span.from, this.#now);
       const cause = { windows: this.#windows.filter((_, index) => against & (1 << index)), span };
-      return [{ at, most: this.#room(against, at, holders), closed: this.#closed(open, member), cause }];
+      return [{ at, most: this.#room(against, at, occupancies), closed: this.#closed(open, member), cause }];
     });
     steps.sort((a, b) => a.at - b.at);
-    const leaves: Leave[] = [];
-    let last: Leave = { durationMs: Infinity, most: Infinity, closed: NOTHING, apart: this.#apart, cause: null };
+    const allowances: Allowance[] = [];
+    let last: Allowance = { durationMs: Infinity, most: Infinity, closed: NOTHING, apart: this.#apart, cause: null };
     for (const { at, most, closed, cause } of steps) {
       if (most >= last.most && [...closed].every((uuid) => last.closed.has(uuid))) continue;
       const durationMs = at - this.#now - settlingMs(this.#policy);
       // No lease is shorter than a millisecond.
-      if (durationMs > (leaves.at(-1)?.durationMs ?? 0)) leaves.push({ ...last, durationMs });
+      if (durationMs > (allowances.at(-1)?.durationMs ?? 0)) allowances.push({ ...last, durationMs });
       last = { ...last, most: Math.min(most, last.most), closed: new Set([...last.closed, ...closed]), cause };
     }
-    return [...leaves, last];
+    return [...allowances, last];
   }
 
   /** How many GPUs somebody may take that are outside of the windows `against`, all of which are open at `at`. */
-  #room(against: WindowSet, at: EpochMs, holders: readonly Holder[]): number {
+  #room(against: WindowSet, at: EpochMs, occupancies: readonly Occupancy[]): number {
     const demands = this.#windows.map(({ gpus }, index) =>
       against & (1 << index) && typeof gpus === "number" ? gpus : 0,
     );
     const demanded = demands.reduce((sum, each) => sum + each, 0);
     if (demanded === 0) return Infinity;
-    const lasting = holders.filter(({ emptyFrom }) => emptyFrom > at);
+    const lasting = occupancies.filter(({ emptyFrom }) => emptyFrom > at);
     const free = lasting.reduce((rest, { count }) => rest - count, this.#pool.size);
     return Math.max(0, free - (demanded - covered(demands, lasting)));
   }
@@ -163,12 +163,12 @@ export class WindowLeaves {
 }
 
 /** Of what windows demand, as much as their members hold; each GPU counts for one window. (Largest flow, by augmenting.) */
-export function covered(demands: readonly number[], holders: readonly Holder[]): number {
+export function covered(demands: readonly number[], occupancies: readonly Occupancy[]): number {
   const missing = [...demands];
-  const unused = holders.map(({ count }) => count);
+  const unused = occupancies.map(({ count }) => count);
   // given[h][w]: how many GPUs of a holder count for a window.
-  const given = holders.map(() => demands.map(() => 0));
-  const isIn = (holder: number, window: number) => ((holders[holder] as Holder).memberOf & (1 << window)) !== 0;
+  const given = occupancies.map(() => demands.map(() => 0));
+  const isIn = (holder: number, window: number) => ((occupancies[holder] as Occupancy).memberOf & (1 << window)) !== 0;
   /** Finds one more GPU for a window: an unused one, or one that counts for a window which can have another instead. */
   const find = (window: number, tried: Set<number>): boolean => {
     tried.add(window);

@@ -18,7 +18,7 @@ import type { JsonObject } from "../base/json.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { Command } from "../decisions/commands.ts";
 import { accountsWith, type Counted, countedOf } from "../host/accounts.ts";
-import { type FadedUse, fadedUseOf, sharesWith } from "../host/fair-share.ts";
+import { type FadedUse, fadedUseOf, fairSharesWith } from "../host/fair-share.ts";
 import { Inventory } from "../host/inventory.ts";
 import type { GpuSight, Sight } from "../host/sight.ts";
 import { type HostState, withAllocation, withPolicy } from "../host/state.ts";
@@ -58,7 +58,7 @@ export interface Captured {
 }
 
 /** Captures turn by turn. */
-export class Capture {
+export class TurnRecorder {
   /** The last turn that was kept; `null`: the next is a keyframe. */
   #last: Captured | null = null;
   #turnsSinceKeyframe = 0;
@@ -135,7 +135,7 @@ type Folded =
   | "cordon"
   | "line"
   | "accounts"
-  | "shares"
+  | "fairShares"
   | "windowPlan"
   | "lasted"
   | "preempted"
@@ -168,9 +168,9 @@ function surroundingsOf(state: HostState, last: Captured | null): JsonObject {
     inventory: inventoryOf(state, (last?.surroundings.inventory ?? []) as readonly GpuUuid[]),
     counted: isCounted ? (last.surroundings.counted as Plain) : toPlain(countedOf(state.accounts, state.policy)),
     faded:
-      last !== null && last.before.shares === state.shares
+      last !== null && last.before.fairShares === state.fairShares
         ? (last.surroundings.faded as Plain)
-        : toPlain(fadedUseOf(state.shares)),
+        : toPlain(fadedUseOf(state.fairShares)),
   };
 }
 
@@ -189,7 +189,7 @@ function restOf(state: HostState): Rest {
     cordon: _cordon,
     line: _line,
     accounts: _accounts,
-    shares: _shares,
+    fairShares: _fairShares,
     windowPlan: _windowPlan,
     lasted: _lasted,
     preempted: _preempted,
@@ -286,8 +286,8 @@ export interface Recalled {
   readonly commands: readonly Command[];
 }
 
-/** Reads turn by turn, from a keyframe on, what {@link Capture} wrote. */
-export class Recollection {
+/** Reads turn by turn, from a keyframe on, what {@link TurnRecorder} wrote. */
+export class TurnReader {
   #surroundings: JsonObject | null = null;
 
   /** Whether one can begin at `text`. */
@@ -358,6 +358,6 @@ function withSurroundings(folded: HostState, surroundings: JsonObject): HostStat
   return {
     ...settled,
     accounts: accountsWith(counted, rest.policy, folded.allocations.values()),
-    shares: sharesWith(faded, folded.allocations.values(), rest.policy),
+    fairShares: fairSharesWith(faded, folded.allocations.values(), rest.policy),
   };
 }

@@ -4,7 +4,7 @@
  * it where it is shown.
  */
 
-import { type FreeGpu, survey } from "../allocator/candidates.ts";
+import { type Candidate, candidates } from "../allocator/candidates.ts";
 import { passedOver } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { Command } from "../decisions/commands.ts";
@@ -64,7 +64,7 @@ export interface Hindsight {
   readonly events: readonly string[];
 }
 
-export function lookBack({ before, after, events }: Pick<Decided, "before" | "after" | "events">, now: EpochMs) {
+export function explainDecision({ before, after, events }: Pick<Decided, "before" | "after" | "events">, now: EpochMs) {
   const served = whenServed(before, after, events);
   const outcomes = outcomesOf(served.state, events.slice(served.events), now);
   const queue: Waited[] = [];
@@ -155,32 +155,38 @@ function gpusOf(state: HostState, now: EpochMs): GpuStood[] {
 /** Why `chosen`, and no others that could have been had: the first thing that tells them apart, as `place` goes by. */
 function whyThese(request: Request, chosen: readonly GpuUuid[], state: HostState, now: EpochMs): string {
   const shape = shapeOf(request, state.gpus.values());
-  const suiting = survey(state, now).filter((candidate) => passedOver(request, shape, candidate) === null);
+  const suiting = candidates(state, now).filter((candidate) => passedOver(request, shape, candidate) === null);
   const taken = suiting.filter(({ gpu }) => chosen.includes(gpu.uuid));
-  const left = suiting.filter(({ gpu }) => !chosen.includes(gpu.uuid));
+  const others = suiting.filter(({ gpu }) => !chosen.includes(gpu.uuid));
   const names = chosen.map((uuid) => state.gpus.get(uuid)?.index ?? uuid).join(", ");
   const gpus = `${chosen.length === 1 ? "GPU" : "GPUs"} ${names}`;
-  if (left.length === 0) return `${gpus}: no others were free and suited`;
-  const why = advantage(request, taken, left, state);
+  if (others.length === 0) return `${gpus}: no others were free and suited`;
+  const why = advantage(request, taken, others, state);
   return `${gpus} of ${suiting.length} that were free and suited: ${why}`;
 }
 
-function advantage(request: Request, taken: readonly FreeGpu[], left: readonly FreeGpu[], state: HostState): string {
-  const isPreferred = ({ gpu }: FreeGpu) =>
+function advantage(
+  request: Request,
+  taken: readonly Candidate[],
+  others: readonly Candidate[],
+  state: HostState,
+): string {
+  const isPreferred = ({ gpu }: Candidate) =>
     request.preferredGpus.includes(gpu.uuid) || request.preferredGpus.includes(String(gpu.index));
   if (taken.some(isPreferred)) return "its client prefers them";
-  if (!taken.some(({ strained }) => strained) && left.some(({ strained }) => strained)) {
+  if (!taken.some(({ strained }) => strained) && others.some(({ strained }) => strained)) {
     return "others are slowed or degraded";
   }
   if (taken.length > 1 && state.sight.closeness !== null) return "no set of them is connected better";
   const largest = Math.max(...taken.map(({ availableMib }) => availableMib));
-  if (left.some(({ availableMib }) => availableMib > largest)) return "they are the smallest, so large ones stay whole";
+  if (others.some(({ availableMib }) => availableMib > largest))
+    return "they are the smallest, so large ones stay whole";
   if (state.sight.closeness !== null) return "they tear the fewest good connections, then by UUID";
   return "they are all alike, so by UUID";
 }
 
 /** The command in a sentence. Commands without one of their own are told by their plain facts. */
-export function askedIn(command: Command): string {
+export function commandInWords(command: Command): string {
   switch (command.type) {
     case "allocate": {
       const { ask, actor } = command;

@@ -12,7 +12,7 @@ import {
 import type { HostState } from "../../core/host/state.ts";
 import type { Actor } from "../../core/model/ids.ts";
 import type { Quotas } from "../../core/model/policy.ts";
-import { chargedMs, gpusOf, leftOf } from "../../core/queue/quotas.ts";
+import { chargedMs, gpusOf, remainingOf } from "../../core/queue/quotas.ts";
 import { printable } from "../../platform/printable.ts";
 import type { Scheduler } from "../../scheduler/scheduler.ts";
 import type { QuotaAnswer, QuotasAnswer } from "../../wire/quotas/answers.ts";
@@ -55,7 +55,7 @@ function accountView(key: AccountKey, state: HostState, now: EpochMs): QuotaAnsw
   const { kind, name } = accountNamed(key);
   const quota = quotaOf(state.policy.quotas, kind, name);
   const account = accountOf(state.accounts, key, quota);
-  const left = leftOf(account, state, now);
+  const left = remainingOf(account, state, now);
   const { maxGpus, maxQueued, maxPriority, gpuTime } = quota;
   return {
     kind,

@@ -1,7 +1,7 @@
 /** Histories on a host with whole GPUs, instances, and compute instances that share their memory. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { survey } from "../../../src/core/allocator/candidates.ts";
+import { candidates } from "../../../src/core/allocator/candidates.ts";
 import { place } from "../../../src/core/allocator/place.ts";
 import { requestOf } from "../../../src/core/decisions/submit.ts";
 import { evolve } from "../../../src/core/host/evolve.ts";
@@ -154,7 +154,7 @@ test("whatever is free, a waiting request that could be placed beside nobody is 
       const ids: AllocationId[] = [];
       for (const step of steps) step(host, ids);
       host.observe();
-      const free = survey(host.state, host.now);
+      const free = candidates(host.state, host.now);
       for (const id of host.queue()) {
         const { request } = host.allocation(id);
         expect(place(request, free, host.state.gpus.values(), null)).toBeNull();
@@ -168,7 +168,7 @@ test("instances in any order give the same placement", () => {
   fc.assert(
     fc.property(anyAsk, fc.nat(), (ask, n) => {
       const host = new SimulatedHost(hostReadings());
-      const free = survey(host.state, host.now);
+      const free = candidates(host.state, host.now);
       const command = { type: "allocate", id: "svc-1", ask: { ...ASK, ...ask }, actor: ADMIN } as const;
       const request = requestOf(command, host.state, host.now);
       const turned = [...free.slice(n % free.length), ...free.slice(0, n % free.length)].reverse();

@@ -1,7 +1,7 @@
 /** Which GPUs a request is given where it is known how they are connected. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { FreeGpu } from "../../../src/core/allocator/candidates.ts";
+import type { Candidate } from "../../../src/core/allocator/candidates.ts";
 import { place } from "../../../src/core/allocator/place.ts";
 import type { Request } from "../../../src/core/model/allocation.ts";
 import type { GpuLink, Topology } from "../../../src/core/model/device.ts";
@@ -479,7 +479,7 @@ function taskOf(task: Task) {
     },
     (gpu) => [task.numa[gpu] as number],
   );
-  const free: FreeGpu[] = task.free.map((gpu) => ({
+  const free: Candidate[] = task.free.map((gpu) => ({
     gpu: {
       uuid: uuidOf(gpu),
       index: gpu,
@@ -512,19 +512,19 @@ function taskOf(task: Task) {
 }
 
 /** Every set there is, by the order that `place` promises, in other words. */
-function bruteForce(asked: Request, free: readonly FreeGpu[], wiring: Topology): readonly string[] | null {
+function bruteForce(asked: Request, free: readonly Candidate[], wiring: Topology): readonly string[] | null {
   const fitting = free.filter(({ availableMib }) => availableMib >= asked.requirement.memoryMib);
   const sets = subsets(fitting, asked.requirement.gpus);
   const judged = sets.map((set) => ({ set, verdict: judge(set) }));
   judged.sort((a, b) => compare(a.verdict, b.verdict));
   return judged[0]?.set.map(({ gpu }) => gpu.uuid).sort() ?? null;
 
-  function judge(set: readonly FreeGpu[]): readonly (number | string)[] {
+  function judge(set: readonly Candidate[]): readonly (number | string)[] {
     const rest = free.filter((one) => !set.includes(one));
     const kinds = ["unknown", ...LINKS.flatMap((link) => [`${link} afar`, `${link} beside`])];
     const among = set.flatMap((a, at) => set.slice(at + 1).map((b) => kindOf(a, b)));
     const torn = set.flatMap((a) => rest.map((b) => kindOf(a, b)));
-    const wish = ({ gpu }: FreeGpu) => {
+    const wish = ({ gpu }: Candidate) => {
       const at = [gpu.uuid, String(gpu.index)].map((name) => asked.preferredGpus.indexOf(name)).find((n) => n >= 0);
       return at ?? 99;
     };
@@ -537,7 +537,7 @@ function bruteForce(asked: Request, free: readonly FreeGpu[], wiring: Topology):
     ];
   }
 
-  function kindOf(a: FreeGpu, b: FreeGpu): string {
+  function kindOf(a: Candidate, b: Candidate): string {
     const [first, second] = [a, b].map(({ gpu }) => wiring.gpus.findIndex(({ uuid }) => uuid === gpu.uuid));
     const link = wiring.links[first as number]?.[second as number];
     if (!link) return "unknown";
@@ -642,7 +642,7 @@ test("eight of sixteen are chosen in well under a millisecond, one of eight in a
   ).toBeLessThan(200);
 });
 
-function freeOf(gpu: FreeGpu["gpu"] | undefined): FreeGpu {
+function freeOf(gpu: Candidate["gpu"] | undefined): Candidate {
   if (gpu === undefined) throw new Error("no such GPU");
   return {
     gpu,

@@ -3,7 +3,7 @@
  * judge follows the decisions of a host, and throws at the first that breaks a promise.
  */
 import { expect } from "vitest";
-import { coming, survey } from "../../../src/core/allocator/candidates.ts";
+import { candidates, futureCandidates } from "../../../src/core/allocator/candidates.ts";
 import type { EpochMs } from "../../../src/core/base/time.ts";
 import type { Command } from "../../../src/core/decisions/commands.ts";
 import { explainer } from "../../../src/core/explain/explain.ts";
@@ -197,7 +197,9 @@ export class JudgedHost extends SimulatedHost {
     const { windows } = state.policy;
     this.#note("judged by windows");
     const instants = new Set([now, ...windows.flatMap(({ spans }) => spans.map(({ from }) => from))]);
-    const usable = coming(state, survey(state, now), now).map(({ gpu }) => state.gpus.get(gpu.uuid) ?? gpu);
+    const usable = futureCandidates(state, candidates(state, now), now).map(
+      ({ gpu }) => state.gpus.get(gpu.uuid) ?? gpu,
+    );
     const pool = usable.filter(
       ({ mig, ...gpu }) => mig === null && !windows.some((one) => isNamed(one, { mig, ...gpu })),
     );

@@ -10,7 +10,7 @@ const FAIR: { fairShare: FairShare } = { fairShare: { halfLifeMs: hours(1), maxD
 const who = (principal: string): Actor => ({ principal, admin: false });
 const as = (principal: string, ask: Ask = {}): Ask => ({ actor: who(principal), ...ask });
 const shareIn = (host: SimulatedHost, principal: string) =>
-  shareOf(host.state.shares, principal, FAIR.fairShare, host.now);
+  shareOf(host.state.fairShares, principal, FAIR.fairShare, host.now);
 
 /** One GPU that `principal` holds for so long; then nobody does. */
 function use(host: SimulatedHost, principal: string, ms: number): void {
@@ -35,7 +35,7 @@ test("without the setting submission decides", () => {
   host.submit(as("cyd"));
   const ids = [host.submit(as("ann")), host.submit(as("bob"))];
   expect(host.queue()).toEqual(ids);
-  expect(host.state.shares.leases.size).toBe(0);
+  expect(host.state.fairShares.leases.size).toBe(0);
 });
 
 test("a turn is put off by max_delay at most, and only against others", () => {

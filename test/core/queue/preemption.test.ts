@@ -8,7 +8,7 @@ import { emptyHost } from "../../../src/core/host/state.ts";
 import type { HoldingAllocation } from "../../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import type { Policy, PreemptionPolicy } from "../../../src/core/model/policy.ts";
-import { type Candidate, fewest, MAX_PREEMPTIONS } from "../../../src/core/queue/preemption.ts";
+import { fewest, MAX_PREEMPTIONS, type Victim } from "../../../src/core/queue/preemption.ts";
 import {
   ADMIN,
   type Ask,
@@ -378,8 +378,8 @@ function subsets<T>(items: readonly T[]): T[][] {
 }
 
 /** Ages as fencing tokens, oldest first: of two sets of one size, that whose oldest was granted later. */
-function spares(a: readonly Candidate[], b: readonly Candidate[]): number {
-  const ages = (set: readonly Candidate[]) =>
+function spares(a: readonly Victim[], b: readonly Victim[]): number {
+  const ages = (set: readonly Victim[]) =>
     set.map(({ allocation }) => allocation.lease.fencingToken).sort((x, y) => x - y);
   const [ofA, ofB] = [ages(a), ages(b)];
   const at = ofA.findIndex((token, n) => token !== ofB[n]);
@@ -387,7 +387,7 @@ function spares(a: readonly Candidate[], b: readonly Candidate[]): number {
 }
 
 test("the fewest that suffice are chosen, and of those the set that spares the oldest", () => {
-  const candidate = (gpus: number, token: number): Candidate => ({
+  const candidate = (gpus: number, token: number): Victim => ({
     gpus,
     allocation: { lease: { fencingToken: token } } as unknown as HoldingAllocation,
   });

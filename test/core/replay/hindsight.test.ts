@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import type { Command } from "../../../src/core/decisions/commands.ts";
 import type { Topology } from "../../../src/core/model/device.ts";
-import { askedIn, type Hindsight, lookBack } from "../../../src/core/replay/hindsight.ts";
+import { commandInWords, explainDecision, type Hindsight } from "../../../src/core/replay/hindsight.ts";
 import { ADMIN, ASK, type Ask, h100, minutes, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 
 /** What is said afterwards of what `act` did, all of it in one decision. */
@@ -9,7 +9,7 @@ function hindsightOf(host: SimulatedHost, act: () => void): Hindsight {
   const before = host.state;
   const logged = host.log.length;
   act();
-  return lookBack({ before, after: host.state, events: host.log.slice(logged) }, host.now);
+  return explainDecision({ before, after: host.state, events: host.log.slice(logged) }, host.now);
 }
 
 function submitted(host: SimulatedHost, ask: Ask): Hindsight {
@@ -89,16 +89,16 @@ test("what a workload is made of, and where its webhooks go, is not told", () =>
   const host = new SimulatedHost([h100("GPU-a")]);
   const ask = { ...ASK, workloadData: { prompt: "very private" }, webhookUrl: "http://127.0.0.1:9/private" };
   const command: Command = { type: "allocate", id: "svc-1", ask, actor: ADMIN };
-  const told = JSON.stringify([submitted(host, ask), askedIn(command)]);
+  const told = JSON.stringify([submitted(host, ask), commandInWords(command)]);
   expect(told).toContain("svc-");
   expect(told).not.toContain("private");
 });
 
 test("every command has its words", () => {
   const cordon: Command = { type: "cordon", gpu: "GPU-a", reason: "dusty", actor: ADMIN };
-  expect(askedIn(cordon)).toBe("cordon: gpu GPU-a, reason dusty, by anonymous");
-  expect(askedIn({ type: "tick" })).toBe("it was time to look at what is due");
-  expect(askedIn({ type: "allocate", id: "svc-1", ask: { ...ASK, requiredGpus: 1, priority: 3 }, actor: ADMIN })).toBe(
-    "anonymous asked for GPUs as svc (generic): 1 GPU, priority 3",
-  );
+  expect(commandInWords(cordon)).toBe("cordon: gpu GPU-a, reason dusty, by anonymous");
+  expect(commandInWords({ type: "tick" })).toBe("it was time to look at what is due");
+  expect(
+    commandInWords({ type: "allocate", id: "svc-1", ask: { ...ASK, requiredGpus: 1, priority: 3 }, actor: ADMIN }),
+  ).toBe("anonymous asked for GPUs as svc (generic): 1 GPU, priority 3");
 });

@@ -1,6 +1,6 @@
 /** What may be granted on the hosts of the captures, by the first reading of a fresh daemon. MIG has tests of its own. */
 import { describe, expect, test } from "vitest";
-import { survey } from "../../../src/core/allocator/candidates.ts";
+import { candidates } from "../../../src/core/allocator/candidates.ts";
 import { decide } from "../../../src/core/decisions/decide.ts";
 import { blockOf } from "../../../src/core/host/condition.ts";
 import { emptyHost } from "../../../src/core/host/state.ts";
@@ -22,7 +22,7 @@ function readingOf(output: string | Uint8Array): HostReading {
 function grants(reading: HostReading): (number | string)[] {
   const observation = { ok: true, startedAt: AT, finishedAt: AT, reading } as const;
   const { state } = decide(emptyHost(DEFAULT_POLICY), { type: "observe", observation }, AT);
-  const free = new Map(survey(state, AT).map((one) => [one.gpu.uuid, one]));
+  const free = new Map(candidates(state, AT).map((one) => [one.gpu.uuid, one]));
   return state.gpus.values().map((gpu) => {
     const one = free.get(gpu.uuid);
     if (one === undefined) return blockOf(gpu, state, AT)?.block ?? "neither";

@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { survey } from "../../../src/core/allocator/candidates.ts";
+import { candidates } from "../../../src/core/allocator/candidates.ts";
 import { decide } from "../../../src/core/decisions/decide.ts";
 import { blockOf } from "../../../src/core/host/condition.ts";
 import { emptyHost, type HostState } from "../../../src/core/host/state.ts";
@@ -33,7 +33,7 @@ function hostOf({ gpus }: HostReading): HostState {
 
 /** Every device: the memory that a lease finds there, or why there can be none. */
 const grants = (state: HostState) => {
-  const free = new Map(survey(state, NOW).map(({ gpu, availableMib }) => [gpu.uuid, availableMib]));
+  const free = new Map(candidates(state, NOW).map(({ gpu, availableMib }) => [gpu.uuid, availableMib]));
   return state.gpus
     .values()
     .map((gpu) => [gpu.mig?.profile ?? "whole", free.get(gpu.uuid) ?? blockOf(gpu, state, NOW)?.block]);
@@ -147,5 +147,5 @@ test("a container that may not see the whole GPU's memory sees that of its insta
     ["whole", "mig"],
     ["1g.10gb", 9_984],
   ]);
-  expect(survey(state, NOW)[0]?.gpu.uuid).toBe(smiMigUuid("GPU-a-0000", 9, 0));
+  expect(candidates(state, NOW)[0]?.gpu.uuid).toBe(smiMigUuid("GPU-a-0000", 9, 0));
 });

@@ -3,9 +3,9 @@
 import type { EpochMs } from "../../base/time.ts";
 import type { Event } from "../../host/events.ts";
 import {
-  accountOf,
   hasReturned,
-  type MemoryAccount,
+  type MemoryUse,
+  memoryUseOf,
   READINGS_TO_SETTLE,
   SETTLED_SLACK_MIB,
 } from "../../host/shared-memory.ts";
@@ -34,7 +34,7 @@ export function shareEvents(
   if (sight === undefined) return [];
   const { reading, owners } = sight;
   const events: Event[] = [];
-  const account = accountOf(hold, reading, owners);
+  const memoryUse = memoryUseOf(hold, reading, owners);
   for (const share of hold.shares) {
     if (startedAt < share.since) continue;
     const { allocationId, use } = share;
@@ -44,7 +44,7 @@ export function shareEvents(
     if (hasSettled(share, inUse === true, sight, startedAt, state.policy)) {
       events.push({ type: "memory-settled", uuid, allocationId, at: now, seen: true });
     }
-    if (account !== null) events.push(...outgrowth(uuid, share, account, now));
+    if (memoryUse !== null) events.push(...outgrowth(uuid, share, memoryUse, now));
   }
   const levelMib = emptyLevelMib(reading, hold.baselineMib);
   let left = hold;
@@ -96,7 +96,7 @@ function hasSettled(
  * Flagged beyond the reservation and some slack, and cleared within the reservation: no flapping in between. Flagged by
  * what is known to be its; and cleared when it cannot be more than that, which all unknown memory might be.
  */
-function outgrowth(uuid: GpuUuid, share: Share, { ownMib, restMib }: MemoryAccount, now: EpochMs): Event[] {
+function outgrowth(uuid: GpuUuid, share: Share, { ownMib, restMib }: MemoryUse, now: EpochMs): Event[] {
   const { allocationId: id, memoryMib: reservedMib, overSince } = share;
   const usedMib = ownMib.get(id);
   if (overSince !== null) {

@@ -151,8 +151,8 @@ const XIDS: readonly Mutant[] = [
   {
     name: "A new boot does not answer the errors of the last",
     file: "src/core/decisions/resume.ts",
-    find: "if (rebooted) answerFaults(turn, now);",
-    replace: "if (rebooted && now < 0) answerFaults(turn, now);",
+    find: "if (rebooted) answerFaults(draft, now);",
+    replace: "if (rebooted && now < 0) answerFaults(draft, now);",
     tests: [LOG],
   },
   {

@@ -12,8 +12,8 @@ import type { IdempotencyKey, KeptKey, Turn } from "../ports/store.ts";
 import type { DeliverySettlement, Notification } from "../ports/webhooks.ts";
 import { notificationOf, operatorNotificationOf } from "../wire/webhooks/bodies.ts";
 
-/** What a letter brings beside its command, to be stored with what the command changes. */
-export interface Enclosed {
+/** What comes with a command, to be stored with what the command changes. */
+export interface Attachments {
   readonly settlement?: DeliverySettlement | null;
   /** Kept only if the command changes something. */
   readonly key?: IdempotencyKey | null;
@@ -84,7 +84,7 @@ export class TurnDraft {
   }
 
   /** Takes in a command that was accepted, what was decided, and what came with it. */
-  add(command: Command, decision: Decision, { settlement = null, key = null, redelivery = null }: Enclosed): void {
+  add(command: Command, decision: Decision, { settlement = null, key = null, redelivery = null }: Attachments): void {
     this.#noteEvents(decision);
     this.#noteCommand(command, decision);
     if (settlement !== null) this.#settlements.push(settlement);

@@ -26,7 +26,7 @@ import { OverloadedError, ShuttingDownError, StorageUnavailableError } from "../
 import type { Store, StoredState } from "../ports/store.ts";
 import type { Observers } from "./observers.ts";
 import type { Pulse } from "./pulse.ts";
-import { type Enclosed, TurnDraft } from "./turn-draft.ts";
+import { type Attachments, TurnDraft } from "./turn-draft.ts";
 import type { Waiters } from "./waiters.ts";
 import type { WindowCalendar } from "./window-calendar.ts";
 
@@ -36,15 +36,15 @@ const MAX_COMMANDS_PER_TURN = 256;
 /** Commands that may wait for a turn; every open connection can have one. */
 const MAX_MAILBOX = 16_384;
 
-interface Letter {
+interface Envelope {
   readonly command: Command;
-  readonly enclosed: Enclosed;
-  readonly resolve: (answer: Answer) => void;
+  readonly attachments: Attachments;
+  readonly resolve: (result: CommandResult) => void;
   readonly reject: (error: unknown) => void;
 }
 
 /** What came of one command: the state after it, and the records that ended with it, those that were due included. */
-export interface Answer {
+export interface CommandResult {
   readonly state: HostState;
   readonly at: EpochMs;
   readonly ended: readonly EndedAllocation[];
@@ -66,10 +66,10 @@ export class Turns {
   readonly #parts: TurnsParts;
   #state: HostState;
   #lastSeq: number;
-  #mailbox: Letter[] = [];
+  #mailbox: Envelope[] = [];
   /** A turn runs, or is about to. */
   #working = false;
-  readonly #capture = new TurnRecorder();
+  readonly #recorder = new TurnRecorder();
   #storageFailed = false;
   #stopping = false;
   #bootId = "";
@@ -107,11 +107,11 @@ export class Turns {
    *
    * @throws DomainError when it is refused; nothing has changed then.
    */
-  send(command: Command, enclosed: Enclosed = {}): Promise<Answer> {
+  send(command: Command, attachments: Attachments = {}): Promise<CommandResult> {
     if (this.#stopping) return Promise.reject(new ShuttingDownError());
     if (this.#mailbox.length >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
     return new Promise((resolve, reject) => {
-      this.#mailbox.push({ command, enclosed, resolve, reject });
+      this.#mailbox.push({ command, attachments, resolve, reject });
       this.#queueTurn();
     });
   }
@@ -128,22 +128,22 @@ export class Turns {
   }
 
   /** Never rejects: whatever goes wrong is the answer to somebody. */
-  async #turn(arrived: readonly Letter[]): Promise<void> {
+  async #turn(arrived: readonly Envelope[]): Promise<void> {
     const { clock, newId, observers, pulse, waiters } = this.#parts;
     const now = clock.now();
     const before = this.#state;
-    const letters = this.#resumes(now) ? [this.#resumption(now), ...arrived] : arrived;
+    const envelopes = this.#resumes(now) ? [this.#resumption(now), ...arrived] : arrived;
     const draft = new TurnDraft(before, this.#withWindows(before, now), now, newId);
-    const answers = letters.map((letter) => this.#decide(draft, letter, now));
+    const answers = envelopes.map((envelope) => this.#decide(draft, envelope, now));
     if (draft.writesSomething) {
       try {
         await this.#commit(draft, now);
       } catch (error) {
-        this.#undo(letters, before, error);
+        this.#undo(envelopes, before, error);
         return;
       }
     }
-    this.#capture.saw(draft.seen);
+    this.#recorder.saw(draft.seen);
     this.#state = draft.state;
     this.#lastSeq += draft.events.length;
     for (const answer of answers) answer();
@@ -162,10 +162,10 @@ export class Turns {
     return wasAbsent || (this.#storageFailed && isDue(this.#state, now));
   }
 
-  #resumption(now: EpochMs): Letter {
+  #resumption(now: EpochMs): Envelope {
     const command = { type: "resume", bootId: this.#bootId, fencingFloor: now } as const;
     const ignore = () => undefined;
-    return { command, enclosed: {}, resolve: ignore, reject: ignore };
+    return { command, attachments: {}, resolve: ignore, reject: ignore };
   }
 
   #withWindows(state: HostState, now: EpochMs): HostState {
@@ -174,16 +174,16 @@ export class Turns {
   }
 
   /** @returns what answers the command's sender, once the turn is committed. */
-  #decide(draft: TurnDraft, letter: Letter, now: EpochMs): () => void {
+  #decide(draft: TurnDraft, envelope: Envelope, now: EpochMs): () => void {
     try {
-      const command = this.#complete(letter.command, now);
+      const command = this.#complete(envelope.command, now);
       const decision = decide(draft.state, command, now);
-      draft.add(command, decision, letter.enclosed);
-      const answer = { state: decision.state, at: now, ended: decision.ended };
-      return () => letter.resolve(answer);
+      draft.add(command, decision, envelope.attachments);
+      const result = { state: decision.state, at: now, ended: decision.ended };
+      return () => envelope.resolve(result);
     } catch (error) {
       if (!(error instanceof DomainError)) this.#parts.onBug(error);
-      return () => letter.reject(error);
+      return () => envelope.reject(error);
     }
   }
 
@@ -196,7 +196,7 @@ export class Turns {
   async #commit(draft: TurnDraft, now: EpochMs): Promise<void> {
     const captured = draft.events.length === 0 ? null : this.#captured(draft, now);
     await this.#parts.store.commit(draft.asTurn(captured?.text ?? null));
-    if (captured !== null) this.#capture.kept(captured);
+    if (captured !== null) this.#recorder.kept(captured);
     if (this.#storageFailed) {
       this.#storageFailed = false;
       this.#parts.observers.tell((observer) => observer.storage?.(true, null));
@@ -206,16 +206,16 @@ export class Turns {
   /** Only for later questions: what goes wrong here must not keep a turn from being committed. */
   #captured({ begun, tellingCommands }: TurnDraft, now: EpochMs): Captured | null {
     try {
-      return this.#capture.take(begun, tellingCommands, now);
+      return this.#recorder.take(begun, tellingCommands, now);
     } catch (error) {
       this.#parts.onBug(error);
-      this.#capture.beginAnew();
+      this.#recorder.beginAnew();
       return null;
     }
   }
 
-  #undo(letters: readonly Letter[], before: HostState, error: unknown): void {
-    this.#capture.beginAnew();
+  #undo(envelopes: readonly Envelope[], before: HostState, error: unknown): void {
+    this.#recorder.beginAnew();
     const refusal =
       error instanceof DomainError ? error : new StorageUnavailableError("the change could not be stored");
     if (refusal !== error) this.#parts.onBug(error);
@@ -224,12 +224,12 @@ export class Turns {
       this.#parts.observers.tell((observer) => observer.storage?.(false, refusal.message));
     }
     // What can be seen does not depend on what can be stored.
-    this.#state = letters.reduce(
+    this.#state = envelopes.reduce(
       (state, { command }) =>
         command.type === "observe" ? withSight(state, withInstances(command.observation, state)) : state,
       before,
     );
-    for (const letter of letters) letter.reject(refusal);
+    for (const envelope of envelopes) envelope.reject(refusal);
   }
 }
 

@@ -26,25 +26,25 @@ const TURNS = planted(
     },
     {
       name: "A failed commit keeps the new state",
-      find: "this.#undo(letters, before, error);",
-      replace: "this.#undo(letters, draft.state, error);",
+      find: "this.#undo(envelopes, before, error);",
+      replace: "this.#undo(envelopes, draft.state, error);",
     },
     {
       name: "Waiters, webhooks and metrics hear of a turn that the store refused",
-      find: "this.#undo(letters, before, error);\n        return;",
+      find: "this.#undo(envelopes, before, error);\n        return;",
       replace:
-        "this.#undo(letters, before, error);\n        for (const id of draft.changedIds) waiters.wake(id);\n        const refused = { at: now, events: draft.events, lastSeq: this.#lastSeq, notifications: draft.dueWebhooks, state: before, before };\n        observers.tell((observer) => observer.committed?.(refused));\n        return;",
+        "this.#undo(envelopes, before, error);\n        for (const id of draft.changedIds) waiters.wake(id);\n        const refused = { at: now, events: draft.events, lastSeq: this.#lastSeq, notifications: draft.dueWebhooks, state: before, before };\n        observers.tell((observer) => observer.committed?.(refused));\n        return;",
     },
     {
       name: "With a full disk the figures of the readings stand still too",
       find: 'command.type === "observe" ? withSight(',
-      replace: 'command.type === "observe" && letters.length > 1e9 ? withSight(',
+      replace: 'command.type === "observe" && envelopes.length > 1e9 ? withSight(',
     },
     {
       name: "A command that is refused undoes those before it in its turn",
-      find: "return () => letter.reject(error);",
+      find: "return () => envelope.reject(error);",
       replace:
-        "draft.add(letter.command, { events: [], ended: [], state: draft.begun }, {});\n      return () => letter.reject(error);",
+        "draft.add(envelope.command, { events: [], ended: [], state: draft.begun }, {});\n      return () => envelope.reject(error);",
     },
     {
       name: "A release of what has ended is an error",

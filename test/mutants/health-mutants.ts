@@ -109,8 +109,8 @@ const XIDS: readonly Mutant[] = [
     [
       {
         name: "What an admin has answered comes back with the next reading of the log",
-        find: "if (report.sequence > gpu.answeredUpTo) apply",
-        replace: "if (report.sequence > gpu.answeredUpTo - 1e9) apply",
+        find: "if (sequence <= answeredUpTo || fault?.scope",
+        replace: "if (fault?.scope",
       },
       {
         name: "A driver that was loaded before an error answers it",
@@ -119,8 +119,8 @@ const XIDS: readonly Mutant[] = [
       },
       {
         name: "Every repetition of an error is an event",
-        find: 'if (gpu.fault?.scope === "all" || gpu.fault?.scope === scope) return;',
-        replace: 'if (gpu.fault?.scope === "all" && scope !== "all") return;',
+        find: 'fault?.scope === "all" || fault?.scope === scope) return;',
+        replace: '(fault?.scope === "all" && scope !== "all")) return;',
       },
       {
         name: "Reports are taken in the order in which they were counted, not in that of the log",
@@ -129,16 +129,21 @@ const XIDS: readonly Mutant[] = [
       },
       {
         name: "An error is blamed on the GPU that stood there before",
-        find: "return seen ?? (there.length === 1 ? there[0] : undefined);",
-        replace: "return there[0] ?? seen;",
+        find: "if (seen !== undefined && (others.length === 0 || !isBefore(report, seen, state))) return seen;",
+        replace: "if (seen !== undefined && others.length === 0) return seen;",
+      },
+      {
+        name: "An error is blamed on the GPU that came to the slot after it",
+        find: "sequence <= gpu.answeredUpTo || (cameAt !== undefined && at <= cameAt)",
+        replace: "sequence <= gpu.answeredUpTo && (cameAt === undefined || at <= cameAt)",
       },
     ],
   ),
   {
     name: "A program's own error keeps a GPU from everybody",
     file: "src/core/readings/xid.ts",
-    find: '[43, entry("a program\'s work was stopped")]',
-    replace: '[43, entry("a program\'s work was stopped", "exclude")]',
+    find: '[43, "IGNORE",',
+    replace: '[43, "RESET_GPU",',
     tests: [LOG],
   },
   {
@@ -151,8 +156,8 @@ const XIDS: readonly Mutant[] = [
   {
     name: "A new boot does not answer the errors of the last",
     file: "src/core/decisions/resume.ts",
-    find: "if (rebooted) answerFaults(draft, now);",
-    replace: "if (rebooted && now < 0) answerFaults(draft, now);",
+    find: "    answerFaults(turn, now);",
+    replace: "    if (now < 0) answerFaults(turn, now);",
     tests: [LOG],
   },
   {
@@ -180,8 +185,8 @@ const XIDS: readonly Mutant[] = [
   {
     name: "An error is found wherever it stands in a line",
     file: "src/monitor/kernel-log/xid-line.ts",
-    find: "const XID =\n  /^NVRM",
-    replace: "const XID =\n  /NVRM",
+    find: "  `^NVRM:\\\\s+Xid",
+    replace: "  `NVRM:\\\\s+Xid",
     tests: ["test/monitor/kernel-log/xid-line.test.ts"],
   },
   ...planted(
@@ -195,16 +200,37 @@ const XIDS: readonly Mutant[] = [
       },
       {
         name: "News that the store refused is lost",
-        find: "for (const report of reports) this.#untold(report);",
-        replace: "for (const report of reports.slice(reports.length)) this.#untold(report);",
+        find: "for (const report of reports) this.#findings.add(report);",
+        replace: "for (const report of reports.slice(reports.length)) this.#findings.add(report);",
       },
       {
         name: "A log that could not be read is never tried again",
-        find: "this.#problem !== null ? RETRY_MS :",
-        replace: "this.#problem !== null ? 1_000 * RETRY_MS :",
+        find: "this.#descriptor === null ? RETRY_MS :",
+        replace: "this.#descriptor === null ? 1_000 * RETRY_MS :",
       },
     ],
   ),
+  {
+    name: "A driver that was loaded answers for the GPU that it did not find",
+    file: "src/monitor/kernel-log/findings.ts",
+    find: "? met.sequence - 1 : sequence",
+    replace: "? sequence : sequence",
+    tests: ["test/cases/kernel-log.test.ts"],
+  },
+  {
+    name: "A log of an unknown form passes for one without errors",
+    file: "src/monitor/kernel-log/lines.ts",
+    find: "return this.#unknown && !this.#known ?",
+    replace: "return this.#unknown && this.#known ?",
+    tests: ["test/cases/kernel-log.test.ts"],
+  },
+  {
+    name: "Two blanks hide that an NVLink error is fatal",
+    file: "src/monitor/kernel-log/xid-line.ts",
+    find: "\\s+Fatal\\b/;",
+    replace: " Fatal\\b/;",
+    tests: ["test/cases/kernel-log.test.ts"],
+  },
 ];
 
 const ONE_BY_ONE = planted(

@@ -94,7 +94,7 @@ const CLOCKS = planted(
 );
 
 const WAKING = planted(
-  "src/scheduler/pulse.ts",
+  "src/scheduler/scheduler.ts",
   [RUNNING],
   [
     {

@@ -38,92 +38,92 @@ export interface Decision {
  *   a `tick` will make that happen.
  */
 export function decide(before: HostState, command: Command, now: EpochMs): Decision {
-  const draft = new Drafting(withRenewals(before, now));
+  const turn = new Drafting(withRenewals(before, now));
   // The absence of the daemon is dealt with first: what fell due in it gets its grace.
-  if (command.type !== "resume") expireDue(draft, now);
-  accept(draft, command, now);
+  if (command.type !== "resume") expireDue(turn, now);
+  accept(turn, command, now);
   const newcomer = command.type === "allocate" ? command.id : null;
-  const scheduled = schedule(draft.state, now, newcomer);
-  if (command.type === "allocate") refuseUnserved(command, scheduled, draft.state, now);
-  return { events: [...draft.events, ...scheduled.events], ended: draft.ended, state: scheduled.state };
+  const scheduled = schedule(turn.state, now, newcomer);
+  if (command.type === "allocate") refuseUnserved(command, scheduled, turn.state, now);
+  return { events: [...turn.events, ...scheduled.events], ended: turn.ended, state: scheduled.state };
 }
 
-function accept(draft: Drafting, command: Command, now: EpochMs): void {
+function accept(turn: Drafting, command: Command, now: EpochMs): void {
   switch (command.type) {
     case "allocate":
-      submit(draft, command, now);
+      submit(turn, command, now);
       return;
     case "release":
-      release(draft, command, now);
+      release(turn, command, now);
       return;
     case "renew":
-      renew(draft, command, now);
+      renew(turn, command, now);
       return;
     case "touch": {
-      const allocation = liveOf(draft.state, command.id);
+      const allocation = liveOf(turn.state, command.id);
       // An admin who looks is not its client.
       if (command.actor.principal !== allocation.request.principal) return;
       if (allocation.status === "queued") {
-        draft.state = withAllocation(draft.state, { ...allocation, seenAt: now + command.waitMs });
-      } else if (allocation.status === "offered") draft.write({ type: "claimed", id: command.id, at: now });
+        turn.state = withAllocation(turn.state, { ...allocation, seenAt: now + command.waitMs });
+      } else if (allocation.status === "offered") turn.write({ type: "claimed", id: command.id, at: now });
       return;
     }
     case "hang-up": {
-      const allocation = draft.state.allocations.get(command.id);
+      const allocation = turn.state.allocations.get(command.id);
       if (allocation?.status !== "leased") return;
-      const claimBy = now + claimPatience(allocation.request, draft.state.policy);
-      draft.write({ type: "reoffered", id: command.id, at: now, claimBy });
+      const claimBy = now + claimPatience(allocation.request, turn.state.policy);
+      turn.write({ type: "reoffered", id: command.id, at: now, claimBy });
       return;
     }
     case "claim":
-      if (draft.state.allocations.get(command.id)?.status === "offered") {
-        draft.write({ type: "claimed", id: command.id, at: now });
+      if (turn.state.allocations.get(command.id)?.status === "offered") {
+        turn.write({ type: "claimed", id: command.id, at: now });
       }
       return;
     case "cordon":
     case "uncordon":
     case "clear-quarantine":
     case "remove-gpu":
-      govern(draft, command, now);
+      govern(turn, command, now);
       return;
     case "drain":
-      drain(draft, command, now);
+      drain(turn, command, now);
       return;
     case "undrain":
-      if (draft.state.cordon === null) return;
-      draft.write({ type: "host-uncordoned", at: now, by: command.actor.principal, reason: command.reason });
-      tellWhoIsDrained(draft, now);
+      if (turn.state.cordon === null) return;
+      turn.write({ type: "host-uncordoned", at: now, by: command.actor.principal, reason: command.reason });
+      tellWhoIsDrained(turn, now);
       return;
     case "adopt":
-      for (const event of adopt(draft.state, gpuNamed(draft.state, command.gpu), command, now)) draft.write(event);
+      for (const event of adopt(turn.state, gpuNamed(turn.state, command.gpu), command, now)) turn.write(event);
       return;
     case "revoke":
-      end(draft, liveOf(draft.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);
+      end(turn, liveOf(turn.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);
       return;
     case "observe": {
-      const { events, state } = observe(draft.state, command.observation, now);
-      draft.events.push(...events);
-      draft.state = state;
-      if (command.observation.ok) noteIdleness(draft, command.observation.startedAt, now);
+      const { events, state } = observe(turn.state, command.observation, now);
+      turn.events.push(...events);
+      turn.state = state;
+      if (command.observation.ok) noteIdleness(turn, command.observation.startedAt, now);
       return;
     }
     case "read-kernel-log": {
-      const { events, state } = readKernelLog(draft.state, command.news, now);
-      draft.events.push(...events);
-      draft.state = state;
+      const { events, state } = readKernelLog(turn.state, command.news, now);
+      turn.events.push(...events);
+      turn.state = state;
       return;
     }
     case "resume":
-      resume(draft, command, now);
+      resume(turn, command, now);
       return;
     case "reconfigure":
-      draft.state = withPolicy(draft.state, command.policy);
+      turn.state = withPolicy(turn.state, command.policy);
       return;
     case "recount":
-      draft.state = withoutCount(draft.state);
+      turn.state = withoutCount(turn.state);
       return;
     case "counted":
-      draft.state = withCount(draft.state, command);
+      turn.state = withCount(turn.state, command);
       return;
     case "tick":
       return;

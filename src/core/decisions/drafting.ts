@@ -29,7 +29,7 @@ export class Drafting {
 
 /** Ends one allocation, and says which of its GPUs must be seen empty before they are granted again. */
 export function end(
-  draft: Drafting,
+  turn: Drafting,
   allocation: LiveAllocation,
   reason: EndReason,
   now: EpochMs,
@@ -38,10 +38,10 @@ export function end(
   const verify: GpuUuid[] = [];
   if (allocation.status !== "queued") {
     for (const { uuid } of allocation.lease.gpus) {
-      if (mustVerify(draft.state, uuid, allocation, now)) verify.push(uuid);
+      if (mustVerify(turn.state, uuid, allocation, now)) verify.push(uuid);
     }
   }
-  draft.write({ type: "ended", id: allocation.request.id, outcome: { reason, at: now, detail }, verify });
+  turn.write({ type: "ended", id: allocation.request.id, outcome: { reason, at: now, detail }, verify });
 }
 
 function mustVerify(state: HostState, uuid: GpuUuid, { request, lease }: HoldingAllocation, now: EpochMs): boolean {

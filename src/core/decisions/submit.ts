@@ -54,17 +54,17 @@ export function requestOf(
   };
 }
 
-export function submit(draft: Drafting, command: Allocate, now: EpochMs): void {
-  const request = requestOf(command, draft.state, now);
-  if (!anyCurrentReading(draft.state, now)) {
-    const failure = draft.state.sight.failure;
+export function submit(turn: Drafting, command: Allocate, now: EpochMs): void {
+  const request = requestOf(command, turn.state, now);
+  if (!anyCurrentReading(turn.state, now)) {
+    const failure = turn.state.sight.failure;
     throw new GpusUnavailableError(failure === null ? "no GPU has a current reading" : failure.message);
   }
-  const never = neverFits(request, draft.state);
+  const never = neverFits(request, turn.state);
   if (never !== null) throw new RequestNeverFitsError(never);
-  const forbidden = neverAllowed(request, draft.state.policy);
+  const forbidden = neverAllowed(request, turn.state.policy);
   if (forbidden !== null) throw new QuotaError(forbidden, null);
-  draft.write({ type: "submitted", request });
+  turn.write({ type: "submitted", request });
 }
 
 /** `ttl` as asked, else the estimated duration with its safety margin, else the configured default. */

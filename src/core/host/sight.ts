@@ -104,6 +104,10 @@ export interface Sight {
   /** `null`: nothing has been heard of it. */
   readonly kernelLog: KernelLogSight | null;
   readonly groups: Groups;
+  /** GPUs that came to a slot in which another had been, by when they were first seen there. */
+  readonly newcomers: ReadonlyMap<GpuUuid, EpochMs>;
+  /** GPUs of the inventory that have not been seen since the boot; none when the daemon did not see a boot. */
+  readonly unseenSinceBoot: ReadonlySet<GpuUuid>;
 }
 
 export const NOTHING_SEEN: Sight = {
@@ -121,4 +125,6 @@ export const NOTHING_SEEN: Sight = {
   xids: new Map(),
   kernelLog: null,
   groups: new Map(),
+  newcomers: new Map(),
+  unseenSinceBoot: new Set(),
 };

@@ -20,7 +20,7 @@ import type { Command } from "../decisions/commands.ts";
 import { accountsWith, type Counted, countedOf } from "../host/accounts.ts";
 import { type FadedUse, fadedUseOf, fairSharesWith } from "../host/fair-share.ts";
 import { Inventory } from "../host/inventory.ts";
-import type { GpuSight, Sight } from "../host/sight.ts";
+import { type GpuSight, NOTHING_SEEN, type Sight } from "../host/sight.ts";
 import { type HostState, withAllocation, withPolicy } from "../host/state.ts";
 import type { LiveAllocation } from "../model/allocation.ts";
 import type { Topology } from "../model/device.ts";
@@ -351,7 +351,7 @@ function withSurroundings(folded: HostState, surroundings: JsonObject): HostStat
     ...folded,
     ...rest,
     gpus: Inventory.empty.with(gpus),
-    sight: { ...seen, closeness: closenessOf(topology, null) },
+    sight: { ...NOTHING_SEEN, ...seen, closeness: closenessOf(topology, null) },
   };
   // The line and the deadlines follow from the settings.
   const settled = withPolicy(state, rest.policy);

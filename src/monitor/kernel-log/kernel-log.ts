@@ -7,12 +7,13 @@
  *  3. A flood costs little: a bounded number of records per turn, most of them dropped by their first bytes, errors of
  *     one kind counted together. That the kernel overwrote records meanwhile is counted.
  *  4. News that was not taken is told again.
+ *  5. A log of no form that is known is told of like one that cannot be opened.
  */
-import { closeSync, constants, openSync, readSync } from "node:fs";
-import type { KernelNews, KernelReport, XidReport } from "../../core/readings/xid.ts";
+import { closeSync, constants, fstatSync, openSync, readSync, statSync } from "node:fs";
+import type { KernelNews } from "../../core/readings/xid.ts";
 import type { Cancel, Clock } from "../../platform/clock.ts";
-import { type KernelRecord, parseRecord } from "./record.ts";
-import { isDriverLoading, parseXidLine } from "./xid-line.ts";
+import { Findings } from "./findings.ts";
+import { KernelLines } from "./lines.ts";
 
 /** How long the news of an error takes at most. */
 export const POLL_MS = 1_000;
@@ -25,13 +26,12 @@ const MAX_READS_PER_TURN = 512;
 const MAX_BYTES_PER_TURN = 64 * 1024;
 /** The kernel's longest record takes 8 KiB; a file gives as much as is asked for. */
 const BUFFER_BYTES = 16 * 1024;
-/** Kinds of errors that are told of at once. */
-const MAX_KINDS = 256;
 
-const OURS = Buffer.from("NVRM: ");
+/** The GPUs' driver, and that of NVSwitches. */
+const OURS = [Buffer.from("NVRM:"), Buffer.from("SXid (")] as const;
 
 export interface KernelLogOptions {
-  /** `/dev/kmsg`, or a file or pipe with records of its form. */
+  /** `/dev/kmsg`, or a file or pipe with what it says in a form of lines.ts. */
   readonly path: string;
   readonly clock: Clock;
   /** When it rejects, the same is told again with what has come since. */
@@ -57,8 +57,10 @@ class KernelLogReader implements KernelLog {
   #descriptor: number | null = null;
   /** The beginning of a line whose end has not come yet; `null` while the end of one that is too long is awaited. */
   #begun: Buffer | null = Buffer.alloc(0);
-  readonly #kinds = new Map<string, XidReport>();
-  #driverLoaded: KernelReport | null = null;
+  readonly #lines: KernelLines;
+  readonly #findings = new Findings();
+  /** Bytes that were read of the file that is open. */
+  #position = 0;
   #missed = 0;
   #problem: string | null = null;
   /** What was told of last: `null` before the first time. */
@@ -69,6 +71,7 @@ class KernelLogReader implements KernelLog {
 
   constructor(options: KernelLogOptions) {
     this.#options = options;
+    this.#lines = new KernelLines(() => options.clock.now(), options.sinceBootMs ?? monotonicMs);
   }
 
   stop(): void {
@@ -81,7 +84,7 @@ class KernelLogReader implements KernelLog {
     if (this.#stopped) return;
     const more = this.#read();
     this.#tell();
-    const pauseMs = this.#problem !== null ? RETRY_MS : more ? NEXT_TURN_MS : POLL_MS;
+    const pauseMs = this.#descriptor === null ? RETRY_MS : more ? NEXT_TURN_MS : POLL_MS;
     this.#cancelTimer = this.#options.clock.after(pauseMs, () => this.turn());
   }
 
@@ -106,12 +109,16 @@ class KernelLogReader implements KernelLog {
           continue;
         }
         if (code !== "EAGAIN") this.#close();
-        this.#problem = code === "EAGAIN" ? null : code;
+        this.#problem = code === "EAGAIN" ? this.#lines.problem : code;
         return false;
       }
-      this.#problem = null;
-      if (bytes === 0) return false;
+      this.#problem = this.#lines.problem;
+      if (bytes === 0) {
+        this.#followRotation(this.#descriptor);
+        return false;
+      }
       total += bytes;
+      this.#position += bytes;
       this.#take(this.#buffer.subarray(0, bytes));
     }
     return true;
@@ -122,6 +129,16 @@ class KernelLogReader implements KernelLog {
     closeSync(this.#descriptor);
     this.#descriptor = null;
     this.#begun = Buffer.alloc(0);
+    this.#position = 0;
+    this.#lines.restart();
+  }
+
+  /** A file that was renamed or cut short is over; its successor is opened in the next turn. */
+  #followRotation(descriptor: number): void {
+    const open = fstatSync(descriptor);
+    if (!open.isFile()) return;
+    const now = statSync(this.#options.path, { throwIfNoEntry: false });
+    if (now !== undefined && (now.ino !== open.ino || now.dev !== open.dev || now.size < this.#position)) this.#close();
   }
 
   /** The kernel gives whole records; a file or a pipe may end anywhere. */
@@ -143,41 +160,24 @@ class KernelLogReader implements KernelLog {
   #begin(part: Buffer): void {
     const begun = this.#begun === null ? part : Buffer.concat([this.#begun, part]);
     this.#begun = begun.length > BUFFER_BYTES ? null : begun;
+    if (this.#begun === null) this.#lines.noteUnknown();
   }
 
   #line(line: Buffer): void {
     // Most lines are others': they are dropped before they become text.
-    if (!line.includes(OURS)) return;
-    const record = parseRecord(line.toString("latin1"));
-    if (record !== null) this.#note(record);
-  }
-
-  #note({ sequence, sinceBootMs, text }: KernelRecord): void {
-    if (isDriverLoading(text)) {
-      this.#driverLoaded = { kind: "driver-loaded", sequence };
-      return;
-    }
-    const found = parseXidLine(text);
-    if (found === null) return;
-    const key = `${found.device} ${found.xid} ${found.fatal} ${found.action}`;
-    const before = this.#kinds.get(key);
-    if (before === undefined && this.#kinds.size >= MAX_KINDS) return;
-    const { clock, sinceBootMs: uptime = monotonicMs } = this.#options;
-    const now = clock.now();
-    const at = Math.round(Math.min(now, now - (uptime() - sinceBootMs)));
-    this.#kinds.set(key, { kind: "xid", ...found, sequence, at, count: (before?.count ?? 0) + 1 });
+    if (!this.#lines.wantsAll && !OURS.some((mark) => line.includes(mark))) return;
+    const finding = this.#lines.read(line.toString("latin1"));
+    if (finding !== null) this.#findings.note(finding);
   }
 
   #tell(): void {
     const problem = this.#problem;
     const missed = this.#missed;
-    const reports = [...this.#kinds.values(), ...(this.#driverLoaded === null ? [] : [this.#driverLoaded])];
-    const isNews =
-      reports.length > 0 || this.#told === null || this.#told.problem !== problem || this.#told.missed !== missed;
+    const told = this.#told;
+    const isNews = this.#findings.size > 0 || told === null || told.problem !== problem || told.missed !== missed;
     if (!isNews || this.#telling) return;
     this.#telling = true;
-    this.#kinds.clear();
-    this.#driverLoaded = null;
+    const reports = this.#findings.take();
     this.#options.onNews({ reports, problem, missed }).then(
       () => {
         this.#telling = false;
@@ -185,20 +185,9 @@ class KernelLogReader implements KernelLog {
       },
       () => {
         this.#telling = false;
-        for (const report of reports) this.#untold(report);
+        for (const report of reports) this.#findings.add(report);
       },
     );
-  }
-
-  /** Puts back what was not taken, under what has come since. */
-  #untold(report: KernelReport): void {
-    if (report.kind === "driver-loaded") {
-      this.#driverLoaded ??= report;
-      return;
-    }
-    const key = `${report.device} ${report.xid} ${report.fatal} ${report.action}`;
-    const since = this.#kinds.get(key);
-    this.#kinds.set(key, since === undefined ? report : { ...since, count: since.count + report.count });
   }
 }
 

@@ -72,13 +72,14 @@ describe("a line about an error", () => {
       "NVRM: The NVIDIA GPU 0000:b3:00.0 (PCI ID: 10de:2330)\\x0aNVRM: installed in this system has fallen off the bus and is not responding to commands.",
       { device: "0:b3:0", xid: 79, ...plain },
     ],
+    ["NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.", { device: "0:3b:0", xid: 79, ...plain }],
+    ["NVRM: GPU at 0000:3b:00.0 has fallen off the bus.", { device: "0:3b:0", xid: 79, ...plain }],
   ])("%s", (line, expected) => expect(parseXidLine(line)).toEqual(expected));
 
   test.each([
     "NVRM: Xid (PCI:0000:66:00): abc, pid=2280636",
     "NVRM: Xid (PCI:0000:66:00): 1234, pid=2280636",
     "NVRM: Xid (PCI:): 79, x",
-    "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus.",
     "NVRM: Xid (PCI:0000:3b:00)79",
     "nvidia-nvswitch0: SXid (PCI:0000:00:00.0): 20034, Fatal, Link 30 LTSSM Fault Up",
     "usb 1-1: new device NVRM: Xid (PCI:0000:3b:00): 79, x",

@@ -6,17 +6,21 @@
  *  2. The log is read from the beginning of its ring at every start. Records are numbered within one boot, so what has
  *     been answered is not taken for new.
  *  3. However often an error comes, one event is written for it: the rest is counted.
+ *  4. An error belongs to the GPU that had it, not to its slot: what was written before a GPU came to its slot is of the
+ *     one that was there before.
+ *  5. A broken NVSwitch is a fault of every GPU that it connects: each can work alone, and not together with others.
  */
-import { pciDevice } from "../../base/pci-address.ts";
 import type { EpochMs } from "../../base/time.ts";
 import type { Event } from "../../host/events.ts";
 import { evolve } from "../../host/evolve.ts";
 import type { XidCount } from "../../host/sight.ts";
 import type { HostState } from "../../host/state.ts";
-import type { Gpu } from "../../model/gpu.ts";
+import type { Gpu, GpuFault } from "../../model/gpu.ts";
 import { namesOfHolders } from "../../model/holds.ts";
 import type { GpuUuid } from "../../model/ids.ts";
-import { effectOf, type KernelNews, meaningOf, type XidReport } from "../../readings/xid.ts";
+import { recoveryWord } from "../../readings/recovery.ts";
+import { effectOf, type KernelNews, type KernelReport, meaningOf, type XidReport } from "../../readings/xid.ts";
+import { answeredBefore, deviceOf, gpusAt } from "./slots.ts";
 
 /** Kinds of errors that are counted for one GPU; there are some hundred at all. */
 const MAX_KINDS = 256;
@@ -35,15 +39,33 @@ export function readKernelLog(
   const xids = new Map(before.sight.xids);
   const reports = [...news.reports].sort((a, b) => a.sequence - b.sequence);
   for (const report of reports) {
-    if (report.kind === "driver-loaded") {
-      for (const gpu of state.gpus.values()) answer(gpu, report.sequence, "the driver was loaded anew", now, write);
-      continue;
+    switch (report.kind) {
+      case "driver-loaded":
+        for (const gpu of state.gpus.values()) answer(gpu, report.sequence, "the driver was loaded anew", now, write);
+        break;
+      case "switch-fault": {
+        const reason = `NVSwitch at ${report.device}: SXid ${report.sxid}, fatal`;
+        for (const gpu of connectedGpus(state)) faulted(gpu, "several", reason, report.sequence, now, write);
+        break;
+      }
+      case "init-failed": {
+        const gpu = gpuOf(report, state);
+        const reason = "the driver could not bring it to work (RmInitAdapter failed)";
+        if (gpu !== undefined) faulted(gpu, "all", reason, report.sequence, now, write);
+        break;
+      }
+      case "xid": {
+        const gpu = gpuOf(report, state);
+        if (gpu === undefined) break;
+        count(xids, gpu.uuid, report);
+        if (report.sequence > gpu.answeredUpTo) apply(gpu, report, now, write);
+        break;
+      }
+      default:
+        report satisfies never;
     }
-    const gpu = gpuAt(report.device, state);
-    if (gpu === undefined) continue;
-    count(xids, gpu.uuid, report);
-    if (report.sequence > gpu.answeredUpTo) apply(gpu, report, now, write);
   }
+  for (const event of past(reports, state, now)) write(event);
   const last = reports.at(-1)?.sequence ?? 0;
   const sequence = Math.max(before.sight.kernelLog?.sequence ?? 0, last);
   const kernelLog = { problem: news.problem, missed: news.missed, sequence };
@@ -57,12 +79,19 @@ function apply(gpu: Gpu, report: XidReport, now: EpochMs, write: (event: Event) 
     answer(gpu, report.sequence, "the driver asks for nothing any more", now, write);
     return;
   }
-  const scope = effect === "exclude" ? "all" : "several";
-  if (gpu.fault?.scope === "all" || gpu.fault?.scope === scope) return;
-  const { uuid, hold } = gpu;
-  const reason = describe(report.xid);
-  const { sequence } = report;
-  write({ type: "gpu-faulted", uuid, at: now, ...namesOfHolders(hold), reason, scope, sequence });
+  faulted(gpu, effect === "exclude" ? "all" : "several", describe(report), report.sequence, now, write);
+}
+
+function faulted(
+  { uuid, hold, fault, answeredUpTo }: Gpu,
+  scope: GpuFault["scope"],
+  reason: string,
+  sequence: number,
+  at: EpochMs,
+  write: (event: Event) => void,
+): void {
+  if (sequence <= answeredUpTo || fault?.scope === "all" || fault?.scope === scope) return;
+  write({ type: "gpu-faulted", uuid, at, ...namesOfHolders(hold), reason, scope, sequence });
 }
 
 function answer(gpu: Gpu, upTo: number, reason: string, now: EpochMs, write: (event: Event) => void): void {
@@ -71,18 +100,56 @@ function answer(gpu: Gpu, upTo: number, reason: string, now: EpochMs, write: (ev
   write({ type: "gpu-fault-answered", uuid: gpu.uuid, at: now, reason, answeredUpTo: upTo });
 }
 
-export function describe(xid: number): string {
+export function describe({ xid, action }: Pick<XidReport, "xid" | "action">): string {
   const meaning = meaningOf(xid);
-  return meaning === null ? `Xid ${xid}` : `Xid ${xid}: ${meaning}`;
+  const wanted = action === null ? "" : `: ${recoveryWord(action)}`;
+  return meaning === null ? `Xid ${xid}` : `Xid ${xid}: ${meaning}${wanted}`;
 }
 
-/** The GPU at an address: one that is seen there before one that was there once. */
-function gpuAt(device: string, state: HostState): Gpu | undefined {
-  const there = state.gpus.values().filter(({ pciBusId, mig }) => {
-    return mig === null && pciBusId !== null && pciDevice(pciBusId) === device;
-  });
+/** A report of one GPU, which its address names. */
+type OfGpu = Exclude<KernelReport, { readonly kind: "driver-loaded" | "switch-fault" }>;
+
+/** The GPU that a report is about. See 4. */
+function gpuOf(report: OfGpu, state: HostState): Gpu | undefined {
+  const there = gpusAt(report.device, state);
   const seen = there.find(({ uuid }) => state.sight.gpus.has(uuid));
-  return seen ?? (there.length === 1 ? there[0] : undefined);
+  const others = there.filter((gpu) => gpu !== seen);
+  if (seen !== undefined && (others.length === 0 || !isBefore(report, seen, state))) return seen;
+  return others.length === 1 ? others[0] : undefined;
+}
+
+/** Whether a report is of the time before `gpu` came to the slot in which another one had been. */
+function isBefore({ sequence, at }: OfGpu, gpu: Gpu, { sight }: HostState): boolean {
+  const cameAt = sight.newcomers.get(gpu.uuid);
+  return sequence <= gpu.answeredUpTo || (cameAt !== undefined && at <= cameAt);
+}
+
+/** That what was written before a GPU came to its slot does not speak against it, also when it is read once more. */
+function past(reports: readonly KernelReport[], state: HostState, now: EpochMs): Event[] {
+  const events: Event[] = [];
+  for (const uuid of state.sight.newcomers.keys()) {
+    const gpu = state.gpus.get(uuid);
+    if (gpu === undefined || !state.sight.gpus.has(uuid)) continue;
+    const device = deviceOf(gpu);
+    const earlier = reports.filter(
+      (report): report is OfGpu => "at" in report && report.device === device && isBefore(report, gpu, state),
+    );
+    const upTo = Math.max(...earlier.map(({ sequence }) => sequence));
+    if (upTo > gpu.answeredUpTo) events.push(answeredBefore(gpu, upTo, now));
+  }
+  return events;
+}
+
+/** The GPUs that NVLinks connect; all of them when it is not known how they are connected. See 5. */
+function connectedGpus(state: HostState): readonly Gpu[] {
+  const whole = state.gpus.values().filter(({ mig }) => mig === null);
+  const { closeness } = state.sight;
+  if (closeness === null) return whole;
+  const connected = whole.filter(({ uuid }) => {
+    const place = closeness.places.get(uuid);
+    return place !== undefined && closeness.topology.links[place]?.some((link) => link?.startsWith("NV") === true);
+  });
+  return connected.length > 0 ? connected : whole;
 }
 
 export function count(xids: Map<GpuUuid, ReadonlyMap<number, XidCount>>, uuid: GpuUuid, report: XidReport): void {

@@ -14,6 +14,7 @@ import { foreignUse } from "./foreign-use.ts";
 import { withInstances } from "./instances.ts";
 import { emptyLevelMib, shareEvents } from "./shares.ts";
 import { withSight } from "./sight.ts";
+import { answeredBefore, replacedReason } from "./slots.ts";
 
 /**
  * Takes in what a probe brought: the sight is replaced, and what outlives the process becomes events.
@@ -33,6 +34,10 @@ export function observe(before: HostState, given: Observation, now: EpochMs): { 
     const known = state.gpus.get(reading.uuid);
     const identity = identityOf(reading, known);
     if (known === undefined || !sameIdentity(known, identity)) write({ type: "gpu-seen", gpu: identity });
+    const logged = before.sight.kernelLog?.sequence ?? 0;
+    if (known === undefined && logged > 0 && state.sight.newcomers.has(reading.uuid)) {
+      write(answeredBefore(reading, logged, now));
+    }
     const gpu = state.gpus.get(reading.uuid) as Gpu;
     const { hold } = gpu;
     if (hold.kind === "leased") {
@@ -51,7 +56,7 @@ export function observe(before: HostState, given: Observation, now: EpochMs): { 
   }
   for (const event of noteLosses(state, now)) write(event);
   for (const gpu of state.gpus.values()) {
-    const reason = goneReason(gpu, state, now);
+    const reason = goneReason(gpu, state, now) ?? replacedReason(gpu, state);
     if (reason !== null) write({ type: "gpu-gone", uuid: gpu.uuid, at: now, reason });
   }
   for (const event of noteGhosts(state, now)) write(event);

@@ -26,6 +26,7 @@ import {
   occupies,
 } from "../../readings/health.ts";
 import { ownershipOf } from "./ownership.ts";
+import { newcomersAfter } from "./slots.ts";
 
 /**
  * The part of an observation that is not durable: what can be seen now.
@@ -76,6 +77,8 @@ export function withSight(state: HostState, observation: Observation): HostState
     xids: state.sight.xids,
     kernelLog: state.sight.kernelLog,
     groups,
+    newcomers: newcomersAfter(state, observation),
+    unseenSinceBoot: new Set([...state.sight.unseenSinceBoot].filter((uuid) => !gpus.has(uuid))),
   };
   return { ...state, sight: next };
 }

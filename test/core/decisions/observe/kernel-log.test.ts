@@ -33,7 +33,7 @@ test("errors after which NVIDIA wants a reset exclude; those of a program, and n
     Array.from({ length: 200 }, (_, number) => number).filter(
       (number) => effectOf({ xid: number, fatal: false, action: null }) === effect,
     );
-  expect(of("exclude")).toEqual([46, 48, 62, 64, 79, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156]);
+  expect(of("exclude")).toEqual([46, 48, 62, 64, 79, 95, 109, 110, 119, 120, 136, 140, 143, 151, 155, 156, 158]);
   expect(of("isolate")).toEqual([74]);
   expect(of("answered")).toEqual([]);
   for (const number of [144, 145, 146, 147, 148, 149, 150]) {
@@ -173,7 +173,8 @@ test("errors of a device that is no GPU of the inventory, or of two that were th
   (host.devices[0] as { present: boolean }).present = false;
   host.devices.push({ reading: h100("GPU-new", { pciBusId: ADDRESSES["GPU-a"], index: 0 }), present: true });
   host.observe();
-  expect(hear(host, xid(79, 11))).toMatchObject([{ uuid: "GPU-new" }]);
+  host.advance(1);
+  expect(hear(host, xid(79, 11, { at: host.now }))).toMatchObject([{ uuid: "GPU-new" }]);
   (host.devices[1] as { present: boolean }).present = false;
   host.observe();
   expect(hear(host, xid(79, 12))).toEqual([]);
@@ -193,4 +194,39 @@ test("that the log cannot be read is known, and readings do not make it forgotte
   host.observe();
   expect(host.state.sight.kernelLog).toEqual({ problem: null, missed: 0, sequence: 5 });
   expect(host.state.sight.xids.get("GPU-a")?.get(31)?.count).toBe(1);
+});
+
+test("a GPU that was replaced keeps its errors: the one in its slot is free, also after a restart of the daemon", () => {
+  const host = newHost("GPU-a", "GPU-b");
+  hear(host, xid(79, 10, { at: host.now }));
+  host.devices.shift();
+  host.advance(1_000);
+  host.devices.push({ reading: h100("GPU-new", { pciBusId: ADDRESSES["GPU-a"], index: 0 }), present: true });
+  host.observe();
+  expect(block(host, "GPU-new")).toBeNull();
+  // The log that is read once more from its beginning says nothing against it.
+  expect(hear(host, xid(79, 10, { at: host.now - 1_000 }), xid(154, 12, { at: host.now - 900, action: 2 }))).toEqual([
+    expect.objectContaining({ type: "gpu-fault-answered", uuid: "GPU-new", answeredUpTo: 12 }),
+  ]);
+  expect(block(host, "GPU-new")).toBeNull();
+  expect(host.state.sight.xids.get("GPU-new")).toBeUndefined();
+  host.advance(1_000);
+  expect(hear(host, xid(48, 13, { at: host.now }))).toMatchObject([{ uuid: "GPU-new" }]);
+});
+
+test("a GPU that was replaced is counted until a boot, or an admin, says that it does not come back", () => {
+  const host = newHost("GPU-a", "GPU-b");
+  hear(host, xid(79, 10));
+  host.devices.shift();
+  host.devices.push({ reading: h100("GPU-new", { pciBusId: ADDRESSES["GPU-a"], index: 0 }), present: true });
+  for (let reading = 0; reading < 10; reading++) host.observe();
+  expect(gpuOf(host)).toMatchObject({ uuid: "GPU-a" });
+  host.do({ type: "resume", bootId: "boot-1", fencingFloor: host.now });
+  host.do({ type: "resume", bootId: "boot-2", fencingFloor: host.now });
+  host.observe();
+  host.observe();
+  expect(host.state.gpus.has("GPU-a")).toBe(true);
+  host.observe();
+  expect(host.state.gpus.values().map(({ uuid }) => uuid)).toEqual(["GPU-b", "GPU-new"]);
+  expect(block(host, "GPU-new")).toBeNull();
 });

@@ -1,80 +1,61 @@
-/**
- * A load client as thin as can be: one request under way per connection, over plain sockets, so that the server and not
- * the client is what is measured. Runs as a process of its own; prints one line of JSON.
- */
-import { connect } from "node:net";
+/** Allocates and releases as fast as it is answered, on so many connections. A process of its own; prints one line of JSON. */
+import { type RawAnswer, RawConnection, rawRequest } from "./raw-client.ts";
 
-const [portText, connectionsText, secondsText] = process.argv.slice(2);
-const port = Number(portText);
-const connections = Number(connectionsText);
-const warmUpMs = 1_000;
-const measuredMs = Number(secondsText) * 1_000;
+const [port = 0, connections = 0, seconds = 0] = process.argv.slice(2).map(Number);
+const WARM_UP_MS = 1_000;
 
-const HEAD_END = Buffer.from("\r\n\r\n");
-const allocateBody = JSON.stringify({
-  service_name: "bench",
-  workload_type: "inference",
-  workload_data: {
-    model_size: "small",
-    batch_size: 8,
-    concurrent_requests: 4,
-    purpose: "a request of about 200 bytes",
-  },
-  priority: 5,
-});
-
-function post(path: string, body: string): Buffer {
-  const head = `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1:${port}\r\nContent-Type: application/json\r\n`;
-  return Buffer.from(`${head}Content-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`);
-}
-const allocate = post("/gpu/allocate", allocateBody);
+const ALLOCATE = rawRequest(
+  port,
+  "POST",
+  "/gpu/allocate",
+  JSON.stringify({
+    service_name: "bench",
+    workload_type: "inference",
+    workload_data: {
+      model_size: "small",
+      batch_size: 8,
+      concurrent_requests: 4,
+      purpose: "a request of about 200 bytes",
+    },
+    priority: 5,
+  }),
+);
 
 let measuring = false;
 let stopped = false;
+let all = 0;
 let requests = 0;
 let refused = 0;
 const cycleMs: number[] = [];
 
 function run(): void {
-  const socket = connect(port, "127.0.0.1");
-  socket.setNoDelay(true);
-  let pending = Buffer.alloc(0);
-  let releasing = false;
-  let begun = 0;
-  const next = (status: number, body: Buffer) => {
-    if (measuring) requests++;
-    if (status !== 200) refused++;
-    if (stopped && releasing) return void socket.end();
-    if (releasing) {
-      if (measuring) cycleMs.push(performance.now() - begun);
-      releasing = false;
-      begun = performance.now();
-      socket.write(allocate);
-      return;
-    }
-    const text = body.toString("latin1");
-    const at = text.indexOf('"allocation_id":"') + 17;
-    releasing = true;
-    socket.write(post("/gpu/release", `{"allocation_id":"${text.slice(at, text.indexOf('"', at))}"}`));
-  };
-  socket.on("data", (chunk) => {
-    pending = pending.length === 0 ? chunk : Buffer.concat([pending, chunk]);
-    const headEnd = pending.indexOf(HEAD_END);
-    if (headEnd < 0) return;
-    const head = pending.toString("latin1", 0, headEnd);
-    const length = Number(/content-length: (\d+)/i.exec(head)?.[1]);
-    const total = headEnd + HEAD_END.length + length;
-    if (pending.length < total) return;
-    const body = pending.subarray(headEnd + HEAD_END.length, total);
-    pending = pending.subarray(total);
-    next(Number(head.slice(9, 12)), body);
-  });
-  socket.on("error", (error) => {
+  const connection = new RawConnection(port, (error) => {
     console.error(error.message);
     process.exit(1);
   });
-  begun = performance.now();
-  socket.write(allocate);
+  let begun = performance.now();
+  const count = ({ status }: RawAnswer) => {
+    all++;
+    if (measuring) requests++;
+    if (status !== 200) refused++;
+  };
+  const allocate = () => {
+    begun = performance.now();
+    connection.send(ALLOCATE, (answer) => {
+      count(answer);
+      const text = answer.body.toString("latin1");
+      const at = text.indexOf('"allocation_id":"') + 17;
+      const id = text.slice(at, text.indexOf('"', at));
+      connection.send(rawRequest(port, "POST", "/gpu/release", `{"allocation_id":"${id}"}`), released);
+    });
+  };
+  const released = (answer: RawAnswer) => {
+    count(answer);
+    if (measuring) cycleMs.push(performance.now() - begun);
+    if (stopped) connection.end();
+    else allocate();
+  };
+  allocate();
 }
 
 for (let i = 0; i < connections; i++) run();
@@ -87,9 +68,10 @@ setTimeout(() => {
     stopped = true;
     cycleMs.sort((a, b) => a - b);
     const quantile = (q: number) => cycleMs[Math.floor(cycleMs.length * q)] ?? null;
-    console.log(
-      JSON.stringify({ requestsPerSecond: requests / elapsedS, refused, p50Ms: quantile(0.5), p99Ms: quantile(0.99) }),
-    );
-    setTimeout(() => process.exit(0), 200);
-  }, measuredMs);
-}, warmUpMs);
+    const figure = { requestsPerSecond: requests / elapsedS, refused, p50Ms: quantile(0.5), p99Ms: quantile(0.99) };
+    setTimeout(() => {
+      console.log(JSON.stringify({ ...figure, all }));
+      process.exit(0);
+    }, 200);
+  }, seconds * 1_000);
+}, WARM_UP_MS);

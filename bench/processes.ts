@@ -1,16 +1,17 @@
+/** The processes that a bench measures, and what they cost, as the kernel counts it. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import type { Tree } from "./trees.ts";
 
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url));
-const PROGRAM = here("../dist/gpu-orchestrator.js");
-const CLOCK_TICKS_PER_SECOND = 100;
 
 export interface Served {
-  readonly process: ChildProcess;
+  readonly name: string;
+  readonly pid: number;
   readonly url: string;
   readonly port: number;
   /** From the start of the process to the line that says that it serves, in ms. */
@@ -18,10 +19,17 @@ export interface Served {
   stop(): Promise<void>;
 }
 
-async function serve(args: readonly string[], cwd: string): Promise<Served> {
+interface Started {
+  readonly name: string;
+  readonly args: readonly string[];
+  /** Where it runs; removed when it has stopped. */
+  readonly folder: string;
+}
+
+async function serve({ name, args, folder }: Started): Promise<Served> {
   const begun = performance.now();
   const child = spawn(process.execPath, args, {
-    cwd,
+    cwd: folder,
     stdio: ["ignore", "pipe", "inherit"],
     // NODE_OPTIONS lets a profile be taken: NODE_OPTIONS=--cpu-prof npm run bench.
     env: {
@@ -37,41 +45,64 @@ async function serve(args: readonly string[], cwd: string): Promise<Served> {
     child.once("exit", (code) => reject(new Error(`${args.join(" ")} exited with ${code}`)));
   });
   return {
-    process: child,
+    name,
+    pid: child.pid as number,
     url,
     port: Number(new URL(url).port),
     startMs: performance.now() - begun,
-    stop: () =>
-      new Promise((resolve) => {
-        child.once("exit", () => resolve());
-        child.kill("SIGTERM");
-      }),
+    stop: () => ended(child).then(() => rmSync(folder, { recursive: true, force: true })),
   };
 }
 
-export function serveBare(answers: { [path: string]: string }): Promise<Served> {
-  return serve([here("bare-server.ts"), JSON.stringify(answers)], tmpdir());
+function ended(child: ChildProcess): Promise<void> {
+  return new Promise((resolve) => {
+    child.once("exit", () => resolve());
+    child.kill("SIGTERM");
+  });
 }
 
-/** The built daemon on a fresh database, over a fake nvidia-smi that shows `gpus` idle GPUs, or simulated ones. */
-export function serveDaemon(gpus: number | "simulated", extra = ""): Promise<Served> {
-  const folder = mkdtempSync(join(tmpdir(), "gpu-orchestrator-bench-"));
-  let config = `server:\n  port: 0\nlogging:\n  level: info\n${extra}`;
+const scratch = () => mkdtempSync(join(tmpdir(), "gpu-orchestrator-bench-"));
+
+/** @param answers what it answers, by path. */
+export function serveBare(answers: Readonly<Record<string, string>>): Promise<Served> {
+  return serve({ name: "bare", args: [here("bare-server.ts"), JSON.stringify(answers)], folder: scratch() });
+}
+
+export interface Host {
+  /** Idle GPUs that a stand-in for nvidia-smi shows, or simulated ones. */
+  readonly gpus: number | "simulated";
+  readonly inMemory?: boolean;
+}
+
+/** A built daemon on a fresh database. */
+export function serveDaemon({ name, folder: root }: Tree, { gpus, inMemory = false }: Host): Promise<Served> {
+  const folder = scratch();
+  let config = "server:\n  port: 0\nlogging:\n  level: info\nscheduler:\n  max_queue_size: 10000\n";
+  if (inMemory) config += 'storage:\n  path: ":memory:"\n';
   if (gpus !== "simulated") {
     const program = join(folder, "nvidia-smi");
-    symlinkSync(here("../test/fixtures/fake-nvidia-smi.mjs"), program);
+    symlinkSync(join(root, "test/fixtures/fake-nvidia-smi.mjs"), program);
     writeFileSync(join(folder, "fake-nvidia-smi.json"), JSON.stringify({ mode: "gpus", count: gpus }));
     config += `monitoring:\n  nvidia_smi_path: ${JSON.stringify(program)}\n`;
   }
   writeFileSync(join(folder, "config.yaml"), config);
   const flags = gpus === "simulated" ? ["--simulate", "h100x8"] : [];
-  return serve([PROGRAM, "serve", "--config", join(folder, "config.yaml"), ...flags], folder);
+  const program = join(root, "dist/gpu-orchestrator.js");
+  return serve({ name, args: [program, "serve", "--config", join(folder, "config.yaml"), ...flags], folder });
 }
 
-/** CPU time that a process has used, in ms (proc(5), utime and stime). */
+/** CPU time that all threads of a process have used, in ms (the kernel's Documentation/scheduler/sched-stats). */
 export function cpuMs(pid: number): number {
-  const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
-  return ((Number(fields[11]) + Number(fields[12])) * 1_000) / CLOCK_TICKS_PER_SECOND;
+  let ns = 0;
+  for (const thread of readdirSync(`/proc/${pid}/task`)) {
+    try {
+      ns += Number(readFileSync(`/proc/${pid}/task/${thread}/schedstat`, "utf8").split(" ")[0]);
+    } catch (error) {
+      // A thread may end between the list and the look.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+    }
+  }
+  return ns / 1e6;
 }
 
 /** Resident memory of a process, in MiB (proc(5), VmRSS). */
@@ -80,29 +111,12 @@ export function residentMib(pid: number): number {
   return Number(line?.[1]) / 1_024;
 }
 
-export interface LoadFigure {
-  readonly requestsPerSecond: number;
-  readonly refused: number;
-  readonly p50Ms: number;
-  readonly p99Ms: number;
-  readonly cpuUsPerRequest: number;
+export async function untilReady(server: Served): Promise<void> {
+  for (let i = 0; i < 400; i++) {
+    if ((await fetch(`${server.url}/readyz`)).status === 200) return;
+    await sleep(25);
+  }
+  throw new Error(`${server.name} did not get ready`);
 }
 
-export async function load(server: Served, connections: number, seconds: number): Promise<LoadFigure> {
-  const pid = server.process.pid as number;
-  const before = cpuMs(pid);
-  const client = spawn(process.execPath, [here("load-client.ts"), `${server.port}`, `${connections}`, `${seconds}`], {
-    stdio: ["ignore", "pipe", "inherit"],
-  });
-  let output = "";
-  client.stdout.on("data", (chunk) => {
-    output += chunk;
-  });
-  await new Promise<void>((resolve, reject) => {
-    client.once("exit", (code) => (code === 0 ? resolve() : reject(new Error(`the load client exited with ${code}`))));
-  });
-  const figure = JSON.parse(output) as Omit<LoadFigure, "cpuUsPerRequest">;
-  // The client's warm-up second counts in both, so the ratio is that of the whole run.
-  const requests = figure.requestsPerSecond * (seconds + 1);
-  return { ...figure, cpuUsPerRequest: ((cpuMs(pid) - before) * 1_000) / requests };
-}
+export const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));

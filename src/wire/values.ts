@@ -12,3 +12,8 @@ export function text(given: string | null): string | null {
 export function timestamp(at: EpochMs): string {
   return new Date(at).toISOString();
 }
+
+/** To six digits: 3.6 ms. */
+export function hoursOf(ms: number): number {
+  return Math.round(ms / 3.6) / 1e6;
+}

@@ -3,6 +3,7 @@ import { type Mutant, planted } from "./mutant.ts";
 
 const SCHEDULER = "test/scheduler/scheduler.test.ts";
 const DURABILITY = "test/scheduler/durability.test.ts";
+const PAGE = "test/http/allocations/page.test.ts";
 const BODIES = "test/wire/webhooks/bodies.test.ts";
 
 const TURNS = planted(
@@ -543,9 +544,23 @@ const HTTP: readonly Mutant[] = [
   {
     name: "Everybody sees what a workload is made of and where its webhooks go",
     file: "src/http/allocations/views.ts",
-    find: "return actor.admin || actor.principal === request.principal;",
-    replace: "return actor.admin || request.principal.length > 0;",
+    find: "const isOwn = owns(actor, allocation);",
+    replace: "const isOwn = owns(actor, allocation) || request.principal.length > 0;",
     tests: [AUTH],
+  },
+  {
+    name: "A page finds out for each of its records anew why it waits",
+    file: "src/http/allocations/views.ts",
+    find: "viewOf(allocation, outlook, state, now, actor));",
+    replace: "viewOf(allocation, new Outlook(state, now), state, now, actor));",
+    tests: [PAGE],
+  },
+  {
+    name: "Those who wait for other GPUs are told the reason of whoever was asked about first",
+    file: "src/http/allocations/outlook.ts",
+    find: "const family = this.#state.line.order.get(queueKey(request, this.#state.policy))?.familyKey;",
+    replace: 'const family = "";',
+    tests: [PAGE],
   },
   {
     name: "A page of any origin may send requests",

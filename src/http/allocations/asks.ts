@@ -4,7 +4,7 @@ import type { AllocateAsk } from "../../core/decisions/commands.ts";
 import type { Sharing } from "../../core/model/allocation.ts";
 import { WORKLOAD_TYPES, type WorkloadAsk, type WorkloadType } from "../../core/model/workload.ts";
 import type { AllocateBody, WorkloadBody } from "../../wire/allocations/asks.ts";
-import { lifetimeMs } from "../../wire/asking.ts";
+import { lifetimeOf } from "../../wire/asking.ts";
 import { invalid } from "../exchange/problems.ts";
 import type { EndpointParts } from "../parts.ts";
 
@@ -16,11 +16,11 @@ export function allocateAsk(body: AllocateBody): AllocateAsk {
     webhookUrl: body.webhook_url ?? null,
     preferredGpus: (body.preferred_gpus ?? data.preferred_gpus ?? []).map(String),
     gpuModel: kindAsked(body).gpuModel,
-    ttlMs: inMs(body.ttl ?? data.ttl),
-    maxDurationMs: inMs(body.max_duration ?? data.max_duration),
+    ttlMs: lifetimeOf(body.ttl ?? data.ttl),
+    maxDurationMs: lifetimeOf(body.max_duration ?? data.max_duration),
     preemptible: body.preemptible ?? data.preemptible ?? false,
     queue: body.queue ?? data.queue ?? true,
-    queueTimeoutMs: inMs(body.queue_timeout ?? data.queue_timeout),
+    queueTimeoutMs: lifetimeOf(body.queue_timeout ?? data.queue_timeout),
     migProfile: kindAsked(body).migProfile,
     sharing: kindAsked(body).sharing,
   };
@@ -48,10 +48,6 @@ export function kindAsked({ gpu_model, mig_profile, sharing, workload_data: data
     migProfile: mig_profile ?? data?.mig_profile ?? null,
     sharing: wanted,
   };
-}
-
-function inMs(given: string | number | null | undefined): number | null {
-  return given === null || given === undefined ? null : lifetimeMs(given);
 }
 
 /**

@@ -1,3 +1,4 @@
+import { owns } from "../../core/decisions/lifecycle.ts";
 import type { QueuedAllocation } from "../../core/model/allocation.ts";
 import { AllocationEndedError, DomainError } from "../../core/model/errors.ts";
 import type { Actor, AllocationId } from "../../core/model/ids.ts";
@@ -21,7 +22,7 @@ import type { Call, Operation } from "../exchange/endpoint.ts";
 import { preferredWaitMs } from "../exchange/prefer.ts";
 import type { EndpointParts } from "../parts.ts";
 import { checkedAsk } from "./asks.ts";
-import { queuedView, recordView, seesAll } from "./views.ts";
+import { queuedView, recordsView, recordView } from "./views.ts";
 
 export function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: EndpointParts): Operation {
   const check = checker(allocateSchema);
@@ -206,7 +207,7 @@ function recordAnswer(actor: Actor): (reply: Reply) => Answer {
     const { allocation, state, at } = reply;
     const answers = written.get(reply) ?? {};
     written.set(reply, answers);
-    const part = seesAll(actor, allocation) ? "all" : "open";
+    const part = owns(actor, allocation) ? "all" : "open";
     answers[part] ??= json(200, recordView(allocation, state, at, actor));
     return answers[part];
   };
@@ -247,7 +248,7 @@ export function records({ scheduler }: EndpointParts): Operation {
       const { state } = scheduler;
       const now = scheduler.now();
       return json(200, {
-        allocations: page.map((allocation) => recordView(allocation, state, now, actor)),
+        allocations: recordsView(page, state, now, actor),
         next: found.length > size ? (page.at(-1)?.request.id ?? null) : null,
       });
     },

@@ -1,7 +1,7 @@
 import type { EpochMs } from "../../core/base/time.ts";
-import { type Explanation, explain, explainer } from "../../core/explain/explain.ts";
-import { type Eta, etaOf } from "../../core/explain/forecast.ts";
-import { positionOf, type Waiting } from "../../core/host/line.ts";
+import { owns } from "../../core/decisions/lifecycle.ts";
+import type { Eta } from "../../core/explain/forecast.ts";
+import { positionOf } from "../../core/host/line.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { Allocation, QueuedAllocation, Request } from "../../core/model/allocation.ts";
 import type { Gpu, Share } from "../../core/model/gpu.ts";
@@ -12,24 +12,7 @@ import { allocationBody } from "../../wire/allocations/bodies.ts";
 import type { ListAnswer } from "../../wire/host/answers.ts";
 import { timestamp } from "../../wire/values.ts";
 import { ailmentView } from "../gpus/views.ts";
-
-/** Requests that ask for the same have the same reason, unless GPUs are held for one; a long queue has few kinds. */
-export function reasons(state: HostState, now: EpochMs, actor: Actor): (waiting: Waiting) => string {
-  const { explanationOf, kindOf } = explainer(state, now);
-  const known = new Map<string, string>();
-  return ({ familyKey, allocation }) => {
-    const { request } = allocation;
-    const all = seesAll(actor, allocation);
-    const key = `${all}|${familyKey}|${request.requirement.memoryMib}|${kindOf(request)}`;
-    const reason = known.get(key) ?? reasonFor(explanationOf(request), all);
-    known.set(key, reason);
-    return reason;
-  };
-}
-
-function reasonFor({ reason, publicReason }: Explanation, all: boolean): string {
-  return printable(all ? reason : publicReason);
-}
+import { Outlook } from "./outlook.ts";
 
 export function etaView(eta: Eta | null) {
   return eta === null ? null : { earliest: timestamp(eta.earliest), latest: timestamp(eta.latest) };
@@ -44,46 +27,43 @@ export function queuedView(allocation: QueuedAllocation, state: HostState, now: 
     request_id: request.id,
     submitted_at: timestamp(request.submittedAt),
     priority: request.requirement.priority,
-    ...standing(request, state, now, true),
+    ...waitView(request, outlookFor(allocation, state, now), state, true),
   };
 }
 
-/** @param all whoever asks may know all about the request. */
-function standing(request: Request, state: HostState, now: EpochMs, all: boolean) {
-  const explanation = explain(request, state, now);
-  const { gpus } = explanation;
-  return {
-    position: positionOf(state.line, request, state.policy),
-    reason: reasonFor(explanation, all),
-    eta: etaView(etaOf(request, state, now)),
-    gpus: reasonsView(gpus, state),
-  };
+/** @param isOwn whoever asks may know what is left of its owner's quota. */
+function waitView(request: Request, outlook: Outlook, state: HostState, isOwn: boolean) {
+  const position = positionOf(state.line, request, state.policy);
+  const { reason, publicReason, gpus } = outlook.reasonOf(request);
+  return { position, reason: isOwn ? reason : publicReason, eta: etaView(outlook.etaOf(request, position)), gpus };
 }
 
-/** Of each GPU, why not; `null` for one that would do. */
-export function reasonsView(gpus: Explanation["gpus"], state: HostState) {
-  return [...gpus].map(([uuid, reason]) => ({
-    id: state.gpus.get(uuid)?.index ?? null,
-    uuid: printable(uuid),
-    reason,
-  }));
-}
-
-/** What a workload is made of, where its webhooks go, and what is left of its quota is for its owner and for admins. */
-export function seesAll(actor: Actor, { request }: Allocation): boolean {
-  return actor.admin || actor.principal === request.principal;
+/** Records as far as `actor` may see them. Why those wait, and until when, is found out once for all of them. */
+export function recordsView(allocations: readonly Allocation[], state: HostState, now: EpochMs, actor: Actor) {
+  const outlook = new Outlook(state, now);
+  return allocations.map((allocation) => viewOf(allocation, outlook, state, now, actor));
 }
 
 /** One record, as far as `actor` may see it. */
 export function recordView(allocation: Allocation, state: HostState, now: EpochMs, actor: Actor) {
+  return viewOf(allocation, outlookFor(allocation, state, now), state, now, actor);
+}
+
+/** No forecast is made for those behind it in the line. */
+function outlookFor({ status, request }: Allocation, state: HostState, now: EpochMs): Outlook {
+  return new Outlook(state, now, status === "queued" ? positionOf(state.line, request, state.policy) : 0);
+}
+
+/** What a workload is made of, where its webhooks go, and what is left of its quota is for its owner and for admins. */
+function viewOf(allocation: Allocation, outlook: Outlook, state: HostState, now: EpochMs, actor: Actor) {
   const { request } = allocation;
-  const all = seesAll(actor, allocation);
+  const isOwn = owns(actor, allocation);
   return {
     ...recordOf(allocation),
-    ...(allocation.status === "queued" ? standing(request, state, now, all) : {}),
+    ...(allocation.status === "queued" ? waitView(request, outlook, state, isOwn) : {}),
     ...healthOfLease(allocation, state, now),
     ...overMemory(allocation, state),
-    ...(all ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
+    ...(isOwn ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
   };
 }
 

@@ -1,5 +1,5 @@
 import type { EpochMs } from "../../core/base/time.ts";
-import { forecast } from "../../core/explain/forecast.ts";
+import { owns } from "../../core/decisions/lifecycle.ts";
 import { isDrained } from "../../core/host/cordons.ts";
 import type { KernelLogSight } from "../../core/host/sight.ts";
 import type { HostState } from "../../core/host/state.ts";
@@ -8,7 +8,8 @@ import type { Actor } from "../../core/model/ids.ts";
 import { printable } from "../../platform/printable.ts";
 import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../../wire/host/answers.ts";
 import { instant, text, timestamp } from "../../wire/values.ts";
-import { etaView, healthOfLease, overMemory, reasons, recordOf } from "../allocations/views.ts";
+import { Outlook } from "../allocations/outlook.ts";
+import { etaView, healthOfLease, overMemory, recordOf } from "../allocations/views.ts";
 import { cordonView, gpuViews } from "../gpus/views.ts";
 
 export function statusView(state: HostState, now: EpochMs): StatusAnswer {
@@ -46,20 +47,21 @@ export function listView(state: HostState, now: EpochMs, actor: Actor): ListAnsw
     });
   }
   const queue = [];
-  const reasonOf = reasons(state, now, actor);
-  const etas = forecast(state, now);
-  for (const waiting of state.line.order.values()) {
-    const { request } = waiting.allocation;
+  const outlook = new Outlook(state, now);
+  for (const { allocation } of state.line.order.values()) {
+    const { request } = allocation;
+    const position: number = queue.length + 1;
+    const { reason, publicReason } = outlook.reasonOf(request);
     queue.push({
       id: request.id,
       service_name: request.serviceName,
       required_gpus: request.requirement.gpus,
       min_memory_mb: request.requirement.memoryMib,
       priority: request.requirement.priority,
-      position: queue.length + 1,
+      position,
       submitted_at: timestamp(request.submittedAt),
-      reason: reasonOf(waiting),
-      eta: etaView(etas.get(request.id) ?? null),
+      reason: owns(actor, allocation) ? reason : publicReason,
+      eta: etaView(outlook.etaOf(request, position)),
     });
   }
   const gpus = gpuViews(state, now);

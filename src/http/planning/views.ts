@@ -9,7 +9,8 @@ import type { WorkloadAsk } from "../../core/model/workload.ts";
 import { printable } from "../../platform/printable.ts";
 import type { PlanAnswer, WorkloadAnswer } from "../../wire/planning/answers.ts";
 import { text } from "../../wire/values.ts";
-import { etaView, reasonsView } from "../allocations/views.ts";
+import { reasonsView } from "../allocations/outlook.ts";
+import { etaView } from "../allocations/views.ts";
 
 /**
  * What the analyzer would ask for, and whether this host could ever hold it.

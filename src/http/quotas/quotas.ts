@@ -16,7 +16,7 @@ import { chargedMs, gpusOf, remainingOf } from "../../core/queue/quotas.ts";
 import { printable } from "../../platform/printable.ts";
 import type { Scheduler } from "../../scheduler/scheduler.ts";
 import type { QuotaAnswer, QuotasAnswer } from "../../wire/quotas/answers.ts";
-import { timestamp } from "../../wire/values.ts";
+import { hoursOf, timestamp } from "../../wire/values.ts";
 import { json } from "../exchange/answers.ts";
 import type { Operation } from "../exchange/endpoint.ts";
 
@@ -70,18 +70,13 @@ function accountView(key: AccountKey, state: HostState, now: EpochMs): QuotaAnsw
       gpuTime === null
         ? null
         : {
-            limit: inHours(gpuTime.limitMs),
+            limit: hoursOf(gpuTime.limitMs),
             ...(state.accounts.counted
-              ? { used: inHours(chargedMs(account, gpuTime, now)), left: inHours(left.gpuMs) }
+              ? { used: hoursOf(chargedMs(account, gpuTime, now)), left: hoursOf(left.gpuMs) }
               : { used: null, left: null }),
             period_seconds: gpuTime.periodMs / 1_000,
             period_from: timestamp(periodStart(now, gpuTime.periodMs)),
             renews_at: timestamp(periodStart(now, gpuTime.periodMs) + gpuTime.periodMs),
           },
   };
-}
-
-/** To six digits, 3.6 ms. */
-function inHours(ms: number): number {
-  return Math.round(ms / 3.6) / 1e6;
 }

@@ -4,7 +4,7 @@ import type { Scheduler } from "../../scheduler/scheduler.ts";
 import type { Amount, Usage, UsageRow } from "../../scheduler/usage.ts";
 import type { UsageAnswer } from "../../wire/usage/answers.ts";
 import { usageQuerySchema } from "../../wire/usage/asks.ts";
-import { timestamp } from "../../wire/values.ts";
+import { hoursOf, timestamp } from "../../wire/values.ts";
 import { type Answer, json, NOT_STORED } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
@@ -54,14 +54,9 @@ function amountView({ leases, reservedMs, usedMs }: Amount) {
     leases,
     reserved_gpu_seconds: reservedMs / 1_000,
     used_gpu_seconds: usedMs / 1_000,
-    reserved_gpu_hours: inHours(reservedMs),
-    used_gpu_hours: inHours(usedMs),
+    reserved_gpu_hours: hoursOf(reservedMs),
+    used_gpu_hours: hoursOf(usedMs),
   };
-}
-
-/** To six digits, 3.6 ms: the seconds are exact. */
-function inHours(ms: number): number {
-  return Math.round(ms / 3.6) / 1e6;
 }
 
 /** One row per kind and name. The period stands in every row, so that a saved file tells what it is. */

@@ -132,7 +132,7 @@ interface BackupOptions extends DatabaseOptions {
 
 async function makeBackup(file: string, { overwrite, ...options }: BackupOptions): Promise<void> {
   const database = databaseOf(options);
-  const { backUp } = await import("../daemon/daemon.ts");
+  const { backUp } = await import("../daemon/host-verbs.ts");
   const giveUp = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => giveUp.abort(signal));
   try {
@@ -147,7 +147,7 @@ async function makeBackup(file: string, { overwrite, ...options }: BackupOptions
 
 async function restoreBackup(file: string, options: DatabaseOptions): Promise<void> {
   const path = databaseOf(options);
-  const { restore } = await import("../daemon/daemon.ts");
+  const { restore } = await import("../daemon/host-verbs.ts");
   const { file: database, kept, asOf, leases, waiting } = restore(path, file);
   const when = asOf === null ? "before its first start" : `at ${new Date(asOf).toISOString()}`;
   console.log(`${database} is as it was ${when}, with ${leases} leases and ${waiting} waiting requests`);
@@ -165,7 +165,7 @@ function eventNumber(text: string): number {
 
 async function replayDecision(file: string, { at, json }: { at: number; json?: boolean }): Promise<void> {
   const [{ replay, ReplayError }, { asJson, told }] = await Promise.all([
-    import("../daemon/daemon.ts"),
+    import("../daemon/host-verbs.ts"),
     import("./replay.ts"),
   ]);
   try {

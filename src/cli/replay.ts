@@ -1,5 +1,5 @@
 /** How the verb `replay` tells of a decision: in words for people, as JSON for programs. */
-import type { replay } from "../daemon/daemon.ts";
+import type { replay } from "../daemon/host-verbs.ts";
 import { visible } from "../platform/printable.ts";
 
 type Replay = ReturnType<typeof replay>;

@@ -1,53 +1,27 @@
-/** Builds every part, starts it, stops it. The only place that knows all rooms. */
+/** Starts the parts of the daemon, changes their settings, and stops them. This room alone knows all others. */
 import type { Config } from "../config/config.ts";
 import { describeConfig } from "../config/describe.ts";
 import type { LoadedConfig } from "../config/load.ts";
 import { policyOf } from "../config/policy.ts";
 import { ConfigError, formatProblem } from "../config/problems.ts";
 import { reloadable } from "../config/reload.ts";
-import { anyCurrentReading, readingsAreAwaited } from "../core/host/condition.ts";
-import type { HostState } from "../core/host/state.ts";
-import { createHttpServer, type HttpServer } from "../http/server.ts";
-import { createMetrics, type Metrics } from "../metrics/metrics.ts";
-import { type KernelLog, watchKernelLog } from "../monitor/kernel-log/kernel-log.ts";
-import { NvidiaSmiSource } from "../monitor/nvidia-smi/source.ts";
+import { anyCurrentReading } from "../core/host/condition.ts";
+import type { HttpServer } from "../http/server.ts";
+import type { Metrics } from "../metrics/metrics.ts";
 import { type Poller, startPolling } from "../monitor/poller.ts";
-import { SimulatedSource } from "../monitor/simulated/source.ts";
 import { readBootId } from "../platform/boot-id.ts";
 import { type Clock, clockAtStart } from "../platform/clock.ts";
-import { sortableIds } from "../platform/ids.ts";
 import { createLogger, type Logger } from "../platform/logger.ts";
 import { everyNight } from "../platform/nightly.ts";
 import { notifySystemd, startWatchdog } from "../platform/notify.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
-import type { Observer } from "../ports/observer.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
-import { Scheduler } from "../scheduler/scheduler.ts";
+import type { Scheduler } from "../scheduler/scheduler.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
-import { logEvents } from "./event-log.ts";
-
-export { backUp } from "../store/backup.ts";
-export { ReplayError, replay } from "../store/replay.ts";
-export { restore } from "../store/restore.ts";
-
-// What the command line does to the database by itself.
-
-/** A drain that takes longer is cut short: the promise is exit within 10 s. */
-const DRAIN_MS = 8_000;
-
-/** Each costs a file descriptor and some 10 KiB; the promise is at least 4,096. */
-const MAX_CONNECTIONS = 16_384;
-
-/** Readers of the event stream; each has a connection of its own. */
-const MAX_STREAMS = 1_024;
-
-/** A reader that takes nothing for so long has gone, or is no use. */
-const STREAM_STALL_MS = 30_000;
-
-/** How often to look while a GPU is being reclaimed, or recovers, and somebody waits for one. */
-const AWAITED_REFRESH_MS = 1_000;
+import { buildParts, tickInterval } from "./parts.ts";
+import { Watching } from "./watching.ts";
 
 const DELIVERIES_PER_RECEIVER = 4;
 
@@ -116,7 +90,7 @@ class RunningDaemon implements Daemon {
   readonly #http: HttpServer;
   #deliverer: Deliverer | null = null;
   #poller: Poller | null = null;
-  #kernelLog: KernelLog | null = null;
+  readonly #watching: Watching;
   #webhookHosts: ReturnType<typeof parseAllowedHosts>;
   #notReady: string | null = "starting";
   #stopping: Promise<void> | null = null;
@@ -133,58 +107,27 @@ class RunningDaemon implements Daemon {
     this.#store = store;
     this.#time = time;
     this.#clock = time.clock;
-    const stored = store.load();
-    const simulated =
-      config.monitoring.source === "simulated"
-        ? new SimulatedSource({ shape: config.simulation.host, clock: this.#clock })
-        : null;
-    this.#source =
-      simulated ??
-      new NvidiaSmiSource({
-        ...(config.monitoring.nvidiaSmiPath === null ? {} : { path: config.monitoring.nvidiaSmiPath }),
-        timeoutMs: config.monitoring.timeoutMs,
-        clock: this.#clock,
-        inventory: stored.gpus,
-      });
-    const policy = policyOf(config);
-    this.#scheduler = new Scheduler(
-      {
-        store: this.#store,
-        clock: this.#clock,
-        newId: sortableIds(),
-        policy,
-        tickIntervalMs: tickInterval(config),
-        wallAheadMs: () => Date.now() - this.#clock.now(),
-        onBug: (err) => log.error({ err }, "a bug: this should not happen"),
-      },
-      stored,
-    );
-    this.#metrics = config.monitoring.metricsEnabled
-      ? createMetrics({ version, clock: this.#clock, scheduler: this.#scheduler, source: this.#source })
-      : null;
-    for (const observer of [simulated, this.#metrics, this.#watcher()]) {
-      if (observer !== null) this.#scheduler.observeWith(observer);
-    }
-    this.#http = createHttpServer({
-      scheduler: this.#scheduler,
-      settings: {
-        auth: { enabled: config.auth.enabled, headerName: config.auth.headerName },
-        allowedHosts: config.server.allowedHosts,
-        readTimeoutMs: config.server.readTimeoutMs,
-        writeTimeoutMs: config.server.writeTimeoutMs,
-        idleTimeoutMs: config.server.idleTimeoutMs,
-        maxConnections: MAX_CONNECTIONS,
-        maxStreams: MAX_STREAMS,
-        streamStallMs: STREAM_STALL_MS,
-        drainTimeoutMs: DRAIN_MS,
-      },
+    const parts = buildParts({
+      config,
+      version,
+      store,
+      clock: time.clock,
+      log,
       keys: () => this.#config.auth.keys,
       checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
-      metrics: this.#metrics,
-      version,
-      log,
       readiness: () => this.#readiness(),
     });
+    this.#source = parts.source;
+    this.#scheduler = parts.scheduler;
+    this.#metrics = parts.metrics;
+    this.#http = parts.http;
+    this.#watching = new Watching({
+      clock: time.clock,
+      log,
+      monitoring: config.monitoring,
+      readKernelLog: (news) => this.#scheduler.readKernelLog(news),
+    });
+    this.#scheduler.observeWith(this.#watching);
   }
 
   async start(file: string | null): Promise<void> {
@@ -215,6 +158,7 @@ class RunningDaemon implements Daemon {
       settings: this.#deliverySettings(),
       log: this.#log,
     });
+    this.#watching.connect(this.#poller, this.#deliverer);
     // Ended records beyond their retention go at night.
     this.#cleanups.push(
       everyNight(this.#clock, () => void this.#prune()),
@@ -269,7 +213,7 @@ class RunningDaemon implements Daemon {
     for (const cleanup of this.#cleanups) cleanup();
     await this.#http.drain();
     await this.#poller?.stop();
-    this.#kernelLog?.stop();
+    this.#watching.stop();
     await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
     await this.#scheduler.stop();
     await this.#store.close();
@@ -316,64 +260,4 @@ class RunningDaemon implements Daemon {
       this.#log.error({ err }, "old records could not be pruned");
     }
   }
-
-  /** What the parts must hear of each other: new webhooks, and GPUs that should be looked at soon. */
-  #watcher(): Observer {
-    const log = this.#log;
-    let failing: string | null = null;
-    return {
-      committed: ({ events, notifications, state, lastSeq }) => {
-        if (notifications > 0) this.#deliverer?.wake();
-        const ended = events.some((event) => event.type === "ended" && event.verify.length > 0);
-        this.#pacePolling(state);
-        if (ended) this.#poller?.probeSoon();
-        logEvents(log, events, lastSeq - events.length + 1);
-      },
-      observed: (observation, state) => {
-        this.#pacePolling(state);
-        // Before the first reading nobody knows which GPU is meant.
-        if (observation.ok) this.#watchKernelLog();
-        const message = observation.ok ? null : observation.failure.message;
-        if (message === failing) return;
-        failing = message;
-        if (message !== null) log.warn({ failure: observation.ok ? null : observation.failure }, "no GPU reading");
-        else log.info({ gpus: state.sight.gpus.size }, "GPU readings are good");
-      },
-      storage: (healthy, reason) => {
-        if (healthy) log.info({}, "the database takes changes again");
-        else log.error({ reason }, "the database refuses changes; nothing is granted until it takes them again");
-      },
-    };
-  }
-
-  #watchKernelLog(): void {
-    const { kernelLog: path, source } = this.#config.monitoring;
-    if (this.#kernelLog !== null || path === null || source === "simulated" || this.#stopping !== null) return;
-    let problem: string | null = null;
-    this.#kernelLog = watchKernelLog({
-      path,
-      clock: this.#clock,
-      onNews: async (news) => {
-        await this.#scheduler.readKernelLog(news);
-        if (news.problem === problem) return;
-        problem = news.problem;
-        if (problem === null) this.#log.info({ path }, "the kernel's log can be read");
-        else this.#log.warn({ path, problem }, "the kernel's log cannot be read: Xid errors are not seen");
-      },
-    });
-  }
-
-  #pacePolling(state: HostState): void {
-    const { refreshIntervalMs } = this.#config.monitoring;
-    const wanted = readingsAreAwaited(state) ? Math.min(AWAITED_REFRESH_MS, refreshIntervalMs) : refreshIntervalMs;
-    if (wanted === this.#pace) return;
-    this.#pace = wanted;
-    this.#poller?.setInterval(wanted);
-  }
-  #pace = 0;
-}
-
-/** The two intervals of the reference: whatever looks for due deadlines does both jobs. */
-function tickInterval({ scheduler }: Config): number {
-  return Math.min(scheduler.queueCheckIntervalMs, scheduler.cleanupIntervalMs);
 }

@@ -12,12 +12,45 @@ import {
 } from "../core/host/accounts.ts";
 import { fadedUse, HALF_LIVES_THAT_COUNT } from "../core/host/fair-share.ts";
 import type { HostState } from "../core/host/state.ts";
+import { DomainError } from "../core/model/errors.ts";
 import { partsOf } from "../core/model/leases.ts";
 import type { EndedLease, EndedLeaseCursor, Store } from "../ports/store.ts";
+import type { Turns } from "./turns.ts";
 import { hadEnded, runningLeases } from "./usage.ts";
 
 /** Leases read at a time, in about a millisecond. */
 const PAGE_LEASES = 100;
+
+/** Finds out what accounts have used so far, if their quotas depend on it. */
+export class UseCounter {
+  readonly #turns: Pick<Turns, "state" | "send">;
+  readonly #store: Store;
+  readonly #onBug: (error: unknown) => void;
+  #counting = false;
+
+  constructor(turns: Pick<Turns, "state" | "send">, store: Store, onBug: (error: unknown) => void) {
+    this.#turns = turns;
+    this.#store = store;
+    this.#onBug = onBug;
+  }
+
+  /** Counts if the state lacks a count, once at a time. What fails is tried again by the next call. Never rejects. */
+  async run(): Promise<void> {
+    if (this.#counting) return;
+    this.#counting = true;
+    try {
+      while (!this.#turns.state.accounts.counted) {
+        const { state, at } = await this.#turns.send({ type: "recount" });
+        const count = await countUse(this.#store, state, at);
+        await this.#turns.send({ type: "counted", round: state.accounts.round, ...count });
+      }
+    } catch (error) {
+      if (!(error instanceof DomainError)) this.#onBug(error);
+    } finally {
+      this.#counting = false;
+    }
+  }
+}
 
 /**
  * Sums up the leases that had ended in `state`, whatever ends while they are read.
@@ -25,7 +58,7 @@ const PAGE_LEASES = 100;
  * @param now the time of `state`.
  * @throws StorageUnavailableError
  */
-export async function countUse(store: Store, state: HostState, now: EpochMs): Promise<EndedUse> {
+async function countUse(store: Store, state: HostState, now: EpochMs): Promise<EndedUse> {
   const sums = new UseSums(state, now);
   const running = runningLeases(state, now);
   const endedAfter = sums.from;

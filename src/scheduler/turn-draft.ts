@@ -1,51 +1,167 @@
+/** What a turn gathers until its commit. */
+import type { EpochMs } from "../core/base/time.ts";
 import type { Command } from "../core/decisions/commands.ts";
 import type { Decision } from "../core/decisions/decide.ts";
 import type { Event } from "../core/host/events.ts";
 import type { HostState } from "../core/host/state.ts";
 import type { Allocation, EndedAllocation } from "../core/model/allocation.ts";
-import type { AllocationId } from "../core/model/ids.ts";
-import type { KeptKey } from "../ports/store.ts";
+import type { Gpu } from "../core/model/gpu.ts";
+import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
+import type { IdSource } from "../platform/ids.ts";
+import type { IdempotencyKey, KeptKey, Turn } from "../ports/store.ts";
 import type { DeliverySettlement, Notification } from "../ports/webhooks.ts";
+import { notificationOf, operatorNotificationOf } from "../wire/webhooks/bodies.ts";
 
-/** What a turn gathers until its commit. */
-export interface Draft {
-  readonly events: Event[];
-  /** What the first decision found. */
-  readonly begun: HostState;
-  /** Those that changed something. */
-  readonly commands: Command[];
-  /** How many of them it takes to tell what the events came of. */
-  telling: number;
-  /** Clients that wait, and showed that they do. */
-  readonly seen: AllocationId[];
-  readonly changed: Map<AllocationId, Allocation>;
-  readonly notifications: Notification[];
-  readonly settlements: DeliverySettlement[];
-  readonly withdrawn: AllocationId[];
-  readonly outdated: Set<AllocationId>;
-  readonly keys: KeptKey[];
-  readonly redeliveries: string[];
+/** What comes with a command, to be stored with what the command changes. */
+export interface Attachments {
+  readonly settlement?: DeliverySettlement | null;
+  /** Kept only if the command changes something. */
+  readonly key?: IdempotencyKey | null;
+  /** A webhook to be sent again. */
+  readonly redelivery?: string | null;
 }
 
-/** Takes down what a later look at this turn must know of a command that was accepted in `before`. */
-export function noteCommand(draft: Draft, command: Command, before: HostState, { events, state }: Decision): void {
-  if (state === before) return;
-  draft.commands.push(command);
-  // What comes after the last event led to none.
-  if (events.length > 0) draft.telling = draft.commands.length;
-  if (command.type === "touch" || command.type === "renew") draft.seen.push(command.id);
+export class TurnDraft {
+  /** What the first decision finds. */
+  readonly begun: HostState;
+  readonly events: Event[] = [];
+  /** Waiting clients that showed in this turn that they are alive. */
+  readonly seen: AllocationId[] = [];
+  readonly #before: HostState;
+  readonly #now: EpochMs;
+  readonly #messageId: () => string;
+  #state: HostState;
+  /** Those that changed something. */
+  readonly #commands: Command[] = [];
+  /** How many of them, from the first, the events came of. */
+  #telling = 0;
+  readonly #changed = new Map<AllocationId, Allocation>();
+  #notifications: Notification[] = [];
+  readonly #settlements: DeliverySettlement[] = [];
+  readonly #withdrawn: AllocationId[] = [];
+  readonly #outdated = new Set<AllocationId>();
+  readonly #keys: KeptKey[] = [];
+  readonly #redeliveries: string[] = [];
+
+  /**
+   * @param before the committed state.
+   * @param begun the same with the spans of its windows as they are now.
+   */
+  constructor(before: HostState, begun: HostState, now: EpochMs, newId: IdSource) {
+    this.#before = before;
+    this.begun = begun;
+    this.#state = begun;
+    this.#now = now;
+    this.#messageId = () => `msg_${newId(now)}`;
+  }
+
+  /** The state after the decisions so far. */
+  get state(): HostState {
+    return this.#state;
+  }
+
+  /** Whether there is anything to commit. */
+  get writesSomething(): boolean {
+    return this.events.length > 0 || this.#settlements.length > 0 || this.#redeliveries.length > 0;
+  }
+
+  get changedIds(): Iterable<AllocationId> {
+    return this.#changed.keys();
+  }
+
+  /** How many webhooks the turn puts into the outbox, or makes due again. */
+  get dueWebhooks(): number {
+    return this.#notifications.length + this.#redeliveries.length;
+  }
+
+  /** The commands that the events came of: what follows the last event led to none. */
+  get tellingCommands(): readonly Command[] {
+    return this.#commands.slice(0, this.#telling);
+  }
+
+  get redelivers(): boolean {
+    return this.#redeliveries.length > 0;
+  }
+
+  /** Takes in a command that was accepted, what was decided, and what came with it. */
+  add(command: Command, decision: Decision, { settlement = null, key = null, redelivery = null }: Attachments): void {
+    this.#noteEvents(decision);
+    this.#noteCommand(command, decision);
+    if (settlement !== null) this.#settlements.push(settlement);
+    if (redelivery !== null) this.#redeliveries.push(redelivery);
+    const ids = key === null ? [] : changedBy(command, decision.events, decision.ended);
+    if (key !== null && ids.length > 0) this.#keys.push({ ...key, at: this.#now, ids });
+    this.#state = decision.state;
+  }
+
+  /** @param inputs see {@link Turn}. */
+  asTurn(inputs: string | null): Turn {
+    const [before, after] = [this.#before, this.#state];
+    const gpus: Gpu[] = [];
+    const removedGpus: GpuUuid[] = [];
+    if (after.gpus !== before.gpus) {
+      for (const gpu of after.gpus.values()) if (before.gpus.get(gpu.uuid) !== gpu) gpus.push(gpu);
+      for (const { uuid } of before.gpus.values()) if (!after.gpus.has(uuid)) removedGpus.push(uuid);
+    }
+    return {
+      at: this.#now,
+      events: this.events,
+      inputs,
+      allocations: [...this.#changed.values()],
+      gpus,
+      removedGpus,
+      nextFencingToken: after.nextFencingToken,
+      bootId: after.bootId,
+      cordon: after.cordon,
+      notifications: this.#notifications,
+      settlements: this.#settlements,
+      withdrawn: this.#withdrawn,
+      outdated: [...this.#outdated],
+      keys: this.#keys,
+      redeliveries: this.#redeliveries,
+    };
+  }
+
+  /** Takes down what a decision changed, and the webhooks that tell of it. */
+  #noteEvents({ events, ended, state }: Decision): void {
+    // As many as there are `ended` events, in their order.
+    const records = ended.values();
+    for (const event of events) {
+      this.events.push(event);
+      const notice = operatorNotificationOf(event, state, this.#messageId, this.#now);
+      if (notice !== null) this.#notifications.push(notice);
+      const id = event.type === "submitted" ? event.request.id : "id" in event ? event.id : null;
+      if (id === null) continue;
+      const allocation = event.type === "ended" ? records.next().value : state.allocations.get(id);
+      if (allocation === undefined) continue;
+      if (outdatesNotice(event, this.#changed.get(id) ?? this.#before.allocations.get(id))) this.#outdate(id);
+      this.#changed.set(id, allocation);
+      if (allocation.status === "ended" && allocation.lease !== null && allocation.request.webhookUrl !== null) {
+        this.#withdrawn.push(id);
+      }
+      const notification = notificationOf(event, allocation, this.#messageId, this.#now);
+      if (notification !== null) this.#notifications.push(notification);
+    }
+  }
+
+  /** Takes down what a later look at this turn must know of a command. */
+  #noteCommand(command: Command, { events, state }: Decision): void {
+    if (state === this.#state) return;
+    this.#commands.push(command);
+    if (events.length > 0) this.#telling = this.#commands.length;
+    if (command.type === "touch" || command.type === "renew") this.seen.push(command.id);
+  }
+
+  #outdate(id: AllocationId): void {
+    this.#outdated.add(id);
+    this.#notifications = this.#notifications.filter((one) => one.allocationId !== id || one.status !== "preempting");
+  }
 }
 
 /** Whether what a lease was told of its end no longer holds: it has ended, may stay, or is told anew. */
-export function outdatesNotice({ type }: Event, before: Allocation | undefined): boolean {
+function outdatesNotice({ type }: Event, before: Allocation | undefined): boolean {
   if (type === "ended") return before !== undefined && "notice" in before && before.notice !== null;
   return type === "notice-withdrawn" || type === "preempting" || type === "draining";
-}
-
-export function outdate(draft: Draft, id: AllocationId): void {
-  draft.outdated.add(id);
-  const standing = draft.notifications.filter((one) => one.allocationId !== id || one.status !== "preempting");
-  draft.notifications.splice(0, draft.notifications.length, ...standing);
 }
 
 /** By the client's own doing; whatever else ended in the same decision was due. */
@@ -54,7 +170,7 @@ export function isLetGo({ outcome }: EndedAllocation): boolean {
 }
 
 /** The allocations that a client's command changed; empty when it changed nothing. */
-export function changedBy(
+function changedBy(
   command: Command,
   events: readonly Event[],
   ended: readonly EndedAllocation[],

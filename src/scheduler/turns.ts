@@ -1,41 +1,239 @@
+/**
+ * The only writer. Commands are decided one by one, and everything they change is committed in one transaction
+ * before anybody is answered.
+ *
+ *  1. One turn at a time: commands that arrive while one is committed are decided and committed together in the next
+ *     (group commit). The event loop is free meanwhile.
+ *  2. The state that others see is always a committed one.
+ *  3. When a commit fails, the state before the turn stands, every command of the turn is refused, and only the
+ *     figures of the readings are kept.
+ *  4. A turn begins with a resumption after an absence (pulse.ts, 1).
+ *  5. Observers hear of a turn after its commit, in order; the first of them is the feed of events.
+ */
 import type { EpochMs } from "../core/base/time.ts";
 import type { Command } from "../core/decisions/commands.ts";
-import { type HostState, nextDeadline } from "../core/host/state.ts";
+import { decide } from "../core/decisions/decide.ts";
+import { withInstances } from "../core/decisions/observe/instances.ts";
+import { withSight } from "../core/decisions/observe/sight.ts";
+import { type HostState, nextDeadline, restoredHost, withPolicy } from "../core/host/state.ts";
 import type { EndedAllocation } from "../core/model/allocation.ts";
-import type { IdempotencyKey } from "../ports/store.ts";
-import type { DeliverySettlement } from "../ports/webhooks.ts";
+import { DomainError } from "../core/model/errors.ts";
+import type { Policy } from "../core/model/policy.ts";
+import { type Captured, TurnRecorder } from "../core/replay/capture.ts";
+import type { Clock } from "../platform/clock.ts";
+import type { IdSource } from "../platform/ids.ts";
+import { OverloadedError, ShuttingDownError, StorageUnavailableError } from "../ports/refusals.ts";
+import type { Store, StoredState } from "../ports/store.ts";
+import type { Observers } from "./observers.ts";
+import type { Pulse } from "./pulse.ts";
+import { type Attachments, TurnDraft } from "./turn-draft.ts";
+import type { Waiters } from "./waiters.ts";
+import type { WindowCalendar } from "./window-calendar.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
-export const MAX_COMMANDS_PER_TURN = 256;
+const MAX_COMMANDS_PER_TURN = 256;
 
 /** Commands that may wait for a turn; every open connection can have one. */
-export const MAX_MAILBOX = 16_384;
+const MAX_MAILBOX = 16_384;
 
-export interface Letter {
+interface Envelope {
   readonly command: Command;
-  readonly settlement: DeliverySettlement | null;
-  readonly key: IdempotencyKey | null;
-  /** A webhook to be sent again. */
-  readonly redelivery: string | null;
-  readonly resolve: (answer: Answer) => void;
+  readonly attachments: Attachments;
+  readonly resolve: (result: CommandResult) => void;
   readonly reject: (error: unknown) => void;
 }
 
-/** What a letter brings beside its command. */
-export interface Enclosed {
-  readonly settlement?: DeliverySettlement | null;
-  readonly key?: IdempotencyKey | null;
-  readonly redelivery?: string | null;
-}
-
 /** What came of one command: the state after it, and the records that ended with it, those that were due included. */
-export interface Answer {
+export interface CommandResult {
   readonly state: HostState;
   readonly at: EpochMs;
   readonly ended: readonly EndedAllocation[];
 }
 
-export function isDue(state: HostState, now: EpochMs): boolean {
+export interface TurnsParts {
+  readonly store: Pick<Store, "commit">;
+  readonly clock: Clock;
+  readonly newId: IdSource;
+  readonly policy: Policy;
+  readonly calendar: WindowCalendar;
+  readonly pulse: Pick<Pulse, "takeAbsence" | "wakeFor">;
+  readonly waiters: Pick<Waiters, "wake">;
+  readonly observers: Observers;
+  readonly onBug: (error: unknown) => void;
+}
+
+export class Turns {
+  readonly #parts: TurnsParts;
+  #state: HostState;
+  #lastSeq: number;
+  #mailbox: Envelope[] = [];
+  /** A turn runs, or is about to. */
+  #working = false;
+  readonly #recorder = new TurnRecorder();
+  #storageFailed = false;
+  #stopping = false;
+  #bootId = "";
+
+  constructor(parts: TurnsParts, stored: StoredState) {
+    this.#parts = parts;
+    this.#state = restoredHost(stored, parts.policy);
+    this.#lastSeq = stored.lastSeq;
+  }
+
+  /** The committed state. */
+  get state(): HostState {
+    return this.#state;
+  }
+
+  /** The store refused the last turn. */
+  get storageFailed(): boolean {
+    return this.#storageFailed;
+  }
+
+  /** The first command of all, as `Scheduler.start` has it. */
+  async begin(bootId: string, fencingFloor: number): Promise<void> {
+    this.#bootId = bootId;
+    await this.send({ type: "resume", bootId, fencingFloor });
+  }
+
+  /** Refuses new commands, and returns once what was accepted is committed. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    while (this.#working) await new Promise((resolve) => setImmediate(resolve));
+  }
+
+  /**
+   * Has a command decided in the next turn, and its changes committed.
+   *
+   * @throws DomainError when it is refused; nothing has changed then.
+   */
+  send(command: Command, attachments: Attachments = {}): Promise<CommandResult> {
+    if (this.#stopping) return Promise.reject(new ShuttingDownError());
+    if (this.#mailbox.length >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
+    return new Promise((resolve, reject) => {
+      this.#mailbox.push({ command, attachments, resolve, reject });
+      this.#queueTurn();
+    });
+  }
+
+  #queueTurn(): void {
+    if (this.#working) return;
+    this.#working = true;
+    setImmediate(() => void this.#work());
+  }
+
+  async #work(): Promise<void> {
+    while (this.#mailbox.length > 0) await this.#turn(this.#mailbox.splice(0, MAX_COMMANDS_PER_TURN));
+    this.#working = false;
+  }
+
+  /** Never rejects: whatever goes wrong is the answer to somebody. */
+  async #turn(arrived: readonly Envelope[]): Promise<void> {
+    const { clock, newId, observers, pulse, waiters } = this.#parts;
+    const now = clock.now();
+    const before = this.#state;
+    const envelopes = this.#resumes(now) ? [this.#resumption(now), ...arrived] : arrived;
+    const draft = new TurnDraft(before, this.#withWindows(before, now), now, newId);
+    const answers = envelopes.map((envelope) => this.#decide(draft, envelope, now));
+    if (draft.writesSomething) {
+      try {
+        await this.#commit(draft, now);
+      } catch (error) {
+        this.#undo(envelopes, before, error);
+        return;
+      }
+    }
+    this.#recorder.saw(draft.seen);
+    this.#state = draft.state;
+    this.#lastSeq += draft.events.length;
+    for (const answer of answers) answer();
+    if (draft.events.length > 0 || draft.redelivers) {
+      for (const id of draft.changedIds) waiters.wake(id);
+      const { events, dueWebhooks: notifications, state } = draft;
+      const committed = { at: now, events, lastSeq: this.#lastSeq, notifications, state, before };
+      observers.tell((observer) => observer.committed?.(committed));
+    }
+    pulse.wakeFor(this.#state);
+  }
+
+  #resumes(now: EpochMs): boolean {
+    const wasAbsent = this.#parts.pulse.takeAbsence(now);
+    // What falls due while nothing can be stored has had no chance to be renewed.
+    return wasAbsent || (this.#storageFailed && isDue(this.#state, now));
+  }
+
+  #resumption(now: EpochMs): Envelope {
+    const command = { type: "resume", bootId: this.#bootId, fencingFloor: now } as const;
+    const ignore = () => undefined;
+    return { command, attachments: {}, resolve: ignore, reject: ignore };
+  }
+
+  #withWindows(state: HostState, now: EpochMs): HostState {
+    const { calendar } = this.#parts;
+    return calendar.isStale(state.policy, now) ? withPolicy(state, calendar.fill(state.policy, now)) : state;
+  }
+
+  /** @returns what answers the command's sender, once the turn is committed. */
+  #decide(draft: TurnDraft, envelope: Envelope, now: EpochMs): () => void {
+    try {
+      const command = this.#complete(envelope.command, now);
+      const decision = decide(draft.state, command, now);
+      draft.add(command, decision, envelope.attachments);
+      const result = { state: decision.state, at: now, ended: decision.ended };
+      return () => envelope.resolve(result);
+    } catch (error) {
+      if (!(error instanceof DomainError)) this.#parts.onBug(error);
+      return () => envelope.reject(error);
+    }
+  }
+
+  /** New settings come without the calendar's part. */
+  #complete(command: Command, now: EpochMs): Command {
+    if (command.type !== "reconfigure") return command;
+    return { ...command, policy: this.#parts.calendar.fill(command.policy, now) };
+  }
+
+  async #commit(draft: TurnDraft, now: EpochMs): Promise<void> {
+    const captured = draft.events.length === 0 ? null : this.#captured(draft, now);
+    await this.#parts.store.commit(draft.asTurn(captured?.text ?? null));
+    if (captured !== null) this.#recorder.kept(captured);
+    if (this.#storageFailed) {
+      this.#storageFailed = false;
+      this.#parts.observers.tell((observer) => observer.storage?.(true, null));
+    }
+  }
+
+  /** Only for later questions: what goes wrong here must not keep a turn from being committed. */
+  #captured({ begun, tellingCommands }: TurnDraft, now: EpochMs): Captured | null {
+    try {
+      return this.#recorder.take(begun, tellingCommands, now);
+    } catch (error) {
+      this.#parts.onBug(error);
+      this.#recorder.beginAnew();
+      return null;
+    }
+  }
+
+  #undo(envelopes: readonly Envelope[], before: HostState, error: unknown): void {
+    this.#recorder.beginAnew();
+    const refusal =
+      error instanceof DomainError ? error : new StorageUnavailableError("the change could not be stored");
+    if (refusal !== error) this.#parts.onBug(error);
+    if (!this.#storageFailed) {
+      this.#storageFailed = true;
+      this.#parts.observers.tell((observer) => observer.storage?.(false, refusal.message));
+    }
+    // What can be seen does not depend on what can be stored.
+    this.#state = envelopes.reduce(
+      (state, { command }) =>
+        command.type === "observe" ? withSight(state, withInstances(command.observation, state)) : state,
+      before,
+    );
+    for (const envelope of envelopes) envelope.reject(refusal);
+  }
+}
+
+function isDue(state: HostState, now: EpochMs): boolean {
   const at = nextDeadline(state);
   return at !== null && at <= now;
 }

@@ -19,8 +19,8 @@ const LEASES = planted(
     },
     {
       name: "What fell due while the daemon was away ends at its return, without a grace",
-      find: 'if (command.type !== "resume") expireDue(turn, now);',
-      replace: "expireDue(turn, now);",
+      find: 'if (command.type !== "resume") expireDue(draft, now);',
+      replace: "expireDue(draft, now);",
     },
     {
       name: "The grace after an absence is longer than the lease's own TTL",
@@ -30,8 +30,8 @@ const LEASES = planted(
     },
     {
       name: "A command acts before what is due by then: a claim that comes too late revives the offer",
-      find: 'if (command.type !== "resume") expireDue(turn, now);',
-      replace: 'if (command.type !== "resume" && command.type !== "claim") expireDue(turn, now);',
+      find: 'if (command.type !== "resume") expireDue(draft, now);',
+      replace: 'if (command.type !== "resume" && command.type !== "claim") expireDue(draft, now);',
     },
     {
       name: "Leases without an end outlive a new boot of the host",
@@ -41,8 +41,8 @@ const LEASES = planted(
     },
     {
       name: "A client that hung up before its answer keeps the lease that it never heard of",
-      find: 'turn.write({ type: "reoffered", id: command.id, at: now, claimBy });',
-      replace: 'turn.write({ type: "claimed", id: command.id, at: claimBy });',
+      find: 'draft.write({ type: "reoffered", id: command.id, at: now, claimBy });',
+      replace: 'draft.write({ type: "claimed", id: command.id, at: claimBy });',
     },
     {
       name: "A renewal moves the hard end of max_duration too",
@@ -136,8 +136,8 @@ const RECLAIMING = planted(
     {
       name: "Requests are granted on readings of long ago while no GPU can be seen",
       file: "src/core/decisions/submit.ts",
-      find: "if (!anyCurrentReading(turn.state, now)) {",
-      replace: "if (turn.state.gpus.size === 0) {",
+      find: "if (!anyCurrentReading(draft.state, now)) {",
+      replace: "if (draft.state.gpus.size === 0) {",
     },
   ],
 );
@@ -298,9 +298,9 @@ const PLACING: readonly Mutant[] = [
   {
     name: "A request counts as impossible while too many GPUs are lost",
     file: "src/core/allocator/never-fits.ts",
-    find: "if ((names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;",
+    find: "if ((names !== null && !names.has(gpu.name)) || !isOfKind(need, gpu) || isSplit(gpu, state)) continue;",
     replace:
-      "if (!state.sight.gpus.has(gpu.uuid) || (names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;",
+      "if (!state.sight.gpus.has(gpu.uuid) || (names !== null && !names.has(gpu.name)) || !isOfKind(need, gpu) || isSplit(gpu, state)) continue;",
     tests: [QUEUE],
   },
   {

@@ -156,8 +156,8 @@ const XIDS: readonly Mutant[] = [
   {
     name: "A new boot does not answer the errors of the last",
     file: "src/core/decisions/resume.ts",
-    find: "    answerFaults(turn, now);",
-    replace: "    if (now < 0) answerFaults(turn, now);",
+    find: "    answerFaults(draft, now);",
+    replace: "    if (now < 0) answerFaults(draft, now);",
     tests: [LOG],
   },
   {

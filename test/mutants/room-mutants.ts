@@ -7,76 +7,85 @@ const PAGE = "test/http/allocations/page.test.ts";
 const BODIES = "test/wire/webhooks/bodies.test.ts";
 
 const TURNS = planted(
-  "src/scheduler/scheduler.ts",
+  "src/scheduler/turns.ts",
   [DURABILITY, SCHEDULER],
   [
     {
       name: "Callers are answered before the commit",
-      find: "await this.#commit(draft, before, state, now);",
-      replace: "for (const answer of answers) answer();\n        await this.#commit(draft, before, state, now);",
+      find: "await this.#commit(draft, now);",
+      replace: "for (const answer of answers) answer();\n        await this.#commit(draft, now);",
     },
     {
       name: "The commit is not waited for",
-      find: "await this.#commit(draft, before, state, now);",
-      replace: "this.#commit(draft, before, state, now).catch(() => undefined);",
+      find: "await this.#commit(draft, now);",
+      replace: "this.#commit(draft, now).catch(() => undefined);",
     },
     {
       name: "The new state is shown before it is committed",
-      find: "await this.#commit(draft, before, state, now);",
-      replace: "this.#state = state;\n        await this.#commit(draft, before, state, now);",
+      find: "await this.#commit(draft, now);",
+      replace: "this.#state = draft.state;\n        await this.#commit(draft, now);",
     },
     {
       name: "A failed commit keeps the new state",
-      find: "this.#undo(letters, before, error);",
-      replace: "this.#undo(letters, state, error);",
+      find: "this.#undo(envelopes, before, error);",
+      replace: "this.#undo(envelopes, draft.state, error);",
     },
     {
       name: "Waiters, webhooks and metrics hear of a turn that the store refused",
-      find: "this.#undo(letters, before, error);\n        return;",
-      replace: "this.#undo(letters, before, error);\n        state = before;",
+      find: "this.#undo(envelopes, before, error);\n        return;",
+      replace:
+        "this.#undo(envelopes, before, error);\n        for (const id of draft.changedIds) waiters.wake(id);\n        const refused = { at: now, events: draft.events, lastSeq: this.#lastSeq, notifications: draft.dueWebhooks, state: before, before };\n        observers.tell((observer) => observer.committed?.(refused));\n        return;",
     },
     {
       name: "With a full disk the figures of the readings stand still too",
       find: 'command.type === "observe" ? withSight(',
-      replace: 'command.type === "observe" && letters.length > 1e9 ? withSight(',
+      replace: 'command.type === "observe" && envelopes.length > 1e9 ? withSight(',
     },
     {
       name: "A command that is refused undoes those before it in its turn",
-      find: "answers.push(() => letter.reject(error));",
-      replace: "state = before;\n        answers.push(() => letter.reject(error));",
+      find: "return () => envelope.reject(error);",
+      replace:
+        "draft.add(envelope.command, { events: [], ended: [], state: draft.begun }, {});\n      return () => envelope.reject(error);",
     },
     {
       name: "A release of what has ended is an error",
+      file: "src/scheduler/scheduler.ts",
       find: "return [archived];",
       replace: "throw error;",
     },
     {
       name: "Anybody may ask to release what has ended, and learns its record",
+      file: "src/scheduler/scheduler.ts",
       find: "if (!owns(actor, archived)) throw",
       replace: 'if (actor.principal === "") throw',
     },
     {
       name: "A renewal of what has ended is answered as if it had never been",
+      file: "src/scheduler/scheduler.ts",
       find: "if (archived === undefined) throw error;\n      throw owns(actor, archived)",
       replace: "if (archived === undefined || archived.lease !== null) throw error;\n      throw owns(actor, archived)",
     },
     {
       name: "An unclaimed offer keeps its webhook, which is still sent",
-      find: "draft.withdrawn.push(id);",
+      file: "src/scheduler/turn-draft.ts",
+      find: "this.#withdrawn.push(id);",
       replace: "{}",
     },
     {
       name: "A webhook that failed claims its grant all the same",
+      file: "src/scheduler/scheduler.ts",
       find: 'outcome === "delivered" && status === "allocated" && id !== null',
       replace: 'status === "allocated" && id !== null && outcome.length > 0',
     },
     {
       name: "A deadline is met by the safety net alone, an interval late",
-      find: "this.#parts.clock.after(at - this.now(), () => {",
-      replace: "this.#parts.clock.after(at - this.now() + this.#tickIntervalMs, () => {",
+      file: "src/scheduler/pulse.ts",
+      find: "clock.after(at - clock.now(), () => {",
+      replace: "clock.after(at - clock.now() + this.#intervalMs, () => {",
     },
     {
       name: "A client that has gone away counts as alive for as long as it meant to wait",
+      file: "src/scheduler/reads.ts",
       find: 'end === "aborted" ? await this.#touch(id, actor).catch(() => first) : await this.read(id, actor)',
       replace: 'end === "aborted" ? first : await this.read(id, actor)',
     },
@@ -84,12 +93,12 @@ const TURNS = planted(
 );
 
 const WAITING = planted(
-  "src/scheduler/scheduler.ts",
+  "src/scheduler/turns.ts",
   [DURABILITY],
   [
     {
       name: "Those who wait for a change are not woken by it",
-      find: "for (const id of draft.changed.keys()) this.#waiters.wake(id);",
+      find: "for (const id of draft.changedIds) waiters.wake(id);",
       replace: "",
     },
   ],
@@ -101,7 +110,7 @@ const CLOCK = "test/platform/clock.test.ts";
 const START_TIME = "test/store/start-time.test.ts";
 
 const ABSENCE = planted(
-  "src/scheduler/scheduler.ts",
+  "src/scheduler/pulse.ts",
   [PAUSES],
   [
     {
@@ -111,22 +120,24 @@ const ABSENCE = planted(
     },
     {
       name: "A pause is noticed by the beat alone, and what is decided before it ends leases",
-      find: "    this.#stoodStill(now);\n    const before",
-      replace: "    const before",
+      find: "    this.#sees(now);\n    const wasAbsent",
+      replace: "    const wasAbsent",
     },
     {
       name: "What fell due while the disk was full ends as soon as it is not",
-      find: "this.#resumptionDue || (this.#storageFailed && isDue(before, now))",
-      replace: "this.#resumptionDue",
+      file: "src/scheduler/turns.ts",
+      find: "wasAbsent || (this.#storageFailed && isDue(this.#state, now))",
+      replace: "wasAbsent",
     },
     {
       name: "A full disk is tried again only when a client asks for something",
-      find: "if (this.#storageFailed) this.#resumptionDue = true;",
+      find: "if (storageFailed()) this.#wasAbsent = true;",
       replace: "",
     },
     {
       name: "Between its end and the writing down of it a lease is unknown",
-      find: 'if (this.#state.allocations.get(id) !== undefined) await this.#send({ type: "tick" });',
+      file: "src/scheduler/reads.ts",
+      find: 'if (this.#live(id) !== undefined) await this.#parts.turns.send({ type: "tick" });',
       replace: "",
     },
   ],
@@ -660,7 +671,7 @@ const EVENTS: readonly Mutant[] = [
   ),
   {
     name: "The numbers of events begin anew at each start",
-    file: "src/scheduler/scheduler.ts",
+    file: "src/scheduler/turns.ts",
     find: "this.#lastSeq = stored.lastSeq;",
     replace: "this.#lastSeq = 0;",
     tests: [FEED],

@@ -94,7 +94,7 @@ const CLOCKS = planted(
 );
 
 const WAKING = planted(
-  "src/scheduler/scheduler.ts",
+  "src/scheduler/pulse.ts",
   [RUNNING],
   [
     {

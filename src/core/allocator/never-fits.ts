@@ -7,39 +7,42 @@ import type { Gpu } from "../model/gpu.ts";
 import { isOfKind } from "../model/mig.ts";
 import { roomsOf } from "./fit.ts";
 
+/** What of a request decides whether a host could ever hold it. */
+export type Need = Pick<Request, "requirement" | "gpuModel" | "migProfile" | "sharing">;
+
 /**
  * Why this host could never hold the request, whatever is free and whoever is healthy; `null` when it could.
  * Judged on the inventory: every GPU seen and not removed, and MIG instances that are seen and not named.
  */
-export function neverFits(request: Request, state: HostState): string | null {
-  const { gpus: count, memoryMib } = request.requirement;
-  if (request.sharing === "shared" && request.migProfile !== null) {
+export function neverFits(need: Need, state: HostState): string | null {
+  const { gpus: count, memoryMib } = need.requirement;
+  if (need.sharing === "shared" && need.migProfile !== null) {
     return "asked to share a MIG instance: shared leases have whole GPUs only";
   }
-  const names = acceptableNames(request, state.gpus.values());
+  const names = acceptableNames(need, state.gpus.values());
   const model: { readonly gpu: Pick<Gpu, "mig">; readonly memoryMib: number }[] = [];
   for (const gpu of state.gpus.values()) {
-    if ((names !== null && !names.has(gpu.name)) || !isOfKind(request, gpu) || isSplit(gpu, state)) continue;
+    if ((names !== null && !names.has(gpu.name)) || !isOfKind(need, gpu) || isSplit(gpu, state)) continue;
     const totalMib = gpu.memoryTotalMib ?? 0;
     // Head-room is left by all who share a GPU together.
-    const mostMib = request.sharing === "shared" ? totalMib - headroomMib(totalMib, state.policy.sharing) : totalMib;
+    const mostMib = need.sharing === "shared" ? totalMib - headroomMib(totalMib, state.policy.sharing) : totalMib;
     model.push({ gpu, memoryMib: mostMib });
   }
   // What has no name yet may turn out to be what is asked for.
-  if (request.sharing === "exclusive" && (request.migProfile !== null || count === 1)) {
+  if (need.sharing === "exclusive" && (need.migProfile !== null || count === 1)) {
     for (const gpu of namelessInstances(state)) model.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 });
   }
   const large = roomsOf(model, (one) => one.memoryMib).filter((roomMib) => roomMib >= memoryMib).length;
   if (large >= count) return null;
-  const whole = names !== null && request.gpuModel === null ? "whole GPU" : "GPU";
-  const device = `${request.migProfile === null ? whole : "MIG instance"}${count === 1 ? "" : "s"}`;
-  const kind = request.migProfile === null ? device : `${device} ${request.migProfile}`;
-  const of = request.gpuModel === null ? "" : ` of a model like ${JSON.stringify(request.gpuModel)}`;
+  const whole = names !== null && need.gpuModel === null ? "whole GPU" : "GPU";
+  const device = `${need.migProfile === null ? whole : "MIG instance"}${count === 1 ? "" : "s"}`;
+  const kind = need.migProfile === null ? device : `${device} ${need.migProfile}`;
+  const of = need.gpuModel === null ? "" : ` of a model like ${JSON.stringify(need.gpuModel)}`;
   if (model.length < count) {
     return `asked for ${count} ${kind}${of}; this host has ${model.length === 0 ? "none" : model.length}`;
   }
   const largest = model.reduce((most, one) => Math.max(most, one.memoryMib), 0);
-  const toShare = request.sharing === "shared" ? " to share" : "";
+  const toShare = need.sharing === "shared" ? " to share" : "";
   return large === 0
     ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB${toShare}`
     : `asked for ${count} ${kind}${of} with ${memoryMib} MiB each; this host has ${large}`;

@@ -11,34 +11,34 @@ import { drainNotices } from "./drain.ts";
 
 /** An admin's word about a GPU. What is so already stays as it is, but a cordon takes the new reason. */
 export function govern(
-  turn: Drafting,
+  draft: Drafting,
   command: Extract<Command, { type: "cordon" | "uncordon" | "clear-quarantine" | "remove-gpu" }>,
   now: EpochMs,
 ): void {
-  const gpu = gpuNamed(turn.state, command.gpu);
+  const gpu = gpuNamed(draft.state, command.gpu);
   const by = { uuid: gpu.uuid, at: now, by: command.actor.principal, reason: command.reason };
   switch (command.type) {
     case "cordon":
-      turn.write({ type: "gpu-cordoned", ...by });
-      tellWhoIsDrained(turn, now);
+      draft.write({ type: "gpu-cordoned", ...by });
+      tellWhoIsDrained(draft, now);
       return;
     case "uncordon":
       if (gpu.cordon === null) return;
-      turn.write({ type: "gpu-uncordoned", ...by });
-      tellWhoIsDrained(turn, now);
+      draft.write({ type: "gpu-uncordoned", ...by });
+      tellWhoIsDrained(draft, now);
       return;
     case "clear-quarantine":
       if (isQuarantined(gpu.hold) || gpu.fault !== null) {
-        const seen = turn.state.sight.kernelLog?.sequence ?? 0;
+        const seen = draft.state.sight.kernelLog?.sequence ?? 0;
         const answeredUpTo = Math.max(gpu.answeredUpTo, gpu.fault?.sequence ?? 0, seen);
-        turn.write({ type: "quarantine-cleared", ...by, answeredUpTo });
+        draft.write({ type: "quarantine-cleared", ...by, answeredUpTo });
       }
       return;
     case "remove-gpu":
       // What it was cut into goes with it.
-      for (const one of [...turn.state.gpus.instancesOf(gpu.uuid), gpu]) {
-        demandUnused(one, turn.state);
-        turn.write({ type: "gpu-removed", ...by, uuid: one.uuid });
+      for (const one of [...draft.state.gpus.instancesOf(gpu.uuid), gpu]) {
+        demandUnused(one, draft.state);
+        draft.write({ type: "gpu-removed", ...by, uuid: one.uuid });
       }
       return;
     default:
@@ -46,16 +46,16 @@ export function govern(
   }
 }
 
-export function drain(turn: Drafting, command: Extract<Command, { type: "drain" }>, now: EpochMs): void {
+export function drain(draft: Drafting, command: Extract<Command, { type: "drain" }>, now: EpochMs): void {
   const { leaveMs, reason, actor } = command;
   const word = { at: now, by: actor.principal, reason, ...(leaveMs === null ? {} : { drainBy: now + leaveMs }) };
-  if (command.gpu === null) turn.write({ type: "host-cordoned", ...word });
-  else turn.write({ type: "gpu-cordoned", uuid: gpuNamed(turn.state, command.gpu).uuid, ...word });
-  tellWhoIsDrained(turn, now);
+  if (command.gpu === null) draft.write({ type: "host-cordoned", ...word });
+  else draft.write({ type: "gpu-cordoned", uuid: gpuNamed(draft.state, command.gpu).uuid, ...word });
+  tellWhoIsDrained(draft, now);
 }
 
-export function tellWhoIsDrained(turn: Drafting, now: EpochMs): void {
-  for (const event of drainNotices(turn.state, now)) turn.write(event);
+export function tellWhoIsDrained(draft: Drafting, now: EpochMs): void {
+  for (const event of drainNotices(draft.state, now)) draft.write(event);
 }
 
 /** Whether an admin's word is asked for, or seen use must end, before anybody new gets the GPU. */

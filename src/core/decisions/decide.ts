@@ -38,92 +38,92 @@ export interface Decision {
  *   a `tick` will make that happen.
  */
 export function decide(before: HostState, command: Command, now: EpochMs): Decision {
-  const turn = new Drafting(withRenewals(before, now));
+  const draft = new Drafting(withRenewals(before, now));
   // The absence of the daemon is dealt with first: what fell due in it gets its grace.
-  if (command.type !== "resume") expireDue(turn, now);
-  accept(turn, command, now);
+  if (command.type !== "resume") expireDue(draft, now);
+  accept(draft, command, now);
   const newcomer = command.type === "allocate" ? command.id : null;
-  const scheduled = schedule(turn.state, now, newcomer);
-  if (command.type === "allocate") refuseUnserved(command, scheduled, turn.state, now);
-  return { events: [...turn.events, ...scheduled.events], ended: turn.ended, state: scheduled.state };
+  const scheduled = schedule(draft.state, now, newcomer);
+  if (command.type === "allocate") refuseUnserved(command, scheduled, draft.state, now);
+  return { events: [...draft.events, ...scheduled.events], ended: draft.ended, state: scheduled.state };
 }
 
-function accept(turn: Drafting, command: Command, now: EpochMs): void {
+function accept(draft: Drafting, command: Command, now: EpochMs): void {
   switch (command.type) {
     case "allocate":
-      submit(turn, command, now);
+      submit(draft, command, now);
       return;
     case "release":
-      release(turn, command, now);
+      release(draft, command, now);
       return;
     case "renew":
-      renew(turn, command, now);
+      renew(draft, command, now);
       return;
     case "touch": {
-      const allocation = liveOf(turn.state, command.id);
+      const allocation = liveOf(draft.state, command.id);
       // An admin who looks is not its client.
       if (command.actor.principal !== allocation.request.principal) return;
       if (allocation.status === "queued") {
-        turn.state = withAllocation(turn.state, { ...allocation, seenAt: now + command.waitMs });
-      } else if (allocation.status === "offered") turn.write({ type: "claimed", id: command.id, at: now });
+        draft.state = withAllocation(draft.state, { ...allocation, seenAt: now + command.waitMs });
+      } else if (allocation.status === "offered") draft.write({ type: "claimed", id: command.id, at: now });
       return;
     }
     case "hang-up": {
-      const allocation = turn.state.allocations.get(command.id);
+      const allocation = draft.state.allocations.get(command.id);
       if (allocation?.status !== "leased") return;
-      const claimBy = now + claimPatience(allocation.request, turn.state.policy);
-      turn.write({ type: "reoffered", id: command.id, at: now, claimBy });
+      const claimBy = now + claimPatience(allocation.request, draft.state.policy);
+      draft.write({ type: "reoffered", id: command.id, at: now, claimBy });
       return;
     }
     case "claim":
-      if (turn.state.allocations.get(command.id)?.status === "offered") {
-        turn.write({ type: "claimed", id: command.id, at: now });
+      if (draft.state.allocations.get(command.id)?.status === "offered") {
+        draft.write({ type: "claimed", id: command.id, at: now });
       }
       return;
     case "cordon":
     case "uncordon":
     case "clear-quarantine":
     case "remove-gpu":
-      govern(turn, command, now);
+      govern(draft, command, now);
       return;
     case "drain":
-      drain(turn, command, now);
+      drain(draft, command, now);
       return;
     case "undrain":
-      if (turn.state.cordon === null) return;
-      turn.write({ type: "host-uncordoned", at: now, by: command.actor.principal, reason: command.reason });
-      tellWhoIsDrained(turn, now);
+      if (draft.state.cordon === null) return;
+      draft.write({ type: "host-uncordoned", at: now, by: command.actor.principal, reason: command.reason });
+      tellWhoIsDrained(draft, now);
       return;
     case "adopt":
-      for (const event of adopt(turn.state, gpuNamed(turn.state, command.gpu), command, now)) turn.write(event);
+      for (const event of adopt(draft.state, gpuNamed(draft.state, command.gpu), command, now)) draft.write(event);
       return;
     case "revoke":
-      end(turn, liveOf(turn.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);
+      end(draft, liveOf(draft.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);
       return;
     case "observe": {
-      const { events, state } = observe(turn.state, command.observation, now);
-      turn.events.push(...events);
-      turn.state = state;
-      if (command.observation.ok) noteIdleness(turn, command.observation.startedAt, now);
+      const { events, state } = observe(draft.state, command.observation, now);
+      draft.events.push(...events);
+      draft.state = state;
+      if (command.observation.ok) noteIdleness(draft, command.observation.startedAt, now);
       return;
     }
     case "read-kernel-log": {
-      const { events, state } = readKernelLog(turn.state, command.news, now);
-      turn.events.push(...events);
-      turn.state = state;
+      const { events, state } = readKernelLog(draft.state, command.news, now);
+      draft.events.push(...events);
+      draft.state = state;
       return;
     }
     case "resume":
-      resume(turn, command, now);
+      resume(draft, command, now);
       return;
     case "reconfigure":
-      turn.state = withPolicy(turn.state, command.policy);
+      draft.state = withPolicy(draft.state, command.policy);
       return;
     case "recount":
-      turn.state = withoutCount(turn.state);
+      draft.state = withoutCount(draft.state);
       return;
     case "counted":
-      turn.state = withCount(turn.state, command);
+      draft.state = withCount(draft.state, command);
       return;
     case "tick":
       return;

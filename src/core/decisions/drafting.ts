@@ -29,7 +29,7 @@ export class Drafting {
 
 /** Ends one allocation, and says which of its GPUs must be seen empty before they are granted again. */
 export function end(
-  turn: Drafting,
+  draft: Drafting,
   allocation: LiveAllocation,
   reason: EndReason,
   now: EpochMs,
@@ -38,10 +38,10 @@ export function end(
   const verify: GpuUuid[] = [];
   if (allocation.status !== "queued") {
     for (const { uuid } of allocation.lease.gpus) {
-      if (mustVerify(turn.state, uuid, allocation, now)) verify.push(uuid);
+      if (mustVerify(draft.state, uuid, allocation, now)) verify.push(uuid);
     }
   }
-  turn.write({ type: "ended", id: allocation.request.id, outcome: { reason, at: now, detail }, verify });
+  draft.write({ type: "ended", id: allocation.request.id, outcome: { reason, at: now, detail }, verify });
 }
 
 function mustVerify(state: HostState, uuid: GpuUuid, { request, lease }: HoldingAllocation, now: EpochMs): boolean {

@@ -13,29 +13,28 @@ import { type Drafting, end } from "./drafting.ts";
 import { idleChanges } from "./observe/idle.ts";
 
 /** Ends everything whose time has come. */
-export function expireDue(turn: Drafting, now: EpochMs): void {
+export function expireDue(draft: Drafting, now: EpochMs): void {
   for (;;) {
-    const due = turn.state.deadlines.first()?.[0];
+    const due = draft.state.deadlines.first()?.[0];
     if (due === undefined || due.at > now) return;
-    const name = due.key.slice(2);
-    if (due.key.startsWith("g:")) {
-      turn.write(overdueOf(turn.state.gpus.get(name) as Gpu, turn.state.policy, now));
+    if (due.of === "gpu") {
+      draft.write(overdueOf(draft.state.gpus.get(due.name) as Gpu, draft.state.policy, now));
       continue;
     }
-    const allocation = turn.state.allocations.get(name);
-    if (allocation === undefined) throw new Error(`a deadline of ${name}, which is not live`);
-    if (isForNobody(allocation, turn.state, now)) {
+    const allocation = draft.state.allocations.get(due.name);
+    if (allocation === undefined) throw new Error(`a deadline of ${due.name}, which is not live`);
+    if (isForNobody(allocation, draft.state, now)) {
       const id = allocation.request.id;
-      turn.write({ type: "notice-withdrawn", id, at: now, reason: "the request that it was for has gone" });
+      draft.write({ type: "notice-withdrawn", id, at: now, reason: "the request that it was for has gone" });
       continue;
     }
-    const again = putOff(allocation, turn.state, now);
+    const again = putOff(allocation, draft.state, now);
     if (again !== null) {
-      turn.write(again);
+      draft.write(again);
       continue;
     }
     const reason = overdueReason(allocation, now);
-    end(turn, allocation, reason, now, takenBackFor(allocation, reason, turn.state));
+    end(draft, allocation, reason, now, takenBackFor(allocation, reason, draft.state));
   }
 }
 
@@ -65,7 +64,7 @@ function overdueReason(allocation: LiveAllocation, now: EpochMs): EndReason {
 }
 
 function leaseEndReason({ request, lease, notice }: HoldingAllocation, now: EpochMs): EndReason {
-  // What ends by itself, ends by itself: only who would have stayed was made to go.
+  // A notice is the reason only if it cut the lease short of its own end.
   if (notice !== null && notice.until <= now && notice.until < (lease.expiresAt ?? Infinity)) {
     return notice.kind === "preempt" ? "preempted" : "revoked";
   }
@@ -101,12 +100,12 @@ function takenBackFor(allocation: LiveAllocation, reason: EndReason, state: Host
 }
 
 /** Flags the leases that a good reading begun at `seenAt` shows idle, and ends those that have been so for too long. */
-export function noteIdleness(turn: Drafting, seenAt: EpochMs, now: EpochMs): void {
-  for (const change of idleChanges(turn.state, seenAt)) {
+export function noteIdleness(draft: Drafting, seenAt: EpochMs, now: EpochMs): void {
+  for (const change of idleChanges(draft.state, seenAt)) {
     const { id } = change.allocation.request;
-    if (change.kind === "busy") turn.write({ type: "went-busy", id, at: now });
-    else if (change.kind === "idle") turn.write({ type: "went-idle", id, at: now, since: change.since });
-    else end(turn, change.allocation, "idle", now, `its GPUs were not used for ${inSeconds(seenAt - change.since)}`);
+    if (change.kind === "busy") draft.write({ type: "went-busy", id, at: now });
+    else if (change.kind === "idle") draft.write({ type: "went-idle", id, at: now, since: change.since });
+    else end(draft, change.allocation, "idle", now, `its GPUs were not used for ${inSeconds(seenAt - change.since)}`);
   }
 }
 

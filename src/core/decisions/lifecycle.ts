@@ -7,42 +7,42 @@ import { endOf } from "../model/leases.ts";
 import type { Command } from "./commands.ts";
 import { type Drafting, end } from "./drafting.ts";
 
-export function release(turn: Drafting, command: Extract<Command, { type: "release" }>, now: EpochMs): void {
+export function release(draft: Drafting, command: Extract<Command, { type: "release" }>, now: EpochMs): void {
   const { id, serviceName, actor, fencingToken } = command;
   if (id !== null) {
-    const allocation = liveOf(turn.state, id);
+    const allocation = liveOf(draft.state, id);
     if (serviceName !== null && allocation.request.serviceName !== serviceName) throw new AllocationNotFoundError(id);
     demandOwner(actor, allocation);
     demandToken(allocation, fencingToken);
-    releaseOrCancel(turn, allocation, now);
+    releaseOrCancel(draft, allocation, now);
     return;
   }
-  const named = allocationsOf(turn.state, serviceName as string);
+  const named = allocationsOf(draft.state, serviceName as string);
   const own = named.filter((allocation) => owns(actor, allocation));
   if (own.length === 0 && named.length > 0) throw new NotOwnerError(`service ${serviceName}`);
   // A token speaks of a lease; what the service waits for beside it has none.
   for (const allocation of own) if (allocation.status !== "queued") demandToken(allocation, fencingToken);
-  for (const allocation of own) releaseOrCancel(turn, allocation, now);
+  for (const allocation of own) releaseOrCancel(draft, allocation, now);
 }
 
 /** A client gives up what it holds, or what it waits for. */
-function releaseOrCancel(turn: Drafting, allocation: LiveAllocation, now: EpochMs): void {
-  end(turn, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
+function releaseOrCancel(draft: Drafting, allocation: LiveAllocation, now: EpochMs): void {
+  end(draft, allocation, allocation.status === "queued" ? "cancelled" : "released", now);
 }
 
-export function renew(turn: Drafting, command: Extract<Command, { type: "renew" }>, now: EpochMs): void {
-  const allocation = liveOf(turn.state, command.id);
+export function renew(draft: Drafting, command: Extract<Command, { type: "renew" }>, now: EpochMs): void {
+  const allocation = liveOf(draft.state, command.id);
   demandOwner(command.actor, allocation);
   demandToken(allocation, command.fencingToken);
   if (allocation.status === "queued") {
     // Nothing to prolong yet, but a sign of life.
-    turn.state = withAllocation(turn.state, { ...allocation, seenAt: Math.max(allocation.seenAt, now) });
+    draft.state = withAllocation(draft.state, { ...allocation, seenAt: Math.max(allocation.seenAt, now) });
     return;
   }
   const until = endOf(allocation.request, allocation.lease.grantedAt, now);
   // After an absence of the daemon a lease may stand beyond its hard end: its grace is not taken back.
   const expiresAt = until === null ? null : Math.max(until, allocation.lease.expiresAt ?? until);
-  turn.write({ type: "renewed", id: command.id, at: now, expiresAt });
+  draft.write({ type: "renewed", id: command.id, at: now, expiresAt });
 }
 
 /** The live allocations of a service: ids begin with the service's name, so they stand together. */

@@ -14,26 +14,26 @@ const GRACE_AFTER_ABSENCE_MS = 10_000;
  * The daemon begins to serve. Leases whose end fell into its absence get a grace in which to renew; on a new boot of
  * the host, leases without an end are over, since whatever used them is gone.
  */
-export function resume(turn: Drafting, command: Extract<Command, { type: "resume" }>, now: EpochMs): void {
-  const { bootId, allocations } = turn.state;
-  turn.write({ type: "resumed", at: now, bootId: command.bootId, fencingFloor: command.fencingFloor });
+export function resume(draft: Drafting, command: Extract<Command, { type: "resume" }>, now: EpochMs): void {
+  const { bootId, allocations } = draft.state;
+  draft.write({ type: "resumed", at: now, bootId: command.bootId, fencingFloor: command.fencingFloor });
   const rebooted = bootId !== null && bootId !== command.bootId;
   if (rebooted) {
-    answerFaults(turn, now);
-    const unseenSinceBoot = new Set(turn.state.gpus.values().map(({ uuid }) => uuid));
-    turn.state = { ...turn.state, sight: { ...turn.state.sight, unseenSinceBoot, missing: new Map() } };
+    answerFaults(draft, now);
+    const unseenSinceBoot = new Set(draft.state.gpus.values().map(({ uuid }) => uuid));
+    draft.state = { ...draft.state, sight: { ...draft.state.sight, unseenSinceBoot, missing: new Map() } };
   }
   for (const allocation of allocations.values()) {
     if (allocation.status === "queued") continue;
     const { request, lease } = allocation;
     if (request.ttlMs === null && rebooted) {
-      end(turn, allocation, "rebooted", now);
+      end(draft, allocation, "rebooted", now);
       continue;
     }
     const overdue = lease.expiresAt !== null && lease.expiresAt <= now;
     if (!overdue && allocation.status === "leased") continue;
     const grace = Math.min(request.ttlMs ?? GRACE_AFTER_ABSENCE_MS, GRACE_AFTER_ABSENCE_MS);
-    turn.write({
+    draft.write({
       type: "extended",
       id: request.id,
       at: now,
@@ -41,32 +41,32 @@ export function resume(turn: Drafting, command: Extract<Command, { type: "resume
       // Nobody could claim while the daemon was away.
       claimBy:
         allocation.status === "offered"
-          ? Math.max(allocation.claimBy, now + claimPatience(request, turn.state.policy))
+          ? Math.max(allocation.claimBy, now + claimPatience(request, draft.state.policy))
           : null,
     });
   }
-  putOffNotices(turn, now);
+  putOffNotices(draft, now);
 }
 
 /**
  * Nobody could leave while the daemon was away, or hear that he must. Whoever is preempted gets the whole grace again;
  * who is drained may have had hours, and gets what any lease gets.
  */
-function putOffNotices(turn: Drafting, now: EpochMs): void {
-  for (const event of drainsPutOff(turn.state, now + GRACE_AFTER_ABSENCE_MS)) turn.write(event);
-  tellWhoIsDrained(turn, now);
-  for (const allocation of turn.state.allocations.values()) {
+function putOffNotices(draft: Drafting, now: EpochMs): void {
+  for (const event of drainsPutOff(draft.state, now + GRACE_AFTER_ABSENCE_MS)) draft.write(event);
+  tellWhoIsDrained(draft, now);
+  for (const allocation of draft.state.allocations.values()) {
     const notice = allocation.status === "queued" ? null : allocation.notice;
     if (notice?.kind !== "preempt") continue;
     const until = Math.max(notice.until, now + notice.until - notice.at);
-    turn.write({ type: "preempting", id: allocation.request.id, at: now, until, for: notice.for });
+    draft.write({ type: "preempting", id: allocation.request.id, at: now, until, for: notice.for });
   }
 }
 
 /** A boot resets every GPU, and numbers the records of the kernel's log anew. */
-function answerFaults(turn: Drafting, now: EpochMs): void {
-  for (const { uuid, fault, answeredUpTo } of turn.state.gpus.values()) {
+function answerFaults(draft: Drafting, now: EpochMs): void {
+  for (const { uuid, fault, answeredUpTo } of draft.state.gpus.values()) {
     if (fault === null && answeredUpTo === 0) continue;
-    turn.write({ type: "gpu-fault-answered", uuid, at: now, reason: "the host was booted anew", answeredUpTo: 0 });
+    draft.write({ type: "gpu-fault-answered", uuid, at: now, reason: "the host was booted anew", answeredUpTo: 0 });
   }
 }

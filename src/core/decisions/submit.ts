@@ -54,17 +54,17 @@ export function requestOf(
   };
 }
 
-export function submit(turn: Drafting, command: Allocate, now: EpochMs): void {
-  const request = requestOf(command, turn.state, now);
-  if (!anyCurrentReading(turn.state, now)) {
-    const failure = turn.state.sight.failure;
+export function submit(draft: Drafting, command: Allocate, now: EpochMs): void {
+  const request = requestOf(command, draft.state, now);
+  if (!anyCurrentReading(draft.state, now)) {
+    const failure = draft.state.sight.failure;
     throw new GpusUnavailableError(failure === null ? "no GPU has a current reading" : failure.message);
   }
-  const never = neverFits(request, turn.state);
+  const never = neverFits(request, draft.state);
   if (never !== null) throw new RequestNeverFitsError(never);
-  const forbidden = neverAllowed(request, turn.state.policy);
+  const forbidden = neverAllowed(request, draft.state.policy);
   if (forbidden !== null) throw new QuotaError(forbidden, null);
-  turn.write({ type: "submitted", request });
+  draft.write({ type: "submitted", request });
 }
 
 /** `ttl` as asked, else the estimated duration with its safety margin, else the configured default. */

@@ -1,3 +1,4 @@
+import { compareText } from "../base/order.ts";
 import type { OrderedMap, Ordering } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { LiveAllocation } from "../model/allocation.ts";
@@ -9,15 +10,16 @@ import type { Policy } from "../model/policy.ts";
 /** Something that falls due: an allocation's next change by time, or the end of a GPU's patience. */
 export interface Deadline {
   readonly at: EpochMs;
-  /** `a:` and an allocation's id, or `g:` and a GPU's UUID. */
-  readonly key: string;
+  readonly of: "allocation" | "gpu";
+  /** Its id or UUID. */
+  readonly name: string;
 }
 
 /** What falls due, earliest first. */
 export type Deadlines = OrderedMap<Deadline, Deadline>;
 
 export const BY_TIME: Ordering<Deadline, Deadline, undefined> = {
-  compare: (a, b) => a.at - b.at || (a.key < b.key ? -1 : a.key > b.key ? 1 : 0),
+  compare: (a, b) => a.at - b.at || compareText(a.of, b.of) || compareText(a.name, b.name),
   measure: () => undefined,
 };
 
@@ -55,8 +57,16 @@ export function gpuDeadline({ hold }: Gpu, policy: Policy): EpochMs | null {
   return finite(Math.min(settles, overdue));
 }
 
-export function moveDeadline(deadlines: Deadlines, key: string, from: EpochMs | null, to: EpochMs | null): Deadlines {
+/** Moves the deadline of one allocation or GPU; `null`: it had none, or has none any more. */
+export function moveDeadline(
+  deadlines: Deadlines,
+  { of, name }: Omit<Deadline, "at">,
+  from: EpochMs | null,
+  to: EpochMs | null,
+): Deadlines {
   if (from === to) return deadlines;
-  const without = from === null ? deadlines : deadlines.delete({ at: from, key });
-  return to === null ? without : without.set({ at: to, key }, { at: to, key });
+  const without = from === null ? deadlines : deadlines.delete({ at: from, of, name });
+  if (to === null) return without;
+  const deadline: Deadline = { at: to, of, name };
+  return without.set(deadline, deadline);
 }

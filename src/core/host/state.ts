@@ -113,7 +113,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
     allocations: live === undefined ? state.allocations.delete(id) : state.allocations.set(id, live),
     deadlines: moveDeadline(
       state.deadlines,
-      `a:${id}`,
+      { of: "allocation", name: id },
       before === undefined ? null : allocationDeadline(before, state.policy),
       live === undefined ? null : allocationDeadline(live, state.policy),
     ),
@@ -149,7 +149,7 @@ export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
     newModel ||= before?.name !== gpu.name;
     deadlines = moveDeadline(
       deadlines,
-      `g:${gpu.uuid}`,
+      { of: "gpu", name: gpu.uuid },
       before === undefined ? null : gpuDeadline(before, state.policy),
       gpuDeadline(gpu, state.policy),
     );
@@ -163,7 +163,7 @@ export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
 export function withoutGpu(state: HostState, uuid: GpuUuid): HostState {
   const gpu = state.gpus.get(uuid);
   if (gpu === undefined) return state;
-  const deadlines = moveDeadline(state.deadlines, `g:${uuid}`, gpuDeadline(gpu, state.policy), null);
+  const deadlines = moveDeadline(state.deadlines, { of: "gpu", name: uuid }, gpuDeadline(gpu, state.policy), null);
   const missing = new Map(state.sight.missing);
   missing.delete(uuid);
   const next = { ...state, deadlines, gpus: state.gpus.without(uuid), sight: { ...state.sight, missing } };
@@ -183,10 +183,15 @@ export function withPolicy(state: HostState, policy: Policy): HostState {
   const next = { ...state, policy, windowPlan: planOfWindows(policy.windows) };
   let deadlines: Deadlines = OrderedMap.empty(BY_TIME);
   for (const allocation of state.allocations.values()) {
-    deadlines = moveDeadline(deadlines, `a:${allocation.request.id}`, null, allocationDeadline(allocation, policy));
+    deadlines = moveDeadline(
+      deadlines,
+      { of: "allocation", name: allocation.request.id },
+      null,
+      allocationDeadline(allocation, policy),
+    );
   }
   for (const gpu of state.gpus.values()) {
-    deadlines = moveDeadline(deadlines, `g:${gpu.uuid}`, null, gpuDeadline(gpu, policy));
+    deadlines = moveDeadline(deadlines, { of: "gpu", name: gpu.uuid }, null, gpuDeadline(gpu, policy));
   }
   const accounts = requoted(state.accounts, state.policy, policy, state.allocations.values());
   const fairShares = isCountedElse(state.policy, policy)

@@ -25,7 +25,7 @@ export function workloadView(
   state: HostState,
 ): WorkloadAnswer {
   const { requirement, sources, notes } = analysisFor(ask, asker, state.policy);
-  const missing = neverFits({ ...NOBODY, ...ask, requirement, ...kind }, state);
+  const missing = neverFits({ requirement, ...kind }, state);
   return {
     workload_type: ask.workloadType,
     required_gpus: requirement.gpus,
@@ -67,19 +67,3 @@ export function planView(ask: AllocateAsk, { principal }: Actor, plan: Plan, sta
 export function reasonOf(plan: Exclude<Plan, { outcome: "granted" }>): string {
   return plan.outcome === "queued" ? plan.explanation.reason : plan.reason;
 }
-
-/** The part of a request that does not decide whether it fits. */
-const NOBODY = {
-  id: "",
-  serviceName: "",
-  principal: "",
-  webhookUrl: null,
-  preferredGpus: [],
-  ttlMs: null,
-  maxDurationMs: null,
-  preemptible: false,
-  queueTimeoutMs: null,
-  migProfile: null,
-  fairShareDelayMs: 0,
-  submittedAt: 0,
-};

@@ -20,6 +20,7 @@ import type {
 } from "../core/model/allocation.ts";
 import type { MigIdentity } from "../core/model/device.ts";
 import type { Cordon, Gpu, GpuHold, Remains, Share } from "../core/model/gpu.ts";
+import { OVERDUE } from "../core/model/holds.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { GpuUse, UsedGpu } from "../core/model/use.ts";
 import { NO_USE, wasUsed } from "../core/model/use.ts";
@@ -148,7 +149,13 @@ function gpuHold(hold: GpuHold): GpuHold {
         baselineMib: hold.baselineMib,
       };
     case "quarantined":
-      return { kind: "quarantined", since: hold.since, baselineMib: hold.baselineMib, reason: hold.reason };
+      return {
+        kind: "quarantined",
+        cause: hold.cause,
+        since: hold.since,
+        baselineMib: hold.baselineMib,
+        reason: hold.reason,
+      };
     default:
       return hold satisfies never;
   }
@@ -219,17 +226,27 @@ export interface Holder {
 }
 
 export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): Gpu {
-  const gpu = JSON.parse(body) as Omit<Gpu, "hold"> & { readonly hold: GpuHold | null };
+  const gpu = JSON.parse(body) as Omit<Gpu, "hold"> & { readonly hold: StoredHold | null };
   // A file of an older version says nothing of the later fields.
   return {
     ...gpu,
     mig: gpu.mig ?? null,
-    hold: gpu.hold ?? holdByLeases(holders.get(gpu.uuid)),
+    hold: withCause(gpu.hold ?? holdByLeases(holders.get(gpu.uuid))),
     fault: gpu.fault ?? null,
     answeredUpTo: gpu.answeredUpTo ?? 0,
     lostSince: gpu.lostSince ?? null,
     foreignSince: gpu.foreignSince ?? null,
   };
+}
+
+/** As the database has it: older rows have no cause of a quarantine. */
+type StoredHold = Exclude<GpuHold, QuarantinedHold> | (Omit<QuarantinedHold, "cause"> & Partial<QuarantinedHold>);
+type QuarantinedHold = Extract<GpuHold, { kind: "quarantined" }>;
+
+/** The hold with its cause, which older rows tell by their sentence alone. */
+function withCause(hold: StoredHold): GpuHold {
+  if (hold.kind !== "quarantined") return hold;
+  return { ...hold, cause: hold.cause ?? (hold.reason === OVERDUE ? "overdue" : "ghost") };
 }
 
 /** What a GPU's hold is when nothing but leases has ever happened to it. */
@@ -307,7 +324,8 @@ function present<T>(value: T | null): T {
 
 /** What a snapshot holds. */
 export function decodeState(text: string): StoredState {
-  return JSON.parse(text) as StoredState;
+  const state = JSON.parse(text) as StoredState;
+  return { ...state, gpus: state.gpus.map((gpu) => ({ ...gpu, hold: withCause(gpu.hold) })) };
 }
 
 /**

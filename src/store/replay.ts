@@ -8,6 +8,7 @@
  */
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
+import { canonicalJson } from "../core/base/json.ts";
 import type { EpochMs } from "../core/base/time.ts";
 import type { Command } from "../core/decisions/commands.ts";
 import { decide } from "../core/decisions/decide.ts";
@@ -48,7 +49,7 @@ export interface ReplayedTurn {
   readonly last: number;
   readonly recorded: readonly Event[];
   readonly commands: readonly ReplayedCommand[];
-  /** Whether the same bytes came of it. */
+  /** Whether the same events came of it. */
   readonly isSame: boolean;
   /** What a command was refused with that had been accepted; `null`: nothing. */
   readonly failure: string | null;
@@ -111,8 +112,9 @@ function again(reads: ReplayReads, event: number): ReplayedTurn {
       break;
     }
   }
-  const decided = new TurnTexts().events(steps.flatMap(({ events }) => events));
-  const isSame = failure === null && decided === row.events;
+  // Through JSON, as the recorded ones came: what it cannot tell apart was not told apart then.
+  const decided = decodeEvents(new TurnTexts().events(steps.flatMap(({ events }) => events)));
+  const isSame = failure === null && canonicalJson(decided) === canonicalJson(recorded);
   return { at: row.at, first, last: row.seq, recorded, commands: steps, isSame, failure };
 }
 

@@ -104,13 +104,19 @@ const DRAINED = planted(
   [
     {
       name: "A GPU counts as drained while it is being reclaimed",
-      find: 'hold.kind === "free" || (hold.kind === "quarantined" && hold.reason !== OVERDUE)',
-      replace: 'hold.kind !== "leased" && (hold.kind !== "quarantined" || hold.reason !== OVERDUE)',
+      find: 'hold.kind === "free" || (hold.kind === "quarantined" && hold.cause !== "overdue")',
+      replace: 'hold.kind !== "leased" && (hold.kind !== "quarantined" || hold.cause !== "overdue")',
     },
     {
       name: "A GPU counts as drained where programs of an ended lease stay",
-      find: " && hold.reason !== OVERDUE)",
+      find: ' && hold.cause !== "overdue")',
       replace: ")",
+    },
+    {
+      name: "A GPU that was not given back in time is quarantined as a ghost",
+      file: "src/core/host/evolve.ts",
+      find: 'const cause = gpu.hold.kind === "reclaiming" ? "overdue" : "ghost";',
+      replace: 'const cause = gpu.hold.kind === "reclaiming" ? "ghost" : "ghost";',
     },
     {
       name: "Of two drains the later counts",

@@ -2,7 +2,9 @@
  * Follows what becomes durable, turn by turn: every event is judged against the simulation's own books, which then
  * take it over. {@link INVARIANTS} says which is checked where.
  */
+
 import { createHash } from "node:crypto";
+import { canonicalJson } from "../../src/core/base/json.ts";
 import type { EpochMs } from "../../src/core/base/time.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
@@ -104,7 +106,7 @@ export class Auditor {
     this.#witness = witness;
   }
 
-  /** SHA-256 over all turns that were ever committed, in order; can be taken once. */
+  /** SHA-256 over the events of all turns that were ever committed, in order; can be taken once. */
   journalHash(): string {
     return this.#hash.digest("hex");
   }
@@ -114,7 +116,7 @@ export class Auditor {
     const touched = new Set<AllocationId>();
     const told: Expected[] = [];
     for (const turn of view.turnsAfter(this.books.lastSeq)) {
-      this.#hash.update(`${turn.seq} ${turn.at} ${turn.text}\n`);
+      this.#hash.update(`${turn.seq} ${turn.at} ${canonicalJson(turn.events)}\n`);
       this.#followTurn(turn, causes, moment, touched, told);
     }
     this.#matchOutbox(view, told);

@@ -17,8 +17,6 @@ export interface JournalTurn {
   readonly seq: number;
   readonly at: EpochMs;
   readonly events: readonly Event[];
-  /** The events as they are stored. */
-  readonly text: string;
   /** What they came of, as it is stored. */
   readonly inputs: string | null;
 }
@@ -88,8 +86,8 @@ export class DurableView {
   }
 
   turnsAfter(seq: number): JournalTurn[] {
-    const rows = this.#turns.all(seq) as unknown as (Omit<JournalTurn, "text"> & { events: string })[];
-    return rows.map((row) => ({ ...row, events: JSON.parse(row.events), text: row.events }));
+    const rows = this.#turns.all(seq) as unknown as (Omit<JournalTurn, "events"> & { events: string })[];
+    return rows.map((row) => ({ ...row, events: JSON.parse(row.events) }));
   }
 
   snapshot(): Snapshot | null {

@@ -1,5 +1,6 @@
 /** A simulated host with the real scheduler and store, to which things happen one by one; after each all must be well. */
 
+import { canonicalJson } from "../../src/core/base/json.ts";
 import type { HostState } from "../../src/core/host/state.ts";
 import { DomainError } from "../../src/core/model/errors.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
@@ -282,11 +283,11 @@ export class Simulation {
     const { writer, view } = this.#daemon.disk;
     const folded = this.#auditor.folded.allocations.get(id);
     const stored = view.allocation(id);
-    const text = JSON.stringify(stored === undefined || stored.status !== "queued" ? stored : { ...stored, seenAt: 0 });
+    const text = canonicalJson(stored === undefined || stored.status !== "queued" ? stored : { ...stored, seenAt: 0 });
     if (folded === undefined) {
       const reason = this.#auditor.books.ended.get(id)?.reason;
       if (stored?.status !== "ended" || stored.outcome.reason !== reason) breach(8, `${id} ended, and is ${text}`);
-    } else if (text !== JSON.stringify("seenAt" in folded ? { ...folded, seenAt: 0 } : folded)) {
+    } else if (text !== canonicalJson("seenAt" in folded ? { ...folded, seenAt: 0 } : folded)) {
       breach(8, `${id} folds to ${JSON.stringify(folded)}, and is stored as ${text}`);
     }
     if (writer.dead) return;

@@ -1,5 +1,6 @@
 /** Checks of the whole, whatever happened: what is stored, what is in memory and what the journal folds to are one. */
 
+import { canonicalJson } from "../../src/core/base/json.ts";
 import type { EpochMs } from "../../src/core/base/time.ts";
 import { decide } from "../../src/core/decisions/decide.ts";
 import type { Event } from "../../src/core/host/events.ts";
@@ -12,7 +13,7 @@ import type { Policy } from "../../src/core/model/policy.ts";
 import type { GpuUse } from "../../src/core/model/use.ts";
 import type { TurnReader } from "../../src/core/replay/capture.ts";
 import type { StoredState } from "../../src/ports/store.ts";
-import { TurnTexts } from "../../src/store/records.ts";
+import { decodeEvents, TurnTexts } from "../../src/store/records.ts";
 import { type Books, movedLease } from "./books.ts";
 import type { DurableView, JournalTurn } from "./durable-view.ts";
 import { TICK_MS } from "./simulated-daemon.ts";
@@ -25,13 +26,13 @@ function textOf(value: LiveAllocation | Gpu): string {
   let text = texts.get(value);
   if (text === undefined) {
     // When a client was last seen is not durable.
-    text = JSON.stringify("seenAt" in value ? { ...value, seenAt: 0 } : value);
+    text = canonicalJson("seenAt" in value ? { ...value, seenAt: 0 } : value);
     texts.set(value, text);
   }
   return text;
 }
 
-/** What of a state is durable, as text: the same bytes for the same state. */
+/** What of a state is durable, as text: the same for the same state. */
 export function durableText(state: HostState | StoredState): string {
   const allocations = [...state.allocations.values()].map((allocation) => ({
     id: allocation.request.id,
@@ -41,7 +42,7 @@ export function durableText(state: HostState | StoredState): string {
   allocations.sort((a, b) => (a.id < b.id ? -1 : 1));
   gpus.sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
   const lines = [...allocations.map(({ text }) => text), ...gpus.map(textOf)];
-  lines.push(`cordon ${JSON.stringify(state.cordon)}`);
+  lines.push(`cordon ${canonicalJson(state.cordon)}`);
   lines.push(`token ${state.nextFencingToken} boot ${state.bootId}`);
   return lines.join("\n");
 }
@@ -61,7 +62,11 @@ export function checkFold(view: DurableView, folded: HostState): void {
 }
 
 /** 8: of what a turn found and was asked, as it is kept, the same events come again. @returns where the next begins. */
-export function checkReplay({ seq, at, text, inputs }: JournalTurn, folded: HostState, past: TurnReader): HostState {
+export function checkReplay(
+  { seq, at, events: told, inputs }: JournalTurn,
+  folded: HostState,
+  past: TurnReader,
+): HostState {
   if (inputs === null) breach(8, `nobody knows what led to the turn of ${seq}`);
   const { passed, state, commands } = past.recall(inputs, folded);
   const events: Event[] = [];
@@ -71,7 +76,8 @@ export function checkReplay({ seq, at, text, inputs }: JournalTurn, folded: Host
     events.push(...decision.events);
     before = decision.state;
   }
-  const again = new TurnTexts().events(events);
+  const text = canonicalJson(told);
+  const again = canonicalJson(decodeEvents(new TurnTexts().events(events)));
   if (again !== text) breach(8, `the turn of ${seq} was\n${text}\nand again is\n${again}\nof ${inputs}`);
   return passed;
 }

@@ -78,6 +78,29 @@ test("every turn can be made again over restarts and changed settings, and after
   expect(turns.filter(({ isSame }) => !isSame)).toEqual([]);
 });
 
+test("a turn is the same whatever order the fields of its events were written in", async () => {
+  const file = databasePath();
+  const store = openForTest(file);
+  const { scheduler } = await startScheduler(store, { gpus: 2 });
+  await scheduler.allocate(ask(), ADMIN);
+  await scheduler.stop();
+  await store.close();
+  const database = new DatabaseSync(file);
+  const { seq, events } = database.prepare("SELECT max(seq) AS seq, events FROM journal").get() as {
+    seq: number;
+    events: string;
+  };
+  const turned = JSON.stringify(JSON.parse(events), (_key, value) =>
+    value === null || typeof value !== "object" || Array.isArray(value)
+      ? value
+      : Object.fromEntries(Object.entries(value).reverse()),
+  );
+  expect(turned).not.toBe(events);
+  database.prepare("UPDATE journal SET events = ? WHERE seq = ?").run(turned, seq);
+  database.close();
+  expect(replayTurn(file, seq)).toMatchObject({ isSame: true, failure: null });
+});
+
 test("what can be told of is told after the journal and its snapshots were pruned, and of the rest it is said so", async () => {
   const file = databasePath();
   const limits: PruneLimits = { rows: 30, snapshotAfterEvents: 25, journalKeptEvents: 60 };

@@ -75,7 +75,7 @@ const EVERYTHING = turn({
       overdueSince: START,
     }),
     gpu("GPU-c", { kind: "reclaiming", allocationId: "a-9", since: START + 1, baselineMib: 4 }),
-    gpu("GPU-d", { kind: "quarantined", since: START + 2, baselineMib: 4, reason: "busy" }),
+    gpu("GPU-d", { kind: "quarantined", cause: "ghost", since: START + 2, baselineMib: 4, reason: "busy" }),
   ],
   allocations: [
     {

@@ -11,8 +11,10 @@ import {
   SHARINGS,
 } from "../../src/core/model/allocation.ts";
 import type { Gpu, GpuHold, Remains, Share } from "../../src/core/model/gpu.ts";
+import { OVERDUE } from "../../src/core/model/holds.ts";
 import { type GpuUse, NO_USE } from "../../src/core/model/use.ts";
 import type { AllocationQuery, Turn } from "../../src/ports/store.ts";
+import { decodeState } from "../../src/store/records.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import {
   ended,
@@ -204,11 +206,34 @@ test("a GPU comes back as it was in every hold, and a property that is not the m
     gpu("GPU-2", { kind: "leased", allocationId: "a-1", since: START, use: USED }),
     gpu("GPU-5", { kind: "shared", since: START, baselineMib: 4, shares: SHARES, remains: REMAINS, overdueSince: 7 }),
     gpu("GPU-3", { kind: "reclaiming", allocationId: "a-1", since: START, baselineMib: 3 }),
-    { ...gpu("GPU-4", { kind: "quarantined", since: START, baselineMib: 3, reason: "busy" }), memoryTotalMib: null },
+    {
+      ...gpu("GPU-4", { kind: "quarantined", cause: "ghost", since: START, baselineMib: 3, reason: "busy" }),
+      memoryTotalMib: null,
+    },
   ];
   const stray = { ...gpus[0], utilization: 7 } as unknown as Gpu;
   await store.commit(turn({ gpus: [stray, ...gpus.slice(1)] }));
   expect(store.load().gpus).toStrictEqual(gpus.toSorted((a, b) => (a.uuid < b.uuid ? -1 : 1)));
+});
+
+test("a quarantine that was stored without its cause has it when it is read, from a row and from a snapshot", async () => {
+  const path = databasePath();
+  const store = open(path);
+  const held: [string, GpuHold][] = [
+    ["GPU-1", { kind: "quarantined", cause: "overdue", since: START, baselineMib: 3, reason: OVERDUE }],
+    ["GPU-2", { kind: "quarantined", cause: "ghost", since: START, baselineMib: 0, reason: "100 % busy" }],
+  ];
+  const gpus = held.map(([uuid, hold]) => gpu(uuid, hold));
+  await store.commit(turn({ gpus }));
+  await store.close();
+  const database = new DatabaseSync(path);
+  const { changes } = database.prepare("UPDATE gpus SET body = json_remove(body, '$.hold.cause')").run();
+  database.close();
+  expect(changes).toBe(2);
+  const state = openForTest(path).load();
+  expect(state.gpus).toEqual(gpus);
+  const older = { ...state, gpus: gpus.map((one) => ({ ...one, hold: { ...one.hold, cause: undefined } })) };
+  expect(decodeState(JSON.stringify(older)).gpus).toEqual(gpus);
 });
 
 test("a GPU's hold is what was said last, whether its lease says the same or not", async () => {

@@ -98,7 +98,6 @@ function requestOf(
     maxUtilizationPercent: null,
     priority: null,
   } as const;
-  // In the order in which records.ts writes them: a replay gives the same bytes.
   return {
     id,
     serviceName: adoption.serviceName,

@@ -11,6 +11,7 @@
  *     next begins, and what is used in one is a sum that only grows.
  */
 
+import { canonicalJson } from "../base/json.ts";
 import { OrderedMap, type Ordering } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { Allocation, LiveAllocation, Request } from "../model/allocation.ts";
@@ -268,7 +269,7 @@ export function requoted(
 
 /** Whether other things are counted under one policy than under another. */
 export function isCountedElse(a: Policy, b: Policy): boolean {
-  const counts = ({ quotas, fairShare }: Policy) => JSON.stringify([quotas, fairShare?.halfLifeMs]);
+  const counts = ({ quotas, fairShare }: Policy) => canonicalJson([quotas, fairShare?.halfLifeMs]);
   return counts(a) !== counts(b);
 }
 

@@ -1,5 +1,4 @@
 import type { Cordon, Gpu } from "../model/gpu.ts";
-import { OVERDUE } from "../model/holds.ts";
 import { parentOf } from "./mig.ts";
 import type { HostState } from "./state.ts";
 
@@ -10,13 +9,13 @@ export function cordonsOf(gpu: Gpu, state: HostState): readonly Cordon[] {
 }
 
 /**
- * Whether a GPU that gets no new leases is empty: nothing is leased there, and nothing of an ended lease is left. One that
- * is quarantined for another reason, such as being busy for nobody, is empty: a reboot is what it may be drained for.
+ * Whether a cordoned GPU is empty: nothing is leased there, and nothing of an ended lease is left. A ghost counts as
+ * empty: it has no process that could be waited for, and a reboot, for which the GPU may be drained, ends it.
  */
 export function isDrained(gpu: Gpu, state: HostState): boolean {
   if (cordonsOf(gpu, state).length === 0) return false;
   return withItsInstances(gpu, state).every(
-    ({ hold }) => hold.kind === "free" || (hold.kind === "quarantined" && hold.reason !== OVERDUE),
+    ({ hold }) => hold.kind === "free" || (hold.kind === "quarantined" && hold.cause !== "overdue"),
   );
 }
 

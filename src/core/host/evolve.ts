@@ -92,7 +92,6 @@ export function evolve(state: HostState, event: Event): HostState {
     case "ended":
       return ended(state, event);
     case "gpu-seen": {
-      // The device first, then what the books say of it, as records.ts writes them: a replay gives the same bytes.
       const { hold, cordon, fault, answeredUpTo, lostSince, foreignSince } = state.gpus.get(event.gpu.uuid) ?? NEWCOMER;
       return withGpus(state, [{ ...event.gpu, hold, cordon, fault, answeredUpTo, lostSince, foreignSince }]);
     }
@@ -124,8 +123,10 @@ export function evolve(state: HostState, event: Event): HostState {
         return withGpus(state, [{ ...gpu, hold: { ...gpu.hold, overdueSince: event.at } }]);
       }
       const baselineMib = gpu.hold.kind === "reclaiming" ? gpu.hold.baselineMib : 0;
+      // The event need not say it: only a GPU that is being reclaimed can be overdue.
+      const cause = gpu.hold.kind === "reclaiming" ? "overdue" : "ghost";
       return withGpus(state, [
-        { ...gpu, hold: { kind: "quarantined", since: event.at, baselineMib, reason: event.reason } },
+        { ...gpu, hold: { kind: "quarantined", cause, since: event.at, baselineMib, reason: event.reason } },
       ]);
     }
     case "gpu-freed":
@@ -285,8 +286,8 @@ function holdAfterEnd(
   const last = remains.at(-1);
   if (last === undefined) return FREE;
   if (hold.overdueSince !== null) {
-    const reason = OVERDUE;
-    return { kind: "quarantined", since: hold.overdueSince, baselineMib: hold.baselineMib, reason };
+    const { overdueSince: overdue, baselineMib: level } = hold;
+    return { kind: "quarantined", cause: "overdue", since: overdue, baselineMib: level, reason: OVERDUE };
   }
   return { kind: "reclaiming", allocationId: last.allocationId, since, baselineMib: hold.baselineMib };
 }

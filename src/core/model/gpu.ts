@@ -30,6 +30,9 @@ export interface Remains {
   readonly submittedAt: EpochMs;
 }
 
+/** `overdue`: what an ended lease left did not go in time. `ghost`: the GPU is busy, and no process is seen on it. */
+export type QuarantineCause = "overdue" | "ghost";
+
 /** What the books say of a GPU, apart from how it feels. */
 export type GpuHold =
   | { readonly kind: "free" }
@@ -61,8 +64,10 @@ export type GpuHold =
     }
   | {
       readonly kind: "quarantined";
+      readonly cause: QuarantineCause;
       readonly since: EpochMs;
       readonly baselineMib: number;
+      /** In words, for whoever reads it: decisions ask for `cause`. */
       readonly reason: string;
     };
 

@@ -5,7 +5,7 @@ import type { GpuHold, Remains, Share } from "./gpu.ts";
 import type { AllocationId } from "./ids.ts";
 import type { GpuUse } from "./use.ts";
 
-/** Why a GPU is quarantined that was not given back. */
+/** In words, why a GPU is quarantined that was not given back. */
 export const OVERDUE = "memory or processes of an ended lease did not go in time";
 
 export interface Holder {
@@ -53,7 +53,7 @@ export function namedPid({ workloadData: { pid } }: Request): number | null {
   return typeof pid === "number" && Number.isSafeInteger(pid) && pid > 1 ? pid : null;
 }
 
-/** What a lease that ends at `at` may leave behind. In the order in which the store writes it. */
+/** What a lease that ends at `at` may leave behind. */
 export function remainsOf({ allocationId, memoryMib }: Share, request: Request, at: EpochMs): Remains {
   return { allocationId, since: at, memoryMib, pid: namedPid(request), submittedAt: request.submittedAt };
 }

@@ -43,7 +43,6 @@ export function leaseOf(
   return {
     gpus: chosen.map(({ gpu, baselineMib }) => {
       const { numaNodes, cpuAffinity } = localityOf(state.sight.closeness, boardOf(gpu));
-      // In the order in which records.ts writes them: a replay gives the same bytes.
       return {
         uuid: gpu.uuid,
         index: gpu.index,

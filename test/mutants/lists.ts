@@ -16,6 +16,7 @@ import { SHARING_MUTANTS } from "./sharing-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
 import { USAGE_MUTANTS } from "./usage-mutants.ts";
 import { WINDOW_MUTANTS } from "./windows-mutants.ts";
+import { WORK_MUTANTS } from "./work-mutants.ts";
 
 export const MUTANTS: readonly Mutant[] = [
   ...CORE_MUTANTS,
@@ -32,6 +33,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...TOPOLOGY_MUTANTS,
   ...USAGE_MUTANTS,
   ...WINDOW_MUTANTS,
+  ...WORK_MUTANTS,
 ];
 
 /** What is wrong with the lists themselves: each line is one mutant that must be brought up to date. */

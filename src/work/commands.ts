@@ -1,0 +1,37 @@
+/** What is asked of the books, and what is told to them. */
+import type { HeldLease, RunSeen, Task, Waiting, WorkerFacts, Workload } from "./model.ts";
+
+/** How the lease of a waiting run stands. */
+export type LeaseSeen =
+  | { readonly status: "queued"; readonly allocationId: string; readonly waiting: Waiting }
+  | { readonly status: "held"; readonly lease: HeldLease }
+  /** Its record has ended without a lease. */
+  | { readonly status: "missed"; readonly reason: string }
+  /** Nothing was asked; it may be asked again in `retryMs`. */
+  | { readonly status: "refused"; readonly reason: string; readonly retryMs: number }
+  /** No host of ours could ever hold it. */
+  | { readonly status: "never"; readonly reason: string };
+
+export type WorkCommand =
+  | { readonly type: "submit-task"; readonly task: Task; readonly maxTasks: number }
+  | { readonly type: "cancel-task"; readonly id: string }
+  | { readonly type: "fail-task"; readonly id: string; readonly reason: string }
+  | { readonly type: "submit-workload"; readonly workload: Workload; readonly maxWorkloads: number }
+  | {
+      readonly type: "change-workload";
+      readonly id: string;
+      readonly replicas: number | null;
+      readonly labels: Readonly<Record<string, string>> | null;
+    }
+  | { readonly type: "restart-workload"; readonly id: string }
+  | { readonly type: "delete-workload"; readonly id: string }
+  | { readonly type: "stop-run"; readonly id: string }
+  | { readonly type: "lease-seen"; readonly run: string; readonly attempt: number; readonly seen: LeaseSeen }
+  /** A lease that a run or a slot has is over. */
+  | { readonly type: "lease-over"; readonly allocationId: string; readonly endReason: string }
+  | { readonly type: "worker-reports"; readonly worker: WorkerFacts; readonly runs: readonly RunSeen[] }
+  /** What this node is to have is about to be told to it. */
+  | { readonly type: "hand-out"; readonly node: string; readonly instance: number }
+  | { readonly type: "remove-stale-workers"; readonly staleMs: number }
+  | { readonly type: "remove-ended-tasks"; readonly before: number; readonly keep: number }
+  | { readonly type: "tick" };

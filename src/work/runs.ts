@@ -1,0 +1,265 @@
+/**
+ * The life of one run, from the wish for a lease to its end.
+ *
+ *  1. A run ends only when its worker has seen its cage empty, or before its node was told of it. Until then it has its
+ *     lease, whatever it was told.
+ *  2. What a worker has once said that it has, and no longer knows, is lost: it is not started again as the same run.
+ */
+import type { EpochMs } from "../core/base/time.ts";
+import type { WorkCommand } from "./commands.ts";
+import type { Draft } from "./draft.ts";
+import { isOnNode, leaseOf } from "./evolve.ts";
+import type { EndReason, HeldLease, JobRef, Run, RunEndSeen, Slot, Task, Waiting, Workload } from "./model.ts";
+import { chooseNode, type NodeChoice } from "./node-choice.ts";
+import { afterServiceRun, afterTaskRun, chanceOf, type Ending } from "./retries.ts";
+import { jobOf, openRunsOf, slotOf } from "./state.ts";
+
+/** How soon a lease is asked for again under a new key after the last was missed. */
+const MISSED_RETRY_MS = 1_000;
+/** What a host can never hold it may hold when another GPU is built in. */
+const NEVER_RETRY_MS = 60_000;
+/** These take the GPUs away, or say that they are no good. */
+const LEASE_TAKEN: ReadonlySet<EndReason> = new Set([
+  "lease-ended",
+  "preempted",
+  "gpu-failed",
+  "rebooted",
+  "gpu-not-clean",
+]);
+
+export function createRun(draft: Draft, job: Task | Workload, ref: JobRef, slot: Slot): void {
+  const { now, state } = draft;
+  const id = `run-${ref.uid}-${slot.replica}-${slot.tries + 1}`;
+  const epoch = Math.max(now, state.lastEpoch + 1);
+  const generation = "generation" in job ? job.generation : 0;
+  const { kept } = slot;
+  draft.write({
+    type: "run-created",
+    run: id,
+    job: ref,
+    owner: job.owner,
+    replica: slot.replica,
+    epoch,
+    generation,
+    at: now,
+  });
+  const choice = nodeFor(draft, id);
+  if (kept !== null && choice.node !== null)
+    draft.write({ type: "run-assigned", run: id, node: choice.node, lease: kept });
+  else if (kept !== null) draft.write({ type: "kept-lease-gone", job: ref, replica: slot.replica });
+  const run = draft.state.runs.get(id) as Run;
+  if (run.phase === "waiting") settleWaiting(draft, run);
+}
+
+/** Where a run would go now. */
+export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string): NodeChoice {
+  const run = state.runs.get(id) as Run;
+  const spec = jobOf(state, run.job)?.spec ?? null;
+  if (spec === null) return { node: null, reason: "no-settings" };
+  const offers = [...state.workers.values()].map((worker) => ({ worker, freeGpus: null }));
+  return chooseNode(spec, offers, now);
+}
+
+/** What needs no GPU goes to its node at once; what does waits for a node before it asks for a lease. */
+function settleWaiting(draft: Draft, run: Extract<Run, { phase: "waiting" }>): void {
+  if (run.allocationId !== null) return;
+  const choice = nodeFor(draft, run.id);
+  if (choice.node === null) {
+    waits(draft, run, { reason: choice.reason, position: null, etaLatest: null }, run.askAt);
+    return;
+  }
+  const job = jobOf(draft.state, run.job);
+  if (job?.spec?.resources.gpu === null) {
+    draft.write({ type: "run-assigned", run: run.id, node: choice.node, lease: null });
+    return;
+  }
+  if (run.waiting !== null && NO_NODE.has(run.waiting.reason)) waits(draft, run, ASKING, run.askAt);
+}
+
+const NO_NODE: ReadonlySet<string> = new Set(["no-worker", "worker-stale", "no-suitable-worker", "no-settings"]);
+const ASKING: Waiting = { reason: "waiting-for-queue-slot", position: null, etaLatest: null };
+
+function waits(draft: Draft, run: Extract<Run, { phase: "waiting" }>, waiting: Waiting, askAt: EpochMs): void {
+  const before = run.waiting;
+  const isSame =
+    before?.reason === waiting.reason && before.position === waiting.position && before.etaLatest === waiting.etaLatest;
+  if (!isSame || askAt !== run.askAt) draft.write({ type: "run-waits", run: run.id, waiting, askAt });
+}
+
+export function leaseSeen(
+  draft: Draft,
+  { run: id, attempt, seen }: Extract<WorkCommand, { type: "lease-seen" }>,
+): void {
+  const run = draft.state.runs.get(id);
+  // An answer that comes late: whatever it holds, no run wants it, and the next look gives it back.
+  if (run?.phase !== "waiting" || run.attempt !== attempt) return;
+  const plain = (reason: string): Waiting => ({ reason, position: null, etaLatest: null });
+  switch (seen.status) {
+    case "queued": {
+      const { allocationId, waiting } = seen;
+      const before = run.waiting;
+      if (
+        run.allocationId === allocationId &&
+        before?.reason === waiting.reason &&
+        before.position === waiting.position
+      )
+        return;
+      draft.write({ type: "lease-queued", run: id, allocationId, waiting });
+      return;
+    }
+    case "held": {
+      const choice = nodeFor(draft, id);
+      if (choice.node === null) return;
+      draft.write({ type: "run-assigned", run: id, node: choice.node, lease: seen.lease });
+      return;
+    }
+    case "missed":
+      draft.write({ type: "lease-missed", run: id, askAt: draft.now + MISSED_RETRY_MS, waiting: plain(seen.reason) });
+      return;
+    case "refused":
+      waits(draft, run, plain(seen.reason), draft.now + seen.retryMs);
+      return;
+    case "never":
+      if (run.job.kind === "task") failSlot(draft, run, `never-fits: ${seen.reason}`);
+      else waits(draft, run, plain(`never-fits: ${seen.reason}`), draft.now + NEVER_RETRY_MS);
+      return;
+    default:
+      seen satisfies never;
+  }
+}
+
+/** Its replica is given up with its run, which has not been on a node. */
+export function failSlot(draft: Draft, run: Run, reason: string): void {
+  const slot = slotOf(draft.state, run);
+  endAs(draft, run, "cancelled", reason, null);
+  if (slot === undefined) return;
+  const { replica, tries: _t, live: _l, ...rest } = slot;
+  draft.write({
+    type: "slot-after",
+    job: run.job,
+    replica,
+    slot: { ...rest, kept: null, nextAt: null, outcome: { kind: "failed", reason } },
+  });
+}
+
+export function leaseOver(draft: Draft, allocationId: string, endReason: string): void {
+  const why: EndReason =
+    endReason === "preempted" || endReason === "drained"
+      ? "preempted"
+      : endReason === "rebooted"
+        ? "rebooted"
+        : "lease-ended";
+  for (const run of openRunsOf(draft.state)) {
+    if (leaseOf(run)?.allocationId === allocationId) stopRun(draft, run, why, `its lease ended: ${endReason}`);
+  }
+  for (const { ref, slots } of allJobs(draft)) {
+    for (const { replica, kept } of slots) {
+      if (kept?.allocationId === allocationId) draft.write({ type: "kept-lease-gone", job: ref, replica });
+    }
+  }
+}
+
+function allJobs({ state }: Draft): { ref: JobRef; slots: readonly Slot[] }[] {
+  const tasks = [...state.openTasks.values()].map((id) => state.tasks.get(id) as Task);
+  return [
+    ...tasks.map(({ id, slots }) => ({ ref: { kind: "task" as const, uid: id }, slots })),
+    ...[...state.workloads.values()].map(({ uid, slots }) => ({ ref: { kind: "workload" as const, uid }, slots })),
+  ];
+}
+
+/** Stops a run: at once while its node has not been told of it, by its worker otherwise. */
+export function stopRun(draft: Draft, run: Run, why: EndReason, detail: string): void {
+  if (run.phase === "ended" || run.phase === "stopping") return;
+  if (isOnNode(run)) draft.write({ type: "run-stopping", run: run.id, why, detail, at: draft.now });
+  else endRun(draft, run, why, detail, null);
+}
+
+/** A run is over, and its replica goes on from there. */
+export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string, seen: RunEndSeen | null): void {
+  if (run.phase === "ended") return;
+  const slot = slotOf(draft.state, run);
+  const job = jobOf(draft.state, run.job);
+  if (slot === undefined || job === undefined || slot.live !== run.id) {
+    endAs(draft, run, reason, detail, seen);
+    return;
+  }
+  const lease: HeldLease | null = LEASE_TAKEN.has(reason) ? null : leaseOf(run);
+  const ending: Ending = {
+    reason,
+    detail,
+    exitCode: seen?.exitCode ?? null,
+    startedAt: isOnNode(run) ? run.startedAt : null,
+    readyAt: isOnNode(run) ? run.readyAt : null,
+    resultOk: seen?.resultOk ?? null,
+    tail: seen?.tail ?? [],
+    lease,
+    at: draft.now,
+    chance: chanceOf(run.id),
+  };
+  const after = isTask(job)
+    ? job.cancelling
+      ? null
+      : afterTaskRun(slot, job.retry, ending, endsSurely(draft, run))
+    : afterServiceRun(slot, job.restart, ending, !job.deleted && run.replica < job.replicas);
+  const isLast = isTask(job) && (after === null || after.outcome !== null);
+  const keepsLease = after !== null && after.kept !== null;
+  endAs(draft, run, reason, detail, seen, isLast && ending.startedAt !== null, keepsLease);
+  if (after !== null) draft.write({ type: "slot-after", job: run.job, replica: run.replica, slot: after });
+}
+
+function endAs(
+  draft: Draft,
+  run: Run,
+  reason: EndReason,
+  detail: string,
+  seen: RunEndSeen | null,
+  publish = false,
+  keepsLease = false,
+): void {
+  const { exitCode = null, signal = null, tail = [] } = seen ?? {};
+  draft.write({
+    type: "run-ended",
+    run: run.id,
+    reason,
+    detail,
+    exitCode,
+    signal,
+    publish,
+    keepsLease,
+    tail,
+    at: draft.now,
+  });
+}
+
+function endsSurely({ state }: Draft, run: Run): boolean {
+  const node = run.phase === "waiting" ? null : run.node;
+  return node === null || (state.workers.get(node)?.endsSurely ?? true);
+}
+
+export function isTask(job: Task | Workload): job is Task {
+  return "status" in job;
+}
+
+/** Whatever is due of open runs by now. */
+export function passTime(draft: Draft): void {
+  for (const { id } of openRunsOf(draft.state)) {
+    const run = draft.state.runs.get(id) as Run;
+    if (run.phase === "waiting") settleWaiting(draft, run);
+    else if (isOnNode(run) && run.phase !== "stopping") passTimeOn(draft, run);
+  }
+}
+
+function passTimeOn(draft: Draft, run: Extract<Run, { phase: "starting" | "running" | "ready" | "unready" }>): void {
+  const job = jobOf(draft.state, run.job);
+  if (job?.spec === undefined || job.spec === null) return;
+  const { startTimeoutMs, timeoutMs, readiness } = job.spec;
+  const hasStarted = readiness !== null ? run.readyAt !== null : run.startedAt !== null;
+  if (!hasStarted && draft.now - run.handedOutAt >= startTimeoutMs) {
+    const what = readiness === null ? "started" : "ready";
+    stopRun(draft, run, "start-timeout", `not ${what} within ${startTimeoutMs / 1_000} s`);
+    return;
+  }
+  if (timeoutMs !== null && run.startedAt !== null && draft.now - run.startedAt >= timeoutMs) {
+    stopRun(draft, run, "timeout", `ran for ${timeoutMs / 1_000} s, as long as it may`);
+  }
+}

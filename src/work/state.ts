@@ -1,0 +1,113 @@
+/**
+ * The books of work: what is wanted, and how it stands. A value, like the host's state in the core.
+ *
+ *  1. A replica has at most one run that has not ended, and a run at most one lease.
+ *  2. `openTasks` and `openRuns` are indexes: what may still change by itself. Only `evolve` touches them.
+ *  3. Epochs grow, and are never below the clock at which their run was made: books that were lost or restored cannot
+ *     give one twice.
+ */
+import { byText, OrderedMap } from "../core/base/ordered-map.ts";
+import type { EpochMs } from "../core/base/time.ts";
+import type { JobRef, Run, RunId, Slot, Task, Worker, Workload } from "./model.ts";
+
+export interface WorkState {
+  readonly tasks: OrderedMap<string, Task>;
+  readonly openTasks: OrderedMap<string, string>;
+  /** By uid. */
+  readonly workloads: OrderedMap<string, Workload>;
+  readonly runs: OrderedMap<RunId, Run>;
+  readonly openRuns: OrderedMap<RunId, RunId>;
+  /** By node. */
+  readonly workers: OrderedMap<string, Worker>;
+  readonly lastEpoch: EpochMs;
+}
+
+export interface StoredWork {
+  readonly tasks: readonly Task[];
+  readonly workloads: readonly Workload[];
+  readonly runs: readonly Run[];
+  readonly workers: readonly Worker[];
+  readonly lastEpoch: EpochMs;
+}
+
+export function emptyWork(): WorkState {
+  return {
+    tasks: OrderedMap.empty(byText()),
+    openTasks: OrderedMap.empty(byText()),
+    workloads: OrderedMap.empty(byText()),
+    runs: OrderedMap.empty(byText()),
+    openRuns: OrderedMap.empty(byText()),
+    workers: OrderedMap.empty(byText()),
+    lastEpoch: 0,
+  };
+}
+
+export function restoredWork(stored: StoredWork): WorkState {
+  let state: WorkState = { ...emptyWork(), lastEpoch: stored.lastEpoch };
+  for (const task of stored.tasks) state = withTask(state, task);
+  for (const run of stored.runs) state = withRun(state, run);
+  for (const workload of stored.workloads) state = withWorkload(state, workload);
+  for (const worker of stored.workers) state = { ...state, workers: state.workers.set(worker.node, worker) };
+  return state;
+}
+
+export function isOver({ status }: Task): boolean {
+  return status === "DONE" || status === "FAILED" || status === "CANCELLED";
+}
+
+/** Whether nothing will become of it any more. */
+export function isSettled(run: Run): boolean {
+  return run.phase === "ended" && run.publish !== "wanted";
+}
+
+export function withTask(state: WorkState, task: Task): WorkState {
+  const openTasks = isOver(task) ? state.openTasks.delete(task.id) : state.openTasks.set(task.id, task.id);
+  return { ...state, tasks: state.tasks.set(task.id, task), openTasks };
+}
+
+export function withWorkload(state: WorkState, workload: Workload): WorkState {
+  return { ...state, workloads: state.workloads.set(workload.uid, workload) };
+}
+
+export function withRun(state: WorkState, run: Run): WorkState {
+  const openRuns = isSettled(run) ? state.openRuns.delete(run.id) : state.openRuns.set(run.id, run.id);
+  return { ...state, runs: state.runs.set(run.id, run), openRuns };
+}
+
+export function openTasksOf(state: WorkState): Task[] {
+  return [...state.openTasks.values()].map((id) => state.tasks.get(id) as Task);
+}
+
+export function openRunsOf(state: WorkState): Run[] {
+  return [...state.openRuns.values()].map((id) => state.runs.get(id) as Run);
+}
+
+/** The one that goes by this id now. */
+export function workloadNamed(state: WorkState, id: string): Workload | undefined {
+  for (const workload of state.workloads.values()) if (workload.id === id && !workload.deleted) return workload;
+  return undefined;
+}
+
+export function jobOf(state: WorkState, { kind, uid }: JobRef): Task | Workload | undefined {
+  return kind === "task" ? state.tasks.get(uid) : state.workloads.get(uid);
+}
+
+export function slotOf(state: WorkState, run: Pick<Run, "job" | "replica">): Slot | undefined {
+  return jobOf(state, run.job)?.slots.find(({ replica }) => replica === run.replica);
+}
+
+export function newSlot(replica: number): Slot {
+  return {
+    replica,
+    tries: 0,
+    live: null,
+    failures: 0,
+    losses: 0,
+    deaths: 0,
+    restarts: 0,
+    nextAt: null,
+    kept: null,
+    outcome: null,
+    tail: [],
+  };
+}

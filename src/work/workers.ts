@@ -1,0 +1,89 @@
+/** What workers say, and what is handed to them. */
+import type { Draft } from "./draft.ts";
+import { WorkError } from "./errors.ts";
+import { isOnNode } from "./evolve.ts";
+import type { EndReason, Run, RunOnNode, RunSeen, WorkerFacts } from "./model.ts";
+import { endRun } from "./runs.ts";
+import { openRunsOf } from "./state.ts";
+
+/**
+ * A worker says all that it has.
+ *
+ * @throws WorkError `worker-superseded` when a newer process of it has reported: that one has its runs.
+ */
+export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly RunSeen[]): void {
+  demandNewest(draft, worker.node, worker.instance);
+  const before = draft.state.workers.get(worker.node);
+  draft.write({ type: "worker-seen", worker: { ...worker, lastSeen: draft.now } });
+  const seen = new Map(runs.map((report) => [report.run, report]));
+  for (const report of runs) {
+    const run = draft.state.runs.get(report.run);
+    if (run === undefined) continue;
+    if (run.phase === "ended") {
+      if (run.publish === "wanted" && report.published) draft.write({ type: "run-published", run: run.id });
+    } else if (isOnNode(run) && run.node === worker.node) takeReport(draft, run, report);
+  }
+  for (const run of openRunsOf(draft.state)) {
+    if (!isOnNode(run) || run.node !== worker.node || !run.known || seen.has(run.id)) continue;
+    const reason: EndReason = before !== undefined && before.bootId !== worker.bootId ? "rebooted" : "lost";
+    endRun(draft, run, reason, "its worker no longer knows it", null);
+  }
+  for (const run of openRunsOf(draft.state)) {
+    // Its folder is gone: there is nothing to be put in place any more.
+    const isGone = run.phase === "ended" && run.publish === "wanted" && run.node === worker.node && !seen.has(run.id);
+    if (isGone) draft.write({ type: "run-published", run: run.id });
+  }
+}
+
+function demandNewest({ state }: Draft, node: string, instance: number): void {
+  const known = state.workers.get(node);
+  if (known !== undefined && known.instance > instance) {
+    throw new WorkError("worker-superseded", `a newer worker serves ${node}`);
+  }
+}
+
+function takeReport(draft: Draft, run: RunOnNode, { phase, startedAt, port, ended }: RunSeen): void {
+  const { now } = draft;
+  if (ended !== null) {
+    if (!run.known || run.startedAt !== startedAt) {
+      draft.write({ type: "run-seen", run: run.id, phase: "stopping", startedAt, port, at: now });
+    }
+    const latest = draft.state.runs.get(run.id) as RunOnNode;
+    endRun(draft, latest, reasonOf(latest, ended), detailOf(latest, ended.detail), ended);
+    return;
+  }
+  if (phase === "ended") return;
+  const isNews =
+    !run.known ||
+    run.startedAt !== startedAt ||
+    run.port !== port ||
+    (run.phase !== "stopping" && phase !== "stopping" && run.phase !== phase);
+  if (isNews) draft.write({ type: "run-seen", run: run.id, phase, startedAt, port, at: now });
+}
+
+/** What it was stopped for, else what its worker knows, else what its exit says. */
+function reasonOf(run: Run, ended: NonNullable<RunSeen["ended"]>): EndReason {
+  if (run.phase === "stopping") return run.why;
+  if (ended.reason !== null) return ended.reason;
+  return ended.exitCode === 0 ? "exited" : "failed";
+}
+
+function detailOf(run: Run, detail: string): string {
+  return run.phase === "stopping" && run.detail !== "" ? run.detail : detail;
+}
+
+/** From here on its node may start them, so they can no longer be ended without it. */
+export function handOut(draft: Draft, node: string, instance: number): void {
+  demandNewest(draft, node, instance);
+  for (const run of openRunsOf(draft.state)) {
+    if (run.phase === "assigned" && run.node === node)
+      draft.write({ type: "run-handed-out", run: run.id, at: draft.now });
+  }
+}
+
+export function removeStaleWorkers(draft: Draft, staleMs: number): void {
+  const busy = new Set(openRunsOf(draft.state).map((run) => (run.phase === "waiting" ? null : run.node)));
+  for (const { node, lastSeen } of [...draft.state.workers.values()]) {
+    if (draft.now - lastSeen >= staleMs && !busy.has(node)) draft.write({ type: "worker-removed", node });
+  }
+}

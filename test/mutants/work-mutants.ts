@@ -1,0 +1,173 @@
+/** Bugs of running work: in the books, and in the programs around them. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const JOBS = "test/work/jobs.test.ts";
+const HISTORIES = "test/work/simulation.test.ts";
+const DOCUMENTS = "test/work/documents.test.ts";
+
+const BOOKS = planted(
+  "src/work/runs.ts",
+  [JOBS, HISTORIES],
+  [
+    {
+      name: "A run that its node has been told of ends without its worker",
+      find: 'if (isOnNode(run)) draft.write({ type: "run-stopping"',
+      replace: 'if (isOnNode(run) && run.known) draft.write({ type: "run-stopping"',
+    },
+    {
+      name: "An answer about an earlier attempt counts for the present one",
+      find: 'if (run?.phase !== "waiting" || run.attempt !== attempt) return;',
+      replace: 'if (run?.phase !== "waiting") return;',
+    },
+    {
+      name: "A lease that was taken away is handed on to the next run",
+      find: "LEASE_TAKEN.has(reason) ? null : leaseOf(run)",
+      replace: "leaseOf(run)",
+    },
+    {
+      name: "A run may take for ever to become ready",
+      find: "if (!hasStarted && draft.now - run.handedOutAt >= startTimeoutMs) {",
+      replace: "if (!hasStarted && draft.now - run.handedOutAt >= startTimeoutMs * 1e6) {",
+    },
+    {
+      name: "A run may run longer than its timeout",
+      find: "timeoutMs !== null && run.startedAt !== null && draft.now - run.startedAt >= timeoutMs",
+      replace: "timeoutMs !== null && run.startedAt === null && draft.now - run.handedOutAt >= timeoutMs",
+    },
+    {
+      name: "The end of a lease stops no run",
+      find: "if (leaseOf(run)?.allocationId === allocationId) stopRun(",
+      replace: "if (run.id === allocationId) stopRun(",
+    },
+    {
+      name: "What no host could hold waits like the rest",
+      find: 'if (run.job.kind === "task") failSlot(',
+      replace: 'if (run.job.kind !== "task") failSlot(',
+    },
+    ...[
+      {
+        file: "src/work/workers.ts",
+        name: "An older process of a worker is listened to",
+        find: "if (known !== undefined && known.instance > instance) {",
+        replace: "if (known !== undefined && known.instance < instance - 1e9) {",
+      },
+      {
+        file: "src/work/workers.ts",
+        name: "A run that its worker no longer knows runs on in the books",
+        find: "const reason: EndReason = before !== undefined",
+        replace: "continue;\n    const reason: EndReason = before !== undefined",
+      },
+      {
+        file: "src/work/workers.ts",
+        name: "A run that was never seen counts as lost",
+        find: "!run.known || seen.has(run.id)) continue;",
+        replace: "seen.has(run.id)) continue;",
+      },
+      {
+        file: "src/work/workers.ts",
+        name: "What is handed out is not written down first",
+        find: 'run.phase === "assigned" && run.node === node',
+        replace: 'run.phase === "assigned" && run.node === node && run.epoch < 0',
+      },
+      {
+        file: "src/work/retries.ts",
+        name: "A task is tried again without a rule that says so",
+        find: "if (failures > retry.max || !isWorthIt",
+        replace: "if (failures > retry.max + 1 || !isWorthIt",
+      },
+      {
+        file: "src/work/retries.ts",
+        name: "A task that may still run somewhere is started a second time",
+        find: "const allowed = endsSurely ? retry.lost : 0;",
+        replace: "const allowed = endsSurely || retry.lost > 0 ? retry.lost : 0;",
+      },
+      {
+        file: "src/work/retries.ts",
+        name: "A task that kills its nodes is tried for ever",
+        find: "deaths >= POISON_DEATHS",
+        replace: "deaths >= POISON_DEATHS * 100",
+      },
+      {
+        file: "src/work/retries.ts",
+        name: "A result that says ok: false counts as done",
+        find: 'if (reason === "exited" && resultOk !== false)',
+        replace: 'if (reason === "exited")',
+      },
+      {
+        file: "src/work/retries.ts",
+        name: "Back-off does not grow",
+        find: "firstMs * 2 ** Math.min(30, Math.max(0, failures - 1))",
+        replace: "firstMs * 2 ** Math.min(0, Math.max(0, failures - 1))",
+      },
+      {
+        file: "src/work/retries.ts",
+        name: "A service that never becomes ready is restarted for ever",
+        find: "if (inARow >= restart.giveUpAfter) {",
+        replace: "if (inARow >= restart.giveUpAfter * 100) {",
+      },
+      {
+        file: "src/work/wanted.ts",
+        name: "The lease of a run that is being stopped is released",
+        find: "    const lease = leaseOf(run);\n    if (lease !== null) held.add(lease.allocationId);",
+        replace:
+          '    const lease = run.phase === "stopping" ? null : leaseOf(run);\n    if (lease !== null) held.add(lease.allocationId);',
+      },
+      {
+        file: "src/work/wanted.ts",
+        name: "A lease that was asked for just before the daemon died is kept by nobody and never given back",
+        find: 'return run?.phase !== "waiting" || run.attempt !== attempt;',
+        replace: 'return run?.phase !== "waiting" && run?.phase !== "ended";',
+      },
+      {
+        file: "src/work/wanted.ts",
+        name: "One owner's runs fill the line",
+        find: "if (next === undefined || (queued.get(run.owner) ?? 0) < (queued.get(next.owner) ?? 0)) next = run;",
+        replace: "next ??= run;",
+      },
+      {
+        file: "src/work/workloads.ts",
+        name: "A restart takes all replicas at once",
+        find: 'if (allServe) stopRun(draft, next, "cancelled", "restart");',
+        replace: 'for (const run of old) stopRun(draft, run, "cancelled", "restart");',
+      },
+      {
+        file: "src/work/tasks.ts",
+        name: "A task starts before those that it depends on are done",
+        find: 'if (!dependencies.every((other) => other?.status === "DONE")) return;',
+        replace: "",
+      },
+      {
+        file: "src/work/tasks.ts",
+        name: "A task is done before its result is in place",
+        find: 'outcome?.kind === "done" && live === null',
+        replace: 'outcome?.kind === "done"',
+      },
+      {
+        file: "src/work/state.ts",
+        name: "Results that are still to be put in place are forgotten at a restart",
+        find: 'return run.phase === "ended" && run.publish !== "wanted";',
+        replace: 'return run.phase === "ended";',
+      },
+    ],
+  ],
+);
+
+const READING = planted(
+  "src/work/documents/keys.ts",
+  [DOCUMENTS],
+  [
+    {
+      name: "A model's name may lead out of its folder or be taken for a flag",
+      find: "/^(?!.*\\.\\.)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:\\/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?$/",
+      replace: "/^[A-Za-z0-9._-]{1,128}(?:\\/[A-Za-z0-9._-]{1,128})*$/",
+    },
+    {
+      file: "src/work/documents/task.ts",
+      name: "Every replica gets all prompts",
+      find: "index % replicas === replica",
+      replace: "index >= 0",
+    },
+  ],
+);
+
+export const WORK_MUTANTS: readonly Mutant[] = [...BOOKS, ...READING];

@@ -1,0 +1,238 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { isOver, openRunsOf } from "../../src/work/state.ts";
+import { countedOn } from "../../src/work/wanted.ts";
+import { aTask, aWorkload } from "./fixtures.ts";
+import { CRASH_POINTS, DaemonDied, World } from "./world.ts";
+
+type Op = (world: World) => void;
+
+const index = fc.nat(7);
+const task = fc.record({
+  n: fc.nat(5),
+  gpus: fc.nat(3),
+  replicas: fc.integer({ min: 1, max: 3 }),
+  max: fc.nat(2),
+  lost: fc.nat(2),
+  after: fc.option(fc.nat(5)),
+});
+
+/** Ids are given by number, so that others can be named before they are there. */
+const submitTask = task.map(
+  ({ n, gpus, replicas, max, lost, after }): Op =>
+    (world) => {
+      const id = `task-${n}`;
+      const before = after === null ? undefined : world.task(`task-${after}`);
+      if (world.task(id) !== undefined) return;
+      const dependsOn = before === undefined ? [] : [before.id];
+      world.command({
+        type: "submit-task",
+        task: aTask(id, { gpus, replicas, retry: { max, lost, backoffMs: 1_000 }, dependsOn }),
+        maxTasks: 100,
+      });
+    },
+);
+
+const submitWorkload = fc.record({ n: fc.nat(2), replicas: fc.integer({ min: 1, max: 3 }) }).map(
+  ({ n, replicas }): Op =>
+    (world) => {
+      if ([...world.state.workloads.values()].some(({ uid }) => uid === `w${n}`)) return;
+      world.command({ type: "submit-workload", workload: aWorkload(`w${n}`, replicas), maxWorkloads: 10 });
+    },
+);
+
+const onWorkload = (act: (world: World, id: string, pick: number) => void) =>
+  fc.tuple(fc.nat(2), index).map(
+    ([n, pick]): Op =>
+      (world) => {
+        const workload = [...world.state.workloads.values()].find(({ uid, deleted }) => uid === `w${n}` && !deleted);
+        if (workload !== undefined) act(world, workload.id, pick);
+      },
+  );
+
+const onTask = (act: (world: World, id: string) => void) =>
+  fc.nat(5).map(
+    (n): Op =>
+      (world) => {
+        const found = world.task(`task-${n}`);
+        if (found !== undefined && !isOver(found)) act(world, found.id);
+      },
+  );
+
+const ops: fc.Arbitrary<Op> = fc.oneof(
+  { weight: 3, arbitrary: submitTask },
+  { weight: 1, arbitrary: submitWorkload },
+  { weight: 6, arbitrary: fc.constant<Op>((world) => world.look()) },
+  {
+    weight: 6,
+    arbitrary: fc.boolean().map(
+      (answered): Op =>
+        (world) =>
+          world.sync(answered),
+    ),
+  },
+  {
+    weight: 6,
+    arbitrary: index.map(
+      (pick): Op =>
+        (world) =>
+          world.startOne(pick),
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: index.map(
+      (pick): Op =>
+        (world) =>
+          world.readyOne(pick),
+    ),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.tuple(index, fc.constantFrom(0, 1, 7), fc.nat(2)).map(
+      ([pick, code, left]): Op =>
+        (world) =>
+          world.exitOne(pick, code, left),
+    ),
+  },
+  { weight: 3, arbitrary: fc.constant<Op>((world) => world.ladder()) },
+  {
+    weight: 3,
+    arbitrary: fc.constantFrom(10, 1_000, 30_000, 700_000).map(
+      (ms): Op =>
+        (world) => {
+          world.now += ms;
+        },
+    ),
+  },
+  { weight: 1, arbitrary: onTask((world, id) => world.command({ type: "cancel-task", id })) },
+  { weight: 1, arbitrary: onWorkload((world, id) => world.command({ type: "delete-workload", id })) },
+  { weight: 1, arbitrary: onWorkload((world, id) => world.command({ type: "restart-workload", id })) },
+  {
+    weight: 1,
+    arbitrary: onWorkload((world, id, replicas) =>
+      world.command({ type: "change-workload", id, replicas: replicas % 4, labels: null }),
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: index.map(
+      (pick): Op =>
+        (world) =>
+          world.killHolder(pick),
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.constant<Op>((world) => {
+      world.workerUp = false;
+    }),
+  },
+  { weight: 2, arbitrary: fc.constant<Op>((world) => world.restartWorker()) },
+  { weight: 1, arbitrary: fc.constant<Op>((world) => world.reboot()) },
+  {
+    weight: 1,
+    arbitrary: fc.tuple(index, fc.constantFrom("expired", "preempted", "revoked")).map(
+      ([pick, reason]): Op =>
+        (world) => {
+          const live = [...world.allocations.values()].filter(({ status }) => status !== "ended");
+          const one = live[pick % Math.max(1, live.length)];
+          if (one !== undefined) world.endAllocation(one.id, reason);
+        },
+    ),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.constantFrom(...CRASH_POINTS).map(
+      (point): Op =>
+        (world) => {
+          world.crashAt = point;
+        },
+    ),
+  },
+);
+
+function play(history: readonly Op[]): World {
+  const world = new World(4);
+  for (const op of history) {
+    try {
+      op(world);
+    } catch (error) {
+      // The daemon starts again from its books: there is nothing else that it knew.
+      if (!(error instanceof DaemonDied)) throw error;
+    }
+    expect(world.violations).toEqual([]);
+    checkBooks(world);
+  }
+  return world;
+}
+
+function checkBooks(world: World): void {
+  const live = new Map<string, string>();
+  const leases = new Map<string, string>();
+  for (const run of openRunsOf(world.state)) {
+    if (run.phase === "ended") continue;
+    const slot = `${run.job.uid}/${run.replica}`;
+    expect(live.get(slot), `${run.id} beside another of its replica`).toBeUndefined();
+    live.set(slot, run.id);
+  }
+  for (const { allocationId } of countedOn(world.state)) {
+    expect(leases.has(allocationId), `${allocationId} is counted on twice`).toBe(false);
+    leases.set(allocationId, allocationId);
+  }
+}
+
+describe("generated histories in which everything dies", () => {
+  test("a replica never runs twice, a lease is given back only by an empty cage, and no run starts without its lease", () => {
+    fc.assert(
+      fc.property(fc.array(ops, { minLength: 20, maxLength: 150 }), (history) => void play(history)),
+      { numRuns: 300 },
+    );
+  });
+
+  test("when nothing dies any more every task comes to its end, within the starts that it allows, and every GPU comes back", () => {
+    fc.assert(
+      fc.property(fc.array(ops, { minLength: 20, maxLength: 100 }), (history) => {
+        const world = play(history);
+        for (const { id, deleted } of [...world.state.workloads.values()]) {
+          if (!deleted) world.command({ type: "delete-workload", id });
+        }
+        world.settle();
+        expect(world.violations).toEqual([]);
+        const open = [...world.state.tasks.values()]
+          .filter((found) => !isOver(found))
+          .map(({ id, slots }) => ({ id, slots }));
+        expect(open).toEqual([]);
+        expect([...world.state.workloads.values()]).toEqual([]);
+        expect([...world.gpus.values()].filter((holder) => holder !== null)).toEqual([]);
+        for (const { id, slots, retry } of world.state.tasks.values()) {
+          for (const { replica } of slots) {
+            const starts = world.begun.get(`${id}/${replica}`) ?? 0;
+            expect(starts, `${id}/${replica}`).toBeLessThanOrEqual(1 + retry.max + retry.lost);
+          }
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test("a task without a retry rule starts at most once, whatever dies", () => {
+    fc.assert(
+      fc.property(fc.array(ops, { minLength: 20, maxLength: 100 }), (history) => {
+        const world = new World(4);
+        world.command({ type: "submit-task", task: aTask("once", { retry: { max: 0, lost: 0 } }), maxTasks: 100 });
+        for (const op of history) {
+          try {
+            op(world);
+          } catch (error) {
+            if (!(error instanceof DaemonDied)) throw error;
+          }
+        }
+        world.settle();
+        expect(world.begun.get("once/0") ?? 0).toBeLessThanOrEqual(1);
+        expect(isOver(world.task("once"))).toBe(true);
+      }),
+      { numRuns: 150 },
+    );
+  });
+});

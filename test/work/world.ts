@@ -1,0 +1,360 @@
+/**
+ * A world for the books to live in: a host that leases GPUs, a worker with folders and processes, and time. Everything
+ * can die between any two steps; what dies keeps what is on disk, and nothing else.
+ */
+import type { WorkCommand } from "../../src/work/commands.ts";
+import { decide } from "../../src/work/decide.ts";
+import type { EndReason, RunSeen, Task, WorkerFacts } from "../../src/work/model.ts";
+import { emptyWork, openRunsOf, type WorkState } from "../../src/work/state.ts";
+import { countedOn, mayAsk, unwanted, type WantedOfWorker, wantedOf } from "../../src/work/wanted.ts";
+
+interface Allocation {
+  readonly id: string;
+  readonly run: string;
+  readonly attempt: number;
+  readonly count: number;
+  status: "queued" | "held" | "ended";
+  endReason: string;
+  gpus: string[];
+}
+
+interface Folder {
+  readonly run: string;
+  readonly bootId: string;
+  readonly slot: string;
+  readonly allocationId: string | null;
+  /** Processes of the cage that live. */
+  alive: number;
+  holder: boolean;
+  starts: number;
+  started: boolean;
+  ready: boolean;
+  exit: { code: number | null; reason: EndReason | null } | null;
+  stopping: boolean;
+  published: boolean;
+  settled: boolean;
+}
+
+/** Where the daemon may die: after what it did, before what it was about to do. */
+export const CRASH_POINTS = [
+  "asked, not recorded",
+  "answered, not recorded",
+  "released, not recorded",
+  "handed out, not sent",
+  "report taken, not answered",
+] as const;
+export type CrashPoint = (typeof CRASH_POINTS)[number];
+
+export class DaemonDied extends Error {}
+
+export class World {
+  state: WorkState = emptyWork();
+  now = 1_000_000;
+  readonly gpus: Map<string, string | null>;
+  readonly allocations = new Map<string, Allocation>();
+  readonly keys = new Map<string, string>();
+  readonly folders = new Map<string, Folder>();
+  readonly violations: string[] = [];
+  /** How often each slot's work was really begun. */
+  readonly begun = new Map<string, number>();
+  crashAt: CrashPoint | null = null;
+  workerUp = true;
+  instance = 1;
+  bootId = "boot-1";
+  orphansStopped = 0;
+  #made = 0;
+
+  constructor(gpus: number) {
+    this.gpus = new Map(Array.from({ length: gpus }, (_, i) => [`GPU-${i}`, null]));
+  }
+
+  command(command: WorkCommand): void {
+    this.state = decide(this.state, command, this.now).state;
+  }
+
+  #mayDie(point: CrashPoint): void {
+    if (this.crashAt !== point) return;
+    this.crashAt = null;
+    throw new DaemonDied(point);
+  }
+
+  // The daemon's loop: a look at leases, then time.
+
+  look(): void {
+    for (const run of mayAsk(this.state, 50, this.now)) this.#ask(run.id, run.attempt);
+    for (const run of openRunsOf(this.state))
+      if (run.phase === "waiting" && run.allocationId !== null) this.#watch(run.id);
+    for (const lease of countedOn(this.state)) {
+      const allocation = this.allocations.get(lease.allocationId) as Allocation;
+      if (allocation.status !== "ended") continue;
+      this.command({ type: "lease-over", allocationId: allocation.id, endReason: allocation.endReason });
+    }
+    const marked = [...this.allocations.values()].filter(({ status }) => status !== "ended");
+    for (const { allocationId } of unwanted(
+      this.state,
+      marked.map(({ id, run, attempt }) => ({ allocationId: id, run, attempt })),
+    )) {
+      this.#release(allocationId);
+      this.#mayDie("released, not recorded");
+    }
+    this.command({ type: "tick" });
+  }
+
+  #ask(run: string, attempt: number): void {
+    const key = `${run}/${attempt}`;
+    let id = this.keys.get(key);
+    if (id === undefined) {
+      const record = this.state.runs.get(run);
+      const task =
+        record?.job.kind === "task"
+          ? this.state.tasks.get(record.job.uid)
+          : this.state.workloads.get(record?.job.uid ?? "");
+      const count = task?.spec?.resources.gpu?.count ?? 0;
+      if (count > this.gpus.size) {
+        this.command({ type: "lease-seen", run, attempt, seen: { status: "never", reason: "too many GPUs" } });
+        return;
+      }
+      id = `allocation-${++this.#made}`;
+      this.keys.set(key, id);
+      this.allocations.set(id, { id, run, attempt, count, status: "queued", endReason: "", gpus: [] });
+      this.grant();
+      this.#mayDie("asked, not recorded");
+    }
+    this.#record(run, attempt, id);
+  }
+
+  #watch(run: string): void {
+    const record = this.state.runs.get(run);
+    if (record?.phase !== "waiting" || record.allocationId === null) return;
+    this.#record(run, record.attempt, record.allocationId);
+  }
+
+  #record(run: string, attempt: number, id: string): void {
+    const { status, gpus, endReason } = this.allocations.get(id) as Allocation;
+    this.#mayDie("answered, not recorded");
+    const waiting = { reason: "0 GPUs free", position: 1, etaLatest: null };
+    const lease = { allocationId: id, gpuUuids: gpus, gpuIndices: [], env: {}, fencingToken: this.#made };
+    if (status === "queued")
+      this.command({ type: "lease-seen", run, attempt, seen: { status, allocationId: id, waiting } });
+    else if (status === "held") this.command({ type: "lease-seen", run, attempt, seen: { status, lease } });
+    else this.command({ type: "lease-seen", run, attempt, seen: { status: "missed", reason: endReason } });
+  }
+
+  /** The host's own: first come, first served. */
+  grant(): void {
+    for (const allocation of this.allocations.values()) {
+      if (allocation.status !== "queued") continue;
+      const free = [...this.gpus].filter(([, holder]) => holder === null).map(([uuid]) => uuid);
+      if (free.length < allocation.count) return;
+      allocation.status = "held";
+      allocation.gpus = free.slice(0, allocation.count);
+      for (const uuid of allocation.gpus) this.gpus.set(uuid, allocation.id);
+    }
+  }
+
+  #release(id: string): void {
+    const users = [...this.folders.values()].filter(({ allocationId, alive }) => allocationId === id && alive > 0);
+    if (users.length > 0) this.violations.push(`${id} was released while ${users[0]?.run} had processes`);
+    this.endAllocation(id, "released");
+  }
+
+  endAllocation(id: string, reason: string): void {
+    const allocation = this.allocations.get(id);
+    if (allocation === undefined || allocation.status === "ended") return;
+    allocation.status = "ended";
+    allocation.endReason = reason;
+    for (const uuid of allocation.gpus) this.gpus.set(uuid, null);
+    this.grant();
+  }
+
+  // The worker.
+
+  facts(): WorkerFacts {
+    return {
+      node: "node-1",
+      instance: this.instance,
+      pid: 1,
+      startedAt: 0,
+      bootId: this.bootId,
+      executors: ["vllm", "process", "echo", "ppo"],
+      topics: [],
+      tags: [],
+      labels: {},
+      cage: "cgroup",
+      endsSurely: true,
+      hardware: {},
+    };
+  }
+
+  /** One round of the worker's long poll. `answered` false: the answer is lost on its way. */
+  sync(answered: boolean): void {
+    if (!this.workerUp) return;
+    const reports = this.#reports();
+    this.command({ type: "worker-reports", worker: this.facts(), runs: reports });
+    this.#mayDie("report taken, not answered");
+    this.command({ type: "hand-out", node: "node-1", instance: this.instance });
+    const wanted = wantedOf(this.state, "node-1", reports);
+    this.#mayDie("handed out, not sent");
+    if (answered) this.#obey(wanted);
+  }
+
+  #reports(): RunSeen[] {
+    return [...this.folders.values()].filter(({ settled }) => !settled).map((folder) => this.#seen(folder));
+  }
+
+  #seen(folder: Folder): RunSeen {
+    const { run, started, ready, published, alive, holder, exit, stopping } = folder;
+    const common = { run, startedAt: started ? this.now : null, port: null, published };
+    if (folder.bootId !== this.bootId) return { ...common, phase: "ended", ended: ending("rebooted", null) };
+    if (!holder && started && exit === null) {
+      // The holder has died: what it held is killed, and only then is it over.
+      folder.alive = 0;
+      return { ...common, phase: "ended", ended: ending("lost", null) };
+    }
+    if (exit !== null && alive === 0) return { ...common, phase: "ended", ended: ending(exit.reason, exit.code) };
+    if (stopping || exit !== null) return { ...common, phase: "stopping", ended: null };
+    return { ...common, phase: !started ? "starting" : ready ? "ready" : "running", ended: null };
+  }
+
+  #obey({ start, stop, publish, settled, orphans }: WantedOfWorker): void {
+    for (const { run, lease, job, replica } of start) {
+      if (this.folders.has(run)) continue;
+      this.folders.set(run, this.#folder(run, `${job}/${replica}`, lease?.allocationId ?? null));
+    }
+    for (const { run } of stop) {
+      const folder = this.folders.get(run);
+      // A tombstone: whatever is still on its way finds that it is over.
+      if (folder === undefined)
+        this.folders.set(run, { ...this.#folder(run, "", null), exit: { code: null, reason: "cancelled" } });
+      else if (!folder.started) folder.exit ??= { code: null, reason: "cancelled" };
+      else folder.stopping = true;
+    }
+    for (const { run } of publish) {
+      const folder = this.folders.get(run);
+      if (folder !== undefined) folder.published = true;
+    }
+    for (const run of settled) {
+      const folder = this.folders.get(run);
+      if (folder !== undefined) folder.settled = true;
+    }
+    for (const run of orphans) {
+      const folder = this.folders.get(run);
+      if (folder === undefined) continue;
+      folder.alive = 0;
+      folder.settled = true;
+      this.orphansStopped++;
+    }
+  }
+
+  #folder(run: string, slot: string, allocationId: string | null): Folder {
+    return {
+      run,
+      slot,
+      allocationId,
+      bootId: this.bootId,
+      alive: 0,
+      holder: true,
+      starts: 0,
+      started: false,
+      ready: false,
+      exit: null,
+      stopping: false,
+      published: false,
+      settled: false,
+    };
+  }
+
+  /** Its holder starts what is in a folder. */
+  startOne(pick: number): void {
+    const folder = this.#pick(pick, ({ started, exit, bootId }) => !started && exit === null && bootId === this.bootId);
+    if (folder === undefined || !this.workerUp) return;
+    folder.started = true;
+    folder.starts++;
+    folder.alive = 3;
+    if (folder.starts > 1) this.violations.push(`${folder.run} was started twice`);
+    this.begun.set(folder.slot, (this.begun.get(folder.slot) ?? 0) + 1);
+    const others = [...this.folders.values()].filter(({ slot, alive }) => slot === folder.slot && alive > 0);
+    if (others.length > 1) this.violations.push(`${others.map(({ run }) => run).join(" and ")} run at once`);
+    const allocation = folder.allocationId === null ? null : this.allocations.get(folder.allocationId);
+    const sharers = [...this.folders.values()].filter(
+      (other) =>
+        other !== folder &&
+        other.alive > 0 &&
+        folder.allocationId !== null &&
+        other.allocationId === folder.allocationId,
+    );
+    if (sharers.length > 0) this.violations.push(`${folder.run} has the lease of ${sharers[0]?.run}, which still runs`);
+    if (allocation?.status === "queued") this.violations.push(`${folder.run} was started without its lease`);
+  }
+
+  #pick(pick: number, test: (folder: Folder) => boolean): Folder | undefined {
+    const found = [...this.folders.values()].filter(test);
+    return found[pick % Math.max(1, found.length)];
+  }
+
+  readyOne(pick: number): void {
+    const folder = this.#pick(
+      pick,
+      ({ started, ready, exit, alive }) => started && !ready && exit === null && alive > 0,
+    );
+    if (folder !== undefined) folder.ready = true;
+  }
+
+  /** The main process ends; others of its cage may stay. */
+  exitOne(pick: number, code: number, left: number): void {
+    const folder = this.#pick(
+      pick,
+      ({ started, exit, alive, holder }) => started && holder && exit === null && alive > 0,
+    );
+    if (folder === undefined) return;
+    folder.exit = { code, reason: null };
+    folder.alive = left;
+  }
+
+  killHolder(pick: number): void {
+    const folder = this.#pick(pick, ({ started, exit, alive }) => started && exit === null && alive > 0);
+    if (folder !== undefined) folder.holder = false;
+  }
+
+  /** The worker goes on with its ladders. */
+  ladder(): void {
+    if (!this.workerUp) return;
+    for (const folder of this.folders.values()) {
+      if (folder.stopping && folder.started && folder.exit === null) folder.exit = { code: null, reason: null };
+      if (folder.exit !== null) folder.alive = 0;
+    }
+  }
+
+  reboot(): void {
+    this.bootId = `boot-${Number(this.bootId.slice(5)) + 1}`;
+    this.instance++;
+    for (const folder of this.folders.values()) folder.alive = 0;
+  }
+
+  restartWorker(): void {
+    this.workerUp = true;
+    this.instance++;
+  }
+
+  /** Lets everything that runs come to its end, with nothing dying any more. */
+  settle(rounds = 400): void {
+    this.crashAt = null;
+    this.workerUp = true;
+    for (let round = 0; round < rounds; round++) {
+      this.now += 5_000;
+      this.look();
+      this.sync(true);
+      for (let i = 0; i < 4; i++) this.startOne(0);
+      for (let i = 0; i < 4; i++) this.exitOne(0, 0, 0);
+      this.ladder();
+    }
+  }
+
+  task(id: string): Task {
+    return this.state.tasks.get(id) as Task;
+  }
+}
+
+function ending(reason: EndReason | null, exitCode: number | null): NonNullable<RunSeen["ended"]> {
+  return { at: 0, reason, detail: "", exitCode, signal: null, resultOk: null, tail: [] };
+}

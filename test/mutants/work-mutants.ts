@@ -55,7 +55,7 @@ const BOOKS = planted(
         file: "src/work/workers.ts",
         name: "A run that its worker no longer knows runs on in the books",
         find: "const reason: EndReason = before !== undefined",
-        replace: "continue;\n    const reason: EndReason = before !== undefined",
+        replace: "if (run.epoch > 0) continue;\n    const reason: EndReason = before !== undefined",
       },
       {
         file: "src/work/workers.ts",

@@ -244,6 +244,37 @@ describe("a task", () => {
     expect(runsOf(world)[0]).toMatchObject({ phase: "stopping", why: "preempted" });
   });
 
+  test("whose result says ok: false has failed, whatever its exit code", () => {
+    const world = running();
+    const ended = { at: 0, reason: null, detail: "", exitCode: 0, signal: null, resultOk: false, tail: [] };
+    const run = runsOf(world)[0]?.id ?? "";
+    const report = { run, phase: "ended", startedAt: 1, port: null, published: false, ended } as const;
+    world.command({ type: "worker-reports", worker: world.facts(), runs: [report] });
+    expect(world.task("t").slots[0]?.outcome).toEqual({ kind: "failed", reason: "its result says ok: false" });
+  });
+
+  test("whose order was lost on its way to the worker is sent again, and not taken for lost", () => {
+    const world = new World(1);
+    world.sync(true);
+    submit(world, "t");
+    world.look();
+    world.sync(false);
+    begin(world);
+    expect(runsOf(world).map(({ phase }) => phase)).toEqual(["running"]);
+    expect(world.begun.get("t/0")).toBe(1);
+  });
+
+  test("takes no answer about an earlier attempt to get its lease", () => {
+    const world = new World(1);
+    world.sync(true);
+    submit(world, "t");
+    const run = runsOf(world)[0]?.id ?? "";
+    const missed = { type: "lease-seen", run, attempt: 1, seen: { status: "missed", reason: "unclaimed" } } as const;
+    world.command(missed);
+    world.command(missed);
+    expect(runsOf(world)[0]).toMatchObject({ phase: "waiting", attempt: 2 });
+  });
+
   test("which its worker no longer knows is lost, and after another boot of its host rebooted", () => {
     const lost = running();
     lost.folders.clear();
@@ -371,6 +402,20 @@ describe("a workload", () => {
     expect(phases(world)).toEqual(["running"]);
     expect([...world.gpus.values()]).toEqual(before);
     expect(world.allocations.size).toBe(1);
+  });
+
+  test("asks for a lease anew when the last was taken away", () => {
+    const world = serving();
+    world.endAllocation("allocation-1", "preempted");
+    world.look();
+    world.sync(true);
+    world.ladder();
+    world.sync(true);
+    expect(slots(world)[0]).toMatchObject({ live: null, kept: null });
+    world.now += 2_000;
+    begin(world);
+    expect(phases(world)).toEqual(["running"]);
+    expect(world.allocations.size).toBe(2);
   });
 
   test("gives a lease back over a long back-off", () => {

@@ -1,33 +1,49 @@
-import type { Analysis, WorkloadAsk, WorkloadDefaults, WorkloadType } from "../model/workload.ts";
+import type { Analysis, SourceKind, WorkloadAsk, WorkloadDefaults, WorkloadType } from "../model/workload.ts";
+import type { Catalogue } from "./catalogue.ts";
 import { raise, readHints, type Sourced } from "./hints.ts";
-import { modelNeed } from "./model-need.ts";
-import { applyRules } from "./rules.ts";
+import { type Known, NOTHING_KNOWN } from "./known.ts";
+import { type ModelNeed, modelNeed } from "./model-need.ts";
+import { applyRules, type RuleFigures } from "./rules.ts";
+
+/** What the settings and the host add to an ask. */
+export interface Setting {
+  readonly defaults: { readonly [type in WorkloadType]: WorkloadDefaults };
+  /** Models that the settings add to the catalogue, by canonical name. */
+  readonly models: Catalogue;
+  /** Memory of each GPU of this host that could serve the ask, in MiB, whoever has it now. Any order. */
+  readonly cards: readonly number[];
+}
 
 /**
  * Says what a workload needs, and which rule or figure gave each number.
  *
- * Pure and total: any JSON object is accepted as workload data; what is nonsense in it is ignored, with a note. What
- * the caller states beats every rule; the rules and a named model only raise each other.
+ * Pure and total: any JSON object is accepted as workload data; what is nonsense in it is ignored, with a note. In
+ * order, what goes first for the GPUs and the memory of each:
+ *
+ * 1. What the caller states.
+ * 2. For the memory, what was seen under earlier leases, where learning is on.
+ * 3. The figures of a named model, and the rules: they only raise each other.
+ * 4. Where no model is known, an advisor's recommendation goes before the rules.
+ *
+ * 2 and 4 are bounded by what this host has, so they make no request impossible that was possible before.
  */
-export function analyze(ask: WorkloadAsk, defaults: { readonly [type in WorkloadType]: WorkloadDefaults }): Analysis {
+export function analyze(ask: WorkloadAsk, setting: Setting, known: Known = NOTHING_KNOWN): Analysis {
   const type = ask.workloadType;
-  const ofType = defaults[type];
+  const ofType = setting.defaults[type];
+  const cards = setting.cards.toSorted((a, b) => b - a);
   const hints = readHints(ask.workloadData);
-  const rules = applyRules(type, hints, ofType);
-  const model = modelNeed(type, hints, ask.requiredGpus);
+  const model = modelNeed(type, hints, { statedGpus: ask.requiredGpus, cards, models: setting.models, known });
+  const rules = advised(applyRules(type, hints, ofType), known, model, ask.requiredGpus, cards);
   if (model !== null && ask.minMemoryMib !== null && ask.minMemoryMib < model.memoryMib) {
     hints.note(`min_memory_mb ${ask.minMemoryMib} is less than the model needs (${model.memorySource})`);
   }
 
-  const byModel = (value: number | undefined, source: string | undefined, rule: Sourced): Sourced =>
-    value === undefined || source === undefined ? rule : raise(rule, { value, source });
-  const gpus = stated(ask.requiredGpus) ?? byModel(model?.gpus, model?.gpusSource, rules.gpus);
-  const memory = stated(ask.minMemoryMib) ?? byModel(model?.memoryMib, model?.memorySource, rules.memoryMib);
+  const gpus = stated(ask.requiredGpus) ?? byModel(rules.gpus, model?.gpus, model?.gpusSource);
+  const computed = byModel(rules.memoryMib, model?.memoryMib, model?.memorySource);
+  const memory = stated(ask.minMemoryMib) ?? observed(known, gpus.value, cards) ?? computed;
   const priority = stated(ask.priority) ?? rules.priority;
-  const utilization = stated(ask.maxUtilizationPercent) ?? {
-    value: ofType.maxUtilizationPercent,
-    source: `default of ${type}`,
-  };
+  const utilization =
+    stated(ask.maxUtilizationPercent) ?? sourced(ofType.maxUtilizationPercent, `default of ${type}`, "rule");
   return {
     requirement: {
       gpus: gpus.value,
@@ -42,10 +58,67 @@ export function analyze(ask: WorkloadAsk, defaults: { readonly [type in Workload
       priority: priority.source,
       maxUtilization: utilization.source,
     },
+    source: {
+      requiredGpus: gpus.kind,
+      minMemoryMib: memory.kind,
+      priority: priority.kind,
+      maxUtilization: utilization.kind,
+    },
+    memory: model?.memory ?? null,
+    tensorParallel: model?.tensorParallel ?? null,
+    confidence: confidenceOf(memory, model),
     notes: hints.notes(),
   };
 }
 
+function sourced(value: number, source: string, kind: SourceKind): Sourced {
+  return { value, source, kind };
+}
+
 function stated(value: number | null): Sourced | null {
-  return value === null ? null : { value, source: "asked for" };
+  return value === null ? null : sourced(value, "asked for", "explicit");
+}
+
+function byModel(rule: Sourced, value: number | undefined, source: string | undefined): Sourced {
+  return value === undefined || source === undefined ? rule : raise(rule, sourced(value, source, "model"));
+}
+
+/** Bounded by the smallest of as many cards as are needed, largest first: more would make the request impossible. */
+function observed({ observed: seen }: Known, gpus: number, cards: readonly number[]): Sourced | null {
+  const mostMib = cards[gpus - 1];
+  if (seen === null || mostMib === undefined) return null;
+  const source = `seen under ${seen.runs} earlier leases, with head-room`;
+  return sourced(Math.min(seen.memoryMib, mostMib), source, "observed");
+}
+
+/** The rules, with an advisor's numbers instead where no model is known and the host has what it recommends. */
+function advised(
+  rules: RuleFigures,
+  { advice }: Known,
+  model: ModelNeed | null,
+  statedGpus: number | null,
+  cards: readonly number[],
+): RuleFigures {
+  if (advice === null) return rules;
+  const source = `recommended by ${advice.from}`;
+  const priority =
+    advice.priority === null || rules.priority.kind === "explicit"
+      ? rules.priority
+      : sourced(advice.priority, source, "advisor");
+  if (model !== null) return { ...rules, priority };
+  const count = advice.gpus === null ? rules.gpus.value : Math.min(advice.gpus, Math.max(1, cards.length));
+  const mostMib = cards[(statedGpus ?? count) - 1];
+  return {
+    gpus: advice.gpus === null || advice.gpus < 1 ? rules.gpus : sourced(count, source, "advisor"),
+    memoryMib:
+      advice.memoryMib === null || advice.memoryMib < 1 || mostMib === undefined
+        ? rules.memoryMib
+        : sourced(Math.min(advice.memoryMib, mostMib), source, "advisor"),
+    priority,
+  };
+}
+
+function confidenceOf(memory: Sourced, model: ModelNeed | null): Analysis["confidence"] {
+  if (memory.kind === "explicit" || memory.kind === "observed") return "high";
+  return memory.kind === "model" && model !== null ? model.confidence : "low";
 }

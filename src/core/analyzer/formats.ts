@@ -23,6 +23,8 @@ const INT8 = linear("int8", 1 + 3 / 128);
 const INT4 = linear("int4", 0.5 + 2.5 / 128);
 /** QLoRA's 4-bit NormalFloat: blocks of 64 with an fp32 maximum, without double quantisation (arXiv 2305.14314). */
 export const NF4 = linear("nf4", 0.5 + 4 / 64);
+/** The same with its maxima quantised once more, as bitsandbytes' 4-bit checkpoints are stored: 0.127 bits for them. */
+const BNB_4BIT = linear("bnb-4bit", (4 + 0.127) / 8);
 /** OCP Microscaling Formats 1.0: blocks of 32 with an 8-bit scale. */
 const MXFP4 = linear("mxfp4", 0.5 + 1 / 32);
 
@@ -69,7 +71,8 @@ const GGUF_TYPE = /(?<![a-z0-9])i?q[1-8]_(?:0|1|nl|xxs|xs|s|m|k(?:_(?:s|m|l))?)(
 const FORMAT_WORDS: readonly (readonly [RegExp, WeightFormat])[] = [
   [/(?<![a-z0-9])(?:int8|8-?bit|w8a8|w8a16)(?![a-z0-9])/, INT8],
   [/(?<![a-z0-9])mxfp4(?![a-z0-9])/, MXFP4],
-  [/(?<![a-z0-9])(?:nf4|bnb-?4-?bit|bitsandbytes-?4-?bit)(?![a-z0-9])/, NF4],
+  [/(?<![a-z0-9])(?:bnb-?4-?bit|bitsandbytes-?4-?bit)(?![a-z0-9])/, BNB_4BIT],
+  [/(?<![a-z0-9])nf4(?![a-z0-9])/, NF4],
   [/(?<![a-z0-9])(?:int4|4-?bit|w4a16|awq|gptq)(?![a-z0-9])/, INT4],
   [/(?<![a-z0-9])(?:bitsandbytes|bnb)(?![a-z0-9])/, INT8],
   [/(?<![a-z0-9])(?:fp8|float8)(?![a-z0-9])/, FP8],

@@ -1,9 +1,11 @@
 import type { JsonObject, JsonValue } from "../base/json.ts";
+import type { SourceKind } from "../model/workload.ts";
 
-/** A number and the rule or figure that gave it, in words. */
+/** A number, who gave it, and the rule or figure it comes from in words. */
 export interface Sourced {
   readonly value: number;
   readonly source: string;
+  readonly kind: SourceKind;
 }
 
 /** Keeps the higher of both; at a tie the one that was there first, so a source names what really raised it. */
@@ -28,6 +30,7 @@ export interface Hints {
   flag(key: string): boolean;
   /** Trimmed; blank text counts as absent. */
   text(key: string): string | null;
+  object(key: string): JsonObject | null;
   note(text: string): void;
   /** What was ignored or assumed so far, each once. */
   notes(): readonly string[];
@@ -80,6 +83,13 @@ export function readHints(data: JsonObject): Hints {
       if (value === null) return null;
       if (typeof value !== "string") return ignore(key, value, "text");
       return value.trim() === "" ? null : value.trim();
+    },
+    object(key) {
+      const value = given(key);
+      if (value === null) return null;
+      return typeof value === "object" && !Array.isArray(value)
+        ? (value as JsonObject)
+        : ignore(key, value, "an object");
     },
     note: (text) => void notes.add(text),
     notes: () => [...notes],

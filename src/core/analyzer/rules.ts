@@ -49,25 +49,27 @@ const XLARGE_GPUS = 4;
 
 const COUNT = { min: 0, max: Number.MAX_VALUE, integer: false };
 
+function rule(value: number, source: string): Sourced {
+  return { value, source, kind: "rule" };
+}
+
 export function applyRules(type: WorkloadType, hints: Hints, defaults: WorkloadDefaults): RuleFigures {
   const base = baseOf(type, hints, defaults);
   let { gpus, memoryMib, priority } = base;
 
   if (ruleOf("training", type, hints, "multi_gpu")) {
-    gpus = raise(gpus, { value: MULTI_GPU_GPUS, source: "multi_gpu: at least 2 GPUs" });
+    gpus = raise(gpus, rule(MULTI_GPU_GPUS, "multi_gpu: at least 2 GPUs"));
   }
   if (ruleOf("inference", type, hints, "dedicated")) {
-    memoryMib = raise(memoryMib, { value: DEDICATED_MIB, source: "dedicated: at least 8192 MiB" });
-    priority = raise(priority, { value: DEDICATED_PRIORITY, source: "dedicated: priority 8" });
+    memoryMib = raise(memoryMib, rule(DEDICATED_MIB, "dedicated: at least 8192 MiB"));
+    priority = raise(priority, rule(DEDICATED_PRIORITY, "dedicated: priority 8"));
   }
   for (const load of loadsOf(type, hints, defaults)) {
     if (type === "graph_processing") {
-      memoryMib = raise(memoryMib, {
-        value: base.memoryMib.value * load.factor,
-        source: `${load.reason}: ${load.factor} times the memory`,
-      });
+      const many = `${load.reason}: ${load.factor} times the memory`;
+      memoryMib = raise(memoryMib, rule(base.memoryMib.value * load.factor, many));
     } else {
-      gpus = raise(gpus, { value: load.factor, source: `${load.reason}: at least ${load.factor} GPUs` });
+      gpus = raise(gpus, rule(load.factor, `${load.reason}: at least ${load.factor} GPUs`));
     }
   }
   return { gpus, memoryMib, priority: workflowPriority(hints) ?? priority };
@@ -76,9 +78,9 @@ export function applyRules(type: WorkloadType, hints: Hints, defaults: WorkloadD
 function baseOf(type: WorkloadType, hints: Hints, defaults: WorkloadDefaults): RuleFigures {
   const source = `default of ${type}`;
   const base: RuleFigures = {
-    gpus: { value: defaults.defaultGpus, source },
-    memoryMib: { value: defaults.defaultMemoryMib, source },
-    priority: { value: defaults.defaultPriority, source },
+    gpus: rule(defaults.defaultGpus, source),
+    memoryMib: rule(defaults.defaultMemoryMib, source),
+    priority: rule(defaults.defaultPriority, source),
   };
   const text = hints.text("model_size");
   if (text === null) return base;
@@ -91,13 +93,13 @@ function baseOf(type: WorkloadType, hints: Hints, defaults: WorkloadDefaults): R
     const { gpus, memoryMib } = TRAINING_BASE[size];
     return {
       ...base,
-      gpus: { value: gpus, source: `model_size ${size}: ${gpus} ${gpus === 1 ? "GPU" : "GPUs"}` },
-      memoryMib: { value: memoryMib, source: `model_size ${size}: ${memoryMib} MiB` },
+      gpus: rule(gpus, `model_size ${size}: ${gpus} ${gpus === 1 ? "GPU" : "GPUs"}`),
+      memoryMib: rule(memoryMib, `model_size ${size}: ${memoryMib} MiB`),
     };
   }
   if (type === "inference") {
     const memoryMib = INFERENCE_BASE_MIB[size];
-    return { ...base, memoryMib: { value: memoryMib, source: `model_size ${size}: ${memoryMib} MiB` } };
+    return { ...base, memoryMib: rule(memoryMib, `model_size ${size}: ${memoryMib} MiB`) };
   }
   hints.note(`model_size has no rule for ${type}`);
   return base;
@@ -150,5 +152,5 @@ function workflowPriority(hints: Hints): Sourced | null {
     hints.note(`workflow_priority ${value} ignored: not a whole number from ${MIN_PRIORITY} to ${MAX_PRIORITY}`);
     return null;
   }
-  return { value, source: "workflow_priority" };
+  return { value, source: "workflow_priority", kind: "explicit" };
 }

@@ -104,7 +104,7 @@ export interface Asker {
 
 /** What the analyzer says of a workload, with its priority as high as the asker's quotas let it be. */
 export function analysisFor(ask: WorkloadAsk, asker: Asker, policy: Policy): Analysis {
-  const analysis = analyze(ask, policy.workloadDefaults);
+  const analysis = analyze(ask, { defaults: policy.workloadDefaults, models: new Map(), cards: [] });
   let { requirement, sources } = analysis;
   for (const kind of ACCOUNT_KINDS) {
     const name = kind === "principal" ? asker.principal : asker.serviceName;

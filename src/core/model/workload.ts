@@ -44,9 +44,38 @@ export interface WorkloadDefaults {
   readonly veryHighConcurrency: number;
 }
 
+/** Who gave a number: the caller, the figures of its model, a rule or default, earlier leases, an advisor. */
+export type SourceKind = "explicit" | "model" | "rule" | "observed" | "advisor";
+
+/** What a model takes, over all its GPUs together; the parts add up to `totalMib`. */
+export interface MemoryEstimate {
+  readonly weightsMib: number;
+  /** 0 but in training, like the optimizer's. */
+  readonly gradientsMib: number;
+  readonly optimizerMib: number;
+  readonly kvCacheMib: number;
+  readonly activationsMib: number;
+  readonly overheadMib: number;
+  readonly totalMib: number;
+  /** What each GPU must have. */
+  readonly perGpuMib: number;
+}
+
 /** The analyzer's answer: the requirement, and where each number of it came from, in words. */
 export interface Analysis {
   readonly requirement: Requirement;
+  /** `null`: no model is named whose size anybody knows. */
+  readonly memory: MemoryEstimate | null;
+  /** Over how many GPUs the model's tensors are split when it is served; `null`: it is not, or no model is known. */
+  readonly tensorParallel: number | null;
+  readonly source: {
+    readonly requiredGpus: SourceKind;
+    readonly minMemoryMib: SourceKind;
+    readonly priority: SourceKind;
+    readonly maxUtilization: SourceKind;
+  };
+  /** How far the memory figure can be trusted: `high` is what published measurements bear out. */
+  readonly confidence: "high" | "medium" | "low";
   readonly sources: {
     readonly requiredGpus: string;
     readonly minMemoryMib: string;

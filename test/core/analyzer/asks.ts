@@ -1,5 +1,6 @@
-import { analyze } from "../../../src/core/analyzer/analyze.ts";
+import { analyze, type Setting } from "../../../src/core/analyzer/analyze.ts";
 import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
+import { type Known, NOTHING_KNOWN } from "../../../src/core/analyzer/known.ts";
 import type { JsonObject } from "../../../src/core/base/json.ts";
 import type { Analysis, WorkloadAsk, WorkloadType } from "../../../src/core/model/workload.ts";
 
@@ -16,6 +17,14 @@ export function ask(type: WorkloadType, data: JsonObject = {}, stated: Partial<W
   };
 }
 
-export function analyzed(type: WorkloadType, data: JsonObject = {}, stated: Partial<WorkloadAsk> = {}): Analysis {
-  return analyze(ask(type, data, stated), WORKLOAD_DEFAULTS);
+/** On a host of which nothing is known unless `setting` says it. */
+export function analyzed(
+  type: WorkloadType,
+  data: JsonObject = {},
+  stated: Partial<WorkloadAsk> = {},
+  setting: Partial<Setting> = {},
+  known: Partial<Known> = {},
+): Analysis {
+  const all = { defaults: WORKLOAD_DEFAULTS, models: new Map(), cards: [], ...setting };
+  return analyze(ask(type, data, stated), all, { ...NOTHING_KNOWN, ...known });
 }

@@ -22,7 +22,7 @@ describe("a model of the catalogue that is served", () => {
     expect(gpus).toBe(1);
     expect(memoryMib).toBe(Math.ceil((8_190_735_360 * 2 + 147_456 * 8192) / MIB + 1879.2));
     expect(sources.minMemoryMib).toBe(
-      "Qwen/Qwen3-8B in bf16 on 1 GPU: weights 15623 MiB, KV cache 1152 MiB (8192 tokens x 1 at once), overhead 1880 MiB",
+      "Qwen/Qwen3-8B in bf16 on 1 GPU: weights 15623 MiB, KV cache 1152 MiB (8192 tokens x 1 at once), activations 1332 MiB, overhead 548 MiB",
     );
     expect(notes).toContain("gpu_memory_utilization");
     expect(notes).not.toContain("assumed");
@@ -58,7 +58,7 @@ describe("a model of the catalogue that is served", () => {
   test("is divided by tensor_parallel_size when no GPUs are stated", () => {
     expect(inference({ model: "Qwen/Qwen3-8B", tensor_parallel_size: 4 })).toMatchObject({
       gpus: 4,
-      sources: { requiredGpus: "Qwen/Qwen3-8B in bf16: 4 GPUs, by tensor_parallel_size" },
+      sources: { requiredGpus: "Qwen/Qwen3-8B in bf16: 4 GPUs, by tensor_parallel" },
     });
     expect(inference({ model: "Qwen/Qwen3-8B", tensor_parallel_size: 0.5 }).gpus).toBe(1);
   });
@@ -111,9 +111,10 @@ describe("a model of the catalogue that is served", () => {
 
   test("says what it assumed", () => {
     expect(inference({ model: "Qwen/Qwen3-8B" }).notes).toContain(
-      "4096 tokens a sequence are assumed: max_model_len is not given",
+      "4096 tokens a sequence are assumed: context_length is not given",
     );
-    expect(inference({ model: "google/gemma-2-9b-it" }).notes).toContain("upper bound: some of its layers keep only");
+    expect(inference({ model: "google/gemma-2-9b-it", context_length: 8192 }).notes).toContain("sliding window");
+    expect(inference({ model: "google/gemma-2-9b-it", context_length: 4096 }).notes).not.toContain("sliding window");
     expect(inference({ model: "Qwen/Qwen3-8B", kv_cache_dtype: "tiny" }).notes).toContain("kv_cache_dtype");
   });
 
@@ -182,7 +183,7 @@ describe("a model that the catalogue lacks", () => {
     expect(gpus).toBe(1);
     expect(memoryMib).toBe(Math.ceil((7e9 * 2 * 1.2 + 2 * GIB) / MIB));
     expect(sources.minMemoryMib).toContain("rule of thumb");
-    expect(notes).toContain("not in the catalogue: weights x 1.2 + 2 GiB is a rule of thumb");
+    expect(notes).toContain("is not known: weights x 1.2 + 2 GiB is a rule of thumb");
   });
 
   test("qwen-72b is 72 billion parameters, not 2", () => {

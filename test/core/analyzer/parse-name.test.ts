@@ -75,7 +75,7 @@ describe("the format is read from a name, a dtype or a quantisation", () => {
     ["float8_e4m3fn", 1],
     ["int4", 0.5 + 2.5 / 128],
     ["nf4", 0.5625],
-    ["bnb-4bit", 0.5625],
+    ["bnb-4bit", 4.127 / 8],
     ["bitsandbytes", 1 + 3 / 128],
     ["gpt-oss-mxfp4", 0.53125],
     ["bfloat16", 2],

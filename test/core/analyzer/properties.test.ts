@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
+import { isReadable, readConfig } from "../../../src/core/analyzer/read-config.ts";
 import type { JsonObject, JsonValue } from "../../../src/core/base/json.ts";
 import { WORKLOAD_TYPES } from "../../../src/core/model/workload.ts";
 import { analyzed } from "./asks.ts";
@@ -23,7 +24,13 @@ const HINT_KEYS = [
   ...["model", "model_name", "model_size", "multi_gpu", "dedicated", "workflow_priority", "quantization", "dtype"],
   ...["max_model_len", "context_length", "input_tokens", "max_tokens", "kv_cache_dtype", "tensor_parallel_size"],
   ...["method", "finetune_method", "optimizer_precision", "gradient_precision", "lora_rank", "micro_batch_size"],
-  ...["zero_stage", "gpu_memory_mb"],
+  ...["zero_stage", "gpu_memory_mb", "model_config", "tensor_parallel", "optimizer", "loss_chunks"],
+];
+const CONFIG_KEYS = [
+  ...["hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"],
+  ...["intermediate_size", "num_local_experts", "n_routed_experts", "moe_intermediate_size", "sliding_window"],
+  ...["kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "layer_types", "model_type", "d_model"],
+  ...["text_config", "vision_config", "encoder", "decoder", "unet", "vae", "transformer", "block_out_channels"],
 ];
 
 const anyType = fc.constantFrom(...WORKLOAD_TYPES);
@@ -36,12 +43,21 @@ const anyData: fc.Arbitrary<JsonObject> = fc
     fc.dictionary(fc.constantFrom(...HINT_KEYS), anyJson, { maxKeys: 12 }),
   )
   .map((data) => data as { [key: string]: JsonValue });
+const anyField = fc.oneof(fc.nat(10_000), fc.constantFrom("llama", "bert", "whisper", "qwen3_vl", "gpt_oss"), anyJson);
+const anyConfig = fc
+  .dictionary(fc.constantFrom(...CONFIG_KEYS), anyField, { maxKeys: 16 })
+  .chain((config) =>
+    fc.dictionary(fc.constantFrom(...CONFIG_KEYS), fc.oneof(anyField, fc.constant(config)), { maxKeys: 16 }),
+  )
+  .map((config) => config as { [key: string]: JsonValue });
+const anyCards = fc.array(fc.integer({ min: 1, max: 200_000 }), { maxLength: 9 });
 const stateable = fc.option(fc.integer({ min: 1, max: 1_000_000 }), { nil: null });
 
 test("any workload data gets a usable requirement, with a source for every number", () => {
   fc.assert(
-    fc.property(anyType, anyData, stateable, stateable, (type, data, requiredGpus, minMemoryMib) => {
-      const { requirement, sources, notes } = analyzed(type, data, { requiredGpus, minMemoryMib });
+    fc.property(anyType, anyData, stateable, stateable, anyCards, (type, data, requiredGpus, minMemoryMib, cards) => {
+      const { requirement, sources, notes, memory } = analyzed(type, data, { requiredGpus, minMemoryMib }, { cards });
+      for (const part of Object.values(memory ?? {})) expect(Number.isSafeInteger(part) && part >= 0).toBe(true);
       expect(Number.isSafeInteger(requirement.gpus) && requirement.gpus >= 1).toBe(true);
       expect(Number.isSafeInteger(requirement.memoryMib) && requirement.memoryMib >= 1).toBe(true);
       expect(Number.isInteger(requirement.priority)).toBe(true);
@@ -154,4 +170,101 @@ test("for a named model, more concurrency or context never lowers the GPUs, nor 
 
 test("the built-in defaults cover every type, so no ask is without a figure", () => {
   expect(Object.keys(WORKLOAD_DEFAULTS).toSorted()).toEqual([...WORKLOAD_TYPES].toSorted());
+});
+
+test("any model_config is read or refused in words, and no figure that follows is negative or absurd", () => {
+  fc.assert(
+    fc.property(anyType, anyConfig, (type, config) => {
+      const read = readConfig(config);
+      if (isReadable(read)) {
+        for (const figure of [read.parameters.linear, read.parameters.other, read.unloadedParameters, read.heads]) {
+          expect(Number.isFinite(figure) && figure >= 0).toBe(true);
+        }
+      } else {
+        expect(read.problem.length).toBeGreaterThan(0);
+      }
+      const { requirement } = analyzed(type, { model_config: config });
+      expect(Number.isSafeInteger(requirement.memoryMib) && requirement.memoryMib >= 1).toBe(true);
+      expect(requirement.gpus).toBeGreaterThanOrEqual(1);
+    }),
+    RUNS,
+  );
+});
+
+test("every part of a model's memory grows with each size it depends on", () => {
+  const base = fc.record({
+    hidden_size: fc.integer({ min: 1, max: 8_192 }),
+    num_hidden_layers: fc.integer({ min: 1, max: 100 }),
+    num_attention_heads: fc.integer({ min: 1, max: 64 }),
+    num_key_value_heads: fc.integer({ min: 1, max: 64 }),
+    head_dim: fc.integer({ min: 1, max: 256 }),
+    intermediate_size: fc.integer({ min: 1, max: 32_768 }),
+    vocab_size: fc.integer({ min: 1, max: 200_000 }),
+  });
+  const field = fc.constantFrom("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads");
+  const further = fc.constantFrom("head_dim", "intermediate_size", "vocab_size");
+  fc.assert(
+    fc.property(anyType, base, fc.oneof(field, further), fc.nat(1_000), (type, less, key, add) => {
+      const parts = (config: typeof less) =>
+        analyzed(type, { model_config: { ...config } }, { requiredGpus: 1 }).memory;
+      const [low, high] = [parts(less), parts({ ...less, [key]: less[key] + add })];
+      for (const part of Object.keys(low ?? {}) as (keyof NonNullable<typeof low>)[]) {
+        expect(high?.[part], part).toBeGreaterThanOrEqual(low?.[part] ?? 0);
+      }
+    }),
+    RUNS,
+  );
+});
+
+test("on more or larger GPUs of the host a model that is served fits on no more of them", () => {
+  const card = fc.integer({ min: 8_000, max: 200_000 });
+  fc.assert(
+    fc.property(
+      fc.constantFrom(...MODEL_NAMES),
+      card,
+      fc.integer({ min: 1, max: 8 }),
+      fc.nat(100_000),
+      (model, mib, count, add) => {
+        const gpus = (cards: readonly number[]) => analyzed("inference", { model }, {}, { cards });
+        const few = gpus(new Array<number>(count).fill(mib));
+        const many = gpus(new Array<number>(count + 1).fill(mib + add));
+        const fits = (analysis: typeof few, cards: number, size: number) =>
+          analysis.requirement.gpus <= cards && analysis.requirement.memoryMib <= size;
+        if (!fits(few, count, mib)) return;
+        expect(fits(many, count + 1, mib + add)).toBe(true);
+        expect(many.requirement.gpus).toBeLessThanOrEqual(few.requirement.gpus);
+      },
+    ),
+    RUNS,
+  );
+});
+
+test("neither what was seen nor what is recommended asks for what the host does not have or beats what is stated", () => {
+  const advice = fc.record({
+    from: fc.constant("an advisor"),
+    gpus: fc.option(fc.integer({ min: -5, max: 100_000 }), { nil: null }),
+    memoryMib: fc.option(fc.integer({ min: -5, max: 10_000_000 }), { nil: null }),
+    priority: fc.option(fc.integer({ min: 1, max: 10 }), { nil: null }),
+  });
+  const observed = fc.option(fc.record({ memoryMib: fc.integer({ min: 1, max: 1e6 }), runs: fc.nat(50) }), {
+    nil: null,
+  });
+  const cards = fc.array(fc.integer({ min: 8_192, max: 200_000 }), { minLength: 1, maxLength: 9 });
+  fc.assert(
+    fc.property(
+      anyType,
+      cards,
+      observed,
+      fc.option(advice, { nil: null }),
+      stateable,
+      (type, here, seen, said, mib) => {
+        const known = { observed: seen, advice: said };
+        const { requirement } = analyzed(type, {}, { minMemoryMib: mib }, { cards: here }, known);
+        const large = here.filter((size) => size >= requirement.memoryMib).length;
+        if (mib === null) expect(large).toBeGreaterThanOrEqual(requirement.gpus);
+        else expect(requirement.memoryMib).toBe(mib);
+      },
+    ),
+    RUNS,
+  );
 });

@@ -1,10 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { analyze } from "../../../src/core/analyzer/analyze.ts";
 import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
 import type { JsonObject } from "../../../src/core/base/json.ts";
 import type { WorkloadType } from "../../../src/core/model/workload.ts";
 import { normalizeWorkloadType } from "../../../src/http/allocations/asks.ts";
-import { analyzed, ask } from "./asks.ts";
+import { analyzed } from "./asks.ts";
 
 /** GPUs and MiB per GPU, which most rules are about. */
 function need(type: WorkloadType, data: JsonObject): [gpus: number, memoryMib: number] {
@@ -63,7 +62,7 @@ describe("a size or a concurrency counts only above its threshold", () => {
       ...WORKLOAD_DEFAULTS,
       inference: { ...WORKLOAD_DEFAULTS.inference, largeBatchSize: 5, xlargeBatchSize: 7, defaultMemoryMib: 5000 },
     };
-    expect(analyze(ask("inference", { batch_size: 8 }), settings).requirement).toMatchObject({
+    expect(analyzed("inference", { batch_size: 8 }, {}, { defaults: settings }).requirement).toMatchObject({
       gpus: 4,
       memoryMib: 5000,
     });
@@ -200,7 +199,7 @@ describe("what the caller states", () => {
 
   test("a default max_utilization with a fraction stays as it is", () => {
     const settings = { ...WORKLOAD_DEFAULTS, ocr: { ...WORKLOAD_DEFAULTS.ocr, maxUtilizationPercent: 62.5 } };
-    expect(analyze(ask("ocr"), settings).requirement.maxUtilizationPercent).toBe(62.5);
+    expect(analyzed("ocr", {}, {}, { defaults: settings }).requirement.maxUtilizationPercent).toBe(62.5);
   });
 });
 

@@ -30,7 +30,7 @@ export const SETTING_RULES: readonly Rule[] = [
       try {
         return url === null ? null : checkWebhookUrl(url, parseAllowedHosts(webhooks.allowedHosts));
       } catch (error) {
-        // Of which the rule before tells.
+        // The rule before this one reports it.
         if (error instanceof InvalidAllowedHostsError) return null;
         throw error;
       }

@@ -60,7 +60,7 @@ export class Watching implements Observer {
   observed(observation: Observation, state: HostState): void {
     const { log } = this.#parts;
     this.#pacePolling(state);
-    // Before the first reading nobody knows which GPU is meant.
+    // The log names GPUs by slot: which GPU that is, only a reading tells.
     if (observation.ok) this.#watchKernelLog();
     const message = observation.ok ? null : observation.failure.message;
     if (message === this.#failing) return;

@@ -26,7 +26,7 @@ export function registerHost(registry: Registry, look: () => Instant): void {
     registry,
     "gpu_orchestrator_allocations_active",
     "Allocations that hold GPUs: offered or leased",
-    // Whoever is live and does not wait holds something.
+    // A live allocation either waits or holds GPUs.
     () => look().state.allocations.size - look().state.line.order.size,
   );
   gauge(registry, "gpu_orchestrator_queue_depth", "Requests that wait", () => look().state.line.order.size);
@@ -63,7 +63,7 @@ export function registerHost(registry: Registry, look: () => Instant): void {
   });
 }
 
-/** MIG instances are counted by themselves (mig.ts): the figures of a host's GPUs are those of whole ones. */
+/** MIG instances are counted by themselves (mig.ts): the figures of a host's GPUs are those of whole GPUs. */
 function wholeGpus({ gpus }: HostState): readonly Gpu[] {
   return gpus.values().filter(({ mig }) => mig === null);
 }
@@ -93,7 +93,7 @@ function registerXids(registry: Registry, look: () => Instant): void {
 /** What can be wrong with a GPU itself. */
 const AILMENTS = ["lost", "unhealthy", "unknown", "recovering", "degraded", "quarantined", "isolated"] as const;
 
-/** A lease hides its GPU's state: what is wrong with the GPU itself is told whoever holds it. */
+/** A lease hides its GPU's state: what is wrong with the GPU itself is counted whether it is leased or not. */
 function* ailmentsOf({ state, now }: Instant) {
   for (const gpu of wholeGpus(state)) {
     const block = ailing(gpu, state, now)?.block ?? (isolationOf(gpu, state) === null ? null : "isolated");
@@ -104,7 +104,7 @@ function* ailmentsOf({ state, now }: Instant) {
   }
 }
 
-/** Who is on its way out: by an admin's word, or for somebody else. */
+/** Cordons, and the leases that must end: on drained GPUs, or for a preemption. */
 function registerLeaving(registry: Registry, look: () => Instant): void {
   gauge(registry, "gpu_orchestrator_gpus_cordoned", "GPUs that get no new leases, by an admin's word", () => {
     const { state } = look();
@@ -181,7 +181,7 @@ function registerShares(registry: Registry, look: () => Instant): void {
   );
 }
 
-/** By the GPUs that they hold, of which there are few. */
+/** Found by way of the GPUs, of which there are few. */
 function idleRequests(state: HostState): ReadonlySet<Request> {
   const found = new Set<Request>();
   for (const { hold } of state.gpus.values()) {

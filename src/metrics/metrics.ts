@@ -1,8 +1,8 @@
 /**
  * The daemon's figures for Prometheus.
  *
- *  1. What happens is counted as it is told; everything that merely stands as it does is looked up at the scrape, so
- *     it cannot drift and costs nothing in between.
+ *  1. Events are counted as they come. Everything that is a state is looked up at the scrape, so it cannot drift and
+ *     costs nothing in between.
  *  2. Every label is bounded: services, endpoints and methods from outside fall into `other` beyond their limits.
  *  3. A figure that is not known is left out, never 0.
  *  4. Names: the reference service's stay as they are; four of them breach Prometheus' conventions

@@ -1,4 +1,4 @@
-/** How the daemon's own parts do: the monitor, the database, the webhooks, the event streams, the settings. */
+/** How the daemon's own parts are doing: the monitor, the database, the webhooks, the event streams, the settings. */
 import { Histogram, type Registry } from "prom-client";
 import type { EpochMs } from "../core/base/time.ts";
 import type { Observation, ProbeFailureKind } from "../core/model/reading.ts";

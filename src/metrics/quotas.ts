@@ -6,7 +6,7 @@ import { chargedMs, gpusOf } from "../core/queue/quotas.ts";
 import { gaugeFamily } from "./families.ts";
 import type { Instant } from "./instant.ts";
 
-/** Of each kind; further ones are left out. */
+/** Accounts of each kind; further ones are left out. */
 const MAX_ACCOUNTS = 100;
 const MS_PER_HOUR = 3_600_000;
 

@@ -84,7 +84,7 @@ function changeBetween(from: number, to: number, offsetAt: Offsets): number {
   return late;
 }
 
-/** Clocks change at whole quarters of an hour: one look answers for each of them. */
+/** Time zones change their offset at whole quarters of an hour only, so one look-up serves a quarter. */
 const STEP_MS = 15 * MINUTE_MS;
 const FIELDS = ["year", "month", "day", "hour", "minute", "second"] as const;
 

@@ -16,10 +16,10 @@ const LONGEST_TIMER_MS = 2 ** 31 - 1;
 const SLEEP_CHECK_MS = 1_000;
 const LEAST_SLEEP_MS = 500;
 const UPTIME_FILE = "/proc/uptime";
-/** The kernel tells the uptime in hundredths of a second, rounded down: so exact is a time between two readings. */
+/** The kernel tells the uptime in hundredths of a second, rounded down: this limits how exact a difference is. */
 const UPTIME_STEP_MS = 10;
 const UPTIME_ERROR_MS = 3 * UPTIME_STEP_MS;
-/** A wall clock that is less than this off the time as measured is not taken for one that was set. */
+/** The wall clock counts as set only when it is off the measured time by this much, in ms. */
 const LEAST_SETTING_MS = 1_000;
 
 /**
@@ -162,7 +162,7 @@ export interface TimeAtStart {
  * instants; how long the daemon was away is measured without it where that can be done.
  *
  *  1. Within one boot of the host its uptime has measured the time away.
- *  2. Over a reboot only the wall clock has. If it is behind, no time has passed as far as anybody can tell.
+ *  2. Over a reboot only the wall clock has. If it is behind, no time is taken to have passed.
  *
  * @param last `null`: the daemon has not run before.
  */

@@ -1,7 +1,7 @@
 import cron from "node-cron";
 import type { Cancel, Clock } from "./clock.ts";
 
-/** Where summer time begins or ends at that hour it comes not at all, or twice: then there is little left to do. */
+/** Where summer time begins or ends at that hour, it does not come or comes twice: the second run finds little to do. */
 const SCHEDULE = "17 3 * * *";
 /** In autumn 25 h lie between two nights. */
 const LONGEST_PAUSE_MS = 26 * 3_600_000;

@@ -7,7 +7,7 @@ export class DeliveryNotFoundError extends DomainError {
   }
 }
 
-/** It tells of a grant that is over: whoever got it now would use GPUs that are not his. */
+/** The webhook tells of a grant that has ended: a client that got it now would use GPUs that it no longer holds. */
 export class DeliveryWithdrawnError extends DomainError {
   readonly code = "delivery-withdrawn";
   constructor(deliveryId: string) {

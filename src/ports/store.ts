@@ -33,7 +33,7 @@ export interface KeptKey extends IdempotencyKey {
 export interface Turn {
   readonly at: EpochMs;
   readonly events: readonly Event[];
-  /** What the events came of, as `core/replay/capture.ts` writes it; `null`: not known, or there are none. */
+  /** What led to the events, as `core/replay/capture.ts` writes it; `null`: there are no events, or it is not known. */
   readonly inputs: string | null;
   /** Every allocation that changed, as it stands after the turn. */
   readonly allocations: readonly Allocation[];
@@ -43,7 +43,7 @@ export interface Turn {
   readonly removedGpus: readonly GpuUuid[];
   readonly nextFencingToken: number;
   readonly bootId: string | null;
-  /** An admin's word that the host gets no new leases, as it stands after the turn. */
+  /** The host's cordon after the turn. */
   readonly cordon: Cordon | null;
   readonly notifications: readonly Notification[];
   readonly settlements: readonly DeliverySettlement[];
@@ -88,7 +88,7 @@ export interface EndedLease {
   readonly serviceName: string;
   readonly principal: string;
   readonly gpus: readonly Pick<LeasedGpu, "uuid" | "memoryTotalMib">[];
-  /** MiB that were reserved on each of them; `null`: it had them alone. */
+  /** MiB that were reserved on each GPU; `null`: the lease had the GPUs alone. */
   readonly sharedMib: number | null;
   readonly used: readonly UsedGpu[];
   readonly fencingToken: number;

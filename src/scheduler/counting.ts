@@ -67,7 +67,7 @@ async function countUse(store: Store, state: HostState, now: EpochMs): Promise<E
     for (const lease of leases) if (hadEnded(lease, state, running)) sums.add(lease);
     if (next === null) return sums;
     after = next;
-    // Others come in between. By the global function, which the simulation replaces.
+    // Requests are served between two pages. The global function, because the simulation replaces it.
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
@@ -83,7 +83,7 @@ export class UseSums implements EndedUse {
     this.#policy = policy;
   }
 
-  /** What ended before it counts nowhere. */
+  /** Leases that ended before this instant count towards no quota and no fair share. */
   get from(): EpochMs {
     const { quotas, fairShare } = this.#policy;
     const begins = everyQuota(quotas).map(({ gpuTime }) =>

@@ -7,8 +7,8 @@
  *  3. A reader whose next events are not kept any more, or whose position was never reached, is told so, by a reset,
  *     before it goes on.
  *  4. One page of the journal is read per turn of the event loop, however many readers there are.
- *  5. While nobody reads, committed events are counted and nothing else. However many read what a busy daemon commits,
- *     most of its time is its own.
+ *  5. While there is no reader, committed events are only counted. However many readers follow a busy daemon, most of
+ *     its time is left for its other work ({@link REST_PER_WORK}).
  */
 import type { Clock } from "../platform/clock.ts";
 import type { Committed, Observer } from "../ports/observer.ts";
@@ -17,11 +17,11 @@ import { type PublicEvent, publicEvent } from "../wire/events/bodies.ts";
 
 /** Events that a reader is given at a time. */
 export const PAGE_EVENTS = 256;
-/** Events kept in memory, while somebody reads, for those who are nearly up to date. */
+/** Events kept in memory, while there are readers, for the readers that are nearly up to date. */
 const RECENT_EVENTS = 1_024;
-/** Readers are told of news at once, but of more news only after this, in ms: so a busy daemon tells many events together. */
+/** Readers are told of news at once, and of further news no sooner than this, in ms: a busy daemon tells many events together. */
 const NEWS_INTERVAL_MS = 50;
-/** And only after so many times as long as it took to give all of them theirs. */
+/** Readers are also left alone for this many times as long as it took to hand all of them the last news. */
 const REST_PER_WORK = 4;
 
 /** Why a reader's events do not follow those it had: they were pruned, or it had some that this journal never had. */
@@ -70,8 +70,8 @@ export class EventFeed implements Observer {
   }
 
   /**
-   * A reader of what follows event `after`; `null`: of what is still to come. From 0 on it gets all that is kept, and
-   * needs no reset for what is not. To be closed.
+   * A reader of the events after number `after`; `null`: of future events only. From 0 it gets every event that is
+   * kept, without a reset for older ones that are not. The caller closes it.
    */
   open(after: number | null): EventReader {
     this.#readers++;
@@ -102,7 +102,7 @@ export class EventFeed implements Observer {
     this.#hasNews = false;
     const begunAt = performance.now();
     for (const listener of [...this.#listeners]) listener();
-    // By then those who were woken have been given theirs.
+    // By then the readers that were woken have taken their events.
     setImmediate(() => {
       const restMs = Math.max(NEWS_INTERVAL_MS, REST_PER_WORK * (performance.now() - begunAt));
       setTimeout(() => this.#spread(), restMs).unref();
@@ -127,7 +127,7 @@ export class EventFeed implements Observer {
     });
   }
 
-  /** The events after `position` that are in memory, a page of them at most; none when the next is not. */
+  /** The events after `position` that are in memory, a page of them at most; none when the event after `position` is not. */
   recent(position: number): readonly PublicEvent[] {
     const page: PublicEvent[] = [];
     for (let seq = position + 1; page.length < PAGE_EVENTS; seq++) {
@@ -139,8 +139,8 @@ export class EventFeed implements Observer {
   }
 
   /**
-   * The events after `position` that are in the journal, a page of them at most. See 2: one whose commit is not known
-   * to be done may be there already.
+   * The events after `position` that are in the journal, a page of them at most. The store may already
+   * show an event whose commit is not acknowledged yet: it is left out (2).
    */
   async journal(position: number, limit: number, signal: AbortSignal): Promise<readonly JournalEntry[]> {
     const before = this.#lastPage;
@@ -157,7 +157,7 @@ export class EventFeed implements Observer {
   }
 }
 
-/** One who follows the events. */
+/** Follows the events for one client. */
 export class EventReader {
   readonly #feed: EventFeed;
   #position: number;

@@ -3,8 +3,8 @@
  *
  *  1. To read one's own record is a sign of life, and claims what was offered: a command, unless the record is a lease,
  *     which needs neither.
- *  2. What an id says is said of a committed state. What has ended is in the archive; what is due and has not been ended
- *     yet is ended first, so that no id is unknown in between.
+ *  2. Records are those of the committed state, or of the archive once they have ended. An allocation that is due and
+ *     not ended yet is ended first, so that no id is unknown in between.
  */
 import type { EpochMs } from "../core/base/time.ts";
 import type { HostState } from "../core/host/state.ts";
@@ -32,7 +32,7 @@ export interface ReadsParts {
 
 export class Reads {
   readonly #parts: ReadsParts;
-  /** The owners' looks at records that are under way. */
+  /** The `touch` commands under way, by allocation. */
   readonly #touches = new Map<AllocationId, { readonly waitMs: number; readonly reply: Promise<Reply> }>();
 
   constructor(parts: ReadsParts) {
@@ -42,20 +42,20 @@ export class Reads {
   /** As `Scheduler.read` has it. */
   async read(id: AllocationId, actor: Actor): Promise<Reply> {
     const live = this.#live(id);
-    // A lease needs no sign of life: reading it is no business of the writer's.
+    // A lease needs no sign of life, so reading it needs no command.
     return live?.status === "leased" ? this.#reply(live) : this.#touch(id, actor);
   }
 
   /** As `Scheduler.wait` has it. */
   async wait(id: AllocationId, actor: Actor, waitMs: number, signal: AbortSignal): Promise<Reply> {
     const live = this.#live(id);
-    // Before it is asked: a change later in the same turn must wake it.
+    // Before the `touch`: a change later in the same turn must end the wait.
     const waiter = this.#parts.waiters.add(id, waitMs, live !== undefined && isOwner(actor, live), signal);
     try {
       const first = await this.#touch(id, actor);
       if (first.allocation.status !== "queued") return first;
       const end = await waiter.ended;
-      // A client that has gone is alive no longer; one that waited its time has just asked.
+      // The last sign of life promised `waitMs` more: a client that has gone takes that back.
       return end === "aborted" ? await this.#touch(id, actor).catch(() => first) : await this.read(id, actor);
     } finally {
       waiter.leave();
@@ -69,13 +69,13 @@ export class Reads {
     return this.#reply(allocation);
   }
 
-  /** The record of what has ended. What lives and was not found all the same is due: its end is written down first. */
+  /** The record of an ended allocation. One that is still live, although a command did not find it, is due: see 2. */
   async archived(id: AllocationId): Promise<EndedAllocation | undefined> {
     if (this.#live(id) !== undefined) await this.#parts.turns.send({ type: "tick" });
     return this.#parts.store.findEnded(id);
   }
 
-  /** A glance at a record shortens no wait: its client is alive as long as any of its waits goes on. */
+  /** A sign of life from the owner. It lasts as long as the longest of the waits that the client has under way. */
   async #touch(id: AllocationId, actor: Actor): Promise<Reply> {
     const live = this.#live(id);
     if (live !== undefined && !isOwner(actor, live)) return this.#reply(live);

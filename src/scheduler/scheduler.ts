@@ -216,8 +216,7 @@ export class Scheduler {
   }
 
   /**
-   * An admin's word about a GPU, named by UUID or index: no new leases there, again some, empty whatever it looks
-   * like, or gone for good.
+   * An admin cordons a GPU (named by UUID or index), ends its cordon or its quarantine, or removes it for good.
    *
    * @returns its UUID.
    * @throws GpuNotFoundError, or GpuInUseError when a GPU to be removed is not gone.
@@ -235,8 +234,8 @@ export class Scheduler {
   }
 
   /**
-   * An admin wants one GPU empty, or all of the host: no new leases there, and those that are there have `leaveMs` to
-   * end; `null`: as long as they take.
+   * An admin drains one GPU, or the host: no new leases there, and running ones have `leaveMs` to end; `null`: as
+   * long as they take.
    *
    * @param gpu by UUID or index; `null`: the host.
    * @returns its UUID; `null` for the host.
@@ -248,7 +247,7 @@ export class Scheduler {
     return uuid;
   }
 
-  /** An admin lets the host have new leases again; what is said of single GPUs stays. */
+  /** An admin lets the host have new leases again; cordons of single GPUs stay. */
   async undrain(reason: string, actor: Actor): Promise<void> {
     await this.#turns.send({ type: "undrain", reason, actor });
   }
@@ -279,7 +278,7 @@ export class Scheduler {
   }
 
   /**
-   * One record as it stands: no sign of anybody's life, and no claim. So it can be had when nothing can be stored.
+   * One record as it stands, without a sign of life or a claim: it works even when nothing can be stored.
    *
    * @throws AllocationNotFoundError
    */

@@ -127,7 +127,7 @@ export class Turns {
     this.#working = false;
   }
 
-  /** Never rejects: whatever goes wrong is the answer to somebody. */
+  /** Never rejects: a failure is the answer to the commands of the turn. */
   async #turn(arrived: readonly Envelope[]): Promise<void> {
     const { clock, newId, observers, pulse, waiters } = this.#parts;
     const now = clock.now();
@@ -158,7 +158,7 @@ export class Turns {
 
   #resumes(now: EpochMs): boolean {
     const wasAbsent = this.#parts.pulse.takeAbsence(now);
-    // What falls due while nothing can be stored has had no chance to be renewed.
+    // A lease that falls due while nothing can be stored could not be renewed.
     return wasAbsent || (this.#storageFailed && isDue(this.#state, now));
   }
 
@@ -187,7 +187,7 @@ export class Turns {
     }
   }
 
-  /** New settings come without the calendar's part. */
+  /** New settings come without the spans of their windows, which only the calendar knows. */
   #complete(command: Command, now: EpochMs): Command {
     if (command.type !== "reconfigure") return command;
     return { ...command, policy: this.#parts.calendar.fill(command.policy, now) };
@@ -203,7 +203,7 @@ export class Turns {
     }
   }
 
-  /** Only for later questions: what goes wrong here must not keep a turn from being committed. */
+  /** What is captured serves replay only: a failure here must not keep the turn from being committed. */
   #captured({ begun, tellingCommands }: TurnDraft, now: EpochMs): Captured | null {
     try {
       return this.#recorder.take(begun, tellingCommands, now);
@@ -223,7 +223,7 @@ export class Turns {
       this.#storageFailed = true;
       this.#parts.observers.tell((observer) => observer.storage?.(false, refusal.message));
     }
-    // What can be seen does not depend on what can be stored.
+    // Readings are shown even while nothing can be stored.
     this.#state = envelopes.reduce(
       (state, { command }) =>
         command.type === "observe" ? withSight(state, withInstances(command.observation, state)) : state,

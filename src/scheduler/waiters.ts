@@ -6,24 +6,24 @@ export type WaitEnd = "changed" | "timeout" | "aborted";
 
 export interface Waiter {
   readonly ended: Promise<WaitEnd>;
-  /** It waits no longer, whatever becomes of the allocation. */
+  /** Ends the wait, whatever becomes of the allocation. */
   leave(): void;
 }
 
 interface Waiting {
   readonly wake: () => void;
-  /** Its client is known to be alive until then; `null`: it is not the allocation's. */
+  /** Until when the allocation's client is known to be alive; `null`: another client waits here. */
   readonly aliveUntil: EpochMs | null;
 }
 
-/** All who wait for one allocation. There may be a thousand, so what they have in common is not counted anew for each. */
+/** All clients that wait for one allocation. There may be a thousand, so `aliveUntil` is not computed anew for each. */
 interface Group {
   readonly members: Set<Waiting>;
-  /** The latest of theirs; `undefined` when it must be looked for. */
+  /** The latest `aliveUntil` of the members; `undefined` when it must be computed. */
   aliveUntil: EpochMs | null | undefined;
 }
 
-/** Who waits for a change of which allocation. */
+/** The clients that wait, by the allocation whose change they wait for. */
 export class Waiters {
   readonly #clock: Clock;
   readonly #waiting = new Map<AllocationId, Group>();
@@ -33,7 +33,7 @@ export class Waiters {
   }
 
   /**
-   * Waits for the next change of `id`, for `waitMs`, or until `signal` says that nobody waits any more.
+   * Waits for the next change of `id`, for `waitMs`, or until `signal` says that the client has gone.
    *
    * @param isOwner whether the waiting is a sign of life of the allocation's client.
    */

@@ -1,12 +1,11 @@
 /**
  * The calendar's part of reserved windows: when each of them is open, as data for the core, which knows no calendar.
  *
- *  1. A schedule goes by the clock on the wall, everything else by the daemon's steady clock: a span is moved by what
- *     the one is ahead of the other, and counted out anew when that changes.
- *  2. Of the next {@link NEAR_MS} every span is told. Further off it is enough to know the first time that certain
- *     windows are open together: a lease that may last until then is held to it, and one that may last longer meets
- *     nothing new at the next time.
- *  3. What is told is good for {@link FRESH_MS}, which is far less than {@link NEAR_MS}.
+ *  1. A schedule follows the wall clock, everything else the daemon's steady clock. So each span is moved by the
+ *     difference between the two, and all spans are computed anew when the difference changes.
+ *  2. Every span that begins within {@link NEAR_MS} is listed. Of later ones, only the first time that a certain set of
+ *     windows is open together: the second time limits a lease no further than the first already does.
+ *  3. A list is used for {@link FRESH_MS}, which is far less than {@link NEAR_MS}.
  */
 import type { EpochMs, Span } from "../core/base/time.ts";
 import { segmentsOf, type WindowSet } from "../core/host/window-plan.ts";
@@ -15,11 +14,11 @@ import { beginnings } from "../platform/calendar.ts";
 
 const DAY_MS = 86_400_000;
 const FRESH_MS = DAY_MS;
-/** What the API shows of it is a week. */
+/** The API shows a week of it. */
 const NEAR_MS = 9 * DAY_MS;
-/** A window that opens on one day of the year is seen, whatever the day is. */
+/** More than a year: a window that opens once a year is listed. */
 const HORIZON_MS = 370 * DAY_MS;
-/** So exact is a span: what the clocks differ by is rounded, so that nine o'clock is nine o'clock. */
+/** The difference between the clocks is rounded to this, so that a window of nine o'clock is shown to open at nine exactly. */
 const STEP_MS = 1_000;
 
 export class WindowCalendar {
@@ -33,7 +32,7 @@ export class WindowCalendar {
     this.#wallAheadMs = wallAheadMs;
   }
 
-  /** Whether the spans in `policy` are not those that were last told, or can no longer be relied on. */
+  /** Whether the spans in `policy` are not those of the last {@link fill}, or are out of date. */
   isStale({ windows }: Policy, now: EpochMs): boolean {
     if (windows.length === 0) return false;
     if (windows !== this.#told || now - this.#toldAt >= FRESH_MS) return true;
@@ -66,7 +65,7 @@ function spansOf({ schedule, timeZone, durationMs }: ReservedWindow, now: EpochM
   return spans;
 }
 
-/** Those that begin before `near`, and all that are open when the same windows are so together for the first time. */
+/** See 2: the spans that begin before `near`, and those open when a set of windows is open together for the first time. */
 function tellingOf(spans: readonly (readonly Span[])[], near: EpochMs): readonly (readonly Span[])[] {
   const kept = spans.map((all) => new Set(all.filter(({ from }) => from < near)));
   const seen = new Set<WindowSet>();

@@ -3,8 +3,8 @@
  *
  * 1. The copy is the state at one instant, with every turn acknowledged before the copying began. It is read in one
  *    transaction: in several, each commit of the daemon would begin it anew (sqlite.org/backup.html).
- * 2. The daemon is not held up: who reads a database with a write-ahead log keeps nobody from writing. Its log only
- *    grows until the copy is done.
+ * 2. The daemon is not held up: with a write-ahead log a reader does not block writers. The log only grows until the
+ *    copy is done.
  * 3. Under the name that was asked for stands what stood there before, or a whole copy that was checked and is on disk.
  *    Whatever goes wrong leaves no other file behind; a kill leaves one that ends in `.incomplete`.
  */
@@ -134,7 +134,7 @@ async function copy(from: string, partial: string): Promise<void> {
   }
 }
 
-/** What is wrong with the database is told of it, and not taken for something wrong with the copy. */
+/** Reads once, so that a fault of the database is reported as its own and not as one of the copy. */
 function openToRead(from: string): DatabaseSync {
   let database: DatabaseSync | undefined;
   try {

@@ -2,8 +2,8 @@
  * Turns a turn into flat writes, leaving out what the file already holds.
  *
  * 1. It remembers only what is known to be in the file: `plan` changes nothing, `acknowledge` moves it on.
- * 2. A GPU's row is written when what a load would make of the old one, given the leases after the turn, is not what
- *    the GPU is: a lease's begin and end alone leave it as it is.
+ * 2. A GPU's row is written only when a load, with the old row and the leases after the turn, would not give the GPU as
+ *    it is. So the begin and the end of a lease write no row of a GPU.
  */
 import type { Allocation, Lease, LeasedGpu } from "../core/model/allocation.ts";
 import type { Cordon, Gpu } from "../core/model/gpu.ts";

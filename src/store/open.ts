@@ -94,7 +94,7 @@ function makeFolder(folder: string): void {
     try {
       syncPath(dirname(made));
     } catch (error) {
-      // One that we may write to and not read is left to the system.
+      // A folder that this user may write to but not read cannot be synced here.
       if ((error as NodeJS.ErrnoException).code !== "EACCES") throw error;
     }
   }
@@ -147,7 +147,7 @@ function createPrivately(file: string): void {
 
 /** A connection that may write would fold the log into a file that is refused, when it is closed. See 1. */
 function inspectAlone(file: string): number {
-  // One that may only read cannot undo what a crash at the making of the file left half-done.
+  // A read-only connection cannot roll back what a crash left when the file was being made.
   const readOnly = !existsSync(`${file}-journal`);
   const database = new DatabaseSync(file, { readOnly, timeout: BUSY_TIMEOUT_MS });
   try {
@@ -208,7 +208,7 @@ function configure(database: DatabaseSync, file: string): void {
   `);
 }
 
-/** The rows that guard invariant 1 must be those of the live leases, or the guard means nothing. */
+/** Invariant 1 is guarded by `live_leases`, so its rows must agree with the leases in `allocations`. */
 export function checkLeases(database: DatabaseSync, file: string): void {
   const stray = database
     .prepare(

@@ -39,7 +39,7 @@ export function holdersOf(allocations: readonly LiveAllocation[]): Map<GpuUuid, 
   for (const allocation of allocations) {
     if (allocation.status === "queued") continue;
     const { gpus, grantedAt, sharedMib } = allocation.lease;
-    // A shared GPU's row names those who share it.
+    // A shared GPU's own row lists its shares.
     if (sharedMib !== null) continue;
     const allocationId: AllocationId = allocation.request.id;
     for (const { uuid } of gpus) holders.set(uuid, { allocationId, grantedAt });

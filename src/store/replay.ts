@@ -3,8 +3,8 @@
  *
  *  1. The file is only read, so it can be a backup, or the live one beside a running daemon. All of it is read in one
  *     transaction.
- *  2. The state before a turn is folded from a snapshot that is no younger than the keyframe (`core/replay/capture.ts`) from
- *     which the turn's inputs are read, so that who was last seen when is known on the way.
+ *  2. The state before a turn is folded from a snapshot from before the keyframe (`core/replay/capture.ts`) from which the
+ *     turn's inputs are read. So it is known on the way when each waiting client was last seen.
  */
 import { existsSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
@@ -184,7 +184,7 @@ function oldestReplayable(reads: ReplayReads): string {
   return "there is none that can be told of";
 }
 
-/** What one who asks about an event is told. */
+/** What is told of an event. */
 export interface Replay extends Hindsight {
   readonly event: number;
   readonly type: Event["type"];

@@ -114,13 +114,13 @@ function backupFile(backup: string, file: string): string {
 function replace(file: string, source: string, staged: string, owner: Stats): Restored {
   const replacing = existsSync(file);
   copyFileSync(source, staged);
-  // Another database's log: one that was copied with its file, or kept by an earlier restore.
+  // The log of the backup: a database that was copied with its log, or one that an earlier restore kept.
   if (isFilled(`${source}-wal`)) copyFileSync(`${source}-wal`, `${staged}-wal`);
   give(staged, owner, replacing ? owner.mode & 0o777 : 0o600);
   const found = prepare(staged, source, replacing ? settle(file) : null);
   syncPath(staged);
   const kept = replacing ? keep(file) : null;
-  // The log belongs to the database that goes: over another one it would be poison.
+  // The log belongs to the replaced database: SQLite would play it into the new one and damage it.
   for (const name of [`${file}-wal`, `${file}-shm`, `${file}-journal`]) rmSync(name, { force: true });
   syncPath(dirname(file));
   renameSync(staged, file);
@@ -152,8 +152,8 @@ function prepare(staged: string, source: string, counters: Counters | null) {
 }
 
 /**
- * See 3. An event of its own, so that the journal still folds to the state. A number is left out before it: whoever
- * follows the events, wherever he was, sees that some are missing.
+ * See 3. An event of its own, so that the journal still folds to the state. A number is left out before it, so
+ * that every reader of the events sees that some are missing.
  */
 function countOn(database: DatabaseSync, { nextFencingToken, lastSeq }: Counters): void {
   const reads = prepareReads(database);

@@ -1,8 +1,8 @@
 /**
  * The clock that the stored instants stand on, and what is done when it was set between two runs.
  *
- * 1. What is still to come, and what somebody's patience or age is counted from, moves with the clock: the records
- *    that live, what the GPUs are in, webhooks to be sent, idempotency keys. What is over keeps the time it was shown.
+ * 1. Instants that are still to come, or that a wait or an age is counted from, move with the clock: those of live
+ *    records, GPUs, webhooks to be sent and idempotency keys. What has ended keeps the times that were shown.
  * 2. The journal tells of the time before the move, so it folds to the state from a snapshot on that is taken with it.
  */
 import type { DatabaseSync } from "node:sqlite";

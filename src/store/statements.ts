@@ -132,8 +132,8 @@ export function preparePruning(database: DatabaseSync) {
   return {
     dropTurns: sql("DELETE FROM journal WHERE seq BETWEEN ? AND ? AND (at < ? OR seq <= ?)"),
     writeSnapshot: sql("INSERT INTO snapshots (seq, at, state) VALUES (?, ?, ?)"),
-    // One that nothing in the journal follows without a gap is of no use; of the others, the newest until there are too
-    // many bytes of them.
+    // A snapshot is of no use once the journal no longer leads on from it without a gap. Of the others the newest are
+    // kept, up to a number of bytes.
     dropOlderSnapshots: sql(
       `DELETE FROM snapshots WHERE seq < (SELECT max(seq) FROM snapshots WHERE seq < (
          SELECT ifnull(min(seq), (SELECT max(seq) + 1 FROM snapshots)) FROM journal))
@@ -141,7 +141,7 @@ export function preparePruning(database: DatabaseSync) {
          SELECT seq, sum(octet_length(state)) OVER (ORDER BY seq DESC) AS total, max(seq) OVER () AS latest FROM snapshots
        ) WHERE total > ? AND seq < latest)`,
     ),
-    // By submission, which is never after the end: it saves an index on the end of those that held nothing.
+    // Searched by submission, which is never after the end: so requests that held nothing need no index on their end.
     dropEnded: sql(
       `DELETE FROM allocations WHERE rowid IN (
          SELECT rowid FROM allocations

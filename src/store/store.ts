@@ -283,7 +283,7 @@ export class SqliteStore implements Store, Outbox {
         const { seq: lastOfTurn, at, events: text } = row as unknown as { seq: number; at: EpochMs; events: string };
         const events = decodeEvents(text);
         const first = lastOfTurn - events.length + 1;
-        // Pruning goes by time, and times may go back where the clock was set between two runs.
+        // A gap: pruning drops turns by their time, and times may go back where the clock was set between two runs.
         if (page.length > 0 && first > (page.at(-1)?.seq ?? 0) + 1) break;
         const from = Math.max(0, afterSeq + 1 - first);
         for (let i = from; i < events.length && page.length < limit; i++) {

@@ -8,7 +8,7 @@
  * 2. While there is no thread, jobs run here, on the main thread's connection: while the disk is fast, while the thread
  *    starts, and after its death. The connection can only be read from otherwise. A disk that was slow once is left to
  *    the thread from then on.
- * 3. If the thread dies under a job, nobody but the file knows whether it was done: `run` rejects with
+ * 3. If the thread dies under a job, only the file can tell whether it was done: `run` rejects with
  *    WriterDiedError when the thread, and with it its connection, is gone.
  * 4. A dead thread is started again, after a pause that doubles up to a limit.
  */
@@ -74,7 +74,7 @@ export class WriterThread implements Writer {
 
   run(job: Job): Promise<Pruned | null> {
     const thread = this.#thread;
-    // A transaction that could not be rolled back holds the file: only who began it can end it.
+    // A transaction that could not be rolled back holds the file: only its own connection can end it.
     if (thread?.ready !== true || this.#database.isTransaction) return this.#runHere(job);
     return new Promise((resolve, reject) => {
       this.#underWay = { resolve, reject };

@@ -71,7 +71,7 @@ const IN_WORDS: { readonly [kind in AddressKind]: string } = {
   external: "external",
 };
 
-/** Nobody receives webhooks there on purpose; who does lists the address itself. */
+/** Hardly any receiver listens there on purpose; one that does is allowed by its address. */
 const NEVER_BY_NAME: ReadonlySet<AddressKind> = new Set(["metadata", "unspecified", "link-local", "multicast"]);
 
 /** Underscores are no letters of a host name, but container names have them and resolve. */

@@ -6,7 +6,7 @@
  * 2. While an attempt is in flight, and until its settlement is stored, its row is not started again.
  * 3. A settlement that cannot be stored leaves the row due. Then everything pauses, longer each time, and goes on
  *    with one attempt at a time until one is stored: what cannot be noted down would only be sent over and over.
- * 4. Who may be sent to beside whom is for {@link Slots}.
+ * 4. {@link Slots} decides which attempts may run side by side.
  */
 import type { EpochMs } from "../core/base/time.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";

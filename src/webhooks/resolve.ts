@@ -10,7 +10,7 @@ export interface ResolvedAddress {
 /** Turns a host name into addresses; rejects when there are none. */
 export type Lookup = (host: string) => Promise<readonly ResolvedAddress[]>;
 
-/** The receiver's place, now or ever, is one where webhooks may not go. Nothing was sent. */
+/** The receiver's address is one where webhooks may not go. Nothing was sent. */
 export class AddressRefusedError extends Error {}
 
 /**

@@ -11,13 +11,13 @@ interface SlotLimits {
 }
 
 /**
- * Who may be sent to at once.
+ * Which deliveries may be under way at once.
  *
- * 1. A delivery has at most one attempt in flight, and so has what it tells of, an allocation or the host: of its notifications
- *    that are due, the one created first goes first. The next waits for the end of that attempt, not for its success.
+ * 1. A delivery has at most one attempt in flight, and so has its subject (an allocation, or the host): of the subject's due
+ *    notifications, the one created first goes first. The next waits for the end of that attempt, not for its success.
  * 2. A receiver (scheme, host and port) has at most `perReceiver` attempts in flight.
  * 3. A receiver whose last attempt ended without any answer is silent: it has one at a time, and all silent ones
- *    together have at most half of the slots, so that dead receivers never take the way of living ones for long.
+ *    together have at most half of the slots, so that dead receivers do not hold up living ones for long.
  */
 export class Slots {
   #taken = 0;
@@ -91,7 +91,7 @@ export function receiverOf(url: string): string {
   return URL.parse(url)?.origin ?? url;
 }
 
-/** Of one subject one thing is told after the other: of an allocation, or of all GPUs to the operator. */
+/** What a notification tells of: an allocation, or all GPUs of the host (for the operator). See 1. */
 function subjectOf({ allocationId, url }: PendingDelivery): string {
   return allocationId ?? url;
 }

@@ -1,38 +1,233 @@
-/** The command line: what each verb does, and which exit code says what. */
-import { Command, CommanderError, InvalidArgumentError } from "commander";
-import { chooseConfigFile, type Flags, type LoadedConfig, loadConfig } from "../config/load.ts";
-import { ConfigError, formatProblem, formatProblems } from "../config/problems.ts";
-import type { Rule } from "../config/rules.ts";
+/**
+ * The command line: which verbs there are, and which exit code says what. What a verb does is loaded when it is called,
+ * so that looking at the GPUs does not wait for the daemon's code.
+ */
+import { Command, CommanderError, Help, InvalidArgumentError, Option } from "commander";
+import { EXIT, exitCodeOf, wordsOf } from "./exits.ts";
+import { VERSION } from "./version.ts";
 
-declare const __VERSION__: string | undefined;
+const COMMON_HELP = "Also: --url, --host, --key-file, --json, -q, --no-color (gpuo help connection)";
 
-/** sysexits.h: EX_DATAERR, EX_NOINPUT, EX_CONFIG. */
-const EXIT_DATA = 65;
-const EXIT_NO_INPUT = 66;
-const EXIT_CONFIG = 78;
-const EXIT_FAILURE = 1;
-/** commander's own for bad usage, and sysexits.h's EX_USAGE in spirit. */
-const EXIT_USAGE = 2;
-/** After SIGTERM the process is gone within this, in ms, whatever still hangs. */
-const STOP_DEADLINE_MS = 9_500;
-const HEALTH_TIMEOUT_MS = 3_000;
+const CONNECTION_HELP = `Every verb but those of the daemon's host takes:
+  --url <url>        the daemon: http://HOST:PORT, https://HOST or unix:/PATH
+                     (default: $GPU_ORCHESTRATOR_URL, else http://127.0.0.1:8086)
+  --host <name>      one of the hosts in cli.yaml
+  --key-file <file>  the API key (default: $GPU_ORCHESTRATOR_API_KEY_FILE, else
+                     what is in $GPU_ORCHESTRATOR_API_KEY)
+  --json             JSON as the API has it; one line an object for lists
+  -q, --quiet        data alone, no talk
+  --no-color         no colours; NO_COLOR does the same
 
-const VERSION = typeof __VERSION__ === "string" ? __VERSION__ : "0.0.0-source";
+$XDG_CONFIG_HOME/gpu-orchestrator/cli.yaml may have url, key_file, host, and
+hosts: {NAME: {url, key_file}}.
 
-interface ServeOptions extends Flags {
-  readonly config?: string;
-}
-
-interface DatabaseOptions {
-  readonly config?: string;
-  readonly database?: string;
-}
+Exit codes: 0; 1 refused; 64 usage; 69 unreachable; 75 try later;
+77 not allowed; 78 settings. Those of gpuo run: gpuo run --help.`;
 
 export async function run(argv: readonly string[]): Promise<void> {
-  const program = new Command("gpu-orchestrator")
-    .description("Leases the GPUs of one host, over HTTP, to the services that need them.")
+  const program = programOf();
+  // Who reads the data has had enough: `gpuo events | head`.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : EXIT.refused));
+  try {
+    await program.parseAsync([...argv]);
+  } catch (error) {
+    process.exitCode = await failed(error, program);
+  }
+}
+
+function programOf(): Command {
+  const program = new Command("gpuo")
+    .description("Leases the GPUs of one host to those who need them.")
     .version(VERSION)
-    .exitOverride();
+    .exitOverride()
+    .helpCommand(false)
+    .enablePositionalOptions()
+    .addHelpText("after", "\ngpuo VERB --help says more; gpuo help connection: where the daemon is, keys, exit codes");
+  program.configureHelp(HELP);
+  lookingVerbs(program);
+  askingVerbs(program);
+  reportVerbs(program);
+  adminVerbs(program);
+  hostVerbs(program);
+  program
+    .command("completion", { hidden: true })
+    .argument("<shell>", "bash, zsh or fish")
+    .description("print what completes verbs and flags")
+    .action(async (shell: string) => console.log((await import("./verbs/completion.ts")).completion(shell, program)));
+  program
+    .command("help", { hidden: true })
+    .argument("[topic]")
+    .action((topic: string | undefined) => help(program, topic));
+  return program;
+}
+
+/** At most a screen of 24 lines: no blank lines but one, and nothing of what every verb takes. */
+const HELP: Partial<Help> = {
+  subcommandTerm: (command) => command.name(),
+  visibleOptions: (command) => (command.parent === null ? [] : command.options.filter(({ hidden }) => !hidden)),
+  formatHelp: (command, helper) => {
+    const whole = Help.prototype.formatHelp.call(helper, command, helper as Help);
+    return command.parent === null ? whole : `${whole.trimEnd().replaceAll("\n\n", "\n")}\n`;
+  },
+};
+
+function help(program: Command, topic: string | undefined): void {
+  const known = program.commands.find((command) => command.name() === topic);
+  if (topic === "connection") console.log(CONNECTION_HELP);
+  else if (topic !== undefined && known === undefined) program.error(`error: unknown command '${topic}'`);
+  else (known ?? program).outputHelp();
+}
+
+/** A verb of a client: with where the daemon is and how to print, which its help names in one line. */
+function verb(program: Command, name: string, summary: string, example: string): Command {
+  const command = program
+    .command(name)
+    .summary(summary)
+    .description(summary)
+    .addHelpText("before", `Example: ${example}`);
+  const common = [
+    new Option("--url <url>"),
+    new Option("--host <name>"),
+    new Option("--key-file <file>"),
+    new Option("--json"),
+    new Option("-q, --quiet"),
+    new Option("--no-color"),
+  ];
+  for (const option of common) command.addOption(option.hideHelp());
+  return command.addHelpText("after", COMMON_HELP);
+}
+
+function lookingVerbs(program: Command): void {
+  const look = () => import("./verbs/look.ts");
+  verb(program, "status", "who has which GPU, and why others are not free", "gpuo status")
+    .option("--watch", "again every 2 s")
+    .action(async (options) => (await look()).status(options));
+  verb(program, "queue", "who waits, for what and for how long", "gpuo queue")
+    .option("--watch", "again every 2 s")
+    .action(async (options) => (await look()).queue(options));
+  verb(program, "leases", "who holds what, and until when", "gpuo leases")
+    .option("--watch", "again every 2 s")
+    .action(async (options) => (await look()).leases(options));
+  verb(program, "history", "what has ended, and why", "gpuo history --limit 20")
+    .option("--limit <n>", "how many, newest first", "50")
+    .action(async (options) => (await look()).history(options));
+  verb(program, "show", "everything about one allocation or GPU", "gpuo show 3")
+    .argument("<id|gpu>", "an id or the beginning of one; a GPU's index or UUID")
+    .action(async (name, options) => (await look()).show(name, options));
+}
+
+function withAsk(command: Command): Command {
+  return command
+    .option("-g, --gpus <n>", "how many GPUs")
+    .option("--mem <size>", "memory of each: 20G (GiB), 20GB, or MiB")
+    .option("--gpu-model <text>", "part of the model's name, such as H100")
+    .option("--mig <profile>", "a MIG instance, such as 1g.10gb")
+    .option("--priority <n>", "1 to 10, higher is more urgent")
+    .option("--ttl <duration>", "how long it lasts without a renewal")
+    .option("--max-duration <duration>", "its end, whatever is renewed; stated, it may start sooner")
+    .option("--shared", "beside others on the same GPU, within --mem")
+    .option("--preemptible", "may be taken back for a more urgent request")
+    .option("--name <name>", "the service's name")
+    .option("--type <type>", "training, inference, embedding, ocr, graph_processing")
+    .option("--data <key=value...>", "facts about the workload");
+}
+
+function askingVerbs(program: Command): void {
+  const ask = () => import("./verbs/ask.ts");
+  withAsk(
+    verb(program, "allocate", "lease GPUs, for scripts", 'eval "$(gpuo allocate -g 1 --max-duration 2h --export)"'),
+  )
+    .option("--export", "wait, then print what sets the environment")
+    .option("--wait [duration]", "wait for the grant; without a duration, without end")
+    .option("--no-queue", "now or not at all")
+    .option("--webhook <url>", "told of the grant and of the end")
+    .action(async (options) => (await ask()).allocate(options));
+  withAsk(verb(program, "plan", "what an allocate would come to; changes nothing", "gpuo plan -g 2 --mem 40G")).action(
+    async (options) => (await ask()).plan(options),
+  );
+  verb(program, "release", "give leases back, and cancel what waits", "gpuo release 01m8npxehgbz")
+    .argument("[id...]", "ids, or what they begin or end with")
+    .option("--mine", "all that you own")
+    .option("--service <name>", "all that you own of this service")
+    .action(async (ids, options) => (await ask()).release(ids, options));
+  verb(program, "renew", "put a lease's end off by its TTL", "gpuo renew ID")
+    .argument("<id>")
+    .action(async (id, options) => (await ask()).renew(id, options));
+  verb(program, "wait", "wait until a request is granted", "gpuo wait ID")
+    .argument("<id>")
+    .option("--export", "print what sets the environment")
+    .action(async (id, options) => (await ask()).wait(id, options));
+  verb(program, "cancel", "stop waiting", "gpuo cancel ID")
+    .argument("<id>")
+    .action(async (id, options) => (await ask()).cancel(id, options));
+}
+
+function reportVerbs(program: Command): void {
+  const reports = () => import("./verbs/reports.ts");
+  verb(program, "events", "what has happened, and what happens", "gpuo events -f --type granted --type ended")
+    .option("-f, --follow", "go on as it happens")
+    .option("--since <duration>", "from so long ago (default: 1h, with -f: now)")
+    .option("--type <type...>", "only these")
+    .action(async (options) => (await reports()).events(options));
+  verb(program, "usage", "GPU-hours reserved and used", "gpuo usage --by principal --from 7d")
+    .option("--by <what>", "service, principal or gpu", "service")
+    .option("--from <when>", "a time, a date, or how long ago (default: 24h)")
+    .option("--to <when>", "likewise (default: now)")
+    .action(async (options) => (await reports()).usage(options));
+  verb(program, "quotas", "what you and your services may have, and have", "gpuo quotas").action(async (options) =>
+    (await reports()).quotas(options),
+  );
+  verb(program, "windows", "when GPUs are kept for whom", "gpuo windows").action(async (options) =>
+    (await reports()).windows(options),
+  );
+  verb(program, "webhooks", "what was sent, what failed; send again", "gpuo webhooks list --state failed")
+    .argument("[list|show|redeliver]", "", "list")
+    .argument("[id]")
+    .option("--state <state>", "only those in it")
+    .option("--limit <n>", "how many, newest first", "100")
+    .action(async (what, id, options) => (await reports()).webhooks(what, id, options));
+  verb(program, "doctor", "what is wrong with the set-up, and the remedy", "gpuo doctor")
+    .option("--config <file>", "the daemon's settings on this host")
+    .action(async (options) => (await import("./verbs/doctor.ts")).doctor(options));
+}
+
+function adminVerbs(program: Command): void {
+  const admin = () => import("./verbs/admin.ts");
+  const reasoned = (name: string, summary: string, example: string) =>
+    verb(program, name, summary, example).requiredOption("--reason <text>", "kept, and shown with what it explains");
+  reasoned("cordon", "no new leases on a GPU", "gpuo cordon 3 --reason 'fan is loud'")
+    .argument("<gpu...>")
+    .action(async (gpus, options) => (await admin()).govern("cordon", gpus, options));
+  reasoned("uncordon", "take that back", "gpuo uncordon 3 --reason 'fan replaced'")
+    .argument("<gpu...>")
+    .action(async (gpus, options) => (await admin()).govern("uncordon", gpus, options));
+  reasoned("drain", "cordon a GPU or the host, and empty it", "gpuo drain --reason update --deadline 2h")
+    .argument("[gpu...]", "without one, the host")
+    .option("--deadline <duration>", "leases still there then end (default: they end by themselves)")
+    .action(async (gpus, options) => (await admin()).drain(gpus, options));
+  reasoned("undrain", "take that back", "gpuo undrain --reason 'updated'")
+    .argument("[gpu...]", "without one, the host")
+    .action(async (gpus, options) => (await admin()).undrain(gpus, options));
+  reasoned(
+    "adopt",
+    "make a lease of somebody's use of a GPU",
+    "gpuo adopt 3 --service old-job --reason 'ran before us'",
+  )
+    .argument("<gpu>")
+    .option("--service <name>", "who is to hold it")
+    .option("--principal <name>", "who is to own it (default: you)")
+    .option("--pid <n>", "one of the processes there")
+    .action(async (gpu, options) => (await admin()).adopt(gpu, options));
+  reasoned("revoke", "end somebody's lease", "gpuo revoke ID --reason 'the GPU is to be replaced'")
+    .argument("<id...>")
+    .action(async (ids, options) => (await admin()).revoke(ids, options));
+  reasoned("clear-quarantine", "trust a GPU again", "gpuo clear-quarantine 3 --reason 'process is gone'")
+    .argument("<gpu...>")
+    .action(async (gpus, options) => (await admin()).govern("clear-quarantine", gpus, options));
+}
+
+function hostVerbs(program: Command): void {
+  const host = () => import("./host-verbs.ts");
   program
     .command("serve")
     .description("serve the GPUs of this host")
@@ -40,17 +235,17 @@ export async function run(argv: readonly string[]): Promise<void> {
     .option("--host <address>", "address to listen on, over the settings'")
     .option("--port <number>", "port to listen on, over the settings'")
     .option("--simulate <host>", "serve simulated GPUs, such as h100x8, instead of this host's")
-    .action(serve);
+    .action(async (options) => (await host()).serve(options));
   program
     .command("check-config")
     .description("check a settings file, and say everything that is wrong with it")
     .argument("[file]", "the file (default: as for serve)")
-    .action(checkConfig);
+    .action(async (file) => (await host()).checkConfig(file));
   program
     .command("health")
     .description("exit 0 if the daemon with these settings is alive: for container health checks")
     .option("--config <file>", "settings in YAML (default: as for serve)")
-    .action(health);
+    .action(async (options) => (await host()).health(options));
   program
     .command("backup")
     .description("copy the database into one file, while the daemon runs or not")
@@ -58,101 +253,21 @@ export async function run(argv: readonly string[]): Promise<void> {
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--database <file>", "the database (default: storage.path of the settings)")
     .option("--overwrite", "replace the file if it exists")
-    .action(makeBackup);
+    .action(async (file, options) => (await host()).makeBackup(file, options));
   program
     .command("restore")
     .description("put a backup in the place of the database; the daemon must be stopped")
     .argument("<file>", "what backup made")
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--database <file>", "the database (default: storage.path of the settings)")
-    .action(restoreBackup);
+    .action(async (file, options) => (await host()).restoreBackup(file, options));
   program
     .command("replay")
     .description("make a past decision again, and say why it came out as it did")
     .argument("<file>", "the database, live or a backup: it is only read")
     .requiredOption("--at <event>", "an event of that decision: an id of GET /gpu/events", eventNumber)
     .option("--json", "everything as JSON, workload data included")
-    .action(replayDecision);
-  try {
-    await program.parseAsync([...argv]);
-  } catch (error) {
-    process.exitCode = exitCodeOf(error);
-  }
-}
-
-function load({ config: named, ...flags }: ServeOptions, rules: readonly Rule[] = []): LoadedConfig {
-  return loadConfig({ ...chooseConfigFile(named, process.env), env: process.env, flags, rules });
-}
-
-async function serve(options: ServeOptions): Promise<void> {
-  const [{ startDaemon }, { SETTING_RULES }] = await Promise.all([
-    import("../daemon/daemon.ts"),
-    import("../daemon/setting-rules.ts"),
-  ]);
-  const loadAgain = () => load(options, SETTING_RULES);
-  const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
-  process.on("SIGHUP", () => void daemon.reload());
-  const stop = () => {
-    setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
-    void daemon.stop().then(() => process.exit(0));
-  };
-  process.once("SIGTERM", stop);
-  process.once("SIGINT", stop);
-}
-
-async function checkConfig(file: string | undefined): Promise<void> {
-  const { SETTING_RULES } = await import("../daemon/setting-rules.ts");
-  const { file: read, warnings } = load(file === undefined ? {} : { config: file }, SETTING_RULES);
-  for (const warning of warnings) console.error(`warning: ${formatProblem(warning)}`);
-  console.log(read === null ? "no settings file: the defaults hold" : `${read}: fine`);
-}
-
-async function health(options: ServeOptions): Promise<void> {
-  const { server } = load(options).config;
-  // "Any address" is where to listen, not where to call.
-  const host = server.host === "0.0.0.0" ? "127.0.0.1" : server.host === "::" ? "[::1]" : server.host;
-  const url = `http://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${server.port}/livez`;
-  try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
-    console.log(`${url}: alive`);
-  } catch (error) {
-    console.error(`${url}: ${error instanceof Error ? error.message : String(error)}`);
-    process.exitCode = EXIT_FAILURE;
-  }
-}
-
-function databaseOf({ database, ...options }: DatabaseOptions): string {
-  return database ?? load(options).config.storage.path;
-}
-
-interface BackupOptions extends DatabaseOptions {
-  readonly overwrite?: boolean;
-}
-
-async function makeBackup(file: string, { overwrite, ...options }: BackupOptions): Promise<void> {
-  const database = databaseOf(options);
-  const { backUp } = await import("../daemon/host-verbs.ts");
-  const giveUp = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => giveUp.abort(signal));
-  try {
-    const { from, to, bytes } = await backUp(database, file, { overwrite: overwrite === true, signal: giveUp.signal });
-    console.log(`${from} is backed up to ${to} (${(bytes / 2 ** 20).toFixed(1)} MiB)`);
-  } catch (error) {
-    // The second time the signal does what it does by itself, at once: an exit would wait for the copying thread.
-    if (giveUp.signal.aborted) process.kill(process.pid, giveUp.signal.reason);
-    throw error;
-  }
-}
-
-async function restoreBackup(file: string, options: DatabaseOptions): Promise<void> {
-  const path = databaseOf(options);
-  const { restore } = await import("../daemon/host-verbs.ts");
-  const { file: database, kept, asOf, leases, waiting } = restore(path, file);
-  const when = asOf === null ? "before its first start" : `at ${new Date(asOf).toISOString()}`;
-  console.log(`${database} is as it was ${when}, with ${leases} leases and ${waiting} waiting requests`);
-  if (kept !== null) console.log(`what it was until now is kept as ${kept}`);
-  console.log("start the daemon, then release what has ended since: GET /gpu/list shows what it believes");
+    .action(async (file, options) => (await host()).replayDecision(file, options));
 }
 
 function eventNumber(text: string): number {
@@ -163,28 +278,30 @@ function eventNumber(text: string): number {
   return event;
 }
 
-async function replayDecision(file: string, { at, json }: { at: number; json?: boolean }): Promise<void> {
-  const [{ replay, ReplayError }, { asJson, told }] = await Promise.all([
-    import("../daemon/host-verbs.ts"),
-    import("./replay.ts"),
-  ]);
-  try {
-    const found = replay(file, at);
-    console.log(json === true ? asJson(found) : told(found).join("\n"));
-    if (!found.isSame) process.exitCode = EXIT_FAILURE;
-  } catch (error) {
-    if (!(error instanceof ReplayError)) throw error;
-    console.error(error.message);
-    process.exitCode = error.isMissing ? EXIT_NO_INPUT : EXIT_DATA;
-  }
+/** commander suggests what its help shows; what every verb takes is hidden there. */
+async function suggestCommon(message: string, program: Command): Promise<void> {
+  const given = /'(--[^']+)'/.exec(message)?.[1];
+  if (given === undefined || message.includes("Did you mean")) return;
+  const { nearest } = await import("../config/suggest.ts");
+  const hidden = program.commands
+    .flatMap(({ options }) => options)
+    .flatMap(({ long, hidden }) => (hidden && long) || []);
+  const meant = nearest(given, [...new Set(hidden)]);
+  if (meant !== null) console.error(`(Did you mean ${meant}?)`);
 }
 
-function exitCodeOf(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
-  if (error instanceof ConfigError) {
-    console.error(formatProblems(error));
-    return EXIT_CONFIG;
+async function failed(error: unknown, program: Command): Promise<number> {
+  if (error instanceof CommanderError) {
+    if (error.code === "commander.unknownOption") await suggestCommon(error.message, program);
+    return error.exitCode === 0 ? 0 : EXIT.usage;
   }
-  console.error(error instanceof Error ? error.message : String(error));
-  return EXIT_FAILURE;
+  // By its name: its class is in what is loaded for the host's verbs alone.
+  if (error instanceof Error && error.name === "ConfigError") {
+    const { formatProblems } = await import("../config/problems.ts");
+    console.error(formatProblems(error as Parameters<typeof formatProblems>[0]));
+    return EXIT.settings;
+  }
+  const [first = "", ...rest] = wordsOf(error);
+  console.error([first, ...rest.map((line) => `  ${line}`)].join("\n"));
+  return exitCodeOf(error);
 }

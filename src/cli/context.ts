@@ -1,0 +1,41 @@
+/** What each verb of a client is given: the daemon, the terminal, and the time. */
+import type { Client } from "../client/client.ts";
+import { type ConnectionOptions, clientOf, connectionOf } from "./connect.ts";
+import { type OutputOptions, Terminal } from "./terminal.ts";
+
+export interface CommonOptions extends ConnectionOptions, OutputOptions {
+  readonly watch?: boolean;
+}
+
+export interface Context {
+  readonly client: Client;
+  readonly url: string;
+  readonly key: string | null;
+  readonly keyFrom: string | null;
+  readonly terminal: Terminal;
+}
+
+/** @param patienceMs how long what is safe to repeat is repeated while the daemon does not answer. */
+export async function contextOf(options: CommonOptions, patienceMs = 0): Promise<Context> {
+  const terminal = new Terminal(options);
+  const connection = await connectionOf(options, process.env, (words) => terminal.warn(`warning: ${words}`));
+  return { ...connection, client: clientOf(connection, patienceMs), terminal };
+}
+
+const WATCH_MS = 2_000;
+
+/** Shows once, or again and again: on a terminal in place, else one after the other. */
+export async function shown(
+  context: Context,
+  watch: boolean | undefined,
+  show: () => Promise<readonly string[]>,
+): Promise<void> {
+  const { terminal } = context;
+  for (;;) {
+    const lines = await show();
+    const clear = watch === true && terminal.isTerminal && !terminal.json ? "\x1b[H\x1b[2J" : "";
+    if (lines.length > 0) process.stdout.write(`${clear}${lines.join("\n")}\n`);
+    if (watch !== true) return;
+    await new Promise((resolve) => setTimeout(resolve, WATCH_MS));
+  }
+}

@@ -1,0 +1,117 @@
+/** The verbs of the daemon's own host. They read its settings and its database, and are loaded when one of them is called. */
+import { chooseConfigFile, type Flags, type LoadedConfig, loadConfig } from "../config/load.ts";
+import { ConfigError, formatProblem, formatProblems } from "../config/problems.ts";
+import type { Rule } from "../config/rules.ts";
+import { EXIT } from "./exits.ts";
+import { VERSION } from "./version.ts";
+
+/** After SIGTERM the process is gone within this, in ms, whatever still hangs. */
+const STOP_DEADLINE_MS = 9_500;
+const HEALTH_TIMEOUT_MS = 3_000;
+
+export interface ServeOptions extends Flags {
+  readonly config?: string;
+}
+
+export interface DatabaseOptions {
+  readonly config?: string;
+  readonly database?: string;
+}
+
+export function load({ config: named, ...flags }: ServeOptions, rules: readonly Rule[] = []): LoadedConfig {
+  return loadConfig({ ...chooseConfigFile(named, process.env), env: process.env, flags, rules });
+}
+
+export async function serve(options: ServeOptions): Promise<void> {
+  const [{ startDaemon }, { SETTING_RULES }] = await Promise.all([
+    import("../daemon/daemon.ts"),
+    import("../daemon/setting-rules.ts"),
+  ]);
+  const loadAgain = () => load(options, SETTING_RULES);
+  const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
+  process.on("SIGHUP", () => void daemon.reload());
+  const stop = () => {
+    setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
+    void daemon.stop().then(() => process.exit(0));
+  };
+  process.once("SIGTERM", stop);
+  process.once("SIGINT", stop);
+}
+
+export async function checkConfig(file: string | undefined): Promise<void> {
+  const { SETTING_RULES } = await import("../daemon/setting-rules.ts");
+  const { file: read, warnings } = load(file === undefined ? {} : { config: file }, SETTING_RULES);
+  for (const warning of warnings) console.error(`warning: ${formatProblem(warning)}`);
+  console.log(read === null ? "no settings file: the defaults hold" : `${read}: fine`);
+}
+
+export async function health(options: ServeOptions): Promise<void> {
+  const { server } = load(options).config;
+  // "Any address" is where to listen, not where to call.
+  const host = server.host === "0.0.0.0" ? "127.0.0.1" : server.host === "::" ? "[::1]" : server.host;
+  const url = `http://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${server.port}/livez`;
+  try {
+    const answer = await fetch(url, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
+    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    console.log(`${url}: alive`);
+  } catch (error) {
+    console.error(`${url}: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = EXIT.refused;
+  }
+}
+
+function databaseOf({ database, ...options }: DatabaseOptions): string {
+  return database ?? load(options).config.storage.path;
+}
+
+interface BackupOptions extends DatabaseOptions {
+  readonly overwrite?: boolean;
+}
+
+export async function makeBackup(file: string, { overwrite, ...options }: BackupOptions): Promise<void> {
+  const database = databaseOf(options);
+  const { backUp } = await import("../daemon/host-verbs.ts");
+  const giveUp = new AbortController();
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => giveUp.abort(signal));
+  try {
+    const { from, to, bytes } = await backUp(database, file, { overwrite: overwrite === true, signal: giveUp.signal });
+    console.log(`${from} is backed up to ${to} (${(bytes / 2 ** 20).toFixed(1)} MiB)`);
+  } catch (error) {
+    // The second time the signal does what it does by itself, at once: an exit would wait for the copying thread.
+    if (giveUp.signal.aborted) process.kill(process.pid, giveUp.signal.reason);
+    throw error;
+  }
+}
+
+export async function restoreBackup(file: string, options: DatabaseOptions): Promise<void> {
+  const path = databaseOf(options);
+  const { restore } = await import("../daemon/host-verbs.ts");
+  const { file: database, kept, asOf, leases, waiting } = restore(path, file);
+  const when = asOf === null ? "before its first start" : `at ${new Date(asOf).toISOString()}`;
+  console.log(`${database} is as it was ${when}, with ${leases} leases and ${waiting} waiting requests`);
+  if (kept !== null) console.log(`what it was until now is kept as ${kept}`);
+  console.log("start the daemon, then release what has ended since: GET /gpu/list shows what it believes");
+}
+
+export async function replayDecision(file: string, { at, json }: { at: number; json?: boolean }): Promise<void> {
+  const [{ replay, ReplayError }, { asJson, told }] = await Promise.all([
+    import("../daemon/host-verbs.ts"),
+    import("./replay.ts"),
+  ]);
+  try {
+    const found = replay(file, at);
+    console.log(json === true ? asJson(found) : told(found).join("\n"));
+    if (!found.isSame) process.exitCode = EXIT.refused;
+  } catch (error) {
+    if (!(error instanceof ReplayError)) throw error;
+    console.error(error.message);
+    process.exitCode = error.isMissing ? EXIT.noInput : EXIT.data;
+  }
+}
+
+export { ConfigError, formatProblem, formatProblems };
+
+export async function loadForDoctor(named: string | undefined): Promise<LoadedConfig> {
+  const { SETTING_RULES } = await import("../daemon/setting-rules.ts");
+  return load(named === undefined ? {} : { config: named }, SETTING_RULES);
+}

@@ -1,0 +1,38 @@
+/**
+ * What the API takes and answers, as types alone: nothing of the schemas, nor of zod, is in the client. The TypeScript
+ * SDK is built with a file of the same names in this one's place, made from the OpenAPI document.
+ */
+import type { z } from "zod";
+import type {
+  grantedSchema,
+  QueuedAnswer,
+  recordSchema,
+  recordsSchema,
+  releasedSchema,
+} from "../wire/allocations/answers.ts";
+import type { allocateSchema, workloadSchema } from "../wire/allocations/asks.ts";
+import type { deliveriesSchema } from "../wire/deliveries/answers.ts";
+import type { GpuAnswer } from "../wire/gpus/answers.ts";
+import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../wire/host/answers.ts";
+import type { PlanAnswer, WorkloadAnswer } from "../wire/planning/answers.ts";
+import type { QuotasAnswer } from "../wire/quotas/answers.ts";
+import type { UsageAnswer } from "../wire/usage/answers.ts";
+import type { WindowsAnswer } from "../wire/windows/answers.ts";
+
+export type AllocateBody = z.input<typeof allocateSchema>;
+export type WorkloadBody = z.input<typeof workloadSchema>;
+export type Granted = z.output<typeof grantedSchema>;
+export type Queued = QueuedAnswer;
+export type Allocation = z.output<typeof recordSchema>;
+export type AllocationPage = z.output<typeof recordsSchema>;
+export type Released = z.output<typeof releasedSchema>;
+export type Deliveries = z.output<typeof deliveriesSchema>;
+export type Gpu = GpuAnswer;
+export type HostDrain = HostDrainAnswer;
+export type List = ListAnswer;
+export type Status = StatusAnswer;
+export type Plan = PlanAnswer;
+export type WorkloadAnalysis = WorkloadAnswer;
+export type Quotas = QuotasAnswer;
+export type Usage = UsageAnswer;
+export type Windows = WindowsAnswer;

@@ -1,0 +1,212 @@
+/** The verbs of a client, by the built program against a daemon. */
+import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
+import { runProgram } from "./program.ts";
+
+const KEYS =
+  "auth:\n  enabled: true\n  api_keys:\n    admin-key: {principal: ada, role: admin}\n    reader-key: {principal: rob, role: read}\n";
+
+describe.skipIf(!isBuilt)("the verbs of a client", () => {
+  let daemon: TestDaemon;
+  let held: string;
+  let unheld: string;
+  let waiting: string;
+
+  const gpuo = (args: readonly string[], env: Record<string, string> = {}) =>
+    runProgram(args, { cwd: daemon.folder, env: { GPU_ORCHESTRATOR_URL: daemon.url, HOME: daemon.folder, ...env } });
+
+  beforeAll(async () => {
+    daemon = await startDaemon();
+    const { body } = await daemon.allocate({ required_gpus: 7, max_duration: "1h", ttl: "1h" });
+    held = body.id;
+    unheld = String([0, 1, 2, 3, 4, 5, 6, 7].find((index) => !body.gpu_ids.includes(index)));
+    const webhook = "http://127.0.0.1:9/never";
+    waiting = (await daemon.allocate({ service_name: "waiter", required_gpus: 3, webhook_url: webhook })).body.id;
+  });
+
+  afterAll(async () => {
+    await daemon.end();
+    daemon.removeFolder();
+  });
+
+  test.each([
+    ["status", "7 leased GPUs", (text: string) => (text.match(/leased/g) ?? []).length >= 7],
+    ["queue", "who waits", (text: string) => text.includes(waiting)],
+    ["leases", "who holds", (text: string) => text.includes(held)],
+  ])("%s shows %s, within 100 columns and without escapes", async (verb, _what, shows) => {
+    const { end, stdout, stderr } = await gpuo([verb]);
+    expect([end, stderr]).toEqual([0, ""]);
+    expect(shows(stdout)).toBe(true);
+    expect(stdout).not.toContain("\x1b");
+    for (const line of stdout.split("\n")) expect([...line].length).toBeLessThanOrEqual(100);
+  });
+
+  test("--json gives what the API gives, one line an object", async () => {
+    const { stdout } = await gpuo(["leases", "--json"]);
+    const lines = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(lines.map(({ id, gpu_ids }) => [id, gpu_ids.length])).toEqual([[held, 7]]);
+  });
+
+  test("an allocation is named by any beginning that no other has, a GPU by its index", async () => {
+    expect((await gpuo(["show", held.slice(0, 24)])).stdout).toContain(held);
+    const free = JSON.parse((await gpuo(["show", unheld, "--json"])).stdout);
+    expect([free.id, free.state]).toEqual([Number(unheld), "free"]);
+    const none = await gpuo(["show", "nothing-like-it"]);
+    expect(none.end).toBe(1);
+    expect(none.stderr).toContain(held);
+  });
+
+  test("allocate --export waits and prints what a shell takes; release gives it back", async () => {
+    const { end, stdout } = await gpuo([
+      "allocate",
+      "-g",
+      "1",
+      "--max-duration",
+      "2h",
+      "--name",
+      "exporter",
+      "--export",
+    ]);
+    expect(end).toBe(0);
+    expect(stdout).toMatch(/^export CUDA_VISIBLE_DEVICES=GPU-[0-9a-f-]+$/m);
+    const id = /^export GPU_ORCHESTRATOR_ALLOCATION_ID=(\S+)$/m.exec(stdout)?.[1] ?? "";
+    expect(await gpuo(["release", id])).toMatchObject({ end: 0, stdout: "", stderr: `gpuo: ${id}: released\n` });
+    expect((await daemon.call("GET", `/gpu/allocations/${id}`)).body.status).toBe("ended");
+  });
+
+  test("plan says what would come of it and changes nothing", async () => {
+    const { stdout, end } = await gpuo(["plan", "-g", "8"]);
+    expect([end, stdout.split("\n")[0]]).toEqual([0, expect.stringContaining("would be queued at 2")]);
+    expect(await gpuo(["plan", "-g", "9"])).toMatchObject({ end: 1 });
+  });
+
+  test("cancel ends what waits, and nothing that is held", async () => {
+    const { body } = await daemon.allocate({ service_name: "passing", required_gpus: 8 });
+    expect((await gpuo(["cancel", body.id])).end).toBe(0);
+    expect((await daemon.call("GET", `/gpu/allocations/${body.id}`)).body.end_reason).toBe("cancelled");
+    expect(await gpuo(["cancel", held])).toMatchObject({ end: 1, stderr: expect.stringContaining("gpuo release") });
+  });
+
+  test("a GPU is cordoned for a reason, which is shown with it", async () => {
+    expect((await gpuo(["cordon", unheld])).end).toBe(64);
+    expect((await gpuo(["cordon", unheld, "--reason", "loud fan"])).end).toBe(0);
+    expect((await gpuo(["status"])).stdout).toMatch(/cordoned.*loud fan/);
+    expect((await gpuo(["uncordon", unheld, "--reason", "new fan"])).end).toBe(0);
+  });
+
+  test("events are those of the last hour, and of the type that is asked for", async () => {
+    const { stdout } = await gpuo(["events", "--type", "granted", "--json"]);
+    const granted = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    expect(granted.map(({ event }) => event)).toContain("granted");
+    expect(granted.every(({ event }) => event === "granted")).toBe(true);
+    expect(granted.map(({ data }) => data.id)).toContain(held);
+  });
+
+  test("events end quietly when who reads them has had enough", async () => {
+    const program = `${process.execPath} ${new URL("../../dist/gpu-orchestrator.js", import.meta.url).pathname}`;
+    const { end, stderr } = await runProgram(["-e", ""], {
+      cwd: daemon.folder,
+      env: { GPU_ORCHESTRATOR_URL: daemon.url, HOME: daemon.folder },
+      under: ["bash", "-c", `set -o pipefail; ${program} events | head -n 1 >/dev/null`],
+    });
+    expect([end, stderr]).toEqual([0, ""]);
+  });
+
+  test.each([
+    [["quotas"], "principal"],
+    [["windows"], "no windows are set"],
+    [["usage", "--by", "service"], "total"],
+    [["webhooks"], "no deliveries"],
+    [["completion", "bash"], "complete -F _gpuo gpuo"],
+    [["doctor"], "SIMULATED"],
+    [["history"], "released"],
+  ])("%j answers", async (args, words) => {
+    const { end, stdout } = await gpuo(args);
+    expect([end, stdout]).toEqual([0, expect.stringContaining(words)]);
+  });
+
+  test("a mistyped verb or flag is refused with what was probably meant", async () => {
+    expect(await gpuo(["statsu"])).toMatchObject({ end: 64, stderr: expect.stringContaining("Did you mean status?") });
+    expect(await gpuo(["status", "--jsno"])).toMatchObject({ end: 64, stderr: expect.stringContaining("--json") });
+    expect((await gpuo(["allocate", "--mem", "lots"])).end).toBe(64);
+  });
+
+  test("no help is longer than 24 lines, and each begins with an example", async () => {
+    const { stdout } = await gpuo(["--help"]);
+    const verbs = [...stdout.matchAll(/^ {2}([a-z-]+) {2,}\S/gm)].map(([, name]) => name as string);
+    expect(verbs.length).toBeGreaterThan(20);
+    for (const verb of ["status", "allocate", "events", "cordon", "webhooks"]) {
+      const help = (await gpuo([verb, "--help"])).stdout.trimEnd().split("\n");
+      expect(help[0]).toMatch(/^Example: (?:eval "\$\()?gpuo /);
+      expect(help.length).toBeLessThanOrEqual(24);
+    }
+  });
+
+  test("an address that nobody listens on exits 69 with what to do", async () => {
+    const { end, stderr } = await gpuo(["status", "--url", "http://127.0.0.1:1"]);
+    expect(end).toBe(69);
+    expect(stderr).toContain("gpuo doctor");
+    expect(await gpuo(["doctor", "--url", "http://127.0.0.1:1"])).toMatchObject({
+      end: 1,
+      stdout: expect.stringContaining("gpuo serve"),
+    });
+    expect((await gpuo(["status", "--url", "nonsense"])).end).toBe(78);
+  });
+});
+
+describe.skipIf(!isBuilt)("with keys", () => {
+  let daemon: TestDaemon;
+
+  beforeAll(async () => {
+    daemon = await startDaemon({ config: KEYS, folder: temporaryFolder() });
+  });
+
+  afterAll(async () => {
+    await daemon.end();
+    daemon.removeFolder();
+  });
+
+  const gpuo = (args: readonly string[], env: Record<string, string> = {}) =>
+    runProgram(args, { cwd: daemon.folder, env: { GPU_ORCHESTRATOR_URL: daemon.url, HOME: daemon.folder, ...env } });
+
+  test("a call without one exits 77 and says how to give one", async () => {
+    expect(await gpuo(["status"])).toMatchObject({ end: 77, stderr: expect.stringContaining("--key-file") });
+    const wrong = { GPU_ORCHESTRATOR_API_KEY: "reader-key" };
+    expect((await gpuo(["cordon", "1", "--reason", "x"], wrong)).end).toBe(77);
+  });
+
+  test("a key is taken from a file, which is warned of when others can read it", async () => {
+    const file = join(daemon.folder, "key");
+    writeFileSync(file, "admin-key\n");
+    chmodSync(file, 0o600);
+    expect(await gpuo(["status", "--key-file", file])).toMatchObject({ end: 0, stderr: "" });
+    chmodSync(file, 0o644);
+    expect(await gpuo(["status", "--key-file", file])).toMatchObject({
+      end: 0,
+      stderr: expect.stringContaining("chmod 600"),
+    });
+  });
+
+  test("hosts have names in cli.yaml, which is checked", async () => {
+    const folder = join(daemon.folder, ".config", "gpu-orchestrator");
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(join(daemon.folder, "named-key"), "admin-key", { mode: 0o600 });
+    writeFileSync(join(folder, "cli.yaml"), `hosts:\n  big: {url: "${daemon.url}", key_file: ~/named-key}\n`);
+    const env = { GPU_ORCHESTRATOR_URL: "" };
+    expect((await gpuo(["status", "--host", "big"], env)).end).toBe(0);
+    expect(await gpuo(["status", "--host", "small"], env)).toMatchObject({
+      end: 78,
+      stderr: expect.stringContaining("big"),
+    });
+    writeFileSync(join(folder, "cli.yaml"), "keyfile: x\n");
+    expect(await gpuo(["status"], env)).toMatchObject({ end: 78, stderr: expect.stringContaining("keyfile") });
+  });
+});

@@ -94,10 +94,10 @@ async function settingsIn(env: Environment): Promise<Settings> {
   } catch {
     return {};
   }
-  const { parse } = await import("yaml");
+  const { parseYaml } = await import("./yaml.ts");
   let settings: unknown;
   try {
-    settings = parse(text) ?? {};
+    settings = parseYaml(text) ?? {};
   } catch (error) {
     throw new SettingsError(`${path}: ${(error as Error).message}`);
   }

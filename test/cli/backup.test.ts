@@ -35,7 +35,7 @@ test.skipIf(!isBuilt)("exit codes and messages say what went wrong (needs the bu
   writeFileSync(join(cwd, "dear.txt"), "dear");
   const there = readdirSync(cwd).toSorted();
   const cases: [string[], number, RegExp][] = [
-    [["backup"], 2, /missing required argument/],
+    [["backup"], 64, /missing required argument/],
     [["backup", "copy.db", "--config", "bad.yaml"], 78, /bad\.yaml:1:10 storage: expected a section/],
     [["backup", "copy.db", "--config", "memory.yaml"], 1, /^storage\.path is :memory:, so there is no file/],
     [["restore", "copy.db", "--config", "memory.yaml"], 1, /^storage\.path is :memory:, so there is no file/],

@@ -90,9 +90,9 @@ test.skipIf(!isBuilt)("exit codes say what went wrong (needs the built program)"
   onTestFinished(() => rmSync(cwd, { recursive: true, force: true }));
   writeFileSync(join(cwd, "letter.txt"), "dear reader, ".repeat(100));
   const cases: [string[], number, RegExp][] = [
-    [["replay", "--at", "1"], 2, /missing required argument/],
-    [["replay", "state.db"], 2, /required option '--at <event>' not specified/],
-    [["replay", "state.db", "--at", "1.5"], 2, /expected the number of an event, from 1/],
+    [["replay", "--at", "1"], 64, /missing required argument/],
+    [["replay", "state.db"], 64, /required option '--at <event>' not specified/],
+    [["replay", "state.db", "--at", "1.5"], 64, /expected the number of an event, from 1/],
     [["replay", "state.db", "--at", "1"], 66, /^there is no file state\.db$/m],
     [["replay", "letter.txt", "--at", "1"], 65, /^letter\.txt is not a database of gpu-orchestrator$/m],
   ];

@@ -169,7 +169,7 @@ const XIDS: readonly Mutant[] = [
   },
   {
     name: "Clearing an error takes the GPU from its lease",
-    file: "src/core/host/evolve.ts",
+    file: "src/core/host/hold-changes.ts",
     find: '  if (hold.kind === "quarantined") return FREE;\n  return hold.kind === "shared" &&',
     replace:
       '  if (hold.kind === "quarantined" || hold.kind === "leased") return FREE;\n  return hold.kind === "shared" &&',

@@ -18,6 +18,7 @@ const CAPTURE = planted(
     },
     {
       name: "The settings of a turn made again are those of its keyframe",
+      file: "src/core/replay/recall.ts",
       find: "this.#surroundings = withDifference(this.#surroundings, changed) as JsonObject;",
       replace: "void withDifference;",
     },

@@ -11,7 +11,7 @@ import { evolve } from "../../src/core/host/evolve.ts";
 import { emptyHost, type HostState } from "../../src/core/host/state.ts";
 import type { EndReason, Lease } from "../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
-import { TurnReader } from "../../src/core/replay/capture.ts";
+import { TurnReader } from "../../src/core/replay/recall.ts";
 import type { NotificationStatus } from "../../src/ports/webhooks.ts";
 import { Books, type Causes, type Followed, type GpuBook, type NoticeBook, type ShareBook } from "./books.ts";
 import type { DurableView, JournalTurn, OutboxRow } from "./durable-view.ts";

@@ -11,7 +11,7 @@ import type { Cordon, Gpu, GpuHold } from "../../src/core/model/gpu.ts";
 import { holdersOf } from "../../src/core/model/holds.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
 import type { GpuUse } from "../../src/core/model/use.ts";
-import type { TurnReader } from "../../src/core/replay/capture.ts";
+import type { TurnReader } from "../../src/core/replay/recall.ts";
 import type { StoredState } from "../../src/ports/store.ts";
 import { decodeEvents, TurnTexts } from "../../src/store/records.ts";
 import { type Books, movedLease } from "./books.ts";

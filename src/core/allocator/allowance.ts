@@ -1,3 +1,5 @@
+/** How many GPUs reserved windows leave to a lease: its allowance. window-allowances.ts works it out. */
+
 import type { Span } from "../base/time.ts";
 import type { Gpu } from "../model/gpu.ts";
 import type { GpuUuid } from "../model/ids.ts";

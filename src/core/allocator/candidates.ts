@@ -1,5 +1,6 @@
 /**
- * What may be granted now, and why the rest may not: driver truth and the books, put together.
+ * Which GPUs may be granted now, and which later: what the driver shows and what the books say, put together. Which of
+ * them fit a request says fit.ts, and which are taken place.ts.
  */
 import type { EpochMs } from "../base/time.ts";
 import { ailing, type Block, blockOf, isolationOf, strainOf } from "../host/condition.ts";
@@ -29,7 +30,7 @@ export type PassReason =
 /** A GPU that may be granted, whole or a part of it. */
 export interface Candidate {
   readonly gpu: Gpu;
-  /** MiB that a new lease finds there: an exclusive one, until `place.ts` asks for a shared one. */
+  /** MiB that a new lease finds there: an exclusive one, until fit.ts asks for a shared one. */
   readonly availableMib: number;
   /** MiB that a new shared lease finds there. */
   readonly shareableMib: number;
@@ -110,7 +111,7 @@ function comesFree(gpu: Gpu, state: HostState, now: EpochMs): boolean {
  */
 function availableMibOf(gpu: Gpu, reading: GpuReading, state: HostState): number {
   const total = reading.memoryTotalMib as number;
-  // Of memory that is shared (mig.ts, 3) every free sharer is offered the same.
+  // Of memory that is shared (instances.ts, 3) every free sharer is offered the same.
   const used = (reading.memoryUsedMib as number) + (reading.othersUseMib ?? 0);
   const taken = used <= idleCeilingMib(total) ? 0 : used;
   return total - (gpu.mig === null ? taken : Math.max(taken, promisedBesideMib(gpu, state)));

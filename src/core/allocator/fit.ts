@@ -1,3 +1,5 @@
+/** Which candidates fit a request, and what any request of a family could ask for and be served. */
+
 import { compareText, first } from "../base/order.ts";
 import { type FamilyShape, type Limit, shapeOf } from "../host/demand.ts";
 import type { Request } from "../model/allocation.ts";
@@ -71,7 +73,7 @@ function suits(shape: FamilyShape, { gpu, isolated, now }: FutureCandidate): boo
 
 /**
  * The most that each of some GPUs can give if as many are taken as give so much. Those that share their memory
- * (mig.ts, 3) have the same: one can give all of it, the second half of it, the third a third.
+ * (instances.ts, 3) have the same: one can give all of it, the second half of it, the third a third.
  */
 export function roomsOf<T extends { readonly gpu: Pick<Gpu, "mig"> }>(
   gpus: readonly T[],

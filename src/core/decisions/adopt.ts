@@ -1,9 +1,9 @@
 /**
- * A lease for somebody who uses a GPU without one: it is his, what runs there counts as the lease's own, and the GPU is
- * seen empty before anybody else gets it.
+ * An admin makes a lease of somebody's use of a GPU: what runs there counts as the lease's own, and the GPU must be seen
+ * empty after it, as after any lease.
  *
- * It is no grant: the GPU is in use already, and the books learn of it. So nothing that keeps a GPU from being granted
- * keeps it from being adopted, but that somebody else holds it.
+ * It is no grant: the GPU is in use already, and the books learn of it. So a cordon, an ailment or the use itself, which
+ * keep a GPU from being granted, do not keep it from being adopted. Another lease does.
  */
 
 import { analyze } from "../analyzer/analyze.ts";

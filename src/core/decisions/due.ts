@@ -72,7 +72,7 @@ function leaseEndReason({ request, lease, notice }: HoldingAllocation, now: Epoc
   return hardEnd ? "max_duration" : "expired";
 }
 
-/** Whether it would be preempted for a request that waits no longer: one that has ended in this very turn, or will. */
+/** Whether it would be preempted for a request that waits no longer: one that has ended in this decision, or will. */
 function isForNobody(allocation: LiveAllocation, state: HostState, now: EpochMs): boolean {
   const notice = allocation.status === "queued" ? null : allocation.notice;
   if (notice?.kind !== "preempt") return false;

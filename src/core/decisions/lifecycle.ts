@@ -1,3 +1,5 @@
+/** What clients do with allocations that they have: release, cancel, renew. */
+
 import type { EpochMs } from "../base/time.ts";
 import { type HostState, withAllocation } from "../host/state.ts";
 import type { LiveAllocation, Request } from "../model/allocation.ts";

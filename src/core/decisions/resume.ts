@@ -49,8 +49,8 @@ export function resume(draft: Drafting, command: Extract<Command, { type: "resum
 }
 
 /**
- * Nobody could leave while the daemon was away, or hear that he must. Whoever is preempted gets the whole grace again;
- * who is drained may have had hours, and gets what any lease gets.
+ * While the daemon was away, no client could read a notice, or release. A preempted lease gets its whole grace again; a
+ * drained one may have had hours, and gets the grace that any lease gets.
  */
 function putOffNotices(draft: Drafting, now: EpochMs): void {
   for (const event of drainsPutOff(draft.state, now + GRACE_AFTER_ABSENCE_MS)) draft.write(event);

@@ -1,3 +1,5 @@
+/** What becomes of a request before the line is served: it is completed, and refused or accepted. */
+
 import { neverFits } from "../allocator/never-fits.ts";
 import { analyze } from "../analyzer/analyze.ts";
 import { MAX_DURATION_MS } from "../base/duration.ts";

@@ -1,3 +1,5 @@
+/** Why a request waits: one sentence, and a reason for each GPU. */
+
 import { type Candidate, candidates, futureCandidates, type PassReason } from "../allocator/candidates.ts";
 import { passedOver, together, usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";

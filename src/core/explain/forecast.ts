@@ -97,7 +97,7 @@ export function forecast(
   return etas;
 }
 
-/** What those who have had their turn may leave of quotas. */
+/** What the requests before one may leave of its quotas. */
 class QuotasAhead {
   readonly #state: HostState;
   readonly #now: EpochMs;
@@ -123,7 +123,7 @@ class QuotasAhead {
   }
 }
 
-/** One that waits, as far as others are concerned. */
+/** A waiting request, as far as it matters to those behind it. */
 interface Claimant {
   /** How many it asks for. */
   readonly gpus: number;
@@ -139,7 +139,10 @@ interface Slot {
   readonly behindSeveral: boolean;
 }
 
-/** Who asks for no more GPUs, can use all that `waiter` can, and would be lent whatever `waiter` would, is served first. */
+/**
+ * Whether `claimant` has to wait for `before`: that one asks for no more GPUs, can use all that `claimant` can, and would be
+ * lent whatever `claimant` would be.
+ */
 function cannotPass(claimant: Claimant, before: Slot, shared: number): boolean {
   const { gpus, durationMs, shares } = before.claimant;
   if (shares && claimant.shares) return false;
@@ -147,22 +150,22 @@ function cannotPass(claimant: Claimant, before: Slot, shared: number): boolean {
   return !before.behindSeveral || durationMs <= claimant.durationMs;
 }
 
-/** The beginning or the end of a turn. */
+/** The beginning or the end of a slot. */
 interface Moment {
   readonly at: number;
-  /** Which turn's, by its place in the line. */
+  /** Which slot's, by its place in the line. */
   readonly slot: number;
   readonly isEnd: boolean;
 }
 
-/** The GPUs, and those who have had their turn with them, under one assumption of how long leases last. */
+/** The GPUs, and the slots that were given out on them, under one assumption of how long leases last. */
 class Outlook {
   /** By place; Infinity: never for sure. */
   readonly #freeFrom: readonly number[];
   /** Places by that instant. */
   readonly #byTime: readonly number[];
   readonly #slots: Slot[] = [];
-  /** What those of the turns can use: few kinds of sets. */
+  /** The GPUs that the slots' claimants can use: few different sets. */
   readonly #suitings = new Set<GpuSet>();
   readonly #moments: Moment[] = [];
 
@@ -172,15 +175,15 @@ class Outlook {
   }
 
   /**
-   * The first instant at which `waiter` has enough of the GPUs in `among`; Infinity: there is none.
+   * The first instant at which `claimant` has enough of the GPUs in `among`; Infinity: there is none.
    *
-   * Whoever stands before it, and must be waited for, keeps every GPU that both can use until his turn, and as many as
-   * he asked for until that ends.
+   * Each slot before it that must be waited for keeps every GPU that both can use until it begins, and as many as its
+   * claimant asked for until it ends.
    */
   startOf(claimant: Claimant, among: GpuSet, now: EpochMs, waitsFor: (slot: Slot, shared: number) => boolean): number {
     const shared = new Map<GpuSet, number>();
     for (const suiting of this.#suitings) shared.set(suiting, overlap(suiting, among));
-    /** Per turn, how many GPUs it keeps from this one until it begins. */
+    /** Per slot, how many GPUs it keeps from this one until it begins. */
     const kept: number[] = [];
     let free = 0;
     for (const slot of this.#slots) {
@@ -211,7 +214,7 @@ class Outlook {
   }
 
   /**
-   * The GPUs that go to nobody behind `waiter` while it waits, but to those who give them back in time: those that
+   * The GPUs that go to nobody behind `claimant` while it waits, but to those who give them back in time: those that
    * nobody before it can use, if they are enough, and those that everybody before it can use who can use any of its.
    */
   keptFor({ gpus, suiting }: Claimant, sets: GpuSets): readonly GpuSet[] {

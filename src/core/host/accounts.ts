@@ -285,7 +285,7 @@ export interface EndedUse {
   readonly at: EpochMs;
   /** By account: of the period in which the instant lies. */
   readonly spent: ReadonlyMap<AccountKey, Spent>;
-  /** By principal, as it counts for a fair share at that instant; see shares.ts. */
+  /** By principal, as it counts for a fair share at that instant; see fair-share.ts. */
   readonly faded: ReadonlyMap<string, number>;
 }
 

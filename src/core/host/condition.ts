@@ -1,3 +1,5 @@
+/** Why a GPU may not be granted: its hold, a cordon, what the driver shows, and what it does not show. */
+
 import type { EpochMs } from "../base/time.ts";
 import type { Gpu } from "../model/gpu.ts";
 import { type SharedHold, settlingShare } from "../model/holds.ts";

@@ -29,7 +29,7 @@ export function allocationDeadline(allocation: LiveAllocation, policy: Policy): 
   switch (allocation.status) {
     case "queued": {
       const timeout = request.queueTimeoutMs === null ? Infinity : request.submittedAt + request.queueTimeoutMs;
-      // A webhook is a sign of life: its receiver is told when the turn comes.
+      // A webhook is as good as a sign of life: its receiver is told of the grant.
       const silence = request.webhookUrl === null ? allocation.seenAt + policy.abandonAfterMs : Infinity;
       return finite(Math.min(timeout, silence));
     }

@@ -1,3 +1,5 @@
+/** What a request asks for, apart from who asks: the family that it belongs to, and how much of it. */
+
 import type { Request } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
 import { isOfKind } from "../model/mig.ts";

@@ -1,3 +1,5 @@
+/** How events change the state: the fold of the journal. What becomes of a GPU's hold is in hold-changes.ts. */
+
 import type { EpochMs } from "../base/time.ts";
 import type {
   EndedAllocation,
@@ -9,15 +11,14 @@ import type {
   LiveAllocation,
   Notice,
 } from "../model/allocation.ts";
-import type { Gpu, GpuHold, Share } from "../model/gpu.ts";
-import { OVERDUE, remainsOf, reservedMib, type SharedHold, useBy } from "../model/holds.ts";
+import type { Gpu, Share } from "../model/gpu.ts";
+import { type SharedHold, useBy } from "../model/holds.ts";
 import type { AllocationId } from "../model/ids.ts";
 import { nominalMs } from "../model/leases.ts";
 import { type GpuUse, NO_USE, spansUntil, type UsedGpu, useBegun, useEnded, wasUsed } from "../model/use.ts";
 import type { Event } from "./events.ts";
+import { cleared, FREE, holdAfterEnd, watchedFrom, withOneMore } from "./hold-changes.ts";
 import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts";
-
-const FREE: GpuHold = { kind: "free" };
 
 /** What the books say of a GPU that was never seen before. */
 const NEWCOMER = {
@@ -210,28 +211,6 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
   );
 }
 
-/** The hold of a GPU with one more share on it. */
-function withOneMore({ uuid, hold, memoryTotalMib }: Gpu, share: Share, baselineMib: number): SharedHold {
-  if (hold.kind !== "free" && hold.kind !== "shared") {
-    throw new Error(`invariant 1: granted a share of ${uuid}, which is ${hold.kind}`);
-  }
-  const next: SharedHold =
-    hold.kind === "shared"
-      ? { ...hold, shares: [...hold.shares, share] }
-      : { kind: "shared", since: share.since, baselineMib, shares: [share], remains: [], overdueSince: null };
-  // Invariant 1: what is reserved is there. The head-room is the settings' matter, and these change.
-  if (memoryTotalMib !== null && reservedMib(next) > memoryTotalMib) {
-    throw new Error(`invariant 1: ${reservedMib(next)} MiB of ${uuid} are reserved, which has ${memoryTotalMib}`);
-  }
-  return next;
-}
-
-/** The hold of a GPU of which an admin says that nothing is left of what was there. */
-function cleared(hold: GpuHold): GpuHold {
-  if (hold.kind === "quarantined") return FREE;
-  return hold.kind === "shared" && hold.overdueSince !== null ? { ...hold, remains: [], overdueSince: null } : hold;
-}
-
 /** The record that an allocation leaves behind when it ends by `event`, as the state stands just before it. */
 export function endedRecord(state: HostState, { id, outcome }: Extract<Event, { type: "ended" }>): EndedAllocation {
   const before = state.allocations.get(id);
@@ -268,30 +247,6 @@ function ended(state: HostState, event: Extract<Event, { type: "ended" }>): Host
   );
 }
 
-/** The hold of a GPU without one lease, which must be seen to be gone if `verify` is true. */
-function holdAfterEnd(
-  hold: GpuHold,
-  { request, outcome }: EndedAllocation,
-  baselineMib: number,
-  verify: boolean,
-): GpuHold {
-  const { id } = request;
-  const since = outcome.at;
-  if (hold.kind !== "shared") return verify ? { kind: "reclaiming", allocationId: id, since, baselineMib } : FREE;
-  const shares = hold.shares.filter(({ allocationId }) => allocationId !== id);
-  const own = hold.shares.find(({ allocationId }) => allocationId === id);
-  const remains = own === undefined || !verify ? hold.remains : [...hold.remains, remainsOf(own, request, since)];
-  if (shares.length > 0) return { ...hold, shares, remains };
-  // Nobody is left to share it: the whole GPU must be seen empty.
-  const last = remains.at(-1);
-  if (last === undefined) return FREE;
-  if (hold.overdueSince !== null) {
-    const { overdueSince: overdue, baselineMib: level } = hold;
-    return { kind: "quarantined", cause: "overdue", since: overdue, baselineMib: level, reason: OVERDUE };
-  }
-  return { kind: "reclaiming", allocationId: last.allocationId, since, baselineMib: hold.baselineMib };
-}
-
 /** What estimates go by: as much as tells how leases end here these days. */
 const LEASES_REMEMBERED = 50;
 
@@ -322,16 +277,6 @@ function resumed(state: HostState, event: Extract<Event, { type: "resumed" }>): 
     if (hold.kind === "shared") watchedAnew.push({ ...gpu, hold: watchedFrom(hold, event.at) });
   }
   return withGpus(next, watchedAnew);
-}
-
-function watchedFrom(hold: SharedHold, at: EpochMs): SharedHold {
-  return {
-    ...hold,
-    shares: hold.shares.map((share) =>
-      share.settledAt === null && share.startedAt !== null ? { ...share, startedAt: at } : share,
-    ),
-    remains: hold.remains.map((one) => ({ ...one, since: at })),
-  };
 }
 
 type UseEvent = Extract<Event, { type: "use-seen" | "use-gone" }>;

@@ -1,12 +1,12 @@
 /**
  * Fair share: who used less GPU-time lately is served earlier.
  *
- *  1. A request's turn is put off when it is submitted, by its principal's part of all that was used lately, times
+ *  1. A request is put off when it is submitted, by its principal's part of all that was used lately, times
  *     `maxDelayMs`. It is never put off again: so two that wait keep their order, and nobody waits longer for it than
  *     `maxDelayMs` more.
  *  2. What was used counts half after each half-life: a GPU held for an hour is an hour now, and half an hour then.
- *  3. Turns of one principal never pass each other: what is asked for later is due no sooner.
- *  4. `leases` and `turns` are derived from the allocations. What ended leases have used is counted from the archive, as
+ *  3. Requests of one principal never pass each other: the later one is due no sooner.
+ *  4. `leases` and `dueTimes` are derived from the allocations. What ended leases have used is counted from the archive, as
  *     it is for quotas (accounts.ts), and is there for the order alone: until it is counted nobody is put off for it.
  */
 
@@ -186,7 +186,7 @@ export function shareOf(shares: FairShares, principal: string, { halfLifeMs }: F
   return total > 0 ? Math.min(1, own / total) : 0;
 }
 
-/** By how much the turn of a request is put off that `principal` submits at `now`, in whole ms. See 1 and 3. */
+/** By how much a request is put off that `principal` submits at `now`, in whole ms. See 1 and 3. */
 export function delayOf(shares: FairShares, principal: string, { fairShare }: Policy, now: EpochMs): number {
   if (fairShare === null) return 0;
   const delayMs = Math.round(fairShare.maxDelayMs * shareOf(shares, principal, fairShare, now));

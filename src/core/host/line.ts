@@ -17,8 +17,8 @@
  *  - one that keeps somebody from all GPUs, as quotas do: what it goes by (the account, and only one that has a
  *    quota, or there would be as many families as accounts) goes into {@link FamilyShape} and `familyKey`, and the
  *    callers' `limitsOf` give such a family no limits while its account has used up what it may;
- *  - one that lets somebody have fewer GPUs from some instant on, as reserved windows do (windows.ts): the family's
- *    limits say it (`limitsNow` in place.ts): less memory for the longer durations, since fewer GPUs are left for those;
+ *  - one that lets somebody have fewer GPUs from some instant on, as reserved windows do (window-allowances.ts):
+ *    the family's limits say it (`limitsNow` in fit.ts): less memory for the longer durations, since fewer GPUs are left for those;
  *  - one on a quantity that each request asks for, such as shared memory: another figure in {@link Ask} and in
  *    {@link Limit}, with its smallest in every subtree.
  */

@@ -1,3 +1,5 @@
+/** MIG instances among the GPUs of the inventory. The numbers are those of decisions/observe/instances.ts. */
+
 import type { EpochMs } from "../base/time.ts";
 import type { Gpu } from "../model/gpu.ts";
 import type { HostState } from "./state.ts";

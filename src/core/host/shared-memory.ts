@@ -77,7 +77,7 @@ export function takenMib(hold: SharedHold, { ownMib, restMib }: MemoryUse): numb
   return takenMib + Math.max(0, restMib - spareMib);
 }
 
-/** Why no share of a GPU can be had now, apart from its memory, as `survey.ts` calls it; `null` when one can. */
+/** Why no share of a GPU can be had now, apart from its memory, in the words of candidates.ts; `null` when one can. */
 export function closedToShares({ hold }: Gpu, { maxLeasesPerGpu }: SharingPolicy): "settling" | "crowded" | null {
   if (hold.kind !== "shared") return null;
   if (settlingShare(hold) !== null) return "settling";

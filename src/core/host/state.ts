@@ -2,9 +2,10 @@
  * The state of a host: what the events fold to, the latest readings, and the settings.
  *
  *  1. `allocations`, `gpus`, `nextFencingToken`, `bootId` and `cordon` are exactly the fold of the journal's events.
- *  2. `line`, `preempted`, `deadlines` and `accounts` are derived from `allocations` and `gpus` (but for what ended
- *     leases have used: see queue/accounts.ts); only `withAllocation`, `withGpu` and `rederive` touch them, so they
- *     cannot drift.
+ *  2. `line`, `preempted`, `deadlines`, `accounts` and `fairShares` are indexes of `allocations` and `gpus`, and
+ *     `windowPlan` of `policy.windows`. Only the `with...` functions below change them, each together with what it
+ *     indexes, so they cannot drift. What ended leases have used is the exception: it comes from the archive
+ *     (accounts.ts, 3).
  *  3. `sight`, `policy` and `lasted` are not durable: what the monitor sees now, what the operator has set, and what
  *     estimates go by.
  */
@@ -50,7 +51,7 @@ export interface HostState {
   readonly line: WaitingLine;
   /** Of those under a quota. */
   readonly accounts: Accounts;
-  /** Leases that are to be taken back for others, with the requests that they are taken back for. */
+  /** The leases that have a notice of preemption, each with the request that it is for. */
   readonly preempted: ReadonlyMap<AllocationId, AllocationId>;
   /** Of principals, where fair share is on. */
   readonly fairShares: FairShares;
@@ -120,7 +121,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
   };
 }
 
-/** For whom a lease is to be taken back; `null`: for nobody. */
+/** The request that a lease is preempted for; `null`: it is not. */
 function beneficiaryOf(allocation: LiveAllocation | undefined): AllocationId | null {
   const notice = allocation === undefined || allocation.status === "queued" ? null : allocation.notice;
   return notice?.kind === "preempt" ? notice.for : null;

@@ -1,5 +1,6 @@
 /**
- * The words of the domain. Everything here is a value: nothing reads a clock, an id source or a device.
+ * The words of the domain: start here, then read decisions/decide.ts. Everything in this folder is a value: nothing reads
+ * a clock, an id source or a device.
  *
  * A *request* is what is asked; an *allocation* is one request's life; a *placement* is chosen GPUs and reserves
  * nothing; a *lease* is a placement held until a time. A GPU is named by its UUID, never by its index.
@@ -39,7 +40,7 @@ export interface Request {
   /** Only MIG instances that were cut so, in any case; `null`: one device may be an instance, several are whole GPUs. */
   readonly migProfile: string | null;
   readonly sharing: Sharing;
-  /** Its turn is put off by so much, since its principal has used much lately; 0: it is not. */
+  /** It is put off by so much in the line, since its principal has used much lately; 0: it is not. */
   readonly fairShareDelayMs: number;
   /** Nobody asked: an admin made a lease of somebody's use of a GPU. Left out of all other requests. */
   readonly adoption?: Adoption;

@@ -1,3 +1,5 @@
+/** What a device tells of itself as a MIG instance. The numbers are those of decisions/observe/instances.ts. */
+
 import type { Request } from "./allocation.ts";
 import type { MigIdentity } from "./device.ts";
 import type { Gpu } from "./gpu.ts";

@@ -62,7 +62,7 @@ export interface GpuTimeQuota {
 export interface FairShare {
   /** What was used counts half after so long. */
   readonly halfLifeMs: number;
-  /** By how much the turn of somebody is put off who alone has used anything. */
+  /** By how much a request is put off whose principal alone has used anything. */
   readonly maxDelayMs: number;
 }
 

@@ -27,7 +27,7 @@ export interface GpuProcess {
   readonly origin: ProcessOrigin | null;
 }
 
-/** A MIG instance as the driver shows it on its GPU. See mig.ts for what becomes of it. */
+/** A MIG instance as the driver shows it on its GPU. See instances.ts for what becomes of it. */
 export interface MigInstance {
   /** Its number within its GPU; it changes when others are destroyed. */
   readonly index: number;
@@ -96,7 +96,7 @@ export interface GpuReading {
   readonly persistenceMode: string | null;
   readonly migMode: string | null;
   readonly migInstances: readonly MigInstance[];
-  /** Of an instance that was made a reading of its own (mig.ts); left out: a whole GPU. */
+  /** Of an instance that was made a reading of its own (instances.ts); left out: a whole GPU. */
   readonly mig?: MigIdentity;
   /** MiB of its memory that others use who share it, and which is not in `memoryUsedMib`; left out: none. */
   readonly othersUseMib?: number;
@@ -115,7 +115,7 @@ export interface HostReading {
   readonly processesHidden?: boolean;
   /** GPUs of which it says nothing, neither that they are well nor that they are gone; none when left out. */
   readonly unread?: readonly GpuUuid[];
-  /** Instances that may be there or not (mig.ts): what was read of them before does not hold any more. */
+  /** Instances that may be there or not (instances.ts): what was read of them before does not hold any more. */
   readonly doubted?: readonly GpuUuid[];
   /** `null`: not known. The same object from one reading to the next while nothing new is known. */
   readonly topology: Topology | null;

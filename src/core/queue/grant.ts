@@ -1,3 +1,5 @@
+/** A grant: GPUs chosen for one request, and the lease of them. */
+
 import { type Allowance, withinAllowance } from "../allocator/allowance.ts";
 import type { Candidate } from "../allocator/candidates.ts";
 import { passedOver } from "../allocator/fit.ts";

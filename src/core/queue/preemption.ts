@@ -4,13 +4,14 @@
  *  1. Both sides have agreed: the settings allow it, and the lease's request said `preemptible`.
  *  2. Only priorities as asked for are compared. If waiting counted, two requests of one priority would take the GPUs
  *     from each other in turns, since each ages while the other runs.
- *  3. Nobody is told to leave unless enough are that the request can start. As few as can be are, and of sets as small,
- *     that which spares the lease granted first, then the next. All that counts of a lease are the GPUs that it brings,
- *     so this is exact.
- *  4. Whoever was told already comes before those who were not, and is told that it stays as soon as the rest will do.
- *  5. From the first word on, the request holds GPUs: those that it would be given if all that come to it were free.
- *     Which they are is settled anew in every decision.
- *  6. It is about whole GPUs: shared leases are left alone, and for a shared request nobody leaves.
+ *  3. Leases are preempted only if their GPUs, with those that come free anyway, are enough for the request to start.
+ *     There are as few victims as possible; of sets of the same size, the one is taken that spares the lease granted
+ *     first, then the second, and so on. A lease counts only by how many GPUs it brings, so the choice is exact.
+ *  4. A lease that has its notice already is preferred to one that has none. Its notice is withdrawn as soon as the
+ *     others are enough.
+ *  5. From the first notice on, GPUs are held for the request: those that it would be given if all that come to it were
+ *     free. Which they are is settled anew in every decision.
+ *  6. Only exclusive leases are victims, and only exclusive requests preempt.
  */
 
 import type { Candidate, FutureCandidate } from "../allocator/candidates.ts";
@@ -29,7 +30,7 @@ import type { PreemptionPolicy } from "../model/policy.ts";
 /** For how many requests leases are preempted at once: each is planned anew in every decision. */
 export const MAX_PREEMPTIONS = 16;
 
-/** A lease that could be preempted. */
+/** A lease that is, or could be, preempted. */
 export interface Victim {
   readonly allocation: HoldingAllocation;
   /** How many GPUs that the request can use come free with it. */
@@ -38,7 +39,7 @@ export interface Victim {
 
 /** What preemption has for a request. */
 export interface Preemption {
-  /** Who is told something by it. */
+  /** Its beginning, and the notices that it gives and withdraws. */
   readonly events: readonly Event[];
   /** Held for the request. */
   readonly gpus: ReadonlySet<GpuUuid>;
@@ -91,8 +92,8 @@ export function preempt(
 }
 
 /**
- * Whether nobody can tell now what would help: somebody's GPU is unknown. What was said holds meanwhile, since losing
- * the monitor changes nothing for anybody.
+ * Whether it cannot be told now which leases to preempt, since the state of a GPU is unknown. Notices that were given
+ * stand meanwhile: losing the monitor changes nothing for any lease.
  */
 export function cannotTell(state: HostState, now: EpochMs): boolean {
   if (state.policy.preemption === null) return false;
@@ -110,7 +111,7 @@ export function callOff(id: AllocationId, state: HostState, now: EpochMs): reado
   return events;
 }
 
-/** Lets those stay who were told to leave for somebody who does not wait any more. */
+/** Withdraws the notices that were given for requests which no longer wait. */
 export function withdrawStale(state: HostState, now: EpochMs): readonly Event[] {
   const events: Event[] = [];
   for (const [victim, beneficiary] of preempted(state)) {
@@ -120,7 +121,7 @@ export function withdrawStale(state: HostState, now: EpochMs): readonly Event[] 
   return events;
 }
 
-/** By id: how it came about must not matter, since a restart forgets it. */
+/** By id: the order in which they were preempted is lost at a restart, so it must not matter. */
 function preempted(state: HostState): readonly (readonly [victim: AllocationId, beneficiary: AllocationId])[] {
   return [...state.preempted].sort(([a], [b]) => (a < b ? -1 : 1));
 }
@@ -131,9 +132,9 @@ function withdrawn(id: AllocationId, at: EpochMs, reason: string): Event {
 
 /** The GPUs that a request wants, by what it takes to have them. */
 interface Classified {
-  /** Nobody need be told: free, or on their way. */
+  /** Free, or to be free without another notice. */
   readonly coming: readonly FutureCandidate[];
-  /** Who was told to leave for it, or for somebody behind it. */
+  /** Leases that have a notice already, for this request or for one behind it. */
   readonly told: readonly Victim[];
   readonly others: readonly Victim[];
 }
@@ -253,7 +254,7 @@ function oldestFirst(victims: readonly Victim[]): Victim[] {
   return [...victims].sort((a, b) => a.allocation.lease.fencingToken - b.allocation.lease.fencingToken);
 }
 
-/** Others may have been granted it since it was looked at. */
+/** As the GPU stands now: it may have been granted since `unheld` was made. */
 function asItStands({ gpu, now, ...rest }: FutureCandidate, state: HostState): FutureCandidate {
   const live = state.gpus.get(gpu.uuid) ?? gpu;
   return { ...rest, gpu: live, now: live.hold.kind === "free" ? now : null };

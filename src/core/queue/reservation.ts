@@ -53,8 +53,10 @@ export function besides({ gpus, longestMs }: Reservation, free: readonly Candida
 }
 
 /**
- * The first instant at which a GPU can be had by `head`, if each lease lasts as long as it may; `null`: no end is certain.
- * Of a shared GPU, who wants it whole needs the end of all shares, and who wants a part that of any: it may be enough.
+ * When `head` can have this GPU at the latest, with every lease lasting to its hard end; `null`: no such end is known.
+ *
+ * On a shared GPU an exclusive request needs the last share to end. A shared request counts from the first end: that
+ * alone may leave enough memory.
  */
 function opensAt({ sharing }: Request, { hold }: Gpu, state: HostState, now: EpochMs): EpochMs | null {
   // Memory that has settled may leave enough for one more.

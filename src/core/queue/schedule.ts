@@ -49,16 +49,17 @@ export interface HeldFor extends Reservation {
  *     (reservation.ts). A held GPU that is free goes only to a request that will have given it back before the head can
  *     start.
  *  5. After 3 and 4 the next head is looked for among those that can do with the rest.
- *  6. Whoever has to wait for his own quota (budgets.ts) is left out of all this: he is no head, and nothing is held
- *     for him.
- *  7. Reserved windows (windows.ts) leave each as many GPUs as his lease may last into them. Whoever has only windows to
- *     wait for, because not even the end of all leases would do, is no head either. What is held for a head leaves out
- *     what windows keep from it now: that is for their members, and for leases that are over before they open.
+ *  6. A request that waits for its own quota (budgets.ts) is left out of all this: it is no head, and nothing is held
+ *     for it.
+ *  7. A reserved window limits how many GPUs a lease may take that could last into it (window-allowances.ts). A request
+ *     that only a window keeps waiting, because it would not fit even if every lease ended, is no head. GPUs that a
+ *     window keeps from the head are not held for it: they stay open to the window's members, and to leases that end
+ *     before it opens.
  *
- * Each turn of the loop grants a GPU, holds a GPU, ends a preemption or ends the loop, so the cost is bounded by the
+ * Each round of the loop grants a GPU, holds a GPU, ends a preemption or ends the loop, so the cost is bounded by the
  * host's GPUs times the logarithm of the line.
  *
- * @param newcomer a request submitted in this very turn: a grant to it is a lease at once, since its client is still
+ * @param newcomer the request that this command submitted: a grant to it is a lease at once, since its client is still
  *   on the line; any other grant is an offer until its client is seen to have it.
  */
 export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId | null): Scheduled {
@@ -98,7 +99,7 @@ class Pass {
   readonly reservations: HeldFor[] = [];
   state: HostState;
   readonly #now: EpochMs;
-  /** Less those whose GPUs are on their way by preemption: they are seen to. */
+  /** Without the requests for which preemption brings the GPUs: they are provided for. */
   #line: WaitingLine;
   #free: readonly Candidate[];
   readonly #later: readonly FutureCandidate[];
@@ -149,7 +150,7 @@ class Pass {
     return firstWaiting(this.#line, limits, (waiting) => this.#budgets.isOpen(waiting));
   }
 
-  /** The first for whom leases are preempted. */
+  /** The first request for which leases are preempted. */
   beneficiary(): Waiting | undefined {
     return this.#line.preempting.first()?.[1];
   }
@@ -221,7 +222,7 @@ class Pass {
     const kept = new Set(wanted.map(({ gpu }) => gpu.uuid).filter((uuid) => !gpus.has(uuid)));
     const held = new Set([...reservation.gpus].filter((uuid) => !kept.has(uuid)));
     const member = memberOf(request, this.state.policy.windows);
-    // Who has a part of a shared GPU is counted already.
+    // A shared GPU is counted already, for those who share it.
     const whole = allowed.filter(({ shared }) => !shared).map(({ gpu }) => gpu.uuid);
     const occupancy = this.#windows.occupancyOf(new Set(whole), member);
     this.reservations.push({ ...reservation, gpus: held, occupancy });
@@ -231,7 +232,7 @@ class Pass {
     this.#knownAllowances = null;
   }
 
-  /** What windows leave beside all who have GPUs, or for whom they are held; and what they would, were no lease there. */
+  /** The allowances beside leases and reservations (`now`), and beside reservations alone, as if no lease were there. */
   #allowances(): { readonly now: AllowancesOf; readonly later: AllowancesOf } {
     this.#knownAllowances ??= {
       now: this.#windows.beside([...this.#windows.occupancies(this.state), ...this.#reserved.free]),
@@ -244,7 +245,7 @@ class Pass {
     return allowanceFor(allowances(memberOf(request, this.state.policy.windows)), askOf(request).durationMs);
   }
 
-  /** What preemption has for a request that windows would then let start. */
+  /** The preemption for a request, if windows would let it start on the GPUs that this brings. */
   #preemption(allocation: QueuedAllocation): Preemption | null {
     const { request } = allocation;
     const allowance = this.#allowanceFor(request, this.#allowances().now);
@@ -255,7 +256,7 @@ class Pass {
     );
     const kept = new Set(this.#free.map(({ gpu }) => gpu.uuid).filter((uuid) => !allowed.has(uuid)));
     const member = memberOf(request, this.state.policy.windows);
-    // The end of a lease that is in a window helps nobody who is not.
+    // GPUs of a window's members stay that window's when their leases end: a request outside it gains nothing.
     const helps = ({ gpu }: FutureCandidate) => !kept.has(gpu.uuid) && (this.#memberHolding(gpu.uuid) & ~member) === 0;
     const preemption = preempt(allocation, gpus.filter(helps), this.#seenTo, this.state, this.#now);
     if (preemption === null) return null;

@@ -27,11 +27,11 @@ import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import { hardEndOf, settlingMs } from "../model/leases.ts";
 import type { Policy } from "../model/policy.ts";
 
-/** Somebody who has GPUs, or for whom they are held, of those that no window names. */
+/** GPUs that are leased, being given back, or held for a request; only those that no window names count. */
 export interface Occupancy {
   readonly count: number;
   readonly memberOf: WindowSet;
-  /** They are empty from then on. */
+  /** When they are empty again. */
   readonly emptyFrom: EpochMs;
 }
 
@@ -43,7 +43,7 @@ const UNLIMITED: readonly Allowance[] = [
   { durationMs: Infinity, most: Infinity, closed: NOTHING, apart: NOTHING, cause: null },
 ];
 
-/** What windows leave at one instant. */
+/** The allowances that windows leave to leases granted at one instant. */
 export class WindowAllowances {
   readonly #windows: Policy["windows"];
   readonly #together: readonly Together[];
@@ -68,7 +68,7 @@ export class WindowAllowances {
     this.#pool = new Set(usable.map(({ gpu }) => gpu.uuid).filter((uuid) => !this.#apart.has(uuid)));
   }
 
-  /** What is left while `holders` have what they have, for members of whichever windows. */
+  /** The allowances beside `occupancies`, for members of whichever windows. */
   beside(occupancies: readonly Occupancy[]): (memberOf: WindowSet) => readonly Allowance[] {
     if (this.#windows.length === 0) return () => UNLIMITED;
     const known = new Map<WindowSet, readonly Allowance[]>();
@@ -79,7 +79,7 @@ export class WindowAllowances {
     };
   }
 
-  /** Those who have leases in `state`, less some, and whoever has not quite given a GPU back. */
+  /** The GPUs that are leased in `state`, but by those in `without`, or not given back yet. */
   occupancies(state: HostState, without: ReadonlySet<AllocationId> = NOBODY): Occupancy[] {
     if (this.#windows.length === 0) return [];
     const occupancies = new Map<string, Occupancy>();
@@ -110,7 +110,7 @@ export class WindowAllowances {
     return emptyFrom === -Infinity ? null : { memberOf: member, emptyFrom };
   }
 
-  /** Somebody for whom `gpus` are held for as long as it takes. */
+  /** `gpus` that are held for a request, for as long as it takes. */
   occupancyOf(gpus: ReadonlySet<GpuUuid>, member: WindowSet): Occupancy {
     return { count: [...gpus].filter((uuid) => this.#pool.has(uuid)).length, memberOf: member, emptyFrom: Infinity };
   }

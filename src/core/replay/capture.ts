@@ -17,18 +17,15 @@
 import type { JsonObject } from "../base/json.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { Command } from "../decisions/commands.ts";
-import { accountsWith, type Counted, countedOf } from "../host/accounts.ts";
-import { type FadedUse, fadedUseOf, fairSharesWith } from "../host/fair-share.ts";
-import { Inventory } from "../host/inventory.ts";
-import { type GpuSight, NOTHING_SEEN, type Sight } from "../host/sight.ts";
-import { type HostState, withAllocation, withPolicy } from "../host/state.ts";
+import { type Counted, countedOf } from "../host/accounts.ts";
+import { type FadedUse, fadedUseOf } from "../host/fair-share.ts";
+import type { GpuSight, Sight } from "../host/sight.ts";
+import type { HostState } from "../host/state.ts";
 import type { LiveAllocation } from "../model/allocation.ts";
 import type { Topology } from "../model/device.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
-import type { Policy } from "../model/policy.ts";
 import type { GpuReading } from "../model/reading.ts";
-import { closenessOf } from "../readings/closeness.ts";
-import { differenceOf, fromPlain, type Plain, toPlain, withDifference } from "./plain.ts";
+import { differenceOf, type Plain, toPlain } from "./plain.ts";
 
 /** Turns from one keyframe to the next at most: what is read to make one decision again. */
 const KEYFRAME_TURNS = 500;
@@ -38,7 +35,7 @@ const KEYFRAME_MS = 3_600_000;
 type Seen = readonly (readonly [id: AllocationId, at: EpochMs])[];
 
 /** As it stands in the database, as JSON. */
-interface CapturedTurn {
+export interface CapturedTurn {
   /** A keyframe's. */
   readonly surroundings?: JsonObject;
   /** Of any other turn that finds them changed. */
@@ -145,7 +142,7 @@ type Rest = Omit<HostState, Folded>;
 /** With the topology in the place of what is computed of it, and by UUID so that a difference can be of one GPU. */
 type PlainSight = Omit<Sight, "closeness"> & { readonly topology: Topology | null };
 
-type PlainFields = Omit<Rest, "sight"> & {
+export type PlainFields = Omit<Rest, "sight"> & {
   readonly sight: PlainSight;
   /** In its order, by which decisions write events about several GPUs. */
   readonly inventory: readonly GpuUuid[];
@@ -231,9 +228,9 @@ function withoutNoise(reading: GpuReading): GpuReading {
 }
 
 /** Stands for what the surroundings have already. */
-const AS_BEFORE = "as-before";
+export const AS_BEFORE = "as-before";
 
-type Observed = Extract<Command, { type: "observe" }>["observation"];
+export type Observed = Extract<Command, { type: "observe" }>["observation"];
 
 /** An observation is large and mostly what was seen before, so it is written as the difference to that. */
 function plainCommand(command: Command, surroundings: JsonObject): Plain {
@@ -258,106 +255,7 @@ function plainCommand(command: Command, surroundings: JsonObject): Plain {
   };
 }
 
-function readingIn(sight: JsonObject, uuid: GpuUuid): Plain | undefined {
+export function readingIn(sight: JsonObject, uuid: GpuUuid): Plain | undefined {
   const gpus = (sight.gpus as JsonObject).$dictionary as JsonObject | undefined;
   return (gpus?.[uuid] as JsonObject | undefined)?.reading;
-}
-
-function commandOf(plain: Plain, surroundings: JsonObject): Command {
-  const { type, observation } = plain as { type: string; observation?: JsonObject };
-  if (type !== "observe" || observation?.ok !== true) return fromPlain(plain) as Command;
-  const { reading, ...probe } = observation;
-  const { topology, gpus, ...host } = reading as JsonObject;
-  const before = surroundings.sight as JsonObject;
-  const whole = {
-    ...host,
-    topology: (topology === AS_BEFORE ? before.topology : topology) as Plain,
-    gpus: (gpus as readonly { readonly uuid: GpuUuid; readonly changed: Plain }[]).map(({ uuid, changed }) =>
-      withDifference(readingIn(before, uuid), changed === AS_BEFORE ? undefined : changed),
-    ),
-  };
-  return { type: "observe", observation: fromPlain({ ...probe, reading: whole }) as Observed };
-}
-
-export interface Recalled {
-  /** From which the turn's events are folded on; its settings, and what it sees, are any. */
-  readonly passed: HostState;
-  readonly state: HostState;
-  readonly commands: readonly Command[];
-}
-
-/** Reads turn by turn, from a keyframe on, what {@link TurnRecorder} wrote. */
-export class TurnReader {
-  #surroundings: JsonObject | null = null;
-
-  /** Whether one can begin at `text`. */
-  static isKeyframe(text: string): boolean {
-    return (JSON.parse(text) as CapturedTurn).surroundings !== undefined;
-  }
-
-  /** The settings that held at a keyframe. @throws Error when `text` is none. */
-  static settingsAt(text: string): Policy {
-    const { surroundings } = JSON.parse(text) as CapturedTurn;
-    if (surroundings === undefined) throw new Error("only a keyframe says what held");
-    return fromPlain(surroundings.policy as Plain) as Policy;
-  }
-
-  /**
-   * Takes in one turn.
-   *
-   * @param folded the state as the events before it give it, from what this gave for the turn before.
-   * @returns that with the clients seen as they were then. Its settings, and what it sees, are any.
-   * @throws Error when the first is no keyframe.
-   */
-  pass(text: string, folded: HostState): HostState {
-    return this.#take(JSON.parse(text) as CapturedTurn, folded).state;
-  }
-
-  /** As {@link pass}, and with it what the turn's decisions found, whole, and what they were asked. */
-  recall(text: string, folded: HostState): Recalled {
-    const turn = JSON.parse(text) as CapturedTurn;
-    const { state, surroundings } = this.#take(turn, folded);
-    return {
-      passed: state,
-      state: withSurroundings(state, surroundings),
-      commands: turn.commands.map((command) => commandOf(command, surroundings)),
-    };
-  }
-
-  #take({ surroundings, changed, seen = [] }: CapturedTurn, folded: HostState) {
-    if (surroundings !== undefined) this.#surroundings = surroundings;
-    else if (this.#surroundings === null) throw new Error("turns are recalled from a keyframe on");
-    else this.#surroundings = withDifference(this.#surroundings, changed) as JsonObject;
-    let state = folded;
-    if (surroundings !== undefined) {
-      for (const { request } of folded.allocations.values()) state = withSeen(state, request.id, request.submittedAt);
-    }
-    for (const [id, at] of seen) state = withSeen(state, id, at);
-    return { state, surroundings: this.#surroundings };
-  }
-}
-
-function withSeen(state: HostState, id: AllocationId, seenAt: EpochMs): HostState {
-  const allocation = state.allocations.get(id);
-  return allocation?.status === "queued" ? withAllocation(state, { ...allocation, seenAt }) : state;
-}
-
-function withSurroundings(folded: HostState, surroundings: JsonObject): HostState {
-  const { inventory, counted, faded, sight, ...rest } = fromPlain(surroundings) as PlainFields;
-  const gpus = inventory.map((uuid) => folded.gpus.get(uuid)).filter((gpu) => gpu !== undefined);
-  if (gpus.length !== folded.gpus.size) throw new Error("the journal knows other GPUs than were captured beside it");
-  const { topology, ...seen } = sight;
-  const state: HostState = {
-    ...folded,
-    ...rest,
-    gpus: Inventory.empty.with(gpus),
-    sight: { ...NOTHING_SEEN, ...seen, closeness: closenessOf(topology, null) },
-  };
-  // The line and the deadlines follow from the settings.
-  const settled = withPolicy(state, rest.policy);
-  return {
-    ...settled,
-    accounts: accountsWith(counted, rest.policy, folded.allocations.values()),
-    fairShares: fairSharesWith(faded, folded.allocations.values(), rest.policy),
-  };
 }

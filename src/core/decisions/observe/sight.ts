@@ -31,7 +31,7 @@ import { newcomersAfter } from "./slots.ts";
 /**
  * The part of an observation that is not durable: what can be seen now.
  *
- * @param observation with its MIG instances as readings of their own (mig.ts).
+ * @param observation with its MIG instances as readings of their own (instances.ts).
  */
 export function withSight(state: HostState, observation: Observation): HostState {
   const { finishedAt } = observation;

@@ -4,113 +4,20 @@
  * An allow-list: a room or a floor of the core that the table does not name fails, so that nothing is let through by
  * being new. Types count like values, both for walls and for circles.
  */
-import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-
-const SRC = fileURLToPath(new URL("../src", import.meta.url));
-
-/** The floors of the core, lowest first: each may import those before it. `readings` and `analyzer` do not know each other. */
-const FLOORS = [
-  "core/base",
-  "core/model",
-  "core/readings",
-  "core/analyzer",
-  "core/host",
-  "core/allocator",
-  "core/queue",
-  "core/decisions",
-  "core/explain",
-  "core/replay",
-] as const;
-
-const CORE = FLOORS as readonly string[];
-const below = (floor: (typeof FLOORS)[number]) =>
-  CORE.slice(0, CORE.indexOf(floor)).filter((room) => floor !== "core/analyzer" || room !== "core/readings");
-const LEASING = [...CORE, "ports", "platform"];
-
-/** Room -> the rooms that it may import. A room may always import itself. */
-const WALLS: Readonly<Record<string, readonly string[]>> = {
-  platform: [],
-  ...Object.fromEntries(FLOORS.map((floor) => [floor, below(floor)])),
-  ports: CORE,
-  wire: LEASING,
-  "wire/work": [...LEASING, "wire", "work"],
-  config: CORE,
-  monitor: LEASING,
-  store: LEASING,
-  webhooks: LEASING,
-  metrics: LEASING,
-  advisors: LEASING,
-  scheduler: [...LEASING, "wire"],
-  "http/exchange": ["core/model", "platform"],
-  http: [...LEASING, "wire", "scheduler", "http/exchange"],
-  daemon: [
-    ...LEASING,
-    "wire",
-    "config",
-    "monitor",
-    "store",
-    "webhooks",
-    "metrics",
-    "advisors",
-    "scheduler",
-    "http",
-    "http/exchange",
-    "work-service",
-  ],
-  work: ["core/base", "core/model"],
-  client: ["platform", "wire"],
-  "work-service": ["work", "client", "wire", "wire/work", "config", "platform", "http/exchange"],
-  broker: ["work", "platform"],
-  worker: ["work", "client", "broker", "config", "platform"],
-  controller: ["work", "client", "config", "platform", "core/base", "core/model", "core/analyzer", "http/exchange"],
-  web: ["client"],
-  mcp: ["client", "platform"],
-  cli: ["client", "config", "platform", "core/base", "daemon", "worker", "controller", "mcp"],
-};
-
-/** Rooms whose imports of another room must be for its types only. */
-const TYPES_ONLY: ReadonlySet<string> = new Set(["client > wire"]);
-
-interface Import {
-  readonly from: string;
-  readonly to: string;
-  readonly typesOnly: boolean;
-}
-
-const IMPORT =
-  /^(?:import|export)\s+(type\s+)?[^;]*?from\s+"(\.[^"]+)";|\bimport\("(\.[^"]+)"\)|^import\s+"(\.[^"]+)";/gm;
-
-function importsOf(file: string, text: string): Import[] {
-  return [...text.matchAll(IMPORT)].map(([, type, from, lazy, bare]) => ({
-    from: file,
-    to: relative(SRC, resolve(SRC, dirname(file), (from ?? lazy ?? bare) as string)),
-    typesOnly: type !== undefined,
-  }));
-}
-
-/** The most particular room of the table that a file lies in: `core/host`, `http/exchange`, `http`. */
-function roomOf(file: string): string {
-  const folders = dirname(file).split("/");
-  for (let depth = folders.length; depth > 0; depth--) {
-    const room = folders.slice(0, depth).join("/");
-    if (room in WALLS) return room;
-  }
-  return folders.slice(0, folders[0] === "core" ? 2 : 1).join("/");
-}
-
-const FILES = readdirSync(SRC, { recursive: true, encoding: "utf8" }).filter((file) => /\.tsx?$/.test(file));
-const IMPORTS = FILES.flatMap((file) => importsOf(file, readFileSync(join(SRC, file), "utf8")));
+import { FILES, IMPORTS, type Import, importsOf, roomOf } from "./house/imports.ts";
+import { picture, withRooms } from "./house/picture.ts";
+import { ROOMS, TYPES_ONLY } from "./house/walls.ts";
 
 function breaches(imports: readonly Import[]): string[] {
   const found: string[] = [];
   for (const { from, to, typesOnly } of imports) {
     const [room, other] = [roomOf(from), roomOf(to)];
     if (room === other) continue;
-    if (!(room in WALLS)) found.push(`${from}: the table does not know the room ${room}`);
-    else if (!WALLS[room]?.includes(other)) found.push(`${from} imports ${to}: ${room} may not import ${other}`);
+    if (!(room in ROOMS)) found.push(`${from}: the table does not know the room ${room}`);
+    else if (!ROOMS[room]?.imports.includes(other))
+      found.push(`${from} imports ${to}: ${room} may not import ${other}`);
     else if (!typesOnly && TYPES_ONLY.has(`${room} > ${other}`)) {
       found.push(`${from} imports ${to}: ${room} may import ${other} for its types only`);
     }
@@ -144,12 +51,18 @@ function circles(imports: readonly Import[]): string[][] {
 describe("the walls of the house", () => {
   test("no file imports what the table does not allow to its room, and every room is in the table", () => {
     expect(breaches(IMPORTS)).toEqual([]);
-    expect(FILES.map(roomOf).filter((room) => !(room in WALLS))).toEqual([]);
+    expect(FILES.map(roomOf).filter((room) => !(room in ROOMS))).toEqual([]);
   });
 
   test("no files import each other in a circle, types included", () => {
     expect(circles(IMPORTS)).toEqual([]);
   });
+});
+
+test("the picture and the table of rooms are of today's imports (`npm run house` makes them anew)", () => {
+  const docs = (name: string) => readFileSync(new URL(`../docs/${name}`, import.meta.url), "utf8");
+  expect(docs("architecture.svg")).toBe(picture());
+  expect(docs("architecture.md")).toBe(withRooms(docs("architecture.md")));
 });
 
 describe("the judge of the walls", () => {

@@ -1,12 +1,12 @@
 /**
- * The answers that tell clients of their grants: a grant whose client was not told of it is offered again.
+ * Which clients have been told of their grants. A grant whose client was not told is offered again.
  *
- *  1. A lease that an answer made or claimed is hung up when that answer was lost: its connection was seen to close
- *     before the system had taken it.
- *  2. Not so when another answer has told of the lease meanwhile: a client that asks again, on a new connection, before
- *     the end of the old one is seen has its lease. While such an answer is under way, what becomes of it decides.
- *  3. An answer whose record was leased before it was asked for tells of the lease, but its loss says nothing.
- *  4. While a hang-up is under way nobody is told of the lease; the next to ask claims it anew.
+ *  1. An answer is lost when its connection was seen to close before the system had taken it. A lease that was granted or
+ *     claimed in a lost answer is offered again: this is a hang-up.
+ *  2. There is no hang-up if another answer has told of the lease: the client may have asked again on a new connection
+ *     before the end of the old one was seen. As long as such an answer is under way, the decision waits for it.
+ *  3. If a record was leased already when it was asked for, the answer tells of the lease, but losing it is no hang-up.
+ *  4. While a hang-up is being stored, whoever asks for the record waits for that, and then claims the offer anew.
  */
 import type { AllocationId } from "../../core/model/ids.ts";
 import type { Reply, Scheduler } from "../../scheduler/scheduler.ts";
@@ -26,7 +26,7 @@ export class GrantAnswers {
   readonly #onFailure: (error: unknown, id: AllocationId) => void;
   readonly #tellings = new Map<AllocationId, Telling>();
 
-  /** @param onFailure hears of hang-ups that could not be stored: those leases stay, for doubt favours the client. */
+  /** @param onFailure hears of hang-ups that could not be stored. Those leases stay: their clients may know of them. */
   constructor(scheduler: Scheduler, onFailure: (error: unknown, id: AllocationId) => void) {
     this.#scheduler = scheduler;
     this.#onFailure = onFailure;

@@ -45,7 +45,7 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: 
           const held = wait(id, call);
           if (held === null) return queuedAnswer(first.allocation, first, []);
           const last = held.catch((error: unknown) => {
-            // It is queued, whatever became of the wait, and its client must learn its id.
+            // The wait failed, but the request is queued: its client must learn its id.
             if (error instanceof DomainError) return first;
             throw error;
           });
@@ -198,10 +198,10 @@ export function record({ scheduler, grants }: EndpointParts): Operation {
   };
 }
 
-/** What was written out of a reply, for those who may see all of its record and for others. */
+/** The answers made of a reply: for those who may see all of its record, and for others. */
 const written = new WeakMap<Reply, { all?: Answer; open?: Answer }>();
 
-/** A thousand who waited for one record have the same reply: it is written out once. */
+/** All who waited for one record get the same reply: each of its two answers is made once. */
 function recordAnswer(actor: Actor): (reply: Reply) => Answer {
   return (reply) => {
     const { allocation, state, at } = reply;

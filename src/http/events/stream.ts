@@ -7,7 +7,7 @@ import { checker, queryOf } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
 import { type FieldError, invalid } from "../exchange/problems.ts";
 
-/** A silent stream shows that it lives this often: section 9.2.7 advises against letting proxies guess. */
+/** How often a silent stream sends a comment, so that proxies do not close it (section 9.2.7). */
 export const KEEP_ALIVE_MS = 15_000;
 /** When a client whose stream broke should come back, in ms. */
 const RETRY_MS = 2_000;
@@ -72,7 +72,7 @@ function textOf(page: Page, texts: PageTexts): string {
   return texts.of(page.events);
 }
 
-/** Readers who are up to date are given the same page one after the other: its text is made, and held, once. */
+/** All readers that are up to date get the same page one after the other: its text is made once. */
 class PageTexts {
   #first: PublicEvent | undefined;
   #last: PublicEvent | undefined;

@@ -11,7 +11,7 @@ export interface Admitted {
   readonly operation: Operation | null;
 }
 
-/** Who nobody needs to know: an open page's reader. */
+/** Who reads an open page: no key is asked for. */
 const READER: Caller = { actor: { principal: "anonymous", admin: false }, role: "read", keyed: false };
 
 export function admitter(

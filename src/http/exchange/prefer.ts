@@ -1,4 +1,5 @@
 /** How long a client wants to wait for its answer, as RFC 7240 (the Prefer header) has it. */
+
 /** Longer fields are not looked at. */
 const MAX_FIELD_LENGTH = 512;
 

@@ -1,4 +1,4 @@
-/** The host and its allocations as the API shows them: pure functions over a state. */
+/** GPUs as the API shows them: pure functions over a state. */
 import type { EpochMs } from "../../core/base/time.ts";
 import { ailing, blockOf, isolationOf, strainOf } from "../../core/host/condition.ts";
 import { isDrained } from "../../core/host/cordons.ts";

@@ -1,4 +1,7 @@
-/** `GET /gpu/quotas`: what accounts may have, have and have left. Whose principal one is not, one does not see; services are everybody's. */
+/**
+ * `GET /gpu/quotas`: what accounts may have, have and have left. Callers see their own principal and all services; admins
+ * see every principal.
+ */
 
 import type { EpochMs } from "../../core/base/time.ts";
 import {

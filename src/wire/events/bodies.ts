@@ -1,9 +1,9 @@
 /**
- * The events in the API's words: what everybody who may read is told of each. Times are RFC 3339 in UTC, as in
- * records.ts. What a workload is made of, where its webhooks go and whose it is are not told; which admin has acted on a
- * GPU is, as in the status.
+ * The events as the API tells them to every key that may read. Times are RFC 3339 in UTC, as in
+ * allocations/bodies.ts. A workload's data, its webhook and its principal are left out; the name of an admin who acted on
+ * a GPU is there, as in the status.
  *
- * A new type of event needs a case here, a schema in http/event-schemas.ts and a section in docs/events.md; the
+ * A new type of event needs a case here, a schema in answers.ts beside this and a section in docs/events.md; the
  * compiler and the tests ask for them.
  */
 

@@ -1,8 +1,10 @@
 // Bundles the program into dist/: the program, the thread that it starts for the database, shared chunks for what is loaded lazily, and the offline API page.
-import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { chmodSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
@@ -30,7 +32,45 @@ await build({
   },
 });
 
+await buildPage();
+
 const swagger = dirname(createRequire(import.meta.url).resolve("swagger-ui-dist/package.json"));
 mkdirSync(join(dist, "docs"), { recursive: true });
 for (const file of ["swagger-ui.css", "swagger-ui-bundle.js"]) cpSync(join(swagger, file), join(dist, "docs", file));
 chmodSync(join(dist, "gpu-orchestrator.js"), 0o755);
+
+/** The page at `/`: a script, a style sheet, an icon, and copies of each as small as they get. */
+async function buildPage() {
+  const web = join(dist, "web");
+  await build({
+    absWorkingDir: root,
+    entryPoints: { main: "src/web/main.tsx", style: "src/web/main.css" },
+    outdir: web,
+    bundle: true,
+    minify: true,
+    platform: "browser",
+    target: ["chrome123", "firefox120", "safari17.5"],
+    format: "esm",
+    jsx: "automatic",
+    jsxImportSource: "preact",
+    legalComments: "linked",
+    logLevel: "warning",
+  });
+  const files = {
+    "main.js": readFileSync(join(web, "main.js")),
+    "main.css": readFileSync(join(web, "style.css")),
+    "icon.svg": readFileSync(join(root, "src/web/icon.svg")),
+  };
+  rmSync(join(web, "style.css"));
+  let page = readFileSync(join(root, "src/web/index.html"), "utf8");
+  for (const [name, content] of Object.entries(files)) {
+    const version = createHash("sha256").update(content).digest("hex").slice(0, 16);
+    page = page.replaceAll(`"/page/${name}"`, `"/page/${name}?${version}"`);
+  }
+  for (const [name, content] of Object.entries({ ...files, "index.html": Buffer.from(page) })) {
+    writeFileSync(join(web, name), content);
+    writeFileSync(join(web, `${name}.gz`), gzipSync(content, { level: 9 }));
+    const best = { params: { [constants.BROTLI_PARAM_QUALITY]: constants.BROTLI_MAX_QUALITY } };
+    writeFileSync(join(web, `${name}.br`), brotliCompressSync(content, best));
+  }
+}

@@ -20,6 +20,7 @@ const TOOLS = {
   faketime: "faketime",
   python3: "python3-minimal",
   strace: "strace",
+  chromium: "chromium",
 };
 const missing = Object.keys(TOOLS).filter((program) => !has(program));
 if (missing.length > 0 && process.getuid?.() === 0 && has("apt-get") && process.env.NO_APT === undefined) {
@@ -44,6 +45,7 @@ const check = (name, command, args) => {
   }
 };
 check("types of the core", "tsc", ["-p", "src/core"]);
+check("types of the page", "tsc", ["-p", "src/web"]);
 check("types", "tsc", ["-p", "."]);
 check("lint, format and house rules", "biome", ["check", "--error-on-warnings", "."]);
 check("unused code", "knip", []);

@@ -8,7 +8,10 @@ import { hostDrain, hostUndrain, list, status } from "./host/routes.ts";
 import type { EndpointParts } from "./parts.ts";
 import { plan, workload } from "./planning/routes.ts";
 import { quotas } from "./quotas/quotas.ts";
+import { readings } from "./readings/stream.ts";
 import { docsEndpoints } from "./service/docs-page.ts";
+import { me } from "./service/me.ts";
+import { pageEndpoints } from "./service/page.ts";
 import { alive, metrics, openapi, ready } from "./service/routes.ts";
 import { usage } from "./usage/usage.ts";
 import { windows } from "./windows/windows.ts";
@@ -26,6 +29,8 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/plan", "key", { POST: plan(parts) }),
     endpoint("/gpu/allocations", "key", { GET: records(parts) }),
     endpoint("/gpu/events", "key", { GET: events(parts) }),
+    endpoint("/gpu/readings", "key", { GET: readings(parts.readings) }),
+    endpoint("/gpu/me", "key", { GET: me(parts) }),
     endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
     endpoint("/gpu/gpus/:id/cordon", "key", { POST: governance(parts, "cordon") }),
@@ -46,5 +51,6 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     ...(parts.metrics === null ? [] : [endpoint("/metrics", "open", { GET: metrics(parts.metrics) })]),
     endpoint("/openapi.json", "open", { GET: openapi(parts) }),
     ...docsEndpoints(),
+    ...pageEndpoints(),
   ];
 }

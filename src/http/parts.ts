@@ -1,6 +1,7 @@
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
 import type { Idempotency } from "./exchange/idempotency.ts";
+import type { ReadingFeed } from "./readings/feed.ts";
 
 export interface MetricsPage {
   render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
@@ -18,4 +19,5 @@ export interface EndpointParts {
   readonly headerName: string;
   readonly grants: GrantAnswers;
   readonly idempotency: Idempotency;
+  readonly readings: ReadingFeed;
 }

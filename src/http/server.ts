@@ -22,6 +22,7 @@ import type { Endpoint, Hold } from "./exchange/endpoint.ts";
 import { Idempotency } from "./exchange/idempotency.ts";
 import { HttpError, problemAnswer } from "./exchange/problems.ts";
 import type { EndpointParts, MetricsPage } from "./parts.ts";
+import { ReadingFeed } from "./readings/feed.ts";
 import { LEASING_REFUSALS } from "./refusals.ts";
 
 export type { ApiKey } from "./exchange/auth.ts";
@@ -58,7 +59,8 @@ export interface Log {
   error(facts: object, message: string): void;
 }
 
-export interface HttpServerParts extends Omit<EndpointParts, "metrics" | "headerName" | "grants" | "idempotency"> {
+export interface HttpServerParts
+  extends Omit<EndpointParts, "metrics" | "headerName" | "grants" | "idempotency" | "readings"> {
   readonly settings: HttpSettings;
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
@@ -172,8 +174,9 @@ function routed(parts: HttpServerParts, connections: Connections): RequestListen
     parts.log.error({ err: error, allocationId }, "a lease stays although its client was not told of it"),
   );
   const idempotency = new Idempotency(parts.scheduler);
+  const readings = new ReadingFeed(parts.scheduler);
   const { headerName } = parts.settings.auth;
-  for (const endpoint of endpointsOf({ ...parts, headerName, grants, idempotency })) {
+  for (const endpoint of endpointsOf({ ...parts, headerName, grants, idempotency, readings })) {
     const route: Route = (req, res) => serve(endpoint, req, res);
     router.all(endpoint.path, route as express.RequestHandler);
   }
@@ -211,10 +214,13 @@ function exchange(parts: HttpServerParts, connections: Connections) {
     const hold: Hold = (wait) => connections.hold(req.socket, wait);
     const answer = operation.answer({
       actor: caller.actor,
+      role: caller.role,
+      keyed: caller.keyed,
       id: req.params?.id ?? "",
       url: req.url ?? "",
       body,
       accept: req.headers.accept,
+      acceptEncoding: req.headers["accept-encoding"] as string | undefined,
       prefer: req.headers.prefer as string | undefined,
       idempotencyKey: req.headers["idempotency-key"] as string | undefined,
       lastEventId: req.headers["last-event-id"] as string | undefined,

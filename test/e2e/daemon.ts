@@ -22,6 +22,8 @@ export interface DaemonOptions {
   readonly config?: string;
   readonly simulate?: string | null;
   readonly folder?: string;
+  /** A free one when left out. */
+  readonly port?: number;
   readonly env?: Record<string, string>;
   /** A module that is loaded before the program, in each of its threads. */
   readonly preload?: string;
@@ -102,7 +104,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
   const simulate = options.simulate === undefined ? "h100x8" : options.simulate;
   const preload = options.preload === undefined ? [] : ["--import", options.preload];
   const node = [process.execPath, ...preload, PROGRAM];
-  const command = [...(options.under ?? []), ...node, "serve", "--config", file, "--port", "0"];
+  const command = [...(options.under ?? []), ...node, "serve", "--config", file, "--port", String(options.port ?? 0)];
   if (simulate !== null) command.push("--simulate", simulate);
   const [program = "", ...args] = command;
   const child = spawn(program, args, {

@@ -6,32 +6,35 @@ import type { Pieces, StreamAnswer } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
 import { type FieldError, invalid } from "../exchange/problems.ts";
+import { KEEP_ALIVE, KEEP_ALIVE_MS, STREAM_HEADERS } from "../exchange/server-sent.ts";
+import type { ReadingFeed } from "../readings/feed.ts";
+import { readingMessage } from "../readings/stream.ts";
 
-/** How often a silent stream sends a comment, so that proxies do not close it (section 9.2.7). */
-export const KEEP_ALIVE_MS = 15_000;
+export interface EventsParts {
+  readonly scheduler: { readonly events: EventFeed };
+  readonly readings: ReadingFeed;
+}
+
 /** When a client whose stream broke should come back, in ms. */
 const RETRY_MS = 2_000;
-const KEEP_ALIVE = ": keep-alive\n\n";
-const HEADERS: readonly string[] = [
-  ...["Cache-Control", "no-store"],
-  // nginx would keep events back until a buffer is full.
-  ...["X-Accel-Buffering", "no"],
-];
 
-export function events({ scheduler }: { readonly scheduler: { readonly events: EventFeed } }): Operation {
+export function events({ scheduler, readings }: EventsParts): Operation {
   const check = checker(eventsQuerySchema);
   const texts = new PageTexts();
   return {
     role: "read",
     body: "ignored",
     answer({ url, lastEventId }): StreamAnswer {
-      const { last_event_id: queried } = check(queryOf(url));
+      const { last_event_id: queried, readings: wantsReadings } = check(queryOf(url));
       const after = lastSeen(lastEventId) ?? (queried === undefined ? null : eventId(queried));
       return {
         status: 200,
         type: "text/event-stream",
-        headers: HEADERS,
-        pieces: (signal) => messages(scheduler.events, after, texts, signal),
+        headers: STREAM_HEADERS,
+        pieces: (signal) =>
+          wantsReadings === "true"
+            ? withReadings(scheduler.events, readings, after, texts, signal)
+            : messages(scheduler.events, after, texts, signal),
       };
     },
   };
@@ -63,6 +66,40 @@ async function* messages(
     }
   } finally {
     reader.close();
+  }
+}
+
+/** The same, and between them each reading: a browser has few connections to give, and follows both by one. */
+async function* withReadings(
+  feed: EventFeed,
+  readings: ReadingFeed,
+  after: number | null,
+  texts: PageTexts,
+  signal: AbortSignal,
+): ReturnType<Pieces> {
+  const following = messages(feed, after, texts, signal);
+  readings.open();
+  try {
+    let told = -1;
+    let events = following.next();
+    let news = readings.next(told, KEEP_ALIVE_MS, signal);
+    for (;;) {
+      const first = await Promise.race([events.then(() => "events" as const), news]);
+      if (signal.aborted) return;
+      if (first === "events") {
+        const { value, done } = await events;
+        if (done === true) return;
+        yield value;
+        events = following.next();
+        continue;
+      }
+      told = readings.version;
+      if (first === "news") yield readingMessage(readings);
+      news = readings.next(told, KEEP_ALIVE_MS, signal);
+    }
+  } finally {
+    readings.close();
+    await following.return();
   }
 }
 

@@ -6,12 +6,16 @@ import type { Role } from "./auth.ts";
 /** One request, admitted. */
 export interface Call {
   readonly actor: Actor;
+  readonly role: Role;
+  /** Whether a key says who calls. */
+  readonly keyed: boolean;
   /** The path's parameter; empty for a path that has none. */
   readonly id: string;
   readonly url: string;
   /** `undefined` when there is none. */
   readonly body: unknown;
   readonly accept: string | undefined;
+  readonly acceptEncoding: string | undefined;
   readonly prefer: string | undefined;
   readonly idempotencyKey: string | undefined;
   readonly lastEventId: string | undefined;

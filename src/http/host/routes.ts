@@ -43,6 +43,6 @@ export function list({ scheduler }: EndpointParts): Operation {
   return {
     role: "read",
     body: "ignored",
-    answer: ({ actor }) => json(200, listView(scheduler.state, scheduler.now(), actor)),
+    answer: ({ actor }) => json(200, listView(scheduler, actor)),
   };
 }

@@ -6,6 +6,7 @@ import type { HostState } from "../../core/host/state.ts";
 import { holdersOf } from "../../core/model/holds.ts";
 import type { Actor } from "../../core/model/ids.ts";
 import { printable } from "../../platform/printable.ts";
+import type { Scheduler } from "../../scheduler/scheduler.ts";
 import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../../wire/host/answers.ts";
 import { instant, text, timestamp } from "../../wire/values.ts";
 import { Outlook } from "../allocations/outlook.ts";
@@ -20,15 +21,19 @@ export function statusView(state: HostState, now: EpochMs): StatusAnswer {
     driver_version: text(sight.driverVersion),
     cuda_version: text(sight.cudaVersion),
     ...hostDrainView(state),
-    monitor: {
-      healthy: sight.failure === null && sight.lastGoodProbeAt !== null,
-      last_reading_at: instant(sight.lastGoodProbeAt),
-      last_probe_at: instant(sight.lastProbeAt),
-      failure: sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
-      warnings: sight.warnings.map(printable),
-      processes_hidden: sight.processesHidden,
-      kernel_log: kernelLogView(sight.kernelLog),
-    },
+    monitor: monitorView(state),
+  };
+}
+
+export function monitorView({ sight }: HostState): StatusAnswer["monitor"] {
+  return {
+    healthy: sight.failure === null && sight.lastGoodProbeAt !== null,
+    last_reading_at: instant(sight.lastGoodProbeAt),
+    last_probe_at: instant(sight.lastProbeAt),
+    failure: sight.failure === null ? null : { kind: sight.failure.kind, message: printable(sight.failure.message) },
+    warnings: sight.warnings.map(printable),
+    processes_hidden: sight.processesHidden,
+    kernel_log: kernelLogView(sight.kernelLog),
   };
 }
 
@@ -36,7 +41,9 @@ function kernelLogView(log: KernelLogSight | null): StatusAnswer["monitor"]["ker
   return log === null ? null : { readable: log.problem === null, problem: log.problem, overruns: log.missed };
 }
 
-export function listView(state: HostState, now: EpochMs, actor: Actor): ListAnswer {
+export function listView(scheduler: Scheduler, actor: Actor): ListAnswer {
+  const { state } = scheduler;
+  const now = scheduler.now();
   const allocations = [];
   for (const allocation of state.allocations.values()) {
     if (allocation.status === "queued") continue;
@@ -65,7 +72,14 @@ export function listView(state: HostState, now: EpochMs, actor: Actor): ListAnsw
     });
   }
   const gpus = gpuViews(state, now);
-  return { gpus, simulated: state.sight.simulated, ...hostDrainView(state), allocations, queue };
+  return {
+    last_event_id: scheduler.events.lastSeq,
+    gpus,
+    simulated: state.sight.simulated,
+    ...hostDrainView(state),
+    allocations,
+    queue,
+  };
 }
 
 export function hostDrainView(state: HostState): HostDrainAnswer {

@@ -7,6 +7,7 @@ import * as gpus from "../gpus/docs.ts";
 import * as host from "../host/docs.ts";
 import * as planning from "../planning/docs.ts";
 import { quotas } from "../quotas/docs.ts";
+import * as readings from "../readings/docs.ts";
 import { usage } from "../usage/docs.ts";
 import { windows } from "../windows/docs.ts";
 import * as service from "./docs.ts";
@@ -60,10 +61,13 @@ const PATHS: ZodOpenApiPathsObject = {
   "/gpu/gpus/{id}/clear-quarantine": { post: gpus.clearQuarantine },
   "/gpu/allocations/{id}/renew": { post: allocations.renew },
   "/gpu/events": { get: events.stream },
+  "/gpu/readings": { get: readings.stream },
+  "/gpu/me": { get: service.me },
   "/healthz": { get: service.healthz },
   "/livez": { get: service.livez },
   "/readyz": { get: service.readyz },
   "/metrics": { get: service.metrics },
   "/openapi.json": { get: service.openapi },
   "/docs": { get: service.docs },
+  "/": { get: service.root },
 };

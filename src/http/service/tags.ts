@@ -25,6 +25,8 @@ const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
   ["/gpu/list", "Host"],
   ["/gpu/events", "Host"],
   ["/gpu/usage", "Host"],
+  ["/gpu/readings", "Host"],
+  ["/gpu/me", "Planning"],
   ["/gpu/", "Leases"],
 ];
 

@@ -16,4 +16,10 @@ export const eventsQuerySchema = z.strictObject({
       override: asInteger({ minimum: 0 }),
     })
     .optional(),
+  readings: z
+    .enum(["true", "false"], { error: "expected true or false" })
+    .meta({
+      description: "true: each reading of the GPUs comes between the events, as `/gpu/readings` has it, without an id",
+    })
+    .optional(),
 });

@@ -2,6 +2,7 @@ import { z } from "zod";
 import { eta, recordSchema } from "../allocations/answers.ts";
 import { cordonFields, instant, words } from "../fields.ts";
 import { gpuSchema } from "../gpus/answers.ts";
+import { probeFailure } from "../readings/answers.ts";
 
 export const hostDrainSchema = z
   .object({
@@ -22,7 +23,7 @@ const monitor = z.object({
   healthy: z.boolean(),
   last_reading_at: instant.nullable(),
   last_probe_at: instant.nullable(),
-  failure: z.object({ kind: z.string(), message: z.string() }).nullable(),
+  failure: probeFailure,
   warnings: z.array(z.string()),
   processes_hidden: z.boolean().meta({
     description:
@@ -50,6 +51,9 @@ export type StatusAnswer = z.output<typeof statusSchema>;
 
 export const listSchema = z
   .object({
+    last_event_id: z.int().meta({
+      description: "The last event that this answer has in it: what comes behind it in `/gpu/events` is news",
+    }),
     gpus: z.array(gpuSchema),
     simulated: z.boolean(),
     ...hostDrainSchema.shape,

@@ -7,7 +7,7 @@ const counted = (unit: string) =>
     .nullable()
     .meta({ description: `${unit}; null: no limit` });
 
-const quotaSchema = z
+export const quotaSchema = z
   .object({
     kind: z.enum(["principal", "service"]),
     name: z.string(),

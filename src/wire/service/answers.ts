@@ -1,6 +1,22 @@
 import { z } from "zod";
+import { quotaSchema } from "../quotas/answers.ts";
 
 export const healthSchema = z.object({ status: z.literal("ok") }).meta({ id: "Health" });
+
+export const meSchema = z
+  .object({
+    principal: z.string(),
+    role: z.enum(["read", "allocate", "admin"]),
+    keyed: z.boolean().meta({ description: "Whether a key said who calls; false: keys are not asked for" }),
+    version: z.string().meta({ description: "The daemon's" }),
+    quota: quotaSchema.nullable().meta({ description: "What the principal may have; null: no limit" }),
+    allocations: z
+      .array(z.string())
+      .meta({ description: "The principal's own leases, offers and waiting requests, 1,000 at most" }),
+  })
+  .meta({ id: "Me", description: "Who calls, and what is the caller's" });
+
+export type MeAnswer = z.output<typeof meSchema>;
 
 export const problemSchema = z
   .object({

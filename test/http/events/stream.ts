@@ -84,15 +84,20 @@ export class StreamReader {
 
 export interface StreamAsk {
   readonly lastEventId?: number | string;
+  /** `/gpu/events` when left out. */
+  readonly path?: string;
   readonly query?: string;
   readonly headers?: Record<string, string>;
 }
 
 /** Opens the stream on a connection of its own; closed when the test ends. */
-export function readEvents(port: number, { lastEventId, query = "", headers = {} }: StreamAsk = {}) {
+export function readEvents(
+  port: number,
+  { lastEventId, path = "/gpu/events", query = "", headers = {} }: StreamAsk = {},
+) {
   const asked = lastEventId === undefined ? headers : { ...headers, "Last-Event-ID": String(lastEventId) };
   return new Promise<StreamReader>((resolve, reject) => {
-    const outgoing = request({ host: "127.0.0.1", port, path: `/gpu/events${query}`, headers: asked, agent: false });
+    const outgoing = request({ host: "127.0.0.1", port, path: path + query, headers: asked, agent: false });
     outgoing.on("response", (response) => {
       const reader = new StreamReader(response);
       onTestFinished(() => reader.close());

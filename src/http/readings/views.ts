@@ -1,0 +1,31 @@
+import { printable } from "../../platform/printable.ts";
+import type { Scheduler } from "../../scheduler/scheduler.ts";
+import type { ReadingAnswer } from "../../wire/readings/answers.ts";
+import { timestamp } from "../../wire/values.ts";
+import { gpuViews } from "../gpus/views.ts";
+import { monitorView } from "../host/views.ts";
+
+export function readingView(scheduler: Scheduler): ReadingAnswer {
+  const { state } = scheduler;
+  const now = scheduler.now();
+  const { healthy, last_reading_at, failure, warnings } = monitorView(state);
+  return {
+    at: timestamp(now),
+    driver_version: state.sight.driverVersion === null ? null : printable(state.sight.driverVersion),
+    cuda_version: state.sight.cudaVersion === null ? null : printable(state.sight.cudaVersion),
+    storage_healthy: scheduler.storageHealthy,
+    monitor: { healthy, last_reading_at, failure, warnings },
+    gpus: gpuViews(state, now).map((gpu) => ({
+      uuid: gpu.uuid,
+      state: gpu.state,
+      reason: gpu.reason,
+      since: gpu.since,
+      memory_used: gpu.memory_used,
+      memory_free: gpu.memory_free,
+      utilization: gpu.utilization,
+      temperature: gpu.temperature,
+      power_draw: gpu.power_draw,
+      last_updated: gpu.last_updated,
+    })),
+  };
+}

@@ -1,0 +1,90 @@
+/** What the host looks like: the list, with the figures and states of later readings put in. Pure. */
+import type { Gpu, Lease, List, Reading, Waiting } from "../api/answers.ts";
+import { isOut } from "./states.ts";
+
+/**
+ * The list with a later reading in it.
+ *
+ * @returns whether a state has changed beside: then reasons of the queue may have, and the list is out of date.
+ */
+export function withReading(list: List, reading: Reading): { readonly list: List; readonly moved: boolean } {
+  const byUuid = new Map(reading.gpus.map((gpu) => [gpu.uuid, gpu]));
+  let moved = reading.gpus.length !== list.gpus.length;
+  const gpus = list.gpus.map((gpu): Gpu => {
+    const now = byUuid.get(gpu.uuid);
+    if (now === undefined) return gpu;
+    if (now.state !== gpu.state || now.reason !== gpu.reason) moved = true;
+    return { ...gpu, ...now };
+  });
+  return { list: { ...list, gpus }, moved };
+}
+
+export interface Counts {
+  readonly all: number;
+  readonly free: number;
+  /** Held whole, in parts or by instances. */
+  readonly held: number;
+  readonly out: number;
+  /** On their way back to be free. */
+  readonly returning: number;
+  readonly waiting: number;
+}
+
+export function countsOf({ gpus, queue }: List): Counts {
+  const held = gpus.filter(isHeld).length;
+  const rest = gpus.filter((gpu) => !isHeld(gpu));
+  const out = rest.filter(({ state }) => isOut(state)).length;
+  const free = rest.filter(({ state }) => state === "free" || state === "mig").length;
+  return { all: gpus.length, free, held, out, returning: rest.length - out - free, waiting: queue.length };
+}
+
+export function isHeld({ holders, mig_devices }: Gpu): boolean {
+  return holders.length > 0 || mig_devices.some((instance) => instance.holders.length > 0);
+}
+
+/** Who holds a GPU or parts of it, each service once. */
+export function servicesOn({ holders, mig_devices }: Gpu): string[] {
+  const all = [...holders, ...mig_devices.flatMap((instance) => instance.holders)];
+  return [...new Set(all.map(({ service_name }) => service_name))];
+}
+
+/** The leases that have a part in it. */
+export function leasesOn(gpu: Gpu, leases: readonly Lease[]): Lease[] {
+  const holders = [...gpu.holders, ...gpu.mig_devices.flatMap((instance) => instance.holders)];
+  const ids = new Set(holders.map(({ allocation_id }) => allocation_id));
+  return leases.filter(({ id }) => ids.has(id));
+}
+
+/** When a lease ends at the latest, in ms; `null`: it has no end. */
+export function endOf({ expires_at, notice, claim_by }: Lease): number | null {
+  const ends = [expires_at, notice?.leave_by, claim_by].flatMap((end) => (end ? [Date.parse(end)] : []));
+  return ends.length === 0 ? null : Math.min(...ends);
+}
+
+/** Leases by their end, those without one last. */
+export function byEnd(leases: readonly Lease[]): Lease[] {
+  const end = (lease: Lease) => endOf(lease) ?? Number.POSITIVE_INFINITY;
+  return leases.toSorted((a, b) => (end(a) === end(b) ? (a.id < b.id ? -1 : 1) : end(a) - end(b)));
+}
+
+/** The model's name when all GPUs are of one, so that it need be said only once. */
+export function onlyModel(gpus: readonly Gpu[]): string | null {
+  const names = new Set(gpus.map(({ name }) => name));
+  return names.size === 1 ? ([...names][0] as string) : null;
+}
+
+/** Those that a search in plain text means. */
+export function matching(queue: readonly Waiting[], search: string): readonly Waiting[] {
+  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
+  if (words.length === 0) return queue;
+  return queue.filter((one) => {
+    const text = `${one.service_name} ${one.id} ${one.reason}`.toLowerCase();
+    return words.every((word) => text.includes(word));
+  });
+}
+
+/** The first sentence about the host, for the page's title too: `2 of 8 GPUs free, 3 waiting`. */
+export function headline({ all, free, waiting }: Counts): string {
+  if (all === 0) return "no GPUs";
+  return `${free} of ${all} ${all === 1 ? "GPU" : "GPUs"} free${waiting === 0 ? "" : `, ${waiting} waiting`}`;
+}

@@ -1,0 +1,210 @@
+/** The GPUs as cards: who has each, since when, until when, and why one is not given out. */
+import type { ComponentChildren } from "preact";
+import type { Device, Gpu, Holder, Lease, MigDevice } from "../api/answers.ts";
+import { count, gib, modelOf, rounded, share } from "../model/amounts.ts";
+import { endOf, onlyModel, servicesOn } from "../model/host.ts";
+import { may } from "../model/rights.ts";
+import { pathOf } from "../model/series.ts";
+import { lookOf } from "../model/states.ts";
+import { pure, useTools } from "./context.tsx";
+import { deeds } from "./deed.tsx";
+import { Icon, ShapeIcon, StateMark } from "./icons.tsx";
+import { Age, Bar, Left, Section } from "./small.tsx";
+
+/** From so many on, cards say less each: the rest is one press away. */
+const MANY = 20;
+const SPARK = { width: 120, height: 26 } as const;
+
+export const Gpus = pure(function Gpus(given: {
+  readonly gpus: readonly Gpu[];
+  readonly leases: readonly Lease[];
+  readonly series: ReadonlyMap<string, readonly (number | null)[]>;
+  readonly isDrained: boolean;
+}) {
+  const { me, propose } = useTools();
+  const { gpus, leases, series } = given;
+  const model = onlyModel(gpus);
+  const ends = new Map(leases.map((lease) => [lease.id, endOf(lease)]));
+  const isDense = gpus.length >= MANY;
+  const note = model === null ? count(gpus.length, "GPU") : `${gpus.length} × ${modelOf(model)}`;
+  const tools = may(me.role, "admin") ? (
+    <button type="button" onClick={() => propose(given.isDrained ? deeds.undrainHost() : deeds.drainHost())}>
+      {given.isDrained ? "End the drain" : "Drain the host"}
+    </button>
+  ) : undefined;
+  return (
+    <Section id="gpus" title="GPUs" note={note} tools={tools}>
+      {gpus.length === 0 ? <p class="empty">No GPU has been seen yet.</p> : null}
+      <ul class={`cards ${isDense ? "dense" : ""}`}>
+        {gpus.map((gpu) => (
+          <Card
+            key={gpu.uuid}
+            {...{ gpu, isDense, ends, hasName: model === null, series: series.get(gpu.uuid) ?? NONE }}
+          />
+        ))}
+      </ul>
+    </Section>
+  );
+});
+
+const NONE: readonly (number | null)[] = [];
+
+interface CardFacts {
+  readonly gpu: Gpu;
+  readonly isDense: boolean;
+  readonly hasName: boolean;
+  readonly ends: ReadonlyMap<string, number | null>;
+  readonly series: readonly (number | null)[];
+}
+
+const Card = pure(function Card({ gpu, isDense, hasName, ends, series }: CardFacts) {
+  const { openGpu } = useTools();
+  const look = lookOf(gpu.state);
+  const services = servicesOn(gpu);
+  const isSplit = gpu.mig_devices.length > 0 || gpu.holders.length > 1;
+  const title = services.length === 0 ? look.word : services.join(", ");
+  return (
+    <li class={`card tone-${look.tone}`} data-gpu={gpu.id}>
+      <button type="button" class="card-head" onClick={() => openGpu(gpu.uuid)}>
+        <b class="index">
+          <span class="unseen">GPU </span>
+          {gpu.id ?? "?"}
+        </b>
+        <StateMark state={gpu.state} />
+        <span class="unseen">: everything about it</span>
+      </button>
+      <h3 title={title}>{services.length === 0 ? <span class="nobody">nobody</span> : title}</h3>
+      <Tenure {...{ gpu, ends }} />
+      {isSplit && !isDense ? <Parts {...{ gpu, ends }} /> : null}
+      <dl class="figures">
+        <Figure name="memory" part={share(gpu.memory_used, gpu.memory_total)}>
+          {gib(gpu.memory_used)} <small>/ {gib(gpu.memory_total)} GiB</small>
+        </Figure>
+        <Figure name="compute" part={share(gpu.utilization, 100)}>
+          {rounded(gpu.utilization)} <small>%</small>
+        </Figure>
+      </dl>
+      <div class="foot">
+        <Spark series={series} />
+        <span title="Temperature">
+          <Icon name="heat" /> {rounded(gpu.temperature)} °C
+        </span>
+        <span title="Power">
+          <Icon name="bolt" /> {rounded(gpu.power_draw)} W
+        </span>
+      </div>
+      <Why gpu={gpu} />
+      {hasName ? <p class="model">{modelOf(gpu.name)}</p> : null}
+    </li>
+  );
+});
+
+function Figure(given: { readonly name: string; readonly part: number | null; readonly children: ComponentChildren }) {
+  return (
+    <div>
+      <dt>{given.name}</dt>
+      <dd>
+        <span>{given.children}</span>
+        <Bar part={given.part} label={given.name} />
+      </dd>
+    </div>
+  );
+}
+
+/** Since when it is as it is, and until when. */
+function Tenure({ gpu, ends }: { readonly gpu: Gpu; readonly ends: CardFacts["ends"] }) {
+  const holders = [...gpu.holders, ...gpu.mig_devices.flatMap((one) => one.holders)];
+  const [holder] = holders;
+  if (holder === undefined) return <p class="tenure">{gpu.since === null ? "–" : <Age at={gpu.since} />}</p>;
+  if (holders.length > 1) return <p class="tenure">{count(holders.length, "lease")} on it</p>;
+  return (
+    <p class="tenure">
+      <Age at={holder.since} />
+      <span class="sep"> · </span>
+      <Until holder={holder} ends={ends} />
+      <IdleMark holder={holder} />
+    </p>
+  );
+}
+
+function Until({ holder, ends }: { readonly holder: Holder; readonly ends: CardFacts["ends"] }) {
+  const end = ends.get(holder.allocation_id) ?? null;
+  return end === null ? <>no end</> : <Left until={end} />;
+}
+
+function IdleMark({ holder }: { readonly holder: Holder }) {
+  if (holder.idle_since === null) return null;
+  return (
+    <span class="state tone-wait idle">
+      <ShapeIcon shape="moon" />
+      idle <Age at={holder.idle_since} />
+    </span>
+  );
+}
+
+/** Those who share it, or its MIG instances. */
+function Parts({ gpu, ends }: { readonly gpu: Gpu; readonly ends: CardFacts["ends"] }) {
+  return (
+    <ul class="parts">
+      {gpu.holders.map((holder) => (
+        <li key={holder.allocation_id}>
+          <span class="who" title={holder.service_name}>
+            {holder.service_name}
+          </span>
+          <span class="amount">{holder.memory_mb === null ? "" : `${gib(holder.memory_mb)} GiB`}</span>
+          <span class="until">
+            <Until {...{ holder, ends }} />
+          </span>
+          {holder.over_memory_since === null ? null : <span class="state tone-wait">over its memory</span>}
+        </li>
+      ))}
+      {gpu.mig_devices.map((instance) => (
+        <Instance key={instance.uuid ?? instance.gpu_instance_id} {...{ instance, ends }} />
+      ))}
+    </ul>
+  );
+}
+
+function Instance({ instance, ends }: { readonly instance: MigDevice; readonly ends: CardFacts["ends"] }) {
+  const [holder] = instance.holders;
+  return (
+    <li>
+      <span class="profile">{instance.profile ?? "?"}</span>
+      {holder === undefined ? (
+        <StateMark state={instance.state} />
+      ) : (
+        <>
+          <span class="who" title={holder.service_name}>
+            {holder.service_name}
+          </span>
+          <span class="until">
+            <Until {...{ holder, ends }} />
+          </span>
+        </>
+      )}
+      <Bar part={share(instance.memory_used, instance.memory_total)} label="memory" />
+    </li>
+  );
+}
+
+function Spark({ series }: { readonly series: readonly (number | null)[] }) {
+  const { width, height } = SPARK;
+  return (
+    <svg class="spark" viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+      <path d={pathOf(series, width, height - 2)} transform="translate(0 1)" />
+    </svg>
+  );
+}
+
+/** Why it is not given out, or what is wrong with it while it is held. */
+function Why({ gpu }: { readonly gpu: Gpu }) {
+  const reason = reasonOf(gpu);
+  if (reason === null) return null;
+  return <p class={`why ${gpu.ailment !== null ? "ails" : ""}`}>{reason}</p>;
+}
+
+function reasonOf(gpu: Device & Pick<Gpu, "state">): string | null {
+  if (gpu.ailment !== null) return `${lookOf(gpu.ailment.state).word}: ${gpu.ailment.reason}`;
+  if (gpu.state === "leased" || gpu.reason === null) return null;
+  return gpu.reason;
+}

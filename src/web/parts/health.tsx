@@ -1,0 +1,151 @@
+/** The line of health, and the host in one sentence. */
+import type { List, Me, Reading } from "../api/answers.ts";
+import type { Link } from "../api/follow.ts";
+import { count } from "../model/amounts.ts";
+import { countsOf } from "../model/host.ts";
+import type { Tone } from "../model/states.ts";
+import { lasting } from "../model/time.ts";
+import { useTold } from "./context.tsx";
+import { Icon, ShapeIcon } from "./icons.tsx";
+import { At } from "./small.tsx";
+
+export interface HealthFacts {
+  readonly me: Me;
+  readonly list: List;
+  readonly reading: Reading | null;
+  readonly link: Link;
+  readonly problem: string | null;
+}
+
+export function Masthead(
+  given: HealthFacts & { readonly onLeave: (() => void) | null; readonly onAsk: (() => void) | null },
+) {
+  const { me, list, onLeave, onAsk } = given;
+  return (
+    <header class="masthead">
+      <div class="bar-line">
+        <p class="brand">
+          <Icon name="mark" />
+          gpu-orchestrator <small>{me.version}</small>
+          {list.simulated ? <span class="tag simulated">simulated</span> : null}
+        </p>
+        <Connection {...given} />
+        <p class="caller">
+          {me.keyed ? (
+            <>
+              <Icon name="key" /> {me.principal} <small>{me.role}</small>
+            </>
+          ) : null}
+          {onLeave === null ? null : (
+            <button type="button" class="quiet" onClick={onLeave}>
+              Forget the key
+            </button>
+          )}
+        </p>
+      </div>
+      <div class="bar-line">
+        <Headline list={list} />
+        {onAsk === null ? null : (
+          <button type="button" class="main" onClick={onAsk}>
+            <Icon name="plus" />
+            Ask for GPUs
+          </button>
+        )}
+      </div>
+      <Banners {...given} />
+    </header>
+  );
+}
+
+function Headline({ list }: { readonly list: List }) {
+  const { all, free, held, out, returning, waiting } = countsOf(list);
+  return (
+    <h1>
+      <b>{free}</b> of {count(all, "GPU")} free
+      <span class="also">
+        <span class="state tone-held">
+          <ShapeIcon shape="disc" />
+          {held} leased
+        </span>
+        {returning === 0 ? null : (
+          <span class="state tone-wait">
+            <ShapeIcon shape="half" />
+            {returning} coming back
+          </span>
+        )}
+        {out === 0 ? null : (
+          <span class="state tone-bad">
+            <ShapeIcon shape="triangle" />
+            {out} out of service
+          </span>
+        )}
+        <span class={`state ${waiting === 0 ? "tone-off" : "tone-wait"}`}>{waiting} waiting</span>
+      </span>
+    </h1>
+  );
+}
+
+const LINKS: { readonly [link in Link]: readonly [word: string, tone: Tone] } = {
+  live: ["live", "good"],
+  connecting: ["connecting", "off"],
+  lost: ["connection lost, trying again", "bad"],
+};
+
+function Connection({ reading, link }: HealthFacts) {
+  const [word, tone] = LINKS[link];
+  const last = reading?.monitor.last_reading_at ?? null;
+  const age = useTold((now) => (last === null ? "no reading yet" : `read ${lasting(now - Date.parse(last))} ago`));
+  const isHealthy = reading?.monitor.healthy !== false;
+  return (
+    <p class="connection">
+      <span class={`state tone-${tone}`} role="status">
+        <ShapeIcon shape={link === "live" ? "disc" : link === "lost" ? "cross" : "dashes"} />
+        {word}
+      </span>
+      <span class={`state tone-${isHealthy ? "good" : "bad"}`}>
+        <ShapeIcon shape={isHealthy ? "disc" : "triangle"} />
+        {age}
+      </span>
+      {reading === null ? null : (
+        <span class={`state tone-${reading.storage_healthy ? "good" : "bad"}`}>
+          <ShapeIcon shape={reading.storage_healthy ? "disc" : "triangle"} />
+          database {reading.storage_healthy ? "writes" : "does not write"}
+        </span>
+      )}
+      {reading?.driver_version ? <span class="faint">driver {reading.driver_version}</span> : null}
+      {reading?.cuda_version ? <span class="faint">CUDA {reading.cuda_version}</span> : null}
+    </p>
+  );
+}
+
+/** What concerns everybody who looks. */
+function Banners({ list, reading, problem }: HealthFacts) {
+  const { drain } = list;
+  const monitor = reading?.monitor;
+  return (
+    <>
+      {problem === null ? null : (
+        <p class="banner bad" role="alert">
+          What is shown may be old: {problem}.
+        </p>
+      )}
+      {drain === null ? null : (
+        <p class="banner">
+          <b>{drain.drained ? "The host is drained." : "The host is being drained."}</b> {drain.reason} ({drain.by},{" "}
+          <At at={Date.parse(drain.since)} />)
+          {drain.drained ? null : ` ${count(drain.allocations.length, "lease")} still there.`}
+        </p>
+      )}
+      {monitor?.failure ? (
+        <p class="banner bad">
+          The GPUs cannot be read: {monitor.failure.message}. No lease ends for that; nothing is granted.
+        </p>
+      ) : null}
+      {monitor?.warnings.map((warning) => (
+        <p class="banner" key={warning}>
+          {warning}
+        </p>
+      ))}
+    </>
+  );
+}

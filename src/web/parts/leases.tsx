@@ -1,0 +1,139 @@
+/** The leases: who holds what, since when, until when, and which of them nobody uses. */
+import type { Lease } from "../api/answers.ts";
+import { count, gib, indices } from "../model/amounts.ts";
+import { byEnd, endOf } from "../model/host.ts";
+import { may } from "../model/rights.ts";
+import { pure, useTools } from "./context.tsx";
+import { deeds } from "./deed.tsx";
+import { ShapeIcon } from "./icons.tsx";
+import { Age, Left, Section } from "./small.tsx";
+
+export const Leases = pure(function Leases({
+  leases,
+  isWithin,
+}: {
+  readonly leases: readonly Lease[];
+  readonly isWithin?: true;
+}) {
+  const idle = leases.filter(({ idle_since }) => idle_since !== undefined).length;
+  const table =
+    leases.length === 0 ? (
+      <p class="empty">Nobody holds a GPU.</p>
+    ) : (
+      <div class="scroll">
+        <table class="leases">
+          {isWithin === true ? <caption>Leases</caption> : null}
+          <thead>
+            <tr>
+              <th scope="col">service</th>
+              <th scope="col">GPUs</th>
+              <th scope="col">held</th>
+              <th scope="col">ends</th>
+              <th scope="col" class="number">
+                priority
+              </th>
+              <th scope="col">remarks</th>
+              <th scope="col">
+                <span class="unseen">What can be done</span>
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {byEnd(leases).map((lease) => (
+              <Row key={lease.id} lease={lease} />
+            ))}
+          </tbody>
+        </table>
+      </div>
+    );
+  if (isWithin === true) return table;
+  const note =
+    leases.length === 0 ? undefined : `${count(leases.length, "lease")}${idle === 0 ? "" : `, ${idle} idle`}`;
+  return (
+    <Section id="leases" title="Leases" note={note}>
+      {table}
+    </Section>
+  );
+});
+
+function Row({ lease }: { readonly lease: Lease }) {
+  const { me, propose } = useTools();
+  const end = endOf(lease);
+  const isOwn = me.keyed && me.allocations.includes(lease.id);
+  return (
+    <tr class={isOwn ? "own" : ""}>
+      <th scope="row" class="who" title={lease.id}>
+        {lease.service_name}
+        {isOwn ? <small> yours</small> : null}
+      </th>
+      <td data-label="GPUs">{whatOf(lease)}</td>
+      <td data-label="held">{lease.allocated_at === undefined ? "–" : <Age at={lease.allocated_at} />}</td>
+      <td data-label="ends">{end === null ? <span class="faint">no end</span> : <Left until={end} />}</td>
+      <td class="number" data-label="priority">
+        {lease.priority}
+      </td>
+      <td class="wide remarks" data-label="remarks">
+        <Remarks lease={lease} />
+      </td>
+      <td class="deeds">
+        {isOwn ? (
+          <button
+            type="button"
+            class="quiet"
+            onClick={() => propose(deeds.release(lease.id, lease.service_name, true))}
+          >
+            Release
+          </button>
+        ) : null}
+        {may(me.role, "admin") && !isOwn ? (
+          <button type="button" class="quiet" onClick={() => propose(deeds.revoke(lease.id, lease.service_name))}>
+            Revoke
+          </button>
+        ) : null}
+      </td>
+    </tr>
+  );
+}
+
+function whatOf({ gpu_ids = [], devices = [], sharing, memory_mb }: Lease): string {
+  const parts = devices.filter(({ mig }) => mig !== null).length;
+  const which = indices([...new Set(gpu_ids)]) || count(devices.length, "GPU");
+  if (parts > 0) return `${count(parts, "MIG instance")} of ${which}`;
+  return sharing === "shared" ? `${gib(memory_mb ?? null)} GiB of ${which}` : which;
+}
+
+/** What is out of the ordinary about a lease. */
+function Remarks({ lease }: { readonly lease: Lease }) {
+  const { notice } = lease;
+  return (
+    <>
+      {lease.status === "offered" ? (
+        <span class="state tone-wait">
+          <ShapeIcon shape="dashes" />
+          offered, to be taken
+        </span>
+      ) : null}
+      {lease.idle_since === undefined ? null : (
+        <span class="state tone-wait">
+          <ShapeIcon shape="moon" />
+          idle <Age at={lease.idle_since} />
+        </span>
+      )}
+      {notice === undefined ? null : (
+        <span class="state tone-wait" title={notice.detail}>
+          <ShapeIcon shape="half" />
+          {notice.reason === "drained" ? "drained" : "must make room"}: <Left until={Date.parse(notice.leave_by)} />
+        </span>
+      )}
+      {lease.over_memory_since === undefined ? null : <span class="state tone-wait">over its memory</span>}
+      {(lease.ailing_gpus ?? []).map((gpu) => (
+        <span class="state tone-bad" key={gpu.uuid} title={gpu.reason}>
+          <ShapeIcon shape="triangle" />
+          GPU {gpu.state}
+        </span>
+      ))}
+      {lease.preemptible ? <span class="tag">preemptible</span> : null}
+      {lease.adopted === true ? <span class="tag">adopted</span> : null}
+    </>
+  );
+}

@@ -1,0 +1,110 @@
+/** A real Chromium before the built daemon. */
+import { existsSync } from "node:fs";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { expect, onTestFinished } from "vitest";
+import { type DaemonOptions, isBuilt, startDaemon, type TestDaemon } from "../e2e/daemon.ts";
+
+const PROGRAM = "/usr/bin/chromium";
+/** Nothing but the page: no profile's first steps, nothing fetched in the background. */
+const FLAGS = [
+  "--headless",
+  "--no-sandbox",
+  "--disable-gpu",
+  "--disable-quic",
+  "--no-first-run",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+];
+
+/** Why tests of the page are skipped; `null`: they are not. `npm test` installs Chromium where it may. */
+export const missing = !isBuilt
+  ? "the program is not built"
+  : existsSync(PROGRAM)
+    ? null
+    : "Chromium is not installed; npm test installs it as root on Debian";
+
+/** What happens must be on the page within this, in ms. */
+export const SOON_MS = 1_000;
+
+let launched: Promise<Browser> | null = null;
+
+/** One browser for all tests of a file. */
+export async function closeBrowser(): Promise<void> {
+  const browser = await launched;
+  launched = null;
+  await browser?.close();
+}
+
+export interface OpenOptions {
+  readonly key?: string;
+  readonly width?: number;
+  readonly height?: number;
+  readonly dark?: boolean;
+}
+
+/** Opens the page in a profile of its own, and waits until it shows the host. Whatever it complains of fails the test. */
+export async function openPage(url: string, { key, width = 1_280, height = 900, dark = false }: OpenOptions = {}) {
+  launched ??= chromium.launch({ executablePath: PROGRAM, args: FLAGS });
+  const browser = await launched;
+  const context = await browser.newContext({
+    viewport: { width, height },
+    colorScheme: dark ? "dark" : "light",
+    reducedMotion: "reduce",
+  });
+  onTestFinished(() => context.close());
+  if (key !== undefined) {
+    await context.addInitScript((given: string) => sessionStorage.setItem("gpu-orchestrator-key", given), key);
+  }
+  const page = await context.newPage();
+  page.setDefaultTimeout(15_000);
+  const complaints: string[] = [];
+  page.on("pageerror", (error) => complaints.push(String(error.stack)));
+  page.on("console", (message) => {
+    // A refusal is an answer: the page shows it. What the policy stops, or a script throws, is not one.
+    if (message.type() === "error" && !message.text().startsWith("Failed to load resource")) {
+      complaints.push(message.text());
+    }
+  });
+  onTestFinished(() => expect(complaints).toEqual([]));
+  await page.goto(`${url}/`);
+  return page;
+}
+
+/** A daemon that ends with the test. */
+export async function started(options: DaemonOptions = {}): Promise<TestDaemon> {
+  const daemon = await startDaemon(options);
+  onTestFinished(async () => {
+    await daemon.end();
+    daemon.removeFolder();
+  });
+  return daemon;
+}
+
+/** A daemon with a page before it that shows what is going on. */
+export async function openHost(options: DaemonOptions = {}, open: OpenOptions = {}) {
+  const daemon = await started(options);
+  const page = await openPage(daemon.url, open);
+  await isLive(page);
+  return { daemon, page };
+}
+
+export async function isLive(page: Page): Promise<void> {
+  await page.locator(".connection").getByText("live", { exact: true }).waitFor();
+  await page.locator(".connection").getByText("database writes").waitFor();
+}
+
+/** Where a GPU is shown. */
+export function card(page: Page, index: number) {
+  return page.locator(`#gpus [data-gpu="${index}"]`);
+}
+
+/** Does something, and fails unless the page shows `text` there soon after it was answered. */
+export async function shows(what: ReturnType<Page["locator"]>, text: string | RegExp, deed: Promise<unknown>) {
+  await deed;
+  await what.filter({ hasText: text }).first().waitFor({ timeout: SOON_MS });
+}
+
+export function post(daemon: TestDaemon, path: string, body: object) {
+  return daemon.call("POST", path, body);
+}

@@ -1,0 +1,119 @@
+/** What happens on the host is on the page within a second, without a reload. */
+import { afterAll, describe, expect, test } from "vitest";
+import { eventually, startDaemon } from "../e2e/daemon.ts";
+import { card, closeBrowser, isLive, missing, openHost, openPage, post, SOON_MS, shows } from "./browser.ts";
+
+const FAST = "monitoring: { refresh_interval: 1s }\n";
+
+afterAll(closeBrowser);
+
+describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" : ` (${missing})`}`, () => {
+  test("a request is seen from the queue over its lease to its end, and its GPU from free to free", async () => {
+    const { daemon, page } = await openHost({ simulate: "h100x1", config: FAST });
+    const gpu = card(page, 0);
+    await gpu.getByText("free", { exact: true }).waitFor();
+    await shows(gpu, "trainer", daemon.allocate({ service_name: "trainer", max_duration: "30m" }));
+    await gpu.getByText("leased", { exact: true }).waitFor();
+    await gpu.getByText(/29 min left|30 min left/).waitFor();
+    const queue = page.locator("#queue tbody tr");
+    const second = await daemon.allocate({ service_name: "ocr", max_duration: "10m" });
+    await shows(queue, /ocr.*in \d+ (to \d+ )?min.*waiting for 1 GPU/s, Promise.resolve());
+    await shows(page.locator("#leases tbody tr"), "trainer", Promise.resolve());
+    await page.locator("h1").getByText("1 waiting").waitFor();
+    // A GPU that nobody was seen to use would be free at once.
+    await gpu.locator('[aria-label^="compute: "]:not([aria-label="compute: 0 %"])').waitFor();
+    await shows(gpu, "reclaiming", post(daemon, "/gpu/release", { service_name: "trainer" }));
+    const ask = () => daemon.call("GET", `/gpu/allocations/${second.body.id}`);
+    await eventually(ask, ({ body }) => body.status === "leased");
+    await gpu.filter({ hasText: "ocr" }).waitFor({ timeout: SOON_MS });
+    await page.getByText("Nobody waits.").waitFor({ timeout: SOON_MS });
+    await page.locator("#events li", { hasText: /trainer ends: released/ }).waitFor({ timeout: SOON_MS });
+    await page.locator("#events li", { hasText: /ocr is granted GPU 0/ }).waitFor({ timeout: SOON_MS });
+  });
+
+  test("what an admin does to a GPU and to the host is seen at once, with its reason", async () => {
+    const { daemon, page } = await openHost();
+    await shows(
+      card(page, 3),
+      /cordoned.*fan replaced/s,
+      post(daemon, "/gpu/gpus/3/cordon", { reason: "fan replaced" }),
+    );
+    await shows(card(page, 3), "free", post(daemon, "/gpu/gpus/3/uncordon", { reason: "done" }));
+    await daemon.allocate({ service_name: "stays" });
+    const banner = page.locator(".banner");
+    await shows(
+      banner,
+      /being drained.*new driver.*1 lease still there/s,
+      post(daemon, "/gpu/drain", { reason: "new driver" }),
+    );
+    await shows(banner, "The host is drained.", post(daemon, "/gpu/release", { service_name: "stays" }));
+    await post(daemon, "/gpu/undrain", { reason: "done" });
+    await banner.waitFor({ state: "detached", timeout: SOON_MS });
+  });
+
+  test("figures follow the readings, and a reading is never older than it says", async () => {
+    const { daemon, page } = await openHost({ config: FAST });
+    await daemon.allocate({ service_name: "busy", required_gpus: 8 });
+    await eventually(
+      () => daemon.call("GET", "/gpu/status"),
+      ({ body }) => body.gpus.every(({ utilization }: { utilization: number }) => utilization > 0),
+    );
+    await page.locator('#gpus .card [aria-label^="compute: "]:not([aria-label="compute: 0 %"])').nth(7).waitFor();
+    await page.getByText(/read [01] s ago/).waitFor();
+  });
+
+  test("a lost connection is said and mended, and nothing of the time between is missed", async () => {
+    const { daemon, page } = await openHost();
+    const { port } = new URL(daemon.url);
+    await daemon.end("SIGKILL");
+    await page.getByText("connection lost").waitFor({ timeout: 2_000 });
+    const again = await startDaemon({ folder: daemon.folder, port: Number(port) });
+    try {
+      await again.allocate({ service_name: "meanwhile" });
+      await isLive(page);
+      await page.locator("#leases tbody tr", { hasText: "meanwhile" }).waitFor({ timeout: SOON_MS });
+      await page.locator("#events li", { hasText: "meanwhile is granted" }).waitFor({ timeout: SOON_MS });
+    } finally {
+      await again.end();
+    }
+  });
+
+  test("one stream serves all tabs of a browser, and another takes over when its tab is closed", async () => {
+    const { daemon, page } = await openHost();
+    const other = await page.context().newPage();
+    await other.goto(`${daemon.url}/`);
+    await isLive(other);
+    const streams = async () => {
+      const { body } = await daemon.call("GET", "/metrics");
+      return Number(/^gpu_orchestrator_event_streams (\d+)/m.exec(body)?.[1]);
+    };
+    expect(await streams()).toBe(1);
+    await shows(other.locator("#leases"), "first", daemon.allocate({ service_name: "first" }));
+    await page.close();
+    await shows(other.locator("#leases"), "second", daemon.allocate({ service_name: "second" }));
+    await eventually(streams, (count) => count === 1);
+  });
+
+  test("names, whatever is in them, are text and nothing else", async () => {
+    const { daemon, page } = await openHost();
+    const hostile = `<img src=x onerror="document.title='caught'">\u202e{{7*7}}`;
+    await post(daemon, "/gpu/gpus/0/cordon", { reason: hostile });
+    await card(page, 0).getByText("<img src=x").waitFor();
+    await page.locator("#events li", { hasText: "<img src=x" }).waitFor();
+    await daemon.allocate({ service_name: `${"x".repeat(120)}.-_` });
+    await page.locator("#leases tbody tr", { hasText: "xxxx" }).waitFor();
+    expect(await page.locator("main img").count()).toBe(0);
+    expect(await page.title()).toMatch(/GPUs free/);
+    const wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    expect(await page.evaluate(wider)).toBe(0);
+    await page.setViewportSize({ width: 360, height: 800 });
+    expect(await page.evaluate(wider)).toBe(0);
+  });
+
+  test("a page that is opened later shows what has happened before", async () => {
+    const { daemon } = await openHost();
+    await daemon.allocate({ service_name: "earlier" });
+    const page = await openPage(daemon.url);
+    await page.locator("#events li", { hasText: "earlier is granted" }).waitFor();
+  });
+});

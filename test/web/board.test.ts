@@ -1,0 +1,107 @@
+import { expect, test } from "vitest";
+import { ManualClock } from "../../src/platform/clock.ts";
+import type { List, Me } from "../../src/web/api/answers.ts";
+import type { Link } from "../../src/web/api/follow.ts";
+import { Api, type Fetch } from "../../src/web/api/http.ts";
+import type { Message } from "../../src/web/api/messages.ts";
+import { Board } from "../../src/web/board.ts";
+import { gpu, list } from "./gpus.ts";
+
+const ME: Me = { principal: "ann", role: "admin", keyed: true, version: "1", allocations: [] };
+/** Answers have been read by then: they come at once here, over a few turns of the event loop. */
+const settled = async () => {
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+};
+const granted = (id: number): Message => ({
+  id,
+  event: "granted",
+  data: JSON.stringify({ at: "2026-11-30T10:00:00Z", service_name: "ocr", gpu_ids: [0] }),
+});
+
+/** A board before a daemon of the test's, whose list, stream and refusals are the test's to say. */
+async function opened(status = 200) {
+  const clock = new ManualClock();
+  const daemon = { list: list({ last_event_id: 10, gpus: [gpu(0)] }) as List, fetches: 0, status, from: -1 };
+  const ears: { hear: (message: Message) => void; say: (link: Link) => void }[] = [];
+  const fetch: Fetch = async (path) => {
+    if (daemon.status === 0) throw new TypeError("fetch failed");
+    if (daemon.status !== 200) {
+      return Response.json({ code: "unauthenticated", detail: "no API key was given" }, { status: daemon.status });
+    }
+    if (path === "/gpu/list") daemon.fetches++;
+    return Response.json(path === "/gpu/me" ? ME : daemon.list);
+  };
+  const board = new Board({
+    api: new Api(fetch, () => null),
+    now: () => clock.now(),
+    after: (ms, call) => clock.after(ms, call),
+    receive: (after, hear, say, signal) => {
+      daemon.from = after;
+      ears.unshift({ hear, say });
+      say("live");
+      return new Promise((resolve) => signal.addEventListener("abort", () => resolve()));
+    },
+  });
+  void board.start();
+  await settled();
+  const later = async () => {
+    clock.advance(1_000);
+    await settled();
+  };
+  const hear = (message: Message) => ears[0]?.hear(message);
+  return { board, daemon, later, hear, say: (link: Link) => ears[0]?.say(link), clock };
+}
+
+test("the list is fetched again after an event that it does not have in it, once for many at a time", async () => {
+  const { board, daemon, hear, later } = await opened();
+  expect([board.view.phase, daemon.fetches, daemon.from]).toEqual(["open", 1, 0]);
+  hear(granted(9));
+  hear(granted(10));
+  await later();
+  expect(daemon.fetches).toBe(1);
+  for (const id of [11, 12, 13]) hear(granted(id));
+  daemon.list = list({ last_event_id: 13, gpus: [gpu(0, { state: "leased" })] });
+  await later();
+  expect(daemon.fetches).toBe(2);
+  expect(board.view.list?.gpus[0]?.state).toBe("leased");
+  expect(board.view.events.map(({ id }) => id)).toEqual([13, 12, 11, 10, 9]);
+  board.stop();
+});
+
+test("what happens while the list is under way leads to another look", async () => {
+  const { board, daemon, hear, later, clock } = await opened();
+  hear(granted(11));
+  clock.advance(1_000);
+  hear(granted(12));
+  await settled();
+  await later();
+  expect(daemon.fetches).toBe(3);
+  board.stop();
+});
+
+test("after a lost connection the list is fetched again, whether the stream has all events or not", async () => {
+  const { board, daemon, say, later } = await opened();
+  say("lost");
+  expect(board.view.link).toBe("lost");
+  say("live");
+  await later();
+  expect([board.view.link, daemon.fetches]).toEqual(["live", 2]);
+  board.stop();
+});
+
+test("a refused key is asked for, and nothing is shown of what was there", async () => {
+  const { board, daemon, hear, later } = await opened();
+  daemon.status = 401;
+  hear(granted(11));
+  await later();
+  expect(board.view).toMatchObject({ phase: "key", list: null, events: [], problem: "no API key was given" });
+});
+
+test("a daemon that is not there is asked again until it is", async () => {
+  const { board, daemon, later } = await opened(0);
+  expect(board.view).toMatchObject({ phase: "starting", link: "lost", problem: "the daemon does not answer" });
+  daemon.status = 200;
+  await later();
+  expect(board.view).toMatchObject({ phase: "open", problem: null });
+  board.stop();
+});

@@ -2,11 +2,12 @@
 import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import type { Api } from "./api/http.ts";
 import type { Board } from "./board.ts";
+import type { Deed } from "./model/deeds.ts";
 import { countsOf, headline } from "./model/host.ts";
 import { may } from "./model/rights.ts";
 import { AllocateDialog } from "./parts/allocate.tsx";
 import { type Tools, ToolsContext } from "./parts/context.tsx";
-import { type Deed, DeedDialog } from "./parts/deed.tsx";
+import { DeedDialog } from "./parts/deed.tsx";
 import { Deliveries } from "./parts/deliveries.tsx";
 import { Events, namesOf } from "./parts/events.tsx";
 import { GpuDialog } from "./parts/gpu-dialog.tsx";

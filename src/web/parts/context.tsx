@@ -3,7 +3,7 @@ import { Component, type ComponentType, createContext, type FunctionComponent } 
 import { useContext, useEffect, useState } from "preact/hooks";
 import type { Me } from "../api/answers.ts";
 import { type Api, ApiError } from "../api/http.ts";
-import type { Deed } from "./deed.tsx";
+import type { Deed } from "../model/deeds.ts";
 
 export interface Tools {
   readonly api: Api;

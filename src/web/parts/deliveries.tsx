@@ -1,8 +1,8 @@
 /** For admins: the webhooks that were sent, and what came of them. */
 import { useState } from "preact/hooks";
 import type { Delivery } from "../api/answers.ts";
+import { deeds } from "../model/deeds.ts";
 import { pure, useFetched, useTools } from "./context.tsx";
-import { deeds } from "./deed.tsx";
 import { ShapeIcon } from "./icons.tsx";
 import { At, Choice, Left, Section } from "./small.tsx";
 

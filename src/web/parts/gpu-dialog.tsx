@@ -2,10 +2,10 @@
 import type { ComponentChildren } from "preact";
 import type { Gpu, Lease } from "../api/answers.ts";
 import { gib, modelOf, NO_READING, rounded } from "../model/amounts.ts";
+import { type Deed, deeds } from "../model/deeds.ts";
 import { isHeld, leasesOn } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { useTools } from "./context.tsx";
-import { type Deed, deeds } from "./deed.tsx";
 import { StateMark } from "./icons.tsx";
 import { Leases } from "./leases.tsx";
 import { Age, At, Dialog } from "./small.tsx";

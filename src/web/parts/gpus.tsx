@@ -2,12 +2,12 @@
 import type { ComponentChildren } from "preact";
 import type { Device, Gpu, Holder, Lease, MigDevice } from "../api/answers.ts";
 import { count, gib, modelOf, rounded, share } from "../model/amounts.ts";
+import { deeds } from "../model/deeds.ts";
 import { endOf, onlyModel, servicesOn } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { pathOf } from "../model/series.ts";
 import { lookOf } from "../model/states.ts";
 import { pure, useTools } from "./context.tsx";
-import { deeds } from "./deed.tsx";
 import { Icon, ShapeIcon, StateMark } from "./icons.tsx";
 import { Age, Bar, Left, Section } from "./small.tsx";
 

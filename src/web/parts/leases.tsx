@@ -1,10 +1,10 @@
 /** The leases: who holds what, since when, until when, and which of them nobody uses. */
 import type { Lease } from "../api/answers.ts";
 import { count, gib, indices } from "../model/amounts.ts";
+import { deeds } from "../model/deeds.ts";
 import { byEnd, endOf } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { pure, useTools } from "./context.tsx";
-import { deeds } from "./deed.tsx";
 import { ShapeIcon } from "./icons.tsx";
 import { Age, Left, Section } from "./small.tsx";
 

@@ -2,11 +2,11 @@
 import { useState } from "preact/hooks";
 import type { GpuReason, Waiting } from "../api/answers.ts";
 import { count, gib, indices } from "../model/amounts.ts";
+import { deeds } from "../model/deeds.ts";
 import { matching } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { expected } from "../model/time.ts";
 import { pure, useFetched, useTold, useTools } from "./context.tsx";
-import { deeds } from "./deed.tsx";
 import { Icon } from "./icons.tsx";
 import { Age, Section } from "./small.tsx";
 

@@ -3,6 +3,7 @@ import { BlockList, isIP } from "node:net";
 import type { FairShare, Policy, Quota, Quotas, SharingPolicy } from "../core/model/policy.ts";
 import type { WorkloadDefaults } from "../core/model/workload.ts";
 import type { Role } from "./api-keys.ts";
+import type { Path } from "./document.ts";
 import { toQuota, toQuotas } from "./quotas.ts";
 import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";
 
@@ -28,8 +29,14 @@ export interface Config {
     readonly allowedHosts: readonly string[];
     readonly allowUnauthenticated: boolean;
   };
-  /** `null` switches a service off. */
-  readonly services: { readonly deepagentsUrl: string | null; readonly graphServiceUrl: string | null };
+  readonly services: {
+    /** `null` switches a service off. */
+    readonly deepagentsUrl: string | null;
+    readonly graphServiceUrl: string | null;
+    /** A service is asked only where somebody has said so: anybody on the host can bind the port of the default. */
+    readonly isDeepagentsStated: boolean;
+    readonly isGraphServiceStated: boolean;
+  };
   readonly scheduler: {
     readonly queueCheckIntervalMs: number;
     readonly cleanupIntervalMs: number;
@@ -45,6 +52,14 @@ export interface Config {
     readonly fairShare: FairShare | null;
   };
   readonly workloadDefaults: Policy["workloadDefaults"];
+  readonly analyzer: {
+    /** Models beside those of the catalogue, by the canonical form of their names. */
+    readonly models: Policy["models"];
+    /** Absolute paths of the folders that `model_path` may lead into. */
+    readonly modelDirs: readonly string[];
+    /** Whether what earlier leases used is asked for. What is seen is shown either way. */
+    readonly learn: boolean;
+  };
   readonly monitoring: {
     readonly source: "nvidia-smi" | "simulated";
     /** `null`: found in PATH. */
@@ -100,8 +115,12 @@ export interface Config {
   readonly logging: { readonly level: FileConfig["logging"]["level"] };
 }
 
-/** Gives the keys of the file their names and units, and fills in the defaults that depend on other settings. */
-export function toConfig(file: FileConfig): Config {
+/**
+ * Gives the keys of the file their names and units, and fills in the defaults that depend on other settings.
+ *
+ * @param isStated whether a setting was given, by whatever means, and is not the default by nobody's word.
+ */
+export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): Config {
   const { server, services, scheduler, monitoring, auth, storage, allocator, preemption, quotas, sharing, webhooks } =
     file;
   return deepFreeze({
@@ -114,7 +133,12 @@ export function toConfig(file: FileConfig): Config {
       allowedHosts: server.allowed_hosts,
       allowUnauthenticated: server.allow_unauthenticated,
     },
-    services: { deepagentsUrl: services.deepagents_url, graphServiceUrl: services.graph_service_url },
+    services: {
+      deepagentsUrl: services.deepagents_url,
+      graphServiceUrl: services.graph_service_url,
+      isDeepagentsStated: isStated(["services", "deepagents_url"]),
+      isGraphServiceStated: isStated(["services", "graph_service_url"]),
+    },
     scheduler: {
       queueCheckIntervalMs: scheduler.queue_check_interval,
       cleanupIntervalMs: scheduler.cleanup_interval,
@@ -134,6 +158,11 @@ export function toConfig(file: FileConfig): Config {
       ocr: toWorkloadDefaults(file.workload_defaults.ocr),
       graph_processing: toWorkloadDefaults(file.workload_defaults.graph_processing),
       generic: toWorkloadDefaults(file.workload_defaults.generic),
+    },
+    analyzer: {
+      models: file.analyzer.models,
+      modelDirs: file.analyzer.model_dirs,
+      learn: file.analyzer.learn,
     },
     monitoring: {
       source: monitoring.source,

@@ -14,6 +14,7 @@ export function describeConfig(config: Config): DescribedConfig {
   return {
     ...config,
     services: {
+      ...services,
       deepagentsUrl: withoutCredentials(services.deepagentsUrl),
       graphServiceUrl: withoutCredentials(services.graphServiceUrl),
     },

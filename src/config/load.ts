@@ -70,7 +70,8 @@ export function loadConfig({ path, explicit, env, flags, rules = [] }: ConfigSou
   // What an overlay replaced is still judged where it stands, and what it brings is judged as its own.
   const inOverlays = problemsOf(merged, (at) => originOf(at) ?? FROM_FILE).filter((one) => one.origin !== FROM_FILE);
   const found = [...inFile, ...inOverlays];
-  const config = toConfig(repaired(merged, found));
+  const isStated = ([section = "", key = ""]: Path) => Object.hasOwn(sectionOf(merged, String(section)), key);
+  const config = toConfig(repaired(merged, found), isStated);
   const locate = (at: Path): Origin => originOf(at) ?? document.locate(at, "value");
 
   const isWrong = (at: Path) => !document.readable || found.some((one) => overlaps(one.meant ?? one.at, at));
@@ -157,12 +158,16 @@ function flagOverlays({ port, host, simulate }: Flags): Overlay[] {
   ];
 }
 
+function sectionOf(tree: Tree, name: string): Tree {
+  const section = tree[name];
+  return isTree(section) ? section : {};
+}
+
 function overlay(tree: Tree, overlays: readonly Overlay[]): Tree {
   const merged: Tree = { ...tree };
   for (const { path, value } of overlays) {
     const [sectionKey, key] = path as readonly [string, string];
-    const section = merged[sectionKey];
-    merged[sectionKey] = { ...(isTree(section) ? section : {}), [key]: value };
+    merged[sectionKey] = { ...sectionOf(merged, sectionKey), [key]: value };
   }
   return merged;
 }

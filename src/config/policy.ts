@@ -6,6 +6,7 @@ export function policyOf(config: Config): Policy {
   const { scheduler, allocator, monitoring } = config;
   return {
     workloadDefaults: config.workloadDefaults,
+    models: config.analyzer.models,
     maxQueueSize: scheduler.maxQueueSize,
     agingIntervalMs: scheduler.agingIntervalMs,
     reserveAfterMs: scheduler.reserveAfterMs,

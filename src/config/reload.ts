@@ -26,6 +26,8 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
   services: {
     deepagentsUrl: atStart("services.deepagents_url"),
     graphServiceUrl: atStart("services.graph_service_url"),
+    isDeepagentsStated: atStart("services.deepagents_url"),
+    isGraphServiceStated: atStart("services.graph_service_url"),
   },
   scheduler: {
     queueCheckIntervalMs: live("scheduler.queue_check_interval"),
@@ -46,6 +48,11 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     ocr: live("workload_defaults.ocr"),
     graph_processing: live("workload_defaults.graph_processing"),
     generic: live("workload_defaults.generic"),
+  },
+  analyzer: {
+    models: live("analyzer.models"),
+    modelDirs: live("analyzer.model_dirs"),
+    learn: live("analyzer.learn"),
   },
   monitoring: {
     source: atStart("monitoring.source"),
@@ -124,7 +131,7 @@ export function reloadable(
     });
     return [section, Object.freeze(Object.fromEntries(values))];
   });
-  return { config: Object.freeze(Object.fromEntries(sections)) as Config, ignored };
+  return { config: Object.freeze(Object.fromEntries(sections)) as Config, ignored: [...new Set(ignored)] };
 }
 
 /** Live settings that were checked, or derived, together with one that waits for the next start. */

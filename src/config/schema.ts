@@ -8,6 +8,7 @@ import { MAX_SHARES } from "../core/host/shared-memory.ts";
 import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model/workload.ts";
 import { apiKeys, keyHolder, PRINCIPAL } from "./api-keys.ts";
 import type { Path } from "./document.ts";
+import { ownModels } from "./models.ts";
 import { partialQuota, quota, quotasByName } from "./quotas.ts";
 import {
   decimal,
@@ -78,6 +79,11 @@ export const fileSchema = z.strictObject({
     ocr: workload("ocr"),
     graph_processing: workload("graph_processing"),
     generic: workload("generic"),
+  }),
+  analyzer: section({
+    model_dirs: setting(listOf(text("the absolute path of a folder", /^\/[^\p{Cc}]*$/u)), []),
+    learn: setting(flag, false),
+    models: setting(ownModels, {}),
   }),
   monitoring: section({
     source: setting(oneOf(["nvidia-smi", "simulated"]), "nvidia-smi"),

@@ -8,6 +8,7 @@ import { reloadable } from "../config/reload.ts";
 import { anyCurrentReading } from "../core/host/condition.ts";
 import type { HttpServer } from "../http/server.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import { modelFiles } from "../models/model-files.ts";
 import { type Poller, startPolling } from "../monitor/poller.ts";
 import { readBootId } from "../platform/boot-id.ts";
 import { type Clock, clockAtStart } from "../platform/clock.ts";
@@ -20,6 +21,7 @@ import type { Scheduler } from "../scheduler/scheduler.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
+import { knowledgeOf } from "./knowledge.ts";
 import { buildParts, tickInterval } from "./parts.ts";
 import { Watching } from "./watching.ts";
 
@@ -115,6 +117,10 @@ class RunningDaemon implements Daemon {
       log,
       keys: () => this.#config.auth.keys,
       checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
+      knowledge: knowledgeOf({
+        files: modelFiles(() => this.#config.analyzer.modelDirs, time.clock),
+        clock: time.clock,
+      }),
       readiness: () => this.#readiness(),
     });
     this.#source = parts.source;

@@ -9,6 +9,7 @@ import type { Clock } from "../platform/clock.ts";
 import { sortableIds } from "../platform/ids.ts";
 import type { Logger } from "../platform/logger.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
+import type { Knowledge } from "../ports/knowledge.ts";
 import type { StoredState } from "../ports/store.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
 import type { SqliteStore } from "../store/store.ts";
@@ -35,6 +36,7 @@ export interface Given {
   readonly keys: () => readonly ApiKey[];
   /** Why webhooks may not be sent there, as the settings are now; `null` when they may. */
   readonly checkWebhookUrl: (url: string) => string | null;
+  readonly knowledge: Knowledge;
   /** Why requests for GPUs cannot be served; `null` when they can. */
   readonly readiness: () => string | null;
 }
@@ -48,7 +50,7 @@ export interface Parts {
 }
 
 export function buildParts(given: Given): Parts {
-  const { config, version, store, clock, log, keys, checkWebhookUrl, readiness } = given;
+  const { config, version, store, clock, log, keys, checkWebhookUrl, readiness, knowledge } = given;
   const stored = store.load();
   const simulated =
     config.monitoring.source === "simulated" ? new SimulatedSource({ shape: config.simulation.host, clock }) : null;
@@ -68,7 +70,9 @@ export function buildParts(given: Given): Parts {
   const metrics = config.monitoring.metricsEnabled ? createMetrics({ version, clock, scheduler, source }) : null;
   for (const observer of [simulated, metrics]) if (observer !== null) scheduler.observeWith(observer);
   const settings = httpSettings(config);
-  const http = createHttpServer({ scheduler, settings, keys, checkWebhookUrl, metrics, version, log, readiness });
+  const http = createHttpServer({
+    ...{ scheduler, settings, keys, checkWebhookUrl, knowledge, metrics, version, log, readiness },
+  });
   return { source, scheduler, metrics, http };
 }
 

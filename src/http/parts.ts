@@ -1,3 +1,4 @@
+import type { Knowledge } from "../ports/knowledge.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
 import type { Idempotency } from "./exchange/idempotency.ts";
@@ -13,6 +14,7 @@ export interface EndpointParts {
   readonly checkWebhookUrl: (url: string) => string | null;
   /** `null`: there is no such page. */
   readonly metrics: MetricsPage | null;
+  readonly knowledge: Knowledge;
   /** Why the daemon cannot serve now; `null` when it can. */
   readonly readiness: () => string | null;
   readonly version: string;

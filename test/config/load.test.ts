@@ -21,7 +21,12 @@ test("without a file the defaults are those that are documented", () => {
       allowedHosts: [],
       allowUnauthenticated: false,
     },
-    services: { deepagentsUrl: "http://localhost:9004", graphServiceUrl: "http://localhost:8081" },
+    services: {
+      deepagentsUrl: "http://localhost:9004",
+      graphServiceUrl: "http://localhost:8081",
+      isDeepagentsStated: false,
+      isGraphServiceStated: false,
+    },
     scheduler: {
       queueCheckIntervalMs: 5_000,
       cleanupIntervalMs: 5_000,
@@ -35,6 +40,7 @@ test("without a file the defaults are those that are documented", () => {
       claimTimeoutMs: 60_000,
     },
     workloadDefaults: WORKLOAD_DEFAULTS,
+    analyzer: { models: {}, modelDirs: [], learn: false },
     monitoring: {
       source: "nvidia-smi",
       nvidiaSmiPath: null,
@@ -104,7 +110,13 @@ test("the environment beats the file, and flags beat the environment", () => {
 
   expect(configOf(file).server).toMatchObject({ port: 1111, host: "127.0.0.2" });
   expect(configOf(file, { env }).server).toMatchObject({ port: 2222, host: "127.0.0.3" });
-  expect(configOf(file, { env }).services).toEqual({ deepagentsUrl: "http://env:2", graphServiceUrl: "http://file:1" });
+  expect(configOf(file, { env }).services).toEqual({
+    deepagentsUrl: "http://env:2",
+    graphServiceUrl: "http://file:1",
+    isDeepagentsStated: true,
+    isGraphServiceStated: true,
+  });
+  expect(configOf(file).services).toMatchObject({ isDeepagentsStated: false, isGraphServiceStated: true });
   expect(configOf(file, { env, flags: { port: "3333", host: "::1" } }).server).toMatchObject({
     port: 3333,
     host: "::1",
@@ -113,8 +125,8 @@ test("the environment beats the file, and flags beat the environment", () => {
 
 test("a service is switched off by the empty string or null, in the file and in the environment", () => {
   const off = { deepagentsUrl: null, graphServiceUrl: null };
-  expect(configOf('services: {deepagents_url: "", graph_service_url: null}').services).toEqual(off);
-  expect(configOf("", { env: { DEEPAGENTS_URL: "", GRAPH_SERVICE_URL: "" } }).services).toEqual(off);
+  expect(configOf('services: {deepagents_url: "", graph_service_url: null}').services).toMatchObject(off);
+  expect(configOf("", { env: { DEEPAGENTS_URL: "", GRAPH_SERVICE_URL: "" } }).services).toMatchObject(off);
 });
 
 test("an empty PORT or host in the environment counts as not set", () => {

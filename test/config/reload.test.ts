@@ -90,6 +90,7 @@ preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime:
 `);
   expect(policyOf(config)).toEqual({
     workloadDefaults: config.workloadDefaults,
+    models: {},
     maxQueueSize: 1,
     defaultTtlMultiplier: 3,
     agingIntervalMs: 2_000,

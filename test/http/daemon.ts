@@ -1,4 +1,5 @@
 /** A daemon without its other rooms: the real HTTP server and scheduler, over a store and a clock of the test's. */
+
 import { createHash } from "node:crypto";
 import { Client, type Dispatcher } from "undici";
 import { expect, onTestFinished } from "vitest";
@@ -8,6 +9,7 @@ import type { GpuReading, HostReading } from "../../src/core/model/reading.ts";
 import { type ApiKey, createHttpServer, type HttpServerParts, type HttpSettings } from "../../src/http/server.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
+import { NO_KNOWLEDGE } from "../../src/ports/knowledge.ts";
 import type { Turn } from "../../src/ports/store.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
@@ -93,6 +95,7 @@ export async function startDaemon(given: Given = {}) {
     scheduler,
     settings: { ...SETTINGS, ...settings },
     keys: () => [],
+    knowledge: NO_KNOWLEDGE,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

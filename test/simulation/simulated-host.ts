@@ -21,6 +21,7 @@ export const NO_QUOTA: Quota = { maxGpus: null, maxQueued: null, maxPriority: nu
 export const NO_QUOTAS: Quotas = { principals: {}, services: {}, defaultPrincipal: NO_QUOTA, defaultService: NO_QUOTA };
 
 export const DEFAULT_POLICY: Policy = {
+  models: {},
   workloadDefaults: WORKLOAD_DEFAULTS,
   maxQueueSize: 100,
   agingIntervalMs: minutes(10),

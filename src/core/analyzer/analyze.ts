@@ -1,5 +1,11 @@
-import type { Analysis, SourceKind, WorkloadAsk, WorkloadDefaults, WorkloadType } from "../model/workload.ts";
-import type { Catalogue } from "./catalogue.ts";
+import type {
+  Analysis,
+  OwnModels,
+  SourceKind,
+  WorkloadAsk,
+  WorkloadDefaults,
+  WorkloadType,
+} from "../model/workload.ts";
 import { raise, readHints, type Sourced } from "./hints.ts";
 import { type Known, NOTHING_KNOWN } from "./known.ts";
 import { type ModelNeed, modelNeed } from "./model-need.ts";
@@ -9,9 +15,12 @@ import { applyRules, type RuleFigures } from "./rules.ts";
 export interface Setting {
   readonly defaults: { readonly [type in WorkloadType]: WorkloadDefaults };
   /** Models that the settings add to the catalogue, by canonical name. */
-  readonly models: Catalogue;
-  /** Memory of each GPU of this host that could serve the ask, in MiB, whoever has it now. Any order. */
-  readonly cards: readonly number[];
+  readonly models: OwnModels;
+  /**
+   * Memory of each GPU of this host that could serve the ask, in MiB, whoever has it now, largest first; empty: none was
+   * ever seen. Asked for only when a figure depends on it.
+   */
+  cards(): readonly number[];
 }
 
 /**
@@ -30,17 +39,17 @@ export interface Setting {
 export function analyze(ask: WorkloadAsk, setting: Setting, known: Known = NOTHING_KNOWN): Analysis {
   const type = ask.workloadType;
   const ofType = setting.defaults[type];
-  const cards = setting.cards.toSorted((a, b) => b - a);
   const hints = readHints(ask.workloadData);
-  const model = modelNeed(type, hints, { statedGpus: ask.requiredGpus, cards, models: setting.models, known });
-  const rules = advised(applyRules(type, hints, ofType), known, model, ask.requiredGpus, cards);
+  const { cards, models } = setting;
+  const model = modelNeed(type, hints, { statedGpus: ask.requiredGpus, cards, models, known });
+  const rules = advised(applyRules(type, hints, ofType), known, model, ask.requiredGpus, setting);
   if (model !== null && ask.minMemoryMib !== null && ask.minMemoryMib < model.memoryMib) {
     hints.note(`min_memory_mb ${ask.minMemoryMib} is less than the model needs (${model.memorySource})`);
   }
 
   const gpus = stated(ask.requiredGpus) ?? byModel(rules.gpus, model?.gpus, model?.gpusSource);
   const computed = byModel(rules.memoryMib, model?.memoryMib, model?.memorySource);
-  const memory = stated(ask.minMemoryMib) ?? observed(known, gpus.value, cards) ?? computed;
+  const memory = stated(ask.minMemoryMib) ?? observed(known, gpus.value, setting) ?? computed;
   const priority = stated(ask.priority) ?? rules.priority;
   const utilization =
     stated(ask.maxUtilizationPercent) ?? sourced(ofType.maxUtilizationPercent, `default of ${type}`, "rule");
@@ -84,9 +93,10 @@ function byModel(rule: Sourced, value: number | undefined, source: string | unde
 }
 
 /** Bounded by the smallest of as many cards as are needed, largest first: more would make the request impossible. */
-function observed({ observed: seen }: Known, gpus: number, cards: readonly number[]): Sourced | null {
-  const mostMib = cards[gpus - 1];
-  if (seen === null || mostMib === undefined) return null;
+function observed({ observed: seen }: Known, gpus: number, setting: Setting): Sourced | null {
+  if (seen === null) return null;
+  const mostMib = setting.cards()[gpus - 1];
+  if (mostMib === undefined) return null;
   const source = `seen under ${seen.runs} earlier leases, with head-room`;
   return sourced(Math.min(seen.memoryMib, mostMib), source, "observed");
 }
@@ -97,7 +107,7 @@ function advised(
   { advice }: Known,
   model: ModelNeed | null,
   statedGpus: number | null,
-  cards: readonly number[],
+  setting: Setting,
 ): RuleFigures {
   if (advice === null) return rules;
   const source = `recommended by ${advice.from}`;
@@ -106,6 +116,7 @@ function advised(
       ? rules.priority
       : sourced(advice.priority, source, "advisor");
   if (model !== null) return { ...rules, priority };
+  const cards = setting.cards();
   const count = advice.gpus === null ? rules.gpus.value : Math.min(advice.gpus, Math.max(1, cards.length));
   const mostMib = cards[(statedGpus ?? count) - 1];
   return {

@@ -4,6 +4,7 @@
  * the number that follows from the fields against the published one.
  */
 import type { JsonObject } from "../base/json.ts";
+import type { OwnModels } from "../model/workload.ts";
 import type { Architecture } from "./architecture.ts";
 import MODELS from "./models.json" with { type: "json" };
 import { parseModelName } from "./parse-name.ts";
@@ -15,9 +16,6 @@ export interface CatalogueEntry {
   /** The FP8 checkpoint stores the output projection apart although the 16-bit one does not. */
   readonly untiedInFp8: boolean;
 }
-
-/** Models by canonical name (parse-name.ts). */
-export type Catalogue = ReadonlyMap<string, CatalogueEntry>;
 
 /** An entry of models.json. */
 export interface ModelRecord {
@@ -45,7 +43,8 @@ export const CATALOGUE: readonly CatalogueEntry[] = MODEL_RECORDS.map(({ id, con
   return { id, architecture, untiedInFp8: untied_in_fp8 === true };
 });
 
-const BY_NAME: Catalogue = new Map(
+/** By canonical name (parse-name.ts). */
+const BY_NAME: ReadonlyMap<string, CatalogueEntry> = new Map(
   CATALOGUE.flatMap((entry, index) => {
     const names = [parseModelName(entry.id).canonical, ...(MODEL_RECORDS[index]?.aliases ?? [])];
     return names.map((name) => [name, entry] as const);
@@ -59,6 +58,11 @@ const BY_NAME: Catalogue = new Map(
  * @param own models that the settings add; they go before those of the file.
  * @returns `null` when nobody knows the model.
  */
-export function findModel(canonical: string, own: Catalogue = new Map()): CatalogueEntry | null {
-  return own.get(canonical) ?? BY_NAME.get(canonical) ?? null;
+export function findModel(canonical: string, own: OwnModels = {}): CatalogueEntry | null {
+  const added = Object.hasOwn(own, canonical) ? own[canonical] : undefined;
+  const architecture = added === undefined ? null : readConfig(added.config);
+  if (added !== undefined && architecture !== null && isReadable(architecture)) {
+    return { id: added.id, architecture, untiedInFp8: false };
+  }
+  return BY_NAME.get(canonical) ?? null;
 }

@@ -1,7 +1,7 @@
 /** What a model needs as a function of the number of GPUs that share it. */
-import type { WorkloadType } from "../model/workload.ts";
+import type { OwnModels, WorkloadType } from "../model/workload.ts";
 import type { Architecture } from "./architecture.ts";
-import { type Catalogue, type CatalogueEntry, findModel } from "./catalogue.ts";
+import { type CatalogueEntry, findModel } from "./catalogue.ts";
 import { BF16, DEFAULT_KV_BYTES, findWeightFormat, KV_BYTES, type WeightFormat } from "./formats.ts";
 import { type Hints, type NumberBounds, quote } from "./hints.ts";
 import type { Known } from "./known.ts";
@@ -51,7 +51,7 @@ const TOKENS: NumberBounds = { min: 1, max: 10_000_000, integer: true };
 const SEQUENCES: NumberBounds = { min: 0, max: 100_000, integer: false };
 
 /** @returns `null` when no model is named, or nothing says how large it is; then a note says so. */
-export function demandOf(type: WorkloadType, hints: Hints, models: Catalogue, file: Known["file"]): Demand | null {
+export function demandOf(type: WorkloadType, hints: Hints, models: OwnModels, file: Known["file"]): Demand | null {
   const named = hints.text("model") ?? hints.text("model_name");
   const parsed = named === null ? null : parseModelName(named);
   const format = formatOf(hints, parsed?.format ?? null);
@@ -73,7 +73,7 @@ export function demandOf(type: WorkloadType, hints: Hints, models: Catalogue, fi
   return unknownDemand(named, parsed.parameters, type, format, hints);
 }
 
-function catalogueModel({ canonical }: ParsedName, models: Catalogue): KnownModel | null {
+function catalogueModel({ canonical }: ParsedName, models: OwnModels): KnownModel | null {
   const entry: CatalogueEntry | null = findModel(canonical, models);
   return entry === null ? null : { ...entry, name: entry.id, storedBytes: null };
 }

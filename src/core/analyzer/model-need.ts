@@ -10,8 +10,7 @@
  *   `lora_rank`, `micro_batch_size`, else `batch_size`; `loss_chunks`; `zero_stage`;
  * - on what: `gpu_memory_mb` (MiB, like every "MB" of the API), else the GPUs of this host.
  */
-import type { MemoryEstimate, WorkloadType } from "../model/workload.ts";
-import type { Catalogue } from "./catalogue.ts";
+import type { MemoryEstimate, OwnModels, WorkloadType } from "../model/workload.ts";
 import { type Demand, demandOf } from "./demand.ts";
 import { type Hints, type NumberBounds, quote } from "./hints.ts";
 import type { Known } from "./known.ts";
@@ -41,9 +40,9 @@ export interface Circumstances {
   /** The GPUs that the caller asks for; the model is divided by them. `null`: as many as it takes. */
   readonly statedGpus: number | null;
   /** Memory of each GPU of this host that could serve, in MiB, sick and busy ones included; largest first. */
-  readonly cards: readonly number[];
+  cards(): readonly number[];
   /** Models that the settings add. */
-  readonly models: Catalogue;
+  readonly models: OwnModels;
   readonly known: Known;
 }
 
@@ -86,7 +85,7 @@ export function modelNeed(type: WorkloadType, hints: Hints, circumstances: Circu
 function splitOf(
   demand: Demand,
   hints: Hints,
-  { statedGpus, cards }: Circumstances,
+  { statedGpus, cards: cardsHere }: Circumstances,
 ): { readonly gpus: number; readonly reason: string } {
   const stated = statedGpus === null ? null : Math.max(1, statedGpus);
   const parallel = hints.number("tensor_parallel", SPLIT) ?? hints.number("tensor_parallel_size", SPLIT);
@@ -99,7 +98,8 @@ function splitOf(
 
   const need = (gpus: number) => totalBytes(demand.parts(gpus)) / MIB;
   const statedMib = hints.number("gpu_memory_mb", GPU_MIB);
-  if (statedMib === null && cards.length > 0) {
+  const cards = statedMib === null ? cardsHere() : [];
+  if (cards.length > 0) {
     const fitting = demand.splits.find((gpus) => need(gpus) <= (cards[gpus - 1] ?? 0));
     if (fitting !== undefined) return { gpus: fitting, reason: "the fewest of this host on which it fits" };
     hints.note(`${quote(demand.name)} does not fit on the GPUs of this host, however it is split`);

@@ -105,7 +105,7 @@ function requestOf(
     workloadType: ask.workloadType,
     workloadData: ask.workloadData,
     webhookUrl: null,
-    requirement: analyze(ask, { defaults: policy.workloadDefaults, models: new Map(), cards: [] }).requirement,
+    requirement: analyze(ask, { defaults: policy.workloadDefaults, models: {}, cards: () => [] }).requirement,
     preferredGpus: [],
     gpuModel: null,
     ttlMs: adoption.ttlMs,

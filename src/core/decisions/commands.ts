@@ -1,3 +1,4 @@
+import type { Known } from "../analyzer/known.ts";
 import type { EndedUse } from "../host/accounts.ts";
 import type { Sharing } from "../model/allocation.ts";
 import type { Actor, AllocationId } from "../model/ids.ts";
@@ -6,12 +7,20 @@ import type { Observation } from "../model/reading.ts";
 import type { WorkloadAsk } from "../model/workload.ts";
 import type { KernelNews } from "../readings/xid.ts";
 
+/** What the analyzer works on: a workload, which devices will do for it, and what others know of it. */
+export interface AnalyzerAsk extends WorkloadAsk {
+  readonly gpuModel: string | null;
+  readonly migProfile: string | null;
+  readonly sharing: Sharing;
+  /** Looked up before the ask is decided; absent: nothing is known. */
+  readonly known?: Known;
+}
+
 /** What `POST /gpu/allocate` asks, checked for form, before the analyzer has seen it. */
-export interface AllocateAsk extends WorkloadAsk {
+export interface AllocateAsk extends AnalyzerAsk {
   readonly serviceName: string;
   readonly webhookUrl: string | null;
   readonly preferredGpus: readonly string[];
-  readonly gpuModel: string | null;
   /** The TTL as stated; `null` lets `estimated_duration` or the default decide. */
   readonly ttlMs: number | null;
   readonly maxDurationMs: number | null;
@@ -19,8 +28,6 @@ export interface AllocateAsk extends WorkloadAsk {
   /** False: refuse rather than wait. */
   readonly queue: boolean;
   readonly queueTimeoutMs: number | null;
-  readonly migProfile: string | null;
-  readonly sharing: Sharing;
 }
 
 /** What the lease is to be that an admin makes of somebody's use of a GPU. */

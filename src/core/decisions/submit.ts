@@ -1,6 +1,6 @@
 /** What becomes of a request before the line is served: it is completed, and refused or accepted. */
 
-import { neverFits } from "../allocator/never-fits.ts";
+import { cardsFor, neverFits } from "../allocator/never-fits.ts";
 import { analyze } from "../analyzer/analyze.ts";
 import { MAX_DURATION_MS } from "../base/duration.ts";
 import type { EpochMs } from "../base/time.ts";
@@ -17,11 +17,11 @@ import {
   RequestNeverFitsError,
 } from "../model/errors.ts";
 import type { Policy } from "../model/policy.ts";
-import type { Analysis, WorkloadAsk } from "../model/workload.ts";
+import type { Analysis } from "../model/workload.ts";
 import { budgetsOf } from "../queue/budgets.ts";
 import { crowded, neverAllowed, overQuotas } from "../queue/quotas.ts";
 import type { Scheduled } from "../queue/schedule.ts";
-import type { AllocateAsk, Command } from "./commands.ts";
+import type { AllocateAsk, AnalyzerAsk, Command } from "./commands.ts";
 import type { Drafting } from "./drafting.ts";
 
 /** When to ask again for what another lease or request of one's own keeps. */
@@ -30,11 +30,8 @@ const ASK_AGAIN_AFTER_MS = 10_000;
 type Allocate = Extract<Command, { type: "allocate" }>;
 
 /** What is asked, with all that the analyzer and the settings add. */
-export function requestOf(
-  { id, ask, actor }: Allocate,
-  { policy, fairShares: shares }: HostState,
-  now: EpochMs,
-): Request {
+export function requestOf({ id, ask, actor }: Allocate, state: HostState, now: EpochMs): Request {
+  const { policy, fairShares: shares } = state;
   return {
     id,
     serviceName: ask.serviceName,
@@ -42,7 +39,7 @@ export function requestOf(
     workloadType: ask.workloadType,
     workloadData: ask.workloadData,
     webhookUrl: ask.webhookUrl,
-    requirement: analysisFor(ask, { principal: actor.principal, serviceName: ask.serviceName }, policy).requirement,
+    requirement: analysisFor(ask, { principal: actor.principal, serviceName: ask.serviceName }, state).requirement,
     preferredGpus: ask.preferredGpus,
     gpuModel: ask.gpuModel,
     ttlMs: ttlOf(ask, policy),
@@ -105,8 +102,21 @@ export interface Asker {
 }
 
 /** What the analyzer says of a workload, with its priority as high as the asker's quotas let it be. */
-export function analysisFor(ask: WorkloadAsk, asker: Asker, policy: Policy): Analysis {
-  const analysis = analyze(ask, { defaults: policy.workloadDefaults, models: new Map(), cards: [] });
+export function analysisFor(ask: AnalyzerAsk, asker: Asker, state: HostState): Analysis {
+  const { policy } = state;
+  let cards: readonly number[] | null = null;
+  const analysis = analyze(
+    ask,
+    {
+      defaults: policy.workloadDefaults,
+      models: policy.models,
+      cards() {
+        cards ??= cardsFor(ask, state);
+        return cards;
+      },
+    },
+    ask.known,
+  );
   let { requirement, sources } = analysis;
   for (const kind of ACCOUNT_KINDS) {
     const name = kind === "principal" ? asker.principal : asker.serviceName;

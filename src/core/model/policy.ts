@@ -1,5 +1,5 @@
 import type { Span } from "../base/time.ts";
-import type { WorkloadDefaults, WorkloadType } from "./workload.ts";
+import type { OwnModels, WorkloadDefaults, WorkloadType } from "./workload.ts";
 
 /** Which windows a request may use is a bit for each of them. */
 export const MAX_WINDOWS = 16;
@@ -87,6 +87,8 @@ export interface SharingPolicy {
 
 /** The settings that decisions depend on. Replaced whole on a reload. */
 export interface Policy {
+  /** Models that the settings add to the analyzer's catalogue. */
+  readonly models: OwnModels;
   readonly workloadDefaults: { readonly [type in WorkloadType]: WorkloadDefaults };
   readonly maxQueueSize: number;
   /** A request gains one level of priority for each such span of waiting. */

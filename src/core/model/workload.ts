@@ -44,6 +44,16 @@ export interface WorkloadDefaults {
   readonly veryHighConcurrency: number;
 }
 
+/** A model that the settings add to the catalogue. */
+export interface OwnModel {
+  readonly id: string;
+  /** The fields of its `config.json`. */
+  readonly config: JsonObject;
+}
+
+/** By the canonical form of their names. */
+export type OwnModels = Readonly<Record<string, OwnModel>>;
+
 /** Who gave a number: the caller, the figures of its model, a rule or default, earlier leases, an advisor. */
 export type SourceKind = "explicit" | "model" | "rule" | "observed" | "advisor";
 

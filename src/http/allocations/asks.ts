@@ -1,8 +1,11 @@
 /** From a checked body to what the core takes. */
+
+import { NOTHING_KNOWN } from "../../core/analyzer/known.ts";
 import type { JsonObject } from "../../core/base/json.ts";
-import type { AllocateAsk } from "../../core/decisions/commands.ts";
+import type { AllocateAsk, AnalyzerAsk } from "../../core/decisions/commands.ts";
 import type { Sharing } from "../../core/model/allocation.ts";
 import { WORKLOAD_TYPES, type WorkloadAsk, type WorkloadType } from "../../core/model/workload.ts";
+import type { Knowledge } from "../../ports/knowledge.ts";
 import type { AllocateBody, WorkloadBody } from "../../wire/allocations/asks.ts";
 import { lifetimeOf } from "../../wire/asking.ts";
 import { invalid } from "../exchange/problems.ts";
@@ -58,6 +61,17 @@ export function kindAsked({ gpu_model, mig_profile, sharing, workload_data: data
 export function normalizeWorkloadType(text: string | null): WorkloadType {
   const name = text?.trim().toLowerCase().replaceAll("-", "_");
   return WORKLOAD_TYPES.find((type) => type === name) ?? "generic";
+}
+
+/** An ask with what is known of it; as it is when nothing is. */
+export async function informed<Ask extends AnalyzerAsk>(
+  ask: Ask,
+  serviceName: string | null,
+  knowledge: Knowledge,
+  waitMs: number,
+): Promise<Ask> {
+  const known = await knowledge.of({ ...ask, serviceName }, waitMs);
+  return known === NOTHING_KNOWN ? ask : { ...ask, known };
 }
 
 /** @throws HttpError 422 when its webhook may not be sent. */

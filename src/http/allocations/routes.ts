@@ -21,10 +21,10 @@ import { checker, queryOf } from "../exchange/checks.ts";
 import type { Call, Operation } from "../exchange/endpoint.ts";
 import { preferredWaitMs } from "../exchange/prefer.ts";
 import type { EndpointParts } from "../parts.ts";
-import { checkedAsk } from "./asks.ts";
+import { checkedAsk, informed } from "./asks.ts";
 import { queuedView, recordsView, recordView } from "./views.ts";
 
-export function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: EndpointParts): Operation {
+export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, knowledge }: EndpointParts): Operation {
   const check = checker(allocateSchema);
   const wait = (id: AllocationId, { actor, prefer, hold }: Call) => {
     const patienceMs = preferredWaitMs(prefer, MAX_WAIT_MS);
@@ -38,7 +38,8 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency }: 
       const ask = checkedAsk(check(call.body), checkWebhookUrl);
       return idempotency.answer("allocate", call, {
         async first(key) {
-          const first = await scheduler.allocate(ask, actor, key);
+          // An allocate waits for no advisor.
+          const first = await scheduler.allocate(await informed(ask, ask.serviceName, knowledge, 0), actor, key);
           const { id } = first.allocation.request;
           // Clients of the reference service take 200, and nothing else, for a grant.
           if (first.allocation.status !== "queued") return grants.ofNew(id, json(200, grantedBody(first.allocation)));

@@ -1,33 +1,39 @@
 import { planOf } from "../../core/explain/plan.ts";
 import { allocateSchema, workloadSchema } from "../../wire/allocations/asks.ts";
-import { checkedAsk, kindAsked, workloadAsk } from "../allocations/asks.ts";
+import { checkedAsk, informed, kindAsked, workloadAsk } from "../allocations/asks.ts";
 import { json } from "../exchange/answers.ts";
 import { checker } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
 import type { EndpointParts } from "../parts.ts";
 import { planView, workloadView } from "./views.ts";
 
-export function workload({ scheduler }: EndpointParts): Operation {
+/** The longest that an advisor is waited for. */
+const ADVICE_WAIT_MS = 2_000;
+
+export function workload({ scheduler, knowledge }: EndpointParts): Operation {
   const check = checker(workloadSchema);
   return {
     role: "read",
     body: "needed",
-    answer({ body, actor }) {
+    async answer({ body, actor }) {
       const asked = check(body);
-      const asker = { principal: actor.principal, serviceName: asked.service_name ?? null };
-      return json(200, workloadView(workloadAsk(asked), kindAsked(asked), asker, scheduler.state));
+      const serviceName = asked.service_name ?? null;
+      const ask = { ...workloadAsk(asked), ...kindAsked(asked) };
+      const known = await informed(ask, serviceName, knowledge, ADVICE_WAIT_MS);
+      return json(200, workloadView(known, { principal: actor.principal, serviceName }, scheduler.state));
     },
   };
 }
 
 /** A dry run: the same checks, the same decision, and nothing of it kept. */
-export function plan({ scheduler, checkWebhookUrl }: EndpointParts): Operation {
+export function plan({ scheduler, checkWebhookUrl, knowledge }: EndpointParts): Operation {
   const check = checker(allocateSchema);
   return {
     role: "read",
     body: "needed",
-    answer({ body, actor }) {
-      const ask = checkedAsk(check(body), checkWebhookUrl);
+    async answer({ body, actor }) {
+      const stated = checkedAsk(check(body), checkWebhookUrl);
+      const ask = await informed(stated, stated.serviceName, knowledge, 0);
       const { state } = scheduler;
       const now = scheduler.now();
       return json(200, planView(ask, actor, planOf(state, ask, actor, now), state));

@@ -1,11 +1,10 @@
 import { neverFits } from "../../core/allocator/never-fits.ts";
-import type { AllocateAsk } from "../../core/decisions/commands.ts";
+import type { AllocateAsk, AnalyzerAsk } from "../../core/decisions/commands.ts";
 import { type Asker, analysisFor } from "../../core/decisions/submit.ts";
 import type { Plan } from "../../core/explain/plan.ts";
 import type { HostState } from "../../core/host/state.ts";
-import type { Request } from "../../core/model/allocation.ts";
 import type { Actor } from "../../core/model/ids.ts";
-import type { WorkloadAsk } from "../../core/model/workload.ts";
+import type { MemoryEstimate } from "../../core/model/workload.ts";
 import { printable } from "../../platform/printable.ts";
 import type { PlanAnswer, WorkloadAnswer } from "../../wire/planning/answers.ts";
 import { text } from "../../wire/values.ts";
@@ -15,17 +14,11 @@ import { etaView } from "../allocations/views.ts";
 /**
  * What the analyzer would ask for, and whether this host could ever hold it.
  *
- * @param kind which devices will do, and whether a part of each will.
  * @param asker whose quotas bound the priority.
  */
-export function workloadView(
-  ask: WorkloadAsk,
-  kind: Pick<Request, "gpuModel" | "migProfile" | "sharing">,
-  asker: Asker,
-  state: HostState,
-): WorkloadAnswer {
-  const { requirement, sources, notes } = analysisFor(ask, asker, state.policy);
-  const missing = neverFits({ requirement, ...kind }, state);
+export function workloadView(ask: AnalyzerAsk, asker: Asker, state: HostState): WorkloadAnswer {
+  const { requirement, sources, source, memory, tensorParallel, confidence, notes } = analysisFor(ask, asker, state);
+  const missing = neverFits({ ...ask, requirement }, state);
   return {
     workload_type: ask.workloadType,
     required_gpus: requirement.gpus,
@@ -38,15 +31,37 @@ export function workloadView(
       priority: sources.priority,
       max_utilization: sources.maxUtilization,
     },
+    source: {
+      required_gpus: source.requiredGpus,
+      min_memory_mb: source.minMemoryMib,
+      priority: source.priority,
+      max_utilization: source.maxUtilization,
+    },
+    memory: memory === null ? null : memoryView(memory),
+    tensor_parallel: tensorParallel,
+    confidence,
     notes: [...notes],
     fits: missing === null,
     missing: text(missing),
   };
 }
 
+function memoryView(memory: MemoryEstimate): NonNullable<WorkloadAnswer["memory"]> {
+  return {
+    weights_mb: memory.weightsMib,
+    gradients_mb: memory.gradientsMib,
+    optimizer_mb: memory.optimizerMib,
+    kv_cache_mb: memory.kvCacheMib,
+    activations_mb: memory.activationsMib,
+    overhead_mb: memory.overheadMib,
+    total_mb: memory.totalMib,
+    per_gpu_mb: memory.perGpuMib,
+  };
+}
+
 /** What would come of a request, and of each GPU why not. */
 export function planView(ask: AllocateAsk, { principal }: Actor, plan: Plan, state: HostState): PlanAnswer {
-  const { requirement } = analysisFor(ask, { principal, serviceName: ask.serviceName }, state.policy);
+  const { requirement } = analysisFor(ask, { principal, serviceName: ask.serviceName }, state);
   const granted = plan.outcome === "granted" ? plan.gpus : null;
   const reasons = plan.outcome === "queued" ? plan.explanation.gpus : plan.outcome === "refused" ? plan.gpus : null;
   return {

@@ -3,6 +3,8 @@ import { WORKLOAD_TYPES } from "../../core/model/workload.ts";
 import { eta, gpuReasons } from "../allocations/answers.ts";
 import { words } from "../fields.ts";
 
+const kind = z.enum(["explicit", "model", "rule", "observed", "advisor"]);
+
 export const workloadAnswerSchema = z
   .object({
     workload_type: z.enum(WORKLOAD_TYPES),
@@ -18,6 +20,28 @@ export const workloadAnswerSchema = z
         max_utilization: z.string(),
       })
       .meta({ description: "Which rule or figure gave each number" }),
+    source: z
+      .object({ required_gpus: kind, min_memory_mb: kind, priority: kind, max_utilization: kind })
+      .meta({ description: "Who gave each number" }),
+    memory: z
+      .object({
+        weights_mb: z.int(),
+        gradients_mb: z.int(),
+        optimizer_mb: z.int(),
+        kv_cache_mb: z.int(),
+        activations_mb: z.int(),
+        overhead_mb: z.int(),
+        total_mb: z.int(),
+        per_gpu_mb: z.int(),
+      })
+      .nullable()
+      .meta({
+        description: "What the model takes, in MiB over all its GPUs; null when no model is named whose size is known",
+      }),
+    tensor_parallel: z.int().nullable().meta({ description: "Over how many GPUs a served model's tensors are split" }),
+    confidence: z.enum(["high", "medium", "low"]).meta({
+      description: "high: stated, seen, or by the figures of a known model; medium: an estimate; low: a rule of thumb",
+    }),
     notes: z.array(z.string()),
     fits: z.boolean().meta({ description: "Whether this host could ever hold it, whatever is free" }),
     missing: words.meta({ description: "What this host lacks" }),

@@ -25,6 +25,6 @@ export function analyzed(
   setting: Partial<Setting> = {},
   known: Partial<Known> = {},
 ): Analysis {
-  const all = { defaults: WORKLOAD_DEFAULTS, models: new Map(), cards: [], ...setting };
+  const all = { defaults: WORKLOAD_DEFAULTS, models: {}, cards: () => [], ...setting };
   return analyze(ask(type, data, stated), all, { ...NOTHING_KNOWN, ...known });
 }

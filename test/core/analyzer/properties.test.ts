@@ -51,12 +51,18 @@ const anyConfig = fc
   )
   .map((config) => config as { [key: string]: JsonValue });
 const anyCards = fc.array(fc.integer({ min: 1, max: 200_000 }), { maxLength: 9 });
+const largestFirst = (cards: readonly number[]) => () => cards.toSorted((a, b) => b - a);
 const stateable = fc.option(fc.integer({ min: 1, max: 1_000_000 }), { nil: null });
 
 test("any workload data gets a usable requirement, with a source for every number", () => {
   fc.assert(
     fc.property(anyType, anyData, stateable, stateable, anyCards, (type, data, requiredGpus, minMemoryMib, cards) => {
-      const { requirement, sources, notes, memory } = analyzed(type, data, { requiredGpus, minMemoryMib }, { cards });
+      const { requirement, sources, notes, memory } = analyzed(
+        type,
+        data,
+        { requiredGpus, minMemoryMib },
+        { cards: largestFirst(cards) },
+      );
       for (const part of Object.values(memory ?? {})) expect(Number.isSafeInteger(part) && part >= 0).toBe(true);
       expect(Number.isSafeInteger(requirement.gpus) && requirement.gpus >= 1).toBe(true);
       expect(Number.isSafeInteger(requirement.memoryMib) && requirement.memoryMib >= 1).toBe(true);
@@ -225,7 +231,7 @@ test("on more or larger GPUs of the host a model that is served fits on no more 
       fc.integer({ min: 1, max: 8 }),
       fc.nat(100_000),
       (model, mib, count, add) => {
-        const gpus = (cards: readonly number[]) => analyzed("inference", { model }, {}, { cards });
+        const gpus = (cards: readonly number[]) => analyzed("inference", { model }, {}, { cards: largestFirst(cards) });
         const few = gpus(new Array<number>(count).fill(mib));
         const many = gpus(new Array<number>(count + 1).fill(mib + add));
         const fits = (analysis: typeof few, cards: number, size: number) =>
@@ -259,7 +265,7 @@ test("neither what was seen nor what is recommended asks for what the host does 
       stateable,
       (type, here, seen, said, mib) => {
         const known = { observed: seen, advice: said };
-        const { requirement } = analyzed(type, {}, { minMemoryMib: mib }, { cards: here }, known);
+        const { requirement } = analyzed(type, {}, { minMemoryMib: mib }, { cards: largestFirst(here) }, known);
         const large = here.filter((size) => size >= requirement.memoryMib).length;
         if (mib === null) expect(large).toBeGreaterThanOrEqual(requirement.gpus);
         else expect(requirement.memoryMib).toBe(mib);

@@ -8,6 +8,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { createHttpServer } from "../../../src/http/server.ts";
 import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
+import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
 import { MemoryStore } from "../../fixtures/memory-store.ts";
 import { gpuReading, seen } from "../../fixtures/readings.ts";
@@ -36,6 +37,7 @@ async function busyDaemon() {
     scheduler,
     settings: SETTINGS,
     keys: () => [],
+    knowledge: NO_KNOWLEDGE,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

@@ -7,6 +7,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { createHttpServer } from "../../../src/http/server.ts";
 import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
+import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
 import { gpuReading, seen } from "../../fixtures/readings.ts";
 import { DEFAULT_POLICY } from "../../simulation/simulated-host.ts";
@@ -37,6 +38,7 @@ async function daemonWithHistory() {
     scheduler,
     settings: SETTINGS,
     keys: () => [],
+    knowledge: NO_KNOWLEDGE,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

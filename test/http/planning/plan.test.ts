@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
 
@@ -57,6 +58,7 @@ test("plans are checked as requests are, and a key to read is enough", async () 
   const daemon = await startDaemon({
     settings: { auth: { enabled: true, headerName: "X-API-Key" } },
     keys: () => [apiKey("r", "reader", "read")],
+    knowledge: NO_KNOWLEDGE,
     checkWebhookUrl: () => "not there",
   });
   const key = { "x-api-key": "r" };

@@ -5,6 +5,7 @@ import { endpointsOf } from "../../../src/http/endpoints.ts";
 import { Idempotency } from "../../../src/http/exchange/idempotency.ts";
 import { ReadingFeed } from "../../../src/http/readings/feed.ts";
 import { PROBLEMS } from "../../../src/http/refusals.ts";
+import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
 import { cutGpu, instance } from "../../fixtures/mig.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
@@ -55,6 +56,7 @@ test("the document describes every route and method, and nothing else", async ()
   expect(document).toMatchObject({ openapi: "3.1.0", info: { version: "0.0.0" } });
   const served = endpointsOf({
     scheduler: daemon.scheduler,
+    knowledge: NO_KNOWLEDGE,
     checkWebhookUrl: () => null,
     metrics: { render: async () => ({ contentType: "", body: "" }) },
     readiness: () => null,

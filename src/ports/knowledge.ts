@@ -1,0 +1,25 @@
+import { type Known, NOTHING_KNOWN } from "../core/analyzer/known.ts";
+import type { WorkloadAsk } from "../core/model/workload.ts";
+
+/** Reads what the files of a model say of its memory. */
+export interface ModelFiles {
+  /** Never rejects; a path that is not read is answered with why, in words that tell nothing of what lies there. */
+  read(path: string): Promise<NonNullable<Known["file"]>>;
+}
+
+export interface KnowledgeAsk extends WorkloadAsk {
+  readonly serviceName: string | null;
+}
+
+/** What is known of workloads beside what they say: their files, what was seen of their like, what advisors say. */
+export interface Knowledge {
+  /**
+   * Never rejects. {@link NOTHING_KNOWN} itself when nothing is known.
+   *
+   * @param waitMs how long an advisor may be waited for; 0: only what it has said before.
+   */
+  of(ask: KnowledgeAsk, waitMs: number): Promise<Known>;
+}
+
+/** Of a host without any of them. */
+export const NO_KNOWLEDGE: Knowledge = { of: () => Promise.resolve(NOTHING_KNOWN) };

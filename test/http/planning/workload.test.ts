@@ -1,0 +1,120 @@
+import { describe, expect, test } from "vitest";
+import { NOTHING_KNOWN } from "../../../src/core/analyzer/known.ts";
+import type { KnowledgeAsk } from "../../../src/ports/knowledge.ts";
+import { gpuReading } from "../../fixtures/readings.ts";
+import { startDaemon } from "../daemon.ts";
+
+const card = (index: number, memoryTotalMib: number) => ({ ...gpuReading(index), memoryTotalMib, memoryUsedMib: 0 });
+const LLAMA = { model: "meta-llama/Llama-3.1-70B-Instruct", context_length: 8192 };
+
+type Daemon = Awaited<ReturnType<typeof startDaemon>>;
+const analyze = async (daemon: Daemon, data: object, body: object = {}) =>
+  (await daemon.call("POST", "/gpu/workload", { body: { workload_type: "inference", workload_data: data, ...body } }))
+    .json;
+
+describe("the analysis of a named model", () => {
+  test("shows what its memory is made of, who gave each number, and that the parts add up", async () => {
+    const daemon = await startDaemon({ gpus: [card(0, 81_559), card(1, 81_559)] });
+    const answer = await analyze(daemon, LLAMA);
+    expect(answer).toMatchObject({
+      required_gpus: 2,
+      tensor_parallel: 2,
+      confidence: "high",
+      fits: true,
+      source: { required_gpus: "model", min_memory_mb: "model", priority: "rule", max_utilization: "rule" },
+    });
+    const { total_mb, per_gpu_mb, ...parts } = answer.memory;
+    const sum = Object.values(parts as Record<string, number>).reduce((all, part) => all + part, 0);
+    expect(Math.abs(sum - total_mb)).toBeLessThanOrEqual(6);
+    expect(per_gpu_mb).toBe(answer.min_memory_mb);
+    expect(Math.abs(per_gpu_mb * 2 - total_mb)).toBeLessThanOrEqual(2);
+  });
+
+  test("is split for the cards of this host, mixed ones included", async () => {
+    const eight = await startDaemon({ gpus: Array.from({ length: 8 }, (_, index) => card(index, 24_576)) });
+    expect(await analyze(eight, LLAMA)).toMatchObject({ required_gpus: 8, fits: true });
+    // Two of the large ones do, although most are small.
+    const mixed = await startDaemon({
+      gpus: [card(0, 24_576), card(1, 81_559), card(2, 24_576), card(3, 81_559), card(4, 24_576)],
+    });
+    expect(await analyze(mixed, LLAMA)).toMatchObject({ required_gpus: 2, fits: true });
+    expect((await mixed.allocate({ workload_type: "inference", workload_data: LLAMA })).json.gpu_ids).toEqual([1, 3]);
+  });
+
+  test("that fits no split is not granted: fits is false, and an allocate is refused with 422", async () => {
+    const daemon = await startDaemon({ gpus: [card(0, 24_576), card(1, 24_576)] });
+    const answer = await analyze(daemon, LLAMA);
+    expect(answer).toMatchObject({ fits: false, required_gpus: 2 });
+    expect(answer.notes.join()).toContain("does not fit on the GPUs of this host");
+    const refused = await daemon.allocate({ workload_type: "inference", workload_data: LLAMA });
+    expect(refused).toMatchObject({ status: 422, json: { code: "request-never-fits" } });
+  });
+
+  test("that only busy cards could hold waits", async () => {
+    const daemon = await startDaemon({ gpus: [card(0, 81_559), card(1, 81_559)] });
+    await daemon.allocate({ required_gpus: 2 });
+    expect(await analyze(daemon, LLAMA)).toMatchObject({ required_gpus: 2, fits: true });
+    expect((await daemon.allocate({ workload_type: "inference", workload_data: LLAMA })).status).toBe(202);
+  });
+
+  test("looks at the cards that the request accepts", async () => {
+    const daemon = await startDaemon({
+      gpus: [
+        { ...card(0, 81_559), name: "NVIDIA H100" },
+        { ...card(1, 200_000), name: "NVIDIA B200" },
+      ],
+    });
+    expect(await analyze(daemon, LLAMA)).toMatchObject({ required_gpus: 1, fits: true });
+    expect(await analyze(daemon, LLAMA, { gpu_model: "h100" })).toMatchObject({ fits: false });
+  });
+
+  test("of the settings' own models is known by its name", async () => {
+    const config = {
+      model_type: "llama",
+      hidden_size: 4096,
+      num_hidden_layers: 32,
+      num_attention_heads: 32,
+      vocab_size: 32_000,
+    };
+    const daemon = await startDaemon({ policy: { models: { "house-model": { id: "acme/house-model", config } } } });
+    const answer = await analyze(daemon, { model: "acme/house-model" });
+    expect(answer.sources.min_memory_mb).toContain("acme/house-model in bf16");
+  });
+});
+
+test("without a model there is no memory figure, and confidence is low unless the numbers are stated", async () => {
+  const daemon = await startDaemon();
+  expect(await analyze(daemon, {})).toMatchObject({ memory: null, tensor_parallel: null, confidence: "low" });
+  expect(await analyze(daemon, { min_memory_mb: 100 })).toMatchObject({
+    confidence: "high",
+    source: { min_memory_mb: "explicit" },
+  });
+});
+
+describe("what others know", () => {
+  test("is asked with a wait for an analysis, with none for an allocate, and both decide by it", async () => {
+    const asked: { readonly ask: KnowledgeAsk; readonly waitMs: number }[] = [];
+    const advice = { from: "DeepAgents", gpus: 2, memoryMib: 1_000, priority: 9 };
+    const daemon = await startDaemon({
+      knowledge: {
+        of(ask, waitMs) {
+          asked.push({ ask, waitMs });
+          return Promise.resolve({ ...NOTHING_KNOWN, advice });
+        },
+      },
+    });
+    const answer = await analyze(daemon, {}, { service_name: "trainer" });
+    expect(answer).toMatchObject({
+      ...{ required_gpus: 2, min_memory_mb: 1_000, priority: 9 },
+      source: { required_gpus: "advisor", min_memory_mb: "advisor", priority: "advisor" },
+    });
+    const granted = await daemon.allocate({ workload_type: "inference" });
+    expect(granted.json).toMatchObject({ priority: 9, gpu_ids: [0, 1], memory_mb: 1_000 });
+    expect(asked.map(({ waitMs }) => waitMs)).toEqual([2_000, 0]);
+    expect(asked.map(({ ask }) => ask.serviceName)).toEqual(["trainer", "trainer"]);
+    // What is stated stands.
+    expect((await daemon.allocate({ workload_type: "inference", required_gpus: 1, priority: 2 })).json).toMatchObject({
+      priority: 2,
+    });
+  });
+});

@@ -1,7 +1,7 @@
+import type { IncomingMessage } from "node:http";
 import type { LookupFunction } from "node:net";
-import { type buildConnector, Client } from "undici";
 import type { Clock } from "../platform/clock.ts";
-import type { AllowedHosts } from "./address-policy.ts";
+import { type AllowedHosts, hostOf } from "./address-policy.ts";
 import { AddressRefusedError, allowedAddresses, type Lookup, type ResolvedAddress } from "./resolve.ts";
 
 /** Bytes of an answer's body that are read, and thrown away, before the connection is cut. */
@@ -46,40 +46,57 @@ export async function post(message: Post, context: PostingContext, signal: Abort
   }
 }
 
-async function exchange(
-  message: Post,
+function exchange(
+  { url, headers, body }: Post,
   addresses: readonly ResolvedAddress[],
   clock: Clock,
   signal: AbortSignal,
 ): Promise<Answer> {
-  const target = new URL(message.url);
-  // The signal bounds everything, so undici's own timeouts are off. It must also reach the socket: destroying a
-  // client would leave a connection attempt that nobody answers. Node takes it (net.Socket, tls.connect); undici's
-  // types do not know.
-  const connect: buildConnector.BuildOptions & { readonly signal: AbortSignal } = {
-    timeout: 0,
-    lookup: only(addresses),
-    signal,
-  };
-  const limits = { maxHeaderSize: MAX_ANSWER_HEADER_BYTES, headersTimeout: 0, bodyTimeout: 0 };
-  const client = new Client(target.origin, { allowH2: false, connect, ...limits });
-  try {
-    const { statusCode, headers, body } = await client.request({
+  const target = new URL(url);
+  // An import of node:http would also load what its lazy exports stand for, a whole web client.
+  const { request } = process.getBuiltinModule(target.protocol === "https:" ? "node:https" : "node:http");
+  return new Promise((resolve, reject) => {
+    const outgoing = request({
       method: "POST",
+      // Never the URL itself: node would make an Authorization field of a name and a password in it.
+      host: hostOf(target),
+      port: target.port,
       path: target.pathname + target.search,
-      headers: message.headers,
-      body: message.body,
-      reset: true,
+      headers: { ...headers, "content-length": body.length },
+      agent: false,
+      lookup: only(addresses),
+      maxHeaderSize: MAX_ANSWER_HEADER_BYTES,
       signal,
     });
-    const cancel = clock.after(ANSWER_BODY_MS, () => body.destroy());
-    await body.dump({ limit: MAX_ANSWER_BYTES }).catch(() => {});
+    outgoing.once("error", reject);
+    // After an error or an answer this says nothing new; an upgrade that nobody asked for ends like this alone.
+    outgoing.once("close", () => reject(new ClosedEarlyError()));
+    outgoing.once("response", (incoming) => {
+      const answer = { httpStatus: incoming.statusCode ?? 0, retryAfter: incoming.headers["retry-after"] ?? null };
+      dump(incoming, clock, () => {
+        outgoing.destroy();
+        resolve(answer);
+      });
+    });
+    outgoing.end(body);
+  });
+}
+
+/** Reads the rest of an answer, within bounds, and throws it away. */
+function dump(incoming: IncomingMessage, clock: Clock, done: () => void): void {
+  let bytes = 0;
+  const cancel = clock.after(ANSWER_BODY_MS, () => incoming.destroy());
+  incoming.on("data", (chunk: Buffer) => {
+    bytes += chunk.length;
+    if (bytes > MAX_ANSWER_BYTES) incoming.destroy();
+  });
+  // The status stands, whatever becomes of the rest.
+  incoming.on("error", () => undefined);
+  incoming.once("end", () => incoming.destroy());
+  incoming.once("close", () => {
     cancel();
-    const retryAfter = headers["retry-after"];
-    return { httpStatus: statusCode, retryAfter: (Array.isArray(retryAfter) ? retryAfter[0] : retryAfter) ?? null };
-  } finally {
-    await client.destroy();
-  }
+    done();
+  });
 }
 
 /** A resolver that knows one answer. Node asks it for names only; a literal address was judged as it stands. */
@@ -108,13 +125,20 @@ const CODES: { readonly [code: string]: string } = {
   ENETUNREACH: "the network cannot be reached",
   ENOTFOUND: "the host name does not resolve",
   EAI_AGAIN: "the name server does not answer",
-  UND_ERR_SOCKET: "the connection was closed before an answer",
 };
+
+class ClosedEarlyError extends Error {
+  constructor() {
+    super("the connection was closed before an answer");
+  }
+}
 
 /** One line for the record of deliveries. The text of an error may come from the receiver, so it is cut short. */
 function inWords(error: unknown): string {
   if (error instanceof AddressRefusedError) return `refused: ${error.message}`;
   if (!(error instanceof Error)) return String(error).slice(0, MAX_ERROR_LENGTH);
   const code = "code" in error ? String(error.code) : "";
+  // Node's "socket hang up" has the code of a reset, but no call to the system that failed.
+  if (code === "ECONNRESET" && !("syscall" in error)) return new ClosedEarlyError().message;
   return (CODES[code] ?? [code, error.message].filter((part) => part !== "").join(": ")).slice(0, MAX_ERROR_LENGTH);
 }

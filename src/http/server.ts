@@ -14,11 +14,11 @@ import { ShuttingDownError } from "../ports/refusals.ts";
 import { GrantAnswers } from "./allocations/grant-answers.ts";
 import { endpointsOf } from "./endpoints.ts";
 import { admitter } from "./exchange/admission.ts";
-import { type Answer, headOf, noContent } from "./exchange/answers.ts";
-import { type ApiKey, type AuthSettings, authenticator } from "./exchange/auth.ts";
+import { type Answer, headOf, noContent, type StreamAnswer } from "./exchange/answers.ts";
+import { type ApiKey, type AuthSettings, authenticator, type Caller } from "./exchange/auth.ts";
 import { ClientGoneError, readJson } from "./exchange/body.ts";
 import { type ConnectionLimits, Connections, type OpenStream } from "./exchange/connections.ts";
-import type { Endpoint, Hold } from "./exchange/endpoint.ts";
+import type { Call, Endpoint } from "./exchange/endpoint.ts";
 import { Idempotency } from "./exchange/idempotency.ts";
 import { HttpError, problemAnswer } from "./exchange/problems.ts";
 import type { EndpointParts, MetricsPage } from "./parts.ts";
@@ -161,14 +161,17 @@ const UNDECODABLE: Endpoint = { ...UNKNOWN };
 
 /** The path's parameters are what express' router adds to node's request. */
 type Request = IncomingMessage & { readonly params?: { readonly id?: string } };
+type Fail = (error: unknown) => void;
 type Route = (req: Request, res: ServerResponse) => unknown;
 
 /**
- * Express' part: from a path to its endpoint. Its router alone, for an application would also give each request and
- * answer another prototype, with methods that are not used here: 5 us a request.
+ * From a path to its endpoint: a path without parameters by a table, the others by express' router. Its router alone,
+ * for an application would also give each request and answer another prototype, with methods that are not used here: 5
+ * us a request.
  */
 function routed(parts: HttpServerParts, connections: Connections): RequestListener {
   const router = express.Router({ caseSensitive: true });
+  const exact = new Map<string, Endpoint>();
   const serve = exchange(parts, connections);
   const grants = new GrantAnswers(parts.scheduler, (error, allocationId) =>
     parts.log.error({ err: error, allocationId }, "a lease stays although its client was not told of it"),
@@ -179,82 +182,125 @@ function routed(parts: HttpServerParts, connections: Connections): RequestListen
   for (const endpoint of endpointsOf({ ...parts, headerName, grants, idempotency, readings })) {
     const route: Route = (req, res) => serve(endpoint, req, res);
     router.all(endpoint.path, route as express.RequestHandler);
+    if (/^[/a-z-]+$/.test(endpoint.path)) exact.set(endpoint.path, endpoint);
   }
   const handle = router as unknown as (req: Request, res: ServerResponse, next: (error?: unknown) => void) => void;
   return (req, res) => {
-    const unserved = (error: unknown) => {
-      // A bug of the server itself: not even a 500 could be sent.
-      parts.log.error({ err: error, method: req.method }, "a request could not be answered");
-      res.destroy();
-    };
+    // A target in another form, with a query or a slash at its end, is for the router to understand.
+    const endpoint = exact.get(req.url ?? "");
+    if (endpoint !== undefined) return serve(endpoint, req, res);
     handle(req, res, (error) => {
-      if (error === undefined || error === null) serve(UNKNOWN, req, res).catch(unserved);
-      else if (error instanceof URIError) serve(UNDECODABLE, req, res).catch(unserved);
-      else unserved(error);
+      if (error === undefined || error === null) serve(UNKNOWN, req, res);
+      else if (error instanceof URIError) serve(UNDECODABLE, req, res);
+      else unserved(parts.log, error, req, res);
     });
   };
 }
 
-/** Serves one request, from its admission to its answer. */
+/** A bug of the server itself: not even a 500 could be sent. */
+function unserved(log: Log, error: unknown, req: Request, res: ServerResponse): void {
+  log.error({ err: error, method: req.method }, "a request could not be answered");
+  res.destroy();
+}
+
+/** What serves one request, from its admission to its answer. Only what has to wait is a promise. */
 function exchange(parts: HttpServerParts, connections: Connections) {
   const { metrics, log } = parts;
   const authenticate = authenticator(parts.settings.auth, parts.keys);
   const admit = admitter(authenticate, parts.settings.allowedHosts);
 
-  const answerTo = async (endpoint: Endpoint, req: Request): Promise<Answer | OpenStream> => {
-    if (connections.isStreaming(req.socket))
-      throw new HttpError("malformed-request", "this connection carries a stream, and no further request");
-    if (endpoint === UNDECODABLE) throw new HttpError("malformed-request", "the path cannot be decoded");
-    const { caller, operation } = admit(req, endpoint);
-    if (connections.draining && endpoint.access !== "probe") throw new ShuttingDownError();
-    if (operation === null) return noContent(["Allow", endpoint.allow]);
-    const body = operation.body === "ignored" ? undefined : await readJson(req);
-    if (body === undefined && operation.body === "needed")
-      throw new HttpError("malformed-json", "a JSON body is needed");
-    const hold: Hold = (wait) => connections.hold(req.socket, wait);
-    const answer = operation.answer({
-      actor: caller.actor,
-      role: caller.role,
-      keyed: caller.keyed,
-      id: req.params?.id ?? "",
-      url: req.url ?? "",
-      body,
-      accept: req.headers.accept,
-      acceptEncoding: req.headers["accept-encoding"] as string | undefined,
-      prefer: req.headers.prefer as string | undefined,
-      idempotencyKey: req.headers["idempotency-key"] as string | undefined,
-      lastEventId: req.headers["last-event-id"] as string | undefined,
-      hold,
-    });
-    if (!("pieces" in answer)) return answer;
-    if (req.method === "HEAD") return headOf(answer);
-    const keys = parts.keys();
-    // A key that is withdrawn ends what it has opened.
-    const mayGoOn = () => parts.keys() === keys || passes(() => admit(req, endpoint));
-    return connections.openStream(req.socket, answer, mayGoOn);
-  };
-
-  return async (endpoint: Endpoint, req: Request, res: ServerResponse): Promise<void> => {
-    const startedAt = performance.now();
-    connections.began(res);
-    let answer: Answer | OpenStream;
-    try {
-      answer = await answerTo(endpoint, req);
-    } catch (error) {
-      if (error instanceof ClientGoneError) return;
-      answer = problemAnswer(error, LEASING_REFUSALS, (bug, requestId) =>
-        log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
-      );
-    }
+  const send = (
+    answer: Answer | OpenStream,
+    endpoint: Endpoint,
+    startedAt: number,
+    req: Request,
+    res: ServerResponse,
+  ) => {
     const told = { method: req.method ?? "", endpoint: endpoint.path };
     if ("ending" in answer) {
       metrics?.observeRequest({ ...told, status: answer.stream.status, seconds: null });
-      await sendStream(res, answer, connections, log);
+      void sendStream(res, answer, connections, log);
       return;
     }
     connections.send(res, answer);
     const seconds = (performance.now() - startedAt) / 1_000;
     metrics?.observeRequest({ ...told, status: answer.status, seconds });
+  };
+
+  /** Admits a request, reads its body, and answers it. */
+  const begin = (endpoint: Endpoint, req: Request, done: (answer: Answer | OpenStream) => void, fail: Fail) => {
+    if (connections.isStreaming(req.socket))
+      throw new HttpError("malformed-request", "this connection carries a stream, and no further request");
+    if (endpoint === UNDECODABLE) throw new HttpError("malformed-request", "the path cannot be decoded");
+    const { caller, operation } = admit(req, endpoint);
+    if (connections.draining && endpoint.access !== "probe") throw new ShuttingDownError();
+    if (operation === null) {
+      done(noContent(["Allow", endpoint.allow]));
+      return;
+    }
+    const respond = (body: unknown) => {
+      try {
+        if (body === undefined && operation.body === "needed")
+          throw new HttpError("malformed-json", "a JSON body is needed");
+        const answer = operation.answer(callOf(req, caller, body, connections));
+        if (answer instanceof Promise) answer.then(done, fail);
+        else done("pieces" in answer ? streamed(answer, req, () => admit(req, endpoint)) : answer);
+      } catch (error) {
+        fail(error);
+      }
+    };
+    if (operation.body === "ignored") respond(undefined);
+    else readJson(req, respond, fail);
+  };
+
+  return (endpoint: Endpoint, req: Request, res: ServerResponse): void => {
+    const startedAt = performance.now();
+    connections.began(res);
+    const done = (answer: Answer | OpenStream) => {
+      try {
+        send(answer, endpoint, startedAt, req, res);
+      } catch (error) {
+        unserved(log, error, req, res);
+      }
+    };
+    const fail: Fail = (error) => {
+      if (error instanceof ClientGoneError) return;
+      const answer = problemAnswer(error, LEASING_REFUSALS, (bug, requestId) =>
+        log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
+      );
+      done(answer);
+    };
+    try {
+      begin(endpoint, req, done, fail);
+    } catch (error) {
+      fail(error);
+    }
+  };
+
+  function streamed(answer: StreamAnswer, req: Request, readmit: () => unknown): Answer | OpenStream {
+    if (req.method === "HEAD") return headOf(answer);
+    const keys = parts.keys();
+    // A key that is withdrawn ends what it has opened.
+    const mayGoOn = () => parts.keys() === keys || passes(readmit);
+    return connections.openStream(req.socket, answer, mayGoOn);
+  }
+}
+
+function callOf(req: Request, { actor, role, keyed }: Caller, body: unknown, connections: Connections): Call {
+  const { headers, socket } = req;
+  return {
+    actor,
+    role,
+    keyed,
+    id: req.params?.id ?? "",
+    url: req.url ?? "",
+    body,
+    accept: headers.accept,
+    acceptEncoding: headers["accept-encoding"] as string | undefined,
+    prefer: headers.prefer as string | undefined,
+    idempotencyKey: headers["idempotency-key"] as string | undefined,
+    lastEventId: headers["last-event-id"] as string | undefined,
+    hold: (wait) => connections.hold(socket, wait),
   };
 }
 

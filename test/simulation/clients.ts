@@ -387,7 +387,7 @@ export class Clients {
       hold: () => null,
     };
     this.#parts.tally.count("keyed", operation);
-    this.#track(idempotency.answer(operation, call, repeatable), ({ headers }) => {
+    this.#track(Promise.resolve(idempotency.answer(operation, call, repeatable)), ({ headers }) => {
       if (headers.length > 0) this.#parts.tally.count("keyed", "replayed");
     });
   }

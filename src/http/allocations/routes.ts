@@ -33,7 +33,7 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, kn
   return {
     role: "allocate",
     body: "needed",
-    async answer(call) {
+    answer(call) {
       const { actor } = call;
       const ask = checkedAsk(check(call.body), checkWebhookUrl);
       return idempotency.answer("allocate", call, {

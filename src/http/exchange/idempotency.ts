@@ -53,10 +53,13 @@ export class Idempotency {
    * @param operation tells the calls apart that take a key.
    * @throws HttpError 400 when the key is malformed, 409 while the first is under way, 422 when it was another request.
    */
-  async answer(operation: string, call: Call, { first, again }: Repeatable): Promise<Answer> {
-    if (call.idempotencyKey === undefined) return first(null);
+  answer(operation: string, call: Call, repeatable: Repeatable): Answer | Promise<Answer> {
+    const { idempotencyKey: key } = call;
+    return key === undefined ? repeatable.first(null) : this.#once(operation, call, wellFormed(key), repeatable);
+  }
+
+  async #once(operation: string, call: Call, key: string, { first, again }: Repeatable): Promise<Answer> {
     const { principal } = call.actor;
-    const key = wellFormed(call.idempotencyKey);
     const name = JSON.stringify([principal, key]);
     if (this.#underWay.has(name)) {
       throw new HttpError("idempotency-key-in-use", "the first request with this Idempotency-Key is still under way");

@@ -24,12 +24,7 @@ export function describeConfig(config: Config): DescribedConfig {
   };
 }
 
-/** An address may carry a password before its host, or a token behind the `?`. */
+/** An address may carry a password before its host, and a token in its path or behind the `?`. */
 function withoutCredentials(address: string | null): string | null {
-  if (address === null) return null;
-  const url = new URL(address);
-  url.username = "";
-  url.password = "";
-  url.search = "";
-  return url.href;
+  return address === null ? null : new URL(address).origin;
 }

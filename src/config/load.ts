@@ -48,6 +48,8 @@ export interface LoadedConfig {
   readonly warnings: readonly Problem[];
   /** The file that was read; `null` when there was none. */
   readonly file: string | null;
+  /** Whether the file has any setting; an empty one, or one with comments only, has none. */
+  readonly hasSettings: boolean;
 }
 
 const DEFAULT_FILE = "./config.yaml";
@@ -82,7 +84,21 @@ export function loadConfig({ path, explicit, env, flags, rules = [] }: ConfigSou
   const warned = [...warnings(config), ...keyWarnings(apiKeysIn(merged))].map((one) =>
     toProblem(locate(one.path), one),
   );
-  return { config, warnings: warned, file: document === NO_DOCUMENT ? null : path };
+  const hasSettings = Object.keys(document.tree).length > 0;
+  return { config, warnings: warned, file: document === NO_DOCUMENT ? null : path, hasSettings };
+}
+
+/**
+ * The settings for a reload.
+ *
+ * @throws {ConfigError} also when the file has become empty, or has gone: that is an editor at work or a disk that was
+ *   full, and taking it at its word would take away every key and quota.
+ */
+export function reloaded(before: LoadedConfig, load: () => LoadedConfig): LoadedConfig {
+  const loaded = load();
+  if (loaded.hasSettings || !before.hasSettings) return loaded;
+  const origin: Origin = before.file === null ? FROM_FILE : { kind: "file", file: before.file, line: null, column: 0 };
+  throw new ConfigError([{ origin, path: "", message: "holds no settings any more, and did before", hint: null }]);
 }
 
 // --- the file ---

@@ -1,7 +1,7 @@
 /** Starts the parts of the daemon, changes their settings, and stops them. This room alone knows all others. */
 import type { Config } from "../config/config.ts";
 import { describeConfig } from "../config/describe.ts";
-import type { LoadedConfig } from "../config/load.ts";
+import { type LoadedConfig, reloaded } from "../config/load.ts";
 import { policyOf } from "../config/policy.ts";
 import { ConfigError, formatProblem } from "../config/problems.ts";
 import { reloadable } from "../config/reload.ts";
@@ -50,7 +50,7 @@ export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig
     await store.close();
     throw error;
   });
-  const running = new RunningDaemon(loaded.config, load, log, version, store, time);
+  const running = new RunningDaemon(loaded, load, log, version, store, time);
   try {
     await running.start(loaded.file);
   } catch (error) {
@@ -79,6 +79,7 @@ async function beginTime(store: SqliteStore, log: Logger): Promise<Time> {
 }
 
 class RunningDaemon implements Daemon {
+  #loaded: LoadedConfig;
   #config: Config;
   readonly #load: () => LoadedConfig;
   readonly #log: Logger;
@@ -100,7 +101,16 @@ class RunningDaemon implements Daemon {
   port = 0;
 
   /** Takes over `store`, and closes it. */
-  constructor(config: Config, load: () => LoadedConfig, log: Logger, version: string, store: SqliteStore, time: Time) {
+  constructor(
+    loaded: LoadedConfig,
+    load: () => LoadedConfig,
+    log: Logger,
+    version: string,
+    store: SqliteStore,
+    time: Time,
+  ) {
+    const { config } = loaded;
+    this.#loaded = loaded;
     this.#config = config;
     this.#load = load;
     this.#log = log;
@@ -147,6 +157,7 @@ class RunningDaemon implements Daemon {
     await this.#scheduler.start(this.#time.bootId, Date.now());
     const { port } = await this.#http.listen(server.host, server.port);
     this.port = port;
+    this.#webhookHosts = parseAllowedHosts(this.#config.webhooks.allowedHosts, port);
     this.#poller = startPolling({
       source: this.#source,
       clock: this.#clock,
@@ -187,14 +198,16 @@ class RunningDaemon implements Daemon {
   async reload(): Promise<void> {
     notifySystemd("RELOADING=1");
     try {
-      const loaded = this.#load();
+      const loaded = reloaded(this.#loaded, this.#load);
       const { config, ignored } = reloadable(this.#config, loaded.config);
-      const webhookHosts = parseAllowedHosts(config.webhooks.allowedHosts);
-      await this.#scheduler.reconfigure(policyOf(config), tickInterval(config));
+      const webhookHosts = parseAllowedHosts(config.webhooks.allowedHosts, this.port);
+      // Before anything that can fail: a key that was taken away must not live on because a disk is full.
+      this.#loaded = loaded;
       this.#config = config;
       this.#webhookHosts = webhookHosts;
       this.#deliverer?.reconfigure(this.#deliverySettings());
       this.#log.level = config.logging.level;
+      await this.#scheduler.reconfigure(policyOf(config), tickInterval(config));
       this.#metrics?.configReload(true);
       this.#log.info({ needRestart: ignored }, "settings reloaded");
     } catch (error) {

@@ -67,7 +67,10 @@ export function buildParts(given: Given): Parts {
     },
     stored,
   );
-  const metrics = config.monitoring.metricsEnabled ? createMetrics({ version, clock, scheduler, source }) : null;
+  const hasKeys = config.auth.enabled;
+  const metrics = config.monitoring.metricsEnabled
+    ? createMetrics({ version, clock, scheduler, source, hasKeys })
+    : null;
   for (const observer of [simulated, metrics]) if (observer !== null) scheduler.observeWith(observer);
   const settings = httpSettings(config);
   const http = createHttpServer({

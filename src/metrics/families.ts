@@ -1,5 +1,6 @@
 /** Metrics whose values are looked up when they are asked for. Nothing is kept up to date between two scrapes. */
 import { Counter, Gauge, type Registry } from "prom-client";
+import { visible } from "../platform/printable.ts";
 
 export interface Sample<Label extends string> {
   readonly labels: Readonly<Record<Label, string>>;
@@ -23,9 +24,15 @@ export function gaugeFamily<Label extends string>(registry: Registry, family: Fa
     registers: [registry],
     collect() {
       this.reset();
-      for (const { labels, value } of read()) if (value !== null) this.set(labels, value);
+      for (const { labels, value } of read()) if (value !== null) this.set(shown(labels), value);
     },
   });
+}
+
+/** A driver chooses the names of GPUs: the format escapes line ends and quotes, and nothing else. */
+function shown<Label extends string>(labels: Readonly<Record<Label, string>>): Record<Label, string> {
+  const entries = Object.entries<string>(labels).map(([name, value]) => [name, visible(value)]);
+  return Object.fromEntries(entries) as Record<Label, string>;
 }
 
 /** One figure of the whole daemon. */
@@ -51,7 +58,7 @@ export function counterFamily<Label extends string>(registry: Registry, family: 
     registers: [registry],
     collect() {
       this.reset();
-      for (const { labels, value } of read()) if (value !== null) this.inc(labels, value);
+      for (const { labels, value } of read()) if (value !== null) this.inc(shown(labels), value);
     },
   });
 }

@@ -31,6 +31,8 @@ export interface MetricsParts {
     readonly events: { readonly readers: number };
   };
   readonly source: SourceFigures;
+  /** Whether principals are told apart. The page asks for no key, so it shows nothing of theirs then. */
+  readonly hasKeys?: boolean;
 }
 
 /** What can be told of the source of readings beside the readings. */
@@ -45,13 +47,13 @@ export interface Metrics extends Required<Observer> {
   configReload(ok: boolean): void;
 }
 
-export function createMetrics({ version, clock, scheduler, source }: MetricsParts): Metrics {
+export function createMetrics({ version, clock, scheduler, source, hasKeys = false }: MetricsParts): Metrics {
   const exposer = new Exposer();
   const { registry } = exposer;
   const look = () => ({ state: scheduler.state, now: clock.now() });
   const allocations = new AllocationCounts(registry);
   registerHost(registry, look);
-  registerQuotas(registry, look);
+  registerQuotas(registry, look, !hasKeys);
   const requests = new RequestTimes(registry);
   const operation = new Operation(registry, {
     version,

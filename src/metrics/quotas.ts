@@ -17,12 +17,13 @@ interface Figure {
   readonly used: number | null;
 }
 
-export function registerQuotas(registry: Registry, look: () => Instant): void {
+/** @param ofPrincipals whether whoever reads the page may know what principals have. */
+export function registerQuotas(registry: Registry, look: () => Instant, ofPrincipals: boolean): void {
   const labelNames = ["kind", "account", "resource"] as const;
   const samples = (value: (figure: Figure) => number | null) => ({
     *read() {
       const now = look();
-      for (const key of named(now.state.policy.quotas)) {
+      for (const key of named(now.state.policy.quotas, ofPrincipals)) {
         const { kind, name } = accountNamed(key);
         for (const figure of figuresOf(key, now)) {
           yield { labels: { kind, account: name, resource: figure.resource }, value: value(figure) };
@@ -44,9 +45,9 @@ export function registerQuotas(registry: Registry, look: () => Instant): void {
   });
 }
 
-function named({ principals, services }: Quotas): readonly AccountKey[] {
+function named({ principals, services }: Quotas, ofPrincipals: boolean): readonly AccountKey[] {
   return [
-    ...Object.keys(principals)
+    ...Object.keys(ofPrincipals ? principals : {})
       .slice(0, MAX_ACCOUNTS)
       .map((name) => accountKey("principal", name)),
     ...Object.keys(services)

@@ -31,6 +31,8 @@ export interface Notification {
 }
 
 export interface PendingDelivery extends Notification {
+  /** Whose allocation it tells of; `null`: it tells the operator of a GPU. */
+  readonly principal: string | null;
   /** Attempts made so far. */
   readonly attempts: number;
   readonly nextAttemptAt: EpochMs;
@@ -77,7 +79,10 @@ export interface DeliverySettlement {
 
 /** The webhooks' view of the store. */
 export interface Outbox {
-  /** Deliveries due at `now`, oldest first. */
+  /**
+   * Deliveries due at `now`. First the oldest of every principal, then the second oldest of every, and so on: however
+   * many rows one of them has, the others' are on the first page.
+   */
   due(now: EpochMs, limit: number): readonly PendingDelivery[];
   /** When the next undelivered one falls due; `null` when there is none. */
   nextDueAt(): EpochMs | null;

@@ -223,13 +223,18 @@ export class Turns {
       this.#storageFailed = true;
       this.#parts.observers.tell((observer) => observer.storage?.(false, refusal.message));
     }
-    // Readings are shown even while nothing can be stored.
-    this.#state = envelopes.reduce(
-      (state, { command }) =>
-        command.type === "observe" ? withSight(state, withInstances(command.observation, state)) : state,
-      before,
-    );
-    for (const envelope of envelopes) envelope.reject(refusal);
+    this.#state = envelopes.reduce((state, { command }) => this.#withoutStoring(state, command), before);
+    for (const { command, resolve, reject } of envelopes) {
+      if (command.type === "reconfigure") resolve({ state: this.#state, at: this.#parts.clock.now(), ended: [] });
+      else reject(refusal);
+    }
+  }
+
+  /** What holds even while nothing can be stored; see 3. What follows from new settings, the next turn decides. */
+  #withoutStoring(state: HostState, command: Command): HostState {
+    if (command.type === "observe") return withSight(state, withInstances(command.observation, state));
+    if (command.type !== "reconfigure") return state;
+    return withPolicy(state, this.#parts.calendar.fill(command.policy, this.#parts.clock.now()));
   }
 }
 

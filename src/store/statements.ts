@@ -38,8 +38,13 @@ export function prepareReads(database: DatabaseSync) {
     latestSnapshot: sql("SELECT seq, at, state FROM snapshots ORDER BY seq DESC LIMIT 1"),
     latestSnapshotSeq: sql("SELECT max(seq) AS seq FROM snapshots"),
 
+    // By principal in turn, and each one's by time.
     dueDeliveries: sql(
-      `SELECT ${DELIVERY_COLUMNS} FROM outbox WHERE next_attempt_at <= ? ORDER BY next_attempt_at, seq LIMIT ?`,
+      `SELECT ${DELIVERY_COLUMNS}, owner FROM (
+         SELECT seq AS row, owner, row_number() OVER (PARTITION BY owner ORDER BY at, seq) AS place FROM (
+           SELECT o.seq, o.next_attempt_at AS at, a.principal AS owner
+           FROM outbox o LEFT JOIN allocations a ON a.id = o.allocation_id WHERE o.next_attempt_at <= ?))
+       JOIN outbox ON seq = row ORDER BY place, next_attempt_at, seq LIMIT ?`,
     ),
     delivery: sql(`SELECT ${RECORD_COLUMNS} FROM outbox WHERE delivery_id = ?`),
     deliverySeq: sql("SELECT seq FROM outbox WHERE delivery_id = ?"),

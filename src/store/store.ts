@@ -407,6 +407,7 @@ function pendingDelivery(row: Record<string, unknown>): PendingDelivery {
   return {
     deliveryId: row.delivery_id as string,
     allocationId: row.allocation_id as AllocationId | null,
+    principal: row.owner as string | null,
     status: row.status as NotificationStatus,
     url: row.url as string,
     body: row.body as string,

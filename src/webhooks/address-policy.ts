@@ -4,9 +4,11 @@
  *
  * 1. Judged is what the URL parser and the resolver made of a text, never the text: `http://0x7f.1/` is 127.0.0.1.
  * 2. What no rule allows is refused; an address of no known kind is `reserved`, never external.
- * 3. A rule for a name vouches for where that name leads, except to the addresses in {@link NEVER_BY_NAME}.
+ * 3. The daemon's own port is no receiver, whatever is allowed: its answers would be those of a caller on this machine.
+ * 4. A rule for a name vouches for where that name leads, except to the addresses in {@link NEVER_BY_NAME}.
  */
 import { BlockList, isIP } from "node:net";
+import { networkInterfaces } from "node:os";
 
 /** Characters in a webhook URL. */
 export const MAX_WEBHOOK_URL_LENGTH = 2048;
@@ -96,6 +98,8 @@ export interface AllowedHosts {
   readonly ranges: ReadonlySet<Range>;
   readonly names: readonly NameRule[];
   readonly addresses: readonly AddressRule[];
+  /** Where the daemon itself listens; `null`: not yet. */
+  readonly ownPort: number | null;
 }
 
 /** Entries of `webhooks.allowed_hosts` that mean nothing, all of them at once. */
@@ -116,7 +120,7 @@ export class InvalidAllowedHostsError extends Error {
  *
  * @throws {InvalidAllowedHostsError} with every entry that cannot be read.
  */
-export function parseAllowedHosts(entries: readonly string[]): AllowedHosts {
+export function parseAllowedHosts(entries: readonly string[], ownPort: number | null = null): AllowedHosts {
   const ranges = new Set<Range>();
   const names: NameRule[] = [];
   const addresses: AddressRule[] = [];
@@ -129,7 +133,7 @@ export function parseAllowedHosts(entries: readonly string[]): AllowedHosts {
     else addresses.push(rule);
   });
   if (problems.length > 0) throw new InvalidAllowedHostsError(problems);
-  return { ranges, names, addresses };
+  return { ranges, names, addresses, ownPort };
 }
 
 /**
@@ -161,6 +165,7 @@ export function checkWebhookUrl(url: string, allowed: AllowedHosts): string | nu
  */
 export function checkAddress(address: string, host: string | null, port: number, allowed: AllowedHosts): string | null {
   const kind = kindOf(address);
+  if (port === allowed.ownPort && isOwnAddress(address, kind)) return "it is the daemon's own port";
   if (host !== null && nameAllowed(host, port, allowed) && !NEVER_BY_NAME.has(kind)) return null;
   if ((allowed.ranges as ReadonlySet<string>).has(kind)) return null;
   if (addressListed(address, port, allowed)) return null;
@@ -177,6 +182,11 @@ export function hostOf(target: URL): string {
 export function portOf(target: URL): number {
   if (target.port !== "") return Number(target.port);
   return target.protocol === "https:" ? 443 : 80;
+}
+
+function isOwnAddress(address: string, kind: AddressKind): boolean {
+  if (kind === "loopback" || kind === "unspecified") return true;
+  return Object.values(networkInterfaces()).some((own) => own?.some((one) => one.address === address));
 }
 
 function checkName(host: string, port: number, allowed: AllowedHosts): string | null {

@@ -13,7 +13,7 @@ import type { Cancel, Clock } from "../platform/clock.ts";
 import type { DeliverySettlement, Outbox, PendingDelivery } from "../ports/webhooks.ts";
 import type { AllowedHosts } from "./address-policy.ts";
 import { attempt, STOPPED } from "./attempt.ts";
-import { type Lookup, sharedLookup } from "./resolve.ts";
+import { type Lookup, sharedLookup } from "./names.ts";
 import { signingKey } from "./sign.ts";
 import { receiverOf, Slots } from "./slots.ts";
 

@@ -1,32 +1,11 @@
-import { lookup as systemLookup } from "node:dns/promises";
 import { isIP } from "node:net";
 import { type AllowedHosts, checkAddress, checkWebhookUrl, hostOf, portOf } from "./address-policy.ts";
+import type { Lookup, ResolvedAddress } from "./names.ts";
 
-export interface ResolvedAddress {
-  readonly address: string;
-  readonly family: number;
-}
-
-/** Turns a host name into addresses; rejects when there are none. */
-export type Lookup = (host: string) => Promise<readonly ResolvedAddress[]>;
+export type { Lookup, ResolvedAddress } from "./names.ts";
 
 /** The receiver's address is one where webhooks may not go. Nothing was sent. */
 export class AddressRefusedError extends Error {}
-
-/**
- * The system's resolver, which also reads /etc/hosts. Node runs it on two threads, and a dead name server holds one
- * for seconds, so attempts that want the same name share one question.
- */
-export function sharedLookup(): Lookup {
-  const asked = new Map<string, Promise<readonly ResolvedAddress[]>>();
-  return (host) => {
-    const running = asked.get(host);
-    if (running !== undefined) return running;
-    const answer = systemLookup(host, { all: true }).finally(() => asked.delete(host));
-    asked.set(host, answer);
-    return answer;
-  };
-}
 
 /**
  * The addresses to connect to for `url`: those of its host, less those that are refused. The caller must connect to

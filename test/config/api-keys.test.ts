@@ -90,6 +90,6 @@ test("the log shows who has a key, and no key, hash, secret or password", () => 
   expect(JSON.parse(text)).toEqual(described);
   expect(described.auth.keys).toEqual([{ principal: "bob", role: "allocate" }]);
   expect(described.webhooks.secret).toBe("set");
-  expect(described.services).toMatchObject({ deepagentsUrl: "http://host:1/path", graphServiceUrl: null });
+  expect(described.services).toMatchObject({ deepagentsUrl: "http://host:1", graphServiceUrl: null });
   for (const hidden of [KEY, sha256(KEY), secret.slice(6), "hunter2", "user"]) expect(text).not.toContain(hidden);
 });

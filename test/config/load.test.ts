@@ -191,6 +191,7 @@ test("a missing file is an error only if it was named", () => {
     config: DEFAULTS,
     warnings: [],
     file: null,
+    hasSettings: false,
   });
   expect(() => loadConfig({ path, explicit: true, env: {}, flags: {} })).toThrow(`${path}: there is no such file`);
 });

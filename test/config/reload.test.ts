@@ -1,8 +1,9 @@
 import { expect, test } from "vitest";
+import { reloaded } from "../../src/config/load.ts";
 import { policyOf } from "../../src/config/policy.ts";
 import { reloadable } from "../../src/config/reload.ts";
 import { settingPaths } from "../../src/config/schema.ts";
-import { configOf } from "./load-text.ts";
+import { configOf, load } from "./load-text.ts";
 
 test("a reload that changes nothing ignores nothing", () => {
   const config = configOf("");
@@ -124,4 +125,15 @@ preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime:
   });
   expect(policyOf(configOf("preemption: {grace_period: 13s}")).preemption).toBeNull();
   expect(policyOf(config).workloadDefaults.generic.defaultGpus).toBe(2);
+});
+
+test("a file that has become empty is a bad one at a reload, and one that always was is not", () => {
+  const before = load("auth: {enabled: true, api_keys: {a-key-of-some-length: bob}}");
+  for (const emptied of ["", "# to be written\n", "---\n"]) {
+    expect(() => reloaded(before, () => load(emptied))).toThrow(/holds no settings any more/);
+    expect(reloaded(load(""), () => load(emptied)).hasSettings).toBe(false);
+  }
+  const gone = { ...load(""), file: null };
+  expect(() => reloaded(before, () => gone)).toThrow(/holds no settings any more/);
+  expect(reloaded(load(""), () => before)).toBe(before);
 });

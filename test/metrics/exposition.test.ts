@@ -1,6 +1,8 @@
 import { spawnSync } from "node:child_process";
+import { Registry } from "prom-client";
 import { expect, test } from "vitest";
 import { pciDevice } from "../../src/core/base/pci-address.ts";
+import { gaugeFamily } from "../../src/metrics/families.ts";
 import { ANYBODY } from "../monitor/simulated/simulated-daemon.ts";
 import { isInstalled, type Watched, watched } from "./scrape.ts";
 
@@ -122,4 +124,11 @@ test.skipIf(!isInstalled("promtool"))("promtool finds nothing but the old names"
     "gpu_orchestrator_gpu_memory_used_mb metric names should not contain abbreviated units",
     'gpu_orchestrator_gpus_total non-counter metrics should not have "_total" suffix',
   ]);
+});
+
+test("control characters in a label, such as a driver's name for a GPU may have, are written out", async () => {
+  const registry = new Registry();
+  const read = () => [{ labels: { gpu_name: "H100\u001b[2J\u202e\n" }, value: 1 }];
+  gaugeFamily(registry, { name: "gpus", help: "GPUs", labelNames: ["gpu_name"], read });
+  expect(await registry.metrics()).toContain('gpu_name="H100\\\\u{1b}[2J\\\\u{202e}\\\\u{a}"');
 });

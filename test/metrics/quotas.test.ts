@@ -1,4 +1,5 @@
 import { expect, test } from "vitest";
+import { createMetrics } from "../../src/metrics/metrics.ts";
 import { NO_QUOTA, NO_QUOTAS } from "../simulation/simulated-host.ts";
 import { family, watched } from "./scrape.ts";
 
@@ -28,4 +29,16 @@ test("accounts that the settings name are shown with what they may have and have
     'kind="service",account="a",resource="gpus"': 1,
     'kind="service",account="a",resource="queued"': 1,
   });
+});
+
+test("with keys the page, which asks for none, says nothing of principals", async () => {
+  const { daemon } = await watched("h100x4");
+  const { scheduler, clock } = daemon;
+  const account = { ...NO_QUOTA, maxGpus: 3 };
+  const quotas = { ...NO_QUOTAS, principals: { ann: account }, services: { a: account } };
+  await scheduler.reconfigure({ ...scheduler.state.policy, quotas }, 5_000);
+  const source = { abandonedTotal: 0, stuck: false };
+  const { body } = await createMetrics({ version: "1", clock, scheduler, source, hasKeys: true }).render(undefined);
+  expect(body).toContain('account="a"');
+  expect(body).not.toContain("ann");
 });

@@ -137,3 +137,16 @@ test("a release answers for what it let go, not for what had just expired", asyn
   expect(scheduler.recall("bob", "k")?.ids).toEqual(letGo);
   expect(scheduler.state.allocations.get(expiring.allocation.request.id)).toBeUndefined();
 });
+
+test("new settings hold while nothing can be stored, and still when storing works again", async () => {
+  const { scheduler, store } = await watched(new MemoryStore());
+  const policy = { ...scheduler.state.policy, maxQueueSize: 0 };
+  store.failing = true;
+  await expect(scheduler.allocate(ask(), BOB)).rejects.toMatchObject({ code: "storage-unavailable" });
+  await scheduler.reconfigure(policy, 5_000);
+  expect(scheduler.state.policy.maxQueueSize).toBe(0);
+
+  store.failing = false;
+  await scheduler.allocate(ask(), BOB);
+  await expect(scheduler.allocate(ask(), BOB)).rejects.toMatchObject({ code: "queue-full" });
+});

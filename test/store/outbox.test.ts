@@ -36,7 +36,23 @@ test("a notification is due from its creation on, oldest first, at most as many 
   expect(store.nextDueAt()).toBe(START);
   expect(dueIds(store, START - 1)).toEqual([]);
   expect(store.due(START + 2, 2).map(({ deliveryId }) => deliveryId)).toEqual(["d-1", "d-2"]);
-  expect(store.due(START, 9)).toEqual([{ ...notification("d-1", "a-1"), attempts: 0, nextAttemptAt: START }]);
+  const first = { ...notification("d-1", "a-1"), principal: "anonymous", attempts: 0, nextAttemptAt: START };
+  expect(store.due(START, 9)).toEqual([first]);
+});
+
+test("the oldest of every principal comes before the second of any", async () => {
+  const store = openForTest();
+  const owned = (id: string, principal: string) => queued(request(id, { principal }));
+  await store.commit(
+    turn({
+      allocations: [owned("a-1", "mallory"), owned("b-1", "alice")],
+      notifications: [
+        ...[1, 2, 3].map((i) => notification(`d-${i}`, "a-1", { createdAt: START + i })),
+        notification("d-9", "b-1", { createdAt: START + 50 }),
+      ],
+    }),
+  );
+  expect(store.due(START + 50, 3).map(({ deliveryId }) => deliveryId)).toEqual(["d-1", "d-9", "d-2"]);
 });
 
 test("a failed attempt is counted and comes back when it was put off to, over a restart too", async () => {

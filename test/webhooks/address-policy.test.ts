@@ -321,3 +321,13 @@ test("all entries that mean nothing are reported at once, each with its place", 
   expect(problems.map(({ index }) => index)).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
   expect(problems.find(({ index }) => index === 7)?.message).toBe('"0x7f.1" is a number in disguise: write 127.0.0.1');
 });
+
+test("the daemon's own port is refused at every address of this machine, in whatever spelling, and no other is", () => {
+  const allowed = parseAllowedHosts(["loopback", "external", "hooks.example.org"], 8_086);
+  for (const host of ["127.0.0.1", "127.9.9.9", "[::1]", "0x7f.1", "[::ffff:127.0.0.1]"]) {
+    expect(checkWebhookUrl(`http://${host}:8086/`, allowed)).toMatch("own port");
+    expect(checkWebhookUrl(`http://${host}:8087/`, allowed)).not.toBe("it is the daemon's own port");
+  }
+  expect(checkAddress("127.0.0.1", "hooks.example.org", 8_086, allowed)).toMatch("own port");
+  expect(checkWebhookUrl("http://93.184.216.34:8086/", allowed)).toBeNull();
+});

@@ -18,6 +18,7 @@ export class MemoryOutbox implements Outbox {
   add(row: Pick<PendingDelivery, "deliveryId" | "url" | "createdAt"> & Partial<PendingDelivery>): PendingDelivery {
     const full: PendingDelivery = {
       allocationId: `alloc-${row.deliveryId}`,
+      principal: "alice",
       status: "allocated",
       body: `{"id":"${row.deliveryId}"}`,
       attempts: 0,

@@ -54,12 +54,17 @@ function outlookFor({ status, request }: Allocation, state: HostState, now: Epoc
   return new Outlook(state, now, status === "queued" ? positionOf(state.line, request, state.policy) : 0);
 }
 
-/** What a workload is made of, where its webhooks go, and what is left of its quota is for its owner and for admins. */
+/**
+ * What a workload is made of, where its webhooks go, what is left of its quota, and the token that its lease is renewed
+ * and released with is for its owner and for admins.
+ */
 function viewOf(allocation: Allocation, outlook: Outlook, state: HostState, now: EpochMs, actor: Actor) {
   const { request } = allocation;
   const isOwn = owns(actor, allocation);
+  const { fencing_token, ...open } = recordOf(allocation);
   return {
-    ...recordOf(allocation),
+    ...open,
+    ...(isOwn && fencing_token !== undefined ? { fencing_token } : {}),
     ...(allocation.status === "queued" ? waitView(request, outlook, state, isOwn) : {}),
     ...healthOfLease(allocation, state, now),
     ...overMemory(allocation, state),

@@ -40,7 +40,6 @@ export const EVENT_BODIES = {
     gpu_uuids: z.array(z.string()),
     allocated_at: instant,
     expires_at: expiresAt,
-    fencing_token: z.int(),
     claim_by: claimBy.nullable(),
   }),
   reoffered: z.object({ ...subject, status: z.literal("offered"), claim_by: claimBy }),

@@ -1,6 +1,6 @@
 /**
  * The events as the API tells them to every key that may read. Times are RFC 3339 in UTC, as in
- * allocations/bodies.ts. A workload's data, its webhook and its principal are left out; the name of an admin who acted on
+ * allocations/bodies.ts. A workload's data, its webhook, its principal and the lease's fencing token are left out; the name of an admin who acted on
  * a GPU is there, as in the status.
  *
  * A new type of event needs a case here, a schema in answers.ts beside this and a section in docs/events.md; the
@@ -40,7 +40,6 @@ function bodyOf(event: Event): object {
         gpu_uuids: lease.gpus.map(({ uuid }) => uuid),
         allocated_at: timestamp(lease.grantedAt),
         expires_at: instant(lease.expiresAt),
-        fencing_token: lease.fencingToken,
         claim_by: instant(claimBy),
       };
     }

@@ -78,7 +78,6 @@ test("from 0 the stream replays what is kept, and goes on with what comes, each 
         gpu_uuids: lease.gpu_uuids,
         allocated_at: lease.allocated_at,
         expires_at: lease.expires_at,
-        fencing_token: lease.fencing_token,
         claim_by: null,
       },
     },

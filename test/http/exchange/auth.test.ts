@@ -121,6 +121,7 @@ test("the principal owns, not the key: others may neither renew nor release, nor
       expect(text).toContain(lease.id);
       expect(text).not.toContain("secret-7b");
       expect(text).not.toContain("hooks.example.com");
+      expect(text).not.toContain(String(lease.fencing_token));
     }
   }
   const other = { "X-API-Key": "ann-other-key-0123" };

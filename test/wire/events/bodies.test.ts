@@ -150,7 +150,6 @@ test("what it says is what happened", () => {
     gpu_uuids: ["GPU-a", "GPU-b"],
     allocated_at: "2027-01-15T08:00:00.000Z",
     expires_at: "2027-01-15T08:00:01.000Z",
-    fencing_token: 42,
     claim_by: null,
   });
   expect(told(EXAMPLES.granted[1] as Event)).toMatchObject({

@@ -38,8 +38,13 @@ const TURNS = planted(
     },
     {
       name: "With a full disk the figures of the readings stand still too",
-      find: 'command.type === "observe" ? withSight(',
-      replace: 'command.type === "observe" && envelopes.length > 1e9 ? withSight(',
+      find: 'if (command.type === "observe") return withSight(',
+      replace: 'if (command.type === "observe" && state.gpus.size > 1e9) return withSight(',
+    },
+    {
+      name: "With a full disk a key's and a quota's old limits live on",
+      find: 'if (command.type !== "reconfigure") return state;',
+      replace: 'if (command.type !== "reconfigure" || this.#storageFailed) return state;',
     },
     {
       name: "A command that is refused undoes those before it in its turn",

@@ -6,6 +6,9 @@ import { Command, CommanderError, Help, InvalidArgumentError, Option } from "com
 import { EXIT, exitCodeOf, wordsOf } from "./exits.ts";
 import { VERSION } from "./version.ts";
 
+/** Verbs that share their pipes with a command. */
+const RUNNING: ReadonlySet<string> = new Set(["run", "shell", "keeper"]);
+
 const COMMON_HELP = "Also: --url, --host, --key-file, --json, -q, --no-color (gpuo help connection)";
 
 const CONNECTION_HELP = `Every verb but those of the daemon's host takes:
@@ -26,8 +29,6 @@ Exit codes: 0; 1 refused; 64 usage; 69 unreachable; 75 try later;
 
 export async function run(argv: readonly string[]): Promise<void> {
   const program = programOf();
-  // Who reads the data has had enough: `gpuo events | head`.
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : EXIT.refused));
   try {
     await program.parseAsync([...argv]);
   } catch (error) {
@@ -44,6 +45,15 @@ function programOf(): Command {
     .enablePositionalOptions()
     .addHelpText("after", "\ngpuo VERB --help says more; gpuo help connection: where the daemon is, keys, exit codes");
   program.configureHelp(HELP);
+  program.hook("preAction", (_program, called) => {
+    // Node's streams would change the pipes that gpuo shares with a command.
+    if (RUNNING.has(called.name())) return;
+    // Who reads the data has had enough: `gpuo events | head`.
+    process.stdout.on("error", (error: NodeJS.ErrnoException) =>
+      process.exit(error.code === "EPIPE" ? 0 : EXIT.refused),
+    );
+  });
+  runVerbs(program);
   lookingVerbs(program);
   askingVerbs(program);
   reportVerbs(program);
@@ -95,6 +105,43 @@ function verb(program: Command, name: string, summary: string, example: string):
   ];
   for (const option of common) command.addOption(option.hideHelp());
   return command.addHelpText("after", COMMON_HELP);
+}
+
+function runVerbs(program: Command): void {
+  const running = (command: Command) =>
+    command
+      .option("-g, --gpus <n>", "how many GPUs")
+      .option("--mem <size>", "memory of each: 20G (GiB), 20GB, or MiB")
+      .option("--gpu-model <text>", "part of the model's name, such as H100")
+      .addOption(new Option("--mig <profile>").hideHelp())
+      .option("--priority <n>", "1 to 10, higher is more urgent")
+      .option("--wait [duration]", "wait no longer than this (default: without end)")
+      .option("--no-wait", "now or not at all")
+      .option("--ttl <duration>", "the lease's end without a renewal (default: 2m)")
+      .option("--max-duration <duration>", "the hard end; stated, it may start sooner")
+      .option("--shared", "beside others on the same GPU, within --mem")
+      .option("--preemptible", "may be taken back for a more urgent request")
+      .option("--name <name>", "the service's name (default: you and the command)")
+      .addOption(new Option("--type <type>").hideHelp())
+      .addOption(new Option("--data <key=value...>").hideHelp())
+      .option("--dry-run", "say what would come of it, and run nothing")
+      .option("--visible <how>", "CUDA_VISIBLE_DEVICES by uuid or index")
+      .option("--grace <duration>", "from SIGTERM to SIGKILL (default: 30s)")
+      .option("--keep-running", "leave the command alone when the lease is lost")
+      .option("--preempt-signal <name>", "sent when the GPUs are to be given back")
+      .option("--notify-before <duration>", "send it so long before --max-duration too")
+      .addHelpText("after", "Exits as the command; 124 waited too long, 75 none free, 125 to 127 not run.");
+  running(
+    verb(program, "run", "run a command on GPUs, and give them back", "gpuo run -g 2 --mem 40G -- python train.py"),
+  )
+    .usage("[options] -- command ...")
+    .argument("<command...>")
+    .passThroughOptions()
+    .action(async (command, options) => (await import("./run/run.ts")).runCommand(command, options));
+  running(verb(program, "shell", "your shell, with GPUs", "gpuo shell -g 1 --max-duration 2h")).action(
+    async (options) => (await import("./run/run.ts")).runCommand([process.env.SHELL ?? "/bin/sh"], options),
+  );
+  program.command("keeper", { hidden: true }).action(async () => (await import("./run/keeper.ts")).keep());
 }
 
 function lookingVerbs(program: Command): void {
@@ -293,7 +340,9 @@ async function suggestCommon(message: string, program: Command): Promise<void> {
 async function failed(error: unknown, program: Command): Promise<number> {
   if (error instanceof CommanderError) {
     if (error.code === "commander.unknownOption") await suggestCommon(error.message, program);
-    return error.exitCode === 0 ? 0 : EXIT.usage;
+    // Its other codes are its command's.
+    const ofUsage = RUNNING.has(process.argv[2] ?? "") ? EXIT.ownFailure : EXIT.usage;
+    return error.exitCode === 0 ? 0 : ofUsage;
   }
   // By its name: its class is in what is loaded for the host's verbs alone.
   if (error instanceof Error && error.name === "ConfigError") {

@@ -3,7 +3,7 @@ import type { Allocation, Gpu, List } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
 import { type CommonOptions, type Context, contextOf, shown } from "../context.ts";
 import { allocationNamed, gpuNamed, gpusOf } from "../names.ts";
-import { type Column, table } from "../table.ts";
+import { type Column, cut, table } from "../table.ts";
 import type { Color, Terminal } from "../terminal.ts";
 import { etaText, gibText, leftText, modelText, plural, sinceText } from "../words.ts";
 
@@ -128,7 +128,10 @@ async function statusLines(list: List, { client, terminal }: Context, now: numbe
     const why = monitor.failure === null ? "no GPU has been read yet" : monitor.failure.message;
     return [visible(`no GPUs: ${why}`)];
   }
-  return [...table(gpuRows(list), gpuColumns(now), terminal), ...summary(list, now)];
+  return [
+    ...table(gpuRows(list), gpuColumns(now), terminal),
+    ...summary(list, now).map((line) => (terminal.isTerminal ? cut(line, terminal.width) : line)),
+  ];
 }
 
 function summary({ gpus, allocations, queue, simulated, drain }: List, now: number): string[] {

@@ -1,0 +1,122 @@
+/** The processes of a lease, as /proc shows them: what comes from its command, and what bears its id in its environment. */
+import { readdirSync, readFileSync, statSync } from "node:fs";
+
+const POLL_MS = 100;
+/** A process in uninterruptible sleep may outlive SIGKILL; the daemon then keeps the GPU back until it is gone. */
+const AFTER_KILL_MS = 30_000;
+/** What a command's environment is marked with. */
+export const ALLOCATION_VARIABLE = "GPU_ORCHESTRATOR_ALLOCATION_ID";
+
+interface Process {
+  readonly pid: number;
+  readonly parent: number;
+  readonly group: number;
+}
+
+export interface Family {
+  readonly allocationId: string;
+  /** The command; `null` while it has not been started. */
+  readonly root: number | null;
+  /** Whether it leads a process group of its own, so that the group is all its. */
+  readonly leads: boolean;
+  /** Never signalled: the keeper and gpuo themselves. */
+  readonly spared: readonly number[];
+}
+
+/** Those that are left, zombies aside. Without /proc only the command itself. */
+export function membersOf(family: Family): number[] {
+  const all = processes();
+  if (all === null) return family.root !== null && isAlive(family.root) ? [family.root] : [];
+  const byParent = Map.groupBy(all, ({ parent }) => parent);
+  const members = new Set<number>();
+  const add = (pid: number): void => {
+    if (members.has(pid)) return;
+    members.add(pid);
+    for (const child of byParent.get(pid) ?? []) add(child.pid);
+  };
+  const mark = Buffer.from(`${ALLOCATION_VARIABLE}=${family.allocationId}\0`);
+  for (const { pid, group } of all) {
+    if (pid === family.root || (family.leads && group === family.root) || bears(pid, mark)) add(pid);
+  }
+  for (const pid of family.spared) members.delete(pid);
+  return [...members];
+}
+
+function processes(): Process[] | null {
+  let names: string[];
+  try {
+    names = readdirSync("/proc");
+  } catch {
+    return null;
+  }
+  return names.filter((name) => /^\d+$/.test(name)).flatMap((name) => readProcess(Number(name)) ?? []);
+}
+
+function readProcess(pid: number): Process | null {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "latin1");
+    // A name may have spaces and parentheses: the fields begin after the last one.
+    const [state, parent, group] = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return state === "Z" || state === "X" ? null : { pid, parent: Number(parent), group: Number(group) };
+  } catch {
+    return null;
+  }
+}
+
+function bears(pid: number, mark: Buffer): boolean {
+  try {
+    const path = `/proc/${pid}/environ`;
+    // Root may read everybody's; only this user's are meant.
+    if (process.getuid !== undefined && statSync(`/proc/${pid}`).uid !== process.getuid()) return false;
+    const environment = readFileSync(path);
+    const at = environment.indexOf(mark);
+    return at === 0 || (at > 0 && environment[at - 1] === 0);
+  } catch {
+    return false;
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) {
+    try {
+      process.kill(pid, signal);
+    } catch {
+      // Gone already, or somebody else's by now.
+    }
+  }
+}
+
+/**
+ * Ends a family: SIGTERM, and SIGKILL to what is there after `graceMs`; again and again, since a process may have been
+ * started while its parent was looked at.
+ *
+ * @param hurry is aborted when there is no more time: SIGKILL at once.
+ * @returns what could not be ended.
+ */
+export async function endAll(family: Family, graceMs: number, hurry: AbortSignal): Promise<number[]> {
+  const killAt = performance.now() + graceMs;
+  const told = new Set<number>();
+  for (;;) {
+    const left = membersOf(family);
+    const isLate = performance.now() >= killAt || hurry.aborted;
+    if (left.length === 0 || performance.now() > killAt + AFTER_KILL_MS) return left;
+    if (isLate) signalAll(left, "SIGKILL");
+    else {
+      const fresh = left.filter((pid) => !told.has(pid));
+      signalAll(fresh, "SIGTERM");
+      // What is stopped would never see it.
+      signalAll(fresh, "SIGCONT");
+      for (const pid of fresh) told.add(pid);
+    }
+    await new Promise((resolve) => setTimeout(resolve, told.size === 0 ? 10 : POLL_MS));
+  }
+}

@@ -1,9 +1,9 @@
 /** What is asked for, by flags: the same for `run`, `allocate` and `plan`. */
 import { basename } from "node:path";
+import { parseMemoryMib } from "../client/memory.ts";
 import type { AllocateBody } from "../client/types.ts";
 import { parseDuration } from "../core/base/duration.ts";
 import { UsageError } from "./exits.ts";
-import { parseMemoryMib } from "./words.ts";
 
 export interface AskOptions {
   readonly gpus?: string;

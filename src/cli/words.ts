@@ -42,19 +42,6 @@ export function gibText(mib: number | null | undefined): string {
   return mib < 1_024 ? `${Math.round(mib)}M` : `${(mib / 1_024).toFixed(mib < 10_240 ? 1 : 0)}G`;
 }
 
-/** MiB: `20G` and `20GiB` are GiB, `20GB` is 10^9 bytes, a bare number MiB; `null` when it is none of these. */
-export function parseMemoryMib(text: string): number | null {
-  const found = /^(\d+(?:\.\d+)?)\s*(?:([KMGT])(i?B)?)?$/i.exec(text.trim());
-  if (found === null) return null;
-  const [, amount = "", unit = "M", bytes = ""] = found;
-  const power = "KMGT".indexOf(unit.toUpperCase()) + 1;
-  const isDecimal = bytes.toUpperCase() === "B";
-  const mib = isDecimal ? (Number(amount) * 1_000 ** power) / 2 ** 20 : Number(amount) * 1_024 ** (power - 2);
-  // Rounded up: less than was asked for would be too little.
-  const whole = Math.ceil(mib - 1e-9);
-  return whole >= 1 && Number.isSafeInteger(whole) ? whole : null;
-}
-
 /** The model without the maker that all of them have. */
 export function modelText(name: string): string {
   return name.replace(/^NVIDIA\s+/i, "");

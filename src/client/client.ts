@@ -220,7 +220,11 @@ export class Client {
    * @param onChange is told each record that was seen while it waits.
    * @throws {NotGranted} when it ends instead.
    */
-  async granted(id: string, onChange: (record: Allocation) => void = () => {}, options: CallOptions = {}) {
+  async granted(
+    id: string,
+    onChange: (record: Allocation) => void = () => {},
+    { waitMs = LONG_POLL_MS, ...options }: CallOptions & { readonly waitMs?: number } = {},
+  ): Promise<Allocation> {
     for (let record = await this.record(id, options); ; ) {
       if (record.status === "ended") {
         const reason = record.end_reason ?? "ended";
@@ -228,7 +232,7 @@ export class Client {
       }
       if (record.status !== "queued") return record;
       onChange(record);
-      record = await this.record(id, { ...options, waitMs: LONG_POLL_MS });
+      record = await this.record(id, { ...options, waitMs });
     }
   }
 

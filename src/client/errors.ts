@@ -58,11 +58,12 @@ export class LeaseLost extends Error {
 /** A request that ended without having been granted. */
 export class NotGranted extends Error {
   override readonly name = "NotGranted";
-  readonly allocationId: string;
+  /** `null`: it was not even queued. */
+  readonly allocationId: string | null;
   /** The record's `end_reason`, such as `timed_out` or `cancelled`. */
   readonly reason: string;
 
-  constructor(allocationId: string, reason: string, detail: string) {
+  constructor(allocationId: string | null, reason: string, detail: string) {
     super(detail);
     this.allocationId = allocationId;
     this.reason = reason;

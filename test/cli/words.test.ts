@@ -2,7 +2,8 @@ import { describe, expect, test } from "vitest";
 import { gpuNamed } from "../../src/cli/names.ts";
 import { type Column, table } from "../../src/cli/table.ts";
 import type { Terminal } from "../../src/cli/terminal.ts";
-import { etaText, parseMemoryMib, spanText } from "../../src/cli/words.ts";
+import { etaText, spanText } from "../../src/cli/words.ts";
+import { parseMemoryMib } from "../../src/client/memory.ts";
 import type { Gpu } from "../../src/client/types.ts";
 
 describe("memory", () => {

@@ -17,9 +17,10 @@ import { endAll, type Family, membersOf, signalAll } from "./processes.ts";
 
 /** How long releasing is tried again while the daemon does not answer. The lease ends by itself after its TTL. */
 const RELEASE_PATIENCE_MS = 60_000;
-const WATCH_MS = 5_000;
-/** What is kept free at the end of a lease, so that the last SIGKILL is over before it ends. */
+const WATCH_MS = 2_000;
+/** What is kept free before the GPUs are taken back, so that the last SIGKILL is over by then: this, or a quarter. */
 const BEFORE_END_MS = 5_000;
+const BEFORE_END_PARTS = 4;
 
 export function keep(): void {
   for (const signal of ["SIGINT", "SIGQUIT", "SIGTSTP", "SIGHUP", "SIGUSR1", "SIGUSR2"] as const)
@@ -48,6 +49,8 @@ class Keeper {
   #lost: LeaseLost | null = null;
   #ending: Promise<unknown> | null = null;
   #isFinishing = false;
+  /** What there was to say to the command came before the command. */
+  #isWarningDue = false;
   #leaveBy: string | null = null;
   #leaving: NodeJS.Timeout | undefined;
 
@@ -84,6 +87,7 @@ class Keeper {
 
   commandStarted(pid: number, leads: boolean): void {
     this.#family = { ...this.#family, root: pid, leads };
+    if (this.#isWarningDue) this.#warnCommand();
   }
 
   hurry(): void {
@@ -152,7 +156,7 @@ class Keeper {
     this.#say(`the GPUs must be given back within ${spanText(leftMs)}: ${notice.detail}`);
     this.#warnCommand();
     if (this.#hold.keepRunning) return;
-    const termInMs = leftMs - BEFORE_END_MS - this.#hold.graceMs;
+    const termInMs = leftMs - Math.min(BEFORE_END_MS, leftMs / BEFORE_END_PARTS) - this.#hold.graceMs;
     this.#leaving = setTimeout(() => void this.#end(), Math.max(0, termInMs));
   }
 
@@ -170,7 +174,9 @@ class Keeper {
   #warnCommand(): void {
     const { preemptSignal } = this.#hold;
     const { root } = this.#family;
-    if (preemptSignal !== null && root !== null) signalAll([root], preemptSignal);
+    if (preemptSignal === null) return;
+    if (root === null) this.#isWarningDue = true;
+    else signalAll([root], preemptSignal);
   }
 
   #say(words: string): void {

@@ -207,7 +207,7 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
 
   test("is told before its stated end", async () => {
     const { job } = await running(
-      ["--max-duration", "30s", "--notify-before", "29s"],
+      ["--max-duration", "30s", "--notify-before", "24s"],
       "trap 'exit 8' USR1\nwhile :; do sleep 0.05; done",
     );
     expect(await job.ended).toBe(8);
@@ -223,7 +223,7 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
 });
 
 describe.skipIf(!isBuilt)("gpuo run on a busy host", () => {
-  const PREEMPTION = "preemption: {enabled: true, grace_period: 8s}\n";
+  const PREEMPTION = "preemption: {enabled: true, grace_period: 12s}\n";
   let daemon: TestDaemon;
   let holder: string;
 

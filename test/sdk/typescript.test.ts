@@ -1,0 +1,123 @@
+/** The TypeScript SDK as its users have it: built, and imported from outside. */
+import { execFileSync } from "node:child_process";
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Webhook } from "standardwebhooks";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { verifyWebhook } from "../../src/client/webhooks.ts";
+import { isBuilt, startDaemon, type TestDaemon } from "../e2e/daemon.ts";
+import { startProgram } from "../e2e/program.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const DIST = join(ROOT, "sdk/typescript/dist");
+
+describe.skipIf(!isBuilt)("the TypeScript SDK, built (needs the built program)", () => {
+  let daemon: TestDaemon;
+
+  beforeAll(async () => {
+    execFileSync("npm", ["run", "--silent", "build:sdk"], { cwd: ROOT });
+    daemon = await startDaemon();
+  });
+
+  afterAll(async () => {
+    await daemon.end();
+    daemon.removeFolder();
+  });
+
+  /** Runs a program that imports the SDK, and gives what it printed last. */
+  async function printed(source: string) {
+    const program = `import * as gpuo from ${JSON.stringify(join(DIST, "index.js"))};\nconst client = gpuo.connect({ url: ${JSON.stringify(daemon.url)} });\n${source}`;
+    const { ended } = startProgram([], {
+      cwd: daemon.folder,
+      under: [process.execPath, "--input-type=module", "-e", program],
+    });
+    const { end, stdout, stderr } = await ended;
+    expect([end, stderr]).toEqual([0, ""]);
+    return JSON.parse(stdout.trim().split("\n").at(-1) ?? "null");
+  }
+
+  test("imports nothing but what Node has: no dependency, and no validator", () => {
+    const texts = readdirSync(DIST).map((file) => readFileSync(join(DIST, file), "utf8"));
+    const imports = texts.flatMap((text) =>
+      [...text.matchAll(/(?:from|import\()\s*"([^"]+)"/g)].map(([, name]) => name as string),
+    );
+    expect(imports.filter((name) => !name.startsWith("./") && !name.startsWith("node:"))).toEqual([]);
+    expect(texts.join("\n")).not.toMatch(/zod/i);
+    const { dependencies } = JSON.parse(readFileSync(join(ROOT, "sdk/typescript/package.json"), "utf8"));
+    expect(dependencies).toBeUndefined();
+  });
+
+  test("gives GPUs to a block, and takes them back at its end", async () => {
+    const source = `
+      let id;
+      {
+        await using lease = await client.lease({ gpus: 2, memory: "20G", maxDuration: "8h", name: "block" });
+        id = lease.id;
+        const record = await client.record(id);
+        if (record.status !== "leased" || lease.devices.length !== 2) throw new Error("not held");
+        if (lease.env.CUDA_VISIBLE_DEVICES.split(",").length !== 2) throw new Error("no environment");
+      }
+      console.log(JSON.stringify(await client.record(id)));`;
+    expect(await printed(source)).toMatchObject({
+      end_reason: "released",
+      min_memory_mb: 20_480,
+      max_duration_seconds: 28_800,
+    });
+  });
+
+  test("waits, and tells of the queue; does not wait when told so", async () => {
+    const source = `
+      const all = await client.lease({ gpus: 8 });
+      const none = await client.lease({ wait: false }).catch((error) => error.reason);
+      const places = [];
+      const next = client.lease({ onQueued: ({ position }) => places.push(position) });
+      while (places.length === 0) await new Promise((resolve) => setTimeout(resolve, 20));
+      await all.release();
+      const lease = await next;
+      await lease.release();
+      console.log(JSON.stringify({ none, places: places[0] }));`;
+    expect(await printed(source)).toEqual({ none: "no-gpu-free", places: 1 });
+  });
+
+  test("aborts a signal when the lease is lost", async () => {
+    const source = `
+      const lease = await client.lease({ ttl: 1 });
+      await client.revoke(lease.id, "the fan is on fire");
+      await new Promise((resolve) => lease.signal.addEventListener("abort", resolve));
+      console.log(JSON.stringify({ name: lease.signal.reason.name, reason: lease.lost.reason }));`;
+    expect(await printed(source)).toEqual({ name: "LeaseLost", reason: "revoked" });
+  });
+
+  test("gives typed errors with the API's code", async () => {
+    const source = `
+      const error = await client.lease({ gpus: 9 }).catch((thrown) => thrown);
+      console.log(JSON.stringify({ name: error.name, code: error.code, status: error.status }));`;
+    expect(await printed(source)).toEqual({ name: "ApiProblem", code: "request-never-fits", status: 422 });
+  });
+});
+
+describe("a webhook", () => {
+  const secret = `whsec_${Buffer.from("a key of the official signer").toString("base64")}`;
+  const body = JSON.stringify({ status: "allocated", request_id: "svc-1" });
+  const now = new Date();
+  const headers = {
+    "webhook-id": "msg_1",
+    "webhook-timestamp": String(Math.floor(now.getTime() / 1_000)),
+    "Webhook-Signature": `v1,AAAA ${new Webhook(secret).sign("msg_1", now, body)}`,
+  };
+
+  test("that the official package has signed is accepted", async () => {
+    expect(await verifyWebhook(body, headers, secret)).toEqual(JSON.parse(body));
+  });
+
+  test.each([
+    ["that was changed", () => verifyWebhook(`${body} `, headers, secret)],
+    ["that is too old", () => verifyWebhook(body, headers, secret, { now: Date.now() + 301_000 })],
+    ["of another secret", () => verifyWebhook(body, headers, "another")],
+    ["without a signature", () => verifyWebhook(body, { ...headers, "Webhook-Signature": undefined }, secret)],
+    ["for a secret that is not base64", () => verifyWebhook(body, headers, "whsec_!")],
+  ])("%s is refused", async (_what, verifying) => {
+    await expect(verifying()).rejects.toMatchObject({ name: "WebhookError" });
+  });
+});

@@ -7,6 +7,7 @@
  *  3. While it ends what is left of a lease that is still held, it renews on.
  *  4. Signals that are meant for the command do not end it.
  */
+import { isPassing, pause } from "../../client/client.ts";
 import { ApiProblem, type LeaseLost } from "../../client/errors.ts";
 import { Renewal } from "../../client/renewal.ts";
 import type { Allocation } from "../../client/types.ts";
@@ -17,6 +18,7 @@ import { endAll, type Family, membersOf, signalAll } from "./processes.ts";
 
 /** How long releasing is tried again while the daemon does not answer. The lease ends by itself after its TTL. */
 const RELEASE_PATIENCE_MS = 60_000;
+const RELEASE_RETRY_MS = 500;
 const WATCH_MS = 2_000;
 /** What is kept free before the GPUs are taken back, so that the last SIGKILL is over by then: this, or a quarter. */
 const BEFORE_END_MS = 5_000;
@@ -122,13 +124,19 @@ class Keeper {
   async #release(): Promise<void> {
     if (this.#lost !== null) return;
     const { id, fencing_token: token } = this.#hold.lease;
-    try {
-      await clientOf(this.#hold, RELEASE_PATIENCE_MS).remove(id, token);
-    } catch (error) {
-      if (error instanceof ApiProblem && error.code === "allocation-ended") return;
-      this.#say(
-        `${id} could not be released, and ends by itself: ${error instanceof Error ? error.message : String(error)}`,
-      );
+    for (const until = performance.now() + RELEASE_PATIENCE_MS; ; ) {
+      try {
+        await clientOf(this.#hold).remove(id, token);
+        return;
+      } catch (error) {
+        if (error instanceof ApiProblem && error.code === "allocation-ended") return;
+        if (!isPassing(error) || performance.now() > until) {
+          const words = error instanceof Error ? error.message : String(error);
+          this.#say(`${id} could not be released, and ends by itself: ${words}`);
+          return;
+        }
+        await pause(RELEASE_RETRY_MS);
+      }
     }
   }
 

@@ -262,7 +262,7 @@ describe.skipIf(!isBuilt)("gpuo run on a busy host", () => {
       await daemon.end();
       daemon = await startDaemon({ simulate: "h100x1", folder, port });
     };
-    const job = startJob(daemon, ["run", "--ttl", "6s", "--", "sh", "-c", "echo began; sleep 6; exit 9"]);
+    const job = startJob(daemon, ["run", "--ttl", "15s", "--", "sh", "-c", "echo began; sleep 6; exit 9"]);
     await job.writes("queued");
     await restarted();
     await daemon.release(holder);

@@ -1,4 +1,5 @@
 /** Starts the parts of the daemon, changes their settings, and stops them. This room alone knows all others. */
+import { type AdvisorSettings, Advisors } from "../advisors/advisors.ts";
 import type { Config } from "../config/config.ts";
 import { describeConfig } from "../config/describe.ts";
 import { type LoadedConfig, reloaded } from "../config/load.ts";
@@ -91,6 +92,7 @@ class RunningDaemon implements Daemon {
   readonly #scheduler: Scheduler;
   readonly #source: GpuSource;
   readonly #http: HttpServer;
+  readonly #advisors: Advisors;
   #deliverer: Deliverer | null = null;
   #poller: Poller | null = null;
   readonly #watching: Watching;
@@ -119,6 +121,7 @@ class RunningDaemon implements Daemon {
     this.#store = store;
     this.#time = time;
     this.#clock = time.clock;
+    this.#advisors = new Advisors(advisorSettings(config), time.clock, log);
     const parts = buildParts({
       config,
       version,
@@ -129,6 +132,7 @@ class RunningDaemon implements Daemon {
       checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
       knowledge: knowledgeOf({
         files: modelFiles(() => this.#config.analyzer.modelDirs, time.clock),
+        advisors: this.#advisors,
         clock: time.clock,
       }),
       readiness: () => this.#readiness(),
@@ -176,6 +180,8 @@ class RunningDaemon implements Daemon {
       log: this.#log,
     });
     this.#watching.connect(this.#poller, this.#deliverer);
+    void this.#advisors.start();
+    this.#cleanups.push(() => this.#advisors.stop());
     // Ended records beyond their retention go at night.
     this.#cleanups.push(
       everyNight(this.#clock, () => void this.#prune()),
@@ -279,4 +285,12 @@ class RunningDaemon implements Daemon {
       this.#log.error({ err }, "old records could not be pruned");
     }
   }
+}
+
+/** Those that somebody has named: the defaults are shown, and not asked. */
+function advisorSettings({ services }: Config): AdvisorSettings {
+  return {
+    deepagentsUrl: services.isDeepagentsStated ? services.deepagentsUrl : null,
+    graphServiceUrl: services.isGraphServiceStated ? services.graphServiceUrl : null,
+  };
 }

@@ -11,6 +11,13 @@ export interface KnowledgeAsk extends WorkloadAsk {
   readonly serviceName: string | null;
 }
 
+/** What the graph service says of a workflow. */
+export interface Workflow {
+  readonly isKnown: boolean;
+  /** Ids of the workflows that it depends on. */
+  readonly dependencies: readonly string[];
+}
+
 /** What is known of workloads beside what they say: their files, what was seen of their like, what advisors say. */
 export interface Knowledge {
   /**
@@ -19,7 +26,12 @@ export interface Knowledge {
    * @param waitMs how long an advisor may be waited for; 0: only what it has said before.
    */
   of(ask: KnowledgeAsk, waitMs: number): Promise<Known>;
+  /** `null`: nobody is asked about workflows, or no answer came in time. */
+  workflow(id: string, waitMs: number): Promise<Workflow | null>;
 }
 
 /** Of a host without any of them. */
-export const NO_KNOWLEDGE: Knowledge = { of: () => Promise.resolve(NOTHING_KNOWN) };
+export const NO_KNOWLEDGE: Knowledge = {
+  of: () => Promise.resolve(NOTHING_KNOWN),
+  workflow: () => Promise.resolve(null),
+};

@@ -1,10 +1,11 @@
-import type {
-  Analysis,
-  OwnModels,
-  SourceKind,
-  WorkloadAsk,
-  WorkloadDefaults,
-  WorkloadType,
+import {
+  type Analysis,
+  MAX_PRIORITY,
+  type OwnModels,
+  type SourceKind,
+  type WorkloadAsk,
+  type WorkloadDefaults,
+  type WorkloadType,
 } from "../model/workload.ts";
 import { raise, readHints, type Sourced } from "./hints.ts";
 import { type Known, NOTHING_KNOWN } from "./known.ts";
@@ -42,7 +43,7 @@ export function analyze(ask: WorkloadAsk, setting: Setting, known: Known = NOTHI
   const hints = readHints(ask.workloadData);
   const { cards, models } = setting;
   const model = modelNeed(type, hints, { statedGpus: ask.requiredGpus, cards, models, known });
-  const rules = advised(applyRules(type, hints, ofType), known, model, ask.requiredGpus, setting);
+  const rules = advised(applyRules(type, hints, ofType), known, model, ask, setting);
   if (model !== null && ask.minMemoryMib !== null && ask.minMemoryMib < model.memoryMib) {
     hints.note(`min_memory_mb ${ask.minMemoryMib} is less than the model needs (${model.memorySource})`);
   }
@@ -94,39 +95,35 @@ function byModel(rule: Sourced, value: number | undefined, source: string | unde
 
 /** Bounded by the smallest of as many cards as are needed, largest first: more would make the request impossible. */
 function observed({ observed: seen }: Known, gpus: number, setting: Setting): Sourced | null {
-  if (seen === null) return null;
+  if (seen === null || !seen.counts) return null;
   const mostMib = setting.cards()[gpus - 1];
   if (mostMib === undefined) return null;
   const source = `seen under ${seen.runs} earlier leases, with head-room`;
   return sourced(Math.min(seen.memoryMib, mostMib), source, "observed");
 }
 
-/** The rules, with an advisor's numbers instead where no model is known and the host has what it recommends. */
+/**
+ * The rules, with an advisor's numbers instead where no model is known. A number beyond what this host has counts as not
+ * said: bounded to it, a silly one would take the whole host.
+ */
 function advised(
   rules: RuleFigures,
   { advice }: Known,
   model: ModelNeed | null,
-  statedGpus: number | null,
+  ask: WorkloadAsk,
   setting: Setting,
 ): RuleFigures {
   if (advice === null) return rules;
-  const source = `recommended by ${advice.from}`;
+  const said = (value: number | null, most: number, rule: Sourced): Sourced =>
+    value === null || value < 1 || value > most ? rule : sourced(value, `recommended by ${advice.from}`, "advisor");
   const priority =
-    advice.priority === null || rules.priority.kind === "explicit"
-      ? rules.priority
-      : sourced(advice.priority, source, "advisor");
+    rules.priority.kind === "explicit" ? rules.priority : said(advice.priority, MAX_PRIORITY, rules.priority);
   if (model !== null) return { ...rules, priority };
   const cards = setting.cards();
-  const count = advice.gpus === null ? rules.gpus.value : Math.min(advice.gpus, Math.max(1, cards.length));
-  const mostMib = cards[(statedGpus ?? count) - 1];
-  return {
-    gpus: advice.gpus === null || advice.gpus < 1 ? rules.gpus : sourced(count, source, "advisor"),
-    memoryMib:
-      advice.memoryMib === null || advice.memoryMib < 1 || mostMib === undefined
-        ? rules.memoryMib
-        : sourced(Math.min(advice.memoryMib, mostMib), source, "advisor"),
-    priority,
-  };
+  const leastMib = ask.minMemoryMib ?? rules.memoryMib.value;
+  const gpus = said(advice.gpus, cards.filter((mib) => mib >= leastMib).length, rules.gpus);
+  const mostMib = cards[(ask.requiredGpus ?? gpus.value) - 1] ?? 0;
+  return { gpus, memoryMib: said(advice.memoryMib, mostMib, rules.memoryMib), priority };
 }
 
 function confidenceOf(memory: Sourced, model: ModelNeed | null): Analysis["confidence"] {

@@ -4,7 +4,7 @@ import type { Architecture } from "./architecture.ts";
 export interface Known {
   /** Of `workload_data.model_path`: what its files say, or why they were not read; `null`: no path is given. */
   readonly file: ModelFile | { readonly problem: string } | null;
-  /** Peaks seen under earlier leases for the same; `null`: too few, or nothing is to be learned. */
+  /** Peaks seen under earlier leases for the same; `null`: too few. */
   readonly observed: Observed | null;
   /** What an advisor recommends; `null`: none was asked, or it said nothing usable. */
   readonly advice: Advice | null;
@@ -25,7 +25,10 @@ export interface ModelFile {
 export interface Observed {
   /** Per GPU, with head-room. */
   readonly memoryMib: number;
+  /** How many leases it comes from. */
   readonly runs: number;
+  /** Whether it is asked for; otherwise it is only shown. */
+  readonly counts: boolean;
 }
 
 /** Checked by whoever asked: whole numbers within what the API allows; `null`: it said nothing about that. */

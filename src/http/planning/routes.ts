@@ -6,6 +6,7 @@ import { checker } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
 import type { EndpointParts } from "../parts.ts";
 import { planView, workloadView } from "./views.ts";
+import { workflowView } from "./workflow.ts";
 
 /** The longest that an advisor is waited for. */
 const ADVICE_WAIT_MS = 2_000;
@@ -19,8 +20,11 @@ export function workload({ scheduler, knowledge }: EndpointParts): Operation {
       const asked = check(body);
       const serviceName = asked.service_name ?? null;
       const ask = { ...workloadAsk(asked), ...kindAsked(asked) };
-      const known = await informed(ask, serviceName, knowledge, ADVICE_WAIT_MS);
-      return json(200, workloadView(known, { principal: actor.principal, serviceName }, scheduler.state));
+      const [known, workflow] = await Promise.all([
+        informed(ask, serviceName, knowledge, ADVICE_WAIT_MS),
+        workflowView(ask.workloadData, knowledge, ADVICE_WAIT_MS, () => scheduler.state, actor),
+      ]);
+      return json(200, workloadView(known, { principal: actor.principal, serviceName }, scheduler.state, workflow));
     },
   };
 }

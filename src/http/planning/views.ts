@@ -1,4 +1,5 @@
 import { neverFits } from "../../core/allocator/never-fits.ts";
+import type { Observed } from "../../core/analyzer/known.ts";
 import type { AllocateAsk, AnalyzerAsk } from "../../core/decisions/commands.ts";
 import { type Asker, analysisFor } from "../../core/decisions/submit.ts";
 import type { Plan } from "../../core/explain/plan.ts";
@@ -16,7 +17,12 @@ import { etaView } from "../allocations/views.ts";
  *
  * @param asker whose quotas bound the priority.
  */
-export function workloadView(ask: AnalyzerAsk, asker: Asker, state: HostState): WorkloadAnswer {
+export function workloadView(
+  ask: AnalyzerAsk,
+  asker: Asker,
+  state: HostState,
+  workflow: WorkloadAnswer["workflow"],
+): WorkloadAnswer {
   const { requirement, sources, source, memory, tensorParallel, confidence, notes } = analysisFor(ask, asker, state);
   const missing = neverFits({ ...ask, requirement }, state);
   return {
@@ -40,10 +46,16 @@ export function workloadView(ask: AnalyzerAsk, asker: Asker, state: HostState): 
     memory: memory === null ? null : memoryView(memory),
     tensor_parallel: tensorParallel,
     confidence,
+    suggested: suggestedView(ask.known?.observed ?? null),
+    workflow,
     notes: [...notes],
     fits: missing === null,
     missing: text(missing),
   };
+}
+
+function suggestedView(observed: Observed | null): WorkloadAnswer["suggested"] {
+  return observed === null ? null : { min_memory_mb: observed.memoryMib, runs: observed.runs };
 }
 
 function memoryView(memory: MemoryEstimate): NonNullable<WorkloadAnswer["memory"]> {

@@ -42,6 +42,20 @@ export const workloadAnswerSchema = z
     confidence: z.enum(["high", "medium", "low"]).meta({
       description: "high: stated, seen, or by the figures of a known model; medium: an estimate; low: a rule of thumb",
     }),
+    suggested: z
+      .object({ min_memory_mb: z.int(), runs: z.int() })
+      .nullable()
+      .meta({ description: "By the peaks seen under earlier leases of the same kind, with head-room; null: too few" }),
+    workflow: z
+      .object({
+        id: z.string(),
+        known: z.boolean().nullable().meta({ description: "To the graph service; null: it is not asked" }),
+        dependencies: z.array(z.object({ id: z.string(), gpus: z.int() })).meta({
+          description: "Workflows that it depends on, with the GPUs that leases of theirs which you may see hold now",
+        }),
+      })
+      .nullable()
+      .meta({ description: "Of workload_data.workflow_id" }),
     notes: z.array(z.string()),
     fits: z.boolean().meta({ description: "Whether this host could ever hold it, whatever is free" }),
     missing: words.meta({ description: "What this host lacks" }),

@@ -252,9 +252,12 @@ test("neither what was seen nor what is recommended asks for what the host does 
     memoryMib: fc.option(fc.integer({ min: -5, max: 10_000_000 }), { nil: null }),
     priority: fc.option(fc.integer({ min: 1, max: 10 }), { nil: null }),
   });
-  const observed = fc.option(fc.record({ memoryMib: fc.integer({ min: 1, max: 1e6 }), runs: fc.nat(50) }), {
-    nil: null,
-  });
+  const observed = fc.option(
+    fc.record({ memoryMib: fc.integer({ min: 1, max: 1e6 }), runs: fc.nat(50), counts: fc.boolean() }),
+    {
+      nil: null,
+    },
+  );
   const cards = fc.array(fc.integer({ min: 8_192, max: 200_000 }), { minLength: 1, maxLength: 9 });
   fc.assert(
     fc.property(

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import { NOTHING_KNOWN } from "../../../src/core/analyzer/known.ts";
-import type { KnowledgeAsk } from "../../../src/ports/knowledge.ts";
+import { type KnowledgeAsk, NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
-import { startDaemon } from "../daemon.ts";
+import { apiKey, startDaemon } from "../daemon.ts";
 
 const card = (index: number, memoryTotalMib: number) => ({ ...gpuReading(index), memoryTotalMib, memoryUsedMib: 0 });
 const LLAMA = { model: "meta-llama/Llama-3.1-70B-Instruct", context_length: 8192 };
@@ -97,6 +97,7 @@ describe("what others know", () => {
     const advice = { from: "DeepAgents", gpus: 2, memoryMib: 1_000, priority: 9 };
     const daemon = await startDaemon({
       knowledge: {
+        ...NO_KNOWLEDGE,
         of(ask, waitMs) {
           asked.push({ ask, waitMs });
           return Promise.resolve({ ...NOTHING_KNOWN, advice });
@@ -116,5 +117,57 @@ describe("what others know", () => {
     expect((await daemon.allocate({ workload_type: "inference", required_gpus: 1, priority: 2 })).json).toMatchObject({
       priority: 2,
     });
+  });
+});
+
+test("an advisor that recommends more than the host has is not listened to", async () => {
+  const advice = { from: "DeepAgents", gpus: 99, memoryMib: 999_999_999, priority: 3 };
+  const knowledge = { ...NO_KNOWLEDGE, of: () => Promise.resolve({ ...NOTHING_KNOWN, advice }) };
+  const daemon = await startDaemon({ knowledge });
+  expect(await analyze(daemon, {})).toMatchObject({
+    ...{ required_gpus: 1, min_memory_mb: 4_096, priority: 3 },
+    source: { required_gpus: "rule", min_memory_mb: "rule", priority: "advisor" },
+  });
+});
+
+describe("a workflow", () => {
+  test("shows what it depends on, and the GPUs that one's own leases of that hold", async () => {
+    const daemon = await startDaemon({
+      knowledge: {
+        ...NO_KNOWLEDGE,
+        workflow: (id) => Promise.resolve(id === "w.2" ? { isKnown: true, dependencies: ["w.0"] } : null),
+      },
+    });
+    await daemon.allocate({ workload_data: { workflow_id: "w.1" } });
+    const data = { workflow_id: "w.2", workflow_priority: 8, workflow_dependencies: ["w.1", 5, ""] };
+    const answer = await analyze(daemon, data);
+    expect(answer).toMatchObject({ priority: 8, source: { priority: "explicit" } });
+    expect(answer.workflow).toEqual({
+      id: "w.2",
+      known: true,
+      dependencies: [
+        { id: "w.1", gpus: 1 },
+        { id: "w.0", gpus: 0 },
+      ],
+    });
+    expect((await analyze(daemon, { workflow_id: "w.9" })).workflow).toEqual({
+      id: "w.9",
+      known: null,
+      dependencies: [],
+    });
+    expect((await analyze(daemon, {})).workflow).toBeNull();
+  });
+
+  test("of somebody else's leases tells nothing", async () => {
+    const keys = [apiKey("key-a", "alice"), apiKey("key-b", "bob")];
+    const auth = { enabled: true, headerName: "X-API-Key" };
+    const daemon = await startDaemon({ settings: { auth }, keys: () => keys });
+    const [alice, bob] = [{ "x-api-key": "key-a" }, { "x-api-key": "key-b" }];
+    await daemon.allocate({ workload_data: { workflow_id: "w.1" } }, alice);
+    const body = { workload_data: { workflow_id: "w.2", workflow_dependencies: ["w.1"] } };
+    const asked = async (headers: Record<string, string>) =>
+      (await daemon.call("POST", "/gpu/workload", { body, headers })).json.workflow.dependencies;
+    expect(await asked(alice)).toEqual([{ id: "w.1", gpus: 1 }]);
+    expect(await asked(bob)).toEqual([{ id: "w.1", gpus: 0 }]);
   });
 });

@@ -18,6 +18,7 @@ import { everyNight } from "../platform/nightly.ts";
 import { notifySystemd, startWatchdog } from "../platform/notify.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
+import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
@@ -90,6 +91,7 @@ class RunningDaemon implements Daemon {
   readonly #clock: Clock;
   readonly #metrics: Metrics | null;
   readonly #scheduler: Scheduler;
+  readonly #history: GpuHistory;
   readonly #source: GpuSource;
   readonly #http: HttpServer;
   readonly #advisors: Advisors;
@@ -139,6 +141,7 @@ class RunningDaemon implements Daemon {
     });
     this.#source = parts.source;
     this.#scheduler = parts.scheduler;
+    this.#history = parts.history;
     this.#metrics = parts.metrics;
     this.#http = parts.http;
     this.#watching = new Watching({
@@ -179,6 +182,7 @@ class RunningDaemon implements Daemon {
       settings: this.#deliverySettings(),
       log: this.#log,
     });
+    this.#history.start();
     this.#watching.connect(this.#poller, this.#deliverer);
     void this.#advisors.start();
     this.#cleanups.push(() => this.#advisors.stop());
@@ -238,6 +242,7 @@ class RunningDaemon implements Daemon {
     for (const cleanup of this.#cleanups) cleanup();
     await this.#http.drain();
     await this.#poller?.stop();
+    this.#history.stop();
     this.#watching.stop();
     await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
     await this.#scheduler.stop();

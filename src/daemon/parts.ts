@@ -11,6 +11,7 @@ import type { Logger } from "../platform/logger.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
 import type { Knowledge } from "../ports/knowledge.ts";
 import type { StoredState } from "../ports/store.ts";
+import { GpuHistory } from "../scheduler/gpu-history.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
 import type { SqliteStore } from "../store/store.ts";
 
@@ -44,6 +45,7 @@ export interface Given {
 export interface Parts {
   readonly source: GpuSource;
   readonly scheduler: Scheduler;
+  readonly history: GpuHistory;
   /** `null`: the settings want none. */
   readonly metrics: Metrics | null;
   readonly http: HttpServer;
@@ -73,10 +75,11 @@ export function buildParts(given: Given): Parts {
     : null;
   for (const observer of [simulated, metrics]) if (observer !== null) scheduler.observeWith(observer);
   const settings = httpSettings(config);
+  const history = new GpuHistory({ store, clock, state: () => scheduler.state });
   const http = createHttpServer({
-    ...{ scheduler, settings, keys, checkWebhookUrl, knowledge, metrics, version, log, readiness },
+    ...{ scheduler, history, settings, keys, checkWebhookUrl, knowledge, metrics, version, log, readiness },
   });
-  return { source, scheduler, metrics, http };
+  return { source, scheduler, history, metrics, http };
 }
 
 /** The two intervals of the reference: whatever looks for due deadlines does both jobs. */

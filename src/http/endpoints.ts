@@ -4,6 +4,7 @@ import { deliveries, redelivery } from "./deliveries/routes.ts";
 import { events } from "./events/stream.ts";
 import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
 import { governance, gpuDrain, gpuRemoval } from "./gpus/routes.ts";
+import { history } from "./history/history.ts";
 import { hostDrain, hostUndrain, list, status } from "./host/routes.ts";
 import type { EndpointParts } from "./parts.ts";
 import { plan, workload } from "./planning/routes.ts";
@@ -30,6 +31,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/allocations", "key", { GET: records(parts) }),
     endpoint("/gpu/events", "key", { GET: events(parts) }),
     endpoint("/gpu/readings", "key", { GET: readings(parts.readings) }),
+    endpoint("/gpu/history", "key", { GET: history(parts) }),
     endpoint("/gpu/me", "key", { GET: me(parts) }),
     endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),

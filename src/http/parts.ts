@@ -1,4 +1,5 @@
 import type { Knowledge } from "../ports/knowledge.ts";
+import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
 import type { Idempotency } from "./exchange/idempotency.ts";
@@ -22,4 +23,5 @@ export interface EndpointParts {
   readonly grants: GrantAnswers;
   readonly idempotency: Idempotency;
   readonly readings: ReadingFeed;
+  readonly history: GpuHistory;
 }

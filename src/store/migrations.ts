@@ -140,6 +140,22 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_keys_by_age ON idempotency_keys (at);
   `,
+  `
+  -- What each GPU was from then on, for the time line. No journal: it may be lost, and is bounded.
+  CREATE TABLE gpu_history (
+    gpu_uuid TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    services TEXT NOT NULL, -- JSON: the names of those that held it
+    idle INTEGER NOT NULL,
+    PRIMARY KEY (gpu_uuid, at)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX gpu_history_by_time ON gpu_history (at);
+  CREATE TABLE gpu_history_until (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    at INTEGER NOT NULL -- the daemon ran until then
+  ) STRICT;
+  `,
 ];
 
 /** The schema that this program writes. */

@@ -10,6 +10,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { cutPage } from "./cut-page.ts";
 import {
   isSqliteError,
   primaryCode,
@@ -54,6 +55,8 @@ export function openDatabase(path: string): OpenDatabase {
     const file = prepareFolder(path);
     lock = takeLock(file);
     createPrivately(file);
+    const cut = cutPage(file);
+    if (cut !== null) throw damaged(file, `it ends within page ${cut}`);
     const version = inspectAlone(file);
     database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
     configure(database, file);

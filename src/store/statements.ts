@@ -28,6 +28,16 @@ export function prepareReads(database: DatabaseSync) {
     ),
     completeFrom: sql("SELECT complete_from FROM progress"),
 
+    historyUntil: sql("SELECT at FROM gpu_history_until"),
+    changes: sql(
+      `SELECT gpu_uuid, at, state, services, idle FROM gpu_history WHERE at > ? AND at <= ?
+       ORDER BY at DESC, gpu_uuid LIMIT ?`,
+    ),
+    lastChange: sql(
+      `SELECT gpu_uuid, at, state, services, idle FROM gpu_history WHERE gpu_uuid = ? AND at <= ?
+       ORDER BY at DESC LIMIT 1`,
+    ),
+
     key: sql("SELECT fingerprint, at, ids FROM idempotency_keys WHERE principal = ? AND key = ?"),
 
     turnsAfter: sql("SELECT seq, at, events FROM journal WHERE seq > ? ORDER BY seq LIMIT ?"),
@@ -124,6 +134,15 @@ export function prepareWrites(database: DatabaseSync) {
     ),
     forgetKey: sql("DELETE FROM idempotency_keys WHERE principal = ? AND key = ? AND at <= ?"),
     keepKey: sql("INSERT INTO idempotency_keys (principal, key, fingerprint, at, ids) VALUES (?, ?, ?, ?, ?)"),
+    // The clock may have been set between two runs: what was later then is replaced.
+    keepChange: sql("INSERT OR REPLACE INTO gpu_history (gpu_uuid, at, state, services, idle) VALUES (?, ?, ?, ?, ?)"),
+    // The last change of a GPU says what it still is, however old it is.
+    dropChanges: sql(
+      `DELETE FROM gpu_history WHERE
+         at < max(?, ifnull((SELECT at FROM gpu_history ORDER BY at DESC LIMIT 1 OFFSET ?), 0))
+         AND at < (SELECT max(at) FROM gpu_history AS later WHERE later.gpu_uuid = gpu_history.gpu_uuid)`,
+    ),
+    noteHistory: sql("INSERT INTO gpu_history_until (one, at) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET at = ?1"),
   };
 }
 

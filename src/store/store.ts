@@ -17,8 +17,9 @@ import type { StatementSync } from "node:sqlite";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { EpochMs } from "../core/base/time.ts";
 import type { Allocation, EndedAllocation } from "../core/model/allocation.ts";
-import type { AllocationId } from "../core/model/ids.ts";
+import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { TimeRecord } from "../platform/clock.ts";
+import type { GpuChange, HistoryStore } from "../ports/history.ts";
 import { StorageUnavailableError } from "../ports/refusals.ts";
 import type {
   AllocationQuery,
@@ -39,6 +40,7 @@ import type {
   PendingDelivery,
 } from "../ports/webhooks.ts";
 import { storeFailure, WriterDiedError } from "./errors.ts";
+import { historyWrites, readChanges, readHistoryUntil, readLastChanges } from "./history.ts";
 import { Ledger } from "./ledger.ts";
 import { type OpenDatabase, openDatabase, refusal } from "./open.ts";
 import type { Pruned } from "./prune.ts";
@@ -98,7 +100,7 @@ export function openStore(settings: StoreSettings): SqliteStore {
   }
 }
 
-export class SqliteStore implements Store, Outbox {
+export class SqliteStore implements Store, Outbox, HistoryStore {
   readonly #opened: OpenDatabase;
   readonly #reads: Reads;
   readonly #listings = new Map<string, StatementSync>();
@@ -246,6 +248,28 @@ export class SqliteStore implements Store, Outbox {
         next: last === undefined ? null : { endedAt: last.ended_at, row: last.rowid },
       };
     });
+  }
+
+  keepHistory(changes: readonly GpuChange[], now: EpochMs): Promise<void> {
+    return this.#inOrder(async () => {
+      try {
+        await this.#writer.run({ type: "write", writes: historyWrites(changes, now) });
+      } catch (error) {
+        throw storeFailure(error);
+      }
+    });
+  }
+
+  historyUntil(): EpochMs | null {
+    return this.#guarded(() => readHistoryUntil(this.#reads));
+  }
+
+  gpuChanges(from: EpochMs, to: EpochMs, limit: number): readonly GpuChange[] {
+    return this.#guarded(() => readChanges(this.#reads, from, to, limit));
+  }
+
+  lastChanges(uuids: readonly GpuUuid[], at: EpochMs): readonly GpuChange[] {
+    return this.#guarded(() => readLastChanges(this.#reads, uuids, at));
   }
 
   completeFrom(): EpochMs | null {

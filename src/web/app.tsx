@@ -17,6 +17,7 @@ import { KeyForm } from "./parts/key-form.tsx";
 import { Leases } from "./parts/leases.tsx";
 import { Limits } from "./parts/limits.tsx";
 import { Queue } from "./parts/queue.tsx";
+import { TimeLine } from "./parts/time-line.tsx";
 import { Usage } from "./parts/usage.tsx";
 
 export interface AppFacts {
@@ -63,6 +64,7 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
         <Gpus gpus={list.gpus} leases={list.allocations} series={view.series} isDrained={list.drain !== null} />
         <Queue queue={list.queue} revision={revision} />
         <Leases leases={list.allocations} />
+        <TimeLine gpus={list.gpus} revision={revision} />
         <Usage revision={revision} />
         <Events events={view.events} names={namesOf(list.gpus)} />
         {may(me.role, "admin") ? <Deliveries revision={revision} /> : null}

@@ -87,3 +87,10 @@ export const pageSize = z
 export function lifetimeOf(given: string | number | null | undefined): number | null {
   return given === undefined || given === null ? null : lifetimeMs(given);
 }
+
+/** In a query. */
+export const instant = (description: string) =>
+  z.iso
+    .datetime({ offset: true, error: "expected a time such as 2026-01-31T00:00:00Z (RFC 3339; a + is %2B here)" })
+    .meta({ description, example: "2026-01-31T00:00:00Z" })
+    .optional();

@@ -11,7 +11,9 @@ import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
 import { NO_KNOWLEDGE } from "../../src/ports/knowledge.ts";
 import type { Turn } from "../../src/ports/store.ts";
+import { GpuHistory } from "../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
+import { MemoryHistory } from "../fixtures/memory-history.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { gpuReading, seen } from "../fixtures/readings.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
@@ -91,8 +93,12 @@ export async function startDaemon(given: Given = {}) {
   const see = (readings: readonly GpuReading[], over: Partial<HostReading> = {}) =>
     scheduler.observe(seen(readings, clock.now(), over));
   if (gpus !== null) await see(gpus);
+  const history = new GpuHistory({ store: new MemoryHistory(), clock, state: () => scheduler.state });
+  history.start();
+  onTestFinished(() => history.stop());
   const http = createHttpServer({
     scheduler,
+    history,
     settings: { ...SETTINGS, ...settings },
     keys: () => [],
     knowledge: NO_KNOWLEDGE,

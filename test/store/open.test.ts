@@ -12,6 +12,7 @@ import { dirname, join } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
 import { expect, onTestFinished, test } from "vitest";
 import { type RefusalReason, StoreRefusedError } from "../../src/store/errors.ts";
+import { SCHEMA_VERSION } from "../../src/store/migrations.ts";
 import { openStore } from "../../src/store/store.ts";
 import { startCommitter } from "./child.ts";
 import { databasePath, open, openForTest } from "./files.ts";
@@ -280,7 +281,7 @@ test("a refused open lets go of the file: it opens once the cause is gone", asyn
   const path = await filled();
   tamper(path, "PRAGMA user_version = 999");
   await expectRefusal(path, "newer-schema", /newer/);
-  tamper(path, "PRAGMA user_version = 1");
+  tamper(path, `PRAGMA user_version = ${SCHEMA_VERSION}`);
   expect(openForTest(path).load().allocations).toHaveLength(40);
 });
 

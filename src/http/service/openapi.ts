@@ -4,6 +4,7 @@ import * as allocations from "../allocations/docs.ts";
 import * as deliveries from "../deliveries/docs.ts";
 import * as events from "../events/docs.ts";
 import * as gpus from "../gpus/docs.ts";
+import { history } from "../history/docs.ts";
 import * as host from "../host/docs.ts";
 import * as planning from "../planning/docs.ts";
 import { quotas } from "../quotas/docs.ts";
@@ -62,6 +63,7 @@ const PATHS: ZodOpenApiPathsObject = {
   "/gpu/allocations/{id}/renew": { post: allocations.renew },
   "/gpu/events": { get: events.stream },
   "/gpu/readings": { get: readings.stream },
+  "/gpu/history": { get: history },
   "/gpu/me": { get: service.me },
   "/healthz": { get: service.healthz },
   "/livez": { get: service.livez },

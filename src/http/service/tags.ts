@@ -26,6 +26,7 @@ const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
   ["/gpu/events", "Host"],
   ["/gpu/usage", "Host"],
   ["/gpu/readings", "Host"],
+  ["/gpu/history", "Host"],
   ["/gpu/me", "Planning"],
   ["/gpu/", "Leases"],
 ];

@@ -275,3 +275,18 @@ export interface Window {
   }[];
   readonly occurrences: readonly { readonly from: string; readonly to: string }[];
 }
+
+/** What a GPU was, from then until the next span of the same GPU. */
+export interface Span {
+  readonly from: string;
+  readonly to: string;
+  readonly state: GpuState;
+  readonly services: readonly string[];
+  readonly idle: boolean;
+}
+
+export interface History {
+  readonly from: string;
+  readonly to: string;
+  readonly gpus: readonly { readonly uuid: string; readonly spans: readonly Span[] }[];
+}

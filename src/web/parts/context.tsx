@@ -59,12 +59,16 @@ export interface Fetched<T> {
   readonly problem: string | null;
 }
 
-/** Nothing that is fetched beside the list is fetched more often than this, in ms. */
+/** What is fetched beside the list is fetched no more often than this, in ms, unless its reader says otherwise. */
 const MIN_GAP_MS = 2_000;
 const STALE_MS = 60_000;
 
-/** What stands at `path`, fetched again when `revision` grows and every minute; `null`: nothing is asked for. */
-export function useFetched<T>(path: string | null, revision: number): Fetched<T> {
+/**
+ * What stands at `path`, fetched again when `revision` grows and every minute; `null`: nothing is asked for.
+ *
+ * @param gapMs between two fetches, at least.
+ */
+export function useFetched<T>(path: string | null, revision: number, gapMs = MIN_GAP_MS): Fetched<T> {
   const { api } = useTools();
   const [fetched, setFetched] = useState<Fetched<T> & { path: string | null; at: number; revision: number }>(NOTHING);
   const isSame = fetched.path === path;
@@ -72,7 +76,7 @@ export function useFetched<T>(path: string | null, revision: number): Fetched<T>
     if (path === null) return;
     let isOver = false;
     const age = Date.now() - fetched.at;
-    const wait = !isSame ? 0 : fetched.revision !== revision ? MIN_GAP_MS - age : STALE_MS - age;
+    const wait = !isSame ? 0 : fetched.revision !== revision ? gapMs - age : STALE_MS - age;
     const timer = setTimeout(
       async () => {
         const done = { path, at: Date.now(), revision };

@@ -115,7 +115,12 @@ function Figure(given: { readonly name: string; readonly part: number | null; re
 function Tenure({ gpu, ends }: { readonly gpu: Gpu; readonly ends: CardFacts["ends"] }) {
   const holders = [...gpu.holders, ...gpu.mig_devices.flatMap((one) => one.holders)];
   const [holder] = holders;
-  if (holder === undefined) return <p class="tenure">{gpu.since === null ? "–" : <Age at={gpu.since} />}</p>;
+  if (holder === undefined)
+    return gpu.since === null ? null : (
+      <p class="tenure">
+        <Age at={gpu.since} />
+      </p>
+    );
   if (holders.length > 1) return <p class="tenure">{count(holders.length, "lease")} on it</p>;
   return (
     <p class="tenure">

@@ -9,7 +9,9 @@ import { createHttpServer } from "../../../src/http/server.ts";
 import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
+import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
+import { MemoryHistory } from "../../fixtures/memory-history.ts";
 import { MemoryStore } from "../../fixtures/memory-store.ts";
 import { gpuReading, seen } from "../../fixtures/readings.ts";
 import { DEFAULT_POLICY } from "../../simulation/simulated-host.ts";
@@ -35,6 +37,7 @@ async function busyDaemon() {
   await see();
   const http = createHttpServer({
     scheduler,
+    history: new GpuHistory({ store: new MemoryHistory(), clock, state: () => scheduler.state }),
     settings: SETTINGS,
     keys: () => [],
     knowledge: NO_KNOWLEDGE,

@@ -6,7 +6,9 @@ import { Idempotency } from "../../../src/http/exchange/idempotency.ts";
 import { ReadingFeed } from "../../../src/http/readings/feed.ts";
 import { PROBLEMS } from "../../../src/http/refusals.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
+import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
+import { MemoryHistory } from "../../fixtures/memory-history.ts";
 import { cutGpu, instance } from "../../fixtures/mig.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
 import { apiKey, type Reply, startDaemon } from "../daemon.ts";
@@ -65,6 +67,7 @@ test("the document describes every route and method, and nothing else", async ()
     grants: new GrantAnswers(daemon.scheduler, () => undefined),
     idempotency: new Idempotency(daemon.scheduler),
     readings: new ReadingFeed(daemon.scheduler),
+    history: new GpuHistory({ store: new MemoryHistory(), clock: daemon.clock, state: () => daemon.scheduler.state }),
   })
     .filter(({ path }) => !path.startsWith("/docs/") && !path.startsWith("/page/"))
     .flatMap(({ path, methods }) => Object.keys(methods).map((method) => `${method} ${path.replace(":id", "{id}")}`));
@@ -130,6 +133,7 @@ test("real answers are as the document says, in whole", async () => {
     "/gpu/usage",
     "/gpu/quotas",
     "/gpu/me",
+    "/gpu/history",
     "/readyz",
     "/healthz",
   ]) {

@@ -1,0 +1,73 @@
+/** The 24 h time line: spans of time made into bars that can be drawn, however many spans there are. */
+import type { Span } from "../api/answers.ts";
+
+export interface Bar {
+  /** From 0, where the time line begins, to 1. */
+  readonly from: number;
+  readonly to: number;
+  readonly kind: "held" | "idle" | "out" | "unknown" | "between";
+  /** Who held it, or the state it was in. */
+  readonly label: string;
+  readonly fromMs: number;
+  readonly toMs: number;
+}
+
+/** A bar thinner than this part of the line is drawn as one with its neighbours. */
+const THINNEST = 1 / 720;
+
+/** What a GPU that was free shows: nothing. */
+export function barsOf(spans: readonly Span[], from: number, to: number): Bar[] {
+  const bars: Bar[] = [];
+  for (const span of spans) {
+    const kind = kindOf(span);
+    const [fromMs, toMs] = [Math.max(from, Date.parse(span.from)), Math.min(to, Date.parse(span.to))];
+    if (kind === null || toMs <= fromMs) continue;
+    add(bars, {
+      kind,
+      label: labelOf(span),
+      fromMs,
+      toMs,
+      from: (fromMs - from) / (to - from),
+      to: (toMs - from) / (to - from),
+    });
+  }
+  return bars;
+}
+
+function kindOf({ state, services, idle }: Span): Bar["kind"] | null {
+  if (state === "unknown") return "unknown";
+  if (services.length > 0) return idle ? "idle" : "held";
+  if (state === "free" || state === "mig") return null;
+  return state === "reclaiming" || state === "recovering" ? "between" : "out";
+}
+
+function labelOf({ state, services }: Span): string {
+  return services.length > 0 ? services.join(", ") : state;
+}
+
+/** Many short leases would be many thin bars: those that nobody could tell apart become one. */
+function add(bars: Bar[], bar: Bar): void {
+  const last = bars.at(-1);
+  const joins = last !== undefined && last.kind === bar.kind && bar.from - last.to < THINNEST;
+  const isSame = joins && last.label === bar.label;
+  const areThin = joins && (bar.to - bar.from < THINNEST || last.to - last.from < THINNEST);
+  if (!isSame && !areThin) {
+    bars.push(bar);
+    return;
+  }
+  const label = isSame || last.label.includes(bar.label) ? last.label : "several";
+  bars[bars.length - 1] = { ...last, label, to: bar.to, toMs: bar.toMs };
+}
+
+/** Hours to mark on a line that is `width` wide: each, or each third, sixth or twelfth. */
+export function marksOf(from: number, to: number, most: number): number[] {
+  const HOUR = 3_600_000;
+  const step = [1, 2, 3, 6, 12, 24].find((hours) => (to - from) / (hours * HOUR) <= most) ?? 24;
+  const marks: number[] = [];
+  const first = new Date(from);
+  first.setMinutes(0, 0, 0);
+  for (let at = first.getTime(); at < to; at += HOUR) {
+    if (at > from && new Date(at).getHours() % step === 0) marks.push(at);
+  }
+  return marks;
+}

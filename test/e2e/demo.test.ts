@@ -1,0 +1,53 @@
+/** `npm run demo`, without its installing and building: a host with life in it, or an empty one. */
+import { spawn } from "node:child_process";
+import { rmSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { eventually, isBuilt, temporaryFolder } from "./daemon.ts";
+
+const SCRIPT = fileURLToPath(new URL("../../scripts/demo.mjs", import.meta.url));
+
+async function demo(...args: string[]) {
+  const folder = temporaryFolder();
+  const child = spawn(process.execPath, [SCRIPT, "--port", "0", ...args], {
+    cwd: folder,
+    stdio: ["ignore", "pipe", "ignore"],
+    env: { PATH: process.env.PATH ?? "" },
+  });
+  const ended = new Promise<number | null>((resolve) => {
+    child.once("exit", resolve);
+  });
+  onTestFinished(async () => {
+    child.kill("SIGTERM");
+    await ended;
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const lines: string[] = [];
+  const url = await new Promise<string>((resolve) => {
+    createInterface({ input: child.stdout }).on("line", (line) => {
+      lines.push(line);
+      const at = /^the page is at (http:\S+)\/,/.exec(line)?.[1];
+      if (at !== undefined) resolve(at);
+    });
+  });
+  const list = async () => (await fetch(`${url}/gpu/list`)).json() as Promise<{ allocations: object[]; queue: object[] }>;
+  return { child, ended, lines, list };
+}
+
+describe.skipIf(!isBuilt)("the demo (npm test builds it)", () => {
+  test("shows leases and somebody who waits within ten seconds, says that it is simulated, and stops when told", async () => {
+    const { child, ended, lines, list } = await demo();
+    await eventually(list, ({ allocations, queue }) => allocations.length >= 4 && queue.length >= 1, 10_000);
+    expect(lines.some((line) => line.includes("SIMULATED"))).toBe(true);
+    child.kill("SIGTERM");
+    expect(await ended).toBe(0);
+  });
+
+  test("leaves the host empty where that is asked for", async () => {
+    const { lines, list } = await demo("--no-life");
+    expect(lines.at(-1)).not.toContain("come and go");
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    expect(await list()).toMatchObject({ allocations: [], queue: [] });
+  });
+});

@@ -8,14 +8,54 @@ import { fileURLToPath } from "node:url";
 
 /** Who comes, again and again: what each asks for, how long it stays and is away, in seconds. */
 const CAST = [
-  { ask: { service_name: "chat-serving", workload_type: "inference", required_gpus: 2, min_memory_mb: 61_440, priority: 8 }, stays: [300, 900], away: [20, 60] },
-  { ask: { service_name: "vision-training", workload_type: "training", required_gpus: 2, min_memory_mb: 40_960 }, stays: [120, 420], away: [10, 40] },
-  { ask: { service_name: "nightly-finetune", workload_type: "training", required_gpus: 4, min_memory_mb: 65_536, priority: 4 }, stays: [90, 240], away: [30, 90] },
+  {
+    ask: {
+      service_name: "chat-serving",
+      workload_type: "inference",
+      required_gpus: 2,
+      min_memory_mb: 61_440,
+      priority: 8,
+    },
+    stays: [300, 900],
+    away: [20, 60],
+  },
+  {
+    ask: { service_name: "vision-training", workload_type: "training", required_gpus: 2, min_memory_mb: 40_960 },
+    stays: [120, 420],
+    away: [10, 40],
+  },
+  {
+    ask: {
+      service_name: "nightly-finetune",
+      workload_type: "training",
+      required_gpus: 4,
+      min_memory_mb: 65_536,
+      priority: 4,
+    },
+    stays: [90, 240],
+    away: [30, 90],
+  },
   { ask: { service_name: "invoice-ocr", workload_type: "ocr", priority: 6 }, stays: [20, 90], away: [10, 40] },
-  { ask: { service_name: "search-embeddings", workload_type: "embedding", sharing: "shared", min_memory_mb: 12_288 }, stays: [60, 240], away: [10, 40] },
-  { ask: { service_name: "reranker", workload_type: "inference", sharing: "shared", min_memory_mb: 16_384 }, stays: [60, 240], away: [10, 40] },
-  { ask: { service_name: "citation-graph", workload_type: "graph_processing", min_memory_mb: 24_576 }, stays: [40, 150], away: [15, 60] },
-  { ask: { service_name: "eval-sweep", workload_type: "generic", priority: 2, preemptible: true }, stays: [30, 120], away: [5, 20] },
+  {
+    ask: { service_name: "search-embeddings", workload_type: "embedding", sharing: "shared", min_memory_mb: 12_288 },
+    stays: [60, 240],
+    away: [10, 40],
+  },
+  {
+    ask: { service_name: "reranker", workload_type: "inference", sharing: "shared", min_memory_mb: 16_384 },
+    stays: [60, 240],
+    away: [10, 40],
+  },
+  {
+    ask: { service_name: "citation-graph", workload_type: "graph_processing", min_memory_mb: 24_576 },
+    stays: [40, 150],
+    away: [15, 60],
+  },
+  {
+    ask: { service_name: "eval-sweep", workload_type: "generic", priority: 2, preemptible: true },
+    stays: [30, 120],
+    away: [5, 20],
+  },
 ];
 /** A service that is killed with the demo leaves its GPUs after this, in seconds. */
 const TTL_SECONDS = 30;
@@ -37,7 +77,9 @@ createInterface({ input: daemon.stdout }).on("line", (line) => {
   console.log(line);
   const url = /"url":"(http:[^"]+)".*"msg":"serving"/.exec(line)?.[1];
   if (url === undefined) return;
-  console.log(`the page is at ${url}/, the API at ${url}/docs${isQuiet ? "" : "; services come and go (--no-life: none do)"}`);
+  console.log(
+    `the page is at ${url}/, the API at ${url}/docs${isQuiet ? "" : "; services come and go (--no-life: none do)"}`,
+  );
   if (!isQuiet) CAST.forEach((one, i) => void comeAndGo(url, one, (i / CAST.length) * ARRIVALS_MS));
 });
 

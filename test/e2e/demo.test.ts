@@ -31,7 +31,8 @@ async function demo(...args: string[]) {
       if (at !== undefined) resolve(at);
     });
   });
-  const list = async () => (await fetch(`${url}/gpu/list`)).json() as Promise<{ allocations: object[]; queue: object[] }>;
+  const list = async () =>
+    (await fetch(`${url}/gpu/list`)).json() as Promise<{ allocations: object[]; queue: object[] }>;
   return { child, ended, lines, list };
 }
 

@@ -6,7 +6,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-/** Who comes, again and again: what each asks for, how long it stays and is away, in seconds. */
+/** Who comes, again and again, the widest last so that it has to wait: what each asks for, how long it stays and is away, in seconds. */
 const CAST = [
   {
     ask: {
@@ -23,17 +23,6 @@ const CAST = [
     ask: { service_name: "vision-training", workload_type: "training", required_gpus: 2, min_memory_mb: 40_960 },
     stays: [120, 420],
     away: [10, 40],
-  },
-  {
-    ask: {
-      service_name: "nightly-finetune",
-      workload_type: "training",
-      required_gpus: 4,
-      min_memory_mb: 65_536,
-      priority: 4,
-    },
-    stays: [90, 240],
-    away: [30, 90],
   },
   { ask: { service_name: "invoice-ocr", workload_type: "ocr", priority: 6 }, stays: [20, 90], away: [10, 40] },
   {
@@ -55,6 +44,17 @@ const CAST = [
     ask: { service_name: "eval-sweep", workload_type: "generic", priority: 2, preemptible: true },
     stays: [30, 120],
     away: [5, 20],
+  },
+  {
+    ask: {
+      service_name: "nightly-finetune",
+      workload_type: "training",
+      required_gpus: 4,
+      min_memory_mb: 65_536,
+      priority: 4,
+    },
+    stays: [90, 240],
+    away: [30, 90],
   },
 ];
 /** A service that is killed with the demo leaves its GPUs after this, in seconds. */

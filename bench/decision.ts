@@ -1,7 +1,8 @@
 import type { AllocateAsk } from "../src/core/decisions/commands.ts";
 import { decide } from "../src/core/decisions/decide.ts";
 import { forecast } from "../src/core/explain/forecast.ts";
-import { emptyHost, type HostState } from "../src/core/host/state.ts";
+import { emptyHost } from "../src/core/host/changes.ts";
+import type { HostState } from "../src/core/host/state.ts";
 import type { Topology } from "../src/core/model/device.ts";
 import type { Policy } from "../src/core/model/policy.ts";
 import type { GpuReading } from "../src/core/model/reading.ts";

@@ -9,7 +9,7 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "nod
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { decide } from "../src/core/decisions/decide.ts";
-import { emptyHost } from "../src/core/host/state.ts";
+import { emptyHost } from "../src/core/host/changes.ts";
 import { parseNvidiaSmiInTurns } from "../src/monitor/nvidia-smi/parse.ts";
 import { NvidiaSmiSource } from "../src/monitor/nvidia-smi/source.ts";
 import { steadyClock } from "../src/platform/clock.ts";

@@ -2,8 +2,9 @@
 import type { AllocateAsk } from "../../src/core/decisions/commands.ts";
 import { decide } from "../../src/core/decisions/decide.ts";
 import { etaOf } from "../../src/core/explain/forecast.ts";
+import { emptyHost } from "../../src/core/host/changes.ts";
 import type { Event } from "../../src/core/host/events.ts";
-import { emptyHost, type HostState } from "../../src/core/host/state.ts";
+import type { HostState } from "../../src/core/host/state.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
 import { gpuReading, seen } from "../../test/fixtures/readings.ts";

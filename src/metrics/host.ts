@@ -1,6 +1,6 @@
 /** Figures of the host, its GPUs and its queue: all from the scheduler's state at the time of the scrape. */
 import type { Registry } from "prom-client";
-import { candidates } from "../core/allocator/candidates.ts";
+import { candidates } from "../core/host/candidates.ts";
 import { ailing, BLOCKS, blockOf, isolationOf, staleness } from "../core/host/condition.ts";
 import { cordonsOf, isDrained } from "../core/host/cordons.ts";
 import type { HostState } from "../core/host/state.ts";

@@ -14,8 +14,9 @@ import type { EpochMs } from "../core/base/time.ts";
 import type { Command } from "../core/decisions/commands.ts";
 import { decide } from "../core/decisions/decide.ts";
 import { withInstances } from "../core/decisions/observe/instances.ts";
-import { withSight } from "../core/decisions/observe/sight.ts";
-import { type HostState, nextDeadline, restoredHost, withPolicy } from "../core/host/state.ts";
+import { withObservation } from "../core/decisions/observe/sight.ts";
+import { restoredHost, withPolicy } from "../core/host/changes.ts";
+import { type HostState, nextDeadline } from "../core/host/state.ts";
 import type { EndedAllocation } from "../core/model/allocation.ts";
 import { DomainError } from "../core/model/errors.ts";
 import type { Policy } from "../core/model/policy.ts";
@@ -232,7 +233,7 @@ export class Turns {
 
   /** What holds even while nothing can be stored; see 3. What follows from new settings, the next turn decides. */
   #withoutStoring(state: HostState, command: Command): HostState {
-    if (command.type === "observe") return withSight(state, withInstances(command.observation, state));
+    if (command.type === "observe") return withObservation(state, withInstances(command.observation, state));
     if (command.type !== "reconfigure") return state;
     return withPolicy(state, this.#parts.calendar.fill(command.policy, this.#parts.clock.now()));
   }

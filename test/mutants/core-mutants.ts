@@ -298,16 +298,16 @@ const PLACING: readonly Mutant[] = [
   {
     name: "A request counts as impossible while too many GPUs are lost",
     file: "src/core/allocator/never-fits.ts",
-    find: "if ((names !== null && !names.has(gpu.name)) || !isOfKind(need, gpu) || isSplit(gpu, state)) continue;",
+    find: "if (large >= count) return null;",
     replace:
-      "if (!state.sight.gpus.has(gpu.uuid) || (names !== null && !names.has(gpu.name)) || !isOfKind(need, gpu) || isSplit(gpu, state)) continue;",
+      "if (large - state.gpus.values().filter(({ lostSince }) => lostSince !== null).length >= count) return null;",
     tests: [QUEUE],
   },
   {
     name: "What could never fit is queued for ever",
     file: "src/core/allocator/never-fits.ts",
     find: "if (large >= count) return null;",
-    replace: "if (model.length >= count) return null;",
+    replace: "if (cards.length > 0) return null;",
     tests: [QUEUE],
   },
   {
@@ -378,10 +378,10 @@ const SEEING: readonly Mutant[] = [
   },
   {
     name: "A quarantined GPU is granted",
-    file: "src/core/allocator/candidates.ts",
-    find: 'if (hold.kind !== "shared") return blockOf(gpu, state, now) === null;',
+    file: "src/core/host/candidates.ts",
+    find: 'if (hold.kind !== "shared") return',
     replace:
-      'if (hold.kind === "quarantined") return ailing(gpu, state, now) === null;\n  if (hold.kind !== "shared") return blockOf(gpu, state, now) === null;',
+      'if (hold.kind === "quarantined") return ailing(gpu, state, AT_ONCE) === null;\n  if (hold.kind !== "shared") return',
     tests: [TRUTH],
   },
   {
@@ -393,7 +393,7 @@ const SEEING: readonly Mutant[] = [
   },
   {
     name: "Memory that others use is offered",
-    file: "src/core/allocator/candidates.ts",
+    file: "src/core/host/candidates.ts",
     find: "const taken = used <= idleCeilingMib(total) ? 0 : used;",
     replace: "const taken = used <= idleCeilingMib(total) ? 0 : Math.min(used, 0);",
     tests: [TRUTH],

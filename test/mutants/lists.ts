@@ -1,6 +1,7 @@
 /** All planted bugs, and whether they still are bugs of this program. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { CANDIDATE_MUTANTS } from "./candidate-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import { FOREIGN_MUTANTS } from "./foreign-mutants.ts";
@@ -19,6 +20,7 @@ import { WINDOW_MUTANTS } from "./windows-mutants.ts";
 import { WORK_MUTANTS } from "./work-mutants.ts";
 
 export const MUTANTS: readonly Mutant[] = [
+  ...CANDIDATE_MUTANTS,
   ...CORE_MUTANTS,
   ...CRASH_MUTANTS,
   ...FOREIGN_MUTANTS,

@@ -67,8 +67,8 @@ export const MIG_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "What one request of a turn was promised is promised to the next once more",
-        find: "this.#free = withRoomIn(this.state, rest);",
-        replace: "this.#free = rest;",
+        find: "this.#free = withRoomIn(this.state, this.#free.without(chosen.map(({ gpu }) => gpu.uuid)));",
+        replace: "this.#free = this.#free.without(chosen.map(({ gpu }) => gpu.uuid));",
       },
     ],
   ),
@@ -84,7 +84,7 @@ export const MIG_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
-    "src/core/allocator/candidates.ts",
+    "src/core/host/candidates.ts",
     [CORE],
     [
       {

@@ -70,13 +70,13 @@ const SERVING = planted(
     },
     {
       name: "GPUs are kept idle for a request that a sick GPU keeps from starting",
-      find: "this.#free.length === 0 && !this.#preempts ? [] : futureCandidates(before, this.#free, now);",
+      find: "(isAnybodyServed ? futureCandidates(before, free.all(), now) : [])",
       replace:
-        "before.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, shareableMib: 0, isolated: false, now: null }));",
+        "before.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, shareableMib: 0, isolated: false, now: null }))",
     },
     {
       name: "A GPU held for the head of the line goes to one behind it",
-      find: "this.#free = besides({ ...reservation, gpus: held }, this.#free);",
+      find: "this.#free = FreeGpus.of(besides({ ...reservation, gpus: held }, this.#free.all()));",
       replace: "",
     },
     {
@@ -106,7 +106,7 @@ const HOLDING = planted(
   [
     {
       name: "GPUs that the head of the line could never use are held for it",
-      find: "const wanted = usable(head, coming, state.gpus.values());",
+      find: "const wanted = usable(head, coming, state.gpus.models());",
       replace: "const wanted = coming;",
     },
     {

@@ -38,8 +38,8 @@ const TURNS = planted(
     },
     {
       name: "With a full disk the figures of the readings stand still too",
-      find: 'if (command.type === "observe") return withSight(',
-      replace: 'if (command.type === "observe" && state.gpus.size > 1e9) return withSight(',
+      find: 'if (command.type === "observe") return withObservation(',
+      replace: 'if (command.type === "observe" && state.gpus.size > 1e9) return withObservation(',
     },
     {
       name: "With a full disk a key's and a quota's old limits live on",

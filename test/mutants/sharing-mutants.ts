@@ -75,7 +75,7 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "A GPU whose remains did not go in time is shared with newcomers",
-    file: "src/core/allocator/candidates.ts",
+    file: "src/core/host/candidates.ts",
     find: "return hold.overdueSince === null && (",
     replace: "return (",
     tests: [SHARING],

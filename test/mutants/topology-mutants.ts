@@ -114,8 +114,8 @@ const PLACING: readonly Mutant[] = [
       },
       {
         name: "What is taken in any case is not looked at when the rest is chosen",
-        find: "options.within.push(sumOver(held, closeness.within, row));",
-        replace: "options.within.push(0);",
+        find: "places.map((place) => sumOver(held, closeness.within, place * closeness.width))",
+        replace: "places.map(() => 0)",
       },
     ],
   ),

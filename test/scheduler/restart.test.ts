@@ -1,7 +1,7 @@
 /** Deadlines over a restart of the daemon, with a wall clock that was set in between. */
 import { expect, test } from "vitest";
+import { emptyHost, withAllocation, withGpus } from "../../src/core/host/changes.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
-import { emptyHost, withAllocation, withGpus } from "../../src/core/host/state.ts";
 import { clockAtStart } from "../../src/platform/clock.ts";
 import type { SqliteStore } from "../../src/store/store.ts";
 import { FakeHost } from "../fixtures/fake-host.ts";

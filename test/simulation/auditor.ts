@@ -6,9 +6,10 @@
 import { createHash } from "node:crypto";
 import { canonicalJson } from "../../src/core/base/json.ts";
 import type { EpochMs } from "../../src/core/base/time.ts";
+import { emptyHost } from "../../src/core/host/changes.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
-import { emptyHost, type HostState } from "../../src/core/host/state.ts";
+import type { HostState } from "../../src/core/host/state.ts";
 import type { EndReason, Lease } from "../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
 import { TurnReader } from "../../src/core/replay/recall.ts";

@@ -6,10 +6,11 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { canonicalJson } from "../../src/core/base/json.ts";
+import { emptyHost } from "../../src/core/host/changes.ts";
 import { blockOf, isolationOf } from "../../src/core/host/condition.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
-import { emptyHost, type HostState } from "../../src/core/host/state.ts";
+import type { HostState } from "../../src/core/host/state.ts";
 import type { Topology } from "../../src/core/model/device.ts";
 import { DomainError } from "../../src/core/model/errors.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";

@@ -18,7 +18,7 @@ import { type Look, SimulatedDriver } from "./simulated-driver.ts";
 import { Tally } from "./tally.ts";
 import { breach, fault } from "./violation.ts";
 import { VirtualTime } from "./virtual-time.ts";
-import { checkBooks, checkFold, checkOverdue, checkStored, durableText } from "./whole-checks.ts";
+import { checkBooks, checkCandidates, checkFold, checkOverdue, checkStored, durableText } from "./whole-checks.ts";
 
 /** Of the checks of the whole, one in so many reads every row: before a command, and after it if it is refused. */
 const DIGEST_EVERY = 10;
@@ -140,6 +140,7 @@ export class Simulation {
   async step(op: Op): Promise<void> {
     await this.#happen(op);
     this.#steps += 1;
+    checkCandidates(this.#daemon.life.scheduler.state);
     if (this.#steps % this.#settings.checkWholeEvery === 0) this.checkWhole();
     this.#causes.clear();
     this.#clients.renewCauses();

@@ -3,9 +3,12 @@
 import { canonicalJson } from "../../src/core/base/json.ts";
 import type { EpochMs } from "../../src/core/base/time.ts";
 import { decide } from "../../src/core/decisions/decide.ts";
+import { candidatesOf } from "../../src/core/host/candidates.ts";
+import { emptyHost, withAllocation, withGpus } from "../../src/core/host/changes.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
-import { emptyHost, type HostState, withAllocation, withGpus } from "../../src/core/host/state.ts";
+import type { Candidates } from "../../src/core/host/free-gpus.ts";
+import type { HostState } from "../../src/core/host/state.ts";
 import type { LiveAllocation } from "../../src/core/model/allocation.ts";
 import type { Cordon, Gpu, GpuHold } from "../../src/core/model/gpu.ts";
 import { holdersOf } from "../../src/core/model/holds.ts";
@@ -18,6 +21,24 @@ import { type Books, movedLease } from "./books.ts";
 import type { DurableView, JournalTurn } from "./durable-view.ts";
 import { TICK_MS } from "./simulated-daemon.ts";
 import { breach } from "./violation.ts";
+
+/** 8: what the state keeps of its GPUs is what a full look gives. */
+export function checkCandidates(state: HostState): void {
+  const [kept, anew] = [standing(state.candidates, state), standing(candidatesOf(state), state)];
+  if (kept !== anew) breach(8, `of the GPUs the state keeps\n${kept}\nand a full look gives\n${anew}`);
+}
+
+/** Who stands in which bucket, and whether as it is now. */
+function standing({ free, areSomeCut }: Candidates, { gpus }: HostState): string {
+  const lines = free.buckets.map(({ key, first, members }) => {
+    if (first !== members[0]) return `${key}: ${first.gpu.uuid} is not the first`;
+    const names = members.map(({ gpu, baselineMib }) => {
+      return `${gpu.uuid} (${gpu === gpus.get(gpu.uuid) ? "now" : "before"}, ${baselineMib} MiB)`;
+    });
+    return `${key}: ${names.join(", ")}`;
+  });
+  return [`cut: ${areSomeCut}`, ...lines.sort()].join("\n");
+}
 
 /** Values never change, so each is written out once. */
 const texts = new WeakMap<object, string>();

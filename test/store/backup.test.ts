@@ -14,8 +14,8 @@ import {
 import { basename, dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
+import { emptyHost } from "../../src/core/host/changes.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
-import { emptyHost } from "../../src/core/host/state.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { EventFeed } from "../../src/scheduler/event-feed.ts";
 import { BackupError, backUp } from "../../src/store/backup.ts";

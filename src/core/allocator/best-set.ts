@@ -1,5 +1,5 @@
+import type { Candidate } from "../host/free-gpus.ts";
 import type { Closeness } from "../readings/closeness.ts";
-import type { Candidate } from "./candidates.ts";
 
 /** Sets that are looked at one by one, at most: all halves of 16 GPUs. Beyond, sets are grown. */
 export const MAX_SETS = 12_870;
@@ -19,6 +19,12 @@ interface Options {
   readonly across: readonly number[];
   /** The option before it that could stand in its place, and nothing would change but the UUID; -1: none could. */
   readonly twins: readonly number[];
+}
+
+/** GPUs that can be had, one of which stands for all that are connected alike. */
+export interface AlikeGpus {
+  readonly first: Candidate;
+  readonly members: readonly Candidate[];
 }
 
 /** How good a set is, in the order in which that counts; see {@link Closeness}. Less is better. */
@@ -42,18 +48,21 @@ function isBetter(a: Score, b: Score): boolean {
  * Exact up to {@link MAX_SETS} sets. Beyond, the best of {@link MAX_GROWN} that grow from one option by the one that
  * goes best with all before it.
  *
- * @param options at least `count`, in an order that does not depend on chance.
+ * @param options at least `count`, in an order that does not depend on chance. Of some that are alike it is enough to
+ *   give the first `count`.
+ * @param all how many there are, with those that were left out.
  * @param free every GPU that can be had now, those that do not fit included.
  */
 export function bestSet(
   taken: readonly Candidate[],
   options: readonly Candidate[],
   count: number,
-  free: readonly Candidate[],
+  all: number,
+  free: readonly AlikeGpus[],
   closeness: Closeness,
 ): Candidate[] {
   const priced = price(taken, options, free, closeness);
-  const choose = setsOf(options.length, count) <= MAX_SETS ? search : grow;
+  const choose = setsOf(all, count) <= MAX_SETS ? search : grow;
   return [...taken, ...choose(priced, count, closeness).map((at) => options[at] as Candidate)];
 }
 
@@ -67,27 +76,66 @@ function setsOf(n: number, count: number): number {
 function price(
   taken: readonly Candidate[],
   candidates: readonly Candidate[],
-  free: readonly Candidate[],
+  free: readonly AlikeGpus[],
   closeness: Closeness,
 ): Options {
-  const { places, stranger, width } = closeness;
-  const placeOf = ({ gpu }: Candidate) => places.get(gpu.uuid) ?? stranger;
+  const placeOf = placesIn(closeness);
   const held = taken.map(placeOf);
-  const all = free.map(placeOf);
+  const places = candidates.map(placeOf);
   const options = {
     size: candidates.length,
-    places: candidates.map(placeOf),
+    places,
     memoryMib: candidates.map(({ availableMib }) => availableMib),
-    within: [] as number[],
-    across: [] as number[],
+    within: places.map((place) => sumOver(held, closeness.within, place * closeness.width)),
+    across: candidates.map(tornFrom(free, closeness)),
   };
-  for (const place of options.places) {
-    const row = place * width;
-    options.within.push(sumOver(held, closeness.within, row));
-    // A GPU that nothing is known of is far from all others, but not from itself.
-    options.across.push(sumOver(all, closeness.across, row) - (closeness.across[row + place] as number));
-  }
   return { ...options, twins: twinsOf(options, closeness) };
+}
+
+function placesIn({ places, stranger }: Closeness): (candidate: Candidate) => number {
+  return ({ gpu }) => places.get(gpu.uuid) ?? stranger;
+}
+
+/** What a GPU adds with all that are free but itself. Those of one kind add the same: it is summed up once for each. */
+export function tornFrom(free: readonly AlikeGpus[], closeness: Closeness): (candidate: Candidate) => number {
+  const { kinds } = closeness;
+  const placeOf = placesIn(closeness);
+  const groups = free.map(({ first, members: [, second], members }) => ({
+    place: placeOf(first),
+    second: second === undefined ? null : placeOf(second),
+    count: members.length,
+  }));
+  const known = new Map<number, number>();
+  return (candidate) => {
+    const place = placeOf(candidate);
+    const kind = kinds[place] as number;
+    const sum = known.get(kind) ?? tornBy(place, groups, closeness);
+    known.set(kind, sum);
+    return sum;
+  };
+}
+
+/** By their places, GPUs that are connected alike. */
+interface Group {
+  readonly place: number;
+  /** `null`: there is no second one. */
+  readonly second: number | null;
+  readonly count: number;
+}
+
+function tornBy(place: number, groups: readonly Group[], { kinds, width, across, stranger }: Closeness): number {
+  const row = place * width;
+  let sum = 0;
+  // The GPU itself is one of its kind, and is not torn from itself. Any two of a kind are as close.
+  let ofItsKind = -1;
+  let neighbour = place === stranger ? stranger : null;
+  for (const group of groups) {
+    if (kinds[group.place] === kinds[place]) {
+      ofItsKind += group.count;
+      neighbour ??= group.place === place ? group.second : group.place;
+    } else sum += group.count * (across[row + group.place] as number);
+  }
+  return neighbour === null ? sum : sum + ofItsKind * (across[row + neighbour] as number);
 }
 
 function sumOver(places: readonly number[], figures: Float64Array, row: number): number {

@@ -1,13 +1,14 @@
 /** Which candidates fit a request, and what any request of a family could ask for and be served. */
 
 import { compareText, first } from "../base/order.ts";
-import { type FamilyShape, type Limit, shapeOf } from "../host/demand.ts";
+import { type Device, type FamilyShape, type Limit, shapeOf } from "../host/demand.ts";
+import type { Bucket, Candidate, FreeGpus } from "../host/free-gpus.ts";
 import type { Request } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import { isOfKind, memoryPoolOf } from "../model/mig.ts";
-import { type Allowance, allowanceFor, withinAllowance } from "./allowance.ts";
-import type { Candidate, FutureCandidate, PassReason } from "./candidates.ts";
+import { type Allowance, allowanceFor, isLimited, withinAllowance } from "./allowance.ts";
+import type { FutureCandidate, PassReason } from "./candidates.ts";
 
 /**
  * What members of a family can ask for and be served from `free`: the more memory, the shorter they must be where the
@@ -16,8 +17,12 @@ import type { Candidate, FutureCandidate, PassReason } from "./candidates.ts";
  *
  * @param allowances what windows leave to the family, now.
  */
-export function limitsNow(shape: FamilyShape, free: readonly Candidate[], allowances: readonly Allowance[]): Limit[] {
-  const suiting = offeredTo(shape, free).filter((candidate) => objection(shape, candidate) === null);
+export function limitsNow(shape: FamilyShape, free: FreeGpus, allowances: readonly Allowance[]): Limit[] {
+  const [only] = allowances;
+  if (allowances.length === 1 && only !== undefined && !isLimited(only) && free.areCountable) {
+    return limitsByBucket(shape, free.buckets);
+  }
+  const suiting = offeredTo(shape, free.all()).filter((candidate) => objection(shape, candidate) === null);
   if (suiting.length < shape.gpus) return [];
   const limits: Limit[] = [];
   const durations = [...suiting.map(({ longestMs }) => longestMs), ...allowances.map(({ durationMs }) => durationMs)];
@@ -37,6 +42,23 @@ export function limitsNow(shape: FamilyShape, free: readonly Candidate[], allowa
     limits.push({ memoryMib, durationMs });
   }
   return limits;
+}
+
+/** The same by counting, where nothing depends on how long a lease lasts. */
+function limitsByBucket(shape: FamilyShape, buckets: readonly Bucket[]): Limit[] {
+  const suiting = buckets.filter(({ first: candidate }) => objection(shape, candidate) === null);
+  suiting.sort((a, b) => roomIn(shape, b.first) - roomIn(shape, a.first));
+  let count = 0;
+  for (const bucket of suiting) {
+    count += bucket.members.length;
+    if (count >= shape.gpus) return [{ memoryMib: roomIn(shape, bucket.first), durationMs: Infinity }];
+  }
+  return [];
+}
+
+/** MiB that a member of a family finds on a free GPU. */
+export function roomIn({ shared }: FamilyShape, { availableMib, shareableMib }: Candidate): number {
+  return shared ? shareableMib : availableMib;
 }
 
 /**
@@ -112,9 +134,13 @@ function memoryLater({ shared }: FamilyShape, { memoryMib, shareableMib }: Futur
   return shared ? shareableMib : memoryMib;
 }
 
+export function asOfferedToShare(candidate: Candidate): Candidate {
+  return { ...candidate, availableMib: candidate.shareableMib };
+}
+
 /** What there is for a family: who takes a part finds other memory than who takes the whole. */
 export function offeredTo(shape: FamilyShape, free: readonly Candidate[]): readonly Candidate[] {
-  if (shape.shared) return free.map((candidate) => ({ ...candidate, availableMib: candidate.shareableMib }));
+  if (shape.shared) return free.map(asOfferedToShare);
   return free.some(({ shared }) => shared) ? free.filter(({ shared }) => !shared) : free;
 }
 
@@ -136,15 +162,15 @@ function objection(shape: FamilyShape, candidate: Candidate): PassReason | null 
 /** Why a free GPU is passed over for one request; `null` when it suits. */
 export function passedOver(request: Request, shape: FamilyShape, candidate: Candidate): PassReason | null {
   if (!isOfKind(request, candidate.gpu)) return "kind";
-  const availableMib = shape.shared ? candidate.shareableMib : candidate.availableMib;
-  return objection(shape, candidate) ?? (availableMib < request.requirement.memoryMib ? "memory" : null);
+  const isTooSmall = roomIn(shape, candidate) < request.requirement.memoryMib;
+  return objection(shape, candidate) ?? (isTooSmall ? "memory" : null);
 }
 
 /** Those of `gpus` that a request can use once they are free. */
 export function usable(
   request: Request,
   gpus: readonly FutureCandidate[],
-  inventory: Iterable<Gpu>,
+  inventory: Iterable<Device>,
 ): readonly FutureCandidate[] {
   const shape = shapeOf(request, inventory);
   const { memoryMib: askedMib } = request.requirement;

@@ -1,4 +1,4 @@
-import { acceptableNames, type KindAsked } from "../host/demand.ts";
+import { acceptableNames, type Device, type KindAsked } from "../host/demand.ts";
 import { isSplit, namelessInstances } from "../host/mig.ts";
 import { headroomMib } from "../host/shared-memory.ts";
 import type { HostState } from "../host/state.ts";
@@ -10,22 +10,30 @@ import { roomsOf } from "./fit.ts";
 /** What of a request decides whether a host could ever hold it. */
 export type Need = Pick<Request, "requirement" | "gpuModel" | "migProfile" | "sharing">;
 
-/** A device that would do, and the most that it can give. */
-interface Card {
+/** Devices that would do, all alike, and the most that each can give. */
+interface Cards {
   readonly gpu: Pick<Gpu, "mig">;
   readonly memoryMib: number;
+  readonly count: number;
 }
 
-function cardsOf(need: KindAsked, names: ReadonlySet<string> | null, state: HostState): Card[] {
-  const cards: Card[] = [];
-  for (const gpu of state.gpus.values()) {
-    if ((names !== null && !names.has(gpu.name)) || !isOfKind(need, gpu) || isSplit(gpu, state)) continue;
-    const totalMib = gpu.memoryTotalMib ?? 0;
-    // Head-room is left by all who share a GPU together.
-    const mostMib = need.sharing === "shared" ? totalMib - headroomMib(totalMib, state.policy.sharing) : totalMib;
-    cards.push({ gpu, memoryMib: mostMib });
+/** Where no GPU is cut, one stands for all of its model. */
+function cardsOf(need: KindAsked, names: ReadonlySet<string> | null, state: HostState): Cards[] {
+  const { gpus, policy, candidates } = state;
+  const isWanted = (gpu: Device) => (names === null || names.has(gpu.name)) && isOfKind(need, gpu);
+  // Head-room is left by all who share a GPU together.
+  const mostOf = (totalMib: number) =>
+    need.sharing === "shared" ? totalMib - headroomMib(totalMib, policy.sharing) : totalMib;
+  if (!candidates.areSomeCut && !gpus.hasInstances) {
+    const models = gpus.models().filter(isWanted);
+    return models.map((gpu) => ({ gpu, memoryMib: mostOf(gpu.memoryTotalMib ?? 0), count: gpu.count }));
   }
-  return cards;
+  const cards = gpus.values().filter((gpu) => isWanted(gpu) && !isSplit(gpu, state));
+  return cards.map((gpu) => ({ gpu, memoryMib: mostOf(gpu.memoryTotalMib ?? 0), count: 1 }));
+}
+
+function sizeOf(cards: readonly Cards[]): number {
+  return cards.reduce((sum, { count }) => sum + count, 0);
 }
 
 /**
@@ -35,7 +43,9 @@ function cardsOf(need: KindAsked, names: ReadonlySet<string> | null, state: Host
 export function cardsFor(kind: Omit<Need, "requirement">, state: HostState): number[] {
   const of = (gpus: number) => {
     const need = { ...kind, requirement: { gpus } };
-    return roomsOf(cardsOf(need, acceptableNames(need, state.gpus.values()), state), (card) => card.memoryMib);
+    const cards = cardsOf(need, acceptableNames(need, state.gpus.models()), state);
+    const rooms = roomsOf(cards, ({ memoryMib }) => memoryMib);
+    return cards.flatMap(({ count }, at) => Array<number>(count).fill(rooms[at] as number));
   };
   // Alone also a MIG instance will do.
   const alone = of(1).reduce((most, mib) => Math.max(most, mib), 0);
@@ -52,22 +62,23 @@ export function neverFits(need: Need, state: HostState): string | null {
   if (need.sharing === "shared" && need.migProfile !== null) {
     return "asked to share a MIG instance: shared leases have whole GPUs only";
   }
-  const names = acceptableNames(need, state.gpus.values());
-  const model: Card[] = cardsOf(need, names, state);
+  const names = acceptableNames(need, state.gpus.models());
+  const cards = cardsOf(need, names, state);
   // What has no name yet may turn out to be what is asked for.
-  if (need.sharing === "exclusive" && (need.migProfile !== null || count === 1)) {
-    for (const gpu of namelessInstances(state)) model.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0 });
+  const mayBeNameless = state.candidates.areSomeCut && need.sharing === "exclusive";
+  if (mayBeNameless && (need.migProfile !== null || count === 1)) {
+    for (const gpu of namelessInstances(state)) cards.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, count: 1 });
   }
-  const large = roomsOf(model, (one) => one.memoryMib).filter((roomMib) => roomMib >= memoryMib).length;
+  const rooms = roomsOf(cards, (one) => one.memoryMib);
+  const large = sizeOf(cards.filter((_, at) => (rooms[at] as number) >= memoryMib));
   if (large >= count) return null;
   const whole = names !== null && need.gpuModel === null ? "whole GPU" : "GPU";
   const device = `${need.migProfile === null ? whole : "MIG instance"}${count === 1 ? "" : "s"}`;
   const kind = need.migProfile === null ? device : `${device} ${need.migProfile}`;
   const of = need.gpuModel === null ? "" : ` of a model like ${JSON.stringify(need.gpuModel)}`;
-  if (model.length < count) {
-    return `asked for ${count} ${kind}${of}; this host has ${model.length === 0 ? "none" : model.length}`;
-  }
-  const largest = model.reduce((most, one) => Math.max(most, one.memoryMib), 0);
+  const all = sizeOf(cards);
+  if (all < count) return `asked for ${count} ${kind}${of}; this host has ${all === 0 ? "none" : all}`;
+  const largest = cards.reduce((most, one) => Math.max(most, one.memoryMib), 0);
   const toShare = need.sharing === "shared" ? " to share" : "";
   return large === 0
     ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB${toShare}`

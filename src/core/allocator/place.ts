@@ -1,12 +1,11 @@
 import { compareText, first } from "../base/order.ts";
-import { shapeOf } from "../host/demand.ts";
+import { type Device, type FamilyShape, shapeOf } from "../host/demand.ts";
+import type { Bucket, Candidate, FreeGpus } from "../host/free-gpus.ts";
 import type { Request } from "../model/allocation.ts";
-import type { Gpu } from "../model/gpu.ts";
 import { boardOf } from "../model/mig.ts";
 import type { Closeness } from "../readings/closeness.ts";
-import { bestSet } from "./best-set.ts";
-import type { Candidate } from "./candidates.ts";
-import { offeredTo, passedOver, together } from "./fit.ts";
+import { bestSet, tornFrom } from "./best-set.ts";
+import { asOfferedToShare, offeredTo, passedOver, roomIn, together } from "./fit.ts";
 
 /**
  * Chooses GPUs for `request` out of `free`. Of the sets that fit, that one is taken
@@ -30,7 +29,7 @@ import { offeredTo, passedOver, together } from "./fit.ts";
 export function place(
   request: Request,
   free: readonly Candidate[],
-  gpus: Iterable<Gpu>,
+  gpus: Iterable<Device>,
   closeness: Closeness | null,
 ): readonly Candidate[] | null {
   const shape = shapeOf(request, gpus);
@@ -51,7 +50,7 @@ export function place(
             compareText(a.gpu.uuid, b.gpu.uuid),
         )
       : closest(fitting, shape.gpus, better, offered, closeness);
-  return chosen.sort((a, b) => a.gpu.index - b.gpu.index || compareText(a.gpu.uuid, b.gpu.uuid));
+  return inOrder(chosen);
 }
 
 /**
@@ -80,6 +79,88 @@ function closest(
   const taken = sorted.filter((candidate) => better(candidate, last) < 0);
   const options = sorted.filter((candidate) => better(candidate, last) === 0);
   // Nothing is torn from an instance.
-  const whole = free.filter(({ gpu }) => gpu.mig === null);
-  return bestSet(taken, options, count - taken.length, whole, closeness);
+  const whole = free.filter(({ gpu }) => gpu.mig === null).map((one) => ({ first: one, members: [one] }));
+  return bestSet(taken, options, count - taken.length, options.length, whole, closeness);
+}
+
+/**
+ * The same as {@link place} where nobody is preferred and GPUs can be counted: it looks at buckets, and at as many GPUs
+ * of each as are asked for.
+ */
+export function placeByBucket(
+  request: Request,
+  shape: FamilyShape,
+  free: FreeGpus,
+  closeness: Closeness | null,
+): readonly Candidate[] | null {
+  const fitting = free.buckets.filter(({ first: one }) => passedOver(request, shape, one) === null);
+  const all = sizeOf(fitting);
+  if (all < shape.gpus) return null;
+  const better = preference(request);
+  if (shape.gpus === 1) {
+    const offered = closeness === null ? [] : offeredBuckets(shape, free);
+    return [bestOne(shape, fitting, better, offered, closeness)];
+  }
+  const isAnySet = closeness === null || all === shape.gpus;
+  const compare = (a: Bucket, b: Bucket) =>
+    better(a.first, b.first) || (isAnySet ? roomIn(shape, a.first) - roomIn(shape, b.first) : 0);
+  if (fitting.length > 1) fitting.sort(compare);
+  const taken: Candidate[] = [];
+  for (let from = 0, to = 0; taken.length < shape.gpus; from = to) {
+    while (to < fitting.length && compare(fitting[to] as Bucket, fitting[from] as Bucket) === 0) to++;
+    const level = from === 0 && to === fitting.length ? fitting : fitting.slice(from, to);
+    const count = shape.gpus - taken.length;
+    const size = sizeOf(level);
+    const options = firstByUuid(level, Math.min(count, size));
+    if (isAnySet || size <= count) {
+      for (const one of options.slice(0, count)) taken.push(one);
+      continue;
+    }
+    const seen = shape.shared ? options.map(asOfferedToShare) : options;
+    return inOrder(bestSet(taken, seen, count, size, offeredBuckets(shape, free), closeness));
+  }
+  return inOrder(taken);
+}
+
+function offeredBuckets({ shared }: FamilyShape, { buckets }: FreeGpus): readonly Bucket[] {
+  return shared ? buckets : buckets.filter(({ first: one }) => !one.shared);
+}
+
+/** Of one GPU no set has to be weighed: the first of the best bucket is taken. */
+function bestOne(
+  shape: FamilyShape,
+  fitting: readonly Bucket[],
+  better: (a: Candidate, b: Candidate) => number,
+  offered: readonly Bucket[],
+  closeness: Closeness | null,
+): Candidate {
+  const torn = closeness === null ? null : tornFrom(offered, closeness);
+  let best = (fitting[0] as Bucket).first;
+  for (const { first: one } of fitting) {
+    const side =
+      better(one, best) ||
+      roomIn(shape, one) - roomIn(shape, best) ||
+      (torn === null ? 0 : torn(one) - torn(best)) ||
+      compareText(one.gpu.uuid, best.gpu.uuid);
+    if (side < 0) best = one;
+  }
+  return best;
+}
+
+function sizeOf(buckets: readonly Bucket[]): number {
+  let size = 0;
+  for (const { members } of buckets) size += members.length;
+  return size;
+}
+
+/** The first `count` of each bucket, all together by UUID. */
+function firstByUuid(buckets: readonly Bucket[], count: number): readonly Candidate[] {
+  if (buckets.length === 1) return (buckets[0] as Bucket).members.slice(0, count);
+  const firsts = buckets.flatMap(({ members }) => members.slice(0, count));
+  return firsts.sort((a, b) => compareText(a.gpu.uuid, b.gpu.uuid));
+}
+
+function inOrder(chosen: Candidate[]): readonly Candidate[] {
+  if (chosen.length === 1) return chosen;
+  return chosen.sort((a, b) => a.gpu.index - b.gpu.index || compareText(a.gpu.uuid, b.gpu.uuid));
 }

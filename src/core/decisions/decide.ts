@@ -7,8 +7,9 @@
  *     considered as if it had queued.
  */
 import type { EpochMs } from "../base/time.ts";
+import { withAllocation, withCount, withoutCount, withPolicy, withRenewals } from "../host/changes.ts";
 import type { Event } from "../host/events.ts";
-import { type HostState, withAllocation, withCount, withoutCount, withPolicy, withRenewals } from "../host/state.ts";
+import type { HostState } from "../host/state.ts";
 import type { EndedAllocation } from "../model/allocation.ts";
 import { claimPatience } from "../model/leases.ts";
 import { schedule } from "../queue/schedule.ts";

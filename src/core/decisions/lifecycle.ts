@@ -1,7 +1,8 @@
 /** What clients do with allocations that they have: release, cancel, renew. */
 
 import type { EpochMs } from "../base/time.ts";
-import { type HostState, withAllocation } from "../host/state.ts";
+import { withAllocation } from "../host/changes.ts";
+import type { HostState } from "../host/state.ts";
 import type { LiveAllocation, Request } from "../model/allocation.ts";
 import { AllocationNotFoundError, FencingTokenMismatchError, NotOwnerError } from "../model/errors.ts";
 import type { Actor, AllocationId } from "../model/ids.ts";

@@ -1,6 +1,7 @@
 /** What the daemon makes up for when it begins to serve again. */
 
 import type { EpochMs } from "../base/time.ts";
+import { withSight } from "../host/changes.ts";
 import { claimPatience } from "../model/leases.ts";
 import { tellWhoIsDrained } from "./admin.ts";
 import type { Command } from "./commands.ts";
@@ -21,7 +22,7 @@ export function resume(draft: Drafting, command: Extract<Command, { type: "resum
   if (rebooted) {
     answerFaults(draft, now);
     const unseenSinceBoot = new Set(draft.state.gpus.values().map(({ uuid }) => uuid));
-    draft.state = { ...draft.state, sight: { ...draft.state.sight, unseenSinceBoot, missing: new Map() } };
+    draft.state = withSight(draft.state, { ...draft.state.sight, unseenSinceBoot, missing: new Map() });
   }
   for (const allocation of allocations.values()) {
     if (allocation.status === "queued") continue;

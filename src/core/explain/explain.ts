@@ -1,10 +1,12 @@
 /** Why a request waits: one sentence, and a reason for each GPU. */
 
-import { type Candidate, candidates, futureCandidates, type PassReason } from "../allocator/candidates.ts";
+import { futureCandidates, type PassReason } from "../allocator/candidates.ts";
 import { passedOver, together, usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
+import { candidates } from "../host/candidates.ts";
 import { type Block, blockOf } from "../host/condition.ts";
 import { askOf, shapeOf } from "../host/demand.ts";
+import type { Candidate } from "../host/free-gpus.ts";
 import type { HostState } from "../host/state.ts";
 import type { Request } from "../model/allocation.ts";
 import type { GpuUuid } from "../model/ids.ts";
@@ -66,7 +68,7 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
   const freeByUuid = new Map(free.map((candidate) => [candidate.gpu.uuid, candidate]));
   const later = futureCandidates(state, free, now);
   const held = schedule(state, now, null).reservations;
-  const budgets = budgetsOf(state, held, now, later);
+  const budgets = budgetsOf(state, held, now, () => later);
   const isHead = ({ id }: Request) => held.some(({ head }) => head === id);
   const occupanciesBefore = ({ id }: Request) => {
     const own = held.findIndex(({ head }) => head === id);
@@ -91,7 +93,7 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
       if (head === request.id || durationMs <= longestMs) continue;
       for (const uuid of kept) if (gpus.get(uuid) === null) gpus.set(uuid, "reserved");
     }
-    const possible = usable(request, later, state.gpus.values()).length;
+    const possible = usable(request, later, state.gpus.models()).length;
     const why = sentence(request, gpus, possible, isHead(request));
     const reason = `${why}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`;
     return { reason, publicReason: reason, gpus };
@@ -108,7 +110,7 @@ function passedOverBy(
   free: ReadonlyMap<GpuUuid, Candidate>,
   now: EpochMs,
 ): Map<GpuUuid, PassReason | null> {
-  const shape = shapeOf(request, state.gpus.values());
+  const shape = shapeOf(request, state.gpus.models());
   const gpus = new Map<GpuUuid, PassReason | null>();
   for (const gpu of state.gpus.values()) {
     const candidate = free.get(gpu.uuid);

@@ -14,10 +14,11 @@
  */
 
 import { allowanceFor, isLimited } from "../allocator/allowance.ts";
-import { candidates, type FutureCandidate, futureCandidates } from "../allocator/candidates.ts";
+import { type FutureCandidate, futureCandidates } from "../allocator/candidates.ts";
 import { usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { type AccountKey, accountOf, limitedAccounts } from "../host/accounts.ts";
+import { candidates } from "../host/candidates.ts";
 import { positionOf } from "../host/line.ts";
 import type { HostState } from "../host/state.ts";
 import { holderOf } from "../host/state.ts";
@@ -63,15 +64,15 @@ export function forecast(
   const latest = new Outlook(gpus.map(({ gpu }) => surelyFreeFrom(gpu, state, now)));
   const earliest = new Outlook(gpus.map(({ gpu }) => perhapsFreeFrom(gpu, state, now, part)));
   const sets = new GpuSets(gpus);
-  const budgets = new Budgets(state, gpus, now);
+  const budgets = new Budgets(state, () => gpus, now);
   const quotas = new QuotasAhead(state, now);
-  const windows = new WindowAllowances(state, gpus, now);
+  const windows = new WindowAllowances(state, () => gpus, now);
   const allowances = windows.beside(windows.occupancies(state));
   let meetsWindow = false;
   for (const { allocation } of state.line.order.values()) {
     if (etas.size >= Math.min(count, MAX_FORECASTS)) break;
     const { request } = allocation;
-    const suiting = sets.of(usable(request, gpus, state.gpus.values()));
+    const suiting = sets.of(usable(request, gpus, state.gpus.models()));
     const claimant: Claimant = {
       gpus: request.requirement.gpus,
       suiting,

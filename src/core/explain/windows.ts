@@ -1,11 +1,12 @@
 /** What reserved windows have to do with a request's waiting, in words. */
 
 import { type Allowance, allowanceFor, type WindowCause, withinAllowance } from "../allocator/allowance.ts";
-import type { Candidate, FutureCandidate } from "../allocator/candidates.ts";
+import type { FutureCandidate } from "../allocator/candidates.ts";
 import { usable } from "../allocator/fit.ts";
 import { formatDuration } from "../base/duration.ts";
 import type { EpochMs } from "../base/time.ts";
 import { askOf } from "../host/demand.ts";
+import type { Candidate } from "../host/free-gpus.ts";
 import type { HostState } from "../host/state.ts";
 import { memberOf } from "../host/window-plan.ts";
 import type { Request } from "../model/allocation.ts";
@@ -38,7 +39,7 @@ export function keptByWindows(
   if (rules.length === 0) return { gpus: [], words: "" };
   const count = request.requirement.gpus;
   const { durationMs } = askOf(request);
-  const windows = new WindowAllowances(state, later, now);
+  const windows = new WindowAllowances(state, () => later, now);
   const member = memberOf(request, rules);
   const allowances = windows.beside([...windows.occupancies(state), ...before])(member);
   // All of them have enough memory: which of them may be had does not matter.
@@ -54,7 +55,7 @@ export function keptByWindows(
     return { gpus, words: `; ${causeWords(cause, now)}${hint}` };
   }
   // Would it do to wait for leases to end?
-  const wanted = usable(request, later, state.gpus.values());
+  const wanted = usable(request, later, state.gpus.models());
   const allowancesLater = windows.beside([])(member);
   const fitsLater = (allowance: Allowance) => withinAllowance(wanted, allowance, count, () => 0).length >= count;
   if (wanted.length < count || fitsLater(allowanceFor(allowancesLater, durationMs))) return { gpus, words: "" };

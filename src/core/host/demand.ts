@@ -43,6 +43,9 @@ export function askOf({ requirement, maxDurationMs }: Request): Ask {
   return { memoryMib: requirement.memoryMib, durationMs: maxDurationMs ?? Infinity };
 }
 
+/** What of a device a request can ask for: one of each is enough to look at (`Inventory.models`). */
+export type Device = Pick<Gpu, "name" | "mig">;
+
 /** The part of a request that tells which devices will do. */
 export type KindAsked = Pick<Request, "gpuModel" | "migProfile" | "sharing"> & {
   readonly requirement: { readonly gpus: number };
@@ -52,7 +55,7 @@ export type KindAsked = Pick<Request, "gpuModel" | "migProfile" | "sharing"> & {
  * Which product names a request accepts, of those on this host; `null` when it accepts any. The name of a MIG instance
  * has its profile in it, so that a set of names is one of whole GPUs, or of instances, where either alone will do.
  */
-export function acceptableNames(asked: KindAsked, gpus: Iterable<Gpu>): ReadonlySet<string> | null {
+export function acceptableNames(asked: KindAsked, gpus: Iterable<Device>): ReadonlySet<string> | null {
   const { gpuModel, migProfile, sharing, requirement } = asked;
   const isAny = gpuModel === null && migProfile === null;
   if (isAny && requirement.gpus === 1 && sharing === "exclusive") return null;
@@ -69,7 +72,7 @@ export function acceptableNames(asked: KindAsked, gpus: Iterable<Gpu>): Readonly
 /** @param quotas, member left out where they do not matter. */
 export function shapeOf(
   request: Request,
-  gpus: Iterable<Gpu>,
+  gpus: Iterable<Device>,
   quotas: FamilyQuotas | null = null,
   member: WindowSet = 0,
 ): FamilyShape {

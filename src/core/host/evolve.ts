@@ -16,9 +16,10 @@ import { type SharedHold, useBy } from "../model/holds.ts";
 import type { AllocationId } from "../model/ids.ts";
 import { nominalMs } from "../model/leases.ts";
 import { type GpuUse, NO_USE, spansUntil, type UsedGpu, useBegun, useEnded, wasUsed } from "../model/use.ts";
+import { withAllocation, withCordon, withGpus, withoutGpu } from "./changes.ts";
 import type { Event } from "./events.ts";
 import { cleared, FREE, holdAfterEnd, watchedFrom, withOneMore } from "./hold-changes.ts";
-import { type HostState, withAllocation, withGpus, withoutGpu } from "./state.ts";
+import type { HostState } from "./state.ts";
 
 /** What the books say of a GPU that was never seen before. */
 const NEWCOMER = {
@@ -162,10 +163,10 @@ export function evolve(state: HostState, event: Event): HostState {
       return withoutGpu(state, event.uuid);
     case "host-cordoned": {
       const { at, by, reason, drainBy = null } = event;
-      return { ...state, cordon: { at, by, reason, drainBy } };
+      return withCordon(state, { at, by, reason, drainBy });
     }
     case "host-uncordoned":
-      return { ...state, cordon: null };
+      return withCordon(state, null);
     case "resumed":
       return resumed(state, event);
     default:

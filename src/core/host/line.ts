@@ -25,11 +25,19 @@
 import { byText, OrderedMap, type Ordering } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { QueuedAllocation, Request } from "../model/allocation.ts";
-import type { Gpu } from "../model/gpu.ts";
 import type { AllocationId } from "../model/ids.ts";
 import type { Policy } from "../model/policy.ts";
 import { limitedAccounts } from "./accounts.ts";
-import { type Ask, askOf, type FamilyQuotas, type FamilyShape, isWithin, type Limit, shapeOf } from "./demand.ts";
+import {
+  type Ask,
+  askOf,
+  type Device,
+  type FamilyQuotas,
+  type FamilyShape,
+  isWithin,
+  type Limit,
+  shapeOf,
+} from "./demand.ts";
 import { memberOf } from "./window-plan.ts";
 
 /**
@@ -127,7 +135,7 @@ export function enqueue(
   line: WaitingLine,
   allocation: QueuedAllocation,
   policy: Policy,
-  gpus: Iterable<Gpu>,
+  gpus: Iterable<Device>,
 ): WaitingLine {
   const key = queueKey(allocation.request, policy);
   const { request } = allocation;

@@ -9,10 +9,11 @@
  *     keeps nobody.
  */
 
-import { candidates, type FutureCandidate, futureCandidates } from "../allocator/candidates.ts";
+import { type FutureCandidate, futureCandidates } from "../allocator/candidates.ts";
 import { limitsLater } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { type AccountKey, accountOf, limitedAccounts } from "../host/accounts.ts";
+import { candidates } from "../host/candidates.ts";
 import type { FamilyShape, Limit } from "../host/demand.ts";
 import { compareKeys, firstsWaiting, type QueueKey, queueKey, type Waiting } from "../host/line.ts";
 import type { HostState } from "../host/state.ts";
@@ -28,7 +29,7 @@ const NOTHING: Remaining = { gpus: 0, gpuMs: 0 };
 
 export class Budgets {
   readonly #now: EpochMs;
-  readonly #later: readonly FutureCandidate[];
+  readonly #later: () => readonly FutureCandidate[];
   readonly #aside = new Map<AccountKey, Remaining>();
   readonly #heads = new Set<AllocationId>();
   #state: HostState;
@@ -37,7 +38,7 @@ export class Budgets {
   #first: ReadonlyMap<AccountKey, QueueKey> | null = null;
 
   /** @param later what there will be once today's leases have ended. */
-  constructor(state: HostState, later: readonly FutureCandidate[], now: EpochMs) {
+  constructor(state: HostState, later: () => readonly FutureCandidate[], now: EpochMs) {
     this.#state = state;
     this.#later = later;
     this.#now = now;
@@ -130,7 +131,7 @@ export class Budgets {
     const hopeful = (shape: FamilyShape) => {
       const longestMs = this.#isTight(shape) ? longestWithin(shape, everything) : null;
       if (longestMs === null) return NO_LIMITS;
-      return narrowed(limitsLater(shape, this.#later, NOTHING_HELD, allowances(shape.memberOf)), longestMs);
+      return narrowed(limitsLater(shape, this.#later(), NOTHING_HELD, allowances(shape.memberOf)), longestMs);
     };
     for (const { key: place, allocation } of firstsWaiting(line, hopeful)) {
       const { request } = allocation;
@@ -149,7 +150,7 @@ export function budgetsOf(
   state: HostState,
   held: readonly Reservation[],
   now: EpochMs,
-  later: readonly FutureCandidate[] = futureCandidates(state, candidates(state, now), now),
+  later: () => readonly FutureCandidate[] = () => futureCandidates(state, candidates(state, now), now),
 ): Budgets {
   const budgets = new Budgets(state, later, now);
   for (const { head } of held) {

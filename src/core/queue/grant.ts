@@ -1,12 +1,12 @@
 /** A grant: GPUs chosen for one request, and the lease of them. */
 
-import { type Allowance, withinAllowance } from "../allocator/allowance.ts";
-import type { Candidate } from "../allocator/candidates.ts";
+import { type Allowance, isLimited, withinAllowance } from "../allocator/allowance.ts";
 import { passedOver } from "../allocator/fit.ts";
-import { place } from "../allocator/place.ts";
+import { place, placeByBucket } from "../allocator/place.ts";
 import type { EpochMs } from "../base/time.ts";
-import { askOf, shapeOf } from "../host/demand.ts";
+import { askOf, type FamilyShape, shapeOf } from "../host/demand.ts";
 import type { Event } from "../host/events.ts";
+import type { Candidate, FreeGpus } from "../host/free-gpus.ts";
 import type { HostState } from "../host/state.ts";
 import type { Lease, Request } from "../model/allocation.ts";
 import { claimPatience, endOf } from "../model/leases.ts";
@@ -16,12 +16,24 @@ import { localityOf } from "../readings/closeness.ts";
 /** Chooses GPUs for a request, of those held for others only where the rest do not do. `null`: too few fit. */
 export function choose(
   request: Request,
+  free: FreeGpus,
+  allowance: Allowance,
+  state: HostState,
+): readonly Candidate[] | null {
+  const shape = shapeOf(request, state.gpus.models());
+  const isPlain = request.preferredGpus.length === 0 && request.migProfile === null && !isLimited(allowance);
+  if (isPlain && free.areCountable) return placeByBucket(request, shape, free, state.sight.closeness);
+  return chooseOneByOne(request, shape, free.all(), allowance, state);
+}
+
+function chooseOneByOne(
+  request: Request,
+  shape: FamilyShape,
   free: readonly Candidate[],
   allowance: Allowance,
   state: HostState,
 ): readonly Candidate[] | null {
   const { durationMs } = askOf(request);
-  const shape = shapeOf(request, state.gpus.values());
   const levels = new Set(free.map(({ longestMs }) => longestMs).filter((level) => level >= durationMs));
   for (const level of [...levels].sort((a, b) => b - a)) {
     const lasting = free.filter(({ longestMs }) => longestMs >= level);
@@ -29,7 +41,7 @@ export function choose(
     const had = new Set(withinAllowance(fitting, allowance, shape.gpus, ({ availableMib }) => availableMib));
     const kept = new Set(fitting.filter((candidate) => !had.has(candidate)));
     const open = kept.size === 0 ? lasting : lasting.filter((candidate) => !kept.has(candidate));
-    const chosen = place(request, open, state.gpus.values(), state.sight.closeness);
+    const chosen = place(request, open, state.gpus.models(), state.sight.closeness);
     if (chosen !== null) return chosen;
   }
   return null;

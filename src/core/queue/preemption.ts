@@ -14,12 +14,13 @@
  *  6. Only exclusive leases are victims, and only exclusive requests preempt.
  */
 
-import type { Candidate, FutureCandidate } from "../allocator/candidates.ts";
+import type { FutureCandidate } from "../allocator/candidates.ts";
 import { together, usable } from "../allocator/fit.ts";
 import { place } from "../allocator/place.ts";
 import type { EpochMs } from "../base/time.ts";
 import { staleness } from "../host/condition.ts";
 import type { Event } from "../host/events.ts";
+import type { Candidate } from "../host/free-gpus.ts";
 import { entanglementOf, sharersOf } from "../host/mig.ts";
 import type { HostState } from "../host/state.ts";
 import type { HoldingAllocation, QueuedAllocation } from "../model/allocation.ts";
@@ -65,7 +66,7 @@ export function preempt(
   const { request, preemptingSince } = waiting;
   if (preemption === null || request.sharing === "shared") return null;
   if (preemptingSince === null && state.line.preempting.size >= MAX_PREEMPTIONS) return null;
-  const wanted = usable(request, unheld, state.gpus.values()).map((gpu) => asItStands(gpu, state));
+  const wanted = usable(request, unheld, state.gpus.models()).map((gpu) => asItStands(gpu, state));
   const { coming, told, others } = classify(waiting, wanted, settled, state, now, preemption);
   const need = request.requirement.gpus - coming.length;
   if (need <= 0 && preemptingSince === null) return null;
@@ -84,7 +85,7 @@ export function preempt(
     if (beneficiary === request.id && !leaving.has(id)) events.push(withdrawn(id, now, "it is not needed any more"));
   }
   const freed = wanted.filter((gpu) => leaving.has(holderOf(gpu) ?? ""));
-  const placed = place(request, [...coming, ...freed].map(asFree), state.gpus.values(), state.sight.closeness);
+  const placed = place(request, [...coming, ...freed].map(asFree), state.gpus.models(), state.sight.closeness);
   if (placed === null) throw new Error(`${request.id} would not fit on what was to be freed for it`);
   // Memory that is shared is held with all that could take it.
   const gpus = placed.flatMap(({ gpu }) => [gpu.uuid, ...sharersOf(gpu, state).map(({ uuid }) => uuid)]);
@@ -277,6 +278,8 @@ function asFree({ gpu, memoryMib, isolated, now }: FutureCandidate): Candidate {
     strained: false,
     isolated,
     baselineMib: 0,
+    kind: -1,
+    freshUntil: Infinity,
     longestMs: Infinity,
   };
 }

@@ -9,9 +9,11 @@
  *     GPUs empty at once. So a head starts no later than it would have without backfill, if they last as long as they
  *     may; if some end sooner, then no later than was foreseen when its GPUs began to be held.
  */
-import type { Candidate, FutureCandidate } from "../allocator/candidates.ts";
+
+import type { FutureCandidate } from "../allocator/candidates.ts";
 import { usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
+import type { Candidate } from "../host/free-gpus.ts";
 import { sharersOf } from "../host/mig.ts";
 import { type HostState, holderOf } from "../host/state.ts";
 import type { Request } from "../model/allocation.ts";
@@ -35,7 +37,7 @@ export function reserve(
   state: HostState,
   now: EpochMs,
 ): Reservation {
-  const wanted = usable(head, coming, state.gpus.values());
+  const wanted = usable(head, coming, state.gpus.models());
   const starts: number[] = [];
   for (const { gpu } of wanted) starts.push(opensAt(head, state.gpus.get(gpu.uuid) ?? gpu, state, now) ?? Infinity);
   const start = starts.sort((a, b) => a - b)[head.requirement.gpus - 1] ?? Infinity;

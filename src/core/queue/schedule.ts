@@ -1,16 +1,12 @@
 import { type Allowance, allowanceFor, withinAllowance } from "../allocator/allowance.ts";
-import {
-  type Candidate,
-  candidates,
-  type FutureCandidate,
-  futureCandidates,
-  withRoomIn,
-} from "../allocator/candidates.ts";
+import { type FutureCandidate, futureCandidates, withRoomIn } from "../allocator/candidates.ts";
 import { limitsLater, limitsNow, usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
+import { freeGpus } from "../host/candidates.ts";
 import { askOf, type FamilyShape, isWithin, type Limit } from "../host/demand.ts";
 import type { Event } from "../host/events.ts";
 import { evolve } from "../host/evolve.ts";
+import { FreeGpus } from "../host/free-gpus.ts";
 import { compareKeys, dequeue, enqueue, firstWaiting, type Waiting, type WaitingLine } from "../host/line.ts";
 import type { HostState } from "../host/state.ts";
 import { memberOf, type WindowSet } from "../host/window-plan.ts";
@@ -66,13 +62,18 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   const pass = new Pass(before, now);
   while (pass.goesOn) {
     const fits = pass.fits();
+    if (fits !== undefined && pass.isFirst(fits)) {
+      // Nobody stands before it who could have anything held for it.
+      pass.grant(fits, fits.allocation.request.id === newcomer);
+      continue;
+    }
     const head = pass.head();
     const claimants = inOrder(head, pass.beneficiary()).filter((one) => fits === undefined || isBefore(one, fits));
     if (claimants.some((one) => pass.preemptFor(one) || (one === head && pass.reserveFor(one)))) continue;
     if (fits === undefined) break;
     pass.grant(fits, fits.allocation.request.id === newcomer);
   }
-  for (const event of withdrawStale(pass.state, now)) pass.write(event);
+  if (pass.state.preempted.size > 0) for (const event of withdrawStale(pass.state, now)) pass.write(event);
   return pass;
 }
 
@@ -85,6 +86,15 @@ function inOrder(head: Waiting | undefined, beneficiary: Waiting | undefined): r
   if (head === undefined || beneficiary === undefined) return [head ?? beneficiary].filter((one) => one !== undefined);
   if (head.key.id === beneficiary.key.id) return [head];
   return isBefore(head, beneficiary) ? [head, beneficiary] : [beneficiary, head];
+}
+
+/** Makes it when it is first asked for. */
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | null = null;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
 }
 
 function uuidsOf(gpus: readonly FutureCandidate[]): ReadonlySet<GpuUuid> {
@@ -101,8 +111,9 @@ class Pass {
   readonly #now: EpochMs;
   /** Without the requests for which preemption brings the GPUs: they are provided for. */
   #line: WaitingLine;
-  #free: readonly Candidate[];
-  readonly #later: readonly FutureCandidate[];
+  #free: FreeGpus;
+  /** What there will be once the leases have ended that there were when the pass began. */
+  readonly #later: () => readonly FutureCandidate[];
   readonly #held = new Set<GpuUuid>();
   readonly #seenTo = new Set<AllocationId>();
   readonly #preempts: boolean;
@@ -118,14 +129,20 @@ class Pass {
     this.#now = now;
     this.#line = line;
     this.#preempts = line.order.size > 0 && (policy.preemption !== null || line.preempting.size > 0);
-    this.#free = line.order.size === 0 ? [] : candidates(before, now);
-    this.#later = this.#free.length === 0 && !this.#preempts ? [] : futureCandidates(before, this.#free, now);
+    const free = line.order.size === 0 ? FreeGpus.none : freeGpus(before, now);
+    this.#free = free;
+    const isAnybodyServed = !free.isEmpty || this.#preempts;
+    this.#later = once(() => (isAnybodyServed ? futureCandidates(before, free.all(), now) : []));
     this.#budgets = new Budgets(before, this.#later, now);
     this.#windows = new WindowAllowances(before, this.#later, now);
   }
 
   get goesOn(): boolean {
-    return (this.#free.length > 0 || this.#preempts) && this.#line.order.size > 0;
+    return (!this.#free.isEmpty || this.#preempts) && this.#line.order.size > 0;
+  }
+
+  isFirst({ key }: Waiting): boolean {
+    return this.#line.order.first()?.[0].id === key.id;
   }
 
   write(event: Event): void {
@@ -166,11 +183,11 @@ class Pass {
     if (preemption === null && !cannotTell(this.state, this.#now)) {
       for (const event of callOff(request.id, this.state, this.#now)) this.write(event);
       const waitsOn = { ...allocation, preemptingSince: null };
-      this.#line = enqueue(this.#line, waitsOn, this.state.policy, this.state.gpus.values());
+      this.#line = enqueue(this.#line, waitsOn, this.state.policy, this.state.gpus.models());
       return true;
     }
     for (const event of preemption?.events ?? []) this.write(event);
-    const gpus = preemption?.gpus ?? uuidsOf(usable(request, this.#unheld(), this.state.gpus.values()));
+    const gpus = preemption?.gpus ?? uuidsOf(usable(request, this.#unheld(), this.state.gpus.models()));
     this.#hold(request, { head: request.id, gpus, longestMs: 0 });
     this.#seenTo.add(request.id);
     return true;
@@ -189,21 +206,21 @@ class Pass {
     const chosen = choose(request, this.#free, this.#allowanceFor(request, this.#allowances().now), this.state);
     // `firstWaiting` is exact, so this is a bug and not bad luck.
     if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
+    const isWholeLine = this.#line === this.state.line;
     this.write(grant(request, chosen, this.state, this.#now, atOnce));
-    this.#line = dequeue(this.#line, request, this.state.policy);
+    this.#line = isWholeLine ? this.state.line : dequeue(this.#line, request, this.state.policy);
+    if (this.#line.order.size === 0) return;
     // A shared GPU too: until the new share has settled nobody else starts there.
-    const taken = new Set(chosen.map(({ gpu }) => gpu.uuid));
-    const rest = this.#free.filter(({ gpu }) => !taken.has(gpu.uuid));
-    this.#free = withRoomIn(this.state, rest);
+    this.#free = withRoomIn(this.state, this.#free.without(chosen.map(({ gpu }) => gpu.uuid)));
   }
 
   #unheld(): readonly FutureCandidate[] {
-    return this.#later.filter(({ gpu }) => !this.#held.has(gpu.uuid));
+    return this.#later().filter(({ gpu }) => !this.#held.has(gpu.uuid));
   }
 
   #limitsLater(shape: FamilyShape): readonly Limit[] {
     const { later } = this.#allowances();
-    return this.#budgets.within(shape, () => limitsLater(shape, this.#later, this.#held, later(shape.memberOf)));
+    return this.#budgets.within(shape, () => limitsLater(shape, this.#later(), this.#held, later(shape.memberOf)));
   }
 
   #isServedLater(waiting: Waiting): boolean {
@@ -216,7 +233,7 @@ class Pass {
     const allowance = this.#allowanceFor(request, this.#allowances().now);
     this.#budgets.setAside(request);
     for (const uuid of reservation.gpus) this.#held.add(uuid);
-    const wanted = this.#free.filter(({ gpu }) => reservation.gpus.has(gpu.uuid));
+    const wanted = this.#free.all().filter(({ gpu }) => reservation.gpus.has(gpu.uuid));
     const allowed = withinAllowance(wanted, allowance, Infinity, ({ availableMib }) => availableMib);
     const gpus = new Set(allowed.map(({ gpu }) => gpu.uuid));
     const kept = new Set(wanted.map(({ gpu }) => gpu.uuid).filter((uuid) => !gpus.has(uuid)));
@@ -226,7 +243,7 @@ class Pass {
     const whole = allowed.filter(({ shared }) => !shared).map(({ gpu }) => gpu.uuid);
     const occupancy = this.#windows.occupancyOf(new Set(whole), member);
     this.reservations.push({ ...reservation, gpus: held, occupancy });
-    this.#free = besides({ ...reservation, gpus: held }, this.#free);
+    this.#free = FreeGpus.of(besides({ ...reservation, gpus: held }, this.#free.all()));
     this.#reserved.free.push(occupancy);
     this.#reserved.all.push(this.#windows.occupancyOf(reservation.gpus, member));
     this.#knownAllowances = null;
@@ -252,9 +269,16 @@ class Pass {
     const gpus = this.#unheld().filter(({ gpu }) => !allowance.closed.has(gpu.uuid));
     if (allowance.most === Infinity) return preempt(allocation, gpus, this.#seenTo, this.state, this.#now);
     const allowed = new Set(
-      withinAllowance(this.#free, allowance, Infinity, ({ availableMib }) => availableMib).map(({ gpu }) => gpu.uuid),
+      withinAllowance(this.#free.all(), allowance, Infinity, ({ availableMib }) => availableMib).map(
+        ({ gpu }) => gpu.uuid,
+      ),
     );
-    const kept = new Set(this.#free.map(({ gpu }) => gpu.uuid).filter((uuid) => !allowed.has(uuid)));
+    const kept = new Set(
+      this.#free
+        .all()
+        .map(({ gpu }) => gpu.uuid)
+        .filter((uuid) => !allowed.has(uuid)),
+    );
     const member = memberOf(request, this.state.policy.windows);
     // GPUs of a window's members stay that window's when their leases end: a request outside it gains nothing.
     const helps = ({ gpu }: FutureCandidate) => !kept.has(gpu.uuid) && (this.#memberHolding(gpu.uuid) & ~member) === 0;

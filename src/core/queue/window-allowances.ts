@@ -43,6 +43,10 @@ const UNLIMITED: readonly Allowance[] = [
   { durationMs: Infinity, most: Infinity, closed: NOTHING, apart: NOTHING, cause: null },
 ];
 
+function unlimited(): readonly Allowance[] {
+  return UNLIMITED;
+}
+
 /** The allowances that windows leave to leases granted at one instant. */
 export class WindowAllowances {
   readonly #windows: Policy["windows"];
@@ -56,21 +60,31 @@ export class WindowAllowances {
   readonly #pool: ReadonlySet<GpuUuid>;
 
   /** @param usable every GPU that nothing but a lease keeps from being granted. */
-  constructor({ policy, windowPlan, gpus }: HostState, usable: readonly FutureCandidate[], now: EpochMs) {
+  constructor({ policy, windowPlan, gpus }: HostState, usable: () => readonly FutureCandidate[], now: EpochMs) {
     const { windows } = policy;
     this.#policy = policy;
     this.#windows = windows;
     this.#together = windowPlan.together;
     this.#now = now;
+    if (windows.length === 0) {
+      this.#named = [];
+      this.#apart = NOTHING;
+      this.#pool = NOTHING;
+      return;
+    }
     this.#named = windows.map((window) => namedBy(window, gpus.values()));
-    const instances = windows.length === 0 ? [] : gpus.values().filter(({ mig }) => mig !== null);
+    const instances = gpus.values().filter(({ mig }) => mig !== null);
     this.#apart = new Set([...this.#named.flatMap((each) => [...each]), ...instances.map(({ uuid }) => uuid)]);
-    this.#pool = new Set(usable.map(({ gpu }) => gpu.uuid).filter((uuid) => !this.#apart.has(uuid)));
+    this.#pool = new Set(
+      usable()
+        .map(({ gpu }) => gpu.uuid)
+        .filter((uuid) => !this.#apart.has(uuid)),
+    );
   }
 
   /** The allowances beside `occupancies`, for members of whichever windows. */
   beside(occupancies: readonly Occupancy[]): (memberOf: WindowSet) => readonly Allowance[] {
-    if (this.#windows.length === 0) return () => UNLIMITED;
+    if (this.#windows.length === 0) return unlimited;
     const known = new Map<WindowSet, readonly Allowance[]>();
     return (member) => {
       const allowances = known.get(member) ?? this.#allowances(member, occupancies);

@@ -136,7 +136,8 @@ type Folded =
   | "windowPlan"
   | "lasted"
   | "preempted"
-  | "deadlines";
+  | "deadlines"
+  | "candidates";
 type Rest = Omit<HostState, Folded>;
 
 /** With the topology in the place of what is computed of it, and by UUID so that a difference can be of one GPU. */
@@ -191,6 +192,7 @@ function restOf(state: HostState): Rest {
     lasted: _lasted,
     preempted: _preempted,
     deadlines: _deadlines,
+    candidates: _candidates,
     ...rest
   } = state;
   return rest;

@@ -4,16 +4,18 @@
  * it where it is shown.
  */
 
-import { type Candidate, candidates } from "../allocator/candidates.ts";
 import { passedOver } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { Command } from "../decisions/commands.ts";
 import { explain } from "../explain/explain.ts";
+import { candidates } from "../host/candidates.ts";
+import { withPolicy, withSight } from "../host/changes.ts";
 import { blockOf } from "../host/condition.ts";
 import { shapeOf } from "../host/demand.ts";
 import type { Event } from "../host/events.ts";
 import { evolve } from "../host/evolve.ts";
-import { type HostState, withPolicy } from "../host/state.ts";
+import type { Candidate } from "../host/free-gpus.ts";
+import type { HostState } from "../host/state.ts";
 import type { Request } from "../model/allocation.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import type { Policy } from "../model/policy.ts";
@@ -105,7 +107,7 @@ function withPassed(queue: readonly Waited[], { reserveAfterMs }: Policy): Waite
 
 /** What was found when GPUs began to be given: after what the command itself did. */
 function whenServed(before: HostState, after: HostState, events: readonly Event[]) {
-  const seen = { ...before, sight: after.sight };
+  const seen = withSight(before, after.sight);
   let state = before.policy === after.policy ? seen : withPolicy(seen, after.policy);
   let count = 0;
   for (const event of events) {
@@ -154,7 +156,7 @@ function gpusOf(state: HostState, now: EpochMs): GpuStood[] {
 
 /** Why `chosen`, and no others that could have been had: the first thing that tells them apart, as `place` goes by. */
 function whyThese(request: Request, chosen: readonly GpuUuid[], state: HostState, now: EpochMs): string {
-  const shape = shapeOf(request, state.gpus.values());
+  const shape = shapeOf(request, state.gpus.models());
   const suiting = candidates(state, now).filter((candidate) => passedOver(request, shape, candidate) === null);
   const taken = suiting.filter(({ gpu }) => chosen.includes(gpu.uuid));
   const others = suiting.filter(({ gpu }) => !chosen.includes(gpu.uuid));

@@ -1,11 +1,11 @@
 /** Histories on a host with whole GPUs, instances, and compute instances that share their memory. */
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { candidates } from "../../../src/core/allocator/candidates.ts";
 import { place } from "../../../src/core/allocator/place.ts";
 import { requestOf } from "../../../src/core/decisions/submit.ts";
+import { candidates } from "../../../src/core/host/candidates.ts";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import { evolve } from "../../../src/core/host/evolve.ts";
-import { emptyHost } from "../../../src/core/host/state.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import { memoryPoolOf } from "../../../src/core/model/mig.ts";
 import type { GpuReading, MigInstance } from "../../../src/core/model/reading.ts";

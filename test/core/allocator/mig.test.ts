@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import { blockOf } from "../../../src/core/host/condition.ts";
 import { evolve } from "../../../src/core/host/evolve.ts";
 import { FORGOTTEN_AFTER_MS } from "../../../src/core/host/mig.ts";
-import { emptyHost } from "../../../src/core/host/state.ts";
 import type { GpuReading, MigInstance } from "../../../src/core/model/reading.ts";
 import { cutGpu, instance, twins } from "../../fixtures/mig.ts";
 import {

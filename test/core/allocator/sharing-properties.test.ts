@@ -5,10 +5,10 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { Command } from "../../../src/core/decisions/commands.ts";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import type { Event } from "../../../src/core/host/events.ts";
 import { evolve } from "../../../src/core/host/evolve.ts";
 import type { GpuSight } from "../../../src/core/host/sight.ts";
-import { emptyHost } from "../../../src/core/host/state.ts";
 import { DomainError } from "../../../src/core/model/errors.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import type { GpuProcess } from "../../../src/core/model/reading.ts";

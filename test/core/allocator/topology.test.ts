@@ -1,12 +1,13 @@
 /** Which GPUs a request is given where it is known how they are connected. */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Candidate } from "../../../src/core/allocator/candidates.ts";
-import { place } from "../../../src/core/allocator/place.ts";
+import { place, placeByBucket } from "../../../src/core/allocator/place.ts";
+import { shapeOf } from "../../../src/core/host/demand.ts";
+import { type Candidate, FreeGpus } from "../../../src/core/host/free-gpus.ts";
 import type { Request } from "../../../src/core/model/allocation.ts";
 import type { GpuLink, Topology } from "../../../src/core/model/device.ts";
 import type { GpuReading } from "../../../src/core/model/reading.ts";
-import { closenessOf, MAX_CLOSE_GPUS } from "../../../src/core/readings/closeness.ts";
+import { type Closeness, closenessOf, MAX_CLOSE_GPUS } from "../../../src/core/readings/closeness.ts";
 import { hasTopologies, topologyOf } from "../../monitor/nvidia-smi/topologies.ts";
 import { h100, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 import { request } from "../../store/turns.ts";
@@ -503,12 +504,26 @@ function taskOf(task: Task) {
     isolated: false,
     baselineMib: 0,
     longestMs: Infinity,
+    kind: -1,
+    freshUntil: Infinity,
   }));
   const asked = request("r", {
     requirement: { ...request("r").requirement, gpus: task.ask, memoryMib: 1_000 },
     preferredGpus: task.wishes,
   });
   return { wiring, free, asked };
+}
+
+/** The GPUs that are taken when only buckets of them are looked at. */
+function placedByBucket(asked: Request, free: readonly Candidate[], closeness: Closeness | null) {
+  const buckets = FreeGpus.of(
+    free.map((one) => ({
+      ...one,
+      kind: closeness?.kinds[closeness.places.get(one.gpu.uuid) ?? closeness.stranger] ?? -1,
+    })),
+  );
+  const placed = placeByBucket(asked, shapeOf(asked, []), buckets, closeness);
+  return placed?.map((one) => ({ ...one, kind: -1 })) ?? null;
 }
 
 /** Every set there is, by the order that `place` promises, in other words. */
@@ -567,6 +582,7 @@ describe("whatever the host", () => {
         const closeness = closenessOf(wiring, null);
         const placed = place(asked, free, [], closeness);
         expect(placed?.map(({ gpu }) => gpu.uuid) ?? null).toEqual(bruteForce(asked, free, wiring));
+        if (asked.preferredGpus.length === 0) expect(placedByBucket(asked, free, closeness)).toEqual(placed);
 
         const order = [...task.shuffle.take(free.length + wiring.gpus.length)];
         const shuffled = free.map((one, at) => ({ one, key: order[at] as number })).sort((a, b) => a.key - b.key);
@@ -655,5 +671,7 @@ function freeOf(gpu: Candidate["gpu"] | undefined): Candidate {
     isolated: false,
     baselineMib: 4,
     longestMs: Infinity,
+    kind: -1,
+    freshUntil: Infinity,
   };
 }

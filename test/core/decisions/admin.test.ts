@@ -1,8 +1,8 @@
 /** What an admin decides about GPUs and other people's leases. */
 import { expect, test } from "vitest";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import { blockOf } from "../../../src/core/host/condition.ts";
 import { evolve } from "../../../src/core/host/evolve.ts";
-import { emptyHost } from "../../../src/core/host/state.ts";
 import { ADMIN, h100, process, refusal, SimulatedHost, seconds } from "../../simulation/simulated-host.ts";
 
 type Verb = "cordon" | "uncordon" | "clear-quarantine" | "remove-gpu";

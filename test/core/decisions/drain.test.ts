@@ -1,8 +1,8 @@
 /** Draining: no new leases on a GPU or on the host, and an end for those that are there. */
 import { expect, test } from "vitest";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import { isDrained } from "../../../src/core/host/cordons.ts";
 import { evolve } from "../../../src/core/host/evolve.ts";
-import { emptyHost } from "../../../src/core/host/state.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import { ADMIN, h100, minutes, process, SimulatedHost, seconds } from "../../simulation/simulated-host.ts";
 

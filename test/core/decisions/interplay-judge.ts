@@ -3,14 +3,16 @@
  * judge follows the decisions of a host, and throws at the first that breaks a promise.
  */
 import { expect } from "vitest";
-import { candidates, futureCandidates } from "../../../src/core/allocator/candidates.ts";
+import { futureCandidates } from "../../../src/core/allocator/candidates.ts";
 import type { EpochMs } from "../../../src/core/base/time.ts";
 import type { Command } from "../../../src/core/decisions/commands.ts";
 import { explainer } from "../../../src/core/explain/explain.ts";
+import { candidates } from "../../../src/core/host/candidates.ts";
+import { restoredHost } from "../../../src/core/host/changes.ts";
 import { blockOf, isolationOf } from "../../../src/core/host/condition.ts";
 import type { Event } from "../../../src/core/host/events.ts";
 import { compareKeys, queueKey } from "../../../src/core/host/line.ts";
-import { type HostState, restoredHost } from "../../../src/core/host/state.ts";
+import type { HostState } from "../../../src/core/host/state.ts";
 import type { HoldingAllocation, Request } from "../../../src/core/model/allocation.ts";
 import { DomainError } from "../../../src/core/model/errors.ts";
 import type { Gpu } from "../../../src/core/model/gpu.ts";
@@ -19,6 +21,7 @@ import type { AllocationId } from "../../../src/core/model/ids.ts";
 import type { Quota, ReservedWindow } from "../../../src/core/model/policy.ts";
 import { schedule } from "../../../src/core/queue/schedule.ts";
 import { SimulatedHost } from "../../simulation/simulated-host.ts";
+import { checkCandidates } from "../../simulation/whole-checks.ts";
 
 /** A lease as the events tell of it. */
 interface Held {
@@ -58,6 +61,7 @@ export class JudgedHost extends SimulatedHost {
     this.#judgeGrants(events, { ...before, sight: this.state.sight, policy: settings.policy });
     this.#judgeLending(command, events, before);
     this.#judgeBooks();
+    checkCandidates(this.state);
     return events;
   }
 

@@ -2,9 +2,9 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import { explain } from "../../../src/core/explain/explain.ts";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import type { Event } from "../../../src/core/host/events.ts";
 import { evolve } from "../../../src/core/host/evolve.ts";
-import { emptyHost } from "../../../src/core/host/state.ts";
 import type { HoldingAllocation } from "../../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import type { Policy, PreemptionPolicy } from "../../../src/core/model/policy.ts";

@@ -1,9 +1,9 @@
 /** What may be granted on the hosts of the captures, by the first reading of a fresh daemon. MIG has tests of its own. */
 import { describe, expect, test } from "vitest";
-import { candidates } from "../../../src/core/allocator/candidates.ts";
 import { decide } from "../../../src/core/decisions/decide.ts";
+import { candidates } from "../../../src/core/host/candidates.ts";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import { blockOf } from "../../../src/core/host/condition.ts";
-import { emptyHost } from "../../../src/core/host/state.ts";
 import type { HostReading } from "../../../src/core/model/reading.ts";
 import { parseNvidiaSmi } from "../../../src/monitor/nvidia-smi/parse.ts";
 import { smiDocument } from "../../fixtures/nvidia-smi-document.ts";

@@ -2,10 +2,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { candidates } from "../../../src/core/allocator/candidates.ts";
 import { decide } from "../../../src/core/decisions/decide.ts";
+import { candidates } from "../../../src/core/host/candidates.ts";
+import { emptyHost } from "../../../src/core/host/changes.ts";
 import { blockOf } from "../../../src/core/host/condition.ts";
-import { emptyHost, type HostState } from "../../../src/core/host/state.ts";
+import type { HostState } from "../../../src/core/host/state.ts";
 import type { HostReading } from "../../../src/core/model/reading.ts";
 import { KnownInstances } from "../../../src/monitor/nvidia-smi/known-instances.ts";
 import { parseListing } from "../../../src/monitor/nvidia-smi/listing.ts";

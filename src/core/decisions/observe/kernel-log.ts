@@ -11,6 +11,7 @@
  *  5. A broken NVSwitch is a fault of every GPU that it connects: each can work alone, and not together with others.
  */
 import type { EpochMs } from "../../base/time.ts";
+import { withSight } from "../../host/changes.ts";
 import type { Event } from "../../host/events.ts";
 import { evolve } from "../../host/evolve.ts";
 import type { XidCount } from "../../host/sight.ts";
@@ -69,7 +70,7 @@ export function readKernelLog(
   const last = reports.at(-1)?.sequence ?? 0;
   const sequence = Math.max(before.sight.kernelLog?.sequence ?? 0, last);
   const kernelLog = { problem: news.problem, missed: news.missed, sequence };
-  return { events, state: { ...state, sight: { ...state.sight, xids, kernelLog } } };
+  return { events, state: withSight(state, { ...state.sight, xids, kernelLog }) };
 }
 
 function apply(gpu: Gpu, report: XidReport, now: EpochMs, write: (event: Event) => void): void {

@@ -13,7 +13,7 @@ import { GOOD_READINGS_TO_RECOVER, isGhost, occupies, READINGS_UNTIL_QUARANTINE 
 import { foreignUse } from "./foreign-use.ts";
 import { withInstances } from "./instances.ts";
 import { emptyLevelMib, shareEvents } from "./shares.ts";
-import { withSight } from "./sight.ts";
+import { withObservation } from "./sight.ts";
 import { answeredBefore, replacedReason } from "./slots.ts";
 
 /**
@@ -23,7 +23,7 @@ import { answeredBefore, replacedReason } from "./slots.ts";
  */
 export function observe(before: HostState, given: Observation, now: EpochMs): { events: Event[]; state: HostState } {
   const observation = withInstances(given, before);
-  let state = withSight(before, observation);
+  let state = withObservation(before, observation);
   const events: Event[] = [];
   if (!observation.ok) return { events, state };
   const write = (event: Event) => {

@@ -10,6 +10,7 @@
  */
 
 import type { EpochMs } from "../../base/time.ts";
+import { withSight } from "../../host/changes.ts";
 import { BLINDING, readingTime } from "../../host/condition.ts";
 import { READINGS_TO_SETTLE, SETTLED_SLACK_MIB } from "../../host/shared-memory.ts";
 import type { Absence, GpuSight, Recovery, Sight, Stillness, Watch } from "../../host/sight.ts";
@@ -33,9 +34,9 @@ import { newcomersAfter } from "./slots.ts";
  *
  * @param observation with its MIG instances as readings of their own (instances.ts).
  */
-export function withSight(state: HostState, observation: Observation): HostState {
+export function withObservation(state: HostState, observation: Observation): HostState {
   const { finishedAt } = observation;
-  if (!observation.ok) return { ...state, sight: afterFailure(state.sight, observation.failure, finishedAt) };
+  if (!observation.ok) return withSight(state, afterFailure(state.sight, observation.failure, finishedAt));
   const { reading, startedAt } = observation;
   const { owners, groups } = ownershipOf(reading.gpus, state, state.sight.groups);
   const gpus = new Map<GpuUuid, GpuSight>();
@@ -80,7 +81,7 @@ export function withSight(state: HostState, observation: Observation): HostState
     newcomers: newcomersAfter(state, observation),
     unseenSinceBoot: new Set([...state.sight.unseenSinceBoot].filter((uuid) => !gpus.has(uuid))),
   };
-  return { ...state, sight: next };
+  return withSight(state, next);
 }
 
 function afterFailure(sight: Sight, failure: ProbeFailure, at: EpochMs): Sight {

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "vitest";
 import type { AdoptionAsk } from "../../../../src/core/decisions/commands.ts";
+import { emptyHost } from "../../../../src/core/host/changes.ts";
 import type { Event } from "../../../../src/core/host/events.ts";
 import { evolve } from "../../../../src/core/host/evolve.ts";
-import { emptyHost } from "../../../../src/core/host/state.ts";
 import { instance } from "../../../fixtures/mig.ts";
 import { ADMIN, h100, process, refusal, SimulatedHost, seconds } from "../../../simulation/simulated-host.ts";
 

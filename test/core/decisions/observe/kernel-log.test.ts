@@ -1,8 +1,8 @@
 /** Xid errors: which keep a GPU from leases, for how long, and what answers them. */
 import { expect, test } from "vitest";
+import { emptyHost } from "../../../../src/core/host/changes.ts";
 import { blockOf, isolationOf } from "../../../../src/core/host/condition.ts";
 import { evolve } from "../../../../src/core/host/evolve.ts";
-import { emptyHost } from "../../../../src/core/host/state.ts";
 import type { Gpu } from "../../../../src/core/model/gpu.ts";
 import type { KernelReport, XidReport } from "../../../../src/core/readings/xid.ts";
 import { effectOf } from "../../../../src/core/readings/xid.ts";

@@ -1,8 +1,8 @@
 /** How a GPU gets out of service and back: at once when it ails, after three good readings when it is well again. */
 import { expect, test } from "vitest";
+import { emptyHost } from "../../../../src/core/host/changes.ts";
 import { blockOf, readingsAreAwaited } from "../../../../src/core/host/condition.ts";
 import { evolve } from "../../../../src/core/host/evolve.ts";
-import { emptyHost } from "../../../../src/core/host/state.ts";
 import type { GpuReading } from "../../../../src/core/model/reading.ts";
 import { seen } from "../../../fixtures/readings.ts";
 import { h100, process, SimulatedHost, seconds } from "../../../simulation/simulated-host.ts";

@@ -34,6 +34,23 @@ await build({
 
 await buildPage();
 
+// Programs that the worker starts beside itself, each in one small file: there is a holder for every run.
+await build({
+  absWorkingDir: root,
+  entryPoints: {
+    holder: "src/worker/holder.ts",
+    "stand-in": "src/worker/executors/stand-in.ts",
+    "vllm-task": "src/worker/executors/vllm-task.ts",
+  },
+  outdir: "dist/work",
+  bundle: true,
+  platform: "node",
+  target: "node24",
+  format: "esm",
+  minify: true,
+  logLevel: "warning",
+});
+
 const swagger = dirname(createRequire(import.meta.url).resolve("swagger-ui-dist/package.json"));
 mkdirSync(join(dist, "docs"), { recursive: true });
 for (const file of ["swagger-ui.css", "swagger-ui-bundle.js"]) cpSync(join(swagger, file), join(dist, "docs", file));

@@ -5,7 +5,7 @@ import type { Path } from "./document.ts";
 import { type PartialQuota, partialQuota } from "./quotas.ts";
 import { oneOf, Refusal, refuse, setting, show, text } from "./settings.ts";
 
-export const ROLES = ["read", "allocate", "admin"] as const;
+export const ROLES = ["read", "allocate", "run", "admin"] as const;
 export type Role = (typeof ROLES)[number];
 
 interface GivenKey {

@@ -6,6 +6,7 @@ import type { Role } from "./api-keys.ts";
 import type { Path } from "./document.ts";
 import { toQuota, toQuotas } from "./quotas.ts";
 import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";
+import { toWork, type WorkConfig } from "./work.ts";
 
 export interface ApiKey {
   /** 64 lower-case hex digits. */
@@ -112,6 +113,7 @@ export interface Config {
     readonly concurrency: number;
   };
   readonly windows: { readonly reserved: Policy["windows"] };
+  readonly work: WorkConfig;
   readonly logging: { readonly level: FileConfig["logging"]["level"] };
 }
 
@@ -215,6 +217,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       concurrency: webhooks.concurrency,
     },
     windows: { reserved: file.windows },
+    work: toWork(file.work),
     logging: { level: file.logging.level },
   });
 }

@@ -42,6 +42,18 @@ const CONTRADICTIONS: readonly Rule[] = [
   },
   {
     reads: [
+      ["work", "enabled"],
+      ["auth", "enabled"],
+      ["work", "allow_unauthenticated"],
+    ],
+    check: ({ work, auth }) =>
+      !work.enabled || auth.enabled || work.allowUnauthenticated
+        ? null
+        : "everybody who reaches the daemon could start programs while auth.enabled is false: " +
+          "set auth.enabled: true, or work.allow_unauthenticated: true if that is meant",
+  },
+  {
+    reads: [
       ["quotas", "default_service"],
       ["scheduler", "max_queue_size"],
     ],

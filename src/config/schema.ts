@@ -28,6 +28,7 @@ import {
   webhookSecret,
 } from "./settings.ts";
 import { windowKeysAt, windows } from "./windows.ts";
+import { WORK_NAMES, work } from "./work.ts";
 
 const LOG_LEVELS = ["fatal", "error", "warn", "info", "debug", "trace"] as const;
 
@@ -148,6 +149,7 @@ export const fileSchema = z.strictObject({
     concurrency: setting(integer(1, 1_000), 64),
   }),
   windows: windows(),
+  work: work(),
   logging: section({
     level: setting(oneOf(LOG_LEVELS), "info"),
   }),
@@ -185,6 +187,7 @@ const BY_NAME: Readonly<Record<string, z.ZodType>> = {
   "auth.api_keys": keyHolder,
   "quotas.principals": partialQuota,
   "quotas.services": partialQuota,
+  ...WORK_NAMES,
 };
 
 /** The path of every setting, in the file's order. */

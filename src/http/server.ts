@@ -16,11 +16,11 @@ import { endpointsOf } from "./endpoints.ts";
 import { admitter } from "./exchange/admission.ts";
 import { type Answer, headOf, noContent, type StreamAnswer } from "./exchange/answers.ts";
 import { type ApiKey, type AuthSettings, authenticator, type Caller } from "./exchange/auth.ts";
-import { ClientGoneError, readJson } from "./exchange/body.ts";
+import { ClientGoneError, readJson, readText } from "./exchange/body.ts";
 import { type ConnectionLimits, Connections, type OpenStream } from "./exchange/connections.ts";
 import type { Call, Endpoint } from "./exchange/endpoint.ts";
 import { Idempotency } from "./exchange/idempotency.ts";
-import { HttpError, problemAnswer } from "./exchange/problems.ts";
+import { HttpError, problemAnswer, type Refusals } from "./exchange/problems.ts";
 import type { EndpointParts, MetricsPage } from "./parts.ts";
 import { ReadingFeed } from "./readings/feed.ts";
 import { LEASING_REFUSALS } from "./refusals.ts";
@@ -65,6 +65,8 @@ export interface HttpServerParts
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
   readonly metrics: HttpMetrics | null;
+  /** Calls that another room makes, tried before those of this one. */
+  readonly work?: { readonly endpoints: readonly Endpoint[]; readonly refusals: Refusals };
   readonly log: Log;
 }
 
@@ -160,7 +162,7 @@ const UNKNOWN: Endpoint = { path: "(unknown)", access: "key", methods: {}, allow
 const UNDECODABLE: Endpoint = { ...UNKNOWN };
 
 /** The path's parameters are what express' router adds to node's request. */
-type Request = IncomingMessage & { readonly params?: { readonly id?: string } };
+type Request = IncomingMessage & { readonly params?: { readonly id?: string; readonly rest?: readonly string[] } };
 type Fail = (error: unknown) => void;
 type Route = (req: Request, res: ServerResponse) => unknown;
 
@@ -179,10 +181,11 @@ function routed(parts: HttpServerParts, connections: Connections): RequestListen
   const idempotency = new Idempotency(parts.scheduler);
   const readings = new ReadingFeed(parts.scheduler);
   const { headerName } = parts.settings.auth;
-  for (const endpoint of endpointsOf({ ...parts, headerName, grants, idempotency, readings })) {
+  const own = endpointsOf({ ...parts, headerName, grants, idempotency, readings });
+  for (const endpoint of [...(parts.work?.endpoints ?? []), ...own]) {
     const route: Route = (req, res) => serve(endpoint, req, res);
     router.all(endpoint.path, route as express.RequestHandler);
-    if (/^[/a-z-]+$/.test(endpoint.path)) exact.set(endpoint.path, endpoint);
+    if (/^[/a-z-]+$/.test(endpoint.path) && !exact.has(endpoint.path)) exact.set(endpoint.path, endpoint);
   }
   const handle = router as unknown as (req: Request, res: ServerResponse, next: (error?: unknown) => void) => void;
   return (req, res) => {
@@ -206,6 +209,7 @@ function unserved(log: Log, error: unknown, req: Request, res: ServerResponse): 
 /** What serves one request, from its admission to its answer. Only what has to wait is a promise. */
 function exchange(parts: HttpServerParts, connections: Connections) {
   const { metrics, log } = parts;
+  const refusals = together(LEASING_REFUSALS, parts.work?.refusals ?? null);
   const authenticate = authenticator(parts.settings.auth, parts.keys);
   const admit = admitter(authenticate, parts.settings.allowedHosts);
 
@@ -250,6 +254,7 @@ function exchange(parts: HttpServerParts, connections: Connections) {
       }
     };
     if (operation.body === "ignored") respond(undefined);
+    else if (operation.takesText === true) readText(req, respond, fail);
     else readJson(req, respond, fail);
   };
 
@@ -265,7 +270,7 @@ function exchange(parts: HttpServerParts, connections: Connections) {
     };
     const fail: Fail = (error) => {
       if (error instanceof ClientGoneError) return;
-      const answer = problemAnswer(error, LEASING_REFUSALS, (bug, requestId) =>
+      const answer = problemAnswer(error, refusals, (bug, requestId) =>
         log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );
       done(answer);
@@ -293,6 +298,7 @@ function callOf(req: Request, { actor, role, keyed }: Caller, body: unknown, con
     role,
     keyed,
     id: req.params?.id ?? "",
+    rest: req.params?.rest?.join("/") ?? "",
     url: req.url ?? "",
     body,
     accept: headers.accept,
@@ -302,6 +308,12 @@ function callOf(req: Request, { actor, role, keyed }: Caller, body: unknown, con
     lastEventId: headers["last-event-id"] as string | undefined,
     hold: (wait) => connections.hold(socket, wait),
   };
+}
+
+function together(own: Refusals, further: Refusals | null): Refusals {
+  if (further === null) return own;
+  const refusalIn = (error: unknown) => own.refusalIn(error) ?? further.refusalIn(error);
+  return { refusalIn, kinds: { ...further.kinds, ...own.kinds } };
 }
 
 function passes(check: () => unknown): boolean {

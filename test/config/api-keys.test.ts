@@ -53,7 +53,7 @@ test.each([
   [`{${KEY}: " bob"}`, '.(hidden).principal: expected a name of 1 to 128 characters, got " bob"'],
   [`{${KEY}: "bo\\nb"}`, '.(hidden).principal: expected a name of 1 to 128 characters, got "bo\\nb"'],
   [`{${KEY}: {role: admin}}`, ".(hidden).principal: expected a name of 1 to 128 characters, got nothing"],
-  [`{${KEY}: {principal: bob, role: root}}`, '.(hidden).role: expected read, allocate or admin, got "root"'],
+  [`{${KEY}: {principal: bob, role: root}}`, '.(hidden).role: expected read, allocate, run or admin, got "root"'],
   [`{${KEY}: {principal: bob, rol: admin}}`, ".(hidden).rol: unknown key (did you mean role?)"],
   [`{${KEY}: {principal: bob, share: 1}}`, ".(hidden): unknown key, not shown since it may be an API key"],
   [`[${KEY}]`, ": expected a section of `KEY: NAME` lines"],

@@ -375,6 +375,7 @@ export class Clients {
     const call: Call = {
       actor,
       id,
+      rest: "",
       url: "",
       body,
       role: actor.admin ? "admin" : "allocate",

@@ -3,7 +3,7 @@ import { hash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { Actor } from "../../core/model/ids.ts";
 
-export const ROLES = ["read", "allocate", "admin"] as const;
+export const ROLES = ["read", "allocate", "run", "admin"] as const;
 export type Role = (typeof ROLES)[number];
 
 export interface ApiKey {

@@ -9,6 +9,15 @@ import { HttpError, invalid } from "./problems.ts";
 export const MAX_BODY_BYTES = 64 * 1_024;
 export const MAX_BODY_DEPTH = 32;
 
+export const MAX_TEXT_BYTES = 1_024 * 1_024;
+const YAML_TYPES: ReadonlySet<string> = new Set(["text/yaml", "application/yaml", "application/x-yaml", "text/x-yaml"]);
+
+/** A body whose reader parses it. */
+export interface TextBody {
+  readonly text: string;
+  readonly isYaml: boolean;
+}
+
 /** The connection closed before the request was whole: nobody is left to answer. */
 export class ClientGoneError extends Error {}
 
@@ -30,17 +39,52 @@ export function readJson(
     done(undefined);
     return;
   }
-  const refusal = typeRefusal(req) ?? (length !== undefined && Number(length) > MAX_BODY_BYTES ? tooLarge() : null);
+  const refusal = typeRefusal(req) ?? sizeRefusal(length, MAX_BODY_BYTES);
   if (refusal !== null) {
     fail(refusal);
     return;
   }
   readBytes(
     req,
+    MAX_BODY_BYTES,
     (bytes) => {
       const body = parsed(bytes);
       if (body instanceof HttpError) fail(body);
       else done(body);
+    },
+    fail,
+  );
+}
+
+/**
+ * Reads the body of a request that may be YAML or JSON, unparsed.
+ *
+ * @param done is told it once; `undefined`: there is none.
+ * @param fail is told, instead, an HttpError (413; 415; 400 when it is not UTF-8) or a ClientGoneError.
+ */
+export function readText(
+  req: IncomingMessage,
+  done: (body: TextBody | undefined) => void,
+  fail: (error: HttpError | ClientGoneError) => void,
+): void {
+  const { "content-length": length, "transfer-encoding": coding, "content-type": type = "" } = req.headers;
+  if (coding === undefined && (length === undefined || length === "0")) {
+    done(undefined);
+    return;
+  }
+  const isYaml = YAML_TYPES.has((type.split(";")[0] as string).trim().toLowerCase());
+  const refusal = (isYaml ? null : typeRefusal(req)) ?? sizeRefusal(length, MAX_TEXT_BYTES);
+  if (refusal !== null) {
+    fail(refusal);
+    return;
+  }
+  readBytes(
+    req,
+    MAX_TEXT_BYTES,
+    (bytes) => {
+      if (bytes.length === 0) done(undefined);
+      else if (!isUtf8(bytes)) fail(new HttpError("malformed-json", "the body is not UTF-8"));
+      else done({ text: bytes.toString("utf8"), isYaml });
     },
     fail,
   );
@@ -86,12 +130,17 @@ function typeRefusal(req: IncomingMessage): HttpError | null {
 
 const ACCEPT_JSON = { headers: ["Accept", "application/json", "Accept-Encoding", "identity"] };
 
-function tooLarge(): HttpError {
-  return new HttpError("body-too-large", `a body may have ${MAX_BODY_BYTES} bytes`);
+function tooLarge(maxBytes: number): HttpError {
+  return new HttpError("body-too-large", `a body may have ${maxBytes} bytes`);
+}
+
+function sizeRefusal(length: string | undefined, maxBytes: number): HttpError | null {
+  return length !== undefined && Number(length) > maxBytes ? tooLarge(maxBytes) : null;
 }
 
 function readBytes(
   req: IncomingMessage,
+  maxBytes: number,
   done: (bytes: Buffer) => void,
   fail: (error: HttpError | ClientGoneError) => void,
 ): void {
@@ -106,7 +155,7 @@ function readBytes(
   req.on("data", (chunk: Buffer) => {
     size += chunk.length;
     // The rest is read and dropped, so that the client, still sending, gets its answer; the read timeout ends it.
-    if (size > MAX_BODY_BYTES) end(() => fail(tooLarge()));
+    if (size > maxBytes) end(() => fail(tooLarge(maxBytes)));
     else chunks.push(chunk);
   });
   req.on("end", () => end(() => done(chunks.length === 1 ? (chunks[0] as Buffer) : Buffer.concat(chunks, size))));

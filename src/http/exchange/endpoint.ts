@@ -11,6 +11,8 @@ export interface Call {
   readonly keyed: boolean;
   /** The path's parameter; empty for a path that has none. */
   readonly id: string;
+  /** What a path that ends in a wildcard has there, decoded; otherwise empty. */
+  readonly rest: string;
   readonly url: string;
   /** `undefined` when there is none. */
   readonly body: unknown;
@@ -33,11 +35,13 @@ export interface Operation {
   readonly role: Role;
   /** What becomes of a body: `ignored` ones are not even read. */
   readonly body: "needed" | "optional" | "ignored";
+  /** Its body may be YAML, and comes as a {@link TextBody}, unparsed. Otherwise it is JSON, and comes parsed. */
+  readonly takesText?: true;
   /** A stream is answered at once, so that its connection is known to be taken when the next request on it comes. */
   readonly answer: (call: Call) => Answer | StreamAnswer | Promise<Answer>;
 }
 
-export type Method = "GET" | "POST" | "DELETE";
+export type Method = "GET" | "POST" | "PATCH" | "DELETE";
 
 export type Methods = { readonly [method in Method]?: Operation };
 

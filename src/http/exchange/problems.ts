@@ -60,6 +60,8 @@ export interface Refusal extends Error {
   readonly code: string;
   /** When asking again may help, in ms; `null`: it never does. Absent: as its kind says. */
   readonly retryAfterMs?: number | null;
+  /** Of a body: what is wrong with each field. */
+  readonly errors?: readonly FieldError[] | null;
 }
 
 /** The refusals of the rooms behind the server. */
@@ -129,14 +131,14 @@ export function problemAnswer(
       requestId,
     );
   }
-  const { code, message, retryAfterMs } = refusal;
+  const { code, message, retryAfterMs, errors = null } = refusal;
   return problem(
     code,
     message,
     requestId,
     retryAfterMs === undefined ? kind : retryingAt(kind, retryAfterMs),
     [],
-    null,
+    errors,
   );
 }
 

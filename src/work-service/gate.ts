@@ -1,0 +1,148 @@
+/** The unix socket at which workers ask what is wanted of them. */
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import { join } from "node:path";
+import { WorkError } from "../work/errors.ts";
+import type { RunSeen, WorkerFacts } from "../work/model.ts";
+import { type WantedOfWorker, wantedOf } from "../work/wanted.ts";
+import type { Books } from "./books.ts";
+import type { Log } from "./look.ts";
+
+/** An answer is held for so long while there is nothing to say. */
+const HOLD_MS = 10_000;
+const MAX_REPORT_BYTES = 64 * 2 ** 20;
+
+interface Report {
+  readonly worker: WorkerFacts;
+  readonly runs: readonly RunSeen[];
+  readonly orphansStopped: number;
+  readonly unkillable: number;
+}
+
+export interface GateFigures {
+  readonly orphansStopped: number;
+  readonly unkillable: number;
+}
+
+export class Gate {
+  readonly #books: Books;
+  readonly #log: Log;
+  readonly #server: Server;
+  readonly #token: Buffer;
+  readonly #socket: string;
+  readonly #ending = new AbortController();
+  /** Of the latest report. */
+  figures: GateFigures = { orphansStopped: 0, unkillable: 0 };
+
+  constructor(books: Books, dir: string, log: Log) {
+    this.#books = books;
+    this.#log = log;
+    mkdirSync(dir, { recursive: true, mode: 0o755 });
+    this.#socket = join(dir, "worker.sock");
+    this.#token = digest(tokenAt(join(dir, "worker.token")));
+    this.#server = createServer((req, res) => void this.#serve(req, res));
+  }
+
+  /** @param shared with a group of workers of another user; otherwise the owner's alone. */
+  listen(shared: boolean): Promise<void> {
+    // What a daemon that was killed has left. Two at once are refused by the database's lock.
+    rmSync(this.#socket, { force: true });
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(this.#socket, () => {
+        chmodSync(this.#socket, shared ? 0o660 : 0o600);
+        resolve();
+      });
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#ending.abort();
+    await new Promise((resolve) => {
+      this.#server.close(resolve);
+      this.#server.closeAllConnections();
+    });
+  }
+
+  async #serve(req: IncomingMessage, res: ServerResponse): Promise<void> {
+    const gone = new AbortController();
+    res.on("close", () => gone.abort());
+    try {
+      const given = /^Bearer (\S+)$/.exec(req.headers.authorization ?? "")?.[1] ?? "";
+      if (!timingSafeEqual(digest(given), this.#token)) answer(res, 401, { error: "wrong token" });
+      else if (req.method !== "POST" || req.url !== "/sync") answer(res, 404, { error: "there is only POST /sync" });
+      else {
+        const signal = AbortSignal.any([gone.signal, this.#ending.signal]);
+        answer(res, 200, await this.#sync(JSON.parse(await bodyOf(req)) as Report, signal));
+      }
+    } catch (error) {
+      if (error instanceof WorkError && error.code === "worker-superseded") answer(res, 409, { error: error.message });
+      else {
+        if (!gone.signal.aborted) this.#log.error({ err: error }, "a worker's report could not be taken");
+        answer(res, 500, { error: "see the daemon's log" });
+      }
+    }
+  }
+
+  /** Takes the report, and answers as soon as something is wanted that the worker has not got. */
+  async #sync(report: Report, signal: AbortSignal): Promise<WantedOfWorker & { books: string }> {
+    const { worker, runs } = report;
+    this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
+    this.#books.command({ type: "worker-reports", worker, runs });
+    const until = Date.now() + HOLD_MS;
+    for (;;) {
+      // Before it is told: from then on it may have begun.
+      this.#books.command({ type: "hand-out", node: worker.node, instance: worker.instance });
+      const wanted = wantedOf(this.#books.state, worker.node, runs);
+      const leftMs = until - Date.now();
+      if (saysSomething(wanted, runs) || leftMs <= 0 || signal.aborted) return { ...wanted, books: this.#books.name };
+      await this.#books.change(leftMs, signal);
+    }
+  }
+}
+
+function saysSomething({ start, stop, publish, settled, orphans }: WantedOfWorker, runs: readonly RunSeen[]): boolean {
+  if (settled.length > 0) return true;
+  const seen = new Map(runs.map((report) => [report.run, report]));
+  return (
+    start.some(({ run }) => !seen.has(run)) ||
+    stop.some(({ run }) => !isStopping(seen.get(run))) ||
+    publish.some(({ run }) => seen.get(run)?.published === false) ||
+    orphans.some((run) => seen.get(run)?.phase !== "stopping")
+  );
+}
+
+function isStopping(seen: RunSeen | undefined): boolean {
+  return seen?.phase === "stopping" || seen?.phase === "ended";
+}
+
+function answer(res: ServerResponse, status: number, body: object): void {
+  if (res.headersSent || res.destroyed) return;
+  res.writeHead(status, { "Content-Type": "application/json" });
+  res.end(JSON.stringify(body));
+}
+
+function bodyOf(req: IncomingMessage): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let bytes = 0;
+    req.on("data", (chunk: Buffer) => {
+      bytes += chunk.length;
+      if (bytes > MAX_REPORT_BYTES) reject(new Error("the report is too large"));
+      else chunks.push(chunk);
+    });
+    req.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
+    req.on("error", reject);
+  });
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
+
+/** Made once, and kept: a worker that outlives the daemon has it already. */
+function tokenAt(path: string): string {
+  if (!existsSync(path)) writeFileSync(path, randomBytes(32).toString("hex"), { mode: 0o640 });
+  return readFileSync(path, "utf8").trim();
+}

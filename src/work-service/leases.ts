@@ -1,0 +1,47 @@
+/** What the work service needs of a daemon that leases GPUs: what any client could ask, and no more. */
+import type { LeaseSeen } from "../work/commands.ts";
+import type { MarkedLease } from "../work/wanted.ts";
+
+export interface LeaseWish {
+  /** The same for the same run and attempt, whatever died in between: at most one lease comes of it. */
+  readonly key: string;
+  readonly run: string;
+  readonly attempt: number;
+  readonly books: string;
+  /** Whose lease it is: quotas, fair share and usage count it there. */
+  readonly owner: string;
+  readonly serviceName: string;
+  readonly workloadType: "inference" | "training" | "generic";
+  readonly model: string | null;
+  readonly gpus: number;
+  readonly memoryMib: number | null;
+  /** Parts of the GPU's name, each of which must occur in it. */
+  readonly nameParts: readonly string[];
+  readonly priority: number | null;
+  readonly maxDurationMs: number | null;
+}
+
+export interface LeasePlan {
+  readonly fits: boolean;
+  readonly grantedNow: boolean;
+  readonly gpuUuids: readonly string[];
+  readonly reason: string | null;
+}
+
+export interface Leases {
+  /** Never rejects: what keeps it from an answer is a refusal for now. */
+  ask(wish: LeaseWish): Promise<LeaseSeen>;
+  /** How a request stands once it is other than queued, or after some seconds. Shows that its run still waits for it. */
+  watch(allocationId: string, owner: string, signal: AbortSignal): Promise<LeaseSeen>;
+  /** Why a lease has ended; `null`: it has not, or nobody can say now. */
+  endOf(allocationId: string): string | null;
+  /** All that live and bear the mark of these books. */
+  marked(books: string): readonly MarkedLease[];
+  release(allocationId: string, owner: string): Promise<void>;
+  plan(wish: Omit<LeaseWish, "key" | "run" | "attempt" | "books">): LeasePlan;
+  /** How many of ours may stand in the line. */
+  mostQueued(): number;
+  /** `null`: no GPU has a current reading. */
+  freeGpus(): number | null;
+  readonly simulated: boolean;
+}

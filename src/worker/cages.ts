@@ -1,0 +1,281 @@
+/**
+ * What a run cannot leave: the processes that are ended with it, and the limits that hold for them.
+ *
+ * The first kind that works on this host is taken. Where none of the surer ones does, `session` tells a run's processes
+ * by their session, their descent and the mark in their environment; a program that clears all three leaves it.
+ */
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { CageRecord, Order } from "./folder.ts";
+import type { ProcessName, ProcessTable } from "./processes.ts";
+
+export type CageKind = CageRecord["kind"];
+
+export interface Limits {
+  readonly memoryBytes: number;
+  readonly cpuMillis: number;
+  readonly pids: number;
+}
+
+export interface Cage extends Pick<Order, "enter" | "leave"> {
+  readonly record: CageRecord;
+  /** What stands before the run's own command. */
+  readonly prefix: readonly string[];
+  /** What stands before the holder's. */
+  readonly holderPrefix: readonly string[];
+}
+
+const GROUP = "gpu-orchestrator-runs";
+const SLICE = "gpu-orchestrator-runs.slice";
+const CPU_PERIOD_US = 100_000;
+
+/** The transient unit that a run's holder is started in. */
+export function systemdArgv(run: string, { memoryBytes, cpuMillis, pids }: Limits, asUser: boolean): string[] {
+  return [
+    "systemd-run",
+    ...(asUser ? ["--user"] : []),
+    "--quiet",
+    "--collect",
+    `--unit=go-${run}`,
+    `--slice=${SLICE}`,
+    ...["-p", `MemoryMax=${memoryBytes}`],
+    ...["-p", `CPUQuota=${Math.max(1, Math.round(cpuMillis / 10))}%`],
+    ...["-p", `TasksMax=${pids}`],
+    // The worker ends what is in it, and the holder is to see how.
+    ...["-p", "KillMode=process"],
+    "--",
+  ];
+}
+
+/** Where each hierarchy of control groups is mounted, and where this process is in it. */
+interface Hierarchies {
+  readonly unified: { readonly mount: string; readonly own: string } | null;
+  /** Version 1, by controller. */
+  readonly legacy: ReadonlyMap<string, { readonly mount: string; readonly own: string }>;
+}
+
+const V1_CONTROLLERS = ["pids", "memory", "cpu"] as const;
+
+export function readHierarchies(
+  mountinfo = readFileSync("/proc/self/mountinfo", "utf8"),
+  groups = readFileSync("/proc/self/cgroup", "utf8"),
+): Hierarchies {
+  const own = new Map<string, string>();
+  for (const line of groups.split("\n")) {
+    const [, controllers, path] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+    if (path !== undefined) for (const name of (controllers as string).split(",")) own.set(name, path);
+  }
+  let unified: Hierarchies["unified"] = null;
+  const legacy = new Map<string, { mount: string; own: string }>();
+  for (const line of mountinfo.split("\n")) {
+    const [before = "", after = ""] = line.split(" - ");
+    const [type, , options = ""] = after.split(" ");
+    const [, , , root = "", mount = ""] = before.split(" ");
+    const place = (name: string) => ({ mount, own: beneath(own.get(name) ?? "/", root) });
+    if (type === "cgroup2") unified = place("");
+    if (type !== "cgroup") continue;
+    for (const name of V1_CONTROLLERS) if (options.split(",").includes(name)) legacy.set(name, place(name));
+  }
+  return { unified, legacy };
+}
+
+/** In a container only a part of the tree is mounted, and paths begin there. */
+function beneath(path: string, root: string): string {
+  return root !== "/" && path.startsWith(root) ? path.slice(root.length) || "/" : path;
+}
+
+/** Which kind works here. @throws Error when the one that was asked for does not. */
+export function chooseCage(asked: CageKind | "auto"): CageKind {
+  const works: Readonly<Record<CageKind, () => boolean>> = {
+    systemd: () =>
+      existsSync("/run/systemd/system") && succeeds("systemd-run", ["--version"]) && process.getuid?.() === 0,
+    cgroup: hasCgroupKill,
+    pidns: () => succeeds("unshare", ["--pid", "--fork", "--kill-child", "--", "true"]),
+    session: () => true,
+  };
+  const kinds = ["systemd", "cgroup", "pidns", "session"] as const;
+  const found = asked === "auto" ? kinds.find((kind) => works[kind]()) : works[asked]() ? asked : undefined;
+  if (found === undefined) throw new Error(`work.cage: ${asked} does not work on this host`);
+  return found;
+}
+
+function succeeds(program: string, args: readonly string[]): boolean {
+  return spawnSync(program, args, { stdio: "ignore", timeout: 5_000 }).status === 0;
+}
+
+function hasCgroupKill(): boolean {
+  const { unified } = readHierarchies();
+  if (unified === null) return false;
+  const group = join(unified.mount, GROUP, "probe");
+  try {
+    mkdirSync(group, { recursive: true });
+    return existsSync(join(group, "cgroup.kill"));
+  } catch {
+    return false;
+  } finally {
+    removeGroups([group]);
+  }
+}
+
+/** What a run in a cage of this kind begins with. */
+export function makeCage(kind: CageKind, run: string, limits: Limits, holder: readonly string[]): Cage {
+  if (kind === "systemd") {
+    const record = { kind, groups: [], limits: ["memory", "cpu", "pids"] };
+    return { record, enter: [], leave: [], prefix: [], holderPrefix: systemdArgv(run, limits, false) };
+  }
+  const hierarchies = readHierarchies();
+  const groups = kind === "cgroup" ? [unifiedGroup(hierarchies, run, limits)] : [];
+  const legacy = legacyGroups(hierarchies, run, limits);
+  const all = [...groups, ...legacy];
+  return {
+    record: { kind, groups: all.map(({ path }) => path), limits: [...new Set(all.flatMap((group) => group.limits))] },
+    enter: all.map(({ path }) => join(path, "cgroup.procs")),
+    leave: all.map(({ home }) => join(home, "cgroup.procs")),
+    prefix: kind === "pidns" ? ["unshare", "--pid", "--fork", "--kill-child", "--", ...holder, "--init"] : [],
+    holderPrefix: [],
+  };
+}
+
+interface Group {
+  readonly path: string;
+  /** Where its holder goes back to. */
+  readonly home: string;
+  readonly limits: readonly string[];
+}
+
+function unifiedGroup({ unified }: Hierarchies, run: string, limits: Limits): Group {
+  const { mount, own } = unified as NonNullable<Hierarchies["unified"]>;
+  const parent = join(mount, GROUP);
+  const path = join(parent, run);
+  mkdirSync(path, { recursive: true });
+  // Refused where version 1 has the controllers; its groups have the limits then.
+  for (const folder of [mount, parent]) tryWrite(join(folder, "cgroup.subtree_control"), "+memory +pids +cpu");
+  const held = [
+    ["memory", "memory.max", limits.memoryBytes],
+    ["pids", "pids.max", limits.pids],
+    ["cpu", "cpu.max", `${Math.max(1_000, limits.cpuMillis * (CPU_PERIOD_US / 1_000))} ${CPU_PERIOD_US}`],
+  ].filter(([, file, value]) => tryWrite(join(path, String(file)), String(value)));
+  tryWrite(join(path, "memory.oom.group"), "1");
+  return { path, home: join(mount, own), limits: held.map(([name]) => String(name)) };
+}
+
+function legacyGroups({ legacy }: Hierarchies, run: string, limits: Limits): Group[] {
+  const values: Readonly<Record<string, readonly (readonly [string, string])[]>> = {
+    pids: [["pids.max", String(limits.pids)]],
+    memory: [["memory.limit_in_bytes", String(limits.memoryBytes)]],
+    cpu: [
+      ["cpu.cfs_period_us", String(CPU_PERIOD_US)],
+      ["cpu.cfs_quota_us", String(Math.max(1_000, limits.cpuMillis * (CPU_PERIOD_US / 1_000)))],
+    ],
+  };
+  return [...legacy].flatMap(([name, { mount, own }]) => {
+    const path = join(mount, GROUP, run);
+    try {
+      mkdirSync(path, { recursive: true });
+    } catch {
+      return [];
+    }
+    const holds = (values[name] ?? []).every(([file, value]) => tryWrite(join(path, file), value));
+    return [{ path, home: join(mount, own), limits: holds ? [name] : [] }];
+  });
+}
+
+function tryWrite(file: string, text: string): boolean {
+  try {
+    writeFileSync(file, text, { flag: "r+" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** All processes of a run but its holder. */
+export function membersOf(
+  { run, cage }: Order,
+  child: ProcessName | null,
+  holder: ProcessName | null,
+  table: ProcessTable,
+): number[] {
+  const found = new Set(table.family(child, run));
+  for (const group of groupsOf(cage, holder))
+    for (const pid of processesIn(group)) if (table.get(pid) !== undefined) found.add(pid);
+  if (holder !== null) found.delete(holder.pid);
+  return [...found];
+}
+
+/** A transient unit's group is where its holder is. */
+function groupsOf({ kind, groups }: CageRecord, holder: ProcessName | null): readonly string[] {
+  if (kind !== "systemd" || holder === null) return groups;
+  const { unified } = readHierarchies();
+  try {
+    const own = /^0::(.*)$/m.exec(readFileSync(`/proc/${holder.pid}/cgroup`, "utf8"))?.[1];
+    return unified === null || own === undefined ? [] : [join(unified.mount, own)];
+  } catch {
+    return [];
+  }
+}
+
+function processesIn(group: string): number[] {
+  try {
+    return readFileSync(join(group, "cgroup.procs"), "utf8").split("\n").filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** Sends a signal to the main process: in a name space of its own, to the one inside. */
+export function signalMain({ cage }: Order, child: ProcessName, table: ProcessTable, signal: NodeJS.Signals): void {
+  if (table.get(child.pid)?.startTime !== child.startTime) return;
+  const inside =
+    cage.kind === "pidns" ? table.family(child, "").filter((pid) => table.get(pid)?.parent === child.pid) : [];
+  for (const pid of inside.length > 0 ? inside : [child.pid]) send(pid, signal);
+}
+
+export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {
+  for (const pid of pids) send(pid, signal);
+}
+
+/** Ends everything at once: what forks in the meantime too, where the kernel can say so. */
+export function killAll({ cage }: Order, pids: readonly number[]): void {
+  for (const group of cage.groups) {
+    tryWrite(join(group, "cgroup.kill"), "1");
+    tryWrite(join(group, "pids.max"), "0");
+  }
+  signalAll(pids, "SIGKILL");
+}
+
+function send(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal);
+  } catch {
+    // It has gone, or is another user's, which the next look shows.
+  }
+}
+
+export function wasOutOfMemory({ cage }: Order): boolean {
+  return cage.groups.some((group) => {
+    for (const file of ["memory.events", "memory.oom_control"]) {
+      try {
+        const killed = /^oom_kill (\d+)$/m.exec(readFileSync(join(group, file), "utf8"))?.[1];
+        if (killed !== undefined && Number(killed) > 0) return true;
+      } catch {
+        // It has no such file.
+      }
+    }
+    return false;
+  });
+}
+
+export function removeGroups(groups: readonly string[]): void {
+  for (const group of groups) {
+    try {
+      for (const entry of readdirSync(group, { withFileTypes: true })) {
+        if (entry.isDirectory()) removeGroups([join(group, entry.name)]);
+      }
+      rmdirSync(group);
+    } catch {
+      // Not empty yet, or gone.
+    }
+  }
+}

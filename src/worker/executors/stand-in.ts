@@ -1,0 +1,83 @@
+/**
+ * What runs where nothing real does: `echo` answers with its prompts, `service` and `task` stand in for an engine on
+ * simulated GPUs. Whatever it answers says that it is simulated.
+ */
+import { readFileSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+interface TaskDocument {
+  readonly metadata?: { readonly name?: string };
+  readonly spec?: {
+    readonly inference?: { readonly prompts?: readonly string[] };
+    readonly data?: { readonly items?: readonly string[]; readonly prompts?: readonly string[] };
+    readonly model?: { readonly source?: { readonly identifier?: string } };
+  };
+}
+
+const { TASK_FILE = "", OUT_DIR = ".", PORT = "0", GPU_ORCHESTRATOR_RUN = "" } = process.env;
+/** As long as somebody who tries it out wants to see it run. */
+const SIMULATED_TASK_MS = 2_000;
+
+function document(): TaskDocument {
+  return JSON.parse(readFileSync(TASK_FILE, "utf8")) as TaskDocument;
+}
+
+function answer(simulated: boolean): void {
+  const { spec } = document();
+  const prompts = spec?.inference?.prompts ?? spec?.data?.items ?? spec?.data?.prompts ?? [];
+  const items = prompts.map((output, index) => ({ index, output, finish_reason: "stop" }));
+  const count = prompts.reduce((sum, prompt) => sum + prompt.split(/\s+/).filter(Boolean).length, 0);
+  const usage = {
+    prompt_tokens: count,
+    completion_tokens: count,
+    total_tokens: 2 * count,
+    latency_sec: 0,
+    num_requests: items.length,
+  };
+  const model = spec?.model?.source?.identifier ?? null;
+  writeFileSync(
+    join(OUT_DIR, "responses.json"),
+    JSON.stringify({ ok: true, ...(simulated ? { simulated } : {}), model, items, usage }),
+  );
+}
+
+function serve(): void {
+  const server = createServer((req, res) => void reply(req, res));
+  server.listen(Number(PORT), "127.0.0.1", () =>
+    console.log(`SIMULATED: listening on ${PORT} as ${GPU_ORCHESTRATOR_RUN}`),
+  );
+  process.once("SIGTERM", () => {
+    server.close(() => process.exit(0));
+    server.closeIdleConnections();
+  });
+}
+
+async function reply(req: IncomingMessage, res: ServerResponse): Promise<void> {
+  const json = (status: number, body: object) => {
+    res.writeHead(status, { "Content-Type": "application/json" });
+    res.end(JSON.stringify(body));
+  };
+  if (req.url === "/health") json(200, { simulated: true });
+  else if (req.url === "/v1/models") json(200, { simulated: true, object: "list", data: [] });
+  else if (req.url === "/v1/completions" && req.method === "POST") {
+    let text = "";
+    for await (const chunk of req) text += chunk;
+    const { prompt = "" } = JSON.parse(text || "{}") as { prompt?: string };
+    const choices = [{ index: 0, text: `SIMULATED: ${prompt}`, finish_reason: "stop" }];
+    json(200, { simulated: true, choices, usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 } });
+  } else json(404, { simulated: true, error: "there is no such path" });
+}
+
+const [mode] = process.argv.slice(2);
+if (mode === "echo") answer(false);
+else if (mode === "service") serve();
+else if (mode === "task") {
+  console.log("SIMULATED: nothing is computed");
+  await sleep(SIMULATED_TASK_MS);
+  answer(true);
+} else {
+  console.error("echo, service or task?");
+  process.exitCode = 64;
+}

@@ -1,0 +1,139 @@
+/**
+ * An inference task: starts the engine that stands behind `--`, waits until it serves, sends it the task's prompts, writes
+ * what it answers to `responses.json`, and stops it.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+interface Inference {
+  readonly prompts?: readonly string[];
+  readonly max_tokens?: number;
+  readonly temperature?: number;
+  readonly top_p?: number;
+  readonly top_k?: number;
+  readonly presence_penalty?: number;
+  readonly frequency_penalty?: number;
+  readonly stop?: string | readonly string[];
+}
+
+interface Spec {
+  readonly inference?: Inference;
+  readonly data?: { readonly type?: string; readonly items?: readonly string[]; readonly prompts?: readonly string[] };
+  readonly model?: { readonly source?: { readonly identifier?: string } };
+}
+
+interface Completion {
+  readonly choices?: readonly { readonly text?: string; readonly finish_reason?: string }[];
+  readonly usage?: { readonly prompt_tokens?: number; readonly completion_tokens?: number };
+}
+
+/** vLLM's own limit for its start is 600 s; compiling may come on top. */
+const READY_TIMEOUT_MS = 1_800_000;
+const POLL_MS = 500;
+/** Prompts under way at once: the engine batches them. */
+const CONCURRENCY = 32;
+const COMPLETION_TIMEOUT_MS = 3_600_000;
+const STOP_TIMEOUT_MS = 30_000;
+
+const { TASK_FILE = "", OUT_DIR = ".", PORT = "" } = process.env;
+const BASE = `http://127.0.0.1:${PORT}`;
+const key = randomBytes(24).toString("hex");
+
+function write(result: object): void {
+  writeFileSync(join(OUT_DIR, "responses.json"), JSON.stringify(result));
+}
+
+/** @throws Error when the engine ends first, or takes too long. */
+async function untilReady(engine: ChildProcess): Promise<void> {
+  const deadline = Date.now() + READY_TIMEOUT_MS;
+  while (Date.now() < deadline) {
+    if (engine.exitCode !== null || engine.signalCode !== null)
+      throw new Error(`the engine ended with ${engine.exitCode ?? engine.signalCode}`);
+    const answer = await fetch(`${BASE}/health`, { signal: AbortSignal.timeout(5_000) }).catch(() => null);
+    if (answer?.ok) return;
+    await sleep(POLL_MS);
+  }
+  throw new Error(`the engine did not serve within ${READY_TIMEOUT_MS / 1_000} s`);
+}
+
+async function complete(model: string, prompt: string, inference: Inference): Promise<Completion> {
+  const { prompts: _prompts, max_tokens = 512, temperature = 0.7, top_p = 0.95, top_k = -1, ...rest } = inference;
+  const answer = await fetch(`${BASE}/v1/completions`, {
+    method: "POST",
+    headers: { "Content-Type": "application/json", Authorization: `Bearer ${key}` },
+    body: JSON.stringify({ model, prompt, max_tokens, temperature, top_p, top_k, ...rest }),
+    signal: AbortSignal.timeout(COMPLETION_TIMEOUT_MS),
+  });
+  if (!answer.ok) throw new Error(`the engine answers ${answer.status}: ${(await answer.text()).slice(0, 500)}`);
+  return (await answer.json()) as Completion;
+}
+
+async function answerAll(model: string, prompts: readonly string[], inference: Inference) {
+  const startedAt = performance.now();
+  const completions: Completion[] = [];
+  let next = 0;
+  const one = async () => {
+    for (let index = next++; index < prompts.length; index = next++) {
+      completions[index] = await complete(model, prompts[index] as string, inference);
+    }
+  };
+  await Promise.all(Array.from({ length: Math.min(CONCURRENCY, prompts.length) }, one));
+  const sum = (of: "prompt_tokens" | "completion_tokens") =>
+    completions.reduce((total, { usage }) => total + (usage?.[of] ?? 0), 0);
+  const [prompt_tokens, completion_tokens] = [sum("prompt_tokens"), sum("completion_tokens")];
+  return {
+    ok: true,
+    model,
+    items: completions.map(({ choices }, index) => ({
+      index,
+      output: choices?.[0]?.text ?? "",
+      finish_reason: choices?.[0]?.finish_reason ?? null,
+    })),
+    usage: {
+      prompt_tokens,
+      completion_tokens,
+      total_tokens: prompt_tokens + completion_tokens,
+      latency_sec: (performance.now() - startedAt) / 1_000,
+      num_requests: prompts.length,
+    },
+  };
+}
+
+async function main(): Promise<number> {
+  const { spec } = JSON.parse(readFileSync(TASK_FILE, "utf8")) as { spec: Spec };
+  const model = spec.model?.source?.identifier ?? "";
+  if (spec.data?.type === "dataset") {
+    write({
+      ok: false,
+      error: "data of the type dataset is for executors in Python: give the prompts, or use one of those",
+    });
+    return 1;
+  }
+  const prompts = spec.inference?.prompts ?? spec.data?.items ?? spec.data?.prompts ?? [];
+  const [program = "", ...args] = process.argv.slice(process.argv.indexOf("--") + 1);
+  const engine = spawn(program, args, {
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, VLLM_API_KEY: key },
+  });
+  const gone = new Promise<void>((resolve) => engine.once("exit", () => resolve()).once("error", () => resolve()));
+  process.once("SIGTERM", () => engine.kill("SIGTERM"));
+  let code = 0;
+  try {
+    await untilReady(engine);
+    write(await answerAll(model, prompts, spec.inference ?? {}));
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    console.error(message);
+    write({ ok: false, model, error: message });
+    code = 1;
+  }
+  engine.kill("SIGTERM");
+  await Promise.race([gone, sleep(STOP_TIMEOUT_MS, undefined, { ref: false })]);
+  return code;
+}
+
+// What is left of the engine is the cage's to end.
+process.exit(await main());

@@ -1,0 +1,150 @@
+/**
+ * What is on disk of one run. The files are how worker and holder talk: each is written once, whole or not at all, and
+ * tells a worker that starts later all that happened before it.
+ *
+ *  1. The folder is there before anything is started, and a folder is started at most once.
+ *  2. `holder.json` is made by whoever is first, the holder or a worker that gives the start up: never by both.
+ */
+import {
+  closeSync,
+  fsyncSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
+import { join } from "node:path";
+import type { ProcessName } from "./processes.ts";
+
+export interface Order {
+  readonly run: string;
+  /** Which books it is of: those of others are left alone. */
+  readonly books: string;
+  readonly epoch: number;
+  readonly bootId: string;
+  readonly orderedAt: number;
+  readonly argv: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cwd: string;
+  readonly logs: string;
+  readonly maxLogBytes: number;
+  readonly maxLogFiles: number;
+  /** Written to, with the holder's number, before and after the command is started: so that only it is in the cage. */
+  readonly enter: readonly string[];
+  readonly leave: readonly string[];
+  readonly cage: CageRecord;
+  readonly graceMs: number;
+  readonly port: number | null;
+  readonly probes: Probes;
+}
+
+export interface CageRecord {
+  readonly kind: "systemd" | "cgroup" | "pidns" | "session";
+  /** Folders of control groups, to be removed at the end. */
+  readonly groups: readonly string[];
+  /** Which limits hold. */
+  readonly limits: readonly string[];
+}
+
+export interface Probes {
+  readonly readiness: { readonly http: string; readonly intervalMs: number } | null;
+  readonly liveness: {
+    readonly completion: boolean;
+    readonly intervalMs: number;
+    readonly timeoutMs: number;
+    readonly failures: number;
+  } | null;
+  readonly host: string;
+  readonly model: string | null;
+}
+
+export type Beginning = (ProcessName & { readonly at: number }) | { readonly givenUp: true };
+
+export interface Exit {
+  readonly code: number | null;
+  readonly signal: string | null;
+  readonly at: number;
+  /** It could not be started at all. */
+  readonly error: string | null;
+}
+
+export interface StopOrder {
+  readonly signal: string;
+  readonly graceMs: number;
+  readonly to: "main" | "group";
+  readonly at: number;
+  /** Beyond what was ordered: `unhealthy`. */
+  readonly why: "unhealthy" | null;
+}
+
+const FILES = {
+  order: "order.json",
+  holder: "holder.json",
+  child: "child.json",
+  exit: "exit.json",
+  stop: "stop.json",
+  end: "end.json",
+  published: "published.json",
+  settled: "settled.json",
+} as const;
+export type FileName = keyof typeof FILES;
+
+export function pathIn(folder: string, name: FileName): string {
+  return join(folder, FILES[name]);
+}
+
+/** `null`: it is not there yet. */
+export function readIn<T>(folder: string, name: FileName): T | null {
+  try {
+    return JSON.parse(readFileSync(pathIn(folder, name), "utf8")) as T;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    throw error;
+  }
+}
+
+/** Whole or not at all, and still there after a power cut. */
+export function writeIn(folder: string, name: FileName, value: unknown): void {
+  const path = pathIn(folder, name);
+  const draft = `${path}.new`;
+  writeThrough(draft, JSON.stringify(value));
+  renameSync(draft, path);
+}
+
+/**
+ * Makes a file that must not be there, whole or not at all.
+ *
+ * @returns false when somebody else was first.
+ */
+export function claimIn(folder: string, name: FileName, value: unknown): boolean {
+  const path = pathIn(folder, name);
+  const draft = `${path}.${process.pid}`;
+  writeThrough(draft, JSON.stringify(value));
+  try {
+    // A link, other than a new name, does not replace what is there.
+    linkSync(draft, path);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    throw error;
+  } finally {
+    unlinkSync(draft);
+  }
+}
+
+function writeThrough(path: string, text: string): void {
+  const file = openSync(path, "w", 0o600);
+  try {
+    writeSync(file, text);
+    fsyncSync(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+export function makeFolder(path: string, mode: number): void {
+  mkdirSync(path, { recursive: true, mode });
+}

@@ -1,0 +1,76 @@
+/**
+ * The parent of one run's process: a program of its own, which outlives worker and daemon. It starts what the order in
+ * its folder says, once, writes down how it ended, and keeps its output. It obeys nobody: whoever wants the run to end
+ * ends its processes, and the holder leaves when they have.
+ *
+ * Plain and small: there is one for each run.
+ */
+import { type ChildProcess, spawn } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { constants } from "node:os";
+import { join } from "node:path";
+import { claimIn, type Exit, type Order, readIn, writeIn } from "./folder.ts";
+import { LogFile } from "./log-file.ts";
+import { processOf } from "./processes.ts";
+
+const EXIT_TAKEN = 3;
+/** Written again so often when the disk is full: how a run ended is not to be lost. */
+const WRITE_RETRY_MS = 1_000;
+
+function hold(folder: string): void {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => undefined);
+  const order = readIn<Order>(folder, "order");
+  const own = processOf(process.pid);
+  if (order === null || own === null) process.exit(EXIT_TAKEN);
+  const { pid, startTime } = own;
+  if (!claimIn(folder, "holder", { pid, startTime, at: Date.now() })) process.exit(EXIT_TAKEN);
+  begin(folder, order);
+}
+
+function begin(folder: string, order: Order): void {
+  const [program = "", ...args] = order.argv;
+  let child: ChildProcess;
+  try {
+    for (const group of order.enter) writeFileSync(group, String(process.pid));
+    // A session of its own: what it starts can be told by it.
+    child = spawn(program, args, { cwd: order.cwd, env: order.env, detached: true, stdio: ["ignore", "pipe", "pipe"] });
+  } catch (error) {
+    ended(folder, { code: null, signal: null, at: Date.now(), error: String(error) });
+    return;
+  } finally {
+    for (const group of order.leave) writeFileSync(group, String(process.pid));
+  }
+  for (const name of ["stdout", "stderr"] as const) {
+    const log = new LogFile(join(order.logs, `${name}.log`), order.maxLogBytes, order.maxLogFiles);
+    child[name]?.on("data", (chunk: Buffer) => log.write(chunk));
+    child[name]?.on("close", () => log.end());
+  }
+  child.on("error", (error) => ended(folder, { code: null, signal: null, at: Date.now(), error: error.message }));
+  child.on("exit", (code, signal) => ended(folder, { code, signal, at: Date.now(), error: null }));
+  const { pid } = child;
+  if (pid !== undefined) writeIn(folder, "child", { pid, startTime: processOf(pid)?.startTime ?? -1, at: Date.now() });
+}
+
+function ended(folder: string, exit: Exit): void {
+  try {
+    if (readIn(folder, "exit") === null) writeIn(folder, "exit", exit);
+  } catch (error) {
+    // Without its folder there is nobody who could be told.
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") setTimeout(ended, WRITE_RETRY_MS, folder, exit);
+  }
+}
+
+/** Process 1 of a name space of its own: passes signals on, and takes everything with it when it ends. */
+function initialise(argv: readonly string[]): void {
+  const [program = "", ...args] = argv;
+  const child = spawn(program, args, { stdio: "inherit" });
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR2"] as const) {
+    process.on(signal, () => child.kill(signal));
+  }
+  child.on("error", () => process.exit(127));
+  child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal as NodeJS.Signals]));
+}
+
+const [mode, ...rest] = process.argv.slice(2);
+if (mode === "--init") initialise(rest);
+else if (mode !== undefined) hold(mode);

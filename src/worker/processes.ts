@@ -1,0 +1,149 @@
+/** The host's processes, as /proc shows them. A process is known by its number and its start: numbers come again. */
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+
+export interface ProcessName {
+  readonly pid: number;
+  /** In clock ticks since the boot: field 22 of /proc/PID/stat. */
+  readonly startTime: number;
+}
+
+export interface Process extends ProcessName {
+  readonly parent: number;
+  readonly session: number;
+}
+
+/** `null`: there is none, or it is a zombie, which runs no more. */
+export function processOf(pid: number): Process | null {
+  try {
+    return parseStat(pid, readFileSync(`/proc/${pid}/stat`, "latin1"));
+  } catch {
+    return null;
+  }
+}
+
+/** A name in parentheses may hold spaces and parentheses itself: what counts stands behind the last. */
+function parseStat(pid: number, text: string): Process | null {
+  const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+  const [state, parent, , session] = fields;
+  if (state === "Z" || state === "X") return null;
+  return { pid, parent: Number(parent), session: Number(session), startTime: Number(fields[19]) };
+}
+
+export function isAlive({ pid, startTime }: ProcessName): boolean {
+  return processOf(pid)?.startTime === startTime;
+}
+
+/** All that run now. One look, for all who ask in it. */
+export class ProcessTable {
+  readonly #processes = new Map<number, Process>();
+  readonly #marks = new Map<number, string | null>();
+
+  constructor() {
+    for (const name of readdirSync("/proc")) {
+      const pid = Number(name);
+      if (!Number.isInteger(pid)) continue;
+      const process = processOf(pid);
+      if (process !== null) this.#processes.set(pid, process);
+    }
+  }
+
+  get(pid: number): Process | undefined {
+    return this.#processes.get(pid);
+  }
+
+  /** The session of `leader`, its descendants, and whoever bears `mark` in its environment, wherever it has gone. */
+  family(leader: ProcessName | null, mark: string): number[] {
+    const found = new Set<number>();
+    const now = leader === null ? undefined : this.#processes.get(leader.pid);
+    if (leader !== null && now?.startTime === leader.startTime) {
+      found.add(leader.pid);
+      this.#addDescendants(leader.pid, found);
+    }
+    // While a session has members its number is not given again; a process of that number and another start says that it has none.
+    const isOwnSession = leader !== null && (now === undefined || now.startTime === leader.startTime);
+    for (const { pid, session } of this.#processes.values()) {
+      if (isOwnSession && session === leader.pid) found.add(pid);
+      else if (!found.has(pid) && this.#markOf(pid) === mark) found.add(pid);
+    }
+    return [...found];
+  }
+
+  #addDescendants(root: number, found: Set<number>): void {
+    const children = Map.groupBy(this.#processes.values(), ({ parent }) => parent);
+    const open = [root];
+    for (let pid = open.pop(); pid !== undefined; pid = open.pop()) {
+      for (const child of children.get(pid) ?? []) {
+        if (found.has(child.pid)) continue;
+        found.add(child.pid);
+        open.push(child.pid);
+      }
+    }
+  }
+
+  /** Every run whose mark some process bears. */
+  marks(): Map<string, number[]> {
+    const found = new Map<string, number[]>();
+    for (const pid of this.#processes.keys()) {
+      const mark = this.#markOf(pid);
+      if (mark !== null) found.set(mark, [...(found.get(mark) ?? []), pid]);
+    }
+    return found;
+  }
+
+  #markOf(pid: number): string | null {
+    const known = this.#marks.get(pid);
+    if (known !== undefined) return known;
+    const mark = readMark(pid);
+    this.#marks.set(pid, mark);
+    return mark;
+  }
+}
+
+export const MARK = "GPU_ORCHESTRATOR_RUN";
+
+function readMark(pid: number): string | null {
+  try {
+    const environment = readFileSync(`/proc/${pid}/environ`, "latin1");
+    const start = `\0${environment}`.indexOf(`\0${MARK}=`);
+    if (start === -1) return null;
+    return environment.slice(start + MARK.length + 1).split("\0", 1)[0] as string;
+  } catch {
+    return null;
+  }
+}
+
+/** Whether one of `pids` has the socket open that listens on `port`. */
+export function listensOn(port: number, pids: readonly number[]): boolean {
+  const sockets = new Set(["/proc/net/tcp", "/proc/net/tcp6"].flatMap((file) => listeners(file, port)));
+  return sockets.size > 0 && pids.some((pid) => openFiles(pid).some((file) => sockets.has(file)));
+}
+
+const LISTENING = "0A";
+
+function listeners(file: string, port: number): string[] {
+  const wanted = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  try {
+    return readFileSync(file, "latin1")
+      .split("\n")
+      .slice(1)
+      .map((line) => line.trim().split(/\s+/))
+      .filter((fields) => fields[3] === LISTENING && fields[1]?.endsWith(wanted))
+      .map((fields) => `socket:[${fields[9]}]`);
+  } catch {
+    return [];
+  }
+}
+
+function openFiles(pid: number): string[] {
+  try {
+    return readdirSync(`/proc/${pid}/fd`).flatMap((name) => {
+      try {
+        return [readlinkSync(`/proc/${pid}/fd/${name}`)];
+      } catch {
+        return [];
+      }
+    });
+  } catch {
+    return [];
+  }
+}

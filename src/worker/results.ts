@@ -1,0 +1,119 @@
+/** Puts what a run wrote into its task's place: `RESULTS_DIR/<task>/`. */
+import {
+  chmodSync,
+  chownSync,
+  cpSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
+import { isAbsolute, join, normalize } from "node:path";
+import { type RunEnd, readPlain } from "./watch.ts";
+
+/** Deeper or more than this is not kept. */
+const MAX_DEPTH = 16;
+const MAX_FILES = 100_000;
+const MAX_RESULT_BYTES = 64 * 2 ** 20;
+
+export interface Publication {
+  readonly run: string;
+  readonly task: string;
+  readonly replica: number;
+  readonly replicas: number;
+  readonly artifacts: readonly string[];
+}
+
+/** Whatever was there of an earlier run of this replica is replaced. Doing it twice does no harm. */
+export function publish(
+  folder: string,
+  end: RunEnd,
+  { run, task, replica, replicas, artifacts }: Publication,
+  resultsDir: string,
+): void {
+  const out = join(folder, "out");
+  const root = join(resultsDir, task);
+  const place = replicas === 1 ? root : join(root, "replicas", String(replica));
+  if (existsSync(out)) {
+    clean(out, 0, { files: 0 });
+    const responses = join(out, "responses.json");
+    if (!existsSync(responses)) {
+      writeFileSync(responses, JSON.stringify({ ok: end.exitCode === 0, exit_code: end.exitCode }));
+    }
+    writeFileSync(
+      join(out, "manifest.json"),
+      JSON.stringify({ run, artifacts: artifacts.map((path) => present(out, path)) }),
+    );
+    if (existsSync(join(folder, "logs"))) cpSync(join(folder, "logs"), join(out, "logs"), { recursive: true });
+    mkdirSync(join(place, ".."), { recursive: true });
+    if (replicas === 1) replace(out, root);
+    else replace(out, place);
+  }
+  if (replicas > 1) merge(root, replicas);
+}
+
+function replace(from: string, to: string): void {
+  rmSync(to, { recursive: true, force: true });
+  renameSync(from, to);
+}
+
+/** Only folders and plain files stay, and they become the worker's own. */
+function clean(folder: string, depth: number, counted: { files: number }): void {
+  chownSync(folder, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+  chmodSync(folder, 0o750);
+  for (const name of readdirSync(folder)) {
+    const path = join(folder, name);
+    const stat = lstatSync(path);
+    counted.files++;
+    if (stat.isDirectory() && depth < MAX_DEPTH) clean(path, depth + 1, counted);
+    else if (!stat.isFile() || stat.nlink > 1 || counted.files > MAX_FILES)
+      rmSync(path, { recursive: true, force: true });
+    else {
+      chownSync(path, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
+      chmodSync(path, 0o640);
+    }
+  }
+}
+
+function present(out: string, path: string): { path: string; present: boolean; bytes: number | null } {
+  const inside = normalize(path);
+  const isInside = !isAbsolute(inside) && !inside.startsWith("..");
+  const stat = isInside ? statSync(join(out, inside), { throwIfNoEntry: false }) : undefined;
+  return { path, present: stat !== undefined, bytes: stat?.isFile() ? stat.size : null };
+}
+
+/** One answer of all replicas that are there: items in the order of the prompts, which were dealt out in turn. */
+function merge(root: string, replicas: number): void {
+  const parts = Array.from({ length: replicas }, (_, replica) => {
+    const text = readPlain(join(root, "replicas", String(replica), "responses.json"), MAX_RESULT_BYTES);
+    return text === null
+      ? null
+      : (parsed(text) as { ok?: unknown; items?: { index?: number }[]; usage?: Record<string, number> });
+  });
+  const items = parts.flatMap((part, replica) =>
+    (part?.items ?? []).map((item, index) => ({ ...item, index: (item.index ?? index) * replicas + replica })),
+  );
+  const usage: Record<string, number> = {};
+  for (const part of parts) {
+    for (const [key, value] of Object.entries(part?.usage ?? {})) usage[key] = (usage[key] ?? 0) + value;
+  }
+  const merged = {
+    ok: parts.every((part) => part !== null && part.ok !== false),
+    replicas: parts.map((part) => (part === null ? null : { ...part, items: undefined })),
+    ...(items.length === 0 ? {} : { items: items.sort((a, b) => a.index - b.index), usage }),
+  };
+  writeFileSync(join(root, "responses.json.new"), JSON.stringify(merged));
+  renameSync(join(root, "responses.json.new"), join(root, "responses.json"));
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return { ok: false };
+  }
+}

@@ -1,0 +1,242 @@
+/** Makes a run's folder from its assignment, and starts its holder. */
+import { spawn, spawnSync } from "node:child_process";
+import { chownSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { userInfo } from "node:os";
+import { join } from "node:path";
+import { commandOf, environmentOf, notAllowed, type Place } from "../work/argv.ts";
+import { WorkError } from "../work/errors.ts";
+import type { ExecutorSettings } from "../work/executor-settings.ts";
+import type { Assignment } from "../work/wanted.ts";
+import { type CageKind, makeCage } from "./cages.ts";
+import { makeFolder, type Order, writeIn } from "./folder.ts";
+import type { WorkerSettings } from "./settings.ts";
+
+const MAX_LOG_BYTES = 10 * 2 ** 20;
+const MAX_LOG_FILES = 5;
+const MAX_PIDS = 4_096;
+const VERSION_TIMEOUT_MS = 60_000;
+const MAX_SECRET_BYTES = 65_536;
+
+export interface User {
+  readonly name: string;
+  readonly uid: number;
+  readonly gid: number;
+  readonly home: string;
+}
+
+/** Whose runs of `owner` are; `null`: the worker's own. @throws WorkError `not-allowed` */
+export function userOf(owner: string, { work }: Pick<WorkerSettings, "work">): User | null {
+  const { runAs, allowRoot, allowSameUser } = work;
+  const name =
+    typeof runAs === "object" && runAs !== null
+      ? Object.hasOwn(runAs, owner)
+        ? (runAs[owner] as string)
+        : null
+      : runAs;
+  const own = userInfo();
+  if (name === null && typeof runAs === "object" && runAs !== null)
+    throw notAllowed("work.run_as", `a user for ${owner}`);
+  const user = name === null ? { name: own.username, uid: own.uid, gid: own.gid, home: own.homedir } : userNamed(name);
+  if (user.uid === own.uid && !allowSameUser) {
+    throw new WorkError(
+      "not-allowed",
+      `runs would be of the worker's own user ${user.name}: set work.run_as, or work.allow_same_user`,
+    );
+  }
+  if (user.uid === 0 && !allowRoot) throw notAllowed("work.allow_root", "a run as root");
+  return user.uid === own.uid ? null : user;
+}
+
+function userNamed(name: string): User {
+  const line = readFileSync("/etc/passwd", "utf8")
+    .split("\n")
+    .find((entry) => entry.startsWith(`${name}:`));
+  const [, , uid, gid, , home] = line?.split(":") ?? [];
+  if (uid === undefined || gid === undefined || home === undefined) {
+    throw new WorkError("not-allowed", `work.run_as: there is no user ${name}`);
+  }
+  return { name, uid: Number(uid), gid: Number(gid), home };
+}
+
+export interface Starter {
+  readonly settings: WorkerSettings;
+  readonly books: string;
+  readonly bootId: string;
+  readonly cage: CageKind;
+  /** Ports that runs have. */
+  readonly taken: ReadonlySet<number>;
+}
+
+/**
+ * Writes everything that the run needs, its order last. Nothing runs yet.
+ *
+ * @throws WorkError when the host does not let it be run.
+ */
+export async function prepare(folder: string, assignment: Assignment, starter: Starter): Promise<Order> {
+  const { settings, books, bootId, cage: kind } = starter;
+  const { spec, run, lease } = assignment;
+  const executor = executorOf(spec.executor, settings);
+  const user = userOf(assignment.owner, settings);
+  const port = assignment.kind === "service" || executor.type === "vllm" ? await freePort(settings, starter.taken) : 0;
+  const out = join(folder, "out");
+  const logs = join(folder, "logs");
+  makeFolder(out, 0o700);
+  makeFolder(logs, 0o750);
+  const place: Place = {
+    run,
+    replica: assignment.replica,
+    host: settings.work.serviceHost,
+    port,
+    taskFile: join(folder, "task.json"),
+    outDir: out,
+    node: settings.node,
+    gpuUuids: lease?.gpuUuids ?? [],
+    nodeProgram: process.execPath,
+    standIn: settings.programs.standIn,
+    vllmTask: settings.programs.vllmTask,
+    pythonFolder: settings.programs.python,
+    vllmVersion: executor.type === "vllm" ? vllmVersion(executor) : null,
+    user,
+    envFile: join(folder, "env"),
+    modelArgs: modelArgs(assignment, settings),
+  };
+  const resolved = { ...executor, programs: executor.programs.map(realPath) };
+  const command = spec.command === null ? null : [realPath(spec.command[0] ?? ""), ...spec.command.slice(1)];
+  const { argv } = commandOf(
+    assignment.kind,
+    { ...spec, command },
+    executor.type === "process" ? resolved : executor,
+    place,
+  );
+  const env = environmentOf(assignment.kind, spec, executor, place, {
+    home: user?.home ?? userInfo().homedir,
+    own: process.env,
+    lease: lease?.env ?? {},
+    gpuIndices: lease?.gpuIndices ?? [],
+    secrets: secretsOf(assignment, settings),
+    fencingToken: lease?.fencingToken ?? null,
+    job: assignment.job,
+  });
+  writeFileSync(place.taskFile, JSON.stringify(spec.document), { mode: 0o640 });
+  if (executor.type === "container") writeFileSync(place.envFile, envFileOf(env), { mode: 0o600 });
+  if (user !== null) for (const path of [out, place.taskFile]) chownSync(path, user.uid, user.gid);
+  const limits = { memoryBytes: spec.resources.memoryBytes, cpuMillis: spec.resources.cpuMillis, pids: MAX_PIDS };
+  const cage = makeCage(kind, run, limits, [process.execPath, settings.programs.holder]);
+  const { readiness, liveness } = spec;
+  const order: Order = {
+    run,
+    books,
+    epoch: assignment.epoch,
+    bootId,
+    orderedAt: Date.now(),
+    // A name space of its own is made before the user is changed.
+    argv:
+      cage.prefix.length === 0
+        ? [...asUser(user), ...argv]
+        : [...asUser(null), ...cage.prefix, ...asUser(user), ...argv],
+    env,
+    cwd: out,
+    logs,
+    maxLogBytes: MAX_LOG_BYTES,
+    maxLogFiles: MAX_LOG_FILES,
+    enter: cage.enter,
+    leave: cage.leave,
+    cage: cage.record,
+    graceMs: spec.stop.graceMs,
+    port: port === 0 ? null : port,
+    probes: { readiness, liveness, host: settings.work.serviceHost, model: spec.identifier },
+  };
+  writeIn(folder, "order", order);
+  startHolder(folder, cage.holderPrefix, settings);
+  return order;
+}
+
+/** In a session of its own, with nothing of ours open: it goes on when this process ends. */
+function startHolder(folder: string, prefix: readonly string[], { programs }: WorkerSettings): void {
+  const [program = "", ...args] = [...prefix, process.execPath, ...HOLDER_FLAGS, programs.holder, folder];
+  const env = { PATH: process.env.PATH ?? "" };
+  const child = spawn(program, args, { detached: true, stdio: "ignore", cwd: "/", env });
+  child.on("error", () => undefined);
+  child.unref();
+}
+
+/** It does little and keeps little. */
+const HOLDER_FLAGS = ["--max-semi-space-size=1", "--max-old-space-size=16", "--v8-pool-size=1", "--no-opt"];
+
+/** The kernel ends the command when its holder dies; what it has started, the cage. */
+function asUser(user: User | null): string[] {
+  const change = user === null ? [] : [`--reuid=${user.uid}`, `--regid=${user.gid}`, "--init-groups"];
+  return ["setpriv", ...change, "--no-new-privs", "--pdeathsig=KILL", "--"];
+}
+
+function executorOf(name: string, { work }: WorkerSettings): ExecutorSettings {
+  if (!Object.hasOwn(work.executors, name)) throw notAllowed(`work.executors.${name}`, `the executor ${name}`);
+  return work.executors[name] as ExecutorSettings;
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}
+
+function modelArgs({ kind, spec }: Assignment, { work }: WorkerSettings): readonly string[] {
+  const name = typeof spec.document.modelName === "string" ? spec.document.modelName : (spec.identifier ?? "");
+  return kind === "service" && Object.hasOwn(work.models, name) ? (work.models[name]?.args ?? []) : [];
+}
+
+function secretsOf({ spec, owner }: Assignment, { work }: WorkerSettings): Record<string, string> {
+  return Object.fromEntries(
+    spec.secrets.map((name) => {
+      const secret = Object.hasOwn(work.secrets, name) ? work.secrets[name] : undefined;
+      if (secret === undefined || (secret.principals.length > 0 && !secret.principals.includes(owner))) {
+        throw notAllowed(`work.secrets.${name}`, `the secret ${name} for ${owner}`);
+      }
+      return [name, readFileSync(secret.file, "utf8").slice(0, MAX_SECRET_BYTES).trimEnd()];
+    }),
+  );
+}
+
+/** One `NAME=value` a line: a value of several lines cannot be said in it. */
+function envFileOf(env: Readonly<Record<string, string>>): string {
+  const own = new Set(["PATH", "HOME", "TASK_FILE", "OUT_DIR"]);
+  const lines = Object.entries(env).filter(([name, value]) => !own.has(name) && !value.includes("\n"));
+  return `${[...lines.map(([name, value]) => `${name}=${value}`), "OUT_DIR=/results"].join("\n")}\n`;
+}
+
+const versions = new Map<string, readonly [number, number] | null>();
+
+function vllmVersion({ command }: ExecutorSettings): readonly [number, number] | null {
+  const [program = "vllm", ...args] = command ?? ["vllm"];
+  const key = JSON.stringify([program, ...args]);
+  if (!versions.has(key)) {
+    const { stdout } = spawnSync(program, [...args, "--version"], { encoding: "utf8", timeout: VERSION_TIMEOUT_MS });
+    const [, major, minor] = /(\d+)\.(\d+)/.exec(stdout ?? "") ?? [];
+    versions.set(key, minor === undefined ? null : [Number(major), Number(minor)]);
+  }
+  return versions.get(key) ?? null;
+}
+
+const MAX_PORT_TRIES = 200;
+
+async function freePort({ work }: WorkerSettings, taken: ReadonlySet<number>): Promise<number> {
+  const { from, to } = work.ports;
+  const count = to - from + 1;
+  const first = Math.floor(Math.random() * count);
+  for (let i = 0; i < Math.min(count, MAX_PORT_TRIES); i++) {
+    const port = from + ((first + i) % count);
+    if (!taken.has(port) && (await canListen(work.serviceHost, port))) return port;
+  }
+  throw new WorkError("not-allowed", "work.ports: none of them is free");
+}
+
+function canListen(host: string, port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once("error", () => resolve(false));
+    server.listen(port, host, () => server.close(() => resolve(true)));
+  });
+}

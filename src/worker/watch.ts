@@ -1,0 +1,252 @@
+/**
+ * Follows one run by what is in its folder and in /proc, and takes it down its ladder when it is to stop: the signal,
+ * the grace, SIGKILL to everything, until three looks find nothing.
+ *
+ * Nothing of this is only in memory: a worker that starts in the middle of it goes on from there.
+ */
+import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import type { EndReason, RunEndSeen, RunSeen } from "../work/model.ts";
+import { killAll, membersOf, removeGroups, signalAll, signalMain, wasOutOfMemory } from "./cages.ts";
+import { type Beginning, claimIn, type Exit, type Order, readIn, type StopOrder, writeIn } from "./folder.ts";
+import { isAlive, type ProcessName, type ProcessTable } from "./processes.ts";
+
+/** A cage is empty when so many looks in a row find nobody: what forks may be between two processes in one of them. */
+const EMPTY_LOOKS = 3;
+/** A holder that has written nothing for so long was never started. */
+const HOLDER_START_MS = 10_000;
+/** The holder writes the last lines before it leaves. */
+const HOLDER_LEAVES_MS = 2_000;
+const TAIL_LINES = 20;
+const TAIL_BYTES = 16_384;
+const MAX_RESULT_BYTES = 64 * 2 ** 20;
+
+export type RunEnd = RunEndSeen;
+
+export class RunWatch {
+  readonly folder: string;
+  readonly order: Order;
+  #beginning: Beginning | null = null;
+  #child: (ProcessName & { readonly at: number }) | null = null;
+  #exit: Exit | null = null;
+  #stop: StopOrder | null;
+  #signalled: boolean;
+  #emptyLooks = 0;
+  #emptySince: number | null = null;
+  #lost: EndReason | null = null;
+  /** `null`: it has not been asked yet. */
+  ready: boolean | null = null;
+  end: RunEnd | null;
+  published: boolean;
+  settled: boolean;
+  /** Processes that SIGKILL has not ended. */
+  unkillable = 0;
+
+  constructor(folder: string, order: Order) {
+    this.folder = folder;
+    this.order = order;
+    this.end = readIn<RunEnd>(folder, "end");
+    this.published = readIn(folder, "published") !== null;
+    this.settled = readIn(folder, "settled") !== null;
+    this.#stop = readIn<StopOrder>(folder, "stop");
+    // What was sent before this worker began is not known; a second signal does no harm.
+    this.#signalled = false;
+  }
+
+  get child(): ProcessName | null {
+    return this.#child;
+  }
+
+  get holder(): (ProcessName & { readonly at: number }) | null {
+    return this.#beginning === null || "givenUp" in this.#beginning ? null : this.#beginning;
+  }
+
+  get isStopping(): boolean {
+    return this.#stop !== null || this.#exit !== null || this.#lost !== null;
+  }
+
+  stop(order: Omit<StopOrder, "at" | "why">, why: StopOrder["why"], now: number): void {
+    if (this.#stop !== null || this.end !== null) return;
+    this.#stop = { ...order, at: now, why };
+    writeIn(this.folder, "stop", this.#stop);
+  }
+
+  /** @param look all processes: taken once for all runs that need it. */
+  tick(now: number, bootId: string, look: () => ProcessTable): void {
+    if (this.end !== null) return;
+    this.#beginning ??= readIn<Beginning>(this.folder, "holder");
+    if (this.order.bootId !== bootId) {
+      this.#finish("rebooted", "the host has booted since", now);
+      return;
+    }
+    if (this.#beginning === null) {
+      this.#awaitHolder(now);
+      return;
+    }
+    this.#child ??= readIn(this.folder, "child");
+    this.#exit ??= readIn<Exit>(this.folder, "exit");
+    const { holder } = this;
+    if (holder === null) {
+      this.#finish(null, "it was never started", now);
+      return;
+    }
+    if (this.#exit === null && !isAlive(holder)) {
+      // It may have written its last in the meantime.
+      this.#exit = readIn<Exit>(this.folder, "exit");
+      if (this.#exit === null) this.#lost = "lost";
+    }
+    if (this.#exit === null && this.#lost === null && this.#stop === null) return;
+    this.#descend(now, look());
+  }
+
+  #awaitHolder(now: number): void {
+    const isLate = now - this.order.orderedAt > HOLDER_START_MS;
+    if (!isLate && this.#stop === null) return;
+    if (claimIn(this.folder, "holder", { givenUp: true })) this.#beginning = { givenUp: true };
+  }
+
+  /** One step down the ladder. */
+  #descend(now: number, table: ProcessTable): void {
+    const members = membersOf(this.order, this.#child, this.holder, table);
+    if (members.length === 0) {
+      this.#emptyLooks++;
+      this.#emptySince ??= now;
+      const holder = this.holder as ProcessName;
+      const isOver = this.#exit !== null || this.#lost !== null || !isAlive(holder);
+      const waited = now - this.#emptySince;
+      if (this.#emptyLooks < EMPTY_LOOKS || !isOver || (isAlive(holder) && waited < HOLDER_LEAVES_MS)) return;
+      this.unkillable = 0;
+      this.#finish(this.#reason(), this.#detail(), now);
+      return;
+    }
+    this.#emptyLooks = 0;
+    this.#emptySince = null;
+    if (this.#lost !== null) {
+      this.#kill(members);
+      return;
+    }
+    this.#signalOnce(members, table);
+    const since = Math.min(this.#stop?.at ?? Number.POSITIVE_INFINITY, this.#exit?.at ?? Number.POSITIVE_INFINITY);
+    const graceMs = this.#stop?.graceMs ?? this.order.graceMs;
+    if (now - since >= graceMs) this.#kill(members);
+  }
+
+  #kill(members: readonly number[]): void {
+    this.unkillable = members.length;
+    killAll(this.order, members);
+  }
+
+  #signalOnce(members: readonly number[], table: ProcessTable): void {
+    if (this.#stop === null || this.#signalled || this.#child === null) return;
+    this.#signalled = true;
+    const signal = `SIG${this.#stop.signal}` as NodeJS.Signals;
+    if (this.#stop.to === "group") signalAll(members, signal);
+    else if (this.#exit === null) signalMain(this.order, this.#child, table, signal);
+  }
+
+  #reason(): EndReason | null {
+    if (this.#lost !== null) return this.#lost;
+    if (this.#exit !== null && this.#exit.error !== null) return "executor-failed";
+    if (this.#stop?.why === "unhealthy") return "unhealthy";
+    return this.#exit?.code !== 0 && wasOutOfMemory(this.order) ? "oom" : null;
+  }
+
+  #detail(): string {
+    if (this.#lost !== null) return "its holder died";
+    if (this.#exit?.error) return this.#exit.error;
+    return this.#exit?.signal === null || this.#exit === null ? "" : `ended by ${this.#exit.signal}`;
+  }
+
+  #finish(reason: EndReason | null, detail: string, now: number): void {
+    const end: RunEnd = {
+      at: this.#exit?.at ?? now,
+      reason,
+      detail,
+      exitCode: this.#exit?.code ?? null,
+      signal: this.#exit?.signal ?? null,
+      resultOk: resultOk(join(this.folder, "out")),
+      tail: this.#exit?.code === 0 ? [] : this.#tail(),
+    };
+    writeIn(this.folder, "end", end);
+    // What stood in its environment may be secret, and is of no more use.
+    writeIn(this.folder, "order", { ...this.order, env: {}, enter: [], leave: [] });
+    this.end = end;
+    removeGroups(this.order.cage.groups);
+  }
+
+  #tail(): string[] {
+    return ["stderr", "stdout"].flatMap((name) => lastLines(join(this.order.logs, `${name}.log`))).slice(-TAIL_LINES);
+  }
+
+  seen(): RunSeen {
+    const startedAt = this.#child?.at ?? (this.#exit?.error ? null : (this.holder?.at ?? null));
+    return {
+      run: this.order.run,
+      phase: this.end !== null ? "ended" : this.isStopping ? "stopping" : this.#phase(),
+      startedAt,
+      port: this.order.port,
+      ended: this.end,
+      published: this.published,
+    };
+  }
+
+  #phase(): "starting" | "running" | "ready" | "unready" {
+    if (this.#child === null) return "starting";
+    return this.ready === null ? "running" : this.ready ? "ready" : "unready";
+  }
+
+  markPublished(): void {
+    writeIn(this.folder, "published", { at: Date.now() });
+    this.published = true;
+  }
+
+  /** Nothing is wanted of it any more; its logs stay until they are old. */
+  settle(): void {
+    writeIn(this.folder, "settled", { at: Date.now() });
+    this.settled = true;
+    rmSync(join(this.folder, "out"), { recursive: true, force: true });
+  }
+}
+
+/** What `responses.json` says; nothing that is not a plain file of moderate size is read. */
+function resultOk(outDir: string): boolean | null {
+  const text = readPlain(join(outDir, "responses.json"), MAX_RESULT_BYTES);
+  if (text === null) return null;
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === "object" && value !== null && "ok" in value ? value.ok !== false : true;
+  } catch {
+    return false;
+  }
+}
+
+/** A regular file that is no link; `null`: it is not there, is something else, or is larger than `most`. */
+export function readPlain(path: string, most: number): string | null {
+  let file: number;
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch {
+    return null;
+  }
+  try {
+    const stat = fstatSync(file);
+    return stat.isFile() && stat.size <= most ? readFileSync(file, "utf8") : null;
+  } finally {
+    closeSync(file);
+  }
+}
+
+function lastLines(path: string): string[] {
+  if (!existsSync(path)) return [];
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const { size } = fstatSync(file);
+    const buffer = Buffer.alloc(Math.min(size, TAIL_BYTES));
+    readSync(file, buffer, 0, buffer.length, Math.max(0, size - buffer.length));
+    const lines = buffer.toString("utf8").split("\n").filter(Boolean);
+    // The first may have been cut; each begins with its time.
+    return lines.slice(-TAIL_LINES).map((line) => line.slice(line.indexOf(" ") + 1));
+  } finally {
+    closeSync(file);
+  }
+}

@@ -1,0 +1,309 @@
+/**
+ * The worker: starts and stops what the controller wants, and says what it sees.
+ *
+ *  1. It remembers nothing that is not in the runs' folders: killed and started again, it goes on.
+ *  2. While the controller is silent it starts nothing and gives nothing up. What runs, runs.
+ *  3. It touches no process that does not bear the mark of one of its runs.
+ */
+import { mkdirSync, readdirSync } from "node:fs";
+import { arch, cpus, networkInterfaces, totalmem } from "node:os";
+import { join } from "node:path";
+import { readBootId } from "../platform/boot-id.ts";
+import type { Logger } from "../platform/logger.ts";
+import { WorkError } from "../work/errors.ts";
+import type { WorkerFacts } from "../work/model.ts";
+import type { Assignment } from "../work/wanted.ts";
+import { type CageKind, chooseCage, membersOf, signalAll } from "./cages.ts";
+import { makeFolder, type Order, readIn, writeIn } from "./folder.ts";
+import { answersWell, completes } from "./probes.ts";
+import { listensOn, MARK, ProcessTable } from "./processes.ts";
+import { publish } from "./results.ts";
+import type { WorkerSettings } from "./settings.ts";
+import { prepare } from "./start.ts";
+import { SupersededError, syncOnce, type Wanted } from "./sync.ts";
+import { RunWatch } from "./watch.ts";
+
+const TICK_MS = 100;
+/** How soon the daemon is asked again when it was not there. */
+const RETRY_MS = 500;
+/** News goes out at once, but not more often than this. */
+const NEWS_MS = 20;
+
+export interface RunningWorker {
+  /** Resolves when a newer worker has taken over, or it was stopped. Runs go on. */
+  readonly done: Promise<"superseded" | "stopped">;
+  stop(): void;
+}
+
+export function startWorker(settings: WorkerSettings, log: Logger): RunningWorker {
+  const worker = new Worker(settings, log);
+  return { done: worker.run(), stop: () => worker.stop() };
+}
+
+class Worker {
+  readonly #settings: WorkerSettings;
+  readonly #log: Logger;
+  readonly #runsDir: string;
+  readonly #cage: CageKind;
+  readonly #facts: WorkerFacts;
+  readonly #watches = new Map<string, RunWatch>();
+  readonly #starting = new Set<string>();
+  readonly #probing = new Map<string, { due: number; failures: number; busy: boolean; checkAt: number }>();
+  #orphansStopped = 0;
+  #books: string | null = null;
+  #lastNews = "";
+  #poll: AbortController | null = null;
+  #isStopped = false;
+
+  constructor(settings: WorkerSettings, log: Logger) {
+    this.#settings = settings;
+    this.#log = log;
+    this.#runsDir = join(settings.dir, "runs");
+    mkdirSync(this.#runsDir, { recursive: true, mode: 0o755 });
+    this.#cage = chooseCage(settings.work.cage);
+    this.#facts = {
+      node: settings.node,
+      instance: Date.now(),
+      pid: process.pid,
+      startedAt: Date.now(),
+      bootId: readBootId(),
+      executors: Object.keys(settings.work.executors).sort(),
+      topics: settings.topics,
+      tags: settings.tags,
+      labels: settings.work.labels,
+      cage: this.#cage,
+      endsSurely: this.#cage !== "session",
+      hardware: hardware(),
+    };
+    this.#adopt();
+  }
+
+  /** Takes up what an earlier worker has left. */
+  #adopt(): void {
+    for (const name of readdirSync(this.#runsDir)) {
+      const folder = join(this.#runsDir, name);
+      const order = readIn<Order>(folder, "order");
+      if (order === null) continue;
+      const watch = new RunWatch(folder, order);
+      if (!watch.settled) this.#watches.set(order.run, watch);
+    }
+    this.#log.info({ runs: this.#watches.size, cage: this.#cage }, "the worker has taken up its runs");
+  }
+
+  async run(): Promise<"superseded" | "stopped"> {
+    const timer = setInterval(() => this.#tick(), TICK_MS);
+    try {
+      while (!this.#isStopped) {
+        try {
+          await this.#sync();
+        } catch (error) {
+          if (error instanceof SupersededError) return "superseded";
+          if (this.#isStopped) break;
+          if (!isAbort(error)) {
+            this.#log.debug({ err: error }, "the daemon is not there");
+            await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+          } else await new Promise((resolve) => setTimeout(resolve, NEWS_MS));
+        }
+      }
+      return "stopped";
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#poll?.abort();
+  }
+
+  async #sync(): Promise<void> {
+    const { dir } = this.#settings;
+    const runs = [...this.#watches.values()].map((watch) => watch.seen());
+    this.#lastNews = JSON.stringify(runs);
+    this.#poll = new AbortController();
+    const unkillable = [...this.#watches.values()].filter((watch) => watch.unkillable > 0).length;
+    const report = { worker: this.#facts, runs, orphansStopped: this.#orphansStopped, unkillable };
+    const wanted = await syncOnce(join(dir, "worker.sock"), join(dir, "worker.token"), report, this.#poll.signal);
+    this.#books = wanted.books;
+    await this.#obey(wanted);
+  }
+
+  #tick(): void {
+    let table: ProcessTable | null = null;
+    const look = () => {
+      table ??= new ProcessTable();
+      return table;
+    };
+    const now = Date.now();
+    for (const watch of this.#watches.values()) {
+      try {
+        if (this.#books !== null && watch.order.books !== this.#books) continue;
+        watch.tick(now, this.#facts.bootId, look);
+        this.#probe(watch, now, look);
+      } catch (error) {
+        this.#log.error({ err: error, run: watch.order.run }, "a run cannot be followed");
+      }
+    }
+    const news = JSON.stringify([...this.#watches.values()].map((watch) => watch.seen()));
+    if (news !== this.#lastNews) this.#poll?.abort();
+  }
+
+  async #obey({ start, stop, publish: publications, settled, orphans, books }: Wanted): Promise<void> {
+    const now = Date.now();
+    for (const order of stop) this.#stop(order, books, now);
+    for (const assignment of start) await this.#start(assignment, books);
+    for (const publication of publications) {
+      const watch = this.#watches.get(publication.run);
+      if (watch?.end === undefined || watch.end === null || watch.published) continue;
+      publish(watch.folder, watch.end, publication, this.#settings.resultsDir);
+      watch.markPublished();
+    }
+    for (const run of settled) {
+      const watch = this.#watches.get(run);
+      if (watch === undefined || watch.end === null || watch.order.books !== books) continue;
+      watch.settle();
+      this.#watches.delete(run);
+      this.#probing.delete(run);
+    }
+    for (const run of orphans) {
+      const watch = this.#watches.get(run);
+      if (watch === undefined || watch.order.books !== books) continue;
+      if (watch.end === null) {
+        if (!watch.isStopping) this.#orphansStopped++;
+        watch.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, null, now);
+      } else {
+        watch.settle();
+        this.#watches.delete(run);
+      }
+    }
+    this.#endStrays(books);
+  }
+
+  #stop({ run, ...order }: Wanted["stop"][number], books: string, now: number): void {
+    const watch = this.#watches.get(run);
+    if (watch !== undefined) {
+      watch.stop({ signal: order.signal, graceMs: order.graceMs, to: order.to as "main" | "group" }, null, now);
+      return;
+    }
+    if (this.#starting.has(run)) return;
+    // A stone with its name on it: an order to start it that comes late finds that it is over.
+    this.#refuse(run, books, order.epoch, "it was stopped before it began", null);
+  }
+
+  async #start(assignment: Assignment, books: string): Promise<void> {
+    const { run, epoch } = assignment;
+    if (this.#watches.has(run) || this.#starting.has(run)) return;
+    const folder = join(this.#runsDir, run);
+    if (readIn(folder, "order") !== null) return;
+    this.#starting.add(run);
+    try {
+      makeFolder(folder, 0o755);
+      const taken = new Set(
+        [...this.#watches.values()].flatMap(({ order, end }) =>
+          order.port === null || end !== null ? [] : [order.port],
+        ),
+      );
+      const starter = { settings: this.#settings, books, bootId: this.#facts.bootId, cage: this.#cage, taken };
+      const order = await prepare(folder, assignment, starter);
+      this.#watches.set(run, new RunWatch(folder, order));
+      this.#log.info(
+        { run, executor: assignment.spec.executor, gpuUuids: assignment.lease?.gpuUuids ?? [] },
+        "run started",
+      );
+    } catch (error) {
+      if (!(error instanceof WorkError)) this.#log.error({ err: error, run }, "a run could not be started");
+      const detail = error instanceof Error ? error.message : String(error);
+      this.#refuse(run, books, epoch, detail, "executor-failed");
+    } finally {
+      this.#starting.delete(run);
+    }
+  }
+
+  /** A run that is over before it began. */
+  #refuse(run: string, books: string, epoch: number, detail: string, reason: "executor-failed" | null): void {
+    const folder = join(this.#runsDir, run);
+    makeFolder(folder, 0o755);
+    const order: Order = { ...NOTHING, run, books, epoch, bootId: this.#facts.bootId, orderedAt: Date.now() };
+    writeIn(folder, "end", { at: Date.now(), reason, detail, exitCode: null, signal: null, resultOk: null, tail: [] });
+    writeIn(folder, "order", order);
+    this.#watches.set(run, new RunWatch(folder, order));
+  }
+
+  /** Ends what bears the mark of a run of these books that has ended: what came out of its cage alive. */
+  #endStrays(books: string): void {
+    const ended = [...this.#watches.values()].filter(({ end, order }) => end !== null && order.books === books);
+    if (ended.length === 0) return;
+    const table = new ProcessTable();
+    const marks = table.marks();
+    for (const { order } of ended) {
+      const strays = marks.get(order.run) ?? [];
+      if (strays.length === 0) continue;
+      this.#orphansStopped++;
+      this.#log.warn({ run: order.run, pids: strays, mark: MARK }, "processes of an ended run are stopped");
+      signalAll(strays, "SIGKILL");
+    }
+  }
+
+  #probe(watch: RunWatch, now: number, look: () => ProcessTable): void {
+    const { readiness, liveness, host } = watch.order.probes;
+    const { port } = watch.order;
+    if (port === null || watch.end !== null || watch.isStopping || watch.child === null) return;
+    if (readiness === null) {
+      // Nothing says how it is asked: it is ready when it listens.
+      if (watch.ready !== true && listensOn(port, membersOf(watch.order, watch.child, watch.holder, look())))
+        watch.ready = true;
+      return;
+    }
+    const state = this.#probing.get(watch.order.run) ?? { due: 0, failures: 0, busy: false, checkAt: now };
+    this.#probing.set(watch.order.run, state);
+    if (state.busy || now < state.due) return;
+    state.busy = true;
+    // Until it is ready it is asked more often.
+    state.due = now + (watch.ready === true ? readiness.intervalMs : Math.min(readiness.intervalMs, 500));
+    void (async () => {
+      const answers = await answersWell(host, port, readiness.http);
+      const isOwn = answers && listensOn(port, membersOf(watch.order, watch.child, watch.holder, new ProcessTable()));
+      if (isOwn || watch.ready !== null) watch.ready = isOwn;
+      if (liveness !== null && isOwn && Date.now() - state.checkAt >= liveness.intervalMs) {
+        state.checkAt = Date.now();
+        const lives = !liveness.completion || (await completes(watch.order.probes, port, liveness.timeoutMs));
+        state.failures = lives ? 0 : state.failures + 1;
+        if (state.failures >= liveness.failures) {
+          watch.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, "unhealthy", Date.now());
+        }
+      }
+      state.busy = false;
+    })();
+  }
+}
+
+const NOTHING: Omit<Order, "run" | "books" | "epoch" | "bootId" | "orderedAt"> = {
+  argv: [],
+  env: {},
+  cwd: "/",
+  logs: "",
+  maxLogBytes: 0,
+  maxLogFiles: 0,
+  enter: [],
+  leave: [],
+  cage: { kind: "session", groups: [], limits: [] },
+  graceMs: 0,
+  port: null,
+  probes: { readiness: null, liveness: null, host: "", model: null },
+};
+
+function isAbort(error: unknown): boolean {
+  return error instanceof Error && error.name === "AbortError";
+}
+
+/** As MLOC's workers tell it; the GPUs are the daemon's to tell. */
+function hardware(): WorkerFacts["hardware"] {
+  const ip = Object.values(networkInterfaces())
+    .flat()
+    .find((address) => address?.family === "IPv4" && !address.internal)?.address;
+  return {
+    cpu: { logical_cores: cpus().length, model: cpus()[0]?.model ?? arch() },
+    memory: { total_bytes: totalmem() },
+    network: { ip: ip ?? "127.0.0.1" },
+  };
+}

@@ -1,0 +1,154 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { readHierarchies, systemdArgv } from "../../src/worker/cages.ts";
+import { claimIn, type Order, readIn, writeIn } from "../../src/worker/folder.ts";
+import { LogFile } from "../../src/worker/log-file.ts";
+import { isAlive, ProcessTable, processOf } from "../../src/worker/processes.ts";
+import { publish } from "../../src/worker/results.ts";
+import { RunWatch } from "../../src/worker/watch.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "gpuo-parts-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+function folder(name: string): string {
+  const path = join(dir, name);
+  mkdirSync(path, { recursive: true });
+  return path;
+}
+
+describe("a log", () => {
+  test("has the time before each line, is turned over when it is full, and keeps so many files", () => {
+    const path = join(folder("logs"), "stdout.log");
+    const log = new LogFile(path, 100, 3, () => 0);
+    for (let i = 0; i < 12; i++) log.write(Buffer.from(`line ${i}\nhalf`));
+    log.end();
+    expect(readdirSync(join(dir, "logs")).sort()).toEqual(["stdout.log", "stdout.log.1", "stdout.log.2"]);
+    expect(readFileSync(`${path}.1`, "utf8").split("\n")[0]).toMatch(/^1970-01-01T00:00:00.000Z (half)?line \d+$/);
+    expect(readFileSync(path, "utf8")).toMatch(/ half\n$/);
+  });
+
+  test("on a full disk drops lines, counts them, and goes on when there is room again", () => {
+    const log = new LogFile("/dev/full", 1_000, 2, () => 0);
+    log.write(Buffer.from("a\nb\n"));
+    expect(log.dropped).toBe(2);
+    log.end();
+  });
+
+  test("cuts a line that never ends", () => {
+    const path = join(folder("long"), "stdout.log");
+    const log = new LogFile(path, 2 ** 20, 2, () => 0);
+    log.write(Buffer.alloc(40_000, 120));
+    log.end();
+    expect(
+      readFileSync(path, "utf8")
+        .split("\n")
+        .filter(Boolean)
+        .map((line) => line.length - 25),
+    ).toEqual([16_384, 16_384, 7_232]);
+  });
+});
+
+describe("a run's folder", () => {
+  test("is begun by one only, whoever is first", () => {
+    const path = folder("claim");
+    expect(claimIn(path, "holder", { pid: 1 })).toBe(true);
+    expect(claimIn(path, "holder", { pid: 2 })).toBe(false);
+    expect(readIn(path, "holder")).toEqual({ pid: 1 });
+    expect(readdirSync(path)).toEqual(["holder.json"]);
+  });
+
+  const order: Order = {
+    run: "run-x",
+    books: "b",
+    epoch: 1,
+    bootId: "boot-1",
+    orderedAt: 0,
+    argv: ["true"],
+    env: { TOKEN: "secret" },
+    cwd: "/",
+    logs: dir,
+    maxLogBytes: 1,
+    maxLogFiles: 1,
+    enter: [],
+    leave: [],
+    cage: { kind: "session", groups: [], limits: [] },
+    graceMs: 0,
+    port: null,
+    probes: { readiness: null, liveness: null, host: "", model: null },
+  };
+
+  test("of another boot is rebooted, and its secrets are gone from the disk", () => {
+    const path = folder("reboot");
+    writeIn(path, "order", order);
+    writeIn(path, "holder", { pid: process.pid, startTime: 1, at: 5 });
+    const watch = new RunWatch(path, order);
+    watch.tick(10, "boot-2", () => new ProcessTable());
+    expect(watch.seen()).toMatchObject({ phase: "ended", ended: { reason: "rebooted" } });
+    expect(JSON.stringify(readIn(path, "order"))).not.toContain("secret");
+  });
+
+  test("that no holder has taken up is given up after a while, and no holder may take it up then", () => {
+    const path = folder("late");
+    writeIn(path, "order", order);
+    const watch = new RunWatch(path, order);
+    const look = () => new ProcessTable();
+    watch.tick(9_000, "boot-1", look);
+    expect(watch.seen().phase).toBe("starting");
+    watch.tick(11_000, "boot-1", look);
+    watch.tick(11_100, "boot-1", look);
+    expect(watch.seen()).toMatchObject({ phase: "ended", startedAt: null });
+    expect(claimIn(path, "holder", { pid: 1 })).toBe(false);
+  });
+});
+
+describe("results", () => {
+  test("of a later run take the place of an earlier one's, and doing it twice does no harm", () => {
+    const end = { at: 0, reason: null, detail: "", exitCode: 0, signal: null, resultOk: null, tail: [] };
+    const wish = { run: "r", task: "t", replica: 0, replicas: 1, artifacts: ["../../etc/passwd", "a.txt"] };
+    for (const text of ["first", "second"]) {
+      const path = folder(text);
+      mkdirSync(join(path, "out"));
+      writeFileSync(join(path, "out", "a.txt"), text);
+      publish(path, end, wish, join(dir, "results"));
+      publish(path, end, wish, join(dir, "results"));
+    }
+    expect(readFileSync(join(dir, "results/t/a.txt"), "utf8")).toBe("second");
+    const { artifacts } = JSON.parse(readFileSync(join(dir, "results/t/manifest.json"), "utf8"));
+    expect(artifacts.map(({ present }: { present: boolean }) => present)).toEqual([false, true]);
+  });
+});
+
+describe("processes", () => {
+  test("are known by number and start, so that a number that came again is somebody else", () => {
+    const own = processOf(process.pid);
+    expect(own !== null && isAlive(own)).toBe(true);
+    expect(isAlive({ pid: process.pid, startTime: 1 })).toBe(false);
+  });
+});
+
+describe("the cage of systemd", () => {
+  test("is a transient unit with the run's limits", () => {
+    expect(systemdArgv("run-1", { memoryBytes: 1_024, cpuMillis: 1_500, pids: 99 }, false)).toEqual([
+      ...["systemd-run", "--quiet", "--collect", "--unit=go-run-1", "--slice=gpu-orchestrator-runs.slice"],
+      ...["-p", "MemoryMax=1024", "-p", "CPUQuota=150%", "-p", "TasksMax=99", "-p", "KillMode=process", "--"],
+    ]);
+  });
+});
+
+describe("control groups", () => {
+  test("are found in both versions, where a container has mounted a part of them too", () => {
+    const mounts = [
+      "1 0 0:1 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw",
+      "2 0 0:2 /box /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory",
+      "3 0 0:3 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct",
+    ];
+    const { unified, legacy } = readHierarchies(mounts.join("\n"), "4:memory:/box/me\n3:cpu,cpuacct:/\n0::/user\n");
+    expect(unified).toEqual({ mount: "/sys/fs/cgroup/unified", own: "/user" });
+    expect(Object.fromEntries(legacy)).toEqual({
+      memory: { mount: "/sys/fs/cgroup/memory", own: "/me" },
+      cpu: { mount: "/sys/fs/cgroup/cpu,cpuacct", own: "/" },
+    });
+  });
+});

@@ -1,0 +1,264 @@
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { isAlive, processOf } from "../../src/worker/processes.ts";
+import { Site, type SiteOptions, until } from "./site.ts";
+
+let site: Site;
+let options: SiteOptions | null = null;
+afterAll(async () => site.close());
+
+/** A site for one test: the one before is closed. */
+async function host(wanted: SiteOptions = {}): Promise<void> {
+  if (options !== null) await site.close();
+  options = wanted;
+  site = await new Site(wanted).start();
+}
+
+/** A site that tests share in which nothing dies. */
+async function sharedHost(wanted: SiteOptions = SHARED): Promise<void> {
+  if (options !== wanted) await host(wanted);
+}
+const SHARED: SiteOptions = {};
+
+const sh = (script: string) => ["/bin/sh", "-c", script];
+
+describe("a task", () => {
+  test("runs its command on its GPU, and its result, manifest and logs are in its place", async () => {
+    await sharedHost();
+    const script =
+      'echo "on $CUDA_VISIBLE_DEVICES"; echo loud >&2; echo \'{"ok": true, "n": 7}\' > $OUT_DIR/responses.json';
+    const id = site.submit(sh(script), { output: { artifacts: ["responses.json", "model.bin"] } });
+    expect(await site.isOver(id)).toMatchObject({ status: "DONE", error: null });
+    const place = join(site.dir, "results", id);
+    const read = (file: string) => readFileSync(join(place, file), "utf8");
+    expect(JSON.parse(read("responses.json"))).toEqual({ ok: true, n: 7 });
+    expect(JSON.parse(read("manifest.json")).artifacts).toEqual([
+      { path: "responses.json", present: true, bytes: 21 },
+      { path: "model.bin", present: false, bytes: null },
+    ]);
+    expect(read("logs/stdout.log")).toMatch(/^\d{4}-\d\d-\d\dT[\d:.]+Z on GPU-\d\n$/);
+    expect(read("logs/stderr.log")).toContain(" loud\n");
+    await until("the GPU comes back", () => site.leases.freeGpus() === 2);
+  });
+
+  test("that fails has its exit code, its last lines and a result that says so", async () => {
+    await sharedHost();
+    const id = site.submit(sh("echo out of paper >&2; exit 7"), {}, 0);
+    expect(await site.isOver(id)).toMatchObject({ status: "FAILED", error: "failed" });
+    expect(site.run(id)).toMatchObject({ phase: "ended", exitCode: 7, tail: ["out of paper"] });
+    expect(JSON.parse(readFileSync(join(site.dir, "results", id, "responses.json"), "utf8"))).toEqual({
+      ok: false,
+      exit_code: 7,
+    });
+  });
+
+  test("sees no GPU without a lease, and of the worker's environment nothing", async () => {
+    await sharedHost();
+    const id = site.submit(sh("env > $OUT_DIR/env"), { env: { GREETING: "hello" } }, 0);
+    await site.isOver(id);
+    const env = readFileSync(join(site.dir, "results", id, "env"), "utf8");
+    expect(env).toContain("CUDA_VISIBLE_DEVICES=\n");
+    expect(env).toContain("GREETING=hello\n");
+    const names = env.split("\n").map((line) => line.split("=")[0]);
+    expect(names).not.toContain("VITEST");
+    expect(readFileSync(join(site.dir, "results", id, "env"), "utf8")).toContain(`GPU_ORCHESTRATOR_TASK=${id}\n`);
+  });
+
+  test("whose program the host has not opened does not start, and names the setting", async () => {
+    await sharedHost();
+    const id = site.submit(["/usr/bin/env", "true"], {}, 0);
+    expect((await site.isOver(id)).error).toContain("work.executors.process.programs");
+    expect(site.run(id)).toMatchObject({ reason: "executor-failed" });
+  });
+
+  test("in several replicas has one result of all", async () => {
+    await sharedHost();
+    const item =
+      '{\\"ok\\": true, \\"items\\": [{\\"index\\": 0, \\"output\\": \\"$GPU_ORCHESTRATOR_REPLICA\\"}], \\"usage\\": {\\"total_tokens\\": 5}}';
+    const id = site.submit(sh(`echo "${item}" > $OUT_DIR/responses.json`), { resources: { replicas: 2 } });
+    expect((await site.isOver(id)).status).toBe("DONE");
+    const result = JSON.parse(readFileSync(join(site.dir, "results", id, "responses.json"), "utf8"));
+    expect(result).toMatchObject({
+      ok: true,
+      items: [
+        { index: 0, output: "0" },
+        { index: 1, output: "1" },
+      ],
+      usage: { total_tokens: 10 },
+    });
+  });
+
+  test("leaves no link behind through which another file could be read", async () => {
+    await sharedHost();
+    const id = site.submit(
+      sh("ln -s /etc/passwd $OUT_DIR/secret; ln -s /etc $OUT_DIR/etc; mkfifo $OUT_DIR/pipe; echo x > $OUT_DIR/kept"),
+      {},
+      0,
+    );
+    await site.isOver(id);
+    const place = join(site.dir, "results", id);
+    expect(["secret", "etc", "pipe", "kept"].map((name) => existsSync(join(place, name)))).toEqual([
+      false,
+      false,
+      false,
+      true,
+    ]);
+  });
+});
+
+describe.each(["cgroup", "pidns", "session"] as const)("in a cage of the kind %s", (cage) => {
+  const caged: SiteOptions = { cage };
+
+  test("a child that ignores SIGTERM and one that starts a session of its own are ended after the grace", async () => {
+    await sharedHost(caged);
+    const script =
+      "trap '' TERM; setsid sleep 1000 & (setsid sh -c 'sleep 1000 & sleep 1000' &) ; while :; do sleep 0.1; done";
+    const id = site.submit(sh(script), { stop: { grace: "1s" } });
+    const run = await site.phase(id, "running");
+    await until("its children are there", () => site.marked().length >= 4);
+    site.books.command({ type: "cancel-task", id });
+    expect((await site.isOver(id)).status).toBe("CANCELLED");
+    expect(site.marked()).toEqual([]);
+    expect(processOf(site.pidOf(run.id, "child"))).toBeNull();
+    await until("the GPU comes back", () => site.leases.freeGpus() === 2);
+  });
+
+  test("what is left of it when its main process has ended is ended before the lease", async () => {
+    await sharedHost(caged);
+    const id = site.submit(sh("(setsid sleep 1000 >/dev/null 2>&1 &) ; exit 0"), { stop: { grace: "500ms" } });
+    expect((await site.isOver(id)).status).toBe("DONE");
+    expect(site.marked()).toEqual([]);
+    await until("the GPU comes back", () => site.leases.freeGpus() === 2);
+  });
+});
+
+describe("what dies", () => {
+  const waiting = sh("trap 'exit 0' TERM; while :; do sleep 0.1; done");
+
+  test("the worker: the run goes on, and the next worker adopts it", async () => {
+    await host();
+    const id = site.submit(waiting);
+    const run = await site.phase(id, "running");
+    const child = site.pidOf(run.id, "child");
+    await site.killWorker();
+    expect(processOf(child)).not.toBeNull();
+    site.startWorker();
+    site.books.command({ type: "cancel-task", id });
+    expect((await site.isOver(id)).status).toBe("CANCELLED");
+    expect(site.run(id)?.id).toBe(run.id);
+    expect(processOf(child)).toBeNull();
+  });
+
+  test("the daemon: the run goes on, the worker gives nothing up, and what ended meanwhile is told", async () => {
+    await host();
+    const id = site.submit(sh("sleep 1; echo '{\"ok\": true}' > $OUT_DIR/responses.json"));
+    await site.phase(id, "running");
+    await site.killDaemon();
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    await site.startDaemon();
+    expect((await site.isOver(id)).status).toBe("DONE");
+    expect(site.task(id).slots[0]?.tries).toBe(1);
+  });
+
+  test("the holder: its run is killed and lost, and a task is not started again unless it says so", async () => {
+    await host();
+    const id = site.submit(sh("setsid sleep 1000 & sleep 1000"));
+    const run = await site.phase(id, "running");
+    await until("its children are there", () => site.marked().length >= 2);
+    process.kill(site.pidOf(run.id, "holder"), "SIGKILL");
+    expect(await site.isOver(id)).toMatchObject({ status: "FAILED" });
+    expect(site.run(id)).toMatchObject({ reason: "lost", id: run.id });
+    expect(site.marked()).toEqual([]);
+  });
+
+  test("the holder of a task that may be lost: it is started once more", async () => {
+    await host();
+    const id = site.submit(sh('case "$GPU_ORCHESTRATOR_RUN" in *-1) sleep 1000;; esac'), {
+      retry: { lost: 1, backoff: "100ms" },
+    });
+    const run = await site.phase(id, "running");
+    process.kill(site.pidOf(run.id, "holder"), "SIGKILL");
+    expect((await site.isOver(id)).status).toBe("DONE");
+    expect(site.task(id).slots[0]?.tries).toBe(2);
+  });
+
+  test("the lease: the run goes down its ladder, for that reason", async () => {
+    await host();
+    const id = site.submit(waiting);
+    const run = await site.phase(id, "running");
+    const lease = run.phase === "running" ? run.lease?.allocationId : undefined;
+    site.leases.end(lease ?? "", "preempted");
+    await site.isOver(id);
+    expect(site.run(id)).toMatchObject({ reason: "preempted", exitCode: 0 });
+  });
+
+  test("worker and holder at once: nothing is left, and the GPU comes back", async () => {
+    await host();
+    const id = site.submit(sh("(setsid sh -c 'sleep 1000 & sleep 1000' &); sleep 1000"));
+    const run = await site.phase(id, "running");
+    await until("its children are there", () => site.marked().length >= 3);
+    await site.killWorker();
+    process.kill(site.pidOf(run.id, "holder"), "SIGKILL");
+    site.startWorker();
+    await site.isOver(id);
+    expect(site.run(id)).toMatchObject({ reason: "lost" });
+    expect(site.marked()).toEqual([]);
+    await until("the GPU comes back", () => site.leases.freeGpus() === 2);
+  });
+
+  test("the books: a worker leaves the runs of others alone", async () => {
+    await host();
+    const id = site.submit(sh("sleep 1000"));
+    const run = await site.phase(id, "running");
+    const child = site.pidOf(run.id, "child");
+    const start = processOf(child);
+    await site.killDaemon();
+    const { rmSync } = await import("node:fs");
+    for (const file of ["work.db", "work.db-wal", "work.db-shm"]) rmSync(join(site.dir, file), { force: true });
+    await site.startDaemon();
+    await until("the worker reports", () => site.books.state.workers.size > 0);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    expect(start !== null && isAlive(start)).toBe(true);
+    process.kill(child, "SIGKILL");
+  });
+});
+
+describe("a service", () => {
+  const server = `
+    const http = require("node:http");
+    setTimeout(() => http.createServer((q, r) => r.end("ok")).listen(process.env.PORT, "127.0.0.1"), 300);
+  `;
+  const command = [process.execPath, "-e", server];
+
+  test("is ready when it answers on its own port, is restarted when it ends, and keeps its GPU meanwhile", async () => {
+    await sharedHost();
+    const uid = site.serve({
+      command,
+      readiness: { http: "/health", interval: "100ms" },
+      restart: { backoff: "100ms" },
+    });
+    const first = await site.phase(uid, "ready");
+    process.kill(site.pidOf(first.id, "child"), "SIGKILL");
+    await until("another run is ready", () => site.run(uid)?.id !== first.id && site.run(uid)?.phase === "ready");
+    const own = [...site.leases.all.values()].filter(({ wish }) => wish.run === first.id);
+    expect(own.map(({ ended }) => ended)).toEqual([null]);
+  });
+
+  test("is not ready because somebody else answers on its port", async () => {
+    const { createServer } = await import("node:http");
+    await sharedHost();
+    const uid = site.serve({
+      command: sh("sleep 1000"),
+      readiness: { http: "/", interval: "100ms" },
+      stop: { grace: "100ms" },
+    });
+    const run = await site.phase(uid, "running");
+    const port = run.phase === "running" ? (run.port as number) : 0;
+    const other = createServer((_req, res) => res.end("ok"));
+    await new Promise<void>((resolve) => other.listen(port, "127.0.0.1", resolve));
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    expect(site.run(uid)?.phase).toBe("running");
+    await new Promise((resolve) => other.close(resolve));
+  });
+});

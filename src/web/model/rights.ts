@@ -1,7 +1,7 @@
 /** What the page shows to whom: what a key may not do is not there. */
 import type { Role } from "../api/answers.ts";
 
-const ROLES: readonly Role[] = ["read", "allocate", "admin"];
+const ROLES: readonly Role[] = ["read", "allocate", "run", "admin"];
 
 export function may(role: Role, needed: Role): boolean {
   // A role of a newer daemon counts as the least.

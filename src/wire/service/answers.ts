@@ -6,7 +6,7 @@ export const healthSchema = z.object({ status: z.literal("ok") }).meta({ id: "He
 export const meSchema = z
   .object({
     principal: z.string(),
-    role: z.enum(["read", "allocate", "admin"]),
+    role: z.enum(["read", "allocate", "run", "admin"]),
     keyed: z.boolean().meta({ description: "Whether a key said who calls; false: keys are not asked for" }),
     version: z.string().meta({ description: "The daemon's" }),
     quota: quotaSchema.nullable().meta({ description: "What the principal may have; null: no limit" }),

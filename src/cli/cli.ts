@@ -5,6 +5,7 @@
 import { Command, CommanderError, Help, InvalidArgumentError, Option } from "commander";
 import { EXIT, exitCodeOf, wordsOf } from "./exits.ts";
 import { VERSION } from "./version.ts";
+import { workVerbs } from "./work-verbs.ts";
 
 /** Verbs that share their pipes with a command. */
 const RUNNING: ReadonlySet<string> = new Set(["run", "shell", "keeper"]);
@@ -59,6 +60,7 @@ function programOf(): Command {
   reportVerbs(program);
   adminVerbs(program);
   hostVerbs(program);
+  workVerbs(program, verb);
   program
     .command("completion", { hidden: true })
     .argument("<shell>", "bash, zsh or fish")
@@ -144,6 +146,9 @@ function runVerbs(program: Command): void {
   program.command("keeper", { hidden: true }).action(async () => (await import("./run/keeper.ts")).keep());
 }
 
+/** As the daemon makes them: no request's id begins so, unless its service is called task. */
+const TASK_ID = /^task-[0-9a-z]{26}$/;
+
 function lookingVerbs(program: Command): void {
   const look = () => import("./verbs/look.ts");
   verb(program, "status", "who has which GPU, and why others are not free", "gpuo status")
@@ -200,10 +205,12 @@ function askingVerbs(program: Command): void {
   verb(program, "renew", "put a lease's end off by its TTL", "gpuo renew ID")
     .argument("<id>")
     .action(async (id, options) => (await ask()).renew(id, options));
-  verb(program, "wait", "wait until a request is granted", "gpuo wait ID")
+  verb(program, "wait", "wait until a request is granted, or a task is over", "gpuo wait ID")
     .argument("<id>")
     .option("--export", "print what sets the environment")
-    .action(async (id, options) => (await ask()).wait(id, options));
+    .action(async (id, options) =>
+      TASK_ID.test(id) ? (await import("./verbs/work.ts")).waitFor(id, options) : (await ask()).wait(id, options),
+    );
   verb(program, "cancel", "stop waiting", "gpuo cancel ID")
     .argument("<id>")
     .action(async (id, options) => (await ask()).cancel(id, options));

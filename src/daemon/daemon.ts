@@ -23,9 +23,11 @@ import type { Scheduler } from "../scheduler/scheduler.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
+import type { WorkService } from "../work-service/service.ts";
 import { knowledgeOf } from "./knowledge.ts";
 import { buildParts, tickInterval } from "./parts.ts";
 import { Watching } from "./watching.ts";
+import { EmbeddedWorker } from "./work.ts";
 
 const DELIVERIES_PER_RECEIVER = 4;
 
@@ -95,6 +97,8 @@ class RunningDaemon implements Daemon {
   readonly #source: GpuSource;
   readonly #http: HttpServer;
   readonly #advisors: Advisors;
+  readonly #work: WorkService;
+  #worker: EmbeddedWorker | null = null;
   #deliverer: Deliverer | null = null;
   #poller: Poller | null = null;
   readonly #watching: Watching;
@@ -144,6 +148,7 @@ class RunningDaemon implements Daemon {
     this.#history = parts.history;
     this.#metrics = parts.metrics;
     this.#http = parts.http;
+    this.#work = parts.work;
     this.#watching = new Watching({
       clock: time.clock,
       log,
@@ -186,6 +191,7 @@ class RunningDaemon implements Daemon {
     this.#watching.connect(this.#poller, this.#deliverer);
     void this.#advisors.start();
     this.#cleanups.push(() => this.#advisors.stop());
+    await this.#startWork(file);
     // Ended records beyond their retention go at night.
     this.#cleanups.push(
       everyNight(this.#clock, () => void this.#prune()),
@@ -241,6 +247,8 @@ class RunningDaemon implements Daemon {
     notifySystemd("STOPPING=1");
     for (const cleanup of this.#cleanups) cleanup();
     await this.#http.drain();
+    this.#worker?.stop();
+    await this.#work.stop();
     await this.#poller?.stop();
     this.#history.stop();
     this.#watching.stop();
@@ -248,6 +256,16 @@ class RunningDaemon implements Daemon {
     await this.#scheduler.stop();
     await this.#store.close();
     this.#log.info({}, "stopped; leases stay as they are");
+  }
+
+  async #startWork(file: string | null): Promise<void> {
+    await this.#work.start();
+    const { work } = this.#config;
+    if (!work.enabled || work.worker !== "embedded") return;
+    const settings = file === null ? [] : ["--config", file];
+    const argv = [process.execPath, process.argv[1] as string, "worker", ...settings];
+    this.#worker = new EmbeddedWorker(argv, this.#clock, this.#log);
+    this.#worker.start();
   }
 
   /** Why requests for GPUs cannot be served; `null` when they can. */

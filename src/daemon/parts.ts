@@ -14,6 +14,8 @@ import type { StoredState } from "../ports/store.ts";
 import { GpuHistory } from "../scheduler/gpu-history.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
 import type { SqliteStore } from "../store/store.ts";
+import { createWorkService, type WorkService, workDatabaseBeside } from "../work-service/service.ts";
+import { DaemonLeases } from "./work.ts";
 
 /** A drain that takes longer is cut short: the promise is exit within 10 s. */
 const DRAIN_MS = 8_000;
@@ -48,6 +50,7 @@ export interface Parts {
   readonly history: GpuHistory;
   /** `null`: the settings want none. */
   readonly metrics: Metrics | null;
+  readonly work: WorkService;
   readonly http: HttpServer;
 }
 
@@ -76,10 +79,28 @@ export function buildParts(given: Given): Parts {
   for (const observer of [simulated, metrics]) if (observer !== null) scheduler.observeWith(observer);
   const settings = httpSettings(config);
   const history = new GpuHistory({ store, clock, state: () => scheduler.state });
-  const http = createHttpServer({
-    ...{ scheduler, history, settings, keys, checkWebhookUrl, knowledge, metrics, version, log, readiness },
+  const work = createWorkService({
+    config: config.work,
+    databasePath: workDatabaseBeside(config.storage.path),
+    leases: new DaemonLeases(scheduler, simulated !== null),
+    ...{ clock, log, version, metrics },
   });
-  return { source, scheduler, history, metrics, http };
+  const http = createHttpServer({
+    ...{
+      scheduler,
+      history,
+      settings,
+      keys,
+      checkWebhookUrl,
+      knowledge,
+      metrics,
+      version,
+      log,
+      readiness,
+      work: work.http,
+    },
+  });
+  return { source, scheduler, history, metrics, work, http };
 }
 
 /** The two intervals of the reference: whatever looks for due deadlines does both jobs. */

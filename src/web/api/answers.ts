@@ -160,7 +160,7 @@ export interface List {
   readonly queue: readonly Waiting[];
 }
 
-export type Role = "read" | "allocate" | "admin";
+export type Role = "read" | "allocate" | "run" | "admin";
 
 export interface Me {
   readonly principal: string;

@@ -1,0 +1,51 @@
+/** The verbs of work, and that of the worker's own host. */
+import type { Command } from "commander";
+
+type Verb = (program: Command, name: string, summary: string, example: string) => Command;
+
+export function workVerbs(program: Command, verb: Verb): void {
+  const work = () => import("./verbs/work.ts");
+  verb(
+    program,
+    "submit",
+    "run a task, or a service, that a YAML file describes",
+    "gpuo submit templates/batch-inference.yaml",
+  )
+    .argument("<file>", "the file; -: standard input")
+    .option("--dry-run", "say what would become of it: node, GPUs, command line")
+    .action(async (file, options) => (await work()).submit(file, options));
+  verb(program, "ps", "what runs: tasks and services", "gpuo ps")
+    .option("--all", "tasks that are over, too")
+    .option("--watch", "again every 2 s")
+    .action(async (options) => (await work()).ps(options));
+  verb(program, "logs", "what a task, a service or a run writes", "gpuo logs -f task-01k")
+    .argument("<id>", "of a task, workload or run, or the beginning of one")
+    .option("-f, --follow", "go on until it ends")
+    .option("--tail <n>", "so many lines of what was written before", "200")
+    .option("--since <time>", "from then on: 10m, or an instant")
+    .option("--stream <name>", "stdout or stderr")
+    .action(async (id, options) => (await work()).logs(id, options));
+  verb(program, "stop", "cancel tasks, delete services, stop runs", "gpuo stop task-01k")
+    .argument("<id...>", "of tasks, workloads or runs")
+    .action(async (ids, options) => (await work()).stop(ids, options));
+  verb(program, "results", "the result of a task, as JSON", "gpuo results task-01k")
+    .argument("<id>", "of a task, or the beginning of one")
+    .action(async (id, options) => (await work()).results(id, options));
+  verb(program, "scale", "change how many replicas a service has", "gpuo scale my-model 3")
+    .argument("<id>", "of a workload, or the beginning of one")
+    .argument("<replicas>", "how many")
+    .action(async (id, replicas, options) => (await work()).scale(id, replicas, options));
+  verb(program, "workers", "the workers that run it", "gpuo workers").action(async (options) =>
+    (await work()).workers(options),
+  );
+  program
+    .command("worker")
+    .summary("run the work of this host's daemon, until stopped; runs go on")
+    .description("run the work of this host's daemon, until stopped; runs go on")
+    .option("--config <file>", "settings in YAML (default: as for serve)")
+    .action(async (options: { readonly config?: string }) => {
+      const [{ load }, { runWorker }] = await Promise.all([import("./host-verbs.ts"), import("../worker/program.ts")]);
+      await runWorker(load(options).config, process.env);
+      process.exit();
+    });
+}

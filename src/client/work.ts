@@ -1,0 +1,175 @@
+/** The calls for work: what the daemon runs, beside what it leases. */
+import { ApiProblem, type FieldError } from "./errors.ts";
+import type { Reply, Transport } from "./transport.ts";
+
+const CALL_TIMEOUT_MS = 90_000;
+
+/** Of a task, as `GET /api/v1/tasks/{id}` has it: what the verbs look at. */
+export interface TaskRecord {
+  readonly task_id: string;
+  readonly name: string;
+  readonly owner: string;
+  readonly status: "PENDING" | "DISPATCHED" | "DONE" | "FAILED" | "CANCELLED";
+  readonly error: string | null;
+  readonly reason: string | null;
+  readonly submitted_at: string;
+  readonly exit_code: number | null;
+  readonly attempts: readonly { readonly run_id: string; readonly gpu_uuids: readonly string[] }[];
+}
+
+export interface WorkloadRecord {
+  readonly id: string;
+  readonly name: string;
+  readonly owner: string;
+  readonly createdAt: string;
+  readonly status: {
+    readonly phase: string;
+    readonly message: string;
+    readonly replicas: number;
+    readonly readyReplicas: number;
+    readonly nodes: readonly {
+      readonly run_id: string | null;
+      readonly url: string | null;
+      readonly state: string;
+      readonly gpu_uuids: readonly string[];
+    }[];
+  };
+}
+
+export interface WorkerRecord {
+  readonly worker_id: string;
+  readonly status: string;
+  readonly last_seen: string;
+  readonly stale: boolean;
+  readonly executors: readonly string[];
+  readonly cage: string;
+  readonly runs: readonly string[];
+}
+
+export interface WorkClientOptions {
+  readonly transport: Transport;
+  readonly key: () => string | null;
+}
+
+export class WorkClient {
+  readonly #options: WorkClientOptions;
+
+  constructor(options: WorkClientOptions) {
+    this.#options = options;
+  }
+
+  submitTask(yaml: string, idempotencyKey: string): Promise<Readonly<Record<string, unknown>>> {
+    return this.#json("POST", "/api/v1/tasks", yaml, {
+      "content-type": "application/yaml",
+      "idempotency-key": idempotencyKey,
+    });
+  }
+
+  createWorkload(yaml: string, idempotencyKey: string): Promise<WorkloadRecord> {
+    return this.#json("POST", "/workloads", yaml, {
+      "content-type": "application/yaml",
+      "idempotency-key": idempotencyKey,
+    });
+  }
+
+  planTask(yaml: string): Promise<Readonly<Record<string, unknown>>> {
+    return this.#json("POST", "/api/v1/tasks/plan", yaml, { "content-type": "application/yaml" });
+  }
+
+  tasks(): Promise<readonly TaskRecord[]> {
+    return this.#json("GET", "/api/v1/tasks");
+  }
+
+  /** @param wait such as `30s`: the answer is held until the task is over, for so long. */
+  task(id: string, wait?: string): Promise<TaskRecord> {
+    return this.#json("GET", `/api/v1/tasks/${encodeURIComponent(id)}${wait === undefined ? "" : `?wait=${wait}`}`);
+  }
+
+  cancelTask(id: string): Promise<TaskRecord> {
+    return this.#json("DELETE", `/api/v1/tasks/${encodeURIComponent(id)}`);
+  }
+
+  result(id: string): Promise<unknown> {
+    return this.#json("GET", `/api/v1/tasks/${encodeURIComponent(id)}/result`);
+  }
+
+  workloads(): Promise<readonly WorkloadRecord[]> {
+    return this.#json("GET", "/workloads");
+  }
+
+  workload(id: string): Promise<WorkloadRecord> {
+    return this.#json("GET", `/workloads/${encodeURIComponent(id)}`);
+  }
+
+  deleteWorkload(id: string): Promise<null> {
+    return this.#json("DELETE", `/workloads/${encodeURIComponent(id)}`);
+  }
+
+  scale(id: string, replicas: number): Promise<WorkloadRecord> {
+    const body = JSON.stringify({ replicas });
+    return this.#json("PATCH", `/workloads/${encodeURIComponent(id)}`, body, { "content-type": "application/json" });
+  }
+
+  stopRun(id: string): Promise<unknown> {
+    return this.#json("POST", `/runs/${encodeURIComponent(id)}/stop`);
+  }
+
+  workers(): Promise<readonly WorkerRecord[]> {
+    return this.#json("GET", "/workers");
+  }
+
+  /** What a run has written, as it comes; with `follow` until the run ends. */
+  async *logs(
+    run: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): AsyncGenerator<string, void, undefined> {
+    const path = `/runs/${encodeURIComponent(run)}/logs?${new URLSearchParams(query)}`;
+    const reply = await this.#send("GET", path, null, {}, signal);
+    if (reply.status !== 200) throw problemOf(reply.status, await reply.text());
+    const decoder = new TextDecoder();
+    for await (const piece of reply.pieces()) yield decoder.decode(piece, { stream: true });
+  }
+
+  async #json<T>(
+    method: string,
+    path: string,
+    body: string | null = null,
+    headers: Readonly<Record<string, string>> = {},
+  ): Promise<T> {
+    const reply = await this.#send(method, path, body, headers, AbortSignal.timeout(CALL_TIMEOUT_MS));
+    const text = await reply.text();
+    if (reply.status < 200 || reply.status >= 300) throw problemOf(reply.status, text);
+    return (text === "" ? null : JSON.parse(text)) as T;
+  }
+
+  #send(
+    method: string,
+    path: string,
+    body: string | null,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): Promise<Reply> {
+    const key = this.#options.key();
+    const authorization = key === null ? {} : { authorization: `Bearer ${key}` };
+    return this.#options.transport({
+      method,
+      path,
+      headers: { accept: "application/json, text/plain", ...authorization, ...headers },
+      body,
+      signal,
+    });
+  }
+}
+
+function problemOf(status: number, text: string): ApiProblem {
+  try {
+    const { code, detail, title, errors = [] } = JSON.parse(text) as Readonly<Record<string, unknown>>;
+    const words = typeof detail === "string" ? detail : typeof title === "string" ? title : `status ${status}`;
+    return new ApiProblem(status, typeof code === "string" ? code : "unknown", words, {
+      errors: errors as FieldError[],
+    });
+  } catch {
+    return new ApiProblem(status, "unknown", `status ${status}`);
+  }
+}

@@ -1,0 +1,144 @@
+/** Runs, their logs, and the workers that have them. */
+import { join } from "node:path";
+import { parseDuration } from "../../core/base/duration.ts";
+import { type Answer, json, NOT_STORED, type StreamAnswer } from "../../http/exchange/answers.ts";
+import { queryOf } from "../../http/exchange/checks.ts";
+import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import { invalid } from "../../http/exchange/problems.ts";
+import { WorkError } from "../../work/errors.ts";
+import type { Run } from "../../work/model.ts";
+import { followLogs, type LogLine, type LogQuery, logLines } from "../output.ts";
+import { runView, workerView } from "../views.ts";
+import { demandOwner, type MaybeParts, mayTouch, type RouteParts, working } from "./parts.ts";
+
+const DEFAULT_TAIL = 200;
+const MAX_TAIL = 10_000;
+const MAX_LISTED = 1_000;
+const STALE_MS = 120_000;
+
+export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
+  const looking = { role: "read", body: "ignored" } as const;
+  const running = { role: "run", body: "ignored" } as const;
+  return [
+    endpoint("/runs", "key", { GET: working(parts, looking, list) }),
+    endpoint("/runs/:id", "key", { GET: working(parts, looking, one) }),
+    endpoint("/runs/:id/logs", "key", {
+      GET: working(parts, looking, (own, call) => logs(own, call, named(own, call.id))),
+    }),
+    endpoint("/runs/:id/stop", "key", { POST: working(parts, running, stop) }),
+    endpoint("/api/v1/tasks/:id/logs", "key", { GET: working(parts, looking, taskLogs) }),
+    endpoint("/workers", "key", { GET: working(parts, looking, workers) }),
+    endpoint("/workers/:id", "key", { GET: working(parts, looking, worker) }),
+    endpoint("/admin/cleanup", "key", { POST: working(parts, { role: "run", body: "ignored" }, cleanup) }),
+  ];
+}
+
+function list({ books }: RouteParts, call: Call): Answer {
+  const { state, ...unknown } = queryOf(call.url);
+  const [other] = Object.keys(unknown);
+  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  const runs = [...books.state.runs.values()].filter(({ phase }) => state === undefined || phase === state);
+  return json(
+    200,
+    runs.slice(-MAX_LISTED).map((run) => runView(run, mayTouch(call, run.owner))),
+  );
+}
+
+function named({ books }: RouteParts, id: string): Run {
+  const run = books.state.runs.get(id);
+  if (run === undefined) throw new WorkError("run-not-found", `there is no run ${JSON.stringify(id)}`);
+  return run;
+}
+
+function one(parts: RouteParts, call: Call): Answer {
+  const run = named(parts, call.id);
+  return json(200, runView(run, mayTouch(call, run.owner)));
+}
+
+function stop(parts: RouteParts, call: Call): Answer {
+  const run = named(parts, call.id);
+  demandOwner(call, run.owner, `run ${call.id}`);
+  parts.books.command({ type: "stop-run", id: call.id });
+  return json(202, runView(named(parts, call.id), true));
+}
+
+/** Of its newest run. */
+function taskLogs(parts: RouteParts, call: Call): Answer | StreamAnswer {
+  const task = parts.books.state.tasks.get(call.id);
+  if (task === undefined) throw new WorkError("task-not-found", "task not found");
+  const runs = [...parts.books.state.runs.values()].filter(({ job }) => job.uid === task.id);
+  const newest = runs.sort((a, b) => a.epoch - b.epoch).at(-1);
+  if (newest === undefined) throw new WorkError("run-not-found", `task ${call.id} has not run yet`);
+  return logs(parts, call, newest);
+}
+
+function logs(parts: RouteParts, call: Call, run: Run): Answer | StreamAnswer {
+  demandOwner(call, run.owner, `run ${run.id}`);
+  const { query, follow } = logQuery(call.url);
+  const folder = join(parts.settings.dir, "runs", run.id);
+  const asEvents = (call.accept ?? "").includes("text/event-stream");
+  const type = asEvents ? "text/event-stream" : "text/plain; charset=utf-8";
+  const shown = asEvents ? eventOf : textOf;
+  if (!follow) return { status: 200, type, body: logLines(folder, query).map(shown).join(""), headers: NOT_STORED };
+  const isOver = () => parts.books.state.runs.get(run.id)?.phase === "ended";
+  return {
+    status: 200,
+    type,
+    headers: NOT_STORED,
+    async *pieces(signal) {
+      // Opened before the past is read, so that no line falls between.
+      const news = followLogs(folder, query.stream, isOver, signal);
+      yield logLines(folder, query).map(shown).join("");
+      for await (const lines of news) yield lines.map(shown).join("");
+    },
+  };
+}
+
+function textOf({ text }: LogLine): string {
+  return `${text}\n`;
+}
+
+function eventOf(line: LogLine): string {
+  return `event: ${line.stream}\ndata: ${JSON.stringify({ time: line.time, text: line.text })}\n\n`;
+}
+
+function logQuery(url: string): { readonly query: LogQuery; readonly follow: boolean } {
+  const { stream = "both", tail = String(DEFAULT_TAIL), since, follow = "false", ...unknown } = queryOf(url);
+  const [other] = Object.keys(unknown);
+  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  if (stream !== "stdout" && stream !== "stderr" && stream !== "both") {
+    throw invalid([{ path: "stream", message: "expected stdout, stderr or both" }]);
+  }
+  const lines = Number(tail);
+  if (!Number.isInteger(lines) || lines < 0 || lines > MAX_TAIL) {
+    throw invalid([{ path: "tail", message: `expected a whole number from 0 to ${MAX_TAIL}` }]);
+  }
+  const agoMs = since === undefined ? null : parseDuration(since);
+  const from = since === undefined ? null : agoMs === null ? Date.parse(since) : Date.now() - agoMs;
+  if (from !== null && Number.isNaN(from))
+    throw invalid([{ path: "since", message: "expected an instant, or a duration such as 10m" }]);
+  return { query: { stream, tail: lines, since: from }, follow: follow === "true" };
+}
+
+function workers(parts: RouteParts): Answer {
+  return json(
+    200,
+    [...parts.books.state.workers.values()].map((found) => shownWorker(parts, found)),
+  );
+}
+
+function shownWorker({ books, leases }: RouteParts, found: Parameters<typeof workerView>[1]) {
+  return workerView(books.state, found, books.now(), [], leases.freeGpus());
+}
+
+function worker(parts: RouteParts, call: Call): Answer {
+  const found = parts.books.state.workers.get(call.id);
+  if (found === undefined) throw new WorkError("worker-not-found", "worker not found");
+  return json(200, shownWorker(parts, found));
+}
+
+function cleanup({ books }: RouteParts): Answer {
+  const events = books.command({ type: "remove-stale-workers", staleMs: STALE_MS });
+  const removed = events.filter(({ type }) => type === "worker-removed").length;
+  return json(200, { ok: true, removed });
+}

@@ -1,0 +1,217 @@
+/** Tasks: MLOC's calls, and ours beside them. */
+import { parseDuration } from "../../core/base/duration.ts";
+import type { JsonValue } from "../../core/base/json.ts";
+import { type Answer, json, NOT_STORED } from "../../http/exchange/answers.ts";
+import type { TextBody } from "../../http/exchange/body.ts";
+import { queryOf } from "../../http/exchange/checks.ts";
+import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import { invalid } from "../../http/exchange/problems.ts";
+import { commandOf, NOWHERE, refusalOf } from "../../work/argv.ts";
+import { isObject } from "../../work/documents/shape.ts";
+import { readTask, type TaskDraft } from "../../work/documents/task.ts";
+import { WorkError } from "../../work/errors.ts";
+import type { ExecutorSettings } from "../../work/executor-settings.ts";
+import type { Task } from "../../work/model.ts";
+import { chooseNode, topicOf } from "../../work/node-choice.ts";
+import { isOver, newSlot } from "../../work/state.ts";
+import { readYaml } from "../documents.ts";
+import { serviceNameOf, workloadTypeOf } from "../look.ts";
+import { resultFile } from "../output.ts";
+import type { KeptKey } from "../store.ts";
+import { submittedView, taskView } from "../views.ts";
+import { BY_DEFAULT, demandOwner, type MaybeParts, mayTouch, type RouteParts, waitUntil, working } from "./parts.ts";
+
+/** A free GPU is leased well within this: the answer then says which worker has it, as MLOC's does. */
+const PROMPT_MS = 2_000;
+const MAX_WAIT_MS = 60_000;
+const MAX_LISTED = 1_000;
+
+export function taskEndpoints(parts: MaybeParts): readonly Endpoint[] {
+  const looking = { role: "read", body: "ignored" } as const;
+  const running = { role: "run", body: "ignored" } as const;
+  const documents = { role: "run", body: "needed", takesText: true } as const;
+  return [
+    endpoint("/api/v1/tasks", "key", {
+      POST: working(parts, documents, submit),
+      GET: working(parts, looking, list),
+    }),
+    endpoint("/api/v1/tasks/plan", "key", { POST: working(parts, documents, plan) }),
+    endpoint("/api/v1/tasks/:id", "key", {
+      GET: working(parts, looking, one),
+      DELETE: working(parts, running, cancel),
+    }),
+    endpoint("/api/v1/tasks/:id/result", "key", { GET: working(parts, looking, result) }),
+    endpoint("/api/v1/results/:id", "key", { GET: working(parts, looking, result) }),
+    endpoint("/api/v1/tasks/:id/files/*rest", "key", { GET: working(parts, looking, file) }),
+  ];
+}
+
+/** The YAML of a body: itself, or what stands in `{"yaml": "..."}`. */
+function yamlOf(body: unknown): { readonly text: string; readonly value: JsonValue } {
+  const { text, isYaml } = body as TextBody;
+  const value = readYaml(text);
+  if (isYaml || !isObject(value) || typeof value.yaml !== "string") return { text, value };
+  return { text: value.yaml, value: readYaml(value.yaml) };
+}
+
+function draftOf({ settings }: RouteParts, body: unknown): TaskDraft & { readonly rawYaml: string } {
+  const { text, value } = yamlOf(body);
+  const draft = readTask(value, { taskTypes: settings.taskTypes, byDefault: BY_DEFAULT });
+  const refusal = refusalOf("task", draft.spec, settings.executors);
+  if (refusal !== null) throw refusal;
+  return { ...draft, rawYaml: text };
+}
+
+function taskOf(id: string, draft: ReturnType<typeof draftOf>, owner: string, now: number): Task {
+  const { replicas, ...rest } = draft;
+  return {
+    ...rest,
+    id,
+    owner,
+    status: "PENDING",
+    slots: Array.from({ length: replicas }, (_, replica) => newSlot(replica)),
+    submittedAt: now,
+    startedAt: null,
+    finishedAt: null,
+    cancelling: false,
+    error: null,
+  };
+}
+
+function submit(parts: RouteParts, call: Call): Answer | Promise<Answer> {
+  const { books, settings, newId } = parts;
+  const { queue = "true", ...unknown } = queryOf(call.url);
+  const [other] = Object.keys(unknown);
+  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  if (queue !== "true" && queue !== "false") throw invalid([{ path: "queue", message: "expected true or false" }]);
+  return parts.idempotency.answer("submit-task", call, {
+    async first(key) {
+      const id = `task-${newId()}`;
+      const task = taskOf(id, draftOf(parts, call.body), call.actor.principal, books.now());
+      books.command({ type: "submit-task", task, maxTasks: settings.maxTasks }, keptKey(key, id));
+      const waits = () => standing(books.state.tasks.get(id) as Task);
+      await waitUntil(parts, call, PROMPT_MS, () => !waits());
+      if (queue === "false" && waits() === "now")
+        books.command({ type: "fail-task", id, reason: reasonNow(parts, id) });
+      return json(200, submittedView(books.state, books.state.tasks.get(id) as Task));
+    },
+    again: ([id = ""]) => {
+      const task = books.state.tasks.get(id);
+      if (task === undefined) throw new WorkError("task-not-found", "task not found");
+      return json(200, submittedView(books.state, task));
+    },
+  });
+}
+
+/** Whether a task could start now, and does not; what depends on others is not expected to. */
+function standing({ status, dependsOn }: Task): "now" | null {
+  return status === "PENDING" && dependsOn.length === 0 ? "now" : null;
+}
+
+function reasonNow({ books }: RouteParts, id: string): string {
+  const { reason } = taskView(books.state, books.state.tasks.get(id) as Task, false);
+  return `No suitable IDLE worker: ${reason ?? "none is free"}`;
+}
+
+export function keptKey(key: Omit<KeptKey, "id"> | null, id: string): KeptKey | null {
+  return key === null ? null : { ...key, id };
+}
+
+function list({ books }: RouteParts, call: Call): Answer {
+  const { status, limit = String(MAX_LISTED), before, ...unknown } = queryOf(call.url);
+  const [other] = Object.keys(unknown);
+  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  const most = Number(limit);
+  if (!Number.isInteger(most) || most < 1 || most > MAX_LISTED) {
+    throw invalid([{ path: "limit", message: `expected a whole number from 1 to ${MAX_LISTED}` }]);
+  }
+  const wanted = status?.toUpperCase();
+  const all = [...books.state.tasks.values()].filter((task) => wanted === undefined || task.status === wanted);
+  const page = all.filter(({ id }) => before === undefined || id < before).slice(-most);
+  const next = page[0] !== undefined && all[0] !== page[0] ? page[0].id : null;
+  const link = next === null ? [] : ["Link", `</api/v1/tasks?before=${next}&limit=${most}>; rel="next"`];
+  return json(
+    200,
+    page.map((task) => taskView(books.state, task, mayTouch(call, task.owner))),
+    link,
+  );
+}
+
+function named({ books }: RouteParts, id: string): Task {
+  const task = books.state.tasks.get(id);
+  if (task === undefined) throw new WorkError("task-not-found", "task not found");
+  return task;
+}
+
+async function one(parts: RouteParts, call: Call): Promise<Answer> {
+  const { wait } = queryOf(call.url);
+  named(parts, call.id);
+  if (wait !== undefined) {
+    const ms = parseDuration(wait);
+    if (ms === null || ms > MAX_WAIT_MS) throw invalid([{ path: "wait", message: "expected a duration of up to 60s" }]);
+    await waitUntil(parts, call, ms, () => isOver(named(parts, call.id)));
+  }
+  const task = named(parts, call.id);
+  return json(200, taskView(parts.books.state, task, mayTouch(call, task.owner)));
+}
+
+function cancel(parts: RouteParts, call: Call): Answer {
+  const { owner } = named(parts, call.id);
+  demandOwner(call, owner, `task ${call.id}`);
+  parts.books.command({ type: "cancel-task", id: call.id });
+  return json(200, taskView(parts.books.state, named(parts, call.id), true));
+}
+
+function result(parts: RouteParts, call: Call): Answer {
+  return resultAnswer(parts, call, "responses.json");
+}
+
+function file(parts: RouteParts, call: Call): Answer {
+  return resultAnswer(parts, call, call.rest);
+}
+
+function resultAnswer(parts: RouteParts, call: Call, path: string): Answer {
+  const { owner } = named(parts, call.id);
+  demandOwner(call, owner, `task ${call.id}`);
+  const bytes = resultFile(parts.settings.resultsDir, call.id, path);
+  const type = path.endsWith(".json") ? "application/json; charset=utf-8" : "application/octet-stream";
+  // What a run wrote is nobody's page: a browser is to keep it, not to show it.
+  return { status: 200, type, body: bytes, headers: [...NOT_STORED, "Content-Disposition", "attachment"] };
+}
+
+/** What would become of a task, without it. */
+function plan(parts: RouteParts, call: Call): Answer {
+  const { books, leases, settings } = parts;
+  const draft = draftOf(parts, call.body);
+  const { spec } = draft;
+  const executor = settings.executors[spec.executor] as ExecutorSettings;
+  const offers = [...books.state.workers.values()].map((worker) => ({ worker, freeGpus: leases.freeGpus() }));
+  const choice = chooseNode(spec, offers, books.now());
+  const { gpu } = spec.resources;
+  const lease =
+    gpu === null
+      ? null
+      : leases.plan({
+          owner: call.actor.principal,
+          serviceName: serviceNameOf(draft.name),
+          workloadType: workloadTypeOf(spec.taskType),
+          model: spec.identifier,
+          gpus: gpu.count,
+          memoryMib: gpu.memoryMib,
+          nameParts: gpu.nameParts,
+          priority: spec.priority,
+          maxDurationMs: spec.maxDurationMs,
+        });
+  const { argv, warnings } = commandOf("task", spec, executor, { ...NOWHERE, gpuUuids: lease?.gpuUuids ?? [] });
+  return json(200, {
+    topic: topicOf(spec.taskType),
+    executor: spec.executor,
+    node: choice.node,
+    fits: lease?.fits ?? true,
+    starts_now: choice.node !== null && (lease?.grantedNow ?? true),
+    reason: choice.node === null ? choice.reason : (lease?.reason ?? null),
+    gpu_uuids: lease?.gpuUuids ?? [],
+    argv,
+    warnings: [...draft.warnings, ...warnings],
+  });
+}

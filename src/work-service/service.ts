@@ -1,0 +1,120 @@
+/** The work service: built by the daemon beside what leases, switched off unless the settings say so. */
+import { join, resolve } from "node:path";
+import type { WorkConfig } from "../config/work.ts";
+import type { Endpoint } from "../http/exchange/endpoint.ts";
+import { Idempotency } from "../http/exchange/idempotency.ts";
+import type { Refusals } from "../http/exchange/problems.ts";
+import type { Clock } from "../platform/clock.ts";
+import { sortableIds } from "../platform/ids.ts";
+import { parseCpuMillis, parseMemoryBytes } from "../work/quantities.ts";
+import { Books } from "./books.ts";
+import { Gate } from "./gate.ts";
+import type { Leases } from "./leases.ts";
+import { type Log, Look } from "./look.ts";
+import { WORK_REFUSALS } from "./refusals.ts";
+import type { RouteParts, WorkRouteSettings } from "./routes/parts.ts";
+import { runEndpoints } from "./routes/runs.ts";
+import { type MetricsPage, statusEndpoints } from "./routes/status.ts";
+import { taskEndpoints } from "./routes/tasks.ts";
+import { workloadEndpoints } from "./routes/workloads.ts";
+import { WorkStore } from "./store.ts";
+
+export interface WorkServiceParts {
+  readonly config: WorkConfig;
+  readonly databasePath: string;
+  readonly leases: Leases;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly version: string;
+  readonly metrics: MetricsPage | null;
+}
+
+export interface WorkService {
+  readonly http: { readonly endpoints: readonly Endpoint[]; readonly refusals: Refusals };
+  start(): Promise<void>;
+  stop(): Promise<void>;
+}
+
+export function createWorkService(parts: WorkServiceParts): WorkService {
+  const { config, version, metrics } = parts;
+  const running = config.enabled ? new Running(parts) : null;
+  const own = running?.routes ?? null;
+  const endpoints = [
+    ...taskEndpoints(own),
+    ...workloadEndpoints(own),
+    ...runEndpoints(own),
+    ...statusEndpoints(own, version, metrics),
+  ];
+  return {
+    http: { endpoints, refusals: WORK_REFUSALS },
+    start: async () => running?.start(),
+    stop: async () => running?.stop(),
+  };
+}
+
+class Running {
+  readonly routes: RouteParts;
+  readonly #parts: WorkServiceParts;
+  readonly #store: WorkStore;
+  readonly #gate: Gate;
+  #look: Look | null = null;
+
+  constructor(parts: WorkServiceParts) {
+    const { config, clock, leases, log, version, databasePath } = parts;
+    this.#parts = parts;
+    this.#store = new WorkStore(databasePath);
+    const books = new Books(this.#store, clock);
+    this.#gate = new Gate(books, resolve(config.dir), log);
+    const ids = sortableIds();
+    const recall = (principal: string, key: string) => this.#store.findKey(principal, key, books.now());
+    this.routes = {
+      books,
+      leases,
+      gate: this.#gate,
+      settings: settingsOf(config),
+      idempotency: new Idempotency({ recall }),
+      newId: () => ids(books.now()),
+      version,
+      startedAt: Date.now(),
+    };
+  }
+
+  async start(): Promise<void> {
+    const { config, leases, clock, log } = this.#parts;
+    await this.#gate.listen(config.worker === "external");
+    this.#look = new Look(this.routes.books, leases, clock, log);
+  }
+
+  /** Runs go on; who comes next finds them. */
+  async stop(): Promise<void> {
+    this.#look?.stop();
+    await this.#gate.close();
+    this.#store.close();
+  }
+}
+
+function settingsOf(config: WorkConfig): WorkRouteSettings {
+  const profiles = Object.entries(config.profiles).map(([name, { cpu, memory, gpu }]) => {
+    const profile = {
+      cpuMillis: parseCpuMillis(cpu) ?? 1_000,
+      memoryBytes: parseMemoryBytes(memory) ?? 2 ** 31,
+      gpus: gpu,
+    };
+    return [name, profile] as const;
+  });
+  return {
+    executors: config.executors,
+    taskTypes: config.taskTypes,
+    models: config.models,
+    profiles: Object.fromEntries(profiles),
+    maxTasks: config.maxTasks,
+    maxWorkloads: config.maxWorkloads,
+    serviceHost: config.serviceHost,
+    dir: resolve(config.dir),
+    resultsDir: resolve(config.resultsDir),
+  };
+}
+
+export function workDatabaseBeside(storagePath: string): string {
+  return storagePath === ":memory:" ? ":memory:" : join(resolve(storagePath), "..", "work.db");
+}

@@ -45,6 +45,9 @@ export interface Config {
     readonly defaultTtlMultiplier: number;
     readonly agingIntervalMs: number;
     readonly reserveAfterMs: number;
+    readonly patienceMs: number;
+    readonly endlessAfterMs: number;
+    readonly preferWide: boolean;
     /** `null`: a request waits for ever. */
     readonly queueTimeoutMs: number | null;
     readonly abandonAfterMs: number;
@@ -148,6 +151,9 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       defaultTtlMultiplier: scheduler.default_ttl_multiplier,
       agingIntervalMs: scheduler.aging_interval,
       reserveAfterMs: scheduler.reserve_after,
+      patienceMs: scheduler.patience,
+      endlessAfterMs: scheduler.endless_after,
+      preferWide: scheduler.prefer_wide,
       queueTimeoutMs: scheduler.queue_timeout,
       abandonAfterMs: scheduler.abandon_after,
       claimTimeoutMs: scheduler.claim_timeout,

@@ -121,6 +121,7 @@ export class Ledger {
       claimBy,
       status === "leased" ? allocation.idleSince : null,
       status === "queued" ? allocation.preemptingSince : null,
+      status === "queued" ? allocation.headSince : null,
       status === "offered" || status === "leased" ? encodeNotice(allocation.notice) : null,
       outcome?.at ?? null,
       outcome?.reason ?? null,

@@ -28,13 +28,14 @@ import type { Requirement } from "../core/model/workload.ts";
 import type { EndedLease, StoredState } from "../ports/store.ts";
 
 export const ALLOCATION_COLUMNS =
-  "status, claim_by, idle_since, preempting_since, notice, ended_at, end_reason, end_detail, used, lease, request";
+  "status, claim_by, idle_since, preempting_since, head_since, notice, ended_at, end_reason, end_detail, used, lease, request";
 
 export interface AllocationRow {
   readonly status: Allocation["status"];
   readonly claim_by: number | null;
   readonly idle_since: number | null;
   readonly preempting_since: number | null;
+  readonly head_since: number | null;
   readonly notice: string | null;
   readonly ended_at: number | null;
   readonly end_reason: string | null;
@@ -268,7 +269,13 @@ export function decodeAllocation(row: AllocationRow): Allocation {
   const lease = row.lease === null ? null : (JSON.parse(row.lease) as Lease);
   switch (row.status) {
     case "queued":
-      return { status: "queued", request, preemptingSince: row.preempting_since, seenAt: 0 };
+      return {
+        status: "queued",
+        request,
+        preemptingSince: row.preempting_since,
+        headSince: row.head_since,
+        seenAt: 0,
+      };
     case "offered": {
       const [claimBy, notice] = [present(row.claim_by), decodeNotice(row.notice)];
       return { status: "offered", request, lease: present(lease), claimBy, notice };

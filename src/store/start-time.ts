@@ -23,7 +23,7 @@ export interface StartTime {
 const MOVES: readonly string[] = [
   "UPDATE progress SET last_turn_at = last_turn_at + ?1",
   `UPDATE allocations SET submitted_at = submitted_at + ?1, claim_by = claim_by + ?1, idle_since = idle_since + ?1,
-     preempting_since = preempting_since + ?1,
+     preempting_since = preempting_since + ?1, head_since = head_since + ?1,
      notice = json_replace(notice, '$.at', (notice ->> '$.at') + ?1, '$.until', (notice ->> '$.until') + ?1),
      request = json_replace(request, '$.submittedAt', (request ->> '$.submittedAt') + ?1),
      lease = json_replace(lease, '$.grantedAt', (lease ->> '$.grantedAt') + ?1,

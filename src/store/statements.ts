@@ -94,17 +94,17 @@ export function prepareWrites(database: DatabaseSync) {
     dropGpu: sql("DELETE FROM gpus WHERE uuid = ?"),
     insertAllocation: sql(
       `INSERT INTO allocations (id, service, principal, submitted_at, ${ALLOCATION_COLUMNS})
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     ),
     // A row keeps its request for life, and its lease as long as the lease is the same.
     updateStanding: sql(
-      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, preempting_since = ?, notice = ?, ended_at = ?,
-         end_reason = ?, end_detail = ?, used = ?
+      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, preempting_since = ?, head_since = ?, notice = ?,
+         ended_at = ?, end_reason = ?, end_detail = ?, used = ?
        WHERE id = ?`,
     ),
     updateWithLease: sql(
-      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, preempting_since = ?, notice = ?, ended_at = ?,
-         end_reason = ?, end_detail = ?, used = ?, lease = ?
+      `UPDATE allocations SET status = ?, claim_by = ?, idle_since = ?, preempting_since = ?, head_since = ?, notice = ?,
+         ended_at = ?, end_reason = ?, end_detail = ?, used = ?, lease = ?
        WHERE id = ?`,
     ),
     holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id, shared_mib) VALUES (?, ?, ?)"),

@@ -4,6 +4,7 @@ const QUEUE = "test/core/queue/queue.test.ts";
 const LINES = "test/core/host/line.test.ts";
 const BACKFILL = "test/core/queue/backfill.test.ts";
 const FORECAST = "test/core/explain/forecast.test.ts";
+const PATIENCE = "test/core/queue/patience.test.ts";
 const LEASE = "test/core/decisions/lease.test.ts";
 
 const LINE = planted(
@@ -43,8 +44,8 @@ const LINE = planted(
     },
     {
       name: "Of those who could be served, the last in line is",
-      find: "compareKeys(found.key, best.key) < 0",
-      replace: "compareKeys(found.key, best.key) > 0",
+      find: "compareKeys(one.key, best.key) < 0",
+      replace: "compareKeys(one.key, best.key) > 0",
     },
   ],
 );
@@ -60,17 +61,17 @@ const SERVING = planted(
     },
     {
       name: "Nothing is ever held for the head of the line",
-      find: "< this.state.policy.reserveAfterMs",
-      replace: "< Number.POSITIVE_INFINITY",
+      find: ">= this.state.policy.reserveAfterMs",
+      replace: ">= Number.POSITIVE_INFINITY",
     },
     {
       name: "GPUs are held for the head of the line from the start, whatever reserve_after says",
-      find: "< this.state.policy.reserveAfterMs",
-      replace: "< 0",
+      find: ">= this.state.policy.reserveAfterMs",
+      replace: ">= 0",
     },
     {
       name: "GPUs are kept idle for a request that a sick GPU keeps from starting",
-      find: "(isAnybodyServed ? futureCandidates(before, free.all(), now) : [])",
+      find: "(line.order.size === 0 ? [] : futureCandidates(before, free.all(), now))",
       replace:
         "before.gpus.values().map((gpu) => ({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, shareableMib: 0, isolated: false, now: null }))",
     },
@@ -154,4 +155,70 @@ const FORESEEN = planted(
   ],
 );
 
-export const QUEUE_MUTANTS: readonly Mutant[] = [...LINE, ...SERVING, ...HOLDING, ...FORESEEN];
+const WAITING_PATIENTLY = planted(
+  "src/core/queue/patience.ts",
+  [PATIENCE],
+  [
+    {
+      name: "GPUs are held for a head whose start nobody knows while its patience lasts",
+      find: "if (due === null || now < due) return false;",
+      replace: "if (due === null) return false;",
+    },
+    {
+      name: "A head counts as let past it those that were there before its patience was over",
+      find: "return grantedAt >= due && (",
+      replace: "return (",
+    },
+    {
+      name: "GPUs are kept idle until a service ends that was let past the head",
+      find: "|| now - grantedAt <= policy.endlessAfterMs",
+      replace: "|| true",
+    },
+    {
+      name: "A wide request passes one of another priority",
+      find: " && request.requirement.priority === first.allocation.request.requirement.priority;",
+      replace: ";",
+    },
+    {
+      name: "A wide request passes one that states when it ends",
+      find: "request.maxDurationMs === null && request",
+      replace: "request",
+    },
+    {
+      name: "A wide request passes one whose patience is over",
+      find: "...fittingHeads.filter(({ allocation }) => isOutOfPatience(allocation, policy, now)),",
+      replace: "",
+    },
+    {
+      name: "Of the wide ones the last in line goes first",
+      find: "(more === 0 && compareKeys(one.key, widest.key) < 0)",
+      replace: "(more === 0 && compareKeys(one.key, widest.key) > 0)",
+    },
+    {
+      name: "A shared head counts on memory that an older lease keeps",
+      find: "return shareableMib - kept >= requirement.memoryMib;",
+      replace: "return true;",
+    },
+    {
+      name: "A restart sets a head's patience back",
+      file: "src/core/host/state.ts",
+      find: "for (const allocation of stored.allocations) state = withAllocation(state, allocation);",
+      replace:
+        'for (const allocation of stored.allocations) state = withAllocation(state, allocation.status === "queued" ? { ...allocation, headSince: null } : allocation);',
+    },
+    {
+      name: "Patience begins anew whenever the head is the head again",
+      file: "src/core/queue/schedule.ts",
+      find: "if (allocation.headSince !== null) return;",
+      replace: "",
+    },
+    {
+      name: "Patience does not run while no GPU is free",
+      file: "src/core/queue/schedule.ts",
+      find: "  pass.noteHead();",
+      replace: "",
+    },
+  ],
+);
+
+export const QUEUE_MUTANTS: readonly Mutant[] = [...LINE, ...SERVING, ...HOLDING, ...FORESEEN, ...WAITING_PATIENTLY];

@@ -23,6 +23,7 @@ import {
   judgeEnd,
   judgeExtension,
   judgeGrant,
+  judgeHead,
   judgeIdle,
   judgeRenewal,
   judgeReoffer,
@@ -272,6 +273,10 @@ export class Auditor {
       case "notice-withdrawn":
         judgeWithdrawal(books, event);
         this.#setNotice(event.id, null, told);
+        return;
+      case "became-head":
+        judgeHead(books, turn, event);
+        books.live.set(event.id, { ...(books.live.get(event.id) as Followed), headSince: event.at });
         return;
       case "preemption-begun":
       case "preemption-called-off": {
@@ -528,6 +533,7 @@ function queued(request: Followed["request"], order: number): Followed {
     idle: false,
     notice: null,
     preempting: false,
+    headSince: null,
     trueEndMs: null,
     leadMs: 0,
     owedUntil: Number.NEGATIVE_INFINITY,

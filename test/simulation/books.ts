@@ -34,6 +34,8 @@ export interface Followed {
   readonly notice: NoticeBook | null;
   /** Leases are preempted for it. */
   readonly preempting: boolean;
+  /** Since when it is the head of the line without a certain start; `null`: it never was. */
+  readonly headSince: EpochMs | null;
   /** The true time of its end, as it stood when the lease was given or prolonged; `null`: no end, or no lease. */
   readonly trueEndMs: number | null;
   /** By how much the daemon's clock was ahead of the true time then. */
@@ -146,6 +148,7 @@ export class Books {
         request,
         lease: it.lease === null ? null : movedLease(it.lease, ms),
         claimBy: it.claimBy === null ? null : it.claimBy + ms,
+        headSince: it.headSince === null ? null : it.headSince + ms,
         notice: it.notice === null ? null : { ...it.notice, at: it.notice.at + ms, until: it.notice.until + ms },
         leadMs: it.leadMs + ms,
         owedUntil: it.owedUntil + ms,

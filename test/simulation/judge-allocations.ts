@@ -58,6 +58,7 @@ export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: 
     if (!objections.includes(null)) breach(6, `${id} was granted ${uuid}: ${objections.at(-1)}`);
   }
   judgeOrder(books, causes, before);
+  judgePassing(books, causes, before, turn.at);
   judgeQuotas(books, causes, before);
   if (lease.grantedAt !== turn.at) fault(`${id} was granted at another time than its turn's`);
   if (lease.expiresAt !== endOf(request, turn.at, turn.at)) breach(5, `${id} was granted until ${lease.expiresAt}`);
@@ -157,6 +158,45 @@ function judgeOrder(books: Books, { policies }: Causes, granted: Followed): void
       breach(7, `${granted.request.id} was served before ${other.request.id}, which asks for the same`);
     }
   }
+}
+
+/** 7: a wider request passes only its equals, none of which states an end or has run out of patience. */
+function judgePassing(books: Books, { policies }: Causes, granted: Followed, at: EpochMs): void {
+  const { request } = granted;
+  const limited = policies.some(({ quotas }) => quotas !== NO_QUOTAS);
+  for (const other of books.live.values()) {
+    if (other.status !== "queued" || other.preempting || !standsBefore(other, granted)) continue;
+    if (!isNarrower(other.request, request) || (limited && !isOfOneAccount(other.request, request))) continue;
+    const { maxDurationMs, requirement } = other.request;
+    const isEqual = maxDurationMs === null && requirement.priority === request.requirement.priority;
+    const mayPass = policies.some(({ preferWide, patienceMs: patience }) => {
+      return preferWide && (other.headSince === null || at - other.headSince < patience);
+    });
+    if (!isEqual || request.maxDurationMs !== null || !mayPass) {
+      breach(7, `${request.id} was served before ${other.request.id}, which asks for fewer GPUs`);
+    }
+  }
+}
+
+function standsBefore(other: Followed, granted: Followed): boolean {
+  const [a, b] = [other.request, granted.request];
+  const isEarlier = other.order < granted.order && a.submittedAt !== b.submittedAt;
+  return isEarlier && a.requirement.priority >= b.requirement.priority && turnOf(a) <= turnOf(b);
+}
+
+/** Whether `a` can be served wherever `b` can, and on fewer GPUs. */
+function isNarrower(a: Request, b: Request): boolean {
+  const { gpus, priority } = b.requirement;
+  const widened = { ...a, requirement: { ...a.requirement, gpus, priority } };
+  return a.requirement.gpus < gpus && isAlike(widened, b) && lastsNoLonger(a, b);
+}
+
+/** Said once of one that waits, when it is so. */
+export function judgeHead(books: Books, turn: TurnSeen, { id, at }: Of<"became-head">): void {
+  const it = books.live.get(id);
+  if (it?.status !== "queued") fault(`${id} became the head while it was ${it?.status ?? "not live"}`);
+  if (it.headSince !== null) fault(`${id} became the head twice: its patience began anew`);
+  if (at !== turn.at) fault(`${id} became the head at another time than its turn's`);
 }
 
 /** When it would be due if all had the same priority. */

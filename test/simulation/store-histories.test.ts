@@ -33,6 +33,7 @@ const EVENTS: Readonly<Record<Event["type"], true>> = {
   preempting: true,
   draining: true,
   "notice-withdrawn": true,
+  "became-head": true,
   "preemption-begun": true,
   "preemption-called-off": true,
   "gpu-seen": true,

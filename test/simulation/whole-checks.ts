@@ -122,8 +122,9 @@ export function movedState(folded: HostState, ms: number): HostState {
     const { status, request: before } = allocation;
     const request = { ...before, submittedAt: before.submittedAt + ms };
     if (status === "queued") {
-      const { preemptingSince: since } = allocation;
-      return { status, request, preemptingSince: since === null ? null : since + ms, seenAt: 0 };
+      const { preemptingSince, headSince } = allocation;
+      const move = (at: EpochMs | null) => (at === null ? null : at + ms);
+      return { status, request, preemptingSince: move(preemptingSince), headSince: move(headSince), seenAt: 0 };
     }
     const told = allocation.notice;
     const notice = told === null ? null : { ...told, at: told.at + ms, until: told.until + ms };

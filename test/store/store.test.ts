@@ -144,6 +144,7 @@ test("an allocation in every status comes back as it was, with everything in it"
         status: fc.constant("queued"),
         request: anyRequest,
         preemptingSince: maybe(instant),
+        headSince: maybe(instant),
         seenAt: fc.constant(0),
       }),
       fc.record({

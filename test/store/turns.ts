@@ -75,7 +75,7 @@ export function lease(uuids: readonly string[], fencingToken = 1, grantedAt = ST
 }
 
 export function queued(asked: Request): QueuedAllocation {
-  return { status: "queued", request: asked, preemptingSince: null, seenAt: 0 };
+  return { status: "queued", request: asked, preemptingSince: null, headSince: null, seenAt: 0 };
 }
 
 export function leased(asked: Request, held: Lease): LeasedAllocation {

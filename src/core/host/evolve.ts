@@ -10,6 +10,7 @@ import type {
   LeasedGpu,
   LiveAllocation,
   Notice,
+  QueuedAllocation,
 } from "../model/allocation.ts";
 import type { Gpu, Share } from "../model/gpu.ts";
 import { type SharedHold, useBy } from "../model/holds.ts";
@@ -43,6 +44,7 @@ export function evolve(state: HostState, event: Event): HostState {
         status: "queued",
         request: event.request,
         preemptingSince: null,
+        headSince: null,
         seenAt: event.request.submittedAt,
       });
     case "granted":
@@ -87,6 +89,8 @@ export function evolve(state: HostState, event: Event): HostState {
     }
     case "notice-withdrawn":
       return withNotice(state, event.id, null);
+    case "became-head":
+      return withAllocation(state, { ...waiting(state, event.id), headSince: event.at });
     case "preemption-begun":
       return withPreemption(state, event.id, event.at);
     case "preemption-called-off":
@@ -334,16 +338,20 @@ function withNotice(state: HostState, id: AllocationId, notice: Notice | null): 
 }
 
 function withPreemption(state: HostState, id: AllocationId, preemptingSince: EpochMs | null): HostState {
-  const before = state.allocations.get(id);
-  if (before?.status !== "queued")
-    throw new Error(`${id} is ${before?.status ?? "not live"}: nothing is preempted for it`);
-  return withAllocation(state, { ...before, preemptingSince });
+  return withAllocation(state, { ...waiting(state, id), preemptingSince });
 }
 
 /** A claimed one: what was offered becomes a lease, and a lease stays as it is. */
 function leased(before: HoldingAllocation): LeasedAllocation {
   const { request, lease, notice } = before;
   return before.status === "leased" ? before : { status: "leased", request, lease, idleSince: null, notice };
+}
+
+function waiting(state: HostState, id: string): QueuedAllocation {
+  const allocation = state.allocations.get(id);
+  if (allocation?.status !== "queued")
+    throw new Error(`${id} does not wait: it is ${allocation?.status ?? "not live"}`);
+  return allocation;
 }
 
 function holding(state: HostState, id: string): HoldingAllocation {

@@ -5,13 +5,14 @@
  *  2. `families` hold the same requests again, apart by everything that decides which GPUs they can use except memory
  *     and how long they can last. A set of GPUs serves a member if and only if it asks for no more than one of a few
  *     {@link Limit}s; each subtree knows its smallest asks.
- *  3. Within a family, members stand apart by the power of two that their `max_duration` lies in. A limit on duration
- *     is sure of every class but the one that it cuts through, where a search may have to pass over members whose
- *     subtree has one that is small enough and another that is short enough. Only there, and only if the line is made
- *     for it, does a search look at more than a logarithm of the members.
+ *  3. Within a family, members stand apart by the power of two that their `max_duration` lies in; those without one by
+ *     their priority, since a wide request may pass only its equals (patience.ts). A limit on duration is sure of every
+ *     class but the one that it cuts through, where a search may have to pass over members whose subtree has one that
+ *     is small enough and another that is short enough. Only there, and only if the line is made for it, does a search
+ *     look at more than a logarithm of the members.
  *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice) and by the
  *     accounts that have a quota and the reserved windows (sets of them that somebody may use), not by the number
- *     waiting; of classes there are as many as powers of two up to the longest duration, and one.
+ *     waiting; of classes there are as many as powers of two up to the longest duration, and as priorities.
  *
  * Where a further rule hooks in:
  *  - one that keeps somebody from all GPUs, as quotas do: what it goes by (the account, and only one that has a
@@ -61,7 +62,7 @@ export interface Waiting {
 
 interface Family {
   readonly shape: FamilyShape;
-  /** By {@link classOf} the durations of those in them. */
+  /** By {@link classOf} those in them. */
   readonly classes: ReadonlyMap<number, OrderedMap<QueueKey, Waiting, Ask>>;
 }
 
@@ -70,6 +71,8 @@ export interface WaitingLine {
   readonly families: OrderedMap<string, Family>;
   /** Those for whom leases are preempted; each has told somebody to leave, or holds GPUs, so they are few. */
   readonly preempting: OrderedMap<QueueKey, Waiting, undefined>;
+  /** Those that have been the head: few, since each was the first that GPUs could come to. */
+  readonly heads: OrderedMap<QueueKey, Waiting, undefined>;
 }
 
 /** What follows the service's name in an id. */
@@ -99,10 +102,12 @@ export const EMPTY_LINE: WaitingLine = {
   order: OrderedMap.empty(ORDER),
   families: OrderedMap.empty(byText()),
   preempting: OrderedMap.empty(ORDER),
+  heads: OrderedMap.empty(ORDER),
 };
 
-function classOf(durationMs: number): number {
-  return durationMs === Infinity ? Infinity : Math.floor(Math.log2(Math.max(1, durationMs)));
+/** Unlike for any two durations of different powers of two, and for any priority of those that state none. */
+function classOf({ maxDurationMs, requirement }: Request): number {
+  return maxDurationMs === null ? -requirement.priority : Math.floor(Math.log2(Math.max(1, maxDurationMs)));
 }
 
 export function queueKey(request: Request, policy: Policy): QueueKey {
@@ -141,13 +146,14 @@ export function enqueue(
   const { request } = allocation;
   const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, policy.windows));
   const waiting: Waiting = { key, familyKey: familyKey(shape), allocation };
-  const classKey = classOf(askOf(allocation.request).durationMs);
+  const classKey = classOf(request);
   const classes = new Map(line.families.get(waiting.familyKey)?.classes);
   classes.set(classKey, (classes.get(classKey) ?? OrderedMap.empty(SMALLEST_ASKS)).set(key, waiting));
   return {
     order: line.order.set(key, waiting),
     families: line.families.set(waiting.familyKey, { shape, classes }),
     preempting: allocation.preemptingSince === null ? line.preempting : line.preempting.set(key, waiting),
+    heads: allocation.headSince === null ? line.heads : line.heads.set(key, waiting),
   };
 }
 
@@ -157,9 +163,10 @@ export function dequeue(line: WaitingLine, request: Request, policy: Policy): Wa
   if (waiting === undefined) return line;
   const order = line.order.delete(key);
   const preempting = line.preempting.delete(key);
+  const heads = line.heads.delete(key);
   const family = line.families.get(waiting.familyKey);
-  if (family === undefined) return { ...line, order, preempting };
-  const classKey = classOf(askOf(request).durationMs);
+  if (family === undefined) return { ...line, order, preempting, heads };
+  const classKey = classOf(request);
   const classes = new Map(family.classes);
   const rest = classes.get(classKey)?.delete(key);
   if (rest === undefined || rest.size === 0) classes.delete(classKey);
@@ -168,7 +175,7 @@ export function dequeue(line: WaitingLine, request: Request, policy: Policy): Wa
     classes.size === 0
       ? line.families.delete(waiting.familyKey)
       : line.families.set(waiting.familyKey, { shape: family.shape, classes });
-  return { order, families, preempting };
+  return { order, families, preempting, heads };
 }
 
 /** From 1: how many stand before it, and itself. */
@@ -188,14 +195,22 @@ export function firstWaiting(
   limitsOf: (shape: FamilyShape) => readonly Limit[],
   isOpen: (waiting: Waiting) => boolean = () => true,
 ): Waiting | undefined {
+  return earliest(firstsWaiting(line, limitsOf), isOpen);
+}
+
+/** The first in line of `some`, of those that `isOpen` lets through. */
+export function earliest(
+  some: Iterable<Waiting>,
+  isOpen: (waiting: Waiting) => boolean = () => true,
+): Waiting | undefined {
   let best: Waiting | undefined;
-  for (const found of firstsWaiting(line, limitsOf)) {
-    if ((best === undefined || compareKeys(found.key, best.key) < 0) && isOpen(found)) best = found;
+  for (const one of some) {
+    if ((best === undefined || compareKeys(one.key, best.key) < 0) && isOpen(one)) best = one;
   }
   return best;
 }
 
-/** Of every family, and in it of every class of durations, the first waiting request that can be served. */
+/** Of every family, and in it of every class, the first waiting request that can be served. */
 export function* firstsWaiting(
   line: WaitingLine,
   limitsOf: (shape: FamilyShape) => readonly Limit[],

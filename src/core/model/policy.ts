@@ -94,6 +94,12 @@ export interface Policy {
   /** A request gains one level of priority for each such span of waiting. */
   readonly agingIntervalMs: number;
   readonly reserveAfterMs: number;
+  /** So long a head whose start is not certain lets others pass, counted from when it became the head. */
+  readonly patienceMs: number;
+  /** No head waits for a lease without a stated end that has lasted longer: nothing is kept idle until it ends. */
+  readonly endlessAfterMs: number;
+  /** Among equals that state no end, the widest request that fits goes first. */
+  readonly preferWide: boolean;
   readonly queueTimeoutMs: number | null;
   readonly abandonAfterMs: number;
   readonly claimTimeoutMs: number;

@@ -30,13 +30,19 @@ export interface Reservation {
   readonly longestMs: number;
 }
 
+/** One that is made for the head of the line. */
+export interface HeadReservation extends Reservation {
+  /** By the hard ends of leases it is certain when the head can start at the latest. */
+  readonly isCertain: boolean;
+}
+
 /** Holds for `head` all of `coming` that it can use; there are enough of them. */
 export function reserve(
   head: Request,
   coming: readonly FutureCandidate[],
   state: HostState,
   now: EpochMs,
-): Reservation {
+): HeadReservation {
   const wanted = usable(head, coming, state.gpus.models());
   const starts: number[] = [];
   for (const { gpu } of wanted) starts.push(opensAt(head, state.gpus.get(gpu.uuid) ?? gpu, state, now) ?? Infinity);
@@ -44,7 +50,7 @@ export function reserve(
   const longestMs = start === Infinity ? 0 : Math.max(0, start - now - settlingMs(state.policy));
   // Memory that is shared is held with all that could take it.
   const gpus = wanted.flatMap(({ gpu }) => [gpu.uuid, ...sharersOf(gpu, state).map(({ uuid }) => uuid)]);
-  return { head: head.id, gpus: new Set(gpus), longestMs };
+  return { head: head.id, gpus: new Set(gpus), longestMs, isCertain: start !== Infinity };
 }
 
 /** The free GPUs that are left beside a reservation: the rest, and what is held for short leases only. */

@@ -7,7 +7,16 @@ import { askOf, type FamilyShape, isWithin, type Limit } from "../host/demand.ts
 import type { Event } from "../host/events.ts";
 import { evolve } from "../host/evolve.ts";
 import { FreeGpus } from "../host/free-gpus.ts";
-import { compareKeys, dequeue, enqueue, firstWaiting, type Waiting, type WaitingLine } from "../host/line.ts";
+import {
+  compareKeys,
+  dequeue,
+  earliest,
+  enqueue,
+  firstsWaiting,
+  firstWaiting,
+  type Waiting,
+  type WaitingLine,
+} from "../host/line.ts";
 import type { HostState } from "../host/state.ts";
 import { memberOf, type WindowSet } from "../host/window-plan.ts";
 import type { QueuedAllocation, Request } from "../model/allocation.ts";
@@ -15,6 +24,7 @@ import { holdersOf } from "../model/holds.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import { Budgets } from "./budgets.ts";
 import { choose, grant } from "./grant.ts";
+import { waitsForPassersOnly, widestFor } from "./patience.ts";
 import { callOff, cannotTell, type Preemption, preempt, withdrawStale } from "./preemption.ts";
 import { besides, type Reservation, reserve } from "./reservation.ts";
 import { type Occupancy, WindowAllowances } from "./window-allowances.ts";
@@ -38,12 +48,13 @@ export interface HeldFor extends Reservation {
  *  1. The head is the first that will find enough GPUs once today's leases end, leaving out those held for somebody
  *     else. One that needs a sick or foreign-used GPU to get well is not the head until it does: nobody can say when,
  *     and nothing is kept idle for it.
- *  2. The first that fits now is served, unless the head stands before it and holds GPUs by 3 or 4.
+ *  2. The first that fits now is served, or a wider one in its place (patience.ts, 4), unless the head stands before it
+ *     and holds GPUs by 3 or 4.
  *  3. If leases can be preempted for the head, they are (preemption.ts), and the GPUs that come to it are held for it.
  *     They stay so whoever becomes the head, but those before it in line come first.
- *  4. If the head has waited `reserveAfterMs`, every GPU that it could use, free now or later, is held for it
- *     (reservation.ts). A held GPU that is free goes only to a request that will have given it back before the head can
- *     start.
+ *  4. If the head has waited `reserveAfterMs` and its start is certain, every GPU that it could use, free now or later,
+ *     is held for it (reservation.ts). A held GPU that is free goes only to a request that will have given it back before
+ *     the head can start. If its start is not certain, nothing is held until its patience is over (patience.ts).
  *  5. After 3 and 4 the next head is looked for among those that can do with the rest.
  *  6. A request that waits for its own quota (budgets.ts) is left out of all this: it is no head, and nothing is held
  *     for it.
@@ -61,18 +72,20 @@ export interface HeldFor extends Reservation {
 export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId | null): Scheduled {
   const pass = new Pass(before, now);
   while (pass.goesOn) {
-    const fits = pass.fits();
+    const fitting = pass.fitting();
+    const fits = earliest(fitting);
     if (fits !== undefined && pass.isFirst(fits)) {
       // Nobody stands before it who could have anything held for it.
-      pass.grant(fits, fits.allocation.request.id === newcomer);
+      pass.serve(fitting, fits, fits, newcomer);
       continue;
     }
     const head = pass.head();
     const claimants = inOrder(head, pass.beneficiary()).filter((one) => fits === undefined || isBefore(one, fits));
     if (claimants.some((one) => pass.preemptFor(one) || (one === head && pass.reserveFor(one)))) continue;
     if (fits === undefined) break;
-    pass.grant(fits, fits.allocation.request.id === newcomer);
+    pass.serve(fitting, fits, head, newcomer);
   }
+  pass.noteHead();
   if (pass.state.preempted.size > 0) for (const event of withdrawStale(pass.state, now)) pass.write(event);
   return pass;
 }
@@ -131,8 +144,7 @@ class Pass {
     this.#preempts = line.order.size > 0 && (policy.preemption !== null || line.preempting.size > 0);
     const free = line.order.size === 0 ? FreeGpus.none : freeGpus(before, now);
     this.#free = free;
-    const isAnybodyServed = !free.isEmpty || this.#preempts;
-    this.#later = once(() => (isAnybodyServed ? futureCandidates(before, free.all(), now) : []));
+    this.#later = once(() => (line.order.size === 0 ? [] : futureCandidates(before, free.all(), now)));
     this.#budgets = new Budgets(before, this.#later, now);
     this.#windows = new WindowAllowances(before, this.#later, now);
   }
@@ -160,11 +172,10 @@ class Pass {
     );
   }
 
-  fits(): Waiting | undefined {
-    const { now } = this.#allowances();
-    const limits = (shape: FamilyShape) =>
-      this.#budgets.within(shape, () => limitsNow(shape, this.#free, now(shape.memberOf)));
-    return firstWaiting(this.#line, limits, (waiting) => this.#budgets.isOpen(waiting));
+  /** Of every class of the line, the first that fits now. */
+  fitting(): readonly Waiting[] {
+    const found = firstsWaiting(this.#line, (shape) => this.#limitsNow(shape));
+    return [...found].filter((waiting) => this.#budgets.isOpen(waiting));
   }
 
   /** The first request for which leases are preempted. */
@@ -193,16 +204,64 @@ class Pass {
     return true;
   }
 
-  /** See 4: whether anything is held. */
-  reserveFor({ allocation: { request } }: Waiting): boolean {
-    if (this.#now - request.submittedAt < this.state.policy.reserveAfterMs) return false;
-    const { closed } = this.#allowanceFor(request, this.#allowances().later);
-    const unheld = this.#unheld().filter(({ gpu }) => !closed.has(gpu.uuid));
-    this.#hold(request, reserve(request, unheld, this.state, this.#now));
+  /** See 4: whether the next head is to be looked for. */
+  reserveFor({ allocation }: Waiting): boolean {
+    if (!this.#hasWaited(allocation)) return false;
+    const { request } = allocation;
+    const coming = this.#comingTo(request);
+    const reservation = reserve(request, coming, this.state, this.#now);
+    if (reservation.isCertain || waitsForPassersOnly(allocation, coming, this.state, this.#now)) {
+      this.#hold(request, reservation);
+      return true;
+    }
+    this.#note(allocation);
+    for (const uuid of reservation.gpus) this.#held.add(uuid);
     return true;
   }
 
-  grant({ allocation: { request } }: Waiting, atOnce: boolean): void {
+  /** See 2. @param fits of `fitting`, the first in line. */
+  serve(fitting: readonly Waiting[], fits: Waiting, head: Waiting | undefined, newcomer: AllocationId | null): void {
+    const heads = [...this.#line.heads.values()].filter((waiting) => this.#fitsNow(waiting));
+    const next = widestFor(fits, fitting, heads, this.state.policy, this.#now);
+    if (next !== fits && fits.key.id === head?.key.id) this.#note(fits.allocation);
+    this.#grant(next, next.allocation.request.id === newcomer);
+  }
+
+  /** See 4: patience runs from when the head is the head, also while no GPU is free that others could be let have. */
+  noteHead(): void {
+    if (!this.#isNewHead(this.#line.order.first()?.[1])) return;
+    const head = this.head();
+    if (head === undefined || !this.#isNewHead(head)) return;
+    const { request } = head.allocation;
+    if (reserve(request, this.#comingTo(request), this.state, this.#now).isCertain) return;
+    this.#note(head.allocation);
+  }
+
+  #isNewHead(waiting: Waiting | undefined): boolean {
+    return waiting !== undefined && waiting.allocation.headSince === null && this.#hasWaited(waiting.allocation);
+  }
+
+  #hasWaited({ request }: QueuedAllocation): boolean {
+    return this.#now - request.submittedAt >= this.state.policy.reserveAfterMs;
+  }
+
+  /** What `request` may have once leases have ended, of what is held for nobody else. */
+  #comingTo(request: Request): readonly FutureCandidate[] {
+    const { closed } = this.#allowanceFor(request, this.#allowances().later);
+    return this.#unheld().filter(({ gpu }) => !closed.has(gpu.uuid));
+  }
+
+  /** Since when it is the head stays what it was first. */
+  #note(allocation: QueuedAllocation): void {
+    if (allocation.headSince !== null) return;
+    const { request } = allocation;
+    this.write({ type: "became-head", id: request.id, at: this.#now });
+    const noted = { ...allocation, headSince: this.#now };
+    this.#line = dequeue(this.#line, request, this.state.policy);
+    this.#line = enqueue(this.#line, noted, this.state.policy, this.state.gpus.models());
+  }
+
+  #grant({ allocation: { request } }: Waiting, atOnce: boolean): void {
     const chosen = choose(request, this.#free, this.#allowanceFor(request, this.#allowances().now), this.state);
     // `firstWaiting` is exact, so this is a bug and not bad luck.
     if (chosen === null) throw new Error(`${request.id} was found to fit and could not be placed`);
@@ -216,6 +275,17 @@ class Pass {
 
   #unheld(): readonly FutureCandidate[] {
     return this.#later().filter(({ gpu }) => !this.#held.has(gpu.uuid));
+  }
+
+  #limitsNow(shape: FamilyShape): readonly Limit[] {
+    const { now } = this.#allowances();
+    return this.#budgets.within(shape, () => limitsNow(shape, this.#free, now(shape.memberOf)));
+  }
+
+  #fitsNow(waiting: Waiting): boolean {
+    const shape = this.#line.families.get(waiting.familyKey)?.shape;
+    if (shape === undefined || !this.#budgets.isOpen(waiting)) return false;
+    return isWithin(askOf(waiting.allocation.request), this.#limitsNow(shape));
   }
 
   #limitsLater(shape: FamilyShape): readonly Limit[] {

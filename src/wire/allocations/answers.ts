@@ -149,6 +149,9 @@ export const recordSchema = z
       })
       .optional()
       .meta({ description: "It is to be taken back, and renewals do not help: expires_at is no later than leave_by" }),
+    head_since: instant.optional().meta({
+      description: "Since when it has been the head of the line without a certain start",
+    }),
     preempting_since: instant.optional().meta({ description: "Leases are being preempted for this request" }),
     claim_by: instant.optional().meta({ description: "An offer that its client has not taken by then ends" }),
     position: z.int().optional(),

@@ -110,6 +110,7 @@ export type AllocationBody = RequestBody &
     readonly notice?: NoticeBody;
     /** Left out unless leases are preempted for it. */
     readonly preempting_since?: string;
+    readonly head_since?: string;
   };
 
 export function requestBody(request: Request): RequestBody {
@@ -216,6 +217,7 @@ export function allocationBody(allocation: Allocation): AllocationBody {
         status: "queued",
         ...request,
         ...(allocation.preemptingSince === null ? {} : { preempting_since: timestamp(allocation.preemptingSince) }),
+        ...(allocation.headSince === null ? {} : { head_since: timestamp(allocation.headSince) }),
       };
     case "offered":
       return {

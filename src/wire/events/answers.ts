@@ -61,6 +61,7 @@ export const EVENT_BODIES = {
   }),
   draining: z.object({ ...subject, leave_by: leaveBy, reason: z.string() }),
   "notice-withdrawn": z.object({ ...subject, leave_by: z.null(), reason: z.string() }),
+  "became-head": z.object(subject),
   "preemption-begun": z.object(subject),
   "preemption-called-off": z.object({ ...subject, reason: z.string() }),
   "gpu-seen": z.object({

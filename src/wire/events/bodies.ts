@@ -70,6 +70,7 @@ function bodyOf(event: Event): object {
       return { ...subject(event.id), leave_by: timestamp(event.until), reason: printable(event.reason) };
     case "notice-withdrawn":
       return { ...subject(event.id), leave_by: null, reason: printable(event.reason) };
+    case "became-head":
     case "preemption-begun":
       return { ...subject(event.id) };
     case "preemption-called-off":

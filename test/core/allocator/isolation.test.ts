@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { isolationOf } from "../../../src/core/host/condition.ts";
 import type { Gpu } from "../../../src/core/model/gpu.ts";
 import type { GpuHealth } from "../../../src/core/model/reading.ts";
-import { h100, SimulatedHost, seconds } from "../../simulation/simulated-host.ts";
+import { h100, minutes, SimulatedHost, seconds } from "../../simulation/simulated-host.ts";
 
 const { health } = h100("");
 const CUT_OFF: Partial<GpuHealth>[] = [
@@ -44,7 +44,7 @@ test("nothing is held for a request of several that only an isolated GPU could c
 
 test("nor for one that an isolated GPU could complete once its lease has ended", () => {
   const host = hostWith({ fabricStatus: "Failure" });
-  host.submit({ preferredGpus: ["GPU-a"] });
+  host.submit({ preferredGpus: ["GPU-a"], maxDurationMs: minutes(60) });
   host.do({ type: "reconfigure", policy: { ...host.state.policy, reserveAfterMs: 0 } });
   host.submit({ requiredGpus: 3 });
   expect(host.gpusOf(host.submit({ requiredGpus: 2 }))).toEqual(["GPU-b", "GPU-c"]);
@@ -52,7 +52,7 @@ test("nor for one that an isolated GPU could complete once its lease has ended",
 
 test("for a request of several that waits, an isolated GPU is not kept idle", () => {
   const host = hostWith({ fabricStatus: "Failure" });
-  const holder = host.submit({ preferredGpus: ["GPU-b"] });
+  const holder = host.submit({ preferredGpus: ["GPU-b"], maxDurationMs: minutes(60) });
   host.do({ type: "reconfigure", policy: { ...host.state.policy, reserveAfterMs: 0 } });
   const two = host.submit({ requiredGpus: 2 });
   const one = host.submit();

@@ -330,7 +330,7 @@ test("one turn that serves two requests does not give them the same memory", () 
 
 test("memory that is held for the head of the line is not taken through another compute instance", () => {
   const host = new SimulatedHost([cutGpu("GPU-a", twins(2))], { reserveAfterMs: 0 });
-  const first = host.submit({ minMemoryMib: 20_000, gpuModel: "1c." });
+  const first = host.submit({ minMemoryMib: 20_000, gpuModel: "1c.", maxDurationMs: minutes(60) });
   const head = host.submit({ minMemoryMib: 60_000, gpuModel: "1c." });
   const behind = host.submit({ minMemoryMib: 20_000, gpuModel: "2c." });
   expect([head, behind].map((id) => host.allocation(id).status)).toEqual(["queued", "queued"]);

@@ -362,7 +362,7 @@ test("a lease that was never seen to use its part leaves nothing to wait for", (
 
 test("a shared GPU is held for an exclusive head as any other: newcomers do not keep it from emptying", () => {
   const host = new SimulatedHost([h100("GPU-a")]);
-  const part = settled(host, 1_000);
+  const part = settled(host, 1_000, { maxDurationMs: minutes(60) });
   const whole = host.submit({ webhookUrl: "http://127.0.0.1:9/hook" });
   host.advance(minutes(1));
   const newcomer = host.submit(shared(1_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
@@ -384,7 +384,7 @@ test("a short shared lease goes to a GPU that is held for an exclusive head whic
 
 test("a shared head that waits for memory is not overtaken for good by smaller ones", () => {
   const host = new SimulatedHost([h100("GPU-a")]);
-  const large = settled(host, 60_000);
+  const large = settled(host, 60_000, { maxDurationMs: minutes(60) });
   const head = host.submit(shared(50_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
   host.advance(minutes(1));
   const small = host.submit(shared(1_000, { webhookUrl: "http://127.0.0.1:9/hook" }));

@@ -65,7 +65,7 @@ function queued(it: Wish, index: number): QueuedAllocation {
     fairShareDelayMs: 0,
     submittedAt: NOW + it.laterMs,
   };
-  return { status: "queued", request, preemptingSince: null, seenAt: NOW };
+  return { status: "queued", request, preemptingSince: null, headSince: null, seenAt: NOW };
 }
 
 function lineOf(wishes: readonly Wish[]): { line: WaitingLine; present: Request[] } {

@@ -38,13 +38,6 @@ test("where no use is verified after a lease, no time is set aside for it", () =
   expect(host.gpusOf(host.submit({ maxDurationMs: minutes(59) }))).toEqual(["GPU-b"]);
 });
 
-test("a held GPU goes to nobody while the head waits for a lease without a max_duration", () => {
-  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
-  host.submit({ preferredGpus: ["GPU-a"], ttlMs: minutes(60) });
-  host.submit({ requiredGpus: 2 });
-  expect(host.allocation(host.submit({ maxDurationMs: 1 })).status).toBe("queued");
-});
-
 test("a lease without a max_duration does not matter when the head can start without its GPU", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b"), h100("GPU-c")], { reserveAfterMs: 0 });
   host.submit({ preferredGpus: ["GPU-a"] });

@@ -43,7 +43,7 @@ test("of two that waiting and priority put level, the one submitted first is ser
 
 test("a newcomer does not overtake an equal that waits for the same GPUs", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
-  const holder = host.submit();
+  const holder = host.submit({ maxDurationMs: minutes(60) });
   const pair = host.submit({ requiredGpus: 2 });
   const single = host.submit();
   expect(host.allocation(single).status).toBe("queued");
@@ -54,7 +54,7 @@ test("a newcomer does not overtake an equal that waits for the same GPUs", () =>
 
 test("GPUs that the head cannot use yet go to those behind it, until it has waited reserve_after", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
-  const holder = host.submit();
+  const holder = host.submit({ maxDurationMs: minutes(60) });
   const pair = host.submit({ requiredGpus: 2 });
   const early = host.submit();
   expect(host.gpusOf(early)).toEqual(["GPU-b"]);
@@ -68,7 +68,7 @@ test("GPUs that the head cannot use yet go to those behind it, until it has wait
 
 test("a head's reservation leaves alone the GPUs that it could never use", () => {
   const host = new SimulatedHost([h100("GPU-big"), h100("GPU-big2"), t4("GPU-small")], { reserveAfterMs: 0 });
-  host.submit({ preferredGpus: ["GPU-big"] });
+  host.submit({ preferredGpus: ["GPU-big"], maxDurationMs: minutes(60) });
   const head = host.submit({ requiredGpus: 2, minMemoryMib: 40_000 });
   const small = host.submit();
   expect(host.allocation(head).status).toBe("queued");
@@ -77,7 +77,7 @@ test("a head's reservation leaves alone the GPUs that it could never use", () =>
 
 test("a GPU held for the head is not given to those behind it, even where they prefer it", () => {
   const host = new SimulatedHost([h100("GPU-big"), h100("GPU-big2"), t4("GPU-small")], { reserveAfterMs: 0 });
-  const holder = host.submit({ preferredGpus: ["GPU-big"] });
+  const holder = host.submit({ preferredGpus: ["GPU-big"], maxDurationMs: minutes(60) });
   const head = host.submit({ requiredGpus: 2, minMemoryMib: 40_000 });
   expect(host.gpusOf(host.submit({ preferredGpus: ["GPU-big2"] }))).toEqual(["GPU-small"]);
   host.release(holder);
@@ -86,12 +86,12 @@ test("a GPU held for the head is not given to those behind it, even where they p
 
 test("a stream of single-GPU requests does not starve one for all eight", () => {
   const host = new SimulatedHost(eight());
-  for (let i = 0; i < 8; i++) host.submit({ ttlMs: minutes(10) + seconds(i) });
+  for (let i = 0; i < 8; i++) host.submit({ maxDurationMs: minutes(10) + seconds(i) });
   const all = host.submit({ requiredGpus: 8 });
   const submittedAt = host.now;
   while (host.allocation(all).status === "queued") {
     host.advance(seconds(15));
-    host.submit({ ttlMs: minutes(10) });
+    host.submit({ maxDurationMs: minutes(10) });
     expect(host.now - submittedAt).toBeLessThanOrEqual(minutes(1) + minutes(10) + minutes(10));
   }
   expect(host.gpusOf(all)).toHaveLength(8);
@@ -217,7 +217,7 @@ test("nothing is kept idle for a request that a foreign process keeps from start
   host.gpu("GPU-a", { processes: [process(1)], memoryUsedMib: 9_000 });
   host.observe();
   const both = host.submit({ requiredGpus: 2 });
-  const single = host.submit();
+  const single = host.submit({ maxDurationMs: minutes(60) });
   expect(host.gpusOf(single)).toEqual(["GPU-b"]);
   host.gpu("GPU-a", { processes: [], memoryUsedMib: 4 });
   host.observe();
@@ -228,7 +228,7 @@ test("nothing is kept idle for a request that a foreign process keeps from start
 
 test("a GPU that is lost under its lease does not count as coming free; one that is only in use does", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
-  const holder = host.submit({ preferredGpus: ["GPU-a"] });
+  const holder = host.submit({ preferredGpus: ["GPU-a"], maxDurationMs: minutes(60) });
   host.gpu("GPU-a", { processes: [process(1)], memoryUsedMib: 9_000 });
   host.observe();
   host.submit({ requiredGpus: 2 });

@@ -116,7 +116,7 @@ test("GPUs that are held for a head are held together with its quota", () => {
     ...forAnn({ maxGpus: 3 }),
     reserveAfterMs: 0,
   });
-  const holder = host.submit(as(bob, { gpuModel: "H100" }));
+  const holder = host.submit(as(bob, { gpuModel: "H100", maxDurationMs: minutes(60) }));
   const head = host.submit(as(ann, { requiredGpus: 2, gpuModel: "H100" }));
   expect(host.allocation(host.submit(as(ann, { gpuModel: "T4" }))).status).toBe("leased");
   const over = host.submit(as(ann, { gpuModel: "T4" }));

@@ -194,7 +194,7 @@ test("one whom only a window keeps waiting holds nothing, and others pass by", (
 
 test("a head that waits for leases leaves a window's GPUs to its members, and its own are not taken by others", () => {
   const host = hostWith(6, window({}, [0, 600]));
-  const running = [host.submit({ requiredGpus: 3 })];
+  const running = [host.submit({ requiredGpus: 3, maxDurationMs: hours(9) })];
   const head = host.submit({ requiredGpus: 4 });
   host.advance(minutes(5));
   // Three are free: one that the head may have, and two for the window.
@@ -208,7 +208,7 @@ test("a head that waits for leases leaves a window's GPUs to its members, and it
 test("a shared GPU that is held for a head counts once, and what is held for it is a reason for those behind", () => {
   const shown = [t4("GPU-0"), ...gpus(3).map((gpu, i) => ({ ...gpu, uuid: `GPU-${i + 1}` }))];
   const host = new SimulatedHost(shown, { ...EXACT, reserveAfterMs: 0 });
-  host.submit({ sharing: "shared", gpuModel: "T4", minMemoryMib: 1_000 });
+  host.submit({ sharing: "shared", gpuModel: "T4", minMemoryMib: 1_000, maxDurationMs: minutes(60) });
   host.reconfigure({ windows: [window({}, [0, 30])] });
   // The head: its only GPU has a lease that shares it.
   expect(host.gpusOf(host.submit({ gpuModel: "T4" }))).toBeNull();

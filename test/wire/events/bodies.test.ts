@@ -48,6 +48,7 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
   preempting: [{ type: "preempting", id, at, until: START + 30_007, for: "other-01JZZZZZZZZZZZZZZZZZZZZZZZ" }],
   draining: [{ type: "draining", id, at, until: START + 60_007, reason: "a new driver (ops)" }],
   "notice-withdrawn": [{ type: "notice-withdrawn", id, at, reason: "its GPUs are not drained any more" }],
+  "became-head": [{ type: "became-head", id, at }],
   "preemption-begun": [{ type: "preemption-begun", id, at }],
   "preemption-called-off": [{ type: "preemption-called-off", id, at, reason: "the settings have changed" }],
   "gpu-seen": [

@@ -5,7 +5,8 @@
  *  1. `latest` counts on nothing but `max_duration`: every lease lasts as long as it may, every GPU takes as long as it
  *     may to be seen empty, and of GPUs that suit several, those who stand before have had whichever hurts most. It is
  *     a bound for a request that it finds in line, unless somebody more urgent comes, somebody is let past before
- *     `reserve_after`, or a GPU falls sick. Without a `max_duration` there is no bound, and no estimate; nor is there one for a request
+ *     `reserve_after`, or a GPU falls sick. One that a wider request may pass (patience.ts, 4) has no bound either, and
+ *     the GPUs that it could use are counted on by nobody behind it. Without a `max_duration` there is no bound, and no estimate; nor is there one for a request
  *     that its own quota may keep, that may meet a reserved window, or that stands behind one which may.
  *  2. `earliest` takes leases to last no longer than the short ones of late have ({@link HostState.lasted}), and leaves
  *     out everybody who could be passed: who needs more GPUs, other ones, or them for longer.
@@ -23,12 +24,14 @@ import { positionOf } from "../host/line.ts";
 import type { HostState } from "../host/state.ts";
 import { holderOf } from "../host/state.ts";
 import { memberOf } from "../host/window-plan.ts";
-import type { HoldingAllocation, Request } from "../model/allocation.ts";
+import type { HoldingAllocation, QueuedAllocation, Request } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
 import { holdersOf, settlingShare } from "../model/holds.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import { hardEndOf, nominalMs, settlingMs } from "../model/leases.ts";
+import type { Policy } from "../model/policy.ts";
 import { Budgets } from "../queue/budgets.ts";
+import { isOutOfPatience } from "../queue/patience.ts";
 import { remainingOf } from "../queue/quotas.ts";
 import { WindowAllowances } from "../queue/window-allowances.ts";
 
@@ -78,6 +81,8 @@ export function forecast(
       suiting,
       durationMs: request.maxDurationMs ?? Infinity,
       shares: request.sharing === "shared",
+      priority: request.requirement.priority,
+      isPassable: isPassable(allocation, gpus.length, state.policy, now),
     };
     if (suiting.size < claimant.gpus || budgets.objection(request) !== null) {
       // It waits for a GPU to get well, or for its own quota, and nobody waits for it.
@@ -85,7 +90,7 @@ export function forecast(
       continue;
     }
     const starts = latest.keptFor(claimant, sets).map((kept) => latest.startOf(claimant, kept, now, () => true));
-    const last = Math.min(...starts);
+    const last = claimant.isPassable ? Infinity : Math.min(...starts);
     const first = earliest.startOf(claimant, suiting, now, (slot, shared) => cannotPass(claimant, slot, shared));
     latest.add(claimant, last, last + claimant.durationMs + settlingMs(state.policy));
     earliest.add(claimant, first, first + part * (nominalMs(request) ?? 0));
@@ -132,6 +137,16 @@ interface Claimant {
   readonly durationMs: number;
   /** It asks for a part of a GPU. `latest` takes it to have a GPU for itself. */
   readonly shares: boolean;
+  /** The stated one. */
+  readonly priority: number;
+  /** Wider equals may go before it. */
+  readonly isPassable: boolean;
+}
+
+function isPassable(allocation: QueuedAllocation, hostGpus: number, policy: Policy, now: EpochMs): boolean {
+  const { requirement, maxDurationMs } = allocation.request;
+  if (!policy.preferWide || maxDurationMs !== null || requirement.gpus >= hostGpus) return false;
+  return !isOutOfPatience(allocation, policy, now);
 }
 
 interface Slot {
@@ -145,8 +160,9 @@ interface Slot {
  * lent whatever `claimant` would be.
  */
 function cannotPass(claimant: Claimant, before: Slot, shared: number): boolean {
-  const { gpus, durationMs, shares } = before.claimant;
+  const { gpus, durationMs, shares, priority, isPassable: lets } = before.claimant;
   if (shares && claimant.shares) return false;
+  if (lets && claimant.durationMs === Infinity && claimant.priority === priority && claimant.gpus > gpus) return false;
   if (gpus > claimant.gpus || shared < claimant.suiting.size) return false;
   return !before.behindSeveral || durationMs <= claimant.durationMs;
 }

@@ -35,7 +35,7 @@ test("those behind can count on it when each before them has had it as long as i
 });
 
 test("there is no estimate where a lease without a max_duration is in the way, whatever its TTL", () => {
-  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { preferWide: false });
   host.submit({ ttlMs: minutes(5) });
   host.submit({ maxDurationMs: minutes(60) });
   const single = host.submit();
@@ -45,12 +45,26 @@ test("there is no estimate where a lease without a max_duration is in the way, w
   expect([pair, behind].map((id) => etas(host).get(id))).toEqual([null, null]);
 });
 
+test("one that a wider request may pass has no estimate until its patience is over, nor has one that counts on its GPUs", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], {
+    patienceMs: minutes(30),
+    abandonAfterMs: minutes(999),
+  });
+  for (let i = 0; i < 2; i++) host.submit({ maxDurationMs: minutes(60) });
+  const open = host.submit();
+  const stated = host.submit({ maxDurationMs: minutes(10) });
+  const end = host.now + minutes(60) + settling;
+  expect([open, stated].map((id) => etas(host).get(id))).toEqual([null, null]);
+  host.reconfigure({ preferWide: false });
+  expect([open, stated].map((id) => etas(host).get(id)?.latest)).toEqual([end, end]);
+});
+
 test("a request for one model does not wait for those who wait for another", () => {
   const host = new SimulatedHost([h100("GPU-a"), t4("GPU-b")]);
   host.submit({ gpuModel: "H100" });
   host.submit({ gpuModel: "T4", maxDurationMs: minutes(10) });
   const large = host.submit({ gpuModel: "H100" });
-  const small = host.submit({ gpuModel: "T4" });
+  const small = host.submit({ gpuModel: "T4", maxDurationMs: minutes(5) });
   expect(etas(host).get(large)).toBeNull();
   expect(etas(host).get(small)?.latest).toBe(host.now + minutes(10) + settling);
 });
@@ -192,7 +206,7 @@ test("one that its own quota may keep has no estimate; those behind it do not wa
   host.submit({ serviceName: "few", maxDurationMs: minutes(10) });
   host.submit({ maxDurationMs: minutes(20) });
   const over = host.submit({ serviceName: "few", maxDurationMs: minutes(10) });
-  const other = host.submit();
+  const other = host.submit({ maxDurationMs: minutes(5) });
   expect(etas(host).get(over)).toBeNull();
   expect(etas(host).get(other)?.latest).toBe(host.now + minutes(10) + settling);
 });

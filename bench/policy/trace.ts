@@ -18,7 +18,7 @@ const FILE = fileURLToPath(new URL("../../../shared/fixtures/traces/openb-gpu-po
 export const hasTrace = existsSync(FILE);
 
 export const HOST_GPUS = 8;
-const LONGEST_S = 12 * 3_600;
+export const LONGEST_S = 12 * 3_600;
 const FROM_S = 10_000_000;
 const HEADER = "submitted_s,name,num_gpu,gpu_milli,qos,duration_s";
 /** The trace's classes of service as priorities: who answers people comes before who does not. */

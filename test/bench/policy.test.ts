@@ -3,10 +3,12 @@ import { clairvoyant, greedy, strict } from "../../bench/policy/disciplines.ts";
 import { calibrationOf, figuresOf, headSince } from "../../bench/policy/figures.ts";
 import { Ours } from "../../bench/policy/ours.ts";
 import { type Discipline, replay, type Served } from "../../bench/policy/replay.ts";
-import { HOST_GPUS, hasTrace, type Job, sample } from "../../bench/policy/trace.ts";
+import { HOST_GPUS, hasTrace, type Job, LONGEST_S, sample } from "../../bench/policy/trace.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 
 const MINUTE = 60_000;
+/** Longer than any replay lasts. */
+const ENDLESS_MS = 1e11;
 
 /** In minutes, and all of them ask for `max_duration` as it is. */
 function jobs(...asked: readonly (readonly [submitted: number, gpus: number, duration: number])[]): readonly Job[] {
@@ -77,14 +79,31 @@ describe.skipIf(!hasTrace)("a sample of the production trace", () => {
     expect(sample({ ...recipe, seed: 8 })).not.toEqual(trace);
   });
 
-  test.each([0, 5, 10])(
-    "with %d of 10 stating their `max_duration`, who leads the line waits for leases that stood then, and for no other",
+  test("with all stating their `max_duration`, who leads the line waits for leases that stood then, and for no other", () => {
+    const ours = new Ours({ statedOfTen: 10 });
+    expect(worstDelay(replay(trace, ours), (job) => ours.states(job))).toBe(0);
+    expect(worstDelay(replay(trace, greedy()), () => false)).toBeGreaterThan(24 * 60 * MINUTE);
+  });
+
+  test.each([0, 5])(
+    "with %d of 10 stating it, who leads the line waits for its patience and two leases at most",
     (statedOfTen) => {
-      const ours = new Ours({ statedOfTen });
-      expect(worstDelay(replay(trace, ours), (job) => ours.states(job))).toBe(0);
-      expect(worstDelay(replay(trace, greedy()), () => false)).toBeGreaterThan(24 * 60 * MINUTE);
+      const { patienceMs, reserveAfterMs } = DEFAULT_POLICY;
+      const boundS = (reserveAfterMs + patienceMs + 2 * LONGEST_S * 1_000) / 1_000;
+      expect(figuresOf(replay(trace, new Ours({ statedOfTen }))).longestAtHead).toBeLessThanOrEqual(boundS);
+      expect(figuresOf(replay(trace, greedy())).longestAtHead).toBeGreaterThan(boundS);
     },
   );
+
+  test("with nobody stating it, and one service that never ends, as much of the host is used as by greedy", () => {
+    const some = sample({ ...recipe, load: 0.9 });
+    const service: Job = { ...(some[0] as Job), gpus: 1, durationMs: ENDLESS_MS, statedMs: ENDLESS_MS };
+    const jobsOf = [some, [service, ...some.slice(1)]];
+    for (const all of jobsOf) {
+      const [ours, theirs] = [new Ours(), greedy()].map((one) => figuresOf(replay(all, one)));
+      expect(ours?.utilisation).toBeGreaterThan((theirs?.utilisation ?? 1) - 0.03);
+    }
+  });
 
   test.each([0.7, 0.9, 1.1])(
     "at a load of %d, who states a `max_duration` gets as much of the host as from greedy, whatever the mix",

@@ -45,7 +45,7 @@ test("there is no estimate where a lease without a max_duration is in the way, w
   expect([pair, behind].map((id) => etas(host).get(id))).toEqual([null, null]);
 });
 
-test("one that a wider request may pass has no estimate until its patience is over, nor has one that counts on its GPUs", () => {
+test("one that a wider request may pass has no estimate, nor has one that counts on its GPUs", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], {
     patienceMs: minutes(30),
     abandonAfterMs: minutes(999),

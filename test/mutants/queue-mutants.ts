@@ -201,7 +201,7 @@ const WAITING_PATIENTLY = planted(
     },
     {
       name: "A restart sets a head's patience back",
-      file: "src/core/host/state.ts",
+      file: "src/core/host/changes.ts",
       find: "for (const allocation of stored.allocations) state = withAllocation(state, allocation);",
       replace:
         'for (const allocation of stored.allocations) state = withAllocation(state, allocation.status === "queued" ? { ...allocation, headSince: null } : allocation);',

@@ -255,10 +255,11 @@ class Pass {
   #note(allocation: QueuedAllocation): void {
     if (allocation.headSince !== null) return;
     const { request } = allocation;
+    const isWholeLine = this.#line === this.state.line;
     this.write({ type: "became-head", id: request.id, at: this.#now });
-    const noted = { ...allocation, headSince: this.#now };
-    this.#line = dequeue(this.#line, request, this.state.policy);
-    this.#line = enqueue(this.#line, noted, this.state.policy, this.state.gpus.models());
+    const { line, policy, gpus } = this.state;
+    const rest = dequeue(this.#line, request, policy);
+    this.#line = isWholeLine ? line : enqueue(rest, { ...allocation, headSince: this.#now }, policy, gpus.models());
   }
 
   #grant({ allocation: { request } }: Waiting, atOnce: boolean): void {

@@ -1,8 +1,8 @@
 /** What becomes of a head that waits for leases without a `max_duration`: docs/queue.md, "When nobody says how long". */
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { restoredHost } from "../../../src/core/host/changes.ts";
 import { compareKeys, queueKey } from "../../../src/core/host/line.ts";
-import { restoredHost } from "../../../src/core/host/state.ts";
 import type { Request } from "../../../src/core/model/allocation.ts";
 import { DomainError } from "../../../src/core/model/errors.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";

@@ -9,7 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect, onTestFinished, test } from "vitest";
 import { eventually, isBuilt, type TestDaemon, temporaryFolder } from "./daemon.ts";
-import { readmeRows, row, rowsWithTests, testsNamed } from "./rows.ts";
+import { row, rowsWithTests, tableRows, testsNamed } from "./rows.ts";
 import { ended, keepRenewing, receive, record, renew, startReady, stopped } from "./steps.ts";
 
 /** Rows whose tests stand elsewhere: the file, seen from here, and how the test's name begins. */
@@ -48,8 +48,8 @@ const ELSEWHERE: Readonly<Record<string, readonly (readonly [file: string, name:
   ],
 };
 
-test("every row of the README's failure table has its test, and every such test its row", () => {
-  const rows = readmeRows();
+test("every row of the failure table has its test, and every such test its row", () => {
+  const rows = tableRows();
   expect(rows.length).toBeGreaterThan(15);
   const own = rowsWithTests();
   expect([...own, ...Object.keys(ELSEWHERE)].sort()).toEqual([...rows].sort());

@@ -1,4 +1,4 @@
-/** The README's failure table. Each of its rows has a test that bears its name: {@link row}, or another that is named. */
+/** The table of docs/failures.md. Each of its rows has a test that bears its name: {@link row}, or another that is named. */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -6,16 +6,14 @@ import { type TestContext, test } from "vitest";
 import { isBuilt } from "./daemon.ts";
 
 const HERE = fileURLToPath(new URL(".", import.meta.url));
-const README = fileURLToPath(new URL("../../README.md", import.meta.url));
-const HEADING = "## What happens when\n";
+const PAGE = fileURLToPath(new URL("../../docs/failures.md", import.meta.url));
+const HEADING = "# What happens when\n";
 
 /** What the table says may happen: the first cells of its rows. */
-export function readmeRows(): readonly string[] {
-  const text = readFileSync(README, "utf8");
-  const from = text.indexOf(HEADING);
-  if (from < 0) throw new Error(`README.md has no ${JSON.stringify(HEADING)}`);
-  const section = text.slice(from + HEADING.length, text.indexOf("\n## ", from));
-  const lines = section.split("\n").filter((line) => line.startsWith("|"));
+export function tableRows(): readonly string[] {
+  const text = readFileSync(PAGE, "utf8");
+  if (!text.startsWith(HEADING)) throw new Error(`docs/failures.md has no ${JSON.stringify(HEADING)}`);
+  const lines = text.split("\n").filter((line) => line.startsWith("|"));
   // Behind the head and the line under it.
   return lines.slice(2).map((line) => (line.split("|")[1] ?? "").trim());
 }

@@ -1,6 +1,6 @@
 /** The settings as the rest of the program sees them: complete, checked against each other, frozen. */
 import { BlockList, isIP } from "node:net";
-import type { FairShare, Policy, Quota, Quotas, SharingPolicy } from "../core/model/policy.ts";
+import type { FairShare, MemoryByGpu, Policy, Quota, Quotas, SharingPolicy } from "../core/model/policy.ts";
 import type { WorkloadDefaults } from "../core/model/workload.ts";
 import type { Role } from "./api-keys.ts";
 import type { Path } from "./document.ts";
@@ -89,6 +89,9 @@ export interface Config {
     readonly reclaimTimeoutMs: number;
     readonly verifyRelease: Policy["verifyRelease"];
     readonly degradedGpus: Policy["degradedGpus"];
+    /** Sizes of GPUs whose driver tells none, and what is in use on GPUs that nobody uses. */
+    readonly memoryMib: MemoryByGpu;
+    readonly idleMemoryMib: MemoryByGpu;
     readonly foreignUse: Policy["foreignUse"];
     readonly foreignUseReadings: number;
     /** Whom to tell of it; `null`: nobody. */
@@ -192,6 +195,8 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       reclaimTimeoutMs: allocator.reclaim_timeout,
       verifyRelease: allocator.verify_release,
       degradedGpus: allocator.degraded_gpus,
+      memoryMib: allocator.memory_mb,
+      idleMemoryMib: allocator.idle_memory_mb,
       foreignUse: allocator.foreign_use,
       foreignUseReadings: allocator.foreign_use_readings,
       foreignUseWebhookUrl: allocator.foreign_use_webhook_url,

@@ -21,6 +21,8 @@ export function policyOf(config: Config): Policy {
     defaultTtlMultiplier: scheduler.defaultTtlMultiplier,
     verifyRelease: allocator.verifyRelease,
     degradedGpus: allocator.degradedGpus,
+    memoryMib: allocator.memoryMib,
+    idleMemoryMib: allocator.idleMemoryMib,
     foreignUse: allocator.foreignUse,
     foreignUseReadings: allocator.foreignUseReadings,
     foreignUseWebhookUrl: allocator.foreignUseWebhookUrl,

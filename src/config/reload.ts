@@ -78,6 +78,8 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     reclaimTimeoutMs: live("allocator.reclaim_timeout"),
     verifyRelease: live("allocator.verify_release"),
     degradedGpus: live("allocator.degraded_gpus"),
+    memoryMib: live("allocator.memory_mb"),
+    idleMemoryMib: live("allocator.idle_memory_mb"),
     foreignUse: live("allocator.foreign_use"),
     foreignUseReadings: live("allocator.foreign_use_readings"),
     foreignUseWebhookUrl: live("allocator.foreign_use_webhook_url"),

@@ -8,6 +8,7 @@ import { MAX_SHARES } from "../core/host/shared-memory.ts";
 import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model/workload.ts";
 import { apiKeys, keyHolder, PRINCIPAL } from "./api-keys.ts";
 import type { Path } from "./document.ts";
+import { memoryByGpu } from "./memory-by-gpu.ts";
 import { ownModels } from "./models.ts";
 import { partialQuota, quota, quotasByName } from "./quotas.ts";
 import {
@@ -118,6 +119,8 @@ export const fileSchema = z.strictObject({
     reclaim_timeout: setting(duration("100ms", "1d"), "60s"),
     verify_release: setting(oneOf(["when_used", "always", "never"]), "when_used"),
     degraded_gpus: setting(oneOf(["exclude", "avoid"]), "exclude"),
+    memory_mb: memoryByGpu(),
+    idle_memory_mb: memoryByGpu(),
     foreign_use: setting(oneOf(["exclude", "notify", "adopt"]), "exclude"),
     foreign_use_readings: setting(integer(1, 10_000), 3),
     foreign_use_webhook_url: setting(nullable(httpUrl), null),

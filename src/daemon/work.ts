@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import type { EpochMs } from "../core/base/time.ts";
 import { planOf } from "../core/explain/plan.ts";
+import { indexNow } from "../core/host/indices.ts";
 import type { Allocation } from "../core/model/allocation.ts";
 import { AllocationNotFoundError, DomainError, RequestNeverFitsError } from "../core/model/errors.ts";
 import { allocateAsk } from "../http/allocations/asks.ts";
@@ -87,7 +88,7 @@ export class DaemonLeases implements Leases {
       const etaLatest: EpochMs | null = eta === null ? null : Date.parse(eta.latest);
       return { status: "queued", allocationId: id, waiting: { reason, position, etaLatest } };
     }
-    const { id, gpu_uuids, gpu_ids, env, fencing_token } = grantedBody(allocation);
+    const { id, gpu_uuids, gpu_ids, env, fencing_token } = grantedBody(allocation, indexNow(state));
     const given = Object.entries(env).filter((entry): entry is [string, string] => entry[1] !== undefined);
     return {
       status: "held",

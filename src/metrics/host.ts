@@ -3,6 +3,7 @@ import type { Registry } from "prom-client";
 import { candidates } from "../core/host/candidates.ts";
 import { ailing, BLOCKS, blockOf, isolationOf, staleness } from "../core/host/condition.ts";
 import { cordonsOf, isDrained } from "../core/host/cordons.ts";
+import { indexNow } from "../core/host/indices.ts";
 import type { HostState } from "../core/host/state.ts";
 import type { Request } from "../core/model/allocation.ts";
 import type { Gpu } from "../core/model/gpu.ts";
@@ -78,7 +79,12 @@ function registerXids(registry: Registry, look: () => Instant): void {
       const { state } = look();
       for (const gpu of state.gpus.values()) {
         for (const [xid, { count: value }] of state.sight.xids.get(gpu.uuid) ?? []) {
-          const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, xid: String(xid) };
+          const labels = {
+            gpu_id: indexLabel(state, gpu.uuid),
+            gpu_name: gpu.name,
+            gpu_uuid: gpu.uuid,
+            xid: String(xid),
+          };
           yield { labels, value };
         }
       }
@@ -98,7 +104,7 @@ function* ailmentsOf({ state, now }: Instant) {
   for (const gpu of wholeGpus(state)) {
     const block = ailing(gpu, state, now)?.block ?? (isolationOf(gpu, state) === null ? null : "isolated");
     for (const name of AILMENTS) {
-      const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
+      const labels = { gpu_id: indexLabel(state, gpu.uuid), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
       yield { labels, value: name === block ? 1 : 0 };
     }
   }
@@ -198,7 +204,7 @@ function* statesOf({ state, now }: Instant) {
     const block = blockOf(gpu, state, now)?.block;
     const current = block === undefined ? "free" : stateName(block);
     for (const name of GPU_STATES) {
-      const labels = { gpu_id: String(gpu.index), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
+      const labels = { gpu_id: indexLabel(state, gpu.uuid), gpu_name: gpu.name, gpu_uuid: gpu.uuid, state: name };
       yield { labels, value: name === current ? 1 : 0 };
     }
   }
@@ -225,9 +231,14 @@ function registerReadings(registry: Registry, look: () => Instant): void {
         const { state, now } = look();
         for (const { reading } of state.sight.gpus.values()) {
           if (reading.mig !== undefined || staleness(reading.uuid, state, now) !== null) continue;
-          yield { labels: { gpu_id: String(reading.index), gpu_name: reading.name }, value: figure(reading) };
+          yield { labels: { gpu_id: indexLabel(state, reading.uuid), gpu_name: reading.name }, value: figure(reading) };
         }
       },
     });
   }
+}
+
+/** Empty for a GPU that the driver does not count now. */
+function indexLabel(state: HostState, uuid: string): string {
+  return String(indexNow(state)(uuid) ?? "");
 }

@@ -3,6 +3,7 @@ import type { EpochMs } from "../core/base/time.ts";
 import type { Command } from "../core/decisions/commands.ts";
 import type { Decision } from "../core/decisions/decide.ts";
 import type { Event } from "../core/host/events.ts";
+import { indexNow } from "../core/host/indices.ts";
 import type { HostState } from "../core/host/state.ts";
 import type { Allocation, EndedAllocation } from "../core/model/allocation.ts";
 import type { Gpu } from "../core/model/gpu.ts";
@@ -139,7 +140,7 @@ export class TurnDraft {
       if (allocation.status === "ended" && allocation.lease !== null && allocation.request.webhookUrl !== null) {
         this.#withdrawn.push(id);
       }
-      const notification = notificationOf(event, allocation, this.#messageId, this.#now);
+      const notification = notificationOf(event, allocation, indexNow(state), this.#messageId, this.#now);
       if (notification !== null) this.#notifications.push(notification);
     }
   }

@@ -13,7 +13,7 @@
 import type { EpochMs } from "../core/base/time.ts";
 import type { Command } from "../core/decisions/commands.ts";
 import { decide } from "../core/decisions/decide.ts";
-import { withInstances } from "../core/decisions/observe/instances.ts";
+import { completed } from "../core/decisions/observe/observe.ts";
 import { withObservation } from "../core/decisions/observe/sight.ts";
 import { restoredHost, withPolicy } from "../core/host/changes.ts";
 import { type HostState, nextDeadline } from "../core/host/state.ts";
@@ -233,7 +233,7 @@ export class Turns {
 
   /** What holds even while nothing can be stored; see 3. What follows from new settings, the next turn decides. */
   #withoutStoring(state: HostState, command: Command): HostState {
-    if (command.type === "observe") return withObservation(state, withInstances(command.observation, state));
+    if (command.type === "observe") return withObservation(state, completed(command.observation, state));
     if (command.type !== "reconfigure") return state;
     return withPolicy(state, this.#parts.calendar.fill(command.policy, this.#parts.clock.now()));
   }

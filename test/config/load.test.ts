@@ -64,6 +64,8 @@ test("without a file the defaults are those that are documented", () => {
       reclaimTimeoutMs: 60_000,
       verifyRelease: "when_used",
       degradedGpus: "exclude",
+      memoryMib: {},
+      idleMemoryMib: {},
       foreignUse: "exclude",
       foreignUseReadings: 3,
       foreignUseWebhookUrl: null,

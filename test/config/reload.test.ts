@@ -109,6 +109,8 @@ preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime:
     reclaimIdleAfterMs: 12_000,
     verifyRelease: "always",
     degradedGpus: "avoid",
+    memoryMib: config.allocator.memoryMib,
+    idleMemoryMib: config.allocator.idleMemoryMib,
     foreignUse: "adopt",
     foreignUseReadings: 7,
     foreignUseWebhookUrl: "http://127.0.0.1:9/ops",

@@ -223,7 +223,7 @@ const BOOKS: readonly Mutant[] = [
   },
   {
     name: "A process that hides its memory does not occupy its GPU",
-    file: "src/core/readings/health.ts",
+    file: "src/core/readings/use.ts",
     find: "process.usedMemoryMib ?? Infinity",
     replace: "process.usedMemoryMib ?? 0",
     tests: [OWNERSHIP],
@@ -351,8 +351,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU that the driver calls lost is granted as long as its memory can be read",
     file: "src/core/readings/health.ts",
-    find: 'if (words === "GPU is lost") return',
-    replace: 'if (words === "GPU is lost" && reading.memoryUsedMib === null) return',
+    find: "if (isLoss(path, words)) return",
+    replace: "if (isLoss(path, words) && reading.memoryUsedMib === null) return",
     tests: [TRUTH],
   },
   {
@@ -365,7 +365,7 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU whose memory cannot be read is granted",
     file: "src/core/readings/health.ts",
-    find: "if (reading.memoryTotalMib === null || reading.memoryUsedMib === null) {",
+    find: "if (reading.memoryTotalMib === null || memoryInUseMib(reading) === null) {",
     replace: "if (reading.memoryTotalMib === null) {",
     tests: [TRUTH],
   },
@@ -394,8 +394,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "Memory that others use is offered",
     file: "src/core/host/candidates.ts",
-    find: "const taken = used <= idleCeilingMib(total) ? 0 : used;",
-    replace: "const taken = used <= idleCeilingMib(total) ? 0 : Math.min(used, 0);",
+    find: "const taken = isAsGoodAsEmpty(used, total) ? 0 : used;",
+    replace: "const taken = isAsGoodAsEmpty(used, total) ? 0 : Math.min(used, 0);",
     tests: [TRUTH],
   },
   {
@@ -415,14 +415,14 @@ const SEEING: readonly Mutant[] = [
   {
     name: "Memory that cannot be read counts as 0, and frees the GPU of an ended lease",
     file: "src/core/decisions/observe/observe.ts",
-    find: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return false;",
-    replace: "if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return true;",
+    find: "if (usedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return false;",
+    replace: "if (usedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return true;",
     tests: [TRUTH],
   },
   {
     name: "Memory in use without a process is no use of a lease",
     file: "src/core/decisions/observe/observe.ts",
-    find: "null : reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;",
+    find: "null : usedMib > baselineMib + SETTLED_SLACK_MIB;",
     replace: "null : false;",
     tests: [TRUTH],
   },

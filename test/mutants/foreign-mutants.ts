@@ -19,7 +19,7 @@ const EPISODES = planted(
     },
     {
       name: "A GPU that cannot be read ends the foreign use of it",
-      find: "if (seen === undefined || seen.reading.memoryUsedMib === null || seen.foreignReadings > 0) return null;",
+      find: "if (seen === undefined || memoryInUseMib(seen.reading) === null || seen.foreignReadings > 0) return null;",
       replace: "if (seen !== undefined && seen.foreignReadings > 0) return null;",
     },
   ],
@@ -62,7 +62,7 @@ const GHOSTS: readonly Mutant[] = [
   },
   {
     name: "What the driver itself does with persistence mode off counts as a ghost",
-    file: "src/core/readings/health.ts",
+    file: "src/core/readings/use.ts",
     find: ' || persistenceMode === "Disabled") return false;',
     replace: " || persistenceMode === null) return false;",
     tests: [FOREIGN],

@@ -233,6 +233,53 @@ const XIDS: readonly Mutant[] = [
   },
 ];
 
+const CASES = "test/cases/nvidia-smi.test.ts";
+
+const REAL_MACHINES: readonly Mutant[] = [
+  {
+    name: "A GPU that is named beside the document is granted",
+    file: "src/monitor/nvidia-smi/verdict.ts",
+    find: "const named = namedGpus(beside);",
+    replace: "const named = namedGpus(beside).slice(1);",
+    tests: [CASES],
+  },
+  {
+    name: "GPUs are numbered by their place in a document that leaves one out",
+    file: "src/monitor/nvidia-smi/numbering.ts",
+    find: "if (index !== null) take(shown.length + n, index);",
+    replace: "if (index !== null) take(shown.length + n, index + shown.length);",
+    tests: [CASES],
+  },
+  {
+    name: "A lease shows the index that its GPU had at the grant",
+    file: "src/core/host/indices.ts",
+    find: "return (uuid) => indices.get(uuid) ?? null;",
+    replace: "return (uuid) => state.gpus.get(uuid)?.index ?? null;",
+    tests: ["test/core/host/indices.test.ts"],
+  },
+  {
+    name: "A name with a tag in it hides the processes after it",
+    file: "src/monitor/nvidia-smi/sieve.ts",
+    find: 'kind: start === NAME_START ? "name" : "opened"',
+    replace: 'kind: start === NAME_END ? "name" : "opened"',
+    tests: [CASES],
+  },
+  {
+    name: "What is left out of the output may swallow a list of processes",
+    file: "src/monitor/nvidia-smi/sieve.ts",
+    find: "if (other !== null) {",
+    replace: "if (other !== null && other.index < 0) {",
+    tests: [CASES],
+  },
+  {
+    name: "A small process does not count on a GPU that takes one",
+    file: "src/core/readings/use.ts",
+    find: "const leastMib = exclusive ? 0 : SMALL_PROCESS_MIB;",
+    replace: "const leastMib = exclusive ? SMALL_PROCESS_MIB : SMALL_PROCESS_MIB;",
+    tests: [CASES],
+  },
+];
+
 const ONE_BY_ONE = planted(
   "src/monitor/nvidia-smi/one-by-one.ts",
   ["test/monitor/nvidia-smi/source.test.ts"],
@@ -274,6 +321,7 @@ const ONE_BY_ONE = planted(
 export const HEALTH_MUTANTS: readonly Mutant[] = [
   ...SIGHT,
   ...LIMITS,
+  ...REAL_MACHINES,
   ...ONE_BY_ONE,
   ...XIDS,
   {

@@ -89,8 +89,8 @@ export const MIG_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "A compute instance is offered memory that the others' processes use",
-        find: "const used = (reading.memoryUsedMib as number) + (reading.othersUseMib ?? 0);",
-        replace: "const used = reading.memoryUsedMib as number;",
+        find: "const used = (memoryInUseMib(reading) as number) + (reading.othersUseMib ?? 0);",
+        replace: "const used = memoryInUseMib(reading) as number;",
       },
     ],
   ),

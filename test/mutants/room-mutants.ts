@@ -252,7 +252,7 @@ const RECORDS = planted(
   [
     {
       name: "Clients are given the GPUs' places in their lease instead of nvidia-smi's indices",
-      find: "gpu_ids: lease.gpus.map(({ index }) => index),",
+      find: "gpu_ids: presentIndices(lease, indexOf),",
       replace: "gpu_ids: lease.gpus.map((_, index) => index),",
     },
     {

@@ -34,8 +34,8 @@ const SEEING: readonly Mutant[] = [
   {
     name: "A GPU whose memory cannot be read counts as unused",
     file: "src/core/decisions/observe/observe.ts",
-    find: "reading.memoryUsedMib === null ? null :",
-    replace: "reading.memoryUsedMib === null ? false :",
+    find: "usedMib === null ? null :",
+    replace: "usedMib === null ? false :",
     tests: [USE, IDLE],
   },
   {

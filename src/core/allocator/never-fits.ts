@@ -24,11 +24,14 @@ function cardsOf(need: KindAsked, names: ReadonlySet<string> | null, state: Host
   // Head-room is left by all who share a GPU together.
   const mostOf = (totalMib: number) =>
     need.sharing === "shared" ? totalMib - headroomMib(totalMib, policy.sharing) : totalMib;
-  if (!candidates.areSomeCut && !gpus.hasInstances) {
+  // Without a reading of what is in use, no part of a GPU can be promised.
+  const isWhole = ({ uuid }: Pick<Gpu, "uuid">) => state.sight.gpus.get(uuid)?.reading.memorySource !== undefined;
+  const someAreWhole = need.sharing === "shared" && gpus.values().some(isWhole);
+  if (!candidates.areSomeCut && !gpus.hasInstances && !someAreWhole) {
     const models = gpus.models().filter(isWanted);
     return models.map((gpu) => ({ gpu, memoryMib: mostOf(gpu.memoryTotalMib ?? 0), count: gpu.count }));
   }
-  const cards = gpus.values().filter((gpu) => isWanted(gpu) && !isSplit(gpu, state));
+  const cards = gpus.values().filter((gpu) => isWanted(gpu) && !isSplit(gpu, state) && !(someAreWhole && isWhole(gpu)));
   return cards.map((gpu) => ({ gpu, memoryMib: mostOf(gpu.memoryTotalMib ?? 0), count: 1 }));
 }
 

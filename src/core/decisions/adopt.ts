@@ -18,7 +18,7 @@ import { AdoptionDisabledError, GpuInUseError, GpusUnavailableError, NothingToAd
 import type { Gpu } from "../model/gpu.ts";
 import type { AllocationId } from "../model/ids.ts";
 import { leaseOf } from "../queue/grant.ts";
-import { isGhost, occupies } from "../readings/health.ts";
+import { isGhost, memoryInUseMib, occupying } from "../readings/use.ts";
 import type { Command } from "./commands.ts";
 import { ownershipOf } from "./observe/ownership.ts";
 
@@ -70,7 +70,7 @@ function adoptedPid(
   if (isGhost(reading) || !ailments.some(({ block }) => block === "occupied")) {
     throw new NothingToAdoptError(`nobody without a lease is seen to use ${gpu.uuid}`);
   }
-  const there = reading.processes.filter(occupies);
+  const there = occupying(reading);
   const foreign = there.filter(({ pid }) => !owners.has(pid));
   if (asked !== null && !foreign.some(({ pid }) => pid === asked)) {
     throw new NothingToAdoptError(`${gpu.uuid} is not used by a process ${asked} of no lease`);
@@ -94,7 +94,7 @@ function requestOf(
     workloadData: pid === null ? {} : { pid },
     requiredGpus: 1,
     // What it takes is what it needs.
-    minMemoryMib: Math.max(1, reading.memoryUsedMib ?? 0),
+    minMemoryMib: Math.max(1, memoryInUseMib(reading) ?? 0),
     maxUtilizationPercent: null,
     priority: null,
   } as const;

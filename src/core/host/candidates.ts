@@ -7,7 +7,7 @@ import type { Gpu } from "../model/gpu.ts";
 import { boardOf } from "../model/mig.ts";
 import type { GpuReading } from "../model/reading.ts";
 import type { Closeness } from "../readings/closeness.ts";
-import { idleCeilingMib } from "../readings/health.ts";
+import { isAsGoodAsEmpty, memoryInUseMib, takesOneLease, workPercent } from "../readings/use.ts";
 import { ailing, blockOf, isolationOf, readingTime, strainOf } from "./condition.ts";
 import { type Candidate, Candidates, type FreeGpus } from "./free-gpus.ts";
 import { promisedBesideMib } from "./mig.ts";
@@ -25,8 +25,8 @@ const AT_ONCE: EpochMs = -Infinity;
 export function availableMibOf(gpu: Gpu, reading: GpuReading, state: HostState): number {
   const total = reading.memoryTotalMib as number;
   // Of memory that is shared (instances.ts, 3) every free sharer is offered the same.
-  const used = (reading.memoryUsedMib as number) + (reading.othersUseMib ?? 0);
-  const taken = used <= idleCeilingMib(total) ? 0 : used;
+  const used = (memoryInUseMib(reading) as number) + (reading.othersUseMib ?? 0);
+  const taken = isAsGoodAsEmpty(used, total) ? 0 : used;
   return total - (gpu.mig === null ? taken : Math.max(taken, promisedBesideMib(gpu, state)));
 }
 
@@ -49,11 +49,11 @@ function candidateOf(gpu: Gpu, state: HostState): Candidate | null {
     availableMib: availableMibOf(gpu, reading, state),
     shareableMib: shareableMib(gpu, sight, sharing),
     shared: gpu.hold.kind === "shared",
-    closed: closedToShares(gpu, sharing),
-    utilizationPercent: reading.utilizationPercent,
+    closed: closedToShares(gpu, sharing, takesOneLease(reading)),
+    utilizationPercent: workPercent(reading),
     strained: strainOf(gpu, state) !== null,
     isolated: isolationOf(gpu, state) !== null,
-    baselineMib: reading.memoryUsedMib as number,
+    baselineMib: memoryInUseMib(reading) as number,
     longestMs: Infinity,
     kind: kindOf(gpu, state.sight.closeness),
     freshUntil: readingTime(sight, staleAfterMs) + staleAfterMs,

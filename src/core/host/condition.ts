@@ -7,6 +7,7 @@ import type { GpuUuid } from "../model/ids.ts";
 import type { Policy } from "../model/policy.ts";
 import type { ProbeFailureKind } from "../model/reading.ts";
 import { type Ailment, GOOD_READINGS_TO_RECOVER, isFault, READINGS_UNTIL_LOST } from "../readings/health.ts";
+import { idleCeilingMib } from "../readings/use.ts";
 import { cordonReason, cordonsOf } from "./cordons.ts";
 import { entanglementOf, isDoubted, parentOf } from "./mig.ts";
 import type { GpuSight } from "./sight.ts";
@@ -126,9 +127,23 @@ export function isolationOf(gpu: Gpu, state: HostState): Omit<BlockedGpu, "block
 /** Why a GPU is taken last although it may be granted; `null` when it is as good as any. */
 export function strainOf({ uuid }: Gpu, { sight }: HostState): string | null {
   const seen = sight.gpus.get(uuid);
+  if (seen?.reading.health.license?.startsWith("Unlicensed") === true) {
+    return `it runs without a vGPU licence: ${seen.reading.health.license}`;
+  }
+  if (seen?.reading.health.fabricHealth === "Limited Capacity") return "its NVLink fabric has limited capacity";
   if (seen?.reading.health.slowdown === true) return "the driver slows it for heat or by the power brake";
   const degraded = seen?.ailments.find(({ block }) => block === "degraded") ?? seen?.recovery?.from;
   return degraded?.block === "degraded" ? degraded.detail : null;
+}
+
+/** How long memory must have stood still, with nobody there, to be called idle. */
+const IDLE_PROVEN_MS = 24 * 60 * 60_000;
+
+/** MiB that a GPU shows in use although nobody has been seen to use it for a day, and that keep it from being granted. */
+export function proposedIdleMib({ reading, quiet, finishedAt }: GpuSight): number | null {
+  const { memoryTotalMib: total } = reading;
+  if (quiet === null || total === null || finishedAt - quiet.since < IDLE_PROVEN_MS) return null;
+  return quiet.mib > idleCeilingMib(total, reading) ? quiet.mib : null;
 }
 
 /** Whether nothing is wrong with a GPU itself, as far as is seen, and was not shortly before. */

@@ -78,8 +78,13 @@ export function takenMib(hold: SharedHold, { ownMib, restMib }: MemoryUse): numb
 }
 
 /** Why no share of a GPU can be had now, apart from its memory, in the words of candidates.ts; `null` when one can. */
-export function closedToShares({ hold }: Gpu, { maxLeasesPerGpu }: SharingPolicy): "settling" | "crowded" | null {
+export function closedToShares(
+  { hold }: Gpu,
+  { maxLeasesPerGpu }: SharingPolicy,
+  takesOne = false,
+): "settling" | "crowded" | null {
   if (hold.kind !== "shared") return null;
+  if (takesOne) return "crowded";
   if (settlingShare(hold) !== null) return "settling";
   return hold.shares.length + hold.remains.length >= Math.min(maxLeasesPerGpu, MAX_SHARES) ? "crowded" : null;
 }

@@ -26,6 +26,14 @@ export interface GpuSight {
   readonly watch: Watch | null;
   /** How long its memory has stood still; `null` when it cannot be read. */
   readonly stillness: Stillness | null;
+  /** How long nobody has been seen to use it; `null`: somebody is, or it cannot be told. */
+  readonly quiet: Quiet | null;
+}
+
+/** Memory in use at one level, within {@link IDLE_DRIFT}, while nobody uses the GPU as far as is seen. */
+export interface Quiet {
+  readonly mib: number;
+  readonly since: EpochMs;
 }
 
 /** Memory in use at one level, within {@link SETTLED_SLACK_MIB}. */
@@ -104,6 +112,8 @@ export interface Sight {
   /** `null`: nothing has been heard of it. */
   readonly kernelLog: KernelLogSight | null;
   readonly groups: Groups;
+  /** As the driver counts: see indices.ts. */
+  readonly indices: ReadonlyMap<GpuUuid, number>;
   /** GPUs that came to a slot in which another had been, by when they were first seen there. */
   readonly newcomers: ReadonlyMap<GpuUuid, EpochMs>;
   /** GPUs of the inventory that have not been seen since the boot; none when the daemon did not see a boot. */
@@ -125,6 +135,7 @@ export const NOTHING_SEEN: Sight = {
   xids: new Map(),
   kernelLog: null,
   groups: new Map(),
+  indices: new Map(),
   newcomers: new Map(),
   unseenSinceBoot: new Set(),
 };

@@ -28,6 +28,6 @@ export interface GpuLocality {
 /** How the GPUs of a host are connected. */
 export interface Topology {
   readonly gpus: readonly GpuLocality[];
-  /** By place in `gpus`: symmetric, and `null` only between a GPU and itself. */
+  /** By place in `gpus`: symmetric; `null` between a GPU and itself, and where it is not known. */
   readonly links: readonly (readonly (GpuLink | null)[])[];
 }

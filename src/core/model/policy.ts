@@ -85,6 +85,9 @@ export interface SharingPolicy {
   readonly settleTimeoutMs: number;
 }
 
+/** MiB by GPU: its UUID, or a part of its model's name in any case. Of several parts the longest counts. */
+export type MemoryByGpu = { readonly [gpu: string]: number };
+
 /** The settings that decisions depend on. Replaced whole on a reload. */
 export interface Policy {
   /** Models that the settings add to the analyzer's catalogue. */
@@ -118,6 +121,10 @@ export interface Policy {
   readonly refreshIntervalMs: number;
   /** Whether a GPU that works, and is due for a reset or a replacement, gets no new lease, or is only taken last. */
   readonly degradedGpus: "exclude" | "avoid";
+  /** The size of GPUs whose driver does not tell it; left out: none is known. */
+  readonly memoryMib?: MemoryByGpu;
+  /** What is in use on GPUs that nobody uses; left out: nothing. */
+  readonly idleMemoryMib?: MemoryByGpu;
   /** A GPU whose reading is older than this is unknown. */
   readonly staleAfterMs: number;
   /** What to do about processes of no lease beside keeping their GPU from leases: nothing, tell, or let it be leased to them. */

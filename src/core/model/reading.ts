@@ -62,7 +62,9 @@ export interface GpuHealth {
   readonly remappedRowsUncorrectable: number | null;
   readonly remappedRowsPending: boolean | null;
   readonly remappedRowsFailure: boolean | null;
-  /** `None`, `Reset`, `Reboot`, `Drain P2P`, `Drain and Reset`. */
+  /** Memory is bad, and no means to repair it is left. */
+  readonly unrepairableMemory: boolean | null;
+  /** What must be done about it, in the driver's words: see readings/recovery.ts. */
   readonly recoveryAction: string | null;
   /** Of the NVSwitches, where there are any: `Not Started`, `In Progress` or `Completed`. */
   readonly fabricState: string | null;
@@ -72,18 +74,24 @@ export interface GpuHealth {
   readonly fabricHealth: string | null;
   /** True when the driver slows the clocks for heat or by the power brake. */
   readonly slowdown: boolean | null;
+  /** Of a virtual GPU: `Licensed (...)`, or words that begin with `Unlicensed`. */
+  readonly license: string | null;
 }
 
 /** One GPU in one reading. A figure that the driver does not give is `null`, never 0. */
 export interface GpuReading {
   readonly uuid: GpuUuid;
-  /** Order of appearance: what `nvidia-smi -i` takes. Not the minor number. */
+  /** As the driver counts now: what `nvidia-smi -i` takes. Not the minor number. No two GPUs of a reading share it. */
   readonly index: number;
   readonly minorNumber: number | null;
   readonly name: string;
   readonly serial: string | null;
   readonly pciBusId: string | null;
   readonly memoryTotalMib: number | null;
+  /** Where `memoryTotalMib` is from, when the driver does not tell it (unified memory); left out: the driver. */
+  readonly memorySource?: "settings" | "host";
+  /** MiB that are in use although nobody uses it, by the settings; left out: none. */
+  readonly idleMemoryMib?: number;
   /** What the driver keeps for itself; neither used nor free. `null` in drivers that do not tell. */
   readonly memoryReservedMib: number | null;
   readonly memoryUsedMib: number | null;
@@ -113,6 +121,8 @@ export interface HostReading {
   readonly gpus: readonly GpuReading[];
   /** The lists of processes may lack some: the daemon does not share the host's pids. They lack none when left out. */
   readonly processesHidden?: boolean;
+  /** MiB of the host's own memory, which an integrated GPU shares; left out: not known. */
+  readonly hostMemoryMib?: number;
   /** GPUs of which it says nothing, neither that they are well nor that they are gone; none when left out. */
   readonly unread?: readonly GpuUuid[];
   /** Instances that may be there or not (instances.ts): what was read of them before does not hold any more. */

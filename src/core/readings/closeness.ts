@@ -100,7 +100,8 @@ function rankOf({ gpus, links }: Topology, a: number, b: number): number | null 
   const [first, second] = [gpus[a], gpus[b]];
   if (first === undefined || second === undefined) return UNKNOWN_RANK;
   const link = links[a]?.[b] ?? null;
-  return link === null ? null : 1 + 2 * nearness(link) + (areBesideSameCpus(first, second) ? 1 : 0);
+  if (a === b) return null;
+  return link === null ? UNKNOWN_RANK : 1 + 2 * nearness(link) + (areBesideSameCpus(first, second) ? 1 : 0);
 }
 
 function nearness(link: GpuLink): number {

@@ -1,32 +1,12 @@
 import type { AllocationId } from "../model/ids.ts";
-import type { GpuProcess, GpuReading } from "../model/reading.ts";
+import type { GpuReading } from "../model/reading.ts";
+import { recoveryEffect } from "./recovery.ts";
+import { BUSY_PERCENT, computes, idleCeilingMib, isGhost, memoryInUseMib, occupying, workPercent } from "./use.ts";
 
 export interface Ailment {
   readonly block: "lost" | "unhealthy" | "unknown" | "degraded" | "mig" | "isolated" | "occupied";
   /** In words, with the facts. Contains driver text: escape it where it is shown. */
   readonly detail: string;
-}
-
-/** The share of a GPU's memory that a driver may keep for itself while nothing runs, and its least, in MiB. */
-const IDLE_SHARE = 0.02;
-const IDLE_LEAST_MIB = 512;
-
-/** Memory in use, above which a GPU without a visible process is in use by an invisible one, in MiB. */
-export function idleCeilingMib(totalMib: number): number {
-  return Math.max(IDLE_LEAST_MIB, Math.ceil(totalMib * IDLE_SHARE));
-}
-
-/** Whether a process computes, rather than draws a desktop. Old drivers list only those that compute. */
-export function computes(type: string | null): boolean {
-  return type === null || type.includes("C");
-}
-
-/** MiB of a process that is too small to do any work: the least CUDA context of today's drivers takes more. */
-const SMALL_PROCESS_MIB = 64;
-
-/** Whether a process makes its GPU unfit for anybody else. One that does not tell its memory does. */
-export function occupies(process: GpuProcess): boolean {
-  return computes(process.type) && (process.usedMemoryMib ?? Infinity) >= SMALL_PROCESS_MIB;
 }
 
 /** Good readings in a row after which a GPU that was sick or missing is granted again. */
@@ -68,7 +48,10 @@ export function ailmentsOf(
  * response flags".
  */
 function isolation({ health }: GpuReading): Ailment | null {
-  if (health.recoveryAction === "Drain P2P") return { block: "isolated", detail: "the driver asks for: Drain P2P" };
+  const { recoveryAction: action } = health;
+  if (action !== null && recoveryEffect(action) === "isolate") {
+    return { block: "isolated", detail: `the driver asks for: ${action}` };
+  }
   if (health.fabricStatus !== null && health.fabricStatus !== "Success") {
     return { block: "isolated", detail: `the NVLink fabric says: ${health.fabricStatus}` };
   }
@@ -76,12 +59,28 @@ function isolation({ health }: GpuReading): Ailment | null {
   return null;
 }
 
+const FABRIC_STATES: ReadonlySet<string> = new Set(["Not Supported", "Not Started", "In Progress", "Completed"]);
+const FABRIC_HEALTHS: ReadonlySet<string> = new Set(["Not Supported", "Healthy", "Unhealthy", "Limited Capacity"]);
+
+/** What the fabric says in a word that is not known; `null`: nothing. */
+function unknownFabricWord({ fabricState, fabricHealth }: GpuReading["health"]): string | null {
+  if (fabricState !== null && !FABRIC_STATES.has(fabricState)) return fabricState;
+  return fabricHealth !== null && !FABRIC_HEALTHS.has(fabricHealth) ? fabricHealth : null;
+}
+
+/** Words that the monitor puts where a reading has none, because `nvidia-smi` cannot reach the GPU. */
+const OUT_OF_REACH = /^nvidia-smi\b/;
+
+function isLoss(path: string, words: string): boolean {
+  return words.startsWith("GPU is lost") || OUT_OF_REACH.test(path);
+}
+
 /** An NVSwitch host whose fabric is not set up: on its GPUs CUDA does not start, with error 802, alone or not. */
 const FABRIC_NOT_READY: ReadonlySet<string> = new Set(["Not Started", "In Progress"]);
 
 /** The use of a GPU by a process that does not belong to a lease of it. */
 function occupation(reading: GpuReading, owners: ReadonlyMap<number, AllocationId>): Ailment | null {
-  const foreign = reading.processes.filter(occupies);
+  const foreign = occupying(reading);
   const first = foreign[0];
   if (first !== undefined) {
     const more = foreign.length > 1 ? ` and ${foreign.length - 1} more` : "";
@@ -93,7 +92,7 @@ function occupation(reading: GpuReading, owners: ReadonlyMap<number, AllocationI
     return { block: "occupied", detail: `process ${first.pid} (${name})${of}${more}, ${lease}` };
   }
   const { memoryTotalMib: total, memoryUsedMib: used, processes } = reading;
-  if (total === null || used === null || used <= idleCeilingMib(total)) return null;
+  if (total === null || used === null || used <= idleCeilingMib(total, reading)) return null;
   // Desktop processes explain the memory in use.
   if (processes.some((process) => !computes(process.type))) return null;
   return { block: "occupied", detail: `${used} MiB in use by no visible process` };
@@ -107,28 +106,16 @@ function cutOf({ migInstances }: GpuReading): string {
   return `MIG is enabled: only its instances are granted, not the whole. It has ${count}${of}`;
 }
 
-/** A GPU that works more than this, in percent, works for somebody, even if he cannot be seen. */
-const BUSY_PERCENT = 5;
-
 /** Work of which neither a process nor memory is seen. */
 function business(reading: GpuReading, processesHidden: boolean): Ailment | null {
   if (isGhost(reading)) return { block: "occupied", detail: "100 % busy, with no process and no memory in use" };
-  const { utilizationPercent: busy, processes } = reading;
+  const busy = workPercent(reading);
+  const { processes } = reading;
   if (!processesHidden || processes.length > 0 || busy === null || busy <= BUSY_PERCENT) return null;
   return { block: "occupied", detail: `${busy} % busy, and whose processes are there is not seen` };
 }
 
-/**
- * Whether a GPU works for nobody: the mark of a driver that has lost track of what it runs. With persistence mode off the
- * driver sets the GPU up for each question, and what it shows then may be that.
- */
-export function isGhost(reading: GpuReading): boolean {
-  const { utilizationPercent, processes, memoryTotalMib: total, memoryUsedMib: used, persistenceMode } = reading;
-  if (utilizationPercent !== 100 || processes.length > 0 || persistenceMode === "Disabled") return false;
-  return total !== null && used !== null && used <= idleCeilingMib(total);
-}
-
-/** Readings in a row after which such a GPU is quarantined. */
+/** Readings in a row that show a GPU at work for nobody, after which it is quarantined. */
 export const READINGS_UNTIL_QUARANTINE = 3;
 
 /**
@@ -144,15 +131,15 @@ export const READINGS_UNTIL_QUARANTINE = 3;
 function sickness(reading: GpuReading): Ailment | null {
   const { health, errorValues } = reading;
   for (const [path, words] of Object.entries(errorValues)) {
-    if (words === "GPU is lost") return { block: "lost", detail: `the driver says "GPU is lost" (${path})` };
+    if (isLoss(path, words)) return { block: "lost", detail: `the driver says "${words}" (${path})` };
   }
+  if (health.unrepairableMemory === true) return { block: "unhealthy", detail: "its memory cannot be repaired" };
   if (health.remappedRowsFailure === true) {
     return { block: "unhealthy", detail: "row remapping has failed" };
   }
   const action = health.recoveryAction;
-  if (action === "Reset" || action === "Reboot" || action === "Drain and Reset") {
-    return { block: "unhealthy", detail: `the driver asks for: ${action}` };
-  }
+  const effect = action === null ? "none" : recoveryEffect(action);
+  if (effect === "exclude") return { block: "unhealthy", detail: `the driver asks for: ${action}` };
   if (reading.computeMode === "Prohibited") {
     return { block: "unhealthy", detail: "CUDA cannot start: its compute mode is Prohibited" };
   }
@@ -161,8 +148,18 @@ function sickness(reading: GpuReading): Ailment | null {
   }
   // In a container the memory of a GPU that is cut is not told, which is no fault of it.
   if (reading.migMode === "Enabled") return { block: "mig", detail: cutOf(reading) };
-  if (reading.memoryTotalMib === null || reading.memoryUsedMib === null) {
+  if (Object.keys(errorValues).some((path) => path.startsWith("processes/"))) {
+    return { block: "unknown", detail: "it has a process whose pid cannot be read" };
+  }
+  if (reading.memoryTotalMib === null || memoryInUseMib(reading) === null) {
     return { block: "unknown", detail: "the driver gives no memory reading" };
+  }
+  if (effect === "unknown") {
+    return { block: "degraded", detail: `the driver asks for "${action}", which is not known here` };
+  }
+  const fabric = unknownFabricWord(health);
+  if (fabric !== null) {
+    return { block: "degraded", detail: `the NVLink fabric says "${fabric}", which is not known here` };
   }
   if ((health.eccUncorrectedVolatile ?? 0) > 0) {
     return {

@@ -1,4 +1,5 @@
 import { owns } from "../../core/decisions/lifecycle.ts";
+import { indexNow } from "../../core/host/indices.ts";
 import type { QueuedAllocation } from "../../core/model/allocation.ts";
 import { AllocationEndedError, DomainError } from "../../core/model/errors.ts";
 import type { Actor, AllocationId } from "../../core/model/ids.ts";
@@ -42,7 +43,8 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, kn
           const first = await scheduler.allocate(await informed(ask, ask.serviceName, knowledge, 0), actor, key);
           const { id } = first.allocation.request;
           // Clients of the reference service take 200, and nothing else, for a grant.
-          if (first.allocation.status !== "queued") return grants.ofNew(id, json(200, grantedBody(first.allocation)));
+          if (first.allocation.status !== "queued")
+            return grants.ofNew(id, json(200, grantedBody(first.allocation, indexNow(first.state))));
           const held = wait(id, call);
           if (held === null) return queuedAnswer(first.allocation, first, []);
           const last = held.catch((error: unknown) => {
@@ -72,7 +74,7 @@ function standing(headers: readonly string[]): (reply: Reply) => Answer {
     const { allocation } = reply;
     if (allocation.status === "ended") throw new AllocationEndedError(allocation.request.id);
     if (allocation.status === "queued") return queuedAnswer(allocation, reply, headers);
-    return json(200, grantedBody(allocation), headers);
+    return json(200, grantedBody(allocation, indexNow(reply.state)), headers);
   };
 }
 

@@ -1,6 +1,7 @@
 import type { EpochMs } from "../../core/base/time.ts";
 import { owns } from "../../core/decisions/lifecycle.ts";
 import type { Eta } from "../../core/explain/forecast.ts";
+import { indexNow } from "../../core/host/indices.ts";
 import { positionOf } from "../../core/host/line.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { Allocation, QueuedAllocation, Request } from "../../core/model/allocation.ts";
@@ -61,7 +62,7 @@ function outlookFor({ status, request }: Allocation, state: HostState, now: Epoc
 function viewOf(allocation: Allocation, outlook: Outlook, state: HostState, now: EpochMs, actor: Actor) {
   const { request } = allocation;
   const isOwn = owns(actor, allocation);
-  const { fencing_token, ...open } = recordOf(allocation);
+  const { fencing_token, ...open } = recordOf(allocation, state);
   return {
     ...open,
     ...(isOwn && fencing_token !== undefined ? { fencing_token } : {}),
@@ -101,8 +102,8 @@ function sharesOf(gpu: Gpu | undefined): readonly Share[] {
   return gpu?.hold.kind === "shared" ? gpu.hold.shares : [];
 }
 
-export function recordOf(allocation: Allocation) {
-  const body = allocationBody(allocation);
+export function recordOf(allocation: Allocation, state: HostState) {
+  const body = allocationBody(allocation, indexNow(state));
   // The record's types promise no changes; the answer's schema knows of no such promise.
   return body as ListAnswer["allocations"][number];
 }

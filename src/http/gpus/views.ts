@@ -1,7 +1,8 @@
 /** GPUs as the API shows them: pure functions over a state. */
 import type { EpochMs } from "../../core/base/time.ts";
-import { ailing, blockOf, isolationOf, strainOf } from "../../core/host/condition.ts";
+import { ailing, blockOf, isolationOf, proposedIdleMib, strainOf } from "../../core/host/condition.ts";
 import { isDrained } from "../../core/host/cordons.ts";
+import { indexNow } from "../../core/host/indices.ts";
 import { shareableMib } from "../../core/host/shared-memory.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { GpuLink } from "../../core/model/device.ts";
@@ -41,7 +42,12 @@ export function gpuViews(state: HostState, now: EpochMs): GpuAnswer[] {
   for (const [uuid, { reading }] of state.sight.gpus) {
     if (!state.gpus.has(uuid) && reading.mig === undefined) views.push(unrecorded(reading, state));
   }
-  return views.sort((a, b) => a.id - b.id || (a.uuid < b.uuid ? -1 : 1));
+  return views.sort((a, b) => place(a) - place(b) || (a.uuid < b.uuid ? -1 : 1));
+}
+
+/** Those that the driver does not count now come last. */
+function place({ id }: GpuAnswer): number {
+  return id ?? Number.MAX_SAFE_INTEGER;
 }
 
 /** One GPU of the inventory, or that of which it is an instance; `null` when it is not there. */
@@ -73,7 +79,7 @@ function deviceView(gpu: Gpu, state: HostState, now: EpochMs): Omit<GpuAnswer, "
   const blocked = blockOf(gpu, state, now);
   const holders = holderViews(gpu, state);
   return {
-    ...identityView(gpu),
+    ...identityView(gpu, state),
     ...figuresView(gpu.uuid, state),
     allocated: holders.length > 0,
     // Who shares it is named once, however many parts it has.
@@ -135,7 +141,7 @@ function reservationOf(gpu: Gpu, state: HostState): string | null {
 
 function unrecorded(reading: GpuReading, state: HostState): GpuAnswer {
   return {
-    ...identityView(reading),
+    ...identityView(reading, state),
     ...figuresView(reading.uuid, state),
     allocated: false,
     allocated_to: null,
@@ -156,8 +162,8 @@ function stateOf(block: NonNullable<ReturnType<typeof blockOf>>["block"] | null)
   return block === "held" ? "leased" : block;
 }
 
-function identityView(gpu: Pick<Gpu, "index" | "uuid" | "name" | "pciBusId">) {
-  return { id: gpu.index, uuid: printable(gpu.uuid), name: printable(gpu.name), pci_bus_id: text(gpu.pciBusId) };
+function identityView({ uuid, name, pciBusId }: Pick<Gpu, "uuid" | "name" | "pciBusId">, state: HostState) {
+  return { id: indexNow(state)(uuid), uuid: printable(uuid), name: printable(name), pci_bus_id: text(pciBusId) };
 }
 
 /** The latest figures, however old: `last_updated` says so. All `null` when there is no reading. */
@@ -166,6 +172,8 @@ function figuresView(uuid: string, state: HostState) {
   const reading = sight?.reading;
   return {
     memory_total: reading?.memoryTotalMib ?? null,
+    memory_source: memorySourceOf(reading),
+    proposed_idle_memory_mb: sight === undefined ? null : proposedIdleMib(sight),
     memory_reserved: reading?.memoryReservedMib ?? null,
     memory_used: reading?.memoryUsedMib ?? null,
     memory_free: reading?.memoryFreeMib ?? null,
@@ -189,6 +197,11 @@ function figuresView(uuid: string, state: HostState) {
       used_memory: process.usedMemoryMib,
     })),
   };
+}
+
+function memorySourceOf(reading: GpuReading | undefined): GpuAnswer["memory_source"] {
+  if (reading === undefined || reading.memoryTotalMib === null) return null;
+  return reading.memorySource ?? "driver";
 }
 
 /** Where it sits. A GPU that has gone missing is still shown where it was. */
@@ -227,6 +240,8 @@ function healthView(health: GpuHealth): NonNullable<GpuAnswer["health"]> {
     fabric_state: text(health.fabricState),
     fabric_status: text(health.fabricStatus),
     fabric_health: text(health.fabricHealth),
+    unrepairable_memory: health.unrepairableMemory,
+    license: text(health.license),
     slowdown: health.slowdown,
   };
 }

@@ -48,7 +48,7 @@ export function listView(scheduler: Scheduler, actor: Actor): ListAnswer {
   for (const allocation of state.allocations.values()) {
     if (allocation.status === "queued") continue;
     allocations.push({
-      ...recordOf(allocation),
+      ...recordOf(allocation, state),
       ...healthOfLease(allocation, state, now),
       ...overMemory(allocation, state),
     });

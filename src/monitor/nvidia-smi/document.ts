@@ -9,9 +9,10 @@
  * 4. Sizes are bounded before work is done on them.
  */
 import { XMLParser, XMLValidator } from "fast-xml-parser";
+import { sifted, UNREAD } from "./sieve.ts";
 import { decodeReferences, oneLine } from "./text.ts";
 
-/** Most that one probe may print. Eight B200s print 0.36 MB; loop output is several documents. */
+/** Most that one probe may print, without what nobody reads. Eight B200s print 0.36 MB; loop output is several documents. */
 export const MAX_OUTPUT_BYTES = 8 * 1024 * 1024;
 /** Most GPUs of one document. Hosts have up to 16. */
 export const MAX_GPUS = 128;
@@ -25,9 +26,6 @@ export const MAX_GPU_TAGS = 16_384;
 const MAX_TAG_LENGTH = 1024;
 /** Deepest nesting. Real documents go to 7. */
 const MAX_DEPTH = 32;
-
-/** `nvidia-smi` lists every clock that the card supports, half of the document and more; nothing here reads it. */
-const UNREAD = ["supported_clocks", "accounted_processes"] as const;
 
 /** Never dropped with them: without these a GPU in use looks free. */
 const KEPT = ["<processes", "<compute_processes"] as const;
@@ -80,7 +78,8 @@ export interface Slices {
 }
 
 /** @throws {UnreadableDocument} */
-export function sliceDocument(output: Uint8Array | string): Slices {
+export function sliceDocument(given: Uint8Array | string): Slices {
+  const output = given.length > MAX_OUTPUT_BYTES ? sifted(given) : given;
   if (output.length > MAX_OUTPUT_BYTES) {
     throw new UnreadableDocument("too-large", `${output.length} bytes are more than the ${MAX_OUTPUT_BYTES} allowed`);
   }

@@ -55,10 +55,15 @@ export function wordAt(tree: Tree, path: string): string | null {
   return typeof found === "string" ? decodeReferences(found.trim()).slice(0, MAX_TEXT) : null;
 }
 
+/** Whether the driver says itself that it has nothing to say; damage does not look like that. */
+export function isNoReading(word: string): boolean {
+  return NOTHING_WORD.test(word) || ERROR_WORD.test(word);
+}
+
 export function textAt(tree: Tree, path: string): string | null {
   const word = wordAt(tree, path);
   if (word === null || word === "" || word.includes(REPLACEMENT)) return null;
-  return NOTHING_WORD.test(word) || ERROR_WORD.test(word) ? null : word;
+  return isNoReading(word) ? null : word;
 }
 
 /** A process name: any text is one, blanks at its ends included; `null` when absent or when its bytes were not UTF-8. */

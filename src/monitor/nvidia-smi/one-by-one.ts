@@ -53,11 +53,13 @@ export async function readOneByOne({ gpus, failure, run, leftMs }: OneByOne): Pr
       unread.push(gpu.uuid);
       continue;
     }
-    const end = await run(["-q", "-x", "-i", gpu.uuid], timeoutMs);
-    stuck = "abandoned" in end && end.abandoned;
-    const answer = await answerOf(gpu, end);
+    const answer = await askForOne(gpu, async (args) => {
+      const end = await run(args, timeoutMs);
+      stuck = "abandoned" in end && end.abandoned;
+      return end;
+    });
     if (answer.said === "nothing") unread.push(gpu.uuid);
-    else if (answer.said === "lost") read.push(lostReading(gpu));
+    else if (answer.said === "lost") read.push(lostReading(gpu, "GPU is lost"));
     else if (answer.said === "reading") {
       host = answer.host;
       read.push(answer.gpu);
@@ -70,6 +72,11 @@ export async function readOneByOne({ gpus, failure, run, leftMs }: OneByOne): Pr
 
 function deviceOf(pciBusId: string | null): string | null {
   return pciBusId === null ? null : pciDevice(pciBusId);
+}
+
+/** Asks for one GPU by its UUID, or by its address where that stands for it. */
+export async function askForOne(gpu: KnownGpu, run: (args: readonly string[]) => Promise<RunEnd>): Promise<Answer> {
+  return answerOf(gpu, await run(["-q", "-x", "-i", gpu.uuid]));
 }
 
 /** What came of asking for one GPU. `gone`: the driver knows it no more. */
@@ -106,15 +113,17 @@ const NOTHING_KNOWN: GpuHealth = {
   remappedRowsUncorrectable: null,
   remappedRowsPending: null,
   remappedRowsFailure: null,
+  unrepairableMemory: null,
   recoveryAction: null,
   fabricState: null,
   fabricStatus: null,
   fabricHealth: null,
   slowdown: null,
+  license: null,
 };
 
-/** Not one figure, and the driver's word for why. */
-function lostReading({ uuid, index, name, pciBusId }: KnownGpu): GpuReading {
+/** Not one figure, and the driver's words for why. */
+export function lostReading({ uuid, index, name, pciBusId }: KnownGpu, words: string): GpuReading {
   return {
     uuid,
     index,
@@ -136,6 +145,6 @@ function lostReading({ uuid, index, name, pciBusId }: KnownGpu): GpuReading {
     migInstances: [],
     processes: [],
     health: NOTHING_KNOWN,
-    errorValues: { "nvidia-smi -i": "GPU is lost" },
+    errorValues: { "nvidia-smi -i": words },
   };
 }

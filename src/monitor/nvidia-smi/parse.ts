@@ -14,6 +14,7 @@ import {
   elementsNamed,
   errorValues,
   integerAt,
+  isNoReading,
   mibAt,
   nameAt,
   percentAt,
@@ -24,6 +25,7 @@ import {
 import { oneLine } from "./text.ts";
 
 const NAMELESS = "unknown GPU";
+const NAMELESS_PROCESS = "processes/process_info/pid";
 
 export interface SmiDocument {
   /** As printed, in the host's local time, such as `Fri Aug 21 08:54:01 2026`; `null` when absent. */
@@ -161,7 +163,7 @@ function readGpu(gpu: Tree, index: number, id: string | null, warnings: string[]
     migInstances: readMigInstances(gpu, index, warnings),
     processes: readProcesses(gpu, index),
     health: readHealth(gpu),
-    errorValues: errorValues(gpu),
+    errorValues: { ...errorValues(gpu), ...namelessProcesses(gpu) },
   };
   return { claimedUuid: textAt(gpu, "uuid"), reading };
 }
@@ -213,12 +215,13 @@ function readMigInstances(gpu: Tree, gpuIndex: number, warnings: string[]): MigI
  * a process that stood elsewhere would still use the GPU, so the place is not asked.
  */
 function readProcesses(gpu: Tree, gpuIndex: number): GpuProcess[] {
-  return elementsNamed(gpu, "process_info").map((process) => {
+  return elementsNamed(gpu, "process_info").flatMap((process) => {
     const pid = integerAt(process, "pid");
-    // To leave one out would show a busy GPU as free.
+    // To leave one out would show a busy GPU as free; see namelessProcesses.
     if (elementsNamed(process, "process_info").length > 0) {
       throw new UnreadableDocument("malformed", `GPU ${gpuIndex} has a process inside a process`);
     }
+    if (pid === null && isNoReading(wordAt(process, "pid") ?? "")) return [];
     if (pid === null) throw new UnreadableDocument("malformed", `GPU ${gpuIndex} has a process without a pid`);
     return {
       pid,
@@ -231,6 +234,12 @@ function readProcesses(gpu: Tree, gpuIndex: number): GpuProcess[] {
       origin: null,
     };
   });
+}
+
+/** Processes without a pid: their GPU is used by somebody, and by whom cannot be told. The rest of the document stands. */
+function namelessProcesses(gpu: Tree): GpuReading["errorValues"] {
+  const words = elementsNamed(gpu, "process_info").filter((process) => integerAt(process, "pid") === null);
+  return words.length === 0 ? {} : { [NAMELESS_PROCESS]: wordAt(words[0] as Tree, "pid") ?? "" };
 }
 
 function readHealth(gpu: Tree): GpuHealth {
@@ -249,11 +258,13 @@ function readHealth(gpu: Tree): GpuHealth {
     remappedRowsUncorrectable: integerAt(gpu, "remapped_rows/remapped_row_unc"),
     remappedRowsPending: yesOrNo(gpu, "remapped_rows/remapped_row_pending"),
     remappedRowsFailure: yesOrNo(gpu, "remapped_rows/remapped_row_failure"),
+    unrepairableMemory: yesOrNo(gpu, "ecc_errors/unrepairable_memory", "unrepairable_memory"),
     recoveryAction: recoveryAction(gpu),
     fabricState: textAt(gpu, "fabric/state"),
     fabricStatus: textAt(gpu, "fabric/status"),
     fabricHealth: fabricHealth(gpu),
     slowdown: slowdown(gpu),
+    license: textAt(gpu, "vgpu_software_licensed_product/license_status"),
   };
 }
 

@@ -9,6 +9,7 @@
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Cancel, Clock } from "../../platform/clock.ts";
+import type { OutputSieve } from "./sieve.ts";
 
 /** From SIGTERM to SIGKILL. */
 export const TERM_GRACE_MS = 500;
@@ -16,6 +17,8 @@ export const TERM_GRACE_MS = 500;
 export const KILL_GRACE_MS = 500;
 /** How long output may still arrive when the program has ended but something holds its pipes open. */
 const DRAIN_MS = 500;
+/** How many times as much as is kept may be left out: 128 GPUs with full accounting buffers print 134 MB. */
+const MAX_SIFTED = 32;
 /** Most of stderr that is kept. */
 const MAX_STDERR_BYTES = 16 * 1024;
 
@@ -49,7 +52,10 @@ export interface RunOptions {
   readonly args: readonly string[];
   readonly env: NodeJS.ProcessEnv;
   readonly timeoutMs: number;
+  /** Of what the sieve keeps, if there is one. */
   readonly maxOutputBytes: number;
+  /** Leaves out what nobody reads, as it comes. */
+  readonly sieve?: OutputSieve;
   readonly clock: Clock;
   /** Sends a signal to a process group; a test may stand in for a process that no signal ends. */
   readonly signal?: SendSignal;
@@ -89,6 +95,7 @@ class ChildRun implements Run {
   readonly #clock: Clock;
   readonly #signal: SendSignal;
   readonly #settle: (end: RunEnd) => void;
+  readonly #sieve: OutputSieve | null;
   readonly #stdout: Buffer[] = [];
   readonly #stderr: Buffer[] = [];
   /** Why it is being ended; `null` while it may run. */
@@ -106,6 +113,7 @@ class ChildRun implements Run {
     this.#clock = options.clock;
     this.#signal = options.signal ?? signalGroup;
     this.#cancelTimer = options.clock.after(options.timeoutMs, () => this.#stop("timed-out"));
+    this.#sieve = options.sieve ?? null;
     this.#collect(options.maxOutputBytes);
     child.once("error", (error) => {
       if (this.pid !== null) return;
@@ -125,11 +133,14 @@ class ChildRun implements Run {
 
   #collect(maxOutputBytes: number): void {
     let received = 0;
+    let kept = 0;
     let complained = 0;
     this.#child.stdout?.on("data", (chunk: Buffer) => {
       received += chunk.length;
-      if (received > maxOutputBytes) this.#stop("flooded");
-      else this.#stdout.push(chunk);
+      const rest = this.#sieve === null ? chunk : Buffer.from(this.#sieve.push(chunk.toString("latin1")), "latin1");
+      kept += rest.length;
+      if (kept > maxOutputBytes || received > MAX_SIFTED * maxOutputBytes) this.#stop("flooded");
+      else this.#stdout.push(rest);
     });
     this.#child.stderr?.on("data", (chunk: Buffer) => {
       if (complained < MAX_STDERR_BYTES) this.#stderr.push(chunk.subarray(0, MAX_STDERR_BYTES - complained));
@@ -180,7 +191,7 @@ class ChildRun implements Run {
       kind: "exited",
       exitCode: this.#child.exitCode,
       signal: this.#child.signalCode,
-      stdout: Buffer.concat(this.#stdout),
+      stdout: Buffer.concat([...this.#stdout, Buffer.from(this.#sieve?.end() ?? "", "latin1")]),
       stderr: Buffer.concat(this.#stderr).toString("utf8"),
     });
   }

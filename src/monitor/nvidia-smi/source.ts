@@ -1,3 +1,4 @@
+import { totalmem } from "node:os";
 import { resolve } from "node:path";
 import type { HostReading, Observation, ProbeFailure } from "../../core/model/reading.ts";
 import type { Clock } from "../../platform/clock.ts";
@@ -7,10 +8,12 @@ import { MAX_OUTPUT_BYTES } from "./document.ts";
 import { KnownGpus } from "./identity.ts";
 import { KnownInstances } from "./known-instances.ts";
 import { KnownTopology } from "./known-topology.ts";
+import { isWhole, withLeftOut } from "./left-out.ts";
 import { type ListedGpu, MAX_LISTING_BYTES } from "./listing.ts";
 import { type KnownGpu, MIN_RUN_MS, readOneByOne } from "./one-by-one.ts";
 import { parseNvidiaSmiInTurns, type SmiDocument } from "./parse.ts";
 import { type Run, type RunEnd, type SendSignal, startRun } from "./run.ts";
+import { OutputSieve } from "./sieve.ts";
 import { oneLine } from "./text.ts";
 import { MAX_TOPOLOGY_BYTES, type SmiTopology } from "./topology.ts";
 import { failureOf, judge, judgeListing, judgeTopology } from "./verdict.ts";
@@ -36,6 +39,8 @@ export interface NvidiaSmiOptions {
   /** GPUs of earlier days: known in case that one is lost before the first listing. */
   readonly inventory?: readonly KnownGpu[];
 }
+
+const HOST_MEMORY_MIB = Math.floor(totalmem() / 1024 ** 2);
 
 const READ = ["-q", "-x"] as const;
 const ASK_TOPOLOGY = ["topo", "-m"] as const;
@@ -153,11 +158,20 @@ export class NvidiaSmiSource implements GpuSource {
     if (end.kind !== "exited") return failureOf(end, this.#timeoutMs);
     const verdict = judge(end, await parseNvidiaSmiInTurns(end.stdout));
     if (!verdict.ok) return this.#withoutTheLost(verdict.failure, deadline);
-    const { reading } = verdict.document;
+    const { reading, attachedGpus } = verdict.document;
     const warnings = [...reading.warnings, ...verdict.warnings, ...miscount(verdict.document)];
-    const known = this.#known.recognise({ ...reading, warnings });
-    this.#roster = known.gpus;
-    return this.#withOrigins(await this.#withInstances(known, deadline));
+    const incomplete = {
+      reading: this.#known.recognise({ ...reading, warnings }),
+      attachedGpus,
+      named: verdict.named,
+      roster: this.#roster,
+      run: (args: readonly string[], timeoutMs: number) => this.#run(args, MAX_OUTPUT_BYTES, timeoutMs),
+      list: () => this.#list(deadline),
+      leftMs: () => this.#leftMs(deadline),
+    };
+    const whole = await withLeftOut(incomplete);
+    this.#roster = isWhole(incomplete) ? whole.gpus : rosterOf(whole.gpus, this.#roster);
+    return this.#withOrigins(await this.#withInstances({ ...whole, hostMemoryMib: HOST_MEMORY_MIB }, deadline));
   }
 
   /** One lost GPU must not hide the others. Tried anew with each probe, so it ends by itself. */
@@ -167,7 +181,7 @@ export class NvidiaSmiSource implements GpuSource {
       gpus: this.#roster,
       failure,
       run: (args, timeoutMs) => this.#run(args, MAX_OUTPUT_BYTES, timeoutMs),
-      leftMs: () => (this.#closed ? 0 : deadline - this.#clock.now()),
+      leftMs: () => this.#leftMs(deadline),
     });
     return reading === null ? failure : this.#withOrigins(await this.#withInstances(reading, deadline));
   }
@@ -181,10 +195,18 @@ export class NvidiaSmiSource implements GpuSource {
     return this.#instances.complete(reading);
   }
 
+  #leftMs(deadline: number): number {
+    return this.#closed || this.#abandonedPid !== null ? 0 : deadline - this.#clock.now();
+  }
+
+  async #list(deadline: number): Promise<readonly ListedGpu[] | null> {
+    const answer = await this.#readListing(deadline).catch((error: unknown) => garbled(error).message);
+    return typeof answer === "string" ? null : answer;
+  }
+
   async #readListing(deadline: number): Promise<readonly ListedGpu[] | string> {
-    const leftMs = deadline - this.#clock.now();
-    if (this.#closed || this.#abandonedPid !== null || leftMs < MIN_RUN_MS)
-      return "there was no time for nvidia-smi -L";
+    const leftMs = this.#leftMs(deadline);
+    if (leftMs < MIN_RUN_MS) return "there was no time for nvidia-smi -L";
     const end = await this.#run(LIST, MAX_LISTING_BYTES, leftMs);
     return end.kind === "exited" ? judgeListing(end) : failureOf(end, leftMs).message;
   }
@@ -211,6 +233,7 @@ export class NvidiaSmiSource implements GpuSource {
       env,
       timeoutMs,
       maxOutputBytes,
+      ...(args[0] === READ[0] ? { sieve: new OutputSieve() } : {}),
       clock: this.#clock,
       ...(this.#signal === undefined ? {} : { signal: this.#signal }),
     });
@@ -228,6 +251,11 @@ export class NvidiaSmiSource implements GpuSource {
       this.#abandonedPid = null;
     });
   }
+}
+
+/** What a reading shows, and what it may only have left out. */
+function rosterOf(seen: readonly KnownGpu[], before: readonly KnownGpu[]): readonly KnownGpu[] {
+  return [...seen, ...before.filter(({ pciBusId }) => !seen.some((gpu) => gpu.pciBusId === pciBusId))];
 }
 
 /** GPUs that the driver counts and does not show are missing, as far as they were known; the count alone decides nothing. */

@@ -5,8 +5,9 @@
  *     \tGPU0\tGPU1\tNIC0\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID
  *     GPU0\t X \tNV18\tPXB\t0-51,104-155\t0\t\tN/A
  *
- * 1. The matrix of the GPUs is read whole or not at all: a row for each, in order, ended by a line break, with a link
- *    for each, and the same link in both directions.
+ * 1. The matrix of the GPUs is read whole or not at all: a row for each, in order, ended by a line break, with a cell
+ *    for each. A cell of which nothing can be made, or that says other than the one across it, is a link that is not
+ *    known; the rest stands.
  * 2. Cells of the matrix are never empty, so they are told apart by blanks or tabs; so are those of the NICs, whose
  *    names are not looked at. What follows may be empty: inside a cpuset the CPUs are.
  * 3. A CPU list or NUMA node that is missing, or cannot be told from its neighbour, is not known. It is never guessed.
@@ -29,6 +30,8 @@ const TAB_STOP = 8;
 
 const ANSI = new RegExp(`${String.fromCharCode(27)}\\[[0-9;]*[A-Za-z]`, "g");
 const LINK = /^(?:NV[1-9]\d?|PIX|PXB|PHB|NODE|SYS)$/;
+/** What drivers up to 387 call SYS. */
+const FORMER_SYS = "SOC";
 const SELF = "X";
 /** `NIC0`; in older drivers the device's own name, such as `mlx5_0`. */
 const NIC = /^[A-Za-z][\w.-]{0,63}$/;
@@ -88,8 +91,9 @@ function readMatrix(output: Uint8Array | string): SmiTopology {
   if (lines.slice(top + 1 + header.gpus).some((line) => GPU.test(line) || HEADER_START.test(line))) {
     throw malformed(`there are more rows than the ${header.gpus} GPUs of its head`);
   }
-  const links = read.map((row) => row.links);
-  demandSymmetry(links);
+  const links = symmetric(read.map((row) => row.links));
+  // That of peer access, for one, looks alike.
+  if (header.gpus > 1 && links.flat().every((link) => link === null)) throw malformed("it names no connection");
   return { gpus: read.map(({ locality }) => locality), links };
 }
 
@@ -127,21 +131,22 @@ function readRow(line: string, index: number, header: Header): Row {
   for (let column = 0; column < header.gpus + header.nics; column++) {
     const word = next();
     const isSelf = column === index;
-    if (word === undefined || (isSelf ? word !== SELF : !LINK.test(word))) {
+    if (word === undefined || isSelf !== (word === SELF)) {
       throw malformed(`cell ${column} of GPU${index}'s row is no connection`);
     }
-    if (column < header.gpus) links.push(isSelf ? null : (word as GpuLink));
+    if (column < header.gpus) links.push(isSelf ? null : linkOf(word));
     end = cell.lastIndex;
   }
   return { links, locality: readTail(line.slice(end), index, header) };
 }
 
-function demandSymmetry(links: Topology["links"]): void {
-  for (const [a, row] of links.entries()) {
-    for (const [b, link] of row.entries()) {
-      if (links[b]?.[a] !== link) throw malformed(`GPU${a} and GPU${b} are connected in two ways`);
-    }
-  }
+function linkOf(word: string): GpuLink | null {
+  if (word === FORMER_SYS) return "SYS";
+  return LINK.test(word) ? (word as GpuLink) : null;
+}
+
+function symmetric(links: Topology["links"]): Topology["links"] {
+  return links.map((row, a) => row.map((link, b) => (links[b]?.[a] === link ? link : null)));
 }
 
 /** What follows the links: the CPUs, the NUMA nodes, and the number of a GPU that is a NUMA node itself. */

@@ -1,6 +1,8 @@
 /**
  * What one run of `nvidia-smi` amounts to. Its output is looked at first and its exit code second: with a corrupted
- * infoROM it prints a whole listing and then exits with 14.
+ * infoROM it prints a whole listing and then exits with 14, with a lost GPU a line about that one, then the listing of
+ * the others, and then exits with whatever number. A document that is whole tells of the GPUs in it; of those that are
+ * not in it, the words beside it do.
  *
  * Exit codes are NVML's `nvmlReturn_t` (https://docs.nvidia.com/deploy/nvml-api/, and `man nvidia-smi`). What it
  * prints instead of XML goes to stdout and has no format; it is matched only where the code says nothing.
@@ -11,6 +13,7 @@ import type { ParseResult, SmiDocument } from "./parse.ts";
 import type { RunEnd } from "./run.ts";
 import { oneLine } from "./text.ts";
 import { parseTopology, type SmiTopology } from "./topology.ts";
+import { type NamedGpu, namedGpus, wordsBeside } from "./words-beside.ts";
 
 const INFOROM_CORRUPTED = 14;
 const GPU_LOST = 15;
@@ -21,18 +24,25 @@ const DRIVER = new Set([9, 12, 18]);
 /** The program, or what it needs to be executed, is not there or not for us. */
 const MISSING = new Set(["ENOENT", "EACCES", "ENOTDIR", "ELOOP", "EPERM", "ENOEXEC", "EISDIR"]);
 
+const LOST_GPU = /GPU is lost|Unable to determine the device handle for GPU/i;
 const TEXTS: readonly { readonly pattern: RegExp; readonly kind: ProbeFailureKind }[] = [
   { pattern: /No devices were found/, kind: "no-devices" },
   { pattern: /Failed to initialize NVML|couldn't communicate with the NVIDIA driver/, kind: "driver" },
   { pattern: /couldn't find libnvidia-ml/, kind: "driver" },
-  { pattern: /GPU is lost|Unable to determine the device handle for GPU/, kind: "gpu-lost" },
+  { pattern: LOST_GPU, kind: "gpu-lost" },
 ];
 const LOST_WORD = /^\[?GPU is lost/;
 /** How much of what it printed is searched for those texts. */
 const MAX_SEARCHED = 4096;
 
 export type Verdict =
-  | { readonly ok: true; readonly document: SmiDocument; readonly warnings: readonly string[] }
+  | {
+      readonly ok: true;
+      readonly document: SmiDocument;
+      readonly warnings: readonly string[];
+      /** GPUs that it said beside the document that it cannot reach. */
+      readonly named: readonly NamedGpu[];
+    }
   | { readonly ok: false; readonly failure: ProbeFailure };
 
 type Exited = Extract<RunEnd, { kind: "exited" }>;
@@ -60,16 +70,27 @@ function fate(abandoned: boolean): string {
 /** A run that came to its end by itself, and what its output parsed to. */
 export function judge(end: Exited, parsed: ParseResult): Verdict {
   const said = parsed.ok ? "" : whatItSaid(end);
-  if (end.exitCode === GPU_LOST && !(parsed.ok && showsLostGpu(parsed.document))) {
-    return refused("gpu-lost", end, said || "a GPU is lost, and its output does not show which");
-  }
   if (end.exitCode !== null && DRIVER.has(end.exitCode)) return refused("driver", end, said);
   if (!parsed.ok) return refused(kindWithoutDocument(end, said), end, said || parsed.error.message);
-  if (end.exitCode === 0) return accepted(parsed.document, []);
-  if (end.exitCode === INFOROM_CORRUPTED || end.exitCode === GPU_LOST) {
-    return accepted(parsed.document, [warningOf(end)]);
+  const beside = `${wordsBeside(end.stdout)}\n${end.stderr.slice(0, MAX_SEARCHED)}`;
+  const named = namedGpus(beside);
+  if (end.exitCode === GPU_LOST && named.length === 0 && !showsLostGpu(parsed.document)) {
+    return refused("gpu-lost", end, "a GPU is lost, and its output does not show which");
   }
-  return refused("exit", end, end.stderr);
+  const { gpus } = parsed.document.reading;
+  if (gpus.length === 0) return noGpus(end, named);
+  const warnings = [
+    ...(end.exitCode === 0 ? [] : [withWords(end, named.length > 0 ? "" : beside.trim())]),
+    ...named.map(({ words }) => words),
+  ];
+  return { ok: true, document: parsed.document, warnings, named };
+}
+
+/** A document without GPUs is the same news as `No devices were found`, unless it names some. */
+function noGpus(end: Exited, named: readonly NamedGpu[]): Verdict {
+  const [first] = named;
+  if (first !== undefined) return refused("gpu-lost", end, first.words);
+  return { ok: false, failure: failed("no-devices", "nvidia-smi shows no GPU") };
 }
 
 /** What a run of `nvidia-smi topo -m` brought: the topology, or in one line why there is none. */
@@ -86,12 +107,6 @@ export function judgeListing(end: Exited): readonly ListedGpu[] | string {
   const listing = parseListing(end.stdout);
   // A lost GPU, or a corrupted infoROM, spoils the exit code and not what is said of the others.
   return listing.length > 0 ? listing : withWords(end, whatItSaid(end));
-}
-
-/** A document without GPUs is the same news as `No devices were found`. */
-function accepted(document: SmiDocument, warnings: readonly string[]): Verdict {
-  if (document.reading.gpus.length > 0) return { ok: true, document, warnings };
-  return { ok: false, failure: failed("no-devices", "nvidia-smi shows no GPU") };
 }
 
 function refused(kind: ProbeFailureKind, end: Exited, said: string): Verdict {
@@ -111,7 +126,8 @@ function howItEnded(end: Exited): string {
 }
 
 function kindWithoutDocument(end: Exited, said: string): ProbeFailureKind {
-  if (end.exitCode === NO_DEVICES) return "no-devices";
+  if (end.exitCode === NO_DEVICES && !LOST_GPU.test(said)) return "no-devices";
+  if (end.exitCode === GPU_LOST) return "gpu-lost";
   const known = TEXTS.find(({ pattern }) => pattern.test(said));
   if (known !== undefined) return known.kind;
   return end.exitCode === 0 ? "garbled" : "exit";
@@ -126,11 +142,4 @@ function whatItSaid(end: Exited): string {
 
 function showsLostGpu(document: SmiDocument): boolean {
   return document.reading.gpus.some((gpu) => Object.values(gpu.errorValues).some((word) => LOST_WORD.test(word)));
-}
-
-/** It names the GPU after the document: `WARNING: infoROM is corrupted at gpu 0008:00:00.0`. */
-function warningOf(end: Exited): string {
-  const tail = new TextDecoder().decode(end.stdout.subarray(-MAX_SEARCHED));
-  const after = tail.slice(tail.lastIndexOf(">") + 1).trim() || end.stderr.trim();
-  return oneLine(after === "" ? howItEnded(end) : `${howItEnded(end)}: ${after}`);
 }

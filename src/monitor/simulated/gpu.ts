@@ -179,11 +179,13 @@ function healthy(model: GpuModel): GpuHealth {
     remappedRowsUncorrectable: noRows,
     remappedRowsPending: rows,
     remappedRowsFailure: rows,
+    unrepairableMemory: null,
     recoveryAction: "None",
     fabricState: model.fabric ? "Completed" : null,
     fabricStatus: model.fabric ? "Success" : null,
     fabricHealth: null,
     slowdown: false,
+    license: null,
   };
 }
 

@@ -38,11 +38,22 @@ export const migIdentity = z
 
 const leaseFields = {
   allocation_id: z.string().meta({ description: "The same as id" }),
-  gpu_ids: z.array(z.int()).meta({ description: "The indices of nvidia-smi; of a MIG instance, its GPU's" }),
+  gpu_ids: z.array(z.int()).meta({
+    description:
+      "The indices that nvidia-smi counts by now; of a MIG instance, its GPU's. A GPU that it does not count now is left " +
+      "out, and stands in lost_gpus. Of an ended lease, as they were at the grant",
+  }),
+  lost_gpus: z
+    .array(z.string())
+    .optional()
+    .meta({ description: "UUIDs of those that nvidia-smi does not count now; left out when there are none" }),
   gpu_uuids: z.array(z.string()),
   devices: z.array(
     z.object({
-      index: z.int().meta({ description: "Of a MIG instance: its GPU's" }),
+      index: z
+        .int()
+        .nullable()
+        .meta({ description: "Of a MIG instance: its GPU's; null: nvidia-smi does not count it now" }),
       uuid: z.string(),
       name: z.string(),
       pci_bus_id: words,

@@ -4,6 +4,7 @@
  */
 import { unionOfCpuLists } from "../../core/base/cpu-list.ts";
 import type { EpochMs } from "../../core/base/time.ts";
+import type { IndexOf } from "../../core/host/indices.ts";
 import type {
   Adoption,
   Allocation,
@@ -20,7 +21,8 @@ import { printable } from "../../platform/printable.ts";
 import { timestamp } from "../values.ts";
 
 export interface DeviceBody {
-  readonly index: number;
+  /** `null`: the driver does not count it now. */
+  readonly index: number | null;
   readonly uuid: string;
   readonly name: string;
   readonly pci_bus_id: string | null;
@@ -70,7 +72,10 @@ export interface RequestBody {
 
 export interface LeaseBody {
   readonly allocation_id: string;
+  /** Of those that the driver counts now; the others are among the UUIDs and the lost. */
   readonly gpu_ids: readonly number[];
+  /** UUIDs; left out when there are none. */
+  readonly lost_gpus?: readonly string[];
   readonly gpu_uuids: readonly string[];
   readonly devices: readonly DeviceBody[];
   readonly env: EnvironmentBody;
@@ -137,13 +142,15 @@ function adoptionBody({ by, reason }: Adoption) {
   return { adopted: true, adopted_by: by, adoption_reason: printable(reason) } as const;
 }
 
-function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): LeaseBody {
+function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null, indexOf: IndexOf): LeaseBody {
+  const lost = lease.gpus.map(({ uuid }) => uuid).filter((uuid) => indexOf(uuid) === null);
   return {
     allocation_id: request.id,
-    gpu_ids: lease.gpus.map(({ index }) => index),
+    gpu_ids: presentIndices(lease, indexOf),
+    ...(lost.length === 0 ? {} : { lost_gpus: lost }),
     gpu_uuids: lease.gpus.map(({ uuid }) => uuid),
-    devices: lease.gpus.map(deviceBody),
-    env: environmentOf(lease),
+    devices: lease.gpus.map((gpu) => deviceBody(gpu, indexOf)),
+    env: environmentOf(lease, indexOf),
     allocated_at: timestamp(lease.grantedAt),
     ...(expiresAt === null ? {} : { expires_at: timestamp(expiresAt) }),
     fencing_token: lease.fencingToken,
@@ -153,14 +160,19 @@ function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null): L
   };
 }
 
-function environmentOf({ gpus, sharedMib }: Lease): EnvironmentBody {
+function presentIndices({ gpus }: Lease, indexOf: IndexOf): readonly number[] {
+  return gpus.map(({ uuid }) => indexOf(uuid)).filter((index) => index !== null);
+}
+
+function environmentOf(lease: Lease, indexOf: IndexOf): EnvironmentBody {
+  const { gpus, sharedMib } = lease;
   const env = {
     CUDA_VISIBLE_DEVICES: gpus.map(({ uuid }) => uuid).join(","),
     CUDA_DEVICE_ORDER: "PCI_BUS_ID",
     ...(sharedMib === null ? {} : { GPU_ORCHESTRATOR_MEMORY_MB: String(sharedMib) }),
   } as const;
   if (gpus.some(({ mig }) => mig !== null)) return env;
-  return { ...env, GPU_ORCHESTRATOR_GPU_INDICES: gpus.map(({ index }) => index).join(",") };
+  return { ...env, GPU_ORCHESTRATOR_GPU_INDICES: presentIndices(lease, indexOf).join(",") };
 }
 
 /** The NUMA nodes of some GPUs, ascending; `null` unless those of each are known. */
@@ -174,9 +186,9 @@ function cpuAffinityOf(gpus: readonly GpuLocality[]): string | null {
   return lists.length < gpus.length ? null : unionOfCpuLists(lists);
 }
 
-function deviceBody(gpu: LeasedGpu): DeviceBody {
+function deviceBody(gpu: LeasedGpu, indexOf: IndexOf): DeviceBody {
   return {
-    index: gpu.index,
+    index: indexOf(gpu.uuid),
     uuid: gpu.uuid,
     name: printable(gpu.name),
     pci_bus_id: gpu.pciBusId,
@@ -187,10 +199,10 @@ function deviceBody(gpu: LeasedGpu): DeviceBody {
   };
 }
 
-function heldBody(allocation: HoldingAllocation) {
+function heldBody(allocation: HoldingAllocation, indexOf: IndexOf) {
   const { request, lease, notice } = allocation;
   return {
-    ...leaseBody(request, lease, heldUntil(allocation)),
+    ...leaseBody(request, lease, heldUntil(allocation), indexOf),
     ...(notice === null ? {} : { notice: noticeBody(notice) }),
   };
 }
@@ -208,8 +220,17 @@ export function migBody(mig: MigIdentity | null): DeviceBody["mig"] {
   return { profile, parent_uuid, gpu_instance_id: gpuInstanceId, compute_instance_id: computeInstanceId };
 }
 
-/** One record for a request's whole life. */
-export function allocationBody(allocation: Allocation): AllocationBody {
+/** An ended lease tells the indices that its GPUs had at the grant. */
+function indexAtGrant({ gpus }: Lease): IndexOf {
+  return (wanted) => gpus.find(({ uuid }) => uuid === wanted)?.index ?? null;
+}
+
+/**
+ * One record for a request's whole life.
+ *
+ * @param indexOf as the driver counts now.
+ */
+export function allocationBody(allocation: Allocation, indexOf: IndexOf): AllocationBody {
   const request = requestBody(allocation.request);
   switch (allocation.status) {
     case "queued":
@@ -223,14 +244,14 @@ export function allocationBody(allocation: Allocation): AllocationBody {
       return {
         status: "offered",
         ...request,
-        ...heldBody(allocation),
+        ...heldBody(allocation, indexOf),
         claim_by: timestamp(allocation.claimBy),
       };
     case "leased":
       return {
         status: "leased",
         ...request,
-        ...heldBody(allocation),
+        ...heldBody(allocation, indexOf),
         ...(allocation.idleSince === null ? {} : { idle_since: timestamp(allocation.idleSince) }),
       };
     case "ended": {
@@ -240,7 +261,12 @@ export function allocationBody(allocation: Allocation): AllocationBody {
         ...request,
         ...(allocation.lease === null
           ? {}
-          : leaseBody(allocation.request, allocation.lease, allocation.lease.expiresAt)),
+          : leaseBody(
+              allocation.request,
+              allocation.lease,
+              allocation.lease.expiresAt,
+              indexAtGrant(allocation.lease),
+            )),
         ended_at: timestamp(outcome.at),
         end_reason: outcome.reason,
         ...(outcome.detail === null ? {} : { end_detail: printable(outcome.detail) }),
@@ -252,10 +278,10 @@ export function allocationBody(allocation: Allocation): AllocationBody {
 }
 
 /** The answer to a request that was granted at once. */
-export function grantedBody(allocation: HoldingAllocation) {
+export function grantedBody(allocation: HoldingAllocation, indexOf: IndexOf) {
   return {
     ...requestBody(allocation.request),
-    ...heldBody(allocation),
+    ...heldBody(allocation, indexOf),
     status: "allocated" as const,
   };
 }

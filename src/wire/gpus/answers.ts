@@ -56,6 +56,8 @@ const gpuHealth = z.object({
   fabric_state: words,
   fabric_status: words,
   fabric_health: words,
+  unrepairable_memory: z.boolean().nullable(),
+  license: words.meta({ description: "Of a virtual GPU, in the driver's words" }),
   slowdown: z.boolean().nullable().meta({ description: "The driver slows the clocks for heat or by the power brake" }),
 });
 
@@ -131,11 +133,26 @@ export type MigDeviceAnswer = z.output<typeof migDevice>;
 
 export const gpuSchema = z
   .object({
-    id: z.int().meta({ description: "The index of nvidia-smi; it may change at a reboot" }),
+    id: z
+      .int()
+      .nullable()
+      .meta({ description: "What `nvidia-smi -i` takes now; it may change at any time. null: it is not counted now" }),
     uuid: z.string().meta({ description: "What names the GPU for good" }),
     name: z.string(),
     pci_bus_id: words,
     memory_total: mib,
+    memory_source: z
+      .enum(["driver", "settings", "host"])
+      .nullable()
+      .meta({
+        description:
+          "Where memory_total is from: the driver; allocator.memory_mb; or the host's own memory, on an integrated GPU. " +
+          "null: not known",
+      }),
+    proposed_idle_memory_mb: mib.meta({
+      description:
+        "What allocator.idle_memory_mb could say: so much has been in use for a day, by nobody who is seen. null: nothing",
+    }),
     memory_reserved: mib.meta({ description: "MiB that the driver keeps for itself; null: no reading" }),
     memory_used: mib,
     memory_free: mib,

@@ -1,5 +1,6 @@
 import type { EpochMs } from "../../core/base/time.ts";
 import type { Event } from "../../core/host/events.ts";
+import { type IndexOf, indexNow } from "../../core/host/indices.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { Allocation, EndReason } from "../../core/model/allocation.ts";
 import { printable } from "../../platform/printable.ts";
@@ -30,6 +31,7 @@ const STATUS_OF_END = {
 export function notificationOf(
   event: Event,
   allocation: Allocation,
+  indexOf: IndexOf,
   deliveryId: () => string,
   now: EpochMs,
 ): Notification | null {
@@ -42,7 +44,7 @@ export function notificationOf(
     allocationId: request.id,
     status,
     url: request.webhookUrl,
-    body: JSON.stringify(bodyOf(status, allocation)),
+    body: JSON.stringify(bodyOf(status, allocation, indexOf)),
     createdAt: now,
   };
 }
@@ -54,17 +56,17 @@ export function notificationOf(
  */
 export function operatorNotificationOf(
   event: Event,
-  { policy, gpus }: HostState,
+  state: HostState,
   deliveryId: () => string,
   now: EpochMs,
 ): Notification | null {
-  const url = policy.foreignUseWebhookUrl;
+  const url = state.policy.foreignUseWebhookUrl;
   if (url === null || (event.type !== "gpu-foreign-use" && event.type !== "gpu-foreign-use-over")) return null;
   const status = event.type === "gpu-foreign-use" ? "foreign_use" : "foreign_use_over";
-  const gpu = gpus.get(event.uuid);
+  const gpu = state.gpus.get(event.uuid);
   const body = {
     status,
-    gpu: { id: gpu?.index ?? null, uuid: event.uuid, name: gpu === undefined ? null : printable(gpu.name) },
+    gpu: { id: indexNow(state)(event.uuid), uuid: event.uuid, name: gpu === undefined ? null : printable(gpu.name) },
     at: timestamp(event.at),
     reason: printable(event.reason),
     ...(event.type === "gpu-foreign-use" ? { since: timestamp(event.since), pids: event.pids } : {}),
@@ -83,7 +85,7 @@ function statusOf(event: Event): NotificationStatus | null {
 }
 
 /** The reference service's body; what it does not have stands beside its fields. */
-function bodyOf(status: NotificationStatus, allocation: Allocation) {
+function bodyOf(status: NotificationStatus, allocation: Allocation, indexOf: IndexOf) {
   const { request } = allocation;
   const lease = "lease" in allocation ? allocation.lease : null;
   return {
@@ -93,7 +95,7 @@ function bodyOf(status: NotificationStatus, allocation: Allocation) {
     ...(status === "preempting" && "notice" in allocation && allocation.notice !== null
       ? noticeBody(allocation.notice)
       : {}),
-    allocation: allocationBody(allocation),
+    allocation: allocationBody(allocation, indexOf),
     submitted_at: timestamp(request.submittedAt),
     ...(lease === null
       ? {}

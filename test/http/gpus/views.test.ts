@@ -174,6 +174,8 @@ test("a free GPU says what speaks against it for some, and every field of its he
     { state: "free", reason: "taken last: the driver slows it for heat or by the power brake" },
   ]);
   expect(gpus[0].health).toEqual({
+    unrepairable_memory: null,
+    license: null,
     ecc_mode: "Enabled",
     ecc_corrected_volatile: 0,
     ecc_corrected_aggregate: 12,
@@ -247,17 +249,17 @@ test("figures stay, with their age, when the monitor fails; the state says that 
   });
 });
 
-test("GPUs are in index order, those missing from the latest reading included", async () => {
+test("GPUs are in index order; those missing from the latest reading have no index, and come last", async () => {
   const daemon = await startDaemon({ gpus: [gpuReading(2), gpuReading(0), gpuReading(1)] });
   await daemon.see([gpuReading(2), gpuReading(0)], { simulated: true });
   const { json } = await daemon.call("GET", "/gpu/status");
   expect(json.gpus.map(({ id, state }: { id: number; state: string }) => [id, state])).toEqual([
     [0, "free"],
-    [1, "unknown"],
     [2, "free"],
+    [null, "unknown"],
   ]);
   expect(json.simulated).toBe(true);
-  expect(json.gpus[1]).toMatchObject({ memory_total: null, last_updated: null, health: null, processes: [] });
+  expect(json.gpus[2]).toMatchObject({ memory_total: null, last_updated: null, health: null, processes: [] });
 });
 
 test("GPUs that the store would not record are shown all the same", async () => {

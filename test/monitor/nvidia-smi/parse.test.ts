@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { GpuReading } from "../../../src/core/model/reading.ts";
+import { ailmentsOf } from "../../../src/core/readings/health.ts";
 import { MAX_GPUS, MAX_OUTPUT_BYTES, MAX_PROCESS_NAME } from "../../../src/monitor/nvidia-smi/document.ts";
 import { parseNvidiaSmi, type SmiDocument } from "../../../src/monitor/nvidia-smi/parse.ts";
 import { type SmiGpu, smiDocument, smiPciBusId, smiUuid } from "../../fixtures/nvidia-smi-document.ts";
@@ -74,6 +75,8 @@ describe("figures", () => {
         fabricState: null,
         fabricStatus: null,
         fabricHealth: null,
+        unrepairableMemory: null,
+        license: null,
         slowdown: false,
       },
       errorValues: { display_mode: "Requested functionality has been deprecated" },
@@ -215,8 +218,11 @@ describe("figures", () => {
     expect(reading.warnings).toEqual(["GPU 0 has a MIG instance without its ids; it is left out"]);
   });
 
-  test("a process whose pid cannot be read spoils the document: left out, the GPU would look free", () => {
-    expect(errorKind(smiDocument({ gpus: [{ processes: [{ pid: "N/A" }] }] }))).toBe("malformed");
+  test("a process whose pid cannot be read costs its GPU the reading, and no other", () => {
+    const [sick, well] = read(smiDocument({ gpus: [{ processes: [{ pid: "N/A" }, { pid: 7 }] }, {}] })).reading.gpus;
+    expect(sick).toMatchObject({ processes: [{ pid: 7 }], errorValues: { "processes/process_info/pid": "N/A" } });
+    expect(ailmentsOf(sick as GpuReading, new Map())).toMatchObject([{ block: "unknown" }, { block: "occupied" }]);
+    expect(well?.errorValues).not.toHaveProperty("processes/process_info/pid");
   });
 });
 

@@ -163,7 +163,6 @@ describe("a program that does not give a reading", () => {
     ["prints a document without GPUs", { mode: "text", text: text({ gpus: [] }) }, "no-devices"],
     ["crashes", { mode: "crash" }, "exit"],
     ["fails", { mode: "text", text: "", stderr: "no idea", exit: 255 }, "exit"],
-    ["fails after a document", { mode: "gpus", count: 1, exit: 1 }, "exit"],
     ["has no driver", { mode: "text", text: "", exit: 9 }, "driver"],
     ["finds no NVML", { mode: "text", text: "", exit: 12 }, "driver"],
     ["has another version than the driver", { mode: "text", text: "", exit: 18 }, "driver"],

@@ -99,6 +99,8 @@ function lieOfGpu(gpu: GpuReading, xml: string): string | null {
   for (const { pid, usedMemoryMib } of gpu.processes) {
     if (usedMemoryMib !== null && !listed.includes(usedMemoryMib)) return `process ${pid} uses what stands nowhere`;
   }
+  // Of a process without a pid the GPU's reading says so, which keeps it from being granted.
+  if ("processes/process_info/pid" in gpu.errorValues) return null;
   const processes = (xml.match(/<process_info(?=[\s>])/g) ?? []).length;
   return gpu.processes.length === processes ? null : `${gpu.processes.length} processes of ${processes}`;
 }

@@ -2,7 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { parseCpuList } from "../../../src/core/base/cpu-list.ts";
 import type { GpuReading } from "../../../src/core/model/reading.ts";
-import { idleCeilingMib } from "../../../src/core/readings/health.ts";
+import { idleCeilingMib } from "../../../src/core/readings/use.ts";
 import { parseShape } from "../../../src/monitor/simulated/models.ts";
 import { SimulatedSource } from "../../../src/monitor/simulated/source.ts";
 import { ManualClock } from "../../../src/platform/clock.ts";
@@ -291,7 +291,7 @@ test("a used GPU is reclaiming after its lease until a reading shows it empty, t
 test("idle GPUs are empty enough to be granted, and every lease of a full host is told apart", async () => {
   const daemon = await SimulatedDaemon.start("h100x8");
   for (const gpu of (await daemon.reading()).gpus) {
-    expect(gpu.memoryUsedMib).toBeLessThanOrEqual(idleCeilingMib(gpu.memoryTotalMib ?? 0));
+    expect(gpu.memoryUsedMib).toBeLessThanOrEqual(idleCeilingMib(gpu.memoryTotalMib ?? 0, {}));
   }
   const ids = await Promise.all(Array.from({ length: 4 }, () => daemon.allocate({ requiredGpus: 2 })));
   daemon.clock.advance(10_000);

@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import type { Event } from "../../../src/core/host/events.ts";
 import { endedRecord } from "../../../src/core/host/evolve.ts";
+import { indexNow } from "../../../src/core/host/indices.ts";
 import { END_REASONS, type EndReason } from "../../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import { allocationBody, grantedBody } from "../../../src/wire/allocations/bodies.ts";
@@ -21,8 +22,10 @@ function offered() {
   return { host, id, event, submittedAt };
 }
 
+const AT_GRANT = (uuid: string) => ["GPU-a", "GPU-b"].indexOf(uuid);
+
 const told = (event: Event, allocation: Parameters<typeof notificationOf>[1]) =>
-  notificationOf(event, allocation, () => "msg_1", 5);
+  notificationOf(event, allocation, AT_GRANT, () => "msg_1", 5);
 
 test("a grant from the queue is told with the reference service's body", () => {
   const { host, id, event, submittedAt } = offered();
@@ -79,7 +82,7 @@ test("a lease that goes idle is told so, with since when; that it is used again 
   host.advance(seconds(5));
   expect(host.log.at(-1)?.type).toBe("went-busy");
   expect(told(host.log.at(-1) as Event, host.allocation(id))).toBeNull();
-  expect(allocationBody(host.allocation(id))).not.toHaveProperty("idle_since");
+  expect(allocationBody(host.allocation(id), indexNow(host.state))).not.toHaveProperty("idle_since");
 });
 
 test("without a webhook nothing is told", () => {
@@ -125,7 +128,7 @@ const held = (host: SimulatedHost, id: AllocationId) => {
 
 test("a grant names its GPUs by index and UUID, and carries the token that it is held under", () => {
   const { host, id } = offered();
-  const body = grantedBody(held(host, id));
+  const body = grantedBody(held(host, id), indexNow(host.state));
   expect(body).toMatchObject({
     status: "allocated",
     id,
@@ -172,16 +175,16 @@ test("a grant names the NUMA nodes and the CPUs that its GPUs are beside, of eac
       { uuid: "GPU-b", numa_nodes: [0], cpu_affinity: "0-31,64-95" },
     ],
   };
-  expect(grantedBody(held(host, id))).toMatchObject(expected);
-  expect(allocationBody(host.allocation(id))).toMatchObject(expected);
+  expect(grantedBody(held(host, id), indexNow(host.state))).toMatchObject(expected);
+  expect(allocationBody(host.allocation(id), indexNow(host.state))).toMatchObject(expected);
 });
 
 test("what is not known of one GPU is not said of its lease, and without a topology nothing is", () => {
   const host = twoSockets();
   const id = host.submit({ requiredGpus: 2, preferredGpus: ["GPU-b", "GPU-c"] });
-  expect(grantedBody(held(host, id))).toMatchObject({ numa_nodes: [0], cpu_affinity: null });
+  expect(grantedBody(held(host, id), indexNow(host.state))).toMatchObject({ numa_nodes: [0], cpu_affinity: null });
   const blind = new SimulatedHost([h100("GPU-a")]);
-  expect(grantedBody(held(blind, blind.submit()))).toMatchObject({
+  expect(grantedBody(held(blind, blind.submit()), indexNow(blind.state))).toMatchObject({
     numa_nodes: null,
     cpu_affinity: null,
     devices: [{ numa_nodes: null, cpu_affinity: null }],
@@ -193,21 +196,34 @@ test("what a client was told of its GPUs' place stays, whatever is learned later
   const id = host.submit({ preferredGpus: ["GPU-b"] });
   host.topology = null;
   host.observe();
-  expect(allocationBody(host.allocation(id))).toMatchObject({ numa_nodes: [0], cpu_affinity: "0-31,64-95" });
+  expect(allocationBody(host.allocation(id), indexNow(host.state))).toMatchObject({
+    numa_nodes: [0],
+    cpu_affinity: "0-31,64-95",
+  });
   const other = host.submit({ preferredGpus: ["GPU-a"] });
   host.topology = twoSockets().topology;
   host.observe();
-  expect(allocationBody(host.allocation(other))).toMatchObject({ numa_nodes: null, cpu_affinity: null });
+  expect(allocationBody(host.allocation(other), indexNow(host.state))).toMatchObject({
+    numa_nodes: null,
+    cpu_affinity: null,
+  });
   host.release(id);
-  expect(allocationBody(host.allocation(id))).toMatchObject({ status: "ended", cpu_affinity: "0-31,64-95" });
+  expect(allocationBody(host.allocation(id), indexNow(host.state))).toMatchObject({
+    status: "ended",
+    cpu_affinity: "0-31,64-95",
+  });
 });
 
 test("an offered record says until when it can be claimed, an ended one what it held and why it ended", () => {
   const { host, id } = offered();
   const claimBy = new Date(host.now + seconds(60)).toISOString();
-  expect(allocationBody(host.allocation(id))).toMatchObject({ status: "offered", gpu_ids: [1], claim_by: claimBy });
+  expect(allocationBody(host.allocation(id), indexNow(host.state))).toMatchObject({
+    status: "offered",
+    gpu_ids: [1],
+    claim_by: claimBy,
+  });
   host.advance(seconds(60));
-  const ended = allocationBody(host.allocation(id));
+  const ended = allocationBody(host.allocation(id), indexNow(host.state));
   expect(ended).toMatchObject({ status: "ended", gpu_ids: [1], ended_at: claimBy, end_reason: "unclaimed" });
   expect(ended).not.toHaveProperty("claim_by");
 });

@@ -9,7 +9,7 @@ import type { EpochMs } from "../../base/time.ts";
 import type { Event } from "../../host/events.ts";
 import type { HostState } from "../../host/state.ts";
 import type { Gpu } from "../../model/gpu.ts";
-import { occupies } from "../../readings/health.ts";
+import { memoryInUseMib, occupying } from "../../readings/use.ts";
 
 /** Pids that one event names. */
 const MAX_PIDS = 16;
@@ -27,7 +27,7 @@ function begun({ uuid, hold, foreignSince }: Gpu, { policy, sight }: HostState, 
   const occupation = seen.ailments.find(({ block }) => block === "occupied");
   if (occupation === undefined) return null;
   const { since, detail: reason } = occupation;
-  const pids = seen.reading.processes.filter(occupies).map(({ pid }) => pid);
+  const pids = occupying(seen.reading).map(({ pid }) => pid);
   return { type: "gpu-foreign-use", uuid, at, since, reason, pids: pids.slice(0, MAX_PIDS) };
 }
 
@@ -37,6 +37,6 @@ function over({ uuid, hold, foreignSince }: Gpu, { policy, sight }: HostState, a
   if (policy.foreignUse === "exclude") return { type, uuid, at, reason: "the settings no longer ask for it" };
   if (hold.kind !== "free") return { type, uuid, at, reason: `the GPU is ${hold.kind}` };
   const seen = sight.gpus.get(uuid);
-  if (seen === undefined || seen.reading.memoryUsedMib === null || seen.foreignReadings > 0) return null;
+  if (seen === undefined || memoryInUseMib(seen.reading) === null || seen.foreignReadings > 0) return null;
   return { type, uuid, at, reason: "a reading shows no use without a lease" };
 }

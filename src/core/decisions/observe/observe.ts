@@ -9,12 +9,19 @@ import type { MigIdentity } from "../../model/device.ts";
 import type { Gpu } from "../../model/gpu.ts";
 import { namesOfHolders } from "../../model/holds.ts";
 import type { GpuReading, Observation } from "../../model/reading.ts";
-import { GOOD_READINGS_TO_RECOVER, isGhost, occupies, READINGS_UNTIL_QUARANTINE } from "../../readings/health.ts";
+import { GOOD_READINGS_TO_RECOVER, READINGS_UNTIL_QUARANTINE } from "../../readings/health.ts";
+import { isGhost, memoryInUseMib, occupying } from "../../readings/use.ts";
 import { foreignUse } from "./foreign-use.ts";
 import { withInstances } from "./instances.ts";
+import { withMemorySettings } from "./memory-settings.ts";
 import { emptyLevelMib, shareEvents } from "./shares.ts";
 import { withObservation } from "./sight.ts";
 import { answeredBefore, replacedReason } from "./slots.ts";
+
+/** An observation with what the settings say of it, and MIG instances as readings of their own. */
+export function completed(given: Observation, state: HostState): Observation {
+  return withInstances(withMemorySettings(given, state.policy), state);
+}
 
 /**
  * Takes in what a probe brought: the sight is replaced, and what outlives the process becomes events.
@@ -22,7 +29,7 @@ import { answeredBefore, replacedReason } from "./slots.ts";
  * A failed probe removes no reading: each grows stale by itself, so losing the monitor ends nothing.
  */
 export function observe(before: HostState, given: Observation, now: EpochMs): { events: Event[]; state: HostState } {
-  const observation = withInstances(given, before);
+  const observation = completed(given, before);
   let state = withObservation(before, observation);
   const events: Event[] = [];
   if (!observation.ok) return { events, state };
@@ -136,8 +143,9 @@ function baselineOf(state: HostState, gpu: Gpu): number {
  * such process, and the memory cannot be read.
  */
 function useIn(reading: GpuReading, baselineMib: number): boolean | null {
-  if (reading.processes.some(occupies)) return true;
-  return reading.memoryUsedMib === null ? null : reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;
+  if (occupying(reading).length > 0) return true;
+  const usedMib = memoryInUseMib(reading);
+  return usedMib === null ? null : usedMib > baselineMib + SETTLED_SLACK_MIB;
 }
 
 /**
@@ -146,9 +154,9 @@ function useIn(reading: GpuReading, baselineMib: number): boolean | null {
  * given back.
  */
 function isEmpty(reading: GpuReading, baselineMib: number, endedAt: EpochMs): boolean {
-  if (reading.memoryUsedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return false;
-  let usedMib = reading.memoryUsedMib;
-  for (const process of reading.processes.filter(occupies)) {
+  let usedMib = memoryInUseMib(reading);
+  if (usedMib === null || reading.memoryTotalMib === null || isGhost(reading)) return false;
+  for (const process of occupying(reading)) {
     const isLater = process.origin !== null && process.origin.startedAt > endedAt;
     if (!isLater || process.usedMemoryMib === null) return false;
     usedMib -= process.usedMemoryMib;

@@ -16,7 +16,7 @@ import type { SharedHold } from "../../model/holds.ts";
 import type { GpuUuid } from "../../model/ids.ts";
 import type { Policy } from "../../model/policy.ts";
 import type { GpuReading } from "../../model/reading.ts";
-import { idleCeilingMib, occupies } from "../../readings/health.ts";
+import { idleCeilingMib, occupying } from "../../readings/use.ts";
 
 /**
  * The events that the latest reading of a shared GPU brings, which is in `state` already.
@@ -58,9 +58,9 @@ export function shareEvents(
 }
 
 /** MiB up to which a GPU counts as empty; `null`: its size is not known. */
-export function emptyLevelMib({ memoryTotalMib }: GpuReading, baselineMib: number): number | null {
-  if (memoryTotalMib === null) return null;
-  return Math.max(baselineMib + SETTLED_SLACK_MIB, idleCeilingMib(memoryTotalMib));
+export function emptyLevelMib(reading: GpuReading, baselineMib: number): number | null {
+  if (reading.memoryTotalMib === null) return null;
+  return Math.max(baselineMib + SETTLED_SLACK_MIB, idleCeilingMib(reading.memoryTotalMib, reading));
 }
 
 /**
@@ -73,7 +73,7 @@ function useOfShare({ allocationId }: Share, hold: SharedHold, sight: GpuSight, 
   const allocation = state.allocations.get(allocationId);
   const lease = allocation === undefined || allocation.status === "queued" ? null : allocation.lease;
   const baselineMib = lease?.gpus.find(({ uuid }) => uuid === reading.uuid)?.baselineMib ?? hold.baselineMib;
-  const unknown = reading.processes.some((process) => occupies(process) && !owners.has(process.pid));
+  const unknown = occupying(reading).some(({ pid }) => !owners.has(pid));
   if (hold.shares.length === 1 && hold.remains.length === 0 && unknown) return true;
   return reading.memoryUsedMib === null ? null : reading.memoryUsedMib > baselineMib + SETTLED_SLACK_MIB;
 }

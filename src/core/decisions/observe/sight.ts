@@ -12,20 +12,15 @@
 import type { EpochMs } from "../../base/time.ts";
 import { withSight } from "../../host/changes.ts";
 import { BLINDING, readingTime } from "../../host/condition.ts";
+import { indicesOf } from "../../host/indices.ts";
 import { READINGS_TO_SETTLE, SETTLED_SLACK_MIB } from "../../host/shared-memory.ts";
-import type { Absence, GpuSight, Recovery, Sight, Stillness, Watch } from "../../host/sight.ts";
+import type { Absence, GpuSight, Quiet, Recovery, Sight, Stillness, Watch } from "../../host/sight.ts";
 import type { HostState } from "../../host/state.ts";
 import type { GpuUuid } from "../../model/ids.ts";
 import type { GpuReading, HostReading, Observation, ProbeFailure } from "../../model/reading.ts";
 import { closenessOf } from "../../readings/closeness.ts";
-import {
-  type Ailment,
-  ailmentsOf,
-  GOOD_READINGS_TO_RECOVER,
-  isFault,
-  isGhost,
-  occupies,
-} from "../../readings/health.ts";
+import { type Ailment, ailmentsOf, GOOD_READINGS_TO_RECOVER, isFault } from "../../readings/health.ts";
+import { BUSY_PERCENT, IDLE_DRIFT, isGhost, memoryInUseMib, occupying, workPercent } from "../../readings/use.ts";
 import { ownershipOf } from "./ownership.ts";
 import { newcomersAfter } from "./slots.ts";
 
@@ -49,6 +44,7 @@ export function withObservation(state: HostState, observation: Observation): Hos
     const watch = watchOf(gpu, before?.watch ?? null, observation, state.policy.staleAfterMs);
     const recovery = ailments.some(isFault) ? null : recoveryOf(gpu.uuid, state, finishedAt);
     const stillness = stillnessOf(gpu, before?.stillness ?? null, finishedAt);
+    const quiet = quietOf(gpu, before?.quiet ?? null, finishedAt);
     const isFree = state.gpus.get(gpu.uuid)?.hold.kind === "free";
     const ghost = isGhost(gpu);
     const isCut = ailments.some(({ block }) => block === "mig");
@@ -56,7 +52,13 @@ export function withObservation(state: HostState, observation: Observation): Hos
     const foreignReadings = foreign ? (before?.foreignReadings ?? 0) + 1 : 0;
     const ghostReadings = ghost ? (before?.ghostReadings ?? 0) + 1 : 0;
     const seen = { reading: gpu, startedAt, finishedAt, ailments, recovery, foreignReadings, ghostReadings };
-    gpus.set(gpu.uuid, { ...seen, owners, watch, stillness });
+    gpus.set(gpu.uuid, {
+      ...seen,
+      owners,
+      watch,
+      stillness,
+      quiet: isFree || !state.gpus.has(gpu.uuid) ? quiet : null,
+    });
   }
   // What was seen of them before grows stale by itself.
   for (const uuid of reading.unread ?? []) {
@@ -78,6 +80,7 @@ export function withObservation(state: HostState, observation: Observation): Hos
     xids: state.sight.xids,
     kernelLog: state.sight.kernelLog,
     groups,
+    indices: indicesOf(reading, state.sight.indices),
     newcomers: newcomersAfter(state, observation),
     unseenSinceBoot: new Set([...state.sight.unseenSinceBoot].filter((uuid) => !gpus.has(uuid))),
   };
@@ -147,7 +150,14 @@ function stillnessOf({ memoryUsedMib: mib }: GpuReading, before: Stillness | nul
   return { ...before, readings: Math.min(READINGS_TO_SETTLE, before.readings + 1) };
 }
 
+/** A level of memory at which a GPU has stood while nobody was seen to use it. */
+function quietOf(reading: GpuReading, before: Quiet | null, at: EpochMs): Quiet | null {
+  const { memoryUsedMib: mib, processes } = reading;
+  if (mib === null || processes.length > 0 || (workPercent(reading) ?? 0) > BUSY_PERCENT) return null;
+  return before !== null && Math.abs(mib - before.mib) <= before.mib * IDLE_DRIFT ? before : { mib, since: at };
+}
+
 /** Whether a reading tells use from none, for whatever memory was in use before. */
 function tellsUse(reading: GpuReading): boolean {
-  return reading.memoryUsedMib !== null || reading.processes.some(occupies);
+  return memoryInUseMib(reading) !== null || occupying(reading).length > 0;
 }

@@ -9,6 +9,7 @@ import { reloadable } from "../config/reload.ts";
 import { anyCurrentReading } from "../core/host/condition.ts";
 import type { HttpServer } from "../http/server.ts";
 import type { Metrics } from "../metrics/metrics.ts";
+import { Learning } from "../models/learning.ts";
 import { modelFiles } from "../models/model-files.ts";
 import { type Poller, startPolling } from "../monitor/poller.ts";
 import { readBootId } from "../platform/boot-id.ts";
@@ -128,6 +129,7 @@ class RunningDaemon implements Daemon {
     this.#time = time;
     this.#clock = time.clock;
     this.#advisors = new Advisors(advisorSettings(config), time.clock, log);
+    const learning = new Learning(store);
     const parts = buildParts({
       config,
       version,
@@ -139,8 +141,11 @@ class RunningDaemon implements Daemon {
       knowledge: knowledgeOf({
         files: modelFiles(() => this.#config.analyzer.modelDirs, time.clock),
         advisors: this.#advisors,
+        learning,
+        counts: () => this.#config.analyzer.learn,
         clock: time.clock,
       }),
+      lessons: learning,
       readiness: () => this.#readiness(),
     });
     this.#source = parts.source;
@@ -155,7 +160,7 @@ class RunningDaemon implements Daemon {
       monitoring: config.monitoring,
       readKernelLog: (news) => this.#scheduler.readKernelLog(news),
     });
-    this.#scheduler.observeWith(this.#watching);
+    for (const observer of [this.#watching, learning]) this.#scheduler.observeWith(observer);
   }
 
   async start(file: string | null): Promise<void> {

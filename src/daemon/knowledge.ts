@@ -1,5 +1,6 @@
 import type { Advisors } from "../advisors/advisors.ts";
 import { type Known, NOTHING_KNOWN } from "../core/analyzer/known.ts";
+import type { Learning } from "../models/learning.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Knowledge, ModelFiles } from "../ports/knowledge.ts";
 
@@ -9,11 +10,14 @@ const FILES_MS = 2_000;
 export interface Sources {
   readonly files: ModelFiles;
   readonly advisors: Pick<Advisors, "advice" | "workflow">;
+  readonly learning: Pick<Learning, "suggestionFor">;
+  /** Whether what was learned is asked for, as the settings are now. */
+  readonly counts: () => boolean;
   readonly clock: Clock;
 }
 
 /** Puts together what the daemon's parts know of a workload. */
-export function knowledgeOf({ files, advisors, clock }: Sources): Knowledge {
+export function knowledgeOf({ files, advisors, learning, counts, clock }: Sources): Knowledge {
   const fileOf = (path: unknown): Promise<Known["file"]> => {
     if (typeof path !== "string" || path.trim() === "") return Promise.resolve(null);
     return new Promise((resolve) => {
@@ -27,7 +31,9 @@ export function knowledgeOf({ files, advisors, clock }: Sources): Knowledge {
   return {
     async of(ask, waitMs) {
       const [file, advice] = await Promise.all([fileOf(ask.workloadData.model_path), advisors.advice(ask, waitMs)]);
-      return file === null && advice === null ? NOTHING_KNOWN : { ...NOTHING_KNOWN, file, advice };
+      const seen = learning.suggestionFor(ask);
+      if (file === null && advice === null && seen === null) return NOTHING_KNOWN;
+      return { file, advice, observed: seen === null ? null : { ...seen, counts: counts() } };
     },
     workflow: (id, waitMs) => advisors.workflow(id, waitMs),
   };

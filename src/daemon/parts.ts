@@ -10,6 +10,7 @@ import { sortableIds } from "../platform/ids.ts";
 import type { Logger } from "../platform/logger.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
 import type { Knowledge } from "../ports/knowledge.ts";
+import type { Lessons } from "../ports/learned.ts";
 import type { StoredState } from "../ports/store.ts";
 import { GpuHistory } from "../scheduler/gpu-history.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
@@ -40,6 +41,7 @@ export interface Given {
   /** Why webhooks may not be sent there, as the settings are now; `null` when they may. */
   readonly checkWebhookUrl: (url: string) => string | null;
   readonly knowledge: Knowledge;
+  readonly lessons: Lessons;
   /** Why requests for GPUs cannot be served; `null` when they can. */
   readonly readiness: () => string | null;
 }
@@ -55,7 +57,7 @@ export interface Parts {
 }
 
 export function buildParts(given: Given): Parts {
-  const { config, version, store, clock, log, keys, checkWebhookUrl, readiness, knowledge } = given;
+  const { config, version, store, clock, log, keys, checkWebhookUrl, readiness, knowledge, lessons } = given;
   const stored = store.load();
   const simulated =
     config.monitoring.source === "simulated" ? new SimulatedSource({ shape: config.simulation.host, clock }) : null;
@@ -93,6 +95,7 @@ export function buildParts(given: Given): Parts {
       keys,
       checkWebhookUrl,
       knowledge,
+      lessons,
       metrics,
       version,
       log,

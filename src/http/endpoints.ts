@@ -6,6 +6,7 @@ import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
 import { governance, gpuDrain, gpuRemoval } from "./gpus/routes.ts";
 import { history } from "./history/history.ts";
 import { hostDrain, hostUndrain, list, status } from "./host/routes.ts";
+import { forgetting, learned } from "./learned/routes.ts";
 import type { EndpointParts } from "./parts.ts";
 import { plan, workload } from "./planning/routes.ts";
 import { quotas } from "./quotas/quotas.ts";
@@ -47,6 +48,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/windows", "key", { GET: windows(parts.scheduler) }),
     endpoint("/gpu/usage", "key", { GET: usage(parts.scheduler) }),
     endpoint("/gpu/quotas", "key", { GET: quotas(parts.scheduler) }),
+    endpoint("/gpu/learned", "key", { GET: learned(parts), DELETE: forgetting(parts) }),
     endpoint("/healthz", "probe", { GET: alive }),
     endpoint("/livez", "probe", { GET: alive }),
     endpoint("/readyz", "probe", { GET: ready(parts) }),

@@ -1,4 +1,5 @@
 import type { Knowledge } from "../ports/knowledge.ts";
+import type { Lessons } from "../ports/learned.ts";
 import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
@@ -16,6 +17,7 @@ export interface EndpointParts {
   /** `null`: there is no such page. */
   readonly metrics: MetricsPage | null;
   readonly knowledge: Knowledge;
+  readonly lessons: Lessons;
   /** Why the daemon cannot serve now; `null` when it can. */
   readonly readiness: () => string | null;
   readonly version: string;

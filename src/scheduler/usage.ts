@@ -9,6 +9,8 @@
  *  3. Offers hold their GPUs as leases do, and count.
  *  4. Of a shared GPU each lease counts the part of the memory that is reserved for it, in time held and in time used:
  *     so the leases of a GPU never add up to more than the time in which it was held.
+ *  5. A lease is wasteful when it is {@link LEAST_JUDGED_MS} long and has used less than {@link WASTEFUL_PART} of what it
+ *     reserved, all of it looked at, not the part in the period: so of ended leases adjoining periods add up here too.
  */
 import { setImmediate as othersFirst } from "node:timers/promises";
 import type { EpochMs } from "../core/base/time.ts";
@@ -30,6 +32,10 @@ const MAX_LEASES = 1_000_000;
 /** Services, or principals, in one report. */
 const MAX_NAMES = 10_000;
 
+const WASTEFUL_PART = 0.25;
+/** A younger lease may still load its data. */
+const LEAST_JUDGED_MS = 10 * 60_000;
+
 /** `from` counts, `to` does not. */
 export interface Period {
   readonly from: EpochMs;
@@ -43,6 +49,8 @@ export interface Amount {
   readonly reservedMs: number;
   /** Of these, the ones in which the GPU was seen in use. */
   readonly usedMs: number;
+  /** What leases that used far less than they reserved did not use; see 5. */
+  readonly wastedMs: number;
 }
 
 export interface UsageRow extends Amount {
@@ -97,7 +105,8 @@ export class UsageTally {
     const from = Math.max(lease.from, this.#period.from);
     const to = Math.min(lease.to, this.#period.to);
     if (to <= from) return;
-    let amount: Amount = { leases: 1, reservedMs: 0, usedMs: 0 };
+    let amount: Amount = { ...NOTHING, leases: 1 };
+    const isWasteful = wastes(lease);
     for (const { uuid, part, used } of lease.gpus) {
       // A difference of one function at two instants: adjoining periods add up, parts of a GPU too. Use is measured in
       // what is held, so that rounding never makes more of it.
@@ -109,8 +118,9 @@ export class UsageTally {
         heldFrom,
         heldTo,
       );
-      add(this.#gpus, uuid, { leases: 1, reservedMs, usedMs });
-      amount = { ...amount, reservedMs: amount.reservedMs + reservedMs, usedMs: amount.usedMs + usedMs };
+      const held = { leases: 1, reservedMs, usedMs, wastedMs: isWasteful ? reservedMs - usedMs : 0 };
+      add(this.#gpus, uuid, held);
+      amount = { ...plus(amount, held), leases: 1 };
     }
     this.#total = plus(this.#total, amount);
     add(this.#services, lease.serviceName, amount);
@@ -130,10 +140,22 @@ function spanOfHeld([from, to, usedMs]: UseSpan, part: number, heldUntil: (at: E
   return [heldFrom, heldTo, usedMs === to - from ? heldMs : Math.min(heldMs, Math.floor(usedMs * part))];
 }
 
-const NOTHING: Amount = { leases: 0, reservedMs: 0, usedMs: 0 };
+const NOTHING: Amount = { leases: 0, reservedMs: 0, usedMs: 0, wastedMs: 0 };
 
 function plus(a: Amount, b: Amount): Amount {
-  return { leases: a.leases + b.leases, reservedMs: a.reservedMs + b.reservedMs, usedMs: a.usedMs + b.usedMs };
+  return {
+    leases: a.leases + b.leases,
+    reservedMs: a.reservedMs + b.reservedMs,
+    usedMs: a.usedMs + b.usedMs,
+    wastedMs: a.wastedMs + b.wastedMs,
+  };
+}
+
+/** See 5. */
+function wastes({ from, to, gpus }: HeldLease): boolean {
+  if (to - from < LEAST_JUDGED_MS) return false;
+  const usedMs = gpus.reduce((sum, { used }) => sum + usedMsBetween(used, from, to), 0);
+  return usedMs < WASTEFUL_PART * (to - from) * gpus.length;
 }
 
 function add(sums: Map<string, Amount>, name: string, amount: Amount): void {

@@ -158,6 +158,14 @@ const MIGRATIONS: readonly string[] = [
     at INTEGER NOT NULL -- the daemon ran until then
   ) STRICT;
   `,
+  `
+  -- What was learned of the memory that leases use: a row per kind of workload.
+  CREATE TABLE IF NOT EXISTS learned (
+    key TEXT PRIMARY KEY,
+    last_at INTEGER NOT NULL,
+    body TEXT NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** The schema that this program writes. */

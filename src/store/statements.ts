@@ -58,6 +58,8 @@ export function prepareReads(database: DatabaseSync) {
     ),
     delivery: sql(`SELECT ${RECORD_COLUMNS} FROM outbox WHERE delivery_id = ?`),
     deliverySeq: sql("SELECT seq FROM outbox WHERE delivery_id = ?"),
+    learned: sql("SELECT body FROM learned ORDER BY last_at, key"),
+
     nextDueAt: sql("SELECT min(next_attempt_at) AS at FROM outbox WHERE next_attempt_at IS NOT NULL"),
   };
 }
@@ -132,6 +134,10 @@ export function prepareWrites(database: DatabaseSync) {
        WHERE delivery_id = ? AND state != 'withdrawn' AND NOT (status = 'allocated' AND EXISTS (
          SELECT 1 FROM allocations WHERE id = allocation_id AND ended_at IS NOT NULL))`,
     ),
+    learn: sql(
+      "INSERT INTO learned (key, last_at, body) VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET last_at = excluded.last_at, body = excluded.body",
+    ),
+    forgetLearned: sql("DELETE FROM learned WHERE ?1 IS NULL OR key = ?1"),
     forgetKey: sql("DELETE FROM idempotency_keys WHERE principal = ? AND key = ? AND at <= ?"),
     keepKey: sql("INSERT INTO idempotency_keys (principal, key, fingerprint, at, ids) VALUES (?, ?, ?, ?, ?)"),
     // The clock may have been set between two runs: what was later then is replaced.

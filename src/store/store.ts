@@ -20,6 +20,7 @@ import type { Allocation, EndedAllocation } from "../core/model/allocation.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { TimeRecord } from "../platform/clock.ts";
 import type { GpuChange, HistoryStore } from "../ports/history.ts";
+import type { Learned, LearnedStore } from "../ports/learned.ts";
 import { StorageUnavailableError } from "../ports/refusals.ts";
 import type {
   AllocationQuery,
@@ -54,7 +55,7 @@ import {
   type EndedLeaseRow,
 } from "./records.ts";
 import { readLastTime, type StartTime } from "./start-time.ts";
-import { listDeliveriesSql, listSql, prepareReads, type Reads } from "./statements.ts";
+import { listDeliveriesSql, listSql, prepareReads, type Reads, type Write } from "./statements.ts";
 import { type Job, LocalWriter, type Writer } from "./writer.ts";
 import { WriterThread } from "./writer-thread.ts";
 
@@ -100,7 +101,7 @@ export function openStore(settings: StoreSettings): SqliteStore {
   }
 }
 
-export class SqliteStore implements Store, Outbox, HistoryStore {
+export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
   readonly #opened: OpenDatabase;
   readonly #reads: Reads;
   readonly #listings = new Map<string, StatementSync>();
@@ -340,6 +341,32 @@ export class SqliteStore implements Store, Outbox, HistoryStore {
       const job: Job = { type: "prune", now, keepAfter: now - this.#retentionMs };
       try {
         return (await this.#writer.run(job)) as Pruned;
+      } catch (error) {
+        throw storeFailure(error);
+      }
+    });
+  }
+
+  loadLearned(): readonly Learned[] {
+    return this.#guarded(() =>
+      (this.#reads.learned.all() as { body: string }[]).map(({ body }) => JSON.parse(body) as Learned),
+    );
+  }
+
+  saveLearned(learned: Learned): Promise<void> {
+    return this.#write([["learn", learned.key, learned.lastAt, JSON.stringify(learned)]]);
+  }
+
+  forgetLearned(key: string | null): Promise<void> {
+    return this.#write([["forgetLearned", key]]);
+  }
+
+  /** What is no turn: writing it twice is as good as once. */
+  #write(writes: readonly Write[]): Promise<void> {
+    return this.#inOrder(async () => {
+      try {
+        const job: Job = { type: "write", writes };
+        await this.#writer.run(job);
       } catch (error) {
         throw storeFailure(error);
       }

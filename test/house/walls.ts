@@ -44,7 +44,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   webhooks: { does: "delivers the outbox: checks addresses, signs, backs off, sends", imports: LEASING },
   metrics: { does: "Prometheus, fed by events and readings", imports: LEASING },
   advisors: { does: "outside services that are asked beside the hot path", imports: LEASING },
-  models: { does: "reads the heads of a local model's files", imports: LEASING },
+  models: { does: "what is known of models: local files, and the memory that leases used", imports: LEASING },
   scheduler: { does: "the only writer: commands into turns, turns into the store", imports: [...LEASING, "wire"] },
   "http/exchange": { does: "a request in, an answer out, whatever it is about", imports: ["core/model", "platform"] },
   http: { does: "the API, a folder per resource", imports: [...LEASING, "wire", "scheduler", "http/exchange"] },

@@ -10,6 +10,7 @@ import { type ApiKey, createHttpServer, type HttpServerParts, type HttpSettings 
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
 import { NO_KNOWLEDGE } from "../../src/ports/knowledge.ts";
+import { NO_LESSONS } from "../../src/ports/learned.ts";
 import type { Turn } from "../../src/ports/store.ts";
 import { GpuHistory } from "../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
@@ -102,6 +103,7 @@ export async function startDaemon(given: Given = {}) {
     settings: { ...SETTINGS, ...settings },
     keys: () => [],
     knowledge: NO_KNOWLEDGE,
+    lessons: NO_LESSONS,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

@@ -1,6 +1,7 @@
 /** All planted bugs, and whether they still are bugs of this program. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { ANALYZER_MUTANTS } from "./analyzer-mutants.ts";
 import { CANDIDATE_MUTANTS } from "./candidate-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
@@ -20,6 +21,7 @@ import { WINDOW_MUTANTS } from "./windows-mutants.ts";
 import { WORK_MUTANTS } from "./work-mutants.ts";
 
 export const MUTANTS: readonly Mutant[] = [
+  ...ANALYZER_MUTANTS,
   ...CANDIDATE_MUTANTS,
   ...CORE_MUTANTS,
   ...CRASH_MUTANTS,

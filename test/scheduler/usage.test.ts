@@ -39,21 +39,21 @@ test("a lease counts by its GPUs and its time, and its use by the spans in which
     { uuid: "GPU-a", part: 1, used: [[1_000, 1_500, 500]] },
     { uuid: "GPU-b", part: 1, used: [] },
   ];
-  const amount = { leases: 1, reservedMs: 4_000, usedMs: 500 };
+  const amount = { leases: 1, reservedMs: 4_000, usedMs: 500, wastedMs: 0 };
   expect(sumsOf([lease({ gpus })], ALWAYS)).toEqual({
     total: amount,
     services: [{ name: "ocr", ...amount }],
     principals: [{ name: "alice", ...amount }],
     gpus: [
-      { name: "GPU-a", leases: 1, reservedMs: 2_000, usedMs: 500 },
-      { name: "GPU-b", leases: 1, reservedMs: 2_000, usedMs: 0 },
+      { name: "GPU-a", leases: 1, reservedMs: 2_000, usedMs: 500, wastedMs: 0 },
+      { name: "GPU-b", leases: 1, reservedMs: 2_000, usedMs: 0, wastedMs: 0 },
     ],
   });
 });
 
 test("a shared lease counts for the part of the memory that is reserved for it, held and used", () => {
   const gpus: HeldLease["gpus"] = [{ uuid: "GPU-a", part: 0.25, used: [[1_000, 1_500, 500]] }];
-  expect(sumsOf([lease({ gpus })], ALWAYS).total).toEqual({ leases: 1, reservedMs: 500, usedMs: 125 });
+  expect(sumsOf([lease({ gpus })], ALWAYS).total).toEqual({ leases: 1, reservedMs: 500, usedMs: 125, wastedMs: 0 });
   const ended = { serviceName: "a", principal: "x", used: [], grantedAt: 0, endedAt: 1_000 };
   const half = endedLease({ ...ended, gpus: [{ uuid: "GPU-a", memoryTotalMib: 80_000 }], sharedMib: 40_000 });
   const whole = endedLease({ ...ended, gpus: [{ uuid: "GPU-a", memoryTotalMib: 80_000 }], sharedMib: null });
@@ -64,9 +64,9 @@ test("a shared lease counts for the part of the memory that is reserved for it, 
 test("only the part in the period counts, of the lease and of its use", () => {
   const used = lease({ gpus: [{ uuid: "GPU-a", part: 1, used: [[1_200, 2_800, 1_600]] }] });
   const total = (from: number, to: number) => sumsOf([used], { from, to }).total;
-  expect(total(2_000, 10_000)).toEqual({ leases: 1, reservedMs: 1_000, usedMs: 800 });
-  expect(total(0, 1_500)).toEqual({ leases: 1, reservedMs: 500, usedMs: 300 });
-  expect(total(3_000, 10_000)).toEqual({ leases: 0, reservedMs: 0, usedMs: 0 });
+  expect(total(2_000, 10_000)).toEqual({ leases: 1, reservedMs: 1_000, usedMs: 800, wastedMs: 0 });
+  expect(total(0, 1_500)).toEqual({ leases: 1, reservedMs: 500, usedMs: 300, wastedMs: 0 });
+  expect(total(3_000, 10_000)).toEqual({ leases: 0, reservedMs: 0, usedMs: 0, wastedMs: 0 });
   expect(sumsOf([used], { from: 0, to: 1_000 }).services).toEqual([]);
 });
 
@@ -137,10 +137,10 @@ test("a report counts ended leases, running ones up to now, and offers", async (
   expect(usage).toMatchObject({
     now: clock.now(),
     completeFrom: null,
-    total: { leases: 2, reservedMs: 25_000, usedMs: 2_000 },
+    total: { leases: 2, reservedMs: 25_000, usedMs: 2_000, wastedMs: 0 },
     services: [
-      { name: "a", leases: 1, reservedMs: 24_000, usedMs: 2_000 },
-      { name: "b", leases: 1, reservedMs: 1_000, usedMs: 0 },
+      { name: "a", leases: 1, reservedMs: 24_000, usedMs: 2_000, wastedMs: 0 },
+      { name: "b", leases: 1, reservedMs: 1_000, usedMs: 0, wastedMs: 0 },
     ],
     principals: [{ name: "alice" }, { name: "anonymous" }],
     gpus: [
@@ -317,4 +317,23 @@ test("a period with more leases or names than one report may have is refused", a
     );
   await expect(make(() => endless)).rejects.toThrow(/more than 1000000 leases/);
   await expect(make(names)).rejects.toThrow(/more than 10000 services or principals/);
+});
+
+test("a lease of ten minutes that used less than a quarter wastes the rest, in whichever period", () => {
+  const minutes = (count: number) => count * 60_000;
+  const used = (from: number, to: number) => [[minutes(from), minutes(to), minutes(to - from)] as const];
+  const held = (to: number, spans: ReturnType<typeof used>) =>
+    lease({ from: 0, to: minutes(to), gpus: [{ uuid: "GPU-a", part: 1, used: spans }] });
+  const wasted = (one: HeldLease, period: Period = { from: 0, to: minutes(60) }) =>
+    sumsOf([one], period).total.wastedMs;
+  expect(wasted(held(20, used(0, 4)))).toBe(minutes(16));
+  expect(wasted(held(20, used(0, 5)))).toBe(0);
+  expect(wasted(held(9, []))).toBe(0);
+  const idle = held(20, used(0, 4));
+  const parts = [0, 3, 10, 20].map(minutes);
+  const sum = [0, 1, 2].reduce(
+    (all, part) => all + wasted(idle, { from: parts[part] ?? 0, to: parts[part + 1] ?? 0 }),
+    0,
+  );
+  expect(sum).toBe(minutes(16));
 });

@@ -6,6 +6,7 @@ import * as events from "../events/docs.ts";
 import * as gpus from "../gpus/docs.ts";
 import { history } from "../history/docs.ts";
 import * as host from "../host/docs.ts";
+import * as learned from "../learned/docs.ts";
 import * as planning from "../planning/docs.ts";
 import { quotas } from "../quotas/docs.ts";
 import * as readings from "../readings/docs.ts";
@@ -52,6 +53,7 @@ const PATHS: ZodOpenApiPathsObject = {
   "/gpu/allocations/{id}/revoke": { post: allocations.revoke },
   "/gpu/webhooks/deliveries": { get: deliveries.list },
   "/gpu/webhooks/deliveries/{id}/redeliver": { post: deliveries.redeliver },
+  "/gpu/learned": { get: learned.list, delete: learned.forget },
   "/gpu/gpus/{id}": { delete: gpus.remove },
   "/gpu/gpus/{id}/cordon": { post: gpus.cordon },
   "/gpu/gpus/{id}/uncordon": { post: gpus.uncordon },

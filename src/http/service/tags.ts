@@ -17,6 +17,7 @@ const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
   ["/gpu/gpus/", "Administration"],
   ["/gpu/drain", "Administration"],
   ["/gpu/undrain", "Administration"],
+  ["/gpu/learned", "Administration"],
   ["/gpu/workload", "Planning"],
   ["/gpu/plan", "Planning"],
   ["/gpu/quotas", "Planning"],

@@ -49,13 +49,14 @@ function rowView({ name, ...amount }: UsageRow) {
   return { name, ...amountView(amount) };
 }
 
-function amountView({ leases, reservedMs, usedMs }: Amount) {
+function amountView({ leases, reservedMs, usedMs, wastedMs }: Amount) {
   return {
     leases,
     reserved_gpu_seconds: reservedMs / 1_000,
     used_gpu_seconds: usedMs / 1_000,
     reserved_gpu_hours: hoursOf(reservedMs),
     used_gpu_hours: hoursOf(usedMs),
+    wasted_gpu_hours: hoursOf(wastedMs),
   };
 }
 

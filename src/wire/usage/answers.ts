@@ -11,6 +11,10 @@ const amount = {
   used_gpu_seconds: gpuSeconds,
   reserved_gpu_hours: gpuHours,
   used_gpu_hours: gpuHours,
+  wasted_gpu_hours: gpuHours.meta({
+    description:
+      "Reserved and not used by leases of 10 minutes or more that used less than a quarter of what they reserved",
+  }),
 };
 
 const amounts = z.array(z.object({ name: z.string(), ...amount }));

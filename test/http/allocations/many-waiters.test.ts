@@ -9,6 +9,7 @@ import { createHttpServer } from "../../../src/http/server.ts";
 import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
+import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
 import { MemoryHistory } from "../../fixtures/memory-history.ts";
@@ -41,6 +42,7 @@ async function busyDaemon() {
     settings: SETTINGS,
     keys: () => [],
     knowledge: NO_KNOWLEDGE,
+    lessons: NO_LESSONS,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
+import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
 
@@ -59,6 +60,7 @@ test("plans are checked as requests are, and a key to read is enough", async () 
     settings: { auth: { enabled: true, headerName: "X-API-Key" } },
     keys: () => [apiKey("r", "reader", "read")],
     knowledge: NO_KNOWLEDGE,
+    lessons: NO_LESSONS,
     checkWebhookUrl: () => "not there",
   });
   const key = { "x-api-key": "r" };

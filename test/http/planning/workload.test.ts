@@ -171,3 +171,65 @@ describe("a workflow", () => {
     expect(await asked(bob)).toEqual([{ id: "w.1", gpus: 0 }]);
   });
 });
+
+describe("what earlier leases used", () => {
+  const observed = { memoryMib: 12_000, runs: 3 };
+  const daemonWith = (counts: boolean) => {
+    const known = { ...NOTHING_KNOWN, observed: { ...observed, counts } };
+    return startDaemon({ gpus: [card(0, 8_000)], knowledge: { ...NO_KNOWLEDGE, of: () => Promise.resolve(known) } });
+  };
+
+  test("is only suggested unless it is to count", async () => {
+    expect(await analyze(await daemonWith(false), {})).toMatchObject({
+      ...{ suggested: { min_memory_mb: 12_000, runs: 3 }, min_memory_mb: 4_096 },
+      source: { min_memory_mb: "rule" },
+    });
+  });
+
+  test("counts before models and rules, never beyond the card, and never against what is stated", async () => {
+    const daemon = await daemonWith(true);
+    expect(await analyze(daemon, {})).toMatchObject({
+      ...{ min_memory_mb: 8_000, fits: true, confidence: "high" },
+      source: { min_memory_mb: "observed" },
+    });
+    expect(await analyze(daemon, { min_memory_mb: 100 })).toMatchObject({ min_memory_mb: 100 });
+    expect((await daemon.allocate({ workload_type: "inference" })).json).toMatchObject({ min_memory_mb: 8_000 });
+  });
+});
+
+test("admins see what was learned, and have it forgotten", async () => {
+  const kind = {
+    key: "k",
+    service: "s",
+    workloadType: "training" as const,
+    model: null,
+    settings: {},
+    peaksMib: [7, 9],
+    readings: 24,
+    lastAt: 0,
+    suggestedMib: null,
+  };
+  const forgotten: (string | null)[] = [];
+  const lessons = {
+    list: () => [kind],
+    forget(key: string | null) {
+      forgotten.push(key);
+      return Promise.resolve(1);
+    },
+  };
+  const keys = [apiKey("key-a", "ada", "admin"), apiKey("key-b", "bob")];
+  const daemon = await startDaemon({
+    lessons,
+    settings: { auth: { enabled: true, headerName: "X-API-Key" } },
+    keys: () => keys,
+  });
+  const as = (key: string) => ({ headers: { "x-api-key": key } });
+  expect((await daemon.call("GET", "/gpu/learned", as("key-a"))).json.kinds).toMatchObject([
+    { key: "k", service_name: "s", runs: 2, readings: 24, highest_mb: 9, suggested_mb: null },
+  ]);
+  expect((await daemon.call("GET", "/gpu/learned", as("key-b"))).status).toBe(403);
+  expect((await daemon.call("DELETE", "/gpu/learned?key=k", as("key-a"))).json).toEqual({ forgotten: 1 });
+  expect((await daemon.call("DELETE", "/gpu/learned", as("key-a"))).json).toEqual({ forgotten: 1 });
+  expect((await daemon.call("DELETE", "/gpu/learned", as("key-b"))).status).toBe(403);
+  expect(forgotten).toEqual(["k", null]);
+});

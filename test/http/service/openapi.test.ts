@@ -6,6 +6,7 @@ import { Idempotency } from "../../../src/http/exchange/idempotency.ts";
 import { ReadingFeed } from "../../../src/http/readings/feed.ts";
 import { PROBLEMS } from "../../../src/http/refusals.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
+import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
 import { MemoryHistory } from "../../fixtures/memory-history.ts";
@@ -59,6 +60,7 @@ test("the document describes every route and method, and nothing else", async ()
   const served = endpointsOf({
     scheduler: daemon.scheduler,
     knowledge: NO_KNOWLEDGE,
+    lessons: NO_LESSONS,
     checkWebhookUrl: () => null,
     metrics: { render: async () => ({ contentType: "", body: "" }) },
     readiness: () => null,

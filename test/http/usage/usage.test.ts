@@ -44,6 +44,7 @@ const amount = (leases: number, reserved: number, used: number) => ({
   used_gpu_seconds: used,
   reserved_gpu_hours: expect.closeTo(reserved / 3_600, 6),
   used_gpu_hours: expect.closeTo(used / 3_600, 6),
+  wasted_gpu_hours: expect.any(Number),
 });
 
 test("a key that may only read sees what every service and principal reserved and used in the last 24 h", async () => {
@@ -108,14 +109,14 @@ test("as CSV it is one row per kind and name, in RFC 4180, with nothing that a s
   expect(headers["content-type"]).toBe("text/csv; charset=utf-8; header=present");
   const span = `${at(start)},${to},${to},`;
   expect(text.split("\r\n")).toEqual([
-    "kind,name,leases,reserved_gpu_seconds,used_gpu_seconds,reserved_gpu_hours,used_gpu_hours,from,to,now,complete_from",
-    `total,,2,21,4,0.005833,0.001111,${span}`,
-    `service,'-train,1,20,4,0.005556,0.001111,${span}`,
-    `service,ocr,1,1,0,0.000278,0,${span}`,
-    `principal,"'=HYPERLINK(""http://evil.example"",""x"")",1,20,4,0.005556,0.001111,${span}`,
-    `principal,"ops, inc",1,1,0,0.000278,0,${span}`,
-    `gpu,${gpuReading(0).uuid},2,11,4,0.003056,0.001111,${span}`,
-    `gpu,${gpuReading(1).uuid},1,10,0,0.002778,0,${span}`,
+    "kind,name,leases,reserved_gpu_seconds,used_gpu_seconds,reserved_gpu_hours,used_gpu_hours,wasted_gpu_hours,from,to,now,complete_from",
+    `total,,2,21,4,0.005833,0.001111,0,${span}`,
+    `service,'-train,1,20,4,0.005556,0.001111,0,${span}`,
+    `service,ocr,1,1,0,0.000278,0,0,${span}`,
+    `principal,"'=HYPERLINK(""http://evil.example"",""x"")",1,20,4,0.005556,0.001111,0,${span}`,
+    `principal,"ops, inc",1,1,0,0.000278,0,0,${span}`,
+    `gpu,${gpuReading(0).uuid},2,11,4,0.003056,0.001111,0,${span}`,
+    `gpu,${gpuReading(1).uuid},1,10,0,0.002778,0,0,${span}`,
     "",
   ]);
 });

@@ -66,6 +66,11 @@ export class Inventory {
     return place === undefined ? undefined : this.#gpus[place];
   }
 
+  /** Whether both surely have the same GPUs in the same places. */
+  isInOrderOf(other: Inventory): boolean {
+    return this.#places === other.#places;
+  }
+
   /** Its place in {@link values}. */
   placeOf(uuid: GpuUuid): number {
     return this.#places.get(uuid) as number;

@@ -67,9 +67,11 @@ export class TurnRecorder {
   take(before: HostState, commands: readonly Command[], now: EpochMs): Captured {
     const isDue = this.#turnsSinceKeyframe >= KEYFRAME_TURNS || now - this.#keyframeAt >= KEYFRAME_MS;
     const last = isDue ? null : this.#last;
-    const surroundings = surroundingsOf(before, last);
+    // Most turns find everything about them as it was.
+    const isSame = last !== null && areSurroundedAlike(before, last.before);
+    const surroundings = isSame ? last.surroundings : surroundingsOf(before, last);
     const changed =
-      last === null ? undefined : (differenceOf(last.surroundings, surroundings) as JsonObject | undefined);
+      last === null || isSame ? undefined : (differenceOf(last.surroundings, surroundings) as JsonObject | undefined);
     const isKeyframe = last === null;
     const seen = seenOf(isKeyframe ? before.allocations.values() : this.#seenIn(before), isKeyframe);
     const turn: CapturedTurn = {
@@ -150,6 +152,14 @@ export type PlainFields = Omit<Rest, "sight"> & {
   readonly counted: Counted;
   readonly faded: FadedUse;
 };
+
+/** Whether two states have the same surroundings, and need not be compared value by value; they may have them if not. */
+function areSurroundedAlike(a: HostState, b: HostState): boolean {
+  if (!a.gpus.isInOrderOf(b.gpus) || a.accounts !== b.accounts || a.fairShares !== b.fairShares) return false;
+  const [rest, other] = [restOf(a), restOf(b)];
+  for (const name in rest) if (rest[name as keyof Rest] !== other[name as keyof Rest]) return false;
+  return true;
+}
 
 /** @param last the fields that are the same object as then are taken from it. */
 function surroundingsOf(state: HostState, last: Captured | null): JsonObject {

@@ -1,13 +1,14 @@
 /**
- * The writer of a database in a file: in the calling thread while the disk is fast, in store-worker.ts's once it is not.
+ * The writer of a database in a file: small turns in the calling thread, large ones in store-worker.ts's.
  *
- * A commit on a fast disk takes less time than the wake-ups of another thread; on a slow one it would hold up everything
- * that the daemon does meanwhile.
+ * A small commit takes less time than the wake-ups of another thread. Large ones come when much is asked at once, on a
+ * slow disk too, and while the thread writes one the next requests can be read. How long commits take does not count: a
+ * busy machine looks like a slow disk, and a thread more makes it busier.
  *
  * 1. A job is done when its answer has come, not before; a job of the thread's is never waited for by standing still.
- * 2. While there is no thread, jobs run here, on the main thread's connection: while the disk is fast, while the thread
- *    starts, and after its death. The connection can only be read from otherwise. A disk that was slow once is left to
- *    the thread from then on.
+ * 2. Jobs run here, on the main thread's connection, while turns are small, while the thread starts, and after its
+ *    death. The connection can only be read from otherwise. The thread is started when it is first wanted, and waits
+ *    when it is not.
  * 3. If the thread dies under a job, only the file can tell whether it was done: `run` rejects with
  *    WriterDiedError when the thread, and with it its connection, is gone.
  * 4. A dead thread is started again, after a pause that doubles up to a limit.
@@ -22,9 +23,11 @@ import { type Job, LocalWriter, type Writer } from "./writer.ts";
 
 /** Beside this module, as a source file or as the bundle's second entry. */
 const ENTRY = new URL(`./store-worker${extname(import.meta.url)}`, import.meta.url);
-/** A turn that takes longer than this on the average, in ms, is not to be waited for in the main thread. */
-const SLOW_TURN_MS = 4;
-/** The share of the latest turn in that average: some twenty turns, so that one slow checkpoint does not decide. */
+/** Rows that a turn writes on the average from which on the thread has it: a command writes two, so some 16 commands. */
+const LARGE_TURN_ROWS = 32;
+/** Below this part of that the main thread has it again; between the two nothing changes. */
+const SMALL_PART = 0.5;
+/** The share of the latest turn in that average: some twenty turns, so that a single large one does not decide. */
 const LATEST_SHARE = 0.05;
 const RESTART_MIN_MS = 50;
 const RESTART_MAX_MS = 10_000;
@@ -46,11 +49,13 @@ export class WriterThread implements Writer {
   readonly #file: string;
   readonly #database: DatabaseSync;
   readonly #local: LocalWriter;
-  readonly #slowTurnMs: number;
-  #averageMs = 0;
+  readonly #largeTurnRows: number;
+  #averageRows = 0;
+  #isLarge = false;
   #thread: Thread | null = null;
   /** Of the thread, not of the local writer. */
   #underWay: UnderWay | null = null;
+  #writesHere = true;
   #starting: NodeJS.Timeout | null = null;
   #pauseMs = RESTART_MIN_MS;
   /** Ends a `close` that waits for the thread. */
@@ -58,24 +63,26 @@ export class WriterThread implements Writer {
 
   /**
    * @param database this thread's connection to `file`; it stays the caller's to close, before this is.
-   * @param slowTurnMs from which average on the thread is started; negative: by the first turn.
+   * @param largeTurnRows from which average on the thread writes; 0: from the first turn on.
    */
-  constructor(file: string, database: DatabaseSync, slowTurnMs = SLOW_TURN_MS) {
-    this.#slowTurnMs = slowTurnMs;
+  constructor(file: string, database: DatabaseSync, largeTurnRows = LARGE_TURN_ROWS) {
+    this.#largeTurnRows = largeTurnRows;
     this.#file = file;
     this.#database = database;
     this.#local = new LocalWriter(database);
   }
 
-  /** The thread has taken over. */
+  /** The thread can write. */
   get ready(): boolean {
     return this.#thread?.ready ?? false;
   }
 
   run(job: Job): Promise<Pruned | null> {
+    if (job.type === "write") this.#note(job.writes.length);
     const thread = this.#thread;
     // A transaction that could not be rolled back holds the file: only its own connection can end it.
-    if (thread?.ready !== true || this.#database.isTransaction) return this.#runHere(job);
+    if (!this.#isLarge || thread?.ready !== true || this.#database.isTransaction) return this.#runHere(job);
+    this.#mayWriteHere(false);
     return new Promise((resolve, reject) => {
       this.#underWay = { resolve, reject };
       // The process stays for the answer, not for the thread.
@@ -97,19 +104,22 @@ export class WriterThread implements Writer {
   }
 
   /** See 2. */
-  async #runHere(job: Job): Promise<Pruned | null> {
-    const begun = performance.now();
-    try {
-      return await this.#local.run(job);
-    } finally {
-      if (job.type === "write") this.#note(performance.now() - begun);
-    }
+  #runHere(job: Job): Promise<Pruned | null> {
+    this.#mayWriteHere(true);
+    return this.#local.run(job);
   }
 
-  #note(ms: number): void {
-    this.#averageMs += LATEST_SHARE * (ms - this.#averageMs);
-    if (this.#averageMs <= this.#slowTurnMs) return;
-    if (this.#thread === null && this.#starting === null) this.#startIn(0);
+  #mayWriteHere(may: boolean): void {
+    if (may === this.#writesHere) return;
+    this.#writesHere = may;
+    this.#database.exec(`PRAGMA query_only = ${may ? "OFF" : "ON"}`);
+  }
+
+  #note(rows: number): void {
+    this.#averageRows += LATEST_SHARE * (rows - this.#averageRows);
+    if (this.#averageRows >= this.#largeTurnRows) this.#isLarge = true;
+    else if (this.#averageRows < this.#largeTurnRows * SMALL_PART) this.#isLarge = false;
+    if (this.#isLarge && this.#thread === null && this.#starting === null) this.#startIn(0);
   }
 
   #startIn(ms: number): void {
@@ -149,9 +159,7 @@ export class WriterThread implements Writer {
 
   #hear(message: FromWorker, thread: Thread): void {
     if (message.type === "ready") {
-      if (this.#gone !== null) return;
-      this.#database.exec("PRAGMA query_only = ON");
-      thread.ready = true;
+      thread.ready = this.#gone === null;
       return;
     }
     const underWay = this.#underWay;
@@ -169,7 +177,6 @@ export class WriterThread implements Writer {
       this.#gone();
       return;
     }
-    this.#database.exec("PRAGMA query_only = OFF");
     this.#startLater();
     const underWay = this.#underWay;
     this.#underWay = null;

@@ -48,8 +48,8 @@ class TellingStore extends SqliteStore {
 
   constructor(file: string, where: string, turns: number) {
     const opened = openDatabase(file);
-    const slowTurnMs = where === "thread" ? -1 : Number.POSITIVE_INFINITY;
-    super(opened, MIN_RETENTION_MS, new WriterThread(file, opened.database, slowTurnMs));
+    const largeTurnRows = where === "thread" ? 0 : Number.POSITIVE_INFINITY;
+    super(opened, MIN_RETENTION_MS, new WriterThread(file, opened.database, largeTurnRows));
     this.#turns = turns;
   }
 

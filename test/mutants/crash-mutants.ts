@@ -26,6 +26,13 @@ export const CRASH_MUTANTS: readonly Mutant[] = [
     built: true,
   },
   {
+    name: "The store's thread writes small turns too once it is there",
+    file: "src/store/writer-thread.ts",
+    find: "if (!this.#isLarge || thread?.ready !== true",
+    replace: "if (thread?.ready !== true",
+    tests: ["test/store/thread.test.ts"],
+  },
+  {
     name: "A caller is told of its place in line as it stands when the whole turn is over",
     file: "src/http/allocations/routes.ts",
     find: "if (held === null) return queuedAnswer(first.allocation, first, []);",

@@ -10,6 +10,7 @@ import { WriterDiedError } from "../../src/store/errors.ts";
 import { openDatabase } from "../../src/store/open.ts";
 import { MIN_RETENTION_MS, SqliteStore } from "../../src/store/store.ts";
 import { LocalWriter, type Writer } from "../../src/store/writer.ts";
+import { WriterThread } from "../../src/store/writer-thread.ts";
 import { databasePath, openForTest, openThreadedForTest, until } from "./files.ts";
 import { openThreaded } from "./threaded.ts";
 import { gpu, grantTurn, notification, queued, releaseTurn, request, START, turn } from "./turns.ts";
@@ -41,6 +42,34 @@ test("turns and prunings that are asked for at once come one after the other", a
   const pruned = [store.commit(past), store.prune(START), store.commit(turn({ at: START + 1 }))];
   await Promise.all(pruned);
   expect(store.load()).toMatchObject({ lastTurnAt: START + 1, allocations: [queued(request("a-1"))] });
+});
+
+test("small turns are written by the main thread, large ones by the store's, and what either wrote both can read", async () => {
+  const path = databasePath();
+  const opened = openDatabase(path);
+  const writer = new WriterThread(path, opened.database, 10);
+  const store = new SqliteStore(opened, MIN_RETENTION_MS, writer);
+  onTestFinished(() => store.close());
+  let asked = 0;
+  const commit = async (requests: number) => {
+    const allocations = Array.from({ length: requests }, () => queued(request(`a-${asked++}`)));
+    await store.commit(turn({ at: START + asked, allocations }));
+  };
+  // The thread that does not write may only read.
+  const isMainWriting = () => opened.database.prepare("PRAGMA query_only").get()?.query_only === 0;
+  for (let i = 0; i < 30; i++) await commit(1);
+  expect(writer.ready).toBe(false);
+  for (let i = 0; i < 30; i++) await commit(30);
+  await until(() => writer.ready);
+  await commit(30);
+  expect(isMainWriting()).toBe(false);
+  expect(store.load().allocations).toHaveLength(asked);
+  for (let i = 0; i < 60; i++) await commit(1);
+  expect(isMainWriting()).toBe(true);
+  expect(writer.ready).toBe(true);
+  expect(store.load().allocations).toHaveLength(asked);
+  for (let i = 0; i < 30; i++) await commit(30);
+  expect(isMainWriting()).toBe(false);
 });
 
 test("the event loop goes on while a commit waits for the disk", async () => {

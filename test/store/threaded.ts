@@ -8,7 +8,7 @@ import { turn } from "./turns.ts";
 /** Opens a store as `openStore` does, and waits until its thread writes for it. It has one turn more, an empty one. */
 export async function openThreaded(path: string) {
   const opened = openDatabase(path);
-  const writer = new WriterThread(opened.file as string, opened.database, -1);
+  const writer = new WriterThread(opened.file as string, opened.database, 0);
   const store = new SqliteStore(opened, MIN_RETENTION_MS, writer);
   const workers: Worker[] = [];
   process.on("worker", (worker) => workers.push(worker));

@@ -1,23 +1,31 @@
-// Builds the TypeScript SDK into sdk/typescript/dist: the client as it is, with types made from the OpenAPI document in the place of those made from the schemas.
+// Builds the TypeScript SDK into the folder that is named, or sdk/typescript: the client as it is, with types made from the OpenAPI document in the place of those made from the schemas.
 import { execFileSync } from "node:child_process";
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openApiDocument } from "../src/http/service/openapi.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const sdk = join(root, "sdk", "typescript");
-const { version } = JSON.parse(readFileSync(join(sdk, "package.json"), "utf8"));
+const home = join(root, "sdk", "typescript");
+const sdk = resolve(process.argv[2] ?? home);
+const { version } = JSON.parse(readFileSync(join(home, "package.json"), "utf8"));
 
 for (const folder of ["src", "dist"]) rmSync(join(sdk, folder), { recursive: true, force: true });
-mkdirSync(join(sdk, "src"));
+mkdirSync(join(sdk, "src"), { recursive: true });
+if (sdk !== home)
+  for (const file of ["package.json", "README.md", "tsconfig.json"]) cpSync(join(home, file), join(sdk, file));
 for (const file of readdirSync(join(root, "src", "client"))) {
   if (file !== "types.ts") cpSync(join(root, "src", "client", file), join(sdk, "src", file));
 }
 writeFileSync(join(sdk, "src", "types.ts"), typesOf(openApiDocument({ version, headerName: "X-API-Key" })));
-execFileSync(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc"), "-p", sdk], {
-  stdio: "inherit",
-});
+const types = join(root, "node_modules", "@types");
+execFileSync(
+  process.execPath,
+  [join(root, "node_modules", "typescript", "bin", "tsc"), "-p", sdk, "--typeRoots", types],
+  {
+    stdio: "inherit",
+  },
+);
 
 function typesOf({ components, paths }) {
   const bodyOf = (path) => paths[path].post.requestBody.content["application/json"].schema;

@@ -163,6 +163,9 @@ function lookingVerbs(program: Command): void {
   verb(program, "history", "what has ended, and why", "gpuo history --limit 20")
     .option("--limit <n>", "how many, newest first", "50")
     .action(async (options) => (await look()).history(options));
+  verb(program, "why", "in words why something waits, was granted, or is not", "gpuo why 3")
+    .argument("<id|gpu>", "an id or the beginning of one; a GPU's index or UUID")
+    .action(async (name, options) => (await import("./verbs/why.ts")).why(name, options));
   verb(program, "show", "everything about one allocation or GPU", "gpuo show 3")
     .argument("<id|gpu>", "an id or the beginning of one; a GPU's index or UUID")
     .action(async (name, options) => (await look()).show(name, options));

@@ -18,6 +18,7 @@ import type {
   Granted,
   HostDrain,
   List,
+  Me,
   Plan,
   Queued,
   Quotas,
@@ -91,6 +92,11 @@ export class Client {
 
   list(options: CallOptions = {}): Promise<List> {
     return this.#get("/gpu/list", options);
+  }
+
+  /** Who calls, and what is the caller's. */
+  me(options: CallOptions = {}): Promise<Me> {
+    return this.#get("/gpu/me", options);
   }
 
   quotas(options: CallOptions = {}): Promise<Quotas> {

@@ -16,6 +16,7 @@ import type { GpuAnswer } from "../wire/gpus/answers.ts";
 import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../wire/host/answers.ts";
 import type { PlanAnswer, WorkloadAnswer } from "../wire/planning/answers.ts";
 import type { QuotasAnswer } from "../wire/quotas/answers.ts";
+import type { MeAnswer } from "../wire/service/answers.ts";
 import type { UsageAnswer } from "../wire/usage/answers.ts";
 import type { WindowsAnswer } from "../wire/windows/answers.ts";
 
@@ -31,6 +32,7 @@ export type Gpu = GpuAnswer;
 export type HostDrain = HostDrainAnswer;
 export type List = ListAnswer;
 export type Status = StatusAnswer;
+export type Me = MeAnswer;
 export type Plan = PlanAnswer;
 export type WorkloadAnalysis = WorkloadAnswer;
 export type Quotas = QuotasAnswer;

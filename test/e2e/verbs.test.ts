@@ -61,6 +61,25 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     expect(none.stderr).toContain(held);
   });
 
+  test("why says in words why a request waits, why a lease was granted and what a GPU is", async () => {
+    const { stdout } = await gpuo(["why", waiting]);
+    expect(stdout).toContain("at 1 of 1");
+    expect(stdout).toMatch(/^GPU [0-9,]{13}: leased$/m);
+    expect(stdout).toContain(`GPU ${unheld}: `);
+    expect((await gpuo(["why", held])).stdout).toContain("at once, since they were free");
+    expect((await gpuo(["why", unheld])).stdout).toContain("is free: it can be granted");
+  });
+
+  test("release --mine ends what the caller's principal has", async () => {
+    const other = await startDaemon({ config: KEYS });
+    const env = { GPU_ORCHESTRATOR_URL: other.url, GPU_ORCHESTRATOR_API_KEY: "admin-key" };
+    await gpuo(["allocate", "-g", "2", "--name", "own"], env);
+    expect((await gpuo(["release", "--mine"], env)).stderr).toMatch(/own-\S+: released/);
+    expect((await gpuo(["release", "--mine"], env)).stderr).toContain("nothing of yours");
+    await other.end();
+    other.removeFolder();
+  });
+
   test("allocate --export waits and prints what a shell takes; release gives it back", async () => {
     const { end, stdout } = await gpuo([
       "allocate",

@@ -1,28 +1,32 @@
 /** The TypeScript SDK as its users have it: built, and imported from outside. */
 import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Webhook } from "standardwebhooks";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { verifyWebhook } from "../../src/client/webhooks.ts";
-import { isBuilt, startDaemon, type TestDaemon } from "../e2e/daemon.ts";
+import { isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
 import { startProgram } from "../e2e/program.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
-const DIST = join(ROOT, "sdk/typescript/dist");
+const FOLDER = temporaryFolder();
+const DIST = join(FOLDER, "dist");
 
 describe.skipIf(!isBuilt)("the TypeScript SDK, built (needs the built program)", () => {
   let daemon: TestDaemon;
 
   beforeAll(async () => {
-    execFileSync("npm", ["run", "--silent", "build:sdk"], { cwd: ROOT });
+    execFileSync(process.execPath, ["--disable-warning=ExperimentalWarning", "scripts/build-sdk.mjs", FOLDER], {
+      cwd: ROOT,
+    });
     daemon = await startDaemon();
   });
 
   afterAll(async () => {
     await daemon.end();
     daemon.removeFolder();
+    rmSync(FOLDER, { recursive: true });
   });
 
   /** Runs a program that imports the SDK, and gives what it printed last. */
@@ -84,7 +88,8 @@ describe.skipIf(!isBuilt)("the TypeScript SDK, built (needs the built program)",
     const source = `
       const lease = await client.lease({ ttl: 1 });
       await client.revoke(lease.id, "the fan is on fire");
-      await new Promise((resolve) => lease.signal.addEventListener("abort", resolve));
+      const { signal } = lease;
+      await new Promise((resolve) => (signal.aborted ? resolve() : signal.addEventListener("abort", resolve)));
       console.log(JSON.stringify({ name: lease.signal.reason.name, reason: lease.lost.reason }));`;
     expect(await printed(source)).toEqual({ name: "LeaseLost", reason: "revoked" });
   });

@@ -1,6 +1,5 @@
 /** The API's calls, for scripts. */
 import { randomUUID } from "node:crypto";
-import type { Client } from "../../client/client.ts";
 import { ApiProblem } from "../../client/errors.ts";
 import type { Allocation, Granted, Plan, Queued } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
@@ -134,7 +133,9 @@ export async function release(ids: readonly string[], options: ReleaseOptions): 
     return;
   }
   const chosen =
-    options.mine === true ? await ownIds(client) : await Promise.all(ids.map((id) => allocationNamed(id, client)));
+    options.mine === true
+      ? (await client.me()).allocations
+      : await Promise.all(ids.map((id) => allocationNamed(id, client)));
   if (chosen.length === 0 && options.mine !== true) throw new UsageError("which? give ids, --mine or --service NAME");
   for (const id of chosen) {
     const record = await client.remove(id);
@@ -142,13 +143,6 @@ export async function release(ids: readonly string[], options: ReleaseOptions): 
     else terminal.say(`${id}: ${record.end_reason ?? record.status}`);
   }
   if (chosen.length === 0) terminal.say("nothing of yours is held or waits");
-}
-
-/** A record shows its workload data to its owner; with admins, who see everybody's, this needs the principal. */
-async function ownIds(client: Client): Promise<string[]> {
-  const { allocations, queue } = await client.list();
-  const records = await Promise.all([...allocations, ...queue].map(({ id }) => client.record(id)));
-  return records.filter(({ workload_data }) => workload_data !== undefined).map(({ id }) => id);
 }
 
 export async function renew(name: string, options: CommonOptions): Promise<void> {

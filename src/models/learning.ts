@@ -67,13 +67,16 @@ export class Learning implements Observer, Lessons {
   }
 
   observed(_observation: Observation, state: HostState): void {
-    for (const allocation of state.allocations.values()) {
-      if (allocation.status === "leased") this.#look(allocation, state);
+    // From the GPUs, which are few, and not from all who wait.
+    const holders = new Set<AllocationId>();
+    for (const { hold } of state.gpus.values()) if (hold.kind === "leased") holders.add(hold.allocationId);
+    for (const id of holders) {
+      const allocation = state.allocations.get(id);
+      if (allocation?.status === "leased") this.#look(allocation, state);
     }
   }
 
   #look({ request, lease }: Extract<LiveAllocation, { status: "leased" }>, { sight }: HostState): void {
-    if (request.sharing === "shared") return;
     const seen = this.#seen.get(request.id) ?? { kind: kindOf(request), peakMib: 0, readings: 0, teaches: true };
     this.#seen.set(request.id, seen);
     let isRead = false;

@@ -53,7 +53,8 @@ function run(learning: Learning, given: Run = {}): void {
   const request = { id: "trainer-1", serviceName: service, workloadType: "training", workloadData: data, sharing };
   const lease = { gpus: usedMib.map((_, index) => ({ uuid: `GPU-${index}` })) };
   const allocations = new Map([["trainer-1", { status: "leased", request, lease }]]);
-  const state = { allocations, sight: { gpus } } as unknown as HostState;
+  const hold = sharing === "shared" ? { kind: "shared" } : { kind: "leased", allocationId: "trainer-1" };
+  const state = { allocations, gpus: new Map([["GPU-0", { hold }]]), sight: { gpus } } as unknown as HostState;
   for (let reading = 0; reading < readings; reading++) learning.observed({} as never, state);
   learning.committed({ at: 1_000, events: [{ type: "ended", id: "trainer-1" }] } as unknown as Committed);
 }

@@ -1,10 +1,14 @@
 /** The same by `node:http`: it starts sooner than `fetch`, and it can call a Unix socket. */
-import type { IncomingMessage } from "node:http";
+import type { IncomingMessage, request as Request } from "node:http";
+import { createRequire } from "node:module";
 import { Unreachable } from "./errors.ts";
 import { codeOf, messageOf, type Reply, type Transport } from "./transport.ts";
 
 /** Nobody listens, or there is no such socket: the call arrived nowhere. */
 const REFUSED: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT", "EACCES", "ENOTFOUND", "EAI_AGAIN"]);
+
+/** Not by `import`: that asks for each export of `node:http`, and so loads undici for its WebSocket. */
+const load = createRequire(import.meta.url);
 
 /** @param url `http://`, `https://`, or `unix:` and the path of a socket. */
 export function nodeTransport(url: string): Transport {
@@ -13,7 +17,9 @@ export function nodeTransport(url: string): Transport {
   const base = target.pathname.replace(/\/+$/, "");
   return async ({ method, path, headers, body, signal }) => {
     signal.throwIfAborted();
-    const { request } = target.protocol === "https:" ? await import("node:https") : await import("node:http");
+    const { request }: { readonly request: typeof Request } = load(
+      target.protocol === "https:" ? "node:https" : "node:http",
+    );
     return new Promise((resolve, reject) => {
       const options = {
         method,

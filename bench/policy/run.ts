@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { clairvoyant, greedy, strict } from "./disciplines.ts";
 import { calibrationOf, type Figures, figuresOf, waitsOf } from "./figures.ts";
 import { Ours, type OursSettings } from "./ours.ts";
+import { patience } from "./patience.ts";
 import { plot, type Series } from "./plot.ts";
 import { type Discipline, replay } from "./replay.ts";
 import { hasTrace, type Job, sample } from "./trace.ts";
@@ -74,9 +75,9 @@ function stating(): void {
   say("## Who states a `max_duration`");
   say();
   say(
-    "At a load of 0.9. One lease without a stated end among those that the head waits for, and nobody can tell when it will",
+    "At a load of 0.9. Where the head waits for a lease without a stated end nobody can tell when it will start, and its",
   );
-  say("start: nothing is let past it.");
+  say("patience counts.");
   say();
   say(`| mix | stated | ${COLUMNS}`);
   say(`|---|---|${RULE}`);
@@ -248,11 +249,12 @@ function introduction(): void {
     "Waits and makespan are in hours. *Max at the head* is the longest that anybody waited once all who came before had",
   );
   say(
-    "started: strict bounds it by the longest lease, ours by the longest stated, greedy not at all. *Utilisation* is of the time from the first",
+    "started: strict bounds it by the longest lease, ours by the longest stated, and where nothing is stated by patience and",
   );
   say(
-    "to the last submission. Above a load that a policy can carry the line grows as long as requests come, and waits with it.",
+    "two longest leases, greedy not at all. *Utilisation* is of the time from the first to the last submission. Above a load",
   );
+  say("that a policy can carry the line grows as long as requests come, and waits with it.");
   say();
   say("![Waits and utilisation by load](../docs/policy.svg)");
   say();
@@ -266,6 +268,7 @@ if (!hasTrace) {
 }
 introduction();
 const figures = comparison();
+patience(MIXES, say);
 stating();
 reservations();
 ageing();

@@ -1,4 +1,8 @@
 import { Histogram, type Registry } from "prom-client";
+import type { EpochMs } from "../core/base/time.ts";
+import { compareKeys, queueKey } from "../core/host/line.ts";
+import type { HostState } from "../core/host/state.ts";
+import type { LiveAllocation, Request } from "../core/model/allocation.ts";
 import type { AllocationId } from "../core/model/ids.ts";
 import type { Committed } from "../ports/observer.ts";
 import { BoundedLabel, Tally } from "./tally.ts";
@@ -7,6 +11,8 @@ import { BoundedLabel, Tally } from "./tally.ts";
 export const MAX_SERVICES = 100;
 /** The reference's. */
 const WAIT_BUCKETS_S = [1, 5, 10, 30, 60, 120, 300, 600];
+/** From a minute to three days: heads wait for leases to end. */
+const HEAD_BUCKETS_S = [60, 600, 3_600, 10_800, 21_600, 43_200, 86_400, 259_200];
 
 /**
  * Counts what becomes of requests. `gpu_orchestrator_allocations_total` counts each step of a request's life:
@@ -17,6 +23,8 @@ export class AllocationCounts {
   readonly #steps: Tally<"service" | "status">;
   readonly #scheduled: Tally<"status">;
   readonly #waits: Histogram;
+  readonly #headWaits: Histogram;
+  readonly #passes: Tally<never>;
 
   constructor(registry: Registry) {
     this.#steps = new Tally(
@@ -35,21 +43,40 @@ export class AllocationCounts {
       buckets: WAIT_BUCKETS_S,
       registers: [registry],
     });
+    this.#headWaits = new Histogram({
+      name: "gpu_orchestrator_head_wait_seconds",
+      help: "How long heads of the queue whose start nobody could tell had been that when they were granted GPUs",
+      buckets: HEAD_BUCKETS_S,
+      registers: [registry],
+    });
+    this.#passes = new Tally(
+      registry,
+      "gpu_orchestrator_head_passes_total",
+      "Grants to requests that went before a head of the queue whose start nobody could tell",
+      [],
+    );
+    this.#passes.prepare();
   }
 
   /** A turn may see one request submitted, granted and ended: whatever a step needs to know may be in an event only. */
-  committed({ events, before }: Committed): void {
-    const submitted = new Map<AllocationId, { readonly serviceName: string; readonly submittedAt: number }>();
+  committed({ events, before, state }: Committed): void {
+    const submitted = new Map<AllocationId, Request>();
+    const heads = new Map<AllocationId, EpochMs>();
     const find = (id: AllocationId) => submitted.get(id) ?? before.allocations.get(id)?.request;
     const waiting = new Set<AllocationId>();
     for (const event of events) {
       if (event.type === "submitted") {
         submitted.set(event.request.id, event.request);
         waiting.add(event.request.id);
+      } else if (event.type === "became-head") {
+        heads.set(event.id, event.at);
       } else if (event.type === "granted") {
         const request = find(event.id);
         if (request === undefined) continue;
         this.#steps.count(this.#services.of(request.serviceName), "allocated");
+        const headSince = heads.get(event.id) ?? headSinceOf(before.allocations.get(event.id));
+        if (headSince !== null) this.#headWaits.observe((event.lease.grantedAt - headSince) / 1_000);
+        if (hasPassed(request, state)) this.#passes.count();
         // Granted at once, and never in the queue; any other grant is an offer first.
         if (event.claimBy === null) {
           waiting.delete(event.id);
@@ -70,4 +97,14 @@ export class AllocationCounts {
       this.#scheduled.count("queued");
     }
   }
+}
+
+function headSinceOf(allocation: LiveAllocation | undefined): EpochMs | null {
+  return allocation?.status === "queued" ? allocation.headSince : null;
+}
+
+/** Whether one that has been the head stood before it, and waits on. */
+function hasPassed(request: Request, { line, policy }: HostState): boolean {
+  const first = line.heads.first();
+  return first !== undefined && compareKeys(first[0], queueKey(request, policy)) < 0;
 }

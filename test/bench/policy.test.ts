@@ -2,13 +2,12 @@ import { describe, expect, test } from "vitest";
 import { clairvoyant, greedy, strict } from "../../bench/policy/disciplines.ts";
 import { calibrationOf, figuresOf, headSince } from "../../bench/policy/figures.ts";
 import { Ours } from "../../bench/policy/ours.ts";
+import { withService } from "../../bench/policy/patience.ts";
 import { type Discipline, replay, type Served } from "../../bench/policy/replay.ts";
 import { HOST_GPUS, hasTrace, type Job, LONGEST_S, sample } from "../../bench/policy/trace.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 
 const MINUTE = 60_000;
-/** Longer than any replay lasts. */
-const ENDLESS_MS = 1e11;
 
 /** In minutes, and all of them ask for `max_duration` as it is. */
 function jobs(...asked: readonly (readonly [submitted: number, gpus: number, duration: number])[]): readonly Job[] {
@@ -97,9 +96,7 @@ describe.skipIf(!hasTrace)("a sample of the production trace", () => {
 
   test("with nobody stating it, and one service that never ends, as much of the host is used as by greedy", () => {
     const some = sample({ ...recipe, load: 0.9 });
-    const service: Job = { ...(some[0] as Job), gpus: 1, durationMs: ENDLESS_MS, statedMs: ENDLESS_MS };
-    const jobsOf = [some, [service, ...some.slice(1)]];
-    for (const all of jobsOf) {
+    for (const all of [some, withService(some)]) {
       const [ours, theirs] = [new Ours(), greedy()].map((one) => figuresOf(replay(all, one)));
       expect(ours?.utilisation).toBeGreaterThan((theirs?.utilisation ?? 1) - 0.03);
     }

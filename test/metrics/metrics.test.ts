@@ -14,6 +14,27 @@ function altered(observation: Observation, change: (gpu: GpuReading) => GpuReadi
   return { ...observation, reading: { ...observation.reading, gpus } };
 }
 
+test("how long a head waited whose start nobody knew is told, and how often others went before it", async () => {
+  const { daemon, scrape } = await watched("h100x2");
+  const holder = await daemon.allocate({ serviceName: "a" });
+  const pair = await daemon.allocate({ serviceName: "b", requiredGpus: 2 });
+  for (let i = 0; i < 3; i++) {
+    daemon.clock.advance(20_000);
+    await daemon.observe();
+    await daemon.scheduler.read(pair, ANYBODY);
+  }
+  const passer = await daemon.allocate({ serviceName: "c" });
+  expect((await scrape()).get("gpu_orchestrator_head_passes_total")).toBe(1);
+  daemon.clock.advance(20_000);
+  for (const id of [holder, passer]) await daemon.release(id);
+  daemon.clock.advance(2_000);
+  await daemon.observe();
+  const page = await scrape();
+  expect(page.get("gpu_orchestrator_head_passes_total")).toBe(1);
+  expect(page.get("gpu_orchestrator_head_wait_seconds_count")).toBe(1);
+  expect(page.get("gpu_orchestrator_head_wait_seconds_sum")).toBe(22);
+});
+
 test("a scripted history gives the figures that it should", async () => {
   const { daemon, scrape } = await watched("h100x2");
   const first = await daemon.allocate({ serviceName: "a" });

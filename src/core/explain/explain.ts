@@ -11,8 +11,9 @@ import type { HostState } from "../host/state.ts";
 import type { Request } from "../model/allocation.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import { budgetsOf } from "../queue/budgets.ts";
+import { patienceEndsAt } from "../queue/patience.ts";
 import { schedule } from "../queue/schedule.ts";
-import { keptByWindows } from "./windows.ts";
+import { keptByWindows, roughly } from "./windows.ts";
 
 /** Why a request is not served at an instant. */
 export interface Explanation {
@@ -95,12 +96,25 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
     }
     const possible = usable(request, later, state.gpus.models()).length;
     const why = sentence(request, gpus, possible, isHead(request));
-    const reason = `${why}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`;
+    const patience = isHead(request) || possible < request.requirement.gpus ? "" : patienceWords(request, state, now);
+    const reason = `${why}${patience}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`;
     return { reason, publicReason: reason, gpus };
   };
+  const isSpecial = (request: Request) =>
+    isHead(request) || isPreempting(request) || patienceWords(request, state, now) !== "";
   const kindOf = (request: Request) =>
-    `${request.migProfile ?? ""}|${askOf(request).durationMs}|${isHead(request) || isPreempting(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
+    `${request.migProfile ?? ""}|${askOf(request).durationMs}|${isSpecial(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
   return { explanationOf, kindOf };
+}
+
+/** What one is told that has been the head while nobody could say when it would start; "" of any other. */
+function patienceWords({ id }: Request, state: HostState, now: EpochMs): string {
+  const allocation = state.allocations.get(id);
+  const end = allocation?.status === "queued" ? patienceEndsAt(allocation, state.policy) : null;
+  if (end === null) return "";
+  if (now >= end)
+    return "; its patience is over: GPUs are held for it once it waits only for those that went before it";
+  return `; nobody can say when the leases end that it waits for, so others that fit go before it for ${roughly(end - now)} more at most`;
 }
 
 /** Per GPU, what speaks against giving it to a request now, whoever else waits; `null`: nothing. */

@@ -86,7 +86,7 @@ function fittingHint(durationMs: number): string {
 }
 
 /** In whole minutes, or seconds where it is less than one. */
-function roughly(durationMs: number): string {
+export function roughly(durationMs: number): string {
   const unit = durationMs < 60_000 ? 1_000 : 60_000;
   return formatDuration(Math.floor(durationMs / unit) * unit);
 }

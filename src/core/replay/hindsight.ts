@@ -93,10 +93,15 @@ export function explainDecision({ before, after, events }: Pick<Decided, "before
 }
 
 /** Says of those who were granted past others why that does these no harm. */
-function withPassed(queue: readonly Waited[], { reserveAfterMs }: Policy): Waited[] {
+function withPassed(queue: readonly Waited[], { reserveAfterMs, preferWide }: Policy): Waited[] {
   return queue.map((one, place) => {
     const passed = queue.slice(0, place).filter(({ outcome }) => outcome === "waits");
     if (one.outcome !== "granted" || passed.length === 0) return one;
+    const narrower = passed.filter(({ gpus }) => gpus < one.gpus);
+    const isOpen = ({ maxDurationMs, priority }: Waited) => maxDurationMs === null && priority === one.priority;
+    if (preferWide && narrower.length > 0 && [one, ...narrower].every(isOpen)) {
+      return { ...one, reason: `${one.reason}; of equals that state no max_duration the widest that fits goes first` };
+    }
     const areYoung = passed.every(({ waitedMs }) => waitedMs < reserveAfterMs);
     const why = areYoung
       ? `nobody before it that waits has waited for reserve_after (${reserveAfterMs / 1_000} s)`
@@ -236,6 +241,8 @@ function wordsOf(event: Event): string {
       const { reason, detail } = event.outcome;
       return `${event.id} ended: ${reason}${detail === null ? "" : `, ${detail}`}`;
     }
+    case "became-head":
+      return `${event.id} is the head of the queue, and nobody can say when it will start: its patience runs`;
     case "gpu-seen":
       return `GPU ${event.gpu.index} is seen: ${event.gpu.name}, ${event.gpu.uuid}`;
     default:

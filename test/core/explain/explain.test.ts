@@ -58,3 +58,19 @@ test("who waits for more than the ends of leases is told how many GPUs must beco
   const three = host.submit({ requiredGpus: 3 });
   expect(why(host, three)).toMatch(/; the ends of leases alone will not do: 1 more GPU must become usable$/);
 });
+
+test("a head whose start nobody knows is told for how long others go before it, and when its patience is over", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { patienceMs: minutes(90) });
+  const webhookUrl = "http://127.0.0.1:9/hook";
+  host.submit({ preferredGpus: ["GPU-a"] });
+  const pair = host.submit({ requiredGpus: 2, webhookUrl });
+  host.advance(minutes(1));
+  const asked = "waiting for 2 GPUs with 4096 MiB: 1 of 2 can be had now (1 leased)";
+  expect(why(host, pair)).toBe(
+    `${asked}; nobody can say when the leases end that it waits for, so others that fit go before it for 1h30m more at most`,
+  );
+  host.advance(minutes(90));
+  expect(why(host, pair)).toBe(
+    `${asked}; its patience is over: GPUs are held for it once it waits only for those that went before it`,
+  );
+});

@@ -1,0 +1,138 @@
+/** Where nobody says how long, or not everybody: the daemon's patience beside what others do, on seeds that nothing was tuned on. */
+import { clairvoyant, greedy } from "./disciplines.ts";
+import { type Figures, figuresOf } from "./figures.ts";
+import { Ours, type OursSettings } from "./ours.ts";
+import { type Discipline, replay } from "./replay.ts";
+import { type Job, LONGEST_S, sample } from "./trace.ts";
+
+const HOUR = 3_600_000;
+const SEEDS = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
+const FEW_SEEDS = SEEDS.slice(0, 3);
+const LOADS = [0.7, 0.9, 1.0, 1.1];
+const PATIENCE_MS = 12 * HOUR;
+/** Longer than any replay. */
+const ENDLESS_MS = 1e11;
+
+export interface Mix {
+  readonly severalShare: number | null;
+  readonly name: string;
+}
+
+interface Row {
+  readonly name: string;
+  readonly make: () => Discipline;
+  /** Of the head, by its own rule; `null`: there is none. */
+  readonly boundMs: number | null;
+  /** A service that never ends holds a GPU from the start. */
+  readonly service?: boolean;
+}
+
+const LONGEST_MS = LONGEST_S * 1_000;
+
+/** Ours with `patienceMs`, and the longest that a head may wait then. */
+function ours(name: string, settings: OursSettings = {}, over: Partial<Row> = {}): Row {
+  const patienceMs = settings.policy?.patienceMs ?? PATIENCE_MS;
+  return { name, make: () => new Ours(settings), boundMs: patienceMs + 2 * LONGEST_MS, ...over };
+}
+
+const GREEDY: Row = { name: "greedy", make: greedy, boundMs: null };
+const BESIDE: readonly Row[] = [
+  GREEDY,
+  ours("ours, nothing stated"),
+  { name: "clairvoyant", make: clairvoyant, boundMs: LONGEST_MS },
+];
+const VARIANTS: readonly Row[] = [
+  ours("patience 1h", { policy: { patienceMs: HOUR } }),
+  ours("patience 6h", { policy: { patienceMs: 6 * HOUR } }),
+  ours("patience 12h, the default"),
+  ours("patience 24h", { policy: { patienceMs: 24 * HOUR } }),
+  ours("prefer_wide off, 12h", { policy: { preferWide: false } }),
+  ours("prefer_wide off, 24h", { policy: { preferWide: false, patienceMs: 24 * HOUR } }),
+  ours("50 % state a `max_duration`", { statedOfTen: 5 }),
+  ours("90 % state one", { statedOfTen: 9 }),
+  ours("one service that never ends", {}, { service: true }),
+  { ...GREEDY, name: "the same, greedy", service: true },
+];
+
+/** Writes the section by `say`, line by line. */
+export function patience(mixes: readonly Mix[], say: (line?: string) => void): void {
+  say("## When nobody says how long");
+  say();
+  say(
+    `Means over ${SEEDS.length} further seeds (${SEEDS[0]} to ${SEEDS.at(-1)}), and over one as traced, where nothing is drawn. Waits in hours. *Max at`,
+  );
+  say(
+    "the head* is the largest of all seeds, and *of its bound* the part of what the rule allows a head that this is: 12 h of",
+  );
+  say(
+    "patience and two longest leases of 12 h each for ours, one longest lease for clairvoyant. Greedy allows anything.",
+  );
+  say();
+  table(
+    ["load"],
+    LOADS.map((load) => ({ load, label: String(load) })),
+    BESIDE,
+    SEEDS,
+    mixes,
+    say,
+  );
+  say(`The settings at a load of 0.9, over ${FEW_SEEDS.length} of these seeds:`);
+  say();
+  table([], [{ load: 0.9, label: null }], VARIANTS, FEW_SEEDS, mixes, say);
+}
+
+function table(
+  firstColumns: readonly string[],
+  loads: readonly { readonly load: number; readonly label: string | null }[],
+  rows: readonly Row[],
+  seeds: readonly number[],
+  mixes: readonly Mix[],
+  say: (line?: string) => void,
+): void {
+  const columns = [
+    "mix",
+    ...firstColumns,
+    "policy",
+    "utilisation",
+    "mean",
+    "p95",
+    "max",
+    "max at the head",
+    "of its bound",
+  ];
+  say(`| ${columns.join(" | ")} |`);
+  say(`|${"---|".repeat(columns.length)}`);
+  for (const { severalShare, name } of mixes) {
+    for (const { load, label } of loads) {
+      // As traced, nothing that counts here is drawn at random.
+      const own = severalShare === null ? seeds.slice(0, 1) : seeds;
+      const samples = own.map((seed) => sample({ seed, load, severalShare, requests: null }));
+      for (const row of rows) {
+        const figures = samples.map((jobs) => figuresOf(replay(row.service ? withService(jobs) : jobs, row.make())));
+        say(`| ${[name, ...(label === null ? [] : [label]), row.name, ...cells(figures, row)].join(" | ")} |`);
+      }
+    }
+  }
+  say();
+}
+
+/** The first request asks for one GPU and keeps it. */
+export function withService([first, ...others]: readonly Job[]): readonly Job[] {
+  return [{ ...(first as Job), gpus: 1, durationMs: ENDLESS_MS, statedMs: ENDLESS_MS }, ...others];
+}
+
+function cells(figures: readonly Figures[], { boundMs }: Row): string[] {
+  const mean = (value: (one: Figures) => number) => figures.reduce((sum, one) => sum + value(one), 0) / figures.length;
+  const largest = (value: (one: Figures) => number) => Math.max(...figures.map(value));
+  const hours = (seconds: number) => (seconds / 3_600).toFixed(seconds < 36_000 ? 2 : 0);
+  const head = largest(({ longestAtHead }) => longestAtHead);
+  const percent = (part: number) => `${(part * 100).toFixed(1)} %`;
+  return [
+    percent(mean(({ utilisation }) => utilisation)),
+    hours(mean(({ waits }) => waits.mean)),
+    hours(mean(({ waits }) => waits.p95)),
+    hours(largest(({ waits }) => waits.max)),
+    hours(head),
+    boundMs === null ? "" : percent((head * 1_000) / boundMs),
+  ];
+}

@@ -339,7 +339,7 @@ function eventNumber(text: string): number {
 async function suggestCommon(message: string, program: Command): Promise<void> {
   const given = /'(--[^']+)'/.exec(message)?.[1];
   if (given === undefined || message.includes("Did you mean")) return;
-  const { nearest } = await import("../config/suggest.ts");
+  const { nearest } = await import("../core/base/suggest.ts");
   const hidden = program.commands
     .flatMap(({ options }) => options)
     .flatMap(({ long, hidden }) => (hidden && long) || []);

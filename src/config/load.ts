@@ -3,6 +3,7 @@
  * reported at once, each where it stands.
  */
 import { closeSync, openSync, readSync } from "node:fs";
+import { isSameWord, nearest } from "../core/base/suggest.ts";
 import { keyWarnings } from "./api-keys.ts";
 import { type Config, toConfig } from "./config.ts";
 import {
@@ -19,7 +20,6 @@ import {
 import { ConfigError, type Origin, type Problem } from "./problems.ts";
 import { contradictions, type Rule, warnings } from "./rules.ts";
 import { type FileConfig, fileSchema, keysAt, settingPaths } from "./schema.ts";
-import { isSameWord, nearest } from "./suggest.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

@@ -5,7 +5,7 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import { parseDuration } from "../core/base/duration.ts";
-import { nearest } from "./suggest.ts";
+import { nearest } from "../core/base/suggest.ts";
 
 /** Why a value was not taken. `at` leads into the value, for an item of a list. */
 export class Refusal {

@@ -143,7 +143,7 @@ export class Scheduler {
    * Ends leases and cancels waiting requests. Ending what has already ended is not an error.
    *
    * @returns what the call is about and has ended: by it, or before it when an id was given.
-   * @throws AllocationNotFoundError when the id never existed, or is not that service's.
+   * @throws AllocationNotFoundError when the id never existed.
    */
   async release(
     target: {
@@ -162,7 +162,7 @@ export class Scheduler {
       const archived = await this.#reads.archived(target.id);
       if (archived === undefined) throw error;
       const { serviceName, fencingToken } = target;
-      if (serviceName !== null && archived.request.serviceName !== serviceName) throw error;
+      if (serviceName !== null && archived.request.serviceName !== serviceName) return [];
       if (!owns(actor, archived)) throw new NotOwnerError(`allocation ${target.id}`);
       if (fencingToken !== null && archived.lease !== null && archived.lease.fencingToken !== fencingToken) {
         throw new FencingTokenMismatchError(target.id, fencingToken);

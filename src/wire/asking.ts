@@ -1,5 +1,6 @@
 import { z } from "zod";
 import { parseDuration } from "../core/base/duration.ts";
+import { nearest } from "../core/base/suggest.ts";
 
 /** No wait is longer, whoever asks for it and how. */
 export const MAX_WAIT_MS = 60_000;
@@ -50,24 +51,56 @@ export const allocationId = z
 
 export const fencingToken = whole(0, Number.MAX_SAFE_INTEGER, "The lease's token; a wrong one is refused with 409");
 
-export const body = { error: "expected a JSON object" };
+/** What others call our fields: other schedulers, and what our own answers show. */
+const OTHER_NAMES: { readonly [name: string]: string } = {
+  gpus: "required_gpus",
+  num_gpus: "required_gpus",
+  gpu_count: "required_gpus",
+  memory_mb: "min_memory_mb",
+  ttl_seconds: "ttl",
+  max_duration_seconds: "max_duration",
+  timeout: "queue_timeout",
+};
+
+/** Why a field is refused that there is not. */
+function unknownField(name: string, known: readonly string[]): string {
+  const other = OTHER_NAMES[name] ?? "";
+  const meant = known.includes(other) ? other : nearest(name, known);
+  return meant === null ? "no such field" : `no such field; did you mean ${meant}?`;
+}
+
+/** An object with these fields and no other; what is wrong with several is said a line each, in their order. */
+export function exactly<S extends z.ZodRawShape>(shape: S) {
+  const known = Object.keys(shape);
+  return z.strictObject(shape, {
+    error: (issue) =>
+      issue.code === "unrecognized_keys"
+        ? (issue.keys as string[]).map((name) => unknownField(name, known)).join("\n")
+        : "expected a JSON object",
+  });
+}
 
 const MAX_REASON_LENGTH = 500;
 
 const reasonError = { error: `expected the reason, as text of 1 to ${MAX_REASON_LENGTH} characters` };
 
 /** What an admin decides is decided for a reason, which is kept. */
-export const reasonSchema = z.object(
-  {
-    reason: z
-      .string(reasonError)
-      .trim()
-      .min(1, reasonError)
-      .max(MAX_REASON_LENGTH, reasonError)
-      .meta({ description: "Kept in the journal and shown with what it explains", example: "fan replaced on Friday" }),
-  },
-  body,
-);
+const reason = z
+  .string(reasonError)
+  .trim()
+  .min(1, reasonError)
+  .max(MAX_REASON_LENGTH, reasonError)
+  .meta({ description: "Kept in the journal and shown with what it explains", example: "fan replaced on Friday" });
+
+export const reasonFields = { reason };
+
+export const reasonSchema = exactly(reasonFields);
+
+/** What is kept of an admin's word that undoes something and names no reason. */
+export const NO_REASON = "no reason given";
+
+/** Of a word that gives back what another took: the reason stands with that one. */
+export const optionalReasonSchema = exactly({ reason: reason.nullish() });
 
 /** A query's values are text; to readers of the OpenAPI document this one is a number. */
 export function asInteger(bounds: object) {

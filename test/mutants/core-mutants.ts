@@ -59,8 +59,8 @@ const LEASES = planted(
     {
       name: "A release by service ends the leases of other principals too",
       file: "src/core/decisions/lifecycle.ts",
-      find: "const own = named.filter((allocation) => owns(actor, allocation));",
-      replace: "const own = named;",
+      find: ".filter((allocation) => owns(actor, allocation));",
+      replace: ";",
     },
     {
       name: "A release by service also ends services whose name begins alike",

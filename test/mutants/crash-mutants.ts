@@ -35,8 +35,9 @@ export const CRASH_MUTANTS: readonly Mutant[] = [
   {
     name: "A caller is told of its place in line as it stands when the whole turn is over",
     file: "src/http/allocations/routes.ts",
-    find: "if (held === null) return queuedAnswer(first.allocation, first, []);",
-    replace: "if (held === null) return queuedAnswer(first.allocation, { ...first, state: scheduler.state }, []);",
+    find: "if (held === null) return queuedAnswer(first.allocation, first, [], warnings);",
+    replace:
+      "if (held === null) return queuedAnswer(first.allocation, { ...first, state: scheduler.state }, [], warnings);",
     tests: ["test/concurrency/concurrency.test.ts"],
     built: true,
   },

@@ -14,15 +14,15 @@ export function release(draft: Drafting, command: Extract<Command, { type: "rele
   const { id, serviceName, actor, fencingToken } = command;
   if (id !== null) {
     const allocation = liveOf(draft.state, id);
-    if (serviceName !== null && allocation.request.serviceName !== serviceName) throw new AllocationNotFoundError(id);
+    // Another service's lease stays, and whether it is there is not told.
+    if (serviceName !== null && allocation.request.serviceName !== serviceName) return;
     demandOwner(actor, allocation);
     demandToken(allocation, fencingToken);
     releaseOrCancel(draft, allocation, now);
     return;
   }
-  const named = allocationsOf(draft.state, serviceName as string);
-  const own = named.filter((allocation) => owns(actor, allocation));
-  if (own.length === 0 && named.length > 0) throw new NotOwnerError(`service ${serviceName}`);
+  // Whoever else uses that name is not touched, and not told of.
+  const own = allocationsOf(draft.state, serviceName as string).filter((allocation) => owns(actor, allocation));
   // A token speaks of a lease; what the service waits for beside it has none.
   for (const allocation of own) if (allocation.status !== "queued") demandToken(allocation, fencingToken);
   for (const allocation of own) releaseOrCancel(draft, allocation, now);

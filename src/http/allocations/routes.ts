@@ -15,6 +15,7 @@ import {
   waitMs,
 } from "../../wire/allocations/asks.ts";
 import { grantedBody } from "../../wire/allocations/bodies.ts";
+import { warningsOf, warningsPart } from "../../wire/allocations/warnings.ts";
 import { DEFAULT_PAGE, lifetimeOf, MAX_WAIT_MS, reasonSchema } from "../../wire/asking.ts";
 import { adoptionSchema } from "../../wire/gpus/asks.ts";
 import { type Answer, json } from "../exchange/answers.ts";
@@ -27,8 +28,7 @@ import { queuedView, recordsView, recordView } from "./views.ts";
 
 export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, knowledge }: EndpointParts): Operation {
   const check = checker(allocateSchema);
-  const wait = (id: AllocationId, { actor, prefer, hold }: Call) => {
-    const patienceMs = preferredWaitMs(prefer, MAX_WAIT_MS);
+  const wait = (id: AllocationId, { actor, hold }: Call, patienceMs: number) => {
     return patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
   };
   return {
@@ -36,7 +36,10 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, kn
     body: "needed",
     answer(call) {
       const { actor } = call;
-      const ask = checkedAsk(check(call.body), checkWebhookUrl);
+      const body = check(call.body);
+      const ask = checkedAsk(body, checkWebhookUrl);
+      const patienceMs = preferredWaitMs(call.prefer, MAX_WAIT_MS);
+      const warnings = warningsPart(warningsOf(body));
       return idempotency.answer("allocate", call, {
         async first(key) {
           // An allocate waits for no advisor.
@@ -44,24 +47,27 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, kn
           const { id } = first.allocation.request;
           // Clients of the reference service take 200, and nothing else, for a grant.
           if (first.allocation.status !== "queued")
-            return grants.ofNew(id, json(200, grantedBody(first.allocation, indexNow(first.state))));
-          const held = wait(id, call);
-          if (held === null) return queuedAnswer(first.allocation, first, []);
+            return grants.ofNew(
+              id,
+              json(200, { ...grantedBody(first.allocation, indexNow(first.state)), ...warnings }),
+            );
+          const held = wait(id, call, patienceMs);
+          if (held === null) return queuedAnswer(first.allocation, first, [], warnings);
           const last = held.catch((error: unknown) => {
             // The wait failed, but the request is queued: its client must learn its id.
             if (error instanceof DomainError) return first;
             throw error;
           });
-          return grants.ofKnown(id, actor.principal, () => last, standing(WAIT_APPLIED));
+          return grants.ofKnown(id, actor.principal, () => last, standing(WAIT_APPLIED, warnings));
         },
         again([id = ""]) {
           let applied: readonly string[] = [];
           const ask = () => {
-            const held = wait(id, call);
+            const held = wait(id, call, patienceMs);
             if (held !== null) applied = WAIT_APPLIED;
             return held ?? scheduler.read(id, actor);
           };
-          return grants.ofKnown(id, actor.principal, ask, (reply) => standing(applied)(reply));
+          return grants.ofKnown(id, actor.principal, ask, (reply) => standing(applied, warnings)(reply));
         },
       });
     },
@@ -69,20 +75,25 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, kn
 }
 
 /** How a request stands that was made before this answer. */
-function standing(headers: readonly string[]): (reply: Reply) => Answer {
+function standing(headers: readonly string[], warnings: { warnings?: string[] }): (reply: Reply) => Answer {
   return (reply) => {
     const { allocation } = reply;
     if (allocation.status === "ended") throw new AllocationEndedError(allocation.request.id);
-    if (allocation.status === "queued") return queuedAnswer(allocation, reply, headers);
-    return json(200, grantedBody(allocation, indexNow(reply.state)), headers);
+    if (allocation.status === "queued") return queuedAnswer(allocation, reply, headers, warnings);
+    return json(200, { ...grantedBody(allocation, indexNow(reply.state)), ...warnings }, headers);
   };
 }
 
 /** RFC 7240, section 3. */
 const WAIT_APPLIED = ["Preference-Applied", "wait"];
 
-function queuedAnswer(allocation: QueuedAllocation, { state, at }: Reply, headers: readonly string[]): Answer {
-  return json(202, queuedView(allocation, state, at), [
+function queuedAnswer(
+  allocation: QueuedAllocation,
+  { state, at }: Reply,
+  headers: readonly string[],
+  warnings: { warnings?: string[] },
+): Answer {
+  return json(202, { ...queuedView(allocation, state, at), ...warnings }, [
     "Location",
     `/gpu/allocations/${allocation.request.id}`,
     "Retry-After",
@@ -98,9 +109,12 @@ function pollSeconds(abandonAfterMs: number): number {
   return Math.max(1, Math.min(LONGEST_POLL_SECONDS, Math.floor(abandonAfterMs / 3_000)));
 }
 
+const NOTHING_RELEASED = "there was nothing of yours under this name: nothing was released";
+
 export function release({ scheduler, idempotency }: EndpointParts): Operation {
   const check = checker(releaseSchema);
-  const answer = (released: readonly AllocationId[]) => json(200, { status: "released", released });
+  const answer = (released: readonly AllocationId[]) =>
+    json(200, { status: "released", released, ...(released.length === 0 ? { warnings: [NOTHING_RELEASED] } : {}) });
   return {
     role: "allocate",
     body: "needed",

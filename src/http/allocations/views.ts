@@ -28,6 +28,7 @@ export function queuedView(allocation: QueuedAllocation, state: HostState, now: 
     request_id: request.id,
     submitted_at: timestamp(request.submittedAt),
     priority: request.requirement.priority,
+    ...(request.webhookUrl === null ? { abandon_at: timestamp(allocation.seenAt + state.policy.abandonAfterMs) } : {}),
     ...waitView(request, outlookFor(allocation, state, now), state, true),
   };
 }

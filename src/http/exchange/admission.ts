@@ -22,7 +22,9 @@ export function admitter(
     const authority = authorityOf(req);
     const found = authenticate(req.headers);
     const keyed = typeof found === "object" && found.keyed;
-    if (endpoint.access !== "probe") demandOwnPage(authority, req.headers.origin, keyed, allowedHosts);
+    if (endpoint.access !== "probe") {
+      demandOwnPage(authority, req.headers.origin, keyed || endpoint.access === "open", allowedHosts);
+    }
     const { allow } = endpoint;
     const isKnown = allow !== "";
     if (req.method === "OPTIONS" && isKnown) return { caller: READER, operation: null };
@@ -72,12 +74,15 @@ function authorityOf(req: IncomingMessage): string | null {
 function demandOwnPage(
   authority: string | null,
   origin: string | undefined,
-  keyed: boolean,
+  anyHost: boolean,
   allowedHosts: readonly string[],
 ): void {
-  // A page that has a key has it from its user. No browser leaves out the Host.
-  if (!keyed && authority !== null && !isOwnHost(authority, allowedHosts)) {
-    throw new HttpError("foreign-host", "reach the daemon by an address, or name it in server.allowed_hosts");
+  // A page that has a key has it from its user; what is open tells nothing of value. No browser leaves out the Host.
+  if (!anyHost && authority !== null && !isOwnHost(authority, allowedHosts)) {
+    throw new HttpError(
+      "foreign-host",
+      "this name is not known here: add it to server.allowed_hosts, call by an address, or send a valid key",
+    );
   }
   if (origin !== undefined && !isSameOrigin(origin, authority ?? "")) {
     throw new HttpError("foreign-origin", "the Origin is not where the Host is");

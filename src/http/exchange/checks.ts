@@ -22,8 +22,11 @@ function fieldErrors(error: z.ZodError): readonly FieldError[] {
   for (const issue of error.issues) {
     const at = issue.path.map(String);
     const paths = issue.code === "unrecognized_keys" ? issue.keys.map((key) => [...at, key]) : [at];
-    const message = issue.code === "unrecognized_keys" ? "no such parameter" : issue.message;
-    for (const path of paths) if (!byPath.has(path.join("."))) byPath.set(path.join("."), message);
+    // Of fields that there are not, each has a line of its own.
+    const messages = issue.message.split("\n");
+    for (const [n, path] of paths.entries()) {
+      if (!byPath.has(path.join("."))) byPath.set(path.join("."), messages[n] ?? issue.message);
+    }
   }
   return [...byPath].map(([path, message]) => ({ path, message }));
 }

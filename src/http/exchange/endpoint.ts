@@ -48,7 +48,7 @@ export type Methods = { readonly [method in Method]?: Operation };
 export interface Endpoint {
   /** As express has it; also the metrics' label. */
   readonly path: string;
-  /** `key`: asks for one when authentication is on. `open`: none. `probe`: none, under any `Host`. */
+  /** `key`: asks for one when authentication is on. `open`: none, under any `Host`. `probe`: also under any `Origin`. */
   readonly access: "key" | "open" | "probe";
   readonly methods: Methods;
   /** The methods as an `Allow` header lists them; empty for a path that is not there. */

@@ -2,6 +2,9 @@
 import { isIP } from "node:net";
 import { hostname } from "node:os";
 
+/** With a letter first: what is all digits is an address in another spelling. */
+const SINGLE_LABEL = /^[a-z][a-z0-9_-]{0,62}$/;
+
 const AUTHORITY = /^(?:\[([0-9a-f:.]+)\]|([^:/?#@\s[\]]+))(?::\d{1,5})?$/i;
 
 /**
@@ -15,7 +18,8 @@ export function isOwnHost(authority: string, allowedHosts: readonly string[]): b
   if (v6 !== undefined) return isIP(v6) === 6;
   const name = withoutFinalDot(given.toLowerCase());
   if (name === "localhost" || isIP(name) === 4) return true;
-  if (name === hostname().toLowerCase()) return true;
+  // A name of one label is of this network: no page elsewhere can be reached by it.
+  if (name === hostname().toLowerCase() || SINGLE_LABEL.test(name)) return true;
   return allowedHosts.some((allowed) => withoutFinalDot(allowed.toLowerCase()) === name);
 }
 

@@ -1,5 +1,5 @@
 import type { GpuUuid } from "../../core/model/ids.ts";
-import { reasonSchema } from "../../wire/asking.ts";
+import { NO_REASON, optionalReasonSchema, reasonSchema } from "../../wire/asking.ts";
 import { drainSchema, leaveMs } from "../../wire/gpus/asks.ts";
 import { json } from "../exchange/answers.ts";
 import { checker } from "../exchange/checks.ts";
@@ -8,12 +8,13 @@ import type { EndpointParts } from "../parts.ts";
 import { gpuViewOf } from "./views.ts";
 
 export function governance({ scheduler }: EndpointParts, what: "cordon" | "uncordon" | "clear-quarantine"): Operation {
-  const check = checker(reasonSchema);
+  const takesBack = what === "uncordon";
+  const check = checker(takesBack ? optionalReasonSchema : reasonSchema);
   return {
     role: "admin",
-    body: "needed",
+    body: takesBack ? "optional" : "needed",
     async answer({ id, body, actor }) {
-      const uuid = await scheduler.govern(what, id, check(body).reason, actor);
+      const uuid = await scheduler.govern(what, id, check(body ?? {}).reason ?? NO_REASON, actor);
       return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
     },
   };
@@ -26,19 +27,19 @@ export function gpuDrain({ scheduler }: EndpointParts): Operation {
     body: "needed",
     async answer({ id, body, actor }) {
       const given = check(body);
-      const uuid = (await scheduler.drain(id, leaveMs(given), given.reason, actor)) as GpuUuid;
+      const uuid = (await scheduler.drain(id, leaveMs(given, Date.now()), given.reason, actor)) as GpuUuid;
       return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
     },
   };
 }
 
 export function gpuRemoval({ scheduler }: EndpointParts): Operation {
-  const check = checker(reasonSchema);
+  const check = checker(optionalReasonSchema);
   return {
     role: "admin",
-    body: "needed",
+    body: "optional",
     async answer({ id, body, actor }) {
-      const uuid = await scheduler.govern("remove-gpu", id, check(body).reason, actor);
+      const uuid = await scheduler.govern("remove-gpu", id, check(body ?? {}).reason ?? NO_REASON, actor);
       return json(200, { status: "removed", uuid });
     },
   };

@@ -1,4 +1,4 @@
-import { reasonSchema } from "../../wire/asking.ts";
+import { NO_REASON, optionalReasonSchema } from "../../wire/asking.ts";
 import { drainSchema, leaveMs } from "../../wire/gpus/asks.ts";
 import { json } from "../exchange/answers.ts";
 import { checker } from "../exchange/checks.ts";
@@ -13,19 +13,19 @@ export function hostDrain({ scheduler }: EndpointParts): Operation {
     body: "needed",
     async answer({ body, actor }) {
       const given = check(body);
-      await scheduler.drain(null, leaveMs(given), given.reason, actor);
+      await scheduler.drain(null, leaveMs(given, Date.now()), given.reason, actor);
       return json(200, hostDrainView(scheduler.state));
     },
   };
 }
 
 export function hostUndrain({ scheduler }: EndpointParts): Operation {
-  const check = checker(reasonSchema);
+  const check = checker(optionalReasonSchema);
   return {
     role: "admin",
-    body: "needed",
+    body: "optional",
     async answer({ body, actor }) {
-      await scheduler.undrain(check(body).reason, actor);
+      await scheduler.undrain(check(body ?? {}).reason ?? NO_REASON, actor);
       return json(200, hostDrainView(scheduler.state));
     },
   };

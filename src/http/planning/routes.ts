@@ -1,5 +1,6 @@
 import { planOf } from "../../core/explain/plan.ts";
 import { allocateSchema, workloadSchema } from "../../wire/allocations/asks.ts";
+import { warningsOf, warningsPart } from "../../wire/allocations/warnings.ts";
 import { checkedAsk, informed, kindAsked, workloadAsk } from "../allocations/asks.ts";
 import { json } from "../exchange/answers.ts";
 import { checker } from "../exchange/checks.ts";
@@ -24,7 +25,8 @@ export function workload({ scheduler, knowledge }: EndpointParts): Operation {
         informed(ask, serviceName, knowledge, ADVICE_WAIT_MS),
         workflowView(ask.workloadData, knowledge, ADVICE_WAIT_MS, () => scheduler.state, actor),
       ]);
-      return json(200, workloadView(known, { principal: actor.principal, serviceName }, scheduler.state, workflow));
+      const view = workloadView(known, { principal: actor.principal, serviceName }, scheduler.state, workflow);
+      return json(200, { ...view, ...warningsPart(warningsOf(asked)) });
     },
   };
 }
@@ -36,11 +38,15 @@ export function plan({ scheduler, checkWebhookUrl, knowledge }: EndpointParts): 
     role: "read",
     body: "needed",
     async answer({ body, actor }) {
-      const stated = checkedAsk(check(body), checkWebhookUrl);
+      const given = check(body);
+      const stated = checkedAsk(given, checkWebhookUrl);
       const ask = await informed(stated, stated.serviceName, knowledge, 0);
       const { state } = scheduler;
       const now = scheduler.now();
-      return json(200, planView(ask, actor, planOf(state, ask, actor, now), state));
+      return json(200, {
+        ...planView(ask, actor, planOf(state, ask, actor, now), state),
+        ...warningsPart(warningsOf(given)),
+      });
     },
   };
 }

@@ -90,8 +90,13 @@ const leaseFields = {
   }),
 };
 
+export const warnings = z
+  .array(z.string())
+  .optional()
+  .meta({ description: "What was taken and may not be meant; left out when there is nothing. It changes nothing" });
+
 export const grantedSchema = z
-  .object({ status: z.literal("allocated"), ...requestFields, ...leaseFields })
+  .object({ status: z.literal("allocated"), ...requestFields, ...leaseFields, warnings })
   .meta({ id: "Granted" });
 
 export const eta = z
@@ -136,6 +141,10 @@ export const queuedSchema = z
     reason: z.string(),
     eta,
     gpus: gpuReasons.meta({ description: "Of each GPU why not; null for one that would do" }),
+    abandon_at: instant
+      .optional()
+      .meta({ description: "It ends then unless its client asks for it by its id before; left out with a webhook" }),
+    warnings,
   })
   .meta({ id: "Queued" });
 
@@ -187,5 +196,5 @@ export const recordsSchema = z
   .meta({ id: "AllocationPage" });
 
 export const releasedSchema = z
-  .object({ status: z.literal("released"), released: z.array(z.string()) })
+  .object({ status: z.literal("released"), released: z.array(z.string()), warnings })
   .meta({ id: "Released" });

@@ -3,8 +3,10 @@
  *
  *  1. Numbers are numbers: nothing is converted.
  *  2. An explicit `null` counts as absent, in the body and in `workload_data`: Python clients send `None`.
- *  3. Unknown keys of a body are ignored, as the reference service ignored them: its clients may send any.
- *  4. Unknown query parameters are refused: they have no such clients, and a mistyped filter would show everything.
+ *  3. Unknown fields and query parameters are refused, with the one that may have been meant: a mistyped one that is
+ *     ignored gives one GPU for ever, or shows everything.
+ *  4. In `workload_data` clients send facts of their own. One that is nearly the name of one that is read gets a warning
+ *     (warnings.ts), and is left alone.
  */
 import { z } from "zod";
 import { parseDuration } from "../../core/base/duration.ts";
@@ -13,7 +15,7 @@ import { MAX_PRIORITY, MIN_PRIORITY } from "../../core/model/workload.ts";
 import {
   allocationId,
   asInteger,
-  body,
+  exactly,
   fencingToken,
   flag,
   lifetime,
@@ -115,43 +117,35 @@ const workload = {
   ...asked,
 };
 
-export const allocateSchema = z.object(
-  {
-    service_name: serviceName,
-    ...workload,
-    webhook_url: z
-      .string({ error: "expected an http or https address" })
-      .min(1, { error: "expected an http or https address" })
-      .max(MAX_URL_LENGTH, { error: `expected an address of at most ${MAX_URL_LENGTH} characters` })
-      .meta({ description: "Told of the grant, when the request had to wait, and of the end of its allocation" })
-      .nullish(),
-  },
-  body,
-);
+export const allocateSchema = exactly({
+  service_name: serviceName,
+  ...workload,
+  webhook_url: z
+    .string({ error: "expected an http or https address" })
+    .min(1, { error: "expected an http or https address" })
+    .max(MAX_URL_LENGTH, { error: `expected an address of at most ${MAX_URL_LENGTH} characters` })
+    .meta({ description: "Told of the grant, when the request had to wait, and of the end of its allocation" })
+    .nullish(),
+});
 
 export type AllocateBody = z.output<typeof allocateSchema>;
 
-export const workloadSchema = z.object({ service_name: serviceName.nullish(), ...workload }, body);
+export const workloadSchema = exactly({ service_name: serviceName.nullish(), ...workload });
 
 export type WorkloadBody = z.output<typeof workloadSchema>;
 
-export const releaseSchema = z
-  .object(
-    {
-      allocation_id: allocationId.meta({ description: "End this lease, or cancel this waiting request" }).nullish(),
-      service_name: serviceName
-        .meta({ description: "End all leases of this service and cancel its waiting requests" })
-        .nullish(),
-      fencing_token: fencingToken,
-    },
-    body,
-  )
-  .refine((given) => (given.allocation_id ?? given.service_name ?? null) !== null, {
-    path: ["allocation_id"],
-    error: "give allocation_id, service_name or both",
-  });
+export const releaseSchema = exactly({
+  allocation_id: allocationId.meta({ description: "End this lease, or cancel this waiting request" }).nullish(),
+  service_name: serviceName
+    .meta({ description: "End all leases of this service and cancel its waiting requests" })
+    .nullish(),
+  fencing_token: fencingToken,
+}).refine((given) => (given.allocation_id ?? given.service_name ?? null) !== null, {
+  path: ["allocation_id"],
+  error: "give allocation_id, service_name or both",
+});
 
-export const renewSchema = z.object({ fencing_token: fencingToken }, body);
+export const renewSchema = exactly({ fencing_token: fencingToken });
 
 /** In milliseconds; `null` when it is neither a duration nor a number of seconds within bounds. */
 export function waitMs(given: string): number | null {
@@ -159,7 +153,7 @@ export function waitMs(given: string): number | null {
   return ms !== null && ms > 0 && ms <= MAX_WAIT_MS ? ms : null;
 }
 
-export const recordQuerySchema = z.strictObject({
+export const recordQuerySchema = exactly({
   wait: z
     .string()
     .refine((given) => waitMs(given) !== null, {
@@ -172,7 +166,7 @@ export const recordQuerySchema = z.strictObject({
     .optional(),
 });
 
-export const recordsQuerySchema = z.strictObject({
+export const recordsQuerySchema = exactly({
   status: z
     .enum(["queued", "offered", "leased", "ended"], { error: "expected queued, offered, leased or ended" })
     .optional(),
@@ -181,7 +175,7 @@ export const recordsQuerySchema = z.strictObject({
   limit: pageSize,
 });
 
-export const deleteQuerySchema = z.strictObject({
+export const deleteQuerySchema = exactly({
   fencing_token: z
     .string()
     .regex(/^\d{1,15}$/, { error: "expected a whole number" })

@@ -1,8 +1,8 @@
 import { z } from "zod";
 import { DELIVERY_STATES } from "../../ports/webhooks.ts";
-import { allocationId, pageSize } from "../asking.ts";
+import { allocationId, exactly, pageSize } from "../asking.ts";
 
-export const deliveriesQuerySchema = z.strictObject({
+export const deliveriesQuerySchema = exactly({
   state: z.enum(DELIVERY_STATES, { error: `expected one of ${DELIVERY_STATES.join(", ")}` }).optional(),
   allocation_id: allocationId.meta({ description: "Only those about this allocation" }).optional(),
   before: allocationId.meta({ description: "The `next` of the page before" }).optional(),

@@ -1,5 +1,5 @@
 import { z } from "zod";
-import { asInteger } from "../asking.ts";
+import { asInteger, exactly } from "../asking.ts";
 
 /** The number of an event, or 0 for the time before the first; `null` when it is neither. */
 export function eventId(given: string): number | null {
@@ -7,7 +7,7 @@ export function eventId(given: string): number | null {
   return id !== null && Number.isSafeInteger(id) ? id : null;
 }
 
-export const eventsQuerySchema = z.strictObject({
+export const eventsQuerySchema = exactly({
   last_event_id: z
     .string()
     .refine((given) => eventId(given) !== null, { error: "expected the id of an event, or 0" })

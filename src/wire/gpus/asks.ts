@@ -1,14 +1,27 @@
 import { z } from "zod";
 import { asked } from "../allocations/asks.ts";
-import { lifetime, lifetimeOf, reasonSchema, serviceName, whole } from "../asking.ts";
+import { exactly, lifetimeMs, lifetimeOf, reasonFields, serviceName, whole } from "../asking.ts";
 
-export const drainSchema = reasonSchema.extend({
-  deadline: lifetime("Leases that are still there after so long end. Default: they end by themselves"),
+const deadlineError = {
+  error: "expected a duration such as 2h, a number of seconds, or a time to come such as 2026-12-01T08:00:00Z",
+};
+
+export const drainSchema = exactly({
+  ...reasonFields,
+  deadline: z
+    .union([z.string(), z.number()], deadlineError)
+    .refine((given) => lifetimeMs(given) !== null || instantOf(given) !== null, deadlineError)
+    .meta({
+      description: "Leases that are still there then, or after so long, end. Default: they end by themselves",
+      example: "2h",
+    })
+    .nullish(),
 });
 
 export type DrainBody = z.output<typeof drainSchema>;
 
-export const adoptionSchema = reasonSchema.extend({
+export const adoptionSchema = exactly({
+  ...reasonFields,
   service_name: serviceName.meta({ description: "Who is to hold the GPU" }),
   principal: z
     .string({ error: "expected a name of 1 to 128 characters" })
@@ -21,7 +34,21 @@ export const adoptionSchema = reasonSchema.extend({
   max_duration: asked.max_duration,
 });
 
-/** How long the leases may stay; `null`: as long as they last. */
-export function leaveMs({ deadline }: DrainBody): number | null {
-  return lifetimeOf(deadline);
+/** RFC 3339, with the offset from UTC. */
+const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:\d\d)$/i;
+
+function instantOf(given: string | number): number | null {
+  if (typeof given === "number" || !INSTANT.test(given)) return null;
+  const at = Date.parse(given);
+  return Number.isNaN(at) ? null : at;
+}
+
+/**
+ * How long the leases may stay; `null`: as long as they last.
+ *
+ * @param wallNow what the wall clock shows, by which a time is given.
+ */
+export function leaveMs({ deadline }: DrainBody, wallNow: number): number | null {
+  const at = deadline === undefined || deadline === null ? null : instantOf(deadline);
+  return at === null ? lifetimeOf(deadline) : Math.max(1, at - wallNow);
 }

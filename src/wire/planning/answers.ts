@@ -1,6 +1,6 @@
 import { z } from "zod";
 import { WORKLOAD_TYPES } from "../../core/model/workload.ts";
-import { eta, gpuReasons } from "../allocations/answers.ts";
+import { eta, gpuReasons, warnings } from "../allocations/answers.ts";
 import { words } from "../fields.ts";
 
 const kind = z.enum(["explicit", "model", "rule", "observed", "advisor"]);
@@ -57,6 +57,7 @@ export const workloadAnswerSchema = z
       .nullable()
       .meta({ description: "Of workload_data.workflow_id" }),
     notes: z.array(z.string()),
+    warnings,
     fits: z.boolean().meta({ description: "Whether this host could ever hold it, whatever is free" }),
     missing: words.meta({ description: "What this host lacks" }),
   })
@@ -72,6 +73,7 @@ export const planSchema = z
     required_gpus: z.int(),
     min_memory_mb: z.number(),
     priority: z.int(),
+    warnings,
     gpu_ids: z.array(z.int()).nullable().meta({ description: "Those that it would be granted" }),
     gpu_uuids: z.array(z.string()).nullable(),
     position: z.int().nullable().meta({ description: "From 1: where it would stand in the queue" }),

@@ -1,7 +1,7 @@
 import { z } from "zod";
-import { instant } from "../asking.ts";
+import { exactly, instant } from "../asking.ts";
 
-export const usageQuerySchema = z.strictObject({
+export const usageQuerySchema = exactly({
   from: instant("Where the period begins. Default: 24 h before `to`"),
   to: instant("Where it ends; this instant does not count. Default: now"),
   format: z

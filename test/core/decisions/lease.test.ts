@@ -96,13 +96,14 @@ test("a release by service ends its leases and cancels its waiting requests, and
   expect(host.allocation(foreign).status).toBe("queued");
 });
 
-test("releasing a service that only others own is refused; one that holds nothing is fine", () => {
+test("releasing a service that only others own touches nothing, and tells nothing of them", () => {
   const host = new SimulatedHost([h100("GPU-a")]);
-  host.submit({ serviceName: "ocr", actor: BOB });
+  const theirs = host.submit({ serviceName: "ocr", actor: BOB });
   const of = (serviceName: string) =>
     refusal(() => host.do({ type: "release", id: null, serviceName, fencingToken: null, actor: EVE }));
-  expect(of("ocr")).toBe("not-owner");
+  expect(of("ocr")).toBeNull();
   expect(of("nothing")).toBeNull();
+  expect(host.allocation(theirs).status).toBe("leased");
 });
 
 test("a stale fencing token is refused, and tokens only grow, over a restart too", () => {

@@ -96,14 +96,19 @@ test("a request that is cancelled or times out while its client waits is 409, no
   expect((await late).json).toMatchObject({ status: 409, code: "allocation-ended" });
 });
 
-test("without the preference, with a malformed one, or granted at once, nothing is held and nothing said to be", async () => {
+test("without the preference, or granted at once, nothing is held; one that cannot be read is refused", async () => {
   const daemon = await startDaemon({ gpus: [gpuReading(0)] });
   const { status, headers } = await daemon.allocate({}, { prefer: "wait=30" });
   expect([status, headers["preference-applied"]]).toEqual([200, undefined]);
-  for (const prefer of ["", "respond-async", "wait", "wait=0", "wait=abc", "wait=-5", 'wait="', "wait=3; ("]) {
+  for (const prefer of ["", "respond-async", "wait=0"]) {
     const queued = await daemon.allocate({}, { prefer });
     expect([prefer, queued.status, queued.headers["preference-applied"]]).toEqual([prefer, 202, undefined]);
   }
+  const { size } = daemon.scheduler.state.allocations;
+  for (const prefer of ["wait", "wait=abc", "wait=-5", 'wait="', "wait=3; ("]) {
+    expect((await daemon.allocate({}, { prefer })).json).toMatchObject({ status: 422, errors: [{ path: "Prefer" }] });
+  }
+  expect(daemon.scheduler.state.allocations.size).toBe(size);
 });
 
 test("a request that does not want to queue is refused at once, whatever it prefers", async () => {

@@ -39,7 +39,7 @@ function snakeCase(word: string): string {
 }
 
 /** Damerau and Levenshtein's distance, in its restricted form: a swap of neighbours costs one edit. */
-function editDistance(a: string, b: string): number {
+export function editDistance(a: string, b: string): number {
   let beforeLast: number[] = [];
   let last = Array.from({ length: b.length + 1 }, (_, column) => column);
   for (let row = 1; row <= a.length; row++) {

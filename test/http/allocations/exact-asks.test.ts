@@ -1,0 +1,102 @@
+/** A request means what it says: what is not read is refused or warned of, and never taken silently. */
+import { expect, test } from "vitest";
+import { gpuReading } from "../../fixtures/readings.ts";
+import { startDaemon } from "../daemon.ts";
+
+test.each([
+  ["ttl_seconds", "ttl"],
+  ["num_gpus", "required_gpus"],
+  ["gpus", "required_gpus"],
+  ["required_gpu", "required_gpus"],
+  ["memory_mb", "min_memory_mb"],
+  ["Priority", "priority"],
+])("the field %s is refused, and %s named", async (field, meant) => {
+  const daemon = await startDaemon();
+  for (const path of ["/gpu/allocate", "/gpu/plan", "/gpu/workload"]) {
+    const { status, json } = await daemon.call("POST", path, { body: { service_name: "a", [field]: 2 } });
+    expect([path, status]).toEqual([path, 422]);
+    expect(json.errors).toEqual([{ path: field, message: `no such field; did you mean ${meant}?` }]);
+  }
+  expect(daemon.scheduler.state.allocations.size).toBe(0);
+});
+
+test("unknown fields are refused in every body, each with a line of its own, and so are unknown parameters", async () => {
+  const daemon = await startDaemon();
+  const { json } = await daemon.call("POST", "/gpu/release", { body: { service_nam: "a", zzzzzzzz: 1 } });
+  expect(json.errors).toEqual(
+    expect.arrayContaining([
+      { path: "service_nam", message: "no such field; did you mean service_name?" },
+      { path: "zzzzzzzz", message: "no such field" },
+    ]),
+  );
+  const cordon = await daemon.call("POST", "/gpu/gpus/0/cordon", { body: { reason: "x", why: "y" } });
+  expect(cordon.json.errors).toEqual([{ path: "why", message: "no such field" }]);
+  const listed = await daemon.call("GET", "/gpu/allocations?statu=queued");
+  expect(listed.json.errors).toEqual([{ path: "statu", message: "no such field; did you mean status?" }]);
+});
+
+test("a key of workload_data that is nearly one that is read is warned of, and changes nothing; others are the caller's", async () => {
+  const daemon = await startDaemon();
+  const data = { requierd_gpus: 4, batchsize: 3, my_own_key: 1, modle: "x", batch_size: 2 };
+  const warnings = [
+    "workload_type 'moonwalk'",
+    "workload_data.requierd_gpus is not read; did you mean required_gpus?",
+    "workload_data.batchsize is not read; did you mean batch_size?",
+  ];
+  for (const path of ["/gpu/allocate", "/gpu/plan", "/gpu/workload"]) {
+    const body = { service_name: "a", workload_type: "moonwalk", workload_data: data };
+    const { status, json } = await daemon.call("POST", path, { body });
+    expect([path, status]).toEqual([path, 200]);
+    expect(json.warnings[0]).toBe('workload_type "moonwalk" is not known and counts as generic');
+    expect(json.warnings.slice(1, 3)).toEqual(warnings.slice(1));
+    expect(json.required_gpus).toBe(1);
+  }
+});
+
+test("bodies as clients send them give no warning, and a hundred odd keys give eight at most", async () => {
+  const daemon = await startDaemon();
+  const client = {
+    service_name: "deepagents",
+    workload_type: "graph-processing",
+    workload_data: { required_gpus: 1, min_memory_mb: 1_024, priority: 5, node_count: 10, agent: "x", session_id: "y" },
+  };
+  expect((await daemon.call("POST", "/gpu/workload", { body: client })).json).not.toHaveProperty("warnings");
+  const odd = Object.fromEntries(Array.from({ length: 100 }, (_, n) => [`batch_siz${n % 10}${n > 9 ? n : ""}`, n]));
+  const { json } = await daemon.call("POST", "/gpu/workload", { body: { workload_data: odd } });
+  expect(json.warnings).toHaveLength(8);
+});
+
+test("words that give back take an empty body; a drain takes a time or a duration", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0), gpuReading(1)] });
+  const { json: lease } = await daemon.allocate();
+  const at = new Date(Date.now() + 7_200_000).toISOString();
+  for (const deadline of ["2h", 7_200, at]) {
+    expect((await daemon.call("POST", "/gpu/gpus/0/drain", { body: { reason: "x", deadline } })).status).toBe(200);
+  }
+  for (const deadline of ["tomorrow", "2026-01-01", -1]) {
+    expect((await daemon.call("POST", "/gpu/gpus/0/drain", { body: { reason: "x", deadline } })).status).toBe(422);
+  }
+  expect((await daemon.call("POST", "/gpu/gpus/0/uncordon")).json.cordon).toBeNull();
+  expect((await daemon.call("POST", "/gpu/drain", { body: { reason: "x" } })).status).toBe(200);
+  expect((await daemon.call("POST", "/gpu/undrain")).status).toBe(200);
+  expect((await daemon.call("GET", `/gpu/allocations/${lease.id}`)).json.status).toBe("leased");
+});
+
+test("a release of nothing says so, and of another's service touches and tells nothing", async () => {
+  const daemon = await startDaemon();
+  const { json: lease } = await daemon.allocate();
+  const release = (body: object) => daemon.call("POST", "/gpu/release", { body });
+  for (const body of [{ service_name: "nobody" }, { allocation_id: lease.id, service_name: "other" }]) {
+    const { status, json } = await release(body);
+    expect([status, json.status, json.released]).toEqual([200, "released", []]);
+    expect(json.warnings).toEqual([expect.stringContaining("nothing was released")]);
+  }
+  expect((await daemon.call("GET", `/gpu/allocations/${lease.id}`)).json.status).toBe("leased");
+});
+
+test("who is queued is told until when a sign of life is wanted", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  await daemon.allocate();
+  const { json } = await daemon.allocate();
+  expect(Date.parse(json.abandon_at) - Date.parse(json.submitted_at)).toBe(30_000);
+});

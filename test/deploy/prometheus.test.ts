@@ -52,6 +52,26 @@ test("every series that an alert looks at is one that the daemon exposes", async
   }
 });
 
+test("each alert has a severity, a summary, a command to run, and a page that says what to do", () => {
+  const { groups } = parse(readFileSync(`${FOLDER}alerts.yml`, "utf8"));
+  const runbooks = readFileSync(`${FOLDER}../../docs/alerts.md`, "utf8");
+  const rules = groups.flatMap((group: { rules: Rule[] }) => group.rules);
+  for (const { alert, labels, annotations } of rules as Rule[]) {
+    expect(labels.severity, alert).toMatch(/^(warning|critical)$/);
+    expect(annotations.summary, alert).toMatch(/.{20}/);
+    expect(annotations.description, alert).toMatch(/`[^`]{8,}`/);
+    expect(annotations.runbook, alert).toBe(`docs/alerts.md#${alert.toLowerCase()}`);
+    expect(runbooks, alert).toContain(`\n## ${alert}\n`);
+  }
+  expect(runbooks.match(/^## /gm)).toHaveLength(rules.length);
+});
+
+interface Rule {
+  readonly alert: string;
+  readonly labels: { readonly severity: string };
+  readonly annotations: { readonly summary: string; readonly description: string; readonly runbook: string };
+}
+
 function alertExpressions(): string[] {
   const { groups } = parse(readFileSync(`${FOLDER}alerts.yml`, "utf8"));
   return groups.flatMap((group: { rules: { expr: string }[] }) => group.rules.map((rule) => rule.expr));

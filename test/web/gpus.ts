@@ -58,6 +58,8 @@ export function lease(service: string, over: Partial<Lease> = {}): Lease {
     sharing: "exclusive",
     preemptible: false,
     min_memory_mb: 4_096,
+    ttl_seconds: null,
+    max_duration_seconds: null,
     ...over,
   };
 }

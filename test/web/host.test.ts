@@ -31,17 +31,24 @@ test("who holds a GPU includes those who hold instances of it, each once", () =>
   expect(host.leasesOn(cut, [lease("a"), lease("b"), lease("c")]).map(({ id }) => id)).toEqual(["a-1", "b-1"]);
 });
 
-test("a lease ends at the earliest of what may end it, and those without an end come last", () => {
+test("a lease ends at the earliest of what ends it whatever is renewed, and those without an end come last", () => {
+  const at = (time: string) => Date.parse(`2026-11-30T${time}Z`);
   const soon = lease("soon", {
     expires_at: "2026-11-30T12:00:00Z",
     notice: { leave_by: "2026-11-30T11:00:00Z", reason: "preempted", detail: "" },
   });
-  const later = lease("later", { expires_at: "2026-11-30T11:30:00Z" });
+  const renewed = lease("renewed", { expires_at: "2026-11-30T11:30:00Z", ttl_seconds: 60 });
+  const bounded = lease("bounded", {
+    ...{ expires_at: "2026-11-30T10:00:30Z", ttl_seconds: 60 },
+    ...{ allocated_at: "2026-11-30T10:00:00Z", max_duration_seconds: 7_200 },
+  });
   const endless = lease("endless");
-  expect(host.endOf(soon)).toBe(Date.parse("2026-11-30T11:00:00Z"));
+  expect(host.endOf(soon)).toEqual({ at: at("11:00:00"), kind: "hard" });
+  expect(host.endOf(renewed)).toEqual({ at: at("11:30:00"), kind: "unless-renewed" });
+  expect(host.endOf(bounded)).toEqual({ at: at("12:00:00"), kind: "hard" });
   expect(host.endOf(endless)).toBeNull();
-  const names = host.byEnd([endless, later, soon]).map(({ service_name }) => service_name);
-  expect(names).toEqual(["soon", "later", "endless"]);
+  const names = host.byEnd([endless, bounded, renewed, soon]).map(({ service_name }) => service_name);
+  expect(names).toEqual(["soon", "renewed", "bounded", "endless"]);
 });
 
 test("a reading brings figures and states, and says when a state has changed", () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { GpuState, Span } from "../../src/web/api/answers.ts";
-import { barsOf, marksOf } from "../../src/web/model/time-line.ts";
+import { barsOf, marksOf, periodFor } from "../../src/web/model/time-line.ts";
 
 const HOUR = 3_600_000;
 const FROM = new Date(2_026, 10, 30).getTime();
@@ -48,4 +48,11 @@ test("hours are marked as densely as there is room for", () => {
   expect(marksOf(FROM, TO, 8)).toHaveLength(7);
   expect(marksOf(FROM, FROM + HOUR * 6, 8)).toHaveLength(5);
   expect(marksOf(FROM, FROM + 7 * 24 * HOUR, 8).every((at) => new Date(at).getHours() === 0)).toBe(true);
+});
+
+test("a host that has just been started is shown for as long as it is known", () => {
+  const periods = [HOUR, 6 * HOUR, 24 * HOUR];
+  const known = (since: number) => [[span(-1, since, "unknown"), span(since, 24, "free")]];
+  expect([23.5, 20, 3].map((since) => periodFor(known(since), periods, TO) / HOUR)).toEqual([1, 6, 24]);
+  expect(periodFor([[span(0, 24, "unknown")]], periods, TO)).toBe(HOUR);
 });

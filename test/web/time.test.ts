@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { clock, expected, lasting } from "../../src/web/model/time.ts";
+import { aged, clock, expected, lasting } from "../../src/web/model/time.ts";
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -10,6 +10,7 @@ test("a duration has two units at most, and seconds only while they matter", () 
   const told = [0, 43_900, 5 * MINUTE + 7_000, 10 * MINUTE, 12 * MINUTE + 59_000, 134 * MINUTE, 2 * HOUR, 76 * HOUR];
   expect(told.map(lasting)).toEqual(["0 s", "43 s", "5 min 7 s", "10 min", "12 min", "2 h 14 min", "2 h", "3 d 4 h"]);
   expect(lasting(-5_000)).toBe("0 s");
+  expect([59_000, 61_000, 5 * MINUTE + 7_000, 12 * MINUTE].map(aged)).toEqual(["59 s", "1 min", "5 min", "12 min"]);
 });
 
 test("an instant of today is a time, one of this week has its weekday, and one further off its date", () => {

@@ -124,6 +124,8 @@ export interface Lease {
   readonly devices?: readonly { readonly index: number | null; readonly uuid: string; readonly mig: unknown }[];
   readonly memory_mb?: number;
   readonly min_memory_mb: number;
+  readonly ttl_seconds: number | null;
+  readonly max_duration_seconds: number | null;
   readonly allocated_at?: string;
   readonly expires_at?: string | null;
   readonly claim_by?: string;

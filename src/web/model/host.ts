@@ -55,15 +55,26 @@ export function leasesOn(gpu: Gpu, leases: readonly Lease[]): Lease[] {
   return leases.filter(({ id }) => ids.has(id));
 }
 
-/** When a lease ends at the latest, in ms; `null`: it has no end. */
-export function endOf({ expires_at, notice, claim_by }: Lease): number | null {
-  const ends = [expires_at, notice?.leave_by, claim_by].flatMap((end) => (end ? [Date.parse(end)] : []));
-  return ends.length === 0 ? null : Math.min(...ends);
+/** When a lease ends, in ms. `hard`: whatever is renewed. `unless-renewed`: by its TTL, with no other end. */
+export interface LeaseEnd {
+  readonly at: number;
+  readonly kind: "hard" | "unless-renewed";
+}
+
+/** `null`: it has no end. A lease that is renewed is told by its hard end where it has one. */
+export function endOf(lease: Lease): LeaseEnd | null {
+  const { notice, claim_by, allocated_at, max_duration_seconds, expires_at } = lease;
+  const hard = [notice?.leave_by, claim_by].flatMap((end) => (end ? [Date.parse(end)] : []));
+  if (allocated_at !== undefined && max_duration_seconds !== null) {
+    hard.push(Date.parse(allocated_at) + max_duration_seconds * 1_000);
+  }
+  if (hard.length > 0) return { at: Math.min(...hard), kind: "hard" };
+  return expires_at ? { at: Date.parse(expires_at), kind: "unless-renewed" } : null;
 }
 
 /** Leases by their end, those without one last. */
 export function byEnd(leases: readonly Lease[]): Lease[] {
-  const end = (lease: Lease) => endOf(lease) ?? Number.POSITIVE_INFINITY;
+  const end = (lease: Lease) => endOf(lease)?.at ?? Number.POSITIVE_INFINITY;
   return leases.toSorted((a, b) => (end(a) === end(b) ? (a.id < b.id ? -1 : 1) : end(a) - end(b)));
 }
 

@@ -59,6 +59,13 @@ function add(bars: Bar[], bar: Bar): void {
   bars[bars.length - 1] = { ...last, label, to: bar.to, toMs: bar.toMs };
 }
 
+/** The shortest of the periods that has all that is known in it: a host that was started just now has no day yet. */
+export function periodFor(spans: readonly (readonly Span[])[], periods: readonly number[], to: number): number {
+  const known = spans.flat().filter(({ state }) => state !== "unknown");
+  const since = known.reduce((first, { from }) => Math.min(first, Date.parse(from)), to);
+  return periods.find((period) => to - since <= period) ?? (periods.at(-1) as number);
+}
+
 /** Hours to mark on a line that is `width` wide: each, or each third, sixth or twelfth. */
 export function marksOf(from: number, to: number, most: number): number[] {
   const HOUR = 3_600_000;

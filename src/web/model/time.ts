@@ -14,6 +14,11 @@ export function lasting(ms: number): string {
   return whole < DAY ? pair(whole, HOUR, "h", MINUTE, "min") : pair(whole, DAY, "d", HOUR, "h");
 }
 
+/** How long something has been so: as {@link lasting}, but without seconds from a minute on, which nobody needs. */
+export function aged(ms: number): string {
+  return lasting(ms < MINUTE || ms >= 10 * MINUTE ? ms : Math.floor(ms / MINUTE) * MINUTE);
+}
+
 function pair(ms: number, big: number, bigName: string, small: number, smallName: string): string {
   const rest = Math.floor((ms % big) / small);
   return `${Math.floor(ms / big)} ${bigName}${rest === 0 ? "" : ` ${rest} ${smallName}`}`;

@@ -3,13 +3,13 @@ import type { ComponentChildren } from "preact";
 import type { Device, Gpu, Holder, Lease, MigDevice } from "../api/answers.ts";
 import { count, gib, modelOf, rounded, share } from "../model/amounts.ts";
 import { deeds } from "../model/deeds.ts";
-import { endOf, onlyModel, servicesOn } from "../model/host.ts";
+import { endOf, type LeaseEnd, onlyModel, servicesOn } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { pathOf } from "../model/series.ts";
 import { lookOf } from "../model/states.ts";
 import { pure, useTools } from "./context.tsx";
 import { Icon, ShapeIcon, StateMark } from "./icons.tsx";
-import { Age, Bar, Left, Section } from "./small.tsx";
+import { Age, Bar, LeaseLeft, Section } from "./small.tsx";
 
 /** From so many on, cards say less each: the rest is one press away. */
 const MANY = 20;
@@ -53,7 +53,7 @@ interface CardFacts {
   readonly gpu: Gpu;
   readonly isDense: boolean;
   readonly hasName: boolean;
-  readonly ends: ReadonlyMap<string, number | null>;
+  readonly ends: ReadonlyMap<string, LeaseEnd | null>;
   readonly series: readonly (number | null)[];
 }
 
@@ -133,8 +133,7 @@ function Tenure({ gpu, ends }: { readonly gpu: Gpu; readonly ends: CardFacts["en
 }
 
 function Until({ holder, ends }: { readonly holder: Holder; readonly ends: CardFacts["ends"] }) {
-  const end = ends.get(holder.allocation_id) ?? null;
-  return end === null ? <>no end</> : <Left until={end} />;
+  return <LeaseLeft end={ends.get(holder.allocation_id) ?? null} />;
 }
 
 function IdleMark({ holder }: { readonly holder: Holder }) {

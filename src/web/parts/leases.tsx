@@ -6,7 +6,7 @@ import { byEnd, endOf } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { pure, useTools } from "./context.tsx";
 import { ShapeIcon } from "./icons.tsx";
-import { Age, Left, Section } from "./small.tsx";
+import { Age, LeaseLeft, Left, Section } from "./small.tsx";
 
 export const Leases = pure(function Leases({
   leases,
@@ -58,7 +58,6 @@ export const Leases = pure(function Leases({
 
 function Row({ lease }: { readonly lease: Lease }) {
   const { me, propose } = useTools();
-  const end = endOf(lease);
   const isOwn = me.keyed && me.allocations.includes(lease.id);
   return (
     <tr class={isOwn ? "own" : ""}>
@@ -68,7 +67,9 @@ function Row({ lease }: { readonly lease: Lease }) {
       </th>
       <td data-label="GPUs">{whatOf(lease)}</td>
       <td data-label="held">{lease.allocated_at === undefined ? "–" : <Age at={lease.allocated_at} />}</td>
-      <td data-label="ends">{end === null ? <span class="faint">no end</span> : <Left until={end} />}</td>
+      <td data-label="ends">
+        <LeaseLeft end={endOf(lease)} />
+      </td>
       <td class="number" data-label="priority">
         {lease.priority}
       </td>

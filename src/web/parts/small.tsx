@@ -1,7 +1,8 @@
 /** Small things that many parts of the page are made of. */
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { clock, exactly, lasting } from "../model/time.ts";
+import type { LeaseEnd } from "../model/host.ts";
+import { aged, clock, exactly, lasting } from "../model/time.ts";
 import { useTold } from "./context.tsx";
 import { Icon } from "./icons.tsx";
 
@@ -10,9 +11,21 @@ export function Age({ at }: { readonly at: string }) {
   const from = Date.parse(at);
   return (
     <time dateTime={at} title={exactly(from)}>
-      {useTold((now) => lasting(now - from))}
+      {useTold((now) => aged(now - from))}
     </time>
   );
+}
+
+/** How long a lease has, at most or until it is renewed. */
+export function LeaseLeft({ end }: { readonly end: LeaseEnd | null }) {
+  if (end === null) return <span class="faint">no end</span>;
+  if (end.kind === "hard") return <Left until={end.at} />;
+  return <Renewed until={end.at} />;
+}
+
+function Renewed({ until }: { readonly until: number }) {
+  const text = useTold((now) => `renews within ${lasting(until - now)}`);
+  return <time title={exactly(until)}>{text}</time>;
 }
 
 /** How long until then. */

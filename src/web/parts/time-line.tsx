@@ -2,7 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { Gpu, History } from "../api/answers.ts";
 import { clock, lasting } from "../model/time.ts";
-import { type Bar, barsOf, marksOf } from "../model/time-line.ts";
+import { type Bar, barsOf, marksOf, periodFor } from "../model/time-line.ts";
 import { pure, useFetched } from "./context.tsx";
 import { Choice, Section } from "./small.tsx";
 
@@ -23,15 +23,16 @@ export const TimeLine = pure(function TimeLine({
   readonly gpus: readonly Gpu[];
   readonly revision: number;
 }) {
-  const [span, setSpan] = useState<SpanName>("24 h");
+  const [chosen, setSpan] = useState<SpanName | null>(null);
   const now = useMinute();
-  const from = now - SPANS[span];
+  const from = now - SPANS[chosen ?? "24 h"];
   const { value, problem } = useFetched<History>(`/gpu/history?from=${new Date(from).toISOString()}`, revision, GAP_MS);
   const [last, setLast] = useState<History | null>(null);
   useEffect(() => {
     if (value !== null) setLast(value);
   }, [value]);
   const shown = value ?? last;
+  const span = chosen ?? (shown === null ? "24 h" : fitting(shown));
   const tools = <Choice label="How far back" of={SPAN_NAMES} taken={span} onTake={setSpan} />;
   return (
     <Section id="time-line" title="Time line" tools={tools}>
@@ -46,6 +47,17 @@ export const TimeLine = pure(function TimeLine({
     </Section>
   );
 });
+
+/** Up to the day that is asked for while nobody has chosen. */
+function fitting({ gpus, to }: History): SpanName {
+  const periods = SPAN_NAMES.slice(0, 3).map((name) => SPANS[name]);
+  const period = periodFor(
+    gpus.map(({ spans }) => spans),
+    periods,
+    Date.parse(to),
+  );
+  return SPAN_NAMES.find((name) => SPANS[name] === period) ?? "24 h";
+}
 
 /** The present minute. */
 function useMinute(): number {

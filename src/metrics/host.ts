@@ -12,6 +12,7 @@ import type { AllocationId } from "../core/model/ids.ts";
 import type { GpuReading } from "../core/model/reading.ts";
 import { MAX_SERVICES } from "./allocations.ts";
 import { counterFamily, gauge, gaugeFamily } from "./families.ts";
+import { registerHolding } from "./holding.ts";
 import { type Instant, stateName } from "./instant.ts";
 import { registerMig } from "./mig.ts";
 import { BoundedLabel } from "./tally.ts";
@@ -48,6 +49,7 @@ export function registerHost(registry: Registry, look: () => Instant): void {
   });
   registerLeaving(registry, look);
   registerIdle(registry, look);
+  registerHolding(registry, look);
   registerMig(registry, look);
   registerShares(registry, look);
   gaugeFamily(registry, {

@@ -9,7 +9,7 @@ import { AllocateDialog } from "./parts/allocate.tsx";
 import { type Tools, ToolsContext } from "./parts/context.tsx";
 import { DeedDialog } from "./parts/deed.tsx";
 import { Deliveries } from "./parts/deliveries.tsx";
-import { Events, namesOf } from "./parts/events.tsx";
+import { Events } from "./parts/events.tsx";
 import { GpuDialog } from "./parts/gpu-dialog.tsx";
 import { Gpus } from "./parts/gpus.tsx";
 import { Masthead } from "./parts/health.tsx";
@@ -47,6 +47,10 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
     document.title = list === null ? "gpu-orchestrator" : `${headline(countsOf(list))} · gpu-orchestrator`;
   }, [list]);
 
+  // The same value as long as GPUs are the same: a reading changes their figures, not what they are called.
+  const called = list === null ? "" : JSON.stringify(list.gpus.map(({ uuid, id }) => [uuid, id]));
+  const names = useMemo(() => new Map(JSON.parse(called || "[]") as [string, number | null][]), [called]);
+
   if (view.phase === "key") return <KeyForm problem={keyNow() === null ? null : view.problem} onKey={giveKey} />;
   if (list === null || tools === null || me === null) {
     return <main class="starting">{view.problem === null ? null : <p role="alert">{view.problem}</p>}</main>;
@@ -64,9 +68,9 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
         <Gpus gpus={list.gpus} leases={list.allocations} series={view.series} isDrained={list.drain !== null} />
         <Queue queue={list.queue} revision={revision} />
         <Leases leases={list.allocations} />
-        <TimeLine gpus={list.gpus} revision={revision} />
+        <TimeLine names={names} revision={revision} />
         <Usage revision={revision} />
-        <Events events={view.events} names={namesOf(list.gpus)} />
+        <Events events={view.events} names={names} />
         {may(me.role, "admin") ? <Deliveries revision={revision} /> : null}
         <Limits revision={revision} />
       </main>

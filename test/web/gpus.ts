@@ -13,7 +13,6 @@ export function gpu(id: number, over: Partial<Gpu> = {}): Gpu {
     temperature: 30,
     power_draw: 70,
     power_limit: 700,
-    last_updated: null,
     state: "free",
     reason: null,
     since: null,

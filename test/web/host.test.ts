@@ -64,6 +64,7 @@ test("a reading brings figures and states, and says when a state has changed", (
   const same = host.withReading(before, reading("free"));
   expect(same.moved).toBe(false);
   expect(same.list.gpus[0]).toMatchObject({ utilization: 42, power_draw: null, memory_total: 81_559 });
+  expect(host.withReading(same.list, reading("free")).list.gpus[0]).toBe(same.list.gpus[0]);
   expect(host.withReading(before, reading("unknown")).moved).toBe(true);
   expect(host.withReading(list({ gpus: [gpu(0), gpu(1)] }), reading("free")).moved).toBe(true);
 });

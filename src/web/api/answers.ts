@@ -69,7 +69,6 @@ export interface Figures {
   readonly utilization: number | null;
   readonly temperature: number | null;
   readonly power_draw: number | null;
-  readonly last_updated: string | null;
 }
 
 export interface Gpu extends Device, Figures {

@@ -2,6 +2,9 @@
 import type { Gpu, Lease, List, Reading, Waiting } from "../api/answers.ts";
 import { isOut } from "./states.ts";
 
+/** A GPU of which a reading brings nothing new stays the same value, and is not drawn again. */
+const SHOWN = ["state", "reason", "since", "memory_used", "utilization", "temperature", "power_draw"] as const;
+
 /**
  * The list with a later reading in it.
  *
@@ -14,7 +17,7 @@ export function withReading(list: List, reading: Reading): { readonly list: List
     const now = byUuid.get(gpu.uuid);
     if (now === undefined) return gpu;
     if (now.state !== gpu.state || now.reason !== gpu.reason) moved = true;
-    return { ...gpu, ...now };
+    return SHOWN.every((figure) => gpu[figure] === now[figure]) ? gpu : { ...gpu, ...now };
   });
   return { list: { ...list, gpus }, moved };
 }

@@ -1,6 +1,5 @@
 /** What has happened, newest first. */
 import { useState } from "preact/hooks";
-import type { Gpu } from "../api/answers.ts";
 import { type EventLine, wanted } from "../model/events.ts";
 import { pure } from "./context.tsx";
 import { At, Choice, Section } from "./small.tsx";
@@ -15,7 +14,7 @@ export const Events = pure(function Events({
   names,
 }: {
   readonly events: readonly EventLine[];
-  readonly names: ReadonlyMap<string, string>;
+  readonly names: ReadonlyMap<string, number | null>;
 }) {
   const [kind, setKind] = useState<Kind>("all");
   const [search, setSearch] = useState("");
@@ -42,7 +41,7 @@ export const Events = pure(function Events({
           <li key={line.id} class={`event-${line.tone}`}>
             <At at={line.at} />
             <span>
-              <b>{line.kind === "gpu" ? (names.get(line.about) ?? line.about) : line.about}</b> {line.text}
+              <b>{line.kind === "gpu" ? nameOf(line.about, names) : line.about}</b> {line.text}
             </span>
           </li>
         ))}
@@ -56,7 +55,7 @@ export const Events = pure(function Events({
   );
 });
 
-/** What GPUs are called in the lines of events. */
-export function namesOf(gpus: readonly Gpu[]): Map<string, string> {
-  return new Map(gpus.map(({ uuid, id }) => [uuid, id === null ? uuid : `GPU ${id}`]));
+function nameOf(uuid: string, names: ReadonlyMap<string, number | null>): string {
+  const index = names.get(uuid) ?? null;
+  return index === null ? uuid : `GPU ${index}`;
 }

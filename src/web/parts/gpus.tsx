@@ -39,7 +39,13 @@ export const Gpus = pure(function Gpus(given: {
         {gpus.map((gpu) => (
           <Card
             key={gpu.uuid}
-            {...{ gpu, isDense, ends, hasName: model === null, series: series.get(gpu.uuid) ?? NONE }}
+            {...{
+              gpu,
+              isDense,
+              ends,
+              hasName: model === null,
+              series: isDense ? NONE : (series.get(gpu.uuid) ?? NONE),
+            }}
           />
         ))}
       </ul>

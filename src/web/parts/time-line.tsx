@@ -1,6 +1,6 @@
 /** A day of each GPU: who had it, when it sat idle and when it was out of service. */
 import { useEffect, useState } from "preact/hooks";
-import type { Gpu, History } from "../api/answers.ts";
+import type { History } from "../api/answers.ts";
 import { clock, lasting } from "../model/time.ts";
 import { type Bar, barsOf, marksOf, periodFor } from "../model/time-line.ts";
 import { pure, useFetched } from "./context.tsx";
@@ -17,10 +17,10 @@ const STEP_MS = 60_000;
 const GAP_MS = 10_000;
 
 export const TimeLine = pure(function TimeLine({
-  gpus,
+  names,
   revision,
 }: {
-  readonly gpus: readonly Gpu[];
+  readonly names: ReadonlyMap<string, number | null>;
   readonly revision: number;
 }) {
   const [chosen, setSpan] = useState<SpanName | null>(null);
@@ -38,7 +38,7 @@ export const TimeLine = pure(function TimeLine({
     <Section id="time-line" title="Time line" tools={tools}>
       {problem === null ? null : <p class="problem">{problem}</p>}
       {shown === null ? null : (
-        <Lines {...{ gpus, history: shown, from: now - SPANS[span], to: Date.parse(shown.to) }} />
+        <Lines {...{ names, history: shown, from: now - SPANS[span], to: Date.parse(shown.to) }} />
       )}
       <p class="legend">
         <i class="held" /> held <i class="idle" /> held and idle <i class="out" /> out of service <i class="between" />{" "}
@@ -70,13 +70,13 @@ function useMinute(): number {
 }
 
 interface LinesFacts {
-  readonly gpus: readonly Gpu[];
+  readonly names: ReadonlyMap<string, number | null>;
   readonly history: History;
   readonly from: number;
   readonly to: number;
 }
 
-function Lines({ gpus, history, from, to }: LinesFacts) {
+function Lines({ names, history, from, to }: LinesFacts) {
   const spans = new Map(history.gpus.map((gpu) => [gpu.uuid, gpu.spans]));
   const marks = marksOf(from, to, MARKS);
   const at = (time: number) => `${((time - from) / (to - from)) * 100}%`;
@@ -89,8 +89,8 @@ function Lines({ gpus, history, from, to }: LinesFacts) {
           </span>
         ))}
       </div>
-      {gpus.map((gpu) => (
-        <Line key={gpu.uuid} name={String(gpu.id ?? "?")} bars={barsOf(spans.get(gpu.uuid) ?? [], from, to)} />
+      {[...names].map(([uuid, index]) => (
+        <Line key={uuid} name={String(index ?? "?")} bars={barsOf(spans.get(uuid) ?? [], from, to)} />
       ))}
     </div>
   );

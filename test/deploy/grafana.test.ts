@@ -1,0 +1,98 @@
+/** The dashboards: what the script makes, whole, and of queries that have data. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { describe, expect, onTestFinished, test } from "vitest";
+import { parse } from "yaml";
+import { dashboards } from "../../scripts/dashboards.ts";
+import { eventually, isBuilt, startDaemon, type TestDaemon } from "../e2e/daemon.ts";
+import { TestPrometheus } from "../e2e/test-prometheus.ts";
+import { FakeNvidiaSmi } from "../fixtures/fake-nvidia-smi.ts";
+import { isInstalled } from "../metrics/scrape.ts";
+
+const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
+const hasPrometheus = isInstalled("prometheus") && isBuilt;
+
+interface Panel {
+  readonly type: string;
+  readonly title: string;
+  readonly description?: string;
+  readonly fieldConfig?: { readonly defaults: { readonly unit?: string } };
+  readonly targets?: readonly { readonly expr: string }[];
+  readonly panels?: readonly Panel[];
+}
+
+function panelsOf(text: string): readonly Panel[] {
+  const all = (JSON.parse(text) as { panels: Panel[] }).panels;
+  return all.flatMap((panel) => (panel.type === "row" ? (panel.panels ?? []) : [panel]));
+}
+
+test("the dashboards are what `npm run dashboards` makes, with a unit and a description for every panel", () => {
+  for (const [name, text] of Object.entries(dashboards())) {
+    expect(readFileSync(`${DEPLOY}grafana/dashboards/${name}`, "utf8"), name).toBe(text);
+    const panels = panelsOf(text);
+    expect(panels.length).toBeGreaterThan(8);
+    for (const { title, description, fieldConfig } of panels) {
+      expect(description, title).toMatch(/^[A-Z0-9].{10,}\.$/);
+      expect(fieldConfig?.defaults.unit, title).toBeTruthy();
+    }
+    expect(new Set(panels.map(({ title, type }) => `${title} ${type}`)).size).toBe(panels.length);
+  }
+});
+
+describe(`a real Prometheus${hasPrometheus ? "" : " (skipped: npm test builds, and installs Debian's prometheus)"}`, {
+  skip: !hasPrometheus,
+}, () => {
+  test("has data for every query of the dashboards and for all that the alerts look at, on a busy host", async () => {
+    // A host whose programs do nothing: simulated ones always do something, and no lease of theirs is ever idle.
+    const smi = new FakeNvidiaSmi({ mode: "gpus", count: 8 });
+    onTestFinished(() => smi[Symbol.dispose]());
+    const monitoring = `{ refresh_interval: 1s, nvidia_smi_path: ${smi.path} }`;
+    const config = `allocator: { idle_after: 1s }\nmonitoring: ${monitoring}\n`;
+    const daemon = await startDaemon({ simulate: null, config });
+    onTestFinished(async () => {
+      await daemon.end();
+      daemon.removeFolder();
+    });
+    await busy(daemon);
+    const instance = daemon.url.replace("http://", "");
+    const prometheus = await TestPrometheus.scraping(instance, "gpu-orchestrator");
+    const filled = (expr: string) =>
+      expr.replaceAll("$instance", instance).replaceAll("$gpu", "0").replaceAll("$__rate_interval", "30s");
+    const queries = Object.values(dashboards()).flatMap((text) =>
+      panelsOf(text).flatMap(({ targets = [] }) => targets.map(({ expr }) => filled(expr))),
+    );
+    expect(queries.length).toBeGreaterThan(25);
+    const selectors = alertExpressions().flatMap((expr) =>
+      [...expr.matchAll(/\bgpu_[a-z_]+(?:\{[^}]*\})?/g)].map(([one]) => one),
+    );
+    expect(selectors.length).toBeGreaterThan(9);
+    // What there is none of on a host that is well.
+    const rare = (expr: string) => /status="500"/.test(expr);
+    for (const expr of [...queries, ...selectors.filter((one) => !rare(one))]) {
+      const found = await eventually(
+        async () => (await daemon.call("GET", "/healthz")) && (await prometheus.query(expr)).length,
+        (series) => series > 0,
+        15_000,
+      ).catch(() => 0);
+      expect(found, expr).toBeGreaterThan(0);
+    }
+  });
+});
+
+/** Leases, an idle one, somebody who waits, and webhooks. */
+async function busy(daemon: TestDaemon): Promise<void> {
+  const ready = () => daemon.call("GET", "/readyz");
+  await eventually(ready, ({ status }) => status === 200);
+  const hook = { webhook_url: "http://127.0.0.1:9/" };
+  await daemon.allocate({ service_name: "part", sharing: "shared", min_memory_mb: 8_192 });
+  const short = await daemon.allocate({ service_name: "short", ...hook });
+  await daemon.allocate({ service_name: "wide", required_gpus: 6 });
+  await daemon.allocate({ service_name: "waits", required_gpus: 8, ...hook });
+  await daemon.release(short.body.id);
+  await daemon.allocate({ service_name: "next", ...hook });
+}
+
+function alertExpressions(): string[] {
+  const { groups } = parse(readFileSync(`${DEPLOY}prometheus/alerts.yml`, "utf8"));
+  return groups.flatMap((group: { rules: { expr: string }[] }) => group.rules.map((rule) => rule.expr));
+}

@@ -30,7 +30,9 @@ test.skipIf(missing !== null)("script, style, page and icon are 80 KB together a
 });
 
 describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" : ` (${missing})`}`, () => {
-  test("64 GPUs and 500 waiting are painted soon, and cost next to nothing while nothing happens", { timeout: 120_000 }, async () => {
+  test("64 GPUs and 500 waiting are painted soon, and cost next to nothing while nothing happens", {
+    timeout: 120_000,
+  }, async () => {
     const smi = new FakeNvidiaSmi({ mode: "gpus", count: GPUS });
     onTestFinished(() => smi[Symbol.dispose]());
     const config = `monitoring: { nvidia_smi_path: ${smi.path} }\nscheduler: { max_queue_size: 1000 }\n`;

@@ -18,6 +18,7 @@ const WORDS: { readonly [type: string]: readonly [text: string, tone: EventLine[
   granted: ["is granted", "good"],
   reoffered: ["is offered again", "wait"],
   claimed: ["takes its grant", "plain"],
+  "became-head": ["is next in the line", "plain"],
   renewed: ["renews", "plain"],
   extended: ["has longer", "plain"],
   ended: ["ends", "plain"],

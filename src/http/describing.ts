@@ -27,9 +27,16 @@ export function answer(description: string, schema: z.ZodType) {
   return { description, content: { "application/json": { schema } } };
 }
 
-export function bodyOf(schema: z.ZodType) {
-  return { required: true, content: { "application/json": { schema } } };
+/** @param example what the page at /docs starts with; it is answered as it stands. */
+export function bodyOf(schema: z.ZodType, example?: object) {
+  return {
+    required: true,
+    content: { "application/json": { schema, ...(example === undefined ? {} : { example }) } },
+  };
 }
+
+/** An ask that any host can answer. */
+export const EXAMPLE_ASK = { service_name: "trainer", workload_type: "training", max_duration: "10m" };
 
 /** One response per status, which names the codes that it may carry. */
 export function problems(...codes: ProblemCode[]) {

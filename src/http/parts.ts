@@ -21,7 +21,8 @@ export interface EndpointParts {
   /** Why the daemon cannot serve now; `null` when it can. */
   readonly readiness: () => string | null;
   readonly version: string;
-  readonly headerName: string;
+  /** The header that carries a key; `null`: no key is asked for. */
+  readonly headerName: string | null;
   readonly grants: GrantAnswers;
   readonly idempotency: Idempotency;
   readonly readings: ReadingFeed;

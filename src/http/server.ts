@@ -180,7 +180,8 @@ function routed(parts: HttpServerParts, connections: Connections): RequestListen
   );
   const idempotency = new Idempotency(parts.scheduler);
   const readings = new ReadingFeed(parts.scheduler);
-  const { headerName } = parts.settings.auth;
+  const { auth } = parts.settings;
+  const headerName = auth.enabled ? auth.headerName : null;
   const own = endpointsOf({ ...parts, headerName, grants, idempotency, readings });
   for (const endpoint of [...(parts.work?.endpoints ?? []), ...own]) {
     const route: Route = (req, res) => serve(endpoint, req, res);

@@ -125,5 +125,5 @@ export function lifetimeOf(given: string | number | null | undefined): number | 
 export const instant = (description: string) =>
   z.iso
     .datetime({ offset: true, error: "expected a time such as 2026-01-31T00:00:00Z (RFC 3339; a + is %2B here)" })
-    .meta({ description, example: "2026-01-31T00:00:00Z" })
+    .meta({ description })
     .optional();

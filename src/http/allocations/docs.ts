@@ -16,7 +16,7 @@ import {
   renewSchema,
 } from "../../wire/allocations/asks.ts";
 import { adoptionSchema } from "../../wire/gpus/asks.ts";
-import { answer, bodyOf, CHANGING, governing, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
+import { answer, bodyOf, CHANGING, EXAMPLE_ASK, governing, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
 import { gpuPath } from "../gpus/docs.ts";
 import type { ProblemCode } from "../refusals.ts";
 
@@ -34,7 +34,6 @@ const prefer = z
     description:
       "RFC 7240. `wait=N`: when the request has to queue, hold the answer for up to N seconds (at most 60): 200 if it is " +
       "granted meanwhile, else 202. Other preferences are ignored",
-    example: "wait=30",
   });
 const idempotencyKey = z
   .string()
@@ -44,7 +43,6 @@ const idempotencyKey = z
       "Names this request for 24 h: sent again with the same body, it answers how the first stands and changes nothing. " +
       "With another body: 422. While the first is under way: 409. Of a request that was refused nothing is kept. " +
       "Up to 255 printable ASCII characters; a UUID is a good choice",
-    example: "0b1c7d5e-3f0a-4a61-9a54-6f1f0c1c2b7e",
   });
 const repeatable = { header: z.object({ "Idempotency-Key": idempotencyKey }) };
 const preferenceApplied = z.literal("wait").optional().meta({ description: "The answer was held as preferred" });
@@ -53,7 +51,7 @@ export const allocate: ZodOpenApiOperationObject = {
   operationId: "allocate",
   summary: "Lease GPUs, or queue for them",
   requestParams: { header: z.object({ Prefer: prefer, "Idempotency-Key": idempotencyKey }) },
-  requestBody: bodyOf(allocateSchema),
+  requestBody: bodyOf(allocateSchema, EXAMPLE_ASK),
   responses: {
     "200": {
       ...answer("Granted", grantedSchema),
@@ -86,7 +84,7 @@ export const release: ZodOpenApiOperationObject = {
   operationId: "release",
   summary: "End leases and cancel waiting requests; again is no error",
   requestParams: repeatable,
-  requestBody: bodyOf(releaseSchema),
+  requestBody: bodyOf(releaseSchema, { service_name: EXAMPLE_ASK.service_name }),
   responses: {
     "200": answer("Released", releasedSchema),
     ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED),

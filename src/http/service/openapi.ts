@@ -1,5 +1,5 @@
 /** The OpenAPI document, made of the schemas that validate. Loaded only when somebody asks for it. */
-import { createDocument, type ZodOpenApiPathsObject } from "zod-openapi";
+import { createDocument, type ZodOpenApiObject, type ZodOpenApiPathsObject } from "zod-openapi";
 import * as allocations from "../allocations/docs.ts";
 import * as deliveries from "../deliveries/docs.ts";
 import * as events from "../events/docs.ts";
@@ -15,7 +15,13 @@ import { windows } from "../windows/docs.ts";
 import * as service from "./docs.ts";
 import { TAGS, tagged } from "./tags.ts";
 
-export function openApiDocument({ version, headerName }: { readonly version: string; readonly headerName: string }) {
+interface Given {
+  readonly version: string;
+  /** The header that carries a key; `null`: no key is asked for, and the document asks for none. */
+  readonly headerName: string | null;
+}
+
+export function openApiDocument({ version, headerName }: Given) {
   return createDocument({
     openapi: "3.1.0",
     info: {
@@ -25,6 +31,14 @@ export function openApiDocument({ version, headerName }: { readonly version: str
       license: { name: "MIT", identifier: "MIT" },
     },
     servers: [{ url: "/" }],
+    ...(headerName === null ? {} : withKeys(headerName)),
+    tags: [...TAGS],
+    paths: tagged(PATHS),
+  });
+}
+
+function withKeys(headerName: string): Pick<ZodOpenApiObject, "security" | "components"> {
+  return {
     security: [{ apiKey: [] }, { bearer: [] }, {}],
     components: {
       securitySchemes: {
@@ -32,9 +46,7 @@ export function openApiDocument({ version, headerName }: { readonly version: str
         bearer: { type: "http", scheme: "bearer" },
       },
     },
-    tags: [...TAGS],
-    paths: tagged(PATHS),
-  });
+  };
 }
 
 /** In the order in which the page shows them under each heading. */

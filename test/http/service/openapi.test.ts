@@ -51,6 +51,25 @@ test("every call stands under one of the page's headings, and what only admins m
   expect([...found].sort()).toEqual([...headings].sort());
 });
 
+test("what the page at /docs starts with is answered, and no key is asked for where none is needed", async () => {
+  const daemon = await startDaemon();
+  const { json: document } = await daemon.call("GET", "/openapi.json");
+  expect([document.security, document.components.securitySchemes]).toEqual([undefined, undefined]);
+  for (const path of ["/gpu/plan", "/gpu/workload", "/gpu/allocate", "/gpu/release"]) {
+    const { example } = document.paths[path].post.requestBody.content["application/json"];
+    expect((await daemon.call("POST", path, { body: example })).status, path).toBe(200);
+  }
+  for (const path of ["/gpu/usage", "/gpu/history", "/gpu/events"]) {
+    const filled = (document.paths[path].get.parameters ?? []).filter(
+      ({ example, schema }: Json) => example ?? schema.example,
+    );
+    expect(filled.map(({ name }: Json) => name).filter((name: string) => name !== "Last-Event-ID")).toEqual([]);
+  }
+  const keyed = await startDaemon({ settings: { auth: { enabled: true, headerName: "X-Token" } } });
+  const { json: asking } = await keyed.call("GET", "/openapi.json");
+  expect(asking.components.securitySchemes.apiKey).toMatchObject({ name: "X-Token" });
+});
+
 test("the document describes every route and method, and nothing else", async () => {
   const daemon = await startDaemon({
     metrics: { render: async () => ({ contentType: "text/plain", body: "" }), observeRequest: () => undefined },

@@ -3,7 +3,7 @@ import { clairvoyant, greedy } from "./disciplines.ts";
 import { type Figures, figuresOf } from "./figures.ts";
 import { Ours, type OursSettings } from "./ours.ts";
 import { type Discipline, replay } from "./replay.ts";
-import { type Job, LONGEST_S, sample } from "./trace.ts";
+import { HOST_GPUS, type Job, LONGEST_S, sample } from "./trace.ts";
 
 const HOUR = 3_600_000;
 const SEEDS = [11, 12, 13, 14, 15, 16, 17, 18, 19, 20];
@@ -116,9 +116,10 @@ function table(
   say();
 }
 
-/** The first request asks for one GPU and keeps it. */
+/** The first request asks for one GPU and keeps it. Those that would need it too are left out: nobody can serve them. */
 export function withService([first, ...others]: readonly Job[]): readonly Job[] {
-  return [{ ...(first as Job), gpus: 1, durationMs: ENDLESS_MS, statedMs: ENDLESS_MS }, ...others];
+  const service = { ...(first as Job), gpus: 1, durationMs: ENDLESS_MS, statedMs: ENDLESS_MS };
+  return [service, ...others.filter(({ gpus }) => gpus < HOST_GPUS)].map((job, index) => ({ ...job, index }));
 }
 
 function cells(figures: readonly Figures[], { boundMs }: Row): string[] {

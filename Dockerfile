@@ -11,6 +11,7 @@ RUN --mount=type=secret,id=npmrc,target=/root/.npmrc npm ci --loglevel=error
 COPY tsconfig.json ./
 COPY scripts ./scripts
 COPY src ./src
+COPY executors ./executors
 RUN npm run build
 
 FROM node:24-bookworm-slim

@@ -51,6 +51,8 @@ await build({
   logLevel: "warning",
 });
 
+cpSync(join(root, "executors"), join(dist, "executors"), { recursive: true });
+
 const swagger = dirname(createRequire(import.meta.url).resolve("swagger-ui-dist/package.json"));
 mkdirSync(join(dist, "docs"), { recursive: true });
 for (const file of ["swagger-ui.css", "swagger-ui-bundle.js"]) cpSync(join(swagger, file), join(dist, "docs", file));

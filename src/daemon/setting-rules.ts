@@ -1,9 +1,31 @@
+import { userInfo } from "node:os";
 import type { Rule } from "../config/rules.ts";
+import type { WorkConfig } from "../config/work.ts";
 import { parseShape, SHAPES } from "../monitor/simulated/models.ts";
 import { checkWebhookUrl, InvalidAllowedHostsError, parseAllowedHosts } from "../webhooks/address-policy.ts";
 
 /** What only the parts themselves can say of the settings that are meant for them. */
 export const SETTING_RULES: readonly Rule[] = [
+  {
+    reads: [
+      ["work", "run_as"],
+      ["work", "enabled"],
+      ["work", "allow_same_user"],
+      ["work", "allow_root"],
+    ],
+    check: ({ work }) => (work.enabled ? userObjection(work) : null),
+  },
+  {
+    reads: [
+      ["work", "worker"],
+      ["work", "enabled"],
+    ],
+    check: ({ work }) =>
+      work.enabled && work.worker === "embedded" && process.env.NOTIFY_SOCKET !== undefined
+        ? "embedded does not go with systemd, which would end what runs with the daemon: set external, and start " +
+          "gpu-orchestrator-worker.service"
+        : null,
+  },
   {
     reads: [["simulation", "host"]],
     check: ({ monitoring, simulation }) =>
@@ -37,3 +59,16 @@ export const SETTING_RULES: readonly Rule[] = [
     },
   },
 ];
+
+/** Whose runs would be; `null`: somebody's who may. Of an external worker only the settings can be judged here. */
+function userObjection({ runAs, allowSameUser, allowRoot, worker }: WorkConfig): string | null {
+  const own = userInfo();
+  const users = typeof runAs === "object" && runAs !== null ? Object.values(runAs) : [runAs ?? own.username];
+  if (users.includes("root") && !allowRoot && (worker === "embedded" || runAs !== null)) {
+    return "runs would be root's: name another user, or set work.allow_root: true";
+  }
+  if (worker === "embedded" && users.includes(own.username) && !allowSameUser) {
+    return `runs would be of the daemon's own user ${own.username}, who can read its keys and database: name another, or set work.allow_same_user: true`;
+  }
+  return null;
+}

@@ -4,7 +4,7 @@
  */
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { LeaseSeen } from "../work/commands.ts";
-import type { Run } from "../work/model.ts";
+import type { Run, WorkSpec } from "../work/model.ts";
 import { jobOf, openRunsOf } from "../work/state.ts";
 import { countedOn, mayAsk, unwanted } from "../work/wanted.ts";
 import type { Books } from "./books.ts";
@@ -149,13 +149,21 @@ function wishFor(books: Books, run: Run): Omit<LeaseWish, "key" | "run" | "attem
     owner: run.owner,
     serviceName: serviceNameOf(job.name),
     workloadType: workloadTypeOf(spec.taskType),
-    model: spec.identifier,
+    model: analysedModel(spec),
     gpus: gpu.count,
     memoryMib: gpu.memoryMib,
     nameParts: gpu.nameParts,
     priority: spec.priority,
     maxDurationMs: spec.maxDurationMs,
   };
+}
+
+/**
+ * The model whose memory the analyzer estimates. Not of what trains: how much that needs depends on its method, and the
+ * estimate for training all weights would refuse an adapter's that fits.
+ */
+export function analysedModel({ taskType, identifier }: WorkSpec): string | null {
+  return workloadTypeOf(taskType) === "inference" ? identifier : null;
 }
 
 /** A lease's service has fewer letters than a workload's name may have. */

@@ -15,7 +15,7 @@ import type { Task } from "../../work/model.ts";
 import { chooseNode, topicOf } from "../../work/node-choice.ts";
 import { isOver, newSlot } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
-import { serviceNameOf, workloadTypeOf } from "../look.ts";
+import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
 import { resultFile } from "../output.ts";
 import type { KeptKey } from "../store.ts";
 import { submittedView, taskView } from "../views.ts";
@@ -195,7 +195,7 @@ function plan(parts: RouteParts, call: Call): Answer {
           owner: call.actor.principal,
           serviceName: serviceNameOf(draft.name),
           workloadType: workloadTypeOf(spec.taskType),
-          model: spec.identifier,
+          model: analysedModel(spec),
           gpus: gpu.count,
           memoryMib: gpu.memoryMib,
           nameParts: gpu.nameParts,

@@ -1,0 +1,3 @@
+from .base_executor import ExecutionError, Executor
+
+__all__ = ["ExecutionError", "Executor"]

@@ -1,0 +1,110 @@
+/**
+ * kill -9 of daemon, worker, holder and child at random instants, with tasks of all kinds under way. As long as
+ * WORK_KILL_SECONDS says: 20 by default, an hour by the command in docs/work.md.
+ */
+import { afterAll, describe, expect, test } from "vitest";
+import { isOver } from "../../src/work/state.ts";
+import { pause, Site, until } from "./site.ts";
+
+const SECONDS = Number(process.env.WORK_KILL_SECONDS ?? 20);
+const site = new Site({ gpus: 3 });
+afterAll(async () => site.close(), 120_000);
+
+/** The same sequence for the same seed. */
+function random(seed: number): () => number {
+  let state = seed;
+  return () => {
+    state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+    return state / 2 ** 32;
+  };
+}
+
+const SCRIPTS = [
+  "sleep 0.3",
+  "exit 3",
+  "trap '' TERM; sleep 0.5 & wait; sleep 0.5",
+  "(setsid sleep 1000 >/dev/null 2>&1 &); sleep 0.2",
+  "(setsid sh -c 'sleep 1000 & sleep 1000' &); sleep 1",
+  "exec >&- 2>&-; sleep 0.5",
+];
+
+describe("kill -9 at random instants", () => {
+  const seed = Date.now() % 1e6;
+  test(
+    `no process is left, no GPU is leased twice, and nothing starts more often than it may (seed ${seed})`,
+    async () => {
+      const chance = random(seed);
+      const pick = <T>(list: readonly T[]) => list[Math.floor(chance() * list.length)] as T;
+      await site.start();
+      const ids: string[] = [];
+      const end = Date.now() + SECONDS * 1_000;
+      let rounds = 0;
+      const restart = async () => {
+        if (!site.isUp) await site.startDaemon();
+        if (site.worker === null) site.startWorker();
+      };
+      while (Date.now() < end) {
+        rounds++;
+        await restart();
+        const command = ["/bin/sh", "-c", pick(SCRIPTS)];
+        ids.push(
+          site.submit(
+            command,
+            { stop: { grace: "200ms" }, retry: { lost: pick([0, 1]), backoff: "100ms" } },
+            pick([0, 1, 2]),
+          ),
+        );
+        await pause(chance() * 800);
+        const live = [...site.books.state.runs.values()].filter(({ phase }) => phase === "running");
+        const victim = live.length === 0 ? null : pick(live);
+        const kinds = [
+          ...new Set([pick(["daemon", "worker", "holder", "child"]), pick(["daemon", "worker", "holder", "none"])]),
+        ];
+        for (const kind of kinds) {
+          if (kind === "daemon") await site.killDaemon();
+          else if (kind === "worker") await site.killWorker();
+          else if (victim !== null && (kind === "holder" || kind === "child")) kill(site.pidOf(victim.id, kind));
+        }
+        if (chance() < 0.2 && site.isUp) cancel(pick(ids));
+      }
+      await restart();
+      const open = () => ids.filter((id) => !isOver(site.task(id)));
+      // In a failure it says what hangs, and where.
+      await until("every task is over", () => open().length === 0, 120_000 + 5_000 * ids.length).catch(
+        (error: unknown) => {
+          throw new Error(
+            `${error}\n${JSON.stringify(
+              open().map((id) => [site.task(id).slots, site.run(id)]),
+              null,
+              1,
+            )}`,
+          );
+        },
+      );
+      await until("every GPU comes back", () => site.leases.freeGpus() === 3, 60_000);
+      expect(site.marked()).toEqual([]);
+      for (const id of ids) {
+        const { retry } = site.task(id);
+        const started = [...site.books.state.runs.values()].filter(
+          (run) => run.job.uid === id && run.phase === "ended" && run.startedAt !== null,
+        );
+        expect(started.length, id).toBeLessThanOrEqual(1 + retry.max + retry.lost);
+      }
+      console.log(`${rounds} rounds, ${ids.length} tasks, seed ${seed}`);
+    },
+    SECONDS * 1_000 + 240_000,
+  );
+});
+
+function kill(pid: number | undefined): void {
+  try {
+    if (pid !== undefined) process.kill(pid, "SIGKILL");
+  } catch {
+    // It ended by itself.
+  }
+}
+
+function cancel(id: string): void {
+  const task = site.task(id);
+  if (!isOver(task)) site.books.command({ type: "cancel-task", id });
+}

@@ -130,7 +130,25 @@ def advantages_of(rewards, values, mask):
     count = mask.sum().clamp(min=1)
     mean = (advantages * mask).sum() / count
     deviation = (((advantages - mean) ** 2 * mask).sum() / count).sqrt()
-    return (advantages - mean) / (deviation + 1e-8) * mask, returns
+    # Where all responses are as good as each other there is nothing to learn: noise is not blown up to a signal.
+    return (advantages - mean) / deviation.clamp(min=0.1) * mask, returns
+
+
+class Scale:
+    """Makes scores comparable, whatever their unit: by how far they are from the batch's mean, in deviations seen so far."""
+
+    def __init__(self):
+        self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def __call__(self, scores):
+        for score in scores.tolist():
+            self.count += 1
+            change = score - self.mean
+            self.mean += change / self.count
+            self.squares += change * (score - self.mean)
+        deviation = math.sqrt(self.squares / self.count) if self.count > 1 else 1.0
+        baseline = scores.mean() if len(scores) > 1 else self.mean
+        return ((scores - baseline) / max(deviation, 1e-6)).clamp(-5, 5)
 
 
 def train(task_path, out, remote):
@@ -161,6 +179,8 @@ def train(task_path, out, remote):
         tokenizer.pad_token = tokenizer.eos_token
     load = lambda: AutoModelForCausalLM.from_pretrained(name, torch_dtype=dtype, trust_remote_code=remote).to(device)  # noqa: E731
     policy, reference = load(), load().eval()
+    # Without dropout, while it learns too: the ratio to what was sampled would be noise.
+    policy.eval()
     # In 32 bits, whatever the model is in: a half-precision optimiser step would vanish.
     policy.float()
     head = nn.Linear(policy.config.hidden_size, 1).to(device)
@@ -168,7 +188,7 @@ def train(task_path, out, remote):
     nn.init.zeros_(head.bias)
     parameters = [*policy.parameters(), *head.parameters()]
     optimiser = torch.optim.AdamW(parameters, lr=settings["learning_rate"])
-    reward_of = Reward(spec, device, remote)
+    reward_of, scale = Reward(spec, device, remote), Scale()
     prompts = prompts_of(spec)[rank::world] or prompts_of(spec)
     generation = spec.get("generation", {})
     length = generation.get("max_new_tokens", 64)
@@ -189,7 +209,6 @@ def train(task_path, out, remote):
         chosen = [prompts[(step * settings["batch_size"] + i) % len(prompts)] for i in range(settings["batch_size"])]
         batch = tokenizer(chosen, return_tensors="pt", padding=True).to(device)
         prompt_length = batch["input_ids"].shape[1]
-        policy.eval()
         with torch.no_grad():
             sequences = policy.generate(
                 **batch,
@@ -208,10 +227,9 @@ def train(task_path, out, remote):
         scores = reward_of([p + r for p, r in zip(chosen, responses)], responses).to(device)
         rewards = -KL_WEIGHT * (old - base) * mask
         last = (mask.sum(-1).long() - 1).clamp(min=0)
-        rewards[torch.arange(len(chosen)), last] += scores
+        rewards[torch.arange(len(chosen)), last] += scale(scores.float())
         advantages, returns = advantages_of(rewards, values * mask, mask)
 
-        policy.train()
         kl, stopped = 0.0, False
         for _ in range(settings["ppo_epochs"]):
             order = torch.randperm(len(chosen))

@@ -285,6 +285,14 @@ function adminVerbs(program: Command): void {
 
 function hostVerbs(program: Command): void {
   const host = () => import("./host-verbs.ts");
+  verb(program, "keys", "make an API key for the settings", "gpuo keys create alice --expires 2027-06-30")
+    .argument("<what>", "create")
+    .argument("<principal>", "who owns what is asked for with it")
+    .option("--role <role>", "read, allocate, run or admin", "allocate")
+    .option("--expires <when>", "a day such as 2027-06-30, or a time with its zone (default: never)")
+    .action(async (what, principal, options) =>
+      console.log((await import("./verbs/keys.ts")).keys(what, principal, options)),
+    );
   program
     .command("serve")
     .description("serve the GPUs of this host")

@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { z } from "zod";
 import type { Path } from "./document.ts";
 import { type PartialQuota, partialQuota } from "./quotas.ts";
-import { oneOf, Refusal, refuse, setting, show, text } from "./settings.ts";
+import { instant, nullable, oneOf, Refusal, refuse, setting, show, text } from "./settings.ts";
 
 export const ROLES = ["read", "allocate", "run", "admin"] as const;
 export type Role = (typeof ROLES)[number];
@@ -16,6 +16,8 @@ interface GivenKey {
   readonly role: Role;
   /** Those of its principal, if they are given with the key. */
   readonly quotas: PartialQuota | null;
+  /** From when on it is nobody's, in ms since 1970; `null`: never. */
+  readonly expires: number | null;
 }
 
 const MAX_KEYS = 10_000;
@@ -30,6 +32,7 @@ export const keyHolder = z.strictObject(
     principal: setting(PRINCIPAL, null),
     role: setting(oneOf(ROLES), "allocate"),
     quotas: partialQuota.nullable().default(null),
+    expires: setting(nullable(instant), null),
   },
   { error: (issue) => `expected a name, or {principal: NAME, role: ROLE}, got ${show(issue.input)}` },
 );

@@ -16,6 +16,19 @@ export interface ApiKey {
   readonly role: Role;
   /** What its principal may have, where that is given with the key; `null`: it is not. */
   readonly quotas: Quota | null;
+  /** From when on it is nobody's, in ms since 1970; absent: never. */
+  readonly expiresAt?: number;
+}
+
+/** `null`: no limit. */
+export interface ClientLimits {
+  readonly requestsPerSecond: number | null;
+  readonly requestsUnderWay: number | null;
+  readonly longPolls: number | null;
+  readonly streams: number | null;
+  readonly pendingDeliveries: number | null;
+  readonly storedBytesPerDay: number | null;
+  readonly idempotencyKeysPerDay: number | null;
 }
 
 export interface Config {
@@ -29,6 +42,16 @@ export interface Config {
     /** Names taken in `Host` beside IP literals, `localhost` and the host's own name. Lower case. */
     readonly allowedHosts: readonly string[];
     readonly allowUnauthenticated: boolean;
+    /** Addresses and CIDR blocks whose `X-Forwarded-For` is believed. */
+    readonly trustedProxies: readonly string[];
+    readonly maxConnections: number;
+  };
+  /** What one client may have: a principal where a key tells, otherwise an address. */
+  readonly limits: {
+    readonly principal: ClientLimits;
+    readonly address: ClientLimits;
+    /** Wrong keys from one address before it has to wait; `null`: no limit. */
+    readonly failedAuthentications: number | null;
   };
   readonly services: {
     /** `null` switches a service off. */
@@ -140,6 +163,13 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       idleTimeoutMs: server.idle_timeout,
       allowedHosts: server.allowed_hosts,
       allowUnauthenticated: server.allow_unauthenticated,
+      trustedProxies: server.trusted_proxies,
+      maxConnections: server.max_connections,
+    },
+    limits: {
+      principal: toClientLimits(file.limits.principal),
+      address: toClientLimits(file.limits.address),
+      failedAuthentications: file.limits.failed_authentications,
     },
     services: {
       deepagentsUrl: services.deepagents_url,
@@ -233,13 +263,29 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
   });
 }
 
+const BYTES_PER_MB = 1_024 * 1_024;
+
+function toClientLimits(given: FileConfig["limits"]["principal"]): ClientLimits {
+  const { stored_mb_per_day: storedMb } = given;
+  return {
+    requestsPerSecond: given.requests_per_second,
+    requestsUnderWay: given.requests_under_way,
+    longPolls: given.long_polls,
+    streams: given.streams,
+    pendingDeliveries: given.pending_deliveries,
+    storedBytesPerDay: storedMb === null ? null : storedMb * BYTES_PER_MB,
+    idempotencyKeysPerDay: given.idempotency_keys_per_day,
+  };
+}
+
 function toFairShare({ enabled, half_life, max_delay }: FileConfig["scheduler"]["fair_share"]): FairShare | null {
   return enabled ? { halfLifeMs: half_life, maxDelayMs: max_delay } : null;
 }
 
 function toKeys({ auth, quotas }: FileConfig): readonly ApiKey[] {
-  return auth.api_keys.map((key) => ({
+  return auth.api_keys.map(({ expires, ...key }) => ({
     ...key,
+    ...(expires === null ? {} : { expiresAt: expires }),
     quotas: key.quotas === null ? null : toQuota(key.quotas, quotas.default_principal),
   }));
 }

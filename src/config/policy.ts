@@ -44,7 +44,17 @@ function preemptionOf({ enabled, minPriorityGap, graceMs, minRuntimeMs }: Config
 }
 
 /** A key may bring the quotas of its principal. */
-function quotasOf({ auth, quotas }: Config): Quotas {
+function quotasOf({ auth, quotas, scheduler }: Config): Quotas {
+  const principals = new Set(auth.keys.map(({ principal }) => principal));
+  const { defaultPrincipal } = quotas;
+  // Where several share the queue, one of them does not get all of its places.
+  const maxQueued =
+    defaultPrincipal.maxQueued ??
+    (auth.enabled && principals.size > 1 ? Math.max(1, Math.floor(scheduler.maxQueueSize / 2)) : null);
   const byKey = auth.keys.flatMap(({ principal, quotas: own }) => (own === null ? [] : [[principal, own] as const]));
-  return { ...quotas, principals: { ...Object.fromEntries(byKey), ...quotas.principals } };
+  return {
+    ...quotas,
+    defaultPrincipal: { ...defaultPrincipal, maxQueued },
+    principals: { ...Object.fromEntries(byKey), ...quotas.principals },
+  };
 }

@@ -22,6 +22,13 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     idleTimeoutMs: atStart("server.idle_timeout"),
     allowedHosts: atStart("server.allowed_hosts"),
     allowUnauthenticated: atStart("server.allow_unauthenticated"),
+    trustedProxies: atStart("server.trusted_proxies"),
+    maxConnections: atStart("server.max_connections"),
+  },
+  limits: {
+    principal: live("limits.principal"),
+    address: live("limits.address"),
+    failedAuthentications: live("limits.failed_authentications"),
   },
   services: {
     deepagentsUrl: atStart("services.deepagents_url"),

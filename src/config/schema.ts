@@ -41,6 +41,22 @@ const WEBHOOK_HOST = /^(?:\*\.)?[\p{L}\p{N}_.:[\]-]+(?:\/\d{1,3})?$/u;
 const SERVICE = text("a service's name: 1 to 128 of A-Z a-z 0-9 . _ -", /^[A-Za-z0-9._-]{1,128}$/);
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
 
+const ADDRESS_OR_BLOCK = /^[0-9A-Fa-f.:]+(?:\/\d{1,3})?$/;
+
+/** What one client may have: far above what an honest one asks for. */
+function clientLimits() {
+  const most = nullable(integer(1, 1_000_000_000));
+  return section({
+    requests_per_second: setting(nullable(integer(50, 1_000_000)), 2_000),
+    requests_under_way: setting(most, 8_192),
+    long_polls: setting(most, 4_096),
+    streams: setting(most, 256),
+    pending_deliveries: setting(most, 10_000),
+    stored_mb_per_day: setting(most, 1_024),
+    idempotency_keys_per_day: setting(most, 1_000_000),
+  });
+}
+
 export const DEFAULT_STORAGE_PATH = "data/gpu-orchestrator.db";
 export const SIMULATED_STORAGE_PATH = "data/simulated.db";
 
@@ -53,6 +69,13 @@ export const fileSchema = z.strictObject({
     idle_timeout: setting(duration("100ms", "1d"), "60s"),
     allowed_hosts: setting(listOf(host), []),
     allow_unauthenticated: setting(flag, false),
+    trusted_proxies: setting(listOf(text("an address or a CIDR block", ADDRESS_OR_BLOCK)), []),
+    max_connections: setting(integer(16, 1_000_000), 16_384),
+  }),
+  limits: section({
+    principal: clientLimits(),
+    address: clientLimits(),
+    failed_authentications: setting(nullable(integer(1, 1_000_000)), 20),
   }),
   services: section({
     deepagents_url: setting(serviceUrl, "http://localhost:9004"),

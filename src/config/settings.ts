@@ -83,6 +83,16 @@ function meantDuration(value: unknown): string | null {
   return parseDuration(guess) === null ? null : JSON.stringify(guess);
 }
 
+const INSTANT = /^\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:Z|[+-]\d\d:\d\d))?$/;
+
+/** A day, which begins at midnight UTC, or a time with its zone; in ms since 1970. */
+export const instant: Read<number> = (value) => {
+  const at = typeof value === "string" && INSTANT.test(value) ? Date.parse(value.replace(" ", "T")) : Number.NaN;
+  return Number.isNaN(at)
+    ? new Refusal(`expected a day such as 2027-01-31 or a time such as 2027-01-31T12:00:00Z, got ${show(value)}`)
+    : at;
+};
+
 export function integer(least: number, most: number): Read<number> {
   return (value) => {
     if (typeof value !== "number" || !Number.isInteger(value)) {

@@ -18,6 +18,7 @@ import { createLogger, type Logger } from "../platform/logger.ts";
 import { everyNight } from "../platform/nightly.ts";
 import { notifySystemd, startWatchdog } from "../platform/notify.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
+import { StorageUnavailableError } from "../ports/refusals.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
 import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
@@ -31,6 +32,9 @@ import { Watching } from "./watching.ts";
 import { EmbeddedWorker } from "./work.ts";
 
 const DELIVERIES_PER_RECEIVER = 4;
+/** Between two attempts to begin on a database that cannot be written. */
+const BEGIN_AGAIN_MS = 1_000;
+const FILE_CHECK_MS = 500;
 
 export interface Daemon {
   readonly port: number;
@@ -70,17 +74,26 @@ interface Time {
   readonly bootId: string;
   /** How much older the wall clock makes what is stored than it is, in ms: it was set ahead since the last run. */
   readonly aheadMs: number;
+  /** Has it written down; `null`: it is. */
+  readonly begin: (() => Promise<void>) | null;
 }
 
 /** Goes on from where the last run's time stood, whatever has become of the wall clock since. */
 async function beginTime(store: SqliteStore, log: Logger): Promise<Time> {
   const bootId = readBootId();
   const { clock, bootedAt, movedMs } = clockAtStart(store.lastTime(), bootId);
-  await store.begin({ at: clock.now(), bootId, bootedAt, movedMs });
+  const write = () => store.begin({ at: clock.now(), bootId, bootedAt, movedMs });
+  let begin: Time["begin"] = null;
+  try {
+    await write();
+  } catch (error) {
+    if (!(error instanceof StorageUnavailableError)) throw error;
+    begin = write;
+  }
   if (movedMs !== 0) {
     log.warn({ movedMs }, "the wall clock was set since the last run; deadlines have moved with it");
   }
-  return { clock, bootId, aheadMs: Math.max(0, movedMs) };
+  return { clock, bootId, aheadMs: Math.max(0, movedMs), begin };
 }
 
 class RunningDaemon implements Daemon {
@@ -105,6 +118,8 @@ class RunningDaemon implements Daemon {
   readonly #watching: Watching;
   #webhookHosts: ReturnType<typeof parseAllowedHosts>;
   #notReady: string | null = "starting";
+  #fileTrouble: string | null = null;
+  #isTimeWritten = false;
   #stopping: Promise<void> | null = null;
   readonly #cleanups: (() => void)[] = [];
   port = 0;
@@ -137,6 +152,7 @@ class RunningDaemon implements Daemon {
       clock: time.clock,
       log,
       keys: () => this.#config.auth.keys,
+      limits: () => this.#config.limits,
       checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
       knowledge: knowledgeOf({
         files: modelFiles(() => this.#config.analyzer.modelDirs, time.clock),
@@ -171,7 +187,7 @@ class RunningDaemon implements Daemon {
         "the GPUs are SIMULATED: nothing here is real hardware",
       );
     }
-    await this.#scheduler.start(this.#time.bootId, Date.now());
+    const isReadOnly = !(await this.#begin());
     const { port } = await this.#http.listen(server.host, server.port);
     this.port = port;
     this.#webhookHosts = parseAllowedHosts(this.#config.webhooks.allowedHosts, port);
@@ -185,15 +201,11 @@ class RunningDaemon implements Daemon {
       },
       onError: (err) => this.#log.error({ err }, "a GPU source broke its promise"),
     });
-    this.#deliverer = startDelivering({
-      outbox: this.#store,
-      settle: (settlement) => this.#settle(settlement),
-      clock: this.#clock,
-      settings: this.#deliverySettings(),
-      log: this.#log,
-    });
-    this.#history.start();
-    this.#watching.connect(this.#poller, this.#deliverer);
+    if (isReadOnly) {
+      this.#log.error({}, "the database cannot be written: read-only, with the keys in force, until it can");
+      this.#beginLater();
+    } else this.#goOn();
+    this.#watchFile();
     void this.#advisors.start();
     this.#cleanups.push(() => this.#advisors.stop());
     await this.#startWork(file);
@@ -214,6 +226,63 @@ class RunningDaemon implements Daemon {
     );
     this.#log.debug({ settings: describeConfig(this.#config) }, "settings");
     notifySystemd(`READY=1\nSTATUS=serving on port ${port}`);
+  }
+
+  /** @returns false when that cannot be stored now: the daemon only shows what there is then, with its keys in force. */
+  async #begin(): Promise<boolean> {
+    try {
+      if (this.#time.begin !== null && !this.#isTimeWritten) {
+        await this.#time.begin();
+        this.#isTimeWritten = true;
+        this.#scheduler.restore(this.#store.load());
+      }
+      await this.#scheduler.start(this.#time.bootId, Date.now());
+      return true;
+    } catch (error) {
+      if (!(error instanceof StorageUnavailableError)) throw error;
+      this.#scheduler.startReadOnly();
+      return false;
+    }
+  }
+
+  #beginLater(): void {
+    const cancel = this.#clock.after(BEGIN_AGAIN_MS, async () => {
+      const hasBegun = await this.#begin().catch((err) => {
+        this.#log.error({ err }, "the daemon could not begin");
+        return false;
+      });
+      if (this.#stopping !== null) return;
+      if (!hasBegun) return this.#beginLater();
+      this.#log.info({}, "the database takes changes: no longer read-only");
+      this.#goOn();
+    });
+    this.#cleanups.push(cancel);
+  }
+
+  /** Looks at the database's file every half second: see `SqliteStore.checkFile`. */
+  #watchFile(): void {
+    let known: string | null = null;
+    const timer = setInterval(() => {
+      const trouble = this.#store.checkFile();
+      if (trouble !== known && trouble !== null) this.#log.error({ trouble }, "nothing is granted any more");
+      known = trouble;
+      this.#fileTrouble = trouble;
+    }, FILE_CHECK_MS);
+    this.#cleanups.push(() => clearInterval(timer));
+  }
+
+  /** What runs once changes can be stored. */
+  #goOn(): void {
+    const poller = this.#poller as Poller;
+    this.#deliverer = startDelivering({
+      outbox: this.#store,
+      settle: (settlement) => this.#settle(settlement),
+      clock: this.#clock,
+      settings: this.#deliverySettings(),
+      log: this.#log,
+    });
+    this.#history.start();
+    this.#watching.connect(poller, this.#deliverer);
   }
 
   async reload(): Promise<void> {
@@ -276,6 +345,7 @@ class RunningDaemon implements Daemon {
   /** Why requests for GPUs cannot be served; `null` when they can. */
   #readiness(): string | null {
     if (this.#notReady !== null) return this.#notReady;
+    if (this.#fileTrouble !== null) return this.#fileTrouble;
     if (!this.#scheduler.storageHealthy) return "the database cannot be written";
     const { state } = this.#scheduler;
     // As for a request: one failed probe does not take away the readings before it.

@@ -6,6 +6,7 @@ import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { NvidiaSmiSource } from "../monitor/nvidia-smi/source.ts";
 import { SimulatedSource } from "../monitor/simulated/source.ts";
 import type { Clock } from "../platform/clock.ts";
+import { openFilesLimit } from "../platform/descriptors.ts";
 import { sortableIds } from "../platform/ids.ts";
 import type { Logger } from "../platform/logger.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
@@ -21,8 +22,12 @@ import { DaemonLeases } from "./work.ts";
 /** A drain that takes longer is cut short: the promise is exit within 10 s. */
 const DRAIN_MS = 8_000;
 
-/** Each costs a file descriptor and some 10 KiB; the promise is at least 4,096. */
-const MAX_CONNECTIONS = 16_384;
+/** Descriptors beside those of connections and webhooks: `nvidia-smi`, the database, logs, and what node opens itself. */
+const OTHER_DESCRIPTORS = 256;
+/** Below this the limit of open files is not heeded: it would leave nothing to serve with. */
+const MIN_CONNECTIONS = 64;
+/** Counting webhooks reads the outbox, so what was counted stands for a while. */
+const COUNT_KEPT_MS = 250;
 
 /** Readers of the event stream; each has a connection of its own. */
 const MAX_STREAMS = 1_024;
@@ -38,6 +43,8 @@ export interface Given {
   readonly log: Logger;
   /** The API keys as they are now. */
   readonly keys: () => readonly ApiKey[];
+  /** What one client may have, as it is now. */
+  readonly limits: () => Config["limits"];
   /** Why webhooks may not be sent there, as the settings are now; `null` when they may. */
   readonly checkWebhookUrl: (url: string) => string | null;
   readonly knowledge: Knowledge;
@@ -57,7 +64,7 @@ export interface Parts {
 }
 
 export function buildParts(given: Given): Parts {
-  const { config, version, store, clock, log, keys, checkWebhookUrl, readiness, knowledge, lessons } = given;
+  const { config, version, store, clock, log, keys, limits, checkWebhookUrl, readiness, knowledge, lessons } = given;
   const stored = store.load();
   const simulated =
     config.monitoring.source === "simulated" ? new SimulatedSource({ shape: config.simulation.host, clock }) : null;
@@ -87,28 +94,35 @@ export function buildParts(given: Given): Parts {
     leases: new DaemonLeases(scheduler, simulated !== null),
     ...{ clock, log, version, metrics },
   });
-  const http = createHttpServer({
-    ...{
-      scheduler,
-      history,
-      settings,
-      keys,
-      checkWebhookUrl,
-      knowledge,
-      lessons,
-      metrics,
-      version,
-      log,
-      readiness,
-      work: work.http,
-    },
-  });
+  const pendingDeliveries = countingPending(store);
+  const outside = { keys, limits, checkWebhookUrl, pendingDeliveries, readiness, knowledge, lessons };
+  const http = createHttpServer({ scheduler, history, settings, ...outside, metrics, version, log, work: work.http });
   return { source, scheduler, history, metrics, work, http };
 }
 
 /** The two intervals of the reference: whatever looks for due deadlines does both jobs. */
 export function tickInterval({ scheduler }: Config): number {
   return Math.min(scheduler.queueCheckIntervalMs, scheduler.cleanupIntervalMs);
+}
+
+/** As the settings say, if the limit of open files leaves enough for everything else. */
+function maxConnections({ server, webhooks }: Config): number {
+  const files = openFilesLimit();
+  if (files === null) return server.maxConnections;
+  return Math.min(server.maxConnections, Math.max(MIN_CONNECTIONS, files - OTHER_DESCRIPTORS - webhooks.concurrency));
+}
+
+/** @returns how many webhooks of a principal are still to be delivered, as of a moment ago. */
+function countingPending(store: SqliteStore): (principal: string, atMost: number) => number {
+  const counted = new Map<string, { readonly at: number; readonly count: number }>();
+  return (principal, atMost) => {
+    const known = counted.get(principal);
+    const now = performance.now();
+    if (known !== undefined && now - known.at < COUNT_KEPT_MS) return known.count;
+    const count = store.pendingDeliveries(principal, atMost);
+    counted.set(principal, { at: now, count });
+    return count;
+  };
 }
 
 function nvidiaSmi({ monitoring }: Config, clock: Clock, { gpus }: StoredState): GpuSource {
@@ -120,14 +134,16 @@ function nvidiaSmi({ monitoring }: Config, clock: Clock, { gpus }: StoredState):
   });
 }
 
-function httpSettings({ auth, server }: Config): HttpSettings {
+function httpSettings(config: Config): HttpSettings {
+  const { auth, server } = config;
   return {
     auth: { enabled: auth.enabled, headerName: auth.headerName },
     allowedHosts: server.allowedHosts,
     readTimeoutMs: server.readTimeoutMs,
     writeTimeoutMs: server.writeTimeoutMs,
     idleTimeoutMs: server.idleTimeoutMs,
-    maxConnections: MAX_CONNECTIONS,
+    maxConnections: maxConnections(config),
+    trustedProxies: server.trustedProxies,
     maxStreams: MAX_STREAMS,
     streamStallMs: STREAM_STALL_MS,
     drainTimeoutMs: DRAIN_MS,

@@ -11,6 +11,8 @@ export const ANYWHERE: readonly ProblemCode[] = [
   "malformed-request",
   "foreign-host",
   "foreign-origin",
+  "limit-reached",
+  "too-busy",
   "internal-error",
 ];
 export const WITH_KEY: readonly ProblemCode[] = [...ANYWHERE, "unauthenticated", "role-too-low"];

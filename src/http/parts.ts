@@ -14,6 +14,8 @@ export interface EndpointParts {
   readonly scheduler: Scheduler;
   /** Why webhooks may not be sent there; `null` when they may. */
   readonly checkWebhookUrl: (url: string) => string | null;
+  /** Webhooks of a principal that are still to be delivered, counted up to `atMost`. */
+  readonly pendingDeliveries: (principal: string, atMost: number) => number;
   /** `null`: there is no such page. */
   readonly metrics: MetricsPage | null;
   readonly knowledge: Knowledge;

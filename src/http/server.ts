@@ -14,12 +14,14 @@ import { ShuttingDownError } from "../ports/refusals.ts";
 import { GrantAnswers } from "./allocations/grant-answers.ts";
 import { endpointsOf } from "./endpoints.ts";
 import { admitter } from "./exchange/admission.ts";
-import { type Answer, headOf, noContent, type StreamAnswer } from "./exchange/answers.ts";
+import { type Answer, headOf, noContent } from "./exchange/answers.ts";
 import { type ApiKey, type AuthSettings, authenticator, type Caller } from "./exchange/auth.ts";
-import { ClientGoneError, readJson, readText } from "./exchange/body.ts";
-import { type ConnectionLimits, Connections, type OpenStream } from "./exchange/connections.ts";
-import type { Call, Endpoint } from "./exchange/endpoint.ts";
+import { ClientGoneError, MAX_BODY_BYTES, MAX_TEXT_BYTES, readJson, readText } from "./exchange/body.ts";
+import { addressOf } from "./exchange/client-address.ts";
+import { type ConnectionLimits, Connections, type Exchange, type OpenStream } from "./exchange/connections.ts";
+import type { Call, Endpoint, Hold, Operation } from "./exchange/endpoint.ts";
 import { Idempotency } from "./exchange/idempotency.ts";
+import { type Client, type LimitSettings, Limits } from "./exchange/limits.ts";
 import { HttpError, problemAnswer, type Refusals } from "./exchange/problems.ts";
 import type { EndpointParts, MetricsPage } from "./parts.ts";
 import { ReadingFeed } from "./readings/feed.ts";
@@ -35,7 +37,8 @@ export interface HttpSettings extends ConnectionLimits {
   readonly readTimeoutMs: number;
   /** For the next request on a connection. */
   readonly idleTimeoutMs: number;
-  readonly maxConnections: number;
+  /** Addresses and CIDR blocks whose `X-Forwarded-For` says where a request comes from. */
+  readonly trustedProxies: readonly string[];
   /** At the end, for requests that are being served. */
   readonly drainTimeoutMs: number;
 }
@@ -52,6 +55,8 @@ export interface RequestSample {
 
 export interface HttpMetrics extends MetricsPage {
   observeRequest(sample: RequestSample): void;
+  /** A request was refused because its client's share was used up. */
+  limitReached(limit: string): void;
 }
 
 export interface Log {
@@ -64,6 +69,8 @@ export interface HttpServerParts
   readonly settings: HttpSettings;
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
+  /** What one client may have, as it is now. Another object when it changes. */
+  readonly limits: () => LimitSettings;
   readonly metrics: HttpMetrics | null;
   /** Calls that another room makes, tried before those of this one. */
   readonly work?: { readonly endpoints: readonly Endpoint[]; readonly refusals: Refusals };
@@ -88,7 +95,7 @@ const BACKLOG = 4_096;
 const MIN_CHECK_MS = 50;
 const MAX_CHECK_MS = 1_000;
 /** A full server says so at most this often. */
-const DROP_LOG_INTERVAL_MS = 10_000;
+const CROWDED_LOG_INTERVAL_MS = 10_000;
 
 export function createHttpServer(parts: HttpServerParts): HttpServer {
   const { settings, log } = parts;
@@ -107,12 +114,15 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
     },
     listener,
   );
-  server.maxConnections = settings.maxConnections;
-  server.on("connection", (socket) => connections.opened(socket));
+  const crowded = crowdedLogger(log, settings.maxConnections);
+  server.on("connection", (socket) => {
+    const before = connections.crowdedOut;
+    connections.opened(socket);
+    if (connections.crowdedOut > before) crowded(connections.crowdedOut);
+  });
   // Expectations other than 100-continue may be ignored (RFC 9110, section 10.1.1).
   server.on("checkExpectation", listener);
   server.on("clientError", (error, socket) => connections.refuse(error, socket));
-  server.on("drop", dropLogger(log, settings.maxConnections));
 
   return {
     server,
@@ -128,14 +138,15 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   };
 }
 
-function dropLogger(log: Log, maxConnections: number): () => void {
+function crowdedLogger(log: Log, maxConnections: number): (crowdedOut: number) => void {
   let saidAt = Number.NEGATIVE_INFINITY;
-  let dropped = 0;
-  return () => {
-    dropped++;
-    if (performance.now() - saidAt < DROP_LOG_INTERVAL_MS) return;
+  return (crowdedOut) => {
+    if (performance.now() - saidAt < CROWDED_LOG_INTERVAL_MS) return;
     saidAt = performance.now();
-    log.warn({ maxConnections, dropped }, "connections over the limit are dropped");
+    log.warn(
+      { maxConnections, crowdedOut },
+      "all connections are taken: idle ones make room, or newcomers are dropped",
+    );
   };
 }
 
@@ -164,7 +175,9 @@ const UNDECODABLE: Endpoint = { ...UNKNOWN };
 /** The path's parameters are what express' router adds to node's request. */
 type Request = IncomingMessage & { readonly params?: { readonly id?: string; readonly rest?: readonly string[] } };
 type Fail = (error: unknown) => void;
-type Route = (req: Request, res: ServerResponse) => unknown;
+type Serve = (endpoint: Endpoint, req: Request, exchange: Exchange) => void;
+/** Express hands on what it was given: the exchange stands in for node's response. */
+type Route = (req: Request, exchange: Exchange) => unknown;
 
 /**
  * From a path to its endpoint: a path without parameters by a table, the others by express' router. Its router alone,
@@ -174,7 +187,7 @@ type Route = (req: Request, res: ServerResponse) => unknown;
 function routed(parts: HttpServerParts, connections: Connections): RequestListener {
   const router = express.Router({ caseSensitive: true });
   const exact = new Map<string, Endpoint>();
-  const serve = exchange(parts, connections);
+  const serve = serving(parts, connections);
   const grants = new GrantAnswers(parts.scheduler, (error, allocationId) =>
     parts.log.error({ err: error, allocationId }, "a lease stays although its client was not told of it"),
   );
@@ -184,21 +197,22 @@ function routed(parts: HttpServerParts, connections: Connections): RequestListen
   const headerName = auth.enabled ? auth.headerName : null;
   const own = endpointsOf({ ...parts, headerName, grants, idempotency, readings });
   for (const endpoint of [...(parts.work?.endpoints ?? []), ...own]) {
-    const route: Route = (req, res) => serve(endpoint, req, res);
-    router.all(endpoint.path, route as express.RequestHandler);
+    const route: Route = (req, exchange) => serve(endpoint, req, exchange);
+    router.all(endpoint.path, route as unknown as express.RequestHandler);
     if (/^[/a-z-]+$/.test(endpoint.path) && !exact.has(endpoint.path)) exact.set(endpoint.path, endpoint);
   }
-  const handle = router as unknown as (req: Request, res: ServerResponse, next: (error?: unknown) => void) => void;
-  return (req, res) => {
+  const handle = router as unknown as (req: Request, exchange: Exchange, next: (error?: unknown) => void) => void;
+  const route = (req: Request, exchange: Exchange) => {
     // A target in another form, with a query or a slash at its end, is for the router to understand.
     const endpoint = exact.get(req.url ?? "");
-    if (endpoint !== undefined) return serve(endpoint, req, res);
-    handle(req, res, (error) => {
-      if (error === undefined || error === null) serve(UNKNOWN, req, res);
-      else if (error instanceof URIError) serve(UNDECODABLE, req, res);
-      else unserved(parts.log, error, req, res);
+    if (endpoint !== undefined) return serve(endpoint, req, exchange);
+    handle(req, exchange, (error) => {
+      if (error === undefined || error === null) serve(UNKNOWN, req, exchange);
+      else if (error instanceof URIError) serve(UNDECODABLE, req, exchange);
+      else unserved(parts.log, error, req, exchange.res);
     });
   };
+  return (req, res) => connections.receive(res, (exchange) => route(req, exchange));
 }
 
 /** A bug of the server itself: not even a 500 could be sent. */
@@ -208,32 +222,57 @@ function unserved(log: Log, error: unknown, req: Request, res: ServerResponse): 
 }
 
 /** What serves one request, from its admission to its answer. Only what has to wait is a promise. */
-function exchange(parts: HttpServerParts, connections: Connections) {
-  const { metrics, log } = parts;
+function serving(parts: HttpServerParts, connections: Connections): Serve {
+  const { metrics, log, settings } = parts;
   const refusals = together(LEASING_REFUSALS, parts.work?.refusals ?? null);
-  const authenticate = authenticator(parts.settings.auth, parts.keys);
-  const admit = admitter(authenticate, parts.settings.allowedHosts);
+  const limits = new Limits(parts.limits);
+  const addressIn = addressOf(settings.trustedProxies);
+  const authenticate = authenticator(settings.auth, parts.keys);
+  const admit = admitter(authenticate, settings.allowedHosts, (req) => limits.failedAuthentication(addressIn(req)));
+
+  /** A request counts as its client's from here on until it is over. */
+  const enter = (req: Request, exchange: Exchange, caller: Caller, { essential, takesText }: Operation) => {
+    const client = limits.clientOf(caller.keyed ? caller.actor.principal : null, addressIn(req));
+    const { "content-length": length, "transfer-encoding": coding, "idempotency-key": key } = req.headers;
+    const maxBytes = takesText === true ? MAX_TEXT_BYTES : MAX_BODY_BYTES;
+    const bodyBytes = Math.min(coding === undefined ? Number(length ?? 0) : maxBytes, maxBytes);
+    const looks = req.method === "GET" || req.method === "HEAD";
+    client.enter({
+      isEssential: essential === true,
+      isLongPoll: looks && (req.url ?? "").includes("wait="),
+      storedBytes: looks ? null : bodyBytes,
+      hasIdempotencyKey: key !== undefined,
+    });
+    exchange.client = client;
+    connections.makeRoom(exchange, bodyBytes);
+  };
 
   const send = (
     answer: Answer | OpenStream,
     endpoint: Endpoint,
     startedAt: number,
     req: Request,
-    res: ServerResponse,
+    exchange: Exchange,
   ) => {
     const told = { method: req.method ?? "", endpoint: endpoint.path };
     if ("ending" in answer) {
       metrics?.observeRequest({ ...told, status: answer.stream.status, seconds: null });
-      void sendStream(res, answer, connections, log);
+      void sendStream(exchange, answer, connections, log);
       return;
     }
-    connections.send(res, answer);
+    connections.send(exchange, answer);
     const seconds = (performance.now() - startedAt) / 1_000;
     metrics?.observeRequest({ ...told, status: answer.status, seconds });
   };
 
   /** Admits a request, reads its body, and answers it. */
-  const begin = (endpoint: Endpoint, req: Request, done: (answer: Answer | OpenStream) => void, fail: Fail) => {
+  const begin = (
+    endpoint: Endpoint,
+    req: Request,
+    exchange: Exchange,
+    done: (answer: Answer | OpenStream) => void,
+    fail: Fail,
+  ) => {
     if (connections.isStreaming(req.socket))
       throw new HttpError("malformed-request", "this connection carries a stream, and no further request");
     if (endpoint === UNDECODABLE) throw new HttpError("malformed-request", "the path cannot be decoded");
@@ -243,13 +282,20 @@ function exchange(parts: HttpServerParts, connections: Connections) {
       done(noContent(["Allow", endpoint.allow]));
       return;
     }
+    if (endpoint.access !== "probe") enter(req, exchange, caller, operation);
+    const keys = parts.keys();
+    // A key that is withdrawn ends what it has opened.
+    const mayGoOn = () => (parts.keys() === keys && !hasExpiring(keys)) || passes(() => admit(req, endpoint));
     const respond = (body: unknown) => {
       try {
         if (body === undefined && operation.body === "needed")
           throw new HttpError("malformed-json", "a JSON body is needed");
-        const answer = operation.answer(callOf(req, caller, body, connections));
+        const answer = operation.answer(
+          callOf(req, caller, body, exchange.client, holding(exchange, connections, mayGoOn)),
+        );
         if (answer instanceof Promise) answer.then(done, fail);
-        else done("pieces" in answer ? streamed(answer, req, () => admit(req, endpoint)) : answer);
+        else if (!("pieces" in answer)) done(answer);
+        else done(req.method === "HEAD" ? headOf(answer) : connections.openStream(exchange, answer, mayGoOn));
       } catch (error) {
         fail(error);
       }
@@ -259,41 +305,53 @@ function exchange(parts: HttpServerParts, connections: Connections) {
     else readJson(req, respond, fail);
   };
 
-  return (endpoint: Endpoint, req: Request, res: ServerResponse): void => {
+  return (endpoint, req, exchange) => {
     const startedAt = performance.now();
-    connections.began(res);
+    connections.began(exchange.res);
     const done = (answer: Answer | OpenStream) => {
       try {
-        send(answer, endpoint, startedAt, req, res);
+        send(answer, endpoint, startedAt, req, exchange);
       } catch (error) {
-        unserved(log, error, req, res);
+        unserved(log, error, req, exchange.res);
       }
     };
     const fail: Fail = (error) => {
       if (error instanceof ClientGoneError) return;
+      if (error instanceof HttpError && error.limit !== null) metrics?.limitReached(error.limit);
       const answer = problemAnswer(error, refusals, (bug, requestId) =>
         log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );
       done(answer);
     };
     try {
-      begin(endpoint, req, done, fail);
+      begin(endpoint, req, exchange, done, fail);
     } catch (error) {
       fail(error);
     }
   };
-
-  function streamed(answer: StreamAnswer, req: Request, readmit: () => unknown): Answer | OpenStream {
-    if (req.method === "HEAD") return headOf(answer);
-    const keys = parts.keys();
-    // A key that is withdrawn ends what it has opened.
-    const mayGoOn = () => parts.keys() === keys || passes(readmit);
-    return connections.openStream(req.socket, answer, mayGoOn);
-  }
 }
 
-function callOf(req: Request, { actor, role, keyed }: Caller, body: unknown, connections: Connections): Call {
-  const { headers, socket } = req;
+/** A request that waited until its key was withdrawn is refused as any other of that key. */
+function holding(exchange: Exchange, connections: Connections, mayGoOn: () => boolean): Hold {
+  const { client, res } = exchange;
+  return (wait) => {
+    if (client?.beginWait() === false) return null;
+    const held = connections.hold(res.req.socket, mayGoOn, wait);
+    if (held === null) {
+      client?.endWait();
+      return null;
+    }
+    return held
+      .finally(() => client?.endWait())
+      .then((result) => {
+        if (!mayGoOn()) throw new HttpError("unauthenticated", "the API key was withdrawn");
+        return result;
+      });
+  };
+}
+
+function callOf(req: Request, { actor, role, keyed }: Caller, body: unknown, client: Client | null, hold: Hold): Call {
+  const { headers } = req;
   return {
     actor,
     role,
@@ -307,7 +365,8 @@ function callOf(req: Request, { actor, role, keyed }: Caller, body: unknown, con
     prefer: headers.prefer as string | undefined,
     idempotencyKey: headers["idempotency-key"] as string | undefined,
     lastEventId: headers["last-event-id"] as string | undefined,
-    hold: (wait) => connections.hold(socket, wait),
+    client,
+    hold,
   };
 }
 
@@ -315,6 +374,10 @@ function together(own: Refusals, further: Refusals | null): Refusals {
   if (further === null) return own;
   const refusalIn = (error: unknown) => own.refusalIn(error) ?? further.refusalIn(error);
   return { refusalIn, kinds: { ...further.kinds, ...own.kinds } };
+}
+
+function hasExpiring(keys: readonly ApiKey[]): boolean {
+  return keys.some(({ expiresAt }) => expiresAt !== undefined);
 }
 
 function passes(check: () => unknown): boolean {
@@ -327,10 +390,10 @@ function passes(check: () => unknown): boolean {
 }
 
 /** Never rejects: a stream that fails breaks off, and its client comes back. */
-async function sendStream(res: ServerResponse, stream: OpenStream, connections: Connections, log: Log): Promise<void> {
-  const { url } = res.req;
+async function sendStream(exchange: Exchange, stream: OpenStream, connections: Connections, log: Log): Promise<void> {
+  const { url } = exchange.res.req;
   try {
-    const end = await connections.sendStream(res, stream);
+    const end = await connections.sendStream(exchange, stream);
     if (end === "stalled") log.warn({ url }, "a client that did not read its stream was dropped");
   } catch (error) {
     log.error({ err: error, url }, "a stream failed");

@@ -45,6 +45,8 @@ export interface Metrics extends Required<Observer> {
   /** One attempt to deliver a webhook is over. */
   webhookSettled(settlement: Pick<DeliverySettlement, "outcome">): void;
   configReload(ok: boolean): void;
+  /** A request was refused because its client's share was used up. */
+  limitReached(limit: string): void;
 }
 
 export function createMetrics({ version, clock, scheduler, source, hasKeys = false }: MetricsParts): Metrics {
@@ -71,6 +73,7 @@ export function createMetrics({ version, clock, scheduler, source, hasKeys = fal
     observed: (observation) => operation.observed(observation),
     storage: (healthy) => operation.storage(healthy),
     webhookSettled: (settlement) => operation.webhookSettled(settlement),
+    limitReached: (limit) => operation.limitReached(limit),
     configReload: (ok) => operation.configReload(ok, clock.now()),
   };
 }

@@ -39,6 +39,7 @@ export class Operation {
   readonly #probes: Histogram;
   readonly #failures: Tally<"kind">;
   readonly #deliveries: Tally<"outcome">;
+  readonly #limits: Tally<"limit">;
   #storageOutages = 0;
   #reloadOk = true;
   #reloadOkAt: EpochMs;
@@ -64,6 +65,12 @@ export class Operation {
       ["outcome"],
     );
     for (const outcome of Object.values(OUTCOMES)) this.#deliveries.prepare(outcome);
+    this.#limits = new Tally(
+      registry,
+      "gpu_orchestrator_limit_reached_total",
+      "Requests refused because their client's share was used up, by the setting that says how much that is",
+      ["limit"],
+    );
     this.#reloadOkAt = parts.startedAt;
     this.#register(registry, parts);
   }
@@ -133,6 +140,10 @@ export class Operation {
 
   storage(healthy: boolean): void {
     if (!healthy) this.#storageOutages++;
+  }
+
+  limitReached(limit: string): void {
+    this.#limits.count(limit);
   }
 
   webhookSettled({ outcome }: Pick<DeliverySettlement, "outcome">): void {

@@ -123,6 +123,16 @@ export class Scheduler {
     this.#pulse.start();
   }
 
+  /** Until `start` succeeds, shows what is stored and refuses every change. */
+  startReadOnly(): void {
+    this.#turns.beginReadOnly();
+  }
+
+  /** Takes what is stored anew, before `start`: its instants may have moved. */
+  restore(stored: StoredState): void {
+    this.#turns.restore(stored);
+  }
+
   /** Refuses new commands, and returns once what was accepted is committed. */
   stop(): Promise<void> {
     this.#pulse.stop();
@@ -134,8 +144,9 @@ export class Scheduler {
    * @throws DomainError when it is refused.
    */
   async allocate(ask: AllocateAsk, actor: Actor, key: IdempotencyKey | null = null): Promise<Reply<LiveAllocation>> {
-    const id = `${ask.serviceName}-${this.#parts.newId(this.now())}`;
-    const { state, at } = await this.#turns.send({ type: "allocate", id, ask, actor }, { key });
+    const arrivedAt = this.now();
+    const id = `${ask.serviceName}-${this.#parts.newId(arrivedAt)}`;
+    const { state, at } = await this.#turns.send({ type: "allocate", id, ask, actor, arrivedAt }, { key });
     return { allocation: state.allocations.get(id) as LiveAllocation, state, at };
   }
 

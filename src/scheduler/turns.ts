@@ -25,6 +25,7 @@ import type { Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import { OverloadedError, ShuttingDownError, StorageUnavailableError } from "../ports/refusals.ts";
 import type { Store, StoredState } from "../ports/store.ts";
+import { Mailbox } from "./mailbox.ts";
 import type { Observers } from "./observers.ts";
 import type { Pulse } from "./pulse.ts";
 import { type Attachments, TurnDraft } from "./turn-draft.ts";
@@ -67,11 +68,12 @@ export class Turns {
   readonly #parts: TurnsParts;
   #state: HostState;
   #lastSeq: number;
-  #mailbox: Envelope[] = [];
+  readonly #mailbox = new Mailbox<Envelope>();
   /** A turn runs, or is about to. */
   #working = false;
   readonly #recorder = new TurnRecorder();
   #storageFailed = false;
+  #begun = true;
   #stopping = false;
   #bootId = "";
 
@@ -91,10 +93,31 @@ export class Turns {
     return this.#storageFailed;
   }
 
-  /** The first command of all, as `Scheduler.start` has it. */
+  /**
+   * The first command of all, as `Scheduler.start` has it. As long as it could not be stored nothing is decided: what was
+   * granted could have ended in the meantime.
+   */
   async begin(bootId: string, fencingFloor: number): Promise<void> {
     this.#bootId = bootId;
-    await this.send({ type: "resume", bootId, fencingFloor });
+    this.#begun = true;
+    try {
+      await this.send({ type: "resume", bootId, fencingFloor });
+    } catch (error) {
+      this.#begun = false;
+      throw error;
+    }
+  }
+
+  /** What is stored may be shown, and new settings and readings too, until `begin` succeeds. */
+  beginReadOnly(): void {
+    this.#begun = false;
+    this.#storageFailed = true;
+  }
+
+  /** Takes what is stored anew, before `begin`. */
+  restore(stored: StoredState): void {
+    this.#state = restoredHost(stored, this.#state.policy);
+    this.#lastSeq = stored.lastSeq;
   }
 
   /** Refuses new commands, and returns once what was accepted is committed. */
@@ -110,11 +133,19 @@ export class Turns {
    */
   send(command: Command, attachments: Attachments = {}): Promise<CommandResult> {
     if (this.#stopping) return Promise.reject(new ShuttingDownError());
-    if (this.#mailbox.length >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
+    if (!this.#begun) return this.#sendReadOnly(command);
+    if (this.#mailbox.size >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
     return new Promise((resolve, reject) => {
-      this.#mailbox.push({ command, attachments, resolve, reject });
+      const sender = "actor" in command ? command.actor.principal : null;
+      this.#mailbox.put(sender, { command, attachments, resolve, reject });
       this.#queueTurn();
     });
+  }
+
+  async #sendReadOnly(command: Command): Promise<CommandResult> {
+    this.#state = this.#withoutStoring(this.#state, command);
+    if (command.type === "reconfigure") return { state: this.#state, at: this.#parts.clock.now(), ended: [] };
+    throw new StorageUnavailableError("the database could not be written since the daemon started");
   }
 
   #queueTurn(): void {
@@ -124,7 +155,7 @@ export class Turns {
   }
 
   async #work(): Promise<void> {
-    while (this.#mailbox.length > 0) await this.#turn(this.#mailbox.splice(0, MAX_COMMANDS_PER_TURN));
+    while (this.#mailbox.size > 0) await this.#turn(this.#mailbox.take(MAX_COMMANDS_PER_TURN));
     this.#working = false;
   }
 

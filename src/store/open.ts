@@ -29,11 +29,15 @@ export const BUSY_TIMEOUT_MS = 500;
 /** A log that a long reader let grow is cut back to this at the next checkpoint. */
 const WAL_KEPT_BYTES = 64 * 1024 * 1024;
 const CACHE_KIB = 8 * 1024;
+/** SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN. */
+const DISK_TROUBLES: ReadonlySet<number> = new Set([10, 13, 14]);
 
 export interface OpenDatabase {
   readonly database: DatabaseSync;
   /** Where another connection finds it; `null` when it is in memory and this is the only one. */
   readonly file: string | null;
+  /** Whether no second connection to it can be opened; see {@link openAlone}. */
+  readonly single: boolean;
   /** Closes it, and lets another process have it. */
   close(): void;
 }
@@ -47,7 +51,7 @@ export function openDatabase(path: string): OpenDatabase {
   if (path === IN_MEMORY) {
     const database = new DatabaseSync(IN_MEMORY);
     migrate(database, 0);
-    return { database, file: null, close: closer(database) };
+    return { database, file: null, single: true, close: closer(database) };
   }
   let lock: DatabaseSync | undefined;
   let database: DatabaseSync | undefined;
@@ -57,12 +61,14 @@ export function openDatabase(path: string): OpenDatabase {
     createPrivately(file);
     const cut = cutPage(file);
     if (cut !== null) throw damaged(file, `it ends within page ${cut}`);
-    const version = inspectAlone(file);
-    database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+    let version = versionOf(file);
+    const single = version === null;
+    database = single ? openAlone(file) : new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+    version ??= inspect(database, file);
     configure(database, file);
     migrate(database, version);
     checkLeases(database, file);
-    return { database, file, close: closer(database, lock) };
+    return { database, file, single, close: closer(database, lock) };
   } catch (error) {
     database?.close();
     lock?.close();
@@ -146,6 +152,26 @@ function createPrivately(file: string): void {
     );
   }
   if (bytes === undefined) closeSync(openSync(file, "ax", 0o600));
+}
+
+/** @returns `null` when the disk has no room for what several connections share. */
+function versionOf(file: string): number | null {
+  try {
+    return inspectAlone(file);
+  } catch (error) {
+    if (isSqliteError(error) && DISK_TROUBLES.has(primaryCode(error))) return null;
+    throw error;
+  }
+}
+
+/**
+ * On a full disk: the index of the log is kept in memory then (sqlite.org/wal.html, "Use of WAL Without Shared-Memory"),
+ * so that what is stored can at least be shown. Others can read the file again after the next start.
+ */
+function openAlone(file: string): DatabaseSync {
+  const database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+  database.exec("PRAGMA locking_mode = EXCLUSIVE");
+  return database;
 }
 
 /** A connection that may write would fold the log into a file that is refused, when it is closed. See 1. */

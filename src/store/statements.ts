@@ -56,6 +56,11 @@ export function prepareReads(database: DatabaseSync) {
            FROM outbox o LEFT JOIN allocations a ON a.id = o.allocation_id WHERE o.next_attempt_at <= ?))
        JOIN outbox ON seq = row ORDER BY place, next_attempt_at, seq LIMIT ?`,
     ),
+    pendingOf: sql(
+      `SELECT count(*) AS n FROM (
+         SELECT 1 FROM outbox o JOIN allocations a ON a.id = o.allocation_id
+         WHERE o.next_attempt_at IS NOT NULL AND a.principal = ? LIMIT ?)`,
+    ),
     delivery: sql(`SELECT ${RECORD_COLUMNS} FROM outbox WHERE delivery_id = ?`),
     deliverySeq: sql("SELECT seq FROM outbox WHERE delivery_id = ?"),
     learned: sql("SELECT body FROM learned ORDER BY last_at, key"),

@@ -41,6 +41,7 @@ import type {
   PendingDelivery,
 } from "../ports/webhooks.ts";
 import { storeFailure, WriterDiedError } from "./errors.ts";
+import { FileWatch } from "./file-watch.ts";
 import { historyWrites, readChanges, readHistoryUntil, readLastChanges } from "./history.ts";
 import { Ledger } from "./ledger.ts";
 import { type OpenDatabase, openDatabase, refusal } from "./open.ts";
@@ -92,8 +93,8 @@ export interface Snapshot {
 export function openStore(settings: StoreSettings): SqliteStore {
   const opened = openDatabase(settings.path);
   try {
-    const { file, database } = opened;
-    const writer = file === null ? new LocalWriter(database) : new WriterThread(file, database);
+    const { file, single, database } = opened;
+    const writer = file === null || single ? new LocalWriter(database) : new WriterThread(file, database);
     return new SqliteStore(opened, settings.retentionMs, writer);
   } catch (error) {
     opened.close();
@@ -107,6 +108,9 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
   readonly #listings = new Map<string, StatementSync>();
   readonly #retentionMs: number;
   readonly #writer: Writer;
+  /** `null`: in memory. */
+  readonly #watch: FileWatch | null;
+  #trouble: string | null = null;
   #ledger: Ledger;
   /** Settles, and never rejects, when the last transaction that was asked for has. */
   #last: Promise<unknown> = Promise.resolve();
@@ -121,6 +125,7 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
     this.#opened = opened;
     this.#retentionMs = retentionMs;
     this.#writer = writer;
+    this.#watch = opened.file === null ? null : new FileWatch(opened.file);
     this.#reads = prepareReads(opened.database);
     this.#ledger = this.#newLedger();
   }
@@ -150,6 +155,16 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
     });
   }
 
+  /**
+   * Looks whether the file is still there and the same; while it is not, nothing is committed.
+   *
+   * @returns what is wrong with it, and what to do; `null`: nothing.
+   */
+  checkFile(): string | null {
+    this.#trouble = this.#watch?.trouble() ?? null;
+    return this.#trouble;
+  }
+
   load(): StoredState {
     return this.#guarded(() => {
       const { database } = this.#opened;
@@ -169,6 +184,7 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
    */
   commit(turn: Turn): Promise<void> {
     return this.#inOrder(async () => {
+      if (this.#trouble !== null) throw new StorageUnavailableError(this.#trouble);
       const { writes, turns, acknowledge } = this.#ledger.plan(turn);
       try {
         await this.#writer.run({ type: "write", writes });
@@ -282,6 +298,11 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
 
   due(now: EpochMs, limit: number): readonly PendingDelivery[] {
     return this.#guarded(() => this.#reads.dueDeliveries.all(now, limit).map(pendingDelivery));
+  }
+
+  /** Webhooks of a principal that are still to be delivered, counted up to `atMost`. */
+  pendingDeliveries(principal: string, atMost: number): number {
+    return this.#guarded(() => (this.#reads.pendingOf.get(principal, atMost) as { n: number }).n);
   }
 
   nextDueAt(): EpochMs | null {

@@ -137,7 +137,7 @@ class ClosedEarlyError extends Error {
 function inWords(error: unknown): string {
   if (error instanceof AddressRefusedError) return `refused: ${error.message}`;
   if (!(error instanceof Error)) return String(error).slice(0, MAX_ERROR_LENGTH);
-  const code = "code" in error ? String(error.code) : "";
+  const code = "code" in error && typeof error.code === "string" ? error.code : "";
   // Node's "socket hang up" has the code of a reset, but no call to the system that failed.
   if (code === "ECONNRESET" && !("syscall" in error)) return new ClosedEarlyError().message;
   return (CODES[code] ?? [code, error.message].filter((part) => part !== "").join(": ")).slice(0, MAX_ERROR_LENGTH);

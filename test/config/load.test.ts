@@ -10,6 +10,16 @@ const DEFAULTS = loadConfig({ path: null, explicit: false, env: {}, flags: {} })
 
 const NO_QUOTA = { maxGpus: null, maxQueued: null, maxPriority: null, gpuTime: null };
 
+const CLIENT_LIMITS = {
+  requestsPerSecond: 2_000,
+  requestsUnderWay: 8_192,
+  longPolls: 4_096,
+  streams: 256,
+  pendingDeliveries: 10_000,
+  storedBytesPerDay: 1_024 ** 3,
+  idempotencyKeysPerDay: 1_000_000,
+};
+
 test("without a file the defaults are those that are documented", () => {
   expect(DEFAULTS).toEqual({
     server: {
@@ -20,7 +30,10 @@ test("without a file the defaults are those that are documented", () => {
       idleTimeoutMs: 60_000,
       allowedHosts: [],
       allowUnauthenticated: false,
+      trustedProxies: [],
+      maxConnections: 16_384,
     },
+    limits: { principal: CLIENT_LIMITS, address: CLIENT_LIMITS, failedAuthentications: 20 },
     services: {
       deepagentsUrl: "http://localhost:9004",
       graphServiceUrl: "http://localhost:8081",

@@ -6,6 +6,7 @@ import { expect, onTestFinished } from "vitest";
 import type { Event } from "../../src/core/host/events.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
 import type { GpuReading, HostReading } from "../../src/core/model/reading.ts";
+import { NO_LIMITS } from "../../src/http/exchange/limits.ts";
 import { type ApiKey, createHttpServer, type HttpServerParts, type HttpSettings } from "../../src/http/server.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
@@ -22,6 +23,7 @@ import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 export const SETTINGS: HttpSettings = {
   auth: { enabled: false, headerName: "X-API-Key" },
   allowedHosts: [],
+  trustedProxies: [],
   readTimeoutMs: 15_000,
   writeTimeoutMs: 15_000,
   idleTimeoutMs: 60_000,
@@ -104,6 +106,8 @@ export async function startDaemon(given: Given = {}) {
     keys: () => [],
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
+    limits: () => NO_LIMITS,
+    pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

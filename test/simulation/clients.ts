@@ -385,6 +385,7 @@ export class Clients {
       prefer: undefined,
       idempotencyKey: key,
       lastEventId: undefined,
+      client: null,
       hold: () => null,
     };
     this.#parts.tally.count("keyed", operation);

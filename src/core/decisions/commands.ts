@@ -1,4 +1,5 @@
 import type { Known } from "../analyzer/known.ts";
+import type { EpochMs } from "../base/time.ts";
 import type { EndedUse } from "../host/accounts.ts";
 import type { Sharing } from "../model/allocation.ts";
 import type { Actor, AllocationId } from "../model/ids.ts";
@@ -44,7 +45,14 @@ export interface AdoptionAsk {
 
 /** Everything that can happen to the host. The scheduler takes these one by one. */
 export type Command =
-  | { readonly type: "allocate"; readonly id: AllocationId; readonly ask: AllocateAsk; readonly actor: Actor }
+  | {
+      readonly type: "allocate";
+      readonly id: AllocationId;
+      readonly ask: AllocateAsk;
+      readonly actor: Actor;
+      /** When it came: its place in the line, whatever was decided before it. Absent: now. */
+      readonly arrivedAt?: EpochMs;
+    }
   | {
       /** Ends leases and cancels waiting requests: of one id, of one service, or of the id if it is that service's. */
       readonly type: "release";

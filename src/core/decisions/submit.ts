@@ -30,7 +30,8 @@ const ASK_AGAIN_AFTER_MS = 10_000;
 type Allocate = Extract<Command, { type: "allocate" }>;
 
 /** What is asked, with all that the analyzer and the settings add. */
-export function requestOf({ id, ask, actor }: Allocate, state: HostState, now: EpochMs): Request {
+export function requestOf(command: Allocate, state: HostState, now: EpochMs): Request {
+  const { id, ask, actor, arrivedAt = now } = command;
   const { policy, fairShares: shares } = state;
   return {
     id,
@@ -49,7 +50,7 @@ export function requestOf({ id, ask, actor }: Allocate, state: HostState, now: E
     migProfile: ask.migProfile,
     sharing: ask.sharing,
     fairShareDelayMs: delayOf(shares, actor.principal, policy, now),
-    submittedAt: now,
+    submittedAt: Math.min(arrivedAt, now),
   };
 }
 

@@ -1,9 +1,10 @@
 import { owns } from "../../core/decisions/lifecycle.ts";
 import { indexNow } from "../../core/host/indices.ts";
-import type { QueuedAllocation } from "../../core/model/allocation.ts";
+import type { Allocation, QueuedAllocation } from "../../core/model/allocation.ts";
 import { AllocationEndedError, DomainError } from "../../core/model/errors.ts";
 import type { Actor, AllocationId } from "../../core/model/ids.ts";
 import { StorageUnavailableError } from "../../ports/refusals.ts";
+import type { AllocationQuery } from "../../ports/store.ts";
 import type { Reply } from "../../scheduler/scheduler.ts";
 import {
   allocateSchema,
@@ -26,7 +27,8 @@ import type { EndpointParts } from "../parts.ts";
 import { checkedAsk, informed } from "./asks.ts";
 import { queuedView, recordsView, recordView } from "./views.ts";
 
-export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, knowledge }: EndpointParts): Operation {
+export function allocation(parts: EndpointParts): Operation {
+  const { scheduler, checkWebhookUrl, grants, idempotency, pendingDeliveries, knowledge } = parts;
   const check = checker(allocateSchema);
   const wait = (id: AllocationId, { actor, hold }: Call, patienceMs: number) => {
     return patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
@@ -38,6 +40,7 @@ export function allocation({ scheduler, checkWebhookUrl, grants, idempotency, kn
       const { actor } = call;
       const body = check(call.body);
       const ask = checkedAsk(body, checkWebhookUrl);
+      if (ask.webhookUrl !== null) call.client?.mayNotify((atMost) => pendingDeliveries(actor.principal, atMost));
       const patienceMs = preferredWaitMs(call.prefer, MAX_WAIT_MS);
       const warnings = warningsPart(warningsOf(body));
       return idempotency.answer("allocate", call, {
@@ -117,6 +120,7 @@ export function release({ scheduler, idempotency }: EndpointParts): Operation {
     json(200, { status: "released", released, ...(released.length === 0 ? { warnings: [NOTHING_RELEASED] } : {}) });
   return {
     role: "allocate",
+    essential: true,
     body: "needed",
     answer(call) {
       const given = check(call.body);
@@ -139,6 +143,7 @@ export function renewal({ scheduler, grants, idempotency }: EndpointParts): Oper
   const check = checker(renewSchema);
   return {
     role: "allocate",
+    essential: true,
     body: "optional",
     answer(call) {
       const { id, actor } = call;
@@ -234,6 +239,7 @@ export function removal({ scheduler }: EndpointParts): Operation {
   const check = checker(deleteQuerySchema);
   return {
     role: "allocate",
+    essential: true,
     body: "ignored",
     async answer({ id, url, actor }) {
       const { fencing_token: token } = check(queryOf(url));
@@ -245,6 +251,34 @@ export function removal({ scheduler }: EndpointParts): Operation {
   };
 }
 
+/** Records are read so many at a time: each may carry all that a body may. */
+const RECORDS_AT_ONCE = 32;
+/** A page ends with the record that brings its workloads' text to this. */
+const PAGE_CHARACTERS = 512 * 1_024;
+
+/** As many records as fit a page, by count and by what they carry. */
+function pageOf(
+  list: (part: Pick<AllocationQuery, "before" | "limit">) => readonly Allocation[],
+  from: AllocationId | null,
+  size: number,
+): { readonly page: readonly Allocation[]; readonly isLast: boolean } {
+  const page: Allocation[] = [];
+  let characters = 0;
+  for (let before = from; page.length < size && characters < PAGE_CHARACTERS; ) {
+    const asked = Math.min(RECORDS_AT_ONCE, size - page.length);
+    // One more than asked for tells whether there are further ones.
+    const found = list({ before, limit: asked + 1 });
+    for (const allocation of found.slice(0, asked)) {
+      page.push(allocation);
+      characters += JSON.stringify(allocation.request.workloadData).length;
+      if (characters >= PAGE_CHARACTERS) break;
+    }
+    if (found.length <= asked && page.at(-1) === found.at(-1)) return { page, isLast: true };
+    before = page.at(-1)?.request.id ?? null;
+  }
+  return { page, isLast: false };
+}
+
 export function records({ scheduler }: EndpointParts): Operation {
   const check = checker(recordsQuerySchema);
   return {
@@ -253,20 +287,13 @@ export function records({ scheduler }: EndpointParts): Operation {
     answer({ url, actor }) {
       const { status, service_name: serviceName, before, limit } = check(queryOf(url));
       const size = limit === undefined ? DEFAULT_PAGE : Number(limit);
-      const found = scheduler.list({
-        status: status ?? null,
-        serviceName: serviceName ?? null,
-        principal: null,
-        before: before ?? null,
-        // One more than asked for tells whether there is a next page.
-        limit: size + 1,
-      });
-      const page = found.slice(0, size);
+      const query = { status: status ?? null, serviceName: serviceName ?? null, principal: null };
+      const { page, isLast } = pageOf((part) => scheduler.list({ ...query, ...part }), before ?? null, size);
       const { state } = scheduler;
       const now = scheduler.now();
       return json(200, {
         allocations: recordsView(page, state, now, actor),
-        next: found.length > size ? (page.at(-1)?.request.id ?? null) : null,
+        next: isLast ? null : (page.at(-1)?.request.id ?? null),
       });
     },
   };

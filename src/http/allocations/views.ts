@@ -63,10 +63,8 @@ function outlookFor({ status, request }: Allocation, state: HostState, now: Epoc
 function viewOf(allocation: Allocation, outlook: Outlook, state: HostState, now: EpochMs, actor: Actor) {
   const { request } = allocation;
   const isOwn = owns(actor, allocation);
-  const { fencing_token, ...open } = recordOf(allocation, state);
   return {
-    ...open,
-    ...(isOwn && fencing_token !== undefined ? { fencing_token } : {}),
+    ...recordFor(actor, allocation, state),
     ...(allocation.status === "queued" ? waitView(request, outlook, state, isOwn) : {}),
     ...healthOfLease(allocation, state, now),
     ...overMemory(allocation, state),
@@ -103,8 +101,10 @@ function sharesOf(gpu: Gpu | undefined): readonly Share[] {
   return gpu?.hold.kind === "shared" ? gpu.hold.shares : [];
 }
 
-export function recordOf(allocation: Allocation, state: HostState) {
-  const body = allocationBody(allocation, indexNow(state));
+export function recordFor(actor: Actor, allocation: Allocation, state: HostState) {
   // The record's types promise no changes; the answer's schema knows of no such promise.
-  return body as ListAnswer["allocations"][number];
+  const body = allocationBody(allocation, indexNow(state)) as ListAnswer["allocations"][number];
+  if (owns(actor, allocation)) return body;
+  const { fencing_token, ...open } = body;
+  return open;
 }

@@ -14,13 +14,16 @@ export interface Admitted {
 /** Who reads an open page: no key is asked for. */
 const READER: Caller = { actor: { principal: "anonymous", admin: false }, role: "read", keyed: false };
 
+/** @param onWrongKey may throw a refusal of its own. */
 export function admitter(
   authenticate: (headers: IncomingMessage["headers"]) => Caller | Stranger,
   allowedHosts: readonly string[],
+  onWrongKey: (req: IncomingMessage) => void,
 ): (req: IncomingMessage, endpoint: Endpoint) => Admitted {
   return (req, endpoint) => {
     const authority = authorityOf(req);
     const found = authenticate(req.headers);
+    if (found === "wrong-key") onWrongKey(req);
     const keyed = typeof found === "object" && found.keyed;
     if (endpoint.access !== "probe") {
       demandOwnPage(authority, req.headers.origin, keyed || endpoint.access === "open", allowedHosts);

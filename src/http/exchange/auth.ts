@@ -12,6 +12,8 @@ export interface ApiKey {
   /** Who owns what this key asks for. Several keys may have one principal. */
   readonly principal: string;
   readonly role: Role;
+  /** From when on it is nobody's, in ms since 1970 by the wall clock; absent: never. */
+  readonly expiresAt?: number;
 }
 
 export interface AuthSettings {
@@ -49,7 +51,7 @@ export function authenticator(
   if (!settings.enabled) return () => EVERYBODY;
   const headerName = settings.headerName.toLowerCase();
   let listed: readonly ApiKey[] = [];
-  let holders: readonly { readonly digest: Buffer; readonly caller: Caller }[] = [];
+  let holders: readonly ReturnType<typeof holderOf>[] = [];
 
   return (headers) => {
     const key = keyOf(headers, headerName);
@@ -62,14 +64,16 @@ export function authenticator(
     const given = hash("sha256", Buffer.from(key, "latin1"), "buffer");
     let found: Caller | Stranger = "wrong-key";
     // All of them, whichever matches: the time tells nothing.
-    for (const { digest, caller } of holders) if (timingSafeEqual(digest, given)) found = caller;
+    for (const { digest, caller, expiresAt } of holders) {
+      if (timingSafeEqual(digest, given)) found = Date.now() < expiresAt ? caller : "wrong-key";
+    }
     return found;
   };
 }
 
-function holderOf({ sha256, principal, role }: ApiKey) {
+function holderOf({ sha256, principal, role, expiresAt = Infinity }: ApiKey) {
   const actor = { principal, admin: role === "admin" };
-  return { digest: Buffer.from(sha256, "hex"), caller: { actor, role, keyed: true } };
+  return { digest: Buffer.from(sha256, "hex"), caller: { actor, role, keyed: true }, expiresAt };
 }
 
 function keyOf(headers: IncomingHttpHeaders, headerName: string): string | null {

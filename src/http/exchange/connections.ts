@@ -3,6 +3,9 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Answer, StreamAnswer } from "./answers.ts";
+import { Crowd, type Place } from "./crowd.ts";
+import { type Client, countedAddress } from "./limits.ts";
+import { Pipeline, Waiters } from "./pipeline.ts";
 import { exchangeProblem, HttpError, type HttpErrorCode } from "./problems.ts";
 import { type StreamEnd, writePieces } from "./streaming.ts";
 
@@ -17,7 +20,37 @@ const REFUSALS: { readonly [parserCode: string]: readonly [HttpErrorCode, string
   HPE_CHUNK_EXTENSIONS_OVERFLOW: ["body-too-large", "the extensions of a chunk are larger than is taken"],
 };
 
+/** Bytes of all bodies that are being read or served, and of all answers that nobody has taken yet. */
+const MAX_BODY_BYTES_IN_ALL = 64 * 1_024 * 1_024;
+const MAX_OWED_BYTES_IN_ALL = 64 * 1_024 * 1_024;
+/** How often it is looked at whether those who wait and read streams still may. */
+const SWEEP_MS = 500;
+
+/** One request that is being served, and what it holds until its answer is over. */
+export interface Exchange {
+  readonly res: ServerResponse<IncomingMessage>;
+  /** `null` until it is admitted, and of what no limit is for. */
+  client: Client | null;
+  bodyBytes: number;
+  owedBytes: number;
+}
+
+/** An open connection. */
+interface Line {
+  readonly place: Place;
+  readonly pipeline: Pipeline;
+  readonly exchanges: Set<Exchange>;
+}
+
+/** A wait or a stream under way. */
+interface Wait {
+  readonly ending: AbortController;
+  /** Whether its client may still have it: a key that is withdrawn ends what it has opened. */
+  readonly mayGoOn: () => boolean;
+}
+
 export interface ConnectionLimits {
+  readonly maxConnections: number;
   /** For one answer to be taken by the client. */
   readonly writeTimeoutMs: number;
   /** Streams that may be open at a time. */
@@ -39,8 +72,14 @@ export class Connections {
   readonly #open = new Set<Socket>();
   /** The newest request's answer on each connection; with pipelining, earlier ones may be due before it. */
   readonly #latest = new WeakMap<Duplex, ServerResponse<IncomingMessage>>();
-  /** The wait or stream under way on each connection, by what ends it. */
-  readonly #waits = new Map<Duplex, AbortController>();
+  readonly #lines = new WeakMap<Duplex, Line>();
+  readonly #crowd: Crowd;
+  readonly #waiters = new Waiters();
+  /** The wait or stream under way on each connection. */
+  readonly #waits = new Map<Duplex, Wait>();
+  readonly #sweeping: NodeJS.Timeout;
+  #bodyBytes = 0;
+  #owedBytes = 0;
   /** Connections that carry a stream, which is the last that they carry. */
   readonly #streams = new Set<Duplex>();
   readonly #refused = new WeakSet<Duplex>();
@@ -48,6 +87,13 @@ export class Connections {
 
   constructor(limits: ConnectionLimits) {
     this.#limits = limits;
+    this.#crowd = new Crowd(limits.maxConnections);
+    this.#sweeping = setInterval(() => this.#sweep(), SWEEP_MS).unref();
+  }
+
+  /** How many connections had to make room for others, or found none. */
+  get crowdedOut(): number {
+    return this.#crowd.crowdedOut;
   }
 
   get draining(): boolean {
@@ -55,12 +101,62 @@ export class Connections {
   }
 
   opened(socket: Socket): void {
+    const place = { address: countedAddress(socket.remoteAddress), leave: () => void socket.destroy() };
+    if (!this.#crowd.enter(place)) {
+      socket.destroy();
+      return;
+    }
+    const line: Line = { place, pipeline: new Pipeline(socket, this.#waiters), exchanges: new Set() };
+    this.#lines.set(socket, line);
     this.#open.add(socket);
     socket.once("close", () => {
       this.#open.delete(socket);
       this.#streams.delete(socket);
-      this.#waits.get(socket)?.abort();
+      this.#waits.get(socket)?.ending.abort();
+      this.#crowd.left(place);
+      // Not every answer that was due on it is told of its end.
+      for (const exchange of line.exchanges) this.over(exchange);
     });
+  }
+
+  /** Has a request served, as soon as the answers to those before it on its connection leave room. */
+  receive(res: ServerResponse<IncomingMessage>, serve: (exchange: Exchange) => void): void {
+    const line = this.#lines.get(res.req.socket);
+    if (line === undefined) return;
+    this.#crowd.busy(line.place);
+    line.pipeline.take(res, () => {
+      const exchange = { res, client: null, bodyBytes: 0, owedBytes: 0 };
+      line.exchanges.add(exchange);
+      serve(exchange);
+    });
+  }
+
+  /** A request has got its answer, or never will. */
+  over(exchange: Exchange): void {
+    const line = this.#lines.get(exchange.res.req.socket);
+    if (line?.exchanges.delete(exchange) !== true) return;
+    exchange.client?.leave();
+    this.#bodyBytes -= exchange.bodyBytes;
+    this.#owedBytes -= exchange.owedBytes;
+    line.pipeline.over(exchange.owedBytes);
+    if (line.pipeline.isIdle) this.#crowd.idle(line.place);
+  }
+
+  /**
+   * Makes room for a request's body and for its answer, until it is over.
+   *
+   * @throws HttpError 503 when all of the memory for that is taken.
+   */
+  makeRoom(exchange: Exchange, bodyBytes: number): void {
+    if (this.#bodyBytes + bodyBytes > MAX_BODY_BYTES_IN_ALL || this.#owedBytes > MAX_OWED_BYTES_IN_ALL) {
+      throw new HttpError("too-busy", "too many bodies and answers are under way");
+    }
+    exchange.bodyBytes = bodyBytes;
+    this.#bodyBytes += bodyBytes;
+  }
+
+  #sweep(): void {
+    for (const { ending, mayGoOn } of this.#waits.values()) if (!mayGoOn()) ending.abort();
   }
 
   /** A request has come, and is owed `res`. */
@@ -72,15 +168,15 @@ export class Connections {
    * Lets a request on this connection wait; see {@link Hold}. One at a time: the answers to those pipelined behind it
    * could not overtake it anyway, and so there are no more waits than connections.
    */
-  hold<T>(socket: Duplex, wait: (signal: AbortSignal) => Promise<T>): Promise<T> | null {
-    const ending = this.#occupy(socket);
+  hold<T>(socket: Duplex, mayGoOn: () => boolean, wait: (signal: AbortSignal) => Promise<T>): Promise<T> | null {
+    const ending = this.#occupy(socket, mayGoOn);
     return ending && wait(ending).finally(() => this.#waits.delete(socket));
   }
 
-  #occupy(socket: Duplex): AbortSignal | null {
+  #occupy(socket: Duplex, mayGoOn: () => boolean): AbortSignal | null {
     if (this.#draining || !socket.writable || this.#refused.has(socket) || this.#waits.has(socket)) return null;
     const ending = new AbortController();
-    this.#waits.set(socket, ending);
+    this.#waits.set(socket, { ending, mayGoOn });
     return ending.signal;
   }
 
@@ -94,20 +190,29 @@ export class Connections {
    *
    * @throws HttpError when it cannot be had.
    */
-  openStream(socket: Duplex, stream: StreamAnswer, mayGoOn: () => boolean): OpenStream {
+  openStream({ res, client }: Exchange, stream: StreamAnswer, mayGoOn: () => boolean): OpenStream {
+    const { socket } = res.req;
     const { maxStreams } = this.#limits;
     if (this.#streams.size >= maxStreams) throw new HttpError("too-many-streams", `${maxStreams} are open, the limit`);
-    const ending = this.#occupy(socket);
+    const ending = this.#occupy(socket, mayGoOn);
     if (ending === null) throw new HttpError("too-many-streams", "an earlier request on this connection waits");
+    try {
+      client?.beginStream();
+    } catch (error) {
+      this.#waits.delete(socket);
+      throw error;
+    }
     this.#streams.add(socket);
+    socket.once("close", () => client?.endStream());
     return { stream, ending, mayGoOn };
   }
 
   /** Writes a stream to its end, and its connection's. Rejects with what making it throws. */
   async sendStream(
-    res: ServerResponse<IncomingMessage>,
+    exchange: Exchange,
     { stream: { status, type, headers, pieces }, ending, mayGoOn }: OpenStream,
   ): Promise<StreamEnd> {
+    const { res } = exchange;
     const { socket } = res.req;
     let end: StreamEnd = "stalled";
     try {
@@ -124,10 +229,12 @@ export class Connections {
     }
   }
 
-  send(res: ServerResponse<IncomingMessage>, { status, type, body, headers, onSent }: Answer): void {
+  send(exchange: Exchange, { status, type, body, headers, onSent }: Answer): void {
+    const { res } = exchange;
     const { socket } = res.req;
     if (!socket.writable) {
       onSent?.(false);
+      this.over(exchange);
       return;
     }
     const fields = [...FIXED_HEADERS, ...headers];
@@ -138,12 +245,18 @@ export class Connections {
     // Text of as many bytes as characters is ASCII, which is quicker to write as Latin-1.
     res.end(body, bytes === body.length ? "latin1" : "utf8");
     // As a rule the system has taken it all by now; `writableFinished` would say so only in the next tick.
-    if (res.writableLength === 0 && socket.errored === null) onSent?.(true);
-    else this.#boundWriting(res, onSent);
+    if (res.writableLength === 0 && socket.errored === null) {
+      onSent?.(true);
+      this.over(exchange);
+    } else this.#boundWriting(exchange, bytes, onSent);
   }
 
-  #boundWriting(res: ServerResponse<IncomingMessage>, onSent: Answer["onSent"]): void {
+  #boundWriting(exchange: Exchange, bytes: number, onSent: Answer["onSent"]): void {
+    const { res } = exchange;
     const { socket } = res.req;
+    exchange.owedBytes = bytes;
+    this.#owedBytes += bytes;
+    this.#lines.get(socket)?.pipeline.owes(bytes);
     const giveUp = () => {
       // It is not its client that it waits for, but the request before it.
       if (this.#waits.has(socket)) timer = setTimeout(giveUp, this.#limits.writeTimeoutMs);
@@ -153,6 +266,7 @@ export class Connections {
     res.once("close", () => {
       clearTimeout(timer);
       onSent?.(res.writableFinished);
+      this.over(exchange);
     });
   }
 
@@ -161,7 +275,7 @@ export class Connections {
     // What follows on a refused connection is more of the same.
     if (this.#refused.has(socket)) return;
     this.#refused.add(socket);
-    this.#waits.get(socket)?.abort();
+    this.#waits.get(socket)?.ending.abort();
     const last = this.#latest.get(socket);
     if (last?.req.complete && !last.writableFinished) {
       // A later message is wrong, and an earlier request is still owed its answer.
@@ -188,7 +302,8 @@ export class Connections {
    */
   async drain(): Promise<void> {
     this.#draining = true;
-    for (const wait of this.#waits.values()) wait.abort();
+    for (const { ending } of this.#waits.values()) ending.abort();
+    clearInterval(this.#sweeping);
     const due: Promise<unknown>[] = [];
     for (const socket of this.#open) {
       const last = this.#latest.get(socket);

@@ -2,6 +2,7 @@
 import type { Actor } from "../../core/model/ids.ts";
 import type { Answer, StreamAnswer } from "./answers.ts";
 import type { Role } from "./auth.ts";
+import type { Client } from "./limits.ts";
 
 /** One request, admitted. */
 export interface Call {
@@ -21,6 +22,8 @@ export interface Call {
   readonly prefer: string | undefined;
   readonly idempotencyKey: string | undefined;
   readonly lastEventId: string | undefined;
+  /** Whose share it is; `null`: no limit is for it. */
+  readonly client: Pick<Client, "mayNotify"> | null;
   readonly hold: Hold;
 }
 
@@ -37,6 +40,8 @@ export interface Operation {
   readonly body: "needed" | "optional" | "ignored";
   /** Its body may be YAML, and comes as a {@link TextBody}, unparsed. Otherwise it is JSON, and comes parsed. */
   readonly takesText?: true;
+  /** Gives GPUs back or keeps a lease alive: it is let through where other requests of its client are not any more. */
+  readonly essential?: true;
   /** A stream is answered at once, so that its connection is known to be taken when the next request on it comes. */
   readonly answer: (call: Call) => Answer | StreamAnswer | Promise<Answer>;
 }

@@ -23,6 +23,8 @@ export const HTTP_ERROR_CODES = [
   "internal-error",
   "not-ready",
   "too-many-streams",
+  "limit-reached",
+  "too-busy",
 ] as const;
 export type HttpErrorCode = (typeof HTTP_ERROR_CODES)[number];
 
@@ -52,6 +54,8 @@ export const EXCHANGE_PROBLEMS: Readonly<Record<HttpErrorCode, ProblemKind>> = {
   "headers-too-large": { status: 431, title: "The header fields are too large" },
   "internal-error": { status: 500, title: "Internal error" },
   "not-ready": { status: 503, title: "Not ready", retryAfterSeconds: 5 },
+  "limit-reached": { status: 429, title: "One client's share is used up", retryAfterSeconds: 1 },
+  "too-busy": { status: 503, title: "Too much is under way", retryAfterSeconds: 1 },
   "too-many-streams": { status: 503, title: "No more event streams can be opened", retryAfterSeconds: 10 },
 };
 
@@ -83,21 +87,30 @@ export interface FieldError {
   readonly message: string;
 }
 
+interface MoreOfError {
+  readonly headers?: readonly string[];
+  readonly errors?: readonly FieldError[];
+  readonly limit?: string;
+  readonly retryAfterSeconds?: number;
+}
+
 /** A refusal before the scheduler was asked. */
 export class HttpError extends Error {
   readonly code: HttpErrorCode;
   readonly headers: readonly string[];
   readonly errors: readonly FieldError[] | null;
+  /** The setting whose limit is reached. */
+  readonly limit: string | null;
+  /** Other than its kind says. */
+  readonly retryAfterSeconds: number | null;
 
-  constructor(
-    code: HttpErrorCode,
-    detail: string,
-    more: { readonly headers?: readonly string[]; readonly errors?: readonly FieldError[] } = {},
-  ) {
+  constructor(code: HttpErrorCode, detail: string, more: MoreOfError = {}) {
     super(detail);
     this.code = code;
     this.headers = more.headers ?? [];
     this.errors = more.errors ?? null;
+    this.limit = more.limit ?? null;
+    this.retryAfterSeconds = more.retryAfterSeconds ?? null;
   }
 }
 
@@ -144,7 +157,10 @@ export function problemAnswer(
 
 /** The answer to a refusal of this room, in an exchange that has no other. */
 export function exchangeProblem(error: HttpError, requestId: string = randomUUID()): Answer {
-  return problem(error.code, error.message, requestId, EXCHANGE_PROBLEMS[error.code], error.headers, error.errors);
+  const { code, message, headers, errors, limit, retryAfterSeconds } = error;
+  const kind = EXCHANGE_PROBLEMS[code];
+  const own = retryAfterSeconds === null ? kind : { ...kind, retryAfterSeconds };
+  return problem(code, message, requestId, own, headers, errors, limit);
 }
 
 function retryingAt({ status, title }: ProblemKind, retryAfterMs: number | null): ProblemKind {
@@ -160,6 +176,7 @@ function problem(
   { status, title, retryAfterSeconds }: ProblemKind,
   headers: readonly string[],
   errors: readonly FieldError[] | null,
+  limit: string | null = null,
 ): Answer {
   const retry = retryAfterSeconds === undefined ? [] : ["Retry-After", String(retryAfterSeconds)];
   const body = {
@@ -170,6 +187,7 @@ function problem(
     instance: `urn:uuid:${requestId}`,
     code,
     ...(errors === null ? {} : { errors }),
+    ...(limit === null ? {} : { limit }),
   };
   return {
     status,

@@ -10,7 +10,7 @@ import type { Scheduler } from "../../scheduler/scheduler.ts";
 import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../../wire/host/answers.ts";
 import { instant, text, timestamp } from "../../wire/values.ts";
 import { Outlook } from "../allocations/outlook.ts";
-import { etaView, healthOfLease, overMemory, recordOf } from "../allocations/views.ts";
+import { etaView, healthOfLease, overMemory, recordFor } from "../allocations/views.ts";
 import { cordonView, gpuViews } from "../gpus/views.ts";
 
 export function statusView(state: HostState, now: EpochMs): StatusAnswer {
@@ -48,7 +48,7 @@ export function listView(scheduler: Scheduler, actor: Actor): ListAnswer {
   for (const allocation of state.allocations.values()) {
     if (allocation.status === "queued") continue;
     allocations.push({
-      ...recordOf(allocation, state),
+      ...recordFor(actor, allocation, state),
       ...healthOfLease(allocation, state, now),
       ...overMemory(allocation, state),
     });

@@ -44,15 +44,27 @@ const PAGE = `<!doctype html>
 const START = `SwaggerUIBundle({ url: "/openapi.json", dom_id: "#api", validatorUrl: null });\n`;
 
 export function docsEndpoints(): readonly Endpoint[] {
+  const css = once(() => swaggerFile("swagger-ui.css"));
+  const bundle = once(() => swaggerFile("swagger-ui-bundle.js"));
   return [
     page("/docs", () => html(PAGE)),
     page("/docs/problems", () => html(problemsPage())),
     page("/docs/start.js", () => asset("text/javascript; charset=utf-8", START)),
-    page("/docs/swagger-ui.css", async () => asset("text/css; charset=utf-8", await swaggerFile("swagger-ui.css"))),
-    page("/docs/swagger-ui-bundle.js", async () =>
-      asset("text/javascript; charset=utf-8", await swaggerFile("swagger-ui-bundle.js")),
-    ),
+    page("/docs/swagger-ui.css", async () => asset("text/css; charset=utf-8", await css())),
+    page("/docs/swagger-ui-bundle.js", async () => asset("text/javascript; charset=utf-8", await bundle())),
   ];
+}
+
+/** Held once, however many read it: a file read for each would be megabytes for each. A failure is tried again. */
+function once(read: () => Promise<Buffer>): () => Promise<Buffer> {
+  let held: Promise<Buffer> | null = null;
+  return () => {
+    held ??= read().catch((error: unknown) => {
+      held = null;
+      throw error;
+    });
+    return held;
+  };
 }
 
 function page(path: string, answer: () => Answer | Promise<Answer>): Endpoint {

@@ -27,5 +27,6 @@ export const problemSchema = z
     instance: z.string().meta({ description: "This very answer; its id is also in X-Request-Id" }),
     code: z.string().meta({ description: "What programs should look at: it does not change" }),
     errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+    limit: z.string().optional().meta({ description: "Of limit-reached: the setting that says how much one may have" }),
   })
   .meta({ id: "Problem", description: "RFC 9457" });

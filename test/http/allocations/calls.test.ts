@@ -275,7 +275,11 @@ test("a bug is logged whole and answered as a bare 500", async () => {
 test("every answer is counted under its route's template, and unknown paths share one label", async () => {
   const samples: object[] = [];
   const page = { contentType: "text/plain; version=0.0.4", body: "up 1\n" };
-  const metrics = { render: async () => page, observeRequest: (sample: object) => samples.push(sample) };
+  const metrics = {
+    render: async () => page,
+    observeRequest: (sample: object) => samples.push(sample),
+    limitReached: () => undefined,
+  };
   const daemon = await startDaemon({ metrics });
   const { json } = await daemon.allocate();
   await daemon.call("GET", `/gpu/allocations/${json.id}`);

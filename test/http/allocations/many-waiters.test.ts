@@ -5,6 +5,7 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Client } from "undici";
 import { expect, onTestFinished, test, vi } from "vitest";
+import { NO_LIMITS } from "../../../src/http/exchange/limits.ts";
 import { createHttpServer } from "../../../src/http/server.ts";
 import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
@@ -43,6 +44,8 @@ async function busyDaemon() {
     keys: () => [],
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
+    limits: () => NO_LIMITS,
+    pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

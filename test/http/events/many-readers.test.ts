@@ -4,6 +4,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { fileURLToPath } from "node:url";
 import { Client } from "undici";
 import { expect, onTestFinished, test } from "vitest";
+import { NO_LIMITS } from "../../../src/http/exchange/limits.ts";
 import { createHttpServer } from "../../../src/http/server.ts";
 import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
@@ -44,6 +45,8 @@ async function daemonWithHistory() {
     keys: () => [],
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
+    limits: () => NO_LIMITS,
+    pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,
     metrics: null,
     readiness: () => null,

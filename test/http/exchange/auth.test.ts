@@ -46,7 +46,11 @@ test("the header's name is the configured one", async () => {
 });
 
 test("without a key only health, metrics and the static pages are open", async () => {
-  const metrics = { render: async () => ({ contentType: "text/plain", body: "" }), observeRequest: () => undefined };
+  const metrics = {
+    render: async () => ({ contentType: "text/plain", body: "" }),
+    observeRequest: () => undefined,
+    limitReached: () => undefined,
+  };
   const daemon = await withKeys({ metrics });
   const open = [
     "/healthz",
@@ -142,6 +146,16 @@ test("new keys count from the next request on, and old ones no more", async () =
   expect([await status("ann"), await status("new")]).toEqual([200, 401]);
   keys = [apiKey("new-key-0123456789", "new")];
   expect([await status("ann"), await status("new")]).toEqual([401, 200]);
+});
+
+test("a key that has expired is nobody's", async () => {
+  const expiresAt = Date.now() + 600;
+  const key = { ...apiKey("ann-key-0123456789", "ann"), expiresAt };
+  const daemon = await withKeys({ keys: () => [key] });
+  const status = async () => (await daemon.call("GET", "/gpu/list", { headers: as("ann") })).status;
+  expect(await status()).toBe(200);
+  await new Promise((resolve) => setTimeout(resolve, expiresAt - Date.now() + 20));
+  expect(await status()).toBe(401);
 });
 
 test("a key outside ASCII is told by the bytes that were sent", async () => {

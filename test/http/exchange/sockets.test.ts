@@ -146,16 +146,6 @@ test("a connection that asks nothing more is closed after the idle timeout", asy
   expect(performance.now() - startedAt).toBeLessThan(5_000);
 });
 
-test("connections over the limit are dropped, and said so once", async () => {
-  const daemon = await startDaemon({ settings: { maxConnections: 2 } });
-  const first = await open(daemon.port);
-  const second = await open(daemon.port);
-  for (let i = 0; i < 5; i++) expect(await exchange(daemon.port, `GET /healthz HTTP/1.1\r\n${CLOSE}\r\n`)).toBe("");
-  expect(daemon.logged).toMatchObject([{ level: "warn", facts: { maxConnections: 2 } }]);
-  first.socket.destroy();
-  second.socket.destroy();
-});
-
 const LATE = '{"service_name":"late"}';
 const LATE_HEAD = `POST /gpu/allocate HTTP/1.1\r\n${HOST}Content-Type: application/json\r\nContent-Length: ${LATE.length}\r\n\r\n`;
 

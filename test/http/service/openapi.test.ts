@@ -72,7 +72,11 @@ test("what the page at /docs starts with is answered, and no key is asked for wh
 
 test("the document describes every route and method, and nothing else", async () => {
   const daemon = await startDaemon({
-    metrics: { render: async () => ({ contentType: "text/plain", body: "" }), observeRequest: () => undefined },
+    metrics: {
+      render: async () => ({ contentType: "text/plain", body: "" }),
+      observeRequest: () => undefined,
+      limitReached: () => undefined,
+    },
   });
   const { json: document } = await daemon.call("GET", "/openapi.json");
   expect(document).toMatchObject({ openapi: "3.1.0", info: { version: "0.0.0" } });
@@ -81,6 +85,7 @@ test("the document describes every route and method, and nothing else", async ()
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
     checkWebhookUrl: () => null,
+    pendingDeliveries: () => 0,
     metrics: { render: async () => ({ contentType: "", body: "" }) },
     readiness: () => null,
     version: "0",

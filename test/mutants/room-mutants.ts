@@ -525,15 +525,15 @@ const HTTP: readonly Mutant[] = [
   {
     name: "Any key is accepted",
     file: "src/http/exchange/auth.ts",
-    find: "if (timingSafeEqual(digest, given)) found = caller;",
-    replace: "if (timingSafeEqual(digest, given) || given.length > 0) found = caller;",
+    find: "if (timingSafeEqual(digest, given)) found =",
+    replace: "if (timingSafeEqual(digest, given) || given.length > 0) found =",
     tests: [AUTH],
   },
   {
     name: "A key's SHA-256 is as good as the key",
     file: "src/http/exchange/auth.ts",
-    find: "if (timingSafeEqual(digest, given)) found = caller;",
-    replace: 'if (timingSafeEqual(digest, given) || digest.toString("hex") === key) found = caller;',
+    find: "if (timingSafeEqual(digest, given)) found =",
+    replace: 'if (timingSafeEqual(digest, given) || digest.toString("hex") === key) found =',
     tests: [AUTH],
   },
   {
@@ -677,8 +677,8 @@ const EVENTS: readonly Mutant[] = [
   {
     name: "The numbers of events begin anew at each start",
     file: "src/scheduler/turns.ts",
-    find: "this.#lastSeq = stored.lastSeq;",
-    replace: "this.#lastSeq = 0;",
+    find: "parts.policy);\n    this.#lastSeq = stored.lastSeq;",
+    replace: "parts.policy);\n    this.#lastSeq = 0;",
     tests: [FEED],
   },
   {

@@ -15,7 +15,10 @@ const INTEGRATED = /\b(?:GB10|N1X?|Thor|Orin|Xavier|Tegra)\b/i;
 
 export function withMemorySettings(observation: Observation, policy: Policy): Observation {
   if (!observation.ok) return observation;
-  const gpus = observation.reading.gpus.map((gpu) => withIdleLevel(withSize(gpu, observation.reading, policy), policy));
+  const { gpus: shown } = observation.reading;
+  const isSilent = policy.idleMemoryMib === undefined || Object.keys(policy.idleMemoryMib).length === 0;
+  if (isSilent && shown.every(({ memoryTotalMib }) => memoryTotalMib !== null)) return observation;
+  const gpus = shown.map((gpu) => withIdleLevel(withSize(gpu, observation.reading, policy), policy));
   return { ...observation, reading: { ...observation.reading, gpus } };
 }
 

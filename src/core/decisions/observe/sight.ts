@@ -82,7 +82,7 @@ export function withObservation(state: HostState, observation: Observation): Hos
     groups,
     indices: indicesOf(reading, state.sight.indices),
     newcomers: newcomersAfter(state, observation),
-    unseenSinceBoot: new Set([...state.sight.unseenSinceBoot].filter((uuid) => !gpus.has(uuid))),
+    unseenSinceBoot: stillUnseen(state.sight.unseenSinceBoot, gpus),
   };
   return withSight(state, next);
 }
@@ -112,6 +112,10 @@ function recoveryOf(uuid: GpuUuid, state: HostState, at: EpochMs): Recovery | nu
 function absenceOf(uuid: GpuUuid, { sight, gpus }: HostState): Ailment | null {
   if ((gpus.get(uuid)?.lostSince ?? null) !== null) return { block: "lost", detail: "it was lost" };
   return sight.missing.has(uuid) ? { block: "unknown", detail: "it was missing from readings" } : null;
+}
+
+function stillUnseen(unseen: Sight["unseenSinceBoot"], gpus: Sight["gpus"]): Sight["unseenSinceBoot"] {
+  return unseen.size === 0 ? unseen : new Set([...unseen].filter((uuid) => !gpus.has(uuid)));
 }
 
 function missingFrom(reading: HostReading, { sight, gpus }: HostState, at: EpochMs): Map<GpuUuid, Absence> {

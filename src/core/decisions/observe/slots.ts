@@ -25,10 +25,12 @@ export function newcomersAfter(
   state: HostState,
   { reading, startedAt }: Extract<Observation, { ok: true }>,
 ): ReadonlyMap<GpuUuid, EpochMs> {
+  const unknown = reading.gpus.filter(({ uuid }) => !state.gpus.has(uuid));
+  if (unknown.length === 0) return state.sight.newcomers;
   const newcomers = new Map(state.sight.newcomers);
-  for (const { uuid, pciBusId } of reading.gpus) {
+  for (const { uuid, pciBusId } of unknown) {
     const device = pciBusId === null ? null : pciDevice(pciBusId);
-    if (device === null || state.gpus.has(uuid)) continue;
+    if (device === null) continue;
     if (gpusAt(device, state).length > 0) newcomers.set(uuid, startedAt);
   }
   return newcomers;
@@ -46,8 +48,9 @@ export function answeredBefore({ uuid }: Pick<Gpu, "uuid">, answeredUpTo: number
  */
 export function replacedReason(gpu: Gpu, state: HostState): string | null {
   const { uuid, pciBusId, hold } = gpu;
+  if (hold.kind !== "free" || state.sight.gpus.has(uuid)) return null;
   const device = deviceOf(gpu);
-  if (hold.kind !== "free" || device === null || state.sight.gpus.has(uuid)) return null;
+  if (device === null) return null;
   const successor = gpusAt(device, state).find((other) => other.uuid !== uuid && state.sight.gpus.has(other.uuid));
   if (successor === undefined) return null;
   if (uuid === pciBusId) return `it is known by its UUID now: ${successor.uuid}`;

@@ -61,7 +61,7 @@ function comesBackToIt(
   const { hold } = state.gpus.get(gpu.uuid) ?? gpu;
   const staying = holdersOf(hold)
     .map(({ allocationId }) => holderOf(allocationId, state))
-    .filter((holder) => !isOver(holder, due, state.policy, now));
+    .filter((holder) => !wasLetPast(holder, due, state.policy, now));
   if (staying.length === 0) return true;
   if (sharing === "exclusive" || hold.kind !== "shared") return false;
   const kept = staying.reduce((sum, { lease }) => sum + (lease.sharedMib ?? 0), 0);
@@ -69,7 +69,7 @@ function comesBackToIt(
 }
 
 /** Whether a lease was let past, and can still be waited for. */
-function isOver(holder: HoldingAllocation, due: EpochMs, policy: Policy, now: EpochMs): boolean {
+function wasLetPast(holder: HoldingAllocation, due: EpochMs, policy: Policy, now: EpochMs): boolean {
   const { grantedAt } = holder.lease;
   return grantedAt >= due && (hardEndOf(holder) !== null || now - grantedAt <= policy.endlessAfterMs);
 }

@@ -78,6 +78,10 @@ export interface Host {
 export function serveDaemon({ name, folder: root }: Tree, { gpus, inMemory = false }: Host): Promise<Served> {
   const folder = scratch();
   let config = "server:\n  port: 0\nlogging:\n  level: info\nscheduler:\n  max_queue_size: 10000\n";
+  // One client that asks for all there is: no share is to be measured. Trees from before the limits know no such setting.
+  if (/^limits:/m.test(readFileSync(join(root, "config.yaml.example"), "utf8"))) {
+    config += "limits:\n  address:\n    requests_per_second: null\n    stored_mb_per_day: null\n";
+  }
   if (inMemory) config += 'storage:\n  path: ":memory:"\n';
   if (gpus !== "simulated") {
     const program = join(folder, "nvidia-smi");

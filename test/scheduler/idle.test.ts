@@ -109,8 +109,8 @@ test("a restart changes neither what was used nor what is idle, and tells nobody
   await pass(seconds(20), false);
   const before = await usage();
   expect(before.services).toEqual([
-    { name: "svc", leases: 1, reservedMs: 80_000, usedMs: 5_000 + 5_000 + 60_000 },
-    { name: "idler", leases: 1, reservedMs: 20_000, usedMs: 0 },
+    { name: "svc", leases: 1, reservedMs: 80_000, usedMs: 5_000 + 5_000 + 60_000, wastedMs: 0 },
+    { name: "idler", leases: 1, reservedMs: 20_000, usedMs: 0, wastedMs: 0 },
   ]);
   const { id } = second.request;
   const idleSince = () => {

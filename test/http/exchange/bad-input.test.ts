@@ -57,11 +57,16 @@ test("the rest of the body is checked too, and every wrong field is named at onc
   ]);
 });
 
-test("keys that nobody knows are ignored, __proto__ and constructor among them", async () => {
+test("keys that nobody knows are refused, and left alone inside workload_data, __proto__ and constructor among them", async () => {
   const daemon = await startDaemon();
-  const body = `{"service_name":"a","colour":"red","__proto__":{"required_gpus":9},"constructor":{"prototype":{"x":1}},
-    "workload_data":{"__proto__":{"required_gpus":9,"polluted":true},"constructor":1,"toString":null,"batch_size":1}}`;
-  const { status, json } = await daemon.call("POST", "/gpu/allocate", { body });
+  const data = `"workload_data":{"__proto__":{"required_gpus":9,"polluted":true},"constructor":1,"toString":null,"batch_size":1}`;
+  const unknown = `{"service_name":"a","colour":"red","__proto__":{"required_gpus":9},"constructor":{"prototype":{"x":1}},${data}}`;
+  const refused = await daemon.call("POST", "/gpu/allocate", { body: unknown });
+  expect(refused.status).toBe(422);
+  expect(refused.json.errors.map(({ path }: { path: string }) => path)).toEqual(
+    expect.arrayContaining(["colour", "constructor"]),
+  );
+  const { status, json } = await daemon.call("POST", "/gpu/allocate", { body: `{"service_name":"a",${data}}` });
   expect([status, json.required_gpus]).toEqual([200, 1]);
   expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
   const record = await daemon.call("GET", `/gpu/allocations/${json.id}`);
@@ -97,7 +102,8 @@ test("a body that is not JSON is 415, one that is malformed 400, one too large 4
   expect((await post(padded(65_537))).status).toBe(413);
   expect((await post(padded(1_000_000))).status).toBe(413);
 
-  const nested = (depth: number) => `{"service_name":"a","x":${"[".repeat(depth - 1)}${"]".repeat(depth - 1)}}`;
+  const nested = (depth: number) =>
+    `{"service_name":"a","workload_data":{"x":${"[".repeat(depth - 2)}${"]".repeat(depth - 2)}}}`;
   expect((await post(nested(32))).status).not.toBe(422);
   expect((await post(nested(33))).json.errors).toEqual([{ path: "", message: "nested deeper than 32 levels" }]);
   expect((await post(nested(30_000))).status).toBe(422);

@@ -160,9 +160,9 @@ const WAITING_PATIENTLY = planted(
   [PATIENCE],
   [
     {
-      name: "GPUs are held for a head whose start nobody knows while its patience lasts",
-      find: "if (due === null || now < due) return false;",
-      replace: "if (due === null) return false;",
+      name: "A head whose start nobody knows has no patience",
+      find: "headSince + patienceMs",
+      replace: "headSince",
     },
     {
       name: "A head counts as let past it those that were there before its patience was over",

@@ -154,6 +154,14 @@ describe("among those that state no max_duration", () => {
     expect(host.allocation(one)).toMatchObject({ headSince: host.now });
   });
 
+  test("of as wide ones the first in line goes first, whatever else they ask for", () => {
+    const { host, ask, status } = pairOfGpus();
+    const all = ask({ requiredGpus: 2 });
+    const [one, pair, other] = [ask(), ask({ requiredGpus: 2 }), ask({ requiredGpus: 2, maxUtilizationPercent: 50 })];
+    host.release(all);
+    expect([one, pair, other].map(status)).toEqual(["queued", "offered", "queued"]);
+  });
+
   test.each<[string, Ask, Ask]>([
     ["states one", { maxDurationMs: minutes(60) }, {}],
     ["has a higher priority", { priority: 6 }, { priority: 5 }],

@@ -62,7 +62,6 @@ const MIGRATIONS: readonly string[] = [
     claim_by INTEGER,
     idle_since INTEGER,
     preempting_since INTEGER, -- of queued rows: since when leases have been preempted for it
-    head_since INTEGER, -- of queued rows: since when it has been the head of the line without a certain start
     notice TEXT, -- of offered and leased rows: that it is to be taken back, and when
     ended_at INTEGER,
     end_reason TEXT,
@@ -78,7 +77,6 @@ const MIGRATIONS: readonly string[] = [
       ELSE FALSE END),
     CHECK (idle_since IS NULL OR status = 'leased'),
     CHECK (preempting_since IS NULL OR status = 'queued'),
-    CHECK (head_since IS NULL OR status = 'queued'),
     CHECK (notice IS NULL OR status IN ('offered', 'leased')),
     CHECK (used IS NULL OR status = 'ended')
   ) STRICT;
@@ -165,6 +163,10 @@ const MIGRATIONS: readonly string[] = [
     last_at INTEGER NOT NULL,
     body TEXT NOT NULL
   ) STRICT, WITHOUT ROWID;
+  `,
+  `
+  -- Of queued rows: since when it has been the head of the line without a certain start.
+  ALTER TABLE allocations ADD COLUMN head_since INTEGER CHECK (head_since IS NULL OR status = 'queued');
   `,
 ];
 

@@ -332,7 +332,10 @@ function present<T>(value: T | null): T {
 /** What a snapshot holds. */
 export function decodeState(text: string): StoredState {
   const state = JSON.parse(text) as StoredState;
-  return { ...state, gpus: state.gpus.map((gpu) => ({ ...gpu, hold: withCause(gpu.hold) })) };
+  const allocations = state.allocations.map((allocation) =>
+    allocation.status === "queued" ? { ...allocation, headSince: allocation.headSince ?? null } : allocation,
+  );
+  return { ...state, allocations, gpus: state.gpus.map((gpu) => ({ ...gpu, hold: withCause(gpu.hold) })) };
 }
 
 /**

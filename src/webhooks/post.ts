@@ -68,10 +68,16 @@ function exchange(
       maxHeaderSize: MAX_ANSWER_HEADER_BYTES,
       signal,
     });
-    outgoing.once("error", reject);
-    // After an error or an answer this says nothing new; an upgrade that nobody asked for ends like this alone.
-    outgoing.once("close", () => reject(new ClosedEarlyError()));
+    let isAnswered = false;
+    const fail = (error: Error) => {
+      // Once the status is known it stands: what goes wrong with the rest of the answer is no failure of the delivery.
+      if (!isAnswered) reject(error);
+    };
+    outgoing.on("error", fail);
+    // After an error this says nothing new; an upgrade that nobody asked for ends like this alone.
+    outgoing.once("close", () => fail(new ClosedEarlyError()));
     outgoing.once("response", (incoming) => {
+      isAnswered = true;
       const answer = { httpStatus: incoming.statusCode ?? 0, retryAfter: incoming.headers["retry-after"] ?? null };
       dump(incoming, clock, () => {
         outgoing.destroy();

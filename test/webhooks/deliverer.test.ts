@@ -286,6 +286,24 @@ test("a 2xx stands even when its body never ends or is endless, and the connecti
   await until(() => dripping.sockets.size === 0);
 });
 
+test.each([
+  ["is cut short", "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nok"],
+  ["is chunked and never ends", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n"],
+  ["is longer than it says", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok\nmore"],
+])("a 2xx stands although its body %s", async (_how, answer) => {
+  const server = createServer((socket) => {
+    socket.on("error", () => undefined);
+    socket.once("data", () => socket.end(answer));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  onTestFinished(() => void server.close());
+  const setting = delivering();
+  send(setting, "01", `http://127.0.0.1:${(server.address() as AddressInfo).port}/`);
+  await until(() => setting.outbox.settlements.length === 1);
+  expect(setting.outbox.settlements[0]).toMatchObject({ outcome: "delivered", httpStatus: 200 });
+});
+
 test("a name is resolved anew for every attempt, and one that has moved to a refused address gets nothing", async () => {
   const target = await receiver((response, index) =>
     response.writeHead(index === 0 ? 500 : 200, { connection: "keep-alive" }).end(),

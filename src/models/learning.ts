@@ -7,11 +7,13 @@
  *    there was), or when an engine that takes a share of the card, such as vLLM, served it.
  * 4. What is learned is suggested from {@link LEAST_RUNS} leases on: a high quantile of their peaks, with head-room.
  * 5. It is kept in the store, a row per kind; what is not yet on disk is lost with the process, and nothing else.
+ * 6. Of more than {@link MOST_KINDS} kinds, those that were seen longest ago are forgotten.
  */
 import { findModel } from "../core/analyzer/catalogue.ts";
 import type { Observed } from "../core/analyzer/known.ts";
 import { parseModelName } from "../core/analyzer/parse-name.ts";
 import { canonicalJson, type JsonObject, type JsonValue } from "../core/base/json.ts";
+import type { EpochMs } from "../core/base/time.ts";
 import type { HostState } from "../core/host/state.ts";
 import type { LiveAllocation, Request } from "../core/model/allocation.ts";
 import type { AllocationId } from "../core/model/ids.ts";
@@ -63,26 +65,38 @@ export class Learning implements Observer, Lessons {
 
   constructor(store: LearnedStore) {
     this.#store = store;
-    this.#kinds = new Map(store.loadLearned().map((learned) => [learned.key, learned]));
+    const latest = store.loadLearned().slice(-MOST_KINDS);
+    this.#kinds = new Map(latest.map((learned) => [learned.key, learned]));
   }
 
-  observed(_observation: Observation, state: HostState): void {
+  observed(observation: Observation, state: HostState): void {
+    // A failed probe leaves the readings of the one before where they are.
+    if (!observation.ok) return;
     // From the GPUs, which are few, and not from all who wait.
     const holders = new Set<AllocationId>();
     for (const { hold } of state.gpus.values()) if (hold.kind === "leased") holders.add(hold.allocationId);
     for (const id of holders) {
       const allocation = state.allocations.get(id);
-      if (allocation?.status === "leased") this.#look(allocation, state);
+      if (allocation?.status === "leased") this.#look(allocation, observation.startedAt, state);
     }
   }
 
-  #look({ request, lease }: Extract<LiveAllocation, { status: "leased" }>, { sight }: HostState): void {
+  #look(
+    { request, lease }: Extract<LiveAllocation, { status: "leased" }>,
+    startedAt: EpochMs,
+    { sight }: HostState,
+  ): void {
+    // What was in use before the grant may be another's.
+    if (startedAt < lease.grantedAt) return;
     const seen = this.#seen.get(request.id) ?? { kind: kindOf(request), peakMib: 0, readings: 0, teaches: true };
     this.#seen.set(request.id, seen);
     let isRead = false;
     for (const { uuid } of lease.gpus) {
-      const reading = sight.gpus.get(uuid)?.reading;
-      if (reading === undefined || reading.memoryUsedMib === null || reading.memoryTotalMib === null) continue;
+      const gpu = sight.gpus.get(uuid);
+      // A GPU that was not read keeps the reading that was counted before.
+      if (gpu === undefined || gpu.startedAt !== startedAt) continue;
+      const { reading } = gpu;
+      if (reading.memoryUsedMib === null || reading.memoryTotalMib === null) continue;
       isRead = true;
       seen.peakMib = Math.max(seen.peakMib, reading.memoryUsedMib);
       const isFull = reading.memoryUsedMib >= FULL_PART * reading.memoryTotalMib;
@@ -112,8 +126,12 @@ export class Learning implements Observer, Lessons {
     };
     this.#kinds.delete(kind.key);
     this.#kinds.set(kind.key, learned);
-    const [oldest] = this.#kinds.keys();
-    if (this.#kinds.size > MOST_KINDS && oldest !== undefined) void this.forget(oldest);
+    for (const oldest of this.#kinds.keys()) {
+      if (this.#kinds.size <= MOST_KINDS) break;
+      this.#kinds.delete(oldest);
+      // What stays on a disk that takes no change is left out at the next start.
+      this.#store.forgetLearned(oldest).catch(() => undefined);
+    }
     // It is learned again when the disk has no room for it now.
     this.#store.saveLearned(learned).catch(() => undefined);
   }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { JsonObject } from "../../src/core/base/json.ts";
 import type { HostState } from "../../src/core/host/state.ts";
+import type { Observation } from "../../src/core/model/reading.ts";
 import { Learning } from "../../src/models/learning.ts";
 import type { KnowledgeAsk } from "../../src/ports/knowledge.ts";
 import type { Learned, LearnedStore } from "../../src/ports/learned.ts";
@@ -31,7 +32,16 @@ interface Run {
   readonly readings?: number;
   readonly process?: string;
   readonly sharing?: "exclusive" | "shared";
+  /** Whether the probes bring a reading. */
+  readonly ok?: boolean;
+  /** By when the GPUs are read, or left out of the reading, from the grant on. */
+  readonly readAt?: (reading: number) => number;
+  /** When the first probe begins, from the grant on. */
+  readonly firstProbeAt?: number;
 }
+
+const GRANTED_AT = 1_000;
+const PROBE_EVERY_MS = 5_000;
 
 /** A lease of GPUs that each use so much in every reading, from its grant to its end. */
 function run(learning: Learning, given: Run = {}): void {
@@ -42,20 +52,28 @@ function run(learning: Learning, given: Run = {}): void {
     readings = READINGS,
     process,
     sharing = "exclusive",
+    ok = true,
+    firstProbeAt = 0,
   } = given;
+  const probedAt = (reading: number) => GRANTED_AT + firstProbeAt + PROBE_EVERY_MS * reading;
+  const { readAt = probedAt } = given;
   const processes = process === undefined ? [] : [{ name: process }];
-  const gpus = new Map(
-    usedMib.map((mib, index) => [
-      `GPU-${index}`,
-      { reading: { memoryUsedMib: mib, memoryTotalMib: CARD_MIB, processes } },
-    ]),
-  );
+  const gpusReadAt = (startedAt: number) =>
+    new Map(
+      usedMib.map((mib, index) => [
+        `GPU-${index}`,
+        { startedAt, reading: { memoryUsedMib: mib, memoryTotalMib: CARD_MIB, processes } },
+      ]),
+    );
   const request = { id: "trainer-1", serviceName: service, workloadType: "training", workloadData: data, sharing };
-  const lease = { gpus: usedMib.map((_, index) => ({ uuid: `GPU-${index}` })) };
+  const lease = { grantedAt: GRANTED_AT, gpus: usedMib.map((_, index) => ({ uuid: `GPU-${index}` })) };
   const allocations = new Map([["trainer-1", { status: "leased", request, lease }]]);
   const hold = sharing === "shared" ? { kind: "shared" } : { kind: "leased", allocationId: "trainer-1" };
-  const state = { allocations, gpus: new Map([["GPU-0", { hold }]]), sight: { gpus } } as unknown as HostState;
-  for (let reading = 0; reading < readings; reading++) learning.observed({} as never, state);
+  for (let reading = 0; reading < readings; reading++) {
+    const sight = { gpus: gpusReadAt(readAt(reading)) };
+    const state = { allocations, gpus: new Map([["GPU-0", { hold }]]), sight } as unknown as HostState;
+    learning.observed({ ok, startedAt: probedAt(reading) } as Observation, state);
+  }
   learning.committed({ at: 1_000, events: [{ type: "ended", id: "trainer-1" }] } as unknown as Committed);
 }
 
@@ -111,6 +129,18 @@ describe("what is learned of a kind of workload", () => {
     for (let index = 0; index < 50; index++) run(learning);
     expect(learning.suggestionFor(ask())).toEqual({ memoryMib: 11_500, runs: 50 });
   });
+
+  test("is of a thousand kinds at most, the latest, also while the disk takes no change", async () => {
+    const store = new Kept();
+    store.forgetLearned = () => Promise.reject(new Error("the disk is full"));
+    const learning = new Learning(store);
+    for (let index = 0; index < 1_002; index++) run(learning, { service: `s-${index}` });
+    const latest = ["s-1001", "s-2"];
+    const ends = (lessons: Learning) => [lessons.list().at(0)?.service, lessons.list().at(-1)?.service];
+    expect(learning.list()).toHaveLength(1_000);
+    expect(ends(learning)).toEqual(latest);
+    expect(ends(new Learning(store))).toEqual(latest);
+  });
 });
 
 describe("a lease teaches nothing", () => {
@@ -120,6 +150,9 @@ describe("a lease teaches nothing", () => {
     ["of an engine that takes a share of the card", { process: "VLLM::EngineCore" }],
     ["that shares its GPU", { sharing: "shared" }],
     ["whose memory cannot be read", { usedMib: [null] }],
+    ["while the probes fail", { ok: false }],
+    ["of whose GPUs only one reading came, whatever was read of others since", { readAt: () => GRANTED_AT }],
+    ["that was read twelve times, but once before it was granted", { firstProbeAt: -1 }],
   ])("%s", (_, given) => {
     const learning = new Learning(new Kept());
     for (let index = 0; index < 3; index++) run(learning, given);

@@ -25,6 +25,15 @@ export class FileWatch {
 
   /** What is wrong with the file, and what to do; `null`: nothing. By name alone: see open.ts, 3. */
   trouble(): string | null {
+    try {
+      return this.#look();
+    } catch (error) {
+      // Nobody can say that it is the same: the folder may be closed to the daemon, or its disk be failing.
+      return `${this.#file} cannot be looked at (${(error as Error).message}): see to its folder and its disk`;
+    }
+  }
+
+  #look(): string | null {
     const file = this.#file;
     const main = identityOf(file);
     const whatToDo = "stop the daemon, put the database or a backup of it in place, and start it again";

@@ -8,7 +8,7 @@
  * 1. A job is done when its answer has come, not before; a job of the thread's is never waited for by standing still.
  * 2. Jobs run here, on the main thread's connection, while turns are small, while the thread starts, and after its
  *    death. The connection can only be read from otherwise. The thread is started when it is first wanted, and waits
- *    when it is not.
+ *    when it is not. After a job that failed in the thread the next is its too: it may still hold the file.
  * 3. If the thread dies under a job, only the file can tell whether it was done: `run` rejects with
  *    WriterDiedError when the thread, and with it its connection, is gone.
  * 4. A dead thread is started again, after a pause that doubles up to a limit.
@@ -55,6 +55,8 @@ export class WriterThread implements Writer {
   #thread: Thread | null = null;
   /** Of the thread, not of the local writer. */
   #underWay: UnderWay | null = null;
+  /** Its latest job failed. It may not have been rolled back on a failing disk, and its next job makes up for that. */
+  #threadOwes = false;
   #writesHere = true;
   #starting: NodeJS.Timeout | null = null;
   #pauseMs = RESTART_MIN_MS;
@@ -81,7 +83,8 @@ export class WriterThread implements Writer {
     if (job.type === "write") this.#note(job.writes.length);
     const thread = this.#thread;
     // A transaction that could not be rolled back holds the file: only its own connection can end it.
-    if (!this.#isLarge || thread?.ready !== true || this.#database.isTransaction) return this.#runHere(job);
+    const isThreads = this.#isLarge || this.#threadOwes;
+    if (!isThreads || thread?.ready !== true || this.#database.isTransaction) return this.#runHere(job);
     this.#mayWriteHere(false);
     return new Promise((resolve, reject) => {
       this.#underWay = { resolve, reject };
@@ -166,6 +169,7 @@ export class WriterThread implements Writer {
     this.#underWay = null;
     thread.worker.unref();
     this.#pauseMs = RESTART_MIN_MS;
+    this.#threadOwes = message.type === "failed";
     if (message.type === "done") underWay?.resolve(message.pruned);
     else if (message.errcode === null) underWay?.reject(message.error);
     else underWay?.reject(Object.assign(message.error as Error, { errcode: message.errcode, errstr: message.errstr }));
@@ -173,6 +177,7 @@ export class WriterThread implements Writer {
 
   #died(cause: unknown): void {
     this.#thread = null;
+    this.#threadOwes = false;
     if (this.#gone !== null) {
       this.#gone();
       return;

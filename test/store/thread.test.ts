@@ -72,6 +72,29 @@ test("small turns are written by the main thread, large ones by the store's, and
   expect(isMainWriting()).toBe(false);
 });
 
+test("after a turn that failed in the thread the next is its too, however small: it may still hold the file", async () => {
+  const opened = openDatabase(databasePath());
+  const writer = new WriterThread(opened.file as string, opened.database, 40);
+  const store = new SqliteStore(opened, MIN_RETENTION_MS, writer);
+  onTestFinished(() => store.close());
+  const isMainWriting = () => opened.database.prepare("PRAGMA query_only").get()?.query_only === 0;
+  let asked = 0;
+  const commitLarge = () => {
+    const allocations = Array.from({ length: 100 }, () => queued(request(`a-${asked++}`)));
+    return store.commit(turn({ at: START + asked, gpus: GPUS.map((uuid) => gpu(uuid)), allocations }));
+  };
+  for (let i = 0; i < 30; i++) await commitLarge();
+  await until(() => writer.ready);
+  await commitLarge();
+  const broken = grantTurn(["b-1", "b-2"], ["GPU-a", "GPU-a"], START + asked, 1);
+  for (let i = 0; i < 80; i++) await expect(store.commit(broken)).rejects.toThrow(/invariant 1/);
+  expect(isMainWriting()).toBe(false);
+  await store.commit(turn({ at: START + asked }));
+  expect(isMainWriting()).toBe(false);
+  await store.commit(turn({ at: START + asked }));
+  expect(isMainWriting()).toBe(true);
+});
+
 test("the event loop goes on while a commit waits for the disk", async () => {
   const path = databasePath();
   const { store } = await openThreadedForTest(path);

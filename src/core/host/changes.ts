@@ -123,8 +123,11 @@ export function withoutGpu(state: HostState, uuid: GpuUuid): HostState {
   if (gpu === undefined) return state;
   const deadlines = moveDeadline(state.deadlines, { of: "gpu", name: uuid }, gpuDeadline(gpu, state.policy), null);
   const missing = new Map(state.sight.missing);
-  missing.delete(uuid);
-  const next = { ...state, deadlines, gpus: state.gpus.without(uuid), sight: { ...state.sight, missing } };
+  const newcomers = new Map(state.sight.newcomers);
+  const unseenSinceBoot = new Set(state.sight.unseenSinceBoot);
+  for (const seen of [missing, newcomers, unseenSinceBoot]) seen.delete(uuid);
+  const sight = { ...state.sight, missing, newcomers, unseenSinceBoot };
+  const next = { ...state, deadlines, gpus: state.gpus.without(uuid), sight };
   return lookedAtAnew({ ...next, line: lineUp(next) });
 }
 

@@ -44,6 +44,14 @@ test("an instance is a device with a UUID, a name and a memory of its own; its G
   ]);
 });
 
+test("an instance takes nobody's place in its GPU's slot: what the log says of the GPU stays said", () => {
+  const host = new SimulatedHost([cutGpu("GPU-a", [])]);
+  host.devices[0] = { reading: cutGpu("GPU-a", PAIR), present: true };
+  host.observe();
+  expect(host.state.gpus.has("MIG-9-0")).toBe(true);
+  expect(host.state.sight.newcomers).toEqual(new Map());
+});
+
 test("a GPU with MIG on and no instance has nothing to grant, and says so", () => {
   const host = new SimulatedHost([cutGpu("GPU-a", []), h100("GPU-b")]);
   expect(block(host, "GPU-a")?.detail).toMatch(/^MIG is enabled and there is no instance: nothing to grant/);

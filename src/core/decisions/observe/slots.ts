@@ -28,8 +28,9 @@ export function newcomersAfter(
   const unknown = reading.gpus.filter(({ uuid }) => !state.gpus.has(uuid));
   if (unknown.length === 0) return state.sight.newcomers;
   const newcomers = new Map(state.sight.newcomers);
-  for (const { uuid, pciBusId } of unknown) {
-    const device = pciBusId === null ? null : pciDevice(pciBusId);
+  for (const { uuid, pciBusId, mig } of unknown) {
+    // An instance is at the address of the GPU that it is a part of, and takes nobody's place there.
+    const device = deviceOf({ pciBusId, mig: mig ?? null });
     if (device === null) continue;
     if (gpusAt(device, state).length > 0) newcomers.set(uuid, startedAt);
   }

@@ -229,4 +229,13 @@ test("a GPU that was replaced is counted until a boot, or an admin, says that it
   host.observe();
   expect(host.state.gpus.values().map(({ uuid }) => uuid)).toEqual(["GPU-b", "GPU-new"]);
   expect(block(host, "GPU-new")).toBeNull();
+  expect(host.state.sight.unseenSinceBoot).toEqual(new Set());
+  expect([...host.state.sight.newcomers.keys()]).toEqual(["GPU-new"]);
+  // And so it is with the one that came in its place.
+  host.devices.pop();
+  host.devices.push({ reading: h100("GPU-third", { pciBusId: ADDRESSES["GPU-a"], index: 0 }), present: true });
+  host.do({ type: "resume", bootId: "boot-3", fencingFloor: host.now });
+  for (let reading = 0; reading < 3; reading++) host.observe();
+  expect(host.state.gpus.values().map(({ uuid }) => uuid)).toEqual(["GPU-b", "GPU-third"]);
+  expect([...host.state.sight.newcomers.keys()]).toEqual(["GPU-third"]);
 });

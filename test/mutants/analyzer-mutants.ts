@@ -122,6 +122,13 @@ export const ANALYZER_MUTANTS: readonly Mutant[] = [
     tests: [LEARNING],
   },
   {
+    name: "A reading is counted again for as long as the GPU is not read anew",
+    file: "src/models/learning.ts",
+    find: "if (gpu === undefined || gpu.startedAt !== startedAt) continue;",
+    replace: "if (gpu === undefined) continue;",
+    tests: [LEARNING],
+  },
+  {
     name: "A lease that used a quarter of its time is called wasteful",
     file: "src/scheduler/usage.ts",
     find: "return usedMs < WASTEFUL_PART",

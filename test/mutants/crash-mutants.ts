@@ -28,8 +28,15 @@ export const CRASH_MUTANTS: readonly Mutant[] = [
   {
     name: "The store's thread writes small turns too once it is there",
     file: "src/store/writer-thread.ts",
-    find: "if (!this.#isLarge || thread?.ready !== true",
-    replace: "if (thread?.ready !== true",
+    find: "const isThreads = this.#isLarge || this.#threadOwes;",
+    replace: "const isThreads = true;",
+    tests: ["test/store/thread.test.ts"],
+  },
+  {
+    name: "A thread whose job failed, and may hold the file, is left for the main one",
+    file: "src/store/writer-thread.ts",
+    find: "const isThreads = this.#isLarge || this.#threadOwes;",
+    replace: "const isThreads = this.#isLarge;",
     tests: ["test/store/thread.test.ts"],
   },
   {

@@ -16,10 +16,11 @@ import { endpointsOf } from "./endpoints.ts";
 import { admitter } from "./exchange/admission.ts";
 import { type Answer, headOf, noContent } from "./exchange/answers.ts";
 import { type ApiKey, type AuthSettings, authenticator, type Caller } from "./exchange/auth.ts";
-import { ClientGoneError, MAX_BODY_BYTES, MAX_TEXT_BYTES, readJson, readText } from "./exchange/body.ts";
+import { ClientGoneError, readJson, readText } from "./exchange/body.ts";
 import { addressOf } from "./exchange/client-address.ts";
 import { type ConnectionLimits, Connections, type Exchange, type OpenStream } from "./exchange/connections.ts";
-import type { Call, Endpoint, Hold, Operation } from "./exchange/endpoint.ts";
+import type { Call, Endpoint, Hold } from "./exchange/endpoint.ts";
+import { bodyCame, enter } from "./exchange/entering.ts";
 import { Idempotency } from "./exchange/idempotency.ts";
 import { type Client, type LimitSettings, Limits } from "./exchange/limits.ts";
 import { HttpError, problemAnswer, type Refusals } from "./exchange/problems.ts";
@@ -230,23 +231,6 @@ function serving(parts: HttpServerParts, connections: Connections): Serve {
   const authenticate = authenticator(settings.auth, parts.keys);
   const admit = admitter(authenticate, settings.allowedHosts, (req) => limits.failedAuthentication(addressIn(req)));
 
-  /** A request counts as its client's from here on until it is over. */
-  const enter = (req: Request, exchange: Exchange, caller: Caller, { essential, takesText }: Operation) => {
-    const client = limits.clientOf(caller.keyed ? caller.actor.principal : null, addressIn(req));
-    const { "content-length": length, "transfer-encoding": coding, "idempotency-key": key } = req.headers;
-    const maxBytes = takesText === true ? MAX_TEXT_BYTES : MAX_BODY_BYTES;
-    const bodyBytes = Math.min(coding === undefined ? Number(length ?? 0) : maxBytes, maxBytes);
-    const looks = req.method === "GET" || req.method === "HEAD";
-    client.enter({
-      isEssential: essential === true,
-      isLongPoll: looks && (req.url ?? "").includes("wait="),
-      storedBytes: looks ? null : bodyBytes,
-      hasIdempotencyKey: key !== undefined,
-    });
-    exchange.client = client;
-    connections.makeRoom(exchange, bodyBytes);
-  };
-
   const send = (
     answer: Answer | OpenStream,
     endpoint: Endpoint,
@@ -282,12 +266,15 @@ function serving(parts: HttpServerParts, connections: Connections): Serve {
       done(noContent(["Allow", endpoint.allow]));
       return;
     }
-    if (endpoint.access !== "probe") enter(req, exchange, caller, operation);
+    if (endpoint.access !== "probe") {
+      enter({ limits, connections }, req, exchange, { caller, operation, address: addressIn(req) });
+    }
     const keys = parts.keys();
     // A key that is withdrawn ends what it has opened.
     const mayGoOn = () => (parts.keys() === keys && !hasExpiring(keys)) || passes(() => admit(req, endpoint));
-    const respond = (body: unknown) => {
+    const respond = (body: unknown, bytes: number) => {
       try {
+        bodyCame(connections, exchange, bytes);
         if (body === undefined && operation.body === "needed")
           throw new HttpError("malformed-json", "a JSON body is needed");
         const answer = operation.answer(
@@ -300,7 +287,7 @@ function serving(parts: HttpServerParts, connections: Connections): Serve {
         fail(error);
       }
     };
-    if (operation.body === "ignored") respond(undefined);
+    if (operation.body === "ignored") respond(undefined, 0);
     else if (operation.takesText === true) readText(req, respond, fail);
     else readJson(req, respond, fail);
   };

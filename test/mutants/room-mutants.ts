@@ -710,6 +710,20 @@ const EVENTS: readonly Mutant[] = [
     tests: [STREAM],
   },
   {
+    name: "One client's bodies take the room of all",
+    file: "src/http/exchange/byte-room.ts",
+    find: "> MAX_BYTES_OF_CLIENT * factor) {",
+    replace: "> MAX_BODY_BYTES * factor) {",
+    tests: ["test/http/exchange/limits.test.ts"],
+  },
+  {
+    name: "Releases are refused with everything else when the memory for bodies is taken",
+    file: "src/http/exchange/byte-room.ts",
+    find: "const ESSENTIAL_FACTOR = 2;",
+    replace: "const ESSENTIAL_FACTOR = 1;",
+    tests: ["test/http/exchange/limits.test.ts"],
+  },
+  {
     name: "What is asked behind a stream is done, for a client that cannot be told",
     file: "src/http/exchange/connections.ts",
     find: "return this.#streams.has(socket);",

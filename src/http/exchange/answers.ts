@@ -6,6 +6,8 @@ export interface Answer {
   readonly body: string | Buffer;
   /** Further fields: name, value, name, value. */
   readonly headers: readonly string[];
+  /** Its body is a buffer that is in memory anyway, and that all who ask for it share. */
+  readonly isHeld?: true;
   /** Told once whether the system took the whole answer before its connection was seen to close. */
   readonly onSent?: (written: boolean) => void;
 }

@@ -25,18 +25,18 @@ export class ClientGoneError extends Error {}
  * Reads the body of a request and parses it. Without a promise, which would cost each request two turns of the queue
  * of microtasks.
  *
- * @param done is told the body once, perhaps at once; `undefined`: there is none.
+ * @param done is told the body once, perhaps at once, and how large it was; `undefined`: there is none.
  * @param fail is told, instead, an HttpError (413; 415; 400 when it is not JSON; 422 when it is nested too deep) or a
  *   ClientGoneError.
  */
 export function readJson(
   req: IncomingMessage,
-  done: (body: unknown) => void,
+  done: (body: unknown, bytes: number) => void,
   fail: (error: HttpError | ClientGoneError) => void,
 ): void {
   const { "content-length": length, "transfer-encoding": coding } = req.headers;
   if (coding === undefined && (length === undefined || length === "0")) {
-    done(undefined);
+    done(undefined, 0);
     return;
   }
   const refusal = typeRefusal(req) ?? sizeRefusal(length, MAX_BODY_BYTES);
@@ -50,7 +50,7 @@ export function readJson(
     (bytes) => {
       const body = parsed(bytes);
       if (body instanceof HttpError) fail(body);
-      else done(body);
+      else done(body, bytes.length);
     },
     fail,
   );
@@ -59,17 +59,17 @@ export function readJson(
 /**
  * Reads the body of a request that may be YAML or JSON, unparsed.
  *
- * @param done is told it once; `undefined`: there is none.
+ * @param done is told it once, and how large it was; `undefined`: there is none.
  * @param fail is told, instead, an HttpError (413; 415; 400 when it is not UTF-8) or a ClientGoneError.
  */
 export function readText(
   req: IncomingMessage,
-  done: (body: TextBody | undefined) => void,
+  done: (body: TextBody | undefined, bytes: number) => void,
   fail: (error: HttpError | ClientGoneError) => void,
 ): void {
   const { "content-length": length, "transfer-encoding": coding, "content-type": type = "" } = req.headers;
   if (coding === undefined && (length === undefined || length === "0")) {
-    done(undefined);
+    done(undefined, 0);
     return;
   }
   const isYaml = YAML_TYPES.has((type.split(";")[0] as string).trim().toLowerCase());
@@ -82,9 +82,9 @@ export function readText(
     req,
     MAX_TEXT_BYTES,
     (bytes) => {
-      if (bytes.length === 0) done(undefined);
+      if (bytes.length === 0) done(undefined, 0);
       else if (!isUtf8(bytes)) fail(new HttpError("malformed-json", "the body is not UTF-8"));
-      else done({ text: bytes.toString("utf8"), isYaml });
+      else done({ text: bytes.toString("utf8"), isYaml }, bytes.length);
     },
     fail,
   );

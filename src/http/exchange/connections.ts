@@ -3,6 +3,7 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Answer, StreamAnswer } from "./answers.ts";
+import { ByteRoom, type Occupant } from "./byte-room.ts";
 import { Crowd, type Place } from "./crowd.ts";
 import { type Client, countedAddress } from "./limits.ts";
 import { Pipeline, Waiters } from "./pipeline.ts";
@@ -20,18 +21,15 @@ const REFUSALS: { readonly [parserCode: string]: readonly [HttpErrorCode, string
   HPE_CHUNK_EXTENSIONS_OVERFLOW: ["body-too-large", "the extensions of a chunk are larger than is taken"],
 };
 
-/** Bytes of all bodies that are being read or served, and of all answers that nobody has taken yet. */
-const MAX_BODY_BYTES_IN_ALL = 64 * 1_024 * 1_024;
-const MAX_OWED_BYTES_IN_ALL = 64 * 1_024 * 1_024;
 /** How often it is looked at whether those who wait and read streams still may. */
 const SWEEP_MS = 500;
 
 /** One request that is being served, and what it holds until its answer is over. */
-export interface Exchange {
+export interface Exchange extends Occupant {
   readonly res: ServerResponse<IncomingMessage>;
   /** `null` until it is admitted, and of what no limit is for. */
   client: Client | null;
-  bodyBytes: number;
+  /** Of an answer that its connection has not taken, wherever it is held. */
   owedBytes: number;
 }
 
@@ -78,8 +76,8 @@ export class Connections {
   /** The wait or stream under way on each connection. */
   readonly #waits = new Map<Duplex, Wait>();
   readonly #sweeping: NodeJS.Timeout;
-  #bodyBytes = 0;
-  #owedBytes = 0;
+  /** For bodies and for answers that are not taken, of all connections. */
+  readonly room = new ByteRoom();
   /** Connections that carry a stream, which is the last that they carry. */
   readonly #streams = new Set<Duplex>();
   readonly #refused = new WeakSet<Duplex>();
@@ -125,7 +123,7 @@ export class Connections {
     if (line === undefined) return;
     this.#crowd.busy(line.place);
     line.pipeline.take(res, () => {
-      const exchange = { res, client: null, bodyBytes: 0, owedBytes: 0 };
+      const exchange = { res, client: null, bodyBytes: 0, untakenBytes: 0, owedBytes: 0 };
       line.exchanges.add(exchange);
       serve(exchange);
     });
@@ -136,23 +134,9 @@ export class Connections {
     const line = this.#lines.get(exchange.res.req.socket);
     if (line?.exchanges.delete(exchange) !== true) return;
     exchange.client?.leave();
-    this.#bodyBytes -= exchange.bodyBytes;
-    this.#owedBytes -= exchange.owedBytes;
+    this.room.leave(exchange);
     line.pipeline.over(exchange.owedBytes);
     if (line.pipeline.isIdle) this.#crowd.idle(line.place);
-  }
-
-  /**
-   * Makes room for a request's body and for its answer, until it is over.
-   *
-   * @throws HttpError 503 when all of the memory for that is taken.
-   */
-  makeRoom(exchange: Exchange, bodyBytes: number): void {
-    if (this.#bodyBytes + bodyBytes > MAX_BODY_BYTES_IN_ALL || this.#owedBytes > MAX_OWED_BYTES_IN_ALL) {
-      throw new HttpError("too-busy", "too many bodies and answers are under way");
-    }
-    exchange.bodyBytes = bodyBytes;
-    this.#bodyBytes += bodyBytes;
   }
 
   #sweep(): void {
@@ -229,7 +213,8 @@ export class Connections {
     }
   }
 
-  send(exchange: Exchange, { status, type, body, headers, onSent }: Answer): void {
+  send(exchange: Exchange, answer: Answer): void {
+    const { status, type, body, headers, onSent } = answer;
     const { res } = exchange;
     const { socket } = res.req;
     if (!socket.writable) {
@@ -248,14 +233,14 @@ export class Connections {
     if (res.writableLength === 0 && socket.errored === null) {
       onSent?.(true);
       this.over(exchange);
-    } else this.#boundWriting(exchange, bytes, onSent);
+    } else this.#boundWriting(exchange, bytes, answer);
   }
 
-  #boundWriting(exchange: Exchange, bytes: number, onSent: Answer["onSent"]): void {
+  #boundWriting(exchange: Exchange, bytes: number, { onSent, isHeld }: Answer): void {
     const { res } = exchange;
     const { socket } = res.req;
     exchange.owedBytes = bytes;
-    this.#owedBytes += bytes;
+    if (isHeld !== true) this.room.untaken(exchange, bytes);
     this.#lines.get(socket)?.pipeline.owes(bytes);
     const giveUp = () => {
       // It is not its client that it waits for, but the request before it.

@@ -119,6 +119,8 @@ export class Client {
   readonly #essential: Bucket;
   readonly #stored: Bucket | null;
   readonly #keys: Bucket | null;
+  /** Of memory that its bodies and untaken answers hold now. */
+  roomBytes = 0;
   #underWay = 0;
   #longPolls = 0;
   #streams = 0;

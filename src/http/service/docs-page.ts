@@ -76,7 +76,8 @@ function html(body: string): Answer {
 }
 
 function asset(type: string, body: string | Buffer): Answer {
-  return { status: 200, type, body, headers: ASSET_HEADERS };
+  const answer = { status: 200, type, body, headers: ASSET_HEADERS };
+  return typeof body === "string" ? answer : { ...answer, isHeld: true };
 }
 
 /** The build copies Swagger UI's files beside the program; run from source, they are in its package. */

@@ -183,3 +183,40 @@ test("with a limit of pending webhooks, a request with one more is refused, and 
   expect(refused.json).toMatchObject({ status: 429, limit: "limits.address.pending_deliveries" });
   expect((await daemon.allocate()).status).toBe(200);
 });
+
+test("bodies that one client does not send take neither the others' room nor that of its own renewals", async () => {
+  const auth = { enabled: true, headerName: "X-API-Key" };
+  const keys = keysOf("ann", "bob");
+  const daemon = await startDaemon({ settings: { auth }, keys: () => keys });
+  const { json: lease } = await daemon.allocate({ ttl: "1h" }, as("ann"));
+  const head = `POST /gpu/allocate HTTP/1.1\r\n${HOST}X-API-Key: ${as("ann")["X-API-Key"]}\r\n`;
+  for (let i = 0; i < 140; i++) {
+    (await mute(daemon.port)).write(`${head}Content-Type: application/json\r\nContent-Length: 65536\r\n\r\n`);
+  }
+  const ask = async (name: string) =>
+    (await daemon.call("POST", "/gpu/plan", { body: { service_name: "trainer" }, headers: as(name) })).status;
+  await vi.waitUntil(async () => (await ask("ann")) === 503, { timeout: 10_000 });
+  expect(await ask("bob")).toBe(200);
+  const renewed = await daemon.call("POST", `/gpu/allocations/${lease.id}/renew`, { body: {}, headers: as("ann") });
+  expect(renewed.status).toBe(200);
+});
+
+test("files of the page that nobody reads take nobody's room, whatever their number", async () => {
+  const daemon = await startDaemon();
+  for (let client = 0; client < 60; client++) {
+    const socket = await mute(daemon.port);
+    socket.write(get("/docs/swagger-ui-bundle.js").repeat(16));
+  }
+  await vi.waitUntil(async () => (await daemon.call("GET", "/docs")).status === 200);
+  expect((await daemon.allocate()).status).toBe(200);
+});
+
+test("wrong keys cost neither health nor the page, which ask for none", async () => {
+  const auth = { enabled: true, headerName: "X-API-Key" };
+  const limits = limitsOf({}, { failedAuthentications: 2 });
+  const daemon = await startDaemon({ settings: { auth }, keys: () => keysOf("ann"), limits });
+  const call = async (path: string) => (await daemon.call("GET", path, { headers: as("eve") })).status;
+  await Promise.all(Array.from({ length: 5 }, () => call("/gpu/list")));
+  expect(await call("/gpu/list")).toBe(429);
+  expect(await Promise.all(["/healthz", "/readyz", "/livez", "/docs"].map(call))).toEqual([200, 200, 200, 200]);
+});

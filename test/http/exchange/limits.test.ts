@@ -1,5 +1,6 @@
 import type { IncomingMessage } from "node:http";
 import { expect, test } from "vitest";
+import { ByteRoom } from "../../../src/http/exchange/byte-room.ts";
 import { addressOf } from "../../../src/http/exchange/client-address.ts";
 import { Crowd, type Place } from "../../../src/http/exchange/crowd.ts";
 import { countedAddress, Limits, NO_LIMITS } from "../../../src/http/exchange/limits.ts";
@@ -50,4 +51,33 @@ test("a client is forgotten when it has nothing, and its share is not made anew 
   const entering = { isEssential: false, isLongPoll: false, storedBytes: null, hasIdempotencyKey: false };
   for (let i = 0; i < 5; i++) limits.clientOf("ann", `192.0.2.${i}`).enter(entering);
   expect(() => limits.clientOf("ann", "192.0.2.99").enter(entering)).toThrow(/requests a second/);
+});
+
+test("when all memory for bodies is taken, what gives GPUs back is still let in, and what leaves makes room", () => {
+  const room = new ByteRoom();
+  const MIB = 1_024 * 1_024;
+  const occupant = () => ({ client: { roomBytes: 0 }, bodyBytes: 0, untakenBytes: 0 });
+  const full = Array.from({ length: 8 }, occupant);
+  for (const one of full) room.enter(one, 8 * MIB, false);
+  expect(() => room.enter(occupant(), 1, false)).toThrow("too many bodies and answers");
+  const release = occupant();
+  room.enter(release, 8 * MIB, true);
+  expect(() => room.enter({ ...occupant(), client: release.client }, 8 * MIB + 1, true)).toThrow("of this client");
+  room.leave(release);
+  room.came(full[0] as (typeof full)[0], MIB);
+  room.enter(occupant(), 7 * MIB, false);
+  for (const one of full) room.leave(one);
+  expect(full.map(({ client }) => client.roomBytes)).toEqual(full.map(() => 0));
+});
+
+test("answers that a client does not take count as its own, until they are over", () => {
+  const room = new ByteRoom();
+  const client = { roomBytes: 0 };
+  const answered = { client, bodyBytes: 0, untakenBytes: 0 };
+  room.untaken(answered, 9 * 1_024 * 1_024);
+  const next = { client, bodyBytes: 0, untakenBytes: 0 };
+  expect(() => room.enter(next, 0, false)).toThrow("of this client");
+  room.enter(next, 0, true);
+  room.leave(answered);
+  room.enter({ client, bodyBytes: 0, untakenBytes: 0 }, 0, false);
 });

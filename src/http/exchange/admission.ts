@@ -23,7 +23,8 @@ export function admitter(
   return (req, endpoint) => {
     const authority = authorityOf(req);
     const found = authenticate(req.headers);
-    if (found === "wrong-key") onWrongKey(req);
+    // What is open tells nobody whether a key is right, so there is nothing to guess at.
+    if (found === "wrong-key" && endpoint.access === "key") onWrongKey(req);
     const keyed = typeof found === "object" && found.keyed;
     if (endpoint.access !== "probe") {
       demandOwnPage(authority, req.headers.origin, keyed || endpoint.access === "open", allowedHosts);

@@ -1,6 +1,6 @@
 /** The unix socket at which workers ask what is wanted of them. */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { WorkError } from "../work/errors.ts";
@@ -12,6 +12,8 @@ import type { Log } from "./look.ts";
 /** An answer is held for so long while there is nothing to say. */
 const HOLD_MS = 10_000;
 const MAX_REPORT_BYTES = 64 * 2 ** 20;
+/** In hexadecimal digits. */
+const TOKEN_LENGTH = 64;
 
 interface Report {
   readonly worker: WorkerFacts;
@@ -141,8 +143,18 @@ function digest(text: string): Buffer {
   return createHash("sha256").update(text).digest();
 }
 
-/** Made once, and kept: a worker that outlives the daemon has it already. */
+/**
+ * Made once, and kept: a worker that outlives the daemon has it already. One that a crash or a full disk has cut short
+ * is made anew: an empty one would let everybody in.
+ */
 function tokenAt(path: string): string {
-  if (!existsSync(path)) writeFileSync(path, randomBytes(32).toString("hex"), { mode: 0o640 });
-  return readFileSync(path, "utf8").trim();
+  const kept = existsSync(path) ? readFileSync(path, "utf8").trim() : "";
+  if (kept.length >= TOKEN_LENGTH) return kept;
+  const made = randomBytes(TOKEN_LENGTH / 2).toString("hex");
+  const fresh = `${path}.new`;
+  // Its mode holds only for a file that is created.
+  rmSync(fresh, { force: true });
+  writeFileSync(fresh, made, { mode: 0o640, flush: true });
+  renameSync(fresh, path);
+  return made;
 }

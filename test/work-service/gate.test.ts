@@ -1,0 +1,55 @@
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { steadyClock } from "../../src/platform/clock.ts";
+import { Books } from "../../src/work-service/books.ts";
+import { Gate } from "../../src/work-service/gate.ts";
+import { WorkStore } from "../../src/work-service/store.ts";
+
+const root = mkdtempSync(join(tmpdir(), "gpuo-gate-"));
+afterAll(() => rmSync(root, { recursive: true, force: true }));
+const LOG = { info: () => undefined, warn: () => undefined, error: () => undefined };
+
+async function statusFor(dir: string, authorization: string): Promise<number | undefined> {
+  const store = new WorkStore(join(dir, "work.db"));
+  const gate = new Gate(new Books(store, steadyClock()), join(dir, "gate"), LOG);
+  await gate.listen(false);
+  try {
+    return await new Promise((resolve, reject) => {
+      const asked = request(
+        { socketPath: join(dir, "gate", "worker.sock"), path: "/other", headers: { authorization }, agent: false },
+        (res) => {
+          res.resume();
+          resolve(res.statusCode);
+        },
+      );
+      asked.on("error", reject);
+      asked.end();
+    });
+  } finally {
+    await gate.close();
+    store.close();
+  }
+}
+
+test("a token that was cut short is made anew, and an empty one lets nobody in", async () => {
+  for (const [i, left] of ["", "\n", "0123456789abcdef"].entries()) {
+    const dir = join(root, String(i));
+    mkdirSync(join(dir, "gate"), { recursive: true });
+    const path = join(dir, "gate", "worker.token");
+    writeFileSync(path, left, { mode: 0o600 });
+
+    expect(await statusFor(dir, `Bearer ${left.trim()}`)).toBe(401);
+    expect(await statusFor(dir, "")).toBe(401);
+
+    const token = readFileSync(path, "utf8");
+    expect(token).toMatch(/^[0-9a-f]{64}$/);
+    expect(statSync(path).mode & 0o777).toBe(0o640);
+    expect(readdirSync(join(dir, "gate"))).toEqual(["worker.token"]);
+    // It is let in, and there is nothing at that path.
+    expect(await statusFor(dir, `Bearer ${token}`)).toBe(404);
+    expect(readFileSync(path, "utf8")).toBe(token);
+  }
+});

@@ -1,5 +1,6 @@
 /** What runs have written: their logs while they run, and their results in place. */
-import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readSync } from "node:fs";
+import { constants } from "node:fs";
+import { type FileHandle, lstat, open } from "node:fs/promises";
 import { join, normalize } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { WorkError } from "../work/errors.ts";
@@ -8,8 +9,12 @@ const STREAMS = ["stdout", "stderr"] as const;
 const MAX_FILES = 5;
 const FOLLOW_MS = 250;
 const MAX_TAIL = 10_000;
+/** What is read of a stream for its last lines. */
+const MAX_TAIL_BYTES = 16 * 2 ** 20;
 const MAX_READ_BYTES = 64 * 2 ** 20;
-/** Time, blank. */
+/** More than the longest line that a worker writes. */
+const PIECE_BYTES = 2 ** 16;
+const NEWLINE = 10;
 const TIME_LENGTH = "1970-01-01T00:00:00.000Z".length;
 
 export interface LogQuery {
@@ -25,112 +30,236 @@ export interface LogLine {
   readonly text: string;
 }
 
-/** The last lines of a run, of both streams in the order of their times. */
-export function logLines(folder: string, { stream, tail, since }: LogQuery): LogLine[] {
-  const lines = STREAMS.filter((name) => stream === "both" || stream === name).flatMap((name) =>
-    filesOf(folder, name).flatMap((text) => linesIn(text, name)),
+/** How far a stream was written when somebody began to follow it. */
+interface Mark {
+  /** 0: there was no file. */
+  readonly inode: number;
+  readonly position: number;
+}
+
+type Marks = ReadonlyMap<LogLine["stream"], Mark>;
+
+/** The last lines of a run, of both streams in the order of their times, and of each no more than 16 MiB. */
+export async function logLines(folder: string, query: LogQuery, until: Marks = new Map()): Promise<LogLine[]> {
+  const tail = Math.min(query.tail, MAX_TAIL);
+  if (tail === 0) return [];
+  const streams = await Promise.all(
+    streamsOf(query).map((name) => lastLines(folder, name, tail, query.since, until.get(name) ?? null)),
   );
-  const from = since === null ? "" : new Date(since).toISOString();
   // A sort is stable: lines of one instant stay as they were written.
-  return lines
-    .filter(({ time }) => time >= from)
+  return streams
+    .flat()
     .sort((a, b) => (a.time < b.time ? -1 : a.time > b.time ? 1 : 0))
-    .slice(-Math.min(tail, MAX_TAIL));
+    .slice(-tail);
 }
 
-function filesOf(folder: string, name: string): string[] {
-  return Array.from({ length: MAX_FILES }, (_, i) => MAX_FILES - 1 - i)
-    .map((i) => readPlain(join(folder, "logs", i === 0 ? `${name}.log` : `${name}.log.${i}`)))
-    .filter((text) => text !== null)
-    .map((bytes) => bytes.toString("utf8"));
+function streamsOf({ stream }: LogQuery): LogLine["stream"][] {
+  return STREAMS.filter((name) => stream === "both" || stream === name);
 }
 
-function linesIn(text: string, stream: LogLine["stream"]): LogLine[] {
-  return text
+async function lastLines(
+  folder: string,
+  name: LogLine["stream"],
+  tail: number,
+  since: number | null,
+  until: Mark | null,
+): Promise<LogLine[]> {
+  const from = since === null ? "" : new Date(since).toISOString();
+  const pieces: LogLine[][] = [];
+  let count = 0;
+  for await (const lines of backwards(folder, name, until)) {
+    const wanted = lines.filter(({ time }) => time >= from);
+    pieces.push(wanted);
+    count += wanted.length;
+    // What stands before an older line is older still.
+    if (count >= tail || wanted.length < lines.length || pieces.length * PIECE_BYTES >= MAX_TAIL_BYTES) break;
+  }
+  return pieces.reverse().flat().slice(-tail);
+}
+
+/** A stream's lines in pieces, the newest piece first. What the caller does not ask for is not read. */
+async function* backwards(
+  folder: string,
+  name: LogLine["stream"],
+  until: Mark | null,
+): AsyncGenerator<LogLine[], void, undefined> {
+  const seen = new Set<number>();
+  let isBefore = until === null;
+  for (let i = 0; i < MAX_FILES; i++) {
+    const file = await openPlain(logPath(folder, name, i));
+    if (file === null) continue;
+    try {
+      const { handle, inode, size } = file;
+      const isMarked = inode === until?.inode;
+      isBefore ||= isMarked;
+      // A file that is turned over meanwhile is met again under its next name.
+      if (isBefore && !seen.has(inode)) yield* piecesBackwards(handle, isMarked ? until.position : size, name);
+      seen.add(inode);
+    } finally {
+      await file.handle.close();
+    }
+  }
+}
+
+async function* piecesBackwards(
+  handle: FileHandle,
+  size: number,
+  name: LogLine["stream"],
+): AsyncGenerator<LogLine[], void, undefined> {
+  let rest: Buffer = Buffer.alloc(0);
+  for (let end = size; end > 0; ) {
+    const begin = Math.max(0, end - PIECE_BYTES);
+    const { buffer, bytesRead } = await handle.read(Buffer.alloc(end - begin), 0, end - begin, begin);
+    const bytes = Buffer.concat([buffer.subarray(0, bytesRead), rest]);
+    // The first line begins in the piece before. Without any newline it is none of a worker's, and is cut.
+    const cut = begin === 0 ? 0 : bytes.indexOf(NEWLINE) + 1;
+    rest = bytes.subarray(0, cut);
+    yield linesIn(bytes.subarray(cut), name);
+    end = begin;
+  }
+}
+
+function logPath(folder: string, name: LogLine["stream"], i: number): string {
+  return join(folder, "logs", i === 0 ? `${name}.log` : `${name}.log.${i}`);
+}
+
+/** @param bytes whole lines, so that no character is cut in two. */
+function linesIn(bytes: Buffer, stream: LogLine["stream"]): LogLine[] {
+  return bytes
+    .toString("utf8")
     .split("\n")
     .filter((line) => line.length > TIME_LENGTH)
     .map((line) => ({ time: line.slice(0, TIME_LENGTH), stream, text: line.slice(TIME_LENGTH + 1) }));
 }
 
-/** What is written from now on, until `isOver` and nothing more comes. */
+/** The last lines first, then what is written from now on, until `isOver` and nothing more comes. */
 export async function* followLogs(
   folder: string,
-  stream: LogQuery["stream"],
+  query: LogQuery,
   isOver: () => boolean,
   signal: AbortSignal,
 ): AsyncGenerator<readonly LogLine[], void, undefined> {
-  const followed = STREAMS.filter((name) => stream === "both" || stream === name).map(
-    (name) => new Follower(folder, name, true),
-  );
-  while (!signal.aborted) {
-    // Looked at before the lines: what was written before the end is still told.
-    const over = isOver();
-    const lines = followed.flatMap((one) => one.next());
-    if (lines.length > 0) yield lines;
-    else if (over) return;
-    else await sleep(FOLLOW_MS, undefined, { signal }).catch(() => undefined);
+  const followed = streamsOf(query).map((name) => new Follower(folder, name));
+  try {
+    // The past ends where the news begin, so that no line is lost or told twice.
+    const marks = await Promise.all(followed.map(async (one) => [one.name, await one.begin()] as const));
+    yield await logLines(folder, query, new Map(marks));
+    while (!signal.aborted) {
+      // Looked at before the lines: what was written before the end is still told.
+      const over = isOver();
+      const news = await Promise.all(followed.map((one) => one.next()));
+      const lines = news.flatMap((some) => some ?? []);
+      if (lines.length > 0) yield lines;
+      if (news.some((some) => some !== null)) continue;
+      if (over) return;
+      await sleep(FOLLOW_MS, undefined, { signal }).catch(() => undefined);
+    }
+  } finally {
+    await Promise.all(followed.map((one) => one.close()));
   }
 }
 
+/** Reads a stream as it grows. It keeps its file open: one that is turned over is read to its end. */
 class Follower {
-  readonly #path: string;
-  readonly #name: LogLine["stream"];
-  #inode = 0;
+  readonly name: LogLine["stream"];
+  readonly #folder: string;
+  #file: PlainFile | null = null;
   #position = 0;
-  #rest = "";
+  #rest: Buffer = Buffer.alloc(0);
 
-  constructor(folder: string, name: LogLine["stream"], fromEnd: boolean) {
-    this.#path = join(folder, "logs", `${name}.log`);
-    this.#name = name;
-    if (fromEnd) this.#read(() => undefined);
+  constructor(folder: string, name: LogLine["stream"]) {
+    this.#folder = folder;
+    this.name = name;
   }
 
-  next(): LogLine[] {
-    let text = this.#rest;
-    this.#read((bytes) => {
-      text += bytes.toString("utf8");
-    });
-    const end = text.lastIndexOf("\n") + 1;
-    this.#rest = text.slice(end);
-    return linesIn(text.slice(0, end), this.#name);
+  async begin(): Promise<Mark> {
+    for (let i = 0; i < MAX_FILES && this.#file === null; i++) this.#file = await openPlain(this.#path(i));
+    this.#position = this.#file?.size ?? 0;
+    return { inode: this.#file?.inode ?? 0, position: this.#position };
   }
 
-  #read(take: (bytes: Buffer) => void): void {
-    let file: number;
-    try {
-      file = openSync(this.#path, constants.O_RDONLY | constants.O_NOFOLLOW);
-    } catch {
-      return;
+  /** @returns the lines of the next piece; `null`: nothing has been written since. */
+  async next(): Promise<LogLine[] | null> {
+    const lines = await this.#read();
+    if (lines !== null) return lines;
+    const newer = await this.#newer();
+    if (newer === null) return null;
+    // Written after the look above and before the file was turned over.
+    const last = await this.#read();
+    if (last !== null) {
+      await newer.handle.close();
+      return last;
     }
-    try {
-      const { ino, size } = fstatSync(file);
-      // Turned over: what stood in the old one since the last look is in the next file, and left out here.
-      if (ino !== this.#inode && this.#inode !== 0) this.#position = 0;
-      this.#inode = ino;
-      const bytes = Buffer.alloc(Math.min(Math.max(0, size - this.#position), 2 ** 20));
-      const count = readSync(file, bytes, 0, bytes.length, this.#position);
-      this.#position += count;
-      if (count > 0) take(bytes.subarray(0, count));
-    } finally {
-      closeSync(file);
-    }
+    await this.close();
+    this.#file = newer;
+    this.#position = 0;
+    this.#rest = Buffer.alloc(0);
+    return [];
   }
+
+  async close(): Promise<void> {
+    await this.#file?.handle.close();
+    this.#file = null;
+  }
+
+  async #read(): Promise<LogLine[] | null> {
+    if (this.#file === null) return null;
+    const { buffer, bytesRead } = await this.#file.handle.read(
+      Buffer.alloc(PIECE_BYTES),
+      0,
+      PIECE_BYTES,
+      this.#position,
+    );
+    if (bytesRead === 0) return null;
+    this.#position += bytesRead;
+    const bytes = Buffer.concat([this.#rest, buffer.subarray(0, bytesRead)]);
+    const newline = bytes.lastIndexOf(NEWLINE) + 1;
+    // So much without a newline is none of a worker's lines: it is cut, and not kept until one comes.
+    const end = newline === 0 && bytes.length >= PIECE_BYTES ? bytes.length : newline;
+    this.#rest = Buffer.from(bytes.subarray(end));
+    return linesIn(bytes.subarray(0, end), this.name);
+  }
+
+  /** The file after the present one: the oldest where that is gone; `null`: there is none. */
+  async #newer(): Promise<PlainFile | null> {
+    let present = 0;
+    while (present < MAX_FILES && !(await this.#isAt(present))) present++;
+    for (let i = present - 1; i >= 0; i--) {
+      const file = await openPlain(this.#path(i));
+      if (file !== null) return file;
+    }
+    return null;
+  }
+
+  async #isAt(i: number): Promise<boolean> {
+    if (this.#file === null) return false;
+    const { inode } = this.#file;
+    return lstat(this.#path(i)).then(
+      ({ ino }) => ino === inode,
+      () => false,
+    );
+  }
+
+  #path(i: number): string {
+    return logPath(this.#folder, this.name, i);
+  }
+}
+
+interface PlainFile {
+  readonly handle: FileHandle;
+  readonly inode: number;
+  readonly size: number;
 }
 
 /** A regular file that is no link; `null`: there is none. */
-function readPlain(path: string): Buffer | null {
-  let file: number;
-  try {
-    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  } catch {
-    return null;
-  }
-  try {
-    const stat = fstatSync(file);
-    return stat.isFile() && stat.size <= MAX_READ_BYTES ? readFileSync(file) : null;
-  } finally {
-    closeSync(file);
-  }
+async function openPlain(path: string): Promise<PlainFile | null> {
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  const handle = await open(path, flags).catch(() => null);
+  if (handle === null) return null;
+  const stat = await handle.stat();
+  if (stat.isFile()) return { handle, inode: stat.ino, size: stat.size };
+  await handle.close();
+  return null;
 }
 
 /**
@@ -138,18 +267,33 @@ function readPlain(path: string): Buffer | null {
  *
  * @throws WorkError `result-not-found`; so is one that is too large to be answered in one piece.
  */
-export function resultFile(resultsDir: string, task: string, path: string): Buffer {
+export async function resultFile(resultsDir: string, task: string, path: string): Promise<Buffer> {
   const inside = normalize(path);
   const parts = inside.split("/");
   const isInside = inside !== "." && !parts.includes("..") && !inside.startsWith("/");
-  const folder = join(resultsDir, task);
-  const isPlain = parts.slice(0, -1).every((_, i) => isFolder(join(folder, ...parts.slice(0, i + 1))));
-  const bytes = isInside && isPlain && isFolder(folder) ? readPlain(join(folder, inside)) : null;
+  const bytes = isInside ? await readBeneath(join(resultsDir, task), parts) : null;
   if (bytes === null)
     throw new WorkError("result-not-found", `task ${task} has no result ${JSON.stringify(path)} of up to 64 MiB`);
   return bytes;
 }
 
-function isFolder(path: string): boolean {
-  return lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+async function readBeneath(folder: string, parts: readonly string[]): Promise<Buffer | null> {
+  for (let i = 0; i < parts.length; i++) {
+    if (!(await isFolder(join(folder, ...parts.slice(0, i))))) return null;
+  }
+  const file = await openPlain(join(folder, ...parts));
+  if (file === null) return null;
+  try {
+    return file.size <= MAX_READ_BYTES ? await file.handle.readFile() : null;
+  } finally {
+    await file.handle.close();
+  }
+}
+
+/** Whatever cannot be looked up, such as a name that is too long, is none. */
+function isFolder(path: string): Promise<boolean> {
+  return lstat(path).then(
+    (stat) => stat.isDirectory(),
+    () => false,
+  );
 }

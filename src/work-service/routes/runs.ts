@@ -63,7 +63,7 @@ function stop(parts: RouteParts, call: Call): Answer {
 }
 
 /** Of its newest run. */
-function taskLogs(parts: RouteParts, call: Call): Answer | StreamAnswer {
+function taskLogs(parts: RouteParts, call: Call): Promise<Answer> | StreamAnswer {
   const task = parts.books.state.tasks.get(call.id);
   if (task === undefined) throw new WorkError("task-not-found", "task not found");
   const runs = [...parts.books.state.runs.values()].filter(({ job }) => job.uid === task.id);
@@ -72,26 +72,27 @@ function taskLogs(parts: RouteParts, call: Call): Answer | StreamAnswer {
   return logs(parts, call, newest);
 }
 
-function logs(parts: RouteParts, call: Call, run: Run): Answer | StreamAnswer {
+function logs(parts: RouteParts, call: Call, run: Run): Promise<Answer> | StreamAnswer {
   demandOwner(call, run.owner, `run ${run.id}`);
   const { query, follow } = logQuery(call.url);
   const folder = join(parts.settings.dir, "runs", run.id);
   const asEvents = (call.accept ?? "").includes("text/event-stream");
   const type = asEvents ? "text/event-stream" : "text/plain; charset=utf-8";
   const shown = asEvents ? eventOf : textOf;
-  if (!follow) return { status: 200, type, body: logLines(folder, query).map(shown).join(""), headers: NOT_STORED };
+  if (!follow) return logLines(folder, query).then((lines) => answerOf(type, lines.map(shown).join("")));
   const isOver = () => parts.books.state.runs.get(run.id)?.phase === "ended";
   return {
     status: 200,
     type,
     headers: NOT_STORED,
     async *pieces(signal) {
-      // Opened before the past is read, so that no line falls between.
-      const news = followLogs(folder, query.stream, isOver, signal);
-      yield logLines(folder, query).map(shown).join("");
-      for await (const lines of news) yield lines.map(shown).join("");
+      for await (const lines of followLogs(folder, query, isOver, signal)) yield lines.map(shown).join("");
     },
   };
+}
+
+function answerOf(type: string, body: string): Answer {
+  return { status: 200, type, body, headers: NOT_STORED };
 }
 
 function textOf({ text }: LogLine): string {

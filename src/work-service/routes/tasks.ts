@@ -162,18 +162,18 @@ function cancel(parts: RouteParts, call: Call): Answer {
   return json(200, taskView(parts.books.state, named(parts, call.id), true));
 }
 
-function result(parts: RouteParts, call: Call): Answer {
+function result(parts: RouteParts, call: Call): Promise<Answer> {
   return resultAnswer(parts, call, "responses.json");
 }
 
-function file(parts: RouteParts, call: Call): Answer {
+function file(parts: RouteParts, call: Call): Promise<Answer> {
   return resultAnswer(parts, call, call.rest);
 }
 
-function resultAnswer(parts: RouteParts, call: Call, path: string): Answer {
+async function resultAnswer(parts: RouteParts, call: Call, path: string): Promise<Answer> {
   const { owner } = named(parts, call.id);
   demandOwner(call, owner, `task ${call.id}`);
-  const bytes = resultFile(parts.settings.resultsDir, call.id, path);
+  const bytes = await resultFile(parts.settings.resultsDir, call.id, path);
   const type = path.endsWith(".json") ? "application/json; charset=utf-8" : "application/octet-stream";
   // What a run wrote is nobody's page: a browser is to keep it, not to show it.
   return { status: 200, type, body: bytes, headers: [...NOT_STORED, "Content-Disposition", "attachment"] };

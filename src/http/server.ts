@@ -20,7 +20,7 @@ import { ClientGoneError, readJson, readText } from "./exchange/body.ts";
 import { addressOf } from "./exchange/client-address.ts";
 import { type ConnectionLimits, Connections, type Exchange, type OpenStream } from "./exchange/connections.ts";
 import type { Call, Endpoint, Hold } from "./exchange/endpoint.ts";
-import { bodyCame, enter } from "./exchange/entering.ts";
+import { bodyCame, enter, nothingStored } from "./exchange/entering.ts";
 import { Idempotency } from "./exchange/idempotency.ts";
 import { type Client, type LimitSettings, Limits } from "./exchange/limits.ts";
 import { HttpError, problemAnswer, type Refusals } from "./exchange/problems.ts";
@@ -303,6 +303,7 @@ function serving(parts: HttpServerParts, connections: Connections): Serve {
       }
     };
     const fail: Fail = (error) => {
+      nothingStored(exchange);
       if (error instanceof ClientGoneError) return;
       if (error instanceof HttpError && error.limit !== null) metrics?.limitReached(error.limit);
       const answer = problemAnswer(error, refusals, (bug, requestId) =>
@@ -323,6 +324,8 @@ function holding(exchange: Exchange, connections: Connections, mayGoOn: () => bo
   const { client, res } = exchange;
   return (wait) => {
     if (client?.beginWait() === false) return null;
+    // What waits was taken, and is stored, however the wait ends.
+    exchange.storedBytes = 0;
     const held = connections.hold(res.req.socket, mayGoOn, wait);
     if (held === null) {
       client?.endWait();

@@ -29,6 +29,8 @@ export interface Exchange extends Occupant {
   readonly res: ServerResponse<IncomingMessage>;
   /** `null` until it is admitted, and of what no limit is for. */
   client: Client | null;
+  /** Of what counts as stored for it, as far as that may still be given back. */
+  storedBytes: number;
   /** Of an answer that its connection has not taken, wherever it is held. */
   owedBytes: number;
 }
@@ -123,7 +125,7 @@ export class Connections {
     if (line === undefined) return;
     this.#crowd.busy(line.place);
     line.pipeline.take(res, () => {
-      const exchange = { res, client: null, bodyBytes: 0, untakenBytes: 0, owedBytes: 0 };
+      const exchange = { res, client: null, bodyBytes: 0, untakenBytes: 0, storedBytes: 0, owedBytes: 0 };
       line.exchanges.add(exchange);
       serve(exchange);
     });

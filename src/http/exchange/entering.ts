@@ -21,7 +21,7 @@ export function enter(
   const bodyBytes = mostBodyBytes(req, operation);
   const looks = req.method === "GET" || req.method === "HEAD";
   const isEssential = operation.essential === true;
-  client.enter({
+  const storedBytes = client.enter({
     isEssential,
     isLongPoll: looks && (req.url ?? "").includes("wait="),
     // What a reader may post, a plan, changes nothing either.
@@ -29,6 +29,7 @@ export function enter(
     hasIdempotencyKey: req.headers["idempotency-key"] !== undefined,
   });
   exchange.client = client;
+  exchange.storedBytes = storedBytes;
   connections.room.enter(exchange, bodyBytes, isEssential);
 }
 
@@ -42,5 +43,16 @@ function mostBodyBytes(req: IncomingMessage, { body, takesText }: Operation): nu
 
 /** A body has come whole: what it took beyond its own length, for want of a length told before, is given back. */
 export function bodyCame(connections: Connections, exchange: Exchange, bytes: number): void {
+  const surplus = exchange.bodyBytes - bytes;
+  if (surplus > 0 && exchange.storedBytes > 0) {
+    exchange.client?.notStored(surplus);
+    exchange.storedBytes -= surplus;
+  }
   connections.room.came(exchange, bytes);
+}
+
+/** It was refused, or its client has gone before it was whole: nothing of it is stored. */
+export function nothingStored(exchange: Exchange): void {
+  exchange.client?.notStored(exchange.storedBytes);
+  exchange.storedBytes = 0;
 }

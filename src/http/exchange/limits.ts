@@ -91,6 +91,10 @@ class Bucket {
     return this.#tokens >= this.#size;
   }
 
+  giveBack(count: number): void {
+    this.#tokens = Math.min(this.#size, this.#tokens + count);
+  }
+
   /** @returns 0 when it was there; otherwise in how many ms it will be. */
   take(now: number, count = 1): number {
     this.#fill(now);
@@ -144,9 +148,10 @@ export class Client {
   /**
    * A request of it begins, until {@link leave}.
    *
+   * @returns the bytes that it counts as stored; see {@link notStored}.
    * @throws HttpError 429
    */
-  enter(entering: Entering, now = performance.now()): void {
+  enter(entering: Entering, now = performance.now()): number {
     const { isEssential, isLongPoll, storedBytes, hasIdempotencyKey } = entering;
     const { requestsPerSecond, requestsUnderWay, longPolls, storedBytesPerDay, idempotencyKeysPerDay } = this.#limits;
     const waitMs = this.#requests?.take(now) ?? 0;
@@ -159,8 +164,9 @@ export class Client {
     if (isLongPoll && longPolls !== null && this.#longPolls >= longPolls) {
       throw this.#reached("long_polls", `${longPolls} waits at a time`, 1_000);
     }
-    if (storedBytes !== null && !isEssential) {
-      const storedWaitMs = this.#stored?.take(now, storedBytes + STORED_BYTES) ?? 0;
+    const counted = storedBytes === null || isEssential ? 0 : storedBytes + STORED_BYTES;
+    if (counted > 0) {
+      const storedWaitMs = this.#stored?.take(now, counted) ?? 0;
       if (storedWaitMs > 0) throw this.#reached("stored_mb_per_day", `${storedBytesPerDay} bytes a day`, storedWaitMs);
     }
     if (hasIdempotencyKey && !isEssential) {
@@ -168,6 +174,12 @@ export class Client {
       if (keysWaitMs > 0) throw this.#reached("idempotency_keys_per_day", `${idempotencyKeysPerDay} a day`, keysWaitMs);
     }
     this.#underWay++;
+    return counted;
+  }
+
+  /** So much of what counted as stored is not. */
+  notStored(bytes: number): void {
+    this.#stored?.giveBack(bytes);
   }
 
   /** @throws HttpError 429 when as many webhooks as it may have are still to be delivered. */

@@ -5,7 +5,7 @@ import { expect, onTestFinished, test, vi } from "vitest";
 import { type ClientLimits, type LimitSettings, NO_LIMITS } from "../../../src/http/exchange/limits.ts";
 import type { ApiKey } from "../../../src/http/server.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
-import { answersIn, HOST, open } from "../peer.ts";
+import { answersIn, CLOSE, exchange, HOST, open } from "../peer.ts";
 
 const MB = 1_024 * 1_024;
 const as = (name: string) => ({ "X-API-Key": `${name}-key-0123456789` });
@@ -137,6 +137,32 @@ test("waits, streams, stored bytes and idempotency keys have limits with names o
   expect(limitOf(await daemon.allocate({}, key("second")))).toBe("idempotency_keys_per_day");
   for (let i = 0; i < 4; i++) await daemon.allocate();
   expect(limitOf(await daemon.allocate({ workload_data: { a: "x".repeat(8_000) } }))).toBe("stored_mb_per_day");
+});
+
+test("what stores nothing, or less than it might have, is not counted as stored", async () => {
+  const daemon = await startDaemon({ limits: limitsOf({ storedBytesPerDay: 70_000 }) });
+  for (let i = 0; i < 40; i++) {
+    expect((await daemon.call("POST", "/gpu/plan", { body: { service_name: "trainer" } })).status).toBe(200);
+    expect((await daemon.allocate({ required_gpus: 3 })).status).toBe(422);
+  }
+  const text = JSON.stringify({ service_name: "trainer" });
+  const head = `POST /gpu/allocate HTTP/1.1\r\n${CLOSE}Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n`;
+  const chunked = `${head}\r\n${text.length.toString(16)}\r\n${text}\r\n0\r\n\r\n`;
+  for (let i = 0; i < 2; i++) expect(answersIn(await exchange(daemon.port, chunked))).toEqual([[200, null]]);
+});
+
+test("a request that waited counts as stored, also when it is refused in the end", async () => {
+  const daemon = await startDaemon({ limits: limitsOf({ storedBytesPerDay: 2_500 }) });
+  await daemon.allocate({ required_gpus: 2 });
+  const held = daemon.connect()("POST", "/gpu/allocate", {
+    body: { service_name: "waiting" },
+    headers: { Prefer: "wait=60" },
+  });
+  await until(() => daemon.scheduler.state.allocations.size === 2);
+  const id = [...daemon.scheduler.state.allocations.values()].find(({ status }) => status === "queued")?.request.id;
+  await daemon.call("DELETE", `/gpu/allocations/${id}`);
+  expect((await held).status).toBeGreaterThanOrEqual(400);
+  expect((await daemon.allocate()).json).toMatchObject({ limit: "limits.address.stored_mb_per_day" });
 });
 
 test("wrong keys from one address have to wait longer and longer, and a right one does not", async () => {

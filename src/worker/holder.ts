@@ -18,7 +18,8 @@ const EXIT_TAKEN = 3;
 const WRITE_RETRY_MS = 1_000;
 
 function hold(folder: string): void {
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE"] as const) process.on(signal, () => undefined);
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGUSR1", "SIGUSR2"] as const)
+    process.on(signal, () => undefined);
   const order = readIn<Order>(folder, "order");
   const own = processOf(process.pid);
   if (order === null || own === null) process.exit(EXIT_TAKEN);
@@ -63,10 +64,11 @@ function ended(folder: string, exit: Exit): void {
 /** Process 1 of a name space of its own: passes signals on, and takes everything with it when it ends. */
 function initialise(argv: readonly string[]): void {
   const [program = "", ...args] = argv;
-  const child = spawn(program, args, { stdio: "inherit" });
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR2"] as const) {
+  // Before there is a child, so that no signal comes too early: it is delivered when this function has returned.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const) {
     process.on(signal, () => child.kill(signal));
   }
+  const child = spawn(program, args, { stdio: "inherit" });
   child.on("error", () => process.exit(127));
   child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal as NodeJS.Signals]));
 }

@@ -122,7 +122,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
   if (executor.type === "container") writeFileSync(place.envFile, envFileOf(env), { mode: 0o600 });
   if (user !== null) for (const path of [out, place.taskFile]) chownSync(path, user.uid, user.gid);
   const limits = { memoryBytes: spec.resources.memoryBytes, cpuMillis: spec.resources.cpuMillis, pids: MAX_PIDS };
-  const cage = makeCage(kind, run, limits, [process.execPath, settings.programs.holder]);
+  const cage = makeCage(kind, run, limits, [process.execPath, NO_DEBUGGER, settings.programs.holder]);
   const { readiness, liveness } = spec;
   const order: Order = {
     run,
@@ -161,8 +161,16 @@ function startHolder(folder: string, prefix: readonly string[], { programs }: Wo
   child.unref();
 }
 
+/** Node opens a debugger on SIGUSR1 otherwise, and the holder may be root. */
+const NO_DEBUGGER = "--disable-sigusr1";
 /** It does little and keeps little. */
-const HOLDER_FLAGS = ["--max-semi-space-size=1", "--max-old-space-size=16", "--v8-pool-size=1", "--no-opt"];
+const HOLDER_FLAGS = [
+  NO_DEBUGGER,
+  "--max-semi-space-size=1",
+  "--max-old-space-size=16",
+  "--v8-pool-size=1",
+  "--no-opt",
+];
 
 /** The kernel ends the command when its holder dies; what it has started, the cage. */
 function asUser(user: User | null): string[] {

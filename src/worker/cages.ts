@@ -198,15 +198,15 @@ export function membersOf(
   table: ProcessTable,
 ): number[] {
   const found = new Set(table.family(child, run));
-  for (const group of groupsOf(cage, holder))
+  for (const group of groupsOf(cage, holder, table))
     for (const pid of processesIn(group)) if (table.get(pid) !== undefined) found.add(pid);
   if (holder !== null) found.delete(holder.pid);
   return [...found];
 }
 
-/** A transient unit's group is where its holder is. */
-function groupsOf({ kind, groups }: CageRecord, holder: ProcessName | null): readonly string[] {
-  if (kind !== "systemd" || holder === null) return groups;
+/** A transient unit's group is where its holder is, as long as it lives: its number may be another's then. */
+function groupsOf({ kind, groups }: CageRecord, holder: ProcessName | null, table: ProcessTable): readonly string[] {
+  if (kind !== "systemd" || holder === null || table.get(holder.pid)?.startTime !== holder.startTime) return groups;
   const { unified } = readHierarchies();
   try {
     const own = /^0::(.*)$/m.exec(readFileSync(`/proc/${holder.pid}/cgroup`, "utf8"))?.[1];

@@ -40,7 +40,8 @@ export async function connectionOf(
   const settings = await settingsIn(env);
   const named = namedHost(options.host ?? (options.url === undefined ? settings.host : undefined), settings);
   const url = options.url ?? named?.url ?? filled(env.GPU_ORCHESTRATOR_URL) ?? settings.url ?? DEFAULT_URL;
-  if (!/^(?:https?:\/\/|unix:)./.test(url) || (!url.startsWith("unix:") && !URL.canParse(url))) {
+  // A relative path of a socket would mean another for the keeper of gpuo run, which is in another folder.
+  if (!/^(?:https?:\/\/.|unix:(?:\/\/)?\/[^/])/.test(url) || (!url.startsWith("unix:") && !URL.canParse(url))) {
     throw new SettingsError(`${url}: expected http://HOST:PORT, https://HOST or unix:/PATH`);
   }
   const file = options.keyFile ?? named?.key_file ?? filled(env.GPU_ORCHESTRATOR_API_KEY_FILE);

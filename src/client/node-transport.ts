@@ -4,8 +4,8 @@ import { createRequire } from "node:module";
 import { Unreachable } from "./errors.ts";
 import { codeOf, messageOf, type Reply, type Transport } from "./transport.ts";
 
-/** Nobody listens, or there is no such socket: the call arrived nowhere. */
-const REFUSED: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT", "EACCES", "ENOTFOUND", "EAI_AGAIN"]);
+/** Nobody listens, or there is no such socket: the call arrived nowhere. Who may not use it (EACCES) cannot tell. */
+const REFUSED: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT", "ENOTFOUND", "EAI_AGAIN"]);
 
 /** Not by `import`: that asks for each export of `node:http`, and so loads undici for its WebSocket. */
 const load = createRequire(import.meta.url);

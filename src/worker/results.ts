@@ -40,6 +40,8 @@ export function publish(
   const place = replicas === 1 ? root : join(root, "replicas", String(replica));
   if (existsSync(out)) {
     clean(out, 0, { files: 0 });
+    // What the run has put where the worker writes would be in its way.
+    for (const name of ["manifest.json", "logs"]) rmSync(join(out, name), { recursive: true, force: true });
     const responses = join(out, "responses.json");
     if (!existsSync(responses)) {
       writeFileSync(responses, JSON.stringify({ ok: end.exitCode === 0, exit_code: end.exitCode }));
@@ -61,12 +63,12 @@ function replace(from: string, to: string): void {
   renameSync(from, to);
 }
 
-/** Only folders and plain files stay, and they become the worker's own. */
+/** Only folders and plain files stay, with names that are text, and they become the worker's own. */
 function clean(folder: string, depth: number, counted: { files: number }): void {
   chownSync(folder, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
   chmodSync(folder, 0o750);
-  for (const name of readdirSync(folder)) {
-    const path = join(folder, name);
+  for (const name of readdirSync(folder, { encoding: "buffer" })) {
+    const path = textPath(folder, name);
     const stat = lstatSync(path);
     counted.files++;
     if (stat.isDirectory() && depth < MAX_DEPTH) clean(path, depth + 1, counted);
@@ -77,6 +79,17 @@ function clean(folder: string, depth: number, counted: { files: number }): void 
       chmodSync(path, 0o640);
     }
   }
+}
+
+/** A name that is not UTF-8 cannot be asked for over HTTP: it is renamed, byte by byte to the character of that number. */
+function textPath(folder: string, name: Buffer): string {
+  const text = name.toString("utf8");
+  if (Buffer.from(text).equals(name)) return join(folder, text);
+  const given = Buffer.concat([Buffer.from(`${folder}/`), name]);
+  let renamed = join(folder, name.toString("latin1"));
+  while (lstatSync(renamed, { throwIfNoEntry: false }) !== undefined) renamed += "_";
+  renameSync(given, renamed);
+  return renamed;
 }
 
 function present(out: string, path: string): { path: string; present: boolean; bytes: number | null } {
@@ -92,14 +105,21 @@ function merge(root: string, replicas: number): void {
     const text = readPlain(join(root, "replicas", String(replica), "responses.json"), MAX_RESULT_BYTES);
     return text === null
       ? null
-      : (parsed(text) as { ok?: unknown; items?: { index?: number }[]; usage?: Record<string, number> });
+      : (parsed(text) as { ok?: unknown; items?: unknown; usage?: Record<string, unknown> } | null);
   });
+  // A run writes what it likes: what is no item is left out.
   const items = parts.flatMap((part, replica) =>
-    (part?.items ?? []).map((item, index) => ({ ...item, index: (item.index ?? index) * replicas + replica })),
+    (Array.isArray(part?.items) ? part.items : []).flatMap((item: unknown, index) =>
+      isObject(item)
+        ? [{ ...item, index: (Number.isInteger(item.index) ? Number(item.index) : index) * replicas + replica }]
+        : [],
+    ),
   );
   const usage: Record<string, number> = {};
   for (const part of parts) {
-    for (const [key, value] of Object.entries(part?.usage ?? {})) usage[key] = (usage[key] ?? 0) + value;
+    for (const [key, value] of Object.entries(part?.usage ?? {})) {
+      if (typeof value === "number") usage[key] = (usage[key] ?? 0) + value;
+    }
   }
   const merged = {
     ok: parts.every((part) => part !== null && part.ok !== false),
@@ -108,6 +128,10 @@ function merge(root: string, replicas: number): void {
   };
   writeFileSync(join(root, "responses.json.new"), JSON.stringify(merged));
   renameSync(join(root, "responses.json.new"), join(root, "responses.json"));
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function parsed(text: string): unknown {

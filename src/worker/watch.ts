@@ -170,6 +170,7 @@ export class RunWatch {
     writeIn(this.folder, "end", end);
     // What stood in its environment may be secret, and is of no more use.
     writeIn(this.folder, "order", { ...this.order, env: {}, enter: [], leave: [] });
+    rmSync(join(this.folder, "env"), { force: true });
     this.end = end;
     removeGroups(this.order.cage.groups);
   }
@@ -205,6 +206,11 @@ export class RunWatch {
     writeIn(this.folder, "settled", { at: Date.now() });
     this.settled = true;
     rmSync(join(this.folder, "out"), { recursive: true, force: true });
+  }
+
+  settledBefore(time: number): boolean {
+    const settled = readIn<{ readonly at: number }>(this.folder, "settled");
+    return settled !== null && settled.at < time;
   }
 }
 

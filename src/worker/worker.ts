@@ -5,7 +5,7 @@
  *  2. While the controller is silent it starts nothing and gives nothing up. What runs, runs.
  *  3. It touches no process that does not bear the mark of one of its runs.
  */
-import { mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { arch, cpus, networkInterfaces, totalmem } from "node:os";
 import { join } from "node:path";
 import { readBootId } from "../platform/boot-id.ts";
@@ -17,17 +17,20 @@ import { type CageKind, chooseCage, membersOf, signalAll } from "./cages.ts";
 import { makeFolder, type Order, readIn, writeIn } from "./folder.ts";
 import { answersWell, completes } from "./probes.ts";
 import { listensOn, MARK, ProcessTable } from "./processes.ts";
-import { publish } from "./results.ts";
+import { type Publication, publish } from "./results.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { prepare } from "./start.ts";
 import { SupersededError, syncOnce, type Wanted } from "./sync.ts";
-import { RunWatch } from "./watch.ts";
+import { type RunEnd, RunWatch } from "./watch.ts";
 
 const TICK_MS = 100;
 /** How soon the daemon is asked again when it was not there. */
 const RETRY_MS = 500;
 /** News goes out at once, but not more often than this. */
 const NEWS_MS = 20;
+const FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
+/** Until then a run's folder, with its logs, is there for whoever looks into what happened. */
+const KEEP_SETTLED_MS = 30 * 86_400_000;
 
 export interface RunningWorker {
   /** Resolves when a newer worker has taken over, or it was stopped. Runs go on. */
@@ -86,8 +89,17 @@ class Worker {
       if (order === null) continue;
       const watch = new RunWatch(folder, order);
       if (!watch.settled) this.#watches.set(order.run, watch);
+      else if (watch.settledBefore(Date.now() - KEEP_SETTLED_MS)) this.#remove(folder);
     }
     this.#log.info({ runs: this.#watches.size, cage: this.#cage }, "the worker has taken up its runs");
+  }
+
+  #remove(folder: string): void {
+    try {
+      rmSync(folder, { recursive: true, force: true });
+    } catch (error) {
+      this.#log.error({ err: error, folder }, "the folder of an old run cannot be removed");
+    }
   }
 
   async run(): Promise<"superseded" | "stopped"> {
@@ -155,15 +167,12 @@ class Worker {
     for (const publication of publications) {
       const watch = this.#watches.get(publication.run);
       if (watch?.end === undefined || watch.end === null || watch.published) continue;
-      publish(watch.folder, watch.end, publication, this.#settings.resultsDir);
-      watch.markPublished();
+      this.#publish(watch, watch.end, publication);
     }
     for (const run of settled) {
       const watch = this.#watches.get(run);
       if (watch === undefined || watch.end === null || watch.order.books !== books) continue;
-      watch.settle();
-      this.#watches.delete(run);
-      this.#probing.delete(run);
+      this.#settle(watch);
     }
     for (const run of orphans) {
       const watch = this.#watches.get(run);
@@ -172,11 +181,33 @@ class Worker {
         if (!watch.isStopping) this.#orphansStopped++;
         watch.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, null, now);
       } else {
-        watch.settle();
-        this.#watches.delete(run);
+        this.#settle(watch);
       }
     }
     this.#endStrays(books);
+  }
+
+  /** What is wrong with one run's output holds up no other's. Only a full disk is worth another attempt. */
+  #publish(watch: RunWatch, end: RunEnd, publication: Publication): void {
+    try {
+      publish(watch.folder, end, publication, this.#settings.resultsDir);
+    } catch (error) {
+      this.#log.error({ err: error, run: publication.run }, "a run's output cannot be kept");
+      if (FULL.has((error as NodeJS.ErrnoException).code ?? "")) return;
+    }
+    watch.markPublished();
+  }
+
+  #settle(watch: RunWatch): void {
+    const { run } = watch.order;
+    try {
+      watch.settle();
+    } catch (error) {
+      this.#log.error({ err: error, run }, "what is left of a run cannot be removed");
+    }
+    if (!watch.settled) return;
+    this.#watches.delete(run);
+    this.#probing.delete(run);
   }
 
   #stop({ run, ...order }: Wanted["stop"][number], books: string, now: number): void {

@@ -120,6 +120,38 @@ describe("results", () => {
   });
 });
 
+describe("results, whatever a run has written,", () => {
+  const end = { at: 0, reason: null, detail: "", exitCode: 0, signal: null, resultOk: null, tail: [] };
+
+  test("have the worker's manifest and logs, and files whose names are text", () => {
+    const path = folder("odd");
+    const out = join(path, "out");
+    mkdirSync(join(out, "manifest.json", "deep"), { recursive: true });
+    mkdirSync(join(path, "logs"));
+    writeFileSync(join(path, "logs", "stdout.log"), "said");
+    writeFileSync(join(out, "logs"), "in the way");
+    writeFileSync(Buffer.concat([Buffer.from(`${out}/caf`), Buffer.of(0xe9)]), "kept");
+    publish(path, end, { run: "r", task: "odd", replica: 0, replicas: 1, artifacts: [] }, join(dir, "results"));
+    const read = (name: string) => readFileSync(join(dir, "results/odd", name), "utf8");
+    expect([JSON.parse(read("manifest.json")).run, read("logs/stdout.log"), read("café")]).toEqual([
+      "r",
+      "said",
+      "kept",
+    ]);
+  });
+
+  test("are merged without what is no list of items", () => {
+    for (const [replica, text] of ['{"items": 5, "usage": 7}', '{"items": [null, {"output": "b"}]}'].entries()) {
+      const path = folder(`part${replica}`);
+      mkdirSync(join(path, "out"));
+      writeFileSync(join(path, "out", "responses.json"), text);
+      publish(path, end, { run: "r", task: "parts", replica, replicas: 2, artifacts: [] }, join(dir, "results"));
+    }
+    const { items } = JSON.parse(readFileSync(join(dir, "results/parts/responses.json"), "utf8"));
+    expect(items).toEqual([{ output: "b", index: 3 }]);
+  });
+});
+
 describe("processes", () => {
   test("are known by number and start, so that a number that came again is somebody else", () => {
     const own = processOf(process.pid);

@@ -18,7 +18,7 @@ const TOOLS = {
   kill: "procps",
   prlimit: "util-linux",
   faketime: "faketime",
-  python3: "python3-minimal",
+  python3: "python3",
   strace: "strace",
   chromium: "chromium",
 };

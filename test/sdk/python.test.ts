@@ -6,7 +6,10 @@ import { expect, test } from "vitest";
 import { isBuilt, PROGRAM } from "../e2e/daemon.ts";
 
 const FOLDER = fileURLToPath(new URL("../../sdk/python", import.meta.url));
-const version = spawnSync("python3", ["-c", "import sys; print(sys.version_info >= (3, 9))"]);
+const version = spawnSync("python3", [
+  "-c",
+  "import sys, json, unittest, asyncio, tarfile, multiprocessing; print(sys.version_info >= (3, 9))",
+]);
 const hasPython = version.status === 0 && version.stdout.toString().trim() === "True";
 
 test.skipIf(!isBuilt || !hasPython)(

@@ -14,7 +14,7 @@ import type { Allocation } from "../../client/types.ts";
 import { clientOf } from "../connect.ts";
 import { plural, spanText } from "../words.ts";
 import type { FromKeeper, Hold, ToKeeper } from "./link.ts";
-import { endAll, type Family, membersOf, signalAll } from "./processes.ts";
+import { endAll, type Family, isThere, membersOf, type Root, signalAll } from "./processes.ts";
 
 /** How long releasing is tried again while the daemon does not answer. The lease ends by itself after its TTL. */
 const RELEASE_PATIENCE_MS = 60_000;
@@ -32,7 +32,7 @@ export function keep(): void {
     if (message.kind === "hold") {
       keeper = new Keeper(message.hold, message.command);
       keeper.start();
-    } else if (message.kind === "started") keeper?.commandStarted(message.pid, message.leads);
+    } else if (message.kind === "started") keeper?.commandStarted(message.command);
     else if (message.kind === "kill") keeper?.hurry();
     else void keeper?.finish("ended");
   });
@@ -56,12 +56,11 @@ class Keeper {
   #leaveBy: string | null = null;
   #leaving: NodeJS.Timeout | undefined;
 
-  constructor(hold: Hold, command: { readonly pid: number; readonly leads: boolean } | null) {
+  constructor(hold: Hold, command: Root | null) {
     this.#hold = hold;
     this.#family = {
       allocationId: hold.lease.id,
-      root: command?.pid ?? null,
-      leads: command?.leads ?? false,
+      root: command,
       spared: [process.pid, hold.pid],
     };
     this.#renewal = new Renewal({
@@ -87,8 +86,8 @@ class Keeper {
     send({ kind: "ready" });
   }
 
-  commandStarted(pid: number, leads: boolean): void {
-    this.#family = { ...this.#family, root: pid, leads };
+  commandStarted(root: Root): void {
+    this.#family = { ...this.#family, root };
     if (this.#isWarningDue) this.#warnCommand();
   }
 
@@ -184,7 +183,7 @@ class Keeper {
     const { root } = this.#family;
     if (preemptSignal === null) return;
     if (root === null) this.#isWarningDue = true;
-    else signalAll([root], preemptSignal);
+    else if (isThere(root)) signalAll([root.pid], preemptSignal);
   }
 
   #say(words: string): void {

@@ -1,5 +1,6 @@
 /** What gpuo and its keeper say to each other. The link breaks when gpuo dies, however it dies: that is its use. */
 import type { Allocation, Granted } from "../../client/types.ts";
+import type { Root } from "./processes.ts";
 
 export interface Hold {
   readonly url: string;
@@ -21,9 +22,9 @@ export type ToKeeper =
   | {
       readonly kind: "hold";
       readonly hold: Hold;
-      readonly command: { readonly pid: number; readonly leads: boolean } | null;
+      readonly command: Root | null;
     }
-  | { readonly kind: "started"; readonly pid: number; readonly leads: boolean }
+  | { readonly kind: "started"; readonly command: Root }
   | { readonly kind: "ended" }
   | { readonly kind: "kill" };
 

@@ -2,6 +2,8 @@
 import { readdirSync, readFileSync, statSync } from "node:fs";
 
 const POLL_MS = 100;
+/** Field 22 of /proc/PID/stat, where the state is field 3. */
+const START_FIELD = 22 - 3;
 /** A process in uninterruptible sleep may outlive SIGKILL; the daemon then keeps the GPU back until it is gone. */
 const AFTER_KILL_MS = 30_000;
 /** What a command's environment is marked with. */
@@ -11,22 +13,41 @@ interface Process {
   readonly pid: number;
   readonly parent: number;
   readonly group: number;
+  /** In clock ticks since the boot: with the number it names one process, since numbers come again. */
+  readonly startTime: number;
+}
+
+export interface Root {
+  readonly pid: number;
+  /** `null` where there is no /proc. */
+  readonly startTime: number | null;
+  /** Whether it leads a process group of its own, so that the group is all its. */
+  readonly leads: boolean;
 }
 
 export interface Family {
   readonly allocationId: string;
   /** The command; `null` while it has not been started. */
-  readonly root: number | null;
-  /** Whether it leads a process group of its own, so that the group is all its. */
-  readonly leads: boolean;
+  readonly root: Root | null;
   /** Never signalled: the keeper and gpuo themselves. */
   readonly spared: readonly number[];
+}
+
+/** @param pid a child that has just been started, and whose end has not been seen: the number is its own still. */
+export function rootOf(pid: number, leads: boolean): Root {
+  return { pid, startTime: startTimeOf(pid), leads };
+}
+
+/** Whether it is still the process that was started. */
+export function isThere({ pid, startTime }: Root): boolean {
+  return startTime === null ? isAlive(pid) : startTimeOf(pid) === startTime;
 }
 
 /** Those that are left, zombies aside. Without /proc only the command itself. */
 export function membersOf(family: Family): number[] {
   const all = processes();
-  if (all === null) return family.root !== null && isAlive(family.root) ? [family.root] : [];
+  const { root } = family;
+  if (all === null) return root !== null && isAlive(root.pid) ? [root.pid] : [];
   const byParent = Map.groupBy(all, ({ parent }) => parent);
   const members = new Set<number>();
   const add = (pid: number): void => {
@@ -34,9 +55,13 @@ export function membersOf(family: Family): number[] {
     members.add(pid);
     for (const child of byParent.get(pid) ?? []) add(child.pid);
   };
-  const mark = Buffer.from(`${ALLOCATION_VARIABLE}=${family.allocationId}\0`);
+  const mark = Buffer.from(`\0${ALLOCATION_VARIABLE}=${family.allocationId}\0`);
+  // While a group has members its number is not given again: a process of that number and another start says that the
+  // command and its group have gone.
+  const isAnothers = all.some(({ pid, startTime }) => pid === root?.pid && startTime !== root.startTime);
   for (const { pid, group } of all) {
-    if (pid === family.root || (family.leads && group === family.root) || bears(pid, mark)) add(pid);
+    const isRoots = root !== null && !isAnothers && (pid === root.pid || (root.leads && group === root.pid));
+    if (isRoots || bears(pid, mark)) add(pid);
   }
   for (const pid of family.spared) members.delete(pid);
   return [...members];
@@ -53,14 +78,26 @@ function processes(): Process[] | null {
 }
 
 function readProcess(pid: number): Process | null {
+  const fields = statOf(pid);
+  if (fields === null) return null;
+  const [state, parent, group] = fields;
+  const startTime = Number(fields[START_FIELD]);
+  return state === "Z" || state === "X" ? null : { pid, parent: Number(parent), group: Number(group), startTime };
+}
+
+/** A name may have spaces and parentheses: the fields begin after the last one, with the third, the state. */
+function statOf(pid: number): readonly string[] | null {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "latin1");
-    // A name may have spaces and parentheses: the fields begin after the last one.
-    const [state, parent, group] = text.slice(text.lastIndexOf(")") + 2).split(" ");
-    return state === "Z" || state === "X" ? null : { pid, parent: Number(parent), group: Number(group) };
+    return text.slice(text.lastIndexOf(")") + 2).split(" ");
   } catch {
     return null;
   }
+}
+
+function startTimeOf(pid: number): number | null {
+  const fields = statOf(pid);
+  return fields === null ? null : Number(fields[START_FIELD]);
 }
 
 function bears(pid: number, mark: Buffer): boolean {
@@ -68,9 +105,8 @@ function bears(pid: number, mark: Buffer): boolean {
     const path = `/proc/${pid}/environ`;
     // Root may read everybody's; only this user's are meant.
     if (process.getuid !== undefined && statSync(`/proc/${pid}`).uid !== process.getuid()) return false;
-    const environment = readFileSync(path);
-    const at = environment.indexOf(mark);
-    return at === 0 || (at > 0 && environment[at - 1] === 0);
+    // The mark begins with the zero that ends the variable before it; the first has none.
+    return Buffer.concat([Buffer.of(0), readFileSync(path)]).includes(mark);
   } catch {
     return false;
   }

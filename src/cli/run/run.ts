@@ -29,6 +29,7 @@ import {
   type Visible,
 } from "./command.ts";
 import type { FromKeeper, Hold, ToKeeper } from "./link.ts";
+import { type Root, rootOf } from "./processes.ts";
 import { Voice } from "./voice.ts";
 
 const DEFAULT_TTL = "2m";
@@ -70,6 +71,7 @@ class Run {
   readonly #giveUp = new AbortController();
   readonly #leads = !hasTerminal();
   #child: ChildProcess | null = null;
+  #root: Root | null = null;
   #keeper: ChildProcess | null = null;
   #interruptedAt = Number.NEGATIVE_INFINITY;
   #isOver = false;
@@ -155,7 +157,8 @@ class Run {
     });
     if (child.pid !== undefined) {
       this.#child = child;
-      this.#tell({ kind: "started", pid: child.pid, leads: this.#leads });
+      this.#root = rootOf(child.pid, this.#leads);
+      this.#tell({ kind: "started", command: this.#root });
     }
     let code: number;
     try {
@@ -206,8 +209,7 @@ class Run {
         reject(new CannotRun(EXIT.ownFailure, "the keeper ended at its start"));
         this.#replaceKeeper(hold, performance.now() - startedAt);
       });
-      const { pid } = this.#child ?? {};
-      this.#tell({ kind: "hold", hold, command: pid === undefined ? null : { pid, leads: this.#leads } });
+      this.#tell({ kind: "hold", hold, command: this.#root });
     });
   }
 

@@ -1,7 +1,7 @@
 // Makes what users install, into the folder that is named, or packages/, from what is built: the npm package with the program, those of the two SDKs, and their checksums.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 
@@ -9,6 +9,13 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const out = resolve(process.argv[2] ?? join(root, "packages"));
 const stage = join(out, "stage");
 
+// The folder is made anew: one with anything else in it was not meant.
+const isOurs = (name) => name === "stage" || name === "SHA256SUMS" || /^gpuo[-_].*\.(?:tgz|whl|tar\.gz)$/.test(name);
+const strange = existsSync(out) ? readdirSync(out).find((name) => !isOurs(name)) : undefined;
+if (strange !== undefined) {
+  console.error(`${out} has other files (${strange}): name a folder that is new, empty, or of an earlier run`);
+  process.exit(64);
+}
 rmSync(out, { recursive: true, force: true });
 mkdirSync(join(stage, "gpuo"), { recursive: true });
 run(process.execPath, "--disable-warning=ExperimentalWarning", "scripts/build-sdk.mjs", join(stage, "gpuo-client"));
@@ -33,7 +40,7 @@ function run(command, ...args) {
 /** The program is one bundle: what it is installed with has no dependencies. */
 function stageProgram(folder) {
   const { version, description, license, engines, bin } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-  const files = ["dist", "deploy", "config.yaml.example", "CHANGELOG.md"];
+  const files = ["dist", "deploy", "templates", "config.yaml.example", "CHANGELOG.md"];
   const manifest = { name: "gpuo", version, description, license, type: "module", engines, bin, files };
   writeFileSync(join(folder, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);
   for (const file of [...files, "README.md", "LICENSE"]) {

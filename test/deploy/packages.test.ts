@@ -1,6 +1,6 @@
 /** What users install, made and installed as they would. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -8,7 +8,11 @@ import { isBuilt, temporaryFolder } from "../e2e/daemon.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const FOLDER = temporaryFolder();
-const hasPython = spawnSync("python3", ["-c", "import sys; assert sys.version_info >= (3, 9)"]).status === 0;
+const hasPython =
+  spawnSync("python3", [
+    "-c",
+    "import sys, json, unittest, asyncio, tarfile, multiprocessing; assert sys.version_info >= (3, 9)",
+  ]).status === 0;
 
 describe.skipIf(!isBuilt || !hasPython)("the packages (need the built program and python3 3.9 or newer)", () => {
   const made = (beginning: RegExp) =>
@@ -19,6 +23,14 @@ describe.skipIf(!isBuilt || !hasPython)("the packages (need the built program an
   });
 
   afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
+
+  test("are not put where other files are, which would be deleted", () => {
+    const folder = join(FOLDER, "mine");
+    mkdirSync(folder);
+    writeFileSync(join(folder, "notes"), "mine");
+    expect(spawnSync(process.execPath, ["scripts/package.mjs", folder], { cwd: ROOT }).status).toBe(64);
+    expect(readFileSync(join(folder, "notes"), "utf8")).toBe("mine");
+  });
 
   test("are listed with their checksums", () => {
     const { status } = spawnSync("sha256sum", ["--check", "--quiet", "SHA256SUMS"], { cwd: join(FOLDER, "out") });

@@ -224,12 +224,18 @@ function processesIn(group: string): number[] {
   }
 }
 
-/** Sends a signal to the main process: in a name space of its own, to the one inside. */
+/**
+ * Sends a signal to the main process: in a name space of its own, to the first that its process 1 has started. What
+ * that one has adopted is younger.
+ */
 export function signalMain({ cage }: Order, child: ProcessName, table: ProcessTable, signal: NodeJS.Signals): void {
   if (table.get(child.pid)?.startTime !== child.startTime) return;
-  const inside =
-    cage.kind === "pidns" ? table.family(child, "").filter((pid) => table.get(pid)?.parent === child.pid) : [];
-  for (const pid of inside.length > 0 ? inside : [child.pid]) send(pid, signal);
+  const family = cage.kind === "pidns" ? table.family(child, "").flatMap((pid) => table.get(pid) ?? []) : [];
+  const first = family.find(({ parent }) => parent === child.pid);
+  const [main] = family
+    .filter(({ parent }) => parent === first?.pid)
+    .sort((a, b) => a.startTime - b.startTime || a.pid - b.pid);
+  send((main ?? first ?? child).pid, signal);
 }
 
 export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void {

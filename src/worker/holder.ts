@@ -18,7 +18,7 @@ const EXIT_TAKEN = 3;
 const WRITE_RETRY_MS = 1_000;
 
 function hold(folder: string): void {
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGUSR1", "SIGUSR2"] as const)
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGUSR2"] as const)
     process.on(signal, () => undefined);
   const order = readIn<Order>(folder, "order");
   const own = processOf(process.pid);
@@ -65,7 +65,7 @@ function ended(folder: string, exit: Exit): void {
 function initialise(argv: readonly string[]): void {
   const [program = "", ...args] = argv;
   // Before there is a child, so that no signal comes too early: it is delivered when this function has returned.
-  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2"] as const) {
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR2"] as const) {
     process.on(signal, () => child.kill(signal));
   }
   const child = spawn(program, args, { stdio: "inherit" });

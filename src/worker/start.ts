@@ -161,7 +161,7 @@ function startHolder(folder: string, prefix: readonly string[], { programs }: Wo
   child.unref();
 }
 
-/** Node opens a debugger on SIGUSR1 otherwise, and the holder may be root. */
+/** Node opens a debugger on SIGUSR1 otherwise, and the holder may be root. It blocks the signal, listeners or not. */
 const NO_DEBUGGER = "--disable-sigusr1";
 /** It does little and keeps little. */
 const HOLDER_FLAGS = [

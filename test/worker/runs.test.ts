@@ -134,6 +134,17 @@ const inCage = (cage: CageKind) => {
     await until("the GPU comes back", () => site.leases.freeGpus() === 2);
   });
 
+  test("it gets the signal that it asked to be stopped with, also the one on which Node opens a debugger", async () => {
+    await sharedHost(caged);
+    const script = "trap 'exit 9' USR1; echo ready > $OUT_DIR/ready; while :; do sleep 0.1; done";
+    const id = site.submit(sh(script), { stop: { signal: "USR1", grace: "1m" } });
+    const run = await site.phase(id, "running");
+    await until("it listens", () => existsSync(join(site.dir, "runs", run.id, "out", "ready")));
+    site.books.command({ type: "cancel-task", id });
+    expect((await site.isOver(id)).status).toBe("CANCELLED");
+    expect(site.run(id)).toMatchObject({ exitCode: 9 });
+  });
+
   test("what is left of it when its main process has ended is ended before the lease", async () => {
     await sharedHost(caged);
     const id = site.submit(sh("(setsid sleep 1000 >/dev/null 2>&1 &) ; exit 0"), { stop: { grace: "500ms" } });

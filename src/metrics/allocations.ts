@@ -103,7 +103,7 @@ function headSinceOf(allocation: LiveAllocation | undefined): EpochMs | null {
   return allocation?.status === "queued" ? allocation.headSince : null;
 }
 
-/** Whether one that has been the head stood before it, and waits on. */
+/** Whether one whose patience runs stood before it, and waits on. */
 function hasPassed(request: Request, { line, policy }: HostState): boolean {
   const first = line.heads.first();
   return first !== undefined && compareKeys(first[0], queueKey(request, policy)) < 0;

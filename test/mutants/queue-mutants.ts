@@ -213,6 +213,12 @@ const WAITING_PATIENTLY = planted(
       replace: "",
     },
     {
+      name: "Wider ones pass without end one that stands behind a head",
+      file: "src/core/queue/schedule.ts",
+      find: "if (next !== fits) this.#note(fits.allocation);",
+      replace: "if (next !== fits && this.isFirst(fits)) this.#note(fits.allocation);",
+    },
+    {
       name: "Patience does not run while no GPU is free",
       file: "src/core/queue/schedule.ts",
       find: "  pass.noteHead();",

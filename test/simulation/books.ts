@@ -34,7 +34,7 @@ export interface Followed {
   readonly notice: NoticeBook | null;
   /** Leases are preempted for it. */
   readonly preempting: boolean;
-  /** Since when it is the head of the line without a certain start; `null`: it never was. */
+  /** Since when its patience runs; `null`: it never did. */
   readonly headSince: EpochMs | null;
   /** The true time of its end, as it stood when the lease was given or prolonged; `null`: no end, or no lease. */
   readonly trueEndMs: number | null;

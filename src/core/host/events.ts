@@ -72,7 +72,10 @@ export type Event =
     }
   /** A lease that was to be taken back is not. */
   | { readonly type: "notice-withdrawn"; readonly id: AllocationId; readonly at: EpochMs; readonly reason: string }
-  /** A waiting request is the head of the line, and nobody can say when it will start: its patience runs from now on. */
+  /**
+   * The patience of a waiting request runs from now on: it is the head of the line, and nobody can say when it will
+   * start, or it is passed by a wider one.
+   */
   | { readonly type: "became-head"; readonly id: AllocationId; readonly at: EpochMs }
   /** Leases are preempted for a waiting request. */
   | { readonly type: "preemption-begun"; readonly id: AllocationId; readonly at: EpochMs }

@@ -121,7 +121,10 @@ export interface QueuedAllocation {
   readonly request: Request;
   /** Since when leases have been preempted for it; `null`: they are not. */
   readonly preemptingSince: EpochMs | null;
-  /** Since when it has been the head of the line without a certain start; `null`: it never was. Stays what it was. */
+  /**
+   * Since when it has been the head of the line without a certain start, or was first passed by a wider one; `null`:
+   * neither. Stays what it was.
+   */
   readonly headSince: EpochMs | null;
   /** Its client last asked for it then, or waits for it until then. Not durable: a restart counts as asking. */
   readonly seenAt: EpochMs;

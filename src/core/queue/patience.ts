@@ -11,6 +11,7 @@
  *  4. Of requests that state no `max_duration` and have the same priority, the one that asks for the most GPUs is served
  *     first of those that fit (`preferWide`), and among those that ask for as many, the first in line. It passes nobody
  *     else that fits: not one that states a `max_duration`, nor one of another priority, nor one whose patience is over.
+ *     The patience of one that is passed runs from then on, whoever is the head.
  *
  * So where every lease ends within L (at most `endlessAfterMs`) and its GPUs are seen empty within S, the first of the
  * line starts within `patienceMs` + 2 x (L + S): the leases that are there when its patience is over are gone after one
@@ -26,7 +27,7 @@ import { holdersOf } from "../model/holds.ts";
 import { hardEndOf } from "../model/leases.ts";
 import type { Policy } from "../model/policy.ts";
 
-/** When the patience of one that has been the head is over; `null`: it has not been. */
+/** When the patience of one that has been the head, or passed by a wider one, is over; `null`: it has not been. */
 export function patienceEndsAt({ headSince }: QueuedAllocation, { patienceMs }: Policy): EpochMs | null {
   return headSince === null ? null : headSince + patienceMs;
 }
@@ -79,7 +80,7 @@ function wasLetPast(holder: HoldingAllocation, due: EpochMs, policy: Policy, now
  *
  * @param first of those that fit, the first in line.
  * @param fitting of every class of the line, the first that fits; `first` is among them.
- * @param fittingHeads of those that have been the head, those that fit.
+ * @param fittingHeads of those whose patience runs, those that fit.
  */
 export function widestFor(
   first: Waiting,

@@ -76,14 +76,14 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
     const fits = earliest(fitting);
     if (fits !== undefined && pass.isFirst(fits)) {
       // Nobody stands before it who could have anything held for it.
-      pass.serve(fitting, fits, fits, newcomer);
+      pass.serve(fitting, fits, newcomer);
       continue;
     }
     const head = pass.head();
     const claimants = inOrder(head, pass.beneficiary()).filter((one) => fits === undefined || isBefore(one, fits));
     if (claimants.some((one) => pass.preemptFor(one) || (one === head && pass.reserveFor(one)))) continue;
     if (fits === undefined) break;
-    pass.serve(fitting, fits, head, newcomer);
+    pass.serve(fitting, fits, newcomer);
   }
   pass.noteHead();
   if (pass.state.preempted.size > 0) for (const event of withdrawStale(pass.state, now)) pass.write(event);
@@ -220,10 +220,11 @@ class Pass {
   }
 
   /** See 2. @param fits of `fitting`, the first in line. */
-  serve(fitting: readonly Waiting[], fits: Waiting, head: Waiting | undefined, newcomer: AllocationId | null): void {
+  serve(fitting: readonly Waiting[], fits: Waiting, newcomer: AllocationId | null): void {
     const heads = [...this.#line.heads.values()].filter((waiting) => this.#fitsNow(waiting));
     const next = widestFor(fits, fitting, heads, this.state.policy, this.#now);
-    if (next !== fits && fits.key.id === head?.key.id) this.#note(fits.allocation);
+    // Also behind a head that others are let past: else wider ones could pass it without end.
+    if (next !== fits) this.#note(fits.allocation);
     this.#grant(next, next.allocation.request.id === newcomer);
   }
 
@@ -251,7 +252,7 @@ class Pass {
     return this.#unheld().filter(({ gpu }) => !closed.has(gpu.uuid));
   }
 
-  /** Since when it is the head stays what it was first. */
+  /** Its patience runs; since when stays what it was first. */
   #note(allocation: QueuedAllocation): void {
     if (allocation.headSince !== null) return;
     const { request } = allocation;

@@ -170,7 +170,8 @@ export const recordSchema = z
       .optional()
       .meta({ description: "It is to be taken back, and renewals do not help: expires_at is no later than leave_by" }),
     head_since: instant.optional().meta({
-      description: "Since when it has been the head of the line without a certain start",
+      description:
+        "Since when it has been the head of the line without a certain start, or was first passed by a wider one",
     }),
     preempting_since: instant.optional().meta({ description: "Leases are being preempted for this request" }),
     claim_by: instant.optional().meta({ description: "An offer that its client has not taken by then ends" }),

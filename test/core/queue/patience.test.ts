@@ -197,6 +197,26 @@ describe("among those that state no max_duration", () => {
     expect([one, pair].map(status)).toEqual(["offered", "queued"]);
   });
 
+  test("wider ones pass one for its patience, and no longer, also behind a head that all are let past", () => {
+    const host = new SimulatedHost(gpus(5), { patienceMs: minutes(60) });
+    const ask = (over: Ask = {}) => host.submit({ webhookUrl: HOOK, ...over });
+    ask({ preferredGpus: ["GPU-4"] });
+    const leased = [ask({ requiredGpus: 2 }), ask({ requiredGpus: 2 })];
+    const head = ask({ requiredGpus: 5 });
+    const narrow = ask();
+    const leavesPair = () => {
+      leased.push(ask({ requiredGpus: 2 }));
+      host.release(leased.shift() as AllocationId);
+      for (const { status, request } of host.state.allocations.values())
+        if (status === "offered") host.claim(request.id);
+      host.advance(minutes(10));
+    };
+    for (let passed = 0; passed < 6; passed++) leavesPair();
+    expect([head, narrow].map((id) => host.allocation(id).status)).toEqual(["queued", "queued"]);
+    leavesPair();
+    expect([head, narrow].map((id) => host.allocation(id).status)).toEqual(["queued", "leased"]);
+  });
+
   test("with prefer_wide off the first in line goes first", () => {
     const { host, ask, status } = pairOfGpus({ preferWide: false });
     const all = ask({ requiredGpus: 2 });

@@ -273,7 +273,9 @@ export function environmentOf(
     ...visibleDevices(settings, place, around),
     TASK_FILE: place.taskFile,
     OUT_DIR: place.outDir,
-    ...(kind === "service" || settings.type === "vllm" ? { PORT: String(place.port) } : {}),
+    ...(kind === "service" || settings.type === "vllm"
+      ? { PORT: String(place.port), GPU_ORCHESTRATOR_HOST: place.host }
+      : {}),
     GPU_ORCHESTRATOR_RUN: place.run,
     GPU_ORCHESTRATOR_TASK: around.job,
     GPU_ORCHESTRATOR_NODE: place.node,

@@ -152,6 +152,7 @@ describe("the environment", () => {
     const settings = { ...CLOSED, type: "vllm" as const };
     const old = environmentOf("service", spec(), settings, PLACE, around);
     expect(old).toMatchObject({ CUDA_VISIBLE_DEVICES: "0,3", CUDA_DEVICE_ORDER: "PCI_BUS_ID" });
+    expect(old).toMatchObject({ PORT: String(PLACE.port), GPU_ORCHESTRATOR_HOST: PLACE.host });
     const now = environmentOf("service", spec(), settings, { ...PLACE, vllmVersion: [0, 24] }, around);
     expect(now.CUDA_VISIBLE_DEVICES).toBe("GPU-a,GPU-b");
   });

@@ -16,7 +16,13 @@ interface TaskDocument {
   };
 }
 
-const { TASK_FILE = "", OUT_DIR = ".", PORT = "0", GPU_ORCHESTRATOR_RUN = "" } = process.env;
+const {
+  TASK_FILE = "",
+  OUT_DIR = ".",
+  PORT = "0",
+  GPU_ORCHESTRATOR_HOST = "127.0.0.1",
+  GPU_ORCHESTRATOR_RUN = "",
+} = process.env;
 /** As long as somebody who tries it out wants to see it run. */
 const SIMULATED_TASK_MS = 2_000;
 
@@ -45,7 +51,7 @@ function answer(simulated: boolean): void {
 
 function serve(): void {
   const server = createServer((req, res) => void reply(req, res));
-  server.listen(Number(PORT), "127.0.0.1", () =>
+  server.listen(Number(PORT), GPU_ORCHESTRATOR_HOST, () =>
     console.log(`SIMULATED: listening on ${PORT} as ${GPU_ORCHESTRATOR_RUN}`),
   );
   process.once("SIGTERM", () => {

@@ -38,8 +38,9 @@ const CONCURRENCY = 32;
 const COMPLETION_TIMEOUT_MS = 3_600_000;
 const STOP_TIMEOUT_MS = 30_000;
 
-const { TASK_FILE = "", OUT_DIR = ".", PORT = "" } = process.env;
-const BASE = `http://127.0.0.1:${PORT}`;
+const { TASK_FILE = "", OUT_DIR = ".", PORT = "", GPU_ORCHESTRATOR_HOST = "127.0.0.1" } = process.env;
+const HOST = GPU_ORCHESTRATOR_HOST.includes(":") ? `[${GPU_ORCHESTRATOR_HOST}]` : GPU_ORCHESTRATOR_HOST;
+const BASE = `http://${HOST}:${PORT}`;
 const key = randomBytes(24).toString("hex");
 
 function write(result: object): void {

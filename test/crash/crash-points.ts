@@ -2,9 +2,9 @@
  * Preloaded into the daemon (`node --import`): ends its process by SIGKILL at the chosen passing of a chosen point
  * around its commits. The program itself knows nothing of it: Node's own SQLite and HTTP classes are wrapped.
  *
- * In the environment: CRASH_POINT, CRASH_PASS (which passing in a thread, from 1), CRASH_THREAD (`store`: only in the
- * thread that the store starts when turns are slow; without it, in either), CRASH_DELAY_US (how far into the COMMIT,
- * for `inside-commit`), and SLOW_TURNS=1, which makes turns slow enough for that thread to be started.
+ * In the environment: CRASH_POINT, CRASH_PASS (which passing in a thread, from 1), CRASH_DELAY_US (how far into the
+ * COMMIT, for `inside-commit`), and SLOW_TURNS=1, which makes turns slow, so that commands gather and are committed
+ * together.
  *
  * Just before the end a {@link CrashReport} is printed on stderr.
  */
@@ -25,15 +25,13 @@ export const CRASH_POINTS = [
 ] as const;
 export type CrashPoint = (typeof CRASH_POINTS)[number];
 
-export const STORE_POINTS: readonly CrashPoint[] = CRASH_POINTS.filter((point) => !point.endsWith("answer"));
-
 export interface CrashReport {
   readonly crashPoint: CrashPoint;
   readonly thread: "main" | "store";
   readonly pass: number;
 }
 
-/** The first turn alone lifts the store's average over what it takes to start its thread (writer-thread.ts). */
+/** In the first turn all clients can come. */
 const FIRST_SLOW_TURN_MS = 120;
 /** What every turn takes at least afterwards: commands gather meanwhile, and are committed together. */
 const SLOW_TURN_MS = 2;
@@ -155,6 +153,5 @@ function waitAndKill({ signal, delayUs }: KillerInput): void {
 const killer = (workerData as { readonly killer?: KillerInput } | null)?.killer;
 if (killer !== undefined) waitAndKill(killer);
 else if (process.env.CRASH_POINT !== undefined || process.env.SLOW_TURNS !== undefined) {
-  const mine = (process.env.CRASH_THREAD ?? thread) === thread;
-  arm(mine ? ((process.env.CRASH_POINT ?? null) as CrashPoint | null) : null, Number(process.env.CRASH_PASS));
+  arm((process.env.CRASH_POINT ?? null) as CrashPoint | null, Number(process.env.CRASH_PASS));
 }

@@ -25,6 +25,12 @@ row("a more urgent request needs GPUs whose leases allow preemption", async () =
   const { body } = await ended(daemon, victim.id, GRACE_MS + SLACK_MS);
   expect(body.end_reason).toBe("preempted");
   expect(Date.parse(body.ended_at)).toBeGreaterThanOrEqual(Date.parse(told.leave_by));
+  // Its webhook first: who reads its record has its grant, and needs no webhook any more.
+  await eventually(
+    async () => high.received.length,
+    (count) => count === 1,
+    SLACK_MS,
+  );
   await eventually(
     () => record(daemon, queued.body.id),
     ({ status }) => status === "leased",

@@ -93,7 +93,7 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await field.fill(keyOf("admin"));
     await page.keyboard.press("Enter");
     await isLive(page);
-    await page.getByText("adminer").waitFor();
+    await page.locator(".caller", { hasText: "adminer" }).waitFor();
     const kept = "[location.href, document.cookie, localStorage.length, sessionStorage.length]";
     expect(await page.evaluate(kept)).toEqual([`${daemon.url}/`, "", 0, 1]);
     await page.reload();

@@ -8,6 +8,15 @@ const TERMINAL = fileURLToPath(new URL("./terminal.py", import.meta.url));
 
 export const hasPython = spawnSync("python3", ["-c", "import pty, os; os.waitstatus_to_exitcode"]).status === 0;
 
+/** What a script says of itself: its lease and its pid. */
+export const STAY = "echo id=$GPU_ORCHESTRATOR_ALLOCATION_ID= pid=$$=";
+
+/** The script, made to say that it runs: after the trap it begins with, if any, so that a signal sent then finds the trap. */
+export function withStay(script: string): string {
+  const trap = /^trap .*\n/.exec(script)?.[0] ?? "";
+  return `${trap}${STAY}\n${script.slice(trap.length)}`;
+}
+
 export interface Job {
   readonly process: ChildProcess;
   /** What was written so far; on a terminal all is on its screen, `output`. */

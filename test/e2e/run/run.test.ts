@@ -3,10 +3,19 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isBuilt, startDaemon, type TestDaemon } from "../daemon.ts";
-import { endOf, gone, hasPython, isAlive, type JobOptions, keeperOf, recordOf, startJob, until } from "./job.ts";
-
-/** Says its lease, its pid and those of its children, and stays. */
-const STAY = "echo id=$GPU_ORCHESTRATOR_ALLOCATION_ID= pid=$$=";
+import {
+  endOf,
+  gone,
+  hasPython,
+  isAlive,
+  type JobOptions,
+  keeperOf,
+  recordOf,
+  STAY,
+  startJob,
+  until,
+  withStay,
+} from "./job.ts";
 
 describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
   let daemon: TestDaemon;
@@ -27,7 +36,7 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
 
   /** Starts a script that says what it is, and waits until it has. */
   async function running(flags: readonly string[], script: string) {
-    const job = sh(flags, `${STAY}\n${script}`);
+    const job = sh(flags, withStay(script));
     await job.writes(/pid=\d+=/);
     const [, id = ""] = /id=([^=]+)=/.exec(job.output()) ?? [];
     const pidOf = (name: string) => Number(new RegExp(`${name}=(\\d+)=`).exec(job.output())?.[1]);
@@ -284,7 +293,7 @@ describe.skipIf(!isBuilt)("gpuo run on a busy host", () => {
         "--",
         "sh",
         "-c",
-        "echo began; trap 'echo saving' USR1; while :; do sleep 0.05; done",
+        "trap 'echo saving' USR1; echo began; while :; do sleep 0.05; done",
       ]);
       await job.writes("began");
       const urgent = (

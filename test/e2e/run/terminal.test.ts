@@ -1,12 +1,11 @@
 /** `gpuo run` on a real terminal: Python's pty, in the tests only. */
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isBuilt, startDaemon, type TestDaemon } from "../daemon.ts";
-import { endOf, gone, hasPython, isAlive, type JobOptions, recordOf, startJob, until } from "./job.ts";
+import { endOf, gone, hasPython, isAlive, type JobOptions, recordOf, startJob, until, withStay } from "./job.ts";
 
 const CTRL_C = "\x03";
 const CTRL_BACKSLASH = "\x1c";
 const CTRL_Z = "\x1a";
-const STAY = "echo id=$GPU_ORCHESTRATOR_ALLOCATION_ID= pid=$$=";
 
 describe.skipIf(!isBuilt || !hasPython).concurrent("gpuo run on a terminal (needs python3)", () => {
   let daemon: TestDaemon;
@@ -26,7 +25,7 @@ describe.skipIf(!isBuilt || !hasPython).concurrent("gpuo run on a terminal (need
   });
 
   async function running(script: string, flags: readonly string[] = [], options: JobOptions = { columns: 80 }) {
-    const job = startJob(daemon, ["run", ...flags, "--", "sh", "-c", `${STAY}\n${script}`], options);
+    const job = startJob(daemon, ["run", ...flags, "--", "sh", "-c", withStay(script)], options);
     await job.writes(/pid=\d+=/);
     const [, id = "", pid = ""] = /id=([^=]+)= pid=(\d+)=/.exec(job.output()) ?? [];
     return { job, id, pid: Number(pid) };

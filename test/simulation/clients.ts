@@ -385,6 +385,7 @@ export class Clients {
       prefer: undefined,
       idempotencyKey: key,
       lastEventId: undefined,
+      tenant: undefined,
       client: null,
       hold: () => null,
     };

@@ -22,6 +22,8 @@ export interface Call {
   readonly prefer: string | undefined;
   readonly idempotencyKey: string | undefined;
   readonly lastEventId: string | undefined;
+  /** `X-Tenant-ID`: whom a service calls for. */
+  readonly tenant: string | undefined;
   /** Whose share it is; `null`: no limit is for it. */
   readonly client: Pick<Client, "mayNotify"> | null;
   readonly hold: Hold;
@@ -46,7 +48,7 @@ export interface Operation {
   readonly answer: (call: Call) => Answer | StreamAnswer | Promise<Answer>;
 }
 
-export type Method = "GET" | "POST" | "PATCH" | "DELETE";
+export type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
 
 export type Methods = { readonly [method in Method]?: Operation };
 

@@ -42,8 +42,9 @@ export function bodyOf(ask: Ask): Record<string, unknown> {
 }
 
 /** What a shell takes to use a grant. */
-export function exportsOf(env: Readonly<Record<string, string>>): string {
+export function exportsOf(env: Readonly<Record<string, string | undefined>>): string {
   return Object.entries(env)
+    .flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]))
     .map(([name, value]) => `export ${name}='${value.replaceAll("'", "'\\''")}'`)
     .join("\n");
 }

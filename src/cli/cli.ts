@@ -243,6 +243,14 @@ function reportVerbs(program: Command): void {
     .option("--state <state>", "only those in it")
     .option("--limit <n>", "how many, newest first", "100")
     .action(async (what, id, options) => (await reports()).webhooks(what, id, options));
+  verb(
+    program,
+    "mcp",
+    "GPUs for programs that act on their own (MCP, on stdin and stdout)",
+    "gpuo mcp --allow-allocate",
+  )
+    .option("--allow-allocate", "let it lease too; without it, it looks and plans")
+    .action(async (options) => (await import("./verbs/mcp.ts")).mcp(options));
   verb(program, "doctor", "what is wrong with the set-up, and the remedy", "gpuo doctor")
     .option("--config <file>", "the daemon's settings on this host")
     .action(async (options) => (await import("./verbs/doctor.ts")).doctor(options));

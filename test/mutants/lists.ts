@@ -8,6 +8,7 @@ import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import { FOREIGN_MUTANTS } from "./foreign-mutants.ts";
 import { HEALTH_MUTANTS } from "./health-mutants.ts";
 import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
+import { MCP_MUTANTS } from "./mcp-mutants.ts";
 import { MIG_MUTANTS } from "./mig-mutants.ts";
 import type { Mutant } from "./mutant.ts";
 import { QUEUE_MUTANTS } from "./queue-mutants.ts";
@@ -28,6 +29,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...FOREIGN_MUTANTS,
   ...HEALTH_MUTANTS,
   ...LEAVING_MUTANTS,
+  ...MCP_MUTANTS,
   ...MIG_MUTANTS,
   ...QUEUE_MUTANTS,
   ...QUOTA_MUTANTS,

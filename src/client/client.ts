@@ -15,6 +15,7 @@ import type {
   Allocation,
   AllocationPage,
   Deliveries,
+  GpuWhy,
   Granted,
   HostDrain,
   List,
@@ -25,6 +26,7 @@ import type {
   Released,
   Status,
   Usage,
+  Why,
   Windows,
   WorkloadAnalysis,
   WorkloadBody,
@@ -175,6 +177,16 @@ export class Client {
   /** Ends all leases of a service, and cancels what waits of it. */
   releaseService(serviceName: string, options: CallOptions = {}): Promise<Released> {
     return this.#post("/gpu/release", { service_name: serviceName }, { ...options, repeatable: true });
+  }
+
+  /** In words why it waits, was granted as it was, or has ended. */
+  why(id: string, options: CallOptions = {}): Promise<Why> {
+    return this.#get(`${allocationPath(id)}/why`, options);
+  }
+
+  /** @param gpu its index or UUID. */
+  gpuWhy(gpu: string, options: CallOptions = {}): Promise<GpuWhy> {
+    return this.#get(`/gpu/gpus/${encodeURIComponent(gpu)}/why`, options);
   }
 
   revoke(id: string, reason: string, options: CallOptions = {}): Promise<Allocation> {

@@ -9,10 +9,11 @@ import type {
   recordSchema,
   recordsSchema,
   releasedSchema,
+  WhyAnswer,
 } from "../wire/allocations/answers.ts";
 import type { allocateSchema, workloadSchema } from "../wire/allocations/asks.ts";
 import type { deliveriesSchema } from "../wire/deliveries/answers.ts";
-import type { GpuAnswer } from "../wire/gpus/answers.ts";
+import type { GpuAnswer, GpuWhyAnswer } from "../wire/gpus/answers.ts";
 import type { HistoryAnswer } from "../wire/history/answers.ts";
 import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../wire/host/answers.ts";
 import type { PlanAnswer, WorkloadAnswer } from "../wire/planning/answers.ts";
@@ -30,8 +31,10 @@ export type Allocation = z.output<typeof recordSchema>;
 export type AllocationPage = z.output<typeof recordsSchema>;
 export type Released = z.output<typeof releasedSchema>;
 export type Deliveries = z.output<typeof deliveriesSchema>;
+export type Why = WhyAnswer;
 export type Gpu = GpuAnswer;
 export type History = HistoryAnswer;
+export type GpuWhy = GpuWhyAnswer;
 export type HostDrain = HostDrainAnswer;
 export type List = ListAnswer;
 export type Status = StatusAnswer;

@@ -12,9 +12,11 @@ import type { Logger } from "../platform/logger.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
 import type { Knowledge } from "../ports/knowledge.ts";
 import type { Lessons } from "../ports/learned.ts";
+import { NO_PAST } from "../ports/past-decisions.ts";
 import type { StoredState } from "../ports/store.ts";
 import { GpuHistory } from "../scheduler/gpu-history.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
+import { LookBack } from "../store/look-back.ts";
 import type { SqliteStore } from "../store/store.ts";
 import { createWorkService, type WorkService, workDatabaseBeside } from "../work-service/service.ts";
 import { DaemonLeases } from "./work.ts";
@@ -95,7 +97,9 @@ export function buildParts(given: Given): Parts {
     ...{ clock, log, version, metrics },
   });
   const pendingDeliveries = countingPending(store);
-  const outside = { keys, limits, checkWebhookUrl, pendingDeliveries, readiness, knowledge, lessons };
+  const { path } = config.storage;
+  const pastDecisions = path === ":memory:" ? NO_PAST : new LookBack(path);
+  const outside = { keys, limits, checkWebhookUrl, pendingDeliveries, readiness, knowledge, lessons, pastDecisions };
   const http = createHttpServer({ scheduler, history, settings, ...outside, metrics, version, log, work: work.http });
   return { source, scheduler, history, metrics, work, http };
 }

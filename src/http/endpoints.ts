@@ -1,5 +1,6 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
 import { adoption, allocation, record, records, release, removal, renewal, revocation } from "./allocations/routes.ts";
+import { gpuWhy, why } from "./allocations/why.ts";
 import { deliveries, redelivery } from "./deliveries/routes.ts";
 import { events } from "./events/stream.ts";
 import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
@@ -35,6 +36,8 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/history", "key", { GET: history(parts) }),
     endpoint("/gpu/me", "key", { GET: me(parts) }),
     endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
+    endpoint("/gpu/allocations/:id/why", "key", { GET: why(parts) }),
+    endpoint("/gpu/gpus/:id/why", "key", { GET: gpuWhy(parts) }),
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
     endpoint("/gpu/gpus/:id/cordon", "key", { POST: governance(parts, "cordon") }),
     endpoint("/gpu/gpus/:id/uncordon", "key", { POST: governance(parts, "uncordon") }),

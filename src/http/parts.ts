@@ -1,5 +1,6 @@
 import type { Knowledge } from "../ports/knowledge.ts";
 import type { Lessons } from "../ports/learned.ts";
+import type { PastDecisions } from "../ports/past-decisions.ts";
 import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
@@ -20,6 +21,7 @@ export interface EndpointParts {
   readonly metrics: MetricsPage | null;
   readonly knowledge: Knowledge;
   readonly lessons: Lessons;
+  readonly pastDecisions: PastDecisions;
   /** Why the daemon cannot serve now; `null` when it can. */
   readonly readiness: () => string | null;
   readonly version: string;

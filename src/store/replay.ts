@@ -16,8 +16,10 @@ import { emptyHost, restoredHost } from "../core/host/changes.ts";
 import type { Event } from "../core/host/events.ts";
 import { evolve } from "../core/host/evolve.ts";
 import type { HostState } from "../core/host/state.ts";
+import type { AllocationId } from "../core/model/ids.ts";
 import { commandInWords, explainDecision, type Hindsight } from "../core/replay/hindsight.ts";
 import { TurnReader } from "../core/replay/recall.ts";
+import type { PastDecision } from "../ports/past-decisions.ts";
 import { type RefusalReason, StoreRefusedError } from "./errors.ts";
 import { BUSY_TIMEOUT_MS, inspect, refusal } from "./open.ts";
 import { decodeEvents, decodeState, TurnTexts } from "./records.ts";
@@ -68,13 +70,18 @@ interface JournalRow {
  * @throws ReplayError when the file cannot be used, or does not tell of the event any more.
  */
 export function replayTurn(file: string, event: number): ReplayedTurn {
+  return reading(file, (reads) => again(reads, event));
+}
+
+/** @throws ReplayError when the file cannot be used. */
+function reading<T>(file: string, look: (reads: ReplayReads) => T): T {
   if (!existsSync(file)) throw new ReplayError(`there is no file ${file}`, { isMissing: true });
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(file, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
     if (inspect(database, file) === 0) throw new ReplayError(`${file} is empty: nothing has happened in it`);
     database.exec("BEGIN");
-    return again(prepareReplay(database), event);
+    return look(prepareReplay(database));
   } catch (error) {
     throw unusable(refusal(error, file), file);
   } finally {
@@ -237,4 +244,34 @@ export function replay(file: string, event: number): Replay {
     others: commands.length - 1,
     ...explainDecision(chosen, at),
   };
+}
+
+/** Why an allocation was granted as it was; `null`: the file does not tell of it (any more). */
+export function grantIn(file: string, id: AllocationId): PastDecision | null {
+  try {
+    const event = reading(file, (reads) => grantEvent(reads, id));
+    return event === null ? null : grantAt(file, event, id);
+  } catch (error) {
+    if (error instanceof ReplayError) return null;
+    throw error;
+  }
+}
+
+function grantAt(file: string, event: number, id: AllocationId): PastDecision | null {
+  const { queue, at, asked } = replay(file, event);
+  const place = queue.findIndex((one) => one.id === id);
+  const own = queue[place];
+  if (own?.outcome !== "granted") return null;
+  const passed = queue.slice(0, place).filter(({ outcome }) => outcome === "waits");
+  return { event, at, trigger: asked, reason: own.reason, passed: passed.map((one) => one.id) };
+}
+
+function grantEvent(reads: ReplayReads, id: AllocationId): number | null {
+  for (const found of reads.turnsThatName.iterate(id)) {
+    const turn = found as unknown as Pick<JournalRow, "seq" | "events">;
+    const events = decodeEvents(turn.events);
+    const place = events.findIndex((event) => event.type === "granted" && event.id === id);
+    if (place >= 0) return turn.seq - events.length + 1 + place;
+  }
+  return null;
 }

@@ -81,6 +81,7 @@ export function prepareReplay(database: DatabaseSync) {
     turnsFrom: sql("SELECT seq, at, events, inputs FROM journal ORDER BY seq"),
     snapshotBefore: sql("SELECT seq, state FROM snapshots WHERE seq < ? ORDER BY seq DESC LIMIT 1"),
     lastSeq: sql("SELECT ifnull(max(seq), 0) AS seq FROM journal"),
+    turnsThatName: sql("SELECT seq, events FROM journal WHERE instr(events, ?) > 0 ORDER BY seq"),
   };
 }
 

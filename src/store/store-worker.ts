@@ -1,8 +1,10 @@
 /**
  * The thread that owns the writing connection. It sleeps on a counter in shared memory rather than in its event loop:
- * that wakes it in half the time.
+ * that wakes it in half the time. The same program, started with another input, looks back at decisions.
  */
-import { type MessagePort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import type { AllocationId } from "../core/model/ids.ts";
+import type { PastDecision } from "../ports/past-decisions.ts";
 import { isSqliteError } from "./errors.ts";
 import { openWriter } from "./open.ts";
 import type { Pruned } from "./prune.ts";
@@ -14,6 +16,16 @@ export interface WorkerInput {
   readonly port: MessagePort;
   /** One element, which grows after each message that is sent to the port. */
   readonly signal: Int32Array<SharedArrayBuffer>;
+}
+
+export interface LookBackInput {
+  /** The database's file. */
+  readonly lookBackIn: string;
+}
+
+/** What the thread answers each id with that it is sent. */
+export interface Found {
+  readonly decision: PastDecision | null;
 }
 
 export type ToWorker = Job | { readonly type: "close" };
@@ -51,4 +63,13 @@ function run(runner: JobRunner, job: Job): FromWorker {
   }
 }
 
-main(workerData as WorkerInput);
+async function lookBack({ lookBackIn }: LookBackInput): Promise<void> {
+  const { grantIn } = await import("./replay.ts");
+  parentPort?.on("message", (id: AllocationId) => {
+    parentPort?.postMessage({ decision: grantIn(lookBackIn, id) } satisfies Found);
+  });
+}
+
+const input = workerData as WorkerInput | LookBackInput;
+if ("lookBackIn" in input) await lookBack(input);
+else main(input);

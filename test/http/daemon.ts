@@ -12,6 +12,7 @@ import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
 import { NO_KNOWLEDGE } from "../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../src/ports/learned.ts";
+import { NO_PAST } from "../../src/ports/past-decisions.ts";
 import type { Turn } from "../../src/ports/store.ts";
 import { GpuHistory } from "../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
@@ -106,6 +107,7 @@ export async function startDaemon(given: Given = {}) {
     keys: () => [],
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
+    pastDecisions: NO_PAST,
     limits: () => NO_LIMITS,
     pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,

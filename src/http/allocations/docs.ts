@@ -6,6 +6,7 @@ import {
   recordSchema,
   recordsSchema,
   releasedSchema,
+  whySchema,
 } from "../../wire/allocations/answers.ts";
 import {
   allocateSchema,
@@ -119,6 +120,16 @@ export const read: ZodOpenApiOperationObject = {
   responses: {
     "200": answer("The record", recordSchema),
     ...problems(...WITH_KEY, ...CHANGING, ...ONE_RECORD, "validation-failed"),
+  },
+};
+
+export const why: ZodOpenApiOperationObject = {
+  operationId: "explainAllocation",
+  summary: "In words why a request waits, was granted as it was, or has ended",
+  requestParams: recordPath,
+  responses: {
+    "200": answer("Why", whySchema),
+    ...problems(...WITH_KEY, ...ONE_RECORD, "overloaded"),
   },
 };
 

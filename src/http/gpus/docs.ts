@@ -1,12 +1,20 @@
 import { z } from "zod";
-import { gpuRemovedSchema, gpuSchema } from "../../wire/gpus/answers.ts";
+import type { ZodOpenApiOperationObject } from "zod-openapi";
+import { gpuRemovedSchema, gpuSchema, gpuWhySchema } from "../../wire/gpus/answers.ts";
 import { drainSchema } from "../../wire/gpus/asks.ts";
-import { governing } from "../describing.ts";
+import { answer, governing, problems, WITH_KEY } from "../describing.ts";
 
 export const gpuPath = {
   path: z.object({ id: z.string().meta({ description: "A GPU's UUID, or its index", example: "0" }) }),
 };
 const ONE_GPU = { schema: gpuSchema, requestParams: gpuPath, codes: ["gpu-not-found"] } as const;
+
+export const why: ZodOpenApiOperationObject = {
+  operationId: "explainGpu",
+  summary: "In words why this GPU is granted or is not",
+  requestParams: gpuPath,
+  responses: { "200": answer("Why", gpuWhySchema), ...problems(...WITH_KEY, "gpu-not-found") },
+};
 
 export const remove = governing("removeGpu", "Admin: strike off a GPU that is gone for good", {
   schema: gpuRemovedSchema,

@@ -43,5 +43,6 @@ export function tagged(paths: ZodOpenApiPathsObject): ZodOpenApiPathsObject {
 
 function tagOf(path: string): Tag {
   if (path.endsWith("/revoke")) return "Administration";
+  if (path.startsWith("/gpu/gpus/") && path.endsWith("/why")) return "Host";
   return BY_PATH.find(([begin]) => path.startsWith(begin))?.[1] ?? "Service";
 }

@@ -189,6 +189,22 @@ export const recordSchema = z
   })
   .meta({ id: "Allocation", description: "One record for a request's whole life" });
 
+export type RecordAnswer = z.output<typeof recordSchema>;
+
+export const whySchema = z
+  .object({
+    id: z.string(),
+    status: z.enum(["queued", "offered", "leased", "ended"]),
+    why: z.array(z.string()).meta({ description: "A sentence each: for people, and no text to be parsed" }),
+    decision: z
+      .object({ event: z.int().meta({ description: "Of GET /gpu/events: its grant" }), decided_at: instant })
+      .nullable()
+      .meta({ description: "null: it has not been granted, or the decision is not kept any more" }),
+  })
+  .meta({ id: "Why" });
+
+export type WhyAnswer = z.output<typeof whySchema>;
+
 export const recordsSchema = z
   .object({
     allocations: z.array(recordSchema).meta({ description: "Newest first" }),

@@ -214,4 +214,15 @@ export const gpuSchema = z
 
 export type GpuAnswer = z.output<typeof gpuSchema>;
 
+export const gpuWhySchema = z
+  .object({
+    id: gpuSchema.shape.id,
+    uuid: z.string(),
+    state: gpuState,
+    why: z.array(z.string()).meta({ description: "A sentence each: for people, and no text to be parsed" }),
+  })
+  .meta({ id: "GpuWhy" });
+
+export type GpuWhyAnswer = z.output<typeof gpuWhySchema>;
+
 export const gpuRemovedSchema = z.object({ status: z.literal("removed"), uuid: z.string() }).meta({ id: "GpuRemoved" });

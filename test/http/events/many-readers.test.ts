@@ -10,6 +10,7 @@ import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../../src/ports/learned.ts";
+import { NO_PAST } from "../../../src/ports/past-decisions.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
 import { MemoryHistory } from "../../fixtures/memory-history.ts";
@@ -45,6 +46,7 @@ async function daemonWithHistory() {
     keys: () => [],
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
+    pastDecisions: NO_PAST,
     limits: () => NO_LIMITS,
     pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,

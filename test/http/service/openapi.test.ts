@@ -7,6 +7,7 @@ import { ReadingFeed } from "../../../src/http/readings/feed.ts";
 import { PROBLEMS } from "../../../src/http/refusals.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../../src/ports/learned.ts";
+import { NO_PAST } from "../../../src/ports/past-decisions.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
 import { MemoryHistory } from "../../fixtures/memory-history.ts";
@@ -84,6 +85,7 @@ test("the document describes every route and method, and nothing else", async ()
     scheduler: daemon.scheduler,
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
+    pastDecisions: NO_PAST,
     checkWebhookUrl: () => null,
     pendingDeliveries: () => 0,
     metrics: { render: async () => ({ contentType: "", body: "" }) },
@@ -140,6 +142,11 @@ test("real answers are as the document says, in whole", async () => {
     statuses.add(reply.status);
     return reply.json;
   };
+  const checkWhy = async (path: string) => {
+    const template = path.replace(/^(\/gpu\/[a-z]+)\/[^/]+/, "$1/{id}");
+    expectDescribed(document, "GET", template, await daemon.call("GET", path, { headers: { "X-API-Key": "ann" } }));
+  };
+  await checkWhy("/gpu/gpus/0/why");
   const ask = { service_name: "a", ttl: "1h", max_duration: "2h", workload_data: { model: "x" }, gpu_model: "h100" };
   const held = await check("POST", "/gpu/allocate", { ...ask, gpu_model: "HBM3", min_memory_mb: 80_000 });
   const slice = await check("POST", "/gpu/allocate", { ...ask, gpu_model: null, mig_profile: "1g.10gb" });
@@ -169,6 +176,7 @@ test("real answers are as the document says, in whole", async () => {
   for (const { id } of [held, waiting]) {
     await check("GET", `/gpu/allocations/${id}`);
     await check("GET", `/gpu/allocations/${id}`, undefined, "bob");
+    await checkWhy(`/gpu/allocations/${id}/why`);
     await check("POST", `/gpu/allocations/${id}/renew`);
     await check("POST", `/gpu/allocations/${id}/renew`, {}, "bob");
   }

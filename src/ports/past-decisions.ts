@@ -1,0 +1,27 @@
+import type { EpochMs } from "../core/base/time.ts";
+import type { AllocationId } from "../core/model/ids.ts";
+
+/** Why a request was granted when it was, found out from what was kept of that decision. */
+export interface PastDecision {
+  /** The number of the event. */
+  readonly event: number;
+  readonly at: EpochMs;
+  /** What was asked or happened just then, in a sentence. It may name a principal. */
+  readonly trigger: string;
+  /** Why these GPUs. */
+  readonly reason: string;
+  /** Who stood before it in the line, and waited on. */
+  readonly passed: readonly AllocationId[];
+}
+
+export interface PastDecisions {
+  /**
+   * The grant of an allocation; `null`: it is not kept (any more).
+   *
+   * @throws OverloadedError when too many ask.
+   */
+  grantOf(id: AllocationId): Promise<PastDecision | null>;
+}
+
+/** Of a store that keeps nothing that could be looked at beside it. */
+export const NO_PAST: PastDecisions = { grantOf: async () => null };

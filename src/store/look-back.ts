@@ -1,0 +1,76 @@
+/**
+ * Looks back at decisions of a database that is in use. A decision is made again in a thread of its own, since that takes
+ * as long as reading some hundred turns: requests are served meanwhile. The thread is started when it is wanted, and ends
+ * when it is not.
+ */
+import { extname } from "node:path";
+import { Worker } from "node:worker_threads";
+import type { AllocationId } from "../core/model/ids.ts";
+import type { PastDecision, PastDecisions } from "../ports/past-decisions.ts";
+import { OverloadedError } from "../ports/refusals.ts";
+import type { Found, LookBackInput } from "./store-worker.ts";
+
+/** Beside this module, as a source file or as the bundle's second entry. */
+const ENTRY = new URL(`./store-worker${extname(import.meta.url)}`, import.meta.url);
+/** Questions under way: they are answered one after the other. */
+const MAX_ASKED = 16;
+const IDLE_MS = 10_000;
+
+interface Asked {
+  readonly resolve: (decision: PastDecision | null) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export class LookBack implements PastDecisions {
+  readonly #file: string;
+  /** In the order in which the thread answers. */
+  #asked: Asked[] = [];
+  #worker: Worker | null = null;
+  #idle: NodeJS.Timeout | undefined;
+
+  constructor(file: string) {
+    this.#file = file;
+  }
+
+  async grantOf(id: AllocationId): Promise<PastDecision | null> {
+    if (this.#asked.length >= MAX_ASKED) throw new OverloadedError();
+    clearTimeout(this.#idle);
+    this.#worker ??= this.#start();
+    const worker = this.#worker;
+    return new Promise((resolve, reject) => {
+      this.#asked.push({ resolve, reject });
+      worker.postMessage(id);
+    });
+  }
+
+  #start(): Worker {
+    const workerData: LookBackInput = { lookBackIn: this.#file };
+    const worker = new Worker(ENTRY, { name: "look-back", workerData });
+    // The process does not stay for an answer that nobody may want any more.
+    worker.unref();
+    let cause: unknown = null;
+    worker.on("message", ({ decision }: Found) => {
+      this.#asked.shift()?.resolve(decision);
+      if (this.#asked.length > 0) return;
+      this.#idle = setTimeout(() => this.#end(worker), IDLE_MS);
+      this.#idle.unref();
+    });
+    worker.on("error", (error) => {
+      cause = error;
+    });
+    worker.on("exit", (code) => this.#ended(worker, cause ?? new Error(`the look-back thread ended with ${code}`)));
+    return worker;
+  }
+
+  #end(worker: Worker): void {
+    this.#worker = null;
+    void worker.terminate();
+  }
+
+  #ended(worker: Worker, cause: unknown): void {
+    if (this.#worker !== worker) return;
+    this.#worker = null;
+    for (const { reject } of this.#asked) reject(cause);
+    this.#asked = [];
+  }
+}

@@ -2,7 +2,7 @@
  * The head of a GGUF file: its metadata and the list of its tensors (ggml-org/ggml, docs/gguf.md, versions 2 and 3).
  * Only numbers and short texts are kept; vocabularies are stepped over.
  */
-import type { JsonObject } from "../core/base/json.ts";
+import type { JsonObject, JsonValue } from "../core/base/json.ts";
 import { type FileBytes, Malformed } from "./file-bytes.ts";
 
 const MAGIC = 0x46554747;
@@ -95,6 +95,7 @@ async function readValue(
 const FAMILIES: Readonly<Record<string, string>> = {
   ...{ llama: "llama", qwen2: "qwen2", qwen3: "qwen3", qwen3moe: "qwen3_moe", gemma2: "gemma2", gemma3: "gemma3_text" },
   ...{ phi3: "phi3", starcoder2: "starcoder2", deepseek2: "deepseek_v3" },
+  ...{ qwen3next: "qwen3_next", qwen35: "qwen3_5", qwen35moe: "qwen3_5_moe" },
 };
 
 /** The fields of a `config.json` that the metadata of a GGUF file amounts to. */
@@ -125,5 +126,22 @@ export function configOfGguf({ metadata, words, hasOutput }: GgufHead): JsonObje
     v_head_dim: isLatent ? of("attention.value_length") : null,
     vocab_size: of("vocab_size") ?? words,
     tie_word_embeddings: !hasOutput,
+    ...(arch.startsWith("qwen3") ? deltaNetOf(of) : {}),
+  };
+}
+
+/** The fields of a gated delta net, which llama.cpp names after Mamba's (`src/models/qwen3next.cpp`). */
+function deltaNetOf(of: (key: string) => JsonValue): JsonObject {
+  const heads = of("ssm.time_step_rank");
+  const inner = of("ssm.inner_size");
+  if (typeof heads !== "number" || typeof inner !== "number" || heads === 0) return {};
+  return {
+    full_attention_interval: of("full_attention_interval"),
+    linear_num_value_heads: heads,
+    linear_value_head_dim: Math.floor(inner / heads),
+    linear_num_key_heads: of("ssm.group_count"),
+    linear_key_head_dim: of("ssm.state_size"),
+    linear_conv_kernel_dim: of("ssm.conv_kernel"),
+    shared_expert_intermediate_size: of("expert_shared_feed_forward_length"),
   };
 }

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
+import type { Architecture } from "../../src/core/analyzer/architecture.ts";
 import { isReadable, readConfig } from "../../src/core/analyzer/read-config.ts";
 import { modelFiles } from "../../src/models/model-files.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
@@ -53,16 +54,16 @@ const u64 = (value: number) => Buffer.from(new BigUint64Array([BigInt(value)]).b
 const text = (value: string) => Buffer.concat([u64(value.length), Buffer.from(value)]);
 
 /** A GGUF file of version 3 with numbers, a name, a vocabulary and two tensors. */
-function gguf(bytes = 1_000): Buffer {
+function gguf(bytes = 1_000, arch = "llama", more: Readonly<Record<string, number>> = {}): Buffer {
   const numbers = { embedding_length: 8, block_count: 2, feed_forward_length: 16 };
   const heads = { "attention.head_count": 4, "attention.head_count_kv": 2 };
-  const pairs = Object.entries({ ...numbers, ...heads }).map(([key, value]) =>
-    Buffer.concat([text(`llama.${key}`), u32(4), u32(value)]),
+  const pairs = Object.entries({ ...numbers, ...heads, ...more }).map(([key, value]) =>
+    Buffer.concat([text(`${arch}.${key}`), u32(4), u32(value)]),
   );
   const words = Array.from({ length: 10 }, (_, index) => text(`word ${index}`));
   const head = [
     ...[u32(0x46554747), u32(3), u64(2), u64(pairs.length + 3)],
-    ...[text("general.architecture"), u32(8), text("llama"), ...pairs],
+    ...[text("general.architecture"), u32(8), text(arch), ...pairs],
     ...[text("llama.rope.freq_base"), u32(6), Buffer.alloc(4)],
     ...[text("tokenizer.ggml.tokens"), u32(9), u32(8), u64(words.length), ...words],
     ...["token_embd.weight", "output.weight"].flatMap((name) => [text(name), u32(1), u64(8), u32(0), u64(0)]),
@@ -95,6 +96,18 @@ describe("a model's files", () => {
     expect(await read(allowed)).toEqual(alone);
     for (const part of [1, 2]) writeFileSync(join(allowed, `big-0000${part}-of-00002.gguf`), gguf(500));
     expect(await read(join(allowed, "big-00001-of-00002.gguf"))).toMatchObject({ weightBytes: 1_000 });
+  });
+
+  test("of GGUF tell which layers keep a state instead of tokens", async () => {
+    const ssm = { "ssm.time_step_rank": 4, "ssm.inner_size": 12, "ssm.group_count": 2, "ssm.state_size": 5 };
+    const delta = { ...ssm, "ssm.conv_kernel": 4, full_attention_interval: 2 };
+    writeFileSync(join(allowed, "hybrid.gguf"), gguf(1_000, "qwen35", delta));
+    const { architecture } = (await read(join(allowed, "hybrid.gguf"))) as { readonly architecture: Architecture };
+    // 4 heads of 5 x 3, and 3 inputs of 2 x 2 x 5 + 12 channels.
+    expect(architecture.cache).toMatchObject([
+      { layers: 1, heads: 4, valuesPerHead: (4 * 15 + 3 * 32) / 4, fixed: 1 },
+      { layers: 1, heads: 2, valuesPerHead: 4, fixed: null },
+    ]);
   });
 
   test("are read again after a while only", async () => {

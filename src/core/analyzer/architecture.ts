@@ -9,8 +9,13 @@ export interface CacheLayers {
   readonly valuesPerHead: number;
   /** Only the last tokens are kept, this many; `null`: all of them. */
   readonly window: number | null;
-  /** Tokens that are kept whatever the sequence's length, as of a speech encoder's output; `null`: it depends on it. */
+  /**
+   * Tokens that are kept whatever the sequence's length, as of a speech encoder's output; `null`: it depends on it. The
+   * state of a recurrent layer counts as one.
+   */
   readonly fixed: number | null;
+  /** Of a value, whatever the KV cache's type; `null`: as that says. */
+  readonly bytesPerValue: number | null;
 }
 
 /** What a model's memory follows from. All of it comes from the fields of a `config.json`, see read-config.ts. */

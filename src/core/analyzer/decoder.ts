@@ -6,84 +6,121 @@
  */
 import type { Architecture, CacheLayers } from "./architecture.ts";
 import { type Fields, UnreadableConfig } from "./fields.ts";
+import { DELTA_FAMILIES, type Layer, layersOf, type Mixing } from "./layers.ts";
 import { frozen, linear, NONE, other, type ParameterCount, repeat, sum, total } from "./parameters.ts";
+import { gatedDeltaNet, type Mixer, mamba, mamba2, NO_MIXER, shortConvolution } from "./recurrent.ts";
 
 const GEMMAS: ReadonlySet<string> = new Set(["gemma", "gemma2", "gemma3", "gemma3_text"]);
 /** Their `config.json` leaves `tie_word_embeddings` out when it is true. */
-const TIED_BY_DEFAULT: ReadonlySet<string> = new Set([...GEMMAS, "gpt2", "starcoder2", "smollm3", "cohere"]);
+const TIED_BY_DEFAULT: ReadonlySet<string> = new Set([
+  ...GEMMAS,
+  ...["gpt2", "starcoder2", "smollm3", "cohere", "mamba", "lfm2"],
+]);
 /** Biases on queries, keys and values although no field says so. */
 const QKV_BIAS: ReadonlySet<string> = new Set([
   ...["qwen2", "qwen2_moe", "qwen2_vl", "qwen2_vl_text", "qwen2_5_vl", "qwen2_5_vl_text"],
 ]);
 /** A norm over each head's queries and one over its keys. */
 const HEAD_NORMS: ReadonlySet<string> = new Set([
-  ...["qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "gemma3", "gemma3_text"],
+  ...["qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text", "gemma3", "gemma3_text", "lfm2"],
+  ...DELTA_FAMILIES,
 ]);
 /** The same over all heads together. */
 const WIDE_NORMS: ReadonlySet<string> = new Set(["olmo2", "minimax_m2"]);
 const FOUR_NORMS: ReadonlySet<string> = new Set(["gemma2", "gemma3", "gemma3_text"]);
 /** Two matrices in the feed-forward instead of three. */
-const UNGATED: ReadonlySet<string> = new Set(["gpt2", "gpt_neox", "phi", "starcoder2", "opt", "falcon"]);
-/** Layers of both kinds alternate unless a field says otherwise; each that many-th one keeps all. */
-const PATTERN: Readonly<Record<string, number>> = { gemma2: 2, gemma3: 6, gemma3_text: 6 };
-/** Llama 4: layers whose attention has no position are those that keep all. */
-const LLAMA_4_PATTERN = 4;
+const UNGATED: ReadonlySet<string> = new Set(["gpt2", "gpt_neox", "phi", "starcoder2", "opt", "falcon", "nemotron_h"]);
+/** Families whose attention has a gate as wide as its queries. */
+const GATED_ATTENTION = DELTA_FAMILIES;
+/**
+ * States of recurrent layers are kept in fp32 whatever the KV cache is kept in: by llama.cpp, and by what Qwen3-Next's
+ * and Nemotron-H's own configurations say. An engine that keeps them in 16 bit takes half of it.
+ */
+const STATE_BYTES = 4;
 
 interface Widths {
   readonly hidden: number;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
-  readonly layers: number;
 }
 
 export function decoder(fields: Fields, family: string): Architecture {
   const hidden = fields.count("hidden_size", "n_embd", "d_model");
-  const heads = fields.count("num_attention_heads", "n_head");
-  const layers = fields.count("num_hidden_layers", "n_layer");
+  const count = fields.count("num_hidden_layers", "n_layer");
+  const sparse = expertsOf(fields, family, hidden);
+  const layers = layersOf(fields, family, count, sparse !== null);
+  const hasAttention = layers.some(({ mixing }) => mixing === "attention");
+  const heads = hasAttention ? fields.count("num_attention_heads", "n_head") : 1;
   const vocabSize = fields.count("vocab_size");
   const widths: Widths = {
     hidden,
     heads,
-    layers,
     kvHeads: fields.maybe("num_key_value_heads") ?? heads,
     headDim: fields.maybe("head_dim") ?? Math.max(1, Math.floor(hidden / heads)),
   };
   if (widths.kvHeads === 0) throw new UnreadableConfig("num_key_value_heads is 0");
 
-  const attention = attentionOf(fields, family, widths);
+  const mixers = mixersOf(layers, fields, family, widths);
+  const attention = mixers.get("attention")?.parameters ?? NONE;
   const dense = feedForwardOf(fields, family, hidden);
-  const sparse = expertsOf(fields, family, hidden);
-  const sparseLayers = sparse === null ? 0 : sparseLayersOf(fields, layers);
-  const norms = other(hidden * (FOUR_NORMS.has(family) ? 4 : family === "olmo" ? 0 : 2));
+  const parts = { dense, experts: sparse ?? NONE, none: NONE };
+  const norms = (layer: Layer) => other(hidden * normsOf(layer, family));
   const stack = sum(
-    repeat(sum(attention, norms), layers),
-    repeat(dense, layers - sparseLayers),
-    repeat(sparse ?? NONE, sparseLayers),
+    ...layers.map((layer) => sum(mixers.get(layer.mixing)?.parameters ?? NONE, parts[layer.feedForward], norms(layer))),
   );
   const embedding = vocabSize * hidden;
   const isTied = fields.flagOr("tie_word_embeddings", TIED_BY_DEFAULT.has(family));
-  const predictors = fields.maybe("num_nextn_predict_layers") ?? 0;
-  const predictor = sum(
-    attention,
-    sparse ?? dense,
-    other(5 * hidden),
-    linear(2 * hidden, hidden),
-    other(2 * embedding),
-  );
+  // Qwen3-Next's says nothing of its own, and it shares the embeddings.
+  const named = fields.maybe("num_nextn_predict_layers", "mtp_num_hidden_layers");
+  const predictors = named ?? (family === "qwen3_next" ? 1 : 0);
+  const apart = DELTA_FAMILIES.has(family) ? 0 : 2 * embedding;
+  const predictor = sum(attention, sparse ?? dense, other(5 * hidden), linear(2 * hidden, hidden), other(apart));
   return {
     kind: "decoder",
     parameters: sum(stack, other(embedding * (isTied ? 1 : 2) + hidden)),
     tiedParameters: isTied ? embedding : 0,
     unloadedParameters: predictors * total(predictor),
-    cache: cacheOf(fields, family, widths),
-    heads,
+    cache: cacheOf(fields, layers, mixers, widths),
+    heads: splitOf(layers, mixers, heads),
     hiddenSize: hidden,
     widest: fields.maybe("intermediate_size") ?? 4 * hidden,
-    layers,
+    layers: count,
     vocabSize,
     positions: 0,
   };
+}
+
+/** Heads that a tensor-parallel degree must divide: those of attention, else those of the recurrent layers. */
+function splitOf(layers: readonly Layer[], mixers: ReadonlyMap<Mixing, Mixer>, heads: number): number {
+  const [first] = layers;
+  const hasAttention = layers.some(({ mixing }) => mixing === "attention");
+  return hasAttention || first === undefined ? heads : (mixers.get(first.mixing)?.heads ?? 1);
+}
+
+function normsOf({ mixing, feedForward }: Layer, family: string): number {
+  if (FOUR_NORMS.has(family)) return 4;
+  if (family === "olmo") return 0;
+  return mixing === "none" || feedForward === "none" ? 1 : 2;
+}
+
+/** Of each kind of layer that there is. */
+function mixersOf(
+  layers: readonly Layer[],
+  fields: Fields,
+  family: string,
+  widths: Widths,
+): ReadonlyMap<Mixing, Mixer> {
+  const { hidden } = widths;
+  const make: Readonly<Record<Mixing, () => Mixer>> = {
+    attention: () => ({ parameters: attentionOf(fields, family, widths), heads: widths.heads, state: 0 }),
+    delta: () => gatedDeltaNet(fields, hidden),
+    mamba: () => mamba(fields, family, hidden),
+    mamba2: () => mamba2(fields, hidden),
+    convolution: () => shortConvolution(fields, hidden),
+    none: () => NO_MIXER,
+  };
+  return new Map([...new Set(layers.map(({ mixing }) => mixing))].map((mixing) => [mixing, make[mixing]()]));
 }
 
 function isLatent(fields: Fields): boolean {
@@ -98,7 +135,9 @@ function attentionOf(fields: Fields, family: string, widths: Widths): ParameterC
   const norms = HEAD_NORMS.has(family) ? 2 * headDim : WIDE_NORMS.has(family) ? (heads + kvHeads) * headDim : 0;
   // gpt-oss learns where each head's attention goes when it is needed nowhere.
   const sinks = family === "gpt_oss" ? heads : 0;
+  const gate = GATED_ATTENTION.has(family) ? linear(hidden, heads * headDim, onInputs) : NONE;
   return sum(
+    gate,
     linear(hidden, heads * headDim, onInputs),
     repeat(linear(hidden, kvHeads * headDim, onInputs), 2),
     linear(heads * headDim, hidden, bias && !fields.flag("qkv_bias")),
@@ -127,8 +166,17 @@ function latentAttention(fields: Fields, hidden: number, heads: number): Paramet
 }
 
 function feedForwardOf(fields: Fields, family: string, hidden: number): ParameterCount {
-  const width = fields.maybe("intermediate_size_mlp", "intermediate_size", "n_inner", "ffn_dim") ?? 4 * hidden;
+  const width = widthOf(fields, family) ?? 4 * hidden;
   return feedForward(hidden, width, UNGATED.has(family) ? 2 : 3);
+}
+
+function widthOf(fields: Fields, family: string): number | null {
+  if (family === "granitemoehybrid") return fields.maybe("shared_intermediate_size");
+  const adjusted = family === "lfm2" ? fields.maybe("block_ff_dim") : null;
+  if (adjusted === null) return fields.maybe("intermediate_size_mlp", "intermediate_size", "n_inner", "ffn_dim");
+  if (!fields.flagOr("block_auto_adjust_ff_dim", true)) return adjusted;
+  const multiple = Math.max(1, fields.maybe("block_multiple_of") ?? 256);
+  return Math.ceil(Math.floor((2 * adjusted) / 3) / multiple) * multiple;
 }
 
 function feedForward(hidden: number, width: number, matrices: number): ParameterCount {
@@ -140,60 +188,42 @@ function expertsOf(fields: Fields, family: string, hidden: number): ParameterCou
   const experts = fields.maybe("n_routed_experts", "num_experts", "num_local_experts") ?? 0;
   if (experts === 0) return null;
   const width = fields.maybe("moe_intermediate_size") ?? fields.count("intermediate_size");
-  const perShared = fields.maybe("shared_expert_intermediate_size");
+  const perShared = fields.maybe(
+    ...["shared_expert_intermediate_size", "moe_shared_expert_intermediate_size", "shared_intermediate_size"],
+  );
   const shared =
     perShared ??
     width * (fields.maybe("n_shared_experts") ?? (family === "llama4_text" || family === "llama4" ? 1 : 0));
+  const matrices = UNGATED.has(family) ? 2 : 3;
+  // Qwen weighs what its shared expert says.
+  const gate = fields.has("shared_expert_intermediate_size") ? hidden : 0;
   const biases = family === "gpt_oss" ? experts * (2 * width + hidden) + experts : 0;
   return sum(
-    frozen(repeat(feedForward(hidden, width, 3), experts)),
-    shared === 0 ? NONE : frozen(feedForward(hidden, shared, 3)),
-    other(hidden * experts + biases),
+    frozen(repeat(feedForward(hidden, width, matrices), experts)),
+    shared === 0 ? NONE : frozen(feedForward(hidden, shared, matrices)),
+    other(hidden * experts + biases + gate),
   );
 }
 
-function sparseLayersOf(fields: Fields, layers: number): number {
-  const first = Math.min(layers, fields.maybe("first_k_dense_replace") ?? 0);
-  const step = Math.max(1, fields.maybe("decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq") ?? 1);
-  const dense = new Set(fields.numbers("mlp_only_layers"));
-  let sparse = 0;
-  for (let layer = first; layer < layers; layer++) if ((layer + 1) % step === 0 && !dense.has(layer)) sparse++;
-  return sparse;
-}
-
-function cacheOf(fields: Fields, family: string, { kvHeads, headDim, layers }: Widths): CacheLayers[] {
+function cacheOf(
+  fields: Fields,
+  layers: readonly Layer[],
+  mixers: ReadonlyMap<Mixing, Mixer>,
+  { kvHeads, headDim }: Widths,
+): CacheLayers[] {
   const latent = isLatent(fields);
   const kept = {
     heads: latent ? 1 : kvHeads,
     valuesPerHead: latent ? fields.count("kv_lora_rank") + fields.count("qk_rope_head_dim") : 2 * headDim,
     fixed: null,
+    bytesPerValue: null,
   };
-  const windows = windowsOf(fields, family, layers);
-  const groups = Map.groupBy(windows, (window) => window);
-  return [...groups].map(([window, of]) => ({ ...kept, layers: of.length, window }));
-}
-
-/** Of each layer how many tokens it keeps; `null`: all. */
-function windowsOf(fields: Fields, family: string, layers: number): readonly (number | null)[] {
-  const window = fields.maybe("sliding_window") || (fields.maybe("attention_chunk_size") ?? 0);
-  const kinds = fields.list("layer_types");
-  const each = Array.from({ length: layers }, (_, layer) => layer);
-  if (kinds.length > 0) {
-    if (kinds.length !== layers) throw new UnreadableConfig("layer_types is not a kind for each layer");
-    return kinds.map((kind) => windowOfKind(String(kind), window));
-  }
-  if (window === 0 || fields.flagOr("use_sliding_window", true) === false) return each.map(() => null);
-  if (fields.has("attention_chunk_size")) {
-    return each.map((layer) => ((layer + 1) % LLAMA_4_PATTERN === 0 ? null : window));
-  }
-  const pattern = fields.maybe("sliding_window_pattern", "_sliding_window_pattern") ?? PATTERN[family] ?? null;
-  if (pattern !== null && pattern > 0) return each.map((layer) => ((layer + 1) % pattern === 0 ? null : window));
-  const firstWithWindow = fields.has("use_sliding_window") ? (fields.maybe("max_window_layers") ?? 0) : 0;
-  return each.map((layer) => (layer >= firstWithWindow ? window : null));
-}
-
-function windowOfKind(kind: string, window: number): number | null {
-  if (kind === "full_attention") return null;
-  if ((kind === "sliding_attention" || kind === "chunked_attention") && window > 0) return window;
-  throw new UnreadableConfig(`layers of the kind ${JSON.stringify(kind.slice(0, 40))} are not known here`);
+  const groups = Map.groupBy(layers, ({ mixing, window }) => (mixing === "attention" ? window : mixing));
+  return [...groups].flatMap(([group, { length }]): CacheLayers[] => {
+    if (group === null || typeof group === "number") return [{ ...kept, layers: length, window: group }];
+    const { heads, state } = mixers.get(group) ?? NO_MIXER;
+    if (state === 0) return [];
+    const one = { layers: length, heads, valuesPerHead: state / heads, window: null };
+    return [{ ...one, fixed: 1, bytesPerValue: STATE_BYTES }];
+  });
 }

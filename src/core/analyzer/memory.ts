@@ -43,7 +43,7 @@ export function kvCacheBytes(
 ): number {
   return cache.reduce((bytes, kept) => {
     const values = kept.layers * kept.heads * kept.valuesPerHead * tokensKept(kept, tokens) * sequences;
-    return bytes + values * bytesPerValue * Math.max(1 / gpus, 1 / kept.heads);
+    return bytes + values * (kept.bytesPerValue ?? bytesPerValue) * Math.max(1 / gpus, 1 / kept.heads);
   }, 0);
 }
 

@@ -176,7 +176,7 @@ export function whisper(fields: Fields): Architecture {
   const heads = fields.count("decoder_attention_heads");
   const heard = fields.maybe("max_source_positions") ?? WHISPER_POSITIONS;
   const spoken = fields.maybe("max_target_positions") ?? WHISPER_TOKENS;
-  const kept = { layers: decoderLayers, heads, valuesPerHead: 2 * Math.floor(hidden / heads) };
+  const kept = { layers: decoderLayers, heads, valuesPerHead: 2 * Math.floor(hidden / heads), bytesPerValue: null };
   return {
     kind: "speech",
     parameters: sum(
@@ -214,7 +214,7 @@ export function visionEncoderDecoder(encoder: Fields, decoder: Fields): Architec
   const width = decoder.count("decoder_ffn_dim");
   const heads = decoder.count("decoder_attention_heads");
   const written = decoder.maybe("max_position_embeddings") ?? 512;
-  const kept = { layers, heads, valuesPerHead: 2 * Math.floor(hidden / heads) };
+  const kept = { layers, heads, valuesPerHead: 2 * Math.floor(hidden / heads), bytesPerValue: null };
   return {
     kind: "encoder",
     parameters: sum(

@@ -92,9 +92,70 @@ describe("parameters by hand", () => {
     expect(readConfig({ ...TINY, num_hidden_layers: -1 })).toEqual({
       problem: "num_hidden_layers is not a whole number from 0 to 16777216",
     });
-    expect(readConfig({ ...TINY, layer_types: ["full_attention", "mamba"] })).toEqual({
-      problem: 'layers of the kind "mamba" are not known here',
+    expect(readConfig({ ...TINY, layer_types: ["full_attention", "rwkv"] })).toEqual({
+      problem: 'layers of the kind "rwkv" are not known here',
     });
+    // Falcon-H1 has both kinds in each layer: taken for a Llama it would seem to need too little.
+    expect(readConfig({ ...TINY, mamba_d_ssm: 16 })).toEqual({
+      problem: "layers as mamba_d_ssm describes them are not known here",
+    });
+    expect(readConfig({ ...TINY, hybrid_override_pattern: "M" })).toEqual({
+      problem: "hybrid_override_pattern is not a character for each layer",
+    });
+  });
+});
+
+/** Nemotron 3 Nano, with layers of experts alone: the total that its safetensors state. */
+const NEMOTRON_3_NANO: JsonObject = {
+  ...{ model_type: "nemotron_h", hidden_size: 2688, num_hidden_layers: 52, vocab_size: 131_072 },
+  hybrid_override_pattern: "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME",
+  ...{ num_attention_heads: 32, num_key_value_heads: 2, head_dim: 128, intermediate_size: 1856 },
+  ...{ mamba_num_heads: 64, mamba_head_dim: 64, ssm_state_size: 128, n_groups: 8, conv_kernel: 4 },
+  ...{ n_routed_experts: 128, n_shared_experts: 1, moe_intermediate_size: 1856 },
+  ...{ moe_shared_expert_intermediate_size: 3712, tie_word_embeddings: false },
+};
+const LFM2: JsonObject = {
+  ...{ model_type: "lfm2", hidden_size: 2048, num_hidden_layers: 16, vocab_size: 65_536 },
+  ...{ num_attention_heads: 32, num_key_value_heads: 8, block_ff_dim: 12_288, conv_L_cache: 3 },
+  full_attn_idxs: [2, 5, 8, 10, 12, 14],
+};
+const MAMBA: JsonObject = {
+  ...{ model_type: "mamba", hidden_size: 2560, num_hidden_layers: 64, state_size: 16, conv_kernel: 4 },
+  ...{ expand: 2, time_step_rank: 160, vocab_size: 50_280 },
+};
+const FALCON_MAMBA: JsonObject = {
+  ...{ model_type: "falcon_mamba", hidden_size: 4096, intermediate_size: 8192, num_hidden_layers: 64 },
+  ...{ state_size: 16, conv_kernel: 4, time_step_rank: 256, vocab_size: 65_024, tie_word_embeddings: false },
+};
+
+describe("recurrent layers", () => {
+  test.each([
+    ["Nemotron 3 Nano", NEMOTRON_3_NANO, 31_577_937_344],
+    ["LFM2 1.2B", LFM2, 1_170_340_608],
+    ["Mamba 2.8B", MAMBA, 2_768_345_600],
+    ["Falcon Mamba 7B", FALCON_MAMBA, 7_272_665_088],
+  ])("%s has the published number of parameters", (_, config, published) => {
+    const { linear, other } = architecture(config).parameters;
+    expect(linear + other).toBe(published);
+  });
+
+  test("keep as much of a sequence whatever its length, in fp32, and split by their heads", () => {
+    const { cache } = architecture(MAMBA);
+    const state = 64 * 5120 * (16 + 3) * 4;
+    for (const tokens of [1, 100_000]) expect(kvCacheBytes(cache, 1, tokens, 3, 2)).toBe((3 * state) / 2);
+  });
+
+  test("of a hybrid only the layers with attention keep tokens", () => {
+    const { cache } = modelOf("Qwen3-Next-80B-A3B-Instruct");
+    const attention = 12 * 2 * 2 * 256;
+    expect(kvCacheBytes(cache, 2, 1001, 1, 1) - kvCacheBytes(cache, 2, 1, 1, 1)).toBe(1000 * attention * 2);
+    // llama.cpp shows 75.38 MiB for one sequence: 72 of the delta nets and 3.38 of their convolutions.
+    expect(kvCacheBytes(cache, 2, 0, 1, 1) / MIB).toBe(75.375);
+  });
+
+  test("a model without attention is split by what it has", () => {
+    expect(architecture({ ...MAMBA }).heads).toBe(5120);
+    expect(architecture(LFM2).heads).toBe(32);
   });
 });
 

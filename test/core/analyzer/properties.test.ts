@@ -30,6 +30,9 @@ const CONFIG_KEYS = [
   ...["hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "vocab_size"],
   ...["intermediate_size", "num_local_experts", "n_routed_experts", "moe_intermediate_size", "sliding_window"],
   ...["kv_lora_rank", "qk_rope_head_dim", "qk_nope_head_dim", "v_head_dim", "layer_types", "model_type", "d_model"],
+  ...["hybrid_override_pattern", "mamba_n_heads", "mamba_d_head", "mamba_d_state", "mamba_n_groups", "mamba_d_conv"],
+  ...["linear_num_key_heads", "linear_num_value_heads", "linear_key_head_dim", "linear_value_head_dim"],
+  ...["linear_conv_kernel_dim", "full_attention_interval", "expert_layer_period", "full_attn_idxs", "block_ff_dim"],
   ...["text_config", "vision_config", "encoder", "decoder", "unet", "vae", "transformer", "block_out_channels"],
 ];
 
@@ -43,7 +46,11 @@ const anyData: fc.Arbitrary<JsonObject> = fc
     fc.dictionary(fc.constantFrom(...HINT_KEYS), anyJson, { maxKeys: 12 }),
   )
   .map((data) => data as { [key: string]: JsonValue });
-const anyField = fc.oneof(fc.nat(10_000), fc.constantFrom("llama", "bert", "whisper", "qwen3_vl", "gpt_oss"), anyJson);
+const anyFamily = fc.constantFrom(
+  ...["llama", "bert", "whisper", "qwen3_vl", "gpt_oss", "qwen3_next", "granitemoehybrid", "nemotron_h"],
+  ...["jamba", "mamba", "mamba2", "lfm2"],
+);
+const anyField = fc.oneof(fc.nat(10_000), anyFamily, fc.constantFrom("M-*E", ["mamba"]), anyJson);
 const anyConfig = fc
   .dictionary(fc.constantFrom(...CONFIG_KEYS), anyField, { maxKeys: 16 })
   .chain((config) =>
@@ -216,6 +223,38 @@ test("every part of a model's memory grows with each size it depends on", () => 
       const [low, high] = [parts(less), parts({ ...less, [key]: less[key] + add })];
       for (const part of Object.keys(low ?? {}) as (keyof NonNullable<typeof low>)[]) {
         expect(high?.[part], part).toBeGreaterThanOrEqual(low?.[part] ?? 0);
+      }
+    }),
+    RUNS,
+  );
+});
+
+test("so does every part of a model with recurrent layers, and its cache with the context", () => {
+  const size = fc.integer({ min: 1, max: 256 });
+  const sizes = fc.record({
+    ...{ hidden_size: size, num_attention_heads: size, num_key_value_heads: size, head_dim: size, vocab_size: size },
+    ...{ mamba_n_heads: size, mamba_d_head: size, mamba_d_state: size, mamba_n_groups: size, mamba_d_conv: size },
+    ...{ linear_num_key_heads: size, linear_num_value_heads: size, linear_key_head_dim: size },
+    ...{ linear_value_head_dim: size, linear_conv_kernel_dim: size, intermediate_size: size },
+  });
+  const layers = fc.array(fc.constantFrom("full_attention", "mamba", "linear_attention", "conv"), {
+    minLength: 1,
+    maxLength: 12,
+  });
+  fc.assert(
+    fc.property(anyType, sizes, layers, fc.nat(20), fc.nat(500), (type, less, kinds, which, add) => {
+      const parts = (config: typeof less, context: number) => {
+        const model = { model_type: "granitemoehybrid", ...config };
+        const model_config = { ...model, num_hidden_layers: kinds.length, layer_types: kinds };
+        return analyzed(type, { model_config, context_length: context }, { requiredGpus: 1 }).memory;
+      };
+      const key = Object.keys(less)[which % Object.keys(less).length] as keyof typeof less;
+      const low = parts(less, 100);
+      for (const high of [parts({ ...less, [key]: less[key] + add }, 100), parts(less, 100 + add)]) {
+        expect(low).not.toBeNull();
+        for (const part of Object.keys(low ?? {}) as (keyof NonNullable<typeof low>)[]) {
+          expect(high?.[part], `${part} by ${key}`).toBeGreaterThanOrEqual(low?.[part] ?? 0);
+        }
       }
     }),
     RUNS,

@@ -251,6 +251,14 @@ function reportVerbs(program: Command): void {
   )
     .option("--allow-allocate", "let it lease too; without it, it looks and plans")
     .action(async (options) => (await import("./verbs/mcp.ts")).mcp(options));
+  verb(program, "audit", "who changed or was refused what; for admins", "gpuo audit --since 1d --refused")
+    .option("--since <when>", "a time, a date, or how long ago")
+    .option("--principal <name>", "only what it did")
+    .option("--object <id>", "only what was about this allocation, GPU or webhook")
+    .option("--refused", "only refusals")
+    .option("--limit <n>", "how many, newest first", "100")
+    .option("--all", "all there is: with --json an export, one line an entry")
+    .action(async (options) => (await import("./verbs/audit.ts")).audit(options));
   verb(program, "doctor", "what is wrong with the set-up, and the remedy", "gpuo doctor")
     .option("--config <file>", "the daemon's settings on this host")
     .action(async (options) => (await import("./verbs/doctor.ts")).doctor(options));

@@ -14,6 +14,7 @@ import type {
   AllocateBody,
   Allocation,
   AllocationPage,
+  Audit,
   Deliveries,
   GpuWhy,
   Granted,
@@ -71,6 +72,20 @@ export interface EventMessage {
 
 type Query = Readonly<Record<string, string | number | undefined>>;
 
+export interface AuditQuery {
+  readonly principal?: string;
+  readonly action?: string;
+  readonly object?: string;
+  /** `done`, `refused`, or the code of a refusal. */
+  readonly result?: string;
+  /** RFC 3339 times. */
+  readonly from?: string;
+  readonly to?: string;
+  /** The `next` of the page before. */
+  readonly before?: string;
+  readonly limit?: number;
+}
+
 interface Call extends CallOptions {
   readonly query?: Query;
   readonly body?: object;
@@ -124,6 +139,11 @@ export class Client {
     options: CallOptions = {},
   ): Promise<Deliveries> {
     return this.#get("/gpu/webhooks/deliveries", options, query);
+  }
+
+  /** Who changed or was refused what, newest first; of admins. */
+  audit(query: AuditQuery = {}, options: CallOptions = {}): Promise<Audit> {
+    return this.#get("/gpu/audit", options, { ...query });
   }
 
   redeliver(id: string, options: CallOptions = {}): Promise<unknown> {

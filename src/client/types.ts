@@ -12,6 +12,7 @@ import type {
   WhyAnswer,
 } from "../wire/allocations/answers.ts";
 import type { allocateSchema, workloadSchema } from "../wire/allocations/asks.ts";
+import type { auditSchema } from "../wire/audit/answers.ts";
 import type { deliveriesSchema } from "../wire/deliveries/answers.ts";
 import type { GpuAnswer, GpuWhyAnswer } from "../wire/gpus/answers.ts";
 import type { HistoryAnswer } from "../wire/history/answers.ts";
@@ -29,6 +30,7 @@ export type Granted = z.output<typeof grantedSchema>;
 export type Queued = QueuedAnswer;
 export type Allocation = z.output<typeof recordSchema>;
 export type AllocationPage = z.output<typeof recordsSchema>;
+export type Audit = z.output<typeof auditSchema>;
 export type Released = z.output<typeof releasedSchema>;
 export type Deliveries = z.output<typeof deliveriesSchema>;
 export type Why = WhyAnswer;

@@ -102,6 +102,7 @@ export interface Config {
   readonly simulation: { readonly host: string };
   readonly auth: { readonly enabled: boolean; readonly headerName: string; readonly keys: readonly ApiKey[] };
   readonly storage: { readonly path: string; readonly retentionMs: number };
+  readonly audit: { readonly retentionMs: number };
   readonly allocator: {
     /** `null`: a lease without a TTL of its own has no end. */
     readonly defaultTtlMs: number | null;
@@ -217,6 +218,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
     simulation: { host: file.simulation.host },
     auth: { enabled: auth.enabled, headerName: auth.header_name, keys: toKeys(file) },
     storage: { path: storagePath(storage.path, monitoring.source), retentionMs: storage.retention },
+    audit: { retentionMs: file.audit.retention },
     allocator: {
       defaultTtlMs: allocator.default_ttl,
       defaultMaxDurationMs: allocator.default_max_duration,

@@ -77,6 +77,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
   // Switching authentication off under a daemon that others can reach would open it: that needs a start, which checks.
   auth: { enabled: atStart("auth.enabled"), headerName: atStart("auth.header_name"), keys: live("auth.api_keys") },
   storage: { path: atStart("storage.path"), retentionMs: atStart("storage.retention") },
+  audit: { retentionMs: atStart("audit.retention") },
   allocator: {
     defaultTtlMs: live("allocator.default_ttl"),
     defaultMaxDurationMs: live("allocator.default_max_duration"),

@@ -134,6 +134,9 @@ export const fileSchema = z.strictObject({
     path: setting(text("the path of a file, or :memory:", /^[^\p{Cc}]+$/u), DEFAULT_STORAGE_PATH),
     retention: setting(duration("30d", "3650d"), "30d"),
   }),
+  audit: section({
+    retention: setting(duration("1d", "3650d"), "90d"),
+  }),
   allocator: section({
     default_ttl: setting(nullable(duration("1s", "3650d")), null),
     default_max_duration: setting(nullable(duration("1s", "3650d")), null),

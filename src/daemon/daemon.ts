@@ -53,8 +53,8 @@ export interface Daemon {
 export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig, version: string): Promise<Daemon> {
   const log = createLogger(loaded.config.logging.level);
   for (const problem of loaded.warnings) log.warn({ setting: problem.path }, formatProblem(problem));
-  const { path, retentionMs } = loaded.config.storage;
-  const store = openStore({ path, retentionMs });
+  const { storage, audit } = loaded.config;
+  const store = openStore({ ...storage, auditRetentionMs: audit.retentionMs });
   const time = await beginTime(store, log).catch(async (error: unknown) => {
     await store.close();
     throw error;

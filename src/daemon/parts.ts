@@ -100,7 +100,8 @@ export function buildParts(given: Given): Parts {
   const { path } = config.storage;
   const pastDecisions = path === ":memory:" ? NO_PAST : new LookBack(path);
   const outside = { keys, limits, checkWebhookUrl, pendingDeliveries, readiness, knowledge, lessons, pastDecisions };
-  const http = createHttpServer({ scheduler, history, settings, ...outside, metrics, version, log, work: work.http });
+  const shown = { history, audit: store };
+  const http = createHttpServer({ scheduler, ...shown, settings, ...outside, metrics, version, log, work: work.http });
   return { source, scheduler, history, metrics, work, http };
 }
 

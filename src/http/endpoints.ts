@@ -1,6 +1,7 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
 import { adoption, allocation, record, records, release, removal, renewal, revocation } from "./allocations/routes.ts";
 import { gpuWhy, why } from "./allocations/why.ts";
+import { audit } from "./audit/audit.ts";
 import { deliveries, redelivery } from "./deliveries/routes.ts";
 import { events } from "./events/stream.ts";
 import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
@@ -48,6 +49,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/gpus/:id/clear-quarantine", "key", { POST: governance(parts, "clear-quarantine") }),
     endpoint("/gpu/webhooks/deliveries", "key", { GET: deliveries(parts) }),
     endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
+    endpoint("/gpu/audit", "key", { GET: audit(parts) }),
     endpoint("/gpu/windows", "key", { GET: windows(parts.scheduler) }),
     endpoint("/gpu/usage", "key", { GET: usage(parts.scheduler) }),
     endpoint("/gpu/quotas", "key", { GET: quotas(parts.scheduler) }),

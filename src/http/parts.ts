@@ -1,3 +1,4 @@
+import type { AuditStore } from "../ports/audit.ts";
 import type { Knowledge } from "../ports/knowledge.ts";
 import type { Lessons } from "../ports/learned.ts";
 import type { PastDecisions } from "../ports/past-decisions.ts";
@@ -31,4 +32,5 @@ export interface EndpointParts {
   readonly idempotency: Idempotency;
   readonly readings: ReadingFeed;
   readonly history: GpuHistory;
+  readonly audit: AuditStore;
 }

@@ -27,6 +27,11 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
   return createServer({
     ...parts,
     refusals: together(LEASING_REFUSALS, parts.work?.refusals ?? null),
+    audit: {
+      keep: (entries) => parts.audit.keepAudit(entries),
+      now: () => parts.scheduler.now(),
+      others: parts.work?.endpoints ?? [],
+    },
     shuttingDown: () => new ShuttingDownError(),
     endpoints(isDraining) {
       const readiness = () => (isDraining() ? "the daemon is shutting down" : parts.readiness());

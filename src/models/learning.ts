@@ -18,6 +18,7 @@ import type { HostState } from "../core/host/state.ts";
 import type { LiveAllocation, Request } from "../core/model/allocation.ts";
 import type { AllocationId } from "../core/model/ids.ts";
 import type { Observation } from "../core/model/reading.ts";
+import { doneBy, type Sender } from "../ports/audit.ts";
 import type { KnowledgeAsk } from "../ports/knowledge.ts";
 import type { Learned, LearnedKind, LearnedStore, Lessons } from "../ports/learned.ts";
 import type { Committed, Observer } from "../ports/observer.ts";
@@ -143,10 +144,10 @@ export class Learning implements Observer, Lessons {
       .toReversed();
   }
 
-  /** @param key of one kind; `null`: all. @returns how many were forgotten. */
-  async forget(key: string | null): Promise<number> {
+  async forget(key: string | null, sender: Sender, at: EpochMs): Promise<number> {
     const keys = key === null ? [...this.#kinds.keys()] : this.#kinds.has(key) ? [key] : [];
-    await this.#store.forgetLearned(key);
+    if (keys.length === 0) return 0;
+    await this.#store.forgetLearned(key, doneBy(sender, at, { otherwise: "forget", object: key, reason: null }));
     for (const one of keys) this.#kinds.delete(one);
     return keys.length;
   }

@@ -1,5 +1,6 @@
 import type { JsonObject } from "../core/base/json.ts";
 import type { EpochMs } from "../core/base/time.ts";
+import type { AuditEntry, Sender } from "./audit.ts";
 
 /** What was seen of the leases of one kind. */
 export interface Learned {
@@ -26,9 +27,10 @@ export interface Lessons {
   list(): readonly LearnedKind[];
   /**
    * @param key of one kind; `null`: all.
+   * @param sender is kept in the audit.
    * @returns how many were forgotten.
    */
-  forget(key: string | null): Promise<number>;
+  forget(key: string | null, sender: Sender, at: EpochMs): Promise<number>;
 }
 
 export const NO_LESSONS: Lessons = { list: () => [], forget: () => Promise.resolve(0) };
@@ -38,6 +40,6 @@ export interface LearnedStore {
   loadLearned(): readonly Learned[];
   /** Resolves when it is on disk. */
   saveLearned(learned: Learned): Promise<void>;
-  /** @param key `null`: all of it. */
-  forgetLearned(key: string | null): Promise<void>;
+  /** @param key `null`: all of it. @param entry is kept with it. */
+  forgetLearned(key: string | null, entry?: AuditEntry): Promise<void>;
 }

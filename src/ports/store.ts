@@ -9,6 +9,7 @@ import type { Allocation, EndedAllocation, LeasedGpu } from "../core/model/alloc
 import type { Cordon, Gpu } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { UsedGpu } from "../core/model/use.ts";
+import type { AuditEntry } from "./audit.ts";
 import type { DeliveryQuery, DeliveryRecord, DeliverySettlement, Notification } from "./webhooks.ts";
 
 /** How long the same `Idempotency-Key` stands for the same request, in ms. */
@@ -55,6 +56,8 @@ export interface Turn {
   readonly redeliveries: readonly string[];
   /** No key stands here that is kept already and younger than {@link KEY_LIFE_MS}. */
   readonly keys: readonly KeptKey[];
+  /** Who changed what in it. */
+  readonly audit: readonly AuditEntry[];
 }
 
 /** What a store gives back at the start. */

@@ -20,6 +20,7 @@ import type { Observation } from "../core/model/reading.ts";
 import type { KernelNews } from "../core/readings/xid.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
+import type { Sender } from "../ports/audit.ts";
 import type { Observer } from "../ports/observer.ts";
 import { DeliveryNotFoundError, DeliveryWithdrawnError } from "../ports/refusals.ts";
 import {
@@ -312,7 +313,7 @@ export class Scheduler {
    *
    * @throws DeliveryNotFoundError, or DeliveryWithdrawnError when it tells of a grant that is over.
    */
-  async redeliver(deliveryId: string): Promise<DeliveryRecord> {
+  async redeliver(deliveryId: string, actor: Sender): Promise<DeliveryRecord> {
     const find = () => {
       const found = this.#parts.store.findDelivery(deliveryId);
       if (found === undefined) throw new DeliveryNotFoundError(deliveryId);
@@ -321,7 +322,7 @@ export class Scheduler {
     const { state, status, allocationId } = find();
     const isOver = status === "allocated" && this.state.allocations.get(allocationId ?? "") === undefined;
     if (state === "withdrawn" || isOver) throw new DeliveryWithdrawnError(deliveryId);
-    await this.#turns.send({ type: "tick" }, { redelivery: deliveryId });
+    await this.#turns.send({ type: "tick" }, { redelivery: deliveryId, sender: actor });
     return find();
   }
 

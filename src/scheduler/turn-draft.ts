@@ -9,6 +9,7 @@ import type { Allocation, EndedAllocation } from "../core/model/allocation.ts";
 import type { Gpu } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { IdSource } from "../platform/ids.ts";
+import { type AuditEntry, doneBy, type Sender } from "../ports/audit.ts";
 import type { IdempotencyKey, KeptKey, Turn } from "../ports/store.ts";
 import type { DeliverySettlement, Notification } from "../ports/webhooks.ts";
 import { notificationOf, operatorNotificationOf } from "../wire/webhooks/bodies.ts";
@@ -20,7 +21,12 @@ export interface Attachments {
   readonly key?: IdempotencyKey | null;
   /** A webhook to be sent again. */
   readonly redelivery?: string | null;
+  /** Who sends it, where the command does not say and it is not the daemon itself. */
+  readonly sender?: Sender | null;
 }
+
+/** What an audit entry is about that is about no single GPU. */
+const HOST = "host";
 
 export class TurnDraft {
   /** What the first decision finds. */
@@ -43,6 +49,7 @@ export class TurnDraft {
   readonly #outdated = new Set<AllocationId>();
   readonly #keys: KeptKey[] = [];
   readonly #redeliveries: string[] = [];
+  readonly #audit: AuditEntry[] = [];
 
   /**
    * @param before the committed state.
@@ -85,11 +92,13 @@ export class TurnDraft {
   }
 
   /** Takes in a command that was accepted, what was decided, and what came with it. */
-  add(command: Command, decision: Decision, { settlement = null, key = null, redelivery = null }: Attachments): void {
+  add(command: Command, decision: Decision, attachments: Attachments): void {
+    const { settlement = null, key = null, redelivery = null, sender = null } = attachments;
     this.#noteEvents(decision);
     this.#noteCommand(command, decision);
     if (settlement !== null) this.#settlements.push(settlement);
     if (redelivery !== null) this.#redeliveries.push(redelivery);
+    if (sender !== null) this.#noteDone(sender, command, decision, redelivery);
     const ids = key === null ? [] : changedBy(command, decision.events, decision.ended);
     if (key !== null && ids.length > 0) this.#keys.push({ ...key, at: this.#now, ids });
     this.#state = decision.state;
@@ -120,6 +129,7 @@ export class TurnDraft {
       outdated: [...this.#outdated],
       keys: this.#keys,
       redeliveries: this.#redeliveries,
+      audit: this.#audit,
     };
   }
 
@@ -151,6 +161,14 @@ export class TurnDraft {
     this.#commands.push(command);
     if (events.length > 0) this.#telling = this.#commands.length;
     if (command.type === "touch" || command.type === "renew") this.seen.push(command.id);
+  }
+
+  /** Takes down who did it, if the command changed anything. */
+  #noteDone(sender: Sender, command: Command, decision: Decision, redelivery: string | null): void {
+    const objects = redelivery === null ? changedObjects(command, decision) : [redelivery];
+    const otherwise = redelivery === null ? command.type : "redeliver";
+    const reason = "reason" in command ? command.reason : command.type === "adopt" ? command.adoption.reason : null;
+    for (const object of objects) this.#audit.push(doneBy(sender, this.#now, { otherwise, object, reason }));
   }
 
   #outdate(id: AllocationId): void {
@@ -186,4 +204,15 @@ function changedBy(
     default:
       return [];
   }
+}
+
+/**
+ * What somebody's command changed, as the audit names it. Renewals and signs of life are none of it: a lease that lives is
+ * asked to go on as often as its client likes.
+ */
+function changedObjects(command: Command, { events, ended }: Decision): readonly string[] {
+  if (command.type === "release") return ended.filter(isLetGo).map(({ request }) => request.id);
+  if (events.length === 0 || command.type === "renew" || command.type === "touch") return [];
+  if ("id" in command) return [command.id];
+  return ["gpu" in command ? (command.gpu ?? HOST) : HOST];
 }

@@ -23,6 +23,7 @@ import type { Policy } from "../core/model/policy.ts";
 import { type Captured, TurnRecorder } from "../core/replay/capture.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
+import type { Sender } from "../ports/audit.ts";
 import { OverloadedError, ShuttingDownError, StorageUnavailableError } from "../ports/refusals.ts";
 import type { Store, StoredState } from "../ports/store.ts";
 import { Mailbox } from "./mailbox.ts";
@@ -136,8 +137,9 @@ export class Turns {
     if (!this.#begun) return this.#sendReadOnly(command);
     if (this.#mailbox.size >= MAX_MAILBOX) return Promise.reject(new OverloadedError());
     return new Promise((resolve, reject) => {
-      const sender = "actor" in command ? command.actor.principal : null;
-      this.#mailbox.put(sender, { command, attachments, resolve, reject });
+      const sender: Sender | null = "actor" in command ? command.actor : (attachments.sender ?? null);
+      const envelope = { command: withoutOrigin(command), attachments: { ...attachments, sender }, resolve, reject };
+      this.#mailbox.put(sender?.principal ?? null, envelope);
       this.#queueTurn();
     });
   }
@@ -268,6 +270,13 @@ export class Turns {
     if (command.type !== "reconfigure") return state;
     return withPolicy(state, this.#parts.calendar.fill(command.policy, this.#parts.clock.now()));
   }
+}
+
+/** Where a command came from is for the audit alone: it decides nothing, and replay does not keep it. */
+function withoutOrigin(command: Command): Command {
+  if (!("actor" in command) || !("origin" in command.actor)) return command;
+  const { principal, admin } = command.actor;
+  return { ...command, actor: { principal, admin } };
 }
 
 function isDue(state: HostState, now: EpochMs): boolean {

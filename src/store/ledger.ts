@@ -10,6 +10,7 @@ import type { Cordon, Gpu } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import { KEY_LIFE_MS, type StoredState, type Turn } from "../ports/store.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
+import { auditWrite } from "./audit.ts";
 import { holdersOf } from "./read-state.ts";
 import {
   encodeCordon,
@@ -89,6 +90,7 @@ export class Ledger {
       writes.push(["forgetKey", principal, key, at - KEY_LIFE_MS]);
       writes.push(["keepKey", principal, key, fingerprint, at, JSON.stringify(ids)]);
     }
+    for (const entry of turn.audit) writes.push(auditWrite(entry));
     if (turn.cordon !== this.#cordon) writes.push(["host", encodeCordon(turn.cordon)]);
     const turns = this.#turns + 1;
     writes.push(["progress", turns, turn.at, turn.nextFencingToken, turn.bootId]);

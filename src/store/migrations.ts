@@ -168,6 +168,27 @@ const MIGRATIONS: readonly string[] = [
   -- Of queued rows: since when it has been the head of the line without a certain start.
   ALTER TABLE allocations ADD COLUMN head_since INTEGER CHECK (head_since IS NULL OR status = 'queued');
   `,
+  `
+  -- Who changed or was refused what. Rows are added at the end and dropped from the begin.
+  CREATE TABLE audit (
+    seq INTEGER PRIMARY KEY,
+    at INTEGER NOT NULL,
+    principal TEXT, -- null: no key, or a wrong one
+    key_id TEXT,
+    address TEXT, -- null: the daemon itself
+    action TEXT NOT NULL,
+    object TEXT,
+    result TEXT NOT NULL, -- 'done', or the code of the refusal
+    reason TEXT,
+    request_id TEXT,
+    count INTEGER NOT NULL -- of refusals that it stands for
+  ) STRICT;
+  CREATE TRIGGER audit_stays BEFORE UPDATE ON audit
+  BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END;
+  CREATE TRIGGER audit_goes_from_the_begin BEFORE DELETE ON audit
+  WHEN EXISTS (SELECT 1 FROM audit WHERE seq < OLD.seq)
+  BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END;
+  `,
 ];
 
 /** The schema that this program writes. */

@@ -32,6 +32,8 @@ export interface Pruned {
   readonly turns: number;
   /** Idempotency keys whose day is over. */
   readonly keys: number;
+  /** Entries of the audit. */
+  readonly audit: number;
   /** Another call would drop more. */
   readonly more: boolean;
 }
@@ -42,6 +44,7 @@ export function pruneDatabase(
   pruning: Pruning,
   now: EpochMs,
   keepAfter: EpochMs,
+  keepAuditAfter: EpochMs,
   limits: PruneLimits,
 ): Pruned {
   // Deliveries first: a record stays as long as a delivery refers to it.
@@ -50,8 +53,9 @@ export function pruneDatabase(
   if (allocations > 0) pruning.noteDropped.run(keepAfter);
   const journal = pruneJournal(reads, pruning, now, keepAfter, limits);
   const keys = Number(pruning.dropKeys.run(now - KEY_LIFE_MS, limits.rows).changes);
-  const more = journal.more || Math.max(allocations, deliveries, keys) === limits.rows;
-  return { allocations, deliveries, turns: journal.turns, keys, more };
+  const audit = Number(pruning.dropAudit.run(keepAuditAfter, limits.rows).changes);
+  const more = journal.more || Math.max(allocations, deliveries, keys, audit) === limits.rows;
+  return { allocations, deliveries, turns: journal.turns, keys, audit, more };
 }
 
 /** The journal folds to the state from its latest snapshot on, so only what lies before that may go. */

@@ -64,6 +64,14 @@ export function prepareReads(database: DatabaseSync) {
     delivery: sql(`SELECT ${RECORD_COLUMNS} FROM outbox WHERE delivery_id = ?`),
     deliverySeq: sql("SELECT seq FROM outbox WHERE delivery_id = ?"),
     learned: sql("SELECT body FROM learned ORDER BY last_at, key"),
+    auditBounds: sql("SELECT (SELECT min(seq) FROM audit) AS oldest, (SELECT max(seq) FROM audit) AS newest"),
+    audit: sql(
+      `SELECT seq, at, principal, key_id, address, action, object, result, reason, request_id, count FROM audit
+       WHERE seq >= ?1 AND seq < ?2 AND (?3 IS NULL OR principal = ?3) AND (?4 IS NULL OR action = ?4)
+         AND (?5 IS NULL OR object = ?5) AND (?6 IS NULL OR result = ?6) AND (?7 = 0 OR result != ?8)
+         AND (?9 IS NULL OR at >= ?9) AND (?10 IS NULL OR at < ?10)
+       ORDER BY seq DESC LIMIT ?11`,
+    ),
 
     nextDueAt: sql("SELECT min(next_attempt_at) AS at FROM outbox WHERE next_attempt_at IS NOT NULL"),
   };
@@ -145,6 +153,10 @@ export function prepareWrites(database: DatabaseSync) {
     ),
     forgetLearned: sql("DELETE FROM learned WHERE ?1 IS NULL OR key = ?1"),
     forgetKey: sql("DELETE FROM idempotency_keys WHERE principal = ? AND key = ? AND at <= ?"),
+    audit: sql(
+      `INSERT INTO audit (at, principal, key_id, address, action, object, result, reason, request_id, count)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+    ),
     keepKey: sql("INSERT INTO idempotency_keys (principal, key, fingerprint, at, ids) VALUES (?, ?, ?, ?, ?)"),
     // The clock may have been set between two runs: what was later then is replaced.
     keepChange: sql("INSERT OR REPLACE INTO gpu_history (gpu_uuid, at, state, services, idle) VALUES (?, ?, ?, ?, ?)"),
@@ -189,6 +201,11 @@ export function preparePruning(database: DatabaseSync) {
     dropKeys: sql(
       `DELETE FROM idempotency_keys WHERE (principal, key) IN (
          SELECT principal, key FROM idempotency_keys WHERE at <= ? ORDER BY at LIMIT ?)`,
+    ),
+    // The first that is not old enough ends it, so that what is left is without gaps.
+    dropAudit: sql(
+      `DELETE FROM audit WHERE seq <= (
+         SELECT ifnull(min(seq) FILTER (WHERE at >= ?1) - 1, max(seq)) FROM (SELECT seq, at FROM audit ORDER BY seq LIMIT ?2))`,
     ),
     dropDeliveries: sql(
       "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ? ORDER BY settled_at LIMIT ?)",

@@ -19,6 +19,7 @@ import type { EpochMs } from "../core/base/time.ts";
 import type { Allocation, EndedAllocation } from "../core/model/allocation.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { TimeRecord } from "../platform/clock.ts";
+import type { AuditEntry, AuditPage, AuditQuery, AuditStore } from "../ports/audit.ts";
 import type { GpuChange, HistoryStore } from "../ports/history.ts";
 import type { Learned, LearnedStore } from "../ports/learned.ts";
 import { StorageUnavailableError } from "../ports/refusals.ts";
@@ -40,6 +41,7 @@ import type {
   Outbox,
   PendingDelivery,
 } from "../ports/webhooks.ts";
+import { auditWrite, readAudit } from "./audit.ts";
 import { storeFailure, WriterDiedError } from "./errors.ts";
 import { FileWatch } from "./file-watch.ts";
 import { historyWrites, readChanges, readHistoryUntil, readLastChanges } from "./history.ts";
@@ -76,6 +78,8 @@ export interface StoreSettings {
   readonly path: string;
   /** How long ended records, settled deliveries and events are kept; at least {@link MIN_RETENTION_MS}. */
   readonly retentionMs: number;
+  /** How long the audit is kept; as long as the others when left out. */
+  readonly auditRetentionMs?: number;
 }
 
 /** The state after event `seq`: what the journal folds from. */
@@ -95,18 +99,19 @@ export function openStore(settings: StoreSettings): SqliteStore {
   try {
     const { file, single, database } = opened;
     const writer = file === null || single ? new LocalWriter(database) : new WriterThread(file, database);
-    return new SqliteStore(opened, settings.retentionMs, writer);
+    return new SqliteStore(opened, settings.retentionMs, writer, settings.auditRetentionMs);
   } catch (error) {
     opened.close();
     throw refusal(error, settings.path);
   }
 }
 
-export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
+export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, AuditStore {
   readonly #opened: OpenDatabase;
   readonly #reads: Reads;
   readonly #listings = new Map<string, StatementSync>();
   readonly #retentionMs: number;
+  readonly #auditRetentionMs: number;
   readonly #writer: Writer;
   /** `null`: in memory. */
   readonly #watch: FileWatch | null;
@@ -118,12 +123,13 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
   #closed: Promise<void> | null = null;
 
   /** Takes over `opened` and `writer`, which writes to the same database. */
-  constructor(opened: OpenDatabase, retentionMs: number, writer: Writer) {
+  constructor(opened: OpenDatabase, retentionMs: number, writer: Writer, auditRetentionMs = retentionMs) {
     if (!(retentionMs >= MIN_RETENTION_MS)) {
       throw new RangeError(`records are kept ${MIN_RETENTION_MS} ms at least, not ${retentionMs}`);
     }
     this.#opened = opened;
     this.#retentionMs = retentionMs;
+    this.#auditRetentionMs = auditRetentionMs;
     this.#writer = writer;
     this.#watch = opened.file === null ? null : new FileWatch(opened.file);
     this.#reads = prepareReads(opened.database);
@@ -359,7 +365,8 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
    */
   prune(now: EpochMs): Promise<Pruned> {
     return this.#inOrder(async () => {
-      const job: Job = { type: "prune", now, keepAfter: now - this.#retentionMs };
+      const keepAuditAfter = now - this.#auditRetentionMs;
+      const job: Job = { type: "prune", now, keepAfter: now - this.#retentionMs, keepAuditAfter };
       try {
         return (await this.#writer.run(job)) as Pruned;
       } catch (error) {
@@ -378,11 +385,20 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore {
     return this.#write([["learn", learned.key, learned.lastAt, JSON.stringify(learned)]]);
   }
 
-  forgetLearned(key: string | null): Promise<void> {
-    return this.#write([["forgetLearned", key]]);
+  forgetLearned(key: string | null, entry: AuditEntry | null = null): Promise<void> {
+    const audited = entry === null ? [] : [auditWrite(entry)];
+    return this.#write([["forgetLearned", key], ...audited]);
   }
 
-  /** What is no turn: writing it twice is as good as once. */
+  keepAudit(entries: readonly AuditEntry[]): Promise<void> {
+    return this.#write(entries.map(auditWrite));
+  }
+
+  audit(query: AuditQuery): AuditPage {
+    return this.#guarded(() => readAudit(this.#reads, query));
+  }
+
+  /** What is no turn. */
   #write(writes: readonly Write[]): Promise<void> {
     return this.#inOrder(async () => {
       try {

@@ -23,8 +23,8 @@ import { type Job, LocalWriter, type Writer } from "./writer.ts";
 
 /** Beside this module, as a source file or as the bundle's second entry. */
 const ENTRY = new URL(`./store-worker${extname(import.meta.url)}`, import.meta.url);
-/** Rows that a turn writes on the average from which on the thread has it: a command writes two, so some 16 commands. */
-const LARGE_TURN_ROWS = 32;
+/** Rows that a turn writes on the average from which on the thread has it: a command writes three, so some 16 commands. */
+const LARGE_TURN_ROWS = 48;
 /** Below this part of that the main thread has it again; between the two nothing changes. */
 const SMALL_PART = 0.5;
 /** The share of the latest turn in that average: some twenty turns, so that a single large one does not decide. */

@@ -17,7 +17,7 @@ import {
 export type Job =
   | { readonly type: "write"; readonly writes: readonly Write[] }
   | { readonly type: "start"; readonly time: StartTime }
-  | { readonly type: "prune"; readonly now: EpochMs; readonly keepAfter: EpochMs };
+  | { readonly type: "prune"; readonly now: EpochMs; readonly keepAfter: EpochMs; readonly keepAuditAfter: EpochMs };
 
 /** One job at a time: the next is given when the last has settled. */
 export interface Writer {
@@ -66,7 +66,8 @@ export class JobRunner {
 
   #work(job: Job): Pruned | null {
     if (job.type === "prune") {
-      return pruneDatabase(this.#reads, this.#pruning, job.now, job.keepAfter, this.#pruneLimits);
+      const { now, keepAfter, keepAuditAfter } = job;
+      return pruneDatabase(this.#reads, this.#pruning, now, keepAfter, keepAuditAfter, this.#pruneLimits);
     }
     if (job.type === "start") {
       writeStart(this.#database, this.#reads, job.time);

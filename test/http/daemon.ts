@@ -10,6 +10,7 @@ import { NO_LIMITS } from "../../src/http/exchange/limits.ts";
 import { type ApiKey, createHttpServer, type HttpServerParts, type HttpSettings } from "../../src/http/server.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { sortableIds } from "../../src/platform/ids.ts";
+import { NO_AUDIT } from "../../src/ports/audit.ts";
 import { NO_KNOWLEDGE } from "../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../src/ports/learned.ts";
 import { NO_PAST } from "../../src/ports/past-decisions.ts";
@@ -108,6 +109,7 @@ export async function startDaemon(given: Given = {}) {
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
     pastDecisions: NO_PAST,
+    audit: NO_AUDIT,
     limits: () => NO_LIMITS,
     pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,

@@ -9,6 +9,7 @@ import type { Committed } from "../../src/ports/observer.ts";
 
 const CARD_MIB = 80_000;
 const READINGS = 12;
+const ADMIN = { principal: "root", admin: true };
 
 /** A store in memory. */
 class Kept implements LearnedStore {
@@ -116,10 +117,10 @@ describe("what is learned of a kind of workload", () => {
     const after = new Learning(store);
     expect(after.suggestionFor(ask())).toEqual({ memoryMib: 11_500, runs: 3 });
     const [latest] = after.list();
-    expect(await after.forget(latest?.key ?? "")).toBe(1);
-    expect(await after.forget("unknown")).toBe(0);
+    expect(await after.forget(latest?.key ?? "", ADMIN, 0)).toBe(1);
+    expect(await after.forget("unknown", ADMIN, 0)).toBe(0);
     expect(after.list().map(({ service }) => service)).toEqual(["trainer"]);
-    expect(await after.forget(null)).toBe(1);
+    expect(await after.forget(null, ADMIN, 0)).toBe(1);
     expect(new Learning(store).list()).toEqual([]);
   });
 

@@ -5,6 +5,7 @@ import { ANALYZER_MUTANTS } from "./analyzer-mutants.ts";
 import { CANDIDATE_MUTANTS } from "./candidate-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
+import { DOOR_MUTANTS } from "./door-mutants.ts";
 import { FOREIGN_MUTANTS } from "./foreign-mutants.ts";
 import { HEALTH_MUTANTS } from "./health-mutants.ts";
 import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
@@ -27,6 +28,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...CANDIDATE_MUTANTS,
   ...CORE_MUTANTS,
   ...CRASH_MUTANTS,
+  ...DOOR_MUTANTS,
   ...FOREIGN_MUTANTS,
   ...HEALTH_MUTANTS,
   ...LEAVING_MUTANTS,

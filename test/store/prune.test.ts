@@ -21,6 +21,7 @@ test("a record is kept 30 days from its end, however long ago it was submitted",
     deliveries: 0,
     turns: 0,
     keys: 0,
+    audit: 0,
     more: false,
   });
   expect((await store.prune(START + 11 + MIN_RETENTION_MS)).allocations).toBe(1);

@@ -107,6 +107,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     withdrawn: [],
     outdated: [],
     keys: [],
+    audit: [],
     redeliveries: [],
     inputs: null,
     ...over,

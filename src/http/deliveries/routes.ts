@@ -32,6 +32,6 @@ export function redelivery({ scheduler }: EndpointParts): Operation {
   return {
     role: "admin",
     body: "optional",
-    answer: async ({ id }) => json(200, deliveryView(await scheduler.redeliver(id))),
+    answer: async ({ id, actor }) => json(200, deliveryView(await scheduler.redeliver(id, actor))),
   };
 }

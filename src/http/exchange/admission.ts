@@ -12,17 +12,21 @@ export interface Admitted {
 }
 
 /** Who reads an open page: no key is asked for. */
-const READER: Caller = { actor: { principal: "anonymous", admin: false }, role: "read", keyed: false };
+const READER: Caller = { actor: { principal: "anonymous", admin: false }, keyId: null, role: "read", keyed: false };
 
-/** @param onWrongKey may throw a refusal of its own. */
+/**
+ * @param onWrongKey may throw a refusal of its own.
+ * @returns what admits a request, or throws; it tells who calls as soon as that is known.
+ */
 export function admitter(
   authenticate: (headers: IncomingMessage["headers"]) => Caller | Stranger,
   allowedHosts: readonly string[],
   onWrongKey: (req: IncomingMessage) => void,
-): (req: IncomingMessage, endpoint: Endpoint) => Admitted {
-  return (req, endpoint) => {
-    const authority = authorityOf(req);
+): (req: IncomingMessage, endpoint: Endpoint, onKnown?: (caller: Caller) => void) => Admitted {
+  return (req, endpoint, onKnown) => {
     const found = authenticate(req.headers);
+    if (typeof found === "object") onKnown?.(found);
+    const authority = authorityOf(req);
     // What is open tells nobody whether a key is right, so there is nothing to guess at.
     if (found === "wrong-key" && endpoint.access === "key") onWrongKey(req);
     const keyed = typeof found === "object" && found.keyed;

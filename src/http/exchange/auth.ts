@@ -25,12 +25,14 @@ export interface AuthSettings {
 /** Somebody who may act; `keyed` when a valid key says so. */
 export interface Caller {
   readonly actor: Actor;
+  /** Tells the key, and does not give it away; `null`: there is none. */
+  readonly keyId: string | null;
   readonly role: Role;
   readonly keyed: boolean;
 }
 
 /** With authentication off everybody is one principal and an admin. */
-const EVERYBODY: Caller = { actor: { principal: "anonymous", admin: true }, role: "admin", keyed: false };
+const EVERYBODY: Caller = { actor: { principal: "anonymous", admin: true }, keyId: null, role: "admin", keyed: false };
 
 /** Whether the caller gave no key, or one that nobody has. */
 export type Stranger = "no-key" | "wrong-key";
@@ -73,7 +75,18 @@ export function authenticator(
 
 function holderOf({ sha256, principal, role, expiresAt = Infinity }: ApiKey) {
   const actor = { principal, admin: role === "admin" };
-  return { digest: Buffer.from(sha256, "hex"), caller: { actor, role, keyed: true }, expiresAt };
+  return {
+    digest: Buffer.from(sha256, "hex"),
+    caller: { actor, keyId: keyIdOf(sha256), role, keyed: true },
+    expiresAt,
+  };
+}
+
+const KEY_ID_DIGITS = 12;
+
+/** What a key is called where it is spoken of: the beginning of its SHA-256. */
+export function keyIdOf(sha256: string): string {
+  return sha256.slice(0, KEY_ID_DIGITS);
 }
 
 function keyOf(headers: IncomingHttpHeaders, headerName: string): string | null {

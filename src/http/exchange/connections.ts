@@ -3,8 +3,10 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Answer, StreamAnswer } from "./answers.ts";
+import type { Caller } from "./auth.ts";
 import { ByteRoom, type Occupant } from "./byte-room.ts";
 import { Crowd, type Place } from "./crowd.ts";
+import type { Origin } from "./endpoint.ts";
 import { type Client, countedAddress } from "./limits.ts";
 import { Pipeline, Waiters } from "./pipeline.ts";
 import { exchangeProblem, HttpError, type HttpErrorCode } from "./problems.ts";
@@ -33,6 +35,10 @@ export interface Exchange extends Occupant {
   storedBytes: number;
   /** Of an answer that its connection has not taken, wherever it is held. */
   owedBytes: number;
+  /** Who asks; `null` until that is known. */
+  caller: Caller | null;
+  /** Of what may change something; `null`: it only looks. */
+  origin: Origin | null;
 }
 
 /** An open connection. */
@@ -125,7 +131,8 @@ export class Connections {
     if (line === undefined) return;
     this.#crowd.busy(line.place);
     line.pipeline.take(res, () => {
-      const exchange = { res, client: null, bodyBytes: 0, untakenBytes: 0, storedBytes: 0, owedBytes: 0 };
+      const none = { client: null, caller: null, origin: null };
+      const exchange = { res, ...none, bodyBytes: 0, untakenBytes: 0, storedBytes: 0, owedBytes: 0 };
       line.exchanges.add(exchange);
       serve(exchange);
     });

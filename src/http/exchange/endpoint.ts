@@ -4,9 +4,19 @@ import type { Answer, StreamAnswer } from "./answers.ts";
 import type { Role } from "./auth.ts";
 import type { Client } from "./limits.ts";
 
+/** How a request came: kept with what it changes. */
+export interface Origin {
+  readonly keyId: string | null;
+  readonly address: string;
+  /** Its method and its path's template, as the API's document has it. */
+  readonly action: string;
+  readonly requestId: string;
+}
+
 /** One request, admitted. */
 export interface Call {
-  readonly actor: Actor;
+  /** Of what may change something, also how it came. */
+  readonly actor: Actor & { readonly origin?: Origin };
   readonly role: Role;
   /** Whether a key says who calls. */
   readonly keyed: boolean;
@@ -55,6 +65,8 @@ export type Methods = { readonly [method in Method]?: Operation };
 export interface Endpoint {
   /** As express has it; also the metrics' label. */
   readonly path: string;
+  /** The same as the API's document has it. */
+  readonly documented: string;
   /** `key`: asks for one when authentication is on. `open`: none, under any `Host`. `probe`: also under any `Origin`. */
   readonly access: "key" | "open" | "probe";
   readonly methods: Methods;
@@ -64,5 +76,6 @@ export interface Endpoint {
 
 export function endpoint(path: string, access: Endpoint["access"], methods: Methods): Endpoint {
   const names = Object.keys(methods).flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
-  return { path, access, methods, allow: [...names, "OPTIONS"].join(", ") };
+  const documented = path.replace(/:(\w+)/g, "{$1}");
+  return { path, documented, access, methods, allow: [...names, "OPTIONS"].join(", ") };
 }

@@ -125,20 +125,20 @@ export function invalid(errors: readonly FieldError[]): HttpError {
  * The answer to an error.
  *
  * @param refusals is what the rooms behind this one refuse.
- * @param onBug is given what neither they nor this room refuse, with the request's id: it is answered as a bare 500, and
- *   nothing of it leaves the process.
+ * @param onBug is given what neither they nor this room refuse: it is answered as a bare 500, and nothing of it leaves the
+ *   process.
  */
 export function problemAnswer(
   error: unknown,
   refusals: Refusals,
-  onBug: (error: unknown, requestId: string) => void,
+  requestId: string,
+  onBug: (error: unknown) => void,
 ): Answer {
-  const requestId = randomUUID();
   if (error instanceof HttpError) return exchangeProblem(error, requestId);
   const refusal = refusals.refusalIn(error);
   const kind = refusal === null ? undefined : refusals.kinds[refusal.code];
   if (refusal === null || kind === undefined) {
-    onBug(error, requestId);
+    onBug(error);
     return exchangeProblem(
       new HttpError("internal-error", "the cause is in the daemon's log, under this instance's id"),
       requestId,
@@ -161,6 +161,13 @@ export function exchangeProblem(error: HttpError, requestId: string = randomUUID
   const kind = EXCHANGE_PROBLEMS[code];
   const own = retryAfterSeconds === null ? kind : { ...kind, retryAfterSeconds };
   return problem(code, message, requestId, own, headers, errors, limit);
+}
+
+/** The code of that answer. */
+export function problemCode(error: unknown, refusals: Refusals): string {
+  if (error instanceof HttpError) return error.code;
+  const refusal = refusals.refusalIn(error);
+  return refusal === null || refusals.kinds[refusal.code] === undefined ? "internal-error" : refusal.code;
 }
 
 function retryingAt({ status, title }: ProblemKind, retryAfterMs: number | null): ProblemKind {

@@ -12,14 +12,14 @@ export function learned({ lessons }: EndpointParts): Operation {
   return { role: "admin", body: "ignored", answer: () => json(200, { kinds: lessons.list().map(kindView) }) };
 }
 
-export function forgetting({ lessons }: EndpointParts): Operation {
+export function forgetting({ lessons, scheduler }: EndpointParts): Operation {
   const check = checker(forgetQuerySchema);
   return {
     role: "admin",
     body: "ignored",
-    async answer({ url }) {
+    async answer({ url, actor }) {
       const { key = null } = check(queryOf(url));
-      return json(200, { forgotten: await lessons.forget(key) });
+      return json(200, { forgotten: await lessons.forget(key, actor, scheduler.now()) });
     },
   };
 }

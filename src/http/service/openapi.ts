@@ -1,6 +1,7 @@
 /** The OpenAPI document, made of the schemas that validate. Loaded only when somebody asks for it. */
 import { createDocument, type ZodOpenApiObject, type ZodOpenApiPathsObject } from "zod-openapi";
 import * as allocations from "../allocations/docs.ts";
+import { audit } from "../audit/docs.ts";
 import * as deliveries from "../deliveries/docs.ts";
 import * as events from "../events/docs.ts";
 import * as gpus from "../gpus/docs.ts";
@@ -66,6 +67,7 @@ const PATHS: ZodOpenApiPathsObject = {
   "/gpu/allocations/{id}/revoke": { post: allocations.revoke },
   "/gpu/webhooks/deliveries": { get: deliveries.list },
   "/gpu/webhooks/deliveries/{id}/redeliver": { post: deliveries.redeliver },
+  "/gpu/audit": { get: audit },
   "/gpu/learned": { get: learned.list, delete: learned.forget },
   "/gpu/gpus/{id}/why": { get: gpus.why },
   "/gpu/gpus/{id}": { delete: gpus.remove },

@@ -18,6 +18,7 @@ const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
   ["/gpu/drain", "Administration"],
   ["/gpu/undrain", "Administration"],
   ["/gpu/learned", "Administration"],
+  ["/gpu/audit", "Administration"],
   ["/gpu/workload", "Planning"],
   ["/gpu/plan", "Planning"],
   ["/gpu/quotas", "Planning"],

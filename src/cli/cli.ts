@@ -208,6 +208,10 @@ function askingVerbs(program: Command): void {
   verb(program, "renew", "put a lease's end off by its TTL", "gpuo renew ID")
     .argument("<id>")
     .action(async (id, options) => (await ask()).renew(id, options));
+  verb(program, "extend", "let a lease last so long from now", "gpuo extend ID 2h")
+    .argument("<id>")
+    .argument("<duration>", "such as 2h, 90m or 1h30m")
+    .action(async (id, duration, options) => (await ask()).extend(id, duration, options));
   verb(program, "wait", "wait until a request is granted, or a task is over", "gpuo wait ID")
     .argument("<id>")
     .option("--export", "print what sets the environment")

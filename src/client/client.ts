@@ -188,6 +188,15 @@ export class Client {
     return this.#post(`${allocationPath(id)}/renew`, body, { ...options, repeatable: true });
   }
 
+  /** Moves a lease's end. */
+  extend(
+    id: string,
+    to: { readonly ttl?: string; readonly max_duration?: string; readonly fencing_token?: number },
+    options: CallOptions = {},
+  ): Promise<Allocation> {
+    return this.#post(`${allocationPath(id)}/extend`, to, { ...options, repeatable: true });
+  }
+
   /** Ends a lease or cancels what waits; the record as it is then. */
   remove(id: string, fencingToken?: number, options: CallOptions = {}): Promise<Allocation> {
     const query = { fencing_token: fencingToken };

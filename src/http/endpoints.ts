@@ -1,5 +1,15 @@
 /** The API's routes: what each asks of its caller, and what it answers. */
-import { adoption, allocation, record, records, release, removal, renewal, revocation } from "./allocations/routes.ts";
+import {
+  adoption,
+  allocation,
+  extension,
+  record,
+  records,
+  release,
+  removal,
+  renewal,
+  revocation,
+} from "./allocations/routes.ts";
 import { gpuWhy, why } from "./allocations/why.ts";
 import { audit } from "./audit/audit.ts";
 import { deliveries, redelivery } from "./deliveries/routes.ts";
@@ -37,6 +47,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/history", "key", { GET: history(parts) }),
     endpoint("/gpu/me", "key", { GET: me(parts) }),
     endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
+    endpoint("/gpu/allocations/:id/extend", "key", { POST: extension(parts) }),
     endpoint("/gpu/allocations/:id/why", "key", { GET: why(parts) }),
     endpoint("/gpu/gpus/:id/why", "key", { GET: gpuWhy(parts) }),
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),

@@ -16,6 +16,7 @@ const LEASING_PROBLEMS: Readonly<Record<ErrorCode, ProblemKind>> = {
   "delivery-not-found": { status: 404, title: "No such webhook delivery" },
   "delivery-withdrawn": { status: 409, title: "The webhook tells of a grant that is over" },
   "allocation-ended": { status: 409, title: "The allocation has ended" },
+  "extension-refused": { status: 409, title: "The lease's end cannot be moved so" },
   "fencing-token-mismatch": { status: 409, title: "Wrong fencing token" },
   "not-owner": { status: 403, title: "Belongs to another principal" },
   "storage-unavailable": { status: 503, title: "The change could not be stored", retryAfterSeconds: 5 },

@@ -4,7 +4,7 @@
  */
 import type { EpochMs } from "../core/base/time.ts";
 import { gpuNamed } from "../core/decisions/admin.ts";
-import type { AdoptionAsk, AllocateAsk } from "../core/decisions/commands.ts";
+import type { AdoptionAsk, AllocateAsk, Command } from "../core/decisions/commands.ts";
 import { owns } from "../core/decisions/lifecycle.ts";
 import type { HostState } from "../core/host/state.ts";
 import type { Allocation, EndedAllocation, LiveAllocation } from "../core/model/allocation.ts";
@@ -190,8 +190,17 @@ export class Scheduler {
     actor: Actor,
     key: IdempotencyKey | null = null,
   ): Promise<Reply> {
+    return this.#changeLease(id, { type: "renew", id, fencingToken, actor }, actor, key);
+  }
+
+  async #changeLease(
+    id: AllocationId,
+    command: Extract<Command, { type: "renew" | "extend" }>,
+    actor: Actor,
+    key: IdempotencyKey | null,
+  ): Promise<Reply> {
     try {
-      const { state, at } = await this.#turns.send({ type: "renew", id, fencingToken, actor }, { key });
+      const { state, at } = await this.#turns.send(command, { key });
       return { allocation: state.allocations.get(id) as Allocation, state, at };
     } catch (error) {
       if (!(error instanceof AllocationNotFoundError)) throw error;
@@ -199,6 +208,25 @@ export class Scheduler {
       if (archived === undefined) throw error;
       throw owns(actor, archived) ? new AllocationEndedError(id) : new NotOwnerError(`allocation ${id}`);
     }
+  }
+
+  /**
+   * Its client moves a lease's end.
+   *
+   * @throws ExtensionRefusedError when that would take from others what they were promised.
+   * @throws AllocationEndedError when it has ended; nothing revives it.
+   */
+  async extend(
+    id: AllocationId,
+    to: {
+      readonly ttlMs: number | null;
+      readonly maxDurationMs: number | null;
+      readonly fencingToken: number | null;
+    },
+    actor: Actor,
+    key: IdempotencyKey | null = null,
+  ): Promise<Reply> {
+    return this.#changeLease(id, { type: "extend", id, ...to, actor }, actor, key);
   }
 
   /**

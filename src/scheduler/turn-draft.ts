@@ -198,7 +198,10 @@ function changedBy(
     case "allocate":
       return [command.id];
     case "renew":
-      return events.some((event) => event.type === "renewed" && event.id === command.id) ? [command.id] : [];
+    case "extend": {
+      const type = command.type === "renew" ? "renewed" : "end-moved";
+      return events.some((event) => event.type === type && event.id === command.id) ? [command.id] : [];
+    }
     case "release":
       return ended.filter(isLetGo).map(({ request }) => request.id);
     default:

@@ -71,6 +71,10 @@ export class Ledger {
       rows.push(this.#row(allocation, texts));
       this.#planHolds(allocation, rows, holds, changes.holders);
     }
+    for (const id of endsMoved(turn.events)) {
+      const moved = turn.allocations.find(({ request }) => request.id === id);
+      if (moved !== undefined) rows.push(["updateRequest", texts.request(moved.request), id]);
+    }
     // In this order: a lease's row refers to its allocation and its GPU, and a GPU may change hands in one turn.
     const writes = [...this.#planGpus(turn.gpus, changes), ...rows, ...holds];
     for (const uuid of turn.removedGpus) writes.push(["dropGpu", uuid]);
@@ -180,6 +184,11 @@ export class Ledger {
     }
     return writes;
   }
+}
+
+/** Whose requests are other than they were submitted. */
+function endsMoved(events: Turn["events"]): ReadonlySet<AllocationId> {
+  return new Set(events.flatMap((event) => (event.type === "end-moved" ? [event.id] : [])));
 }
 
 const NO_GPUS: readonly LeasedGpu[] = [];

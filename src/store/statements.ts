@@ -123,6 +123,7 @@ export function prepareWrites(database: DatabaseSync) {
          ended_at = ?, end_reason = ?, end_detail = ?, used = ?, lease = ?
        WHERE id = ?`,
     ),
+    updateRequest: sql("UPDATE allocations SET request = ? WHERE id = ?"),
     holdGpu: sql("INSERT INTO live_leases (gpu_uuid, allocation_id, shared_mib) VALUES (?, ?, ?)"),
     letGoGpu: sql("DELETE FROM live_leases WHERE gpu_uuid = ? AND allocation_id = ?"),
     insertDelivery: sql(

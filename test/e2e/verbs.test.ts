@@ -98,6 +98,15 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     expect((await daemon.call("GET", `/gpu/allocations/${id}`)).body.status).toBe("ended");
   });
 
+  test("extend lets a lease last so long from now", async () => {
+    const { stderr, end } = await gpuo(["extend", held, "2h"]);
+    expect([end, stderr]).toEqual([0, expect.stringMatching(/lasts until .*, and with renewals until /)]);
+    const { body } = await daemon.call("GET", `/gpu/allocations/${held}`);
+    expect(body.max_duration_seconds).toBeGreaterThanOrEqual(7_200);
+    expect((await gpuo(["extend", waiting, "2h"])).end).toBe(0);
+    expect(await gpuo(["extend", held, "soon"])).toMatchObject({ end: 64 });
+  });
+
   test("plan says what would come of it and changes nothing", async () => {
     const { stdout, end } = await gpuo(["plan", "-g", "8"]);
     expect([end, stdout.split("\n")[0]]).toEqual([0, expect.stringContaining("would be queued at 2")]);

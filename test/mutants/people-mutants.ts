@@ -19,4 +19,37 @@ const EXPLAINING = planted(
   ],
 );
 
-export const PEOPLE_MUTANTS: readonly Mutant[] = [...EXPLAINING];
+const EXTENDING = planted(
+  "src/core/decisions/extend.ts",
+  ["test/core/decisions/extend.test.ts"],
+  [
+    {
+      name: "A lease is extended beyond its quota of GPU-hours",
+      find: "overQuota(after, state, now) ?? keptByWindow",
+      replace: "keptByWindow",
+    },
+    {
+      name: "A lease is extended into a window that keeps its GPUs",
+      find: "?? keptByWindow(after, state, now) ??",
+      replace: "??",
+    },
+    {
+      name: "The head of the line is put off by an extension",
+      find: " ?? headPutOff(after, state, now)",
+      replace: "",
+    },
+    {
+      name: "An end may be moved into the past",
+      find: "if (expiresAt !== null && expiresAt <= now)",
+      replace: "if (expiresAt !== null && expiresAt < 0)",
+    },
+    {
+      name: "A longer lease is charged as before",
+      file: "src/core/host/accounts.ts",
+      find: "if (isAsBefore && before?.request.maxDurationMs === next.request.maxDurationMs) return accounts;",
+      replace: "if (isAsBefore) return accounts;",
+    },
+  ],
+);
+
+export const PEOPLE_MUTANTS: readonly Mutant[] = [...EXPLAINING, ...EXTENDING];

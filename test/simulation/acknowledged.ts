@@ -139,7 +139,8 @@ function demandReachable(told: Allocation, present: Allocation | undefined): voi
 }
 
 function isReachable(told: Allocation, present: Allocation): boolean {
-  if (!isDeepStrictEqual(told.request, present.request)) return false;
+  const { ttlMs, maxDurationMs } = present.request;
+  if (!isDeepStrictEqual({ ...told.request, ttlMs, maxDurationMs }, present.request)) return false;
   if (told.status === "queued") return true;
   if (told.status === "ended") return isDeepStrictEqual(told, present);
   // What was granted is not queued again; an offer and a lease may turn into each other.
@@ -147,6 +148,7 @@ function isReachable(told: Allocation, present: Allocation): boolean {
   const [was, is] = [told.lease, present.lease];
   if (was.fencingToken !== is.fencingToken || was.grantedAt !== is.grantedAt) return false;
   if (!isDeepStrictEqual(was.gpus, is.gpus)) return false;
-  // It is prolonged, never shortened.
+  // Its client may have moved its end. Otherwise it is prolonged, never shortened.
+  if (told.request.ttlMs !== ttlMs || told.request.maxDurationMs !== maxDurationMs) return true;
   return was.expiresAt === null ? is.expiresAt === null : is.expiresAt !== null && is.expiresAt >= was.expiresAt;
 }

@@ -25,6 +25,7 @@ import {
   judgeGrant,
   judgeHead,
   judgeIdle,
+  judgeMovedEnd,
   judgeRenewal,
   judgeReoffer,
   judgeSubmission,
@@ -218,6 +219,18 @@ export class Auditor {
         const before = holding(books, event.id);
         const lease = { ...before.lease, expiresAt };
         books.live.set(event.id, { ...before, status: "leased", claimBy: null, lease, ...promised(expiresAt, turn) });
+        return;
+      }
+      case "end-moved": {
+        judgeMovedEnd(books, causes, turn, event);
+        this.#startShares(event.id, event.at);
+        const { ttlMs, maxDurationMs, expiresAt } = event;
+        const before = holding(books, event.id);
+        const request = { ...before.request, ttlMs, maxDurationMs };
+        const lease = { ...before.lease, expiresAt };
+        const idle = before.idle && ttlMs === null;
+        const moved = { ...before, request, lease, idle, ...promised(expiresAt, turn) };
+        books.live.set(event.id, { ...moved, status: "leased", claimBy: null });
         return;
       }
       case "extended": {

@@ -95,6 +95,9 @@ export class Clients {
       case "renew":
         this.#onOne(op.pick, op.who, (id, actor) => this.#renew(id, actor, this.#token(id, op.token), op.key));
         return;
+      case "extend":
+        this.#onOne(op.pick, op.who, (id, actor) => this.#extend(id, actor, this.#token(id, op.token), op));
+        return;
       case "read":
         this.#onOne(op.pick, op.who, (id, actor) => this.#read(id, actor));
         return;
@@ -268,6 +271,20 @@ export class Clients {
     const name = `${key}`;
     if (!sentAgain) this.#remember({ op: "renew", principal, admin, key: name, id, service: null, token });
     this.#keyed("renew", actor, name, id, { token }, { first: renew, again: () => this.#readAgain(id, actor) });
+  }
+
+  #extend(
+    id: AllocationId,
+    actor: Actor,
+    fencingToken: number | null,
+    { ttlMs, maxDurationMs }: Extract<ClientOp, { op: "extend" }>,
+  ): void {
+    if (actor.admin || this.#ownerOf(id) === actor.principal) this.#parts.causes.extensions.add(id);
+    const to = { ttlMs, maxDurationMs, fencingToken };
+    this.#track(this.#parts.daemon.scheduler.extend(id, to, actor), ({ allocation }) => {
+      demandToken(allocation, fencingToken);
+      this.#learn(allocation, actor.principal);
+    });
   }
 
   #read(id: AllocationId, actor: Actor): void {

@@ -260,6 +260,18 @@ export function judgeRenewal(books: Books, causes: Causes, turn: TurnSeen, event
   if (event.expiresAt !== until) breach(5, `${event.id} was renewed until ${event.expiresAt}, not ${until}`);
 }
 
+/** An end moves when its client says so, to where the new numbers put it, and not past the quotas of its accounts. */
+export function judgeMovedEnd(books: Books, causes: Causes, turn: TurnSeen, event: Of<"end-moved">): void {
+  const { lease, request, claimBy } = holding(books, event.id);
+  const { ttlMs, maxDurationMs } = event;
+  if (!causes.extensions.has(event.id)) breach(3, `the end of ${event.id} was moved and nobody had asked for it`);
+  if (lease.expiresAt !== null && turn.at >= lease.expiresAt) breach(5, `${event.id} was prolonged after its end`);
+  if (claimBy !== null && turn.at >= claimBy) breach(5, `${event.id} was prolonged after its offer had lapsed`);
+  const until = endOf({ ...request, ttlMs, maxDurationMs }, lease.grantedAt, turn.at);
+  if (event.expiresAt !== until) breach(5, `${event.id} was prolonged until ${event.expiresAt}, not ${until}`);
+  if (until !== null && until <= turn.at) breach(5, `the end of ${event.id} was moved into the past`);
+}
+
 /** Only after an absence, only what fell due in it, and only as far as the grace goes. */
 export function judgeExtension(books: Books, causes: Causes, turn: TurnSeen, event: Of<"extended">): void {
   const { lease, request, status, claimBy } = holding(books, event.id);

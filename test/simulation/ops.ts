@@ -56,6 +56,14 @@ export type ClientOp =
       readonly token: TokenGiven;
       readonly key: number | null;
     }
+  | {
+      readonly op: "extend";
+      readonly pick: Pick;
+      readonly who: Who;
+      readonly token: TokenGiven;
+      readonly ttlMs: number | null;
+      readonly maxDurationMs: number | null;
+    }
   | { readonly op: "read"; readonly pick: Pick; readonly who: Who }
   | { readonly op: "wait"; readonly pick: Pick; readonly who: Who; readonly waitMs: number }
   | { readonly op: "leave"; readonly n: number }
@@ -126,6 +134,7 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
   release: true,
   "release service": true,
   renew: true,
+  extend: true,
   read: true,
   wait: true,
   leave: true,
@@ -307,6 +316,17 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
     }),
   ],
   [10, (draw) => ({ op: "renew", pick: draw.pick(), who: draw.who(), token: draw.token(), key: draw.key() })],
+  [
+    2,
+    (draw) => ({
+      op: "extend",
+      pick: draw.pick(),
+      who: draw.who(),
+      token: draw.token(),
+      ttlMs: draw.chance(0.5) ? draw.between(1_000, 120_000) : null,
+      maxDurationMs: draw.chance(0.6) ? draw.between(500, 240_000) : null,
+    }),
+  ],
   [8, (draw) => ({ op: "read", pick: draw.pick(), who: draw.who() })],
   [6, (draw) => ({ op: "wait", pick: draw.pick(), who: draw.who(), waitMs: draw.between(100, 60_000) })],
   [2, (draw) => ({ op: "leave", n: draw.below(8) })],

@@ -28,6 +28,7 @@ const EVENTS: Readonly<Record<Event["type"], true>> = {
   reoffered: true,
   claimed: true,
   renewed: true,
+  "end-moved": true,
   extended: true,
   ended: true,
   preempting: true,

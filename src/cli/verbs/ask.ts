@@ -152,6 +152,29 @@ export async function renew(name: string, options: CommonOptions): Promise<void>
   terminal.say(record.expires_at === undefined ? "renewed; it has no end" : `renewed until ${record.expires_at}`);
 }
 
+/** So long from now: by its hard end where it has one, else by its TTL. */
+export async function extend(name: string, duration: string, options: CommonOptions): Promise<void> {
+  const { client, terminal } = await contextOf(options, PATIENCE_MS);
+  const { ms } = durationOf("the duration", duration);
+  const before = await client.record(await allocationNamed(name, client));
+  const heldMs = Date.now() - Date.parse(before.allocated_at ?? before.submitted_at);
+  const seconds = (of: number) => `${Math.ceil(of / 1_000)}s`;
+  if (before.max_duration_seconds === null && before.ttl_seconds === null) {
+    return terminal.say(`${before.id} has no end: there is nothing to move`);
+  }
+  const to = before.max_duration_seconds === null ? { ttl: seconds(ms) } : { max_duration: seconds(heldMs + ms) };
+  const record = await client.extend(before.id, to);
+  if (terminal.json) return terminal.data(record);
+  terminal.say(`${record.id} lasts until ${record.expires_at ?? "it is released"}${renewedUntil(record)}`);
+}
+
+/** Its hard end, where that is not what it ends by unless it is renewed. */
+function renewedUntil(record: Allocation): string {
+  if (record.max_duration_seconds === null || record.allocated_at === undefined) return "";
+  const hardEnd = new Date(Date.parse(record.allocated_at) + record.max_duration_seconds * 1_000).toISOString();
+  return record.expires_at === hardEnd ? "" : `, and with renewals until ${hardEnd}`;
+}
+
 export async function cancel(name: string, options: CommonOptions): Promise<void> {
   const { client, terminal } = await contextOf(options, PATIENCE_MS);
   const id = await allocationNamed(name, client);

@@ -68,6 +68,15 @@ export type Command =
       readonly actor: Actor;
     }
   | {
+      /** Its client moves the end of a lease. `null`: as it is. */
+      readonly type: "extend";
+      readonly id: AllocationId;
+      readonly ttlMs: number | null;
+      readonly maxDurationMs: number | null;
+      readonly fencingToken: number | null;
+      readonly actor: Actor;
+    }
+  | {
       /** The owner asked for its record, or waits for it: it is alive, and has what it was offered. */
       readonly type: "touch";
       readonly id: AllocationId;

@@ -18,6 +18,7 @@ import { adopt } from "./adopt.ts";
 import type { Command } from "./commands.ts";
 import { Drafting, end } from "./drafting.ts";
 import { expireDue, noteIdleness } from "./due.ts";
+import { extend } from "./extend.ts";
 import { liveOf, release, renew } from "./lifecycle.ts";
 import { readKernelLog } from "./observe/kernel-log.ts";
 import { observe } from "./observe/observe.ts";
@@ -59,6 +60,9 @@ function accept(draft: Drafting, command: Command, now: EpochMs): void {
       return;
     case "renew":
       renew(draft, command, now);
+      return;
+    case "extend":
+      extend(draft, command, now);
       return;
     case "touch": {
       const allocation = liveOf(draft.state, command.id);

@@ -70,11 +70,11 @@ export function owns(actor: Actor, allocation: { readonly request: Request }): b
   return actor.admin || actor.principal === allocation.request.principal;
 }
 
-function demandOwner(actor: Actor, allocation: LiveAllocation): void {
+export function demandOwner(actor: Actor, allocation: LiveAllocation): void {
   if (!owns(actor, allocation)) throw new NotOwnerError(`allocation ${allocation.request.id}`);
 }
 
-function demandToken(allocation: LiveAllocation, given: number | null): void {
+export function demandToken(allocation: LiveAllocation, given: number | null): void {
   if (given === null) return;
   // What waits has no token yet, so that any is wrong.
   const right = allocation.status === "queued" ? null : allocation.lease.fencingToken;

@@ -164,7 +164,8 @@ export function withCharge(
   next: Allocation,
   { quotas }: Policy,
 ): Accounts {
-  if (stageOf(before) === stageOf(next)) return accounts;
+  const isAsBefore = stageOf(before) === stageOf(next);
+  if (isAsBefore && before?.request.maxDurationMs === next.request.maxDurationMs) return accounts;
   let after = accounts;
   for (const { key, quota } of limitedAccounts(next.request, quotas)) {
     after = withAccount(after, key, changed(accountOf(accounts, key, quota), before, next), instantOf(next));

@@ -37,6 +37,15 @@ export type Event =
       readonly expiresAt: EpochMs | null;
     }
   | {
+      /** Its client has moved the end of a lease: a renewal under other numbers, which are its request's from now on. */
+      readonly type: "end-moved";
+      readonly id: AllocationId;
+      readonly at: EpochMs;
+      readonly ttlMs: number | null;
+      readonly maxDurationMs: number | null;
+      readonly expiresAt: EpochMs | null;
+    }
+  | {
       /** Deadlines were moved without the client's doing: the grace after an absence of the daemon. */
       readonly type: "extended";
       readonly id: AllocationId;

@@ -65,6 +65,18 @@ export function evolve(state: HostState, event: Event): HostState {
       const lease = leased(holding(next, event.id));
       return withAllocation(next, { ...lease, lease: { ...lease.lease, expiresAt: event.expiresAt } });
     }
+    case "end-moved": {
+      const { ttlMs, maxDurationMs, expiresAt } = event;
+      const next = claimed(state, event.id, event.at);
+      const { request, lease, ...standing } = leased(holding(next, event.id));
+      return withAllocation(next, {
+        ...standing,
+        // With a TTL it is no longer looked at whether it is idle.
+        idleSince: ttlMs === null ? standing.idleSince : null,
+        request: { ...request, ttlMs, maxDurationMs },
+        lease: { ...lease, expiresAt },
+      });
+    }
     case "extended": {
       const before = holding(state, event.id);
       const { request, notice } = before;

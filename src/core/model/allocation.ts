@@ -17,7 +17,7 @@ export const SHARINGS = ["exclusive", "shared"] as const;
 
 export type Sharing = (typeof SHARINGS)[number];
 
-/** One request as it was accepted. Never changes afterwards. */
+/** One request as it was accepted. Never changes afterwards, but for how long its lease lasts, which its client may move. */
 export interface Request {
   readonly id: AllocationId;
   readonly serviceName: string;

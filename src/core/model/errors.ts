@@ -15,6 +15,7 @@ export const ERROR_CODES = [
   "adoption-disabled",
   "nothing-to-adopt",
   "allocation-ended",
+  "extension-refused",
   "fencing-token-mismatch",
   "not-owner",
   "storage-unavailable",
@@ -103,6 +104,11 @@ export class AllocationEndedError extends DomainError {
   constructor(id: AllocationId) {
     super(`allocation ${id} has ended`);
   }
+}
+
+/** A later end would take from others what they were promised, or there is no end to be moved. */
+export class ExtensionRefusedError extends DomainError {
+  readonly code = "extension-refused";
 }
 
 export class FencingTokenMismatchError extends DomainError {

@@ -11,6 +11,7 @@ import {
 import {
   allocateSchema,
   deleteQuerySchema,
+  extendSchema,
   recordQuerySchema,
   recordsQuerySchema,
   releaseSchema,
@@ -100,6 +101,25 @@ export const renew: ZodOpenApiOperationObject = {
   responses: {
     "200": answer("The record", recordSchema),
     ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED, "allocation-ended"),
+  },
+};
+
+export const extend: ZodOpenApiOperationObject = {
+  operationId: "extendAllocation",
+  summary: "Move a lease's end, within quotas and windows",
+  requestParams: { ...recordPath, ...repeatable },
+  requestBody: bodyOf(extendSchema),
+  responses: {
+    "200": answer("The record", recordSchema),
+    ...problems(
+      ...WITH_KEY,
+      ...WITH_BODY,
+      ...CHANGING,
+      ...REPEATABLE,
+      ...OWNED,
+      "allocation-ended",
+      "extension-refused",
+    ),
   },
 };
 

@@ -9,6 +9,7 @@ import type { Reply } from "../../scheduler/scheduler.ts";
 import {
   allocateSchema,
   deleteQuerySchema,
+  extendSchema,
   recordQuerySchema,
   recordsQuerySchema,
   releaseSchema,
@@ -152,6 +153,28 @@ export function renewal({ scheduler, grants, idempotency }: EndpointParts): Oper
       return idempotency.answer("renew", call, {
         first: (key) =>
           grants.ofKnown(id, actor.principal, () => scheduler.renew(id, token ?? null, actor, key), record),
+        again: () => grants.ofKnown(id, actor.principal, () => scheduler.read(id, actor), unlessEnded(record)),
+      });
+    },
+  };
+}
+
+export function extension({ scheduler, grants, idempotency }: EndpointParts): Operation {
+  const check = checker(extendSchema);
+  return {
+    role: "allocate",
+    body: "needed",
+    answer(call) {
+      const { id, actor } = call;
+      const given = check(call.body);
+      const to = {
+        ttlMs: lifetimeOf(given.ttl),
+        maxDurationMs: lifetimeOf(given.max_duration),
+        fencingToken: given.fencing_token ?? null,
+      };
+      const record = recordAnswer(actor);
+      return idempotency.answer("extend", call, {
+        first: (key) => grants.ofKnown(id, actor.principal, () => scheduler.extend(id, to, actor, key), record),
         again: () => grants.ofKnown(id, actor.principal, () => scheduler.read(id, actor), unlessEnded(record)),
       });
     },

@@ -79,6 +79,7 @@ const PATHS: ZodOpenApiPathsObject = {
   "/gpu/undrain": { post: host.undrain },
   "/gpu/gpus/{id}/clear-quarantine": { post: gpus.clearQuarantine },
   "/gpu/allocations/{id}/renew": { post: allocations.renew },
+  "/gpu/allocations/{id}/extend": { post: allocations.extend },
   "/gpu/events": { get: events.stream },
   "/gpu/readings": { get: readings.stream },
   "/gpu/history": { get: history },

@@ -20,6 +20,7 @@ const WORDS: { readonly [type: string]: readonly [text: string, tone: EventLine[
   claimed: ["takes its grant", "plain"],
   "became-head": ["is next in the line", "plain"],
   renewed: ["renews", "plain"],
+  "end-moved": ["moved its end", "plain"],
   extended: ["has longer", "plain"],
   ended: ["ends", "plain"],
   preempting: ["must make room", "wait"],

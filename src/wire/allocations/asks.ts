@@ -147,6 +147,15 @@ export const releaseSchema = exactly({
 
 export const renewSchema = exactly({ fencing_token: fencingToken });
 
+export const extendSchema = exactly({
+  ttl: lifetime("It ends so long from now, and from each renewal to come"),
+  max_duration: lifetime("It ends so long after its grant, whatever is renewed"),
+  fencing_token: fencingToken,
+}).refine((given) => (given.ttl ?? given.max_duration ?? null) !== null, {
+  path: ["max_duration"],
+  error: "give ttl, max_duration or both",
+});
+
 /** In milliseconds; `null` when it is neither a duration nor a number of seconds within bounds. */
 export function waitMs(given: string): number | null {
   const ms = /^\d{1,9}(?:\.\d{1,9})?$/.test(given) ? Math.round(Number(given) * 1_000) : parseDuration(given);

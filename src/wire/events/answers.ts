@@ -45,6 +45,13 @@ export const EVENT_BODIES = {
   reoffered: z.object({ ...subject, status: z.literal("offered"), claim_by: claimBy }),
   claimed: z.object({ ...subject, status: z.literal("leased") }),
   renewed: z.object({ ...subject, status: z.literal("leased"), expires_at: expiresAt }),
+  "end-moved": z.object({
+    ...subject,
+    status: z.literal("leased"),
+    ttl_seconds: z.number().nullable(),
+    max_duration_seconds: z.number().nullable(),
+    expires_at: expiresAt,
+  }),
   extended: z.object({ ...subject, expires_at: expiresAt, claim_by: claimBy.nullable() }),
   ended: z.object({
     ...subject,

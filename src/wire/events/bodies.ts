@@ -49,6 +49,14 @@ function bodyOf(event: Event): object {
       return { ...subject(event.id), status: "leased" };
     case "renewed":
       return { ...subject(event.id), status: "leased", expires_at: instant(event.expiresAt) };
+    case "end-moved":
+      return {
+        ...subject(event.id),
+        status: "leased",
+        ttl_seconds: event.ttlMs === null ? null : event.ttlMs / 1_000,
+        max_duration_seconds: event.maxDurationMs === null ? null : event.maxDurationMs / 1_000,
+        expires_at: instant(event.expiresAt),
+      };
     case "extended":
       return {
         ...subject(event.id),

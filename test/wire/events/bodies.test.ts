@@ -35,6 +35,10 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
     { type: "renewed", id, at, expiresAt: START + 5 },
     { type: "renewed", id, at, expiresAt: null },
   ],
+  "end-moved": [
+    { type: "end-moved", id, at, ttlMs: 5_000, maxDurationMs: null, expiresAt: START + 5_000 },
+    { type: "end-moved", id, at, ttlMs: null, maxDurationMs: 60_000, expiresAt: START + 60_000 },
+  ],
   extended: [
     { type: "extended", id, at, expiresAt: START + 5, claimBy: null },
     { type: "extended", id, at, expiresAt: null, claimBy: START + 5 },

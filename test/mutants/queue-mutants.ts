@@ -39,13 +39,35 @@ const LINE = planted(
     {
       name: "How long a request may last does not count",
       file: "src/core/host/demand.ts",
-      find: "ask.memoryMib <= limit.memoryMib && ask.durationMs <= limit.durationMs",
-      replace: "ask.memoryMib <= limit.memoryMib",
+      find: "memoryMib <= limit.memoryMib && durationMs <= limit.durationMs",
+      replace: "memoryMib <= limit.memoryMib",
     },
     {
       name: "Of those who could be served, the last in line is",
       find: "compareKeys(one.key, best.key) < 0",
       replace: "compareKeys(one.key, best.key) > 0",
+    },
+  ],
+);
+
+const LONG_SEARCH = planted(
+  "src/core/host/smallest-asks.ts",
+  ["test/core/host/smallest-asks.test.ts"],
+  [
+    {
+      name: "A long search skips a part in which a corner was merged away",
+      find: "const { durationMs } = corners[nearest + 1] as Ask;",
+      replace: "const { durationMs } = corners[nearest] as Ask;",
+    },
+    {
+      name: "A part's corners leave out its right side",
+      find: ", ...(this.#right?.corners ?? [])",
+      replace: "",
+    },
+    {
+      name: "A long search goes on looking at each",
+      find: "this.#looks <= PLAIN_LOOKS ||",
+      replace: "true ||",
     },
   ],
 );
@@ -227,4 +249,11 @@ const WAITING_PATIENTLY = planted(
   ],
 );
 
-export const QUEUE_MUTANTS: readonly Mutant[] = [...LINE, ...SERVING, ...HOLDING, ...FORESEEN, ...WAITING_PATIENTLY];
+export const QUEUE_MUTANTS: readonly Mutant[] = [
+  ...LINE,
+  ...LONG_SEARCH,
+  ...SERVING,
+  ...HOLDING,
+  ...FORESEEN,
+  ...WAITING_PATIENTLY,
+];

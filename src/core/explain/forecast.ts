@@ -185,6 +185,8 @@ class Outlook {
   /** The GPUs that the slots' claimants can use: few different sets. */
   readonly #suitings = new Set<GpuSet>();
   readonly #moments: Moment[] = [];
+  /** Per slot, how many GPUs it keeps until it begins from the one whose start is looked for. */
+  readonly #kept: number[] = [];
 
   constructor(freeFrom: readonly number[]) {
     this.#freeFrom = freeFrom;
@@ -198,36 +200,44 @@ class Outlook {
    * claimant asked for until it ends.
    */
   startOf(claimant: Claimant, among: GpuSet, now: EpochMs, waitsFor: (slot: Slot, shared: number) => boolean): number {
-    const shared = new Map<GpuSet, number>();
-    for (const suiting of this.#suitings) shared.set(suiting, overlap(suiting, among));
-    /** Per slot, how many GPUs it keeps from this one until it begins. */
-    const kept: number[] = [];
+    const wanted = claimant.gpus;
+    const shared = this.#sharedWith(among);
+    const kept = this.#kept;
     let free = 0;
-    for (const slot of this.#slots) {
-      const both = shared.get(slot.claimant.suiting) as number;
+    for (const [place, slot] of this.#slots.entries()) {
+      const both = shared[slot.claimant.suiting.number] as number;
       const keeps = both > 0 && waitsFor(slot, both) ? both : 0;
-      kept.push(keeps);
+      kept[place] = keeps;
       free -= keeps;
     }
     let at = now;
-    const moments = this.#moments.values();
-    let moment = moments.next().value;
+    let next = 0;
     for (const place of this.#byTime) {
       if (among.has[place] === 0) continue;
       const freeFrom = this.#freeFrom[place] as number;
-      for (; moment !== undefined && moment.at < freeFrom && free < claimant.gpus; moment = moments.next().value) {
+      for (; free < wanted && next < this.#moments.length; next++) {
+        const moment = this.#moments[next] as Moment;
+        if (moment.at >= freeFrom) break;
         at = moment.at;
-        free += this.#gainedAt(moment, kept);
+        free += this.#gainedAt(moment);
       }
-      if (free >= claimant.gpus) break;
+      if (free >= wanted) break;
       at = freeFrom;
       free++;
     }
-    for (; moment !== undefined && free < claimant.gpus; moment = moments.next().value) {
+    for (; free < wanted && next < this.#moments.length; next++) {
+      const moment = this.#moments[next] as Moment;
       at = moment.at;
-      free += this.#gainedAt(moment, kept);
+      free += this.#gainedAt(moment);
     }
-    return free < claimant.gpus ? Infinity : Math.max(now, at);
+    return free < wanted ? Infinity : Math.max(now, at);
+  }
+
+  /** By the numbers of the sets that claimants can use, how many GPUs of each are `among` these. */
+  #sharedWith(among: GpuSet): readonly number[] {
+    const shared: number[] = [];
+    for (const suiting of this.#suitings) shared[suiting.number] = overlap(suiting, among);
+    return shared;
   }
 
   /**
@@ -245,8 +255,9 @@ class Outlook {
     return own.size >= gpus ? [own, common] : [common];
   }
 
-  #gainedAt({ slot, isEnd }: Moment, kept: readonly number[]): number {
-    const keeps = kept[slot] as number;
+  #gainedAt({ slot, isEnd }: Moment): number {
+    const keeps = this.#kept[slot] as number;
+    if (keeps === 0) return 0;
     const taken = Math.min(keeps, (this.#slots[slot] as Slot).claimant.gpus);
     return isEnd ? taken : keeps - taken;
   }
@@ -262,6 +273,8 @@ class Outlook {
   }
 
   #note(moment: Moment): void {
+    // Nothing is waited for that never comes.
+    if (moment.at === Infinity) return;
     let place = this.#moments.length;
     while (place > 0 && (this.#moments[place - 1] as Moment).at > moment.at) place--;
     this.#moments.splice(place, 0, moment);
@@ -270,14 +283,20 @@ class Outlook {
 
 /** GPUs by their places in a list. Equal sets are the same object. */
 interface GpuSet {
+  /** In the order in which sets came up. */
+  readonly number: number;
   /** 1 for each that is in it. */
   readonly has: Uint8Array;
   readonly size: number;
 }
 
+/** Few sets come up, and the same ones again and again. */
 class GpuSets {
   readonly #places: ReadonlyMap<GpuUuid, number>;
-  readonly #known = new Map<string, GpuSet>();
+  readonly #known: GpuSet[] = [];
+  /** By the numbers of the two. */
+  readonly #both = new Map<number, GpuSet>();
+  readonly #without = new Map<number, GpuSet>();
 
   constructor(gpus: readonly FutureCandidate[]) {
     this.#places = new Map(gpus.map(({ gpu }, place) => [gpu.uuid, place]));
@@ -290,19 +309,40 @@ class GpuSets {
   }
 
   both(a: GpuSet, b: GpuSet): GpuSet {
-    return this.#one(a.has.map((one, place) => one & (b.has[place] as number)));
+    if (a === b) return a;
+    return this.#made(this.#both, a, b, (one, other) => one & other);
   }
 
   without(a: GpuSet, b: GpuSet): GpuSet {
-    return this.#one(a.has.map((one, place) => one & ~(b.has[place] as number)));
+    return this.#made(this.#without, a, b, (one, other) => one & ~other);
+  }
+
+  #made(made: Map<number, GpuSet>, a: GpuSet, b: GpuSet, join: (one: number, other: number) => number): GpuSet {
+    const pair = a.number * MAX_SETS + b.number;
+    let set = made.get(pair);
+    if (set === undefined) {
+      set = this.#one(a.has.map((one, place) => join(one, b.has[place] as number)));
+      made.set(pair, set);
+    }
+    return set;
   }
 
   #one(has: Uint8Array): GpuSet {
-    const name = has.join("");
-    const known = this.#known.get(name) ?? { has, size: has.reduce((sum, one) => sum + one, 0) };
-    this.#known.set(name, known);
-    return known;
+    let size = 0;
+    for (const one of has) size += one;
+    for (const known of this.#known) if (known.size === size && isSame(known.has, has)) return known;
+    const set = { number: this.#known.length, has, size };
+    this.#known.push(set);
+    return set;
   }
+}
+
+/** More than come up: each of {@link MAX_FORECASTS} requests brings few. */
+const MAX_SETS = 2 ** 20;
+
+function isSame(a: Uint8Array, b: Uint8Array): boolean {
+  for (let place = 0; place < a.length; place++) if (a[place] !== b[place]) return false;
+  return true;
 }
 
 function overlap(a: GpuSet, b: GpuSet): number {

@@ -88,6 +88,7 @@ export function shapeOf(
   };
 }
 
-export function isWithin(ask: Ask, limits: readonly Limit[]): boolean {
-  return limits.some((limit) => ask.memoryMib <= limit.memoryMib && ask.durationMs <= limit.durationMs);
+export function isWithin({ memoryMib, durationMs }: Ask, limits: readonly Limit[]): boolean {
+  for (const limit of limits) if (memoryMib <= limit.memoryMib && durationMs <= limit.durationMs) return true;
+  return false;
 }

@@ -8,8 +8,8 @@
  *  3. Within a family, members stand apart by the power of two that their `max_duration` lies in; those without one by
  *     their priority, since a wide request may pass only its equals (patience.ts). A limit on duration is sure of every
  *     class but the one that it cuts through, where a search may have to pass over members whose subtree has one that
- *     is small enough and another that is short enough. Only there, and only if the line is made for it, does a search
- *     look at more than a logarithm of the members.
+ *     is small enough and another that is short enough. A search that gets long there looks at finer figures of the
+ *     subtrees (smallest-asks.ts). Only if the line is made for it does it look at more than a logarithm of the members.
  *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice) and by the
  *     accounts that have a quota and the reserved windows (sets of them that somebody may use), not by the number
  *     waiting; of classes there are as many as powers of two up to the longest duration, and as priorities.
@@ -39,6 +39,7 @@ import {
   type Limit,
   shapeOf,
 } from "./demand.ts";
+import { LongSearch, SmallestAsks } from "./smallest-asks.ts";
 import { memberOf } from "./window-plan.ts";
 
 /**
@@ -57,13 +58,14 @@ export interface QueueKey {
 export interface Waiting {
   readonly key: QueueKey;
   readonly familyKey: string;
+  readonly ask: Ask;
   readonly allocation: QueuedAllocation;
 }
 
 interface Family {
   readonly shape: FamilyShape;
   /** By {@link classOf} those in them. */
-  readonly classes: ReadonlyMap<number, OrderedMap<QueueKey, Waiting, Ask>>;
+  readonly classes: ReadonlyMap<number, OrderedMap<QueueKey, Waiting, SmallestAsks>>;
 }
 
 export interface WaitingLine {
@@ -87,15 +89,9 @@ export function compareKeys(a: QueueKey, b: QueueKey): number {
 
 const ORDER: Ordering<QueueKey, Waiting, undefined> = { compare: compareKeys, measure: () => undefined };
 
-const SMALLEST_ASKS: Ordering<QueueKey, Waiting, Ask> = {
+const SMALLEST_ASKS: Ordering<QueueKey, Waiting, SmallestAsks> = {
   compare: compareKeys,
-  measure: (_key, { allocation }, left, right) => {
-    const { memoryMib, durationMs } = askOf(allocation.request);
-    return {
-      memoryMib: Math.min(memoryMib, left?.memoryMib ?? Infinity, right?.memoryMib ?? Infinity),
-      durationMs: Math.min(durationMs, left?.durationMs ?? Infinity, right?.durationMs ?? Infinity),
-    };
-  },
+  measure: (_key, { ask }, left, right) => new SmallestAsks(ask, left, right),
 };
 
 export const EMPTY_LINE: WaitingLine = {
@@ -145,7 +141,7 @@ export function enqueue(
   const key = queueKey(allocation.request, policy);
   const { request } = allocation;
   const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, policy.windows));
-  const waiting: Waiting = { key, familyKey: familyKey(shape), allocation };
+  const waiting: Waiting = { key, familyKey: familyKey(shape), ask: askOf(request), allocation };
   const classKey = classOf(request);
   const classes = new Map(line.families.get(waiting.familyKey)?.classes);
   classes.set(classKey, (classes.get(classKey) ?? OrderedMap.empty(SMALLEST_ASKS)).set(key, waiting));
@@ -219,9 +215,10 @@ export function* firstsWaiting(
     const limits = limitsOf(shape);
     if (limits.length === 0) continue;
     for (const members of classes.values()) {
+      const search = new LongSearch(limits);
       const found = members.find(
-        (smallest) => isWithin(smallest, limits),
-        ({ allocation }) => isWithin(askOf(allocation.request), limits),
+        (smallest) => search.isPromising(smallest),
+        ({ ask }) => isWithin(ask, limits),
       );
       if (found !== undefined) yield found;
     }

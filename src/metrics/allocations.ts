@@ -45,14 +45,14 @@ export class AllocationCounts {
     });
     this.#headWaits = new Histogram({
       name: "gpu_orchestrator_head_wait_seconds",
-      help: "How long heads of the queue whose start nobody could tell had been that when they were granted GPUs",
+      help: "How long requests whose patience ran had it when they were granted GPUs: from when they were a head whose start nobody could tell, or first passed by a wider request",
       buckets: HEAD_BUCKETS_S,
       registers: [registry],
     });
     this.#passes = new Tally(
       registry,
       "gpu_orchestrator_head_passes_total",
-      "Grants to requests that went before a head of the queue whose start nobody could tell",
+      "Grants to requests that went before one whose patience ran: a head whose start nobody could tell, or one that a wider request had passed",
       [],
     );
     this.#passes.prepare();

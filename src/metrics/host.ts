@@ -66,7 +66,7 @@ export function registerHost(registry: Registry, look: () => Instant): void {
   });
 }
 
-/** MIG instances are counted by themselves (mig.ts): the figures of a host's GPUs are those of whole GPUs. */
+/** MIG instances have metrics of their own, so the figures of a host's GPUs are those of whole GPUs. */
 function wholeGpus({ gpus }: HostState): readonly Gpu[] {
   return gpus.values().filter(({ mig }) => mig === null);
 }

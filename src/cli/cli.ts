@@ -305,14 +305,13 @@ function adminVerbs(program: Command): void {
 
 function hostVerbs(program: Command): void {
   const host = () => import("./host-verbs.ts");
-  verb(program, "keys", "make an API key for the settings", "gpuo keys create alice --expires 2027-06-30")
-    .argument("<what>", "create")
-    .argument("<principal>", "who owns what is asked for with it")
+  verb(program, "keys", "make, list and revoke API keys", "gpuo keys create alice --expires 2027-06-30")
+    .argument("<create|list|revoke>", "create: a line for the settings, or with auth.store: database a key there")
+    .argument("[principal|id]", "who is to own what is asked for with it; of revoke, the key's id")
     .option("--role <role>", "read, allocate, run or admin", "allocate")
     .option("--expires <when>", "a day such as 2027-06-30, or a time with its zone (default: never)")
-    .action(async (what, principal, options) =>
-      console.log((await import("./verbs/keys.ts")).keys(what, principal, options)),
-    );
+    .option("--config <file>", "the daemon's settings on this host")
+    .action(async (what, which, options) => (await import("./verbs/keys.ts")).keys(what, which, options));
   program
     .command("serve")
     .description("serve the GPUs of this host")

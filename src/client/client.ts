@@ -19,8 +19,12 @@ import type {
   GpuWhy,
   Granted,
   HostDrain,
+  Key,
+  KeyRole,
+  Keys,
   List,
   Me,
+  NewKey,
   Plan,
   Queued,
   Quotas,
@@ -144,6 +148,23 @@ export class Client {
   /** Who changed or was refused what, newest first; of admins. */
   audit(query: AuditQuery = {}, options: CallOptions = {}): Promise<Audit> {
     return this.#get("/gpu/audit", options, { ...query });
+  }
+
+  /** Who has keys; of admins. */
+  keys(options: CallOptions = {}): Promise<Keys> {
+    return this.#get("/gpu/keys", options);
+  }
+
+  /** A new key, which is shown this once. @param body `expires` is an RFC 3339 time. */
+  createKey(
+    body: { readonly principal: string; readonly role?: KeyRole; readonly expires?: string },
+    options: CallOptions = {},
+  ): Promise<NewKey> {
+    return this.#post("/gpu/keys", body, { ...options });
+  }
+
+  revokeKey(id: string, options: CallOptions = {}): Promise<Key> {
+    return this.#ask("DELETE", `/gpu/keys/${encodeURIComponent(id)}`, { ...options, repeatable: false });
   }
 
   redeliver(id: string, options: CallOptions = {}): Promise<unknown> {

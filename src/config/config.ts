@@ -100,7 +100,13 @@ export interface Config {
   };
   /** What `monitoring.source: simulated` shows, such as `h100x8`. */
   readonly simulation: { readonly host: string };
-  readonly auth: { readonly enabled: boolean; readonly headerName: string; readonly keys: readonly ApiKey[] };
+  readonly auth: {
+    readonly enabled: boolean;
+    readonly headerName: string;
+    /** Where further keys are: nowhere else, or in the database. */
+    readonly store: "file" | "database";
+    readonly keys: readonly ApiKey[];
+  };
   readonly storage: { readonly path: string; readonly retentionMs: number };
   readonly audit: { readonly retentionMs: number };
   readonly allocator: {
@@ -216,7 +222,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       metricsEnabled: monitoring.metrics_enabled,
     },
     simulation: { host: file.simulation.host },
-    auth: { enabled: auth.enabled, headerName: auth.header_name, keys: toKeys(file) },
+    auth: { enabled: auth.enabled, headerName: auth.header_name, store: auth.store, keys: toKeys(file) },
     storage: { path: storagePath(storage.path, monitoring.source), retentionMs: storage.retention },
     audit: { retentionMs: file.audit.retention },
     allocator: {

@@ -75,7 +75,12 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
   },
   simulation: { host: atStart("simulation.host") },
   // Switching authentication off under a daemon that others can reach would open it: that needs a start, which checks.
-  auth: { enabled: atStart("auth.enabled"), headerName: atStart("auth.header_name"), keys: live("auth.api_keys") },
+  auth: {
+    enabled: atStart("auth.enabled"),
+    headerName: atStart("auth.header_name"),
+    store: atStart("auth.store"),
+    keys: live("auth.api_keys"),
+  },
   storage: { path: atStart("storage.path"), retentionMs: atStart("storage.retention") },
   audit: { retentionMs: atStart("audit.retention") },
   allocator: {

@@ -128,6 +128,7 @@ export const fileSchema = z.strictObject({
   auth: section({
     enabled: setting(flag, false),
     header_name: setting(text("the name of an HTTP header", HEADER_NAME), "X-API-Key"),
+    store: setting(oneOf(["file", "database"]), "file"),
     api_keys: apiKeys(),
   }),
   storage: section({

@@ -22,10 +22,12 @@ import { StorageUnavailableError } from "../ports/refusals.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
 import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
+import { Revocations } from "../store/revocations.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
 import type { WorkService } from "../work-service/service.ts";
+import { KeyBook } from "./key-book.ts";
 import { knowledgeOf } from "./knowledge.ts";
 import { buildParts, tickInterval } from "./parts.ts";
 import { Watching } from "./watching.ts";
@@ -111,6 +113,7 @@ class RunningDaemon implements Daemon {
   readonly #source: GpuSource;
   readonly #http: HttpServer;
   readonly #advisors: Advisors;
+  readonly #keyBook: KeyBook;
   readonly #work: WorkService;
   #worker: EmbeddedWorker | null = null;
   #deliverer: Deliverer | null = null;
@@ -145,13 +148,20 @@ class RunningDaemon implements Daemon {
     this.#clock = time.clock;
     this.#advisors = new Advisors(advisorSettings(config), time.clock, log);
     const learning = new Learning(store);
+    this.#keyBook = new KeyBook({
+      auth: () => this.#config.auth,
+      store,
+      revocations: new Revocations(config.storage.path),
+      clock: time.clock,
+      log,
+    });
     const parts = buildParts({
       config,
       version,
       store,
       clock: time.clock,
       log,
-      keys: () => this.#config.auth.keys,
+      keyBook: this.#keyBook,
       limits: () => this.#config.limits,
       checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
       knowledge: knowledgeOf({
@@ -206,6 +216,7 @@ class RunningDaemon implements Daemon {
       this.#beginLater();
     } else this.#goOn();
     this.#watchFile();
+    this.#keyBook.start();
     void this.#advisors.start();
     this.#cleanups.push(() => this.#advisors.stop());
     await this.#startWork(file);
@@ -328,6 +339,7 @@ class RunningDaemon implements Daemon {
     this.#watching.stop();
     await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
     await this.#scheduler.stop();
+    await this.#keyBook.stop();
     await this.#store.close();
     this.#log.info({}, "stopped; leases stay as they are");
   }

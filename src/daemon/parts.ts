@@ -1,7 +1,7 @@
 /** Builds the parts of the daemon from its settings, each with those that it needs. None of them runs yet. */
 import type { Config } from "../config/config.ts";
 import { policyOf } from "../config/policy.ts";
-import { type ApiKey, createHttpServer, type HttpServer, type HttpSettings } from "../http/server.ts";
+import { createHttpServer, type HttpServer, type HttpSettings } from "../http/server.ts";
 import { createMetrics, type Metrics } from "../metrics/metrics.ts";
 import { NvidiaSmiSource } from "../monitor/nvidia-smi/source.ts";
 import { SimulatedSource } from "../monitor/simulated/source.ts";
@@ -19,6 +19,7 @@ import { Scheduler } from "../scheduler/scheduler.ts";
 import { LookBack } from "../store/look-back.ts";
 import type { SqliteStore } from "../store/store.ts";
 import { createWorkService, type WorkService, workDatabaseBeside } from "../work-service/service.ts";
+import type { KeyBook } from "./key-book.ts";
 import { DaemonLeases } from "./work.ts";
 
 /** A drain that takes longer is cut short: the promise is exit within 10 s. */
@@ -43,8 +44,7 @@ export interface Given {
   readonly store: SqliteStore;
   readonly clock: Clock;
   readonly log: Logger;
-  /** The API keys as they are now. */
-  readonly keys: () => readonly ApiKey[];
+  readonly keyBook: KeyBook;
   /** What one client may have, as it is now. */
   readonly limits: () => Config["limits"];
   /** Why webhooks may not be sent there, as the settings are now; `null` when they may. */
@@ -66,7 +66,7 @@ export interface Parts {
 }
 
 export function buildParts(given: Given): Parts {
-  const { config, version, store, clock, log, keys, limits, checkWebhookUrl, readiness, knowledge, lessons } = given;
+  const { config, version, store, clock, log, keyBook, limits, checkWebhookUrl, readiness, knowledge, lessons } = given;
   const stored = store.load();
   const simulated =
     config.monitoring.source === "simulated" ? new SimulatedSource({ shape: config.simulation.host, clock }) : null;
@@ -99,7 +99,8 @@ export function buildParts(given: Given): Parts {
   const pendingDeliveries = countingPending(store);
   const { path } = config.storage;
   const pastDecisions = path === ":memory:" ? NO_PAST : new LookBack(path);
-  const outside = { keys, limits, checkWebhookUrl, pendingDeliveries, readiness, knowledge, lessons, pastDecisions };
+  const keys = { keyBook, keys: () => keyBook.inForce(), onKeyUsed: (keyId: string) => keyBook.used(keyId) };
+  const outside = { ...keys, limits, checkWebhookUrl, pendingDeliveries, readiness, knowledge, lessons, pastDecisions };
   const shown = { history, audit: store };
   const http = createHttpServer({ scheduler, ...shown, settings, ...outside, metrics, version, log, work: work.http });
   return { source, scheduler, history, metrics, work, http };

@@ -18,6 +18,7 @@ import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
 import { governance, gpuDrain, gpuRemoval } from "./gpus/routes.ts";
 import { history } from "./history/history.ts";
 import { hostDrain, hostUndrain, list, status } from "./host/routes.ts";
+import { creation, listing, revoking } from "./keys/keys.ts";
 import { forgetting, learned } from "./learned/routes.ts";
 import type { EndpointParts } from "./parts.ts";
 import { plan, workload } from "./planning/routes.ts";
@@ -61,6 +62,8 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/webhooks/deliveries", "key", { GET: deliveries(parts) }),
     endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
     endpoint("/gpu/audit", "key", { GET: audit(parts) }),
+    endpoint("/gpu/keys", "key", { GET: listing(parts), POST: creation(parts) }),
+    endpoint("/gpu/keys/:id", "key", { DELETE: revoking(parts) }),
     endpoint("/gpu/windows", "key", { GET: windows(parts.scheduler) }),
     endpoint("/gpu/usage", "key", { GET: usage(parts.scheduler) }),
     endpoint("/gpu/quotas", "key", { GET: quotas(parts.scheduler) }),

@@ -1,4 +1,5 @@
 import type { AuditStore } from "../ports/audit.ts";
+import type { Keys } from "../ports/keys.ts";
 import type { Knowledge } from "../ports/knowledge.ts";
 import type { Lessons } from "../ports/learned.ts";
 import type { PastDecisions } from "../ports/past-decisions.ts";
@@ -33,4 +34,5 @@ export interface EndpointParts {
   readonly readings: ReadingFeed;
   readonly history: GpuHistory;
   readonly audit: AuditStore;
+  readonly keyBook: Keys;
 }

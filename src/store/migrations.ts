@@ -189,6 +189,21 @@ const MIGRATIONS: readonly string[] = [
   WHEN EXISTS (SELECT 1 FROM audit WHERE seq < OLD.seq)
   BEGIN SELECT RAISE(ABORT, 'the audit is only added to'); END;
   `,
+  `
+  -- API keys, where auth.store is database; a revoked one is gone. The keys themselves are kept nowhere.
+  CREATE TABLE api_keys (
+    sha256 TEXT PRIMARY KEY,
+    principal TEXT NOT NULL,
+    role TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER -- null: never
+  ) STRICT, WITHOUT ROWID;
+  -- Also of keys that stand in the settings.
+  CREATE TABLE key_uses (
+    key_id TEXT PRIMARY KEY,
+    at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];
 
 /** The schema that this program writes. */

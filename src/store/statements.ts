@@ -64,6 +64,8 @@ export function prepareReads(database: DatabaseSync) {
     delivery: sql(`SELECT ${RECORD_COLUMNS} FROM outbox WHERE delivery_id = ?`),
     deliverySeq: sql("SELECT seq FROM outbox WHERE delivery_id = ?"),
     learned: sql("SELECT body FROM learned ORDER BY last_at, key"),
+    apiKeys: sql("SELECT sha256, principal, role, created_at, expires_at FROM api_keys ORDER BY created_at, sha256"),
+    keyUses: sql("SELECT key_id, at FROM key_uses"),
     auditBounds: sql("SELECT (SELECT min(seq) FROM audit) AS oldest, (SELECT max(seq) FROM audit) AS newest"),
     audit: sql(
       `SELECT seq, at, principal, key_id, address, action, object, result, reason, request_id, count FROM audit
@@ -154,6 +156,11 @@ export function prepareWrites(database: DatabaseSync) {
     ),
     forgetLearned: sql("DELETE FROM learned WHERE ?1 IS NULL OR key = ?1"),
     forgetKey: sql("DELETE FROM idempotency_keys WHERE principal = ? AND key = ? AND at <= ?"),
+    addApiKey: sql("INSERT INTO api_keys (sha256, principal, role, created_at, expires_at) VALUES (?, ?, ?, ?, ?)"),
+    dropApiKey: sql("DELETE FROM api_keys WHERE sha256 = ?"),
+    noteKeyUse: sql("INSERT INTO key_uses (key_id, at) VALUES (?1, ?2) ON CONFLICT (key_id) DO UPDATE SET at = ?2"),
+    // Of keys that are long gone.
+    dropKeyUses: sql("DELETE FROM key_uses WHERE at < ?"),
     audit: sql(
       `INSERT INTO audit (at, principal, key_id, address, action, object, result, reason, request_id, count)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,

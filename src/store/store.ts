@@ -21,6 +21,7 @@ import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { TimeRecord } from "../platform/clock.ts";
 import type { AuditEntry, AuditPage, AuditQuery, AuditStore } from "../ports/audit.ts";
 import type { GpuChange, HistoryStore } from "../ports/history.ts";
+import type { KeyStore, KeyUse, StoredKey } from "../ports/keys.ts";
 import type { Learned, LearnedStore } from "../ports/learned.ts";
 import { StorageUnavailableError } from "../ports/refusals.ts";
 import type {
@@ -45,6 +46,7 @@ import { auditWrite, readAudit } from "./audit.ts";
 import { storeFailure, WriterDiedError } from "./errors.ts";
 import { FileWatch } from "./file-watch.ts";
 import { historyWrites, readChanges, readHistoryUntil, readLastChanges } from "./history.ts";
+import { keyUse, storedKey } from "./keys.ts";
 import { Ledger } from "./ledger.ts";
 import { type OpenDatabase, openDatabase, refusal } from "./open.ts";
 import type { Pruned } from "./prune.ts";
@@ -106,7 +108,7 @@ export function openStore(settings: StoreSettings): SqliteStore {
   }
 }
 
-export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, AuditStore {
+export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, AuditStore, KeyStore {
   readonly #opened: OpenDatabase;
   readonly #reads: Reads;
   readonly #listings = new Map<string, StatementSync>();
@@ -396,6 +398,28 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
 
   audit(query: AuditQuery): AuditPage {
     return this.#guarded(() => readAudit(this.#reads, query));
+  }
+
+  loadKeys(): readonly StoredKey[] {
+    return this.#guarded(() => this.#reads.apiKeys.all().map(storedKey));
+  }
+
+  loadKeyUses(): readonly KeyUse[] {
+    return this.#guarded(() => this.#reads.keyUses.all().map(keyUse));
+  }
+
+  addKey({ sha256, principal, role, createdAt, expiresAt }: StoredKey, entry: AuditEntry): Promise<void> {
+    return this.#write([["addApiKey", sha256, principal, role, createdAt, expiresAt], auditWrite(entry)]);
+  }
+
+  dropKey(sha256: string, entry: AuditEntry): Promise<void> {
+    return this.#write([["dropApiKey", sha256], auditWrite(entry)]);
+  }
+
+  noteKeyUses(uses: readonly KeyUse[]): Promise<void> {
+    const latest = Math.max(...uses.map(({ at }) => at));
+    const noted = uses.map(({ keyId, at }): Write => ["noteKeyUse", keyId, at]);
+    return this.#write([...noted, ["dropKeyUses", latest - this.#auditRetentionMs]]);
   }
 
   /** What is no turn. */

@@ -1,9 +1,9 @@
 import { expect, test } from "vitest";
-import { keys } from "../../src/cli/verbs/keys.ts";
+import { keys, lineFor } from "../../src/cli/verbs/keys.ts";
 import { load } from "../config/load-text.ts";
 
 const made = (principal: string, options: { role: string; expires?: string }) => {
-  const text = keys("create", principal, options);
+  const text = lineFor(principal, options);
   return { key: /^key: (\S+)$/m.exec(text)?.[1] ?? "", line: text.split("\n").at(-1) ?? "" };
 };
 
@@ -23,10 +23,10 @@ test("the line is one that the settings take, with principal, role and expiry", 
   ]);
 });
 
-test("an expiry that is no instant is refused by the settings, and a role that there is not by the verb", () => {
+test("an expiry that is no instant is refused by the settings, and a role that there is not by the verb", async () => {
   expect(() => load("auth: {api_keys: {a-key-of-some-length: {principal: bob, expires: tomorrow}}}")).toThrow(
     /a day such as/,
   );
-  expect(() => keys("create", "bob", { role: "root" })).toThrow(/expected read/);
-  expect(() => keys("revoke", "bob", { role: "read" })).toThrow(/expected create/);
+  await expect(keys("create", "bob", { role: "root" })).rejects.toThrow(/expected read/);
+  await expect(keys("rotate", "bob", { role: "read" })).rejects.toThrow(/expected create, list or revoke/);
 });

@@ -67,7 +67,7 @@ test("without a file the defaults are those that are documented", () => {
       metricsEnabled: true,
     },
     simulation: { host: "h100x8" },
-    auth: { enabled: false, headerName: "X-API-Key", keys: [] },
+    auth: { enabled: false, headerName: "X-API-Key", store: "file", keys: [] },
     storage: { path: "data/gpu-orchestrator.db", retentionMs: 30 * 86_400_000 },
     audit: { retentionMs: 90 * 86_400_000 },
     allocator: {

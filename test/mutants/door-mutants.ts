@@ -47,4 +47,31 @@ const REFUSALS = planted(
   ],
 );
 
-export const DOOR_MUTANTS: readonly Mutant[] = [...AUDIT, ...REFUSALS];
+const KEYS = planted(
+  "src/daemon/key-book.ts",
+  ["test/daemon/key-book.test.ts"],
+  [
+    {
+      name: "A revoked key is in force until the database has let go of it",
+      find: "this.#stored.delete(found.sha256);\n    this.#madeOf = null;\n    this.#owed",
+      replace: "this.#owed",
+    },
+    {
+      name: "A key that is revoked on a full disk comes back with a restart",
+      find: "const isMarked = revocations.mark([...this.#owed.keys()]);",
+      replace: "const isMarked = true;",
+    },
+    {
+      name: "The ballast stays where it is when a revocation needs it",
+      find: "!revocations.letBallastGo()) throw error;",
+      replace: "error instanceof Error) throw error;",
+    },
+    {
+      name: "An expired key counts as one of the two that a principal may have",
+      find: "(expiresAt ?? Number.POSITIVE_INFINITY) > now",
+      replace: "(expiresAt ?? Number.POSITIVE_INFINITY) > 0",
+    },
+  ],
+);
+
+export const DOOR_MUTANTS: readonly Mutant[] = [...AUDIT, ...REFUSALS, ...KEYS];

@@ -53,6 +53,8 @@ export interface ServerParts {
   readonly settings: HttpSettings;
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
+  /** A request has come with this key. */
+  readonly onKeyUsed?: (keyId: string) => void;
   /** What one client may have, as it is now. Another object when it changes. */
   readonly limits: () => LimitSettings;
   readonly metrics: RequestMetrics | null;
@@ -127,6 +129,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     if (endpoint === UNDECODABLE) throw new HttpError("malformed-request", "the path cannot be decoded");
     const { caller, operation } = admit(req, endpoint, (known) => {
       exchange.caller = known;
+      if (known.keyId !== null) parts.onKeyUsed?.(known.keyId);
     });
     if (connections.draining && endpoint.access !== "probe") throw parts.shuttingDown();
     if (operation === null) {

@@ -7,6 +7,7 @@ import * as events from "../events/docs.ts";
 import * as gpus from "../gpus/docs.ts";
 import { history } from "../history/docs.ts";
 import * as host from "../host/docs.ts";
+import * as keys from "../keys/docs.ts";
 import * as learned from "../learned/docs.ts";
 import * as planning from "../planning/docs.ts";
 import { quotas } from "../quotas/docs.ts";
@@ -68,6 +69,8 @@ const PATHS: ZodOpenApiPathsObject = {
   "/gpu/webhooks/deliveries": { get: deliveries.list },
   "/gpu/webhooks/deliveries/{id}/redeliver": { post: deliveries.redeliver },
   "/gpu/audit": { get: audit },
+  "/gpu/keys": { get: keys.list, post: keys.create },
+  "/gpu/keys/{id}": { delete: keys.revoke },
   "/gpu/learned": { get: learned.list, delete: learned.forget },
   "/gpu/gpus/{id}/why": { get: gpus.why },
   "/gpu/gpus/{id}": { delete: gpus.remove },

@@ -19,6 +19,7 @@ const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
   ["/gpu/undrain", "Administration"],
   ["/gpu/learned", "Administration"],
   ["/gpu/audit", "Administration"],
+  ["/gpu/keys", "Administration"],
   ["/gpu/workload", "Planning"],
   ["/gpu/plan", "Planning"],
   ["/gpu/quotas", "Planning"],

@@ -10,6 +10,7 @@ import { createHttpServer } from "../../../src/http/server.ts";
 import { steadyClock } from "../../../src/platform/clock.ts";
 import { sortableIds } from "../../../src/platform/ids.ts";
 import { NO_AUDIT } from "../../../src/ports/audit.ts";
+import { NO_KEYS } from "../../../src/ports/keys.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { NO_PAST } from "../../../src/ports/past-decisions.ts";
@@ -48,6 +49,7 @@ async function busyDaemon() {
     lessons: NO_LESSONS,
     pastDecisions: NO_PAST,
     audit: NO_AUDIT,
+    keyBook: NO_KEYS,
     limits: () => NO_LIMITS,
     pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,

@@ -6,6 +6,7 @@ import { Idempotency } from "../../../src/http/exchange/idempotency.ts";
 import { ReadingFeed } from "../../../src/http/readings/feed.ts";
 import { PROBLEMS } from "../../../src/http/refusals.ts";
 import { NO_AUDIT } from "../../../src/ports/audit.ts";
+import { NO_KEYS } from "../../../src/ports/keys.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { NO_PAST } from "../../../src/ports/past-decisions.ts";
@@ -88,6 +89,7 @@ test("the document describes every route and method, and nothing else", async ()
     lessons: NO_LESSONS,
     pastDecisions: NO_PAST,
     audit: NO_AUDIT,
+    keyBook: NO_KEYS,
     checkWebhookUrl: () => null,
     pendingDeliveries: () => 0,
     metrics: { render: async () => ({ contentType: "", body: "" }) },

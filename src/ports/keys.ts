@@ -1,0 +1,86 @@
+/** API keys, as admins see and change them. */
+import type { EpochMs } from "../core/base/time.ts";
+import { DomainError } from "../core/model/errors.ts";
+import type { AuditEntry, Sender } from "./audit.ts";
+
+type Role = "read" | "allocate" | "run" | "admin";
+
+/** A key that the database has. */
+export interface StoredKey {
+  /** 64 lower-case hex digits. */
+  readonly sha256: string;
+  readonly principal: string;
+  readonly role: Role;
+  readonly createdAt: EpochMs;
+  /** `null`: never. */
+  readonly expiresAt: EpochMs | null;
+}
+
+export interface KeyUse {
+  readonly keyId: string;
+  readonly at: EpochMs;
+}
+
+export interface KeyStore {
+  loadKeys(): readonly StoredKey[];
+  loadKeyUses(): readonly KeyUse[];
+  /** @throws StorageUnavailableError when nothing was written. */
+  addKey(key: StoredKey, entry: AuditEntry): Promise<void>;
+  /** @throws StorageUnavailableError when nothing was written. */
+  dropKey(sha256: string, entry: AuditEntry): Promise<void>;
+  noteKeyUses(uses: readonly KeyUse[]): Promise<void>;
+}
+
+export interface ListedKey {
+  readonly id: string;
+  readonly principal: string;
+  readonly role: Role;
+  readonly source: "file" | "database";
+  /** `null`: not known of keys of the file. */
+  readonly createdAt: EpochMs | null;
+  readonly expiresAt: EpochMs | null;
+  readonly lastUsedAt: EpochMs | null;
+}
+
+export interface KeyAsk {
+  readonly principal: string;
+  readonly role: Role;
+  readonly expiresAt: EpochMs | null;
+}
+
+export interface Keys {
+  list(): readonly ListedKey[];
+  /** @returns the key itself, which is kept nowhere. */
+  create(ask: KeyAsk, sender: Sender): Promise<{ readonly key: string; readonly listed: ListedKey }>;
+  /** The key is out of force when this is called, whatever can be stored. */
+  revoke(id: string, sender: Sender): Promise<ListedKey>;
+}
+
+export class KeyNotFoundError extends DomainError {
+  readonly code = "key-not-found";
+  constructor(id: string) {
+    super(`there is no key ${JSON.stringify(id)}`);
+  }
+}
+
+export class KeysInFileError extends DomainError {
+  readonly code = "keys-in-file";
+}
+
+/** A new one and the one before it, while clients change over, and no more. */
+export class TooManyKeysError extends DomainError {
+  readonly code = "too-many-keys";
+  constructor(principal: string, most: number) {
+    super(`${principal} has ${most} keys in the database: revoke one of them first`);
+  }
+}
+
+export class RevocationNotDurableError extends DomainError {
+  readonly code = "revocation-not-durable";
+}
+
+export const NO_KEYS: Keys = {
+  list: () => [],
+  create: () => Promise.reject(new KeysInFileError("there are no keys here")),
+  revoke: (id) => Promise.reject(new KeyNotFoundError(id)),
+};

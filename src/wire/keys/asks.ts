@@ -1,0 +1,17 @@
+import { z } from "zod";
+import { exactly, instant } from "../asking.ts";
+
+const ROLES = ["read", "allocate", "run", "admin"] as const;
+const principalError = { error: "expected a name of 1 to 128 characters" };
+
+export const keySchema = exactly({
+  principal: z
+    .string(principalError)
+    .regex(/^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u, principalError)
+    .meta({ description: "Who will own what is asked for with it", example: "alice" }),
+  role: z
+    .enum(ROLES, { error: `expected one of ${ROLES.join(", ")}` })
+    .meta({ description: "Default: allocate" })
+    .nullish(),
+  expires: instant("From then on it is nobody's. Default: never").nullable(),
+});

@@ -3,7 +3,7 @@ import { useCallback, useEffect, useMemo, useState } from "preact/hooks";
 import type { Api } from "./api/http.ts";
 import type { Board } from "./board.ts";
 import type { Deed } from "./model/deeds.ts";
-import { countsOf, headline } from "./model/host.ts";
+import { countsOf, headline, namesOf } from "./model/host.ts";
 import { may } from "./model/rights.ts";
 import { AllocateDialog } from "./parts/allocate.tsx";
 import { type Tools, ToolsContext } from "./parts/context.tsx";
@@ -47,9 +47,8 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
     document.title = list === null ? "gpu-orchestrator" : `${headline(countsOf(list))} · gpu-orchestrator`;
   }, [list]);
 
-  // The same value as long as GPUs are the same: a reading changes their figures, not what they are called.
-  const called = list === null ? "" : JSON.stringify(list.gpus.map(({ uuid, id }) => [uuid, id]));
-  const names = useMemo(() => new Map(JSON.parse(called || "[]") as [string, number | null][]), [called]);
+  const indices = useSame(list?.gpus.map(({ uuid, id }): [string, number | null] => [uuid, id]) ?? []);
+  const names = useSame(namesOf(list?.gpus ?? []));
 
   if (view.phase === "key") return <KeyForm problem={keyNow() === null ? null : view.problem} onKey={giveKey} />;
   if (list === null || tools === null || me === null) {
@@ -68,7 +67,7 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
         <Gpus gpus={list.gpus} leases={list.allocations} series={view.series} isDrained={list.drain !== null} />
         <Queue queue={list.queue} revision={revision} />
         <Leases leases={list.allocations} />
-        <TimeLine names={names} revision={revision} />
+        <TimeLine indices={indices} revision={revision} />
         <Usage revision={revision} />
         <Events events={view.events} names={names} />
         {may(me.role, "admin") ? <Deliveries revision={revision} /> : null}
@@ -82,6 +81,11 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
       {deed === null ? null : <DeedDialog deed={deed} onClose={() => setDeed(null)} />}
     </ToolsContext.Provider>
   );
+}
+
+/** The same value as long as GPUs are called the same: a reading changes their figures, not their names. */
+function useSame<T>(entries: readonly [string, T][]): ReadonlyMap<string, T> {
+  return useMemo(() => new Map(entries), [JSON.stringify(entries)]);
 }
 
 function useBoard(board: Board) {

@@ -12,6 +12,7 @@ import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
 import { MCP_MUTANTS } from "./mcp-mutants.ts";
 import { MIG_MUTANTS } from "./mig-mutants.ts";
 import type { Mutant } from "./mutant.ts";
+import { PAGE_MUTANTS } from "./page-mutants.ts";
 import { PEOPLE_MUTANTS } from "./people-mutants.ts";
 import { QUEUE_MUTANTS } from "./queue-mutants.ts";
 import { QUOTA_MUTANTS } from "./quota-mutants.ts";
@@ -34,6 +35,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...LEAVING_MUTANTS,
   ...MCP_MUTANTS,
   ...MIG_MUTANTS,
+  ...PAGE_MUTANTS,
   ...PEOPLE_MUTANTS,
   ...QUEUE_MUTANTS,
   ...QUOTA_MUTANTS,

@@ -43,8 +43,16 @@ export interface OpenOptions {
   readonly dark?: boolean;
 }
 
-/** Opens the page in a profile of its own, and waits until it shows the host. Whatever it complains of fails the test. */
-export async function openPage(url: string, { key, width = 1_280, height = 900, dark = false }: OpenOptions = {}) {
+/**
+ * Opens the page in a profile of its own. Whatever it complains of fails the test.
+ *
+ * @param atEnd takes what is to be done when the page is no longer needed.
+ */
+export async function openPage(
+  url: string,
+  { key, width = 1_280, height = 900, dark = false }: OpenOptions = {},
+  atEnd: (end: () => Promise<void> | void) => void = onTestFinished,
+) {
   launched ??= chromium.launch({ executablePath: PROGRAM, args: FLAGS });
   const browser = await launched;
   const context = await browser.newContext({
@@ -52,7 +60,7 @@ export async function openPage(url: string, { key, width = 1_280, height = 900, 
     colorScheme: dark ? "dark" : "light",
     reducedMotion: "reduce",
   });
-  onTestFinished(() => context.close());
+  atEnd(() => context.close());
   if (key !== undefined) {
     await context.addInitScript((given: string) => sessionStorage.setItem("gpu-orchestrator-key", given), key);
   }
@@ -66,7 +74,7 @@ export async function openPage(url: string, { key, width = 1_280, height = 900, 
       complaints.push(message.text());
     }
   });
-  onTestFinished(() => expect(complaints).toEqual([]));
+  atEnd(() => expect(complaints).toEqual([]));
   await page.goto(`${url}/`);
   return page;
 }

@@ -3,6 +3,8 @@ import type { Page } from "playwright-core";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { eventually } from "../e2e/daemon.ts";
 import { Receiver } from "../e2e/receiver.ts";
+import { FakeNvidiaSmi } from "../fixtures/fake-nvidia-smi.ts";
+import { type SmiGpu, smiDocument } from "../fixtures/nvidia-smi-document.ts";
 import { card, closeBrowser, missing, openHost } from "./browser.ts";
 
 afterAll(closeBrowser);
@@ -23,6 +25,11 @@ async function confirm(page: Page, verb: string, fields: Record<string, string>)
 
 async function openCard(page: Page, index: number): Promise<void> {
   await card(page, index).getByRole("button").first().click();
+}
+
+/** A GPU that the driver does not count any more has no index. */
+async function openCardOf(page: Page, state: string): Promise<void> {
+  await page.locator("#gpus .card", { hasText: state }).getByRole("button").first().click();
 }
 
 describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" : ` (${missing})`}`, () => {
@@ -49,6 +56,41 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await page.getByRole("button", { name: "End the drain" }).click();
     await confirm(page, "End the drain", { Reason: "done" });
     expect((await daemon.call("GET", "/gpu/list")).body.drain).toBeNull();
+  });
+
+  test("a stranger's use becomes a lease, a ghost's quarantine is cleared, and a lost GPU is struck off", async () => {
+    const used = { memoryUsedMib: 9_000, processes: [{ pid: 4_242, usedMemoryMib: 9_000 }] };
+    const gpus: SmiGpu[] = [used, { utilizationPercent: 100 }, { memoryUsedMib: "GPU is lost" }];
+    const smi = new FakeNvidiaSmi({ mode: "text", text: smiDocument({ gpus }) });
+    onTestFinished(() => smi[Symbol.dispose]());
+    const config =
+      `monitoring: { nvidia_smi_path: ${smi.path}, refresh_interval: 1s, timeout: 5s }\n` +
+      "allocator: { foreign_use: adopt }\n";
+    const { daemon, page } = await openHost({ simulate: null, config });
+    const does = async (index: number, state: string, verb: string, fields: Record<string, string>) => {
+      await card(page, index).getByText(state, { exact: true }).waitFor();
+      await openCard(page, index);
+      await page.getByRole("dialog").getByRole("button", { name: verb, exact: true }).click();
+      await confirm(page, verb, fields);
+      await page.keyboard.press("Escape");
+    };
+    await does(0, "occupied", "Adopt", { Reason: "was here first", Service: "ann-notebook", "For at most": "8h" });
+    await page.locator("#leases tbody tr", { hasText: "ann-notebook" }).getByText("adopted").waitFor();
+    const { body } = await daemon.call("GET", "/gpu/list");
+    expect(body.allocations).toMatchObject([{ adopted: true, adoption_reason: "was here first", gpu_ids: [0] }]);
+    await does(1, "quarantined", "Clear", { Reason: "seen in person" });
+    await page.locator("#events li", { hasText: "GPU 1 is out of quarantine by anonymous: seen in person" }).waitFor();
+    // Gone from the bus too: what the driver lists would come back.
+    smi.tell({ mode: "text", text: smiDocument({ gpus: gpus.slice(0, 2) }) });
+    await eventually(
+      () => daemon.call("GET", "/gpu/status"),
+      (status) => /missing/.test(status.body.gpus.at(-1).reason),
+    );
+    await openCardOf(page, "lost");
+    await page.getByRole("dialog").getByRole("button", { name: "Strike off", exact: true }).click();
+    await confirm(page, "Strike off", { Reason: "sold" });
+    await page.locator("#gpus .card").nth(2).waitFor({ state: "detached" });
+    expect((await daemon.call("GET", "/gpu/status")).body.gpus).toHaveLength(2);
   });
 
   test("what is asked for by the form is what was foreseen beside it, and can be given back", async () => {

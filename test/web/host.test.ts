@@ -51,22 +51,47 @@ test("a lease ends at the earliest of what ends it whatever is renewed, and thos
   expect(names).toEqual(["soon", "renewed", "bounded", "endless"]);
 });
 
+const reading = (...gpus: Reading["gpus"]): Reading => ({
+  at: "2026-11-30T10:00:00Z",
+  driver_version: null,
+  cuda_version: null,
+  storage_healthy: true,
+  monitor: { healthy: true, last_reading_at: null, failure: null, warnings: [] },
+  gpus,
+});
+
 test("a reading brings figures and states, and says when a state has changed", () => {
-  const reading = (state: "free" | "unknown"): Reading => ({
-    at: "2026-11-30T10:00:00Z",
-    driver_version: null,
-    cuda_version: null,
-    storage_healthy: true,
-    monitor: { healthy: true, last_reading_at: null, failure: null, warnings: [] },
-    gpus: [{ ...gpu(0), state, memory_used: 7, utilization: 42, power_draw: null }],
-  });
+  const now = (state: "free" | "unknown") =>
+    reading({ ...gpu(0), pids: [], state, memory_used: 7, utilization: 42, power_draw: null });
   const before = list({ gpus: [gpu(0)] });
-  const same = host.withReading(before, reading("free"));
+  const same = host.withReading(before, now("free"));
   expect(same.moved).toBe(false);
   expect(same.list.gpus[0]).toMatchObject({ utilization: 42, power_draw: null, memory_total: 81_559 });
-  expect(host.withReading(same.list, reading("free")).list.gpus[0]).toBe(same.list.gpus[0]);
-  expect(host.withReading(before, reading("unknown")).moved).toBe(true);
-  expect(host.withReading(list({ gpus: [gpu(0), gpu(1)] }), reading("free")).moved).toBe(true);
+  expect(host.withReading(same.list, now("free")).list.gpus[0]).toBe(same.list.gpus[0]);
+  expect(host.withReading(before, now("unknown")).moved).toBe(true);
+  expect(host.withReading(list({ gpus: [gpu(0), gpu(1)] }), now("free")).moved).toBe(true);
+});
+
+test("a reading with another ailment, another instance's state or another process makes the list out of date", () => {
+  const cut = gpu(0, { mig_devices: [instance({ gpu_instance_id: 1, compute_instance_id: 0, memory_used: 9 })] });
+  const told = (over: Partial<Reading["gpus"][number]>) =>
+    host.withReading(list({ gpus: [cut] }), reading({ ...cut, pids: [], ...over }));
+  expect(told({})).toMatchObject({ moved: false, list: { gpus: [cut] } });
+  expect(told({}).list.gpus[0]).toBe(cut);
+  expect(told({ ailment: { state: "isolated", reason: "fabric", since: null } }).moved).toBe(true);
+  expect(told({ pids: [7] }).moved).toBe(true);
+  const part = cut.mig_devices[0] as MigDevice;
+  expect(told({ mig_devices: [{ ...part, state: "occupied" }] }).moved).toBe(true);
+  const grown = told({ mig_devices: [{ ...part, memory_used: 900 }] });
+  expect(grown).toMatchObject({ moved: false, list: { gpus: [{ mig_devices: [{ memory_used: 900 }] }] } });
+});
+
+test("devices are called by what people count, and instances by their GPU", () => {
+  const cut = gpu(3, { mig_devices: [instance({ uuid: "MIG-a", index: 1 }), instance({ uuid: null })] });
+  expect(host.namesOf([cut, gpu(4, { id: null })])).toEqual([
+    ["GPU-3", "GPU 3"],
+    ["MIG-a", "GPU 3 MIG 1"],
+  ]);
 });
 
 test("a model is said once when all GPUs are of it", () => {

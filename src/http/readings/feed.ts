@@ -6,7 +6,7 @@
  *  3. States change without a reading too: a lease begins, a reading grows stale. While somebody reads, they are looked
  *     at each second.
  */
-import { blockOf } from "../../core/host/condition.ts";
+import { ailing, blockOf } from "../../core/host/condition.ts";
 import type { Observer } from "../../ports/observer.ts";
 import type { Scheduler } from "../../scheduler/scheduler.ts";
 import { readingView } from "./views.ts";
@@ -101,7 +101,8 @@ export class ReadingFeed implements Observer {
     let all = "";
     for (const gpu of state.gpus.values()) {
       const blocked = blockOf(gpu, state, now);
-      all += `${gpu.uuid} ${blocked?.block ?? "free"} ${blocked?.since ?? ""}\n`;
+      const ailment = ailing(gpu, state, now);
+      all += `${gpu.uuid} ${blocked?.block ?? "free"} ${blocked?.since ?? ""} ${ailment?.block ?? ""}\n`;
     }
     return all;
   }

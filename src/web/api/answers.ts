@@ -17,6 +17,8 @@ import type {
 export type { Allocation, Gpu, History, List, Me, Plan, Reading, Usage } from "../../client/types.ts";
 
 export type GpuState = Gpu["state"];
+/** What can be wrong with a GPU that is held. */
+export type Ailment = NonNullable<Gpu["ailment"]>["state"];
 export type Holder = Gpu["holders"][number];
 export type MigDevice = Gpu["mig_devices"][number];
 /** What a GPU and a MIG instance have in common. */

@@ -1,14 +1,17 @@
 /** What the host looks like: the list, with the figures and states of later readings put in. Pure. */
-import type { Gpu, Lease, List, Reading, Waiting } from "../api/answers.ts";
+import type { Gpu, Lease, List, MigDevice, Reading, Waiting } from "../api/answers.ts";
 import { isOut } from "./states.ts";
 
 /** A GPU of which a reading brings nothing new stays the same value, and is not drawn again. */
 const SHOWN = ["state", "reason", "since", "memory_used", "utilization", "temperature", "power_draw"] as const;
 
+type Now = Reading["gpus"][number];
+
 /**
  * The list with a later reading in it.
  *
- * @returns whether a state has changed beside: then reasons of the queue may have, and the list is out of date.
+ * @returns whether more has changed than figures: then reasons of the queue, or whose a process is, may have too, and
+ *   the list is out of date.
  */
 export function withReading(list: List, reading: Reading): { readonly list: List; readonly moved: boolean } {
   const byUuid = new Map(reading.gpus.map((gpu) => [gpu.uuid, gpu]));
@@ -16,10 +19,36 @@ export function withReading(list: List, reading: Reading): { readonly list: List
   const gpus = list.gpus.map((gpu): Gpu => {
     const now = byUuid.get(gpu.uuid);
     if (now === undefined) return gpu;
-    if (now.state !== gpu.state || now.reason !== gpu.reason) moved = true;
-    return SHOWN.every((figure) => gpu[figure] === now[figure]) ? gpu : { ...gpu, ...now };
+    const isMoved = hasMoved(gpu, now);
+    moved ||= isMoved;
+    const figures = gpu.mig_devices.map(({ memory_used }) => memory_used).join();
+    const isSame = !isMoved && figures === now.mig_devices.map(({ memory_used }) => memory_used).join();
+    return isSame && SHOWN.every((figure) => gpu[figure] === now[figure]) ? gpu : withNow(gpu, now);
   });
   return { list: { ...list, gpus }, moved };
+}
+
+function hasMoved(gpu: Gpu, now: Now): boolean {
+  const pids = [gpu, ...gpu.mig_devices].flatMap(({ processes }) => processes.map(({ pid }) => pid));
+  if (pids.join() !== now.pids.join()) return true;
+  return (
+    [gpu, ...gpu.mig_devices].map(conditionOf).join("\n") !== [now, ...now.mig_devices].map(conditionOf).join("\n")
+  );
+}
+
+function conditionOf({ state, reason, ailment }: Pick<MigDevice, "state" | "reason" | "ailment">): string {
+  return `${state} ${reason} ${ailment?.state} ${ailment?.reason}`;
+}
+
+function withNow(gpu: Gpu, { mig_devices, pids: _, ...now }: Now): Gpu {
+  const instances = gpu.mig_devices.map((instance) => {
+    const seen = mig_devices.find(
+      (one) =>
+        one.gpu_instance_id === instance.gpu_instance_id && one.compute_instance_id === instance.compute_instance_id,
+    );
+    return seen === undefined ? instance : { ...instance, ...seen };
+  });
+  return { ...gpu, ...now, mig_devices: instances };
 }
 
 export interface Counts {
@@ -79,6 +108,17 @@ export function endOf(lease: Lease): LeaseEnd | null {
 export function byEnd(leases: readonly Lease[]): Lease[] {
   const end = (lease: Lease) => endOf(lease)?.at ?? Number.POSITIVE_INFINITY;
   return leases.toSorted((a, b) => (end(a) === end(b) ? (a.id < b.id ? -1 : 1) : end(a) - end(b)));
+}
+
+/** What a device is called where its UUID says nothing to people: `GPU 3`, `GPU 3 MIG 0`. */
+export function namesOf(gpus: readonly Gpu[]): [uuid: string, name: string][] {
+  return gpus.flatMap(({ uuid, id, mig_devices }): [string, string][] => {
+    if (id === null) return [];
+    const instances = mig_devices.flatMap((one): [string, string][] =>
+      one.uuid === null || one.index === null ? [] : [[one.uuid, `GPU ${id} MIG ${one.index}`]],
+    );
+    return [[uuid, `GPU ${id}`], ...instances];
+  });
 }
 
 /** The model's name when all GPUs are of one, so that it need be said only once. */

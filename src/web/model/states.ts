@@ -1,5 +1,5 @@
 /** How each state is told: by a word, a shape and a tone, so that none of them is needed to tell two states apart. */
-import type { GpuState } from "../api/answers.ts";
+import type { Ailment, GpuState } from "../api/answers.ts";
 
 export type Tone = "good" | "held" | "wait" | "bad" | "off";
 
@@ -16,7 +16,8 @@ export type Shape =
   | "question"
   | "lock"
   | "grid"
-  | "moon";
+  | "moon"
+  | "pair";
 
 export interface Look {
   readonly word: string;
@@ -25,7 +26,7 @@ export interface Look {
   readonly means: string;
 }
 
-const LOOKS: { readonly [state in GpuState]: Look } = {
+const LOOKS: { readonly [state in GpuState | Ailment]: Look } = {
   free: { word: "free", shape: "ring", tone: "good", means: "Can be granted now" },
   leased: { word: "leased", shape: "disc", tone: "held", means: "Held by a lease" },
   reclaiming: { word: "reclaiming", shape: "half", tone: "wait", means: "Its lease has ended; its memory is not back" },
@@ -37,6 +38,7 @@ const LOOKS: { readonly [state in GpuState]: Look } = {
   lost: { word: "lost", shape: "cross", tone: "bad", means: "The driver does not show it any more" },
   cordoned: { word: "cordoned", shape: "bars", tone: "off", means: "An admin wants no new leases here" },
   unknown: { word: "unknown", shape: "question", tone: "off", means: "No current reading" },
+  isolated: { word: "isolated", shape: "pair", tone: "wait", means: "Works, but not together with others" },
   mig: { word: "in parts", shape: "grid", tone: "good", means: "Cut into MIG instances, which are granted one by one" },
 };
 
@@ -44,7 +46,7 @@ const UNHEARD_OF: Look = { word: "unknown", shape: "question", tone: "off", mean
 
 /** How a state is told. What this page does not know, a newer daemon's, is shown by its own word. */
 export function lookOf(state: string): Look {
-  return Object.hasOwn(LOOKS, state) ? LOOKS[state as GpuState] : { ...UNHEARD_OF, word: state };
+  return Object.hasOwn(LOOKS, state) ? LOOKS[state as Ailment] : { ...UNHEARD_OF, word: state };
 }
 
 /** Whether a GPU in this state is out of service: neither of use to a lease nor about to be. */

@@ -14,7 +14,7 @@ export const Events = pure(function Events({
   names,
 }: {
   readonly events: readonly EventLine[];
-  readonly names: ReadonlyMap<string, number | null>;
+  readonly names: ReadonlyMap<string, string>;
 }) {
   const [kind, setKind] = useState<Kind>("all");
   const [search, setSearch] = useState("");
@@ -41,7 +41,7 @@ export const Events = pure(function Events({
           <li key={line.id} class={`event-${line.tone}`}>
             <At at={line.at} />
             <span>
-              <b>{line.kind === "gpu" ? nameOf(line.about, names) : line.about}</b> {line.text}
+              <b>{line.kind === "gpu" ? (names.get(line.about) ?? line.about) : line.about}</b> {line.text}
             </span>
           </li>
         ))}
@@ -54,8 +54,3 @@ export const Events = pure(function Events({
     </Section>
   );
 });
-
-function nameOf(uuid: string, names: ReadonlyMap<string, number | null>): string {
-  const index = names.get(uuid) ?? null;
-  return index === null ? uuid : `GPU ${index}`;
-}

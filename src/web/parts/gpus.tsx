@@ -1,6 +1,6 @@
 /** The GPUs as cards: who has each, since when, until when, and why one is not given out. */
 import type { ComponentChildren } from "preact";
-import type { Device, Gpu, Holder, Lease, MigDevice } from "../api/answers.ts";
+import type { Gpu, Holder, Lease, MigDevice } from "../api/answers.ts";
 import { count, gib, modelOf, rounded, share } from "../model/amounts.ts";
 import { deeds } from "../model/deeds.ts";
 import { endOf, type LeaseEnd, onlyModel, servicesOn } from "../model/host.ts";
@@ -81,7 +81,6 @@ const Card = pure(function Card({ gpu, isDense, hasName, ends, series }: CardFac
       </button>
       <h3 title={title}>{services.length === 0 ? <span class="nobody">nobody</span> : title}</h3>
       <Tenure {...{ gpu, ends }} />
-      {isSplit && !isDense ? <Parts {...{ gpu, ends }} /> : null}
       <dl class="figures">
         <Figure name="memory" part={share(gpu.memory_used, gpu.memory_total)}>
           {gib(gpu.memory_used)} <small>/ {gib(gpu.memory_total)} GiB</small>
@@ -99,6 +98,7 @@ const Card = pure(function Card({ gpu, isDense, hasName, ends, series }: CardFac
           <Icon name="bolt" /> {rounded(gpu.power_draw)} W
         </span>
       </div>
+      {isSplit && !isDense ? <Parts {...{ gpu, ends }} /> : null}
       <Why gpu={gpu} />
       {hasName ? <p class="model">{modelOf(gpu.name)}</p> : null}
     </li>
@@ -121,20 +121,23 @@ function Figure(given: { readonly name: string; readonly part: number | null; re
 function Tenure({ gpu, ends }: { readonly gpu: Gpu; readonly ends: CardFacts["ends"] }) {
   const holders = [...gpu.holders, ...gpu.mig_devices.flatMap((one) => one.holders)];
   const [holder] = holders;
-  if (holder === undefined)
-    return gpu.since === null ? null : (
-      <p class="tenure">
-        <Age at={gpu.since} />
-      </p>
-    );
+  if (holder === undefined) return <p class="tenure">{gpu.since === null ? null : <Since at={gpu.since} />}</p>;
   if (holders.length > 1) return <p class="tenure">{count(holders.length, "lease")} on it</p>;
   return (
     <p class="tenure">
-      <Age at={holder.since} />
+      <Since at={holder.since} />
       <span class="sep"> · </span>
       <Until holder={holder} ends={ends} />
       <IdleMark holder={holder} />
     </p>
+  );
+}
+
+function Since({ at }: { readonly at: string }) {
+  return (
+    <span class="since">
+      for <Age at={at} />
+    </span>
   );
 }
 
@@ -208,13 +211,16 @@ function Spark({ series }: { readonly series: readonly (number | null)[] }) {
 
 /** Why it is not given out, or what is wrong with it while it is held. */
 function Why({ gpu }: { readonly gpu: Gpu }) {
-  const reason = reasonOf(gpu);
-  if (reason === null) return null;
-  return <p class={`why ${gpu.ailment !== null ? "ails" : ""}`}>{reason}</p>;
+  const { state, reason, ailment } = gpu;
+  if (ailment !== null)
+    return <Reason state={ailment.state} text={`${lookOf(ailment.state).word}: ${ailment.reason}`} />;
+  return state === "leased" || reason === null ? null : <Reason state={state} text={reason} />;
 }
 
-function reasonOf(gpu: Device & Pick<Gpu, "state">): string | null {
-  if (gpu.ailment !== null) return `${lookOf(gpu.ailment.state).word}: ${gpu.ailment.reason}`;
-  if (gpu.state === "leased" || gpu.reason === null) return null;
-  return gpu.reason;
+function Reason({ state, text }: { readonly state: string; readonly text: string }) {
+  return (
+    <p class={`why tone-${lookOf(state).tone}`} title={text}>
+      {text}
+    </p>
+  );
 }

@@ -28,6 +28,7 @@ const SHAPES: { readonly [shape in Shape]: ComponentChildren } = {
   ),
   lock: <path d="M4.5 7V5.2a3.5 3.5 0 0 1 7 0V7h1v7h-9V7zm1.7 0h3.6V5.2a1.8 1.8 0 0 0-3.6 0z" fill-rule="evenodd" />,
   grid: <path d="M2.5 2.5h5v5h-5zm6 0h5v5h-5zm-6 6h5v5h-5zm6 0h5v5h-5z" />,
+  pair: <path d="M4.2 4.4a3.6 3.6 0 1 0 0 7.2zm7.6 0v7.2a3.6 3.6 0 1 0 0-7.2z" />,
   moon: <path d="M13.4 10.2A6 6 0 0 1 5.8 2.6a6 6 0 1 0 7.6 7.6z" />,
 };
 

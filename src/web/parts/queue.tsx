@@ -118,15 +118,6 @@ function Row({ one, horizon, revision }: RowFacts) {
           {one.reason}
         </td>
         <td class="deeds">
-          <button
-            type="button"
-            class="quiet"
-            aria-expanded={isOpen}
-            aria-label={`Per GPU, why ${one.service_name} waits`}
-            onClick={() => setOpen(!isOpen)}
-          >
-            <Icon name="down" />
-          </button>
           {isOwn ? (
             <button type="button" class="quiet" onClick={() => propose(deeds.release(one.id, one.service_name, false))}>
               Cancel
@@ -136,6 +127,15 @@ function Row({ one, horizon, revision }: RowFacts) {
               Revoke
             </button>
           ) : null}
+          <button
+            type="button"
+            class="quiet"
+            aria-expanded={isOpen}
+            aria-label={`Per GPU, why ${one.service_name} waits`}
+            onClick={() => setOpen(!isOpen)}
+          >
+            <Icon name="down" />
+          </button>
         </td>
       </tr>
       {isOpen ? <PerGpu {...{ one, revision }} /> : null}

@@ -17,10 +17,10 @@ const STEP_MS = 60_000;
 const GAP_MS = 10_000;
 
 export const TimeLine = pure(function TimeLine({
-  names,
+  indices,
   revision,
 }: {
-  readonly names: ReadonlyMap<string, number | null>;
+  readonly indices: ReadonlyMap<string, number | null>;
   readonly revision: number;
 }) {
   const [chosen, setSpan] = useState<SpanName | null>(null);
@@ -38,7 +38,7 @@ export const TimeLine = pure(function TimeLine({
     <Section id="time-line" title="Time line" tools={tools}>
       {problem === null ? null : <p class="problem">{problem}</p>}
       {shown === null ? null : (
-        <Lines {...{ names, history: shown, from: now - SPANS[span], to: Date.parse(shown.to) }} />
+        <Lines {...{ indices, history: shown, from: now - SPANS[span], to: Date.parse(shown.to) }} />
       )}
       <p class="legend">
         <i class="held" /> held <i class="idle" /> held and idle <i class="out" /> out of service <i class="between" />{" "}
@@ -70,13 +70,13 @@ function useMinute(): number {
 }
 
 interface LinesFacts {
-  readonly names: ReadonlyMap<string, number | null>;
+  readonly indices: ReadonlyMap<string, number | null>;
   readonly history: History;
   readonly from: number;
   readonly to: number;
 }
 
-function Lines({ names, history, from, to }: LinesFacts) {
+function Lines({ indices, history, from, to }: LinesFacts) {
   const spans = new Map(history.gpus.map((gpu) => [gpu.uuid, gpu.spans]));
   const marks = marksOf(from, to, MARKS);
   const at = (time: number) => `${((time - from) / (to - from)) * 100}%`;
@@ -89,7 +89,7 @@ function Lines({ names, history, from, to }: LinesFacts) {
           </span>
         ))}
       </div>
-      {[...names].map(([uuid, index]) => (
+      {[...indices].map(([uuid, index]) => (
         <Line key={uuid} name={String(index ?? "?")} bars={barsOf(spans.get(uuid) ?? [], from, to)} />
       ))}
     </div>

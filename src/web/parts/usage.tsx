@@ -25,7 +25,7 @@ export const Usage = pure(function Usage({ revision }: { readonly revision: numb
     </>
   );
   return (
-    <Section id="usage" title="Usage" note="GPU-hours, used of reserved" tools={tools}>
+    <Section id="usage" title="Usage" note="GPU-hours" tools={tools}>
       {problem === null ? null : <p class="problem">{problem}</p>}
       {value !== null && rows.length === 0 ? <p class="empty">Nobody has held a GPU in that time.</p> : null}
       <ul class="usage">
@@ -34,6 +34,11 @@ export const Usage = pure(function Usage({ revision }: { readonly revision: numb
         ))}
       </ul>
       {rows.length > ROWS ? <p class="empty">and {rows.length - ROWS} more, in GET /gpu/usage</p> : null}
+      {rows.length === 0 ? null : (
+        <p class="legend">
+          <i class="used" /> used <i class="reserved" /> reserved
+        </p>
+      )}
     </Section>
   );
 });

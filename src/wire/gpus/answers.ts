@@ -87,7 +87,7 @@ const holder = z.object({
   over_memory_since: overMemorySince.nullable(),
 });
 
-const ailmentOfHeld = z
+export const ailmentOfHeld = z
   .object({ state: gpuAilment, reason: z.string(), since: instant.nullable() })
   .nullable()
   .meta({ description: "What is wrong with a GPU that is held, and would keep it from being granted" });

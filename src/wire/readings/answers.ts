@@ -1,14 +1,23 @@
 import { z } from "zod";
 import { figure, instant, mib, words } from "../fields.ts";
-import { gpuState } from "../gpus/answers.ts";
+import { ailmentOfHeld, gpuState } from "../gpus/answers.ts";
 
 export const probeFailure = z.object({ kind: z.string(), message: z.string() }).nullable();
 
+const condition = { state: gpuState, reason: words, since: instant.nullable(), ailment: ailmentOfHeld };
+
+const instanceNow = z.object({
+  gpu_instance_id: z.int(),
+  compute_instance_id: z.int(),
+  ...condition,
+  memory_used: mib,
+});
+
 const gpuNow = z.object({
   uuid: z.string(),
-  state: gpuState,
-  reason: words,
-  since: instant.nullable(),
+  ...condition,
+  mig_devices: z.array(instanceNow).meta({ description: "In the order of their ids, as in `/gpu/list`" }),
+  pids: z.array(z.int()).meta({ description: "Of the processes on it and on its instances: `/gpu/list` says whose" }),
   memory_used: mib,
   memory_free: mib,
   utilization: figure,

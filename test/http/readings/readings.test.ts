@@ -34,6 +34,25 @@ test("a state that changes without a reading is told too: a lease, and a reading
   await reader.until(() => states()?.join() === "unknown,unknown");
 });
 
+test("what ails a GPU that is held is told, whose instances do what, and which processes are there", async () => {
+  const daemon = await startDaemon();
+  const reader = await readEvents(daemon.port, { path: PATH });
+  await daemon.allocate();
+  const health = { ...gpuReading(0).health, fabricStatus: "Insufficient resources" };
+  const process = {
+    ...{ pid: 4_242, type: "C", name: "python3", usedMemoryMib: 9_000 },
+    ...{ gpuInstanceId: null, computeInstanceId: null, origin: null },
+  };
+  await daemon.see([gpuReading(0, { health, processes: [process] }), gpuReading(1)]);
+  await reader.until(({ messages }) => messages.at(-1)?.data.gpus[0].ailment?.state === "isolated");
+  const [held, free] = readingSchema.parse(reader.messages.at(-1)?.data).gpus;
+  expect(held).toMatchObject({ state: "leased", pids: [4_242], mig_devices: [] });
+  expect(free).toMatchObject({ ailment: null, pids: [] });
+  // A held GPU keeps its state when its readings grow old: its ailment tells.
+  daemon.clock.advance(3_600_000);
+  await reader.until(({ messages }) => messages.at(-1)?.data.gpus[0].ailment?.state === "unknown");
+});
+
 test("a daemon that cannot read and one that cannot write say so", async () => {
   const daemon = await startDaemon();
   const reader = await readEvents(daemon.port, { path: PATH });

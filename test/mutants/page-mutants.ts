@@ -1,0 +1,121 @@
+/** Bugs of the page, and of what it is told. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const BOARD = planted(
+  "src/web/board.ts",
+  ["test/web/board.test.ts"],
+  [
+    {
+      name: "An event does not lead to a fetch of the list",
+      find: "if (message.id > (this.#view.list?.last_event_id ?? 0)) this.refresh();",
+      replace: "",
+    },
+    {
+      name: "After a break the page does not look what has happened meanwhile",
+      find: 'if (link === "live" && this.#view.link === "lost") this.refresh();',
+      replace: "",
+    },
+    {
+      name: "A state that a reading brings leaves the rest of the list as it was",
+      find: "if (moved) this.refresh();",
+      replace: "",
+    },
+    {
+      name: "Two fetches of the list are under way at once",
+      find: "if (this.#isFetching || this.#callOff !== null || this.#ending === null) return;",
+      replace: "if (this.#callOff !== null || this.#ending === null) return;",
+    },
+    {
+      name: "A refused key is not asked for again",
+      find: 'this.#show({ phase: "key", problem: error.message });',
+      replace: "",
+    },
+  ],
+);
+
+const STREAM = planted(
+  "src/web/api/follow.ts",
+  ["test/web/stream.test.ts"],
+  [
+    {
+      name: "After a break the stream begins where the page began",
+      find: "if (message.id !== null) position = message.id;",
+      replace: "",
+    },
+    {
+      name: "A silent stream is taken for a live one",
+      find: "let callOff = after(SILENCE_MS, end);",
+      replace: "let callOff = () => {};",
+    },
+  ],
+);
+
+const LEAD = planted(
+  "src/web/api/lead.ts",
+  ["test/web/lead.test.ts"],
+  [
+    {
+      name: "Who joins is not handed what came lately",
+      find: "if (message.id === null || message.id > data.after) channel",
+      replace: "if (message.id === null) channel",
+    },
+    {
+      name: "A leader that took over repeats events",
+      find: 'if (message.id <= position && message.event !== "reset") return false;',
+      replace: "",
+    },
+  ],
+);
+
+const HOST = planted(
+  "src/web/model/host.ts",
+  ["test/web/host.test.ts"],
+  [
+    {
+      name: "Another process on a GPU is not looked at",
+      find: "if (pids.join() !== now.pids.join()) return true;",
+      replace: "",
+    },
+    {
+      name: "Figures of instances stay as they were",
+      find: "return seen === undefined ? instance : { ...instance, ...seen };",
+      replace: "return instance;",
+    },
+    {
+      name: "A lease that must leave is told by its own end",
+      find: "const hard = [notice?.leave_by, claim_by]",
+      replace: "const hard = [claim_by]",
+    },
+  ],
+);
+
+const RIGHTS = planted(
+  "src/web/model/rights.ts",
+  ["test/web/rights.test.ts"],
+  [
+    {
+      name: "A role that is not known may do everything",
+      find: "Math.max(0, ROLES.indexOf(role))",
+      replace: "Math.abs(ROLES.indexOf(role) * ROLES.length)",
+    },
+  ],
+);
+
+const READINGS: readonly Mutant[] = [
+  {
+    name: "A held GPU whose readings grow old is told of at the next reading, which does not come",
+    file: "src/http/readings/feed.ts",
+    find: "const ailment = ailing(gpu, state, now);",
+    replace: "const ailment = null as ReturnType<typeof ailing>;",
+    tests: ["test/http/readings/readings.test.ts"],
+  },
+  {
+    name: "Readings do not tell which processes are there",
+    file: "src/http/readings/views.ts",
+    find: "processes.map(({ pid }) => pid)",
+    replace: "processes.slice(1).map(({ pid }) => pid)",
+    tests: ["test/http/readings/readings.test.ts"],
+  },
+];
+
+export const PAGE_MUTANTS: readonly Mutant[] = [...BOARD, ...STREAM, ...LEAD, ...HOST, ...RIGHTS, ...READINGS];

@@ -26,6 +26,14 @@ interface Started {
   readonly folder: string;
 }
 
+/** Those that run. */
+const served = new Set<Served>();
+
+/** Stops what a part that failed has left. */
+export async function stopAll(): Promise<void> {
+  for (const one of served) await one.stop();
+}
+
 async function serve({ name, args, folder }: Started): Promise<Served> {
   const begun = performance.now();
   const child = spawn(process.execPath, args, {
@@ -44,18 +52,25 @@ async function serve({ name, args, folder }: Started): Promise<Served> {
     });
     child.once("exit", (code) => reject(new Error(`${args.join(" ")} exited with ${code}`)));
   });
-  return {
+  const one: Served = {
     name,
     pid: child.pid as number,
     url,
     port: Number(new URL(url).port),
     startMs: performance.now() - begun,
-    stop: () => ended(child).then(() => rmSync(folder, { recursive: true, force: true })),
+    async stop() {
+      served.delete(one);
+      await ended(child);
+      rmSync(folder, { recursive: true, force: true });
+    },
   };
+  served.add(one);
+  return one;
 }
 
 function ended(child: ChildProcess): Promise<void> {
   return new Promise((resolve) => {
+    if (child.exitCode !== null || child.signalCode !== null) return resolve();
     child.once("exit", () => resolve());
     child.kill("SIGTERM");
   });

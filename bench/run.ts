@@ -1,7 +1,7 @@
 /**
  * Measures what design.md's "What fast means here" names, in one run, and writes bench/RESULTS.md.
  *
- * `npm run bench -- [--quick] [--against COMMIT] [--only cycles,memory,grants,page,decisions,readings,starts]`: with
+ * `npm run bench -- [--quick] [--against COMMIT] [--only cycles,memory,grants,page,peers,decisions,readings,starts]`: with
  * `--against` every figure stands beside that of a build of the other commit, measured in turn with it. Only a whole,
  * unhurried run is written down.
  */
@@ -12,6 +12,8 @@ import { parseArgs } from "node:util";
 import { measureCycles } from "./cycles.ts";
 import type { DecisionRow } from "./decision-tables.ts";
 import { measurePage, measureReleaseToGrant } from "./grants.ts";
+import { measurePeers } from "./peers.ts";
+import { stopAll } from "./processes.ts";
 import { Report, row } from "./report.ts";
 import { measureReadings, measureStarts } from "./starts.ts";
 import { type Tree, thisTree, treeOf } from "./trees.ts";
@@ -20,7 +22,8 @@ const { values: given } = parseArgs({
   options: { quick: { type: "boolean", default: false }, against: { type: "string" }, only: { type: "string" } },
 });
 const quick = given.quick;
-const trees: Tree[] = [...(given.against === undefined ? [] : [treeOf(given.against)]), thisTree()];
+const here = thisTree();
+const trees: Tree[] = [...(given.against === undefined ? [] : [treeOf(given.against)]), here];
 const report = new Report();
 const CYCLES = ["connections", "build", "requests/s", "of bare's", "CPU a request", "times bare's", "cycle p50", "p99"];
 
@@ -71,6 +74,14 @@ const PARTS: Readonly<Record<string, () => Promise<void> | void>> = {
     report.heading("## A page of records that wait");
     await measurePage(report, trees);
   },
+  async peers() {
+    report.heading(
+      "## A command through the queue",
+      "From the start of the client to its end, with a free GPU or place at once: what a person at a shell waits for.",
+      "A client of ours is a Node program, and its start is most of it; the others are C.",
+    );
+    await measurePeers(report, here, quick ? 5 : 40);
+  },
   decisions() {
     report.heading(
       "## One decision",
@@ -100,6 +111,7 @@ try {
   );
   for (const name of wanted) await PARTS[name]?.();
 } finally {
+  await stopAll();
   for (const tree of trees) tree.remove();
 }
 if (!quick && given.only === undefined) report.write(fileURLToPath(new URL("RESULTS.md", import.meta.url)));

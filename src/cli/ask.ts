@@ -7,6 +7,8 @@ import { UsageError } from "./exits.ts";
 
 export interface AskOptions {
   readonly gpus?: string;
+  /** Which ones; taken apart by `exactGpus`. */
+  readonly gpu?: string;
   readonly mem?: string;
   readonly gpuModel?: string;
   readonly mig?: string;

@@ -113,6 +113,7 @@ function runVerbs(program: Command): void {
   const running = (command: Command) =>
     command
       .option("-g, --gpus <n>", "how many GPUs")
+      .option("--gpu <list>", "just these, such as 1,3")
       .option("--mem <size>", "memory of each: 20G (GiB), 20GB, or MiB")
       .option("--gpu-model <text>", "part of the model's name, such as H100")
       .addOption(new Option("--mig <profile>").hideHelp())
@@ -174,6 +175,7 @@ function lookingVerbs(program: Command): void {
 function withAsk(command: Command): Command {
   return command
     .option("-g, --gpus <n>", "how many GPUs")
+    .option("--gpu <list>", "just these, such as 1,3")
     .option("--mem <size>", "memory of each: 20G (GiB), 20GB, or MiB")
     .option("--gpu-model <text>", "part of the model's name, such as H100")
     .option("--mig <profile>", "a MIG instance, such as 1g.10gb")

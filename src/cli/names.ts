@@ -30,6 +30,15 @@ export function gpuNamed(name: string, gpus: readonly Gpu[]): { readonly gpu: Gp
   );
 }
 
+/** The GPUs of `--gpu 1,GPU-5c`, as an allocate takes them; nothing for none. */
+export async function exactGpus(text: string | undefined, client: Client): Promise<{ gpus?: (number | string)[] }> {
+  if (text === undefined) return {};
+  const names = text.split(",").map((name) => name.trim());
+  if (names.every((name) => /^\d+$/.test(name))) return { gpus: names.map(Number) };
+  const { gpus } = await client.list();
+  return { gpus: names.map((name) => gpuNamed(name, gpus).uuid) };
+}
+
 /** The full id of an allocation. What is live is looked at first, then the records of what has ended. */
 export async function allocationNamed(name: string, client: Client, live?: List): Promise<string> {
   try {

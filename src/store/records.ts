@@ -62,6 +62,7 @@ function encodeRequest(request: Request): string {
       maxUtilizationExplicit: requirement.maxUtilizationExplicit,
     },
     preferredGpus: request.preferredGpus,
+    ...(request.exactGpus === undefined ? {} : { exactGpus: request.exactGpus }),
     gpuModel: request.gpuModel,
     ttlMs: request.ttlMs,
     maxDurationMs: request.maxDurationMs,

@@ -53,7 +53,6 @@ export const fencingToken = whole(0, Number.MAX_SAFE_INTEGER, "The lease's token
 
 /** What others call our fields: other schedulers, and what our own answers show. */
 const OTHER_NAMES: { readonly [name: string]: string } = {
-  gpus: "required_gpus",
   num_gpus: "required_gpus",
   gpu_count: "required_gpus",
   memory_mb: "min_memory_mb",

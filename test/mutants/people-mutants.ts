@@ -52,4 +52,33 @@ const EXTENDING = planted(
   ],
 );
 
-export const PEOPLE_MUTANTS: readonly Mutant[] = [...EXPLAINING, ...EXTENDING];
+const NAMING = planted(
+  "src/core/allocator/fit.ts",
+  ["test/core/allocator/exact-gpus.test.ts"],
+  [
+    {
+      name: "A request that names its GPUs gets others",
+      find: 'if (shape.only?.has(gpu.uuid) === false) return "named";',
+      replace: "",
+    },
+    {
+      name: "GPUs are held for a request that names others",
+      find: "if (shape.only?.has(gpu.uuid) === false) return false;",
+      replace: "",
+    },
+    {
+      name: "Requests that name different GPUs are one family",
+      file: "src/core/host/line.ts",
+      find: "JSON.stringify([...only].sort());",
+      replace: '"";',
+    },
+    {
+      name: "A GPU that is named and not there is waited for",
+      file: "src/core/allocator/never-fits.ts",
+      find: "if (misnamed !== null) return misnamed;",
+      replace: "",
+    },
+  ],
+);
+
+export const PEOPLE_MUTANTS: readonly Mutant[] = [...EXPLAINING, ...EXTENDING, ...NAMING];

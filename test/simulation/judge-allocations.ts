@@ -1,5 +1,6 @@
 /** Judges what the journal says of allocations, event by event, before the books take it over. */
 
+import { isDeepStrictEqual } from "node:util";
 import type { EpochMs } from "../../src/core/base/time.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import type { EndReason, Request } from "../../src/core/model/allocation.ts";
@@ -43,6 +44,9 @@ export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: 
   const uuids = new Set(lease.gpus.map(({ uuid }) => uuid));
   if (uuids.size !== request.requirement.gpus || uuids.size !== lease.gpus.length) {
     fault(`${id} asked for ${request.requirement.gpus} GPUs and has ${lease.gpus.map(({ uuid }) => uuid).join(", ")}`);
+  }
+  if (request.exactGpus?.some((uuid) => !uuids.has(uuid))) {
+    fault(`${id} asked for ${request.exactGpus.join(", ")} and has ${[...uuids].join(", ")}`);
   }
   for (const uuid of uuids) {
     const gpu = books.gpus.get(uuid);
@@ -238,6 +242,7 @@ function isAlike(a: Request, b: Request): boolean {
     a.requirement.maxUtilizationPercent === b.requirement.maxUtilizationPercent &&
     a.requirement.maxUtilizationExplicit === b.requirement.maxUtilizationExplicit &&
     a.gpuModel === b.gpuModel &&
+    isDeepStrictEqual(a.exactGpus, b.exactGpus) &&
     a.sharing === b.sharing
   );
 }

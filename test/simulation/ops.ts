@@ -272,6 +272,7 @@ function drawAsk(draw: Draw): AllocateAsk {
     priority: draw.chance(0.5) ? null : draw.between(1, 10),
     webhookUrl: draw.chance(0.5) ? "http://127.0.0.1:9/hook" : null,
     preferredGpus: draw.chance(0.1) ? [draw.one(["GPU-b", "3"])] : [],
+    ...(draw.chance(0.05) ? drawExact(draw) : {}),
     gpuModel: draw.chance(0.2) ? draw.one(["T4", "h100"]) : null,
     ttlMs: draw.chance(0.7) ? draw.between(1_000, 120_000) : null,
     maxDurationMs: draw.chance(0.3) ? draw.between(500, 120_000) : null,
@@ -280,6 +281,12 @@ function drawAsk(draw: Draw): AllocateAsk {
     queueTimeoutMs: draw.chance(0.2) ? draw.between(1_000, 60_000) : null,
     sharing: draw.chance(0.3) ? "shared" : "exclusive",
   };
+}
+
+/** In an order of its own, as many as it names. */
+function drawExact(draw: Draw): Partial<AllocateAsk> {
+  const exactGpus = draw.one([["0"], ["1"], ["GPU-b"], ["2", "1"], ["GPU-c", "GPU-a"], ["4"]]);
+  return { exactGpus, requiredGpus: exactGpus.length };
 }
 
 function drawReturn(draw: Draw): Return {

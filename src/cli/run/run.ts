@@ -16,7 +16,7 @@ import { type AskOptions, askOf, durationOf } from "../ask.ts";
 import { clientOf, connectionOf, isLocal } from "../connect.ts";
 import type { CommonOptions } from "../context.ts";
 import { EXIT, UsageError, wordsOf } from "../exits.ts";
-import { gpusOf } from "../names.ts";
+import { exactGpus, gpusOf } from "../names.ts";
 import { planLines } from "../verbs/ask.ts";
 import { acquire, type Held } from "./acquire.ts";
 import {
@@ -92,7 +92,8 @@ class Run {
     }
     const connection = await connectionOf(this.#options, process.env, (words) => this.#voice.warn(`warning: ${words}`));
     const clientWith = (patienceMs: number) => clientOf(connection, patienceMs);
-    const body = this.#body(isLocal(connection.url));
+    const named = await exactGpus(this.#options.gpu, clientWith(0));
+    const body = { ...this.#body(isLocal(connection.url)), ...named };
     if (this.#options.dryRun === true) {
       const plan = await clientWith(0).plan(body);
       for (const line of planLines(plan)) console.log(line);

@@ -6,7 +6,7 @@ import { visible } from "../../platform/printable.ts";
 import { type AskOptions, askOf, durationOf } from "../ask.ts";
 import { type CommonOptions, type Context, contextOf } from "../context.ts";
 import { EXIT, UsageError } from "../exits.ts";
-import { allocationNamed, gpusOf } from "../names.ts";
+import { allocationNamed, exactGpus, gpusOf } from "../names.ts";
 import type { Terminal } from "../terminal.ts";
 import { etaText, plural } from "../words.ts";
 
@@ -26,6 +26,7 @@ export async function allocate(options: AllocateOptions): Promise<void> {
   const waitMs = options.wait === undefined ? 0 : options.wait === true ? null : durationOf("--wait", options.wait).ms;
   const body = {
     ...askOf(options),
+    ...(await exactGpus(options.gpu, client)),
     ...(options.queue === false ? { queue: false } : {}),
     ...(options.webhook === undefined ? {} : { webhook_url: options.webhook }),
     ...(waitMs === null || waitMs === 0 ? {} : { queue_timeout: `${waitMs}ms` }),
@@ -101,7 +102,7 @@ function quoted(text: string): string {
 
 export async function plan(options: AllocateOptions): Promise<void> {
   const { client, terminal } = await contextOf(options, PATIENCE_MS);
-  const answer = await client.plan(askOf(options));
+  const answer = await client.plan({ ...askOf(options), ...(await exactGpus(options.gpu, client)) });
   if (terminal.json) terminal.data(answer);
   else for (const line of planLines(answer)) terminal.line(line);
   if (answer.outcome === "refused") process.exitCode = EXIT.refused;

@@ -14,6 +14,8 @@ export type PassReason =
   | "memory"
   | "kind"
   | "model"
+  /** Others are asked for by name. */
+  | "named"
   | "utilization"
   | "isolated"
   | "reserved"

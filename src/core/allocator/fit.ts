@@ -19,7 +19,8 @@ import type { FutureCandidate, PassReason } from "./candidates.ts";
  */
 export function limitsNow(shape: FamilyShape, free: FreeGpus, allowances: readonly Allowance[]): Limit[] {
   const [only] = allowances;
-  if (allowances.length === 1 && only !== undefined && !isLimited(only) && free.areCountable) {
+  const isAny = shape.only === null;
+  if (isAny && allowances.length === 1 && only !== undefined && !isLimited(only) && free.areCountable) {
     return limitsByBucket(shape, free.buckets);
   }
   const suiting = offeredTo(shape, free.all()).filter((candidate) => objection(shape, candidate) === null);
@@ -90,6 +91,7 @@ export function limitsLater(
 /** A GPU that is free and suits a family in nothing but memory now does not get better by anybody's release. */
 function suits(shape: FamilyShape, { gpu, isolated, now }: FutureCandidate): boolean {
   if (now !== null) return objection(shape, now) === null;
+  if (shape.only?.has(gpu.uuid) === false) return false;
   return (shape.names === null || shape.names.has(gpu.name)) && !(isolated && shape.gpus > 1);
 }
 
@@ -150,6 +152,7 @@ function kthLargest(values: number[], k: number): number | null {
 
 function objection(shape: FamilyShape, candidate: Candidate): PassReason | null {
   const { gpu, utilizationPercent, isolated, shared, closed } = candidate;
+  if (shape.only?.has(gpu.uuid) === false) return "named";
   if (shared && !shape.shared) return "held";
   if (closed !== null) return closed;
   if (shape.names !== null && !shape.names.has(gpu.name)) return "model";

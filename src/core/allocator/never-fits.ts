@@ -8,7 +8,7 @@ import { isOfKind } from "../model/mig.ts";
 import { roomsOf } from "./fit.ts";
 
 /** What of a request decides whether a host could ever hold it. */
-export type Need = Pick<Request, "requirement" | "gpuModel" | "migProfile" | "sharing">;
+export type Need = Pick<Request, "requirement" | "gpuModel" | "migProfile" | "sharing" | "exactGpus">;
 
 /** Devices that would do, all alike, and the most that each can give. */
 interface Cards {
@@ -18,7 +18,11 @@ interface Cards {
 }
 
 /** Where no GPU is cut, one stands for all of its model. */
-function cardsOf(need: KindAsked, names: ReadonlySet<string> | null, state: HostState): Cards[] {
+function cardsOf(
+  need: KindAsked & Pick<Need, "exactGpus">,
+  names: ReadonlySet<string> | null,
+  state: HostState,
+): Cards[] {
   const { gpus, policy, candidates } = state;
   const isWanted = (gpu: Device) => (names === null || names.has(gpu.name)) && isOfKind(need, gpu);
   // Head-room is left by all who share a GPU together.
@@ -27,11 +31,13 @@ function cardsOf(need: KindAsked, names: ReadonlySet<string> | null, state: Host
   // Without a reading of what is in use, no part of a GPU can be promised.
   const isWhole = ({ uuid }: Pick<Gpu, "uuid">) => state.sight.gpus.get(uuid)?.reading.memorySource !== undefined;
   const someAreWhole = need.sharing === "shared" && gpus.values().some(isWhole);
-  if (!candidates.areSomeCut && !gpus.hasInstances && !someAreWhole) {
+  const { exactGpus } = need;
+  if (exactGpus === undefined && !candidates.areSomeCut && !gpus.hasInstances && !someAreWhole) {
     const models = gpus.models().filter(isWanted);
     return models.map((gpu) => ({ gpu, memoryMib: mostOf(gpu.memoryTotalMib ?? 0), count: gpu.count }));
   }
-  const cards = gpus.values().filter((gpu) => isWanted(gpu) && !isSplit(gpu, state) && !(someAreWhole && isWhole(gpu)));
+  const named = exactGpus === undefined ? gpus.values() : exactGpus.flatMap((uuid) => gpus.get(uuid) ?? []);
+  const cards = named.filter((gpu) => isWanted(gpu) && !isSplit(gpu, state) && !(someAreWhole && isWhole(gpu)));
   return cards.map((gpu) => ({ gpu, memoryMib: mostOf(gpu.memoryTotalMib ?? 0), count: 1 }));
 }
 
@@ -65,10 +71,12 @@ export function neverFits(need: Need, state: HostState): string | null {
   if (need.sharing === "shared" && need.migProfile !== null) {
     return "asked to share a MIG instance: shared leases have whole GPUs only";
   }
+  const misnamed = misnamedGpu(need, state);
+  if (misnamed !== null) return misnamed;
   const names = acceptableNames(need, state.gpus.models());
   const cards = cardsOf(need, names, state);
   // What has no name yet may turn out to be what is asked for.
-  const mayBeNameless = state.candidates.areSomeCut && need.sharing === "exclusive";
+  const mayBeNameless = state.candidates.areSomeCut && need.sharing === "exclusive" && need.exactGpus === undefined;
   if (mayBeNameless && (need.migProfile !== null || count === 1)) {
     for (const gpu of namelessInstances(state)) cards.push({ gpu, memoryMib: gpu.memoryTotalMib ?? 0, count: 1 });
   }
@@ -80,10 +88,22 @@ export function neverFits(need: Need, state: HostState): string | null {
   const kind = need.migProfile === null ? device : `${device} ${need.migProfile}`;
   const of = need.gpuModel === null ? "" : ` of a model like ${JSON.stringify(need.gpuModel)}`;
   const all = sizeOf(cards);
+  if (need.exactGpus !== undefined && all < count) {
+    return `of the ${count} ${count === 1 ? "GPU" : "GPUs"} asked for by name ${all === 0 ? "none" : all} would do`;
+  }
   if (all < count) return `asked for ${count} ${kind}${of}; this host has ${all === 0 ? "none" : all}`;
   const largest = cards.reduce((most, one) => Math.max(most, one.memoryMib), 0);
   const toShare = need.sharing === "shared" ? " to share" : "";
   return large === 0
     ? `asked for ${memoryMib} MiB per GPU; the largest${of} here has ${largest} MiB${toShare}`
     : `asked for ${count} ${kind}${of} with ${memoryMib} MiB each; this host has ${large}`;
+}
+
+/** Which of the GPUs that are asked for by name is not there, or is named twice. */
+function misnamedGpu({ exactGpus = [] }: Need, { gpus }: HostState): string | null {
+  for (const [place, uuid] of exactGpus.entries()) {
+    if (gpus.get(uuid) === undefined) return `asked for GPU ${JSON.stringify(uuid)}; this host has none of that name`;
+    if (exactGpus.indexOf(uuid) !== place) return `asked for GPU ${JSON.stringify(uuid)} twice`;
+  }
+  return null;
 }

@@ -1,6 +1,7 @@
 /** What admins decide: which GPUs get no new leases, which are well again, which are gone. */
 
 import type { EpochMs } from "../base/time.ts";
+import { findGpu } from "../host/indices.ts";
 import type { HostState } from "../host/state.ts";
 import { GpuInUseError, GpuNotFoundError } from "../model/errors.ts";
 import type { Gpu } from "../model/gpu.ts";
@@ -76,12 +77,7 @@ function demandUnused({ uuid, hold }: Gpu, { sight }: HostState): void {
  * @throws GpuNotFoundError
  */
 export function gpuNamed(state: HostState, name: string): Gpu {
-  const byUuid = state.gpus.get(name);
-  if (byUuid !== undefined) return byUuid;
-  // An index names the GPU, not what it is cut into.
-  const byIndex = state.gpus.values().filter(({ index, mig }) => mig === null && String(index) === name);
-  const found =
-    byIndex.find(({ uuid }) => state.sight.gpus.has(uuid)) ?? (byIndex.length === 1 ? byIndex[0] : undefined);
+  const found = findGpu(state, name);
   if (found === undefined) throw new GpuNotFoundError(name);
   return found;
 }

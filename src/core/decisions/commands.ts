@@ -22,6 +22,8 @@ export interface AllocateAsk extends AnalyzerAsk {
   readonly serviceName: string;
   readonly webhookUrl: string | null;
   readonly preferredGpus: readonly string[];
+  /** Just these, by UUID or index, and no others. Left out: any that fit. */
+  readonly exactGpus?: readonly string[];
   /** The TTL as stated; `null` lets `estimated_duration` or the default decide. */
   readonly ttlMs: number | null;
   readonly maxDurationMs: number | null;

@@ -7,6 +7,7 @@ import type { EpochMs } from "../base/time.ts";
 import { ACCOUNT_KINDS, accountKey, quotaOf } from "../host/accounts.ts";
 import { anyCurrentReading } from "../host/condition.ts";
 import { delayOf } from "../host/fair-share.ts";
+import { findGpu } from "../host/indices.ts";
 import type { HostState } from "../host/state.ts";
 import type { Request } from "../model/allocation.ts";
 import {
@@ -16,6 +17,7 @@ import {
   QuotaError,
   RequestNeverFitsError,
 } from "../model/errors.ts";
+import type { GpuUuid } from "../model/ids.ts";
 import type { Policy } from "../model/policy.ts";
 import type { Analysis } from "../model/workload.ts";
 import { budgetsOf } from "../queue/budgets.ts";
@@ -42,6 +44,7 @@ export function requestOf(command: Allocate, state: HostState, now: EpochMs): Re
     webhookUrl: ask.webhookUrl,
     requirement: analysisFor(ask, { principal: actor.principal, serviceName: ask.serviceName }, state).requirement,
     preferredGpus: ask.preferredGpus,
+    ...(ask.exactGpus === undefined ? {} : { exactGpus: namedGpus(ask.exactGpus, state) }),
     gpuModel: ask.gpuModel,
     ttlMs: ttlOf(ask, policy),
     maxDurationMs: ask.maxDurationMs ?? policy.defaultMaxDurationMs,
@@ -52,6 +55,11 @@ export function requestOf(command: Allocate, state: HostState, now: EpochMs): Re
     fairShareDelayMs: delayOf(shares, actor.principal, policy, now),
     submittedAt: Math.min(arrivedAt, now),
   };
+}
+
+/** By UUID, since an index may change while it waits. A name that nothing has stays as it is: it can never fit. */
+function namedGpus(names: readonly string[], state: HostState): readonly GpuUuid[] {
+  return names.map((name) => findGpu(state, name)?.uuid ?? name);
 }
 
 export function submit(draft: Drafting, command: Allocate, now: EpochMs): void {

@@ -40,6 +40,7 @@ const WORDS: Record<Block | PassReason, string> = {
   memory: "with too little memory",
   kind: "not of the kind asked for",
   model: "of another model",
+  named: "not among those asked for",
   utilization: "too busy or of unknown utilisation",
   isolated: "unable to work together with others",
   reserved: "reserved for an earlier request",
@@ -128,7 +129,9 @@ function passedOverBy(
   const gpus = new Map<GpuUuid, PassReason | null>();
   for (const gpu of state.gpus.values()) {
     const candidate = free.get(gpu.uuid);
-    const reason = candidate === undefined ? blockOf(gpu, state, now)?.block : passedOver(request, shape, candidate);
+    const stands = candidate === undefined ? blockOf(gpu, state, now)?.block : passedOver(request, shape, candidate);
+    // How one is that it does not want is no matter.
+    const reason = shape.only?.has(gpu.uuid) === false ? "named" : stands;
     gpus.set(gpu.uuid, reason ?? null);
   }
   const suited = [...gpus].flatMap(([uuid, reason]) => (reason === null ? (free.get(uuid) ?? []) : []));

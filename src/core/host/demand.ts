@@ -2,6 +2,7 @@
 
 import type { Request } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
+import type { GpuUuid } from "../model/ids.ts";
 import { isOfKind } from "../model/mig.ts";
 import type { LimitedAccount } from "./accounts.ts";
 import type { WindowSet } from "./window-plan.ts";
@@ -15,6 +16,8 @@ export interface FamilyShape {
   readonly shared: boolean;
   /** Product names that are acceptable; `null` for any. */
   readonly names: ReadonlySet<string> | null;
+  /** The GPUs that its members name, each all of them; `null`: any will do. */
+  readonly only: ReadonlySet<GpuUuid> | null;
   /** Whose quotas its members count for; `null`: nobody's. */
   readonly quotas: FamilyQuotas | null;
   /** The reserved windows whose GPUs its members may use. */
@@ -83,6 +86,7 @@ export function shapeOf(
     maxUtilizationExplicit: request.requirement.maxUtilizationExplicit,
     shared: request.sharing === "shared",
     names: acceptableNames(request, gpus),
+    only: request.exactGpus === undefined ? null : new Set(request.exactGpus),
     quotas,
     memberOf: member,
   };

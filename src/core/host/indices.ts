@@ -2,6 +2,7 @@
  * The indices by which `nvidia-smi -i` knows GPUs now. They move when a GPU is drained, lost or added, so what is shown is
  * never what once was. No two GPUs have one; a MIG instance has its GPU's.
  */
+import type { Gpu } from "../model/gpu.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import type { HostReading } from "../model/reading.ts";
 import type { Sight } from "./sight.ts";
@@ -35,4 +36,12 @@ export function indicesOf({ gpus, unread }: HostReading, before: Sight["indices"
     if (index !== undefined && !taken.has(index)) indices.set(uuid, index);
   }
   return indices;
+}
+
+/** The GPU of that UUID or index. An index names the GPU, not what it is cut into. */
+export function findGpu(state: HostState, name: string): Gpu | undefined {
+  const byUuid = state.gpus.get(name);
+  if (byUuid !== undefined) return byUuid;
+  const byIndex = state.gpus.values().filter(({ index, mig }) => mig === null && String(index) === name);
+  return byIndex.find(({ uuid }) => state.sight.gpus.has(uuid)) ?? (byIndex.length === 1 ? byIndex[0] : undefined);
 }

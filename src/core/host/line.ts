@@ -11,8 +11,8 @@
  *     is small enough and another that is short enough. A search that gets long there looks at finer figures of the
  *     subtrees (smallest-asks.ts). Only if the line is made for it does it look at more than a logarithm of the members.
  *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice) and by the
- *     accounts that have a quota and the reserved windows (sets of them that somebody may use), not by the number
- *     waiting; of classes there are as many as powers of two up to the longest duration, and as priorities.
+ *     accounts that have a quota and the reserved windows (sets of them that somebody may use), and by the sets of GPUs
+ *     that waiting requests name, not by the number of those that name none; of classes there are as many as powers of two up to the longest duration, and as priorities.
  *
  * Where a further rule hooks in:
  *  - one that keeps somebody from all GPUs, as quotas do: what it goes by (the account, and only one that has a
@@ -125,11 +125,12 @@ function familyQuotas(request: Request, { quotas }: Policy): FamilyQuotas | null
 }
 
 function familyKey(shape: FamilyShape): string {
-  const { gpus, maxUtilizationPercent, maxUtilizationExplicit, shared, names, quotas } = shape;
+  const { gpus, maxUtilizationPercent, maxUtilizationExplicit, shared, names, only, quotas } = shape;
   const models = names === null ? "" : JSON.stringify([...names].sort());
   const accounts = quotas === null ? "" : JSON.stringify([quotas.endless, ...quotas.accounts.map(({ key }) => key)]);
   const utilization = `${maxUtilizationPercent}|${maxUtilizationExplicit ? "x" : "d"}`;
-  return `${gpus}${shared ? "s" : ""}|${utilization}|${shape.memberOf}|${models}|${accounts}`;
+  const exact = only === null ? "" : JSON.stringify([...only].sort());
+  return `${gpus}${shared ? "s" : ""}|${utilization}|${shape.memberOf}|${models}|${accounts}|${exact}`;
 }
 
 export function enqueue(

@@ -8,7 +8,7 @@
 import type { JsonObject } from "../base/json.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { GpuLocality, MigIdentity } from "./device.ts";
-import type { AllocationId } from "./ids.ts";
+import type { AllocationId, GpuUuid } from "./ids.ts";
 import type { UsedGpu } from "./use.ts";
 import type { Requirement, WorkloadType } from "./workload.ts";
 
@@ -29,6 +29,8 @@ export interface Request {
   readonly requirement: Requirement;
   /** UUIDs or indices that are taken first when they fit. A wish, not a condition. */
   readonly preferredGpus: readonly string[];
+  /** Just these, and it waits for them. Left out of all requests that name none. */
+  readonly exactGpus?: readonly GpuUuid[];
   /** Case-insensitive substring of the GPU's product name; `null` means any. */
   readonly gpuModel: string | null;
   /** `null`: no end by itself. */

@@ -21,7 +21,8 @@ export function choose(
   state: HostState,
 ): readonly Candidate[] | null {
   const shape = shapeOf(request, state.gpus.models());
-  const isPlain = request.preferredGpus.length === 0 && request.migProfile === null && !isLimited(allowance);
+  const isAny = request.preferredGpus.length === 0 && request.exactGpus === undefined;
+  const isPlain = isAny && request.migProfile === null && !isLimited(allowance);
   if (isPlain && free.areCountable) return placeByBucket(request, shape, free, state.sight.closeness);
   return chooseOneByOne(request, shape, free.all(), allowance, state);
 }

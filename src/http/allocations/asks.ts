@@ -17,6 +17,7 @@ export function allocateAsk(body: AllocateBody): AllocateAsk {
     ...workloadAsk(body),
     serviceName: body.service_name,
     webhookUrl: body.webhook_url ?? null,
+    ...exactGpusOf(body),
     preferredGpus: (body.preferred_gpus ?? data.preferred_gpus ?? []).map(String),
     gpuModel: kindAsked(body).gpuModel,
     ttlMs: lifetimeOf(body.ttl ?? data.ttl),
@@ -36,11 +37,23 @@ export function workloadAsk(body: WorkloadBody): WorkloadAsk {
     workloadType: normalizeWorkloadType(body.workload_type ?? null),
     // What was parsed as JSON is JSON; the schema only says that nobody knows its keys.
     workloadData: data as JsonObject,
-    requiredGpus: body.required_gpus ?? data.required_gpus ?? null,
+    requiredGpus: body.required_gpus ?? data.required_gpus ?? (body.gpus ?? data.gpus)?.length ?? null,
     minMemoryMib: body.min_memory_mb ?? data.min_memory_mb ?? null,
     maxUtilizationPercent: body.max_utilization ?? data.max_utilization ?? null,
     priority: body.priority ?? data.priority ?? null,
   };
+}
+
+/** @throws HttpError 422 when another number of GPUs is asked for beside it. */
+function exactGpusOf({ gpus, required_gpus, workload_data: data }: AllocateBody): { exactGpus?: readonly string[] } {
+  const named = gpus ?? data?.gpus ?? null;
+  if (named === null) return {};
+  const count = required_gpus ?? data?.required_gpus ?? named.length;
+  if (count !== named.length) {
+    const message = `gpus names ${named.length}, and required_gpus says ${count}: leave it out`;
+    throw invalid([{ path: "required_gpus", message }]);
+  }
+  return { exactGpus: named.map(String) };
 }
 
 /** Which devices will do, `null`: any; and whether a part of each will. */

@@ -35,6 +35,7 @@ const REASONS: Readonly<Record<Reason, string>> = {
   memory: "too little free memory",
   kind: "not of the kind that is asked for",
   model: "another model",
+  named: "not among those that are asked for",
   utilization: "busier than the request allows",
   isolated: "cannot work together with others",
   reserved: "held for a request that is before this one",

@@ -22,6 +22,10 @@ export const requestFields = {
   preemptible: z.boolean(),
   ttl_seconds: z.number().nullable(),
   max_duration_seconds: z.number().nullable(),
+  exact_gpus: z
+    .array(z.string())
+    .optional()
+    .meta({ description: "UUIDs of the GPUs that were asked for by name; left out when any would do" }),
   adopted: z
     .literal(true)
     .optional()
@@ -117,6 +121,7 @@ const passReason = z.enum([
   "memory",
   "kind",
   "model",
+  "named",
   "utilization",
   "isolated",
   "reserved",

@@ -32,6 +32,17 @@ const MAX_MEMORY_MIB = 2 ** 31;
 
 const MAX_URL_LENGTH = 2_048;
 
+function gpuList(error: string) {
+  return z
+    .array(
+      z.union([z.int().min(0).max(MAX_GPUS), z.string().min(1).max(128)], {
+        error: "expected a GPU's index or UUID",
+      }),
+      { error },
+    )
+    .max(MAX_GPUS, { error: `expected at most ${MAX_GPUS} GPUs` });
+}
+
 /** May stand at the top level or in `workload_data`; the top level wins. */
 export const asked = {
   required_gpus: whole(1, MAX_GPUS, "How many GPUs; with a mig_profile, how many instances"),
@@ -43,15 +54,12 @@ export const asked = {
     .meta({ description: "A GPU busier than this, in percent, is passed over" })
     .nullish(),
   priority: whole(MIN_PRIORITY, MAX_PRIORITY, "Higher is more urgent"),
-  preferred_gpus: z
-    .array(
-      z.union([z.int().min(0).max(MAX_GPUS), z.string().min(1).max(128)], {
-        error: "expected a GPU's index or UUID",
-      }),
-      { error: "expected a list of GPU indices or UUIDs" },
-    )
-    .max(MAX_GPUS, { error: `expected at most ${MAX_GPUS} GPUs` })
+  preferred_gpus: gpuList("expected a list of GPU indices or UUIDs")
     .meta({ description: "Taken first when they fit: a wish, not a condition" })
+    .nullish(),
+  gpus: gpuList("expected a list of GPU indices or UUIDs; for a number of GPUs, did you mean required_gpus?")
+    .min(1, { error: "expected at least one GPU" })
+    .meta({ description: "Just these, and no others: it waits for them. Not with another number of required_gpus" })
     .nullish(),
   gpu_model: z
     .string({ error: "expected 1 to 128 characters of a GPU's product name" })

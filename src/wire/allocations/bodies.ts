@@ -132,6 +132,7 @@ export function requestBody(request: Request): RequestBody {
     preemptible: request.preemptible,
     ttl_seconds: request.ttlMs === null ? null : request.ttlMs / 1_000,
     max_duration_seconds: request.maxDurationMs === null ? null : request.maxDurationMs / 1_000,
+    ...(request.exactGpus === undefined ? {} : { exact_gpus: request.exactGpus }),
     ...(request.adoption === undefined ? {} : adoptionBody(request.adoption)),
     submitted_at: timestamp(request.submittedAt),
   };

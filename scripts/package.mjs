@@ -1,28 +1,41 @@
-// Makes what users install, into the folder that is named, or packages/, from what is built: the npm package with the program, those of the two SDKs, and their checksums.
+// Makes what users install, into the folder that is named, or packages/, from what is built, with checksums:
+//   npm         the npm package with the program, and the TypeScript SDK's
+//   python      the Python SDK's wheel and sdist
+//   executable  the program in one file, with its licences
+//   debian      the Debian package; needs dpkg-deb
+//   contents    what is inside them, as SPDX
+// `node scripts/package.mjs FOLDER PART...` makes only some of them.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { sourceDate } from "./source-date.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const out = resolve(process.argv[2] ?? join(root, "packages"));
 const stage = join(out, "stage");
 
 // The folder is made anew: one with anything else in it was not meant.
-const isOurs = (name) => name === "stage" || name === "SHA256SUMS" || /^gpuo[-_].*\.(?:tgz|whl|tar\.gz)$/.test(name);
+const isOurs = (name) =>
+  name === "stage" || name === "SHA256SUMS" || /^gpuo?[-_].*\.(?:tgz|whl|tar\.[gx]z|deb|spdx\.json)$/.test(name);
 const strange = existsSync(out) ? readdirSync(out).find((name) => !isOurs(name)) : undefined;
 if (strange !== undefined) {
   console.error(`${out} has other files (${strange}): name a folder that is new, empty, or of an earlier run`);
   process.exit(64);
 }
 rmSync(out, { recursive: true, force: true });
-mkdirSync(join(stage, "gpuo"), { recursive: true });
-run(process.execPath, "--disable-warning=ExperimentalWarning", "scripts/build-sdk.mjs", join(stage, "gpuo-client"));
-stageProgram(join(stage, "gpuo"));
-pack(join(stage, "gpuo"));
-pack(join(stage, "gpuo-client"));
-run("python3", "sdk/python/build.py", out);
+mkdirSync(stage, { recursive: true });
+const { version, description, license, engines, bin } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+const PARTS = { npm, python, executable, debian, contents };
+const parts = process.argv.length > 3 ? process.argv.slice(3) : Object.keys(PARTS);
+for (const part of parts) {
+  if (PARTS[part] === undefined) {
+    console.error(`${part}: expected one of ${Object.keys(PARTS).join(", ")}`);
+    process.exit(64);
+  }
+  PARTS[part]();
+}
 rmSync(stage, { recursive: true });
 
 const made = readdirSync(out).sort();
@@ -37,9 +50,43 @@ function run(command, ...args) {
   execFileSync(command, args, { cwd: root, stdio: ["ignore", "ignore", "inherit"] });
 }
 
+function npm() {
+  run(process.execPath, "--disable-warning=ExperimentalWarning", "scripts/build-sdk.mjs", join(stage, "gpuo-client"));
+  mkdirSync(join(stage, "gpuo"));
+  stageProgram(join(stage, "gpuo"));
+  pack(join(stage, "gpuo"));
+  pack(join(stage, "gpuo-client"));
+}
+
+function python() {
+  run("python3", "sdk/python/build.py", out);
+}
+
+function executable() {
+  const name = `gpuo-${version}-linux-${process.arch}`;
+  const folder = join(stage, name);
+  run(process.execPath, "scripts/executable.mjs", join(folder, "gpuo"));
+  for (const file of ["README.md", "LICENSE"]) cpSync(join(root, file), join(folder, file));
+  cpSync(nodeLicence(), join(folder, "LICENSE.node"));
+  const same = [`--mtime=@${sourceDate()}`, "--sort=name", "--owner=0", "--group=0", "--numeric-owner"];
+  run("tar", ...same, "--use-compress-program=xz -3", "-cf", join(out, `${name}.tar.xz`), "-C", stage, name);
+}
+
+function debian() {
+  run(process.execPath, "scripts/debian.mjs", out);
+}
+
+function contents() {
+  run(process.execPath, "scripts/contents.mjs", join(out, `gpuo-${version}.spdx.json`));
+}
+
+/** Of the Node that these scripts run on, with those of all that it is made of. */
+function nodeLicence() {
+  return join(dirname(dirname(realpathSync(process.execPath))), "LICENSE");
+}
+
 /** The program is one bundle: what it is installed with has no dependencies. */
 function stageProgram(folder) {
-  const { version, description, license, engines, bin } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
   const files = ["dist", "deploy", "templates", "config.yaml.example", "CHANGELOG.md"];
   const manifest = { name: "gpuo", version, description, license, type: "module", engines, bin, files };
   writeFileSync(join(folder, "package.json"), `${JSON.stringify(manifest, null, 2)}\n`);

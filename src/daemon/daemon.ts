@@ -14,6 +14,7 @@ import { modelFiles } from "../models/model-files.ts";
 import { type Poller, startPolling } from "../monitor/poller.ts";
 import { readBootId } from "../platform/boot-id.ts";
 import { type Clock, clockAtStart } from "../platform/clock.ts";
+import { thisProgram } from "../platform/executable.ts";
 import { createLogger, type Logger } from "../platform/logger.ts";
 import { everyNight } from "../platform/nightly.ts";
 import { notifySystemd, startWatchdog } from "../platform/notify.ts";
@@ -349,7 +350,7 @@ class RunningDaemon implements Daemon {
     const { work } = this.#config;
     if (!work.enabled || work.worker !== "embedded") return;
     const settings = file === null ? [] : ["--config", file];
-    const argv = [process.execPath, process.argv[1] as string, "worker", ...settings];
+    const argv = [...thisProgram(), "worker", ...settings];
     this.#worker = new EmbeddedWorker(argv, this.#clock, this.#log);
     this.#worker.start();
   }

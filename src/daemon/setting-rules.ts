@@ -2,6 +2,7 @@ import { userInfo } from "node:os";
 import type { Rule } from "../config/rules.ts";
 import type { WorkConfig } from "../config/work.ts";
 import { parseShape, SHAPES } from "../monitor/simulated/models.ts";
+import { isExecutable } from "../platform/executable.ts";
 import { checkWebhookUrl, InvalidAllowedHostsError, parseAllowedHosts } from "../webhooks/address-policy.ts";
 
 /** What only the parts themselves can say of the settings that are meant for them. */
@@ -14,6 +15,13 @@ export const SETTING_RULES: readonly Rule[] = [
       ["work", "allow_root"],
     ],
     check: ({ work }) => (work.enabled ? userObjection(work) : null),
+  },
+  {
+    reads: [["work", "enabled"]],
+    check: ({ work }) =>
+      work.enabled && isExecutable()
+        ? "the single executable has not the programs that run work: install the Debian or the npm package"
+        : null,
   },
   {
     reads: [

@@ -16,6 +16,7 @@
 import { extname } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
+import { carried } from "../platform/executable.ts";
 import { WriterDiedError } from "./errors.ts";
 import type { Pruned } from "./prune.ts";
 import type { FromWorker, ToWorker, WorkerInput } from "./store-worker.ts";
@@ -144,7 +145,9 @@ export class WriterThread implements Writer {
     const { port1: port, port2 } = new MessageChannel();
     const signal = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
     const workerData: WorkerInput = { file: this.#file, port: port2, signal };
-    const worker = new Worker(ENTRY, { name: "store", workerData, transferList: [port2] });
+    const options = { name: "store", workerData, transferList: [port2] };
+    const own = carried("store-worker.js");
+    const worker = own === null ? new Worker(ENTRY, options) : new Worker(own.toString(), { ...options, eval: true });
     const thread: Thread = { worker, port, signal, ready: false };
     let cause: unknown = null;
     port.on("message", (message: FromWorker) => this.#hear(message, thread));

@@ -19,7 +19,8 @@ describe.skipIf(!isBuilt || !hasPython)("the packages (need the built program an
     join(FOLDER, "out", readdirSync(join(FOLDER, "out")).find((name) => beginning.test(name)) ?? "");
 
   beforeAll(() => {
-    execFileSync(process.execPath, ["scripts/package.mjs", join(FOLDER, "out")], { cwd: ROOT });
+    const parts = ["npm", "python", "contents"];
+    execFileSync(process.execPath, ["scripts/package.mjs", join(FOLDER, "out"), ...parts], { cwd: ROOT });
   });
 
   afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
@@ -35,7 +36,19 @@ describe.skipIf(!isBuilt || !hasPython)("the packages (need the built program an
   test("are listed with their checksums", () => {
     const { status } = spawnSync("sha256sum", ["--check", "--quiet", "SHA256SUMS"], { cwd: join(FOLDER, "out") });
     expect(status).toBe(0);
-    expect(readFileSync(join(FOLDER, "out/SHA256SUMS"), "utf8").trim().split("\n")).toHaveLength(4);
+    expect(readFileSync(join(FOLDER, "out/SHA256SUMS"), "utf8").trim().split("\n")).toHaveLength(5);
+  });
+
+  test("are told of with all that they are made of: the program, its Node, and what is bundled", () => {
+    const { packages, relationships, spdxVersion } = JSON.parse(readFileSync(made(/\.spdx\.json$/), "utf8"));
+    expect(spdxVersion).toBe("SPDX-2.3");
+    const names = packages.map(({ name }: { name: string }) => name);
+    expect(names).toEqual(
+      expect.arrayContaining(["gpu-orchestrator", "node", "commander", "preact", "swagger-ui-dist"]),
+    );
+    expect(names).not.toContain("vitest");
+    expect(packages.filter(({ licenseDeclared }: { licenseDeclared: string }) => !licenseDeclared)).toEqual([]);
+    expect(relationships).toHaveLength(packages.length);
   });
 
   test("the program's needs nothing else from anywhere, and brings both commands", () => {

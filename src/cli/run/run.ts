@@ -12,6 +12,7 @@ import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { isatty } from "node:tty";
 import type { AllocateBody } from "../../client/types.ts";
+import { thisProgram } from "../../platform/executable.ts";
 import { type AskOptions, askOf, durationOf } from "../ask.ts";
 import { clientOf, connectionOf, isLocal } from "../connect.ts";
 import type { CommonOptions } from "../context.ts";
@@ -186,7 +187,8 @@ class Run {
   }
 
   #startKeeper(hold: Hold): Promise<void> {
-    const keeper = spawn(process.execPath, [process.argv[1] ?? "", "keeper"], {
+    const [program, ...args] = thisProgram();
+    const keeper = spawn(program, [...args, "keeper"], {
       cwd: "/",
       detached: true,
       stdio: ["ignore", "ignore", "ignore", "ipc"],

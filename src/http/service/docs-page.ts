@@ -4,6 +4,7 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { carried } from "../../platform/executable.ts";
 import type { Answer } from "../exchange/answers.ts";
 import { type Endpoint, endpoint } from "../exchange/endpoint.ts";
 import { PROBLEMS } from "../refusals.ts";
@@ -80,8 +81,10 @@ function asset(type: string, body: string | Buffer): Answer {
   return typeof body === "string" ? answer : { ...answer, isHeld: true };
 }
 
-/** The build copies Swagger UI's files beside the program; run from source, they are in its package. */
-function swaggerFile(name: "swagger-ui.css" | "swagger-ui-bundle.js"): Promise<Buffer> {
+/** The build copies Swagger UI's files beside the program, or into it; run from source, they are in its package. */
+async function swaggerFile(name: "swagger-ui.css" | "swagger-ui-bundle.js"): Promise<Buffer> {
+  const own = carried(`docs/${name}`);
+  if (own !== null) return own;
   const copied = fileURLToPath(new URL(`./docs/${name}`, import.meta.url));
   if (existsSync(copied)) return readFile(copied);
   const installed = createRequire(import.meta.url).resolve("swagger-ui-dist/package.json");

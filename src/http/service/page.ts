@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { carried } from "../../platform/executable.ts";
 import type { Answer } from "../exchange/answers.ts";
 import { type Call, type Endpoint, endpoint } from "../exchange/endpoint.ts";
 import { HttpError } from "../exchange/problems.ts";
@@ -61,13 +62,18 @@ function wantsPage(accept: string | undefined): boolean {
 
 /** The build has made a compressed copy of each, so that nothing is compressed at run time. */
 async function file(name: FileName, { acceptEncoding }: Call, headers: readonly string[]): Promise<Answer> {
-  const folder = FOLDERS.find((one) => existsSync(one + name));
-  if (folder === undefined) throw new HttpError("not-found", "this build has no page: run `npm run build`");
   const coding = codingOf(acceptEncoding);
-  const body = await readFile(folder + name + (coding === null ? "" : coding.ending));
+  const copy = name + (coding === null ? "" : coding.ending);
+  const body = carried(`web/${copy}`) ?? (await readFile(folderOf(name) + copy));
   const vary = name === "index.html" ? "Accept, Accept-Encoding" : "Accept-Encoding";
   const encoding = coding === null ? [] : ["Content-Encoding", coding.name];
   return { status: 200, type: TYPES[name], body, headers: [...headers, "Vary", vary, ...encoding] };
+}
+
+function folderOf(name: FileName): string {
+  const folder = FOLDERS.find((one) => existsSync(one + name));
+  if (folder === undefined) throw new HttpError("not-found", "this build has no page: run `npm run build`");
+  return folder;
 }
 
 function codingOf(acceptEncoding: string | undefined): { readonly name: string; readonly ending: string } | null {

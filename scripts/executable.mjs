@@ -1,0 +1,78 @@
+// Makes one executable file of the program and the Node that it runs on, at the path that is named. What is bundled is dist's sources; the page and the API's page are taken from dist, which must be built.
+// `node scripts/executable.mjs FILE [NODE]`: NODE is the binary to put it into, this one by default. One for another processor gets no code cache, which is of the processor that made it.
+import { execFileSync } from "node:child_process";
+import {
+  chmodSync,
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { inject } from "postject";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+/** Node looks for it in its own file. */
+const FUSE = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2";
+
+const out = resolve(process.argv[2] ?? "gpuo");
+const node = process.argv[3] ?? process.execPath;
+const folder = mkdtempSync(join(tmpdir(), "gpuo-executable-"));
+try {
+  await bundle("src/cli/executable.ts", "main.js");
+  await bundle("src/store/store-worker.ts", "store-worker.js");
+  const blob = join(folder, "blob");
+  const settings = {
+    main: join(folder, "main.js"),
+    output: blob,
+    disableExperimentalSEAWarning: true,
+    useCodeCache: node === process.execPath,
+    assets: {
+      "store-worker.js": join(folder, "store-worker.js"),
+      ...filesOf("web"),
+      ...filesOf("docs"),
+    },
+  };
+  const settingsFile = join(folder, "settings.json");
+  writeFileSync(settingsFile, JSON.stringify(settings));
+  execFileSync(process.execPath, ["--experimental-sea-config", settingsFile], {
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  mkdirSync(dirname(out), { recursive: true });
+  copyFileSync(node, out);
+  chmodSync(out, 0o755);
+  await inject(out, "NODE_SEA_BLOB", readFileSync(blob), { sentinelFuse: FUSE });
+} finally {
+  rmSync(folder, { recursive: true });
+}
+
+/** An executable's main file is CommonJS and has no files beside it. */
+function bundle(entry, name) {
+  return build({
+    absWorkingDir: root,
+    entryPoints: [entry],
+    outfile: join(folder, name),
+    bundle: true,
+    platform: "node",
+    target: "node24",
+    format: "cjs",
+    minifySyntax: true,
+    minifyWhitespace: true,
+    legalComments: "none",
+    logLevel: "warning",
+    banner: { js: 'const __ownUrl = require("node:url").pathToFileURL(process.execPath).href;' },
+    define: { __VERSION__: JSON.stringify(version), "import.meta.url": "__ownUrl" },
+  });
+}
+
+function filesOf(part) {
+  const from = join(root, "dist", part);
+  return Object.fromEntries(readdirSync(from).map((file) => [`${part}/${file}`, join(from, file)]));
+}

@@ -1,0 +1,66 @@
+/** The Debian package, made around a stand-in for Node's binary: what is in it, and what its scripts are. `npm run try:debian` installs the real one in a booted system. */
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { isBuilt, temporaryFolder } from "../e2e/daemon.ts";
+
+const ROOT = fileURLToPath(new URL("../..", import.meta.url));
+const FOLDER = temporaryFolder();
+const UNPACKED = join(FOLDER, "unpacked");
+const hasDpkg = spawnSync("dpkg-deb", ["--version"]).status === 0;
+
+describe.skipIf(!isBuilt || !hasDpkg)("the Debian package (needs the built program and dpkg-deb)", () => {
+  const made = (name: string) => {
+    execFileSync(process.execPath, ["scripts/debian.mjs", join(FOLDER, name), join(FOLDER, "node/bin/node")], {
+      cwd: ROOT,
+    });
+    return join(FOLDER, name, readdirSync(join(FOLDER, name))[0] as string);
+  };
+  let file: string;
+
+  beforeAll(() => {
+    mkdirSync(join(FOLDER, "node/bin"), { recursive: true });
+    writeFileSync(join(FOLDER, "node/bin/node"), `#!/bin/sh\nexec ${process.execPath} "$@"\n`);
+    writeFileSync(join(FOLDER, "node/LICENSE"), "Node's licence");
+    file = made("once");
+    execFileSync("dpkg-deb", ["-R", file, UNPACKED]);
+  }, 120_000);
+
+  afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
+
+  const read = (path: string) => readFileSync(join(UNPACKED, path), "utf8");
+
+  test("is the same bytes when it is made again", () => {
+    expect(readFileSync(made("again")).equals(readFileSync(file))).toBe(true);
+  }, 120_000);
+
+  test("bears the version, and has its settings as a file that an upgrade leaves alone", () => {
+    const { version } = JSON.parse(readFileSync(join(ROOT, "package.json"), "utf8"));
+    expect(read("DEBIAN/control")).toContain(`\nVersion: ${version}\n`);
+    expect(read("DEBIAN/conffiles")).toBe("/etc/gpu-orchestrator/config.yaml\n");
+    expect(read("etc/gpu-orchestrator/config.yaml")).toBe(readFileSync(join(ROOT, "config.yaml.example"), "utf8"));
+  });
+
+  test("has units that start the program where the package puts it", () => {
+    for (const name of ["gpu-orchestrator.service", "gpu-orchestrator-worker.service"]) {
+      const unit = read(`usr/lib/systemd/system/${name}`);
+      const [, node = "", program = ""] = /^ExecStart=(\S+) (\S+)/m.exec(unit) ?? [];
+      for (const path of [node, program]) expect(readFileSync(join(UNPACKED, path)).length).toBeGreaterThan(0);
+      expect(unit).not.toContain("/opt/");
+    }
+  });
+
+  test("has scripts that a shell can read, completions and a man page with each verb", () => {
+    for (const script of ["DEBIAN/postinst", "DEBIAN/prerm", "DEBIAN/postrm", "usr/bin/gpuo"])
+      expect(spawnSync("sh", ["-n", join(UNPACKED, script)]).status).toBe(0);
+    expect(read("usr/share/bash-completion/completions/gpuo")).toContain("_gpuo()");
+    const page = execFileSync("gzip", ["-dc", join(UNPACKED, "usr/share/man/man1/gpuo.1.gz")], { encoding: "utf8" });
+    for (const verb of ["RUN", "STATUS", "MCP", "SERVE"]) expect(page).toContain(`.SH GPUO ${verb}\n`);
+  });
+
+  test("brings the licences of the program and of Node", () => {
+    expect(read("usr/share/doc/gpu-orchestrator/copyright")).toMatch(/MIT License[\s\S]*Node's licence/);
+  });
+});

@@ -1,4 +1,4 @@
-/** The Debian package, made around a stand-in for Node's binary: what is in it, and what its scripts are. `npm run try:debian` installs the real one in a booted system. */
+/** The Debian package, made around a stand-in for Node's binary: what is in it, and what its scripts are. `scripts/try-debian.sh` installs the real one in a booted system. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";

@@ -49,15 +49,32 @@ export async function health(options: ServeOptions): Promise<void> {
   const { server } = load(options).config;
   // "Any address" is where to listen, not where to call.
   const host = server.host === "0.0.0.0" ? "127.0.0.1" : server.host === "::" ? "[::1]" : server.host;
-  const url = `http://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${server.port}/livez`;
+  const url = `${server.tls === null ? "http" : "https"}://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${server.port}/livez`;
   try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) });
-    if (!answer.ok) throw new Error(`status ${answer.status}`);
+    const status = server.tls === null ? await statusOf(url) : await secureStatusOf(url);
+    if (status !== 200) throw new Error(`status ${status}`);
     console.log(`${url}: alive`);
   } catch (error) {
     console.error(`${url}: ${error instanceof Error ? error.message : String(error)}`);
     process.exitCode = EXIT.refused;
   }
+}
+
+async function statusOf(url: string): Promise<number> {
+  return (await fetch(url, { signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS) })).status;
+}
+
+/** It is asked by an address that its certificate need not have, on this host, and nothing is told to it. */
+async function secureStatusOf(url: string): Promise<number> {
+  const { get } = await import("node:https");
+  return new Promise((resolve, reject) => {
+    const signal = AbortSignal.timeout(HEALTH_TIMEOUT_MS);
+    const asked = get(url, { rejectUnauthorized: false, signal, agent: false }, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode ?? 0);
+    });
+    asked.on("error", reject);
+  });
 }
 
 function databaseOf({ database, ...options }: DatabaseOptions): string {

@@ -20,6 +20,12 @@ export interface ApiKey {
   readonly expiresAt?: number;
 }
 
+/** Paths of PEM files. */
+export interface Tls {
+  readonly cert: string;
+  readonly key: string;
+}
+
 /** `null`: no limit. */
 export interface ClientLimits {
   readonly requestsPerSecond: number | null;
@@ -45,6 +51,8 @@ export interface Config {
     /** Addresses and CIDR blocks whose `X-Forwarded-For` is believed. */
     readonly trustedProxies: readonly string[];
     readonly maxConnections: number;
+    /** `null`: plain HTTP. */
+    readonly tls: Tls | null;
   };
   /** What one client may have: a principal where a key tells, otherwise an address. */
   readonly limits: {
@@ -138,8 +146,10 @@ export interface Config {
   readonly quotas: Quotas;
   readonly sharing: SharingPolicy;
   readonly webhooks: {
-    /** `whsec_` and base64, or other text; `null`: webhooks are not signed. */
-    readonly secret: string | null;
+    /** `whsec_` and base64, or other text: all of them sign. None: webhooks are not signed. */
+    readonly secrets: readonly string[];
+    /** Instead of those, for what tells a principal. */
+    readonly secretsByPrincipal: Readonly<Record<string, readonly string[]>>;
     /** `external`, `loopback`, host names (also `*.example.com`), addresses and CIDR blocks. */
     readonly allowedHosts: readonly string[];
     readonly timeoutMs: number;
@@ -172,6 +182,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       allowUnauthenticated: server.allow_unauthenticated,
       trustedProxies: server.trusted_proxies,
       maxConnections: server.max_connections,
+      tls: toTls(server.tls),
     },
     limits: {
       principal: toClientLimits(file.limits.principal),
@@ -259,7 +270,8 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       settleTimeoutMs: sharing.settle_timeout,
     },
     webhooks: {
-      secret: webhooks.secret,
+      secrets: webhooks.secret ?? [],
+      secretsByPrincipal: webhooks.secrets,
       allowedHosts: webhooks.allowed_hosts ?? defaultWebhookHosts(server.host),
       timeoutMs: webhooks.timeout,
       giveUpAfterMs: webhooks.give_up_after,
@@ -269,6 +281,11 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
     work: toWork(file.work),
     logging: { level: file.logging.level },
   });
+}
+
+/** One alone is refused elsewhere: see rules.ts. */
+function toTls({ cert, key }: FileConfig["server"]["tls"]): Tls | null {
+  return cert === null && key === null ? null : { cert: cert ?? "", key: key ?? "" };
 }
 
 const BYTES_PER_MB = 1_024 * 1_024;

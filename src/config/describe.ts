@@ -6,11 +6,16 @@ export type DescribedConfig = Omit<Config, "auth" | "webhooks"> & {
   readonly auth: Omit<Config["auth"], "keys"> & {
     readonly keys: readonly { readonly principal: string; readonly role: Role }[];
   };
-  readonly webhooks: Omit<Config["webhooks"], "secret"> & { readonly secret: "set" | null };
+  readonly webhooks: Omit<Config["webhooks"], "secrets" | "secretsByPrincipal"> & {
+    readonly secret: "set" | null;
+    /** Who has some of its own. */
+    readonly secretsOf: readonly string[];
+  };
 };
 
 export function describeConfig(config: Config): DescribedConfig {
-  const { services, auth, webhooks, allocator } = config;
+  const { services, auth, allocator } = config;
+  const { secrets, secretsByPrincipal, ...webhooks } = config.webhooks;
   return {
     ...config,
     services: {
@@ -20,7 +25,11 @@ export function describeConfig(config: Config): DescribedConfig {
     },
     allocator: { ...allocator, foreignUseWebhookUrl: withoutCredentials(allocator.foreignUseWebhookUrl) },
     auth: { ...auth, keys: auth.keys.map(({ principal, role }) => ({ principal, role })) },
-    webhooks: { ...webhooks, secret: webhooks.secret === null ? null : "set" },
+    webhooks: {
+      ...webhooks,
+      secret: secrets.length === 0 ? null : "set",
+      secretsOf: Object.keys(secretsByPrincipal),
+    },
   };
 }
 

@@ -24,6 +24,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     allowUnauthenticated: atStart("server.allow_unauthenticated"),
     trustedProxies: atStart("server.trusted_proxies"),
     maxConnections: atStart("server.max_connections"),
+    tls: atStart("server.tls"),
   },
   limits: {
     principal: live("limits.principal"),
@@ -117,7 +118,8 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     settleTimeoutMs: live("sharing.settle_timeout"),
   },
   webhooks: {
-    secret: live("webhooks.secret"),
+    secrets: live("webhooks.secret"),
+    secretsByPrincipal: live("webhooks.secrets"),
     allowedHosts: live("webhooks.allowed_hosts"),
     timeoutMs: live("webhooks.timeout"),
     giveUpAfterMs: live("webhooks.give_up_after"),

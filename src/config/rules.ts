@@ -33,6 +33,13 @@ const CONTRADICTIONS: readonly Rule[] = [
           "set auth.enabled: true, or server.allow_unauthenticated: true if everybody there may lease GPUs",
   },
   {
+    reads: [["server", "tls"]],
+    check: ({ server: { tls } }) => {
+      if (tls === null || (tls.cert !== "" && tls.key !== "")) return null;
+      return `a certificate needs its key: set server.tls.${tls.cert === "" ? "cert" : "key"} too`;
+    },
+  },
+  {
     reads: [
       ["auth", "enabled"],
       ["auth", "api_keys"],
@@ -113,6 +120,8 @@ const CONTRADICTIONS: readonly Rule[] = [
 
 /** Standard Webhooks 1.0.0 asks for at least so many. */
 const SHORTEST_STRONG_SECRET_BYTES = 24;
+const WEAK = `shorter than ${SHORTEST_STRONG_SECRET_BYTES} bytes, so it could be guessed`;
+const isWeak = (secret: string) => webhookSecretBytes(secret) < SHORTEST_STRONG_SECRET_BYTES;
 
 const WARNINGS: readonly Rule[] = [
   {
@@ -137,10 +146,12 @@ const WARNINGS: readonly Rule[] = [
   },
   {
     reads: [["webhooks", "secret"]],
-    check: ({ webhooks: { secret } }) =>
-      secret === null || webhookSecretBytes(secret) >= SHORTEST_STRONG_SECRET_BYTES
-        ? null
-        : `shorter than ${SHORTEST_STRONG_SECRET_BYTES} bytes, so it could be guessed`,
+    check: ({ webhooks: { secrets } }) => (secrets.some(isWeak) ? WEAK : null),
+  },
+  {
+    reads: [["webhooks", "secrets"]],
+    check: ({ webhooks: { secretsByPrincipal } }) =>
+      Object.values(secretsByPrincipal).flat().some(isWeak) ? WEAK : null,
   },
 ];
 

@@ -26,8 +26,8 @@ import {
   serviceUrl,
   setting,
   text,
-  webhookSecret,
 } from "./settings.ts";
+import { secretsByPrincipal, webhookSecrets } from "./webhook-secrets.ts";
 import { windowKeysAt, windows } from "./windows.ts";
 import { WORK_NAMES, work } from "./work.ts";
 
@@ -70,6 +70,10 @@ export const fileSchema = z.strictObject({
     allowed_hosts: setting(listOf(host), []),
     allow_unauthenticated: setting(flag, false),
     trusted_proxies: setting(listOf(text("an address or a CIDR block", ADDRESS_OR_BLOCK)), []),
+    tls: section({
+      cert: setting(nullable(text("the absolute path of a file", /^\/[^\p{Cc}]*$/u)), null),
+      key: setting(nullable(text("the absolute path of a file", /^\/[^\p{Cc}]*$/u)), null),
+    }),
     max_connections: setting(integer(16, 1_000_000), 16_384),
   }),
   limits: section({
@@ -172,7 +176,8 @@ export const fileSchema = z.strictObject({
     settle_timeout: setting(duration("0s", "1d"), "2m"),
   }),
   webhooks: section({
-    secret: setting(nullable(webhookSecret), null),
+    secret: setting(nullable(webhookSecrets), null),
+    secrets: secretsByPrincipal(),
     allowed_hosts: setting(
       nullable(listOf(text("`external`, `loopback`, a name, an address or a CIDR block", WEBHOOK_HOST))),
       null,

@@ -23,11 +23,14 @@ import { StorageUnavailableError } from "../ports/refusals.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
 import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
+import { type HostLock, lockHost } from "../store/host-lock.ts";
 import { Revocations } from "../store/revocations.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
 import type { WorkService } from "../work-service/service.ts";
+import { certificateOf } from "./certificate.ts";
+import { programOf } from "./host-lock.ts";
 import { KeyBook } from "./key-book.ts";
 import { knowledgeOf } from "./knowledge.ts";
 import { buildParts, tickInterval } from "./parts.ts";
@@ -56,13 +59,15 @@ export interface Daemon {
 export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig, version: string): Promise<Daemon> {
   const log = createLogger(loaded.config.logging.level);
   for (const problem of loaded.warnings) log.warn({ setting: problem.path }, formatProblem(problem));
-  const { storage, audit } = loaded.config;
+  const { storage, audit, monitoring } = loaded.config;
+  const lock = hostLock(monitoring, log);
   const store = openStore({ ...storage, auditRetentionMs: audit.retentionMs });
   const time = await beginTime(store, log).catch(async (error: unknown) => {
     await store.close();
     throw error;
   });
   const running = new RunningDaemon(loaded, load, log, version, store, time);
+  running.onStop(() => lock?.release());
   try {
     await running.start(loaded.file);
   } catch (error) {
@@ -70,6 +75,16 @@ export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig
     throw error;
   }
   return running;
+}
+
+function hostLock(monitoring: Config["monitoring"], log: Logger): HostLock | null {
+  const program = programOf(monitoring);
+  if (program === null) return null;
+  const lock = lockHost(program);
+  if (lock.missing !== null) {
+    log.warn({ reason: lock.missing }, "nothing keeps a second daemon from leasing this host's GPUs too");
+  }
+  return lock;
 }
 
 interface Time {
@@ -230,7 +245,7 @@ class RunningDaemon implements Daemon {
     this.#log.info(
       {
         version: this.#version,
-        url: `http://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
+        url: `${server.tls === null ? "http" : "https"}://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
         file,
         simulated: monitoring.source === "simulated",
       },
@@ -309,6 +324,8 @@ class RunningDaemon implements Daemon {
       this.#webhookHosts = webhookHosts;
       this.#deliverer?.reconfigure(this.#deliverySettings());
       this.#log.level = config.logging.level;
+      const certificate = certificateOf(config.server);
+      if (certificate !== null) this.#http.renewCertificate(certificate);
       await this.#scheduler.reconfigure(policyOf(config), tickInterval(config));
       this.#metrics?.configReload(true);
       this.#log.info({ needRestart: ignored }, "settings reloaded");
@@ -321,6 +338,10 @@ class RunningDaemon implements Daemon {
       }
     }
     notifySystemd("READY=1");
+  }
+
+  onStop(cleanup: () => void): void {
+    this.#cleanups.push(cleanup);
   }
 
   stop(): Promise<void> {
@@ -372,9 +393,10 @@ class RunningDaemon implements Daemon {
   }
 
   #deliverySettings(): DeliverySettings {
-    const { secret, timeoutMs, giveUpAfterMs, concurrency } = this.#config.webhooks;
+    const { secrets, secretsByPrincipal, timeoutMs, giveUpAfterMs, concurrency } = this.#config.webhooks;
     return {
-      secret,
+      secrets,
+      secretsByPrincipal,
       timeoutMs,
       giveUpAfterMs,
       concurrency,

@@ -19,6 +19,7 @@ import { Scheduler } from "../scheduler/scheduler.ts";
 import { LookBack } from "../store/look-back.ts";
 import type { SqliteStore } from "../store/store.ts";
 import { createWorkService, type WorkService, workDatabaseBeside } from "../work-service/service.ts";
+import { certificateOf } from "./certificate.ts";
 import type { KeyBook } from "./key-book.ts";
 import { DaemonLeases } from "./work.ts";
 
@@ -153,5 +154,6 @@ function httpSettings(config: Config): HttpSettings {
     maxStreams: MAX_STREAMS,
     streamStallMs: STREAM_STALL_MS,
     drainTimeoutMs: DRAIN_MS,
+    certificate: certificateOf(server),
   };
 }

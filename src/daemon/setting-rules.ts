@@ -4,6 +4,7 @@ import type { WorkConfig } from "../config/work.ts";
 import { parseShape, SHAPES } from "../monitor/simulated/models.ts";
 import { isExecutable } from "../platform/executable.ts";
 import { checkWebhookUrl, InvalidAllowedHostsError, parseAllowedHosts } from "../webhooks/address-policy.ts";
+import { certificateOf } from "./certificate.ts";
 
 /** What only the parts themselves can say of the settings that are meant for them. */
 export const SETTING_RULES: readonly Rule[] = [
@@ -33,6 +34,19 @@ export const SETTING_RULES: readonly Rule[] = [
         ? "embedded does not go with systemd, which would end what runs with the daemon: set external, and start " +
           "gpu-orchestrator-worker.service"
         : null,
+  },
+  {
+    reads: [["server", "tls"]],
+    check({ server }) {
+      // Another rule reports one without the other.
+      if (server.tls?.cert === "" || server.tls?.key === "") return null;
+      try {
+        certificateOf(server);
+        return null;
+      } catch (error) {
+        return `cannot be used: ${(error as Error).message}`;
+      }
+    },
   },
   {
     reads: [["simulation", "host"]],

@@ -59,6 +59,7 @@ export function openDatabase(path: string): OpenDatabase {
     const file = prepareFolder(path);
     lock = takeLock(file);
     createPrivately(file);
+    demandOneName(file);
     const cut = cutPage(file);
     if (cut !== null) throw damaged(file, `it ends within page ${cut}`);
     let version = versionOf(file);
@@ -152,6 +153,18 @@ function createPrivately(file: string): void {
     );
   }
   if (bytes === undefined) closeSync(openSync(file, "ax", 0o600));
+}
+
+/** By another name of the same file another lock could be had, and another log (sqlite.org/howtocorrupt.html, section 2.5). */
+function demandOneName(file: string): void {
+  const stat = statSync(file);
+  const links = stat.nlink;
+  if (links === 1 || !stat.isFile()) return;
+  throw new StoreRefusedError(
+    "unusable",
+    file,
+    `${file} has ${links} names (hard links), by which two daemons could open it at once: remove the others, or put a copy in its place`,
+  );
 }
 
 /** @returns `null` when the disk has no room for what several connections share. */

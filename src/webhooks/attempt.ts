@@ -14,8 +14,8 @@ const THROTTLING: ReadonlySet<number> = new Set([429, 503]);
 export const STOPPED = new Error("the daemon stops");
 
 interface AttemptContext extends PostingContext {
-  /** `null`: nothing is signed. */
-  readonly key: Buffer | null;
+  /** Each of them signs. */
+  readonly keys: readonly Buffer[];
   /** For the whole exchange, from resolving the name to the end of the answer. */
   readonly timeoutMs: number;
   readonly giveUpAfterMs: number;
@@ -40,7 +40,7 @@ export async function attempt(
   const headers = {
     "content-type": "application/json",
     "user-agent": USER_AGENT,
-    ...webhookHeaders(delivery.deliveryId, context.wallNow(), body, context.key),
+    ...webhookHeaders(delivery.deliveryId, context.wallNow(), body, context.keys),
   };
   const cancel = context.clock.after(context.timeoutMs, () => {
     ending.abort(new Error(`no answer within ${context.timeoutMs} ms`));

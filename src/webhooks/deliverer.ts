@@ -36,8 +36,10 @@ const MAX_HELD_ROWS = 10_000;
 export const STOP_GRACE_MS = 2_000;
 
 export interface DeliverySettings {
-  /** `whsec_` and base64, or any text; `null`: webhooks are not signed. */
-  readonly secret: string | null;
+  /** `whsec_` and base64, or any text: each of them signs. None: webhooks are not signed. */
+  readonly secrets: readonly string[];
+  /** Instead of those, for what tells a principal. */
+  readonly secretsByPrincipal: Readonly<Record<string, readonly string[]>>;
   readonly timeoutMs: number;
   /** Since the notification was created. */
   readonly giveUpAfterMs: number;
@@ -95,7 +97,7 @@ class Delivering implements Deliverer {
   readonly #lookup: Lookup;
   readonly #wallNow: () => EpochMs;
   #settings: DeliverySettings;
-  #key: Buffer | null;
+  #keys: SigningKeys;
 
   readonly #slots = new Slots();
   readonly #running = new Map<AbortController, Promise<void>>();
@@ -117,7 +119,7 @@ class Delivering implements Deliverer {
     this.#lookup = options.lookup ?? sharedLookup();
     this.#wallNow = options.wallNow ?? Date.now;
     this.#settings = options.settings;
-    this.#key = keyOf(options.settings);
+    this.#keys = keysOf(options.settings);
   }
 
   wake(): void {
@@ -129,7 +131,7 @@ class Delivering implements Deliverer {
   }
 
   reconfigure(settings: DeliverySettings): void {
-    this.#key = keyOf(settings);
+    this.#keys = keysOf(settings);
     this.#settings = settings;
     this.wake();
   }
@@ -219,7 +221,7 @@ class Delivering implements Deliverer {
           random: this.#random,
           lookup: this.#lookup,
           wallNow: this.#wallNow,
-          key: this.#key,
+          keys: this.#keys.byPrincipal.get(delivery.principal ?? "") ?? this.#keys.common,
           timeoutMs,
           giveUpAfterMs,
           allowedHosts,
@@ -257,6 +259,12 @@ class Delivering implements Deliverer {
   }
 }
 
-function keyOf(settings: DeliverySettings): Buffer | null {
-  return settings.secret === null ? null : signingKey(settings.secret);
+interface SigningKeys {
+  readonly common: readonly Buffer[];
+  readonly byPrincipal: ReadonlyMap<string, readonly Buffer[]>;
+}
+
+function keysOf({ secrets, secretsByPrincipal }: DeliverySettings): SigningKeys {
+  const own = Object.entries(secretsByPrincipal).map(([name, theirs]) => [name, theirs.map(signingKey)] as const);
+  return { common: secrets.map(signingKey), byPrincipal: new Map(own) };
 }

@@ -27,16 +27,24 @@ export function signingKey(secret: string): Buffer {
  * @param id the same at every attempt.
  * @param wallMs when the attempt is made, by the wall clock: receivers compare it with theirs and refuse what is
  *   more than some minutes off.
- * @param key `null`: no secret is configured, and nothing is signed.
+ * @param keys each of them signs, as its receivers change from one to the next; none: nothing is signed.
  * @throws {RangeError} when the id has a full stop: it could shift the borders between id, timestamp and body.
  */
-export function webhookHeaders(id: string, wallMs: number, body: Buffer, key: Buffer | null): Record<string, string> {
+export function webhookHeaders(
+  id: string,
+  wallMs: number,
+  body: Buffer,
+  keys: readonly Buffer[],
+): Record<string, string> {
   if (id.includes(".")) throw new RangeError(`the webhook id ${JSON.stringify(id)} has a full stop`);
   const timestamp = String(Math.floor(wallMs / 1000));
   const headers = { "webhook-id": id, "webhook-timestamp": timestamp };
-  if (key === null) return headers;
-  const signature = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest("base64");
-  return { ...headers, "webhook-signature": `v1,${signature}` };
+  if (keys.length === 0) return headers;
+  const signatures = keys.map((key) => {
+    const signature = createHmac("sha256", key).update(`${id}.${timestamp}.`).update(body).digest("base64");
+    return `v1,${signature}`;
+  });
+  return { ...headers, "webhook-signature": signatures.join(" ") };
 }
 
 function withoutPadding(base64: string): string {

@@ -94,7 +94,8 @@ test("without a file the defaults are those that are documented", () => {
       settleTimeoutMs: 120_000,
     },
     webhooks: {
-      secret: null,
+      secrets: [],
+      secretsByPrincipal: {},
       allowedHosts: ["external", "loopback"],
       timeoutMs: 10_000,
       giveUpAfterMs: 3 * 86_400_000,

@@ -273,7 +273,7 @@ test.each([
   "d2l0aG91dCBhIHByZWZpeCBpdCBpcyB0ZXh0",
 ])("the webhook secret %j is taken as it is", (secret) => {
   const { config, warnings } = load(`webhooks: {secret: "${secret}"}`);
-  expect(config.webhooks.secret).toBe(secret);
+  expect(config.webhooks.secrets).toEqual([secret]);
   expect(warnings).toEqual([]);
 });
 

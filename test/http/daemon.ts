@@ -34,6 +34,7 @@ export const SETTINGS: HttpSettings = {
   maxStreams: 300,
   streamStallMs: 30_000,
   drainTimeoutMs: 5_000,
+  certificate: null,
 };
 
 /** A store whose commits can be held back, as a slow disk does. */

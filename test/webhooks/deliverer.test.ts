@@ -19,7 +19,8 @@ import { MemoryOutbox } from "./memory-outbox.ts";
 import { hang, type Receiver, receiver, status } from "./receivers.ts";
 
 const SETTINGS: DeliverySettings = {
-  secret: null,
+  secrets: [],
+  secretsByPrincipal: {},
   timeoutMs: 10_000,
   giveUpAfterMs: 3 * 24 * 3_600_000,
   concurrency: 16,
@@ -106,7 +107,7 @@ test("with a secret, the receiver can verify every attempt, each with its own ti
   const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
   const target = await receiver((response, index) => response.writeHead(index === 0 ? 500 : 200).end());
   let wallMs = Date.now();
-  const setting = delivering({ secret }, { wallNow: () => wallMs });
+  const setting = delivering({ secrets: [secret] }, { wallNow: () => wallMs });
 
   send(setting, "01delivery", target.url, { body: '{"größe":1}' });
   await until(() => setting.outbox.settlements.length === 1);
@@ -629,17 +630,35 @@ test("a burst of wakes is one look at the outbox", async () => {
 
 test("a new secret holds from the next attempt, and one that cannot be read changes nothing", async () => {
   const target = await receiver();
-  const setting = delivering({ secret: "old secret" });
-  expect(() => setting.deliverer.reconfigure({ ...SETTINGS, secret: "whsec_!" })).toThrow(RangeError);
+  const setting = delivering({ secrets: ["old secret"] });
+  expect(() => setting.deliverer.reconfigure({ ...SETTINGS, secrets: ["whsec_!"] })).toThrow(RangeError);
   send(setting, "01", target.url);
   await until(() => target.received.length === 1);
-  setting.deliverer.reconfigure({ ...SETTINGS, secret: "new secret" });
+  setting.deliverer.reconfigure({ ...SETTINGS, secrets: ["new secret"] });
   send(setting, "02", target.url);
   await until(() => target.received.length === 2);
   for (const [index, secret] of ["old secret", "new secret"].entries()) {
     const { body, headers } = target.received[index] as Receiver["received"][number];
     new Webhook(secret, { format: "raw" }).verify(body, headers as Record<string, string>);
   }
+});
+
+test("a principal with secrets of its own gets its webhooks signed by them, and others by the one for all", async () => {
+  const target = await receiver();
+  const setting = delivering({ secrets: ["for all"], secretsByPrincipal: { ann: ["ann's new one", "ann's old one"] } });
+  send(setting, "01", target.url, { principal: "ann" });
+  await until(() => target.received.length === 1);
+  send(setting, "02", target.url, { principal: "bob" });
+  await until(() => target.received.length === 2);
+  const verify = (secret: string, index: number) => {
+    const { body, headers } = target.received[index] as Receiver["received"][number];
+    return new Webhook(secret, { format: "raw" }).verify(body, headers as Record<string, string>);
+  };
+  verify("ann's new one", 0);
+  verify("ann's old one", 0);
+  expect(() => verify("for all", 0)).toThrow();
+  verify("for all", 1);
+  expect(() => verify("ann's new one", 1)).toThrow();
 });
 
 test("stop ends what is in flight at once, settles nothing of it, and leaves no timer and no socket", async () => {

@@ -7,20 +7,32 @@
  *     it reads a stream, it must only take what there is within the stall timeout.
  *  3. What an earlier request on a connection is owed is never mixed with what is wrong with a later one.
  */
-import type { RequestListener, Server } from "node:http";
-import type { AddressInfo } from "node:net";
+import type { Server as HttpServerOfNode, RequestListener, ServerOptions } from "node:http";
+import type { Server as HttpsServer } from "node:https";
+import type { AddressInfo, Socket } from "node:net";
 import express from "express";
 import { Auditing } from "./auditing.ts";
 import { Connections, type Exchange } from "./connections.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { type Log, type Request, type ServerParts, serving, UNDECODABLE, UNKNOWN, unserved } from "./serving.ts";
+import {
+  type Certificate,
+  type Log,
+  type Request,
+  type ServerParts,
+  serving,
+  UNDECODABLE,
+  UNKNOWN,
+  unserved,
+} from "./serving.ts";
 
 export type { HttpSettings, Log, RequestMetrics, RequestSample, ServerParts } from "./serving.ts";
 
 export interface HttpServer {
-  readonly server: Server;
+  readonly server: HttpServerOfNode | HttpsServer;
   /** @returns the port, which is the system's choice when 0 was asked for. */
   listen(host: string, port: number): Promise<{ readonly port: number }>;
+  /** For connections from then on; of a server that speaks TLS. */
+  renewCertificate(certificate: Certificate): void;
   /** Lets requests that are being served finish, refuses others, and returns when no connection is left. */
   drain(): Promise<void>;
 }
@@ -42,7 +54,8 @@ export function createServer(parts: ServerParts): HttpServer {
   const connections = new Connections(settings);
   const auditing = parts.audit === null ? null : new Auditing(parts.audit, log);
   const listener = routed(parts, connections, auditing);
-  const server = http.createServer(
+  const server = serverOf(
+    settings.certificate,
     {
       headersTimeout: settings.readTimeoutMs,
       requestTimeout: settings.readTimeoutMs,
@@ -55,7 +68,7 @@ export function createServer(parts: ServerParts): HttpServer {
     listener,
   );
   const crowded = crowdedLogger(log, settings.maxConnections);
-  server.on("connection", (socket) => {
+  server.on(settings.certificate === null ? "connection" : "secureConnection", (socket: Socket) => {
     const before = connections.crowdedOut;
     connections.opened(socket);
     if (connections.crowdedOut > before) crowded(connections.crowdedOut);
@@ -74,11 +87,28 @@ export function createServer(parts: ServerParts): HttpServer {
           resolve({ port: (server.address() as AddressInfo).port });
         });
       }),
+    renewCertificate(certificate) {
+      if ("setSecureContext" in server) server.setSecureContext({ ...MODERN, ...certificate });
+    },
     async drain() {
       await drain(server, connections, settings.drainTimeoutMs);
       await auditing?.stop();
     },
   };
+}
+
+/** What TLS is spoken with; older versions are broken (RFC 8996). */
+const MODERN = { minVersion: "TLSv1.2" } as const;
+
+function serverOf(
+  certificate: Certificate | null,
+  options: ServerOptions,
+  listener: RequestListener,
+): HttpServerOfNode | HttpsServer {
+  if (certificate === null) return http.createServer(options, listener);
+  const handshakeTimeout = options.requestTimeout ?? 0;
+  const { createServer: createSecure } = process.getBuiltinModule("node:https");
+  return createSecure({ ...options, ...MODERN, ...certificate, handshakeTimeout }, listener);
 }
 
 function crowdedLogger(log: Log, maxConnections: number): (crowdedOut: number) => void {
@@ -97,7 +127,7 @@ function crowdedLogger(log: Log, maxConnections: number): (crowdedOut: number) =
  * As long as an earlier request is being served, newcomers are still accepted, to be told that it is over: a probe of
  * readiness should see a 503, not a refused connection.
  */
-async function drain(server: Server, connections: Connections, timeoutMs: number): Promise<void> {
+async function drain(server: HttpServer["server"], connections: Connections, timeoutMs: number): Promise<void> {
   let deadline: NodeJS.Timeout | undefined;
   const isLate = new Promise((resolve) => {
     deadline = setTimeout(resolve, timeoutMs);

@@ -26,6 +26,14 @@ export interface HttpSettings extends ConnectionLimits {
   readonly trustedProxies: readonly string[];
   /** At the end, for requests that are being served. */
   readonly drainTimeoutMs: number;
+  /** `null`: plain HTTP. */
+  readonly certificate: Certificate | null;
+}
+
+/** What a server shows itself with over TLS, in PEM. */
+export interface Certificate {
+  readonly cert: Buffer;
+  readonly key: Buffer;
 }
 
 /** One answered request. */

@@ -70,12 +70,34 @@ function typeWarnings(text: string | null): readonly string[] {
 function keyWarnings(data: object): readonly string[] {
   const warnings: string[] = [];
   for (const key of Object.keys(data).slice(0, MAX_KEYS)) {
-    const meant = key.length > MAX_KEY_LENGTH || READ_KEYS.includes(key) ? undefined : READ_KEYS.find(isNear(key));
-    if (meant !== undefined) warnings.push(`workload_data.${printable(key)} is not read; did you mean ${meant}?`);
+    const meant = meantBy(key);
+    if (meant !== null) warnings.push(`workload_data.${printable(key)} is not read; did you mean ${meant}?`);
   }
   return warnings;
 }
 
-function isNear(key: string): (known: string) => boolean {
-  return (known) => editDistance(key, known) <= (known.length <= SHORT_KEY ? 1 : 2);
+/** What {@link nearestTo} found: a service sends the same keys with each request, and comparing costs more than the rest. */
+const found = new Map<string, string | null>();
+/** All are forgotten when more come up. */
+const MAX_FOUND = 1_024;
+
+/** `null`: nothing that is read, or what is read itself. */
+function meantBy(key: string): string | null {
+  if (key.length > MAX_KEY_LENGTH) return null;
+  let meant = found.get(key);
+  if (meant === undefined) {
+    meant = nearestTo(key);
+    if (found.size >= MAX_FOUND) found.clear();
+    found.set(key, meant);
+  }
+  return meant;
+}
+
+function nearestTo(key: string): string | null {
+  return READ_KEYS.includes(key) ? null : (READ_KEYS.find((known) => isNear(key, known)) ?? null);
+}
+
+function isNear(key: string, known: string): boolean {
+  const most = known.length <= SHORT_KEY ? 1 : 2;
+  return Math.abs(key.length - known.length) <= most && editDistance(key, known) <= most;
 }

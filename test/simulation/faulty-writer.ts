@@ -38,8 +38,8 @@ export class FaultyWriter implements Writer {
   #crash: { readonly point: CrashPoint; skip: number } | null = null;
   /** The process has died: nothing that it began is answered any more. */
   dead = false;
-  /** It goes by itself after so many jobs. */
-  #trouble: { readonly kind: Trouble; jobs: number } | null = null;
+  /** It comes after so many jobs, and goes by itself after so many more. */
+  #trouble: { readonly kind: Trouble; after: number; jobs: number } | null = null;
   /** Transactions that reached the disk. */
   commits = 0;
   /** Jobs that were refused. */
@@ -60,21 +60,39 @@ export class FaultyWriter implements Writer {
   }
 
   get troubled(): boolean {
-    return this.#trouble !== null;
+    return this.#troubled() !== null;
   }
 
-  /** From now on, for so many jobs. */
-  makeTrouble(kind: Trouble, jobs: number): void {
+  /** For so many jobs, from now on or after so many others. */
+  makeTrouble(kind: Trouble, jobs: number, after = 0): void {
     this.#heal();
-    this.#trouble = { kind, jobs };
-    if (kind !== "disk full") return;
+    this.#trouble = { kind, after, jobs };
+    if (after === 0) this.#fill();
+  }
+
+  /** What is wrong now. */
+  #troubled(): Trouble | null {
+    return this.#trouble?.after === 0 ? this.#trouble.kind : null;
+  }
+
+  #fill(): void {
+    if (this.#troubled() !== "disk full") return;
     const { page_count: pages } = this.#database.prepare("PRAGMA page_count").get() as { page_count: number };
     this.#database.exec(`PRAGMA max_page_count = ${pages}`);
   }
 
   #heal(): void {
-    if (this.#trouble?.kind === "disk full") this.#database.exec(`PRAGMA max_page_count = ${MAX_PAGES}`);
+    if (this.#troubled() === "disk full") this.#database.exec(`PRAGMA max_page_count = ${MAX_PAGES}`);
     this.#trouble = null;
+  }
+
+  #jobEnded(): void {
+    const trouble = this.#trouble;
+    if (trouble === null || this.dead) return;
+    if (trouble.after > 0) {
+      trouble.after -= 1;
+      this.#fill();
+    } else if (trouble.jobs-- <= 1) this.#heal();
   }
 
   async run(job: Job): Promise<Pruned | null> {
@@ -86,7 +104,7 @@ export class FaultyWriter implements Writer {
       this.refused += 1;
       throw error;
     } finally {
-      if (this.#trouble !== null && this.#trouble.jobs-- <= 1 && !this.dead) this.#heal();
+      this.#jobEnded();
     }
   }
 
@@ -130,19 +148,19 @@ export class FaultyWriter implements Writer {
 
   #begin(): void {
     this.#dieAt("before BEGIN");
-    if (this.#trouble?.kind === "refused at BEGIN") throw diskFull();
+    if (this.#troubled() === "refused at BEGIN") throw diskFull();
   }
 
   #beforeCommit(): void {
     this.#dieAt("before COMMIT");
-    if (this.#trouble?.kind === "refused at COMMIT") throw diskFull();
-    if (this.#trouble?.kind === "thread died before COMMIT") throw new WriterDiedError("the thread has ended");
+    if (this.#troubled() === "refused at COMMIT") throw diskFull();
+    if (this.#troubled() === "thread died before COMMIT") throw new WriterDiedError("the thread has ended");
   }
 
   #afterCommit(): void {
     this.commits += 1;
     this.#dieAt("after COMMIT");
-    if (this.#trouble?.kind === "thread died after COMMIT") throw new WriterDiedError("the thread has ended");
+    if (this.#troubled() === "thread died after COMMIT") throw new WriterDiedError("the thread has ended");
   }
 
   #dieAt(point: CrashPoint): void {

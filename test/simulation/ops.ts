@@ -122,7 +122,8 @@ export type HostOp =
   | { readonly op: "set clock"; readonly aheadMs: number }
   | { readonly op: "backup" }
   | { readonly op: "restore"; readonly back: Return }
-  | { readonly op: "trouble"; readonly trouble: Trouble; readonly jobs: number }
+  /** For so many jobs of the writer, after so many others. */
+  | { readonly op: "trouble"; readonly trouble: Trouble; readonly jobs: number; readonly after: number }
   | { readonly op: "prune" }
   | { readonly op: "reconfigure"; readonly policy: number }
   | { readonly op: "keys"; readonly principal: string; readonly valid: boolean };
@@ -443,7 +444,16 @@ const HOST_OPS: readonly (readonly [inHistories: number, inLongRuns: number, dra
   [1, 0.2, (draw) => ({ op: "set clock", aheadMs: draw.one([YEAR_MS, -YEAR_MS, 0]) })],
   [1, 0.1, () => ({ op: "backup" })],
   [0.7, 0.04, (draw) => ({ op: "restore", back: drawReturn(draw) })],
-  [3, 1, (draw) => ({ op: "trouble", trouble: draw.one(TROUBLES), jobs: draw.between(1, 6) })],
+  [
+    3,
+    1,
+    (draw) => ({
+      op: "trouble",
+      trouble: draw.one(TROUBLES),
+      jobs: draw.between(1, 6),
+      after: draw.chance(0.5) ? 0 : draw.between(1, 3),
+    }),
+  ],
   [5, 0.4, () => ({ op: "prune" })],
   [2, 0.5, (draw) => ({ op: "reconfigure", policy: draw.below(POLICIES.length) })],
   [2, 0.5, (draw) => ({ op: "keys", principal: draw.one(PRINCIPALS), valid: draw.chance(0.85) })],

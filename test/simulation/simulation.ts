@@ -64,6 +64,8 @@ export class Simulation {
   #refusalsSeen = 0;
   /** On the daemon's clock: since then it has run, and its disk has been well. */
   #wellSince = 0;
+  /** Whether the store refused the last turn. */
+  #diskFailing = false;
   #steps = 0;
   /** Of the file, after the latest transaction. */
   #version = 0;
@@ -182,7 +184,7 @@ export class Simulation {
         return this.#restore(op.back);
       case "trouble":
         this.tally.count("trouble", op.trouble);
-        this.#daemon.disk.writer.makeTrouble(op.trouble, op.jobs);
+        this.#daemon.disk.writer.makeTrouble(op.trouble, op.jobs, op.after);
         return;
       case "prune":
         return this.#prune();
@@ -244,19 +246,26 @@ export class Simulation {
     if (this.#clients.broken !== null) throw this.#clients.broken;
     this.tally.count("host", "transactions refused", writer.refused - this.#refusalsSeen);
     this.#refusalsSeen = writer.refused;
+    const wasFailing = this.#diskFailing;
     if (!writer.dead) this.#noteDisk();
+    // What a transaction ended at the very instant at which the next one failed had lost no time.
+    if (wasFailing) this.#oweForDisk();
     if (writer.commits !== this.#commitsSeen) this.#auditCommits();
+    if (!wasFailing) this.#oweForDisk();
     this.#clients.acknowledged.believe((id) => this.#auditor.books.live.has(id));
   }
 
   #noteDisk(): void {
     const { scheduler, now } = this.#daemon;
     const { troubled } = this.#daemon.disk.writer;
-    if (troubled || !scheduler.storageHealthy) this.#wellSince = now;
-    if (scheduler.storageHealthy) return;
-    // What falls due while nothing can be stored is owed its time as well, and a resumption tells of it.
-    this.#auditor.owe(now, this.#causes.policy);
-    this.#causes.resumes = Math.max(1, this.#causes.resumes);
+    this.#diskFailing = !scheduler.storageHealthy;
+    if (troubled || this.#diskFailing) this.#wellSince = now;
+    if (this.#diskFailing) this.#causes.resumes = Math.max(1, this.#causes.resumes);
+  }
+
+  /** What falls due while nothing can be stored is owed its time as well, and a resumption tells of it. */
+  #oweForDisk(): void {
+    if (this.#diskFailing && !this.#daemon.disk.writer.dead) this.#auditor.owe(this.#daemon.now, this.#causes.policy);
   }
 
   #auditCommits(): void {
@@ -450,6 +459,7 @@ export class Simulation {
     const { writer, view } = this.#daemon.disk;
     if (backup !== null) this.#auditor.rewind(backup.books, backup.folded, view);
     this.#wholeVersion = null;
+    this.#diskFailing = false;
     this.#commitsSeen = 0;
     this.#refusalsSeen = 0;
     this.#checkDurable();

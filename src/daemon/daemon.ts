@@ -7,6 +7,7 @@ import { policyOf } from "../config/policy.ts";
 import { ConfigError, formatProblem } from "../config/problems.ts";
 import { reloadable } from "../config/reload.ts";
 import { anyCurrentReading } from "../core/host/condition.ts";
+import { indexNow } from "../core/host/indices.ts";
 import type { HttpServer } from "../http/server.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import { Learning } from "../models/learning.ts";
@@ -28,6 +29,7 @@ import { Revocations } from "../store/revocations.ts";
 import { openStore, type SqliteStore } from "../store/store.ts";
 import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.ts";
 import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
+import { bodyAsSent } from "../wire/webhooks/bodies.ts";
 import type { WorkService } from "../work-service/service.ts";
 import { certificateOf } from "./certificate.ts";
 import { programOf } from "./host-lock.ts";
@@ -306,6 +308,7 @@ class RunningDaemon implements Daemon {
       settle: (settlement) => this.#settle(settlement),
       clock: this.#clock,
       settings: this.#deliverySettings(),
+      bodyAsSent: (stored) => bodyAsSent(stored, indexNow(this.#scheduler.state)),
       log: this.#log,
     });
     this.#history.start();

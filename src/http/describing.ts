@@ -1,7 +1,7 @@
 /** What the descriptions of calls have in common. Loaded with the OpenAPI document only. */
 import type { z } from "zod";
 import type { ZodOpenApiOperationObject } from "zod-openapi";
-import { reasonSchema } from "../wire/asking.ts";
+import { optionalReasonSchema, reasonSchema } from "../wire/asking.ts";
 import { problemSchema } from "../wire/service/answers.ts";
 import { PROBLEM_TYPE } from "./exchange/problems.ts";
 import { PROBLEMS, type ProblemCode } from "./refusals.ts";
@@ -15,7 +15,8 @@ export const ANYWHERE: readonly ProblemCode[] = [
   "too-busy",
   "internal-error",
 ];
-export const WITH_KEY: readonly ProblemCode[] = [...ANYWHERE, "unauthenticated", "role-too-low"];
+/** Also with a query parameter that there is not. */
+export const WITH_KEY: readonly ProblemCode[] = [...ANYWHERE, "unauthenticated", "role-too-low", "validation-failed"];
 export const WITH_BODY: readonly ProblemCode[] = [
   "malformed-json",
   "request-timeout",
@@ -35,6 +36,11 @@ export function bodyOf(schema: z.ZodType, example?: object) {
     required: true,
     content: { "application/json": { schema, ...(example === undefined ? {} : { example }) } },
   };
+}
+
+/** A body that may be left out. */
+export function optionalBodyOf(schema: z.ZodType) {
+  return { required: false, content: { "application/json": { schema } } };
 }
 
 /** An ask that any host can answer. */
@@ -68,13 +74,16 @@ export function governing(
     codes: readonly ProblemCode[];
     /** Without one: a reason and nothing else. */
     body?: z.ZodType;
+    /** The reason may be left out, and the body with it. */
+    reasonOptional?: true;
   },
 ): ZodOpenApiOperationObject {
   return {
     operationId,
     summary,
     requestParams: given.requestParams,
-    requestBody: bodyOf(given.body ?? reasonSchema),
+    requestBody:
+      given.reasonOptional === true ? optionalBodyOf(optionalReasonSchema) : bodyOf(given.body ?? reasonSchema),
     responses: {
       "200": answer("How it stands now", given.schema),
       ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...given.codes),

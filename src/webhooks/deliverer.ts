@@ -59,6 +59,8 @@ export interface DelivererOptions {
   readonly settle: (settlement: DeliverySettlement) => Promise<void>;
   readonly clock: Clock;
   readonly settings: DeliverySettings;
+  /** What is sent of a stored body, made anew for each attempt; left out: the body as it is stored. */
+  readonly bodyAsSent?: (stored: string) => string;
   readonly log?: DeliveryLog;
   /** Uniform in [0, 1). */
   readonly random?: () => number;
@@ -92,6 +94,7 @@ class Delivering implements Deliverer {
   readonly #outbox: Outbox;
   readonly #settle: DelivererOptions["settle"];
   readonly #clock: Clock;
+  readonly #bodyAsSent: (stored: string) => string;
   readonly #log: DeliveryLog | undefined;
   readonly #random: () => number;
   readonly #lookup: Lookup;
@@ -114,6 +117,7 @@ class Delivering implements Deliverer {
     this.#outbox = options.outbox;
     this.#settle = options.settle;
     this.#clock = options.clock;
+    this.#bodyAsSent = options.bodyAsSent ?? ((stored) => stored);
     this.#log = options.log;
     this.#random = options.random ?? Math.random;
     this.#lookup = options.lookup ?? sharedLookup();
@@ -215,7 +219,7 @@ class Delivering implements Deliverer {
     try {
       const { timeoutMs, giveUpAfterMs, allowedHosts } = this.#settings;
       const settlement = await attempt(
-        delivery,
+        { ...delivery, body: this.#bodyAsSent(delivery.body) },
         {
           clock: this.#clock,
           random: this.#random,

@@ -62,7 +62,7 @@ const OTHER_NAMES: { readonly [name: string]: string } = {
 };
 
 /** Why a field is refused that there is not. */
-function unknownField(name: string, known: readonly string[]): string {
+export function unknownField(name: string, known: readonly string[]): string {
   const other = OTHER_NAMES[name] ?? "";
   const meant = known.includes(other) ? other : nearest(name, known);
   return meant === null ? "no such field" : `no such field; did you mean ${meant}?`;

@@ -73,13 +73,21 @@ export function memberOf(request: Request, windows: Policy["windows"]): WindowSe
   return set;
 }
 
-/** The GPUs that a window names, each with its MIG instances; none when it gives a number. */
-export function namedBy({ gpus: named }: ReservedWindow, gpus: Iterable<Gpu>): ReadonlySet<GpuUuid> {
+/**
+ * The GPUs that a window names, each with its MIG instances; none when it gives a number.
+ *
+ * @param indexOf as the driver counts now: an index that was another GPU's once means the one that has it.
+ */
+export function namedBy(
+  { gpus: named }: ReservedWindow,
+  gpus: Iterable<Gpu>,
+  indexOf: (uuid: GpuUuid) => number | null,
+): ReadonlySet<GpuUuid> {
   if (typeof named === "number") return NOTHING;
   const found = new Set<GpuUuid>();
   for (const gpu of gpus) {
-    const isNamed = named.includes(gpu.uuid) || named.includes(boardOf(gpu)) || named.includes(String(gpu.index));
-    if (isNamed) found.add(gpu.uuid);
+    const names = [gpu.uuid, boardOf(gpu), String(indexOf(gpu.uuid))];
+    if (names.some((name) => named.includes(name))) found.add(gpu.uuid);
   }
   return found;
 }

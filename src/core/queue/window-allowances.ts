@@ -19,6 +19,7 @@
 import type { Allowance } from "../allocator/allowance.ts";
 import type { FutureCandidate } from "../allocator/candidates.ts";
 import type { EpochMs } from "../base/time.ts";
+import { indexNow } from "../host/indices.ts";
 import type { HostState } from "../host/state.ts";
 import { firstIndex, memberOf, NOTHING, namedBy, type Together, type WindowSet } from "../host/window-plan.ts";
 import type { GpuHold } from "../model/gpu.ts";
@@ -60,7 +61,8 @@ export class WindowAllowances {
   readonly #pool: ReadonlySet<GpuUuid>;
 
   /** @param usable every GPU that nothing but a lease keeps from being granted. */
-  constructor({ policy, windowPlan, gpus }: HostState, usable: () => readonly FutureCandidate[], now: EpochMs) {
+  constructor(state: HostState, usable: () => readonly FutureCandidate[], now: EpochMs) {
+    const { policy, windowPlan, gpus } = state;
     const { windows } = policy;
     this.#policy = policy;
     this.#windows = windows;
@@ -72,7 +74,8 @@ export class WindowAllowances {
       this.#pool = NOTHING;
       return;
     }
-    this.#named = windows.map((window) => namedBy(window, gpus.values()));
+    const indexOf = indexNow(state);
+    this.#named = windows.map((window) => namedBy(window, gpus.values(), indexOf));
     const instances = gpus.values().filter(({ mig }) => mig !== null);
     this.#apart = new Set([...this.#named.flatMap((each) => [...each]), ...instances.map(({ uuid }) => uuid)]);
     this.#pool = new Set(

@@ -18,7 +18,17 @@ import {
   renewSchema,
 } from "../../wire/allocations/asks.ts";
 import { adoptionSchema } from "../../wire/gpus/asks.ts";
-import { answer, bodyOf, CHANGING, EXAMPLE_ASK, governing, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
+import {
+  answer,
+  bodyOf,
+  CHANGING,
+  EXAMPLE_ASK,
+  governing,
+  optionalBodyOf,
+  problems,
+  WITH_BODY,
+  WITH_KEY,
+} from "../describing.ts";
 import { gpuPath } from "../gpus/docs.ts";
 import type { ProblemCode } from "../refusals.ts";
 
@@ -97,7 +107,7 @@ export const renew: ZodOpenApiOperationObject = {
   operationId: "renewAllocation",
   summary: "A heartbeat: the lease ends one TTL from now",
   requestParams: { ...recordPath, ...repeatable },
-  requestBody: { content: { "application/json": { schema: renewSchema } } },
+  requestBody: optionalBodyOf(renewSchema),
   responses: {
     "200": answer("The record", recordSchema),
     ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...REPEATABLE, ...OWNED, "allocation-ended"),
@@ -157,9 +167,10 @@ export const end: ZodOpenApiOperationObject = {
   operationId: "endAllocation",
   summary: "End a lease, or cancel a waiting request",
   requestParams: { ...recordPath, query: deleteQuerySchema },
+  requestBody: optionalBodyOf(renewSchema),
   responses: {
     "200": answer("The record", recordSchema),
-    ...problems(...WITH_KEY, ...CHANGING, ...OWNED, "validation-failed"),
+    ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...OWNED),
   },
 };
 

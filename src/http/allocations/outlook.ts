@@ -2,6 +2,7 @@
 import type { EpochMs } from "../../core/base/time.ts";
 import { type Explainer, type Explanation, explainer } from "../../core/explain/explain.ts";
 import { type Eta, forecast, MAX_FORECASTS } from "../../core/explain/forecast.ts";
+import { indexNow } from "../../core/host/indices.ts";
 import { queueKey } from "../../core/host/line.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { Request } from "../../core/model/allocation.ts";
@@ -59,9 +60,6 @@ function reasonView({ reason, publicReason, gpus }: Explanation, state: HostStat
 
 /** Of each GPU, why not; `null` for one that would do. */
 export function reasonsView(gpus: Explanation["gpus"], state: HostState) {
-  return [...gpus].map(([uuid, reason]) => ({
-    id: state.gpus.get(uuid)?.index ?? null,
-    uuid: printable(uuid),
-    reason,
-  }));
+  const indexOf = indexNow(state);
+  return [...gpus].map(([uuid, reason]) => ({ id: indexOf(uuid), uuid: printable(uuid), reason }));
 }

@@ -24,8 +24,10 @@ import { type Answer, json } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
 import type { Call, Operation } from "../exchange/endpoint.ts";
 import { preferredWaitMs } from "../exchange/prefer.ts";
+import { invalid } from "../exchange/problems.ts";
 import type { EndpointParts } from "../parts.ts";
 import { checkedAsk, informed } from "./asks.ts";
+import { explained } from "./not-now.ts";
 import { queuedView, recordsView, recordView } from "./views.ts";
 
 export function allocation(parts: EndpointParts): Operation {
@@ -47,7 +49,10 @@ export function allocation(parts: EndpointParts): Operation {
       return idempotency.answer("allocate", call, {
         async first(key) {
           // An allocate waits for no advisor.
-          const first = await scheduler.allocate(await informed(ask, ask.serviceName, knowledge, 0), actor, key);
+          const known = await informed(ask, ask.serviceName, knowledge, 0);
+          const first = await scheduler.allocate(known, actor, key).catch((error: unknown) => {
+            throw explained(error, known, actor, scheduler);
+          });
           const { id } = first.allocation.request;
           // Clients of the reference service take 200, and nothing else, for a grant.
           if (first.allocation.status !== "queued")
@@ -226,6 +231,7 @@ export function record({ scheduler, grants }: EndpointParts): Operation {
   return {
     role: "read",
     body: "ignored",
+    takesQuery: true,
     answer({ id, url, actor, hold }) {
       const { wait } = check(queryOf(url));
       const patienceMs = wait === undefined ? null : waitMs(wait);
@@ -259,14 +265,19 @@ function recordAnswer(actor: Actor): (reply: Reply) => Answer {
 }
 
 export function removal({ scheduler }: EndpointParts): Operation {
-  const check = checker(deleteQuerySchema);
+  const checkQuery = checker(deleteQuerySchema);
+  const checkBody = checker(renewSchema);
   return {
     role: "allocate",
     essential: true,
-    body: "ignored",
-    async answer({ id, url, actor }) {
-      const { fencing_token: token } = check(queryOf(url));
-      const fencingToken = token === undefined ? null : Number(token);
+    body: "optional",
+    takesQuery: true,
+    async answer({ id, url, body, actor }) {
+      const { fencing_token: queried } = checkQuery(queryOf(url));
+      const { fencing_token: told } = checkBody(body ?? {});
+      const token = told ?? null;
+      if (token !== null && queried !== undefined) throw invalid([{ path: "fencing_token", message: "given twice" }]);
+      const fencingToken = queried === undefined ? token : Number(queried);
       const [ended] = await scheduler.release({ id, serviceName: null, fencingToken }, actor);
       if (ended === undefined) throw new Error(`the release of ${id} ended nothing`);
       return json(200, recordView(ended, scheduler.state, scheduler.now(), actor));
@@ -307,6 +318,7 @@ export function records({ scheduler }: EndpointParts): Operation {
   return {
     role: "read",
     body: "ignored",
+    takesQuery: true,
     answer({ url, actor }) {
       const { status, service_name: serviceName, before, limit } = check(queryOf(url));
       const size = limit === undefined ? DEFAULT_PAGE : Number(limit);

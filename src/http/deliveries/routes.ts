@@ -12,6 +12,7 @@ export function deliveries({ scheduler }: EndpointParts): Operation {
   return {
     role: "admin",
     body: "ignored",
+    takesQuery: true,
     answer({ url }) {
       const { state, allocation_id: allocationId, before, limit } = check(queryOf(url));
       const size = limit === undefined ? DEFAULT_PAGE : Number(limit);

@@ -24,6 +24,7 @@ export function events({ scheduler, readings }: EventsParts): Operation {
   return {
     role: "read",
     body: "ignored",
+    takesQuery: true,
     answer({ url, lastEventId }): StreamAnswer {
       const { last_event_id: queried, readings: wantsReadings } = check(queryOf(url));
       const after = lastSeen(lastEventId) ?? (queried === undefined ? null : eventId(queried));

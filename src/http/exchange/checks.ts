@@ -32,6 +32,18 @@ function fieldErrors(error: z.ZodError): readonly FieldError[] {
 }
 
 /**
+ * For a call that has no parameters.
+ *
+ * @throws HttpError 422 that names each that is given.
+ */
+export function demandNoQuery(url: string): void {
+  if (!url.includes("?")) return;
+  const given = Object.keys(queryOf(url));
+  if (given.length > 0)
+    throw invalid(given.map((path) => ({ path, message: "no such parameter: this call has none" })));
+}
+
+/**
  * The parameters after `?`.
  *
  * @throws HttpError 422 when one is given twice: which of the two was meant cannot be told.

@@ -52,6 +52,8 @@ export interface Operation {
   readonly body: "needed" | "optional" | "ignored";
   /** Its body may be YAML, and comes as a {@link TextBody}, unparsed. Otherwise it is JSON, and comes parsed. */
   readonly takesText?: true;
+  /** It reads the parameters after `?`, and refuses those that it does not know. Without this any is refused. */
+  readonly takesQuery?: true;
   /** Gives GPUs back or keeps a lease alive: it is let through where other requests of its client are not any more. */
   readonly essential?: true;
   /** A stream is answered at once, so that its connection is known to be taken when the next request on it comes. */

@@ -66,6 +66,8 @@ export interface Refusal extends Error {
   readonly retryAfterMs?: number | null;
   /** Of a body: what is wrong with each field. */
   readonly errors?: readonly FieldError[] | null;
+  /** Further members of the problem document. */
+  readonly members?: object;
 }
 
 /** The refusals of the rooms behind the server. */
@@ -144,15 +146,9 @@ export function problemAnswer(
       requestId,
     );
   }
-  const { code, message, retryAfterMs, errors = null } = refusal;
-  return problem(
-    code,
-    message,
-    requestId,
-    retryAfterMs === undefined ? kind : retryingAt(kind, retryAfterMs),
-    [],
-    errors,
-  );
+  const { code, message, retryAfterMs, errors = null, members = {} } = refusal;
+  const own = retryAfterMs === undefined ? kind : retryingAt(kind, retryAfterMs);
+  return problem(code, message, requestId, own, [], { ...(errors === null ? {} : { errors }), ...members });
 }
 
 /** The answer to a refusal of this room, in an exchange that has no other. */
@@ -160,7 +156,10 @@ export function exchangeProblem(error: HttpError, requestId: string = randomUUID
   const { code, message, headers, errors, limit, retryAfterSeconds } = error;
   const kind = EXCHANGE_PROBLEMS[code];
   const own = retryAfterSeconds === null ? kind : { ...kind, retryAfterSeconds };
-  return problem(code, message, requestId, own, headers, errors, limit);
+  return problem(code, message, requestId, own, headers, {
+    ...(errors === null ? {} : { errors }),
+    ...(limit === null ? {} : { limit }),
+  });
 }
 
 /** The code of that answer. */
@@ -182,8 +181,7 @@ function problem(
   requestId: string,
   { status, title, retryAfterSeconds }: ProblemKind,
   headers: readonly string[],
-  errors: readonly FieldError[] | null,
-  limit: string | null = null,
+  members: object,
 ): Answer {
   const retry = retryAfterSeconds === undefined ? [] : ["Retry-After", String(retryAfterSeconds)];
   const body = {
@@ -193,8 +191,7 @@ function problem(
     detail: printable(detail),
     instance: `urn:uuid:${requestId}`,
     code,
-    ...(errors === null ? {} : { errors }),
-    ...(limit === null ? {} : { limit }),
+    ...members,
   };
   return {
     status,

@@ -7,6 +7,7 @@ import { type Answer, headOf, noContent } from "./answers.ts";
 import type { Auditing, AuditParts, Noted } from "./auditing.ts";
 import { type ApiKey, type AuthSettings, authenticator, type Caller } from "./auth.ts";
 import { ClientGoneError, readJson, readText } from "./body.ts";
+import { demandNoQuery } from "./checks.ts";
 import { addressOf } from "./client-address.ts";
 import type { ConnectionLimits, Connections, Exchange, OpenStream } from "./connections.ts";
 import type { Call, Endpoint, Hold, Operation, Origin } from "./endpoint.ts";
@@ -147,6 +148,8 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     if (endpoint.access !== "probe") {
       enter({ limits, connections }, req, exchange, { caller, operation, address: addressIn(req) });
     }
+    // Probes, scrapers and browsers put parameters of their own behind what is open.
+    if (endpoint.access === "key" && operation.takesQuery !== true) demandNoQuery(req.url ?? "");
     if (mayChange(req, operation)) exchange.origin = originOf(endpoint, req, caller, addressIn(req));
     const keys = parts.keys();
     // A key that is withdrawn ends what it has opened.

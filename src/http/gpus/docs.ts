@@ -20,11 +20,15 @@ export const remove = governing("removeGpu", "Admin: strike off a GPU that is go
   schema: gpuRemovedSchema,
   requestParams: gpuPath,
   codes: ["gpu-not-found", "gpu-in-use"],
+  reasonOptional: true,
 });
 
 export const cordon = governing("cordonGpu", "Admin: no new leases on this GPU; what runs there runs on", ONE_GPU);
 
-export const uncordon = governing("uncordonGpu", "Admin: new leases on this GPU again", ONE_GPU);
+export const uncordon = governing("uncordonGpu", "Admin: new leases on this GPU again", {
+  ...ONE_GPU,
+  reasonOptional: true,
+});
 
 export const drain = governing("drainGpu", "Admin: no new leases on this GPU, and an end to those that are there", {
   ...ONE_GPU,

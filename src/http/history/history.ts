@@ -22,6 +22,7 @@ export function history({ scheduler, history: kept }: HistoryParts): Operation {
   return {
     role: "read",
     body: "ignored",
+    takesQuery: true,
     answer({ url }) {
       const given = check(queryOf(url));
       const now = scheduler.now();

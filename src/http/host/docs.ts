@@ -16,5 +16,5 @@ export const drain = governing("drainHost", "Admin: no new leases on any GPU, an
 export const undrain = governing(
   "undrainHost",
   "Admin: new leases again, but on GPUs that are cordoned by themselves",
-  HOST_DRAIN,
+  { ...HOST_DRAIN, reasonOptional: true },
 );

@@ -17,6 +17,7 @@ export function forgetting({ lessons, scheduler }: EndpointParts): Operation {
   return {
     role: "admin",
     body: "ignored",
+    takesQuery: true,
     async answer({ url, actor }) {
       const { key = null } = check(queryOf(url));
       return json(200, { forgotten: await lessons.forget(key, actor, scheduler.now()) });

@@ -3,6 +3,7 @@ import { createDocument, type ZodOpenApiObject, type ZodOpenApiPathsObject } fro
 import * as allocations from "../allocations/docs.ts";
 import { audit } from "../audit/docs.ts";
 import * as deliveries from "../deliveries/docs.ts";
+import { webhooks } from "../deliveries/webhooks.ts";
 import * as events from "../events/docs.ts";
 import * as gpus from "../gpus/docs.ts";
 import { history } from "../history/docs.ts";
@@ -36,6 +37,7 @@ export function openApiDocument({ version, headerName }: Given) {
     ...(headerName === null ? {} : withKeys(headerName)),
     tags: [...TAGS],
     paths: tagged(PATHS),
+    webhooks,
   });
 }
 

@@ -20,6 +20,7 @@ export function usage(scheduler: Scheduler): Operation {
   return {
     role: "read",
     body: "ignored",
+    takesQuery: true,
     async answer({ url, accept }) {
       const given = check(queryOf(url));
       const to = given.to === undefined ? scheduler.now() : Date.parse(given.to);

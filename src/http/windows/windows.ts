@@ -1,5 +1,6 @@
 /** `GET /gpu/windows`: which GPUs are kept, for whom and when. Every role may see it: names are no secret. */
 import type { EpochMs } from "../../core/base/time.ts";
+import { indexNow } from "../../core/host/indices.ts";
 import type { HostState } from "../../core/host/state.ts";
 import { namedBy } from "../../core/host/window-plan.ts";
 import { printable } from "../../platform/printable.ts";
@@ -20,7 +21,9 @@ export function windows(scheduler: Scheduler): Operation {
   };
 }
 
-function windowsView({ policy, gpus }: HostState, now: EpochMs): WindowsAnswer {
+function windowsView(state: HostState, now: EpochMs): WindowsAnswer {
+  const { policy, gpus } = state;
+  const indexOf = indexNow(state);
   const windows = policy.windows.map((window) => {
     const { name, schedule, timeZone, durationMs, members, spans } = window;
     const coming = spans.filter(({ from, to }) => to > now && from < now + SHOWN_MS);
@@ -30,7 +33,7 @@ function windowsView({ policy, gpus }: HostState, now: EpochMs): WindowsAnswer {
       time_zone: timeZone,
       duration_seconds: durationMs / 1_000,
       gpus: typeof window.gpus === "number" ? window.gpus : null,
-      gpu_uuids: typeof window.gpus === "number" ? null : [...namedBy(window, gpus.values())].map(printable),
+      gpu_uuids: typeof window.gpus === "number" ? null : [...namedBy(window, gpus.values(), indexOf)].map(printable),
       for: members.map(({ services, principals, workloadTypes }) => ({
         services: [...services],
         principals: principals.map(printable),

@@ -188,7 +188,7 @@ export const recordSchema = z
       .meta({ description: "While it waits: of each GPU why not; null for one that would do" }),
     ended_at: instant.optional(),
     end_reason: z.enum(END_REASONS).optional(),
-    end_detail: z.string().optional(),
+    end_detail: z.string().optional().meta({ description: "Why it ended, in words; of every ended one" }),
     workload_data: z.record(z.string(), z.unknown()).optional().meta({ description: "For its owner and admins" }),
     webhook_url: z.string().nullable().optional().meta({ description: "For its owner and admins" }),
   })

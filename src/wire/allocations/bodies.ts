@@ -19,6 +19,7 @@ import type { GpuLocality, MigIdentity } from "../../core/model/device.ts";
 import { heldUntil } from "../../core/model/leases.ts";
 import { printable } from "../../platform/printable.ts";
 import { timestamp } from "../values.ts";
+import { endDetail } from "./ends.ts";
 
 export interface DeviceBody {
   /** `null`: the driver does not count it now. */
@@ -94,7 +95,7 @@ export interface LeaseBody {
 export interface OutcomeBody {
   readonly ended_at: string;
   readonly end_reason: string;
-  readonly end_detail?: string;
+  readonly end_detail: string;
 }
 
 /** That a lease is taken back; nothing of whom it is for. */
@@ -144,14 +145,11 @@ function adoptionBody({ by, reason }: Adoption) {
 }
 
 function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null, indexOf: IndexOf): LeaseBody {
-  const lost = lease.gpus.map(({ uuid }) => uuid).filter((uuid) => indexOf(uuid) === null);
+  const uuids = lease.gpus.map(({ uuid }) => uuid);
   return {
     allocation_id: request.id,
-    gpu_ids: presentIndices(lease, indexOf),
-    ...(lost.length === 0 ? {} : { lost_gpus: lost }),
-    gpu_uuids: lease.gpus.map(({ uuid }) => uuid),
-    devices: lease.gpus.map((gpu) => deviceBody(gpu, indexOf)),
-    env: environmentOf(lease, indexOf),
+    gpu_uuids: uuids,
+    ...indicesBody(uuids, lease.gpus.map(deviceBody), environmentOf(lease), indexOf),
     allocated_at: timestamp(lease.grantedAt),
     ...(expiresAt === null ? {} : { expires_at: timestamp(expiresAt) }),
     fencing_token: lease.fencingToken,
@@ -161,19 +159,30 @@ function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null, in
   };
 }
 
-function presentIndices({ gpus }: Lease, indexOf: IndexOf): readonly number[] {
-  return gpus.map(({ uuid }) => indexOf(uuid)).filter((index) => index !== null);
+/** All of a lease that tells indices, by which the driver counts differently from day to day. */
+export function indicesBody(
+  uuids: readonly string[],
+  devices: readonly Omit<DeviceBody, "index">[],
+  env: EnvironmentBody,
+  indexOf: IndexOf,
+): Pick<LeaseBody, "gpu_ids" | "lost_gpus" | "devices" | "env"> {
+  const present = uuids.map(indexOf).filter((index) => index !== null);
+  const lost = uuids.filter((uuid) => indexOf(uuid) === null);
+  const isCut = devices.some(({ mig }) => mig !== null);
+  return {
+    gpu_ids: present,
+    ...(lost.length === 0 ? {} : { lost_gpus: lost }),
+    devices: devices.map((device) => ({ ...device, index: indexOf(device.uuid) })),
+    env: isCut ? env : { ...env, GPU_ORCHESTRATOR_GPU_INDICES: present.join(",") },
+  };
 }
 
-function environmentOf(lease: Lease, indexOf: IndexOf): EnvironmentBody {
-  const { gpus, sharedMib } = lease;
-  const env = {
+function environmentOf({ gpus, sharedMib }: Lease): EnvironmentBody {
+  return {
     CUDA_VISIBLE_DEVICES: gpus.map(({ uuid }) => uuid).join(","),
     CUDA_DEVICE_ORDER: "PCI_BUS_ID",
     ...(sharedMib === null ? {} : { GPU_ORCHESTRATOR_MEMORY_MB: String(sharedMib) }),
-  } as const;
-  if (gpus.some(({ mig }) => mig !== null)) return env;
-  return { ...env, GPU_ORCHESTRATOR_GPU_INDICES: presentIndices(lease, indexOf).join(",") };
+  };
 }
 
 /** The NUMA nodes of some GPUs, ascending; `null` unless those of each are known. */
@@ -187,9 +196,8 @@ function cpuAffinityOf(gpus: readonly GpuLocality[]): string | null {
   return lists.length < gpus.length ? null : unionOfCpuLists(lists);
 }
 
-function deviceBody(gpu: LeasedGpu, indexOf: IndexOf): DeviceBody {
+function deviceBody(gpu: LeasedGpu): Omit<DeviceBody, "index"> {
   return {
-    index: indexOf(gpu.uuid),
     uuid: gpu.uuid,
     name: printable(gpu.name),
     pci_bus_id: gpu.pciBusId,
@@ -270,7 +278,7 @@ export function allocationBody(allocation: Allocation, indexOf: IndexOf): Alloca
             )),
         ended_at: timestamp(outcome.at),
         end_reason: outcome.reason,
-        ...(outcome.detail === null ? {} : { end_detail: printable(outcome.detail) }),
+        end_detail: endDetail(allocation.request, outcome),
       };
     }
     default:

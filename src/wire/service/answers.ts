@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { gpuReasons } from "../allocations/answers.ts";
 import { quotaSchema } from "../quotas/answers.ts";
 
 export const healthSchema = z.object({ status: z.literal("ok") }).meta({ id: "Health" });
@@ -27,6 +28,9 @@ export const problemSchema = z
     instance: z.string().meta({ description: "This very answer; its id is also in X-Request-Id" }),
     code: z.string().meta({ description: "What programs should look at: it does not change" }),
     errors: z.array(z.object({ path: z.string(), message: z.string() })).optional(),
+    gpus: gpuReasons
+      .optional()
+      .meta({ description: "Of no-gpu-free: of each GPU why not; null for one that would do by itself" }),
     limit: z.string().optional().meta({ description: "Of limit-reached: the setting that says how much one may have" }),
   })
   .meta({ id: "Problem", description: "RFC 9457" });

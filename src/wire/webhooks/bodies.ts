@@ -5,7 +5,7 @@ import type { HostState } from "../../core/host/state.ts";
 import type { Allocation, EndReason } from "../../core/model/allocation.ts";
 import { printable } from "../../platform/printable.ts";
 import type { Notification, NotificationStatus } from "../../ports/webhooks.ts";
-import { allocationBody, noticeBody } from "../allocations/bodies.ts";
+import { allocationBody, indicesBody, type LeaseBody, noticeBody } from "../allocations/bodies.ts";
 import { timestamp } from "../values.ts";
 
 /** How an end is told to the webhook; `null`: the client did it and needs no telling. */
@@ -72,6 +72,26 @@ export function operatorNotificationOf(
     ...(event.type === "gpu-foreign-use" ? { since: timestamp(event.since), pids: event.pids } : {}),
   };
   return { deliveryId: deliveryId(), allocationId: null, status, url, body: JSON.stringify(body), createdAt: now };
+}
+
+/** What of a stored body tells indices. */
+interface Numbered {
+  readonly gpu?: { readonly uuid: string };
+  readonly allocation?: Partial<LeaseBody> & { readonly status: Allocation["status"] };
+}
+
+/**
+ * A stored body as it is sent: with the indices that the driver counts now, since days may lie between the event and the
+ * last attempt. An ended lease keeps those of its grant.
+ */
+export function bodyAsSent(stored: string, indexOf: IndexOf): string {
+  const body = JSON.parse(stored) as Numbered;
+  const { gpu, allocation } = body;
+  if (gpu !== undefined) return JSON.stringify({ ...body, gpu: { ...gpu, id: indexOf(gpu.uuid) } });
+  const { status, gpu_uuids: uuids, devices, env } = allocation ?? {};
+  if (status === "ended" || uuids === undefined || devices === undefined || env === undefined) return stored;
+  const { lost_gpus: _, ...held } = allocation ?? {};
+  return JSON.stringify({ ...body, allocation: { ...held, ...indicesBody(uuids, devices, env, indexOf) } });
 }
 
 function statusOf(event: Event): NotificationStatus | null {

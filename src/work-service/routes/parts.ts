@@ -1,6 +1,10 @@
 /** What the routes of work have in common. */
+
+import { queryOf } from "../../http/exchange/checks.ts";
 import type { Call, Operation } from "../../http/exchange/endpoint.ts";
 import type { Idempotency } from "../../http/exchange/idempotency.ts";
+import { invalid } from "../../http/exchange/problems.ts";
+import { unknownField } from "../../wire/asking.ts";
 import type { Profile } from "../../work/documents/spec.ts";
 import type { ModelSettings } from "../../work/documents/workload.ts";
 import { WorkError } from "../../work/errors.ts";
@@ -49,6 +53,18 @@ export function working(
       return answer(parts, call);
     },
   };
+}
+
+/**
+ * The parameters of a call that takes these.
+ *
+ * @throws HttpError 422 when others are given.
+ */
+export function parametersOf<Name extends string>(url: string, ...names: Name[]): { readonly [name in Name]?: string } {
+  const given = queryOf(url);
+  const others = Object.keys(given).filter((name) => !(names as string[]).includes(name));
+  if (others.length > 0) throw invalid(others.map((path) => ({ path, message: unknownField(path, names) })));
+  return given as { readonly [name in Name]?: string };
 }
 
 export const BY_DEFAULT: Profile = { cpuMillis: 1_000, memoryBytes: 2 * 2 ** 30, gpus: 0 };

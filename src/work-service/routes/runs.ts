@@ -2,14 +2,13 @@
 import { join } from "node:path";
 import { parseDuration } from "../../core/base/duration.ts";
 import { type Answer, json, NOT_STORED, type StreamAnswer } from "../../http/exchange/answers.ts";
-import { queryOf } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { Run } from "../../work/model.ts";
 import { followLogs, type LogLine, type LogQuery, logLines } from "../output.ts";
 import { runView, workerView } from "../views.ts";
-import { demandOwner, type MaybeParts, mayTouch, type RouteParts, working } from "./parts.ts";
+import { demandOwner, type MaybeParts, mayTouch, parametersOf, type RouteParts, working } from "./parts.ts";
 
 const DEFAULT_TAIL = 200;
 const MAX_TAIL = 10_000;
@@ -18,15 +17,16 @@ const STALE_MS = 120_000;
 
 export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
   const looking = { role: "read", body: "ignored" } as const;
+  const choosing = { ...looking, takesQuery: true } as const;
   const running = { role: "run", body: "ignored" } as const;
   return [
-    endpoint("/runs", "key", { GET: working(parts, looking, list) }),
+    endpoint("/runs", "key", { GET: working(parts, choosing, list) }),
     endpoint("/runs/:id", "key", { GET: working(parts, looking, one) }),
     endpoint("/runs/:id/logs", "key", {
-      GET: working(parts, looking, (own, call) => logs(own, call, named(own, call.id))),
+      GET: working(parts, choosing, (own, call) => logs(own, call, named(own, call.id))),
     }),
     endpoint("/runs/:id/stop", "key", { POST: working(parts, running, stop) }),
-    endpoint("/api/v1/tasks/:id/logs", "key", { GET: working(parts, looking, taskLogs) }),
+    endpoint("/api/v1/tasks/:id/logs", "key", { GET: working(parts, choosing, taskLogs) }),
     endpoint("/workers", "key", { GET: working(parts, looking, workers) }),
     endpoint("/workers/:id", "key", { GET: working(parts, looking, worker) }),
     endpoint("/admin/cleanup", "key", { POST: working(parts, { role: "run", body: "ignored" }, cleanup) }),
@@ -34,9 +34,7 @@ export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
 }
 
 function list({ books }: RouteParts, call: Call): Answer {
-  const { state, ...unknown } = queryOf(call.url);
-  const [other] = Object.keys(unknown);
-  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  const { state } = parametersOf(call.url, "state");
   const runs = [...books.state.runs.values()].filter(({ phase }) => state === undefined || phase === state);
   return json(
     200,
@@ -104,9 +102,8 @@ function eventOf(line: LogLine): string {
 }
 
 function logQuery(url: string): { readonly query: LogQuery; readonly follow: boolean } {
-  const { stream = "both", tail = String(DEFAULT_TAIL), since, follow = "false", ...unknown } = queryOf(url);
-  const [other] = Object.keys(unknown);
-  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  const given = parametersOf(url, "stream", "tail", "since", "follow");
+  const { stream = "both", tail = String(DEFAULT_TAIL), since, follow = "false" } = given;
   if (stream !== "stdout" && stream !== "stderr" && stream !== "both") {
     throw invalid([{ path: "stream", message: "expected stdout, stderr or both" }]);
   }

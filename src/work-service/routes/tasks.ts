@@ -3,7 +3,6 @@ import { parseDuration } from "../../core/base/duration.ts";
 import type { JsonValue } from "../../core/base/json.ts";
 import { type Answer, json, NOT_STORED } from "../../http/exchange/answers.ts";
 import type { TextBody } from "../../http/exchange/body.ts";
-import { queryOf } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { commandOf, NOWHERE, refusalOf } from "../../work/argv.ts";
@@ -19,7 +18,16 @@ import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
 import { resultFile } from "../output.ts";
 import type { KeptKey } from "../store.ts";
 import { submittedView, taskView } from "../views.ts";
-import { BY_DEFAULT, demandOwner, type MaybeParts, mayTouch, type RouteParts, waitUntil, working } from "./parts.ts";
+import {
+  BY_DEFAULT,
+  demandOwner,
+  type MaybeParts,
+  mayTouch,
+  parametersOf,
+  type RouteParts,
+  waitUntil,
+  working,
+} from "./parts.ts";
 
 /** A free GPU is leased well within this: the answer then says which worker has it, as MLOC's does. */
 const PROMPT_MS = 2_000;
@@ -28,16 +36,17 @@ const MAX_LISTED = 1_000;
 
 export function taskEndpoints(parts: MaybeParts): readonly Endpoint[] {
   const looking = { role: "read", body: "ignored" } as const;
+  const choosing = { ...looking, takesQuery: true } as const;
   const running = { role: "run", body: "ignored" } as const;
   const documents = { role: "run", body: "needed", takesText: true } as const;
   return [
     endpoint("/api/v1/tasks", "key", {
-      POST: working(parts, documents, submit),
-      GET: working(parts, looking, list),
+      POST: working(parts, { ...documents, takesQuery: true }, submit),
+      GET: working(parts, choosing, list),
     }),
     endpoint("/api/v1/tasks/plan", "key", { POST: working(parts, documents, plan) }),
     endpoint("/api/v1/tasks/:id", "key", {
-      GET: working(parts, looking, one),
+      GET: working(parts, choosing, one),
       DELETE: working(parts, running, cancel),
     }),
     endpoint("/api/v1/tasks/:id/result", "key", { GET: working(parts, looking, result) }),
@@ -80,9 +89,7 @@ function taskOf(id: string, draft: ReturnType<typeof draftOf>, owner: string, no
 
 function submit(parts: RouteParts, call: Call): Answer | Promise<Answer> {
   const { books, settings, newId } = parts;
-  const { queue = "true", ...unknown } = queryOf(call.url);
-  const [other] = Object.keys(unknown);
-  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  const { queue = "true" } = parametersOf(call.url, "queue");
   if (queue !== "true" && queue !== "false") throw invalid([{ path: "queue", message: "expected true or false" }]);
   return parts.idempotency.answer("submit-task", call, {
     async first(key) {
@@ -118,9 +125,7 @@ export function keptKey(key: Omit<KeptKey, "id"> | null, id: string): KeptKey | 
 }
 
 function list({ books }: RouteParts, call: Call): Answer {
-  const { status, limit = String(MAX_LISTED), before, ...unknown } = queryOf(call.url);
-  const [other] = Object.keys(unknown);
-  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  const { status, limit = String(MAX_LISTED), before } = parametersOf(call.url, "status", "limit", "before");
   const most = Number(limit);
   if (!Number.isInteger(most) || most < 1 || most > MAX_LISTED) {
     throw invalid([{ path: "limit", message: `expected a whole number from 1 to ${MAX_LISTED}` }]);
@@ -144,7 +149,7 @@ function named({ books }: RouteParts, id: string): Task {
 }
 
 async function one(parts: RouteParts, call: Call): Promise<Answer> {
-  const { wait } = queryOf(call.url);
+  const { wait } = parametersOf(call.url, "wait");
   named(parts, call.id);
   if (wait !== undefined) {
     const ms = parseDuration(wait);

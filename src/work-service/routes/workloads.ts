@@ -2,7 +2,6 @@
 import type { JsonValue } from "../../core/base/json.ts";
 import { type Answer, json, noContent } from "../../http/exchange/answers.ts";
 import type { TextBody } from "../../http/exchange/body.ts";
-import { queryOf } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { refusalOf } from "../../work/argv.ts";
@@ -13,7 +12,15 @@ import type { Run, Workload } from "../../work/model.ts";
 import { newSlot, workloadNamed } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
 import { instant, liveRun, waitingOf, workloadView } from "../views.ts";
-import { BY_DEFAULT, demandOwner, type MaybeParts, type RouteParts, waitUntil, working } from "./parts.ts";
+import {
+  BY_DEFAULT,
+  demandOwner,
+  type MaybeParts,
+  parametersOf,
+  type RouteParts,
+  waitUntil,
+  working,
+} from "./parts.ts";
 import { keptKey } from "./tasks.ts";
 
 /** How long a schedule call waits for its leases. */
@@ -25,7 +32,10 @@ export function workloadEndpoints(parts: MaybeParts): readonly Endpoint[] {
   const running = { role: "run", body: "ignored" } as const;
   const documents = { role: "run", body: "needed", takesText: true } as const;
   return [
-    endpoint("/workloads", "key", { POST: working(parts, documents, create), GET: working(parts, looking, list) }),
+    endpoint("/workloads", "key", {
+      POST: working(parts, documents, create),
+      GET: working(parts, { ...looking, takesQuery: true }, list),
+    }),
     endpoint("/workloads/:id", "key", {
       GET: working(parts, looking, one),
       PATCH: working(parts, { role: "run", body: "needed" }, change),
@@ -76,9 +86,7 @@ function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {
 }
 
 function list(parts: RouteParts, call: Call): Answer {
-  const { label, before, limit = String(MAX_LISTED), ...unknown } = queryOf(call.url);
-  const [other] = Object.keys(unknown);
-  if (other !== undefined) throw invalid([{ path: other, message: "no such parameter" }]);
+  const { label, before, limit = String(MAX_LISTED) } = parametersOf(call.url, "label", "before", "limit");
   const [, key, value] = /^([^=]+)=(.*)$/s.exec(label ?? "") ?? [];
   if (label !== undefined && key === undefined) throw invalid([{ path: "label", message: "expected KEY=VALUE" }]);
   const most = Number(limit);

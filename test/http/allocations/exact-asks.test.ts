@@ -35,6 +35,78 @@ test("unknown fields are refused in every body, each with a line of its own, and
   expect(listed.json.errors).toEqual([{ path: "statu", message: "no such field; did you mean status?" }]);
 });
 
+test("an unknown parameter is refused by every call that may ask for a key, also by one that has none of its own", async () => {
+  const daemon = await startDaemon();
+  const { json: document } = await daemon.call("GET", "/openapi.json");
+  const calls = Object.entries<Record<string, { security?: unknown }>>(document.paths).flatMap(([path, item]) =>
+    Object.entries(item)
+      .filter(([, { security }]) => security === undefined)
+      .map(([method]) => [method.toUpperCase(), path.replace("{id}", "0")] as const),
+  );
+  expect(calls.length).toBeGreaterThan(25);
+  for (const [method, path] of calls) {
+    const { status, json } = await daemon.call(method, `${path}?wiat=30s`);
+    expect([method, path, status, json?.errors?.[0]?.path]).toEqual([method, path, 422, "wiat"]);
+  }
+  const { json } = await daemon.call("GET", "/gpu/status?gpu=0&a=1");
+  expect(json.errors).toEqual([
+    { path: "gpu", message: "no such parameter: this call has none" },
+    { path: "a", message: "no such parameter: this call has none" },
+  ]);
+  expect((await daemon.call("GET", "/healthz?verbose")).status).toBe(200);
+  expect((await daemon.call("GET", "/gpu/status?")).status).toBe(200);
+});
+
+test("a DELETE heeds a fencing token in its body as in its query, and not in both", async () => {
+  const daemon = await startDaemon();
+  const { json: lease } = await daemon.allocate();
+  const end = (query: string, body?: unknown) =>
+    daemon.call("DELETE", `/gpu/allocations/${lease.id}${query}`, { body });
+  const token = lease.fencing_token;
+  expect((await end("", { fencing_token: token - 1 })).json.code).toBe("fencing-token-mismatch");
+  expect((await end("", { fencing_tokens: token })).json.errors[0].message).toContain("did you mean fencing_token?");
+  expect((await end(`?fencing_token=${token}`, { fencing_token: token })).status).toBe(422);
+  expect((await end("", { fencing_token: token })).json).toMatchObject({ status: "ended", end_reason: "released" });
+});
+
+test("who does not want to wait is told of each GPU why not, as a plan tells it", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0), gpuReading(1), gpuReading(2)] });
+  await daemon.allocate();
+  await daemon.call("POST", "/gpu/gpus/1/cordon", { body: { reason: "x" } });
+  const body = { service_name: "trainer", required_gpus: 2, queue: false };
+  const { status, json } = await daemon.call("POST", "/gpu/allocate", { body });
+  expect([status, json.code]).toEqual([503, "no-gpu-free"]);
+  expect(json.gpus).toEqual((await daemon.call("POST", "/gpu/plan", { body })).json.gpus);
+  expect(json.gpus).toHaveLength(3);
+  expect(json.gpus.map(({ id, reason }: { id: number; reason: string }) => [id, reason])).toContainEqual([
+    1,
+    "cordoned",
+  ]);
+  expect(json.detail).toMatch(/does not want to wait: (1 held, 1 cordoned|1 cordoned, 1 held)$/);
+});
+
+test("an ended record says in words why it ended, whatever the reason", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  const hook = { webhook_url: "http://127.0.0.1:9/" };
+  const { json: lease } = await daemon.allocate({ ttl: "90s", ...hook });
+  const { json: impatient } = await daemon.allocate({ queue_timeout: "20s", ...hook });
+  const { json: silent } = await daemon.allocate();
+  const { json: cancelled } = await daemon.allocate(hook);
+  await daemon.call("DELETE", `/gpu/allocations/${cancelled.id}`);
+  for (let s = 0; s < 90; s += 5) {
+    await daemon.clock.advance(5_000);
+    await daemon.see([gpuReading(0)]);
+  }
+  const { json: released } = await daemon.allocate();
+  await daemon.call("POST", "/gpu/release", { body: { allocation_id: released.id } });
+  const told = async ({ id }: { id: string }) => (await daemon.call("GET", `/gpu/allocations/${id}`)).json;
+  expect(await told(lease)).toMatchObject({ end_detail: "its TTL of 1m30s passed without a renewal" });
+  expect(await told(impatient)).toMatchObject({ end_detail: "it was not granted within its queue_timeout of 20s" });
+  expect((await told(silent)).end_detail).toContain("scheduler.abandon_after");
+  expect(await told(cancelled)).toMatchObject({ end_detail: "its owner or an admin cancelled it while it waited" });
+  expect(await told(released)).toMatchObject({ end_detail: "its owner or an admin released it" });
+});
+
 test("a key of workload_data that is nearly one that is read is warned of, and changes nothing; others are the caller's", async () => {
   const daemon = await startDaemon();
   const data = { requierd_gpus: 4, batchsize: 3, my_own_key: 1, modle: "x", batch_size: 2 };

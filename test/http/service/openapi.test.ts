@@ -10,8 +10,10 @@ import { NO_KEYS } from "../../../src/ports/keys.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { NO_PAST } from "../../../src/ports/past-decisions.ts";
+import { NOTIFICATION_STATUSES } from "../../../src/ports/webhooks.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
+import { WEBHOOKS } from "../../../src/wire/webhooks/answers.ts";
 import { MemoryHistory } from "../../fixtures/memory-history.ts";
 import { cutGpu, instance } from "../../fixtures/mig.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
@@ -20,6 +22,16 @@ import { readEvents } from "../events/stream.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: the document is JSON.
 type Json = any;
+
+const WORKER = {
+  pid: 1,
+  type: "C",
+  name: "x",
+  usedMemoryMib: 1,
+  gpuInstanceId: null,
+  computeInstanceId: null,
+  origin: null,
+};
 
 /** What the document says of an answer, as a check: nothing may be missing from it, and nothing beside it. */
 function expectDescribed(document: Json, method: string, template: string, reply: Reply): void {
@@ -113,20 +125,11 @@ test("real answers are as the document says, in whole", async () => {
   const settings = { auth: { enabled: true, headerName: "X-API-Key" } };
   const keys = [apiKey("ann", "ann"), apiKey("bob", "bob"), apiKey("eye", "eye", "read")];
   let ready = true;
-  const worker = {
-    pid: 1,
-    type: "C",
-    name: "x",
-    usedMemoryMib: 1,
-    gpuInstanceId: null,
-    computeInstanceId: null,
-    origin: null,
-  };
   const daemon = await startDaemon({
     settings,
     keys: () => keys,
     readiness: () => (ready ? null : "not yet"),
-    gpus: [gpuReading(0), gpuReading(1), gpuReading(2, { processes: [worker], memoryUsedMib: null })],
+    gpus: [gpuReading(0), gpuReading(1), gpuReading(2, { processes: [WORKER], memoryUsedMib: null })],
     policy: { maxQueueSize: 1 },
   });
   const topology = {
@@ -134,7 +137,7 @@ test("real answers are as the document says, in whole", async () => {
     links: [[null]],
   };
   const cut = cutGpu("GPU-cut", [instance(0, 9), instance(1, 10, { uuid: null, profile: null })], { index: 3 });
-  const busy = gpuReading(2, { processes: [worker], memoryUsedMib: null });
+  const busy = gpuReading(2, { processes: [WORKER], memoryUsedMib: null });
   await daemon.see([gpuReading(0), gpuReading(1), busy, cut], { topology });
   const document = (await daemon.call("GET", "/openapi.json")).json;
   const statuses = new Set<number>();
@@ -211,6 +214,81 @@ test("real answers are as the document says, in whole", async () => {
   daemon.store.failing = true;
   await check("POST", "/gpu/release", { service_name: "b" });
   expect([...statuses].sort()).toEqual([200, 202, 400, 401, 403, 404, 409, 413, 422, 503]);
+});
+
+test("webhooks are as the document says, and each status stands there", async () => {
+  const { json: document } = await (await startDaemon()).call("GET", "/openapi.json");
+  expect(Object.keys(document.webhooks)).toEqual([...NOTIFICATION_STATUSES]);
+  for (const [status, { post }] of Object.entries<Json>(document.webhooks)) {
+    const { schema } = post.requestBody.content["application/json"];
+    expect(schema.properties.status.const, status).toBe(status);
+  }
+  const hook = "http://127.0.0.1:9/hook";
+  const daemon = await startDaemon({
+    gpus: [gpuReading(0)],
+    policy: {
+      preemption: { minPriorityGap: 1, graceMs: 10_000, minRuntimeMs: 0 },
+      idleAfterMs: 1_000,
+      foreignUse: "notify",
+      foreignUseReadings: 1,
+      foreignUseWebhookUrl: hook,
+    },
+  });
+  const low = { webhook_url: hook, preemptible: true, priority: 3 };
+  await daemon.allocate(low);
+  await daemon.clock.advance(1_000);
+  await daemon.see([gpuReading(0)]);
+  await daemon.allocate({ ...low, priority: 9, service_name: "urgent", preemptible: false });
+  const { json: waiting } = await daemon.allocate({ ...low, queue_timeout: "5s" });
+  const { json: cancelled } = await daemon.allocate(low);
+  await daemon.call("DELETE", `/gpu/allocations/${cancelled.id}`);
+  await daemon.clock.advance(10_000);
+  expect(waiting.id).toBeDefined();
+  await daemon.see([gpuReading(0)]);
+  await daemon.clock.advance(60_000);
+  for (const processes of [[], [{ ...WORKER, usedMemoryMib: 9_000 }], []]) {
+    await daemon.clock.advance(5_000);
+    await daemon.see([gpuReading(0, { processes, memoryUsedMib: processes.length === 0 ? 4 : 9_000 })]);
+  }
+  const sent = daemon.store.turns.flatMap(({ notifications }) => notifications);
+  const statuses = new Set(sent.map(({ status }) => status));
+  for (const { status, body } of sent) {
+    const [, shape] = WEBHOOKS[status];
+    const schema = z.toJSONSchema(z.object({ status: z.literal(status), ...shape.shape }), { io: "output" });
+    const result = z.fromJSONSchema(schema as Parameters<typeof z.fromJSONSchema>[0]).safeParse(JSON.parse(body));
+    expect([status, result.error?.issues ?? []]).toEqual([status, []]);
+  }
+  expect([...statuses].sort()).toEqual([
+    "allocated",
+    "cancelled",
+    "expired",
+    "foreign_use",
+    "foreign_use_over",
+    "idle",
+    "preempting",
+    "revoked",
+    "unclaimed",
+  ]);
+});
+
+test("a body that may be left out is not demanded by the document", async () => {
+  const { json: document } = await (await startDaemon()).call("GET", "/openapi.json");
+  const optional = Object.entries<Json>(document.paths).flatMap(([path, item]) =>
+    Object.entries<Json>(item)
+      .filter(([, { requestBody }]) => requestBody?.required === false)
+      .map(([method, { requestBody }]) => {
+        const { schema } = requestBody.content["application/json"];
+        expect(schema.required ?? [], path).toEqual([]);
+        return `${method} ${path}`;
+      }),
+  );
+  expect(optional.sort()).toEqual([
+    "delete /gpu/allocations/{id}",
+    "delete /gpu/gpus/{id}",
+    "post /gpu/allocations/{id}/renew",
+    "post /gpu/gpus/{id}/uncordon",
+    "post /gpu/undrain",
+  ]);
 });
 
 test("so are those to requests that preferred to wait", async () => {

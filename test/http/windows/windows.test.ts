@@ -52,6 +52,18 @@ test("the windows are shown with who may use them and when they are open in the 
   ]);
 });
 
+test("a window that names an index means the GPU that has it now, not one that had it once", async () => {
+  const [first, second] = [gpuReading(0), gpuReading(1)];
+  const daemon = await startDaemon({ policy: { windows: [window({ schedule: "0 8 * * 5", gpus: ["0"] })] } });
+  const named = async () => (await daemon.call("GET", "/gpu/windows")).json.windows[0].gpu_uuids;
+  expect(await named()).toEqual([first.uuid]);
+  // The first has fallen off its bus, and the driver counts the second from 0.
+  await daemon.see([{ ...second, index: 0 }]);
+  expect(await named()).toEqual([second.uuid]);
+  const { json } = await daemon.call("POST", "/gpu/plan", { body: { workload_type: "training", service_name: "a" } });
+  expect(json.gpus.find(({ uuid }: { uuid: string }) => uuid === second.uuid).reason).toBe("window");
+});
+
 test("who waits for a window is told so in the answer, in the list, in the record and in a plan, and which end would do", async () => {
   const daemon = await startDaemon({ policy: { windows: [window()] } });
   const body = { required_gpus: 2, workload_type: "training" };

@@ -6,7 +6,7 @@ import { indexNow } from "../../../src/core/host/indices.ts";
 import { END_REASONS, type EndReason } from "../../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import { allocationBody, grantedBody } from "../../../src/wire/allocations/bodies.ts";
-import { notificationOf } from "../../../src/wire/webhooks/bodies.ts";
+import { bodyAsSent, notificationOf } from "../../../src/wire/webhooks/bodies.ts";
 import { h100, minutes, SimulatedHost, seconds } from "../../simulation/simulated-host.ts";
 
 /** The second of two GPUs, granted from the queue after 90 s. */
@@ -83,6 +83,27 @@ test("a lease that goes idle is told so, with since when; that it is used again 
   expect(host.log.at(-1)?.type).toBe("went-busy");
   expect(told(host.log.at(-1) as Event, host.allocation(id))).toBeNull();
   expect(allocationBody(host.allocation(id), indexNow(host.state))).not.toHaveProperty("idle_since");
+});
+
+test("a webhook has the indices of when it is sent, and of an ended lease those of its grant", () => {
+  const { host, id, event } = offered();
+  const stored = told(event, host.allocation(id))?.body ?? "";
+  const sent = (indexOf: (uuid: string) => number | null) => JSON.parse(bodyAsSent(stored, indexOf));
+  expect(sent(AT_GRANT)).toEqual(JSON.parse(stored));
+  expect(sent(() => 7).allocation).toMatchObject({
+    gpu_ids: [7],
+    devices: [{ index: 7, uuid: "GPU-b" }],
+    env: { CUDA_VISIBLE_DEVICES: "GPU-b", GPU_ORCHESTRATOR_GPU_INDICES: "7" },
+  });
+  const lost = sent(() => null);
+  expect(lost.allocation).toMatchObject({ gpu_ids: [], lost_gpus: ["GPU-b"], gpu_uuids: ["GPU-b"] });
+  expect(JSON.parse(bodyAsSent(JSON.stringify(lost), AT_GRANT))).toEqual(JSON.parse(stored));
+  const outcome = { reason: "expired", at: host.now, detail: null } as const;
+  const end = { type: "ended", id, outcome, verify: [] } as const;
+  const over = told(end, endedRecord(host.state, end))?.body ?? "";
+  expect(bodyAsSent(over, () => 7)).toBe(over);
+  const foreign = JSON.stringify({ status: "foreign_use", gpu: { id: 0, uuid: "GPU-b", name: "x" } });
+  expect(JSON.parse(bodyAsSent(foreign, () => 7)).gpu).toEqual({ id: 7, uuid: "GPU-b", name: "x" });
 });
 
 test("without a webhook nothing is told", () => {

@@ -60,6 +60,8 @@ const CAST = [
 /** A service that is killed with the demo leaves its GPUs after this, in seconds. */
 const TTL_SECONDS = 30;
 const LOOK_MS = 5_000;
+/** How often to look whether whoever started the demo is still there. */
+const PARENT_LOOK_MS = 500;
 /** Between the first and the last who come at the start. */
 const ARRIVALS_MS = 4_000;
 
@@ -70,7 +72,11 @@ const served = args.filter((one) => one !== "--no-life");
 const daemon = spawn(process.execPath, [program, "serve", "--simulate", "h100x8", ...served], {
   stdio: ["ignore", "pipe", "inherit"],
 });
-for (const signal of ["SIGINT", "SIGTERM"]) process.on(signal, () => daemon.kill("SIGTERM"));
+// A closed terminal sends SIGHUP, on which the daemon would read its settings anew and go on.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => daemon.kill("SIGTERM"));
+// npm passes signals on, but for the one that nobody can: then it is simply not there any more.
+const npm = process.ppid;
+setInterval(() => process.ppid !== npm && daemon.kill("SIGTERM"), PARENT_LOOK_MS).unref();
 daemon.on("exit", (code, signal) => process.exit(code ?? (signal === null ? 0 : 1)));
 
 createInterface({ input: daemon.stdout }).on("line", (line) => {

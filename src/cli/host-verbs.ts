@@ -1,4 +1,5 @@
 /** The verbs of the daemon's own host. They read its settings and its database, and are loaded when one of them is called. */
+import { userInfo } from "node:os";
 import { chooseConfigFile, type Flags, type LoadedConfig, loadConfig } from "../config/load.ts";
 import { ConfigError, formatProblem, formatProblems } from "../config/problems.ts";
 import type { Rule } from "../config/rules.ts";
@@ -23,6 +24,8 @@ export function load({ config: named, ...flags }: ServeOptions, rules: readonly 
 }
 
 export async function serve(options: ServeOptions): Promise<void> {
+  // As ps, top and pgrep name it; by itself it would be one `node` among many.
+  process.title = "gpu-orchestrator";
   const [{ startDaemon }, { SETTING_RULES }] = await Promise.all([
     import("../daemon/daemon.ts"),
     import("../daemon/setting-rules.ts"),
@@ -39,9 +42,15 @@ export async function serve(options: ServeOptions): Promise<void> {
 }
 
 export async function checkConfig(file: string | undefined): Promise<void> {
-  const { SETTING_RULES } = await import("../daemon/setting-rules.ts");
-  const { file: read, warnings } = load(file === undefined ? {} : { config: file }, SETTING_RULES);
+  const [{ SETTING_RULES }, { hostTroubles }] = await Promise.all([
+    import("../daemon/setting-rules.ts"),
+    import("../daemon/host-check.ts"),
+  ]);
+  const { config, file: read, warnings } = load(file === undefined ? {} : { config: file }, SETTING_RULES);
   for (const warning of warnings) console.error(`warning: ${formatProblem(warning)}`);
+  // The file may be checked for another host, or by another user.
+  for (const trouble of hostTroubles(config))
+    console.error(`warning: on this host, for ${userInfo().username}: ${trouble}`);
   console.log(read === null ? "no settings file: the defaults hold" : `${read}: fine`);
 }
 

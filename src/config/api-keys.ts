@@ -23,6 +23,8 @@ interface GivenKey {
 const MAX_KEYS = 10_000;
 const SHORTEST_STRONG_KEY = 16;
 const HASHED = /^sha256:/i;
+/** What stands in documents in the place of a key: everybody can read it there. */
+const PLACEHOLDER = /^(?:put-.*-here|change-?me.*|replace-?me.*|your[-_].*|<.*>)$/i;
 
 export const PRINCIPAL = text("a name of 1 to 128 characters", /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u);
 
@@ -84,6 +86,11 @@ function entriesOf(value: unknown): readonly (readonly [string, unknown])[] | Re
 
 function hashOf(key: string): string | Refusal {
   if (key.trim() === "") return new Refusal("an API key must not be empty");
+  if (PLACEHOLDER.test(key.replace(HASHED, ""))) {
+    return new Refusal(
+      "a placeholder of the documentation, which everybody knows: `gpuo keys create NAME` makes a key",
+    );
+  }
   if (!HASHED.test(key)) return createHash("sha256").update(key, "utf8").digest("hex");
   const hex = key.replace(HASHED, "").toLowerCase();
   return /^[0-9a-f]{64}$/.test(hex) ? hex : new Refusal("expected 64 hex digits after `sha256:`");

@@ -35,6 +35,7 @@ import { certificateOf } from "./certificate.ts";
 import { programOf } from "./host-lock.ts";
 import { KeyBook } from "./key-book.ts";
 import { knowledgeOf } from "./knowledge.ts";
+import { listenTrouble } from "./listen-trouble.ts";
 import { buildParts, tickInterval } from "./parts.ts";
 import { Watching } from "./watching.ts";
 import { EmbeddedWorker } from "./work.ts";
@@ -216,7 +217,9 @@ class RunningDaemon implements Daemon {
       );
     }
     const isReadOnly = !(await this.#begin());
-    const { port } = await this.#http.listen(server.host, server.port);
+    const { port } = await this.#http.listen(server.host, server.port).catch((error: unknown) => {
+      throw listenTrouble(error, server.host, server.port);
+    });
     this.port = port;
     this.#webhookHosts = parseAllowedHosts(this.#config.webhooks.allowedHosts, port);
     this.#poller = startPolling({

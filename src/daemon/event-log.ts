@@ -1,25 +1,37 @@
+/** Events in the log: by the names of the API, so that what is found there can be asked for, and no more than it tells. */
+import type { EpochMs } from "../core/base/time.ts";
 import type { Event } from "../core/host/events.ts";
 import type { Logger } from "../platform/logger.ts";
+import { eventBody } from "../wire/events/bodies.ts";
+import { timestamp } from "../wire/values.ts";
 
-/** What an operator should hear of without asking. */
-const TROUBLES: ReadonlySet<Event["type"]> = new Set(["gpu-lost", "gpu-faulted", "gpu-quarantined", "gpu-foreign-use"]);
-
-const RELIEFS: ReadonlySet<Event["type"]> = new Set(["gpu-back", "gpu-fault-answered", "gpu-foreign-use-over"]);
-
-/** What only owners and admins may see of a request and a lease; the log may go to others. */
-const HIDDEN: ReadonlySet<string> = new Set(["workloadData", "webhookUrl", "fencingToken"]);
-
-function withoutSecrets(event: Event): unknown {
-  return JSON.parse(JSON.stringify(event, (name, value: unknown) => (HIDDEN.has(name) ? undefined : value)));
-}
+/** What an operator should hear of without asking: a line each. All others are for who debugs. */
+const LEVELS: { readonly [type in Event["type"]]?: "warn" | "info" } = {
+  granted: "info",
+  ended: "info",
+  preempting: "info",
+  draining: "info",
+  "notice-withdrawn": "info",
+  "gpu-cordoned": "info",
+  "gpu-uncordoned": "info",
+  "host-cordoned": "info",
+  "host-uncordoned": "info",
+  "gpu-quarantined": "warn",
+  "quarantine-cleared": "info",
+  "gpu-removed": "info",
+  "gpu-lost": "warn",
+  "gpu-back": "info",
+  "gpu-faulted": "warn",
+  "gpu-fault-answered": "info",
+  "gpu-foreign-use": "warn",
+  "gpu-foreign-use-over": "info",
+};
 
 /** @param first the number of the first, by which `replay` can be asked for it. */
-export function logEvents(log: Logger, events: readonly Event[], first: number): void {
-  const toTheLast = log.isLevelEnabled("debug");
+export function logEvents(log: Logger, events: readonly Event[], first: number, at: EpochMs): void {
   for (const [place, event] of events.entries()) {
-    const seq = first + place;
-    if (TROUBLES.has(event.type)) log.warn({ seq, event }, event.type);
-    else if (RELIEFS.has(event.type)) log.info({ seq, event }, event.type);
-    else if (toTheLast) log.debug({ seq, event: withoutSecrets(event) }, event.type);
+    const level = LEVELS[event.type] ?? "debug";
+    if (!log.isLevelEnabled(level)) continue;
+    log[level]({ seq: first + place, at: timestamp(at), ...eventBody(event) }, event.type);
   }
 }

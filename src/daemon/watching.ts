@@ -49,12 +49,12 @@ export class Watching implements Observer {
     this.#kernelLog?.stop();
   }
 
-  committed({ events, notifications, state, lastSeq }: Committed): void {
+  committed({ at, events, notifications, state, lastSeq }: Committed): void {
     if (notifications > 0) this.#deliverer?.wake();
     const ended = events.some((event) => event.type === "ended" && event.verify.length > 0);
     this.#pacePolling(state);
     if (ended) this.#poller?.probeSoon();
-    logEvents(this.#parts.log, events, lastSeq - events.length + 1);
+    logEvents(this.#parts.log, events, lastSeq - events.length + 1, at);
   }
 
   observed(observation: Observation, state: HostState): void {

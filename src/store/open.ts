@@ -10,6 +10,7 @@
 import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
+import { inWords, lockerOf } from "../platform/processes.ts";
 import { cutPage } from "./cut-page.ts";
 import {
   isSqliteError,
@@ -22,6 +23,7 @@ import {
 } from "./errors.ts";
 import { APPLICATION_ID, migrate, SCHEMA_VERSION } from "./migrations.ts";
 import { syncPath } from "./sync.ts";
+import { whyUnusable } from "./usable.ts";
 
 export const IN_MEMORY = ":memory:";
 /** How long a turn waits for a foreign writer, such as a person at `sqlite3`. */
@@ -56,6 +58,8 @@ export function openDatabase(path: string): OpenDatabase {
   let lock: DatabaseSync | undefined;
   let database: DatabaseSync | undefined;
   try {
+    const trouble = whyUnusable(path);
+    if (trouble !== null) throw new StoreRefusedError("unusable", path, trouble);
     const file = prepareFolder(path);
     lock = takeLock(file);
     createPrivately(file);
@@ -125,7 +129,8 @@ export function takeLock(file: string): DatabaseSync {
       throw new StoreRefusedError(
         "in-use",
         file,
-        `${file} is in use by another gpu-orchestrator: stop that one first, or give this one a storage.path of its own`,
+        `${file} is in use by another gpu-orchestrator${holderOf(lockFile)}: stop that one first, or give this one a ` +
+          "storage.path of its own",
       );
     }
     if (isSqliteError(error) && primaryCode(error) === SQLITE_NOTADB) {
@@ -133,6 +138,12 @@ export function takeLock(file: string): DatabaseSync {
     }
     throw error;
   }
+}
+
+/** Behind a name; empty when it cannot be seen. */
+function holderOf(lockFile: string): string {
+  const holder = lockerOf(lockFile);
+  return holder === null ? "" : `, ${inWords(holder)}`;
 }
 
 export function lockFileOf(file: string): string {

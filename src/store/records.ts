@@ -20,7 +20,6 @@ import type {
 } from "../core/model/allocation.ts";
 import type { MigIdentity } from "../core/model/device.ts";
 import type { Cordon, Gpu, GpuHold, Remains, Share } from "../core/model/gpu.ts";
-import { OVERDUE } from "../core/model/holds.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { GpuUse, UsedGpu } from "../core/model/use.ts";
 import { NO_USE, wasUsed } from "../core/model/use.ts";
@@ -245,10 +244,13 @@ export function decodeGpu(body: string, holders: ReadonlyMap<GpuUuid, Holder>): 
 type StoredHold = Exclude<GpuHold, QuarantinedHold> | (Omit<QuarantinedHold, "cause"> & Partial<QuarantinedHold>);
 type QuarantinedHold = Extract<GpuHold, { kind: "quarantined" }>;
 
+/** Of rows that were written before a quarantine had a cause. */
+const OLD_OVERDUE = "memory or processes of an ended lease did not go in time";
+
 /** The hold with its cause, which older rows tell by their sentence alone. */
 function withCause(hold: StoredHold): GpuHold {
   if (hold.kind !== "quarantined") return hold;
-  return { ...hold, cause: hold.cause ?? (hold.reason === OVERDUE ? "overdue" : "ghost") };
+  return { ...hold, cause: hold.cause ?? (hold.reason === OLD_OVERDUE ? "overdue" : "ghost") };
 }
 
 /** What a GPU's hold is when nothing but leases has ever happened to it. */

@@ -40,6 +40,31 @@ async function demo(...args: string[]) {
 }
 
 describe.skipIf(!isBuilt)("the demo (npm test builds it)", () => {
+  test("stops with npm, also when that is killed or its terminal is closed", async () => {
+    for (const signal of ["SIGKILL", "SIGHUP"] as const) {
+      const folder = temporaryFolder();
+      onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+      // As npm starts it: a child whose parent may go.
+      const source = `const { spawn } = require("node:child_process");
+        const child = spawn(process.execPath, [${JSON.stringify(SCRIPT)}, "--port", "0", "--no-life"], { stdio: ["ignore", "inherit", "ignore"] });
+        process.on("SIGHUP", () => { child.kill("SIGHUP"); process.exit(); });`;
+      const npm = spawn(process.execPath, ["-e", source], { cwd: folder, stdio: ["ignore", "pipe", "ignore"] });
+      const url = await new Promise<string>((resolve) => {
+        createInterface({ input: npm.stdout }).on("line", (line) => {
+          const at = /^the page is at (http:\S+)\/,/.exec(line)?.[1];
+          if (at !== undefined) resolve(at);
+        });
+      });
+      npm.kill(signal);
+      const answers = () =>
+        fetch(`${url}/livez`).then(
+          () => true,
+          () => false,
+        );
+      await eventually(answers, (isThere) => !isThere, 20_000);
+    }
+  });
+
   test("shows leases and somebody who waits within ten seconds, says that it is simulated, and stops when told", async () => {
     const { child, ended, lines, list } = await demo();
     await eventually(list, ({ leases, waiting }) => leases >= 4 && waiting >= 1, 10_000);

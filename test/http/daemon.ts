@@ -91,6 +91,8 @@ export interface Ask {
 export async function startDaemon(given: Given = {}) {
   const { settings, policy, gpus = [gpuReading(0), gpuReading(1)], store = new MemoryStore(), ...parts } = given;
   const clock = new ManualClock();
+  /** What the log has of refusals. */
+  const refused: object[] = [];
   const logged: { level: "warn" | "error"; facts: object; message: string }[] = [];
   const scheduler = new Scheduler(
     { store, clock, newId: sortableIds(), policy: { ...DEFAULT_POLICY, ...policy }, tickIntervalMs: 5_000 },
@@ -120,6 +122,7 @@ export async function startDaemon(given: Given = {}) {
     readiness: () => null,
     version: "0.0.0",
     log: {
+      info: (facts) => refused.push(facts),
       warn: (facts, message) => logged.push({ level: "warn", facts, message }),
       error: (facts, message) => logged.push({ level: "error", facts, message }),
     },
@@ -151,7 +154,7 @@ export async function startDaemon(given: Given = {}) {
   const call = connect();
   const allocate = (body: object = {}, headers: Record<string, string> = {}) =>
     call("POST", "/gpu/allocate", { body: { service_name: "trainer", ...body }, headers });
-  return { ...http, port, scheduler, clock, store, logged, see, connect, call, allocate };
+  return { ...http, port, scheduler, clock, store, logged, refused, see, connect, call, allocate };
 }
 
 async function readReply(answer: Dispatcher.ResponseData, method: string): Promise<Reply> {

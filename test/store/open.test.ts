@@ -89,7 +89,7 @@ test("a second store on the same file is refused, by whatever name, until the fi
   const first = open(path);
   const otherName = join(dirname(path), "link.db");
   symlinkSync(path, otherName);
-  await expectRefusal(path, "in-use", /in use by another gpu-orchestrator: stop that one/);
+  await expectRefusal(path, "in-use", /in use by another gpu-orchestrator.*: stop that one/);
   expect((await refusalOf(otherName)).reason).toBe("in-use");
   await first.commit(turn({ allocations: [queued(request("a-1"))] }));
   await first.close();
@@ -271,10 +271,10 @@ test.each([
 test("a folder that cannot be made or written is named", async () => {
   const path = databasePath();
   writeFileSync(path, "");
-  await expectRefusal(join(path, "inside-a-file.db"), "unusable", /cannot be opened \(.*\): the folder must/);
+  await expectRefusal(join(path, "inside-a-file.db"), "unusable", /is a file, and no folder: set storage.path/);
   const folder = databasePath();
   mkdirSync(folder);
-  await expectRefusal(folder, "unusable", /cannot be opened/);
+  await expectRefusal(folder, "unusable", /is a folder, and no file that could be a database/);
 });
 
 test("a refused open lets go of the file: it opens once the cause is gone", async () => {

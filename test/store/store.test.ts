@@ -11,7 +11,6 @@ import {
   SHARINGS,
 } from "../../src/core/model/allocation.ts";
 import type { Gpu, GpuHold, Remains, Share } from "../../src/core/model/gpu.ts";
-import { OVERDUE } from "../../src/core/model/holds.ts";
 import { type GpuUse, NO_USE } from "../../src/core/model/use.ts";
 import type { AllocationQuery, Turn } from "../../src/ports/store.ts";
 import { decodeState } from "../../src/store/records.ts";
@@ -217,11 +216,13 @@ test("a GPU comes back as it was in every hold, and a property that is not the m
   expect(store.load().gpus).toStrictEqual(gpus.toSorted((a, b) => (a.uuid < b.uuid ? -1 : 1)));
 });
 
+const OLD_REASON = "memory or processes of an ended lease did not go in time";
+
 test("a quarantine that was stored without its cause has it when it is read, from a row and from a snapshot", async () => {
   const path = databasePath();
   const store = open(path);
   const held: [string, GpuHold][] = [
-    ["GPU-1", { kind: "quarantined", cause: "overdue", since: START, baselineMib: 3, reason: OVERDUE }],
+    ["GPU-1", { kind: "quarantined", cause: "overdue", since: START, baselineMib: 3, reason: OLD_REASON }],
     ["GPU-2", { kind: "quarantined", cause: "ghost", since: START, baselineMib: 0, reason: "100 % busy" }],
   ];
   const gpus = held.map(([uuid, hold]) => gpu(uuid, hold));

@@ -4,11 +4,11 @@ import type { EpochMs } from "../base/time.ts";
 import { staleness } from "../host/condition.ts";
 import { allocationDeadline } from "../host/deadlines.ts";
 import type { Event } from "../host/events.ts";
+import { leftovers } from "../host/leftovers.ts";
 import type { HostState } from "../host/state.ts";
 import type { EndReason, HoldingAllocation, LiveAllocation } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
-import { OVERDUE, settlingShare } from "../model/holds.ts";
-import type { Policy } from "../model/policy.ts";
+import { settlingShare } from "../model/holds.ts";
 import { type Drafting, end } from "./drafting.ts";
 import { idleChanges } from "./observe/idle.ts";
 
@@ -18,7 +18,7 @@ export function expireDue(draft: Drafting, now: EpochMs): void {
     const due = draft.state.deadlines.first()?.[0];
     if (due === undefined || due.at > now) return;
     if (due.of === "gpu") {
-      draft.write(overdueOf(draft.state.gpus.get(due.name) as Gpu, draft.state.policy, now));
+      draft.write(overdueOf(draft.state.gpus.get(due.name) as Gpu, draft.state, now));
       continue;
     }
     const allocation = draft.state.allocations.get(due.name);
@@ -39,12 +39,16 @@ export function expireDue(draft: Drafting, now: EpochMs): void {
 }
 
 /** What the end of the patience with a GPU brings. */
-function overdueOf({ uuid, hold }: Gpu, { sharing }: Policy, now: EpochMs): Event {
+function overdueOf(gpu: Gpu, state: HostState, now: EpochMs): Event {
+  const { uuid, hold } = gpu;
+  const { sharing } = state.policy;
   const settling = hold.kind === "shared" ? settlingShare(hold) : null;
   if (settling !== null && settling.startedAt !== null && settling.startedAt + sharing.settleTimeoutMs <= now) {
     return { type: "memory-settled", uuid, allocationId: settling.allocationId, at: now, seen: false };
   }
-  return { type: "gpu-quarantined", uuid, at: now, reason: OVERDUE };
+  const endedAt =
+    hold.kind === "reclaiming" ? hold.since : hold.kind === "shared" ? (hold.remains[0]?.since ?? now) : now;
+  return { type: "gpu-quarantined", uuid, at: now, reason: leftovers(gpu, endedAt, state) };
 }
 
 function overdueReason(allocation: LiveAllocation, now: EpochMs): EndReason {

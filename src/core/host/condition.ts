@@ -72,7 +72,7 @@ function holdOf({ hold }: Gpu): BlockedGpu | null {
 function sharedBlock(hold: SharedHold): BlockedGpu {
   const { shares, remains, since, overdueSince } = hold;
   if (overdueSince !== null) {
-    const detail = `what is left of ${remains.map(({ allocationId }) => allocationId).join(", ")} did not go in time`;
+    const detail = `what is left of ${remains.map(({ allocationId }) => allocationId).join(", ")} has not been seen to go`;
     return { block: "quarantined", detail, since: overdueSince };
   }
   const settling = settlingShare(hold);

@@ -5,8 +5,8 @@ import type { GpuHold, Remains, Share } from "./gpu.ts";
 import type { AllocationId } from "./ids.ts";
 import type { GpuUse } from "./use.ts";
 
-/** In words, why a GPU is quarantined that was not given back. */
-export const OVERDUE = "memory or processes of an ended lease did not go in time";
+/** In words, why a GPU is quarantined on which several leases had been, and not all of them were seen to leave. */
+export const OVERDUE = "what ended leases left there has not been seen to go";
 
 export interface Holder {
   readonly allocationId: AllocationId;

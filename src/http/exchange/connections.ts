@@ -39,6 +39,8 @@ export interface Exchange extends Occupant {
   caller: Caller | null;
   /** Of what may change something; `null`: it only looks. */
   origin: Origin | null;
+  /** Of a body that names a service. */
+  serviceName: string | null;
 }
 
 /** An open connection. */
@@ -131,7 +133,7 @@ export class Connections {
     if (line === undefined) return;
     this.#crowd.busy(line.place);
     line.pipeline.take(res, () => {
-      const none = { client: null, caller: null, origin: null };
+      const none = { client: null, caller: null, origin: null, serviceName: null };
       const exchange = { res, ...none, bodyBytes: 0, untakenBytes: 0, storedBytes: 0, owedBytes: 0 };
       line.exchanges.add(exchange);
       serve(exchange);

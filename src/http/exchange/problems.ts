@@ -123,6 +123,18 @@ export function invalid(errors: readonly FieldError[]): HttpError {
   return new HttpError("validation-failed", `${where}${first?.message ?? "not valid"}${more}`, { errors });
 }
 
+/** What is refused by an error, with the problem's words; `null`: it is a bug. */
+export function refusalBy(
+  error: unknown,
+  refusals: Refusals,
+): { readonly status: number; readonly code: string; readonly detail: string } | null {
+  const refusal = error instanceof HttpError ? error : refusals.refusalIn(error);
+  if (refusal === null) return null;
+  const { code, message } = refusal;
+  const kind = refusal instanceof HttpError ? EXCHANGE_PROBLEMS[refusal.code] : refusals.kinds[code];
+  return kind === undefined ? null : { status: kind.status, code, detail: printable(message) };
+}
+
 /**
  * The answer to an error.
  *

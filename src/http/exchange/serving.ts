@@ -13,7 +13,8 @@ import type { ConnectionLimits, Connections, Exchange, OpenStream } from "./conn
 import type { Call, Endpoint, Hold, Operation, Origin } from "./endpoint.ts";
 import { bodyCame, enter, nothingStored } from "./entering.ts";
 import { type LimitSettings, Limits } from "./limits.ts";
-import { HttpError, problemAnswer, problemCode, type Refusals } from "./problems.ts";
+import { HttpError, problemAnswer, problemCode, type Refusals, refusalBy } from "./problems.ts";
+import { RefusalLog, serviceNamed } from "./refusal-log.ts";
 
 export interface HttpSettings extends ConnectionLimits {
   readonly auth: AuthSettings;
@@ -54,6 +55,7 @@ export interface RequestMetrics {
 }
 
 export interface Log {
+  info(facts: object, message: string): void;
   warn(facts: object, message: string): void;
   error(facts: object, message: string): void;
 }
@@ -125,6 +127,17 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     metrics?.observeRequest({ ...told, status: answer.status, seconds });
   };
 
+  const refusalLog = new RefusalLog((facts, message) => log.info(facts, message));
+  /** Who only looks, and is refused, has lost nothing; who is nobody is in the audit. */
+  const noteRefusal = (error: unknown, endpoint: Endpoint, req: Request, { caller, serviceName }: Exchange) => {
+    if (caller === null || req.method === "GET" || req.method === "HEAD") return;
+    const refusal = refusalBy(error, refusals);
+    if (refusal === null) return;
+    const named = serviceName === null ? {} : { service_name: serviceName };
+    const { principal } = caller.actor;
+    refusalLog.refused({ action: actionOf(endpoint, req), principal, ...named, ...refusal }, performance.now());
+  };
+
   /** Admits a request, reads its body, and answers it. */
   const begin = (
     endpoint: Endpoint,
@@ -157,6 +170,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     const respond = (body: unknown, bytes: number) => {
       try {
         bodyCame(connections, exchange, bytes);
+        exchange.serviceName = serviceNamed(body);
         if (body === undefined && operation.body === "needed")
           throw new HttpError("malformed-json", "a JSON body is needed");
         const answer = operation.answer(callOf(req, exchange, caller, body, holding(exchange, connections, mayGoOn)));
@@ -191,6 +205,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
         const noted = { address: addressIn(req), action: actionOf(endpoint, req), requestId };
         auditing?.refused({ ...noted, ...asked(req, exchange) }, problemCode(error, refusals));
       }
+      noteRefusal(error, endpoint, req, exchange);
       const answer = problemAnswer(error, refusals, requestId, (bug) =>
         log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );

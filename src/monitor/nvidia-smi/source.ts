@@ -1,5 +1,4 @@
 import { totalmem } from "node:os";
-import { resolve } from "node:path";
 import type { HostReading, Observation, ProbeFailure } from "../../core/model/reading.ts";
 import type { Clock } from "../../platform/clock.ts";
 import type { GpuSource } from "../../ports/gpu-source.ts";
@@ -12,6 +11,7 @@ import { isWhole, withLeftOut } from "./left-out.ts";
 import { type ListedGpu, MAX_LISTING_BYTES } from "./listing.ts";
 import { type KnownGpu, MIN_RUN_MS, readOneByOne } from "./one-by-one.ts";
 import { parseNvidiaSmiInTurns, type SmiDocument } from "./parse.ts";
+import { programOf } from "./program.ts";
 import { type Run, type RunEnd, type SendSignal, startRun } from "./run.ts";
 import { OutputSieve } from "./sieve.ts";
 import { oneLine } from "./text.ts";
@@ -75,9 +75,8 @@ export class NvidiaSmiSource implements GpuSource {
   #closed = false;
 
   constructor(options: NvidiaSmiOptions) {
-    const path = options.path ?? "nvidia-smi";
     // The program runs in `/`, so that it keeps no directory busy.
-    this.#program = path.includes("/") ? resolve(path) : path;
+    this.#program = programOf(options.path ?? null);
     this.#timeoutMs = options.timeoutMs ?? DEFAULT_TIMEOUT_MS;
     this.#clock = options.clock;
     this.#signal = options.signal;
@@ -144,7 +143,7 @@ export class NvidiaSmiSource implements GpuSource {
   async #readTopology(): Promise<SmiTopology | string> {
     if (this.#closed) return "the daemon is shutting down";
     const end = await this.#run(ASK_TOPOLOGY, MAX_TOPOLOGY_BYTES);
-    return end.kind === "exited" ? judgeTopology(end) : failureOf(end, this.#timeoutMs).message;
+    return end.kind === "exited" ? judgeTopology(end) : failureOf(end, this.#program, this.#timeoutMs).message;
   }
 
   async #read(): Promise<HostReading | ProbeFailure> {
@@ -155,7 +154,7 @@ export class NvidiaSmiSource implements GpuSource {
     }
     const deadline = this.#clock.now() + this.#timeoutMs;
     const end = await this.#run(READ, MAX_OUTPUT_BYTES);
-    if (end.kind !== "exited") return failureOf(end, this.#timeoutMs);
+    if (end.kind !== "exited") return failureOf(end, this.#program, this.#timeoutMs);
     const verdict = judge(end, await parseNvidiaSmiInTurns(end.stdout));
     if (!verdict.ok) return this.#withoutTheLost(verdict.failure, deadline);
     const { reading, attachedGpus } = verdict.document;
@@ -208,7 +207,7 @@ export class NvidiaSmiSource implements GpuSource {
     const leftMs = this.#leftMs(deadline);
     if (leftMs < MIN_RUN_MS) return "there was no time for nvidia-smi -L";
     const end = await this.#run(LIST, MAX_LISTING_BYTES, leftMs);
-    return end.kind === "exited" ? judgeListing(end) : failureOf(end, leftMs).message;
+    return end.kind === "exited" ? judgeListing(end) : failureOf(end, this.#program, leftMs).message;
   }
 
   async #withOrigins(seen: HostReading): Promise<HostReading> {

@@ -10,6 +10,7 @@
 import type { ProbeFailure, ProbeFailureKind } from "../../core/model/reading.ts";
 import { type ListedGpu, parseListing } from "./listing.ts";
 import type { ParseResult, SmiDocument } from "./parse.ts";
+import { whyNotStarted } from "./program.ts";
 import type { RunEnd } from "./run.ts";
 import { oneLine } from "./text.ts";
 import { parseTopology, type SmiTopology } from "./topology.ts";
@@ -48,10 +49,13 @@ export type Verdict =
 type Exited = Extract<RunEnd, { kind: "exited" }>;
 
 /** A run that gave no output to read. */
-export function failureOf(end: Exclude<RunEnd, Exited>, timeoutMs: number): ProbeFailure {
+export function failureOf(end: Exclude<RunEnd, Exited>, program: string, timeoutMs: number): ProbeFailure {
   switch (end.kind) {
     case "not-started":
-      return failed(MISSING.has(end.code) ? "missing" : "exit", `nvidia-smi cannot be run: ${end.code}`);
+      return failed(
+        MISSING.has(end.code) ? "missing" : "exit",
+        `nvidia-smi cannot be run: ${whyNotStarted(program, end.code)}`,
+      );
     case "timed-out":
       return failed("timeout", `nvidia-smi did not answer within ${timeoutMs} ms${fate(end.abandoned)}`);
     case "flooded":

@@ -24,10 +24,11 @@ export interface PublicEvent {
 }
 
 export function publicEvent({ seq, at, event }: JournalEntry): PublicEvent {
-  return { seq, type: event.type, body: JSON.stringify({ at: timestamp(at), ...bodyOf(event) }) };
+  return { seq, type: event.type, body: JSON.stringify({ at: timestamp(at), ...eventBody(event) }) };
 }
 
-function bodyOf(event: Event): object {
+/** What is told of an event, beside when it was. */
+export function eventBody(event: Event): object {
   switch (event.type) {
     case "submitted":
       return { status: "queued", ...requestBody(event.request) };

@@ -82,6 +82,24 @@ test("a cleared quarantine frees the GPU, unless what is seen there still speaks
   expect(host.gpusOf(next)).toEqual(["GPU-a"]);
 });
 
+test("the reason of a quarantine is what was seen: processes and memory, or that nothing was read", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reclaimTimeoutMs: seconds(10) });
+  const ids = [host.submit(), host.submit()];
+  host.gpu("GPU-a", { processes: [process(7, { usedMemoryMib: 9_000 })], memoryUsedMib: 9_000 });
+  host.gpu("GPU-b", { processes: [process(8)], memoryUsedMib: 9_000 });
+  host.advance(seconds(5));
+  for (const id of ids) host.release(id);
+  // From here on the driver does not show the second one.
+  (host.devices[1] as { present: boolean }).present = false;
+  host.advance(seconds(11));
+  const reason = (uuid: string) => {
+    const hold = host.state.gpus.get(uuid)?.hold;
+    return hold?.kind === "quarantined" ? hold.reason : hold?.kind;
+  };
+  expect(reason("GPU-a")).toBe("not empty after its lease ended: process 7, 9000 MiB in use");
+  expect(reason("GPU-b")).toBe("not seen empty: no reading of it has been taken since its lease ended");
+});
+
 test("a GPU that is gone for good is struck off, and no longer counts for what could ever fit", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
   expect(refusal(() => say(host, "remove-gpu", "GPU-b"))).toBe("gpu-in-use");

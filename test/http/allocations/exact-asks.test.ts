@@ -85,6 +85,29 @@ test("who does not want to wait is told of each GPU why not, as a plan tells it"
   expect(json.detail).toMatch(/does not want to wait: (1 held, 1 cordoned|1 cordoned, 1 held)$/);
 });
 
+test("a refusal of what would change something is in the log, a line each", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  await daemon.allocate();
+  await daemon.allocate({ queue: false });
+  await daemon.allocate({ required_gpus: 9 });
+  await daemon.call("POST", "/gpu/release", { body: { allocation_id: "none" } });
+  await daemon.call("GET", "/gpu/allocations/none");
+  await daemon.call("POST", "/gpu/allocate", { body: { service_name: "<b>", required_gpus: 0 } });
+  const allocate = { action: "POST /gpu/allocate", principal: "anonymous" };
+  expect(daemon.refused).toEqual([
+    {
+      ...allocate,
+      service_name: "trainer",
+      status: 503,
+      code: "no-gpu-free",
+      detail: expect.stringContaining("1 held"),
+    },
+    { ...allocate, service_name: "trainer", status: 422, code: "request-never-fits", detail: expect.any(String) },
+    { ...allocate, action: "POST /gpu/release", status: 404, code: "allocation-not-found", detail: expect.any(String) },
+    { ...allocate, status: 422, code: "validation-failed", detail: expect.any(String) },
+  ]);
+});
+
 test("an ended record says in words why it ended, whatever the reason", async () => {
   const daemon = await startDaemon({ gpus: [gpuReading(0)] });
   const hook = { webhook_url: "http://127.0.0.1:9/" };

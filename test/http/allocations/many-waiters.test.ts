@@ -56,7 +56,7 @@ async function busyDaemon() {
     metrics: null,
     readiness: () => null,
     version: "0.0.0",
-    log: { warn: () => undefined, error: (facts) => expect.fail(JSON.stringify(facts)) },
+    log: { info: () => undefined, warn: () => undefined, error: (facts) => expect.fail(JSON.stringify(facts)) },
   });
   const { port } = await http.listen("127.0.0.1", 0);
   const client = new Client(`http://127.0.0.1:${port}`);

@@ -58,6 +58,7 @@ async function daemonWithHistory() {
     readiness: () => null,
     version: "0.0.0",
     log: {
+      info: () => undefined,
       warn: (facts) => expect.fail(JSON.stringify(facts)),
       error: (facts) => expect.fail(JSON.stringify(facts)),
     },

@@ -110,7 +110,11 @@ describe("a program that does not give a reading", () => {
     fake.uninstall();
     expect(await source.probe()).toMatchObject({
       ok: false,
-      failure: { kind: "missing", message: "nvidia-smi cannot be run: ENOENT", exitCode: null },
+      failure: {
+        kind: "missing",
+        message: expect.stringContaining("(ENOENT): install the NVIDIA driver"),
+        exitCode: null,
+      },
     });
     writeFileSync(fake.path, "not executable");
     expect(await source.probe()).toMatchObject({ ok: false, failure: { kind: "missing" } });

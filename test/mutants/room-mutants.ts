@@ -252,8 +252,8 @@ const RECORDS = planted(
   [
     {
       name: "Clients are given the GPUs' places in their lease instead of nvidia-smi's indices",
-      find: "gpu_ids: presentIndices(lease, indexOf),",
-      replace: "gpu_ids: lease.gpus.map((_, index) => index),",
+      find: "gpu_ids: present,",
+      replace: "gpu_ids: uuids.map((_, index) => index),",
     },
     {
       name: "CUDA_VISIBLE_DEVICES names GPUs by index, which a reboot may change",
@@ -348,6 +348,27 @@ const STORE: readonly Mutant[] = [
     find: "at - KEY_LIFE_MS]",
     replace: "at]",
     tests: ["test/store/keys.test.ts"],
+  },
+  {
+    name: "A call that has no parameters passes over those that are given",
+    file: "src/http/exchange/serving.ts",
+    find: "operation.takesQuery !== true) demandNoQuery",
+    replace: "operation.takesQuery === null) demandNoQuery",
+    tests: ["test/http/allocations/exact-asks.test.ts"],
+  },
+  {
+    name: "A webhook is sent with the indices of when its event happened",
+    file: "src/wire/webhooks/bodies.ts",
+    find: "...indicesBody(uuids, devices, env, indexOf)",
+    replace: "...allocation",
+    tests: ["test/wire/webhooks/bodies.test.ts"],
+  },
+  {
+    name: "A window that names an index means the GPU that was last seen with it",
+    file: "src/core/host/window-plan.ts",
+    find: "String(indexOf(gpu.uuid))",
+    replace: "String(gpu.index)",
+    tests: ["test/http/windows/windows.test.ts"],
   },
   {
     name: "A key that was refused once is refused for a day",

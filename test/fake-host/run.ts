@@ -38,7 +38,7 @@ program
   .option("--gpus <n>", "how many", whole, 4)
   .action(({ gpus }: { gpus: number }) => {
     const { config } = make(gpus);
-    console.log(`npx gpu-orchestrator serve --config ${config}`);
+    console.log(`./gpuo serve --config ${config}`);
   });
 
 program

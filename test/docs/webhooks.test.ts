@@ -25,7 +25,7 @@ const SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 function signed(body: string, secret: string, ageS = 0): Case {
   const sentMs = Date.now() - ageS * 1_000;
-  return { body, headers: webhookHeaders("msg_1", sentMs, Buffer.from(body), signingKey(secret)), secret };
+  return { body, headers: webhookHeaders("msg_1", sentMs, Buffer.from(body), [signingKey(secret)]), secret };
 }
 
 const good = signed('{"größe": 1}\n', SECRET);
@@ -38,7 +38,7 @@ const twice = {
   ...good,
   headers: { ...good.headers, "webhook-signature": `v1,AAAA ${good.headers["webhook-signature"]}` },
 };
-const unsigned = webhookHeaders("msg_1", Date.now(), Buffer.from(""), null);
+const unsigned = webhookHeaders("msg_1", Date.now(), Buffer.from(""), []);
 
 const CASES: readonly (readonly [isRight: boolean, given: Case])[] = [
   [true, good],

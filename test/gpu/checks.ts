@@ -82,13 +82,12 @@ async function freeGpu({ daemon }: CheckParts): Promise<GpuNow> {
 
 /** A check that failed half-way leaves nothing to the next. */
 async function giveBack({ daemon }: CheckParts): Promise<void> {
+  const ours: readonly string[] = ["leased", "reclaiming", ...(running.size > 0 ? ["occupied"] : [])];
   for (const load of running) await load.kill();
   running.clear();
   await daemon.call("POST", "/gpu/release", { service_name: SERVICE });
   for (const { uuid, state } of (await daemon.status()).gpus) {
-    if (state === "leased" || state === "reclaiming" || state === "occupied") {
-      await daemon.until(uuid, (gpu) => gpu.state === "free", SOON_MS).catch(() => undefined);
-    }
+    if (ours.includes(state)) await daemon.until(uuid, (gpu) => gpu.state === "free", SOON_MS).catch(() => undefined);
   }
 }
 

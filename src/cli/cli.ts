@@ -161,6 +161,9 @@ function lookingVerbs(program: Command): void {
   verb(program, "leases", "who holds what, and until when", "gpuo leases")
     .option("--watch", "again every 2 s")
     .action(async (options) => (await look()).leases(options));
+  verb(program, "top", "GPUs, leases and queue in one screen, live", "gpuo top").action(async (options) =>
+    (await import("./top/top.ts")).top(options),
+  );
   verb(program, "history", "what has ended, and why", "gpuo history --limit 20")
     .option("--limit <n>", "how many, newest first", "50")
     .action(async (options) => (await look()).history(options));

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { ANALYZER_MUTANTS } from "./analyzer-mutants.ts";
 import { CANDIDATE_MUTANTS } from "./candidate-mutants.ts";
+import { CLI_MUTANTS } from "./cli-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import { DOOR_MUTANTS } from "./door-mutants.ts";
@@ -27,6 +28,7 @@ import { WORK_MUTANTS } from "./work-mutants.ts";
 export const MUTANTS: readonly Mutant[] = [
   ...ANALYZER_MUTANTS,
   ...CANDIDATE_MUTANTS,
+  ...CLI_MUTANTS,
   ...CORE_MUTANTS,
   ...CRASH_MUTANTS,
   ...DOOR_MUTANTS,

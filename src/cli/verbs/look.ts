@@ -31,7 +31,7 @@ const STATE_COLORS: Readonly<Record<string, Color>> = {
 
 const percent = (figure: number | null) => (figure === null ? "?" : `${Math.round(figure)}%`);
 
-function gpuColumns(now: number): readonly Column<GpuRow>[] {
+export function gpuColumns(now: number): readonly Column<GpuRow>[] {
   return [
     { head: "GPU", cell: ({ index }) => index },
     {
@@ -96,7 +96,7 @@ function whyNotFree({ state, holders, reason, ailment }: Device, now: number): s
   return ailment === null ? null : `${ailment.state}: ${ailment.reason}`;
 }
 
-function gpuRows({ gpus, allocations }: List): GpuRow[] {
+export function gpuRows({ gpus, allocations }: List): GpuRow[] {
   const ends = new Map(allocations.map(({ id, expires_at }) => [id, expires_at ?? null]));
   const endOf = ({ holders }: Device) =>
     holders
@@ -134,7 +134,7 @@ async function statusLines(list: List, { client, terminal }: Context, now: numbe
   ];
 }
 
-function summary({ gpus, allocations, queue, simulated, drain }: List, now: number): string[] {
+export function summary({ gpus, allocations, queue, simulated, drain }: List, now: number): string[] {
   const free = gpus.filter(({ state }) => state === "free").length;
   const counts = `${free} of ${gpus.length} free, ${plural(allocations.length, "lease")}, ${queue.length} waiting`;
   return [

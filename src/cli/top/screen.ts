@@ -1,0 +1,111 @@
+/** What `gpuo top` shows: a frame made of what the daemon says, what is chosen, and the size of the terminal. Pure. */
+import type { Allocation, Gpu, List } from "../../client/types.ts";
+import { visible } from "../../platform/printable.ts";
+import { type Column, cut, table } from "../table.ts";
+import type { Terminal } from "../terminal.ts";
+import { gpuColumns, gpuRows, leaseColumns, queueColumns, summary } from "../verbs/look.ts";
+
+export const SORTS = ["as it is", "service", "longest first"] as const;
+
+export interface View {
+  readonly list: List;
+  /** Part of what a row shows; empty: all. */
+  readonly filter: string;
+  readonly sort: (typeof SORTS)[number];
+  /** Which of the rows, counted over all three tables; the last one when there are fewer. */
+  readonly chosen: number;
+  /** The bottom line: a question, what came of a deed, or that the daemon does not answer. */
+  readonly note: string | null;
+  readonly rows: number;
+}
+
+export type Target =
+  | { readonly kind: "gpu"; readonly gpu: Gpu }
+  | { readonly kind: "lease"; readonly lease: Allocation }
+  | { readonly kind: "queued"; readonly id: string; readonly service: string };
+
+export interface Frame {
+  readonly lines: readonly string[];
+  readonly target: Target | null;
+  /** How many rows can be chosen. */
+  readonly count: number;
+}
+
+const KEYS = "q quit  ↑↓ choose  s sort  / filter  c cancel  r release  d cordon or uncordon";
+const REVERSED = "\x1b[7m";
+const PLAIN = "\x1b[0m";
+
+/** @param marks whether the chosen row is marked. */
+export function frame(view: View, terminal: Terminal, now: number, marks = true): Frame {
+  const { list, filter, sort, rows } = view;
+  const tables = [
+    part("GPUs", gpuRows(list), gpuColumns(now), ({ gpu }) => ({ kind: "gpu", gpu }) as const),
+    part(
+      "leases",
+      ordered(list.allocations, sort, ({ allocated_at }) => allocated_at),
+      leaseColumns(now),
+      (lease) => ({ kind: "lease", lease }) as const,
+    ),
+    part(
+      "waiting",
+      ordered(list.queue, sort, ({ submitted_at }) => submitted_at),
+      queueColumns(now),
+      ({ id, service_name: service }) => ({ kind: "queued", id, service }) as const,
+    ),
+  ].map((one) => one(filter, terminal));
+  const count = tables.reduce((sum, { targets }) => sum + targets.length, 0);
+  const chosen = Math.max(0, Math.min(view.chosen, count - 1));
+  const target = tables.flatMap(({ targets }) => targets)[chosen] ?? null;
+  let at = 0;
+  const body = tables.flatMap(({ title, head, lines }) => [
+    "",
+    lines.length === 0 ? `no ${title}` : head,
+    ...lines.map((line) => (at++ === chosen && marks ? marked(line) : line)),
+  ]);
+  const top = [...summary(list, now), `sorted ${sort}${filter === "" ? "" : visible(`, with "${filter}"`)}`];
+  const bottom = visible(view.note ?? KEYS);
+  const room = Math.max(0, rows - top.length - 1);
+  const from = firstShown(body, room);
+  const shown = [...top.map((line) => cut(line, terminal.width)), ...body.slice(from, from + room)].slice(0, rows - 1);
+  return { lines: [...shown, cut(bottom, terminal.width)], target, count };
+}
+
+function part<Row>(
+  title: string,
+  all: readonly Row[],
+  columns: readonly Column<Row>[],
+  targetOf: (row: Row) => Target,
+) {
+  return (filter: string, terminal: Terminal) => {
+    const rows = all.filter((row) => matches(row, columns, filter));
+    const [head = "", ...lines] = table(rows, columns, terminal);
+    return { title, head, lines, targets: rows.map(targetOf) };
+  };
+}
+
+function matches<Row>(row: Row, columns: readonly Column<Row>[], filter: string): boolean {
+  const wanted = filter.toLowerCase();
+  return filter === "" || columns.some(({ cell }) => (cell(row) ?? "").toLowerCase().includes(wanted));
+}
+
+function ordered<Row extends { readonly service_name: string; readonly id: string }>(
+  rows: readonly Row[],
+  sort: View["sort"],
+  since: (row: Row) => string | undefined,
+): readonly Row[] {
+  const by = (text: (row: Row) => string) =>
+    rows.toSorted((a, b) => (text(a) < text(b) ? -1 : text(a) > text(b) ? 1 : a.id < b.id ? -1 : 1));
+  if (sort === "service") return by(({ service_name }) => service_name);
+  return sort === "longest first" ? by((row) => since(row) ?? "") : rows;
+}
+
+/** The chosen line, whatever colours it has; without colours a mark. */
+function marked(line: string): string {
+  return `${REVERSED}${line.replaceAll(PLAIN, `${PLAIN}${REVERSED}`)}${PLAIN}`;
+}
+
+/** So that the chosen line is in sight, with those before it as far as there is room. */
+function firstShown(body: readonly string[], room: number): number {
+  const at = body.findIndex((line) => line.startsWith(REVERSED));
+  return Math.max(0, Math.min(at - room + 1, body.length - room));
+}

@@ -1,0 +1,43 @@
+/** Bugs of the command line. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const FAMILY = planted(
+  "src/cli/run/processes.ts",
+  ["test/cli/family.test.ts"],
+  [
+    {
+      name: "A number that came again is taken for the command",
+      find: "pid === root?.pid && startTime !== root.startTime",
+      replace: "pid === root?.pid && startTime < 0",
+    },
+    {
+      name: "A process is the lease's for words inside another variable",
+      find: "Buffer.concat([Buffer.of(0), readFileSync(path)]).includes(mark)",
+      replace: "readFileSync(path).includes(mark.subarray(1))",
+    },
+  ],
+);
+
+const TOP = planted(
+  "src/cli/top/top.ts",
+  ["test/e2e/run/top.test.ts"],
+  [
+    {
+      name: "A lease is released whatever the answer is",
+      find: 'if (key === "y") void this.#do(',
+      replace: "if (key !== undefined) void this.#do(",
+    },
+    {
+      name: "A key that is pressed right behind an arrow is for the row before",
+      find: "      this.#draw();\n    }\n  }",
+      replace: "    }\n    this.#draw();\n  }",
+    },
+    {
+      name: "The terminal is not given back when a signal ends top",
+      find: 'for (const name of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(name, leave);',
+      replace: "",
+    },
+  ],
+).map((mutant) => ({ ...mutant, built: true as const }));
+
+export const CLI_MUTANTS: readonly Mutant[] = [...FAMILY, ...TOP];

@@ -5,7 +5,7 @@
 import type { EpochMs } from "../core/base/time.ts";
 import type { Event } from "../core/host/events.ts";
 import type { DurableState } from "../core/host/state.ts";
-import type { Allocation, EndedAllocation, LeasedGpu } from "../core/model/allocation.ts";
+import type { Allocation, EndedAllocation, LeasedGpu, LiveAllocation } from "../core/model/allocation.ts";
 import type { Cordon, Gpu } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { UsedGpu } from "../core/model/use.ts";
@@ -85,6 +85,9 @@ export interface AllocationQuery {
   readonly limit: number;
 }
 
+/** The records that are at hand, by id; `undefined`: it is not. */
+export type LiveRecords = (id: AllocationId) => LiveAllocation | undefined;
+
 /** A lease that is over, as far as accounting needs it. */
 export interface EndedLease {
   readonly id: AllocationId;
@@ -136,8 +139,12 @@ export interface Store {
   listDeliveries(query: DeliveryQuery): readonly DeliveryRecord[];
   /** As last committed, however old. */
   findKey(principal: string, key: string): KeptKey | undefined;
-  /** Newest first, live and ended, as last committed. */
-  list(query: AllocationQuery): readonly Allocation[];
+  /**
+   * Newest first, live and ended, as last committed.
+   *
+   * @param liveOf the live records as last committed, which then need not be read from the file.
+   */
+  list(query: AllocationQuery, liveOf?: LiveRecords): readonly Allocation[];
   /** In the order of their ends, as last committed; each page costs no more than its limit. */
   endedLeases(query: EndedLeaseQuery): EndedLeasePage;
   /** Records of leases that ended then or later are all kept; `null`: no record was ever dropped. */

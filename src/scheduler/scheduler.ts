@@ -355,7 +355,8 @@ export class Scheduler {
   }
 
   list(query: AllocationQuery): readonly Allocation[] {
-    return this.#parts.store.list(query);
+    const { allocations } = this.state;
+    return this.#parts.store.list(query, (id) => allocations.get(id));
   }
 
   /**

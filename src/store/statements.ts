@@ -19,6 +19,7 @@ export function prepareReads(database: DatabaseSync) {
     liveAllocations: sql(
       `SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE ended_at IS NULL ORDER BY submitted_at, id`,
     ),
+    allocation: sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ?`),
     endedAllocation: sql(`SELECT ${ALLOCATION_COLUMNS} FROM allocations WHERE id = ? AND ended_at IS NOT NULL`),
     submittedAt: sql("SELECT submitted_at FROM allocations WHERE id = ?"),
     endedLeases: sql(
@@ -223,17 +224,22 @@ export function preparePruning(database: DatabaseSync) {
 
 export type Pruning = ReturnType<typeof preparePruning>;
 
+/** What tells which record a live row is: the state has the record, so that it need not be read out of the row's texts. */
+const LIVE_COLUMNS = "id, status, ended_at";
+const LISTED_COLUMNS = `id, ${ALLOCATION_COLUMNS.replace(/\b(lease|request)\b/g, "iif(ended_at IS NULL, NULL, $1) AS $1")}`;
+
 /** The text of a listing; its parameters are the filters that are set, in this order, then the cursor, then the limit. */
 export function listSql(query: AllocationQuery): string {
   const conditions: string[] = [];
   if (query.status !== null) conditions.push("status = ?");
+  const isOfLive = query.status !== null && query.status !== "ended";
   // Leads to the index of the live rows alone.
-  if (query.status !== null && query.status !== "ended") conditions.push("ended_at IS NULL");
+  if (isOfLive) conditions.push("ended_at IS NULL");
   if (query.serviceName !== null) conditions.push("service = ?");
   if (query.principal !== null) conditions.push("principal = ?");
   if (query.before !== null) conditions.push("(submitted_at, id) < (?, ?)");
   const where = conditions.length === 0 ? "" : `WHERE ${conditions.join(" AND ")}`;
-  return `SELECT ${ALLOCATION_COLUMNS} FROM allocations ${where} ORDER BY submitted_at DESC, id DESC LIMIT ?`;
+  return `SELECT ${isOfLive ? LIVE_COLUMNS : LISTED_COLUMNS} FROM allocations ${where} ORDER BY submitted_at DESC, id DESC LIMIT ?`;
 }
 
 /** The text of a listing of webhooks; its parameters are the filters that are set, in this order, then the limit. */

@@ -30,6 +30,7 @@ import type {
   EndedLeaseQuery,
   JournalEntry,
   KeptKey,
+  LiveRecords,
   Store,
   StoredState,
   Turn,
@@ -220,7 +221,7 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
   }
 
   /** An unknown `before` is the end of every listing: the page is empty. */
-  list(query: AllocationQuery): readonly Allocation[] {
+  list(query: AllocationQuery, liveOf: LiveRecords = NONE_AT_HAND): readonly Allocation[] {
     return this.#guarded(() => {
       const parameters: (string | number)[] = [];
       if (query.status !== null) parameters.push(query.status);
@@ -234,8 +235,16 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
       parameters.push(query.limit);
       return this.#listing(listSql(query))
         .all(...parameters)
-        .map((row) => decodeAllocation(row as unknown as AllocationRow));
+        .map((row) => this.#listed(row as unknown as LiveRow, liveOf));
     });
+  }
+
+  #listed(row: LiveRow, liveOf: LiveRecords): Allocation {
+    if (row.ended_at !== null) return decodeAllocation(row as LiveRow & AllocationRow);
+    const live = liveOf(row.id);
+    // The file may be a turn ahead of the state: see 3.
+    if (live?.status === row.status) return live;
+    return decodeAllocation(this.#reads.allocation.get(row.id) as unknown as AllocationRow);
   }
 
   findDelivery(deliveryId: string): DeliveryRecord | undefined {
@@ -491,6 +500,11 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
     }
   }
 }
+
+/** What a listing reads of a live record. */
+type LiveRow = Pick<AllocationRow, "status" | "ended_at"> & { readonly id: AllocationId };
+
+const NONE_AT_HAND: LiveRecords = () => undefined;
 
 interface KeyRow {
   readonly fingerprint: string;

@@ -500,6 +500,21 @@ test("every filter and every page of a listing agrees with a plain sort", async 
   }
 });
 
+test("a listing takes the live records at hand, but for those that the file is ahead of", async () => {
+  const store = openForTest();
+  const [waits, other] = [queued(request("a-1")), queued(request("a-2"))];
+  const over = ended(request("a-3"), null, START + 1, "cancelled");
+  await store.commit(turn({ allocations: [waits, other, over] }));
+  const atHand = new Map<string, LiveAllocation>([
+    ["a-1", { ...waits, seenAt: START + 5 }],
+    ["a-2", leased(request("a-2"), lease(["GPU-a"]))],
+    ["a-3", queued(request("a-3"))],
+  ]);
+  const listed = store.list(EVERYTHING, (id) => atHand.get(id));
+  expect(listed.find(({ request: { id } }) => id === "a-1")).toBe(atHand.get("a-1"));
+  expect(listed.filter(({ request: { id } }) => id !== "a-1")).toStrictEqual([over, other]);
+});
+
 test("a page after an id that does not exist is empty", async () => {
   const store = openForTest();
   await store.commit(turn({ allocations: [queued(request("a-1"))] }));

@@ -14,6 +14,7 @@ const has = (program) => env.PATH.split(delimiter).some((folder) => existsSync(j
 /** Debian packages whose programs some tests use for real. Without them those tests are skipped by name. */
 const TOOLS = {
   promtool: "prometheus",
+  "prometheus-alertmanager": "prometheus-alertmanager",
   "systemd-analyze": "systemd",
   kill: "procps",
   prlimit: "util-linux",

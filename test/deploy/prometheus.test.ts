@@ -52,6 +52,23 @@ test("every series that an alert looks at is one that the daemon exposes", async
   }
 });
 
+test("each alert is seen to fire by one test of rules, and not to by another", () => {
+  const { tests } = parse(readFileSync(`${FOLDER}alerts.test.yml`, "utf8")) as { tests: RuleTest[] };
+  const { groups } = parse(readFileSync(`${FOLDER}alerts.yml`, "utf8"));
+  const names = groups.flatMap((group: { rules: Rule[] }) => group.rules.map(({ alert }) => alert)).sort();
+  const silent = tests.flatMap(({ alert_rule_test = [] }) =>
+    alert_rule_test.filter(({ exp_alerts = [] }) => exp_alerts.length === 0).map(({ alertname }) => alertname),
+  );
+  expect([...new Set(silent)].sort()).toEqual(names);
+  const firing = tests.flatMap(({ promql_expr_test = [] }) =>
+    promql_expr_test
+      .filter(({ expr, exp_samples }) => expr.includes('alertstate="firing"') && exp_samples.length > 0)
+      .flatMap(({ expr, exp_samples }) => [expr, ...exp_samples.map(({ labels }) => labels)])
+      .flatMap((text) => [...text.matchAll(/alertname="(\w+)"/g)].map(([, name]) => name)),
+  );
+  expect([...new Set(firing)].sort()).toEqual(names);
+});
+
 test("each alert has a severity, a summary, a command to run, and a page that says what to do", () => {
   const { groups } = parse(readFileSync(`${FOLDER}alerts.yml`, "utf8"));
   const runbooks = readFileSync(`${FOLDER}../../docs/alerts.md`, "utf8");
@@ -65,6 +82,14 @@ test("each alert has a severity, a summary, a command to run, and a page that sa
   }
   expect(runbooks.match(/^## /gm)).toHaveLength(rules.length);
 });
+
+interface RuleTest {
+  readonly alert_rule_test?: readonly { readonly alertname: string; readonly exp_alerts?: readonly unknown[] }[];
+  readonly promql_expr_test?: readonly {
+    readonly expr: string;
+    readonly exp_samples: readonly { readonly labels: string }[];
+  }[];
+}
 
 interface Rule {
   readonly alert: string;

@@ -14,7 +14,7 @@ export function lasting(ms: number): string {
   return whole < DAY ? pair(whole, HOUR, "h", MINUTE, "min") : pair(whole, DAY, "d", HOUR, "h");
 }
 
-/** How long something has been so: as {@link lasting}, but without seconds from a minute on, which nobody needs. */
+/** How long something has been so, or will be: as {@link lasting}, but without seconds from a minute on. */
 export function aged(ms: number): string {
   return lasting(ms < MINUTE || ms >= 10 * MINUTE ? ms : Math.floor(ms / MINUTE) * MINUTE);
 }

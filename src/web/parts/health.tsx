@@ -85,6 +85,9 @@ function Headline({ list }: { readonly list: List }) {
   );
 }
 
+/** Two readings of the usual interval. */
+const RECENT_MS = 10_000;
+
 const LINKS: { readonly [link in Link]: readonly [word: string, tone: Tone] } = {
   live: ["live", "good"],
   connecting: ["connecting", "off"],
@@ -94,7 +97,7 @@ const LINKS: { readonly [link in Link]: readonly [word: string, tone: Tone] } = 
 function Connection({ reading, link }: HealthFacts) {
   const [word, tone] = LINKS[link];
   const last = reading?.monitor.last_reading_at ?? null;
-  const age = useTold((now) => (last === null ? "no reading yet" : `read ${lasting(now - Date.parse(last))} ago`));
+  const age = useTold((now) => (last === null ? "no reading yet" : `read ${ago(now - Date.parse(last))}`));
   const isHealthy = reading?.monitor.healthy !== false;
   return (
     <p class="connection">
@@ -116,6 +119,11 @@ function Connection({ reading, link }: HealthFacts) {
       {reading?.cuda_version ? <span class="faint">CUDA {reading.cuda_version}</span> : null}
     </p>
   );
+}
+
+/** A figure that changed each second would have the page laid out each second, to tell that all is well. */
+function ago(ms: number): string {
+  return ms < RECENT_MS ? "just now" : `${lasting(ms)} ago`;
 }
 
 /** What concerns everybody who looks. */

@@ -2,7 +2,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import type { LeaseEnd } from "../model/host.ts";
-import { aged, clock, exactly, lasting } from "../model/time.ts";
+import { aged, clock, exactly } from "../model/time.ts";
 import { useTold } from "./context.tsx";
 import { Icon } from "./icons.tsx";
 
@@ -24,13 +24,13 @@ export function LeaseLeft({ end }: { readonly end: LeaseEnd | null }) {
 }
 
 function Renewed({ until }: { readonly until: number }) {
-  const text = useTold((now) => `renews within ${lasting(until - now)}`);
+  const text = useTold((now) => `renews within ${aged(until - now)}`);
   return <time title={exactly(until)}>{text}</time>;
 }
 
 /** How long until then. */
 export function Left({ until }: { readonly until: number }) {
-  const text = useTold((now) => (until <= now ? "over now" : `${lasting(until - now)} left`));
+  const text = useTold((now) => (until <= now ? "over now" : `${aged(until - now)} left`));
   return <time title={exactly(until)}>{text}</time>;
 }
 

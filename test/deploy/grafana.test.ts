@@ -12,6 +12,9 @@ import { isInstalled } from "../metrics/scrape.ts";
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
 const hasPrometheus = isInstalled("prometheus") && isBuilt;
 
+/** Its labels are what there is to see: the dashboards' list of hosts is made of it. */
+const IDENTITY = new Set(["gpu_orchestrator_build_info"]);
+
 interface Panel {
   readonly type: string;
   readonly title: string;
@@ -47,7 +50,8 @@ describe(`a real Prometheus${hasPrometheus ? "" : " (skipped: npm test builds, a
     const smi = new FakeNvidiaSmi({ mode: "gpus", count: 8 });
     onTestFinished(() => smi[Symbol.dispose]());
     const monitoring = `{ refresh_interval: 1s, nvidia_smi_path: ${smi.path} }`;
-    const config = `allocator: { idle_after: 1s }\nmonitoring: ${monitoring}\n`;
+    const quotas = "quotas: { services: { wide: { max_gpus: 8 } } }\n";
+    const config = `allocator: { idle_after: 1s }\nmonitoring: ${monitoring}\n${quotas}`;
     const daemon = await startDaemon({ simulate: null, config });
     onTestFinished(async () => {
       await daemon.end();
@@ -76,6 +80,12 @@ describe(`a real Prometheus${hasPrometheus ? "" : " (skipped: npm test builds, a
       ).catch(() => 0);
       expect(found, expr).toBeGreaterThan(0);
     }
+    // And the other way round: nothing is measured that nobody can look at.
+    const { body } = await daemon.call("GET", "/metrics");
+    const metrics = [...body.matchAll(/^# TYPE (gpu_\w+)/gm)].map(([, name]) => String(name));
+    expect(metrics.length).toBeGreaterThan(40);
+    const looked = [...queries, ...alertExpressions()].join("\n");
+    expect(metrics.filter((name) => !looked.includes(name) && !IDENTITY.has(name))).toEqual([]);
   });
 });
 

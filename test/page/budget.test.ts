@@ -75,8 +75,7 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     );
     // On a busy machine the clock runs on while others are served; on a quiet one the renderer's threads run side by side.
     expect(Math.min(paintS, toPaint)).toBeLessThan(FIRST_PAINT_S);
-    // Where two threads share a core, what one needs counts up to double.
-    expect(renderer).toBeLessThan(2 * SHARE_OF_A_CORE);
+    expect(renderer).toBeLessThan(SHARE_OF_A_CORE);
     expect(served).toBeLessThan(SHARE_OF_A_CORE);
   });
 });

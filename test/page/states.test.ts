@@ -102,6 +102,9 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await page.locator("#events li", { hasText: "<img src=x" }).waitFor();
     await daemon.allocate({ service_name: `${"x".repeat(120)}.-_` });
     await page.locator("#leases tbody tr", { hasText: "xxxx" }).waitFor();
+    const hook = `http://127.0.0.1:9/${"p".repeat(200)}`;
+    await daemon.allocate({ service_name: "y".repeat(128), required_gpus: 8, webhook_url: hook });
+    await page.locator("#queue tbody tr", { hasText: "yyyy" }).waitFor();
     expect(await page.locator("main img").count()).toBe(0);
     expect(await page.title()).toMatch(/GPUs free/);
     const wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth";

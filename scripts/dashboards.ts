@@ -290,10 +290,10 @@ function theDaemon(): Builder<Panel>[] {
 function gpu(): Dashboard {
   const indices = `label_values(gpu_orchestrator_gpu_state{${HOST}}, gpu_id)`;
   const frame = dashboard("gpu-orchestrator-gpu", "One GPU", "How one GPU does, and what it was.");
-  return laidOut(frame.withVariable(variable("gpu", "GPU", indices)), { "": ofOne() });
+  return laidOut(frame.withVariable(variable("gpu", "GPU", indices)), { "": [...nowOfOne(), ...ofOne()] });
 }
 
-function ofOne(): Builder<Panel>[] {
+function nowOfOne(): Builder<Panel>[] {
   return [
     stat({
       title: "State",
@@ -316,6 +316,11 @@ function ofOne(): Builder<Panel>[] {
       unit: "short",
       queries: { leases: `gpu_orchestrator_gpu_shared_leases{${GPU}}` },
     }),
+  ];
+}
+
+function ofOne(): Builder<Panel>[] {
+  return [
     graph({
       title: "State",
       description: "Which state it was in.",

@@ -136,7 +136,9 @@ function Processes({ gpu }: { readonly gpu: Gpu }) {
         <caption>Processes</caption>
         <thead>
           <tr>
-            <th scope="col">pid</th>
+            <th scope="col" class="number">
+              pid
+            </th>
             <th scope="col">name</th>
             <th scope="col">user</th>
             <th scope="col" class="number">

@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 
 export const PROGRAM = fileURLToPath(new URL("../../dist/gpu-orchestrator.js", import.meta.url));
 export const isBuilt = existsSync(PROGRAM);
-const START_MS = 10_000;
+const START_MS = 30_000;
 
 export interface Answer {
   readonly status: number;

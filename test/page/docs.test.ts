@@ -4,13 +4,15 @@ import { afterAll, describe, expect, test } from "vitest";
 import { closeBrowser, missing, openPage, started } from "./browser.ts";
 
 /** What needs nothing that is not there yet: each must work as it stands in its form. */
-const FIRST_CALLS = ["status", "planAllocation", "analyzeWorkload", "allocate", "release"] as const;
+const FIRST_CALLS = ["planAllocation", "analyzeWorkload", "allocate", "release"] as const;
 const KEYS = "auth: { enabled: true, api_keys: { a-key-of-a-test: tester } }\n";
 
 afterAll(closeBrowser);
 
 async function openDocs(url: string): Promise<Page> {
   const page = await openPage(`${url}/docs#`);
+  // It draws the whole API anew with every press: on a busy machine that takes its time.
+  page.setDefaultTimeout(60_000);
   await page.locator(".opblock").first().waitFor();
   return page;
 }
@@ -27,7 +29,7 @@ async function execute(page: Page, operation: string): Promise<string> {
 }
 
 describe.skipIf(missing !== null)(`/docs in Chromium${missing === null ? "" : ` (${missing})`}`, () => {
-  test("calls begin with values that work when Execute is pressed", { timeout: 120_000 }, async () => {
+  test("calls begin with values that work when Execute is pressed", { timeout: 240_000 }, async () => {
     const daemon = await started();
     const page = await openDocs(daemon.url);
     const answers: [string, string][] = [];
@@ -35,7 +37,7 @@ describe.skipIf(missing !== null)(`/docs in Chromium${missing === null ? "" : ` 
     expect(answers).toEqual(FIRST_CALLS.map((call) => [call, "200"]));
   });
 
-  test("there is a padlock where a key is asked for, and none where it is not", async () => {
+  test("there is a padlock where a key is asked for, and none where it is not", { timeout: 120_000 }, async () => {
     const open = await openDocs((await started()).url);
     expect(await open.locator(".authorize, .authorization__btn").count()).toBe(0);
     const keyed = await openDocs((await started({ config: KEYS })).url);

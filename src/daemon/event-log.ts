@@ -27,11 +27,23 @@ const LEVELS: { readonly [type in Event["type"]]?: "warn" | "info" } = {
   "gpu-foreign-use-over": "info",
 };
 
-/** @param first the number of the first, by which `replay` can be asked for it. */
-export function logEvents(log: Logger, events: readonly Event[], first: number, at: EpochMs): void {
-  for (const [place, event] of events.entries()) {
-    const level = LEVELS[event.type] ?? "debug";
-    if (!log.isLevelEnabled(level)) continue;
-    log[level]({ seq: first + place, at: timestamp(at), ...eventBody(event) }, event.type);
+export class EventLog {
+  /** Its level can change at a reload. */
+  readonly #log: Logger;
+  /** Looking for secrets in every field takes as long as all the rest of a line; what the API tells everybody has none. */
+  readonly #plain: Logger;
+
+  constructor(log: Logger) {
+    this.#log = log;
+    this.#plain = log.child({}, { redact: [], level: "trace" });
+  }
+
+  /** @param first the number of the first, by which `replay` can be asked for it. */
+  write(events: readonly Event[], first: number, at: EpochMs): void {
+    for (const [place, event] of events.entries()) {
+      const level = LEVELS[event.type] ?? "debug";
+      if (!this.#log.isLevelEnabled(level)) continue;
+      this.#plain[level]({ seq: first + place, at: timestamp(at), ...eventBody(event) }, event.type);
+    }
   }
 }

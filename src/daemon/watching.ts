@@ -10,7 +10,7 @@ import type { Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/logger.ts";
 import type { Committed, Observer } from "../ports/observer.ts";
 import type { Deliverer } from "../webhooks/deliverer.ts";
-import { logEvents } from "./event-log.ts";
+import { EventLog } from "./event-log.ts";
 
 /** How often to look while a GPU is being reclaimed, or recovers, and somebody waits for one. */
 const AWAITED_REFRESH_MS = 1_000;
@@ -24,6 +24,7 @@ export interface WatchingParts {
 
 export class Watching implements Observer {
   readonly #parts: WatchingParts;
+  readonly #eventLog: EventLog;
   #poller: Pick<Poller, "probeSoon" | "setInterval"> | null = null;
   #deliverer: Pick<Deliverer, "wake"> | null = null;
   #kernelLog: KernelLog | null = null;
@@ -35,6 +36,7 @@ export class Watching implements Observer {
 
   constructor(parts: WatchingParts) {
     this.#parts = parts;
+    this.#eventLog = new EventLog(parts.log);
   }
 
   /** These run now: they are to hear from here on. */
@@ -54,7 +56,7 @@ export class Watching implements Observer {
     const ended = events.some((event) => event.type === "ended" && event.verify.length > 0);
     this.#pacePolling(state);
     if (ended) this.#poller?.probeSoon();
-    logEvents(this.#parts.log, events, lastSeq - events.length + 1, at);
+    this.#eventLog.write(events, lastSeq - events.length + 1, at);
   }
 
   observed(observation: Observation, state: HostState): void {

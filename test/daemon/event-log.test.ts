@@ -2,7 +2,7 @@ import { Writable } from "node:stream";
 import { pino } from "pino";
 import { expect, test } from "vitest";
 import type { Event } from "../../src/core/host/events.ts";
-import { logEvents } from "../../src/daemon/event-log.ts";
+import { EventLog } from "../../src/daemon/event-log.ts";
 import { lease, request } from "../store/turns.ts";
 
 const AT = Date.UTC(2026, 10, 30, 8);
@@ -15,7 +15,11 @@ function logged(level: string, events: readonly Event[]): string {
       done();
     },
   });
-  logEvents(pino({ level }, sink), events, 7, AT);
+  const log = pino({ level: "silent" }, sink);
+  const eventLog = new EventLog(log);
+  // As a reload of the settings does.
+  log.level = level;
+  eventLog.write(events, 7, AT);
   return text;
 }
 

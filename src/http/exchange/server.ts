@@ -25,7 +25,7 @@ import {
   unserved,
 } from "./serving.ts";
 
-export type { HttpSettings, Log, RequestMetrics, RequestSample, ServerParts } from "./serving.ts";
+export type { HttpSettings, RequestMetrics, ServerParts } from "./serving.ts";
 
 export interface HttpServer {
   readonly server: HttpServerOfNode | HttpsServer;

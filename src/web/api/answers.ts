@@ -21,8 +21,6 @@ export type GpuState = Gpu["state"];
 export type Ailment = NonNullable<Gpu["ailment"]>["state"];
 export type Holder = Gpu["holders"][number];
 export type MigDevice = Gpu["mig_devices"][number];
-/** What a GPU and a MIG instance have in common. */
-export type Device = Pick<Gpu & MigDevice, keyof Gpu & keyof MigDevice>;
 /** What an allocate is answered: granted, or waiting. */
 export type Allocated = Granted | Queued;
 /** An offer or a lease, as the list has it. */

@@ -7,7 +7,8 @@ import { At, Choice, Section } from "./small.tsx";
 const KINDS = ["all", "request", "gpu", "host"] as const;
 type Kind = (typeof KINDS)[number];
 const KIND_NAMES: { readonly [kind in Kind]: string } = { all: "all", request: "requests", gpu: "GPUs", host: "host" };
-const FIRST = 40;
+/** Lines that are shown before somebody asks for all. */
+const FIRST = 16;
 
 export const Events = pure(function Events({
   events,

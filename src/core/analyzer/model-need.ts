@@ -10,6 +10,7 @@
  *   `lora_rank`, `micro_batch_size`, else `batch_size`; `loss_chunks`; `zero_stage`;
  * - on what: `gpu_memory_mb` (MiB, like every "MB" of the API), else the GPUs of this host.
  */
+import type { JsonObject } from "../base/json.ts";
 import type { MemoryEstimate, OwnModels, WorkloadType } from "../model/workload.ts";
 import { type Demand, demandOf } from "./demand.ts";
 import { type Hints, type NumberBounds, quote } from "./hints.ts";
@@ -44,6 +45,12 @@ export interface Circumstances {
   /** Models that the settings add. */
   readonly models: OwnModels;
   readonly known: Known;
+}
+
+const NAMING = ["model_path", "model_config", "model", "model_name"];
+
+export function namesModel(data: JsonObject): boolean {
+  return NAMING.some((key) => Object.hasOwn(data, key) && data[key] !== null);
 }
 
 /** @returns `null` when no model is named, or nothing says how large it is; then a note says so. */

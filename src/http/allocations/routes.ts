@@ -1,3 +1,4 @@
+import type { AllocateAsk } from "../../core/decisions/commands.ts";
 import { owns } from "../../core/decisions/lifecycle.ts";
 import { indexNow } from "../../core/host/indices.ts";
 import type { Allocation, QueuedAllocation } from "../../core/model/allocation.ts";
@@ -26,6 +27,7 @@ import type { Call, Operation } from "../exchange/endpoint.ts";
 import { preferredWaitMs } from "../exchange/prefer.ts";
 import { invalid } from "../exchange/problems.ts";
 import type { EndpointParts } from "../parts.ts";
+import { analysisPart } from "../planning/analysis.ts";
 import { checkedAsk, informed } from "./asks.ts";
 import { explained } from "./not-now.ts";
 import { queuedView, recordsView, recordView } from "./views.ts";
@@ -46,63 +48,69 @@ export function allocation(parts: EndpointParts): Operation {
       if (ask.webhookUrl !== null) call.client?.mayNotify((atMost) => pendingDeliveries(actor.principal, atMost));
       const patienceMs = preferredWaitMs(call.prefer, MAX_WAIT_MS);
       const warnings = warningsPart(warningsOf(body));
+      const known = () => informed(ask, ask.serviceName, knowledge, 0);
+      const beside = (asked: AllocateAsk) => (reply: Reply) => ({
+        ...analysisPart(asked, reply.allocation, reply.state),
+        ...warnings,
+      });
       return idempotency.answer("allocate", call, {
         async first(key) {
           // An allocate waits for no advisor.
-          const known = await informed(ask, ask.serviceName, knowledge, 0);
-          const first = await scheduler.allocate(known, actor, key).catch((error: unknown) => {
-            throw explained(error, known, actor, scheduler);
+          const asked = await known();
+          const first = await scheduler.allocate(asked, actor, key).catch((error: unknown) => {
+            throw explained(error, asked, actor, scheduler);
           });
           const { id } = first.allocation.request;
+          const more = beside(asked);
           // Clients of the reference service take 200, and nothing else, for a grant.
           if (first.allocation.status !== "queued")
             return grants.ofNew(
               id,
-              json(200, { ...grantedBody(first.allocation, indexNow(first.state)), ...warnings }),
+              json(200, { ...grantedBody(first.allocation, indexNow(first.state)), ...more(first) }),
             );
           const held = wait(id, call, patienceMs);
-          if (held === null) return queuedAnswer(first.allocation, first, [], warnings);
+          if (held === null) return queuedAnswer(first.allocation, first, [], more);
           const last = held.catch((error: unknown) => {
             // The wait failed, but the request is queued: its client must learn its id.
             if (error instanceof DomainError) return first;
             throw error;
           });
-          return grants.ofKnown(id, actor.principal, () => last, standing(WAIT_APPLIED, warnings));
+          return grants.ofKnown(id, actor.principal, () => last, standing(WAIT_APPLIED, more));
         },
-        again([id = ""]) {
+        async again([id = ""]) {
           let applied: readonly string[] = [];
-          const ask = () => {
+          const more = beside(await known());
+          const stand = () => {
             const held = wait(id, call, patienceMs);
             if (held !== null) applied = WAIT_APPLIED;
             return held ?? scheduler.read(id, actor);
           };
-          return grants.ofKnown(id, actor.principal, ask, (reply) => standing(applied, warnings)(reply));
+          return grants.ofKnown(id, actor.principal, stand, (reply) => standing(applied, more)(reply));
         },
       });
     },
   };
 }
 
+/** What an answer says beside the record, of a reply. */
+type Beside = (reply: Reply) => object;
+
 /** How a request stands that was made before this answer. */
-function standing(headers: readonly string[], warnings: { warnings?: string[] }): (reply: Reply) => Answer {
+function standing(headers: readonly string[], more: Beside): (reply: Reply) => Answer {
   return (reply) => {
     const { allocation } = reply;
     if (allocation.status === "ended") throw new AllocationEndedError(allocation.request.id);
-    if (allocation.status === "queued") return queuedAnswer(allocation, reply, headers, warnings);
-    return json(200, { ...grantedBody(allocation, indexNow(reply.state)), ...warnings }, headers);
+    if (allocation.status === "queued") return queuedAnswer(allocation, reply, headers, more);
+    return json(200, { ...grantedBody(allocation, indexNow(reply.state)), ...more(reply) }, headers);
   };
 }
 
 /** RFC 7240, section 3. */
 const WAIT_APPLIED = ["Preference-Applied", "wait"];
 
-function queuedAnswer(
-  allocation: QueuedAllocation,
-  { state, at }: Reply,
-  headers: readonly string[],
-  warnings: { warnings?: string[] },
-): Answer {
-  return json(202, { ...queuedView(allocation, state, at), ...warnings }, [
+function queuedAnswer(allocation: QueuedAllocation, reply: Reply, headers: readonly string[], more: Beside): Answer {
+  const { state, at } = reply;
+  return json(202, { ...queuedView(allocation, state, at), ...more(reply) }, [
     "Location",
     `/gpu/allocations/${allocation.request.id}`,
     "Retry-After",

@@ -5,12 +5,12 @@ import { type Asker, analysisFor } from "../../core/decisions/submit.ts";
 import type { Plan } from "../../core/explain/plan.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { Actor } from "../../core/model/ids.ts";
-import type { MemoryEstimate } from "../../core/model/workload.ts";
 import { printable } from "../../platform/printable.ts";
 import type { PlanAnswer, WorkloadAnswer } from "../../wire/planning/answers.ts";
 import { text } from "../../wire/values.ts";
 import { reasonsView } from "../allocations/outlook.ts";
 import { etaView } from "../allocations/views.ts";
+import { analysisView } from "./analysis.ts";
 
 /**
  * What the analyzer would ask for, and whether this host could ever hold it.
@@ -23,7 +23,8 @@ export function workloadView(
   state: HostState,
   workflow: WorkloadAnswer["workflow"],
 ): WorkloadAnswer {
-  const { requirement, sources, source, memory, tensorParallel, confidence, notes } = analysisFor(ask, asker, state);
+  const analysis = analysisFor(ask, asker, state);
+  const { requirement, sources } = analysis;
   const missing = neverFits({ ...ask, requirement }, state);
   return {
     workload_type: ask.workloadType,
@@ -37,18 +38,9 @@ export function workloadView(
       priority: sources.priority,
       max_utilization: sources.maxUtilization,
     },
-    source: {
-      required_gpus: source.requiredGpus,
-      min_memory_mb: source.minMemoryMib,
-      priority: source.priority,
-      max_utilization: source.maxUtilization,
-    },
-    memory: memory === null ? null : memoryView(memory),
-    tensor_parallel: tensorParallel,
-    confidence,
+    ...analysisView(analysis),
     suggested: suggestedView(ask.known?.observed ?? null),
     workflow,
-    notes: [...notes],
     fits: missing === null,
     missing: text(missing),
   };
@@ -56,19 +48,6 @@ export function workloadView(
 
 function suggestedView(observed: Observed | null): WorkloadAnswer["suggested"] {
   return observed === null ? null : { min_memory_mb: observed.memoryMib, runs: observed.runs };
-}
-
-function memoryView(memory: MemoryEstimate): NonNullable<WorkloadAnswer["memory"]> {
-  return {
-    weights_mb: memory.weightsMib,
-    gradients_mb: memory.gradientsMib,
-    optimizer_mb: memory.optimizerMib,
-    kv_cache_mb: memory.kvCacheMib,
-    activations_mb: memory.activationsMib,
-    overhead_mb: memory.overheadMib,
-    total_mb: memory.totalMib,
-    per_gpu_mb: memory.perGpuMib,
-  };
 }
 
 /** What would come of a request, and of each GPU why not. */

@@ -8,6 +8,7 @@ import { END_REASONS, SHARINGS } from "../../core/model/allocation.ts";
 import { WORKLOAD_TYPES } from "../../core/model/workload.ts";
 import { cpuAffinity, idleSince, instant, leaveBy, mib, numaNodes, overMemorySince, words } from "../fields.ts";
 import { gpuAilment } from "../gpus/answers.ts";
+import { analysisOfModel } from "./analysis.ts";
 
 export const requestFields = {
   id: z.string(),
@@ -100,7 +101,7 @@ export const warnings = z
   .meta({ description: "What was taken and may not be meant; left out when there is nothing. It changes nothing" });
 
 export const grantedSchema = z
-  .object({ status: z.literal("allocated"), ...requestFields, ...leaseFields, warnings })
+  .object({ status: z.literal("allocated"), ...requestFields, ...leaseFields, ...analysisOfModel, warnings })
   .meta({ id: "Granted" });
 
 export const eta = z
@@ -149,6 +150,7 @@ export const queuedSchema = z
     abandon_at: instant
       .optional()
       .meta({ description: "It ends then unless its client asks for it by its id before; left out with a webhook" }),
+    ...analysisOfModel,
     warnings,
   })
   .meta({ id: "Queued" });

@@ -1,9 +1,8 @@
 import { z } from "zod";
 import { WORKLOAD_TYPES } from "../../core/model/workload.ts";
+import { analysisFields } from "../allocations/analysis.ts";
 import { eta, gpuReasons, warnings } from "../allocations/answers.ts";
 import { words } from "../fields.ts";
-
-const kind = z.enum(["explicit", "model", "rule", "observed", "advisor"]);
 
 export const workloadAnswerSchema = z
   .object({
@@ -20,28 +19,7 @@ export const workloadAnswerSchema = z
         max_utilization: z.string(),
       })
       .meta({ description: "Which rule or figure gave each number" }),
-    source: z
-      .object({ required_gpus: kind, min_memory_mb: kind, priority: kind, max_utilization: kind })
-      .meta({ description: "Who gave each number" }),
-    memory: z
-      .object({
-        weights_mb: z.int(),
-        gradients_mb: z.int(),
-        optimizer_mb: z.int(),
-        kv_cache_mb: z.int(),
-        activations_mb: z.int(),
-        overhead_mb: z.int(),
-        total_mb: z.int(),
-        per_gpu_mb: z.int(),
-      })
-      .nullable()
-      .meta({
-        description: "What the model takes, in MiB over all its GPUs; null when no model is named whose size is known",
-      }),
-    tensor_parallel: z.int().nullable().meta({ description: "Over how many GPUs a served model's tensors are split" }),
-    confidence: z.enum(["high", "medium", "low"]).meta({
-      description: "high: stated, seen, or by the figures of a known model; medium: an estimate; low: a rule of thumb",
-    }),
+    ...analysisFields,
     suggested: z
       .object({ min_memory_mb: z.int(), runs: z.int() })
       .nullable()
@@ -56,7 +34,6 @@ export const workloadAnswerSchema = z
       })
       .nullable()
       .meta({ description: "Of workload_data.workflow_id" }),
-    notes: z.array(z.string()),
     warnings,
     fits: z.boolean().meta({ description: "Whether this host could ever hold it, whatever is free" }),
     missing: words.meta({ description: "What this host lacks" }),

@@ -41,6 +41,33 @@ describe("the analysis of a named model", () => {
     expect((await mixed.allocate({ workload_type: "inference", workload_data: LLAMA })).json.gpu_ids).toEqual([1, 3]);
   });
 
+  test("stands in the answer to an allocate as it does in that to a workload, granted, queued and asked again", async () => {
+    const daemon = await startDaemon({ gpus: [card(0, 81_559), card(1, 81_559)] });
+    const { source, memory, tensor_parallel, confidence, notes } = await analyze(daemon, LLAMA);
+    const shown = { source, memory, tensor_parallel, confidence, notes };
+    const body = { service_name: "svc", workload_type: "inference", workload_data: LLAMA };
+    const ask = () => daemon.call("POST", "/gpu/allocate", { body, headers: { "Idempotency-Key": "one" } });
+    expect(await ask()).toMatchObject({ status: 200, json: shown });
+    expect(await ask()).toMatchObject({ status: 200, json: shown });
+    const queued = await daemon.allocate({ workload_type: "inference", workload_data: LLAMA });
+    expect(queued).toMatchObject({ status: 202, json: shown });
+  });
+
+  test("is left out of an allocate that names none, and where the host has changed since", async () => {
+    const daemon = await startDaemon({ gpus: [card(0, 81_559)] });
+    for (const data of [{}, { model: null }]) {
+      const { json } = await daemon.allocate({ workload_type: "inference", workload_data: data });
+      for (const field of ["memory", "source", "confidence", "notes", "tensor_parallel"]) {
+        expect(json).not.toHaveProperty(field);
+      }
+    }
+    const body = { service_name: "svc", workload_type: "inference", workload_data: { model: "Qwen/Qwen3-32B" } };
+    const ask = () => daemon.call("POST", "/gpu/allocate", { body, headers: { "Idempotency-Key": "two" } });
+    expect((await ask()).json).toMatchObject({ tensor_parallel: 1 });
+    await daemon.see([card(0, 40_960), card(1, 40_960)]);
+    expect((await ask()).json).not.toHaveProperty("memory");
+  });
+
   test("that fits no split is not granted: fits is false, and an allocate is refused with 422", async () => {
     const daemon = await startDaemon({ gpus: [card(0, 24_576), card(1, 24_576)] });
     const answer = await analyze(daemon, LLAMA);

@@ -60,6 +60,31 @@ export function headSince(served: readonly Served[]): readonly number[] {
   });
 }
 
+/**
+ * Of each request, what part of its bound its wait was: as many turns as there were requests before it when it came, and
+ * one for itself, after `firstMs`. All have the same priority, so nobody who comes later stands before it.
+ */
+export function partsOfBound(served: readonly Served[], firstMs: number, turnMs: number): readonly number[] {
+  /** Of those who came before, when they started, in order. */
+  const starts: number[] = [];
+  return served.map(({ job, startedMs }) => {
+    const before = starts.length - placeOf(starts, job.submittedMs);
+    starts.splice(placeOf(starts, startedMs), 0, startedMs);
+    return (startedMs - job.submittedMs) / (firstMs + (before + 1) * turnMs);
+  });
+}
+
+/** How many of `sorted` are no later than `at`. */
+function placeOf(sorted: readonly number[], at: number): number {
+  let [from, to] = [0, sorted.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if ((sorted[middle] as number) <= at) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
 function startOf(served: readonly Served[], index: number): number {
   return (served[index] as Served).startedMs;
 }

@@ -29,6 +29,8 @@ export interface Job {
   readonly index: number;
   readonly submittedMs: number;
   readonly gpus: number;
+  /** Thousandths of a GPU, of a request for one; 1,000 is a whole one. The trace's own figure, also where leases are whole. */
+  readonly milli: number;
   readonly durationMs: number;
   readonly priority: number;
   /** What its owner would state as `max_duration`: the true duration times 1 to 3. */
@@ -48,6 +50,7 @@ export interface Recipe {
 interface Row {
   readonly submittedS: number;
   readonly gpus: number;
+  readonly milli: number;
   readonly qos: string;
   readonly durationS: number;
 }
@@ -62,10 +65,11 @@ export function sample({ seed, load, severalShare, requests }: Recipe): readonly
   const first = (rows[0] as Row).submittedS;
   const spanS = (rows.at(-1) as Row).submittedS - first;
   const stretch = gpuTimeS / (HOST_GPUS * load) / spanS;
-  return rows.map(({ submittedS, gpus, qos, durationS }, index) => ({
+  return rows.map(({ submittedS, gpus, milli, qos, durationS }, index) => ({
     index,
     submittedMs: Math.round((submittedS - first) * stretch * 1_000),
     gpus,
+    milli,
     durationMs: durationS * 1_000,
     priority: PRIORITIES[qos] as number,
     statedMs: Math.ceil(durationS * 1_000 * (1 + 2 * random())),
@@ -76,8 +80,9 @@ function readTrace(): readonly Row[] {
   const [header, ...lines] = readFileSync(FILE, "utf8").trim().split("\n");
   if (header !== HEADER) throw new Error(`${FILE} has other columns than ${HEADER}`);
   const rows = lines.map((line) => {
-    const [submittedS, , gpus, , qos = "", durationS] = line.split(",");
-    const row = { submittedS: Number(submittedS), gpus: Number(gpus), qos, durationS: Number(durationS) };
+    const [submittedS, , gpus, milli, qos = "", durationS] = line.split(",");
+    const numbers = { submittedS: Number(submittedS), gpus: Number(gpus), milli: Number(milli) };
+    const row = { ...numbers, qos, durationS: Number(durationS) };
     if (!Object.values(row).every((value) => typeof value === "string" || value >= 0) || !(qos in PRIORITIES)) {
       throw new Error(`${FILE}: ${line}`);
     }

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { clairvoyant, greedy, strict } from "../../bench/policy/disciplines.ts";
-import { calibrationOf, figuresOf, headSince } from "../../bench/policy/figures.ts";
+import { calibrationOf, figuresOf, headSince, partsOfBound } from "../../bench/policy/figures.ts";
+import { serve } from "../../bench/policy/mixed.ts";
 import { Ours } from "../../bench/policy/ours.ts";
 import { withService } from "../../bench/policy/patience.ts";
 import { type Discipline, replay, type Served } from "../../bench/policy/replay.ts";
@@ -8,6 +9,7 @@ import { HOST_GPUS, hasTrace, type Job, LONGEST_S, sample } from "../../bench/po
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 
 const MINUTE = 60_000;
+const HOUR = 60 * MINUTE;
 
 /** In minutes, and all of them ask for `max_duration` as it is. */
 function jobs(...asked: readonly (readonly [submitted: number, gpus: number, duration: number])[]): readonly Job[] {
@@ -15,6 +17,7 @@ function jobs(...asked: readonly (readonly [submitted: number, gpus: number, dur
     index,
     submittedMs: submitted * MINUTE,
     gpus,
+    milli: 1_000,
     durationMs: duration * MINUTE,
     priority: 5,
     statedMs: duration * MINUTE,
@@ -65,6 +68,14 @@ describe("on a host with half of its GPUs busy for 60 minutes, a request for all
   });
 });
 
+test("a wait counts as a part of a turn for each that was there before, and of one more", () => {
+  const served = replay(jobs([0, 8, 60], [1, 8, 30], [70, 1, 5]), strict());
+  // The second waited 59 minutes behind one that had started; the third 20 behind one that had too.
+  expect(partsOfBound(served, 0, 60 * MINUTE)).toEqual([0, 59 / 60, 20 / 60]);
+  const behindOne = replay(jobs([0, 8, 60], [1, 8, 30], [2, 8, 5]), strict());
+  expect(partsOfBound(behindOne, 10 * MINUTE, 60 * MINUTE)[2]).toBeCloseTo(88 / 130);
+});
+
 describe.skipIf(!hasTrace)("a sample of the production trace", () => {
   const recipe = { seed: 7, load: 1.1, severalShare: 0.5, requests: 1_500 } as const;
   const trace = hasTrace ? sample(recipe) : [];
@@ -100,6 +111,16 @@ describe.skipIf(!hasTrace)("a sample of the production trace", () => {
       const [ours, theirs] = [new Ours(), greedy()].map((one) => figuresOf(replay(all, one)));
       expect(ours?.utilisation).toBeGreaterThan((theirs?.utilisation ?? 1) - 0.03);
     }
+  });
+
+  test("on a host of large, small, shared and cut GPUs nobody is left out, and the mean wait is not much longer than by greedy", () => {
+    const some = sample({ ...recipe, requests: 500, load: 0.6 });
+    const meanWaitMs = (policy: Parameters<typeof serve>[1]) => {
+      const served = serve(some, policy, false);
+      return served.reduce((sum, { startedMs, job }) => sum + startedMs - job.submittedMs, 0) / served.length;
+    };
+    const [ours, theirs] = [meanWaitMs({}), meanWaitMs({ reserveAfterMs: Number.MAX_SAFE_INTEGER, preferWide: false })];
+    expect(ours / HOUR).toBeLessThan(theirs / HOUR + 6);
   });
 
   test.each([0.7, 0.9, 1.1])(

@@ -5,6 +5,7 @@ const LINES = "test/core/host/line.test.ts";
 const BACKFILL = "test/core/queue/backfill.test.ts";
 const FORECAST = "test/core/explain/forecast.test.ts";
 const PATIENCE = "test/core/queue/patience.test.ts";
+const PATIENCE_PROPERTIES = "test/core/queue/patience-properties.test.ts";
 const LEASE = "test/core/decisions/lease.test.ts";
 
 const LINE = planted(
@@ -179,7 +180,7 @@ const FORESEEN = planted(
 
 const WAITING_PATIENTLY = planted(
   "src/core/queue/patience.ts",
-  [PATIENCE],
+  [PATIENCE, PATIENCE_PROPERTIES],
   [
     {
       name: "A head whose start nobody knows has no patience",
@@ -190,6 +191,27 @@ const WAITING_PATIENTLY = planted(
       name: "A head counts as let past it those that were there before its patience was over",
       find: "return grantedAt >= due && (",
       replace: "return (",
+    },
+    {
+      name: "GPUs are held for a head as soon as it waits only for those let past it, patience or not",
+      find: "if (due === null || now < (holdsFrom(head, state) ?? now)) return false;",
+      replace: "if (due === null) return false;",
+    },
+    {
+      name: "GPUs are held for a head as soon as its patience is over",
+      find: "return due + Math.min(known, policy.patienceMs);",
+      replace: "return due;",
+    },
+    {
+      name: "A head lends its GPUs again when a longer lease has ended meanwhile",
+      find: "longest.findLast(({ endedAt }) => endedAt <= due)",
+      replace: "longest.at(-1)",
+    },
+    {
+      name: "Services tell how long leases last",
+      file: "src/core/host/evolve.ts",
+      find: "if (request.maxDurationMs === null && lastedMs > policy.endlessAfterMs) return longest;",
+      replace: "",
     },
     {
       name: "GPUs are kept idle until a service ends that was let past the head",

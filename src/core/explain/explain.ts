@@ -7,11 +7,13 @@ import { candidates } from "../host/candidates.ts";
 import { type Block, blockOf } from "../host/condition.ts";
 import { askOf, shapeOf } from "../host/demand.ts";
 import type { Candidate } from "../host/free-gpus.ts";
-import type { HostState } from "../host/state.ts";
-import type { Request } from "../model/allocation.ts";
+import { compareKeys, queueKey } from "../host/line.ts";
+import { type HostState, holderOf } from "../host/state.ts";
+import type { QueuedAllocation, Request } from "../model/allocation.ts";
+import { holdersOf } from "../model/holds.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import { budgetsOf } from "../queue/budgets.ts";
-import { patienceEndsAt } from "../queue/patience.ts";
+import { holdsFrom, patienceEndsAt } from "../queue/patience.ts";
 import { schedule } from "../queue/schedule.ts";
 import { keptByWindows, roughly } from "./windows.ts";
 
@@ -101,21 +103,55 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
     const reason = `${why}${patience}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`;
     return { reason, publicReason: reason, gpus };
   };
-  const isSpecial = (request: Request) =>
-    isHead(request) || isPreempting(request) || patienceWords(request, state, now) !== "";
+  const isPatient = ({ id }: Request) => {
+    const allocation = state.allocations.get(id);
+    return allocation?.status === "queued" && allocation.headSince !== null;
+  };
+  const isSpecial = (request: Request) => isHead(request) || isPreempting(request) || isPatient(request);
   const kindOf = (request: Request) =>
     `${request.migProfile ?? ""}|${askOf(request).durationMs}|${isSpecial(request) ? request.id : ""}|${budgets.objection(request) ?? ""}`;
   return { explanationOf, kindOf };
 }
 
-/** What one is told that has been the head while nobody could say when it would start; "" of any other. */
+/** What one is told that has been the head while nobody could say when it would start, or was passed; "" of any other. */
 function patienceWords({ id }: Request, state: HostState, now: EpochMs): string {
   const allocation = state.allocations.get(id);
-  const end = allocation?.status === "queued" ? patienceEndsAt(allocation, state.policy) : null;
-  if (end === null) return "";
-  if (now >= end)
+  if (allocation?.status !== "queued") return "";
+  const end = patienceEndsAt(allocation, state.policy);
+  const holds = holdsFrom(allocation, state);
+  if (end === null || holds === null) return "";
+  if (now >= holds)
     return "; its patience is over: GPUs are held for it once it waits only for those that went before it";
-  return `; nobody can say when the leases end that it waits for, so others that fit go before it for ${roughly(end - now)} more at most`;
+  if (now >= end)
+    return `; its patience is over: no wider request goes before it, and from ${clock(holds, now)} on GPUs are held for it once it waits only for those that went before it`;
+  if (wasPassed(allocation, state)) {
+    return `; a wider request went first; it goes before wider ones from ${clock(end, now)} on at the latest`;
+  }
+  return `; nobody can say when the leases end that it waits for, so others that fit go before it for ${roughly(holds - now)} more at most`;
+}
+
+/** Whether a wider one of those behind it holds a lease that it was granted since this one's patience runs. */
+function wasPassed({ request, headSince }: QueuedAllocation, state: HostState): boolean {
+  const key = queueKey(request, state.policy);
+  return state.gpus.values().some(({ hold }) =>
+    holdersOf(hold).some(({ allocationId }) => {
+      const { request: other, lease } = holderOf(allocationId, state);
+      const isWider = other.requirement.gpus > request.requirement.gpus;
+      return (
+        isWider && lease.grantedAt >= (headSince ?? Infinity) && compareKeys(queueKey(other, state.policy), key) > 0
+      );
+    }),
+  );
+}
+
+const MINUTE_MS = 60_000;
+const MINUTES_A_DAY = 1_440;
+
+/** A time of the day, and how long that is from now: the day need not be said then. */
+function clock(at: EpochMs, now: EpochMs): string {
+  const minute = Math.ceil(at / MINUTE_MS) % MINUTES_A_DAY;
+  const two = (value: number) => String(value).padStart(2, "0");
+  return `${two(Math.floor(minute / 60))}:${two(minute % 60)} UTC (in ${roughly(at - now)})`;
 }
 
 /** Per GPU, what speaks against giving it to a request now, whoever else waits; `null`: nothing. */

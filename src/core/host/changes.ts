@@ -42,6 +42,7 @@ export function emptyHost(policy: Policy): HostState {
     sight: NOTHING_SEEN,
     candidates: Candidates.none,
     lasted: [],
+    longest: [],
   };
 }
 

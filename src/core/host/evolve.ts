@@ -255,7 +255,7 @@ function ended(state: HostState, event: Extract<Event, { type: "ended" }>): Host
   const record = endedRecord(state, event);
   const next = withAllocation(state, record);
   return withGpus(
-    { ...next, lasted: withLength(state.lasted, record) },
+    { ...next, lasted: withLength(state.lasted, record), longest: withLongest(state, record) },
     (record.lease?.gpus ?? []).map((leased) => {
       const gpu = known(state, leased.uuid);
       const verify = event.verify.includes(gpu.uuid);
@@ -273,6 +273,21 @@ function withLength(lasted: HostState["lasted"], { request, lease, outcome }: En
   const nominal = nominalMs(request);
   if (lease === null || nominal === null || !OF_ITS_OWN.has(outcome.reason)) return lasted;
   return [...lasted.slice(1 - LEASES_REMEMBERED), Math.min(1, (outcome.at - lease.grantedAt) / nominal)];
+}
+
+/** A lease counts as longer than the longest when it lasted so much of it: so few need be kept. */
+const CLEARLY_LONGER = 1.05;
+/** A lease shorter than this tells nothing. */
+const SHORTEST_MS = 60_000;
+
+/** Services count for nothing: nobody waits for them. */
+function withLongest({ longest, policy }: HostState, { request, lease, outcome }: EndedAllocation) {
+  if (lease === null) return longest;
+  const lastedMs = outcome.at - lease.grantedAt;
+  const known = longest.at(-1)?.lastedMs ?? 0;
+  if (lastedMs < Math.max(SHORTEST_MS, known * CLEARLY_LONGER)) return longest;
+  if (request.maxDurationMs === null && lastedMs > policy.endlessAfterMs) return longest;
+  return [...longest, { endedAt: outcome.at, lastedMs }];
 }
 
 function resumed(state: HostState, event: Extract<Event, { type: "resumed" }>): HostState {

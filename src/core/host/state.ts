@@ -6,8 +6,8 @@
  *     `candidates` is one of these with `sight`, `cordon` and `policy`, and `windowPlan` of `policy.windows`. Only the
  *     `with...` functions of changes.ts change them, each together with what it indexes, so they cannot drift. What
  *     ended leases have used is the exception: it comes from the archive (accounts.ts, 3).
- *  3. `sight`, `policy` and `lasted` are not durable: what the monitor sees now, what the operator has set, and what
- *     estimates go by.
+ *  3. `sight`, `policy`, `lasted` and `longest` are not durable: what the monitor sees now, what the operator has set, what
+ *     estimates go by, and how long leases last here, which is learnt anew after a restart.
  */
 import type { OrderedMap } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
@@ -52,6 +52,13 @@ export interface HostState {
   readonly candidates: Candidates;
   /** Of the last leases that ended by a release or in their time: the part, up to 1, of what they might have lasted. */
   readonly lasted: readonly number[];
+  /** Each lease that lasted clearly longer than all that had ended before it, in the order of their ends. */
+  readonly longest: readonly LongestLease[];
+}
+
+export interface LongestLease {
+  readonly endedAt: EpochMs;
+  readonly lastedMs: number;
 }
 
 /** What is durable of a state. */

@@ -74,3 +74,36 @@ test("a head whose start nobody knows is told for how long others go before it, 
     `${asked}; its patience is over: GPUs are held for it once it waits only for those that went before it`,
   );
 });
+
+test("one that a wider request went before is told so, and from when on none does", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { patienceMs: minutes(90) });
+  const all = host.submit({ requiredGpus: 2 });
+  const one = host.submit();
+  host.submit({ requiredGpus: 2 });
+  host.release(all);
+  const asked = "waiting for 1 GPU with 4096 MiB: 0 of 2 can be had now (2 leased)";
+  // The clock of a test starts at 08:00 UTC.
+  expect(why(host, one)).toBe(
+    `${asked}; a wider request went first; it goes before wider ones from 09:30 UTC (in 1h30m) on at the latest`,
+  );
+  host.advance(minutes(90));
+  expect(why(host, one)).toBe(
+    `${asked}; its patience is over: GPUs are held for it once it waits only for those that went before it`,
+  );
+});
+
+test("between its patience and the time for which others still go, a head is told of both", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { patienceMs: minutes(90) });
+  const webhookUrl = "http://127.0.0.1:9/hook";
+  const early = host.submit();
+  host.advance(minutes(45));
+  host.release(early);
+  host.submit({ preferredGpus: ["GPU-a"] });
+  const pair = host.submit({ requiredGpus: 2, webhookUrl });
+  host.advance(minutes(1));
+  expect(why(host, pair)).toMatch(/others that fit go before it for 2h15m more at most$/);
+  host.advance(minutes(95));
+  expect(why(host, pair)).toMatch(
+    /; its patience is over: no wider request goes before it, and from 11:01 UTC \(in 40m\) on GPUs are held for it once it waits only for those that went before it$/,
+  );
+});

@@ -3,9 +3,10 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { restoredHost } from "../../../src/core/host/changes.ts";
 import { compareKeys, queueKey } from "../../../src/core/host/line.ts";
-import type { Request } from "../../../src/core/model/allocation.ts";
+import type { QueuedAllocation, Request } from "../../../src/core/model/allocation.ts";
 import { DomainError } from "../../../src/core/model/errors.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
+import { holdsFrom } from "../../../src/core/queue/patience.ts";
 import { type Ask, h100, minutes, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 
 const HOOK = "http://127.0.0.1:9/hook";
@@ -47,6 +48,47 @@ describe("a head that waits for a lease without an end", () => {
     expect([pair, late].map(status)).toEqual(["queued", "queued"]);
     host.release(passed);
     expect(host.gpusOf(pair)).toEqual(["GPU-0", "GPU-1"]);
+  });
+
+  test("is not the reason to keep GPUs idle before the longest lease so far has had as long again", () => {
+    const { host, ask, status } = pairOfGpus();
+    const early = ask();
+    host.advance(minutes(40));
+    host.release(early);
+    const [old, passed] = [ask({ preferredGpus: ["GPU-0"] }), ask()];
+    const pair = ask({ requiredGpus: 2 });
+    host.advance(minutes(62));
+    for (const id of [old, passed]) host.release(id);
+    // It started when both were free at once, so the next has to wait for one of two that pass it.
+    expect(host.gpusOf(pair)).toHaveLength(2);
+    host.release(pair);
+    const first = ask({ preferredGpus: ["GPU-0"] });
+    const head = ask({ requiredGpus: 2 });
+    host.advance(minutes(61) + minutes(30));
+    const second = ask();
+    host.release(first);
+    const third = ask();
+    expect([second, third].map(status)).toEqual(["leased", "leased"]);
+    host.advance(minutes(32));
+    host.release(second);
+    expect([head, ask()].map(status)).toEqual(["queued", "queued"]);
+    host.release(third);
+    expect(host.gpusOf(head)).toHaveLength(2);
+  });
+
+  test("learns how long leases last until its patience is over, and of services nothing", () => {
+    const lasting = (ms: number, policy = {}) => {
+      const { host, ask, pair } = headOf(0, policy);
+      const lease = ask();
+      host.advance(ms);
+      host.release(lease);
+      return holdsFrom(host.allocation(pair) as QueuedAllocation, host.state);
+    };
+    const due = 1_800_000_000_000 + minutes(61);
+    expect(lasting(minutes(25))).toBe(due + minutes(25));
+    expect(lasting(minutes(61))).toBe(due);
+    expect(lasting(minutes(40), { endlessAfterMs: minutes(30) })).toBe(due);
+    expect(lasting(minutes(8), { patienceMs: minutes(5) })).toBe(1_800_000_000_000 + minutes(6));
   });
 
   test("does not count as let past it who was served while its patience lasted", () => {

@@ -257,6 +257,11 @@ function introduction(): void {
   );
   say("that a policy can carry the line grows as long as requests come, and waits with it.");
   say();
+  say(
+    "A second trace, with users, could not be had as data where this was made: of Philly's there was the pointer to an",
+  );
+  say("archive of 1 GB, of Helios' and Acme's the summaries.");
+  say();
   say("![Waits and utilisation by load](../docs/policy.svg)");
   say();
   say("## Waits and utilisation");

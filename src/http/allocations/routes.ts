@@ -1,3 +1,4 @@
+import { namesModel } from "../../core/analyzer/model-need.ts";
 import type { AllocateAsk } from "../../core/decisions/commands.ts";
 import { owns } from "../../core/decisions/lifecycle.ts";
 import { indexNow } from "../../core/host/indices.ts";
@@ -79,7 +80,7 @@ export function allocation(parts: EndpointParts): Operation {
         },
         async again([id = ""]) {
           let applied: readonly string[] = [];
-          const more = beside(await known());
+          const more = beside(namesModel(ask.workloadData) ? await known() : ask);
           const stand = () => {
             const held = wait(id, call, patienceMs);
             if (held !== null) applied = WAIT_APPLIED;

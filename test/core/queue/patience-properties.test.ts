@@ -26,7 +26,7 @@ const POLICY: Policy = {
   ...{ agingIntervalMs: minutes(5), reserveAfterMs: minutes(3), patienceMs: minutes(20), endlessAfterMs: minutes(31) },
 };
 const ACTOR = { principal: "test", admin: true };
-const RUNS = { numRuns: 1_000 };
+const RUNS = { numRuns: Number(process.env.LINE_HISTORIES ?? 1_000) };
 
 interface Job {
   readonly afterMs: number;

@@ -38,7 +38,9 @@ const LONGEST_MS = LONGEST_S * 1_000;
 /** Ours with `patienceMs`, and the longest that a head may wait then. */
 function ours(name: string, settings: OursSettings = {}, over: Partial<Row> = {}): Row {
   const patienceMs = settings.policy?.patienceMs ?? PATIENCE_MS;
-  const turnMs = patienceMs + 2 * LONGEST_MS;
+  // What a lease states may be three times what it lasts, and a head whose start is certain waits by what is stated.
+  const longestMs = (settings.statedOfTen ?? 0) > 0 ? 3 * LONGEST_MS : LONGEST_MS;
+  const turnMs = patienceMs + 2 * longestMs;
   return { name, make: () => new Ours(settings), boundMs: turnMs, turnMs, ...over };
 }
 
@@ -72,8 +74,9 @@ export function patience(mixes: readonly Mix[], say: (line?: string) => void): v
     "the head* is the largest of all seeds, and *of its bound* the part of what the rule allows a head that this is: 12 h of",
   );
   say(
-    "patience and two longest leases of 12 h each for ours, one longest lease for clairvoyant. Greedy allows anything. *Wait",
+    "patience and two longest leases for ours (12 h each, and 36 h where some state what may be three times what they need),",
   );
+  say("one longest lease for clairvoyant. Greedy allows anything. *Wait");
   say(
     "/ bound* is of all requests: each one's wait by what the rule allows it, a turn of the head for each that was before it.",
   );

@@ -79,8 +79,9 @@ test("one that a wider request went before is told so, and from when on none doe
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { patienceMs: minutes(90) });
   const all = host.submit({ requiredGpus: 2 });
   const one = host.submit();
-  host.submit({ requiredGpus: 2 });
+  const wider = host.submit({ requiredGpus: 2 });
   host.release(all);
+  host.claim(wider);
   const asked = "waiting for 1 GPU with 4096 MiB: 0 of 2 can be had now (2 leased)";
   // The clock of a test starts at 08:00 UTC.
   expect(why(host, one)).toBe(

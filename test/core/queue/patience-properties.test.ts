@@ -11,7 +11,7 @@ import { type HostState, nextDeadline } from "../../../src/core/host/state.ts";
 import type { QueuedAllocation } from "../../../src/core/model/allocation.ts";
 import type { AllocationId, GpuUuid } from "../../../src/core/model/ids.ts";
 import type { Policy } from "../../../src/core/model/policy.ts";
-import { isOutOfPatience } from "../../../src/core/queue/patience.ts";
+import { holdsFrom, isOutOfPatience } from "../../../src/core/queue/patience.ts";
 import { schedule } from "../../../src/core/queue/schedule.ts";
 import { gpuReading, seen } from "../../fixtures/readings.ts";
 import { ASK, DEFAULT_POLICY, minutes } from "../../simulation/simulated-host.ts";
@@ -159,9 +159,12 @@ test("what is held for one whose start nobody knows goes to nobody behind it unt
             expect(gpus.filter((uuid) => kept?.has(uuid))).toEqual([]);
           }
         }
-        for (const { head, gpus } of schedule(step.after, step.now, null).reservations) {
+        for (const { head, gpus, longestMs } of schedule(step.after, step.now, null).reservations) {
           const allocation = step.after.allocations.get(head);
-          if (allocation?.status === "queued" && allocation.headSince !== null) held.set(head, gpus);
+          const from = allocation?.status === "queued" ? holdsFrom(allocation, step.after) : null;
+          // Where its start has become certain, GPUs are lent to those that are sure to be back.
+          if (longestMs > 0) held.delete(head);
+          else if (from !== null && step.now >= from) held.set(head, gpus);
         }
       });
     }),

@@ -42,9 +42,9 @@ export const CRASH_MUTANTS: readonly Mutant[] = [
   {
     name: "A caller is told of its place in line as it stands when the whole turn is over",
     file: "src/http/allocations/routes.ts",
-    find: "if (held === null) return queuedAnswer(first.allocation, first, [], warnings);",
+    find: "if (held === null) return queuedAnswer(first.allocation, first, [], more);",
     replace:
-      "if (held === null) return queuedAnswer(first.allocation, { ...first, state: scheduler.state }, [], warnings);",
+      "if (held === null) return queuedAnswer(first.allocation, { ...first, state: scheduler.state }, [], more);",
     tests: ["test/concurrency/concurrency.test.ts"],
     built: true,
   },

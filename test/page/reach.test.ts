@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import type { Page } from "playwright-core";
 import { afterAll, describe, expect, test } from "vitest";
-import { card, closeBrowser, isLive, missing, openHost, openPage, post, shows, started } from "./browser.ts";
+import { card, closeBrowser, isLive, missing, openHost, openPage, post, started } from "./browser.ts";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const KEYS = ["read", "allocate", "admin"].map(
@@ -53,7 +53,8 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     const { daemon, page } = await openHost({}, { dark: scheme === "dark", width });
     await daemon.allocate({ service_name: "trainer", required_gpus: 8, max_duration: "1h" });
     await daemon.allocate({ service_name: "ocr", required_gpus: 2, webhook_url: "http://127.0.0.1:9/" });
-    await shows(card(page, 7), "cordoned", post(daemon, "/gpu/gpus/7/cordon", { reason: "fan" }));
+    await post(daemon, "/gpu/gpus/7/cordon", { reason: "fan" });
+    await card(page, 7).filter({ hasText: "cordoned" }).waitFor();
     expect(await findings(page)).toEqual([]);
     await page.getByRole("button", { name: "Ask for GPUs" }).click();
     await page.getByText("Waits, at position").waitFor();

@@ -71,6 +71,7 @@ export function openDatabase(path: string): OpenDatabase {
     database = single ? openAlone(file) : new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
     version ??= inspect(database, file);
     configure(database, file);
+    keepOlder(database, file, version);
     migrate(database, version);
     checkLeases(database, file);
     return { database, file, single, close: closer(database, lock) };
@@ -79,6 +80,21 @@ export function openDatabase(path: string): OpenDatabase {
     lock?.close();
     throw refusal(error, path);
   }
+}
+
+/** What an older program wrote is kept beside the file before it is brought up to date: the way back. */
+function keepOlder(database: DatabaseSync, file: string, version: number): void {
+  if (version === 0 || version >= SCHEMA_VERSION) return;
+  const copy = olderCopyOf(file, version);
+  // SQLite writes into a file that is there only if it is empty: so nobody else can read it at any time.
+  closeSync(openSync(copy, "w", 0o600));
+  database.prepare("VACUUM INTO ?").run(copy);
+  syncPath(copy);
+  syncPath(dirname(copy));
+}
+
+export function olderCopyOf(file: string, version: number): string {
+  return `${file}.schema-${version}`;
 }
 
 /** One more connection to a `file` that this process has opened with {@link openDatabase}: the one that writes. */

@@ -40,3 +40,10 @@ test.skipIf(!isBuilt || !hasPython)(
   },
   240_000,
 );
+
+test.skipIf(!hasPython)("the Python SDK is written in the Python of 3.9 (needs python3 3.9 or newer)", () => {
+  const check =
+    "import ast, pathlib, sys\nfor file in pathlib.Path('gpuo').glob('*.py'): ast.parse(file.read_text(), str(file), feature_version=(3, 9))";
+  const { status, stderr } = spawnSync("python3", ["-c", check], { cwd: FOLDER, encoding: "utf8" });
+  expect([status, stderr]).toEqual([0, ""]);
+});

@@ -1,7 +1,8 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { SCHEMA_VERSION } from "../../src/store/migrations.ts";
+import { olderCopyOf } from "../../src/store/open.ts";
 import { databasePath, open } from "./files.ts";
 
 /** A file that an older program left behind. */
@@ -33,4 +34,20 @@ test("a file of schema 1 is brought up to date at the start, with its leases, it
   const database = new DatabaseSync(path, { readOnly: true });
   expect(database.prepare("PRAGMA user_version").get()).toEqual({ user_version: SCHEMA_VERSION });
   database.close();
+});
+
+test("what an older program wrote is kept beside the file, whole and for its owner alone", async () => {
+  const path = older("schema-1.sql");
+  await open(path).close();
+  const copy = olderCopyOf(path, 1);
+  expect(statSync(copy).mode & 0o777).toBe(0o600);
+  const kept = new DatabaseSync(copy, { readOnly: true });
+  expect(kept.prepare("PRAGMA user_version").get()).toEqual({ user_version: 1 });
+  expect(kept.prepare("PRAGMA integrity_check").get()).toEqual({ integrity_check: "ok" });
+  expect(kept.prepare("SELECT count(*) AS n FROM allocations").get()).toEqual({ n: 4 });
+  kept.close();
+  // The next start has nothing to bring up to date.
+  rmSync(copy);
+  await open(path).close();
+  expect(existsSync(copy)).toBe(false);
 });

@@ -29,6 +29,17 @@ export const CANDIDATE_MUTANTS = [
   ),
   ...planted(
     "src/core/host/candidates.ts",
+    ["test/core/allocator/sharing.test.ts"],
+    [
+      {
+        name: "A shared GPU that is busy with nothing on it takes one more lease",
+        find: "return !isGhost(reading);",
+        replace: "return !isGhost(reading) || true;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/core/host/candidates.ts",
     [INTERPLAY],
     [
       {

@@ -7,7 +7,7 @@ import type { Gpu } from "../model/gpu.ts";
 import { boardOf } from "../model/mig.ts";
 import type { GpuReading } from "../model/reading.ts";
 import type { Closeness } from "../readings/closeness.ts";
-import { isAsGoodAsEmpty, memoryInUseMib, takesOneLease, workPercent } from "../readings/use.ts";
+import { isAsGoodAsEmpty, isGhost, memoryInUseMib, takesOneLease, workPercent } from "../readings/use.ts";
 import { ailing, blockOf, isolationOf, readingTime, strainOf } from "./condition.ts";
 import { type Candidate, Candidates, type FreeGpus } from "./free-gpus.ts";
 import { promisedBesideMib } from "./mig.ts";
@@ -30,12 +30,18 @@ export function availableMibOf(gpu: Gpu, reading: GpuReading, state: HostState):
   return total - (gpu.mig === null ? taken : Math.max(taken, promisedBesideMib(gpu, state)));
 }
 
-/** Whether anybody may have it, or a part of it. The processes on a shared GPU count as its leases' own. */
+/**
+ * Whether anybody may have it, or a part of it. The processes on a shared GPU count as its leases' own; that it is busy
+ * with no process on it is no lease's doing.
+ */
 function isOpen(gpu: Gpu, state: HostState): boolean {
   const { hold } = gpu;
   if (hold.kind !== "shared") return hold.kind === "free" && blockOf(gpu, state, AT_ONCE) === null;
+  if (hold.overdueSince !== null) return false;
   const block = ailing(gpu, state, AT_ONCE)?.block ?? null;
-  return hold.overdueSince === null && (block === null || block === "occupied");
+  if (block !== "occupied") return block === null;
+  const { reading } = state.sight.gpus.get(gpu.uuid) as GpuSight;
+  return !isGhost(reading);
 }
 
 /** What a GPU is to those who wait, as long as its reading is not too old; `null`: it may not be granted. */

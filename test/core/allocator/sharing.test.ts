@@ -130,6 +130,18 @@ test("a GPU that is busier than a request allows is passed over, shared or not",
   expect(why(host, host.submit(shared(1_000)))).toEqual({ "GPU-a": "utilization" });
 });
 
+test("a shared GPU that is busy with no process and no memory in use takes no more leases, whatever they allow", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  settled(host, 1_000);
+  host.gpu("GPU-a", { utilizationPercent: 100 });
+  host.observe();
+  const next = host.submit(shared(1_000, { maxUtilizationPercent: 100 }));
+  expect(why(host, next)).toEqual({ "GPU-a": "held" });
+  running(host, { 11: 900 });
+  host.observe();
+  expect(host.gpusOf(next)).toEqual(["GPU-a"]);
+});
+
 // Starts are serialised.
 
 test("a second lease starts on a GPU only when the first one's memory has stood still", () => {

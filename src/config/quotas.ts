@@ -1,19 +1,9 @@
 /** `quotas`: what principals and services may have. A named one that leaves a limit out has that of the default. */
-import { z } from "zod";
+import type { z } from "zod";
 import type { Quota } from "../core/model/policy.ts";
 import { MAX_PRIORITY, MIN_PRIORITY } from "../core/model/workload.ts";
-import {
-  decimal,
-  duration,
-  integer,
-  nullable,
-  type Read,
-  Refusal,
-  refuse,
-  section,
-  setting,
-  show,
-} from "./settings.ts";
+import { sectionsByName } from "./by-name.ts";
+import { decimal, duration, integer, nullable, type Read, type Refusal, section, setting } from "./settings.ts";
 
 const MAX_NAMES = 10_000;
 const MS_PER_HOUR = 3_600_000;
@@ -54,30 +44,7 @@ export type PartialQuota = z.output<typeof partialQuota>;
 
 /** `{NAME: quota}`. */
 export function quotasByName(name: Read<string>) {
-  return z
-    .unknown()
-    .transform((value, context): Readonly<Record<string, PartialQuota>> => {
-      const given = value ?? {};
-      if (typeof given !== "object" || Array.isArray(given)) {
-        refuse(context, new Refusal(`expected a section of \`NAME: {max_gpus, ...}\` lines, got ${show(given)}`));
-        return z.NEVER;
-      }
-      const entries = Object.entries(given);
-      if (entries.length > MAX_NAMES) {
-        refuse(context, new Refusal(`holds ${entries.length} names, more than ${MAX_NAMES}`));
-        return z.NEVER;
-      }
-      const found: [string, PartialQuota][] = [];
-      for (const [key, below] of entries) {
-        const named = name(key);
-        if (named instanceof Refusal) refuse(context, new Refusal(named.message, named.hint, [key]));
-        const result = partialQuota.safeParse(below);
-        for (const issue of result.error?.issues ?? []) context.addIssue({ ...issue, path: [key, ...issue.path] });
-        if (result.success) found.push([key, result.data]);
-      }
-      return Object.fromEntries(found);
-    })
-    .prefault({});
+  return sectionsByName(name, partialQuota, { lines: "NAME: {max_gpus, ...}", most: MAX_NAMES });
 }
 
 export function toQuota(given: PartialQuota, byDefault: WholeQuota): Quota {

@@ -1,6 +1,7 @@
 /** `work`: whether this host runs what it leases GPUs to, and what it lets be run. */
 import { isAbsolute } from "node:path";
-import { z } from "zod";
+import type { z } from "zod";
+import { sectionsByName } from "./by-name.ts";
 import {
   duration,
   flag,
@@ -11,7 +12,6 @@ import {
   oneOf,
   type Read,
   Refusal,
-  refuse,
   section,
   setting,
   show,
@@ -69,28 +69,7 @@ function mapOf<T>(name: Read<string>, read: Read<T>): Read<Readonly<Record<strin
   };
 }
 
-/** What stands below a name, by a schema of its own, so that everything that is wrong with it is told. */
-function sectionsByName<T extends z.ZodType>(name: Read<string>, below: T) {
-  return z
-    .unknown()
-    .transform((value, context): Readonly<Record<string, z.output<T>>> => {
-      const given = value ?? {};
-      if (typeof given !== "object" || Array.isArray(given)) {
-        refuse(context, new Refusal(`expected a section of \`NAME: ...\` lines, got ${show(given)}`));
-        return z.NEVER;
-      }
-      const found: [string, z.output<T>][] = [];
-      for (const [key, item] of Object.entries(given)) {
-        const named = name(key);
-        if (named instanceof Refusal) refuse(context, new Refusal(named.message, named.hint, [key]));
-        const result = below.safeParse(item);
-        for (const issue of result.error?.issues ?? []) context.addIssue({ ...issue, path: [key, ...issue.path] });
-        if (result.success) found.push([key, result.data]);
-      }
-      return Object.fromEntries(found);
-    })
-    .prefault({});
-}
+const NAMES = { lines: "NAME: ...", most: MAX_NAMES };
 
 const MOST_GPUS = 64;
 const CPU = text("cores such as 2 or 500m", /^\d+(?:\.\d+)?m?$/);
@@ -163,10 +142,10 @@ export function work() {
     enabled: setting(flag, false),
     allow_unauthenticated: setting(flag, false),
     worker: setting(oneOf(["embedded", "external"]), "embedded"),
-    executors: sectionsByName(NAME, executorItem),
+    executors: sectionsByName(NAME, executorItem, NAMES),
     task_types: setting(nullable(mapOf(words, NAME)), null),
-    models: sectionsByName(words, modelItem),
-    profiles: sectionsByName(NAME, profileItem),
+    models: sectionsByName(words, modelItem, NAMES),
+    profiles: sectionsByName(NAME, profileItem, NAMES),
     dir: setting(path, "data/work"),
     results_dir: setting(path, "data/results"),
     node: setting(nullable(NAME), null),
@@ -180,7 +159,7 @@ export function work() {
     max_tasks: setting(integer(0, 1_000_000), 10_000),
     service_host: setting(host, "127.0.0.1"),
     ports: setting(ports, "20000-29999"),
-    secrets: sectionsByName(NAME, secretItem),
+    secrets: sectionsByName(NAME, secretItem, NAMES),
   });
 }
 

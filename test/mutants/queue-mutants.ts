@@ -61,9 +61,9 @@ const LONG_SEARCH = planted(
       replace: "const { durationMs } = corners[nearest] as Ask;",
     },
     {
-      name: "A part's corners leave out its right side",
-      find: ", ...(this.#right?.corners ?? [])",
-      replace: "",
+      name: "A part's corners leave out one of its right side",
+      find: "...(this.#right?.corners ?? [])",
+      replace: "...(this.#right?.corners.slice(1) ?? [])",
     },
     {
       name: "A long search goes on looking at each",

@@ -30,6 +30,11 @@ const ask: fc.Arbitrary<Ask> = fc.record({
   durationMs: fc.integer({ min: 1, max: 100 }),
 });
 
+/** The more memory, the shorter: few undercut each other, so that a part has many corners, more than are kept. */
+const traded: fc.Arbitrary<Ask> = fc
+  .record({ memoryMib: fc.integer({ min: 1, max: 100 }), more: fc.nat({ max: 3 }) })
+  .map(({ memoryMib, more }) => ({ memoryMib, durationMs: 101 - memoryMib + more }));
+
 /** So tight that few are within it, or none: else somebody is found before the search is long. */
 const tight: fc.Arbitrary<Limit> = fc.record({
   memoryMib: fc.integer({ min: 1, max: 12 }),
@@ -54,7 +59,21 @@ test("a search that becomes long finds the one that a look at everybody finds", 
         expect(search(tree, limits).found).toEqual(changed.find((one) => isWithin(one, limits)));
       },
     ),
-    { numRuns: 300 },
+    { numRuns: 300, endOnFailure: true },
+  );
+});
+
+test("a part with more corners than are kept is searched where one of them may be within a limit", () => {
+  fc.assert(
+    fc.property(
+      fc.array(traded, { minLength: 200, maxLength: 300 }),
+      fc.integer({ min: 1, max: 100 }),
+      (asks, memoryMib) => {
+        const limits = [{ memoryMib, durationMs: 101 - memoryMib }];
+        expect(search(treeOf(asks), limits).found).toEqual(asks.find((one) => isWithin(one, limits)));
+      },
+    ),
+    { numRuns: 300, endOnFailure: true },
   );
 });
 

@@ -76,8 +76,8 @@ const BOOKS: readonly Mutant[] = [
   {
     name: "A GPU whose remains did not go in time is shared with newcomers",
     file: "src/core/host/candidates.ts",
-    find: "return hold.overdueSince === null && (",
-    replace: "return (",
+    find: "if (hold.overdueSince !== null) return false;",
+    replace: "",
     tests: [SHARING],
   },
   {

@@ -3,6 +3,7 @@
  * so that looking at the GPUs does not wait for the daemon's code.
  */
 import { Command, CommanderError, Help, InvalidArgumentError, Option } from "commander";
+import { clusterVerbs } from "./cluster-verbs.ts";
 import { EXIT, exitCodeOf, wordsOf } from "./exits.ts";
 import { VERSION } from "./version.ts";
 import { workVerbs } from "./work-verbs.ts";
@@ -61,6 +62,7 @@ function programOf(): Command {
   adminVerbs(program);
   hostVerbs(program);
   workVerbs(program, verb);
+  clusterVerbs(program, verb);
   program
     .command("completion", { hidden: true })
     .argument("<shell>", "bash, zsh or fish")

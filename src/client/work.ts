@@ -1,5 +1,5 @@
 /** The calls for work: what the daemon runs, beside what it leases. */
-import { ApiProblem, type FieldError } from "./errors.ts";
+import { problemIn } from "./errors.ts";
 import type { Reply, Transport } from "./transport.ts";
 
 const CALL_TIMEOUT_MS = 90_000;
@@ -21,6 +21,7 @@ export interface WorkloadRecord {
   readonly id: string;
   readonly name: string;
   readonly owner: string;
+  readonly labels: Readonly<Record<string, string>>;
   readonly createdAt: string;
   readonly status: {
     readonly phase: string;
@@ -30,8 +31,13 @@ export interface WorkloadRecord {
     readonly nodes: readonly {
       readonly run_id: string | null;
       readonly url: string | null;
+      readonly node: string | null;
       readonly state: string;
+      readonly restarts: number;
       readonly gpu_uuids: readonly string[];
+      readonly reason: string | null;
+      readonly position: number | null;
+      readonly eta: string | null;
     }[];
   };
 }
@@ -126,7 +132,7 @@ export class WorkClient {
   ): AsyncGenerator<string, void, undefined> {
     const path = `/runs/${encodeURIComponent(run)}/logs?${new URLSearchParams(query)}`;
     const reply = await this.#send("GET", path, null, {}, signal);
-    if (reply.status !== 200) throw problemOf(reply.status, await reply.text());
+    if (reply.status !== 200) throw problemIn(reply.status, await reply.text());
     const decoder = new TextDecoder();
     for await (const piece of reply.pieces()) yield decoder.decode(piece, { stream: true });
   }
@@ -139,7 +145,7 @@ export class WorkClient {
   ): Promise<T> {
     const reply = await this.#send(method, path, body, headers, AbortSignal.timeout(CALL_TIMEOUT_MS));
     const text = await reply.text();
-    if (reply.status < 200 || reply.status >= 300) throw problemOf(reply.status, text);
+    if (reply.status < 200 || reply.status >= 300) throw problemIn(reply.status, text);
     return (text === "" ? null : JSON.parse(text)) as T;
   }
 
@@ -159,17 +165,5 @@ export class WorkClient {
       body,
       signal,
     });
-  }
-}
-
-function problemOf(status: number, text: string): ApiProblem {
-  try {
-    const { code, detail, title, errors = [] } = JSON.parse(text) as Readonly<Record<string, unknown>>;
-    const words = typeof detail === "string" ? detail : typeof title === "string" ? title : `status ${status}`;
-    return new ApiProblem(status, typeof code === "string" ? code : "unknown", words, {
-      errors: errors as FieldError[],
-    });
-  } catch {
-    return new ApiProblem(status, "unknown", `status ${status}`);
   }
 }

@@ -75,6 +75,8 @@ export interface ServerParts {
   readonly refusals: Refusals;
   /** What a request is refused with while the server stops. */
   readonly shuttingDown: () => Error;
+  /** Adds to a problem what this API's clients look for beside RFC 9457. */
+  readonly problemAs?: (problem: Answer) => Answer;
   /** Who changed or was refused what; `null`: it is written down nowhere. */
   readonly audit: AuditParts | null;
   readonly log: Log;
@@ -209,7 +211,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
       const answer = problemAnswer(error, refusals, requestId, (bug) =>
         log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );
-      done(answer);
+      done(parts.problemAs?.(answer) ?? answer);
     };
     try {
       begin(endpoint, req, exchange, done, fail);

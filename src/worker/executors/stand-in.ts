@@ -60,6 +60,22 @@ function serve(): void {
   });
 }
 
+/** What it has really done, in the names of the engine that it stands in for. Nothing ever waits here. */
+let running = 0;
+let answered = 0;
+
+function metricsPage(): string {
+  return [
+    "# TYPE vllm:num_requests_running gauge",
+    `vllm:num_requests_running{model_name="simulated"} ${running}`,
+    "# TYPE vllm:num_requests_waiting gauge",
+    'vllm:num_requests_waiting{model_name="simulated"} 0',
+    "# TYPE vllm:request_success_total counter",
+    `vllm:request_success_total{model_name="simulated"} ${answered}`,
+    "",
+  ].join("\n");
+}
+
 async function reply(req: IncomingMessage, res: ServerResponse): Promise<void> {
   const json = (status: number, body: object) => {
     res.writeHead(status, { "Content-Type": "application/json" });
@@ -67,11 +83,17 @@ async function reply(req: IncomingMessage, res: ServerResponse): Promise<void> {
   };
   if (req.url === "/health") json(200, { simulated: true });
   else if (req.url === "/v1/models") json(200, { simulated: true, object: "list", data: [] });
-  else if (req.url === "/v1/completions" && req.method === "POST") {
+  else if (req.url === "/metrics") {
+    res.writeHead(200, { "Content-Type": "text/plain; version=0.0.4" });
+    res.end(metricsPage());
+  } else if (req.url === "/v1/completions" && req.method === "POST") {
+    running++;
+    res.once("close", () => running--);
     let text = "";
     for await (const chunk of req) text += chunk;
     const { prompt = "" } = JSON.parse(text || "{}") as { prompt?: string };
     const choices = [{ index: 0, text: `SIMULATED: ${prompt}`, finish_reason: "stop" }];
+    answered++;
     json(200, { simulated: true, choices, usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 } });
   } else json(404, { simulated: true, error: "there is no such path" });
 }

@@ -1,0 +1,115 @@
+/** The controller's calls: workloads, deployments and nodes. */
+import { problemIn } from "./errors.ts";
+import type { Transport } from "./transport.ts";
+
+const CALL_TIMEOUT_MS = 30_000;
+const BASE = "/apis/llm.orchestrator.io/v1";
+
+export interface ClusterObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string; readonly namespace?: string };
+}
+
+/** An LLMWorkload, as far as the verbs look at it. */
+export interface ClusterWorkload extends ClusterObject {
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace: string;
+    readonly creationTimestamp: string;
+  };
+  readonly spec: {
+    readonly modelName: string;
+    readonly modelVersion: string;
+    readonly replicas?: number;
+  } & Readonly<Record<string, unknown>>;
+  readonly status: {
+    readonly state?: string;
+    readonly desiredReplicas?: number;
+    readonly readyReplicas?: number;
+    readonly conditions?: readonly {
+      readonly type: string;
+      readonly status: string;
+      readonly reason?: string;
+      readonly message?: string;
+    }[];
+  };
+}
+
+export interface ClusterNode {
+  readonly node_id: string;
+  readonly gpu_type: string | null;
+  readonly gpu_count: number;
+  readonly gpus_allocated: number;
+  readonly status: string;
+}
+
+export class ClusterClient {
+  readonly #transport: Transport;
+  readonly #key: () => string | null;
+
+  constructor({ transport, key }: { readonly transport: Transport; readonly key: () => string | null }) {
+    this.#transport = transport;
+    this.#key = key;
+  }
+
+  apply(object: ClusterObject): Promise<ClusterObject> {
+    const { name, namespace = "default" } = object.metadata;
+    const within = object.kind === "LLMModel" ? "" : `/namespaces/${encodeURIComponent(namespace)}`;
+    return this.#json("PUT", `${BASE}${within}/${object.kind.toLowerCase()}s/${encodeURIComponent(name)}`, object);
+  }
+
+  async workloads(): Promise<readonly ClusterWorkload[]> {
+    return (await this.#json<{ items: ClusterWorkload[] }>("GET", `${BASE}/llmworkloads`)).items;
+  }
+
+  scale({ namespace, name }: ClusterWorkload["metadata"], replicas: number): Promise<unknown> {
+    return this.#json("PUT", `${pathOf(namespace, name)}/scale`, { spec: { replicas } });
+  }
+
+  remove({ namespace, name }: ClusterWorkload["metadata"]): Promise<unknown> {
+    return this.#json("DELETE", pathOf(namespace, name));
+  }
+
+  why(name: string): Promise<Readonly<Record<string, unknown>>> {
+    return this.#json("GET", `/admin/v1/deployments/${encodeURIComponent(name)}/why`);
+  }
+
+  events(
+    name: string,
+  ): Promise<
+    readonly { readonly at: string; readonly type: string; readonly reason: string; readonly message: string }[]
+  > {
+    return this.#json("GET", `/admin/v1/deployments/${encodeURIComponent(name)}/events`);
+  }
+
+  nodes(): Promise<readonly ClusterNode[]> {
+    return this.#json("GET", "/admin/v1/infrastructure/nodes");
+  }
+
+  node(name: string, act: "drain" | "cordon" | "uncordon"): Promise<{ readonly message: string }> {
+    return this.#json("POST", `/admin/v1/infrastructure/nodes/${encodeURIComponent(name)}/${act}`);
+  }
+
+  async #json<T>(method: string, path: string, body?: object): Promise<T> {
+    const key = this.#key();
+    const reply = await this.#transport({
+      method,
+      path,
+      headers: {
+        accept: "application/json",
+        ...(key === null ? {} : { authorization: `Bearer ${key}` }),
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
+      body: body === undefined ? null : JSON.stringify(body),
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+    });
+    const text = await reply.text();
+    if (reply.status < 200 || reply.status >= 300) throw problemIn(reply.status, text);
+    return JSON.parse(text) as T;
+  }
+}
+
+function pathOf(namespace: string, name: string): string {
+  return `${BASE}/namespaces/${encodeURIComponent(namespace)}/llmworkloads/${encodeURIComponent(name)}`;
+}

@@ -1,0 +1,61 @@
+/** What the second seed's clients send. */
+import { z } from "zod";
+
+const text = z.string().min(1).max(512);
+const count = (most: number) => z.int().min(0).max(most);
+const words = z.record(z.string().max(317), z.string().max(32_768));
+const cpu = z.union([z.string().max(32), z.number()]).meta({ description: "Cores: 2, or 500m" });
+const memory = z.union([z.string().max(32), z.number()]).meta({ description: "Such as 8Gi; a number is GiB" });
+
+const replaceable = {
+  replicas: count(10_000).optional(),
+  min_replicas: count(10_000).optional(),
+  max_replicas: count(10_000).optional(),
+  target_gpu_utilization: z.number().gt(0).max(100).optional(),
+  gpu_per_replica: count(64).optional(),
+  cpu_request: cpu.optional(),
+  cpu_limit: cpu.optional(),
+  memory_request: memory.optional(),
+  memory_limit: memory.optional(),
+  model_params: z.looseObject({}).optional(),
+  vllm_config: z.looseObject({}).optional(),
+  environment_vars: words.optional(),
+  labels: words.optional(),
+  annotations: words.optional(),
+  qos_class: z.enum(["premium", "standard", "basic"]).optional(),
+};
+
+export const createSchema = z
+  .strictObject({
+    tenant_id: text.optional().meta({ description: "Else X-Tenant-ID, else the key's only tenant" }),
+    model_id: text,
+    model_name: text,
+    model_path: text.optional().meta({ description: "A hub id, or a path where the engine runs" }),
+    gpu_type: z.string().max(253).optional(),
+    gpu_count: count(64).optional().meta({ description: "The same as gpu_per_replica" }),
+    huggingface_token: z.string().max(512).optional(),
+    model_requirements: z.looseObject({}).optional().meta({ description: "Taken, and without effect" }),
+    ...replaceable,
+  })
+  .meta({ id: "DeploymentAsk" });
+export type CreateAsk = z.output<typeof createSchema>;
+
+export const updateSchema = z.strictObject(replaceable).meta({ id: "DeploymentChange" });
+export type UpdateAsk = z.output<typeof updateSchema>;
+
+export const scaleSchema = z
+  .strictObject({
+    replicas: count(10_000).nullable().meta({ description: "null: between its bounds, by what is measured" }),
+    reason: z.string().max(1_024).optional(),
+    deployment_id: text.optional(),
+  })
+  .meta({ id: "ScaleAsk" });
+
+export const drainSchema = z
+  .strictObject({
+    grace_period: z.int().min(0).max(86_400).optional(),
+    deadline: z.int().min(0).max(604_800).optional().meta({ description: "Seconds; default: the grace period" }),
+    force: z.boolean().optional(),
+    reason: z.string().max(256).optional(),
+  })
+  .meta({ id: "DrainAsk" });

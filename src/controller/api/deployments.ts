@@ -1,0 +1,241 @@
+/** The second seed's calls for deployments, under its three prefixes. */
+import { type Answer, json } from "../../http/exchange/answers.ts";
+import type { Role } from "../../http/exchange/auth.ts";
+import { checker } from "../../http/exchange/checks.ts";
+import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import { invalid } from "../../http/exchange/problems.ts";
+import { ControllerError } from "../objects/errors.ts";
+import { tenantOf } from "../objects/meta.ts";
+import type { WorkloadDraft } from "../objects/store.ts";
+import type { Workload } from "../objects/workload.ts";
+import { isPlan, planOf } from "../reconcile/plan.ts";
+import { hasRoomFor } from "../reconcile/seen.ts";
+import { createSchema, scaleSchema, updateSchema } from "./asks.ts";
+import { changedDraft, deploymentId, draftOf, restartDraft, scaledDraft } from "./drafts.ts";
+import {
+  type ApiParts,
+  demandTenant,
+  deploymentNamed,
+  modelIdOf,
+  numberIn,
+  onlyTenant,
+  parametersOf,
+  visible,
+} from "./parts.ts";
+import { deploymentView, statusView } from "./views.ts";
+
+const MAX_LISTED = 1_000;
+const readCreate = checker(createSchema);
+const readUpdate = checker(updateSchema);
+const readScale = checker(scaleSchema);
+
+/** Where processes of this host are started, it takes the role that may. */
+function changing({ backend }: ApiParts): Role {
+  return backend.kind === "host" ? "run" : "allocate";
+}
+
+export function deploymentEndpoints(parts: ApiParts): readonly Endpoint[] {
+  const role = changing(parts);
+  const looking = { role: "allocate", body: "ignored" } as const;
+  const of = (prefix: string, createdAs: 200 | 202, least: Role): Endpoint[] => {
+    const change = prefix.startsWith("/admin") ? "admin" : role;
+    const look = { ...looking, role: least };
+    return [
+      endpoint(`${prefix}/:id/status`, "key", { GET: { ...look, answer: (call) => status(parts, call) } }),
+      endpoint(`${prefix}/:id/restart`, "key", {
+        POST: { role: change, body: "ignored", answer: (call) => restart(parts, call) },
+      }),
+      endpoint(`${prefix}/:id`, "key", {
+        GET: { ...look, answer: (call) => json(200, deploymentView(deploymentNamed(parts, call, call.id))) },
+        PUT: { role: change, body: "needed", answer: (call) => update(parts, call) },
+        DELETE: { role: change, body: "ignored", answer: (call) => remove(parts, call) },
+      }),
+      endpoint(prefix, "key", {
+        GET: { ...look, takesQuery: true, answer: (call) => list(parts, call) },
+        ...(prefix.startsWith("/internal")
+          ? {}
+          : {
+              POST: {
+                role: change,
+                body: "needed",
+                takesQuery: true,
+                answer: (call) => create(parts, call, createdAs),
+              },
+            }),
+      }),
+    ];
+  };
+  return [
+    endpoint("/internal/deployments/create", "key", {
+      POST: { role, body: "needed", takesQuery: true, answer: (call) => create(parts, call, 200) },
+    }),
+    endpoint("/internal/deployments/status", "key", {
+      GET: { ...looking, takesQuery: true, answer: (call) => modelStatus(parts, call) },
+    }),
+    endpoint("/internal/models/:id/endpoint", "key", { GET: { ...looking, answer: (call) => modelUrl(parts, call) } }),
+    ...of("/internal/deployments", 200, "allocate"),
+    ...of("/admin/v1/deployments", 202, "admin"),
+    ...of("/api/v1/deployments", 202, "allocate"),
+    endpoint("/admin/v1/models/:id/scale", "key", {
+      POST: { role: "admin", body: "needed", answer: (call) => scaleModel(parts, call) },
+    }),
+  ];
+}
+
+async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promise<Answer> {
+  const ask = readCreate(call.body);
+  const tenant = ask.tenant_id ?? onlyTenant(parts, call);
+  if (tenant === null) throw invalid([{ path: "tenant_id", message: "is needed: the key is for several tenants" }]);
+  demandTenant(parts, call, tenant);
+  const draft = draftOf(ask, tenant, deploymentId(ask.model_id, parts.newId()), parts.settings);
+  const { queue = "true" } = parametersOf(call, ["queue"]);
+  return parts.idempotency.answer("create-deployment", call, {
+    async first(key) {
+      demandFit(parts, draft, queue === "false");
+      return json(createdAs, deploymentView(await parts.objects.put(draft, key)));
+    },
+    again: ([id = ""]) => json(createdAs, deploymentView(deploymentNamed(parts, call, id))),
+  });
+}
+
+/** @throws ControllerError `never-fits`, `no-gpu-free`, `model-not-found` */
+function demandFit({ loop, objects, settings }: ApiParts, { spec }: WorkloadDraft, now: boolean): void {
+  const nodes = loop.seen?.nodes ?? [];
+  const planned = planOf(spec, objects.models(), nodes, settings.reconcile);
+  if (!isPlan(planned)) {
+    throw new ControllerError(planned.reason === "ModelNotFound" ? "model-not-found" : "never-fits", planned.message);
+  }
+  if (!now || planned.gpus === 0) return;
+  if (!hasRoomFor(nodes, planned.gpus, planned.product)) {
+    throw new ControllerError("no-gpu-free", `no node has ${planned.gpus} GPUs free now`);
+  }
+}
+
+function list(parts: ApiParts, call: Call): Answer {
+  const query = parametersOf(call, ["tenant_id", "model_id", "status", "limit", "offset"]);
+  const limit = numberIn("limit", query.limit, 100, MAX_LISTED);
+  const offset = numberIn("offset", query.offset, 0, Number.MAX_SAFE_INTEGER);
+  const found = visible(parts, call).filter(
+    (workload) =>
+      (query.tenant_id === undefined || tenantOf(workload.metadata) === query.tenant_id) &&
+      (query.model_id === undefined || modelIdOf(workload) === query.model_id) &&
+      (query.status === undefined || (workload.status.state ?? "pending") === query.status),
+  );
+  return json(200, found.slice(offset, offset + limit).map(deploymentView));
+}
+
+function status(parts: ApiParts, call: Call): Answer {
+  const workload = deploymentNamed(parts, call, call.id);
+  return json(200, statusView(workload, parts.loop.seen?.tracksOf(workload) ?? []));
+}
+
+async function update(parts: ApiParts, call: Call): Promise<Answer> {
+  const workload = changeable(deploymentNamed(parts, call, call.id));
+  const draft = changedDraft(workload, readUpdate(call.body));
+  demandFit(parts, draft, false);
+  return json(200, deploymentView(await parts.objects.put(draft)));
+}
+
+function changeable(workload: Workload): Workload {
+  if (workload.metadata.deletionTimestamp === null) return workload;
+  throw new ControllerError("wrong-state", `${workload.metadata.name} is terminating`);
+}
+
+async function remove(parts: ApiParts, call: Call): Promise<Answer> {
+  const isGone = parts.objects.workloads().every(({ metadata }) => metadata.name !== call.id);
+  // Of one that is gone its history tells: to delete it again is no mistake.
+  if (!isGone || parts.history.events(call.id, 1).length === 0) {
+    await parts.objects.remove(deploymentNamed(parts, call, call.id));
+  }
+  return json(200, { success: true, message: `deployment ${call.id} is deleted`, data: { deployment_id: call.id } });
+}
+
+async function restart(parts: ApiParts, call: Call): Promise<Answer> {
+  const workload = changeable(deploymentNamed(parts, call, call.id));
+  await parts.objects.put(restartDraft(workload, new Date(parts.now()).toISOString()));
+  return json(200, {
+    success: true,
+    message: "its replicas are replaced one after the other",
+    data: { deployment_id: call.id },
+  });
+}
+
+function deploymentsOf(parts: ApiParts, call: Call, modelId: string): readonly Workload[] {
+  return visible(parts, call).filter(
+    (workload) => modelIdOf(workload) === modelId || workload.spec.modelName === modelId,
+  );
+}
+
+function modelStatus(parts: ApiParts, call: Call): Answer {
+  const { model_id: modelId, tenant_id: tenant } = parametersOf(call, ["model_id", "tenant_id"]);
+  if (modelId === undefined) throw invalid([{ path: "model_id", message: "is needed" }]);
+  const found = deploymentsOf(parts, call, modelId).filter(
+    ({ metadata }) => tenant === undefined || tenantOf(metadata) === tenant,
+  );
+  const best = found.find((one) => (one.status.readyReplicas ?? 0) > 0) ?? found[0];
+  if (best === undefined) return json(200, { status: "not_deployed", deployment_id: null, model_id: modelId });
+  const view = deploymentView(best);
+  return json(200, {
+    ...view,
+    status: view.ready_replicas > 0 ? "running" : "deploying",
+    deployment_status: view.status,
+  });
+}
+
+function modelUrl(parts: ApiParts, call: Call): Answer {
+  const found = deploymentsOf(parts, call, call.id);
+  const best = found.find(({ status: { endpoints = [] } }) => endpoints.length > 0);
+  if (best === undefined) {
+    throw new ControllerError("workload-not-found", `no replica of the model ${call.id} is ready`);
+  }
+  return json(200, {
+    endpoint_url: best.status.endpoints?.[0],
+    model_id: modelIdOf(best),
+    model_name: best.spec.modelName,
+    huggingface_id: best.spec.engine?.model ?? null,
+    deployment_id: best.metadata.name,
+    tenant_id: tenantOf(best.metadata),
+    is_public: false,
+    status: best.status.state ?? "pending",
+  });
+}
+
+async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {
+  const { replicas, reason = "by hand", deployment_id: id } = readScale(call.body);
+  const found = deploymentsOf(parts, call, call.id).filter(({ metadata }) => id === undefined || metadata.name === id);
+  const [workload] = found;
+  if (workload === undefined) throw new ControllerError("workload-not-found", `no deployment of the model ${call.id}`);
+  if (found.length > 1) {
+    const names = found.map(({ metadata }) => metadata.name).join(", ");
+    throw new ControllerError("several-deployments", `say which, by deployment_id: ${names}`);
+  }
+  const draft = scaledDraft(changeable(workload), replicas);
+  const before = workload.status.desiredReplicas ?? 0;
+  const eventId = parts.newId();
+  const at = new Date(parts.now()).toISOString();
+  await parts.objects.put(draft);
+  if (replicas !== null && replicas !== before) {
+    parts.history.endScaling(workload.metadata.name, "cancelled", at);
+    parts.history.addScaling({
+      eventId,
+      deploymentId: workload.metadata.name,
+      tenantId: tenantOf(workload.metadata),
+      scalingType: "manual",
+      fromReplicas: before,
+      toReplicas: replicas,
+      triggerReason: reason,
+      triggerMetrics: {},
+      status: "in_progress",
+      errorMessage: null,
+      initiatedAt: at,
+      completedAt: null,
+    });
+  }
+  return json(202, {
+    event_id: eventId,
+    deployment_id: workload.metadata.name,
+    from_replicas: before,
+    to_replicas: replicas,
+    status: replicas === before ? "success" : "in_progress",
+  });
+}

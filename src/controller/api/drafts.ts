@@ -1,0 +1,141 @@
+/** From what the second seed's clients send to workloads. */
+import { createHash } from "node:crypto";
+import { invalid } from "../../http/exchange/problems.ts";
+import { ControllerError } from "../objects/errors.ts";
+import { ANNOTATION, LABEL } from "../objects/meta.ts";
+import { readSpec } from "../objects/rules.ts";
+import type { WorkloadDraft } from "../objects/store.ts";
+import type { Workload, WorkloadSpec } from "../objects/workload.ts";
+import type { ControllerSettings } from "../settings/settings.ts";
+import type { CreateAsk, UpdateAsk } from "./asks.ts";
+
+/** What a deployment that states nothing has. */
+const FIRST: Pick<WorkloadSpec, "scaling" | "replicas"> = {
+  scaling: { minReplicas: 1, maxReplicas: 1, strategy: "horizontal" },
+  replicas: 1,
+};
+
+/** A deployment's id is the name of its object: `vllm-<model_id>-<8 hex>`, as a Kubernetes name. */
+export function deploymentId(modelId: string, random: string): string {
+  const model = modelId
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .replace(/^-+|-+$/g, "")
+    .slice(0, 48)
+    .replace(/-+$/, "");
+  const hex = createHash("sha256").update(random).digest("hex").slice(0, 8);
+  return `vllm-${model === "" ? "model" : model}-${hex}`;
+}
+
+/** @throws HttpError 422, ControllerError `not-yet` */
+export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: ControllerSettings): WorkloadDraft {
+  if (ask.huggingface_token !== undefined) {
+    throw new ControllerError(
+      "not-yet",
+      "huggingface_token: one host keeps no secrets of callers; its admin names a file in work.secrets",
+    );
+  }
+  const gpus = ask.gpu_per_replica ?? ask.gpu_count;
+  const isHubId = ask.model_path !== undefined || ask.model_name.includes("/");
+  return {
+    namespace: settings.namespace,
+    name: id,
+    labels: { ...ask.labels, [LABEL.tenant]: tenant, [LABEL.model]: ask.model_id },
+    annotations: ask.annotations ?? {},
+    spec: checked({
+      modelName: ask.model_name,
+      modelVersion: String(ask.model_params?.version ?? "latest"),
+      modelType: "text-generation",
+      resources: {
+        ...resourcesOf(ask, settings.defaults),
+        ...(gpus === undefined ? {} : { gpu: String(gpus) }),
+        ...(ask.gpu_type === undefined ? {} : { gpuType: ask.gpu_type }),
+      },
+      ...scalingOf(ask, FIRST),
+      performance: {},
+      ...(ask.qos_class === undefined ? {} : { qosClass: ask.qos_class }),
+      engine: {
+        type: "vllm",
+        ...(isHubId ? { model: ask.model_path ?? ask.model_name } : {}),
+        config: ask.vllm_config ?? {},
+        env: ask.environment_vars ?? {},
+      },
+    }),
+  };
+}
+
+/** @throws HttpError 422 */
+export function changedDraft({ metadata, spec }: Workload, ask: UpdateAsk): WorkloadDraft {
+  const { cpu, memory } = spec.resources;
+  return {
+    namespace: metadata.namespace,
+    name: metadata.name,
+    labels: { ...metadata.labels, ...ask.labels, ...ours(metadata.labels) },
+    annotations: { ...metadata.annotations, ...ask.annotations },
+    spec: checked({
+      ...spec,
+      resources: {
+        ...spec.resources,
+        ...resourcesOf(ask, { cpu, memory }),
+        ...(ask.gpu_per_replica === undefined ? {} : { gpu: String(ask.gpu_per_replica) }),
+      },
+      ...scalingOf(ask, spec),
+      ...(ask.qos_class === undefined ? {} : { qosClass: ask.qos_class }),
+      engine: {
+        ...spec.engine,
+        ...(ask.vllm_config === undefined ? {} : { config: ask.vllm_config }),
+        ...(ask.environment_vars === undefined ? {} : { env: ask.environment_vars }),
+      },
+    }),
+  };
+}
+
+/** Another annotation, and so another revision: what runs is replaced by the rules of a rollout. */
+export function restartDraft({ metadata, spec }: Workload, at: string): WorkloadDraft {
+  return { ...metadata, annotations: { ...metadata.annotations, [ANNOTATION.restartedAt]: at }, spec };
+}
+
+/** `null`: automatic again. */
+export function scaledDraft({ metadata, spec }: Workload, replicas: number | null): WorkloadDraft {
+  const { replicas: _, ...rest } = spec;
+  return { ...metadata, spec: replicas === null ? rest : { ...rest, replicas } };
+}
+
+/** Whose it is and which model's cannot be changed by labels. */
+function ours(labels: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(labels).filter(([name]) => name === LABEL.tenant || name === LABEL.model));
+}
+
+function resourcesOf(ask: UpdateAsk, byDefault: { readonly cpu: string; readonly memory: string }) {
+  const cpu = ask.cpu_limit ?? ask.cpu_request;
+  const memory = ask.memory_limit ?? ask.memory_request;
+  return {
+    cpu: cpu === undefined ? byDefault.cpu : String(cpu),
+    memory: memory === undefined ? byDefault.memory : typeof memory === "number" ? `${memory}Gi` : memory,
+  };
+}
+
+/** With bounds it scales by itself; without, it has as many replicas as are stated. */
+function scalingOf(ask: UpdateAsk, before: Pick<WorkloadSpec, "scaling" | "replicas">) {
+  const { min_replicas: min, max_replicas: max, target_gpu_utilization: target } = ask;
+  const isAutomatic = min !== undefined || max !== undefined || target !== undefined;
+  const replicas = ask.replicas ?? (isAutomatic ? undefined : before.replicas);
+  const least = Math.max(1, min ?? before.scaling.minReplicas);
+  const targets = target === undefined ? before.scaling.targetMetrics : [{ type: "gpu_utilization", target }];
+  return {
+    scaling: {
+      ...before.scaling,
+      minReplicas: least,
+      maxReplicas: max ?? Math.max(least, replicas ?? 1, before.scaling.maxReplicas),
+      ...(targets === undefined ? {} : { targetMetrics: targets }),
+    },
+    ...(isAutomatic || replicas === undefined ? { replicas: undefined } : { replicas }),
+  };
+}
+
+function checked(spec: unknown): WorkloadSpec {
+  // What is absent stays absent: JSON knows no undefined.
+  const read = readSpec(JSON.parse(JSON.stringify(spec)));
+  if ("breaches" in read) throw invalid(read.breaches);
+  return read.spec;
+}

@@ -1,0 +1,170 @@
+/** Nodes and their GPUs, drained and shown. */
+import { type Answer, json } from "../../http/exchange/answers.ts";
+import { checker } from "../../http/exchange/checks.ts";
+import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import type { NodeDrain } from "../reconcile/backend.ts";
+import { drainSchema } from "./asks.ts";
+import { type ApiParts, deploymentNamed, modelIdOf, numberIn, parametersOf, visible } from "./parts.ts";
+import { nodeView, resourcesView } from "./views.ts";
+
+const DEFAULT_GRACE_S = 300;
+const MAX_EVENTS = 1_000;
+const readDrain = checker(drainSchema);
+
+export function nodeEndpoints(parts: ApiParts): readonly Endpoint[] {
+  const admin = { role: "admin", body: "ignored" } as const;
+  const nodes = () => parts.loop.seen?.nodes ?? [];
+  const infrastructure = "/admin/v1/infrastructure";
+  return [
+    endpoint("/internal/resources/available", "key", {
+      GET: { role: "allocate", body: "ignored", answer: () => json(200, resourcesView(nodes())) },
+    }),
+    endpoint(`${infrastructure}/nodes`, "key", { GET: { ...admin, answer: () => json(200, nodes().map(nodeView)) } }),
+    endpoint(`${infrastructure}/gpu-utilization`, "key", { GET: { ...admin, answer: () => utilization(parts) } }),
+    endpoint("/admin/v1/gpu/cluster-status", "key", {
+      GET: { ...admin, answer: () => json(200, resourcesView(nodes())) },
+    }),
+    endpoint(`${infrastructure}/health`, "key", { GET: { ...admin, answer: () => json(200, healthView(parts)) } }),
+    endpoint(`${infrastructure}/nodes/:id/drain`, "key", {
+      POST: { role: "admin", body: "optional", answer: (call) => drain(parts, call) },
+    }),
+    endpoint(`${infrastructure}/nodes/:id/cordon`, "key", {
+      POST: { role: "admin", body: "ignored", answer: (call) => cordon(parts, call) },
+    }),
+    endpoint(`${infrastructure}/nodes/:id/uncordon`, "key", {
+      POST: { role: "admin", body: "ignored", answer: (call) => uncordon(parts, call) },
+    }),
+    endpoint("/admin/v1/scaling/events", "key", {
+      GET: { ...admin, takesQuery: true, answer: (call) => scalings(parts, call) },
+    }),
+    endpoint("/admin/v1/deployments/:id/events", "key", {
+      GET: { ...admin, takesQuery: true, answer: (call) => events(parts, call) },
+    }),
+    endpoint("/admin/v1/deployments/:id/why", "key", { GET: { ...admin, answer: (call) => why(parts, call) } }),
+  ];
+}
+
+async function drain(parts: ApiParts, call: Call): Promise<Answer> {
+  const { grace_period: grace = DEFAULT_GRACE_S, deadline = grace, reason = "drained" } = readDrain(call.body ?? {});
+  const state = await parts.backend.drain(call.id, { reason, deadlineMs: deadline * 1_000 });
+  return json(202, success(state, `${call.id} is ${state.status}`));
+}
+
+/** What runs there stays; nothing new comes. */
+async function cordon(parts: ApiParts, call: Call): Promise<Answer> {
+  const state = await parts.backend.drain(call.id, { reason: "cordoned", deadlineMs: null });
+  return json(202, success(state, `${call.id} takes nothing new`));
+}
+
+async function uncordon(parts: ApiParts, call: Call): Promise<Answer> {
+  return json(202, success(await parts.backend.uncordon(call.id), `${call.id} takes replicas again`));
+}
+
+function success({ node, status, blockedBy }: NodeDrain, message: string) {
+  return { success: true, message, data: { node_id: node, status, blocked_by: blockedBy } };
+}
+
+/** Allocation, and what was measured: a figure that nobody measured is null. */
+function utilization(parts: ApiParts): Answer {
+  const { seen } = parts.loop;
+  const nodes = seen?.nodes ?? [];
+  const percent = (part: number, whole: number) => (whole === 0 ? null : (part / whole) * 100);
+  const gpus = nodes.reduce((sum, node) => sum + node.gpus, 0);
+  const used = nodes.reduce((sum, node) => sum + node.usedGpus, 0);
+  const deployments = parts.objects.workloads().map((workload) => ({
+    deployment_id: workload.metadata.name,
+    model_id: modelIdOf(workload),
+    gpu_compute_utilization_percent: workload.status.currentMetrics?.gpu_utilization ?? null,
+    memory_utilization_percent: null,
+    cpu_utilization_percent: null,
+    request_count: null,
+    error_count: null,
+    error_rate: null,
+  }));
+  return json(200, {
+    timestamp: new Date(parts.now()).toISOString(),
+    cluster_metrics: { gpus_total: gpus, gpus_allocated: used, gpu_allocation_percent: percent(used, gpus) },
+    node_metrics: nodes.map((node) => ({
+      node_id: node.name,
+      gpus_total: node.gpus,
+      gpus_allocated: node.usedGpus,
+      gpu_allocation_percent: percent(node.usedGpus, node.gpus),
+      memory_allocation_percent: null,
+      cpu_allocation_percent: null,
+    })),
+    deployment_metrics: deployments,
+    summary: { nodes: nodes.length, deployments: deployments.length },
+  });
+}
+
+export function healthView({ loop, objects, version }: ApiParts) {
+  const workloads = objects.workloads();
+  const bad = workloads.filter(({ status: { state } }) => state === "failed" || state === "error");
+  const issues = [
+    ...(loop.trouble === null ? [] : [loop.trouble]),
+    ...bad.map(({ metadata, status }) => `${metadata.name} is ${status.state}`),
+  ];
+  const status = loop.trouble !== null ? "unhealthy" : bad.length > 0 ? "degraded" : "healthy";
+  return {
+    status,
+    version,
+    components: {
+      backend: loop.trouble === null ? "healthy" : "unhealthy",
+      database: "healthy",
+      deployments: bad.length === 0 ? "healthy" : "degraded",
+    },
+    metrics: { deployments: workloads.length, nodes: loop.seen?.nodes.length ?? null },
+    issues,
+  };
+}
+
+function scalings(parts: ApiParts, call: Call): Answer {
+  const { deployment_id: deploymentId, limit } = parametersOf(call, ["deployment_id", "limit"]);
+  const most = numberIn("limit", limit, 100, MAX_EVENTS);
+  const mine = new Set(visible(parts, call).map(({ metadata }) => metadata.name));
+  const found = parts.history.scalings({ ...(deploymentId === undefined ? {} : { deploymentId }), limit: most });
+  return json(
+    200,
+    found
+      .filter((event) => mine.has(event.deploymentId))
+      .map((event) => ({
+        event_id: event.eventId,
+        deployment_id: event.deploymentId,
+        tenant_id: event.tenantId,
+        scaling_type: event.scalingType,
+        from_replicas: event.fromReplicas,
+        to_replicas: event.toReplicas,
+        trigger_reason: event.triggerReason,
+        trigger_metrics: event.triggerMetrics,
+        status: event.status,
+        error_message: event.errorMessage,
+        initiated_at: event.initiatedAt,
+        completed_at: event.completedAt,
+      })),
+  );
+}
+
+function events(parts: ApiParts, call: Call): Answer {
+  const workload = deploymentNamed(parts, call, call.id);
+  const { limit } = parametersOf(call, ["limit"]);
+  return json(200, parts.history.events(workload.metadata.name, numberIn("limit", limit, 100, MAX_EVENTS)));
+}
+
+function why(parts: ApiParts, call: Call): Answer {
+  const workload = deploymentNamed(parts, call, call.id);
+  const gpus = workload.status.plan?.gpus ?? null;
+  const refusal = (node: { ready: boolean; schedulable: boolean; gpus: number; usedGpus: number }) => {
+    if (!node.ready) return "it is not ready";
+    if (!node.schedulable) return "it takes nothing new";
+    const free = node.gpus - node.usedGpus;
+    return gpus === null || free >= gpus ? null : `${free} GPUs are free, and a replica needs ${gpus}`;
+  };
+  return json(200, {
+    deployment_id: workload.metadata.name,
+    state: workload.status.state ?? "pending",
+    conditions: workload.status.conditions ?? [],
+    queue: workload.status.queue ?? null,
+    plan: workload.status.plan ?? null,
+    nodes: (parts.loop.seen?.nodes ?? []).map((node) => ({ node_id: node.name, refuses: refusal(node) })),
+  });
+}

@@ -1,0 +1,51 @@
+/** The controller's HTTP server. */
+
+import { NO_LIMITS } from "../../http/exchange/limits.ts";
+import { createServer, type HttpServer } from "../../http/exchange/server.ts";
+import type { Log } from "../../http/exchange/serving.ts";
+import { ControllerError } from "../objects/errors.ts";
+import { deploymentEndpoints } from "./deployments.ts";
+import { nodeEndpoints } from "./nodes.ts";
+import { objectEndpoints } from "./objects.ts";
+import { type ApiParts, CONTROLLER_REFUSALS, withSeedNames } from "./parts.ts";
+import { serviceEndpoints } from "./service.ts";
+
+const READ_MS = 15_000;
+const WRITE_MS = 15_000;
+const IDLE_MS = 60_000;
+const DRAIN_MS = 8_000;
+const MAX_CONNECTIONS = 1_024;
+
+export function createApiServer(parts: ApiParts, log: Log): HttpServer {
+  const { auth } = parts.settings;
+  return createServer({
+    settings: {
+      auth: { enabled: auth.enabled, headerName: auth.headerName },
+      certificate: null,
+      allowedHosts: [],
+      trustedProxies: [],
+      readTimeoutMs: READ_MS,
+      writeTimeoutMs: WRITE_MS,
+      idleTimeoutMs: IDLE_MS,
+      drainTimeoutMs: DRAIN_MS,
+      maxConnections: MAX_CONNECTIONS,
+      maxStreams: 0,
+      streamStallMs: WRITE_MS,
+    },
+    keys: () => auth.keys,
+    limits: () => NO_LIMITS,
+    metrics: null,
+    audit: null,
+    endpoints: (isDraining) => [
+      ...serviceEndpoints(parts, isDraining),
+      // Before those that take an id: `status` and the events of a deployment are no ids.
+      ...nodeEndpoints(parts),
+      ...deploymentEndpoints(parts),
+      ...objectEndpoints(parts),
+    ],
+    refusals: CONTROLLER_REFUSALS,
+    shuttingDown: () => new ControllerError("shutting-down", "the controller is shutting down"),
+    problemAs: withSeedNames,
+    log,
+  });
+}

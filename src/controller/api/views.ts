@@ -1,0 +1,137 @@
+/** Workloads as the second seed's clients know them: its field names, and figures only where somebody measured them. */
+
+import { conditionOf } from "../objects/conditions.ts";
+import { tenantOf } from "../objects/meta.ts";
+import type { Workload } from "../objects/workload.ts";
+import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
+import { modelIdOf } from "./parts.ts";
+
+export function deploymentView(workload: Workload) {
+  const { metadata, spec, status } = workload;
+  const desired = status.desiredReplicas ?? spec.replicas ?? spec.scaling.minReplicas;
+  const gpus = status.plan?.gpus ?? Number(spec.resources.gpu ?? 1);
+  const ready = conditionOf(status.conditions, "Ready");
+  return {
+    deployment_id: metadata.name,
+    deployment_name: metadata.name,
+    tenant_id: tenantOf(metadata),
+    model_id: modelIdOf(workload),
+    model_name: spec.modelName,
+    status: status.state ?? "pending",
+    replicas: desired,
+    ready_replicas: status.readyReplicas ?? 0,
+    available_replicas: status.availableReplicas ?? 0,
+    desired_replicas: desired,
+    current_replicas: status.currentReplicas ?? 0,
+    gpu_per_replica: gpus,
+    total_gpus: gpus * desired,
+    internal_endpoint: status.endpoints?.[0] ?? null,
+    external_endpoint: null,
+    created_at: metadata.creationTimestamp,
+    updated_at: ready?.lastTransitionTime ?? metadata.creationTimestamp,
+    deployed_at: ready?.status === "True" ? ready.lastTransitionTime : null,
+    vllm_config: spec.engine?.config ?? {},
+    message: messageOf(workload),
+  };
+}
+
+/** What stands in its way, in one line; else what it is. */
+function messageOf({ status }: Workload): string {
+  const conditions = status.conditions ?? [];
+  const bad =
+    conditions.find(({ type, status: holds }) => type === "Accepted" && holds === "False") ??
+    conditions.find(({ type, status: holds }) => type === "Stuck" && holds === "True") ??
+    conditions.find(({ type, status: holds }) => type === "Schedulable" && holds === "False");
+  const told = bad ?? conditionOf(conditions, "Ready");
+  return told === undefined ? "accepted" : `${told.reason}: ${told.message ?? ""}`.replace(/: $/, "");
+}
+
+export function statusView(workload: Workload, tracks: readonly TrackSeen[]) {
+  const view = deploymentView(workload);
+  const { deployment_id, status, replicas, ready_replicas, available_replicas, desired_replicas } = view;
+  return {
+    deployment_id,
+    status,
+    replicas,
+    ready_replicas,
+    available_replicas,
+    desired_replicas,
+    current_replicas: view.current_replicas,
+    pods: tracks.flatMap((track) =>
+      track.replicas.map((replica) => ({
+        name: replica.name,
+        node: replica.node,
+        status: PODS[replica.phase],
+        ready: replica.phase === "ready",
+        gpu_count: replica.gpus,
+        pod_ip: replica.url === null ? null : new URL(replica.url).hostname,
+        restart_count: replica.restarts,
+        revision: track.revision,
+      })),
+    ),
+    conditions: workload.status.conditions ?? [],
+    message: view.message,
+    last_updated: view.updated_at,
+  };
+}
+
+const PODS = {
+  waiting: "pending",
+  starting: "pending",
+  ready: "running",
+  unready: "running",
+  stopping: "terminated",
+  failed: "failed",
+} as const;
+
+export function nodeView(node: NodeSeen) {
+  return {
+    node_id: node.name,
+    node_name: node.name,
+    gpu_type: node.product,
+    gpu_count: node.gpus,
+    gpu_memory_gb: node.gpuMemoryMib === null ? null : Math.round(node.gpuMemoryMib / 1_024),
+    gpus_allocated: node.usedGpus,
+    gpus_available: node.gpus - node.usedGpus,
+    status: !node.ready ? "not_ready" : node.schedulable ? "ready" : node.usedGpus === 0 ? "drained" : "draining",
+    is_schedulable: node.schedulable,
+  };
+}
+
+export function resourcesView(nodes: readonly NodeSeen[]) {
+  const open = nodes.filter(({ ready, schedulable }) => ready && schedulable);
+  const sum = (of: (node: NodeSeen) => number, over = nodes) => over.reduce((total, node) => total + of(node), 0);
+  // What fits is what one node has: a replica does not span nodes.
+  const most = Math.max(0, ...open.map(({ gpus, usedGpus }) => gpus - usedGpus));
+  return {
+    total_gpus: sum(({ gpus }) => gpus),
+    available_gpus: sum(({ gpus, usedGpus }) => gpus - usedGpus, open),
+    allocated_gpus: sum(({ usedGpus }) => usedGpus),
+    total_nodes: nodes.length,
+    ready_nodes: nodes.filter(({ ready }) => ready).length,
+    nodes: nodes.map((node) => ({
+      node_id: node.name,
+      node_name: node.name,
+      gpu_type: node.product,
+      total_gpus: node.gpus,
+      allocated_gpus: node.usedGpus,
+      available_gpus: node.gpus - node.usedGpus,
+      status: nodeView(node).status,
+      is_schedulable: node.schedulable,
+    })),
+    can_schedule: most > 0,
+    max_deployable_gpus: most,
+  };
+}
+
+/** As Kubernetes writes it. */
+export function objectView({ metadata, spec, status }: Workload) {
+  const { deletionTimestamp, ...rest } = metadata;
+  return {
+    apiVersion: "llm.orchestrator.io/v1",
+    kind: "LLMWorkload",
+    metadata: deletionTimestamp === null ? rest : { ...rest, deletionTimestamp },
+    spec,
+    status,
+  };
+}

@@ -1,0 +1,63 @@
+/** A cluster as the controller's ground: its objects, its pods, and who of several controllers leads. */
+import { hostname } from "node:os";
+import { performance } from "node:perf_hooks";
+import type { Logger } from "../../platform/logger.ts";
+import type { ControllerSettings } from "../settings/settings.ts";
+import { KubeBackend } from "./backend.ts";
+import { KubeConnection } from "./connection.ts";
+import { LeaderElection } from "./leader.ts";
+import { KubeObjects } from "./objects.ts";
+
+export class Cluster {
+  readonly objects: KubeObjects;
+  readonly backend: KubeBackend;
+  readonly #connection: KubeConnection;
+  readonly #election: LeaderElection | null;
+  readonly #log: Logger;
+  readonly #stop = new AbortController();
+  #leading: Promise<void> = Promise.resolve();
+  #leads: boolean;
+
+  /** @param changed is run after each change that a watch has seen. */
+  constructor(settings: ControllerSettings, changed: () => void, log: Logger) {
+    const { lease } = settings.kubernetes;
+    this.#connection = new KubeConnection(settings.kubernetes);
+    this.objects = new KubeObjects(this.#connection);
+    this.backend = new KubeBackend(this.#connection, this.objects, settings.reconcile, changed);
+    this.#log = log;
+    this.#leads = lease === null;
+    const identity = `${hostname()}_${process.pid}`;
+    const monotonicMs = () => performance.now();
+    this.#election = lease === null ? null : new LeaderElection(this.#connection, { ...lease, identity, monotonicMs });
+  }
+
+  get leads(): boolean {
+    return this.#leads;
+  }
+
+  /** @param lost is run when this one led, and does so no longer: it must end. */
+  start(lost: () => void): void {
+    this.objects.start();
+    this.backend.start();
+    if (this.#election !== null) this.#leading = this.#lead(this.#election, lost);
+  }
+
+  async #lead(election: LeaderElection, lost: () => void): Promise<void> {
+    const { signal } = this.#stop;
+    await election.acquire(signal);
+    if (signal.aborted) return;
+    this.#leads = true;
+    this.#log.info({}, "this controller leads");
+    await election.hold(signal);
+    this.#leads = false;
+    if (!signal.aborted) lost();
+    else await election.release().catch(() => undefined);
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#leading;
+    await Promise.all([this.objects.stop(), this.backend.stop()]);
+    await this.#connection.close();
+  }
+}

@@ -1,0 +1,146 @@
+/** Calls to a kube-apiserver, over connections that stay open. */
+import { Agent, request } from "undici";
+import { ControllerError } from "../objects/errors.ts";
+import { type Access, accessOf } from "./kubeconfig.ts";
+
+const CALL_TIMEOUT_MS = 30_000;
+const CONNECT_TIMEOUT_MS = 10_000;
+/** Ours in `managedFields`, and what is applied with it. */
+export const FIELD_MANAGER = "gpu-orchestrator";
+
+export interface KubeSettings {
+  /** `null`: `$KUBECONFIG`, `~/.kube/config`, or the pod's service account. */
+  readonly kubeconfig: string | null;
+  readonly context: string | null;
+}
+
+/** A refusal of the server: what its Status says. */
+export class KubeError extends Error {
+  readonly status: number;
+  /** Such as `NotFound`, `AlreadyExists`, `Conflict`, `Expired`. */
+  readonly reason: string;
+  readonly causes: readonly { readonly reason?: string; readonly field?: string; readonly message?: string }[];
+  readonly retryAfterMs: number | null;
+
+  constructor(status: number, body: Partial<StatusBody>, retryAfterMs: number | null) {
+    super(body.message ?? `status ${status}`);
+    this.status = status;
+    this.reason = body.reason ?? "";
+    this.causes = body.details?.causes ?? [];
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+interface StatusBody {
+  readonly message: string;
+  readonly reason: string;
+  readonly details: { readonly causes?: KubeError["causes"] };
+}
+
+export interface Call {
+  readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
+  readonly query?: Readonly<Record<string, string>>;
+  readonly body?: unknown;
+  readonly contentType?: string;
+  readonly signal?: AbortSignal;
+}
+
+export class KubeConnection {
+  readonly #access: Access;
+  readonly #agent: Agent;
+
+  /** @throws Error when there is no cluster to call. */
+  constructor({ kubeconfig, context }: KubeSettings) {
+    this.#access = accessOf(kubeconfig, context, process.env);
+    const { ca, cert, key, verify } = this.#access;
+    const connect = {
+      ...(ca === null ? {} : { ca }),
+      ...(cert === null ? {} : { cert }),
+      ...(key === null ? {} : { key }),
+      rejectUnauthorized: verify,
+      timeout: CONNECT_TIMEOUT_MS,
+    };
+    // A watch may be silent for as long as it likes: who watches tells a dead one.
+    this.#agent = new Agent({ connect, allowH2: false, bodyTimeout: 0, headersTimeout: CALL_TIMEOUT_MS });
+  }
+
+  get server(): string {
+    return this.#access.server;
+  }
+
+  async call<T>(path: string, call: Call = {}): Promise<T> {
+    const answer = await this.#send(path, call, AbortSignal.timeout(CALL_TIMEOUT_MS));
+    const text = await answer.body.text().catch((error: Error) => {
+      throw unreachable(this.server, error);
+    });
+    if (answer.statusCode >= 400) throw refusal(answer.statusCode, text, answer.headers["retry-after"]);
+    return JSON.parse(text) as T;
+  }
+
+  /** The objects that a stream writes, one a line. Ends when the server ends it; `signal` ends it, too. */
+  async *stream(path: string, query: Readonly<Record<string, string>>, signal: AbortSignal): AsyncGenerator<unknown> {
+    const answer = await this.#send(path, { query, signal }, signal);
+    if (answer.statusCode >= 400) {
+      throw refusal(answer.statusCode, await answer.body.text(), answer.headers["retry-after"]);
+    }
+    let rest = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of answer.body) {
+      const lines = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) if (line.trim() !== "") yield JSON.parse(line);
+    }
+  }
+
+  /** Server-side apply: what `object` names is ours, what it leaves out and nobody else owns goes. */
+  apply<T>(path: string, object: unknown, signal?: AbortSignal): Promise<T> {
+    return this.call(path, {
+      method: "PATCH",
+      query: { fieldManager: FIELD_MANAGER, force: "true" },
+      contentType: "application/apply-patch+yaml",
+      body: object,
+      ...(signal === undefined ? {} : { signal }),
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#agent.destroy();
+  }
+
+  async #send(path: string, { method = "GET", query, body, contentType, signal }: Call, until: AbortSignal) {
+    const authorization = this.#access.authorization();
+    const search = query === undefined ? "" : `?${new URLSearchParams(query)}`;
+    const signals = signal === undefined || signal === until ? until : AbortSignal.any([signal, until]);
+    try {
+      return await request(`${this.server}${path}${search}`, {
+        method,
+        dispatcher: this.#agent,
+        signal: signals,
+        headers: {
+          accept: "application/json",
+          ...(authorization === null ? {} : { authorization }),
+          ...(body === undefined ? {} : { "content-type": contentType ?? "application/json" }),
+        },
+        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      });
+    } catch (error) {
+      if (signal?.aborted === true) throw error;
+      throw unreachable(this.server, error as Error);
+    }
+  }
+}
+
+function refusal(status: number, text: string, retryAfter: string | string[] | undefined): KubeError {
+  const seconds = Number(retryAfter);
+  const retryAfterMs = Number.isFinite(seconds) ? seconds * 1_000 : null;
+  try {
+    return new KubeError(status, JSON.parse(text) as StatusBody, retryAfterMs);
+  } catch {
+    // API priority and fairness answers in plain text.
+    return new KubeError(status, { message: text.slice(0, 500) }, retryAfterMs);
+  }
+}
+
+function unreachable(server: string, error: Error): ControllerError {
+  return new ControllerError("backend-unavailable", `${server}: ${error.message}`);
+}

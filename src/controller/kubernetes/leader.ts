@@ -1,0 +1,156 @@
+/**
+ * One of several controllers leads: it holds a Lease, and renews it. Whether another one's has run out is told by our own
+ * clock, from when we saw it change, never by the times in it: clocks of two hosts differ.
+ *
+ * Who has not renewed for {@link RENEW_MS} leads no more, before {@link LEASE_S} is over and another one may begin.
+ */
+import { type KubeConnection, KubeError } from "./connection.ts";
+import { sleep } from "./watch.ts";
+
+const LEASE_S = 15;
+const RENEW_MS = 10_000;
+const RETRY_MS = 2_000;
+const MAX_JITTER = 1.2;
+
+interface Lease {
+  readonly metadata: { readonly resourceVersion: string };
+  readonly spec: {
+    readonly holderIdentity?: string;
+    readonly leaseDurationSeconds?: number;
+    readonly renewTime?: string;
+    readonly acquireTime?: string;
+    readonly leaseTransitions?: number;
+  };
+}
+
+export interface LeaderOptions {
+  readonly namespace: string;
+  readonly name: string;
+  readonly identity: string;
+  /** Steady: it does not go back when the wall clock is set. */
+  readonly monotonicMs: () => number;
+}
+
+export class LeaderElection {
+  readonly #connection: KubeConnection;
+  readonly #options: LeaderOptions;
+  /** The lease of another as we saw it, and since when it is unchanged. */
+  #seen: { readonly version: string; readonly at: number } | null = null;
+
+  constructor(connection: KubeConnection, options: LeaderOptions) {
+    this.#connection = connection;
+    this.#options = options;
+  }
+
+  /** Waits until this one leads. */
+  async acquire(signal: AbortSignal): Promise<void> {
+    while (!signal.aborted) {
+      try {
+        if (await this.#try(signal)) return;
+      } catch (error) {
+        if (signal.aborted) return;
+        if (!(error instanceof Error)) throw error;
+      }
+      await sleep(RETRY_MS * (1 + Math.random() * (MAX_JITTER - 1)), signal);
+    }
+  }
+
+  /** Renews until that has failed for too long, or somebody else leads. Resolves then, or when `signal` ends it. */
+  async hold(signal: AbortSignal): Promise<void> {
+    let renewedAt = this.#options.monotonicMs();
+    while (!signal.aborted) {
+      await sleep(RETRY_MS, signal);
+      if (signal.aborted) return;
+      const left = RENEW_MS - (this.#options.monotonicMs() - renewedAt);
+      if (left <= 0) return;
+      const startedAt = this.#options.monotonicMs();
+      try {
+        // A call that hangs must not outlast the lease.
+        if (!(await this.#try(AbortSignal.any([signal, AbortSignal.timeout(left)])))) return;
+        renewedAt = startedAt;
+      } catch {
+        // Tried again until the time is over.
+      }
+    }
+  }
+
+  /** Gives the lease back, so that the next one need not wait for its end. */
+  async release(): Promise<void> {
+    const lease = await this.#read(AbortSignal.timeout(RETRY_MS));
+    if (lease?.spec.holderIdentity !== this.#options.identity) return;
+    await this.#write(
+      lease,
+      { ...lease.spec, holderIdentity: "", leaseDurationSeconds: 1 },
+      AbortSignal.timeout(RETRY_MS),
+    );
+  }
+
+  async #try(signal: AbortSignal): Promise<boolean> {
+    const { identity, monotonicMs } = this.#options;
+    const lease = await this.#read(signal);
+    const now = microTime(Date.now());
+    const mine = { holderIdentity: identity, leaseDurationSeconds: LEASE_S, renewTime: now };
+    if (lease === null) {
+      return this.#create({ ...mine, acquireTime: now, leaseTransitions: 0 }, signal);
+    }
+    const { holderIdentity = "", leaseTransitions = 0, acquireTime } = lease.spec;
+    if (holderIdentity === identity) {
+      return this.#write(lease, { ...mine, acquireTime: acquireTime ?? now, leaseTransitions }, signal);
+    }
+    if (holderIdentity !== "") {
+      if (this.#seen?.version !== lease.metadata.resourceVersion) {
+        this.#seen = { version: lease.metadata.resourceVersion, at: monotonicMs() };
+      }
+      const lastsMs = (lease.spec.leaseDurationSeconds ?? LEASE_S) * 1_000;
+      if (monotonicMs() - this.#seen.at < lastsMs) return false;
+    }
+    return this.#write(lease, { ...mine, acquireTime: now, leaseTransitions: leaseTransitions + 1 }, signal);
+  }
+
+  get #path(): string {
+    return `/apis/coordination.k8s.io/v1/namespaces/${this.#options.namespace}/leases`;
+  }
+
+  async #read(signal: AbortSignal): Promise<Lease | null> {
+    try {
+      return await this.#connection.call<Lease>(`${this.#path}/${this.#options.name}`, { signal });
+    } catch (error) {
+      if (error instanceof KubeError && error.status === 404) return null;
+      throw error;
+    }
+  }
+
+  #create(spec: Lease["spec"], signal: AbortSignal): Promise<boolean> {
+    const { name, namespace } = this.#options;
+    const body = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name, namespace }, spec };
+    return won(this.#connection.call(this.#path, { method: "POST", body, signal }));
+  }
+
+  /** Fails where somebody else has written meanwhile: the version tells. */
+  #write({ metadata }: Lease, spec: Lease["spec"], signal: AbortSignal): Promise<boolean> {
+    const { name, namespace } = this.#options;
+    const { resourceVersion } = metadata;
+    const body = {
+      apiVersion: "coordination.k8s.io/v1",
+      kind: "Lease",
+      metadata: { name, namespace, resourceVersion },
+      spec,
+    };
+    return won(this.#connection.call(`${this.#path}/${name}`, { method: "PUT", body, signal }));
+  }
+}
+
+async function won(call: Promise<unknown>): Promise<boolean> {
+  try {
+    await call;
+    return true;
+  } catch (error) {
+    if (error instanceof KubeError && error.status === 409) return false;
+    throw error;
+  }
+}
+
+/** As Kubernetes writes it: exactly six digits of a second. */
+export function microTime(ms: number): string {
+  return new Date(ms).toISOString().replace("Z", "000Z");
+}

@@ -1,0 +1,181 @@
+/** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, written by server-side apply. */
+import { ControllerError } from "../objects/errors.ts";
+import { API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
+import type { Model, ModelSpec } from "../objects/model.ts";
+import { readSpec } from "../objects/rules.ts";
+import type { Objects, WorkloadDraft } from "../objects/store.ts";
+import type { Workload, WorkloadSpec, WorkloadStatus } from "../objects/workload.ts";
+import { type KubeConnection, KubeError } from "./connection.ts";
+import { type KubeObject, Watch } from "./watch.ts";
+
+const BASE = `/apis/${API_VERSION}`;
+/** Of its own, so that an apply of anything else does not take the finalizer away. */
+const FINALIZER_MANAGER = "gpu-orchestrator-finalizer";
+
+export class KubeObjects implements Objects {
+  readonly #connection: KubeConnection;
+  readonly #listeners = new Set<() => void>();
+  readonly #workloads: Watch;
+  readonly #models: Watch;
+
+  constructor(connection: KubeConnection) {
+    this.#connection = connection;
+    const changed = () => {
+      for (const tell of this.#listeners) tell();
+    };
+    this.#workloads = new Watch(connection, `${BASE}/llmworkloads`, { changed });
+    this.#models = new Watch(connection, `${BASE}/llmmodels`, { changed });
+  }
+
+  start(): void {
+    this.#workloads.start();
+    this.#models.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([this.#workloads.stop(), this.#models.stop()]);
+  }
+
+  /** Why objects are not up to date; `null`: they are. */
+  get trouble(): string | null {
+    const trouble = this.#workloads.trouble ?? this.#models.trouble;
+    return trouble?.includes("404") === true
+      ? `${trouble}; are the CRDs there? gpuo cluster crds prints them`
+      : trouble;
+  }
+
+  workloads(): readonly Workload[] {
+    return this.#workloads
+      .all()
+      .map(workloadOf)
+      .sort((a, b) => (keyOf(a.metadata) < keyOf(b.metadata) ? -1 : 1));
+  }
+
+  models(): readonly Model[] {
+    return this.#models.all().map((object) => ({
+      metadata: metadataOf(object),
+      spec: (object.spec ?? {}) as ModelSpec,
+    }));
+  }
+
+  async put({ namespace, name, labels, annotations, spec }: WorkloadDraft): Promise<Workload> {
+    const body = {
+      apiVersion: API_VERSION,
+      kind: "LLMWorkload",
+      metadata: { name, namespace, labels, annotations },
+      spec,
+    };
+    const made: KubeObject = await this.#written(this.#connection.apply(pathOf({ namespace, name }), body));
+    this.#workloads.learn(made);
+    return workloadOf(made);
+  }
+
+  /** What was made under a key is not kept in a cluster: a name is made of it there. */
+  recall(): undefined {
+    return undefined;
+  }
+
+  async putModel(name: string, labels: Metadata["labels"], spec: ModelSpec): Promise<Model> {
+    const body = { apiVersion: API_VERSION, kind: "LLMModel", metadata: { name, labels }, spec };
+    const made: KubeObject = await this.#written(this.#connection.apply(`${BASE}/llmmodels/${name}`, body));
+    this.#models.learn(made);
+    return { metadata: metadataOf(made), spec };
+  }
+
+  async putStatus({ metadata }: Workload, status: WorkloadStatus): Promise<void> {
+    const { name, namespace } = metadata;
+    const body = { apiVersion: API_VERSION, kind: "LLMWorkload", metadata: { name, namespace }, status };
+    const made: KubeObject = await this.#written(this.#connection.apply(`${pathOf(metadata)}/status`, body));
+    this.#workloads.learn(made);
+  }
+
+  async remove({ metadata }: Workload): Promise<void> {
+    await this.#written(this.#connection.call(pathOf(metadata), { method: "DELETE" }));
+  }
+
+  async removeModel({ metadata }: Model): Promise<void> {
+    await this.#written(this.#connection.call(`${BASE}/llmmodels/${metadata.name}`, { method: "DELETE" }));
+  }
+
+  /** It is not gone before what it made is. */
+  async hold({ metadata }: Workload): Promise<void> {
+    if (this.#finalizers(metadata).includes(FINALIZER)) return;
+    this.#workloads.learn(await this.#written(this.#applyFinalizers(metadata, [FINALIZER])));
+  }
+
+  async forget({ metadata }: Workload): Promise<void> {
+    const left = this.#finalizers(metadata).filter((one) => one !== FINALIZER);
+    // By a merge: the first seed's own objects bear it too, and it is not ours by `managedFields` there.
+    await this.#written(
+      this.#connection.call(pathOf(metadata), {
+        method: "PATCH",
+        contentType: "application/merge-patch+json",
+        body: { metadata: { finalizers: left, uid: metadata.uid } },
+      }),
+    );
+  }
+
+  subscribe(changed: () => void): () => void {
+    this.#listeners.add(changed);
+    return () => this.#listeners.delete(changed);
+  }
+
+  #finalizers({ namespace, name }: Metadata): readonly string[] {
+    return this.#workloads.get(namespace, name)?.metadata.finalizers ?? [];
+  }
+
+  #applyFinalizers(metadata: Metadata, finalizers: readonly string[]): Promise<KubeObject> {
+    const { name, namespace, uid } = metadata;
+    return this.#connection.call(pathOf(metadata), {
+      method: "PATCH",
+      query: { fieldManager: FINALIZER_MANAGER, force: "true" },
+      contentType: "application/apply-patch+yaml",
+      body: { apiVersion: API_VERSION, kind: "LLMWorkload", metadata: { name, namespace, uid, finalizers } },
+    });
+  }
+
+  async #written<T>(call: Promise<T>): Promise<T> {
+    try {
+      return await call;
+    } catch (error) {
+      if (!(error instanceof KubeError)) throw error;
+      if (error.status === 404) throw new ControllerError("workload-not-found", error.message);
+      if (error.status === 409) throw new ControllerError("conflict", error.message);
+      if (error.status === 422) {
+        const errors = error.causes.map(({ field = "", message = "" }) => ({ path: field, message }));
+        throw new ControllerError("object-invalid", error.message, errors);
+      }
+      throw new ControllerError("backend-unavailable", error.message);
+    }
+  }
+}
+
+function pathOf({ namespace, name }: Pick<Metadata, "namespace" | "name">): string {
+  return `${BASE}/namespaces/${namespace}/llmworkloads/${name}`;
+}
+
+function metadataOf({ metadata }: KubeObject): Metadata {
+  const { name, namespace = "", uid, generation = 1, resourceVersion, labels = {}, annotations = {} } = metadata;
+  const { creationTimestamp, deletionTimestamp = null } = metadata;
+  return {
+    name,
+    namespace,
+    uid,
+    generation,
+    resourceVersion,
+    labels,
+    annotations,
+    creationTimestamp,
+    deletionTimestamp,
+  };
+}
+
+/** With its defaults, where it keeps the rules; as it stands where not, so that it can be said what is wrong with it. */
+function workloadOf(object: KubeObject): Workload {
+  const read = readSpec(object.spec ?? {});
+  return {
+    metadata: metadataOf(object),
+    spec: "breaches" in read ? ((object.spec ?? {}) as unknown as WorkloadSpec) : read.spec,
+    status: (object.status ?? {}) as WorkloadStatus,
+  };
+}

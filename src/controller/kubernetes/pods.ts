@@ -1,0 +1,138 @@
+/** Nodes and pods, as the reconcilers see them. Pure. */
+import { LABEL } from "../objects/meta.ts";
+import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
+import type { KubeObject } from "./watch.ts";
+
+const GPU = "nvidia.com/gpu";
+
+interface Condition {
+  readonly type: string;
+  readonly status: string;
+  readonly reason?: string;
+  readonly message?: string;
+}
+
+interface ContainerStatus {
+  readonly ready?: boolean;
+  readonly started?: boolean;
+  readonly restartCount?: number;
+  readonly state?: { readonly waiting?: Told; readonly terminated?: Told };
+  readonly lastState?: { readonly terminated?: Told };
+}
+
+interface Told {
+  readonly reason?: string;
+  readonly message?: string;
+}
+
+interface PodSpec {
+  readonly nodeName?: string;
+  readonly containers?: readonly {
+    readonly resources?: { readonly limits?: Readonly<Record<string, string>> };
+  }[];
+}
+
+interface PodStatus {
+  readonly phase?: string;
+  readonly podIP?: string;
+  readonly conditions?: readonly Condition[];
+  readonly containerStatuses?: readonly ContainerStatus[];
+}
+
+/** GPUs that a pod holds, or will when it starts: from the moment it is bound. */
+export function gpusOf(pod: KubeObject): number {
+  const { containers = [] } = (pod.spec ?? {}) as PodSpec;
+  return containers.reduce((sum, { resources }) => sum + Number(resources?.limits?.[GPU] ?? 0), 0);
+}
+
+export function isOver(pod: KubeObject): boolean {
+  const { phase } = (pod.status ?? {}) as PodStatus;
+  return phase === "Succeeded" || phase === "Failed";
+}
+
+export function nodeOf(pod: KubeObject): string | null {
+  return ((pod.spec ?? {}) as PodSpec).nodeName ?? null;
+}
+
+/** Nodes with GPUs; without any at all, none is told apart, and nothing is said never to fit. */
+export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObject[]): NodeSeen[] {
+  const used = new Map<string, number>();
+  for (const pod of pods) {
+    const node = nodeOf(pod);
+    if (node !== null && !isOver(pod)) used.set(node, (used.get(node) ?? 0) + gpusOf(pod));
+  }
+  return nodes.flatMap(({ metadata, spec, status }): NodeSeen[] => {
+    const { allocatable = {}, conditions = [] } = (status ?? {}) as {
+      readonly allocatable?: Readonly<Record<string, string>>;
+      readonly conditions?: readonly Condition[];
+    };
+    const gpus = Number(allocatable[GPU] ?? 0);
+    if (gpus === 0) return [];
+    const memory = Number(metadata.labels?.["nvidia.com/gpu.memory"]);
+    return [
+      {
+        name: metadata.name,
+        product: metadata.labels?.["nvidia.com/gpu.product"] ?? null,
+        gpuMemoryMib: Number.isFinite(memory) ? memory : null,
+        gpus,
+        usedGpus: used.get(metadata.name) ?? 0,
+        ready: conditions.some(({ type, status: holds }) => type === "Ready" && holds === "True"),
+        schedulable: spec?.unschedulable !== true,
+      },
+    ];
+  });
+}
+
+export function tracksSeen(pods: readonly KubeObject[]): TrackSeen[] {
+  const byRevision = Map.groupBy(pods, ({ metadata }) => metadata.labels?.[LABEL.revision] ?? "");
+  return [...byRevision].map(([revision, of]) => ({ revision, wanted: of.length, replicas: of.map(replicaOf) }));
+}
+
+function replicaOf(pod: KubeObject): ReplicaSeen {
+  const { conditions = [], containerStatuses = [], podIP } = (pod.status ?? {}) as PodStatus;
+  const scheduled = conditions.find(({ type }) => type === "PodScheduled");
+  const phase = phaseOf(pod);
+  return {
+    name: pod.metadata.name,
+    phase,
+    node: nodeOf(pod),
+    url: podIP === undefined ? null : `http://${podIP.includes(":") ? `[${podIP}]` : podIP}:8000`,
+    gpus: gpusOf(pod),
+    restarts: containerStatuses.reduce((sum, { restartCount = 0 }) => sum + restartCount, 0),
+    trouble: phase === "ready" || phase === "stopping" ? null : troubleOf(containerStatuses),
+    waiting:
+      phase === "waiting"
+        ? { reason: scheduled?.message ?? scheduled?.reason ?? "not scheduled yet", position: null, eta: null }
+        : null,
+  };
+}
+
+function phaseOf(pod: KubeObject): ReplicaSeen["phase"] {
+  const { phase, conditions = [], containerStatuses = [] } = (pod.status ?? {}) as PodStatus;
+  if (pod.metadata.deletionTimestamp !== undefined) return "stopping";
+  if (isOver(pod)) return "failed";
+  if (nodeOf(pod) === null) return "waiting";
+  if (conditions.some(({ type, status }) => type === "Ready" && status === "True")) return "ready";
+  return phase === "Running" && containerStatuses.some(({ started }) => started === true) ? "unready" : "starting";
+}
+
+const REASONS: Readonly<Record<string, StuckReason>> = {
+  ImagePullBackOff: "ImagePull",
+  ErrImagePull: "ImagePull",
+  ErrImageNeverPull: "ImagePull",
+  InvalidImageName: "ImagePull",
+  CrashLoopBackOff: "CrashLoop",
+  CreateContainerConfigError: "NoProgress",
+  CreateContainerError: "NoProgress",
+};
+
+function troubleOf(statuses: readonly ContainerStatus[]): ReplicaSeen["trouble"] {
+  for (const { state, lastState } of statuses) {
+    const last = lastState?.terminated ?? state?.terminated;
+    if (last?.reason === "OOMKilled") return { reason: "OutOfMemory", message: last.message ?? "it was OOMKilled" };
+    const { reason = "", message } = state?.waiting ?? {};
+    const found = REASONS[reason];
+    if (found !== undefined) return { reason: found, message: message ?? reason };
+  }
+  return null;
+}

@@ -1,0 +1,228 @@
+/** What a workload is made of in a cluster. Pure: objects in, objects out. */
+import { formatCpu, formatMemory } from "../../work/quantities.ts";
+import { API_VERSION, LABEL, tenantOf } from "../objects/meta.ts";
+import type { Workload } from "../objects/workload.ts";
+import type { Plan } from "../reconcile/plan.ts";
+import type { Wanted } from "../reconcile/reconcile.ts";
+import type { ReconcileSettings } from "../reconcile/settings.ts";
+
+/** One object to be applied; the path is the API's. */
+export interface Child {
+  readonly path: string;
+  readonly object: Readonly<Record<string, unknown>>;
+}
+
+const VLLM_PORT = 8_000;
+const CUSTOM_PORT = 8_080;
+const STARTUP_PERIOD_S = 10;
+/** Weights load at 15 s a GB, and 105 s go into everything else; a third is added, since nodes differ. */
+const START_S_PER_GB = 15;
+const START_S = 105;
+const START_SPARE = 1.3;
+const LEAST_START_S = 600;
+
+/** By the kind of each: what may be there and what must not be. */
+export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderSettings) {
+  const { metadata } = workload;
+  const { namespace, name } = metadata;
+  const apps = `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`;
+  const pdb = `/apis/policy/v1/namespaces/${namespace}/poddisruptionbudgets/${name}`;
+  const core = `/api/v1/namespaces/${namespace}`;
+  const paths = [apps, pdb, `${core}/services/${name}`, `${core}/configmaps/${name}-config`];
+  if (wanted.plan === null) return { made: [], gone: paths };
+  const plan = wanted.plan;
+  const made: Child[] = [
+    { path: `${core}/configmaps/${name}-config`, object: configMap(workload) },
+    { path: `${core}/services/${name}`, object: service(workload, plan) },
+    // A rollout that must wait leaves the template as it is, and the replicas too.
+    ...(wanted.isBlocked ? [] : [{ path: apps, object: deployment(workload, { ...wanted, plan }, settings) }]),
+    ...(wanted.desired >= 2 ? [{ path: pdb, object: disruptionBudget(workload) }] : []),
+  ];
+  // For a lone replica a budget would block every drain for ever.
+  return { made, gone: wanted.desired >= 2 ? [] : [pdb] };
+}
+
+export interface RenderSettings {
+  readonly reconcile: ReconcileSettings;
+  /** PriorityClasses that are there. */
+  readonly priorityClasses: ReadonlySet<string>;
+}
+
+function metaOf({ metadata }: Workload, name = metadata.name) {
+  return {
+    name,
+    namespace: metadata.namespace,
+    labels: labelsOf(metadata),
+    ownerReferences: [
+      {
+        apiVersion: API_VERSION,
+        kind: "LLMWorkload",
+        name: metadata.name,
+        uid: metadata.uid,
+        controller: true,
+        blockOwnerDeletion: true,
+      },
+    ],
+  };
+}
+
+function labelsOf(metadata: Workload["metadata"]) {
+  return {
+    "app.kubernetes.io/managed-by": "gpu-orchestrator",
+    [LABEL.workload]: metadata.name,
+    [LABEL.tenant]: tenantOf(metadata),
+    [LABEL.track]: "stable",
+  };
+}
+
+/** Never a version: the selector of a Deployment cannot change. */
+function selectorOf({ metadata }: Workload) {
+  return { [LABEL.workload]: metadata.name, [LABEL.track]: "stable" };
+}
+
+function configMap(workload: Workload): Child["object"] {
+  const { modelName, modelVersion, modelType, parameters = {} } = workload.spec;
+  return {
+    apiVersion: "v1",
+    kind: "ConfigMap",
+    metadata: metaOf(workload, `${workload.metadata.name}-config`),
+    data: { ...parameters, model_name: modelName, model_version: modelVersion, model_type: modelType },
+  };
+}
+
+function service(workload: Workload, { engine }: Plan): Child["object"] {
+  const port = (name: string, number: number) => ({ name, port: number, targetPort: "http", protocol: "TCP" });
+  return {
+    apiVersion: "v1",
+    kind: "Service",
+    metadata: metaOf(workload),
+    spec: {
+      type: "ClusterIP",
+      selector: selectorOf(workload),
+      ports: engine === "vllm" ? [port("http", 80), port("api", VLLM_PORT)] : [port("http", 80)],
+    },
+  };
+}
+
+function disruptionBudget(workload: Workload): Child["object"] {
+  return {
+    apiVersion: "policy/v1",
+    kind: "PodDisruptionBudget",
+    metadata: metaOf(workload),
+    spec: { maxUnavailable: 1, selector: { matchLabels: selectorOf(workload) } },
+  };
+}
+
+function deployment(
+  workload: Workload,
+  wanted: Wanted & { readonly plan: Plan },
+  settings: RenderSettings,
+): Child["object"] {
+  const { plan, revision, desired, strategy, surge } = wanted;
+  const rolling = { maxSurge: surge ? 1 : 0, maxUnavailable: surge ? 0 : 1 };
+  return {
+    apiVersion: "apps/v1",
+    kind: "Deployment",
+    metadata: metaOf(workload),
+    spec: {
+      replicas: desired,
+      revisionHistoryLimit: 10,
+      progressDeadlineSeconds: startupSeconds(plan) + 60,
+      strategy: strategy === "recreate" ? { type: "Recreate" } : { type: "RollingUpdate", rollingUpdate: rolling },
+      selector: { matchLabels: selectorOf(workload) },
+      template: {
+        metadata: { labels: { ...labelsOf(workload.metadata), [LABEL.revision]: revision } },
+        spec: podSpec(workload, plan, settings),
+      },
+    },
+  };
+}
+
+function podSpec(workload: Workload, plan: Plan, settings: RenderSettings) {
+  const priority = `llm-${plan.qosClass}`;
+  return {
+    automountServiceAccountToken: false,
+    ...(settings.priorityClasses.has(priority) ? { priorityClassName: priority } : {}),
+    securityContext: {
+      runAsNonRoot: true,
+      runAsUser: 1_000,
+      fsGroup: 2_000,
+      seccompProfile: { type: "RuntimeDefault" },
+    },
+    tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
+    containers: [containerOf(workload, plan, settings)],
+    volumes: [
+      { name: "tmp", emptyDir: {} },
+      { name: "cache", emptyDir: {} },
+      { name: "shm", emptyDir: { medium: "Memory" } },
+      { name: "config", configMap: { name: `${workload.metadata.name}-config` } },
+    ],
+    ...(plan.product === null ? {} : { affinity: productAffinity(plan.product) }),
+  };
+}
+
+function productAffinity(product: string) {
+  // The label's value is the whole name; part of a name can only be told by those that are known.
+  const term = { matchExpressions: [{ key: "nvidia.com/gpu.product", operator: "In", values: [product] }] };
+  return { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [term] } } };
+}
+
+function containerOf({ spec }: Workload, plan: Plan, { reconcile }: RenderSettings) {
+  const isVllm = plan.engine === "vllm";
+  const port = isVllm ? VLLM_PORT : CUSTOM_PORT;
+  const env = { MODEL_NAME: spec.modelName, MODEL_VERSION: spec.modelVersion, MODEL_TYPE: spec.modelType, ...plan.env };
+  const probe = (path: string) => ({ httpGet: { path, port: "http", scheme: "HTTP" } });
+  return {
+    name: "llm-server",
+    image: plan.image,
+    ...(isVllm ? { args: [`--model=${plan.model}`, "--host=0.0.0.0", `--port=${port}`, ...plan.flags] } : argsOf(plan)),
+    env: Object.entries(env).map(([name, value]) => ({ name, value })),
+    ...((spec.security?.secretRefs ?? []).length === 0
+      ? {}
+      : { envFrom: (spec.security?.secretRefs ?? []).map((name) => ({ secretRef: { name } })) }),
+    ports: [
+      { name: "http", containerPort: port, protocol: "TCP" },
+      ...(isVllm ? [] : [{ name: "grpc", containerPort: 9_090, protocol: "TCP" }]),
+    ],
+    resources: resourcesOf(plan, reconcile),
+    startupProbe: {
+      ...probe("/health"),
+      periodSeconds: STARTUP_PERIOD_S,
+      failureThreshold: Math.ceil(startupSeconds(plan) / STARTUP_PERIOD_S),
+    },
+    readinessProbe: { ...probe(isVllm ? "/health" : "/ready"), periodSeconds: 5, failureThreshold: 3 },
+    livenessProbe: { ...probe("/health"), periodSeconds: 10, failureThreshold: 6 },
+    securityContext: {
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ["ALL"] },
+    },
+    volumeMounts: [
+      { name: "tmp", mountPath: "/tmp" },
+      { name: "cache", mountPath: "/root/.cache" },
+      { name: "shm", mountPath: "/dev/shm" },
+      { name: "config", mountPath: "/etc/config" },
+    ],
+  };
+}
+
+function argsOf({ flags }: Plan) {
+  return flags.length === 0 ? {} : { args: flags };
+}
+
+/** Memory is guaranteed whole, since its want kills; GPUs are whole by their nature; of CPU a class guarantees a part. */
+function resourcesOf({ cpuMillis, memoryBytes, gpus, resource, qosClass }: Plan, { qos }: ReconcileSettings) {
+  const { resourceGuarantee: guarantee, cpuMultiplier: burst } = qos[qosClass];
+  const memory = formatMemory(memoryBytes);
+  const devices = gpus === 0 ? {} : { [resource]: String(gpus) };
+  return {
+    requests: { cpu: formatCpu(Math.max(1, Math.ceil(cpuMillis * guarantee))), memory, ...devices },
+    limits: { cpu: formatCpu(Math.ceil(cpuMillis * Math.max(1, burst))), memory, ...devices },
+  };
+}
+
+/** As long as loading the weights may take. */
+export function startupSeconds({ memoryMib, gpus }: Plan): number {
+  const gigabytes = ((memoryMib ?? 0) * Math.max(1, gpus)) / 1_024;
+  return Math.max(LEAST_START_S, Math.ceil((gigabytes * START_S_PER_GB + START_S) * START_SPARE));
+}

@@ -1,0 +1,199 @@
+/**
+ * Everything of one kind, kept up to date.
+ *
+ *  1. A list, page by page, then a watch from where it ended; bookmarks move that point on.
+ *  2. A watch that the server ends goes on from there. One that is too old (410), or breaks, is listed anew, with growing
+ *     pauses: a server that is in trouble is not asked harder.
+ *  3. One that says nothing for {@link SILENCE_MS}, not even a bookmark, is dead, whatever its connection says.
+ */
+import { type KubeConnection, KubeError } from "./connection.ts";
+
+export interface KubeObject {
+  readonly apiVersion?: string;
+  readonly kind?: string;
+  readonly metadata: {
+    readonly name: string;
+    readonly namespace?: string;
+    readonly uid: string;
+    readonly generation?: number;
+    readonly resourceVersion: string;
+    readonly labels?: Readonly<Record<string, string>>;
+    readonly annotations?: Readonly<Record<string, string>>;
+    readonly creationTimestamp: string;
+    readonly deletionTimestamp?: string;
+    readonly finalizers?: readonly string[];
+  };
+  readonly spec?: Readonly<Record<string, unknown>>;
+  readonly status?: Readonly<Record<string, unknown>>;
+}
+
+interface List {
+  readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
+  readonly items: readonly KubeObject[];
+}
+
+interface WatchEvent {
+  readonly type: "ADDED" | "MODIFIED" | "DELETED" | "BOOKMARK" | "ERROR";
+  readonly object: KubeObject & { readonly code?: number; readonly message?: string };
+}
+
+const PAGE = "500";
+const SILENCE_MS = 90_000;
+const WATCH_SECONDS = "300";
+const FIRST_PAUSE_MS = 800;
+const LONGEST_PAUSE_MS = 30_000;
+
+export interface WatchOptions {
+  readonly labelSelector?: string;
+  readonly changed: () => void;
+  readonly silenceMs?: number;
+}
+
+export class Watch {
+  readonly #connection: KubeConnection;
+  readonly #path: string;
+  readonly #options: WatchOptions;
+  readonly #objects = new Map<string, KubeObject>();
+  readonly #stop = new AbortController();
+  #version: string | null = null;
+  #pauseMs = FIRST_PAUSE_MS;
+  #done: Promise<void> = Promise.resolve();
+  /** Why it is not up to date; `null`: it is. */
+  trouble: string | null = "not listed yet";
+  lists = 0;
+
+  constructor(connection: KubeConnection, path: string, options: WatchOptions) {
+    this.#connection = connection;
+    this.#path = path;
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#done = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort();
+    await this.#done;
+  }
+
+  all(): readonly KubeObject[] {
+    return [...this.#objects.values()];
+  }
+
+  get(namespace: string, name: string): KubeObject | undefined {
+    return this.#objects.get(`${namespace}/${name}`);
+  }
+
+  /** What a write has answered: it need not be waited for. */
+  learn(object: KubeObject): void {
+    this.#objects.set(keyOf(object), object);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        if (this.#version === null) await this.#list();
+        await this.#follow();
+      } catch (error) {
+        if (signal.aborted) return;
+        if (error instanceof KubeError && error.status === 410) this.#version = null;
+        this.#failed(error as Error);
+        await sleep((error instanceof KubeError ? error.retryAfterMs : null) ?? this.#pauseMs * jitter(), signal);
+        this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2);
+      }
+    }
+  }
+
+  #failed(error: Error): void {
+    this.trouble = `${this.#path}: ${error.message}`;
+    this.#options.changed();
+  }
+
+  async #list(): Promise<void> {
+    const { labelSelector } = this.#options;
+    const found = new Map<string, KubeObject>();
+    let next: string | undefined;
+    let version = "";
+    do {
+      const page: List = await this.#connection.call(this.#path, {
+        query: {
+          limit: PAGE,
+          ...(labelSelector === undefined ? {} : { labelSelector }),
+          ...(next === undefined ? {} : { continue: next }),
+        },
+        signal: this.#stop.signal,
+      });
+      for (const object of page.items) found.set(keyOf(object), object);
+      next = page.metadata.continue;
+      version = page.metadata.resourceVersion;
+    } while (next !== undefined && next !== "");
+    this.#objects.clear();
+    for (const [key, object] of found) this.#objects.set(key, object);
+    this.#version = version;
+    this.lists++;
+    this.trouble = null;
+    this.#options.changed();
+  }
+
+  async #follow(): Promise<void> {
+    const { labelSelector, silenceMs = SILENCE_MS } = this.#options;
+    const silent = new AbortController();
+    let timer = setTimeout(() => silent.abort(), silenceMs);
+    const query = {
+      watch: "true",
+      allowWatchBookmarks: "true",
+      timeoutSeconds: WATCH_SECONDS,
+      resourceVersion: this.#version ?? "",
+      ...(labelSelector === undefined ? {} : { labelSelector }),
+    };
+    try {
+      const signal = AbortSignal.any([silent.signal, this.#stop.signal]);
+      for await (const event of this.#connection.stream(this.#path, query, signal)) {
+        clearTimeout(timer);
+        timer = setTimeout(() => silent.abort(), silenceMs);
+        this.#take(event as WatchEvent);
+        this.#pauseMs = FIRST_PAUSE_MS;
+      }
+    } catch (error) {
+      // A dead stream is opened again where it stood: nothing is lost, for nothing was said.
+      if (!silent.signal.aborted || this.#stop.signal.aborted) throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+    this.trouble = null;
+  }
+
+  #take({ type, object }: WatchEvent): void {
+    if (type === "ERROR") throw new KubeError(object.code ?? 500, { message: object.message ?? "" }, null);
+    this.#version = object.metadata.resourceVersion;
+    this.trouble = null;
+    if (type === "BOOKMARK") return;
+    if (type === "DELETED") this.#objects.delete(keyOf(object));
+    else this.#objects.set(keyOf(object), object);
+    this.#options.changed();
+  }
+}
+
+function keyOf({ metadata: { namespace = "", name } }: KubeObject): string {
+  return `${namespace}/${name}`;
+}
+
+function jitter(): number {
+  return 0.75 + Math.random() / 2;
+}
+
+/** Ends early, and never rejects, when `signal` is aborted. */
+export function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done, { once: true });
+    function done(): void {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    }
+  });
+}

@@ -1,0 +1,33 @@
+/** What the controller refuses, by code. */
+export type ControllerErrorCode =
+  | "object-invalid"
+  | "malformed-yaml"
+  | "workload-not-found"
+  | "model-not-found"
+  | "node-not-found"
+  | "object-exists"
+  | "conflict"
+  | "wrong-state"
+  | "several-deployments"
+  | "never-fits"
+  | "no-gpu-free"
+  | "tenant-foreign"
+  | "not-yet"
+  | "backend-unavailable"
+  | "storage-unavailable"
+  | "shutting-down";
+
+export class ControllerError extends Error {
+  readonly code: ControllerErrorCode;
+  readonly errors: readonly { readonly path: string; readonly message: string }[] | null;
+
+  constructor(
+    code: ControllerErrorCode,
+    message: string,
+    errors: readonly { readonly path: string; readonly message: string }[] | null = null,
+  ) {
+    super(message);
+    this.code = code;
+    this.errors = errors;
+  }
+}

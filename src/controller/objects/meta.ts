@@ -1,0 +1,57 @@
+/** What every object has, as Kubernetes writes it. On one host the same object stands in the database. */
+import { z } from "zod";
+
+export const GROUP = "llm.orchestrator.io";
+export const VERSION = "v1";
+export const API_VERSION = `${GROUP}/${VERSION}`;
+
+/** Kept from the first seed: what it made bears it. */
+export const FINALIZER = "llm-orchestrator.io/finalizer";
+export const LABEL = {
+  workload: "llm-orchestrator.io/workload",
+  track: "llm-orchestrator.io/track",
+  revision: "llm-orchestrator.io/revision",
+  tenant: "llm-orchestrator.io/tenant",
+  model: "llm-orchestrator.io/model-id",
+} as const;
+export const ANNOTATION = {
+  /** Another value is another revision: a restart. */
+  restartedAt: "llm-orchestrator.io/restarted-at",
+} as const;
+
+/** RFC 1123: what Kubernetes takes as the name of a Service, which is made of it. */
+export const OBJECT_NAME = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
+const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+
+const words = z.record(z.string().max(317), z.string().max(65_536));
+
+/** What a caller may send of an object's metadata; the rest is ours and is passed over. */
+export const metadataSchema = z.looseObject({
+  name: z.string().regex(OBJECT_NAME, "expected a-z, 0-9 and -, at most 63 characters, beginning with a letter"),
+  namespace: z.string().regex(NAMESPACE, "expected a-z, 0-9 and -, at most 63 characters").optional(),
+  labels: words.optional(),
+  annotations: words.optional(),
+});
+
+export interface Metadata {
+  readonly name: string;
+  readonly namespace: string;
+  readonly uid: string;
+  /** Raised by each change of the spec. */
+  readonly generation: number;
+  /** Another one after each change of anything. */
+  readonly resourceVersion: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly creationTimestamp: string;
+  /** Set: it is to go, and what it made goes first. */
+  readonly deletionTimestamp: string | null;
+}
+
+export function keyOf({ namespace, name }: Pick<Metadata, "namespace" | "name">): string {
+  return `${namespace}/${name}`;
+}
+
+export function tenantOf({ labels, namespace }: Pick<Metadata, "labels" | "namespace">): string {
+  return labels[LABEL.tenant] ?? namespace;
+}

@@ -1,0 +1,63 @@
+/**
+ * The rules that a workload must keep beside its shape. A server with the CRD checks most of them by CEL; they are
+ * checked here again, since an older server or CRD lets everything through.
+ */
+import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+import { type WorkloadSpec, workloadSpecSchema } from "./workload.ts";
+
+export interface Breach {
+  readonly path: string;
+  readonly message: string;
+}
+
+/** What is wrong with a spec as somebody sent it; the spec, defaults filled in, when nothing is. */
+export function readSpec(given: unknown): { readonly spec: WorkloadSpec } | { readonly breaches: readonly Breach[] } {
+  const read = workloadSpecSchema.safeParse(given);
+  if (!read.success) {
+    return {
+      breaches: read.error.issues.map(({ path, message }) => ({ path: ["spec", ...path].join("."), message })),
+    };
+  }
+  const breaches = breachesOf(read.data);
+  return breaches.length === 0 ? { spec: read.data } : { breaches };
+}
+
+function breachesOf({ scaling, resources }: WorkloadSpec): Breach[] {
+  const found: Breach[] = [];
+  if (scaling.minReplicas > scaling.maxReplicas) {
+    found.push({ path: "spec.scaling", message: "minReplicas must not be above maxReplicas" });
+  }
+  if (parseCpuMillis(resources.cpu) === null) {
+    found.push({ path: "spec.resources.cpu", message: "expected more than 0 cores" });
+  }
+  if (parseMemoryBytes(resources.memory) === null) {
+    found.push({ path: "spec.resources.memory", message: "expected more than 0 bytes" });
+  }
+  for (const [index, { target }] of (scaling.targetMetrics ?? []).entries()) {
+    if (target > 0) continue;
+    found.push({ path: `spec.scaling.targetMetrics.${index}.target`, message: "expected more than 0" });
+  }
+  return found;
+}
+
+/** What the fields of a spec ask for that this version does not do yet, each with its path. */
+export function notYet({ deploymentStrategy, placement, scaling }: WorkloadSpec): Breach[] {
+  const found: Breach[] = [];
+  const strategy = deploymentStrategy?.type;
+  if (strategy === "canary" || strategy === "blueGreen") {
+    found.push({
+      path: "spec.deploymentStrategy.type",
+      message: `${strategy} is not there yet; use rolling or recreate`,
+    });
+  }
+  if (placement?.clusters !== undefined) {
+    found.push({ path: "spec.placement.clusters", message: "several clusters are not there yet" });
+  }
+  if (placement?.strategy !== undefined) {
+    found.push({ path: "spec.placement.strategy", message: "strategies of placement are not there yet" });
+  }
+  if (scaling.strategy !== "horizontal") {
+    found.push({ path: "spec.scaling.strategy", message: `${scaling.strategy} is not there yet; use horizontal` });
+  }
+  return found;
+}

@@ -1,0 +1,72 @@
+/** Where objects are kept: a database on one host, a kube-apiserver in a cluster. */
+import type { Metadata } from "./meta.ts";
+import type { Model, ModelSpec } from "./model.ts";
+import type { Workload, WorkloadSpec, WorkloadStatus } from "./workload.ts";
+
+/** What a caller may say of a workload. */
+export interface WorkloadDraft {
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+  readonly spec: WorkloadSpec;
+}
+
+/** What a caller names a request by, so that it is done once. */
+export interface RequestKey {
+  readonly principal: string;
+  readonly key: string;
+  readonly fingerprint: string;
+}
+
+/** @throws ControllerError `storage-unavailable` or `backend-unavailable`; nothing has changed then. */
+export interface Objects {
+  /** As they are known now. */
+  workloads(): readonly Workload[];
+  models(): readonly Model[];
+  /** Makes it, or gives the one of this name another spec, labels and annotations. */
+  put(draft: WorkloadDraft, key?: RequestKey | null): Promise<Workload>;
+  /** What was made under a key within the last day; `undefined`: nothing. */
+  recall(principal: string, key: string): { readonly fingerprint: string; readonly ids: readonly string[] } | undefined;
+  putModel(name: string, labels: Metadata["labels"], spec: ModelSpec): Promise<Model>;
+  putStatus(workload: Workload, status: WorkloadStatus): Promise<void>;
+  /** Marks it as to go. */
+  remove(workload: Workload): Promise<void>;
+  removeModel(model: Model): Promise<void>;
+  /** Nothing of it is left: it goes. */
+  forget(workload: Workload): Promise<void>;
+  /** Runs `changed` after each change, until the answer is called. */
+  subscribe(changed: () => void): () => void;
+}
+
+export interface ScalingEvent {
+  readonly eventId: string;
+  readonly deploymentId: string;
+  readonly tenantId: string;
+  readonly scalingType: "manual" | "auto";
+  readonly fromReplicas: number;
+  readonly toReplicas: number;
+  readonly triggerReason: string;
+  readonly triggerMetrics: Readonly<Record<string, number>>;
+  readonly status: "in_progress" | "success" | "failed" | "cancelled";
+  readonly errorMessage: string | null;
+  readonly initiatedAt: string;
+  readonly completedAt: string | null;
+}
+
+export interface DeploymentEvent {
+  readonly deploymentId: string;
+  readonly at: string;
+  readonly type: string;
+  readonly reason: string;
+  readonly message: string;
+}
+
+export interface History {
+  addScaling(event: ScalingEvent): void;
+  /** Of the last of a deployment that is in progress. */
+  endScaling(deploymentId: string, status: "success" | "failed" | "cancelled", at: string): void;
+  scalings(query: { readonly deploymentId?: string; readonly limit: number }): readonly ScalingEvent[];
+  addEvent(event: DeploymentEvent): void;
+  events(deploymentId: string, limit: number): readonly DeploymentEvent[];
+}

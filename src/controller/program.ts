@@ -1,0 +1,197 @@
+/** The controller as the command line starts it. */
+import { join } from "node:path";
+import { Client } from "../client/client.ts";
+import { nodeTransport } from "../client/node-transport.ts";
+import { WorkClient } from "../client/work.ts";
+import { Idempotency } from "../http/exchange/idempotency.ts";
+import type { HttpServer } from "../http/exchange/server.ts";
+import { sortableIds } from "../platform/ids.ts";
+import { createLogger, type Logger } from "../platform/logger.ts";
+import { createApiServer } from "./api/server.ts";
+import { HostBackend, runPriority } from "./host/backend.ts";
+import { type ChildDaemon, startChildDaemon } from "./host/child.ts";
+import type { Objects } from "./objects/store.ts";
+import type { Backend } from "./reconcile/backend.ts";
+import { ReconcileLoop } from "./reconcile/loop.ts";
+import { type ControllerFlags, type ControllerSettings, loadSettings } from "./settings/settings.ts";
+import { SqliteObjects } from "./store/sqlite.ts";
+
+const DEFAULT_DAEMON = "http://127.0.0.1:8086";
+const SIMULATED_STOP_MS = 8_000;
+const PRUNE_MS = 3_600_000;
+/** After SIGTERM the process is gone within this, whatever still hangs. */
+const STOP_DEADLINE_MS = 20_000;
+
+/** Serves until it is told to stop. @throws ConfigError */
+export async function runController(flags: ControllerFlags, version: string): Promise<void> {
+  const settings = loadSettings(flags, process.env);
+  const log = createLogger(settings.logLevel);
+  if (settings.inert.length > 0) log.warn({ inert: settings.inert }, "these settings are taken, and have no effect");
+  const child = settings.simulate === null ? null : await simulated(settings, settings.simulate, log);
+  const controller = await Controller.made(settings, child, version, log);
+  let stop: () => void = () => undefined;
+  const stopped = new Promise<void>((resolve) => {
+    stop = () => {
+      setTimeout(() => process.exit(1), STOP_DEADLINE_MS).unref();
+      void controller.stop().then(resolve);
+    };
+    process.once("SIGTERM", stop);
+    process.once("SIGINT", stop);
+    // Without its GPUs there is nothing left to show.
+    void child?.ended.then((how) => {
+      if (controller.isStopping) return;
+      log.error({ how }, "the daemon with the simulated GPUs has ended");
+      process.exitCode = 1;
+      stop();
+    });
+  });
+  try {
+    await controller.start(() => {
+      log.error({}, "another controller leads, or the lease could not be renewed: this one ends");
+      process.exitCode = 1;
+      stop();
+    });
+  } catch (error) {
+    await controller.stop();
+    throw error;
+  }
+  await stopped;
+}
+
+function simulated(settings: ControllerSettings, shape: string, log: Logger): Promise<ChildDaemon> {
+  log.warn({ simulated: true, host: shape }, "the GPUs and the engines are SIMULATED: nothing here is real hardware");
+  return startChildDaemon(shape, join(settings.database, "..", "controller-daemon"));
+}
+
+/** What a backend is made of: where objects are, where replicas run, and whether this process decides. */
+interface Ground {
+  readonly objects: Objects;
+  readonly backend: Backend;
+  leads(): boolean;
+  start(lost: () => void): void;
+  stop(): Promise<void>;
+}
+
+function hostGround(
+  settings: ControllerSettings,
+  child: ChildDaemon | null,
+  store: SqliteObjects,
+  log: Logger,
+): Ground {
+  const transport = nodeTransport(child?.url ?? settings.daemon.url ?? DEFAULT_DAEMON);
+  const key = () => child?.key ?? settings.daemon.key;
+  const { premium, standard, basic } = settings.reconcile.qos;
+  const backend = new HostBackend(new Client({ transport, key }), new WorkClient({ transport, key }), {
+    executor: settings.daemon.executor,
+    priorities: {
+      premium: runPriority(premium.priority),
+      standard: runPriority(standard.priority),
+      basic: runPriority(basic.priority),
+    },
+  });
+  return {
+    objects: store,
+    backend,
+    leads: () => true,
+    start: () => undefined,
+    async stop() {
+      if (child === null) return;
+      // Work outlives its daemon; what stood in for engines is of no use to anybody without this process.
+      await backend.stopAll(SIMULATED_STOP_MS).catch((err) => log.warn({ err }, "replicas may be left"));
+      await child.stop();
+    },
+  };
+}
+
+async function clusterGround(settings: ControllerSettings, changed: () => void, log: Logger): Promise<Ground> {
+  const { Cluster } = await import("./kubernetes/cluster.ts");
+  const cluster = new Cluster(settings, changed, log);
+  const { objects, backend } = cluster;
+  return {
+    objects,
+    backend,
+    leads: () => cluster.leads,
+    start: (lost) => cluster.start(lost),
+    stop: () => cluster.stop(),
+  };
+}
+
+class Controller {
+  readonly #settings: ControllerSettings;
+  readonly #log: Logger;
+  readonly #store: SqliteObjects;
+  readonly #ground: Ground;
+  readonly #loop: ReconcileLoop;
+  readonly #http: HttpServer;
+  #prune: NodeJS.Timeout | null = null;
+  #stopping: Promise<void> | null = null;
+
+  static async made(
+    settings: ControllerSettings,
+    child: ChildDaemon | null,
+    version: string,
+    log: Logger,
+  ): Promise<Controller> {
+    const store = new SqliteObjects(settings.database);
+    let soon: () => void = () => undefined;
+    const ground =
+      settings.backend === "host"
+        ? hostGround(settings, child, store, log)
+        : await clusterGround(settings, () => soon(), log);
+    const controller = new Controller(settings, store, ground, version, log);
+    soon = () => controller.#loop.soon();
+    return controller;
+  }
+
+  private constructor(
+    settings: ControllerSettings,
+    store: SqliteObjects,
+    ground: Ground,
+    version: string,
+    log: Logger,
+  ) {
+    this.#settings = settings;
+    this.#log = log;
+    this.#store = store;
+    this.#ground = ground;
+    const { objects, backend } = ground;
+    const ids = sortableIds();
+    const now = () => Date.now();
+    const newId = () => ids(Date.now());
+    const stores = { objects, history: store };
+    const leads = () => ground.leads();
+    this.#loop = new ReconcileLoop({ ...stores, backend, settings: settings.reconcile, leads, newId, now, log });
+    const idempotency = new Idempotency(objects);
+    const parts = { ...stores, backend, loop: this.#loop, settings, newId, version, now, idempotency };
+    this.#http = createApiServer(parts, log);
+  }
+
+  /** @param lost is run when another controller leads where this one did. */
+  async start(lost: () => void): Promise<void> {
+    const { host, port: wanted } = this.#settings.api;
+    const { port } = await this.#http.listen(host, wanted);
+    this.#ground.start(lost);
+    this.#loop.start();
+    this.#prune = setInterval(() => this.#store.prune(Date.now()), PRUNE_MS);
+    const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    const { backend, simulate } = this.#settings;
+    this.#log.info({ url, backend, simulated: simulate !== null }, "the controller serves");
+  }
+
+  get isStopping(): boolean {
+    return this.#stopping !== null;
+  }
+
+  stop(): Promise<void> {
+    this.#stopping ??= this.#drain();
+    return this.#stopping;
+  }
+
+  async #drain(): Promise<void> {
+    if (this.#prune !== null) clearInterval(this.#prune);
+    await this.#http.drain();
+    await this.#loop.stop();
+    await this.#ground.stop();
+    this.#store.close();
+  }
+}

@@ -1,0 +1,26 @@
+/** Where replicas run. */
+import type { Workload } from "../objects/workload.ts";
+import type { Wanted } from "./reconcile.ts";
+import type { LoadSeen, NodeSeen, TrackSeen } from "./seen.ts";
+
+export interface Look {
+  readonly nodes: readonly NodeSeen[];
+  tracksOf(workload: Workload): readonly TrackSeen[];
+  loadOf(workload: Workload): readonly LoadSeen[];
+}
+
+export interface NodeDrain {
+  readonly node: string;
+  readonly status: "ready" | "draining" | "drained";
+  readonly blockedBy: readonly string[];
+}
+
+/** @throws ControllerError `backend-unavailable`, `node-not-found` */
+export interface Backend {
+  readonly kind: "host" | "kubernetes";
+  look(): Promise<Look>;
+  /** Makes and removes what is missing or too much; calls nothing when nothing is. */
+  apply(workload: Workload, wanted: Wanted, tracks: readonly TrackSeen[]): Promise<void>;
+  drain(node: string, how: { readonly reason: string; readonly deadlineMs: number | null }): Promise<NodeDrain>;
+  uncordon(node: string): Promise<NodeDrain>;
+}

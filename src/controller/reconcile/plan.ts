@@ -1,0 +1,227 @@
+/**
+ * What one replica of a workload needs: its model, its GPUs, and how its engine is started. Pure.
+ *
+ * Which model is loaded, in this order: `engine.model`, since whoever states it means it; an `LLMModel` of this name and
+ * version; the catalogue's model of the name with its version (`llama2`/`7b`), then of the name alone; a `modelName`
+ * with a slash, as an id of the hub.
+ */
+import { findModel } from "../../core/analyzer/catalogue.ts";
+import { readHints } from "../../core/analyzer/hints.ts";
+import { NOTHING_KNOWN } from "../../core/analyzer/known.ts";
+import { type ModelNeed, modelNeed } from "../../core/analyzer/model-need.ts";
+import { parseModelName } from "../../core/analyzer/parse-name.ts";
+import type { JsonObject } from "../../core/base/json.ts";
+import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+import type { Model } from "../objects/model.ts";
+import type { WorkloadSpec } from "../objects/workload.ts";
+import { isOfProduct, type NodeSeen } from "./seen.ts";
+import type { QosClass, ReconcileSettings } from "./settings.ts";
+
+export interface Plan {
+  readonly engine: "vllm" | "custom";
+  /** What the engine loads. */
+  readonly model: string;
+  readonly image: string;
+  /** Whole GPUs of each replica; 0: it runs without. */
+  readonly gpus: number;
+  /** The extended resource that they are asked for by. */
+  readonly resource: string;
+  /** Part of the product's name; `null`: any. */
+  readonly product: string | null;
+  /** At least, of each GPU; `null`: nobody knows. */
+  readonly memoryMib: number | null;
+  readonly flags: readonly string[];
+  readonly env: Readonly<Record<string, string>>;
+  readonly cpuMillis: number;
+  readonly memoryBytes: number;
+  readonly qosClass: QosClass;
+  readonly why: readonly string[];
+}
+
+export interface PlanRefused {
+  readonly reason: "ModelNotFound" | "OverLimit" | "NeverFits" | "UnknownProfile";
+  readonly message: string;
+}
+
+const NVIDIA = "nvidia.com/gpu";
+/** vLLM's own default since 0.23; what a plan leaves for the engine to take of each card. */
+const DEFAULT_UTILIZATION = 0.92;
+const LEAST_MODEL_LEN = 256;
+
+export function planOf(
+  spec: WorkloadSpec,
+  models: readonly Model[],
+  nodes: readonly NodeSeen[],
+  settings: ReconcileSettings,
+): Plan | PlanRefused {
+  const model = modelOf(spec, models);
+  if (model === null) {
+    return {
+      reason: "ModelNotFound",
+      message: `no LLMModel, catalogue entry or engine.model for ${spec.modelName} ${spec.modelVersion}`,
+    };
+  }
+  const profile = spec.resourceProfile === undefined ? null : (settings.profiles[spec.resourceProfile] ?? undefined);
+  if (profile === undefined) {
+    return { reason: "UnknownProfile", message: `resourceProfiles has no ${spec.resourceProfile}` };
+  }
+  const product = productOf(spec);
+  const cards = cardsOf(nodes, product, settings);
+  const stated = spec.resources.gpu ?? (profile === null ? undefined : String(profile.gpu));
+  const need = needOf(spec, model, stated === undefined ? null : Number(stated), cards);
+  const gpus = stated === undefined ? (need?.gpus ?? 1) : Number(stated);
+  const over = overLimit(spec, gpus, settings) ?? neverFits(gpus, product, nodes);
+  if (over !== null) return over;
+  const flags = gpus === 0 || engineOf(spec) === "custom" ? null : flagsOf(spec, model, gpus, cards);
+  if (flags !== null && "reason" in flags) return flags;
+  return {
+    engine: engineOf(spec),
+    model,
+    image: spec.engine?.image ?? settings.image,
+    gpus,
+    resource: spec.resources.gpuType?.includes("/") === true ? spec.resources.gpuType : NVIDIA,
+    product,
+    memoryMib: flags?.memoryMib ?? need?.memoryMib ?? null,
+    flags: [...(flags?.flags ?? []), ...(spec.engine?.args ?? [])],
+    env: spec.engine?.env ?? {},
+    cpuMillis: parseCpuMillis(spec.resources.cpu) ?? 0,
+    memoryBytes: parseMemoryBytes(spec.resources.memory) ?? 0,
+    qosClass: qosClassOf(spec),
+    why: [
+      `model ${model}`,
+      stated === undefined ? (need?.gpusSource ?? "1 GPU: nothing says more") : `${gpus} GPUs: as asked for`,
+      ...(need === null ? [] : [need.memorySource]),
+    ],
+  };
+}
+
+export function isPlan(planned: Plan | PlanRefused): planned is Plan {
+  return !("reason" in planned);
+}
+
+/** The first seed's rule: an explicit class, else by the promised availability and latency. */
+export function qosClassOf({ qosClass, performance }: WorkloadSpec): QosClass {
+  if (qosClass !== undefined) return qosClass;
+  const { availability = 0, responseTimeP95: p95 = Number.POSITIVE_INFINITY } = performance.slaRequirements ?? {};
+  if (availability >= 99.9 && p95 <= 100) return "premium";
+  return availability >= 99.5 && p95 <= 500 ? "standard" : "basic";
+}
+
+function modelOf({ modelName, modelVersion, engine }: WorkloadSpec, models: readonly Model[]): string | null {
+  if (engine?.model !== undefined) return engine.model;
+  const own = models.find(({ spec }) => spec.name === modelName && spec.version === modelVersion)?.spec;
+  if (own?.source?.type === "hub") return own.source.uri;
+  const known =
+    findModel(parseModelName(`${modelName}-${modelVersion}`).canonical) ??
+    findModel(parseModelName(modelName).canonical);
+  if (known !== null) return known.id;
+  // A custom engine's image brings its model along.
+  return modelName.includes("/") || engine?.type === "custom" ? modelName : null;
+}
+
+/** An image that is not vLLM's is the first seed's own server. */
+function engineOf({ engine }: WorkloadSpec): Plan["engine"] {
+  return engine?.type ?? (engine?.image === undefined || engine.image.includes("vllm") ? "vllm" : "custom");
+}
+
+function productOf({ resources: { gpuType } }: WorkloadSpec): string | null {
+  return gpuType === undefined || gpuType.includes("/") ? null : gpuType;
+}
+
+/** Memory of each GPU that could serve, largest first. */
+function cardsOf(nodes: readonly NodeSeen[], product: string | null, settings: ReconcileSettings): number[] {
+  return nodes
+    .filter((node) => isOfProduct(node, product))
+    .flatMap(({ gpus, gpuMemoryMib }) => {
+      const memoryMib = gpuMemoryMib ?? settings.gpuMemoryMib;
+      return memoryMib === null ? [] : Array.from({ length: gpus }, () => memoryMib);
+    })
+    .sort((a, b) => b - a);
+}
+
+function needOf(
+  { engine, modelType }: WorkloadSpec,
+  model: string,
+  statedGpus: number | null,
+  cards: readonly number[],
+  maxModelLen?: number,
+): ModelNeed | null {
+  const config = (engine?.config ?? {}) as JsonObject;
+  const length = maxModelLen === undefined ? {} : { max_model_len: maxModelLen };
+  const hints = readHints({ model_name: model, ...config, ...length });
+  const type = modelType === "embedding" ? "embedding" : "inference";
+  return modelNeed(type, hints, { statedGpus, cards: () => cards, models: {}, known: NOTHING_KNOWN });
+}
+
+function overLimit(spec: WorkloadSpec, gpus: number, settings: ReconcileSettings): PlanRefused | null {
+  const over = (what: string) => ({ reason: "OverLimit" as const, message: `more ${what} than one workload may have` });
+  if ((parseCpuMillis(spec.resources.cpu) ?? 0) > settings.maxCpuMillis) return over("CPU");
+  if ((parseMemoryBytes(spec.resources.memory) ?? 0) > settings.maxMemoryBytes) return over("memory");
+  return gpus > settings.maxGpus ? over("GPUs") : null;
+}
+
+/** Nodes that are away or cordoned count: they may come back. */
+function neverFits(gpus: number, product: string | null, nodes: readonly NodeSeen[]): PlanRefused | null {
+  const able = nodes.filter((node) => isOfProduct(node, product));
+  const most = Math.max(0, ...able.map((node) => node.gpus));
+  if (nodes.length === 0 || gpus <= most) return null;
+  const of = product === null ? "" : ` of ${product}`;
+  return { reason: "NeverFits", message: `asked for ${gpus} GPUs${of} of one node; the most that one has is ${most}` };
+}
+
+interface Flags {
+  readonly flags: readonly string[];
+  readonly memoryMib: number | null;
+}
+
+/** vLLM's command line. What `config` states goes as it stands; the rest is left to the engine. */
+function flagsOf(spec: WorkloadSpec, model: string, gpus: number, cards: readonly number[]): Flags | PlanRefused {
+  const config = { ...(spec.engine?.config ?? {}) } as Record<string, unknown>;
+  const utilization = Number(config.gpu_memory_utilization ?? DEFAULT_UTILIZATION);
+  const asked = typeof config.max_model_len === "number" ? config.max_model_len : null;
+  const fitting = asked === null ? null : longestThatFits(spec, model, gpus, cards, utilization, asked);
+  if (fitting !== null && "reason" in fitting) return fitting;
+  delete config.tensor_parallel_size;
+  delete config.gpu_memory_utilization;
+  delete config.max_model_len;
+  return {
+    memoryMib: fitting?.memoryMib ?? null,
+    flags: [
+      `--tensor-parallel-size=${gpus}`,
+      `--gpu-memory-utilization=${utilization}`,
+      ...(fitting === null ? [] : [`--max-model-len=${fitting.length}`]),
+      `--served-model-name=${spec.modelName}`,
+      ...Object.entries(config)
+        .sort(([a], [b]) => (a < b ? -1 : 1))
+        .flatMap(([key, value]) => flagOf(key, value)),
+    ],
+  };
+}
+
+/** At most as many tokens as asked for, halved until the cache fits beside the weights. */
+function longestThatFits(
+  spec: WorkloadSpec,
+  model: string,
+  gpus: number,
+  cards: readonly number[],
+  utilization: number,
+  asked: number,
+): { readonly length: number; readonly memoryMib: number | null } | PlanRefused {
+  const card = cards[gpus - 1];
+  for (let length = asked; ; length = Math.floor(length / 2)) {
+    const need = needOf(spec, model, gpus, cards, length);
+    if (need === null || card === undefined) return { length: asked, memoryMib: need?.memoryMib ?? null };
+    if (need.memoryMib <= card * utilization) return { length, memoryMib: need.memoryMib };
+    if (length / 2 < LEAST_MODEL_LEN) {
+      const message = `${model} needs ${need.memoryMib} MiB of each of ${gpus} GPUs, which have ${card}`;
+      return { reason: "NeverFits", message };
+    }
+  }
+}
+
+function flagOf(key: string, value: unknown): string[] {
+  const name = `--${key.replaceAll("_", "-")}`;
+  if (value === true) return [name];
+  if (value === false || value === null) return [];
+  return [`${name}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`];
+}

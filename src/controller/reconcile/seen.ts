@@ -1,0 +1,87 @@
+/** What a backend shows of the world, as the reconcilers take it in. Values only; whoever looks fills them. */
+import type { EpochMs } from "../../core/base/time.ts";
+import type { Model } from "../objects/model.ts";
+
+export interface NodeSeen {
+  readonly name: string;
+  readonly product: string | null;
+  /** Of each GPU; `null`: nobody says. */
+  readonly gpuMemoryMib: number | null;
+  readonly gpus: number;
+  /** GPUs that nobody else can get now, pods that are only bound to the node included. */
+  readonly usedGpus: number;
+  readonly ready: boolean;
+  /** Not cordoned. */
+  readonly schedulable: boolean;
+}
+
+export const STUCK_REASONS = [
+  "ImagePull",
+  "Unschedulable",
+  "CrashLoop",
+  "OutOfMemory",
+  "ModelFetch",
+  "NoProgress",
+] as const;
+export type StuckReason = (typeof STUCK_REASONS)[number];
+
+export interface ReplicaSeen {
+  readonly name: string;
+  /** `waiting`: it has no GPU yet. `stopping` ones still hold theirs. */
+  readonly phase: "waiting" | "starting" | "ready" | "unready" | "stopping" | "failed";
+  readonly node: string | null;
+  readonly url: string | null;
+  readonly gpus: number;
+  readonly restarts: number;
+  readonly trouble: { readonly reason: StuckReason; readonly message: string } | null;
+  /** Why it waits, and for how long; `null`: it does not, or nobody says. */
+  readonly waiting: { readonly reason: string; readonly position: number | null; readonly eta: string | null } | null;
+}
+
+/** The replicas of one revision. */
+export interface TrackSeen {
+  readonly revision: string;
+  /** As many were asked for last. */
+  readonly wanted: number;
+  readonly replicas: readonly ReplicaSeen[];
+}
+
+/** Figures of one replica; absent: it did not say. */
+export interface LoadSeen {
+  readonly replica: string;
+  readonly metrics: Readonly<Partial<Record<string, number>>>;
+}
+
+export interface Seen {
+  readonly tracks: readonly TrackSeen[];
+  readonly nodes: readonly NodeSeen[];
+  readonly models: readonly Model[];
+  readonly load: readonly LoadSeen[];
+  readonly now: EpochMs;
+}
+
+/** It has had its GPUs. One that has failed since counts: its place in the budget is taken until it is replaced. */
+export function isPlaced({ phase }: ReplicaSeen): boolean {
+  return phase !== "waiting";
+}
+
+export function readyOf({ replicas }: TrackSeen): number {
+  return replicas.filter(({ phase }) => phase === "ready").length;
+}
+
+/** Whether some node could take a replica of so many GPUs now. */
+export function hasRoomFor(nodes: readonly NodeSeen[], gpus: number, product: string | null): boolean {
+  return nodes.some(
+    (node) => node.ready && node.schedulable && isOfProduct(node, product) && node.gpus - node.usedGpus >= gpus,
+  );
+}
+
+/** By part of the name, as `resources.gpuType` has it. */
+export function isOfProduct({ product }: NodeSeen, wanted: string | null): boolean {
+  if (wanted === null) return true;
+  const name = (product ?? "").toLowerCase();
+  return wanted
+    .toLowerCase()
+    .split(/[-_ ]+/)
+    .every((part) => name.includes(part));
+}

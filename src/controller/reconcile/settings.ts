@@ -1,0 +1,30 @@
+/** What the settings say that the reconcilers need. Defaults are those of the first seed's `config.yaml`. */
+export const QOS_CLASSES = ["premium", "standard", "basic"] as const;
+export type QosClass = (typeof QOS_CLASSES)[number];
+
+export interface QosSettings {
+  readonly priority: number;
+  /** Part of the asked CPU that is guaranteed. */
+  readonly resourceGuarantee: number;
+  readonly cpuMultiplier: number;
+}
+
+export interface Profile {
+  readonly gpu: number;
+  readonly maxReplicas: number | null;
+}
+
+export interface ReconcileSettings {
+  readonly qos: Readonly<Record<QosClass, QosSettings>>;
+  readonly profiles: Readonly<Record<string, Profile>>;
+  readonly maxCpuMillis: number;
+  readonly maxMemoryBytes: number;
+  readonly maxGpus: number;
+  readonly image: string;
+  readonly scaleUpCooldownMs: number;
+  readonly scaleDownCooldownMs: number;
+  /** Of one GPU, where nothing else tells. */
+  readonly gpuMemoryMib: number | null;
+  /** Without progress for so long it is stuck. */
+  readonly progressDeadlineMs: number;
+}

@@ -1,0 +1,208 @@
+/**
+ * The controller's file: the first seed's `config.yaml`, every key of it known, and `auth`, `api` and `host` beside it.
+ *
+ * What is read acts, but for what {@link INERT} names: those keys are taken, so that the file starts the controller
+ * unchanged, and have no effect yet.
+ */
+import { z } from "zod";
+import { parseDuration } from "../../core/base/duration.ts";
+import { ROLES } from "../../http/exchange/auth.ts";
+import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+
+const text = z.string().max(4_096);
+const anything = z.looseObject({}).optional();
+const duration = z.string().transform((given, context) => {
+  const ms = parseDuration(given);
+  if (ms !== null) return ms;
+  context.addIssue({ code: "custom", message: `expected a duration such as 30s or 3m, got ${JSON.stringify(given)}` });
+  return z.NEVER;
+});
+const quantity = (parse: (given: unknown) => number | null, such: string) =>
+  z.string().transform((given, context) => {
+    const amount = parse(given);
+    if (amount !== null) return amount;
+    context.addIssue({ code: "custom", message: `expected ${such}, got ${JSON.stringify(given)}` });
+    return z.NEVER;
+  });
+const cpu = quantity(parseCpuMillis, "cores such as 2 or 500m");
+const bytes = quantity(parseMemoryBytes, "bytes such as 8Gi");
+const port = z.int().min(0).max(65_535);
+const flag = z.boolean();
+
+/** Each class of service under its name. */
+function classes<T extends z.ZodType>(of: T) {
+  return z.strictObject({ premium: of.optional(), standard: of.optional(), basic: of.optional() }).optional();
+}
+
+const qosClass = z.strictObject({
+  priority: z.int().min(0).max(1_000_000).optional(),
+  resourceGuarantee: z.number().gt(0).max(1).optional(),
+  maxLatency: z.number().optional(),
+  preemptionPolicy: z.enum(["never", "lower-priority", "always"]).optional(),
+  burstingAllowed: flag.optional(),
+});
+
+const scheduler = z.strictObject({
+  strategy: z.enum(["round-robin", "least-loaded", "performance-aware", "cost-optimized"]).optional(),
+  resourceOvercommitRatio: z.number().optional(),
+  gpuFragmentationThreshold: z.number().optional(),
+  localityPreference: flag.optional(),
+  modelAffinityWeight: z.number().optional(),
+  latencyOptimization: flag.optional(),
+  throughputOptimization: flag.optional(),
+  scaleUpCooldown: duration.optional(),
+  scaleDownCooldown: duration.optional(),
+  predictiveScaling: flag.optional(),
+  qosClasses: classes(qosClass),
+});
+
+const allocation = z.strictObject({
+  cpuMultiplier: z.number().gt(0).optional(),
+  memoryMultiplier: z.number().gt(0).optional(),
+  gpuPriority: z.number().optional(),
+  burstingAllowed: flag.optional(),
+});
+
+const resourceManager = z.strictObject({
+  defaultCPURequest: cpu.optional(),
+  defaultMemoryRequest: bytes.optional(),
+  defaultGPURequest: z.int().min(0).optional(),
+  optimizationInterval: duration.optional(),
+  resourceUtilizationTarget: z.number().optional(),
+  overcommitRatio: z.number().optional(),
+  scaleUpThreshold: z.number().optional(),
+  scaleDownThreshold: z.number().optional(),
+  scaleUpCooldown: duration.optional(),
+  scaleDownCooldown: duration.optional(),
+  maxCPUPerWorkload: cpu.optional(),
+  maxMemoryPerWorkload: bytes.optional(),
+  maxGPUPerWorkload: z.int().min(0).optional(),
+  qosResourceAllocation: classes(allocation),
+});
+
+const operator = z.strictObject({
+  reconcileInterval: duration.optional(),
+  maxConcurrentReconciles: z.int().optional(),
+  defaultNamespace: text.optional(),
+  defaultImage: text.optional(),
+  defaultServiceAccount: text.optional(),
+  defaultCPURequest: cpu.optional(),
+  defaultMemoryRequest: bytes.optional(),
+  defaultCPULimit: cpu.optional(),
+  defaultMemoryLimit: bytes.optional(),
+  metricsEnabled: flag.optional(),
+  healthCheckEnabled: flag.optional(),
+  podSecurityContext: anything,
+  securityContext: anything,
+});
+
+const profile = z.strictObject({
+  cpu: cpu.optional(),
+  memory: bytes.optional(),
+  gpu: z.int().min(0).optional(),
+  maxReplicas: z.int().min(1).optional(),
+});
+
+const keyHolder = z.strictObject({
+  principal: z.string().min(1).max(128),
+  role: z.enum(ROLES).default("allocate"),
+  /** Whose deployments it may see and change; absent: everybody's. */
+  tenants: z.array(z.string().min(1).max(63)).max(1_000).optional(),
+});
+
+export const fileSchema = z.strictObject({
+  kubeConfig: text.optional(),
+  namespace: text.optional(),
+  scheduler: scheduler.optional(),
+  resourceManager: resourceManager.optional(),
+  modelRegistry: anything,
+  operator: operator.optional(),
+  metricsEnabled: flag.optional(),
+  metricsPort: port.optional(),
+  healthPort: port.optional(),
+  workerThreads: z.int().optional(),
+  syncInterval: duration.optional(),
+  leaderElection: flag.optional(),
+  leaderLockName: text.optional(),
+  tlsEnabled: flag.optional(),
+  certFile: text.optional(),
+  keyFile: text.optional(),
+  logging: z
+    .strictObject({
+      level: z.enum(["debug", "info", "warn", "error"]).optional(),
+      format: text.optional(),
+      output: text.optional(),
+    })
+    .optional(),
+  features: anything,
+  advanced: anything,
+  integrations: anything,
+  resourceProfiles: z.record(z.string().max(63), profile).optional(),
+  modelProfiles: anything,
+  deploymentStrategies: anything,
+  disasterRecovery: anything,
+  auth: z
+    .strictObject({
+      enabled: flag.default(true),
+      header_name: z.string().max(128).default("X-API-Key"),
+      api_keys: z.record(z.string().min(1).max(512), keyHolder).default({}),
+    })
+    .optional(),
+  api: z.strictObject({ host: text.default("127.0.0.1"), port: port.default(8003) }).optional(),
+  host: z
+    .strictObject({
+      /** Of the daemon whose leases replicas run on. */
+      url: text.optional(),
+      key_file: text.optional(),
+      executor: text.default("vllm"),
+    })
+    .optional(),
+  database: text.optional(),
+});
+export type ControllerFile = z.output<typeof fileSchema>;
+
+/** Taken, and without effect: what of the first seed's file this version does not act on. */
+export const INERT: readonly string[] = [
+  "scheduler.strategy",
+  "scheduler.resourceOvercommitRatio",
+  "scheduler.gpuFragmentationThreshold",
+  "scheduler.localityPreference",
+  "scheduler.modelAffinityWeight",
+  "scheduler.latencyOptimization",
+  "scheduler.throughputOptimization",
+  "scheduler.predictiveScaling",
+  "resourceManager.defaultCPURequest",
+  "resourceManager.defaultMemoryRequest",
+  "resourceManager.defaultGPURequest",
+  "resourceManager.optimizationInterval",
+  "resourceManager.resourceUtilizationTarget",
+  "resourceManager.overcommitRatio",
+  "resourceManager.scaleUpThreshold",
+  "resourceManager.scaleDownThreshold",
+  "modelRegistry",
+  "operator.reconcileInterval",
+  "operator.maxConcurrentReconciles",
+  "operator.defaultServiceAccount",
+  "operator.metricsEnabled",
+  "operator.healthCheckEnabled",
+  "operator.podSecurityContext",
+  "operator.securityContext",
+  "operator.defaultCPULimit",
+  "operator.defaultMemoryLimit",
+  "metricsEnabled",
+  "metricsPort",
+  "healthPort",
+  "workerThreads",
+  "syncInterval",
+  "tlsEnabled",
+  "certFile",
+  "keyFile",
+  "logging.format",
+  "logging.output",
+  "features",
+  "advanced",
+  "integrations",
+  "modelProfiles",
+  "deploymentStrategies",
+  "disasterRecovery",
+];

@@ -1,0 +1,222 @@
+/** The controller's settings: its file, over it the second seed's environment, over that the flags. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
+import { MAX_FILE_BYTES, NO_DOCUMENT, printPath, readDocument } from "../../config/document.ts";
+import { ConfigError, type Origin, type Problem } from "../../config/problems.ts";
+import type { ApiKey } from "../../http/exchange/auth.ts";
+import type { LogLevel } from "../../platform/logger.ts";
+import type { ReconcileSettings } from "../reconcile/settings.ts";
+import { type ControllerFile, fileSchema, INERT } from "./schema.ts";
+
+export interface ControllerFlags {
+  readonly config?: string;
+  readonly backend?: string;
+  /** The shape of simulated GPUs, such as `h100x8`. */
+  readonly simulate?: string;
+  readonly port?: string;
+  readonly host?: string;
+  readonly kubeconfig?: string;
+  readonly context?: string;
+  /** Of the Lease; the first seed's name for it. */
+  readonly leaderElectionId?: string;
+  readonly leaderElect?: boolean;
+}
+
+export interface ControllerSettings {
+  readonly backend: "host" | "kubernetes";
+  readonly simulate: string | null;
+  readonly api: { readonly host: string; readonly port: number };
+  readonly auth: {
+    readonly enabled: boolean;
+    readonly headerName: string;
+    readonly keys: readonly ApiKey[];
+    /** By principal; one that is not here may see all. */
+    readonly tenants: ReadonlyMap<string, readonly string[]>;
+  };
+  readonly daemon: { readonly url: string | null; readonly key: string | null; readonly executor: string };
+  readonly kubernetes: {
+    readonly kubeconfig: string | null;
+    readonly context: string | null;
+    /** Where the Lease is, and its name; `null`: there is only one controller. */
+    readonly lease: { readonly namespace: string; readonly name: string } | null;
+  };
+  readonly database: string;
+  /** Where objects that name no namespace go. */
+  readonly namespace: string;
+  readonly logLevel: LogLevel;
+  readonly reconcile: ReconcileSettings;
+  readonly defaults: { readonly cpu: string; readonly memory: string };
+  /** Keys that were given and have no effect. */
+  readonly inert: readonly string[];
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const LEASE = "llm-orchestrator-leader";
+const DEFAULT_NAMESPACE = "default";
+const DEFAULT_DATABASE = "data/controller.db";
+const SIMULATED_DATABASE = "data/controller-simulated.db";
+const VLLM_IMAGE = "vllm/vllm-openai:latest";
+
+/** @throws ConfigError with everything that is wrong. */
+export function loadSettings(flags: ControllerFlags, env: Environment): ControllerSettings {
+  const { file, problems } = readFile(flags.config);
+  const overlays = numbersOf(flags, env, problems);
+  const backend = flags.backend ?? "kubernetes";
+  if (backend !== "host" && backend !== "kubernetes") {
+    const message = "expected host or kubernetes";
+    problems.push({ origin: { kind: "flag", name: "--backend" }, path: "", message, hint: null });
+  } else if (backend === "kubernetes" && flags.simulate !== undefined) {
+    const message = "simulated GPUs are of the backend host";
+    problems.push({ origin: { kind: "flag", name: "--simulate" }, path: "", message, hint: null });
+  }
+  const keys = keysOf(file, problems);
+  const api = { host: flags.host ?? file.api?.host ?? "127.0.0.1", port: overlays.port ?? file.api?.port ?? 8_003 };
+  const enabled = file.auth?.enabled === true;
+  if (!enabled && !isLoopback(api.host)) {
+    const message = "without auth.api_keys only loopback is listened on";
+    problems.push({ origin: { kind: "default" }, path: "api.host", message, hint: null });
+  }
+  if (problems.length > 0) throw new ConfigError(problems);
+  return {
+    backend: backend === "host" ? "host" : "kubernetes",
+    kubernetes: {
+      kubeconfig: flags.kubeconfig ?? (file.kubeConfig || null),
+      context: flags.context ?? env.K8S_CONTEXT ?? null,
+      lease:
+        (flags.leaderElect ?? file.leaderElection ?? true)
+          ? {
+              namespace: file.namespace ?? "llm-orchestrator",
+              name: flags.leaderElectionId ?? file.leaderLockName ?? LEASE,
+            }
+          : null,
+    },
+    simulate: flags.simulate ?? null,
+    api,
+    auth: { enabled, headerName: file.auth?.header_name ?? "X-API-Key", ...keys },
+    daemon: {
+      url: file.host?.url ?? env.GPU_ORCHESTRATOR_URL ?? null,
+      key: file.host?.key_file === undefined ? (env.GPU_ORCHESTRATOR_API_KEY ?? null) : keyIn(file.host.key_file),
+      executor: flags.simulate === undefined ? (file.host?.executor ?? "vllm") : "simulated",
+    },
+    database: file.database ?? (flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE),
+    namespace: env.K8S_NAMESPACE ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
+    logLevel: file.logging?.level ?? "info",
+    reconcile: reconcileSettings(file, env, overlays),
+    defaults: { cpu: env.DEFAULT_CPU_REQUEST ?? "1", memory: env.DEFAULT_MEMORY_REQUEST ?? "2Gi" },
+    inert: inertIn(file),
+  };
+}
+
+function readFile(path: string | undefined): { readonly file: ControllerFile; readonly problems: Problem[] } {
+  let document = NO_DOCUMENT;
+  const whole: Origin = { kind: "file", file: path ?? "", line: null, column: 0 };
+  if (path !== undefined) {
+    try {
+      const text = readFileSync(path);
+      if (text.length > MAX_FILE_BYTES) throw new Error(`larger than ${MAX_FILE_BYTES / 1_024} KiB`);
+      document = readDocument(text.toString("utf8"), path);
+    } catch (error) {
+      throw new ConfigError([{ origin: whole, path: "", message: (error as Error).message, hint: null }]);
+    }
+  }
+  const problems = [...document.problems];
+  const read = fileSchema.safeParse(document.tree);
+  if (read.success) return { file: read.data, problems };
+  for (const issue of read.error.issues) {
+    const at = issue.path.map((part) => (typeof part === "number" ? part : String(part)));
+    const paths = issue.code === "unrecognized_keys" ? issue.keys.map((key) => [...at, key]) : [at];
+    for (const path of paths) {
+      const message = issue.code === "unrecognized_keys" ? "there is no such setting" : issue.message;
+      problems.push({ origin: document.locate(path, "key"), path: printPath(path), message, hint: null });
+    }
+  }
+  return { file: fileSchema.parse({}), problems };
+}
+
+function numbersOf({ port }: ControllerFlags, env: Environment, problems: Problem[]) {
+  const number = (origin: Origin, given: string | undefined, most: number): number | undefined => {
+    if (given === undefined || given === "") return undefined;
+    const value = Number(given);
+    if (Number.isInteger(value) && value >= 0 && value <= most) return value;
+    problems.push({ origin, path: "", message: `expected a whole number from 0 to ${most}`, hint: null });
+    return undefined;
+  };
+  const variable = (name: string, most: number) => number({ kind: "environment", name }, env[name], most);
+  return {
+    port: number({ kind: "flag", name: "--port" }, port, 65_535) ?? variable("PORT", 65_535),
+    deploymentTimeout: variable("DEPLOYMENT_TIMEOUT", 86_400),
+    gpuMemoryGb: variable("GPU_MEMORY_GB", 100_000),
+  };
+}
+
+function keysOf({ auth }: ControllerFile, problems: Problem[]) {
+  const keys: ApiKey[] = [];
+  const tenants = new Map<string, readonly string[]>();
+  const seen = new Map<string, string>();
+  for (const [key, holder] of Object.entries(auth?.api_keys ?? {})) {
+    const hashed = /^sha256:([0-9a-f]{64})$/i.exec(key)?.[1]?.toLowerCase();
+    const sha256 = hashed ?? createHash("sha256").update(key, "utf8").digest("hex");
+    keys.push({ sha256, principal: holder.principal, role: holder.role });
+    const bound = JSON.stringify(holder.tenants ?? null);
+    // A second key would otherwise widen what the first one may see.
+    if ((seen.get(holder.principal) ?? bound) !== bound) {
+      const message = `the keys of ${holder.principal} name different tenants`;
+      problems.push({ origin: { kind: "default" }, path: "auth.api_keys", message, hint: null });
+    }
+    seen.set(holder.principal, bound);
+    if (holder.tenants !== undefined) tenants.set(holder.principal, holder.tenants);
+  }
+  return { keys, tenants };
+}
+
+function reconcileSettings(
+  { scheduler, resourceManager, operator, resourceProfiles = {} }: ControllerFile,
+  env: Environment,
+  overlays: ReturnType<typeof numbersOf>,
+): ReconcileSettings {
+  const qos = (name: "premium" | "standard" | "basic", priority: number, resourceGuarantee: number, cpu: number) => ({
+    priority: scheduler?.qosClasses?.[name]?.priority ?? priority,
+    resourceGuarantee: scheduler?.qosClasses?.[name]?.resourceGuarantee ?? resourceGuarantee,
+    cpuMultiplier: resourceManager?.qosResourceAllocation?.[name]?.cpuMultiplier ?? cpu,
+  });
+  return {
+    qos: {
+      premium: qos("premium", 100, 0.9, 2),
+      standard: qos("standard", 50, 0.7, 1),
+      basic: qos("basic", 10, 0.5, 0.5),
+    },
+    profiles: Object.fromEntries(
+      Object.entries(resourceProfiles).map(([name, { gpu = 0, maxReplicas = null }]) => [name, { gpu, maxReplicas }]),
+    ),
+    maxCpuMillis: resourceManager?.maxCPUPerWorkload ?? Number.POSITIVE_INFINITY,
+    maxMemoryBytes: resourceManager?.maxMemoryPerWorkload ?? Number.POSITIVE_INFINITY,
+    maxGpus: resourceManager?.maxGPUPerWorkload ?? Number.POSITIVE_INFINITY,
+    image: env.VLLM_IMAGE ?? operator?.defaultImage ?? VLLM_IMAGE,
+    scaleUpCooldownMs: scheduler?.scaleUpCooldown ?? resourceManager?.scaleUpCooldown ?? 180_000,
+    scaleDownCooldownMs: scheduler?.scaleDownCooldown ?? resourceManager?.scaleDownCooldown ?? 600_000,
+    gpuMemoryMib: overlays.gpuMemoryGb === undefined ? null : overlays.gpuMemoryGb * 1_024,
+    progressDeadlineMs: Math.max(600, overlays.deploymentTimeout ?? 300) * 1_000,
+  };
+}
+
+function inertIn(file: ControllerFile): string[] {
+  return INERT.filter((path) => {
+    let value: unknown = file;
+    for (const key of path.split(".")) value = (value as Record<string, unknown> | undefined)?.[key];
+    return value !== undefined;
+  });
+}
+
+function keyIn(path: string): string {
+  try {
+    return readFileSync(path, "utf8").trim();
+  } catch (error) {
+    const origin: Origin = { kind: "file", file: path, line: null, column: 0 };
+    throw new ConfigError([{ origin, path: "", message: (error as Error).message, hint: null }]);
+  }
+}
+
+function isLoopback(host: string): boolean {
+  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
+}

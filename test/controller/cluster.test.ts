@@ -1,0 +1,182 @@
+/** The backend `kubernetes`, from a manifest to replicas that serve, against an apiserver in memory and a kubelet of the test. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { Cluster } from "../../src/controller/kubernetes/cluster.ts";
+import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
+import { loadSettings } from "../../src/controller/settings/settings.ts";
+import { SqliteObjects } from "../../src/controller/store/sqlite.ts";
+import { type Any, FakeApiserver } from "./fake-apiserver.ts";
+import { SETTINGS, spec } from "./objects.ts";
+
+const WORKLOAD = "/apis/llm.orchestrator.io/v1/namespaces/ns/llmworkloads/chat";
+const DEPLOYMENT = "/apis/apps/v1/namespaces/ns/deployments/chat";
+const NODE = "/api/v1/nodes/n1";
+const folder = mkdtempSync(join(tmpdir(), "cluster-"));
+process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+const log = pino({ level: "silent" });
+
+let server: FakeApiserver;
+let ends: (() => Promise<void>)[] = [];
+
+function kubeconfig(url: string): string {
+  const file = join(folder, "kubeconfig");
+  writeFileSync(
+    file,
+    JSON.stringify({
+      clusters: [{ name: "c", cluster: { server: url } }],
+      users: [{ name: "u", user: { token: "t" } }],
+      contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
+      "current-context": "c",
+    }),
+  );
+  return file;
+}
+
+function controller(url: string, lost: () => void = () => undefined) {
+  const settings = { ...loadSettings({ backend: "kubernetes", kubeconfig: kubeconfig(url) }, {}), reconcile: SETTINGS };
+  let soon: () => void = () => undefined;
+  const cluster = new Cluster(settings, () => soon(), log);
+  const history = new SqliteObjects(":memory:");
+  const { objects, backend } = cluster;
+  let count = 0;
+  const loop = new ReconcileLoop({
+    ...{ objects, history, backend, settings: SETTINGS, log },
+    leads: () => cluster.leads,
+    newId: () => String(count++),
+    now: () => Date.now(),
+  });
+  soon = () => loop.soon();
+  cluster.start(lost);
+  loop.start();
+  ends.push(async () => {
+    await loop.stop();
+    await cluster.stop();
+    history.close();
+  });
+  return { cluster, loop };
+}
+
+async function until(holds: () => boolean, what: string): Promise<void> {
+  const late = Date.now() + 45_000;
+  while (!holds()) {
+    if (Date.now() > late) throw new Error(`not within 45 s: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+/** As Deployment controller, scheduler and kubelet would: pods of the template, bound to the node, and ready. */
+function kubelet(): void {
+  const { spec: wanted } = server.get(DEPLOYMENT);
+  for (const pod of server.all("pods")) {
+    const revision = "llm-orchestrator.io/revision";
+    if (pod.metadata.labels[revision] !== wanted.template.metadata.labels[revision]) {
+      server.remove(`/api/v1/namespaces/ns/pods/${pod.metadata.name}`);
+    }
+  }
+  for (let index = 0; index < wanted.replicas; index++) {
+    const { labels } = wanted.template.metadata;
+    const name = `chat-${labels["llm-orchestrator.io/revision"]}-${index}`;
+    server.set(`/api/v1/namespaces/ns/pods/${name}`, {
+      metadata: { name, namespace: "ns", labels },
+      spec: { ...wanted.template.spec, nodeName: "n1" },
+      status: { phase: "Running", podIP: "127.0.0.1", conditions: [{ type: "Ready", status: "True" }] },
+    });
+  }
+}
+
+const condition = (type: string) =>
+  (server.get(WORKLOAD)?.status?.conditions ?? []).find((one: Any) => one.type === type);
+const apply = (change: object = {}, metadata: object = {}) => {
+  const old = server.get(WORKLOAD);
+  server.set(WORKLOAD, {
+    apiVersion: "llm.orchestrator.io/v1",
+    kind: "LLMWorkload",
+    ...old,
+    metadata: { name: "chat", namespace: "ns", ...old?.metadata, ...metadata },
+    spec: { ...spec({ replicas: 2 }), ...change },
+  });
+};
+
+async function running(): Promise<void> {
+  apply();
+  await until(() => server.get(DEPLOYMENT) !== undefined, "a Deployment");
+  kubelet();
+  await until(() => condition("Ready")?.status === "True", "Ready");
+}
+
+describe("the backend kubernetes", () => {
+  beforeEach(async () => {
+    server = new FakeApiserver();
+    const url = await server.start();
+    server.set(NODE, {
+      metadata: { name: "n1", labels: { "nvidia.com/gpu.product": "H100", "nvidia.com/gpu.memory": "81559" } },
+      spec: {},
+      status: { allocatable: { "nvidia.com/gpu": "8" }, conditions: [{ type: "Ready", status: "True" }] },
+    });
+    controller(url);
+  });
+  afterEach(async () => {
+    for (const end of ends) await end();
+    ends = [];
+    await server.stop();
+  });
+
+  test("makes a workload's children, and says Ready when its pods serve", async () => {
+    await running();
+    expect(server.get(DEPLOYMENT).spec.replicas).toBe(2);
+    expect(server.get("/api/v1/namespaces/ns/services/chat")).toBeDefined();
+    expect(server.get("/api/v1/namespaces/ns/configmaps/chat-config")).toBeDefined();
+    expect(server.get("/apis/policy/v1/namespaces/ns/poddisruptionbudgets/chat")).toBeDefined();
+    expect(server.get(WORKLOAD).metadata.finalizers).toEqual(["llm-orchestrator.io/finalizer"]);
+    expect(server.get(WORKLOAD).status).toMatchObject({ state: "running", readyReplicas: 2 });
+  });
+
+  test("writes nothing when nothing has changed", async () => {
+    await running();
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    const before = server.writes.length;
+    await new Promise((resolve) => setTimeout(resolve, 3_500));
+    expect(server.writes.slice(before)).toEqual([]);
+  });
+
+  test("puts back what somebody took away, and leaves alone what others added", async () => {
+    await running();
+    const live = server.get(DEPLOYMENT);
+    server.set(DEPLOYMENT, {
+      ...live,
+      metadata: { ...live.metadata, annotations: { theirs: "1" } },
+      spec: { ...live.spec, replicas: 5 },
+    });
+    await until(() => server.get(DEPLOYMENT).spec.replicas === 2, "two replicas again");
+    expect(server.get(DEPLOYMENT).metadata.annotations).toEqual({ theirs: "1" });
+  });
+
+  test("scales as the workload says, and changes no selector for a new version", async () => {
+    await running();
+    const { selector } = server.get(DEPLOYMENT).spec;
+    apply({ replicas: 4, modelVersion: "13b" });
+    await until(() => server.get(DEPLOYMENT).spec.replicas === 4, "four replicas");
+    expect(server.get(DEPLOYMENT).spec.selector).toEqual(selector);
+    kubelet();
+    await until(() => server.get(WORKLOAD).status.updatedReplicas === 4, "the new revision");
+  });
+
+  test("accepts no object that breaks the rules, and makes nothing of it", async () => {
+    apply({ scaling: { minReplicas: 5, maxReplicas: 2 } });
+    await until(() => condition("Accepted")?.status === "False", "a refusal");
+    expect(condition("Accepted")).toMatchObject({ reason: "Invalid" });
+    expect(server.get(DEPLOYMENT)).toBeUndefined();
+  });
+
+  test("takes everything away before a workload that is deleted goes", async () => {
+    await running();
+    apply({}, { deletionTimestamp: "2026-01-02T00:00:00Z" });
+    await until(() => server.get(DEPLOYMENT) === undefined, "no Deployment");
+    expect(server.get(WORKLOAD)).toBeDefined();
+    for (const { metadata } of server.all("pods")) server.remove(`/api/v1/namespaces/ns/pods/${metadata.name}`);
+    await until(() => server.get(WORKLOAD) === undefined, "no workload");
+  });
+});

@@ -1,0 +1,134 @@
+/**
+ * What the controller asks of a kube-apiserver, kept in memory: lists, watches, server-side apply (as merges: one manager is
+ * enough here), statuses, finalizers and leases. It says what was written, so that a test can count.
+ */
+import { createServer, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+
+// biome-ignore lint/suspicious/noExplicitAny: objects of any kind.
+export type Any = any;
+
+export class FakeApiserver {
+  readonly writes: string[] = [];
+  readonly #objects = new Map<string, Any>();
+  readonly #watchers = new Set<{ readonly collection: string; readonly res: ServerResponse }>();
+  readonly #server = createServer(async (req, res) => {
+    let body = "";
+    for await (const chunk of req) body += chunk;
+    const url = new URL(req.url ?? "", "http://x");
+    this.#answer(
+      req.method ?? "GET",
+      url,
+      body === "" ? null : JSON.parse(body),
+      req.headers["content-type"] ?? "",
+      res,
+    );
+  });
+  #version = 0;
+
+  async start(): Promise<string> {
+    await new Promise<void>((listening) => this.#server.listen(0, "127.0.0.1", listening));
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  async stop(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((closed) => this.#server.close(closed));
+  }
+
+  get(path: string): Any {
+    return this.#objects.get(path);
+  }
+
+  all(kind: string): Any[] {
+    return [...this.#objects].filter(([path]) => path.split("/").at(-2) === kind).map(([, object]) => object);
+  }
+
+  /** As a kubelet, a scheduler or a user writes it: no write of the controller's. */
+  set(path: string, object: Any): void {
+    const old = this.#objects.get(path);
+    const isChanged = JSON.stringify(old?.spec) !== JSON.stringify(object.spec);
+    const metadata = {
+      uid: old?.metadata.uid ?? `uid-${this.#version}`,
+      creationTimestamp: "2026-01-01T00:00:00Z",
+      ...object.metadata,
+      generation: (old?.metadata.generation ?? 0) + (isChanged ? 1 : 0),
+      resourceVersion: String(++this.#version),
+    };
+    this.#objects.set(path, { ...object, metadata });
+    this.#tell(old === undefined ? "ADDED" : "MODIFIED", path);
+    const { deletionTimestamp, finalizers = [] } = metadata;
+    if (deletionTimestamp !== undefined && finalizers.length === 0) this.remove(path);
+  }
+
+  remove(path: string): void {
+    this.#tell("DELETED", path);
+    this.#objects.delete(path);
+  }
+
+  #tell(type: string, path: string): void {
+    for (const { collection, res } of this.#watchers) {
+      if (!isIn(path, collection)) continue;
+      res.write(`${JSON.stringify({ type, object: this.#objects.get(path) })}\n`);
+    }
+  }
+
+  #answer(method: string, url: URL, body: Any, type: string, res: ServerResponse): unknown {
+    const send = (status: number, value: unknown) => {
+      res.statusCode = status;
+      res.end(JSON.stringify(value));
+    };
+    const isStatus = url.pathname.endsWith("/status");
+    const path = isStatus ? url.pathname.slice(0, -"/status".length) : url.pathname;
+    if (method !== "GET" && !path.includes("/leases")) this.writes.push(`${method} ${url.pathname}`);
+    if (url.searchParams.has("watch")) {
+      this.#watchers.add({ collection: path, res });
+      return res.flushHeaders();
+    }
+    const old = this.#objects.get(path);
+    if (path.endsWith("/eviction")) {
+      this.remove(path.slice(0, -"/eviction".length));
+      return send(201, {});
+    }
+    if (method === "GET" && old === undefined && isCollection(path)) {
+      const items = [...this.#objects].filter(([one]) => isIn(one, path)).map(([, object]) => object);
+      return send(200, { metadata: { resourceVersion: String(this.#version) }, items });
+    }
+    if (method === "GET") return old === undefined ? send(404, { reason: "NotFound" }) : send(200, old);
+    if (method === "POST") {
+      this.set(`${path}/${body.metadata.name}`, body);
+      return send(201, this.get(`${path}/${body.metadata.name}`));
+    }
+    if (method === "DELETE") {
+      if (old === undefined) return send(404, { reason: "NotFound" });
+      this.set(path, { ...old, metadata: { ...old.metadata, deletionTimestamp: "2026-01-01T00:00:00Z" } });
+      return send(200, {});
+    }
+    if (method === "PUT") {
+      if (body.metadata.resourceVersion !== old?.metadata.resourceVersion) return send(409, { reason: "Conflict" });
+      this.set(path, body);
+      return send(200, this.get(path));
+    }
+    if (old === undefined && (isStatus || type.includes("merge"))) return send(404, { reason: "NotFound" });
+    const merged = isStatus ? { ...old, status: body.status } : merge(old ?? {}, body);
+    if (JSON.stringify(merged) !== JSON.stringify(old)) this.set(path, merged);
+    return send(200, this.get(path));
+  }
+}
+
+function isCollection(path: string): boolean {
+  return /\/(v1)\/(namespaces\/[^/]+\/)?[a-z]+$/.test(path);
+}
+
+/** `/apis/apps/v1/deployments` has all of `/apis/apps/v1/namespaces/NS/deployments/NAME`. */
+function isIn(path: string, collection: string): boolean {
+  const folder = path.slice(0, path.lastIndexOf("/"));
+  return folder === collection || folder.replace(/\/namespaces\/[^/]+(?=\/)/, "") === collection;
+}
+
+function merge(old: Any, given: Any): Any {
+  if (typeof old !== "object" || old === null || typeof given !== "object" || given === null || Array.isArray(given)) {
+    return given;
+  }
+  return { ...old, ...Object.fromEntries(Object.entries(given).map(([key, value]) => [key, merge(old[key], value)])) };
+}

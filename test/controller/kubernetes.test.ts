@@ -1,0 +1,137 @@
+/** What a workload is made of in a cluster, and what is seen of it there: without a server. */
+import { describe, expect, test } from "vitest";
+import { isWithin } from "../../src/controller/kubernetes/backend.ts";
+import { nodesSeen, tracksSeen } from "../../src/controller/kubernetes/pods.ts";
+import { childrenOf, startupSeconds } from "../../src/controller/kubernetes/render.ts";
+import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
+import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
+import type { Plan } from "../../src/controller/reconcile/plan.ts";
+import { look, SETTINGS, seen, workload } from "./objects.ts";
+
+const render = { reconcile: SETTINGS, priorityClasses: new Set(["llm-basic"]) };
+// biome-ignore lint/suspicious/noExplicitAny: manifests are looked into freely.
+type Any = any;
+
+function made(change: Partial<WorkloadSpec> = {}): Record<string, Any> {
+  const of = workload({ replicas: 2, ...change });
+  const { wanted } = look(of, seen());
+  if (wanted === null) throw new Error("not accepted");
+  const { made: children } = childrenOf(of, wanted, render);
+  return Object.fromEntries(children.map(({ object }) => [object.kind, object]));
+}
+
+describe("a workload in a cluster", () => {
+  test("is a Deployment whose selector holds no version, a Service, a ConfigMap and a budget", () => {
+    const { Deployment, Service, ConfigMap, PodDisruptionBudget } = made();
+    expect(Deployment.spec.selector.matchLabels).toEqual({
+      "llm-orchestrator.io/workload": "chat",
+      "llm-orchestrator.io/track": "stable",
+    });
+    expect(made({ modelVersion: "13b" }).Deployment.spec.selector).toEqual(Deployment.spec.selector);
+    expect(Service.spec.ports.map(({ port }: Any) => port)).toEqual([80, 8_000]);
+    expect(ConfigMap.data).toEqual({ model_name: "llama2", model_version: "7b", model_type: "text-generation" });
+    expect(PodDisruptionBudget.spec.maxUnavailable).toBe(1);
+    expect(made({ replicas: 1 }).PodDisruptionBudget).toBeUndefined();
+  });
+
+  test("has pods that run as nobody in particular, on a root that cannot be written, with whole GPUs", () => {
+    const { spec } = made().Deployment.spec.template;
+    expect(spec.securityContext).toMatchObject({ runAsNonRoot: true, runAsUser: 1_000, fsGroup: 2_000 });
+    const [container] = spec.containers;
+    expect(container.securityContext).toEqual({
+      allowPrivilegeEscalation: false,
+      readOnlyRootFilesystem: true,
+      capabilities: { drop: ["ALL"] },
+    });
+    expect(container.resources).toEqual({
+      requests: { cpu: "1", memory: "8Gi", "nvidia.com/gpu": "1" },
+      limits: { cpu: "2", memory: "8Gi", "nvidia.com/gpu": "1" },
+    });
+    expect(spec.priorityClassName).toBe("llm-basic");
+    expect(spec.automountServiceAccountToken).toBe(false);
+  });
+
+  test("is given as long to start as its weights take to load, and at least ten minutes", () => {
+    expect(startupSeconds({ memoryMib: 1_024, gpus: 1 } as Plan)).toBe(600);
+    expect(startupSeconds({ memoryMib: 70 * 1_024, gpus: 2 } as Plan)).toBe(Math.ceil((140 * 15 + 105) * 1.3));
+  });
+
+  test("surges only where a node has a GPU for it", () => {
+    expect(made().Deployment.spec.strategy.rollingUpdate).toEqual({ maxSurge: 1, maxUnavailable: 0 });
+    const full = workload({ replicas: 2 });
+    const { wanted } = look(full, seen([], { nodes: [{ ...seen().nodes[0], usedGpus: 8 } as Any] }));
+    const { made: children } = childrenOf(full, wanted as Any, render);
+    const deployment = children.find(({ object }) => object.kind === "Deployment")?.object as Any;
+    expect(deployment.spec.strategy.rollingUpdate).toEqual({ maxSurge: 0, maxUnavailable: 1 });
+  });
+});
+
+const pod = (name: string, status: object, more: { spec?: object; metadata?: object } = {}): KubeObject =>
+  ({
+    metadata: { name, namespace: "ns", labels: { "llm-orchestrator.io/revision": "r1" }, ...more.metadata },
+    spec: { containers: [{ resources: { limits: { "nvidia.com/gpu": "2" } } }], nodeName: "n1", ...more.spec },
+    status,
+  }) as unknown as KubeObject;
+
+describe("pods", () => {
+  const phase = (one: KubeObject) => tracksSeen([one])[0]?.replicas[0];
+
+  test("wait until they are bound, start, serve, stop or fail, each as one phase of a replica", () => {
+    const unschedulable = [{ type: "PodScheduled", status: "False", message: "0/3 nodes are available" }];
+    expect(
+      phase(pod("a", { phase: "Pending", conditions: unschedulable }, { spec: { nodeName: undefined } })),
+    ).toMatchObject({
+      phase: "waiting",
+      waiting: { reason: "0/3 nodes are available" },
+    });
+    expect(phase(pod("a", { phase: "Pending" }))?.phase).toBe("starting");
+    expect(phase(pod("a", { phase: "Running", conditions: [{ type: "Ready", status: "True" }] }))?.phase).toBe("ready");
+    expect(phase(pod("a", { phase: "Running", containerStatuses: [{ started: true }] }))?.phase).toBe("unready");
+    expect(phase(pod("a", { phase: "Failed" }))?.phase).toBe("failed");
+    expect(
+      phase(pod("a", { phase: "Running" }, { metadata: { deletionTimestamp: "2026-01-01T00:00:00Z" } }))?.phase,
+    ).toBe("stopping");
+  });
+
+  test("say what keeps them from starting", () => {
+    const waiting = (reason: string) =>
+      pod("a", { phase: "Pending", containerStatuses: [{ state: { waiting: { reason } } }] });
+    expect(phase(waiting("ImagePullBackOff"))?.trouble?.reason).toBe("ImagePull");
+    expect(phase(waiting("CrashLoopBackOff"))?.trouble?.reason).toBe("CrashLoop");
+    const killed = {
+      state: { waiting: { reason: "CrashLoopBackOff" } },
+      lastState: { terminated: { reason: "OOMKilled" } },
+    };
+    expect(phase(pod("a", { phase: "Running", containerStatuses: [killed] }))?.trouble?.reason).toBe("OutOfMemory");
+  });
+
+  test("count on their node from binding on, until they are over", () => {
+    const node = {
+      metadata: {
+        name: "n1",
+        labels: { "nvidia.com/gpu.product": "A100-SXM4-40GB", "nvidia.com/gpu.memory": "40960" },
+      },
+      status: { allocatable: { "nvidia.com/gpu": "8" }, conditions: [{ type: "Ready", status: "True" }] },
+    } as unknown as KubeObject;
+    const pods = [pod("bound", { phase: "Pending" }), pod("over", { phase: "Succeeded" })];
+    expect(nodesSeen([node], pods)).toEqual([
+      {
+        name: "n1",
+        product: "A100-SXM4-40GB",
+        gpuMemoryMib: 40_960,
+        gpus: 8,
+        usedGpus: 2,
+        ready: true,
+        schedulable: true,
+      },
+    ]);
+  });
+});
+
+test("what is there already is told from what is not, and what others set is passed over", () => {
+  const live = { metadata: { labels: { a: "1", theirs: "2" } }, spec: { replicas: 2, list: [{ name: "x", more: 1 }] } };
+  expect(isWithin({ metadata: { labels: { a: "1" } }, spec: { list: [{ name: "x" }] } }, live)).toBe(true);
+  expect(isWithin({ spec: { replicas: 3 } }, live)).toBe(false);
+  expect(isWithin({ spec: { list: [{ name: "x" }, { name: "y" }] } }, live)).toBe(false);
+  expect(isWithin({ spec: { strategy: {} } }, live)).toBe(true);
+});

@@ -1,0 +1,102 @@
+/** Workloads, nodes and settings as the tests of the controller need them. */
+import type { Workload, WorkloadSpec } from "../../src/controller/objects/workload.ts";
+import { type Memory, NO_MEMORIES, type Outcome, reconcile } from "../../src/controller/reconcile/reconcile.ts";
+import type { NodeSeen, ReplicaSeen, Seen, TrackSeen } from "../../src/controller/reconcile/seen.ts";
+import type { ReconcileSettings } from "../../src/controller/reconcile/settings.ts";
+
+export const NOW = 1_800_000_000_000;
+
+export const SETTINGS: ReconcileSettings = {
+  qos: {
+    premium: { priority: 100, resourceGuarantee: 0.9, cpuMultiplier: 2 },
+    standard: { priority: 50, resourceGuarantee: 0.7, cpuMultiplier: 1 },
+    basic: { priority: 10, resourceGuarantee: 0.5, cpuMultiplier: 0.5 },
+  },
+  profiles: {},
+  maxCpuMillis: 64_000,
+  maxMemoryBytes: 2 ** 40,
+  maxGpus: 8,
+  image: "vllm/vllm-openai:latest",
+  scaleUpCooldownMs: 180_000,
+  scaleDownCooldownMs: 600_000,
+  gpuMemoryMib: null,
+  progressDeadlineMs: 600_000,
+};
+
+export function spec(change: Partial<WorkloadSpec> = {}): WorkloadSpec {
+  return {
+    modelName: "llama2",
+    modelVersion: "7b",
+    modelType: "text-generation",
+    resources: { cpu: "2", memory: "8Gi", gpu: "1" },
+    scaling: { minReplicas: 1, maxReplicas: 5, strategy: "horizontal" },
+    performance: {},
+    ...change,
+  };
+}
+
+export function workload(change: Partial<WorkloadSpec> = {}, more: Partial<Workload> = {}): Workload {
+  return {
+    metadata: {
+      name: "chat",
+      namespace: "default",
+      uid: "uid-1",
+      generation: 1,
+      resourceVersion: "1",
+      labels: {},
+      annotations: {},
+      creationTimestamp: new Date(NOW).toISOString(),
+      deletionTimestamp: null,
+    },
+    spec: spec(change),
+    status: {},
+    ...more,
+  };
+}
+
+export function node(change: Partial<NodeSeen> = {}): NodeSeen {
+  return {
+    name: "node-a",
+    product: "NVIDIA H100 80GB HBM3",
+    gpuMemoryMib: 81_559,
+    gpus: 8,
+    usedGpus: 0,
+    ready: true,
+    schedulable: true,
+    ...change,
+  };
+}
+
+export function replica(name: string, phase: ReplicaSeen["phase"], change: Partial<ReplicaSeen> = {}): ReplicaSeen {
+  return {
+    name,
+    phase,
+    node: phase === "waiting" ? null : "node-a",
+    url: phase === "ready" ? `http://127.0.0.1:1/${name}` : null,
+    gpus: 1,
+    restarts: 0,
+    trouble: null,
+    waiting: phase === "waiting" ? { reason: "no-gpu-free", position: 1, eta: null } : null,
+    ...change,
+  };
+}
+
+export function track(revision: string, phases: readonly ReplicaSeen["phase"][]): TrackSeen {
+  return {
+    revision,
+    wanted: phases.length,
+    replicas: phases.map((phase, index) => replica(`${revision}-${index}`, phase)),
+  };
+}
+
+export function seen(tracks: readonly TrackSeen[] = [], change: Partial<Seen> = {}): Seen {
+  return { tracks, nodes: [node()], models: [], load: [], now: NOW, ...change };
+}
+
+export function look(of: Workload, at: Seen = seen(), memory: Memory = NO_MEMORIES): Outcome {
+  return reconcile(of, at, memory, SETTINGS);
+}
+
+export function condition({ status }: Outcome, type: string) {
+  return status.conditions?.find((one) => one.type === type);
+}

@@ -1,0 +1,160 @@
+import { existsSync, readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { parse } from "yaml";
+import { readSpec } from "../../src/controller/objects/rules.ts";
+import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
+import { isPlan, planOf } from "../../src/controller/reconcile/plan.ts";
+import { revisionOf } from "../../src/controller/reconcile/revision.ts";
+import { condition, look, NOW, node, replica, SETTINGS, seen, spec, track, workload } from "./objects.ts";
+
+const SAMPLE = "../shared/fixtures/cluster/s1/readme-workload.yaml";
+const revision = (change: Partial<WorkloadSpec> = {}) => revisionOf({ annotations: {} }, spec(change));
+
+describe("a workload", () => {
+  test.skipIf(!existsSync(SAMPLE))("of the first seed's README is taken as it stands (needs ../shared)", () => {
+    const read = readSpec(parse(readFileSync(SAMPLE, "utf8")).spec);
+    if ("breaches" in read) throw new Error(JSON.stringify(read.breaches));
+    const outcome = look(workload(read.spec));
+    expect(condition(outcome, "Accepted")).toMatchObject({ status: "True" });
+    expect(outcome.wanted?.plan).toMatchObject({ model: "meta-llama/Llama-2-7b-hf", gpus: 1, qosClass: "standard" });
+  });
+
+  test("that breaks a rule is not accepted, with every path, and nothing is made or changed", () => {
+    const outcome = look(
+      workload({
+        scaling: { minReplicas: 5, maxReplicas: 2, strategy: "horizontal" },
+        resources: { cpu: "0", memory: "8Gi" },
+      }),
+      seen([track("old", ["ready"])]),
+    );
+    expect(outcome.wanted).toBeNull();
+    expect(condition(outcome, "Accepted")).toMatchObject({
+      status: "False",
+      reason: "Invalid",
+      message:
+        "spec.scaling: minReplicas must not be above maxReplicas\nspec.resources.cpu: expected more than 0 cores",
+    });
+  });
+
+  test("that asks for what is not there yet says NotYet, and is not served by something else", () => {
+    for (const change of [
+      { deploymentStrategy: { type: "canary" } },
+      { placement: { clusters: ["a"] } },
+      { scaling: { minReplicas: 1, maxReplicas: 2, strategy: "vertical" } },
+    ] as Partial<WorkloadSpec>[]) {
+      const outcome = look(workload(change));
+      expect(outcome.wanted).toBeNull();
+      expect(condition(outcome, "Accepted")).toMatchObject({ status: "False", reason: "NotYet" });
+    }
+  });
+
+  test("is ready when all desired replicas of its revision serve and no older one is left", () => {
+    const two = workload({ replicas: 2 });
+    const old = track("old", ["ready", "ready"]);
+    expect(condition(look(two, seen([old])), "Ready")).toMatchObject({ status: "False" });
+    const current = track(revision({ replicas: 2 }), ["ready", "ready"]);
+    expect(condition(look(two, seen([current, track("old", ["stopping"])])), "Ready")).toMatchObject({
+      status: "False",
+    });
+    expect(look(two, seen([current])).status).toMatchObject({ state: "running", phase: "Running", readyReplicas: 2 });
+  });
+
+  test("that waits for GPUs is pending without an end, and says why", () => {
+    const outcome = look(
+      workload({ replicas: 1 }),
+      seen([track(revision(), ["waiting"])], { nodes: [node({ usedGpus: 8 })] }),
+    );
+    expect(outcome.status).toMatchObject({ state: "pending", queue: { reason: "no-gpu-free", position: 1 } });
+    const later = look(
+      workload({ replicas: 1 }, { status: outcome.status }),
+      seen([track(revision(), ["waiting"])], { now: NOW + 86_400_000 }),
+      outcome.memory,
+    );
+    expect(later.status.state).toBe("pending");
+    expect(condition(later, "Stuck")).toMatchObject({ status: "False" });
+  });
+
+  test("that does not come up within its time is stuck and failed, and runs if it comes up after all", () => {
+    const at = (now: number, phase: "starting" | "ready") => seen([track(revision(), [phase])], { now });
+    const first = look(workload({ replicas: 1 }), at(NOW, "starting"));
+    expect(first.status.state).toBe("creating");
+    const late = look(workload({ replicas: 1 }, { status: first.status }), at(NOW + 600_000, "starting"), first.memory);
+    expect(condition(late, "Stuck")).toMatchObject({ status: "True", reason: "NoProgress" });
+    expect(late.status).toMatchObject({ state: "failed", phase: "Failed" });
+    const up = look(workload({ replicas: 1 }, { status: late.status }), at(NOW + 700_000, "ready"), late.memory);
+    expect(up.status).toMatchObject({ state: "running", phase: "Running" });
+  });
+
+  test("whose replica is started again and again is stuck in a crash loop, with its last words", () => {
+    const trouble = { reason: "CrashLoop" as const, message: "started 4 times; CUDA error" };
+    const loop = { revision: revision(), wanted: 1, replicas: [replica("r0", "unready", { restarts: 3, trouble })] };
+    expect(condition(look(workload({ replicas: 1 }), seen([loop])), "Stuck")).toMatchObject({
+      status: "True",
+      reason: "CrashLoop",
+      message: "r0 on node-a: started 4 times; CUDA error",
+    });
+  });
+
+  test("that is deleted creates nothing, and is gone when its last replica is", () => {
+    const going = workload(
+      {},
+      { metadata: { ...workload().metadata, deletionTimestamp: new Date(NOW).toISOString() } },
+    );
+    const left = look(going, seen([track("old", ["stopping"])]));
+    expect(left).toMatchObject({ gone: false, status: { state: "terminating" }, wanted: { plan: null } });
+    expect(left.wanted?.targets.size).toBe(0);
+    expect(look(going)).toMatchObject({ gone: true });
+  });
+
+  test("that is paused is looked at and left alone", () => {
+    const outcome = look(workload({ paused: true }));
+    expect(outcome.wanted).toBeNull();
+    expect(condition(outcome, "Progressing")).toMatchObject({ status: "False", reason: "Paused" });
+  });
+
+  test("seen twice the same has the same status: a look that changes nothing writes nothing", () => {
+    const at = seen([track(revision(), ["ready"])]);
+    const first = look(workload({ replicas: 1 }), at);
+    const second = look(
+      workload({ replicas: 1 }, { status: first.status }),
+      { ...at, now: NOW + 60_000 },
+      first.memory,
+    );
+    expect(second.status).toEqual(first.status);
+  });
+
+  test("has another revision after a restart or a new version, and the same after scaling", () => {
+    expect(revision({ replicas: 3 })).toBe(revision());
+    expect(revision({ modelVersion: "13b" })).not.toBe(revision());
+    expect(revisionOf({ annotations: { "llm-orchestrator.io/restarted-at": "now" } }, spec())).not.toBe(revision());
+  });
+});
+
+describe("the plan of a replica", () => {
+  const plan = (change: Partial<WorkloadSpec>, nodes = [node()]) => planOf(spec(change), [], nodes, SETTINGS);
+
+  test("takes as many GPUs as the model needs where none are stated", () => {
+    const resources = { cpu: "2", memory: "8Gi" };
+    expect(plan({ modelVersion: "70b", resources })).toMatchObject({ gpus: 2, model: "meta-llama/Llama-2-70b-hf" });
+  });
+
+  test("shortens the context to what fits beside the weights, and refuses what never fits", () => {
+    const engine = { config: { max_model_len: 1_000_000 } };
+    const small = [node({ gpuMemoryMib: 24_576 })];
+    const planned = plan({ engine }, small);
+    if (!isPlan(planned)) throw new Error(planned.message);
+    const length = Number(planned.flags.find((flag) => flag.startsWith("--max-model-len="))?.split("=")[1]);
+    expect(length).toBeGreaterThan(1_000);
+    expect(length).toBeLessThan(1_000_000);
+    expect(planned.memoryMib).toBeLessThanOrEqual(24_576 * 0.92);
+    expect(plan({ engine, modelVersion: "70b" }, small)).toMatchObject({ reason: "NeverFits" });
+  });
+
+  test("is refused where no node has so many GPUs, and where nobody knows the model", () => {
+    expect(plan({ resources: { cpu: "2", memory: "8Gi", gpu: "8" } }, [node({ gpus: 4 })])).toMatchObject({
+      reason: "NeverFits",
+    });
+    expect(plan({ modelName: "nobody-knows", modelVersion: "1" })).toMatchObject({ reason: "ModelNotFound" });
+    expect(plan({ modelName: "org/anything" })).toMatchObject({ model: "org/anything" });
+  });
+});

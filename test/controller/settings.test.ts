@@ -1,0 +1,77 @@
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
+import type { ConfigError } from "../../src/config/problems.ts";
+import { loadSettings } from "../../src/controller/settings/settings.ts";
+
+const SEED = "../shared/fixtures/cluster/s1";
+const folder = mkdtempSync(join(tmpdir(), "controller-settings-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+function file(text: string): string {
+  const path = join(folder, "config.yaml");
+  writeFileSync(path, text);
+  return path;
+}
+
+function problems(text: string, env: Record<string, string> = {}): string[] {
+  try {
+    loadSettings({ config: file(text), backend: "host" }, env);
+    return [];
+  } catch (error) {
+    return (error as ConfigError).problems.map(({ path, message }) => `${path}: ${message}`);
+  }
+}
+
+describe("the controller's settings", () => {
+  test.skipIf(!existsSync(SEED))(
+    "are the first seed's files as they stand, with what has no effect named (needs ../shared)",
+    () => {
+      const own = loadSettings({ config: `${SEED}/llm-orchestrator.yaml`, backend: "host" }, {});
+      expect(own.inert).toEqual(expect.arrayContaining(["advanced", "disasterRecovery", "features", "integrations"]));
+      expect(own.inert).not.toContain("scheduler.scaleUpCooldown");
+      expect(own).toMatchObject({
+        namespace: "llm-workloads",
+        reconcile: { scaleUpCooldownMs: 180_000, maxGpus: 4, qos: { premium: { priority: 100 } } },
+      });
+      const manifest = parseAllDocuments(readFileSync(`${SEED}/deployment.yaml`, "utf8"));
+      const [map] = manifest.map((one) => one.toJS()).filter(({ kind }) => kind === "ConfigMap");
+      expect(problems(map.data["config.yaml"])).toEqual([]);
+    },
+  );
+
+  test("of the second seed's environment go over the file's", () => {
+    const env = {
+      PORT: "9000",
+      K8S_NAMESPACE: "ai-platform",
+      GPU_MEMORY_GB: "48",
+      VLLM_IMAGE: "vllm/vllm-openai:v0.9",
+    };
+    const settings = loadSettings({ config: file("api: {port: 7000}"), backend: "host" }, env);
+    expect(settings).toMatchObject({
+      api: { port: 9_000 },
+      namespace: "ai-platform",
+      reconcile: { gpuMemoryMib: 48 * 1_024, image: "vllm/vllm-openai:v0.9" },
+    });
+  });
+
+  test("name every mistake at once", () => {
+    expect(problems("sheduler: {}\nscheduler: {scaleUpCooldown: soon}\n", { PORT: "x" })).toEqual([
+      'scheduler.scaleUpCooldown: expected a duration such as 30s or 3m, got "soon"',
+      "sheduler: there is no such setting",
+      ": expected a whole number from 0 to 65535",
+    ]);
+  });
+
+  test("without keys keep to loopback, and with keys listen where they are told", () => {
+    expect(problems("api: {host: 0.0.0.0}")).toEqual(["api.host: without auth.api_keys only loopback is listened on"]);
+    expect(problems("api: {host: 0.0.0.0}\nauth: {api_keys: {a-key-0123456789: {principal: a}}}")).toEqual([]);
+  });
+
+  test("let no second key of a principal widen its tenants", () => {
+    const keys = "k1-0123456789: {principal: a, tenants: [x]}, k2-0123456789: {principal: a}";
+    expect(problems(`auth: {api_keys: {${keys}}}`)).toEqual(["auth.api_keys: the keys of a name different tenants"]);
+  });
+});

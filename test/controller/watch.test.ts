@@ -1,0 +1,191 @@
+/** The watch layer and the election against a server that does what a kube-apiserver does, and fails as one fails. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { KubeConnection } from "../../src/controller/kubernetes/connection.ts";
+import { LeaderElection, microTime } from "../../src/controller/kubernetes/leader.ts";
+import { Watch } from "../../src/controller/kubernetes/watch.ts";
+
+type Handler = (req: IncomingMessage, res: ServerResponse, url: URL, body: string) => void;
+
+let server: Server;
+let connection: KubeConnection;
+let handler: Handler;
+const folder = mkdtempSync(join(tmpdir(), "watch-"));
+const object = (name: string, version: string) => ({
+  metadata: { name, namespace: "ns", uid: name, resourceVersion: version, creationTimestamp: "2026-01-01T00:00:00Z" },
+});
+const line = (type: string, of: object) => `${JSON.stringify({ type, object: of })}\n`;
+const list = (res: ServerResponse, items: readonly object[], resourceVersion: string, next?: string) =>
+  res.end(JSON.stringify({ metadata: { resourceVersion, ...(next === undefined ? {} : { continue: next }) }, items }));
+
+beforeEach(async () => {
+  server = createServer(async (req, res) => {
+    let body = "";
+    for await (const chunk of req) body += chunk;
+    handler(req, res, new URL(req.url ?? "", "http://x"), body);
+  });
+  await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+  const { port } = server.address() as AddressInfo;
+  const kubeconfig = join(folder, "kubeconfig");
+  writeFileSync(
+    kubeconfig,
+    JSON.stringify({
+      apiVersion: "v1",
+      kind: "Config",
+      clusters: [{ name: "c", cluster: { server: `http://127.0.0.1:${port}`, "insecure-skip-tls-verify": true } }],
+      users: [{ name: "u", user: { token: "the-token" } }],
+      contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
+      "current-context": "c",
+    }),
+  );
+  connection = new KubeConnection({ kubeconfig, context: null });
+});
+afterEach(async () => {
+  await connection.close();
+  server.closeAllConnections();
+  await new Promise((closed) => server.close(closed));
+});
+process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
+
+/** A watch that is stopped at the end, and what waits for it to have seen something. */
+function watching(options: { silenceMs?: number } = {}) {
+  let told: () => void = () => undefined;
+  const watch = new Watch(connection, "/api/v1/pods", { changed: () => told(), ...options });
+  const until = (holds: () => boolean) =>
+    new Promise<void>((resolve) => {
+      told = () => {
+        if (holds()) resolve();
+      };
+      told();
+    });
+  watch.start();
+  return { watch, until };
+}
+
+describe("a watch", () => {
+  test("reads every page of the list, and follows from where it ended, with the kubeconfig's token", async () => {
+    const asked: string[] = [];
+    handler = (req, res, url) => {
+      asked.push(`${url.searchParams.get("continue") ?? ""}${url.searchParams.get("watch") ?? ""}`);
+      expect(req.headers.authorization).toBe("Bearer the-token");
+      if (url.searchParams.has("watch")) {
+        expect(url.searchParams.get("resourceVersion")).toBe("7");
+        res.write(line("ADDED", object("c", "8")));
+        res.write(line("DELETED", object("a", "9")));
+      } else if (url.searchParams.has("continue")) list(res, [object("b", "2")], "7");
+      else list(res, [object("a", "1")], "7", "page-2");
+    };
+    const { watch, until } = watching();
+    await until(() => watch.all().length === 2 && watch.get("ns", "c") !== undefined);
+    expect(watch.all().map(({ metadata }) => metadata.name)).toEqual(["b", "c"]);
+    expect(asked).toEqual(["", "page-2", "true"]);
+    await watch.stop();
+  });
+
+  test("that is too old is listed anew after a pause, and forgets what has gone meanwhile", async () => {
+    let lists = 0;
+    const times: number[] = [];
+    handler = (_req, res, url) => {
+      if (!url.searchParams.has("watch")) {
+        times.push(performance.now());
+        lists++;
+        list(res, lists === 1 ? [object("old", "1")] : [object("new", "5")], String(lists));
+      } else if (lists === 1) {
+        res.end(line("ERROR", { kind: "Status", code: 410, reason: "Expired", message: "too old", metadata: {} }));
+      } else res.write(line("BOOKMARK", object("", "6")));
+    };
+    const { watch, until } = watching();
+    await until(() => watch.get("ns", "new") !== undefined);
+    expect(watch.get("ns", "old")).toBeUndefined();
+    expect((times[1] as number) - (times[0] as number)).toBeGreaterThan(500);
+    await watch.stop();
+  });
+
+  test("that says nothing is opened again from where its last bookmark stood, without a list", async () => {
+    const versions: (string | null)[] = [];
+    handler = (_req, res, url) => {
+      if (!url.searchParams.has("watch")) return list(res, [], "1");
+      versions.push(url.searchParams.get("resourceVersion"));
+      if (versions.length === 1) res.write(line("BOOKMARK", object("", "40")));
+      else res.write(line("ADDED", object("late", "41")));
+      return undefined;
+    };
+    const { watch, until } = watching({ silenceMs: 100 });
+    await until(() => watch.get("ns", "late") !== undefined);
+    expect(versions).toEqual(["1", "40"]);
+    expect(watch.lists).toBe(1);
+    await watch.stop();
+  });
+
+  test("whose server refuses it says why, and heals", async () => {
+    let refused = 0;
+    handler = (_req, res, url) => {
+      if (url.searchParams.has("watch")) return void res.write(line("BOOKMARK", object("", "2")));
+      if (refused++ > 0) return list(res, [object("a", "1")], "1");
+      res.statusCode = 403;
+      return res.end(JSON.stringify({ kind: "Status", reason: "Forbidden", message: "may not list pods" }));
+    };
+    const { watch, until } = watching();
+    await until(() => watch.trouble?.includes("may not list pods") === true);
+    await until(() => watch.trouble === null && watch.all().length === 1);
+    await watch.stop();
+  });
+});
+
+describe("the election", () => {
+  /** A Lease that is kept as a server keeps it: a write bears the version that it changes. */
+  function leases() {
+    let lease: { metadata: { resourceVersion: string }; spec: Record<string, unknown> } | null = null;
+    let version = 0;
+    handler = (req, res, _url, body) => {
+      const given = body === "" ? null : JSON.parse(body);
+      const refuse = (status: number) => {
+        res.statusCode = status;
+        res.end("{}");
+      };
+      if (req.method === "GET") return lease === null ? refuse(404) : void res.end(JSON.stringify(lease));
+      if (req.method === "POST" && lease !== null) return refuse(409);
+      if (req.method === "PUT" && given.metadata.resourceVersion !== lease?.metadata.resourceVersion)
+        return refuse(409);
+      lease = { metadata: { resourceVersion: String(++version) }, spec: given.spec };
+      return void res.end(JSON.stringify(lease));
+    };
+    return { spec: () => lease?.spec ?? {} };
+  }
+  let clock = 0;
+  const candidate = (identity: string) =>
+    new LeaderElection(connection, { namespace: "ns", name: "lease", identity, monotonicMs: () => clock });
+
+  test("has one leader; another one takes over only when the lease is unchanged for its time, by its own clock", async () => {
+    const { spec } = leases();
+    const stop = new AbortController();
+    await candidate("first").acquire(stop.signal);
+    expect(spec()).toMatchObject({ holderIdentity: "first", leaseTransitions: 0 });
+    const second = candidate("second");
+    const won = second.acquire(stop.signal).then(() => "second");
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(spec().holderIdentity).toBe("first");
+    clock += 16_000;
+    expect(await won).toBe("second");
+    expect(spec()).toMatchObject({ holderIdentity: "second", leaseTransitions: 1 });
+    stop.abort();
+  });
+
+  test("gives its lease back at the end, so that the next need not wait", async () => {
+    const { spec } = leases();
+    const first = candidate("first");
+    await first.acquire(new AbortController().signal);
+    await first.release();
+    expect(spec()).toMatchObject({ holderIdentity: "", leaseDurationSeconds: 1 });
+    await candidate("second").acquire(new AbortController().signal);
+    expect(spec().holderIdentity).toBe("second");
+  });
+
+  test("writes times with exactly six digits, as Kubernetes reads them", () => {
+    expect(microTime(0)).toBe("1970-01-01T00:00:00.000000Z");
+  });
+});

@@ -1,0 +1,201 @@
+/** The controller on simulated GPUs, from outside: the built program, its daemon, its workers, real sockets. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { parse } from "yaml";
+import { type Answer, eventually, isBuilt, PROGRAM, temporaryFolder } from "./daemon.ts";
+
+const SAMPLE = "../shared/fixtures/cluster/s1/readme-workload.yaml";
+const ADMIN = { authorization: "Bearer admin-key-0123456789" };
+const ACME = { authorization: "Bearer acme-key-01234567890" };
+const CONFIG = `
+auth:
+  api_keys:
+    admin-key-0123456789: {principal: root, role: admin}
+    acme-key-01234567890: {principal: acme, role: run, tenants: [acme]}
+`;
+const OBJECTS = "/apis/llm.orchestrator.io/v1/namespaces/llm-workloads/llmworkloads/my-llm-workload";
+const folder = temporaryFolder();
+/** Eight processes start here, one after the other in a rollout: on a busy machine that takes a while. */
+const LONG_MS = 240_000;
+vi.setConfig({ testTimeout: LONG_MS, hookTimeout: LONG_MS });
+let child: ChildProcess;
+let url = "";
+
+async function call(
+  method: string,
+  path: string,
+  body?: unknown,
+  headers: Record<string, string> = ADMIN,
+): Promise<Answer> {
+  const answer = await fetch(url + path, {
+    method,
+    headers: { ...(body === undefined ? {} : { "content-type": "application/json" }), ...headers },
+    body: body === undefined ? null : JSON.stringify(body),
+  });
+  return { status: answer.status, headers: answer.headers, body: JSON.parse(await answer.text()) };
+}
+
+function start(): Promise<string> {
+  const file = join(folder, "config.yaml");
+  writeFileSync(file, CONFIG);
+  const argv = [PROGRAM, "controller", "--backend", "host", "--simulate", "h100x8", "--port", "0", "--config", file];
+  child = spawn(process.execPath, argv, { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
+  return new Promise((serving, reject) => {
+    child.once("exit", (code) => reject(new Error(`exited with ${code}`)));
+    createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
+      const { msg, url: at } = JSON.parse(line);
+      if (msg === "the controller serves") serving(at);
+    });
+  });
+}
+
+function commandOf(pid: string): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+  } catch {
+    return "";
+  }
+}
+
+const create = (body: object, headers = ACME) => call("POST", "/internal/deployments/create", body, headers);
+const status = (id: string) => call("GET", `/internal/deployments/${id}/status`);
+const until = (id: string, holds: (body: Answer["body"]) => boolean) =>
+  eventually(
+    () => status(id),
+    ({ body }) => holds(body),
+    LONG_MS - 10_000,
+  );
+const LLAMA = { model_id: "llama-7b", model_name: "llama2", model_path: "meta-llama/Llama-2-7b-hf" };
+
+describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", () => {
+  beforeAll(async () => {
+    url = await start();
+    await eventually(
+      () => call("GET", "/readyz"),
+      (answer) => answer.status === 200,
+      LONG_MS - 10_000,
+    );
+  });
+  afterAll(async () => {
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGTERM");
+    expect(await gone).toBe(0);
+    // Holders and stand-ins name the folder that they run in.
+    const left = () => readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && commandOf(pid).includes(folder));
+    await eventually(
+      async () => left(),
+      (pids) => pids.length === 0,
+      LONG_MS - 10_000,
+    );
+    rmSync(folder, { recursive: true, force: true });
+  });
+
+  test("serves a deployment in two calls, whose replica answers", async () => {
+    const made = await create({ ...LLAMA, replicas: 2, gpu_per_replica: 2, vllm_config: { max_model_len: 4096 } });
+    expect(made).toMatchObject({ status: 200, body: { tenant_id: "acme", status: "pending", total_gpus: 4 } });
+    const id: string = made.body.deployment_id;
+    expect(id).toMatch(/^vllm-llama-7b-[0-9a-f]{8}$/);
+    const { body } = await until(id, (seen) => seen.status === "running");
+    expect(body).toMatchObject({ ready_replicas: 2, pods: [{ ready: true, gpu_count: 2 }, { ready: true }] });
+    const where = await call("GET", "/internal/models/llama-7b/endpoint", undefined, ACME);
+    expect((await fetch(`${where.body.endpoint_url}/v1/models`)).status).toBe(200);
+    const free = await call("GET", "/internal/resources/available");
+    expect(free.body).toMatchObject({ total_gpus: 8, available_gpus: 4, max_deployable_gpus: 4 });
+  });
+
+  test("makes one deployment for one Idempotency-Key, however often it is sent", async () => {
+    const keyed = { ...ACME, "idempotency-key": "once" };
+    const ask = { ...LLAMA, model_id: "once", replicas: 0 };
+    const [first, second] = [await create(ask, keyed), await create(ask, keyed)];
+    expect(second.body.deployment_id).toBe(first.body.deployment_id);
+    expect(await create({ ...ask, replicas: 1 }, keyed)).toMatchObject({ status: 422 });
+    await call("DELETE", `/internal/deployments/${first.body.deployment_id}`);
+    await eventually(
+      () => call("GET", "/internal/deployments?model_id=once"),
+      ({ body }) => body.length === 0,
+      LONG_MS - 10_000,
+    );
+  });
+
+  test("binds a key to its tenants", async () => {
+    const foreign = await create({ ...LLAMA, tenant_id: "other" });
+    expect(foreign).toMatchObject({ status: 403, body: { code: "tenant-foreign", status_code: 403 } });
+    const made = await create({ ...LLAMA, model_id: "theirs", tenant_id: "other", replicas: 0 }, ADMIN);
+    const id: string = made.body.deployment_id;
+    expect((await call("GET", `/internal/deployments/${id}`, undefined, ACME)).status).toBe(403);
+    expect((await call("GET", "/internal/deployments", undefined, ACME)).body).toHaveLength(1);
+    expect((await call("GET", "/internal/deployments", undefined, { ...ACME, "x-tenant-id": "other" })).status).toBe(
+      403,
+    );
+    expect((await call("GET", "/admin/v1/infrastructure/nodes", undefined, ACME)).status).toBe(403);
+    await call("DELETE", `/internal/deployments/${id}`);
+  });
+
+  test("refuses what never fits, and what is free nowhere now if it is not to wait", async () => {
+    expect(await create({ ...LLAMA, gpu_per_replica: 9 })).toMatchObject({ status: 422, body: { code: "never-fits" } });
+    const now = await call("POST", "/api/v1/deployments?queue=false", { ...LLAMA, gpu_per_replica: 5 }, ACME);
+    expect(now).toMatchObject({ status: 503, body: { code: "no-gpu-free" } });
+  });
+
+  test("scales by hand, and tells of it", async () => {
+    const [{ deployment_id: id }] = (await call("GET", "/internal/deployments", undefined, ACME)).body;
+    const asked = await call("POST", "/admin/v1/models/llama-7b/scale", { replicas: 4, reason: "a launch" });
+    expect(asked).toMatchObject({ status: 202, body: { from_replicas: 2, to_replicas: 4, status: "in_progress" } });
+    await until(id, (seen) => seen.ready_replicas === 4);
+    const told = await eventually(
+      () => call("GET", "/admin/v1/scaling/events"),
+      ({ body }) => body[0].status === "success",
+      LONG_MS - 10_000,
+    );
+    expect(told.body).toMatchObject([
+      { event_id: asked.body.event_id, scaling_type: "manual", to_replicas: 4, trigger_reason: "a launch" },
+    ]);
+  });
+
+  test("rolls with every GPU taken, one replica after the other", async () => {
+    const [{ deployment_id: id }] = (await call("GET", "/internal/deployments", undefined, ACME)).body;
+    const before = (await status(id)).body.pods[0].revision;
+    await call("POST", `/internal/deployments/${id}/restart`, undefined, ACME);
+    let least = 4;
+    await until(id, ({ ready_replicas: ready, pods, status: state }) => {
+      least = Math.min(least, ready);
+      return state === "running" && pods.every((pod: { revision: string }) => pod.revision !== before);
+    });
+    expect(least).toBe(3);
+  });
+
+  test.skipIf(!existsSync(SAMPLE))(
+    "has the first seed's sample wait for a GPU, say why, and run when there is one (needs ../shared)",
+    async () => {
+      const sample = parse(readFileSync(SAMPLE, "utf8"));
+      expect((await call("PUT", OBJECTS, sample)).status).toBe(201);
+      const waiting = await eventually(
+        () => call("GET", OBJECTS),
+        ({ body }) => body.status.queue !== undefined,
+        LONG_MS - 10_000,
+      );
+      expect(waiting.body.status).toMatchObject({ state: "pending", queue: { position: 1 } });
+      await call("POST", "/admin/v1/models/llama-7b/scale", { replicas: 1 });
+      const { body } = await eventually(
+        () => call("GET", OBJECTS),
+        ({ body: seen }) => seen.status.state === "running",
+        LONG_MS - 10_000,
+      );
+      expect(body.status.conditions.find(({ type }: { type: string }) => type === "Ready")).toMatchObject({
+        status: "True",
+      });
+      const canary = { ...sample, spec: { ...sample.spec, deploymentStrategy: { type: "canary" } } };
+      await call("PUT", OBJECTS, canary);
+      const refused = await eventually(
+        () => call("GET", OBJECTS),
+        ({ body: seen }) => seen.status.conditions[0].status === "False",
+        LONG_MS - 10_000,
+      );
+      expect(refused.body.status.readyReplicas).toBe(1);
+      expect(refused.body.status.conditions[0]).toMatchObject({ type: "Accepted", reason: "NotYet" });
+    },
+  );
+});

@@ -1,0 +1,73 @@
+/** Bugs of the controller: in what it decides of rollouts, scaling and statuses. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const ROLLOUT = "test/controller/rollout.test.ts";
+const SCALING = "test/controller/scaling.test.ts";
+const RECONCILE = "test/controller/reconcile.test.ts";
+
+export const CONTROLLER_MUTANTS: readonly Mutant[] = [
+  ...planted(
+    "src/controller/reconcile/rollout.ts",
+    [ROLLOUT],
+    [
+      {
+        name: "A rollout surges without a spare GPU",
+        find: "const surge = ask.hasSpare || placedOld + placedNow > desired ? 1 : 0;",
+        replace: "const surge = 1;",
+      },
+      {
+        name: "A successor that has not come up counts as one that serves",
+        find: "let goable = Math.max(0, ready - (reachable - mayMiss));",
+        replace: "let goable = Math.max(0, placedOld + placedNow - (reachable - mayMiss));",
+      },
+      {
+        name: "Recreate starts the new ones beside the old",
+        find: "return { targets: new Map([[revision, 0]]), isRolling: true, surge: false, blocked: null };",
+        replace: "return { targets: new Map([[revision, desired]]), isRolling: true, surge: false, blocked: null };",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/scaling.ts",
+    [SCALING],
+    [
+      {
+        name: "A metric that nobody says is 0",
+        find: "if (said.length === 0) return null;",
+        replace: "if (said.length === 0) return 0;",
+      },
+      {
+        name: "Our scaling goes on where a hand has set the replicas",
+        find: "if (spec.replicas !== undefined) return resting(",
+        replace: "if (spec.replicas === -1) return resting(",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/reconcile.ts",
+    [RECONCILE],
+    [
+      {
+        name: "Ready passes over replicas of older revisions",
+        find: "updated >= scaled.desired && replicas.length === scaled.desired",
+        replace: "updated >= scaled.desired",
+      },
+      {
+        name: "A workload that is being deleted is gone before its replicas are",
+        find: "    gone: left === 0,",
+        replace: "    gone: true,",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/revision.ts",
+    [RECONCILE],
+    [
+      {
+        name: "Scaling rolls a workload",
+        find: "    restartedAt,\n  ];",
+        replace: "    restartedAt,\n    spec.replicas,\n  ];",
+      },
+    ],
+  ),
+];

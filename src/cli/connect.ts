@@ -8,6 +8,16 @@ import { SettingsError } from "./exits.ts";
 
 const DEFAULT_URL = "http://127.0.0.1:8086";
 
+/** Where the package's daemon listens for users of its host. */
+const DEFAULT_SOCKET = "/run/gpu-orchestrator/gpuo.sock";
+
+/** The socket, where there is one: it says who calls. */
+function defaultUrl(): string {
+  return statSync(DEFAULT_SOCKET, { throwIfNoEntry: false })?.isSocket() === true
+    ? `unix:${DEFAULT_SOCKET}`
+    : DEFAULT_URL;
+}
+
 export interface ConnectionOptions {
   readonly url?: string;
   /** One of the hosts that the settings name. */
@@ -39,7 +49,7 @@ export async function connectionOf(
 ): Promise<Connection> {
   const settings = await settingsIn(env);
   const named = namedHost(options.host ?? (options.url === undefined ? settings.host : undefined), settings);
-  const url = options.url ?? named?.url ?? filled(env.GPU_ORCHESTRATOR_URL) ?? settings.url ?? DEFAULT_URL;
+  const url = options.url ?? named?.url ?? filled(env.GPU_ORCHESTRATOR_URL) ?? settings.url ?? defaultUrl();
   // A relative path of a socket would mean another for the keeper of gpuo run, which is in another folder.
   if (!/^(?:https?:\/\/.|unix:(?:\/\/)?\/[^/])/.test(url) || (!url.startsWith("unix:") && !URL.canParse(url))) {
     throw new SettingsError(`${url}: expected http://HOST:PORT, https://HOST or unix:/PATH`);

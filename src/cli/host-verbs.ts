@@ -55,7 +55,8 @@ export async function checkConfig(file: string | undefined): Promise<void> {
 }
 
 export async function health(options: ServeOptions): Promise<void> {
-  const { server } = load(options).config;
+  const { server, auth } = load(options).config;
+  if (server.socket !== null && !auth.enabled) return healthAt(server.socket);
   // "Any address" is where to listen, not where to call.
   const host = server.host === "0.0.0.0" ? "127.0.0.1" : server.host === "::" ? "[::1]" : server.host;
   const url = `${server.tls === null ? "http" : "https"}://${host.includes(":") && !host.startsWith("[") ? `[${host}]` : host}:${server.port}/livez`;
@@ -65,6 +66,21 @@ export async function health(options: ServeOptions): Promise<void> {
     console.log(`${url}: alive`);
   } catch (error) {
     console.error(`${url}: ${error instanceof Error ? error.message : String(error)}`);
+    process.exitCode = EXIT.refused;
+  }
+}
+
+/** Where nothing listens at a port. */
+async function healthAt(socket: string): Promise<void> {
+  const { nodeTransport } = await import("../client/node-transport.ts");
+  const { Client } = await import("../client/client.ts");
+  try {
+    await new Client({ transport: nodeTransport(`unix:${socket}`) }).hello({
+      signal: AbortSignal.timeout(HEALTH_TIMEOUT_MS),
+    });
+    console.log(`${socket}: alive`);
+  } catch (error) {
+    console.error(`${socket}: ${error instanceof Error ? error.message : String(error)}`);
     process.exitCode = EXIT.refused;
   }
 }

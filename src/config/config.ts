@@ -53,6 +53,10 @@ export interface Config {
     readonly maxConnections: number;
     /** `null`: plain HTTP. */
     readonly tls: Tls | null;
+    /** A unix socket for users of this host; `null`: none. With it, nothing listens at the port unless keys are on. */
+    readonly socket: string | null;
+    /** A group whose members are admins over the socket, as root is. */
+    readonly adminGroup: string | null;
   };
   /** What one client may have: a principal where a key tells, otherwise an address. */
   readonly limits: {
@@ -183,6 +187,8 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       trustedProxies: server.trusted_proxies,
       maxConnections: server.max_connections,
       tls: toTls(server.tls),
+      socket: server.socket,
+      adminGroup: server.admin_group,
     },
     limits: {
       principal: toClientLimits(file.limits.principal),

@@ -25,6 +25,8 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     trustedProxies: atStart("server.trusted_proxies"),
     maxConnections: atStart("server.max_connections"),
     tls: atStart("server.tls"),
+    socket: atStart("server.socket"),
+    adminGroup: atStart("server.admin_group"),
   },
   limits: {
     principal: live("limits.principal"),

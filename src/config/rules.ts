@@ -22,6 +22,17 @@ const MAX_QUEUE_OF_UNNAMED_SERVICES = 1_000;
 const CONTRADICTIONS: readonly Rule[] = [
   {
     reads: [
+      ["server", "socket"],
+      ["work", "enabled"],
+      ["auth", "enabled"],
+    ],
+    check: ({ server, work, auth }) =>
+      server.socket === null || !work.enabled || auth.enabled
+        ? null
+        : "with a socket nothing listens at the port unless auth.enabled is true, and workers call at the port",
+  },
+  {
+    reads: [
       ["server", "host"],
       ["auth", "enabled"],
       ["server", "allow_unauthenticated"],

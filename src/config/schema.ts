@@ -75,6 +75,8 @@ export const fileSchema = z.strictObject({
       key: setting(nullable(text("the absolute path of a file", /^\/[^\p{Cc}]*$/u)), null),
     }),
     max_connections: setting(integer(16, 1_000_000), 16_384),
+    socket: setting(nullable(text("an absolute path", /^\/[^\0]{1,100}$/)), null),
+    admin_group: setting(nullable(text("a group's name", /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/)), null),
   }),
   limits: section({
     principal: clientLimits(),

@@ -12,6 +12,7 @@ import type { HttpServer } from "../http/server.ts";
 import type { Metrics } from "../metrics/metrics.ts";
 import { Learning } from "../models/learning.ts";
 import { modelFiles } from "../models/model-files.ts";
+import type { BoundProcesses } from "../monitor/bound-processes.ts";
 import { type Poller, startPolling } from "../monitor/poller.ts";
 import { readBootId } from "../platform/boot-id.ts";
 import { type Clock, clockAtStart } from "../platform/clock.ts";
@@ -31,6 +32,7 @@ import { checkWebhookUrl, parseAllowedHosts } from "../webhooks/address-policy.t
 import { type Deliverer, type DeliverySettings, startDelivering } from "../webhooks/deliverer.ts";
 import { bodyAsSent } from "../wire/webhooks/bodies.ts";
 import type { WorkService } from "../work-service/service.ts";
+import { watchBoundLeases } from "./bound-leases.ts";
 import { certificateOf } from "./certificate.ts";
 import { programOf } from "./host-lock.ts";
 import { KeyBook } from "./key-book.ts";
@@ -131,6 +133,7 @@ class RunningDaemon implements Daemon {
   readonly #history: GpuHistory;
   readonly #source: GpuSource;
   readonly #http: HttpServer;
+  readonly #processes: BoundProcesses;
   readonly #advisors: Advisors;
   readonly #keyBook: KeyBook;
   readonly #work: WorkService;
@@ -198,6 +201,7 @@ class RunningDaemon implements Daemon {
     this.#history = parts.history;
     this.#metrics = parts.metrics;
     this.#http = parts.http;
+    this.#processes = parts.processes;
     this.#work = parts.work;
     this.#watching = new Watching({
       clock: time.clock,
@@ -217,9 +221,7 @@ class RunningDaemon implements Daemon {
       );
     }
     const isReadOnly = !(await this.#begin());
-    const { port } = await this.#http.listen(server.host, server.port).catch((error: unknown) => {
-      throw listenTrouble(error, server.host, server.port);
-    });
+    const port = await this.#listen();
     this.port = port;
     this.#webhookHosts = parseAllowedHosts(this.#config.webhooks.allowedHosts, port);
     this.#poller = startPolling({
@@ -250,7 +252,10 @@ class RunningDaemon implements Daemon {
     this.#log.info(
       {
         version: this.#version,
-        url: `${server.tls === null ? "http" : "https"}://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
+        url:
+          port === 0
+            ? `unix:${server.socket}`
+            : `${server.tls === null ? "http" : "https"}://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
         file,
         simulated: monitoring.source === "simulated",
       },
@@ -258,6 +263,20 @@ class RunningDaemon implements Daemon {
     );
     this.#log.debug({ settings: describeConfig(this.#config) }, "settings");
     notifySystemd(`READY=1\nSTATUS=serving on port ${port}`);
+  }
+
+  /** @returns the port; 0: none, since only users of this host are served, by the socket. */
+  async #listen(): Promise<number> {
+    const { server, auth } = this.#config;
+    if (server.socket !== null) {
+      await this.#http.listenOnSocket(server.socket);
+      this.#log.info({ socket: server.socket, adminGroup: server.adminGroup }, "users of this host are served");
+      if (!auth.enabled) return 0;
+    }
+    const listening = this.#http.listen(server.host, server.port).catch((error: unknown) => {
+      throw listenTrouble(error, server.host, server.port);
+    });
+    return (await listening).port;
   }
 
   /** @returns false when that cannot be stored now: the daemon only shows what there is then, with its keys in force. */
@@ -316,6 +335,13 @@ class RunningDaemon implements Daemon {
     });
     this.#history.start();
     this.#watching.connect(poller, this.#deliverer);
+    const stopWatchingProcesses = watchBoundLeases({
+      processes: this.#processes,
+      clock: this.#clock,
+      state: () => this.#scheduler.state,
+      processGone: (id) => this.#scheduler.processGone(id),
+    });
+    this.#cleanups.push(stopWatchingProcesses);
   }
 
   async reload(): Promise<void> {

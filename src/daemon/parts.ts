@@ -1,8 +1,10 @@
 /** Builds the parts of the daemon from its settings, each with those that it needs. None of them runs yet. */
 import type { Config } from "../config/config.ts";
 import { policyOf } from "../config/policy.ts";
+import { Peers } from "../http/exchange/peers.ts";
 import { createHttpServer, type HttpServer, type HttpSettings } from "../http/server.ts";
 import { createMetrics, type Metrics } from "../metrics/metrics.ts";
+import { BoundProcesses } from "../monitor/bound-processes.ts";
 import { NvidiaSmiSource } from "../monitor/nvidia-smi/source.ts";
 import { SimulatedSource } from "../monitor/simulated/source.ts";
 import type { Clock } from "../platform/clock.ts";
@@ -64,6 +66,7 @@ export interface Parts {
   readonly metrics: Metrics | null;
   readonly work: WorkService;
   readonly http: HttpServer;
+  readonly processes: BoundProcesses;
 }
 
 export function buildParts(given: Given): Parts {
@@ -101,10 +104,31 @@ export function buildParts(given: Given): Parts {
   const { path } = config.storage;
   const pastDecisions = path === ":memory:" ? NO_PAST : new LookBack(path);
   const keys = { keyBook, keys: () => keyBook.inForce(), onKeyUsed: (keyId: string) => keyBook.used(keyId) };
-  const outside = { ...keys, limits, checkWebhookUrl, pendingDeliveries, readiness, knowledge, lessons, pastDecisions };
+  const processes = new BoundProcesses();
+  const outside = {
+    ...keys,
+    limits,
+    checkWebhookUrl,
+    pendingDeliveries,
+    readiness,
+    knowledge,
+    lessons,
+    pastDecisions,
+    processes,
+  };
   const shown = { history, audit: store };
-  const http = createHttpServer({ scheduler, ...shown, settings, ...outside, metrics, version, log, work: work.http });
-  return { source, scheduler, history, metrics, work, http };
+  const http = createHttpServer({
+    ...(config.server.socket === null ? {} : { peers: new Peers(config.server.adminGroup) }),
+    scheduler,
+    ...shown,
+    settings,
+    ...outside,
+    metrics,
+    version,
+    log,
+    work: work.http,
+  });
+  return { source, scheduler, history, metrics, work, http, processes };
 }
 
 /** The two intervals of the reference: whatever looks for due deadlines does both jobs. */

@@ -3,6 +3,7 @@ import type { Keys } from "../ports/keys.ts";
 import type { Knowledge } from "../ports/knowledge.ts";
 import type { Lessons } from "../ports/learned.ts";
 import type { PastDecisions } from "../ports/past-decisions.ts";
+import type { Processes } from "../ports/processes.ts";
 import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
@@ -24,6 +25,7 @@ export interface EndpointParts {
   readonly knowledge: Knowledge;
   readonly lessons: Lessons;
   readonly pastDecisions: PastDecisions;
+  readonly processes: Processes;
   /** Why the daemon cannot serve now; `null` when it can. */
   readonly readiness: () => string | null;
   readonly version: string;

@@ -27,6 +27,7 @@ const LEASING_PROBLEMS: Readonly<Record<ErrorCode, ProblemKind>> = {
   "extension-refused": { status: 409, title: "The lease's end cannot be moved so" },
   "fencing-token-mismatch": { status: 409, title: "Wrong fencing token" },
   "not-owner": { status: 403, title: "Belongs to another principal" },
+  "pid-not-visible": { status: 422, title: "The daemon does not see the process" },
   "storage-unavailable": { status: 503, title: "The change could not be stored", retryAfterSeconds: 5 },
   overloaded: { status: 503, title: "Too many requests wait to be decided", retryAfterSeconds: 1 },
   "usage-busy": { status: 503, title: "Other usage reports are being made", retryAfterSeconds: 2 },

@@ -17,7 +17,7 @@ export interface HttpMetrics extends MetricsPage, RequestMetrics {}
 
 export interface HttpServerParts
   extends Omit<EndpointParts, "metrics" | "headerName" | "grants" | "idempotency" | "readings">,
-    Pick<ServerParts, "settings" | "keys" | "onKeyUsed" | "limits" | "log"> {
+    Pick<ServerParts, "settings" | "keys" | "peers" | "onKeyUsed" | "limits" | "log"> {
   readonly metrics: HttpMetrics | null;
   /** Calls that another room makes, tried before those of this one. */
   readonly work?: { readonly endpoints: readonly Endpoint[]; readonly refusals: Refusals };

@@ -303,6 +303,11 @@ export class Scheduler {
     return { allocation: state.allocations.get(id) as Allocation, state, at };
   }
 
+  /** The process that a lease or a waiting request is bound to has ended, with all that came from it. */
+  async processGone(id: AllocationId): Promise<void> {
+    await this.#turns.send({ type: "process-gone", id });
+  }
+
   /** The client of a grant was seen to hang up before its answer was written. */
   async hangUp(id: AllocationId): Promise<void> {
     await this.#turns.send({ type: "hang-up", id });

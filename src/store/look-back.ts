@@ -6,6 +6,7 @@
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import type { AllocationId } from "../core/model/ids.ts";
+import { carried } from "../platform/executable.ts";
 import type { PastDecision, PastDecisions } from "../ports/past-decisions.ts";
 import { OverloadedError } from "../ports/refusals.ts";
 import type { Found, LookBackInput } from "./store-worker.ts";
@@ -45,7 +46,9 @@ export class LookBack implements PastDecisions {
 
   #start(): Worker {
     const workerData: LookBackInput = { lookBackIn: this.#file };
-    const worker = new Worker(ENTRY, { name: "look-back", workerData });
+    const options = { name: "look-back", workerData };
+    const own = carried("store-worker.js");
+    const worker = own === null ? new Worker(ENTRY, options) : new Worker(own.toString(), { ...options, eval: true });
     // The process does not stay for an answer that nobody may want any more.
     worker.unref();
     let cause: unknown = null;

@@ -10,6 +10,7 @@ import type { Event } from "../core/host/events.ts";
 import type {
   Adoption,
   Allocation,
+  BoundProcess,
   EndedAllocation,
   EndReason,
   Lease,
@@ -71,8 +72,13 @@ function encodeRequest(request: Request): string {
     sharing: request.sharing,
     fairShareDelayMs: request.fairShareDelayMs,
     ...(request.adoption === undefined ? {} : { adoption: adoption(request.adoption) }),
+    ...(request.boundTo === undefined ? {} : { boundTo: boundProcess(request.boundTo) }),
     submittedAt: request.submittedAt,
   } satisfies Request);
+}
+
+function boundProcess({ pid, startTicks }: BoundProcess): BoundProcess {
+  return { pid, startTicks };
 }
 
 function adoption({ by, reason }: Adoption): Adoption {

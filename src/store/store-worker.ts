@@ -71,5 +71,6 @@ async function lookBack({ lookBackIn }: LookBackInput): Promise<void> {
 }
 
 const input = workerData as WorkerInput | LookBackInput;
-if ("lookBackIn" in input) await lookBack(input);
+// What it throws ends the thread, and its owner hears of it.
+if ("lookBackIn" in input) void lookBack(input);
 else main(input);

@@ -29,3 +29,7 @@ export const cordonFields = {
 export const overMemorySince = z.iso.datetime().meta({
   description: "A shared lease that has been seen since then to use more memory than is reserved for it",
 });
+
+export const owner = z.string().meta({
+  description: "The principal whose it is. For admins and for itself; left out otherwise",
+});

@@ -32,6 +32,9 @@ test("without a file the defaults are those that are documented", () => {
       allowUnauthenticated: false,
       trustedProxies: [],
       maxConnections: 16_384,
+      socket: null,
+      adminGroup: null,
+      tls: null,
     },
     limits: { principal: CLIENT_LIMITS, address: CLIENT_LIMITS, failedAuthentications: 20 },
     services: {

@@ -81,4 +81,87 @@ const NAMING = planted(
   ],
 );
 
-export const PEOPLE_MUTANTS: readonly Mutant[] = [...EXPLAINING, ...EXTENDING, ...NAMING];
+const BINDING = planted(
+  "src/monitor/bound-processes.ts",
+  ["test/monitor/bound-processes.test.ts", "test/core/decisions/process-gone.test.ts"],
+  [
+    {
+      name: "A number that is given again counts as the process that had it",
+      find: "if (table.get(member)?.startTicks !== ticks) members.delete(member);",
+      replace: "if (!table.has(member)) members.delete(member);",
+    },
+    {
+      name: "A zombie holds its lease",
+      find: 'const isGone = state === "Z" || state === "X";',
+      replace: "const isGone = false;",
+    },
+    {
+      name: "Children whose parent has ended are forgotten",
+      find: "const members = this.#members.get(id) ?? new Map([[pid, startTicks]]);",
+      replace: "const members = new Map([[pid, startTicks]]);",
+    },
+    {
+      name: "A lease that is bound to no process ends as if its process had",
+      file: "src/core/decisions/decide.ts",
+      find: "if (allocation?.request.boundTo === undefined) return;",
+      replace: "if (allocation === undefined) return;",
+    },
+  ],
+);
+
+const OWNING = planted(
+  "src/http/gpus/views.ts",
+  ["test/http/host/owners.test.ts"],
+  [
+    {
+      name: "Everybody is told who holds a GPU",
+      find: "...(actor !== null && owns(actor, holder) ?",
+      replace: "...(actor !== null ?",
+    },
+    {
+      name: "Everybody is told in events whose a request is",
+      file: "src/http/events/stream.ts",
+      find: "(events.some(({ owner }) => owner === principal) ? own : this.#without)",
+      replace: "(events.length > 0 ? this.#withOwners : own)",
+    },
+    {
+      name: "Everybody is told who waits",
+      file: "src/http/host/views.ts",
+      find: "...(isOwn ? { principal: request.principal } : {}),",
+      replace: "principal: request.principal,",
+    },
+  ],
+);
+
+const KNOWING = planted(
+  "src/http/exchange/peers.ts",
+  ["test/http/exchange/unix-socket.test.ts"],
+  [
+    {
+      name: "Whoever comes by the socket is an admin",
+      find: 'const admin = uid === 0 || isAdmin === "1";',
+      replace: "const admin = true;",
+    },
+    {
+      name: "A connection of which nobody knows whose it is is served",
+      file: "src/http/exchange/unix-socket.ts",
+      find: "if (!isKnown || socket.destroyed) {",
+      replace: "if (socket.destroyed) {",
+    },
+    {
+      name: "A wrong key over the socket counts as none",
+      file: "src/http/exchange/serving.ts",
+      find: 'return found === "no-key" ? peer : found;',
+      replace: 'return typeof found === "string" ? peer : found;',
+    },
+  ],
+);
+
+export const PEOPLE_MUTANTS: readonly Mutant[] = [
+  ...EXPLAINING,
+  ...EXTENDING,
+  ...NAMING,
+  ...BINDING,
+  ...OWNING,
+  ...KNOWING,
+];

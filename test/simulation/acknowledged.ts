@@ -17,7 +17,7 @@ interface Belief {
 }
 
 /** Ends after which no client believes to hold anything, or only by an admin's doing. */
-const OWN_ENDS: readonly EndReason[] = ["released", "revoked", "preempted", "rebooted", "idle"];
+const OWN_ENDS: readonly EndReason[] = ["released", "revoked", "preempted", "rebooted", "idle", "process-gone"];
 
 export class Acknowledged {
   readonly #records: Map<AllocationId, Allocation>;

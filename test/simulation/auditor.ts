@@ -71,6 +71,7 @@ const TOLD_OF_END: Readonly<Record<EndReason, NotificationStatus | null>> = {
   preempted: "revoked",
   rebooted: "revoked",
   idle: "revoked",
+  "process-gone": "expired",
 };
 
 interface Expected {

@@ -216,6 +216,7 @@ export class Causes {
   readonly releases: ReleaseAsked[] = [];
   readonly revokes = new Set<AllocationId>();
   readonly renewals = new Set<AllocationId>();
+  readonly processesGone = new Set<AllocationId>();
   readonly extensions = new Set<AllocationId>();
   /** Their clients have shown that they know of their offers. */
   readonly claims = new Set<AllocationId>();
@@ -264,6 +265,7 @@ export class Causes {
     const asked = [
       this.revokes,
       this.renewals,
+      this.processesGone,
       this.extensions,
       this.claims,
       this.hangUps,

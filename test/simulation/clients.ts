@@ -116,6 +116,12 @@ export class Clients {
       case "revoke":
         this.#onOne(op.pick, "admin", (id, actor) => this.#revoke(id, actor));
         return;
+      case "process gone":
+        this.#onOne(op.pick, "admin", (id) => {
+          this.#parts.causes.processesGone.add(id);
+          this.#track(this.#parts.daemon.scheduler.processGone(id), () => undefined);
+        });
+        return;
       case "redeliver":
         this.#redeliver(op.n);
         return;
@@ -397,6 +403,7 @@ export class Clients {
       body,
       role: actor.admin ? "admin" : "allocate",
       keyed: true,
+      uid: null,
       accept: undefined,
       acceptEncoding: undefined,
       prefer: undefined,

@@ -376,6 +376,9 @@ function doubtOf(reason: EndReason, it: Followed, books: Books, causes: Causes, 
       );
       return expects(reclaims, "idle leases are left alone, or for longer");
     }
+    case "process-gone":
+      if (request.boundTo === undefined) return "it was bound to no process";
+      return expects(causes.processesGone.has(request.id), "its process runs");
     case "expired":
     case "max_duration":
       return doubtOfTime(reason, it, turn);

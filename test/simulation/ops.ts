@@ -76,6 +76,8 @@ export type ClientOp =
   /** A call with a key is sent once more, with the same body or another one. */
   | { readonly op: "again"; readonly n: number; readonly body: "same" | "other" }
   | { readonly op: "revoke"; readonly pick: Pick }
+  /** The process of a lease ends, or of one that is bound to none: then nothing must come of it. */
+  | { readonly op: "process gone"; readonly pick: Pick }
   | { readonly op: "redeliver"; readonly n: number }
   | { readonly op: "govern"; readonly word: AdminWord; readonly gpu: number }
   | {
@@ -142,6 +144,7 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
   settle: true,
   again: true,
   revoke: true,
+  "process gone": true,
   redeliver: true,
   govern: true,
   adopt: true,
@@ -279,6 +282,7 @@ function drawAsk(draw: Draw): AllocateAsk {
     maxDurationMs: draw.chance(0.3) ? draw.between(500, 120_000) : null,
     preemptible: draw.chance(0.4),
     queue: draw.chance(0.85),
+    ...(draw.chance(0.2) ? { boundTo: { pid: draw.between(2, 99), startTicks: draw.below(1_000) } } : {}),
     queueTimeoutMs: draw.chance(0.2) ? draw.between(1_000, 60_000) : null,
     sharing: draw.chance(0.3) ? "shared" : "exclusive",
   };
@@ -349,6 +353,7 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
   ],
   [4, (draw) => ({ op: "again", n: draw.below(8), body: draw.chance(0.7) ? "same" : "other" })],
   [1, (draw) => ({ op: "revoke", pick: draw.pick() })],
+  [2, (draw) => ({ op: "process gone", pick: draw.pick() })],
   [2, (draw) => ({ op: "redeliver", n: draw.below(8) })],
   [
     4,

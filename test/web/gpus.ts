@@ -45,6 +45,7 @@ export function holder(service: string): Holder {
     allocation_id: `${service}-1`,
     service_name: service,
     since: "2026-11-30T10:00:00.000Z",
+    expires_at: null,
     in_use_since: null,
     idle_since: null,
     leave_by: null,
@@ -84,6 +85,7 @@ export function waiting(service: string, reason = "waiting for 1 GPU"): Waiting 
     priority: 5,
     position: 1,
     submitted_at: "2026-11-30T10:00:00.000Z",
+    deadline: null,
     reason,
     eta: null,
   };

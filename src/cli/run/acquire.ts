@@ -30,8 +30,10 @@ export interface Waiting {
 
 export type ClientWith = (patienceMs: number) => Client;
 
+/** @param unboundTtl the TTL where the lease cannot be bound to this process. */
 export async function acquire(
   body: AllocateBody,
+  unboundTtl: string,
   clientWith: ClientWith,
   { waitMs, giveUp }: Waiting,
   voice: Voice,
@@ -42,7 +44,11 @@ export async function acquire(
     ...(waitMs === null ? { queue: false } : {}),
     ...(typeof waitMs === "number" ? { queue_timeout: `${waitMs}ms` } : {}),
   };
-  const answer = await firstAnswer(asked, clientWith(FIRST_CALL_PATIENCE_MS));
+  const answer = await firstAnswer(asked, clientWith(FIRST_CALL_PATIENCE_MS)).catch((error: unknown) => {
+    if (asked.bind_pid !== true || !cannotBind(error)) throw error;
+    const { bind_pid: _, ...unbound } = asked;
+    return firstAnswer({ ...unbound, ttl: unboundTtl }, clientWith(FIRST_CALL_PATIENCE_MS));
+  });
   if (giveUp.aborted) return left(answer.id, clientWith, giveUp);
   if (answer.status === "allocated") return { lease: answer, heldAt: sentAt };
   try {
@@ -51,6 +57,12 @@ export async function acquire(
     if (giveUp.aborted) return left(answer.id, clientWith, giveUp);
     throw error;
   }
+}
+
+/** The daemon sees no processes of this host, being in a container; or it is of a version that binds none. */
+function cannotBind(error: unknown): boolean {
+  if (!(error instanceof ApiProblem)) return false;
+  return error.code === "pid-not-visible" || error.errors.some(({ path }) => path === "bind_pid");
 }
 
 async function firstAnswer(body: AllocateBody, client: Client) {

@@ -34,6 +34,8 @@ import { type Root, rootOf } from "./processes.ts";
 import { Voice } from "./voice.ts";
 
 const DEFAULT_TTL = "2m";
+/** Of a lease that ends with its process: no renewal need tell that it is alive. */
+const BOUND_TTL = "10m";
 const DEFAULT_GRACE = "30s";
 /** Two interrupts within this end the command at once. */
 const DOUBLE_INTERRUPT_MS = 2_000;
@@ -102,7 +104,7 @@ class Run {
     }
     this.#listen();
     const waitMs = this.#waitMs();
-    const held = await acquire(body, clientWith, { waitMs, giveUp: this.#giveUp.signal }, this.#voice);
+    const held = await acquire(body, DEFAULT_TTL, clientWith, { waitMs, giveUp: this.#giveUp.signal }, this.#voice);
     const { lease } = held;
     this.#voice.clear();
     this.#voice.say(`GPU ${gpusOf(lease)} leased as ${lease.id}`);
@@ -118,9 +120,11 @@ class Run {
 
   #body(onThisHost: boolean): AllocateBody {
     const body = askOf(this.#options, this.#command);
+    if (!onThisHost) return { ttl: DEFAULT_TTL, ...body };
     // Its descendants are shown as the lease's.
-    const workload = onThisHost ? { workload_data: { ...body.workload_data, pid: process.pid } } : {};
-    return { ttl: DEFAULT_TTL, ...body, ...workload };
+    const workload_data = { ...body.workload_data, pid: process.pid };
+    if (body.ttl !== undefined) return { ...body, workload_data };
+    return { ...body, ttl: BOUND_TTL, bind_pid: true, workload_data };
   }
 
   #waitMs(): number | "forever" | null {

@@ -85,7 +85,17 @@ export function gpuColumns(now: number): readonly Column<GpuRow>[] {
 }
 
 function holdersOf({ holders }: Device): string | null {
-  return holders.length === 0 ? null : holders.map(({ service_name }) => service_name).join(", ");
+  return holders.length === 0 ? null : holders.map(ownedText).join(", ");
+}
+
+interface Owned {
+  readonly service_name: string;
+  readonly principal?: string | undefined;
+}
+
+/** The service, and whose it is where that is told and somebody's. */
+function ownedText({ service_name: service, principal }: Owned): string {
+  return principal === undefined || principal === "anonymous" ? service : `${service} (${principal})`;
 }
 
 /** Of what is leased the holder says all, but for what is wrong. */
@@ -149,7 +159,7 @@ export function queueColumns(now: number): readonly Column<QueuedEntry>[] {
   return [
     { head: "POS", cell: ({ position }) => String(position), align: "right" },
     { head: "ID", cell: ({ id }) => id },
-    { head: "SERVICE", cell: ({ service_name }) => service_name, shrinksTo: 8, goes: 1 },
+    { head: "SERVICE", cell: ownedText, shrinksTo: 8, goes: 1 },
     { head: "GPUS", cell: ({ required_gpus }) => String(required_gpus), align: "right" },
     { head: "MEM", cell: ({ min_memory_mb }) => gibText(min_memory_mb), align: "right", goes: 2 },
     { head: "PRIO", cell: ({ priority }) => String(priority), align: "right", goes: 3 },
@@ -162,7 +172,7 @@ export function queueColumns(now: number): readonly Column<QueuedEntry>[] {
 export function leaseColumns(now: number): readonly Column<Allocation>[] {
   return [
     { head: "ID", cell: ({ id }) => id },
-    { head: "SERVICE", cell: ({ service_name }) => service_name, shrinksTo: 8, goes: 1 },
+    { head: "SERVICE", cell: ownedText, shrinksTo: 8, goes: 1 },
     { head: "GPUS", cell: (one) => gpusOf(one) },
     { head: "STATE", cell: (one) => stateOf(one), color: ({ notice }) => (notice === undefined ? null : "yellow") },
     { head: "PRIO", cell: ({ priority }) => String(priority), align: "right", goes: 2 },
@@ -208,7 +218,7 @@ export async function history(options: CommonOptions & { readonly limit: string 
 function historyColumns(now: number): readonly Column<Allocation>[] {
   return [
     { head: "ID", cell: ({ id }) => id },
-    { head: "SERVICE", cell: ({ service_name }) => service_name, shrinksTo: 8, goes: 1 },
+    { head: "SERVICE", cell: ownedText, shrinksTo: 8, goes: 1 },
     { head: "GPUS", cell: (one) => (one.devices === undefined ? String(one.required_gpus) : gpusOf(one)) },
     {
       head: "HELD",

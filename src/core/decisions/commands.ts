@@ -1,7 +1,7 @@
 import type { Known } from "../analyzer/known.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { EndedUse } from "../host/accounts.ts";
-import type { Sharing } from "../model/allocation.ts";
+import type { BoundProcess, Sharing } from "../model/allocation.ts";
 import type { Actor, AllocationId } from "../model/ids.ts";
 import type { Policy } from "../model/policy.ts";
 import type { Observation } from "../model/reading.ts";
@@ -31,6 +31,8 @@ export interface AllocateAsk extends AnalyzerAsk {
   /** False: refuse rather than wait. */
   readonly queue: boolean;
   readonly queueTimeoutMs: number | null;
+  /** Left out: it is bound to no process. */
+  readonly boundTo?: BoundProcess;
 }
 
 /** What the lease is to be that an admin makes of somebody's use of a GPU. */
@@ -86,6 +88,8 @@ export type Command =
       /** It waits on an open connection: alive for this much longer. 0 when it only asked. */
       readonly waitMs: number;
     }
+  /** The process that it is bound to, and all that came from it, have ended. */
+  | { readonly type: "process-gone"; readonly id: AllocationId }
   /** The connection closed before the answer that grants it was written: the client may not know of its lease. */
   | { readonly type: "hang-up"; readonly id: AllocationId }
   /** A webhook about this allocation's grant was answered with 2xx. */

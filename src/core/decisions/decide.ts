@@ -73,6 +73,12 @@ function accept(draft: Drafting, command: Command, now: EpochMs): void {
       } else if (allocation.status === "offered") draft.write({ type: "claimed", id: command.id, at: now });
       return;
     }
+    case "process-gone": {
+      const allocation = draft.state.allocations.get(command.id);
+      if (allocation?.request.boundTo === undefined) return;
+      end(draft, allocation, "process-gone", now, `process ${allocation.request.boundTo.pid} has ended`);
+      return;
+    }
     case "hang-up": {
       const allocation = draft.state.allocations.get(command.id);
       if (allocation?.status !== "leased") return;

@@ -53,6 +53,7 @@ export function requestOf(command: Allocate, state: HostState, now: EpochMs): Re
     migProfile: ask.migProfile,
     sharing: ask.sharing,
     fairShareDelayMs: delayOf(shares, actor.principal, policy, now),
+    ...(ask.boundTo === undefined ? {} : { boundTo: ask.boundTo }),
     submittedAt: Math.min(arrivedAt, now),
   };
 }

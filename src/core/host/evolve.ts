@@ -267,7 +267,7 @@ function ended(state: HostState, event: Extract<Event, { type: "ended" }>): Host
 /** What estimates go by: as much as tells how leases end here these days. */
 const LEASES_REMEMBERED = 50;
 
-const OF_ITS_OWN: ReadonlySet<EndReason> = new Set(["released", "expired", "max_duration", "idle"]);
+const OF_ITS_OWN: ReadonlySet<EndReason> = new Set(["released", "expired", "max_duration", "idle", "process-gone"]);
 
 function withLength(lasted: HostState["lasted"], { request, lease, outcome }: EndedAllocation): HostState["lasted"] {
   const nominal = nominalMs(request);

@@ -46,7 +46,16 @@ export interface Request {
   readonly fairShareDelayMs: number;
   /** Nobody asked: an admin made a lease of somebody's use of a GPU. Left out of all other requests. */
   readonly adoption?: Adoption;
+  /** It ends with this process and all that come from it. Left out of all requests that are bound to none. */
+  readonly boundTo?: BoundProcess;
   readonly submittedAt: EpochMs;
+}
+
+/** A process of this host and boot. */
+export interface BoundProcess {
+  readonly pid: number;
+  /** When it began, in the kernel's ticks since the boot: numbers are given again. */
+  readonly startTicks: number;
 }
 
 export interface Adoption {
@@ -90,6 +99,7 @@ export const END_REASONS = [
   "preempted",
   "rebooted",
   "idle",
+  "process-gone",
 ] as const;
 
 export type EndReason = (typeof END_REASONS)[number];

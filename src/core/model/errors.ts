@@ -22,6 +22,7 @@ export const ERROR_CODES = [
   "extension-refused",
   "fencing-token-mismatch",
   "not-owner",
+  "pid-not-visible",
   "storage-unavailable",
   "overloaded",
   "usage-busy",

@@ -6,6 +6,7 @@ import type { AllocateAsk, AnalyzerAsk } from "../../core/decisions/commands.ts"
 import type { Sharing } from "../../core/model/allocation.ts";
 import { WORKLOAD_TYPES, type WorkloadAsk, type WorkloadType } from "../../core/model/workload.ts";
 import type { Knowledge } from "../../ports/knowledge.ts";
+import { PidNotVisibleError, type Processes } from "../../ports/processes.ts";
 import type { AllocateBody, WorkloadBody } from "../../wire/allocations/asks.ts";
 import { lifetimeOf } from "../../wire/asking.ts";
 import { invalid } from "../exchange/problems.ts";
@@ -85,6 +86,27 @@ export async function informed<Ask extends AnalyzerAsk>(
 ): Promise<Ask> {
   const known = await knowledge.of({ ...ask, serviceName }, waitMs);
   return known === NOTHING_KNOWN ? ask : { ...ask, known };
+}
+
+/**
+ * The process that a request is to be bound to; none when it is not.
+ *
+ * @throws HttpError 422 when it names none, PidNotVisibleError when it is not seen.
+ */
+export function boundProcess(
+  body: AllocateBody,
+  processes: Processes,
+  uid: number | null,
+): Pick<AllocateAsk, "boundTo"> {
+  const data = body.workload_data ?? {};
+  if ((body.bind_pid ?? data.bind_pid ?? false) === false) return {};
+  const { pid } = data;
+  if (typeof pid !== "number" || !Number.isSafeInteger(pid) || pid < 2) {
+    throw invalid([{ path: "workload_data.pid", message: "bind_pid needs the number of a process here" }]);
+  }
+  const boundTo = processes.find(pid, uid);
+  if (boundTo === null) throw new PidNotVisibleError(pid);
+  return { boundTo };
 }
 
 /** @throws HttpError 422 when its webhook may not be sent. */

@@ -83,6 +83,7 @@ export const allocate: ZodOpenApiOperationObject = {
       ...CHANGING,
       ...REPEATABLE,
       "request-never-fits",
+      "pid-not-visible",
       "queue-full",
       "gpus-unavailable",
       "no-gpu-free",

@@ -29,12 +29,12 @@ import { preferredWaitMs } from "../exchange/prefer.ts";
 import { invalid } from "../exchange/problems.ts";
 import type { EndpointParts } from "../parts.ts";
 import { analysisPart } from "../planning/analysis.ts";
-import { checkedAsk, informed } from "./asks.ts";
+import { boundProcess, checkedAsk, informed } from "./asks.ts";
 import { explained } from "./not-now.ts";
 import { queuedView, recordsView, recordView } from "./views.ts";
 
 export function allocation(parts: EndpointParts): Operation {
-  const { scheduler, checkWebhookUrl, grants, idempotency, pendingDeliveries, knowledge } = parts;
+  const { scheduler, checkWebhookUrl, grants, idempotency, pendingDeliveries, knowledge, processes } = parts;
   const check = checker(allocateSchema);
   const wait = (id: AllocationId, { actor, hold }: Call, patienceMs: number) => {
     return patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
@@ -57,7 +57,7 @@ export function allocation(parts: EndpointParts): Operation {
       return idempotency.answer("allocate", call, {
         async first(key) {
           // An allocate waits for no advisor.
-          const asked = await known();
+          const asked = { ...(await known()), ...boundProcess(body, processes, call.uid) };
           const first = await scheduler.allocate(asked, actor, key).catch((error: unknown) => {
             throw explained(error, asked, actor, scheduler);
           });

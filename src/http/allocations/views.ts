@@ -40,6 +40,11 @@ function waitView(request: Request, outlook: Outlook, state: HostState, isOwn: b
   return { position, reason: isOwn ? reason : publicReason, eta: etaView(outlook.etaOf(request, position)), gpus };
 }
 
+/** When a request that waits ends by its own time limit. */
+export function deadlineOf({ submittedAt, queueTimeoutMs }: Request): string | null {
+  return queueTimeoutMs === null ? null : timestamp(submittedAt + queueTimeoutMs);
+}
+
 /** Records as far as `actor` may see them. Why those wait, and until when, is found out once for all of them. */
 export function recordsView(allocations: readonly Allocation[], state: HostState, now: EpochMs, actor: Actor) {
   const outlook = new Outlook(state, now);
@@ -65,7 +70,9 @@ function viewOf(allocation: Allocation, outlook: Outlook, state: HostState, now:
   const isOwn = owns(actor, allocation);
   return {
     ...recordFor(actor, allocation, state),
-    ...(allocation.status === "queued" ? waitView(request, outlook, state, isOwn) : {}),
+    ...(allocation.status === "queued"
+      ? { ...waitView(request, outlook, state, isOwn), deadline: deadlineOf(request) }
+      : {}),
     ...healthOfLease(allocation, state, now),
     ...overMemory(allocation, state),
     ...(isOwn ? { workload_data: request.workloadData, webhook_url: request.webhookUrl } : {}),
@@ -104,7 +111,7 @@ function sharesOf(gpu: Gpu | undefined): readonly Share[] {
 export function recordFor(actor: Actor, allocation: Allocation, state: HostState) {
   // The record's types promise no changes; the answer's schema knows of no such promise.
   const body = allocationBody(allocation, indexNow(state)) as ListAnswer["allocations"][number];
-  if (owns(actor, allocation)) return body;
+  if (owns(actor, allocation)) return { ...body, principal: allocation.request.principal };
   const { fencing_token, ...open } = body;
   return open;
 }

@@ -71,7 +71,7 @@ export function gpuWhy({ scheduler }: EndpointParts): Operation {
     answer({ id }) {
       const { state } = scheduler;
       const now = scheduler.now();
-      const gpu = gpuViewOf(gpuNamed(state, id).uuid, state, now) as GpuAnswer;
+      const gpu = gpuViewOf(gpuNamed(state, id).uuid, state, now, null) as GpuAnswer;
       const why = gpuWords(gpu, hostDrainView(state).drain, state, now);
       return json(200, { id: gpu.id, uuid: gpu.uuid, state: gpu.state, why } satisfies GpuWhyAnswer);
     },

@@ -1,4 +1,5 @@
 /** `GET /gpu/events`: the committed events as server-sent events (WHATWG HTML, section 9.2). */
+import type { Actor } from "../../core/model/ids.ts";
 import type { EventFeed, Page, Reset } from "../../scheduler/event-feed.ts";
 import { eventId, eventsQuerySchema } from "../../wire/events/asks.ts";
 import type { PublicEvent } from "../../wire/events/bodies.ts";
@@ -20,12 +21,12 @@ const RETRY_MS = 2_000;
 
 export function events({ scheduler, readings }: EventsParts): Operation {
   const check = checker(eventsQuerySchema);
-  const texts = new PageTexts();
+  const texts = new Texts();
   return {
     role: "read",
     body: "ignored",
     takesQuery: true,
-    answer({ url, lastEventId }): StreamAnswer {
+    answer({ url, lastEventId, actor }): StreamAnswer {
       const { last_event_id: queried, readings: wantsReadings } = check(queryOf(url));
       const after = lastSeen(lastEventId) ?? (queried === undefined ? null : eventId(queried));
       return {
@@ -34,8 +35,8 @@ export function events({ scheduler, readings }: EventsParts): Operation {
         headers: STREAM_HEADERS,
         pieces: (signal) =>
           wantsReadings === "true"
-            ? withReadings(scheduler.events, readings, after, texts, signal)
-            : messages(scheduler.events, after, texts, signal),
+            ? withReadings(scheduler.events, readings, after, texts.for(actor), signal)
+            : messages(scheduler.events, after, texts.for(actor), signal),
       };
     },
   };
@@ -53,7 +54,7 @@ function lastSeen(header: string | undefined): number | null {
 async function* messages(
   feed: EventFeed,
   after: number | null,
-  texts: PageTexts,
+  textOfPage: TextOf,
   signal: AbortSignal,
 ): ReturnType<Pieces> {
   const reader = feed.open(after);
@@ -63,7 +64,7 @@ async function* messages(
     for (;;) {
       const page = await reader.next(KEEP_ALIVE_MS, signal);
       if (signal.aborted) return;
-      yield textOf(page, texts);
+      yield textOf(page, textOfPage);
     }
   } finally {
     reader.close();
@@ -75,10 +76,10 @@ async function* withReadings(
   feed: EventFeed,
   readings: ReadingFeed,
   after: number | null,
-  texts: PageTexts,
+  textOfPage: TextOf,
   signal: AbortSignal,
 ): ReturnType<Pieces> {
-  const following = messages(feed, after, texts, signal);
+  const following = messages(feed, after, textOfPage, signal);
   readings.open();
   try {
     let told = -1;
@@ -104,22 +105,46 @@ async function* withReadings(
   }
 }
 
-function textOf(page: Page, texts: PageTexts): string {
+type TextOf = (events: readonly PublicEvent[]) => string;
+
+function textOf(page: Page, textOfPage: TextOf): string {
   if ("reset" in page) return message(page.reset.position, "reset", JSON.stringify(resetBody(page.reset)));
   if (page.events.length === 0) return KEEP_ALIVE;
-  return texts.of(page.events);
+  return textOfPage(page.events);
+}
+
+/** What readers are told: admins whose each request is, others which are their own. */
+class Texts {
+  readonly #withOwners = new PageTexts(({ body, owner }) => (owner === null ? body : withOwner(body, owner)));
+  readonly #without = new PageTexts(({ body }) => body);
+
+  for({ admin, principal }: Actor): TextOf {
+    if (admin) return (events) => this.#withOwners.of(events);
+    const own = new PageTexts(({ body, owner }) => (owner === principal ? withOwner(body, owner) : body));
+    return (events) => (events.some(({ owner }) => owner === principal) ? own : this.#without).of(events);
+  }
+}
+
+/** A body is an object, and never an empty one. */
+function withOwner(body: string, owner: string): string {
+  return `${body.slice(0, -1)},"principal":${JSON.stringify(owner)}}`;
 }
 
 /** All readers that are up to date get the same page one after the other: its text is made once. */
 class PageTexts {
+  readonly #bodyOf: (event: PublicEvent) => string;
   #first: PublicEvent | undefined;
   #last: PublicEvent | undefined;
   #text = "";
 
+  constructor(bodyOf: (event: PublicEvent) => string) {
+    this.#bodyOf = bodyOf;
+  }
+
   of(events: readonly PublicEvent[]): string {
     const [first, last] = [events[0], events.at(-1)];
     if (first !== this.#first || last !== this.#last) {
-      this.#text = events.map(({ seq, type, body }) => message(seq, type, body)).join("");
+      this.#text = events.map((event) => message(event.seq, event.type, this.#bodyOf(event))).join("");
       this.#first = first;
       this.#last = last;
     }

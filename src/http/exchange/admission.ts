@@ -19,12 +19,12 @@ const READER: Caller = { actor: { principal: "anonymous", admin: false }, keyId:
  * @returns what admits a request, or throws; it tells who calls as soon as that is known.
  */
 export function admitter(
-  authenticate: (headers: IncomingMessage["headers"]) => Caller | Stranger,
+  authenticate: (req: IncomingMessage) => Caller | Stranger,
   allowedHosts: readonly string[],
   onWrongKey: (req: IncomingMessage) => void,
 ): (req: IncomingMessage, endpoint: Endpoint, onKnown?: (caller: Caller) => void) => Admitted {
   return (req, endpoint, onKnown) => {
-    const found = authenticate(req.headers);
+    const found = authenticate(req);
     if (typeof found === "object") onKnown?.(found);
     const authority = authorityOf(req);
     // What is open tells nobody whether a key is right, so there is nothing to guess at.

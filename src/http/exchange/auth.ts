@@ -29,6 +29,8 @@ export interface Caller {
   readonly keyId: string | null;
   readonly role: Role;
   readonly keyed: boolean;
+  /** Of who came by the unix socket: the kernel says it. */
+  readonly uid?: number;
 }
 
 /** With authentication off everybody is one principal and an admin. */

@@ -24,6 +24,7 @@ import {
   UNKNOWN,
   unserved,
 } from "./serving.ts";
+import { UnixSocket } from "./unix-socket.ts";
 
 export type { HttpSettings, RequestMetrics, ServerParts } from "./serving.ts";
 
@@ -33,6 +34,8 @@ export interface HttpServer {
   listen(host: string, port: number): Promise<{ readonly port: number }>;
   /** For connections from then on; of a server that speaks TLS. */
   renewCertificate(certificate: Certificate): void;
+  /** For users of this host; see unix-socket.ts. */
+  listenOnSocket(path: string): Promise<void>;
   /** Lets requests that are being served finish, refuses others, and returns when no connection is left. */
   drain(): Promise<void>;
 }
@@ -54,19 +57,17 @@ export function createServer(parts: ServerParts): HttpServer {
   const connections = new Connections(settings);
   const auditing = parts.audit === null ? null : new Auditing(parts.audit, log);
   const listener = routed(parts, connections, auditing);
-  const server = serverOf(
-    settings.certificate,
-    {
-      headersTimeout: settings.readTimeoutMs,
-      requestTimeout: settings.readTimeoutMs,
-      keepAliveTimeout: settings.idleTimeoutMs,
-      connectionsCheckingInterval: Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, settings.readTimeoutMs / 5)),
-      maxHeaderSize: MAX_HEADER_BYTES,
-      // Checked at admission, where the refusal is a problem document.
-      requireHostHeader: false,
-    },
-    listener,
-  );
+  const options = {
+    headersTimeout: settings.readTimeoutMs,
+    requestTimeout: settings.readTimeoutMs,
+    keepAliveTimeout: settings.idleTimeoutMs,
+    connectionsCheckingInterval: Math.min(MAX_CHECK_MS, Math.max(MIN_CHECK_MS, settings.readTimeoutMs / 5)),
+    maxHeaderSize: MAX_HEADER_BYTES,
+    // Checked at admission, where the refusal is a problem document.
+    requireHostHeader: false,
+  };
+  const server = serverOf(settings.certificate, options, listener);
+  const unixSocket = parts.peers === undefined ? null : new UnixSocket(options, listener, connections, parts.peers);
   const crowded = crowdedLogger(log, settings.maxConnections);
   server.on(settings.certificate === null ? "connection" : "secureConnection", (socket: Socket) => {
     const before = connections.crowdedOut;
@@ -90,8 +91,13 @@ export function createServer(parts: ServerParts): HttpServer {
     renewCertificate(certificate) {
       if ("setSecureContext" in server) server.setSecureContext({ ...MODERN, ...certificate });
     },
+    async listenOnSocket(path) {
+      await unixSocket?.listen(path);
+    },
     async drain() {
+      unixSocket?.close();
       await drain(server, connections, settings.drainTimeoutMs);
+      unixSocket?.closeAll();
       await auditing?.stop();
     },
   };

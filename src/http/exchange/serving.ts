@@ -13,6 +13,7 @@ import type { ConnectionLimits, Connections, Exchange, OpenStream } from "./conn
 import type { Call, Endpoint, Hold, Operation, Origin } from "./endpoint.ts";
 import { bodyCame, enter, nothingStored } from "./entering.ts";
 import { type LimitSettings, Limits } from "./limits.ts";
+import type { Peers } from "./peers.ts";
 import { HttpError, problemAnswer, problemCode, type Refusals, refusalBy } from "./problems.ts";
 import { RefusalLog, serviceNamed } from "./refusal-log.ts";
 
@@ -64,6 +65,8 @@ export interface ServerParts {
   readonly settings: HttpSettings;
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
+  /** Who is at the other end of connections to the socket; left out where there is none. */
+  readonly peers?: Peers;
   /** A request has come with this key. */
   readonly onKeyUsed?: (keyId: string) => void;
   /** What one client may have, as it is now. Another object when it changes. */
@@ -103,7 +106,14 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
   const { metrics, log, settings, refusals } = parts;
   const limits = new Limits(parts.limits);
   const addressIn = addressOf(settings.trustedProxies);
-  const authenticate = authenticator(settings.auth, parts.keys);
+  const byKey = authenticator(settings.auth, parts.keys);
+  // Over the socket the kernel says who calls. A key is for those who want to be somebody else.
+  const authenticate = (req: Request) => {
+    const peer = parts.peers?.of(req.socket) ?? null;
+    if (peer === null) return byKey(req.headers);
+    const found = settings.auth.enabled ? byKey(req.headers) : "no-key";
+    return found === "no-key" ? peer : found;
+  };
   const admit = admitter(authenticate, settings.allowedHosts, (req) => limits.failedAuthentication(addressIn(req)));
 
   const send = (
@@ -267,6 +277,7 @@ function callOf(req: Request, { client, origin }: Exchange, caller: Caller, body
     actor: origin === null ? caller.actor : { ...caller.actor, origin },
     role,
     keyed,
+    uid: caller.uid ?? null,
     id: req.params?.id ?? "",
     rest: req.params?.rest?.join("/") ?? "",
     url: req.url ?? "",

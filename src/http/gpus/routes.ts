@@ -15,7 +15,7 @@ export function governance({ scheduler }: EndpointParts, what: "cordon" | "uncor
     body: takesBack ? "optional" : "needed",
     async answer({ id, body, actor }) {
       const uuid = await scheduler.govern(what, id, check(body ?? {}).reason ?? NO_REASON, actor);
-      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
+      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now(), actor));
     },
   };
 }
@@ -28,7 +28,7 @@ export function gpuDrain({ scheduler }: EndpointParts): Operation {
     async answer({ id, body, actor }) {
       const given = check(body);
       const uuid = (await scheduler.drain(id, leaveMs(given, Date.now()), given.reason, actor)) as GpuUuid;
-      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now()));
+      return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now(), actor));
     },
   };
 }

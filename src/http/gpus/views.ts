@@ -1,5 +1,6 @@
 /** GPUs as the API shows them: pure functions over a state. */
 import type { EpochMs } from "../../core/base/time.ts";
+import { owns } from "../../core/decisions/lifecycle.ts";
 import { ailing, blockOf, isolationOf, proposedIdleMib, strainOf } from "../../core/host/condition.ts";
 import { isDrained } from "../../core/host/cordons.ts";
 import { indexNow } from "../../core/host/indices.ts";
@@ -8,6 +9,8 @@ import type { HostState } from "../../core/host/state.ts";
 import type { GpuLink } from "../../core/model/device.ts";
 import type { Cordon, Gpu } from "../../core/model/gpu.ts";
 import { holdersOf, reservedMib, type SharedHold } from "../../core/model/holds.ts";
+import type { Actor } from "../../core/model/ids.ts";
+import { heldUntil } from "../../core/model/leases.ts";
 import { boardOf } from "../../core/model/mig.ts";
 import type { GpuHealth, GpuReading } from "../../core/model/reading.ts";
 import { type Closeness, localityOf } from "../../core/readings/closeness.ts";
@@ -35,10 +38,14 @@ export function ailmentView(gpu: Gpu, state: HostState, now: EpochMs) {
   return { state: "isolated" as const, reason: printable(isolation.detail), since: instant(isolation.since) };
 }
 
-/** Every GPU ever seen, and those that the books have not taken in yet because the store refuses to. */
-export function gpuViews(state: HostState, now: EpochMs): GpuAnswer[] {
+/**
+ * Every GPU ever seen, and those that the books have not taken in yet because the store refuses to.
+ *
+ * @param actor may know the principals of what is its own, or is an admin and may know all; `null`: none are told.
+ */
+export function gpuViews(state: HostState, now: EpochMs, actor: Actor | null): GpuAnswer[] {
   const views: GpuAnswer[] = [];
-  for (const gpu of state.gpus.values()) if (gpu.mig === null) views.push(gpuView(gpu, state, now));
+  for (const gpu of state.gpus.values()) if (gpu.mig === null) views.push(gpuView(gpu, state, now, actor));
   for (const [uuid, { reading }] of state.sight.gpus) {
     if (!state.gpus.has(uuid) && reading.mig === undefined) views.push(unrecorded(reading, state));
   }
@@ -51,15 +58,15 @@ function place({ id }: GpuAnswer): number {
 }
 
 /** One GPU of the inventory, or that of which it is an instance; `null` when it is not there. */
-export function gpuViewOf(uuid: string, state: HostState, now: EpochMs): GpuAnswer | null {
+export function gpuViewOf(uuid: string, state: HostState, now: EpochMs, actor: Actor | null): GpuAnswer | null {
   const gpu = state.gpus.get(uuid);
   const whole = gpu === undefined ? undefined : state.gpus.get(boardOf(gpu));
-  return whole === undefined ? null : gpuView(whole, state, now);
+  return whole === undefined ? null : gpuView(whole, state, now, actor);
 }
 
-function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
-  const view = deviceView(gpu, state, now);
-  const instances = migDevices(gpu, state, (instance) => deviceView(instance, state, now));
+function gpuView(gpu: Gpu, state: HostState, now: EpochMs, actor: Actor | null): GpuAnswer {
+  const view = deviceView(gpu, state, now, actor);
+  const instances = migDevices(gpu, state, (instance) => deviceView(instance, state, now, actor));
   if (view.allocated) return { ...view, mig_devices: instances };
   const held = instances.filter(({ allocated }) => allocated);
   const services = new Set(held.map(({ allocated_to }) => allocated_to));
@@ -74,10 +81,10 @@ function gpuView(gpu: Gpu, state: HostState, now: EpochMs): GpuAnswer {
 }
 
 /** A GPU, or an instance of one. */
-function deviceView(gpu: Gpu, state: HostState, now: EpochMs): Omit<GpuAnswer, "mig_devices"> {
+function deviceView(gpu: Gpu, state: HostState, now: EpochMs, actor: Actor | null): Omit<GpuAnswer, "mig_devices"> {
   const { hold } = gpu;
   const blocked = blockOf(gpu, state, now);
-  const holders = holderViews(gpu, state);
+  const holders = holderViews(gpu, state, actor);
   return {
     ...identityView(gpu, state),
     ...figuresView(gpu.uuid, state),
@@ -96,7 +103,7 @@ function deviceView(gpu: Gpu, state: HostState, now: EpochMs): Omit<GpuAnswer, "
   };
 }
 
-function holderViews({ hold }: Gpu, state: HostState): GpuAnswer["holders"] {
+function holderViews({ hold }: Gpu, state: HostState, actor: Actor | null): GpuAnswer["holders"] {
   return holdersOf(hold).flatMap(({ allocationId, since, use }) => {
     const holder = state.allocations.get(allocationId);
     if (holder === undefined) return [];
@@ -105,7 +112,9 @@ function holderViews({ hold }: Gpu, state: HostState): GpuAnswer["holders"] {
       {
         allocation_id: allocationId,
         service_name: holder.request.serviceName,
+        ...(actor !== null && owns(actor, holder) ? { principal: holder.request.principal } : {}),
         since: timestamp(since),
+        expires_at: instant(holder.status === "queued" ? null : heldUntil(holder)),
         in_use_since: instant(use.since),
         idle_since: instant(holder.status === "leased" ? holder.idleSince : null),
         leave_by: instant("notice" in holder ? (holder.notice?.until ?? null) : null),

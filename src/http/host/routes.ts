@@ -35,7 +35,7 @@ export function status({ scheduler }: EndpointParts): Operation {
   return {
     role: "read",
     body: "ignored",
-    answer: () => json(200, statusView(scheduler.state, scheduler.now())),
+    answer: ({ actor }) => json(200, statusView(scheduler.state, scheduler.now(), actor)),
   };
 }
 

@@ -10,13 +10,13 @@ import type { Scheduler } from "../../scheduler/scheduler.ts";
 import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../../wire/host/answers.ts";
 import { instant, text, timestamp } from "../../wire/values.ts";
 import { Outlook } from "../allocations/outlook.ts";
-import { etaView, healthOfLease, overMemory, recordFor } from "../allocations/views.ts";
+import { deadlineOf, etaView, healthOfLease, overMemory, recordFor } from "../allocations/views.ts";
 import { cordonView, gpuViews } from "../gpus/views.ts";
 
-export function statusView(state: HostState, now: EpochMs): StatusAnswer {
+export function statusView(state: HostState, now: EpochMs, actor: Actor): StatusAnswer {
   const { sight } = state;
   return {
-    gpus: gpuViews(state, now),
+    gpus: gpuViews(state, now, actor),
     simulated: sight.simulated,
     driver_version: text(sight.driverVersion),
     cuda_version: text(sight.cudaVersion),
@@ -59,6 +59,7 @@ export function listView(scheduler: Scheduler, actor: Actor): ListAnswer {
     const { request } = allocation;
     const position: number = queue.length + 1;
     const { reason, publicReason } = outlook.reasonOf(request);
+    const isOwn = owns(actor, allocation);
     queue.push({
       id: request.id,
       service_name: request.serviceName,
@@ -66,12 +67,14 @@ export function listView(scheduler: Scheduler, actor: Actor): ListAnswer {
       min_memory_mb: request.requirement.memoryMib,
       priority: request.requirement.priority,
       position,
+      ...(isOwn ? { principal: request.principal } : {}),
       submitted_at: timestamp(request.submittedAt),
-      reason: owns(actor, allocation) ? reason : publicReason,
+      deadline: deadlineOf(request),
+      reason: isOwn ? reason : publicReason,
       eta: etaView(outlook.etaOf(request, position)),
     });
   }
-  const gpus = gpuViews(state, now);
+  const gpus = gpuViews(state, now, actor);
   return {
     last_event_id: scheduler.events.lastSeq,
     gpus,

@@ -15,7 +15,7 @@ export function readingView(scheduler: Scheduler): ReadingAnswer {
     cuda_version: state.sight.cudaVersion === null ? null : printable(state.sight.cudaVersion),
     storage_healthy: scheduler.storageHealthy,
     monitor: { healthy, last_reading_at, failure, warnings },
-    gpus: gpuViews(state, now).map((gpu) => ({
+    gpus: gpuViews(state, now, null).map((gpu) => ({
       uuid: gpu.uuid,
       state: gpu.state,
       reason: gpu.reason,

@@ -6,7 +6,7 @@ import { z } from "zod";
 import { BLOCKS } from "../../core/host/condition.ts";
 import { END_REASONS, SHARINGS } from "../../core/model/allocation.ts";
 import { WORKLOAD_TYPES } from "../../core/model/workload.ts";
-import { cpuAffinity, idleSince, instant, leaveBy, mib, numaNodes, overMemorySince, words } from "../fields.ts";
+import { cpuAffinity, idleSince, instant, leaveBy, mib, numaNodes, overMemorySince, owner, words } from "../fields.ts";
 import { gpuAilment } from "../gpus/answers.ts";
 import { analysisOfModel } from "./analysis.ts";
 
@@ -27,6 +27,10 @@ export const requestFields = {
     .array(z.string())
     .optional()
     .meta({ description: "UUIDs of the GPUs that were asked for by name; left out when any would do" }),
+  bind_pid: z
+    .literal(true)
+    .optional()
+    .meta({ description: "It ends with the process workload_data.pid and all that come from it; left out otherwise" }),
   adopted: z
     .literal(true)
     .optional()
@@ -136,6 +140,11 @@ export const gpuReasons = z.array(
   z.object({ id: z.int().nullable(), uuid: z.string(), reason: passReason.nullable() }),
 );
 
+/** Of a request that waits. */
+export const deadline = instant
+  .nullable()
+  .meta({ description: "While it waits: it ends as timed_out then; null: it waits without end" });
+
 export const queuedSchema = z
   .object({
     status: z.literal("queued"),
@@ -191,6 +200,8 @@ export const recordSchema = z
     ended_at: instant.optional(),
     end_reason: z.enum(END_REASONS).optional(),
     end_detail: z.string().optional().meta({ description: "Why it ended, in words; of every ended one" }),
+    principal: owner.optional(),
+    deadline: deadline.optional(),
     workload_data: z.record(z.string(), z.unknown()).optional().meta({ description: "For its owner and admins" }),
     webhook_url: z.string().nullable().optional().meta({ description: "For its owner and admins" }),
   })

@@ -90,6 +90,10 @@ export const asked = {
   preemptible: flag("Whether the lease may be taken back for a more urgent request"),
   queue: flag("false: refuse rather than wait. Default true"),
   queue_timeout: lifetime("Wait no longer than this"),
+  bind_pid: flag(
+    "true: it ends as process-gone within 10 s of the process workload_data.pid and all that come from it. Only on the " +
+      "daemon's own host: another's processes are not seen",
+  ),
 };
 
 const workloadData = z

@@ -134,6 +134,7 @@ export function requestBody(request: Request): RequestBody {
     ttl_seconds: request.ttlMs === null ? null : request.ttlMs / 1_000,
     max_duration_seconds: request.maxDurationMs === null ? null : request.maxDurationMs / 1_000,
     ...(request.exactGpus === undefined ? {} : { exact_gpus: request.exactGpus }),
+    ...(request.boundTo === undefined ? {} : { bind_pid: true as const }),
     ...(request.adoption === undefined ? {} : adoptionBody(request.adoption)),
     submitted_at: timestamp(request.submittedAt),
   };

@@ -20,6 +20,7 @@ const WORDS: { readonly [reason in EndReason]: (request: Told) => string } = {
   preempted: () => "its GPUs were taken back for a more urgent request",
   rebooted: () => "the host was booted anew, which ends leases without a TTL",
   idle: () => "its GPUs were not used",
+  "process-gone": () => "the process that it was bound to has ended, and all that came from it",
 };
 
 function lasting(ms: number | null): string {

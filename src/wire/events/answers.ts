@@ -6,7 +6,7 @@ import { z } from "zod";
 import type { Event } from "../../core/host/events.ts";
 import { END_REASONS } from "../../core/model/allocation.ts";
 import { migIdentity, requestFields } from "../allocations/answers.ts";
-import { instant, mib } from "../fields.ts";
+import { instant, mib, owner } from "../fields.ts";
 
 const at = instant.meta({ description: "When it was committed, with all that happened together" });
 const gpuUuid = z.string();
@@ -32,7 +32,7 @@ const loss = z.object({
 });
 
 export const EVENT_BODIES = {
-  submitted: z.object({ at, status: z.literal("queued"), ...requestFields }),
+  submitted: z.object({ at, status: z.literal("queued"), ...requestFields, principal: owner.optional() }),
   granted: z.object({
     ...subject,
     status: z.enum(["leased", "offered"]),

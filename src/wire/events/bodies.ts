@@ -1,7 +1,7 @@
 /**
  * The events as the API tells them to every key that may read. Times are RFC 3339 in UTC, as in
- * allocations/bodies.ts. A workload's data, its webhook, its principal and the lease's fencing token are left out; the name of an admin who acted on
- * a GPU is there, as in the status.
+ * allocations/bodies.ts. A workload's data, its webhook and the lease's fencing token are left out; the name of an admin who acted on a GPU is
+ * there, as in the status. Whose a request is stands beside the body: not every reader may know.
  *
  * A new type of event needs a case here, a schema in answers.ts beside this and a section in docs/events.md; the
  * compiler and the tests ask for them.
@@ -21,10 +21,13 @@ export interface PublicEvent {
   readonly type: Event["type"];
   /** JSON text. */
   readonly body: string;
+  /** Whose request it tells of, for those who may know; `null`: it names nobody. */
+  readonly owner: string | null;
 }
 
 export function publicEvent({ seq, at, event }: JournalEntry): PublicEvent {
-  return { seq, type: event.type, body: JSON.stringify({ at: timestamp(at), ...eventBody(event) }) };
+  const owner = event.type === "submitted" ? event.request.principal : null;
+  return { seq, type: event.type, body: JSON.stringify({ at: timestamp(at), ...eventBody(event) }), owner };
 }
 
 /** What is told of an event, beside when it was. */

@@ -10,6 +10,7 @@ import {
   mib,
   numaNodes,
   overMemorySince,
+  owner,
   words,
 } from "../fields.ts";
 
@@ -75,7 +76,9 @@ const gpuProcess = z.object({
 const holder = z.object({
   allocation_id: z.string(),
   service_name: z.string(),
+  principal: owner.optional(),
   since: instant,
+  expires_at: instant.nullable().meta({ description: "When it ends unless it is renewed; null: it has no end" }),
   in_use_since: instant.nullable().meta({ description: "null: not in use, by the latest reading that could tell" }),
   idle_since: idleSince.nullable().meta({ description: "null: the lease is not flagged as idle" }),
   leave_by: leaveBy.nullable().meta({ description: "When it is taken back; null: it is not" }),

@@ -1,6 +1,6 @@
 import { z } from "zod";
-import { eta, recordSchema } from "../allocations/answers.ts";
-import { cordonFields, instant, words } from "../fields.ts";
+import { deadline, eta, recordSchema } from "../allocations/answers.ts";
+import { cordonFields, instant, owner, words } from "../fields.ts";
 import { gpuSchema } from "../gpus/answers.ts";
 import { probeFailure } from "../readings/answers.ts";
 
@@ -67,7 +67,9 @@ export const listSchema = z
           min_memory_mb: z.number(),
           priority: z.int(),
           position: z.int(),
+          principal: owner.optional(),
           submitted_at: instant,
+          deadline,
           reason: z.string(),
           eta,
         }),

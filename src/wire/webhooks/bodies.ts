@@ -21,6 +21,7 @@ const STATUS_OF_END = {
   preempted: "revoked",
   rebooted: "revoked",
   idle: "revoked",
+  "process-gone": "expired",
 } as const satisfies Record<EndReason, NotificationStatus | null>;
 
 /**

@@ -2,6 +2,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+
 import { isBuilt, startDaemon, type TestDaemon } from "../daemon.ts";
 import {
   endOf,
@@ -16,6 +17,9 @@ import {
   until,
   withStay,
 } from "./job.ts";
+
+/** The keeper releases, unless the daemon sees before it that all processes of the lease are gone. */
+const GIVEN_BACK = ["released", "process-gone"];
 
 describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
   let daemon: TestDaemon;
@@ -137,7 +141,7 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
     await job.writes(/grand=\d+=/);
     process.kill(job.pid(), "SIGKILL");
     for (const one of [pid, pidOf("child"), pidOf("grand")]) await gone(one);
-    expect(await endOf(daemon, id)).toBe("released");
+    expect(GIVEN_BACK).toContain(await endOf(daemon, id));
   });
 
   test("after a kill -9 of gpuo, what ignores SIGTERM is killed after the grace, and holds its GPUs until then", async () => {
@@ -146,7 +150,7 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
     await new Promise((resolve) => setTimeout(resolve, 300));
     expect([isAlive(pid), (await recordOf(daemon, id)).status]).toEqual([true, "leased"]);
     await gone(pid);
-    expect(await endOf(daemon, id)).toBe("released");
+    expect(GIVEN_BACK).toContain(await endOf(daemon, id));
   });
 
   test("a kill -9 of the keeper harms nothing: another takes over", async () => {

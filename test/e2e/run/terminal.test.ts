@@ -128,14 +128,16 @@ describe.skipIf(!isBuilt || !hasPython).concurrent("gpuo run on a terminal (need
     const { job, id, pid } = await running("exec sleep 100");
     job.process.stdin?.end();
     await gone(pid);
-    expect(await endOf(daemon, id)).toBe("released");
+    // By the keeper, or by the daemon where it sees first that nothing is left.
+    expect(["released", "process-gone"]).toContain(await endOf(daemon, id));
   });
 
   test("kill -9 of the job's whole process group leaves nothing running", async () => {
     const { job, id, pid } = await running("setsid sleep 100 & wait");
     process.kill(-job.pid(), "SIGKILL");
     await gone(pid);
-    expect(await endOf(daemon, id)).toBe("released");
+    // By the keeper, or by the daemon where it sees first that nothing is left.
+    expect(["released", "process-gone"]).toContain(await endOf(daemon, id));
   });
 
   test.each([

@@ -14,6 +14,7 @@ import { NO_KEYS } from "../../../src/ports/keys.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { NO_PAST } from "../../../src/ports/past-decisions.ts";
+import { NO_PROCESSES } from "../../../src/ports/processes.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
 import { MemoryHistory } from "../../fixtures/memory-history.ts";
@@ -48,6 +49,7 @@ async function busyDaemon() {
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
     pastDecisions: NO_PAST,
+    processes: NO_PROCESSES,
     audit: NO_AUDIT,
     keyBook: NO_KEYS,
     limits: () => NO_LIMITS,

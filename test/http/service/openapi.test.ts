@@ -10,6 +10,7 @@ import { NO_KEYS } from "../../../src/ports/keys.ts";
 import { NO_KNOWLEDGE } from "../../../src/ports/knowledge.ts";
 import { NO_LESSONS } from "../../../src/ports/learned.ts";
 import { NO_PAST } from "../../../src/ports/past-decisions.ts";
+import { NO_PROCESSES } from "../../../src/ports/processes.ts";
 import { NOTIFICATION_STATUSES } from "../../../src/ports/webhooks.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
@@ -100,6 +101,7 @@ test("the document describes every route and method, and nothing else", async ()
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
     pastDecisions: NO_PAST,
+    processes: NO_PROCESSES,
     audit: NO_AUDIT,
     keyBook: NO_KEYS,
     checkWebhookUrl: () => null,

@@ -128,6 +128,7 @@ const TOLD_AS: Record<EndReason, string | undefined> = {
   preempted: "revoked",
   rebooted: "revoked",
   idle: "revoked",
+  "process-gone": "expired",
 };
 
 test.each(END_REASONS)("an end as %s is told by the right status, with its reason", (reason) => {

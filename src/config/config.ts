@@ -83,6 +83,7 @@ export interface Config {
     readonly patienceMs: number;
     readonly endlessAfterMs: number;
     readonly preferWide: boolean;
+    readonly holdLate: boolean;
     /** `null`: a request waits for ever. */
     readonly queueTimeoutMs: number | null;
     readonly abandonAfterMs: number;
@@ -211,6 +212,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       patienceMs: scheduler.patience,
       endlessAfterMs: scheduler.endless_after,
       preferWide: scheduler.prefer_wide,
+      holdLate: scheduler.hold_late,
       queueTimeoutMs: scheduler.queue_timeout,
       abandonAfterMs: scheduler.abandon_after,
       claimTimeoutMs: scheduler.claim_timeout,

@@ -13,6 +13,7 @@ export function policyOf(config: Config): Policy {
     patienceMs: scheduler.patienceMs,
     endlessAfterMs: scheduler.endlessAfterMs,
     preferWide: scheduler.preferWide,
+    holdLate: scheduler.holdLate,
     queueTimeoutMs: scheduler.queueTimeoutMs,
     abandonAfterMs: scheduler.abandonAfterMs,
     claimTimeoutMs: scheduler.claimTimeoutMs,

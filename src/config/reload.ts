@@ -49,6 +49,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     patienceMs: live("scheduler.patience"),
     endlessAfterMs: live("scheduler.endless_after"),
     preferWide: live("scheduler.prefer_wide"),
+    holdLate: live("scheduler.hold_late"),
     queueTimeoutMs: live("scheduler.queue_timeout"),
     abandonAfterMs: live("scheduler.abandon_after"),
     claimTimeoutMs: live("scheduler.claim_timeout"),

@@ -97,6 +97,7 @@ export const fileSchema = z.strictObject({
     patience: setting(duration("0s", "3650d"), "12h"),
     endless_after: setting(duration("1s", "3650d"), "24h"),
     prefer_wide: setting(flag, true),
+    hold_late: setting(flag, false),
     queue_timeout: setting(nullable(duration("100ms", "3650d")), null),
     abandon_after: setting(duration("100ms", "1d"), "30s"),
     claim_timeout: setting(duration("100ms", "1d"), "60s"),

@@ -53,6 +53,7 @@ test("without a file the defaults are those that are documented", () => {
       patienceMs: 43_200_000,
       endlessAfterMs: 86_400_000,
       preferWide: true,
+      holdLate: false,
       queueTimeoutMs: null,
       fairShare: null,
       abandonAfterMs: 30_000,

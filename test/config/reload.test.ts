@@ -82,7 +82,7 @@ storage: {path: x, retention: 31d}
 
 test("the policy of decisions follows the settings", () => {
   const config = configOf(`
-scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, reserve_after: 3s, patience: 19s, endless_after: 20s, prefer_wide: false, queue_timeout: 4s, abandon_after: 5s, claim_timeout: 6s, fair_share: {enabled: true, half_life: 15m, max_delay: 16s}}
+scheduler: {max_queue_size: 1, default_ttl_multiplier: 3, aging_interval: 2s, reserve_after: 3s, patience: 19s, endless_after: 20s, prefer_wide: false, hold_late: true, queue_timeout: 4s, abandon_after: 5s, claim_timeout: 6s, fair_share: {enabled: true, half_life: 15m, max_delay: 16s}}
 allocator: {default_ttl: 7s, default_max_duration: 18s, reclaim_timeout: 8s, verify_release: always, idle_after: 11s, reclaim_idle_after: 12s, degraded_gpus: avoid, foreign_use: adopt, foreign_use_readings: 7, foreign_use_webhook_url: "http://127.0.0.1:9/ops"}
 monitoring: {refresh_interval: 9s, stale_after: 10s}
 sharing: {headroom_percent: 13, headroom_mb: 14, max_leases_per_gpu: 15, settle_after: 16s, settle_timeout: 17s}
@@ -99,6 +99,7 @@ preemption: {enabled: true, min_priority_gap: 2, grace_period: 13s, min_runtime:
     patienceMs: 19_000,
     endlessAfterMs: 20_000,
     preferWide: false,
+    holdLate: true,
     queueTimeoutMs: 4_000,
     abandonAfterMs: 5_000,
     claimTimeoutMs: 6_000,

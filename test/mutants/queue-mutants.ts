@@ -198,9 +198,14 @@ const WAITING_PATIENTLY = planted(
       replace: "if (due === null) return false;",
     },
     {
-      name: "GPUs are held for a head as soon as its patience is over",
+      name: "With `hold_late` too, GPUs are held for a head as soon as its patience is over",
       find: "return due + Math.min(known, policy.patienceMs);",
       replace: "return due;",
+    },
+    {
+      name: "GPUs are held late for a head also where that is not set",
+      find: "if (due === null || !policy.holdLate) return due;",
+      replace: "if (due === null) return due;",
     },
     {
       name: "A head lends its GPUs again when a longer lease has ended meanwhile",

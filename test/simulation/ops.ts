@@ -190,6 +190,7 @@ export const POLICIES: readonly Policy[] = [
     reserveAfterMs: 0,
     patienceMs: seconds(20),
     endlessAfterMs: seconds(60),
+    holdLate: true,
     agingIntervalMs: seconds(5),
     abandonAfterMs: seconds(5),
     claimTimeoutMs: seconds(5),

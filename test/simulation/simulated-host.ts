@@ -30,6 +30,7 @@ export const DEFAULT_POLICY: Policy = {
   patienceMs: minutes(720),
   endlessAfterMs: minutes(1_440),
   preferWide: true,
+  holdLate: false,
   queueTimeoutMs: null,
   abandonAfterMs: seconds(30),
   claimTimeoutMs: seconds(60),

@@ -103,6 +103,11 @@ export interface Policy {
   readonly endlessAfterMs: number;
   /** Among equals that state no end, the widest request that fits goes first. */
   readonly preferWide: boolean;
+  /**
+   * Whether GPUs are held for a head only once the longest lease so far has had as long again after its patience. Left out,
+   * as in what was recorded before there was this setting: they are held once its patience is over.
+   */
+  readonly holdLate?: boolean;
   readonly queueTimeoutMs: number | null;
   readonly abandonAfterMs: number;
   readonly claimTimeoutMs: number;

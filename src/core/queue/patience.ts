@@ -5,9 +5,9 @@
  *     fit are served before it.
  *  2. After that GPUs are held as soon as those that are free, and those under leases granted since, would be enough: then
  *     it waits only for requests that were let past it. While it also waits for an older lease, idle GPUs would not let it
- *     start sooner, so others still have them. They have them also for as long as the longest lease lasted of those that had
- *     ended when patience was over, and for `patienceMs` at most: an older lease might have stood in the way as long. GPUs
- *     are so emptied less often, and each time for more of those that wait for several, which is what a full host is used by.
+ *     start sooner, so others still have them. With `holdLate` they have them also for as long as the longest lease lasted
+ *     of those that had ended when patience was over, and for `patienceMs` at most: an older lease might have stood in the
+ *     way as long. GPUs are so emptied less often, and each time for more of those that wait for several.
  *  3. Nobody can say that a lease without a `max_duration` ends at all. One that has lasted `endlessAfterMs` is not waited
  *     for by GPUs that are kept idle.
  *  4. Of requests that state no `max_duration` and have the same priority, the one that asks for the most GPUs is served
@@ -42,7 +42,7 @@ export function isOutOfPatience(waiting: QueuedAllocation, policy: Policy, now: 
 /** When GPUs are held for it at the earliest, see 2; `null`: it has not been the head. */
 export function holdsFrom(waiting: QueuedAllocation, { policy, longest }: HostState): EpochMs | null {
   const due = patienceEndsAt(waiting, policy);
-  if (due === null) return null;
+  if (due === null || !policy.holdLate) return due;
   // What ends later tells nothing new: once GPUs are held for it they stay so.
   const known = longest.findLast(({ endedAt }) => endedAt <= due)?.lastedMs ?? 0;
   return due + Math.min(known, policy.patienceMs);

@@ -94,7 +94,7 @@ test("one that a wider request went before is told so, and from when on none doe
 });
 
 test("between its patience and the time for which others still go, a head is told of both", () => {
-  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { patienceMs: minutes(90) });
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { patienceMs: minutes(90), holdLate: true });
   const webhookUrl = "http://127.0.0.1:9/hook";
   const early = host.submit();
   host.advance(minutes(45));

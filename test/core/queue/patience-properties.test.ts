@@ -43,10 +43,17 @@ interface Step {
   readonly now: number;
 }
 
+interface History {
+  readonly jobs: readonly Job[];
+  /** Those that come before all others, at once. */
+  readonly first?: readonly Job[];
+  readonly holdLate: boolean;
+}
+
 /** Jobs come, are granted, and end: every command at its own instant, and ticks where time alone changes something. */
-function history(jobs: readonly Job[], judge: (step: Step) => void, first: readonly Job[] = []): void {
+function history({ jobs, first = [], holdLate }: History, judge: (step: Step) => void): void {
   let now = START;
-  let state = emptyHost(POLICY);
+  let state = emptyHost({ ...POLICY, holdLate });
   const lasts = new Map<AllocationId, number>();
   const ends: { readonly at: number; readonly id: AllocationId }[] = [];
   const take = (command: Command) => {
@@ -130,9 +137,9 @@ function passed(state: HostState, id: AllocationId): readonly QueuedAllocation[]
 test("nobody waits longer than the bound, by how many stood before it", () => {
   const turnMs = POLICY.patienceMs + 2 * LONGEST_MS;
   fc.assert(
-    fc.property(anyPriority, (jobs) => {
+    fc.property(anyPriority, fc.boolean(), (jobs, holdLate) => {
       const most = new Map<AllocationId, number>();
-      history(jobs, ({ after, now }) => {
+      history({ jobs, holdLate }, ({ after, now }) => {
         let before = 0;
         for (const { allocation } of after.line.order.values()) {
           const { id, submittedAt, requirement } = allocation.request;
@@ -149,9 +156,9 @@ test("nobody waits longer than the bound, by how many stood before it", () => {
 
 test("what is held for one whose start nobody knows goes to nobody behind it until it starts", () => {
   fc.assert(
-    fc.property(equalPriority, (jobs) => {
+    fc.property(equalPriority, fc.boolean(), (jobs, holdLate) => {
       const held = new Map<AllocationId, ReadonlySet<GpuUuid>>();
-      history(jobs, (step) => {
+      history({ jobs, holdLate }, (step) => {
         for (const { state, granted, gpus } of grantsOf(step)) {
           held.delete(granted.request.id);
           for (const { request } of passed(state, granted.request.id)) {
@@ -174,8 +181,8 @@ test("what is held for one whose start nobody knows goes to nobody behind it unt
 
 test("of one width and priority, those that state nothing start in the order in which they came", () => {
   fc.assert(
-    fc.property(anyPriority, (jobs) => {
-      history(jobs, (step) => {
+    fc.property(anyPriority, fc.boolean(), (jobs, holdLate) => {
+      history({ jobs, holdLate }, (step) => {
         for (const { state, granted } of grantsOf(step)) {
           const { requirement, maxDurationMs } = granted.request;
           if (maxDurationMs !== null) continue;
@@ -195,8 +202,8 @@ test("of one width and priority, those that state nothing start in the order in 
 
 test("one that states its end, has another priority or is out of patience is passed by no wider one", () => {
   fc.assert(
-    fc.property(anyPriority, (jobs) => {
-      history(jobs, (step) => {
+    fc.property(anyPriority, fc.boolean(), (jobs, holdLate) => {
+      history({ jobs, holdLate }, (step) => {
         for (const { state, granted } of grantsOf(step)) {
           const { requirement, maxDurationMs } = granted.request;
           if (maxDurationMs !== null) continue;
@@ -217,27 +224,24 @@ test("one that states its end, has another priority or is out of patience is pas
 test("a lease without an end keeps no other GPU idle", () => {
   const service: Job = { afterMs: 0, gpus: 1, priority: 5, states: false, lastsMs: 1e12 };
   fc.assert(
-    fc.property(anyPriority, (jobs) => {
+    fc.property(anyPriority, fc.boolean(), (jobs, holdLate) => {
       const others = jobs.filter(({ gpus }) => gpus < GPUS);
       // One that needs the service's GPU too, and waits from the start.
       const all: Job = { ...service, gpus: GPUS, lastsMs: minutes(1) };
-      history(
-        [...others.slice(0, 20), { ...service, afterMs: minutes(200), lastsMs: minutes(1) }],
-        ({ after, now }) => {
-          if (now - START <= POLICY.endlessAfterMs) return;
-          const reservations = schedule(after, now, null).reservations;
-          for (const { head } of reservations) {
-            const held = after.allocations.get(head);
-            expect(held?.request.requirement.gpus).toBeLessThan(GPUS);
-          }
-          if (reservations.length > 0) return;
-          const free = after.gpus.values().filter(({ hold }) => hold.kind === "free").length;
-          for (const { allocation } of after.line.order.values()) {
-            expect(allocation.request.requirement.gpus).toBeGreaterThan(free);
-          }
-        },
-        [service, all],
-      );
+      const last = { ...service, afterMs: minutes(200), lastsMs: minutes(1) };
+      history({ jobs: [...others.slice(0, 20), last], first: [service, all], holdLate }, ({ after, now }) => {
+        if (now - START <= POLICY.endlessAfterMs) return;
+        const reservations = schedule(after, now, null).reservations;
+        for (const { head } of reservations) {
+          const held = after.allocations.get(head);
+          expect(held?.request.requirement.gpus).toBeLessThan(GPUS);
+        }
+        if (reservations.length > 0) return;
+        const free = after.gpus.values().filter(({ hold }) => hold.kind === "free").length;
+        for (const { allocation } of after.line.order.values()) {
+          expect(allocation.request.requirement.gpus).toBeGreaterThan(free);
+        }
+      });
     }),
     RUNS,
   );

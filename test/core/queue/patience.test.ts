@@ -50,8 +50,21 @@ describe("a head that waits for a lease without an end", () => {
     expect(host.gpusOf(pair)).toEqual(["GPU-0", "GPU-1"]);
   });
 
-  test("is not the reason to keep GPUs idle before the longest lease so far has had as long again", () => {
-    const { host, ask, status } = pairOfGpus();
+  test("lets nobody go before it once its patience is over, however long leases lasted so far", () => {
+    const { host, ask, status, old, pair } = headOf(0);
+    const early = ask();
+    host.advance(minutes(40));
+    host.release(early);
+    host.advance(minutes(21));
+    const passed = ask();
+    host.release(old);
+    expect([passed, ask(), pair].map(status)).toEqual(["leased", "queued", "queued"]);
+    host.release(passed);
+    expect(host.gpusOf(pair)).toEqual(["GPU-0", "GPU-1"]);
+  });
+
+  test("with hold_late is not the reason to keep GPUs idle before the longest lease so far has had as long again", () => {
+    const { host, ask, status } = pairOfGpus({ holdLate: true });
     const early = ask();
     host.advance(minutes(40));
     host.release(early);
@@ -76,9 +89,9 @@ describe("a head that waits for a lease without an end", () => {
     expect(host.gpusOf(head)).toHaveLength(2);
   });
 
-  test("learns how long leases last until its patience is over, and of services nothing", () => {
+  test("with hold_late learns how long leases last until its patience is over, and of services nothing", () => {
     const lasting = (ms: number, policy = {}) => {
-      const { host, ask, pair } = headOf(0, policy);
+      const { host, ask, pair } = headOf(0, { holdLate: true, ...policy });
       const lease = ask();
       host.advance(ms);
       host.release(lease);
@@ -87,6 +100,8 @@ describe("a head that waits for a lease without an end", () => {
     const due = 1_800_000_000_000 + minutes(61);
     expect(lasting(minutes(25))).toBe(due + minutes(25));
     expect(lasting(minutes(61))).toBe(due);
+    // What was recorded before there was the setting has no word of it.
+    expect(lasting(minutes(25), { holdLate: undefined })).toBe(due);
     expect(lasting(minutes(40), { endlessAfterMs: minutes(30) })).toBe(due);
     expect(lasting(minutes(8), { patienceMs: minutes(5) })).toBe(1_800_000_000_000 + minutes(6));
   });

@@ -39,6 +39,11 @@ const EXTENDING = planted(
       replace: "",
     },
     {
+      name: "An admin ends a lease earlier than its client was told",
+      find: "actor.principal !== before.request.principal && isEarlier",
+      replace: "actor.admin !== actor.admin && isEarlier",
+    },
+    {
       name: "An end may be moved into the past",
       find: "if (expiresAt !== null && expiresAt <= now)",
       replace: "if (expiresAt !== null && expiresAt < 0)",

@@ -4,7 +4,8 @@
  *  1. A later hard end must keep what others were promised: the quotas of its accounts, reserved windows, and the start
  *     of the head of the line where that is certain by the hard ends of leases. Otherwise it is refused, and nothing
  *     changes.
- *  2. An earlier one is always taken, as long as it is still to come.
+ *  2. An earlier end is its own client's to choose, as long as it is still to come: a client that did not ask for it goes
+ *     on using the GPUs until the end it was told. An admin who wants them back revokes, which the client is told of.
  *  3. It is a renewal too, under the new numbers: a sign of life, which claims what was offered.
  */
 import { allowanceFor, withinAllowance } from "../allocator/allowance.ts";
@@ -42,11 +43,19 @@ export function extend(draft: Drafting, command: Extract<Command, { type: "exten
   if (expiresAt !== null && expiresAt <= now) {
     throw new ExtensionRefusedError(`${id} would be over already: max_duration counts from its grant`);
   }
+  if (actor.principal !== before.request.principal && isEarlier(expiresAt, before.lease.expiresAt)) {
+    throw new ExtensionRefusedError(`${id} would end earlier than its client was told: revoke it`);
+  }
   if (isLater(after, before)) {
     const objection = objectionTo(after, draft.state, now);
     if (objection !== null) throw new ExtensionRefusedError(`${id} cannot last longer: ${objection}`);
   }
   draft.write({ type: "end-moved", id, at: now, ttlMs, maxDurationMs, expiresAt });
+}
+
+/** @param to `null`: no end. */
+function isEarlier(to: EpochMs | null, from: EpochMs | null): boolean {
+  return to !== null && (from === null || to < from);
 }
 
 function isLater(after: HoldingAllocation, before: HoldingAllocation): boolean {

@@ -68,6 +68,18 @@ test("an earlier hard end is taken while it is still to come, and refused when i
   expect(host.endReason(id)).toBe("max_duration");
 });
 
+test("an admin gives another's lease a later end, never an earlier one than its client was told", () => {
+  const host = hostOf(1);
+  const id = host.submit({ actor: BOB, ttlMs: minutes(10) });
+  expect(refusal(() => extend(host, id, { ttlMs: minutes(5) }))).toBe("extension-refused");
+  expect(refusal(() => extend(host, id, { maxDurationMs: minutes(9) }))).toBe("extension-refused");
+  expect(ends(host, id)).toBe(START + minutes(10));
+  extend(host, id, { ttlMs: minutes(15) });
+  expect(ends(host, id)).toBe(START + minutes(15));
+  extend(host, id, { ttlMs: minutes(5) }, BOB);
+  expect(ends(host, id)).toBe(START + minutes(5));
+});
+
 test("only its owner or an admin moves an end, under the right token, and not of one that waits", () => {
   const host = hostOf(1);
   const id = host.submit({ actor: BOB, maxDurationMs: minutes(10) });

@@ -64,8 +64,20 @@ const EVENTS: Readonly<Record<Event["type"], true>> = {
   resumed: true,
 };
 
-/** Sixteen thousand commands at once are in test/scheduler/overload.test.ts, usage reports in test/scheduler/usage. */
-const ELSEWHERE: readonly ErrorCode[] = ["overloaded", "usage-busy", "period-too-large"];
+/**
+ * Sixteen thousand commands at once are in test/scheduler/overload.test.ts, usage reports in test/scheduler/usage, keys
+ * and processes that cannot be seen in test/http/.
+ */
+const ELSEWHERE: readonly ErrorCode[] = [
+  "overloaded",
+  "usage-busy",
+  "period-too-large",
+  "key-not-found",
+  "keys-in-file",
+  "too-many-keys",
+  "revocation-not-durable",
+  "pid-not-visible",
+];
 const isMetHere = (code: ErrorCode) => !ELSEWHERE.includes(code);
 
 /** What must have happened in the histories as a whole, or some check has never been put to the test. */

@@ -117,8 +117,8 @@ export function serve(jobs: readonly Job[], policy: Partial<Policy>, states: boo
 const ROWS: readonly { readonly name: string; readonly policy: Partial<Policy>; readonly states: boolean }[] = [
   // Nobody is ever a head: whoever fits goes.
   { name: "greedy", policy: { reserveAfterMs: NEVER_MS, preferWide: false }, states: false },
-  { name: "ours, nothing stated", policy: { holdLate: true }, states: false },
-  { name: "ours, `max_duration` stated", policy: { holdLate: true }, states: true },
+  { name: "ours, nothing stated", policy: {}, states: false },
+  { name: "ours, `max_duration` stated", policy: {}, states: true },
 ];
 
 /** Writes the section by `say`, line by line. */
@@ -140,7 +140,7 @@ export function mixed(
   say(
     `worth that is asked for, means over ${SEEDS.length} seeds. *Greedy* is the same allocator without heads and without a preference for wide ones.`,
   );
-  say("*Ours* has `hold_late` on. Waits in hours; *max, several* is the longest wait of a request for several GPUs.");
+  say("Waits in hours; *max, several* is the longest wait of a request for several GPUs.");
   say();
   say("| mix | load | policy | in use | mean | p95 | max | max, several |");
   say("|---|---|---|---|---|---|---|---|");

@@ -20,7 +20,6 @@ import type {
   Granted,
   HostDrain,
   Key,
-  KeyRole,
   Keys,
   List,
   Me,
@@ -157,7 +156,7 @@ export class Client {
 
   /** A new key, which is shown this once. @param body `expires` is an RFC 3339 time. */
   createKey(
-    body: { readonly principal: string; readonly role?: KeyRole; readonly expires?: string },
+    body: { readonly principal: string; readonly role?: Key["role"]; readonly expires?: string },
     options: CallOptions = {},
   ): Promise<NewKey> {
     return this.#post("/gpu/keys", body, { ...options });

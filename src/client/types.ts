@@ -33,7 +33,6 @@ export type Allocation = z.output<typeof recordSchema>;
 export type AllocationPage = z.output<typeof recordsSchema>;
 export type Audit = z.output<typeof auditSchema>;
 export type Key = z.output<typeof listedKeySchema>;
-export type KeyRole = Key["role"];
 export type Keys = z.output<typeof keysSchema>;
 export type NewKey = z.output<typeof newKeySchema>;
 export type Released = z.output<typeof releasedSchema>;

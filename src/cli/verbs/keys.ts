@@ -1,5 +1,5 @@
 /** API keys: a line for the settings, or, with `auth.store: database`, keys that the daemon has. */
-import type { Key, KeyRole } from "../../client/types.ts";
+import type { Key } from "../../client/types.ts";
 import { newKey } from "../../platform/new-key.ts";
 import { type CommonOptions, contextOf } from "../context.ts";
 import { UsageError } from "../exits.ts";
@@ -58,7 +58,7 @@ async function create(principal: string, options: KeyOptions): Promise<void> {
   if (!(await isKeptInDatabase(options))) return console.log(lineFor(principal, options));
   const { client, terminal } = await contextOf(options);
   const until = expires === undefined ? {} : { expires: new Date(expires).toISOString() };
-  const answer = await client.createKey({ principal, role: role as KeyRole, ...until });
+  const answer = await client.createKey({ principal, role: role as Key["role"], ...until });
   if (terminal.json) return terminal.data(answer);
   terminal.line(`key: ${answer.key}`);
   terminal.say(`it is shown this once; its id is ${answer.id}`);

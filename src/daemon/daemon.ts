@@ -37,7 +37,7 @@ import { certificateOf } from "./certificate.ts";
 import { programOf } from "./host-lock.ts";
 import { KeyBook } from "./key-book.ts";
 import { knowledgeOf } from "./knowledge.ts";
-import { listenTrouble } from "./listen-trouble.ts";
+import { listenTrouble, socketTrouble } from "./listen-trouble.ts";
 import { buildParts, tickInterval } from "./parts.ts";
 import { Watching } from "./watching.ts";
 import { EmbeddedWorker } from "./work.ts";
@@ -269,7 +269,10 @@ class RunningDaemon implements Daemon {
   async #listen(): Promise<number> {
     const { server, auth } = this.#config;
     if (server.socket !== null) {
-      await this.#http.listenOnSocket(server.socket);
+      const { socket } = server;
+      await this.#http.listenOnSocket(socket).catch((error: unknown) => {
+        throw socketTrouble(error, socket);
+      });
       this.#log.info({ socket: server.socket, adminGroup: server.adminGroup }, "users of this host are served");
       if (!auth.enabled) return 0;
     }

@@ -12,6 +12,22 @@ export function listenTrouble(error: unknown, host: string, port: number): unkno
   return words === null ? error : new ListenError(words, { cause: error });
 }
 
+/** The same of a unix socket. */
+export function socketTrouble(error: unknown, path: string): unknown {
+  const { code } = error as NodeJS.ErrnoException;
+  const words = code === undefined ? undefined : SOCKET_WORDS[code];
+  return words === undefined ? error : new ListenError(`server.socket ${path}: ${words} (${code})`, { cause: error });
+}
+
+const ELSEWHERE = "set server.socket to a path in a folder of the daemon's own, such as the unit's RuntimeDirectory";
+const SOCKET_WORDS: Readonly<Record<string, string | undefined>> = {
+  EACCES: `this user may not make it there: ${ELSEWHERE}`,
+  EPERM: `this user may not make it there: ${ELSEWHERE}`,
+  EROFS: `the folder is read-only for the daemon: ${ELSEWHERE}`,
+  EADDRINUSE:
+    "another process listens there, or it is something else than a socket: stop that one, or remove the file, or choose another path",
+};
+
 function wordsFor(code: string | undefined, host: string, port: number): string | null {
   if (code === "EADDRINUSE") {
     const holder = listenerOn(port);

@@ -118,7 +118,7 @@ export function buildParts(given: Given): Parts {
   };
   const shown = { history, audit: store };
   const http = createHttpServer({
-    ...(config.server.socket === null ? {} : { peers: new Peers(config.server.adminGroup) }),
+    ...(config.server.socket === null ? {} : { peers: new Peers(config.server.adminGroup, log.warn.bind(log)) }),
     scheduler,
     ...shown,
     settings,

@@ -39,6 +39,13 @@ describe.skipIf(!isBuilt)("a start that fails says what to do (npm test builds t
     expect(said).toContain("set server.port");
   });
 
+  test("a unix socket's path that is something else is named", async () => {
+    const path = join(folder(), "gpuo.sock");
+    writeFileSync(path, "");
+    const said = await failedStart(`server: {socket: ${JSON.stringify(path)}}\nstorage: {path: ':memory:'}\n`);
+    expect(said).toContain(`server.socket ${path}: another process listens there, or it is something else`);
+  });
+
   test("a database in use is named with the process that has it", async () => {
     const daemon = await startDaemon();
     onTestFinished(async () => {

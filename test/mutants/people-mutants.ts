@@ -154,6 +154,22 @@ const KNOWING = planted(
       replace: "if (socket.destroyed) {",
     },
     {
+      name: "A user who has the number of several is served",
+      find: "if (uid !== this.#nobody) return false;",
+      replace: "if (uid !== Number.NaN) return false;",
+    },
+    {
+      name: "Who does not read holds up everybody",
+      find: 'stdio: ["ignore", "pipe", "ignore", socket],',
+      replace: 'stdio: [socket, "pipe", "ignore", socket],',
+    },
+    {
+      name: "A request over the socket may come for ever",
+      file: "src/http/exchange/unix-socket.ts",
+      find: 'this.#server.emit("listening");',
+      replace: "",
+    },
+    {
       name: "A wrong key over the socket counts as none",
       file: "src/http/exchange/serving.ts",
       find: 'return found === "no-key" ? peer : found;',

@@ -1,17 +1,20 @@
 /**
  * Who is at the other end of a unix socket, as the kernel says (SO_PEERCRED, unix(7)).
  *
- *  1. Node has no call for it. A perl process, which is given the connection as its standard input, asks the kernel and the
- *     system's books of users and groups, and reads nothing of what the client sends.
+ *  1. Node has no call for it. A perl process, which is given the connection as its descriptor 3, asks the kernel and the
+ *     system's books of users and groups, and reads nothing of what the client sends. As one of 0 to 2 it would be made a
+ *     blocking one by libuv, for the daemon too: it is one open file for both.
  *  2. It is asked once per connection, before a byte of it is read: who is at its end does not change.
- *  3. It fails closed: without an answer in time the connection is ended, and nobody is taken for anybody.
+ *  3. It fails closed: without an answer in time the connection is ended, and nobody is taken for anybody. So it is for
+ *     users of whom the kernel knows no number here, who all have the same one in a namespace of users.
  */
 import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import type { Caller } from "./auth.ts";
 
 const ASK_MS = 5_000;
-/** Asked at once; those that come meanwhile wait, and no more than {@link MAX_WAITING}. */
+/** Asked at once; those that come meanwhile wait. Of more than {@link MAX_WAITING} the one that waits longest is ended. */
 const AT_ONCE = 8;
 const MAX_WAITING = 1_024;
 /** As a key's principal may be. */
@@ -19,7 +22,8 @@ const NAME = /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u;
 
 /** Prints its user's number, whether that is in the group, and its name, on a line. */
 const PROGRAM = `
-  my $credentials = getsockopt(STDIN, 1, 17) or exit 1;
+  open(my $socket, "+<&=", 3) or exit 1;
+  my $credentials = getsockopt($socket, 1, 17) or exit 1;
   my ($pid, $uid, $gid) = unpack("iII", $credentials);
   my @user = getpwuid($uid);
   my $name = $user[0] // "";
@@ -31,15 +35,42 @@ const PROGRAM = `
   print "$uid $is_admin $name\\n";
 `;
 
+export class PeersError extends Error {
+  override readonly name = "PeersError";
+}
+
 export class Peers {
   readonly #adminGroup: string | null;
+  readonly #warn: (facts: object, message: string) => void;
+  readonly #nobody: number | null;
   readonly #known = new WeakMap<Socket, Caller>();
-  readonly #waiting: (() => void)[] = [];
+  /** Told whether it is their turn; otherwise they are ended. */
+  readonly #waiting: ((isTurn: boolean) => void)[] = [];
   #asking = 0;
+  #hasWarned = false;
 
-  /** @param adminGroup whose members are admins, as root is; `null`: root alone. */
-  constructor(adminGroup: string | null) {
+  /**
+   * @param adminGroup whose members are admins, as root is; `null`: root alone.
+   * @param nobody the number that several users have here; `null`: each has its own.
+   */
+  constructor(
+    adminGroup: string | null,
+    warn: (facts: object, message: string) => void,
+    nobody: number | null = sharedUid(),
+  ) {
     this.#adminGroup = adminGroup;
+    this.#warn = warn;
+    this.#nobody = nobody;
+  }
+
+  /** @throws PeersError when it cannot be known who calls: asked about a connection of the daemon's own. */
+  async check(): Promise<void> {
+    const self = peerIn(await answerOf("pipe", this.#adminGroup ?? ""));
+    if (self !== null && self.uid === process.geteuid?.()) return;
+    throw new PeersError(
+      "server.socket needs perl, which asks the kernel who calls, and it does not run or does not answer: install it " +
+        "(Debian: perl-base), or leave server.socket out",
+    );
   }
 
   /** `null`: it did not come by the socket. */
@@ -50,26 +81,41 @@ export class Peers {
   /** @returns whether it is known now who is there; otherwise the connection is to be ended. */
   async identify(socket: Socket): Promise<boolean> {
     if (this.#asking >= AT_ONCE) {
-      if (this.#waiting.length >= MAX_WAITING) return false;
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+      if (this.#waiting.length >= MAX_WAITING) this.#waiting.shift()?.(false);
+      const isTurn = await new Promise<boolean>((resolve) => this.#waiting.push(resolve));
+      if (!isTurn) return false;
     }
     this.#asking++;
     try {
       const peer = peerIn(await answerOf(socket, this.#adminGroup ?? ""));
-      if (peer !== null) this.#known.set(socket, peer);
-      return peer !== null;
+      if (peer === null || this.#isNobody(peer)) return false;
+      this.#known.set(socket, peer);
+      return true;
     } finally {
       this.#asking--;
-      this.#waiting.shift()?.();
+      this.#waiting.shift()?.(true);
     }
+  }
+
+  #isNobody({ uid }: Caller): boolean {
+    if (uid !== this.#nobody) return false;
+    if (!this.#hasWarned) {
+      this.#warn({ uid }, "users who are not mapped into the daemon's user namespace cannot be told apart: refused");
+    }
+    this.#hasWarned = true;
+    return true;
   }
 }
 
-/** What the program prints; "" when it fails. */
-function answerOf(socket: Socket, adminGroup: string): Promise<string> {
+/**
+ * What the program prints; "" when it fails.
+ *
+ * @param socket `pipe`: a new one between the daemon and the program.
+ */
+function answerOf(socket: Socket | "pipe", adminGroup: string): Promise<string> {
   return new Promise((resolve) => {
     const child = spawn("perl", ["-e", PROGRAM, adminGroup], {
-      stdio: [socket, "pipe", "ignore"],
+      stdio: ["ignore", "pipe", "ignore", socket],
       timeout: ASK_MS,
       killSignal: "SIGKILL",
       env: { PATH: process.env.PATH ?? "/usr/bin:/bin", LC_ALL: "C.UTF-8" },
@@ -92,4 +138,20 @@ export function peerIn(text: string): Caller | null {
   // One whom the books do not know is known by number, and by nothing that a name could be.
   const principal = NAME.test(name) ? name : `uid:${uid}`;
   return { actor: { principal, admin }, keyId: null, role: admin ? "admin" : "allocate", keyed: true, uid };
+}
+
+/** The number of all users whom this process' namespace does not have; `null`: it has everybody. */
+function sharedUid(): number | null {
+  try {
+    const overflow = readFileSync("/proc/sys/kernel/overflowuid", "utf8");
+    return unmappedUid(readFileSync("/proc/self/uid_map", "utf8"), overflow);
+  } catch {
+    // A kernel without namespaces of users.
+    return null;
+  }
+}
+
+/** The same by what the kernel's files say (user_namespaces(7)). */
+export function unmappedUid(uidMap: string, overflow: string): number | null {
+  return /^\s*0\s+0\s+4294967295\s*$/.test(uidMap) ? null : Number(overflow);
 }

@@ -33,9 +33,10 @@ export class UnixSocket {
   /**
    * A file that a dead daemon left there is replaced.
    *
-   * @throws Error when the path is in use, or is something else than a socket.
+   * @throws Error when the path is in use, or is something else than a socket; PeersError.
    */
   async listen(path: string): Promise<void> {
+    await this.#peers.check();
     mkdirSync(dirname(path), { recursive: true });
     if (await isDead(path)) unlinkSync(path);
     await new Promise<void>((resolve, reject) => {
@@ -46,6 +47,8 @@ export class UnixSocket {
       });
     });
     chmodSync(path, MODE);
+    // Node looks for requests that do not become whole from then on, and this server never listens by itself.
+    this.#server.emit("listening");
   }
 
   /** Takes no further connections; those that there are end as the others do. */
@@ -56,6 +59,7 @@ export class UnixSocket {
   /** When nobody is served any more. */
   closeAll(): void {
     this.#server.closeAllConnections();
+    this.#server.close();
   }
 
   async #accept(socket: Socket): Promise<void> {

@@ -1,13 +1,14 @@
 /** The unix socket: the kernel says who calls. */
-import { execFile } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { request } from "node:http";
-import { createServer } from "node:net";
+import { connect, createServer, Socket } from "node:net";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { Peers, peerIn } from "../../../src/http/exchange/peers.ts";
+import { Peers, peerIn, unmappedUid } from "../../../src/http/exchange/peers.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
 
 const hasPerl = ["/usr/bin/perl", "/bin/perl"].some((path) => existsSync(path));
@@ -21,8 +22,10 @@ function socketPath(): string {
   return join(folder, "gpuo.sock");
 }
 
+const silent = () => undefined;
+
 async function serveAt(path: string, given: Parameters<typeof startDaemon>[0] = {}, adminGroup: string | null = null) {
-  const daemon = await startDaemon({ ...given, peers: new Peers(adminGroup) });
+  const daemon = await startDaemon({ peers: new Peers(adminGroup, silent), ...given });
   await daemon.listenOnSocket(path);
   onTestFinished(() => daemon.drain());
   return daemon;
@@ -94,8 +97,8 @@ describe.skipIf(!hasPerl)("with perl, which every Debian has", () => {
     await new Promise<void>((resolve) => {
       other.listen(path, resolve);
     });
-    const daemon = await startDaemon({ peers: new Peers(null) });
-    const further = await startDaemon({ peers: new Peers(null) });
+    const daemon = await startDaemon({ peers: new Peers(null, silent) });
+    const further = await startDaemon({ peers: new Peers(null, silent) });
     for (const one of [daemon, further]) onTestFinished(() => one.drain());
     await expect(further.listenOnSocket(path)).rejects.toThrow("EADDRINUSE");
     other.close();
@@ -109,17 +112,92 @@ describe.skipIf(!hasPerl)("with perl, which every Debian has", () => {
     writeFileSync(file, "");
     await expect(further.listenOnSocket(file)).rejects.toThrow();
   });
+
+  test("who does not read what it asked for holds up nobody", async () => {
+    const path = socketPath();
+    await serveAt(path);
+    const left = `${path}.left`;
+    // A process of its own, which ends by itself: a daemon that waited for it would stop this one.
+    const program = `
+      const socket = require("node:net").connect(${JSON.stringify(path)});
+      socket.write("GET /openapi.json HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n".repeat(8));
+      // What has come is looked at and not taken.
+      socket.once("readable", () => console.log("answered"));
+      setTimeout(() => {
+        require("node:fs").writeFileSync(${JSON.stringify(left)}, "");
+        process.exit();
+      }, 20_000);`;
+    const client = spawn(process.execPath, ["-e", program], { stdio: ["ignore", "pipe", "inherit"] });
+    onTestFinished(() => void client.kill("SIGKILL"));
+    await once(client.stdout, "data");
+    for (let n = 0; n < 5; n++) expect((await call(path, "/livez")).status).toBe(200);
+    expect(existsSync(left)).toBe(false);
+  }, 60_000);
+
+  test("a request that does not become whole in time is refused", async () => {
+    const path = socketPath();
+    await serveAt(path, { settings: { readTimeoutMs: 200 } });
+    const socket = connect(path);
+    onTestFinished(() => void socket.destroy());
+    socket.write("GET /livez HTTP/1.1\r\nHost: local");
+    let text = "";
+    for await (const chunk of socket) text += chunk;
+    expect(text).toMatch(/^HTTP\/1\.1 408 /);
+  });
+
+  test.skipIf(!isRoot)("a user who has the number of several is refused, and that is said once", async () => {
+    const path = socketPath();
+    const said: object[] = [];
+    await serveAt(path, { peers: new Peers(null, (facts) => said.push(facts), NOBODY) });
+    for (let n = 0; n < 2; n++) await expect(callAsNobody(path, "/gpu/me")).rejects.toThrow();
+    expect((await call(path, "/gpu/me")).status).toBe(200);
+    expect(said).toEqual([{ uid: NOBODY }]);
+  });
+
+  test("what does not say who is there is ended, and nobody is taken for anybody", async () => {
+    const path = socketPath();
+    await serveAt(path);
+    withoutPrograms();
+    await expect(call(path, "/gpu/me")).rejects.toThrow();
+  });
 });
 
-test("what does not say who is there is ended, and nobody is taken for anybody", async () => {
+function withoutPrograms(): void {
   const before = process.env.PATH;
   process.env.PATH = "/nowhere";
   onTestFinished(() => {
     process.env.PATH = before;
   });
+}
+
+test("a socket is not opened where nothing can say who calls", async () => {
+  withoutPrograms();
   const path = socketPath();
-  await serveAt(path);
-  await expect(call(path, "/gpu/me")).rejects.toThrow();
+  await expect(serveAt(path)).rejects.toThrow("needs perl");
+  expect(existsSync(path)).toBe(false);
+});
+
+test("of more than may wait to be known the one that waits longest is ended", async () => {
+  const peers = new Peers(null, silent);
+  const order: number[] = [];
+  // Eight are asked about at once, and 1,024 may wait; of these nothing can be known, since they are not connected.
+  const asked = Array.from({ length: 8 + 1_024 + 1 }, async (_, n) => {
+    const isKnown = await peers.identify(new Socket()).catch(() => false);
+    order.push(n);
+    return isKnown;
+  });
+  expect(new Set(await Promise.all(asked))).toEqual(new Set([false]));
+  expect(order.find((n) => n >= 8)).toBe(8);
+  expect(order.at(-1)).toBe(8 + 1_024);
+});
+
+test("where the process' namespace has not all users, those whom it lacks have one number", () => {
+  expect(unmappedUid("         0          0 4294967295\n", "65534\n")).toBe(null);
+  expect(unmappedUid("         0     100000      65536\n", "65534\n")).toBe(65_534);
+  expect(unmappedUid("0 1000 1\n1 100000 65536\n", "65534\n")).toBe(65_534);
+});
+
+test("an answer that is none of the program's names nobody", () => {
   for (const text of ["", "0 1\n", "x 1 root\n", "1 2 a\n", "-1 0 a\n"]) expect(peerIn(text), text).toBe(null);
 });
 

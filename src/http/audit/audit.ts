@@ -16,6 +16,7 @@ export function audit({ audit: kept }: { readonly audit: AuditStore }): Operatio
   return {
     role: "admin",
     body: "ignored",
+    takesQuery: true,
     answer({ url, accept }) {
       const given = check(queryOf(url));
       const { entries, next } = kept.audit({

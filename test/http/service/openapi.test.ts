@@ -96,7 +96,41 @@ test("the document describes every route and method, and nothing else", async ()
   });
   const { json: document } = await daemon.call("GET", "/openapi.json");
   expect(document).toMatchObject({ openapi: "3.1.0", info: { version: "0.0.0" } });
-  const served = endpointsOf({
+  const served = servedBy(daemon)
+    .filter(({ path }) => !path.startsWith("/docs/") && !path.startsWith("/page/"))
+    .flatMap(({ path, methods }) => Object.keys(methods).map((method) => `${method} ${path.replace(":id", "{id}")}`));
+  const described = Object.entries(document.paths as Json).flatMap(([path, methods]) =>
+    Object.keys(methods as Json).map((method) => `${method.toUpperCase()} ${path}`),
+  );
+  expect(described.sort()).toEqual(served.sort());
+});
+
+test("every call that is described with parameters takes them, and no other", async () => {
+  const daemon = await startDaemon();
+  const { json: document } = await daemon.call("GET", "/openapi.json");
+  const described = Object.entries<Json>(document.paths).flatMap(([path, methods]) =>
+    Object.entries<Json>(methods)
+      .filter(([, { parameters = [] }]) => parameters.some((parameter: Json) => parameter.in === "query"))
+      .map(([method]) => `${method.toUpperCase()} ${path}`),
+  );
+  const taken = servedBy(daemon).flatMap(({ documented, methods }) =>
+    Object.entries(methods)
+      .filter(([, operation]) => operation.takesQuery === true)
+      .map(([method]) => `${method} ${documented}`),
+  );
+  expect(described).toContain("GET /gpu/audit");
+  expect(taken.sort()).toEqual(described.sort());
+});
+
+test("the audit is asked with its parameters", async () => {
+  const daemon = await startDaemon();
+  const { status, json } = await daemon.call("GET", "/gpu/audit?result=refused&limit=2");
+  expect([status, json]).toEqual([200, { entries: [], next: null }]);
+  expect((await daemon.call("GET", "/gpu/audit?result=refused&colour=red")).status).toBe(422);
+});
+
+function servedBy(daemon: Awaited<ReturnType<typeof startDaemon>>) {
+  return endpointsOf({
     scheduler: daemon.scheduler,
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
@@ -114,14 +148,8 @@ test("the document describes every route and method, and nothing else", async ()
     idempotency: new Idempotency(daemon.scheduler),
     readings: new ReadingFeed(daemon.scheduler),
     history: new GpuHistory({ store: new MemoryHistory(), clock: daemon.clock, state: () => daemon.scheduler.state }),
-  })
-    .filter(({ path }) => !path.startsWith("/docs/") && !path.startsWith("/page/"))
-    .flatMap(({ path, methods }) => Object.keys(methods).map((method) => `${method} ${path.replace(":id", "{id}")}`));
-  const described = Object.entries(document.paths as Json).flatMap(([path, methods]) =>
-    Object.keys(methods as Json).map((method) => `${method.toUpperCase()} ${path}`),
-  );
-  expect(described.sort()).toEqual(served.sort());
-});
+  });
+}
 
 test("real answers are as the document says, in whole", async () => {
   const settings = { auth: { enabled: true, headerName: "X-API-Key" } };

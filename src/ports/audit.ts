@@ -31,7 +31,7 @@ export interface AuditEntry {
   /** An allocation's id, a GPU's UUID, or whatever else the action was about. */
   readonly object: string | null;
   readonly result: string;
-  /** An admin's word. */
+  /** An admin's word; of an entry that counts refusals, their code. */
   readonly reason: string | null;
   readonly requestId: string | null;
   /** How many refusals it stands for. */

@@ -35,12 +35,22 @@ const REFUSALS = planted(
       replace: "if (minute.written < Number.POSITIVE_INFINITY) {",
     },
     {
+      name: "Strangers with many addresses fill the audit",
+      find: "all.written >= MOST_OF_STRANGERS || own",
+      replace: "all.written < 0 || own",
+    },
+    {
+      name: "Refused changes hide that somebody tried what it may not",
+      find: 'if (FORBIDDEN.has(result)) return "forbidden";',
+      replace: "",
+    },
+    {
       name: "Refusals that could not be written are forgotten",
       find: "this.#lost += count;",
       replace: "this.#lost += 0;",
     },
     {
-      name: "Addresses are counted apart without bound",
+      name: "Principals are counted apart without bound",
       find: "isNew && this.#minutes.size >= MOST_NAMES ? OTHERS : own",
       replace: "isNew && this.#minutes.size < 0 ? OTHERS : own",
     },

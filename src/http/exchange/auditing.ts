@@ -2,8 +2,10 @@
  * What requests leave in the audit beside the changes that are kept with their turns: refusals, and what other rooms did.
  *
  *  1. Nothing waits for it: entries are written together, a second later at most.
- *  2. Of one principal's refusals, or an address's without a key, {@link MOST_A_MINUTE} a minute are entries of their own.
- *     The others are counted, and the minute ends with one entry for all of them.
+ *  2. {@link MOST_A_MINUTE} a minute are entries of their own of each sort of one principal's refusals, so that a flood of
+ *     one sort does not hide another ({@link sortOf}). Of those without a key there are as many of an address, and
+ *     {@link MOST_OF_STRANGERS} of all of them. The others are counted by call and code, and the minute ends with an entry
+ *     for each.
  *  3. Where nothing can be written they are counted, and the next entry that can be says how many are missing.
  */
 import type { Caller } from "./auth.ts";
@@ -11,8 +13,12 @@ import type { Endpoint } from "./endpoint.ts";
 
 const MOST_A_MINUTE = 60;
 const MINUTE_MS = 60_000;
+/** Of all who came without a key: they cost nothing to be one of, and must not fill the audit. */
+const MOST_OF_STRANGERS = 300;
 /** Who are counted apart in one minute; all others are one. */
 const MOST_NAMES = 1_024;
+/** Calls and codes that are counted apart of one name; all others are one. */
+const MOST_KINDS = 32;
 const WRITE_EVERY_MS = 1_000;
 
 export interface Entry {
@@ -45,10 +51,13 @@ export interface AuditParts {
   readonly others: readonly Endpoint[];
 }
 
+/** Entries that stand for many of one kind, and how many. */
+type Counts = Map<string, { entry: Entry; count: number }>;
+
+/** Of one name. */
 interface Minute {
-  readonly first: Entry;
   written: number;
-  counted: number;
+  readonly counts: Counts;
 }
 
 export class Auditing {
@@ -58,6 +67,9 @@ export class Auditing {
   readonly #timer: NodeJS.Timeout;
   #minute = 0;
   #minutes = new Map<string, Minute>();
+  /** By address. What is counted of them is counted together. */
+  #strangers = new Map<string, { written: number }>();
+  #ofStrangers: Minute = { written: 0, counts: new Map() };
   #waiting: Entry[] = [];
   #lost = 0;
   #writing: Promise<void> = Promise.resolve();
@@ -78,19 +90,33 @@ export class Auditing {
   refused(noted: Noted, code: string): void {
     const entry = entryOf(noted, this.#parts.now(), code);
     this.#endMinute(entry.at);
-    const own = noted.caller?.keyed === true ? `principal ${entry.principal}` : `address ${entry.address}`;
+    if (noted.caller?.keyed === true) this.#refusedPrincipal(entry);
+    else this.#refusedStranger(entry);
+  }
+
+  #refusedPrincipal(entry: Entry): void {
+    const own = `${sortOf(entry)} ${entry.principal}`;
     const isNew = !this.#minutes.has(own);
     const name = isNew && this.#minutes.size >= MOST_NAMES ? OTHERS : own;
-    const minute = this.#minutes.get(name) ?? {
-      first: name === OTHERS ? nobodys(entry) : entry,
-      written: 0,
-      counted: 0,
-    };
+    const minute = this.#minutes.get(name) ?? { written: 0, counts: new Map() };
     this.#minutes.set(name, minute);
     if (minute.written < MOST_A_MINUTE) {
       minute.written++;
       this.#waiting.push(entry);
-    } else minute.counted++;
+    } else count(minute.counts, entry);
+  }
+
+  #refusedStranger(entry: Entry): void {
+    const all = this.#ofStrangers;
+    const own = this.#strangers.get(entry.address ?? "") ?? { written: 0 };
+    if (all.written >= MOST_OF_STRANGERS || own.written >= MOST_A_MINUTE) {
+      count(all.counts, entry);
+      return;
+    }
+    this.#strangers.set(entry.address ?? "", own);
+    own.written++;
+    all.written++;
+    this.#waiting.push(entry);
   }
 
   /** Writes what waits. Never rejects. */
@@ -109,10 +135,12 @@ export class Auditing {
     const minute = Math.floor(now / MINUTE_MS);
     if (minute === this.#minute) return;
     this.#minute = minute;
-    for (const { first, counted } of this.#minutes.values()) {
-      if (counted > 0) this.#waiting.push(countedAs(first, "counted", counted));
+    for (const { counts } of [...this.#minutes.values(), this.#ofStrangers]) {
+      for (const { entry, count } of counts.values()) this.#waiting.push({ ...entry, count });
     }
     this.#minutes = new Map();
+    this.#strangers = new Map();
+    this.#ofStrangers = { written: 0, counts: new Map() };
   }
 
   async #write(): Promise<void> {
@@ -122,8 +150,8 @@ export class Auditing {
     this.#waiting = [];
     const lost = this.#lost;
     const last = entries.at(-1);
-    const missing =
-      lost === 0 ? [] : [countedAs(nobodys(last ?? { ...NOTHING, at: this.#parts.now() }), "not-kept", lost)];
+    const at = last?.at ?? this.#parts.now();
+    const missing = lost === 0 ? [] : [{ ...NOTHING, at, action: REFUSALS, result: "not-kept", count: lost }];
     try {
       await this.#parts.keep([...missing, ...entries]);
       this.#lost -= lost;
@@ -136,6 +164,10 @@ export class Auditing {
 }
 
 const OTHERS = "others";
+/** The action of an entry that stands for refusals of several calls. */
+const REFUSALS = "refusals";
+/** Codes of refusals that say that somebody tried what is not for it. */
+const FORBIDDEN: ReadonlySet<string> = new Set(["role-too-low", "not-owner"]);
 
 const NOTHING: Entry = {
   at: 0,
@@ -155,11 +187,23 @@ function entryOf({ caller, address, action, object, requestId }: Noted, at: numb
   return { ...NOTHING, at, principal, keyId: caller?.keyId ?? null, address, action, object, result, requestId };
 }
 
-function nobodys({ at }: Entry): Entry {
-  return { ...NOTHING, at };
+/** Whether it was of what its principal may not do, of another change, or of something that only looks. */
+function sortOf({ action, result }: Entry): string {
+  if (FORBIDDEN.has(result)) return "forbidden";
+  return /^(GET|HEAD) /.test(action) ? "look" : "change";
 }
 
-/** One entry that stands for many. */
-function countedAs({ at, principal, address }: Entry, result: string, count: number): Entry {
-  return { ...NOTHING, at, principal, address, action: "refusals", result, count };
+/** Adds a refusal to those of its call and code. Where they differ in who sent them, or from where, that is left out. */
+function count(counts: Counts, { at, principal, address, action, result }: Entry): void {
+  const own = `${action} ${result}`;
+  const name = counts.has(own) || counts.size < MOST_KINDS ? own : OTHERS;
+  const kind = name === OTHERS ? { action: REFUSALS, reason: null } : { action, reason: result };
+  const known = counts.get(name) ?? {
+    entry: { ...NOTHING, at, principal, address, ...kind, result: "counted" },
+    count: 0,
+  };
+  if (known.entry.principal !== principal) known.entry = { ...known.entry, principal: null };
+  if (known.entry.address !== address) known.entry = { ...known.entry, address: null };
+  known.count++;
+  counts.set(name, known);
 }

@@ -14,7 +14,7 @@ export const auditEntrySchema = z
       description:
         "done, or the refusal's code. counted: further refusals of that minute. not-kept: refusals that could not be written",
     }),
-    reason: words.meta({ description: "An admin's word" }),
+    reason: words.meta({ description: "An admin's word; of what is counted, the refusals' code" }),
     request_id: words.meta({ description: "The X-Request-Id of the answer" }),
     count: z.int().meta({ description: "How many refusals the entry stands for" }),
   })

@@ -82,6 +82,8 @@ export class Connections {
   readonly #latest = new WeakMap<Duplex, ServerResponse<IncomingMessage>>();
   readonly #lines = new WeakMap<Duplex, Line>();
   readonly #crowd: Crowd;
+  /** Of connections whose handshake is under way, by their two ends. */
+  readonly #shakingHands = new Map<string, Place>();
   readonly #waiters = new Waiters();
   /** The wait or stream under way on each connection. */
   readonly #waits = new Map<Duplex, Wait>();
@@ -108,12 +110,36 @@ export class Connections {
     return this.#draining;
   }
 
-  opened(socket: Socket): void {
+  /** A connection that is to speak TLS has come: it has its place from here on, and {@link opened} takes that over. */
+  arrived(socket: Socket): void {
+    const place = this.#enter(socket);
+    if (place === null) return;
+    const ends = endsOf(socket);
+    this.#shakingHands.set(ends, place);
+    socket.once("close", () => {
+      if (this.#shakingHands.get(ends) === place) this.#shakingHands.delete(ends);
+      this.#crowd.left(place);
+    });
+  }
+
+  #takeOver(socket: Socket): Place | null {
+    if (this.#shakingHands.size === 0 || socket.remotePort === undefined) return null;
+    const ends = endsOf(socket);
+    const place = this.#shakingHands.get(ends) ?? null;
+    this.#shakingHands.delete(ends);
+    return place;
+  }
+
+  #enter(socket: Socket): Place | null {
     const place = { address: countedAddress(socket.remoteAddress), leave: () => void socket.destroy() };
-    if (!this.#crowd.enter(place)) {
-      socket.destroy();
-      return;
-    }
+    if (this.#crowd.enter(place)) return place;
+    socket.destroy();
+    return null;
+  }
+
+  opened(socket: Socket): void {
+    const place = this.#takeOver(socket) ?? this.#enter(socket);
+    if (place === null) return;
     const line: Line = { place, pipeline: new Pipeline(socket, this.#waiters), exchanges: new Set() };
     this.#lines.set(socket, line);
     this.#open.add(socket);
@@ -308,6 +334,11 @@ export class Connections {
     }
     await Promise.all(due);
   }
+}
+
+/** Tells a connection of the port from others while it is open, whether it is looked at with TLS or under it. */
+function endsOf({ localAddress, localPort, remoteAddress, remotePort }: Socket): string {
+  return `${localAddress} ${localPort} ${remoteAddress} ${remotePort}`;
 }
 
 /** An answer as bytes, for a connection that node's server has given up. */

@@ -69,11 +69,14 @@ export function createServer(parts: ServerParts): HttpServer {
   const server = serverOf(settings.certificate, options, listener);
   const unixSocket = parts.peers === undefined ? null : new UnixSocket(options, listener, connections, parts.peers);
   const crowded = crowdedLogger(log, settings.maxConnections);
-  server.on(settings.certificate === null ? "connection" : "secureConnection", (socket: Socket) => {
+  const isPlain = settings.certificate === null;
+  server.on("connection", (socket: Socket) => {
     const before = connections.crowdedOut;
-    connections.opened(socket);
+    if (isPlain) connections.opened(socket);
+    else connections.arrived(socket);
     if (connections.crowdedOut > before) crowded(connections.crowdedOut);
   });
+  if (!isPlain) server.on("secureConnection", (socket: Socket) => connections.opened(socket));
   // Expectations other than 100-continue may be ignored (RFC 9110, section 10.1.1).
   server.on("checkExpectation", listener);
   server.on("clientError", (error, socket) => connections.refuse(error, socket));

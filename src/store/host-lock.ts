@@ -43,7 +43,9 @@ export function lockHost(program: string, folder = existsSync(LOCKS) ? LOCKS : t
         `another gpu-orchestrator of this user leases the GPUs that ${program} shows: stop that one first (its lock is ${file}.lock)`,
       );
     }
-    return { missing: (error as Error).message, release: () => undefined };
+    const why = (error as Error).message;
+    const words = `${file}.lock cannot be made (${why}): let the daemon write to ${folder} (systemd: ReadWritePaths=)`;
+    return { missing: words, release: () => undefined };
   }
   // Its holder may have taken it away with it while this one waited for it: then it is nobody's.
   if (!existsSync(`${file}.lock`)) {

@@ -26,7 +26,9 @@ test("one daemon has a host's GPUs, whatever database it has, and the next gets 
 });
 
 test("a lock that cannot be had is told and keeps nobody from starting", () => {
-  expect(lockHost("/usr/bin/nvidia-smi", join(folder(), "nowhere")).missing).toMatch(/unable to open/);
+  expect(lockHost("/usr/bin/nvidia-smi", join(folder(), "nowhere")).missing).toMatch(
+    /unable to open.*: let the daemon write to /,
+  );
   const locks = folder();
   const made = lockHost("/usr/bin/nvidia-smi", locks);
   made.release();

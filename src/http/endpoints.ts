@@ -14,6 +14,7 @@ import { gpuWhy, why } from "./allocations/why.ts";
 import { audit } from "./audit/audit.ts";
 import { deliveries, redelivery } from "./deliveries/routes.ts";
 import { events } from "./events/stream.ts";
+import { KEY_ID } from "./exchange/auth.ts";
 import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
 import { governance, gpuDrain, gpuRemoval } from "./gpus/routes.ts";
 import { history } from "./history/history.ts";
@@ -63,7 +64,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
     endpoint("/gpu/audit", "key", { GET: audit(parts) }),
     endpoint("/gpu/keys", "key", { GET: listing(parts), POST: creation(parts) }),
-    endpoint("/gpu/keys/:id", "key", { DELETE: revoking(parts) }),
+    endpoint("/gpu/keys/:id", "key", { DELETE: revoking(parts) }, { idForm: KEY_ID }),
     endpoint("/gpu/windows", "key", { GET: windows(parts.scheduler) }),
     endpoint("/gpu/usage", "key", { GET: usage(parts.scheduler) }),
     endpoint("/gpu/quotas", "key", { GET: quotas(parts.scheduler) }),

@@ -22,3 +22,10 @@ function checksumOf(random: string): string {
   }
   return text;
 }
+
+const KEYS = new RegExp(`gpuo_[0-9A-Za-z]{${RANDOM_CHARACTERS + CHECKSUM_CHARACTERS}}`, "g");
+
+/** Text that may have a key where none belongs, for what is kept. */
+export function withoutKeys(text: string): string {
+  return text.replace(KEYS, "gpuo_(a key)");
+}

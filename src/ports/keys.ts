@@ -58,8 +58,9 @@ export interface Keys {
 
 export class KeyNotFoundError extends DomainError {
   readonly code = "key-not-found";
-  constructor(id: string) {
-    super(`there is no key ${JSON.stringify(id)}`);
+  /** @param id `null`: what was given is no id, and may be a key. */
+  constructor(id: string | null) {
+    super(id === null ? "there is no such key: a key's id has 12 hex digits" : `there is no key ${JSON.stringify(id)}`);
   }
 }
 

@@ -350,6 +350,13 @@ const STORE: readonly Mutant[] = [
     tests: ["test/store/keys.test.ts"],
   },
   {
+    name: "A key that is withdrawn still acts by the body under way",
+    file: "src/http/exchange/serving.ts",
+    find: "bodyCame(connections, exchange, bytes);\n        demandStill(mayGoOn);",
+    replace: "bodyCame(connections, exchange, bytes);",
+    tests: ["test/http/exchange/auth.test.ts"],
+  },
+  {
     name: "A call that has no parameters passes over those that are given",
     file: "src/http/exchange/serving.ts",
     find: "operation.takesQuery !== true) demandNoQuery",

@@ -51,13 +51,14 @@ export function admitter(
   };
 }
 
+const CHALLENGE = 'Bearer realm="gpu-orchestrator"';
+/** What goes with the refusal of a key (RFC 6750, section 3). */
+export const WRONG_KEY = { headers: ["WWW-Authenticate", `${CHALLENGE}, error="invalid_token"`] } as const;
+
 function refuse(stranger: Stranger): never {
-  const challenge = 'Bearer realm="gpu-orchestrator"';
   throw stranger === "no-key"
-    ? new HttpError("unauthenticated", "no API key was given", { headers: ["WWW-Authenticate", challenge] })
-    : new HttpError("unauthenticated", "nobody has this API key", {
-        headers: ["WWW-Authenticate", `${challenge}, error="invalid_token"`],
-      });
+    ? new HttpError("unauthenticated", "no API key was given", { headers: ["WWW-Authenticate", CHALLENGE] })
+    : new HttpError("unauthenticated", "nobody has this API key", WRONG_KEY);
 }
 
 /**

@@ -85,6 +85,8 @@ function holderOf({ sha256, principal, role, expiresAt = Infinity }: ApiKey) {
 }
 
 const KEY_ID_DIGITS = 12;
+/** What {@link keyIdOf} gives. */
+export const KEY_ID = /^[0-9a-f]{12}$/;
 
 /** What a key is called where it is spoken of: the beginning of its SHA-256. */
 export function keyIdOf(sha256: string): string {

@@ -74,12 +74,19 @@ export interface Endpoint {
   /** `key`: asks for one when authentication is on. `open`: none, under any `Host`. `probe`: also under any `Origin`. */
   readonly access: "key" | "open" | "probe";
   readonly methods: Methods;
+  /** What its ids look like, where something else may be a secret in the wrong place: that is written down nowhere. */
+  readonly idForm?: RegExp;
   /** The methods as an `Allow` header lists them; empty for a path that is not there. */
   readonly allow: string;
 }
 
-export function endpoint(path: string, access: Endpoint["access"], methods: Methods): Endpoint {
+export function endpoint(
+  path: string,
+  access: Endpoint["access"],
+  methods: Methods,
+  more: Pick<Endpoint, "idForm"> = {},
+): Endpoint {
   const names = Object.keys(methods).flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
   const documented = path.replace(/:(\w+)/g, "{$1}");
-  return { path, documented, access, methods, allow: [...names, "OPTIONS"].join(", ") };
+  return { path, documented, access, methods, ...more, allow: [...names, "OPTIONS"].join(", ") };
 }

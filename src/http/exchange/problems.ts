@@ -1,5 +1,6 @@
 /** Every refusal as RFC 9457 (problem details) has it. Each room brings a table of its own: which error is which status. */
 import { randomUUID } from "node:crypto";
+import { withoutKeys } from "../../platform/new-key.ts";
 import { printable } from "../../platform/printable.ts";
 import { type Answer, NOT_STORED } from "./answers.ts";
 
@@ -132,7 +133,7 @@ export function refusalBy(
   if (refusal === null) return null;
   const { code, message } = refusal;
   const kind = refusal instanceof HttpError ? EXCHANGE_PROBLEMS[refusal.code] : refusals.kinds[code];
-  return kind === undefined ? null : { status: kind.status, code, detail: printable(message) };
+  return kind === undefined ? null : { status: kind.status, code, detail: printable(withoutKeys(message)) };
 }
 
 /**
@@ -200,7 +201,7 @@ function problem(
     type: problemType(code),
     title,
     status,
-    detail: printable(detail),
+    detail: printable(withoutKeys(detail)),
     instance: `urn:uuid:${requestId}`,
     code,
     ...members,

@@ -1,8 +1,9 @@
 /** One request, from its admission to its answer. */
 import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
+import { withoutKeys } from "../../platform/new-key.ts";
 import { printable } from "../../platform/printable.ts";
-import { admitter } from "./admission.ts";
+import { type Admitted, admitter, WRONG_KEY } from "./admission.ts";
 import { type Answer, headOf, noContent } from "./answers.ts";
 import type { Auditing, AuditParts, Noted } from "./auditing.ts";
 import { type ApiKey, type AuthSettings, authenticator, type Caller } from "./auth.ts";
@@ -85,6 +86,9 @@ export interface ServerParts {
   readonly log: Log;
 }
 
+/** Characters of an id that go to the audit. */
+const MAX_OBJECT = 128;
+
 /** What nothing stands at. One label for the metrics, whatever the path. */
 export const UNKNOWN: Endpoint = { path: "(unknown)", documented: "(unknown)", access: "key", methods: {}, allow: "" };
 export const UNDECODABLE: Endpoint = { ...UNKNOWN };
@@ -133,7 +137,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     if (origin === null || answer.status >= 400) connections.send(exchange, answer);
     else {
       connections.send(exchange, { ...answer, headers: [...answer.headers, "X-Request-Id", origin.requestId] });
-      auditing?.answered(endpoint, { ...origin, ...asked(req, exchange) });
+      auditing?.answered(endpoint, { ...origin, ...asked(endpoint, req, exchange) });
     }
     const seconds = (performance.now() - startedAt) / 1_000;
     metrics?.observeRequest({ ...told, status: answer.status, seconds });
@@ -178,10 +182,11 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     if (mayChange(req, operation)) exchange.origin = originOf(endpoint, req, caller, addressIn(req));
     const keys = parts.keys();
     // A key that is withdrawn ends what it has opened.
-    const mayGoOn = () => (parts.keys() === keys && !hasExpiring(keys)) || passes(() => admit(req, endpoint));
+    const mayGoOn = () => (parts.keys() === keys && !hasExpiring(keys)) || isStill(caller, () => admit(req, endpoint));
     const respond = (body: unknown, bytes: number) => {
       try {
         bodyCame(connections, exchange, bytes);
+        demandStill(mayGoOn);
         exchange.serviceName = serviceNamed(body);
         if (body === undefined && operation.body === "needed")
           throw new HttpError("malformed-json", "a JSON body is needed");
@@ -215,7 +220,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
       const requestId = exchange.origin?.requestId ?? randomUUID();
       if (endpoint.access !== "probe") {
         const noted = { address: addressIn(req), action: actionOf(endpoint, req), requestId };
-        auditing?.refused({ ...noted, ...asked(req, exchange) }, problemCode(error, refusals));
+        auditing?.refused({ ...noted, ...asked(endpoint, req, exchange) }, problemCode(error, refusals));
       }
       noteRefusal(error, endpoint, req, exchange);
       const answer = problemAnswer(error, refusals, requestId, (bug) =>
@@ -246,7 +251,7 @@ function holding(exchange: Exchange, connections: Connections, mayGoOn: () => bo
     return held
       .finally(() => client?.endWait())
       .then((result) => {
-        if (!mayGoOn()) throw new HttpError("unauthenticated", "the API key was withdrawn");
+        demandStill(mayGoOn);
         return result;
       });
   };
@@ -264,10 +269,11 @@ function actionOf({ documented }: Endpoint, { method }: Request): string {
   return `${method} ${documented}`;
 }
 
-/** Who asked, and about what. */
-function asked({ params }: Request, { caller }: Exchange): Pick<Noted, "caller" | "object"> {
-  const id = params?.id ?? null;
-  return { caller, object: id === null ? null : printable(id) };
+/** Who asked, and about what. A key that stands where an id belongs is not written down. */
+function asked({ idForm }: Endpoint, { params }: Request, { caller }: Exchange): Pick<Noted, "caller" | "object"> {
+  const id = params?.id;
+  if (id === undefined || idForm?.test(id) === false) return { caller, object: null };
+  return { caller, object: printable(withoutKeys(id)).slice(0, MAX_OBJECT).toWellFormed() };
 }
 
 function callOf(req: Request, { client, origin }: Exchange, caller: Caller, body: unknown, hold: Hold): Call {
@@ -297,13 +303,19 @@ function hasExpiring(keys: readonly ApiKey[]): boolean {
   return keys.some(({ expiresAt }) => expiresAt !== undefined);
 }
 
-function passes(check: () => unknown): boolean {
+/** Whether a request would be admitted again, as the same caller's. */
+function isStill({ actor, role }: Caller, admit: () => Admitted): boolean {
   try {
-    check();
-    return true;
+    const { caller } = admit();
+    return caller.actor.principal === actor.principal && caller.role === role;
   } catch {
     return false;
   }
+}
+
+/** @throws HttpError when the key that it came with is in force no more, or is somebody else's. */
+function demandStill(mayGoOn: () => boolean): void {
+  if (!mayGoOn()) throw new HttpError("unauthenticated", "the API key was withdrawn", WRONG_KEY);
 }
 
 /** Never rejects: a stream that fails breaks off, and its client comes back. */

@@ -1,10 +1,11 @@
 /** `/gpu/keys`: who has keys, new ones, and revoked ones. For admins. */
 import { printable } from "../../platform/printable.ts";
-import type { Keys, ListedKey } from "../../ports/keys.ts";
+import { KeyNotFoundError, type Keys, type ListedKey } from "../../ports/keys.ts";
 import type { KeyAnswer } from "../../wire/keys/answers.ts";
 import { keySchema } from "../../wire/keys/asks.ts";
 import { instant } from "../../wire/values.ts";
 import { json } from "../exchange/answers.ts";
+import { KEY_ID } from "../exchange/auth.ts";
 import { checker } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
 
@@ -34,7 +35,10 @@ export function revoking({ keyBook }: KeyParts): Operation {
   return {
     role: "admin",
     body: "ignored",
-    answer: async ({ id, actor }) => json(200, keyView(await keyBook.revoke(id, actor))),
+    async answer({ id, actor }) {
+      if (!KEY_ID.test(id)) throw new KeyNotFoundError(null);
+      return json(200, keyView(await keyBook.revoke(id, actor)));
+    },
   };
 }
 

@@ -1,7 +1,9 @@
 import { createHash } from "node:crypto";
 import { expect, test } from "vitest";
 import type { ApiKey } from "../../../src/http/server.ts";
+import { type AuditEntry, NO_AUDIT } from "../../../src/ports/audit.ts";
 import { apiKey, type Given, startDaemon } from "../daemon.ts";
+import { allocateRequest, open } from "../peer.ts";
 
 const KEYS = [
   apiKey("ann-key-0123456789", "ann"),
@@ -183,4 +185,57 @@ test("no log line has a key in it", async () => {
   await daemon.call("GET", "/readyz", { headers: as("ann") });
   expect(daemon.logged).toHaveLength(1);
   expect(JSON.stringify(daemon.logged)).not.toContain("ann-key");
+});
+
+test("a key that is withdrawn, expires or becomes somebody else's while its body is under way changes nothing", async () => {
+  const ann = apiKey("ann-key-0123456789", "ann");
+  const changes: [ApiKey[], number][] = [
+    [[], 401],
+    [[{ ...ann, expiresAt: 1 }], 401],
+    [[{ ...ann, principal: "bob" }], 401],
+    [[{ ...ann, role: "run" }], 401],
+    [[{ ...ann }], 200],
+  ];
+  for (const [after, expected] of changes) {
+    let keys: readonly ApiKey[] = [ann];
+    let begun: () => void = () => undefined;
+    const hasBegun = new Promise<void>((resolve) => {
+      begun = resolve;
+    });
+    const daemon = await withKeys({ keys: () => keys, onKeyUsed: () => begun() });
+    const bytes = allocateRequest({}, "X-API-Key: ann-key-0123456789\r\nConnection: close\r\n");
+    const { socket, ended } = await open(daemon.port);
+    socket.write(bytes.slice(0, -5));
+    await hasBegun;
+    keys = after;
+    socket.write(bytes.slice(-5));
+    const text = await ended;
+    expect(text).toContain(`HTTP/1.1 ${expected} `);
+    if (expected === 401) expect(text).toMatch(/www-authenticate: Bearer .*invalid_token/i);
+    expect(daemon.scheduler.state.allocations.size).toBe(expected === 200 ? 1 : 0);
+  }
+});
+
+test("a key that stands where an id belongs is neither repeated nor written down", async () => {
+  const kept: AuditEntry[] = [];
+  const keepAudit = async (entries: readonly AuditEntry[]) => void kept.push(...entries);
+  const daemon = await withKeys({ audit: { ...NO_AUDIT, keepAudit } });
+  const made = `gpuo_${"aB3".repeat(12)}`;
+  const chosen = "bob-key-0123456789";
+  const tries: [string, string, string][] = [
+    ["DELETE", `/gpu/keys/${made}`, "key-not-found"],
+    ["DELETE", `/gpu/keys/${chosen}`, "key-not-found"],
+    ["GET", `/gpu/keys/${chosen}`, "method-not-allowed"],
+    ["DELETE", `/gpu/allocations/${made}`, "allocation-not-found"],
+    ["DELETE", `/gpu/allocations/${"x".repeat(400)}`, "allocation-not-found"],
+  ];
+  for (const [method, path, code] of tries) {
+    const { json, text } = await daemon.call(method, path, { headers: as("root") });
+    expect([path, json.code]).toEqual([path, code]);
+    for (const key of [made, chosen]) expect(text).not.toContain(key);
+  }
+  await daemon.drain();
+  expect(kept.map(({ object }) => object)).toEqual([null, null, null, "gpuo_(a key)", "x".repeat(128)]);
+  for (const key of [made, chosen]) expect(JSON.stringify(daemon.refused)).not.toContain(key);
+  expect(daemon.refused.length).toBeGreaterThan(3);
 });

@@ -63,6 +63,11 @@ test("the unit runs as the user that the sysusers file makes, and owns the folde
   expect(values("StateDirectory").map((name) => `/var/lib/${name}`)).toEqual([home]);
 });
 
+test("the unit lets the daemon lock the host's GPUs in a folder that ProtectSystem closes otherwise", () => {
+  expect(values("ProtectSystem")).toEqual(["strict"]);
+  expect(values("ReadWritePaths")).toEqual(["-/run/lock"]);
+});
+
 test("the unit's settings file is the live one, so that a reload reads new keys", () => {
   expect(values("Environment")).toContain("CONFIG_PATH=/etc/gpu-orchestrator/config.yaml");
   expect(values("LoadCredential")).toEqual([]);

@@ -186,7 +186,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     const respond = (body: unknown, bytes: number) => {
       try {
         bodyCame(connections, exchange, bytes);
-        demandStill(mayGoOn);
+        if (operation.body !== "ignored") demandStill(mayGoOn);
         exchange.serviceName = serviceNamed(body);
         if (body === undefined && operation.body === "needed")
           throw new HttpError("malformed-json", "a JSON body is needed");

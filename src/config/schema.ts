@@ -74,7 +74,7 @@ export const fileSchema = z.strictObject({
       cert: setting(nullable(text("the absolute path of a file", /^\/[^\p{Cc}]*$/u)), null),
       key: setting(nullable(text("the absolute path of a file", /^\/[^\p{Cc}]*$/u)), null),
     }),
-    max_connections: setting(integer(16, 1_000_000), 16_384),
+    max_connections: setting(integer(16, 1_000_000), 8_192),
     socket: setting(nullable(text("an absolute path", /^\/[^\0]{1,100}$/)), null),
     admin_group: setting(nullable(text("a group's name", /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/)), null),
   }),

@@ -31,7 +31,7 @@ test("without a file the defaults are those that are documented", () => {
       allowedHosts: [],
       allowUnauthenticated: false,
       trustedProxies: [],
-      maxConnections: 16_384,
+      maxConnections: 8_192,
       socket: null,
       adminGroup: null,
       tls: null,

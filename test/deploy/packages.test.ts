@@ -62,7 +62,9 @@ describe.skipIf(!isBuilt || !hasPython)("the packages (need the built program an
       expect(told.toString().trim()).toBe(version);
     }
     const plain = spawnSync(process.execPath, [join(prefix, "bin", "gpuo"), "check-config"], { cwd: FOLDER });
-    expect([plain.status, plain.stderr.toString()]).toEqual([0, ""]);
+    expect(plain.status).toBe(0);
+    // A host without a driver is told so, and of nothing else.
+    expect(plain.stderr.toString()).toMatch(/^(warning: [^\n]*nvidia_smi_path[^\n]*\n)?$/);
   });
 
   test.skipIf(spawnSync("python3", ["-m", "pip", "--version"]).status !== 0)(

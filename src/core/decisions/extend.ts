@@ -1,16 +1,16 @@
 /**
  * Its client moves a lease's end: another TTL, another `max_duration`, or both.
  *
- *  1. A later hard end must keep what others were promised: the quotas of its accounts, reserved windows, and the start
- *     of the head of the line where that is certain by the hard ends of leases. Otherwise it is refused, and nothing
+ *  1. A later hard end must keep what others were promised: the quotas of its accounts, reserved windows, and the starts
+ *     of the heads of the line where those are certain by the hard ends of leases. Otherwise it is refused, and nothing
  *     changes.
  *  2. An earlier end is its own client's to choose, as long as it is still to come: a client that did not ask for it goes
- *     on using the GPUs until the end it was told. An admin who wants them back revokes, which the client is told of.
+ *     on using the GPUs until the end it was told, and renews by the numbers it was told. An admin who wants them back
+ *     revokes, which the client is told of.
  *  3. It is a renewal too, under the new numbers: a sign of life, which claims what was offered.
  */
 import { allowanceFor, withinAllowance } from "../allocator/allowance.ts";
 import { futureCandidates } from "../allocator/candidates.ts";
-import { usable } from "../allocator/fit.ts";
 import type { EpochMs } from "../base/time.ts";
 import { accountOf, limitedAccounts } from "../host/accounts.ts";
 import { candidates } from "../host/candidates.ts";
@@ -21,7 +21,7 @@ import type { HoldingAllocation } from "../model/allocation.ts";
 import { ExtensionRefusedError } from "../model/errors.ts";
 import { endOf, hardEndOf } from "../model/leases.ts";
 import { chargedMs, neverAllowed } from "../queue/quotas.ts";
-import { reserve } from "../queue/reservation.ts";
+import { certainStarts } from "../queue/schedule.ts";
 import { WindowAllowances } from "../queue/window-allowances.ts";
 import type { Command } from "./commands.ts";
 import type { Drafting } from "./drafting.ts";
@@ -43,8 +43,14 @@ export function extend(draft: Drafting, command: Extract<Command, { type: "exten
   if (expiresAt !== null && expiresAt <= now) {
     throw new ExtensionRefusedError(`${id} would be over already: max_duration counts from its grant`);
   }
-  if (actor.principal !== before.request.principal && isEarlier(expiresAt, before.lease.expiresAt)) {
-    throw new ExtensionRefusedError(`${id} would end earlier than its client was told: revoke it`);
+  const isCut =
+    isLess(expiresAt, before.lease.expiresAt) ||
+    isLess(ttlMs, before.request.ttlMs) ||
+    isLess(maxDurationMs, before.request.maxDurationMs);
+  if (isCut && actor.principal !== before.request.principal) {
+    throw new ExtensionRefusedError(
+      `${id} would end earlier than its client was told, now or when it renews: revoke it`,
+    );
   }
   if (isLater(after, before)) {
     const objection = objectionTo(after, draft.state, now);
@@ -53,8 +59,8 @@ export function extend(draft: Drafting, command: Extract<Command, { type: "exten
   draft.write({ type: "end-moved", id, at: now, ttlMs, maxDurationMs, expiresAt });
 }
 
-/** @param to `null`: no end. */
-function isEarlier(to: EpochMs | null, from: EpochMs | null): boolean {
+/** Of ends, or of what ends are reckoned from. `null`: without end. */
+function isLess(to: number | null, from: number | null): boolean {
   return to !== null && (from === null || to < from);
 }
 
@@ -96,12 +102,11 @@ function keptByWindow(after: HoldingAllocation, state: HostState, now: EpochMs):
 }
 
 function headPutOff(after: HoldingAllocation, state: HostState, now: EpochMs): string | null {
-  const first = state.line.order.first()?.[1].allocation.request;
-  if (first === undefined || now - first.submittedAt < state.policy.reserveAfterMs) return null;
-  const later = futureCandidates(state, candidates(state, now), now);
-  if (usable(first, later, state.gpus.models()).length < first.requirement.gpus) return null;
-  const planned = reserve(first, later, state, now);
-  const then = reserve(first, later, withAllocation(state, after), now);
-  const isPutOff = planned.isCertain && (!then.isCertain || then.longestMs > planned.longestMs);
-  return isPutOff ? `${first.id} waits for its GPUs, and was told when it starts` : null;
+  const planned = certainStarts(state, now);
+  if (planned.size === 0) return null;
+  const then = certainStarts(withAllocation(state, after), now);
+  for (const [id, longestMs] of planned) {
+    if ((then.get(id) ?? Infinity) > longestMs) return `${id} waits for its GPUs, and was told when it starts`;
+  }
+  return null;
 }

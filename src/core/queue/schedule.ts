@@ -90,6 +90,20 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
   return pass;
 }
 
+/**
+ * The heads whose start is certain (4, 5), and how long a lease granted now may last on what is held for each: the longer,
+ * the later its start. For a state in which nobody fits who could be served.
+ */
+export function certainStarts(before: HostState, now: EpochMs): ReadonlyMap<AllocationId, number> {
+  const pass = new Pass(before, now);
+  for (;;) {
+    const head = pass.head();
+    const claimants = inOrder(head, pass.beneficiary());
+    if (!claimants.some((one) => pass.preemptFor(one) || (one === head && pass.reserveFor(one)))) break;
+  }
+  return pass.certain;
+}
+
 function isBefore(a: Waiting, b: Waiting): boolean {
   return compareKeys(a.key, b.key) < 0;
 }
@@ -120,6 +134,8 @@ type AllowancesOf = (member: WindowSet) => readonly Allowance[];
 class Pass {
   readonly events: Event[] = [];
   readonly reservations: HeldFor[] = [];
+  /** Of the heads whose start is certain, what their reservations let others have. */
+  readonly certain = new Map<AllocationId, number>();
   state: HostState;
   readonly #now: EpochMs;
   /** Without the requests for which preemption brings the GPUs: they are provided for. */
@@ -210,6 +226,7 @@ class Pass {
     const { request } = allocation;
     const coming = this.#comingTo(request);
     const reservation = reserve(request, coming, this.state, this.#now);
+    if (reservation.isCertain) this.certain.set(request.id, reservation.longestMs);
     if (reservation.isCertain || waitsForPassersOnly(allocation, coming, this.state, this.#now)) {
       this.#hold(request, reservation);
       return true;

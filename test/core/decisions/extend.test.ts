@@ -80,6 +80,24 @@ test("an admin gives another's lease a later end, never an earlier one than its 
   expect(ends(host, id)).toBe(START + minutes(5));
 });
 
+test("an admin sets no numbers that would end another's lease earlier at a later renewal", () => {
+  const host = hostOf(2);
+  const timed = host.submit({ actor: BOB, ttlMs: minutes(10), maxDurationMs: minutes(60) });
+  const endless = host.submit({ actor: BOB });
+  host.advance(minutes(5));
+  // Ten minutes from now are later than the end that it was told; the hard end would come at a renewal.
+  expect(refusal(() => extend(host, timed, { ttlMs: minutes(10), maxDurationMs: minutes(59) }))).toBe(
+    "extension-refused",
+  );
+  expect(refusal(() => extend(host, timed, { ttlMs: minutes(9) }))).toBe("extension-refused");
+  expect(refusal(() => extend(host, endless, { ttlMs: minutes(600) }))).toBe("extension-refused");
+  expect(refusal(() => extend(host, endless, { maxDurationMs: minutes(600) }))).toBe("extension-refused");
+  extend(host, timed, { ttlMs: minutes(11), maxDurationMs: minutes(61) });
+  expect(ends(host, timed)).toBe(host.now + minutes(11));
+  extend(host, endless, { ttlMs: minutes(600) }, BOB);
+  expect(ends(host, endless)).toBe(host.now + minutes(600));
+});
+
 test("only its owner or an admin moves an end, under the right token, and not of one that waits", () => {
   const host = hostOf(1);
   const id = host.submit({ actor: BOB, maxDurationMs: minutes(10) });
@@ -136,6 +154,26 @@ test("the head of the line starts when it was told, once it has waited long enou
   host.advance(host.state.policy.reserveAfterMs);
   expect(refusal(() => extend(host, id, { maxDurationMs: minutes(20) }))).toBe("extension-refused");
   extend(host, id, { maxDurationMs: minutes(11) });
+});
+
+test("a head behind one whose start nobody knows, or that waits for its quota, starts when it was told too", () => {
+  const host = hostOf(3, { quotas: { ...NO_QUOTAS, principals: { bob: { ...NO_QUOTA, maxGpus: 1 } } } });
+  host.count();
+  const on = (uuid: string, ask: Ask = {}) => host.submit({ exactGpus: [uuid], ...ask });
+  on("GPU-0");
+  const [ending, own] = [
+    on("GPU-1", { maxDurationMs: minutes(10) }),
+    on("GPU-2", { actor: BOB, maxDurationMs: minutes(10) }),
+  ];
+  const waits = { webhookUrl: "http://127.0.0.1:9/a" };
+  on("GPU-2", { ...waits, actor: BOB });
+  on("GPU-0", waits);
+  const second = on("GPU-1", waits);
+  host.advance(host.state.policy.reserveAfterMs);
+  expect(refusal(() => extend(host, ending, { maxDurationMs: minutes(20) }))).toBe("extension-refused");
+  extend(host, own, { maxDurationMs: minutes(20) }, BOB);
+  host.advance(minutes(10) - host.state.policy.reserveAfterMs);
+  expect(host.allocation(second).status).toBe("offered");
 });
 
 test("a TTL that is given to an idle lease ends its being idle", () => {

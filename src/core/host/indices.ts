@@ -38,10 +38,17 @@ export function indicesOf({ gpus, unread }: HostReading, before: Sight["indices"
   return indices;
 }
 
-/** The GPU of that UUID or index. An index names the GPU, not what it is cut into. */
+/**
+ * The GPU of that UUID or index: first the one that the driver counts so now, then one that had the index when it was last
+ * seen. An index names the GPU, not what it is cut into.
+ */
 export function findGpu(state: HostState, name: string): Gpu | undefined {
   const byUuid = state.gpus.get(name);
   if (byUuid !== undefined) return byUuid;
-  const byIndex = state.gpus.values().filter(({ index, mig }) => mig === null && String(index) === name);
+  const indexOf = indexNow(state);
+  const whole = [...state.gpus.values()].filter(({ mig }) => mig === null);
+  const counted = whole.find(({ uuid }) => `${indexOf(uuid) ?? ""}` === name);
+  if (counted !== undefined) return counted;
+  const byIndex = whole.filter(({ index }) => String(index) === name);
   return byIndex.find(({ uuid }) => state.sight.gpus.has(uuid)) ?? (byIndex.length === 1 ? byIndex[0] : undefined);
 }

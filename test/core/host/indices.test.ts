@@ -4,6 +4,7 @@ import { expect, test } from "vitest";
 import { gpuNamed } from "../../../src/core/decisions/admin.ts";
 import { indexNow } from "../../../src/core/host/indices.ts";
 import { allocationBody } from "../../../src/wire/allocations/bodies.ts";
+import { seen } from "../../fixtures/readings.ts";
 import { h100, SimulatedHost } from "../../simulation/simulated-host.ts";
 
 const NAMES = ["GPU-a", "GPU-b", "GPU-c", "GPU-d"];
@@ -32,6 +33,16 @@ test("a GPU that is drained leaves its index to the next; the lease on it has no
   expect(gpuNamed(host.state, "0").uuid).toBe("GPU-b");
   show(host, ["GPU-a", "GPU-b", "GPU-c"]);
   expect([gpuIds(host, first), gpuIds(host, second)]).toEqual([[0], [1]]);
+});
+
+test("an index names the GPU that the driver counts so, not one that could not be read and had it before", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")]);
+  const [, moved] = host.devices;
+  const reading = h100("GPU-b", { ...moved?.reading, index: 0 });
+  host.do({ type: "observe", observation: seen([reading], host.now, { unread: ["GPU-a"] }) });
+  expect(indexNow(host.state)("GPU-b")).toBe(0);
+  expect(gpuNamed(host.state, "0").uuid).toBe("GPU-b");
+  expect(() => gpuNamed(host.state, "null")).toThrow();
 });
 
 test("before the first reading an index is shown only where the books know it of one GPU alone", () => {

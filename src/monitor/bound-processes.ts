@@ -8,6 +8,8 @@
  *  4. What was not seen in time to come from it, or before a restart of the daemon, is its all the same if its environment
  *     has the lease's id, as far as the daemon may read that. Others may run on: their GPU is looked at after the lease as
  *     after any other, and not granted while they use it.
+ *  5. The kernel's list is not of one instant, and may lack a process that lives: one is gone when two looks in a row do not
+ *     show it. A look that could not read a process for another reason than that it is gone tells nothing.
  */
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -19,15 +21,28 @@ import type { Processes } from "../ports/processes.ts";
 /** Processes read between two turns of the event loop: about a millisecond. */
 const READ_AT_ONCE = 64;
 
+/** In the flags of `stat`: a thread of the kernel itself (PF_KTHREAD). It ends with the host. */
+const KERNEL_THREAD = 0x0020_0000;
+
 interface Entry {
   readonly parent: number;
   readonly startTicks: number;
+  readonly isOfKernel: boolean;
+}
+
+/** One that is there, and that this user may not read (proc(5), hidepid). */
+const HIDDEN: Entry = { parent: -1, startTicks: -1, isOfKernel: false };
+
+interface Member {
+  readonly startTicks: number;
+  /** The last look did not show it, see 5. */
+  readonly isMissed: boolean;
 }
 
 export class BoundProcesses implements Processes {
   readonly #root: string;
-  /** The processes of each bound lease, by number, with the tick in which they began. */
-  readonly #members = new Map<AllocationId, Map<number, number>>();
+  /** The processes of each bound lease, by number. */
+  readonly #members = new Map<AllocationId, Map<number, Member>>();
 
   /** Tests put a folder of their own in. */
   constructor(root = "/proc") {
@@ -35,9 +50,10 @@ export class BoundProcesses implements Processes {
   }
 
   find(pid: number, uid: number | null): BoundProcess | null {
-    const entry = this.#entry(pid);
+    const entry = this.#seen(pid);
+    if (entry === null || entry.isOfKernel || this.#groupOf(pid) !== pid) return null;
     const isOthers = uid !== null && uid !== 0 && this.#userOf(pid) !== uid;
-    return entry === null || isOthers ? null : { pid, startTicks: entry.startTicks };
+    return isOthers ? null : { pid, startTicks: entry.startTicks };
   }
 
   /**
@@ -51,71 +67,114 @@ export class BoundProcesses implements Processes {
     if (bound.size === 0) return [];
     const table = await this.#table();
     // Without a table nobody can be told to be gone.
-    if (table.size === 0) return [];
+    if (table === null || table.size === 0) return [];
     const children = Map.groupBy(table, ([, { parent }]) => parent);
     const gone: AllocationId[] = [];
     for (const [id, { pid, startTicks }] of bound) {
-      const members = this.#members.get(id) ?? new Map([[pid, startTicks]]);
-      for (const [member, ticks] of members) if (table.get(member)?.startTicks !== ticks) members.delete(member);
-      // A map grows while it is gone through, and what is added is gone through too.
-      for (const member of members.keys()) {
-        for (const [child, { startTicks: ticks }] of children.get(member) ?? []) members.set(child, ticks);
-      }
-      if (members.size === 0) for (const [heir, ticks] of this.#named(id, table)) members.set(heir, ticks);
+      const members = this.#members.get(id) ?? new Map([[pid, { startTicks, isMissed: false }]]);
       this.#members.set(id, members);
+      followed(members, table);
+      // A map grows while it is gone through, and what is added is gone through too.
+      for (const [member, { isMissed }] of members) {
+        for (const [child, entry] of (isMissed ? undefined : children.get(member)) ?? [])
+          members.set(child, shown(entry));
+      }
+      const isLeft = [...members.values()].some(({ isMissed }) => !isMissed);
+      if (!isLeft) for (const [heir, entry] of this.#named(id, table)) members.set(heir, shown(entry));
       if (members.size === 0) gone.push(id);
     }
     return gone;
   }
 
   /** See 4. */
-  #named(id: AllocationId, table: ReadonlyMap<number, Entry>): readonly (readonly [number, number])[] {
+  #named(id: AllocationId, table: ReadonlyMap<number, Entry>): readonly (readonly [number, Entry])[] {
     const variable = `\0GPU_ORCHESTRATOR_ALLOCATION_ID=${id}\0`;
-    return [...table].flatMap(([pid, { startTicks }]) => {
-      const text = this.#read(pid, "environ");
-      return text !== null && `\0${text}`.includes(variable) ? [[pid, startTicks] as const] : [];
-    });
+    return [...table].filter(([pid]) => `\0${this.#readable(pid, "environ") ?? ""}`.includes(variable));
   }
 
-  async #table(): Promise<ReadonlyMap<number, Entry>> {
+  /** `null`: it could not be read whole, see 5. */
+  async #table(): Promise<ReadonlyMap<number, Entry> | null> {
     const table = new Map<number, Entry>();
     let read = 0;
-    for (const name of this.#names()) {
-      const entry = this.#entry(Number(name));
-      if (entry !== null) table.set(Number(name), entry);
-      if (++read % READ_AT_ONCE === 0) await othersFirst();
+    try {
+      for (const name of readdirSync(this.#root)) {
+        if (!/^\d+$/.test(name)) continue;
+        const entry = this.#entry(Number(name));
+        if (entry !== null) table.set(Number(name), entry);
+        if (++read % READ_AT_ONCE === 0) await othersFirst();
+      }
+    } catch {
+      return null;
     }
     return table;
   }
 
-  #names(): readonly string[] {
+  /** `null`: it cannot be seen, for whatever reason. */
+  #seen(pid: number): Entry | null {
     try {
-      return readdirSync(this.#root).filter((name) => /^\d+$/.test(name));
+      const entry = this.#entry(pid);
+      return entry === HIDDEN ? null : entry;
     } catch {
-      return [];
+      return null;
     }
   }
 
-  /** The name, field 2 of `stat`, may hold anything, brackets and blanks too: the fields begin after the last bracket. */
+  /**
+   * The name, field 2 of `stat`, may hold anything, brackets and blanks too: the fields begin after the last bracket.
+   *
+   * @returns `null` when it has ended.
+   */
   #entry(pid: number): Entry | null {
-    const stat = this.#read(pid, "stat");
-    if (stat === null) return null;
+    let stat: string;
+    try {
+      stat = this.#read(pid, "stat");
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code === "ENOENT" || code === "ESRCH") return null;
+      if (code === "EACCES" || code === "EPERM") return HIDDEN;
+      throw error;
+    }
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
     const [state = ""] = fields;
-    const [parent, startTicks] = [Number(fields[1]), Number(fields[19])];
+    const [parent, flags, startTicks] = [Number(fields[1]), Number(fields[6]), Number(fields[19])];
     const isGone = state === "Z" || state === "X";
-    return isGone || !Number.isSafeInteger(parent) || !Number.isSafeInteger(startTicks) ? null : { parent, startTicks };
+    if (isGone || !Number.isSafeInteger(parent) || !Number.isSafeInteger(startTicks)) return null;
+    return { parent, startTicks, isOfKernel: (flags & KERNEL_THREAD) !== 0 };
   }
 
   #userOf(pid: number): number | null {
     return statSync(join(this.#root, String(pid)), { throwIfNoEntry: false })?.uid ?? null;
   }
 
-  #read(pid: number, file: "stat" | "environ"): string | null {
+  /** The process that a thread belongs to: the kernel shows threads by number too, where they are not listed. */
+  #groupOf(pid: number): number | null {
+    const group = /^Tgid:\s*(\d+)$/m.exec(this.#readable(pid, "status") ?? "")?.[1];
+    return group === undefined ? null : Number(group);
+  }
+
+  #readable(pid: number, file: "environ" | "status"): string | null {
     try {
-      return readFileSync(join(this.#root, String(pid), file), "latin1");
+      return this.#read(pid, file);
     } catch {
       return null;
     }
   }
+
+  #read(pid: number, file: "stat" | "environ" | "status"): string {
+    return readFileSync(join(this.#root, String(pid), file), "latin1");
+  }
+}
+
+/** Takes those out of `members` that `table` does not show, see 5. */
+function followed(members: Map<number, Member>, table: ReadonlyMap<number, Entry>): void {
+  for (const [pid, member] of members) {
+    const entry = table.get(pid);
+    if (entry === HIDDEN || entry?.startTicks === member.startTicks) members.set(pid, { ...member, isMissed: false });
+    else if (member.isMissed) members.delete(pid);
+    else members.set(pid, { ...member, isMissed: true });
+  }
+}
+
+function shown({ startTicks }: Entry): Member {
+  return { startTicks, isMissed: false };
 }

@@ -4,7 +4,7 @@ import { DomainError } from "../core/model/errors.ts";
 /** The processes of this host, as far as the daemon sees them. */
 export interface Processes {
   /**
-   * A process that runs now; `null`: none of that number is seen.
+   * A process that runs now; `null`: none of that number is seen, or it is a thread.
    *
    * @param uid whose it must be; `null`, and root: anybody's.
    */
@@ -17,6 +17,8 @@ export const NO_PROCESSES: Processes = { find: () => null };
 export class PidNotVisibleError extends DomainError {
   readonly code = "pid-not-visible";
   constructor(pid: number) {
-    super(`the daemon sees no process ${pid}: of yours: it is gone, another user's, or of another host or container`);
+    super(
+      `the daemon sees no process ${pid} of yours: it is gone, another user's, a thread, or of another host or container`,
+    );
   }
 }

@@ -24,6 +24,11 @@ const EXTENDING = planted(
   ["test/core/decisions/extend.test.ts"],
   [
     {
+      name: "An admin gives a TTL that ends another's lease at its next renewal",
+      find: "    isLess(ttlMs, before.request.ttlMs) ||\n",
+      replace: "",
+    },
+    {
       name: "A lease is extended beyond its quota of GPU-hours",
       find: "overQuota(after, state, now) ?? keptByWindow",
       replace: "keptByWindow",
@@ -40,8 +45,8 @@ const EXTENDING = planted(
     },
     {
       name: "An admin ends a lease earlier than its client was told",
-      find: "actor.principal !== before.request.principal && isEarlier",
-      replace: "actor.admin !== actor.admin && isEarlier",
+      find: "if (isCut && actor.principal !== before.request.principal) {",
+      replace: "if (isCut && actor.admin !== actor.admin) {",
     },
     {
       name: "An end may be moved into the past",
@@ -92,8 +97,13 @@ const BINDING = planted(
   [
     {
       name: "A number that is given again counts as the process that had it",
-      find: "if (table.get(member)?.startTicks !== ticks) members.delete(member);",
-      replace: "if (!table.has(member)) members.delete(member);",
+      find: "if (entry === HIDDEN || entry?.startTicks === member.startTicks)",
+      replace: "if (entry !== undefined)",
+    },
+    {
+      name: "One look that does not show a process ends its lease",
+      find: "else if (member.isMissed) members.delete(pid);",
+      replace: "else if (!member.isMissed) members.delete(pid);",
     },
     {
       name: "A zombie holds its lease",
@@ -102,8 +112,8 @@ const BINDING = planted(
     },
     {
       name: "Children whose parent has ended are forgotten",
-      find: "const members = this.#members.get(id) ?? new Map([[pid, startTicks]]);",
-      replace: "const members = new Map([[pid, startTicks]]);",
+      find: "const members = this.#members.get(id) ?? new Map([[pid, { startTicks, isMissed: false }]]);",
+      replace: "const members = new Map([[pid, { startTicks, isMissed: this.#members.has(id) }]]);",
     },
     {
       name: "A lease that is bound to no process ends as if its process had",

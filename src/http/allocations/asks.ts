@@ -9,6 +9,8 @@ import type { Knowledge } from "../../ports/knowledge.ts";
 import { PidNotVisibleError, type Processes } from "../../ports/processes.ts";
 import type { AllocateBody, WorkloadBody } from "../../wire/allocations/asks.ts";
 import { lifetimeOf } from "../../wire/asking.ts";
+import { isOfThisHost } from "../exchange/client-address.ts";
+import type { Call } from "../exchange/endpoint.ts";
 import { invalid } from "../exchange/problems.ts";
 import type { EndpointParts } from "../parts.ts";
 
@@ -96,7 +98,7 @@ export async function informed<Ask extends AnalyzerAsk>(
 export function boundProcess(
   body: AllocateBody,
   processes: Processes,
-  uid: number | null,
+  { uid, actor: { origin } }: Pick<Call, "uid" | "actor">,
 ): Pick<AllocateAsk, "boundTo"> {
   const data = body.workload_data ?? {};
   if ((body.bind_pid ?? data.bind_pid ?? false) === false) return {};
@@ -104,7 +106,8 @@ export function boundProcess(
   if (typeof pid !== "number" || !Number.isSafeInteger(pid) || pid < 2) {
     throw invalid([{ path: "workload_data.pid", message: "bind_pid needs the number of a process here" }]);
   }
-  const boundTo = processes.find(pid, uid);
+  // Elsewhere the number is of another process.
+  const boundTo = isOfThisHost(origin?.address ?? "") ? processes.find(pid, uid) : null;
   if (boundTo === null) throw new PidNotVisibleError(pid);
   return { boundTo };
 }

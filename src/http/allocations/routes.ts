@@ -57,7 +57,7 @@ export function allocation(parts: EndpointParts): Operation {
       return idempotency.answer("allocate", call, {
         async first(key) {
           // An allocate waits for no advisor.
-          const asked = { ...(await known()), ...boundProcess(body, processes, call.uid) };
+          const asked = { ...(await known()), ...boundProcess(body, processes, call) };
           const first = await scheduler.allocate(asked, actor, key).catch((error: unknown) => {
             throw explained(error, asked, actor, scheduler);
           });

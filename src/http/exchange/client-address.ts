@@ -6,6 +6,13 @@ import { countedAddress } from "./limits.ts";
 /** Addresses in one `X-Forwarded-For` that are looked at. */
 const MAX_HOPS = 16;
 
+const IPV6_LOOPBACK = countedAddress("::1");
+
+/** Whether a client's address, as {@link addressOf} tells it, is of this host: its unix socket, or a loopback address. */
+export function isOfThisHost(address: string): boolean {
+  return address === "local" || address.startsWith("127.") || address === IPV6_LOOPBACK;
+}
+
 /** @param trusted addresses and CIDR blocks. */
 export function addressOf(trusted: readonly string[]): (req: IncomingMessage) => string {
   const proxies = new BlockList();

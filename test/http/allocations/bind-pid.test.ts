@@ -24,6 +24,18 @@ test("a process that is not seen is refused, and so is a request that names none
   expect(none.json.errors).toEqual([{ path: "workload_data.pid", message: expect.stringContaining("bind_pid needs") }]);
 });
 
+test("a process of this host is not bound to from elsewhere, where its number is another's", async () => {
+  const daemon = await startDaemon({ processes, settings: { trustedProxies: ["127.0.0.1"] } });
+  const from = (address: string) =>
+    daemon.allocate({ bind_pid: true, workload_data: { pid: 50 } }, { "X-Forwarded-For": address });
+  for (const address of ["10.0.0.7", "2001:db8::1"]) {
+    const { status, json } = await from(address);
+    expect([status, json.code]).toEqual([422, "pid-not-visible"]);
+  }
+  expect((await from("::1")).json).toMatchObject({ status: "allocated", bind_pid: true });
+  expect((await from("127.8.0.1")).json).toMatchObject({ status: "allocated", bind_pid: true });
+});
+
 test("a repeat under one key is answered, whatever has become of the process", async () => {
   let isThere = true;
   const daemon = await startDaemon({ processes: { find: (pid) => (isThere ? processes.find(pid, null) : null) } });

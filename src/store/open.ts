@@ -7,7 +7,17 @@
  * 3. No file descriptor of ours is ever opened on a file that SQLite has open in this process: closing it would
  *    drop SQLite's locks (sqlite.org/howtocorrupt.html, section 2.2).
  */
-import { chmodSync, closeSync, existsSync, mkdirSync, openSync, realpathSync, statSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  rmSync,
+  statSync,
+} from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { inWords, lockerOf } from "../platform/processes.ts";
@@ -86,11 +96,25 @@ export function openDatabase(path: string): OpenDatabase {
 function keepOlder(database: DatabaseSync, file: string, version: number): void {
   if (version === 0 || version >= SCHEMA_VERSION) return;
   const copy = olderCopyOf(file, version);
-  // SQLite writes into a file that is there only if it is empty: so nobody else can read it at any time.
-  closeSync(openSync(copy, "w", 0o600));
-  database.prepare("VACUUM INTO ?").run(copy);
-  syncPath(copy);
-  syncPath(dirname(copy));
+  const unfinished = `${copy}.unfinished`;
+  try {
+    // SQLite writes into a file that is there only if it is empty: so nobody else can read it at any time.
+    closeSync(openSync(unfinished, "w", 0o600));
+    database.prepare("VACUUM INTO ?").run(unfinished);
+    syncPath(unfinished);
+    renameSync(unfinished, copy);
+    syncPath(dirname(copy));
+  } catch (error) {
+    rmSync(unfinished, { force: true });
+    const bytes = Number(pragma(database, "page_count")) * Number(pragma(database, "page_size"));
+    throw new StoreRefusedError(
+      "unusable",
+      file,
+      `${file} is of an older version, and the copy that is kept of it, ${copy}, cannot be written ` +
+        `(${error instanceof Error ? error.message : String(error)}): it needs up to ${bytes} bytes of free space there`,
+      { cause: error },
+    );
+  }
 }
 
 export function olderCopyOf(file: string, version: number): string {
@@ -229,11 +253,11 @@ function inspectAlone(file: string): number {
 /**
  * Reads only.
  *
- * @param thoroughly checks the indices too, which takes longer.
+ * @param check `whole`: the indices too, which takes longer; `none`: it is in use already, and was checked at its start.
  * @returns the file's schema version, 0 for a new one.
  * @throws StoreRefusedError when it is not ours, newer or damaged.
  */
-export function inspect(database: DatabaseSync, file: string, thoroughly = false): number {
+export function inspect(database: DatabaseSync, file: string, check: "none" | "quick" | "whole" = "quick"): number {
   const applicationId = pragma(database, "application_id");
   const version = Number(pragma(database, "user_version"));
   const objects = database.prepare("SELECT count(*) AS n FROM sqlite_schema").get() as { n: number };
@@ -254,8 +278,9 @@ export function inspect(database: DatabaseSync, file: string, thoroughly = false
         "run the newer one again, or restore a backup from before the upgrade",
     );
   }
-  const check = String(pragma(database, thoroughly ? "integrity_check(1)" : "quick_check(1)"));
-  if (check !== "ok") throw damaged(file, check.split("\n").at(-1) as string);
+  if (check === "none") return version;
+  const found = String(pragma(database, check === "whole" ? "integrity_check(1)" : "quick_check(1)"));
+  if (found !== "ok") throw damaged(file, found.split("\n").at(-1) as string);
   return version;
 }
 

@@ -133,7 +133,7 @@ function prepare(staged: string, source: string, counters: Counters | null) {
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(staged);
-    const version = inspect(database, source, true);
+    const version = inspect(database, source, "whole");
     if (version === 0) throw new BackupError(`${source} is empty: it is not a backup`);
     migrate(database, version);
     checkLeases(database, source);

@@ -1,4 +1,6 @@
-import { existsSync, readFileSync, rmSync, statSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { expect, test } from "vitest";
 import { SCHEMA_VERSION } from "../../src/store/migrations.ts";
@@ -34,6 +36,30 @@ test("a file of schema 1 is brought up to date at the start, with its leases, it
   const database = new DatabaseSync(path, { readOnly: true });
   expect(database.prepare("PRAGMA user_version").get()).toEqual({ user_version: SCHEMA_VERSION });
   database.close();
+});
+
+const hasPrlimit = spawnSync("prlimit", ["--version"]).status === 0;
+
+test.skipIf(!hasPrlimit)("where its copy has no room the start is refused, and the way back stays whole", async () => {
+  const path = older("schema-1.sql");
+  const copy = olderCopyOf(path, 1);
+  writeFileSync(copy, "an older copy");
+  // No file may grow beyond what SQLite itself needs beside the database.
+  const opening = `
+    const { openDatabase } = await import(${JSON.stringify(new URL("../../src/store/open.ts", import.meta.url))});
+    openDatabase(${JSON.stringify(path)});`;
+  const { stderr, status } = spawnSync(
+    "prlimit",
+    ["--fsize=40000:", process.execPath, "--input-type=module", "--eval", opening],
+    { encoding: "utf8" },
+  );
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/cannot be written .* it needs up to \d+ bytes of free space there/);
+  expect(stderr).toContain(copy);
+  expect(readFileSync(copy, "utf8")).toBe("an older copy");
+  expect(readdirSync(dirname(path)).filter((name) => name.includes("unfinished"))).toEqual([]);
+  await open(path).close();
+  expect(statSync(copy).size).toBeGreaterThan(40_000);
 });
 
 test("what an older program wrote is kept beside the file, whole and for its owner alone", async () => {

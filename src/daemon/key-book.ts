@@ -191,7 +191,10 @@ export class KeyBook implements Keys {
   async #writeUses(): Promise<void> {
     const uses = [...this.#newUses].map((keyId) => ({ keyId, at: this.#uses.get(keyId) as number }));
     this.#newUses = new Set();
-    if (uses.length > 0) await this.#parts.store.noteKeyUses(uses).catch(() => undefined);
+    if (uses.length === 0) return;
+    const { auth, store } = this.#parts;
+    const given = auth().keys.map(({ sha256 }) => keyIdOf(sha256));
+    await store.noteKeyUses(uses, given).catch(() => undefined);
   }
 
   #entry(sender: Sender, otherwise: string, sha256: string, principal: string | null) {

@@ -28,7 +28,8 @@ export interface KeyStore {
   addKey(key: StoredKey, entry: AuditEntry): Promise<void>;
   /** @throws StorageUnavailableError when nothing was written. */
   dropKey(sha256: string, entry: AuditEntry): Promise<void>;
-  noteKeyUses(uses: readonly KeyUse[]): Promise<void>;
+  /** @param given ids of the keys of the settings: what was noted of keys that are neither there nor stored is dropped. */
+  noteKeyUses(uses: readonly KeyUse[], given: readonly string[]): Promise<void>;
 }
 
 export interface ListedKey {
@@ -39,6 +40,7 @@ export interface ListedKey {
   /** `null`: not known of keys of the file. */
   readonly createdAt: EpochMs | null;
   readonly expiresAt: EpochMs | null;
+  /** `null`: never. */
   readonly lastUsedAt: EpochMs | null;
 }
 

@@ -14,13 +14,20 @@ export interface PastDecision {
   readonly passed: readonly AllocationId[];
 }
 
+/** What is asked about: an allocation, and when its lease began. */
+export interface Grant {
+  readonly id: AllocationId;
+  readonly grantedAt: EpochMs;
+}
+
 export interface PastDecisions {
   /**
-   * The grant of an allocation; `null`: it is not kept (any more).
+   * `null`: it is not kept (any more), or would be decided otherwise now.
    *
-   * @throws OverloadedError when too many ask.
+   * @param principal who asks: one question at a time.
+   * @throws OverloadedError when too many ask, or this principal does already.
    */
-  grantOf(id: AllocationId): Promise<PastDecision | null>;
+  grantOf(grant: Grant, principal: string): Promise<PastDecision | null>;
 }
 
 /** Of a store that keeps nothing that could be looked at beside it. */

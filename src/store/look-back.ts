@@ -5,9 +5,8 @@
  */
 import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
-import type { AllocationId } from "../core/model/ids.ts";
 import { carried } from "../platform/executable.ts";
-import type { PastDecision, PastDecisions } from "../ports/past-decisions.ts";
+import type { Grant, PastDecision, PastDecisions } from "../ports/past-decisions.ts";
 import { OverloadedError } from "../ports/refusals.ts";
 import type { Found, LookBackInput } from "./store-worker.ts";
 
@@ -18,6 +17,7 @@ const MAX_ASKED = 16;
 const IDLE_MS = 10_000;
 
 interface Asked {
+  readonly principal: string;
   readonly resolve: (decision: PastDecision | null) => void;
   readonly reject: (error: unknown) => void;
 }
@@ -33,14 +33,15 @@ export class LookBack implements PastDecisions {
     this.#file = file;
   }
 
-  async grantOf(id: AllocationId): Promise<PastDecision | null> {
-    if (this.#asked.length >= MAX_ASKED) throw new OverloadedError();
+  async grantOf(grant: Grant, principal: string): Promise<PastDecision | null> {
+    const asksAlready = this.#asked.some((one) => one.principal === principal);
+    if (asksAlready || this.#asked.length >= MAX_ASKED) throw new OverloadedError();
     clearTimeout(this.#idle);
     this.#worker ??= this.#start();
     const worker = this.#worker;
     return new Promise((resolve, reject) => {
-      this.#asked.push({ resolve, reject });
-      worker.postMessage(id);
+      this.#asked.push({ principal, resolve, reject });
+      worker.postMessage(grant);
     });
   }
 

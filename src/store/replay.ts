@@ -16,10 +16,9 @@ import { emptyHost, restoredHost } from "../core/host/changes.ts";
 import type { Event } from "../core/host/events.ts";
 import { evolve } from "../core/host/evolve.ts";
 import type { HostState } from "../core/host/state.ts";
-import type { AllocationId } from "../core/model/ids.ts";
 import { commandInWords, explainDecision, type Hindsight } from "../core/replay/hindsight.ts";
 import { TurnReader } from "../core/replay/recall.ts";
-import type { PastDecision } from "../ports/past-decisions.ts";
+import type { Grant, PastDecision } from "../ports/past-decisions.ts";
 import { type RefusalReason, StoreRefusedError } from "./errors.ts";
 import { BUSY_TIMEOUT_MS, inspect, refusal } from "./open.ts";
 import { decodeEvents, decodeState, TurnTexts } from "./records.ts";
@@ -74,12 +73,12 @@ export function replayTurn(file: string, event: number): ReplayedTurn {
 }
 
 /** @throws ReplayError when the file cannot be used. */
-function reading<T>(file: string, look: (reads: ReplayReads) => T): T {
+function reading<T>(file: string, look: (reads: ReplayReads) => T, check: "none" | "quick" = "quick"): T {
   if (!existsSync(file)) throw new ReplayError(`there is no file ${file}`, { isMissing: true });
   let database: DatabaseSync | undefined;
   try {
     database = new DatabaseSync(file, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
-    if (inspect(database, file) === 0) throw new ReplayError(`${file} is empty: nothing has happened in it`);
+    if (inspect(database, file, check) === 0) throw new ReplayError(`${file} is empty: nothing has happened in it`);
     database.exec("BEGIN");
     return look(prepareReplay(database));
   } catch (error) {
@@ -102,11 +101,11 @@ function unusable(error: unknown, file: string): unknown {
   return new ReplayError(`${file} ${why[error.reason]}`, { cause: error });
 }
 
-function again(reads: ReplayReads, event: number): ReplayedTurn {
-  const row = rowOf(reads, event);
+function again(reads: ReplayReads, event: number, oldest: Oldest = oldestReplayable): ReplayedTurn {
+  const row = rowOf(reads, event, oldest);
   const recorded = decodeEvents(row.events);
   const first = row.seq - recorded.length + 1;
-  const { state, commands } = recollected(reads, row);
+  const { state, commands } = recollected(reads, row, oldest);
   const steps: ReplayedCommand[] = [];
   let before = state;
   let failure: string | null = null;
@@ -122,29 +121,37 @@ function again(reads: ReplayReads, event: number): ReplayedTurn {
   }
   // Through JSON, as the recorded ones came: what it cannot tell apart was not told apart then.
   const decided = decodeEvents(new TurnTexts().events(steps.flatMap(({ events }) => events)));
-  const isSame = failure === null && canonicalJson(decided) === canonicalJson(recorded);
+  const isSame = failure === null && textOf(decided) === textOf(recorded);
   return { at: row.at, first, last: row.seq, recorded, commands: steps, isSame, failure };
 }
 
-function rowOf(reads: ReplayReads, event: number): JournalRow {
+/** For comparing. Why a GPU is quarantined is a sentence, and was another in older versions. */
+function textOf(events: readonly Event[]): string {
+  return canonicalJson(events.map((event) => (event.type === "gpu-quarantined" ? { ...event, reason: "" } : event)));
+}
+
+/** What a refusal says of the events that can still be told of. */
+type Oldest = (reads: ReplayReads) => string;
+
+function rowOf(reads: ReplayReads, event: number, oldest: Oldest): JournalRow {
   const row = reads.turnOf.get(event) as unknown as JournalRow | undefined;
   if (row === undefined) {
     const { seq } = reads.lastSeq.get() as { seq: number };
     throw new ReplayError(`there is no event ${event} yet: the last is ${seq}`);
   }
   if (row.seq - decodeEvents(row.events).length + 1 > event) {
-    throw new ReplayError(`event ${event} is not kept any more; ${oldestReplayable(reads)}`);
+    throw new ReplayError(`event ${event} is not kept any more; ${oldest(reads)}`);
   }
   return row;
 }
 
 /** What the turn's decisions found, and what was asked. */
-function recollected(reads: ReplayReads, row: JournalRow) {
+function recollected(reads: ReplayReads, row: JournalRow, oldest: Oldest) {
   if (row.inputs === null) throw new ReplayError(`what led to event ${row.seq} was not written down`);
   const keyframe = keyframeOf(reads, row);
   const basis = keyframe === null ? null : basisOf(reads, keyframe);
   if (keyframe === null || basis === null) {
-    throw new ReplayError(`what went before event ${row.seq} is not kept any more; ${oldestReplayable(reads)}`);
+    throw new ReplayError(`what went before event ${row.seq} is not kept any more; ${oldest(reads)}`);
   }
   const recollection = new TurnReader();
   let { state, seq } = basis;
@@ -183,7 +190,7 @@ function basisOf(reads: ReplayReads, keyframe: JournalRow): { readonly state: Ho
 }
 
 function oldestReplayable(reads: ReplayReads): string {
-  for (const found of reads.turnsFrom.iterate()) {
+  for (const found of reads.turnsFrom.iterate(0)) {
     const turn = found as unknown as JournalRow;
     if (turn.inputs === null || !TurnReader.isKeyframe(turn.inputs)) continue;
     if (basisOf(reads, turn) === null) continue;
@@ -217,7 +224,10 @@ export interface Replay extends Hindsight {
  * @throws ReplayError when the file cannot be used, or does not tell of the event any more.
  */
 export function replay(file: string, event: number): Replay {
-  const turn = replayTurn(file, event);
+  return told(replayTurn(file, event), event);
+}
+
+function told(turn: ReplayedTurn, event: number): Replay {
   const { commands, first, last, recorded, at, isSame, failure } = turn;
   let from = first;
   let chosen = commands[0];
@@ -246,32 +256,60 @@ export function replay(file: string, event: number): Replay {
   };
 }
 
-/** Why an allocation was granted as it was; `null`: the file does not tell of it (any more). */
-export function grantIn(file: string, id: AllocationId): PastDecision | null {
+/**
+ * Why an allocation was granted as it was; `null`: the file does not tell of it (any more), or this version would decide
+ * otherwise.
+ *
+ * @param file the daemon's own, which is in use and was checked at its start.
+ */
+export function grantIn(file: string, grant: Grant): PastDecision | null {
   try {
-    const event = reading(file, (reads) => grantEvent(reads, id));
-    return event === null ? null : grantAt(file, event, id);
+    return reading(file, (reads) => grantAmong(reads, grant), "none");
   } catch (error) {
     if (error instanceof ReplayError) return null;
     throw error;
   }
 }
 
-function grantAt(file: string, event: number, id: AllocationId): PastDecision | null {
-  const { queue, at, asked } = replay(file, event);
-  const place = queue.findIndex((one) => one.id === id);
+function grantAmong(reads: ReplayReads, grant: Grant): PastDecision | null {
+  const event = grantEvent(reads, grant);
+  if (event === null) return null;
+  // Nobody reads which others could be told of: to find that out takes long.
+  const { queue, at, asked, isSame } = told(
+    again(reads, event, () => ""),
+    event,
+  );
+  const place = queue.findIndex((one) => one.id === grant.id);
   const own = queue[place];
-  if (own?.outcome !== "granted") return null;
+  if (!isSame || own?.outcome !== "granted") return null;
   const passed = queue.slice(0, place).filter(({ outcome }) => outcome === "waits");
   return { event, at, trigger: asked, reason: own.reason, passed: passed.map((one) => one.id) };
 }
 
-function grantEvent(reads: ReplayReads, id: AllocationId): number | null {
-  for (const found of reads.turnsThatName.iterate(id)) {
-    const turn = found as unknown as Pick<JournalRow, "seq" | "events">;
+/** Among the turns of the instant of the grant. */
+function grantEvent(reads: ReplayReads, { id, grantedAt }: Grant): number | null {
+  for (const found of reads.turnsFrom.iterate(firstAt(reads, grantedAt))) {
+    const turn = found as unknown as JournalRow;
+    if (turn.at > grantedAt) return null;
     const events = decodeEvents(turn.events);
     const place = events.findIndex((event) => event.type === "granted" && event.id === id);
     if (place >= 0) return turn.seq - events.length + 1 + place;
   }
   return null;
+}
+
+/**
+ * From which number on turns are of `at` or later. Times go up with numbers, unless the clock was set back between two
+ * runs: then a turn may not be found.
+ */
+function firstAt(reads: ReplayReads, at: EpochMs): number {
+  let low = 0;
+  let high = (reads.lastSeq.get() as { seq: number }).seq + 1;
+  while (low < high) {
+    const middle = Math.floor((low + high) / 2);
+    const turn = reads.timeOf.get(middle) as unknown as Pick<JournalRow, "seq" | "at"> | undefined;
+    if (turn !== undefined && turn.at < at) low = turn.seq + 1;
+    else high = middle;
+  }
+  return low;
 }

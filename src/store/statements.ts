@@ -89,10 +89,10 @@ export function prepareReplay(database: DatabaseSync) {
     turnOf: sql("SELECT seq, at, events, inputs FROM journal WHERE seq >= ? ORDER BY seq LIMIT 1"),
     turnsBackFrom: sql("SELECT seq, at, events, inputs FROM journal WHERE seq <= ? ORDER BY seq DESC"),
     turnsBetween: sql("SELECT seq, at, events, inputs FROM journal WHERE seq > ? AND seq < ? ORDER BY seq"),
-    turnsFrom: sql("SELECT seq, at, events, inputs FROM journal ORDER BY seq"),
+    turnsFrom: sql("SELECT seq, at, events, inputs FROM journal WHERE seq >= ? ORDER BY seq"),
+    timeOf: sql("SELECT seq, at FROM journal WHERE seq >= ? ORDER BY seq LIMIT 1"),
     snapshotBefore: sql("SELECT seq, state FROM snapshots WHERE seq < ? ORDER BY seq DESC LIMIT 1"),
     lastSeq: sql("SELECT ifnull(max(seq), 0) AS seq FROM journal"),
-    turnsThatName: sql("SELECT seq, events FROM journal WHERE instr(events, ?) > 0 ORDER BY seq"),
   };
 }
 
@@ -160,8 +160,11 @@ export function prepareWrites(database: DatabaseSync) {
     addApiKey: sql("INSERT INTO api_keys (sha256, principal, role, created_at, expires_at) VALUES (?, ?, ?, ?, ?)"),
     dropApiKey: sql("DELETE FROM api_keys WHERE sha256 = ?"),
     noteKeyUse: sql("INSERT INTO key_uses (key_id, at) VALUES (?1, ?2) ON CONFLICT (key_id) DO UPDATE SET at = ?2"),
-    // Of keys that are long gone.
-    dropKeyUses: sql("DELETE FROM key_uses WHERE at < ?"),
+    // Of keys that are neither in the settings nor here any more.
+    dropKeyUses: sql(
+      `DELETE FROM key_uses WHERE key_id NOT IN (SELECT value FROM json_each(?))
+         AND NOT EXISTS (SELECT 1 FROM api_keys WHERE substr(sha256, 1, length(key_id)) = key_id)`,
+    ),
     audit: sql(
       `INSERT INTO audit (at, principal, key_id, address, action, object, result, reason, request_id, count)
        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
@@ -211,10 +214,12 @@ export function preparePruning(database: DatabaseSync) {
       `DELETE FROM idempotency_keys WHERE (principal, key) IN (
          SELECT principal, key FROM idempotency_keys WHERE at <= ? ORDER BY at LIMIT ?)`,
     ),
-    // The first that is not old enough ends it, so that what is left is without gaps.
+    // The first that is not old enough ends it, so that what is left is without gaps. The newest stays, however old: its
+    // number is what the next one's is counted from.
     dropAudit: sql(
       `DELETE FROM audit WHERE seq <= (
-         SELECT ifnull(min(seq) FILTER (WHERE at >= ?1) - 1, max(seq)) FROM (SELECT seq, at FROM audit ORDER BY seq LIMIT ?2))`,
+         SELECT ifnull(min(seq) FILTER (WHERE at >= ?1) - 1, max(seq)) FROM (SELECT seq, at FROM audit ORDER BY seq LIMIT ?2))
+       AND seq < (SELECT max(seq) FROM audit)`,
     ),
     dropDeliveries: sql(
       "DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE settled_at < ? ORDER BY settled_at LIMIT ?)",

@@ -3,8 +3,7 @@
  * that wakes it in half the time. The same program, started with another input, looks back at decisions.
  */
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
-import type { AllocationId } from "../core/model/ids.ts";
-import type { PastDecision } from "../ports/past-decisions.ts";
+import type { Grant, PastDecision } from "../ports/past-decisions.ts";
 import { isSqliteError } from "./errors.ts";
 import { openWriter } from "./open.ts";
 import type { Pruned } from "./prune.ts";
@@ -23,7 +22,7 @@ export interface LookBackInput {
   readonly lookBackIn: string;
 }
 
-/** What the thread answers each id with that it is sent. */
+/** What the thread answers each question with. */
 export interface Found {
   readonly decision: PastDecision | null;
 }
@@ -65,8 +64,8 @@ function run(runner: JobRunner, job: Job): FromWorker {
 
 async function lookBack({ lookBackIn }: LookBackInput): Promise<void> {
   const { grantIn } = await import("./replay.ts");
-  parentPort?.on("message", (id: AllocationId) => {
-    parentPort?.postMessage({ decision: grantIn(lookBackIn, id) } satisfies Found);
+  parentPort?.on("message", (grant: Grant) => {
+    parentPort?.postMessage({ decision: grantIn(lookBackIn, grant) } satisfies Found);
   });
 }
 

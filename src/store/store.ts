@@ -425,10 +425,9 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
     return this.#write([["dropApiKey", sha256], auditWrite(entry)]);
   }
 
-  noteKeyUses(uses: readonly KeyUse[]): Promise<void> {
-    const latest = Math.max(...uses.map(({ at }) => at));
+  noteKeyUses(uses: readonly KeyUse[], given: readonly string[]): Promise<void> {
     const noted = uses.map(({ keyId, at }): Write => ["noteKeyUse", keyId, at]);
-    return this.#write([...noted, ["dropKeyUses", latest - this.#auditRetentionMs]]);
+    return this.#write([...noted, ["dropKeyUses", JSON.stringify(given)]]);
   }
 
   /** What is no turn. */

@@ -17,6 +17,8 @@ class Disk implements KeyStore {
   readonly path: string;
   readonly rows = new Map<string, StoredKey>();
   uses: readonly KeyUse[] = [];
+  /** The settings' keys, as they were told with the last uses. */
+  given: readonly string[] = [];
   /** Full but for the ballast, full whatever is let go, or neither. */
   room: "enough" | "ballast" | "none" = "enough";
 
@@ -39,9 +41,10 @@ class Disk implements KeyStore {
     this.rows.delete(sha256);
   }
 
-  async noteKeyUses(uses: readonly KeyUse[]): Promise<void> {
+  async noteKeyUses(uses: readonly KeyUse[], given: readonly string[]): Promise<void> {
     this.#demandRoom();
     this.uses = uses;
+    this.given = given;
   }
 
   #demandRoom(): void {
@@ -139,5 +142,6 @@ test("when a key was last used is written down once a minute, and known to the n
   expect([book.list()[0]?.lastUsedAt, disk.uses]).toEqual([at, []]);
   clock.advance(60_000);
   await expect.poll(() => disk.uses).toEqual([{ keyId: "ffffffffffff", at }]);
+  expect(disk.given).toEqual(["ffffffffffff"]);
   expect(started(disk).list()[0]?.lastUsedAt).toBe(at);
 });

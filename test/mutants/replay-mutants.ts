@@ -43,14 +43,18 @@ const COMPARISON = planted(
   [
     {
       name: "A turn that comes out otherwise passes for the same",
-      find: "const isSame = failure === null && canonicalJson(decided) === canonicalJson(recorded);",
+      find: "const isSame = failure === null && textOf(decided) === textOf(recorded);",
       replace: "const isSame = failure === null && decided.length === recorded.length;",
     },
     {
       name: "A turn passes for another one when only the order of its fields differs",
-      find: "const isSame = failure === null && canonicalJson(decided) === canonicalJson(recorded);",
-      replace:
-        "const isSame = failure === null && JSON.stringify(decided) === JSON.stringify(recorded) && canonicalJson(1) === '1';",
+      find: "  return canonicalJson(events",
+      replace: "  return JSON.stringify(events",
+    },
+    {
+      name: "A turn passes for another one when only the sentence of a quarantine differs",
+      find: '{ ...event, reason: "" }',
+      replace: "event",
     },
   ],
 );

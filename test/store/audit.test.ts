@@ -97,6 +97,19 @@ test("a page that finds nothing among many says where to go on, and costs no mor
   expect(second).toMatchObject({ entries: [{ seq: 1, principal: "rare" }], next: null });
 });
 
+test("numbers are never given again, also when all that was written down is old enough to go", async () => {
+  const store = openStore({ path: databasePath(), retentionMs: MIN_RETENTION_MS, auditRetentionMs: DAY_MS });
+  await store.keepAudit([entry(), entry(), entry({ object: "last" })]);
+  expect(await store.prune(START + 2 * DAY_MS)).toMatchObject({ audit: 2, more: false });
+  expect(await store.prune(START + 2 * DAY_MS)).toMatchObject({ audit: 0, more: false });
+  await store.keepAudit([entry({ at: START + 2 * DAY_MS, object: "next" })]);
+  expect(store.audit(query()).entries.map(({ seq, object }) => [seq, object])).toEqual([
+    [4, "next"],
+    [3, "last"],
+  ]);
+  await store.close();
+});
+
 test("entries go after their own retention, the oldest first, and none before one that stays", async () => {
   const store = openStore({ path: databasePath(), retentionMs: MIN_RETENTION_MS, auditRetentionMs: DAY_MS });
   // The clock was set back between the second and the third.

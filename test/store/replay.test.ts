@@ -101,6 +101,31 @@ test("a turn is the same whatever order the fields of its events were written in
   expect(replayTurn(file, seq)).toMatchObject({ isSame: true, failure: null });
 });
 
+test("a turn is the same whatever sentence an older version gave for a quarantine", async () => {
+  const file = databasePath();
+  const store = openForTest(file);
+  const { scheduler, clock } = await startScheduler(store, { gpus: 1, policy: { verifyRelease: "always" } });
+  const { allocation } = await scheduler.allocate(ask(), ADMIN);
+  await scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, ADMIN);
+  await clock.advance(DEFAULT_POLICY.reclaimTimeoutMs + minutes(1));
+  await scheduler.stop();
+  await store.close();
+  const database = new DatabaseSync(file);
+  const { seq } = database.prepare("SELECT seq FROM journal WHERE instr(events, 'gpu-quarantined') > 0").get() as {
+    seq: number;
+  };
+  const { changes } = database
+    .prepare(
+      "UPDATE journal SET events = replace(events, 'not empty after its lease ended', 'still in use') WHERE seq = ?",
+    )
+    .run(seq);
+  database.close();
+  expect(changes).toBe(1);
+  const turn = replayTurn(file, seq);
+  expect(JSON.stringify(turn.recorded)).toContain("still in use: ");
+  expect(turn).toMatchObject({ isSame: true, failure: null });
+});
+
 test("what can be told of is told after the journal and its snapshots were pruned, and of the rest it is said so", async () => {
   const file = databasePath();
   const limits: PruneLimits = { rows: 30, snapshotAfterEvents: 25, journalKeptEvents: 60 };

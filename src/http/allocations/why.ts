@@ -53,7 +53,9 @@ export function why({ scheduler, pastDecisions }: EndpointParts): Operation {
     async answer({ id, actor }) {
       const { allocation, state, at } = scheduler.peek(id);
       const record = recordView(allocation, state, at, actor);
-      const past = record.allocated_at === undefined ? null : await pastDecisions.grantOf(allocation.request.id);
+      const lease = allocation.status === "queued" ? null : allocation.lease;
+      const grant = lease === null ? null : { id: allocation.request.id, grantedAt: lease.grantedAt };
+      const past = grant === null ? null : await pastDecisions.grantOf(grant, actor.principal);
       return json(200, {
         id: record.id,
         status: record.status,

@@ -19,15 +19,25 @@ import { SqliteObjects } from "./store/sqlite.ts";
 const DEFAULT_DAEMON = "http://127.0.0.1:8086";
 const SIMULATED_STOP_MS = 8_000;
 const PRUNE_MS = 3_600_000;
-/** After SIGTERM the process is gone within this, whatever still hangs. */
-const STOP_DEADLINE_MS = 20_000;
+/**
+ * After SIGTERM the process is gone within this, whatever still hangs. More than the 8 s of open calls, the 8 of replicas
+ * and the 12 of the child, which come one after the other.
+ */
+const STOP_DEADLINE_MS = 35_000;
 
 /** Serves until it is told to stop. @throws ConfigError */
 export async function runController(flags: ControllerFlags, version: string): Promise<void> {
   const settings = loadSettings(flags, process.env);
   const log = createLogger(settings.logLevel);
   if (settings.inert.length > 0) log.warn({ inert: settings.inert }, "these settings are taken, and have no effect");
-  const child = settings.simulate === null ? null : await simulated(settings, settings.simulate, log);
+  const asked = new AbortController();
+  // A terminal's SIGINT and SIGHUP reach this process alone: it stops what it has started, from the first moment on.
+  for (const signal of ["SIGTERM", "SIGINT", "SIGHUP"] as const) process.on(signal, () => asked.abort());
+  const child = await simulated(settings, log, asked.signal).catch((error) => {
+    if (asked.signal.aborted) return "stopped" as const;
+    throw error;
+  });
+  if (child === "stopped") return;
   const controller = await Controller.made(settings, child, version, log);
   let stop: () => void = () => undefined;
   const stopped = new Promise<void>((resolve) => {
@@ -35,8 +45,7 @@ export async function runController(flags: ControllerFlags, version: string): Pr
       setTimeout(() => process.exit(1), STOP_DEADLINE_MS).unref();
       void controller.stop().then(resolve);
     };
-    process.once("SIGTERM", stop);
-    process.once("SIGINT", stop);
+    asked.signal.addEventListener("abort", stop);
     // Without its GPUs there is nothing left to show.
     void child?.ended.then((how) => {
       if (controller.isStopping) return;
@@ -46,11 +55,13 @@ export async function runController(flags: ControllerFlags, version: string): Pr
     });
   });
   try {
-    await controller.start(() => {
-      log.error({}, "another controller leads, or the lease could not be renewed: this one ends");
-      process.exitCode = 1;
-      stop();
-    });
+    if (asked.signal.aborted) stop();
+    else
+      await controller.start(() => {
+        log.error({}, "another controller leads, or the lease could not be renewed: this one ends");
+        process.exitCode = 1;
+        stop();
+      });
   } catch (error) {
     await controller.stop();
     throw error;
@@ -58,9 +69,11 @@ export async function runController(flags: ControllerFlags, version: string): Pr
   await stopped;
 }
 
-function simulated(settings: ControllerSettings, shape: string, log: Logger): Promise<ChildDaemon> {
+async function simulated(settings: ControllerSettings, log: Logger, stopped: AbortSignal): Promise<ChildDaemon | null> {
+  const { simulate: shape } = settings;
+  if (shape === null) return null;
   log.warn({ simulated: true, host: shape }, "the GPUs and the engines are SIMULATED: nothing here is real hardware");
-  return startChildDaemon(shape, join(settings.database, "..", "controller-daemon"));
+  return startChildDaemon(shape, join(settings.database, "..", "controller-daemon"), stopped);
 }
 
 /** What a backend is made of: where objects are, where replicas run, and whether this process decides. */

@@ -4,10 +4,12 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createApiServer } from "../../src/controller/api/server.ts";
 import { Cluster } from "../../src/controller/kubernetes/cluster.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
 import { SqliteObjects } from "../../src/controller/store/sqlite.ts";
+import { Idempotency } from "../../src/http/exchange/idempotency.ts";
 import { type Any, FakeApiserver } from "./fake-apiserver.ts";
 import { SETTINGS, spec } from "./objects.ts";
 
@@ -20,6 +22,7 @@ const log = pino({ level: "silent" });
 
 let server: FakeApiserver;
 let ends: (() => Promise<void>)[] = [];
+let started: ReturnType<typeof controller>;
 
 function kubeconfig(url: string): string {
   const file = join(folder, "kubeconfig");
@@ -42,12 +45,11 @@ function controller(url: string, lost: () => void = () => undefined) {
   const history = new SqliteObjects(":memory:");
   const { objects, backend } = cluster;
   let count = 0;
-  const loop = new ReconcileLoop({
-    ...{ objects, history, backend, settings: SETTINGS, log },
-    leads: () => cluster.leads,
-    newId: () => String(count++),
-    now: () => Date.now(),
-  });
+  const clock = { newId: () => String(count++), now: () => Date.now() };
+  const stores = { objects, history, backend };
+  const loop = new ReconcileLoop({ ...stores, ...clock, settings: SETTINGS, leads: () => cluster.leads, log });
+  const idempotency = new Idempotency(objects);
+  const api = createApiServer({ ...stores, ...clock, loop, settings, version: "1", idempotency }, log);
   soon = () => loop.soon();
   cluster.start(lost);
   loop.start();
@@ -56,7 +58,7 @@ function controller(url: string, lost: () => void = () => undefined) {
     await cluster.stop();
     history.close();
   });
-  return { cluster, loop };
+  return { cluster, loop, api, url };
 }
 
 async function until(holds: () => boolean, what: string): Promise<void> {
@@ -100,6 +102,19 @@ const apply = (change: object = {}, metadata: object = {}) => {
   });
 };
 
+/** Calls an API as a client that names its request. */
+async function creating(api: ReturnType<typeof createApiServer>) {
+  const { port } = await api.listen("127.0.0.1", 0);
+  ends.push(() => api.drain());
+  return async (ask: object, key = "once") => {
+    const headers = { "content-type": "application/json", "idempotency-key": key };
+    const at = `http://127.0.0.1:${port}/internal/deployments/create`;
+    const answer = await fetch(at, { method: "POST", headers, body: JSON.stringify(ask) });
+    const replayed = answer.headers.get("idempotency-replayed");
+    return { status: answer.status, body: JSON.parse(await answer.text()), replayed };
+  };
+}
+
 async function running(): Promise<void> {
   apply();
   await until(() => server.get(DEPLOYMENT) !== undefined, "a Deployment");
@@ -116,7 +131,7 @@ describe("the backend kubernetes", () => {
       spec: {},
       status: { allocatable: { "nvidia.com/gpu": "8" }, conditions: [{ type: "Ready", status: "True" }] },
     });
-    controller(url);
+    started = controller(url);
   });
   afterEach(async () => {
     for (const end of ends) await end();
@@ -169,6 +184,63 @@ describe("the backend kubernetes", () => {
     await until(() => condition("Accepted")?.status === "False", "a refusal");
     expect(condition("Accepted")).toMatchObject({ reason: "Invalid" });
     expect(server.get(DEPLOYMENT)).toBeUndefined();
+  });
+
+  test("makes one deployment for one Idempotency-Key, by whichever controller, and refuses it for another", async () => {
+    const { api: second } = controller(started.url);
+    const create = await creating(started.api);
+    const createThere = await creating(second);
+    const ask = { tenant_id: "acme", model_id: "llama", model_name: "llama2", model_path: "a/b", gpu_per_replica: 1 };
+    const first = await create(ask);
+    expect(first.status).toBe(200);
+    const again = await create(ask);
+    expect(again.body.deployment_id).toBe(first.body.deployment_id);
+    expect(again.replayed).toBe("true");
+    expect(server.all("llmworkloads")).toHaveLength(1);
+    expect((await createThere(ask)).body.deployment_id).toBe(first.body.deployment_id);
+    expect(await create({ ...ask, replicas: 2 })).toMatchObject({
+      status: 422,
+      body: { code: "idempotency-key-reused" },
+    });
+    expect(await create({ ...ask, model_id: "other" })).toMatchObject({ status: 422 });
+    expect((await create(ask, "another")).body.deployment_id).not.toBe(first.body.deployment_id);
+    expect(server.all("llmworkloads")).toHaveLength(2);
+  });
+
+  test("keeps a deployment's Idempotency-Key when it is changed", async () => {
+    const create = await creating(started.api);
+    const ask = { tenant_id: "acme", model_id: "llama", model_name: "llama2", model_path: "a/b", gpu_per_replica: 1 };
+    const { deployment_id: id } = (await create(ask)).body;
+    const [old] = started.cluster.objects.workloads();
+    if (old === undefined) throw new Error("it was learnt when it was made");
+    const { metadata, spec: was } = old;
+    const annotations = { "llm-orchestrator.io/request": "somebody else's", theirs: "1" };
+    await started.cluster.objects.put({ ...metadata, annotations, spec: { ...was, replicas: 3 } });
+    expect((await create(ask)).body.deployment_id).toBe(id);
+    expect(server.all("llmworkloads")).toHaveLength(1);
+  });
+
+  test("goes on with a drain past a pod whose eviction is refused, and says why it is", async () => {
+    for (const name of ["first", "second"]) {
+      server.set(`/api/v1/namespaces/ns/pods/${name}`, {
+        metadata: { name, namespace: "ns", labels: {} },
+        spec: { nodeName: "n1", containers: [] },
+        status: { phase: "Running" },
+      });
+    }
+    server.refusals.set("/api/v1/namespaces/ns/pods/first/eviction", {
+      status: 403,
+      message: "evictions are forbidden",
+    });
+    const { backend } = started.cluster;
+    await until(() => started.loop.looks > 0, "a look");
+    const drain = () => backend.drain("n1", { reason: "", deadlineMs: 600_000 });
+    await expect
+      .poll(drain, { timeout: 45_000 })
+      .toEqual({ node: "n1", status: "draining", blockedBy: ["ns/first: evictions are forbidden"] });
+    expect(started.loop.trouble).toBeNull();
+    server.refusals.clear();
+    await until(() => server.get("/api/v1/namespaces/ns/pods/first") === undefined, "the first pod's eviction");
   });
 
   test("takes everything away before a workload that is deleted goes", async () => {

@@ -10,6 +10,8 @@ export type Any = any;
 
 export class FakeApiserver {
   readonly writes: string[] = [];
+  /** Writes that are refused, by path. */
+  readonly refusals = new Map<string, { readonly status: number; readonly message: string }>();
   readonly #objects = new Map<string, Any>();
   readonly #watchers = new Set<{ readonly collection: string; readonly res: ServerResponse }>();
   readonly #server = createServer(async (req, res) => {
@@ -85,6 +87,8 @@ export class FakeApiserver {
       this.#watchers.add({ collection: path, res });
       return res.flushHeaders();
     }
+    const refusal = method === "GET" ? undefined : this.refusals.get(path);
+    if (refusal !== undefined) return send(refusal.status, { message: refusal.message });
     const old = this.#objects.get(path);
     if (path.endsWith("/eviction")) {
       this.remove(path.slice(0, -"/eviction".length));

@@ -2,13 +2,13 @@
 import { describe, expect, test } from "vitest";
 import { isWithin } from "../../src/controller/kubernetes/backend.ts";
 import { nodesSeen, tracksSeen } from "../../src/controller/kubernetes/pods.ts";
-import { childrenOf, startupSeconds } from "../../src/controller/kubernetes/render.ts";
+import { childrenOf, productsIn, startupSeconds } from "../../src/controller/kubernetes/render.ts";
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import type { Plan } from "../../src/controller/reconcile/plan.ts";
 import { look, SETTINGS, seen, workload } from "./objects.ts";
 
-const render = { reconcile: SETTINGS, priorityClasses: new Set(["llm-basic"]) };
+const render = { reconcile: SETTINGS, priorityClasses: new Set(["llm-basic"]), products: [], liveProducts: [] };
 // biome-ignore lint/suspicious/noExplicitAny: manifests are looked into freely.
 type Any = any;
 
@@ -63,6 +63,43 @@ describe("a workload in a cluster", () => {
     const { made: children } = childrenOf(full, wanted as Any, render);
     const deployment = children.find(({ object }) => object.kind === "Deployment")?.object as Any;
     expect(deployment.spec.strategy.rollingUpdate).toEqual({ maxSurge: 0, maxUnavailable: 1 });
+  });
+});
+
+describe("a gpuType in a cluster", () => {
+  const H100 = ["NVIDIA-H100-PCIe", "NVIDIA-A100-SXM4-40GB", "NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe"];
+  const H100S = ["NVIDIA-H100-80GB-HBM3", "NVIDIA-H100-PCIe"];
+
+  function deployment(products: readonly string[], liveProducts: readonly string[] = []): Any {
+    const of = workload({ resources: { cpu: "2", memory: "8Gi", gpu: "1", gpuType: "H100" } });
+    const { wanted } = look(of, seen());
+    if (wanted === null) throw new Error("not accepted");
+    const { made: children } = childrenOf(of, wanted, { ...render, products, liveProducts });
+    return children.find(({ object }) => object.kind === "Deployment")?.object;
+  }
+
+  const valuesIn = (object: Any): readonly string[] => {
+    const { requiredDuringSchedulingIgnoredDuringExecution: required } =
+      object.spec.template.spec.affinity.nodeAffinity;
+    return required.nodeSelectorTerms[0].matchExpressions[0].values;
+  };
+
+  test("allows each product of the nodes that it is part of, and stands as it is where none is known", () => {
+    expect(valuesIn(deployment(H100))).toEqual(H100S);
+    expect(valuesIn(deployment(["NVIDIA-A100-SXM4-40GB"]))).toEqual(["H100"]);
+  });
+
+  test("rolls no pods when nodes come or go", () => {
+    const live = deployment(["NVIDIA-H100-PCIe"]);
+    const revision = live.spec.template.metadata.labels["llm-orchestrator.io/revision"];
+    expect(productsIn(live, revision)).toEqual(["NVIDIA-H100-PCIe"]);
+    expect(valuesIn(deployment(H100, productsIn(live, revision)))).toEqual(["NVIDIA-H100-PCIe"]);
+    expect(valuesIn(deployment([], productsIn(live, revision)))).toEqual(["NVIDIA-H100-PCIe"]);
+    expect(valuesIn(deployment(H100, productsIn(live, "another")))).toEqual(H100S);
+  });
+
+  test("that no node had is held against the first that come", () => {
+    expect(valuesIn(deployment(H100, ["H100"]))).toEqual(H100S);
   });
 });
 

@@ -42,7 +42,8 @@ function start(): Promise<string> {
   const file = join(folder, "config.yaml");
   writeFileSync(file, CONFIG);
   const argv = [PROGRAM, "controller", "--backend", "host", "--simulate", "h100x8", "--port", "0", "--config", file];
-  child = spawn(process.execPath, argv, { cwd: folder, stdio: ["ignore", "pipe", "inherit"] });
+  // In a group of its own, as a shell starts it: Ctrl-C is for all of the group.
+  child = spawn(process.execPath, argv, { cwd: folder, stdio: ["ignore", "pipe", "inherit"], detached: true });
   return new Promise((serving, reject) => {
     child.once("exit", (code) => reject(new Error(`exited with ${code}`)));
     createInterface({ input: child.stdout as NodeJS.ReadableStream }).on("line", (line) => {
@@ -81,7 +82,7 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
   });
   afterAll(async () => {
     const gone = new Promise((resolve) => child.once("exit", resolve));
-    child.kill("SIGTERM");
+    process.kill(-(child.pid as number), "SIGINT");
     expect(await gone).toBe(0);
     // Holders and stand-ins name the folder that they run in.
     const left = () => readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && commandOf(pid).includes(folder));
@@ -199,3 +200,27 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
     },
   );
 });
+
+test.skipIf(!isBuilt)(
+  "a controller whose terminal is closed while it starts takes its daemon along (needs dist/)",
+  async () => {
+    const own = temporaryFolder();
+    const argv = [PROGRAM, "controller", "--backend", "host", "--simulate", "h100x8", "--port", "0"];
+    const started = spawn(process.execPath, argv, { cwd: own, stdio: ["ignore", "ignore", "inherit"], detached: true });
+    const gone = new Promise((resolve) => started.once("exit", resolve));
+    const left = () => readdirSync("/proc").filter((pid) => /^\d+$/.test(pid) && commandOf(pid).includes(own));
+    await eventually(
+      async () => left(),
+      (pids) => pids.length > 0,
+      LONG_MS - 10_000,
+    );
+    process.kill(-(started.pid as number), "SIGHUP");
+    expect(await gone).toBe(0);
+    await eventually(
+      async () => left(),
+      (pids) => pids.length === 0,
+      LONG_MS - 10_000,
+    );
+    rmSync(own, { recursive: true, force: true });
+  },
+);

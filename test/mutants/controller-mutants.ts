@@ -4,8 +4,36 @@ import { type Mutant, planted } from "./mutant.ts";
 const ROLLOUT = "test/controller/rollout.test.ts";
 const SCALING = "test/controller/scaling.test.ts";
 const RECONCILE = "test/controller/reconcile.test.ts";
+const API = "test/controller/api.test.ts";
 
 export const CONTROLLER_MUTANTS: readonly Mutant[] = [
+  ...planted(
+    "src/controller/api/objects.ts",
+    [API],
+    [
+      {
+        name: "A key that is bound to a tenant makes workloads in any namespace",
+        find: "if (old === undefined && namespace !== parts.settings.namespace) demandTenant(parts, call, namespace);",
+        replace: "",
+      },
+      {
+        name: "A caller gives its pods any secret of the namespace",
+        find: "if ((read.spec.security?.secretRefs ?? []).length > 0) {",
+        replace: "if (read.spec.security?.secretRefs === null) {",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/api/drafts.ts",
+    [API],
+    [
+      {
+        name: "A label moves a deployment to another tenant",
+        find: "return { ...metadata.labels, ...given, [LABEL.tenant]: tenantOf(metadata) };",
+        replace: "return { [LABEL.tenant]: tenantOf(metadata), ...metadata.labels, ...given };",
+      },
+    ],
+  ),
   ...planted(
     "src/controller/reconcile/rollout.ts",
     [ROLLOUT],

@@ -87,7 +87,7 @@ async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promis
   const tenant = ask.tenant_id ?? onlyTenant(parts, call);
   if (tenant === null) throw invalid([{ path: "tenant_id", message: "is needed: the key is for several tenants" }]);
   demandTenant(parts, call, tenant);
-  const draft = draftOf(ask, tenant, deploymentId(ask.model_id, parts.newId()), parts.settings);
+  const draft = draftOf(ask, tenant, deploymentId(ask.model_id, randomOf(parts, call)), parts.settings);
   const { queue = "true" } = parametersOf(call, ["queue"]);
   return parts.idempotency.answer("create-deployment", call, {
     async first(key) {
@@ -96,6 +96,14 @@ async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promis
     },
     again: ([id = ""]) => json(createdAs, deploymentView(deploymentNamed(parts, call, id))),
   });
+}
+
+/**
+ * What an id is told apart by. In a cluster it comes of the key, so that the same request gives the same name, whichever
+ * controller takes it. On one host keys are forgotten after a day, and a name must not come again.
+ */
+function randomOf({ backend, newId }: ApiParts, { actor, idempotencyKey: key }: Call): string {
+  return backend.kind === "host" || key === undefined ? newId() : `${actor.principal}\0${key}`;
 }
 
 /** @throws ControllerError `never-fits`, `no-gpu-free`, `model-not-found` */

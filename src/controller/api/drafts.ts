@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { ANNOTATION, LABEL } from "../objects/meta.ts";
+import { ANNOTATION, LABEL, type Metadata, tenantOf } from "../objects/meta.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec } from "../objects/workload.ts";
@@ -70,7 +70,7 @@ export function changedDraft({ metadata, spec }: Workload, ask: UpdateAsk): Work
   return {
     namespace: metadata.namespace,
     name: metadata.name,
-    labels: { ...metadata.labels, ...ask.labels, ...ours(metadata.labels) },
+    labels: labelsAfter(metadata, ask.labels),
     annotations: { ...metadata.annotations, ...ask.annotations },
     spec: checked({
       ...spec,
@@ -101,9 +101,10 @@ export function scaledDraft({ metadata, spec }: Workload, replicas: number | nul
   return { ...metadata, spec: replicas === null ? rest : { ...rest, replicas } };
 }
 
-/** Whose it is and which model's cannot be changed by labels. */
-function ours(labels: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(labels).filter(([name]) => name === LABEL.tenant || name === LABEL.model));
+/** Whose it is and which model's cannot be changed by labels, nor by one that was not there before. */
+function labelsAfter(metadata: Metadata, asked: UpdateAsk["labels"]): Record<string, string> {
+  const { [LABEL.model]: _, ...given } = asked ?? {};
+  return { ...metadata.labels, ...given, [LABEL.tenant]: tenantOf(metadata) };
 }
 
 function resourcesOf(ask: UpdateAsk, byDefault: { readonly cpu: string; readonly memory: string }) {

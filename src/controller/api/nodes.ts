@@ -20,7 +20,9 @@ export function nodeEndpoints(parts: ApiParts): readonly Endpoint[] {
       GET: { role: "allocate", body: "ignored", answer: () => json(200, resourcesView(nodes())) },
     }),
     endpoint(`${infrastructure}/nodes`, "key", { GET: { ...admin, answer: () => json(200, nodes().map(nodeView)) } }),
-    endpoint(`${infrastructure}/gpu-utilization`, "key", { GET: { ...admin, answer: () => utilization(parts) } }),
+    endpoint(`${infrastructure}/gpu-utilization`, "key", {
+      GET: { ...admin, answer: (call) => utilization(parts, call) },
+    }),
     endpoint("/admin/v1/gpu/cluster-status", "key", {
       GET: { ...admin, answer: () => json(200, resourcesView(nodes())) },
     }),
@@ -65,13 +67,13 @@ function success({ node, status, blockedBy }: NodeDrain, message: string) {
 }
 
 /** Allocation, and what was measured: a figure that nobody measured is null. */
-function utilization(parts: ApiParts): Answer {
+function utilization(parts: ApiParts, call: Call): Answer {
   const { seen } = parts.loop;
   const nodes = seen?.nodes ?? [];
   const percent = (part: number, whole: number) => (whole === 0 ? null : (part / whole) * 100);
   const gpus = nodes.reduce((sum, node) => sum + node.gpus, 0);
   const used = nodes.reduce((sum, node) => sum + node.usedGpus, 0);
-  const deployments = parts.objects.workloads().map((workload) => ({
+  const deployments = visible(parts, call).map((workload) => ({
     deployment_id: workload.metadata.name,
     model_id: modelIdOf(workload),
     gpu_compute_utilization_percent: workload.status.currentMetrics?.gpu_utilization ?? null,

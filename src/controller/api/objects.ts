@@ -11,7 +11,7 @@ import { type Model, modelSpecSchema } from "../objects/model.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { Workload } from "../objects/workload.ts";
 import { scaledDraft } from "./drafts.ts";
-import { type ApiParts, demandTenant, visible } from "./parts.ts";
+import { type ApiParts, demandAllTenants, demandTenant, visible } from "./parts.ts";
 import { objectView } from "./views.ts";
 
 const BASE = `/apis/${API_VERSION}`;
@@ -90,6 +90,7 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
   if (place.part === "scale") return scaled(parts, call, place, body);
   const metadata = metadataOf(body, place);
   if (place.kind === "llmmodels") {
+    demandAllTenants(parts, call);
     const read = modelSpecSchema.safeParse(body.spec);
     if (!read.success)
       throw invalid(read.error.issues.map((one) => ({ path: ["spec", ...one.path].join("."), message: one.message })));
@@ -97,6 +98,10 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
   }
   const read = readSpec(body.spec);
   if ("breaches" in read) throw invalid(read.breaches);
+  // It would give its pods whatever secret of the namespace it names.
+  if ((read.spec.security?.secretRefs ?? []).length > 0) {
+    throw invalid([{ path: "spec.security.secretRefs", message: "cannot be set by this API" }]);
+  }
   const namespace = place.namespace ?? metadata.namespace ?? parts.settings.namespace;
   const old = parts.objects.workloads().find(({ metadata: had }) => had.name === place.name);
   // The name is the deployment's id, which says no namespace.
@@ -113,6 +118,8 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
   for (const tenant of [tenantOf({ labels, namespace }), ...(old === undefined ? [] : [tenantOf(old.metadata)])]) {
     demandTenant(parts, call, tenant);
   }
+  // A label says whose it is, but a namespace has things of its tenant that pods there can use.
+  if (old === undefined && namespace !== parts.settings.namespace) demandTenant(parts, call, namespace);
   const draft = { namespace, name: place.name, labels, annotations: metadata.annotations ?? {}, spec: read.spec };
   const made = await parts.objects.put(draft);
   return json(old === undefined ? 201 : 200, objectView(made));
@@ -151,6 +158,7 @@ async function remove(parts: ApiParts, call: Call): Promise<Answer> {
   const place = placeOf(call);
   if (place.name === null) throw invalid([{ path: "", message: "the path names no object" }]);
   if (place.kind === "llmmodels") {
+    demandAllTenants(parts, call);
     await parts.objects.removeModel(modelNamed(parts, place.name));
     return json(200, { kind: "Status", apiVersion: "v1", status: "Success" });
   }

@@ -39,6 +39,7 @@ const PROBLEMS: Readonly<Record<ControllerErrorCode, ProblemKind>> = {
   "tenant-foreign": { status: 403, title: "The key is not for this tenant" },
   "not-yet": { status: 422, title: "This version does not do that yet" },
   "backend-unavailable": { status: 503, title: "The backend cannot be reached", retryAfterSeconds: 5 },
+  "backend-refused": { status: 502, title: "The backend refused what the controller asked of it" },
   "storage-unavailable": { status: 503, title: "The change could not be stored", retryAfterSeconds: 5 },
   "shutting-down": { status: 503, title: "The controller is shutting down", retryAfterSeconds: 5 },
 };
@@ -66,6 +67,16 @@ function tenantsOf({ settings }: ApiParts, { actor, tenant }: Call): readonly st
 export function demandTenant(parts: ApiParts, call: Call, tenant: string): void {
   const allowed = tenantsOf(parts, call);
   if (allowed !== null && !allowed.includes(tenant)) throw foreign(tenant);
+}
+
+/**
+ * Of what belongs to no tenant, and acts on all.
+ *
+ * @throws ControllerError `tenant-foreign`
+ */
+export function demandAllTenants(parts: ApiParts, call: Call): void {
+  if (tenantsOf(parts, call) === null) return;
+  throw new ControllerError("tenant-foreign", "it is for all tenants, and this call is for some");
 }
 
 function foreign(tenant: string): ControllerError {

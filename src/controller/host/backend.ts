@@ -49,7 +49,7 @@ export class HostBackend implements Backend {
     const mine = records.filter(({ labels }) => labels[LABEL.workload] !== undefined);
     // One that was told to stop is deleted when it has: until then it is seen, with the GPUs that it still holds.
     const over = mine.filter(({ status }) => status.replicas === 0 && status.nodes.length === 0);
-    for (const { id } of over) await reached(this.#work.deleteWorkload(id)).catch(unlessGone);
+    for (const { id } of over) await reached(this.#work.deleteWorkload(id).catch(unlessGone));
     const own = Map.groupBy(
       mine.filter((record) => !over.includes(record)),
       ({ labels }) => labels[LABEL.workload] as string,
@@ -79,7 +79,7 @@ export class HostBackend implements Backend {
   async apply(workload: Workload, { plan, targets }: Wanted, tracks: readonly TrackSeen[]): Promise<void> {
     for (const { revision, replicas } of tracks) {
       for (const { name } of surplusOf(replicas, targets.get(revision) ?? 0)) {
-        await reached(this.#work.scale(name, 0)).catch(unlessGone);
+        await reached(this.#work.scale(name, 0).catch(unlessGone));
       }
     }
     if (plan === null) return;
@@ -135,7 +135,8 @@ export class HostBackend implements Backend {
 
   async drain(node: string, how: { reason: string; deadlineMs: number | null }): Promise<NodeDrain> {
     const name = await this.#nodeNamed(node);
-    const deadline = how.deadlineMs === null ? {} : { deadline: `${Math.ceil(how.deadlineMs / 1_000)}s` };
+    // The daemon knows no deadline of 0 s.
+    const deadline = how.deadlineMs === null ? {} : { deadline: `${Math.max(1, Math.ceil(how.deadlineMs / 1_000))}s` };
     await reached(this.#client.drainHost("drain", { reason: how.reason, ...deadline }));
     return this.#drainState(name);
   }
@@ -209,7 +210,11 @@ function replicaOf({ id, status }: WorkloadRecord): ReplicaSeen {
       : null,
     waiting:
       phase === "waiting"
-        ? { reason: run?.reason ?? "waiting", position: run?.position ?? null, eta: run?.eta ?? null }
+        ? {
+            reason: run?.reason ?? (status.message || "waiting"),
+            position: run?.position ?? null,
+            eta: run?.eta ?? null,
+          }
         : null,
   };
 }
@@ -245,12 +250,23 @@ async function reached<T>(call: Promise<T>): Promise<T> {
   try {
     return await call;
   } catch (error) {
-    if (error instanceof ApiProblem && error.status === 404) throw error;
+    if (error instanceof ApiProblem && isRefusal(error)) {
+      throw new ControllerError("backend-refused", `the daemon: ${wordsOf(error)}`);
+    }
     if (error instanceof ApiProblem || error instanceof Unreachable) {
       throw new ControllerError("backend-unavailable", `the daemon: ${error.message}`);
     }
     throw error;
   }
+}
+
+/** Asked again, it would be refused again. */
+function isRefusal({ status }: ApiProblem): boolean {
+  return status >= 400 && status < 500 && status !== 408 && status !== 429;
+}
+
+function wordsOf({ message, errors }: ApiProblem): string {
+  return [message, ...errors.map(({ path, message: what }) => `${path}: ${what}`)].join("; ");
 }
 
 /** The daemon's priorities are 1 to 10, a class's 0 to 100 and more. */

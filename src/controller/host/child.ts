@@ -4,6 +4,7 @@ import { createHash, randomBytes } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { thisProgram } from "../../platform/executable.ts";
 
 const START_MS = 30_000;
 const STOP_MS = 12_000;
@@ -21,18 +22,24 @@ export interface ChildDaemon {
  * Starts `serve` of this same program on a free port of loopback, with a key that lives as long as it does.
  *
  * @param folder where its settings and its database stand.
+ * @param stopped ends it while it starts.
  * @throws Error when it does not serve in time.
  */
-export async function startChildDaemon(shape: string, folder: string): Promise<ChildDaemon> {
+export async function startChildDaemon(shape: string, folder: string, stopped: AbortSignal): Promise<ChildDaemon> {
   const key = randomBytes(32).toString("base64url");
   const file = settingsIn(resolve(folder), key);
-  const program = [process.argv[1] as string, "serve", "--config", file, "--port", "0", "--simulate", shape];
-  const child = spawn(process.execPath, [...process.execArgv, ...program], { stdio: ["ignore", "pipe", "inherit"] });
+  const [program, ...args] = thisProgram();
+  const argv = [...args, "serve", "--config", file, "--port", "0", "--simulate", shape];
+  // In a group of its own: Ctrl-C is for this process, which still needs it to stop the replicas.
+  const child = spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true });
   const ended = new Promise<string>((done) => {
     child.once("exit", (code, signal) => done(String(signal ?? code)));
     child.once("error", (error) => done(error.message));
   });
+  const end = () => child.kill("SIGTERM");
+  stopped.addEventListener("abort", end);
   const url = await servingUrl(child, ended);
+  stopped.removeEventListener("abort", end);
   return {
     url,
     key,

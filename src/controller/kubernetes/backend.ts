@@ -7,7 +7,7 @@
 
 import { LoadWatch } from "../host/load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { LABEL } from "../objects/meta.ts";
+import { keyOf, LABEL } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Backend, Look, NodeDrain } from "../reconcile/backend.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
@@ -15,7 +15,7 @@ import type { ReconcileSettings } from "../reconcile/settings.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import type { KubeObjects } from "./objects.ts";
 import { isOver, nodeOf, nodesSeen, tracksSeen } from "./pods.ts";
-import { type Child, childrenOf } from "./render.ts";
+import { type Child, childrenOf, deploymentPath, productsIn } from "./render.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
 const OURS = "app.kubernetes.io/managed-by=gpu-orchestrator";
@@ -38,8 +38,8 @@ export class KubeBackend implements Backend {
   readonly #load = new LoadWatch();
   /** By path: what we applied, and the version that it had then. What a server makes of it otherwise is its own affair. */
   readonly #applied = new Map<string, { readonly text: string; readonly version: string }>();
-  /** Nodes that are to be emptied, and until when. */
-  readonly #drains = new Map<string, number>();
+  /** Nodes that are to be emptied, until when, and by pod what an eviction was refused with. */
+  readonly #drains = new Map<string, { readonly until: number; readonly refusals: Map<string, string> }>();
 
   constructor(connection: KubeConnection, objects: KubeObjects, settings: ReconcileSettings, changed: () => void) {
     this.#connection = connection;
@@ -97,7 +97,13 @@ export class KubeBackend implements Backend {
 
   async apply(workload: Workload, wanted: Wanted): Promise<void> {
     const priorityClasses = new Set(this.#priorities.all().map(({ metadata }) => metadata.name));
-    const { made, gone } = childrenOf(workload, wanted, { reconcile: this.#settings, priorityClasses });
+    const nodes = nodesSeen(this.#nodes.all(), []);
+    const live = this.#live(deploymentPath(workload));
+    const { made, gone } = childrenOf(workload, wanted, {
+      ...{ reconcile: this.#settings, priorityClasses },
+      products: nodes.flatMap(({ product }) => product ?? []),
+      liveProducts: live === undefined ? [] : productsIn(live, wanted.revision),
+    });
     if (wanted.plan !== null) await called(this.#objects.hold(workload));
     for (const child of made) await this.#make(child);
     for (const path of gone) await this.#unmake(path);
@@ -137,7 +143,8 @@ export class KubeBackend implements Backend {
 
   async drain(node: string, { deadlineMs }: { reason: string; deadlineMs: number | null }): Promise<NodeDrain> {
     await this.#cordon(node, true);
-    if (deadlineMs !== null) this.#drains.set(node, Date.now() + deadlineMs);
+    const refusals = this.#drains.get(node)?.refusals ?? new Map();
+    if (deadlineMs !== null) this.#drains.set(node, { until: Date.now() + deadlineMs, refusals });
     return this.#drainState(node);
   }
 
@@ -163,7 +170,11 @@ export class KubeBackend implements Backend {
   }
 
   #drainState(node: string): NodeDrain {
-    const left = this.#evictable(node).map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
+    const refusals = this.#drains.get(node)?.refusals;
+    const left = this.#evictable(node).map(({ metadata }) => {
+      const refusal = refusals?.get(keyOf(metadata));
+      return refusal === undefined ? keyOf(metadata) : `${keyOf(metadata)}: ${refusal}`;
+    });
     return { node, status: left.length === 0 ? "drained" : "draining", blockedBy: left };
   }
 
@@ -179,23 +190,31 @@ export class KubeBackend implements Backend {
     });
   }
 
-  /** Asks for each eviction again at the next look: a budget may refuse it now and not then. */
+  /** Asks for each eviction again at the next look: a budget or a right may be missing now and not then. */
   async #goOnDraining(): Promise<void> {
-    for (const [node, until] of this.#drains) {
+    for (const [node, { until, refusals }] of this.#drains) {
       const left = this.#evictable(node).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
       if (left.length === 0 || Date.now() > until) {
         this.#drains.delete(node);
         continue;
       }
       for (const { metadata } of left) {
-        const { name, namespace } = metadata;
-        const body = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
-        await this.#connection
-          .call(`/api/v1/namespaces/${namespace}/pods/${name}/eviction`, { method: "POST", body })
-          .catch((error: unknown) => {
-            if (!(error instanceof KubeError) || (error.status !== 429 && error.status !== 404)) throw asTrouble(error);
-          });
+        const refusal = await this.#evict(metadata);
+        if (refusal === null) refusals.delete(keyOf(metadata));
+        else refusals.set(keyOf(metadata), refusal);
       }
+    }
+  }
+
+  /** The server's words, if it refuses: that is of one pod, and holds up no other. */
+  async #evict({ name, namespace = "" }: KubeObject["metadata"]): Promise<string | null> {
+    const body = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
+    try {
+      await this.#connection.call(`/api/v1/namespaces/${namespace}/pods/${name}/eviction`, { method: "POST", body });
+      return null;
+    } catch (error) {
+      if (!(error instanceof KubeError)) throw error;
+      return error.status === 404 ? null : error.message;
     }
   }
 }

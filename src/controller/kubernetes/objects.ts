@@ -1,9 +1,10 @@
 /** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, written by server-side apply. */
+import { createHash } from "node:crypto";
 import { ControllerError } from "../objects/errors.ts";
-import { API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
+import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec } from "../objects/model.ts";
 import { readSpec } from "../objects/rules.ts";
-import type { Objects, WorkloadDraft } from "../objects/store.ts";
+import type { Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec, WorkloadStatus } from "../objects/workload.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { type KubeObject, Watch } from "./watch.ts";
@@ -58,7 +59,17 @@ export class KubeObjects implements Objects {
     }));
   }
 
-  async put({ namespace, name, labels, annotations, spec }: WorkloadDraft): Promise<Workload> {
+  async put(draft: WorkloadDraft, key: RequestKey | null = null): Promise<Workload> {
+    const { namespace, name, labels, spec } = draft;
+    const request = key === null ? this.#requestOf(draft) : requestOf(key);
+    const there = key === null ? null : await this.#there(draft);
+    if (there !== null) {
+      // Another controller has made it meanwhile, or its name was taken before.
+      if (there.metadata.annotations?.[ANNOTATION.request] === request) return workloadOf(there);
+      throw new ControllerError("conflict", `${keyOf(draft)} was made by another request`);
+    }
+    const { [ANNOTATION.request]: _, ...given } = draft.annotations;
+    const annotations = request === undefined ? given : { ...given, [ANNOTATION.request]: request };
     const body = {
       apiVersion: API_VERSION,
       kind: "LLMWorkload",
@@ -70,9 +81,28 @@ export class KubeObjects implements Objects {
     return workloadOf(made);
   }
 
-  /** What was made under a key is not kept in a cluster: a name is made of it there. */
-  recall(): undefined {
+  /** For as long as the object is there, which bears it. */
+  recall(principal: string, key: string): { fingerprint: string; ids: readonly string[] } | undefined {
+    const caller = requestOf({ principal, key, fingerprint: "" });
+    for (const { metadata } of this.#workloads.all()) {
+      const request = metadata.annotations?.[ANNOTATION.request];
+      if (request?.startsWith(caller)) return { fingerprint: request.slice(caller.length), ids: [metadata.name] };
+    }
     return undefined;
+  }
+
+  /** By the server's word, not by what was seen last; `null`: it is not. */
+  async #there(draft: WorkloadDraft): Promise<KubeObject | null> {
+    try {
+      return await this.#connection.call<KubeObject>(pathOf(draft));
+    } catch (error) {
+      if (error instanceof KubeError && error.status === 404) return null;
+      return this.#written(Promise.reject(error));
+    }
+  }
+
+  #requestOf({ namespace, name }: WorkloadDraft): string | undefined {
+    return this.#workloads.get(namespace, name)?.metadata.annotations?.[ANNOTATION.request];
   }
 
   async putModel(name: string, labels: Metadata["labels"], spec: ModelSpec): Promise<Model> {
@@ -148,6 +178,11 @@ export class KubeObjects implements Objects {
       throw new ControllerError("backend-unavailable", error.message);
     }
   }
+}
+
+/** The key itself may be secret. */
+function requestOf({ principal, key, fingerprint }: RequestKey): string {
+  return `${createHash("sha256").update(`${principal}\0${key}`).digest("hex")}.${fingerprint}`;
 }
 
 function pathOf({ namespace, name }: Pick<Metadata, "namespace" | "name">): string {

@@ -4,7 +4,9 @@ import { API_VERSION, LABEL, tenantOf } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
+import { isOfProduct } from "../reconcile/seen.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
+import type { KubeObject } from "./watch.ts";
 
 /** One object to be applied; the path is the API's. */
 export interface Child {
@@ -12,6 +14,7 @@ export interface Child {
   readonly object: Readonly<Record<string, unknown>>;
 }
 
+const PRODUCT = "nvidia.com/gpu.product";
 const VLLM_PORT = 8_000;
 const CUSTOM_PORT = 8_080;
 const STARTUP_PERIOD_S = 10;
@@ -21,11 +24,15 @@ const START_S = 105;
 const START_SPARE = 1.3;
 const LEAST_START_S = 600;
 
+export function deploymentPath({ metadata: { namespace, name } }: Workload): string {
+  return `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`;
+}
+
 /** By the kind of each: what may be there and what must not be. */
 export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderSettings) {
   const { metadata } = workload;
   const { namespace, name } = metadata;
-  const apps = `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`;
+  const apps = deploymentPath(workload);
   const pdb = `/apis/policy/v1/namespaces/${namespace}/poddisruptionbudgets/${name}`;
   const core = `/api/v1/namespaces/${namespace}`;
   const paths = [apps, pdb, `${core}/services/${name}`, `${core}/configmaps/${name}-config`];
@@ -46,6 +53,10 @@ export interface RenderSettings {
   readonly reconcile: ReconcileSettings;
   /** PriorityClasses that are there. */
   readonly priorityClasses: ReadonlySet<string>;
+  /** Of the GPUs of nodes that are there. */
+  readonly products: readonly string[];
+  /** Which ones pods of this revision are kept to already. */
+  readonly liveProducts: readonly string[];
 }
 
 function metaOf({ metadata }: Workload, name = metadata.name) {
@@ -157,14 +168,43 @@ function podSpec(workload: Workload, plan: Plan, settings: RenderSettings) {
       { name: "shm", emptyDir: { medium: "Memory" } },
       { name: "config", configMap: { name: `${workload.metadata.name}-config` } },
     ],
-    ...(plan.product === null ? {} : { affinity: productAffinity(plan.product) }),
+    ...(plan.product === null ? {} : { affinity: productAffinity(plan.product, settings) }),
   };
 }
 
-function productAffinity(product: string) {
-  // The label's value is the whole name; part of a name can only be told by those that are known.
-  const term = { matchExpressions: [{ key: "nvidia.com/gpu.product", operator: "In", values: [product] }] };
+/**
+ * The label's value is the whole name, and what is asked for may be part of it: all that it fits among those that are
+ * there. Where none is, it is taken as it stands. What pods of this revision have stays while one of it is there, or none
+ * that fits: another template rolls them, and a node that comes or goes must not.
+ */
+function productAffinity(product: string, { products, liveProducts }: RenderSettings) {
+  const fitting = [...new Set(products)].filter((name) => isOfProduct({ product: name }, product)).sort();
+  const isKept = liveProducts.length > 0 && (fitting.length === 0 || liveProducts.some((one) => fitting.includes(one)));
+  const values = isKept ? liveProducts : fitting.length > 0 ? fitting : [product];
+  const term = { matchExpressions: [{ key: PRODUCT, operator: "In", values }] };
   return { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [term] } } };
+}
+
+/** Which products the pods of `revision` are kept to, as the Deployment stands; none: it is another revision's. */
+export function productsIn({ spec }: KubeObject, revision: string): readonly string[] {
+  const { template } = (spec ?? {}) as { readonly template?: Template };
+  if (template?.metadata?.labels?.[LABEL.revision] !== revision) return [];
+  const required = template.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution;
+  const expressions = (required?.nodeSelectorTerms ?? []).flatMap(({ matchExpressions = [] }) => matchExpressions);
+  return expressions.find(({ key }) => key === PRODUCT)?.values ?? [];
+}
+
+interface Template {
+  readonly metadata?: { readonly labels?: Readonly<Record<string, string>> };
+  readonly spec?: { readonly affinity?: { readonly nodeAffinity?: NodeAffinity } };
+}
+
+interface NodeAffinity {
+  readonly requiredDuringSchedulingIgnoredDuringExecution?: {
+    readonly nodeSelectorTerms?: readonly {
+      readonly matchExpressions?: readonly { readonly key?: string; readonly values?: readonly string[] }[];
+    }[];
+  };
 }
 
 function containerOf({ spec }: Workload, plan: Plan, { reconcile }: RenderSettings) {

@@ -14,6 +14,7 @@ export type ControllerErrorCode =
   | "tenant-foreign"
   | "not-yet"
   | "backend-unavailable"
+  | "backend-refused"
   | "storage-unavailable"
   | "shutting-down";
 

@@ -17,6 +17,8 @@ export const LABEL = {
 export const ANNOTATION = {
   /** Another value is another revision: a restart. */
   restartedAt: "llm-orchestrator.io/restarted-at",
+  /** In a cluster: a digest of the caller and the `Idempotency-Key` that it was made by, and one of the request. */
+  request: "llm-orchestrator.io/request",
 } as const;
 
 /** RFC 1123: what Kubernetes takes as the name of a Service, which is made of it. */
@@ -48,7 +50,7 @@ export interface Metadata {
   readonly deletionTimestamp: string | null;
 }
 
-export function keyOf({ namespace, name }: Pick<Metadata, "namespace" | "name">): string {
+export function keyOf({ namespace = "", name }: Pick<Metadata, "name"> & Partial<Pick<Metadata, "namespace">>): string {
   return `${namespace}/${name}`;
 }
 

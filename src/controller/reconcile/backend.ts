@@ -15,7 +15,7 @@ export interface NodeDrain {
   readonly blockedBy: readonly string[];
 }
 
-/** @throws ControllerError `backend-unavailable`, `node-not-found` */
+/** @throws ControllerError `backend-unavailable`, `backend-refused`, `node-not-found` */
 export interface Backend {
   readonly kind: "host" | "kubernetes";
   look(): Promise<Look>;

@@ -8,6 +8,7 @@
  *  4. A workload whose pass fails holds up no other.
  */
 import { isDeepStrictEqual } from "node:util";
+import { conditionsAfter, finding } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
 import type { History, Objects } from "../objects/store.ts";
@@ -126,9 +127,10 @@ export class ReconcileLoop {
     const { uid } = workload.metadata;
     const tracks = look.tracksOf(workload);
     const seen = { tracks, nodes: look.nodes, models: objects.models(), load: look.loadOf(workload), now: now() };
-    const outcome = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
-    this.#memories.set(uid, outcome.memory);
-    if (outcome.wanted !== null) await backend.apply(workload, outcome.wanted, tracks);
+    const decided = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
+    this.#memories.set(uid, decided.memory);
+    const refusal = decided.wanted === null ? null : await refusalBy(backend.apply(workload, decided.wanted, tracks));
+    const outcome = refusal === null ? decided : refused(workload, decided, refusal, seen.now);
     if (outcome.gone) {
       this.#memories.delete(uid);
       this.#measuredAt.delete(uid);
@@ -178,6 +180,26 @@ export class ReconcileLoop {
       history.addEvent({ deploymentId: name, at, type: `${type}=${holds}`, reason, message });
     }
   }
+}
+
+/** The backend's words, if it refused what was asked of it; `null`: it took it. */
+async function refusalBy(applying: Promise<void>): Promise<string | null> {
+  try {
+    await applying;
+    return null;
+  } catch (error) {
+    if (error instanceof ControllerError && error.code === "backend-refused") return error.message;
+    throw error;
+  }
+}
+
+function refused({ metadata, status: before }: Workload, outcome: Outcome, words: string, now: number): Outcome {
+  const findings = [finding("Progressing", false, "BackendRefused", words)];
+  // From the one before, not from this look's: it has stood for as long as it was refused.
+  const old = (before.conditions ?? []).filter(({ type }) => type === "Progressing");
+  const others = (outcome.status.conditions ?? []).filter(({ type }) => type !== "Progressing");
+  const conditions = [...others, ...conditionsAfter(old, findings, metadata.generation, now)];
+  return { ...outcome, status: { ...outcome.status, conditions } };
 }
 
 /** Conditions whose status or reason is another than before. */

@@ -77,7 +77,7 @@ export function hasRoomFor(nodes: readonly NodeSeen[], gpus: number, product: st
 }
 
 /** By part of the name, as `resources.gpuType` has it. */
-export function isOfProduct({ product }: NodeSeen, wanted: string | null): boolean {
+export function isOfProduct({ product }: Pick<NodeSeen, "product">, wanted: string | null): boolean {
   if (wanted === null) return true;
   const name = (product ?? "").toLowerCase();
   return wanted

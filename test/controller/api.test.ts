@@ -1,0 +1,147 @@
+/** What keys that are bound to tenants may do, over HTTP. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pino } from "pino";
+import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { createApiServer } from "../../src/controller/api/server.ts";
+import { API_VERSION } from "../../src/controller/objects/meta.ts";
+import type { Backend } from "../../src/controller/reconcile/backend.ts";
+import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
+import { loadSettings } from "../../src/controller/settings/settings.ts";
+import { SqliteObjects } from "../../src/controller/store/sqlite.ts";
+import { Idempotency } from "../../src/http/exchange/idempotency.ts";
+import { SETTINGS, spec } from "./objects.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "controller-api-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const log = pino({ level: "silent" });
+const TENANT = "llm-orchestrator.io/tenant";
+const MODEL = "llm-orchestrator.io/model-id";
+const OBJECTS = `/apis/${API_VERSION}`;
+const CONFIG = `
+auth:
+  api_keys:
+    root-key-0123456789ab: {principal: root, role: admin}
+    acme-key-0123456789ab: {principal: acme, role: admin, tenants: [acme]}
+`;
+
+const BACKEND: Backend = {
+  kind: "host",
+  look: () => Promise.reject(new Error("nobody looks here")),
+  apply: async () => undefined,
+  drain: async (node) => ({ node, status: "drained", blockedBy: [] }),
+  uncordon: async (node) => ({ node, status: "ready", blockedBy: [] }),
+};
+
+let store: SqliteObjects;
+let server: ReturnType<typeof createApiServer>;
+let url = "";
+
+beforeEach(async () => {
+  const config = join(folder, "config.yaml");
+  writeFileSync(config, CONFIG);
+  const settings = loadSettings({ backend: "host", config }, {});
+  store = new SqliteObjects(":memory:");
+  let count = 0;
+  const stores = { objects: store, history: store, backend: BACKEND };
+  const clock = { newId: () => String(count++), now: () => Date.now() };
+  const loop = new ReconcileLoop({ ...stores, ...clock, settings: SETTINGS, leads: () => false, log });
+  const idempotency = new Idempotency(store);
+  server = createApiServer({ ...stores, ...clock, loop, settings, version: "1", idempotency }, log);
+  url = `http://127.0.0.1:${(await server.listen("127.0.0.1", 0)).port}`;
+});
+afterEach(async () => {
+  await server.drain();
+  store.close();
+});
+
+async function call(who: "root" | "acme", method: string, path: string, body?: object) {
+  const headers = { "x-api-key": `${who}-key-0123456789ab`, "content-type": "application/json" };
+  const answer = await fetch(url + path, { method, headers, body: body === undefined ? null : JSON.stringify(body) });
+  return { status: answer.status, body: JSON.parse(await answer.text()) };
+}
+
+/** A workload of the tenant acme, by its label. */
+const workload = (namespace: string, change: object = {}) => ({
+  apiVersion: API_VERSION,
+  kind: "LLMWorkload",
+  metadata: { name: "chat", namespace, labels: { [TENANT]: "acme" } },
+  spec: { ...spec({ replicas: 1 }), ...change },
+});
+const put = (who: "root" | "acme", namespace: string, change: object = {}) =>
+  call(who, "PUT", `${OBJECTS}/namespaces/${namespace}/llmworkloads/chat`, workload(namespace, change));
+
+const MODEL_OBJECT = {
+  apiVersion: API_VERSION,
+  kind: "LLMModel",
+  metadata: { name: "mine" },
+  spec: {
+    name: "llama2",
+    version: "7b",
+    type: "text-generation",
+    framework: "pytorch",
+    source: { type: "hub", uri: "a/b" },
+  },
+};
+
+describe("a key that is bound to a tenant", () => {
+  test("makes workloads in the default namespace and in its tenant's, and in no other", async () => {
+    expect(await put("acme", "payments")).toMatchObject({ status: 403, body: { code: "tenant-foreign" } });
+    expect(store.workloads()).toEqual([]);
+    expect((await put("acme", "acme")).status).toBe(201);
+    expect((await call("acme", "DELETE", `${OBJECTS}/namespaces/acme/llmworkloads/chat`)).status).toBe(200);
+    await store.forget(store.workloads()[0] as never);
+    expect((await put("acme", "default")).status).toBe(201);
+  });
+
+  test("changes its own workload where somebody else has placed it", async () => {
+    expect((await put("root", "payments")).status).toBe(201);
+    expect((await put("acme", "payments", { replicas: 2 })).status).toBe(200);
+  });
+
+  test("changes and deletes no LLMModel, which is everybody's", async () => {
+    const path = `${OBJECTS}/llmmodels/mine`;
+    expect(await call("root", "PUT", path, MODEL_OBJECT)).toMatchObject({ status: 200 });
+    const other = { ...MODEL_OBJECT, spec: { ...MODEL_OBJECT.spec, source: { type: "hub", uri: "evil/model" } } };
+    expect(await call("acme", "PUT", path, other)).toMatchObject({ status: 403, body: { code: "tenant-foreign" } });
+    expect(await call("acme", "DELETE", path)).toMatchObject({ status: 403, body: { code: "tenant-foreign" } });
+    expect(store.models()[0]?.spec.source?.uri).toBe("a/b");
+    expect((await call("root", "DELETE", path)).status).toBe(200);
+  });
+
+  test("sees the use of its own deployments only", async () => {
+    await put("root", "acme");
+    const foreign = { ...workload("other"), metadata: { name: "theirs", namespace: "other" } };
+    await call("root", "PUT", `${OBJECTS}/namespaces/other/llmworkloads/theirs`, foreign);
+    const ids = async (who: "root" | "acme") => {
+      const { body } = await call(who, "GET", "/admin/v1/infrastructure/gpu-utilization");
+      return body.deployment_metrics.map((one: { deployment_id: string }) => one.deployment_id);
+    };
+    expect(await ids("root")).toEqual(["chat", "theirs"]);
+    expect(await ids("acme")).toEqual(["chat"]);
+  });
+});
+
+test("nobody sets secretRefs by the API", async () => {
+  for (const who of ["root", "acme"] as const) {
+    const answer = await put(who, "default", { security: { secretRefs: ["db-password"] } });
+    expect(answer).toMatchObject({ status: 422, body: { errors: [{ path: "spec.security.secretRefs" }] } });
+  }
+  expect(store.workloads()).toEqual([]);
+});
+
+test("labels of a deployment's change move it to no other tenant and to no other model", async () => {
+  await put("root", "acme");
+  const labels = { [TENANT]: "other", [MODEL]: "another", team: "a" };
+  // Whose tenant was the namespace, and whose model the spec said, has neither label before.
+  await store.put({ ...workload("acme"), name: "bare", namespace: "acme", labels: {}, annotations: {} });
+  for (const id of ["chat", "bare"]) {
+    const { status, body } = await call("acme", "PUT", `/internal/deployments/${id}`, { labels });
+    expect({ status, body }).toMatchObject({ status: 200, body: { tenant_id: "acme", model_id: "llama2" } });
+  }
+  expect(store.workloads().map(({ metadata }) => metadata.labels)).toEqual([
+    { [TENANT]: "acme", team: "a" },
+    { [TENANT]: "acme", team: "a" },
+  ]);
+});

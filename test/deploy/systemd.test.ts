@@ -68,6 +68,13 @@ test("the unit lets the daemon lock the host's GPUs in a folder that ProtectSyst
   expect(values("ReadWritePaths")).toEqual(["-/run/lock"]);
 });
 
+test("the unit makes the folder of the socket at which gpuo looks, open to the users of the host", () => {
+  const connect = readFileSync(new URL("../../src/cli/connect.ts", import.meta.url), "utf8");
+  const folder = /DEFAULT_SOCKET = "(?<folder>.+)\/[^/"]+"/.exec(connect)?.groups?.folder;
+  expect(values("RuntimeDirectory").map((name) => `/run/${name}`)).toEqual([folder]);
+  expect(values("RuntimeDirectoryMode")).toEqual(["0755"]);
+});
+
 test("the unit's settings file is the live one, so that a reload reads new keys", () => {
   expect(values("Environment")).toContain("CONFIG_PATH=/etc/gpu-orchestrator/config.yaml");
   expect(values("LoadCredential")).toEqual([]);

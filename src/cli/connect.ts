@@ -27,6 +27,8 @@ export interface ConnectionOptions {
 
 export interface Connection {
   readonly url: string;
+  /** Whether somebody says where the daemon is; else it is looked for where it usually is. */
+  readonly isNamed: boolean;
   readonly key: string | null;
   /** Where it is from, for those who wonder. */
   readonly keyFrom: string | null;
@@ -49,18 +51,19 @@ export async function connectionOf(
 ): Promise<Connection> {
   const settings = await settingsIn(env);
   const named = namedHost(options.host ?? (options.url === undefined ? settings.host : undefined), settings);
-  const url = options.url ?? named?.url ?? filled(env.GPU_ORCHESTRATOR_URL) ?? settings.url ?? defaultUrl();
+  const given = options.url ?? named?.url ?? filled(env.GPU_ORCHESTRATOR_URL) ?? settings.url;
+  const url = given ?? defaultUrl();
   // A relative path of a socket would mean another for the keeper of gpuo run, which is in another folder.
   if (!/^(?:https?:\/\/.|unix:(?:\/\/)?\/[^/])/.test(url) || (!url.startsWith("unix:") && !URL.canParse(url))) {
     throw new SettingsError(`${url}: expected http://HOST:PORT, https://HOST or unix:/PATH`);
   }
-  const file = options.keyFile ?? named?.key_file ?? filled(env.GPU_ORCHESTRATOR_API_KEY_FILE);
-  if (file !== undefined) return { url, ...keyIn(file, warn) };
-  const given = filled(env.GPU_ORCHESTRATOR_API_KEY);
-  if (given !== undefined) return { url, key: given, keyFrom: "GPU_ORCHESTRATOR_API_KEY" };
-  return settings.key_file === undefined
-    ? { url, key: null, keyFrom: null }
-    : { url, ...keyIn(settings.key_file, warn) };
+  const fileFirst = options.keyFile ?? named?.key_file ?? filled(env.GPU_ORCHESTRATOR_API_KEY_FILE);
+  const keyGiven = filled(env.GPU_ORCHESTRATOR_API_KEY);
+  const at = { url, isNamed: given !== undefined };
+  if (fileFirst === undefined && keyGiven !== undefined)
+    return { ...at, key: keyGiven, keyFrom: "GPU_ORCHESTRATOR_API_KEY" };
+  const file = fileFirst ?? settings.key_file;
+  return file === undefined ? { ...at, key: null, keyFrom: null } : { ...at, ...keyIn(file, warn) };
 }
 
 export function clientOf({ url, key }: Pick<Connection, "url" | "key">, patienceMs = 0): Client {

@@ -1,17 +1,14 @@
 /** What each verb of a client is given: the daemon, the terminal, and the time. */
 import type { Client } from "../client/client.ts";
-import { type ConnectionOptions, clientOf, connectionOf } from "./connect.ts";
+import { type Connection, type ConnectionOptions, clientOf, connectionOf } from "./connect.ts";
 import { type OutputOptions, Terminal } from "./terminal.ts";
 
 export interface CommonOptions extends ConnectionOptions, OutputOptions {
   readonly watch?: boolean;
 }
 
-export interface Context {
+export interface Context extends Connection {
   readonly client: Client;
-  readonly url: string;
-  readonly key: string | null;
-  readonly keyFrom: string | null;
   readonly terminal: Terminal;
 }
 

@@ -1,9 +1,11 @@
 /** API keys: a line for the settings, or, with `auth.store: database`, keys that the daemon has. */
-import type { Key } from "../../client/types.ts";
+import { ApiProblem, Unreachable } from "../../client/errors.ts";
+import type { Key, NewKey } from "../../client/types.ts";
 import { newKey } from "../../platform/new-key.ts";
-import { type CommonOptions, contextOf } from "../context.ts";
+import { type CommonOptions, type Context, contextOf } from "../context.ts";
 import { UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
+import { Terminal } from "../terminal.ts";
 import { leftText, sinceText } from "../words.ts";
 
 const ROLES: readonly string[] = ["read", "allocate", "run", "admin"];
@@ -53,20 +55,48 @@ async function revoke(id: string, options: KeyOptions): Promise<void> {
 }
 
 async function create(principal: string, options: KeyOptions): Promise<void> {
-  const { role, expires } = options;
+  const { role } = options;
   if (!ROLES.includes(role)) throw new UsageError(`${role}: expected ${ROLES.join(", ")}`);
-  if (!(await isKeptInDatabase(options))) return console.log(lineFor(principal, options));
-  const { client, terminal } = await contextOf(options);
-  const until = expires === undefined ? {} : { expires: new Date(expires).toISOString() };
-  const answer = await client.createKey({ principal, role: role as Key["role"], ...until });
+  const answer = await madeByDaemon(principal, options);
+  if (answer === null) return console.log(lineFor(principal, options));
+  const terminal = new Terminal(options);
   if (terminal.json) return terminal.data(answer);
   terminal.line(`key: ${answer.key}`);
   terminal.say(`it is shown this once; its id is ${answer.id}`);
 }
 
-/** A daemon that is named is asked. Without one the settings of this host say where its keys are. */
-async function isKeptInDatabase({ url, host, config }: KeyOptions): Promise<boolean> {
-  if (url !== undefined || host !== undefined) return true;
+/**
+ * A key that the daemon has made; `null`: its keys stand in its settings.
+ *
+ * A daemon or a settings file that an option names tells where the keys are. Without one a daemon is tried whose address
+ * or key the environment or cli.yaml has; without those too, this host's settings tell.
+ */
+export async function madeByDaemon(
+  principal: string,
+  options: KeyOptions,
+  connect: (options: KeyOptions) => Promise<Context> = contextOf,
+): Promise<NewKey | null> {
+  const { role, expires, url, host, config } = options;
+  const isOpen = url === undefined && host === undefined && config === undefined;
+  const bySettings = url === undefined && host === undefined && config !== undefined;
+  if (bySettings && !(await isKeptInDatabase(config))) return null;
+  const { client, terminal, key, isNamed } = await connect(options);
+  const isTried = isOpen && (isNamed || key !== null);
+  if (isOpen && !isTried && !(await isKeptInDatabase())) return null;
+  const until = expires === undefined ? {} : { expires: new Date(expires).toISOString() };
+  try {
+    return await client.createKey({ principal, role: role as Key["role"], ...until });
+  } catch (error) {
+    if (!isTried) throw error;
+    if (error instanceof ApiProblem && error.code === "keys-in-file") return null;
+    // Of a daemon that is named, this host's settings tell nothing.
+    if (isNamed || !(error instanceof Unreachable) || (await isKeptInDatabase())) throw error;
+    terminal.say(`no daemon answers (${error.message}); so the key is one for the settings`);
+    return null;
+  }
+}
+
+async function isKeptInDatabase(config?: string): Promise<boolean> {
   const { load } = await import("../host-verbs.ts");
   return load(config === undefined ? {} : { config }).config.auth.store === "database";
 }

@@ -93,7 +93,11 @@ const NAMING = planted(
 
 const BINDING = planted(
   "src/monitor/bound-processes.ts",
-  ["test/monitor/bound-processes.test.ts", "test/core/decisions/process-gone.test.ts"],
+  [
+    "test/monitor/bound-processes.test.ts",
+    "test/core/decisions/process-gone.test.ts",
+    "test/http/allocations/bind-pid.test.ts",
+  ],
   [
     {
       name: "A number that is given again counts as the process that had it",
@@ -114,6 +118,12 @@ const BINDING = planted(
       name: "Children whose parent has ended are forgotten",
       find: "const members = this.#members.get(id) ?? new Map([[pid, { startTicks, isMissed: false }]]);",
       replace: "const members = new Map([[pid, { startTicks, isMissed: this.#members.has(id) }]]);",
+    },
+    {
+      name: "A lease is bound to a stranger of the same number",
+      file: "src/http/allocations/asks.ts",
+      find: "boundTo === null || (ticks ?? boundTo.startTicks) !== boundTo.startTicks",
+      replace: "boundTo === null",
     },
     {
       name: "A lease that is bound to no process ends as if its process had",

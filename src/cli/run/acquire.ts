@@ -46,8 +46,7 @@ export async function acquire(
   };
   const answer = await firstAnswer(asked, clientWith(FIRST_CALL_PATIENCE_MS)).catch((error: unknown) => {
     if (asked.bind_pid !== true || !cannotBind(error)) throw error;
-    const { bind_pid: _, ...unbound } = asked;
-    return firstAnswer({ ...unbound, ttl: unboundTtl }, clientWith(FIRST_CALL_PATIENCE_MS));
+    return firstAnswer({ ...unbound(asked), ttl: unboundTtl }, clientWith(FIRST_CALL_PATIENCE_MS));
   });
   if (giveUp.aborted) return left(answer.id, clientWith, giveUp);
   if (answer.status === "allocated") return { lease: answer, heldAt: sentAt };
@@ -59,10 +58,22 @@ export async function acquire(
   }
 }
 
-/** The daemon sees no processes of this host, being in a container; or it is of a version that binds none. */
+/**
+ * The daemon does not see this process, since one of the two is in a container, where this one may be number 1; or it is
+ * of a version that binds none.
+ */
 function cannotBind(error: unknown): boolean {
   if (!(error instanceof ApiProblem)) return false;
-  return error.code === "pid-not-visible" || error.errors.some(({ path }) => path === "bind_pid");
+  return (
+    error.code === "pid-not-visible" ||
+    error.errors.some(({ path }) => path === "bind_pid" || path === "workload_data.pid")
+  );
+}
+
+/** Without the number too: to the daemon it is nobody's or another's, whose work would be shown as this lease's. */
+function unbound({ bind_pid: _, workload_data: data, ...body }: AllocateBody): AllocateBody {
+  const { pid: _pid, pid_start_ticks: _ticks, ...rest } = data ?? {};
+  return { ...body, workload_data: rest };
 }
 
 async function firstAnswer(body: AllocateBody, client: Client) {

@@ -86,7 +86,7 @@ function readProcess(pid: number): Process | null {
 }
 
 /** A name may have spaces and parentheses: the fields begin after the last one, with the third, the state. */
-function statOf(pid: number): readonly string[] | null {
+function statOf(pid: number | "self"): readonly string[] | null {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "latin1");
     return text.slice(text.lastIndexOf(")") + 2).split(" ");
@@ -95,7 +95,8 @@ function statOf(pid: number): readonly string[] | null {
   }
 }
 
-function startTimeOf(pid: number): number | null {
+/** @param pid `self` is this process even where /proc is that of another pid namespace. */
+export function startTimeOf(pid: number | "self"): number | null {
   const fields = statOf(pid);
   return fields === null ? null : Number(fields[START_FIELD]);
 }

@@ -30,7 +30,7 @@ import {
   type Visible,
 } from "./command.ts";
 import type { FromKeeper, Hold, ToKeeper } from "./link.ts";
-import { type Root, rootOf } from "./processes.ts";
+import { type Root, rootOf, startTimeOf } from "./processes.ts";
 import { Voice } from "./voice.ts";
 
 const DEFAULT_TTL = "2m";
@@ -124,7 +124,9 @@ class Run {
     // Its descendants are shown as the lease's.
     const workload_data = { ...body.workload_data, pid: process.pid };
     if (body.ttl !== undefined) return { ...body, workload_data };
-    return { ...body, ttl: BOUND_TTL, bind_pid: true, workload_data };
+    // In a container the number may be another process's on the host.
+    const bound = { ...workload_data, pid_start_ticks: startTimeOf("self") };
+    return { ...body, ttl: BOUND_TTL, bind_pid: true, workload_data: bound };
   }
 
   #waitMs(): number | "forever" | null {

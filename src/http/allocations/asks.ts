@@ -93,6 +93,9 @@ export async function informed<Ask extends AnalyzerAsk>(
 /**
  * The process that a request is to be bound to; none when it is not.
  *
+ * A client in a container has numbers of its own, and another process here may have the one that it names: the tick in
+ * which that began tells them apart, where the client says it.
+ *
  * @throws HttpError 422 when it names none, PidNotVisibleError when it is not seen.
  */
 export function boundProcess(
@@ -102,13 +105,13 @@ export function boundProcess(
 ): Pick<AllocateAsk, "boundTo"> {
   const data = body.workload_data ?? {};
   if ((body.bind_pid ?? data.bind_pid ?? false) === false) return {};
-  const { pid } = data;
+  const { pid, pid_start_ticks: ticks } = data;
   if (typeof pid !== "number" || !Number.isSafeInteger(pid) || pid < 2) {
     throw invalid([{ path: "workload_data.pid", message: "bind_pid needs the number of a process here" }]);
   }
   // Elsewhere the number is of another process.
   const boundTo = isOfThisHost(origin?.address ?? "") ? processes.find(pid, uid) : null;
-  if (boundTo === null) throw new PidNotVisibleError(pid);
+  if (boundTo === null || (ticks ?? boundTo.startTicks) !== boundTo.startTicks) throw new PidNotVisibleError(pid);
   return { boundTo };
 }
 

@@ -112,7 +112,7 @@ const workloadData = z
   )
   .meta({
     description:
-      "Free-form facts about the workload, such as model, batch_size, concurrent_requests. pid: the host's number of the process whose work it is; what comes from it is shown as the lease's",
+      "Free-form facts about the workload, such as model, batch_size, concurrent_requests. pid: the host's number of the process whose work it is; what comes from it is shown as the lease's. pid_start_ticks: when that began, field 22 of /proc/PID/stat; with bind_pid, a process of another start is not the one that is meant",
   })
   .nullish();
 

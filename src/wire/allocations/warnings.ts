@@ -19,6 +19,7 @@ const READ_KEYS: readonly string[] = [
   ...Object.keys(asked),
   "estimated_duration",
   "pid",
+  "pid_start_ticks",
   "model",
   "model_name",
   "model_size",

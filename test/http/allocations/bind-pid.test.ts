@@ -36,6 +36,18 @@ test("a process of this host is not bound to from elsewhere, where its number is
   expect((await from("127.8.0.1")).json).toMatchObject({ status: "allocated", bind_pid: true });
 });
 
+test("a process that began at another time than the caller says is another: the caller is in a container", async () => {
+  const daemon = await startDaemon({ processes });
+  const bound = (ticks: unknown) =>
+    daemon.allocate({ bind_pid: true, workload_data: { pid: 50, pid_start_ticks: ticks } });
+  for (const ticks of [2, "1"]) {
+    const { status, json } = await bound(ticks);
+    expect([status, json.code]).toEqual([422, "pid-not-visible"]);
+  }
+  for (const ticks of [1, null])
+    expect((await bound(ticks)).json).toMatchObject({ status: "allocated", bind_pid: true });
+});
+
 test("a repeat under one key is answered, whatever has become of the process", async () => {
   let isThere = true;
   const daemon = await startDaemon({ processes: { find: (pid) => (isThere ? processes.find(pid, null) : null) } });

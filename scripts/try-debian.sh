@@ -5,7 +5,7 @@
 #   scripts/try-debian.sh PACKAGE.deb [FOLDER]
 #
 # FOLDER keeps the bare system between runs. What is tried: install, a job by `gpuo run`, what status and queue show, an
-# upgrade while a job has a lease, everything killed and the GPUs back, remove, and purge.
+# upgrade while a job has a lease, everything killed and the GPUs back, remove, install again, and purge.
 set -euo pipefail
 
 package=$(readlink -f "$1")
@@ -79,10 +79,13 @@ dpkg --remove gpu-orchestrator >/dev/null
 ! systemctl is-active --quiet gpu-orchestrator || fail "the daemon runs after the removal"
 [ -e /etc/gpu-orchestrator/config.yaml ] || fail "the removal took the settings"
 [ -e /var/lib/gpu-orchestrator/data/gpu-orchestrator.db ] || fail "the removal took the database"
+dpkg -i /root/next.deb >/dev/null
+systemctl is-active --quiet gpu-orchestrator || fail "the daemon does not run after it was installed again"
+echo "removed, and installed again"
 dpkg --purge gpu-orchestrator >/dev/null
 [ ! -e /etc/gpu-orchestrator ] && [ ! -e /var/lib/gpu-orchestrator ] || fail "the purge left something"
 ! dpkg-query -W gpu-orchestrator 2>/dev/null | grep -q . || fail "dpkg still knows it"
-echo "removed and purged"
+echo "purged"
 echo PASSED
 TRY
 

@@ -1,15 +1,17 @@
 /** The Debian package, made around a stand-in for Node's binary: what is in it, and what its scripts are. `scripts/try-debian.sh` installs the real one in a booted system. */
 import { execFileSync, spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { isBuilt, temporaryFolder } from "../e2e/daemon.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const FOLDER = temporaryFolder();
 const UNPACKED = join(FOLDER, "unpacked");
 const hasDpkg = spawnSync("dpkg-deb", ["--version"]).status === 0;
+
+afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
 
 describe.skipIf(!isBuilt || !hasDpkg)("the Debian package (needs the built program and dpkg-deb)", () => {
   const made = (name: string) => {
@@ -27,8 +29,6 @@ describe.skipIf(!isBuilt || !hasDpkg)("the Debian package (needs the built progr
     file = made("once");
     execFileSync("dpkg-deb", ["-R", file, UNPACKED]);
   }, 120_000);
-
-  afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
 
   const read = (path: string) => readFileSync(join(UNPACKED, path), "utf8");
 
@@ -62,5 +62,57 @@ describe.skipIf(!isBuilt || !hasDpkg)("the Debian package (needs the built progr
 
   test("brings the licences of the program and of Node", () => {
     expect(read("usr/share/doc/gpu-orchestrator/copyright")).toMatch(/MIT License[\s\S]*Node's licence/);
+  });
+});
+
+describe("the package's scripts", () => {
+  const root = join(FOLDER, "root");
+  const log = join(FOLDER, "called");
+  const tools = join(FOLDER, "tools");
+  const state = join(root, "var/lib/gpu-orchestrator");
+
+  /** Runs one below a root of its own, with stand-ins for systemd's and dpkg's programs. @returns what it told units. */
+  function told(script: string, ...args: string[]): string[] {
+    writeFileSync(log, "");
+    const source = readFileSync(join(ROOT, "deploy/debian", script), "utf8");
+    const here = source.replaceAll(/\/(?=(?:var\/lib|etc|run)\/)/g, `${root}/`);
+    const { status, stderr } = spawnSync("sh", ["-c", here, script, ...args], {
+      encoding: "utf8",
+      env: { PATH: `${tools}:${process.env.PATH}` },
+    });
+    expect(status, stderr).toBe(0);
+    return readFileSync(log, "utf8")
+      .split("\n")
+      .filter((line) => line.startsWith("deb-systemd-invoke"));
+  }
+
+  beforeEach(() => {
+    rmSync(root, { recursive: true, force: true });
+    for (const folder of [tools, state, join(root, "run/systemd/system")]) mkdirSync(folder, { recursive: true });
+    for (const name of ["deb-systemd-helper", "deb-systemd-invoke", "systemctl", "systemd-sysusers"])
+      writeFileSync(join(tools, name), `#!/bin/sh\necho "${name} $*" >>${log}\n`, { mode: 0o755 });
+  });
+  const START = "deb-systemd-invoke start gpu-orchestrator.service";
+  const STOP = "deb-systemd-invoke stop gpu-orchestrator-worker.service gpu-orchestrator.service";
+  const RESTART = "deb-systemd-invoke try-restart gpu-orchestrator.service gpu-orchestrator-worker.service";
+
+  test("start the daemon at the first install, and restart what runs at an upgrade", () => {
+    expect(told("postinst", "configure", "")).toEqual([START]);
+    expect(told("prerm", "upgrade", "1.0.1")).toEqual([]);
+    expect(told("postinst", "configure", "1.0.0")).toEqual([RESTART]);
+  });
+
+  test("start the daemon again when the package is installed after a removal, and restart it at the next upgrade", () => {
+    expect(told("prerm", "remove")).toEqual([STOP]);
+    told("postrm", "remove");
+    // dpkg names the version that was configured last, as at an upgrade.
+    expect(told("postinst", "configure", "1.0.0")).toEqual([`${START} gpu-orchestrator-worker.service`]);
+    expect(told("postinst", "configure", "1.0.0")).toEqual([RESTART]);
+  });
+
+  test("leave nothing behind at a purge", () => {
+    told("prerm", "remove");
+    told("postrm", "purge");
+    expect(existsSync(state)).toBe(false);
   });
 });

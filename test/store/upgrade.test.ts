@@ -17,8 +17,11 @@ function older(name: string): string {
   return path;
 }
 
-test("a file of schema 1 is brought up to date at the start, with its leases, its queue and what has ended", async () => {
-  const path = older("schema-1.sql");
+/** Each made by the program of its time: released schemas, and the one of this program. */
+const FIXTURES = readdirSync(new URL("../fixtures/databases/", import.meta.url));
+
+test.each(FIXTURES)("%s opens up to date, with its leases, its queue and what has ended", async (name) => {
+  const path = older(name);
   const store = open(path);
   const { allocations, gpus, nextFencingToken } = store.load();
   expect(allocations.map(({ status, request }) => [request.serviceName, status])).toEqual([
@@ -26,7 +29,6 @@ test("a file of schema 1 is brought up to date at the start, with its leases, it
     ["c", "queued"],
     ["d", "queued"],
   ]);
-  expect(allocations.flatMap((one) => (one.status === "queued" ? [one.headSince] : []))).toEqual([null, null]);
   expect(gpus).toHaveLength(2);
   expect(nextFencingToken).toBeGreaterThan(0);
   const all = store.list({ status: null, serviceName: null, principal: null, before: null, limit: 10 });
@@ -62,6 +64,13 @@ test.skipIf(!hasPrlimit)("where its copy has no room the start is refused, and t
   expect(statSync(copy).size).toBeGreaterThan(40_000);
 });
 
+test("a request of schema 1 has not been the head for any time that is known", async () => {
+  const store = open(older("schema-1.sql"));
+  const { allocations } = store.load();
+  expect(allocations.flatMap((one) => (one.status === "queued" ? [one.headSince] : []))).toEqual([null, null]);
+  await store.close();
+});
+
 test("what an older program wrote is kept beside the file, whole and for its owner alone", async () => {
   const path = older("schema-1.sql");
   await open(path).close();
@@ -76,4 +85,20 @@ test("what an older program wrote is kept beside the file, whole and for its own
   rmSync(copy);
   await open(path).close();
   expect(existsSync(copy)).toBe(false);
+});
+
+test("the schema that this program writes has a fixture, which is what a later program will meet", async () => {
+  const schemaOf = (path: string) => {
+    const database = new DatabaseSync(path, { readOnly: true });
+    const schema = database
+      .prepare("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY 1, 2")
+      .all();
+    const version = database.prepare("PRAGMA user_version").get();
+    database.close();
+    return { schema, version };
+  };
+  const fresh = databasePath();
+  await open(fresh).close();
+  expect(FIXTURES).toContain(`schema-${SCHEMA_VERSION}.sql`);
+  expect(schemaOf(older(`schema-${SCHEMA_VERSION}.sql`))).toEqual(schemaOf(fresh));
 });

@@ -230,7 +230,9 @@ export class Auditor {
         const request = { ...before.request, ttlMs, maxDurationMs };
         const lease = { ...before.lease, expiresAt };
         const idle = before.idle && ttlMs === null;
-        const moved = { ...before, request, lease, idle, ...promised(expiresAt, turn) };
+        // Who moves its own end before what it was owed gives the rest up.
+        const owedUntil = Math.min(before.owedUntil, expiresAt ?? before.owedUntil);
+        const moved = { ...before, request, lease, idle, owedUntil, ...promised(expiresAt, turn) };
         books.live.set(event.id, { ...moved, status: "leased", claimBy: null });
         return;
       }

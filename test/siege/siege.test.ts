@@ -74,7 +74,8 @@ test.skipIf(!isBuilt)(
       () => daemon.call("GET", "/readyz"),
       ({ status }) => status === 200,
     );
-    const isQuiet = (loadavg()[0] as number) < availableParallelism();
+    // The attackers take a core, and this process most of another: only what the others leave idle can be judged.
+    const isQuiet = (loadavg()[0] as number) < availableParallelism() / 2;
     const alone: Tally = { times: [], grants: 0 };
     await live(daemon, Date.now() + 4_000, alone);
 

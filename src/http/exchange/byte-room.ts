@@ -12,7 +12,7 @@ const MIB = 1_024 * 1_024;
 const MAX_BODY_BYTES = 64 * MIB;
 const MAX_UNTAKEN_BYTES = 64 * MIB;
 /** Of one client, bodies and answers together. */
-const MAX_BYTES_OF_CLIENT = 8 * MIB;
+const MAX_BYTES_OF_CLIENT = 4 * MIB;
 const ESSENTIAL_FACTOR = 2;
 
 /** A request that takes room until it is over. */

@@ -8,6 +8,7 @@ import type { HostState } from "../../core/host/state.ts";
 import type { Request } from "../../core/model/allocation.ts";
 import type { AllocationId } from "../../core/model/ids.ts";
 import { printable } from "../../platform/printable.ts";
+import { byIndex } from "../gpus/views.ts";
 
 /** An explanation as the API shows it. */
 export interface ReasonView {
@@ -58,8 +59,9 @@ function reasonView({ reason, publicReason, gpus }: Explanation, state: HostStat
   return { reason: printable(reason), publicReason: printable(publicReason), gpus: reasonsView(gpus, state) };
 }
 
-/** Of each GPU, why not; `null` for one that would do. */
+/** Of each GPU, in the order of `GET /gpu/list`, why not; `null` for one that would do. */
 export function reasonsView(gpus: Explanation["gpus"], state: HostState) {
   const indexOf = indexNow(state);
-  return [...gpus].map(([uuid, reason]) => ({ id: indexOf(uuid), uuid: printable(uuid), reason }));
+  const views = [...gpus].map(([uuid, reason]) => ({ id: indexOf(uuid), uuid: printable(uuid), reason }));
+  return views.sort(byIndex);
 }

@@ -1,4 +1,5 @@
 /** GPUs as the API shows them: pure functions over a state. */
+import { compareText } from "../../core/base/order.ts";
 import type { EpochMs } from "../../core/base/time.ts";
 import { owns } from "../../core/decisions/lifecycle.ts";
 import { ailing, blockOf, isolationOf, proposedIdleMib, strainOf } from "../../core/host/condition.ts";
@@ -49,12 +50,13 @@ export function gpuViews(state: HostState, now: EpochMs, actor: Actor | null): G
   for (const [uuid, { reading }] of state.sight.gpus) {
     if (!state.gpus.has(uuid) && reading.mig === undefined) views.push(unrecorded(reading, state));
   }
-  return views.sort((a, b) => place(a) - place(b) || (a.uuid < b.uuid ? -1 : 1));
+  return views.sort(byIndex);
 }
 
-/** Those that the driver does not count now come last. */
-function place({ id }: GpuAnswer): number {
-  return id ?? Number.MAX_SAFE_INTEGER;
+/** By the index of now, then by UUID. Those that the driver does not count now come last. */
+export function byIndex(a: Pick<GpuAnswer, "id" | "uuid">, b: Pick<GpuAnswer, "id" | "uuid">): number {
+  const place = ({ id }: Pick<GpuAnswer, "id">) => id ?? Number.MAX_SAFE_INTEGER;
+  return place(a) - place(b) || compareText(a.uuid, b.uuid);
 }
 
 /** One GPU of the inventory, or that of which it is an instance; `null` when it is not there. */

@@ -31,6 +31,15 @@ test("who waits is told since when, at which place, and what keeps each GPU from
   expect(json.why).toContain("GPU 0: leased");
 });
 
+test("the GPUs of one reason are named by their indices in order, whatever their UUIDs", async () => {
+  const gpus = [3, 0, 2, 1].map((uuid, index) => gpuReading(index, { uuid: `GPU-${uuid}` }));
+  const daemon = await startDaemon({ gpus });
+  await daemon.call("POST", "/gpu/gpus/1/cordon", { body: { reason: "loud fan" } });
+  const { json: waiting } = await daemon.allocate({ required_gpus: 4, webhook_url: "http://127.0.0.1/a" });
+  const { json } = await daemon.call("GET", `/gpu/allocations/${waiting.id}/why`);
+  expect(json.why.slice(-2)).toEqual(["GPU 0,2,3: would do", "GPU 1: cordoned by an admin"]);
+});
+
 test("a grant is explained by the decision that was made then, and by a sentence when that is not kept", async () => {
   let kept: PastDecision | null = PAST;
   const daemon = await startDaemon({ pastDecisions: { grantOf: async () => kept } });

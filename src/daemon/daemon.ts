@@ -34,7 +34,7 @@ import { bodyAsSent } from "../wire/webhooks/bodies.ts";
 import type { WorkService } from "../work-service/service.ts";
 import { watchBoundLeases } from "./bound-leases.ts";
 import { certificateOf } from "./certificate.ts";
-import { programOf } from "./host-lock.ts";
+import { lockedProgram } from "./host-lock.ts";
 import { KeyBook } from "./key-book.ts";
 import { knowledgeOf } from "./knowledge.ts";
 import { listenTrouble, socketTrouble } from "./listen-trouble.ts";
@@ -83,7 +83,7 @@ export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig
 }
 
 function hostLock(monitoring: Config["monitoring"], log: Logger): HostLock | null {
-  const program = programOf(monitoring);
+  const program = lockedProgram(monitoring);
   if (program === null) return null;
   const lock = lockHost(program);
   if (lock.missing !== null) {

@@ -10,7 +10,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { StoreRefusedError } from "./errors.ts";
-import { takeLock } from "./open.ts";
+import { lockFileOf, takeLock } from "./open.ts";
 
 const LOCKS = "/run/lock";
 
@@ -27,10 +27,11 @@ export interface HostLock {
 export function lockHost(program: string, folder = existsSync(LOCKS) ? LOCKS : tmpdir()): HostLock {
   const name = createHash("sha256").update(program).digest("hex").slice(0, 16);
   const file = join(folder, `gpu-orchestrator-${process.getuid?.() ?? 0}-${name}`);
-  const lockFile = lstatSync(`${file}.lock`, { throwIfNoEntry: false });
+  const lockFile = lockFileOf(file);
+  const found = lstatSync(lockFile, { throwIfNoEntry: false });
   // Everybody may write there: what somebody else made could be held against this daemon.
-  if (lockFile !== undefined && (!lockFile.isFile() || lockFile.uid !== process.getuid?.())) {
-    return { missing: `${file}.lock is not this user's`, release: () => undefined };
+  if (found !== undefined && (!found.isFile() || found.uid !== process.getuid?.())) {
+    return { missing: `${lockFile} is not this user's`, release: () => undefined };
   }
   let lock: DatabaseSync;
   try {
@@ -40,15 +41,15 @@ export function lockHost(program: string, folder = existsSync(LOCKS) ? LOCKS : t
       throw new StoreRefusedError(
         "in-use",
         file,
-        `another gpu-orchestrator of this user leases the GPUs that ${program} shows: stop that one first (its lock is ${file}.lock)`,
+        `another gpu-orchestrator of this user leases the GPUs that ${program} shows: stop that one first (its lock is ${lockFile})`,
       );
     }
     const why = (error as Error).message;
-    const words = `${file}.lock cannot be made (${why}): let the daemon write to ${folder} (systemd: ReadWritePaths=)`;
+    const words = `${lockFile} cannot be made (${why}): let the daemon write to ${folder} (systemd: ReadWritePaths=)`;
     return { missing: words, release: () => undefined };
   }
   // Its holder may have taken it away with it while this one waited for it: then it is nobody's.
-  if (!existsSync(`${file}.lock`)) {
+  if (!existsSync(lockFile)) {
     lock.close();
     return lockHost(program, folder);
   }
@@ -56,7 +57,7 @@ export function lockHost(program: string, folder = existsSync(LOCKS) ? LOCKS : t
     missing: null,
     release: () => {
       if (!lock.isOpen) return;
-      rmSync(`${file}.lock`, { force: true });
+      rmSync(lockFile, { force: true });
       lock.close();
     },
   };

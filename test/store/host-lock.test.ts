@@ -1,8 +1,8 @@
-import { chmodSync, linkSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, linkSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { programOf } from "../../src/daemon/host-lock.ts";
+import { lockedProgram } from "../../src/daemon/host-lock.ts";
 import { lockHost } from "../../src/store/host-lock.ts";
 import { databasePath, open } from "./files.ts";
 
@@ -30,42 +30,32 @@ test("a lock that cannot be had is told and keeps nobody from starting", () => {
     /unable to open.*: let the daemon write to /,
   );
   const locks = folder();
-  const made = lockHost("/usr/bin/nvidia-smi", locks);
-  made.release();
   // What another user might leave there: no file of this one's.
-  for (const name of ["a", "b"]) writeFileSync(join(locks, name), "");
-  const place = lockPlace(locks);
-  symlinkSync(join(locks, "a"), place);
+  symlinkSync(join(folder(), "a"), lockPlace(locks));
   expect(lockHost("/usr/bin/nvidia-smi", locks).missing).toMatch(/is not this user's/);
 });
 
 /** Where the lock of that program is: seen while it is held. */
 function lockPlace(locks: string): string {
-  let place = "";
-  try {
-    const held = lockHost("/usr/bin/nvidia-smi", locks);
-    lockHost("/usr/bin/nvidia-smi", locks);
-    held.release();
-  } catch (error) {
-    place = /its lock is (\S+)\)/.exec((error as Error).message)?.[1] ?? "";
-  }
-  rmSync(place, { force: true });
-  return place;
+  const held = lockHost("/usr/bin/nvidia-smi", locks);
+  const name = readdirSync(locks).find((one) => one.endsWith(".lock"));
+  held.release();
+  return join(locks, name as string);
 }
 
 test("the lock goes by the program that shows the GPUs, and simulated ones need none", () => {
   const bin = folder();
   const monitoring = { source: "nvidia-smi", nvidiaSmiPath: null } as never;
-  expect(programOf(monitoring, `/nowhere:${bin}`)).toBeNull();
+  expect(lockedProgram(monitoring, `/nowhere:${bin}`)).toBeNull();
   writeFileSync(join(bin, "nvidia-smi"), "#!/bin/sh\n");
   chmodSync(join(bin, "nvidia-smi"), 0o755);
-  expect(programOf(monitoring, `/nowhere:${bin}`)).toBe(join(bin, "nvidia-smi"));
+  expect(lockedProgram(monitoring, `/nowhere:${bin}`)).toBe(join(bin, "nvidia-smi"));
   const link = `${folder()}/bin`;
   symlinkSync(bin, link);
-  expect(programOf({ source: "nvidia-smi", nvidiaSmiPath: join(link, "nvidia-smi") } as never)).toBe(
+  expect(lockedProgram({ source: "nvidia-smi", nvidiaSmiPath: join(link, "nvidia-smi") } as never)).toBe(
     join(bin, "nvidia-smi"),
   );
-  expect(programOf({ source: "simulated", nvidiaSmiPath: null } as never, bin)).toBeNull();
+  expect(lockedProgram({ source: "simulated", nvidiaSmiPath: null } as never, bin)).toBeNull();
 });
 
 test("a database with a second name is refused by both: each would have a lock and a log of its own", async () => {

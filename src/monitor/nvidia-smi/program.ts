@@ -26,13 +26,19 @@ export function whyNotStarted(program: string, code: string): string {
 /** The same before it is started; `null`: nothing is seen to speak against it. */
 export function whyNotRunnable(path: string | null): string | null {
   const program = programOf(path);
-  if (program.includes("/")) {
-    const code = accessCode(program);
-    return code === null ? null : whyNotStarted(program, code);
-  }
-  const codes = (process.env.PATH ?? "").split(delimiter).map((folder) => accessCode(join(folder, program)));
+  const codes = placesOf(program, process.env.PATH ?? "").map(accessCode);
   if (codes.includes(null)) return null;
-  return whyNotStarted(program, codes.find((code) => code !== "ENOENT" && code !== "ENOTDIR") ?? "ENOENT");
+  const telling = codes.find((code) => code !== "ENOENT" && code !== "ENOTDIR") ?? codes[0] ?? "ENOENT";
+  return whyNotStarted(program, telling);
+}
+
+/** The file that is started; `null`: there is none. */
+export function fileOf(path: string | null, searched = process.env.PATH ?? ""): string | null {
+  return placesOf(programOf(path), searched).find((file) => accessCode(file) === null) ?? null;
+}
+
+function placesOf(program: string, searched: string): readonly string[] {
+  return program.includes("/") ? [program] : searched.split(delimiter).map((folder) => join(folder, program));
 }
 
 /** `null`: it may be executed. */

@@ -5,9 +5,9 @@
  *  2. A lease's processes are the one that it is bound to and all that have been seen to come from it. One whose parent
  *     has ended belongs to init, so they are collected again and again while they live.
  *  3. A process that has ended and waits for its parent to notice (a zombie) is gone: it holds no GPU.
- *  4. What was not seen in time to come from it, or before a restart of the daemon, is its all the same if its environment
- *     has the lease's id, as far as the daemon may read that. Others may run on: their GPU is looked at after the lease as
- *     after any other, and not granted while they use it.
+ *  4. When none of those is left, a process that was not seen to come from them (it was too quick, or the daemon was down)
+ *     is the lease's if its environment has the lease's id, where the daemon may read that. Any other may outlive the
+ *     lease: its GPU is looked at as after any lease, and not granted while it is used.
  *  5. The kernel's list is not of one instant, and may lack a process that lives: one is gone when two looks in a row do not
  *     show it. A look that could not read a process for another reason than that it is gone tells nothing.
  */

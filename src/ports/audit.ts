@@ -75,16 +75,13 @@ export const NO_AUDIT: AuditStore = {
   audit: () => ({ entries: [], next: null }),
 };
 
-/** What somebody has done. @param otherwise names it where no call does. */
-export function doneBy(
-  { principal, origin }: Sender,
-  at: EpochMs,
-  {
-    otherwise,
-    object,
-    reason,
-  }: { readonly otherwise: string; readonly object: string | null; readonly reason: string | null },
-): AuditEntry {
+/** What somebody has done. */
+interface Deed extends Pick<AuditEntry, "object" | "reason"> {
+  /** The action's name where no call gives it one. */
+  readonly otherwise: string;
+}
+
+export function doneBy({ principal, origin }: Sender, at: EpochMs, { otherwise, object, reason }: Deed): AuditEntry {
   return {
     at,
     principal,

@@ -346,7 +346,7 @@ export class Scheduler {
    *
    * @throws DeliveryNotFoundError, or DeliveryWithdrawnError when it tells of a grant that is over.
    */
-  async redeliver(deliveryId: string, actor: Sender): Promise<DeliveryRecord> {
+  async redeliver(deliveryId: string, sender: Sender): Promise<DeliveryRecord> {
     const find = () => {
       const found = this.#parts.store.findDelivery(deliveryId);
       if (found === undefined) throw new DeliveryNotFoundError(deliveryId);
@@ -355,7 +355,7 @@ export class Scheduler {
     const { state, status, allocationId } = find();
     const isOver = status === "allocated" && this.state.allocations.get(allocationId ?? "") === undefined;
     if (state === "withdrawn" || isOver) throw new DeliveryWithdrawnError(deliveryId);
-    await this.#turns.send({ type: "tick" }, { redelivery: deliveryId, sender: actor });
+    await this.#turns.send({ type: "tick" }, { redelivery: deliveryId, sender });
     return find();
   }
 

@@ -210,8 +210,8 @@ function changedBy(
 }
 
 /**
- * What somebody's command changed, as the audit names it. Renewals and signs of life are none of it: a lease that lives is
- * asked to go on as often as its client likes.
+ * What somebody's command changed, as the audit names it. Renewals and signs of life are left out: a client sends them as
+ * often as it likes, and would fill the audit.
  */
 function changedObjects(command: Command, { events, ended }: Decision): readonly string[] {
   if (command.type === "release") return ended.filter(isLetGo).map(({ request }) => request.id);

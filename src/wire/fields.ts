@@ -33,3 +33,7 @@ export const overMemorySince = z.iso.datetime().meta({
 export const owner = z.string().meta({
   description: "The principal whose it is. For admins and for itself; left out otherwise",
 });
+
+export const sentences = z
+  .array(z.string())
+  .meta({ description: "A sentence each: for people, and no text to be parsed" });

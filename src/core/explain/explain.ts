@@ -166,7 +166,7 @@ function passedOverBy(
   for (const gpu of state.gpus.values()) {
     const candidate = free.get(gpu.uuid);
     const stands = candidate === undefined ? blockOf(gpu, state, now)?.block : passedOver(request, shape, candidate);
-    // How one is that it does not want is no matter.
+    // What else is wrong with a GPU that it did not ask for does not matter.
     const reason = shape.only?.has(gpu.uuid) === false ? "named" : stands;
     gpus.set(gpu.uuid, reason ?? null);
   }

@@ -275,7 +275,7 @@ function withLength(lasted: HostState["lasted"], { request, lease, outcome }: En
   return [...lasted.slice(1 - LEASES_REMEMBERED), Math.min(1, (outcome.at - lease.grantedAt) / nominal)];
 }
 
-/** A lease counts as longer than the longest when it lasted so much of it: so few need be kept. */
+/** A lease is the new longest when it lasted this many times the one before: so few need be kept. */
 const CLEARLY_LONGER = 1.05;
 /** A lease shorter than this tells nothing. */
 const SHORTEST_MS = 60_000;

@@ -10,9 +10,10 @@
  *     class but the one that it cuts through, where a search may have to pass over members whose subtree has one that
  *     is small enough and another that is short enough. A search that gets long there looks at finer figures of the
  *     subtrees (smallest-asks.ts). Only if the line is made for it does it look at more than a logarithm of the members.
- *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice) and by the
- *     accounts that have a quota and the reserved windows (sets of them that somebody may use), and by the sets of GPUs
- *     that waiting requests name, not by the number of those that name none; of classes there are as many as powers of two up to the longest duration, and as priorities.
+ *  4. The number of families is bounded by the host (GPU counts x utilisation limits x sets of models, twice), by the accounts
+ *     that have a quota, and by the reserved windows (sets of them that somebody may use). Requests that name their GPUs
+ *     add a family for each set that they name; however many of the others wait, they add none. Of classes there are as
+ *     many as powers of two up to the longest duration, and as priorities.
  *
  * Where a further rule hooks in:
  *  - one that keeps somebody from all GPUs, as quotas do: what it goes by (the account, and only one that has a

@@ -104,8 +104,8 @@ export interface Policy {
   /** Among equals that state no end, the widest request that fits goes first. */
   readonly preferWide: boolean;
   /**
-   * Whether GPUs are held for a head only once the longest lease so far has had as long again after its patience. Left out,
-   * as in what was recorded before there was this setting: they are held once its patience is over.
+   * Whether GPUs are held for a head only when, after its patience, as much time has passed as the longest lease so far
+   * lasted (patience.ts, 2). Left out, as in what was recorded before there was this setting: once its patience is over.
    */
   readonly holdLate?: boolean;
   readonly queueTimeoutMs: number | null;

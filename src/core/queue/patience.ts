@@ -5,9 +5,9 @@
  *     fit are served before it.
  *  2. After that GPUs are held as soon as those that are free, and those under leases granted since, would be enough: then
  *     it waits only for requests that were let past it. While it also waits for an older lease, idle GPUs would not let it
- *     start sooner, so others still have them. With `holdLate` they have them also for as long as the longest lease lasted
- *     of those that had ended when patience was over, and for `patienceMs` at most: an older lease might have stood in the
- *     way as long. GPUs are so emptied less often, and each time for more of those that wait for several.
+ *     start sooner, so others still have them. With `holdLate` others have them for longer: for as long as the longest
+ *     lease that had ended when patience was over, and for `patienceMs` at most. An older lease might have kept it waiting
+ *     that long anyway, and GPUs are emptied less often, each time for more of those that wait for several.
  *  3. Nobody can say that a lease without a `max_duration` ends at all. One that has lasted `endlessAfterMs` is not waited
  *     for by GPUs that are kept idle.
  *  4. Of requests that state no `max_duration` and have the same priority, the one that asks for the most GPUs is served
@@ -16,8 +16,8 @@
  *     The patience of one that is passed runs from then on, whoever is the head.
  *
  * So where every lease ends within L (at most `endlessAfterMs`) and its GPUs are seen empty within S, the first of the
- * line starts within `patienceMs` + 2 x (L + S): after one L + S from when its patience is over the leases are gone that
- * were there, and nobody is let past it any more; those let past it are gone after one more.
+ * line starts within `patienceMs` + 2 x (L + S): one L + S after its patience is over, the leases that were there are gone
+ * and nobody is let past it any more; another L + S later, those that were let past it are gone too.
  */
 import type { FutureCandidate } from "../allocator/candidates.ts";
 import { usable } from "../allocator/fit.ts";

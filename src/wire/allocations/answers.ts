@@ -6,7 +6,18 @@ import { z } from "zod";
 import { BLOCKS } from "../../core/host/condition.ts";
 import { END_REASONS, SHARINGS } from "../../core/model/allocation.ts";
 import { WORKLOAD_TYPES } from "../../core/model/workload.ts";
-import { cpuAffinity, idleSince, instant, leaveBy, mib, numaNodes, overMemorySince, owner, words } from "../fields.ts";
+import {
+  cpuAffinity,
+  idleSince,
+  instant,
+  leaveBy,
+  mib,
+  numaNodes,
+  overMemorySince,
+  owner,
+  sentences,
+  words,
+} from "../fields.ts";
 import { gpuAilment } from "../gpus/answers.ts";
 import { analysisOfModel } from "./analysis.ts";
 
@@ -212,8 +223,8 @@ export type RecordAnswer = z.output<typeof recordSchema>;
 export const whySchema = z
   .object({
     id: z.string(),
-    status: z.enum(["queued", "offered", "leased", "ended"]),
-    why: z.array(z.string()).meta({ description: "A sentence each: for people, and no text to be parsed" }),
+    status: recordSchema.shape.status,
+    why: sentences,
     decision: z
       .object({ event: z.int().meta({ description: "Of GET /gpu/events: its grant" }), decided_at: instant })
       .nullable()

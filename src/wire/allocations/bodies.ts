@@ -160,7 +160,7 @@ function leaseBody(request: Request, lease: Lease, expiresAt: EpochMs | null, in
   };
 }
 
-/** All of a lease that tells indices, by which the driver counts differently from day to day. */
+/** What of a lease's body tells the indices of its GPUs, which may change while it lasts. */
 export function indicesBody(
   uuids: readonly string[],
   devices: readonly Omit<DeviceBody, "index">[],

@@ -1,6 +1,6 @@
 /**
- * The events as the API tells them to every key that may read. Times are RFC 3339 in UTC, as in
- * allocations/bodies.ts. A workload's data, its webhook and the lease's fencing token are left out; the name of an admin who acted on a GPU is
+ * The events as the API tells them to every key that may read. Times are RFC 3339 in UTC, as in allocations/bodies.ts.
+ * A workload's data, its webhook and the lease's fencing token are left out; the name of an admin who acted on a GPU is
  * there, as in the status. Whose a request is stands beside the body: not every reader may know.
  *
  * A new type of event needs a case here, a schema in answers.ts beside this and a section in docs/events.md; the

@@ -11,6 +11,7 @@ import {
   numaNodes,
   overMemorySince,
   owner,
+  sentences,
   words,
 } from "../fields.ts";
 
@@ -222,7 +223,7 @@ export const gpuWhySchema = z
     id: gpuSchema.shape.id,
     uuid: z.string(),
     state: gpuState,
-    why: z.array(z.string()).meta({ description: "A sentence each: for people, and no text to be parsed" }),
+    why: sentences,
   })
   .meta({ id: "GpuWhy" });
 

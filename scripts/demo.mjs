@@ -6,7 +6,10 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
-/** Who comes, again and again, the widest last so that it has to wait: what each asks for, how long it stays and is away, in seconds. */
+/**
+ * Who comes, again and again: what each asks for, how long it stays and is away, in seconds. The first five have six GPUs
+ * at most, so that whoever tries the demo gets one; the widest comes last, so that somebody waits.
+ */
 const CAST = [
   {
     ask: {
@@ -20,11 +23,10 @@ const CAST = [
     away: [20, 60],
   },
   {
-    ask: { service_name: "vision-training", workload_type: "training", required_gpus: 2, min_memory_mb: 40_960 },
+    ask: { service_name: "vision-training", workload_type: "training", min_memory_mb: 40_960 },
     stays: [120, 420],
     away: [10, 40],
   },
-  { ask: { service_name: "invoice-ocr", workload_type: "ocr", priority: 6 }, stays: [20, 90], away: [10, 40] },
   {
     ask: { service_name: "search-embeddings", workload_type: "embedding", sharing: "shared", min_memory_mb: 12_288 },
     stays: [60, 240],
@@ -35,25 +37,17 @@ const CAST = [
     stays: [60, 240],
     away: [10, 40],
   },
-  {
-    ask: { service_name: "citation-graph", workload_type: "graph_processing", min_memory_mb: 24_576 },
-    stays: [40, 150],
-    away: [15, 60],
-  },
-  {
-    ask: { service_name: "eval-sweep", workload_type: "generic", priority: 2, preemptible: true },
-    stays: [30, 120],
-    away: [5, 20],
-  },
+  { ask: { service_name: "invoice-ocr", workload_type: "ocr", priority: 6 }, stays: [20, 90], away: [10, 40] },
   {
     ask: {
       service_name: "nightly-finetune",
       workload_type: "training",
-      required_gpus: 4,
+      required_gpus: 6,
       min_memory_mb: 65_536,
-      priority: 4,
+      priority: 2,
+      preemptible: true,
     },
-    stays: [90, 240],
+    stays: [30, 60],
     away: [30, 90],
   },
 ];

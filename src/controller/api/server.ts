@@ -32,6 +32,7 @@ export function createApiServer(parts: ApiParts, log: Log): HttpServer {
       maxStreams: 0,
       streamStallMs: WRITE_MS,
     },
+    version: parts.version,
     keys: () => auth.keys,
     limits: () => NO_LIMITS,
     metrics: null,

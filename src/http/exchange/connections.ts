@@ -15,7 +15,7 @@ import { type StreamEnd, writePieces } from "./streaming.ts";
 /** How long a client may still read a refusal, or the end of a stream, before the connection is reset under it. */
 const LINGER_MS = 500;
 /** Nothing that the API answers is a document of somebody else's page. */
-const FIXED_HEADERS = ["X-Content-Type-Options", "nosniff", "Cross-Origin-Resource-Policy", "same-origin"];
+const GUARDS = ["X-Content-Type-Options", "nosniff", "Cross-Origin-Resource-Policy", "same-origin"];
 
 const REFUSALS: { readonly [parserCode: string]: readonly [HttpErrorCode, string] } = {
   ERR_HTTP_REQUEST_TIMEOUT: ["request-timeout", "the request was not whole in time"],
@@ -77,6 +77,8 @@ export interface OpenStream {
 
 export class Connections {
   readonly #limits: ConnectionLimits;
+  /** What every answer bears. */
+  readonly #headers: readonly string[];
   readonly #open = new Set<Socket>();
   /** The newest request's answer on each connection; with pipelining, earlier ones may be due before it. */
   readonly #latest = new WeakMap<Duplex, ServerResponse<IncomingMessage>>();
@@ -95,8 +97,10 @@ export class Connections {
   readonly #refused = new WeakSet<Duplex>();
   #draining = false;
 
-  constructor(limits: ConnectionLimits) {
+  /** @param version of the program, which every answer names. */
+  constructor(limits: ConnectionLimits, version: string) {
     this.#limits = limits;
+    this.#headers = [...GUARDS, "GPU-Orchestrator-Version", version];
     this.#crowd = new Crowd(limits.maxConnections);
     this.#sweeping = setInterval(() => this.#sweep(), SWEEP_MS).unref();
   }
@@ -237,7 +241,7 @@ export class Connections {
     const { socket } = res.req;
     let end: StreamEnd = "stalled";
     try {
-      res.writeHead(status, [...FIXED_HEADERS, ...headers, "Content-Type", type, "Connection", "close"]);
+      res.writeHead(status, [...this.#headers, ...headers, "Content-Type", type, "Connection", "close"]);
       res.flushHeaders();
       end = await writePieces(res, pieces, ending, mayGoOn, this.#limits.streamStallMs);
       return end;
@@ -259,7 +263,7 @@ export class Connections {
       this.over(exchange);
       return;
     }
-    const fields = [...FIXED_HEADERS, ...headers];
+    const fields = [...this.#headers, ...headers];
     const bytes = type === null ? 0 : Buffer.byteLength(body);
     if (type !== null) fields.push("Content-Type", type, "Content-Length", String(bytes));
     if (this.#draining) fields.push("Connection", "close");
@@ -313,7 +317,7 @@ export class Connections {
     const [code, detail] = REFUSALS[error.code ?? ""] ?? ["malformed-request", "this is not an HTTP request"];
     const answer = exchangeProblem(new HttpError(code, detail));
     socket.on("error", () => undefined);
-    socket.end(rawAnswer(answer));
+    socket.end(rawAnswer({ ...answer, headers: [...this.#headers, ...answer.headers] }));
     setTimeout(() => socket.destroy(), LINGER_MS).unref();
   }
 
@@ -343,7 +347,7 @@ function endsOf({ localAddress, localPort, remoteAddress, remotePort }: Socket):
 
 /** An answer as bytes, for a connection that node's server has given up. */
 function rawAnswer({ status, type, body, headers }: Answer): string {
-  const fields = [...FIXED_HEADERS, ...headers, "Connection", "close", "Date", new Date().toUTCString()];
+  const fields = [...headers, "Connection", "close", "Date", new Date().toUTCString()];
   if (type !== null) fields.push("Content-Type", type, "Content-Length", String(Buffer.byteLength(body)));
   // The reason phrase may be left out (RFC 9112, section 4); the space before it may not.
   let head = `HTTP/1.1 ${status} \r\n`;

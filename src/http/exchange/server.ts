@@ -53,8 +53,8 @@ const MAX_CHECK_MS = 1_000;
 const CROWDED_LOG_INTERVAL_MS = 10_000;
 
 export function createServer(parts: ServerParts): HttpServer {
-  const { settings, log } = parts;
-  const connections = new Connections(settings);
+  const { settings, version, log } = parts;
+  const connections = new Connections(settings, version);
   const auditing = parts.audit === null ? null : new Auditing(parts.audit, log);
   const listener = routed(parts, connections, auditing);
   const options = {

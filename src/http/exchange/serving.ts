@@ -64,6 +64,8 @@ export interface Log {
 
 export interface ServerParts {
   readonly settings: HttpSettings;
+  /** Of the program, named by every answer. */
+  readonly version: string;
   /** The keys as they are now. A new list, not a changed one, when they change. */
   readonly keys: () => readonly ApiKey[];
   /** Who is at the other end of connections to the socket; left out where there is none. */

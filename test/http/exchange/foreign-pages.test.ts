@@ -1,4 +1,6 @@
+import { connect } from "node:net";
 import { hostname } from "node:os";
+import { text } from "node:stream/consumers";
 import { expect, test } from "vitest";
 import { isOwnHost } from "../../../src/http/exchange/origin.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
@@ -94,6 +96,16 @@ test("an Origin must be where the Host is", async () => {
   ]) {
     expect([origin, (await allocate("127.0.0.1:8086", origin)).json.code]).toEqual([origin, "foreign-origin"]);
   }
+});
+
+test("every answer names the program's version, also one that node's parser refuses", async () => {
+  const daemon = await startDaemon();
+  for (const path of ["/gpu/status", "/livez", "/nowhere"]) {
+    expect((await daemon.call("GET", path)).headers["gpu-orchestrator-version"], path).toMatch(/^\d+\.\d+\.\d+/);
+  }
+  const socket = connect({ host: "127.0.0.1", port: daemon.port });
+  socket.end("rubbish\r\n\r\n");
+  expect(await text(socket)).toMatch(/^HTTP\/1\.1 400 [\s\S]*\r\nGPU-Orchestrator-Version: \d+\.\d+/);
 });
 
 test("no answer invites another origin, or may be taken for another type", async () => {

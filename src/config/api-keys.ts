@@ -1,12 +1,10 @@
 /** `auth.api_keys`. A plain key lives only while the file is read; what stays is its SHA-256. */
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { ROLES, type Role } from "../core/model/roles.ts";
 import type { Path } from "./document.ts";
 import { type PartialQuota, partialQuota } from "./quotas.ts";
 import { instant, nullable, oneOf, Refusal, refuse, setting, show, text } from "./settings.ts";
-
-export const ROLES = ["read", "allocate", "run", "admin"] as const;
-export type Role = (typeof ROLES)[number];
 
 interface GivenKey {
   /** 64 lower-case hex digits. */

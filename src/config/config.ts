@@ -1,8 +1,8 @@
 /** The settings as the rest of the program sees them: complete, checked against each other, frozen. */
 import { BlockList, isIP } from "node:net";
 import type { FairShare, MemoryByGpu, Policy, Quota, Quotas, SharingPolicy } from "../core/model/policy.ts";
+import type { Role } from "../core/model/roles.ts";
 import type { WorkloadDefaults } from "../core/model/workload.ts";
-import type { Role } from "./api-keys.ts";
 import type { Path } from "./document.ts";
 import { toQuota, toQuotas } from "./quotas.ts";
 import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";

@@ -1,4 +1,4 @@
-import type { Role } from "./api-keys.ts";
+import type { Role } from "../core/model/roles.ts";
 import type { Config } from "./config.ts";
 
 /** The settings without their secrets, for the log: who has a key, but no hash of one. */

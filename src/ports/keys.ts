@@ -1,9 +1,8 @@
 /** API keys, as admins see and change them. */
 import type { EpochMs } from "../core/base/time.ts";
 import { DomainError } from "../core/model/errors.ts";
+import type { Role } from "../core/model/roles.ts";
 import type { AuditEntry, Sender } from "./audit.ts";
-
-type Role = "read" | "allocate" | "run" | "admin";
 
 /** A key that the database has. */
 export interface StoredKey {

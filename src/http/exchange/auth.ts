@@ -2,9 +2,9 @@
 import { hash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
 import type { Actor } from "../../core/model/ids.ts";
+import { ROLES, type Role } from "../../core/model/roles.ts";
 
-export const ROLES = ["read", "allocate", "run", "admin"] as const;
-export type Role = (typeof ROLES)[number];
+export { ROLES, type Role };
 
 export interface ApiKey {
   /** 64 lower-case hex digits. */

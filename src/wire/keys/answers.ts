@@ -1,10 +1,11 @@
 import { z } from "zod";
+import { ROLES } from "../../core/model/roles.ts";
 import { instant } from "../fields.ts";
 
 const fields = {
   id: z.string().meta({ description: "The first 12 hex digits of its SHA-256, as the audit has it" }),
   principal: z.string(),
-  role: z.enum(["read", "allocate", "run", "admin"]),
+  role: z.enum(ROLES),
   source: z.enum(["file", "database"]).meta({ description: "Those of the file are changed there" }),
   created_at: instant.nullable().meta({ description: "null: it is in the file" }),
   expires_at: instant.nullable().meta({ description: "null: never" }),

@@ -1,7 +1,7 @@
 import { z } from "zod";
+import { ROLES } from "../../core/model/roles.ts";
 import { exactly, instant } from "../asking.ts";
 
-const ROLES = ["read", "allocate", "run", "admin"] as const;
 const principalError = { error: "expected a name of 1 to 128 characters" };
 
 export const keySchema = exactly({

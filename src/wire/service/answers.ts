@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { ROLES } from "../../core/model/roles.ts";
 import { gpuReasons } from "../allocations/answers.ts";
 import { quotaSchema } from "../quotas/answers.ts";
 
@@ -7,7 +8,7 @@ export const healthSchema = z.object({ status: z.literal("ok") }).meta({ id: "He
 export const meSchema = z
   .object({
     principal: z.string(),
-    role: z.enum(["read", "allocate", "run", "admin"]),
+    role: z.enum(ROLES),
     keyed: z.boolean().meta({ description: "Whether a key said who calls; false: keys are not asked for" }),
     version: z.string().meta({ description: "The daemon's" }),
     quota: quotaSchema.nullable().meta({ description: "What the principal may have; null: no limit" }),

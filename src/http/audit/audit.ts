@@ -41,7 +41,7 @@ export function audit({ audit: kept }: { readonly audit: AuditStore }): Operatio
 
 /** The same question, of the page behind this one (RFC 8288). */
 function nextQuery(url: string, next: number): string {
-  const query = new URLSearchParams(url.slice(url.indexOf("?")));
+  const query = new URLSearchParams(url.split("?")[1]);
   query.set("before", String(next));
   return query.toString();
 }

@@ -124,11 +124,18 @@ export function invalid(errors: readonly FieldError[]): HttpError {
   return new HttpError("validation-failed", `${where}${first?.message ?? "not valid"}${more}`, { errors });
 }
 
-/** What is refused by an error, with the problem's words; `null`: it is a bug. */
-export function refusalBy(
-  error: unknown,
-  refusals: Refusals,
-): { readonly status: number; readonly code: string; readonly detail: string } | null {
+/** What a bug is answered with. */
+export const BUG_CODE = "internal-error";
+
+/** A refusal as the problem document has it. */
+export interface RefusalWords {
+  readonly status: number;
+  readonly code: string;
+  readonly detail: string;
+}
+
+/** What an error refuses; `null`: nothing, it is a bug. */
+export function refusalBy(error: unknown, refusals: Refusals): RefusalWords | null {
   const refusal = error instanceof HttpError ? error : refusals.refusalIn(error);
   if (refusal === null) return null;
   const { code, message } = refusal;
@@ -155,7 +162,7 @@ export function problemAnswer(
   if (refusal === null || kind === undefined) {
     onBug(error);
     return exchangeProblem(
-      new HttpError("internal-error", "the cause is in the daemon's log, under this instance's id"),
+      new HttpError(BUG_CODE, "the cause is in the daemon's log, under this instance's id"),
       requestId,
     );
   }
@@ -173,13 +180,6 @@ export function exchangeProblem(error: HttpError, requestId: string = randomUUID
     ...(errors === null ? {} : { errors }),
     ...(limit === null ? {} : { limit }),
   });
-}
-
-/** The code of that answer. */
-export function problemCode(error: unknown, refusals: Refusals): string {
-  if (error instanceof HttpError) return error.code;
-  const refusal = refusals.refusalIn(error);
-  return refusal === null || refusals.kinds[refusal.code] === undefined ? "internal-error" : refusal.code;
 }
 
 function retryingAt({ status, title }: ProblemKind, retryAfterMs: number | null): ProblemKind {

@@ -15,7 +15,7 @@ import type { Call, Endpoint, Hold, Operation, Origin } from "./endpoint.ts";
 import { bodyCame, enter, nothingStored } from "./entering.ts";
 import { type LimitSettings, Limits } from "./limits.ts";
 import type { Peers } from "./peers.ts";
-import { HttpError, problemAnswer, problemCode, type Refusals, refusalBy } from "./problems.ts";
+import { BUG_CODE, HttpError, problemAnswer, type RefusalWords, type Refusals, refusalBy } from "./problems.ts";
 import { RefusalLog, serviceNamed } from "./refusal-log.ts";
 
 export interface HttpSettings extends ConnectionLimits {
@@ -101,6 +101,7 @@ export type Request = IncomingMessage & {
 };
 type Fail = (error: unknown) => void;
 type Serve = (endpoint: Endpoint, req: Request, exchange: Exchange) => void;
+
 /** A bug of the server itself: not even a 500 could be sent. */
 export function unserved(log: Log, error: unknown, req: Request, res: ServerResponse): void {
   log.error({ err: error, method: req.method }, "a request could not be answered");
@@ -147,10 +148,13 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
 
   const refusalLog = new RefusalLog((facts, message) => log.info(facts, message));
   /** Who only looks, and is refused, has lost nothing; who is nobody is in the audit. */
-  const noteRefusal = (error: unknown, endpoint: Endpoint, req: Request, { caller, serviceName }: Exchange) => {
+  const noteRefusal = (
+    refusal: RefusalWords,
+    endpoint: Endpoint,
+    req: Request,
+    { caller, serviceName }: Exchange,
+  ) => {
     if (caller === null || req.method === "GET" || req.method === "HEAD") return;
-    const refusal = refusalBy(error, refusals);
-    if (refusal === null) return;
     const named = serviceName === null ? {} : { service_name: serviceName };
     const { principal } = caller.actor;
     refusalLog.refused({ action: actionOf(endpoint, req), principal, ...named, ...refusal }, performance.now());
@@ -220,11 +224,12 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
       if (error instanceof ClientGoneError) return;
       if (error instanceof HttpError && error.limit !== null) metrics?.limitReached(error.limit);
       const requestId = exchange.origin?.requestId ?? randomUUID();
+      const refusal = refusalBy(error, refusals);
       if (endpoint.access !== "probe") {
         const noted = { address: addressIn(req), action: actionOf(endpoint, req), requestId };
-        auditing?.refused({ ...noted, ...asked(endpoint, req, exchange) }, problemCode(error, refusals));
+        auditing?.refused({ ...noted, ...asked(endpoint, req, exchange) }, refusal?.code ?? BUG_CODE);
       }
-      noteRefusal(error, endpoint, req, exchange);
+      if (refusal !== null) noteRefusal(refusal, endpoint, req, exchange);
       const answer = problemAnswer(error, refusals, requestId, (bug) =>
         log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );

@@ -51,8 +51,8 @@ export interface AuditParts {
   readonly others: readonly Endpoint[];
 }
 
-/** Entries that stand for many of one kind, and how many. */
-type Counts = Map<string, { entry: Entry; count: number }>;
+/** By call and code: the entry that stands for all of them. */
+type Counts = Map<string, Entry>;
 
 /** Of one name. */
 interface Minute {
@@ -136,7 +136,7 @@ export class Auditing {
     if (minute === this.#minute) return;
     this.#minute = minute;
     for (const { counts } of [...this.#minutes.values(), this.#ofStrangers]) {
-      for (const { entry, count } of counts.values()) this.#waiting.push({ ...entry, count });
+      this.#waiting.push(...counts.values());
     }
     this.#minutes = new Map();
     this.#strangers = new Map();
@@ -198,12 +198,11 @@ function count(counts: Counts, { at, principal, address, action, result }: Entry
   const own = `${action} ${result}`;
   const name = counts.has(own) || counts.size < MOST_KINDS ? own : OTHERS;
   const kind = name === OTHERS ? { action: REFUSALS, reason: null } : { action, reason: result };
-  const known = counts.get(name) ?? {
-    entry: { ...NOTHING, at, principal, address, ...kind, result: "counted" },
-    count: 0,
-  };
-  if (known.entry.principal !== principal) known.entry = { ...known.entry, principal: null };
-  if (known.entry.address !== address) known.entry = { ...known.entry, address: null };
-  known.count++;
-  counts.set(name, known);
+  const known = counts.get(name) ?? { ...NOTHING, at, principal, address, ...kind, result: "counted", count: 0 };
+  counts.set(name, {
+    ...known,
+    principal: known.principal === principal ? principal : null,
+    address: known.address === address ? address : null,
+    count: known.count + 1,
+  });
 }

@@ -1,4 +1,4 @@
-/** Sections whose names the user chooses. */
+/** Sections whose names the user chooses, and what stands below each. */
 import { z } from "zod";
 import { type Read, Refusal, refuse, show } from "./settings.ts";
 
@@ -15,12 +15,14 @@ export function sectionsByName<T extends z.ZodType>(name: Read<string>, below: T
     .transform((value, context): Readonly<Record<string, z.output<T>>> => {
       const given = value ?? {};
       if (typeof given !== "object" || Array.isArray(given)) {
-        refuse(context, new Refusal(`expected a section of \`${lines}\` lines, got ${show(given)}`));
+        // Text is not shown: it may be a secret that belongs one key up.
+        const got = typeof given === "string" ? "text" : show(given);
+        refuse(context, new Refusal(`expected a section of \`${lines}\` lines, got ${got}`));
         return z.NEVER;
       }
       const entries = Object.entries(given);
       if (entries.length > most) {
-        refuse(context, new Refusal(`holds ${entries.length} names, more than ${most}`));
+        refuse(context, new Refusal(`holds ${entries.length} lines, more than ${most}`));
         return z.NEVER;
       }
       const found: [string, z.output<T>][] = [];

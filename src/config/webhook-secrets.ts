@@ -1,7 +1,7 @@
 /** Secrets of webhooks: one, or two while its receivers change over; for all, or by principal. */
-import { z } from "zod";
 import { PRINCIPAL } from "./api-keys.ts";
-import { type Read, Refusal, refuse, show, webhookSecret } from "./settings.ts";
+import { sectionsByName } from "./by-name.ts";
+import { type Read, Refusal, setting, webhookSecret } from "./settings.ts";
 
 const MOST_AT_ONCE = 2;
 const MAX_LINES = 10_000;
@@ -18,28 +18,5 @@ export const webhookSecrets: Read<readonly string[]> = (value) => {
 };
 
 export function secretsByPrincipal() {
-  return z
-    .unknown()
-    .transform((value, context): Readonly<Record<string, readonly string[]>> => {
-      const given = value ?? {};
-      if (typeof given !== "object" || Array.isArray(given)) {
-        refuse(context, new Refusal(`expected a section of \`PRINCIPAL: SECRET\` lines, got ${show(given)}`));
-        return z.NEVER;
-      }
-      const entries = Object.entries(given);
-      if (entries.length > MAX_LINES) {
-        refuse(context, new Refusal(`holds ${entries.length} lines, more than ${MAX_LINES}`));
-        return z.NEVER;
-      }
-      const found: [string, readonly string[]][] = [];
-      for (const [key, below] of entries) {
-        const [name, secrets] = [PRINCIPAL(key), webhookSecrets(below)];
-        for (const part of [name, secrets]) {
-          if (part instanceof Refusal) refuse(context, new Refusal(part.message, part.hint, [key]));
-        }
-        if (!(secrets instanceof Refusal)) found.push([key, secrets]);
-      }
-      return Object.fromEntries(found);
-    })
-    .prefault({});
+  return sectionsByName(PRINCIPAL, setting(webhookSecrets, null), { lines: "PRINCIPAL: SECRET", most: MAX_LINES });
 }

@@ -1,6 +1,7 @@
 /** `auth.api_keys`. A plain key lives only while the file is read; what stays is its SHA-256. */
 import { createHash } from "node:crypto";
 import { z } from "zod";
+import { PRINCIPAL_NAME } from "../core/model/ids.ts";
 import { ROLES, type Role } from "../core/model/roles.ts";
 import type { Path } from "./document.ts";
 import { type PartialQuota, partialQuota } from "./quotas.ts";
@@ -24,7 +25,7 @@ const HASHED = /^sha256:/i;
 /** What stands in documents in the place of a key: everybody can read it there. */
 const PLACEHOLDER = /^(?:put-.*-here|change-?me.*|replace-?me.*|your[-_].*|<.*>)$/i;
 
-export const PRINCIPAL = text("a name of 1 to 128 characters", /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u);
+export const PRINCIPAL = text("a name of 1 to 128 characters", PRINCIPAL_NAME);
 
 /** What a key may have beside its bare name. */
 export const keyHolder = z.strictObject(

@@ -1,6 +1,7 @@
 /** `windows`: GPUs that are kept for some at certain times. */
 import cron from "node-cron";
 import { z } from "zod";
+import { PRINCIPAL_NAME } from "../core/model/ids.ts";
 import { MAX_WINDOWS, type Members, type ReservedWindow } from "../core/model/policy.ts";
 import { WORKLOAD_TYPES } from "../core/model/workload.ts";
 import type { Path } from "./document.ts";
@@ -13,7 +14,7 @@ const MAX_FOR = 16;
 
 const name = text("a name of 1 to 64 of A-Z a-z 0-9 . _ -", /^[A-Za-z0-9._-]{1,64}$/);
 const service = text("the name of a service", /^[A-Za-z0-9._-]{1,128}$/);
-const principal = text("the name of a principal", /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u);
+const principal = text("the name of a principal", PRINCIPAL_NAME);
 const gpuName = text("a GPU's UUID or index", /^[\x21-\x7e]{1,128}$/);
 
 /** Five fields, or a nickname such as `@daily`. */

@@ -1,6 +1,7 @@
 /** `work`: whether this host runs what it leases GPUs to, and what it lets be run. */
 import { isAbsolute } from "node:path";
 import type { z } from "zod";
+import { PRINCIPAL } from "./api-keys.ts";
 import { sectionsByName } from "./by-name.ts";
 import {
   duration,
@@ -38,7 +39,6 @@ const NAME = text(
 );
 const VARIABLE = text("the name of an environment variable", /^[A-Za-z_][A-Za-z0-9_]{0,127}$/);
 const USER = text("the name of a user", /^[a-z_][a-z0-9_-]{0,31}$/);
-const PRINCIPAL = text("a name of 1 to 128 characters", /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u);
 const words = text("text in one line", LINE);
 const path = text("the path of a file", LINE);
 

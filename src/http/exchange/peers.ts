@@ -11,14 +11,13 @@
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
+import { PRINCIPAL_NAME } from "../../core/model/ids.ts";
 import type { Caller } from "./auth.ts";
 
 const ASK_MS = 5_000;
 /** Asked at once; those that come meanwhile wait. Of more than {@link MAX_WAITING} the one that waits longest is ended. */
 const AT_ONCE = 8;
 const MAX_WAITING = 1_024;
-/** As a key's principal may be. */
-const NAME = /^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u;
 
 /** Prints its user's number, whether that is in the group, and its name, on a line. */
 const PROGRAM = `
@@ -136,7 +135,7 @@ export function peerIn(text: string): Caller | null {
   const uid = Number(uidText);
   const admin = uid === 0 || isAdmin === "1";
   // One whom the books do not know is known by number, and by nothing that a name could be.
-  const principal = NAME.test(name) ? name : `uid:${uid}`;
+  const principal = PRINCIPAL_NAME.test(name) ? name : `uid:${uid}`;
   return { actor: { principal, admin }, keyId: null, role: admin ? "admin" : "allocate", keyed: true, uid };
 }
 

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { PRINCIPAL_NAME } from "../../core/model/ids.ts";
 import { asked } from "../allocations/asks.ts";
 import { exactly, lifetimeMs, lifetimeOf, reasonFields, serviceName, whole } from "../asking.ts";
 
@@ -26,7 +27,7 @@ export const adoptionSchema = exactly({
   principal: z
     .string({ error: "expected a name of 1 to 128 characters" })
     // As the principals of API keys: nobody else could ever end the lease.
-    .regex(/^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u, { error: "expected a name of 1 to 128 characters" })
+    .regex(PRINCIPAL_NAME, { error: "expected a name of 1 to 128 characters" })
     .meta({ description: "Who is to own the lease, as named with an API key. Default: the admin who adopts" })
     .nullish(),
   pid: whole(1, 2 ** 31 - 1, "One of the processes on the GPU, which must be there. Default: whoever is there"),

@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { PRINCIPAL_NAME } from "../../core/model/ids.ts";
 import { ROLES } from "../../core/model/roles.ts";
 import { exactly, instant } from "../asking.ts";
 
@@ -7,7 +8,7 @@ const principalError = { error: "expected a name of 1 to 128 characters" };
 export const keySchema = exactly({
   principal: z
     .string(principalError)
-    .regex(/^(?!\s)[^\p{C}]{1,128}(?<!\s)$/u, principalError)
+    .regex(PRINCIPAL_NAME, principalError)
     .meta({ description: "Who will own what is asked for with it", example: "alice" }),
   role: z
     .enum(ROLES, { error: `expected one of ${ROLES.join(", ")}` })

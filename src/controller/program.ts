@@ -7,6 +7,7 @@ import { Idempotency } from "../http/exchange/idempotency.ts";
 import type { HttpServer } from "../http/exchange/server.ts";
 import { sortableIds } from "../platform/ids.ts";
 import { createLogger, type Logger } from "../platform/logger.ts";
+import { urlHost } from "../platform/url-host.ts";
 import { createApiServer } from "./api/server.ts";
 import { HostBackend, runPriority } from "./host/backend.ts";
 import { type ChildDaemon, startChildDaemon } from "./host/child.ts";
@@ -186,7 +187,7 @@ class Controller {
     this.#ground.start(lost);
     this.#loop.start();
     this.#prune = setInterval(() => this.#store.prune(Date.now()), PRUNE_MS);
-    const url = `http://${host.includes(":") ? `[${host}]` : host}:${port}`;
+    const url = `http://${urlHost(host)}:${port}`;
     const { backend, simulate } = this.#settings;
     this.#log.info({ url, backend, simulated: simulate !== null }, "the controller serves");
   }

@@ -20,6 +20,7 @@ import { thisProgram } from "../platform/executable.ts";
 import { createLogger, type Logger } from "../platform/logger.ts";
 import { everyNight } from "../platform/nightly.ts";
 import { notifySystemd, startWatchdog } from "../platform/notify.ts";
+import { urlHost } from "../platform/url-host.ts";
 import type { GpuSource } from "../ports/gpu-source.ts";
 import { StorageUnavailableError } from "../ports/refusals.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
@@ -255,7 +256,7 @@ class RunningDaemon implements Daemon {
         url:
           port === 0
             ? `unix:${server.socket}`
-            : `${server.tls === null ? "http" : "https"}://${server.host.includes(":") ? `[${server.host}]` : server.host}:${port}`,
+            : `${server.tls === null ? "http" : "https"}://${urlHost(server.host)}:${port}`,
         file,
         simulated: monitoring.source === "simulated",
       },

@@ -1,4 +1,5 @@
 /** Nodes and pods, as the reconcilers see them. Pure. */
+import { urlHost } from "../../platform/url-host.ts";
 import { LABEL } from "../objects/meta.ts";
 import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
 import type { KubeObject } from "./watch.ts";
@@ -96,7 +97,7 @@ function replicaOf(pod: KubeObject): ReplicaSeen {
     name: pod.metadata.name,
     phase,
     node: nodeOf(pod),
-    url: podIP === undefined ? null : `http://${podIP.includes(":") ? `[${podIP}]` : podIP}:8000`,
+    url: podIP === undefined ? null : `http://${urlHost(podIP)}:8000`,
     gpus: gpusOf(pod),
     restarts: containerStatuses.reduce((sum, { restartCount = 0 }) => sum + restartCount, 0),
     trouble: phase === "ready" || phase === "stopping" ? null : troubleOf(containerStatuses),

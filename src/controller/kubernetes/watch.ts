@@ -2,8 +2,8 @@
  * Everything of one kind, kept up to date.
  *
  *  1. A list, page by page, then a watch from where it ended; bookmarks move that point on.
- *  2. A watch that the server ends goes on from there. One that is too old (410), or breaks, is listed anew, with growing
- *     pauses: a server that is in trouble is not asked harder.
+ *  2. A watch that the server ends goes on from there at once. One that breaks goes on from there too, with growing
+ *     pauses: a server that is in trouble is not asked harder. Only one that is too old (410) is listed anew.
  *  3. One that says nothing for {@link SILENCE_MS}, not even a bookmark, is dead, whatever its connection says.
  */
 import { type KubeConnection, KubeError } from "./connection.ts";

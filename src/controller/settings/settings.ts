@@ -1,6 +1,7 @@
 /** The controller's settings: its file, over it the second seed's environment, over that the flags. */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { isLoopback } from "../../config/config.ts";
 import { MAX_FILE_BYTES, NO_DOCUMENT, printPath, readDocument } from "../../config/document.ts";
 import { ConfigError, type Origin, type Problem } from "../../config/problems.ts";
 import type { ApiKey } from "../../http/exchange/auth.ts";
@@ -215,8 +216,4 @@ function keyIn(path: string): string {
     const origin: Origin = { kind: "file", file: path, line: null, column: 0 };
     throw new ConfigError([{ origin, path: "", message: (error as Error).message, hint: null }]);
   }
-}
-
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }

@@ -1,11 +1,7 @@
 /** What the daemon shows itself with over TLS. */
 import { readFileSync } from "node:fs";
 import type { Config } from "../config/config.ts";
-
-export interface Certificate {
-  readonly cert: Buffer;
-  readonly key: Buffer;
-}
+import type { Certificate } from "../http/server.ts";
 
 /** @throws when a file cannot be read, or the two do not belong together. */
 export function certificateOf({ tls }: Pick<Config["server"], "tls">): Certificate | null {

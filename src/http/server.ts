@@ -11,7 +11,7 @@ import { ReadingFeed } from "./readings/feed.ts";
 import { LEASING_REFUSALS } from "./refusals.ts";
 
 export type { ApiKey } from "./exchange/auth.ts";
-export type { HttpServer, HttpSettings } from "./exchange/server.ts";
+export type { Certificate, HttpServer, HttpSettings } from "./exchange/server.ts";
 
 export interface HttpMetrics extends MetricsPage, RequestMetrics {}
 

@@ -26,7 +26,7 @@ import {
 } from "./serving.ts";
 import { UnixSocket } from "./unix-socket.ts";
 
-export type { HttpSettings, RequestMetrics, ServerParts } from "./serving.ts";
+export type { Certificate, HttpSettings, RequestMetrics, ServerParts } from "./serving.ts";
 
 export interface HttpServer {
   readonly server: HttpServerOfNode | HttpsServer;
@@ -154,9 +154,9 @@ async function drain(server: HttpServer["server"], connections: Connections, tim
 type Route = (req: Request, exchange: Exchange) => unknown;
 
 /**
- * From a path to its endpoint: a path without parameters by a table, the others by express' router. Its router alone,
- * for an application would also give each request and answer another prototype, with methods that are not used here: 5
- * us a request.
+ * From a path to its endpoint: a path without parameters by a table, the others by express' router. Only its router is
+ * used: an express application would also give each request and answer another prototype, with methods that nothing here
+ * calls, at 5 us a request.
  */
 function routed(parts: ServerParts, connections: Connections, auditing: Auditing | null): RequestListener {
   const router = express.Router({ caseSensitive: true });

@@ -15,7 +15,7 @@ import type { Call, Endpoint, Hold, Operation, Origin } from "./endpoint.ts";
 import { bodyCame, enter, nothingStored } from "./entering.ts";
 import { type LimitSettings, Limits } from "./limits.ts";
 import type { Peers } from "./peers.ts";
-import { BUG_CODE, HttpError, problemAnswer, type RefusalWords, type Refusals, refusalBy } from "./problems.ts";
+import { BUG_CODE, HttpError, problemAnswer, type Refusals, type RefusalWords, refusalBy } from "./problems.ts";
 import { RefusalLog, serviceNamed } from "./refusal-log.ts";
 
 export interface HttpSettings extends ConnectionLimits {
@@ -148,12 +148,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
 
   const refusalLog = new RefusalLog((facts, message) => log.info(facts, message));
   /** Who only looks, and is refused, has lost nothing; who is nobody is in the audit. */
-  const noteRefusal = (
-    refusal: RefusalWords,
-    endpoint: Endpoint,
-    req: Request,
-    { caller, serviceName }: Exchange,
-  ) => {
+  const noteRefusal = (refusal: RefusalWords, endpoint: Endpoint, req: Request, { caller, serviceName }: Exchange) => {
     if (caller === null || req.method === "GET" || req.method === "HEAD") return;
     const named = serviceName === null ? {} : { service_name: serviceName };
     const { principal } = caller.actor;

@@ -10,13 +10,14 @@ import {
   renewal,
   revocation,
 } from "./allocations/routes.ts";
-import { gpuWhy, why } from "./allocations/why.ts";
+import { why } from "./allocations/why.ts";
 import { audit } from "./audit/audit.ts";
 import { deliveries, redelivery } from "./deliveries/routes.ts";
 import { events } from "./events/stream.ts";
 import { KEY_ID } from "./exchange/auth.ts";
 import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
 import { governance, gpuDrain, gpuRemoval } from "./gpus/routes.ts";
+import { gpuWhy } from "./gpus/why.ts";
 import { history } from "./history/history.ts";
 import { hostDrain, hostUndrain, list, status } from "./host/routes.ts";
 import { creation, listing, revoking } from "./keys/keys.ts";

@@ -1,20 +1,15 @@
-/** Why something waits, was granted, has ended, or is not granted: in words, made of what the API shows of it. */
+/** Why a request waits, was granted or has ended: in words, made of what the API shows of it. */
 import { formatDuration } from "../../core/base/duration.ts";
 import type { EpochMs } from "../../core/base/time.ts";
-import { gpuNamed } from "../../core/decisions/admin.ts";
 import { roughly } from "../../core/explain/windows.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { Actor } from "../../core/model/ids.ts";
 import { printable } from "../../platform/printable.ts";
 import type { PastDecision } from "../../ports/past-decisions.ts";
 import type { RecordAnswer, WhyAnswer } from "../../wire/allocations/answers.ts";
-import type { GpuAnswer, GpuWhyAnswer } from "../../wire/gpus/answers.ts";
-import type { StatusAnswer } from "../../wire/host/answers.ts";
 import { timestamp } from "../../wire/values.ts";
 import { json } from "../exchange/answers.ts";
 import type { Operation } from "../exchange/endpoint.ts";
-import { gpuViewOf } from "../gpus/views.ts";
-import { hostDrainView } from "../host/views.ts";
 import type { EndpointParts } from "../parts.ts";
 import { recordView } from "./views.ts";
 
@@ -64,39 +59,6 @@ export function why({ scheduler, pastDecisions }: EndpointParts): Operation {
       } satisfies WhyAnswer);
     },
   };
-}
-
-export function gpuWhy({ scheduler }: EndpointParts): Operation {
-  return {
-    role: "read",
-    body: "ignored",
-    answer({ id }) {
-      const { state } = scheduler;
-      const now = scheduler.now();
-      const gpu = gpuViewOf(gpuNamed(state, id).uuid, state, now, null) as GpuAnswer;
-      const why = gpuWords(gpu, hostDrainView(state).drain, state, now);
-      return json(200, { id: gpu.id, uuid: gpu.uuid, state: gpu.state, why } satisfies GpuWhyAnswer);
-    },
-  };
-}
-
-function gpuWords(gpu: GpuAnswer, drain: StatusAnswer["drain"], state: HostState, now: EpochMs): string[] {
-  const name = `GPU ${gpu.id ?? gpu.uuid} (${gpu.name})`;
-  const since = gpu.since === null ? "" : `, for ${roughly(now - Date.parse(gpu.since))}`;
-  const holders = gpu.holders.map(({ allocation_id: id }) => {
-    const holder = state.allocations.get(id);
-    const until = holder === undefined || holder.status === "queued" ? null : holder.lease.expiresAt;
-    const end = until === null ? "until it is released" : `for ${roughly(until - now)} more, unless it is renewed`;
-    return `${id} holds it ${end}`;
-  });
-  return [
-    gpu.state === "free" ? `${name} is free: it can be granted` : `${name} is not granted: it is ${gpu.state}${since}`,
-    ...(gpu.reason === null || gpu.state === "leased" ? [] : [gpu.reason]),
-    ...holders,
-    ...(gpu.ailment === null ? [] : [`besides, it is ${gpu.ailment.state}: ${gpu.ailment.reason}`]),
-    ...(gpu.cordon === null ? [] : [`${gpu.cordon.by} cordoned it: ${gpu.cordon.reason}`]),
-    ...(drain === null ? [] : [`the host is drained by ${drain.by}: ${drain.reason}`]),
-  ];
 }
 
 function recordWhy(record: RecordAnswer, past: PastDecision | null, { line }: HostState, now: EpochMs): string[] {

@@ -220,11 +220,10 @@ async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {
   const draft = scaledDraft(changeable(workload), replicas);
   const before = workload.status.desiredReplicas ?? 0;
   const eventId = parts.newId();
-  const at = new Date(parts.now()).toISOString();
+  const initiatedAt = new Date(parts.now()).toISOString();
   await parts.objects.put(draft);
   if (replicas !== null && replicas !== before) {
-    parts.history.endScaling(workload.metadata.name, "cancelled", at);
-    parts.history.addScaling({
+    parts.history.beginScaling({
       eventId,
       deploymentId: workload.metadata.name,
       tenantId: tenantOf(workload.metadata),
@@ -233,10 +232,7 @@ async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {
       toReplicas: replicas,
       triggerReason: reason,
       triggerMetrics: {},
-      status: "in_progress",
-      errorMessage: null,
-      initiatedAt: at,
-      completedAt: null,
+      initiatedAt,
     });
   }
   return json(202, {

@@ -54,6 +54,9 @@ export interface ScalingEvent {
   readonly completedAt: string | null;
 }
 
+/** One that has just begun. */
+export type ScalingBegun = Omit<ScalingEvent, "status" | "errorMessage" | "completedAt">;
+
 export interface DeploymentEvent {
   readonly deploymentId: string;
   readonly at: string;
@@ -63,7 +66,8 @@ export interface DeploymentEvent {
 }
 
 export interface History {
-  addScaling(event: ScalingEvent): void;
+  /** One of this deployment that is in progress is cancelled by it. */
+  beginScaling(event: ScalingBegun): void;
   /** Of the last of a deployment that is in progress. */
   endScaling(deploymentId: string, status: "success" | "failed" | "cancelled", at: string): void;
   scalings(query: { readonly deploymentId?: string; readonly limit: number }): readonly ScalingEvent[];

@@ -159,8 +159,7 @@ export class ReconcileLoop {
     // A hand's change through the API has its event already.
     const isTold = last?.status === "in_progress" && last.toReplicas === scaled?.to;
     if (scaled !== null && !isTold) {
-      history.endScaling(name, "cancelled", at);
-      history.addScaling({
+      history.beginScaling({
         eventId: newId(),
         deploymentId: name,
         tenantId: tenantOf(workload.metadata),
@@ -169,10 +168,7 @@ export class ReconcileLoop {
         toReplicas: scaled.to,
         triggerReason: scaled.why,
         triggerMetrics: status.currentMetrics ?? {},
-        status: "in_progress",
-        errorMessage: null,
         initiatedAt: at,
-        completedAt: null,
       });
     }
     for (const { type, status: holds, reason = "", message = "" } of changed(workload.status, status)) {

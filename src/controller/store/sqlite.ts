@@ -6,7 +6,15 @@ import { DatabaseSync, type SQLInputValue } from "node:sqlite";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec } from "../objects/model.ts";
-import type { DeploymentEvent, History, Objects, RequestKey, ScalingEvent, WorkloadDraft } from "../objects/store.ts";
+import type {
+  DeploymentEvent,
+  History,
+  Objects,
+  RequestKey,
+  ScalingBegun,
+  ScalingEvent,
+  WorkloadDraft,
+} from "../objects/store.ts";
 import type { Workload, WorkloadStatus } from "../objects/workload.ts";
 import { MIGRATIONS } from "./migrations.ts";
 
@@ -138,14 +146,15 @@ export class SqliteObjects implements Objects, History {
     return () => this.#listeners.delete(changed);
   }
 
-  addScaling(event: ScalingEvent): void {
+  beginScaling(event: ScalingBegun): void {
+    this.endScaling(event.deploymentId, "cancelled", event.initiatedAt);
     const { eventId, deploymentId, tenantId, scalingType, fromReplicas, toReplicas, triggerReason } = event;
     this.#run(
       `INSERT INTO scaling_events (event_id, deployment_id, tenant_id, scaling_type, from_replicas, to_replicas,
-       trigger_reason, trigger_metrics, status, error_message, initiated_at, completed_at)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+       trigger_reason, trigger_metrics, status, initiated_at)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'in_progress', ?)`,
       ...[eventId, deploymentId, tenantId, scalingType, fromReplicas, toReplicas, triggerReason],
-      ...[JSON.stringify(event.triggerMetrics), event.status, event.errorMessage, event.initiatedAt, event.completedAt],
+      ...[JSON.stringify(event.triggerMetrics), event.initiatedAt],
     );
   }
 

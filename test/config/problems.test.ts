@@ -121,7 +121,10 @@ test.each([
     "webhooks: {secrets: k9-do-not-print}",
     "webhooks.secrets: expected a section of `PRINCIPAL: SECRET` lines, got text",
   ],
-  ["webhooks: {secrets: {ann: 12345678}}", "webhooks.secrets.ann: expected `whsec_` and base64, or other text in quotes"],
+  [
+    "webhooks: {secrets: {ann: 12345678}}",
+    "webhooks.secrets.ann: expected `whsec_` and base64, or other text in quotes",
+  ],
   [
     "webhooks: {allowed_hosts: ['https://a']}",
     'webhooks.allowed_hosts.0: expected `external`, `loopback`, a name, an address or a CIDR block, got "https://a"',

@@ -113,6 +113,17 @@ const pod = (name: string, status: object, more: { spec?: object; metadata?: obj
 describe("pods", () => {
   const phase = (one: KubeObject) => tracksSeen([one])[0]?.replicas[0];
 
+  test("are reached where their container serves, which is another port for an engine of one's own", () => {
+    const engine = { type: "custom", image: "registry.example/llm-server:1" } as const;
+    for (const [change, port] of [
+      [{}, 8_000],
+      [{ engine }, 8_080],
+    ] as const) {
+      const { spec } = made(change).Deployment.spec.template;
+      expect(phase(pod("a", { podIP: "10.0.0.7" }, { spec }))?.url).toBe(`http://10.0.0.7:${port}`);
+    }
+  });
+
   test("wait until they are bound, start, serve, stop or fail, each as one phase of a replica", () => {
     const unschedulable = [{ type: "PodScheduled", status: "False", message: "0/3 nodes are available" }];
     expect(

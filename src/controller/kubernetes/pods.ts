@@ -2,6 +2,7 @@
 import { urlHost } from "../../platform/url-host.ts";
 import { LABEL } from "../objects/meta.ts";
 import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
+import { PRODUCT, VLLM_PORT } from "./render.ts";
 import type { KubeObject } from "./watch.ts";
 
 const GPU = "nvidia.com/gpu";
@@ -30,6 +31,7 @@ interface PodSpec {
   readonly nodeName?: string;
   readonly containers?: readonly {
     readonly resources?: { readonly limits?: Readonly<Record<string, string>> };
+    readonly ports?: readonly { readonly name?: string; readonly containerPort: number }[];
   }[];
 }
 
@@ -44,6 +46,13 @@ interface PodStatus {
 export function gpusOf(pod: KubeObject): number {
   const { containers = [] } = (pod.spec ?? {}) as PodSpec;
   return containers.reduce((sum, { resources }) => sum + Number(resources?.limits?.[GPU] ?? 0), 0);
+}
+
+/** Where it serves, as its container says (render.ts). */
+function portOf(pod: KubeObject): number {
+  const { containers = [] } = (pod.spec ?? {}) as PodSpec;
+  const http = containers.flatMap(({ ports = [] }) => ports).find(({ name }) => name === "http");
+  return http?.containerPort ?? VLLM_PORT;
 }
 
 export function isOver(pod: KubeObject): boolean {
@@ -73,7 +82,7 @@ export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObjec
     return [
       {
         name: metadata.name,
-        product: metadata.labels?.["nvidia.com/gpu.product"] ?? null,
+        product: metadata.labels?.[PRODUCT] ?? null,
         gpuMemoryMib: Number.isFinite(memory) ? memory : null,
         gpus,
         usedGpus: used.get(metadata.name) ?? 0,
@@ -97,7 +106,7 @@ function replicaOf(pod: KubeObject): ReplicaSeen {
     name: pod.metadata.name,
     phase,
     node: nodeOf(pod),
-    url: podIP === undefined ? null : `http://${urlHost(podIP)}:8000`,
+    url: podIP === undefined ? null : `http://${urlHost(podIP)}:${portOf(pod)}`,
     gpus: gpusOf(pod),
     restarts: containerStatuses.reduce((sum, { restartCount = 0 }) => sum + restartCount, 0),
     trouble: phase === "ready" || phase === "stopping" ? null : troubleOf(containerStatuses),

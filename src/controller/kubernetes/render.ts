@@ -14,11 +14,12 @@ export interface Child {
   readonly object: Readonly<Record<string, unknown>>;
 }
 
-const PRODUCT = "nvidia.com/gpu.product";
-const VLLM_PORT = 8_000;
+/** The node's label that names its GPUs. */
+export const PRODUCT = "nvidia.com/gpu.product";
+export const VLLM_PORT = 8_000;
 const CUSTOM_PORT = 8_080;
 const STARTUP_PERIOD_S = 10;
-/** Weights load at 15 s a GB, and 105 s go into everything else; a third is added, since nodes differ. */
+/** Weights load at 15 s a GB, and 105 s go into everything else; three tenths are added, since nodes differ. */
 const START_S_PER_GB = 15;
 const START_S = 105;
 const START_SPARE = 1.3;

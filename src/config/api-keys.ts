@@ -83,7 +83,8 @@ function entriesOf(value: unknown): readonly (readonly [string, unknown])[] | Re
   return entries.length <= MAX_KEYS ? entries : new Refusal(`holds ${entries.length} keys, more than ${MAX_KEYS}`);
 }
 
-function hashOf(key: string): string | Refusal {
+/** The digest of a key as a file has it: bare, or as `sha256:` and its digest. */
+export function hashOf(key: string): string | Refusal {
   if (key.trim() === "") return new Refusal("an API key must not be empty");
   if (PLACEHOLDER.test(key.replace(HASHED, ""))) {
     return new Refusal(

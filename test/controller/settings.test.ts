@@ -70,6 +70,13 @@ describe("the controller's settings", () => {
     expect(problems("api: {host: 0.0.0.0}\nauth: {api_keys: {a-key-0123456789: {principal: a}}}")).toEqual([]);
   });
 
+  test("take no placeholder of the documentation as a key, and no digest that is none", () => {
+    const refused = (key: string) => problems(`auth: {api_keys: {"${key}": {principal: a}}}`);
+    expect(refused("change-me")).toEqual([expect.stringContaining("auth.api_keys: a placeholder")]);
+    expect(refused("sha256:abc")).toEqual(["auth.api_keys: expected 64 hex digits after `sha256:`"]);
+    expect(refused(`sha256:${"a".repeat(64)}`)).toEqual([]);
+  });
+
   test("let no second key of a principal widen its tenants", () => {
     const keys = "k1-0123456789: {principal: a, tenants: [x]}, k2-0123456789: {principal: a}";
     expect(problems(`auth: {api_keys: {${keys}}}`)).toEqual(["auth.api_keys: the keys of a name different tenants"]);

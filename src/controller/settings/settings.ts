@@ -1,9 +1,10 @@
 /** The controller's settings: its file, over it the second seed's environment, over that the flags. */
-import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { hashOf } from "../../config/api-keys.ts";
 import { isLoopback } from "../../config/config.ts";
 import { MAX_FILE_BYTES, NO_DOCUMENT, printPath, readDocument } from "../../config/document.ts";
 import { ConfigError, type Origin, type Problem } from "../../config/problems.ts";
+import { Refusal } from "../../config/settings.ts";
 import type { ApiKey } from "../../http/exchange/auth.ts";
 import type { LogLevel } from "../../platform/logger.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
@@ -156,8 +157,11 @@ function keysOf({ auth }: ControllerFile, problems: Problem[]) {
   const tenants = new Map<string, readonly string[]>();
   const seen = new Map<string, string>();
   for (const [key, holder] of Object.entries(auth?.api_keys ?? {})) {
-    const hashed = /^sha256:([0-9a-f]{64})$/i.exec(key)?.[1]?.toLowerCase();
-    const sha256 = hashed ?? createHash("sha256").update(key, "utf8").digest("hex");
+    const sha256 = hashOf(key);
+    if (sha256 instanceof Refusal) {
+      problems.push({ origin: { kind: "default" }, path: "auth.api_keys", message: sha256.message, hint: null });
+      continue;
+    }
     keys.push({ sha256, principal: holder.principal, role: holder.role });
     const bound = JSON.stringify(holder.tenants ?? null);
     // A second key would otherwise widen what the first one may see.

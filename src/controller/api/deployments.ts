@@ -14,6 +14,7 @@ import { createSchema, scaleSchema, updateSchema } from "./asks.ts";
 import { changedDraft, deploymentId, draftOf, restartDraft, scaledDraft } from "./drafts.ts";
 import {
   type ApiParts,
+  changing,
   demandTenant,
   deploymentNamed,
   modelIdOf,
@@ -28,11 +29,6 @@ const MAX_LISTED = 1_000;
 const readCreate = checker(createSchema);
 const readUpdate = checker(updateSchema);
 const readScale = checker(scaleSchema);
-
-/** Where processes of this host are started, it takes the role that may. */
-function changing({ backend }: ApiParts): Role {
-  return backend.kind === "host" ? "run" : "allocate";
-}
 
 export function deploymentEndpoints(parts: ApiParts): readonly Endpoint[] {
   const role = changing(parts);

@@ -11,13 +11,13 @@ import { type Model, modelSpecSchema } from "../objects/model.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { Workload } from "../objects/workload.ts";
 import { scaledDraft } from "./drafts.ts";
-import { type ApiParts, demandAllTenants, demandTenant, visible } from "./parts.ts";
+import { type ApiParts, changing, demandAllTenants, demandTenant, visible } from "./parts.ts";
 import { objectView } from "./views.ts";
 
 const BASE = `/apis/${API_VERSION}`;
 
 export function objectEndpoints(parts: ApiParts): readonly Endpoint[] {
-  const role = parts.backend.kind === "host" ? "run" : "allocate";
+  const role = changing(parts);
   return [
     endpoint(`${BASE}/*rest`, "key", {
       GET: { role: "read", body: "ignored", answer: (call) => look(parts, call) },

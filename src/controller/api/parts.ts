@@ -1,5 +1,6 @@
 /** What the routes have in common: whose call it is, and what it may see. */
 import type { Answer } from "../../http/exchange/answers.ts";
+import type { Role } from "../../http/exchange/auth.ts";
 import { queryOf } from "../../http/exchange/checks.ts";
 import type { Call } from "../../http/exchange/endpoint.ts";
 import type { Idempotency } from "../../http/exchange/idempotency.ts";
@@ -53,6 +54,11 @@ export const CONTROLLER_REFUSALS: Refusals = {
 export function withSeedNames(problem: Answer): Answer {
   const body = JSON.parse(String(problem.body)) as { detail: string; status: number };
   return { ...problem, body: JSON.stringify({ ...body, error: body.detail, status_code: body.status }) };
+}
+
+/** Who may change objects. Where processes of this host are started, it takes the role that may. */
+export function changing({ backend }: ApiParts): Role {
+  return backend.kind === "host" ? "run" : "allocate";
 }
 
 /** The tenants that a call may see; `null`: all. */

@@ -1,7 +1,7 @@
 /** Workloads as the second seed's clients know them: its field names, and figures only where somebody measured them. */
 
 import { conditionOf } from "../objects/conditions.ts";
-import { tenantOf } from "../objects/meta.ts";
+import { API_VERSION, tenantOf } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
 import { modelIdOf } from "./parts.ts";
@@ -128,7 +128,7 @@ export function resourcesView(nodes: readonly NodeSeen[]) {
 export function objectView({ metadata, spec, status }: Workload) {
   const { deletionTimestamp, ...rest } = metadata;
   return {
-    apiVersion: "llm.orchestrator.io/v1",
+    apiVersion: API_VERSION,
     kind: "LLMWorkload",
     metadata: deletionTimestamp === null ? rest : { ...rest, deletionTimestamp },
     spec,

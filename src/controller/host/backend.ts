@@ -8,6 +8,7 @@ import type { Client } from "../../client/client.ts";
 import { ApiProblem, Unreachable } from "../../client/errors.ts";
 import type { WorkClient, WorkloadRecord } from "../../client/work.ts";
 import { formatCpu, formatMemory } from "../../work/quantities.ts";
+import { LoadWatch } from "../load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, LABEL } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
@@ -16,7 +17,6 @@ import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
 import { surplusOf } from "../reconcile/rollout.ts";
 import type { LoadSeen, NodeSeen, ReplicaSeen, TrackSeen } from "../reconcile/seen.ts";
-import { LoadWatch } from "./load-watch.ts";
 
 /** One restart may be bad luck; so many without being ready is a loop. */
 const CRASH_LOOP_RESTARTS = 3;

@@ -5,7 +5,7 @@
  *  2. Drains go by eviction, so budgets hold; a node is drained only when nothing but its own daemons is left.
  */
 
-import { LoadWatch } from "../host/load-watch.ts";
+import { LoadWatch } from "../load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, LABEL } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";

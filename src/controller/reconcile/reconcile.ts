@@ -9,6 +9,7 @@
  */
 import type { EpochMs } from "../../core/base/time.ts";
 import { conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
+import { LABEL } from "../objects/meta.ts";
 import { type Breach, notYet, readSpec } from "../objects/rules.ts";
 import type { State, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { isPlan, type Plan, type PlanRefused, planOf } from "./plan.ts";
@@ -162,7 +163,7 @@ function refusalOf({ metadata, spec }: Workload, seen: Seen, settings: Reconcile
   if (isPlan(planned)) return null;
   const { reason, message } = planned;
   // What runs goes on when the node that it would fit on is away.
-  const isHere = seen.tracks.some((track) => track.revision === revisionOf({ ...metadata }, spec));
+  const isHere = seen.tracks.some((track) => track.revision === revisionOf(metadata, spec));
   return { condition: reason === "NeverFits" || isHere ? "Schedulable" : "Accepted", reason, message };
 }
 
@@ -273,7 +274,7 @@ function statusOf(view: View, idleMs: number, settings: ReconcileSettings): Work
     readyReplicas: ready,
     availableReplicas: ready,
     updatedReplicas: updated,
-    selector: `llm-orchestrator.io/workload=${metadata.name}`,
+    selector: `${LABEL.workload}=${metadata.name}`,
     qosClass: plan.qosClass,
     endpoints: urls.sort(),
     currentMetrics: { ...scaled.metrics },

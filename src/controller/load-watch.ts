@@ -1,5 +1,5 @@
 /** What ready replicas say of their load at `/metrics`, in vLLM's names. Asked every 15 s; a silent one is left out. */
-import type { LoadSeen } from "../reconcile/seen.ts";
+import type { LoadSeen } from "./reconcile/seen.ts";
 
 const EVERY_MS = 15_000;
 const TIMEOUT_MS = 2_000;

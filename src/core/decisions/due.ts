@@ -8,7 +8,7 @@ import { leftovers } from "../host/leftovers.ts";
 import type { HostState } from "../host/state.ts";
 import type { EndReason, HoldingAllocation, LiveAllocation } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
-import { settlingShare } from "../model/holds.ts";
+import { overdueRemains, settlingShare } from "../model/holds.ts";
 import { type Drafting, end } from "./drafting.ts";
 import { idleChanges } from "./observe/idle.ts";
 
@@ -41,14 +41,16 @@ export function expireDue(draft: Drafting, now: EpochMs): void {
 /** What the end of the patience with a GPU brings. */
 function overdueOf(gpu: Gpu, state: HostState, now: EpochMs): Event {
   const { uuid, hold } = gpu;
-  const { sharing } = state.policy;
-  const settling = hold.kind === "shared" ? settlingShare(hold) : null;
-  if (settling !== null && settling.startedAt !== null && settling.startedAt + sharing.settleTimeoutMs <= now) {
+  if (hold.kind !== "shared") {
+    const endedAt = hold.kind === "reclaiming" ? hold.since : now;
+    return { type: "gpu-quarantined", uuid, at: now, reason: leftovers(gpu, endedAt, state) };
+  }
+  const settling = settlingShare(hold);
+  const { settleTimeoutMs } = state.policy.sharing;
+  if (settling !== null && settling.startedAt !== null && settling.startedAt + settleTimeoutMs <= now) {
     return { type: "memory-settled", uuid, allocationId: settling.allocationId, at: now, seen: false };
   }
-  const endedAt =
-    hold.kind === "reclaiming" ? hold.since : hold.kind === "shared" ? (hold.remains[0]?.since ?? now) : now;
-  return { type: "gpu-quarantined", uuid, at: now, reason: leftovers(gpu, endedAt, state) };
+  return { type: "gpu-quarantined", uuid, at: now, reason: overdueRemains(hold) };
 }
 
 function overdueReason(allocation: LiveAllocation, now: EpochMs): EndReason {

@@ -2,7 +2,7 @@
 
 import type { EpochMs } from "../base/time.ts";
 import type { Gpu } from "../model/gpu.ts";
-import { type SharedHold, settlingShare } from "../model/holds.ts";
+import { overdueRemains, type SharedHold, settlingShare } from "../model/holds.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import type { Policy } from "../model/policy.ts";
 import type { ProbeFailureKind } from "../model/reading.ts";
@@ -72,8 +72,7 @@ function holdOf({ hold }: Gpu): BlockedGpu | null {
 function sharedBlock(hold: SharedHold): BlockedGpu {
   const { shares, remains, since, overdueSince } = hold;
   if (overdueSince !== null) {
-    const detail = `what is left of ${remains.map(({ allocationId }) => allocationId).join(", ")} has not been seen to go`;
-    return { block: "quarantined", detail, since: overdueSince };
+    return { block: "quarantined", detail: overdueRemains(hold), since: overdueSince };
   }
   const settling = settlingShare(hold);
   const parts = [`shared by ${shares.map(({ allocationId }) => allocationId).join(", ")}`];

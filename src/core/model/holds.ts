@@ -8,6 +8,11 @@ import type { GpuUse } from "./use.ts";
 /** In words, why a GPU is quarantined on which several leases had been, and not all of them were seen to leave. */
 export const OVERDUE = "what ended leases left there has not been seen to go";
 
+/** The same while others go on sharing it. What is seen there may be theirs, so nothing of that is named. */
+export function overdueRemains({ remains }: SharedHold): string {
+  return `what is left of ${remains.map(({ allocationId }) => allocationId).join(", ")} has not been seen to go`;
+}
+
 export interface Holder {
   readonly allocationId: AllocationId;
   readonly since: EpochMs;

@@ -324,7 +324,10 @@ test("what does not go in time keeps new leases away, not those that run, and cl
   host.advance(seconds(60));
   const next = host.submit(shared(1_000, { webhookUrl: "http://127.0.0.1:9/hook" }));
   expect(why(host, next)).toEqual({ "GPU-a": "quarantined" });
-  expect(detail(host)).toBe(`what is left of ${first} has not been seen to go`);
+  const reason = `what is left of ${first} has not been seen to go`;
+  expect(detail(host)).toBe(reason);
+  // The event says the same: of what is seen there, much is of the lease that runs.
+  expect(host.log.findLast(({ type }) => type === "gpu-quarantined")).toMatchObject({ reason });
   expect(host.allocation(second).status).toBe("leased");
   running(host, { 502: 20_000 });
   host.advance(seconds(5));

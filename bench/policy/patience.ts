@@ -76,6 +76,12 @@ const VARIANTS: readonly Row[] = [
   late("patience 12h"),
   { ...GREEDY, name: "one service, greedy", service: true },
 ];
+const SATURATED: readonly Row[] = [
+  GREEDY,
+  ours("patience 12h, the default"),
+  late("patience 12h"),
+  ours("patience 24h", { policy: { patienceMs: 24 * HOUR } }),
+];
 
 /** Writes the section by `say`, line by line. */
 export function patience(mixes: readonly Mix[], say: (line?: string) => void): void {
@@ -108,98 +114,26 @@ export function patience(mixes: readonly Mix[], say: (line?: string) => void): v
   table([], [{ load: 0.9, label: null }], VARIANTS, FEW_SEEDS, mixes, say);
 }
 
-/** An experiment that is over: what it measured, in utilisation and mean wait. Seeds 11 to 13, as traced one. */
-const TRIED: readonly (readonly [string, ...string[]])[] = [
-  ["greedy", "93.4 %, 6.5 h", "91.0 %, 6.5 h", "88.4 %, 17 h", "97.3 %, 16 h", "96.5 %, 13 h", "91.8 %, 29 h"],
-  [
-    "held at once (the default)",
-    "89.3 %, 22 h",
-    "90.5 %, 21 h",
-    "90.0 %, 30 h",
-    "92.5 %, 37 h",
-    "92.6 %, 37 h",
-    "92.8 %, 57 h",
-  ],
-  [
-    "6 h later at the earliest",
-    "91.3 %, 17 h",
-    "91.0 %, 19 h",
-    "90.9 %, 27 h",
-    "95.2 %, 26 h",
-    "92.8 %, 37 h",
-    "92.3 %, 58 h",
-  ],
-  ["12 h later", "92.6 %, 11 h", "91.4 %, 17 h", "91.0 %, 25 h", "95.0 %, 27 h", "93.5 %, 34 h", "93.2 %, 50 h"],
-  [
-    "12 h, or once no lease is older than 30 min",
-    "92.5 %, 12 h",
-    "91.5 %, 16 h",
-    "91.1 %, 25 h",
-    "95.0 %, 27 h",
-    "93.8 %, 33 h",
-    "93.5 %, 49 h",
-  ],
-  [
-    "12 h, or older than 4 h",
-    "90.9 %, 20 h",
-    "90.5 %, 21 h",
-    "91.2 %, 27 h",
-    "92.4 %, 37 h",
-    "92.5 %, 38 h",
-    "92.5 %, 56 h",
-  ],
-  [
-    "12 h, but at once for up to 4 GPUs",
-    "92.0 %, 13 h",
-    "91.0 %, 18 h",
-    "91.1 %, 25 h",
-    "95.0 %, 28 h",
-    "93.6 %, 34 h",
-    "93.2 %, 50 h",
-  ],
-  [
-    "patience 24 h, held at once",
-    "92.7 %, 12 h",
-    "91.0 %, 20 h",
-    "90.8 %, 25 h",
-    "95.7 %, 26 h",
-    "94.1 %, 32 h",
-    "94.7 %, 46 h",
-  ],
-  [
-    "as long as the longest lease (`hold_late`)",
-    "92.0 %, 14 h",
-    "91.4 %, 16 h",
-    "91.1 %, 24 h",
-    "94.9 %, 30 h",
-    "94.1 %, 32 h",
-    "92.8 %, 51 h",
-  ],
-];
-
-/** Writes what was tried where the host is full. */
-export function tried(say: (line?: string) => void): void {
-  say("## Near saturation: what was tried");
+/** Writes the section by `say`: what may be set where the host is full. */
+export function saturated(mixes: readonly Mix[], say: (line?: string) => void): void {
+  say("## Near saturation");
   say();
   say(
-    "Where the host is full, nearly all that is lost is lost while GPUs are held for requests of all eight: some ten times in",
-  );
-  say("a replay, and each time about 0.8 % of the host. Tried was from when on GPUs are held once patience");
-  say(
-    "is over. The bound of the head, 36 h here, allows up to 12 h, the longest lease, more. Kept, as `scheduler.hold_late`, was",
+    "Where the host is full, a GPU that stands idle for the head costs most. With `scheduler.hold_late` others go first for as",
   );
   say(
-    "what learns that from the leases themselves, so that the bound holds whatever they last. It is off by default. A patience",
+    "long again as the longest lease lasted, within the same bound. A patience of 24 h does the like, with a bound of 48 h.",
   );
-  say(
-    "of 24 h gives about as much, with a bound of 48 h. These figures come from an experiment whose code is not kept, but for",
-  );
-  say("the first two and the last rows.");
+  say(`Over ${FEW_SEEDS.length} of the seeds above:`);
   say();
-  say("| held | 1.0 as traced | 1.0, 10 % | 1.0, 50 % | 1.1 as traced | 1.1, 10 % | 1.1, 50 % |");
-  say("|---|---|---|---|---|---|---|");
-  for (const row of TRIED) say(`| ${row.join(" | ")} |`);
-  say();
+  table(
+    ["load"],
+    LOADS.filter((load) => load >= 1).map((load) => ({ load, label: String(load) })),
+    SATURATED,
+    FEW_SEEDS,
+    mixes,
+    say,
+  );
 }
 
 function table(

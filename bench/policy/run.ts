@@ -8,7 +8,7 @@ import { clairvoyant, greedy, strict } from "./disciplines.ts";
 import { calibrationOf, type Figures, figuresOf, waitsOf } from "./figures.ts";
 import { mixed } from "./mixed.ts";
 import { Ours, type OursSettings } from "./ours.ts";
-import { patience, tried } from "./patience.ts";
+import { patience, saturated } from "./patience.ts";
 import { plot, type Series } from "./plot.ts";
 import { type Discipline, replay } from "./replay.ts";
 import { hasTrace, type Job, sample } from "./trace.ts";
@@ -275,7 +275,7 @@ if (!hasTrace) {
 introduction();
 const figures = comparison();
 patience(MIXES, say);
-tried(say);
+saturated(MIXES, say);
 mixed(MIXES, say);
 stating();
 reservations();

@@ -7,9 +7,10 @@
  *     longer than `patienceMs`. Other refusals are thrown as {@link ApiProblem} at once.
  *  3. No call waits for ever: each has a deadline, and takes the caller's signal.
  */
-import { ApiProblem, type FieldError, NotGranted, Unreachable } from "./errors.ts";
+import { ApiProblem, NotGranted, Unreachable } from "./errors.ts";
+import { problemIn } from "./problem.ts";
 import { messagesOf } from "./sse.ts";
-import type { Reply, Transport } from "./transport.ts";
+import type { Transport } from "./transport.ts";
 import type {
   AllocateBody,
   Allocation,
@@ -443,28 +444,6 @@ function parsed(text: string): unknown {
   } catch (error) {
     throw new Unreachable("what answered is not the daemon: its answer is not JSON", false, error);
   }
-}
-
-function problemIn(reply: Reply, text: string): ApiProblem | Unreachable {
-  let document: { code?: unknown; detail?: unknown; title?: unknown; errors?: unknown; reason?: unknown };
-  try {
-    document = JSON.parse(text);
-  } catch {
-    // A proxy speaks so when the daemon behind it is gone.
-    if (reply.status >= 502 && reply.status <= 504) return new Unreachable(`a proxy answered ${reply.status}`, false);
-    return new ApiProblem(reply.status, "not-the-api", `answered ${reply.status}, and not as the API does`);
-  }
-  const after = Number(reply.header("retry-after") ?? Number.NaN);
-  const words = [document.detail, document.reason, document.title].find((given) => typeof given === "string");
-  return new ApiProblem(
-    reply.status,
-    typeof document.code === "string" ? document.code : "not-the-api",
-    typeof words === "string" ? words : `answered ${reply.status}`,
-    {
-      errors: Array.isArray(document.errors) ? (document.errors as FieldError[]) : [],
-      retryAfterMs: Number.isFinite(after) ? after * 1_000 : null,
-    },
-  );
 }
 
 /** Doubling, with a random part so that clients do not come back all at once. */

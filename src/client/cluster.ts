@@ -1,5 +1,5 @@
 /** The controller's calls: workloads, deployments and nodes. */
-import { problemIn } from "./errors.ts";
+import { problemIn } from "./problem.ts";
 import type { Transport } from "./transport.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
@@ -105,7 +105,7 @@ export class ClusterClient {
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
     const text = await reply.text();
-    if (reply.status < 200 || reply.status >= 300) throw problemIn(reply.status, text);
+    if (reply.status < 200 || reply.status >= 300) throw problemIn(reply, text);
     return JSON.parse(text) as T;
   }
 }

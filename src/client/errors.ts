@@ -69,16 +69,3 @@ export class NotGranted extends Error {
     this.reason = reason;
   }
 }
-
-/** The refusal that an answer is, as far as it can be read. */
-export function problemIn(status: number, text: string): ApiProblem {
-  try {
-    const { code, detail, title, errors = [] } = JSON.parse(text) as Readonly<Record<string, unknown>>;
-    const words = typeof detail === "string" ? detail : typeof title === "string" ? title : `status ${status}`;
-    return new ApiProblem(status, typeof code === "string" ? code : "unknown", words, {
-      errors: errors as FieldError[],
-    });
-  } catch {
-    return new ApiProblem(status, "unknown", `status ${status}`);
-  }
-}

@@ -1,5 +1,5 @@
 /** The calls for work: what the daemon runs, beside what it leases. */
-import { problemIn } from "./errors.ts";
+import { problemIn } from "./problem.ts";
 import type { Reply, Transport } from "./transport.ts";
 
 const CALL_TIMEOUT_MS = 90_000;
@@ -132,7 +132,7 @@ export class WorkClient {
   ): AsyncGenerator<string, void, undefined> {
     const path = `/runs/${encodeURIComponent(run)}/logs?${new URLSearchParams(query)}`;
     const reply = await this.#send("GET", path, null, {}, signal);
-    if (reply.status !== 200) throw problemIn(reply.status, await reply.text());
+    if (reply.status !== 200) throw problemIn(reply, await reply.text());
     const decoder = new TextDecoder();
     for await (const piece of reply.pieces()) yield decoder.decode(piece, { stream: true });
   }
@@ -145,7 +145,7 @@ export class WorkClient {
   ): Promise<T> {
     const reply = await this.#send(method, path, body, headers, AbortSignal.timeout(CALL_TIMEOUT_MS));
     const text = await reply.text();
-    if (reply.status < 200 || reply.status >= 300) throw problemIn(reply.status, text);
+    if (reply.status < 200 || reply.status >= 300) throw problemIn(reply, text);
     return (text === "" ? null : JSON.parse(text)) as T;
   }
 

@@ -2,14 +2,11 @@
 import type { McpServer } from "@modelcontextprotocol/sdk/server/mcp.js";
 import { z } from "zod";
 import type { Client } from "../client/client.ts";
-import type { Allocation, List } from "../client/types.ts";
-import { answered, deviceView, leaseView, recordView } from "./answers.ts";
+import type { List } from "../client/types.ts";
+import { answered, deviceView, leaseView } from "./answers.ts";
 import { askFields, bodyOf } from "./asks.ts";
 
 const READS = { readOnlyHint: true, openWorldHint: false } as const;
-const PAGE = 1_000;
-/** How far back `explain` looks among what has ended. */
-const MAX_PAGES = 10;
 
 export function readingTools(server: McpServer, client: Client): void {
   server.registerTool(
@@ -55,23 +52,7 @@ function listView({ gpus, allocations, queue, simulated, drain }: List) {
 }
 
 async function explain(of: string, client: Client) {
-  const { gpus, drain } = await client.list();
+  const { gpus } = await client.list();
   const gpu = gpus.find(({ id, uuid }) => uuid === of || (id !== null && String(id) === of));
-  if (gpu !== undefined) return { gpu: deviceView(gpu), ailment: gpu.ailment, cordon: gpu.cordon, drain };
-  const record = await recordNamed(of, client);
-  if (record === null) throw new Error(`no GPU and no allocation "${of}"`);
-  return recordView(record);
-}
-
-/** From the pages of all, newest first: see server.ts, 2. */
-async function recordNamed(id: string, client: Client): Promise<Allocation | null> {
-  let before: string | undefined;
-  for (let pages = 0; pages < MAX_PAGES; pages++) {
-    const page = await client.records({ limit: PAGE, ...(before === undefined ? {} : { before }) });
-    const found = page.allocations.find((one) => one.id === id);
-    if (found !== undefined) return found;
-    if (page.next === null) return null;
-    before = page.next;
-  }
-  return null;
+  return gpu === undefined ? client.why(of) : client.gpuWhy(gpu.uuid);
 }

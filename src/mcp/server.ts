@@ -2,8 +2,8 @@
  * The API for programs that act on their own: an MCP server (modelcontextprotocol.io) on stdin and stdout.
  *
  *  1. It may do what its key may, and no more: each tool is a few calls of the API.
- *  2. Unless it may allocate, it changes nothing. It reads lists alone: to ask for a request by its id is how its own
- *     client shows that it still waits, and takes what it is offered.
+ *  2. Unless it may allocate, it changes nothing. It reads lists and asks why, but never for a record: that is how a
+ *     request's own client shows that it still waits, and takes what it is offered.
  *  3. `wait`, `renew` and `release` take only what was allocated through this server. An admin's key ends nobody else's
  *     lease here, and neither does a program on a host without keys, where all are one principal.
  *  4. Each lease has a TTL: a program that goes away holds nothing for long.

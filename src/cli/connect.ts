@@ -77,7 +77,7 @@ export function isLocal(url: string): boolean {
   return hostname === "localhost" || hostname === "[::1]" || /^127\.\d+\.\d+\.\d+$/.test(hostname);
 }
 
-function filled(text: string | undefined): string | undefined {
+export function filled(text: string | undefined): string | undefined {
   return text === "" ? undefined : text;
 }
 

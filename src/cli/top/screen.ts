@@ -99,7 +99,7 @@ function ordered<Row extends { readonly service_name: string; readonly id: strin
   return sort === "longest first" ? by((row) => since(row) ?? "") : rows;
 }
 
-/** The chosen line, whatever colours it has; without colours a mark. */
+/** The chosen line, whatever colours it has. */
 function marked(line: string): string {
   return `${REVERSED}${line.replaceAll(PLAIN, `${PLAIN}${REVERSED}`)}${PLAIN}`;
 }

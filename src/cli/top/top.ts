@@ -54,7 +54,10 @@ class Top {
   #sort = 0;
   #filter = "";
   #chosen = 0;
+  /** What came of the last key. */
   #note: string | null = null;
+  /** Why the list is not that of now. */
+  #trouble: string | null = null;
   #question: Question | null = null;
   #typed = "";
   #frame: Frame = { lines: [], target: null, count: 0 };
@@ -118,10 +121,10 @@ class Top {
   async #look(signal: AbortSignal): Promise<void> {
     try {
       this.#list = await this.#context.client.list({ signal });
-      if (this.#note?.startsWith(OLD) === true) this.#note = null;
+      this.#trouble = null;
     } catch (error) {
       if (signal.aborted) return;
-      this.#note = `${OLD} ${wordsOf(error)[0]}`;
+      this.#trouble = `what is shown is old: ${wordsOf(error)[0]}`;
     }
     this.#draw();
   }
@@ -134,7 +137,7 @@ class Top {
       filter: this.#filter,
       sort: SORTS[this.#sort] ?? SORTS[0],
       chosen: this.#chosen,
-      note: question ?? this.#note,
+      note: question ?? this.#note ?? this.#trouble,
       rows: process.stdout.rows,
     };
     this.#frame = frame(view, this.#context.terminal, Date.now());
@@ -216,8 +219,6 @@ class Top {
     await this.#look(this.#end.signal);
   }
 }
-
-const OLD = "what is shown is old:";
 
 function restore(): void {
   process.stdin.setRawMode(false);

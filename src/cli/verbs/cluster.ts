@@ -4,6 +4,7 @@ import { parseAllDocuments, stringify } from "yaml";
 import { ClusterClient, type ClusterNode, type ClusterObject, type ClusterWorkload } from "../../client/cluster.ts";
 import { nodeTransport } from "../../client/node-transport.ts";
 import { visible } from "../../platform/printable.ts";
+import { filled } from "../connect.ts";
 import { type CommonOptions, type Context, contextOf } from "../context.ts";
 import { NoSuchError, UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
@@ -13,7 +14,7 @@ const DEFAULT_URL = "http://127.0.0.1:8003";
 const KINDS: ReadonlySet<string> = new Set(["LLMWorkload", "LLMModel"]);
 
 async function clusterContext(options: CommonOptions): Promise<Context & { readonly cluster: ClusterClient }> {
-  const url = options.url ?? process.env.GPU_ORCHESTRATOR_CONTROLLER_URL ?? DEFAULT_URL;
+  const url = options.url ?? filled(process.env.GPU_ORCHESTRATOR_CONTROLLER_URL) ?? DEFAULT_URL;
   const context = await contextOf(options.host === undefined ? { ...options, url } : options);
   return {
     ...context,

@@ -30,8 +30,8 @@ export const MCP_MUTANTS: readonly Mutant[] = planted(
     {
       name: "Explaining a request takes what it is offered",
       file: "src/mcp/reading.ts",
-      find: "const record = await recordNamed(of, client);",
-      replace: "const record = await client.record(of).catch(() => recordNamed(of, client));",
+      find: "client.why(of)",
+      replace: "client.record(of).then(() => client.why(of))",
     },
     {
       name: "The processes of others are told to programs by name",

@@ -15,7 +15,9 @@ const COMMON_HELP = "Also: --url, --host, --key-file, --json, -q, --no-color (gp
 
 const CONNECTION_HELP = `Every verb but those of the daemon's host takes:
   --url <url>        the daemon: http://HOST:PORT, https://HOST or unix:/PATH
-                     (default: $GPU_ORCHESTRATOR_URL, else http://127.0.0.1:8086)
+                     (default: $GPU_ORCHESTRATOR_URL, else what cli.yaml says, else
+                     the socket /run/gpu-orchestrator/gpuo.sock where there is one,
+                     else http://127.0.0.1:8086)
   --host <name>      one of the hosts in cli.yaml
   --key-file <file>  the API key (default: $GPU_ORCHESTRATOR_API_KEY_FILE, else
                      what is in $GPU_ORCHESTRATOR_API_KEY)

@@ -58,15 +58,16 @@ export function frame(view: View, terminal: Terminal, now: number, marks = true)
   const target = tables.flatMap(({ targets }) => targets)[chosen] ?? null;
   let at = 0;
   const body = tables.flatMap(({ title, head, lines }) => [
-    "",
-    lines.length === 0 ? `no ${title}` : head,
-    ...lines.map((line) => (at++ === chosen && marks ? marked(line) : line)),
+    { line: "", isChosen: false },
+    { line: lines.length === 0 ? `no ${title}` : head, isChosen: false },
+    ...lines.map((line) => ({ line, isChosen: at++ === chosen && marks })),
   ]);
   const top = [...summary(list, now), `sorted ${sort}${filter === "" ? "" : visible(`, with "${filter}"`)}`];
   const bottom = visible(view.note ?? KEYS);
   const room = Math.max(0, rows - top.length - 1);
   const from = firstShown(body, room);
-  const shown = [...top.map((line) => cut(line, terminal.width)), ...body.slice(from, from + room)].slice(0, rows - 1);
+  const rest = body.slice(from, from + room).map(({ line, isChosen }) => (isChosen ? marked(line) : line));
+  const shown = [...top.map((line) => cut(line, terminal.width)), ...rest].slice(0, rows - 1);
   return { lines: [...shown, cut(bottom, terminal.width)], target, count };
 }
 
@@ -105,7 +106,7 @@ function marked(line: string): string {
 }
 
 /** So that the chosen line is in sight, with those before it as far as there is room. */
-function firstShown(body: readonly string[], room: number): number {
-  const at = body.findIndex((line) => line.startsWith(REVERSED));
+function firstShown(body: readonly { readonly isChosen: boolean }[], room: number): number {
+  const at = body.findIndex(({ isChosen }) => isChosen);
   return Math.max(0, Math.min(at - room + 1, body.length - room));
 }

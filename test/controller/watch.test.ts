@@ -105,6 +105,30 @@ describe("a watch", () => {
     await watch.stop();
   });
 
+  test("that is ended at once, again and again, is opened again after a pause, without a list", async () => {
+    const asked: string[] = [];
+    const times: number[] = [];
+    let again: () => void = () => undefined;
+    const isAskedAgain = new Promise<void>((resolve) => {
+      again = resolve;
+    });
+    handler = (_req, res, url) => {
+      asked.push(url.searchParams.has("watch") ? "watch" : "list");
+      if (asked.at(-1) === "list") list(res, [object("a", "1")], "7");
+      else {
+        times.push(performance.now());
+        if (times.length === 2) again();
+        res.end();
+      }
+    };
+    const { watch } = watching();
+    await isAskedAgain;
+    await watch.stop();
+    expect((times[1] as number) - (times[0] as number)).toBeGreaterThan(500);
+    expect(asked).toEqual(["list", "watch", "watch"]);
+    expect(watch.trouble).toBeNull();
+  });
+
   test("that says nothing is opened again from where its last bookmark stood, without a list", async () => {
     const versions: (string | null)[] = [];
     handler = (_req, res, url) => {

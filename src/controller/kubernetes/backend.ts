@@ -76,9 +76,9 @@ export class KubeBackend implements Backend {
     const pods = this.#pods.all();
     const own = Map.groupBy(
       pods.filter(({ metadata }) => metadata.labels?.[LABEL.workload] !== undefined),
-      ({ metadata }) => `${metadata.namespace}/${metadata.labels?.[LABEL.workload]}`,
+      ({ metadata: { namespace = "", labels } }) => keyOf({ namespace, name: labels?.[LABEL.workload] as string }),
     );
-    const podsOf = ({ metadata }: Workload) => own.get(`${metadata.namespace}/${metadata.name}`) ?? [];
+    const podsOf = ({ metadata }: Workload) => own.get(keyOf(metadata)) ?? [];
     const ready = tracksSeen([...own.values()].flat())
       .flatMap(({ replicas }) => replicas)
       .flatMap(({ name, phase, url }) => (phase === "ready" && url !== null ? [{ replica: name, url }] : []));
@@ -100,7 +100,8 @@ export class KubeBackend implements Backend {
     const nodes = nodesSeen(this.#nodes.all(), []);
     const live = this.#live(deploymentPath(workload));
     const { made, gone } = childrenOf(workload, wanted, {
-      ...{ reconcile: this.#settings, priorityClasses },
+      reconcile: this.#settings,
+      priorityClasses,
       products: nodes.flatMap(({ product }) => product ?? []),
       liveProducts: live === undefined ? [] : productsIn(live, wanted.revision),
     });

@@ -2,10 +2,12 @@
  * Everything of one kind, kept up to date.
  *
  *  1. A list, page by page, then a watch from where it ended; bookmarks move that point on.
- *  2. A watch that the server ends goes on from there at once. One that breaks goes on from there too, with growing
- *     pauses: a server that is in trouble is not asked harder. Only one that is too old (410) is listed anew.
+ *  2. A watch that the server ends goes on from there at once. One that breaks, or ends before it has said anything, goes
+ *     on from there too, with growing pauses: a server that is in trouble is not asked harder. Only one that is too old
+ *     (410) is listed anew.
  *  3. One that says nothing for {@link SILENCE_MS}, not even a bookmark, is dead, whatever its connection says.
  */
+import { keyOf } from "../objects/meta.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 
 export interface KubeObject {
@@ -82,12 +84,12 @@ export class Watch {
   }
 
   get(namespace: string, name: string): KubeObject | undefined {
-    return this.#objects.get(`${namespace}/${name}`);
+    return this.#objects.get(keyOf({ namespace, name }));
   }
 
   /** What a write has answered: it need not be waited for. */
   learn(object: KubeObject): void {
-    this.#objects.set(keyOf(object), object);
+    this.#objects.set(keyOf(object.metadata), object);
   }
 
   async #run(): Promise<void> {
@@ -95,15 +97,20 @@ export class Watch {
     while (!signal.aborted) {
       try {
         if (this.#version === null) await this.#list();
-        await this.#follow();
+        if (!(await this.#follow())) await this.#pause();
       } catch (error) {
         if (signal.aborted) return;
         if (error instanceof KubeError && error.status === 410) this.#version = null;
         this.#failed(error as Error);
-        await sleep((error instanceof KubeError ? error.retryAfterMs : null) ?? this.#pauseMs * jitter(), signal);
-        this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2);
+        await this.#pause(error instanceof KubeError ? error.retryAfterMs : null);
       }
     }
+  }
+
+  /** @param askedMs is the server's wish; `null`: it has none. */
+  async #pause(askedMs: number | null = null): Promise<void> {
+    await sleep(askedMs ?? this.#pauseMs * jitter(), this.#stop.signal);
+    this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2);
   }
 
   #failed(error: Error): void {
@@ -125,7 +132,7 @@ export class Watch {
         },
         signal: this.#stop.signal,
       });
-      for (const object of page.items) found.set(keyOf(object), object);
+      for (const object of page.items) found.set(keyOf(object.metadata), object);
       next = page.metadata.continue;
       version = page.metadata.resourceVersion;
     } while (next !== undefined && next !== "");
@@ -137,7 +144,10 @@ export class Watch {
     this.#options.changed();
   }
 
-  async #follow(): Promise<void> {
+  /** @returns false when the server ended it at once, and said nothing. */
+  async #follow(): Promise<boolean> {
+    const startedAt = performance.now();
+    let hasSpoken = false;
     const { labelSelector, silenceMs = SILENCE_MS } = this.#options;
     const silent = new AbortController();
     let timer = setTimeout(() => silent.abort(), silenceMs);
@@ -154,6 +164,7 @@ export class Watch {
         clearTimeout(timer);
         timer = setTimeout(() => silent.abort(), silenceMs);
         this.#take(event as WatchEvent);
+        hasSpoken = true;
         this.#pauseMs = FIRST_PAUSE_MS;
       }
     } catch (error) {
@@ -163,6 +174,7 @@ export class Watch {
       clearTimeout(timer);
     }
     this.trouble = null;
+    return hasSpoken || performance.now() - startedAt >= FIRST_PAUSE_MS;
   }
 
   #take({ type, object }: WatchEvent): void {
@@ -170,14 +182,10 @@ export class Watch {
     this.#version = object.metadata.resourceVersion;
     this.trouble = null;
     if (type === "BOOKMARK") return;
-    if (type === "DELETED") this.#objects.delete(keyOf(object));
-    else this.#objects.set(keyOf(object), object);
+    if (type === "DELETED") this.#objects.delete(keyOf(object.metadata));
+    else this.#objects.set(keyOf(object.metadata), object);
     this.#options.changed();
   }
-}
-
-function keyOf({ metadata: { namespace = "", name } }: KubeObject): string {
-  return `${namespace}/${name}`;
 }
 
 function jitter(): number {

@@ -39,6 +39,7 @@ const SIMULATED_HOST = /^[a-z][a-z0-9-]*x[1-9]\d{0,3}(?:-mig)?$/i;
 const WEBHOOK_HOST = /^(?:\*\.)?[\p{L}\p{N}_.:[\]-]+(?:\/\d{1,3})?$/u;
 /** As the API takes it. */
 const SERVICE = text("a service's name: 1 to 128 of A-Z a-z 0-9 . _ -", /^[A-Za-z0-9._-]{1,128}$/);
+const PEM_FILE = text("the absolute path of a file", /^\/[^\p{Cc}]*$/u);
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
 
 const ADDRESS_OR_BLOCK = /^[0-9A-Fa-f.:]+(?:\/\d{1,3})?$/;
@@ -71,8 +72,8 @@ export const fileSchema = z.strictObject({
     allow_unauthenticated: setting(flag, false),
     trusted_proxies: setting(listOf(text("an address or a CIDR block", ADDRESS_OR_BLOCK)), []),
     tls: section({
-      cert: setting(nullable(text("the absolute path of a file", /^\/[^\p{Cc}]*$/u)), null),
-      key: setting(nullable(text("the absolute path of a file", /^\/[^\p{Cc}]*$/u)), null),
+      cert: setting(nullable(PEM_FILE), null),
+      key: setting(nullable(PEM_FILE), null),
     }),
     max_connections: setting(integer(16, 1_000_000), 8_192),
     socket: setting(nullable(text("an absolute path", /^\/[^\0]{1,100}$/)), null),

@@ -19,6 +19,7 @@ import type { StoredState } from "../ports/store.ts";
 import { GpuHistory } from "../scheduler/gpu-history.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
 import { LookBack } from "../store/look-back.ts";
+import { IN_MEMORY } from "../store/open.ts";
 import type { SqliteStore } from "../store/store.ts";
 import { createWorkService, type WorkService, workDatabaseBeside } from "../work-service/service.ts";
 import { certificateOf } from "./certificate.ts";
@@ -92,7 +93,6 @@ export function buildParts(given: Given): Parts {
     ? createMetrics({ version, clock, scheduler, source, hasKeys })
     : null;
   for (const observer of [simulated, metrics]) if (observer !== null) scheduler.observeWith(observer);
-  const settings = httpSettings(config);
   const history = new GpuHistory({ store, clock, state: () => scheduler.state });
   const work = createWorkService({
     config: config.work,
@@ -100,29 +100,25 @@ export function buildParts(given: Given): Parts {
     leases: new DaemonLeases(scheduler, simulated !== null),
     ...{ clock, log, version, metrics },
   });
-  const pendingDeliveries = countingPending(store);
   const { path } = config.storage;
-  const pastDecisions = path === ":memory:" ? NO_PAST : new LookBack(path);
-  const keys = { keyBook, keys: () => keyBook.inForce(), onKeyUsed: (keyId: string) => keyBook.used(keyId) };
   const processes = new BoundProcesses();
-  const outside = {
-    ...keys,
-    limits,
-    checkWebhookUrl,
-    pendingDeliveries,
-    readiness,
-    knowledge,
-    lessons,
-    pastDecisions,
-    processes,
-  };
-  const shown = { history, audit: store };
   const http = createHttpServer({
     ...(config.server.socket === null ? {} : { peers: new Peers(config.server.adminGroup, log.warn.bind(log)) }),
+    settings: httpSettings(config),
+    keyBook,
+    keys: () => keyBook.inForce(),
+    onKeyUsed: (keyId) => keyBook.used(keyId),
+    limits,
     scheduler,
-    ...shown,
-    settings,
-    ...outside,
+    history,
+    audit: store,
+    pastDecisions: path === IN_MEMORY ? NO_PAST : new LookBack(path),
+    pendingDeliveries: countingPending(store),
+    checkWebhookUrl,
+    knowledge,
+    lessons,
+    processes,
+    readiness,
     metrics,
     version,
     log,

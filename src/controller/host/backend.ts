@@ -1,7 +1,7 @@
 /**
  * One host as a cluster of one node. Each replica is a workload of the daemon's running work with one replica of its
  * own, so that the one that is to go can be chosen; the daemon leases its GPUs, queues it, and starts it again when it
- * fails, with a growing pause and without an end.
+ * fails, with a growing pause, up to {@link MAX_RESTARTS} times.
  */
 import { createHash } from "node:crypto";
 import type { Client } from "../../client/client.ts";
@@ -20,6 +20,8 @@ import type { LoadSeen, NodeSeen, ReplicaSeen, TrackSeen } from "../reconcile/se
 
 /** One restart may be bad luck; so many without being ready is a loop. */
 const CRASH_LOOP_RESTARTS = 3;
+/** With pauses of an hour at the end: for six weeks. */
+const MAX_RESTARTS = 1_000;
 const STOP_LOOK_MS = 200;
 const MAX_RUN_PRIORITY = 10;
 
@@ -116,7 +118,7 @@ export class HostBackend implements Backend {
       env: plan.env,
       labels: { [LABEL.workload]: labelOf(metadata), [LABEL.revision]: revision },
       priority: this.#settings.priorities[plan.qosClass],
-      restart: { policy: "always", backoff: "1s", max_backoff: "1h", give_up_after: 1_000 },
+      restart: { policy: "always", backoff: "1s", max_backoff: "1h", give_up_after: MAX_RESTARTS },
       readiness: { http: "/health", interval: "1s" },
     });
   }

@@ -86,6 +86,16 @@ export class Acknowledged {
     }
   }
 
+  /** A client that asked for an earlier end must reckon with it, even where it was not answered. */
+  endMoved(id: AllocationId, leftMs: number | null, trueMs: number): void {
+    if (leftMs === null) return;
+    for (const here of this.#beliefs.values()) {
+      const belief = here.get(id);
+      if (belief === undefined) continue;
+      here.set(id, { ...belief, untilMs: Math.min(belief.untilMs ?? Infinity, trueMs + leftMs) });
+    }
+  }
+
   /** Some ends are the client's own doing, an admin's, or a crash of the host. */
   ended(id: AllocationId, reason: EndReason): void {
     if (!OWN_ENDS.includes(reason)) return;

@@ -91,6 +91,8 @@ export interface Moment {
 /** Clients have a view of their own of who holds what. */
 export interface Witness {
   granted(id: AllocationId, lease: Lease): void;
+  /** Its client asked for another end, in `leftMs`; `null`: none. */
+  endMoved(id: AllocationId, leftMs: number | null): void;
   ended(id: AllocationId, reason: EndReason): void;
 }
 
@@ -226,6 +228,7 @@ export class Auditor {
         judgeMovedEnd(books, causes, turn, event);
         this.#startShares(event.id, event.at);
         const { ttlMs, maxDurationMs, expiresAt } = event;
+        this.#witness.endMoved(event.id, expiresAt === null ? null : expiresAt - event.at);
         const before = holding(books, event.id);
         const request = { ...before.request, ttlMs, maxDurationMs };
         const lease = { ...before.lease, expiresAt };

@@ -100,6 +100,7 @@ export class Simulation {
     });
     this.#auditor = new Auditor(this.tally, this.#causes.policy, {
       granted: (id, lease) => this.#clients.acknowledged.judgeGrant(id, lease, this.#time.trueMs),
+      endMoved: (id, leftMs) => this.#clients.acknowledged.endMoved(id, leftMs, this.#time.trueMs),
       ended: (id, reason) => this.#clients.acknowledged.ended(id, reason),
     });
   }

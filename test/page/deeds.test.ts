@@ -9,9 +9,9 @@ import { card, closeBrowser, missing, openHost } from "./browser.ts";
 
 afterAll(closeBrowser);
 
-/** Fills in the dialog that is on top, and confirms it. */
+/** Fills in the deed's own dialog, which may come a moment after what it was called from, and confirms it. */
 async function confirm(page: Page, verb: string, fields: Record<string, string>): Promise<void> {
-  const dialog = page.getByRole("dialog").last();
+  const dialog = page.getByRole("dialog").filter({ has: page.locator("form") });
   const button = dialog.getByRole("button", { name: verb, exact: true });
   if ("Reason" in fields) {
     // Without the reason nothing is sent.

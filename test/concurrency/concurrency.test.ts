@@ -7,6 +7,7 @@ import { afterEach, expect, test } from "vitest";
 import { seededRandom } from "../../src/monitor/simulated/random.ts";
 import { writePreload } from "../crash/preload.ts";
 import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
+import { SEED } from "../seed.ts";
 import { HostModel } from "./host-model.ts";
 import { linearize, type Operation } from "./linearizability.ts";
 import { Recorder } from "./recorder.ts";
@@ -16,7 +17,6 @@ const CLIENTS = 32;
 /** Short, so that the search is exact; many, so that it sees much. */
 const CALLS_PER_CLIENT = 6;
 const HISTORIES = Number(process.env.HISTORIES ?? 40);
-const SEED = Number(process.env.HISTORIES_SEED ?? Date.now() % 1_000_000);
 
 /** Nothing happens by time, and no GPU is held for anybody. */
 const CONFIG = `
@@ -63,7 +63,7 @@ async function checkHistories(slowTurns: boolean): Promise<void> {
   } finally {
     await agent.close();
   }
-  console.log(`HISTORIES_SEED=${SEED}: ${operations} operations, ${overlapping} of them overlap others`);
+  console.log(`SEED=${SEED}: ${operations} operations, ${overlapping} of them overlap others`);
   expect(overlapping, "too little at once to prove anything").toBeGreaterThan(operations / 2);
 }
 

@@ -11,6 +11,7 @@ import { expect, test } from "vitest";
 import { type Random, seededRandom } from "../../src/monitor/simulated/random.ts";
 import { DaemonEndedError, eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
 import { Receiver } from "../e2e/receiver.ts";
+import { SEED } from "../seed.ts";
 import { findBreaches } from "./checker.ts";
 import { BrokenError, CrashClient, recorded } from "./client.ts";
 import { CRASH_POINTS, type CrashPoint, type CrashReport } from "./crash-points.ts";
@@ -22,7 +23,6 @@ import { countPending, DATABASE, readSurvivors } from "./survivors.ts";
 const CYCLES = Number(process.env.KILL_CYCLES ?? 200);
 /** In so many, every labelled point is reached but for an unlikely chance. */
 const CYCLES_TO_SEE_ALL = 200;
-const SEED = Number(process.env.KILL_SEED ?? Date.now() % 1_000_000);
 /** Kills of daemons on one file. The checker looks at the whole history of a file after each. */
 const KILLS_PER_FILE = 20;
 /** Files whose daemons run side by side. */
@@ -217,7 +217,7 @@ test.skipIf(!isBuilt)(
   `${CYCLES} times killed under load: nothing acknowledged is lost, nothing is doubled (needs the built program)`,
   { timeout: 60_000 + CYCLES * 5_000 },
   async () => {
-    console.log(`KILL_SEED=${SEED}`);
+    console.log(`SEED=${SEED}`);
     const deaths = new Map<string, number>();
     let calls = 0;
     const files = Array.from({ length: Math.ceil(CYCLES / KILLS_PER_FILE) }, (_, n) => n).values();

@@ -4,6 +4,7 @@
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { isOver } from "../../src/work/state.ts";
+import { SEED } from "../seed.ts";
 import { pause, Site, until } from "./site.ts";
 
 const SECONDS = Number(process.env.WORK_KILL_SECONDS ?? 20);
@@ -29,11 +30,10 @@ const SCRIPTS = [
 ];
 
 describe("kill -9 at random instants", () => {
-  const seed = Date.now() % 1e6;
   test(
-    `no process is left, no GPU is leased twice, and nothing starts more often than it may (seed ${seed})`,
+    `no process is left, no GPU is leased twice, and nothing starts more often than it may (seed ${SEED})`,
     async () => {
-      const chance = random(seed);
+      const chance = random(SEED);
       const pick = <T>(list: readonly T[]) => list[Math.floor(chance() * list.length)] as T;
       await site.start();
       const ids: string[] = [];
@@ -90,7 +90,7 @@ describe("kill -9 at random instants", () => {
         );
         expect(started.length, id).toBeLessThanOrEqual(1 + retry.max + retry.lost);
       }
-      console.log(`${rounds} rounds, ${ids.length} tasks, seed ${seed}`);
+      console.log(`${rounds} rounds, ${ids.length} tasks, SEED ${seed}`);
     },
     SECONDS * 1_000 + 240_000,
   );

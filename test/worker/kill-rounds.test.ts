@@ -90,7 +90,7 @@ describe("kill -9 at random instants", () => {
         );
         expect(started.length, id).toBeLessThanOrEqual(1 + retry.max + retry.lost);
       }
-      console.log(`${rounds} rounds, ${ids.length} tasks, SEED ${seed}`);
+      console.log(`${rounds} rounds, ${ids.length} tasks, SEED ${SEED}`);
     },
     SECONDS * 1_000 + 240_000,
   );

@@ -1,6 +1,5 @@
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import fc from "fast-check";
 import { describe, expect, onTestFinished, test, vi } from "vitest";
 import { Advisors } from "../../src/advisors/advisors.ts";
 import { adviceIn, factsOf, questionOf } from "../../src/advisors/deepagents.ts";
@@ -8,6 +7,7 @@ import { Line } from "../../src/advisors/line.ts";
 import type { JsonObject } from "../../src/core/base/json.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import type { KnowledgeAsk } from "../../src/ports/knowledge.ts";
+import fc from "../fc.ts";
 
 const WAIT_MS = 2_000;
 const ADVICE = { required_gpus: 2, min_memory_mb: 16_384, priority: 6, reasoning: "large" };

@@ -2,8 +2,9 @@
  * Histories that no host can have, each with one lie in it, must be refused. Those of a host that serves one call at a
  * time must be taken, however much its calls are made to overlap.
  */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
+import fc from "../fc.ts";
 import { HostModel } from "./host-model.ts";
 import { linearize, type Operation } from "./linearizability.ts";
 import type { Lease, Shown, Step, Wanted } from "./steps.ts";

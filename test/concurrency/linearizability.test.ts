@@ -1,6 +1,7 @@
 /** The search itself, on the smallest of objects: a register that is written, read, and compared and set. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
+import fc from "../fc.ts";
 import { linearize, type Model, type Operation } from "./linearizability.ts";
 
 type Step =

@@ -1,11 +1,11 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { stringify } from "yaml";
 import { type Flags, loadConfig } from "../../src/config/load.ts";
 import { ConfigError, formatProblems } from "../../src/config/problems.ts";
 import { settingPaths } from "../../src/config/schema.ts";
+import fc from "../fc.ts";
 import { scratchFolder } from "./load-text.ts";
 
 const EXAMPLE = readFileSync(new URL("../../config.yaml.example", import.meta.url), "utf8");

@@ -1,8 +1,9 @@
 /** Rollouts on hosts with and without a spare GPU, step by step, against a host that starts and stops at its own pace. */
-import fc from "fast-check";
+
 import { describe, expect, test } from "vitest";
 import { type RolloutAsk, rolloutStep } from "../../src/controller/reconcile/rollout.ts";
 import { type ReplicaSeen, readyOf, type TrackSeen } from "../../src/controller/reconcile/seen.ts";
+import fc from "../fc.ts";
 import { track } from "./objects.ts";
 
 const ask = (change: Partial<RolloutAsk> = {}): RolloutAsk => ({

@@ -1,12 +1,12 @@
 import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import fc from "fast-check";
 import { beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import type { Architecture } from "../../src/core/analyzer/architecture.ts";
 import { isReadable, readConfig } from "../../src/core/analyzer/read-config.ts";
 import { modelFiles } from "../../src/models/model-files.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
+import fc from "../fc.ts";
 
 const CONFIG = {
   model_type: "llama",

@@ -1,7 +1,7 @@
-import fc from "fast-check";
 import cron from "node-cron";
 import { expect, test } from "vitest";
 import { beginnings } from "../../src/platform/calendar.ts";
+import fc from "../fc.ts";
 
 /** From midnight to midnight in UTC, both named by date. */
 function between(schedule: string, timeZone: string, from: string, to: string): readonly string[] {

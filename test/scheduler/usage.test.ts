@@ -1,4 +1,3 @@
-import fc from "fast-check";
 import { expect, test, vi } from "vitest";
 import type { GpuReading } from "../../src/core/model/reading.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
@@ -12,6 +11,7 @@ import {
   UsageReports,
   UsageTally,
 } from "../../src/scheduler/usage.ts";
+import fc from "../fc.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { seen } from "../fixtures/readings.ts";
 import { ADMIN, h100, process } from "../simulation/simulated-host.ts";

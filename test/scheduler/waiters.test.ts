@@ -1,7 +1,7 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { type Waiter, Waiters } from "../../src/scheduler/waiters.ts";
+import fc from "../fc.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { ask, settled, startScheduler } from "./harness.ts";
 

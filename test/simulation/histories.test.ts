@@ -3,7 +3,6 @@
  * must hold, and the journal must fold to the state.
  */
 
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { canonicalJson } from "../../src/core/base/json.ts";
 import { emptyHost } from "../../src/core/host/changes.ts";
@@ -16,6 +15,7 @@ import { DomainError } from "../../src/core/model/errors.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
 import type { GpuHealth, MigInstance } from "../../src/core/model/reading.ts";
 import type { KernelReport } from "../../src/core/readings/xid.ts";
+import fc from "../fc.ts";
 import { cutGpu, instance, twins } from "../fixtures/mig.ts";
 import {
   ADMIN,

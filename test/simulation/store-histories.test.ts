@@ -2,12 +2,13 @@
  * Generated histories against the real scheduler and the real store, on a simulated host that crashes, sleeps, fills
  * its disk and loses its driver. All that violation.ts lists must hold after every step.
  */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import type { Event } from "../../src/core/host/events.ts";
 import { END_REASONS } from "../../src/core/model/allocation.ts";
 import { ERROR_CODES, type ErrorCode } from "../../src/core/model/errors.ts";
 import { seededRandom } from "../../src/monitor/simulated/random.ts";
+import fc from "../fc.ts";
 import { CRASH_POINTS, TROUBLES } from "./faulty-writer.ts";
 import { drawOp, OP_NAMES } from "./ops.ts";
 import { MOODS } from "./simulated-driver.ts";

@@ -2,7 +2,7 @@
  * Generated histories against the real core: what accounting says must be what the journal's events say, added up by
  * other means, and a lease is idle when, and only when, the readings prove it.
  */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import type { EpochMs } from "../../src/core/base/time.ts";
 import type { Event } from "../../src/core/host/events.ts";
@@ -10,6 +10,7 @@ import { DomainError } from "../../src/core/model/errors.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
 import type { GpuReading } from "../../src/core/model/reading.ts";
 import { endedLease, type Period, runningLeases, type Usage, UsageTally } from "../../src/scheduler/usage.ts";
+import fc from "../fc.ts";
 import { h100, minutes, process, SimulatedHost, seconds } from "./simulated-host.ts";
 
 const GPUS = ["GPU-a", "GPU-b", "GPU-c"].map((uuid) => h100(uuid));

@@ -1,5 +1,4 @@
 import { DatabaseSync } from "node:sqlite";
-import fc from "fast-check";
 import { expect, onTestFinished, test } from "vitest";
 import type { Event } from "../../src/core/host/events.ts";
 import {
@@ -14,6 +13,7 @@ import type { Gpu, GpuHold, Remains, Share } from "../../src/core/model/gpu.ts";
 import { type GpuUse, NO_USE } from "../../src/core/model/use.ts";
 import type { AllocationQuery, Turn } from "../../src/ports/store.ts";
 import { decodeState } from "../../src/store/records.ts";
+import fc from "../fc.ts";
 import { databasePath, open, openForTest } from "./files.ts";
 import {
   ended,

@@ -1,7 +1,7 @@
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { isOver, openRunsOf } from "../../src/work/state.ts";
 import { countedOn } from "../../src/work/wanted.ts";
+import fc from "../fc.ts";
 import { aTask, aWorkload } from "./fixtures.ts";
 import { CRASH_POINTS, DaemonDied, World } from "./world.ts";
 

@@ -1,9 +1,10 @@
 /** GPUs that work alone, but not together with others. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import { isolationOf } from "../../../src/core/host/condition.ts";
 import type { Gpu } from "../../../src/core/model/gpu.ts";
 import type { GpuHealth } from "../../../src/core/model/reading.ts";
+import fc from "../../fc.ts";
 import { h100, minutes, SimulatedHost, seconds } from "../../simulation/simulated-host.ts";
 
 const { health } = h100("");

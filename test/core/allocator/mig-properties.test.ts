@@ -1,5 +1,5 @@
 /** Histories on a host with whole GPUs, instances, and compute instances that share their memory. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import { place } from "../../../src/core/allocator/place.ts";
 import { requestOf } from "../../../src/core/decisions/submit.ts";
@@ -9,6 +9,7 @@ import { evolve } from "../../../src/core/host/evolve.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import { memoryPoolOf } from "../../../src/core/model/mig.ts";
 import type { GpuReading, MigInstance } from "../../../src/core/model/reading.ts";
+import fc from "../../fc.ts";
 import { cutGpu, instance, twins } from "../../fixtures/mig.ts";
 import {
   ADMIN,

@@ -2,7 +2,7 @@
  * Generated histories of shared GPUs, with a small world behind them: programs that take memory, outgrow what they have
  * reserved, and stay on after their lease. What must hold is said here once more, apart from the program.
  */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import type { Command } from "../../../src/core/decisions/commands.ts";
 import { emptyHost } from "../../../src/core/host/changes.ts";
@@ -12,6 +12,7 @@ import type { GpuSight } from "../../../src/core/host/sight.ts";
 import { DomainError } from "../../../src/core/model/errors.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import type { GpuProcess } from "../../../src/core/model/reading.ts";
+import fc from "../../fc.ts";
 import { DEFAULT_POLICY, h100, minutes, process, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 
 const GPUS = [h100("GPU-a"), h100("GPU-b"), t4("GPU-c")];

@@ -1,5 +1,5 @@
 /** Which GPUs a request is given where it is known how they are connected. */
-import fc from "fast-check";
+
 import { describe, expect, test } from "vitest";
 import { place, placeByBucket } from "../../../src/core/allocator/place.ts";
 import { shapeOf } from "../../../src/core/host/demand.ts";
@@ -8,6 +8,7 @@ import type { Request } from "../../../src/core/model/allocation.ts";
 import type { GpuLink, Topology } from "../../../src/core/model/device.ts";
 import type { GpuReading } from "../../../src/core/model/reading.ts";
 import { type Closeness, closenessOf, MAX_CLOSE_GPUS } from "../../../src/core/readings/closeness.ts";
+import fc from "../../fc.ts";
 import { hasTopologies, topologyOf } from "../../monitor/nvidia-smi/topologies.ts";
 import { h100, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 import { request } from "../../store/turns.ts";

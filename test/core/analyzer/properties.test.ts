@@ -1,9 +1,9 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { WORKLOAD_DEFAULTS } from "../../../src/core/analyzer/defaults.ts";
 import { isReadable, readConfig } from "../../../src/core/analyzer/read-config.ts";
 import type { JsonObject, JsonValue } from "../../../src/core/base/json.ts";
 import { WORKLOAD_TYPES } from "../../../src/core/model/workload.ts";
+import fc from "../../fc.ts";
 import { analyzed } from "./asks.ts";
 
 const RUNS = { numRuns: 1_000 };

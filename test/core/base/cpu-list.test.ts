@@ -1,6 +1,6 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { formatCpuList, parseCpuList, unionOfCpuLists } from "../../../src/core/base/cpu-list.ts";
+import fc from "../../fc.ts";
 
 test.each([
   ["0-31,64-95", "0-31,64-95"],

@@ -1,6 +1,6 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { formatDuration, MAX_DURATION_MS, parseDuration } from "../../../src/core/base/duration.ts";
+import fc from "../../fc.ts";
 
 test.each([
   ["250ms", 250],

@@ -2,7 +2,7 @@
  * Histories in which quotas, fair share, reserved windows, preemption, drains, shared GPUs, MIG instances, adoption and
  * backfill are on at once, in any mixture and changed while things run.
  */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import { neverFits } from "../../../src/core/allocator/never-fits.ts";
 import { planOf } from "../../../src/core/explain/plan.ts";
@@ -14,6 +14,7 @@ import type { AllocationId } from "../../../src/core/model/ids.ts";
 import type { Policy, Quota, ReservedWindow } from "../../../src/core/model/policy.ts";
 import type { GpuHealth, MigInstance } from "../../../src/core/model/reading.ts";
 import { neverAllowed } from "../../../src/core/queue/quotas.ts";
+import fc from "../../fc.ts";
 import { cutGpu, instance, twins } from "../../fixtures/mig.ts";
 import {
   ADMIN,

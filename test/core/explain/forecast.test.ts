@@ -1,7 +1,7 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { type Eta, forecast, MAX_FORECASTS } from "../../../src/core/explain/forecast.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
+import fc from "../../fc.ts";
 import {
   type Ask,
   h100,

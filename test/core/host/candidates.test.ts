@@ -1,5 +1,5 @@
 /** What the state keeps of its GPUs, and what counting them in buckets gives beside looking at each. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import type { Allowance } from "../../../src/core/allocator/allowance.ts";
 import { limitsNow } from "../../../src/core/allocator/fit.ts";
@@ -9,6 +9,7 @@ import { freeGpus } from "../../../src/core/host/candidates.ts";
 import { shapeOf } from "../../../src/core/host/demand.ts";
 import type { Request } from "../../../src/core/model/allocation.ts";
 import { DomainError } from "../../../src/core/model/errors.ts";
+import fc from "../../fc.ts";
 import { ADMIN, h100, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 import { checkCandidates } from "../../simulation/whole-checks.ts";
 import { request } from "../../store/turns.ts";

@@ -1,8 +1,8 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { shareOf } from "../../../src/core/host/fair-share.ts";
 import type { Actor } from "../../../src/core/model/ids.ts";
 import type { FairShare } from "../../../src/core/model/policy.ts";
+import fc from "../../fc.ts";
 import { type Ask, h100, minutes, SimulatedHost } from "../../simulation/simulated-host.ts";
 
 const hours = (n: number) => minutes(60 * n);

@@ -1,9 +1,10 @@
 /** Indices are the driver's, now: whatever comes, goes and moves under leases, no two GPUs have one. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import { gpuNamed } from "../../../src/core/decisions/admin.ts";
 import { indexNow } from "../../../src/core/host/indices.ts";
 import { allocationBody } from "../../../src/wire/allocations/bodies.ts";
+import fc from "../../fc.ts";
 import { seen } from "../../fixtures/readings.ts";
 import { h100, SimulatedHost } from "../../simulation/simulated-host.ts";
 

@@ -1,4 +1,3 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { FamilyShape, Limit } from "../../../src/core/host/demand.ts";
 import {
@@ -12,6 +11,7 @@ import {
   type WaitingLine,
 } from "../../../src/core/host/line.ts";
 import type { QueuedAllocation, Request } from "../../../src/core/model/allocation.ts";
+import fc from "../../fc.ts";
 import { DEFAULT_POLICY, minutes } from "../../simulation/simulated-host.ts";
 
 const NOW = 1_800_000_000_000;

@@ -1,8 +1,8 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import { OrderedMap } from "../../../src/core/base/ordered-map.ts";
 import { type Ask, isWithin, type Limit } from "../../../src/core/host/demand.ts";
 import { LongSearch, SmallestAsks } from "../../../src/core/host/smallest-asks.ts";
+import fc from "../../fc.ts";
 
 type Tree = OrderedMap<number, Ask, SmallestAsks>;
 

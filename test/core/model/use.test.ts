@@ -1,4 +1,3 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { GpuUse, UseSpan } from "../../../src/core/model/use.ts";
 import {
@@ -11,6 +10,7 @@ import {
   useEnded,
   wasUsed,
 } from "../../../src/core/model/use.ts";
+import fc from "../../fc.ts";
 import { h100, process, SimulatedHost, seconds } from "../../simulation/simulated-host.ts";
 
 /** Used from the first of each pair of instants to the second. */

@@ -1,10 +1,11 @@
 /** What docs/queue.md promises of the order, under streams of requests that do not end. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import { forecast } from "../../../src/core/explain/forecast.ts";
 import type { Request } from "../../../src/core/model/allocation.ts";
 import { DomainError } from "../../../src/core/model/errors.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
+import fc from "../../fc.ts";
 import { type Ask, h100, minutes, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 
 const MAX_QUEUE_SIZE = 6;

@@ -1,5 +1,5 @@
 /** What holds of every history in which not everybody says how long: docs/queue.md. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import type { AllocateAsk, Command } from "../../../src/core/decisions/commands.ts";
 import { decide } from "../../../src/core/decisions/decide.ts";
@@ -13,6 +13,7 @@ import type { AllocationId, GpuUuid } from "../../../src/core/model/ids.ts";
 import type { Policy } from "../../../src/core/model/policy.ts";
 import { holdsFrom, isOutOfPatience } from "../../../src/core/queue/patience.ts";
 import { schedule } from "../../../src/core/queue/schedule.ts";
+import fc from "../../fc.ts";
 import { gpuReading, seen } from "../../fixtures/readings.ts";
 import { ASK, DEFAULT_POLICY, minutes } from "../../simulation/simulated-host.ts";
 

@@ -1,5 +1,5 @@
 /** What becomes of a head that waits for leases without a `max_duration`: docs/queue.md, "When nobody says how long". */
-import fc from "fast-check";
+
 import { describe, expect, test } from "vitest";
 import { restoredHost } from "../../../src/core/host/changes.ts";
 import { compareKeys, queueKey } from "../../../src/core/host/line.ts";
@@ -7,6 +7,7 @@ import type { QueuedAllocation, Request } from "../../../src/core/model/allocati
 import { DomainError } from "../../../src/core/model/errors.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import { holdsFrom } from "../../../src/core/queue/patience.ts";
+import fc from "../../fc.ts";
 import { type Ask, h100, minutes, SimulatedHost, seconds, t4 } from "../../simulation/simulated-host.ts";
 
 const HOOK = "http://127.0.0.1:9/hook";

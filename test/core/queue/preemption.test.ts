@@ -1,5 +1,5 @@
 /** Leases are taken back for more urgent requests, if both sides have agreed. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import { explain } from "../../../src/core/explain/explain.ts";
 import { emptyHost } from "../../../src/core/host/changes.ts";
@@ -9,6 +9,7 @@ import type { HoldingAllocation } from "../../../src/core/model/allocation.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
 import type { Policy, PreemptionPolicy } from "../../../src/core/model/policy.ts";
 import { fewest, MAX_PREEMPTIONS, type Victim } from "../../../src/core/queue/preemption.ts";
+import fc from "../../fc.ts";
 import {
   ADMIN,
   type Ask,

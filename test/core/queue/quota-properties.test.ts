@@ -1,10 +1,11 @@
 /** What quotas promise, in histories drawn at random and judged by books of the test's own. */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import type { EpochMs } from "../../../src/core/base/time.ts";
 import type { Event } from "../../../src/core/host/events.ts";
 import type { Actor } from "../../../src/core/model/ids.ts";
 import type { Quota, Quotas } from "../../../src/core/model/policy.ts";
+import fc from "../../fc.ts";
 import {
   type Ask,
   h100,

@@ -2,7 +2,7 @@
  * Generated histories under reserved windows, judged by rules that know nothing of how the core counts: which GPUs are
  * held by whom, at every instant at which something changes.
  */
-import fc from "fast-check";
+
 import { expect, test } from "vitest";
 import { parseDuration } from "../../../src/core/base/duration.ts";
 import { decide } from "../../../src/core/decisions/decide.ts";
@@ -12,6 +12,7 @@ import type { HoldingAllocation } from "../../../src/core/model/allocation.ts";
 import type { Gpu } from "../../../src/core/model/gpu.ts";
 import { holdersOf } from "../../../src/core/model/holds.ts";
 import type { ReservedWindow } from "../../../src/core/model/policy.ts";
+import fc from "../../fc.ts";
 import { ADMIN, ASK, h100, minutes, SimulatedHost } from "../../simulation/simulated-host.ts";
 
 const START = 1_800_000_000_000;

@@ -1,5 +1,5 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
+import fc from "../../fc.ts";
 import { startDaemon } from "../daemon.ts";
 
 const WRONG: readonly (readonly [string, unknown])[] = [

@@ -1,7 +1,7 @@
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseRecord } from "../../../src/monitor/kernel-log/record.ts";
 import { isDriverLoading, parseXidLine } from "../../../src/monitor/kernel-log/xid-line.ts";
+import fc from "../../fc.ts";
 
 describe("a record of the kernel's log", () => {
   test("has its number, its time and its text", () => {

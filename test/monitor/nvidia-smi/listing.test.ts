@@ -1,8 +1,8 @@
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { idsIn, MAX_LISTING_BYTES, parseListing } from "../../../src/monitor/nvidia-smi/listing.ts";
+import fc from "../../fc.ts";
 
 const FOLDER = join(import.meta.dirname, "../../../../shared/fixtures/nvidia-smi/text");
 const hasTexts = existsSync(FOLDER);

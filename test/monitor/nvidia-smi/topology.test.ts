@@ -1,9 +1,9 @@
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { parseCpuList } from "../../../src/core/base/cpu-list.ts";
 import type { GpuLink } from "../../../src/core/model/device.ts";
 import { parseTopology, type SmiTopology } from "../../../src/monitor/nvidia-smi/topology.ts";
 import { hasCases, readCase } from "../../cases/shared-case.ts";
+import fc from "../../fc.ts";
 import { smiTopology } from "../../fixtures/nvidia-smi-topology.ts";
 import { hasTopologies, readTopology } from "./topologies.ts";
 

@@ -115,7 +115,7 @@ async function beginTime(store: SqliteStore, log: Logger): Promise<Time> {
     begin = write;
   }
   if (movedMs !== 0) {
-    log.warn({ movedMs }, "the wall clock was set since the last run; deadlines have moved with it");
+    log.warn({ moved_ms: movedMs }, "the wall clock was set since the last run; deadlines have moved with it");
   }
   return { clock, bootId, aheadMs: Math.max(0, movedMs), begin };
 }
@@ -274,7 +274,7 @@ class RunningDaemon implements Daemon {
       await this.#http.listenOnSocket(socket).catch((error: unknown) => {
         throw socketTrouble(error, socket);
       });
-      this.#log.info({ socket: server.socket, adminGroup: server.adminGroup }, "users of this host are served");
+      this.#log.info({ socket: server.socket, admin_group: server.adminGroup }, "users of this host are served");
       if (!auth.enabled) return 0;
     }
     const listening = this.#http.listen(server.host, server.port).catch((error: unknown) => {
@@ -364,7 +364,7 @@ class RunningDaemon implements Daemon {
       if (certificate !== null) this.#http.renewCertificate(certificate);
       await this.#scheduler.reconfigure(policyOf(config), tickInterval(config));
       this.#metrics?.configReload(true);
-      this.#log.info({ needRestart: ignored }, "settings reloaded");
+      this.#log.info({ need_restart: ignored }, "settings reloaded");
     } catch (error) {
       this.#metrics?.configReload(false);
       if (error instanceof ConfigError) {

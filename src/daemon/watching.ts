@@ -64,11 +64,12 @@ export class Watching implements Observer {
     this.#pacePolling(state);
     // The log names GPUs by slot: which GPU that is, only a reading tells.
     if (observation.ok) this.#watchKernelLog();
-    const message = observation.ok ? null : observation.failure.message;
+    const failure = observation.ok ? null : observation.failure;
+    const message = failure?.message ?? null;
     if (message === this.#failing) return;
     this.#failing = message;
-    if (message !== null) log.warn({ failure: observation.ok ? null : observation.failure }, "no GPU reading");
-    else log.info({ gpus: state.sight.gpus.size }, "GPU readings are good");
+    if (failure === null) log.info({ gpus: state.sight.gpus.size }, "GPU readings are good");
+    else log.warn({ reason: failure.message, kind: failure.kind, exit_code: failure.exitCode }, "no GPU reading");
   }
 
   storage(healthy: boolean, reason: string | null): void {

@@ -180,7 +180,7 @@ export class EmbeddedWorker {
       if (this.#isStopped || this.#child !== child) return;
       this.#child = null;
       if (this.#clock.now() - startedAt > LONGEST_PAUSE_MS) this.#pauseMs = FIRST_PAUSE_MS;
-      this.#log.warn({ how, pauseMs: this.#pauseMs }, "the worker has ended, and is started again");
+      this.#log.warn({ how, pause_ms: this.#pauseMs }, "the worker has ended, and is started again");
       this.#again = this.#clock.after(this.#pauseMs, () => this.start());
       this.#pauseMs = Math.min(LONGEST_PAUSE_MS, this.#pauseMs * 2);
     };

@@ -36,7 +36,10 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
     endpoints(isDraining) {
       const readiness = () => (isDraining() ? "the daemon is shutting down" : parts.readiness());
       const grants = new GrantAnswers(parts.scheduler, (error, allocationId) =>
-        parts.log.error({ err: error, allocationId }, "a lease stays although its client was not told of it"),
+        parts.log.error(
+          { err: error, allocation_id: allocationId },
+          "a lease stays although its client was not told of it",
+        ),
       );
       const idempotency = new Idempotency(parts.scheduler);
       const readings = new ReadingFeed(parts.scheduler);

@@ -210,9 +210,10 @@ class Delivering implements Deliverer {
 
   /** @returns whether the receiver answered anything. Never rejects. */
   async #deliver(delivery: PendingDelivery, ending: AbortController): Promise<boolean> {
+    // By the names of `GET /gpu/webhooks/deliveries`, so that what is found in the log can be asked for.
     const fields = {
-      allocationId: delivery.allocationId,
-      deliveryId: delivery.deliveryId,
+      delivery_id: delivery.deliveryId,
+      allocation_id: delivery.allocationId,
       // The rest of the URL may hold a receiver's secrets.
       receiver: receiverOf(delivery.url),
     };
@@ -256,10 +257,13 @@ class Delivering implements Deliverer {
 
   #tell(settlement: DeliverySettlement, fields: object): void {
     const { httpStatus, error, nextAttemptAt, outcome } = settlement;
-    if (outcome === "delivered") this.#log?.info({ ...fields, httpStatus }, "webhook delivered");
-    else if (outcome === "retry")
-      this.#log?.info({ ...fields, error, nextAttemptAt }, "webhook failed; it is sent again");
-    else this.#log?.warn({ ...fields, error }, "webhook given up");
+    const answer = { ...fields, http_status: httpStatus };
+    if (outcome === "delivered") this.#log?.info(answer, "webhook delivered");
+    else if (nextAttemptAt === null) this.#log?.warn({ ...answer, error }, "webhook given up");
+    else {
+      const next = { next_attempt_at: new Date(nextAttemptAt).toISOString() };
+      this.#log?.info({ ...answer, error, ...next }, "webhook failed; it is sent again");
+    }
   }
 }
 

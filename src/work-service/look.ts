@@ -131,7 +131,9 @@ export class Look {
       const owner = this.#books.state.runs.get(run)?.owner ?? "";
       this.#leases
         .release(allocationId, owner)
-        .catch((error: unknown) => this.#log.warn({ err: error, allocationId }, "a lease could not be given back yet"))
+        .catch((error: unknown) =>
+          this.#log.warn({ err: error, allocation_id: allocationId }, "a lease could not be given back yet"),
+        )
         .finally(() => this.#releasing.delete(allocationId));
     }
   }

@@ -238,7 +238,7 @@ class Worker {
       const order = await prepare(folder, assignment, starter);
       this.#watches.set(run, new RunWatch(folder, order));
       this.#log.info(
-        { run, executor: assignment.spec.executor, gpuUuids: assignment.lease?.gpuUuids ?? [] },
+        { run, executor: assignment.spec.executor, gpu_uuids: assignment.lease?.gpuUuids ?? [] },
         "run started",
       );
     } catch (error) {

@@ -1,5 +1,6 @@
 import { once } from "node:events";
 import { type AddressInfo, createServer, type Socket } from "node:net";
+import { pino } from "pino";
 import { Webhook } from "standardwebhooks";
 import { expect, onTestFinished, test, vi } from "vitest";
 import { ManualClock, steadyClock } from "../../src/platform/clock.ts";
@@ -100,6 +101,30 @@ test("a notification arrives once, byte for byte, and is settled as delivered", 
       httpStatus: 204,
       error: null,
     },
+  ]);
+});
+
+test("the log tells what became of an attempt by the API's names, and when the next one is", async () => {
+  const target = await receiver((response, index) => response.writeHead(index === 0 ? 500 : 204).end());
+  const lines: object[] = [];
+  const log = pino({ base: null, timestamp: false }, { write: (line) => lines.push(JSON.parse(line)) });
+  const setting = delivering({}, { log });
+
+  send(setting, "01", target.url);
+  await until(() => setting.outbox.settlements.length === 1);
+  setting.clock.advance(1_000);
+  await until(() => lines.length === 2);
+
+  const told = {
+    delivery_id: "01",
+    allocation_id: "alloc-01",
+    receiver: `http://127.0.0.1:${target.port}`,
+    status: "allocated",
+  };
+  const again = { error: "the receiver answered 500", next_attempt_at: "2027-01-15T08:00:01.000Z" };
+  expect(lines).toEqual([
+    { level: 30, ...told, attempts: 1, http_status: 500, ...again, msg: "webhook failed; it is sent again" },
+    { level: 30, ...told, attempts: 2, http_status: 204, msg: "webhook delivered" },
   ]);
 });
 

@@ -126,7 +126,7 @@ function crowdedLogger(log: Log, maxConnections: number): (crowdedOut: number) =
     if (performance.now() - saidAt < CROWDED_LOG_INTERVAL_MS) return;
     saidAt = performance.now();
     log.warn(
-      { maxConnections, crowdedOut },
+      { max_connections: maxConnections, crowded_out: crowdedOut },
       "all connections are taken: idle ones make room, or newcomers are dropped",
     );
   };

@@ -226,7 +226,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
       }
       if (refusal !== null) noteRefusal(refusal, endpoint, req, exchange);
       const answer = problemAnswer(error, refusals, requestId, (bug) =>
-        log.error({ err: bug, requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
+        log.error({ err: bug, request_id: requestId, method: req.method, endpoint: endpoint.path }, "a request failed"),
       );
       done(parts.problemAs?.(answer) ?? answer);
     };

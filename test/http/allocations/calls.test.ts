@@ -267,7 +267,7 @@ test("a bug is logged whole and answered as a bare 500", async () => {
   expect(daemon.logged).toMatchObject([
     {
       level: "error",
-      facts: { requestId: headers["x-request-id"], endpoint: "/readyz", err: { message: "secret detail" } },
+      facts: { request_id: headers["x-request-id"], endpoint: "/readyz", err: { message: "secret detail" } },
     },
   ]);
 });

@@ -414,6 +414,6 @@ test("a hang-up that cannot be stored leaves the lease, and is logged", async ()
   });
   letThrough();
   await vi.waitFor(() => expect(daemon.logged).toHaveLength(1));
-  expect(daemon.logged).toMatchObject([{ level: "error", facts: { allocationId: daemon.only().request.id } }]);
+  expect(daemon.logged).toMatchObject([{ level: "error", facts: { allocation_id: daemon.only().request.id } }]);
   expect(daemon.only().status).toBe("leased");
 });

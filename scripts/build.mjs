@@ -14,7 +14,11 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 rmSync(dist, { recursive: true, force: true });
 await build({
   absWorkingDir: root,
-  entryPoints: { "gpu-orchestrator": "src/cli/launch.ts", "store-worker": "src/store/store-worker.ts" },
+  entryPoints: {
+    "gpu-orchestrator": "src/cli/launch.ts",
+    "llm-orchestrator-simple": "src/cli/simple-launch.ts",
+    "store-worker": "src/store/store-worker.ts",
+  },
   outdir: "dist",
   bundle: true,
   splitting: true,
@@ -56,7 +60,7 @@ cpSync(join(root, "executors"), join(dist, "executors"), { recursive: true });
 const swagger = dirname(createRequire(import.meta.url).resolve("swagger-ui-dist/package.json"));
 mkdirSync(join(dist, "docs"), { recursive: true });
 for (const file of ["swagger-ui.css", "swagger-ui-bundle.js"]) cpSync(join(swagger, file), join(dist, "docs", file));
-chmodSync(join(dist, "gpu-orchestrator.js"), 0o755);
+for (const name of ["gpu-orchestrator", "llm-orchestrator-simple"]) chmodSync(join(dist, `${name}.js`), 0o755);
 
 /** The page at `/`: a script, a style sheet, an icon, and copies of each as small as they get. */
 async function buildPage() {

@@ -1,13 +1,6 @@
 #!/usr/bin/env node
-// Kept small and old-fashioned on purpose: an old Node must get as far as the check below.
-import module from "node:module";
+import { demandNode } from "./node-version.ts";
 
-const OLDEST_NODE = 24;
-
-if (Number(process.versions.node.split(".")[0]) < OLDEST_NODE) {
-  console.error(`gpu-orchestrator needs Node ${OLDEST_NODE} or newer; this is ${process.version}`);
-  process.exit(1);
-}
-module.enableCompileCache();
+demandNode("gpu-orchestrator");
 const { run } = await import("./cli.ts");
 await run(process.argv);

@@ -4,6 +4,7 @@ import type { FairShare, MemoryByGpu, Policy, Quota, Quotas, SharingPolicy } fro
 import type { Role } from "../core/model/roles.ts";
 import type { WorkloadDefaults } from "../core/model/workload.ts";
 import type { Path } from "./document.ts";
+import type { Listener } from "./listeners.ts";
 import { toQuota, toQuotas } from "./quotas.ts";
 import { DEFAULT_STORAGE_PATH, type FileConfig, SIMULATED_STORAGE_PATH } from "./schema.ts";
 import { toWork, type WorkConfig } from "./work.ts";
@@ -51,12 +52,17 @@ export interface Config {
     /** Addresses and CIDR blocks whose `X-Forwarded-For` is believed. */
     readonly trustedProxies: readonly string[];
     readonly maxConnections: number;
+    /** Under way at once; `null`: as many as come. */
+    readonly maxRequests: number | null;
     /** `null`: plain HTTP. */
     readonly tls: Tls | null;
     /** A unix socket for users of this host; `null`: none. With it, nothing listens at the port unless keys are on. */
     readonly socket: string | null;
     /** A group whose members are admins over the socket, as root is. */
     readonly adminGroup: string | null;
+    /** What `GET /metrics` at the port answers whoever prefers nothing. */
+    readonly metrics: Listener["metrics"];
+    readonly listeners: readonly Listener[];
   };
   /** What one client may have: a principal where a key tells, otherwise an address. */
   readonly limits: {
@@ -187,9 +193,12 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       allowUnauthenticated: server.allow_unauthenticated,
       trustedProxies: server.trusted_proxies,
       maxConnections: server.max_connections,
+      maxRequests: server.max_requests,
       tls: toTls(server.tls),
       socket: server.socket,
       adminGroup: server.admin_group,
+      metrics: server.metrics,
+      listeners: server.listeners,
     },
     limits: {
       principal: toClientLimits(file.limits.principal),

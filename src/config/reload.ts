@@ -24,9 +24,12 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     allowUnauthenticated: atStart("server.allow_unauthenticated"),
     trustedProxies: atStart("server.trusted_proxies"),
     maxConnections: atStart("server.max_connections"),
+    maxRequests: atStart("server.max_requests"),
     tls: atStart("server.tls"),
     socket: atStart("server.socket"),
     adminGroup: atStart("server.admin_group"),
+    metrics: atStart("server.metrics"),
+    listeners: atStart("server.listeners"),
   },
   limits: {
     principal: live("limits.principal"),

@@ -44,6 +44,20 @@ const CONTRADICTIONS: readonly Rule[] = [
           "set auth.enabled: true, or server.allow_unauthenticated: true if everybody there may lease GPUs",
   },
   {
+    reads: [
+      ["server", "listeners"],
+      ["server", "port"],
+    ],
+    check({ server: { port, listeners } }) {
+      const taken = new Set([port]);
+      for (const { port: further } of listeners) {
+        if (further !== 0 && taken.has(further)) return `port ${further} is named twice, here or by server.port`;
+        taken.add(further);
+      }
+      return null;
+    },
+  },
+  {
     reads: [["server", "tls"]],
     check: ({ server: { tls } }) => {
       if (tls === null || (tls.cert !== "" && tls.key !== "")) return null;

@@ -8,6 +8,7 @@ import { MAX_SHARES } from "../core/host/shared-memory.ts";
 import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model/workload.ts";
 import { apiKeys, keyHolder, PRINCIPAL } from "./api-keys.ts";
 import type { Path } from "./document.ts";
+import { listener, METRICS_FORMS } from "./listeners.ts";
 import { memoryByGpu } from "./memory-by-gpu.ts";
 import { ownModels } from "./models.ts";
 import { partialQuota, quota, quotasByName } from "./quotas.ts";
@@ -76,8 +77,11 @@ export const fileSchema = z.strictObject({
       key: setting(nullable(PEM_FILE), null),
     }),
     max_connections: setting(integer(16, 1_000_000), 8_192),
+    max_requests: setting(nullable(integer(1, 1_000_000)), null),
     socket: setting(nullable(text("an absolute path", /^\/[^\0]{1,100}$/)), null),
     admin_group: setting(nullable(text("a group's name", /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,31}$/)), null),
+    metrics: setting(oneOf(METRICS_FORMS), "prometheus"),
+    listeners: setting(listOf(listener), []),
   }),
   limits: section({
     principal: clientLimits(),

@@ -280,7 +280,13 @@ class RunningDaemon implements Daemon {
     const listening = this.#http.listen(server.host, server.port).catch((error: unknown) => {
       throw listenTrouble(error, server.host, server.port);
     });
-    return (await listening).port;
+    const { port } = await listening;
+    for (const further of server.listeners) {
+      await this.#http.listenToo(server.host, further.port).catch((error: unknown) => {
+        throw listenTrouble(error, server.host, further.port);
+      });
+    }
+    return port;
   }
 
   /** @returns false when that cannot be stored now: the daemon only shows what there is then, with its keys in force. */

@@ -99,6 +99,7 @@ export function buildParts(given: Given): Parts {
     databasePath: workDatabaseBeside(config.storage.path),
     leases: new DaemonLeases(scheduler, simulated !== null),
     ...{ clock, log, version, metrics },
+    prefersJsonAt: jsonPorts(config),
   });
   const { path } = config.storage;
   const processes = new BoundProcesses();
@@ -125,6 +126,12 @@ export function buildParts(given: Given): Parts {
     work: work.http,
   });
   return { source, scheduler, history, metrics, work, http, processes };
+}
+
+/** The system chooses port 0 anew each time, so what is none of the others is that one. */
+function jsonPorts({ server }: Config): (port: number | null) => boolean {
+  const forms = new Map(server.listeners.map(({ port, metrics }) => [port, metrics]));
+  return (port) => (port === null ? "prometheus" : (forms.get(port) ?? server.metrics)) === "json";
 }
 
 /** The two intervals of the reference: whatever looks for due deadlines does both jobs. */
@@ -170,6 +177,7 @@ function httpSettings(config: Config): HttpSettings {
     writeTimeoutMs: server.writeTimeoutMs,
     idleTimeoutMs: server.idleTimeoutMs,
     maxConnections: maxConnections(config),
+    ...(server.maxRequests === null ? {} : { maxRequests: server.maxRequests }),
     trustedProxies: server.trustedProxies,
     maxStreams: MAX_STREAMS,
     streamStallMs: STREAM_STALL_MS,

@@ -27,6 +27,8 @@ export interface WorkServiceParts {
   readonly log: Log;
   readonly version: string;
   readonly metrics: MetricsPage | null;
+  /** Whether `GET /metrics` at this port answers JSON by itself. */
+  readonly prefersJsonAt: (port: number | null) => boolean;
 }
 
 export interface WorkService {
@@ -36,14 +38,14 @@ export interface WorkService {
 }
 
 export function createWorkService(parts: WorkServiceParts): WorkService {
-  const { config, version, metrics } = parts;
+  const { config, version, metrics, prefersJsonAt } = parts;
   const running = config.enabled ? new Running(parts) : null;
   const own = running?.routes ?? null;
   const endpoints = [
     ...taskEndpoints(own),
     ...workloadEndpoints(own),
     ...runEndpoints(own),
-    ...statusEndpoints(own, version, metrics),
+    ...statusEndpoints(own, version, metrics, prefersJsonAt),
   ];
   return {
     http: { endpoints, refusals: WORK_REFUSALS },

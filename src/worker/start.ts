@@ -193,7 +193,8 @@ function realPath(path: string): string {
 
 function modelArgs({ kind, spec }: Assignment, { work }: WorkerSettings): readonly string[] {
   const name = typeof spec.document.modelName === "string" ? spec.document.modelName : (spec.identifier ?? "");
-  return kind === "service" && Object.hasOwn(work.models, name) ? (work.models[name]?.args ?? []) : [];
+  if (kind !== "service") return [];
+  return (Object.hasOwn(work.models, name) ? work.models[name] : work.models["*"])?.args ?? [];
 }
 
 function secretsOf({ spec, owner }: Assignment, { work }: WorkerSettings): Record<string, string> {

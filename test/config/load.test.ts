@@ -23,6 +23,9 @@ const CLIENT_LIMITS = {
 test("without a file the defaults are those that are documented", () => {
   expect(DEFAULTS).toEqual({
     server: {
+      listeners: [],
+      maxRequests: null,
+      metrics: "prometheus",
       port: 8086,
       host: "127.0.0.1",
       readTimeoutMs: 15_000,

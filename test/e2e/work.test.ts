@@ -2,9 +2,12 @@
 import { existsSync, readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
+import { freePort } from "./free-port.ts";
 
 const MLOC_SEED = "../shared/seeds/003_2cb4773746aba6d6.txt";
+const further = await freePort();
 const config = `
+server: {listeners: [{port: ${further}, metrics: json}]}
 auth:
   enabled: true
   api_keys:
@@ -100,6 +103,16 @@ runs("the LLM Orchestrator's calls (needs dist/)", () => {
     ]);
     const text = await daemon.call("GET", "/metrics");
     expect(text.body).toContain("gpu_orchestrator_work_runs");
+  });
+
+  test("a further port has the same calls, and answers whoever prefers nothing as its settings say", async () => {
+    const there = `http://127.0.0.1:${further}`;
+    const metrics = await fetch(`${there}/metrics`);
+    expect(await metrics.json()).toMatchObject({ totalWorkloads: expect.any(Number) });
+    const text = await fetch(`${there}/metrics`, { headers: { accept: "text/plain" } });
+    expect(await text.text()).toContain("gpu_orchestrator_work_runs");
+    expect((await fetch(`${there}/workloads`)).status).toBe(401);
+    expect((await fetch(`${there}/workloads`, { headers: ALICE })).status).toBe(200);
   });
 
   test("a workload is created, scheduled, runs, is listed and deleted", async () => {

@@ -400,6 +400,7 @@ export class Clients {
       id,
       rest: "",
       url: "",
+      port: null,
       body,
       role: actor.admin ? "admin" : "allocate",
       keyed: true,

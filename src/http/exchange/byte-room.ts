@@ -24,8 +24,15 @@ export interface Occupant {
 }
 
 export class ByteRoom {
+  readonly #maxRequests: number;
+  readonly #occupants = new Set<Occupant>();
   #bodyBytes = 0;
   #untakenBytes = 0;
+
+  /** @param maxRequests under way at once. */
+  constructor(maxRequests = Number.POSITIVE_INFINITY) {
+    this.#maxRequests = maxRequests;
+  }
 
   /**
    * Makes room for a request's body, until it {@link leave}s.
@@ -33,6 +40,9 @@ export class ByteRoom {
    * @throws HttpError 503 when all that it may have of the memory is taken.
    */
   enter(occupant: Occupant, bodyBytes: number, isEssential: boolean): void {
+    if (!isEssential && this.#occupants.size >= this.#maxRequests) {
+      throw new HttpError("too-busy", `${this.#maxRequests} requests are under way, as many as may be`);
+    }
     const factor = isEssential ? ESSENTIAL_FACTOR : 1;
     if ((occupant.client?.roomBytes ?? 0) + bodyBytes > MAX_BYTES_OF_CLIENT * factor) {
       throw new HttpError(
@@ -43,6 +53,7 @@ export class ByteRoom {
     if (this.#bodyBytes + bodyBytes > MAX_BODY_BYTES * factor || this.#untakenBytes > MAX_UNTAKEN_BYTES * factor) {
       throw new HttpError("too-busy", "too many bodies and answers are under way");
     }
+    this.#occupants.add(occupant);
     this.#take(occupant, bodyBytes, 0);
   }
 
@@ -57,6 +68,7 @@ export class ByteRoom {
   }
 
   leave(occupant: Occupant): void {
+    this.#occupants.delete(occupant);
     this.#take(occupant, -occupant.bodyBytes, -occupant.untakenBytes);
   }
 

@@ -59,6 +59,8 @@ interface Wait {
 
 export interface ConnectionLimits {
   readonly maxConnections: number;
+  /** Under way at once, those that wait included; left out: as many as there are connections. */
+  readonly maxRequests?: number;
   /** For one answer to be taken by the client. */
   readonly writeTimeoutMs: number;
   /** Streams that may be open at a time. */
@@ -91,7 +93,7 @@ export class Connections {
   readonly #waits = new Map<Duplex, Wait>();
   readonly #sweeping: NodeJS.Timeout;
   /** For bodies and for answers that are not taken, of all connections. */
-  readonly room = new ByteRoom();
+  readonly room: ByteRoom;
   /** Connections that carry a stream, which is the last that they carry. */
   readonly #streams = new Set<Duplex>();
   readonly #refused = new WeakSet<Duplex>();
@@ -100,6 +102,7 @@ export class Connections {
   /** @param version of the program, which every answer names. */
   constructor(limits: ConnectionLimits, version: string) {
     this.#limits = limits;
+    this.room = new ByteRoom(limits.maxRequests);
     this.#headers = [...GUARDS, "GPU-Orchestrator-Version", version];
     this.#crowd = new Crowd(limits.maxConnections);
     this.#sweeping = setInterval(() => this.#sweep(), SWEEP_MS).unref();

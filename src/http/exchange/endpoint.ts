@@ -27,6 +27,8 @@ export interface Call {
   /** What a path that ends in a wildcard has there, decoded; otherwise empty. */
   readonly rest: string;
   readonly url: string;
+  /** At which it came; `null`: by the socket. */
+  readonly port: number | null;
   /** `undefined` when there is none. */
   readonly body: unknown;
   readonly accept: string | undefined;

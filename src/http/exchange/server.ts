@@ -32,6 +32,8 @@ export interface HttpServer {
   readonly server: HttpServerOfNode | HttpsServer;
   /** @returns the port, which is the system's choice when 0 was asked for. */
   listen(host: string, port: number): Promise<{ readonly port: number }>;
+  /** At a further port, with the same calls. */
+  listenToo(host: string, port: number): Promise<{ readonly port: number }>;
   /** For connections from then on; of a server that speaks TLS. */
   renewCertificate(certificate: Certificate): void;
   /** For users of this host; see unix-socket.ts. */
@@ -66,44 +68,57 @@ export function createServer(parts: ServerParts): HttpServer {
     // Checked at admission, where the refusal is a problem document.
     requireHostHeader: false,
   };
-  const server = serverOf(settings.certificate, options, listener);
   const unixSocket = parts.peers === undefined ? null : new UnixSocket(options, listener, connections, parts.peers);
   const crowded = crowdedLogger(log, settings.maxConnections);
   const isPlain = settings.certificate === null;
-  server.on("connection", (socket: Socket) => {
-    const before = connections.crowdedOut;
-    if (isPlain) connections.opened(socket);
-    else connections.arrived(socket);
-    if (connections.crowdedOut > before) crowded(connections.crowdedOut);
-  });
-  if (!isPlain) server.on("secureConnection", (socket: Socket) => connections.opened(socket));
-  // Expectations other than 100-continue may be ignored (RFC 9110, section 10.1.1).
-  server.on("checkExpectation", listener);
-  server.on("clientError", (error, socket) => connections.refuse(error, socket));
+  const make = () => {
+    const made = serverOf(settings.certificate, options, listener);
+    made.on("connection", (socket: Socket) => {
+      const before = connections.crowdedOut;
+      if (isPlain) connections.opened(socket);
+      else connections.arrived(socket);
+      if (connections.crowdedOut > before) crowded(connections.crowdedOut);
+    });
+    if (!isPlain) made.on("secureConnection", (socket: Socket) => connections.opened(socket));
+    // Expectations other than 100-continue may be ignored (RFC 9110, section 10.1.1).
+    made.on("checkExpectation", listener);
+    made.on("clientError", (error, socket) => connections.refuse(error, socket));
+    return made;
+  };
+  const server = make();
+  const servers = [server];
 
   return {
     server,
-    listen: (host, port) =>
-      new Promise((resolve, reject) => {
-        server.once("error", reject);
-        server.listen({ host, port, backlog: BACKLOG }, () => {
-          server.off("error", reject);
-          resolve({ port: (server.address() as AddressInfo).port });
-        });
-      }),
+    listen: (host, port) => listenAt(server, host, port),
+    listenToo(host, port) {
+      const further = make();
+      servers.push(further);
+      return listenAt(further, host, port);
+    },
     renewCertificate(certificate) {
-      if ("setSecureContext" in server) server.setSecureContext({ ...MODERN, ...certificate });
+      for (const each of servers) if ("setSecureContext" in each) each.setSecureContext({ ...MODERN, ...certificate });
     },
     async listenOnSocket(path) {
       await unixSocket?.listen(path);
     },
     async drain() {
       unixSocket?.close();
-      await drain(server, connections, settings.drainTimeoutMs);
+      await drain(servers, connections, settings.drainTimeoutMs);
       unixSocket?.closeAll();
       await auditing?.stop();
     },
   };
+}
+
+function listenAt(server: HttpServer["server"], host: string, port: number): Promise<{ readonly port: number }> {
+  return new Promise((resolve, reject) => {
+    server.once("error", reject);
+    server.listen({ host, port, backlog: BACKLOG }, () => {
+      server.off("error", reject);
+      resolve({ port: (server.address() as AddressInfo).port });
+    });
+  });
 }
 
 /** What TLS is spoken with; older versions are broken (RFC 8996). */
@@ -136,18 +151,26 @@ function crowdedLogger(log: Log, maxConnections: number): (crowdedOut: number) =
  * As long as an earlier request is being served, newcomers are still accepted, to be told that it is over: a probe of
  * readiness should see a 503, not a refused connection.
  */
-async function drain(server: HttpServer["server"], connections: Connections, timeoutMs: number): Promise<void> {
+async function drain(
+  servers: readonly HttpServer["server"][],
+  connections: Connections,
+  timeoutMs: number,
+): Promise<void> {
   let deadline: NodeJS.Timeout | undefined;
   const isLate = new Promise((resolve) => {
     deadline = setTimeout(resolve, timeoutMs);
   });
   await Promise.race([connections.drain(), isLate]);
   clearTimeout(deadline);
-  await new Promise((resolve) => {
-    // An error says that it did not listen: there is nothing to wait for then either.
-    server.close(resolve);
-    server.closeAllConnections();
-  });
+  const closed = servers.map(
+    (server) =>
+      new Promise((resolve) => {
+        // An error says that it did not listen: there is nothing to wait for then either.
+        server.close(resolve);
+        server.closeAllConnections();
+      }),
+  );
+  await Promise.all(closed);
 }
 
 /** Express hands on what it was given: the exchange stands in for node's response. */

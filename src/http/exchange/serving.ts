@@ -289,6 +289,7 @@ function callOf(req: Request, { client, origin }: Exchange, caller: Caller, body
     id: req.params?.id ?? "",
     rest: req.params?.rest?.join("/") ?? "",
     url: req.url ?? "",
+    port: req.socket.localPort ?? null,
     body,
     accept: headers.accept,
     acceptEncoding: headers["accept-encoding"] as string | undefined,

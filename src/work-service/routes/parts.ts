@@ -67,7 +67,12 @@ export function parametersOf<Name extends string>(url: string, ...names: Name[])
   return given as { readonly [name in Name]?: string };
 }
 
-export const BY_DEFAULT: Profile = { cpuMillis: 1_000, memoryBytes: 2 * 2 ** 30, gpus: 0 };
+const BY_DEFAULT: Profile = { cpuMillis: 1_000, memoryBytes: 2 * 2 ** 30, gpus: 0 };
+
+/** What a document that says nothing of it gets: the profile `default`, where the settings have one. */
+export function byDefault({ settings }: RouteParts): Profile {
+  return Object.hasOwn(settings.profiles, "default") ? (settings.profiles.default as Profile) : BY_DEFAULT;
+}
 
 export function mayTouch({ actor }: Call, owner: string): boolean {
   return actor.admin || actor.principal === owner;

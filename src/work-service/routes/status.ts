@@ -9,7 +9,13 @@ export interface MetricsPage {
   render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
 }
 
-export function statusEndpoints(parts: MaybeParts, version: string, page: MetricsPage | null): readonly Endpoint[] {
+/** @param prefersJsonAt whether JSON is the answer at this port for whoever prefers nothing. */
+export function statusEndpoints(
+  parts: MaybeParts,
+  version: string,
+  page: MetricsPage | null,
+  prefersJsonAt: (port: number | null) => boolean,
+): readonly Endpoint[] {
   const looking = { role: "read", body: "ignored" } as const;
   const health: Operation = {
     ...looking,
@@ -17,8 +23,9 @@ export function statusEndpoints(parts: MaybeParts, version: string, page: Metric
   };
   const metrics: Operation = {
     ...looking,
-    async answer({ accept }) {
-      if (parts !== null && prefersJson(accept)) return json(200, counts(parts));
+    async answer({ accept, port }) {
+      if (parts !== null && (prefersJson(accept) || (prefersNothing(accept) && prefersJsonAt(port))))
+        return json(200, counts(parts));
       if (page === null) return json(200, parts === null ? {} : counts(parts));
       const { contentType, body } = await page.render(accept);
       const own = parts === null ? "" : exposition(parts);
@@ -36,6 +43,10 @@ export function statusEndpoints(parts: MaybeParts, version: string, page: Metric
 /** Whether JSON is named, and nothing that Prometheus reads is. */
 function prefersJson(accept: string | undefined): boolean {
   return accept !== undefined && /application\/json/i.test(accept) && !/text\/plain|openmetrics/i.test(accept);
+}
+
+function prefersNothing(accept: string | undefined): boolean {
+  return accept === undefined || !/text\/plain|openmetrics/i.test(accept);
 }
 
 function counts({ books, settings }: RouteParts) {

@@ -19,7 +19,7 @@ import { resultFile } from "../output.ts";
 import type { KeptKey } from "../store.ts";
 import { submittedView, taskView } from "../views.ts";
 import {
-  BY_DEFAULT,
+  byDefault,
   demandOwner,
   type MaybeParts,
   mayTouch,
@@ -63,9 +63,10 @@ function yamlOf(body: unknown): { readonly text: string; readonly value: JsonVal
   return { text: value.yaml, value: readYaml(value.yaml) };
 }
 
-function draftOf({ settings }: RouteParts, body: unknown): TaskDraft & { readonly rawYaml: string } {
+function draftOf(parts: RouteParts, body: unknown): TaskDraft & { readonly rawYaml: string } {
+  const { settings } = parts;
   const { text, value } = yamlOf(body);
-  const draft = readTask(value, { taskTypes: settings.taskTypes, byDefault: BY_DEFAULT });
+  const draft = readTask(value, { taskTypes: settings.taskTypes, byDefault: byDefault(parts) });
   const refusal = refusalOf("task", draft.spec, settings.executors);
   if (refusal !== null) throw refusal;
   return { ...draft, rawYaml: text };

@@ -12,15 +12,7 @@ import type { Run, Workload } from "../../work/model.ts";
 import { newSlot, workloadNamed } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
 import { instant, liveRun, waitingOf, workloadView } from "../views.ts";
-import {
-  BY_DEFAULT,
-  demandOwner,
-  type MaybeParts,
-  parametersOf,
-  type RouteParts,
-  waitUntil,
-  working,
-} from "./parts.ts";
+import { byDefault, demandOwner, type MaybeParts, parametersOf, type RouteParts, waitUntil, working } from "./parts.ts";
 import { keptKey } from "./tasks.ts";
 
 /** How long a schedule call waits for its leases. */
@@ -55,7 +47,11 @@ function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {
   const { models, profiles, executors } = settings;
   return parts.idempotency.answer("create-workload", call, {
     first(key) {
-      const draft = readWorkload(readYaml((call.body as TextBody).text), { models, profiles, byDefault: BY_DEFAULT });
+      const draft = readWorkload(readYaml((call.body as TextBody).text), {
+        models,
+        profiles,
+        byDefault: byDefault(parts),
+      });
       const refusal = draft.spec === null ? null : refusalOf("service", draft.spec, executors);
       if (refusal !== null) throw refusal;
       const uid = newId();

@@ -115,7 +115,7 @@ function readFlat(body: JsonObject, settings: WorkloadSettings): WorkloadDraft {
   }
   if (problems.length > 0) throw invalidDocument(problems);
   const modelName = (at(body, "modelName") as string | undefined) ?? "";
-  const model = own(settings.models, modelName);
+  const model = modelNamed(settings, modelName);
   const resources = flatResources(body, profile ?? settings.byDefault, model);
   const chosen = executorOf(body, modelName, model);
   return {
@@ -143,7 +143,7 @@ function readService(document: JsonObject, settings: WorkloadSettings): Workload
   if (problems.length > 0) throw invalidDocument(problems);
   const spec = (at(document, "spec") as JsonObject | undefined) ?? {};
   const identifier = (at(spec, "model", "source", "identifier") as string | undefined) ?? "";
-  const model = own(settings.models, identifier);
+  const model = modelNamed(settings, identifier);
   const resources = hardwareOf(spec, settings.byDefault);
   const chosen = executorOf(spec, identifier, model);
   return {
@@ -159,6 +159,11 @@ function readService(document: JsonObject, settings: WorkloadSettings): Workload
     message: typeof chosen === "string" ? chosen : null,
     warnings,
   };
+}
+
+/** `*` stands for every model without settings of its own. */
+function modelNamed({ models }: WorkloadSettings, name: string): ModelSettings | null {
+  return own(models, name) ?? (name === "" ? null : own(models, "*"));
 }
 
 interface Chosen {

@@ -81,3 +81,17 @@ test("answers that a client does not take count as its own, until they are over"
   room.leave(answered);
   room.enter({ client, bodyBytes: 0, untakenBytes: 0 }, 0, false);
 });
+
+test("a room for so many requests takes no more at once, but for those that give back", () => {
+  const room = new ByteRoom(2);
+  const occupant = () => ({ client: null, bodyBytes: 0, untakenBytes: 0 });
+  const [first, second] = [occupant(), occupant()];
+  room.enter(first, 10, false);
+  room.enter(second, 0, false);
+  expect(() => room.enter(occupant(), 0, false)).toThrow(/2 requests are under way/);
+  room.enter(occupant(), 0, true);
+  room.leave(first);
+  expect(() => room.enter(occupant(), 0, false)).toThrow(/2 requests are under way/);
+  room.leave(second);
+  room.enter(occupant(), 0, false);
+});

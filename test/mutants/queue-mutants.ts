@@ -157,6 +157,7 @@ const FORESEEN = planted(
   [
     {
       name: "Who waits is promised a GPU as soon as those before it have begun, not when they have ended",
+      file: "src/core/explain/slots.ts",
       find: "return isEnd ? taken : keeps - taken;",
       replace: "return isEnd ? 0 : keeps;",
     },
@@ -172,8 +173,15 @@ const FORESEEN = planted(
     },
     {
       name: "Nobody is ever thought to be passed by those behind him",
-      find: "if (gpus > claimant.gpus || shared < claimant.suiting.size) return false;",
-      replace: "if (shared < claimant.suiting.size) return false;",
+      file: "src/core/explain/slots.ts",
+      find: "const isBetter = (this.#gpus[place] as number) <= gpus && (",
+      replace: "const isBetter = (",
+    },
+    {
+      name: "A start that was found once stays, although somebody else has been given those GPUs since",
+      file: "src/core/explain/slots.ts",
+      find: "if (front.at < begin) front.free -= both;\n      else if (front.at < end) front.free -= Math.min(both, claimant.gpus);",
+      replace: "if (front.at < begin) front.free -= both;",
     },
   ],
 );

@@ -179,3 +179,15 @@ export function usable(
   const { memoryMib: askedMib } = request.requirement;
   return gpus.filter((coming) => memoryLater(shape, coming) >= askedMib && suits(shape, coming));
 }
+
+/** Those of `gpus` that suit a family, each with what its members find on it once it is free. */
+export function suiting(
+  shape: FamilyShape,
+  gpus: readonly FutureCandidate[],
+): { readonly place: number; readonly memoryMib: number }[] {
+  const found: { readonly place: number; readonly memoryMib: number }[] = [];
+  for (const [place, coming] of gpus.entries()) {
+    if (suits(shape, coming)) found.push({ place, memoryMib: memoryLater(shape, coming) });
+  }
+  return found;
+}

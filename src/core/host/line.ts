@@ -63,7 +63,7 @@ export interface Waiting {
   readonly allocation: QueuedAllocation;
 }
 
-interface Family {
+export interface Family {
   readonly shape: FamilyShape;
   /** By {@link classOf} those in them. */
   readonly classes: ReadonlyMap<number, OrderedMap<QueueKey, Waiting, SmallestAsks>>;

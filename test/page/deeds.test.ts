@@ -9,18 +9,23 @@ import { card, closeBrowser, missing, openHost } from "./browser.ts";
 
 afterAll(closeBrowser);
 
-/** Fills in the deed's own dialog, which may come a moment after what it was called from, and confirms it. */
+/** Fills in the dialog that asks, and confirms it. One of a GPU may be below it, with a button of the same name. */
 async function confirm(page: Page, verb: string, fields: Record<string, string>): Promise<void> {
-  const dialog = page.getByRole("dialog").filter({ has: page.locator("form") });
+  const dialog = page.getByRole("dialog").filter({ has: page.locator('button[type="submit"]') });
   const button = dialog.getByRole("button", { name: verb, exact: true });
   if ("Reason" in fields) {
     // Without the reason nothing is sent.
     await button.click();
-    await dialog.locator("textarea:invalid").waitFor();
+    await dialog.locator("textarea:user-invalid").waitFor();
   }
   for (const [label, value] of Object.entries(fields)) await dialog.getByLabel(label).fill(value);
   await button.click();
-  await dialog.getByRole("button", { name: verb, exact: true }).waitFor({ state: "detached" });
+  await dialog.waitFor({ state: "detached" });
+}
+
+async function closeDialog(page: Page): Promise<void> {
+  await page.keyboard.press("Escape");
+  await page.getByRole("dialog").waitFor({ state: "detached" });
 }
 
 async function openCard(page: Page, index: number): Promise<void> {
@@ -40,7 +45,7 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
       await openCard(page, 1);
       await page.getByRole("dialog").getByRole("button", { name: verb, exact: true }).click();
       await confirm(page, verb, fields);
-      await page.keyboard.press("Escape");
+      await closeDialog(page);
     };
     await does("Cordon", { Reason: "loud fan" });
     expect(await cordon()).toMatchObject({ reason: "loud fan", drain_by: null });
@@ -72,7 +77,7 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
       await openCard(page, index);
       await page.getByRole("dialog").getByRole("button", { name: verb, exact: true }).click();
       await confirm(page, verb, fields);
-      await page.keyboard.press("Escape");
+      await closeDialog(page);
     };
     await does(0, "occupied", "Adopt", { Reason: "was here first", Service: "ann-notebook", "For at most": "8h" });
     await page.locator("#leases tbody tr", { hasText: "ann-notebook" }).getByText("adopted").waitFor();
@@ -105,13 +110,13 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     expect((await daemon.call("GET", "/gpu/list")).body.allocations).toEqual([]);
     await dialog.getByRole("button", { name: "Ask for them" }).click();
     await dialog.getByText("export CUDA_VISIBLE_DEVICES=").waitFor();
-    await page.keyboard.press("Escape");
+    await closeDialog(page);
     await page.getByRole("button", { name: "Ask for GPUs" }).click();
     await dialog.getByLabel("Service").fill("second");
     await dialog.getByText("Waits, at position 1").waitFor();
     await dialog.getByRole("button", { name: "Ask for them" }).click();
     await dialog.getByText("In the queue").waitFor();
-    await page.keyboard.press("Escape");
+    await closeDialog(page);
     const rows = { waiting: page.locator("#queue tbody tr"), held: page.locator("#leases tbody tr") };
     await rows.waiting.getByRole("button", { name: /Per GPU/ }).click();
     await page.getByText("held 2 GPUs: 0, 1").waitFor();
@@ -139,6 +144,7 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await eventually(
       async () => receiver.received.length,
       (count) => count === 2,
+      15_000,
     );
   });
 });

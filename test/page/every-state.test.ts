@@ -10,7 +10,7 @@ import { gpuState } from "../../src/wire/gpus/answers.ts";
 import { eventually, startDaemon, type TestDaemon } from "../e2e/daemon.ts";
 import { FakeNvidiaSmi } from "../fixtures/fake-nvidia-smi.ts";
 import { type SmiGpu, smiDocument } from "../fixtures/nvidia-smi-document.ts";
-import { card, closeBrowser, isLive, missing, openPage, post, SOON_MS } from "./browser.ts";
+import { card, closeBrowser, isLive, missing, openPage, post, soon } from "./browser.ts";
 
 const STATES = gpuState.options;
 type State = (typeof STATES)[number];
@@ -123,7 +123,7 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await SCENES[state](stage, index);
     await stage.becomes(index, state);
     const word = card(stage.page, index).locator(".card-head").getByText(lookOf(state).word, { exact: true });
-    await word.waitFor({ timeout: SOON_MS });
+    await soon(word);
   });
 
   test("what ails a GPU that is held is shown beside its lease", async () => {
@@ -133,9 +133,7 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
       () => stage.gpu(index),
       ({ ailment }) => ailment?.state === "isolated",
     );
-    await card(stage.page, index)
-      .getByText(/^isolated: /)
-      .waitFor({ timeout: SOON_MS });
+    await soon(card(stage.page, index).getByText(/^isolated: /));
     await stage.page
       .locator("#leases tr", { hasText: `of-${index}` })
       .getByText("GPU isolated")
@@ -168,6 +166,6 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     }
     const { body } = await daemon.call("GET", "/gpu/allocations?service_name=comes-and-goes");
     await STEPS[status](body.allocations[0].id);
-    await SHOWN[status](page).waitFor({ timeout: SOON_MS });
+    await soon(SHOWN[status](page));
   });
 });

@@ -69,12 +69,16 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     const { daemon, page } = await openHost();
     await tabTo(page, /^GPU 2.*everything/);
     await page.keyboard.press("Enter");
+    await page.getByRole("dialog", { name: /^GPU 2/ }).waitFor();
     await tabTo(page, /^Cordon$/);
     await page.keyboard.press("Enter");
+    const asks = page.getByRole("dialog", { name: "Cordon GPU 2" });
+    await asks.waitFor();
     await tabTo(page, /^$/);
     await page.keyboard.type("fan");
     await tabTo(page, /^Cordon$/);
     await page.keyboard.press("Enter");
+    await asks.waitFor({ state: "detached" });
     await card(page, 2).getByText("cordoned", { exact: true }).waitFor();
     const { body } = await daemon.call("GET", "/gpu/status");
     expect(body.gpus[2].cordon).toMatchObject({ reason: "fan" });

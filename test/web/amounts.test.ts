@@ -5,7 +5,7 @@ test("memory is told in GiB, with a digit where it tells something, and no readi
   const told = [0, 512, 1_024, 63_590, 81_559, 143_771, null].map(gib);
   expect(told).toEqual(["0", "0.5", "1", "62.1", "79.6", "140", NO_READING]);
   expect([0.4, 99.6, null].map(rounded)).toEqual(["0", "100", NO_READING]);
-  expect([0.004, 12.34, 123.4].map(hours)).toEqual(["0.00", "12.3", "123"]);
+  expect([0, 0.004, 0.02, 12.34, 123.4].map(hours)).toEqual(["0.00", "<0.01", "0.02", "12.3", "123"]);
 });
 
 test("a part of a whole is within 0 and 1, and unknown when one of them is", () => {

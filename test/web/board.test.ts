@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { ManualClock } from "../../src/platform/clock.ts";
-import type { List, Me } from "../../src/web/api/answers.ts";
+import type { Gpu, List, Me } from "../../src/web/api/answers.ts";
 import type { Link } from "../../src/web/api/follow.ts";
 import { Api, type Fetch } from "../../src/web/api/http.ts";
 import type { Message } from "../../src/web/api/messages.ts";
@@ -18,10 +18,23 @@ const granted = (id: number): Message => ({
   data: JSON.stringify({ at: "2026-11-30T10:00:00Z", service_name: "ocr", gpu_ids: [0] }),
 });
 
+const reading = (now: Partial<Gpu>): Message => {
+  const { uuid, ...figures } = { ...gpu(0), ...now };
+  const gpus = [{ ...figures, uuid, pids: [], mig_devices: [] }];
+  return { id: null, event: "reading", data: JSON.stringify({ gpus }) };
+};
+
 /** A board before a daemon of the test's, whose list, stream and refusals are the test's to say. */
 async function opened(status = 200) {
   const clock = new ManualClock();
-  const daemon = { list: list({ last_event_id: 10, gpus: [gpu(0)] }) as List, fetches: 0, status, from: -1 };
+  const daemon = {
+    list: list({ last_event_id: 10, gpus: [gpu(0)] }) as List,
+    fetches: 0,
+    status,
+    from: -1,
+    /** What its answers wait for. */
+    held: Promise.resolve(),
+  };
   const ears: { hear: (message: Message) => void; say: (link: Link) => void }[] = [];
   const fetch: Fetch = async (path) => {
     if (daemon.status === 0) throw new TypeError("fetch failed");
@@ -29,6 +42,7 @@ async function opened(status = 200) {
       return Response.json({ code: "unauthenticated", detail: "no API key was given" }, { status: daemon.status });
     }
     if (path === "/gpu/list") daemon.fetches++;
+    await daemon.held;
     return Response.json(path === "/gpu/me" ? ME : daemon.list);
   };
   const board = new Board({
@@ -68,14 +82,30 @@ test("the list is fetched again after an event that it does not have in it, once
   board.stop();
 });
 
-test("what happens while the list is under way leads to another look", async () => {
-  const { board, daemon, hear, later, clock } = await opened();
+test("what happens while the list is under way leads to another look, after that and not beside it", async () => {
+  const { board, daemon, hear, later } = await opened();
+  const { promise, resolve: answer } = Promise.withResolvers<void>();
+  daemon.held = promise;
   hear(granted(11));
-  clock.advance(1_000);
+  await later();
   hear(granted(12));
+  await later();
+  expect(daemon.fetches).toBe(2);
+  answer();
   await settled();
   await later();
   expect(daemon.fetches).toBe(3);
+  board.stop();
+});
+
+test("a reading with another state in it leads to a look at the list, and one with other figures does not", async () => {
+  const { board, daemon, hear, later } = await opened();
+  hear(reading({ utilization: 40 }));
+  await later();
+  expect([daemon.fetches, board.view.list?.gpus[0]?.utilization]).toEqual([1, 40]);
+  hear(reading({ utilization: 40, state: "occupied" }));
+  await later();
+  expect(daemon.fetches).toBe(2);
   board.stop();
 });
 

@@ -17,7 +17,11 @@ test("a line says what it is about, and what this one has beyond its kind", () =
     kind: "request",
     about: "ocr",
     text: "is granted GPU 1, 3",
+    on: null,
   });
+  expect(told("use-seen", { service_name: "ocr", gpu_uuid: "GPU-1" })).toMatchObject({ about: "ocr", on: "GPU-1" });
+  const asked = told("submitted", { service_name: "ocr", required_gpus: 2, min_memory_mb: 24_576 });
+  expect(asked?.text).toBe("asks for GPUs: 2 × 24 GiB");
   const ended = told("ended", { service_name: "ocr", end_reason: "max_duration", end_detail: null });
   expect(ended).toMatchObject({ text: "ends: max duration", tone: "wait" });
   expect(told("ended", { service_name: "ocr", end_reason: "released" })?.tone).toBe("plain");

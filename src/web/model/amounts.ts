@@ -14,6 +14,7 @@ export function rounded(value: number | null): string {
 }
 
 export function hours(value: number): string {
+  if (value > 0 && value < 0.005) return "<0.01";
   return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
 }
 

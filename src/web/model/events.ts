@@ -1,4 +1,5 @@
 /** Events in words: one line each. */
+import { gib } from "./amounts.ts";
 
 export interface EventLine {
   readonly id: number;
@@ -7,6 +8,8 @@ export interface EventLine {
   readonly kind: "request" | "gpu" | "host";
   /** The service, or the GPU's UUID, that it is about; empty for the host. */
   readonly about: string;
+  /** The UUID of the one GPU on which that happened to a service; `null`: it is no matter of one GPU. */
+  readonly on: string | null;
   readonly text: string;
   readonly tone: "plain" | "good" | "wait" | "bad";
 }
@@ -70,6 +73,7 @@ export function eventLine(id: number, type: string, data: string): EventLine | n
     at,
     kind,
     about: service || gpu,
+    on: service !== "" && gpu !== "" ? gpu : null,
     text: verb + details(type, body),
     tone: endTone(type, body, tone),
   };
@@ -90,7 +94,10 @@ function details(type: string, body: Body): string {
     const ids = Array.isArray(body.gpu_ids) ? body.gpu_ids.join(", ") : "";
     return body.status === "offered" ? ` GPU ${ids}, to be taken` : ` GPU ${ids}`;
   }
-  if (type === "submitted") return `: ${text(body.required_gpus)} × ${text(body.min_memory_mb)} MiB`;
+  if (type === "submitted") {
+    const { required_gpus, min_memory_mb: memory } = body;
+    return `: ${text(required_gpus)} × ${gib(typeof memory === "number" ? memory : null)} GiB`;
+  }
   if (type === "ended") {
     const detail = text(body.end_detail);
     return `: ${text(body.end_reason).replaceAll("_", " ")}${detail === "" ? "" : `, ${detail}`}`;

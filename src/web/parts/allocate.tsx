@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useState } from "preact/hooks";
 import type { Allocated, Plan } from "../api/answers.ts";
 import { ApiError } from "../api/http.ts";
-import { indices } from "../model/amounts.ts";
+import { gib, indices } from "../model/amounts.ts";
 import { type Ask, bodyOf, EMPTY_ASK, exportsOf } from "../model/ask.ts";
 import { expected } from "../model/time.ts";
 import { useTools } from "./context.tsx";
@@ -77,12 +77,7 @@ export function AllocateDialog({
               onInput={(maxDuration) => put({ maxDuration })}
               hint="no end"
             />
-            <Text
-              label="Unless renewed within"
-              value={ask.ttl}
-              onInput={(ttl) => put({ ttl })}
-              hint="needs no renewal"
-            />
+            <Text label="Unless renewed within" value={ask.ttl} onInput={(ttl) => put({ ttl })} hint="no renewal" />
           </div>
           <div class="pair">
             <Text label="Model" value={ask.model} onInput={(model) => put({ model })} hint="any" />
@@ -204,7 +199,7 @@ function Outlook({ foreseen }: { readonly foreseen: Foreseen }) {
       </>
     );
   }
-  const asked = `${plan.required_gpus} × ${(plan.min_memory_mb / 1_024).toFixed(1)} GiB, priority ${plan.priority}`;
+  const asked = `${plan.required_gpus} × ${gib(plan.min_memory_mb)} GiB, priority ${plan.priority}`;
   if (plan.outcome === "granted") {
     return (
       <>

@@ -43,6 +43,7 @@ export const Events = pure(function Events({
             <At at={line.at} />
             <span>
               <b>{line.kind === "gpu" ? (names.get(line.about) ?? line.about) : line.about}</b> {line.text}
+              {line.on === null ? "" : ` on ${names.get(line.on) ?? line.on}`}
             </span>
           </li>
         ))}

@@ -1,7 +1,7 @@
 /** Everything about one GPU, and what may be done to it. */
 import type { ComponentChildren } from "preact";
-import type { Gpu, Lease } from "../api/answers.ts";
-import { gib, modelOf, NO_READING, rounded } from "../model/amounts.ts";
+import type { Gpu, Lease, MigDevice } from "../api/answers.ts";
+import { count, gib, modelOf, NO_READING, rounded } from "../model/amounts.ts";
 import { type Deed, deeds } from "../model/deeds.ts";
 import { isHeld, leasesOn } from "../model/host.ts";
 import { may } from "../model/rights.ts";
@@ -44,6 +44,7 @@ export function GpuDialog(given: {
       )}
       {may(me.role, "admin") ? <GpuDeeds gpu={gpu} name={name} /> : null}
       {leases.length === 0 ? null : <Leases leases={leases} isWithin />}
+      <Instances instances={gpu.mig_devices} />
       <Facts gpu={gpu} />
       <Processes gpu={gpu} />
     </Dialog>
@@ -98,7 +99,7 @@ function Facts({ gpu }: { readonly gpu: Gpu }) {
         value === null || value === 0 || value === false
           ? []
           : [
-              <Fact key={name} name={name.replaceAll("_", " ")}>
+              <Fact key={name} name={title(name)}>
                 {String(value)}
               </Fact>,
             ],
@@ -115,7 +116,49 @@ function Facts({ gpu }: { readonly gpu: Gpu }) {
 
 function summedUp(links: readonly string[]): string {
   const kinds = Map.groupBy(links, (link) => link);
-  return [...kinds].map(([kind, all]) => `${kind} to ${all.length}`).join(", ");
+  return [...kinds].map(([kind, all]) => `${kind} to ${count(all.length, "GPU")}`).join(", ");
+}
+
+/** `ecc_mode` as `ECC mode`. */
+function title(name: string): string {
+  const words = name.replaceAll("_", " ").replace(/^ecc\b/, "ECC");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/** Each device of a GPU that is cut into MIG instances: who has it, or why nobody gets it. */
+function Instances({ instances }: { readonly instances: readonly MigDevice[] }) {
+  if (instances.length === 0) return null;
+  return (
+    <div class="scroll">
+      <table>
+        <caption>MIG instances</caption>
+        <thead>
+          <tr>
+            <th scope="col">profile</th>
+            <th scope="col">state</th>
+            <th scope="col">who, or why not</th>
+            <th scope="col" class="number">
+              GiB
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {instances.map((one) => (
+            <tr key={one.uuid ?? `${one.gpu_instance_id} ${one.compute_instance_id}`}>
+              <td title={one.uuid ?? ""}>{one.profile ?? NO_READING}</td>
+              <td>
+                <StateMark state={one.state} />
+              </td>
+              <td class="wide">{one.allocated_to ?? one.reason ?? ""}</td>
+              <td class="number" data-label="GiB">
+                {gib(one.memory_used)} / {gib(one.memory_total)}
+              </td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
 }
 
 function Fact({ name, children }: { readonly name: string; readonly children: ComponentChildren }) {
@@ -136,9 +179,7 @@ function Processes({ gpu }: { readonly gpu: Gpu }) {
         <caption>Processes</caption>
         <thead>
           <tr>
-            <th scope="col" class="number">
-              pid
-            </th>
+            <th scope="col">pid</th>
             <th scope="col">name</th>
             <th scope="col">user</th>
             <th scope="col" class="number">
@@ -149,10 +190,14 @@ function Processes({ gpu }: { readonly gpu: Gpu }) {
         <tbody>
           {all.map((process) => (
             <tr key={process.pid}>
-              <td class="number">{process.pid}</td>
-              <td class="wide">{process.name ?? NO_READING}</td>
-              <td>{process.user ?? NO_READING}</td>
-              <td class="number">{gib(process.used_memory)}</td>
+              <td data-label="pid">{process.pid}</td>
+              <td class="wide" data-label="name">
+                {process.name ?? NO_READING}
+              </td>
+              <td data-label="user">{process.user ?? NO_READING}</td>
+              <td class="number" data-label="GiB">
+                {gib(process.used_memory)}
+              </td>
             </tr>
           ))}
         </tbody>

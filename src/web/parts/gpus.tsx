@@ -22,14 +22,14 @@ export const Gpus = pure(function Gpus(given: {
   readonly isDrained: boolean;
 }) {
   const { me, propose } = useTools();
-  const { gpus, leases, series } = given;
+  const { gpus, leases, series, isDrained } = given;
   const model = onlyModel(gpus);
   const ends = new Map(leases.map((lease) => [lease.id, endOf(lease)]));
   const isDense = gpus.length >= MANY;
   const note = model === null ? count(gpus.length, "GPU") : `${gpus.length} × ${modelOf(model)}`;
   const tools = may(me.role, "admin") ? (
-    <button type="button" onClick={() => propose(given.isDrained ? deeds.undrainHost() : deeds.drainHost())}>
-      {given.isDrained ? "End the drain" : "Drain the host"}
+    <button type="button" onClick={() => propose(isDrained ? deeds.undrainHost() : deeds.drainHost())}>
+      {isDrained ? "End the drain" : "Drain the host"}
     </button>
   ) : undefined;
   return (
@@ -43,6 +43,7 @@ export const Gpus = pure(function Gpus(given: {
               gpu,
               isDense,
               ends,
+              isDrained,
               hasName: model === null,
               series: isDense ? NONE : (series.get(gpu.uuid) ?? NONE),
             }}
@@ -58,12 +59,14 @@ const NONE: readonly (number | null)[] = [];
 interface CardFacts {
   readonly gpu: Gpu;
   readonly isDense: boolean;
+  /** The whole host is. */
+  readonly isDrained: boolean;
   readonly hasName: boolean;
   readonly ends: ReadonlyMap<string, LeaseEnd | null>;
   readonly series: readonly (number | null)[];
 }
 
-const Card = pure(function Card({ gpu, isDense, hasName, ends, series }: CardFacts) {
+const Card = pure(function Card({ gpu, isDense, isDrained, hasName, ends, series }: CardFacts) {
   const { openGpu } = useTools();
   const look = lookOf(gpu.state);
   const services = servicesOn(gpu);
@@ -99,7 +102,7 @@ const Card = pure(function Card({ gpu, isDense, hasName, ends, series }: CardFac
         </span>
       </div>
       {isSplit && !isDense ? <Parts {...{ gpu, ends }} /> : null}
-      <Why gpu={gpu} />
+      <Why {...{ gpu, isDrained }} />
       {hasName ? <p class="model">{modelOf(gpu.name)}</p> : null}
     </li>
   );
@@ -209,9 +212,12 @@ function Spark({ series }: { readonly series: readonly (number | null)[] }) {
   );
 }
 
-/** Why it is not given out, or what is wrong with it while it is held. */
-function Why({ gpu }: { readonly gpu: Gpu }) {
-  const { state, reason, ailment } = gpu;
+/** Why it is not given out, or what is wrong with it while it is held. Why the host is drained stands above them all. */
+function Why({ gpu, isDrained }: Pick<CardFacts, "gpu" | "isDrained">) {
+  const { state, reason, ailment, cordon } = gpu;
+  if (isDrained && cordon === null && (ailment?.state ?? state) === "cordoned") {
+    return <Reason state="cordoned" text="the host is drained" />;
+  }
   if (ailment !== null)
     return <Reason state={ailment.state} text={`${lookOf(ailment.state).word}: ${ailment.reason}`} />;
   return state === "leased" || reason === null ? null : <Reason state={state} text={reason} />;

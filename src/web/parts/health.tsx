@@ -94,30 +94,40 @@ const LINKS: { readonly [link in Link]: readonly [word: string, tone: Tone] } = 
   lost: ["connection lost, trying again", "bad"],
 };
 
-function Connection({ reading, link }: HealthFacts) {
+function Connection({ list, reading, link }: HealthFacts) {
   const [word, tone] = LINKS[link];
   const last = reading?.monitor.last_reading_at ?? null;
   const age = useTold((now) => (last === null ? "no reading yet" : `read ${ago(now - Date.parse(last))}`));
   const isHealthy = reading?.monitor.healthy !== false;
+  // What was well when the connection broke may not be any more.
+  const well = link === "live" ? "good" : "off";
   return (
     <p class="connection">
       <span class={`state tone-${tone}`} role="status">
         <ShapeIcon shape={link === "live" ? "disc" : link === "lost" ? "cross" : "dashes"} />
         {word}
       </span>
-      <span class={`state tone-${isHealthy ? "good" : "bad"}`}>
+      <span class={`state tone-${isHealthy ? well : "bad"}`}>
         <ShapeIcon shape={isHealthy ? "disc" : "triangle"} />
         {age}
       </span>
       {reading === null ? null : (
-        <span class={`state tone-${reading.storage_healthy ? "good" : "bad"}`}>
+        <span class={`state tone-${reading.storage_healthy ? well : "bad"}`}>
           <ShapeIcon shape={reading.storage_healthy ? "disc" : "triangle"} />
           database {reading.storage_healthy ? "writes" : "does not write"}
         </span>
       )}
+      {list.simulated ? null : <Driver reading={reading} />}
+    </p>
+  );
+}
+
+function Driver({ reading }: Pick<HealthFacts, "reading">) {
+  return (
+    <>
       {reading?.driver_version ? <span class="faint">driver {reading.driver_version}</span> : null}
       {reading?.cuda_version ? <span class="faint">CUDA {reading.cuda_version}</span> : null}
-    </p>
+    </>
   );
 }
 

@@ -1,6 +1,6 @@
 /** Small things that many parts of the page are made of. */
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useId, useRef } from "preact/hooks";
 import type { LeaseEnd } from "../model/host.ts";
 import { aged, clock, exactly } from "../model/time.ts";
 import { useTold } from "./context.tsx";
@@ -109,6 +109,8 @@ export function Dialog(given: {
   readonly children: ComponentChildren;
 }) {
   const dialog = useRef<HTMLDialogElement>(null);
+  // One may be open above another.
+  const titleId = useId();
   useEffect(() => {
     const opener = document.activeElement;
     dialog.current?.showModal();
@@ -117,10 +119,10 @@ export function Dialog(given: {
     };
   }, []);
   return (
-    <dialog ref={dialog} class={given.kind ?? ""} aria-labelledby="dialog-title" onClose={given.onClose}>
+    <dialog ref={dialog} class={given.kind ?? ""} aria-labelledby={titleId} onClose={given.onClose}>
       <div class="dialog-body">
         <header>
-          <h2 id="dialog-title">{given.title}</h2>
+          <h2 id={titleId}>{given.title}</h2>
           <button type="button" class="quiet" aria-label="Close" onClick={() => dialog.current?.close()}>
             <Icon name="close" />
           </button>

@@ -11,10 +11,21 @@ const SPANS = { "1 h": HOUR, "6 h": 6 * HOUR, "24 h": 24 * HOUR, "7 d": 168 * HO
 type SpanName = keyof typeof SPANS;
 const SPAN_NAMES = Object.keys(SPANS) as SpanName[];
 const MARKS = 8;
+/** Behind this part of the line an hour's name stands before its mark. */
+const LATE = 0.85;
 /** From is moved on in steps of this, so that the same question is asked again rather than another each second. */
 const STEP_MS = 60_000;
 /** A day of a busy host is much to fetch, and changes little in this time, in ms. */
 const GAP_MS = 10_000;
+
+const WORDS: { readonly [kind in Bar["kind"]]: string } = {
+  held: "held",
+  idle: "held and idle",
+  out: "out of service",
+  between: "being given back",
+  unknown: "not known",
+};
+const LEGEND = Object.keys(WORDS) as Bar["kind"][];
 
 export const TimeLine = pure(function TimeLine({
   indices,
@@ -41,8 +52,11 @@ export const TimeLine = pure(function TimeLine({
         <Lines {...{ indices, history: shown, from: now - SPANS[span], to: Date.parse(shown.to) }} />
       )}
       <p class="legend">
-        <i class="held" /> held <i class="idle" /> held and idle <i class="out" /> out of service <i class="between" />{" "}
-        being given back <i class="unknown" /> not known
+        {LEGEND.map((kind) => (
+          <span key={kind}>
+            <i class={kind} /> {WORDS[kind]}
+          </span>
+        ))}
       </p>
     </Section>
   );
@@ -84,7 +98,7 @@ function Lines({ indices, history, from, to }: LinesFacts) {
     <div class="lines">
       <div class="axis" aria-hidden="true">
         {marks.map((mark) => (
-          <span key={mark} style={{ left: at(mark) }}>
+          <span key={mark} class={mark > from + (to - from) * LATE ? "last" : ""} style={{ left: at(mark) }}>
             {clock(mark, to)}
           </span>
         ))}
@@ -115,14 +129,6 @@ function Line({ name, bars }: { readonly name: string; readonly bars: readonly B
     </div>
   );
 }
-
-const WORDS: { readonly [kind in Bar["kind"]]: string } = {
-  held: "held",
-  idle: "held and idle",
-  out: "out of service",
-  unknown: "not known",
-  between: "being given back",
-};
 
 function summary(bars: readonly Bar[]): string {
   const sums = Map.groupBy(bars, ({ kind }) => kind);

@@ -36,7 +36,12 @@ export const Usage = pure(function Usage({ revision }: { readonly revision: numb
       {rows.length > ROWS ? <p class="empty">and {rows.length - ROWS} more, in GET /gpu/usage</p> : null}
       {rows.length === 0 ? null : (
         <p class="legend">
-          <i class="used" /> used <i class="reserved" /> reserved
+          <span>
+            <i class="used" /> used
+          </span>
+          <span>
+            <i class="reserved" /> reserved
+          </span>
         </p>
       )}
     </Section>

@@ -48,9 +48,20 @@ test("what ails a GPU that is held is told, whose instances do what, and which p
   const [held, free] = readingSchema.parse(reader.messages.at(-1)?.data).gpus;
   expect(held).toMatchObject({ state: "leased", pids: [4_242], mig_devices: [] });
   expect(free).toMatchObject({ ailment: null, pids: [] });
-  // A held GPU keeps its state when its readings grow old: its ailment tells.
+});
+
+test("a held GPU keeps its state when its readings grow old: its ailment tells, where nothing else changes", async () => {
+  const daemon = await startDaemon();
+  // No GPU is free: one would become unknown in that moment, and be news by itself.
+  await daemon.allocate({ required_gpus: 2 });
+  const reader = await readEvents(daemon.port, { path: PATH });
+  await reader.until(({ messages }) => messages.at(-1)?.data.gpus[0].state === "leased");
   daemon.clock.advance(3_600_000);
   await reader.until(({ messages }) => messages.at(-1)?.data.gpus[0].ailment?.state === "unknown");
+  expect(readingSchema.parse(reader.messages.at(-1)?.data).gpus.map(({ state }) => state)).toEqual([
+    "leased",
+    "leased",
+  ]);
 });
 
 test("a daemon that cannot read and one that cannot write say so", async () => {

@@ -47,9 +47,20 @@ function startOfDay(at: number): number {
   return Math.floor(at / DAY_MS) * DAY_MS;
 }
 
-/** Which dates a schedule names; a date is the beginning of its day in UTC. What `L`, `W` and `#` mean, node-cron knows. */
+/**
+ * Which dates a schedule names; a date is the beginning of its day in UTC. What `L`, `W` and `#` mean, node-cron knows:
+ * it is asked only about schedules with one of these, since a year of its answers takes 20 ms.
+ */
 function dayMatcher(schedule: string): { matches(day: number): boolean; close(): void } {
   const { dayOfMonth, month, dayOfWeek } = cron.parse(schedule);
+  if ([...dayOfMonth, ...dayOfWeek].every((one) => typeof one === "number")) {
+    const matches = (day: number) => {
+      const date = new Date(day);
+      const isInMonth = month.includes(date.getUTCMonth() + 1);
+      return isInMonth && dayOfMonth.includes(date.getUTCDate()) && dayOfWeek.includes(date.getUTCDay());
+    };
+    return { matches, close: () => undefined };
+  }
   const atNoon = `0 12 ${dayOfMonth.join(",")} ${month.join(",")} ${dayOfWeek.join(",")}`;
   // Never started: it is only asked.
   const task = cron.createTask(atNoon, () => undefined, { timezone: "UTC" });

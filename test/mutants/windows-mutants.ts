@@ -86,6 +86,11 @@ const CLOCKS = planted(
       replace: "return [];",
     },
     {
+      name: "A schedule opens on any day of the week",
+      find: "return isInMonth && dayOfMonth.includes(date.getUTCDate()) && dayOfWeek.includes(date.getUTCDay());",
+      replace: "return isInMonth && dayOfMonth.includes(date.getUTCDate());",
+    },
+    {
       name: "A beginning in the hour that comes twice comes twice",
       find: "return goesByHours ? shown : shown.slice(0, 1);",
       replace: "return shown;",

@@ -227,6 +227,20 @@ function askingVerbs(program: Command): void {
     .action(async (id, options) =>
       TASK_ID.test(id) ? (await import("./verbs/work.ts")).waitFor(id, options) : (await ask()).wait(id, options),
     );
+  const booking = () => import("./verbs/reserve.ts");
+  verb(program, "reserve", "keep GPUs from a time for a while", "gpuo reserve -g 2 --from 'tomorrow 14:00' --for 2h")
+    .option("-g, --gpus <n>", "how many GPUs", "1")
+    .option("--gpu <list>", "just these, such as 1,3")
+    .option("--from <when>", "14:00, 'tomorrow 14:00', 'mon 9:00', 2h, 2026-12-01 14:00 (default: now)")
+    .option("--for <duration>", "how long")
+    .option("--to <when>", "until when, instead of --for")
+    .option("--name <name>", "only for requests of this service")
+    .option("--principal <name>", "whose requests may use them; of admins (default: yours)")
+    .action(async (options) => (await booking()).reserve(options));
+  verb(program, "reservations", "what is kept for whom once; give one up", "gpuo reservations cancel ID")
+    .argument("[list|cancel]", "", "list")
+    .argument("[id]")
+    .action(async (what, id, options) => (await booking()).reservations(what, id, options));
   verb(program, "cancel", "stop waiting", "gpuo cancel ID")
     .argument("<id>")
     .action(async (id, options) => (await ask()).cancel(id, options));

@@ -29,6 +29,9 @@ import type {
   Queued,
   Quotas,
   Released,
+  Reservation,
+  ReservationBody,
+  Reservations,
   Status,
   Usage,
   Why,
@@ -126,6 +129,21 @@ export class Client {
 
   windows(options: CallOptions = {}): Promise<Windows> {
     return this.#get("/gpu/windows", options);
+  }
+
+  /** GPUs that are kept for somebody once, now or later. */
+  reservations(options: CallOptions = {}): Promise<Reservations> {
+    return this.#get("/gpu/reservations", options);
+  }
+
+  /** Keeps GPUs for a principal from a time for a while: 409 `reservation-refused` when that cannot hold. */
+  reserve(body: ReservationBody, options: CallOptions = {}): Promise<Reservation> {
+    return this.#post("/gpu/reservations", body, { ...options });
+  }
+
+  /** Gives up what is left of it; leases stay. */
+  cancelReservation(id: string, options: CallOptions = {}): Promise<Reservation> {
+    return this.#ask("DELETE", `/gpu/reservations/${encodeURIComponent(id)}`, { ...options, repeatable: false });
   }
 
   /** @param period RFC 3339 times; without them the last 24 h. */

@@ -21,6 +21,8 @@ import type { keysSchema, listedKeySchema, newKeySchema } from "../wire/keys/ans
 import type { PlanAnswer, WorkloadAnswer } from "../wire/planning/answers.ts";
 import type { QuotasAnswer } from "../wire/quotas/answers.ts";
 import type { ReadingAnswer } from "../wire/readings/answers.ts";
+import type { ReservationAnswer, ReservationsAnswer } from "../wire/reservations/answers.ts";
+import type { reservationSchema } from "../wire/reservations/asks.ts";
 import type { MeAnswer } from "../wire/service/answers.ts";
 import type { UsageAnswer } from "../wire/usage/answers.ts";
 import type { WindowsAnswer } from "../wire/windows/answers.ts";
@@ -49,5 +51,8 @@ export type Plan = PlanAnswer;
 export type Reading = ReadingAnswer;
 export type WorkloadAnalysis = WorkloadAnswer;
 export type Quotas = QuotasAnswer;
+export type Reservation = ReservationAnswer;
+export type Reservations = ReservationsAnswer;
+export type ReservationBody = z.input<typeof reservationSchema>;
 export type Usage = UsageAnswer;
 export type Windows = WindowsAnswer;

@@ -16,6 +16,8 @@ const LEVELS: { readonly [type in Event["type"]]?: "warn" | "info" } = {
   "gpu-uncordoned": "info",
   "host-cordoned": "info",
   "host-uncordoned": "info",
+  reserved: "info",
+  "reservation-cancelled": "info",
   "gpu-quarantined": "warn",
   "quarantine-cleared": "info",
   "gpu-removed": "info",

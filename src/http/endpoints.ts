@@ -26,6 +26,7 @@ import type { EndpointParts } from "./parts.ts";
 import { plan, workload } from "./planning/routes.ts";
 import { quotas } from "./quotas/quotas.ts";
 import { readings } from "./readings/stream.ts";
+import { reservationEnd, reservations, reserving } from "./reservations/reservations.ts";
 import { docsEndpoints } from "./service/docs-page.ts";
 import { me } from "./service/me.ts";
 import { pageEndpoints } from "./service/page.ts";
@@ -66,6 +67,8 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/audit", "key", { GET: audit(parts) }),
     endpoint("/gpu/keys", "key", { GET: listing(parts), POST: creation(parts) }),
     endpoint("/gpu/keys/:id", "key", { DELETE: revoking(parts) }, { idForm: KEY_ID }),
+    endpoint("/gpu/reservations", "key", { GET: reservations(parts), POST: reserving(parts) }),
+    endpoint("/gpu/reservations/:id", "key", { DELETE: reservationEnd(parts) }),
     endpoint("/gpu/windows", "key", { GET: windows(parts.scheduler) }),
     endpoint("/gpu/usage", "key", { GET: usage(parts.scheduler) }),
     endpoint("/gpu/quotas", "key", { GET: quotas(parts.scheduler) }),

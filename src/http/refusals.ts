@@ -25,6 +25,8 @@ const LEASING_PROBLEMS: Readonly<Record<ErrorCode, ProblemKind>> = {
   },
   "allocation-ended": { status: 409, title: "The allocation has ended" },
   "extension-refused": { status: 409, title: "The lease's end cannot be moved so" },
+  "reservation-refused": { status: 409, title: "The reservation cannot hold" },
+  "reservation-not-found": { status: 404, title: "No such reservation" },
   "fencing-token-mismatch": { status: 409, title: "Wrong fencing token" },
   "not-owner": { status: 403, title: "Belongs to another principal" },
   "pid-not-visible": { status: 422, title: "The daemon does not see the process" },

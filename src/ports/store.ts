@@ -6,6 +6,7 @@ import type { EpochMs } from "../core/base/time.ts";
 import type { Event } from "../core/host/events.ts";
 import type { DurableState } from "../core/host/state.ts";
 import type { Allocation, EndedAllocation, LeasedGpu, LiveAllocation } from "../core/model/allocation.ts";
+import type { Booking } from "../core/model/booking.ts";
 import type { Cordon, Gpu } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { UsedGpu } from "../core/model/use.ts";
@@ -46,6 +47,8 @@ export interface Turn {
   readonly bootId: string | null;
   /** The host's cordon after the turn. */
   readonly cordon: Cordon | null;
+  /** All of the host after the turn. */
+  readonly bookings: readonly Booking[];
   readonly notifications: readonly Notification[];
   readonly settlements: readonly DeliverySettlement[];
   /** Allocations whose undelivered `allocated` webhook must not be sent any more. */

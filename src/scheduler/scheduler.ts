@@ -4,15 +4,17 @@
  */
 import type { EpochMs } from "../core/base/time.ts";
 import { gpuNamed } from "../core/decisions/admin.ts";
-import type { AdoptionAsk, AllocateAsk, Command } from "../core/decisions/commands.ts";
+import type { AdoptionAsk, AllocateAsk, BookingAsk, Command } from "../core/decisions/commands.ts";
 import { owns } from "../core/decisions/lifecycle.ts";
 import type { HostState } from "../core/host/state.ts";
 import type { Allocation, EndedAllocation, LiveAllocation } from "../core/model/allocation.ts";
+import type { Booking } from "../core/model/booking.ts";
 import {
   AllocationEndedError,
   AllocationNotFoundError,
   FencingTokenMismatchError,
   NotOwnerError,
+  ReservationNotFoundError,
 } from "../core/model/errors.ts";
 import type { Actor, AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { Policy } from "../core/model/policy.ts";
@@ -301,6 +303,30 @@ export class Scheduler {
     const id = `${adoption.serviceName}-${this.#parts.newId(this.now())}`;
     const { state, at } = await this.#turns.send({ type: "adopt", id, gpu, adoption, actor });
     return { allocation: state.allocations.get(id) as Allocation, state, at };
+  }
+
+  /**
+   * GPUs are to be kept for a principal from a time for a while.
+   *
+   * @throws GpuNotFoundError, NotOwnerError, ReservationRefusedError
+   */
+  async book(ask: BookingAsk, actor: Actor): Promise<Booking> {
+    const id = `reservation-${this.#parts.newId(this.now())}`;
+    const { state } = await this.#turns.send({ type: "book", id, ask, actor });
+    return state.bookings.find((one) => one.id === id) as Booking;
+  }
+
+  /**
+   * Its principal or an admin gives up what is left of a booking.
+   *
+   * @returns what it was.
+   * @throws ReservationNotFoundError, NotOwnerError
+   */
+  async cancelBooking(id: string, actor: Actor): Promise<Booking> {
+    const before = this.state.bookings.find((one) => one.id === id);
+    await this.#turns.send({ type: "cancel-booking", id, actor });
+    if (before === undefined) throw new ReservationNotFoundError(id);
+    return before;
   }
 
   /** The process that a lease or a waiting request is bound to has ended, with all that came from it. */

@@ -123,6 +123,7 @@ export class TurnDraft {
       nextFencingToken: after.nextFencingToken,
       bootId: after.bootId,
       cordon: after.cordon,
+      bookings: after.bookings,
       notifications: this.#notifications,
       settlements: this.#settlements,
       withdrawn: this.#withdrawn,

@@ -14,8 +14,8 @@ import { beginnings } from "../platform/calendar.ts";
 
 const DAY_MS = 86_400_000;
 const FRESH_MS = DAY_MS;
-/** The API shows a week of it. */
-const NEAR_MS = 9 * DAY_MS;
+/** The API shows a week of it, and a booking may end two weeks ahead (booking.ts). */
+const NEAR_MS = 15 * DAY_MS;
 /** More than a year: a window that opens once a year is listed. */
 const HORIZON_MS = 370 * DAY_MS;
 /** The difference between the clocks is rounded to this, so that a window of nine o'clock is shown to open at nine exactly. */

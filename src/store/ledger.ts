@@ -6,6 +6,7 @@
  *    it is. So the begin and the end of a lease write no row of a GPU.
  */
 import type { Allocation, Lease, LeasedGpu } from "../core/model/allocation.ts";
+import type { Booking } from "../core/model/booking.ts";
 import type { Cordon, Gpu } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import { KEY_LIFE_MS, type StoredState, type Turn } from "../ports/store.ts";
@@ -13,6 +14,7 @@ import type { DeliverySettlement } from "../ports/webhooks.ts";
 import { auditWrite } from "./audit.ts";
 import { holdersOf } from "./read-state.ts";
 import {
+  encodeBookings,
   encodeCordon,
   encodeGpu,
   encodeNotice,
@@ -50,6 +52,7 @@ export class Ledger {
   readonly #holders: Map<GpuUuid, Holder>;
   readonly #gpus = new Map<GpuUuid, StoredGpu>();
   #cordon: Cordon | null;
+  #bookings: readonly Booking[];
   #lastSeq: number;
   #turns: number;
 
@@ -58,6 +61,7 @@ export class Ledger {
     this.#holders = holdersOf(state.allocations);
     for (const gpu of state.gpus) this.#gpus.set(gpu.uuid, { gpu, byLeases: null });
     this.#cordon = state.cordon;
+    this.#bookings = state.bookings;
     this.#lastSeq = state.lastSeq;
     this.#turns = turns;
   }
@@ -95,7 +99,9 @@ export class Ledger {
       writes.push(["keepKey", principal, key, fingerprint, at, JSON.stringify(ids)]);
     }
     for (const entry of turn.audit) writes.push(auditWrite(entry));
-    if (turn.cordon !== this.#cordon) writes.push(["host", encodeCordon(turn.cordon)]);
+    if (turn.cordon !== this.#cordon || turn.bookings !== this.#bookings) {
+      writes.push(["host", encodeCordon(turn.cordon), encodeBookings(turn.bookings)]);
+    }
     const turns = this.#turns + 1;
     writes.push(["progress", turns, turn.at, turn.nextFencingToken, turn.bootId]);
     return { writes, turns, acknowledge: () => this.#acknowledge(turn, changes, lastSeq, turns) };
@@ -113,6 +119,7 @@ export class Ledger {
     }
     for (const [uuid, stored] of changes.gpus) this.#gpus.set(uuid, stored);
     this.#cordon = turn.cordon;
+    this.#bookings = turn.bookings;
     this.#lastSeq = lastSeq;
     this.#turns = turns;
   }

@@ -204,6 +204,10 @@ const MIGRATIONS: readonly string[] = [
     at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- JSON: GPUs that are kept for a principal from a time for a while. By the wall clock, so it moves with no other instant.
+  ALTER TABLE host ADD COLUMN bookings TEXT NOT NULL DEFAULT '[]';
+  `,
 ];
 
 /** The schema that this program writes. */

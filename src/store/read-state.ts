@@ -1,7 +1,14 @@
 import type { LiveAllocation } from "../core/model/allocation.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { StoredState } from "../ports/store.ts";
-import { type AllocationRow, decodeAllocation, decodeCordon, decodeGpu, type Holder } from "./records.ts";
+import {
+  type AllocationRow,
+  decodeAllocation,
+  decodeBookings,
+  decodeCordon,
+  decodeGpu,
+  type Holder,
+} from "./records.ts";
 import type { Reads } from "./statements.ts";
 
 interface ProgressRow {
@@ -18,12 +25,14 @@ export function readState(reads: Reads): StoredState {
     .all()
     .map((row) => decodeAllocation(row as unknown as AllocationRow) as LiveAllocation);
   const holders = holdersOf(allocations);
+  const host = reads.host.get() as { readonly cordon: string | null; readonly bookings: string } | undefined;
   return {
     allocations,
     gpus: reads.gpus.all().map((row) => decodeGpu(row.body as string, holders)),
     nextFencingToken: progress?.next_fencing_token ?? 1,
     bootId: progress?.boot_id ?? null,
-    cordon: decodeCordon((reads.host.get() as { readonly cordon: string | null } | undefined)?.cordon ?? null),
+    cordon: decodeCordon(host?.cordon ?? null),
+    bookings: decodeBookings(host?.bookings ?? "[]"),
     lastTurnAt: progress?.last_turn_at ?? null,
     lastSeq: (reads.lastSeq.get() as { readonly seq: number }).seq,
   };

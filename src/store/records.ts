@@ -19,6 +19,7 @@ import type {
   Outcome,
   Request,
 } from "../core/model/allocation.ts";
+import type { Booking } from "../core/model/booking.ts";
 import type { MigIdentity } from "../core/model/device.ts";
 import type { Cordon, Gpu, GpuHold, Remains, Share } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
@@ -222,6 +223,27 @@ export function encodeCordon(cordon: Cordon | null): string | null {
   return JSON.stringify({ at, by, reason, drainBy } satisfies Cordon);
 }
 
+export function encodeBookings(bookings: readonly Booking[]): string {
+  return JSON.stringify(
+    bookings.map(
+      ({ id, principal, serviceName, gpus, from, to, madeAt, madeBy }): Booking => ({
+        id,
+        principal,
+        serviceName,
+        gpus,
+        from,
+        to,
+        madeAt,
+        madeBy,
+      }),
+    ),
+  );
+}
+
+export function decodeBookings(text: string): readonly Booking[] {
+  return JSON.parse(text) as readonly Booking[];
+}
+
 export function decodeCordon(text: string | null): Cordon | null {
   return text === null ? null : (JSON.parse(text) as Cordon);
 }
@@ -344,7 +366,9 @@ export function decodeState(text: string): StoredState {
   const allocations = state.allocations.map((allocation) =>
     allocation.status === "queued" ? { ...allocation, headSince: allocation.headSince ?? null } : allocation,
   );
-  return { ...state, allocations, gpus: state.gpus.map((gpu) => ({ ...gpu, hold: withCause(gpu.hold) })) };
+  // Snapshots from before there were bookings have none.
+  const bookings = (state as Partial<StoredState>).bookings ?? [];
+  return { ...state, bookings, allocations, gpus: state.gpus.map((gpu) => ({ ...gpu, hold: withCause(gpu.hold) })) };
 }
 
 /**

@@ -13,7 +13,7 @@ export function prepareReads(database: DatabaseSync) {
   const sql = (text: string): StatementSync => database.prepare(text);
   return {
     progress: sql("SELECT turns, last_turn_at, next_fencing_token, boot_id FROM progress"),
-    host: sql("SELECT cordon FROM host"),
+    host: sql("SELECT cordon, bookings FROM host"),
     clock: sql("SELECT boot_id, booted_at FROM clock"),
     gpus: sql("SELECT body FROM gpus ORDER BY uuid"),
     liveAllocations: sql(
@@ -107,7 +107,8 @@ export function prepareWrites(database: DatabaseSync) {
        ON CONFLICT (one) DO UPDATE SET turns = excluded.turns, last_turn_at = excluded.last_turn_at,
          next_fencing_token = excluded.next_fencing_token, boot_id = ifnull(excluded.boot_id, boot_id)`,
     ),
-    host: sql("INSERT INTO host (one, cordon) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET cordon = ?1"),
+    host: sql(`INSERT INTO host (one, cordon, bookings) VALUES (1, ?1, ?2)
+      ON CONFLICT (one) DO UPDATE SET cordon = ?1, bookings = ?2`),
     appendEvents: sql("INSERT INTO journal (seq, at, events, inputs) VALUES (?, ?, ?, ?)"),
     writeGpu: sql("INSERT INTO gpus (uuid, body) VALUES (?, ?) ON CONFLICT (uuid) DO UPDATE SET body = excluded.body"),
     dropGpu: sql("DELETE FROM gpus WHERE uuid = ?"),

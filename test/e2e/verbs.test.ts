@@ -80,6 +80,27 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     other.removeFolder();
   });
 
+  test("where nobody says who calls, release --mine takes nothing from anybody", async () => {
+    const { end, stderr } = await gpuo(["release", "--mine"]);
+    expect([end, stderr]).toEqual([64, expect.stringContaining("does not know what is yours")]);
+    expect((await daemon.call("GET", `/gpu/allocations/${held}`)).body.status).toBe("leased");
+  });
+
+  test("reserve keeps GPUs from a time for a while, reservations shows it and gives it up", async () => {
+    const said = ["--from", "tomorrow 14:00", "--for", "2h"];
+    expect((await gpuo(["reserve", "-g", "1", ...said])).stderr).toContain("name the service_name");
+    const { end, stdout, stderr } = await gpuo(["reserve", "-g", "1", ...said, "--name", "demo"]);
+    expect([end, stderr]).toEqual([0, expect.stringMatching(/1 GPU from \S+ 14:00 to \S+ 16:00, for demo\n$/)]);
+    const id = stdout.trim();
+    const listed = await gpuo(["reservations"]);
+    expect(listed.stdout).toContain("to come");
+    expect(JSON.parse((await gpuo(["reservations", "--json"])).stdout)).toMatchObject({ id, gpus: 1, open: false });
+    expect((await gpuo(["reserve", "-g", "9", ...said, "--name", "demo"])).end).toBe(1);
+    expect((await gpuo(["reserve", "-g", "1"])).end).toBe(64);
+    expect((await gpuo(["reservations", "cancel", id.slice(0, 30)])).stderr).toContain("given up");
+    expect((await gpuo(["reservations"])).stdout).toBe("nothing is reserved\n");
+  });
+
   test("allocate --export waits and prints what a shell takes; release gives it back", async () => {
     const { end, stdout } = await gpuo([
       "allocate",

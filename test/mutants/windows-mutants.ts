@@ -110,4 +110,44 @@ const WAKING = planted(
   ],
 );
 
-export const WINDOW_MUTANTS: readonly Mutant[] = [...KEEPING, ...SERVING, ...COUNTING, ...CLOCKS, ...WAKING];
+const BOOKING = planted(
+  "src/core/decisions/book.ts",
+  ["test/core/decisions/book.test.ts"],
+  [
+    {
+      name: "A booking is taken on that lacks GPUs while it is open",
+      find: "const lacking = fallingShort(before, after, now);",
+      replace: "const lacking = fallingShort(after, before, now);",
+    },
+    {
+      name: "A booking puts off a head that was told when it starts",
+      find: "const id = putOff(before, after, now);",
+      replace: "const id = putOff(after, after, now);",
+    },
+    {
+      name: "A booking names GPUs that are leased beyond its start",
+      find: "return emptyFrom > booking.from &&",
+      replace: "return emptyFrom < booking.from &&",
+    },
+    {
+      name: "Anybody gives up anybody's booking",
+      find: "if (!actor.admin && actor.principal !== booking.principal) throw",
+      replace: "if (actor.admin && actor.principal !== booking.principal) throw",
+    },
+    {
+      name: "Bookings are forgotten at the next policy",
+      file: "src/core/host/changes.ts",
+      find: "const next = { ...state, policy, ...windowsOf(policy, state.bookings) };",
+      replace: "const next = { ...state, policy, ...windowsOf(policy, []) };",
+    },
+    {
+      name: "What a service booked is for all of its principal",
+      file: "src/core/model/booking.ts",
+      find: "const services = serviceName === null ? [] : [serviceName];",
+      replace: "const services: string[] = [];",
+    },
+  ],
+);
+
+export const WINDOW_MUTANTS: readonly Mutant[] = [...KEEPING,
+  ...BOOKING, ...SERVING, ...COUNTING, ...CLOCKS, ...WAKING];

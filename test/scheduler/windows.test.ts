@@ -101,7 +101,7 @@ test("of what is far off, the first time that the same windows are open together
   const { windows } = calendar.fill({ ...DEFAULT_POLICY, windows: [daily, yearly] }, now);
   expect(windows[1]?.spans).toEqual([{ from: at("2027-07-01T10:00Z"), to: at("2027-07-01T12:00Z") }]);
   const days = windows[0]?.spans.map(({ from }) => new Date(from).toISOString().slice(5, 10));
-  // Nine days, the first opening after those, and the one that meets the other window.
+  // Fifteen days, the first opening after those, and the one that meets the other window.
   expect(days).toEqual([
     "01-15",
     "01-16",
@@ -113,6 +113,12 @@ test("of what is far off, the first time that the same windows are open together
     "01-22",
     "01-23",
     "01-24",
+    "01-25",
+    "01-26",
+    "01-27",
+    "01-28",
+    "01-29",
+    "01-30",
     "07-01",
   ]);
 });

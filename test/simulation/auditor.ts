@@ -309,6 +309,15 @@ export class Auditor {
         judgeHostWord(books, causes, turn, event);
         books.cordon = event.type === "host-cordoned" ? { drainBy: event.drainBy ?? null } : null;
         return;
+      case "reserved": {
+        const { principal, from, to } = event.booking;
+        if (!causes.bookings.has(`${principal} ${to}`)) fault(`${event.booking.id} was made, and nobody had asked`);
+        if (from < turn.at || to <= from) fault(`${event.booking.id} is from ${from} to ${to}`);
+        return;
+      }
+      case "reservation-cancelled":
+        if (!causes.bookings.has(event.bookingId)) fault(`${event.bookingId} was given up, and nobody had said so`);
+        return;
       default:
         this.#followGpu(event, causes, turn);
     }

@@ -224,6 +224,8 @@ export class Causes {
   readonly adminWords = new Set<`${AdminWord | "drain"} ${GpuUuid}`>();
   readonly hostWords = new Set<"drain" | "undrain">();
   readonly adoptions = new Set<GpuUuid>();
+  /** Whose bookings were asked for, with their ends; and ids of those to be given up. */
+  readonly bookings = new Set<string>();
   /** What was said of deliveries. */
   readonly settled = new Map<string, string>();
   readonly redelivered = new Set<string>();
@@ -271,6 +273,7 @@ export class Causes {
       this.hangUps,
       this.adminWords,
       this.adoptions,
+      this.bookings,
       this.hostWords,
       this.redelivered,
     ];

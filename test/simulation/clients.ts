@@ -147,6 +147,23 @@ export class Clients {
         this.#parts.causes.hostWords.add("undrain");
         this.#track(this.#parts.daemon.scheduler.undrain("because", actorOf(ADMIN)), () => undefined);
         return;
+      case "book": {
+        const { scheduler } = this.#parts.daemon;
+        if (this.#isSilenced(op.principal)) return;
+        const from = this.#parts.daemon.now + op.inMs;
+        const ask = { principal: op.for, serviceName: op.service, gpus: op.gpus, from, to: from + op.lengthMs };
+        this.#parts.causes.bookings.add(`${op.for ?? op.principal} ${from + op.lengthMs}`);
+        this.#track(scheduler.book(ask, actorOf(op.principal)), () => undefined);
+        return;
+      }
+      case "cancel booking": {
+        const { scheduler } = this.#parts.daemon;
+        if (this.#isSilenced(op.principal)) return;
+        const id = at(scheduler.state.bookings, op.n)?.id ?? "reservation-nowhere";
+        this.#parts.causes.bookings.add(id);
+        this.#track(scheduler.cancelBooking(id, actorOf(op.principal)), () => undefined);
+        return;
+      }
       default:
         op satisfies never;
     }

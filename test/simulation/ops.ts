@@ -91,7 +91,19 @@ export type ClientOp =
     }
   /** `gpu: null`: the host. */
   | { readonly op: "drain"; readonly gpu: number | null; readonly leaveMs: number | null }
-  | { readonly op: "undrain" };
+  | { readonly op: "undrain" }
+  | {
+      readonly op: "book";
+      /** How many, or one of these. */
+      readonly gpus: number | readonly [string];
+      readonly principal: string;
+      /** Whose it is to be; `null`: the caller's. */
+      readonly for: string | null;
+      readonly service: string | null;
+      readonly inMs: number;
+      readonly lengthMs: number;
+    }
+  | { readonly op: "cancel booking"; readonly n: number; readonly principal: string };
 
 /** How the daemon comes back. */
 export interface Return {
@@ -150,6 +162,8 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
   adopt: true,
   drain: true,
   undrain: true,
+  book: true,
+  "cancel booking": true,
   pass: true,
   together: true,
   attempt: true,
@@ -393,6 +407,22 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
     }),
   ],
   [2, () => ({ op: "undrain" })],
+  [
+    2,
+    (draw) => ({
+      op: "book",
+      gpus: draw.chance(0.7) ? draw.between(1, 4) : [draw.one(["0", "GPU-b", "3"])],
+      principal: draw.chance(0.3) ? ADMIN : draw.one(PRINCIPALS),
+      for: draw.chance(0.3) ? draw.one(PRINCIPALS) : null,
+      service: draw.chance(0.3) ? draw.one(SERVICES) : null,
+      inMs: draw.between(-5_000, 120_000),
+      lengthMs: draw.between(50_000, 180_000),
+    }),
+  ],
+  [
+    1,
+    (draw) => ({ op: "cancel booking", n: draw.below(8), principal: draw.chance(0.5) ? ADMIN : draw.one(PRINCIPALS) }),
+  ],
 ];
 
 const clientOp = (draw: Draw): ClientOp => weighted(draw, CLIENT_OPS, (entry) => entry[0])[1](draw);

@@ -2,7 +2,7 @@ import { WORKLOAD_DEFAULTS } from "../../src/core/analyzer/defaults.ts";
 import type { AllocateAsk, Command } from "../../src/core/decisions/commands.ts";
 import { decide } from "../../src/core/decisions/decide.ts";
 import { explain } from "../../src/core/explain/explain.ts";
-import { emptyHost, withAllocation, withGpus } from "../../src/core/host/changes.ts";
+import { emptyHost, withAllocation, withBookings, withGpus } from "../../src/core/host/changes.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { positionOf } from "../../src/core/host/line.ts";
 import { type HostState, nextDeadline } from "../../src/core/host/state.ts";
@@ -156,8 +156,8 @@ export class SimulatedHost {
 
   /** The daemon is killed and started again: what is not durable is gone. */
   restart(bootId = "boot-1"): void {
-    const { policy, allocations, gpus, nextFencingToken, bootId: before } = this.state;
-    let state = withGpus(emptyHost(policy), [...gpus.values()]);
+    const { policy, allocations, gpus, nextFencingToken, bootId: before, bookings } = this.state;
+    let state = withGpus(withBookings(emptyHost(policy), bookings), [...gpus.values()]);
     for (const allocation of allocations.values()) state = withAllocation(state, allocation);
     this.state = { ...state, nextFencingToken, bootId: before };
     this.do({ type: "resume", bootId, fencingFloor: this.now });

@@ -62,6 +62,8 @@ const EVENTS: Readonly<Record<Event["type"], true>> = {
   "gpu-fault-answered": true,
   "gpu-foreign-use": true,
   "gpu-foreign-use-over": true,
+  reserved: true,
+  "reservation-cancelled": true,
   resumed: true,
 };
 

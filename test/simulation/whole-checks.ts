@@ -4,7 +4,7 @@ import { canonicalJson } from "../../src/core/base/json.ts";
 import type { EpochMs } from "../../src/core/base/time.ts";
 import { decide } from "../../src/core/decisions/decide.ts";
 import { candidatesOf } from "../../src/core/host/candidates.ts";
-import { emptyHost, withAllocation, withGpus } from "../../src/core/host/changes.ts";
+import { emptyHost, withAllocation, withBookings, withGpus } from "../../src/core/host/changes.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
 import type { Candidates } from "../../src/core/host/free-gpus.ts";
@@ -63,7 +63,7 @@ export function durableText(state: HostState | StoredState): string {
   allocations.sort((a, b) => (a.id < b.id ? -1 : 1));
   gpus.sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
   const lines = [...allocations.map(({ text }) => text), ...gpus.map(textOf)];
-  lines.push(`cordon ${canonicalJson(state.cordon)}`);
+  lines.push(`cordon ${canonicalJson(state.cordon)}`, `bookings ${canonicalJson(state.bookings)}`);
   lines.push(`token ${state.nextFencingToken} boot ${state.bootId}`);
   return lines.join("\n");
 }
@@ -104,7 +104,7 @@ export function checkReplay(
 }
 
 function stateOf(stored: StoredState, policy: Policy): HostState {
-  let state = withGpus(emptyHost(policy), stored.gpus);
+  let state = withGpus(withBookings(emptyHost(policy), stored.bookings), stored.gpus);
   for (const allocation of stored.allocations) state = withAllocation(state, allocation);
   return { ...state, nextFencingToken: stored.nextFencingToken, bootId: stored.bootId, cordon: stored.cordon };
 }

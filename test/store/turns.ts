@@ -102,6 +102,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     nextFencingToken: 1,
     bootId: null,
     cordon: null,
+    bookings: [],
     notifications: [],
     settlements: [],
     withdrawn: [],

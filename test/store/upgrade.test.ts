@@ -71,6 +71,14 @@ test("a request of schema 1 has not been the head for any time that is known", a
   await store.close();
 });
 
+test("a booking of schema 7 is there, and none was before", async () => {
+  const [store, before] = [open(older("schema-7.sql")), open(older("schema-6.sql"))];
+  expect(store.load().bookings).toMatchObject([{ principal: "ada", gpus: 1, serviceName: null }]);
+  expect(before.load().bookings).toEqual([]);
+  await store.close();
+  await before.close();
+});
+
 test("what an older program wrote is kept beside the file, whole and for its owner alone", async () => {
   const path = older("schema-1.sql");
   await open(path).close();

@@ -90,6 +90,16 @@ class Client:
     def windows(self) -> Dict[str, Any]:
         return self.call("GET", "/gpu/windows")
 
+    def reservations(self) -> Dict[str, Any]:
+        return self.call("GET", "/gpu/reservations")
+
+    def reserve(self, body: Mapping[str, Any]) -> Dict[str, Any]:
+        """Keeps GPUs from a time for a while; an ApiError with `reservation-refused` where that cannot hold."""
+        return self.call("POST", "/gpu/reservations", body)
+
+    def cancel_reservation(self, reservation_id: str) -> Dict[str, Any]:
+        return self.call("DELETE", "/gpu/reservations/" + quote(reservation_id, safe=""))
+
     def usage(self, **period: str) -> Dict[str, Any]:
         """`from_` and `to` are RFC 3339 times; without them, the last 24 hours."""
         return self.call("GET", "/gpu/usage", query={name.rstrip("_"): value for name, value in period.items()})

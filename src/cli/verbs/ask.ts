@@ -1,5 +1,6 @@
 /** The API's calls, for scripts. */
 import { randomUUID } from "node:crypto";
+import type { Client } from "../../client/client.ts";
 import { ApiProblem } from "../../client/errors.ts";
 import type { Allocation, Granted, Plan, Queued } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
@@ -11,6 +12,8 @@ import type { Terminal } from "../terminal.ts";
 import { etaText, plural } from "../words.ts";
 
 const PATIENCE_MS = 10_000;
+/** The principal of those of whom the daemon knows nothing. */
+const ANONYMOUS = "anonymous";
 
 interface AllocateOptions extends CommonOptions, AskOptions {
   readonly export?: boolean;
@@ -135,7 +138,7 @@ export async function release(ids: readonly string[], options: ReleaseOptions): 
   }
   const chosen =
     options.mine === true
-      ? (await client.me()).allocations
+      ? await ownAllocations(client)
       : await Promise.all(ids.map((id) => allocationNamed(id, client)));
   if (chosen.length === 0 && options.mine !== true) throw new UsageError("which? give ids, --mine or --service NAME");
   for (const id of chosen) {
@@ -144,6 +147,15 @@ export async function release(ids: readonly string[], options: ReleaseOptions): 
     else terminal.say(`${id}: ${record.end_reason ?? record.status}`);
   }
   if (chosen.length === 0) terminal.say("nothing of yours is held or waits");
+}
+
+/** Where nobody says who calls, everybody is one principal, and what it has is everybody's. */
+async function ownAllocations(client: Client): Promise<readonly string[]> {
+  const { principal, keyed, allocations } = await client.me();
+  if (keyed || principal !== ANONYMOUS) return allocations;
+  throw new UsageError(
+    "--mine: the daemon asks for no keys, so it does not know what is yours; give ids, or --service NAME",
+  );
 }
 
 export async function renew(name: string, options: CommonOptions): Promise<void> {

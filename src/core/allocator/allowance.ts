@@ -3,11 +3,11 @@
 import type { Span } from "../base/time.ts";
 import type { Gpu } from "../model/gpu.ts";
 import type { GpuUuid } from "../model/ids.ts";
-import type { ReservedWindow } from "../model/policy.ts";
+import type { KeptWindow } from "../model/policy.ts";
 
 /** Why no more GPUs are left for a lease of some length. */
 export interface WindowCause {
-  readonly windows: readonly ReservedWindow[];
+  readonly windows: readonly KeptWindow[];
   readonly span: Span;
 }
 

@@ -47,6 +47,17 @@ export interface AdoptionAsk {
   readonly maxDurationMs: number | null;
 }
 
+/** What is to be kept of whom; see Booking. */
+export interface BookingAsk {
+  /** `null`: the caller's own. */
+  readonly principal: string | null;
+  readonly serviceName: string | null;
+  /** How many, or which by UUID or index. */
+  readonly gpus: number | readonly string[];
+  readonly from: EpochMs;
+  readonly to: EpochMs;
+}
+
 /** Everything that can happen to the host. The scheduler takes these one by one. */
 export type Command =
   | {
@@ -123,6 +134,9 @@ export type Command =
     }
   /** An admin ends somebody's lease, or cancels a waiting request. */
   | { readonly type: "revoke"; readonly id: AllocationId; readonly reason: string; readonly actor: Actor }
+  /** GPUs are to be kept for a principal from a time for a while. */
+  | { readonly type: "book"; readonly id: string; readonly ask: BookingAsk; readonly actor: Actor }
+  | { readonly type: "cancel-booking"; readonly id: string; readonly actor: Actor }
   | { readonly type: "observe"; readonly observation: Observation }
   | { readonly type: "read-kernel-log"; readonly news: KernelNews }
   /** A deadline may be due. */

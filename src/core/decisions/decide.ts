@@ -15,6 +15,7 @@ import { claimPatience } from "../model/leases.ts";
 import { schedule } from "../queue/schedule.ts";
 import { drain, govern, gpuNamed, tellWhoIsDrained } from "./admin.ts";
 import { adopt } from "./adopt.ts";
+import { book, cancelBooking } from "./book.ts";
 import type { Command } from "./commands.ts";
 import { Drafting, end } from "./drafting.ts";
 import { expireDue, noteIdleness } from "./due.ts";
@@ -110,6 +111,12 @@ function accept(draft: Drafting, command: Command, now: EpochMs): void {
       return;
     case "revoke":
       end(draft, liveOf(draft.state, command.id), "revoked", now, `${command.reason} (${command.actor.principal})`);
+      return;
+    case "book":
+      book(draft, command, now);
+      return;
+    case "cancel-booking":
+      cancelBooking(draft, command, now);
       return;
     case "observe": {
       const { events, state } = observe(draft.state, command.observation, now);

@@ -21,7 +21,7 @@ import type { HoldingAllocation } from "../model/allocation.ts";
 import { ExtensionRefusedError } from "../model/errors.ts";
 import { endOf, hardEndOf } from "../model/leases.ts";
 import { chargedMs, neverAllowed } from "../queue/quotas.ts";
-import { certainStarts } from "../queue/schedule.ts";
+import { putOff } from "../queue/schedule.ts";
 import { WindowAllowances } from "../queue/window-allowances.ts";
 import type { Command } from "./commands.ts";
 import type { Drafting } from "./drafting.ts";
@@ -88,7 +88,7 @@ function overQuota(after: HoldingAllocation, state: HostState, now: EpochMs): st
 }
 
 function keptByWindow(after: HoldingAllocation, state: HostState, now: EpochMs): string | null {
-  const { windows } = state.policy;
+  const { windows } = state;
   if (windows.length === 0) return null;
   const { request, lease } = after;
   const allowances = new WindowAllowances(state, () => futureCandidates(state, candidates(state, now), now), now);
@@ -102,11 +102,6 @@ function keptByWindow(after: HoldingAllocation, state: HostState, now: EpochMs):
 }
 
 function headPutOff(after: HoldingAllocation, state: HostState, now: EpochMs): string | null {
-  const planned = certainStarts(state, now);
-  if (planned.size === 0) return null;
-  const then = certainStarts(withAllocation(state, after), now);
-  for (const [id, longestMs] of planned) {
-    if ((then.get(id) ?? Infinity) > longestMs) return `${id} waits for its GPUs, and was told when it starts`;
-  }
-  return null;
+  const id = putOff(state, withAllocation(state, after), now);
+  return id === null ? null : `${id} waits for its GPUs, and was told when it starts`;
 }

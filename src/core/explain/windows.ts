@@ -11,7 +11,7 @@ import type { HostState } from "../host/state.ts";
 import { memberOf } from "../host/window-plan.ts";
 import type { Request } from "../model/allocation.ts";
 import type { GpuUuid } from "../model/ids.ts";
-import type { ReservedWindow } from "../model/policy.ts";
+import type { KeptWindow } from "../model/policy.ts";
 import { type Occupancy, WindowAllowances } from "../queue/window-allowances.ts";
 
 /** What windows keep from a request that waits. */
@@ -35,7 +35,7 @@ export function keptByWindows(
   state: HostState,
   now: EpochMs,
 ): KeptByWindows {
-  const { windows: rules } = state.policy;
+  const { windows: rules } = state;
   if (rules.length === 0) return { gpus: [], words: "" };
   const count = request.requirement.gpus;
   const { durationMs } = askOf(request);
@@ -75,7 +75,7 @@ function causeWords(cause: WindowCause | null, now: EpochMs): string {
   return `${who} ${isOne ? "keeps" : "keep"} ${gpus} for ${roughly(span.to - now)} more`;
 }
 
-function gpuWords({ gpus }: ReservedWindow): string {
+function gpuWords({ gpus }: KeptWindow): string {
   if (typeof gpus !== "number") return gpus.length === 1 ? "a named GPU" : `${gpus.length} named GPUs`;
   return gpus === 1 ? "1 GPU" : `${gpus} GPUs`;
 }

@@ -2,6 +2,7 @@
 import { byText, OrderedMap } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { Allocation, LiveAllocation } from "../model/allocation.ts";
+import { type Booking, windowOf } from "../model/booking.ts";
 import type { Cordon, Gpu } from "../model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import type { Policy } from "../model/policy.ts";
@@ -28,7 +29,8 @@ import { planOfWindows } from "./window-plan.ts";
 export function emptyHost(policy: Policy): HostState {
   return {
     policy,
-    windowPlan: planOfWindows(policy.windows),
+    bookings: [],
+    ...windowsOf(policy, []),
     allocations: OrderedMap.empty(byText()),
     gpus: Inventory.empty,
     nextFencingToken: 1,
@@ -48,7 +50,7 @@ export function emptyHost(policy: Policy): HostState {
 
 /** The state that was stored, of which nothing is seen yet. */
 export function restoredHost(stored: DurableState, policy: Policy): HostState {
-  let state = withGpus(emptyHost(policy), stored.gpus);
+  let state = withGpus(withBookings(emptyHost(policy), stored.bookings), stored.gpus);
   for (const allocation of stored.allocations) state = withAllocation(state, allocation);
   const { nextFencingToken, bootId, cordon } = stored;
   return lookedAtAnew({ ...state, nextFencingToken, bootId, cordon });
@@ -61,7 +63,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
   const live = next.status === "ended" ? undefined : next;
   let { line } = state;
   if (before?.status === "queued") line = dequeue(line, before.request, state.policy);
-  if (live?.status === "queued") line = enqueue(line, live, state.policy, state.gpus.models());
+  if (live?.status === "queued") line = enqueue(line, live, state, state.gpus.models());
   return {
     ...state,
     line,
@@ -135,7 +137,7 @@ export function withoutGpu(state: HostState, uuid: GpuUuid): HostState {
 function lineUp(state: HostState): WaitingLine {
   let line = EMPTY_LINE;
   for (const allocation of state.allocations.values()) {
-    if (allocation.status === "queued") line = enqueue(line, allocation, state.policy, state.gpus.models());
+    if (allocation.status === "queued") line = enqueue(line, allocation, state, state.gpus.models());
   }
   return line;
 }
@@ -150,13 +152,24 @@ export function withCordon(state: HostState, cordon: Cordon | null): HostState {
   return lookedAtAnew({ ...state, cordon });
 }
 
+/** The state with these bookings: which windows a waiting request may use is settled anew. */
+export function withBookings(state: HostState, bookings: readonly Booking[]): HostState {
+  const next = { ...state, bookings, ...windowsOf(state.policy, bookings) };
+  return next.line.order.size > 0 ? { ...next, line: lineUp(next) } : next;
+}
+
+function windowsOf(policy: Policy, bookings: readonly Booking[]): Pick<HostState, "windows" | "windowPlan"> {
+  const windows = bookings.length === 0 ? policy.windows : [...policy.windows, ...bookings.map(windowOf)];
+  return { windows, windowPlan: planOfWindows(windows) };
+}
+
 function lookedAtAnew(state: HostState): HostState {
   return { ...state, candidates: candidatesOf(state) };
 }
 
 /** The state under other settings: the line and the deadlines are built anew. */
 export function withPolicy(state: HostState, policy: Policy): HostState {
-  const next = { ...state, policy, windowPlan: planOfWindows(policy.windows) };
+  const next = { ...state, policy, ...windowsOf(policy, state.bookings) };
   let deadlines: Deadlines = OrderedMap.empty(BY_TIME);
   for (const allocation of state.allocations.values()) {
     deadlines = moveDeadline(

@@ -1,5 +1,6 @@
 import type { EpochMs } from "../base/time.ts";
 import type { Lease, Outcome, Request } from "../model/allocation.ts";
+import type { Booking } from "../model/booking.ts";
 import type { MigIdentity } from "../model/device.ts";
 import type { GpuFault } from "../model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
@@ -207,6 +208,17 @@ export type Event =
       readonly reason: string;
       /** Of `host-cordoned`: leases that are still there then end. */
       readonly drainBy?: EpochMs;
+    }
+  /** GPUs are kept for a principal from a time for a while. */
+  | { readonly type: "reserved"; readonly at: EpochMs; readonly booking: Booking }
+  /** Before its end, by its principal or an admin: what is left of it is everybody's again. */
+  | {
+      readonly type: "reservation-cancelled";
+      readonly at: EpochMs;
+      readonly bookingId: string;
+      /** Whose it was. */
+      readonly principal: string;
+      readonly by: string;
     }
   | {
       readonly type: "resumed";

@@ -12,12 +12,13 @@ import type {
   Notice,
   QueuedAllocation,
 } from "../model/allocation.ts";
+import { bookedAt } from "../model/booking.ts";
 import type { Gpu, Share } from "../model/gpu.ts";
 import { type SharedHold, useBy } from "../model/holds.ts";
 import type { AllocationId } from "../model/ids.ts";
 import { nominalMs } from "../model/leases.ts";
 import { type GpuUse, NO_USE, spansUntil, type UsedGpu, useBegun, useEnded, wasUsed } from "../model/use.ts";
-import { withAllocation, withCordon, withGpus, withoutGpu } from "./changes.ts";
+import { withAllocation, withBookings, withCordon, withGpus, withoutGpu } from "./changes.ts";
 import type { Event } from "./events.ts";
 import { cleared, FREE, holdAfterEnd, watchedFrom, withOneMore } from "./hold-changes.ts";
 import type { HostState } from "./state.ts";
@@ -183,6 +184,13 @@ export function evolve(state: HostState, event: Event): HostState {
     }
     case "host-uncordoned":
       return withCordon(state, null);
+    case "reserved":
+      return withBookings(state, [...bookedAt(state.bookings, event.at), event.booking]);
+    case "reservation-cancelled":
+      return withBookings(
+        state,
+        bookedAt(state.bookings, event.at).filter(({ id }) => id !== event.bookingId),
+      );
     case "resumed":
       return resumed(state, event);
     default:

@@ -28,7 +28,7 @@ import { byText, OrderedMap, type Ordering } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { QueuedAllocation, Request } from "../model/allocation.ts";
 import type { AllocationId } from "../model/ids.ts";
-import type { Policy } from "../model/policy.ts";
+import type { KeptWindow, Policy } from "../model/policy.ts";
 import { limitedAccounts } from "./accounts.ts";
 import {
   type Ask,
@@ -134,15 +134,21 @@ function familyKey(shape: FamilyShape): string {
   return `${gpus}${shared ? "s" : ""}|${utilization}|${shape.memberOf}|${models}|${accounts}|${exact}`;
 }
 
+/** What decides beside the request itself where it stands. */
+interface Rules {
+  readonly policy: Policy;
+  readonly windows: readonly KeptWindow[];
+}
+
 export function enqueue(
   line: WaitingLine,
   allocation: QueuedAllocation,
-  policy: Policy,
+  { policy, windows }: Rules,
   gpus: Iterable<Device>,
 ): WaitingLine {
   const key = queueKey(allocation.request, policy);
   const { request } = allocation;
-  const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, policy.windows));
+  const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, windows));
   const waiting: Waiting = { key, familyKey: familyKey(shape), ask: askOf(request), allocation };
   const classKey = classOf(request);
   const classes = new Map(line.families.get(waiting.familyKey)?.classes);

@@ -1,20 +1,21 @@
 /**
  * The state of a host: what the events fold to, the latest readings, and the settings.
  *
- *  1. `allocations`, `gpus`, `nextFencingToken`, `bootId` and `cordon` are exactly the fold of the journal's events.
+ *  1. `allocations`, `gpus`, `nextFencingToken`, `bootId`, `cordon` and `bookings` are exactly the fold of the journal's events.
  *  2. `line`, `preempted`, `deadlines`, `accounts` and `fairShares` are indexes of `allocations` and `gpus`,
- *     `candidates` is one of these with `sight`, `cordon` and `policy`, and `windowPlan` of `policy.windows`. Only the
- *     `with...` functions of changes.ts change them, each together with what it indexes, so they cannot drift. What
- *     ended leases have used is the exception: it comes from the archive (accounts.ts, 3).
+ *     `candidates` is one of these with `sight`, `cordon` and `policy`, and `windows` and `windowPlan` of `policy.windows`
+ *     and `bookings`. Only the `with...` functions of changes.ts change them, each together with what it indexes, so they
+ *     cannot drift. What ended leases have used is the exception: it comes from the archive (accounts.ts, 3).
  *  3. `sight`, `policy`, `lasted` and `longest` are not durable: what the monitor sees now, what the operator has set, what
  *     estimates go by, and how long leases last here, which is learnt anew after a restart.
  */
 import type { OrderedMap } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { HoldingAllocation, LiveAllocation } from "../model/allocation.ts";
+import type { Booking } from "../model/booking.ts";
 import type { Cordon, Gpu } from "../model/gpu.ts";
 import type { AllocationId } from "../model/ids.ts";
-import type { Policy } from "../model/policy.ts";
+import type { KeptWindow, Policy } from "../model/policy.ts";
 import type { Accounts } from "./accounts.ts";
 import { type Deadlines, finite } from "./deadlines.ts";
 import type { FairShares } from "./fair-share.ts";
@@ -31,7 +32,10 @@ export function nextWindowChange({ windowPlan: { changes } }: HostState, now: Ep
 
 export interface HostState {
   readonly policy: Policy;
-  /** What follows from the policy's windows. */
+  /** By their ends they may be over: those that are go with the next change. */
+  readonly bookings: readonly Booking[];
+  /** Those of the policy, then those of the bookings. */
+  readonly windows: readonly KeptWindow[];
   readonly windowPlan: WindowPlan;
   readonly allocations: OrderedMap<AllocationId, LiveAllocation>;
   readonly gpus: Inventory;
@@ -68,6 +72,7 @@ export interface DurableState {
   readonly nextFencingToken: number;
   readonly bootId: string | null;
   readonly cordon: Cordon | null;
+  readonly bookings: readonly Booking[];
 }
 
 /** The next instant at which something changes by time alone. */

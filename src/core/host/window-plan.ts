@@ -3,9 +3,9 @@ import type { Request } from "../model/allocation.ts";
 import type { Gpu } from "../model/gpu.ts";
 import type { GpuUuid } from "../model/ids.ts";
 import { boardOf } from "../model/mig.ts";
-import type { Policy, ReservedWindow } from "../model/policy.ts";
+import type { KeptWindow } from "../model/policy.ts";
 
-/** A set of windows, or of those whose member somebody is: one bit each, by their place in the policy. */
+/** A set of windows, or of those whose member somebody is: one bit each, by their place in the state. */
 export type WindowSet = number;
 
 /** When the windows of a set are open, and no others. */
@@ -43,7 +43,7 @@ export function segmentsOf(spans: readonly (readonly Span[])[]): { readonly open
   return segments;
 }
 
-export function planOfWindows(windows: Policy["windows"]): WindowPlan {
+export function planOfWindows(windows: readonly KeptWindow[]): WindowPlan {
   const together = new Map<WindowSet, Span[]>();
   const changes = new Set<EpochMs>();
   for (const { open, span } of segmentsOf(windows.map(({ spans }) => spans))) {
@@ -59,7 +59,7 @@ export function planOfWindows(windows: Policy["windows"]): WindowPlan {
 }
 
 /** The windows whose GPUs a request may use. */
-export function memberOf(request: Request, windows: Policy["windows"]): WindowSet {
+export function memberOf(request: Request, windows: readonly KeptWindow[]): WindowSet {
   let set: WindowSet = 0;
   for (const [index, { members }] of windows.entries()) {
     const isMember = members.some(
@@ -79,7 +79,7 @@ export function memberOf(request: Request, windows: Policy["windows"]): WindowSe
  * @param indexOf as the driver counts now: an index that was another GPU's once means the one that has it.
  */
 export function namedBy(
-  { gpus: named }: ReservedWindow,
+  { gpus: named }: KeptWindow,
   gpus: Iterable<Gpu>,
   indexOf: (uuid: GpuUuid) => number | null,
 ): ReadonlySet<GpuUuid> {

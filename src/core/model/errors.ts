@@ -20,6 +20,8 @@ export const ERROR_CODES = [
   "nothing-to-adopt",
   "allocation-ended",
   "extension-refused",
+  "reservation-refused",
+  "reservation-not-found",
   "fencing-token-mismatch",
   "not-owner",
   "pid-not-visible",
@@ -114,6 +116,18 @@ export class AllocationEndedError extends DomainError {
 /** A later end would take from others what they were promised, or there is no end to be moved. */
 export class ExtensionRefusedError extends DomainError {
   readonly code = "extension-refused";
+}
+
+/** GPUs cannot be kept so: others hold them or were promised them then, or nothing more is kept of anybody. */
+export class ReservationRefusedError extends DomainError {
+  readonly code = "reservation-refused";
+}
+
+export class ReservationNotFoundError extends DomainError {
+  readonly code = "reservation-not-found";
+  constructor(id: string) {
+    super(`there is no reservation ${JSON.stringify(id)}, or it is over`);
+  }
 }
 
 export class FencingTokenMismatchError extends DomainError {

@@ -12,14 +12,9 @@ export interface Members {
 }
 
 /** GPUs that are kept for some requests while it is open. */
-export interface ReservedWindow {
+export interface KeptWindow {
   /** Unique. */
   readonly name: string;
-  /** When it opens: a node-cron expression, read by the clock of a time zone. Only the scheduler reads calendars. */
-  readonly schedule: string;
-  readonly timeZone: string;
-  /** Elapsed time. */
-  readonly durationMs: number;
   /** How many GPUs, whichever they are, or which: UUIDs and indices. */
   readonly gpus: number | readonly string[];
   /** Who may use them: whoever is a member by one of these. */
@@ -29,6 +24,15 @@ export interface ReservedWindow {
    * as decisions can depend on. The scheduler fills them in; the settings have none.
    */
   readonly spans: readonly Span[];
+}
+
+/** One of the settings: it opens by the calendar. */
+export interface ReservedWindow extends KeptWindow {
+  /** When it opens: a node-cron expression, read by the clock of a time zone. Only the scheduler reads calendars. */
+  readonly schedule: string;
+  readonly timeZone: string;
+  /** Elapsed time. */
+  readonly durationMs: number;
 }
 
 /** Only leases whose request allows it are preempted. */

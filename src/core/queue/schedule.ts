@@ -94,7 +94,7 @@ export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId
  * The heads whose start is certain (4, 5), and how long a lease granted now may last on what is held for each: the longer,
  * the later its start. For a state in which nobody fits who could be served.
  */
-export function certainStarts(before: HostState, now: EpochMs): ReadonlyMap<AllocationId, number> {
+function certainStarts(before: HostState, now: EpochMs): ReadonlyMap<AllocationId, number> {
   const pass = new Pass(before, now);
   for (;;) {
     const head = pass.head();
@@ -102,6 +102,15 @@ export function certainStarts(before: HostState, now: EpochMs): ReadonlyMap<Allo
     if (!claimants.some((one) => pass.preemptFor(one) || (one === head && pass.reserveFor(one)))) break;
   }
   return pass.certain;
+}
+
+/** A head whose start is certain in `before`, and later or not certain any more in `after`; `null`: there is none. */
+export function putOff(before: HostState, after: HostState, now: EpochMs): AllocationId | null {
+  const planned = certainStarts(before, now);
+  if (planned.size === 0) return null;
+  const then = certainStarts(after, now);
+  for (const [id, longestMs] of planned) if ((then.get(id) ?? Infinity) > longestMs) return id;
+  return null;
 }
 
 function isBefore(a: Waiting, b: Waiting): boolean {
@@ -210,7 +219,7 @@ class Pass {
     if (preemption === null && !cannotTell(this.state, this.#now)) {
       for (const event of callOff(request.id, this.state, this.#now)) this.write(event);
       const waitsOn = { ...allocation, preemptingSince: null };
-      this.#line = enqueue(this.#line, waitsOn, this.state.policy, this.state.gpus.models());
+      this.#line = enqueue(this.#line, waitsOn, this.state, this.state.gpus.models());
       return true;
     }
     for (const event of preemption?.events ?? []) this.write(event);
@@ -277,7 +286,7 @@ class Pass {
     this.write({ type: "became-head", id: request.id, at: this.#now });
     const { line, policy, gpus } = this.state;
     const rest = dequeue(this.#line, request, policy);
-    this.#line = isWholeLine ? line : enqueue(rest, { ...allocation, headSince: this.#now }, policy, gpus.models());
+    this.#line = isWholeLine ? line : enqueue(rest, { ...allocation, headSince: this.#now }, this.state, gpus.models());
   }
 
   #grant({ allocation: { request } }: Waiting, atOnce: boolean): void {
@@ -327,7 +336,7 @@ class Pass {
     const gpus = new Set(allowed.map(({ gpu }) => gpu.uuid));
     const kept = new Set(wanted.map(({ gpu }) => gpu.uuid).filter((uuid) => !gpus.has(uuid)));
     const held = new Set([...reservation.gpus].filter((uuid) => !kept.has(uuid)));
-    const member = memberOf(request, this.state.policy.windows);
+    const member = memberOf(request, this.state.windows);
     // A shared GPU is counted already, for those who share it.
     const whole = allowed.filter(({ shared }) => !shared).map(({ gpu }) => gpu.uuid);
     const occupancy = this.#windows.occupancyOf(new Set(whole), member);
@@ -348,7 +357,7 @@ class Pass {
   }
 
   #allowanceFor(request: Request, allowances: AllowancesOf): Allowance {
-    return allowanceFor(allowances(memberOf(request, this.state.policy.windows)), askOf(request).durationMs);
+    return allowanceFor(allowances(memberOf(request, this.state.windows)), askOf(request).durationMs);
   }
 
   /** The preemption for a request, if windows would let it start on the GPUs that this brings. */
@@ -368,7 +377,7 @@ class Pass {
         .map(({ gpu }) => gpu.uuid)
         .filter((uuid) => !allowed.has(uuid)),
     );
-    const member = memberOf(request, this.state.policy.windows);
+    const member = memberOf(request, this.state.windows);
     // GPUs of a window's members stay that window's when their leases end: a request outside it gains nothing.
     const helps = ({ gpu }: FutureCandidate) => !kept.has(gpu.uuid) && (this.#memberHolding(gpu.uuid) & ~member) === 0;
     const preemption = preempt(allocation, gpus.filter(helps), this.#seenTo, this.state, this.#now);
@@ -387,7 +396,7 @@ class Pass {
     let windows: WindowSet = 0;
     for (const { allocationId } of hold === undefined ? [] : holdersOf(hold)) {
       const holder = this.state.allocations.get(allocationId);
-      if (holder !== undefined) windows |= memberOf(holder.request, this.state.policy.windows);
+      if (holder !== undefined) windows |= memberOf(holder.request, this.state.windows);
     }
     return windows;
   }

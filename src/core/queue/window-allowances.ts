@@ -26,7 +26,7 @@ import type { GpuHold } from "../model/gpu.ts";
 import { holdersOf } from "../model/holds.ts";
 import type { AllocationId, GpuUuid } from "../model/ids.ts";
 import { hardEndOf, settlingMs } from "../model/leases.ts";
-import type { Policy } from "../model/policy.ts";
+import type { KeptWindow, Policy } from "../model/policy.ts";
 
 /** GPUs that are leased, being given back, or held for a request; only those that no window names count. */
 export interface Occupancy {
@@ -34,6 +34,16 @@ export interface Occupancy {
   readonly memberOf: WindowSet;
   /** When they are empty again. */
   readonly emptyFrom: EpochMs;
+}
+
+/** See {@link WindowAllowances.shortfalls}. */
+export interface Shortfall {
+  readonly open: WindowSet;
+  /** GPUs that count for windows which give a number. */
+  readonly usable: number;
+  /** Of these, by leases that can last into it. */
+  readonly leased: number;
+  readonly lacking: number;
 }
 
 const ALL_WINDOWS: WindowSet = -1;
@@ -50,7 +60,7 @@ function unlimited(): readonly Allowance[] {
 
 /** The allowances that windows leave to leases granted at one instant. */
 export class WindowAllowances {
-  readonly #windows: Policy["windows"];
+  readonly #windows: readonly KeptWindow[];
   readonly #together: readonly Together[];
   readonly #policy: Policy;
   readonly #now: EpochMs;
@@ -62,8 +72,7 @@ export class WindowAllowances {
 
   /** @param usable every GPU that nothing but a lease keeps from being granted. */
   constructor(state: HostState, usable: () => readonly FutureCandidate[], now: EpochMs) {
-    const { policy, windowPlan, gpus } = state;
-    const { windows } = policy;
+    const { policy, windows, windowPlan, gpus } = state;
     this.#policy = policy;
     this.#windows = windows;
     this.#together = windowPlan.together;
@@ -112,7 +121,7 @@ export class WindowAllowances {
 
   /** One GPU's: it is empty when the last of those who share it has left, and a window's while all of them are in it. */
   #held(hold: GpuHold, state: HostState, without: ReadonlySet<AllocationId>): Omit<Occupancy, "count"> | null {
-    const { reclaimTimeoutMs, windows } = this.#policy;
+    const { reclaimTimeoutMs } = this.#policy;
     const leftAt = hold.kind === "shared" ? hold.remains.map(({ since }) => since) : [];
     if (hold.kind === "reclaiming") leftAt.push(hold.since);
     let emptyFrom = leftAt.reduce((latest, since) => Math.max(latest, since + reclaimTimeoutMs), -Infinity);
@@ -122,7 +131,7 @@ export class WindowAllowances {
       const holder = state.allocations.get(allocationId);
       if (holder === undefined || holder.status === "queued") throw new Error(`${allocationId} holds nothing`);
       emptyFrom = Math.max(emptyFrom, (hardEndOf(holder) ?? Infinity) + settlingMs(this.#policy));
-      member &= memberOf(holder.request, windows);
+      member &= memberOf(holder.request, this.#windows);
     }
     return emptyFrom === -Infinity ? null : { memberOf: member, emptyFrom };
   }
@@ -156,14 +165,32 @@ export class WindowAllowances {
 
   /** How many GPUs somebody may take that are outside of the windows `against`, all of which are open at `at`. */
   #room(against: WindowSet, at: EpochMs, occupancies: readonly Occupancy[]): number {
+    const { demanded, free, missing } = this.#balance(against, at, occupancies);
+    return demanded === 0 ? Infinity : Math.max(0, free - missing);
+  }
+
+  #balance(open: WindowSet, at: EpochMs, occupancies: readonly Occupancy[]) {
     const demands = this.#windows.map(({ gpus }, index) =>
-      against & (1 << index) && typeof gpus === "number" ? gpus : 0,
+      open & (1 << index) && typeof gpus === "number" ? gpus : 0,
     );
     const demanded = demands.reduce((sum, each) => sum + each, 0);
-    if (demanded === 0) return Infinity;
     const lasting = occupancies.filter(({ emptyFrom }) => emptyFrom > at);
     const free = lasting.reduce((rest, { count }) => rest - count, this.#pool.size);
-    return Math.max(0, free - (demanded - covered(demands, lasting)));
+    return { demanded, free, missing: demanded === 0 ? 0 : demanded - covered(demands, lasting) };
+  }
+
+  /**
+   * How many GPUs the windows that are open together, by the set of them, lack of those that they keep by number when
+   * they next open, each lease beside them lasting as long as it may.
+   */
+  shortfalls(occupancies: readonly Occupancy[]): Shortfall[] {
+    return this.#together.flatMap(({ open, spans }) => {
+      const span = spans[firstIndex(spans, ({ to }) => to > this.#now)];
+      if (span === undefined) return [];
+      const { free, missing } = this.#balance(open, Math.max(span.from, this.#now), occupancies);
+      const usable = this.#pool.size;
+      return [{ open, usable, leased: usable - free, lacking: Math.max(0, missing - free) }];
+    });
   }
 
   /** The named GPUs that windows in `open` keep from somebody who is a member of none that names them. */

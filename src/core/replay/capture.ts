@@ -135,6 +135,8 @@ type Folded =
   | "line"
   | "accounts"
   | "fairShares"
+  | "bookings"
+  | "windows"
   | "windowPlan"
   | "lasted"
   | "preempted"
@@ -198,6 +200,8 @@ function restOf(state: HostState): Rest {
     line: _line,
     accounts: _accounts,
     fairShares: _fairShares,
+    bookings: _bookings,
+    windows: _windows,
     windowPlan: _windowPlan,
     lasted: _lasted,
     preempted: _preempted,

@@ -1,5 +1,7 @@
 /** Whether a request may be served at all: one pass over its headers, before its body is looked at. */
+
 import type { IncomingMessage } from "node:http";
+import { ANONYMOUS } from "../../core/model/ids.ts";
 import { allows, type Caller, type Stranger } from "./auth.ts";
 import type { Endpoint, Method, Operation } from "./endpoint.ts";
 import { isOwnHost, isSameOrigin } from "./origin.ts";
@@ -12,7 +14,7 @@ export interface Admitted {
 }
 
 /** Who reads an open page: no key is asked for. */
-const READER: Caller = { actor: { principal: "anonymous", admin: false }, keyId: null, role: "read", keyed: false };
+const READER: Caller = { actor: { principal: ANONYMOUS, admin: false }, keyId: null, role: "read", keyed: false };
 
 /**
  * @param onWrongKey may throw a refusal of its own.

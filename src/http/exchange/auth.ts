@@ -1,7 +1,7 @@
 /** Who is calling: API keys, and what their roles allow. */
 import { hash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import type { Actor } from "../../core/model/ids.ts";
+import { type Actor, ANONYMOUS } from "../../core/model/ids.ts";
 import { ROLES, type Role } from "../../core/model/roles.ts";
 
 export { ROLES, type Role };
@@ -34,7 +34,7 @@ export interface Caller {
 }
 
 /** With authentication off everybody is one principal and an admin. */
-const EVERYBODY: Caller = { actor: { principal: "anonymous", admin: true }, keyId: null, role: "admin", keyed: false };
+const EVERYBODY: Caller = { actor: { principal: ANONYMOUS, admin: true }, keyId: null, role: "admin", keyed: false };
 
 /** Whether the caller gave no key, or one that nobody has. */
 export type Stranger = "no-key" | "wrong-key";

@@ -13,6 +13,7 @@ import * as learned from "../learned/docs.ts";
 import * as planning from "../planning/docs.ts";
 import { quotas } from "../quotas/docs.ts";
 import * as readings from "../readings/docs.ts";
+import * as reservations from "../reservations/docs.ts";
 import { usage } from "../usage/docs.ts";
 import { windows } from "../windows/docs.ts";
 import * as service from "./docs.ts";
@@ -60,6 +61,8 @@ const PATHS: ZodOpenApiPathsObject = {
   "/gpu/status": { get: host.status },
   "/gpu/list": { get: host.list },
   "/gpu/windows": { get: windows },
+  "/gpu/reservations": { get: reservations.list, post: reservations.create },
+  "/gpu/reservations/{id}": { delete: reservations.cancel },
   "/gpu/workload": { post: planning.workload },
   "/gpu/plan": { post: planning.plan },
   "/gpu/quotas": { get: quotas },

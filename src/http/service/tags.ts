@@ -24,6 +24,7 @@ const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
   ["/gpu/plan", "Planning"],
   ["/gpu/quotas", "Planning"],
   ["/gpu/windows", "Planning"],
+  ["/gpu/reservations", "Planning"],
   ["/gpu/status", "Host"],
   ["/gpu/list", "Host"],
   ["/gpu/events", "Host"],

@@ -10,6 +10,7 @@ import type {
   Plan,
   Queued,
   Quotas,
+  Reservations,
   Usage,
   Windows,
 } from "../../client/types.ts";
@@ -33,4 +34,5 @@ export type Delivery = Deliveries["deliveries"][number];
 export type Quota = Quotas["accounts"][number];
 /** What a GPU was for a while. */
 export type Span = History["gpus"][number]["spans"][number];
+export type Reservation = Reservations["reservations"][number];
 export type Window = Windows["windows"][number];

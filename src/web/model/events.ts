@@ -55,6 +55,8 @@ const WORDS: { readonly [type: string]: readonly [text: string, tone: EventLine[
   "gpu-removed": ["is struck off", "plain"],
   "host-cordoned": ["The host is drained", "wait"],
   "host-uncordoned": ["The host is drained no more", "good"],
+  reserved: ["GPUs are reserved", "plain"],
+  "reservation-cancelled": ["A reservation is given up", "plain"],
   resumed: ["The daemon serves again", "plain"],
 };
 

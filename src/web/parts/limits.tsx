@@ -1,5 +1,5 @@
 /** Quotas and reserved windows: what may be had, and when. */
-import type { Quota, Window } from "../api/answers.ts";
+import type { Quota, Reservation, Window } from "../api/answers.ts";
 import { count, hours } from "../model/amounts.ts";
 import { clock, lasting } from "../model/time.ts";
 import { pure, useFetched } from "./context.tsx";
@@ -8,10 +8,11 @@ import { Bar, Section } from "./small.tsx";
 export const Limits = pure(function Limits({ revision }: { readonly revision: number }) {
   const quotas = useFetched<{ accounts: Quota[] }>("/gpu/quotas", revision);
   const windows = useFetched<{ windows: Window[] }>("/gpu/windows", revision);
-  const problem = quotas.problem ?? windows.problem;
+  const booked = useFetched<{ reservations: Reservation[] }>("/gpu/reservations", revision);
+  const problem = quotas.problem ?? windows.problem ?? booked.problem;
   const limited = quotas.value?.accounts.filter(isLimited);
   return (
-    <Section id="limits" title="Quotas and windows">
+    <Section id="limits" title="Quotas, windows and reservations">
       {problem === null ? null : <p class="problem">{problem}</p>}
       {limited?.length === 0 ? <p class="empty">No quota is set.</p> : null}
       <ul class="quotas">
@@ -23,6 +24,9 @@ export const Limits = pure(function Limits({ revision }: { readonly revision: nu
       <ul class="windows">
         {windows.value?.windows.map((one) => (
           <WindowRow key={one.name} one={one} />
+        ))}
+        {booked.value?.reservations.map((one) => (
+          <ReservationRow key={one.id} one={one} />
         ))}
       </ul>
     </Section>
@@ -86,6 +90,23 @@ function WindowRow({ one }: { readonly one: Window }) {
         {next === undefined
           ? "not within a week"
           : `${one.open ? "open until" : "opens"} ${clock(Date.parse(one.open ? next.to : next.from), now)}`}
+      </span>
+    </li>
+  );
+}
+
+function ReservationRow({ one }: { readonly one: Reservation }) {
+  const now = Date.now();
+  const whose = [one.principal, one.service_name].filter(Boolean).join(", ");
+  return (
+    <li>
+      <span class="who" title={one.id}>
+        reservation
+      </span>
+      <span>{one.gpus === null ? count(one.gpu_uuids?.length ?? 0, "named GPU") : count(one.gpus, "GPU")}</span>
+      <span class="faint">{whose === "" ? "" : `for ${whose}`}</span>
+      <span class={`state ${one.open ? "tone-held" : "tone-off"}`}>
+        {one.open ? "open until" : "from"} {clock(Date.parse(one.open ? one.to : one.from), now)}
       </span>
     </li>
   );

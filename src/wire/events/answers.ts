@@ -7,6 +7,7 @@ import type { Event } from "../../core/host/events.ts";
 import { END_REASONS } from "../../core/model/allocation.ts";
 import { migIdentity, requestFields } from "../allocations/answers.ts";
 import { instant, mib, owner } from "../fields.ts";
+import { reservationFields } from "../reservations/answers.ts";
 
 const at = instant.meta({ description: "When it was committed, with all that happened together" });
 const gpuUuid = z.string();
@@ -115,6 +116,8 @@ export const EVENT_BODIES = {
   "gpu-removed": act,
   "host-cordoned": z.object({ at, by: z.string(), reason: z.string(), drain_by: drainBy }),
   "host-uncordoned": z.object({ at, by: z.string(), reason: z.string() }),
+  reserved: z.object({ at, reservation_id: z.string(), ...reservationFields, principal: owner.optional() }),
+  "reservation-cancelled": z.object({ at, reservation_id: z.string(), principal: owner.optional() }),
   resumed: z.object({ at }),
 } as const satisfies { readonly [type in Event["type"]]: z.ZodObject };
 

@@ -26,8 +26,14 @@ export interface PublicEvent {
 }
 
 export function publicEvent({ seq, at, event }: JournalEntry): PublicEvent {
-  const owner = event.type === "submitted" ? event.request.principal : null;
+  const owner = ownerOf(event);
   return { seq, type: event.type, body: JSON.stringify({ at: timestamp(at), ...eventBody(event) }), owner };
+}
+
+function ownerOf(event: Event): string | null {
+  if (event.type === "submitted") return event.request.principal;
+  if (event.type === "reserved") return event.booking.principal;
+  return event.type === "reservation-cancelled" ? event.principal : null;
 }
 
 /** What is told of an event, beside when it was. */
@@ -145,6 +151,19 @@ export function eventBody(event: Event): object {
     case "quarantine-cleared":
     case "gpu-removed":
       return { gpu_uuid: event.uuid, by: event.by, reason: printable(event.reason) };
+    case "reserved": {
+      const { id, gpus, from, to, serviceName } = event.booking;
+      return {
+        reservation_id: id,
+        gpus: typeof gpus === "number" ? gpus : null,
+        gpu_uuids: typeof gpus === "number" ? null : gpus,
+        from: timestamp(from),
+        to: timestamp(to),
+        service_name: serviceName,
+      };
+    }
+    case "reservation-cancelled":
+      return { reservation_id: event.bookingId };
     case "resumed":
       return {};
     default:

@@ -18,7 +18,7 @@ import { DomainError } from "../../../src/core/model/errors.ts";
 import type { Gpu } from "../../../src/core/model/gpu.ts";
 import { holdersOf } from "../../../src/core/model/holds.ts";
 import type { AllocationId } from "../../../src/core/model/ids.ts";
-import type { Quota, ReservedWindow } from "../../../src/core/model/policy.ts";
+import type { KeptWindow, Quota } from "../../../src/core/model/policy.ts";
 import { schedule } from "../../../src/core/queue/schedule.ts";
 import { SimulatedHost } from "../../simulation/simulated-host.ts";
 import { checkCandidates } from "../../simulation/whole-checks.ts";
@@ -80,9 +80,9 @@ export class JudgedHost extends SimulatedHost {
 
   /** The daemon is killed and started again; a cordon of the host is durable too. */
   override restart(bootId = "boot-1"): void {
-    const { policy, allocations, gpus, nextFencingToken, bootId: before, cordon } = this.state;
+    const { policy, allocations, gpus, nextFencingToken, bootId: before, cordon, bookings } = this.state;
     const durable = { allocations: [...allocations.values()], gpus: [...gpus.values()] };
-    this.state = restoredHost({ ...durable, nextFencingToken, bootId: before, cordon }, policy);
+    this.state = restoredHost({ ...durable, nextFencingToken, bootId: before, cordon, bookings }, policy);
     this.do({ type: "resume", bootId, fencingFloor: this.now });
     this.count();
     this.observe();
@@ -99,6 +99,33 @@ export class JudgedHost extends SimulatedHost {
       const open = [...gpus.values()].filter((why) => why === null).length;
       expect(open, `${request.id} waits: ${reason}`).toBeLessThan(request.requirement.gpus);
     }
+  }
+
+  /** Each that was taken on can hold: at its beginning there are GPUs enough, whatever leases beside it may last. */
+  judgeBookings(): void {
+    const { state, now } = this;
+    const usable = futureCandidates(state, candidates(state, now), now).map(({ gpu }) => gpu);
+    const last = state.bookings.at(-1);
+    if (last === undefined || last.madeAt !== now) return;
+    const open = state.bookings.filter(({ from, to }) => from <= last.from && last.from < to);
+    const staying = (uuid: string) =>
+      holdersOf(state.gpus.get(uuid)?.hold ?? { kind: "free" }).some(({ allocationId }) => {
+        const one = state.allocations.get(allocationId);
+        const isMine = open.some(
+          ({ principal, serviceName }) =>
+            one?.request.principal === principal &&
+            (serviceName ?? one.request.serviceName) === one.request.serviceName,
+        );
+        return one !== undefined && one.status !== "queued" && !isMine && lastsTo(one, last.from);
+      });
+    for (const { gpus } of open) {
+      if (typeof gpus === "number") continue;
+      for (const uuid of gpus) expect(staying(uuid), `${uuid} is booked, and leased on`).toBe(false);
+    }
+    const named = new Set(state.bookings.flatMap(({ gpus }) => (typeof gpus === "number" ? [] : gpus)));
+    const left = usable.filter(({ uuid, mig }) => mig === null && !named.has(uuid) && !staying(uuid));
+    const wanted = open.reduce((sum, { gpus }) => sum + (typeof gpus === "number" ? gpus : 0), 0);
+    if (typeof last.gpus === "number") expect(left.length).toBeGreaterThanOrEqual(wanted);
   }
 
   #note(what: string): void {
@@ -192,13 +219,13 @@ export class JudgedHost extends SimulatedHost {
       const holder = this.state.allocations.get(event.id);
       if (holder !== undefined && holder.status !== "queued") granted.push(holder);
     }
-    if (granted.length > 0 && this.state.policy.windows.length > 0) this.#judgeWindows(granted);
+    if (granted.length > 0 && this.state.windows.length > 0) this.#judgeWindows(granted);
   }
 
   /** No outsider is let into what windows keep, at any instant that his lease can last to. */
   #judgeWindows(granted: readonly HoldingAllocation[]): void {
     const { state, now } = this;
-    const { windows } = state.policy;
+    const { windows } = state;
     this.#note("judged by windows");
     const instants = new Set([now, ...windows.flatMap(({ spans }) => spans.map(({ from }) => from))]);
     const usable = futureCandidates(state, candidates(state, now), now).map(
@@ -311,13 +338,17 @@ function boardOf({ gpus }: HostState, uuid: string): string {
   return gpus.get(uuid)?.mig?.parentUuid ?? uuid;
 }
 
-function isNamed({ gpus }: ReservedWindow, gpu: Pick<Gpu, "uuid" | "index" | "mig"> | undefined): boolean {
+function isNamed({ gpus }: KeptWindow, gpu: Pick<Gpu, "uuid" | "index" | "mig"> | undefined): boolean {
   if (typeof gpus === "number" || gpu === undefined) return false;
   return [gpu.uuid, gpu.mig?.parentUuid, String(gpu.index)].some((name) => name !== undefined && gpus.includes(name));
 }
 
-function isMember({ members }: ReservedWindow, { serviceName }: Request): boolean {
-  return members.some(({ services }) => services.includes(serviceName));
+function isMember({ members }: KeptWindow, { serviceName, principal }: Request): boolean {
+  return members.some(
+    ({ services, principals }) =>
+      (services.length === 0 || services.includes(serviceName)) &&
+      (principals.length === 0 || principals.includes(principal)),
+  );
 }
 
 function lastsTo({ request, lease }: HoldingAllocation, at: EpochMs): boolean {

@@ -120,9 +120,14 @@ class World {
   readonly host: JudgedHost;
   readonly ids: AllocationId[] = [];
   #adopted = 0;
+  #booked = 0;
 
   constructor(policy: Partial<Policy>) {
     this.host = new JudgedHost(GPUS, policy);
+  }
+
+  nextBooking(): string {
+    return `reservation-${++this.#booked}`;
   }
 
   nextAdoption(): AllocationId {
@@ -183,6 +188,32 @@ const LIFE: readonly { readonly weight: number; readonly arbitrary: fc.Arbitrary
   { weight: 1, arbitrary: onOne("hang up", (host, id) => host.hangUp(id)) },
   { weight: 1, arbitrary: onOne("revoke", (host, id) => host.do({ type: "revoke", id, ...because })) },
   { weight: 9, arbitrary: op("pass", anyMs, ({ host }, ms) => host.advance(ms)) },
+  {
+    weight: 2,
+    arbitrary: op(
+      "book",
+      fc.record({
+        gpus: fc.constantFrom<(number | string[])[]>(1, 1, 2, 3, ["GPU-b"], ["0", "GPU-c"]),
+        principal: fc.constantFrom(null, "ann", "bob", "cyd"),
+        serviceName: fc.constantFrom(null, null, "a"),
+        inMs: fc.integer({ min: 0, max: 120_000 }),
+        lengthMs: fc.integer({ min: 60_000, max: 240_000 }),
+      }),
+      (world, { inMs, lengthMs, ...ask }) => {
+        const from = world.host.now + inMs;
+        const id = world.nextBooking();
+        world.host.do({ type: "book", id, ask: { ...ask, from, to: from + lengthMs }, actor: ADMIN });
+        world.host.judgeBookings();
+      },
+    ),
+  },
+  {
+    weight: 1,
+    arbitrary: op("cancel booking", fc.nat(4), ({ host }, n) => {
+      const id = host.state.bookings[n]?.id ?? "reservation-none";
+      host.do({ type: "cancel-booking", id, actor: ADMIN });
+    }),
+  },
   { weight: 1, arbitrary: op("reload", anyPolicy, ({ host }, policy) => host.reconfigure(policy)) },
 ];
 const TROUBLE: typeof LIFE = [
@@ -259,10 +290,10 @@ const SIZE = { maxLength: 90, size: "max" } as const;
 const anyHistory = fc.oneof(fc.array(fc.oneof(...LIFE), SIZE), fc.array(fc.oneof(...LIFE, ...TROUBLE), SIZE));
 
 /** What two states that fold from the same events have in common, as bytes. */
-function durable({ allocations, gpus, nextFencingToken, bootId, cordon }: HostState): string {
+function durable({ allocations, gpus, nextFencingToken, bootId, cordon, bookings }: HostState): string {
   const live = [...allocations.values()].map((one) => (one.status === "queued" ? { ...one, seenAt: 0 } : one));
   const inventory = [...gpus.values()].sort((a, b) => (a.uuid < b.uuid ? -1 : 1));
-  return JSON.stringify({ live, inventory, nextFencingToken, bootId, cordon });
+  return JSON.stringify({ live, inventory, nextFencingToken, bootId, cordon, bookings });
 }
 
 /** Everything is as it should be, from the next reading on. */
@@ -332,6 +363,8 @@ test.skipIf(NUM_RUNS < 150)("all of it has been on in these histories", () => {
     "granted: instance",
     "granted: from the line",
     "judged by windows",
+    "reserved",
+    "reservation-cancelled",
     "draining",
     "resumed",
   ];

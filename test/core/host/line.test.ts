@@ -71,7 +71,7 @@ function queued(it: Wish, index: number): QueuedAllocation {
 function lineOf(wishes: readonly Wish[]): { line: WaitingLine; present: Request[] } {
   let line = EMPTY_LINE;
   const all = wishes.map(queued);
-  for (const allocation of all) line = enqueue(line, allocation, DEFAULT_POLICY, []);
+  for (const allocation of all) line = enqueue(line, allocation, { policy: DEFAULT_POLICY, windows: [] }, []);
   for (const [i, { gone }] of wishes.entries()) {
     if (gone) line = dequeue(line, (all[i] as QueuedAllocation).request, DEFAULT_POLICY);
   }

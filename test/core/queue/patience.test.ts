@@ -150,9 +150,9 @@ describe("a head that waits for a lease without an end", () => {
 
   test("is not set back by a restart of the daemon", () => {
     const { host, ask, status, old, pair } = headOf(minutes(50));
-    const { policy, allocations, gpus: known, nextFencingToken, bootId, cordon } = host.state;
+    const { policy, allocations, gpus: known, nextFencingToken, bootId, cordon, bookings } = host.state;
     const durable = { allocations: [...allocations.values()], gpus: [...known.values()] };
-    host.state = restoredHost({ ...durable, nextFencingToken, bootId, cordon }, policy);
+    host.state = restoredHost({ ...durable, nextFencingToken, bootId, cordon, bookings }, policy);
     host.do({ type: "resume", bootId: "boot-1", fencingFloor: host.now });
     host.observe();
     host.advance(minutes(11));

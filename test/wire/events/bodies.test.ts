@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import type { Event } from "../../../src/core/host/events.ts";
 import { END_REASONS, type Lease, type Request } from "../../../src/core/model/allocation.ts";
+import type { Booking } from "../../../src/core/model/booking.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
 import { publicEvent } from "../../../src/wire/events/bodies.ts";
 import { lease, request, START } from "../../store/turns.ts";
@@ -18,6 +19,17 @@ const LEASE: Lease = { ...lease(["GPU-a", "GPU-b"], 42), expiresAt: START + 1_00
 const at = START + 7;
 const id = ID;
 const ACT = { uuid: "GPU-a", at, by: "ops", reason: "a loose riser" } as const;
+
+const BOOKING: Booking = {
+  id: "reservation-01m7z4nj4w33d8n3qtkh5pkyz7",
+  principal: "SECRET-principal",
+  serviceName: "my-service.2",
+  gpus: 2,
+  from: at,
+  to: at + 60_000,
+  madeAt: at,
+  madeBy: "SECRET-principal",
+};
 
 /** Each type in every shape that makes a difference to what is told. */
 const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly type: type })[] } = {
@@ -129,6 +141,13 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
     { type: "host-cordoned", at, by: "ops", reason: "a new driver", drainBy: START + 60_007 },
   ],
   "host-uncordoned": [{ type: "host-uncordoned", at, by: "ops", reason: "it is in" }],
+  reserved: [
+    { type: "reserved", at, booking: BOOKING },
+    { type: "reserved", at, booking: { ...BOOKING, serviceName: null, gpus: ["GPU-a"] } },
+  ],
+  "reservation-cancelled": [
+    { type: "reservation-cancelled", at, bookingId: BOOKING.id, principal: "SECRET-principal", by: "SECRET-principal" },
+  ],
   resumed: [{ type: "resumed", at, bootId: "SECRET-boot", fencingFloor: START }],
 };
 

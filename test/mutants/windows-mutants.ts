@@ -149,5 +149,11 @@ const BOOKING = planted(
   ],
 );
 
-export const WINDOW_MUTANTS: readonly Mutant[] = [...KEEPING,
-  ...BOOKING, ...SERVING, ...COUNTING, ...CLOCKS, ...WAKING];
+export const WINDOW_MUTANTS: readonly Mutant[] = [
+  ...KEEPING,
+  ...BOOKING,
+  ...SERVING,
+  ...COUNTING,
+  ...CLOCKS,
+  ...WAKING,
+];

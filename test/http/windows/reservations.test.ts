@@ -12,10 +12,8 @@ const KEYS = [
 
 async function daemonWithKeys() {
   const daemon = await startDaemon({ ...AUTH, keys: () => KEYS });
-  const as =
-    (key: string) =>
-    async (method: string, path: string, body?: object) =>
-      daemon.call(method, path, { headers: { "X-API-Key": `key-${key}` }, ...(body === undefined ? {} : { body }) });
+  const as = (key: string) => async (method: string, path: string, body?: object) =>
+    daemon.call(method, path, { headers: { "X-API-Key": `key-${key}` }, ...(body === undefined ? {} : { body }) });
   return { daemon, ann: as("ann"), bob: as("bob"), root: as("root") };
 }
 
@@ -32,7 +30,11 @@ test("a reservation is listed for all, with its principal for itself and admins,
   const [seen] = await listed(bob);
   expect(seen).toMatchObject({ id: made.json.id, gpus: 2 });
   expect(seen).not.toHaveProperty("principal");
-  const waiting = await bob("POST", "/gpu/allocate", { service_name: "b", required_gpus: 2, webhook_url: "http://127.0.0.1/b" });
+  const waiting = await bob("POST", "/gpu/allocate", {
+    service_name: "b",
+    required_gpus: 2,
+    webhook_url: "http://127.0.0.1/b",
+  });
   expect([waiting.status, waiting.json.reason]).toEqual([202, expect.stringContaining(made.json.id)]);
 });
 

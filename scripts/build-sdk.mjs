@@ -33,6 +33,7 @@ function typesOf({ components, paths }) {
     ...components.schemas,
     AllocateBody: bodyOf("/gpu/allocate"),
     WorkloadBody: bodyOf("/gpu/workload"),
+    ReservationBody: bodyOf("/gpu/reservations"),
   };
   const types = Object.entries(named).map(
     ([name, schema]) => `${comment(schema)}export type ${name} = ${typeOf(schema)};`,

@@ -25,12 +25,10 @@ export const reservationSchema = exactly({
     .regex(PRINCIPAL_NAME, { error: "expected the name of a principal" })
     .meta({ description: "Whose requests may use them. Admins may name another; left out: the caller's own" })
     .nullish(),
-})
-  .superRefine(({ to, duration }, context) => {
-    const given = [to, duration].filter((one) => one !== undefined && one !== null).length;
-    if (given !== 1)
-      context.addIssue({ code: "custom", path: ["duration"], message: "give duration or to, one of them" });
-  })
-  .meta({ id: "ReservationBody" });
+}).superRefine(({ to, duration }, context) => {
+  const given = [to, duration].filter((one) => one !== undefined && one !== null).length;
+  if (given !== 1)
+    context.addIssue({ code: "custom", path: ["duration"], message: "give duration or to, one of them" });
+});
 
 export type ReservationAsk = z.output<typeof reservationSchema>;

@@ -55,7 +55,7 @@ export async function reservations(what: string, name: string | undefined, optio
 }
 
 const COLUMNS: readonly Column<Reservation>[] = [
-  { head: "ID", cell: ({ id }) => id, shrinksTo: 20 },
+  { head: "ID", cell: ({ id }) => id },
   { head: "GPUS", cell: ({ gpus, gpu_uuids }) => String(gpus ?? gpu_uuids?.length ?? 0), align: "right" },
   { head: "FROM", cell: ({ from }) => localTime(from) },
   { head: "TO", cell: ({ to }) => localTime(to) },

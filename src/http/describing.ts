@@ -9,6 +9,7 @@ import { PROBLEMS, type ProblemCode } from "./refusals.ts";
 /** What any call can be refused with. */
 export const ANYWHERE: readonly ProblemCode[] = [
   "malformed-request",
+  "headers-too-large",
   "foreign-host",
   "foreign-origin",
   "limit-reached",
@@ -38,9 +39,9 @@ export function bodyOf(schema: z.ZodType, example?: object) {
   };
 }
 
-/** A body that may be left out. */
+/** A body that may be left out; `null` is none. */
 export function optionalBodyOf(schema: z.ZodType) {
-  return { required: false, content: { "application/json": { schema } } };
+  return { required: false, content: { "application/json": { schema: schema.nullable() } } };
 }
 
 /** An ask that any host can answer. */

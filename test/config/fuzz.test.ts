@@ -6,6 +6,7 @@ import { type Flags, loadConfig } from "../../src/config/load.ts";
 import { ConfigError, formatProblems } from "../../src/config/problems.ts";
 import { settingPaths } from "../../src/config/schema.ts";
 import fc from "../fc.ts";
+import { FUZZ_TIMEOUT_MS, fuzzed } from "../fuzz.ts";
 import { scratchFolder } from "./load-text.ts";
 
 const EXAMPLE = readFileSync(new URL("../../config.yaml.example", import.meta.url), "utf8");
@@ -81,7 +82,9 @@ function nested(settings: readonly (readonly [readonly string[], number, unknown
   return root;
 }
 
-test("whatever stands in the file, the environment and the flags, only a ConfigError is thrown, and it says something", () => {
+test("whatever stands in the file, the environment and the flags, only a ConfigError is thrown, and it says something", {
+  timeout: FUZZ_TIMEOUT_MS,
+}, () => {
   const path = join(scratchFolder(), "config.yaml");
   let loaded = 0;
   let refused = 0;
@@ -102,7 +105,7 @@ test("whatever stands in the file, the environment and the flags, only a ConfigE
         refused += 1;
       }
     }),
-    { numRuns: 1_000 },
+    fuzzed(1_000),
   );
   // Both ways were gone often enough to mean something.
   expect(Math.min(loaded, refused)).toBeGreaterThan(50);

@@ -49,6 +49,7 @@ const prefer = z
   });
 const idempotencyKey = z
   .string()
+  .regex(/^[!-~]{1,255}$/)
   .optional()
   .meta({
     description:

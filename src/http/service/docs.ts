@@ -26,7 +26,10 @@ function health(operationId: string, summary: string, ...codes: ProblemCode[]): 
     operationId,
     summary,
     security: [],
-    responses: { "200": answer("Yes", healthSchema), ...problems("malformed-request", "internal-error", ...codes) },
+    responses: {
+      "200": answer("Yes", healthSchema),
+      ...problems("malformed-request", "headers-too-large", "internal-error", ...codes),
+    },
   };
 }
 

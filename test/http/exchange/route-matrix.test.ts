@@ -1,11 +1,16 @@
 /**
- * Who may make which call: every call of the API's document, by every kind of key. A call that this table does not know
- * fails, so that nobody adds one without saying whom it is for.
+ * Who may make which call: every call of the API's document and of running work, by every kind of key. A call that this
+ * table does not know fails, so that nobody adds one without saying whom it is for.
  */
 import { expect, test } from "vitest";
+import { ManualClock } from "../../../src/platform/clock.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
+import { Described } from "../described.ts";
+import { idleWork, NO_METRICS } from "../idle-work.ts";
 
-const LEAST: Readonly<Record<string, "open" | "read" | "allocate" | "admin">> = {
+type Least = "open" | "read" | "allocate" | "run" | "admin";
+
+const LEAST: Readonly<Record<string, Least>> = {
   "POST /gpu/allocate": "allocate",
   "POST /gpu/release": "allocate",
   "GET /gpu/status": "read",
@@ -53,57 +58,110 @@ const LEAST: Readonly<Record<string, "open" | "read" | "allocate" | "admin">> = 
   "GET /openapi.json": "open",
   "GET /docs": "open",
   "GET /": "open",
+  // Running work.
+  "POST /api/v1/tasks": "run",
+  "GET /api/v1/tasks": "read",
+  "POST /api/v1/tasks/plan": "run",
+  "GET /api/v1/tasks/{id}": "read",
+  "DELETE /api/v1/tasks/{id}": "run",
+  "GET /api/v1/tasks/{id}/result": "read",
+  "GET /api/v1/results/{id}": "read",
+  "GET /api/v1/tasks/{id}/files/*rest": "read",
+  "GET /api/v1/tasks/{id}/logs": "read",
+  "POST /workloads": "run",
+  "GET /workloads": "read",
+  "GET /workloads/{id}": "read",
+  "PATCH /workloads/{id}": "run",
+  "DELETE /workloads/{id}": "run",
+  "POST /workloads/{id}/restart": "run",
+  "POST /schedule": "run",
+  "GET /runs": "read",
+  "GET /runs/{id}": "read",
+  "GET /runs/{id}/logs": "read",
+  "POST /runs/{id}/stop": "run",
+  "GET /workers": "read",
+  "GET /workers/{id}": "read",
+  "POST /admin/cleanup": "run",
+  "GET /health": "open",
+  "GET /status": "read",
 };
 
 const KINDS = ["none", "wrong", "expired", "read", "allocate", "run", "admin"] as const;
 type Kind = (typeof KINDS)[number];
 
 /** Whom a call lets through. */
-const LET_THROUGH: Readonly<Record<(typeof LEAST)[string], readonly Kind[]>> = {
+const LET_THROUGH: Readonly<Record<Least, readonly Kind[]>> = {
   open: KINDS,
   read: ["read", "allocate", "run", "admin"],
   allocate: ["allocate", "run", "admin"],
+  run: ["run", "admin"],
   admin: ["admin"],
 };
 
-test("every call of the document is for those whom the table names, and refuses all others, whatever it is about", async () => {
+/** Everything switched on, and keys of every role, each of a principal of its own. */
+async function startKeyed() {
   const keys = [
     ...(["read", "allocate", "run", "admin"] as const).map((role) => apiKey(`key-${role}`, role, role)),
     { ...apiKey("key-expired", "root", "admin"), expiresAt: 1 },
+    apiKey("key-owner", "owner"),
   ];
-  const daemon = await startDaemon({
-    settings: { auth: { enabled: true, headerName: "X-API-Key" } },
-    keys: () => keys,
-    metrics: {
-      render: async () => ({ contentType: "text/plain", body: "" }),
-      observeRequest: () => undefined,
-      limitReached: () => undefined,
-    },
-  });
-  const { json: document } = await daemon.call("GET", "/openapi.json");
-  const calls = Object.entries(document.paths as Record<string, object>).flatMap(([path, item]) =>
-    Object.keys(item).map((method) => `${method.toUpperCase()} ${path}`),
+  const work = idleWork(new ManualClock());
+  const settings = { auth: { enabled: true, headerName: "X-API-Key" } };
+  const daemon = await startDaemon({ settings, keys: () => keys, metrics: NO_METRICS, work });
+  const document = new Described((await daemon.call("GET", "/openapi.json")).json);
+  const described = document.calls.map(({ method, template }) => `${method} ${template}`);
+  const ofWork = work.endpoints.flatMap(({ methods, documented }) =>
+    Object.keys(methods).map((method) => `${method} ${documented}`),
   );
+  const calls = [...new Set([...described, ...ofWork])];
+  const call = (asked: string, key: string | null, { id = "nothing-by-this-name", body = {} } = {}) => {
+    const [method = "", template = ""] = asked.split(" ");
+    const path = template.replace("{id}", id).replace("*rest", "nothing");
+    const headers: Record<string, string> = key === null ? {} : { "x-api-key": key };
+    // A HEAD goes the way of a GET, and does not go on where that is a stream.
+    const takesBody = method === "POST" || method === "PATCH";
+    return daemon.connect()(method === "GET" ? "HEAD" : method, path, { headers, ...(takesBody ? { body } : {}) });
+  };
+  return { daemon, calls, call };
+}
+
+test("every call is for those whom the table names, and refuses all others, whatever it is about", async () => {
+  const { daemon, calls, call } = await startKeyed();
   expect(calls.toSorted()).toEqual(Object.keys(LEAST).toSorted());
 
   const breaches: string[] = [];
-  for (const call of calls) {
-    const [method = "", template = ""] = call.split(" ");
-    const least = LEAST[call] as (typeof LEAST)[string];
+  for (const asked of calls) {
+    const least = LEAST[asked] as Least;
     for (const kind of KINDS) {
-      const path = template.replace("{id}", "nothing-by-this-name");
-      const headers: Record<string, string> = kind === "none" ? {} : { "x-api-key": `key-${kind}` };
-      // A HEAD goes the way of a GET, and does not go on where that is a stream.
-      const asked = method === "GET" ? "HEAD" : method;
-      const body = method === "POST" ? { body: {} } : {};
-      const { status, json } = await daemon.connect()(asked, path, { headers, ...body });
+      const { status, json } = await call(asked, kind === "none" ? null : `key-${kind}`);
       const isKeyless = kind === "none" || kind === "wrong" || kind === "expired";
       const expected = LET_THROUGH[least].includes(kind) ? null : isKeyless ? 401 : 403;
       const isRefused = status === 401 || status === 403;
-      if (expected === null ? isRefused : status !== expected) breaches.push(`${call} with ${kind}: ${status}`);
-      if (expected === 403 && json !== undefined) expect(json.code, call).toBe("role-too-low");
+      if (expected === null ? isRefused : status !== expected) breaches.push(`${asked} with ${kind}: ${status}`);
+      if (expected === 403 && json !== undefined) expect(json.code, asked).toBe("role-too-low");
     }
   }
   expect(breaches).toEqual([]);
   expect(daemon.scheduler.state.allocations.size).toBe(0);
+});
+
+test("no call with another principal's key touches a lease, whatever its role, but for an admin's", async () => {
+  const { daemon, calls, call } = await startKeyed();
+  const own = { "x-api-key": "key-owner" };
+  const { json: lease } = await daemon.allocate({ ttl: "1h" }, own);
+  const before = daemon.scheduler.state.allocations.get(lease.id);
+  const changing = calls.filter((asked) => /^(?:POST|PATCH|DELETE) .*allocations|^POST \/gpu\/release/.test(asked));
+  expect(changing.length).toBeGreaterThan(4);
+  for (const asked of changing) {
+    for (const kind of ["none", "wrong", "expired", "read", "allocate", "run"] as const) {
+      const body = asked.endsWith("release") ? { allocation_id: lease.id } : { reason: "mine", max_duration: "2h" };
+      const sent = /renew$/.test(asked) ? {} : /extend$/.test(asked) ? { max_duration: "2h" } : body;
+      const { status } = await call(asked, kind === "none" ? null : `key-${kind}`, { id: lease.id, body: sent });
+      expect([401, 403], `${asked} with ${kind}: ${status}`).toContain(status);
+    }
+  }
+  expect(daemon.scheduler.state.allocations.get(lease.id)).toEqual(before);
+  expect(
+    (await call("POST /gpu/allocations/{id}/revoke", "key-admin", { id: lease.id, body: { reason: "mine" } })).status,
+  ).toBe(200);
 });

@@ -18,7 +18,8 @@ import { WEBHOOKS } from "../../../src/wire/webhooks/answers.ts";
 import { MemoryHistory } from "../../fixtures/memory-history.ts";
 import { cutGpu, instance } from "../../fixtures/mig.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
-import { apiKey, type Reply, startDaemon } from "../daemon.ts";
+import { apiKey, startDaemon } from "../daemon.ts";
+import { Described } from "../described.ts";
 import { readEvents } from "../events/stream.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: the document is JSON.
@@ -33,23 +34,6 @@ const WORKER = {
   computeInstanceId: null,
   origin: null,
 };
-
-/** What the document says of an answer, as a check: nothing may be missing from it, and nothing beside it. */
-function expectDescribed(document: Json, method: string, template: string, reply: Reply): void {
-  const operation = document.paths[template][method.toLowerCase()];
-  const response = operation.responses[reply.status];
-  expect(response, `${method} ${template} ${reply.status} ${reply.text}`).toBeDefined();
-  const type = String(reply.headers["content-type"]).split(";")[0] as string;
-  const { schema } = response.content[type];
-  for (const [name, header] of Object.entries<Json>(response.headers ?? {})) {
-    if (header.required) expect(reply.headers).toHaveProperty(name.toLowerCase());
-  }
-  const inlined = JSON.parse(
-    JSON.stringify({ ...schema, $defs: document.components.schemas }).replaceAll("#/components/schemas/", "#/$defs/"),
-  );
-  const result = z.fromJSONSchema(inlined).safeParse(reply.json);
-  expect(result.error?.issues ?? [], `${method} ${template} ${reply.status}`).toEqual([]);
-}
 
 test("every call stands under one of the page's headings, and what only admins may do under theirs", async () => {
   const daemon = await startDaemon();
@@ -169,19 +153,19 @@ test("real answers are as the document says, in whole", async () => {
   const cut = cutGpu("GPU-cut", [instance(0, 9), instance(1, 10, { uuid: null, profile: null })], { index: 3 });
   const busy = gpuReading(2, { processes: [WORKER], memoryUsedMib: null });
   await daemon.see([gpuReading(0), gpuReading(1), busy, cut], { topology });
-  const document = (await daemon.call("GET", "/openapi.json")).json;
+  const document = new Described((await daemon.call("GET", "/openapi.json")).json);
   const statuses = new Set<number>();
   const check = async (method: string, path: string, body?: unknown, key = "ann") => {
     const headers: Record<string, string> = key === "" ? {} : { "X-API-Key": key };
     const reply = await daemon.call(method, path, body === undefined ? { headers } : { body, headers });
     const template = path.replace(/\?.*/, "").replace(/^\/gpu\/allocations\/[^/]+/, "/gpu/allocations/{id}");
-    expectDescribed(document, method, template, reply);
+    document.expect(method, template, reply);
     statuses.add(reply.status);
     return reply.json;
   };
   const checkWhy = async (path: string) => {
     const template = path.replace(/^(\/gpu\/[a-z]+)\/[^/]+/, "$1/{id}");
-    expectDescribed(document, "GET", template, await daemon.call("GET", path, { headers: { "X-API-Key": "ann" } }));
+    document.expect("GET", template, await daemon.call("GET", path, { headers: { "X-API-Key": "ann" } }));
   };
   await checkWhy("/gpu/gpus/0/why");
   const ask = { service_name: "a", ttl: "1h", max_duration: "2h", workload_data: { model: "x" }, gpu_model: "h100" };
@@ -323,7 +307,7 @@ test("a body that may be left out is not demanded by the document", async () => 
 
 test("so are those to requests that preferred to wait", async () => {
   const daemon = await startDaemon({ gpus: [gpuReading(0)] });
-  const document = (await daemon.call("GET", "/openapi.json")).json;
+  const document = new Described((await daemon.call("GET", "/openapi.json")).json);
   const { json: held } = await daemon.allocate();
   const body = { service_name: "patient" };
   const wait = () => daemon.connect()("POST", "/gpu/allocate", { body, headers: { Prefer: "wait=1" } });
@@ -343,7 +327,7 @@ test("so are those to requests that preferred to wait", async () => {
   }
   expect(answers.map(({ status }) => status)).toEqual([202, 409, 200]);
   expect(answers.map(({ headers }) => headers["preference-applied"])).toEqual(["wait", undefined, "wait"]);
-  for (const answer of answers) expectDescribed(document, "POST", "/gpu/allocate", answer);
+  for (const answer of answers) document.expect("POST", "/gpu/allocate", answer);
 });
 
 test("the messages of the event stream are as the document says, and all of them stand there", async () => {

@@ -62,6 +62,7 @@ export function idleWork(clock: Clock) {
     databasePath: ":memory:",
     leases: NOTHING_GRANTED,
     clock,
+    prefersJsonAt: () => false,
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
     version: "0.0.0",
     metrics: NO_METRICS,

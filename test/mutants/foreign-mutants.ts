@@ -25,6 +25,34 @@ const EPISODES = planted(
   ],
 );
 
+const FORGOTTEN = planted(
+  "src/core/decisions/observe/forgotten.ts",
+  ["test/core/decisions/observe/forgotten.test.ts"],
+  [
+    {
+      name: "GPUs that a driver names anew at every reading are all remembered",
+      find: "if (sight.missing.size <= MAX_ABSENT_GPUS) return [];",
+      replace: "if (sight.missing.size >= 0) return [];",
+    },
+    {
+      name: "A leased GPU that has been missing longest is forgotten",
+      find: 'cordon === null && (hold.kind === "free" || hold.kind === "quarantined")',
+      replace: 'cordon === null && hold.kind !== "reclaiming"',
+    },
+    {
+      name: "The GPUs that went missing last are forgotten first",
+      find: "since(a) - since(b) ||",
+      replace: "since(b) - since(a) ||",
+    },
+    {
+      name: "Newcomers to a slot are noted without end",
+      file: "src/core/decisions/observe/slots.ts",
+      find: "new Map([...state.sight.newcomers].filter(([uuid]) => state.gpus.has(uuid)))",
+      replace: 'new Map([...state.sight.newcomers].filter(([uuid]) => uuid !== ""))',
+    },
+  ],
+);
+
 const ADOPTION = planted(
   "src/core/decisions/adopt.ts",
   [FOREIGN],
@@ -97,4 +125,4 @@ const READER: readonly Mutant[] = [
   },
 ];
 
-export const FOREIGN_MUTANTS: readonly Mutant[] = [...EPISODES, ...ADOPTION, ...GHOSTS, ...READER];
+export const FOREIGN_MUTANTS: readonly Mutant[] = [...FORGOTTEN, ...EPISODES, ...ADOPTION, ...GHOSTS, ...READER];

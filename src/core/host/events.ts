@@ -186,7 +186,8 @@ export type Event =
       readonly sharedWith?: readonly AllocationId[];
       readonly reason: string;
     }
-  /** A MIG instance that nobody holds has been gone from a GPU that is well, and leaves the inventory. */
+  /** It is waited for no longer, and leaves the inventory: a MIG instance that is gone from a GPU that is well, a GPU whose
+   * slot another has, or one of too many that readings no longer show. Nobody holds it. */
   | { readonly type: "gpu-gone"; readonly uuid: GpuUuid; readonly at: EpochMs; readonly reason: string }
   | {
       /** By an admin, who says why. */

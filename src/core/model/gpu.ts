@@ -92,8 +92,8 @@ export interface GpuFault {
 }
 
 /**
- * A device that was seen once: a GPU, or an instance of one. A GPU stays in the inventory until an admin removes it; an
- * instance until it has been gone for long (instances.ts).
+ * A device that was seen once: a GPU, or an instance of one. A GPU stays in the inventory until an admin removes it or too
+ * many are missing (forgotten.ts); an instance until it has been gone for long (instances.ts).
  */
 export interface Gpu {
   readonly uuid: GpuUuid;

@@ -12,6 +12,7 @@ import type { GpuReading, Observation } from "../../model/reading.ts";
 import { GOOD_READINGS_TO_RECOVER, READINGS_UNTIL_QUARANTINE } from "../../readings/health.ts";
 import { isGhost, memoryInUseMib, occupying } from "../../readings/use.ts";
 import { foreignUse } from "./foreign-use.ts";
+import { FORGOTTEN_REASON, forgotten } from "./forgotten.ts";
 import { withInstances } from "./instances.ts";
 import { withMemorySettings } from "./memory-settings.ts";
 import { emptyLevelMib, shareEvents } from "./shares.ts";
@@ -66,6 +67,7 @@ export function observe(before: HostState, given: Observation, now: EpochMs): { 
     const reason = goneReason(gpu, state, now) ?? replacedReason(gpu, state);
     if (reason !== null) write({ type: "gpu-gone", uuid: gpu.uuid, at: now, reason });
   }
+  for (const { uuid } of forgotten(state)) write({ type: "gpu-gone", uuid, at: now, reason: FORGOTTEN_REASON });
   for (const event of noteGhosts(state, now)) write(event);
   for (const event of foreignUse(state, now)) write(event);
   return { events, state };

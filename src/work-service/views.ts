@@ -145,7 +145,8 @@ function phaseOf(workload: Workload, ready: number): string {
   return "pending";
 }
 
-export function workloadView(state: WorkState, workload: Workload, serviceHost: string) {
+/** @param whole as its owner and admins see it: with the last lines that it wrote. */
+export function workloadView(state: WorkState, workload: Workload, serviceHost: string, whole: boolean) {
   const nodes = workload.slots.map((slot) => {
     const run = liveRun(state, slot);
     const port = run !== undefined && isOnNode(run) ? run.port : null;
@@ -174,7 +175,7 @@ export function workloadView(state: WorkState, workload: Workload, serviceHost: 
     labels: workload.labels,
     status: {
       phase: phaseOf(workload, ready),
-      message: failed === undefined ? message : [message, ...failed.tail].join("\n"),
+      message: failed === undefined || !whole ? message : [message, ...failed.tail].join("\n"),
       replicas: workload.replicas,
       readyReplicas: ready,
       lastUpdated: instant(lastChange(state, workload)),

@@ -84,4 +84,63 @@ const KEYS = planted(
   ],
 );
 
-export const DOOR_MUTANTS: readonly Mutant[] = [...AUDIT, ...REFUSALS, ...KEYS];
+const ROUTES = planted(
+  "src/work-service/routes/runs.ts",
+  ["test/http/exchange/route-matrix.test.ts"],
+  [
+    {
+      name: "Any key may stop runs",
+      find: 'const running = { role: "run", body: "ignored" } as const;',
+      replace: 'const running = { role: "read", body: "ignored" } as const;',
+    },
+    {
+      name: "A key with the role allocate may do what only admins may",
+      file: "src/http/exchange/auth.ts",
+      find: "ROLES.indexOf(role) >= ROLES.indexOf(needed)",
+      replace: "ROLES.indexOf(role) >= Math.min(1, ROLES.indexOf(needed))",
+    },
+    {
+      name: "A key goes on after its expiry",
+      file: "src/http/exchange/auth.ts",
+      find: 'found = Date.now() < expiresAt ? caller : "wrong-key"',
+      replace: 'found = expiresAt > 0 ? caller : "wrong-key"',
+    },
+  ],
+);
+
+const OF_WORK = planted(
+  "src/work-service/views.ts",
+  ["test/e2e/work-canaries.test.ts"],
+  [
+    {
+      name: "Everybody sees the last lines that a failed service wrote",
+      find: "failed === undefined || !whole ? message",
+      replace: "failed === undefined || (!whole && message === null) ? message",
+    },
+    {
+      name: "Everybody sees the document of a task",
+      find: "raw_yaml: whole ? task.rawYaml : null",
+      replace: "raw_yaml: whole || task.rawYaml !== null ? task.rawYaml : null",
+    },
+  ],
+).map((mutant) => ({ ...mutant, built: true as const }));
+
+const FUZZED = planted(
+  "src/http/exchange/checks.ts",
+  ["test/http/fuzz/fuzz.test.ts"],
+  [
+    {
+      name: "A parameter that is given twice fails",
+      find: 'throw invalid([{ path: name, message: "given twice" }]);',
+      replace: 'throw new Error("given twice");',
+    },
+    {
+      name: "The document does not say that an ended lease cannot be revoked",
+      file: "src/http/allocations/docs.ts",
+      find: 'codes: [...ONE_RECORD, "allocation-ended"],',
+      replace: "codes: ONE_RECORD,",
+    },
+  ],
+);
+
+export const DOOR_MUTANTS: readonly Mutant[] = [...AUDIT, ...REFUSALS, ...KEYS, ...ROUTES, ...OF_WORK, ...FUZZED];

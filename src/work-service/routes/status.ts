@@ -52,7 +52,7 @@ function prefersNothing(accept: string | undefined): boolean {
 function counts({ books, settings }: RouteParts) {
   const phases = [...books.state.workloads.values()]
     .filter(({ deleted }) => !deleted)
-    .map((workload) => workloadView(books.state, workload, settings.serviceHost).status.phase);
+    .map((workload) => workloadView(books.state, workload, settings.serviceHost, false).status.phase);
   const count = (phase: string) => phases.filter((found) => found === phase).length;
   return {
     totalWorkloads: phases.length,

@@ -12,7 +12,16 @@ import type { Run, Workload } from "../../work/model.ts";
 import { newSlot, workloadNamed } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
 import { instant, liveRun, waitingOf, workloadView } from "../views.ts";
-import { byDefault, demandOwner, type MaybeParts, parametersOf, type RouteParts, waitUntil, working } from "./parts.ts";
+import {
+  byDefault,
+  demandOwner,
+  type MaybeParts,
+  mayTouch,
+  parametersOf,
+  type RouteParts,
+  waitUntil,
+  working,
+} from "./parts.ts";
 import { keptKey } from "./tasks.ts";
 
 /** How long a schedule call waits for its leases. */
@@ -38,8 +47,8 @@ export function workloadEndpoints(parts: MaybeParts): readonly Endpoint[] {
   ];
 }
 
-function view({ books, settings }: RouteParts, workload: Workload) {
-  return workloadView(books.state, workload, settings.serviceHost);
+function view({ books, settings }: RouteParts, call: Call, workload: Workload) {
+  return workloadView(books.state, workload, settings.serviceHost, mayTouch(call, workload.owner));
 }
 
 function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {
@@ -73,11 +82,11 @@ function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {
         { type: "submit-workload", workload, maxWorkloads: settings.maxWorkloads },
         keptKey(key, workload.id),
       );
-      const shown = view(parts, books.state.workloads.get(uid) as Workload);
+      const shown = view(parts, call, books.state.workloads.get(uid) as Workload);
       const answer = warnings.length === 0 ? shown : { ...shown, warnings };
       return json(201, answer, ["Location", `/workloads/${encodeURIComponent(workload.id)}`]);
     },
-    again: ([id = ""]) => json(201, view(parts, named(parts, id))),
+    again: ([id = ""]) => json(201, view(parts, call, named(parts, id))),
   });
 }
 
@@ -98,7 +107,7 @@ function list(parts: RouteParts, call: Call): Answer {
   const link = more ? ["Link", `</workloads?before=${page[0]?.uid}&limit=${most}>; rel="next"`] : [];
   return json(
     200,
-    page.map((workload) => view(parts, workload)),
+    page.map((workload) => view(parts, call, workload)),
     link,
   );
 }
@@ -116,14 +125,14 @@ function owned(parts: RouteParts, call: Call): Workload {
 }
 
 function one(parts: RouteParts, call: Call): Answer {
-  return json(200, view(parts, named(parts, call.id)));
+  return json(200, view(parts, call, named(parts, call.id)));
 }
 
 function change(parts: RouteParts, call: Call): Answer {
   owned(parts, call);
   const { replicas, labels } = readWorkloadChange(call.body as JsonValue);
   parts.books.command({ type: "change-workload", id: call.id, replicas, labels });
-  return json(200, view(parts, named(parts, call.id)));
+  return json(200, view(parts, call, named(parts, call.id)));
 }
 
 function remove(parts: RouteParts, call: Call): Answer {
@@ -135,7 +144,7 @@ function remove(parts: RouteParts, call: Call): Answer {
 function restart(parts: RouteParts, call: Call): Answer {
   owned(parts, call);
   parts.books.command({ type: "restart-workload", id: call.id });
-  return json(202, view(parts, named(parts, call.id)));
+  return json(202, view(parts, call, named(parts, call.id)));
 }
 
 /** It has been scheduled since it was made: this waits until each replica has its place, and says where. */

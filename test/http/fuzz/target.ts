@@ -14,6 +14,7 @@ import { idleWork, NO_METRICS } from "../idle-work.ts";
 const HELD_MS = 100;
 /** No request is held longer. */
 const LONGEST_HOLD_MS = 61_000;
+const LATEST = 8;
 
 export class Target {
   readonly daemon: Awaited<ReturnType<typeof startDaemon>>;
@@ -21,6 +22,8 @@ export class Target {
   /** The calls of running work, which the document does not have. */
   readonly work: readonly Endpoint[];
   readonly #clock: ManualClock;
+  /** Allocations that there are or were. */
+  readonly #ids = new Set<string>();
 
   constructor(daemon: Target["daemon"], document: Described, work: readonly Endpoint[], clock: ManualClock) {
     this.daemon = daemon;
@@ -45,11 +48,11 @@ export class Target {
     await this.daemon.see([gpuReading(0), gpuReading(1)]);
   }
 
-  /** Ids that there are, of whatever kind. */
+  /** Ids of whatever kind: the latest allocations, ended ones too, and the GPUs. */
   ids(): readonly string[] {
     const { allocations, gpus } = this.daemon.scheduler.state;
-    const named = [...allocations.values()].map(({ request: { id } }) => id);
-    return [...named, ...[...gpus.values()].map(({ uuid }) => uuid), "0", "1"];
+    for (const { request } of allocations.values()) this.#ids.add(request.id);
+    return [...[...this.#ids].slice(-LATEST), ...[...gpus.values()].map(({ uuid }) => uuid), "0", "1"];
   }
 
   /** No bug was met, and no GPU is leased twice. */

@@ -5,7 +5,7 @@ import { PRINCIPAL_NAME } from "../core/model/ids.ts";
 import { ROLES, type Role } from "../core/model/roles.ts";
 import type { Path } from "./document.ts";
 import { type PartialQuota, partialQuota } from "./quotas.ts";
-import { instant, nullable, oneOf, Refusal, refuse, setting, show, text } from "./settings.ts";
+import { flag, instant, nullable, oneOf, Refusal, refuse, setting, show, text } from "./settings.ts";
 
 interface GivenKey {
   /** 64 lower-case hex digits. */
@@ -17,6 +17,8 @@ interface GivenKey {
   readonly quotas: PartialQuota | null;
   /** From when on it is nobody's, in ms since 1970; `null`: never. */
   readonly expires: number | null;
+  /** It may ask on behalf of other principals. */
+  readonly delegate: boolean;
 }
 
 const MAX_KEYS = 10_000;
@@ -34,6 +36,7 @@ export const keyHolder = z.strictObject(
     role: setting(oneOf(ROLES), "allocate"),
     quotas: partialQuota.nullable().default(null),
     expires: setting(nullable(instant), null),
+    delegate: setting(flag, false),
   },
   { error: (issue) => `expected a name, or {principal: NAME, role: ROLE}, got ${show(issue.input)}` },
 );

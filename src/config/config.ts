@@ -19,6 +19,8 @@ export interface ApiKey {
   readonly quotas: Quota | null;
   /** From when on it is nobody's, in ms since 1970; absent: never. */
   readonly expiresAt?: number;
+  /** It may ask on behalf of other principals; absent: not. */
+  readonly delegate?: boolean;
 }
 
 /** Paths of PEM files. */
@@ -325,8 +327,9 @@ function toFairShare({ enabled, half_life, max_delay }: FileConfig["scheduler"][
 }
 
 function toKeys({ auth, quotas }: FileConfig): readonly ApiKey[] {
-  return auth.api_keys.map(({ expires, ...key }) => ({
+  return auth.api_keys.map(({ expires, delegate, ...key }) => ({
     ...key,
+    ...(delegate ? { delegate } : {}),
     ...(expires === null ? {} : { expiresAt: expires }),
     quotas: key.quotas === null ? null : toQuota(key.quotas, quotas.default_principal),
   }));

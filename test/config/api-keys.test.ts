@@ -26,6 +26,12 @@ test("a key may have a principal and a role, and two keys one principal", () => 
   ]);
 });
 
+test("a key may ask on behalf of others where its line says so", () => {
+  expect(keysOf(`{${KEY}: {principal: broker, delegate: true}}`)).toEqual([
+    { sha256: sha256(KEY), principal: "broker", role: "allocate", quotas: null, delegate: true },
+  ]);
+});
+
 test("a key may be given as its SHA-256, in any case", () => {
   const hash = sha256(KEY);
   expect(keysOf(`{"sha256:${hash.toUpperCase()}": bob}`)).toEqual([

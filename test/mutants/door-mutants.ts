@@ -108,6 +108,23 @@ const ROUTES = planted(
   ],
 );
 
+const DELEGATES = planted(
+  "src/http/allocations/on-behalf.ts",
+  ["test/http/allocations/on-behalf.test.ts"],
+  [
+    {
+      name: "Any key may ask on behalf of others",
+      find: "if (!call.delegate) throw",
+      replace: "if (!call.keyed) throw",
+    },
+    {
+      name: "Any key speaks for the owner of a lease",
+      find: "const owner = call.delegate && id !== null ?",
+      replace: "const owner = call.keyed && id !== null ?",
+    },
+  ],
+);
+
 const OF_WORK = planted(
   "src/work-service/views.ts",
   ["test/e2e/work-canaries.test.ts"],
@@ -143,4 +160,12 @@ const FUZZED = planted(
   ],
 );
 
-export const DOOR_MUTANTS: readonly Mutant[] = [...AUDIT, ...REFUSALS, ...KEYS, ...ROUTES, ...OF_WORK, ...FUZZED];
+export const DOOR_MUTANTS: readonly Mutant[] = [
+  ...AUDIT,
+  ...REFUSALS,
+  ...KEYS,
+  ...ROUTES,
+  ...DELEGATES,
+  ...OF_WORK,
+  ...FUZZED,
+];

@@ -421,6 +421,7 @@ export class Clients {
       body,
       role: actor.admin ? "admin" : "allocate",
       keyed: true,
+      delegate: false,
       uid: null,
       accept: undefined,
       acceptEncoding: undefined,

@@ -31,6 +31,7 @@ import type { EndpointParts } from "../parts.ts";
 import { analysisPart } from "../planning/analysis.ts";
 import { boundProcess, checkedAsk, informed } from "./asks.ts";
 import { explained } from "./not-now.ts";
+import { forOwner, onBehalfOf } from "./on-behalf.ts";
 import { queuedView, recordsView, recordView } from "./views.ts";
 
 export function allocation(parts: EndpointParts): Operation {
@@ -42,9 +43,10 @@ export function allocation(parts: EndpointParts): Operation {
   return {
     role: "allocate",
     body: "needed",
-    answer(call) {
+    answer(given) {
+      const body = check(given.body);
+      const call = onBehalfOf(given, body.on_behalf_of);
       const { actor } = call;
-      const body = check(call.body);
       const ask = checkedAsk(body, checkWebhookUrl);
       if (ask.webhookUrl !== null) call.client?.mayNotify((atMost) => pendingDeliveries(actor.principal, atMost));
       const patienceMs = preferredWaitMs(call.prefer, MAX_WAIT_MS);
@@ -137,8 +139,9 @@ export function release({ scheduler, idempotency }: EndpointParts): Operation {
     role: "allocate",
     essential: true,
     body: "needed",
-    answer(call) {
-      const given = check(call.body);
+    answer(asked) {
+      const given = check(asked.body);
+      const call = forOwner(asked, scheduler, given.allocation_id);
       const target = {
         id: given.allocation_id ?? null,
         serviceName: given.service_name ?? null,
@@ -160,7 +163,8 @@ export function renewal({ scheduler, grants, idempotency }: EndpointParts): Oper
     role: "allocate",
     essential: true,
     body: "optional",
-    answer(call) {
+    answer(asked) {
+      const call = forOwner(asked, scheduler);
       const { id, actor } = call;
       const { fencing_token: token } = check(call.body ?? {});
       const record = recordAnswer(actor);
@@ -178,7 +182,8 @@ export function extension({ scheduler, grants, idempotency }: EndpointParts): Op
   return {
     role: "allocate",
     body: "needed",
-    answer(call) {
+    answer(asked) {
+      const call = forOwner(asked, scheduler);
       const { id, actor } = call;
       const given = check(call.body);
       const to = {
@@ -241,7 +246,8 @@ export function record({ scheduler, grants }: EndpointParts): Operation {
     role: "read",
     body: "ignored",
     takesQuery: true,
-    answer({ id, url, actor, hold }) {
+    answer(call) {
+      const { id, url, actor, hold } = forOwner(call, scheduler);
       const { wait } = check(queryOf(url));
       const patienceMs = wait === undefined ? null : waitMs(wait);
       const ask = () =>
@@ -281,7 +287,8 @@ export function removal({ scheduler }: EndpointParts): Operation {
     essential: true,
     body: "optional",
     takesQuery: true,
-    async answer({ id, url, body, actor }) {
+    async answer(call) {
+      const { id, url, body, actor } = forOwner(call, scheduler);
       const { fencing_token: queried } = checkQuery(queryOf(url));
       const { fencing_token: told } = checkBody(body ?? {});
       const token = told ?? null;

@@ -14,6 +14,8 @@ export interface ApiKey {
   readonly role: Role;
   /** From when on it is nobody's, in ms since 1970 by the wall clock; absent: never. */
   readonly expiresAt?: number;
+  /** It may ask on behalf of other principals. */
+  readonly delegate?: boolean;
 }
 
 export interface AuthSettings {
@@ -29,6 +31,8 @@ export interface Caller {
   readonly keyId: string | null;
   readonly role: Role;
   readonly keyed: boolean;
+  /** Whether it may ask on behalf of other principals; absent: not. */
+  readonly delegate?: boolean;
   /** Of who came by the unix socket: the kernel says it. */
   readonly uid?: number;
 }
@@ -75,11 +79,11 @@ export function authenticator(
   };
 }
 
-function holderOf({ sha256, principal, role, expiresAt = Infinity }: ApiKey) {
+function holderOf({ sha256, principal, role, expiresAt = Infinity, delegate = false }: ApiKey) {
   const actor = { principal, admin: role === "admin" };
   return {
     digest: Buffer.from(sha256, "hex"),
-    caller: { actor, keyId: keyIdOf(sha256), role, keyed: true },
+    caller: { actor, keyId: keyIdOf(sha256), role, keyed: true, delegate },
     expiresAt,
   };
 }

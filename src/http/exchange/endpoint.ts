@@ -20,6 +20,8 @@ export interface Call {
   readonly role: Role;
   /** Whether a key says who calls. */
   readonly keyed: boolean;
+  /** Whether that key may ask on behalf of other principals. */
+  readonly delegate: boolean;
   /** The user of this host who calls, by the kernel's word; `null`: nobody says. */
   readonly uid: number | null;
   /** The path's parameter; empty for a path that has none. */

@@ -280,11 +280,12 @@ function asked({ idForm }: Endpoint, { params }: Request, { caller }: Exchange):
 
 function callOf(req: Request, { client, origin }: Exchange, caller: Caller, body: unknown, hold: Hold): Call {
   const { headers } = req;
-  const { role, keyed } = caller;
+  const { role, keyed, delegate = false } = caller;
   return {
     actor: origin === null ? caller.actor : { ...caller.actor, origin },
     role,
     keyed,
+    delegate,
     uid: caller.uid ?? null,
     id: req.params?.id ?? "",
     rest: req.params?.rest?.join("/") ?? "",
@@ -307,10 +308,10 @@ function hasExpiring(keys: readonly ApiKey[]): boolean {
 }
 
 /** Whether a request would be admitted again, as the same caller's. */
-function isStill({ actor, role }: Caller, admit: () => Admitted): boolean {
+function isStill({ actor, role, delegate }: Caller, admit: () => Admitted): boolean {
   try {
     const { caller } = admit();
-    return caller.actor.principal === actor.principal && caller.role === role;
+    return caller.actor.principal === actor.principal && caller.role === role && caller.delegate === delegate;
   } catch {
     return false;
   }

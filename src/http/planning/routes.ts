@@ -2,6 +2,7 @@ import { planOf } from "../../core/explain/plan.ts";
 import { allocateSchema, workloadSchema } from "../../wire/allocations/asks.ts";
 import { warningsOf, warningsPart } from "../../wire/allocations/warnings.ts";
 import { checkedAsk, informed, kindAsked, workloadAsk } from "../allocations/asks.ts";
+import { onBehalfOf } from "../allocations/on-behalf.ts";
 import { json } from "../exchange/answers.ts";
 import { checker } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
@@ -37,8 +38,9 @@ export function plan({ scheduler, checkWebhookUrl, knowledge }: EndpointParts): 
   return {
     role: "read",
     body: "needed",
-    async answer({ body, actor }) {
-      const given = check(body);
+    async answer(call) {
+      const given = check(call.body);
+      const { actor } = onBehalfOf(call, given.on_behalf_of);
       const stated = checkedAsk(given, checkWebhookUrl);
       const ask = await informed(stated, stated.serviceName, knowledge, 0);
       const { state } = scheduler;

@@ -11,6 +11,7 @@
 import { z } from "zod";
 import { parseDuration } from "../../core/base/duration.ts";
 import { SHARINGS } from "../../core/model/allocation.ts";
+import { PRINCIPAL_NAME } from "../../core/model/ids.ts";
 import { MAX_PRIORITY, MIN_PRIORITY } from "../../core/model/workload.ts";
 import {
   allocationId,
@@ -137,6 +138,11 @@ export const allocateSchema = exactly({
     .min(1, { error: "expected an http or https address" })
     .max(MAX_URL_LENGTH, { error: `expected an address of at most ${MAX_URL_LENGTH} characters` })
     .meta({ description: "Told of the grant, when the request had to wait, and of the end of its allocation" })
+    .nullish(),
+  on_behalf_of: z
+    .string({ error: "expected a principal's name of 1 to 128 characters" })
+    .regex(PRINCIPAL_NAME, { error: "expected a principal's name of 1 to 128 characters" })
+    .meta({ description: "The principal whose it is to be. Only with a key that has delegate: true" })
     .nullish(),
 });
 

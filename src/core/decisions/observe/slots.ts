@@ -50,12 +50,16 @@ export function answeredBefore({ uuid }: Pick<Gpu, "uuid">, answeredUpTo: number
 export function replacedReason(gpu: Gpu, state: HostState): string | null {
   const { uuid, pciBusId, hold } = gpu;
   if (hold.kind !== "free" || state.sight.gpus.has(uuid)) return null;
+  const isNamedAnew = uuid === pciBusId;
+  const absentFor = state.sight.missing.get(uuid)?.readings ?? 0;
+  const isOfEarlierBoot = state.sight.unseenSinceBoot.has(uuid) && absentFor >= READINGS_UNTIL_LOST;
+  // Otherwise it is not looked for: that goes through the whole inventory.
+  if (!isNamedAnew && !isOfEarlierBoot) return null;
   const device = deviceOf(gpu);
   if (device === null) return null;
   const successor = gpusAt(device, state).find((other) => other.uuid !== uuid && state.sight.gpus.has(other.uuid));
   if (successor === undefined) return null;
-  if (uuid === pciBusId) return `it is known by its UUID now: ${successor.uuid}`;
-  const absentFor = state.sight.missing.get(uuid)?.readings ?? 0;
-  if (!state.sight.unseenSinceBoot.has(uuid) || absentFor < READINGS_UNTIL_LOST) return null;
-  return `since the last boot ${successor.uuid} is in its slot`;
+  return isNamedAnew
+    ? `it is known by its UUID now: ${successor.uuid}`
+    : `since the last boot ${successor.uuid} is in its slot`;
 }

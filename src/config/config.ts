@@ -50,6 +50,7 @@ export interface Config {
     readonly idleTimeoutMs: number;
     /** Names taken in `Host` beside IP literals, `localhost` and the host's own name. Lower case. */
     readonly allowedHosts: readonly string[];
+    readonly allowedOrigins: readonly string[];
     readonly allowUnauthenticated: boolean;
     /** Addresses and CIDR blocks whose `X-Forwarded-For` is believed. */
     readonly trustedProxies: readonly string[];
@@ -192,6 +193,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       writeTimeoutMs: server.write_timeout,
       idleTimeoutMs: server.idle_timeout,
       allowedHosts: server.allowed_hosts,
+      allowedOrigins: server.allowed_origins,
       allowUnauthenticated: server.allow_unauthenticated,
       trustedProxies: server.trusted_proxies,
       maxConnections: server.max_connections,

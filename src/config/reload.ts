@@ -21,6 +21,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     writeTimeoutMs: atStart("server.write_timeout"),
     idleTimeoutMs: atStart("server.idle_timeout"),
     allowedHosts: atStart("server.allowed_hosts"),
+    allowedOrigins: atStart("server.allowed_origins"),
     allowUnauthenticated: atStart("server.allow_unauthenticated"),
     trustedProxies: atStart("server.trusted_proxies"),
     maxConnections: atStart("server.max_connections"),

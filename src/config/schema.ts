@@ -43,6 +43,9 @@ const SERVICE = text("a service's name: 1 to 128 of A-Z a-z 0-9 . _ -", /^[A-Za-
 const PEM_FILE = text("the absolute path of a file", /^\/[^\p{Cc}]*$/u);
 const HEADER_NAME = /^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,64}$/;
 
+/** As browsers write it: in lower case, without a path or a port that goes without saying. */
+const ORIGIN = /^https?:\/\/[a-z0-9.[\]:-]+$/;
+
 const ADDRESS_OR_BLOCK = /^[0-9A-Fa-f.:]+(?:\/\d{1,3})?$/;
 
 /** What one client may have: far above what an honest one asks for. */
@@ -70,6 +73,7 @@ export const fileSchema = z.strictObject({
     write_timeout: setting(duration("100ms", "1d"), "15s"),
     idle_timeout: setting(duration("100ms", "1d"), "60s"),
     allowed_hosts: setting(listOf(host), []),
+    allowed_origins: setting(listOf(text("an origin such as https://gpus.example.org", ORIGIN)), []),
     allow_unauthenticated: setting(flag, false),
     trusted_proxies: setting(listOf(text("an address or a CIDR block", ADDRESS_OR_BLOCK)), []),
     tls: section({

@@ -173,6 +173,7 @@ function httpSettings(config: Config): HttpSettings {
   return {
     auth: { enabled: auth.enabled, headerName: auth.headerName },
     allowedHosts: server.allowedHosts,
+    allowedOrigins: server.allowedOrigins,
     readTimeoutMs: server.readTimeoutMs,
     writeTimeoutMs: server.writeTimeoutMs,
     idleTimeoutMs: server.idleTimeoutMs,

@@ -32,6 +32,7 @@ test("without a file the defaults are those that are documented", () => {
       writeTimeoutMs: 15_000,
       idleTimeoutMs: 60_000,
       allowedHosts: [],
+      allowedOrigins: [],
       allowUnauthenticated: false,
       trustedProxies: [],
       maxConnections: 8_192,

@@ -27,6 +27,7 @@ import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 export const SETTINGS: HttpSettings = {
   auth: { enabled: false, headerName: "X-API-Key" },
   allowedHosts: [],
+  allowedOrigins: [],
   trustedProxies: [],
   readTimeoutMs: 15_000,
   writeTimeoutMs: 15_000,

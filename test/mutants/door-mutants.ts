@@ -108,6 +108,18 @@ const ROUTES = planted(
   ],
 );
 
+const PAGES = planted(
+  "src/http/exchange/admission.ts",
+  ["test/http/exchange/foreign-pages.test.ts"],
+  [
+    {
+      name: "An origin that only begins like an allowed one is let in",
+      find: "origin !== undefined && allowedOrigins.includes(origin)",
+      replace: "origin !== undefined && allowedOrigins.some((one) => origin.startsWith(one))",
+    },
+  ],
+);
+
 const DELEGATES = planted(
   "src/http/allocations/on-behalf.ts",
   ["test/http/allocations/on-behalf.test.ts"],

@@ -23,6 +23,7 @@ export function createApiServer(parts: ApiParts, log: Log): HttpServer {
       auth: { enabled: auth.enabled, headerName: auth.headerName },
       certificate: null,
       allowedHosts: [],
+      allowedOrigins: [],
       trustedProxies: [],
       readTimeoutMs: READ_MS,
       writeTimeoutMs: WRITE_MS,

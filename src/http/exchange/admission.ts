@@ -13,6 +13,14 @@ export interface Admitted {
   readonly operation: Operation | null;
 }
 
+/** What of others the settings let in. */
+export interface Pages {
+  /** Names in `Host`. */
+  readonly allowedHosts: readonly string[];
+  /** Of pages elsewhere, as browsers write them. */
+  readonly allowedOrigins: readonly string[];
+}
+
 /** Who reads an open page: no key is asked for. */
 const READER: Caller = { actor: { principal: ANONYMOUS, admin: false }, keyId: null, role: "read", keyed: false };
 
@@ -22,7 +30,7 @@ const READER: Caller = { actor: { principal: ANONYMOUS, admin: false }, keyId: n
  */
 export function admitter(
   authenticate: (req: IncomingMessage) => Caller | Stranger,
-  allowedHosts: readonly string[],
+  allowed: Pages,
   onWrongKey: (req: IncomingMessage) => void,
 ): (req: IncomingMessage, endpoint: Endpoint, onKnown?: (caller: Caller) => void) => Admitted {
   return (req, endpoint, onKnown) => {
@@ -33,7 +41,7 @@ export function admitter(
     if (found === "wrong-key" && endpoint.access === "key") onWrongKey(req);
     const keyed = typeof found === "object" && found.keyed;
     if (endpoint.access !== "probe") {
-      demandOwnPage(authority, req.headers.origin, keyed || endpoint.access === "open", allowedHosts);
+      demandOwnPage(authority, req.headers.origin, keyed || endpoint.access === "open", allowed);
     }
     const { allow } = endpoint;
     const isKnown = allow !== "";
@@ -86,8 +94,10 @@ function demandOwnPage(
   authority: string | null,
   origin: string | undefined,
   anyHost: boolean,
-  allowedHosts: readonly string[],
+  { allowedHosts, allowedOrigins }: Pages,
 ): void {
+  // A page that the settings name is where it says: no name of a stranger's points here.
+  if (origin !== undefined && allowedOrigins.includes(origin)) return;
   // A page that has a key has it from its user; what is open tells nothing of value. No browser leaves out the Host.
   if (!anyHost && authority !== null && !isOwnHost(authority, allowedHosts)) {
     throw new HttpError(
@@ -96,6 +106,6 @@ function demandOwnPage(
     );
   }
   if (origin !== undefined && !isSameOrigin(origin, authority ?? "")) {
-    throw new HttpError("foreign-origin", "the Origin is not where the Host is");
+    throw new HttpError("foreign-origin", "the Origin is not where the Host is, and not in server.allowed_origins");
   }
 }

@@ -14,6 +14,7 @@ import type { ConnectionLimits, Connections, Exchange, OpenStream } from "./conn
 import type { Call, Endpoint, Hold, Operation, Origin } from "./endpoint.ts";
 import { bodyCame, enter, nothingStored } from "./entering.ts";
 import { type LimitSettings, Limits } from "./limits.ts";
+import { nameOrigin } from "./pages-elsewhere.ts";
 import type { Peers } from "./peers.ts";
 import { BUG_CODE, HttpError, problemAnswer, type Refusals, type RefusalWords, refusalBy } from "./problems.ts";
 import { RefusalLog, serviceNamed } from "./refusal-log.ts";
@@ -22,6 +23,8 @@ export interface HttpSettings extends ConnectionLimits {
   readonly auth: AuthSettings;
   /** Names accepted in `Host` beside addresses, `localhost` and the machine's own. */
   readonly allowedHosts: readonly string[];
+  /** Pages elsewhere that may call: see pages-elsewhere.ts. */
+  readonly allowedOrigins: readonly string[];
   /** For a whole request to arrive, from its first byte (or the connection's start) on. */
   readonly readTimeoutMs: number;
   /** For the next request on a connection. */
@@ -121,7 +124,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     const found = settings.auth.enabled ? byKey(req.headers) : "no-key";
     return found === "no-key" ? peer : found;
   };
-  const admit = admitter(authenticate, settings.allowedHosts, (req) => limits.failedAuthentication(addressIn(req)));
+  const admit = admitter(authenticate, settings, (req) => limits.failedAuthentication(addressIn(req)));
 
   const send = (
     answer: Answer | OpenStream,
@@ -207,6 +210,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
   return (endpoint, req, exchange) => {
     const startedAt = performance.now();
     connections.began(exchange.res);
+    nameOrigin(req, exchange.res, endpoint, settings);
     const done = (answer: Answer | OpenStream) => {
       try {
         send(answer, endpoint, startedAt, req, exchange);

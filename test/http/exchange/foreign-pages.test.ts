@@ -122,3 +122,29 @@ test("no answer invites another origin, or may be taken for another type", async
     expect(headers).not.toHaveProperty("x-powered-by");
   }
 });
+
+test("a page of an origin that the settings name may call with a key, and its browser shows it the answer", async () => {
+  const origin = "https://gpus.example.org";
+  const auth = { enabled: true, headerName: "X-Token" };
+  const daemon = await startDaemon({
+    settings: { auth, allowedOrigins: [origin] },
+    keys: () => [apiKey("key-of-ann", "ann")],
+  });
+  const asked = await daemon.call("OPTIONS", "/gpu/allocate", { headers: { origin, host: "gpus.example.net" } });
+  expect(asked.status).toBe(204);
+  expect(asked.headers).toMatchObject({
+    "access-control-allow-origin": origin,
+    "access-control-allow-methods": "POST, OPTIONS",
+    "access-control-allow-headers": expect.stringMatching(/Content-Type.*X-Token/),
+    vary: "Origin",
+  });
+  const headers = { origin, "x-token": "key-of-ann" };
+  const granted = await daemon.allocate({}, headers);
+  expect([granted.status, granted.headers["access-control-allow-origin"]]).toEqual([200, origin]);
+  const keyless = await daemon.call("GET", "/gpu/list", { headers: { origin } });
+  expect([keyless.status, keyless.headers["access-control-allow-origin"]]).toEqual([401, origin]);
+
+  const other = await daemon.allocate({}, { ...headers, origin: "https://gpus.example.org.evil.example" });
+  expect([other.status, other.json.code]).toEqual([403, "foreign-origin"]);
+  expect(other.headers).not.toHaveProperty("access-control-allow-origin");
+});

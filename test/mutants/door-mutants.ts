@@ -177,6 +177,7 @@ export const DOOR_MUTANTS: readonly Mutant[] = [
   ...REFUSALS,
   ...KEYS,
   ...ROUTES,
+  ...PAGES,
   ...DELEGATES,
   ...OF_WORK,
   ...FUZZED,

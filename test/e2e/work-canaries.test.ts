@@ -1,11 +1,10 @@
 /** What a task or a service has of its owner's, each as a word that stands nowhere else, and who must not be shown it. */
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { idleWork } from "../http/idle-work.ts";
-import { type Answer, eventually, isBuilt, temporaryFolder } from "./daemon.ts";
-import { startReady } from "./steps.ts";
+import { type Answer, eventually, isBuilt, startDaemon, temporaryFolder } from "./daemon.ts";
 
 const KEYS = { ann: "canary-work-ann-1c9a7e5b", bob: "canary-work-bob-77aa01f3", eye: "canary-work-eye-5512ab90" };
 const SECRET = "canary-work-secret-0a1b2c3d";
@@ -60,7 +59,12 @@ test.skipIf(!isBuilt)(
   async () => {
     const secret = join(temporaryFolder(), "token");
     writeFileSync(secret, SECRET);
-    const daemon = await startReady({ config: config(secret) });
+    const daemon = await startDaemon({ config: config(secret) });
+    // Its worker goes with it, unless it is killed.
+    onTestFinished(async () => {
+      await daemon.end();
+      daemon.removeFolder();
+    });
     const as = (who: keyof typeof KEYS) => ({ "X-API-Key": KEYS[who] });
     const get = (path: string, who: keyof typeof KEYS) => daemon.call("GET", path, undefined, as(who));
     const until = (path: string, is: (answer: Answer) => boolean) => eventually(() => get(path, "ann"), is, 120_000);

@@ -44,12 +44,6 @@ const FORGOTTEN = planted(
       find: "since(a) - since(b) ||",
       replace: "since(b) - since(a) ||",
     },
-    {
-      name: "Newcomers to a slot are noted without end",
-      file: "src/core/decisions/observe/slots.ts",
-      find: "new Map([...state.sight.newcomers].filter(([uuid]) => state.gpus.has(uuid)))",
-      replace: 'new Map([...state.sight.newcomers].filter(([uuid]) => uuid !== ""))',
-    },
   ],
 );
 

@@ -27,7 +27,7 @@ export function newcomersAfter(
 ): ReadonlyMap<GpuUuid, EpochMs> {
   const unknown = reading.gpus.filter(({ uuid }) => !state.gpus.has(uuid));
   if (unknown.length === 0) return state.sight.newcomers;
-  const newcomers = new Map([...state.sight.newcomers].filter(([uuid]) => state.gpus.has(uuid)));
+  const newcomers = new Map(state.sight.newcomers);
   for (const { uuid, pciBusId, mig } of unknown) {
     // An instance is at the address of the GPU that it is a part of, and takes nobody's place there.
     const device = deviceOf({ pciBusId, mig: mig ?? null });

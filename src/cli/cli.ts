@@ -170,6 +170,7 @@ function lookingVerbs(program: Command): void {
   );
   verb(program, "history", "what has ended, and why", "gpuo history --limit 20")
     .option("--limit <n>", "how many, newest first", "50")
+    .option("--mine", "only your own")
     .action(async (options) => (await look()).history(options));
   verb(program, "why", "in words why something waits, was granted, or is not", "gpuo why 3")
     .argument("<id|gpu>", "an id or the beginning of one; a GPU's index or UUID")
@@ -305,6 +306,14 @@ function adminVerbs(program: Command): void {
     .argument("[gpu...]", "without one, the host")
     .option("--deadline <duration>", "leases still there then end (default: they end by themselves)")
     .action(async (gpus, options) => (await admin()).drain(gpus, options));
+  reasoned(
+    "pause-queue",
+    "grant nothing new; leases stay",
+    "gpuo pause-queue --reason 'the power is being measured'",
+  ).action(async (options) => (await admin()).pauseQueue(options));
+  reasoned("resume-queue", "take that back", "gpuo resume-queue --reason 'it has been'").action(async (options) =>
+    (await admin()).resumeQueue(options),
+  );
   reasoned("undrain", "take that back", "gpuo undrain --reason 'updated'")
     .argument("[gpu...]", "without one, the host")
     .action(async (gpus, options) => (await admin()).undrain(gpus, options));

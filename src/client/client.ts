@@ -214,6 +214,7 @@ export class Client {
     query: {
       readonly status?: string;
       readonly service_name?: string;
+      readonly mine?: "true" | "false";
       readonly before?: string;
       readonly limit?: number;
     },

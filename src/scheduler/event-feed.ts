@@ -10,10 +10,11 @@
  *  5. While there is no reader, committed events are only counted. However many readers follow a busy daemon, most of
  *     its time is left for its other work ({@link REST_PER_WORK}).
  */
+import type { AllocationId } from "../core/model/ids.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { Committed, Observer } from "../ports/observer.ts";
 import type { JournalEntry, Store } from "../ports/store.ts";
-import { type PublicEvent, publicEvent } from "../wire/events/bodies.ts";
+import { type PrincipalOf, type PublicEvent, publicEvent } from "../wire/events/bodies.ts";
 
 /** Events that a reader is given at a time. */
 export const PAGE_EVENTS = 256;
@@ -41,6 +42,7 @@ const NOTHING: Page = { events: [] };
 
 export class EventFeed implements Observer {
   readonly #store: Pick<Store, "readEvents">;
+  readonly #principalOf: PrincipalOf;
   readonly #clock: Clock;
   #lastSeq: number;
   #readers = 0;
@@ -53,8 +55,10 @@ export class EventFeed implements Observer {
   /** Settles, never rejecting, when the last page that was asked for has been read. */
   #lastPage: Promise<unknown> = Promise.resolve();
 
-  constructor(store: Pick<Store, "readEvents">, clock: Clock, lastSeq: number) {
+  /** @param principalOf of live allocations and of those that are kept, as last committed. */
+  constructor(store: Pick<Store, "readEvents">, clock: Clock, lastSeq: number, principalOf: PrincipalOf) {
     this.#store = store;
+    this.#principalOf = principalOf;
     this.#clock = clock;
     this.#lastSeq = lastSeq;
   }
@@ -84,12 +88,14 @@ export class EventFeed implements Observer {
     if (this.#readers === 0) this.#recent = [];
   }
 
-  committed({ at, events, lastSeq }: Pick<Committed, "at" | "events" | "lastSeq">): void {
+  committed({ at, events, lastSeq, before }: Pick<Committed, "at" | "events" | "lastSeq" | "before">): void {
     this.#lastSeq = lastSeq;
     if (this.#readers === 0 || events.length === 0) return;
     const first = lastSeq - events.length + 1;
+    // Those that have ended are not live any more, and need not be looked up in the store.
+    const principalOf = (id: AllocationId) => before.allocations.get(id)?.request.principal ?? this.#principalOf(id);
     for (let i = Math.max(0, events.length - RECENT_EVENTS); i < events.length; i++) {
-      const event = publicEvent({ seq: first + i, at, event: events[i] as JournalEntry["event"] });
+      const event = publicEvent({ seq: first + i, at, event: events[i] as JournalEntry["event"] }, principalOf);
       this.#recent[event.seq % RECENT_EVENTS] = event;
     }
     this.#hasNews = true;
@@ -136,6 +142,17 @@ export class EventFeed implements Observer {
       page.push(event);
     }
     return page;
+  }
+
+  /** As its readers are told of them; each allocation of a page is looked up once. */
+  told(entries: readonly JournalEntry[]): readonly PublicEvent[] {
+    const known = new Map<AllocationId, string | null>();
+    const principalOf = (id: AllocationId) => {
+      const principal = known.get(id) ?? this.#principalOf(id);
+      known.set(id, principal);
+      return principal;
+    };
+    return entries.map((entry) => publicEvent(entry, principalOf));
   }
 
   /**
@@ -202,7 +219,7 @@ export class EventReader {
     const entries = await this.#feed.journal(this.#position, PAGE_EVENTS, signal);
     if (signal.aborted) return null;
     const oldestSeq = entries[0]?.seq ?? null;
-    if (oldestSeq === this.#position + 1) return this.#advance(entries.map(publicEvent));
+    if (oldestSeq === this.#position + 1) return this.#advance(this.#feed.told(entries));
     const needsReset = this.#position > 0;
     this.#position = oldestSeq === null ? this.#feed.lastSeq : oldestSeq - 1;
     return needsReset ? this.#reset("trimmed", oldestSeq) : null;

@@ -78,7 +78,9 @@ export class Scheduler {
     const waiters = new Waiters(clock);
     const calendar = new WindowCalendar(parts.wallAheadMs ?? (() => 0));
     this.#parts = parts;
-    this.events = new EventFeed(store, clock, stored.lastSeq);
+    const principalOf = (id: AllocationId) =>
+      (this.state.allocations.get(id) ?? store.findEnded(id))?.request.principal ?? null;
+    this.events = new EventFeed(store, clock, stored.lastSeq, principalOf);
     const observers = new Observers([this.events, ...(parts.observers ?? [])], onBug);
     const pulse = new Pulse({
       clock,

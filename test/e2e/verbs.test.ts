@@ -76,6 +76,15 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     await gpuo(["allocate", "-g", "2", "--name", "own"], env);
     expect((await gpuo(["release", "--mine"], env)).stderr).toMatch(/own-\S+: released/);
     expect((await gpuo(["release", "--mine"], env)).stderr).toContain("nothing of yours");
+    expect((await gpuo(["history", "--mine"], env)).stdout).toContain("own");
+    const reader = { ...env, GPU_ORCHESTRATOR_API_KEY: "reader-key" };
+    expect((await gpuo(["history", "--mine"], reader)).stdout).toBe("nothing has ended yet\n");
+    expect((await gpuo(["pause-queue", "--reason", "x"], env)).stderr).toContain("the queue is paused");
+    expect((await gpuo(["pause-queue", "--reason", "x"], env)).end).toBe(64);
+    expect((await gpuo(["allocate", "-g", "1", "--no-queue"], env)).end).toBe(75);
+    expect((await gpuo(["resume-queue", "--reason", "x"], env)).stderr).toContain("the queue goes on");
+    expect((await gpuo(["drain", "--reason", "x", "--deadline", "2h"], env)).end).toBe(0);
+    expect((await gpuo(["resume-queue", "--reason", "x"], env)).stderr).toContain("gpuo undrain takes that back");
     await other.end();
     other.removeFolder();
   });

@@ -1,27 +1,32 @@
 /** Who follows the events gets each once, in order, from wherever it is kept. */
 import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test, vi } from "vitest";
+import { emptyHost } from "../../src/core/host/changes.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { type Clock, ManualClock } from "../../src/platform/clock.ts";
 import type { JournalEntry } from "../../src/ports/store.ts";
 import { EventFeed, type EventReader, PAGE_EVENTS, type Page } from "../../src/scheduler/event-feed.ts";
 import { type PublicEvent, publicEvent } from "../../src/wire/events/bodies.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
+import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
 import { databasePath, open, openForTest } from "../store/files.ts";
 import { START, turn } from "../store/turns.ts";
 import { ask, startScheduler } from "./harness.ts";
 
 const BOB = { principal: "bob", admin: false };
 const NEVER = new AbortController().signal;
+/** Of events that are about GPUs alone. */
+const nobodys = () => null;
+const before = emptyHost(DEFAULT_POLICY);
 
 const freed = (n: number): Event => ({ type: "gpu-freed", uuid: `GPU-${n}`, at: START + n });
 
 /** A feed over a journal, without a scheduler. */
 async function feedOf(store: MemoryStore, clock: Clock = new ManualClock()) {
-  const feed = new EventFeed(store, clock, store.load().lastSeq);
+  const feed = new EventFeed(store, clock, store.load().lastSeq, nobodys);
   const commit = async (events: readonly Event[]) => {
     await store.commit(turn({ events }));
-    feed.committed({ at: START, events, lastSeq: store.load().lastSeq });
+    feed.committed({ at: START, events, lastSeq: store.load().lastSeq, before });
   };
   return { feed, commit };
 }
@@ -101,14 +106,14 @@ test("one that is too slow for what is in memory loses nothing: it goes on from 
 
 test("an event is handed out only when its turn is known to be committed, even if the file has it already", async () => {
   const store = await journalOf(5);
-  const feed = new EventFeed(store, new ManualClock(), 5);
+  const feed = new EventFeed(store, new ManualClock(), 5, nobodys);
   const reader = feed.open(0);
   await store.commit(turn({ events: [freed(6)] }));
   expect(await readUpTo(reader, 5)).toEqual([1, 2, 3, 4, 5]);
   const stopped = new AbortController();
   const next = reader.next(60_000, stopped.signal);
   await sleep(5);
-  feed.committed({ at: START, events: [freed(6)], lastSeq: 6 });
+  feed.committed({ at: START, events: [freed(6)], lastSeq: 6, before });
   expect(seqsOf(await next)).toEqual([6]);
 });
 
@@ -189,7 +194,7 @@ test("however many replay, one page of the journal is read per turn of the event
       return store.readEvents(afterSeq, limit);
     },
   };
-  const feed = new EventFeed(counted, new ManualClock(), 2_000);
+  const feed = new EventFeed(counted, new ManualClock(), 2_000, nobodys);
   let isOver = false;
   const turns = (async () => {
     for (; !isOver; loops++) await new Promise((resolve) => setImmediate(resolve));
@@ -231,6 +236,7 @@ test("a journal that cannot be read is an error of the reader's, who may try aga
     },
     new ManualClock(),
     3,
+    nobodys,
   );
   const reader = feed.open(0);
   await expect(reader.next(0, NEVER)).rejects.toThrow("disk I/O error");
@@ -284,7 +290,10 @@ test("while 32 clients commit, whoever joins at whatever number has every event 
   const journal = [...store.readJournal()];
   expect(journal.map(({ seq }) => seq)).toEqual(upTo(lastSeq));
   expect(lastSeq).toBeGreaterThan(2_000);
-  const told = journal.map(publicEvent);
+  const owners = new Map(
+    journal.flatMap(({ event }) => (event.type === "submitted" ? [[event.request.id, event.request.principal]] : [])),
+  );
+  const told = journal.map((entry) => publicEvent(entry, (id) => owners.get(id) ?? null));
   // Whether it came from memory or from the journal.
   for (const { from, given } of followed) expect(await given).toEqual(told.slice(from));
   await scheduler.stop();

@@ -238,7 +238,7 @@ test("fencing tokens and numbers of events given since the backup do not come ag
   expect(journal.at(-1)?.seq).toBe(seq + 2);
   // Who follows the events is told that some are none any more, also one who had the last of them.
   for (const position of [seq, seq - 1]) {
-    const reader = new EventFeed(after, new ManualClock(), seq + 2).open(position);
+    const reader = new EventFeed(after, new ManualClock(), seq + 2, () => null).open(position);
     expect(await reader.next(0, AbortSignal.timeout(10_000))).toMatchObject({ reset: { position: seq + 1 } });
   }
   // Invariant 8 holds over it.

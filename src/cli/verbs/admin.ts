@@ -37,6 +37,31 @@ export async function drain(names: readonly string[], options: AdminOptions): Pr
   }
 }
 
+/** A drain of the host that ends no lease. */
+export async function pauseQueue(options: AdminOptions): Promise<void> {
+  const { client, terminal } = await contextOf(options);
+  const { drain: before } = await client.status();
+  // Another's deadline would be taken from the drain, and the leases that are to end by it would stay.
+  if (before !== null)
+    throw new UsageError(`nothing is granted already: ${before.by} drained the host: ${before.reason}`);
+  const answer = await client.drainHost("drain", { reason: options.reason });
+  if (terminal.json) return terminal.data(answer);
+  terminal.say("the queue is paused: requests wait, leases stay; gpuo resume-queue takes it back");
+}
+
+export async function resumeQueue(options: AdminOptions): Promise<void> {
+  const { client, terminal } = await contextOf(options);
+  const { drain: before } = await client.status();
+  if (before !== null && before.drain_by !== null) {
+    throw new UsageError(
+      `the host is drained until ${before.drain_by}: ${before.reason}; gpuo undrain takes that back`,
+    );
+  }
+  const answer = await client.drainHost("undrain", { reason: options.reason });
+  if (terminal.json) return terminal.data(answer);
+  terminal.say(before === null ? "the queue was not paused" : "the queue goes on");
+}
+
 /** Of the host; a GPU that was drained is uncordoned. */
 export async function undrain(names: readonly string[], options: AdminOptions): Promise<void> {
   if (names.length > 0) return govern("uncordon", names, options);

@@ -1,6 +1,5 @@
 /** The API's calls, for scripts. */
 import { randomUUID } from "node:crypto";
-import type { Client } from "../../client/client.ts";
 import { ApiProblem } from "../../client/errors.ts";
 import type { Allocation, Granted, Plan, Queued } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
@@ -8,12 +7,11 @@ import { type AskOptions, askOf, durationOf } from "../ask.ts";
 import { type CommonOptions, type Context, contextOf } from "../context.ts";
 import { EXIT, UsageError } from "../exits.ts";
 import { allocationNamed, exactGpus, gpusOf } from "../names.ts";
+import { known } from "../own.ts";
 import type { Terminal } from "../terminal.ts";
 import { etaText, plural } from "../words.ts";
 
 const PATIENCE_MS = 10_000;
-/** The principal of those of whom the daemon knows nothing. */
-const ANONYMOUS = "anonymous";
 
 interface AllocateOptions extends CommonOptions, AskOptions {
   readonly export?: boolean;
@@ -138,7 +136,7 @@ export async function release(ids: readonly string[], options: ReleaseOptions): 
   }
   const chosen =
     options.mine === true
-      ? await ownAllocations(client)
+      ? (await known(client)).allocations
       : await Promise.all(ids.map((id) => allocationNamed(id, client)));
   if (chosen.length === 0 && options.mine !== true) throw new UsageError("which? give ids, --mine or --service NAME");
   for (const id of chosen) {
@@ -147,15 +145,6 @@ export async function release(ids: readonly string[], options: ReleaseOptions): 
     else terminal.say(`${id}: ${record.end_reason ?? record.status}`);
   }
   if (chosen.length === 0) terminal.say("nothing of yours is held or waits");
-}
-
-/** Where nobody says who calls, everybody is one principal, and what it has is everybody's. */
-async function ownAllocations(client: Client): Promise<readonly string[]> {
-  const { principal, keyed, allocations } = await client.me();
-  if (keyed || principal !== ANONYMOUS) return allocations;
-  throw new UsageError(
-    "--mine: the daemon asks for no keys, so it does not know what is yours; give ids, or --service NAME",
-  );
 }
 
 export async function renew(name: string, options: CommonOptions): Promise<void> {

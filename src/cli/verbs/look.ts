@@ -3,6 +3,7 @@ import type { Allocation, Gpu, List } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
 import { type CommonOptions, type Context, contextOf, shown } from "../context.ts";
 import { allocationNamed, gpuNamed, gpusOf } from "../names.ts";
+import { known } from "../own.ts";
 import { type Column, cut, table } from "../table.ts";
 import type { Color, Terminal } from "../terminal.ts";
 import { etaText, gibText, leftText, modelText, plural, sinceText } from "../words.ts";
@@ -206,9 +207,16 @@ export async function leases(options: CommonOptions): Promise<void> {
   });
 }
 
-export async function history(options: CommonOptions & { readonly limit: string }): Promise<void> {
+interface HistoryOptions extends CommonOptions {
+  readonly limit: string;
+  readonly mine?: boolean;
+}
+
+export async function history(options: HistoryOptions): Promise<void> {
   const { client, terminal } = await contextOf(options);
-  const { allocations } = await client.records({ status: "ended", limit: Number(options.limit) });
+  if (options.mine === true) await known(client);
+  const mine = options.mine === true ? { mine: "true" as const } : {};
+  const { allocations } = await client.records({ status: "ended", limit: Number(options.limit), ...mine });
   const now = Date.now();
   if (terminal.json) for (const one of allocations) terminal.data(one);
   else if (allocations.length === 0) terminal.line("nothing has ended yet");

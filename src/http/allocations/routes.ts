@@ -336,9 +336,13 @@ export function records({ scheduler }: EndpointParts): Operation {
     body: "ignored",
     takesQuery: true,
     answer({ url, actor }) {
-      const { status, service_name: serviceName, before, limit } = check(queryOf(url));
+      const { status, service_name: serviceName, mine, before, limit } = check(queryOf(url));
       const size = limit === undefined ? DEFAULT_PAGE : Number(limit);
-      const query = { status: status ?? null, serviceName: serviceName ?? null, principal: null };
+      const query = {
+        status: status ?? null,
+        serviceName: serviceName ?? null,
+        principal: mine === "true" ? actor.principal : null,
+      };
       const { page, isLast } = pageOf((part) => scheduler.list({ ...query, ...part }), before ?? null, size);
       const { state } = scheduler;
       const now = scheduler.now();

@@ -198,6 +198,10 @@ export const recordsQuerySchema = exactly({
     .enum(["queued", "offered", "leased", "ended"], { error: "expected queued, offered, leased or ended" })
     .optional(),
   service_name: serviceName.optional(),
+  mine: z
+    .enum(["true", "false"], { error: "expected true or false" })
+    .optional()
+    .meta({ description: "Only the caller's own" }),
   before: allocationId.meta({ description: "The `next` of the page before" }).optional(),
   limit: pageSize,
 });

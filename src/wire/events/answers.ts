@@ -15,7 +15,12 @@ const expiresAt = instant.nullable().meta({ description: "null: the lease has no
 const claimBy = instant.meta({ description: "An offer that its client has not taken by then ends" });
 const leaveBy = instant.meta({ description: "It ends then if it has not left" });
 const drainBy = instant.nullable().meta({ description: "Leases still there then end; null: they run on" });
-const subject = { at, id: requestFields.id, service_name: requestFields.service_name };
+const subject = {
+  at,
+  id: requestFields.id,
+  service_name: requestFields.service_name,
+  principal: owner.optional(),
+};
 
 /** An admin's act on a GPU. */
 const act = z.object({ at, gpu_uuid: gpuUuid, by: z.string(), reason: z.string() });

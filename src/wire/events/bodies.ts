@@ -15,25 +15,41 @@ import type { JournalEntry } from "../../ports/store.ts";
 import { migBody, requestBody } from "../allocations/bodies.ts";
 import { timestamp } from "../values.ts";
 
+export type PrincipalOf = (id: AllocationId) => string | null;
+
 /** One event as its readers are told of it. */
 export interface PublicEvent {
   readonly seq: number;
   readonly type: Event["type"];
   /** JSON text. */
   readonly body: string;
-  /** Whose request it tells of, for those who may know; `null`: it names nobody. */
+  /** Whose request or lease it tells of, for those who may know; `null`: nobody's, or nobody knows any more. */
   readonly owner: string | null;
 }
 
-export function publicEvent({ seq, at, event }: JournalEntry): PublicEvent {
-  const owner = ownerOf(event);
+/** @param principalOf whose an allocation is or was; `null`: nobody knows any more. */
+export function publicEvent({ seq, at, event }: JournalEntry, principalOf: PrincipalOf): PublicEvent {
+  const owner = ownerOf(event, principalOf);
   return { seq, type: event.type, body: JSON.stringify({ at: timestamp(at), ...eventBody(event) }), owner };
 }
 
-function ownerOf(event: Event): string | null {
-  if (event.type === "submitted") return event.request.principal;
-  if (event.type === "reserved") return event.booking.principal;
-  return event.type === "reservation-cancelled" ? event.principal : null;
+/** Of what happens to a GPU it is nobody's, whoever holds it. */
+function ownerOf(event: Event, principalOf: PrincipalOf): string | null {
+  switch (event.type) {
+    case "submitted":
+      return event.request.principal;
+    case "reserved":
+      return event.booking.principal;
+    case "reservation-cancelled":
+      return event.principal;
+    case "use-seen":
+    case "use-gone":
+    case "memory-settled":
+    case "memory-returned":
+      return principalOf(event.allocationId);
+    default:
+      return "id" in event ? principalOf(event.id) : null;
+  }
 }
 
 /** What is told of an event, beside when it was. */

@@ -451,11 +451,17 @@ test("it needs a key, of any role, and shows nobody's workload or webhook, and a
   await daemon.call("DELETE", `/gpu/allocations/${held.id}`, { headers: as("ann") });
   await daemon.call("GET", `/gpu/allocations/${queued.id}`, { headers: as("ann") });
   const late = await readEvents(daemon.port, { lastEventId: 0, headers: as("eye") });
-  for (const { reader, mayKnow } of [...readers, { reader: late, mayKnow: false }]) {
+  const lateOwner = await readEvents(daemon.port, { lastEventId: 0, headers: as("ann") });
+  readers.push({ reader: late, mayKnow: false }, { reader: lateOwner, mayKnow: true });
+  for (const { reader, mayKnow } of readers) {
     await reader.until(({ lastId }) => lastId === String(lastSeqOf(daemon)));
     expect(reader.types).toEqual(expect.arrayContaining(["submitted", "granted", "renewed", "ended", "claimed"]));
     expect(reader.text).toContain(queued.id);
     expect(reader.text).not.toMatch(/secret-7b|hunter2|hooks\.example/);
+    // All of them but those of GPUs and of the host, told live or from the journal.
+    const owned = reader.messages.filter(({ data }) => JSON.parse(data).id !== undefined);
+    expect(owned.length).toBeGreaterThan(5);
+    for (const { data } of owned) expect(JSON.parse(data).principal).toBe(mayKnow ? "ann" : undefined);
     expect(reader.text.includes('"ann"')).toBe(mayKnow);
   }
 });

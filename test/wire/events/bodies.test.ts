@@ -151,7 +151,7 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
   resumed: [{ type: "resumed", at, bootId: "SECRET-boot", fencingFloor: START }],
 };
 
-const tell = (event: Event) => publicEvent({ seq: 7, at, event });
+const tell = (event: Event) => publicEvent({ seq: 7, at, event }, () => "SECRET-principal");
 const examples: readonly Event[] = Object.values(EXAMPLES).flat();
 
 test("each is told by its own name, with all that its schema has, and nothing beside it", () => {

@@ -7,7 +7,6 @@ import { NoSuchError, UsageError } from "../exits.ts";
 import { exactGpus } from "../names.ts";
 import { type Column, table } from "../table.ts";
 import { timeSaid } from "../when.ts";
-import { spanText } from "../words.ts";
 
 interface ReserveOptions extends CommonOptions {
   readonly gpus?: string;
@@ -59,7 +58,6 @@ const COLUMNS: readonly Column<Reservation>[] = [
   { head: "GPUS", cell: ({ gpus, gpu_uuids }) => String(gpus ?? gpu_uuids?.length ?? 0), align: "right" },
   { head: "FROM", cell: ({ from }) => localTime(from) },
   { head: "TO", cell: ({ to }) => localTime(to) },
-  { head: "LASTS", cell: ({ from, to }) => spanText(Date.parse(to) - Date.parse(from)), align: "right", goes: 1 },
   { head: "NOW", cell: ({ open }) => (open ? "open" : "to come") },
   { head: "FOR", cell: (one) => forWhom(one).replace(/^, for /, ""), shrinksTo: 8 },
 ];

@@ -21,9 +21,11 @@ import {
 import { gpuAilment } from "../gpus/answers.ts";
 import { analysisOfModel } from "./analysis.ts";
 
+const alias = z.string().meta({ description: "The same as id, for clients of the reference service" });
+
 export const requestFields = {
   id: z.string(),
-  request_id: z.string().meta({ description: "The same as id" }),
+  request_id: alias,
   service_name: z.string(),
   workload_type: z.enum(WORKLOAD_TYPES),
   priority: z.int(),
@@ -57,7 +59,7 @@ export const migIdentity = z
   .meta({ description: "null: a whole GPU" });
 
 const leaseFields = {
-  allocation_id: z.string().meta({ description: "The same as id" }),
+  allocation_id: alias,
   gpu_ids: z.array(z.int()).meta({
     description:
       "The indices that nvidia-smi counts by now; of a MIG instance, its GPU's. A GPU that it does not count now is left " +
@@ -160,7 +162,7 @@ export const queuedSchema = z
   .object({
     status: z.literal("queued"),
     id: z.string(),
-    request_id: z.string().meta({ description: "The same as id" }),
+    request_id: alias,
     position: z.int().meta({ description: "From 1" }),
     submitted_at: instant,
     priority: z.int(),

@@ -20,7 +20,16 @@ import type { Mutant } from "./mutant.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 /** All that the tests need of the project, beside its packages. */
-const COPIED = ["src", "test", "scripts", "executors", "package.json", "tsconfig.json", "vitest.config.ts"];
+const COPIED = [
+  "src",
+  "test",
+  "scripts",
+  "executors",
+  "templates",
+  "package.json",
+  "tsconfig.json",
+  "vitest.config.ts",
+];
 const BUILD = "scripts/build.mjs";
 /** Each runs a type check or a test file at a time. */
 const WORKERS = 2;

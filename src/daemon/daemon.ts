@@ -399,10 +399,10 @@ class RunningDaemon implements Daemon {
     this.#worker?.stop();
     await this.#work.stop();
     await this.#poller?.stop();
-    this.#history.stop();
     this.#watching.stop();
     await Promise.all([this.#source.close(), this.#deliverer?.stop()]);
     await this.#scheduler.stop();
+    await this.#history.stop();
     await this.#keyBook.stop();
     await this.#store.close();
     this.#log.info({}, "stopped; leases stay as they are");

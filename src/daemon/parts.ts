@@ -93,7 +93,7 @@ export function buildParts(given: Given): Parts {
     ? createMetrics({ version, clock, scheduler, source, hasKeys })
     : null;
   for (const observer of [simulated, metrics]) if (observer !== null) scheduler.observeWith(observer);
-  const history = new GpuHistory({ store, clock, state: () => scheduler.state });
+  const history = new GpuHistory({ store, clock, scheduler });
   const work = createWorkService({
     config: config.work,
     databasePath: workDatabaseBeside(config.storage.path),

@@ -11,6 +11,7 @@ import type { Cordon, Gpu } from "../core/model/gpu.ts";
 import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import type { UsedGpu } from "../core/model/use.ts";
 import type { AuditEntry } from "./audit.ts";
+import type { GpuChange } from "./history.ts";
 import type { DeliveryQuery, DeliveryRecord, DeliverySettlement, Notification } from "./webhooks.ts";
 
 /** How long the same `Idempotency-Key` stands for the same request, in ms. */
@@ -61,6 +62,8 @@ export interface Turn {
   readonly keys: readonly KeptKey[];
   /** Who changed what in it. */
   readonly audit: readonly AuditEntry[];
+  /** For the time line: what GPUs are from now on. What is left out here is written later, beside the turns. */
+  readonly gpuChanges: readonly GpuChange[];
 }
 
 /** What a store gives back at the start. */

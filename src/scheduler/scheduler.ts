@@ -36,6 +36,7 @@ import {
 import type { DeliveryQuery, DeliveryRecord, DeliverySettlement } from "../ports/webhooks.ts";
 import { UseCounter } from "./counting.ts";
 import { EventFeed } from "./event-feed.ts";
+import { GpuChanges } from "./gpu-changes.ts";
 import { Observers } from "./observers.ts";
 import { Pulse } from "./pulse.ts";
 import { Reads, type Reply } from "./reads.ts";
@@ -64,6 +65,8 @@ export interface SchedulerParts {
 export class Scheduler {
   /** What was committed, for those who follow it. */
   readonly events: EventFeed;
+  /** What the turns have written down of the GPUs, for who keeps their history. */
+  readonly gpuChanges = new GpuChanges();
   readonly #parts: SchedulerParts;
   readonly #observers: Observers;
   readonly #pulse: Pulse;
@@ -92,7 +95,9 @@ export class Scheduler {
     });
     this.#observers = observers;
     this.#pulse = pulse;
-    this.#turns = new Turns({ store, clock, newId, policy, calendar, pulse, waiters, observers, onBug }, stored);
+    const history = this.gpuChanges;
+    const turnsParts = { store, history, clock, newId, policy, calendar, pulse, waiters, observers, onBug };
+    this.#turns = new Turns(turnsParts, stored);
     this.#reads = new Reads({ turns: this.#turns, store, waiters, clock });
     this.#counter = new UseCounter(this.#turns, store, onBug);
     this.#usage = new UsageReports(store);

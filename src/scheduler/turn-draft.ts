@@ -13,6 +13,7 @@ import { type AuditEntry, doneBy, type Sender } from "../ports/audit.ts";
 import type { IdempotencyKey, KeptKey, Turn } from "../ports/store.ts";
 import type { DeliverySettlement, Notification } from "../ports/webhooks.ts";
 import { notificationOf, operatorNotificationOf } from "../wire/webhooks/bodies.ts";
+import type { GpuChanges } from "./gpu-changes.ts";
 
 /** What comes with a command, to be stored with what the command changes. */
 export interface Attachments {
@@ -105,7 +106,7 @@ export class TurnDraft {
   }
 
   /** @param inputs see {@link Turn}. */
-  asTurn(inputs: string | null): Turn {
+  asTurn(inputs: string | null, history: Pick<GpuChanges, "ofTurn">): Turn {
     const [before, after] = [this.#before, this.#state];
     const gpus: Gpu[] = [];
     const removedGpus: GpuUuid[] = [];
@@ -113,7 +114,7 @@ export class TurnDraft {
       for (const gpu of after.gpus.values()) if (before.gpus.get(gpu.uuid) !== gpu) gpus.push(gpu);
       for (const { uuid } of before.gpus.values()) if (!after.gpus.has(uuid)) removedGpus.push(uuid);
     }
-    return {
+    const turn = {
       at: this.#now,
       events: this.events,
       inputs,
@@ -132,6 +133,7 @@ export class TurnDraft {
       redeliveries: this.#redeliveries,
       audit: this.#audit,
     };
+    return { ...turn, gpuChanges: history.ofTurn(turn, before, after) };
   }
 
   /** Takes down what a decision changed, and the webhooks that tell of it. */

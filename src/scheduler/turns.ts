@@ -26,6 +26,7 @@ import type { IdSource } from "../platform/ids.ts";
 import type { Sender } from "../ports/audit.ts";
 import { OverloadedError, ShuttingDownError, StorageUnavailableError } from "../ports/refusals.ts";
 import type { Store, StoredState } from "../ports/store.ts";
+import type { GpuChanges } from "./gpu-changes.ts";
 import { Mailbox } from "./mailbox.ts";
 import type { Observers } from "./observers.ts";
 import type { Pulse } from "./pulse.ts";
@@ -55,6 +56,7 @@ export interface CommandResult {
 
 export interface TurnsParts {
   readonly store: Pick<Store, "commit">;
+  readonly history: GpuChanges;
   readonly clock: Clock;
   readonly newId: IdSource;
   readonly policy: Policy;
@@ -229,7 +231,10 @@ export class Turns {
 
   async #commit(draft: TurnDraft, now: EpochMs): Promise<void> {
     const captured = draft.events.length === 0 ? null : this.#captured(draft, now);
-    await this.#parts.store.commit(draft.asTurn(captured?.text ?? null));
+    const { store, history } = this.#parts;
+    const turn = draft.asTurn(captured?.text ?? null, history);
+    await store.commit(turn);
+    history.written(turn.gpuChanges);
     if (captured !== null) this.#recorder.kept(captured);
     if (this.#storageFailed) {
       this.#storageFailed = false;

@@ -11,6 +11,7 @@ interface ChangeRow {
   readonly idle: number;
 }
 
+/** Keeps the changes, and notes that the daemon ran until then. */
 export function historyWrites(changes: readonly GpuChange[], now: EpochMs): Write[] {
   const rows = changes.map(
     ({ uuid, at, state, services, isIdle }): Write => [
@@ -22,7 +23,12 @@ export function historyWrites(changes: readonly GpuChange[], now: EpochMs): Writ
       isIdle ? 1 : 0,
     ],
   );
-  return [...rows, ["dropChanges", now - HISTORY_KEPT_MS, HISTORY_KEPT_ROWS], ["noteHistory", now]];
+  return [...rows, ["noteHistory", now]];
+}
+
+/** Drops what is too old or too much. */
+export function historyCuts(now: EpochMs): Write[] {
+  return [["dropChanges", now - HISTORY_KEPT_MS, HISTORY_KEPT_ROWS]];
 }
 
 export function readHistoryUntil(reads: Reads): EpochMs | null {

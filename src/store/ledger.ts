@@ -12,6 +12,7 @@ import type { AllocationId, GpuUuid } from "../core/model/ids.ts";
 import { KEY_LIFE_MS, type StoredState, type Turn } from "../ports/store.ts";
 import type { DeliverySettlement } from "../ports/webhooks.ts";
 import { auditWrite } from "./audit.ts";
+import { historyWrites } from "./history.ts";
 import { holdersOf } from "./read-state.ts";
 import {
   encodeBookings,
@@ -99,6 +100,7 @@ export class Ledger {
       writes.push(["keepKey", principal, key, fingerprint, at, JSON.stringify(ids)]);
     }
     for (const entry of turn.audit) writes.push(auditWrite(entry));
+    if (turn.gpuChanges.length > 0) writes.push(...historyWrites(turn.gpuChanges, turn.at));
     if (turn.cordon !== this.#cordon || turn.bookings !== this.#bookings) {
       writes.push(["host", encodeCordon(turn.cordon), encodeBookings(turn.bookings)]);
     }

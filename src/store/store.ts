@@ -46,7 +46,7 @@ import type {
 import { auditWrite, readAudit } from "./audit.ts";
 import { storeFailure, WriterDiedError } from "./errors.ts";
 import { FileWatch } from "./file-watch.ts";
-import { historyWrites, readChanges, readHistoryUntil, readLastChanges } from "./history.ts";
+import { historyCuts, historyWrites, readChanges, readHistoryUntil, readLastChanges } from "./history.ts";
 import { keyUse, storedKey } from "./keys.ts";
 import { Ledger } from "./ledger.ts";
 import { type OpenDatabase, openDatabase, refusal } from "./open.ts";
@@ -287,7 +287,7 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
   keepHistory(changes: readonly GpuChange[], now: EpochMs): Promise<void> {
     return this.#inOrder(async () => {
       try {
-        await this.#writer.run({ type: "write", writes: historyWrites(changes, now) });
+        await this.#writer.run({ type: "write", writes: [...historyWrites(changes, now), ...historyCuts(now)] });
       } catch (error) {
         throw storeFailure(error);
       }

@@ -19,7 +19,6 @@ import { NO_PROCESSES } from "../../src/ports/processes.ts";
 import type { Turn } from "../../src/ports/store.ts";
 import { GpuHistory } from "../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../src/scheduler/scheduler.ts";
-import { MemoryHistory } from "../fixtures/memory-history.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { gpuReading, seen } from "../fixtures/readings.ts";
 import { DEFAULT_POLICY } from "../simulation/simulated-host.ts";
@@ -104,7 +103,7 @@ export async function startDaemon(given: Given = {}) {
   const see = (readings: readonly GpuReading[], over: Partial<HostReading> = {}) =>
     scheduler.observe(seen(readings, clock.now(), over));
   if (gpus !== null) await see(gpus);
-  const history = new GpuHistory({ store: new MemoryHistory(), clock, state: () => scheduler.state });
+  const history = new GpuHistory({ store: store.history, clock, scheduler });
   history.start();
   onTestFinished(() => history.stop());
   const http = createHttpServer({

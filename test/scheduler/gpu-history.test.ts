@@ -1,8 +1,8 @@
 /** What each GPU was, and whose, as it is written down and told. */
 import { expect, onTestFinished, test } from "vitest";
+import type { Policy } from "../../src/core/model/policy.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { GpuHistory } from "../../src/scheduler/gpu-history.ts";
-import { MemoryHistory } from "../fixtures/memory-history.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { ask, settled, startScheduler } from "./harness.ts";
 
@@ -10,10 +10,11 @@ const ANN = { principal: "ann", admin: true };
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
 
-/** A host of two GPUs, whose history is kept in `store`, as if by a daemon that has just started. */
-async function host(store = new MemoryHistory(), clock = new ManualClock()) {
-  const { scheduler, look } = await startScheduler(new MemoryStore(), { gpus: 2, clock });
-  const history = new GpuHistory({ store, clock, state: () => scheduler.state });
+/** A host of two GPUs, whose history is kept in `file`, as if by a daemon that has just started. */
+async function host(policy: Partial<Policy> = {}, file = new MemoryStore(), clock = new ManualClock()) {
+  const store = file.history;
+  const { scheduler, look } = await startScheduler(file, { gpus: 2, clock, policy });
+  const history = new GpuHistory({ store, clock, scheduler });
   history.start();
   await settled();
   onTestFinished(async () => {
@@ -32,7 +33,7 @@ async function host(store = new MemoryHistory(), clock = new ManualClock()) {
         ms: span.to - span.from,
         is: [span.state, ...span.services, ...(span.isIdle ? ["idle"] : [])].join(" "),
       }));
-  return { scheduler, clock, store, history, see: () => look(2), pass, told };
+  return { scheduler, clock, file, store, history, see: () => look(2), pass, told };
 }
 
 test("who had a GPU is told without a gap, from when to when", async () => {
@@ -69,20 +70,81 @@ test("a reading that has grown stale is unknown from then on, without any turn",
   expect(told(start, clock.now())?.map(({ is }) => is)).toEqual(["free", "unknown"]);
 });
 
-test("the time in which the daemon did not run is unknown, and what was before is still known", async () => {
+/** How long is told to be unknown around ten minutes without a daemon, of a GPU that nobody holds; and what is told. */
+async function around(end: (first: Awaited<ReturnType<typeof host>>) => Promise<void>) {
   const first = await host();
   const start = first.clock.now();
-  await first.pass(90 * SECOND);
-  first.history.stop();
+  for (let second = 0; second < 90; second += 10) {
+    await first.see();
+    await first.pass(10 * SECOND);
+  }
+  await end(first);
+  await first.scheduler.stop();
   first.clock.advance(10 * MINUTE);
-  const again = await host(first.store, first.clock);
+  const again = await host({}, first.file, first.clock);
   await again.pass(2 * SECOND);
   const spans = again.told(start, first.clock.now()) ?? [];
-  expect(spans.map(({ is }) => is)).toContain("unknown");
-  expect(spans.at(-1)).toEqual({ ms: 2 * SECOND, is: "free" });
-  const unknown = spans.filter(({ is }) => is === "unknown").reduce((sum, { ms }) => sum + ms, 0);
+  return {
+    unknown: spans.filter(({ is }) => is === "unknown").reduce((sum, { ms }) => sum + ms, 0),
+    names: spans.map(({ is }) => is),
+  };
+}
+
+test("the time in which the daemon did not run is unknown, and what was before is still known", async () => {
+  const { unknown, names } = await around(({ history }) => history.stop());
+  expect([names[0], names.at(-1)]).toEqual(["free", "free"]);
+  expect(unknown).toBe(10 * MINUTE);
+});
+
+test("of a daemon that was killed no more than its last minute is unknown, too", async () => {
+  const { unknown } = await around(async ({ store, history }) => {
+    store.failing = true;
+    await history.stop();
+    store.failing = false;
+  });
   expect(unknown).toBeGreaterThanOrEqual(10 * MINUTE);
-  expect(unknown).toBeLessThanOrEqual(11 * MINUTE + 30 * SECOND);
+  expect(unknown).toBeLessThanOrEqual(11 * MINUTE);
+});
+
+test("a lease is written down with the turn that grants or ends it, before anybody looks", async () => {
+  const { scheduler, store, file, pass } = await host();
+  await pass(10 * SECOND);
+  const written = store.changes.length;
+  const { allocation } = await scheduler.allocate(ask({ serviceName: "trainer", requiredGpus: 2 }), ANN);
+  expect(file.turns.at(-1)?.gpuChanges.map(({ state, services }) => [state, ...services])).toEqual([
+    ["leased", "trainer"],
+    ["leased", "trainer"],
+  ]);
+  expect(store.changes).toHaveLength(written + 2);
+  await pass(10 * SECOND);
+  await scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, ANN);
+  expect(file.turns.at(-1)?.gpuChanges.map(({ state }) => state)).toEqual(["reclaiming", "reclaiming"]);
+});
+
+test("a cordon of the whole host is written down of all GPUs, and that a lease sits idle of its own", async () => {
+  const { scheduler, file, see, pass } = await host({ idleAfterMs: MINUTE, staleAfterMs: 5 * MINUTE });
+  const last = () => file.turns.at(-1)?.gpuChanges.map(({ state, isIdle }) => [state, isIdle]);
+  await pass(10 * SECOND);
+  await scheduler.allocate(ask(), ANN);
+  await see();
+  await pass(MINUTE);
+  await see();
+  expect(last()).toEqual([["leased", true]]);
+  await pass(10 * SECOND);
+  await scheduler.drain(null, null, "kernel", { principal: "root", admin: true });
+  expect(last()).toEqual([["cordoned", false]]);
+});
+
+test("leases that come and go within two seconds make no more changes than looks do", async () => {
+  const { scheduler, file, store, pass } = await host();
+  await pass(10 * SECOND);
+  const [before, turns] = [store.changes.length, file.turns.length];
+  for (let round = 0; round < 50; round++) {
+    const { allocation } = await scheduler.allocate(ask({ serviceName: `of-${round}`, requiredGpus: 2 }), ANN);
+    await scheduler.release({ id: allocation.request.id, serviceName: null, fencingToken: null }, ANN);
+  }
+  expect(file.turns.length - turns).toBeGreaterThanOrEqual(50);
+  expect(store.changes.length - before).toBeLessThanOrEqual(2);
 });
 
 test("what a full disk did not take is written when it takes it again, with its time", async () => {

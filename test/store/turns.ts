@@ -111,6 +111,7 @@ export function turn(over: Partial<Turn> = {}): Turn {
     audit: [],
     redeliveries: [],
     inputs: null,
+    gpuChanges: [],
     ...over,
   };
 }

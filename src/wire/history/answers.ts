@@ -26,8 +26,8 @@ export const historySchema = z
   .meta({
     id: "History",
     description:
-      "What each GPU was. Looked at every two seconds, so what was shorter may be missing. unknown: there was no reading, " +
-      "the daemon did not run, or it is not kept any more; 8 days are, and 100,000 changes",
+      "What each GPU was. States that were shorter than two seconds may be missing. unknown: there was no reading, the " +
+      "daemon did not run, or it is not kept any more; 8 days are, and 100,000 changes",
   });
 
 export type HistoryAnswer = z.output<typeof historySchema>;

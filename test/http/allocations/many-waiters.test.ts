@@ -17,7 +17,6 @@ import { NO_PAST } from "../../../src/ports/past-decisions.ts";
 import { NO_PROCESSES } from "../../../src/ports/processes.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
-import { MemoryHistory } from "../../fixtures/memory-history.ts";
 import { MemoryStore } from "../../fixtures/memory-store.ts";
 import { gpuReading, seen } from "../../fixtures/readings.ts";
 import { DEFAULT_POLICY } from "../../simulation/simulated-host.ts";
@@ -43,7 +42,7 @@ async function busyDaemon() {
   await see();
   const http = createHttpServer({
     scheduler,
-    history: new GpuHistory({ store: new MemoryHistory(), clock, state: () => scheduler.state }),
+    history: new GpuHistory({ store: store.history, clock, scheduler }),
     settings: SETTINGS,
     keys: () => [],
     knowledge: NO_KNOWLEDGE,

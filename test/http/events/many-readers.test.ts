@@ -16,7 +16,6 @@ import { NO_PAST } from "../../../src/ports/past-decisions.ts";
 import { NO_PROCESSES } from "../../../src/ports/processes.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { Scheduler } from "../../../src/scheduler/scheduler.ts";
-import { MemoryHistory } from "../../fixtures/memory-history.ts";
 import { gpuReading, seen } from "../../fixtures/readings.ts";
 import { DEFAULT_POLICY } from "../../simulation/simulated-host.ts";
 import { openForTest } from "../../store/files.ts";
@@ -44,7 +43,7 @@ async function daemonWithHistory() {
   await scheduler.observe(seen([gpuReading(0)], clock.now()));
   const http = createHttpServer({
     scheduler,
-    history: new GpuHistory({ store: new MemoryHistory(), clock, state: () => scheduler.state }),
+    history: new GpuHistory({ store, clock, scheduler }),
     settings: SETTINGS,
     keys: () => [],
     knowledge: NO_KNOWLEDGE,

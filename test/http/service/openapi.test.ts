@@ -15,7 +15,6 @@ import { NOTIFICATION_STATUSES } from "../../../src/ports/webhooks.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
 import { WEBHOOKS } from "../../../src/wire/webhooks/answers.ts";
-import { MemoryHistory } from "../../fixtures/memory-history.ts";
 import { cutGpu, instance } from "../../fixtures/mig.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
@@ -131,7 +130,7 @@ function servedBy(daemon: Awaited<ReturnType<typeof startDaemon>>) {
     grants: new GrantAnswers(daemon.scheduler, () => undefined),
     idempotency: new Idempotency(daemon.scheduler),
     readings: new ReadingFeed(daemon.scheduler),
-    history: new GpuHistory({ store: new MemoryHistory(), clock: daemon.clock, state: () => daemon.scheduler.state }),
+    history: new GpuHistory({ store: daemon.store.history, clock: daemon.clock, scheduler: daemon.scheduler }),
   });
 }
 

@@ -101,6 +101,28 @@ const RIGHTS = planted(
   ],
 );
 
+const HISTORY = planted(
+  "src/scheduler/gpu-changes.ts",
+  ["test/scheduler/gpu-history.test.ts"],
+  [
+    {
+      name: "What a turn makes of a GPU is left to the next look",
+      find: "if (last === undefined || turn.at - last.at < SHORTEST_MS) continue;",
+      replace: "if (last !== undefined) continue;",
+    },
+    {
+      name: "Each of many short leases makes changes of its own",
+      find: "if (last === undefined || turn.at - last.at < SHORTEST_MS) continue;",
+      replace: "if (last === undefined) continue;",
+    },
+    {
+      name: "That a lease sits idle is told of at the next look",
+      find: "if (wasIdle === (allocation.idleSince !== null)) continue;",
+      replace: "if (wasIdle !== null) continue;",
+    },
+  ],
+);
+
 const READINGS: readonly Mutant[] = [
   {
     name: "A held GPU whose readings grow old is told of at the next reading, which does not come",
@@ -118,4 +140,12 @@ const READINGS: readonly Mutant[] = [
   },
 ];
 
-export const PAGE_MUTANTS: readonly Mutant[] = [...BOARD, ...STREAM, ...LEAD, ...HOST, ...RIGHTS, ...READINGS];
+export const PAGE_MUTANTS: readonly Mutant[] = [
+  ...BOARD,
+  ...STREAM,
+  ...LEAD,
+  ...HOST,
+  ...RIGHTS,
+  ...HISTORY,
+  ...READINGS,
+];

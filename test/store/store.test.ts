@@ -63,6 +63,7 @@ test("a new store is empty, and its clock has not begun", async () => {
     nextFencingToken: 1,
     bootId: null,
     cordon: null,
+    bookings: [],
     lastTurnAt: null,
     lastSeq: 0,
   });

@@ -226,7 +226,7 @@ test("a store that is open, or closed, does not keep the process alive; a commit
       const store = openStore({ path: ${JSON.stringify(databasePath())}, retentionMs: 1e12 });
       const turn = { at: 1, events: [], allocations: [], gpus: [], removedGpus: [], nextFencingToken: 1, bootId: null,
         cordon: null, notifications: [], settlements: [], withdrawn: [], outdated: [], keys: [],
-        redeliveries: [], audit: [], inputs: null };
+        redeliveries: [], audit: [], inputs: null, gpuChanges: [], bookings: [] };
       await store.commit(turn);
       await new Promise((resolve) => setTimeout(resolve, 300));
       await store.commit({ ...turn, at: 2 });

@@ -22,6 +22,8 @@ LABEL org.opencontainers.image.title="gpu-orchestrator" \
 COPY --from=build /src/package.json /app/package.json
 COPY --from=build /src/dist /app/dist
 COPY LICENSE /app/LICENSE
+# What the LLM Orchestrator's Deployment starts.
+RUN printf '#!/bin/sh\nexec node /app/dist/gpu-orchestrator.js controller "$@"\n' > /manager && chmod 0755 /manager
 # Not uid 1000: with the host's process ids visible (pid: host) that would be somebody's login.
 RUN install -d -o 10001 -g 10001 -m 0750 /var/lib/gpu-orchestrator && install -d -m 0755 /etc/gpu-orchestrator
 ENV NODE_ENV=production \

@@ -16,6 +16,11 @@ export function clusterVerbs(program: Command, verb: Verb): void {
     .option("--leader-election-id <name>", "name of the Lease (default: llm-orchestrator-leader)")
     .option("--leader-elect", "one of several controllers decides (the default)")
     .option("--no-leader-elect", "this is the only one")
+    .option("--namespace <name>", "workloads of this namespace only (default: of all)")
+    .option("--metrics-bind-address <address>", "also answer /metrics there, without a key: :8080 (default: none)")
+    .option("--health-probe-bind-address <address>", "also answer /healthz and /readyz there: :8081 (default: none)")
+    .option("--zap-log-level <level>", "debug, info, warn or error")
+    .option("--zap-encoder <name>", "taken, as the LLM Orchestrator's manifest has it: the log is JSON in any case")
     .option("--simulate <host>", "on simulated GPUs, such as h100x8, with a daemon of its own")
     .option("--host <address>", "address to listen on (default: 127.0.0.1)")
     .option("--port <number>", "port to listen on (default: $PORT, else 8003)")
@@ -49,4 +54,13 @@ export function clusterVerbs(program: Command, verb: Verb): void {
     .description("print the CRDs for a Kubernetes cluster; they go over those of the LLM Orchestrator")
     .option("--no-cel", "without rules in CEL: for servers before 1.25")
     .action(async ({ cel }) => (await cluster()).printCrds(cel));
+  group
+    .command("manifests")
+    .summary("print all that the controller needs in a Kubernetes cluster")
+    .description("print all that the controller needs in a Kubernetes cluster: CRDs, rights, PriorityClasses, itself")
+    .requiredOption("--image <name>", "of the controller, as `docker build` made it")
+    .option("--namespace <name>", "where the controller runs", "llm-orchestrator")
+    .option("--workload-namespace <names...>", "where workloads may be made", ["llm-workloads"])
+    .option("--replicas <number>", "controllers, of which one decides", "1")
+    .action(async (options) => (await cluster()).printManifests(options));
 }

@@ -8,13 +8,13 @@ import type { HttpServer } from "../http/exchange/server.ts";
 import { sortableIds } from "../platform/ids.ts";
 import { createLogger, type Logger } from "../platform/logger.ts";
 import { urlHost } from "../platform/url-host.ts";
-import { createApiServer } from "./api/server.ts";
+import { createApiServer, createOpenServer } from "./api/server.ts";
 import { HostBackend, runPriority } from "./host/backend.ts";
 import { type ChildDaemon, startChildDaemon } from "./host/child.ts";
 import type { Objects } from "./objects/store.ts";
 import type { Backend } from "./reconcile/backend.ts";
 import { ReconcileLoop } from "./reconcile/loop.ts";
-import { type ControllerFlags, type ControllerSettings, loadSettings } from "./settings/settings.ts";
+import { type Address, type ControllerFlags, type ControllerSettings, loadSettings } from "./settings/settings.ts";
 import { SqliteObjects } from "./store/sqlite.ts";
 
 const DEFAULT_DAEMON = "http://127.0.0.1:8086";
@@ -130,6 +130,33 @@ async function clusterGround(settings: ControllerSettings, changed: () => void, 
   };
 }
 
+/** In a cluster objects are the apiserver's: without a place for it, only the history is lost with this process. */
+function storeOf({ backend, database }: ControllerSettings, log: Logger): SqliteObjects {
+  try {
+    return new SqliteObjects(database);
+  } catch (error) {
+    if (backend !== "kubernetes" || !isUnwritable(error as NodeJS.ErrnoException)) throw error;
+    log.warn({ database, err: error }, "there is no writing there: the history of scaling stays in memory");
+    return new SqliteObjects(":memory:");
+  }
+}
+
+/** SQLite's own codes: 8 is a file that cannot be written, 14 one that cannot be opened or made. */
+function isUnwritable({ code = "", errcode }: NodeJS.ErrnoException & { readonly errcode?: number }): boolean {
+  return code === "EROFS" || code === "EACCES" || errcode === 8 || errcode === 14;
+}
+
+/** On both families where no address is given, and on IPv4 where the host has no other. */
+async function listenOn(server: HttpServer, { host, port }: Address): Promise<{ readonly port: number }> {
+  if (host !== null) return server.listen(host, port);
+  try {
+    return await server.listen("::", port);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EAFNOSUPPORT") throw error;
+    return server.listen("0.0.0.0", port);
+  }
+}
+
 class Controller {
   readonly #settings: ControllerSettings;
   readonly #log: Logger;
@@ -137,6 +164,7 @@ class Controller {
   readonly #ground: Ground;
   readonly #loop: ReconcileLoop;
   readonly #http: HttpServer;
+  readonly #open: readonly { readonly at: Address; readonly server: HttpServer }[];
   #prune: NodeJS.Timeout | null = null;
   #stopping: Promise<void> | null = null;
 
@@ -146,7 +174,7 @@ class Controller {
     version: string,
     log: Logger,
   ): Promise<Controller> {
-    const store = new SqliteObjects(settings.database);
+    const store = storeOf(settings, log);
     let soon: () => void = () => undefined;
     const ground =
       settings.backend === "host"
@@ -178,12 +206,19 @@ class Controller {
     const idempotency = new Idempotency(objects);
     const parts = { ...stores, backend, loop: this.#loop, settings, newId, version, now, idempotency };
     this.#http = createApiServer(parts, log);
+    this.#open = settings.open.map((at) => ({ at, server: createOpenServer(parts, log) }));
   }
 
   /** @param lost is run when another controller leads where this one did. */
   async start(lost: () => void): Promise<void> {
     const { host, port: wanted } = this.#settings.api;
     const { port } = await this.#http.listen(host, wanted);
+    const urls: string[] = [];
+    for (const { at, server } of this.#open) {
+      const { port } = await listenOn(server, at);
+      urls.push(`http://${urlHost(at.host ?? "localhost")}:${port}`);
+    }
+    if (urls.length > 0) this.#log.info({ urls }, "probes and scrapes are answered there, too");
     this.#ground.start(lost);
     this.#loop.start();
     this.#prune = setInterval(() => this.#store.prune(Date.now()), PRUNE_MS);
@@ -203,7 +238,7 @@ class Controller {
 
   async #drain(): Promise<void> {
     if (this.#prune !== null) clearInterval(this.#prune);
-    await this.#http.drain();
+    await Promise.all([this.#http, ...this.#open.map(({ server }) => server)].map((server) => server.drain()));
     await this.#loop.stop();
     await this.#ground.stop();
     this.#store.close();

@@ -6,6 +6,7 @@ import { childrenOf, productsIn, startupSeconds } from "../../src/controller/kub
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import type { Plan } from "../../src/controller/reconcile/plan.ts";
+import { NO_MEMORIES, reconcile } from "../../src/controller/reconcile/reconcile.ts";
 import { look, SETTINGS, seen, workload } from "./objects.ts";
 
 const render = { reconcile: SETTINGS, priorityClasses: new Set(["llm-basic"]), products: [], liveProducts: [] };
@@ -49,6 +50,28 @@ describe("a workload in a cluster", () => {
     });
     expect(spec.priorityClassName).toBe("llm-basic");
     expect(spec.automountServiceAccountToken).toBe(false);
+  });
+
+  test("has an engine whose caches can be written by the user that it runs as", () => {
+    const [container] = made().Deployment.spec.template.spec.containers;
+    const { value: home } = container.env.find(({ name }: Any) => name === "HOME");
+    expect(container.volumeMounts).toContainEqual({ name: "cache", mountPath: home });
+    expect(container.env.find(({ name }: Any) => name === "HF_HOME").value.startsWith(`${home}/`)).toBe(true);
+  });
+
+  test("is the first seed's own server where the settings name an image that is not vLLM's", () => {
+    const own = { ...SETTINGS, image: "llm-server:latest" };
+    const { wanted } = reconcile(workload(), seen(), NO_MEMORIES, own);
+    if (wanted === null) throw new Error("not accepted");
+    const { made: children } = childrenOf(workload(), wanted, { ...render, reconcile: own });
+    const deployment: Any = children.find(({ object }) => object.kind === "Deployment")?.object;
+    const [container] = deployment.spec.template.spec.containers;
+    expect(container).toMatchObject({
+      image: "llm-server:latest",
+      ports: [{ containerPort: 8_080 }, { containerPort: 9_090 }],
+    });
+    expect(container.args).toBeUndefined();
+    expect(container.readinessProbe.httpGet.path).toBe("/ready");
   });
 
   test("is given as long to start as its weights take to load, and at least ten minutes", () => {

@@ -77,6 +77,19 @@ describe("the controller's settings", () => {
     expect(refused(`sha256:${"a".repeat(64)}`)).toEqual([]);
   });
 
+  test("take addresses as the first seed's flags have them, and say what is none", () => {
+    const flags = { backend: "host", metricsBindAddress: ":8080", healthProbeBindAddress: "[::1]:8081" };
+    expect(loadSettings(flags, {}).open).toEqual([
+      { host: null, port: 8_080 },
+      { host: "::1", port: 8_081 },
+    ]);
+    expect(loadSettings({ ...flags, metricsBindAddress: "0" }, {}).open).toHaveLength(1);
+    expect(loadSettings({ ...flags, zapLogLevel: "error" }, {}).logLevel).toBe("error");
+    for (const wrong of [{ metricsBindAddress: "8080" }, { metricsBindAddress: ":99999" }, { zapLogLevel: "loud" }]) {
+      expect(() => loadSettings({ ...flags, ...wrong }, {})).toThrow();
+    }
+  });
+
   test("let no second key of a principal widen its tenants", () => {
     const keys = "k1-0123456789: {principal: a, tenants: [x]}, k2-0123456789: {principal: a}";
     expect(problems(`auth: {api_keys: {${keys}}}`)).toEqual(["auth.api_keys: the keys of a name different tenants"]);

@@ -145,9 +145,24 @@ export async function nodes(what: string, node: string | undefined, options: Com
 
 export async function printCrds(cel: boolean): Promise<void> {
   const { crds } = await import("../../controller/kubernetes/crds.ts");
-  process.stdout.write(
-    crds(cel)
-      .map((crd) => stringify(crd, { aliasDuplicateObjects: false }))
-      .join("---\n"),
-  );
+  printYaml(crds(cel));
+}
+
+interface ManifestOptions {
+  readonly image: string;
+  readonly namespace: string;
+  readonly workloadNamespace: readonly string[];
+  readonly replicas: string;
+}
+
+export async function printManifests(options: ManifestOptions): Promise<void> {
+  const { image, namespace, workloadNamespace: workloadNamespaces } = options;
+  const replicas = Number(options.replicas);
+  if (!Number.isInteger(replicas) || replicas < 1) throw new UsageError("--replicas: expected 1 or more");
+  const { manifests } = await import("../../controller/kubernetes/manifests.ts");
+  printYaml(manifests({ image, namespace, workloadNamespaces, replicas }));
+}
+
+function printYaml(objects: readonly object[]): void {
+  process.stdout.write(objects.map((one) => stringify(one, { aliasDuplicateObjects: false })).join("---\n"));
 }

@@ -1,7 +1,7 @@
 /** The controller's HTTP server. */
 
 import { NO_LIMITS } from "../../http/exchange/limits.ts";
-import { createServer, type HttpServer } from "../../http/exchange/server.ts";
+import { createServer, type HttpServer, type ServerParts } from "../../http/exchange/server.ts";
 import type { Log } from "../../http/exchange/serving.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { deploymentEndpoints } from "./deployments.ts";
@@ -17,6 +17,23 @@ const DRAIN_MS = 8_000;
 const MAX_CONNECTIONS = 1_024;
 
 export function createApiServer(parts: ApiParts, log: Log): HttpServer {
+  return serverOf(parts, log, (isDraining) => [
+    ...serviceEndpoints(parts, isDraining),
+    // Before those that take an id: `status` and the events of a deployment are no ids.
+    ...nodeEndpoints(parts),
+    ...deploymentEndpoints(parts),
+    ...objectEndpoints(parts),
+  ]);
+}
+
+/** For probes and scrapes only: what takes a key is not there. */
+export function createOpenServer(parts: ApiParts, log: Log): HttpServer {
+  return serverOf(parts, log, (isDraining) =>
+    serviceEndpoints(parts, isDraining).filter(({ access }) => access !== "key"),
+  );
+}
+
+function serverOf(parts: ApiParts, log: Log, endpoints: ServerParts["endpoints"]): HttpServer {
   const { auth } = parts.settings;
   return createServer({
     settings: {
@@ -38,13 +55,7 @@ export function createApiServer(parts: ApiParts, log: Log): HttpServer {
     limits: () => NO_LIMITS,
     metrics: null,
     audit: null,
-    endpoints: (isDraining) => [
-      ...serviceEndpoints(parts, isDraining),
-      // Before those that take an id: `status` and the events of a deployment are no ids.
-      ...nodeEndpoints(parts),
-      ...deploymentEndpoints(parts),
-      ...objectEndpoints(parts),
-    ],
+    endpoints,
     refusals: CONTROLLER_REFUSALS,
     shuttingDown: () => new ControllerError("shutting-down", "the controller is shutting down"),
     problemAs: withSeedNames,

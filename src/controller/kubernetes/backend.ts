@@ -237,8 +237,12 @@ export function isWithin(wanted: unknown, live: unknown): boolean {
   });
 }
 
+/** What the server will not take however often it is asked. 401 is about ourselves, and 409 and 429 are of the moment. */
+const REFUSED: ReadonlySet<number> = new Set([400, 403, 404, 405, 413, 415, 422]);
+
 function asTrouble(error: unknown): unknown {
-  return error instanceof KubeError ? new ControllerError("backend-unavailable", error.message) : error;
+  if (!(error instanceof KubeError)) return error;
+  return new ControllerError(REFUSED.has(error.status) ? "backend-refused" : "backend-unavailable", error.message);
 }
 
 async function called<T>(call: Promise<T>): Promise<T> {

@@ -22,7 +22,7 @@ export class Cluster {
   constructor(settings: ControllerSettings, changed: () => void, log: Logger) {
     const { lease } = settings.kubernetes;
     this.#connection = new KubeConnection(settings.kubernetes);
-    this.objects = new KubeObjects(this.#connection);
+    this.objects = new KubeObjects(this.#connection, settings.kubernetes.watched);
     this.backend = new KubeBackend(this.#connection, this.objects, settings.reconcile, changed);
     this.#log = log;
     this.#leads = lease === null;

@@ -19,12 +19,14 @@ export class KubeObjects implements Objects {
   readonly #workloads: Watch;
   readonly #models: Watch;
 
-  constructor(connection: KubeConnection) {
+  /** @param watched is the namespace whose workloads are seen; `null`: all. */
+  constructor(connection: KubeConnection, watched: string | null) {
     this.#connection = connection;
     const changed = () => {
       for (const tell of this.#listeners) tell();
     };
-    this.#workloads = new Watch(connection, `${BASE}/llmworkloads`, { changed });
+    const within = watched === null ? BASE : `${BASE}/namespaces/${watched}`;
+    this.#workloads = new Watch(connection, `${within}/llmworkloads`, { changed });
     this.#models = new Watch(connection, `${BASE}/llmmodels`, { changed });
   }
 

@@ -25,6 +25,9 @@ const START_S = 105;
 const START_SPARE = 1.3;
 const LEAST_START_S = 600;
 
+/** Nobody in the image has the pod's user id: without these, engines look for a home of root's, and a name, in vain. */
+const HOME = { HOME: "/cache", HF_HOME: "/cache/huggingface", USER: "llm" } as const;
+
 export function deploymentPath({ metadata: { namespace, name } }: Workload): string {
   return `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`;
 }
@@ -211,7 +214,8 @@ interface NodeAffinity {
 function containerOf({ spec }: Workload, plan: Plan, { reconcile }: RenderSettings) {
   const isVllm = plan.engine === "vllm";
   const port = isVllm ? VLLM_PORT : CUSTOM_PORT;
-  const env = { MODEL_NAME: spec.modelName, MODEL_VERSION: spec.modelVersion, MODEL_TYPE: spec.modelType, ...plan.env };
+  const model = { MODEL_NAME: spec.modelName, MODEL_VERSION: spec.modelVersion, MODEL_TYPE: spec.modelType };
+  const env = { ...model, ...(isVllm ? HOME : {}), ...plan.env };
   const probe = (path: string) => ({ httpGet: { path, port: "http", scheme: "HTTP" } });
   return {
     name: "llm-server",
@@ -240,7 +244,7 @@ function containerOf({ spec }: Workload, plan: Plan, { reconcile }: RenderSettin
     },
     volumeMounts: [
       { name: "tmp", mountPath: "/tmp" },
-      { name: "cache", mountPath: "/root/.cache" },
+      { name: "cache", mountPath: HOME.HOME },
       { name: "shm", mountPath: "/dev/shm" },
       { name: "config", mountPath: "/etc/config" },
     ],

@@ -54,7 +54,8 @@ export function planOf(
   nodes: readonly NodeSeen[],
   settings: ReconcileSettings,
 ): Plan | PlanRefused {
-  const model = modelOf(spec, models);
+  const kind = engineOf(spec, settings);
+  const model = modelOf(spec, models, kind);
   if (model === null) {
     return {
       reason: "ModelNotFound",
@@ -72,10 +73,10 @@ export function planOf(
   const gpus = stated === undefined ? (need?.gpus ?? 1) : Number(stated);
   const over = overLimit(spec, gpus, settings) ?? neverFits(gpus, product, nodes);
   if (over !== null) return over;
-  const flags = gpus === 0 || engineOf(spec) === "custom" ? null : flagsOf(spec, model, gpus, cards);
+  const flags = gpus === 0 || kind === "custom" ? null : flagsOf(spec, model, gpus, cards);
   if (flags !== null && "reason" in flags) return flags;
   return {
-    engine: engineOf(spec),
+    engine: kind,
     model,
     image: spec.engine?.image ?? settings.image,
     gpus,
@@ -107,7 +108,11 @@ export function qosClassOf({ qosClass, performance }: WorkloadSpec): QosClass {
   return availability >= 99.5 && p95 <= 500 ? "standard" : "basic";
 }
 
-function modelOf({ modelName, modelVersion, engine }: WorkloadSpec, models: readonly Model[]): string | null {
+function modelOf(
+  { modelName, modelVersion, engine }: WorkloadSpec,
+  models: readonly Model[],
+  kind: Plan["engine"],
+): string | null {
   if (engine?.model !== undefined) return engine.model;
   const own = models.find(({ spec }) => spec.name === modelName && spec.version === modelVersion)?.spec;
   if (own?.source?.type === "hub") return own.source.uri;
@@ -116,12 +121,12 @@ function modelOf({ modelName, modelVersion, engine }: WorkloadSpec, models: read
     findModel(parseModelName(modelName).canonical);
   if (known !== null) return known.id;
   // A custom engine's image brings its model along.
-  return modelName.includes("/") || engine?.type === "custom" ? modelName : null;
+  return modelName.includes("/") || kind === "custom" ? modelName : null;
 }
 
-/** An image that is not vLLM's is the first seed's own server. */
-function engineOf({ engine }: WorkloadSpec): Plan["engine"] {
-  return engine?.type ?? (engine?.image === undefined || engine.image.includes("vllm") ? "vllm" : "custom");
+/** An image that is not vLLM's is the first seed's own server: it takes no flags of vLLM, and serves at another port. */
+function engineOf({ engine }: WorkloadSpec, { image }: ReconcileSettings): Plan["engine"] {
+  return engine?.type ?? ((engine?.image ?? image).includes("vllm") ? "vllm" : "custom");
 }
 
 function productOf({ resources: { gpuType } }: WorkloadSpec): string | null {

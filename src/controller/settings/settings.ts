@@ -22,12 +22,26 @@ export interface ControllerFlags {
   /** Of the Lease; the first seed's name for it. */
   readonly leaderElectionId?: string;
   readonly leaderElect?: boolean;
+  /** The first seed's: `:8080`, or 0 for none. */
+  readonly metricsBindAddress?: string;
+  readonly healthProbeBindAddress?: string;
+  /** Workloads of this namespace only. */
+  readonly namespace?: string;
+  readonly zapLogLevel?: string;
+}
+
+export interface Address {
+  /** `null`: of whatever family this host has. */
+  readonly host: string | null;
+  readonly port: number;
 }
 
 export interface ControllerSettings {
   readonly backend: "host" | "kubernetes";
   readonly simulate: string | null;
   readonly api: { readonly host: string; readonly port: number };
+  /** Where probes and scrapes are answered beside the API, without a key. */
+  readonly open: readonly Address[];
   readonly auth: {
     readonly enabled: boolean;
     readonly headerName: string;
@@ -39,6 +53,8 @@ export interface ControllerSettings {
   readonly kubernetes: {
     readonly kubeconfig: string | null;
     readonly context: string | null;
+    /** Whose workloads are seen; `null`: those of all namespaces. */
+    readonly watched: string | null;
     /** Where the Lease is, and its name; `null`: there is only one controller. */
     readonly lease: { readonly namespace: string; readonly name: string } | null;
   };
@@ -54,6 +70,7 @@ export interface ControllerSettings {
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
+const LEVELS = ["debug", "info", "warn", "error"] as const satisfies readonly LogLevel[];
 const LEASE = "llm-orchestrator-leader";
 const DEFAULT_NAMESPACE = "default";
 const DEFAULT_DATABASE = "data/controller.db";
@@ -73,6 +90,11 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     problems.push({ origin: { kind: "flag", name: "--simulate" }, path: "", message, hint: null });
   }
   const keys = keysOf(file, problems);
+  const open = [
+    addressOf("--metrics-bind-address", flags.metricsBindAddress, problems),
+    addressOf("--health-probe-bind-address", flags.healthProbeBindAddress, problems),
+  ];
+  const logLevel = levelOf(flags.zapLogLevel, problems) ?? file.logging?.level ?? "info";
   const api = { host: flags.host ?? file.api?.host ?? "127.0.0.1", port: overlays.port ?? file.api?.port ?? 8_003 };
   const enabled = file.auth?.enabled === true;
   if (!enabled && !isLoopback(api.host)) {
@@ -85,16 +107,18 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     kubernetes: {
       kubeconfig: flags.kubeconfig ?? (file.kubeConfig || null),
       context: flags.context ?? env.K8S_CONTEXT ?? null,
+      watched: flags.namespace ?? null,
       lease:
         (flags.leaderElect ?? file.leaderElection ?? true)
           ? {
-              namespace: file.namespace ?? "llm-orchestrator",
+              namespace: file.namespace ?? env.POD_NAMESPACE ?? "llm-orchestrator",
               name: flags.leaderElectionId ?? file.leaderLockName ?? LEASE,
             }
           : null,
     },
     simulate: flags.simulate ?? null,
     api,
+    open: open.filter((one) => one !== null),
     auth: { enabled, headerName: file.auth?.header_name ?? "X-API-Key", ...keys },
     daemon: {
       url: file.host?.url ?? env.GPU_ORCHESTRATOR_URL ?? null,
@@ -103,7 +127,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     },
     database: file.database ?? (flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE),
     namespace: env.K8S_NAMESPACE ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
-    logLevel: file.logging?.level ?? "info",
+    logLevel,
     reconcile: reconcileSettings(file, env, overlays),
     defaults: { cpu: env.DEFAULT_CPU_REQUEST ?? "1", memory: env.DEFAULT_MEMORY_REQUEST ?? "2Gi" },
     inert: inertIn(file),
@@ -150,6 +174,26 @@ function numbersOf({ port }: ControllerFlags, env: Environment, problems: Proble
     deploymentTimeout: variable("DEPLOYMENT_TIMEOUT", 86_400),
     gpuMemoryGb: variable("GPU_MEMORY_GB", 100_000),
   };
+}
+
+/** As Go programs take it: `:8080` is any address of this host. @returns null for none. */
+function addressOf(name: string, given: string | undefined, problems: Problem[]): Address | null {
+  if (given === undefined || given === "0") return null;
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]]*)):(\d{1,5})$/.exec(given);
+  const port = Number(match?.[3]);
+  if (match !== null && port <= 65_535) return { host: (match[1] ?? match[2]) || null, port };
+  const message = `expected an address such as :8080, or 0 for none, got ${JSON.stringify(given)}`;
+  problems.push({ origin: { kind: "flag", name }, path: "", message, hint: null });
+  return null;
+}
+
+function levelOf(given: string | undefined, problems: Problem[]): LogLevel | null {
+  if (given === undefined) return null;
+  const level = LEVELS.find((one) => one === given);
+  if (level !== undefined) return level;
+  const message = `expected one of ${LEVELS.join(", ")}, got ${JSON.stringify(given)}`;
+  problems.push({ origin: { kind: "flag", name: "--zap-log-level" }, path: "", message, hint: null });
+  return null;
 }
 
 function keysOf({ auth }: ControllerFile, problems: Problem[]) {

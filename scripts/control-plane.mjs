@@ -1,0 +1,39 @@
+// Builds a control plane for the tests of test/plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler)
+// from the pinned modules there, into ~/.cache/gpu-orchestrator/kube-VERSION, and runs those tests.
+// Needs Go; the first build takes a quarter of an hour or more, 4 GiB of disk and the network. $KUBEBUILDER_ASSETS, a
+// folder with these programs, spares it.
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdirSync } from "node:fs";
+import { homedir } from "node:os";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const VERSION = "1.36.3";
+const root = fileURLToPath(new URL("..", import.meta.url));
+const folder = process.env.KUBEBUILDER_ASSETS ?? join(homedir(), `.cache/gpu-orchestrator/kube-${VERSION}`);
+const stamp = "-X k8s.io/component-base/version";
+const flags = `-s -w ${stamp}.gitVersion=v${VERSION} ${stamp}.gitMajor=1 ${stamp}.gitMinor=${VERSION.split(".")[1]}`;
+const PROGRAMS = {
+  etcd: { module: "etcd", path: "go.etcd.io/etcd/server/v3" },
+  "kube-apiserver": { module: "kubernetes", path: "k8s.io/kubernetes/cmd/kube-apiserver" },
+  "kube-controller-manager": { module: "kubernetes", path: "k8s.io/kubernetes/cmd/kube-controller-manager" },
+  "kube-scheduler": { module: "kubernetes", path: "k8s.io/kubernetes/cmd/kube-scheduler" },
+};
+
+mkdirSync(folder, { recursive: true });
+// One after the other: a link takes gigabytes of memory.
+for (const [name, { module, path }] of Object.entries(PROGRAMS)) {
+  const program = join(folder, name);
+  if (existsSync(program)) continue;
+  console.log(`building ${name}`);
+  const { status, error } = spawnSync("go", ["build", "-trimpath", "-ldflags", flags, "-o", program, path], {
+    cwd: join(root, "test/plane", module),
+    env: { ...process.env, CGO_ENABLED: "0" },
+    stdio: "inherit",
+  });
+  if (error !== undefined) console.error(`go cannot be run: ${error.message}`);
+  if (status !== 0) process.exit(1);
+}
+const env = { ...process.env, PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH}` };
+const tests = spawnSync("vitest", ["run", "test/plane"], { cwd: root, stdio: "inherit", env });
+process.exit(tests.status ?? 1);

@@ -1,0 +1,50 @@
+/** What `gpuo cluster manifests` prints. test/plane has it against a real apiserver. */
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { parseAllDocuments } from "yaml";
+import { manifests } from "../../src/controller/kubernetes/manifests.ts";
+
+// biome-ignore lint/suspicious/noExplicitAny: objects of any kind.
+type Any = any;
+
+const SETTINGS = {
+  image: "gpu-orchestrator:1.0.0",
+  namespace: "llm-orchestrator",
+  workloadNamespaces: ["llm-workloads"],
+  replicas: 1,
+};
+const made = (change: object = {}) => manifests({ ...SETTINGS, ...change }) as readonly Any[];
+const rulesIn = (objects: readonly Any[]): Any[] => objects.flatMap(({ rules = [] }) => rules);
+
+describe("the manifests", () => {
+  test("are what deploy/kubernetes has (made anew by gpuo cluster manifests --image gpu-orchestrator:1.0.0)", () => {
+    const text = readFileSync("deploy/kubernetes/llm-orchestrator.yaml", "utf8");
+    expect(parseAllDocuments(text).map((one) => one.toJS())).toEqual(JSON.parse(JSON.stringify(made())));
+  });
+
+  test("give no right to a Secret, to all of a group, or to escalate", () => {
+    for (const { apiGroups, resources, verbs } of rulesIn(made())) {
+      expect([...apiGroups, ...resources, ...verbs]).not.toContain("*");
+      expect(resources).not.toContain("secrets");
+      for (const verb of ["escalate", "bind", "impersonate"]) expect(verbs).not.toContain(verb);
+    }
+  });
+
+  test("let it make children in the namespaces that were named, and nowhere else", () => {
+    const objects = made({ workloadNamespaces: ["a", "b"] });
+    const bound = objects.filter(({ roleRef }) => roleRef?.name === "llm-orchestrator-workloads");
+    expect(bound.map(({ kind, metadata }) => [kind, metadata.namespace])).toEqual([
+      ["RoleBinding", "a"],
+      ["RoleBinding", "b"],
+    ]);
+    const everywhere = objects.find(({ kind }) => kind === "ClusterRole").rules as Any[];
+    const deployments = everywhere.filter(({ resources }) => resources.includes("deployments"));
+    expect(deployments.flatMap(({ verbs }) => verbs)).toEqual(["get", "list", "watch"]);
+  });
+
+  test("bring a budget for evictions only where one of several may go", () => {
+    const budgets = (replicas: number) => made({ replicas }).filter(({ kind }) => kind === "PodDisruptionBudget");
+    expect(budgets(1)).toEqual([]);
+    expect(budgets(2)).toHaveLength(1);
+  });
+});

@@ -1,7 +1,7 @@
 // Builds a control plane for the tests of test/plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler)
 // from the pinned modules there, into ~/.cache/gpu-orchestrator/kube-VERSION, and runs those tests.
-// Needs Go; the first build takes a quarter of an hour or more, 4 GiB of disk and the network. $KUBEBUILDER_ASSETS, a
-// folder with these programs, spares it.
+// Needs Go; the first build takes long, several GiB of disk and the network. $KUBEBUILDER_ASSETS, a folder with these
+// programs, spares it.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { homedir } from "node:os";

@@ -1,13 +1,15 @@
 /** What a workload is made of in a cluster, and what is seen of it there: without a server. */
 import { describe, expect, test } from "vitest";
 import { isWithin } from "../../src/controller/kubernetes/backend.ts";
+import { eventOf } from "../../src/controller/kubernetes/events.ts";
+import { microTime } from "../../src/controller/kubernetes/leader.ts";
 import { nodesSeen, tracksSeen } from "../../src/controller/kubernetes/pods.ts";
 import { childrenOf, productsIn, startupSeconds } from "../../src/controller/kubernetes/render.ts";
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import type { Plan } from "../../src/controller/reconcile/plan.ts";
 import { NO_MEMORIES, reconcile } from "../../src/controller/reconcile/reconcile.ts";
-import { look, SETTINGS, seen, workload } from "./objects.ts";
+import { look, NOW, SETTINGS, seen, track, workload } from "./objects.ts";
 
 const render = { reconcile: SETTINGS, priorityClasses: new Set(["llm-basic"]), products: [], liveProducts: [] };
 // biome-ignore lint/suspicious/noExplicitAny: manifests are looked into freely.
@@ -74,6 +76,14 @@ describe("a workload in a cluster", () => {
     expect(container.readinessProbe.httpGet.path).toBe("/ready");
   });
 
+  test("is reached by the name of its Service, which leads to all of its replicas", () => {
+    const service = "http://chat.default.svc";
+    const endpoints = (phases: readonly ("ready" | "starting")[]) =>
+      look(workload(), seen([track("r", phases)], { service })).status.endpoints;
+    expect(endpoints(["ready", "ready"])).toEqual([service]);
+    expect(endpoints(["starting"])).toEqual([]);
+  });
+
   test("is given as long to start as its weights take to load, and at least ten minutes", () => {
     expect(startupSeconds({ memoryMib: 1_024, gpus: 1 } as Plan)).toBe(600);
     expect(startupSeconds({ memoryMib: 70 * 1_024, gpus: 2 } as Plan)).toBe(Math.ceil((140 * 15 + 105) * 1.3));
@@ -123,6 +133,29 @@ describe("a gpuType in a cluster", () => {
 
   test("that no node had is held against the first that come", () => {
     expect(valuesIn(deployment(H100, ["H100"]))).toEqual(H100S);
+  });
+});
+
+describe("a condition that changes", () => {
+  const told = (type: string, status: "True" | "False", message = "") =>
+    eventOf(workload(), { type, status, reason: "Why", message, lastTransitionTime: new Date(NOW).toISOString() }, NOW);
+
+  test("is an Event about the workload, a warning where something stands in its way", () => {
+    expect(told("Ready", "False", "0 of 2")).toMatchObject({
+      metadata: { namespace: "default" },
+      regarding: { kind: "LLMWorkload", name: "chat", uid: "uid-1" },
+      eventTime: microTime(NOW),
+      type: "Normal",
+      reason: "Why",
+      note: "Ready is False: 0 of 2",
+    });
+    expect(told("Stuck", "True").type).toBe("Warning");
+    expect(told("Stuck", "False").type).toBe("Normal");
+    expect(told("Accepted", "False").type).toBe("Warning");
+  });
+
+  test("has words as long as an Event may have, in bytes", () => {
+    expect(Buffer.byteLength(told("Ready", "False", "é".repeat(2_000)).note)).toBeLessThanOrEqual(1_024);
   });
 });
 

@@ -90,7 +90,7 @@ export function track(revision: string, phases: readonly ReplicaSeen["phase"][])
 }
 
 export function seen(tracks: readonly TrackSeen[] = [], change: Partial<Seen> = {}): Seen {
-  return { tracks, nodes: [node()], models: [], load: [], now: NOW, ...change };
+  return { tracks, nodes: [node()], models: [], load: [], service: null, now: NOW, ...change };
 }
 
 export function look(of: Workload, at: Seen = seen(), memory: Memory = NO_MEMORIES): Outcome {

@@ -4,7 +4,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { KubeConnection } from "../../src/controller/kubernetes/connection.ts";
 import { LeaderElection, microTime } from "../../src/controller/kubernetes/leader.ts";
 import { Watch } from "../../src/controller/kubernetes/watch.ts";
@@ -178,11 +178,13 @@ describe("the election", () => {
       lease = { metadata: { resourceVersion: String(++version) }, spec: given.spec };
       return void res.end(JSON.stringify(lease));
     };
-    return { spec: () => lease?.spec ?? {} };
+    return { spec: () => lease?.spec ?? {}, writes: () => version };
   }
   let clock = 0;
+  const troubles: string[] = [];
+  const failed = (error: Error) => troubles.push(error.message);
   const candidate = (identity: string) =>
-    new LeaderElection(connection, { namespace: "ns", name: "lease", identity, monotonicMs: () => clock });
+    new LeaderElection(connection, { namespace: "ns", name: "lease", identity, monotonicMs: () => clock, failed });
 
   test("has one leader; another one takes over only when the lease is unchanged for its time, by its own clock", async () => {
     const { spec } = leases();
@@ -197,6 +199,20 @@ describe("the election", () => {
     expect(await won).toBe("second");
     expect(spec()).toMatchObject({ holderIdentity: "second", leaseTransitions: 1 });
     stop.abort();
+  });
+
+  test("renews its lease, by a clock that counts parts of milliseconds", async () => {
+    const { writes } = leases();
+    const stop = new AbortController();
+    clock += 0.37;
+    const first = candidate("first");
+    await first.acquire(stop.signal);
+    const before = writes();
+    const held = first.hold(stop.signal);
+    await vi.waitFor(() => expect(writes()).toBeGreaterThan(before), { timeout: 45_000 });
+    stop.abort();
+    await held;
+    expect(troubles).toEqual([]);
   });
 
   test("gives its lease back at the end, so that the next need not wait", async () => {

@@ -5,6 +5,9 @@ const ROLLOUT = "test/controller/rollout.test.ts";
 const SCALING = "test/controller/scaling.test.ts";
 const RECONCILE = "test/controller/reconcile.test.ts";
 const API = "test/controller/api.test.ts";
+const KUBERNETES = "test/controller/kubernetes.test.ts";
+const WATCH = "test/controller/watch.test.ts";
+const MANIFESTS = "test/controller/manifests.test.ts";
 
 export const CONTROLLER_MUTANTS: readonly Mutant[] = [
   ...planted(
@@ -95,6 +98,39 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         name: "Scaling rolls a workload",
         find: "    restartedAt,\n  ];",
         replace: "    restartedAt,\n    spec.replicas,\n  ];",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/plan.ts",
+    [KUBERNETES],
+    [
+      {
+        name: "The settings' own server is started with vLLM's flags",
+        find: '((engine?.image ?? image).includes("vllm")',
+        replace: '((engine?.image ?? "vllm").includes("vllm")',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/leader.ts",
+    [WATCH],
+    [
+      {
+        name: "A Lease is taken and never renewed",
+        find: "AbortSignal.timeout(Math.ceil(left))",
+        replace: "AbortSignal.timeout(left)",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/manifests.ts",
+    [MANIFESTS],
+    [
+      {
+        name: "The controller may make Deployments anywhere",
+        find: 'rule("apps", ["deployments"], LOOK),',
+        replace: 'rule("apps", ["deployments"], [...LOOK, "create", "patch"]),',
       },
     ],
   ),

@@ -68,6 +68,7 @@ export class HostBackend implements Backend {
     return {
       nodes: nodesOf(gpus, drain !== null, workers[0]?.worker_id ?? null),
       tracksOf,
+      serviceOf: () => null,
       loadOf: ({ metadata }) =>
         (own.get(labelOf(metadata)) ?? []).flatMap((record): LoadSeen[] => {
           const said = load.get(record.id);

@@ -26,6 +26,17 @@ const CHILDREN = {
   configmaps: "/api/v1/configmaps",
 } as const;
 
+/** What is refused is asked for again, since rights come and names become free, but with growing pauses. */
+const FIRST_REFUSAL_MS = 1_000;
+const LONGEST_REFUSAL_MS = 60_000;
+
+interface Refused {
+  readonly text: string;
+  readonly error: Error;
+  readonly until: number;
+  readonly pauseMs: number;
+}
+
 export class KubeBackend implements Backend {
   readonly kind = "kubernetes";
   readonly #connection: KubeConnection;
@@ -38,6 +49,8 @@ export class KubeBackend implements Backend {
   readonly #load = new LoadWatch();
   /** By path: what we applied, and the version that it had then. What a server makes of it otherwise is its own affair. */
   readonly #applied = new Map<string, { readonly text: string; readonly version: string }>();
+  /** By path: what the server did not take, and until when it is not asked for the same again. */
+  readonly #refused = new Map<string, Refused>();
   /** Nodes that are to be emptied, until when, and by pod what an eviction was refused with. */
   readonly #drains = new Map<string, { readonly until: number; readonly refusals: Map<string, string> }>();
 
@@ -87,6 +100,7 @@ export class KubeBackend implements Backend {
     return {
       nodes: nodesSeen(this.#nodes.all(), pods),
       tracksOf: (workload) => tracksSeen(podsOf(workload)),
+      serviceOf: ({ metadata: { name, namespace } }) => `http://${name}.${namespace}.svc`,
       loadOf: (workload) =>
         podsOf(workload).flatMap(({ metadata }) => {
           const metrics = load.get(metadata.name);
@@ -116,12 +130,22 @@ export class KubeBackend implements Backend {
     const applied = this.#applied.get(path);
     if (live !== undefined && applied?.text === text && applied.version === live.metadata.resourceVersion) return;
     if (live !== undefined && isWithin(object, live)) return;
-    const made: KubeObject = await called(this.#connection.apply(path, object));
-    this.#applied.set(path, { text, version: made.metadata.resourceVersion });
-    this.#watchOf(path).learn(made);
+    const refused = this.#refused.get(path);
+    if (refused?.text === text && Date.now() < refused.until) throw refused.error;
+    try {
+      const made: KubeObject = await called(this.#connection.apply(path, object));
+      this.#refused.delete(path);
+      this.#applied.set(path, { text, version: made.metadata.resourceVersion });
+      this.#watchOf(path).learn(made);
+    } catch (error) {
+      const pauseMs = refused?.text === text ? Math.min(LONGEST_REFUSAL_MS, refused.pauseMs * 2) : FIRST_REFUSAL_MS;
+      this.#refused.set(path, { text, error: error as Error, until: Date.now() + pauseMs, pauseMs });
+      throw error;
+    }
   }
 
   async #unmake(path: string): Promise<void> {
+    this.#refused.delete(path);
     const live = this.#live(path);
     if (live === undefined || live.metadata.deletionTimestamp !== undefined) return;
     this.#applied.delete(path);

@@ -17,6 +17,7 @@ export class Cluster {
   readonly #stop = new AbortController();
   #leading: Promise<void> = Promise.resolve();
   #leads: boolean;
+  #leaseTrouble: string | null = null;
 
   /** @param changed is run after each change that a watch has seen. */
   constructor(settings: ControllerSettings, changed: () => void, log: Logger) {
@@ -28,7 +29,9 @@ export class Cluster {
     this.#leads = lease === null;
     const identity = `${hostname()}_${process.pid}`;
     const monotonicMs = () => performance.now();
-    this.#election = lease === null ? null : new LeaderElection(this.#connection, { ...lease, identity, monotonicMs });
+    const failed = (error: Error) => this.#leaseFailed(error);
+    const options = { identity, monotonicMs, failed };
+    this.#election = lease === null ? null : new LeaderElection(this.#connection, { ...lease, ...options });
   }
 
   get leads(): boolean {
@@ -40,6 +43,11 @@ export class Cluster {
     this.objects.start();
     this.backend.start();
     if (this.#election !== null) this.#leading = this.#lead(this.#election, lost);
+  }
+
+  #leaseFailed({ message }: Error): void {
+    if (message !== this.#leaseTrouble) this.#log.warn({ trouble: message }, "the Lease cannot be taken or renewed");
+    this.#leaseTrouble = message;
   }
 
   async #lead(election: LeaderElection, lost: () => void): Promise<void> {

@@ -29,6 +29,8 @@ export interface LeaderOptions {
   readonly identity: string;
   /** Steady: it does not go back when the wall clock is set. */
   readonly monotonicMs: () => number;
+  /** An attempt has failed; another one follows. */
+  readonly failed: (error: Error) => void;
 }
 
 export class LeaderElection {
@@ -49,7 +51,7 @@ export class LeaderElection {
         if (await this.#try(signal)) return;
       } catch (error) {
         if (signal.aborted) return;
-        if (!(error instanceof Error)) throw error;
+        this.#options.failed(error as Error);
       }
       await sleep(RETRY_MS * (1 + Math.random() * (MAX_JITTER - 1)), signal);
     }
@@ -66,10 +68,11 @@ export class LeaderElection {
       const startedAt = this.#options.monotonicMs();
       try {
         // A call that hangs must not outlast the lease.
-        if (!(await this.#try(AbortSignal.any([signal, AbortSignal.timeout(left)])))) return;
+        if (!(await this.#try(AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])))) return;
         renewedAt = startedAt;
-      } catch {
+      } catch (error) {
         // Tried again until the time is over.
+        if (!signal.aborted) this.#options.failed(error as Error);
       }
     }
   }

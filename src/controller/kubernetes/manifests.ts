@@ -1,7 +1,7 @@
 /**
  * What the controller needs in a cluster, as objects to be applied. Pure.
  *
- *  1. It reads everywhere, and writes only what it must: nodes (cordon), evictions, its own objects, and its Lease.
+ *  1. It reads everywhere, and writes only what it must: nodes (cordon), evictions, Events, its own objects, its Lease.
  *  2. What a workload is made of it may write in the namespaces of workloads only, by a RoleBinding in each. In another
  *     namespace the apiserver refuses, and the workload's `Progressing` says which right is missing.
  *  3. No right to any Secret.
@@ -62,6 +62,7 @@ const CLUSTER_RULES = [
   rule("", ["nodes"], [...LOOK, "patch"]),
   rule("", ["pods", "services", "configmaps"], LOOK),
   rule("", ["pods/eviction"], ["create"]),
+  rule("events.k8s.io", ["events"], ["create"]),
   rule("apps", ["deployments"], LOOK),
   rule("policy", ["poddisruptionbudgets"], LOOK),
   rule("scheduling.k8s.io", ["priorityclasses"], LOOK),

@@ -1,5 +1,6 @@
 /** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, written by server-side apply. */
 import { createHash } from "node:crypto";
+import { changedConditions } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec } from "../objects/model.ts";
@@ -7,6 +8,7 @@ import { readSpec } from "../objects/rules.ts";
 import type { Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec, WorkloadStatus } from "../objects/workload.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
+import { tellCondition } from "./events.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
 const BASE = `/apis/${API_VERSION}`;
@@ -114,11 +116,15 @@ export class KubeObjects implements Objects {
     return { metadata: metadataOf(made), spec };
   }
 
-  async putStatus({ metadata }: Workload, status: WorkloadStatus): Promise<void> {
+  async putStatus(workload: Workload, status: WorkloadStatus): Promise<void> {
+    const { metadata } = workload;
     const { name, namespace } = metadata;
     const body = { apiVersion: API_VERSION, kind: "LLMWorkload", metadata: { name, namespace }, status };
     const made: KubeObject = await this.#written(this.#connection.apply(`${pathOf(metadata)}/status`, body));
     this.#workloads.learn(made);
+    for (const condition of changedConditions(workload.status, status)) {
+      await tellCondition(this.#connection, workload, condition).catch(() => undefined);
+    }
   }
 
   async remove({ metadata }: Workload): Promise<void> {

@@ -1,6 +1,6 @@
 /** Conditions as Kubernetes has them: a type, a status, a reason in one word, a message, and since when it is so. */
 import type { EpochMs } from "../../core/base/time.ts";
-import type { Condition, ConditionType } from "./workload.ts";
+import type { Condition, ConditionType, WorkloadStatus } from "./workload.ts";
 
 export interface Finding {
   readonly type: ConditionType;
@@ -35,4 +35,10 @@ export function conditionsAfter(
 
 export function conditionOf(conditions: readonly Condition[] | undefined, type: ConditionType): Condition | undefined {
   return conditions?.find((one) => one.type === type);
+}
+
+/** Conditions whose status or reason is another than before. */
+export function changedConditions(before: WorkloadStatus, after: WorkloadStatus): Condition[] {
+  const old = new Map((before.conditions ?? []).map((one) => [one.type, `${one.status} ${one.reason}`]));
+  return (after.conditions ?? []).filter(({ type, status, reason }) => old.get(type) !== `${status} ${reason}`);
 }

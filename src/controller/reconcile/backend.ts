@@ -7,6 +7,8 @@ export interface Look {
   readonly nodes: readonly NodeSeen[];
   tracksOf(workload: Workload): readonly TrackSeen[];
   loadOf(workload: Workload): readonly LoadSeen[];
+  /** Where all replicas that serve are reached under one address; `null`: each has its own. */
+  serviceOf(workload: Workload): string | null;
 }
 
 export interface NodeDrain {

@@ -8,11 +8,11 @@
  *  4. A workload whose pass fails holds up no other.
  */
 import { isDeepStrictEqual } from "node:util";
-import { conditionsAfter, finding } from "../objects/conditions.ts";
+import { changedConditions, conditionsAfter, finding } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
 import type { History, Objects } from "../objects/store.ts";
-import type { Condition, Workload, WorkloadStatus } from "../objects/workload.ts";
+import type { Workload } from "../objects/workload.ts";
 import type { Backend, Look } from "./backend.ts";
 import { type Memory, NO_MEMORIES, type Outcome, reconcile } from "./reconcile.ts";
 import type { ReconcileSettings } from "./settings.ts";
@@ -126,7 +126,8 @@ export class ReconcileLoop {
     const { objects, backend, settings, now } = this.#parts;
     const { uid } = workload.metadata;
     const tracks = look.tracksOf(workload);
-    const seen = { tracks, nodes: look.nodes, models: objects.models(), load: look.loadOf(workload), now: now() };
+    const [load, service] = [look.loadOf(workload), look.serviceOf(workload)];
+    const seen = { tracks, nodes: look.nodes, models: objects.models(), load, service, now: now() };
     const decided = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
     this.#memories.set(uid, decided.memory);
     const refusal = decided.wanted === null ? null : await refusalBy(backend.apply(workload, decided.wanted, tracks));
@@ -171,7 +172,7 @@ export class ReconcileLoop {
         initiatedAt: at,
       });
     }
-    for (const { type, status: holds, reason = "", message = "" } of changed(workload.status, status)) {
+    for (const { type, status: holds, reason = "", message = "" } of changedConditions(workload.status, status)) {
       if (type === "Ready" && holds === "True") history.endScaling(name, "success", at);
       history.addEvent({ deploymentId: name, at, type: `${type}=${holds}`, reason, message });
     }
@@ -196,10 +197,4 @@ function refused({ metadata, status: before }: Workload, outcome: Outcome, words
   const others = (outcome.status.conditions ?? []).filter(({ type }) => type !== "Progressing");
   const conditions = [...others, ...conditionsAfter(old, findings, metadata.generation, now)];
   return { ...outcome, status: { ...outcome.status, conditions } };
-}
-
-/** Conditions whose status or reason is another than before. */
-function changed(before: WorkloadStatus, after: WorkloadStatus): Condition[] {
-  const old = new Map((before.conditions ?? []).map((one) => [one.type, `${one.status} ${one.reason}`]));
-  return (after.conditions ?? []).filter(({ type, status, reason }) => old.get(type) !== `${status} ${reason}`);
 }

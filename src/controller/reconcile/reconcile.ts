@@ -276,7 +276,7 @@ function statusOf(view: View, idleMs: number, settings: ReconcileSettings): Work
     updatedReplicas: updated,
     selector: `${LABEL.workload}=${metadata.name}`,
     qosClass: plan.qosClass,
-    endpoints: urls.sort(),
+    endpoints: seen.service === null || urls.length === 0 ? urls.sort() : [seen.service],
     currentMetrics: { ...scaled.metrics },
     plan: {
       gpus: plan.gpus,

@@ -57,6 +57,8 @@ export interface Seen {
   readonly nodes: readonly NodeSeen[];
   readonly models: readonly Model[];
   readonly load: readonly LoadSeen[];
+  /** What leads to all replicas that serve; `null`: each is called for itself. */
+  readonly service: string | null;
   readonly now: EpochMs;
 }
 

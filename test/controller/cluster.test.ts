@@ -1,10 +1,10 @@
 /** The backend `kubernetes`, from a manifest to replicas that serve, against an apiserver in memory and a kubelet of the test. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pino } from "pino";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createApiServer } from "../../src/controller/api/server.ts";
+import { createApiServer, createOpenServer } from "../../src/controller/api/server.ts";
 import { Cluster } from "../../src/controller/kubernetes/cluster.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
@@ -49,7 +49,8 @@ function controller(url: string, lost: () => void = () => undefined) {
   const stores = { objects, history, backend };
   const loop = new ReconcileLoop({ ...stores, ...clock, settings: SETTINGS, leads: () => cluster.leads, log });
   const idempotency = new Idempotency(objects);
-  const api = createApiServer({ ...stores, ...clock, loop, settings, version: "1", idempotency }, log);
+  const parts = { ...stores, ...clock, loop, settings, version: "1", idempotency };
+  const [api, open] = [createApiServer(parts, log), createOpenServer(parts, log)];
   soon = () => loop.soon();
   cluster.start(lost);
   loop.start();
@@ -58,7 +59,7 @@ function controller(url: string, lost: () => void = () => undefined) {
     await cluster.stop();
     history.close();
   });
-  return { cluster, loop, api, url };
+  return { cluster, loop, api, open, url };
 }
 
 async function until(holds: () => boolean, what: string): Promise<void> {
@@ -149,6 +150,19 @@ describe("the backend kubernetes", () => {
     expect(server.get(WORKLOAD).status).toMatchObject({ state: "running", readyReplicas: 2 });
   });
 
+  test("shows each series that its alerts look at, without a key", async () => {
+    await running();
+    const { port } = await started.open.listen("127.0.0.1", 0);
+    ends.push(() => started.open.drain());
+    const page = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    const rules = readFileSync("deploy/prometheus/controller-alerts.yml", "utf8");
+    const names = [...rules.matchAll(/\bllm_orchestrator_[a-z_]+/g)].map(([name]) => name);
+    expect(names.length).toBeGreaterThan(5);
+    for (const name of names) expect(page).toMatch(new RegExp(`^${name}(\\{.*\\})? \\d`, "m"));
+    expect(page).toContain('type="Schedulable"} 1');
+    expect((await fetch(`http://127.0.0.1:${port}/internal/resources/available`)).status).toBe(404);
+  });
+
   test("writes nothing when nothing has changed", async () => {
     await running();
     await new Promise((resolve) => setTimeout(resolve, 1_500));
@@ -177,6 +191,22 @@ describe("the backend kubernetes", () => {
     expect(server.get(DEPLOYMENT).spec.selector).toEqual(selector);
     kubelet();
     await until(() => server.get(WORKLOAD).status.updatedReplicas === 4, "the new revision");
+  });
+
+  test("says what the server refuses of a child, and asks for it again with growing pauses", async () => {
+    server.refusals.set(DEPLOYMENT, { status: 403, message: "deployments.apps is forbidden" });
+    apply();
+    await until(() => condition("Progressing")?.status === "False", "the refusal");
+    expect(condition("Progressing")).toMatchObject({
+      reason: "BackendRefused",
+      message: "deployments.apps is forbidden",
+    });
+    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    const asked = server.writes.filter((write) => write === `PATCH ${DEPLOYMENT}`);
+    // At 0, 1, 3, 7 and 15 s of which a look follows each second.
+    expect(asked.length).toBeLessThanOrEqual(5);
+    server.refusals.clear();
+    await until(() => server.get(DEPLOYMENT) !== undefined, "the Deployment, once the right is there");
   });
 
   test("accepts no object that breaks the rules, and makes nothing of it", async () => {

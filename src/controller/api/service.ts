@@ -72,6 +72,16 @@ function metrics({ objects, loop }: ApiParts): Answer {
     "Replicas that serve",
     each(({ status }) => status.readyReplicas ?? 0),
   );
+  gauge(
+    "condition",
+    "1 where a condition of a workload is True, 0 where it is not",
+    workloads.flatMap(({ metadata: { namespace, name }, status: { conditions = [] } }) =>
+      conditions.map(
+        ({ type, status }) =>
+          [`{namespace="${namespace}",workload="${name}",type="${type}"}`, status === "True" ? 1 : 0] as const,
+      ),
+    ),
+  );
   const nodes = loop.seen?.nodes ?? [];
   gauge(
     "node_gpus",

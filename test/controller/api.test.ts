@@ -30,6 +30,7 @@ const BACKEND: Backend = {
   kind: "host",
   look: () => Promise.reject(new Error("nobody looks here")),
   apply: async () => undefined,
+  keepToken: async () => undefined,
   drain: async (node) => ({ node, status: "drained", blockedBy: [] }),
   uncordon: async (node) => ({ node, status: "ready", blockedBy: [] }),
 };

@@ -4,8 +4,9 @@ import { isWithin } from "../../src/controller/kubernetes/backend.ts";
 import { eventOf } from "../../src/controller/kubernetes/events.ts";
 import { microTime } from "../../src/controller/kubernetes/leader.ts";
 import { nodesSeen, tracksSeen } from "../../src/controller/kubernetes/pods.ts";
-import { childrenOf, productsIn, startupSeconds } from "../../src/controller/kubernetes/render.ts";
+import { childrenOf, productsIn, startupSeconds, tokenSecret } from "../../src/controller/kubernetes/render.ts";
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
+import { ANNOTATION } from "../../src/controller/objects/meta.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import type { Plan } from "../../src/controller/reconcile/plan.ts";
 import { NO_MEMORIES, reconcile } from "../../src/controller/reconcile/reconcile.ts";
@@ -82,6 +83,19 @@ describe("a workload in a cluster", () => {
       look(workload(), seen([track("r", phases)], { service })).status.endpoints;
     expect(endpoints(["ready", "ready"])).toEqual([service]);
     expect(endpoints(["starting"])).toEqual([]);
+  });
+
+  test("is given the Secret with its hub token where it has one, and never another's", () => {
+    const of = workload({}, { metadata: { ...workload().metadata, annotations: { [ANNOTATION.hubToken]: "other" } } });
+    const { wanted } = look(of, seen());
+    if (wanted === null) throw new Error("not accepted");
+    const children = childrenOf(of, wanted, render).made;
+    const deployment: Any = children.find(({ object }) => object.kind === "Deployment")?.object;
+    const [container] = deployment.spec.template.spec.containers;
+    expect(container.envFrom).toEqual([{ secretRef: { name: "hf-token-chat" } }]);
+    const secret: Any = tokenSecret(of, "hf_x").object;
+    expect(secret.metadata).toMatchObject({ name: "hf-token-chat", ownerReferences: [{ uid: "uid-1" }] });
+    expect(JSON.stringify(children)).not.toContain("hf_x");
   });
 
   test("is given as long to start as its weights take to load, and at least ten minutes", () => {

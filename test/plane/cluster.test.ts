@@ -260,6 +260,41 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       await ready("my-llm-workload");
     });
 
+    test("a deployment of the second seed's API has its hub token in a Secret of its own, and nowhere else", async () => {
+      const ask = {
+        tenant_id: "acme",
+        model_id: "Llama 7B",
+        model_name: "llama2",
+        model_path: "meta-llama/Llama-2-7b-hf",
+        gpu_per_replica: 1,
+        huggingface_token: "hf_0123456789",
+      };
+      // The controller's default namespace is not one that it may make children in.
+      const refused = await controller.call("POST", "/internal/deployments/create", ask);
+      expect(refused).toMatchObject({ status: 502, body: { code: "backend-refused" } });
+      expect(refused.body.error).toContain('namespace "default"');
+      await until(
+        "nothing is left of it",
+        async () => (await controller.get("/internal/deployments")).body.length === 1,
+      );
+      await controller.stop();
+      controller = await TestController.start(plane, account, "a2", [], { K8S_NAMESPACE: "llm-workloads" });
+      await until("it is ready", async () => (await controller.get("/readyz")).status === 200);
+      const { status, body } = await controller.call("POST", "/internal/deployments/create", ask);
+      expect(status).toBe(200);
+      const id = body.deployment_id;
+      await ready(id);
+      const { data, metadata } = await get(`/api/v1${NS}/secrets/hf-token-${id}`);
+      expect(Buffer.from(data.HF_TOKEN, "base64").toString()).toBe("hf_0123456789");
+      expect(metadata.ownerReferences[0].name).toBe(id);
+      const shown = [body, (await controller.get(`/internal/deployments/${id}/status`)).body, controller.log];
+      shown.push(await get(`${WORKLOADS}/${id}`), await get(`${DEPLOYMENTS}/${id}`));
+      expect(JSON.stringify(shown)).not.toContain("hf_0123456789");
+      expect((await controller.call("DELETE", `/internal/deployments/${id}`)).status).toBe(200);
+      await until("it is gone", () => gone(`${WORKLOADS}/${id}`));
+      await until("its Secret is gone", () => gone(`/api/v1${NS}/secrets/hf-token-${id}`));
+    });
+
     test("a node is drained by evictions that respect the budget, and its replicas serve elsewhere", async () => {
       const drained = await controller.call("POST", "/admin/v1/infrastructure/nodes/n1/drain", { deadline: 120 });
       expect(drained.status).toBe(202);

@@ -45,11 +45,17 @@ export class TestController {
   readonly url: string;
   readonly log: readonly Any[];
 
-  static async start(plane: ControlPlane, kubeconfig: string, name: string, more: readonly string[] = []) {
+  static async start(
+    plane: ControlPlane,
+    kubeconfig: string,
+    name: string,
+    more: readonly string[] = [],
+    env: Readonly<Record<string, string>> = {},
+  ) {
     const argv = ["controller", "--kubeconfig", kubeconfig, "--port", "0", ...more];
     const child = spawn(process.execPath, [PROGRAM, ...argv], {
       cwd: plane.folder,
-      env: { ...process.env, TMPDIR: join(plane.folder, name) },
+      env: { ...process.env, TMPDIR: join(plane.folder, name), ...env },
       stdio: ["ignore", "pipe", "inherit"],
     });
     const log: Any[] = [];

@@ -33,7 +33,9 @@ export const createSchema = z
     model_path: text.optional().meta({ description: "A hub id, or a path where the engine runs" }),
     gpu_type: z.string().max(253).optional(),
     gpu_count: count(64).optional().meta({ description: "The same as gpu_per_replica" }),
-    huggingface_token: z.string().max(512).optional(),
+    huggingface_token: z.string().max(512).optional().meta({
+      description: "Kept in a Secret of the deployment, on a cluster; one host takes none",
+    }),
     model_requirements: z.looseObject({}).optional().meta({ description: "Taken, and without effect" }),
     ...replaceable,
   })

@@ -88,10 +88,22 @@ async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promis
   return parts.idempotency.answer("create-deployment", call, {
     async first(key) {
       demandFit(parts, draft, queue === "false");
-      return json(createdAs, deploymentView(await parts.objects.put(draft, key)));
+      const made = await parts.objects.put(draft, key);
+      if (ask.huggingface_token !== undefined) await keepToken(parts, made, ask.huggingface_token);
+      return json(createdAs, deploymentView(made));
     },
     again: ([id = ""]) => json(createdAs, deploymentView(deploymentNamed(parts, call, id))),
   });
+}
+
+/** After the workload, which owns it: its pods wait for it. Without it they could only wait, and so the workload goes. */
+async function keepToken({ objects, backend }: ApiParts, workload: Workload, token: string): Promise<void> {
+  try {
+    await backend.keepToken(workload, token);
+  } catch (error) {
+    await objects.remove(workload);
+    throw error;
+  }
 }
 
 /**

@@ -29,19 +29,21 @@ export function deploymentId(modelId: string, random: string): string {
 
 /** @throws HttpError 422, ControllerError `not-yet` */
 export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: ControllerSettings): WorkloadDraft {
-  if (ask.huggingface_token !== undefined) {
+  const hasToken = ask.huggingface_token !== undefined;
+  if (hasToken && settings.backend === "host") {
     throw new ControllerError(
       "not-yet",
       "huggingface_token: one host keeps no secrets of callers; its admin names a file in work.secrets",
     );
   }
   const gpus = ask.gpu_per_replica ?? ask.gpu_count;
+  const { [ANNOTATION.hubToken]: _, ...annotations } = ask.annotations ?? {};
   const isHubId = ask.model_path !== undefined || ask.model_name.includes("/");
   return {
     namespace: settings.namespace,
     name: id,
     labels: { ...ask.labels, [LABEL.tenant]: tenant, [LABEL.model]: ask.model_id },
-    annotations: ask.annotations ?? {},
+    annotations: hasToken ? { ...annotations, [ANNOTATION.hubToken]: "secret" } : annotations,
     spec: checked({
       modelName: ask.model_name,
       modelVersion: String(ask.model_params?.version ?? "latest"),

@@ -136,6 +136,11 @@ export class HostBackend implements Backend {
     }
   }
 
+  /** Refused before it comes here. */
+  async keepToken(): Promise<void> {
+    throw new ControllerError("not-yet", "one host keeps no secrets of callers");
+  }
+
   async drain(node: string, how: { reason: string; deadlineMs: number | null }): Promise<NodeDrain> {
     const name = await this.#nodeNamed(node);
     // The daemon knows no deadline of 0 s.

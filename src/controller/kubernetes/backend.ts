@@ -15,7 +15,7 @@ import type { ReconcileSettings } from "../reconcile/settings.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import type { KubeObjects } from "./objects.ts";
 import { isOver, nodeOf, nodesSeen, tracksSeen } from "./pods.ts";
-import { type Child, childrenOf, deploymentPath, productsIn } from "./render.ts";
+import { type Child, childrenOf, deploymentPath, productsIn, tokenSecret } from "./render.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
 const OURS = "app.kubernetes.io/managed-by=gpu-orchestrator";
@@ -164,6 +164,11 @@ export class KubeBackend implements Backend {
   #live(path: string): KubeObject | undefined {
     const [name = "", , namespace = ""] = path.split("/").toReversed();
     return this.#watchOf(path).get(namespace, name);
+  }
+
+  async keepToken(workload: Workload, token: string): Promise<void> {
+    const { path, object } = tokenSecret(workload, token);
+    await called(this.#connection.call(path, { method: "POST", body: object }));
   }
 
   async drain(node: string, { deadlineMs }: { reason: string; deadlineMs: number | null }): Promise<NodeDrain> {

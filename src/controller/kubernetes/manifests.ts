@@ -4,7 +4,7 @@
  *  1. It reads everywhere, and writes only what it must: nodes (cordon), evictions, Events, its own objects, its Lease.
  *  2. What a workload is made of it may write in the namespaces of workloads only, by a RoleBinding in each. In another
  *     namespace the apiserver refuses, and the workload's `Progressing` says which right is missing.
- *  3. No right to any Secret.
+ *  3. It makes Secrets, of tokens that callers bring for their models, and can neither read nor change any.
  */
 import { GROUP } from "../objects/meta.ts";
 import { QOS_CLASSES, type QosClass } from "../reconcile/settings.ts";
@@ -74,6 +74,7 @@ const CLUSTER_RULES = [
 
 const MAKE = ["create", "patch", "delete"];
 const WORKLOAD_RULES = [
+  rule("", ["secrets"], ["create"]),
   rule("", ["services", "configmaps"], MAKE),
   rule("apps", ["deployments"], MAKE),
   rule("policy", ["poddisruptionbudgets"], MAKE),

@@ -1,6 +1,6 @@
 /** What a workload is made of in a cluster. Pure: objects in, objects out. */
 import { formatCpu, formatMemory } from "../../work/quantities.ts";
-import { API_VERSION, LABEL, tenantOf } from "../objects/meta.ts";
+import { ANNOTATION, API_VERSION, hubSecretOf, LABEL, tenantOf } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
@@ -103,6 +103,25 @@ function configMap(workload: Workload): Child["object"] {
     metadata: metaOf(workload, `${workload.metadata.name}-config`),
     data: { ...parameters, model_name: modelName, model_version: modelVersion, model_type: modelType },
   };
+}
+
+/** The collection that it is made in, and it. Under the names that the hub's own programs look for. */
+export function tokenSecret(workload: Workload, token: string): Child {
+  return {
+    path: `/api/v1/namespaces/${workload.metadata.namespace}/secrets`,
+    object: {
+      apiVersion: "v1",
+      kind: "Secret",
+      metadata: metaOf(workload, hubSecretOf(workload.metadata)),
+      type: "Opaque",
+      stringData: { HF_TOKEN: token, HUGGING_FACE_HUB_TOKEN: token },
+    },
+  };
+}
+
+function secretsOf({ metadata, spec }: Workload): readonly string[] {
+  const given = spec.security?.secretRefs ?? [];
+  return ANNOTATION.hubToken in metadata.annotations ? [...given, hubSecretOf(metadata)] : given;
 }
 
 function service(workload: Workload, { engine }: Plan): Child["object"] {
@@ -211,7 +230,9 @@ interface NodeAffinity {
   };
 }
 
-function containerOf({ spec }: Workload, plan: Plan, { reconcile }: RenderSettings) {
+function containerOf(workload: Workload, plan: Plan, { reconcile }: RenderSettings) {
+  const { spec } = workload;
+  const secrets = secretsOf(workload);
   const isVllm = plan.engine === "vllm";
   const port = isVllm ? VLLM_PORT : CUSTOM_PORT;
   const model = { MODEL_NAME: spec.modelName, MODEL_VERSION: spec.modelVersion, MODEL_TYPE: spec.modelType };
@@ -222,9 +243,7 @@ function containerOf({ spec }: Workload, plan: Plan, { reconcile }: RenderSettin
     image: plan.image,
     ...(isVllm ? { args: [`--model=${plan.model}`, "--host=0.0.0.0", `--port=${port}`, ...plan.flags] } : argsOf(plan)),
     env: Object.entries(env).map(([name, value]) => ({ name, value })),
-    ...((spec.security?.secretRefs ?? []).length === 0
-      ? {}
-      : { envFrom: (spec.security?.secretRefs ?? []).map((name) => ({ secretRef: { name } })) }),
+    ...(secrets.length === 0 ? {} : { envFrom: secrets.map((name) => ({ secretRef: { name } })) }),
     ports: [
       { name: "http", containerPort: port, protocol: "TCP" },
       ...(isVllm ? [] : [{ name: "grpc", containerPort: 9_090, protocol: "TCP" }]),

@@ -19,6 +19,8 @@ export const ANNOTATION = {
   restartedAt: "llm-orchestrator.io/restarted-at",
   /** In a cluster: a digest of the caller and the `Idempotency-Key` that it was made by, and one of the request. */
   request: "llm-orchestrator.io/request",
+  /** In a cluster: its pods are given the Secret {@link hubSecretOf} of it. */
+  hubToken: "llm-orchestrator.io/hub-token",
 } as const;
 
 /** RFC 1123: what Kubernetes takes as the name of a Service, which is made of it. */
@@ -52,6 +54,11 @@ export interface Metadata {
 
 export function keyOf({ namespace = "", name }: Pick<Metadata, "name"> & Partial<Pick<Metadata, "namespace">>): string {
   return `${namespace}/${name}`;
+}
+
+/** Under the second seed's name, which is that of one workload: no annotation can make a pod read another's. */
+export function hubSecretOf({ name }: Pick<Metadata, "name">): string {
+  return `hf-token-${name}`;
 }
 
 export function tenantOf({ labels, namespace }: Pick<Metadata, "labels" | "namespace">): string {

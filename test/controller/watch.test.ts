@@ -210,9 +210,13 @@ describe("the election", () => {
     const before = writes();
     const held = first.hold(stop.signal);
     await vi.waitFor(() => expect(writes()).toBeGreaterThan(before), { timeout: 45_000 });
+    expect(first.isHeld).toBe(true);
     stop.abort();
     await held;
     expect(troubles).toEqual([]);
+    // As a process that was stopped meanwhile finds it when it goes on.
+    clock += 10_001;
+    expect(first.isHeld).toBe(false);
   });
 
   test("gives its lease back at the end, so that the next need not wait", async () => {

@@ -121,6 +121,11 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         find: "AbortSignal.timeout(Math.ceil(left))",
         replace: "AbortSignal.timeout(left)",
       },
+      {
+        name: "Who was stopped for a while goes on as leader",
+        find: "return this.#options.monotonicMs() - this.#renewedAt < RENEW_MS;",
+        replace: "return this.#renewedAt > 0;",
+      },
     ],
   ),
   ...planted(

@@ -9,6 +9,8 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { crds } from "../../src/controller/kubernetes/crds.ts";
+import { KubeObjects } from "../../src/controller/kubernetes/objects.ts";
+import type { WorkloadDraft } from "../../src/controller/objects/store.ts";
 import { isBuilt } from "../e2e/daemon.ts";
 import { ControlPlane, isPlaneThere, until } from "./control-plane.ts";
 import { ACCOUNT, type Any, applied, install, pathOf, TestController } from "./controller.ts";
@@ -129,6 +131,20 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       expect((await refusal(applied(plane, wrong))).message).toContain("minReplicas must not be above maxReplicas");
       wrong.spec = { ...SAMPLE.spec, resources: { cpu: "many", memory: "8Gi" } };
       expect((await refusal(applied(plane, wrong))).status).toBe(422);
+    });
+
+    test("what had entries and has none any more is taken, in specs and in statuses", async () => {
+      const objects = new KubeObjects(plane.connection, null);
+      const { metadata, spec } = SAMPLE as Any;
+      const draft = (env: object, parameters: object) =>
+        ({ ...metadata, labels: {}, annotations: {}, spec: { ...spec, parameters, engine: { env } } }) as WorkloadDraft;
+      const made = await objects.put(draft({ A: "1" }, { p: "1" }));
+      await objects.put(draft({}, {}));
+      await objects.putStatus(made, { currentMetrics: { queue_length: 1 } });
+      await objects.putStatus(made, { currentMetrics: {} });
+      const { status, spec: stored } = await get(pathOf(SAMPLE));
+      expect([status.currentMetrics, stored.parameters, stored.engine?.env]).toEqual([undefined, undefined, undefined]);
+      await plane.connection.call(pathOf(SAMPLE), { method: "DELETE" });
     });
 
     test("a controller with those rights becomes ready, and leads", async () => {
@@ -314,9 +330,12 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       await until("the workloads are served again", () =>
         merge(`${WORKLOADS}/my-llm-workload/scale`, { spec: { replicas: 3 } }).then(() => true),
       );
+      // One that could not renew its Lease for 10 s has ended, and is started again, as by its Deployment.
+      if (controller.hasEnded) controller = await TestController.start(plane, account, "a3");
       await ready("my-llm-workload");
       expect((await get(`${DEPLOYMENTS}/my-llm-workload`)).spec.replicas).toBe(3);
       await until("it is ready again", async () => (await controller.get("/readyz")).status === 200);
+      await until("it leads", () => controller.log.some(({ msg }) => msg === "this controller leads"));
     });
 
     test("another controller takes over from one that was killed, and only the one that leads writes", async () => {
@@ -338,6 +357,25 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       } finally {
         controller = second;
       }
+    });
+
+    test("one that was stopped for longer than its Lease writes nothing more when it goes on, and ends", async () => {
+      const third = await TestController.start(plane, account, "d");
+      await until("the third is ready", async () => (await third.get("/readyz")).status === 200);
+      const stopped = controller;
+      stopped.child.kill("SIGSTOP");
+      controller = third;
+      await until("the third leads", () => third.log.some(({ msg }) => msg === "this controller leads"));
+      await merge(`${WORKLOADS}/my-llm-workload/scale`, { spec: { replicas: 1 } });
+      await ready("my-llm-workload");
+      const since = Date.now();
+      const ended = new Promise((resolve) => stopped.child.once("exit", resolve));
+      stopped.child.kill("SIGCONT");
+      expect(await ended).toBe(1);
+      const written = plane.writes(ACCOUNT, since).filter(({ agent }) => agent.includes(`_${stopped.child.pid})`));
+      expect(written).toEqual([]);
+      await merge(`${WORKLOADS}/my-llm-workload/scale`, { spec: { replicas: 2 } });
+      await ready("my-llm-workload");
     });
 
     test.skipIf(!existsSync(SEED))(

@@ -22,6 +22,7 @@ const START_MS = 180_000;
 /** What the audit log says of one request. */
 export interface Audited {
   readonly user: string;
+  readonly agent: string;
   readonly verb: string;
   readonly path: string;
   readonly code: number;
@@ -165,6 +166,7 @@ export class ControlPlane {
         const event = JSON.parse(line);
         return {
           user: event.user.username,
+          agent: event.userAgent ?? "",
           verb: event.verb,
           path: event.requestURI.split("?")[0],
           code: event.responseStatus?.code ?? 0,

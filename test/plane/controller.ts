@@ -89,8 +89,12 @@ export class TestController {
     return { status: answer.status, body: JSON.parse(await answer.text()) };
   }
 
+  get hasEnded(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null;
+  }
+
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
-    if (this.child.exitCode !== null || this.child.signalCode !== null) return;
+    if (this.hasEnded) return;
     const ended = new Promise((resolve) => this.child.once("exit", resolve));
     this.child.kill(signal);
     await ended;

@@ -1,10 +1,9 @@
 /** A cluster as the controller's ground: its objects, its pods, and who of several controllers leads. */
-import { hostname } from "node:os";
 import { performance } from "node:perf_hooks";
 import type { Logger } from "../../platform/logger.ts";
 import type { ControllerSettings } from "../settings/settings.ts";
 import { KubeBackend } from "./backend.ts";
-import { KubeConnection } from "./connection.ts";
+import { IDENTITY, KubeConnection } from "./connection.ts";
 import { LeaderElection } from "./leader.ts";
 import { KubeObjects } from "./objects.ts";
 
@@ -27,15 +26,14 @@ export class Cluster {
     this.backend = new KubeBackend(this.#connection, this.objects, settings.reconcile, changed);
     this.#log = log;
     this.#leads = lease === null;
-    const identity = `${hostname()}_${process.pid}`;
     const monotonicMs = () => performance.now();
     const failed = (error: Error) => this.#leaseFailed(error);
-    const options = { identity, monotonicMs, failed };
+    const options = { identity: IDENTITY, monotonicMs, failed };
     this.#election = lease === null ? null : new LeaderElection(this.#connection, { ...lease, ...options });
   }
 
   get leads(): boolean {
-    return this.#leads;
+    return this.#leads && (this.#election?.isHeld ?? true);
   }
 
   /** @param lost is run when this one led, and does so no longer: it must end. */

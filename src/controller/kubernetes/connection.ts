@@ -1,4 +1,5 @@
 /** Calls to a kube-apiserver, over connections that stay open. */
+import { hostname } from "node:os";
 import { Agent, request } from "undici";
 import { ControllerError } from "../objects/errors.ts";
 import { type Access, accessOf } from "./kubeconfig.ts";
@@ -7,6 +8,9 @@ const CALL_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Ours in `managedFields`, and what is applied with it. */
 export const FIELD_MANAGER = "gpu-orchestrator";
+
+/** This process among others of its kind: in the Lease, and in the audit log of a server. */
+export const IDENTITY = `${hostname()}_${process.pid}`;
 
 export interface KubeSettings {
   /** `null`: `$KUBECONFIG`, `~/.kube/config`, or the pod's service account. */
@@ -118,6 +122,7 @@ export class KubeConnection {
         signal: signals,
         headers: {
           accept: "application/json",
+          "user-agent": `gpu-orchestrator (${IDENTITY})`,
           ...(authorization === null ? {} : { authorization }),
           ...(body === undefined ? {} : { "content-type": contentType ?? "application/json" }),
         },

@@ -38,17 +38,28 @@ export class LeaderElection {
   readonly #options: LeaderOptions;
   /** The lease of another as we saw it, and since when it is unchanged. */
   #seen: { readonly version: string; readonly at: number } | null = null;
+  /** When the last attempt that succeeded began, by our own clock. */
+  #renewedAt = Number.NEGATIVE_INFINITY;
 
   constructor(connection: KubeConnection, options: LeaderOptions) {
     this.#connection = connection;
     this.#options = options;
   }
 
+  /** Told by the clock, and not by what has run since: a process that was stopped for a while must not go on as leader. */
+  get isHeld(): boolean {
+    return this.#options.monotonicMs() - this.#renewedAt < RENEW_MS;
+  }
+
   /** Waits until this one leads. */
   async acquire(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
+      const startedAt = this.#options.monotonicMs();
       try {
-        if (await this.#try(signal)) return;
+        if (await this.#try(signal)) {
+          this.#renewedAt = startedAt;
+          return;
+        }
       } catch (error) {
         if (signal.aborted) return;
         this.#options.failed(error as Error);
@@ -59,17 +70,16 @@ export class LeaderElection {
 
   /** Renews until that has failed for too long, or somebody else leads. Resolves then, or when `signal` ends it. */
   async hold(signal: AbortSignal): Promise<void> {
-    let renewedAt = this.#options.monotonicMs();
     while (!signal.aborted) {
       await sleep(RETRY_MS, signal);
       if (signal.aborted) return;
-      const left = RENEW_MS - (this.#options.monotonicMs() - renewedAt);
+      const left = RENEW_MS - (this.#options.monotonicMs() - this.#renewedAt);
       if (left <= 0) return;
       const startedAt = this.#options.monotonicMs();
       try {
         // A call that hangs must not outlast the lease.
         if (!(await this.#try(AbortSignal.any([signal, AbortSignal.timeout(Math.ceil(left))])))) return;
-        renewedAt = startedAt;
+        this.#renewedAt = startedAt;
       } catch (error) {
         // Tried again until the time is over.
         if (!signal.aborted) this.#options.failed(error as Error);

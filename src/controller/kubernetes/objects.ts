@@ -78,7 +78,7 @@ export class KubeObjects implements Objects {
       apiVersion: API_VERSION,
       kind: "LLMWorkload",
       metadata: { name, namespace, labels, annotations },
-      spec,
+      spec: specWithoutEmptyMaps(spec),
     };
     const made: KubeObject = await this.#written(this.#connection.apply(pathOf({ namespace, name }), body));
     this.#workloads.learn(made);
@@ -119,7 +119,9 @@ export class KubeObjects implements Objects {
   async putStatus(workload: Workload, status: WorkloadStatus): Promise<void> {
     const { metadata } = workload;
     const { name, namespace } = metadata;
-    const body = { apiVersion: API_VERSION, kind: "LLMWorkload", metadata: { name, namespace }, status };
+    const { currentMetrics, ...rest } = status;
+    const applied = { ...rest, ...filled({ currentMetrics }) };
+    const body = { apiVersion: API_VERSION, kind: "LLMWorkload", metadata: { name, namespace }, status: applied };
     const made: KubeObject = await this.#written(this.#connection.apply(`${pathOf(metadata)}/status`, body));
     this.#workloads.learn(made);
     for (const condition of changedConditions(workload.status, status)) {
@@ -186,6 +188,21 @@ export class KubeObjects implements Objects {
       throw new ControllerError("backend-unavailable", error.message);
     }
   }
+}
+
+/**
+ * Without maps that have no entry. Under server-side apply one that had some before becomes null, which its own schema
+ * refuses; left out it goes.
+ */
+function filled<T extends object>(maps: T): Partial<T> {
+  const kept = Object.entries(maps).filter(([, map]) => map !== undefined && Object.keys(map).length > 0);
+  return Object.fromEntries(kept) as Partial<T>;
+}
+
+function specWithoutEmptyMaps({ parameters, engine, ...spec }: WorkloadSpec) {
+  if (engine === undefined) return { ...spec, ...filled({ parameters }) };
+  const { env, config, ...rest } = engine;
+  return { ...spec, ...filled({ parameters }), engine: { ...rest, ...filled({ env, config }) } };
 }
 
 /** The key itself may be secret. */

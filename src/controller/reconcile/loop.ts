@@ -109,8 +109,9 @@ export class ReconcileLoop {
       return;
     }
     this.looks++;
-    if (!this.#parts.leads()) return;
     for (const workload of objects.workloads()) {
+      // Asked before each: a pass over many can last longer than a lease.
+      if (!this.#parts.leads()) return;
       try {
         await this.#one(workload, this.seen);
       } catch (error) {

@@ -1,5 +1,5 @@
 /**
- * What the controller asks of a kube-apiserver, kept in memory: lists, watches, server-side apply (as merges: one manager is
+ * What the controller asks of a kube-apiserver, kept in memory: lists, watches, merges, server-side apply (as merges: one manager is
  * enough here), statuses, finalizers and leases. It says what was written, so that a test can count.
  */
 import { createServer, type ServerResponse } from "node:http";
@@ -114,7 +114,7 @@ export class FakeApiserver {
       return send(200, this.get(path));
     }
     if (old === undefined && (isStatus || type.includes("merge"))) return send(404, { reason: "NotFound" });
-    const merged = isStatus ? { ...old, status: body.status } : merge(old ?? {}, body);
+    const merged = isStatus ? { ...old, status: merge(old.status ?? {}, body.status) } : merge(old ?? {}, body);
     if (JSON.stringify(merged) !== JSON.stringify(old)) this.set(path, merged);
     return send(200, this.get(path));
   }
@@ -134,5 +134,9 @@ function merge(old: Any, given: Any): Any {
   if (typeof old !== "object" || old === null || typeof given !== "object" || given === null || Array.isArray(given)) {
     return given;
   }
-  return { ...old, ...Object.fromEntries(Object.entries(given).map(([key, value]) => [key, merge(old[key], value)])) };
+  const merged = Object.entries(given).map(([key, value]) => [key, merge(old[key], value)]);
+  // A null takes its field away (RFC 7386).
+  return Object.fromEntries(
+    Object.entries({ ...old, ...Object.fromEntries(merged) }).filter(([, one]) => one !== null),
+  );
 }

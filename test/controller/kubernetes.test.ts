@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { isWithin } from "../../src/controller/kubernetes/backend.ts";
 import { eventOf } from "../../src/controller/kubernetes/events.ts";
 import { microTime } from "../../src/controller/kubernetes/leader.ts";
+import { mergePatch } from "../../src/controller/kubernetes/objects.ts";
 import { nodesSeen, tracksSeen } from "../../src/controller/kubernetes/pods.ts";
 import { childrenOf, productsIn, startupSeconds, tokenSecret } from "../../src/controller/kubernetes/render.ts";
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
@@ -252,4 +253,15 @@ test("what is there already is told from what is not, and what others set is pas
   expect(isWithin({ spec: { replicas: 3 } }, live)).toBe(false);
   expect(isWithin({ spec: { list: [{ name: "x" }, { name: "y" }] } }, live)).toBe(false);
   expect(isWithin({ spec: { strategy: {} } }, live)).toBe(true);
+});
+
+test("a change goes as what is different, and takes away what is gone", () => {
+  const before = { replicas: 2, engine: { env: { A: "1" }, args: ["a"] }, paused: true, same: { x: 1 } };
+  const after = { engine: { env: {}, args: ["a", "b"] }, paused: true, same: { x: 1 }, tenant: "t", left: undefined };
+  expect(mergePatch(before, after)).toEqual({
+    engine: { env: { A: null }, args: ["a", "b"] },
+    tenant: "t",
+    replicas: null,
+  });
+  expect(mergePatch(before, before)).toEqual({});
 });

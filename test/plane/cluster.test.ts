@@ -143,7 +143,7 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       await objects.putStatus(made, { currentMetrics: { queue_length: 1 } });
       await objects.putStatus(made, { currentMetrics: {} });
       const { status, spec: stored } = await get(pathOf(SAMPLE));
-      expect([status.currentMetrics, stored.parameters, stored.engine?.env]).toEqual([undefined, undefined, undefined]);
+      expect([status.currentMetrics, stored.parameters, stored.engine.env]).toEqual([{}, {}, {}]);
       await plane.connection.call(pathOf(SAMPLE), { method: "DELETE" });
     });
 

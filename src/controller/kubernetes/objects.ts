@@ -1,5 +1,6 @@
-/** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, written by server-side apply. */
+/** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, written as what has changed. What is made of them: backend.ts. */
 import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { changedConditions } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
@@ -74,13 +75,16 @@ export class KubeObjects implements Objects {
     }
     const { [ANNOTATION.request]: _, ...given } = draft.annotations;
     const annotations = request === undefined ? given : { ...given, [ANNOTATION.request]: request };
-    const body = {
-      apiVersion: API_VERSION,
-      kind: "LLMWorkload",
-      metadata: { name, namespace, labels, annotations },
-      spec: specWithoutEmptyMaps(spec),
-    };
-    const made: KubeObject = await this.#written(this.#connection.apply(pathOf({ namespace, name }), body));
+    const path = pathOf({ namespace, name });
+    const metadata = { name, namespace, labels, annotations };
+    const live = this.#workloads.get(namespace, name);
+    const made: KubeObject =
+      live === undefined
+        ? await this.#written(
+            this.#connection.apply(path, { apiVersion: API_VERSION, kind: "LLMWorkload", metadata, spec }),
+          )
+        : // What others have written into labels and annotations stays.
+          await this.#patched(path, { metadata: { labels, annotations }, spec: mergePatch(live.spec ?? {}, spec) });
     this.#workloads.learn(made);
     return workloadOf(made);
   }
@@ -119,10 +123,9 @@ export class KubeObjects implements Objects {
   async putStatus(workload: Workload, status: WorkloadStatus): Promise<void> {
     const { metadata } = workload;
     const { name, namespace } = metadata;
-    const { currentMetrics, ...rest } = status;
-    const applied = { ...rest, ...filled({ currentMetrics }) };
-    const body = { apiVersion: API_VERSION, kind: "LLMWorkload", metadata: { name, namespace }, status: applied };
-    const made: KubeObject = await this.#written(this.#connection.apply(`${pathOf(metadata)}/status`, body));
+    const live = this.#workloads.get(namespace, name)?.status ?? {};
+    const body = { metadata: { uid: metadata.uid }, status: mergePatch(live, status) };
+    const made = await this.#patched(`${pathOf(metadata)}/status`, body);
     this.#workloads.learn(made);
     for (const condition of changedConditions(workload.status, status)) {
       await tellCondition(this.#connection, workload, condition).catch(() => undefined);
@@ -174,6 +177,11 @@ export class KubeObjects implements Objects {
     });
   }
 
+  #patched(path: string, body: object): Promise<KubeObject> {
+    const contentType = "application/merge-patch+json";
+    return this.#written(this.#connection.call<KubeObject>(path, { method: "PATCH", contentType, body }));
+  }
+
   async #written<T>(call: Promise<T>): Promise<T> {
     try {
       return await call;
@@ -190,19 +198,25 @@ export class KubeObjects implements Objects {
   }
 }
 
+type Part = Readonly<Record<string, unknown>>;
+
 /**
- * Without maps that have no entry. Under server-side apply one that had some before becomes null, which its own schema
- * refuses; left out it goes.
+ * From one state of an object to another, as a merge patch (RFC 7386). Not by server-side apply: that leaves null where the
+ * last entry of a map goes, which the map's own schema refuses, and takes every field from whoever has set it.
  */
-function filled<T extends object>(maps: T): Partial<T> {
-  const kept = Object.entries(maps).filter(([, map]) => map !== undefined && Object.keys(map).length > 0);
-  return Object.fromEntries(kept) as Partial<T>;
+export function mergePatch(before: Part, after: Part): Part {
+  const changed = Object.entries(after).flatMap(([name, value]): [string, unknown][] => {
+    const old = before[name];
+    if (value === undefined || isDeepStrictEqual(old, value)) return [];
+    if (!isPart(old) || !isPart(value)) return [[name, value]];
+    return [[name, mergePatch(old, value)]];
+  });
+  const gone = Object.keys(before).filter((name) => after[name] === undefined);
+  return Object.fromEntries([...changed, ...gone.map((name) => [name, null] as const)]);
 }
 
-function specWithoutEmptyMaps({ parameters, engine, ...spec }: WorkloadSpec) {
-  if (engine === undefined) return { ...spec, ...filled({ parameters }) };
-  const { env, config, ...rest } = engine;
-  return { ...spec, ...filled({ parameters }), engine: { ...rest, ...filled({ env, config }) } };
+function isPart(value: unknown): value is Part {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 /** The key itself may be secret. */

@@ -1,6 +1,6 @@
 /**
- * What the controller asks of a kube-apiserver, kept in memory: lists, watches, merges, server-side apply (as merges: one manager is
- * enough here), statuses, finalizers and leases. It says what was written, so that a test can count.
+ * What the controller asks of a kube-apiserver, kept in memory: lists, watches, merges, server-side apply (as merges: one
+ * manager is enough here), statuses, finalizers and leases. It says what was written, so that a test can count.
  */
 import { createServer, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";

@@ -36,9 +36,9 @@ export function eventOf({ metadata }: Workload, condition: Condition, now: numbe
   };
 }
 
-/** `Ready=False` is how each start and each rollout begins. */
-function isTrouble({ type, status }: Condition): boolean {
-  if (type === "Ready") return false;
+/** `Ready=False` is how each start and each rollout begins, and where a hand has set the replicas no other scaling is due. */
+function isTrouble({ type, status, reason }: Condition): boolean {
+  if (type === "Ready" || reason === "ScaledByHand") return false;
   return status === (type === "Stuck" || type === "Drifted" ? "True" : "False");
 }
 

@@ -1,4 +1,4 @@
-/** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, written as what has changed. What is made of them: backend.ts. */
+/** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, changed by merge patches. */
 import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
 import { changedConditions } from "../objects/conditions.ts";

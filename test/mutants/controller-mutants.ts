@@ -32,8 +32,8 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "A label moves a deployment to another tenant",
-        find: "return { ...metadata.labels, ...given, [LABEL.tenant]: tenantOf(metadata) };",
-        replace: "return { [LABEL.tenant]: tenantOf(metadata), ...metadata.labels, ...given };",
+        find: "return { ...metadata.labels, ...without(asked, LABEL.model), [LABEL.tenant]: tenantOf(metadata) };",
+        replace: "return { [LABEL.tenant]: tenantOf(metadata), ...metadata.labels, ...without(asked, LABEL.model) };",
       },
     ],
   ),

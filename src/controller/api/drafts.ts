@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { ANNOTATION, LABEL, type Metadata, tenantOf } from "../objects/meta.ts";
+import { ANNOTATION, LABEL, LABEL_VALUE, type Metadata, tenantOf } from "../objects/meta.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec } from "../objects/workload.ts";
@@ -37,13 +37,19 @@ export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: Co
     );
   }
   const gpus = ask.gpu_per_replica ?? ask.gpu_count;
-  const { [ANNOTATION.hubToken]: _, ...annotations } = ask.annotations ?? {};
+  const model = LABEL_VALUE.test(ask.model_id)
+    ? { labels: { [LABEL.model]: ask.model_id }, annotations: {} }
+    : { labels: {}, annotations: { [ANNOTATION.modelId]: ask.model_id } };
   const isHubId = ask.model_path !== undefined || ask.model_name.includes("/");
   return {
     namespace: settings.namespace,
     name: id,
-    labels: { ...ask.labels, [LABEL.tenant]: tenant, [LABEL.model]: ask.model_id },
-    annotations: hasToken ? { ...annotations, [ANNOTATION.hubToken]: "secret" } : annotations,
+    labels: { ...without(ask.labels, LABEL.model), ...model.labels, [LABEL.tenant]: tenant },
+    annotations: {
+      ...without(ask.annotations, ANNOTATION.modelId, ANNOTATION.hubToken),
+      ...model.annotations,
+      ...(hasToken ? { [ANNOTATION.hubToken]: "secret" } : {}),
+    },
     spec: checked({
       modelName: ask.model_name,
       modelVersion: String(ask.model_params?.version ?? "latest"),
@@ -73,7 +79,7 @@ export function changedDraft({ metadata, spec }: Workload, ask: UpdateAsk): Work
     namespace: metadata.namespace,
     name: metadata.name,
     labels: labelsAfter(metadata, ask.labels),
-    annotations: { ...metadata.annotations, ...ask.annotations },
+    annotations: { ...metadata.annotations, ...without(ask.annotations, ANNOTATION.modelId, ANNOTATION.hubToken) },
     spec: checked({
       ...spec,
       resources: {
@@ -105,8 +111,12 @@ export function scaledDraft({ metadata, spec }: Workload, replicas: number | nul
 
 /** Whose it is and which model's cannot be changed by labels, nor by one that was not there before. */
 function labelsAfter(metadata: Metadata, asked: UpdateAsk["labels"]): Record<string, string> {
-  const { [LABEL.model]: _, ...given } = asked ?? {};
-  return { ...metadata.labels, ...given, [LABEL.tenant]: tenantOf(metadata) };
+  return { ...metadata.labels, ...without(asked, LABEL.model), [LABEL.tenant]: tenantOf(metadata) };
+}
+
+/** What is ours to say, callers do not. */
+function without(given: Readonly<Record<string, string>> | undefined, ...names: readonly string[]) {
+  return Object.fromEntries(Object.entries(given ?? {}).filter(([name]) => !names.includes(name)));
 }
 
 function resourcesOf(ask: UpdateAsk, byDefault: { readonly cpu: string; readonly memory: string }) {

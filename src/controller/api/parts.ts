@@ -6,7 +6,7 @@ import type { Call } from "../../http/exchange/endpoint.ts";
 import type { Idempotency } from "../../http/exchange/idempotency.ts";
 import { invalid, type ProblemKind, type Refusals } from "../../http/exchange/problems.ts";
 import { ControllerError, type ControllerErrorCode } from "../objects/errors.ts";
-import { LABEL, tenantOf } from "../objects/meta.ts";
+import { ANNOTATION, LABEL, tenantOf } from "../objects/meta.ts";
 import type { History, Objects } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Backend } from "../reconcile/backend.ts";
@@ -109,7 +109,7 @@ export function deploymentNamed(parts: ApiParts, call: Call, id: string): Worklo
 }
 
 export function modelIdOf({ metadata, spec }: Workload): string {
-  return metadata.labels[LABEL.model] ?? spec.modelName;
+  return metadata.annotations[ANNOTATION.modelId] ?? metadata.labels[LABEL.model] ?? spec.modelName;
 }
 
 /** The parameters after `?`, of which others than `known` are a mistake. */

@@ -19,12 +19,16 @@ export const ANNOTATION = {
   restartedAt: "llm-orchestrator.io/restarted-at",
   /** In a cluster: a digest of the caller and the `Idempotency-Key` that it was made by, and one of the request. */
   request: "llm-orchestrator.io/request",
+  /** The model's id where it cannot be a label. */
+  modelId: "llm-orchestrator.io/model-id",
   /** In a cluster: its pods are given the Secret {@link hubSecretOf} of it. */
   hubToken: "llm-orchestrator.io/hub-token",
 } as const;
 
 /** RFC 1123: what Kubernetes takes as the name of a Service, which is made of it. */
 export const OBJECT_NAME = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** What Kubernetes takes as the value of a label. */
+export const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
 const words = z.record(z.string().max(317), z.string().max(65_536));

@@ -34,6 +34,10 @@ for (const [name, { module, path }] of Object.entries(PROGRAMS)) {
   if (error !== undefined) console.error(`go cannot be run: ${error.message}`);
   if (status !== 0) process.exit(1);
 }
-const env = { ...process.env, PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH}` };
+const env = {
+  ...process.env,
+  KUBEBUILDER_ASSETS: folder,
+  PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH}`,
+};
 const tests = spawnSync("vitest", ["run", "test/plane"], { cwd: root, stdio: "inherit", env });
 process.exit(tests.status ?? 1);

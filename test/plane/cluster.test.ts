@@ -43,19 +43,13 @@ const refusal = (call: Promise<unknown>) =>
   );
 const condition = (object: Any, type: string) =>
   (object.status?.conditions ?? []).find((one: Any) => one.type === type);
-const ready = (name: string) =>
-  until(
-    `${name} is Ready`,
-    async () => {
-      const object = await get(`${WORKLOADS}/${name}`);
-      const { status, observedGeneration, message } = condition(object, "Ready") ?? {};
-      if (status === "True" && observedGeneration === object.metadata.generation) return true;
-      throw new Error(
-        `${message}; ${JSON.stringify(object.status?.conditions?.map((one: Any) => `${one.type}=${one.status} ${one.reason}`))}`,
-      );
-    },
-    120_000,
-  );
+async function isReady(name: string): Promise<boolean> {
+  const object = await get(`${WORKLOADS}/${name}`);
+  const { status, observedGeneration, message } = condition(object, "Ready") ?? {};
+  if (status === "True" && observedGeneration === object.metadata.generation) return true;
+  throw new Error(`${message}; ${JSON.stringify(object.status?.conditions)}`);
+}
+const ready = (name: string) => until(`${name} is Ready`, () => isReady(name));
 
 const documents = (file: string) =>
   parseAllDocuments(readFileSync(`${SEED}/${file}`, "utf8")).map((one) => one.toJS() as Any);
@@ -330,9 +324,11 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       await until("the workloads are served again", () =>
         merge(`${WORKLOADS}/my-llm-workload/scale`, { spec: { replicas: 3 } }).then(() => true),
       );
-      // One that could not renew its Lease for 10 s has ended, and is started again, as by its Deployment.
-      if (controller.hasEnded) controller = await TestController.start(plane, account, "a3");
-      await ready("my-llm-workload");
+      await until("it is Ready", async () => {
+        // One that could not renew its Lease for 10 s ends, and is started again, as by its Deployment.
+        if (controller.hasEnded) controller = await TestController.start(plane, account, "a3");
+        return isReady("my-llm-workload");
+      });
       expect((await get(`${DEPLOYMENTS}/my-llm-workload`)).spec.replicas).toBe(3);
       await until("it is ready again", async () => (await controller.get("/readyz")).status === 200);
       await until("it leads", () => controller.log.some(({ msg }) => msg === "this controller leads"));

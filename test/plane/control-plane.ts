@@ -6,15 +6,15 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync } from "node:crypto";
 import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { homedir, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { KubeConnection } from "../../src/controller/kubernetes/connection.ts";
 
-const VERSION = "1.36.3";
-const ASSETS = process.env.KUBEBUILDER_ASSETS ?? join(homedir(), `.cache/gpu-orchestrator/kube-${VERSION}`);
+/** A folder with the four programs. */
+const ASSETS = process.env.KUBEBUILDER_ASSETS ?? "";
 const PROGRAMS = ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"] as const;
 type Program = (typeof PROGRAMS)[number];
-export const isPlaneThere = PROGRAMS.every((name) => existsSync(join(ASSETS, name)));
+export const isPlaneThere = ASSETS !== "" && PROGRAMS.every((name) => existsSync(join(ASSETS, name)));
 
 const ADMIN_TOKEN = "admin-token-of-the-tests";
 const START_MS = 180_000;
@@ -185,7 +185,6 @@ export class ControlPlane {
   }
 
   #spawn(name: Program, argv: readonly string[]): void {
-    if (!existsSync(join(ASSETS, name))) return;
     const log = openSync(join(this.folder, `${name}.log`), "a");
     this.#children.set(name, spawn(join(ASSETS, name), argv, { cwd: this.folder, stdio: ["ignore", log, log] }));
   }

@@ -324,14 +324,17 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       await until("the workloads are served again", () =>
         merge(`${WORKLOADS}/my-llm-workload/scale`, { spec: { replicas: 3 } }).then(() => true),
       );
-      await until("it is Ready", async () => {
-        // One that could not renew its Lease for 10 s ends, and is started again, as by its Deployment.
+      const back = Date.now();
+      const lease = "/apis/coordination.k8s.io/v1/namespaces/llm-orchestrator/leases/llm-orchestrator-leader";
+      await until("it leads, with a Lease that it renewed since", async () => {
+        // One that could not renew it for 10 s ends, and is started again, as by its Deployment.
         if (controller.hasEnded) controller = await TestController.start(plane, account, "a3");
-        return isReady("my-llm-workload");
+        const { holderIdentity, renewTime } = (await get(lease)).spec;
+        return holderIdentity.endsWith(`_${controller.child.pid}`) && Date.parse(renewTime) > back;
       });
+      await ready("my-llm-workload");
       expect((await get(`${DEPLOYMENTS}/my-llm-workload`)).spec.replicas).toBe(3);
       await until("it is ready again", async () => (await controller.get("/readyz")).status === 200);
-      await until("it leads", () => controller.log.some(({ msg }) => msg === "this controller leads"));
     });
 
     test("another controller takes over from one that was killed, and only the one that leads writes", async () => {

@@ -22,6 +22,7 @@ const TOOLS = {
   python3: "python3",
   strace: "strace",
   chromium: "chromium",
+  "redis-server": "redis-server",
 };
 const missing = Object.keys(TOOLS).filter((program) => !has(program));
 if (missing.length > 0 && process.getuid?.() === 0 && has("apt-get") && process.env.NO_APT === undefined) {

@@ -351,6 +351,7 @@ function hostVerbs(program: Command): void {
     .option("--host <address>", "address to listen on, over the settings'")
     .option("--port <number>", "port to listen on, over the settings'")
     .option("--simulate <host>", "serve simulated GPUs, such as h100x8, instead of this host's")
+    .option("--mloc", "as MLOC's orchestrator: port 8000, ./results, its workers over Redis ($REDIS_URL)")
     .action(async (options) => (await host()).serve(options));
   program
     .command("check-config")

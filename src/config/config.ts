@@ -3,6 +3,7 @@ import { BlockList, isIP } from "node:net";
 import type { FairShare, MemoryByGpu, Policy, Quota, Quotas, SharingPolicy } from "../core/model/policy.ts";
 import type { Role } from "../core/model/roles.ts";
 import type { WorkloadDefaults } from "../core/model/workload.ts";
+import { type ClusterConfig, toCluster } from "./cluster.ts";
 import type { Path } from "./document.ts";
 import type { Listener } from "./listeners.ts";
 import { toQuota, toQuotas } from "./quotas.ts";
@@ -174,6 +175,7 @@ export interface Config {
   };
   readonly windows: { readonly reserved: Policy["windows"] };
   readonly work: WorkConfig;
+  readonly cluster: ClusterConfig;
   readonly logging: { readonly level: FileConfig["logging"]["level"] };
 }
 
@@ -300,6 +302,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
     },
     windows: { reserved: file.windows },
     work: toWork(file.work),
+    cluster: toCluster(file.cluster),
     logging: { level: file.logging.level },
   });
 }

@@ -23,6 +23,7 @@ export function describeConfig(config: Config): DescribedConfig {
       deepagentsUrl: withoutCredentials(services.deepagentsUrl),
       graphServiceUrl: withoutCredentials(services.graphServiceUrl),
     },
+    cluster: { ...config.cluster, redisUrl: config.cluster.redisUrl?.replace(/\/\/.*@/, "//") ?? null },
     allocator: { ...allocator, foreignUseWebhookUrl: withoutCredentials(allocator.foreignUseWebhookUrl) },
     auth: { ...auth, keys: auth.keys.map(({ principal, role }) => ({ principal, role })) },
     webhooks: {

@@ -29,6 +29,8 @@ export interface Flags {
   readonly host?: string | undefined;
   /** The shape of a simulated host, such as `h100x8`. Chooses the simulated source too. */
   readonly simulate?: string | undefined;
+  /** As MLOC's own orchestrator has it, where the settings say nothing. */
+  readonly mloc?: boolean | undefined;
 }
 
 export interface ConfigSource {
@@ -65,7 +67,7 @@ export function chooseConfigFile(named: string | undefined, env: Environment): {
 export function loadConfig({ path, explicit, env, flags, rules = [] }: ConfigSource): LoadedConfig {
   const document = path === null ? NO_DOCUMENT : readFile(path, explicit);
   const overlays = [...environmentOverlays(env), ...flagOverlays(flags)];
-  const merged = overlay(document.tree, overlays);
+  const merged = withToken(overlay(flags.mloc === true ? asMloc(document.tree) : document.tree, overlays), env);
   const originOf = (at: Path): Origin | null => overlays.findLast((one) => isSame(one.path, at))?.origin ?? null;
 
   const inFile = problemsOf(document.tree, (at, part) => document.locate(at, part));
@@ -141,6 +143,32 @@ function decode(bytes: Uint8Array, path: string): ConfigDocument {
 
 // --- environment and flags ---
 
+/** What MLOC's orchestrator does by itself: its port, its folder, its topics. Its workers are programs of their own. */
+const MLOC: Readonly<Record<string, Tree>> = {
+  server: { port: 8_000 },
+  work: {
+    enabled: true,
+    worker: "external",
+    results_dir: "./results",
+    executors: { mloc: { type: "mloc" }, ppo: { type: "ppo" } },
+    task_types: { inference: "mloc", ppo: "ppo" },
+  },
+  cluster: { mloc: true },
+};
+
+function asMloc(tree: Tree): Tree {
+  const sections = Object.entries(MLOC).map(([name, given]) => [name, { ...given, ...sectionOf(tree, name) }]);
+  return { ...tree, ...Object.fromEntries(sections) };
+}
+
+/** `ORCHESTRATOR_TOKEN` is a key that may run work, and switches keys on. */
+function withToken(tree: Tree, { ORCHESTRATOR_TOKEN: token }: Environment): Tree {
+  if (token === undefined || token === "") return tree;
+  const auth = sectionOf(tree, "auth");
+  const keys = { ...sectionOf(auth, "api_keys"), [token]: { principal: "orchestrator", role: "run" } };
+  return { ...tree, auth: { ...auth, enabled: true, api_keys: keys } };
+}
+
 interface Overlay {
   readonly origin: Origin;
   readonly path: Path;
@@ -153,13 +181,25 @@ const ENVIRONMENT = [
   // The empty string switches a service off.
   { name: "DEEPAGENTS_URL", path: ["services", "deepagents_url"], emptyIsValue: true },
   { name: "GRAPH_SERVICE_URL", path: ["services", "graph_service_url"], emptyIsValue: true },
+  // As MLOC has them.
+  { name: "REDIS_URL", path: ["cluster", "redis_url"], emptyIsValue: false },
+  { name: "HEARTBEAT_TTL_SEC", path: ["cluster", "heartbeat_ttl"], emptyIsValue: false },
+  { name: "HEARTBEAT_INTERVAL_SEC", path: ["cluster", "heartbeat_interval"], emptyIsValue: false },
+  { name: "RESULTS_DIR", path: ["work", "results_dir"], emptyIsValue: false },
+  { name: "WORKER_ID", path: ["work", "node"], emptyIsValue: false },
+  { name: "LOG_LEVEL", path: ["logging", "level"], emptyIsValue: false },
 ] as const;
+
+/** Python's names of levels, which MLOC's users write, as ours. */
+const LEVELS: Readonly<Record<string, string>> = { warning: "warn", critical: "fatal" };
 
 function environmentOverlays(env: Environment): Overlay[] {
   return ENVIRONMENT.flatMap(({ name, path, emptyIsValue }) => {
     const value = env[name];
     if (value === undefined || (value === "" && !emptyIsValue)) return [];
-    return [{ origin: { kind: "environment", name } as const, path, value }];
+    const word = value.toLowerCase();
+    const said = name === "LOG_LEVEL" ? (LEVELS[word] ?? word) : value;
+    return [{ origin: { kind: "environment", name } as const, path, value: said }];
   });
 }
 

@@ -157,6 +157,15 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     ports: atStart("work.ports"),
     secrets: atStart("work.secrets"),
   },
+  cluster: {
+    role: atStart("cluster.role"),
+    redisUrl: atStart("cluster.redis_url"),
+    nodeUrl: atStart("cluster.node_url"),
+    secretFile: atStart("cluster.secret_file"),
+    heartbeatTtlMs: atStart("cluster.heartbeat_ttl"),
+    heartbeatIntervalMs: atStart("cluster.heartbeat_interval"),
+    mloc: atStart("cluster.mloc"),
+  },
   logging: { level: live("logging.level") },
 };
 

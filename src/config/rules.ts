@@ -19,7 +19,65 @@ export interface Rule {
 /** With each of them a service of its own, a decision takes some milliseconds. */
 const MAX_QUEUE_OF_UNNAMED_SERVICES = 1_000;
 
+/** What a role or MLOC's protocol cannot do without. */
+const OF_CLUSTER: readonly Rule[] = [
+  {
+    reads: [
+      ["cluster", "role"],
+      ["cluster", "redis_url"],
+      ["cluster", "secret_file"],
+      ["work", "enabled"],
+    ],
+    check({ cluster: { role, redisUrl, secretFile }, work }) {
+      if (role === null) return null;
+      if (!work.enabled) return "hosts share the running of work: set work.enabled: true";
+      if (redisUrl === null) return "needs cluster.redis_url (REDIS_URL)";
+      if (secretFile === null) return "who can write to Redis must not command nodes: set cluster.secret_file";
+      return null;
+    },
+  },
+  {
+    reads: [
+      ["cluster", "redis_url"],
+      ["cluster", "role"],
+    ],
+    check({ cluster: { role, redisUrl } }) {
+      if (role === null || redisUrl === null || redisUrl.startsWith("rediss:")) return null;
+      const hosts = redisUrl
+        .replace(/^[^:]*:\/\/(?:.*@)?/, "")
+        .replace(/\/.*$/, "")
+        .split(",");
+      const isNear = hosts.every((host) => isLoopback(host.replace(/:\d+$/, "").replace(/^\[(.*)\]$/, "$1")));
+      return isNear ? null : "documents would cross the network in the clear: use rediss://, or a Redis on loopback";
+    },
+  },
+  {
+    reads: [
+      ["cluster", "mloc"],
+      ["cluster", "redis_url"],
+      ["work", "enabled"],
+      ["work", "executors"],
+    ],
+    check({ cluster: { mloc, redisUrl }, work }) {
+      const [named] = Object.entries(work.executors).find(([, { type }]) => type === "mloc") ?? [];
+      if (!mloc)
+        return named === undefined ? null : `the executor ${named} is of MLOC's workers: set cluster.mloc: true`;
+      if (!work.enabled) return "MLOC's workers are given work: set work.enabled: true";
+      return redisUrl === null ? "needs cluster.redis_url (REDIS_URL)" : null;
+    },
+  },
+  {
+    reads: [
+      ["cluster", "heartbeat_ttl"],
+      ["cluster", "heartbeat_interval"],
+    ],
+    check: ({ cluster: { heartbeatTtlMs, heartbeatIntervalMs } }) =>
+      heartbeatTtlMs >= 2 * heartbeatIntervalMs ? null : "must be at least two cluster.heartbeat_interval long",
+  },
+];
+
 const CONTRADICTIONS: readonly Rule[] = [
+  ...OF_CLUSTER,
   {
     reads: [
       ["server", "socket"],

@@ -7,6 +7,7 @@ import { WORKLOAD_DEFAULTS } from "../core/analyzer/defaults.ts";
 import { MAX_SHARES } from "../core/host/shared-memory.ts";
 import { MAX_PRIORITY, MIN_PRIORITY, type WorkloadType } from "../core/model/workload.ts";
 import { apiKeys, keyHolder, PRINCIPAL } from "./api-keys.ts";
+import { cluster } from "./cluster.ts";
 import type { Path } from "./document.ts";
 import { listener, METRICS_FORMS } from "./listeners.ts";
 import { memoryByGpu } from "./memory-by-gpu.ts";
@@ -200,6 +201,7 @@ export const fileSchema = z.strictObject({
   }),
   windows: windows(),
   work: work(),
+  cluster: cluster(),
   logging: section({
     level: setting(oneOf(LOG_LEVELS), "info"),
   }),

@@ -28,6 +28,7 @@ export const EXECUTOR_TYPES = [
   "vllm",
   "container",
   "ppo",
+  "mloc",
 ] as const;
 const CAGES = ["auto", "systemd", "cgroup", "pidns", "session"] as const;
 

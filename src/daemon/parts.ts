@@ -96,6 +96,7 @@ export function buildParts(given: Given): Parts {
   const history = new GpuHistory({ store, clock, scheduler });
   const work = createWorkService({
     config: config.work,
+    cluster: config.cluster,
     databasePath: workDatabaseBeside(config.storage.path),
     leases: new DaemonLeases(scheduler, simulated !== null),
     ...{ clock, log, version, metrics },

@@ -30,6 +30,7 @@ export interface GateFigures {
 export class Gate {
   readonly #books: Books;
   readonly #log: Log;
+  readonly #freeGpus: () => number | null;
   readonly #server: Server;
   readonly #token: Buffer;
   readonly #socket: string;
@@ -37,8 +38,10 @@ export class Gate {
   /** Of the latest report. */
   figures: GateFigures = { orphansStopped: 0, unkillable: 0 };
 
-  constructor(books: Books, dir: string, log: Log) {
+  /** @param freeGpus how many of this host could be leased now; for the choice among several. */
+  constructor(books: Books, dir: string, log: Log, freeGpus: () => number | null = () => null) {
     this.#books = books;
+    this.#freeGpus = freeGpus;
     this.#log = log;
     mkdirSync(dir, { recursive: true, mode: 0o755 });
     this.#socket = join(dir, "worker.sock");
@@ -89,7 +92,9 @@ export class Gate {
 
   /** Takes the report, and answers as soon as something is wanted that the worker has not got. */
   async #sync(report: Report, signal: AbortSignal): Promise<WantedOfWorker & { books: string }> {
-    const { worker, runs } = report;
+    const { runs } = report;
+    // What it is and which it has, it does not say of itself.
+    const worker = { ...report.worker, freeGpus: this.#freeGpus() };
     this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
     this.#books.command({ type: "worker-reports", worker, runs });
     const until = Date.now() + HOLD_MS;

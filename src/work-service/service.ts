@@ -1,5 +1,6 @@
 /** The work service: built by the daemon beside what leases, switched off unless the settings say so. */
 import { join, resolve } from "node:path";
+import type { ClusterConfig } from "../config/cluster.ts";
 import type { WorkConfig } from "../config/work.ts";
 import type { Endpoint } from "../http/exchange/endpoint.ts";
 import { Idempotency } from "../http/exchange/idempotency.ts";
@@ -8,6 +9,7 @@ import type { Clock } from "../platform/clock.ts";
 import { sortableIds } from "../platform/ids.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../work/quantities.ts";
 import { Books } from "./books.ts";
+import { Elsewhere } from "./elsewhere/elsewhere.ts";
 import { Gate } from "./gate.ts";
 import type { Leases } from "./leases.ts";
 import { type Log, Look } from "./look.ts";
@@ -21,6 +23,7 @@ import { WorkStore } from "./store.ts";
 
 export interface WorkServiceParts {
   readonly config: WorkConfig;
+  readonly cluster: ClusterConfig;
   readonly databasePath: string;
   readonly leases: Leases;
   readonly clock: Clock;
@@ -59,20 +62,23 @@ class Running {
   readonly #parts: WorkServiceParts;
   readonly #store: WorkStore;
   readonly #gate: Gate;
+  readonly #elsewhere: Elsewhere;
   #look: Look | null = null;
 
   constructor(parts: WorkServiceParts) {
-    const { config, clock, leases, log, version, databasePath } = parts;
+    const { config, cluster, clock, leases, log, version, databasePath } = parts;
     this.#parts = parts;
     this.#store = new WorkStore(databasePath);
     const books = new Books(this.#store, clock);
-    this.#gate = new Gate(books, resolve(config.dir), log);
+    this.#gate = new Gate(books, resolve(config.dir), log, () => leases.freeGpus());
+    this.#elsewhere = new Elsewhere({ books, leases, config, cluster, clock, log });
     const ids = sortableIds();
     const recall = (principal: string, key: string) => this.#store.findKey(principal, key, books.now());
     this.routes = {
       books,
       leases,
       gate: this.#gate,
+      elsewhere: this.#elsewhere,
       settings: settingsOf(config),
       idempotency: new Idempotency({ recall }),
       newId: () => ids(books.now()),
@@ -85,11 +91,13 @@ class Running {
     const { config, leases, clock, log } = this.#parts;
     await this.#gate.listen(config.worker === "external");
     this.#look = new Look(this.routes.books, leases, clock, log);
+    await this.#elsewhere.start();
   }
 
   /** Runs go on; who comes next finds them. */
   async stop(): Promise<void> {
     this.#look?.stop();
+    await this.#elsewhere.stop();
     await this.#gate.close();
     this.#store.close();
   }

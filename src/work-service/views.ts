@@ -1,7 +1,7 @@
 /** Records as the API shows them, with both seeds' field names. */
 import type { JsonValue } from "../core/base/json.ts";
 import { isOnNode, leaseOf } from "../work/evolve.ts";
-import type { Run, Slot, Task, Worker, Workload } from "../work/model.ts";
+import type { Run, Slot, Task, Waiting, Worker, Workload } from "../work/model.ts";
 import { STALE_AFTER_MS, topicOf } from "../work/node-choice.ts";
 import type { WorkState } from "../work/state.ts";
 
@@ -15,8 +15,10 @@ export function waitingOf(run: Run | undefined): {
   position: number | null;
   eta: string | null;
 } {
-  if (run?.phase !== "waiting") return { reason: null, position: null, eta: null };
-  const { waiting } = run;
+  // On another node it may wait in the line of that node's daemon.
+  const isQueued = run !== undefined && isOnNode(run) && run.lease === null && (run.waiting ?? null) !== null;
+  if (run?.phase !== "waiting" && !isQueued) return { reason: null, position: null, eta: null };
+  const waiting = (run as { readonly waiting?: Waiting | null }).waiting ?? null;
   return {
     reason: waiting?.reason ?? "waiting-for-queue-slot",
     position: waiting?.position ?? null,
@@ -223,33 +225,34 @@ export function runView(run: Run, whole: boolean) {
   };
 }
 
-export function workerView(
-  state: WorkState,
-  worker: Worker,
-  now: number,
-  gpus: readonly JsonValue[],
-  freeGpus: number | null,
-) {
+/** Of MLOC's: neither idle nor at work is one whose heartbeat has run out. */
+function isGone({ link }: Worker): boolean {
+  return link?.kind === "mloc" && link.isStale === true;
+}
+
+export function workerView(state: WorkState, worker: Worker, now: number, freeGpus: number | null) {
   const runs = [...state.openRuns.values()]
     .map((id) => state.runs.get(id) as Run)
     .filter((run) => run.phase !== "waiting" && run.phase !== "ended" && run.node === worker.node);
   const hardware = worker.hardware as Readonly<Record<string, JsonValue>>;
+  const { link } = worker;
+  const gpu = hardware.gpu ?? { driver_version: null, cuda_version: null, gpus: link?.gpus ?? [] };
   return {
     worker_id: worker.node,
     status: runs.length > 0 ? "RUNNING" : "IDLE",
     started_at: instant(worker.startedAt),
     pid: worker.pid,
     env: {},
-    hardware: { ...hardware, gpu: { driver_version: null, cuda_version: null, gpus } },
+    hardware: { ...hardware, gpu },
     tags: worker.tags,
     last_seen: instant(worker.lastSeen),
-    stale: now - worker.lastSeen >= STALE_AFTER_MS,
+    stale: now - worker.lastSeen >= (link?.ttlMs ?? STALE_AFTER_MS) || isGone(worker),
     node: worker.node,
     topics: worker.topics,
     executors: worker.executors,
     labels: worker.labels,
     cage: worker.cage,
-    free_gpus: freeGpus,
+    free_gpus: freeGpus ?? worker.freeGpus ?? null,
     runs: runs.map(({ id }) => id),
   };
 }

@@ -63,9 +63,18 @@ export function commandOf(kind: "task" | "service", spec: WorkSpec, settings: Ex
       return vllmCommand(kind, spec, settings, place);
     case "container":
       return plain(containerCommand(spec, settings, place));
+    case "mloc":
+      if (kind !== "task" || spec.taskType !== "inference") throw onlyInference(spec);
+      // Its worker has a way of its own.
+      return plain([]);
     default:
       return settings.type satisfies never;
   }
+}
+
+function onlyInference({ executor }: WorkSpec): WorkError {
+  const message = `the executor ${executor} is of MLOC's workers, which are given inference tasks only`;
+  return new WorkError("document-invalid", `spec.taskType: ${message}`, [{ path: "spec.taskType", message }]);
 }
 
 function plain(argv: readonly string[]): Command {

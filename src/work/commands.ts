@@ -32,6 +32,14 @@ export type WorkCommand =
   | { readonly type: "worker-reports"; readonly worker: WorkerFacts; readonly runs: readonly RunSeen[] }
   /** What this node is to have is about to be told to it. */
   | { readonly type: "hand-out"; readonly node: string; readonly instance: number }
+  /** A node would not have a run that was proposed to it. */
+  | { readonly type: "run-declined"; readonly run: string; readonly why: string; readonly forGood: boolean }
+  /** What a run elsewhere has written is in its task's place. */
+  | { readonly type: "run-delivered"; readonly run: string }
+  /** Their assignments have run out without a word of them. */
+  | { readonly type: "nodes-silent"; readonly nodes: readonly string[] }
+  | { readonly type: "settle-origin"; readonly id: string }
+  | { readonly type: "remove-worker"; readonly node: string }
   | { readonly type: "remove-stale-workers"; readonly staleMs: number }
   | { readonly type: "remove-ended-tasks"; readonly before: number; readonly keep: number }
   | { readonly type: "tick" };

@@ -4,10 +4,11 @@ import type { WorkCommand } from "./commands.ts";
 import { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import type { WorkEvent } from "./events.ts";
+import { nodesSilent, runDeclined, runDelivered, settleOrigin } from "./nodes.ts";
 import { leaseOver, leaseSeen, passTime, stopRun } from "./runs.ts";
 import type { WorkState } from "./state.ts";
 import { advanceTasks, cancelTask, failTask, removeEndedTasks, submitTask } from "./tasks.ts";
-import { handOut, removeStaleWorkers, workerReports } from "./workers.ts";
+import { handOut, removeStaleWorkers, removeWorker, workerReports } from "./workers.ts";
 import { advanceWorkloads, changeWorkload, deleteWorkload, restartWorkload, submitWorkload } from "./workloads.ts";
 
 export interface WorkDecision {
@@ -72,6 +73,21 @@ function accept(draft: Draft, command: WorkCommand): void {
       return;
     case "hand-out":
       handOut(draft, command.node, command.instance);
+      return;
+    case "run-declined":
+      runDeclined(draft, command);
+      return;
+    case "run-delivered":
+      runDelivered(draft, command.run);
+      return;
+    case "nodes-silent":
+      nodesSilent(draft, new Set(command.nodes));
+      return;
+    case "settle-origin":
+      settleOrigin(draft, command.id);
+      return;
+    case "remove-worker":
+      removeWorker(draft, command.node);
       return;
     case "remove-stale-workers":
       removeStaleWorkers(draft, command.staleMs);

@@ -31,6 +31,7 @@ export type WorkEvent =
       readonly error: string | null;
       readonly at: EpochMs;
     }
+  | { readonly type: "origin-settled"; readonly id: string }
   | { readonly type: "task-removed"; readonly id: string }
   | { readonly type: "workload-created"; readonly workload: Workload }
   | {
@@ -70,6 +71,8 @@ export type WorkEvent =
       readonly phase: "starting" | "running" | "ready" | "unready" | "stopping";
       readonly startedAt: EpochMs | null;
       readonly port: number | null;
+      readonly lease?: HeldLease | null;
+      readonly waiting?: Waiting | null;
       readonly at: EpochMs;
     }
   | {

@@ -22,6 +22,10 @@ export function evolve(state: WorkState, event: WorkEvent): WorkState {
         error: event.error,
         finishedAt: event.at,
       }));
+    case "origin-settled":
+      return onTask(state, event.id, ({ origin, ...task }) =>
+        origin === undefined ? task : { ...task, origin: { ...origin, settled: true } },
+      );
     case "task-removed":
       return removeTask(state, event.id);
     case "workload-created":
@@ -67,7 +71,9 @@ function evolveRun(state: WorkState, event: RunEvent): WorkState {
       const { run: id, job, owner, replica, epoch, generation, at } = event;
       const stage: RunStage = { phase: "waiting", attempt: 1, allocationId: null, askAt: at, waiting: null };
       const created = withRun(state, { id, job, owner, replica, epoch, generation, createdAt: at, ...stage });
-      return onSlot({ ...created, lastEpoch: epoch }, job, replica, (slot) => ({
+      // One that a controller has given keeps the controller's epoch, by whatever clock.
+      const lastEpoch = Math.max(state.lastEpoch, epoch);
+      return onSlot({ ...created, lastEpoch }, job, replica, (slot) => ({
         ...slot,
         live: id,
         tries: slot.tries + 1,
@@ -127,6 +133,8 @@ function seen(run: RunOnNode, event: Extract<WorkEvent, { type: "run-seen" }>): 
     startedAt: event.startedAt ?? run.startedAt,
     readyAt: event.phase === "ready" ? (run.readyAt ?? event.at) : run.readyAt,
     port: event.port ?? run.port,
+    lease: event.lease ?? run.lease,
+    ...(event.waiting === undefined ? {} : { waiting: event.waiting }),
   };
   // What is to stop is not taken back by what its worker saw before it heard of it.
   if (run.phase === "stopping" || event.phase === "stopping") return { ...run, ...facts };

@@ -1,6 +1,6 @@
 /** The admin's way to make a command of a spec: what stands below `work.executors.NAME`. */
 export interface ExecutorSettings {
-  readonly type: "process" | "echo" | "simulated" | "program" | "python" | "vllm" | "container" | "ppo";
+  readonly type: "process" | "echo" | "simulated" | "program" | "python" | "vllm" | "container" | "ppo" | "mloc";
   readonly command: readonly string[] | null;
   readonly python: string | null;
   readonly module: string | null;

@@ -100,6 +100,8 @@ export interface HeldLease {
   readonly gpuIndices: readonly number[];
   readonly env: Readonly<Record<string, string>>;
   readonly fencingToken: number;
+  /** Leased by the daemon of another node, which looks after it. */
+  readonly elsewhere?: true;
 }
 
 /** Why a run has not got its lease yet. */
@@ -124,6 +126,8 @@ export const END_REASONS = [
   "gpu-not-clean",
   "lost",
   "rebooted",
+  /** It was handed to somebody who tells nothing: it may have run. */
+  "outcome-unknown",
 ] as const;
 export type EndReason = (typeof END_REASONS)[number];
 
@@ -158,6 +162,8 @@ interface OnNode {
   readonly startedAt: EpochMs | null;
   readonly readyAt: EpochMs | null;
   readonly port: number | null;
+  /** Why it has no lease yet, of one that its node's own daemon leases for. */
+  readonly waiting?: Waiting | null;
 }
 
 export type RunStage =
@@ -213,6 +219,24 @@ export interface Slot {
   readonly kept: HeldLease | null;
   readonly outcome: { readonly kind: "done" | "failed"; readonly reason: string } | null;
   readonly tail: readonly string[];
+  /** Nodes that would not have its last run, and until when they are not asked again. */
+  readonly avoid?: readonly { readonly node: string; readonly until: EpochMs }[];
+}
+
+/** Of work that a controller has given to this node: one run of a job of its books, which is tried once here. */
+export interface Origin {
+  /** The name of its books. */
+  readonly controller: string;
+  readonly run: RunId;
+  readonly epoch: number;
+  readonly kind: "task" | "service";
+  readonly job: string;
+  readonly replica: number;
+  readonly replicas: number;
+  /** Without an answered heartbeat for so long it ends, since it may start elsewhere then; `null`: it goes on. */
+  readonly fenceMs: number | null;
+  /** The controller needs to hear nothing more of it. */
+  readonly settled: boolean;
 }
 
 export type TaskStatus = "PENDING" | "DISPATCHED" | "DONE" | "FAILED" | "CANCELLED";
@@ -235,6 +259,8 @@ export interface Task {
   readonly finishedAt: EpochMs | null;
   readonly cancelling: boolean;
   readonly error: string | null;
+  /** Left out: it was submitted here. */
+  readonly origin?: Origin;
 }
 
 export interface Workload {
@@ -276,6 +302,26 @@ export interface WorkerFacts {
   /** Cages without a safe end: nothing there is started a second time by itself. */
   readonly endsSurely: boolean;
   readonly hardware: JsonObject;
+  /** GPUs that could be leased there at its last report; `null`: nobody can say. */
+  readonly freeGpus?: number | null;
+  /** Left out: it is a worker of this host. */
+  readonly link?: NodeLink;
+}
+
+/** How a node is reached that is not this host. */
+export interface NodeLink {
+  /** A daemon that leases by itself, or one of MLOC's workers, which has no leases and takes one task at a time. */
+  readonly kind: "member" | "mloc";
+  /** Of its newest report: an older one that comes again says nothing. */
+  readonly seq: number;
+  readonly gpus: readonly JsonObject[];
+  /** Where its API is; `null`: it does not say. */
+  readonly url: string | null;
+  readonly ttlMs: number;
+  readonly intervalMs: number;
+  readonly isIdle: boolean;
+  /** Its own heartbeat has run out. */
+  readonly isStale?: boolean;
 }
 
 export interface Worker extends WorkerFacts {
@@ -290,6 +336,9 @@ export interface RunSeen {
   readonly port: number | null;
   readonly ended: RunEndSeen | null;
   readonly published: boolean;
+  /** Of one that its node leases for. */
+  readonly lease?: HeldLease | null;
+  readonly waiting?: Waiting | null;
 }
 
 export interface RunEndSeen {

@@ -20,6 +20,8 @@ const LEASE_KEPT_MS = 60_000;
 /** What a run that its node never started costs: nobody's failure. */
 const UNSTARTED_BACKOFF_MS = 1_000;
 
+const NOT_OK = "its result says ok: false";
+
 export interface Ending {
   readonly reason: EndReason;
   readonly detail: string;
@@ -34,6 +36,8 @@ export interface Ending {
   readonly at: EpochMs;
   /** Spreads what is tried again at once; from 0 to 1. */
   readonly chance: number;
+  /** Whoever gave it to this node decides what follows. */
+  readonly isOnce?: boolean;
 }
 
 /** Back-off before try number `failures` + 1, doubled each time, give or take a quarter. */
@@ -63,6 +67,7 @@ export function afterTaskRun(slot: Slot, retry: RetryRule, ending: Ending, endsS
   if (reason === "exited" && resultOk !== false) return { ...next, outcome: { kind: "done", reason } };
   const failed = (why: string): SlotAfter => ({ ...next, outcome: { kind: "failed", reason: why } });
   const words = detail === "" ? reason : `${reason}: ${detail}`;
+  if (ending.isOnce === true || reason === "outcome-unknown") return failed(resultOk === false ? NOT_OK : words);
   if (ending.startedAt === null && reason !== "executor-failed" && reason !== "start-timeout") {
     return { ...next, nextAt: at + UNSTARTED_BACKOFF_MS };
   }
@@ -84,7 +89,7 @@ export function afterTaskRun(slot: Slot, retry: RetryRule, ending: Ending, endsS
   const failures = slot.failures + 1;
   const isWorthIt = exitCode === null || ((retry.on?.includes(exitCode) ?? true) && !retry.neverOn.includes(exitCode));
   if (failures > retry.max || !isWorthIt || reason === "executor-failed") {
-    return { ...failed(resultOk === false ? "its result says ok: false" : words), failures };
+    return { ...failed(resultOk === false ? NOT_OK : words), failures };
   }
   return { ...next, failures, nextAt: at + backoffMs(retry.backoffMs, retry.maxBackoffMs, failures, ending.chance) };
 }

@@ -10,7 +10,7 @@ import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
 import type { EndReason, HeldLease, JobRef, Run, RunEndSeen, Slot, Task, Waiting, Workload } from "./model.ts";
-import { chooseNode, type NodeChoice } from "./node-choice.ts";
+import { chooseNode, type NodeChoice, type Offer, suits } from "./node-choice.ts";
 import { afterServiceRun, afterTaskRun, chanceOf, type Ending } from "./retries.ts";
 import { jobOf, openRunsOf, slotOf } from "./state.ts";
 
@@ -29,8 +29,9 @@ const LEASE_TAKEN: ReadonlySet<EndReason> = new Set([
 
 export function createRun(draft: Draft, job: Task | Workload, ref: JobRef, slot: Slot): void {
   const { now, state } = draft;
-  const id = `run-${ref.uid}-${slot.replica}-${slot.tries + 1}`;
-  const epoch = Math.max(now, state.lastEpoch + 1);
+  const origin = "origin" in job ? job.origin : undefined;
+  const id = origin?.run ?? `run-${ref.uid}-${slot.replica}-${slot.tries + 1}`;
+  const epoch = origin?.epoch ?? Math.max(now, state.lastEpoch + 1);
   const generation = "generation" in job ? job.generation : 0;
   const { kept } = slot;
   draft.write({
@@ -43,7 +44,7 @@ export function createRun(draft: Draft, job: Task | Workload, ref: JobRef, slot:
     generation,
     at: now,
   });
-  const choice = nodeFor(draft, id);
+  const choice = nodeFor(draft, id, "here");
   if (kept !== null && choice.node !== null)
     draft.write({ type: "run-assigned", run: id, node: choice.node, lease: kept });
   else if (kept !== null) draft.write({ type: "kept-lease-gone", job: ref, replica: slot.replica });
@@ -51,32 +52,80 @@ export function createRun(draft: Draft, job: Task | Workload, ref: JobRef, slot:
   if (run.phase === "waiting") settleWaiting(draft, run);
 }
 
-/** Where a run would go now. */
-export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string): NodeChoice {
+/**
+ * Where a run would go now.
+ *
+ * @param where `here`: it has a lease of this host's, so that no other will do.
+ */
+export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string, where?: "here"): NodeChoice {
   const run = state.runs.get(id) as Run;
-  const spec = jobOf(state, run.job)?.spec ?? null;
-  if (spec === null) return { node: null, reason: "no-settings" };
-  const offers = [...state.workers.values()].map((worker) => ({ worker, freeGpus: null }));
-  return chooseNode(spec, offers, now);
+  const job = jobOf(state, run.job);
+  if (job === undefined || job.spec === null) return { node: null, reason: "no-settings" };
+  const slot = slotOf(state, run);
+  const avoided = new Set((slot?.avoid ?? []).filter(({ until }) => until > now).map(({ node }) => node));
+  // What a controller has given to this node stays on it.
+  const isBound = where === "here" || (isTask(job) && job.origin !== undefined);
+  const offers = offersOf(state).filter(({ worker: { node, link } }) =>
+    isBound ? link === undefined : !avoided.has(node),
+  );
+  return chooseNode(job.spec, offers, now);
 }
 
-/** What needs no GPU goes to its node at once; what does waits for a node before it asks for a lease. */
+/** What each node could take, less what it has been given since it said so. */
+function offersOf(state: Draft["state"]): Offer[] {
+  const workers = [...state.workers.values()];
+  // Alone, it is chosen whatever it has free.
+  if (workers.length < 2 && workers.every(({ link }) => link === undefined))
+    return workers.map((worker) => ({ worker, freeGpus: worker.freeGpus ?? null }));
+  const given = new Map<string, { gpus: number; runs: number }>();
+  for (const run of openRunsOf(state)) {
+    if (run.phase === "waiting" || run.phase === "ended") continue;
+    const sum = given.get(run.node) ?? { gpus: 0, runs: 0 };
+    sum.runs++;
+    // With a lease it is out of what the node calls free.
+    const isNews = run.lease === null || run.createdAt > (state.workers.get(run.node)?.lastSeen ?? 0);
+    if (isNews) sum.gpus += jobOf(state, run.job)?.spec?.resources.gpu?.count ?? 0;
+    given.set(run.node, sum);
+  }
+  return workers.map((worker) => {
+    const { gpus, runs } = given.get(worker.node) ?? { gpus: 0, runs: 0 };
+    const freeGpus = typeof worker.freeGpus === "number" ? Math.max(0, worker.freeGpus - gpus) : null;
+    if (worker.link === undefined || runs === 0) return { worker, freeGpus };
+    return { worker: { ...worker, link: { ...worker.link, isIdle: false } }, freeGpus };
+  });
+}
+
+/** What needs no GPU goes to its node at once, and what another node takes, to that; others wait for a lease of ours. */
 function settleWaiting(draft: Draft, run: Extract<Run, { phase: "waiting" }>): void {
-  if (run.allocationId !== null) return;
   const choice = nodeFor(draft, run.id);
+  if (run.allocationId !== null) {
+    // It stands in our own line, and another node could start it now: what it leaves there is given back.
+    if (choice.node !== null && !choice.isHere && choice.startsNow) assignTo(draft, run, choice.node);
+    return;
+  }
   if (choice.node === null) {
     waits(draft, run, { reason: choice.reason, position: null, etaLatest: null }, run.askAt);
     return;
   }
   const job = jobOf(draft.state, run.job);
-  if (job?.spec?.resources.gpu === null) {
-    draft.write({ type: "run-assigned", run: run.id, node: choice.node, lease: null });
+  if (job?.spec?.resources.gpu === null || !choice.isHere) {
+    assignTo(draft, run, choice.node);
     return;
   }
   if (run.waiting !== null && NO_NODE.has(run.waiting.reason)) waits(draft, run, ASKING, run.askAt);
 }
 
-const NO_NODE: ReadonlySet<string> = new Set(["no-worker", "worker-stale", "no-suitable-worker", "no-settings"]);
+function assignTo(draft: Draft, run: Run, node: string): void {
+  draft.write({ type: "run-assigned", run: run.id, node, lease: null });
+}
+
+const NO_NODE: ReadonlySet<string> = new Set([
+  "no-worker",
+  "worker-stale",
+  "no-suitable-worker",
+  "workers-busy",
+  "no-settings",
+]);
 const ASKING: Waiting = { reason: "waiting-for-queue-slot", position: null, etaLatest: null };
 
 function waits(draft: Draft, run: Extract<Run, { phase: "waiting" }>, waiting: Waiting, askAt: EpochMs): void {
@@ -108,7 +157,7 @@ export function leaseSeen(
       return;
     }
     case "held": {
-      const choice = nodeFor(draft, id);
+      const choice = nodeFor(draft, id, "here");
       if (choice.node === null) return;
       draft.write({ type: "run-assigned", run: id, node: choice.node, lease: seen.lease });
       return;
@@ -120,12 +169,52 @@ export function leaseSeen(
       waits(draft, run, plain(seen.reason), draft.now + seen.retryMs);
       return;
     case "never":
-      if (run.job.kind === "task") failSlot(draft, run, `never-fits: ${seen.reason}`);
+      if (hasOtherNodes(draft)) declineRun(draft, run, hereIn(draft), `never-fits: ${seen.reason}`, true);
+      else if (run.job.kind === "task") failSlot(draft, run, `never-fits: ${seen.reason}`);
       else waits(draft, run, plain(`never-fits: ${seen.reason}`), draft.now + NEVER_RETRY_MS);
       return;
     default:
       seen satisfies never;
   }
+}
+
+function hasOtherNodes({ state }: Draft): boolean {
+  return [...state.workers.values()].some(({ link }) => link !== undefined);
+}
+
+/** The worker of this host. */
+function hereIn({ state }: Draft): string {
+  return [...state.workers.values()].find(({ link }) => link === undefined)?.node ?? "";
+}
+
+/** Before it is asked again: what it has not, it may have then. */
+const DECLINED_MS = 30_000;
+const ANEW_MS = 1_000;
+
+/**
+ * A node would not have a run: its replica gets another, for another node.
+ *
+ * @param forGood it can never have it; when no suitable node is left a task has failed.
+ */
+export function declineRun(draft: Draft, run: Run, node: string, why: string, forGood: boolean): void {
+  const slot = slotOf(draft.state, run);
+  endAs(draft, run, "cancelled", `${node}: ${why}`, null);
+  const job = jobOf(draft.state, run.job);
+  if (slot === undefined || slot.live !== run.id || job === undefined || job.spec === null) return;
+  const { replica, tries: _t, live: _l, ...rest } = slot;
+  const others = (slot.avoid ?? []).filter((one) => one.node !== node && one.until > draft.now);
+  const avoid = [...others, { node, until: forGood ? Number.MAX_SAFE_INTEGER : draft.now + DECLINED_MS }];
+  const never = new Set(avoid.filter(({ until }) => until === Number.MAX_SAFE_INTEGER).map((one) => one.node));
+  const { spec } = job;
+  const left = [...draft.state.workers.values()].filter((worker) => suits(spec, worker) && !never.has(worker.node));
+  const hasFailed = run.job.kind === "task" && left.length === 0;
+  const outcome = hasFailed ? ({ kind: "failed", reason: why } as const) : slot.outcome;
+  draft.write({
+    type: "slot-after",
+    job: run.job,
+    replica,
+    slot: { ...rest, kept: null, avoid, outcome, nextAt: hasFailed ? null : draft.now + ANEW_MS },
+  });
 }
 
 /** Its replica is given up with its run, which has not been on a node. */
@@ -183,7 +272,8 @@ export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string
     endAs(draft, run, reason, detail, seen);
     return;
   }
-  const lease: HeldLease | null = LEASE_TAKEN.has(reason) ? null : leaseOf(run);
+  const held = leaseOf(run);
+  const lease: HeldLease | null = LEASE_TAKEN.has(reason) || held?.elsewhere === true ? null : held;
   const ending: Ending = {
     reason,
     detail,
@@ -195,6 +285,7 @@ export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string
     lease,
     at: draft.now,
     chance: chanceOf(run.id),
+    isOnce: isTask(job) && job.origin !== undefined,
   };
   const after = isTask(job)
     ? job.cancelling
@@ -203,7 +294,9 @@ export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string
     : afterServiceRun(slot, job.restart, ending, !job.deleted && run.replica < job.replicas);
   const isLast = isTask(job) && (after === null || after.outcome !== null);
   const keepsLease = after !== null && after.kept !== null;
-  endAs(draft, run, reason, detail, seen, isLast && ending.startedAt !== null, keepsLease);
+  // Of a node that says nothing there is nothing to be had, and a controller's service leaves no result.
+  const canPublish = (seen !== null || !isElsewhere(draft, run)) && !(isTask(job) && job.origin?.kind === "service");
+  endAs(draft, run, reason, detail, seen, isLast && ending.startedAt !== null && canPublish, keepsLease);
   if (after !== null) draft.write({ type: "slot-after", job: run.job, replica: run.replica, slot: after });
 }
 
@@ -236,6 +329,12 @@ function endsSurely({ state }: Draft, run: Run): boolean {
   return node === null || (state.workers.get(node)?.endsSurely ?? true);
 }
 
+/** Whether its node's own daemon leases and watches for it. */
+export function isElsewhere({ state }: Pick<Draft, "state">, run: Run): boolean {
+  const node = run.phase === "waiting" ? null : run.node;
+  return node !== null && state.workers.get(node)?.link !== undefined;
+}
+
 export function isTask(job: Task | Workload): job is Task {
   return "status" in job;
 }
@@ -245,7 +344,7 @@ export function passTime(draft: Draft): void {
   for (const { id } of openRunsOf(draft.state)) {
     const run = draft.state.runs.get(id) as Run;
     if (run.phase === "waiting") settleWaiting(draft, run);
-    else if (isOnNode(run) && run.phase !== "stopping") passTimeOn(draft, run);
+    else if (isOnNode(run) && run.phase !== "stopping" && !isElsewhere(draft, run)) passTimeOn(draft, run);
   }
 }
 

@@ -33,7 +33,9 @@ export function unwanted(state: WorkState, leases: readonly MarkedLease[]): Mark
 /** The leases that runs and slots count on, which must be looked after. */
 export function countedOn(state: WorkState): HeldLease[] {
   const kept = [...state.workloads.values()].flatMap(({ slots }) => slots.map(({ kept }) => kept));
-  return [...openRunsOf(state).map(leaseOf), ...kept].filter((lease) => lease !== null);
+  return [...openRunsOf(state).map(leaseOf), ...kept]
+    .filter((lease) => lease !== null)
+    .filter(({ elsewhere }) => elsewhere !== true);
 }
 
 /**
@@ -50,9 +52,9 @@ export function mayAsk(state: WorkState, mostQueued: number, now: EpochMs): Extr
   let room = mostQueued - [...queued.values()].reduce((sum, count) => sum + count, 0);
   const due = waiting.filter((run) => {
     const gpu = jobOf(state, run.job)?.spec?.resources.gpu ?? null;
-    return (
-      run.allocationId === null && run.askAt <= now && gpu !== null && nodeFor({ state, now }, run.id).node !== null
-    );
+    if (run.allocationId !== null || run.askAt > now || gpu === null) return false;
+    const choice = nodeFor({ state, now }, run.id);
+    return choice.node !== null && choice.isHere;
   });
   const chosen: Extract<Run, { phase: "waiting" }>[] = [];
   const left = new Set(due.sort((a, b) => a.createdAt - b.createdAt || compareText(a.id, b.id)));
@@ -81,6 +83,8 @@ export interface Assignment {
   readonly epoch: number;
   readonly spec: WorkSpec;
   readonly lease: HeldLease | null;
+  /** Without an answered heartbeat for so long its holder ends it; `null` or left out: it goes on. */
+  readonly fenceMs?: number | null;
 }
 
 export interface WantedOfWorker {
@@ -128,8 +132,13 @@ export function wantedOf(state: WorkState, node: string, reported: readonly RunS
   return { start, stop, publish, settled, orphans };
 }
 
-function assignmentOf(run: Run, job: Task | Workload, spec: WorkSpec): Assignment {
+export function assignmentOf(run: Run, job: Task | Workload, spec: WorkSpec): Assignment {
   const replicas = job.slots.length;
+  if (isTask(job) && job.origin !== undefined) {
+    const { kind, job: name, replica, replicas: all, fenceMs } = job.origin;
+    const { id, owner, epoch } = run;
+    return { run: id, kind, job: name, owner, replica, replicas: all, epoch, spec, lease: leaseOf(run), fenceMs };
+  }
   const document = isTask(job) ? shareOf(spec.document, run.replica, replicas) : spec.document;
   return {
     run: run.id,

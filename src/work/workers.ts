@@ -2,8 +2,8 @@
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode } from "./evolve.ts";
-import type { EndReason, Run, RunOnNode, RunSeen, WorkerFacts } from "./model.ts";
-import { endRun } from "./runs.ts";
+import type { EndReason, Run, RunOnNode, RunSeen, Waiting, WorkerFacts } from "./model.ts";
+import { declineRun, endRun, isElsewhere } from "./runs.ts";
 import { openRunsOf } from "./state.ts";
 
 /**
@@ -14,6 +14,8 @@ import { openRunsOf } from "./state.ts";
 export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly RunSeen[]): void {
   demandNewest(draft, worker.node, worker.instance);
   const before = draft.state.workers.get(worker.node);
+  const isOld = before?.link !== undefined && worker.link !== undefined && before.instance === worker.instance;
+  if (isOld && (worker.link?.seq ?? 0) <= (before?.link?.seq ?? 0)) return;
   draft.write({ type: "worker-seen", worker: { ...worker, lastSeen: draft.now } });
   const seen = new Map(runs.map((report) => [report.run, report]));
   for (const report of runs) {
@@ -42,8 +44,13 @@ function demandNewest({ state }: Draft, node: string, instance: number): void {
   }
 }
 
-function takeReport(draft: Draft, run: RunOnNode, { phase, startedAt, port, ended }: RunSeen): void {
+function takeReport(draft: Draft, run: RunOnNode, report: RunSeen): void {
+  const { phase, startedAt, port, ended } = report;
   const { now } = draft;
+  if (ended !== null && isDeclined(draft, run, report)) {
+    declineRun(draft, run, run.node, ended.detail, ended.detail.startsWith("never-fits"));
+    return;
+  }
   if (ended !== null) {
     if (!run.known || run.startedAt !== startedAt) {
       draft.write({ type: "run-seen", run: run.id, phase: "stopping", startedAt, port, at: now });
@@ -57,8 +64,22 @@ function takeReport(draft: Draft, run: RunOnNode, { phase, startedAt, port, ende
     !run.known ||
     run.startedAt !== startedAt ||
     run.port !== port ||
+    (report.lease ?? null)?.allocationId !== (report.lease === undefined ? undefined : run.lease?.allocationId) ||
+    isOtherWait(run.waiting, report.waiting) ||
     (run.phase !== "stopping" && phase !== "stopping" && run.phase !== phase);
-  if (isNews) draft.write({ type: "run-seen", run: run.id, phase, startedAt, port, at: now });
+  const { lease, waiting } = report;
+  const told = { ...(lease === undefined ? {} : { lease }), ...(waiting === undefined ? {} : { waiting }) };
+  if (isNews) draft.write({ type: "run-seen", run: run.id, phase, startedAt, port, ...told, at: now });
+}
+
+function isOtherWait(before: Waiting | null | undefined, after: Waiting | null | undefined): boolean {
+  return after !== undefined && (before?.reason !== after?.reason || before?.position !== after?.position);
+}
+
+/** A node's daemon has taken it, and it never began there: no lease was to be had after all. */
+function isDeclined(draft: Draft, run: RunOnNode, { startedAt, ended }: RunSeen): boolean {
+  const isOwnFault = ended?.reason === "executor-failed" || ended?.reason === "outcome-unknown";
+  return isElsewhere(draft, run) && run.phase !== "stopping" && startedAt === null && !isOwnFault;
 }
 
 /** What it was stopped for, else what its worker knows, else what its exit says. */
@@ -79,6 +100,12 @@ export function handOut(draft: Draft, node: string, instance: number): void {
     if (run.phase === "assigned" && run.node === node)
       draft.write({ type: "run-handed-out", run: run.id, at: draft.now });
   }
+}
+
+/** One that has said that it leaves, and has nothing of ours. */
+export function removeWorker(draft: Draft, node: string): void {
+  const isBusy = openRunsOf(draft.state).some((run) => run.phase !== "waiting" && run.node === node);
+  if (!isBusy && draft.state.workers.get(node) !== undefined) draft.write({ type: "worker-removed", node });
 }
 
 export function removeStaleWorkers(draft: Draft, staleMs: number): void {

@@ -13,6 +13,7 @@ import {
   writeFileSync,
 } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
+import { mergedResponses } from "../work/merge.ts";
 import { type RunEnd, readPlain } from "./watch.ts";
 
 /** Deeper or more than this is not kept. */
@@ -99,45 +100,11 @@ function present(out: string, path: string): { path: string; present: boolean; b
   return { path, present: stat !== undefined, bytes: stat?.isFile() ? stat.size : null };
 }
 
-/** One answer of all replicas that are there: items in the order of the prompts, which were dealt out in turn. */
+/** One answer of all replicas that are there. */
 function merge(root: string, replicas: number): void {
-  const parts = Array.from({ length: replicas }, (_, replica) => {
-    const text = readPlain(join(root, "replicas", String(replica), "responses.json"), MAX_RESULT_BYTES);
-    return text === null
-      ? null
-      : (parsed(text) as { ok?: unknown; items?: unknown; usage?: Record<string, unknown> } | null);
-  });
-  // A run writes what it likes: what is no item is left out.
-  const items = parts.flatMap((part, replica) =>
-    (Array.isArray(part?.items) ? part.items : []).flatMap((item: unknown, index) =>
-      isObject(item)
-        ? [{ ...item, index: (Number.isInteger(item.index) ? Number(item.index) : index) * replicas + replica }]
-        : [],
-    ),
+  const texts = Array.from({ length: replicas }, (_, replica) =>
+    readPlain(join(root, "replicas", String(replica), "responses.json"), MAX_RESULT_BYTES),
   );
-  const usage: Record<string, number> = {};
-  for (const part of parts) {
-    for (const [key, value] of Object.entries(part?.usage ?? {})) {
-      if (typeof value === "number") usage[key] = (usage[key] ?? 0) + value;
-    }
-  }
-  const merged = {
-    ok: parts.every((part) => part !== null && part.ok !== false),
-    replicas: parts.map((part) => (part === null ? null : { ...part, items: undefined })),
-    ...(items.length === 0 ? {} : { items: items.sort((a, b) => a.index - b.index), usage }),
-  };
-  writeFileSync(join(root, "responses.json.new"), JSON.stringify(merged));
+  writeFileSync(join(root, "responses.json.new"), mergedResponses(texts));
   renameSync(join(root, "responses.json.new"), join(root, "responses.json"));
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function parsed(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return { ok: false };
-  }
 }

@@ -70,7 +70,9 @@ class Worker {
       pid: process.pid,
       startedAt: Date.now(),
       bootId: readBootId(),
-      executors: Object.keys(settings.work.executors).sort(),
+      executors: Object.entries(settings.work.executors)
+        .flatMap(([name, { type }]) => (type === "mloc" ? [] : [name]))
+        .sort(),
       topics: settings.topics,
       tags: settings.tags,
       labels: settings.work.labels,

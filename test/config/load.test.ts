@@ -137,6 +137,15 @@ test("without a file the defaults are those that are documented", () => {
       secrets: {},
     },
     windows: { reserved: [] },
+    cluster: {
+      role: null,
+      redisUrl: null,
+      nodeUrl: null,
+      secretFile: null,
+      heartbeatTtlMs: 120_000,
+      heartbeatIntervalMs: 30_000,
+      mloc: false,
+    },
     logging: { level: "info" },
   });
 });
@@ -182,6 +191,46 @@ test("a service is switched off by the empty string or null, in the file and in 
   const off = { deepagentsUrl: null, graphServiceUrl: null };
   expect(configOf('services: {deepagents_url: "", graph_service_url: null}').services).toMatchObject(off);
   expect(configOf("", { env: { DEEPAGENTS_URL: "", GRAPH_SERVICE_URL: "" } }).services).toMatchObject(off);
+});
+
+test("MLOC's environment is read, its token is a key that may run work, and its levels are Python's", () => {
+  const env = {
+    ORCHESTRATOR_TOKEN: "dev-token",
+    HEARTBEAT_TTL_SEC: "60",
+    HEARTBEAT_INTERVAL_SEC: "10",
+    LOG_LEVEL: "WARNING",
+  };
+  const { auth, cluster, logging } = configOf("auth: {api_keys: {a-key-of-sixteen-letters: alice}}", { env });
+  expect(auth.enabled).toBe(true);
+  expect(auth.keys.map(({ principal, role }) => [principal, role])).toEqual([
+    ["alice", "allocate"],
+    ["orchestrator", "run"],
+  ]);
+  expect(cluster).toMatchObject({ heartbeatTtlMs: 60_000, heartbeatIntervalMs: 10_000 });
+  expect(logging.level).toBe("warn");
+});
+
+test("--mloc takes MLOC's defaults where the settings say nothing, and needs its Redis", () => {
+  const flags = { mloc: true };
+  const env = { REDIS_URL: "redis://localhost:6379/0", ORCHESTRATOR_TOKEN: "dev-token" };
+  const { server, work, cluster } = configOf("work: {max_tasks: 5}", { env, flags });
+  expect(server.port).toBe(8000);
+  expect(work).toMatchObject({ enabled: true, worker: "external", resultsDir: "./results", maxTasks: 5 });
+  expect(work.taskTypes).toEqual({ inference: "mloc", ppo: "ppo" });
+  expect(cluster).toMatchObject({ mloc: true, role: null, redisUrl: "redis://localhost:6379/0" });
+  expect(() => configOf("", { env: { ORCHESTRATOR_TOKEN: "dev-token" }, flags })).toThrow(/needs cluster.redis_url/);
+});
+
+test("hosts share work only over a Redis that nobody else can read, and with a secret", () => {
+  const role = (more: string) => `{role: member, ${more}}`;
+  const file = (cluster: string) => `work: {enabled: true, allow_unauthenticated: true}\ncluster: ${cluster}`;
+  const secret = "secret_file: /etc/secret";
+  expect(() => configOf(file(role(secret)))).toThrow(/needs cluster.redis_url/);
+  expect(() => configOf(file(role('redis_url: "redis://127.0.0.1:1"')))).toThrow(/set cluster.secret_file/);
+  expect(() => configOf(file(role(`redis_url: "redis://:pass@redis:6379", ${secret}`)))).toThrow(/in the clear/);
+  for (const url of ["rediss://redis:6379", "redis://[::1]:6379", "redis+sentinel://127.0.0.1:1,localhost:2/main"]) {
+    expect(configOf(file(role(`redis_url: "${url}", ${secret}`))).cluster.redisUrl).toBe(url);
+  }
 });
 
 test("an empty PORT or host in the environment counts as not set", () => {

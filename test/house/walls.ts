@@ -70,7 +70,7 @@ export const ROOMS: Readonly<Record<string, Room>> = {
   client: { does: "the typed client of the API", imports: ["platform", "wire"] },
   "work-service": {
     does: "the loop, store and routes of running work",
-    imports: ["core/base", "work", "client", "wire", "wire/work", "config", "platform", "http/exchange"],
+    imports: ["core/base", "work", "client", "broker", "wire", "wire/work", "config", "platform", "http/exchange"],
   },
   broker: { does: "several hosts over Redis", imports: ["work", "platform"] },
   worker: { does: "the process that runs work", imports: ["work", "client", "broker", "config", "platform"] },

@@ -344,6 +344,7 @@ describe("the choice of a node", () => {
     tags: [],
     labels: {},
     lastSeen: 0,
+    hardware: {},
     ...more,
   });
   const { spec } = aTask("t");
@@ -355,8 +356,8 @@ describe("the choice of a node", () => {
       { worker: worker("d"), freeGpus: 2 },
       { worker: worker("c"), freeGpus: 2 },
     ];
-    expect(chooseNode(spec, offers, 0)).toEqual({ node: "c" });
-    expect(chooseNode(spec, offers.slice(0, 1), 0)).toEqual({ node: "a" });
+    expect(chooseNode(spec, offers, 0)).toEqual({ node: "c", isHere: true, startsNow: true });
+    expect(chooseNode(spec, offers.slice(0, 1), 0)).toEqual({ node: "a", isHere: true, startsNow: false });
   });
 
   test("goes by executor, topic, tags and labels, and says what is missing", () => {
@@ -364,7 +365,7 @@ describe("the choice of a node", () => {
       chooseNode({ ...spec, tags: ["x"], nodeSelector: { zone: "1" } }, offers as never, now);
     const fit = { tags: ["x"], labels: { zone: "1" } };
     expect(reason([])).toEqual({ node: null, reason: "no-worker" });
-    expect(reason([{ worker: worker("a", fit), freeGpus: 1 }])).toEqual({ node: "a" });
+    expect(reason([{ worker: worker("a", fit), freeGpus: 1 }])).toMatchObject({ node: "a" });
     expect(reason([{ worker: worker("a", fit), freeGpus: 1 }], 200_000)).toEqual({
       node: null,
       reason: "worker-stale",

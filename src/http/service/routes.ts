@@ -3,8 +3,11 @@ import type { Operation } from "../exchange/endpoint.ts";
 import { HttpError } from "../exchange/problems.ts";
 import type { EndpointParts, MetricsPage } from "../parts.ts";
 
-/** Alive means: the event loop turns. A sick GPU or a full disk is no reason to restart the daemon. */
-export const alive: Operation = { role: "read", body: "ignored", answer: () => json(200, { status: "ok" }) };
+/**
+ * Alive means: the event loop turns. A sick GPU or a full disk is no reason to restart the daemon. MLOC's clients look for
+ * `ok`.
+ */
+export const alive: Operation = { role: "read", body: "ignored", answer: () => json(200, { status: "ok", ok: true }) };
 
 export function ready({ readiness }: EndpointParts): Operation {
   return {

@@ -10,6 +10,7 @@ import type { ModelSettings } from "../../work/documents/workload.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { Books } from "../books.ts";
+import type { Elsewhere } from "../elsewhere/elsewhere.ts";
 import type { Gate } from "../gate.ts";
 import type { Leases } from "../leases.ts";
 
@@ -30,6 +31,7 @@ export interface RouteParts {
   readonly books: Books;
   readonly leases: Leases;
   readonly gate: Gate;
+  readonly elsewhere: Elsewhere;
   readonly settings: WorkRouteSettings;
   readonly idempotency: Idempotency;
   readonly newId: () => string;

@@ -126,7 +126,7 @@ function workers(parts: RouteParts): Answer {
 }
 
 function shownWorker({ books, leases }: RouteParts, found: Parameters<typeof workerView>[1]) {
-  return workerView(books.state, found, books.now(), [], leases.freeGpus());
+  return workerView(books.state, found, books.now(), found.link === undefined ? leases.freeGpus() : null);
 }
 
 function worker(parts: RouteParts, call: Call): Answer {
@@ -135,8 +135,9 @@ function worker(parts: RouteParts, call: Call): Answer {
   return json(200, shownWorker(parts, found));
 }
 
-function cleanup({ books }: RouteParts): Answer {
-  const events = books.command({ type: "remove-stale-workers", staleMs: STALE_MS });
-  const removed = events.filter(({ type }) => type === "worker-removed").length;
-  return json(200, { ok: true, removed });
+async function cleanup({ books, elsewhere }: RouteParts): Promise<Answer> {
+  const before = books.state.workers.size;
+  const forgotten = await elsewhere.removeStale();
+  books.command({ type: "remove-stale-workers", staleMs: STALE_MS });
+  return json(200, { ok: true, removed: Math.max(forgotten, before - books.state.workers.size) });
 }

@@ -69,6 +69,10 @@ function draftOf(parts: RouteParts, body: unknown): TaskDraft & { readonly rawYa
   const draft = readTask(value, { taskTypes: settings.taskTypes, byDefault: byDefault(parts) });
   const refusal = refusalOf("task", draft.spec, settings.executors);
   if (refusal !== null) throw refusal;
+  if (settings.executors[draft.spec.executor]?.type === "mloc" && draft.replicas > 1) {
+    const problem = { path: "spec.resources.replicas", message: "MLOC's workers take a task whole: expected 1" };
+    throw new WorkError("document-invalid", `${problem.path}: ${problem.message}`, [problem]);
+  }
   return { ...draft, rawYaml: text };
 }
 

@@ -249,7 +249,8 @@ test("health is 200 whatever the GPUs are like; readiness says what is wrong", a
   const daemon = await startDaemon({ gpus: null, readiness: () => reason });
   await daemon.scheduler.observe(failed(daemon.clock.now()));
   reason = "no reading of any GPU yet";
-  for (const path of ["/healthz", "/livez"]) expect((await daemon.call("GET", path)).json).toEqual({ status: "ok" });
+  for (const path of ["/healthz", "/livez"])
+    expect((await daemon.call("GET", path)).json).toEqual({ status: "ok", ok: true });
   expect((await daemon.call("GET", "/readyz")).json).toMatchObject({ status: 503, code: "not-ready", detail: reason });
   reason = null;
   expect((await daemon.call("GET", "/readyz")).json).toEqual({ status: "ok" });

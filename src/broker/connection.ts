@@ -1,0 +1,111 @@
+/**
+ * A connection to Redis, which lives until the first thing goes wrong with it: whoever has it makes another then, and
+ * looks at everything anew. So that a Redis that was emptied, or another that has taken its place, is noticed.
+ */
+import { createClient } from "@redis/client";
+
+const CONNECT_MS = 5_000;
+/** Beyond the time that a command may block by itself. */
+const ANSWER_MS = 10_000;
+
+type Client = ReturnType<typeof newClient>;
+export type RedisReply = string | number | null | readonly RedisReply[];
+
+/** What will not be better at the next attempt. */
+export class RedisRefusedError extends Error {}
+
+export interface Redis {
+  /** @throws Error when Redis refuses it, or does not answer: the connection is closed then, except after a refusal. */
+  call(args: readonly string[], blockMs?: number): Promise<RedisReply>;
+  subscribe(channel: string, listener: (message: string) => void): Promise<void>;
+  readonly isOpen: boolean;
+  close(): void;
+}
+
+/**
+ * @param url `redis://` or `rediss://`, or with Sentinel `redis+sentinel://HOST:PORT,HOST:PORT/NAME`.
+ * @throws RedisRefusedError when it is a Redis Cluster, whose keys are on several servers.
+ */
+export async function connectRedis(url: string): Promise<Redis> {
+  const client = await opened(await addressOf(url));
+  const call = (args: readonly string[], blockMs = 0) => answered(client, args, blockMs);
+  try {
+    const info = String(await call(["INFO", "cluster"]));
+    if (/^cluster_enabled:1/m.test(info)) {
+      throw new RedisRefusedError("this is a Redis Cluster: set cluster.redis_url to a single Redis, or to Sentinels");
+    }
+    const role = await call(["ROLE"]);
+    if (Array.isArray(role) && role[0] !== "master") throw new Error("this Redis is a replica, and takes no changes");
+  } catch (error) {
+    client.destroy();
+    throw error;
+  }
+  return {
+    call,
+    subscribe: async (channel, listener) => {
+      await client.subscribe(channel, listener);
+    },
+    get isOpen() {
+      return client.isReady;
+    },
+    close() {
+      if (client.isOpen) client.destroy();
+    },
+  };
+}
+
+function newClient(url: string) {
+  return createClient({
+    url,
+    RESP: 2,
+    disableOfflineQueue: true,
+    socket: { connectTimeout: CONNECT_MS, reconnectStrategy: false },
+  });
+}
+
+async function opened(url: string): Promise<Client> {
+  const client = newClient(url);
+  // What goes wrong is told by the command that it goes wrong with.
+  client.on("error", () => undefined);
+  await client.connect();
+  return client;
+}
+
+async function answered(client: Client, args: readonly string[], blockMs: number): Promise<RedisReply> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      if (client.isOpen) client.destroy();
+      reject(new Error(`Redis did not answer ${args[0]} in time`));
+    }, blockMs + ANSWER_MS);
+  });
+  try {
+    return (await Promise.race([client.sendCommand([...args]), late])) as unknown as RedisReply;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+const SENTINEL = /^redis\+sentinel:\/\/(?:([^@/]*)@)?([^/]+)\/([\w.-]+)$/;
+
+/** Where Redis is now: the master, where Sentinels are to be asked. */
+async function addressOf(url: string): Promise<string> {
+  const [, user, hosts, name] = SENTINEL.exec(url) ?? [];
+  if (hosts === undefined || name === undefined) return url;
+  let trouble: unknown = null;
+  for (const host of hosts.split(",")) {
+    try {
+      const sentinel = await opened(`redis://${host}`);
+      try {
+        const found = await answered(sentinel, ["SENTINEL", "get-master-addr-by-name", name], 0);
+        if (Array.isArray(found)) return `redis://${user === undefined ? "" : `${user}@`}${found[0]}:${found[1]}`;
+        trouble = new Error(`Sentinel ${host} knows no master ${name}`);
+      } finally {
+        sentinel.destroy();
+      }
+    } catch (error) {
+      trouble = error;
+    }
+  }
+  throw trouble;
+}

@@ -1,0 +1,184 @@
+/**
+ * The streams between controller and nodes.
+ *
+ *  1. A message is acknowledged after its receiver has stored what follows from it. What an earlier process of the same
+ *     receiver has left unacknowledged is read first.
+ *  2. Redis only carries. When its streams or groups are gone, or another Redis has taken its place, the groups are made
+ *     anew and `restored` is called: both sides then say again what is open.
+ */
+import { connectRedis, type Redis, RedisRefusedError, type RedisReply } from "./connection.ts";
+import { type Message, opened, signed } from "./messages.ts";
+
+const BLOCK_MS = 2_000;
+const BATCH = 100;
+const MAX_LENGTH = 10_000;
+const PAUSE_MS = 500;
+
+export interface Log {
+  info(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+  error(facts: object, message: string): void;
+}
+
+export interface StreamSettings {
+  readonly url: string;
+  readonly secret: Buffer;
+  /** What is read, in whose name. */
+  readonly stream: string;
+  readonly group: "node" | "controller";
+  readonly log: Log;
+}
+
+export interface Receiver {
+  /** Takes one message; what it throws leaves the message to be read again. */
+  take(message: Message): void | Promise<void>;
+  /** The streams may have lost what was written to them. */
+  restored(): void;
+}
+
+export class Streams {
+  readonly #settings: StreamSettings;
+  readonly #receiver: Receiver;
+  readonly #ending = new AbortController();
+  #reading: Redis | null = null;
+  #writing: Promise<Redis> | null = null;
+  #loop: Promise<void> | null = null;
+  #saidDown = false;
+  up = false;
+
+  constructor(settings: StreamSettings, receiver: Receiver) {
+    this.#settings = settings;
+    this.#receiver = receiver;
+  }
+
+  start(): void {
+    this.#loop = this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#ending.abort();
+    this.#reading?.close();
+    await this.#writing?.then(
+      (redis) => redis.close(),
+      () => undefined,
+    );
+    await this.#loop;
+  }
+
+  /** @returns false when Redis could not take it. It is said again later, as everything that is open. */
+  async send(stream: string, message: Message): Promise<boolean> {
+    const fields = signed(message, stream, this.#settings.secret);
+    return (await this.call(["XADD", stream, "MAXLEN", "~", String(MAX_LENGTH), "*", ...fields])) !== null;
+  }
+
+  /** @returns `null` when Redis could not be asked. */
+  async call(args: readonly string[]): Promise<RedisReply> {
+    if (this.#ending.signal.aborted) return null;
+    this.#writing ??= connectRedis(this.#settings.url);
+    const writing = this.#writing;
+    try {
+      return await (await writing).call(args);
+    } catch {
+      // Whatever it was, the next call begins afresh.
+      if (this.#writing === writing) this.#writing = null;
+      writing.then(
+        (redis) => redis.close(),
+        () => undefined,
+      );
+      return null;
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { log } = this.#settings;
+    while (!this.#ending.signal.aborted) {
+      try {
+        await this.#session();
+      } catch (error) {
+        this.#reading?.close();
+        this.#reading = null;
+        this.up = false;
+        if (this.#ending.signal.aborted) return;
+        if (!this.#saidDown) log.warn({ err: error }, "the link over Redis broke: what runs goes on");
+        this.#saidDown = true;
+        if (error instanceof RedisRefusedError) log.error({ err: error }, "this Redis cannot be used");
+        await pause(PAUSE_MS, this.#ending.signal);
+      }
+    }
+  }
+
+  /** Reads until something goes wrong. */
+  async #session(): Promise<void> {
+    const { url, stream, log } = this.#settings;
+    const redis = await connectRedis(url);
+    this.#reading = redis;
+    await this.#makeGroup(redis);
+    if (this.#saidDown) log.info({ stream }, "Redis is there again");
+    this.#saidDown = false;
+    this.up = true;
+    this.#receiver.restored();
+    // Its own, which an earlier process has read and not acknowledged.
+    let from = "0";
+    while (!this.#ending.signal.aborted) {
+      const entries = await this.#read(redis, from);
+      if (entries === null) {
+        await this.#makeGroup(redis);
+        this.#receiver.restored();
+        from = "0";
+        continue;
+      }
+      if (from === "0" && entries.length === 0) from = ">";
+      for (const [id, fields] of entries) await this.#take(redis, id, fields);
+    }
+  }
+
+  async #makeGroup(redis: Redis): Promise<void> {
+    const { stream, group } = this.#settings;
+    try {
+      await redis.call(["XGROUP", "CREATE", stream, group, "0", "MKSTREAM"]);
+    } catch (error) {
+      if (!String(error).includes("BUSYGROUP")) throw error;
+    }
+  }
+
+  /** @returns `null`: the group is gone. */
+  async #read(redis: Redis, from: string): Promise<[string, readonly string[]][] | null> {
+    const { stream, group } = this.#settings;
+    const block = from === ">" ? ["BLOCK", String(BLOCK_MS)] : [];
+    try {
+      const args = ["XREADGROUP", "GROUP", group, group, "COUNT", String(BATCH), ...block, "STREAMS", stream, from];
+      return entriesIn(await redis.call(args, BLOCK_MS));
+    } catch (error) {
+      if (/NOGROUP|UNBLOCKED/.test(String(error))) return null;
+      throw error;
+    }
+  }
+
+  async #take(redis: Redis, id: string, fields: readonly string[]): Promise<void> {
+    const { stream, group, secret, log } = this.#settings;
+    const message = opened(fields, stream, secret);
+    if (message !== null) await this.#receiver.take(message);
+    // One without fields was trimmed away meanwhile.
+    else if (fields.length > 0)
+      log.error({ stream, id }, "a message is not of somebody who has the secret, and is dropped");
+    await redis.call(["XACK", stream, group, id]);
+  }
+}
+
+/** Entries whose fields are gone were trimmed away: there is nothing to take. */
+function entriesIn(reply: RedisReply): [string, readonly string[]][] {
+  const [found] = (reply ?? []) as readonly (readonly [string, readonly [string, readonly string[] | null][]])[];
+  return (found?.[1] ?? []).map(([id, fields]) => [id, fields ?? []]);
+}
+
+function pause(ms: number, signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    const done = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal.addEventListener("abort", done);
+  });
+}

@@ -26,6 +26,8 @@ export interface StreamSettings {
   /** What is read, in whose name. */
   readonly stream: string;
   readonly group: "node" | "controller";
+  /** Before anything is read. @throws Error when it is another's to read. */
+  readonly admit?: (redis: Redis) => Promise<void>;
   readonly log: Log;
 }
 
@@ -112,6 +114,7 @@ export class Streams {
     const { url, stream, log } = this.#settings;
     const redis = await connectRedis(url);
     this.#reading = redis;
+    await this.#settings.admit?.(redis);
     await this.#makeGroup(redis);
     if (this.#saidDown) log.info({ stream }, "Redis is there again");
     this.#saidDown = false;

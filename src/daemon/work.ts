@@ -139,6 +139,10 @@ export class DaemonLeases implements Leases {
     return Math.floor(this.#scheduler.state.policy.maxQueueSize / 2);
   }
 
+  gpus() {
+    return [...this.#scheduler.state.gpus.values()].map(({ name, uuid }) => ({ name, uuid }));
+  }
+
   freeGpus(): number | null {
     const { gpus } = this.#scheduler.state;
     return gpus.size === 0 ? null : [...gpus.values()].filter(({ hold }) => hold.kind === "free").length;

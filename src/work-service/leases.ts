@@ -43,5 +43,7 @@ export interface Leases {
   mostQueued(): number;
   /** `null`: no GPU has a current reading. */
   freeGpus(): number | null;
+  /** Those that could ever be leased. */
+  gpus(): readonly { readonly name: string; readonly uuid: string }[];
   readonly simulated: boolean;
 }

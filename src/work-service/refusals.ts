@@ -19,6 +19,7 @@ const WORK_PROBLEMS: Readonly<Record<WorkErrorCode, ProblemKind>> = {
   "result-not-found": { status: 404, title: "There is no such result" },
   "worker-superseded": { status: 409, title: "A newer worker serves this node" },
   "not-owner": { status: 403, title: "Belongs to another principal" },
+  "node-unreachable": { status: 503, title: "The node that has it cannot be asked", retryAfterSeconds: 10 },
   "work-storage-unavailable": { status: 503, title: "The change could not be stored", retryAfterSeconds: 5 },
 };
 

@@ -18,6 +18,7 @@ export const WORK_ERROR_CODES = [
   "worker-superseded",
   "not-owner",
   "work-storage-unavailable",
+  "node-unreachable",
 ] as const;
 export type WorkErrorCode = (typeof WORK_ERROR_CODES)[number];
 

@@ -95,6 +95,19 @@ function offersOf(state: Draft["state"]): Offer[] {
   });
 }
 
+/** Whether another node than the one whose line it waits in could start a run now. */
+export function startsElsewhere(state: Draft["state"], run: Run, now: EpochMs): boolean {
+  const spec = jobOf(state, run.job)?.spec ?? null;
+  if (spec === null || run.phase === "waiting") return false;
+  const { node } = run;
+  const choice = chooseNode(
+    spec,
+    offersOf(state).filter(({ worker }) => worker.node !== node),
+    now,
+  );
+  return choice.node !== null && choice.startsNow;
+}
+
 /** What needs no GPU goes to its node at once, and what another node takes, to that; others wait for a lease of ours. */
 function settleWaiting(draft: Draft, run: Extract<Run, { phase: "waiting" }>): void {
   const choice = nodeFor(draft, run.id);

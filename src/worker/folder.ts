@@ -39,7 +39,21 @@ export interface Order {
   readonly graceMs: number;
   readonly port: number | null;
   readonly probes: Probes;
+  /** Left out: it goes on, whatever is heard of the controller. */
+  readonly fence?: Fence;
 }
+
+/** A run that may start elsewhere when nothing is heard of its node: it must be over by then. */
+export interface Fence {
+  /** Written by the daemon when a heartbeat was answered: {@link HEARD_FILE}. */
+  readonly file: string;
+  readonly withinMs: number;
+  readonly signal: string;
+  readonly graceMs: number;
+}
+
+/** In the worker's folder: how long the host was up when the last answered heartbeat was sent. */
+export const HEARD_FILE = "heard.json";
 
 export interface CageRecord {
   readonly kind: "systemd" | "cgroup" | "pidns" | "session";
@@ -89,6 +103,7 @@ const FILES = {
   end: "end.json",
   published: "published.json",
   settled: "settled.json",
+  fenced: "fenced.json",
 } as const;
 export type FileName = keyof typeof FILES;
 

@@ -9,7 +9,7 @@ import { WorkError } from "../work/errors.ts";
 import type { ExecutorSettings } from "../work/executor-settings.ts";
 import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, makeCage } from "./cages.ts";
-import { makeFolder, type Order, writeIn } from "./folder.ts";
+import { HEARD_FILE, makeFolder, type Order, writeIn } from "./folder.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 const MAX_LOG_BYTES = 10 * 2 ** 20;
@@ -146,10 +146,17 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     graceMs: spec.stop.graceMs,
     port: port === 0 ? null : port,
     probes: { readiness, liveness, host: settings.work.serviceHost, model: spec.identifier },
+    ...fenceOf(assignment, settings),
   };
   writeIn(folder, "order", order);
   startHolder(folder, cage.holderPrefix, settings);
   return order;
+}
+
+function fenceOf({ fenceMs, spec }: Assignment, { dir }: WorkerSettings): Pick<Order, "fence"> {
+  if (fenceMs === undefined || fenceMs === null) return {};
+  const { signal, graceMs } = spec.stop;
+  return { fence: { file: join(dir, HEARD_FILE), withinMs: fenceMs, signal, graceMs } };
 }
 
 /** In a session of its own, with nothing of ours open: it goes on when this process ends. */

@@ -145,6 +145,7 @@ export class RunWatch {
   }
 
   #reason(): EndReason | null {
+    if (readIn(this.folder, "fenced") !== null) return "lost";
     if (this.#lost !== null) return this.#lost;
     if (this.#exit !== null && this.#exit.error !== null) return "executor-failed";
     if (this.#stop?.why === "unhealthy") return "unhealthy";
@@ -152,6 +153,7 @@ export class RunWatch {
   }
 
   #detail(): string {
+    if (readIn(this.folder, "fenced") !== null) return "the controller was not heard of in time";
     if (this.#lost !== null) return "its holder died";
     if (this.#exit?.error) return this.#exit.error;
     return this.#exit?.signal === null || this.#exit === null ? "" : `ended by ${this.#exit.signal}`;

@@ -21,8 +21,8 @@ const BOOKS = planted(
     },
     {
       name: "A lease that was taken away is handed on to the next run",
-      find: "LEASE_TAKEN.has(reason) ? null : leaseOf(run)",
-      replace: "leaseOf(run)",
+      find: "LEASE_TAKEN.has(reason) || held?.elsewhere === true ? null : held;",
+      replace: "held;",
     },
     {
       name: "A run may take for ever to become ready",
@@ -170,4 +170,54 @@ const READING = planted(
   ],
 );
 
-export const WORK_MUTANTS: readonly Mutant[] = [...BOOKS, ...READING];
+const ELSEWHERE = planted(
+  "src/work/nodes.ts",
+  ["test/work/nodes.test.ts"],
+  [
+    {
+      name: "A run without a deadline on its silent node starts elsewhere all the same",
+      find: "worker.endsSurely && fenceMsOf(job, worker.link) !== null",
+      replace: "worker.endsSurely",
+    },
+    {
+      name: "The deadline on a node leaves out the grace",
+      find: "return link.ttlMs - graceMs - FENCE_MARGIN_MS;",
+      replace: "return link.ttlMs - FENCE_MARGIN_MS;",
+    },
+    {
+      name: "What a node has not said to have is not wanted of it again",
+      find: 'run.phase === "stopping" || run.known || seen.has(run.id)) continue;',
+      replace: 'run.phase === "stopping" || run.handedOutAt > 0 || seen.has(run.id)) continue;',
+    },
+    {
+      name: "A node that comes back keeps what has started elsewhere",
+      find: 'else if (ended === null && (isOver || run.phase === "stopping"))',
+      replace: 'else if (ended === null && run?.phase === "stopping")',
+    },
+    {
+      name: "A result is settled before it is here",
+      find: 'if (run?.phase === "ended" && run.publish === "wanted") deliver.push(id);',
+      replace: 'if (run?.phase === "ended" && run.publish === "done") deliver.push(id);',
+    },
+    {
+      file: "src/work/workers.ts",
+      name: "An old report of a node counts like a new one",
+      find: "(worker.link?.seq ?? 0) <= (before?.link?.seq ?? 0)",
+      replace: "(worker.link?.seq ?? 0) < 0",
+    },
+    {
+      file: "src/work/wanted.ts",
+      name: "The lease of another node is looked after here, and taken for ended",
+      find: "elsewhere !== true",
+      replace: "elsewhere !== false",
+    },
+    {
+      file: "src/work/retries.ts",
+      name: "A node tries again by itself what a controller has given it",
+      find: "ending.isOnce === true || reason",
+      replace: "reason",
+    },
+  ],
+);
+
+export const WORK_MUTANTS: readonly Mutant[] = [...BOOKS, ...READING, ...ELSEWHERE];

@@ -40,15 +40,15 @@ interface Held {
 export class MemoryLeases implements Leases {
   readonly simulated = true;
   readonly all = new Map<string, Held>();
-  readonly gpus: string[];
+  readonly gpusHere: string[];
   readonly doubled: string[] = [];
 
   constructor(gpus: number) {
-    this.gpus = Array.from({ length: gpus }, (_, i) => `GPU-${i}`);
+    this.gpusHere = Array.from({ length: gpus }, (_, i) => `GPU-${i}`);
   }
 
   async ask(wish: LeaseWish): Promise<LeaseSeen> {
-    if (wish.gpus > this.gpus.length) return { status: "never", reason: `asked for ${wish.gpus} GPUs` };
+    if (wish.gpus > this.gpusHere.length) return { status: "never", reason: `asked for ${wish.gpus} GPUs` };
     let held = this.all.get(wish.key);
     if (held === undefined) {
       held = { id: wish.key, wish, gpus: null, ended: null };
@@ -78,7 +78,7 @@ export class MemoryLeases implements Leases {
   #grant(): void {
     for (const held of this.all.values()) {
       if (held.ended !== null || held.gpus !== null) continue;
-      const free = this.gpus.filter((uuid) => this.holderOf(uuid) === null);
+      const free = this.gpusHere.filter((uuid) => this.holderOf(uuid) === null);
       if (free.length >= held.wish.gpus) held.gpus = free.slice(0, held.wish.gpus);
     }
   }
@@ -116,8 +116,12 @@ export class MemoryLeases implements Leases {
     return 50;
   }
 
+  gpus() {
+    return this.gpusHere.map((uuid) => ({ name: "NVIDIA H100", uuid }));
+  }
+
   freeGpus(): number {
-    return this.gpus.filter((uuid) => this.holderOf(uuid) === null).length;
+    return this.gpusHere.filter((uuid) => this.holderOf(uuid) === null).length;
   }
 }
 
@@ -158,6 +162,7 @@ export interface SiteOptions {
   readonly cage?: WorkConfig["cage"];
   readonly executors?: Readonly<Record<string, Partial<ExecutorSettings>>>;
   readonly work?: Partial<WorkConfig>;
+  readonly node?: string;
 }
 
 interface Daemon {
@@ -198,7 +203,7 @@ export class Site {
   async startDaemon(): Promise<void> {
     const store = new WorkStore(join(this.dir, "work.db"));
     const books = new Books(store, steadyClock());
-    const gate = new Gate(books, this.dir, LOG);
+    const gate = new Gate(books, this.dir, LOG, () => this.leases.freeGpus());
     await gate.listen(false);
     const look = new Look(books, this.leases, steadyClock(), LOG);
     this.#daemon = { store, books, gate, look };
@@ -228,7 +233,7 @@ export class Site {
       },
       dir: this.dir,
       resultsDir: join(this.dir, "results"),
-      node: "node-1",
+      node: this.#options.node ?? "node-1",
       tags: [],
       topics: [],
       programs: {

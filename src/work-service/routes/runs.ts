@@ -6,7 +6,8 @@ import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint
 import { invalid } from "../../http/exchange/problems.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { Run } from "../../work/model.ts";
-import { followLogs, type LogLine, type LogQuery, logLines } from "../output.ts";
+import { openedPath, soon } from "../elsewhere/passing.ts";
+import { followLogs, type LogLine, type LogQuery, logLines, resultFile } from "../output.ts";
 import { runView, workerView } from "../views.ts";
 import { demandOwner, type MaybeParts, mayTouch, parametersOf, type RouteParts, working } from "./parts.ts";
 
@@ -25,6 +26,8 @@ export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
     endpoint("/runs/:id/logs", "key", {
       GET: working(parts, choosing, (own, call) => logs(own, call, named(own, call.id))),
     }),
+    endpoint("/cluster/runs/:id/logs", "open", { GET: working(parts, looking, signedLogs) }),
+    endpoint("/cluster/runs/:id/files/*rest", "open", { GET: working(parts, looking, signedFile) }),
     endpoint("/runs/:id/stop", "key", { POST: working(parts, running, stop) }),
     endpoint("/api/v1/tasks/:id/logs", "key", { GET: working(parts, choosing, taskLogs) }),
     endpoint("/workers", "key", { GET: working(parts, looking, workers) }),
@@ -72,7 +75,49 @@ function taskLogs(parts: RouteParts, call: Call): Promise<Answer> | StreamAnswer
 
 function logs(parts: RouteParts, call: Call, run: Run): Promise<Answer> | StreamAnswer {
   demandOwner(call, run.owner, `run ${run.id}`);
-  const { query, follow } = logQuery(call.url);
+  const { follow } = logQuery(call.url);
+  const isElsewhere = run.phase !== "waiting" && parts.books.state.workers.get(run.node ?? "")?.link !== undefined;
+  if (!isElsewhere) return logsHere(parts, call, run, call.url);
+  const path = `logs${call.url.slice(call.url.search(/\?|$/))}`;
+  const type = "text/plain; charset=utf-8";
+  if (!follow) return textFrom(parts.elsewhere.ofRun(run, path, soon()), type);
+  return {
+    status: 200,
+    type,
+    headers: NOT_STORED,
+    async *pieces(signal) {
+      const answer = await parts.elsewhere.ofRun(run, path, signal);
+      const decoder = new TextDecoder();
+      for await (const piece of answer?.body ?? []) yield decoder.decode(piece as Uint8Array, { stream: true });
+    },
+  };
+}
+
+async function textFrom(asked: Promise<Response | null>, type: string): Promise<Answer> {
+  return answerOf(type, (await (await asked)?.text()) ?? "");
+}
+
+/** What the controller asks of a node: it has shown its secret instead of a key. */
+function signedUrl({ elsewhere }: RouteParts, call: Call): string {
+  const { secret } = elsewhere;
+  const url = secret === null ? null : openedPath(call.url, secret, Date.now());
+  if (url === null) throw new WorkError("run-not-found", `there is no run ${JSON.stringify(call.id)}`);
+  return url;
+}
+
+function signedLogs(parts: RouteParts, call: Call): Promise<Answer> | StreamAnswer {
+  const url = signedUrl(parts, call);
+  return logsHere(parts, call, named(parts, call.id), url);
+}
+
+async function signedFile(parts: RouteParts, call: Call): Promise<Answer> {
+  signedUrl(parts, call);
+  const body = await resultFile(parts.settings.resultsDir, named(parts, call.id).id, call.rest);
+  return { status: 200, type: "application/octet-stream", body, headers: NOT_STORED };
+}
+
+function logsHere(parts: RouteParts, call: Call, run: Run, url: string): Promise<Answer> | StreamAnswer {
+  const { query, follow } = logQuery(url);
   const folder = join(parts.settings.dir, "runs", run.id);
   const asEvents = (call.accept ?? "").includes("text/event-stream");
   const type = asEvents ? "text/event-stream" : "text/plain; charset=utf-8";

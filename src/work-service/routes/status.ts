@@ -1,6 +1,8 @@
 /** How work stands as a whole: the LLM Orchestrator's health, status and metrics. */
 import { type Answer, json, NOT_STORED } from "../../http/exchange/answers.ts";
 import { type Endpoint, endpoint, type Operation } from "../../http/exchange/endpoint.ts";
+import type { Worker } from "../../work/model.ts";
+import { isAwake } from "../../work/node-choice.ts";
 import { openRunsOf } from "../../work/state.ts";
 import { instant, workloadView } from "../views.ts";
 import { type MaybeParts, type RouteParts, working } from "./parts.ts";
@@ -85,7 +87,7 @@ function uptime(ms: number): string {
 }
 
 /** In Prometheus' text form; every label's value is a word of ours or a name that the settings have. */
-function exposition({ books, gate }: RouteParts): string {
+function exposition({ books, gate, elsewhere }: RouteParts): string {
   const { state } = books;
   const runs = new Map<string, number>();
   for (const run of openRunsOf(state)) runs.set(run.phase, (runs.get(run.phase) ?? 0) + 1);
@@ -107,7 +109,24 @@ function exposition({ books, gate }: RouteParts): string {
       gate.figures.orphansStopped,
     ),
     plain("unkillable_runs", "Runs with processes that SIGKILL has not ended", gate.figures.unkillable),
+    ofCluster([...state.workers.values()], elsewhere.brokerUp, now),
   ].join("");
+}
+
+/** Nothing of a host that is alone. */
+function ofCluster(workers: readonly Worker[], brokerUp: boolean | null, now: number): string {
+  if (brokerUp === null) return "";
+  const awake = workers.filter((worker) => isAwake(worker, now)).length;
+  const lines = [
+    "# HELP gpu_orchestrator_cluster_nodes Nodes that work can be given to, and those that are not heard of",
+    "# TYPE gpu_orchestrator_cluster_nodes gauge",
+    `gpu_orchestrator_cluster_nodes{state="up"} ${awake}`,
+    `gpu_orchestrator_cluster_nodes{state="silent"} ${workers.length - awake}`,
+    "# HELP gpu_orchestrator_cluster_broker_up Whether Redis is there",
+    "# TYPE gpu_orchestrator_cluster_broker_up gauge",
+    `gpu_orchestrator_cluster_broker_up ${brokerUp ? 1 : 0}`,
+  ];
+  return `${lines.join("\n")}\n`;
 }
 
 const PREFIX = "gpu_orchestrator_work_";

@@ -14,6 +14,7 @@ import type { Task } from "../../work/model.ts";
 import { chooseNode, topicOf } from "../../work/node-choice.ts";
 import { isOver, newSlot } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
+import { soon } from "../elsewhere/passing.ts";
 import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
 import { resultFile } from "../output.ts";
 import type { KeptKey } from "../store.ts";
@@ -183,10 +184,33 @@ function file(parts: RouteParts, call: Call): Promise<Answer> {
 async function resultAnswer(parts: RouteParts, call: Call, path: string): Promise<Answer> {
   const { owner } = named(parts, call.id);
   demandOwner(call, owner, `task ${call.id}`);
-  const bytes = await resultFile(parts.settings.resultsDir, call.id, path);
+  const bytes = (await fromNode(parts, call.id, path)) ?? (await resultFile(parts.settings.resultsDir, call.id, path));
   const type = path.endsWith(".json") ? "application/json; charset=utf-8" : "application/octet-stream";
   // What a run wrote is nobody's page: a browser is to keep it, not to show it.
   return { status: 200, type, body: bytes, headers: [...NOT_STORED, "Content-Disposition", "attachment"] };
+}
+
+/**
+ * A file that only the node of a run has: of a task's one run by its path, of several by `replicas/N/...`.
+ *
+ * @returns `null`: it is to be had here, or nowhere.
+ */
+async function fromNode({ books, elsewhere, settings }: RouteParts, id: string, path: string): Promise<Buffer | null> {
+  if (elsewhere.secret === null) return null;
+  const task = books.state.tasks.get(id) as Task;
+  const [, replica = "0", rest = path] = /^replicas\/(\d+)\/(.*)$/s.exec(path) ?? [];
+  const isHere = await resultFile(settings.resultsDir, id, path).then(
+    () => true,
+    () => false,
+  );
+  if (isHere || (task.slots.length > 1 && rest === path)) return null;
+  const run = [...books.state.runs.values()].findLast(
+    ({ job, replica: of }) => job.uid === id && of === Number(replica),
+  );
+  if (run?.phase !== "ended") return null;
+  const encoded = rest.split("/").map(encodeURIComponent).join("/");
+  const answer = await elsewhere.ofRun(run, `files/${encoded}`, soon()).catch(() => null);
+  return answer === null ? null : Buffer.from(await answer.arrayBuffer());
 }
 
 /** What would become of a task, without it. */

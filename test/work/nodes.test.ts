@@ -1,0 +1,200 @@
+/** What is proposed to nodes with a daemon of their own, and what becomes of it when they say no or nothing at all. */
+import { expect, test } from "vitest";
+import type { WorkCommand } from "../../src/work/commands.ts";
+import { decide } from "../../src/work/decide.ts";
+import { readTask } from "../../src/work/documents/task.ts";
+import type { Run, RunSeen, WorkerFacts } from "../../src/work/model.ts";
+import { assignedTask, fenceMsOf, isSuperseded, reportTo, wantedOfNode } from "../../src/work/nodes.ts";
+import { emptyWork, type WorkState } from "../../src/work/state.ts";
+import { countedOn, mayAsk } from "../../src/work/wanted.ts";
+import { document, TASK_SETTINGS, taskOf } from "./fixtures.ts";
+
+const LINK = { kind: "member", gpus: [], url: null, ttlMs: 120_000, intervalMs: 30_000, isIdle: true } as const;
+
+class Books {
+  state: WorkState = emptyWork();
+  now = 1_000_000;
+  #seq = 0;
+
+  do(command: WorkCommand): void {
+    this.state = decide(this.state, command, this.now).state;
+  }
+
+  node(node: string, freeGpus: number, runs: readonly RunSeen[] = [], seq = ++this.#seq): void {
+    const facts: WorkerFacts = {
+      node,
+      instance: 1,
+      pid: 1,
+      startedAt: 0,
+      bootId: "boot",
+      executors: ["process"],
+      topics: [],
+      tags: [],
+      labels: {},
+      cage: "cgroup",
+      endsSurely: true,
+      hardware: {},
+      freeGpus,
+      link: { ...LINK, seq },
+    };
+    this.do({ type: "worker-reports", worker: facts, runs });
+  }
+
+  submit(id: string, spec: object = {}, gpus = 1): void {
+    const resources = { hardware: { gpu: { count: gpus } } };
+    const draft = readTask(document({ resources, ...spec }) as never, TASK_SETTINGS);
+    this.do({ type: "submit-task", task: taskOf(id, draft, "alice", this.now), maxTasks: 100 });
+  }
+
+  run(id: string): Run & { readonly node: string } {
+    return [...this.state.runs.values()].filter(({ job }) => job.uid === id).at(-1) as never;
+  }
+
+  /** The node that it was proposed to has it, and runs it. */
+  begin(id: string, node: string): RunSeen {
+    this.do({ type: "hand-out", node, instance: 1 });
+    const lease = { allocationId: "a", gpuUuids: ["GPU-1"], gpuIndices: [], env: {}, fencingToken: 1 };
+    const seen = { run: this.run(id).id, phase: "running", startedAt: this.now, port: null } as const;
+    return { ...seen, ended: null, published: false, lease: { ...lease, elsewhere: true }, waiting: null };
+  }
+}
+
+test("a run is proposed to who can start it now, then to who has the fewest GPUs left, and no lease is asked for here", () => {
+  const books = new Books();
+  books.node("full", 0);
+  books.node("wide", 8);
+  books.node("near", 2);
+  books.submit("t", {}, 2);
+  expect(books.run("t")).toMatchObject({ phase: "assigned", node: "near", lease: null });
+  // What it has been given since its last word is not free there any more.
+  books.submit("u", {}, 1);
+  expect(books.run("u")).toMatchObject({ node: "wide" });
+  expect(mayAsk(books.state, 10, books.now)).toEqual([]);
+});
+
+test("a lease of another node is shown, and never looked after here", () => {
+  const books = new Books();
+  books.node("a", 1);
+  books.submit("t");
+  books.node("a", 0, [books.begin("t", "a")]);
+  expect(books.run("t")).toMatchObject({ phase: "running", lease: { gpuUuids: ["GPU-1"] } });
+  expect(countedOn(books.state)).toEqual([]);
+});
+
+test("a node that declines is not asked again for a while; when nobody is left for good the task has failed", () => {
+  const books = new Books();
+  books.node("a", 4);
+  books.node("b", 8);
+  books.submit("t");
+  const decline = (forGood: boolean) =>
+    books.do({ type: "run-declined", run: books.run("t").id, why: "never-fits: too small", forGood });
+  expect(books.run("t").node).toBe("a");
+  decline(true);
+  books.now += 2_000;
+  books.do({ type: "tick" });
+  expect(books.run("t")).toMatchObject({ phase: "assigned", node: "b" });
+  decline(false);
+  books.now += 2_000;
+  books.do({ type: "tick" });
+  expect(books.run("t")).toMatchObject({ phase: "waiting" });
+  books.now += 30_000;
+  books.node("b", 8);
+  expect(books.run("t")).toMatchObject({ phase: "assigned", node: "b" });
+  decline(true);
+  expect(books.state.tasks.get("t")).toMatchObject({ status: "FAILED", error: "never-fits: too small" });
+});
+
+test("a run may start elsewhere only where its holder ends it in time", () => {
+  const read = (spec: object) => taskOf("t", readTask(document(spec) as never, TASK_SETTINGS));
+  const fence = (spec: object, ttlMs = 120_000) => fenceMsOf(read(spec), { ttlMs, intervalMs: 30_000 });
+  expect(fence({ retry: { lost: 1 }, stop: { grace: "20s" } })).toBe(120_000 - 20_000 - 15_000);
+  expect(fence({})).toBeNull();
+  expect(fence({ retry: { lost: 1 }, stop: { grace: "45s" } })).not.toBeNull();
+  expect(fence({ retry: { lost: 1 }, stop: { grace: "46s" } })).toBeNull();
+});
+
+test("of a silent node, what has a deadline there starts elsewhere under a later epoch, and the rest is waited for", () => {
+  const books = new Books();
+  books.node("a", 8);
+  books.submit("moves", { retry: { lost: 1, backoff: "1s" } });
+  books.submit("waits");
+  const [moves, waits] = [books.begin("moves", "a"), books.begin("waits", "a")];
+  books.node("a", 6, [moves, waits]);
+  const { epoch } = books.run("moves");
+  books.now += 125_000;
+  books.node("b", 8);
+  books.do({ type: "nodes-silent", nodes: ["a"] });
+  expect(books.run("moves")).toMatchObject({ phase: "ended", reason: "lost" });
+  books.now += 5_000;
+  books.do({ type: "tick" });
+  expect(books.run("moves")).toMatchObject({ phase: "assigned", node: "b" });
+  expect(books.run("moves").epoch).toBeGreaterThan(epoch);
+  expect(books.run("waits")).toMatchObject({ phase: "running", node: "a" });
+  // It is back, with both: one goes on, the other is to stop.
+  books.node("a", 6, [moves, waits]);
+  const wanted = wantedOfNode(books.state, "a", [moves, waits]);
+  expect(wanted.stop.map(({ run }) => run)).toEqual([moves.run]);
+  expect(books.run("waits").phase).toBe("running");
+});
+
+test("a report that comes again, or late, says nothing: what it does not have yet is not lost", () => {
+  const books = new Books();
+  books.node("a", 8, [], 10);
+  books.submit("t");
+  const seen = books.begin("t", "a");
+  books.node("a", 7, [seen], 12);
+  books.node("a", 8, [], 11);
+  expect(books.run("t").phase).toBe("running");
+  books.node("a", 8, [], 13);
+  expect(books.run("t")).toMatchObject({ phase: "ended", reason: "lost" });
+});
+
+test("what a node has not said to have is wanted of it until it says so; its result, until that is here", () => {
+  const books = new Books();
+  books.node("a", 8);
+  books.submit("t");
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  const assigned = () => wantedOfNode(books.state, "a", []).assign.map(({ assignment }) => assignment.run);
+  const { id } = books.run("t");
+  expect(assigned()).toEqual([id]);
+  books.node("a", 8, []);
+  expect(assigned()).toEqual([id]);
+  const seen = books.begin("t", "a");
+  books.node("a", 7, [seen]);
+  expect(assigned()).toEqual([]);
+  const end = { at: books.now, reason: null, detail: "", exitCode: 0, signal: null, resultOk: null, tail: [] };
+  const over: RunSeen = { ...seen, phase: "ended", ended: end };
+  books.node("a", 8, [over]);
+  expect(wantedOfNode(books.state, "a", [over])).toMatchObject({ deliver: [id], settled: [] });
+  expect(books.state.tasks.get("t")?.status).toBe("DISPATCHED");
+  books.do({ type: "run-delivered", run: id });
+  expect(books.state.tasks.get("t")?.status).toBe("DONE");
+  expect(wantedOfNode(books.state, "a", [over])).toMatchObject({ deliver: [], settled: [id] });
+});
+
+test("a node tries what it was given once, under the controller's name and epoch, and tells until it is settled", () => {
+  const head = new Books();
+  head.node("a", 8);
+  head.submit("t", { retry: { max: 5, lost: 5 } });
+  head.do({ type: "hand-out", node: "a", instance: 1 });
+  const [given] = wantedOfNode(head.state, "a", []).assign;
+  if (given === undefined) throw new Error("nothing was given");
+  const books = new Books();
+  const task = assignedTask("books-1", given.name, given.assignment, books.now);
+  books.do({ type: "submit-task", task, maxTasks: 10 });
+  const [run] = [...books.state.runs.values()];
+  expect(run).toMatchObject({ id: given.assignment.run, epoch: given.assignment.epoch, owner: "alice" });
+  expect(isSuperseded(books.state, { ...given.assignment, run: "older", epoch: given.assignment.epoch - 1 })).toBe(
+    true,
+  );
+  expect(reportTo(books.state, "books-1")).toMatchObject([
+    { run: given.assignment.run, phase: "starting", ended: null },
+  ]);
+  expect(reportTo(books.state, "books-2")).toEqual([]);
+  books.do({ type: "lease-seen", run: given.assignment.run, attempt: 1, seen: { status: "never", reason: "9 of 8" } });
+  expect(books.state.tasks.get(given.assignment.run)?.status).toBe("FAILED");
+  expect(books.state.runs.size).toBe(1);
+  expect(reportTo(books.state, "books-1")).toMatchObject([{ phase: "ended", startedAt: null }]);
+  books.do({ type: "settle-origin", id: given.assignment.run });
+  expect(reportTo(books.state, "books-1")).toEqual([]);
+});

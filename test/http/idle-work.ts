@@ -18,6 +18,7 @@ const NOTHING_GRANTED: Leases = {
   plan: () => ({ fits: true, grantedNow: false, gpuUuids: [], reason: "not now" }),
   mostQueued: () => 10,
   freeGpus: () => 2,
+  gpus: () => [],
   simulated: true,
 };
 
@@ -51,7 +52,7 @@ export const NO_METRICS = {
 export function idleWork(clock: Clock) {
   const folder = mkdtempSync(join(tmpdir(), "gpu-orchestrator-fuzz-"));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
-  const { work } = loadConfig({ path: null, explicit: false, env: {}, flags: {} }).config;
+  const { work, cluster } = loadConfig({ path: null, explicit: false, env: {}, flags: {} }).config;
   const executors = { process: EXECUTOR, echo: { ...EXECUTOR, type: "echo" }, vllm: { ...EXECUTOR, type: "vllm" } };
   const service = createWorkService({
     config: {
@@ -59,6 +60,7 @@ export function idleWork(clock: Clock) {
       ...{ enabled: true, executors: executors as typeof work.executors, maxTasks: 20, maxWorkloads: 20 },
       ...{ dir: folder, resultsDir: join(folder, "results") },
     },
+    cluster,
     databasePath: ":memory:",
     leases: NOTHING_GRANTED,
     clock,

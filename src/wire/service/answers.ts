@@ -3,7 +3,9 @@ import { ROLES } from "../../core/model/roles.ts";
 import { gpuReasons } from "../allocations/answers.ts";
 import { quotaSchema } from "../quotas/answers.ts";
 
-export const healthSchema = z.object({ status: z.literal("ok") }).meta({ id: "Health" });
+export const healthSchema = z
+  .object({ status: z.literal("ok"), ok: z.literal(true).optional() })
+  .meta({ id: "Health" });
 
 export const meSchema = z
   .object({

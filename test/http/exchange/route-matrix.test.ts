@@ -84,6 +84,9 @@ const LEAST: Readonly<Record<string, Least>> = {
   "POST /admin/cleanup": "run",
   "GET /health": "open",
   "GET /status": "read",
+  // Between nodes: a signature says who asks.
+  "GET /cluster/runs/{id}/logs": "open",
+  "GET /cluster/runs/{id}/files/*rest": "open",
 };
 
 const KINDS = ["none", "wrong", "expired", "read", "allocate", "run", "admin"] as const;

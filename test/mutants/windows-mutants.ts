@@ -144,7 +144,7 @@ const BOOKING = planted(
       name: "What a service booked is for all of its principal",
       file: "src/core/model/booking.ts",
       find: "const services = serviceName === null ? [] : [serviceName];",
-      replace: "const services: string[] = [];",
+      replace: "const services = serviceName === null ? [] : [serviceName].slice(1);",
     },
   ],
 );

@@ -224,6 +224,9 @@ const history = fc.array(
   { maxLength: 40 },
 );
 
+const FULL_RUNS = 300;
+const NUM_RUNS = Number(process.env.HISTORIES ?? FULL_RUNS);
+
 test("whoever was given a booking has its GPUs the moment it begins, whatever others ask for in between", {
   timeout: 300_000,
 }, () => {
@@ -283,7 +286,7 @@ test("whoever was given a booking has its GPUs the moment it begins, whatever ot
         expect(coming).toEqual([]);
       },
     ),
-    { numRuns: 300 },
+    { numRuns: NUM_RUNS },
   );
-  expect(begun).toBeGreaterThan(100);
+  if (NUM_RUNS >= FULL_RUNS) expect(begun).toBeGreaterThan(100);
 });

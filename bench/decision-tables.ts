@@ -42,7 +42,7 @@ if (folder !== undefined) {
   for (const [gpus, waiting, behind] of [
     [8, 10_000, "mixed"],
     [64, 10_000, "mixed"],
-    [1_024, 10_000, "mixed"],
+    [1_024, 1_000, "mixed"],
     [8, 10_000, "adverse"],
   ] as const) {
     const { releaseUs, forecastUs } = measureBackfill(gpus, waiting, behind);

@@ -14,8 +14,8 @@ import { median } from "./measure.ts";
 const POLICY: Policy = { ...DEFAULT_POLICY, maxQueueSize: 1_000_000 };
 const ACTOR = { principal: "bench", admin: true };
 const NOW = 1_800_000_000_000;
-const ROUNDS = 2_000;
 const SAMPLES = 7;
+const SAMPLE_US = 50_000;
 
 function ask(memoryMib: number, priority: number): AllocateAsk {
   return { ...ASK, serviceName: "bench", requiredGpus: 1, minMemoryMib: memoryMib, priority };
@@ -72,12 +72,11 @@ export function measureDecision(gpus: number, waiting: number): DecisionFigure {
   const { state, holder } = busyHost(gpus, waiting);
   const release = { type: "release", id: holder, serviceName: null, fencingToken: null, actor: ACTOR } as const;
   const submit = { type: "allocate", id: "bench-newcomer", actor: ACTOR, ask: ask(40_000, 5) } as const;
-  const rounds = gpus > 100 ? ROUNDS / 10 : ROUNDS;
   return {
     gpus,
     waiting,
-    releaseUs: timeUs(() => decide(state, release, NOW + 1), rounds),
-    submitUs: timeUs(() => decide(state, submit, NOW + 1), rounds),
+    releaseUs: timeUs(() => decide(state, release, NOW + 1)),
+    submitUs: timeUs(() => decide(state, submit, NOW + 1)),
   };
 }
 
@@ -123,12 +122,11 @@ export function measureBackfill(gpus: number, waiting: number, behind: keyof typ
     bring(gpus + i, { minMemoryMib: memoryMib, maxDurationMs });
   }
   const release = { type: "release", id: holder, serviceName: null, fencingToken: null, actor: ACTOR } as const;
-  const rounds = gpus > 100 || behind === "adverse" ? ROUNDS / 20 : ROUNDS;
   return {
     gpus,
     waiting,
-    releaseUs: timeUs(() => decide(state, release, NOW + 1), rounds),
-    forecastUs: timeUs(() => forecast(state, NOW + 1), ROUNDS / 40),
+    releaseUs: timeUs(() => decide(state, release, NOW + 1)),
+    forecastUs: timeUs(() => forecast(state, NOW + 1)),
   };
 }
 
@@ -141,7 +139,7 @@ export function measureGrant(gpus: number, count: number): number {
     actor: ACTOR,
     ask: { ...ask(40_000, 5), requiredGpus: count },
   } as const;
-  return timeUs(() => decide(state, submit, NOW + 1), ROUNDS);
+  return timeUs(() => decide(state, submit, NOW + 1));
 }
 
 /** CPU time of this thread, in microseconds: what else runs on the machine does not count. */
@@ -150,8 +148,10 @@ function cpuUs(): number {
   return user + system;
 }
 
-function timeUs(action: () => void, rounds: number): number {
-  for (let i = 0; i < rounds / 4; i++) action();
+/** The median of some samples, each of as many rounds as fit into {@link SAMPLE_US}: the kernel's clock of CPU is coarse. */
+function timeUs(action: () => void): number {
+  let rounds = 0;
+  for (const begun = cpuUs(); cpuUs() - begun < SAMPLE_US; rounds++) action();
   return median(
     Array.from({ length: SAMPLES }, () => {
       const start = cpuUs();

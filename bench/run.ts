@@ -3,7 +3,7 @@
  *
  * `npm run bench -- [--quick] [--against COMMIT] [--only cycles,memory,grants,page,peers,decisions,readings,starts]`: with
  * `--against` every figure stands beside that of a build of the other commit, measured in turn with it. Only a whole,
- * unhurried run is written down.
+ * unhurried run is written down; with another commit it takes eight to ten minutes on a quiet machine of two cores.
  */
 import { execFileSync } from "node:child_process";
 import { cpus, totalmem } from "node:os";
@@ -31,7 +31,7 @@ async function cycles(inMemory: boolean, connections: readonly number[]): Promis
   report.table(...CYCLES);
   await measureCycles(report, trees, {
     rounds: quick ? 1 : 5,
-    seconds: quick ? 2 : 4,
+    seconds: quick ? 2 : 3,
     gpus: 64,
     connections,
     inMemory,
@@ -95,7 +95,7 @@ const PARTS: Readonly<Record<string, () => Promise<void> | void>> = {
   },
   async starts() {
     report.heading("## Start, idle, and memory", "Eight simulated GPUs at the default interval; cycles on 64 GPUs.");
-    const plan = { starts: quick ? 3 : 11, idleSeconds: quick ? 5 : 30, cycles: quick ? 2_000 : 50_000 };
+    const plan = { starts: quick ? 3 : 11, idleSeconds: quick ? 5 : 20, cycles: quick ? 2_000 : 50_000 };
     await measureStarts(report, trees, plan);
   },
 };

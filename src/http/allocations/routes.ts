@@ -301,8 +301,10 @@ export function removal({ scheduler }: EndpointParts): Operation {
   };
 }
 
-/** Records are read so many at a time: each may carry all that a body may. */
+/** Records are read from the file so many at a time: each may carry all that a body may. */
 const RECORDS_AT_ONCE = 32;
+/** Of those that are live the file has only to tell which they are: the state has them. */
+const LIVE_AT_ONCE = 512;
 /** A page ends with the record that brings its workloads' text to this. */
 const PAGE_CHARACTERS = 512 * 1_024;
 
@@ -311,11 +313,12 @@ function pageOf(
   list: (part: Pick<AllocationQuery, "before" | "limit">) => readonly Allocation[],
   from: AllocationId | null,
   size: number,
+  atOnce: number,
 ): { readonly page: readonly Allocation[]; readonly isLast: boolean } {
   const page: Allocation[] = [];
   let characters = 0;
   for (let before = from; page.length < size && characters < PAGE_CHARACTERS; ) {
-    const asked = Math.min(RECORDS_AT_ONCE, size - page.length);
+    const asked = Math.min(atOnce, size - page.length);
     // One more than asked for tells whether there are further ones.
     const found = list({ before, limit: asked + 1 });
     for (const allocation of found.slice(0, asked)) {
@@ -343,7 +346,8 @@ export function records({ scheduler }: EndpointParts): Operation {
         serviceName: serviceName ?? null,
         principal: mine === "true" ? actor.principal : null,
       };
-      const { page, isLast } = pageOf((part) => scheduler.list({ ...query, ...part }), before ?? null, size);
+      const atOnce = status === undefined || status === "ended" ? RECORDS_AT_ONCE : LIVE_AT_ONCE;
+      const { page, isLast } = pageOf((part) => scheduler.list({ ...query, ...part }), before ?? null, size, atOnce);
       const { state } = scheduler;
       const now = scheduler.now();
       return json(200, {

@@ -68,6 +68,14 @@ export class OrderedMap<K, V, M = undefined> {
     return root === this.#root ? this : new OrderedMap(this.#ordering, root);
   }
 
+  /** What stands at `key`, and the map without it, found in one way down; `undefined`: nothing does. */
+  take(key: K): { readonly value: V; readonly rest: OrderedMap<K, V, M> } | undefined {
+    const taken: { value?: V } = {};
+    const root = remove(this.#ordering, this.#root, key, taken);
+    if (root === this.#root) return undefined;
+    return { value: taken.value as V, rest: new OrderedMap(this.#ordering, root) };
+  }
+
   first(): readonly [K, V] | undefined {
     let node = this.#root;
     while (node?.left !== undefined) node = node.left;
@@ -208,17 +216,24 @@ function insert<K, V, M>(ordering: Ordering<K, V, M>, tree: Tree<K, V, M>, key: 
     : balanced(ordering, tree.key, tree.value, tree.left, insert(ordering, tree.right, key, value));
 }
 
-function remove<K, V, M>(ordering: Ordering<K, V, M>, tree: Tree<K, V, M>, key: K): Tree<K, V, M> {
+/** @param taken is given the value that stood at `key`. */
+function remove<K, V, M>(
+  ordering: Ordering<K, V, M>,
+  tree: Tree<K, V, M>,
+  key: K,
+  taken: { value?: V } | null = null,
+): Tree<K, V, M> {
   if (tree === undefined) return undefined;
   const side = ordering.compare(key, tree.key);
   if (side < 0) {
-    const left = remove(ordering, tree.left, key);
+    const left = remove(ordering, tree.left, key, taken);
     return left === tree.left ? tree : balanced(ordering, tree.key, tree.value, left, tree.right);
   }
   if (side > 0) {
-    const right = remove(ordering, tree.right, key);
+    const right = remove(ordering, tree.right, key, taken);
     return right === tree.right ? tree : balanced(ordering, tree.key, tree.value, tree.left, right);
   }
+  if (taken !== null) taken.value = tree.value;
   if (tree.left === undefined) return tree.right;
   if (tree.right === undefined) return tree.left;
   let successor = tree.right;

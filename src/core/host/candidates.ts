@@ -82,19 +82,23 @@ export function candidatesOf(state: HostState): Candidates {
 /** What the state kept, after these GPUs have changed: each counts for what is on the same silicon too. */
 export function candidatesAfter(state: HostState, changed: readonly Gpu[]): Candidates {
   const { gpus } = state;
+  const concerned = gpus.hasInstances ? [...withSilicon(state, changed)] : changed;
+  return state.candidates.with(
+    concerned.map((gpu) => ({ place: gpus.placeOf(gpu.uuid), candidate: candidateOf(gpu, state) })),
+  );
+}
+
+function withSilicon({ gpus }: HostState, changed: readonly Gpu[]): ReadonlySet<Gpu> {
   const concerned = new Set<Gpu>();
   for (const { uuid } of changed) {
     const gpu = gpus.get(uuid) as Gpu;
     concerned.add(gpu);
-    if (!gpus.hasInstances) continue;
     const board = gpus.get(boardOf(gpu));
     if (board === undefined) continue;
     concerned.add(board);
     for (const instance of gpus.instancesOf(board.uuid)) concerned.add(instance);
   }
-  return state.candidates.with(
-    [...concerned].map((gpu) => ({ place: gpus.placeOf(gpu.uuid), candidate: candidateOf(gpu, state) })),
-  );
+  return concerned;
 }
 
 /** Every GPU that may be granted at `now`, whole or in part. */

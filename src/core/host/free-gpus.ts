@@ -73,14 +73,10 @@ class Buckets {
     this.list[at] = { key, first: members[0] as Candidate, members };
   }
 
-  remove(candidate: Candidate): void {
-    const key = keyOf(candidate);
-    const at = this.list.findIndex((bucket) => bucket.key === key);
-    if (!this.#removeFrom(at, candidate.gpu.uuid)) throw new Error(`${candidate.gpu.uuid} is in no bucket`);
-  }
-
-  removeNamed(uuid: GpuUuid): void {
-    for (const at of this.list.keys()) if (this.#removeFrom(at, uuid)) return;
+  /** Whether it was there. Looked for in each of the few buckets: that is quicker than to make its key anew. */
+  remove(uuid: GpuUuid): boolean {
+    for (let at = 0; at < this.list.length; at++) if (this.#removeFrom(at, uuid)) return true;
+    return false;
   }
 
   #removeFrom(at: number, uuid: GpuUuid): boolean {
@@ -159,14 +155,14 @@ export class FreeGpus {
 
   without(uuids: readonly GpuUuid[]): FreeGpus {
     const buckets = new Buckets(this.buckets.slice());
-    for (const uuid of uuids) buckets.removeNamed(uuid);
+    for (const uuid of uuids) buckets.remove(uuid);
     return new FreeGpus(buckets.list);
   }
 
   /** Less some of them, and with others. */
   with(gone: readonly Candidate[], come: readonly Candidate[] = []): FreeGpus {
     const buckets = new Buckets(this.buckets.slice());
-    for (const candidate of gone) buckets.remove(candidate);
+    for (const { gpu } of gone) if (!buckets.remove(gpu.uuid)) throw new Error(`${gpu.uuid} is in no bucket`);
     for (const candidate of come) buckets.add(candidate);
     return new FreeGpus(buckets.list);
   }

@@ -163,13 +163,13 @@ export function enqueue(
 
 export function dequeue(line: WaitingLine, request: Request, policy: Policy): WaitingLine {
   const key = queueKey(request, policy);
-  const waiting = line.order.get(key);
-  if (waiting === undefined) return line;
-  const order = line.order.delete(key);
+  const taken = line.order.take(key);
+  if (taken === undefined) return line;
+  const { familyKey } = taken.value;
   const preempting = line.preempting.delete(key);
   const heads = line.heads.delete(key);
-  const family = line.families.get(waiting.familyKey);
-  if (family === undefined) return { ...line, order, preempting, heads };
+  const family = line.families.get(familyKey);
+  if (family === undefined) return { ...line, order: taken.rest, preempting, heads };
   const classKey = classOf(request);
   const classes = new Map(family.classes);
   const rest = classes.get(classKey)?.delete(key);
@@ -177,9 +177,9 @@ export function dequeue(line: WaitingLine, request: Request, policy: Policy): Wa
   else classes.set(classKey, rest);
   const families =
     classes.size === 0
-      ? line.families.delete(waiting.familyKey)
-      : line.families.set(waiting.familyKey, { shape: family.shape, classes });
-  return { order, families, preempting, heads };
+      ? line.families.delete(familyKey)
+      : line.families.set(familyKey, { shape: family.shape, classes });
+  return { order: taken.rest, families, preempting, heads };
 }
 
 /** From 1: how many stand before it, and itself. */
@@ -215,20 +215,20 @@ export function earliest(
 }
 
 /** Of every family, and in it of every class, the first waiting request that can be served. */
-export function* firstsWaiting(
+export function firstsWaiting(
   line: WaitingLine,
   limitsOf: (shape: FamilyShape) => readonly Limit[],
-): Generator<Waiting, void, undefined> {
+): readonly Waiting[] {
+  const firsts: Waiting[] = [];
   for (const { shape, classes } of line.families.values()) {
     const limits = limitsOf(shape);
     if (limits.length === 0) continue;
+    const accept = ({ ask }: Waiting) => isWithin(ask, limits);
     for (const members of classes.values()) {
       const search = new LongSearch(limits);
-      const found = members.find(
-        (smallest) => search.isPromising(smallest),
-        ({ ask }) => isWithin(ask, limits),
-      );
-      if (found !== undefined) yield found;
+      const found = members.find((smallest) => search.isPromising(smallest), accept);
+      if (found !== undefined) firsts.push(found);
     }
   }
+  return firsts;
 }

@@ -200,7 +200,7 @@ class Pass {
   /** Of every class of the line, the first that fits now. */
   fitting(): readonly Waiting[] {
     const found = firstsWaiting(this.#line, (shape) => this.#limitsNow(shape));
-    return [...found].filter((waiting) => this.#budgets.isOpen(waiting));
+    return found.filter((waiting) => this.#budgets.isOpen(waiting));
   }
 
   /** The first request for which leases are preempted. */

@@ -246,9 +246,11 @@ const NOTIFICATIONS = planted(
   ],
 );
 
+const GRANTED = "test/wire/allocations/granted-text.test.ts";
+
 const RECORDS = planted(
   "src/wire/allocations/bodies.ts",
-  [BODIES, "test/http/allocations/calls.test.ts"],
+  [BODIES, "test/http/allocations/calls.test.ts", GRANTED],
   [
     {
       name: "Clients are given the GPUs' places in their lease instead of nvidia-smi's indices",
@@ -269,6 +271,18 @@ const RECORDS = planted(
       name: "A lease without an end is given one at 1970",
       find: "...(expiresAt === null ? {} : { expires_at: timestamp(expiresAt) }),",
       replace: "expires_at: timestamp(expiresAt ?? 0),",
+    },
+    {
+      name: "A grant tells the index that its GPU had at an earlier grant",
+      file: "src/wire/allocations/granted-text.ts",
+      find: "known.index === index && ",
+      replace: "",
+    },
+    {
+      name: "A grant tells the CPUs that its GPU was next to at an earlier grant",
+      file: "src/wire/allocations/granted-text.ts",
+      find: "a.cpuAffinity !== b.cpuAffinity || ",
+      replace: "",
     },
   ],
 );

@@ -19,10 +19,11 @@ import {
   waitMs,
 } from "../../wire/allocations/asks.ts";
 import { grantedBody } from "../../wire/allocations/bodies.ts";
+import { GrantedTexts } from "../../wire/allocations/granted-text.ts";
 import { warningsOf, warningsPart } from "../../wire/allocations/warnings.ts";
 import { DEFAULT_PAGE, lifetimeOf, MAX_WAIT_MS, reasonSchema } from "../../wire/asking.ts";
 import { adoptionSchema } from "../../wire/gpus/asks.ts";
-import { type Answer, json } from "../exchange/answers.ts";
+import { type Answer, json, jsonText } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
 import type { Call, Operation } from "../exchange/endpoint.ts";
 import { preferredWaitMs } from "../exchange/prefer.ts";
@@ -37,6 +38,7 @@ import { queuedView, recordsView, recordView } from "./views.ts";
 export function allocation(parts: EndpointParts): Operation {
   const { scheduler, checkWebhookUrl, grants, idempotency, pendingDeliveries, knowledge, processes } = parts;
   const check = checker(allocateSchema);
+  const texts = new GrantedTexts();
   const wait = (id: AllocationId, { actor, hold }: Call, patienceMs: number) => {
     return patienceMs === 0 ? null : hold((signal) => scheduler.wait(id, actor, patienceMs, signal));
   };
@@ -66,11 +68,10 @@ export function allocation(parts: EndpointParts): Operation {
           const { id } = first.allocation.request;
           const more = beside(asked);
           // Clients of the reference service take 200, and nothing else, for a grant.
-          if (first.allocation.status !== "queued")
-            return grants.ofNew(
-              id,
-              json(200, { ...grantedBody(first.allocation, indexNow(first.state)), ...more(first) }),
-            );
+          if (first.allocation.status !== "queued") {
+            const granted = texts.of(first.allocation, indexNow(first.state));
+            return grants.ofNew(id, jsonText(200, withMembers(granted, more(first))));
+          }
           const held = wait(id, call, patienceMs);
           if (held === null) return queuedAnswer(first.allocation, first, [], more);
           const last = held.catch((error: unknown) => {
@@ -93,6 +94,12 @@ export function allocation(parts: EndpointParts): Operation {
       });
     },
   };
+}
+
+/** The text of an object with the members of another added. */
+function withMembers(text: string, more: object): string {
+  const added = JSON.stringify(more);
+  return added === "{}" ? text : `${text.slice(0, -1)},${added.slice(1)}`;
 }
 
 /** What an answer says beside the record, of a reply. */

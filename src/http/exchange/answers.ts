@@ -28,7 +28,12 @@ export const JSON_TYPE = "application/json; charset=utf-8";
 export const NOT_STORED: readonly string[] = ["Cache-Control", "no-store"];
 
 export function json(status: number, value: unknown, headers: readonly string[] = []): Answer {
-  return { status, type: JSON_TYPE, body: JSON.stringify(value), headers: [...NOT_STORED, ...headers] };
+  return jsonText(status, JSON.stringify(value), headers);
+}
+
+/** @param body is JSON already. */
+export function jsonText(status: number, body: string, headers: readonly string[] = []): Answer {
+  return { status, type: JSON_TYPE, body, headers: [...NOT_STORED, ...headers] };
 }
 
 /** What a HEAD is answered where a GET gets a stream: there is no length to tell. */

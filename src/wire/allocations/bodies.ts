@@ -178,7 +178,7 @@ export function indicesBody(
   };
 }
 
-function environmentOf({ gpus, sharedMib }: Lease): EnvironmentBody {
+export function environmentOf({ gpus, sharedMib }: Pick<Lease, "gpus" | "sharedMib">): EnvironmentBody {
   return {
     CUDA_VISIBLE_DEVICES: gpus.map(({ uuid }) => uuid).join(","),
     CUDA_DEVICE_ORDER: "PCI_BUS_ID",
@@ -192,12 +192,12 @@ export function numaNodesOf(gpus: readonly GpuLocality[]): number[] | null {
   return [...new Set(gpus.flatMap(({ numaNodes }) => numaNodes))].sort((a, b) => a - b);
 }
 
-function cpuAffinityOf(gpus: readonly GpuLocality[]): string | null {
+export function cpuAffinityOf(gpus: readonly GpuLocality[]): string | null {
   const lists = gpus.map(({ cpuAffinity }) => cpuAffinity).filter((list) => list !== null);
   return lists.length < gpus.length ? null : unionOfCpuLists(lists);
 }
 
-function deviceBody(gpu: LeasedGpu): Omit<DeviceBody, "index"> {
+export function deviceBody(gpu: LeasedGpu): Omit<DeviceBody, "index"> {
   return {
     uuid: gpu.uuid,
     name: printable(gpu.name),

@@ -219,11 +219,16 @@ function plan(parts: RouteParts, call: Call): Answer {
   const draft = draftOf(parts, call.body);
   const { spec } = draft;
   const executor = settings.executors[spec.executor] as ExecutorSettings;
-  const offers = [...books.state.workers.values()].map((worker) => ({ worker, freeGpus: leases.freeGpus() }));
+  const offers = [...books.state.workers.values()].map((worker) => ({
+    worker,
+    freeGpus: worker.link === undefined ? leases.freeGpus() : (worker.freeGpus ?? null),
+  }));
   const choice = chooseNode(spec, offers, books.now());
+  const isElsewhere = choice.node !== null && !choice.isHere;
   const { gpu } = spec.resources;
+  // What another node would lease, its own daemon knows.
   const lease =
-    gpu === null
+    gpu === null || isElsewhere
       ? null
       : leases.plan({
           owner: call.actor.principal,
@@ -242,7 +247,7 @@ function plan(parts: RouteParts, call: Call): Answer {
     executor: spec.executor,
     node: choice.node,
     fits: lease?.fits ?? true,
-    starts_now: choice.node !== null && (lease?.grantedNow ?? true),
+    starts_now: choice.node !== null && (isElsewhere ? choice.startsNow : (lease?.grantedNow ?? true)),
     reason: choice.node === null ? choice.reason : (lease?.reason ?? null),
     gpu_uuids: lease?.gpuUuids ?? [],
     argv,

@@ -8,7 +8,7 @@
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
-import type { HeldLease, NodeLink, Origin, Run, RunSeen, Task, Workload } from "./model.ts";
+import type { HeldLease, Origin, Run, RunSeen, Task, Workload } from "./model.ts";
 import { declineRun, endRun, isElsewhere, isTask } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
 import { type Assignment, assignmentOf, type WantedOfWorker } from "./wanted.ts";
@@ -16,12 +16,21 @@ import { type Assignment, assignmentOf, type WantedOfWorker } from "./wanted.ts"
 /** Between the end of a run's grace on its node and the end of its assignment. */
 const FENCE_MARGIN_MS = 15_000;
 
-/** How long before the last answered heartbeat is too old for a run; `null`: it may not start elsewhere, and goes on. */
-export function fenceMsOf(job: Task | Workload, link: Pick<NodeLink, "ttlMs" | "intervalMs">): number | null {
+interface Times {
+  readonly ttlMs: number;
+  readonly intervalMs: number;
+}
+
+/** How old the last answered heartbeat may be for a run with this grace; `null`: there is no room to end it in time. */
+export function fenceWithin(graceMs: number, { ttlMs, intervalMs }: Times): number | null {
+  if (ttlMs < graceMs + FENCE_MARGIN_MS + 2 * intervalMs) return null;
+  return ttlMs - graceMs - FENCE_MARGIN_MS;
+}
+
+/** The same of a run; `null`: it may not start elsewhere, and goes on whatever is heard. */
+export function fenceMsOf(job: Task | Workload, times: Times): number | null {
   if (!isTask(job) || job.retry.lost === 0) return null;
-  const { graceMs } = job.spec.stop;
-  if (link.ttlMs < graceMs + FENCE_MARGIN_MS + 2 * link.intervalMs) return null;
-  return link.ttlMs - graceMs - FENCE_MARGIN_MS;
+  return fenceWithin(job.spec.stop.graceMs, times);
 }
 
 export function runDeclined(

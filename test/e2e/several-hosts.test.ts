@@ -64,6 +64,9 @@ spec: {taskType: hello, command: [/bin/sh, -c, '${script}'], resources: {hardwar
 `;
     const plan = await head.call("POST", "/api/v1/tasks/plan", { yaml }, KEY);
     expect(plan.body).toMatchObject({ node: "gpu-17", fits: true, starts_now: true });
+    const grace = yaml.replace("spec: {", "spec: {retry: {lost: 1}, stop: {grace: 110s}, ");
+    const warned = await head.call("POST", "/api/v1/tasks/plan", { yaml: grace }, KEY);
+    expect(warned.body.warnings).toEqual([expect.stringContaining("spec.retry.lost counts 0")]);
     const { body } = await head.call("POST", "/api/v1/tasks", { yaml }, KEY);
     expect(body).toMatchObject({ ok: true, topic: "tasks.hello" });
     const id = body.task_id;

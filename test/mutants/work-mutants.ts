@@ -181,8 +181,8 @@ const ELSEWHERE = planted(
     },
     {
       name: "The deadline on a node leaves out the grace",
-      find: "return link.ttlMs - graceMs - FENCE_MARGIN_MS;",
-      replace: "return link.ttlMs - FENCE_MARGIN_MS;",
+      find: "return ttlMs - graceMs - FENCE_MARGIN_MS;",
+      replace: "return ttlMs - FENCE_MARGIN_MS;",
     },
     {
       name: "What a node has not said to have is not wanted of it again",

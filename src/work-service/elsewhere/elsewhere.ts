@@ -103,6 +103,12 @@ export class Elsewhere {
     }
   }
 
+  /** How long assignments to other nodes live; `null`: none are made. */
+  get times(): { readonly ttlMs: number; readonly intervalMs: number } | null {
+    const { role, heartbeatTtlMs: ttlMs, heartbeatIntervalMs: intervalMs } = this.#parts.cluster;
+    return role === "controller" ? { ttlMs, intervalMs } : null;
+  }
+
   /** Whether Redis is there; `null`: nobody needs it. */
   get brokerUp(): boolean | null {
     return (this.#link ?? this.#mloc)?.up ?? null;

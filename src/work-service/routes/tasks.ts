@@ -12,6 +12,7 @@ import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { Task } from "../../work/model.ts";
 import { chooseNode, topicOf } from "../../work/node-choice.ts";
+import { fenceWithin } from "../../work/nodes.ts";
 import { isOver, newSlot } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
 import { soon } from "../elsewhere/passing.ts";
@@ -64,6 +65,9 @@ function yamlOf(body: unknown): { readonly text: string; readonly value: JsonVal
   return { text: value.yaml, value: readYaml(value.yaml) };
 }
 
+const CANNOT_MOVE =
+  "spec.retry.lost counts 0 when a node falls silent: cluster.heartbeat_ttl is shorter than stop.grace, 15 s and two heartbeats";
+
 function draftOf(parts: RouteParts, body: unknown): TaskDraft & { readonly rawYaml: string } {
   const { settings } = parts;
   const { text, value } = yamlOf(body);
@@ -74,7 +78,10 @@ function draftOf(parts: RouteParts, body: unknown): TaskDraft & { readonly rawYa
     const problem = { path: "spec.resources.replicas", message: "MLOC's workers take a task whole: expected 1" };
     throw new WorkError("document-invalid", `${problem.path}: ${problem.message}`, [problem]);
   }
-  return { ...draft, rawYaml: text };
+  const { times } = parts.elsewhere;
+  const cannotMove = times !== null && draft.retry.lost > 0 && fenceWithin(draft.spec.stop.graceMs, times) === null;
+  const warnings = cannotMove ? [...draft.warnings, CANNOT_MOVE] : draft.warnings;
+  return { ...draft, warnings, rawYaml: text };
 }
 
 function taskOf(id: string, draft: ReturnType<typeof draftOf>, owner: string, now: number): Task {

@@ -4,6 +4,7 @@
  */
 
 import { createHash } from "node:crypto";
+import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../../src/core/base/json.ts";
 import type { EpochMs } from "../../src/core/base/time.ts";
 import { emptyHost } from "../../src/core/host/changes.ts";
@@ -44,6 +45,7 @@ import {
   judgeUse,
   judgeUseGone,
 } from "./judge-gpus.ts";
+import { judgeForgetting, judgeInstances } from "./judge-instances.ts";
 import {
   judgeDraining,
   judgeHostWord,
@@ -52,7 +54,9 @@ import {
   judgeStanding,
   judgeWithdrawal,
 } from "./judge-notices.ts";
+import { judgeWindows } from "./judge-windows.ts";
 import { OPERATOR_URL } from "./ops.ts";
+import { identityOf } from "./simulated-driver.ts";
 import type { Tally } from "./tally.ts";
 import { GRACE_MS, holding, type TurnSeen } from "./turn-seen.ts";
 import { breach, fault } from "./violation.ts";
@@ -86,6 +90,7 @@ interface Expected {
 export interface Moment {
   readonly trueMs: number;
   readonly tokenFloor: number;
+  readonly wallAheadMs: number;
 }
 
 /** Clients have a view of their own of who holds what. */
@@ -181,6 +186,7 @@ export class Auditor {
         const isAdopted = books.live.get(event.id)?.request.adoption !== undefined;
         if (isAdopted) judgeAdoption(books, causes, turn, event);
         else judgeGrant(books, causes, turn, event);
+        this.#judgeParts(event, causes, turn, isAdopted);
         this.#tally.count("host", isAdopted ? "use adopted" : "granted");
         this.#witness.granted(event.id, event.lease);
         const { lease, claimBy } = event;
@@ -232,6 +238,8 @@ export class Auditor {
         const before = holding(books, event.id);
         const request = { ...before.request, ttlMs, maxDurationMs };
         const lease = { ...before.lease, expiresAt };
+        const isLater = (maxDurationMs ?? 0) > (before.request.maxDurationMs ?? Infinity);
+        if (isLater) judgeWindows(books, causes, turn, { request, lease });
         const idle = before.idle && ttlMs === null;
         // Who moves its own end before what it was owed gives the rest up.
         const owedUntil = Math.min(before.owedUntil, expiresAt ?? before.owedUntil);
@@ -323,6 +331,24 @@ export class Auditor {
     }
   }
 
+  /** What windows keep for others, and what MIG makes of one GPU. */
+  #judgeParts(
+    { id, lease }: Extract<Event, { type: "granted" }>,
+    causes: Causes,
+    turn: TurnSeen,
+    isAdopted: boolean,
+  ): void {
+    const { books } = this;
+    const uuids = lease.gpus.map(({ uuid }) => uuid);
+    for (const part of judgeInstances(books, causes, id, uuids)) {
+      this.#tally.count("mig", isAdopted ? "an instance adopted" : part);
+    }
+    // Windows end no use that was there without a lease.
+    if (isAdopted) return;
+    const { request } = books.live.get(id) as Followed;
+    this.#tally.count("window", judgeWindows(books, causes, turn, { request, lease }));
+  }
+
   /** What was said before is not to be sent any more: nothing of this turn is sent at all. */
   #setNotice(id: AllocationId, notice: NoticeBook | null, told: Expected[]): void {
     const { books } = this;
@@ -359,9 +385,10 @@ export class Auditor {
     const { books } = this;
     switch (event.type) {
       case "gpu-seen": {
-        const { uuid, name, memoryTotalMib } = event.gpu;
+        const { uuid, name, memoryTotalMib, mig } = event.gpu;
         if (!causes.sights.some(({ moods }) => moods.has(uuid))) fault(`${uuid} was seen, which nobody showed`);
-        this.#setGpu(uuid, { name, totalMib: memoryTotalMib ?? 0 });
+        if (!isDeepStrictEqual(mig, identityOf(uuid))) fault(`${uuid} was seen as ${JSON.stringify(mig)}`);
+        this.#setGpu(uuid, { name, totalMib: memoryTotalMib ?? 0, mig });
         return;
       }
       case "use-seen":
@@ -394,6 +421,11 @@ export class Auditor {
         this.#setGpu(event.uuid, { remains, overdue: overdue && remains.size > 0 });
         return;
       }
+      case "gpu-gone":
+        judgeForgetting(books, causes, turn, event.uuid);
+        this.#tally.count("mig", "forgotten");
+        books.gpus.delete(event.uuid);
+        return;
       case "gpu-freed":
         judgeFreeing(books, causes, event.uuid);
         this.#setGpu(event.uuid, { hold: "free", since: event.at });
@@ -537,6 +569,7 @@ export class Auditor {
 const NEW_GPU: GpuBook = {
   name: "",
   totalMib: 0,
+  mig: null,
   hold: "free",
   since: Number.NEGATIVE_INFINITY,
   useSeen: false,

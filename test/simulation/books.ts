@@ -5,6 +5,7 @@
 
 import type { EpochMs } from "../../src/core/base/time.ts";
 import type { EndReason, Lease, Request } from "../../src/core/model/allocation.ts";
+import type { MigIdentity } from "../../src/core/model/device.ts";
 import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
 import type { Observation } from "../../src/core/model/reading.ts";
@@ -69,6 +70,8 @@ export interface RemainsBook {
 export interface GpuBook {
   readonly name: string;
   readonly totalMib: number;
+  /** `null` of a whole GPU. */
+  readonly mig: MigIdentity | null;
   readonly hold: "free" | "leased" | "shared" | "reclaiming" | "quarantined";
   readonly since: EpochMs;
   readonly useSeen: boolean;
@@ -231,6 +234,9 @@ export class Causes {
   readonly redelivered = new Set<string>();
   /** How often the daemon began to serve, or stood still, without anything's telling of it yet. Outlasts the moment. */
   resumes = 0;
+  /** By device, when a reading last showed it in this life of the daemon; and when its first reading began. */
+  readonly #shownAt = new Map<GpuUuid, EpochMs>();
+  #firstLookAt: EpochMs | null = null;
 
   constructor(policy: Policy, sight: Sight) {
     this.policies = [policy];
@@ -247,11 +253,22 @@ export class Causes {
 
   look(look: Look): void {
     this.sights.push(sightAfter(this.sight, look));
+    const { startedAt, finishedAt }: Observation = look.observation;
+    if (look.moods === null) return;
+    this.#firstLookAt ??= startedAt;
+    for (const uuid of look.moods.keys()) this.#shownAt.set(uuid, finishedAt);
+  }
+
+  /** When a device was last shown; one that never was, at the earliest when the daemon began to look. */
+  lastShownAt(uuid: GpuUuid): EpochMs {
+    return this.#shownAt.get(uuid) ?? this.#firstLookAt ?? Infinity;
   }
 
   /** A daemon that has just been started has seen nothing. */
   forgetSight(): void {
     this.sights.push(NOTHING_SEEN);
+    this.#shownAt.clear();
+    this.#firstLookAt = null;
   }
 
   /** Everything is settled: the next moment begins. */

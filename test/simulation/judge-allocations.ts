@@ -151,7 +151,7 @@ function objection(
 
 /** 7: nobody who asked for the same, as urgently, has waited longer. */
 function judgeOrder(books: Books, { policies }: Causes, granted: Followed): void {
-  const limited = policies.some(({ quotas }) => quotas !== NO_QUOTAS);
+  const limited = policies.some(isLimiting);
   for (const other of books.live.values()) {
     // Within a millisecond the ids decide, and a clock that was set back in it makes smaller ones.
     const isEarlier = other.order < granted.order && other.request.submittedAt !== granted.request.submittedAt;
@@ -167,7 +167,7 @@ function judgeOrder(books: Books, { policies }: Causes, granted: Followed): void
 /** 7: a wider request passes only its equals, none of which states an end or has run out of patience. */
 function judgePassing(books: Books, { policies }: Causes, granted: Followed, at: EpochMs): void {
   const { request } = granted;
-  const limited = policies.some(({ quotas }) => quotas !== NO_QUOTAS);
+  const limited = policies.some(isLimiting);
   for (const other of books.live.values()) {
     if (other.status !== "queued" || other.preempting || !standsBefore(other, granted)) continue;
     if (!isNarrower(other.request, request) || (limited && !isOfOneAccount(other.request, request))) continue;
@@ -208,7 +208,12 @@ function turnOf({ submittedAt, fairShareDelayMs }: Request): EpochMs {
   return submittedAt + fairShareDelayMs;
 }
 
-/** Quotas keep both of two such requests waiting, or neither. */
+/** Whether it depends on whose a request is what it can have. */
+function isLimiting({ quotas, windows }: Policy): boolean {
+  return quotas !== NO_QUOTAS || windows.length > 0;
+}
+
+/** Quotas and windows keep both of two such requests waiting, or neither. */
 function isOfOneAccount(a: Request, b: Request): boolean {
   return a.principal === b.principal && a.serviceName === b.serviceName && a.maxDurationMs === b.maxDurationMs;
 }
@@ -242,6 +247,7 @@ function isAlike(a: Request, b: Request): boolean {
     a.requirement.maxUtilizationPercent === b.requirement.maxUtilizationPercent &&
     a.requirement.maxUtilizationExplicit === b.requirement.maxUtilizationExplicit &&
     a.gpuModel === b.gpuModel &&
+    a.migProfile === b.migProfile &&
     isDeepStrictEqual(a.exactGpus, b.exactGpus) &&
     a.sharing === b.sharing
   );

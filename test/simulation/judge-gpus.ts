@@ -169,7 +169,11 @@ export function judgeAdminWord(
   const gpu = known(books, uuid);
   const isDrained = type === "gpu-cordoned" && causes.adminWords.has(`drain ${uuid}`);
   if (type === "gpu-cordoned" && isPutOff(gpu.drainBy, drainBy, turn)) return;
-  if (!isDrained && !causes.adminWords.has(`${WORD_OF[type]} ${uuid}`)) fault(`${type} ${uuid}: no admin had said so`);
+  // What a GPU was cut into is removed with it.
+  const named = type === "gpu-removed" ? [uuid, gpu.mig?.parentUuid ?? uuid] : [uuid];
+  if (!isDrained && !named.some((name) => causes.adminWords.has(`${WORD_OF[type]} ${name}`))) {
+    fault(`${type} ${uuid}: no admin had said so`);
+  }
   const isQuarantined = gpu.hold === "quarantined" || (gpu.hold === "shared" && gpu.overdue);
   if (type === "quarantine-cleared" && !isQuarantined) fault(`${uuid} was cleared while ${gpu.hold}`);
   if (type !== "gpu-removed") return;

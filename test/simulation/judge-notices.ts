@@ -40,7 +40,11 @@ function isAllowed(it: Followed, waiting: Followed, policy: PreemptionPolicy | n
 /** When the first of the cordons on a lease's GPUs ends it; `null`: none does. */
 function drainedBy(books: Books, it: Followed): EpochMs | null {
   const instants = [books.cordon?.drainBy ?? null];
-  for (const { uuid } of it.lease?.gpus ?? []) instants.push(books.gpus.get(uuid)?.drainBy ?? null);
+  for (const { uuid } of it.lease?.gpus ?? []) {
+    const gpu = books.gpus.get(uuid);
+    const board = books.gpus.get(gpu?.mig?.parentUuid ?? "");
+    instants.push(gpu?.drainBy ?? null, board?.drainBy ?? null);
+  }
   const known = instants.filter((instant) => instant !== null);
   return known.length === 0 ? null : Math.min(...known);
 }

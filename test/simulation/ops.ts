@@ -1,10 +1,12 @@
 /** What can happen to the simulated host, drawn at random: values that any history can take up. */
 import type { AllocateAsk } from "../../src/core/decisions/commands.ts";
+import type { GpuUuid } from "../../src/core/model/ids.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
 import type { ProbeFailureKind } from "../../src/core/model/reading.ts";
 import type { Random } from "../../src/monitor/simulated/random.ts";
+import type { DrawnWindow } from "./drawn-windows.ts";
 import { CRASH_POINTS, type CrashPoint, TROUBLES, type Trouble } from "./faulty-writer.ts";
-import { MOODS, type Mood } from "./simulated-driver.ts";
+import { CUT_GPU, CUTS, INSTANCES, type Mood, WHOLE_MOODS } from "./simulated-driver.ts";
 import { ASK, DEFAULT_POLICY, minutes, NO_QUOTA, seconds } from "./simulated-host.ts";
 
 export const PRINCIPALS = ["ann", "bob", "cyd"] as const;
@@ -120,6 +122,9 @@ export type HostOp =
   | { readonly op: "together"; readonly ops: readonly ClientOp[] }
   | { readonly op: "attempt"; readonly n: number }
   | { readonly op: "mood"; readonly gpu: number; readonly mood: Mood }
+  /** An operator cuts a GPU into MIG instances, or anew. */
+  | { readonly op: "cut"; readonly into: number }
+  | { readonly op: "use instance"; readonly uuid: GpuUuid; readonly inUse: boolean }
   | { readonly op: "presence"; readonly gpu: number; readonly present: boolean }
   | { readonly op: "driver"; readonly failure: ProbeFailureKind | null }
   | { readonly op: "monitor"; readonly on: boolean }
@@ -139,7 +144,7 @@ export type HostOp =
   /** For so many jobs of the writer, after so many others. */
   | { readonly op: "trouble"; readonly trouble: Trouble; readonly jobs: number; readonly after: number }
   | { readonly op: "prune" }
-  | { readonly op: "reconfigure"; readonly policy: number }
+  | { readonly op: "reconfigure"; readonly policy: number; readonly windows: readonly DrawnWindow[] }
   | { readonly op: "keys"; readonly principal: string; readonly valid: boolean };
 
 export type Op = ClientOp | HostOp;
@@ -168,6 +173,8 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
   together: true,
   attempt: true,
   mood: true,
+  cut: true,
+  "use instance": true,
   presence: true,
   driver: true,
   monitor: true,
@@ -241,6 +248,9 @@ export const POLICIES: readonly Policy[] = [
   },
 ];
 
+const GPUS = 5;
+/** The place of no device. */
+const NOWHERE = 99;
 const YEAR_MS = 365 * 24 * 3_600_000;
 
 class Draw {
@@ -272,6 +282,11 @@ class Draw {
     const lot = this.#random();
     return lot < 0.5 ? "none" : lot < 0.85 ? "right" : "stale";
   }
+  /** One of the simulated driver's devices, its instances seldom; or none of them. */
+  device(): number {
+    const lot = this.#random();
+    return lot < 0.8 ? this.below(GPUS) : lot < 0.95 ? GPUS + this.below(INSTANCES.size) : NOWHERE;
+  }
   key(): number | null {
     if (!this.chance(0.2)) return null;
     return this.below(this.chance(0.1) ? OLD_KEYS : NEW_KEYS);
@@ -285,13 +300,14 @@ function drawAsk(draw: Draw): AllocateAsk {
     serviceName: draw.one(SERVICES),
     workloadType: draw.one(["generic", "training", "inference"]),
     workloadData: draw.chance(0.05) ? { estimated_duration: draw.between(1, 60) } : {},
-    requiredGpus: draw.one([1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 4, 5]),
+    requiredGpus: draw.one([1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 3, 4, 6]),
     minMemoryMib: draw.one([1_000, 1_000, 1_000, 1_000, 1_000, 13_000, 15_360, 40_000, 81_559, 90_000]),
     maxUtilizationPercent,
     priority: draw.chance(0.5) ? null : draw.between(1, 10),
     webhookUrl: draw.chance(0.5) ? "http://127.0.0.1:9/hook" : null,
     preferredGpus: draw.chance(0.1) ? [draw.one(["GPU-b", "3"])] : [],
     ...(draw.chance(0.05) ? drawExact(draw) : {}),
+    ...(draw.chance(0.18) ? drawInstances(draw) : {}),
     gpuModel: draw.chance(0.2) ? draw.one(["T4", "h100"]) : null,
     ttlMs: draw.chance(0.7) ? draw.between(1_000, 120_000) : null,
     maxDurationMs: draw.chance(0.3) ? draw.between(500, 120_000) : null,
@@ -305,8 +321,34 @@ function drawAsk(draw: Draw): AllocateAsk {
 
 /** In an order of its own, as many as it names. */
 function drawExact(draw: Draw): Partial<AllocateAsk> {
-  const exactGpus = draw.one([["0"], ["1"], ["GPU-b"], ["2", "1"], ["GPU-c", "GPU-a"], ["4"]]);
+  const exactGpus = draw.one([["0"], ["1"], ["GPU-b"], ["2", "1"], ["GPU-c", "GPU-a"], ["4"], ["MIG-9-0"]]);
   return { exactGpus, requiredGpus: exactGpus.length };
+}
+
+function drawInstances(draw: Draw): Partial<AllocateAsk> {
+  const twins = draw.chance(0.5);
+  return {
+    migProfile: twins ? draw.one(["1c.3g.71gb", "2c.3g.71gb"]) : "1g.10gb",
+    requiredGpus: draw.chance(0.75) ? 1 : 2,
+    minMemoryMib: twins ? draw.one([1_000, 30_000, 40_000, 71_000]) : draw.one([1_000, 9_000]),
+    sharing: "exclusive",
+  };
+}
+
+function drawWindows(draw: Draw): readonly DrawnWindow[] {
+  return Array.from({ length: draw.one([0, 0, 1, 1, 2]) }, () => drawWindow(draw));
+}
+
+/** One that opens soon, or is open already. */
+function drawWindow(draw: Draw): DrawnWindow {
+  return {
+    gpus: draw.chance(0.6) ? draw.between(1, 3) : draw.one([["GPU-a"], ["GPU-b", "GPU-c"], [CUT_GPU], ["MIG-9-0"]]),
+    members: draw.chance(0.5)
+      ? { principals: [draw.one(PRINCIPALS)], services: [], workloadTypes: [] }
+      : { principals: [], services: [draw.one(SERVICES)], workloadTypes: [] },
+    minutes: draw.one([[0], [1], [0, 2], [1, 3, 4], [3], [0, 1, 2, 4, 8, 16]]),
+    durationMs: draw.between(30_000, 150_000),
+  };
 }
 
 function drawReturn(draw: Draw): Return {
@@ -384,14 +426,14 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
         "clear-quarantine",
         "remove-gpu",
       ]),
-      gpu: draw.below(5),
+      gpu: draw.device(),
     }),
   ],
   [
     2,
     (draw) => ({
       op: "adopt",
-      gpu: draw.below(5),
+      gpu: draw.device(),
       service: draw.one(SERVICES),
       principal: draw.chance(0.3) ? null : draw.one(PRINCIPALS),
       named: draw.chance(0.2),
@@ -402,7 +444,7 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
     1,
     (draw) => ({
       op: "drain",
-      gpu: draw.chance(0.3) ? null : draw.below(5),
+      gpu: draw.chance(0.3) ? null : draw.device(),
       leaveMs: draw.chance(0.3) ? null : draw.between(1, 30_000),
     }),
   ],
@@ -448,12 +490,14 @@ const HOST_OPS: readonly (readonly [inHistories: number, inLongRuns: number, dra
     16,
     (draw) => ({
       op: "mood",
-      gpu: draw.below(4),
-      mood: draw.chance(0.6) ? "idle" : draw.chance(0.5) ? "busy" : draw.one(Object.keys(MOODS) as Mood[]),
+      gpu: draw.below(GPUS),
+      mood: draw.chance(0.6) ? "idle" : draw.chance(0.5) ? "busy" : draw.one(WHOLE_MOODS),
     }),
   ],
+  [2, 1, (draw) => ({ op: "cut", into: draw.below(CUTS.length) })],
+  [5, 5, (draw) => ({ op: "use instance", uuid: draw.one([...INSTANCES.keys()]), inUse: draw.chance(0.5) })],
   // Faults come seldom and heal often, or most of a history would pass with nothing to grant.
-  [3, 3, (draw) => ({ op: "presence", gpu: draw.below(4), present: draw.chance(0.85) })],
+  [3, 3, (draw) => ({ op: "presence", gpu: draw.below(GPUS), present: draw.chance(0.85) })],
   [2, 2, (draw) => ({ op: "driver", failure: draw.chance(0.85) ? null : draw.one(["driver", "timeout", "gpu-lost"]) })],
   [2, 2, (draw) => ({ op: "monitor", on: draw.chance(0.9) })],
   [8, 8, (draw) => ({ op: "probe", slow: draw.chance(0.3) })],
@@ -462,7 +506,7 @@ const HOST_OPS: readonly (readonly [inHistories: number, inLongRuns: number, dra
     0.2,
     (draw) => ({
       op: "pause",
-      ms: draw.between(1_000, draw.chance(0.5) ? seconds(15) : minutes(5)),
+      ms: draw.chance(0.5) ? draw.between(1_000, seconds(15)) : draw.between(1_000, minutes(draw.one([5, 5, 12]))),
       suspended: draw.chance(0.5),
     }),
   ],
@@ -491,7 +535,7 @@ const HOST_OPS: readonly (readonly [inHistories: number, inLongRuns: number, dra
     }),
   ],
   [5, 0.4, () => ({ op: "prune" })],
-  [2, 0.5, (draw) => ({ op: "reconfigure", policy: draw.below(POLICIES.length) })],
+  [3, 1, (draw) => ({ op: "reconfigure", policy: draw.below(POLICIES.length), windows: drawWindows(draw) })],
   [2, 0.5, (draw) => ({ op: "keys", principal: draw.one(PRINCIPALS), valid: draw.chance(0.85) })],
 ];
 

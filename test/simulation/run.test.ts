@@ -1,9 +1,13 @@
 /** The program of long runs. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import type { Simulated } from "./long-run.ts";
+import { runSeeds } from "./many-seeds.ts";
 import { main } from "./run.ts";
 import { Tally } from "./tally.ts";
 import { breach } from "./violation.ts";
@@ -28,6 +32,33 @@ test("the same seed and number of operations give the same journal in two proces
   expect(one).toMatch(/^journal [0-9a-f]{64}$/);
   expect(again).toBe(one);
   expect(other).not.toBe(one);
+});
+
+test("operations are split between seeds, each with a history of its own", async () => {
+  const lines: string[] = [];
+  const status = await main(["--ops", "1000", "--seed", "11", "--seeds", "2"], (line) => lines.push(line));
+  expect(status, lines.join("\n")).toBe(0);
+  const journals = lines.flatMap(
+    (line) => /^seed (\d+): 500 operations in .* journal ([0-9a-f]{64});/.exec(line) ?? [],
+  );
+  expect(new Set([journals[1], journals[4]])).toEqual(new Set(["11", "12"]));
+  expect(journals[2]).not.toBe(journals[5]);
+  expect(lines.at(-1)).toMatch(/^1000 operations of 2 seeds in .*; failed: none$/);
+});
+
+test("a seed whose run fails is told with what it said, and no other begins", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "gpu-orchestrator-seeds-"));
+  onTestFinished(() => rmSync(folder, { recursive: true }));
+  const program = join(folder, "fails.mjs");
+  const text = 'console.log("operation 3 of seed " + process.argv[5] + ": broken"); process.exitCode = 1;';
+  writeFileSync(program, text);
+  const lines: string[] = [];
+  const seeds = Array.from({ length: 200 }, (_, seed) => seed);
+  expect(await runSeeds(program, 10, seeds, (line) => lines.push(line))).toBe(1);
+  // Several are under way at once.
+  expect(lines[0]).toMatch(/^operation 3 of seed \d+: broken$/);
+  expect(lines.at(-1)).toMatch(/^0 operations of 200 seeds in .*; failed: \d/);
+  expect(lines.length).toBeLessThan(200);
 });
 
 test("a broken invariant ends the run with status 1, and tells the seed, the operation and what came before", async () => {

@@ -2,13 +2,18 @@
  * `npm run test:simulate -- --ops N --seed S`: one history of N operations against the real scheduler and store, with
  * every invariant checked. The same N and S give the same history, and the same hash of its journal. Ends with 1 when
  * an invariant was broken.
+ *
+ * With `--seeds K` the N operations are split between the seeds S to S + K - 1, each with a process of its own.
  */
 import { randomInt } from "node:crypto";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { CHECK_WHOLE_EVERY, LongRunError, runLong } from "./long-run.ts";
+import { runSeeds } from "./many-seeds.ts";
 
 const DEFAULT_OPS = "100000";
 const MAX_SEED = 2 ** 31 - 1;
+const MAX_SEEDS = 10_000;
 
 /** @returns the exit status. */
 export async function main(
@@ -16,12 +21,23 @@ export async function main(
   say: (line: string) => void,
   begin?: Parameters<typeof runLong>[3],
 ): Promise<number> {
-  const { ops: opsText, seed: seedText } = parseArgs({
+  const {
+    ops: opsText,
+    seed: seedText,
+    seeds: seedsText,
+  } = parseArgs({
     args: [...args],
-    options: { ops: { type: "string", default: DEFAULT_OPS }, seed: { type: "string" } },
+    options: { ops: { type: "string", default: DEFAULT_OPS }, seed: { type: "string" }, seeds: { type: "string" } },
   }).values;
   const ops = wholeNumber("--ops", opsText, Number.MAX_SAFE_INTEGER);
   const seed = seedText === undefined ? randomInt(MAX_SEED) : wholeNumber("--seed", seedText, MAX_SEED);
+  if (seedsText !== undefined) {
+    const count = wholeNumber("--seeds", seedsText, MAX_SEEDS);
+    const seeds = Array.from({ length: count }, (_, at) => (seed + at) % MAX_SEED);
+    const opsEach = Math.ceil(ops / Math.max(1, count));
+    say(`${count} seeds from ${seed} on, ${opsEach} operations each`);
+    return runSeeds(fileURLToPath(import.meta.url), opsEach, seeds, say);
+  }
   say(`seed ${seed}, ${ops} operations; the whole is checked every ${CHECK_WHOLE_EVERY}`);
   try {
     const progress = (done: number) => say(`${done} operations`);

@@ -94,6 +94,11 @@ export class SimulatedDaemon {
     return this.life.clock.now();
   }
 
+  /** By how much the wall clock is ahead of its own time; 0 while it does not run. */
+  get wallAheadMs(): number {
+    return this.#life === null ? 0 : this.#parts.time.wallMs - this.#life.clock.now();
+  }
+
   /** Bytes of the database and its log. */
   get bytes(): number {
     return [this.#file, `${this.#file}-wal`].reduce(
@@ -135,6 +140,7 @@ export class SimulatedDaemon {
       newId: sortableIds((count) => Uint8Array.from({ length: count }, () => Math.floor(random() * 256))),
       policy: this.policy,
       tickIntervalMs: TICK_MS,
+      wallAheadMs: () => time.wallMs - clock.now(),
       onBug: failed,
     };
     const scheduler = new Scheduler(parts, store.load());

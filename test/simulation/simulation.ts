@@ -4,6 +4,7 @@ import { canonicalJson } from "../../src/core/base/json.ts";
 import type { HostState } from "../../src/core/host/state.ts";
 import { DomainError } from "../../src/core/model/errors.ts";
 import type { AllocationId } from "../../src/core/model/ids.ts";
+import type { Policy } from "../../src/core/model/policy.ts";
 import { seededRandom } from "../../src/monitor/simulated/random.ts";
 import { KEY_LIFE_MS } from "../../src/ports/store.ts";
 import type { PruneLimits } from "../../src/store/prune.ts";
@@ -11,6 +12,7 @@ import { Acknowledged } from "./acknowledged.ts";
 import { Auditor } from "./auditor.ts";
 import { Books, Causes, NOTHING_SEEN } from "./books.ts";
 import { Clients } from "./clients.ts";
+import { reservedWindows } from "./drawn-windows.ts";
 import { EventLoop } from "./event-loop.ts";
 import { type Op, POLICIES, type Return } from "./ops.ts";
 import { SimulatedDaemon, TICK_MS } from "./simulated-daemon.ts";
@@ -162,6 +164,8 @@ export class Simulation {
         this.#clients.attempt(op.n);
         return;
       case "mood":
+      case "cut":
+      case "use instance":
       case "presence":
       case "driver":
       case "monitor":
@@ -190,7 +194,7 @@ export class Simulation {
       case "prune":
         return this.#prune();
       case "reconfigure":
-        return this.#reconfigure(op.policy);
+        return this.#reconfigure(op);
       case "set clock":
         this.#setWall(op.aheadMs);
         return;
@@ -274,7 +278,8 @@ export class Simulation {
     this.#commitsSeen = writer.commits;
     this.#version = view.version();
     const before = this.#auditor.books.lastSeq;
-    const moment = { trueMs: this.#time.trueMs, tokenFloor: this.#tokenFloor };
+    const { wallAheadMs } = this.#daemon;
+    const moment = { trueMs: this.#time.trueMs, tokenFloor: this.#tokenFloor, wallAheadMs };
     const touched = this.#auditor.follow(view, this.#causes, moment);
     this.#checkDeliveries();
     this.mostLive = Math.max(this.mostLive, this.#auditor.books.live.size);
@@ -356,12 +361,20 @@ export class Simulation {
     this.#clients.acknowledged.check((id) => view.allocation(id));
   }
 
-  #look(op: Extract<Op, { op: "mood" | "presence" | "driver" | "monitor" | "probe" }>): Promise<void> | undefined {
+  #look(
+    op: Extract<Op, { op: "mood" | "cut" | "use instance" | "presence" | "driver" | "monitor" | "probe" }>,
+  ): Promise<void> | undefined {
     const uuid = this.#driver.uuids["gpu" in op ? op.gpu : 0] as string;
     switch (op.op) {
       case "mood":
         this.tally.count("mood", op.mood);
         this.#driver.change(uuid, { mood: op.mood });
+        return;
+      case "cut":
+        this.#driver.cut(op.into);
+        return;
+      case "use instance":
+        this.#driver.use(op.uuid, op.inUse);
         return;
       case "presence":
         this.#driver.change(uuid, { present: op.present });
@@ -521,8 +534,9 @@ export class Simulation {
     for (const [key, { at }] of keys) if (now - at >= KEY_LIFE_MS) keys.delete(key);
   }
 
-  async #reconfigure(n: number): Promise<void> {
-    const [before, policy] = [this.#causes.policy, POLICIES[n] as (typeof POLICIES)[number]];
+  async #reconfigure({ policy: n, windows }: Extract<Op, { op: "reconfigure" }>): Promise<void> {
+    const before = this.#causes.policy;
+    const policy: Policy = { ...(POLICIES[n] as Policy), windows: reservedWindows(windows, this.#time.wallMs) };
     this.#causes.policies.push(policy);
     this.#daemon.policy = policy;
     this.#daemon.scheduler.reconfigure(policy, TICK_MS).catch((error: unknown) => {

@@ -18,6 +18,8 @@ export interface TurnSeen {
   readonly rebooted: boolean;
   /** The least that a new token may be: the wall clock at the daemon's start. */
   readonly tokenFloor: number;
+  /** By how much the wall clock is ahead of the daemon's. */
+  readonly wallAheadMs: number;
 }
 
 export function holding(books: Books, id: string): Followed & { readonly lease: NonNullable<Followed["lease"]> } {

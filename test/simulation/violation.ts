@@ -3,7 +3,10 @@
  * {@link breach}.
  */
 export const INVARIANTS = {
-  /** Each grant against books of the simulation's own, and the stored leases, GPUs and guarding rows as a whole. */
+  /**
+   * Each grant against books of the simulation's own, and the stored leases, GPUs and guarding rows as a whole. Of MIG:
+   * no GPU is leased whole and in part, and no instance's memory is promised twice.
+   */
   1: "no GPU is in two exclusive leases",
   /** From the clients' books: when they are answered, after every crash, and as a whole. */
   2: "what was acknowledged exists after a restart, in a state reachable from the acknowledged one",
@@ -21,6 +24,7 @@ export const INVARIANTS = {
   /**
    * Here: of two requests that differ in nothing but their time, the earlier is served first. Order among unlike ones,
    * reservations and the bound on waiting: test/core/queue/queue.test.ts and, over generated histories, histories.test.ts.
+   * Nobody is let into what a reserved window keeps for others: judge-windows.ts.
    */
   7: "equal priority is first come, first served",
   /** The events folded one by one, and anew from the latest snapshot: both give the stored state, to the byte. */

@@ -321,10 +321,14 @@ export class Auditor {
         const { principal, from, to } = event.booking;
         if (!causes.bookings.has(`${principal} ${to}`)) fault(`${event.booking.id} was made, and nobody had asked`);
         if (from < turn.at || to <= from) fault(`${event.booking.id} is from ${from} to ${to}`);
+        books.forgetBooked(turn.at);
+        books.bookings.set(event.booking.id, event.booking);
         return;
       }
       case "reservation-cancelled":
         if (!causes.bookings.has(event.bookingId)) fault(`${event.bookingId} was given up, and nobody had said so`);
+        books.forgetBooked(turn.at);
+        books.bookings.delete(event.bookingId);
         return;
       default:
         this.#followGpu(event, causes, turn);

@@ -5,6 +5,7 @@
 
 import type { EpochMs } from "../../src/core/base/time.ts";
 import type { EndReason, Lease, Request } from "../../src/core/model/allocation.ts";
+import type { Booking } from "../../src/core/model/booking.ts";
 import type { MigIdentity } from "../../src/core/model/device.ts";
 import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
@@ -122,6 +123,8 @@ export class Books {
   submissions = 0;
   lastSeq = 0;
   bootId: string | null = null;
+  /** Until they are cancelled, or forgotten as what is over. */
+  readonly bookings: Map<string, Booking>;
   /** The host gets no new leases. */
   cordon: { readonly drainBy: EpochMs | null } | null = null;
   /** Undelivered webhooks that tell of an end which is not so any more. */
@@ -134,12 +137,23 @@ export class Books {
     this.keys = new Map(from?.keys);
     this.pending = new Map(from?.pending);
     this.signs = new Map(from?.signs);
+    this.bookings = new Map(from?.bookings);
     if (from === null) return;
     this.highestToken = from.highestToken;
     this.submissions = from.submissions;
     this.lastSeq = from.lastSeq;
     this.bootId = from.bootId;
     this.cordon = from.cordon;
+  }
+
+  /** What is booked at `at`, or is to be. */
+  bookedAt(at: EpochMs): readonly Booking[] {
+    return [...this.bookings.values()].filter(({ to }) => to > at);
+  }
+
+  /** With each change of the bookings those go that are over: a clock that is set back then does not bring them back. */
+  forgetBooked(at: EpochMs): void {
+    for (const [id, { to }] of this.bookings) if (to <= at) this.bookings.delete(id);
   }
 
   /** The daemon's clock has been set by `ms`: all that lives moves with it. */

@@ -61,7 +61,7 @@ export function judgeGrant(books: Books, causes: Causes, turn: TurnSeen, event: 
     );
     if (!objections.includes(null)) breach(6, `${id} was granted ${uuid}: ${objections.at(-1)}`);
   }
-  judgeOrder(books, causes, before);
+  judgeOrder(books, causes, before, turn.at);
   judgePassing(books, causes, before, turn.at);
   judgeQuotas(books, causes, before);
   if (lease.grantedAt !== turn.at) fault(`${id} was granted at another time than its turn's`);
@@ -150,8 +150,8 @@ function objection(
 }
 
 /** 7: nobody who asked for the same, as urgently, has waited longer. */
-function judgeOrder(books: Books, { policies }: Causes, granted: Followed): void {
-  const limited = policies.some(isLimiting);
+function judgeOrder(books: Books, { policies }: Causes, granted: Followed, at: EpochMs): void {
+  const limited = policies.some(isLimiting) || books.bookedAt(at).length > 0;
   for (const other of books.live.values()) {
     // Within a millisecond the ids decide, and a clock that was set back in it makes smaller ones.
     const isEarlier = other.order < granted.order && other.request.submittedAt !== granted.request.submittedAt;
@@ -167,7 +167,7 @@ function judgeOrder(books: Books, { policies }: Causes, granted: Followed): void
 /** 7: a wider request passes only its equals, none of which states an end or has run out of patience. */
 function judgePassing(books: Books, { policies }: Causes, granted: Followed, at: EpochMs): void {
   const { request } = granted;
-  const limited = policies.some(isLimiting);
+  const limited = policies.some(isLimiting) || books.bookedAt(at).length > 0;
   for (const other of books.live.values()) {
     if (other.status !== "queued" || other.preempting || !standsBefore(other, granted)) continue;
     if (!isNarrower(other.request, request) || (limited && !isOfOneAccount(other.request, request))) continue;
@@ -213,7 +213,7 @@ function isLimiting({ quotas, windows }: Policy): boolean {
   return quotas !== NO_QUOTAS || windows.length > 0;
 }
 
-/** Quotas and windows keep both of two such requests waiting, or neither. */
+/** Quotas, windows and bookings keep both of two such requests waiting, or neither. */
 function isOfOneAccount(a: Request, b: Request): boolean {
   return a.principal === b.principal && a.serviceName === b.serviceName && a.maxDurationMs === b.maxDurationMs;
 }

@@ -1,8 +1,11 @@
-/** Judges grants, and ends that are moved, by the reserved windows: nobody is let into what one keeps for others. */
+/**
+ * Judges grants, and ends that are moved, by the reserved windows and by bookings, which are windows of their own: nobody
+ * is let into what one keeps for others.
+ */
 import type { EpochMs, Span } from "../../src/core/base/time.ts";
 import type { Lease, Request } from "../../src/core/model/allocation.ts";
 import type { GpuUuid } from "../../src/core/model/ids.ts";
-import type { Policy, ReservedWindow } from "../../src/core/model/policy.ts";
+import type { KeptWindow, Policy } from "../../src/core/model/policy.ts";
 import type { Books, Causes, GpuBook } from "./books.ts";
 import { openingsOf } from "./drawn-windows.ts";
 import { MOODS, type Mood } from "./simulated-driver.ts";
@@ -20,8 +23,11 @@ interface Promised {
 /** What windows had to do with a grant. */
 export type PartOfWindows = "none" | "a member" | "an outsider while none is open" | "an outsider while it is open";
 
+/** Of sets of windows that are open together, those of so many at most are looked at: each more doubles the work. */
+const TOGETHER = 6;
+
 interface Open {
-  readonly window: ReservedWindow;
+  readonly window: KeptWindow;
   /** On the daemon's clock, so far as it is certain. */
   readonly spans: readonly Span[];
 }
@@ -29,25 +35,25 @@ interface Open {
 export function judgeWindows(books: Books, causes: Causes, turn: TurnSeen, promised: Promised): PartOfWindows {
   const complaints = causes.policies.map((policy) => complaintOf(policy, books, causes, turn, promised));
   if (!complaints.includes(null)) fault(`${promised.request.id} has what is kept for others: ${complaints.at(-1)}`);
-  return partOf(causes.policy, turn, promised);
+  return partOf(openWindows(causes.policy, books, turn), turn, promised);
 }
 
 /** What a window says against a lease; `null`: nothing. */
 function complaintOf(policy: Policy, books: Books, causes: Causes, turn: TurnSeen, promised: Promised): string | null {
-  const windows = openWindows(policy, turn);
+  const windows = openWindows(policy, books, turn);
   const settlingMs = policy.verifyRelease === "never" ? 0 : policy.reclaimTimeoutMs;
   const openings = windows.flatMap(({ spans }) => spans.map(({ from }) => from)).filter((from) => from > turn.at);
   const lasting = openings.filter((from) => hardEndOf(promised) + settlingMs > from);
   for (const at of [turn.at, ...lasting]) {
     const open = windows.filter(({ spans }) => isWithin(spans, at)).map(({ window }) => window);
-    const complaint = named(open, books, promised) ?? counted(open, at, { policy, books, causes, promised });
+    const complaint = named(open, books, promised) ?? counted(open, at, { windows, books, causes, promised });
     if (complaint !== null) return complaint;
   }
   return null;
 }
 
 /** A GPU that windows name is for the members of any of them. */
-function named(open: readonly ReservedWindow[], books: Books, { request, lease }: Promised): string | null {
+function named(open: readonly KeptWindow[], books: Books, { request, lease }: Promised): string | null {
   for (const { uuid } of lease.gpus) {
     const naming = open.filter((window) => isNamed(window, uuid, books.gpus.get(uuid)));
     if (naming.length > 0 && !naming.some((window) => isMember(window, request))) {
@@ -59,17 +65,18 @@ function named(open: readonly ReservedWindow[], books: Books, { request, lease }
 
 /** Every set of windows that are open together finds its number among the GPUs that are free, or its members' own. */
 function counted(
-  open: readonly ReservedWindow[],
+  open: readonly KeptWindow[],
   at: EpochMs,
-  { policy, books, causes, promised }: { policy: Policy; books: Books; causes: Causes; promised: Promised },
+  { windows, books, causes, promised }: { windows: readonly Open[]; books: Books; causes: Causes; promised: Promised },
 ): string | null {
-  const pool = [...books.gpus].filter(([uuid, gpu]) => isCounted(uuid, gpu, policy, causes)).map(([uuid]) => uuid);
+  const against = open.filter((one) => typeof one.gpus === "number" && !isMember(one, promised.request));
+  if (against.length === 0) return null;
+  const pool = [...books.gpus].filter(([uuid, gpu]) => isCounted(uuid, gpu, windows, causes)).map(([uuid]) => uuid);
   if (!promised.lease.gpus.some(({ uuid }) => pool.includes(uuid))) return null;
   const others = [...books.live.values()].filter(({ request }) => request.id !== promised.request.id);
-  for (let set = 1; set < 1 << open.length; set++) {
-    const some = open.filter(({ gpus }, index) => set & (1 << index) && typeof gpus === "number");
+  for (let set = 1; set < 1 << Math.min(against.length, TOGETHER); set++) {
+    const some = against.filter((_, index) => set & (1 << index));
     const kept = some.reduce((sum, { gpus }) => sum + Number(gpus), 0);
-    if (kept === 0 || some.some((window) => isMember(window, promised.request))) continue;
     const taken = pool.filter((uuid) => {
       const here = [promised, ...others].filter(({ lease }) => lease?.gpus.some((gpu) => gpu.uuid === uuid));
       const isTheirs = some.some((window) => here.every(({ request }) => isMember(window, request)));
@@ -81,9 +88,9 @@ function counted(
 }
 
 /** Without what certainly does not count: more than those that the daemon counts, and never fewer. */
-function isCounted(uuid: GpuUuid, gpu: GpuBook, { windows }: Policy, { sights }: Causes): boolean {
+function isCounted(uuid: GpuUuid, gpu: GpuBook, windows: readonly Open[], { sights }: Causes): boolean {
   if (gpu.mig !== null || gpu.cordoned || gpu.hold === "quarantined") return false;
-  if (windows.some((window) => isNamed(window, uuid, gpu))) return false;
+  if (windows.some(({ window }) => isNamed(window, uuid, gpu))) return false;
   return sights.some(({ moods }) => {
     const mood = moods.get(uuid);
     if (mood === undefined) return false;
@@ -94,22 +101,30 @@ function isCounted(uuid: GpuUuid, gpu: GpuBook, { windows }: Policy, { sights }:
 }
 const USED: readonly Mood[] = ["busy", "foreign memory", "ghost"];
 
-function isNamed({ gpus }: ReservedWindow, uuid: GpuUuid, gpu: GpuBook | undefined): boolean {
+function isNamed({ gpus }: KeptWindow, uuid: GpuUuid, gpu: GpuBook | undefined): boolean {
   return typeof gpus !== "number" && (gpus.includes(uuid) || gpus.includes(gpu?.mig?.parentUuid ?? uuid));
 }
 
-function isMember({ members }: ReservedWindow, { principal, serviceName }: Request): boolean {
-  return members.some(({ principals, services }) => principals.includes(principal) || services.includes(serviceName));
+function isMember({ members }: KeptWindow, { principal, serviceName }: Request): boolean {
+  const isOneOf = (names: readonly string[], name: string) => names.length === 0 || names.includes(name);
+  return members.some(({ principals, services }) => isOneOf(principals, principal) && isOneOf(services, serviceName));
 }
 
-function openWindows({ windows }: Policy, { at, wallAheadMs }: TurnSeen): readonly Open[] {
-  return windows.map((window) => {
+function openWindows({ windows }: Policy, books: Books, { at, wallAheadMs }: TurnSeen): readonly Open[] {
+  const booked = books.bookedAt(at).map(({ id, principal, serviceName, gpus, from, to }): Open => {
+    const members = [
+      { principals: [principal], services: serviceName === null ? [] : [serviceName], workloadTypes: [] },
+    ];
+    return { window: { name: id, gpus, members, spans: [] }, spans: [{ from, to }] };
+  });
+  const reserved = windows.map((window): Open => {
     const spans = openingsOf(window, at + wallAheadMs).map(({ from, to }) => ({
       from: from - wallAheadMs + ROUNDING_MS,
       to: to - wallAheadMs - ROUNDING_MS,
     }));
     return { window, spans };
   });
+  return [...reserved, ...booked];
 }
 
 function isWithin(spans: readonly Span[], at: EpochMs): boolean {
@@ -121,8 +136,7 @@ function hardEndOf({ request, lease }: { readonly request: Request; readonly lea
   return (lease?.grantedAt ?? -Infinity) + (request.maxDurationMs ?? Infinity);
 }
 
-function partOf(policy: Policy, turn: TurnSeen, promised: Promised): PartOfWindows {
-  const windows = openWindows(policy, turn);
+function partOf(windows: readonly Open[], turn: TurnSeen, promised: Promised): PartOfWindows {
   if (windows.length === 0) return "none";
   if (windows.some(({ window }) => isMember(window, promised.request))) return "a member";
   return windows.some(({ spans }) => isWithin(spans, turn.at))

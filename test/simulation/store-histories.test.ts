@@ -102,7 +102,7 @@ const HAPPENS: Readonly<Record<string, readonly string[]>> = {
   settlement: ["delivered", "retry", "gave-up"].flatMap((outcome) => [outcome, `${outcome}, too late`]),
   wait: ["leased", "ended", "in vain", "left", "refused"],
   mood: WHOLE_MOODS,
-  mig: ["an instance", "several instances", "memory that others have a part of", "an instance adopted", "forgotten"],
+  mig: ["an instance", "several instances", "memory that others have a part of", "forgotten"],
   window: ["none", "a member", "an outsider while none is open", "an outsider while it is open"],
   host: ["rebooted", "slept", "stopped", "probed slowly", "transactions refused"],
   clock: ["a year ahead", "a year behind", "right", "moved on", "moved back"],

@@ -84,7 +84,11 @@ export class WindowAllowances {
       return;
     }
     const indexOf = indexNow(state);
-    this.#named = windows.map((window) => namedBy(window, gpus.values(), indexOf));
+    this.#named = windows.map((window, index) => {
+      // A booking opens once: what it named is any GPU again once it is over.
+      const isOver = index >= policy.windows.length && window.spans.every(({ to }) => to <= now);
+      return isOver ? NOTHING : namedBy(window, gpus.values(), indexOf);
+    });
     const instances = gpus.values().filter(({ mig }) => mig !== null);
     this.#apart = new Set([...this.#named.flatMap((each) => [...each]), ...instances.map(({ uuid }) => uuid)]);
     this.#pool = new Set(

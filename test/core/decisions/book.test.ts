@@ -122,6 +122,20 @@ test("what one that began holds counts for it: it is not asked for twice", () =>
   expect(host.why(2, 10, 50, BOB)).toBe(null);
 });
 
+test("a GPU that was named by a reservation which is over counts for windows that give a number again", () => {
+  const always = { schedule: "0 0 * * *", timeZone: "UTC", durationMs: minutes(1_440) };
+  const members = [{ services: [], principals: ["ann"], workloadTypes: [] }];
+  const spans = [{ from: 0, to: Number.MAX_SAFE_INTEGER }];
+  const host = new BookingHost(2, { windows: [{ name: "anns", ...always, members, gpus: 1, spans }] });
+  host.book(["0"], 1, 3, ANN);
+  host.advance(minutes(4));
+  host.do({ type: "cordon", gpu: "GPU-1", reason: "fan", actor: ADMIN });
+
+  const outsider = host.ask(BOB, null);
+  expect(host.status(outsider)).toBe("queued");
+  expect(host.status(host.ask(ANN, null))).toBe("leased");
+});
+
 test("named GPUs are kept by name: refused where somebody holds one, it is kept by another, or cannot be granted", () => {
   const host = new BookingHost(3);
   host.ask(BOB, null, { exactGpus: ["0"] });

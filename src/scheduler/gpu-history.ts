@@ -2,8 +2,8 @@
  * What each GPU was, and whose, as it is told; and the looks that write down what no turn did (gpu-changes.ts, 1).
  *
  *  1. A look is beside the turns: no grant waits for what only draws a time line, and none fails with it.
- *  2. The time in which the daemon did not run is unknown. It ends well known, with the last that was noted, and noted
- *     it is with each change, each minute, and when the daemon stops.
+ *  2. The time in which the daemon did not run is unknown. Until when it ran is noted with each change, each minute, and
+ *     when it stops.
  */
 import type { EpochMs } from "../core/base/time.ts";
 import type { HostState } from "../core/host/state.ts";

@@ -92,7 +92,7 @@ test("when all connections are taken, the longest idle one makes room, and the n
   expect((await daemon.connect()("GET", "/readyz")).status).toBe(200);
   await until(() => idle.filter(({ closed }) => closed).length >= 11);
   expect(idle.findIndex(({ closed }) => !closed)).toBe(idle.filter(({ closed }) => closed).length);
-  expect(daemon.logged).toMatchObject([{ level: "warn", facts: { maxConnections: 20 } }]);
+  expect(daemon.logged).toMatchObject([{ level: "warn", facts: { max_connections: 20 } }]);
 });
 
 test("one over its rate is told which limit and when to come again; releases and renewals, and others, go on", async () => {

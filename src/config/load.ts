@@ -4,7 +4,7 @@
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import { isSameWord, nearest } from "../core/base/suggest.ts";
-import { keyWarnings } from "./api-keys.ts";
+import { hashOf, keyWarnings } from "./api-keys.ts";
 import { type Config, toConfig } from "./config.ts";
 import {
   type ConfigDocument,
@@ -66,8 +66,8 @@ export function chooseConfigFile(named: string | undefined, env: Environment): {
 /** @throws {ConfigError} with every problem; nothing else. */
 export function loadConfig({ path, explicit, env, flags, rules = [] }: ConfigSource): LoadedConfig {
   const document = path === null ? NO_DOCUMENT : readFile(path, explicit);
-  const overlays = [...environmentOverlays(env), ...flagOverlays(flags)];
-  const merged = withToken(overlay(flags.mloc === true ? asMloc(document.tree) : document.tree, overlays), env);
+  const overlays = [...environmentOverlays(env), ...tokenOverlays(document.tree, env), ...flagOverlays(flags)];
+  const merged = overlay(flags.mloc === true ? asMloc(document.tree) : document.tree, overlays);
   const originOf = (at: Path): Origin | null => overlays.findLast((one) => isSame(one.path, at))?.origin ?? null;
 
   const inFile = problemsOf(document.tree, (at, part) => document.locate(at, part));
@@ -161,18 +161,10 @@ function asMloc(tree: Tree): Tree {
   return { ...tree, ...Object.fromEntries(sections) };
 }
 
-/** `ORCHESTRATOR_TOKEN` is a key that may run work, and switches keys on. */
-function withToken(tree: Tree, { ORCHESTRATOR_TOKEN: token }: Environment): Tree {
-  if (token === undefined || token === "") return tree;
-  const auth = sectionOf(tree, "auth");
-  const keys = { ...sectionOf(auth, "api_keys"), [token]: { principal: "orchestrator", role: "run" } };
-  return { ...tree, auth: { ...auth, enabled: true, api_keys: keys } };
-}
-
 interface Overlay {
   readonly origin: Origin;
-  readonly path: Path;
-  readonly value: string;
+  readonly path: readonly string[];
+  readonly value: unknown;
 }
 
 const ENVIRONMENT = [
@@ -203,8 +195,19 @@ function environmentOverlays(env: Environment): Overlay[] {
   });
 }
 
+/** `ORCHESTRATOR_TOKEN` switches keys on, and is one that may run work. What the file says of the same key stays. */
+function tokenOverlays(tree: Tree, { ORCHESTRATOR_TOKEN: token }: Environment): Overlay[] {
+  if (token === undefined || token === "") return [];
+  const origin = { kind: "environment", name: "ORCHESTRATOR_TOKEN" } as const;
+  const given = Object.keys(sectionOf(sectionOf(tree, "auth"), "api_keys"));
+  const sha256 = hashOf(token);
+  const isInFile = typeof sha256 === "string" && given.some((key) => hashOf(key) === sha256);
+  const key = { origin, path: ["auth", "api_keys", token], value: { principal: "orchestrator", role: "run" } };
+  return [{ origin, path: ["auth", "enabled"], value: true }, ...(isInFile ? [] : [key])];
+}
+
 function flagOverlays({ port, host, simulate }: Flags): Overlay[] {
-  const given = (name: string, path: Path, value: string | undefined): Overlay[] =>
+  const given = (name: string, path: readonly string[], value: string | undefined): Overlay[] =>
     value === undefined ? [] : [{ origin: { kind: "flag", name }, path, value }];
   return [
     ...given("--port", ["server", "port"], port),
@@ -220,12 +223,11 @@ function sectionOf(tree: Tree, name: string): Tree {
 }
 
 function overlay(tree: Tree, overlays: readonly Overlay[]): Tree {
-  const merged: Tree = { ...tree };
-  for (const { path, value } of overlays) {
-    const [sectionKey, key] = path as readonly [string, string];
-    merged[sectionKey] = { ...sectionOf(merged, sectionKey), [key]: value };
-  }
-  return merged;
+  return overlays.reduce((merged, { path, value }) => withSetting(merged, path, value), tree);
+}
+
+function withSetting(tree: Tree, [key = "", ...rest]: readonly string[], value: unknown): Tree {
+  return { ...tree, [key]: rest.length === 0 ? value : withSetting(sectionOf(tree, key), rest, value) };
 }
 
 // --- problems ---

@@ -103,6 +103,18 @@ const CONTRADICTIONS: readonly Rule[] = [
   },
   {
     reads: [
+      ["server", "allowed_origins"],
+      ["auth", "enabled"],
+      ["server", "allow_unauthenticated"],
+    ],
+    check: ({ server, auth }) =>
+      server.allowedOrigins.length === 0 || auth.enabled || server.allowUnauthenticated
+        ? null
+        : "every script of such a page would be an admin while auth.enabled is false: " +
+          "set auth.enabled: true, or server.allow_unauthenticated: true if that is meant",
+  },
+  {
+    reads: [
       ["server", "listeners"],
       ["server", "port"],
     ],

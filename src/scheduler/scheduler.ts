@@ -81,9 +81,7 @@ export class Scheduler {
     const waiters = new Waiters(clock);
     const calendar = new WindowCalendar(parts.wallAheadMs ?? (() => 0));
     this.#parts = parts;
-    const principalOf = (id: AllocationId) =>
-      (this.state.allocations.get(id) ?? store.findEnded(id))?.request.principal ?? null;
-    this.events = new EventFeed(store, clock, stored.lastSeq, principalOf);
+    this.events = new EventFeed(store, clock, stored.lastSeq, (id) => this.ownerOf(id));
     const observers = new Observers([this.events, ...(parts.observers ?? [])], onBug);
     const pulse = new Pulse({
       clock,
@@ -362,6 +360,11 @@ export class Scheduler {
    */
   peek(id: AllocationId): Reply {
     return this.#reads.peek(id);
+  }
+
+  /** Whose an allocation is or was; `null`: there is none of this id. */
+  ownerOf(id: AllocationId): string | null {
+    return (this.state.allocations.get(id) ?? this.#parts.store.findEnded(id))?.request.principal ?? null;
   }
 
   /** What `key` stands for, if its request changed something and has not been forgotten since. */

@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
@@ -208,6 +209,26 @@ test("MLOC's environment is read, its token is a key that may run work, and its 
   ]);
   expect(cluster).toMatchObject({ heartbeatTtlMs: 60_000, heartbeatIntervalMs: 10_000 });
   expect(logging.level).toBe("warn");
+});
+
+test("an ORCHESTRATOR_TOKEN that can be no key is named with the other problems, and never printed", () => {
+  const refused = (token: string, file = "") => problemsIn(file, { env: { ORCHESTRATOR_TOKEN: token } });
+  const placeholder = expect.stringContaining("environment ORCHESTRATOR_TOKEN: a placeholder");
+  expect(refused("change-me-now", "server: {port: x}")).toEqual([expect.stringContaining("server.port"), placeholder]);
+  for (const token of ["change-me-now", "sha256:xyz", "   "]) {
+    expect(refused(token)).toEqual([expect.stringContaining("ORCHESTRATOR_TOKEN")]);
+    expect(refused(token).join()).not.toContain(token);
+  }
+});
+
+test("a key of the file that is ORCHESTRATOR_TOKEN too stays whose it is", () => {
+  const env = { ORCHESTRATOR_TOKEN: "a-key-of-sixteen-letters" };
+  const digest = createHash("sha256").update(env.ORCHESTRATOR_TOKEN).digest("hex");
+  for (const key of [env.ORCHESTRATOR_TOKEN, `sha256:${digest}`]) {
+    const { auth } = configOf(`auth: {api_keys: {"${key}": {principal: alice, role: read}}}`, { env });
+    expect([auth.enabled, auth.keys.length]).toEqual([true, 1]);
+    expect(auth.keys[0]).toMatchObject({ principal: "alice", role: "read" });
+  }
 });
 
 test("--mloc takes MLOC's defaults where the settings say nothing, and needs its Redis", () => {

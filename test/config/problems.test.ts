@@ -251,6 +251,15 @@ test.each([
   expect(problemsIn(file)).toEqual([`FILE:${problem}`]);
 });
 
+test("pages elsewhere are let in with keys only, unless it is said that everybody may", () => {
+  const pages = "allowed_origins: [https://gpus.example.org]";
+  expect(problemsIn(`server: {${pages}}`)).toEqual([
+    expect.stringMatching(/server\.allowed_origins.*would be an admin/),
+  ]);
+  expect(problemsIn(`{server: {${pages}}, auth: {enabled: true, api_keys: {a-key-of-some-length: ann}}}`)).toEqual([]);
+  expect(problemsIn(`server: {${pages}, allow_unauthenticated: true}`)).toEqual([]);
+});
+
 test("a contradiction is reported beside problems elsewhere, but not when it hangs on one of them", () => {
   expect(problemsIn("{server: {host: 0.0.0.0, prt: 1}, logging: {level: 5}}")).toHaveLength(3);
   expect(problemsIn("{server: {host: 0.0.0.0}, auth: {enabled: yes}}")).toEqual([

@@ -13,8 +13,8 @@ export function onBehalfOf(call: Call, principal: string | null | undefined): Ca
   return { ...call, actor: { ...call.actor, principal, admin: false } };
 }
 
-/** The call as the owner of the allocation makes it, where a delegate makes it. */
-export function forOwner(call: Call, { state }: Pick<Scheduler, "state">, id: string | null = call.id): Call {
-  const owner = call.delegate && id !== null ? state.allocations.get(id)?.request.principal : undefined;
-  return owner === undefined ? call : { ...call, actor: { ...call.actor, principal: owner } };
+/** The call as the owner of the allocation, live or ended, makes it, where a delegate makes it. */
+export function forOwner(call: Call, scheduler: Pick<Scheduler, "ownerOf">, id: string | null = call.id): Call {
+  const owner = call.delegate && id !== null ? scheduler.ownerOf(id) : null;
+  return owner === null ? call : { ...call, actor: { ...call.actor, principal: owner } };
 }

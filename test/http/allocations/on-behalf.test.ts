@@ -64,6 +64,33 @@ test("a delegate's reads claim what was offered, and its renewals keep a lease a
   expect(released.json.released).toEqual([waiting.json.id]);
 });
 
+test("of a lease that has ended a delegate hears what its owner would", async () => {
+  const daemon = await start();
+  const broker = as("key-of-broker");
+  const leased = async () => {
+    const body = { on_behalf_of: "ann", workload_data: { note: "private" } };
+    return (await daemon.allocate(body, broker)).json.id as string;
+  };
+  for (const key of [undefined, "release-1"]) {
+    const id = await leased();
+    const headers = key === undefined ? broker : { ...broker, "idempotency-key": key };
+    const release = () => daemon.call("POST", "/gpu/release", { body: { allocation_id: id }, headers });
+    for (const time of ["first", "second"]) {
+      const { status, json } = await release();
+      expect([status, json.released], time).toEqual([200, [id]]);
+    }
+  }
+  const path = `/gpu/allocations/${await leased()}`;
+  for (const time of ["first", "second"]) {
+    expect((await daemon.call("DELETE", path, { headers: broker })).status, time).toBe(200);
+  }
+  const renewed = await daemon.call("POST", `${path}/renew`, { headers: broker });
+  expect([renewed.status, renewed.json.code]).toEqual([409, "allocation-ended"]);
+  const { json } = await daemon.call("GET", path, { headers: broker });
+  expect(json).toMatchObject({ status: "ended", workload_data: { note: "private" } });
+  expect((await daemon.call("DELETE", path, { headers: as("key-of-bob") })).status).toBe(403);
+});
+
 test("the owner's quota counts, not the delegate's", async () => {
   const ann = { ...NO_QUOTA, maxGpus: 1 };
   const daemon = await start({ quotas: { ...NO_QUOTAS, principals: { ann } } });

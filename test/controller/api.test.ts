@@ -132,6 +132,22 @@ test("nobody sets secretRefs by the API", async () => {
   expect(store.workloads()).toEqual([]);
 });
 
+test("nobody has a workload's pods given a hub token, or its model called another, by annotations of an object", async () => {
+  const own = { "llm-orchestrator.io/hub-token": "secret", [MODEL]: "another" };
+  const annotated = (annotations: object) => {
+    const { metadata, ...rest } = workload("acme");
+    const body = { ...rest, metadata: { ...metadata, annotations } };
+    return call("acme", "PUT", `${OBJECTS}/namespaces/acme/llmworkloads/chat`, body);
+  };
+  expect((await annotated({ ...own, team: "a" })).status).toBe(201);
+  const annotations = () => store.workloads()[0]?.metadata.annotations;
+  expect(annotations()).toEqual({ team: "a" });
+  // One that has them of the API's own making keeps them, also when what was read is put back changed.
+  await store.put({ ...workload("acme"), ...workload("acme").metadata, annotations: { ...own, team: "a" } });
+  expect((await annotated({ ...own, [MODEL]: "a third", team: "b" })).status).toBe(200);
+  expect(annotations()).toEqual({ ...own, team: "b" });
+});
+
 test("labels of a deployment's change move it to no other tenant and to no other model", async () => {
   await put("root", "acme");
   const labels = { [TENANT]: "other", [MODEL]: "another", team: "a" };

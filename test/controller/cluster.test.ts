@@ -38,8 +38,9 @@ function kubeconfig(url: string): string {
   return file;
 }
 
-function controller(url: string, lost: () => void = () => undefined) {
-  const settings = { ...loadSettings({ backend: "kubernetes", kubeconfig: kubeconfig(url) }, {}), reconcile: SETTINGS };
+function controller(url: string, flags: { readonly namespace?: string } = {}) {
+  const given = { backend: "kubernetes", kubeconfig: kubeconfig(url), ...flags };
+  const settings = { ...loadSettings(given, {}), reconcile: SETTINGS };
   let soon: () => void = () => undefined;
   const cluster = new Cluster(settings, () => soon(), log);
   const history = new SqliteObjects(":memory:");
@@ -52,7 +53,7 @@ function controller(url: string, lost: () => void = () => undefined) {
   const parts = { ...stores, ...clock, loop, settings, version: "1", idempotency };
   const [api, open] = [createApiServer(parts, log), createOpenServer(parts, log)];
   soon = () => loop.soon();
-  cluster.start(lost);
+  cluster.start(() => undefined);
   loop.start();
   ends.push(async () => {
     await loop.stop();
@@ -107,10 +108,9 @@ const apply = (change: object = {}, metadata: object = {}) => {
 async function creating(api: ReturnType<typeof createApiServer>) {
   const { port } = await api.listen("127.0.0.1", 0);
   ends.push(() => api.drain());
-  return async (ask: object, key = "once") => {
+  return async (ask: object, key = "once", method = "POST", path = "/internal/deployments/create") => {
     const headers = { "content-type": "application/json", "idempotency-key": key };
-    const at = `http://127.0.0.1:${port}/internal/deployments/create`;
-    const answer = await fetch(at, { method: "POST", headers, body: JSON.stringify(ask) });
+    const answer = await fetch(`http://127.0.0.1:${port}${path}`, { method, headers, body: JSON.stringify(ask) });
     const replayed = answer.headers.get("idempotency-replayed");
     return { status: answer.status, body: JSON.parse(await answer.text()), replayed };
   };
@@ -235,6 +235,68 @@ describe("the backend kubernetes", () => {
     expect(await create({ ...ask, model_id: "other" })).toMatchObject({ status: 422 });
     expect((await create(ask, "another")).body.deployment_id).not.toBe(first.body.deployment_id);
     expect(server.all("llmworkloads")).toHaveLength(2);
+  });
+
+  describe("given a hub token", () => {
+    const SECRETS = "/api/v1/namespaces/default/secrets";
+    const ask = {
+      tenant_id: "acme",
+      model_id: "llama",
+      model_name: "a/b",
+      gpu_per_replica: 1,
+      huggingface_token: "hf_1",
+    };
+    const secrets = () => server.all("secrets").map(({ metadata }) => metadata.name);
+    const isLeaving = () => server.all("llmworkloads").some(({ metadata }) => metadata.deletionTimestamp !== undefined);
+
+    test("keeps the deployment when the same request comes to a controller that has not seen it yet", async () => {
+      const second = controller(started.url);
+      await second.cluster.objects.stop();
+      const [create, createThere] = [await creating(started.api), await creating(second.api)];
+      const { deployment_id: id } = (await create(ask)).body;
+      const there = await createThere(ask);
+      expect([there.status, there.body.deployment_id, isLeaving()]).toEqual([200, id, false]);
+      expect(secrets()).toEqual([`hf-token-${id}`]);
+    });
+
+    test("makes up for a token that could not be kept when the request comes again", async () => {
+      const create = await creating(started.api);
+      server.refusals.set(SECRETS, { status: 503, message: "etcd is away" });
+      expect((await create(ask)).status).toBe(503);
+      expect([isLeaving(), secrets()]).toEqual([false, []]);
+      server.refusals.clear();
+      const { status, body } = await create(ask);
+      expect([status, secrets()]).toEqual([200, [`hf-token-${body.deployment_id}`]]);
+      expect((await create(ask)).status).toBe(200);
+      expect(server.all("llmworkloads")).toHaveLength(1);
+    });
+
+    test("takes the deployment away again where the token is refused, and says what refused it", async () => {
+      const create = await creating(started.api);
+      server.refusals.set(SECRETS, { status: 403, message: "may not create secrets" });
+      const { status, body } = await create(ask);
+      expect([status, body.error]).toEqual([502, "may not create secrets"]);
+      await until(() => server.all("llmworkloads").length === 0, "the workload is gone");
+    });
+  });
+
+  test("that is for one namespace makes there what names none, and nothing elsewhere", async () => {
+    const create = await creating(controller(started.url, { namespace: "ns" }).api);
+    const ask = { tenant_id: "acme", model_id: "llama", model_name: "a/b", gpu_per_replica: 1 };
+    expect((await create(ask)).status).toBe(200);
+    expect(server.all("llmworkloads").map(({ metadata }) => metadata.namespace)).toEqual(["ns"]);
+    const object = {
+      apiVersion: "llm.orchestrator.io/v1",
+      kind: "LLMWorkload",
+      metadata: { name: "chat" },
+      spec: spec({ replicas: 1 }),
+    };
+    const elsewhere = WORKLOAD.replace("/ns/", "/team-b/");
+    expect(await create(object, "twice", "PUT", elsewhere)).toMatchObject({
+      status: 422,
+      body: { code: "object-invalid", errors: [{ path: "metadata.namespace" }] },
+    });
+    expect(server.get(elsewhere)).toBeUndefined();
   });
 
   test("keeps a deployment's Idempotency-Key when it is changed", async () => {

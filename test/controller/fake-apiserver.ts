@@ -100,6 +100,7 @@ export class FakeApiserver {
     }
     if (method === "GET") return old === undefined ? send(404, { reason: "NotFound" }) : send(200, old);
     if (method === "POST") {
+      if (this.#objects.has(`${path}/${body.metadata.name}`)) return send(409, { reason: "AlreadyExists" });
       this.set(`${path}/${body.metadata.name}`, body);
       return send(201, this.get(`${path}/${body.metadata.name}`));
     }

@@ -42,6 +42,12 @@ describe("the manifests", () => {
     expect(deployments.flatMap(({ verbs }) => verbs)).toEqual(["get", "list", "watch"]);
   });
 
+  test("have what names no namespace made where its children may be made", () => {
+    const objects = made({ workloadNamespaces: ["a", "b"] });
+    const { env } = objects.find(({ kind }) => kind === "Deployment").spec.template.spec.containers[0];
+    expect(env).toContainEqual({ name: "K8S_NAMESPACE", value: "a" });
+  });
+
   test("bring a budget for evictions only where one of several may go", () => {
     const budgets = (replicas: number) => made({ replicas }).filter(({ kind }) => kind === "PodDisruptionBudget");
     expect(budgets(1)).toEqual([]);

@@ -57,6 +57,17 @@ describe("the controller's settings", () => {
     });
   });
 
+  test("have what names no namespace made where --namespace looks, and nothing said against that", () => {
+    const flags = { namespace: "team-a" };
+    const path = file("operator: {defaultNamespace: elsewhere}");
+    expect(loadSettings({ ...flags, config: path }, { K8S_NAMESPACE: "team-a" })).toMatchObject({
+      namespace: "team-a",
+      kubernetes: { watched: "team-a" },
+    });
+    expect(loadSettings({ ...flags, config: path }, {}).namespace).toBe("team-a");
+    expect(() => loadSettings(flags, { K8S_NAMESPACE: "team-b" })).toThrow(/--namespace.*K8S_NAMESPACE, "team-b"/);
+  });
+
   test("name every mistake at once", () => {
     expect(problems("sheduler: {}\nscheduler: {scaleUpCooldown: soon}\n", { PORT: "x" })).toEqual([
       'scheduler.scaleUpCooldown: expected a duration such as 30s or 3m, got "soon"',

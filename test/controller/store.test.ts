@@ -61,7 +61,7 @@ describe("objects in a database", () => {
   test("are kept with the key of the request that made them, over a restart", async () => {
     const path = join(folder, "keys.db");
     const first = new SqliteObjects(path);
-    await first.put(draft(), { principal: "me", key: "k", fingerprint: "f" });
+    await first.create(draft(), { principal: "me", key: "k", fingerprint: "f" });
     first.close();
     const second = new SqliteObjects(path);
     expect(second.recall("me", "k")).toEqual({ fingerprint: "f", ids: ["chat"] });

@@ -35,6 +35,11 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         find: "return { ...metadata.labels, ...without(asked, LABEL.model), [LABEL.tenant]: tenantOf(metadata) };",
         replace: "return { [LABEL.tenant]: tenantOf(metadata), ...metadata.labels, ...without(asked, LABEL.model) };",
       },
+      {
+        name: "An annotation gives a workload's pods a Secret with another's hub token",
+        find: "return { ...without(given, ...OWN_ANNOTATIONS), ...Object.fromEntries(own) };",
+        replace: "return { ...given, ...Object.fromEntries(own) };",
+      },
     ],
   ),
   ...planted(

@@ -6,7 +6,7 @@ import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { tenantOf } from "../objects/meta.ts";
-import type { WorkloadDraft } from "../objects/store.ts";
+import type { Created, WorkloadDraft } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
 import { hasRoomFor } from "../reconcile/seen.ts";
@@ -88,20 +88,34 @@ async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promis
   return parts.idempotency.answer("create-deployment", call, {
     async first(key) {
       demandFit(parts, draft, queue === "false");
-      const made = await parts.objects.put(draft, key);
-      if (ask.huggingface_token !== undefined) await keepToken(parts, made, ask.huggingface_token);
-      return json(createdAs, deploymentView(made));
+      const made = await parts.objects.create(draft, key);
+      await keepToken(parts, made, ask.huggingface_token);
+      return json(createdAs, deploymentView(made.workload));
     },
-    again: ([id = ""]) => json(createdAs, deploymentView(deploymentNamed(parts, call, id))),
+    async again([id = ""]) {
+      const workload = deploymentNamed(parts, call, id);
+      await keepToken(parts, { workload, isNew: false }, ask.huggingface_token);
+      return json(createdAs, deploymentView(workload));
+    },
   });
 }
 
-/** After the workload, which owns it: its pods wait for it. Without it they could only wait, and so the workload goes. */
-async function keepToken({ objects, backend }: ApiParts, workload: Workload, token: string): Promise<void> {
+/**
+ * After the workload, which owns it: its pods wait for it. A request that is sent again makes up for a token that could
+ * not be kept; where it is refused that would not help, and what the request has made goes.
+ */
+async function keepToken(
+  { objects, backend }: ApiParts,
+  { workload, isNew }: Created,
+  token: string | undefined,
+): Promise<void> {
+  if (token === undefined) return;
   try {
     await backend.keepToken(workload, token);
   } catch (error) {
-    await objects.remove(workload);
+    const isRefused = error instanceof ControllerError && error.code === "backend-refused";
+    // Whether or not that works, the caller is told of the token.
+    if (isNew && isRefused) await objects.remove(workload).catch(() => undefined);
     throw error;
   }
 }

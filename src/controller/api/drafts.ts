@@ -15,6 +15,9 @@ const FIRST: Pick<WorkloadSpec, "scaling" | "replicas"> = {
   replicas: 1,
 };
 
+/** One gives a workload's pods a Secret, the other is its model's id in every answer. Callers set neither. */
+const OWN_ANNOTATIONS = [ANNOTATION.modelId, ANNOTATION.hubToken] as const;
+
 /** A deployment's id is the name of its object: `vllm-<model_id>-<8 hex>`, as a Kubernetes name. */
 export function deploymentId(modelId: string, random: string): string {
   const model = modelId
@@ -46,7 +49,7 @@ export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: Co
     name: id,
     labels: { ...without(ask.labels, LABEL.model), ...model.labels, [LABEL.tenant]: tenant },
     annotations: {
-      ...without(ask.annotations, ANNOTATION.modelId, ANNOTATION.hubToken),
+      ...without(ask.annotations, ...OWN_ANNOTATIONS),
       ...model.annotations,
       ...(hasToken ? { [ANNOTATION.hubToken]: "secret" } : {}),
     },
@@ -79,7 +82,7 @@ export function changedDraft({ metadata, spec }: Workload, ask: UpdateAsk): Work
     namespace: metadata.namespace,
     name: metadata.name,
     labels: labelsAfter(metadata, ask.labels),
-    annotations: { ...metadata.annotations, ...without(ask.annotations, ANNOTATION.modelId, ANNOTATION.hubToken) },
+    annotations: { ...metadata.annotations, ...without(ask.annotations, ...OWN_ANNOTATIONS) },
     spec: checked({
       ...spec,
       resources: {
@@ -112,6 +115,15 @@ export function scaledDraft({ metadata, spec }: Workload, replicas: number | nul
 /** Whose it is and which model's cannot be changed by labels, nor by one that was not there before. */
 function labelsAfter(metadata: Metadata, asked: UpdateAsk["labels"]): Record<string, string> {
   return { ...metadata.labels, ...without(asked, LABEL.model), [LABEL.tenant]: tenantOf(metadata) };
+}
+
+/** What a caller says of annotations: those that are ours to say stay as they were. */
+export function annotationsAfter(
+  { annotations: old = {} }: Partial<Pick<Metadata, "annotations">>,
+  given: Readonly<Record<string, string>> | undefined,
+): Record<string, string> {
+  const own = OWN_ANNOTATIONS.flatMap((name) => (old[name] === undefined ? [] : [[name, old[name]] as const]));
+  return { ...without(given, ...OWN_ANNOTATIONS), ...Object.fromEntries(own) };
 }
 
 /** What is ours to say, callers do not. */

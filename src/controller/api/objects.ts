@@ -10,7 +10,7 @@ import { API_VERSION, LABEL, type Metadata, metadataSchema, tenantOf } from "../
 import { type Model, modelSpecSchema } from "../objects/model.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { Workload } from "../objects/workload.ts";
-import { scaledDraft } from "./drafts.ts";
+import { annotationsAfter, scaledDraft } from "./drafts.ts";
 import { type ApiParts, changing, demandAllTenants, demandTenant, visible } from "./parts.ts";
 import { objectView } from "./views.ts";
 
@@ -120,7 +120,8 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
   }
   // A label says whose it is, but a namespace has things of its tenant that pods there can use.
   if (old === undefined && namespace !== parts.settings.namespace) demandTenant(parts, call, namespace);
-  const draft = { namespace, name: place.name, labels, annotations: metadata.annotations ?? {}, spec: read.spec };
+  const annotations = annotationsAfter(old?.metadata ?? {}, metadata.annotations);
+  const draft = { namespace, name: place.name, labels, annotations, spec: read.spec };
   const made = await parts.objects.put(draft);
   return json(old === undefined ? 201 : 200, objectView(made));
 }

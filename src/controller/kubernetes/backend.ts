@@ -168,7 +168,12 @@ export class KubeBackend implements Backend {
 
   async keepToken(workload: Workload, token: string): Promise<void> {
     const { path, object } = tokenSecret(workload, token);
-    await called(this.#connection.call(path, { method: "POST", body: object }));
+    try {
+      await this.#connection.call(path, { method: "POST", body: object });
+    } catch (error) {
+      // The same request has made it before.
+      if (!(error instanceof KubeError) || error.reason !== "AlreadyExists") throw asTrouble(error);
+    }
   }
 
   async drain(node: string, { deadlineMs }: { reason: string; deadlineMs: number | null }): Promise<NodeDrain> {

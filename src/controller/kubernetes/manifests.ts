@@ -126,7 +126,7 @@ function disruptionBudget(namespace: string): Json {
   });
 }
 
-function deployment({ image, namespace, replicas }: ManifestSettings): Json {
+function deployment({ image, namespace, workloadNamespaces, replicas }: ManifestSettings): Json {
   const probe = (path: string) => ({ httpGet: { path, port: "health", scheme: "HTTP" }, periodSeconds: 10 });
   return object("apps/v1", "Deployment", NAME, namespace, {
     spec: {
@@ -157,7 +157,11 @@ function deployment({ image, namespace, replicas }: ManifestSettings): Json {
                 { name: "metrics", containerPort: METRICS_PORT, protocol: "TCP" },
                 { name: "health", containerPort: HEALTH_PORT, protocol: "TCP" },
               ],
-              env: [{ name: "POD_NAMESPACE", valueFrom: { fieldRef: { fieldPath: "metadata.namespace" } } }],
+              env: [
+                { name: "POD_NAMESPACE", valueFrom: { fieldRef: { fieldPath: "metadata.namespace" } } },
+                // What names no namespace goes where the controller may make what it is made of.
+                ...workloadNamespaces.slice(0, 1).map((value) => ({ name: "K8S_NAMESPACE", value })),
+              ],
               resources: { requests: { cpu: "100m", memory: "256Mi" }, limits: { memory: "512Mi" } },
               livenessProbe: { ...probe("/healthz"), failureThreshold: 6 },
               readinessProbe: probe("/readyz"),

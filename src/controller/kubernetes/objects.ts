@@ -6,7 +6,7 @@ import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec } from "../objects/model.ts";
 import { readSpec } from "../objects/rules.ts";
-import type { Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
+import type { Created, Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec, WorkloadStatus } from "../objects/workload.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { tellCondition } from "./events.ts";
@@ -18,6 +18,7 @@ const FINALIZER_MANAGER = "gpu-orchestrator-finalizer";
 
 export class KubeObjects implements Objects {
   readonly #connection: KubeConnection;
+  readonly #watched: string | null;
   readonly #listeners = new Set<() => void>();
   readonly #workloads: Watch;
   readonly #models: Watch;
@@ -25,6 +26,7 @@ export class KubeObjects implements Objects {
   /** @param watched is the namespace whose workloads are seen; `null`: all. */
   constructor(connection: KubeConnection, watched: string | null) {
     this.#connection = connection;
+    this.#watched = watched;
     const changed = () => {
       for (const tell of this.#listeners) tell();
     };
@@ -64,15 +66,25 @@ export class KubeObjects implements Objects {
     }));
   }
 
-  async put(draft: WorkloadDraft, key: RequestKey | null = null): Promise<Workload> {
-    const { namespace, name, labels, spec } = draft;
-    const request = key === null ? this.#requestOf(draft) : requestOf(key);
-    const there = key === null ? null : await this.#there(draft);
-    if (there !== null) {
-      // Another controller has made it meanwhile, or its name was taken before.
-      if (there.metadata.annotations?.[ANNOTATION.request] === request) return workloadOf(there);
-      throw new ControllerError("conflict", `${keyOf(draft)} was made by another request`);
+  async create(draft: WorkloadDraft, key: RequestKey | null): Promise<Created> {
+    if (key === null) return { workload: await this.put(draft), isNew: true };
+    const request = requestOf(key);
+    const there = await this.#there(draft);
+    if (there === null) return { workload: await this.#put(draft, request), isNew: true };
+    // Another controller has made it meanwhile, or its name was taken before.
+    if (there.metadata.annotations?.[ANNOTATION.request] === request) {
+      return { workload: workloadOf(there), isNew: false };
     }
+    throw new ControllerError("conflict", `${keyOf(draft)} was made by another request`);
+  }
+
+  put(draft: WorkloadDraft): Promise<Workload> {
+    return this.#put(draft, this.#requestOf(draft));
+  }
+
+  async #put(draft: WorkloadDraft, request: string | undefined): Promise<Workload> {
+    const { namespace, name, labels, spec } = draft;
+    this.#demandWatched(namespace);
     const { [ANNOTATION.request]: _, ...given } = draft.annotations;
     const annotations = request === undefined ? given : { ...given, [ANNOTATION.request]: request };
     const path = pathOf({ namespace, name });
@@ -107,6 +119,13 @@ export class KubeObjects implements Objects {
       if (error instanceof KubeError && error.status === 404) return null;
       return this.#written(Promise.reject(error));
     }
+  }
+
+  /** What is made elsewhere is never seen again: neither its changes nor its end. */
+  #demandWatched(namespace: string): void {
+    if (this.#watched === null || this.#watched === namespace) return;
+    const message = `this controller is for workloads of ${this.#watched}`;
+    throw new ControllerError("object-invalid", message, [{ path: "metadata.namespace", message }]);
   }
 
   #requestOf({ namespace, name }: WorkloadDraft): string | undefined {

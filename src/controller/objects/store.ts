@@ -19,13 +19,21 @@ export interface RequestKey {
   readonly fingerprint: string;
 }
 
+export interface Created {
+  readonly workload: Workload;
+  /** Not so: the same request has made it before. */
+  readonly isNew: boolean;
+}
+
 /** @throws ControllerError `storage-unavailable` or `backend-unavailable`; nothing has changed then. */
 export interface Objects {
   /** As they are known now. */
   workloads(): readonly Workload[];
   models(): readonly Model[];
   /** Makes it, or gives the one of this name another spec, labels and annotations. */
-  put(draft: WorkloadDraft, key?: RequestKey | null): Promise<Workload>;
+  put(draft: WorkloadDraft): Promise<Workload>;
+  /** @param key is kept with it; `null`: the request names none. */
+  create(draft: WorkloadDraft, key: RequestKey | null): Promise<Created>;
   /** What was made under a key within the last day; `undefined`: nothing. */
   recall(principal: string, key: string): { readonly fingerprint: string; readonly ids: readonly string[] } | undefined;
   putModel(name: string, labels: Metadata["labels"], spec: ModelSpec): Promise<Model>;

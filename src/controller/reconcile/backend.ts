@@ -23,7 +23,7 @@ export interface Backend {
   look(): Promise<Look>;
   /** Makes and removes what is missing or too much; calls nothing when nothing is. */
   apply(workload: Workload, wanted: Wanted, tracks: readonly TrackSeen[]): Promise<void>;
-  /** For its pods only: it is shown by no call. */
+  /** For its pods only: it is shown by no call. One that is kept already stays. */
   keepToken(workload: Workload, token: string): Promise<void>;
   drain(node: string, how: { readonly reason: string; readonly deadlineMs: number | null }): Promise<NodeDrain>;
   uncordon(node: string): Promise<NodeDrain>;

@@ -101,6 +101,12 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     const message = "without auth.api_keys only loopback is listened on";
     problems.push({ origin: { kind: "default" }, path: "api.host", message, hint: null });
   }
+  const { K8S_NAMESPACE: named } = env;
+  if (flags.namespace !== undefined && named !== undefined && named !== flags.namespace) {
+    // What the API made there would never be seen.
+    const message = `is another than K8S_NAMESPACE, ${JSON.stringify(named)}`;
+    problems.push({ origin: { kind: "flag", name: "--namespace" }, path: "", message, hint: null });
+  }
   if (problems.length > 0) throw new ConfigError(problems);
   return {
     backend: backend === "host" ? "host" : "kubernetes",
@@ -126,7 +132,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
       executor: flags.simulate === undefined ? (file.host?.executor ?? "vllm") : "simulated",
     },
     database: file.database ?? (flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE),
-    namespace: env.K8S_NAMESPACE ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
+    namespace: flags.namespace ?? named ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
     logLevel,
     reconcile: reconcileSettings(file, env, overlays),
     defaults: { cpu: env.DEFAULT_CPU_REQUEST ?? "1", memory: env.DEFAULT_MEMORY_REQUEST ?? "2Gi" },

@@ -7,6 +7,7 @@ import { ControllerError } from "../objects/errors.ts";
 import { keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec } from "../objects/model.ts";
 import type {
+  Created,
   DeploymentEvent,
   History,
   Objects,
@@ -70,7 +71,15 @@ export class SqliteObjects implements Objects, History {
     return [...this.#models.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1));
   }
 
-  async put(draft: WorkloadDraft, key: RequestKey | null = null): Promise<Workload> {
+  put(draft: WorkloadDraft): Promise<Workload> {
+    return this.#put(draft, null);
+  }
+
+  async create(draft: WorkloadDraft, key: RequestKey | null): Promise<Created> {
+    return { workload: await this.#put(draft, key), isNew: true };
+  }
+
+  async #put(draft: WorkloadDraft, key: RequestKey | null): Promise<Workload> {
     const old = this.#workloads.get(keyOf(draft));
     if (old !== undefined && old.metadata.deletionTimestamp !== null) {
       throw new ControllerError("conflict", `${keyOf(draft)} is being deleted`);

@@ -161,6 +161,13 @@ describe("the backend kubernetes", () => {
     for (const name of names) expect(page).toMatch(new RegExp(`^${name}(\\{.*\\})? \\d`, "m"));
     expect(page).toContain('type="Schedulable"} 1');
     expect((await fetch(`http://127.0.0.1:${port}/internal/resources/available`)).status).toBe(404);
+    apply({ deploymentStrategy: { type: "canary" } });
+    const isUnknown = ({ type, status }: Any) => type === "Schedulable" && status === "Unknown";
+    const known = () => started.cluster.objects.workloads()[0]?.status.conditions ?? [];
+    await until(() => known().some(isUnknown), "nobody looks where it runs");
+    const after = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    expect(after).toContain('type="Accepted"} 0');
+    expect(after).not.toContain('type="Schedulable"}');
   });
 
   test("writes nothing when nothing has changed", async () => {

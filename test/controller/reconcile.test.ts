@@ -74,6 +74,26 @@ describe("a workload", () => {
     expect(condition(later, "Stuck")).toMatchObject({ status: "False" });
   });
 
+  test("that is no longer accepted says nothing of what is not looked at any more", () => {
+    const waits = look(workload({ replicas: 1 }), seen([track(revision(), ["waiting"])]));
+    expect(condition(waits, "Schedulable")).toMatchObject({ status: "False" });
+    const edited = workload({ deploymentStrategy: { type: "canary" } }, { status: waits.status });
+    const outcome = look(edited, seen([track(revision(), ["waiting"])]));
+    expect(condition(outcome, "Accepted")).toMatchObject({ status: "False", reason: "NotYet" });
+    for (const type of ["Schedulable", "Progressing", "Stuck", "ScalingActive"]) {
+      expect(condition(outcome, type), type).toMatchObject({ status: "Unknown", reason: "NotAccepted" });
+    }
+    expect(look(workload({ deploymentStrategy: { type: "canary" } })).status.conditions).toHaveLength(2);
+  });
+
+  test("says nothing of security when none is asked for any more", () => {
+    const secure = look(
+      workload({ security: { encryption: true, complianceLevel: "basic", dataClassification: "public" } }),
+    );
+    expect(condition(secure, "SecurityApplied")).toMatchObject({ status: "False", reason: "NotEnforced" });
+    expect(condition(look(workload({}, { status: secure.status })), "SecurityApplied")).toBeUndefined();
+  });
+
   test("that does not come up within its time is stuck and failed, and runs if it comes up after all", () => {
     const at = (now: number, phase: "starting" | "ready") => seen([track(revision(), [phase])], { now });
     const first = look(workload({ replicas: 1 }), at(NOW, "starting"));

@@ -74,11 +74,12 @@ function metrics({ objects, loop }: ApiParts): Answer {
   );
   gauge(
     "condition",
-    "1 where a condition of a workload is True, 0 where it is not",
+    "1 where a condition of a workload is True, 0 where it is False; none where that is unknown",
     workloads.flatMap(({ metadata: { namespace, name }, status: { conditions = [] } }) =>
-      conditions.map(
-        ({ type, status }) =>
-          [`{namespace="${namespace}",workload="${name}",type="${type}"}`, status === "True" ? 1 : 0] as const,
+      conditions.flatMap(({ type, status }) =>
+        status === "Unknown"
+          ? []
+          : [[`{namespace="${namespace}",workload="${name}",type="${type}"}`, status === "True" ? 1 : 0] as const],
       ),
     ),
   );

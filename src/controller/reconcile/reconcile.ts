@@ -8,10 +8,10 @@
  *  4. A workload that is being deleted creates nothing; its replicas go, and then it does.
  */
 import type { EpochMs } from "../../core/base/time.ts";
-import { conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
+import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
 import { LABEL } from "../objects/meta.ts";
 import { type Breach, notYet, readSpec } from "../objects/rules.ts";
-import type { State, Workload, WorkloadStatus } from "../objects/workload.ts";
+import type { Condition, State, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { isPlan, type Plan, type PlanRefused, planOf } from "./plan.ts";
 import { revisionOf } from "./revision.ts";
 import { type RolloutStep, rolloutStep } from "./rollout.ts";
@@ -167,14 +167,20 @@ function refusalOf({ metadata, spec }: Workload, seen: Seen, settings: Reconcile
   return { condition: reason === "NeverFits" || isHere ? "Schedulable" : "Accepted", reason, message };
 }
 
-function notAccepted({ metadata, status }: Workload, seen: Seen, refused: Refused): Outcome {
+/** Nobody looks at these while a workload is not accepted. */
+const OF_ACCEPTED = ["Schedulable", "Progressing", "Stuck", "ScalingActive"] as const;
+
+function notAccepted(workload: Workload, seen: Seen, refused: Refused): Outcome {
+  const { metadata, status } = workload;
   const { condition, reason, message } = refused;
+  const before = conditionsBefore(workload);
+  const unknown = OF_ACCEPTED.filter((type) => conditionOf(before, type) !== undefined);
   const findings: Finding[] =
     condition === "Accepted"
-      ? [finding("Accepted", false, reason, message)]
+      ? [finding("Accepted", false, reason, message), ...unknown.map((type) => finding(type, null, "NotAccepted"))]
       : [finding("Accepted", true, "Valid"), finding("Schedulable", false, reason, message)];
   findings.push(finding("Ready", false, reason, message));
-  const conditions = conditionsAfter(status.conditions ?? [], findings, metadata.generation, seen.now);
+  const conditions = conditionsAfter(before, findings, metadata.generation, seen.now);
   const hasReplicas = seen.tracks.some(({ replicas }) => replicas.length > 0);
   return {
     wanted: null,
@@ -255,7 +261,7 @@ function statusOf(view: View, idleMs: number, settings: ReconcileSettings): Work
   const stuck = isReady ? null : stuckOf(replicas, idleMs, settings);
   const waiting = replicas.find(({ phase }) => phase === "waiting")?.waiting ?? null;
   const conditions = conditionsAfter(
-    status.conditions ?? [],
+    conditionsBefore(workload),
     findingsOf(view, { isReady, updated, stuck, waiting: waiting?.reason ?? null }),
     metadata.generation,
     seen.now,
@@ -357,6 +363,11 @@ function findingsOf(
 function blockedWords({ blocked }: RolloutStep): string {
   if (blocked === null) return "";
   return "the only replica would have to stop for its successor; set deploymentStrategy.allowDowntime, or free a GPU";
+}
+
+/** Where no security is asked for any more, none is spoken of. */
+function conditionsBefore({ spec, status: { conditions = [] } }: Workload): readonly Condition[] {
+  return spec.security === undefined ? conditions.filter(({ type }) => type !== "SecurityApplied") : conditions;
 }
 
 /** What is promised is told apart from what is done. */

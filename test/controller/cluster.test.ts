@@ -270,7 +270,7 @@ describe("the backend kubernetes", () => {
       const create = await creating(started.api);
       server.refusals.set(SECRETS, { status: 503, message: "etcd is away" });
       expect((await create(ask)).status).toBe(503);
-      expect([isLeaving(), secrets()]).toEqual([false, []]);
+      expect([server.all("llmworkloads").length, isLeaving(), secrets()]).toEqual([1, false, []]);
       server.refusals.clear();
       const { status, body } = await create(ask);
       expect([status, secrets()]).toEqual([200, [`hf-token-${body.deployment_id}`]]);

@@ -234,7 +234,7 @@ function askingVerbs(program: Command): void {
     .option("--gpu <list>", "just these, such as 1,3")
     .option("--from <when>", "14:00, 'tomorrow 14:00', 'mon 9:00', 2h, 2026-12-01 14:00 (default: now)")
     .option("--for <duration>", "how long")
-    .option("--to <when>", "until when, instead of --for")
+    .option("--to <when>", "until when, instead of --for; 16:00 is the next after --from")
     .option("--name <name>", "only for requests of this service")
     .option("--principal <name>", "whose requests may use them; of admins (default: yours)")
     .action(async (options) => (await booking()).reserve(options));

@@ -9,20 +9,22 @@ const SAID = /^(?:(today|tomorrow|[a-z]{3,9})(?:\s+|$))?(?:(\d{1,2}):(\d{2}))?$/
 /**
  * `now`, `14:00` (the next), `tomorrow 14:00`, `monday 9:00` (the next), `2h` (from now), `2026-12-01 14:00`, RFC 3339.
  *
+ * @param after what a time without a day is the next after.
  * @throws UsageError
  */
-export function timeSaid(flag: string, text: string, now: Date): Date {
+export function timeSaid(flag: string, text: string, now: Date, after = now): Date {
   const said = text.trim().toLowerCase();
   if (said === "now") return now;
   if (/^\d{4}-\d{2}-\d{2}/.test(said)) return dated(flag, text);
   const [, day, hour, minute] = SAID.exec(said) ?? [];
   if (day === undefined && hour === undefined) return new Date(now.getTime() + durationOf(flag, said).ms);
+  const since = day === undefined ? after : now;
   const ahead = daysAhead(day, now);
   const [h, m] = [Number(hour ?? 0), Number(minute ?? 0)];
   if (ahead === null || h > 23 || m > 59) throw notUnderstood(flag, text);
-  const at = (days: number) => new Date(now.getFullYear(), now.getMonth(), now.getDate() + days, h, m);
+  const at = (days: number) => new Date(since.getFullYear(), since.getMonth(), since.getDate() + days, h, m);
   // A day of the week, or a clock alone, is the next such: today only while that is still to come.
-  if (at(ahead).getTime() > now.getTime() || day === "today") return at(ahead);
+  if (at(ahead).getTime() > since.getTime() || day === "today") return at(ahead);
   return at(ahead + (day === undefined ? 1 : 7));
 }
 

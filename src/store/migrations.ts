@@ -205,7 +205,8 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   `,
   `
-  -- JSON: GPUs that are kept for a principal from a time for a while. By the wall clock, so it moves with no other instant.
+  -- JSON: GPUs that are kept for a principal from a time for a while. By the wall clock as it was when the daemon started,
+  -- so it moves with no other instant.
   ALTER TABLE host ADD COLUMN bookings TEXT NOT NULL DEFAULT '[]';
   `,
 ];

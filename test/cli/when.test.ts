@@ -27,3 +27,12 @@ test.each([
 test.each(["someday 9:00", "25:00", "9:75", "soon", "2026-13-45"])("%s is refused, and says what is taken", (text) => {
   expect(() => timeSaid("--from", text, NOW)).toThrow(/^--from .*: expected a (time|duration) such as/);
 });
+
+test.each([
+  ["16:00", on(3, 16)],
+  ["14:00", on(4, 14)],
+  ["2h", on(2, 17, 30)],
+  ["tomorrow 9:00", on(3, 9)],
+])("with a beginning that is tomorrow at 14:00, an end of %s is after it unless it names its own day", (text, at) => {
+  expect(timeSaid("--to", text, NOW, on(3, 14))).toEqual(at);
+});

@@ -106,6 +106,12 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     expect(JSON.parse((await gpuo(["reservations", "--json"])).stdout)).toMatchObject({ id, gpus: 1, open: false });
     expect((await gpuo(["reserve", "-g", "9", ...said, "--name", "demo"])).end).toBe(1);
     expect((await gpuo(["reserve", "-g", "1"])).end).toBe(64);
+    const until = await gpuo(["reserve", "--from", "tomorrow 18:00", "--to", "19:00", "--name", "demo"]);
+    expect(until.stderr).toMatch(/1 GPU from \S+ 18:00 to \S+ 19:00, for demo\n$/);
+    await gpuo(["reservations", "cancel", until.stdout.trim()]);
+    const shortest = await gpuo(["reserve", "--for", "1m", "--name", "demo"]);
+    expect(shortest.end).toBe(0);
+    await gpuo(["reservations", "cancel", shortest.stdout.trim()]);
     expect((await gpuo(["reservations", "cancel", id.slice(0, 30)])).stderr).toContain("given up");
     expect((await gpuo(["reservations"])).stdout).toBe("nothing is reserved\n");
   });

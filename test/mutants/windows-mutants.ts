@@ -130,6 +130,21 @@ const BOOKING = planted(
       replace: "return emptyFrom < booking.from &&",
     },
     {
+      name: "Bookings that overlap do not add up for a quota",
+      find: "const booked = mostAtOnce(sameAccount, booking);",
+      replace: "const booked = Math.min(0, mostAtOnce(sameAccount, booking));",
+    },
+    {
+      name: "What overlaps a booking after its beginning does not add up for a quota",
+      find: "const begins = [from, ...others.map((one) => one.from).filter((at) => from < at && at < to)];",
+      replace: "const begins = [from, ...others.map((one) => one.from).filter((at) => to < at && at < from)];",
+    },
+    {
+      name: "A booking for any service counts for the quota of one without a name",
+      find: "(!isPrincipal && booking.serviceName === null)",
+      replace: "(isPrincipal && booking.serviceName === undefined)",
+    },
+    {
       name: "Anybody gives up anybody's booking",
       find: "if (!actor.admin && actor.principal !== booking.principal) throw",
       replace: "if (actor.admin && actor.principal !== booking.principal) throw",

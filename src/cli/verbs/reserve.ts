@@ -24,13 +24,16 @@ export async function reserve(options: ReserveOptions): Promise<void> {
   const from = timeSaid("--from", options.from ?? "now", now);
   const { to, gpu } = options;
   if ((to === undefined) === (options.for === undefined)) throw new UsageError("until when? give --for or --to");
+  // How long is left to the daemon to add up: its clock need not show what this machine's does.
   const end =
-    to === undefined ? new Date(from.getTime() + durationOf("--for", options.for ?? "").ms) : timeSaid("--to", to, now);
+    to === undefined
+      ? { duration: durationOf("--for", options.for ?? "").text }
+      : { to: timeSaid("--to", to, now, from).toISOString() };
   const named = await exactGpus(gpu, client);
   const made = await client.reserve({
     gpus: named.gpus ?? wholeOf("--gpus", options.gpus ?? "1", 1),
     ...(from === now ? {} : { from: from.toISOString() }),
-    to: end.toISOString(),
+    ...end,
     ...(options.name === undefined ? {} : { service_name: options.name }),
     ...(options.principal === undefined ? {} : { principal: options.principal }),
   });

@@ -11,7 +11,7 @@
  */
 import { futureCandidates } from "../allocator/candidates.ts";
 import type { EpochMs } from "../base/time.ts";
-import { limitedAccounts } from "../host/accounts.ts";
+import { accountNamed, limitedAccounts } from "../host/accounts.ts";
 import { candidates } from "../host/candidates.ts";
 import { withBookings } from "../host/changes.ts";
 import { findGpu, indexNow } from "../host/indices.ts";
@@ -31,6 +31,7 @@ import type { Gpu } from "../model/gpu.ts";
 import { holdersOf } from "../model/holds.ts";
 import type { Actor, GpuUuid } from "../model/ids.ts";
 import { hardEndOf, settlingMs } from "../model/leases.ts";
+import type { Policy } from "../model/policy.ts";
 import { putOff } from "../queue/schedule.ts";
 import { type Shortfall, WindowAllowances } from "../queue/window-allowances.ts";
 import type { BookingAsk, Command } from "./commands.ts";
@@ -62,13 +63,14 @@ export function cancelBooking(
 }
 
 function bookingOf(id: string, ask: BookingAsk, actor: Actor, state: HostState, now: EpochMs): Booking {
+  const from = ask.from ?? now;
   return {
     id,
     principal: ask.principal ?? actor.principal,
     serviceName: ask.serviceName,
     gpus: typeof ask.gpus === "number" ? ask.gpus : namedGpus(ask.gpus, state),
-    from: Math.max(ask.from, now),
-    to: ask.to,
+    from: Math.max(from, now),
+    to: typeof ask.to === "number" ? ask.to : from + ask.to.afterMs,
     madeAt: now,
     madeBy: actor.principal,
   };
@@ -90,6 +92,7 @@ function countOf({ gpus }: Booking): number {
 function beyondLimits(booking: Booking, { bookings, policy }: HostState, actor: Actor, now: EpochMs): string | null {
   const { principal, from, to } = booking;
   if (to <= now) return "its end has passed";
+  if (to < from) return "it ends before it begins";
   if (to - from < MIN_BOOKED_MS) return "it is shorter than a minute";
   if (to - now > MAX_BOOKED_AHEAD_MS) return "it ends more than 14 days from now";
   if (bookings.length >= MAX_BOOKINGS) return `the host has ${MAX_BOOKINGS} reservations, its limit`;
@@ -97,12 +100,32 @@ function beyondLimits(booking: Booking, { bookings, policy }: HostState, actor: 
   if (!actor.admin && own >= MAX_BOOKINGS_OF_ONE) {
     return `${principal} has ${own} reservations, and may have ${MAX_BOOKINGS_OF_ONE}`;
   }
-  const owner = { principal, serviceName: booking.serviceName ?? "" };
-  for (const { key, quota } of limitedAccounts(owner, policy.quotas)) {
-    if (quota.maxGpus !== null && countOf(booking) > quota.maxGpus)
-      return `${key} may have ${quota.maxGpus} GPUs at once`;
+  return beyondQuotas(booking, bookings, policy);
+}
+
+/** What an account has booked for one time counts together: leases could never use more of it than the quota. */
+function beyondQuotas(booking: Booking, others: readonly Booking[], { quotas }: Policy): string | null {
+  const owner = { principal: booking.principal, serviceName: booking.serviceName ?? "" };
+  for (const { key, quota } of limitedAccounts(owner, quotas)) {
+    const isPrincipal = accountNamed(key).kind === "principal";
+    // One for all services of its principal counts for none of them.
+    if (quota.maxGpus === null || (!isPrincipal && booking.serviceName === null)) continue;
+    const sameAccount = others.filter((one) =>
+      isPrincipal ? one.principal === booking.principal : one.serviceName === booking.serviceName,
+    );
+    const booked = mostAtOnce(sameAccount, booking);
+    if (booked + countOf(booking) <= quota.maxGpus) continue;
+    return `${key} may have ${quota.maxGpus} GPUs at once${booked === 0 ? "" : `, and has reserved ${booked} then`}`;
   }
   return null;
+}
+
+/** The most GPUs that `others` keep at one instant while `booking` is open. */
+function mostAtOnce(others: readonly Booking[], { from, to }: Booking): number {
+  // The sum grows only where one begins.
+  const begins = [from, ...others.map((one) => one.from).filter((at) => from < at && at < to)];
+  const openAt = (at: EpochMs) => others.filter((one) => one.from <= at && at < one.to);
+  return Math.max(...begins.map((at) => openAt(at).reduce((sum, one) => sum + countOf(one), 0)));
 }
 
 /** See 1. `null`: it can. */

@@ -54,8 +54,10 @@ export interface BookingAsk {
   readonly serviceName: string | null;
   /** How many, or which by UUID or index. */
   readonly gpus: number | readonly string[];
-  readonly from: EpochMs;
-  readonly to: EpochMs;
+  /** `null`: from when this is decided on. */
+  readonly from: EpochMs | null;
+  /** Its end, or how long it lasts. */
+  readonly to: EpochMs | { readonly afterMs: number };
 }
 
 /** Everything that can happen to the host. The scheduler takes these one by one. */

@@ -56,17 +56,14 @@ export function reservationEnd({ scheduler }: EndpointParts): Operation {
 const STEP_MS = 1_000;
 
 function bookingAsk(given: ReservationAsk, scheduler: Scheduler): BookingAsk {
-  const now = scheduler.now();
-  const aheadMs = Math.round((Date.now() - now) / STEP_MS) * STEP_MS;
+  const aheadMs = Math.round((Date.now() - scheduler.now()) / STEP_MS) * STEP_MS;
   const instantOf = (text: string) => Date.parse(text) - aheadMs;
-  const from = typeof given.from === "string" ? instantOf(given.from) : now;
-  const to = typeof given.to === "string" ? instantOf(given.to) : from + (lifetimeOf(given.duration) ?? 0);
   return {
     principal: given.principal ?? null,
     serviceName: given.service_name ?? null,
     gpus: typeof given.gpus === "number" ? given.gpus : given.gpus.map(String),
-    from,
-    to,
+    from: typeof given.from === "string" ? instantOf(given.from) : null,
+    to: typeof given.to === "string" ? instantOf(given.to) : { afterMs: lifetimeOf(given.duration) ?? 0 },
   };
 }
 

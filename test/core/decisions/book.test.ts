@@ -181,6 +181,41 @@ test("it is within its principal's quota, two weeks ahead, and so many", () => {
   expect(host.why(1, 19_000, 19_060, ADMIN)).toBe(null);
 });
 
+test("what a principal has reserved for one time adds up for its quota, and other times do not count", () => {
+  const quotas = { ...NO_QUOTAS, principals: { ann: { ...NO_QUOTA, maxGpus: 3 } } };
+  const host = new BookingHost(8, { quotas });
+  host.book(2, 10, 20);
+  host.book(2, 30, 40);
+  host.book(["0"], 15, 35);
+  const beyond = (reserved: number) => `principal ann may have 3 GPUs at once, and has reserved ${reserved} then`;
+  expect(host.why(1, 0, 60)).toBe(beyond(3));
+  expect(host.why(1, 18, 19)).toBe(beyond(3));
+  expect(host.why(3, 20, 30)).toBe(beyond(1));
+  expect(host.why(2, 20, 30)).toBe(null);
+  expect(host.why(3, 40, 60)).toBe(null);
+  expect(host.why(3, 0, 60, BOB)).toBe(null);
+});
+
+test("the quota of a service is about what is reserved for it, by whomever, and not for any of a principal's", () => {
+  const host = new BookingHost(8, { quotas: { ...NO_QUOTAS, defaultService: { ...NO_QUOTA, maxGpus: 2 } } });
+  expect(host.why(4, 0, 60)).toBe(null);
+  expect(host.why(3, 0, 60, ANN, { serviceName: "demo" })).toBe("service demo may have 2 GPUs at once");
+  expect(host.why(1, 0, 60, ANN, { serviceName: "demo" })).toBe(null);
+  expect(host.why(2, 0, 60, BOB, { serviceName: "demo" })).toBe(
+    "service demo may have 2 GPUs at once, and has reserved 1 then",
+  );
+  expect(host.why(2, 0, 60, BOB, { serviceName: "other" })).toBe(null);
+});
+
+test("one from now on begins when it is decided on, and lasts as long as it was to, down to a minute", () => {
+  const host = new BookingHost(1);
+  host.book(1, 0, 0, ANN, { from: null, to: { afterMs: minutes(1) } });
+  expect(host.state.bookings).toMatchObject([{ from: host.now, to: host.now + minutes(1) }]);
+  expect(host.why(1, 10, 0, ANN, { to: { afterMs: minutes(5) } })).toBe(null);
+  expect(host.state.bookings).toMatchObject([{}, { from: host.now + minutes(10), to: host.now + minutes(15) }]);
+  expect(host.why(1, 30, 20)).toBe("it ends before it begins");
+});
+
 test("only admins book for others, and only they and its principal give it up", () => {
   const host = new BookingHost(2);
   expect(refusal(() => host.book(1, 10, 70, BOB, { principal: "ann" }))).toBe("not-owner");

@@ -38,6 +38,15 @@ test("a reservation is listed for all, with its principal for itself and admins,
   expect([waiting.status, waiting.json.reason]).toEqual([202, expect.stringContaining(made.json.id)]);
 });
 
+test("the shortest is a minute, and is one by the listing too", async () => {
+  const { ann } = await daemonWithKeys();
+  const { status, json } = await ann("POST", "/gpu/reservations", { gpus: 1, duration: "1m" });
+  expect([status, json.open, Date.parse(json.to) - Date.parse(json.from)]).toEqual([201, true, 60_000]);
+  expect((await ann("POST", "/gpu/reservations", { gpus: 1, duration: "59s" })).json.detail).toContain("a minute");
+  const backwards = { gpus: 1, from: soon(2 * HOUR_MS), to: soon(HOUR_MS) };
+  expect((await ann("POST", "/gpu/reservations", backwards)).json.detail).toContain("ends before it begins");
+});
+
 test("it is given up by its principal or an admin, and by nobody else, once", async () => {
   const { ann, bob } = await daemonWithKeys();
   const { json } = await ann("POST", "/gpu/reservations", { gpus: [0], to: soon(HOUR_MS) });

@@ -6,6 +6,7 @@
  *     state that no turn brings about, such as a reading that has grown stale. Both are found by the next look.
  *  2. A change bears the time since when it is so, as far as the state says it, and never one before the change ahead.
  *  3. Only what is on disk counts as written: what a full disk did not take is found to be different at the next look.
+ *  4. A GPU that has left the inventory is forgotten. If it comes back, what it is then is its first change.
  */
 import type { EpochMs } from "../core/base/time.ts";
 import { blockOf } from "../core/host/condition.ts";
@@ -25,6 +26,7 @@ export class GpuChanges {
 
   /** What a look at the whole host finds, in whole GPUs. */
   ofLook(state: HostState, now: EpochMs): GpuChange[] {
+    for (const uuid of this.#last.keys()) if (!state.gpus.has(uuid)) this.#last.delete(uuid);
     const whole = [...state.gpus.values()].filter(({ mig }) => mig === null);
     return whole.flatMap((gpu) => this.#changed(gpu, state, now) ?? []);
   }

@@ -173,11 +173,12 @@ export function prepareWrites(database: DatabaseSync) {
     keepKey: sql("INSERT INTO idempotency_keys (principal, key, fingerprint, at, ids) VALUES (?, ?, ?, ?, ?)"),
     // The clock may have been set between two runs: what was later then is replaced.
     keepChange: sql("INSERT OR REPLACE INTO gpu_history (gpu_uuid, at, state, services, idle) VALUES (?, ?, ?, ?, ?)"),
-    // The last change of a GPU says what it still is, however old it is.
+    // The last change of a GPU in the inventory says what it still is, however old it is.
     dropChanges: sql(
       `DELETE FROM gpu_history WHERE
          at < max(?, ifnull((SELECT at FROM gpu_history ORDER BY at DESC LIMIT 1 OFFSET ?), 0))
-         AND at < (SELECT max(at) FROM gpu_history AS later WHERE later.gpu_uuid = gpu_history.gpu_uuid)`,
+         AND (at < (SELECT max(at) FROM gpu_history AS later WHERE later.gpu_uuid = gpu_history.gpu_uuid)
+           OR gpu_uuid NOT IN (SELECT uuid FROM gpus))`,
     ),
     noteHistory: sql("INSERT INTO gpu_history_until (one, at) VALUES (1, ?1) ON CONFLICT (one) DO UPDATE SET at = ?1"),
   };

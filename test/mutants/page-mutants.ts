@@ -120,6 +120,23 @@ const HISTORY = planted(
       find: "if (wasIdle === (allocation.idleSince !== null)) continue;",
       replace: "if (wasIdle !== null) continue;",
     },
+    {
+      name: "What a GPU was that has left the inventory is remembered for good",
+      find: "if (!state.gpus.has(uuid)) this.#last.delete(uuid);",
+      replace: "if (state.gpus.has(uuid)) this.#last.get(uuid);",
+    },
+  ],
+);
+
+const TIME_LINE = planted(
+  "src/store/statements.ts",
+  ["test/store/history.test.ts"],
+  [
+    {
+      name: "The last change of a GPU that has left the inventory is kept for good",
+      find: "OR gpu_uuid NOT IN (SELECT uuid FROM gpus))",
+      replace: "OR gpu_uuid IN (SELECT 0 FROM gpus))",
+    },
   ],
 );
 
@@ -147,5 +164,6 @@ export const PAGE_MUTANTS: readonly Mutant[] = [
   ...HOST,
   ...RIGHTS,
   ...HISTORY,
+  ...TIME_LINE,
   ...READINGS,
 ];

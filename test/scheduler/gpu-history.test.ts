@@ -1,9 +1,13 @@
 /** What each GPU was, and whose, as it is written down and told. */
 import { expect, onTestFinished, test } from "vitest";
+import { withoutGpu } from "../../src/core/host/changes.ts";
+import type { HostState } from "../../src/core/host/state.ts";
 import type { Policy } from "../../src/core/model/policy.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
+import { GpuChanges } from "../../src/scheduler/gpu-changes.ts";
 import { GpuHistory } from "../../src/scheduler/gpu-history.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
+import { h100, SimulatedHost } from "../simulation/simulated-host.ts";
 import { ask, settled, startScheduler } from "./harness.ts";
 
 const ANN = { principal: "ann", admin: true };
@@ -157,6 +161,19 @@ test("what a full disk did not take is written when it takes it again, with its 
   await pass(10 * SECOND);
   expect(told(start, clock.now())?.at(-1)).toMatchObject({ is: "leased trainer" });
   expect(told(start, clock.now())?.at(-1)?.ms).toBeGreaterThanOrEqual(19 * SECOND);
+});
+
+test("of a GPU that has left the inventory nothing is remembered: back again, it is written down anew", () => {
+  const all = new SimulatedHost([h100("GPU-0"), h100("GPU-1")]);
+  const changes = new GpuChanges();
+  const found = (state: HostState) => {
+    const news = changes.ofLook(state, all.now);
+    changes.written(news);
+    return news.map(({ uuid }) => uuid);
+  };
+  expect([found(all.state), found(all.state)]).toEqual([["GPU-0", "GPU-1"], []]);
+  expect(found(withoutGpu(all.state, "GPU-1"))).toEqual([]);
+  expect(found(all.state)).toEqual(["GPU-1"]);
 });
 
 test("before the first that is kept nothing is known", async () => {

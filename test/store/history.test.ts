@@ -2,6 +2,7 @@
 import { afterEach, expect, test } from "vitest";
 import { HISTORY_KEPT_MS, HISTORY_KEPT_ROWS } from "../../src/ports/history.ts";
 import { MIN_RETENTION_MS, openStore, type SqliteStore } from "../../src/store/store.ts";
+import { gpu, turn } from "./turns.ts";
 
 const NOW = 1_800_000_000_000;
 const change = (uuid: string, at: number, state = "free") => ({
@@ -37,9 +38,22 @@ test("changes come back as they were kept, in the order of their times, and up t
 
 test("what is older than eight days goes, but for what a GPU still is", async () => {
   const store = opened();
+  await store.commit(turn({ gpus: [gpu("GPU-a"), gpu("GPU-b")] }));
   await store.keepHistory([change("GPU-a", NOW), change("GPU-a", NOW + 1), change("GPU-b", NOW)], NOW);
   await store.keepHistory([], NOW + HISTORY_KEPT_MS + 10);
   expect(store.gpuChanges(0, Number.MAX_SAFE_INTEGER, 10)).toEqual([change("GPU-b", NOW), change("GPU-a", NOW + 1)]);
+});
+
+test("of GPUs that have left the inventory nothing stays beyond the eight days", async () => {
+  const store = opened();
+  await store.commit(turn({ gpus: [gpu("GPU-a"), gpu("GPU-b")] }));
+  await store.keepHistory([change("GPU-a", NOW), change("GPU-b", NOW + 1)], NOW);
+  await store.commit(turn({ removedGpus: ["GPU-b"] }));
+  await store.keepHistory([], NOW + HISTORY_KEPT_MS);
+  expect(store.gpuChanges(0, NOW + 1, 10)).toEqual([change("GPU-a", NOW), change("GPU-b", NOW + 1)]);
+
+  await store.keepHistory([], NOW + HISTORY_KEPT_MS + 10);
+  expect(store.gpuChanges(0, NOW + 1, 10)).toEqual([change("GPU-a", NOW)]);
 });
 
 test("there are never more rows than are kept, and it is the oldest that go", async () => {

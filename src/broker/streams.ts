@@ -1,8 +1,8 @@
 /**
  * The streams between controller and nodes.
  *
- *  1. A message is acknowledged after its receiver has stored what follows from it. What an earlier process of the same
- *     receiver has left unacknowledged is read first.
+ *  1. A message is acknowledged and deleted after its receiver has stored what follows from it. What an earlier process of
+ *     the same receiver has left unacknowledged is read first.
  *  2. Redis only carries. When its streams or groups are gone, or another Redis has taken its place, the groups are made
  *     anew and `restored` is called: both sides then say again what is open.
  */
@@ -11,6 +11,7 @@ import { type Message, opened, signed } from "./messages.ts";
 
 const BLOCK_MS = 2_000;
 const BATCH = 100;
+/** Of a stream that nobody reads: what is read is deleted. */
 const MAX_LENGTH = 10_000;
 const PAUSE_MS = 500;
 
@@ -46,11 +47,21 @@ export class Streams {
   #writing: Promise<Redis> | null = null;
   #loop: Promise<void> | null = null;
   #saidDown = false;
-  up = false;
+  #isReading = false;
+  /** What was sent last was taken: a Redis that is full answers all the same. */
+  #isTaken = true;
 
   constructor(settings: StreamSettings, receiver: Receiver) {
     this.#settings = settings;
     this.#receiver = receiver;
+  }
+
+  get up(): boolean {
+    return this.#isReading && this.#isTaken;
+  }
+
+  get isReading(): boolean {
+    return this.#isReading;
   }
 
   start(): void {
@@ -70,7 +81,8 @@ export class Streams {
   /** @returns false when Redis could not take it. It is said again later, as everything that is open. */
   async send(stream: string, message: Message): Promise<boolean> {
     const fields = signed(message, stream, this.#settings.secret);
-    return (await this.call(["XADD", stream, "MAXLEN", "~", String(MAX_LENGTH), "*", ...fields])) !== null;
+    this.#isTaken = (await this.call(["XADD", stream, "MAXLEN", "~", String(MAX_LENGTH), "*", ...fields])) !== null;
+    return this.#isTaken;
   }
 
   /** @returns `null` when Redis could not be asked. */
@@ -99,7 +111,7 @@ export class Streams {
       } catch (error) {
         this.#reading?.close();
         this.#reading = null;
-        this.up = false;
+        this.#isReading = false;
         if (this.#ending.signal.aborted) return;
         if (!this.#saidDown) log.warn({ err: error }, "the link over Redis broke: what runs goes on");
         this.#saidDown = true;
@@ -118,7 +130,8 @@ export class Streams {
     await this.#makeGroup(redis);
     if (this.#saidDown) log.info({ stream }, "Redis is there again");
     this.#saidDown = false;
-    this.up = true;
+    this.#isReading = true;
+    this.#isTaken = true;
     this.#receiver.restored();
     // Its own, which an earlier process has read and not acknowledged.
     let from = "0";
@@ -165,6 +178,8 @@ export class Streams {
     else if (fields.length > 0)
       log.error({ stream, id }, "a message is not of somebody who has the secret, and is dropped");
     await redis.call(["XACK", stream, group, id]);
+    // Each stream has one reader. A Redis that is full takes this too, and has room again.
+    await redis.call(["XDEL", stream, id]);
   }
 }
 

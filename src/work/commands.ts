@@ -29,7 +29,8 @@ export type WorkCommand =
   | { readonly type: "lease-seen"; readonly run: string; readonly attempt: number; readonly seen: LeaseSeen }
   /** A lease that a run or a slot has is over. */
   | { readonly type: "lease-over"; readonly allocationId: string; readonly endReason: string }
-  | { readonly type: "worker-reports"; readonly worker: WorkerFacts; readonly runs: readonly RunSeen[] }
+  /** Without `runs` it says nothing of them. */
+  | { readonly type: "worker-reports"; readonly worker: WorkerFacts; readonly runs: readonly RunSeen[] | null }
   /** What this node is to have is about to be told to it. */
   | { readonly type: "hand-out"; readonly node: string; readonly instance: number }
   /** A node would not have a run that was proposed to it. */

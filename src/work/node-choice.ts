@@ -66,15 +66,18 @@ export function suits(spec: WorkSpec, worker: Offer["worker"]): boolean {
 /** As MLOC's own server compares what is asked with what a worker tells of its host. */
 function hasHardware({ resources }: WorkSpec, { hardware, link }: Offer["worker"]): boolean {
   const { cpu, memory } = hardware as {
-    readonly cpu?: { readonly logical_cores?: unknown };
-    readonly memory?: { readonly total_bytes?: unknown };
+    readonly cpu?: { readonly logical_cores?: unknown } | null;
+    readonly memory?: { readonly total_bytes?: unknown } | null;
   };
-  if (Number(cpu?.logical_cores ?? 0) * 1_000 < resources.cpuMillis) return false;
+  const cores = cpu?.logical_cores;
+  if ((typeof cores === "number" ? cores : 0) * 1_000 < resources.cpuMillis) return false;
   const bytes = memory?.total_bytes;
   if (typeof bytes === "number" && bytes < resources.memoryBytes) return false;
   const { gpu } = resources;
   const fitting = (link?.gpus ?? []).filter(({ name }) =>
-    (gpu?.nameParts ?? []).every((part) => String(name).toLowerCase().includes(part.toLowerCase())),
+    (gpu?.nameParts ?? []).every(
+      (part) => typeof name === "string" && name.toLowerCase().includes(part.toLowerCase()),
+    ),
   );
   return fitting.length >= (gpu?.count ?? 0);
 }

@@ -7,16 +7,17 @@ import { declineRun, endRun, isElsewhere } from "./runs.ts";
 import { openRunsOf } from "./state.ts";
 
 /**
- * A worker says all that it has.
+ * A worker says all that it has; `null`: it cannot tell yet.
  *
  * @throws WorkError `worker-superseded` when a newer process of it has reported: that one has its runs.
  */
-export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly RunSeen[]): void {
+export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly RunSeen[] | null): void {
   demandNewest(draft, worker.node, worker.instance);
   const before = draft.state.workers.get(worker.node);
   const isOld = before?.link !== undefined && worker.link !== undefined && before.instance === worker.instance;
   if (isOld && (worker.link?.seq ?? 0) <= (before?.link?.seq ?? 0)) return;
   draft.write({ type: "worker-seen", worker: { ...worker, lastSeen: draft.now } });
+  if (runs === null) return;
   const seen = new Map(runs.map((report) => [report.run, report]));
   for (const report of runs) {
     const run = draft.state.runs.get(report.run);

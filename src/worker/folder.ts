@@ -52,7 +52,7 @@ export interface Fence {
   readonly graceMs: number;
 }
 
-/** In the worker's folder: how long the host was up when the last answered heartbeat was sent. */
+/** In the worker's folder: when the last answered heartbeat was sent, as a mark of uptime. */
 export const HEARD_FILE = "heard.json";
 
 export interface CageRecord {

@@ -9,7 +9,6 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
-import { uptimeMs } from "../platform/uptime.ts";
 import { isFencedOff, keepFence } from "./fence.ts";
 import { claimIn, type Exit, type Order, readIn, writeIn } from "./folder.ts";
 import { LogFile } from "./log-file.ts";
@@ -28,7 +27,7 @@ function hold(folder: string): void {
   const { pid, startTime } = own;
   if (!claimIn(folder, "holder", { pid, startTime, at: Date.now() })) process.exit(EXIT_TAKEN);
   const { fence } = order;
-  if (fence !== undefined && isFencedOff(fence, uptimeMs())) {
+  if (fence !== undefined && isFencedOff(fence)) {
     writeIn(folder, "fenced", { at: Date.now() });
     ended(folder, { code: null, signal: null, at: Date.now(), error: "the controller was not heard of in time" });
     return;

@@ -187,6 +187,29 @@ describe.skipIf(!hasRedis)(`MLOC's workers (${NEEDS_REDIS})`, () => {
     expect(own.run(large)).toMatchObject({ phase: "waiting", waiting: { reason: "no-suitable-worker" } });
   });
 
+  test("what a worker garbles is empty, and stands in nobody's way", async () => {
+    const own = new Orchestrator().start();
+    const odd = { toString: 1, valueOf: 1 };
+    const garbled = [
+      { gpu: { gpus: {} } },
+      { gpu: { gpus: [null, 5, { name: odd }] } },
+      { gpu: null, cpu: null, memory: null },
+      { cpu: { logical_cores: odd } },
+      "x",
+      null,
+    ];
+    for (const [i, hardware] of garbled.entries()) {
+      const bad = await new StandIn(`bad-${i}`).start();
+      await bad.say("IDLE", "hardware_json", JSON.stringify(hardware));
+      await own.worker(bad.id);
+    }
+    await until("all of it was taken", () => own.books.state.workers.get("bad-0")?.hardware.cpu === undefined);
+    const worker = await new StandIn("worker-1").start();
+    await own.worker("worker-1");
+    own.submit({}, { gpu: { type: "NVIDIA H100", count: 1 } });
+    await until("it is told to the one that fits", () => worker.tasks.length === 1);
+  });
+
   test("without a readable result it has failed as outcome-unknown, and is not tried again", async () => {
     const own = new Orchestrator().start();
     const worker = await new StandIn("worker-1").start();

@@ -20,7 +20,7 @@ class Books {
     this.state = decide(this.state, command, this.now).state;
   }
 
-  node(node: string, freeGpus: number, runs: readonly RunSeen[] = [], seq = ++this.#seq): void {
+  node(node: string, freeGpus: number, runs: readonly RunSeen[] | null = [], seq = ++this.#seq): void {
     const facts: WorkerFacts = {
       node,
       instance: 1,
@@ -135,6 +135,15 @@ test("of a silent node, what has a deadline there starts elsewhere under a later
   const wanted = wantedOfNode(books.state, "a", [moves, waits]);
   expect(wanted.stop.map(({ run }) => run)).toEqual([moves.run]);
   expect(books.run("waits").phase).toBe("running");
+});
+
+test("a node that cannot say yet what it runs has lost nothing of it", () => {
+  const books = new Books();
+  books.node("a", 8);
+  books.submit("t");
+  books.node("a", 7, [books.begin("t", "a")]);
+  books.node("a", 7, null);
+  expect(books.run("t").phase).toBe("running");
 });
 
 test("a report that comes again, or late, says nothing: what it does not have yet is not lost", () => {

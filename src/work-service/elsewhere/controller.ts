@@ -120,7 +120,7 @@ export class Controller {
       return;
     }
     // One that came twice has changed nothing, and is answered no worse for it.
-    this.#reported.set(node, runs);
+    if (runs !== null) this.#reported.set(node, runs);
     const isHeartbeat = type === "hello" || type === "offer";
     if (isHeartbeat) this.#told.delete(node);
     this.#tell(node, isHeartbeat ? { instance, answers: seq } : null);
@@ -183,6 +183,13 @@ export class Controller {
     const told = this.#told.get(node) ?? new Set();
     this.#told.set(node, told);
     const isNews = (kind: string, run: string) => !told.has(`${kind} ${run}`) && told.add(`${kind} ${run}`);
+    const rest = [...wanted.settled.map((run) => ["settled", run]), ...wanted.deliver.map((run) => ["deliver", run])];
+    const hasRest = rest.filter(([kind = "", run = ""]) => isNews(kind, run)).length > 0;
+    if (heartbeat !== null || hasRest) {
+      // Before the assignments: a node that has heard nothing lately takes none with a deadline.
+      const sync: Sync = { controller: name, ...(heartbeat ?? { instance: 0, answers: 0 }), ...wanted };
+      void this.#send("sync", node, "", 0, sync);
+    }
     for (const { name: job, assignment } of assign) {
       const body: Assign = { controller: name, name: job, assignment };
       if (isNews("assign", assignment.run)) void this.#send("assign", node, assignment.run, assignment.epoch, body);
@@ -191,11 +198,6 @@ export class Controller {
       const body: Stop = { controller: name, order };
       if (isNews("stop", order.run)) void this.#send("stop", node, order.run, order.epoch, body);
     }
-    const rest = [...wanted.settled.map((run) => ["settled", run]), ...wanted.deliver.map((run) => ["deliver", run])];
-    const hasRest = rest.filter(([kind = "", run = ""]) => isNews(kind, run)).length > 0;
-    if (heartbeat === null && !hasRest) return;
-    const sync: Sync = { controller: name, ...(heartbeat ?? { instance: 0, answers: 0 }), ...wanted };
-    void this.#send("sync", node, "", 0, sync);
   }
 
   async #send(type: Message["type"], node: string, run: string, epoch: number, body: unknown): Promise<void> {
@@ -219,10 +221,21 @@ export class Controller {
       const nodes = silent.map(({ node }) => node);
       if (nodes.length > 0) this.#books.command({ type: "nodes-silent", nodes });
       this.#recall(now);
+      this.#forget();
       // Only its own: another's is not made longer.
-      if (this.#streams.up) void this.#streams.call(["SET", LOCK, this.#books.name, "XX", "PX", String(LOCK_MS)]);
+      if (this.#streams.isReading) void this.#streams.call(["SET", LOCK, this.#books.name, "XX", "PX", String(LOCK_MS)]);
     } catch (error) {
       this.#log.error({ err: error }, "the nodes could not be looked after");
+    }
+  }
+
+  /** What was left for nodes that are not in the books any more. */
+  #forget(): void {
+    for (const node of [...this.#told.keys()]) {
+      if (this.#books.state.workers.get(node) !== undefined) continue;
+      this.#told.delete(node);
+      this.#reported.delete(node);
+      void this.#streams.call(["DEL", commandsTo(node)]);
     }
   }
 

@@ -2,7 +2,8 @@
  * A node that a controller gives work to. What it has taken is in its own books, as tasks that are tried once; its own
  * daemon leases for them, and its own worker runs them.
  *
- *  1. It obeys one controller: the first that it hears, until `controller.json` in its folder is removed.
+ *  1. It obeys one controller: the first that it hears, until `controller.json` in its folder is removed and what it has
+ *     of that one is over.
  *  2. What it has heard last is written down with the time at which that heartbeat was sent: holders of runs that may
  *     start elsewhere go by it, whether this process lives or not.
  */
@@ -10,14 +11,14 @@ import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Message } from "../../broker/messages.ts";
 import { Streams } from "../../broker/streams.ts";
-import { uptimeMs } from "../../platform/uptime.ts";
+import { readUptimeMark, uptimeMark, uptimeMs } from "../../platform/uptime.ts";
 import { refusalOf } from "../../work/argv.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { RunSeen, Task } from "../../work/model.ts";
 import { chooseNode } from "../../work/node-choice.ts";
 import { assignedTask, isSuperseded, reportTo } from "../../work/nodes.ts";
-import { isOver } from "../../work/state.ts";
+import { isOver, openTasksOf } from "../../work/state.ts";
 import type { Books } from "../books.ts";
 import type { Leases } from "../leases.ts";
 import type { Log } from "../look.ts";
@@ -66,17 +67,19 @@ export class Member {
   #answered = 0;
   #controller: string | null;
   #lastRuns = "";
+  #hasSpoken = false;
   #beating: NodeJS.Timeout | null = null;
   #soon: NodeJS.Timeout | null = null;
   #isStopped = false;
 
+  /** @throws Error when it cannot be read whom it obeys. */
   constructor(books: Books, leases: Leases, settings: MemberSettings, log: Log) {
     this.#books = books;
     this.#leases = leases;
     this.#settings = settings;
     this.#log = log;
     mkdirSync(settings.dir, { recursive: true });
-    this.#controller = this.#kept();
+    this.#controller = this.#kept() ?? this.#worksFor();
     const { url, secret, node } = settings;
     this.#streams = new Streams(
       { url, secret, stream: commandsTo(node), group: "node", log },
@@ -108,13 +111,14 @@ export class Member {
     if (this.#isStopped) return;
     this.#soon ??= setTimeout(() => {
       this.#soon = null;
-      if (JSON.stringify(this.#runs()) !== this.#lastRuns) this.#report("state");
+      if (!this.#hasSpoken) this.#report("hello");
+      else if (JSON.stringify(this.#runs()) !== this.#lastRuns) this.#report("state");
       this.#tellFinished();
     }, SOON_MS);
   }
 
-  #runs(): RunSeen[] {
-    return this.#controller === null ? [] : reportTo(this.#books.state, this.#controller);
+  #runs(): RunSeen[] | null {
+    return this.#controller === null ? null : reportTo(this.#books.state, this.#controller);
   }
 
   #report(type: "hello" | "offer" | "state" | "accepted"): void {
@@ -125,6 +129,7 @@ export class Member {
     if (worker === undefined) return;
     const runs = this.#runs();
     this.#lastRuns = JSON.stringify(runs);
+    this.#hasSpoken = true;
     const seq = ++this.#seq;
     this.#sent.set(seq, uptimeMs());
     if (this.#sent.size > MAX_UNANSWERED) this.#sent.delete(this.#sent.keys().next().value as number);
@@ -180,7 +185,7 @@ export class Member {
     const body = message.body as { readonly controller: string };
     if (!this.#obeys(body.controller)) return;
     if (message.type === "assign") this.#accept(message.body as Assign);
-    else if (message.type === "stop") this.#stopRun((message.body as Stop).order.run);
+    else if (message.type === "stop") this.#stopRun((message.body as Stop).order);
     else if (message.type === "recall") this.#recall(message.assignment);
     else if (message.type === "sync") this.#sync(message.body as Sync);
   }
@@ -189,6 +194,8 @@ export class Member {
     const { state } = this.#books;
     const { run, epoch, kind, spec } = assignment;
     if (state.tasks.get(run) !== undefined || isSuperseded(state, assignment)) return;
+    // It may have lain there until its controller has given it up. If not, it comes again after the next heartbeat.
+    if (!this.#hasHeardWithin(assignment.fenceMs ?? null)) return;
     const refusal = refusalOf(kind, spec, this.#settings.executors);
     const offers = [...state.workers.values()].map((worker) => ({ worker, freeGpus: null }));
     const choice = chooseNode(
@@ -197,35 +204,54 @@ export class Member {
       this.#books.now(),
     );
     const why = refusal?.message ?? (choice.node === null ? choice.reason : null);
+    const task = assignedTask(controller, name, assignment, this.#books.now());
     if (why !== null) {
-      void this.#send("declined", run, epoch, { why, forGood: refusal !== null });
+      this.#decline(task, epoch, why, refusal !== null);
       return;
     }
     try {
-      const task = assignedTask(controller, name, assignment, this.#books.now());
       this.#books.command({ type: "submit-task", task, maxTasks: this.#settings.maxTasks });
       this.#report("accepted");
     } catch (error) {
       // A full disk is no answer: the message stays, and is read again.
       if (!(error instanceof WorkError) || error.code !== "work-full") throw error;
-      void this.#send("declined", run, epoch, { why: error.message, forGood: false });
+      this.#decline(task, epoch, error.message, false);
     }
   }
 
-  #stopRun(id: string): void {
+  /** It is kept as a task that is over, so that a copy of the message finds no room either. */
+  #decline(task: Task, epoch: number, why: string, forGood: boolean): void {
+    void this.#send("declined", task.id, epoch, { why, forGood });
+    const over = { ...task, cancelling: true };
+    this.#books.command({ type: "submit-task", task: over, maxTasks: Number.MAX_SAFE_INTEGER });
+  }
+
+  #hasHeardWithin(fenceMs: number | null): boolean {
+    if (fenceMs === null) return true;
+    const heardAt = readUptimeMark(this.#heardFile);
+    return heardAt !== null && uptimeMs() - heardAt < fenceMs;
+  }
+
+  #stopRun({ run: id, epoch }: Stop["order"]): void {
     const task = this.#books.state.tasks.get(id);
-    if (task?.origin === undefined || isOver(task) || task.cancelling) return;
-    this.#books.command({ type: "cancel-task", id });
+    // It never came here: whoever waits for its end is told.
+    if (task === undefined) void this.#send("declined", id, epoch, { why: "it never came here", forGood: false });
+    else if (task.origin !== undefined) this.#cancel(task);
+  }
+
+  #cancel(task: Task): void {
+    if (!isOver(task) && !task.cancelling) this.#books.command({ type: "cancel-task", id: task.id });
   }
 
   /** Another node could start it now: it is given back, if it has not begun. */
   #recall(id: string): void {
-    if (this.#books.state.runs.get(id)?.phase === "waiting") this.#stopRun(id);
+    const task = this.#books.state.tasks.get(id);
+    if (task?.origin !== undefined && this.#books.state.runs.get(id)?.phase === "waiting") this.#cancel(task);
   }
 
   #sync({ instance, answers, stop, settled, deliver }: Sync): void {
     if (instance === this.#instance && answers > this.#answered) this.#heard(answers);
-    for (const { run } of stop) this.#stopRun(run);
+    for (const order of stop) this.#stopRun(order);
     for (const run of deliver) {
       const found = this.#books.state.runs.get(run);
       if (found?.phase === "ended" && found.publish !== "wanted") void this.#finish(run);
@@ -242,7 +268,11 @@ export class Member {
     const sentAt = this.#sent.get(answers);
     for (const seq of this.#sent.keys()) if (seq <= answers) this.#sent.delete(seq);
     if (sentAt === undefined) return;
-    writeWhole(join(this.#settings.dir, "heard.json"), JSON.stringify({ uptimeMs: sentAt }));
+    writeWhole(this.#heardFile, uptimeMark(sentAt));
+  }
+
+  get #heardFile(): string {
+    return join(this.#settings.dir, "heard.json");
   }
 
   #obeys(controller: string): boolean {
@@ -264,10 +294,18 @@ export class Member {
   #kept(): string | null {
     try {
       const { controller } = JSON.parse(readFileSync(this.#file, "utf8")) as { readonly controller: unknown };
-      return typeof controller === "string" ? controller : null;
-    } catch {
-      return null;
+      if (typeof controller === "string") return controller;
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+      throw new Error(`${this.#file}: ${(error as Error).message}`);
     }
+    throw new Error(`${this.#file}: expected {"controller": NAME}`);
+  }
+
+  /** The controller of work that is not over: its deadlines here go by what is heard of it, and of nobody else. */
+  #worksFor(): string | null {
+    const tasks = openTasksOf(this.#books.state);
+    return tasks.find(({ origin }) => origin !== undefined)?.origin?.controller ?? null;
   }
 }
 

@@ -9,6 +9,7 @@
 import { Mloc, type MlocWorker } from "../../broker/mloc.ts";
 import type { JsonObject } from "../../core/base/json.ts";
 import { isOnNode } from "../../work/evolve.ts";
+import { isObject } from "../../work/documents/shape.ts";
 import type { Run, RunOnNode, RunSeen, Task, WorkerFacts } from "../../work/model.ts";
 import { topicOf } from "../../work/node-choice.ts";
 import { openRunsOf } from "../../work/state.ts";
@@ -20,6 +21,9 @@ import { resultFile } from "../output.ts";
 const FILE_MS = 5_000;
 /** A worker that has nothing new is told to the books this often. */
 const REPEAT_MS = 20_000;
+
+/** More than any host has: whoever writes to that Redis tells of workers. */
+const MAX_GPUS = 256;
 
 interface MlocSettings {
   readonly url: string;
@@ -72,7 +76,7 @@ export class MlocNodes {
     if (this.#busy || this.#isStopped) return;
     this.#busy = true;
     try {
-      for (const worker of workers) await this.#report(worker);
+      for (const worker of workers) await this.#take(worker);
       const here = new Set(workers.map(({ id }) => id));
       for (const { node, link } of [...this.#books.state.workers.values()]) {
         if (link?.kind === "mloc" && !here.has(node)) await this.#gone(node);
@@ -81,6 +85,15 @@ export class MlocNodes {
       this.#log.error({ err: error }, "what MLOC's workers say could not be taken");
     } finally {
       this.#busy = false;
+    }
+  }
+
+  /** What cannot be taken of one keeps nobody from hearing of the others. */
+  async #take(worker: MlocWorker): Promise<void> {
+    try {
+      await this.#report(worker);
+    } catch (error) {
+      this.#log.error({ err: error, worker: worker.id }, "what one of MLOC's workers says could not be taken");
     }
   }
 
@@ -111,8 +124,9 @@ export class MlocNodes {
   }
 
   #factsOf(worker: MlocWorker): WorkerFacts {
-    const hardware = (typeof worker.hardware === "object" ? worker.hardware : {}) as JsonObject;
-    const gpus = ((hardware.gpu as JsonObject | undefined)?.gpus ?? []) as readonly JsonObject[];
+    const hardware = objectIn(worker.hardware);
+    const told = objectIn(hardware.gpu).gpus;
+    const gpus = Array.isArray(told) ? told.slice(0, MAX_GPUS).filter(isObject) : [];
     const startedAt = Date.parse(worker.startedAt ?? "") || 0;
     const isIdle = worker.status === "IDLE" && !worker.isStale;
     return {
@@ -236,4 +250,8 @@ export class MlocNodes {
       this.#log.warn({ err: error, run }, "whether a task was published is not known: its worker will say");
     }
   }
+}
+
+function objectIn(value: unknown): JsonObject {
+  return isObject(value) ? value : {};
 }

@@ -23,7 +23,8 @@ export interface NodeReport {
   readonly facts: Omit<WorkerFacts, "link" | "instance">;
   readonly gpus: readonly { readonly name: string; readonly uuid: string }[];
   readonly url: string | null;
-  readonly runs: readonly RunSeen[];
+  /** `null`: it does not know yet whose runs are asked for. */
+  readonly runs: readonly RunSeen[] | null;
 }
 
 export interface Assign {

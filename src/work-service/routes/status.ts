@@ -86,7 +86,7 @@ function uptime(ms: number): string {
   return `${hours > 0 ? `${hours}h` : ""}${hours + minutes > 0 ? `${minutes}m` : ""}${seconds % 60}s`;
 }
 
-/** In Prometheus' text form; every label's value is a word of ours or a name that the settings have. */
+/** In Prometheus' text form; every label's value is a word of ours or a node's name. */
 function exposition({ books, gate, elsewhere }: RouteParts): string {
   const { state } = books;
   const runs = new Map<string, number>();
@@ -132,8 +132,13 @@ function ofCluster(workers: readonly Worker[], brokerUp: boolean | null, now: nu
 const PREFIX = "gpu_orchestrator_work_";
 
 function family(name: string, help: string, label: string, values: Iterable<readonly [string, number]>): string {
-  const lines = [...values].map(([value, number]) => `${PREFIX}${name}{${label}="${value}"} ${number}\n`);
+  const lines = [...values].map(([value, number]) => `${PREFIX}${name}{${label}="${escaped(value)}"} ${number}\n`);
   return `# HELP ${PREFIX}${name} ${help}\n# TYPE ${PREFIX}${name} gauge\n${lines.join("")}`;
+}
+
+/** As Prometheus reads a label's value: a node's name may be any text. */
+function escaped(value: string): string {
+  return value.replace(/["\\]/g, "\\$&").replace(/\n/g, "\\n");
 }
 
 function plain(name: string, help: string, value: number): string {

@@ -7,6 +7,7 @@ import { createClient } from "@redis/client";
 const CONNECT_MS = 5_000;
 /** Beyond the time that a command may block by itself. */
 const ANSWER_MS = 10_000;
+const NEVER = new AbortController().signal;
 
 type Client = ReturnType<typeof newClient>;
 export type RedisReply = string | number | null | readonly RedisReply[];
@@ -24,10 +25,13 @@ export interface Redis {
 
 /**
  * @param url `redis://` or `rediss://`, or with Sentinel `redis+sentinel://HOST:PORT,HOST:PORT/NAME`.
+ * @param signal gives up an attempt; a connection that is made it leaves alone.
  * @throws RedisRefusedError when it is a Redis Cluster, whose keys are on several servers.
  */
-export async function connectRedis(url: string): Promise<Redis> {
-  const client = await opened(await addressOf(url));
+export async function connectRedis(url: string, signal: AbortSignal = NEVER): Promise<Redis> {
+  const client = await opened(await addressOf(url, signal), signal);
+  const giveUp = () => end(client);
+  signal.addEventListener("abort", giveUp);
   const call = (args: readonly string[], blockMs = 0) => answered(client, args, blockMs);
   try {
     const info = String(await call(["INFO", "cluster"]));
@@ -36,9 +40,12 @@ export async function connectRedis(url: string): Promise<Redis> {
     }
     const role = await call(["ROLE"]);
     if (Array.isArray(role) && role[0] !== "master") throw new Error("this Redis is a replica, and takes no changes");
+    signal.throwIfAborted();
   } catch (error) {
-    client.destroy();
+    end(client);
     throw error;
+  } finally {
+    signal.removeEventListener("abort", giveUp);
   }
   return {
     call,
@@ -49,7 +56,7 @@ export async function connectRedis(url: string): Promise<Redis> {
       return client.isReady;
     },
     close() {
-      if (client.isOpen) client.destroy();
+      end(client);
     },
   };
 }
@@ -63,19 +70,34 @@ function newClient(url: string) {
   });
 }
 
-async function opened(url: string): Promise<Client> {
+/** The client's own limit ends with the TCP connection; who answers there may say nothing. */
+async function opened(url: string, signal: AbortSignal): Promise<Client> {
+  const limit = AbortSignal.any([signal, AbortSignal.timeout(CONNECT_MS)]);
+  limit.throwIfAborted();
   const client = newClient(url);
   // What goes wrong is told by the command that it goes wrong with.
   client.on("error", () => undefined);
-  await client.connect();
-  return client;
+  const over = new Promise<never>((_, reject) => {
+    limit.addEventListener("abort", () => reject(limit.reason), { once: true });
+  });
+  try {
+    await Promise.race([client.connect(), over]);
+    return client;
+  } catch (error) {
+    end(client);
+    throw error;
+  }
+}
+
+function end(client: Client): void {
+  if (client.isOpen) client.destroy();
 }
 
 async function answered(client: Client, args: readonly string[], blockMs: number): Promise<RedisReply> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
     timer = setTimeout(() => {
-      if (client.isOpen) client.destroy();
+      end(client);
       reject(new Error(`Redis did not answer ${args[0]} in time`));
     }, blockMs + ANSWER_MS);
   });
@@ -89,19 +111,19 @@ async function answered(client: Client, args: readonly string[], blockMs: number
 const SENTINEL = /^redis\+sentinel:\/\/(?:([^@/]*)@)?([^/]+)\/([\w.-]+)$/;
 
 /** Where Redis is now: the master, where Sentinels are to be asked. */
-async function addressOf(url: string): Promise<string> {
+async function addressOf(url: string, signal: AbortSignal): Promise<string> {
   const [, user, hosts, name] = SENTINEL.exec(url) ?? [];
   if (hosts === undefined || name === undefined) return url;
   let trouble: unknown = null;
   for (const host of hosts.split(",")) {
     try {
-      const sentinel = await opened(`redis://${host}`);
+      const sentinel = await opened(`redis://${host}`, signal);
       try {
         const found = await answered(sentinel, ["SENTINEL", "get-master-addr-by-name", name], 0);
         if (Array.isArray(found)) return `redis://${user === undefined ? "" : `${user}@`}${found[0]}:${found[1]}`;
         trouble = new Error(`Sentinel ${host} knows no master ${name}`);
       } finally {
-        sentinel.destroy();
+        end(sentinel);
       }
     } catch (error) {
       trouble = error;

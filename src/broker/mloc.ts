@@ -109,9 +109,9 @@ export class Mloc {
   }
 
   async #session(): Promise<void> {
-    const redis = await connectRedis(this.#url);
+    const redis = await connectRedis(this.#url, this.#ending.signal);
     this.#redis = redis;
-    this.#listening = await connectRedis(this.#url);
+    this.#listening = await connectRedis(this.#url, this.#ending.signal);
     await this.#listening.subscribe(EVENTS, () => this.#wake?.());
     this.#saidDown = false;
     while (!this.#ending.signal.aborted) {

@@ -88,7 +88,7 @@ export class Streams {
   /** @returns `null` when Redis could not be asked. */
   async call(args: readonly string[]): Promise<RedisReply> {
     if (this.#ending.signal.aborted) return null;
-    this.#writing ??= connectRedis(this.#settings.url);
+    this.#writing ??= connectRedis(this.#settings.url, this.#ending.signal);
     const writing = this.#writing;
     try {
       return await (await writing).call(args);
@@ -124,10 +124,11 @@ export class Streams {
   /** Reads until something goes wrong. */
   async #session(): Promise<void> {
     const { url, stream, log } = this.#settings;
-    const redis = await connectRedis(url);
+    const redis = await connectRedis(url, this.#ending.signal);
     this.#reading = redis;
     await this.#settings.admit?.(redis);
     await this.#makeGroup(redis);
+    this.#ending.signal.throwIfAborted();
     if (this.#saidDown) log.info({ stream }, "Redis is there again");
     this.#saidDown = false;
     this.#isReading = true;

@@ -4,6 +4,7 @@ import type {
   EndReason,
   HeldLease,
   JobRef,
+  RunFence,
   RunId,
   Slot,
   Task,
@@ -64,7 +65,12 @@ export type WorkEvent =
   /** The record under the last key has ended without a lease: the next is asked for under a new one. */
   | { readonly type: "lease-missed"; readonly run: RunId; readonly askAt: EpochMs; readonly waiting: Waiting }
   | { readonly type: "run-assigned"; readonly run: RunId; readonly node: string; readonly lease: HeldLease | null }
-  | { readonly type: "run-handed-out"; readonly run: RunId; readonly at: EpochMs }
+  | {
+      readonly type: "run-handed-out";
+      readonly run: RunId;
+      readonly at: EpochMs;
+      readonly fence?: RunFence | null;
+    }
   | {
       readonly type: "run-seen";
       readonly run: RunId;

@@ -106,7 +106,8 @@ function evolveRun(state: WorkState, event: RunEvent): WorkState {
       return onRun(state, event.run, (run) => {
         if (run.phase !== "assigned") return run;
         const { lease, node } = run;
-        const news = { known: false, startedAt: null, readyAt: null, port: null };
+        const fence = event.fence === undefined ? {} : { fence: event.fence };
+        const news = { known: false, startedAt: null, readyAt: null, port: null, ...fence };
         return { ...baseOf(run), phase: "starting", lease, node, handedOutAt: event.at, ...news };
       });
     case "run-seen":

@@ -164,6 +164,16 @@ interface OnNode {
   readonly port: number | null;
   /** Why it has no lease yet, of one that its node's own daemon leases for. */
   readonly waiting?: Waiting | null;
+  /** What its node was told when it was handed out, whatever the settings say later. */
+  readonly fence?: RunFence | null;
+}
+
+/** When a run on another node ends by itself, so that it may start elsewhere; `null`: it goes on. */
+export interface RunFence {
+  /** How old the last answered heartbeat may be. */
+  readonly withinMs: number;
+  /** How long the node must be silent. */
+  readonly ttlMs: number;
 }
 
 export type RunStage =

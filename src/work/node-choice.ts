@@ -75,9 +75,7 @@ function hasHardware({ resources }: WorkSpec, { hardware, link }: Offer["worker"
   if (typeof bytes === "number" && bytes < resources.memoryBytes) return false;
   const { gpu } = resources;
   const fitting = (link?.gpus ?? []).filter(({ name }) =>
-    (gpu?.nameParts ?? []).every(
-      (part) => typeof name === "string" && name.toLowerCase().includes(part.toLowerCase()),
-    ),
+    (gpu?.nameParts ?? []).every((part) => typeof name === "string" && name.toLowerCase().includes(part.toLowerCase())),
   );
   return fitting.length >= (gpu?.count ?? 0);
 }

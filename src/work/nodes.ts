@@ -8,13 +8,15 @@
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
-import type { HeldLease, Origin, Run, RunSeen, Task, Workload } from "./model.ts";
+import type { HeldLease, Origin, Run, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
 import { declineRun, endRun, isElsewhere, isTask } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
 import { type Assignment, assignmentOf, type WantedOfWorker } from "./wanted.ts";
 
 /** Between the end of a run's grace on its node and the end of its assignment. */
 const FENCE_MARGIN_MS = 15_000;
+/** Beyond the end of a node's assignments, before it is silent. */
+export const SILENT_MS = 5_000;
 
 interface Times {
   readonly ttlMs: number;
@@ -55,16 +57,16 @@ export function nodesSilent(draft: Draft, nodes: ReadonlySet<string>): void {
     if (run.phase === "waiting" || run.node === null || !nodes.has(run.node)) continue;
     if (run.phase === "ended") runDelivered(draft, id);
     else if (run.phase === "assigned") declineRun(draft, run, run.node, "it is not heard of", false);
-    else if (maySupersede(draft, run)) endRun(draft, run, "lost", "its node was not heard of", null);
+    else if (isOnNode(run) && maySupersede(draft, run)) endRun(draft, run, "lost", "its node was not heard of", null);
   }
 }
 
-function maySupersede({ state }: Draft, run: Run): boolean {
-  const job = jobOf(state, run.job);
-  const worker = run.phase === "waiting" || run.node === null ? undefined : state.workers.get(run.node);
+function maySupersede({ state, now }: Draft, { job: ref, node, fence = null }: RunOnNode): boolean {
+  const job = jobOf(state, ref);
+  const worker = state.workers.get(node);
   if (job === undefined || worker?.link?.kind !== "member") return false;
   // One replica too many harms nobody: it stops when its node is back.
-  return !isTask(job) || (worker.endsSurely && fenceMsOf(job, worker.link) !== null);
+  return !isTask(job) || (fence !== null && now - worker.lastSeen >= fence.ttlMs + SILENT_MS);
 }
 
 /** What a node is to have, as far as it has not said that it has it. */
@@ -78,14 +80,13 @@ export interface WantedOfNode {
 }
 
 export function wantedOfNode(state: WorkState, node: string, reported: readonly RunSeen[]): WantedOfNode {
-  const link = state.workers.get(node)?.link;
   const seen = new Map(reported.map((report) => [report.run, report]));
   const assign: WantedOfNode["assign"][number][] = [];
   for (const run of openRunsOf(state)) {
     const job = jobOf(state, run.job);
     if (!isOnNode(run) || run.node !== node || run.phase === "stopping" || run.known || seen.has(run.id)) continue;
-    if (job === undefined || job.spec === null || link === undefined) continue;
-    const assignment = { ...assignmentOf(run, job, job.spec), lease: null, fenceMs: fenceMsOf(job, link) };
+    if (job === undefined || job.spec === null) continue;
+    const assignment = { ...assignmentOf(run, job, job.spec), lease: null, fenceMs: run.fence?.withinMs ?? null };
     assign.push({ name: job.name, assignment });
   }
   const stop: WantedOfWorker["stop"][number][] = [];

@@ -2,9 +2,10 @@
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode } from "./evolve.ts";
-import type { EndReason, Run, RunOnNode, RunSeen, Waiting, WorkerFacts } from "./model.ts";
+import type { EndReason, Run, RunFence, RunOnNode, RunSeen, Waiting, WorkerFacts } from "./model.ts";
+import { fenceMsOf } from "./nodes.ts";
 import { declineRun, endRun, isElsewhere } from "./runs.ts";
-import { openRunsOf } from "./state.ts";
+import { jobOf, openRunsOf } from "./state.ts";
 
 /**
  * A worker says all that it has; `null`: it cannot tell yet.
@@ -98,9 +99,18 @@ function detailOf(run: Run, detail: string): string {
 export function handOut(draft: Draft, node: string, instance: number): void {
   demandNewest(draft, node, instance);
   for (const run of openRunsOf(draft.state)) {
-    if (run.phase === "assigned" && run.node === node)
-      draft.write({ type: "run-handed-out", run: run.id, at: draft.now });
+    if (run.phase !== "assigned" || run.node !== node) continue;
+    draft.write({ type: "run-handed-out", run: run.id, at: draft.now, ...fenceAt(draft, run) });
   }
+}
+
+function fenceAt({ state }: Draft, run: Extract<Run, { phase: "assigned" }>): { readonly fence?: RunFence | null } {
+  const worker = state.workers.get(run.node);
+  const job = jobOf(state, run.job);
+  if (worker?.link?.kind !== "member" || job === undefined) return {};
+  const { ttlMs } = worker.link;
+  const withinMs = worker.endsSurely ? fenceMsOf(job, worker.link) : null;
+  return { fence: withinMs === null ? null : { withinMs, ttlMs } };
 }
 
 /** One that has said that it leaves, and has nothing of ours. */

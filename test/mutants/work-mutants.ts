@@ -66,8 +66,8 @@ const BOOKS = planted(
       {
         file: "src/work/workers.ts",
         name: "What is handed out is not written down first",
-        find: 'run.phase === "assigned" && run.node === node',
-        replace: 'run.phase === "assigned" && run.node === node && run.epoch < 0',
+        find: 'run.phase !== "assigned" || run.node !== node',
+        replace: 'run.phase !== "assigned" || run.node !== node || run.epoch > 0',
       },
       {
         file: "src/work/retries.ts",
@@ -176,8 +176,8 @@ const ELSEWHERE = planted(
   [
     {
       name: "A run without a deadline on its silent node starts elsewhere all the same",
-      find: "worker.endsSurely && fenceMsOf(job, worker.link) !== null",
-      replace: "worker.endsSurely",
+      find: "fence !== null && now - worker.lastSeen >= fence.ttlMs + SILENT_MS",
+      replace: "now - worker.lastSeen >= 125_000",
     },
     {
       name: "The deadline on a node leaves out the grace",
@@ -220,4 +220,44 @@ const ELSEWHERE = planted(
   ],
 );
 
-export const WORK_MUTANTS: readonly Mutant[] = [...BOOKS, ...READING, ...ELSEWHERE];
+const FENCE = planted(
+  "src/worker/fence.ts",
+  ["test/worker/fence.test.ts"],
+  [
+    {
+      file: "src/platform/uptime.ts",
+      name: "What was heard before the host was started anew lets a run begin",
+      find: 'bootId === readBootId() && typeof at === "number"',
+      replace: 'typeof bootId === "string" && typeof at === "number"',
+    },
+    {
+      name: "A run begins on a host that has heard nothing",
+      find: "heardAt === null || uptimeMs()",
+      replace: "heardAt !== null && uptimeMs()",
+    },
+    {
+      name: "The grace counts from when the deadline is noticed",
+      find: "deadline = heardAt + fence.withinMs;",
+      replace: "deadline = uptimeMs();",
+    },
+  ],
+);
+
+const MEMBER = planted(
+  "src/work-service/elsewhere/member.ts",
+  ["test/work-service/member.test.ts"],
+  [
+    {
+      name: "An assignment that its controller may have given up is taken",
+      find: "heardAt !== null && uptimeMs() - heardAt < fenceMs",
+      replace: "heardAt !== null || fenceMs > 0",
+    },
+    {
+      name: "A copy of what was declined is taken",
+      find: "const over = { ...task, cancelling: true };",
+      replace: "const over = { ...task, id: `${task.id}-declined`, cancelling: true };",
+    },
+  ],
+);
+
+export const WORK_MUTANTS: readonly Mutant[] = [...BOOKS, ...READING, ...ELSEWHERE, ...FENCE, ...MEMBER];

@@ -9,7 +9,7 @@ import { emptyWork, type WorkState } from "../../src/work/state.ts";
 import { countedOn, mayAsk } from "../../src/work/wanted.ts";
 import { document, TASK_SETTINGS, taskOf } from "./fixtures.ts";
 
-const LINK = { kind: "member", gpus: [], url: null, ttlMs: 120_000, intervalMs: 30_000, isIdle: true } as const;
+const LINK = { kind: "member", gpus: [], url: null, isIdle: true } as const;
 
 class Books {
   state: WorkState = emptyWork();
@@ -19,6 +19,8 @@ class Books {
   do(command: WorkCommand): void {
     this.state = decide(this.state, command, this.now).state;
   }
+
+  times = { ttlMs: 120_000, intervalMs: 30_000 };
 
   node(node: string, freeGpus: number, runs: readonly RunSeen[] | null = [], seq = ++this.#seq): void {
     const facts: WorkerFacts = {
@@ -35,7 +37,7 @@ class Books {
       endsSurely: true,
       hardware: {},
       freeGpus,
-      link: { ...LINK, seq },
+      link: { ...LINK, ...this.times, seq },
     };
     this.do({ type: "worker-reports", worker: facts, runs });
   }
@@ -135,6 +137,27 @@ test("of a silent node, what has a deadline there starts elsewhere under a later
   const wanted = wantedOfNode(books.state, "a", [moves, waits]);
   expect(wanted.stop.map(({ run }) => run)).toEqual([moves.run]);
   expect(books.run("waits").phase).toBe("running");
+});
+
+test("a run on a silent node has the deadline that its node was told, whatever the settings say since", () => {
+  const books = new Books();
+  const retry = { lost: 1, backoff: "1s" };
+  books.times = { ttlMs: 60_000, intervalMs: 10_000 };
+  books.node("a", 8);
+  books.submit("without", { retry, stop: { grace: "40s" } });
+  books.submit("with", { retry, stop: { grace: "20s" } });
+  const both = [books.begin("without", "a"), books.begin("with", "a")];
+  const silentFor = (ms: number, ttlMs: number) => {
+    books.times = { ttlMs, intervalMs: 1_000 };
+    books.node("a", 6, both);
+    books.now += ms;
+    books.do({ type: "nodes-silent", nodes: ["a"] });
+  };
+  silentFor(64_000, 45_000);
+  expect(books.run("with").phase).toBe("running");
+  silentFor(65_000, 120_000);
+  expect(books.run("with")).toMatchObject({ phase: "ended", reason: "lost" });
+  expect(books.run("without").phase).toBe("running");
 });
 
 test("a node that cannot say yet what it runs has lost nothing of it", () => {

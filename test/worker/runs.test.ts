@@ -1,8 +1,8 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { type CageKind, chooseCage } from "../../src/worker/cages.ts";
-import { isAlive, processOf } from "../../src/worker/processes.ts";
+import { type CageKind, chooseCage, signalAll } from "../../src/worker/cages.ts";
+import { isAlive, ProcessTable, processOf } from "../../src/worker/processes.ts";
 import { Site, type SiteOptions, until } from "./site.ts";
 
 let site: Site;
@@ -236,10 +236,11 @@ describe("what dies", () => {
 
   test("the books: a worker leaves the runs of others alone", async () => {
     await host();
-    const id = site.submit(sh("sleep 1000"));
+    const id = site.submit(sh("exec sleep 1000"));
     const run = await site.phase(id, "running");
     const child = site.pidOf(run.id, "child");
     const start = processOf(child);
+    const holder = processOf(site.pidOf(run.id, "holder"));
     await site.killDaemon();
     const { rmSync } = await import("node:fs");
     for (const file of ["work.db", "work.db-wal", "work.db-shm"]) rmSync(join(site.dir, file), { force: true });
@@ -247,7 +248,9 @@ describe("what dies", () => {
     await until("the worker reports", () => site.books.state.workers.size > 0);
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(start !== null && isAlive(start)).toBe(true);
-    process.kill(child, "SIGKILL");
+    // Nobody else ends it: its holder leaves with it.
+    signalAll(new ProcessTable().family(null, run.id), "SIGKILL");
+    await until("its holder has left", () => holder === null || !isAlive(holder));
   });
 });
 

@@ -3,7 +3,7 @@
  * Each part can be killed and started again.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadConfig } from "../../src/config/load.ts";
@@ -19,6 +19,7 @@ import { Gate } from "../../src/work-service/gate.ts";
 import type { LeasePlan, Leases, LeaseWish } from "../../src/work-service/leases.ts";
 import { Look } from "../../src/work-service/look.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
+import { signalAll } from "../../src/worker/cages.ts";
 import { ProcessTable } from "../../src/worker/processes.ts";
 import { PROFILE, TASK_SETTINGS, taskOf } from "../work/fixtures.ts";
 
@@ -350,6 +351,10 @@ export class Site {
     );
     await this.killWorker();
     await this.killDaemon();
+    // Of books that a test has thrown away, which no worker ends.
+    const runs = join(this.dir, "runs");
+    const table = new ProcessTable();
+    for (const run of existsSync(runs) ? readdirSync(runs) : []) signalAll(table.family(null, run), "SIGKILL");
     rmSync(this.dir, { recursive: true, force: true });
   }
 }

@@ -13,7 +13,7 @@ import { Streams } from "../../broker/streams.ts";
 import { WorkError } from "../../work/errors.ts";
 import { mergedResponses } from "../../work/merge.ts";
 import type { RunSeen } from "../../work/model.ts";
-import { betterElsewhere, wantedOfNode } from "../../work/nodes.ts";
+import { betterElsewhere, SILENT_MS, wantedOfNode } from "../../work/nodes.ts";
 import { startsElsewhere } from "../../work/runs.ts";
 import { openRunsOf } from "../../work/state.ts";
 import type { Books } from "../books.ts";
@@ -32,8 +32,6 @@ import {
 
 const SOON_MS = 10;
 const LOOK_MS = 1_000;
-/** Beyond the end of its assignments. */
-const SILENT_MS = 5_000;
 const RECALL_AGAIN_MS = 10_000;
 const LOCK_MS = 30_000;
 
@@ -223,7 +221,8 @@ export class Controller {
       this.#recall(now);
       this.#forget();
       // Only its own: another's is not made longer.
-      if (this.#streams.isReading) void this.#streams.call(["SET", LOCK, this.#books.name, "XX", "PX", String(LOCK_MS)]);
+      if (this.#streams.isReading)
+        void this.#streams.call(["SET", LOCK, this.#books.name, "XX", "PX", String(LOCK_MS)]);
     } catch (error) {
       this.#log.error({ err: error }, "the nodes could not be looked after");
     }

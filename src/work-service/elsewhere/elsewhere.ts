@@ -73,8 +73,7 @@ export class Elsewhere {
   }
 
   async stop(): Promise<void> {
-    await this.#mloc?.stop();
-    await this.#link?.stop();
+    await Promise.all([this.#mloc?.stop(), this.#link?.stop()]);
   }
 
   /** The secret that this host shares with others; `null`: it is alone. */

@@ -8,8 +8,8 @@
  */
 import { Mloc, type MlocWorker } from "../../broker/mloc.ts";
 import type { JsonObject } from "../../core/base/json.ts";
-import { isOnNode } from "../../work/evolve.ts";
 import { isObject } from "../../work/documents/shape.ts";
+import { isOnNode } from "../../work/evolve.ts";
 import type { Run, RunOnNode, RunSeen, Task, WorkerFacts } from "../../work/model.ts";
 import { topicOf } from "../../work/node-choice.ts";
 import { openRunsOf } from "../../work/state.ts";

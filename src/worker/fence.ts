@@ -36,7 +36,7 @@ export function keepFence(folder: string, order: Order, fence: Fence, holder: Pr
       deadline = heardAt + fence.withinMs;
       if (child !== null) signalMain(order, child, new ProcessTable(), `SIG${fence.signal}` as NodeJS.Signals);
     }
-    isWritten ||= hasWritten(folder);
+    if (!isWritten) isWritten = hasWritten(folder);
     if (uptimeMs() >= deadline + fence.graceMs) killAll(order, membersOf(order, child, holder, new ProcessTable()));
   }, LOOK_MS);
 }

@@ -255,7 +255,7 @@ const MEMBER = planted(
     {
       name: "A copy of what was declined is taken",
       find: "const over = { ...task, cancelling: true };",
-      replace: "const over = { ...task, id: `${task.id}-declined`, cancelling: true };",
+      replace: 'const over = { ...task, id: "another", cancelling: true };',
     },
   ],
 );

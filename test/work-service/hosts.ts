@@ -80,7 +80,8 @@ export class Host {
   }
 }
 
-const BLANK = {
+/** An executor that says only what it is. */
+export const BLANK = {
   command: null,
   python: null,
   module: null,

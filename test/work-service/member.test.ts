@@ -14,7 +14,7 @@ import { commandsTo, EVENTS_STREAM } from "../../src/work-service/elsewhere/word
 import { WorkStore } from "../../src/work-service/store.ts";
 import { aTask } from "../work/fixtures.ts";
 import { MemoryLeases, pause, until } from "../worker/site.ts";
-import { QUIET, SECRET } from "./hosts.ts";
+import { BLANK, QUIET, SECRET } from "./hosts.ts";
 import { hasRedis, NEEDS_REDIS, TestRedis } from "./redis.ts";
 
 const FENCE_MS = 60_000;
@@ -28,24 +28,7 @@ afterAll(async () => {
   if (hasRedis) await redis.stop();
 });
 
-const EXECUTOR: ExecutorSettings = {
-  type: "process",
-  command: null,
-  python: null,
-  module: null,
-  class: null,
-  engine: "podman",
-  programs: ["/bin/true"],
-  images: [],
-  args: [],
-  env: {},
-  passEnv: [],
-  userEnv: [],
-  mounts: [],
-  network: "none",
-  cdi: true,
-  allowRemoteCode: false,
-};
+const EXECUTOR: ExecutorSettings = { ...BLANK, type: "process", programs: ["/bin/true"] };
 
 /** One host's books and its part in the cluster. Its worker has reported, and does nothing. */
 class Node {

@@ -1,8 +1,8 @@
-import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { HoldingAllocation, LeasedGpu, Request } from "../../../src/core/model/allocation.ts";
 import { grantedBody } from "../../../src/wire/allocations/bodies.ts";
 import { GrantedTexts } from "../../../src/wire/allocations/granted-text.ts";
+import fc from "../../fc.ts";
 import { SEED } from "../../seed.ts";
 import { h100, minutes, SimulatedHost } from "../../simulation/simulated-host.ts";
 

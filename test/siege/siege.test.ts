@@ -16,7 +16,9 @@ import { eventually, isBuilt, startDaemon, type TestDaemon } from "../e2e/daemon
 
 const SECONDS = Number(process.env.SIEGE_SECONDS ?? 60);
 const HOSTILE = fileURLToPath(new URL("./hostile.ts", import.meta.url));
-const MAX_RESIDENT_MIB = 512;
+/** Of its own: the program's text, some 60 MiB, is a file's, which the kernel drops before anything else. */
+const MAX_OWN_MIB = 512;
+const LOOK_MS = 100;
 /** Or five times what the same calls take alone, on a machine that is busy with other things. */
 const MAX_P99_MS = 250;
 
@@ -60,9 +62,9 @@ async function live(daemon: TestDaemon, until: number, tally: Tally): Promise<vo
 
 const p99 = (times: readonly number[]) => times.toSorted((x, y) => x - y)[Math.floor(times.length * 0.99)] as number;
 
-function residentMib({ process: { pid } }: TestDaemon): number {
-  const peak = /^VmHWM:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
-  return Number(peak) / 1_024;
+function ownMib({ process: { pid } }: TestDaemon): number {
+  const own = /^RssAnon:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1];
+  return Number(own) / 1_024;
 }
 
 test.skipIf(!isBuilt)(
@@ -102,6 +104,11 @@ test.skipIf(!isBuilt)(
       report += chunk;
     });
     const gone = once(hostile, "exit");
+    let peakMib = 0;
+    const looks = setInterval(() => {
+      peakMib = Math.max(peakMib, ownMib(daemon));
+    }, LOOK_MS);
+    onTestFinished(() => clearInterval(looks));
 
     const besieged: Tally = { times: [], grants: 0 };
     const end = Date.now() + SECONDS * 1_000;
@@ -127,7 +134,7 @@ test.skipIf(!isBuilt)(
       grants: besieged.grants,
       webhooks: expiring.length,
       judgedByTime: isQuiet,
-      peakMib: Math.round(residentMib(daemon)),
+      peakMib: Math.round(peakMib),
       attacks: JSON.parse(report),
     };
     process.stdout.write(`siege: ${JSON.stringify(figures)}\n`);
@@ -136,7 +143,8 @@ test.skipIf(!isBuilt)(
     }
     expect(figures.grants).toBeGreaterThan(0);
     if (isQuiet) expect(figures.p99Ms).toBeLessThan(Math.max(MAX_P99_MS, 5 * figures.p99AloneMs));
-    expect(figures.peakMib).toBeLessThan(MAX_RESIDENT_MIB);
+    expect(figures.peakMib).toBeGreaterThan(0);
+    expect(figures.peakMib).toBeLessThan(MAX_OWN_MIB);
   },
   (SECONDS + 120) * 1_000,
 );

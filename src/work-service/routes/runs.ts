@@ -1,5 +1,6 @@
 /** Runs, their logs, and the workers that have them. */
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { parseDuration } from "../../core/base/duration.ts";
 import { type Answer, json, NOT_STORED, type StreamAnswer } from "../../http/exchange/answers.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
@@ -15,6 +16,7 @@ const DEFAULT_TAIL = 200;
 const MAX_TAIL = 10_000;
 const MAX_LISTED = 1_000;
 const STALE_MS = 120_000;
+const BEGIN_LOOK_MS = 200;
 
 export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
   const looking = { role: "read", body: "ignored" } as const;
@@ -80,17 +82,33 @@ function logs(parts: RouteParts, call: Call, run: Run): Promise<Answer> | Stream
   if (!isElsewhere) return logsHere(parts, call, run, call.url);
   const path = `logs${call.url.slice(call.url.search(/\?|$/))}`;
   const type = "text/plain; charset=utf-8";
-  if (!follow) return textFrom(parts.elsewhere.ofRun(run, path, soon()), type);
+  if (!follow) return hasBegun(run) ? textFrom(parts.elsewhere.ofRun(run, path, soon()), type) : nothing(type);
   return {
     status: 200,
     type,
     headers: NOT_STORED,
     async *pieces(signal) {
+      // What was handed out a moment ago has not come to its node yet.
+      const now = () => parts.books.state.runs.get(run.id);
+      while (now()?.phase === "assigned" && !signal.aborted) {
+        await sleep(BEGIN_LOOK_MS, undefined, { signal }).catch(() => undefined);
+      }
+      if (signal.aborted || !hasBegun(now() ?? run)) return;
       const answer = await parts.elsewhere.ofRun(run, path, signal);
       const decoder = new TextDecoder();
       for await (const piece of answer?.body ?? []) yield decoder.decode(piece as Uint8Array, { stream: true });
     },
   };
+}
+
+/** Otherwise there is nothing of it on its node. */
+function hasBegun(run: Run): boolean {
+  if (run.phase === "ended") return run.startedAt !== null;
+  return run.phase !== "waiting" && run.phase !== "assigned";
+}
+
+async function nothing(type: string): Promise<Answer> {
+  return answerOf(type, "");
 }
 
 async function textFrom(asked: Promise<Response | null>, type: string): Promise<Answer> {

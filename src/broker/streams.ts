@@ -6,6 +6,7 @@
  *  2. Redis only carries. When its streams or groups are gone, or another Redis has taken its place, the groups are made
  *     anew and `restored` is called: both sides then say again what is open.
  */
+import { setTimeout as sleep } from "node:timers/promises";
 import { connectRedis, type Redis, RedisRefusedError, type RedisReply } from "./connection.ts";
 import { type Message, opened, signed } from "./messages.ts";
 
@@ -116,7 +117,7 @@ export class Streams {
         if (!this.#saidDown) log.warn({ err: error }, "the link over Redis broke: what runs goes on");
         this.#saidDown = true;
         if (error instanceof RedisRefusedError) log.error({ err: error }, "this Redis cannot be used");
-        await pause(PAUSE_MS, this.#ending.signal);
+        await sleep(PAUSE_MS, undefined, { signal: this.#ending.signal }).catch(() => undefined);
       }
     }
   }
@@ -188,16 +189,4 @@ export class Streams {
 function entriesIn(reply: RedisReply): [string, readonly string[]][] {
   const [found] = (reply ?? []) as readonly (readonly [string, readonly [string, readonly string[] | null][]])[];
   return (found?.[1] ?? []).map(([id, fields]) => [id, fields ?? []]);
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener("abort", done);
-  });
 }

@@ -1,9 +1,9 @@
 /**
  * What each GPU has become, and whose, since that was last written down.
  *
- *  1. What a turn makes of its GPUs is written with the turn. Two ways that leads not: a GPU that changed less than
- *     `SHORTEST_MS` before, so that many short leases neither slow the turns nor fill the table within minutes; and a
- *     state that no turn brings about, such as a reading that has grown stale. Both are found by the next look.
+ *  1. What a turn makes of its GPUs is written with the turn, but for a GPU that changed less than `SHORTEST_MS` before:
+ *     many short leases would slow the turns, and fill the table within minutes. The next look finds it, as it finds a
+ *     state that no turn brings about, such as a reading that has grown stale.
  *  2. A change bears the time since when it is so, as far as the state says it, and never one before the change ahead.
  *  3. Only what is on disk counts as written: what a full disk did not take is found to be different at the next look.
  *  4. A GPU that has left the inventory is forgotten. If it comes back, what it is then is its first change.

@@ -1,7 +1,5 @@
 /** What several replicas of a task have answered, as one answer. */
-
-const isObject = (value: unknown): value is Record<string, unknown> =>
-  typeof value === "object" && value !== null && !Array.isArray(value);
+import { isObject } from "./documents/shape.ts";
 
 /**
  * Items in the order of the prompts, which were dealt out in turn.

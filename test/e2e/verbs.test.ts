@@ -84,7 +84,9 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     expect((await gpuo(["allocate", "-g", "1", "--no-queue"], env)).end).toBe(75);
     expect((await gpuo(["resume-queue", "--reason", "x"], env)).stderr).toContain("the queue goes on");
     expect((await gpuo(["drain", "--reason", "x", "--deadline", "2h"], env)).end).toBe(0);
-    expect((await gpuo(["resume-queue", "--reason", "x"], env)).stderr).toContain("gpuo undrain takes that back");
+    expect((await gpuo(["resume-queue", "--reason", "x"], env)).stderr).toContain(
+      "gpuo undrain --reason ... takes that back",
+    );
     await other.end();
     other.removeFolder();
   });

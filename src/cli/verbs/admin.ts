@@ -46,7 +46,7 @@ export async function pauseQueue(options: AdminOptions): Promise<void> {
     throw new UsageError(`nothing is granted already: ${before.by} drained the host: ${before.reason}`);
   const answer = await client.drainHost("drain", { reason: options.reason });
   if (terminal.json) return terminal.data(answer);
-  terminal.say("the queue is paused: requests wait, leases stay; gpuo resume-queue takes it back");
+  terminal.say("the queue is paused: requests wait, leases stay; gpuo resume-queue --reason ... takes it back");
 }
 
 export async function resumeQueue(options: AdminOptions): Promise<void> {
@@ -54,7 +54,7 @@ export async function resumeQueue(options: AdminOptions): Promise<void> {
   const { drain: before } = await client.status();
   if (before !== null && before.drain_by !== null) {
     throw new UsageError(
-      `the host is drained until ${before.drain_by}: ${before.reason}; gpuo undrain takes that back`,
+      `the host is drained until ${before.drain_by}: ${before.reason}; gpuo undrain --reason ... takes that back`,
     );
   }
   const answer = await client.drainHost("undrain", { reason: options.reason });

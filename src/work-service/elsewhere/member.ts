@@ -197,12 +197,9 @@ export class Member {
     // It may have lain there until its controller has given it up. If not, it comes again after the next heartbeat.
     if (!this.#hasHeardWithin(assignment.fenceMs ?? null)) return;
     const refusal = refusalOf(kind, spec, this.#settings.executors);
-    const offers = [...state.workers.values()].map((worker) => ({ worker, freeGpus: null }));
-    const choice = chooseNode(
-      spec,
-      offers.filter(({ worker }) => worker.link === undefined),
-      this.#books.now(),
-    );
+    const own = [...state.workers.values()].filter(({ link }) => link === undefined);
+    const offers = own.map((worker) => ({ worker, freeGpus: null }));
+    const choice = chooseNode(spec, offers, this.#books.now());
     const why = refusal?.message ?? (choice.node === null ? choice.reason : null);
     const task = assignedTask(controller, name, assignment, this.#books.now());
     if (why !== null) {

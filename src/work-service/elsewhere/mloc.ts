@@ -105,8 +105,8 @@ export class MlocNodes {
     const text = JSON.stringify([facts, runs]);
     const now = this.#books.now();
     const told = this.#told.get(worker.id);
-    if (told?.text === text && now - told.at < REPEAT_MS && !worker.isStale) return;
-    if (worker.isStale && told?.text === text) return;
+    // One that is stale is not told again: to the books it would seem to have been heard of.
+    if (told?.text === text && (worker.isStale || now - told.at < REPEAT_MS)) return;
     this.#told.set(worker.id, { text, at: now });
     const link = { ...(facts.link as NonNullable<WorkerFacts["link"]>), seq: ++this.#seq };
     this.#books.command({ type: "worker-reports", worker: { ...facts, link }, runs });

@@ -36,7 +36,7 @@ export async function askNode(nodeUrl: string, path: string, secret: Buffer, sig
   throw new Error(`the node answers ${answer.status}`);
 }
 
-export function soon(signal?: AbortSignal): AbortSignal {
-  const late = AbortSignal.timeout(ANSWER_MS);
-  return signal === undefined ? late : AbortSignal.any([signal, late]);
+/** For what a node is asked once: a stream of it may go on for longer. */
+export function soon(): AbortSignal {
+  return AbortSignal.timeout(ANSWER_MS);
 }

@@ -7,6 +7,7 @@ import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint
 import { invalid } from "../../http/exchange/problems.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { Run } from "../../work/model.ts";
+import { isElsewhere } from "../../work/runs.ts";
 import { openedPath, soon } from "../elsewhere/passing.ts";
 import { followLogs, type LogLine, type LogQuery, logLines, resultFile } from "../output.ts";
 import { runView, workerView } from "../views.ts";
@@ -78,8 +79,7 @@ function taskLogs(parts: RouteParts, call: Call): Promise<Answer> | StreamAnswer
 function logs(parts: RouteParts, call: Call, run: Run): Promise<Answer> | StreamAnswer {
   demandOwner(call, run.owner, `run ${run.id}`);
   const { follow } = logQuery(call.url);
-  const isElsewhere = run.phase !== "waiting" && parts.books.state.workers.get(run.node ?? "")?.link !== undefined;
-  if (!isElsewhere) return logsHere(parts, call, run, call.url);
+  if (!isElsewhere(parts.books, run)) return logsHere(parts, call, run, call.url);
   const path = `logs${call.url.slice(call.url.search(/\?|$/))}`;
   const type = "text/plain; charset=utf-8";
   if (!follow) return hasBegun(run) ? textFrom(parts.elsewhere.ofRun(run, path, soon()), type) : nothing(type);

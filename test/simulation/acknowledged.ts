@@ -1,9 +1,9 @@
 /** What clients were answered, and what they may believe because of it. */
 import { isDeepStrictEqual } from "node:util";
 import type { EpochMs } from "../../src/core/base/time.ts";
-import type { Allocation, EndReason, Lease } from "../../src/core/model/allocation.ts";
+import type { Allocation, EndReason, Lease, Request } from "../../src/core/model/allocation.ts";
 import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
-import { movedLease } from "./books.ts";
+import { type Followed, movedLease } from "./books.ts";
 import { breach } from "./violation.ts";
 
 /** A client that was granted a GPU goes on using it until its time is up, or until it is told of the end. */
@@ -23,7 +23,7 @@ export class Acknowledged {
   readonly #records: Map<AllocationId, Allocation>;
   readonly #beliefs = new Map<GpuUuid, Map<AllocationId, Belief>>();
   /** What clients have been answered since the last audit: several commands may have been answered at once. */
-  readonly #news: { lease: Lease; id: AllocationId; now: EpochMs; trueMs: number }[] = [];
+  readonly #news: { request: Request; lease: Lease; now: EpochMs; trueMs: number }[] = [];
 
   constructor(from: Acknowledged | null = null) {
     this.#records = new Map(from === null ? [] : from.#records);
@@ -38,14 +38,26 @@ export class Acknowledged {
     const { id } = record.request;
     demandReachable(record, stored);
     this.#records.set(id, record);
-    if (byOwner && record.status === "leased") this.#news.push({ lease: record.lease, id, now, trueMs });
+    if (byOwner && record.status === "leased") {
+      this.#news.push({ request: record.request, lease: record.lease, now, trueMs });
+    }
   }
 
-  /** All that was answered is audited: from now on clients believe what still holds. */
-  believe(isLive: (id: AllocationId) => boolean): void {
-    for (const { lease, id, now, trueMs } of this.#news) {
-      if (!isLive(id)) continue;
-      const untilMs = lease.expiresAt === null ? null : trueMs + (lease.expiresAt - now);
+  /**
+   * All that was answered is audited: from now on clients believe what still holds.
+   *
+   * @param live the allocation as the books have it.
+   */
+  believe(live: (id: AllocationId) => Followed | undefined): void {
+    for (const { request, lease, now, trueMs } of this.#news) {
+      const { id } = request;
+      const present = live(id);
+      if (present === undefined) continue;
+      const isMoved =
+        request.ttlMs !== present.request.ttlMs || request.maxDurationMs !== present.request.maxDurationMs;
+      // Of calls made at once, one may be answered with the end as it was before another moved it; its client knows both.
+      const expiresAt = isMoved ? earlier(lease.expiresAt, present.lease?.expiresAt ?? null) : lease.expiresAt;
+      const untilMs = expiresAt === null ? null : trueMs + (expiresAt - now);
       const belief = { sharedMib: lease.sharedMib, untilMs, leadMs: now - trueMs };
       for (const { uuid } of lease.gpus) {
         const here = this.#beliefs.get(uuid) ?? new Map<AllocationId, Belief>();
@@ -122,6 +134,12 @@ export class Acknowledged {
       if (at !== null && isOver(at)) this.#records.delete(id);
     }
   }
+}
+
+/** `null`: never. */
+function earlier(one: EpochMs | null, other: EpochMs | null): EpochMs | null {
+  if (one === null || other === null) return one ?? other;
+  return Math.min(one, other);
 }
 
 function movedRecord(record: Allocation, ms: number): Allocation {

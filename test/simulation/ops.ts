@@ -325,12 +325,14 @@ function drawExact(draw: Draw): Partial<AllocateAsk> {
   return { exactGpus, requiredGpus: exactGpus.length };
 }
 
+/** Two of three compute instances beside the third often ask for more than is left of the memory that they share. */
 function drawInstances(draw: Draw): Partial<AllocateAsk> {
-  const twins = draw.chance(0.5);
+  const migProfile = draw.one(["1c.3g.71gb", "1c.3g.71gb", "2c.3g.71gb", "1g.10gb", "1g.10gb"]);
   return {
-    migProfile: twins ? draw.one(["1c.3g.71gb", "2c.3g.71gb"]) : "1g.10gb",
-    requiredGpus: draw.chance(0.75) ? 1 : 2,
-    minMemoryMib: twins ? draw.one([1_000, 30_000, 40_000, 71_000]) : draw.one([1_000, 9_000]),
+    migProfile,
+    requiredGpus: draw.chance(0.6) ? 1 : 2,
+    minMemoryMib:
+      migProfile === "1g.10gb" ? draw.one([1_000, 9_000]) : draw.one([1_000, 30_000, 30_000, 40_000, 71_000]),
     sharing: "exclusive",
   };
 }

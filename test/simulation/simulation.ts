@@ -257,7 +257,7 @@ export class Simulation {
     if (wasFailing) this.#oweForDisk();
     if (writer.commits !== this.#commitsSeen) this.#auditCommits();
     if (!wasFailing) this.#oweForDisk();
-    this.#clients.acknowledged.believe((id) => this.#auditor.books.live.has(id));
+    this.#clients.acknowledged.believe((id) => this.#auditor.books.live.get(id));
   }
 
   #noteDisk(): void {

@@ -52,6 +52,60 @@ export interface WorkerRecord {
   readonly runs: readonly string[];
 }
 
+/** One try of a task or replica, as `GET /work` has it. */
+export interface RunLine {
+  readonly run_id: string;
+  readonly replica: number;
+  readonly state: "waiting" | "assigned" | "starting" | "running" | "ready" | "unready" | "stopping" | "ended";
+  /** `null`: none has it yet. */
+  readonly node: string | null;
+  readonly gpu_uuids: readonly string[];
+  readonly started_at: string | null;
+  readonly ended_at: string | null;
+  readonly end_reason: string | null;
+  readonly exit_code: number | null;
+}
+
+/** Of a task in `GET /work`. */
+export interface TaskLine extends Omit<TaskRecord, "attempts" | "submitted_at"> {
+  readonly position: number | null;
+  readonly eta: string | null;
+  readonly submitted_at: string | null;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+  readonly cancelling: boolean;
+  /** What each replica asks for. */
+  readonly gpus: number;
+  readonly replicas: number;
+  readonly retries: number;
+  readonly max_retries: number;
+  /** Newest first, twelve at most. */
+  readonly runs: readonly RunLine[];
+}
+
+/** Of a workload in `GET /work`. */
+export interface WorkloadLine extends Omit<WorkloadRecord, "createdAt"> {
+  readonly createdAt: string | null;
+  /** Its runs are being stopped. */
+  readonly deleted: boolean;
+  /** Newest first, twelve at most. */
+  readonly runs: readonly RunLine[];
+}
+
+/** `GET /work`: what there is to see of work, whoever looks. */
+export interface WorkOverview {
+  readonly counts: {
+    readonly workloads: number;
+    readonly open_tasks: number;
+    readonly tasks: number;
+    readonly runs: number;
+  };
+  /** The newest 200. */
+  readonly workloads: readonly WorkloadLine[];
+  /** The 500 oldest that are open, then the 50 that ended last. */
+  readonly tasks: readonly TaskLine[];
+}
+
 export interface WorkClientOptions {
   readonly transport: Transport;
   readonly key: () => string | null;

@@ -8,6 +8,7 @@ import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
 import type { Idempotency } from "./exchange/idempotency.ts";
+import type { News } from "./exchange/news.ts";
 import type { ReadingFeed } from "./readings/feed.ts";
 
 export interface MetricsPage {
@@ -37,4 +38,6 @@ export interface EndpointParts {
   readonly history: GpuHistory;
   readonly audit: AuditStore;
   readonly keyBook: Keys;
+  /** Tells that something about work has changed; `null`: this daemon runs none. */
+  readonly workNews: News | null;
 }

@@ -4,6 +4,7 @@ import { GrantAnswers } from "./allocations/grant-answers.ts";
 import { endpointsOf } from "./endpoints.ts";
 import type { Endpoint } from "./exchange/endpoint.ts";
 import { Idempotency } from "./exchange/idempotency.ts";
+import type { News } from "./exchange/news.ts";
 import type { Refusals } from "./exchange/problems.ts";
 import { createServer, type HttpServer, type RequestMetrics, type ServerParts } from "./exchange/server.ts";
 import type { EndpointParts, MetricsPage } from "./parts.ts";
@@ -16,11 +17,15 @@ export type { Certificate, HttpServer, HttpSettings } from "./exchange/server.ts
 export interface HttpMetrics extends MetricsPage, RequestMetrics {}
 
 export interface HttpServerParts
-  extends Omit<EndpointParts, "metrics" | "headerName" | "grants" | "idempotency" | "readings">,
+  extends Omit<EndpointParts, "metrics" | "headerName" | "grants" | "idempotency" | "readings" | "workNews">,
     Pick<ServerParts, "settings" | "keys" | "peers" | "onKeyUsed" | "limits" | "log"> {
   readonly metrics: HttpMetrics | null;
   /** Calls that another room makes, tried before those of this one. */
-  readonly work?: { readonly endpoints: readonly Endpoint[]; readonly refusals: Refusals };
+  readonly work?: {
+    readonly endpoints: readonly Endpoint[];
+    readonly refusals: Refusals;
+    readonly news: News | null;
+  };
 }
 
 export function createHttpServer(parts: HttpServerParts): HttpServer {
@@ -43,9 +48,10 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
       );
       const idempotency = new Idempotency(parts.scheduler);
       const readings = new ReadingFeed(parts.scheduler);
+      const workNews = parts.work?.news ?? null;
       const { auth } = parts.settings;
       const headerName = auth.enabled ? auth.headerName : null;
-      const own = endpointsOf({ ...parts, readiness, headerName, grants, idempotency, readings });
+      const own = endpointsOf({ ...parts, readiness, headerName, grants, idempotency, readings, workNews });
       return [...(parts.work?.endpoints ?? []), ...own];
     },
   });

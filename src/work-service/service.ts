@@ -4,6 +4,7 @@ import type { ClusterConfig } from "../config/cluster.ts";
 import type { WorkConfig } from "../config/work.ts";
 import type { Endpoint } from "../http/exchange/endpoint.ts";
 import { Idempotency } from "../http/exchange/idempotency.ts";
+import { News } from "../http/exchange/news.ts";
 import type { Refusals } from "../http/exchange/problems.ts";
 import type { Clock } from "../platform/clock.ts";
 import { sortableIds } from "../platform/ids.ts";
@@ -13,7 +14,9 @@ import { Elsewhere } from "./elsewhere/elsewhere.ts";
 import { Gate } from "./gate.ts";
 import type { Leases } from "./leases.ts";
 import { type Log, Look } from "./look.ts";
+import { tellOf } from "./news.ts";
 import { WORK_REFUSALS } from "./refusals.ts";
+import { overviewEndpoints } from "./routes/overview.ts";
 import type { RouteParts, WorkRouteSettings } from "./routes/parts.ts";
 import { runEndpoints } from "./routes/runs.ts";
 import { type MetricsPage, statusEndpoints } from "./routes/status.ts";
@@ -35,7 +38,12 @@ export interface WorkServiceParts {
 }
 
 export interface WorkService {
-  readonly http: { readonly endpoints: readonly Endpoint[]; readonly refusals: Refusals };
+  readonly http: {
+    readonly endpoints: readonly Endpoint[];
+    readonly refusals: Refusals;
+    /** `null`: work is switched off. */
+    readonly news: News | null;
+  };
   start(): Promise<void>;
   stop(): Promise<void>;
 }
@@ -49,9 +57,10 @@ export function createWorkService(parts: WorkServiceParts): WorkService {
     ...workloadEndpoints(own),
     ...runEndpoints(own),
     ...statusEndpoints(own, version, metrics, prefersJsonAt),
+    ...overviewEndpoints(own),
   ];
   return {
-    http: { endpoints, refusals: WORK_REFUSALS },
+    http: { endpoints, refusals: WORK_REFUSALS, news: running?.news ?? null },
     start: async () => running?.start(),
     stop: async () => running?.stop(),
   };
@@ -59,6 +68,7 @@ export function createWorkService(parts: WorkServiceParts): WorkService {
 
 class Running {
   readonly routes: RouteParts;
+  readonly news = new News();
   readonly #parts: WorkServiceParts;
   readonly #store: WorkStore;
   readonly #gate: Gate;
@@ -70,6 +80,7 @@ class Running {
     this.#parts = parts;
     this.#store = new WorkStore(databasePath);
     const books = new Books(this.#store, clock);
+    tellOf(books, clock, this.news);
     this.#gate = new Gate(books, resolve(config.dir), log, () => leases.freeGpus());
     this.#elsewhere = new Elsewhere({ books, leases, config, cluster, clock, log });
     const ids = sortableIds();

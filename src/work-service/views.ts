@@ -30,7 +30,7 @@ export function liveRun(state: WorkState, { live }: Slot): Run | undefined {
   return live === null ? undefined : state.runs.get(live);
 }
 
-function runsOf(state: WorkState, uid: string): Run[] {
+export function runsOf(state: WorkState, uid: string): Run[] {
   const found: Run[] = [];
   // A run's id begins with its job's.
   for (const run of state.runs.valuesFrom(`run-${uid}-`)) {
@@ -78,7 +78,7 @@ export function taskView(state: WorkState, task: Task, whole: boolean) {
   };
 }
 
-function attemptView(run: Run) {
+export function attemptView(run: Run) {
   const ended = run.phase === "ended" ? run : null;
   return {
     run_id: run.id,

@@ -7,7 +7,15 @@ import type { Message } from "../../src/web/api/messages.ts";
 import { Board } from "../../src/web/board.ts";
 import { gpu, list } from "./gpus.ts";
 
-const ME: Me = { principal: "ann", role: "admin", keyed: true, version: "1", quota: null, allocations: [] };
+const ME: Me = {
+  principal: "ann",
+  role: "admin",
+  keyed: true,
+  version: "1",
+  work: false,
+  quota: null,
+  allocations: [],
+};
 /** Answers have been read by then: they come at once here, over a few turns of the event loop. */
 const settled = async () => {
   for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));

@@ -82,7 +82,10 @@ test("a stream on which nothing comes is taken for broken, and one that shows li
   clock.advance(SILENCE_MS - 1);
   expect(opened).toHaveLength(1);
   clock.advance(1);
-  await until(() => opened.length === 2);
+  await until(() => opened.length === 2 && heard.at(-1) === "live");
+  // This one has never said anything.
+  clock.advance(SILENCE_MS);
+  await until(() => opened.length === 3);
   ending.abort();
   await done;
 });

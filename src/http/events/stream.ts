@@ -6,6 +6,7 @@ import type { PublicEvent } from "../../wire/events/bodies.ts";
 import type { Pieces, StreamAnswer } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
+import type { News } from "../exchange/news.ts";
 import { type FieldError, invalid } from "../exchange/problems.ts";
 import { KEEP_ALIVE, KEEP_ALIVE_MS, STREAM_HEADERS } from "../exchange/server-sent.ts";
 import type { ReadingFeed } from "../readings/feed.ts";
@@ -14,12 +15,21 @@ import { readingMessage } from "../readings/stream.ts";
 export interface EventsParts {
   readonly scheduler: { readonly events: EventFeed };
   readonly readings: ReadingFeed;
+  readonly workNews: News | null;
+}
+
+/** Something that comes between the events, without an id: of it the latest counts. */
+interface Beside {
+  readonly news: News;
+  readonly message: () => string;
+  readonly open: () => void;
+  readonly close: () => void;
 }
 
 /** When a client whose stream broke should come back, in ms. */
 const RETRY_MS = 2_000;
 
-export function events({ scheduler, readings }: EventsParts): Operation {
+export function events({ scheduler, readings, workNews }: EventsParts): Operation {
   const check = checker(eventsQuerySchema);
   const texts = new Texts();
   return {
@@ -27,16 +37,20 @@ export function events({ scheduler, readings }: EventsParts): Operation {
     body: "ignored",
     takesQuery: true,
     answer({ url, lastEventId, actor }): StreamAnswer {
-      const { last_event_id: queried, readings: wantsReadings } = check(queryOf(url));
+      const { last_event_id: queried, readings: wantsReadings, work: wantsWork } = check(queryOf(url));
       const after = lastSeen(lastEventId) ?? (queried === undefined ? null : eventId(queried));
       return {
         status: 200,
         type: "text/event-stream",
         headers: STREAM_HEADERS,
-        pieces: (signal) =>
-          wantsReadings === "true"
-            ? withReadings(scheduler.events, readings, after, texts.for(actor), signal)
-            : messages(scheduler.events, after, texts.for(actor), signal),
+        pieces(signal) {
+          const following = messages(scheduler.events, after, texts.for(actor), signal);
+          const beside = [
+            ...(wantsReadings === "true" ? [ofReadings(readings)] : []),
+            ...(wantsWork === "true" && workNews !== null ? [ofWork(workNews)] : []),
+          ];
+          return beside.length === 0 ? following : among(following, beside, signal);
+        },
       };
     },
   };
@@ -71,36 +85,54 @@ async function* messages(
   }
 }
 
-/** The same, and between them each reading: a browser has few connections to give, and follows both by one. */
-async function* withReadings(
-  feed: EventFeed,
-  readings: ReadingFeed,
-  after: number | null,
-  textOfPage: TextOf,
+function ofReadings(feed: ReadingFeed): Beside {
+  return {
+    news: feed.news,
+    message: () => readingMessage(feed),
+    open: () => feed.open(),
+    close: () => feed.close(),
+  };
+}
+
+/** What has changed is not said: whoever wants to know looks. */
+function ofWork(news: News): Beside {
+  const nothing = () => undefined;
+  return { news, message: () => `event: work\ndata: {}\n\n`, open: nothing, close: nothing };
+}
+
+/** The events, and between them what is beside: a browser has few connections to give, and follows all by one. */
+async function* among(
+  following: ReturnType<Pieces>,
+  beside: readonly Beside[],
   signal: AbortSignal,
 ): ReturnType<Pieces> {
-  const following = messages(feed, after, textOfPage, signal);
-  readings.open();
+  for (const one of beside) one.open();
   try {
-    let told = -1;
+    const told = beside.map(() => -1);
+    const wait = async (i: number) => {
+      const how = await (beside[i] as Beside).news.next(told[i] as number, KEEP_ALIVE_MS, signal);
+      return { i, how };
+    };
     let events = following.next();
-    let news = readings.next(told, KEEP_ALIVE_MS, signal);
+    const waits = beside.map((_, i) => wait(i));
     for (;;) {
-      const first = await Promise.race([events.then(() => "events" as const), news]);
+      const first = await Promise.race([events.then(() => null), ...waits]);
       if (signal.aborted) return;
-      if (first === "events") {
+      if (first === null) {
         const { value, done } = await events;
         if (done === true) return;
         yield value;
         events = following.next();
         continue;
       }
-      told = readings.version;
-      if (first === "news") yield readingMessage(readings);
-      news = readings.next(told, KEEP_ALIVE_MS, signal);
+      const { i, how } = first;
+      const { news, message } = beside[i] as Beside;
+      told[i] = news.version;
+      if (how === "news") yield message();
+      waits[i] = wait(i);
     }
   } finally {
-    readings.close();
+    for (const one of beside) one.close();
     await following.return();
   }
 }

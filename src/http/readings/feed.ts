@@ -9,17 +9,16 @@
 import { ailing, blockOf } from "../../core/host/condition.ts";
 import type { Observer } from "../../ports/observer.ts";
 import type { Scheduler } from "../../scheduler/scheduler.ts";
+import { News } from "../exchange/news.ts";
 import { readingView } from "./views.ts";
 
 const LOOK_INTERVAL_MS = 1_000;
 
 export class ReadingFeed implements Observer {
+  readonly news = new News();
   readonly #scheduler: Scheduler;
-  readonly #listeners = new Set<() => void>();
   #readers = 0;
   #stopLooking: (() => void) | null = null;
-  /** Grows with every change that readers are told of. */
-  #version = 0;
   #states = "";
   #text: { readonly version: number; readonly json: string } | null = null;
 
@@ -28,16 +27,12 @@ export class ReadingFeed implements Observer {
     scheduler.observeWith(this);
   }
 
-  get version(): number {
-    return this.#version;
-  }
-
   /** Somebody reads from now on. To be closed. */
   open(): void {
     this.#readers++;
     if (this.#readers > 1) return;
     this.#states = this.#statesNow();
-    this.#version++;
+    this.news.tell();
     const timer = setInterval(() => this.#look(), LOOK_INTERVAL_MS).unref();
     this.#stopLooking = () => clearInterval(timer);
   }
@@ -50,49 +45,29 @@ export class ReadingFeed implements Observer {
   }
 
   observed(): void {
-    this.#news();
+    this.#tell();
   }
 
   storage(): void {
-    this.#news();
+    this.#tell();
   }
 
   /** How the GPUs are now, as JSON text. */
   latest(): string {
-    if (this.#text?.version !== this.#version) {
-      this.#text = { version: this.#version, json: JSON.stringify(readingView(this.#scheduler)) };
+    const { version } = this.news;
+    if (this.#text?.version !== version) {
+      this.#text = { version, json: JSON.stringify(readingView(this.#scheduler)) };
     }
     return this.#text.json;
   }
 
-  /** Waits for something newer than `version`, for `patienceMs`, or until `signal`. */
-  next(version: number, patienceMs: number, signal: AbortSignal): Promise<"news" | "none"> {
-    if (version < this.#version) return Promise.resolve("news");
-    return new Promise((resolve) => {
-      const end = (how: "news" | "none") => {
-        clearTimeout(timer);
-        this.#listeners.delete(heard);
-        signal.removeEventListener("abort", stopped);
-        resolve(how);
-      };
-      const heard = () => end("news");
-      const stopped = () => end("none");
-      const timer = setTimeout(stopped, patienceMs);
-      this.#listeners.add(heard);
-      signal.addEventListener("abort", stopped);
-      if (signal.aborted) stopped();
-    });
-  }
-
   #look(): void {
-    if (this.#statesNow() !== this.#states) this.#news();
+    if (this.#statesNow() !== this.#states) this.#tell();
   }
 
-  #news(): void {
-    this.#version++;
-    if (this.#readers === 0) return;
-    this.#states = this.#statesNow();
-    for (const listener of [...this.#listeners]) listener();
+  #tell(): void {
+    if (this.#readers > 0) this.#states = this.#statesNow();
+    this.news.tell();
   }
 
   #statesNow(): string {

@@ -26,9 +26,9 @@ async function* figures(feed: ReadingFeed, signal: AbortSignal): ReturnType<Piec
   feed.open();
   try {
     for (let told = -1; ; ) {
-      const how = await feed.next(told, KEEP_ALIVE_MS, signal);
+      const how = await feed.news.next(told, KEEP_ALIVE_MS, signal);
       if (signal.aborted) return;
-      told = feed.version;
+      told = feed.news.version;
       yield how === "news" ? readingMessage(feed) : KEEP_ALIVE;
     }
   } finally {

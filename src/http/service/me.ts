@@ -12,7 +12,7 @@ export function me(parts: EndpointParts): Operation {
   return { role: "read", body: "ignored", answer: (call) => json(200, meView(parts, call)) };
 }
 
-function meView({ scheduler, version }: EndpointParts, { actor, role, keyed }: Call): MeAnswer {
+function meView({ scheduler, version, workNews }: EndpointParts, { actor, role, keyed }: Call): MeAnswer {
   const { state } = scheduler;
   const { principal } = actor;
   const own = [...state.allocations.values()].filter(({ request }) => request.principal === principal);
@@ -24,6 +24,7 @@ function meView({ scheduler, version }: EndpointParts, { actor, role, keyed }: C
     role,
     keyed,
     version,
+    work: workNews !== null,
     quota,
     allocations: own.slice(0, MAX_ALLOCATIONS).map(({ request }) => request.id),
   };

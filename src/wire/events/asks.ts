@@ -22,4 +22,12 @@ export const eventsQuerySchema = exactly({
       description: "true: each reading of the GPUs comes between the events, as `/gpu/readings` has it, without an id",
     })
     .optional(),
+  work: z
+    .enum(["true", "false"], { error: "expected true or false" })
+    .meta({
+      description:
+        "true: between the events a message `work` without an id tells that something about work has changed, and one " +
+        "comes at the start; none comes from a daemon that runs no work",
+    })
+    .optional(),
 });

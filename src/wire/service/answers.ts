@@ -13,6 +13,7 @@ export const meSchema = z
     role: z.enum(ROLES),
     keyed: z.boolean().meta({ description: "Whether a key said who calls; false: keys are not asked for" }),
     version: z.string().meta({ description: "The daemon's" }),
+    work: z.boolean().meta({ description: "Whether this daemon runs work too" }),
     quota: quotaSchema.nullable().meta({ description: "What the principal may have; null: no limit" }),
     allocations: z
       .array(z.string())

@@ -121,6 +121,7 @@ function servedBy(daemon: Awaited<ReturnType<typeof startDaemon>>) {
     processes: NO_PROCESSES,
     audit: NO_AUDIT,
     keyBook: NO_KEYS,
+    workNews: null,
     checkWebhookUrl: () => null,
     pendingDeliveries: () => 0,
     metrics: { render: async () => ({ contentType: "", body: "" }) },

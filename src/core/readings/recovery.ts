@@ -13,8 +13,8 @@
 export type RecoveryEffect = "none" | "exclude" | "isolate" | "unknown";
 
 interface Action {
-  /** As Xid 154 numbers it; `null`: it was not seen there. */
-  readonly number: number | null;
+  /** As Xid 154 numbers it. */
+  readonly number: number;
   /** As the readings call it, in lower case. */
   readonly word: string;
   readonly effect: RecoveryEffect;
@@ -27,7 +27,8 @@ const ACTIONS: readonly Action[] = [
   { number: 3, word: "drain p2p", effect: "isolate" },
   { number: 4, word: "drain and reset", effect: "exclude" },
   { number: 5, word: "recover imex domain", effect: "exclude" },
-  { number: null, word: "bus reset", effect: "exclude" },
+  { number: 6, word: "bus reset", effect: "exclude" },
+  { number: 7, word: "system reboot", effect: "exclude" },
 ];
 
 /** @param action a word of the readings, or a number of Xid 154. */

@@ -1,9 +1,10 @@
 /**
  * What the driver's errors in the kernel's log mean for leases.
  *
- * Source: NVIDIA's Xid catalogue (https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, as published in
- * October 2025), whose immediate resolution decides: an error that is mostly the program's own fault keeps no GPU from
- * anybody; one after which the GPU must be reset, or the machine restarted, does until that was done.
+ * Source: NVIDIA's Xid catalogue (https://docs.nvidia.com/deploy/xid-errors/analyzing-xid-catalog.html, as of
+ * November 2026, 1 to 172), whose immediate resolution decides: an error that is mostly the program's own fault keeps no
+ * GPU from anybody; one after which the GPU must be reset, or the machine restarted, does until that was done. Those of
+ * 162 and above have no resolution there: what is to be done is told by error 154 beside them.
  */
 import type { EpochMs } from "../base/time.ts";
 import { type RecoveryEffect, recoveryEffect } from "./recovery.ts";
@@ -30,7 +31,10 @@ type Resolution =
   | "WORKFLOW_XID_48"
   | "WORKFLOW_NVLINK_ERR"
   | "WORKFLOW_NVLINK5_ERR"
-  | "XID_154";
+  | "CHECK_MECHANICALS"
+  | "CHECK_UVM"
+  | "XID_154"
+  | "NONE";
 
 interface Entry {
   readonly meaning: string;
@@ -49,6 +53,7 @@ const CATALOGUE: ReadonlyMap<number, Entry> = new Map(
       [45, "WORKFLOW_XID_45", "a program's work was cleaned up after an error"],
       [46, "RESET_GPU", "the GPU stopped processing"],
       [48, "WORKFLOW_XID_48", "double-bit memory error"],
+      [54, "CHECK_MECHANICALS", "its own power supply is not connected: its clocks are low"],
       [62, "RESET_GPU", "its power management unit has halted"],
       [63, "IGNORE", "bad memory will be taken out of use at the next reset"],
       [64, "RESET_GPU", "bad memory could not be taken out of use"],
@@ -74,6 +79,14 @@ const CATALOGUE: ReadonlyMap<number, Entry> = new Map(
       [156, "RESET_GPU", "resources will be taken out of use at the next reset"],
       [157, "IGNORE", "resources could not be taken out of use"],
       [158, "RESET_GPU", "a timeout that is fatal to the GPU"],
+      [159, "CHECK_UVM", "error on the way to the host's memory"],
+      [160, "IGNORE", "a channel was taken out of use"],
+      [161, "IGNORE", "a channel could not be taken out of use"],
+      [167, "NONE", "a timeout on PCI Express that is fatal"],
+      [168, "NONE", "it has less memory than it should"],
+      [169, "NONE", "its security processor has halted"],
+      [171, "NONE", "memory error that was not corrected"],
+      [172, "NONE", "error in its caches that was not corrected"],
     ] as const satisfies readonly (readonly [number, Resolution, string])[]
   ).map(([xid, resolution, meaning]) => [xid, { meaning, resolution }]),
 );
@@ -98,6 +111,8 @@ export function effectOf({ xid, fatal, action }: XidError): XidEffect {
     case "RESTART_BM":
     case "RESTART_VM":
     case "WORKFLOW_XID_48":
+    // To be reset where unified memory is in use, and every CUDA program uses it.
+    case "CHECK_UVM":
       return "exclude";
     case "WORKFLOW_NVLINK_ERR":
       return "isolate";
@@ -108,6 +123,8 @@ export function effectOf({ xid, fatal, action }: XidError): XidEffect {
     case "IGNORE":
     case "RESTART_APP":
     case "WORKFLOW_XID_45":
+    case "CHECK_MECHANICALS":
+    case "NONE":
       return "note";
     default:
       return resolution satisfies never;

@@ -33,7 +33,7 @@ test("errors after which NVIDIA wants a reset exclude; those of a program, and n
     Array.from({ length: 200 }, (_, number) => number).filter(
       (number) => effectOf({ xid: number, fatal: false, action: null }) === effect,
     );
-  expect(of("exclude")).toEqual([46, 48, 62, 64, 79, 95, 109, 110, 119, 120, 136, 140, 143, 151, 155, 156, 158]);
+  expect(of("exclude")).toEqual([46, 48, 62, 64, 79, 95, 109, 110, 119, 120, 136, 140, 143, 151, 155, 156, 158, 159]);
   expect(of("isolate")).toEqual([74]);
   expect(of("answered")).toEqual([]);
   for (const number of [144, 145, 146, 147, 148, 149, 150]) {
@@ -43,8 +43,8 @@ test("errors after which NVIDIA wants a reset exclude; those of a program, and n
 });
 
 test("error 154 says itself what must be done", () => {
-  const effects = [null, 0, 1, 2, 3, 4, 9].map((action) => effectOf({ xid: 154, fatal: false, action }));
-  expect(effects).toEqual(["note", "answered", "exclude", "exclude", "isolate", "exclude", "exclude"]);
+  const effects = [null, 0, 1, 2, 3, 4, 5, 6, 7, 9].map((action) => effectOf({ xid: 154, fatal: false, action }));
+  expect(effects).toEqual(["note", "answered", "exclude", "exclude", "isolate", ...Array(5).fill("exclude")]);
 });
 
 test.each([46, 48, 64, 79, 95, 119, 120])("error %i quarantines the GPU at its address, and no other", (number) => {

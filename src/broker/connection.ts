@@ -23,6 +23,8 @@ export interface Redis {
   close(): void;
 }
 
+export type Connect = (url: string, signal: AbortSignal) => Promise<Redis>;
+
 /**
  * @param url `redis://` or `rediss://`, or with Sentinel `redis+sentinel://HOST:PORT,HOST:PORT/NAME`.
  * @param signal gives up an attempt; a connection that is made it leaves alone.

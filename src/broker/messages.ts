@@ -3,12 +3,14 @@
  * bears a code over all of its fields and the stream that it stands in, made with a secret that Redis never sees.
  */
 import { createHmac, timingSafeEqual } from "node:crypto";
+import { fieldsIn } from "./flat.ts";
 
 const VERSION = "1";
 
-export const COMMANDS = ["assign", "stop", "recall", "sync"] as const;
-export const EVENTS = ["hello", "offer", "accepted", "declined", "state", "finished", "bye"] as const;
-export type MessageType = (typeof COMMANDS)[number] | (typeof EVENTS)[number];
+/** What a controller says, and what a node does. */
+export type MessageType =
+  | ("assign" | "stop" | "recall" | "sync")
+  | ("hello" | "offer" | "accepted" | "declined" | "state" | "finished" | "bye");
 
 export interface Message {
   /** Unique among those of its sender. */
@@ -40,8 +42,7 @@ export function signed(message: Message, stream: string, secret: Buffer): string
 
 /** @returns `null` when it is not of somebody who has the secret, or is of another version. */
 export function opened(flat: readonly string[], stream: string, secret: Buffer): Message | null {
-  const given = new Map<string, string>();
-  for (let i = 0; i + 1 < flat.length; i += 2) given.set(flat[i] as string, flat[i + 1] as string);
+  const given = fieldsIn(flat);
   const mac = given.get("mac") ?? "";
   if (given.size !== FIELDS.length + 1 || FIELDS.some((name) => !given.has(name))) return null;
   const fields = Object.fromEntries(FIELDS.map((name) => [name, given.get(name) as string])) as Fields;

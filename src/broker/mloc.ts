@@ -2,7 +2,8 @@
  * MLOC's own protocol: its workers tell of themselves in hashes of Redis, and hear of a task by PUBLISH. Nothing of it is
  * signed or acknowledged, so a task that was published may have been started, whatever is heard afterwards.
  */
-import { connectRedis, type Redis, type RedisReply } from "./connection.ts";
+import { connectRedis, type Redis } from "./connection.ts";
+import { fieldsIn } from "./flat.ts";
 import type { Log } from "./streams.ts";
 
 const WORKERS = "workers:ids";
@@ -137,7 +138,7 @@ async function workersIn(redis: Redis): Promise<MlocWorker[]> {
   const ids = ((await redis.call(["SMEMBERS", WORKERS])) as readonly string[]).toSorted();
   const found: MlocWorker[] = [];
   for (const id of ids) {
-    const fields = fieldsIn(await redis.call(["HGETALL", `worker:${id}`]));
+    const fields = fieldsIn((await redis.call(["HGETALL", `worker:${id}`])) as readonly string[]);
     if (fields.size === 0) continue;
     const ttl = Number(await redis.call(["TTL", `worker:${id}:hb`]));
     found.push(workerOf(id, fields, ttl < 0));
@@ -160,13 +161,6 @@ function workerOf(id: string, fields: ReadonlyMap<string, string>, isStale: bool
     began: fields.get("extra_task_id") ?? null,
     ended: fields.get("extra_last_task") ?? null,
   };
-}
-
-function fieldsIn(reply: RedisReply): Map<string, string> {
-  const flat = (reply ?? []) as readonly string[];
-  const fields = new Map<string, string>();
-  for (let i = 0; i + 1 < flat.length; i += 2) fields.set(flat[i] as string, flat[i + 1] as string);
-  return fields;
 }
 
 function jsonIn(text: string | undefined): unknown {

@@ -6,8 +6,9 @@
  *  2. Redis only carries. When its streams or groups are gone, or another Redis has taken its place, the groups are made
  *     anew and `restored` is called: both sides then say again what is open.
  */
-import { setTimeout as sleep } from "node:timers/promises";
-import { connectRedis, type Redis, RedisRefusedError, type RedisReply } from "./connection.ts";
+import type { Clock } from "../platform/clock.ts";
+import { type Connect, connectRedis, type Redis, RedisRefusedError, type RedisReply } from "./connection.ts";
+import { fieldsIn } from "./flat.ts";
 import { type Message, opened, signed } from "./messages.ts";
 
 const BLOCK_MS = 2_000;
@@ -30,7 +31,10 @@ export interface StreamSettings {
   readonly group: "node" | "controller";
   /** Before anything is read. @throws Error when it is another's to read. */
   readonly admit?: (redis: Redis) => Promise<void>;
+  readonly clock: Clock;
   readonly log: Log;
+  /** Left out: a real Redis. */
+  readonly connect?: Connect;
 }
 
 export interface Receiver {
@@ -43,7 +47,10 @@ export interface Receiver {
 export class Streams {
   readonly #settings: StreamSettings;
   readonly #receiver: Receiver;
+  readonly #connect: Connect;
+  /** Of reading, and of everything. */
   readonly #ending = new AbortController();
+  readonly #closing = new AbortController();
   #reading: Redis | null = null;
   #writing: Promise<Redis> | null = null;
   #loop: Promise<void> | null = null;
@@ -55,6 +62,7 @@ export class Streams {
   constructor(settings: StreamSettings, receiver: Receiver) {
     this.#settings = settings;
     this.#receiver = receiver;
+    this.#connect = settings.connect ?? connectRedis;
   }
 
   get up(): boolean {
@@ -69,14 +77,25 @@ export class Streams {
     this.#loop = this.#run();
   }
 
-  async stop(): Promise<void> {
+  /** Takes no more messages: what is taken by then has been stored. It can still send. */
+  async quiet(): Promise<void> {
     this.#ending.abort();
     this.#reading?.close();
+    await this.#loop;
+  }
+
+  /** As after a break: whoever may not read any more is not admitted again. */
+  readAnew(): void {
+    this.#reading?.close();
+  }
+
+  async stop(): Promise<void> {
+    this.#closing.abort();
     await this.#writing?.then(
       (redis) => redis.close(),
       () => undefined,
     );
-    await this.#loop;
+    await this.quiet();
   }
 
   /** @returns false when Redis could not take it. It is said again later, as everything that is open. */
@@ -88,8 +107,8 @@ export class Streams {
 
   /** @returns `null` when Redis could not be asked. */
   async call(args: readonly string[]): Promise<RedisReply> {
-    if (this.#ending.signal.aborted) return null;
-    this.#writing ??= connectRedis(this.#settings.url, this.#ending.signal);
+    if (this.#closing.signal.aborted) return null;
+    this.#writing ??= this.#connect(this.#settings.url, this.#closing.signal);
     const writing = this.#writing;
     try {
       return await (await writing).call(args);
@@ -117,15 +136,28 @@ export class Streams {
         if (!this.#saidDown) log.warn({ err: error }, "the link over Redis broke: what runs goes on");
         this.#saidDown = true;
         if (error instanceof RedisRefusedError) log.error({ err: error }, "this Redis cannot be used");
-        await sleep(PAUSE_MS, undefined, { signal: this.#ending.signal }).catch(() => undefined);
+        await this.#pause();
       }
     }
+  }
+
+  #pause(): Promise<void> {
+    const { signal } = this.#ending;
+    return new Promise((resolve) => {
+      const done = () => {
+        cancel();
+        signal.removeEventListener("abort", done);
+        resolve();
+      };
+      const cancel = this.#settings.clock.after(PAUSE_MS, done);
+      signal.addEventListener("abort", done);
+    });
   }
 
   /** Reads until something goes wrong. */
   async #session(): Promise<void> {
     const { url, stream, log } = this.#settings;
-    const redis = await connectRedis(url, this.#ending.signal);
+    const redis = await this.#connect(url, this.#ending.signal);
     this.#reading = redis;
     await this.#settings.admit?.(redis);
     await this.#makeGroup(redis);
@@ -155,7 +187,9 @@ export class Streams {
     try {
       await redis.call(["XGROUP", "CREATE", stream, group, "0", "MKSTREAM"]);
     } catch (error) {
-      if (!String(error).includes("BUSYGROUP")) throw error;
+      if (String(error).includes("BUSYGROUP")) return;
+      // One that is full makes nothing, and has room again when what lies there is read.
+      if (!isFull(error) || !(await hasGroup(redis, stream, group))) throw error;
     }
   }
 
@@ -179,10 +213,21 @@ export class Streams {
     // One without fields was trimmed away meanwhile.
     else if (fields.length > 0)
       log.error({ stream, id }, "a message is not of somebody who has the secret, and is dropped");
-    await redis.call(["XACK", stream, group, id]);
-    // Each stream has one reader. A Redis that is full takes this too, and has room again.
+    // Each stream has one reader. A Redis that is full takes this too, and has room again. First, since what is
+    // acknowledged is never read again, and would lie there for ever.
     await redis.call(["XDEL", stream, id]);
+    await redis.call(["XACK", stream, group, id]);
   }
+}
+
+/** Redis has no memory left, and refuses what would take more. */
+export function isFull(error: unknown): boolean {
+  return String(error).includes("OOM ");
+}
+
+async function hasGroup(redis: Redis, stream: string, group: string): Promise<boolean> {
+  const found = (await redis.call(["XINFO", "GROUPS", stream])) as readonly (readonly string[])[];
+  return found.some((fields) => fieldsIn(fields).get("name") === group);
 }
 
 /** Entries whose fields are gone were trimmed away: there is nothing to take. */

@@ -65,6 +65,9 @@ export class Books {
   }
 }
 
+/** What others than its own loop need of it. */
+export type OpenBooks = Pick<Books, "state" | "name" | "now" | "command" | "onChange">;
+
 function changedBy(events: readonly WorkEvent[], state: WorkState): Changes {
   const [tasks, workloads, runs, workers] = [
     new Set<string>(),

@@ -225,9 +225,9 @@ export function runView(run: Run, whole: boolean) {
   };
 }
 
-/** Of MLOC's: neither idle nor at work is one whose heartbeat has run out. */
+/** It has said so, or neither idle nor at work, as one of MLOC's is whose heartbeat has run out. */
 function isGone({ link }: Worker): boolean {
-  return link?.kind === "mloc" && link.isStale === true;
+  return link?.hasLeft === true || link?.isStale === true;
 }
 
 export function workerView(state: WorkState, worker: Worker, now: number, freeGpus: number | null) {
@@ -239,7 +239,7 @@ export function workerView(state: WorkState, worker: Worker, now: number, freeGp
   const gpu = hardware.gpu ?? { driver_version: null, cuda_version: null, gpus: link?.gpus ?? [] };
   return {
     worker_id: worker.node,
-    status: runs.length > 0 ? "RUNNING" : "IDLE",
+    status: link?.hasWorker === false ? "STARTING" : runs.length > 0 ? "RUNNING" : "IDLE",
     started_at: instant(worker.startedAt),
     pid: worker.pid,
     env: {},

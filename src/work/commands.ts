@@ -39,6 +39,14 @@ export type WorkCommand =
   | { readonly type: "run-delivered"; readonly run: string }
   /** Their assignments have run out without a word of them. */
   | { readonly type: "nodes-silent"; readonly nodes: readonly string[] }
+  /** A node stops in order; `runs` is all that it has, and it takes nothing more that it was told until now. */
+  | {
+      readonly type: "node-leaves";
+      readonly node: string;
+      readonly instance: number;
+      readonly seq: number;
+      readonly runs: readonly RunSeen[];
+    }
   | { readonly type: "settle-origin"; readonly id: string }
   | { readonly type: "remove-worker"; readonly node: string }
   | { readonly type: "remove-stale-workers"; readonly staleMs: number }

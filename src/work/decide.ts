@@ -4,7 +4,7 @@ import type { WorkCommand } from "./commands.ts";
 import { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import type { WorkEvent } from "./events.ts";
-import { nodesSilent, runDeclined, runDelivered, settleOrigin } from "./nodes.ts";
+import { nodeLeaves, nodesSilent, runDeclined, runDelivered, settleOrigin } from "./nodes.ts";
 import { leaseOver, leaseSeen, passTime, stopRun } from "./runs.ts";
 import type { WorkState } from "./state.ts";
 import { advanceTasks, cancelTask, failTask, removeEndedTasks, submitTask } from "./tasks.ts";
@@ -82,6 +82,9 @@ function accept(draft: Draft, command: WorkCommand): void {
       return;
     case "nodes-silent":
       nodesSilent(draft, new Set(command.nodes));
+      return;
+    case "node-leaves":
+      nodeLeaves(draft, command);
       return;
     case "settle-origin":
       settleOrigin(draft, command.id);

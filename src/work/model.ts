@@ -332,6 +332,10 @@ export interface NodeLink {
   readonly isIdle: boolean;
   /** Its own heartbeat has run out. */
   readonly isStale?: boolean;
+  /** A member whose worker has not reported yet can run nothing. */
+  readonly hasWorker?: boolean;
+  /** It has said that it stops: until it speaks again it is given nothing. */
+  readonly hasLeft?: boolean;
 }
 
 export interface Worker extends WorkerFacts {

@@ -24,6 +24,7 @@ export function topicOf(taskType: string): string {
 
 /** Whether a node was heard of lately enough to be given something new. */
 export function isAwake({ lastSeen, link }: Pick<Worker, "lastSeen" | "link">, now: number): boolean {
+  if (link?.hasLeft === true) return false;
   const longest = link === undefined ? STALE_AFTER_MS : Math.min(STALE_AFTER_MS, 2 * link.intervalMs + LATE_MS);
   return now - lastSeen < longest;
 }

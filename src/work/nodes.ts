@@ -5,6 +5,7 @@
  *     is waited for, however long.
  *  2. A node is told all that is wanted of it again and again, so that nothing hangs on one message.
  */
+import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
@@ -13,6 +14,8 @@ import { declineRun, endRun, isElsewhere, isTask } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
 import { type Assignment, assignmentOf, type WantedOfWorker } from "./wanted.ts";
 
+/** In a node's folder: when the last answered heartbeat was sent, as a mark of its uptime. */
+export const HEARD_FILE = "heard.json";
 /** Between the end of a run's grace on its node and the end of its assignment. */
 const FENCE_MARGIN_MS = 15_000;
 /** Beyond the end of a node's assignments, before it is silent. */
@@ -58,6 +61,28 @@ export function nodesSilent(draft: Draft, nodes: ReadonlySet<string>): void {
     if (run.phase === "ended") runDelivered(draft, id);
     else if (run.phase === "assigned") declineRun(draft, run, run.node, "it is not heard of", false);
     else if (isOnNode(run) && maySupersede(draft, run)) endRun(draft, run, "lost", "its node was not heard of", null);
+  }
+}
+
+/**
+ * What it has goes on without its daemon. What it has not taken by now it never takes: a later process of it drops what
+ * was meant for this one.
+ */
+export function nodeLeaves(
+  draft: Draft,
+  { node, instance, seq, runs }: Extract<WorkCommand, { readonly type: "node-leaves" }>,
+): void {
+  const worker = draft.state.workers.get(node);
+  // It has spoken since.
+  if (worker?.link === undefined || worker.instance !== instance || worker.link.seq !== seq) return;
+  draft.write({ type: "worker-seen", worker: { ...worker, link: { ...worker.link, hasLeft: true } } });
+  const has = new Set(runs.map(({ run }) => run));
+  for (const { id } of openRunsOf(draft.state)) {
+    const run = draft.state.runs.get(id) as Run;
+    if (run.phase === "waiting" || run.phase === "ended" || run.node !== node || has.has(id)) continue;
+    if (run.phase === "assigned" || !run.known) {
+      runDeclined(draft, { run: id, why: "it has left", forGood: false });
+    }
   }
 }
 

@@ -45,15 +45,12 @@ export interface Order {
 
 /** A run that may start elsewhere when nothing is heard of its node: it must be over by then. */
 export interface Fence {
-  /** Written by the daemon when a heartbeat was answered: {@link HEARD_FILE}. */
+  /** Written by the daemon when a heartbeat was answered: `HEARD_FILE`. */
   readonly file: string;
   readonly withinMs: number;
   readonly signal: string;
   readonly graceMs: number;
 }
-
-/** In the worker's folder: when the last answered heartbeat was sent, as a mark of uptime. */
-export const HEARD_FILE = "heard.json";
 
 export interface CageRecord {
   readonly kind: "systemd" | "cgroup" | "pidns" | "session";

@@ -7,9 +7,10 @@ import { join } from "node:path";
 import { commandOf, environmentOf, notAllowed, type Place } from "../work/argv.ts";
 import { WorkError } from "../work/errors.ts";
 import type { ExecutorSettings } from "../work/executor-settings.ts";
+import { HEARD_FILE } from "../work/nodes.ts";
 import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, makeCage } from "./cages.ts";
-import { HEARD_FILE, makeFolder, type Order, writeIn } from "./folder.ts";
+import { makeFolder, type Order, writeIn } from "./folder.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 const MAX_LOG_BYTES = 10 * 2 ** 20;

@@ -6,6 +6,7 @@ import { expect, onTestFinished, test } from "vitest";
 import { connectRedis } from "../../src/broker/connection.ts";
 import { Mloc } from "../../src/broker/mloc.ts";
 import { Streams } from "../../src/broker/streams.ts";
+import { steadyClock } from "../../src/platform/clock.ts";
 import { until } from "../worker/site.ts";
 import { QUIET, SECRET } from "./hosts.ts";
 
@@ -35,7 +36,10 @@ test("an attempt to reach it is given up, and its connection closed", async () =
 test("nobody who is to stop waits for it", async () => {
   const { url, open } = await mute();
   const receiver = { take: () => undefined, restored: () => undefined };
-  const streams = new Streams({ url, secret: SECRET, stream: "s", group: "node", log: QUIET }, receiver);
+  const streams = new Streams(
+    { url, secret: SECRET, stream: "s", group: "node", clock: steadyClock(), log: QUIET },
+    receiver,
+  );
   const mloc = new Mloc(url, QUIET, () => undefined);
   streams.start();
   mloc.start();

@@ -2,9 +2,11 @@
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { loadConfig } from "../../src/config/load.ts";
+import { steadyClock } from "../../src/platform/clock.ts";
 import type { Run } from "../../src/work/model.ts";
 import { Controller } from "../../src/work-service/elsewhere/controller.ts";
 import { Member } from "../../src/work-service/elsewhere/member.ts";
+import { NodeFiles } from "../../src/work-service/elsewhere/node-files.ts";
 import { Site, type SiteOptions, until } from "../worker/site.ts";
 import { Passage } from "./passage.ts";
 import type { TestRedis } from "./redis.ts";
@@ -44,22 +46,25 @@ export class Host {
     const filled = Object.entries(EXECUTORS).map(([name, own]) => [name, { ...BLANK, ...own }]);
     const { dir, books, leases } = this.site;
     this.#member = new Member(
-      books,
-      leases,
+      { books, leases, files: new NodeFiles(dir, join(dir, "results")), clock: steadyClock(), log: QUIET },
       {
         url: this.proxy.url,
         secret: SECRET,
         node: this.name,
-        dir,
-        resultsDir: join(dir, "results"),
         nodeUrl: null,
         ...TIMES,
         executors: Object.fromEntries(filled),
         maxTasks: config.work.maxTasks,
       },
-      QUIET,
     );
     this.#member.start();
+  }
+
+  /** As its daemon does that is told to stop. */
+  async leave(): Promise<void> {
+    await this.#member?.leave();
+    this.#member = null;
+    await this.site.killDaemon();
   }
 
   async killDaemon(): Promise<void> {
@@ -112,7 +117,7 @@ export class Head {
   async start(): Promise<this> {
     await this.site.startDaemon();
     const settings = { url: this.#redis.url, secret: SECRET, resultsDir: join(this.site.dir, "results"), ...TIMES };
-    this.#controller = new Controller(this.site.books, settings, QUIET);
+    this.#controller = new Controller({ books: this.site.books, clock: steadyClock(), log: QUIET }, settings);
     this.#controller.start();
     return this;
   }
@@ -120,6 +125,10 @@ export class Head {
   async kill(): Promise<void> {
     await this.#controller?.stop();
     await this.site.killDaemon();
+  }
+
+  get isUp(): boolean {
+    return this.#controller?.up === true;
   }
 
   sees(...names: readonly string[]): Promise<void> {

@@ -10,6 +10,7 @@ import { uptimeMark, uptimeMs } from "../../src/platform/uptime.ts";
 import type { Assignment } from "../../src/work/wanted.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Member } from "../../src/work-service/elsewhere/member.ts";
+import { NodeFiles } from "../../src/work-service/elsewhere/node-files.ts";
 import { commandsTo, EVENTS_STREAM } from "../../src/work-service/elsewhere/words.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
 import { aTask } from "../work/fixtures.ts";
@@ -38,8 +39,10 @@ class Node {
   readonly books = new Books(this.#store, steadyClock());
   #member: Member | null = null;
   #sent = 0;
+  #joinedAt = 0;
+  lastSent: readonly string[] = [];
 
-  constructor() {
+  constructor(hasWorker = true) {
     const worker = {
       node: this.name,
       instance: 1,
@@ -54,7 +57,7 @@ class Node {
       endsSurely: true,
       hardware: {},
     };
-    this.books.command({ type: "worker-reports", worker, runs: [] });
+    if (hasWorker) this.books.command({ type: "worker-reports", worker, runs: [] });
     onTestFinished(async () => {
       await this.leave();
       this.#store.close();
@@ -63,10 +66,12 @@ class Node {
   }
 
   join(executors: Readonly<Record<string, ExecutorSettings>> = { process: EXECUTOR }): this {
+    this.#joinedAt = Date.now();
     const times = { ttlMs: 120_000, intervalMs: 60_000, maxTasks: 10 };
-    const where = { dir: this.dir, resultsDir: this.dir, nodeUrl: null };
-    const settings = { url: redis.url, secret: SECRET, node: this.name, ...where, ...times, executors };
-    this.#member = new Member(this.books, new MemoryLeases(0), settings, QUIET);
+    const settings = { url: redis.url, secret: SECRET, node: this.name, nodeUrl: null, ...times, executors };
+    const files = new NodeFiles(this.dir, this.dir);
+    const parts = { books: this.books, leases: new MemoryLeases(0), files, clock: steadyClock(), log: QUIET };
+    this.#member = new Member(parts, settings);
     this.#member.start();
     return this;
   }
@@ -75,8 +80,8 @@ class Node {
     return this.#member?.up === true;
   }
 
-  async leave(): Promise<void> {
-    await this.#member?.stop();
+  async leave(inOrder = false): Promise<void> {
+    await (inOrder ? this.#member?.leave() : this.#member?.stop());
     this.#member = null;
   }
 
@@ -87,9 +92,25 @@ class Node {
   async tell(type: "assign" | "stop", assignment: Assignment, controller = "books-1"): Promise<void> {
     const { run, epoch } = assignment;
     const order = { run, epoch, signal: "TERM", graceMs: 1_000, to: "main" };
-    const body = type === "assign" ? { controller, name: "job", assignment } : { controller, order };
+    const knows = type === "assign" ? await this.lastReport() : null;
+    const body = type === "assign" ? { controller, name: "job", assignment, knows } : { controller, order };
     const message = { id: `1-${++this.#sent}`, type, node: this.name, assignment: run, epoch, body };
-    await redis.call("XADD", commandsTo(this.name), "*", ...signed(message, commandsTo(this.name), SECRET));
+    await this.send(signed(message, commandsTo(this.name), SECRET));
+  }
+
+  async send(fields: readonly string[]): Promise<void> {
+    this.lastSent = fields;
+    await redis.call("XADD", commandsTo(this.name), "*", ...fields);
+  }
+
+  /** Of the process that lives. */
+  async lastReport(): Promise<{ readonly instance: number; readonly seq: number }> {
+    for (;;) {
+      const reports = (await this.messages()).map(({ body }) => body as { instance: number; seq: number });
+      const last = reports.findLast(({ instance }) => instance >= this.#joinedAt);
+      if (last !== undefined) return { instance: last.instance, seq: last.seq };
+      await pause(20);
+    }
   }
 
   /** When what comes after it has been taken, so has what was told before. */
@@ -99,10 +120,15 @@ class Node {
     await until("all was taken", () => this.books.state.tasks.get(last.run) !== undefined);
   }
 
-  async said(type: string) {
+  async messages() {
     const entries = (await redis.call("XRANGE", EVENTS_STREAM, "-", "+")) as [string, string[]][];
-    const messages = entries.map(([, fields]) => opened(fields, EVENTS_STREAM, SECRET));
-    return messages.flatMap((one) => (one?.type === type && one.node === this.name ? [one] : []));
+    return entries
+      .flatMap(([, fields]) => opened(fields, EVENTS_STREAM, SECRET) ?? [])
+      .filter(({ node }) => node === this.name);
+  }
+
+  async said(type: string) {
+    return (await this.messages()).filter((one) => one.type === type);
   }
 }
 
@@ -179,6 +205,50 @@ describe.skipIf(!hasRedis)(`a member (${NEEDS_REDIS})`, () => {
     const [id = ""] = node.books.state.openTasks.values();
     node.books.command({ type: "cancel-task", id });
     await until("it is down", () => !node.isUp);
+  });
+
+  test("drops a copy of an assignment that a process before it was sent, though nothing is left of it here", async () => {
+    const node = new Node().join();
+    const given = anAssignment("copied");
+    await node.tell("assign", given);
+    const copy = node.lastSent;
+    await until("it was taken", () => node.books.state.tasks.get("copied") !== undefined);
+    node.books.command({ type: "cancel-task", id: "copied" });
+    node.books.command({ type: "settle-origin", id: "copied" });
+    await pause(5);
+    node.books.command({ type: "remove-ended-tasks", before: node.books.now() + 1, keep: 0 });
+    expect(node.books.state.tasks.get("copied")).toBeUndefined();
+    await node.leave();
+    await pause(5);
+    node.join();
+    await node.send(copy);
+    await node.hasTaken();
+    expect(node.books.state.tasks.get("copied")).toBeUndefined();
+  });
+
+  test("that has no worker yet is there all the same, and can run nothing", async () => {
+    const node = new Node(false).join();
+    await node.lastReport();
+    const [hello] = await node.said("hello");
+    expect(hello).toMatchObject({ body: { hasWorker: false, facts: { node: node.name, executors: [] } } });
+  });
+
+  test("that stops in order says so last, with what it has; one that is killed says nothing", async () => {
+    const node = new Node().join();
+    await node.tell("assign", anAssignment("kept"));
+    await node.hasTaken();
+    await node.leave();
+    expect(await node.said("bye")).toEqual([]);
+    await pause(5);
+    node.join();
+    await node.hasTaken();
+    await node.leave(true);
+    const last = (await node.messages()).at(-1);
+    expect(last).toMatchObject({
+      type: "bye",
+      body: { runs: expect.arrayContaining([expect.objectContaining({ run: "kept" })]) },
+    });
+    expect(await redis.call("EXISTS", `gpuo:hb:${node.name}`)).toBe(0);
   });
 
   test("without a controller says what it is, and nothing of runs", async () => {

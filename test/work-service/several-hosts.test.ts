@@ -2,12 +2,13 @@
  * Several hosts over a real Redis: each has its own books, worker and holders, as processes; the way to Redis of each can
  * be cut. Time is real here, since holders go by the host's own clock.
  */
-import { afterAll, afterEach, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { connectRedis } from "../../src/broker/connection.ts";
 import { signed } from "../../src/broker/messages.ts";
+import { steadyClock } from "../../src/platform/clock.ts";
 import { Controller } from "../../src/work-service/elsewhere/controller.ts";
-import { commandsTo } from "../../src/work-service/elsewhere/words.ts";
-import { Site, until } from "../worker/site.ts";
+import { commandsTo, EVENTS_STREAM, LOCK } from "../../src/work-service/elsewhere/words.ts";
+import { pause, Site, until } from "../worker/site.ts";
 import { Head, Host, QUIET, SECRET, TIMES } from "./hosts.ts";
 import { hasRedis, NEEDS_REDIS, TestRedis } from "./redis.ts";
 
@@ -47,6 +48,10 @@ const runs = (id: string, node?: string) =>
     () => head.placed(id)?.phase === "running" && (node === undefined || head.placed(id)?.node === node),
     90_000,
   );
+async function eventually(test: () => Promise<boolean>): Promise<void> {
+  for (let i = 0; i < 600; i++, await pause(50)) if (await test()) return;
+  throw new Error("it did not happen in 30 s");
+}
 const lived = (host: Host) => host.site.marked().length;
 
 describe.skipIf(!hasRedis)(`several hosts (${NEEDS_REDIS})`, () => {
@@ -187,20 +192,82 @@ describe.skipIf(!hasRedis)(`several hosts (${NEEDS_REDIS})`, () => {
     },
   );
 
+  test(
+    "a node that stops in order is given nothing more; what it runs goes on, and is told when it is back",
+    LONG,
+    async () => {
+      const [a] = (await cluster("node-a", "node-b")) as [Host, Host];
+      // The other is full, and is free again before anything else is wanted.
+      const filler = head.submit("sleep 600", { stop: { grace: "1s" } }, 2);
+      await runs(filler);
+      const full = head.placed(filler)?.node;
+      const once = head.submit("sleep 10", {}, 2);
+      await runs(once);
+      const [leaving, staying] = full === "node-a" ? hosts.toReversed() : hosts;
+      head.site.books.command({ type: "cancel-task", id: filler });
+      await over(filler);
+      await leaving?.leave();
+      await until("it is heard", () => head.site.books.state.workers.get(leaving?.name ?? "")?.link?.hasLeft === true);
+      const next = head.submit("true", {}, 1);
+      await over(next);
+      expect(head.placed(next)?.node).toBe(staying?.name);
+      expect(head.placed(once)).toMatchObject({ phase: "running" });
+      await leaving?.startDaemon();
+      await over(once);
+      expect(head.site.task(once)).toMatchObject({ status: "DONE", slots: [{ tries: 1 }] });
+      // Without anything of ours it is not even listed.
+      await leaving?.leave();
+      await until("it has gone", () => head.site.books.state.workers.get(leaving?.name ?? "") === undefined);
+      await leaving?.startDaemon();
+      await head.sees(leaving?.name ?? "");
+      expect(a.site.leases.doubled).toEqual([]);
+    },
+  );
+
+  test(
+    "a controller that begins while Redis is full reads what lies there, and has the lock when there is room",
+    LONG,
+    async () => {
+      await cluster("node-a");
+      await head.kill();
+      await eventually(async () => Number(await redis.call("XLEN", EVENTS_STREAM)) > 0);
+      await redis.call("DEL", LOCK);
+      await redis.call("CONFIG", "SET", "maxmemory-policy", "noeviction", "maxmemory", "1");
+      onTestFinished(async () => void (await redis.call("CONFIG", "SET", "maxmemory", "0")));
+      await head.start();
+      await eventually(async () => (await redis.call("XLEN", EVENTS_STREAM)) === 0);
+      expect(await redis.call("GET", LOCK)).toBeNull();
+      await redis.call("CONFIG", "SET", "maxmemory", "0");
+      await eventually(async () => (await redis.call("GET", LOCK)) === head.site.books.name);
+    },
+  );
+
+  test("a controller that has lost the lock reads no more, and takes it from nobody", LONG, async () => {
+    await cluster("node-a");
+    await until("it reads", () => head.isUp);
+    await redis.call("SET", LOCK, "another", "PX", "4000");
+    await until("it reads no more", () => !head.isUp);
+    expect(await redis.call("GET", LOCK)).toBe("another");
+    await until("it reads again", () => head.isUp, 60_000);
+    expect(await redis.call("GET", LOCK)).toBe(head.site.books.name);
+  });
+
   test("a second controller on the same Redis is not obeyed, and neither is who has no secret", LONG, async () => {
     const [a] = await cluster("node-a");
     await over(head.submit("true", {}, 0));
     const other = new Site({ gpus: 0 });
     await other.startDaemon();
     const settings = { url: redis.url, secret: SECRET, resultsDir: other.dir, ...TIMES };
-    const second = new Controller(other.books, settings, QUIET);
+    const second = new Controller({ books: other.books, clock: steadyClock(), log: QUIET }, settings);
     second.start();
     const task = { controller: other.books.name, name: "job" };
     const own = await connectRedis(redis.url);
     const [obeyed] = [...(a as Host).site.books.state.tasks.values()];
     const { origin: _, ...spec } = obeyed as NonNullable<typeof obeyed>;
     const assignment = { run: "run-x", kind: "task", job: "x", owner: "eve", replica: 0, replicas: 1, epoch: 1 };
-    const body = { ...task, assignment: { ...assignment, spec: spec.spec, lease: null } };
+    const { instance = 0, link } = head.site.books.state.workers.get("node-a") ?? {};
+    const knows = { instance, seq: link?.seq };
+    const body = { ...task, knows, assignment: { ...assignment, spec: spec.spec, lease: null } };
     const stream = commandsTo("node-a");
     const forged = { id: "1-1", type: "assign", node: "node-a", assignment: "run-x", epoch: 1, body } as const;
     await own.call(["XADD", stream, "*", ...signed(forged, stream, Buffer.from("not the secret"))]);

@@ -230,3 +230,24 @@ test("a node tries what it was given once, under the controller's name and epoch
   books.do({ type: "settle-origin", id: given.assignment.run });
   expect(reportTo(books.state, "books-1")).toEqual([]);
 });
+
+test("of a node that stops in order, what it has not taken goes elsewhere, and what it has is waited for", () => {
+  const books = new Books();
+  books.node("a", 2, [], 1);
+  books.submit("has", {}, 1);
+  books.submit("never-came", {}, 1);
+  const seen = books.begin("has", "a");
+  books.node("a", 1, [seen], 2);
+  books.do({ type: "node-leaves", node: "a", instance: 1, seq: 1, runs: [] });
+  expect(books.state.workers.get("a")?.link?.hasLeft, "an old farewell").toBeUndefined();
+  books.do({ type: "node-leaves", node: "a", instance: 1, seq: 2, runs: [seen] });
+  expect(books.run("has")).toMatchObject({ phase: "running", node: "a" });
+  books.node("b", 2, [], 3);
+  books.now += 5_000;
+  books.node("b", 2, [], 4);
+  expect(books.run("never-came")).toMatchObject({ node: "b" });
+  books.submit("next", {}, 1);
+  expect(books.run("next")).toMatchObject({ node: "b" });
+  books.node("a", 1, [seen], 5);
+  expect(books.state.workers.get("a")?.link?.hasLeft).toBeUndefined();
+});

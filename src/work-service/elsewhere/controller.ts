@@ -5,18 +5,20 @@
  *  2. A node is silent when its assignments have run out, counted from the arrival of its last report, and some seconds:
  *     what its holders end by themselves is over by then, since they count from its sending.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { Redis } from "../../broker/connection.ts";
+import type { Connect, Redis } from "../../broker/connection.ts";
 import type { Message } from "../../broker/messages.ts";
-import { Streams } from "../../broker/streams.ts";
+import { isFull, Streams } from "../../broker/streams.ts";
+import type { Cancel, Clock } from "../../platform/clock.ts";
+import { writeWhole } from "../../platform/write-whole.ts";
 import { WorkError } from "../../work/errors.ts";
 import { mergedResponses } from "../../work/merge.ts";
 import type { RunSeen } from "../../work/model.ts";
 import { betterElsewhere, SILENT_MS, wantedOfNode } from "../../work/nodes.ts";
 import { startsElsewhere } from "../../work/runs.ts";
 import { openRunsOf } from "../../work/state.ts";
-import type { Books } from "../books.ts";
+import type { OpenBooks } from "../books.ts";
 import type { Log } from "../look.ts";
 import {
   type Assign,
@@ -43,9 +45,18 @@ export interface ControllerSettings {
   readonly intervalMs: number;
 }
 
+export interface ControllerParts {
+  readonly books: OpenBooks;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Left out: a real Redis. */
+  readonly connect?: Connect;
+}
+
 export class Controller {
-  readonly #books: Books;
+  readonly #books: OpenBooks;
   readonly #settings: ControllerSettings;
+  readonly #clock: Clock;
   readonly #log: Log;
   readonly #streams: Streams;
   readonly #leave: () => void;
@@ -56,18 +67,28 @@ export class Controller {
   readonly #told = new Map<string, Set<string>>();
   readonly #recalled = new Map<string, number>();
   #count = 0;
-  #looking: NodeJS.Timeout | null = null;
-  #soon: NodeJS.Timeout | null = null;
+  #looking: Cancel | null = null;
+  #soon: Cancel | null = null;
   #isStopped = false;
 
-  constructor(books: Books, settings: ControllerSettings, log: Log) {
+  constructor({ books, clock, log, ...how }: ControllerParts, settings: ControllerSettings) {
     this.#books = books;
     this.#settings = settings;
+    this.#clock = clock;
     this.#log = log;
     this.#startedAt = books.now();
     const { url, secret } = settings;
     this.#streams = new Streams(
-      { url, secret, stream: EVENTS_STREAM, group: "controller", admit: (redis) => this.#lock(redis), log },
+      {
+        url,
+        secret,
+        stream: EVENTS_STREAM,
+        group: "controller",
+        admit: (redis) => this.#lock(redis),
+        clock,
+        log,
+        ...how,
+      },
       { take: (message) => this.#take(message), restored: () => this.#restored() },
     );
     this.#leave = books.onChange(() => this.#later());
@@ -79,14 +100,18 @@ export class Controller {
 
   start(): void {
     this.#streams.start();
-    this.#looking = setInterval(() => this.#look(), LOOK_MS);
+    const look = () => {
+      this.#looking = this.#clock.after(LOOK_MS, look);
+      this.#look();
+    };
+    this.#looking = this.#clock.after(LOOK_MS, look);
   }
 
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#leave();
-    if (this.#looking !== null) clearInterval(this.#looking);
-    if (this.#soon !== null) clearTimeout(this.#soon);
+    this.#looking?.();
+    this.#soon?.();
     await this.#streams.stop();
   }
 
@@ -96,12 +121,12 @@ export class Controller {
     const { type, node, assignment } = message;
     if (type === "declined") this.#declined(message, message.body as Declined);
     else if (type === "finished") this.#finished(assignment, node, message.body as Finished);
-    else if (type !== "bye") this.#report(node, type, message.body as NodeReport);
+    else this.#report(node, type, message.body as NodeReport);
   }
 
   #report(node: string, type: Message["type"], report: NodeReport): void {
     const { name, state } = this.#books;
-    const { instance, seq, controller, facts, gpus, url, runs } = report;
+    const { instance, seq, controller, facts, hasWorker, gpus, url, runs } = report;
     if (controller !== null && controller !== name) return;
     const known = state.workers.get(node);
     if (known !== undefined && known.link === undefined) {
@@ -109,7 +134,7 @@ export class Controller {
       return;
     }
     const { ttlMs, intervalMs } = this.#settings;
-    const link = { kind: "member", seq, gpus, url, ttlMs, intervalMs, isIdle: true } as const;
+    const link = { kind: "member", seq, gpus, url, ttlMs, intervalMs, isIdle: true, hasWorker } as const;
     try {
       this.#books.command({ type: "worker-reports", worker: { ...facts, node, instance, link }, runs });
     } catch (error) {
@@ -119,6 +144,13 @@ export class Controller {
     }
     // One that came twice has changed nothing, and is answered no worse for it.
     if (runs !== null) this.#reported.set(node, runs);
+    if (type === "bye") {
+      this.#told.delete(node);
+      this.#books.command({ type: "node-leaves", node, instance, seq, runs: runs ?? [] });
+      // Unless something of ours is there still.
+      this.#books.command({ type: "remove-worker", node });
+      return;
+    }
     const isHeartbeat = type === "hello" || type === "offer";
     if (isHeartbeat) this.#told.delete(node);
     this.#tell(node, isHeartbeat ? { instance, answers: seq } : null);
@@ -143,12 +175,12 @@ export class Controller {
     const root = join(this.#settings.resultsDir, task);
     const fileOf = (one: number) => join(root, "replicas", String(one), "responses.json");
     if (replicas === 1) {
-      writeWhole(join(root, "responses.json"), result);
+      writeResult(join(root, "responses.json"), result);
       return;
     }
-    writeWhole(fileOf(replica), result);
+    writeResult(fileOf(replica), result);
     const texts = Array.from({ length: replicas }, (_, one) => textOf(fileOf(one)));
-    writeWhole(join(root, "responses.json"), mergedResponses(texts));
+    writeResult(join(root, "responses.json"), mergedResponses(texts));
   }
 
   // --- what it says ---
@@ -160,18 +192,18 @@ export class Controller {
 
   #later(): void {
     if (this.#isStopped) return;
-    this.#soon ??= setTimeout(() => {
+    this.#soon ??= this.#clock.after(SOON_MS, () => {
       this.#soon = null;
       for (const { node, link } of [...this.#books.state.workers.values()]) {
-        if (link?.kind === "member") this.#tell(node, null);
+        if (link?.kind === "member" && link.hasLeft !== true) this.#tell(node, null);
       }
-    }, SOON_MS);
+    });
   }
 
   /** Everything that is open, but what it was told since its last heartbeat. */
   #tell(node: string, heartbeat: { readonly instance: number; readonly answers: number } | null): void {
     const worker = this.#books.state.workers.get(node);
-    if (worker === undefined) return;
+    if (worker?.link === undefined) return;
     if (openRunsOf(this.#books.state).some((run) => run.phase === "assigned" && run.node === node)) {
       // Before it is told: from then on it may have begun.
       this.#books.command({ type: "hand-out", node, instance: worker.instance });
@@ -188,8 +220,9 @@ export class Controller {
       const sync: Sync = { controller: name, ...(heartbeat ?? { instance: 0, answers: 0 }), ...wanted };
       void this.#send("sync", node, "", 0, sync);
     }
+    const knows = { instance: worker.instance, seq: worker.link.seq };
     for (const { name: job, assignment } of assign) {
-      const body: Assign = { controller: name, name: job, assignment };
+      const body: Assign = { controller: name, name: job, assignment, knows };
       if (isNews("assign", assignment.run)) void this.#send("assign", node, assignment.run, assignment.epoch, body);
     }
     for (const order of wanted.stop) {
@@ -220,9 +253,7 @@ export class Controller {
       if (nodes.length > 0) this.#books.command({ type: "nodes-silent", nodes });
       this.#recall(now);
       this.#forget();
-      // Only its own: another's is not made longer.
-      if (this.#streams.isReading)
-        void this.#streams.call(["SET", LOCK, this.#books.name, "XX", "PX", String(LOCK_MS)]);
+      if (this.#streams.isReading) void this.#keepLock();
     } catch (error) {
       this.#log.error({ err: error }, "the nodes could not be looked after");
     }
@@ -258,9 +289,27 @@ export class Controller {
    */
   async #lock(redis: Redis): Promise<void> {
     const { name } = this.#books;
-    await redis.call(["SET", LOCK, name, "NX", "PX", String(LOCK_MS)]);
+    const isRefused = await redis.call(["SET", LOCK, name, "NX", "PX", String(LOCK_MS)]).then(
+      () => false,
+      (error: unknown) => {
+        if (!isFull(error)) throw error;
+        return true;
+      },
+    );
     const holder = await redis.call(["GET", LOCK]);
-    if (holder !== name) throw new Error(`the controller ${holder} uses this Redis`);
+    // A Redis that is full has room again when what lies there is read: it is, though nobody can hold the lock.
+    if (holder !== name && !(isRefused && holder === null)) {
+      throw new Error(`the controller ${holder} uses this Redis`);
+    }
+  }
+
+  /** One that ran out meanwhile may be another's by now: who has lost it reads no more. */
+  async #keepLock(): Promise<void> {
+    const { name } = this.#books;
+    const holder = await this.#streams.call(["GET", LOCK]);
+    if (holder === name) await this.#streams.call(["PEXPIRE", LOCK, String(LOCK_MS)]);
+    else if (holder === null) await this.#streams.call(["SET", LOCK, name, "NX", "PX", String(LOCK_MS)]);
+    else this.#streams.readAnew();
   }
 }
 
@@ -272,8 +321,7 @@ function textOf(path: string): string | null {
   }
 }
 
-function writeWhole(path: string, text: string): void {
+function writeResult(path: string, text: string): void {
   mkdirSync(dirname(path), { recursive: true, mode: 0o750 });
-  writeFileSync(`${path}.new`, text, { mode: 0o640, flush: true });
-  renameSync(`${path}.new`, path);
+  writeWhole(path, text, 0o640);
 }

@@ -50,30 +50,33 @@ export class Elsewhere {
   }
 
   async #startLink(): Promise<void> {
-    const { cluster, config, books, leases, log } = this.#parts;
+    const { cluster, config, ...parts } = this.#parts;
     const { secret } = this;
     if (cluster.redisUrl === null || secret === null) return;
+    const resultsDir = resolve(config.resultsDir);
     const shared = {
       url: cluster.redisUrl,
       secret,
-      resultsDir: resolve(config.resultsDir),
       ttlMs: cluster.heartbeatTtlMs,
       intervalMs: cluster.heartbeatIntervalMs,
     };
     if (cluster.role === "controller") {
       const { Controller: Side } = await import("./controller.ts");
-      this.#link = new Side(books, shared, log);
+      this.#link = new Side(parts, { ...shared, resultsDir });
     } else {
       const { Member: Side } = await import("./member.ts");
+      const { NodeFiles } = await import("./node-files.ts");
       const { executors, maxTasks } = config;
-      const own = { node: config.node ?? hostname(), dir: resolve(config.dir), nodeUrl: cluster.nodeUrl };
-      this.#link = new Side(books, leases, { ...shared, ...own, executors, maxTasks }, log);
+      const files = new NodeFiles(resolve(config.dir), resultsDir);
+      const own = { node: config.node ?? hostname(), nodeUrl: cluster.nodeUrl };
+      this.#link = new Side({ ...parts, files }, { ...shared, ...own, executors, maxTasks });
     }
     this.#link.start();
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.#mloc?.stop(), this.#link?.stop()]);
+    const link = this.#link;
+    await Promise.all([this.#mloc?.stop(), link === null || "leave" in link ? link?.leave() : link.stop()]);
   }
 
   /** The secret that this host shares with others; `null`: it is alone. */

@@ -7,22 +7,22 @@
  *  2. What it has heard last is written down with the time at which that heartbeat was sent: holders of runs that may
  *     start elsewhere go by it, whether this process lives or not.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import type { Connect } from "../../broker/connection.ts";
 import type { Message } from "../../broker/messages.ts";
 import { Streams } from "../../broker/streams.ts";
-import { readUptimeMark, uptimeMark, uptimeMs } from "../../platform/uptime.ts";
+import { readBootId } from "../../platform/boot-id.ts";
+import type { Cancel, Clock } from "../../platform/clock.ts";
 import { refusalOf } from "../../work/argv.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
-import type { RunSeen, Task } from "../../work/model.ts";
+import type { RunSeen, Task, WorkerFacts } from "../../work/model.ts";
 import { chooseNode } from "../../work/node-choice.ts";
 import { assignedTask, isSuperseded, reportTo } from "../../work/nodes.ts";
 import { isOver, openTasksOf } from "../../work/state.ts";
-import type { Books } from "../books.ts";
+import type { OpenBooks } from "../books.ts";
 import type { Leases } from "../leases.ts";
 import type { Log } from "../look.ts";
-import { resultFile } from "../output.ts";
+import type { NodeFiles } from "./node-files.ts";
 import {
   type Assign,
   commandsTo,
@@ -36,15 +36,15 @@ import {
 
 /** News go out together. */
 const SOON_MS = 20;
-const MAX_UNANSWERED = 1_000;
+/** Reports that an answer or an assignment may name. */
+const MAX_REPORTS = 1_000;
+/** How long a farewell may take. */
+const BYE_MS = 1_000;
 
 export interface MemberSettings {
   readonly url: string;
   readonly secret: Buffer;
   readonly node: string;
-  /** Where the worker and its holders look: `work.dir`. */
-  readonly dir: string;
-  readonly resultsDir: string;
   readonly nodeUrl: string | null;
   readonly ttlMs: number;
   readonly intervalMs: number;
@@ -52,15 +52,32 @@ export interface MemberSettings {
   readonly maxTasks: number;
 }
 
+export interface MemberParts {
+  readonly books: OpenBooks;
+  readonly leases: Pick<Leases, "freeGpus" | "gpus">;
+  readonly files: Pick<
+    NodeFiles,
+    "controllerFile" | "controller" | "obey" | "uptimeMs" | "heardAt" | "heard" | "result"
+  >;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Left out: a real Redis. */
+  readonly connect?: Connect;
+}
+
 export class Member {
-  readonly #books: Books;
-  readonly #leases: Leases;
+  readonly #books: OpenBooks;
+  readonly #leases: MemberParts["leases"];
+  readonly #files: MemberParts["files"];
   readonly #settings: MemberSettings;
+  readonly #clock: Clock;
   readonly #log: Log;
   readonly #streams: Streams;
   readonly #leave: () => void;
-  readonly #instance = Date.now();
-  /** When each heartbeat that was not answered yet was sent, by the host's uptime. */
+  readonly #startedAt: number;
+  /** Of this process: a later one has a higher. */
+  readonly #instance: number;
+  /** When each report of the last TTL was sent, by the host's uptime. */
   readonly #sent = new Map<number, number>();
   readonly #finished = new Set<string>();
   #seq = 0;
@@ -68,22 +85,25 @@ export class Member {
   #controller: string | null;
   #lastRuns = "";
   #hasSpoken = false;
-  #beating: NodeJS.Timeout | null = null;
-  #soon: NodeJS.Timeout | null = null;
+  #beating: Cancel | null = null;
+  #soon: Cancel | null = null;
   #isStopped = false;
 
   /** @throws Error when it cannot be read whom it obeys. */
-  constructor(books: Books, leases: Leases, settings: MemberSettings, log: Log) {
+  constructor({ books, leases, files, clock, log, ...how }: MemberParts, settings: MemberSettings) {
     this.#books = books;
     this.#leases = leases;
+    this.#files = files;
     this.#settings = settings;
+    this.#clock = clock;
     this.#log = log;
-    mkdirSync(settings.dir, { recursive: true });
-    this.#controller = this.#kept() ?? this.#worksFor();
+    this.#startedAt = clock.now();
+    this.#instance = Math.round(this.#startedAt);
+    this.#controller = files.controller() ?? this.#worksFor();
     const { url, secret, node } = settings;
     this.#streams = new Streams(
-      { url, secret, stream: commandsTo(node), group: "node", log },
-      { take: (message) => this.#take(message), restored: () => this.#report("hello") },
+      { url, secret, stream: commandsTo(node), group: "node", clock, log, ...how },
+      { take: (message) => this.#take(message), restored: () => void this.#report("hello") },
     );
     this.#leave = books.onChange(() => this.#news());
   }
@@ -94,57 +114,105 @@ export class Member {
 
   start(): void {
     this.#streams.start();
-    this.#beating = setInterval(() => this.#report("offer"), this.#settings.intervalMs);
+    const beat = () => {
+      this.#beating = this.#clock.after(this.#settings.intervalMs, beat);
+      void this.#report("offer");
+    };
+    this.#beating = this.#clock.after(this.#settings.intervalMs, beat);
   }
 
+  /** Stops and says so: nobody sends it anything more, and what it has not taken is not waited for. */
+  async leave(): Promise<void> {
+    const canSay = this.#streams.up;
+    this.#endTimers();
+    // What it has taken until here it has; of what comes later it is never told again.
+    await this.#streams.quiet();
+    if (canSay) await this.#within(BYE_MS, this.#report("bye"));
+    await this.stop();
+  }
+
+  /** As a crash: nobody is told. */
   async stop(): Promise<void> {
+    this.#endTimers();
     this.#isStopped = true;
-    this.#leave();
-    if (this.#beating !== null) clearInterval(this.#beating);
-    if (this.#soon !== null) clearTimeout(this.#soon);
     await this.#streams.stop();
+  }
+
+  #endTimers(): void {
+    this.#leave();
+    this.#beating?.();
+    this.#soon?.();
+    // Nothing that is under way begins another.
+    this.#soon = () => undefined;
+  }
+
+  async #within(ms: number, work: Promise<unknown>): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const cancel = this.#clock.after(ms, resolve);
+      void work.then(() => {
+        cancel();
+        resolve();
+      });
+    });
   }
 
   // --- what it says ---
 
   #news(): void {
     if (this.#isStopped) return;
-    this.#soon ??= setTimeout(() => {
+    this.#soon ??= this.#clock.after(SOON_MS, () => {
       this.#soon = null;
-      if (!this.#hasSpoken) this.#report("hello");
-      else if (JSON.stringify(this.#runs()) !== this.#lastRuns) this.#report("state");
+      if (!this.#hasSpoken) void this.#report("hello");
+      else if (JSON.stringify(this.#runs()) !== this.#lastRuns) void this.#report("state");
       this.#tellFinished();
-    }, SOON_MS);
+    });
   }
 
   #runs(): RunSeen[] | null {
     return this.#controller === null ? null : reportTo(this.#books.state, this.#controller);
   }
 
-  #report(type: "hello" | "offer" | "state" | "accepted"): void {
+  async #report(type: "hello" | "offer" | "state" | "accepted" | "bye"): Promise<void> {
     if (this.#isStopped) return;
     const { node, nodeUrl, ttlMs } = this.#settings;
     const worker = [...this.#books.state.workers.values()].find(({ link }) => link === undefined);
-    // Without a worker nothing can be run here: it says so by saying nothing.
-    if (worker === undefined) return;
     const runs = this.#runs();
     this.#lastRuns = JSON.stringify(runs);
     this.#hasSpoken = true;
-    const seq = ++this.#seq;
-    this.#sent.set(seq, uptimeMs());
-    if (this.#sent.size > MAX_UNANSWERED) this.#sent.delete(this.#sent.keys().next().value as number);
-    const { instance: _i, lastSeen: _l, ...facts } = worker;
+    const { instance: _i, lastSeen: _l, ...facts } = worker ?? this.#withoutWorker();
     const body: NodeReport = {
       instance: this.#instance,
-      seq,
+      seq: this.#nextReport(),
       controller: this.#controller,
       facts: { ...facts, node, freeGpus: this.#leases.freeGpus() },
+      hasWorker: worker !== undefined,
       gpus: this.#leases.gpus(),
       url: nodeUrl,
       runs,
     };
-    void this.#send(type, "", 0, body);
-    void this.#streams.call(["SET", heartbeatOf(node), new Date().toISOString(), "PX", String(ttlMs)]);
+    const sent = this.#send(type, "", 0, body);
+    const mark = heartbeatOf(node);
+    if (type === "bye") void this.#streams.call(["DEL", mark]);
+    else void this.#streams.call(["SET", mark, new Date().toISOString(), "PX", String(ttlMs)]);
+    await sent;
+  }
+
+  #nextReport(): number {
+    const now = this.#files.uptimeMs();
+    for (const [seq, at] of this.#sent) {
+      if (now - at < this.#settings.ttlMs && this.#sent.size < MAX_REPORTS) break;
+      this.#sent.delete(seq);
+    }
+    this.#sent.set(++this.#seq, now);
+    return this.#seq;
+  }
+
+  /** It is listed, and takes nothing. */
+  #withoutWorker(): WorkerFacts & { readonly lastSeen: number } {
+    const open = { executors: [], topics: [], tags: [], labels: {}, hardware: {} };
+    const { node } = this.#settings;
+    const process_ = { node, instance: 0, pid: process.pid, startedAt: this.#startedAt, bootId: readBootId() };
+    return { ...process_, ...open, cage: "none", endsSurely: true, lastSeen: this.#startedAt };
   }
 
   #send(type: Message["type"], assignment: string, epoch: number, body: unknown): Promise<boolean> {
@@ -166,7 +234,7 @@ export class Member {
     const task = this.#books.state.tasks.get(run);
     if (task?.origin === undefined) return;
     this.#finished.add(run);
-    const text = await resultFile(this.#settings.resultsDir, run, "responses.json").then(String, () => null);
+    const text = await this.#files.result(run);
     const result = text !== null && text.length <= MAX_RESULT_BYTES ? text : null;
     await this.#send("finished", run, task.origin.epoch, { result });
   }
@@ -190,9 +258,11 @@ export class Member {
     else if (message.type === "sync") this.#sync(message.body as Sync);
   }
 
-  #accept({ controller, name, assignment }: Assign): void {
+  #accept({ controller, name, assignment, knows }: Assign): void {
     const { state } = this.#books;
     const { run, epoch, kind, spec } = assignment;
+    // A copy from another day, or what was left for a process before this one: what is still wanted comes again.
+    if (knows.instance !== this.#instance || !this.#isRecent(knows.seq)) return;
     if (state.tasks.get(run) !== undefined || isSuperseded(state, assignment)) return;
     // It may have lain there until its controller has given it up. If not, it comes again after the next heartbeat.
     if (!this.#hasHeardWithin(assignment.fenceMs ?? null)) return;
@@ -208,7 +278,7 @@ export class Member {
     }
     try {
       this.#books.command({ type: "submit-task", task, maxTasks: this.#settings.maxTasks });
-      this.#report("accepted");
+      void this.#report("accepted");
     } catch (error) {
       // A full disk is no answer: the message stays, and is read again.
       if (!(error instanceof WorkError) || error.code !== "work-full") throw error;
@@ -223,10 +293,16 @@ export class Member {
     this.#books.command({ type: "submit-task", task: over, maxTasks: Number.MAX_SAFE_INTEGER });
   }
 
+  /** Whether it is one of the last TTL. */
+  #isRecent(seq: number): boolean {
+    const sentAt = this.#sent.get(seq);
+    return sentAt !== undefined && this.#files.uptimeMs() - sentAt < this.#settings.ttlMs;
+  }
+
   #hasHeardWithin(fenceMs: number | null): boolean {
     if (fenceMs === null) return true;
-    const heardAt = readUptimeMark(this.#heardFile);
-    return heardAt !== null && uptimeMs() - heardAt < fenceMs;
+    const heardAt = this.#files.heardAt();
+    return heardAt !== null && this.#files.uptimeMs() - heardAt < fenceMs;
   }
 
   #stopRun({ run: id, epoch }: Stop["order"]): void {
@@ -263,40 +339,19 @@ export class Member {
   #heard(answers: number): void {
     this.#answered = answers;
     const sentAt = this.#sent.get(answers);
-    for (const seq of this.#sent.keys()) if (seq <= answers) this.#sent.delete(seq);
-    if (sentAt === undefined) return;
-    writeWhole(this.#heardFile, uptimeMark(sentAt));
-  }
-
-  get #heardFile(): string {
-    return join(this.#settings.dir, "heard.json");
+    if (sentAt !== undefined) this.#files.heard(sentAt);
   }
 
   #obeys(controller: string): boolean {
     if (this.#controller === null) {
-      writeWhole(this.#file, JSON.stringify({ controller }));
+      this.#files.obey(controller);
       this.#controller = controller;
       this.#log.info({ controller }, "this node obeys a controller from now on");
     }
     if (this.#controller === controller) return true;
-    const facts = { controller, obeyed: this.#controller, file: this.#file };
+    const facts = { controller, obeyed: this.#controller, file: this.#files.controllerFile };
     this.#log.error(facts, "another controller commands this node, and is not obeyed");
     return false;
-  }
-
-  get #file(): string {
-    return join(this.#settings.dir, "controller.json");
-  }
-
-  #kept(): string | null {
-    try {
-      const { controller } = JSON.parse(readFileSync(this.#file, "utf8")) as { readonly controller: unknown };
-      if (typeof controller === "string") return controller;
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
-      throw new Error(`${this.#file}: ${(error as Error).message}`);
-    }
-    throw new Error(`${this.#file}: expected {"controller": NAME}`);
   }
 
   /** The controller of work that is not over: its deadlines here go by what is heard of it, and of nobody else. */
@@ -304,10 +359,4 @@ export class Member {
     const tasks = openTasksOf(this.#books.state);
     return tasks.find(({ origin }) => origin !== undefined)?.origin?.controller ?? null;
   }
-}
-
-/** Read by others at any time. */
-function writeWhole(path: string, text: string): void {
-  writeFileSync(`${path}.new`, text, { mode: 0o644, flush: true });
-  renameSync(`${path}.new`, path);
 }

@@ -21,6 +21,7 @@ export interface NodeReport {
   /** Whom it obeys; `null`: nobody yet. */
   readonly controller: string | null;
   readonly facts: Omit<WorkerFacts, "link" | "instance">;
+  readonly hasWorker: boolean;
   readonly gpus: readonly { readonly name: string; readonly uuid: string }[];
   readonly url: string | null;
   /** `null`: it does not know yet whose runs are asked for. */
@@ -31,6 +32,11 @@ export interface Assign {
   readonly controller: string;
   readonly name: string;
   readonly assignment: Assignment;
+  /**
+   * A report of the node's that the controller has had before it wrote this: no copy from another day can name one that
+   * this process of the node has sent lately.
+   */
+  readonly knows: { readonly instance: number; readonly seq: number };
 }
 
 export interface Stop {

@@ -23,6 +23,7 @@ const TOOLS = {
   strace: "strace",
   chromium: "chromium",
   "redis-server": "redis-server",
+  pg_ctlcluster: "postgresql",
 };
 const missing = Object.keys(TOOLS).filter((program) => !has(program));
 if (missing.length > 0 && process.getuid?.() === 0 && has("apt-get") && process.env.NO_APT === undefined) {

@@ -15,7 +15,9 @@ import type { Objects } from "./objects/store.ts";
 import type { Backend } from "./reconcile/backend.ts";
 import { ReconcileLoop } from "./reconcile/loop.ts";
 import { type Address, type ControllerFlags, type ControllerSettings, loadSettings } from "./settings/settings.ts";
-import { SqliteObjects } from "./store/sqlite.ts";
+import type { AuditEntry } from "./store/history.ts";
+import { ResourceTracker } from "./store/tracker.ts";
+import { Stores } from "./stores.ts";
 
 const DEFAULT_DAEMON = "http://127.0.0.1:8086";
 const SIMULATED_STOP_MS = 8_000;
@@ -86,12 +88,7 @@ interface Ground {
   stop(): Promise<void>;
 }
 
-function hostGround(
-  settings: ControllerSettings,
-  child: ChildDaemon | null,
-  store: SqliteObjects,
-  log: Logger,
-): Ground {
+function hostGround(settings: ControllerSettings, child: ChildDaemon | null, stores: Stores, log: Logger): Ground {
   const transport = nodeTransport(child?.url ?? settings.daemon.url ?? DEFAULT_DAEMON);
   const key = () => child?.key ?? settings.daemon.key;
   const { premium, standard, basic } = settings.reconcile.qos;
@@ -104,10 +101,10 @@ function hostGround(
     },
   });
   return {
-    objects: store,
+    objects: stores.objects,
     backend,
-    leads: () => true,
-    start: () => undefined,
+    leads: () => stores.leads,
+    start: () => stores.follow(),
     async stop() {
       if (child === null) return;
       // Work outlives its daemon; what stood in for engines is of no use to anybody without this process.
@@ -130,22 +127,6 @@ async function clusterGround(settings: ControllerSettings, changed: () => void, 
   };
 }
 
-/** In a cluster objects are the apiserver's: without a place for it, only the history is lost with this process. */
-function storeOf({ backend, database }: ControllerSettings, log: Logger): SqliteObjects {
-  try {
-    return new SqliteObjects(database);
-  } catch (error) {
-    if (backend !== "kubernetes" || !isUnwritable(error as NodeJS.ErrnoException)) throw error;
-    log.warn({ database, err: error }, "there is no writing there: the history of scaling stays in memory");
-    return new SqliteObjects(":memory:");
-  }
-}
-
-/** SQLite's own codes: 8 is a file that cannot be written, 14 one that cannot be opened or made. */
-function isUnwritable({ code = "", errcode }: NodeJS.ErrnoException & { readonly errcode?: number }): boolean {
-  return code === "EROFS" || code === "EACCES" || errcode === 8 || errcode === 14;
-}
-
 /** On both families where no address is given, and on IPv4 where the host has no other. */
 async function listenOn(server: HttpServer, { host, port }: Address): Promise<{ readonly port: number }> {
   if (host !== null) return server.listen(host, port);
@@ -160,9 +141,12 @@ async function listenOn(server: HttpServer, { host, port }: Address): Promise<{ 
 class Controller {
   readonly #settings: ControllerSettings;
   readonly #log: Logger;
-  readonly #store: SqliteObjects;
+  readonly #stores: Stores;
   readonly #ground: Ground;
   readonly #loop: ReconcileLoop;
+  readonly #tracker: ResourceTracker;
+  readonly #pruneAll: () => Promise<void>;
+  readonly #closeHistory: () => Promise<void>;
   readonly #http: HttpServer;
   readonly #open: readonly { readonly at: Address; readonly server: HttpServer }[];
   #prune: NodeJS.Timeout | null = null;
@@ -174,37 +158,43 @@ class Controller {
     version: string,
     log: Logger,
   ): Promise<Controller> {
-    const store = storeOf(settings, log);
+    const stores = await Stores.open(settings, log);
     let soon: () => void = () => undefined;
     const ground =
       settings.backend === "host"
-        ? hostGround(settings, child, store, log)
+        ? hostGround(settings, child, stores, log)
         : await clusterGround(settings, () => soon(), log);
-    const controller = new Controller(settings, store, ground, version, log);
+    const controller = new Controller(settings, stores, ground, version, log);
     soon = () => controller.#loop.soon();
     return controller;
   }
 
-  private constructor(
-    settings: ControllerSettings,
-    store: SqliteObjects,
-    ground: Ground,
-    version: string,
-    log: Logger,
-  ) {
+  private constructor(settings: ControllerSettings, stores: Stores, ground: Ground, version: string, log: Logger) {
     this.#settings = settings;
     this.#log = log;
-    this.#store = store;
+    this.#stores = stores;
     this.#ground = ground;
     const { objects, backend } = ground;
     const ids = sortableIds();
     const now = () => Date.now();
     const newId = () => ids(Date.now());
-    const stores = { objects, history: store };
+    const history = stores.historyOf(objects, log);
+    const both = { objects, history };
     const leads = () => ground.leads();
-    this.#loop = new ReconcileLoop({ ...stores, backend, settings: settings.reconcile, leads, newId, now, log });
+    this.#loop = new ReconcileLoop({ ...both, backend, settings: settings.reconcile, leads, newId, now, log });
+    const seen = () => (this.#loop.trouble === null ? this.#loop.seen : null);
+    const everyMs = settings.trackEveryMs;
+    this.#tracker = new ResourceTracker({ database: stores.database, objects, seen, leads, now, everyMs, log });
     const idempotency = new Idempotency(objects);
-    const parts = { ...stores, backend, loop: this.#loop, settings, newId, version, now, idempotency };
+    const parts = {
+      ...{ ...both, backend, loop: this.#loop, settings, newId, version, now, idempotency },
+      ...{ database: stores, audit: (entry: AuditEntry) => history.addAudit(entry) },
+    };
+    this.#pruneAll = async () => {
+      if (leads()) await history.prune(now());
+      await stores.prune(now());
+    };
+    this.#closeHistory = () => history.close();
     this.#http = createApiServer(parts, log);
     this.#open = settings.open.map((at) => ({ at, server: createOpenServer(parts, log) }));
   }
@@ -221,7 +211,10 @@ class Controller {
     if (urls.length > 0) this.#log.info({ urls }, "probes and scrapes are answered there, too");
     this.#ground.start(lost);
     this.#loop.start();
-    this.#prune = setInterval(() => this.#store.prune(Date.now()), PRUNE_MS);
+    this.#tracker.start();
+    this.#prune = setInterval(() => {
+      this.#pruneAll().catch((error) => this.#log.warn({ trouble: error.message }, "old history could not be removed"));
+    }, PRUNE_MS);
     const url = `http://${urlHost(host)}:${port}`;
     const { backend, simulate } = this.#settings;
     this.#log.info({ url, backend, simulated: simulate !== null }, "the controller serves");
@@ -240,7 +233,9 @@ class Controller {
     if (this.#prune !== null) clearInterval(this.#prune);
     await Promise.all([this.#http, ...this.#open.map(({ server }) => server)].map((server) => server.drain()));
     await this.#loop.stop();
+    await this.#tracker.stop();
     await this.#ground.stop();
-    this.#store.close();
+    await this.#closeHistory();
+    await this.#stores.close();
   }
 }

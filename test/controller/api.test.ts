@@ -9,9 +9,9 @@ import { API_VERSION } from "../../src/controller/objects/meta.ts";
 import type { Backend } from "../../src/controller/reconcile/backend.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
-import { SqliteObjects } from "../../src/controller/store/sqlite.ts";
 import { Idempotency } from "../../src/http/exchange/idempotency.ts";
 import { SETTINGS, spec } from "./objects.ts";
+import { SqliteObjects } from "./sqlite-objects.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "controller-api-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -43,18 +43,18 @@ beforeEach(async () => {
   const config = join(folder, "config.yaml");
   writeFileSync(config, CONFIG);
   const settings = loadSettings({ backend: "host", config }, {});
-  store = new SqliteObjects(":memory:");
+  store = await SqliteObjects.open(":memory:");
   let count = 0;
   const stores = { objects: store, history: store, backend: BACKEND };
   const clock = { newId: () => String(count++), now: () => Date.now() };
   const loop = new ReconcileLoop({ ...stores, ...clock, settings: SETTINGS, leads: () => false, log });
   const idempotency = new Idempotency(store);
-  server = createApiServer({ ...stores, ...clock, loop, settings, version: "1", idempotency }, log);
+  server = createApiServer({ ...stores, ...clock, loop, settings, version: "1", idempotency, database: store }, log);
   url = `http://127.0.0.1:${(await server.listen("127.0.0.1", 0)).port}`;
 });
 afterEach(async () => {
   await server.drain();
-  store.close();
+  await store.close();
 });
 
 async function call(who: "root" | "acme", method: string, path: string, body?: object) {

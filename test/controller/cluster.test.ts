@@ -8,10 +8,10 @@ import { createApiServer, createOpenServer } from "../../src/controller/api/serv
 import { Cluster } from "../../src/controller/kubernetes/cluster.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
-import { SqliteObjects } from "../../src/controller/store/sqlite.ts";
 import { Idempotency } from "../../src/http/exchange/idempotency.ts";
 import { type Any, FakeApiserver } from "./fake-apiserver.ts";
 import { SETTINGS, spec } from "./objects.ts";
+import { SqliteObjects } from "./sqlite-objects.ts";
 
 const WORKLOAD = "/apis/llm.orchestrator.io/v1/namespaces/ns/llmworkloads/chat";
 const DEPLOYMENT = "/apis/apps/v1/namespaces/ns/deployments/chat";
@@ -50,7 +50,7 @@ function controller(url: string, flags: { readonly namespace?: string } = {}) {
   const stores = { objects, history, backend };
   const loop = new ReconcileLoop({ ...stores, ...clock, settings: SETTINGS, leads: () => cluster.leads, log });
   const idempotency = new Idempotency(objects);
-  const parts = { ...stores, ...clock, loop, settings, version: "1", idempotency };
+  const parts = { ...stores, ...clock, loop, settings, version: "1", idempotency, database: history };
   const [api, open] = [createApiServer(parts, log), createOpenServer(parts, log)];
   soon = () => loop.soon();
   cluster.start(() => undefined);
@@ -58,7 +58,7 @@ function controller(url: string, flags: { readonly namespace?: string } = {}) {
   ends.push(async () => {
     await loop.stop();
     await cluster.stop();
-    history.close();
+    await history.close();
   });
   return { cluster, loop, api, open, url };
 }

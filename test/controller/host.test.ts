@@ -7,8 +7,8 @@ import type { WorkClient, WorkloadRecord } from "../../src/client/work.ts";
 import { HostBackend } from "../../src/controller/host/backend.ts";
 import { LABEL } from "../../src/controller/objects/meta.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
-import { SqliteObjects } from "../../src/controller/store/sqlite.ts";
 import { SETTINGS, spec, workload } from "./objects.ts";
+import { SqliteObjects } from "./sqlite-objects.ts";
 
 const log = pino({ level: "silent" });
 const GPU = { uuid: "GPU-a", name: "NVIDIA H100 80GB HBM3", memory_total: 81_559, state: "free", utilization: 0 };
@@ -47,7 +47,7 @@ const invalid = () =>
 describe("the backend host", () => {
   test("keeps what the daemon refused in the workload's status, in its words, and writes it once", async () => {
     const { daemon, backend } = host();
-    const store = new SqliteObjects(":memory:");
+    const store = await SqliteObjects.open(":memory:");
     await store.put({ namespace: "default", name: "chat", labels: {}, annotations: {}, spec: spec({ replicas: 1 }) });
     let now = Date.parse("2026-01-01T00:00:00Z");
     const loop = new ReconcileLoop({
@@ -66,7 +66,7 @@ describe("the backend host", () => {
     daemon.refusal = null;
     await loop.pass();
     expect(progress()).toMatchObject({ status: "True" });
-    store.close();
+    await store.close();
   });
 
   test("tells a refusal from a daemon that cannot be reached or is asked too much", async () => {

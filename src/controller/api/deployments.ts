@@ -6,6 +6,7 @@ import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { tenantOf } from "../objects/meta.ts";
+import { modelIdOf } from "../objects/model-id.ts";
 import type { Created, WorkloadDraft } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
@@ -17,7 +18,6 @@ import {
   changing,
   demandTenant,
   deploymentNamed,
-  modelIdOf,
   numberIn,
   onlyTenant,
   parametersOf,
@@ -174,7 +174,7 @@ function changeable(workload: Workload): Workload {
 async function remove(parts: ApiParts, call: Call): Promise<Answer> {
   const isGone = parts.objects.workloads().every(({ metadata }) => metadata.name !== call.id);
   // Of one that is gone its history tells: to delete it again is no mistake.
-  if (!isGone || parts.history.events(call.id, 1).length === 0) {
+  if (!isGone || (await parts.history.events(call.id, 1)).length === 0) {
     await parts.objects.remove(deploymentNamed(parts, call, call.id));
   }
   return json(200, { success: true, message: `deployment ${call.id} is deleted`, data: { deployment_id: call.id } });

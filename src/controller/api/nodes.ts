@@ -2,9 +2,10 @@
 import { type Answer, json } from "../../http/exchange/answers.ts";
 import { checker } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import { modelIdOf } from "../objects/model-id.ts";
 import type { NodeDrain } from "../reconcile/backend.ts";
 import { drainSchema } from "./asks.ts";
-import { type ApiParts, deploymentNamed, modelIdOf, numberIn, parametersOf, visible } from "./parts.ts";
+import { type ApiParts, deploymentNamed, numberIn, parametersOf, tenantsOf, visible } from "./parts.ts";
 import { nodeView, resourcesView } from "./views.ts";
 
 const DEFAULT_GRACE_S = 300;
@@ -99,20 +100,22 @@ function utilization(parts: ApiParts, call: Call): Answer {
   });
 }
 
-export function healthView({ loop, objects, version }: ApiParts) {
+export function healthView({ loop, objects, version, database }: ApiParts) {
   const workloads = objects.workloads();
   const bad = workloads.filter(({ status: { state } }) => state === "failed" || state === "error");
   const issues = [
     ...(loop.trouble === null ? [] : [loop.trouble]),
+    ...(database.trouble === null ? [] : [`the database: ${database.trouble}`]),
     ...bad.map(({ metadata, status }) => `${metadata.name} is ${status.state}`),
   ];
-  const status = loop.trouble !== null ? "unhealthy" : bad.length > 0 ? "degraded" : "healthy";
+  const status =
+    loop.trouble !== null ? "unhealthy" : bad.length > 0 || database.trouble !== null ? "degraded" : "healthy";
   return {
     status,
     version,
     components: {
       backend: loop.trouble === null ? "healthy" : "unhealthy",
-      database: "healthy",
+      database: database.trouble === null ? "healthy" : "unhealthy",
       deployments: bad.length === 0 ? "healthy" : "degraded",
     },
     metrics: { deployments: workloads.length, nodes: loop.seen?.nodes.length ?? null },
@@ -120,36 +123,40 @@ export function healthView({ loop, objects, version }: ApiParts) {
   };
 }
 
-function scalings(parts: ApiParts, call: Call): Answer {
+async function scalings(parts: ApiParts, call: Call): Promise<Answer> {
   const { deployment_id: deploymentId, limit } = parametersOf(call, ["deployment_id", "limit"]);
   const most = numberIn("limit", limit, 100, MAX_EVENTS);
-  const mine = new Set(visible(parts, call).map(({ metadata }) => metadata.name));
-  const found = parts.history.scalings({ ...(deploymentId === undefined ? {} : { deploymentId }), limit: most });
+  // Also of deployments that are gone.
+  const tenants = tenantsOf(parts, call);
+  const found = await parts.history.scalings({
+    ...(deploymentId === undefined ? {} : { deploymentId }),
+    ...(tenants === null ? {} : { tenants }),
+    limit: most,
+  });
   return json(
     200,
-    found
-      .filter((event) => mine.has(event.deploymentId))
-      .map((event) => ({
-        event_id: event.eventId,
-        deployment_id: event.deploymentId,
-        tenant_id: event.tenantId,
-        scaling_type: event.scalingType,
-        from_replicas: event.fromReplicas,
-        to_replicas: event.toReplicas,
-        trigger_reason: event.triggerReason,
-        trigger_metrics: event.triggerMetrics,
-        status: event.status,
-        error_message: event.errorMessage,
-        initiated_at: event.initiatedAt,
-        completed_at: event.completedAt,
-      })),
+    found.map((event) => ({
+      event_id: event.eventId,
+      deployment_id: event.deploymentId,
+      tenant_id: event.tenantId,
+      scaling_type: event.scalingType,
+      from_replicas: event.fromReplicas,
+      to_replicas: event.toReplicas,
+      trigger_reason: event.triggerReason,
+      trigger_metrics: event.triggerMetrics,
+      status: event.status,
+      error_message: event.errorMessage,
+      initiated_at: event.initiatedAt,
+      completed_at: event.completedAt,
+    })),
   );
 }
 
-function events(parts: ApiParts, call: Call): Answer {
+async function events(parts: ApiParts, call: Call): Promise<Answer> {
   const workload = deploymentNamed(parts, call, call.id);
   const { limit } = parametersOf(call, ["limit"]);
-  return json(200, parts.history.events(workload.metadata.name, numberIn("limit", limit, 100, MAX_EVENTS)));
+  const most = numberIn("limit", limit, 100, MAX_EVENTS);
+  return json(200, await parts.history.events(workload.metadata.name, most));
 }
 
 function why(parts: ApiParts, call: Call): Answer {

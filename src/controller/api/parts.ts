@@ -6,12 +6,13 @@ import type { Call } from "../../http/exchange/endpoint.ts";
 import type { Idempotency } from "../../http/exchange/idempotency.ts";
 import { invalid, type ProblemKind, type Refusals } from "../../http/exchange/problems.ts";
 import { ControllerError, type ControllerErrorCode } from "../objects/errors.ts";
-import { ANNOTATION, LABEL, tenantOf } from "../objects/meta.ts";
+import { tenantOf } from "../objects/meta.ts";
 import type { History, Objects } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Backend } from "../reconcile/backend.ts";
 import type { ReconcileLoop } from "../reconcile/loop.ts";
 import type { ControllerSettings } from "../settings/settings.ts";
+import type { AuditEntry } from "../store/history.ts";
 
 export interface ApiParts {
   readonly objects: Objects;
@@ -23,6 +24,18 @@ export interface ApiParts {
   readonly version: string;
   readonly now: () => number;
   readonly idempotency: Idempotency;
+  readonly database: DatabaseHealth;
+  /** Writes down who did what; absent: nobody does. */
+  readonly audit?: (entry: AuditEntry) => void;
+}
+
+export interface DatabaseHealth {
+  /** Why it cannot be reached; `null`: it can. */
+  readonly trouble: string | null;
+  /** On one host: why it is not known yet what is wanted; `null`: it is. */
+  readonly unread: string | null;
+  /** Rows of history. */
+  readonly figures: { readonly buffered: number; readonly written: number; readonly dropped: number };
 }
 
 const PROBLEMS: Readonly<Record<ControllerErrorCode, ProblemKind>> = {
@@ -62,7 +75,7 @@ export function changing({ backend }: ApiParts): Role {
 }
 
 /** The tenants that a call may see; `null`: all. */
-function tenantsOf({ settings }: ApiParts, { actor, tenant }: Call): readonly string[] | null {
+export function tenantsOf({ settings }: ApiParts, { actor, tenant }: Call): readonly string[] | null {
   const bound = settings.auth.tenants.get(actor.principal) ?? null;
   if (tenant === undefined || tenant === "") return bound;
   if (bound !== null && !bound.includes(tenant)) throw foreign(tenant);
@@ -106,10 +119,6 @@ export function deploymentNamed(parts: ApiParts, call: Call, id: string): Worklo
   if (found === undefined) throw new ControllerError("workload-not-found", `there is no deployment ${id}`);
   demandTenant(parts, call, tenantOf(found.metadata));
   return found;
-}
-
-export function modelIdOf({ metadata, spec }: Workload): string {
-  return metadata.annotations[ANNOTATION.modelId] ?? metadata.labels[LABEL.model] ?? spec.modelName;
 }
 
 /** The parameters after `?`, of which others than `known` are a mistake. */

@@ -33,8 +33,11 @@ export function createOpenServer(parts: ApiParts, log: Log): HttpServer {
   );
 }
 
-function serverOf(parts: ApiParts, log: Log, endpoints: ServerParts["endpoints"]): HttpServer {
+function serverOf(parts: ApiParts, log: Log, endpointsFor: ServerParts["endpoints"]): HttpServer {
   const { auth } = parts.settings;
+  let isDraining = () => false;
+  const endpoints = endpointsFor(() => isDraining());
+  const { audit } = parts;
   return createServer({
     settings: {
       auth: { enabled: auth.enabled, headerName: auth.headerName },
@@ -54,8 +57,18 @@ function serverOf(parts: ApiParts, log: Log, endpoints: ServerParts["endpoints"]
     keys: () => auth.keys,
     limits: () => NO_LIMITS,
     metrics: null,
-    audit: null,
-    endpoints,
+    audit:
+      audit === undefined
+        ? null
+        : {
+            keep: async (entries) => entries.forEach(audit),
+            now: parts.now,
+            others: endpoints,
+          },
+    endpoints(draining) {
+      isDraining = draining;
+      return endpoints;
+    },
     refusals: CONTROLLER_REFUSALS,
     shuttingDown: () => new ControllerError("shutting-down", "the controller is shutting down"),
     problemAs: withSeedNames,

@@ -1,12 +1,15 @@
 /** What tells how the controller itself is. Open to all, as probes need it. */
 import { type Answer, json, NOT_STORED } from "../../http/exchange/answers.ts";
 import { type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import { addressOf } from "../store/address.ts";
 import { healthView } from "./nodes.ts";
 import type { ApiParts } from "./parts.ts";
 
 export function serviceEndpoints(parts: ApiParts, isDraining: () => boolean): readonly Endpoint[] {
   const open = { role: "read", body: "ignored" } as const;
-  const unready = () => (isDraining() ? "the controller is shutting down" : parts.loop.trouble);
+  const isHost = parts.settings.backend === "host";
+  const unready = () =>
+    isDraining() ? "the controller is shutting down" : (parts.loop.trouble ?? (isHost ? parts.database.unread : null));
   return [
     endpoint("/health", "probe", { GET: { ...open, answer: () => json(200, healthView(parts)) } }),
     endpoint("/healthz", "probe", { GET: { ...open, answer: () => json(200, { status: "ok" }) } }),
@@ -33,7 +36,8 @@ export function serviceEndpoints(parts: ApiParts, isDraining: () => boolean): re
 }
 
 function configView({ settings }: ApiParts) {
-  const { backend, simulate, api, auth, database, namespace, inert } = settings;
+  const { backend, simulate, api, auth, postgres, namespace, inert } = settings;
+  const database = postgres === null ? settings.database : addressOf(postgres);
   return {
     backend,
     simulate,
@@ -45,7 +49,7 @@ function configView({ settings }: ApiParts) {
   };
 }
 
-function metrics({ objects, loop }: ApiParts): Answer {
+function metrics({ objects, loop, database }: ApiParts): Answer {
   const lines: string[] = [];
   const gauge = (name: string, help: string, samples: readonly (readonly [string, number])[]) => {
     lines.push(`# HELP llm_orchestrator_${name} ${help}`, `# TYPE llm_orchestrator_${name} gauge`);
@@ -95,6 +99,16 @@ function metrics({ objects, loop }: ApiParts): Answer {
     nodes.map((node) => [`{node="${node.name}"}`, node.usedGpus] as const),
   );
   gauge("backend_up", "1 when the backend answers", [["", loop.trouble === null ? 1 : 0]]);
+  gauge("database_up", "1 when the database answers", [["", database.trouble === null ? 1 : 0]]);
+  gauge("database_buffered_rows", "Rows of history that wait for the database", [["", database.figures.buffered]]);
+  const counter = (name: string, help: string, value: number) =>
+    lines.push(
+      `# HELP llm_orchestrator_${name} ${help}`,
+      `# TYPE llm_orchestrator_${name} counter`,
+      `llm_orchestrator_${name} ${value}`,
+    );
+  counter("database_written_rows_total", "Rows of history that the database has taken", database.figures.written);
+  counter("database_dropped_rows_total", "Rows of history that are lost: too many waited", database.figures.dropped);
   lines.push("# HELP llm_orchestrator_looks_total Looks at the backend", "# TYPE llm_orchestrator_looks_total counter");
   lines.push(`llm_orchestrator_looks_total ${loop.looks}`);
   return {

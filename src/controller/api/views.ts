@@ -2,9 +2,9 @@
 
 import { conditionOf } from "../objects/conditions.ts";
 import { API_VERSION, tenantOf } from "../objects/meta.ts";
+import { modelIdOf } from "../objects/model-id.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
-import { modelIdOf } from "./parts.ts";
 
 export function deploymentView(workload: Workload) {
   const { metadata, spec, status } = workload;

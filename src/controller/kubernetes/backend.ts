@@ -13,6 +13,7 @@ import type { Backend, Look, NodeDrain } from "../reconcile/backend.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
+import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
 import { isOver, nodeOf, nodesSeen, tracksSeen } from "./pods.ts";
 import { type Child, childrenOf, deploymentPath, productsIn, tokenSecret } from "./render.ts";
@@ -100,6 +101,7 @@ export class KubeBackend implements Backend {
     return {
       nodes: nodesSeen(this.#nodes.all(), pods),
       tracksOf: (workload) => tracksSeen(podsOf(workload)),
+      inventory: () => inventoryIn(this.#nodes.all(), pods),
       serviceOf: ({ metadata: { name, namespace } }) => `http://${name}.${namespace}.svc`,
       loadOf: (workload) =>
         podsOf(workload).flatMap(({ metadata }) => {

@@ -98,7 +98,7 @@ export function tracksSeen(pods: readonly KubeObject[]): TrackSeen[] {
   return [...byRevision].map(([revision, of]) => ({ revision, wanted: of.length, replicas: of.map(replicaOf) }));
 }
 
-function replicaOf(pod: KubeObject): ReplicaSeen {
+export function replicaOf(pod: KubeObject): ReplicaSeen {
   const { conditions = [], containerStatuses = [], podIP } = (pod.status ?? {}) as PodStatus;
   const scheduled = conditions.find(({ type }) => type === "PodScheduled");
   const phase = phaseOf(pod);

@@ -73,12 +73,21 @@ export interface DeploymentEvent {
   readonly message: string;
 }
 
+export interface ScalingQuery {
+  readonly deploymentId?: string;
+  /** Of these only; absent: of all. */
+  readonly tenants?: readonly string[];
+  readonly limit: number;
+}
+
 export interface History {
   /** One of this deployment that is in progress is cancelled by it. */
   beginScaling(event: ScalingBegun): void;
   /** Of the last of a deployment that is in progress. */
   endScaling(deploymentId: string, status: "success" | "failed" | "cancelled", at: string): void;
-  scalings(query: { readonly deploymentId?: string; readonly limit: number }): readonly ScalingEvent[];
+  /** The newest first. */
+  scalings(query: ScalingQuery): Promise<readonly ScalingEvent[]>;
   addEvent(event: DeploymentEvent): void;
-  events(deploymentId: string, limit: number): readonly DeploymentEvent[];
+  /** The newest first. */
+  events(deploymentId: string, limit: number): Promise<readonly DeploymentEvent[]>;
 }

@@ -1,5 +1,6 @@
 /** Where replicas run. */
 import type { Workload } from "../objects/workload.ts";
+import type { Inventory } from "./inventory.ts";
 import type { Wanted } from "./reconcile.ts";
 import type { LoadSeen, NodeSeen, TrackSeen } from "./seen.ts";
 
@@ -9,6 +10,8 @@ export interface Look {
   loadOf(workload: Workload): readonly LoadSeen[];
   /** Where all replicas that serve are reached under one address; `null`: each has its own. */
   serviceOf(workload: Workload): string | null;
+  /** More of the same, for those who keep books; absent: there is no more to be told. */
+  inventory?(): Inventory;
 }
 
 export interface NodeDrain {

@@ -141,7 +141,7 @@ export class ReconcileLoop {
     }
     if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) return;
     this.#measuredAt.set(uid, now());
-    this.#tell(workload, outcome);
+    await this.#tell(workload, outcome);
     await objects.putStatus(workload, outcome.status);
   }
 
@@ -153,14 +153,11 @@ export class ReconcileLoop {
     return this.#parts.now() - (this.#measuredAt.get(metadata.uid) ?? 0) < METRICS_MS;
   }
 
-  #tell(workload: Workload, { scaled, status }: Outcome): void {
+  async #tell(workload: Workload, { scaled, status }: Outcome): Promise<void> {
     const { history, newId, now } = this.#parts;
     const { name } = workload.metadata;
     const at = new Date(now()).toISOString();
-    const [last] = history.scalings({ deploymentId: name, limit: 1 });
-    // A hand's change through the API has its event already.
-    const isTold = last?.status === "in_progress" && last.toReplicas === scaled?.to;
-    if (scaled !== null && !isTold) {
+    if (scaled !== null && !(await this.#isTold(name, scaled.to))) {
       history.beginScaling({
         eventId: newId(),
         deploymentId: name,
@@ -177,6 +174,12 @@ export class ReconcileLoop {
       if (type === "Ready" && holds === "True") history.endScaling(name, "success", at);
       history.addEvent({ deploymentId: name, at, type: `${type}=${holds}`, reason, message });
     }
+  }
+
+  /** A hand's change through the API has its event already. */
+  async #isTold(deploymentId: string, to: number): Promise<boolean> {
+    const [last] = await this.#parts.history.scalings({ deploymentId, limit: 1 });
+    return last?.status === "in_progress" && last.toReplicas === to;
   }
 }
 

@@ -8,6 +8,8 @@ import { Refusal } from "../../config/settings.ts";
 import type { ApiKey } from "../../http/exchange/auth.ts";
 import type { LogLevel } from "../../platform/logger.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
+import type { PostgresSettings } from "../store/address.ts";
+import { isPostgresUrl, postgresOf } from "./database.ts";
 import { type ControllerFile, fileSchema, INERT } from "./schema.ts";
 
 export interface ControllerFlags {
@@ -58,7 +60,11 @@ export interface ControllerSettings {
     /** Where the Lease is, and its name; `null`: there is only one controller. */
     readonly lease: { readonly namespace: string; readonly name: string } | null;
   };
+  /** The file of SQLite, where there is no {@link postgres}; simulated daemons have theirs beside it. */
   readonly database: string;
+  readonly postgres: PostgresSettings | null;
+  /** The tables are held against what is there so often. */
+  readonly trackEveryMs: number;
   /** Where objects that name no namespace go. */
   readonly namespace: string;
   readonly logLevel: LogLevel;
@@ -107,6 +113,8 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     const message = `is another than K8S_NAMESPACE, ${JSON.stringify(named)}`;
     problems.push({ origin: { kind: "flag", name: "--namespace" }, path: "", message, hint: null });
   }
+  const postgres = postgresOf(file.database, env, problems);
+  const ownFile = flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE;
   if (problems.length > 0) throw new ConfigError(problems);
   return {
     backend: backend === "host" ? "host" : "kubernetes",
@@ -131,7 +139,9 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
       key: file.host?.key_file === undefined ? (env.GPU_ORCHESTRATOR_API_KEY ?? null) : keyIn(file.host.key_file),
       executor: flags.simulate === undefined ? (file.host?.executor ?? "vllm") : "simulated",
     },
-    database: file.database ?? (flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE),
+    database: isPostgresUrl(file.database) ? ownFile : (file.database ?? ownFile),
+    postgres,
+    trackEveryMs: (overlays.trackInterval ?? 60) * 1_000,
     namespace: flags.namespace ?? named ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
     logLevel,
     reconcile: reconcileSettings(file, env, overlays),
@@ -167,17 +177,19 @@ function readFile(path: string | undefined): { readonly file: ControllerFile; re
 }
 
 function numbersOf({ port }: ControllerFlags, env: Environment, problems: Problem[]) {
-  const number = (origin: Origin, given: string | undefined, most: number): number | undefined => {
+  const number = (origin: Origin, given: string | undefined, most: number, least = 0): number | undefined => {
     if (given === undefined || given === "") return undefined;
     const value = Number(given);
-    if (Number.isInteger(value) && value >= 0 && value <= most) return value;
-    problems.push({ origin, path: "", message: `expected a whole number from 0 to ${most}`, hint: null });
+    if (Number.isInteger(value) && value >= least && value <= most) return value;
+    problems.push({ origin, path: "", message: `expected a whole number from ${least} to ${most}`, hint: null });
     return undefined;
   };
-  const variable = (name: string, most: number) => number({ kind: "environment", name }, env[name], most);
+  const variable = (name: string, most: number, least = 0) =>
+    number({ kind: "environment", name }, env[name], most, least);
   return {
     port: number({ kind: "flag", name: "--port" }, port, 65_535) ?? variable("PORT", 65_535),
     deploymentTimeout: variable("DEPLOYMENT_TIMEOUT", 86_400),
+    trackInterval: variable("RESOURCE_TRACK_INTERVAL", 86_400, 1),
     gpuMemoryGb: variable("GPU_MEMORY_GB", 100_000),
   };
 }

@@ -1,0 +1,116 @@
+/**
+ * Which of several controllers of one host decides: the one that has the database's lock. The lock goes with its session, so
+ * one that ends, or is cut off, has it no longer, and one that is only stopped for a while keeps it.
+ *
+ * While the database is away nobody can be asked. One that was alone goes on then; one of several rests, since another may
+ * reach the database that this one does not.
+ */
+import pg from "pg";
+import type { PostgresSettings } from "./address.ts";
+import { clientConfig } from "./postgres.ts";
+
+const LOOK_MS = 2_000;
+/** Two locks of ours: one decides, the other says how many there are. */
+const CLASS = 0x47707543;
+const DECIDES = 1;
+const IS_HERE = 2;
+
+interface Log {
+  info(facts: object, message: string): void;
+  warn(facts: object, message: string): void;
+}
+
+export class DatabaseLock {
+  readonly #settings: PostgresSettings;
+  readonly #log: Log;
+  /** Another one decides now. */
+  readonly #lost: () => void;
+  /** The session that got the lock. */
+  #holder: pg.Client | null = null;
+  #client: pg.Client | null = null;
+  #timer: NodeJS.Timeout | null = null;
+  #looking: Promise<void> = Promise.resolve();
+  #stopped = false;
+  #decides = false;
+  #others = 0;
+
+  constructor(settings: PostgresSettings, log: Log, lost: () => void) {
+    this.#settings = settings;
+    this.#log = log;
+    this.#lost = lost;
+  }
+
+  get isHeld(): boolean {
+    return this.#decides && (this.#client !== null || this.#others === 0);
+  }
+
+  start(): void {
+    this.#looking = this.#look();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    if (this.#timer !== null) clearTimeout(this.#timer);
+    await this.#looking;
+    await this.#client?.end().catch(() => undefined);
+  }
+
+  async #look(): Promise<void> {
+    try {
+      this.#client ??= await this.#connected();
+      await this.#ask(this.#client);
+    } catch (error) {
+      this.#dropped(error as Error);
+    }
+    if (this.#stopped) return;
+    this.#timer = setTimeout(() => {
+      this.#looking = this.#look();
+    }, LOOK_MS);
+  }
+
+  async #connected(): Promise<pg.Client> {
+    const client = new pg.Client({
+      ...clientConfig(this.#settings),
+      query_timeout: LOOK_MS,
+    });
+    client.on("error", (error) => {
+      if (this.#client === client) this.#dropped(error);
+    });
+    try {
+      await client.connect();
+      // A host that is switched off says nothing: without these its session would have the lock for hours.
+      await client.query("SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2");
+      await client.query(`SELECT pg_advisory_lock_shared(${CLASS}, ${IS_HERE})`);
+      return client;
+    } catch (error) {
+      void client.end().catch(() => undefined);
+      throw error;
+    }
+  }
+
+  async #ask(client: pg.Client): Promise<void> {
+    const { rows } = await client.query(
+      `SELECT ${this.#holder === client ? "true" : `pg_try_advisory_lock(${CLASS}, ${DECIDES})`} AS decides,
+         (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = ${CLASS}
+          AND objid = ${IS_HERE} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND pid <> pg_backend_pid())::int AS others`,
+    );
+    const [{ decides, others }] = rows;
+    if (decides) this.#holder = client;
+    this.#others = others;
+    if (decides !== this.#decides) {
+      this.#log.info({}, decides ? "this controller decides" : "another controller decides");
+      if (!decides) this.#lost();
+    }
+    this.#decides = decides;
+  }
+
+  #dropped({ message }: Error): void {
+    const client = this.#client;
+    this.#client = null;
+    this.#holder = null;
+    if (client === null) return;
+    this.#log.warn({ trouble: message }, "the database's lock cannot be looked at");
+    void client.end().catch(() => undefined);
+  }
+}

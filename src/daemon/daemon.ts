@@ -40,6 +40,7 @@ import { KeyBook } from "./key-book.ts";
 import { knowledgeOf } from "./knowledge.ts";
 import { listenTrouble, socketTrouble } from "./listen-trouble.ts";
 import { buildParts, tickInterval } from "./parts.ts";
+import { deliverTasks } from "./task-deliveries.ts";
 import { Watching } from "./watching.ts";
 import { EmbeddedWorker } from "./work.ts";
 
@@ -140,6 +141,8 @@ class RunningDaemon implements Daemon {
   readonly #work: WorkService;
   #worker: EmbeddedWorker | null = null;
   #deliverer: Deliverer | null = null;
+  /** Of what is told of tasks: they have books of their own. */
+  #taskDeliverer: Deliverer | null = null;
   #poller: Poller | null = null;
   readonly #watching: Watching;
   #webhookHosts: ReturnType<typeof parseAllowedHosts>;
@@ -340,8 +343,14 @@ class RunningDaemon implements Daemon {
       settle: (settlement) => this.#settle(settlement),
       clock: this.#clock,
       settings: this.#deliverySettings(),
-      bodyAsSent: (stored) => bodyAsSent(stored, indexNow(this.#scheduler.state)),
+      bodyAsSent: ({ body }) => bodyAsSent(body, indexNow(this.#scheduler.state)),
       log: this.#log,
+    });
+    this.#taskDeliverer = deliverTasks(this.#work, {
+      clock: this.#clock,
+      settings: this.#deliverySettings(),
+      log: this.#log,
+      settled: (settlement) => this.#metrics?.webhookSettled(settlement),
     });
     this.#history.start();
     this.#watching.connect(poller, this.#deliverer);
@@ -364,7 +373,7 @@ class RunningDaemon implements Daemon {
       this.#loaded = loaded;
       this.#config = config;
       this.#webhookHosts = webhookHosts;
-      this.#deliverer?.reconfigure(this.#deliverySettings());
+      for (const one of [this.#deliverer, this.#taskDeliverer]) one?.reconfigure(this.#deliverySettings());
       this.#log.level = config.logging.level;
       const certificate = certificateOf(config.server);
       if (certificate !== null) this.#http.renewCertificate(certificate);
@@ -397,6 +406,7 @@ class RunningDaemon implements Daemon {
     for (const cleanup of this.#cleanups) cleanup();
     await this.#http.drain();
     this.#worker?.stop();
+    await this.#taskDeliverer?.stop();
     await this.#work.stop();
     await this.#poller?.stop();
     this.#watching.stop();

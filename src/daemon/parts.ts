@@ -100,6 +100,7 @@ export function buildParts(given: Given): Parts {
     databasePath: workDatabaseBeside(config.storage.path),
     leases: new DaemonLeases(scheduler, simulated !== null),
     ...{ clock, log, version, metrics },
+    checkUrl: checkWebhookUrl,
     prefersJsonAt: jsonPorts(config),
   });
   const { path } = config.storage;

@@ -18,24 +18,28 @@ export const NOTIFICATION_STATUSES = [
 export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
 
 /** One webhook to send: a row of the outbox, written with the change that it tells of. */
-export interface Notification {
+export interface Notification<Status extends string = NotificationStatus> {
   /** The `webhook-id`: the same at every attempt, so that receivers can drop repeats. */
   readonly deliveryId: string;
   /** `null`: it tells the operator of a GPU. */
   readonly allocationId: AllocationId | null;
-  readonly status: NotificationStatus;
+  readonly status: Status;
   readonly url: string;
   /** The exact JSON text to send. */
   readonly body: string;
   readonly createdAt: EpochMs;
 }
 
-export interface PendingDelivery extends Notification {
+export interface PendingDelivery<Status extends string = NotificationStatus> extends Notification<Status> {
   /** Whose allocation it tells of; `null`: it tells the operator of a GPU. */
   readonly principal: string | null;
   /** Attempts made so far. */
   readonly attempts: number;
   readonly nextAttemptAt: EpochMs;
+  /** What it tells of, where that is no allocation: a task's webhooks come from books of their own. */
+  readonly taskId?: string;
+  /** Header fields that its sender asked for, in lower case; ours come before them. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 export const DELIVERY_STATES = ["pending", "delivered", "gave-up", "withdrawn"] as const;
@@ -65,10 +69,10 @@ export interface DeliveryQuery {
 }
 
 /** What came of one attempt to deliver. */
-export interface DeliverySettlement {
+export interface DeliverySettlement<Status extends string = NotificationStatus> {
   readonly deliveryId: string;
   readonly allocationId: AllocationId | null;
-  readonly status: NotificationStatus;
+  readonly status: Status;
   readonly at: EpochMs;
   readonly outcome: "delivered" | "retry" | "gave-up";
   /** Only with `retry`. */
@@ -78,12 +82,12 @@ export interface DeliverySettlement {
 }
 
 /** The webhooks' view of the store. */
-export interface Outbox {
+export interface Outbox<Status extends string = NotificationStatus> {
   /**
    * Deliveries due at `now`. First the oldest of every principal, then the second oldest of every, and so on: however
    * many rows one of them has, the others' are on the first page.
    */
-  due(now: EpochMs, limit: number): readonly PendingDelivery[];
+  due(now: EpochMs, limit: number): readonly PendingDelivery<Status>[];
   /** When the next undelivered one falls due; `null` when there is none. */
   nextDueAt(): EpochMs | null;
 }

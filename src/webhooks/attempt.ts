@@ -24,6 +24,9 @@ interface AttemptContext extends PostingContext {
   readonly random: () => number;
 }
 
+/** A row that is due, with what is sent of it now. */
+type Due = Omit<PendingDelivery<string>, "body"> & { readonly body: string | Promise<Buffer | string> };
+
 /**
  * Makes one attempt to deliver and says what came of it. 2xx is delivered, 410 ends the delivery, and everything
  * else, redirects included, is tried again until its time is over.
@@ -32,12 +35,18 @@ interface AttemptContext extends PostingContext {
  * @returns `null` when it was stopped before the receiver answered: nothing is known then, and nothing to settle.
  */
 export async function attempt(
-  delivery: PendingDelivery,
+  delivery: Due,
   context: AttemptContext,
   ending: AbortController,
-): Promise<DeliverySettlement | null> {
-  const body = Buffer.from(delivery.body, "utf8");
+): Promise<DeliverySettlement<string> | null> {
+  let body: Buffer;
+  try {
+    body = Buffer.from(await delivery.body);
+  } catch (error) {
+    return settlementOf(delivery, { httpStatus: null, error: (error as Error).message }, context);
+  }
   const headers = {
+    ...delivery.headers,
     "content-type": "application/json",
     "user-agent": USER_AGENT,
     ...webhookHeaders(delivery.deliveryId, context.wallNow(), body, context.keys),
@@ -51,7 +60,7 @@ export async function attempt(
   return settlementOf(delivery, answer, context);
 }
 
-function settlementOf(delivery: PendingDelivery, answer: Answer, context: AttemptContext): DeliverySettlement {
+function settlementOf(delivery: Due, answer: Answer, context: AttemptContext): DeliverySettlement<string> {
   const { deliveryId, allocationId, status } = delivery;
   const { httpStatus } = answer;
   const at = context.clock.now();

@@ -10,7 +10,7 @@
  */
 import type { EpochMs } from "../core/base/time.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
-import type { DeliverySettlement, Outbox, PendingDelivery } from "../ports/webhooks.ts";
+import type { DeliverySettlement, NotificationStatus, Outbox, PendingDelivery } from "../ports/webhooks.ts";
 import type { AllowedHosts } from "./address-policy.ts";
 import { attempt, STOPPED } from "./attempt.ts";
 import { type Lookup, sharedLookup } from "./names.ts";
@@ -53,14 +53,17 @@ export interface DeliveryLog {
   warn(fields: object, message: string): void;
 }
 
-export interface DelivererOptions {
-  readonly outbox: Outbox;
+export interface DelivererOptions<Status extends string = NotificationStatus> {
+  readonly outbox: Outbox<Status>;
   /** Makes what came of an attempt durable. Rejects when it cannot. */
-  readonly settle: (settlement: DeliverySettlement) => Promise<void>;
+  readonly settle: (settlement: DeliverySettlement<Status>) => Promise<void>;
   readonly clock: Clock;
   readonly settings: DeliverySettings;
-  /** What is sent of a stored body, made anew for each attempt; left out: the body as it is stored. */
-  readonly bodyAsSent?: (stored: string) => string;
+  /**
+   * What is sent of a stored row, made anew for each attempt; left out: the body as it is stored. When it rejects, the
+   * attempt has failed, as with a receiver that does not answer.
+   */
+  readonly bodyAsSent?: (row: PendingDelivery<Status>) => string | Promise<Buffer | string>;
   readonly log?: DeliveryLog;
   /** Uniform in [0, 1). */
   readonly random?: () => number;
@@ -84,17 +87,18 @@ export interface Deliverer {
 }
 
 /** @throws {RangeError} when the secret cannot be read. */
-export function startDelivering(options: DelivererOptions): Deliverer {
-  const delivering = new Delivering(options);
+export function startDelivering<Status extends string>(options: DelivererOptions<Status>): Deliverer {
+  // A settlement has the status of a row that the outbox gave.
+  const delivering = new Delivering(options as unknown as DelivererOptions<string>);
   delivering.wake();
   return delivering;
 }
 
 class Delivering implements Deliverer {
-  readonly #outbox: Outbox;
-  readonly #settle: DelivererOptions["settle"];
+  readonly #outbox: Outbox<string>;
+  readonly #settle: DelivererOptions<string>["settle"];
   readonly #clock: Clock;
-  readonly #bodyAsSent: (stored: string) => string;
+  readonly #bodyAsSent: NonNullable<DelivererOptions<string>["bodyAsSent"]>;
   readonly #log: DeliveryLog | undefined;
   readonly #random: () => number;
   readonly #lookup: Lookup;
@@ -113,11 +117,11 @@ class Delivering implements Deliverer {
   #timer: Cancel | null = null;
   #turn: NodeJS.Immediate | null = null;
 
-  constructor(options: DelivererOptions) {
+  constructor(options: DelivererOptions<string>) {
     this.#outbox = options.outbox;
     this.#settle = options.settle;
     this.#clock = options.clock;
-    this.#bodyAsSent = options.bodyAsSent ?? ((stored) => stored);
+    this.#bodyAsSent = options.bodyAsSent ?? (({ body }) => body);
     this.#log = options.log;
     this.#random = options.random ?? Math.random;
     this.#lookup = options.lookup ?? sharedLookup();
@@ -198,7 +202,7 @@ class Delivering implements Deliverer {
     return nextDueAt > now ? nextDueAt : now + RECHECK_MS;
   }
 
-  #start(delivery: PendingDelivery): void {
+  #start(delivery: PendingDelivery<string>): void {
     const ending = new AbortController();
     const running = this.#deliver(delivery, ending).then((answered) => {
       this.#running.delete(ending);
@@ -209,18 +213,18 @@ class Delivering implements Deliverer {
   }
 
   /** @returns whether the receiver answered anything. Never rejects. */
-  async #deliver(delivery: PendingDelivery, ending: AbortController): Promise<boolean> {
+  async #deliver(delivery: PendingDelivery<string>, ending: AbortController): Promise<boolean> {
     // By the names of `GET /gpu/webhooks/deliveries`, so that what is found in the log can be asked for.
     const fields = {
       delivery_id: delivery.deliveryId,
-      allocation_id: delivery.allocationId,
+      ...(delivery.taskId === undefined ? { allocation_id: delivery.allocationId } : { task_id: delivery.taskId }),
       // The rest of the URL may hold a receiver's secrets.
       receiver: receiverOf(delivery.url),
     };
     try {
       const { timeoutMs, giveUpAfterMs, allowedHosts } = this.#settings;
       const settlement = await attempt(
-        { ...delivery, body: this.#bodyAsSent(delivery.body) },
+        { ...delivery, body: this.#bodyAsSent(delivery) },
         {
           clock: this.#clock,
           random: this.#random,
@@ -255,7 +259,7 @@ class Delivering implements Deliverer {
     this.#pausedUntil = now + pauseMs;
   }
 
-  #tell(settlement: DeliverySettlement, fields: object): void {
+  #tell(settlement: DeliverySettlement<string>, fields: object): void {
     const { httpStatus, error, nextAttemptAt, outcome } = settlement;
     const answer = { ...fields, http_status: httpStatus };
     if (outcome === "delivered") this.#log?.info(answer, "webhook delivered");

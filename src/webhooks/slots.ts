@@ -1,4 +1,6 @@
-import type { PendingDelivery } from "../ports/webhooks.ts";
+import type { PendingDelivery as Pending } from "../ports/webhooks.ts";
+
+type PendingDelivery = Pending<string>;
 
 /** Receivers of one principal that are remembered; beyond this the one that was met first is forgotten. */
 const MAX_RECEIVERS_PER_PRINCIPAL = 256;
@@ -152,9 +154,9 @@ function principalOf({ principal }: PendingDelivery): string {
   return principal ?? "";
 }
 
-/** What a notification tells of: an allocation, or all GPUs of the host (for the operator). See 1. */
-function subjectOf({ allocationId, url }: PendingDelivery): string {
-  return allocationId ?? url;
+/** What a notification tells of: an allocation, a task, or all GPUs of the host (for the operator). See 1. */
+function subjectOf({ allocationId, taskId, url }: PendingDelivery): string {
+  return allocationId ?? taskId ?? url;
 }
 
 function firstOfEachSubject(due: readonly PendingDelivery[]): Map<string, PendingDelivery> {

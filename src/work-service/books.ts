@@ -4,6 +4,7 @@ import type { WorkCommand } from "../work/commands.ts";
 import { decide } from "../work/decide.ts";
 import type { WorkEvent } from "../work/events.ts";
 import { restoredWork, type WorkState } from "../work/state.ts";
+import { deliveriesFor } from "./deliveries.ts";
 import type { Changes, KeptKey, WorkStore } from "./store.ts";
 
 export class Books {
@@ -36,7 +37,7 @@ export class Books {
     const now = this.now();
     const { events, state } = decide(this.#state, command, now);
     if (events.length === 0 && key === null) return events;
-    this.#store.commit(state, changedBy(events, state), key, now);
+    this.#store.commit(state, changedBy(events, state), key, now, deliveriesFor(events, state, now));
     this.#state = state;
     for (const listener of this.#listeners) listener(events);
     return events;

@@ -10,6 +10,7 @@ import type { Clock } from "../platform/clock.ts";
 import { sortableIds } from "../platform/ids.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../work/quantities.ts";
 import { Books } from "./books.ts";
+import type { TaskDelivery, TaskSettlement } from "./deliveries.ts";
 import { Elsewhere } from "./elsewhere/elsewhere.ts";
 import { Gate } from "./gate.ts";
 import type { Leases } from "./leases.ts";
@@ -20,7 +21,7 @@ import { overviewEndpoints } from "./routes/overview.ts";
 import type { RouteParts, WorkRouteSettings } from "./routes/parts.ts";
 import { runEndpoints } from "./routes/runs.ts";
 import { type MetricsPage, statusEndpoints } from "./routes/status.ts";
-import { taskEndpoints } from "./routes/tasks.ts";
+import { resultToSend, taskEndpoints } from "./routes/tasks.ts";
 import { workloadEndpoints } from "./routes/workloads.ts";
 import { WorkStore } from "./store.ts";
 
@@ -33,11 +34,27 @@ export interface WorkServiceParts {
   readonly log: Log;
   readonly version: string;
   readonly metrics: MetricsPage | null;
+  /** Why nothing may be sent there; `null`: it may. */
+  readonly checkUrl: (url: string) => string | null;
   /** Whether `GET /metrics` at this port answers JSON by itself. */
   readonly prefersJsonAt: (port: number | null) => boolean;
 }
 
+/** What is to be told of tasks that have ended, and what came of it. */
+export interface TaskDeliveries {
+  due(now: number, limit: number): readonly TaskDelivery[];
+  nextDueAt(): number | null;
+  /** @throws WorkError `work-storage-unavailable` */
+  settle(settlement: TaskSettlement): void;
+  /** @throws Error when there is nothing to send any more, or too much. */
+  bodyOf(delivery: TaskDelivery): Promise<Buffer | string>;
+  /** Calls `wake` whenever there may be more. */
+  onMore(wake: () => void): void;
+}
+
 export interface WorkService {
+  /** `null`: work is switched off. */
+  readonly deliveries: TaskDeliveries | null;
   readonly http: {
     readonly endpoints: readonly Endpoint[];
     readonly refusals: Refusals;
@@ -61,6 +78,7 @@ export function createWorkService(parts: WorkServiceParts): WorkService {
   ];
   return {
     http: { endpoints, refusals: WORK_REFUSALS, news: running?.news ?? null },
+    deliveries: running?.deliveries ?? null,
     start: async () => running?.start(),
     stop: async () => running?.stop(),
   };
@@ -76,7 +94,7 @@ class Running {
   #look: Look | null = null;
 
   constructor(parts: WorkServiceParts) {
-    const { config, cluster, clock, leases, log, version, databasePath } = parts;
+    const { config, cluster, clock, leases, log, version, databasePath, checkUrl } = parts;
     this.#parts = parts;
     this.#store = new WorkStore(databasePath);
     const books = new Books(this.#store, clock);
@@ -92,9 +110,26 @@ class Running {
       elsewhere: this.#elsewhere,
       settings: settingsOf(config),
       idempotency: new Idempotency({ recall }),
+      deliveries: this.#store.deliveries,
+      checkUrl,
       newId: () => ids(books.now()),
       version,
       startedAt: Date.now(),
+    };
+  }
+
+  get deliveries(): TaskDeliveries {
+    const { deliveries } = this.#store;
+    return {
+      due: (now, limit) => deliveries.due(now, limit),
+      nextDueAt: () => deliveries.nextDueAt(),
+      settle: (settlement) => this.#store.settle(settlement),
+      bodyOf: ({ task, body }) => (body === null ? resultToSend(this.routes, task) : Promise.resolve(body)),
+      onMore: (wake) => {
+        this.routes.books.onChange((events) => {
+          if (events.some(({ type }) => type === "task-ended")) wake();
+        });
+      },
     };
   }
 

@@ -6,6 +6,7 @@ import { sortableIds } from "../platform/ids.ts";
 import { WorkError } from "../work/errors.ts";
 import type { Run, Task, Worker, Workload } from "../work/model.ts";
 import type { StoredWork, WorkState } from "../work/state.ts";
+import { DELIVERIES_TABLE, DeliveryRows, type TaskDelivery, type TaskSettlement } from "./deliveries.ts";
 
 /** Marks the file as ours, in the header's application id: the letters `GpuW`. */
 const APPLICATION_ID = 0x47707557;
@@ -34,6 +35,7 @@ const MIGRATIONS: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX idempotency_keys_by_age ON idempotency_keys (at);
   `,
+  DELIVERIES_TABLE,
 ];
 
 /** What a turn has changed: each by its key, with the record or `undefined` for one that is gone. */
@@ -58,6 +60,7 @@ type Table = keyof typeof TABLES;
 
 export class WorkStore {
   readonly books: string;
+  readonly deliveries: DeliveryRows;
   readonly #database: DatabaseSync;
   readonly #put: Readonly<Record<Table, StatementSync>>;
   readonly #drop: Readonly<Record<Table, StatementSync>>;
@@ -92,6 +95,7 @@ export class WorkStore {
       this.#findKey = database.prepare(
         "SELECT fingerprint, id, at FROM idempotency_keys WHERE principal = ? AND key = ?",
       );
+      this.deliveries = new DeliveryRows(database);
     } catch (error) {
       database.close();
       throw error;
@@ -119,10 +123,19 @@ export class WorkStore {
    *
    * @throws WorkError `work-storage-unavailable`; nothing is written then.
    */
-  commit(state: WorkState, changes: Changes, key: KeptKey | null, now: number): void {
-    try {
-      this.#database.exec("BEGIN IMMEDIATE");
-      for (const id of changes.tasks) this.#write("tasks", id, state.tasks.get(id));
+  commit(
+    state: WorkState,
+    changes: Changes,
+    key: KeptKey | null,
+    now: number,
+    deliveries: readonly TaskDelivery[] = [],
+  ): void {
+    this.#all(() => {
+      for (const id of changes.tasks) {
+        const task = state.tasks.get(id);
+        this.#write("tasks", id, task);
+        if (task === undefined) this.deliveries.dropOf(id);
+      }
       for (const uid of changes.workloads) this.#write("workloads", uid, state.workloads.get(uid));
       for (const id of changes.runs) this.#write("runs", id, state.runs.get(id));
       for (const node of changes.workers) this.#write("workers", node, state.workers.get(node));
@@ -131,6 +144,19 @@ export class WorkStore {
         this.#putKey.run(key.principal, key.key, key.fingerprint, now, key.id);
         this.#dropKeys.run(now - KEY_LIFE_MS);
       }
+      for (const delivery of deliveries) this.deliveries.put(delivery);
+    });
+  }
+
+  /** @throws WorkError `work-storage-unavailable` */
+  settle(settlement: TaskSettlement): void {
+    this.#all(() => this.deliveries.settle(settlement));
+  }
+
+  #all(write: () => void): void {
+    try {
+      this.#database.exec("BEGIN IMMEDIATE");
+      write();
       this.#database.exec("COMMIT");
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");

@@ -64,6 +64,7 @@ export function idleWork(clock: Clock) {
     databasePath: ":memory:",
     leases: NOTHING_GRANTED,
     clock,
+    checkUrl: (url) => (url.includes("169.254") ? "link-local" : null),
     prefersJsonAt: () => false,
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
     version: "0.0.0",

@@ -10,6 +10,7 @@ import type { ModelSettings } from "../../work/documents/workload.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { Books } from "../books.ts";
+import type { DeliveryRows } from "../deliveries.ts";
 import type { Elsewhere } from "../elsewhere/elsewhere.ts";
 import type { Gate } from "../gate.ts";
 import type { Leases } from "../leases.ts";
@@ -34,6 +35,9 @@ export interface RouteParts {
   readonly elsewhere: Elsewhere;
   readonly settings: WorkRouteSettings;
   readonly idempotency: Idempotency;
+  readonly deliveries: Pick<DeliveryRows, "ofTask" | "pendingOf">;
+  /** Why nothing may be sent there; `null`: it may. */
+  readonly checkUrl: (url: string) => string | null;
   readonly newId: () => string;
   readonly version: string;
   readonly startedAt: number;

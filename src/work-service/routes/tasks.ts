@@ -7,19 +7,20 @@ import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint
 import { invalid } from "../../http/exchange/problems.ts";
 import { commandOf, NOWHERE, refusalOf } from "../../work/argv.ts";
 import { isObject } from "../../work/documents/shape.ts";
-import { readTask, type TaskDraft } from "../../work/documents/task.ts";
+import { invalidDocument, readTask, type TaskDraft } from "../../work/documents/task.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { Task } from "../../work/model.ts";
 import { chooseNode, topicOf } from "../../work/node-choice.ts";
 import { fenceWithin } from "../../work/nodes.ts";
 import { isOver, newSlot } from "../../work/state.ts";
+import { destinationOf } from "../deliveries.ts";
 import { readYaml } from "../documents.ts";
 import { soon } from "../elsewhere/passing.ts";
 import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
 import { resultFile } from "../output.ts";
 import type { KeptKey } from "../store.ts";
-import { submittedView, taskView } from "../views.ts";
+import { deliveriesView, submittedView, taskView } from "../views.ts";
 import {
   byDefault,
   demandOwner,
@@ -65,15 +66,30 @@ function yamlOf(body: unknown): { readonly text: string; readonly value: JsonVal
   return { text: value.yaml, value: readYaml(value.yaml) };
 }
 
+/** Both are sent by this host: they go where its webhooks may go. @throws WorkError `document-invalid` */
+function demandReachable({ checkUrl }: RouteParts, draft: TaskDraft): boolean {
+  const urls = [
+    ["spec.webhook_url", draft.webhookUrl],
+    ["spec.output.destination.url", destinationOf(draft)?.url ?? null],
+  ] as const;
+  const problems = urls.flatMap(([path, url]) => {
+    const message = url === null ? null : checkUrl(url);
+    return message === null ? [] : [{ path, message }];
+  });
+  if (problems.length > 0) throw invalidDocument(problems);
+  return urls.some(([, url]) => url !== null);
+}
+
 const CANNOT_MOVE =
   "spec.retry.lost counts 0 when a node falls silent: cluster.heartbeat_ttl is shorter than stop.grace, 15 s and two heartbeats";
 
-function draftOf(parts: RouteParts, body: unknown): TaskDraft & { readonly rawYaml: string } {
-  const { settings } = parts;
+function draftOf(parts: RouteParts, { body, client, actor }: Call): TaskDraft & { readonly rawYaml: string } {
+  const { settings, deliveries } = parts;
   const { text, value } = yamlOf(body);
   const draft = readTask(value, { taskTypes: settings.taskTypes, byDefault: byDefault(parts) });
   const refusal = refusalOf("task", draft.spec, settings.executors);
   if (refusal !== null) throw refusal;
+  if (demandReachable(parts, draft)) client?.mayNotify((atMost) => deliveries.pendingOf(actor.principal, atMost));
   if (settings.executors[draft.spec.executor]?.type === "mloc" && draft.replicas > 1) {
     const problem = { path: "spec.resources.replicas", message: "MLOC's workers take a task whole: expected 1" };
     throw new WorkError("document-invalid", `${problem.path}: ${problem.message}`, [problem]);
@@ -107,7 +123,7 @@ function submit(parts: RouteParts, call: Call): Answer | Promise<Answer> {
   return parts.idempotency.answer("submit-task", call, {
     async first(key) {
       const id = `task-${newId()}`;
-      const task = taskOf(id, draftOf(parts, call.body), call.actor.principal, books.now());
+      const task = taskOf(id, draftOf(parts, call), call.actor.principal, books.now());
       books.command({ type: "submit-task", task, maxTasks: settings.maxTasks }, keptKey(key, id));
       const waits = () => standing(books.state.tasks.get(id) as Task);
       await waitUntil(parts, call, PROMPT_MS, () => !waits());
@@ -170,7 +186,9 @@ async function one(parts: RouteParts, call: Call): Promise<Answer> {
     await waitUntil(parts, call, ms, () => isOver(named(parts, call.id)));
   }
   const task = named(parts, call.id);
-  return json(200, taskView(parts.books.state, task, mayTouch(call, task.owner)));
+  const whole = mayTouch(call, task.owner);
+  const told = whole ? deliveriesView(parts.deliveries.ofTask(task.id)) : null;
+  return json(200, { ...taskView(parts.books.state, task, whole), deliveries: told });
 }
 
 function cancel(parts: RouteParts, call: Call): Answer {
@@ -220,10 +238,25 @@ async function fromNode({ books, elsewhere, settings }: RouteParts, id: string, 
   return answer === null ? null : Buffer.from(await answer.arrayBuffer());
 }
 
+/** More is left where it is: `GET /api/v1/tasks/ID/result` has it. */
+const MAX_UPLOAD_BYTES = 16 * 2 ** 20;
+
+/**
+ * What is uploaded of a task: its id and its result, as MLOC's workers send them.
+ *
+ * @throws Error when it cannot be had, or is too large.
+ */
+export async function resultToSend(parts: RouteParts, id: string): Promise<Buffer> {
+  const name = "responses.json";
+  const bytes = (await fromNode(parts, id, name)) ?? (await resultFile(parts.settings.resultsDir, id, name));
+  if (bytes.length > MAX_UPLOAD_BYTES) throw new Error(`the result has more than ${MAX_UPLOAD_BYTES / 2 ** 20} MiB`);
+  return Buffer.concat([Buffer.from(`{"task_id":${JSON.stringify(id)},"result":`), bytes, Buffer.from("}")]);
+}
+
 /** What would become of a task, without it. */
 function plan(parts: RouteParts, call: Call): Answer {
   const { books, leases, settings } = parts;
-  const draft = draftOf(parts, call.body);
+  const draft = draftOf(parts, call);
   const { spec } = draft;
   const executor = settings.executors[spec.executor] as ExecutorSettings;
   const offers = [...books.state.workers.values()].map((worker) => ({

@@ -29,6 +29,12 @@ export const IDENTIFIER = /^(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(?:\/[A-Za
 export const LABEL_KEY = /^[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?$/;
 export const ID = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
+const WEB_ADDRESS = /^https?:\/\/[\x21-\x7e]{1,2040}$/;
+/** What frames a message, says what it is, or who sent it, is the sender's to say. */
+const HEADER_NAME =
+  /^(?!(?:host|connection|content-length|transfer-encoding|te|trailer|upgrade|expect|keep-alive|proxy-[^:]*|webhook-[^:]*)$)[A-Za-z0-9-]{1,64}$/i;
+const HEADER_VALUE = /^[\x20-\x7e]{0,4096}$/;
+
 const identifier = matching("name or org/name of A-Z a-z 0-9 . _ -", IDENTIFIER);
 const labels = mapOf(LABEL_KEY, (value) =>
   typeof value === "string" && value.length <= 256 ? null : "expected text of up to 256 characters",
@@ -95,7 +101,7 @@ const exitCodes = listOf(integer(0, 255), 256);
 
 export const RETRY_KEYS: Shape = {
   depends_on: listOf(name, 64),
-  webhook_url: matching("an http or https address", /^https?:\/\/[\x21-\x7e]{1,2040}$/),
+  webhook_url: matching("an http or https address", WEB_ADDRESS),
   retry: {
     max: integer(0, 100),
     lost: integer(0, 100),
@@ -162,7 +168,16 @@ export const SPEC_KEYS: Shape = {
   training,
   generation: { max_new_tokens: integer(1, 1_000_000), temperature: decimal(0, 100), do_sample: flag },
   output: {
-    destination: { type: words(64), path: anything, url: words(2_048), headers: anything },
+    destination: {
+      type: words(64),
+      path: anything,
+      url: matching("an http or https address", WEB_ADDRESS),
+      headers: mapOf(HEADER_NAME, (given) =>
+        typeof given === "string" && HEADER_VALUE.test(given)
+          ? null
+          : "expected a header's value of up to 4096 characters",
+      ),
+    },
     artifacts: listOf(words(512), 1_024),
   },
 };

@@ -58,6 +58,10 @@ export function readTask(document: JsonValue, settings: TaskSettings): TaskDraft
     });
   }
   const spec = at(document, "spec") as JsonObject;
+  const isUpload = at(spec, "output", "destination", "type") === "http";
+  if (isUpload && at(spec, "output", "destination", "url") === undefined) {
+    problems.push({ path: "spec.output.destination.url", message: "is needed by the type http" });
+  }
   const taskType = at(document, "spec", "taskType") as string;
   const executor = (at(document, "spec", "executor") as string | undefined) ?? executorOf(taskType, settings);
   if (executor === null) {

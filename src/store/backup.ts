@@ -12,6 +12,7 @@ import { randomUUID } from "node:crypto";
 import { closeSync, openSync, realpathSync, renameSync, rmSync, type Stats, statSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
+import { keepBeside } from "./beside.ts";
 import { isSqliteError, primaryCode, SQLITE_CORRUPT, SQLITE_NOTADB } from "./errors.ts";
 import { BUSY_TIMEOUT_MS, checkLeases, IN_MEMORY, inspect, lockFileOf, pragma, refusal } from "./open.ts";
 import { syncPath } from "./sync.ts";
@@ -28,6 +29,12 @@ export interface BackupMade {
   readonly bytes: number;
 }
 
+interface BackupWish {
+  readonly overwrite?: boolean;
+  readonly beside?: string;
+  readonly signal?: AbortSignal;
+}
+
 /** All pages in one step: see 1. */
 const ALL_PAGES = 2 ** 31 - 1;
 
@@ -35,13 +42,14 @@ const ALL_PAGES = 2 ** 31 - 1;
  * @param path the database, as `storage.path` names it.
  * @param target the file to make.
  * @param overwrite replace what has that name.
+ * @param beside a second database that the copy is to hold too, if it is there.
  * @param signal gives up: nothing is left then, though a thread may still be busy with the copy that has no name any more.
  * @throws BackupError, or StoreRefusedError when the database itself is not good, or the signal's reason.
  */
 export async function backUp(
   path: string,
   target: string,
-  { overwrite = false, signal }: { readonly overwrite?: boolean; readonly signal?: AbortSignal } = {},
+  { overwrite = false, beside, signal }: BackupWish = {},
 ): Promise<BackupMade> {
   const from = databaseFile(path);
   const to = freeName(target, from, overwrite);
@@ -50,6 +58,7 @@ export async function backUp(
     closeSync(openSync(partial, "ax", 0o600));
     await unlessAborted(copy(from, partial), signal);
     check(partial, from);
+    if (beside !== undefined && look(beside)?.isFile()) await unlessAborted(keepBeside(beside, partial), signal);
     syncPath(partial);
     renameSync(partial, to);
     syncPath(dirname(to));

@@ -27,6 +27,7 @@ import { DatabaseSync } from "node:sqlite";
 import type { EpochMs } from "../core/base/time.ts";
 import type { Event } from "../core/host/events.ts";
 import { BackupError, look, namesOf, refuseMemory, WHERE } from "./backup.ts";
+import { takeBeside } from "./beside.ts";
 import { isSqliteError, StoreRefusedError } from "./errors.ts";
 import { APPLICATION_ID, migrate } from "./migrations.ts";
 import { BUSY_TIMEOUT_MS, checkLeases, inspect, lockFileOf, pragma, refusal, takeLock } from "./open.ts";
@@ -42,6 +43,15 @@ export interface Restored {
   readonly asOf: EpochMs | null;
   readonly leases: number;
   readonly waiting: number;
+  /** Whether the second database was in the backup too. One that was not stays as it is. */
+  readonly beside: boolean;
+}
+
+/** A second database, which is put in its place with the first. */
+export interface Beside {
+  readonly file: string;
+  /** Makes what came out of the backup fit to be used. @throws Error when it cannot be. */
+  readonly prepare: (file: string, name: string) => void;
 }
 
 /** What must not come twice. */
@@ -56,7 +66,7 @@ interface Counters {
  * @param backup a file that `backUp` made, or a database that no program has open.
  * @throws BackupError also when a daemon serves the database.
  */
-export function restore(path: string, backup: string): Restored {
+export function restore(path: string, backup: string, beside?: Beside): Restored {
   const file = place(path);
   const source = backupFile(backup, file);
   const owner = ownerOf(file);
@@ -65,11 +75,11 @@ export function restore(path: string, backup: string): Restored {
   try {
     lock = takeLock(file);
     give(lockFileOf(file), owner, 0o600);
-    return replace(file, source, staged, owner);
+    return replace(file, source, { staged, owner, beside });
   } catch (error) {
     throw notRestored(error, file);
   } finally {
-    for (const name of namesOf(staged)) rmSync(name, { force: true });
+    for (const name of [...namesOf(staged), ...namesOf(besideOf(staged))]) rmSync(name, { force: true });
     lock?.close();
   }
 }
@@ -111,7 +121,17 @@ function backupFile(backup: string, file: string): string {
   return source;
 }
 
-function replace(file: string, source: string, staged: string, owner: Stats): Restored {
+interface Staging {
+  readonly staged: string;
+  readonly owner: Stats;
+  readonly beside: Beside | undefined;
+}
+
+function besideOf(staged: string): string {
+  return `${staged}.beside`;
+}
+
+function replace(file: string, source: string, { staged, owner, beside }: Staging): Restored {
   const replacing = existsSync(file);
   copyFileSync(source, staged);
   // The log of the backup: a database that was copied with its log, or one that an earlier restore kept.
@@ -119,6 +139,7 @@ function replace(file: string, source: string, staged: string, owner: Stats): Re
   give(staged, owner, replacing ? owner.mode & 0o777 : 0o600);
   const found = prepare(staged, source, replacing ? settle(file) : null);
   syncPath(staged);
+  if (beside !== undefined && found.beside) putBeside(beside, besideOf(staged), source, owner);
   const kept = replacing ? keep(file) : null;
   // The log belongs to the replaced database: SQLite would play it into the new one and damage it.
   for (const name of [`${file}-wal`, `${file}-shm`, `${file}-journal`]) rmSync(name, { force: true });
@@ -128,6 +149,24 @@ function replace(file: string, source: string, staged: string, owner: Stats): Re
   return { file, kept, ...found };
 }
 
+/** What was there keeps another name, as the first database does. */
+function putBeside({ file, prepare: makeFit }: Beside, staged: string, source: string, owner: Stats): void {
+  try {
+    makeFit(staged, `the second database in ${source}`);
+  } catch (error) {
+    throw new BackupError(`${error instanceof Error ? error.message : String(error)}: use another backup`, {
+      cause: error,
+    });
+  }
+  give(staged, owner, 0o600);
+  syncPath(staged);
+  if (existsSync(file)) keep(file);
+  for (const name of [`${file}-wal`, `${file}-shm`, `${file}-journal`]) rmSync(name, { force: true });
+  syncPath(dirname(file));
+  renameSync(staged, file);
+  syncPath(dirname(file));
+}
+
 /** The copy, checked, of this program's schema, counting on from `counters`, in one file. */
 function prepare(staged: string, source: string, counters: Counters | null) {
   let database: DatabaseSync | undefined;
@@ -135,6 +174,7 @@ function prepare(staged: string, source: string, counters: Counters | null) {
     database = new DatabaseSync(staged);
     const version = inspect(database, source, "whole");
     if (version === 0) throw new BackupError(`${source} is empty: it is not a backup`);
+    const beside = takeBeside(database, besideOf(staged));
     migrate(database, version);
     checkLeases(database, source);
     const reads = prepareReads(database);
@@ -143,7 +183,7 @@ function prepare(staged: string, source: string, counters: Counters | null) {
     // One file again, without a log.
     pragma(database, "journal_mode = DELETE");
     const waiting = allocations.filter(({ status }) => status === "queued").length;
-    return { asOf, leases: allocations.length - waiting, waiting };
+    return { asOf, leases: allocations.length - waiting, waiting, beside };
   } catch (error) {
     throw unfit(error, source);
   } finally {

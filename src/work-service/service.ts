@@ -1,5 +1,5 @@
 /** The work service: built by the daemon beside what leases, switched off unless the settings say so. */
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import type { ClusterConfig } from "../config/cluster.ts";
 import type { WorkConfig } from "../config/work.ts";
 import type { Endpoint } from "../http/exchange/endpoint.ts";
@@ -169,8 +169,4 @@ function settingsOf(config: WorkConfig): WorkRouteSettings {
     dir: resolve(config.dir),
     resultsDir: resolve(config.resultsDir),
   };
-}
-
-export function workDatabaseBeside(storagePath: string): string {
-  return storagePath === ":memory:" ? ":memory:" : join(resolve(storagePath), "..", "work.db");
 }

@@ -1,6 +1,6 @@
 /** Work's books on disk: a SQLite file of their own, in which each row is a record as it stands. */
 import { closeSync, mkdirSync, openSync } from "node:fs";
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { sortableIds } from "../platform/ids.ts";
 import { WorkError } from "../work/errors.ts";
@@ -53,6 +53,11 @@ export interface KeptKey {
   readonly id: string;
 }
 
+/** Where they lie: beside the database of leases. */
+export function workDatabaseBeside(storagePath: string): string {
+  return storagePath === ":memory:" ? ":memory:" : join(resolve(storagePath), "..", "work.db");
+}
+
 const KEY_LIFE_MS = 86_400_000;
 const BUSY_TIMEOUT_MS = 500;
 const TABLES = { tasks: "id", workloads: "uid", runs: "id", workers: "node" } as const;
@@ -79,8 +84,7 @@ export class WorkStore {
     const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
     this.#database = database;
     try {
-      database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF");
-      migrate(database, path);
+      openBooks(database, path);
       database.prepare("INSERT OR IGNORE INTO books VALUES (1, ?, 0)").run(sortableIds()(Date.now()));
       this.books = (database.prepare("SELECT name FROM books").get() as { name: string }).name;
       const each = (sql: (table: Table, key: string) => string) =>
@@ -184,6 +188,16 @@ export class WorkStore {
 function makePrivately(path: string): void {
   mkdirSync(dirname(resolve(path)), { recursive: true, mode: 0o700 });
   closeSync(openSync(path, "a", 0o600));
+}
+
+/**
+ * Brings a file to this program's schema.
+ *
+ * @throws Error when it is another program's, or of a newer version.
+ */
+export function openBooks(database: DatabaseSync, path: string): void {
+  database.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA trusted_schema = OFF");
+  migrate(database, path);
 }
 
 function migrate(database: DatabaseSync, path: string): void {

@@ -271,6 +271,8 @@ export interface Task {
   readonly error: string | null;
   /** Left out: it was submitted here. */
   readonly origin?: Origin;
+  /** Its books come out of a backup: nobody knows what became of it since. */
+  readonly restored?: true;
 }
 
 export interface Workload {

@@ -75,6 +75,10 @@ function advanceTask(draft: Draft, id: string): void {
     stopAll(draft, task, "CANCELLED", "the task was cancelled", null);
     return;
   }
+  if (task.restored === true) {
+    stopAll(draft, task, "FAILED", "its books were restored from a backup", "outcome-unknown");
+    return;
+  }
   const dependencies = task.dependsOn.map((other) => draft.state.tasks.get(other));
   if (dependencies.some((other) => other === undefined || other.status === "FAILED" || other.status === "CANCELLED")) {
     stopAll(draft, task, "FAILED", "dependency-failed", "dependency-failed");

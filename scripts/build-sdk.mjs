@@ -4,6 +4,7 @@ import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } f
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { openApiDocument } from "../src/http/service/openapi.ts";
+import { TASK_WEBHOOK, WORK_PATHS } from "../src/work-service/described.ts";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const home = join(root, "sdk", "typescript");
@@ -17,7 +18,8 @@ if (sdk !== home)
 for (const file of readdirSync(join(root, "src", "client"))) {
   if (file !== "types.ts") cpSync(join(root, "src", "client", file), join(sdk, "src", file));
 }
-writeFileSync(join(sdk, "src", "types.ts"), typesOf(openApiDocument({ version, headerName: "X-API-Key" })));
+const work = { paths: WORK_PATHS, taskWebhook: TASK_WEBHOOK };
+writeFileSync(join(sdk, "src", "types.ts"), typesOf(openApiDocument({ version, headerName: "X-API-Key", work })));
 const types = join(root, "node_modules", "@types");
 execFileSync(
   process.execPath,

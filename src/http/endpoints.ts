@@ -78,7 +78,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/readyz", "probe", { GET: ready(parts) }),
     ...(parts.metrics === null ? [] : [endpoint("/metrics", "open", { GET: metrics(parts.metrics) })]),
     endpoint("/openapi.json", "open", { GET: openapi(parts) }),
-    ...docsEndpoints(),
+    ...docsEndpoints(parts.workProblems),
     ...pageEndpoints(),
   ];
 }

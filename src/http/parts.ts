@@ -9,7 +9,9 @@ import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
 import type { Idempotency } from "./exchange/idempotency.ts";
 import type { News } from "./exchange/news.ts";
+import type { ProblemKind } from "./exchange/problems.ts";
 import type { ReadingFeed } from "./readings/feed.ts";
+import type { MoreCalls } from "./service/openapi.ts";
 
 export interface MetricsPage {
   render(accept: string | undefined): Promise<{ readonly contentType: string; readonly body: string }>;
@@ -40,4 +42,7 @@ export interface EndpointParts {
   readonly keyBook: Keys;
   /** Tells that something about work has changed; `null`: this daemon runs none. */
   readonly workNews: News | null;
+  /** The calls of running work for the API's document, and its problems; `null`: there are none. */
+  readonly workCalls: (() => Promise<MoreCalls>) | null;
+  readonly workProblems: Readonly<Record<string, ProblemKind>>;
 }

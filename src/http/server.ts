@@ -17,7 +17,10 @@ export type { Certificate, HttpServer, HttpSettings } from "./exchange/server.ts
 export interface HttpMetrics extends MetricsPage, RequestMetrics {}
 
 export interface HttpServerParts
-  extends Omit<EndpointParts, "metrics" | "headerName" | "grants" | "idempotency" | "readings" | "workNews">,
+  extends Omit<
+      EndpointParts,
+      "metrics" | "headerName" | "grants" | "idempotency" | "readings" | "workNews" | "workCalls" | "workProblems"
+    >,
     Pick<ServerParts, "settings" | "keys" | "peers" | "onKeyUsed" | "limits" | "log"> {
   readonly metrics: HttpMetrics | null;
   /** Calls that another room makes, tried before those of this one. */
@@ -25,6 +28,7 @@ export interface HttpServerParts
     readonly endpoints: readonly Endpoint[];
     readonly refusals: Refusals;
     readonly news: News | null;
+    readonly described: NonNullable<EndpointParts["workCalls"]>;
   };
 }
 
@@ -51,7 +55,12 @@ export function createHttpServer(parts: HttpServerParts): HttpServer {
       const workNews = parts.work?.news ?? null;
       const { auth } = parts.settings;
       const headerName = auth.enabled ? auth.headerName : null;
-      const own = endpointsOf({ ...parts, readiness, headerName, grants, idempotency, readings, workNews });
+      const ofWork = {
+        workNews,
+        workCalls: parts.work?.described ?? null,
+        workProblems: parts.work?.refusals.kinds ?? {},
+      };
+      const own = endpointsOf({ ...parts, readiness, headerName, grants, idempotency, readings, ...ofWork });
       return [...(parts.work?.endpoints ?? []), ...own];
     },
   });

@@ -65,6 +65,18 @@ export function deliveriesFor(events: readonly WorkEvent[], state: WorkState, no
   });
 }
 
+/** What became of its webhook, and of the upload of its result. */
+export function deliveriesView(records: readonly DeliveryRecord[]) {
+  return records.map(({ kind, state, attempts, nextAttemptAt, httpStatus, error }) => ({
+    what: kind === "ended" ? "webhook" : "result",
+    state,
+    attempts,
+    next_attempt_at: instant(nextAttemptAt),
+    http_status: httpStatus,
+    error,
+  }));
+}
+
 /** The record without what was submitted, which may hold secrets. */
 function webhookBody(state: WorkState, task: Task) {
   const { raw_yaml: _raw, parsed: _parsed, ...record } = taskView(state, task, false);

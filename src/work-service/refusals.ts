@@ -2,7 +2,7 @@
 import type { ProblemKind, Refusals } from "../http/exchange/problems.ts";
 import { WorkError, type WorkErrorCode } from "../work/errors.ts";
 
-const WORK_PROBLEMS: Readonly<Record<WorkErrorCode, ProblemKind>> = {
+export const WORK_PROBLEMS: Readonly<Record<WorkErrorCode, ProblemKind>> = {
   "work-disabled": { status: 503, title: "This daemon runs no work" },
   "work-full": { status: 503, title: "As much work as may be is open", retryAfterSeconds: 30 },
   "malformed-yaml": { status: 400, title: "The document is not YAML" },

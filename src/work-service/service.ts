@@ -1,5 +1,7 @@
 /** The work service: built by the daemon beside what leases, switched off unless the settings say so. */
 import { resolve } from "node:path";
+import type { z } from "zod";
+import type { ZodOpenApiPathsObject } from "zod-openapi";
 import type { ClusterConfig } from "../config/cluster.ts";
 import type { WorkConfig } from "../config/work.ts";
 import type { Endpoint } from "../http/exchange/endpoint.ts";
@@ -60,6 +62,11 @@ export interface WorkService {
     readonly refusals: Refusals;
     /** `null`: work is switched off. */
     readonly news: News | null;
+    /** All of them for the API's document. */
+    readonly described: () => Promise<{
+      readonly paths: ZodOpenApiPathsObject;
+      readonly taskWebhook: z.ZodObject;
+    }>;
   };
   start(): Promise<void>;
   stop(): Promise<void>;
@@ -77,11 +84,17 @@ export function createWorkService(parts: WorkServiceParts): WorkService {
     ...overviewEndpoints(own),
   ];
   return {
-    http: { endpoints, refusals: WORK_REFUSALS, news: running?.news ?? null },
+    http: { endpoints, refusals: WORK_REFUSALS, news: running?.news ?? null, described },
     deliveries: running?.deliveries ?? null,
     start: async () => running?.start(),
     stop: async () => running?.stop(),
   };
+}
+
+async function described() {
+  // Slow to load, and hardly ever asked for.
+  const { TASK_WEBHOOK, WORK_PATHS } = await import("./described.ts");
+  return { paths: WORK_PATHS, taskWebhook: TASK_WEBHOOK };
 }
 
 class Running {

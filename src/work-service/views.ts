@@ -4,7 +4,6 @@ import { isOnNode, leaseOf } from "../work/evolve.ts";
 import type { Run, Slot, Task, Waiting, Worker, Workload } from "../work/model.ts";
 import { STALE_AFTER_MS, topicOf } from "../work/node-choice.ts";
 import type { WorkState } from "../work/state.ts";
-import type { DeliveryRecord } from "./deliveries.ts";
 
 export function instant(at: number | null): string | null {
   return at === null ? null : new Date(at).toISOString();
@@ -77,18 +76,6 @@ export function taskView(state: WorkState, task: Task, whole: boolean) {
     max_retries: task.retry.max + task.retry.lost,
     warnings: task.warnings,
   };
-}
-
-/** What became of its webhook, and of the upload of its result. */
-export function deliveriesView(records: readonly DeliveryRecord[]) {
-  return records.map(({ kind, state, attempts, nextAttemptAt, httpStatus, error }) => ({
-    what: kind === "ended" ? "webhook" : "result",
-    state,
-    attempts,
-    next_attempt_at: instant(nextAttemptAt),
-    http_status: httpStatus,
-    error,
-  }));
 }
 
 export function attemptView(run: Run) {

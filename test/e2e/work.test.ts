@@ -1,6 +1,7 @@
 /** The calls of both seeds' documents, as in the transcripts of what their own programs answered, against the built program. */
 import { existsSync, readFileSync } from "node:fs";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Described } from "../http/described.ts";
 import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
 import { freePort } from "./free-port.ts";
 
@@ -31,8 +32,28 @@ let daemon: TestDaemon;
 
 const key = (name: string) => ({ authorization: `Bearer ${name}` });
 const ALICE = key("alice-key-0123456789");
-const call = (method: string, path: string, body?: unknown, headers: Record<string, string> = ALICE) =>
-  daemon.call(method, path, body, headers);
+/** Each answer is as the API's document has it. */
+async function call(method: string, path: string, body?: unknown, headers: Record<string, string> = ALICE) {
+  const answer = await daemon.call(method, path, body, headers);
+  const reply = {
+    status: answer.status,
+    headers: Object.fromEntries(answer.headers),
+    text: JSON.stringify(answer.body),
+    json: typeof answer.body === "string" ? undefined : answer.body,
+  };
+  if (answer.status !== 204 && answer.status !== 405) described.expect(method, templateOf(path), reply);
+  return answer;
+}
+
+let described: Described;
+
+function templateOf(path: string): string {
+  const [bare = ""] = path.split("?");
+  const fits = (template: string) =>
+    new RegExp(`^${template.replace("{id}", "[^/]+").replace("{rest}", ".+")}$`).test(bare);
+  const [template = bare] = described.templates.filter(fits).sort((a, b) => a.length - b.length);
+  return described.templates.includes(bare) ? bare : template;
+}
 
 async function submit(yaml: string, headers: Record<string, string> = ALICE) {
   const answer = await fetch(`${daemon.url}/api/v1/tasks`, {
@@ -57,6 +78,7 @@ const runs = describe.skipIf(!isBuilt);
 beforeAll(async () => {
   if (!isBuilt) return;
   daemon = await startDaemon({ folder, config });
+  described = new Described((await daemon.call("GET", "/openapi.json")).body);
   await eventually(
     () => call("GET", "/workers"),
     ({ body }) => body.length === 1,

@@ -39,6 +39,10 @@ export class Described {
     );
   }
 
+  get templates(): readonly string[] {
+    return Object.keys(this.#document.paths);
+  }
+
   /** By status. */
   responses(method: string, template: string): Json {
     return this.#document.paths[template][method.toLowerCase()].responses;

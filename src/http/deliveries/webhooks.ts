@@ -14,9 +14,16 @@ const headers = z.object({
 
 function webhook(status: NotificationStatus): ZodOpenApiOperationObject {
   const [summary, body] = WEBHOOKS[status];
-  const schema = z.object({ status: z.literal(status), ...body.shape });
+  return told(`webhook_${status}`, summary, z.object({ status: z.literal(status), ...body.shape }));
+}
+
+export function taskWebhook(schema: z.ZodObject): { post: ZodOpenApiOperationObject } {
+  return { post: told("webhook_task_ended", "A task with a webhook_url has ended", schema) };
+}
+
+function told(operationId: string, summary: string, schema: z.ZodObject): ZodOpenApiOperationObject {
   return {
-    operationId: `webhook_${status}`,
+    operationId,
     summary,
     requestParams: { header: headers },
     requestBody: { required: true, content: { "application/json": { schema } } },

@@ -91,6 +91,6 @@ export function endpoint(
   more: Pick<Endpoint, "idForm"> = {},
 ): Endpoint {
   const names = Object.keys(methods).flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
-  const documented = path.replace(/:(\w+)/g, "{$1}");
+  const documented = path.replace(/[:*](\w+)/g, "{$1}");
   return { path, documented, access, methods, ...more, allow: [...names, "OPTIONS"].join(", ") };
 }

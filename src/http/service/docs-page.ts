@@ -7,6 +7,7 @@ import { fileURLToPath } from "node:url";
 import { carried } from "../../platform/executable.ts";
 import type { Answer } from "../exchange/answers.ts";
 import { type Endpoint, endpoint } from "../exchange/endpoint.ts";
+import type { ProblemKind } from "../exchange/problems.ts";
 import { PROBLEMS } from "../refusals.ts";
 
 const HTML_TYPE = "text/html; charset=utf-8";
@@ -44,12 +45,12 @@ const PAGE = `<!doctype html>
 
 const START = `SwaggerUIBundle({ url: "/openapi.json", dom_id: "#api", validatorUrl: null });\n`;
 
-export function docsEndpoints(): readonly Endpoint[] {
+export function docsEndpoints(further: Readonly<Record<string, ProblemKind>>): readonly Endpoint[] {
   const css = once(() => swaggerFile("swagger-ui.css"));
   const bundle = once(() => swaggerFile("swagger-ui-bundle.js"));
   return [
     page("/docs", () => html(PAGE)),
-    page("/docs/problems", () => html(problemsPage())),
+    page("/docs/problems", () => html(problemsPage({ ...PROBLEMS, ...further }))),
     page("/docs/start.js", () => asset("text/javascript; charset=utf-8", START)),
     page("/docs/swagger-ui.css", async () => asset("text/css; charset=utf-8", await css())),
     page("/docs/swagger-ui-bundle.js", async () => asset("text/javascript; charset=utf-8", await bundle())),
@@ -92,8 +93,8 @@ async function swaggerFile(name: "swagger-ui.css" | "swagger-ui-bundle.js"): Pro
 }
 
 /** What a problem's `type` leads to. */
-function problemsPage(): string {
-  const rows = Object.entries(PROBLEMS).map(
+function problemsPage(problems: Readonly<Record<string, ProblemKind>>): string {
+  const rows = Object.entries(problems).map(
     ([code, { status, title }]) =>
       `<tr id="${code}"><td><code>${code}</code></td><td>${status}</td><td>${title}</td></tr>`,
   );

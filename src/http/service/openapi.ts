@@ -1,9 +1,10 @@
 /** The OpenAPI document, made of the schemas that validate. Loaded only when somebody asks for it. */
+import type { z } from "zod";
 import { createDocument, type ZodOpenApiObject, type ZodOpenApiPathsObject } from "zod-openapi";
 import * as allocations from "../allocations/docs.ts";
 import { audit } from "../audit/docs.ts";
 import * as deliveries from "../deliveries/docs.ts";
-import { webhooks } from "../deliveries/webhooks.ts";
+import { taskWebhook, webhooks } from "../deliveries/webhooks.ts";
 import * as events from "../events/docs.ts";
 import * as gpus from "../gpus/docs.ts";
 import { history } from "../history/docs.ts";
@@ -17,15 +18,23 @@ import * as reservations from "../reservations/docs.ts";
 import { usage } from "../usage/docs.ts";
 import { windows } from "../windows/docs.ts";
 import * as service from "./docs.ts";
-import { TAGS, tagged } from "./tags.ts";
+import { TAGS, tagged, WORK_TAG } from "./tags.ts";
+
+/** Calls that another room makes, and what it tells. */
+export interface MoreCalls {
+  readonly paths: ZodOpenApiPathsObject;
+  readonly taskWebhook: z.ZodObject;
+}
 
 interface Given {
   readonly version: string;
   /** The header that carries a key; `null`: no key is asked for, and the document asks for none. */
   readonly headerName: string | null;
+  /** Left out: this daemon has none of running work. */
+  readonly work?: MoreCalls;
 }
 
-export function openApiDocument({ version, headerName }: Given) {
+export function openApiDocument({ version, headerName, work }: Given) {
   return createDocument({
     openapi: "3.1.0",
     info: {
@@ -36,9 +45,9 @@ export function openApiDocument({ version, headerName }: Given) {
     },
     servers: [{ url: "/" }],
     ...(headerName === null ? {} : withKeys(headerName)),
-    tags: [...TAGS],
-    paths: tagged(PATHS),
-    webhooks,
+    tags: [...TAGS, ...(work === undefined ? [] : [WORK_TAG])],
+    paths: tagged({ ...PATHS, ...work?.paths }),
+    webhooks: { ...webhooks, ...(work === undefined ? {} : { task_ended: taskWebhook(work.taskWebhook) }) },
   });
 }
 

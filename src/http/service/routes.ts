@@ -32,7 +32,7 @@ export function metrics(page: MetricsPage): Operation {
   };
 }
 
-export function openapi({ version, headerName }: EndpointParts): Operation {
+export function openapi({ version, headerName, workCalls }: EndpointParts): Operation {
   let text: string | null = null;
   return {
     role: "read",
@@ -41,7 +41,8 @@ export function openapi({ version, headerName }: EndpointParts): Operation {
       if (text === null) {
         // Not needed to serve, and slow to load.
         const { openApiDocument } = await import("./openapi.ts");
-        text = JSON.stringify(openApiDocument({ version, headerName }));
+        const work = await workCalls?.();
+        text = JSON.stringify(openApiDocument({ version, headerName, ...(work === undefined ? {} : { work }) }));
       }
       return { status: 200, type: "application/json; charset=utf-8", body: text, headers: NOT_STORED };
     },

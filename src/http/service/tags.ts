@@ -9,7 +9,8 @@ export const TAGS = [
   { name: "Administration", description: "For keys with the role admin" },
   { name: "Service", description: "For machines; open" },
 ] as const;
-type Tag = (typeof TAGS)[number]["name"];
+export const WORK_TAG = { name: "Work", description: "Run tasks and services on leased GPUs" } as const;
+type Tag = (typeof TAGS)[number]["name"] | typeof WORK_TAG.name;
 
 /** The first that a path begins with; what begins with none is of the service itself. */
 const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
@@ -33,6 +34,12 @@ const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
   ["/gpu/history", "Host"],
   ["/gpu/me", "Planning"],
   ["/gpu/", "Leases"],
+  ["/api/v1/", "Work"],
+  ["/work", "Work"],
+  ["/schedule", "Work"],
+  ["/runs", "Work"],
+  ["/admin/cleanup", "Work"],
+  ["/status", "Work"],
 ];
 
 /** The same operations, each with its tag. */

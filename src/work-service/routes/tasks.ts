@@ -14,13 +14,13 @@ import type { Task } from "../../work/model.ts";
 import { chooseNode, topicOf } from "../../work/node-choice.ts";
 import { fenceWithin } from "../../work/nodes.ts";
 import { isOver, newSlot } from "../../work/state.ts";
-import { destinationOf } from "../deliveries.ts";
+import { deliveriesView, destinationOf } from "../deliveries.ts";
 import { readYaml } from "../documents.ts";
 import { soon } from "../elsewhere/passing.ts";
 import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
 import { resultFile } from "../output.ts";
 import type { KeptKey } from "../store.ts";
-import { deliveriesView, submittedView, taskView } from "../views.ts";
+import { submittedView, taskView } from "../views.ts";
 import {
   byDefault,
   demandOwner,

@@ -9,7 +9,11 @@ import type { DocumentProblem } from "../errors.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../quantities.ts";
 
 /** Says what was expected; `null`: the value is of its kind. */
-export type Kind = (value: JsonValue) => string | null;
+export interface Kind {
+  (value: JsonValue): string | null;
+  /** The same for the API's document, as JSON Schema has it, as far as it can be said there. */
+  readonly schema?: JsonObject;
+}
 export interface Shape {
   readonly [key: string]: Kind | Shape;
 }
@@ -19,32 +23,49 @@ export interface Findings {
   readonly warnings: string[];
 }
 
-const is =
-  (expected: string, test: (value: JsonValue) => boolean): Kind =>
-  (value) =>
-    test(value) ? null : `expected ${expected}`;
+function is(expected: string, test: (value: JsonValue) => boolean, schema: JsonObject): Kind {
+  const kind = (value: JsonValue) => (test(value) ? null : `expected ${expected}`);
+  return Object.assign(kind, { schema: { ...schema, description: expected } });
+}
 
 export const anything: Kind = () => null;
-export const flag = is("true or false", (value) => typeof value === "boolean");
-export const number = is("a number", (value) => typeof value === "number" && Number.isFinite(value));
+export const flag = is("true or false", (value) => typeof value === "boolean", { type: "boolean" });
+export const number = is("a number", (value) => typeof value === "number" && Number.isFinite(value), {
+  type: "number",
+});
 export const words = (most: number): Kind =>
-  is(`text of 1 to ${most} characters`, (value) => typeof value === "string" && value !== "" && value.length <= most);
+  is(`text of 1 to ${most} characters`, (value) => typeof value === "string" && value !== "" && value.length <= most, {
+    type: "string",
+    minLength: 1,
+    maxLength: most,
+  });
 export const integer = (least: number, most: number): Kind =>
   is(
     `a whole number from ${least} to ${most}`,
     (value) => Number.isInteger(value) && least <= Number(value) && Number(value) <= most,
+    { type: "integer", minimum: least, maximum: most },
   );
 export const decimal = (least: number, most: number): Kind =>
-  is(`a number from ${least} to ${most}`, (value) => typeof value === "number" && least <= value && value <= most);
+  is(`a number from ${least} to ${most}`, (value) => typeof value === "number" && least <= value && value <= most, {
+    type: "number",
+    minimum: least,
+    maximum: most,
+  });
 export const matching = (expected: string, form: RegExp): Kind =>
-  is(expected, (value) => typeof value === "string" && form.test(value));
+  is(expected, (value) => typeof value === "string" && form.test(value), { type: "string" });
 export const oneOf = (...allowed: readonly string[]): Kind =>
-  is(allowed.join(", "), (value) => typeof value === "string" && allowed.includes(value));
-export const cpu = is('cores such as 8, "0.5" or 2000m', (value) => parseCpuMillis(value) !== null);
-export const memory = is("bytes such as 32Gi or 32G", (value) => parseMemoryBytes(value) !== null);
-export const mapOf =
-  (key: RegExp, kind: Kind): Kind =>
-  (value) => {
+  is(allowed.join(", "), (value) => typeof value === "string" && allowed.includes(value), {
+    type: "string",
+    enum: [...allowed],
+  });
+export const cpu = is('cores such as 8, "0.5" or 2000m', (value) => parseCpuMillis(value) !== null, {
+  type: ["string", "number"],
+});
+export const memory = is("bytes such as 32Gi or 32G", (value) => parseMemoryBytes(value) !== null, {
+  type: ["string", "number"],
+});
+export function mapOf(key: RegExp, kind: Kind): Kind {
+  const map = (value: JsonValue) => {
     if (!isObject(value)) return "expected a map";
     if (Object.keys(value).length > MAX_ENTRIES) return `holds more than ${MAX_ENTRIES} entries`;
     for (const [name, item] of Object.entries(value)) {
@@ -54,14 +75,16 @@ export const mapOf =
     }
     return null;
   };
+  const values = kind.schema ?? { type: "string" };
+  return Object.assign(map, { schema: { type: "object", maxProperties: MAX_ENTRIES, additionalProperties: values } });
+}
 
 const MAX_ENTRIES = 128;
 /** Prompts of one task, above all. */
 const MAX_ITEMS = 100_000;
 
-export const listOf =
-  (kind: Kind, most = MAX_ITEMS): Kind =>
-  (value) => {
+export function listOf(kind: Kind, most = MAX_ITEMS): Kind {
+  const list = (value: JsonValue) => {
     if (!Array.isArray(value)) return "expected a list";
     if (value.length > most) return `holds ${value.length} items, more than ${most}`;
     for (const [index, item] of value.entries()) {
@@ -70,13 +93,19 @@ export const listOf =
     }
     return null;
   };
+  return Object.assign(list, { schema: { type: "array", maxItems: most, items: kind.schema ?? {} } });
+}
 
 export const duration = (least: string, most: string): Kind => {
   const [from, to] = [parseDuration(least) as number, parseDuration(most) as number];
-  return is(`a duration from ${least} to ${most}, such as 30s`, (value) => {
-    const ms = durationMs(value);
-    return ms !== null && from <= ms && ms <= to;
-  });
+  return is(
+    `a duration from ${least} to ${most}, such as 30s`,
+    (value) => {
+      const ms = durationMs(value);
+      return ms !== null && from <= ms && ms <= to;
+    },
+    { type: ["string", "number"] },
+  );
 };
 
 /** A duration, or a number of seconds. */
@@ -110,6 +139,15 @@ export function examine(value: JsonObject, shape: Shape, path: string, strict: b
     } else if (isObject(item)) examine(item, wanted, at, strict, findings);
     else findings.problems.push({ path: at, message: "expected a map" });
   }
+}
+
+/** What the API's document says of it. Unknown keys are no matter of it: they are a warning, or a problem. */
+export function schemaOf(shape: Shape): JsonObject {
+  const properties = Object.entries(shape).map(([key, wanted]) => [
+    key,
+    typeof wanted === "function" ? (wanted.schema ?? {}) : schemaOf(wanted),
+  ]);
+  return { type: "object", properties: Object.fromEntries(properties) };
 }
 
 /** The key that was probably meant: the one that differs by no more than two letters. */

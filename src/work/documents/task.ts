@@ -27,7 +27,7 @@ export interface TaskDraft {
 const NEEDED = ["apiVersion", "kind", "metadata", "spec", "spec.taskType"] as const;
 const MAX_WARNINGS = 8;
 
-const DOCUMENT: Shape = {
+export const TASK_DOCUMENT: Shape = {
   apiVersion: words(64),
   kind: words(64),
   metadata: METADATA_KEYS,
@@ -45,7 +45,7 @@ export function readTask(document: JsonValue, settings: TaskSettings): TaskDraft
   if (absent.length > 0) throw incomplete(absent.map(missing));
   const isOurs = at(document, "apiVersion") === OURS;
   const findings: Findings = { problems: [], warnings: [] };
-  examine(document, DOCUMENT, "", isOurs, findings);
+  examine(document, TASK_DOCUMENT, "", isOurs, findings);
   const { problems, warnings } = findings;
   if (!isOurs && at(document, "apiVersion") !== MLOC) {
     problems.push({ path: "apiVersion", message: `expected ${MLOC} or ${OURS}` });

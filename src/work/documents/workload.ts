@@ -69,7 +69,7 @@ const RESOURCES: Shape = {
   gpu_model: matching("part of a GPU's name", /^[A-Za-z0-9 ._-]{1,64}$/),
 };
 
-const FLAT: Shape = {
+export const FLAT_WORKLOAD: Shape = {
   id: matching(
     "an id of 1 to 128 of A-Z a-z 0-9 . _ -, beginning with a letter or digit",
     /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/,
@@ -90,7 +90,7 @@ const FLAT: Shape = {
   updatedAt: anything,
 };
 
-const SERVICE: Shape = {
+export const SERVICE_DOCUMENT: Shape = {
   apiVersion: oneOf(OURS),
   kind: oneOf("Service"),
   metadata: { ...METADATA_KEYS, name: NAME_KIND },
@@ -105,7 +105,7 @@ export function readWorkload(value: JsonValue, settings: WorkloadSettings): Work
 
 function readFlat(body: JsonObject, settings: WorkloadSettings): WorkloadDraft {
   const findings: Findings = { problems: [], warnings: [] };
-  examine(body, FLAT, "", true, findings);
+  examine(body, FLAT_WORKLOAD, "", true, findings);
   const { problems, warnings } = findings;
   if (at(body, "name") === undefined) problems.push({ path: "name", message: "is needed" });
   const profileName = at(body, "resources", "profile") as string | undefined;
@@ -135,7 +135,7 @@ function readFlat(body: JsonObject, settings: WorkloadSettings): WorkloadDraft {
 
 function readService(document: JsonObject, settings: WorkloadSettings): WorkloadDraft {
   const findings: Findings = { problems: [], warnings: [] };
-  examine(document, SERVICE, "", true, findings);
+  examine(document, SERVICE_DOCUMENT, "", true, findings);
   const { problems, warnings } = findings;
   const name = at(document, "metadata", "name") as string | undefined;
   if (name === undefined) problems.push({ path: "metadata.name", message: "is needed" });
@@ -239,13 +239,13 @@ export interface WorkloadChange {
   readonly labels: Readonly<Record<string, string>> | null;
 }
 
-const CHANGE: Shape = { replicas: integer(0, MAX_REPLICAS), labels: LABELS_KIND };
+export const WORKLOAD_CHANGE: Shape = { replicas: integer(0, MAX_REPLICAS), labels: LABELS_KIND };
 
 /** @throws WorkError `document-invalid` */
 export function readWorkloadChange(value: JsonValue): WorkloadChange {
   if (!isObject(value)) throw new WorkError("document-invalid", "expected a map");
   const findings: Findings = { problems: [], warnings: [] };
-  examine(value, CHANGE, "", true, findings);
+  examine(value, WORKLOAD_CHANGE, "", true, findings);
   if (findings.problems.length > 0) throw invalidDocument(findings.problems);
   return {
     replicas: (at(value, "replicas") as number | undefined) ?? null,

@@ -66,7 +66,7 @@ const LEAST: Readonly<Record<string, Least>> = {
   "DELETE /api/v1/tasks/{id}": "run",
   "GET /api/v1/tasks/{id}/result": "read",
   "GET /api/v1/results/{id}": "read",
-  "GET /api/v1/tasks/{id}/files/*rest": "read",
+  "GET /api/v1/tasks/{id}/files/{rest}": "read",
   "GET /api/v1/tasks/{id}/logs": "read",
   "POST /workloads": "run",
   "GET /workloads": "read",
@@ -87,7 +87,7 @@ const LEAST: Readonly<Record<string, Least>> = {
   "GET /status": "read",
   // Between nodes: a signature says who asks.
   "GET /cluster/runs/{id}/logs": "open",
-  "GET /cluster/runs/{id}/files/*rest": "open",
+  "GET /cluster/runs/{id}/files/{rest}": "open",
 };
 
 const KINDS = ["none", "wrong", "expired", "read", "allocate", "run", "admin"] as const;
@@ -120,7 +120,7 @@ async function startKeyed() {
   const calls = [...new Set([...described, ...ofWork])];
   const call = (asked: string, key: string | null, { id = "nothing-by-this-name", body = {} } = {}) => {
     const [method = "", template = ""] = asked.split(" ");
-    const path = template.replace("{id}", id).replace("*rest", "nothing");
+    const path = template.replace("{id}", id).replace("{rest}", "nothing");
     const headers: Record<string, string> = key === null ? {} : { "x-api-key": key };
     // A HEAD goes the way of a GET, and does not go on where that is a stream.
     const takesBody = method === "POST" || method === "PATCH";

@@ -23,7 +23,7 @@ type AnyId = number | string;
 function pathOf(template: string, id: AnyId, target: Target): string {
   const ids = target.ids();
   const name = typeof id === "number" ? (ids[id % ids.length] as string) : id;
-  return template.replace(/\{id\}|:id/, encoded(name) || "x").replace("*rest", encoded(name) || "x");
+  return template.replace(/\{id\}|:id/, encoded(name) || "x").replace(/\{rest\}|\*rest/, encoded(name) || "x");
 }
 
 /** An id that is a dot, or two, makes another path of it, and so does one that is empty. */
@@ -216,7 +216,7 @@ test(
           const lines = fields.map(([field, value]) => `${field}: ${isWhole ? asField(value) : value}`);
           const own = hasKey ? ["X-API-Key: key-of-an-admin-0123456789"] : [];
           const head = [
-            `${method} ${template.replace("{id}", "0")} HTTP/1.1`,
+            `${method} ${template.replace("{id}", "0").replace("{rest}", "x")} HTTP/1.1`,
             "Host: localhost",
             ...own,
             ...lines,

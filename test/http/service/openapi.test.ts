@@ -122,6 +122,8 @@ function servedBy(daemon: Awaited<ReturnType<typeof startDaemon>>) {
     audit: NO_AUDIT,
     keyBook: NO_KEYS,
     workNews: null,
+    workCalls: null,
+    workProblems: {},
     checkWebhookUrl: () => null,
     pendingDeliveries: () => 0,
     metrics: { render: async () => ({ contentType: "", body: "" }) },

@@ -12,8 +12,8 @@ export const CANDIDATE_MUTANTS = [
     [
       {
         name: "A bucket does not hear that a GPU in it has changed",
-        find: "candidates: candidatesAfter(seen, changed) };",
-        replace: "candidates: seen.candidates };",
+        find: "next.candidates = candidatesAfter(next, changed);",
+        replace: "",
       },
       {
         name: "Buckets do not hear that the whole host is cordoned",
@@ -55,13 +55,13 @@ export const CANDIDATE_MUTANTS = [
     [
       {
         name: "GPUs are granted by buckets of which every reading is too old",
-        find: "const isFresh = ({ first }: Bucket) => now <= first.freshUntil;",
-        replace: "const isFresh = ({ first }: Bucket) => now <= first.freshUntil || now > 0;",
+        find: "const isOld = ({ first }: Bucket) => now > first.freshUntil;",
+        replace: "const isOld = ({ first }: Bucket) => now > first.freshUntil && now < 0;",
       },
       {
         name: "GPUs of which one is busier than the other are taken for alike",
-        find: "{utilizationPercent}|$",
-        replace: "{shared}|$",
+        find: "a.utilizationPercent === b.utilizationPercent &&",
+        replace: "",
       },
       {
         name: "A GPU that comes back to its bucket stands last there, whatever its UUID",

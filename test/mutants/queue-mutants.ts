@@ -8,6 +8,18 @@ const PATIENCE = "test/core/queue/patience.test.ts";
 const PATIENCE_PROPERTIES = "test/core/queue/patience-properties.test.ts";
 const LEASE = "test/core/decisions/lease.test.ts";
 
+const ORDERED_MAP = planted(
+  "src/core/base/ordered-map.ts",
+  ["test/core/base/ordered-map.test.ts"],
+  [
+    {
+      name: "Who leaves as the first of a tree takes those behind it along",
+      find: "if (tree.left === undefined) return tree.right;\n  return balanced(",
+      replace: "if (tree.left === undefined) return undefined;\n  return balanced(",
+    },
+  ],
+);
+
 const LINE = planted(
   "src/core/host/line.ts",
   [QUEUE, LINES],
@@ -24,8 +36,13 @@ const LINE = planted(
     },
     {
       name: "Within a millisecond the service's name decides instead of the order of submission",
-      find: "return a.sequence < b.sequence ? -1 : 1;",
-      replace: "return a.id < b.id ? -1 : 1;",
+      find: "if (a.sequence < b.sequence) return -1;\n  if (a.sequence > b.sequence) return 1;",
+      replace: "",
+    },
+    {
+      name: "The first of a class is served whatever it asks for",
+      find: "if (first === undefined || isWithin(first.ask, limits)) return first;",
+      replace: "if (first !== undefined) return first;",
     },
     {
       name: "Waiting never raises a request's priority",
@@ -285,6 +302,7 @@ const WAITING_PATIENTLY = planted(
 );
 
 export const QUEUE_MUTANTS: readonly Mutant[] = [
+  ...ORDERED_MAP,
   ...LINE,
   ...LONG_SEARCH,
   ...SERVING,

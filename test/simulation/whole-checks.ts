@@ -7,7 +7,7 @@ import { candidatesOf } from "../../src/core/host/candidates.ts";
 import { emptyHost, withAllocation, withBookings, withGpus } from "../../src/core/host/changes.ts";
 import type { Event } from "../../src/core/host/events.ts";
 import { evolve } from "../../src/core/host/evolve.ts";
-import type { Candidates } from "../../src/core/host/free-gpus.ts";
+import { type Candidates, keyOf } from "../../src/core/host/free-gpus.ts";
 import type { HostState } from "../../src/core/host/state.ts";
 import type { LiveAllocation } from "../../src/core/model/allocation.ts";
 import type { Cordon, Gpu, GpuHold } from "../../src/core/model/gpu.ts";
@@ -30,7 +30,8 @@ export function checkCandidates(state: HostState): void {
 
 /** Who stands in which bucket, and whether as it is now. */
 function standing({ free, areSomeCut }: Candidates, { gpus }: HostState): string {
-  const lines = free.buckets.map(({ key, first, members }) => {
+  const lines = free.buckets.map(({ first, members }) => {
+    const key = keyOf(first);
     if (first !== members[0]) return `${key}: ${first.gpu.uuid} is not the first`;
     const names = members.map(({ gpu, baselineMib }) => {
       return `${gpu.uuid} (${gpu === gpus.get(gpu.uuid) ? "now" : "before"}, ${baselineMib} MiB)`;

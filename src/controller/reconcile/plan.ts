@@ -6,7 +6,7 @@
  * with a slash, as an id of the hub.
  */
 import { findModel } from "../../core/analyzer/catalogue.ts";
-import { readHints } from "../../core/analyzer/hints.ts";
+import { Hints } from "../../core/analyzer/hints.ts";
 import { NOTHING_KNOWN } from "../../core/analyzer/known.ts";
 import { type ModelNeed, modelNeed } from "../../core/analyzer/model-need.ts";
 import { parseModelName } from "../../core/analyzer/parse-name.ts";
@@ -153,7 +153,7 @@ function needOf(
 ): ModelNeed | null {
   const config = (engine?.config ?? {}) as JsonObject;
   const length = maxModelLen === undefined ? {} : { max_model_len: maxModelLen };
-  const hints = readHints({ model_name: model, ...config, ...length });
+  const hints = new Hints({ model_name: model, ...config, ...length });
   const type = modelType === "embedding" ? "embedding" : "inference";
   return modelNeed(type, hints, { statedGpus, cards: () => cards, models: {}, known: NOTHING_KNOWN });
 }

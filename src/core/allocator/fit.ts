@@ -47,8 +47,15 @@ export function limitsNow(shape: FamilyShape, free: FreeGpus, allowances: readon
 
 /** The same by counting, where nothing depends on how long a lease lasts. */
 function limitsByBucket(shape: FamilyShape, buckets: readonly Bucket[]): Limit[] {
+  if (shape.gpus === 1) {
+    let memoryMib = -1;
+    for (const { first: one } of buckets) {
+      if (objection(shape, one) === null) memoryMib = Math.max(memoryMib, roomIn(shape, one));
+    }
+    return memoryMib < 0 ? [] : [{ memoryMib, durationMs: Infinity }];
+  }
   const suiting = buckets.filter(({ first: candidate }) => objection(shape, candidate) === null);
-  suiting.sort((a, b) => roomIn(shape, b.first) - roomIn(shape, a.first));
+  if (suiting.length > 1) suiting.sort((a, b) => roomIn(shape, b.first) - roomIn(shape, a.first));
   let count = 0;
   for (const bucket of suiting) {
     count += bucket.members.length;
@@ -103,10 +110,11 @@ export function roomsOf<T extends { readonly gpu: Pick<Gpu, "mig"> }>(
   gpus: readonly T[],
   mibOf: (gpu: T) => number,
 ): number[] {
-  const sharers = new Map<string, number>();
+  let sharers: Map<string, number> | null = null;
   return gpus.map((one) => {
     const pool = memoryPoolOf(one.gpu);
     if (pool === null) return mibOf(one);
+    sharers ??= new Map();
     const share = (sharers.get(pool) ?? 0) + 1;
     sharers.set(pool, share);
     return Math.floor(mibOf(one) / share);

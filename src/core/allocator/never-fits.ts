@@ -74,6 +74,7 @@ export function neverFits(need: Need, state: HostState): string | null {
   const misnamed = misnamedGpu(need, state);
   if (misnamed !== null) return misnamed;
   const names = acceptableNames(need, state.gpus.models());
+  if (names === null && need.exactGpus === undefined && surelyHave(need, state)) return null;
   const cards = cardsOf(need, names, state);
   // What has no name yet may turn out to be what is asked for.
   const mayBeNameless = state.candidates.areSomeCut && need.sharing === "exclusive" && need.exactGpus === undefined;
@@ -99,8 +100,19 @@ export function neverFits(need: Need, state: HostState): string | null {
     : `asked for ${count} ${kind}${of} with ${memoryMib} MiB each; this host has ${large}`;
 }
 
+/** Counts models, where no GPU is cut. A part of one is asked for with head-room: that is looked at more closely. */
+function surelyHave({ requirement, sharing }: Need, { gpus, candidates }: HostState): boolean {
+  if (sharing === "shared" || candidates.areSomeCut || gpus.hasInstances) return false;
+  let large = 0;
+  for (const { memoryTotalMib, count } of gpus.models()) {
+    if ((memoryTotalMib ?? 0) >= requirement.memoryMib) large += count;
+  }
+  return large >= requirement.gpus;
+}
+
 /** Which of the GPUs that are asked for by name is not there, or is named twice. */
-function misnamedGpu({ exactGpus = [] }: Need, { gpus }: HostState): string | null {
+function misnamedGpu({ exactGpus }: Need, { gpus }: HostState): string | null {
+  if (exactGpus === undefined) return null;
   for (const [place, uuid] of exactGpus.entries()) {
     if (gpus.get(uuid) === undefined) return `asked for GPU ${JSON.stringify(uuid)}; this host has none of that name`;
     if (exactGpus.indexOf(uuid) !== place) return `asked for GPU ${JSON.stringify(uuid)} twice`;

@@ -96,10 +96,10 @@ export function placeByBucket(
   const fitting = free.buckets.filter(({ first: one }) => passedOver(request, shape, one) === null);
   const all = sizeOf(fitting);
   if (all < shape.gpus) return null;
+  if (shape.gpus === 1 && fitting.length === 1) return [(fitting[0] as Bucket).first];
   const better = preference(request);
   if (shape.gpus === 1) {
-    const offered = closeness === null ? [] : offeredBuckets(shape, free);
-    return [bestOne(shape, fitting, better, offered, closeness)];
+    return [bestOne(shape, fitting, better, free, closeness)];
   }
   const isAnySet = closeness === null || all === shape.gpus;
   const compare = (a: Bucket, b: Bucket) =>
@@ -131,16 +131,22 @@ function bestOne(
   shape: FamilyShape,
   fitting: readonly Bucket[],
   better: (a: Candidate, b: Candidate) => number,
-  offered: readonly Bucket[],
+  free: FreeGpus,
   closeness: Closeness | null,
 ): Candidate {
-  const torn = closeness === null ? null : tornFrom(offered, closeness);
+  let torn: ((candidate: Candidate) => number) | null = null;
+  const compareTorn = (a: Candidate, b: Candidate) => {
+    if (closeness === null || a.kind === b.kind) return 0;
+    torn ??= tornFrom(offeredBuckets(shape, free), closeness);
+    return torn(a) - torn(b);
+  };
   let best = (fitting[0] as Bucket).first;
   for (const { first: one } of fitting) {
+    if (one === best) continue;
     const side =
       better(one, best) ||
       roomIn(shape, one) - roomIn(shape, best) ||
-      (torn === null ? 0 : torn(one) - torn(best)) ||
+      compareTorn(one, best) ||
       compareText(one.gpu.uuid, best.gpu.uuid);
     if (side < 0) best = one;
   }

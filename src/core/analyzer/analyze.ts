@@ -7,7 +7,7 @@ import {
   type WorkloadDefaults,
   type WorkloadType,
 } from "../model/workload.ts";
-import { raise, readHints, type Sourced } from "./hints.ts";
+import { Hints, raise, type Sourced } from "./hints.ts";
 import { type Known, NOTHING_KNOWN } from "./known.ts";
 import { type ModelNeed, modelNeed } from "./model-need.ts";
 import { applyRules, type RuleFigures } from "./rules.ts";
@@ -40,7 +40,7 @@ export interface Setting {
 export function analyze(ask: WorkloadAsk, setting: Setting, known: Known = NOTHING_KNOWN): Analysis {
   const type = ask.workloadType;
   const ofType = setting.defaults[type];
-  const hints = readHints(ask.workloadData);
+  const hints = new Hints(ask.workloadData);
   const { cards, models } = setting;
   const model = modelNeed(type, hints, { statedGpus: ask.requiredGpus, cards, models, known });
   const rules = advised(applyRules(type, hints, ofType), known, model, ask, setting);

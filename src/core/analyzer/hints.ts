@@ -21,21 +21,6 @@ export interface NumberBounds {
   readonly integer: boolean;
 }
 
-/**
- * Reads hints out of free-form workload data. A hint never refuses a request: what is absent or `null` is `null`, and
- * what is nonsense is `null` with a note that says so.
- */
-export interface Hints {
-  number(key: string, bounds: NumberBounds): number | null;
-  flag(key: string): boolean;
-  /** Trimmed; blank text counts as absent. */
-  text(key: string): string | null;
-  object(key: string): JsonObject | null;
-  note(text: string): void;
-  /** What was ignored or assumed so far, each once. */
-  notes(): readonly string[];
-}
-
 /** Longest piece of a caller's text that a note repeats. */
 const QUOTED_LENGTH = 60;
 
@@ -51,47 +36,70 @@ function describe(value: JsonValue): string {
   return String(value);
 }
 
-export function readHints(data: JsonObject): Hints {
-  const notes = new Set<string>();
-  const ignore = (key: string, value: JsonValue, wanted: string): null => {
-    notes.add(`${key} ${describe(value)} ignored: not ${wanted}`);
-    return null;
-  };
-  const given = (key: string): JsonValue => (Object.hasOwn(data, key) ? (data[key] ?? null) : null);
+/**
+ * Reads hints out of free-form workload data. A hint never refuses a request: what is absent or `null` is `null`, and
+ * what is nonsense is `null` with a note that says so.
+ */
+export class Hints {
+  readonly #data: JsonObject;
+  #notes: Set<string> | null = null;
 
-  return {
-    number(key, { min, max, integer }) {
-      const value = given(key);
-      if (value === null) return null;
-      const wanted = `${integer ? "a whole number" : "a number"} from ${min}`;
-      if (typeof value !== "number" || !Number.isFinite(value) || value < min) return ignore(key, value, wanted);
-      if (integer && !Number.isInteger(value)) return ignore(key, value, wanted);
-      if (value > max) {
-        notes.add(`${key} ${value} counts as ${max}, the highest that is considered`);
-        return max;
-      }
-      return value;
-    },
-    flag(key) {
-      const value = given(key);
-      if (value === null || typeof value === "boolean") return value === true;
-      ignore(key, value, "true or false");
-      return false;
-    },
-    text(key) {
-      const value = given(key);
-      if (value === null) return null;
-      if (typeof value !== "string") return ignore(key, value, "text");
-      return value.trim() === "" ? null : value.trim();
-    },
-    object(key) {
-      const value = given(key);
-      if (value === null) return null;
-      return typeof value === "object" && !Array.isArray(value)
-        ? (value as JsonObject)
-        : ignore(key, value, "an object");
-    },
-    note: (text) => void notes.add(text),
-    notes: () => [...notes],
-  };
+  constructor(data: JsonObject) {
+    this.#data = data;
+  }
+
+  number(key: string, { min, max, integer }: NumberBounds): number | null {
+    const value = this.#given(key);
+    if (value === null) return null;
+    const wanted = `${integer ? "a whole number" : "a number"} from ${min}`;
+    if (typeof value !== "number" || !Number.isFinite(value) || value < min) return this.#ignore(key, value, wanted);
+    if (integer && !Number.isInteger(value)) return this.#ignore(key, value, wanted);
+    if (value > max) {
+      this.note(`${key} ${value} counts as ${max}, the highest that is considered`);
+      return max;
+    }
+    return value;
+  }
+
+  flag(key: string): boolean {
+    const value = this.#given(key);
+    if (value === null || typeof value === "boolean") return value === true;
+    this.#ignore(key, value, "true or false");
+    return false;
+  }
+
+  /** Trimmed; blank text counts as absent. */
+  text(key: string): string | null {
+    const value = this.#given(key);
+    if (value === null) return null;
+    if (typeof value !== "string") return this.#ignore(key, value, "text");
+    return value.trim() === "" ? null : value.trim();
+  }
+
+  object(key: string): JsonObject | null {
+    const value = this.#given(key);
+    if (value === null) return null;
+    return typeof value === "object" && !Array.isArray(value)
+      ? (value as JsonObject)
+      : this.#ignore(key, value, "an object");
+  }
+
+  note(text: string): void {
+    this.#notes ??= new Set();
+    this.#notes.add(text);
+  }
+
+  /** What was ignored or assumed so far, each once. */
+  notes(): readonly string[] {
+    return this.#notes === null ? [] : [...this.#notes];
+  }
+
+  #given(key: string): JsonValue {
+    return Object.hasOwn(this.#data, key) ? (this.#data[key] ?? null) : null;
+  }
+
+  #ignore(key: string, value: JsonValue, wanted: string): null {
+    this.note(`${key} ${describe(value)} ignored: not ${wanted}`);
+    return null;
+  }
 }

@@ -119,29 +119,25 @@ interface Load {
 }
 
 function loadsOf(type: WorkloadType, hints: Hints, defaults: WorkloadDefaults): Load[] {
-  const measures = [
-    {
-      key: SIZE_KEY[type],
-      lower: { name: "large", limit: defaults.largeBatchSize },
-      upper: { name: "xlarge", limit: defaults.xlargeBatchSize },
-    },
-    {
-      key: "concurrent_requests",
-      lower: { name: "high", limit: defaults.highConcurrency },
-      upper: { name: "very high", limit: defaults.veryHighConcurrency },
-    },
-  ];
+  const sizeKey = SIZE_KEY[type];
+  const size = hints.number(sizeKey, COUNT);
+  const requests = hints.number("concurrent_requests", COUNT);
   const loads: Load[] = [];
-  for (const { key, lower, upper } of measures) {
-    const value = hints.number(key, COUNT);
-    if (value === null) continue;
-    if (value > upper.limit) {
-      loads.push({ factor: XLARGE_GPUS, reason: `${key} ${value} above ${upper.name} (${upper.limit})` });
-    } else if (value > lower.limit) {
-      loads.push({ factor: LARGE_GPUS, reason: `${key} ${value} above ${lower.name} (${lower.limit})` });
-    }
+  const { largeBatchSize, xlargeBatchSize, highConcurrency, veryHighConcurrency } = defaults;
+  if (size !== null) addLoad(loads, sizeKey, size, ["large", largeBatchSize], ["xlarge", xlargeBatchSize]);
+  if (requests !== null) {
+    addLoad(loads, "concurrent_requests", requests, ["high", highConcurrency], ["very high", veryHighConcurrency]);
   }
   return loads;
+}
+
+type Threshold = readonly [name: string, limit: number];
+
+function addLoad(loads: Load[], key: string, value: number, lower: Threshold, upper: Threshold): void {
+  const isXlarge = value > upper[1];
+  if (!isXlarge && !(value > lower[1])) return;
+  const [name, limit] = isXlarge ? upper : lower;
+  loads.push({ factor: isXlarge ? XLARGE_GPUS : LARGE_GPUS, reason: `${key} ${value} above ${name} (${limit})` });
 }
 
 /** The workflow's priority, which beats every rule and default; `null` when none is given or it is nonsense. */

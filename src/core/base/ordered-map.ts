@@ -30,6 +30,8 @@ type Tree<K, V, M> = Node<K, V, M> | undefined;
 export class OrderedMap<K, V, M = undefined> {
   readonly #ordering: Ordering<K, V, M>;
   readonly #root: Tree<K, V, M>;
+  /** Found when it is first asked for; `null`: not yet. */
+  #first: readonly [K, V] | undefined | null = null;
 
   private constructor(ordering: Ordering<K, V, M>, root: Tree<K, V, M>) {
     this.#ordering = ordering;
@@ -64,22 +66,34 @@ export class OrderedMap<K, V, M = undefined> {
   }
 
   delete(key: K): OrderedMap<K, V, M> {
-    const root = remove(this.#ordering, this.#root, key);
+    const root = this.#without(key, null);
     return root === this.#root ? this : new OrderedMap(this.#ordering, root);
   }
 
   /** What stands at `key`, and the map without it, found in one way down; `undefined`: nothing does. */
   take(key: K): { readonly value: V; readonly rest: OrderedMap<K, V, M> } | undefined {
     const taken: { value?: V } = {};
-    const root = remove(this.#ordering, this.#root, key, taken);
+    const root = this.#without(key, taken);
     if (root === this.#root) return undefined;
     return { value: taken.value as V, rest: new OrderedMap(this.#ordering, root) };
   }
 
+  #without(key: K, taken: { value?: V } | null): Tree<K, V, M> {
+    const first = this.first();
+    if (first === undefined) return undefined;
+    // The first is what is mostly taken out of a line: no key need be compared on the way to it.
+    if (this.#ordering.compare(key, first[0]) !== 0) return remove(this.#ordering, this.#root, key, taken);
+    if (taken !== null) taken.value = first[1];
+    return removeFirst(this.#ordering, this.#root as Node<K, V, M>);
+  }
+
   first(): readonly [K, V] | undefined {
-    let node = this.#root;
-    while (node?.left !== undefined) node = node.left;
-    return node === undefined ? undefined : [node.key, node.value];
+    if (this.#first === null) {
+      let node = this.#root;
+      while (node?.left !== undefined) node = node.left;
+      this.#first = node === undefined ? undefined : [node.key, node.value];
+    }
+    return this.#first;
   }
 
   /** How many entries stand before `key`. */
@@ -105,6 +119,11 @@ export class OrderedMap<K, V, M = undefined> {
    */
   find(promising: (measure: M) => boolean, accept: (value: V, key: K) => boolean): V | undefined {
     return search(this.#root, promising, accept)?.value;
+  }
+
+  /** Every value, in order: as {@link values}, in less time where there are few. */
+  forEach(visit: (value: V) => void): void {
+    visitAll(this.#root, visit);
   }
 
   *values(): Generator<V> {
@@ -138,6 +157,13 @@ function* walk<K, V, M>(tree: Tree<K, V, M>, inside: (key: K) => boolean): Gener
     yield next;
     node = next.right;
   }
+}
+
+function visitAll<K, V, M>(tree: Tree<K, V, M>, visit: (value: V) => void): void {
+  if (tree === undefined) return;
+  visitAll(tree.left, visit);
+  visit(tree.value);
+  visitAll(tree.right, visit);
 }
 
 function search<K, V, M>(
@@ -221,7 +247,7 @@ function remove<K, V, M>(
   ordering: Ordering<K, V, M>,
   tree: Tree<K, V, M>,
   key: K,
-  taken: { value?: V } | null = null,
+  taken: { value?: V } | null,
 ): Tree<K, V, M> {
   if (tree === undefined) return undefined;
   const side = ordering.compare(key, tree.key);
@@ -238,5 +264,10 @@ function remove<K, V, M>(
   if (tree.right === undefined) return tree.left;
   let successor = tree.right;
   while (successor.left !== undefined) successor = successor.left;
-  return balanced(ordering, successor.key, successor.value, tree.left, remove(ordering, tree.right, successor.key));
+  return balanced(ordering, successor.key, successor.value, tree.left, removeFirst(ordering, tree.right));
+}
+
+function removeFirst<K, V, M>(ordering: Ordering<K, V, M>, tree: Node<K, V, M>): Tree<K, V, M> {
+  if (tree.left === undefined) return tree.right;
+  return balanced(ordering, tree.key, tree.value, removeFirst(ordering, tree.left), tree.right);
 }

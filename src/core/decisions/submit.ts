@@ -35,7 +35,8 @@ type Allocate = Extract<Command, { type: "allocate" }>;
 export function requestOf(command: Allocate, state: HostState, now: EpochMs): Request {
   const { id, ask, actor, arrivedAt = now } = command;
   const { policy, fairShares: shares } = state;
-  return {
+  const { exactGpus, boundTo } = ask;
+  const request: Request = {
     id,
     serviceName: ask.serviceName,
     principal: actor.principal,
@@ -44,7 +45,6 @@ export function requestOf(command: Allocate, state: HostState, now: EpochMs): Re
     webhookUrl: ask.webhookUrl,
     requirement: analysisFor(ask, { principal: actor.principal, serviceName: ask.serviceName }, state).requirement,
     preferredGpus: ask.preferredGpus,
-    ...(ask.exactGpus === undefined ? {} : { exactGpus: namedGpus(ask.exactGpus, state) }),
     gpuModel: ask.gpuModel,
     ttlMs: ttlOf(ask, policy),
     maxDurationMs: ask.maxDurationMs ?? policy.defaultMaxDurationMs,
@@ -53,8 +53,13 @@ export function requestOf(command: Allocate, state: HostState, now: EpochMs): Re
     migProfile: ask.migProfile,
     sharing: ask.sharing,
     fairShareDelayMs: delayOf(shares, actor.principal, policy, now),
-    ...(ask.boundTo === undefined ? {} : { boundTo: ask.boundTo }),
     submittedAt: Math.min(arrivedAt, now),
+  };
+  if (exactGpus === undefined && boundTo === undefined) return request;
+  return {
+    ...request,
+    ...(exactGpus === undefined ? {} : { exactGpus: namedGpus(exactGpus, state) }),
+    ...(boundTo === undefined ? {} : { boundTo }),
   };
 }
 

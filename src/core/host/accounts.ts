@@ -123,18 +123,22 @@ export interface LimitedAccount {
   readonly quota: Quota;
 }
 
+const NOBODY: readonly LimitedAccount[] = [];
+
 /** The accounts under a quota that a request counts for. */
 export function limitedAccounts(
   request: Pick<Request, "principal" | "serviceName">,
   quotas: Quotas,
 ): readonly LimitedAccount[] {
-  const found: LimitedAccount[] = [];
+  let found: LimitedAccount[] | null = null;
   for (const kind of ACCOUNT_KINDS) {
     const name = kind === "principal" ? request.principal : request.serviceName;
     const quota = quotaOf(quotas, kind, name);
-    if (isKept(quota)) found.push({ key: accountKey(kind, name), quota });
+    if (!isKept(quota)) continue;
+    found ??= [];
+    found.push({ key: accountKey(kind, name), quota });
   }
-  return found;
+  return found ?? NOBODY;
 }
 
 /** An account, also one that has nothing. */

@@ -99,6 +99,9 @@ function movePreempted(
   return next;
 }
 
+/** In the making, and known to nobody else. */
+type Made<T> = { -readonly [field in keyof T]: T[field] };
+
 /** The state with these GPUs as given. */
 export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
   if (changed.length === 0) return state;
@@ -114,8 +117,8 @@ export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {
       gpuDeadline(gpu, state.policy),
     );
   }
-  const seen = { ...state, gpus: state.gpus.with(changed), deadlines };
-  const next = { ...seen, candidates: candidatesAfter(seen, changed) };
+  const next: Made<HostState> = { ...state, gpus: state.gpus.with(changed), deadlines };
+  next.candidates = candidatesAfter(next, changed);
   // Which models a waiting request accepts was settled when it queued; a new model settles it anew.
   return newModel && state.line.order.size > 0 ? { ...next, line: lineUp(next) } : next;
 }

@@ -40,12 +40,31 @@ export interface Candidate {
 
 /** Candidates that are alike; at least one, by UUID. See 1. */
 export interface Bucket {
-  readonly key: string;
   readonly first: Candidate;
   readonly members: readonly Candidate[];
 }
 
-function keyOf(candidate: Candidate): string {
+/** By all but which one it is. */
+function areAlike(a: Candidate, b: Candidate): boolean {
+  return (
+    a.availableMib === b.availableMib &&
+    a.shareableMib === b.shareableMib &&
+    a.shared === b.shared &&
+    a.strained === b.strained &&
+    a.isolated === b.isolated &&
+    a.closed === b.closed &&
+    a.utilizationPercent === b.utilizationPercent &&
+    a.longestMs === b.longestMs &&
+    a.kind === b.kind &&
+    a.freshUntil === b.freshUntil &&
+    a.gpu.mig === null &&
+    b.gpu.mig === null &&
+    a.gpu.name === b.gpu.name
+  );
+}
+
+/** The same for those that {@link areAlike} finds so, and for no others. */
+export function keyOf(candidate: Candidate): string {
   const { gpu, availableMib, shareableMib, shared, closed, utilizationPercent, strained, isolated } = candidate;
   const { longestMs, kind, freshUntil } = candidate;
   const flags = (shared ? 1 : 0) + (strained ? 2 : 0) + (isolated ? 4 : 0);
@@ -62,18 +81,17 @@ class Buckets {
   }
 
   add(candidate: Candidate): void {
-    const key = keyOf(candidate);
-    const at = this.list.findIndex((bucket) => bucket.key === key);
+    const at = this.list.findIndex(({ first }) => areAlike(first, candidate));
     if (at < 0) {
-      this.list.push({ key, first: candidate, members: [candidate] });
+      this.list.push({ first: candidate, members: [candidate] });
       return;
     }
     const members = (this.list[at] as Bucket).members.slice();
     members.splice(placeIn(members, candidate.gpu.uuid), 0, candidate);
-    this.list[at] = { key, first: members[0] as Candidate, members };
+    this.list[at] = { first: members[0] as Candidate, members };
   }
 
-  /** Whether it was there. Looked for in each of the few buckets: that is quicker than to make its key anew. */
+  /** Whether it was there. Looked for in each of the few buckets. */
   remove(uuid: GpuUuid): boolean {
     for (let at = 0; at < this.list.length; at++) if (this.#removeFrom(at, uuid)) return true;
     return false;
@@ -88,7 +106,7 @@ class Buckets {
     members.splice(place, 1);
     const [first] = members;
     if (first === undefined) this.list.splice(at, 1);
-    else this.list[at] = { key: bucket.key, first, members };
+    else this.list[at] = { first, members };
     return true;
   }
 }
@@ -124,9 +142,9 @@ export class FreeGpus {
       if (alike === undefined) members.set(key, [candidate]);
       else alike.push(candidate);
     }
-    const buckets = [...members].map(([key, alike]): Bucket => {
+    const buckets = [...members.values()].map((alike): Bucket => {
       alike.sort((a, b) => compareText(a.gpu.uuid, b.gpu.uuid));
-      return { key, first: alike[0] as Candidate, members: alike };
+      return { first: alike[0] as Candidate, members: alike };
     });
     return new FreeGpus(buckets);
   }
@@ -144,13 +162,14 @@ export class FreeGpus {
 
   /** Whether neither MIG instances nor GPUs that are lent for a time are among them: then 1 holds, and counting does. */
   get areCountable(): boolean {
-    return this.buckets.every(({ first: { gpu, longestMs } }) => gpu.mig === null && longestMs === Infinity);
+    for (const { first } of this.buckets) if (first.gpu.mig !== null || first.longestMs !== Infinity) return false;
+    return true;
   }
 
   /** Those whose readings are not too old at `now`. */
   at(now: EpochMs): FreeGpus {
-    const isFresh = ({ first }: Bucket) => now <= first.freshUntil;
-    return this.buckets.every(isFresh) ? this : new FreeGpus(this.buckets.filter(isFresh));
+    const isOld = ({ first }: Bucket) => now > first.freshUntil;
+    return this.buckets.some(isOld) ? new FreeGpus(this.buckets.filter((bucket) => !isOld(bucket))) : this;
   }
 
   without(uuids: readonly GpuUuid[]): FreeGpus {

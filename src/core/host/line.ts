@@ -65,9 +65,17 @@ export interface Waiting {
 
 export interface Family {
   readonly shape: FamilyShape;
-  /** By {@link classOf} those in them. */
-  readonly classes: ReadonlyMap<number, OrderedMap<QueueKey, Waiting, SmallestAsks>>;
+  /** Those that have members. They are few: to look each of them up by its key takes less than to copy a map. */
+  readonly classes: readonly FamilyClass[];
 }
+
+interface FamilyClass {
+  /** See {@link classOf}. */
+  readonly key: number;
+  readonly members: Members;
+}
+
+type Members = OrderedMap<QueueKey, Waiting, SmallestAsks>;
 
 export interface WaitingLine {
   readonly order: OrderedMap<QueueKey, Waiting, undefined>;
@@ -84,7 +92,8 @@ const SEQUENCE_CHARACTERS = 26;
 export function compareKeys(a: QueueKey, b: QueueKey): number {
   if (a.rank !== b.rank) return a.rank - b.rank;
   if (a.submittedAt !== b.submittedAt) return a.submittedAt - b.submittedAt;
-  if (a.sequence !== b.sequence) return a.sequence < b.sequence ? -1 : 1;
+  if (a.sequence < b.sequence) return -1;
+  if (a.sequence > b.sequence) return 1;
   return a.id < b.id ? -1 : a.id > b.id ? 1 : 0;
 }
 
@@ -150,9 +159,9 @@ export function enqueue(
   const { request } = allocation;
   const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, windows));
   const waiting: Waiting = { key, familyKey: familyKey(shape), ask: askOf(request), allocation };
-  const classKey = classOf(request);
-  const classes = new Map(line.families.get(waiting.familyKey)?.classes);
-  classes.set(classKey, (classes.get(classKey) ?? OrderedMap.empty(SMALLEST_ASKS)).set(key, waiting));
+  const classes = withMembers(line.families.get(waiting.familyKey)?.classes ?? [], classOf(request), (members) =>
+    members.set(key, waiting),
+  );
   return {
     order: line.order.set(key, waiting),
     families: line.families.set(waiting.familyKey, { shape, classes }),
@@ -170,16 +179,25 @@ export function dequeue(line: WaitingLine, request: Request, policy: Policy): Wa
   const heads = line.heads.delete(key);
   const family = line.families.get(familyKey);
   if (family === undefined) return { ...line, order: taken.rest, preempting, heads };
-  const classKey = classOf(request);
-  const classes = new Map(family.classes);
-  const rest = classes.get(classKey)?.delete(key);
-  if (rest === undefined || rest.size === 0) classes.delete(classKey);
-  else classes.set(classKey, rest);
+  const classes = withMembers(family.classes, classOf(request), (members) => members.delete(key));
   const families =
-    classes.size === 0
+    classes.length === 0
       ? line.families.delete(familyKey)
       : line.families.set(familyKey, { shape: family.shape, classes });
   return { order: taken.rest, families, preempting, heads };
+}
+
+function withMembers(
+  classes: readonly FamilyClass[],
+  key: number,
+  change: (members: Members) => Members,
+): readonly FamilyClass[] {
+  const at = classes.findIndex((one) => one.key === key);
+  const members = change(classes[at]?.members ?? OrderedMap.empty(SMALLEST_ASKS));
+  const next = classes.slice();
+  if (members.size > 0) next[at < 0 ? next.length : at] = { key, members };
+  else if (at >= 0) next.splice(at, 1);
+  return next;
 }
 
 /** From 1: how many stand before it, and itself. */
@@ -220,15 +238,24 @@ export function firstsWaiting(
   limitsOf: (shape: FamilyShape) => readonly Limit[],
 ): readonly Waiting[] {
   const firsts: Waiting[] = [];
-  for (const { shape, classes } of line.families.values()) {
+  line.families.forEach(({ shape, classes }) => {
     const limits = limitsOf(shape);
-    if (limits.length === 0) continue;
-    const accept = ({ ask }: Waiting) => isWithin(ask, limits);
-    for (const members of classes.values()) {
-      const search = new LongSearch(limits);
-      const found = members.find((smallest) => search.isPromising(smallest), accept);
+    if (limits.length === 0) return;
+    for (const { members } of classes) {
+      const found = firstWithin(members, limits);
       if (found !== undefined) firsts.push(found);
     }
-  }
+  });
   return firsts;
+}
+
+function firstWithin(members: Members, limits: readonly Limit[]): Waiting | undefined {
+  // Mostly it is the very first: GPUs are alike.
+  const first = members.first()?.[1];
+  if (first === undefined || isWithin(first.ask, limits)) return first;
+  const search = new LongSearch(limits);
+  return members.find(
+    (smallest) => search.isPromising(smallest),
+    ({ ask }) => isWithin(ask, limits),
+  );
 }

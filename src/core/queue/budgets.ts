@@ -30,10 +30,11 @@ const NOTHING: Remaining = { gpus: 0, gpuMs: 0 };
 export class Budgets {
   readonly #now: EpochMs;
   readonly #later: () => readonly FutureCandidate[];
-  readonly #aside = new Map<AccountKey, Remaining>();
-  readonly #heads = new Set<AllocationId>();
+  /** Made when something is set aside. */
+  #aside: Map<AccountKey, Remaining> | null = null;
+  #heads: Set<AllocationId> | null = null;
   #state: HostState;
-  #remaining = new Map<AccountKey, Remaining>();
+  #remaining: Map<AccountKey, Remaining> | null = null;
   /** See 2: the first of those who wait for an account's quota; not yet found out when `null`. */
   #first: ReadonlyMap<AccountKey, QueueKey> | null = null;
 
@@ -47,7 +48,7 @@ export class Budgets {
   /** The pass has come to `state`. */
   follow(state: HostState): void {
     if (state.accounts !== this.#state.accounts) {
-      this.#remaining = new Map();
+      this.#remaining = null;
       this.#first = null;
     }
     this.#state = state;
@@ -67,6 +68,8 @@ export class Budgets {
 
   /** GPUs are held for a head: its quota is too. */
   setAside(head: Request): void {
+    this.#heads ??= new Set();
+    this.#aside ??= new Map();
     this.#heads.add(head.id);
     for (const { key, quota } of limitedAccounts(head, this.#state.policy.quotas)) {
       const { gpus, gpuMs } = this.#aside.get(key) ?? NOTHING;
@@ -85,7 +88,7 @@ export class Budgets {
 
   /** The account in which too little is left for a request beside what is set aside for others. */
   #setAsideIn(request: Request): AccountKey | null {
-    if (this.#heads.has(request.id)) return null;
+    if (this.#aside === null || this.#heads?.has(request.id)) return null;
     for (const { key, quota } of limitedAccounts(request, this.#state.policy.quotas)) {
       if (!this.#aside.has(key)) continue;
       const { gpus, gpuMs } = this.#remainingBeside(key, quota);
@@ -107,12 +110,13 @@ export class Budgets {
   }
 
   #remainingBeside(key: AccountKey, quota: Quota): Remaining {
+    this.#remaining ??= new Map();
     let remaining = this.#remaining.get(key);
     if (remaining === undefined) {
       remaining = remainingOf(accountOf(this.#state.accounts, key, quota), this.#state, this.#now);
       this.#remaining.set(key, remaining);
     }
-    const aside = this.#aside.get(key) ?? NOTHING;
+    const aside = this.#aside?.get(key) ?? NOTHING;
     return { gpus: remaining.gpus - aside.gpus, gpuMs: remaining.gpuMs - aside.gpuMs };
   }
 
@@ -135,7 +139,7 @@ export class Budgets {
     };
     for (const { key: place, allocation } of firstsWaiting(line, hopeful)) {
       const { request } = allocation;
-      if (this.#now - request.submittedAt < policy.reserveAfterMs || this.#heads.has(request.id)) continue;
+      if (this.#now - request.submittedAt < policy.reserveAfterMs || this.#heads?.has(request.id)) continue;
       for (const { key } of overQuotas(request, this.#state, this.#now)) {
         const other = first.get(key);
         if (other === undefined || compareKeys(place, other) < 0) first.set(key, place);

@@ -100,7 +100,7 @@ export function widestFor(
   policy: Policy,
   now: EpochMs,
 ): Waiting {
-  if (!policy.preferWide) return first;
+  if (!policy.preferWide || (fitting.length === 1 && fittingHeads.length === 0)) return first;
   const isEqual = ({ allocation: { request } }: Waiting) =>
     request.maxDurationMs === null && request.requirement.priority === first.allocation.request.requirement.priority;
   const limit = earliest([

@@ -70,6 +70,8 @@ export interface HeldFor extends Reservation {
  *   on the line; any other grant is an offer until its client is seen to have it.
  */
 export function schedule(before: HostState, now: EpochMs, newcomer: AllocationId | null): Scheduled {
+  if (before.line.order.size === 0 && before.preempted.size === 0)
+    return { events: [], state: before, reservations: [] };
   const pass = new Pass(before, now);
   while (pass.goesOn) {
     const fitting = pass.fitting();
@@ -143,8 +145,6 @@ type AllowancesOf = (member: WindowSet) => readonly Allowance[];
 class Pass {
   readonly events: Event[] = [];
   readonly reservations: HeldFor[] = [];
-  /** Of the heads whose start is certain, what their reservations let others have. */
-  readonly certain = new Map<AllocationId, number>();
   state: HostState;
   readonly #now: EpochMs;
   /** Without the requests for which preemption brings the GPUs: they are provided for. */
@@ -152,8 +152,10 @@ class Pass {
   #free: FreeGpus;
   /** What there will be once the leases have ended that there were when the pass began. */
   readonly #later: () => readonly FutureCandidate[];
-  readonly #held = new Set<GpuUuid>();
-  readonly #seenTo = new Set<AllocationId>();
+  // Made when they are wanted: in most passes they are not.
+  #certain: Map<AllocationId, number> | null = null;
+  #heldGpus: Set<GpuUuid> | null = null;
+  #seenToIds: Set<AllocationId> | null = null;
   readonly #preempts: boolean;
   readonly #budgets: Budgets;
   readonly #windows: WindowAllowances;
@@ -172,6 +174,22 @@ class Pass {
     this.#later = once(() => (line.order.size === 0 ? [] : futureCandidates(before, free.all(), now)));
     this.#budgets = new Budgets(before, this.#later, now);
     this.#windows = new WindowAllowances(before, this.#later, now);
+  }
+
+  /** Of the heads whose start is certain, what their reservations let others have. */
+  get certain(): Map<AllocationId, number> {
+    this.#certain ??= new Map();
+    return this.#certain;
+  }
+
+  get #held(): Set<GpuUuid> {
+    this.#heldGpus ??= new Set();
+    return this.#heldGpus;
+  }
+
+  get #seenTo(): Set<AllocationId> {
+    this.#seenToIds ??= new Set();
+    return this.#seenToIds;
   }
 
   get goesOn(): boolean {
@@ -200,7 +218,9 @@ class Pass {
   /** Of every class of the line, the first that fits now. */
   fitting(): readonly Waiting[] {
     const found = firstsWaiting(this.#line, (shape) => this.#limitsNow(shape));
-    return found.filter((waiting) => this.#budgets.isOpen(waiting));
+    return found.every((waiting) => this.#budgets.isOpen(waiting))
+      ? found
+      : found.filter((waiting) => this.#budgets.isOpen(waiting));
   }
 
   /** The first request for which leases are preempted. */
@@ -247,7 +267,10 @@ class Pass {
 
   /** See 2. @param fits of `fitting`, the first in line. */
   serve(fitting: readonly Waiting[], fits: Waiting, newcomer: AllocationId | null): void {
-    const heads = [...this.#line.heads.values()].filter((waiting) => this.#fitsNow(waiting));
+    const heads: Waiting[] = [];
+    this.#line.heads.forEach((waiting) => {
+      if (this.#fitsNow(waiting)) heads.push(waiting);
+    });
     const next = widestFor(fits, fitting, heads, this.state.policy, this.#now);
     // Also behind a head that others are let past: else wider ones could pass it without end.
     if (next !== fits) this.#note(fits.allocation);

@@ -43,7 +43,11 @@ export async function measureCycles(report: Report, trees: readonly Tree[], plan
       for (const server of all) figures.get(server)?.push(await wholeLoad(server, connections, plan.seconds));
     }
     for (const daemon of daemons) {
-      report.say(cyclesRow(daemon, connections, figures.get(daemon) ?? [], figures.get(bare) ?? []));
+      const [own, limit] = [figures.get(daemon) ?? [], figures.get(bare) ?? []];
+      report.say(cyclesRow(daemon, connections, own, limit));
+      const key = `${plan.inMemory ? "memory" : "cycles"} ${connections}`;
+      report.note(`${key} ratio`, daemon.name, ratioOf("requestsPerSecond", own, limit));
+      report.note(`${key} cpu`, daemon.name, ratioOf("cpuUs", own, limit));
     }
   }
   for (const server of all) await server.stop();
@@ -56,9 +60,7 @@ function cyclesRow(
   bare: readonly LoadFigure[],
 ): string {
   const of = (key: keyof LoadFigure) => median(ours.map((figure) => figure[key]));
-  // Round by round: what slows the machine down slows both down.
-  const ratio = (key: keyof LoadFigure) =>
-    median(ours.map((figure, i) => figure[key] / (bare[i]?.[key] ?? Number.NaN)));
+  const ratio = (key: keyof LoadFigure) => ratioOf(key, ours, bare);
   return row(
     connections,
     daemon.name,
@@ -69,6 +71,11 @@ function cyclesRow(
     `${of("p50Ms").toFixed(2)} ms`,
     `${of("p99Ms").toFixed(2)} ms`,
   );
+}
+
+/** Round by round: what slows the machine down slows both down. */
+function ratioOf(key: keyof LoadFigure, ours: readonly LoadFigure[], bare: readonly LoadFigure[]): number {
+  return median(ours.map((figure, i) => figure[key] / (bare[i]?.[key] ?? Number.NaN)));
 }
 
 async function answersOf(daemon: Served): Promise<Record<string, string>> {

@@ -85,6 +85,8 @@ export async function measureReleaseToGrant(report: Report, trees: readonly Tree
   report.table("build", "p50", "p90", "p99", "largest");
   for (const { daemon, times, connection } of sides) {
     const at = (q: number) => `${quantile(times, q).toFixed(2)} ms`;
+    report.note("grant p50", daemon.name, quantile(times, 0.5));
+    report.note("grant p99", daemon.name, quantile(times, 0.99));
     report.say(row(daemon.name, at(0.5), at(0.9), at(0.99), at(1)));
     connection.end();
     await daemon.stop();
@@ -134,6 +136,7 @@ export async function measurePage(report: Report, trees: readonly Tree[]): Promi
     }
     const ms = (values: readonly number[]) => `${quantile(values, 0.5).toFixed(1)} ms`;
     report.say(row(daemon.name, ms(cpu), ms(wall), bytes));
+    report.note("page", daemon.name, quantile(wall, 0.5));
     connection.end();
     await daemon.stop();
   }

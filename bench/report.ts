@@ -1,8 +1,20 @@
 import { writeFileSync } from "node:fs";
 
-/** Markdown, said as it is made and kept for the file. */
+export type Figure = number;
+
+/** Markdown, said as it is made and kept for the file; and the figures in it that are held against targets. */
 export class Report {
   readonly #lines: string[] = [];
+  readonly #figures = new Map<string, Figure>();
+
+  note(key: string, build: string, figure: Figure): void {
+    this.#figures.set(`${build}: ${key}`, figure);
+  }
+
+  /** `undefined`: nobody has noted it. */
+  figure(key: string, build: string): Figure | undefined {
+    return this.#figures.get(`${build}: ${key}`);
+  }
 
   say(line = ""): void {
     this.#lines.push(line);

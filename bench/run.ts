@@ -3,7 +3,8 @@
  *
  * `npm run bench -- [--quick] [--against COMMIT] [--only cycles,memory,grants,page,peers,decisions,readings,starts]`: with
  * `--against` every figure stands beside that of a build of the other commit, measured in turn with it. Only a whole,
- * unhurried run is written down; with another commit it takes eight to ten minutes on a quiet machine of two cores.
+ * unhurried run is written down; with another commit it takes eight to ten minutes on a quiet machine of two cores. A part
+ * that fails says so in its place, and the others go on. Nothing in the tree may change meanwhile.
  */
 import { execFileSync } from "node:child_process";
 import { cpus, totalmem } from "node:os";
@@ -16,6 +17,7 @@ import { measurePeers } from "./peers.ts";
 import { stopAll } from "./processes.ts";
 import { Report, row } from "./report.ts";
 import { measureReadings, measureStarts } from "./starts.ts";
+import { sayTargets } from "./targets.ts";
 import { type Tree, thisTree, treeOf } from "./trees.ts";
 
 const { values: given } = parseArgs({
@@ -31,7 +33,7 @@ async function cycles(inMemory: boolean, connections: readonly number[]): Promis
   report.table(...CYCLES);
   await measureCycles(report, trees, {
     rounds: quick ? 1 : 5,
-    seconds: quick ? 2 : 3,
+    seconds: 2,
     gpus: 64,
     connections,
     inMemory,
@@ -47,6 +49,9 @@ function decisions(): void {
   report.table("decision", "on", ...trees.map(({ name }) => name));
   for (const [i, { what, on }] of (tables[0] ?? []).entries()) {
     report.say(row(what, on, ...tables.map((rows) => `${rows[i]?.us.toFixed(1)} us`)));
+    for (const [at, { name }] of trees.entries()) {
+      report.note(`${what}, ${on}`, name, tables[at]?.[i]?.us ?? Number.NaN);
+    }
   }
 }
 
@@ -103,15 +108,37 @@ const PARTS: Readonly<Record<string, () => Promise<void> | void>> = {
 const wanted = given.only?.split(",") ?? Object.keys(PARTS);
 const unknown = wanted.filter((name) => !(name in PARTS));
 if (unknown.length > 0) throw new Error(`${unknown.join(", ")}: the parts are ${Object.keys(PARTS).join(", ")}`);
+const failed: string[] = [];
+
+async function measure(name: string): Promise<void> {
+  const begun = performance.now();
+  try {
+    await PARTS[name]?.();
+  } catch (error) {
+    failed.push(name);
+    await stopAll();
+    console.error(error);
+    report.say();
+    report.say(`Not measured: ${error instanceof Error ? error.message.split("\n")[0] : error}.`);
+  }
+  console.error(`${name}: ${((performance.now() - begun) / 1_000).toFixed(0)} s`);
+}
+
 try {
   report.heading(
     "# Benchmarks",
     `Made by \`npm run bench\` on a shared virtual machine: ${cpus().length} cores, ${(totalmem() / 2 ** 30).toFixed(0)} GiB, Node ${process.version}.`,
     "The machine is noisy: read ratios, and figures as +-20 %. CPU is what the kernel counts for all threads (schedstat).",
   );
-  for (const name of wanted) await PARTS[name]?.();
+  for (const name of wanted) await measure(name);
+  report.heading("## Targets", "The figures of this run. What limits those that are missed: docs/performance.md.");
+  sayTargets(
+    report,
+    trees.map(({ name }) => name),
+  );
 } finally {
   await stopAll();
   for (const tree of trees) tree.remove();
 }
 if (!quick && given.only === undefined) report.write(fileURLToPath(new URL("RESULTS.md", import.meta.url)));
+if (failed.length > 0) throw new Error(`not measured: ${failed.join(", ")}`);

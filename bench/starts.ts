@@ -50,6 +50,9 @@ export async function measureStarts(report: Report, trees: readonly Tree[], plan
     const busyMib = await memoryAfter(tree, plan.cycles);
     const mib = (value: number) => `${value.toFixed(0)} MiB`;
     const start = `${median(own).toFixed(0)} ms (largest ${quantile(own, 1).toFixed(0)})`;
+    report.note("start", tree.name, ratio);
+    report.note("idle memory", tree.name, idleMib);
+    report.note("memory after cycles", tree.name, busyMib);
     report.say(row(tree.name, start, ratio.toFixed(2), mib(idleMib), `${share.toFixed(2)} %`, mib(busyMib)));
   }
 }

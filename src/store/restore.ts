@@ -141,11 +141,7 @@ function replace(file: string, source: string, { staged, owner, beside }: Stagin
   syncPath(staged);
   if (beside !== undefined && found.beside) putBeside(beside, besideOf(staged), source, owner);
   const kept = replacing ? keep(file) : null;
-  // The log belongs to the replaced database: SQLite would play it into the new one and damage it.
-  for (const name of [`${file}-wal`, `${file}-shm`, `${file}-journal`]) rmSync(name, { force: true });
-  syncPath(dirname(file));
-  renameSync(staged, file);
-  syncPath(dirname(file));
+  putInPlace(staged, file);
   return { file, kept, ...found };
 }
 
@@ -161,10 +157,7 @@ function putBeside({ file, prepare: makeFit }: Beside, staged: string, source: s
   give(staged, owner, 0o600);
   syncPath(staged);
   if (existsSync(file)) keep(file);
-  for (const name of [`${file}-wal`, `${file}-shm`, `${file}-journal`]) rmSync(name, { force: true });
-  syncPath(dirname(file));
-  renameSync(staged, file);
-  syncPath(dirname(file));
+  putInPlace(staged, file);
 }
 
 /** The copy, checked, of this program's schema, counting on from `counters`, in one file. */
@@ -287,4 +280,12 @@ function notRestored(error: unknown, file: string): unknown {
   return new BackupError(`${file} was not replaced (${why}): its folder must be writable and have space for a copy`, {
     cause: error,
   });
+}
+
+function putInPlace(staged: string, file: string): void {
+  // The log belongs to the replaced database: SQLite would play it into the new one and damage it.
+  for (const name of [`${file}-wal`, `${file}-shm`, `${file}-journal`]) rmSync(name, { force: true });
+  syncPath(dirname(file));
+  renameSync(staged, file);
+  syncPath(dirname(file));
 }

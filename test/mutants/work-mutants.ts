@@ -249,7 +249,7 @@ const MEMBER = planted(
   [
     {
       name: "An assignment that its controller may have given up is taken",
-      find: "heardAt !== null && uptimeMs() - heardAt < fenceMs",
+      find: "heardAt !== null && this.#files.uptimeMs() - heardAt < fenceMs",
       replace: "heardAt !== null || fenceMs > 0",
     },
     {

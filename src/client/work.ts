@@ -29,6 +29,7 @@ export interface WorkloadRecord {
     readonly replicas: number;
     readonly readyReplicas: number;
     readonly nodes: readonly {
+      readonly replica: number;
       readonly run_id: string | null;
       readonly url: string | null;
       readonly node: string | null;
@@ -64,6 +65,17 @@ export interface RunLine {
   readonly ended_at: string | null;
   readonly end_reason: string | null;
   readonly exit_code: number | null;
+}
+
+/** `GET /runs/{id}`. */
+export interface RunRecord extends RunLine {
+  readonly owner: string;
+  readonly port: number | null;
+  readonly detail: string | null;
+  readonly signal: string | null;
+  readonly reason: string | null;
+  readonly position: number | null;
+  readonly eta: string | null;
 }
 
 /** Of a task in `GET /work`. */

@@ -17,8 +17,10 @@ import { KeyForm } from "./parts/key-form.tsx";
 import { Leases } from "./parts/leases.tsx";
 import { Limits } from "./parts/limits.tsx";
 import { Queue } from "./parts/queue.tsx";
+import { RunDialog } from "./parts/run-dialog.tsx";
 import { TimeLine } from "./parts/time-line.tsx";
 import { Usage } from "./parts/usage.tsx";
+import { Work } from "./parts/work.tsx";
 
 export interface AppFacts {
   readonly api: Api;
@@ -35,12 +37,13 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
   const view = useBoard(board);
   const [deed, setDeed] = useState<Deed | null>(null);
   const [gpuUuid, openGpu] = useState<string | null>(null);
+  const [run, openRun] = useState<{ readonly id: string; readonly name: string } | null>(null);
   const [isAsking, setAsking] = useState(false);
   const lookAfter = useLookAfter(api);
   const refresh = useCallback(() => board.refresh(), [board]);
   const { me, list } = view;
   const tools = useMemo<Tools | null>(
-    () => (me === null ? null : { api, me, refresh, propose: setDeed, openGpu }),
+    () => (me === null ? null : { api, me, refresh, propose: setDeed, openGpu, openRun }),
     [api, refresh, me && JSON.stringify(me)],
   );
   useEffect(() => {
@@ -67,6 +70,7 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
         <Gpus gpus={list.gpus} leases={list.allocations} series={view.series} isDrained={list.drain !== null} />
         <Queue queue={list.queue} revision={revision} />
         <Leases leases={list.allocations} />
+        {view.work === null ? null : <Work work={view.work} names={names} />}
         <TimeLine indices={indices} revision={revision} />
         <Usage revision={revision} />
         <Events events={view.events} names={names} />
@@ -77,6 +81,9 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
         <a href="/docs">API</a> <a href="/metrics">Metrics</a>
       </footer>
       {gpu === undefined ? null : <GpuDialog gpu={gpu} leases={list.allocations} onClose={() => openGpu(null)} />}
+      {run === null ? null : (
+        <RunDialog {...{ run, names }} revision={view.workRevision} onClose={() => openRun(null)} />
+      )}
       {isAsking ? <AllocateDialog onClose={() => setAsking(false)} onWaiting={lookAfter} /> : null}
       {deed === null ? null : <DeedDialog deed={deed} onClose={() => setDeed(null)} />}
     </ToolsContext.Provider>

@@ -4,15 +4,17 @@
  *  1. The list of the daemon is the truth; events only say that it has changed. It is fetched again then, never twice at
  *     a time, and the less often the longer it takes.
  *  2. Readings bring figures and states without a fetch.
- *  3. The stream goes on behind the list's last event: what happens between the two is not missed.
+ *  3. Work has a list of its own, with the same in it: the stream says that it has changed.
+ *  4. The stream goes on behind the list's last event: what happens between the two is not missed.
  */
-import type { List, Me, Reading } from "./api/answers.ts";
+import type { List, Me, Reading, Work } from "./api/answers.ts";
 import type { Link } from "./api/follow.ts";
 import { type Api, ApiError } from "./api/http.ts";
 import type { Message } from "./api/messages.ts";
 import { type EventLine, eventLine } from "./model/events.ts";
 import { withReading } from "./model/host.ts";
 import { appended } from "./model/series.ts";
+import { Pace, type PaceParts } from "./pace.ts";
 
 export interface View {
   /** Whether there is something to show, or a key is wanted first. */
@@ -29,12 +31,14 @@ export interface View {
   readonly series: ReadonlyMap<string, readonly (number | null)[]>;
   /** Grows when something has happened: what is shown beside the list is fetched anew then. */
   readonly revision: number;
+  /** `null`: the daemon runs none, or it has not come yet. */
+  readonly work: Work | null;
+  /** Grows with each look at the work. */
+  readonly workRevision: number;
 }
 
-export interface BoardParts {
+export interface BoardParts extends PaceParts {
   readonly api: Api;
-  readonly now: () => number;
-  readonly after: (ms: number, call: () => void) => () => void;
   /** Receives the stream behind that event until the signal; see lead.ts. */
   readonly receive: (
     after: number,
@@ -47,12 +51,6 @@ export interface BoardParts {
 /** Events that are shown from before the page was opened, and all that are kept, most. */
 const EARLIER = 200;
 const MAX_EVENTS = 400;
-/** Several events of one turn lead to one fetch, in ms. */
-const GATHER_MS = 60;
-/** Between the starts of two fetches of the list, in ms; in between, as many times as long as the last one took. */
-const MIN_GAP_MS = 150;
-const MAX_GAP_MS = 700;
-const GAP_FACTOR = 8;
 /** What only time changes, such as estimates, is fetched this often, in ms. */
 const STALE_MS = 30_000;
 /** A daemon that does not answer is asked again so often, in ms. */
@@ -68,6 +66,8 @@ const START: View = {
   events: [],
   series: new Map(),
   revision: 0,
+  work: null,
+  workRevision: 0,
 };
 
 export class Board {
@@ -75,13 +75,13 @@ export class Board {
   readonly #watchers = new Set<() => void>();
   #view: View = START;
   #ending: AbortController | null = null;
-  #isFetching = false;
-  #isWanted = false;
-  #callOff: (() => void) | null = null;
-  #nextFetchAt = 0;
+  readonly #list: Pace;
+  readonly #work: Pace;
 
   constructor(parts: BoardParts) {
     this.#parts = parts;
+    this.#list = new Pace(parts, () => this.#fetch());
+    this.#work = new Pace(parts, () => this.#fetchWork());
   }
 
   get view(): View {
@@ -116,25 +116,24 @@ export class Board {
     }
     if (signal.aborted) return;
     this.#beat(signal);
+    this.#refreshWork();
     await this.#receive(signal);
   }
 
   stop(): void {
     this.#ending?.abort();
     this.#ending = null;
-    this.#callOff?.();
-    this.#callOff = null;
+    this.#list.rest();
+    this.#work.rest();
   }
 
   /** Looks again soon: something was done, or has happened. */
   refresh(): void {
-    this.#isWanted = true;
-    if (this.#isFetching || this.#callOff !== null || this.#ending === null) return;
-    const wait = Math.max(GATHER_MS, this.#nextFetchAt - this.#parts.now());
-    this.#callOff = this.#parts.after(wait, () => {
-      this.#callOff = null;
-      void this.#fetch();
-    });
+    if (this.#ending !== null) this.#list.want();
+  }
+
+  #refreshWork(): void {
+    if (this.#ending !== null && this.#view.me?.work === true) this.#work.want();
   }
 
   async #receive(signal: AbortSignal): Promise<void> {
@@ -145,7 +144,7 @@ export class Board {
       (message) => this.#hear(message),
       (link) => {
         // What happened while nothing was heard is in the list, whether the stream still has it or not.
-        if (link === "live" && this.#view.link === "lost") this.refresh();
+        if (link === "live" && this.#view.link === "lost") this.#refreshAll();
         this.#show({ link });
       },
       signal,
@@ -154,15 +153,21 @@ export class Board {
 
   #hear(message: Message): void {
     if (message.event === "reading") this.#read(message.data);
+    else if (message.event === "work") this.#refreshWork();
     else if (message.event === "reset") {
       this.#show({ events: [] });
-      this.refresh();
+      this.#refreshAll();
     } else if (message.event !== "" && message.id !== null) {
       const line = eventLine(message.id, message.event, message.data);
       if (line === null) return;
       this.#show({ events: [line, ...this.#view.events].slice(0, MAX_EVENTS) });
       if (message.id > (this.#view.list?.last_event_id ?? 0)) this.refresh();
     }
+  }
+
+  #refreshAll(): void {
+    this.refresh();
+    this.#refreshWork();
   }
 
   #read(data: string): void {
@@ -177,21 +182,25 @@ export class Board {
   }
 
   async #fetch(): Promise<void> {
-    const { api, now } = this.#parts;
+    const { api } = this.#parts;
     const signal = this.#ending?.signal;
-    this.#isFetching = true;
-    this.#isWanted = false;
-    const startedAt = now();
     try {
       const [list, me] = await Promise.all([api.get<List>("/gpu/list"), api.get<Me>("/gpu/me")]);
-      if (signal?.aborted === false) this.#show({ list, me, problem: null, revision: this.#view.revision + 1 });
+      if (signal?.aborted !== false) return;
+      const work = me.work ? this.#view.work : null;
+      this.#show({ list, me, work, problem: null, revision: this.#view.revision + 1 });
     } catch (error) {
       if (signal?.aborted === false && !this.#isRefused(error)) this.#show({ problem: said(error) });
-    } finally {
-      const took = now() - startedAt;
-      this.#nextFetchAt = startedAt + Math.min(MAX_GAP_MS, Math.max(MIN_GAP_MS, took * GAP_FACTOR));
-      this.#isFetching = false;
-      if (this.#isWanted) this.refresh();
+    }
+  }
+
+  async #fetchWork(): Promise<void> {
+    const signal = this.#ending?.signal;
+    try {
+      const work = await this.#parts.api.get<Work>("/work");
+      if (signal?.aborted === false) this.#show({ work, workRevision: this.#view.workRevision + 1 });
+    } catch (error) {
+      if (signal?.aborted === false && !this.#isRefused(error)) this.#show({ problem: said(error) });
     }
   }
 

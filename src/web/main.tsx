@@ -7,7 +7,7 @@ import { App } from "./app.tsx";
 import { Board } from "./board.ts";
 
 const KEY = "gpu-orchestrator-key";
-const STREAM = "/gpu/events?readings=true";
+const STREAM = "/gpu/events?readings=true&work=true";
 /** A page that nobody looks at for so long, in ms, closes its stream. */
 const REST_MS = 5 * 60_000;
 
@@ -37,9 +37,9 @@ const board = new Board({
   },
 });
 
-function open(position: number | null, signal: AbortSignal): Promise<ReadableStream> {
+async function open(position: number | null, signal: AbortSignal): Promise<ReadableStream> {
   const headers: Record<string, string> = position === null ? {} : { "last-event-id": String(position) };
-  return api.stream(STREAM, headers, signal);
+  return (await api.open(STREAM, headers, signal)).body as ReadableStream;
 }
 
 /** Returns after so long, or at once when the network is back or somebody looks. */

@@ -12,7 +12,7 @@ const BOARD = planted(
     },
     {
       name: "After a break the page does not look what has happened meanwhile",
-      find: 'if (link === "live" && this.#view.link === "lost") this.refresh();',
+      find: 'if (link === "live" && this.#view.link === "lost") this.#refreshAll();',
       replace: "",
     },
     {
@@ -21,17 +21,130 @@ const BOARD = planted(
       replace: "",
     },
     {
-      name: "Two fetches of the list are under way at once",
-      find: "if (this.#isFetching || this.#callOff !== null || this.#ending === null) return;",
-      replace: "if (this.#callOff !== null || this.#ending === null) return;",
-    },
-    {
       name: "A refused key is not asked for again",
       find: 'this.#show({ phase: "key", problem: error.message });',
       replace: "",
     },
   ],
 );
+
+const PACE = planted(
+  "src/web/pace.ts",
+  ["test/web/board.test.ts"],
+  [
+    {
+      name: "Two fetches of the list are under way at once",
+      find: "if (this.#isLooking || this.#callOff !== null) return;",
+      replace: "if (this.#callOff !== null) return;",
+    },
+    {
+      name: "What happens while the page looks is not looked at",
+      find: "if (this.#isWanted) this.want();",
+      replace: "",
+    },
+  ],
+);
+
+const WORK: readonly Mutant[] = [
+  {
+    name: "The page does not look at work again when the stream says that it has changed",
+    file: "src/web/board.ts",
+    find: 'else if (message.event === "work") this.#refreshWork();',
+    replace: "",
+    tests: ["test/web/board.test.ts"],
+  },
+  {
+    name: "After a break the page shows the work of before",
+    file: "src/web/board.ts",
+    find: "    this.refresh();\n    this.#refreshWork();\n",
+    replace: "    this.refresh();\n",
+    tests: ["test/web/board.test.ts"],
+  },
+  {
+    name: "A daemon that runs no work any more is shown with what it ran",
+    file: "src/web/board.ts",
+    find: "const work = me.work ? this.#view.work : null;",
+    replace: "const { work } = this.#view;",
+    tests: ["test/web/board.test.ts"],
+  },
+  {
+    name: "A service of which half is ready looks like one of which all is",
+    file: "src/web/model/work.ts",
+    find: 'if (phase === "running" && readyReplicas < replicas)',
+    replace: 'if (phase === "running" && readyReplicas < 1)',
+    tests: ["test/web/work.test.ts"],
+  },
+  {
+    name: "A task that is being cancelled looks as if it ran on",
+    file: "src/web/model/work.ts",
+    find: "if (task.cancelling) return STOPS;",
+    replace: "",
+    tests: ["test/web/work.test.ts"],
+  },
+  {
+    name: "A task that failed looks as if it were done",
+    file: "src/web/model/work.ts",
+    find: "{ DONE, FAILED, CANCELLED };",
+    replace: "{ DONE, FAILED: DONE, CANCELLED };",
+    tests: ["test/web/work.test.ts"],
+  },
+  {
+    name: "A log that broke off goes on with what was there before, told twice",
+    file: "src/web/api/log.ts",
+    find: "  onBegin();\n",
+    replace: "",
+    tests: ["test/web/log.test.ts"],
+  },
+  {
+    name: "A log whose stream ends with the daemon is taken for whole",
+    file: "src/web/api/log.ts",
+    find: 'if (state === "ended") return;',
+    replace: "if (state !== undefined) return;",
+    tests: ["test/web/log.test.ts"],
+  },
+  {
+    name: "Whoever may not see a log asks for it again and again",
+    file: "src/web/api/log.ts",
+    find: "error.status >= 400 && error.status < 500",
+    replace: "error.status >= 500",
+    tests: ["test/web/log.test.ts"],
+  },
+  {
+    name: "What a program writes may turn the direction of the page's text",
+    file: "src/web/model/log.ts",
+    find: "|[\\u200e\\u200f\\u202a-\\u202e\\u2066-\\u2069]/gu",
+    replace: "/gu",
+    tests: ["test/web/log.test.ts"],
+  },
+  {
+    name: "Everybody is offered to stop what others run",
+    file: "src/web/model/rights.ts",
+    find: 'return role === "admin" || principal === owner;',
+    replace: 'return role !== "read" || principal === owner;',
+    tests: ["test/web/rights.test.ts"],
+  },
+  {
+    name: "The stream does not say that work has changed",
+    file: "src/http/events/stream.ts",
+    find: '...(wantsWork === "true" && workNews !== null ? [ofWork(workNews)] : []),',
+    replace: '...(wantsWork === "yes" as string && workNews !== null ? [ofWork(workNews)] : []),',
+    tests: ["test/work-service/overview.test.ts"],
+  },
+  {
+    name: "Of tasks that are over the first are shown, not the last",
+    file: "src/work-service/overview.ts",
+    find: "(b.finishedAt ?? 0) - (a.finishedAt ?? 0)",
+    replace: "(a.finishedAt ?? 0) - (b.finishedAt ?? 0)",
+    tests: ["test/work-service/overview.test.ts"],
+  },
+  {
+    name: "What was sent is shown to everybody who may read",
+    file: "src/work-service/overview.ts",
+    find: "const { raw_yaml: _, parsed: __, warnings: ___, attempts: ____, ...line } = taskView(state, task, false);",
+    replace: "const { parsed: __, warnings: ___, attempts: ____, ...line } = taskView(state, task, true);",
+    tests: ["test/work-service/overview.test.ts"],
+  },
+];
 
 const STREAM = planted(
   "src/web/api/follow.ts",
@@ -159,6 +272,8 @@ const READINGS: readonly Mutant[] = [
 
 export const PAGE_MUTANTS: readonly Mutant[] = [
   ...BOARD,
+  ...PACE,
+  ...WORK,
   ...STREAM,
   ...LEAD,
   ...HOST,

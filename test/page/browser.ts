@@ -151,3 +151,13 @@ export async function shows(what: Locator, text: string | RegExp, deed: Promise<
 export function post(daemon: TestDaemon, path: string, body: object) {
   return daemon.call("POST", path, body);
 }
+
+/** Goes on with the tab key until that has the focus. */
+export async function tabTo(page: Page, name: RegExp): Promise<void> {
+  for (let presses = 0; presses < 60; presses++) {
+    await page.keyboard.press("Tab");
+    const label = await page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent");
+    if (name.test(String(label))) return;
+  }
+  throw new Error(`the tab key does not lead to ${name}`);
+}

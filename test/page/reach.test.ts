@@ -1,46 +1,13 @@
 /** The page for whoever has no mouse, no eyes for it, a small screen, or a key that may do little. */
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import type { Page } from "playwright-core";
 import { afterAll, describe, expect, test } from "vitest";
-import { card, closeBrowser, isLive, missing, openHost, openPage, post, started } from "./browser.ts";
+import { findings } from "./axe.ts";
+import { card, closeBrowser, isLive, missing, openHost, openPage, post, started, tabTo } from "./browser.ts";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const KEYS = ["read", "allocate", "admin"].map(
   (role) => `    ${role}-key-of-a-test: { principal: ${role}er, role: ${role} }`,
 );
 const WITH_KEYS = `auth:\n  enabled: true\n  api_keys:\n${KEYS.join("\n")}\n`;
 const keyOf = (role: string) => `${role}-key-of-a-test`;
-
-interface Violation {
-  readonly id: string;
-  readonly impact: string;
-  readonly nodes: readonly { readonly html: string; readonly failureSummary: string }[];
-}
-
-/** What axe finds that is serious or worse. */
-async function findings(page: Page): Promise<string[]> {
-  // By the debugger: the page's own policy lets no other script in.
-  await page.evaluate(`if (typeof axe === "undefined") { ${AXE} }`);
-  const run = 'axe.run(document, { resultTypes: ["violations"] }).then(({ violations }) => violations)';
-  const violations = (await page.evaluate(run)) as Violation[];
-  return violations
-    .filter(({ impact }) => impact === "serious" || impact === "critical")
-    .map(
-      ({ id, nodes }) =>
-        `${id}: ${nodes.map(({ html }) => html.slice(0, 120)).join(" | ")} ${nodes[0]?.failureSummary}`,
-    );
-}
-
-/** Goes on with the tab key until that has the focus. */
-async function tabTo(page: Page, name: RegExp): Promise<void> {
-  for (let presses = 0; presses < 60; presses++) {
-    await page.keyboard.press("Tab");
-    const label = await page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent");
-    if (name.test(String(label))) return;
-  }
-  throw new Error(`the tab key does not lead to ${name}`);
-}
 
 afterAll(closeBrowser);
 

@@ -33,11 +33,13 @@ const reading = (now: Partial<Gpu>): Message => {
 };
 
 /** A board before a daemon of the test's, whose list, stream and refusals are the test's to say. */
-async function opened(status = 200) {
+async function opened({ status = 200, work = false } = {}) {
   const clock = new ManualClock();
   const daemon = {
     list: list({ last_event_id: 10, gpus: [gpu(0)] }) as List,
     fetches: 0,
+    looksAtWork: 0,
+    me: { ...ME, work },
     status,
     from: -1,
     /** What its answers wait for. */
@@ -50,8 +52,10 @@ async function opened(status = 200) {
       return Response.json({ code: "unauthenticated", detail: "no API key was given" }, { status: daemon.status });
     }
     if (path === "/gpu/list") daemon.fetches++;
+    if (path === "/work") daemon.looksAtWork++;
     await daemon.held;
-    return Response.json(path === "/gpu/me" ? ME : daemon.list);
+    if (path === "/work") return Response.json({ workloads: [], tasks: [], look: daemon.looksAtWork });
+    return Response.json(path === "/gpu/me" ? daemon.me : daemon.list);
   };
   const board = new Board({
     api: new Api(fetch, () => null),
@@ -136,10 +140,42 @@ test("a refused key is asked for, and nothing is shown of what was there", async
 });
 
 test("a daemon that is not there is asked again until it is", async () => {
-  const { board, daemon, later } = await opened(0);
+  const { board, daemon, later } = await opened({ status: 0 });
   expect(board.view).toMatchObject({ phase: "starting", link: "lost", problem: "the daemon does not answer" });
   daemon.status = 200;
   await later();
   expect(board.view).toMatchObject({ phase: "open", problem: null });
+  board.stop();
+});
+
+test("work is looked at when there is any, again when the stream says so, and after a break", async () => {
+  const { board, daemon, hear, say, later } = await opened({ work: true });
+  await later();
+  expect([daemon.looksAtWork, board.view.workRevision]).toEqual([1, 1]);
+  const news: Message = { id: null, event: "work", data: "{}" };
+  hear(news);
+  hear(news);
+  await later();
+  expect([daemon.looksAtWork, daemon.fetches]).toEqual([2, 1]);
+  expect(board.view.work).toMatchObject({ look: 2 });
+  say("lost");
+  say("live");
+  await later();
+  expect([daemon.looksAtWork, daemon.fetches]).toEqual([3, 2]);
+  board.stop();
+});
+
+test("a daemon that runs no work is not asked for any, and one that no longer does shows none", async () => {
+  const off = await opened();
+  off.hear({ id: null, event: "work", data: "{}" });
+  await off.later();
+  expect([off.daemon.looksAtWork, off.board.view.work]).toEqual([0, null]);
+  off.board.stop();
+  const { board, daemon, hear, later } = await opened({ work: true });
+  await later();
+  daemon.me = { ...daemon.me, work: false };
+  hear(granted(11));
+  await later();
+  expect([board.view.work, daemon.looksAtWork]).toEqual([null, 1]);
   board.stop();
 });

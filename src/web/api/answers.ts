@@ -16,6 +16,13 @@ import type {
 } from "../../client/types.ts";
 
 export type { Allocation, Gpu, History, List, Me, Plan, Reading, Usage } from "../../client/types.ts";
+export type {
+  RunLine,
+  RunRecord as Run,
+  TaskLine as Task,
+  WorkloadLine as Workload,
+  WorkOverview as Work,
+} from "../../client/work.ts";
 
 export type GpuState = Gpu["state"];
 /** What can be wrong with a GPU that is held. */

@@ -55,16 +55,16 @@ export class Api {
   }
 
   /** An answer that goes on, until `signal`. */
-  async stream(path: string, headers: Record<string, string>, signal: AbortSignal): Promise<ReadableStream> {
+  async open(path: string, headers: Record<string, string>, signal: AbortSignal): Promise<Response> {
     const answer = await this.#send(path, { method: "GET", headers, signal });
-    if (!answer.ok || answer.body === null) throw await refusal(answer);
-    return answer.body;
+    if (!answer.ok) throw await refusal(answer);
+    return answer;
   }
 
   async #call<T>(path: string, init: RequestInit): Promise<T> {
     const answer = await this.#send(path, { ...init, signal: AbortSignal.timeout(TIMEOUT_MS) });
     if (!answer.ok) throw await refusal(answer);
-    return (await answer.json()) as T;
+    return (answer.status === 204 ? null : await answer.json()) as T;
   }
 
   async #send(path: string, init: RequestInit): Promise<Response> {

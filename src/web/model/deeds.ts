@@ -13,6 +13,8 @@ export interface Deed {
   readonly what: string;
   /** On the button that does it. */
   readonly verb: string;
+  /** On the button that offers it; the verb when left out. */
+  readonly short?: string;
   readonly method: "POST" | "DELETE";
   readonly path: string;
   /** `false`: it concerns nobody but the caller, or changes nobody's lease. */
@@ -123,5 +125,43 @@ export const deeds = {
     what: "Its receiver sees the same id and the same body once more.",
     verb: "Send again",
     path: `/gpu/webhooks/deliveries/${encodeURIComponent(id)}/redeliver`,
+  }),
+  cancelTask: (id: string, name: string): Deed => ({
+    title: `Cancel ${name}`,
+    what: "Its program is stopped first, then its GPUs go to others. It is not taken up again.",
+    verb: "Cancel the task",
+    short: "Cancel",
+    method: "DELETE",
+    wantsReason: false,
+    path: `/api/v1/tasks/${encodeURIComponent(id)}`,
+    isGrave: true,
+  }),
+  deleteWorkload: (id: string, name: string): Deed => ({
+    title: `Stop ${name}`,
+    what: "The service is deleted: its replicas are stopped, then their GPUs go to others.",
+    verb: "Stop the service",
+    short: "Stop",
+    method: "DELETE",
+    wantsReason: false,
+    path: `/workloads/${encodeURIComponent(id)}`,
+    isGrave: true,
+  }),
+  restartWorkload: (id: string, name: string): Deed => ({
+    title: `Restart ${name}`,
+    what: "One replica after the other is stopped and started again.",
+    verb: "Restart the service",
+    short: "Restart",
+    method: "POST",
+    wantsReason: false,
+    path: `/workloads/${encodeURIComponent(id)}/restart`,
+  }),
+  stopRun: (id: string, name: string): Deed => ({
+    title: `Stop this run of ${name}`,
+    what: "Its program is stopped. A task counts it as a failure, and a service starts another in its place.",
+    verb: "Stop the run",
+    method: "POST",
+    wantsReason: false,
+    path: `/runs/${encodeURIComponent(id)}/stop`,
+    isGrave: true,
   }),
 } as const;

@@ -17,7 +17,8 @@ export type Shape =
   | "lock"
   | "grid"
   | "moon"
-  | "pair";
+  | "pair"
+  | "check";
 
 export interface Look {
   readonly word: string;

@@ -36,6 +36,13 @@ export function clock(at: number, now: number): string {
   return (away < 6 * DAY ? WEEKDAY : DATE).format(at).replace(",", "");
 }
 
+const SECONDS = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+
+/** The time of day to the second. */
+export function exactClock(at: number): string {
+  return SECONDS.format(at);
+}
+
 /** For a title: everything, to the second. */
 export function exactly(at: number): string {
   return WHOLE.format(at);

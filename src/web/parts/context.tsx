@@ -1,6 +1,6 @@
 /** What every part of the page may use. */
 import { Component, type ComponentType, createContext, type FunctionComponent } from "preact";
-import { useContext, useEffect, useState } from "preact/hooks";
+import { useContext, useEffect, useRef, useState } from "preact/hooks";
 import type { Me } from "../api/answers.ts";
 import { type Api, ApiError } from "../api/http.ts";
 import type { Deed } from "../model/deeds.ts";
@@ -11,6 +11,7 @@ export interface Tools {
   /** Asks for a deed, which is done when it is confirmed. */
   readonly propose: (deed: Deed) => void;
   readonly openGpu: (uuid: string) => void;
+  readonly openRun: (run: { readonly id: string; readonly name: string }) => void;
   readonly refresh: () => void;
 }
 
@@ -71,29 +72,38 @@ const STALE_MS = 60_000;
 export function useFetched<T>(path: string | null, revision: number, gapMs = MIN_GAP_MS): Fetched<T> {
   const { api } = useTools();
   const [fetched, setFetched] = useState<Fetched<T> & { path: string | null; at: number; revision: number }>(NOTHING);
+  const underWay = useRef<string | null>(null);
+  const wanted = useRef(path);
   const isSame = fetched.path === path;
+  wanted.current = path;
+  useEffect(
+    () => () => {
+      wanted.current = null;
+    },
+    [],
+  );
   useEffect(() => {
-    if (path === null) return;
-    let isOver = false;
+    // What is under way is waited for, however often something happens meanwhile.
+    if (path === null || underWay.current === path) return;
     const age = Date.now() - fetched.at;
     const wait = !isSame ? 0 : fetched.revision !== revision ? gapMs - age : STALE_MS - age;
     const timer = setTimeout(
       async () => {
         const done = { path, at: Date.now(), revision };
-        try {
-          const value = await api.get<T>(path);
-          if (!isOver) setFetched({ ...done, value, problem: null });
-        } catch (error) {
-          const problem = error instanceof ApiError ? error.message : String(error);
-          if (!isOver) setFetched({ ...done, value: isSame ? fetched.value : null, problem });
-        }
+        underWay.current = path;
+        const found: Fetched<T> = await api.get<T>(path).then(
+          (value) => ({ value, problem: null }),
+          (error: unknown) => ({
+            value: isSame ? fetched.value : null,
+            problem: error instanceof ApiError ? error.message : String(error),
+          }),
+        );
+        if (underWay.current === path) underWay.current = null;
+        if (wanted.current === path) setFetched({ ...done, ...found });
       },
       Math.max(0, wait),
     );
-    return () => {
-      isOver = true;
-      clearTimeout(timer);
-    };
+    return () => clearTimeout(timer);
   }, [path, revision, fetched]);
   return isSame ? fetched : NOTHING;
 }

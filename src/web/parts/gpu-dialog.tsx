@@ -1,5 +1,4 @@
 /** Everything about one GPU, and what may be done to it. */
-import type { ComponentChildren } from "preact";
 import type { Gpu, Lease, MigDevice } from "../api/answers.ts";
 import { count, gib, modelOf, NO_READING, rounded } from "../model/amounts.ts";
 import { type Deed, deeds } from "../model/deeds.ts";
@@ -8,7 +7,7 @@ import { may } from "../model/rights.ts";
 import { useTools } from "./context.tsx";
 import { StateMark } from "./icons.tsx";
 import { Leases } from "./leases.tsx";
-import { Age, At, Dialog } from "./small.tsx";
+import { Age, At, Dialog, Fact } from "./small.tsx";
 
 export function GpuDialog(given: {
   readonly gpu: Gpu;
@@ -158,15 +157,6 @@ function Instances({ instances }: { readonly instances: readonly MigDevice[] }) 
         </tbody>
       </table>
     </div>
-  );
-}
-
-function Fact({ name, children }: { readonly name: string; readonly children: ComponentChildren }) {
-  return (
-    <>
-      <dt>{name}</dt>
-      <dd>{children}</dd>
-    </>
   );
 }
 

@@ -1,6 +1,6 @@
 /** The page's own pictures. Each is drawn on a 16 by 16 grid in the colour of the text around it. */
 import type { ComponentChildren } from "preact";
-import { lookOf, type Shape } from "../model/states.ts";
+import { type Look, lookOf, type Shape } from "../model/states.ts";
 
 const SHAPES: { readonly [shape in Shape]: ComponentChildren } = {
   ring: <circle cx="8" cy="8" r="5.25" fill="none" stroke="currentColor" stroke-width="1.75" />,
@@ -29,6 +29,9 @@ const SHAPES: { readonly [shape in Shape]: ComponentChildren } = {
   lock: <path d="M4.5 7V5.2a3.5 3.5 0 0 1 7 0V7h1v7h-9V7zm1.7 0h3.6V5.2a1.8 1.8 0 0 0-3.6 0z" fill-rule="evenodd" />,
   grid: <path d="M2.5 2.5h5v5h-5zm6 0h5v5h-5zm-6 6h5v5h-5zm6 0h5v5h-5z" />,
   pair: <path d="M4.2 4.4a3.6 3.6 0 1 0 0 7.2zm7.6 0v7.2a3.6 3.6 0 1 0 0-7.2z" />,
+  check: (
+    <path d="m2.5 8.6 3.7 3.7 7.3-8.1" fill="none" stroke="currentColor" stroke-width="2.3" stroke-linecap="round" />
+  ),
   moon: <path d="M13.4 10.2A6 6 0 0 1 5.8 2.6a6 6 0 1 0 7.6 7.6z" />,
 };
 
@@ -71,9 +74,13 @@ export function Icon({ name }: { readonly name: keyof typeof GLYPHS }) {
   return <Picture>{GLYPHS[name]}</Picture>;
 }
 
-/** A state by shape, word and colour. */
+/** A GPU's state by shape, word and colour. */
 export function StateMark({ state }: { readonly state: string }) {
-  const { word, shape, tone, means } = lookOf(state);
+  return <Mark look={lookOf(state)} />;
+}
+
+export function Mark({ look }: { readonly look: Look }) {
+  const { word, shape, tone, means } = look;
   return (
     <span class={`state tone-${tone}`} title={means}>
       <ShapeIcon shape={shape} />

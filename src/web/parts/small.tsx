@@ -145,3 +145,13 @@ export function Copyable({ text }: { readonly text: string }) {
     </div>
   );
 }
+
+/** A line of a list of facts. */
+export function Fact({ name, children }: { readonly name: string; readonly children: ComponentChildren }) {
+  return (
+    <>
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </>
+  );
+}

@@ -20,6 +20,7 @@ function host(): Dashboard {
     "Leases and the queue": leasesAndQueue(),
     "The GPUs": theGpus(),
     "Readings, database and limits": readings(),
+    Work: work(),
     "The daemon": theDaemon(),
   });
 }
@@ -246,6 +247,51 @@ function readings(): Builder<Panel>[] {
       unit: "s",
       queries: {
         age: `time() - gpu_orchestrator_config_last_reload_success_timestamp_seconds{${HOST}}`,
+      },
+    }),
+  ];
+}
+
+/** Nothing of a host that runs no work, and of a host that is alone nothing of others. */
+function work(): Builder<Panel>[] {
+  return [
+    graph({
+      title: "Runs",
+      description: "Runs of services and tasks that have not ended, by state; 0 where no work is run.",
+      unit: "short",
+      stacked: true,
+      queries: { "{{state}}": `sum by (state) (gpu_orchestrator_work_runs{${HOST}}) or vector(0)` },
+    }),
+    graph({
+      title: "Tasks",
+      description: "Tasks in the books, by status; 0 where no work is run.",
+      unit: "short",
+      stacked: true,
+      queries: { "{{status}}": `sum by (status) (gpu_orchestrator_work_tasks{${HOST}}) or vector(0)` },
+    }),
+    graph({
+      title: "Runs that have ended",
+      description: "Those that are still in the books, by how they ended; 0 where no work is run.",
+      unit: "short",
+      queries: { "{{reason}}": `sum by (reason) (gpu_orchestrator_work_ended_runs{${HOST}}) or vector(0)` },
+    }),
+    graph({
+      title: "Workers",
+      description: "Whether each was heard of lately, what it stopped that nobody wanted, and what it cannot end.",
+      unit: "short",
+      queries: {
+        "heard of {{node}}": `gpu_orchestrator_work_worker_up{${HOST}} or vector(0)`,
+        "strays stopped": `gpu_orchestrator_work_orphans_stopped{${HOST}} or vector(0)`,
+        "runs that cannot be ended": `gpu_orchestrator_work_unkillable_runs{${HOST}} or vector(0)`,
+      },
+    }),
+    graph({
+      title: "Other hosts",
+      description: "Of a controller: nodes that are heard of and those that are not, and whether Redis is there.",
+      unit: "short",
+      queries: {
+        "nodes {{state}}": `gpu_orchestrator_cluster_nodes{${HOST}} or vector(0)`,
+        "Redis is there": `gpu_orchestrator_cluster_broker_up{${HOST}} or vector(0)`,
       },
     }),
   ];

@@ -1,6 +1,9 @@
 // Serves eight simulated H100s, with services that come and go: so that the page, the API and the metrics show something.
-// `--no-life` leaves the host empty; whatever else is given goes to `serve`.
-import { spawn } from "node:child_process";
+// `--no-life` leaves the host empty; whatever else is given goes to `serve`. Without settings of yours it also runs work: a
+// service and task after task, of which nothing is computed. With it everybody on this machine may run what is simulated.
+import { spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -12,6 +15,7 @@ import { fileURLToPath } from "node:url";
  */
 const CAST = [
   {
+    isService: true,
     ask: {
       service_name: "chat-serving",
       workload_type: "inference",
@@ -23,6 +27,7 @@ const CAST = [
     away: [20, 60],
   },
   {
+    isTask: true,
     ask: { service_name: "vision-training", workload_type: "training", min_memory_mb: 40_960 },
     stays: [120, 420],
     away: [10, 40],
@@ -59,29 +64,133 @@ const PARENT_LOOK_MS = 500;
 /** Between the first and the last who come at the start. */
 const ARRIVALS_MS = 4_000;
 
+/** What the daemon is to run itself: a service and tasks that are simulated, and nothing else. */
+const SETTINGS = `
+work:
+  enabled: true
+  allow_unauthenticated: true
+  allow_same_user: true
+  allow_root: true
+  executors:
+    simulated: {type: simulated}
+    simulated-task: {type: simulated, env: {SIMULATED_SECONDS: "45"}}
+  task_types: {training: simulated-task, inference: simulated}
+  models: {"*": {executor: simulated, readiness: {http: /health, interval: 1s}}}
+`;
+const SERVICE = {
+  id: "chat-serving",
+  name: "chat-serving",
+  modelName: "simulated-8b",
+  modelType: "text-generation",
+  replicas: 2,
+  resources: { cpu: "4000m", memory: "8Gi", gpu: 1, gpu_memory_mb: 61_440 },
+};
+const TASK = {
+  apiVersion: "gpu-orchestrator/v1",
+  kind: "Task",
+  metadata: { name: "vision-training" },
+  spec: {
+    taskType: "training",
+    max_duration: "2m",
+    gpu_memory_mb: 40_960,
+    resources: { hardware: { gpu: { count: 1 } } },
+  },
+};
+/** What the demo began is ended within this when it ends, in ms: runs outlive the daemon. */
+const ENDING_MS = 6_000;
+
 const args = process.argv.slice(2);
 const isQuiet = args.includes("--no-life");
 const program = join(dirname(fileURLToPath(import.meta.url)), "..", "dist", "gpu-orchestrator.js");
-const served = args.filter((one) => one !== "--no-life");
+const folder = mkdtempSync(join(tmpdir(), "gpu-orchestrator-demo-"));
+process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+const settings = join(folder, "config.yaml");
+writeFileSync(settings, SETTINGS);
+const runsWork = !isQuiet && mayRunWork();
+const served = [...args.filter((one) => one !== "--no-life"), ...(runsWork ? ["--config", settings] : [])];
+let serving = null;
+// In a group of its own: Ctrl-C is for the demo, which ends what it began before the daemon stops.
 const daemon = spawn(process.execPath, [program, "serve", "--simulate", "h100x8", ...served], {
   stdio: ["ignore", "pipe", "inherit"],
+  detached: true,
 });
 // A closed terminal sends SIGHUP, on which the daemon would read its settings anew and go on.
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => daemon.kill("SIGTERM"));
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, end);
 // npm passes signals on, but for the one that nobody can: then it is simply not there any more.
 const npm = process.ppid;
-setInterval(() => process.ppid !== npm && daemon.kill("SIGTERM"), PARENT_LOOK_MS).unref();
+setInterval(() => process.ppid !== npm && end(), PARENT_LOOK_MS).unref();
 daemon.on("exit", (code, signal) => process.exit(code ?? (signal === null ? 0 : 1)));
 
 createInterface({ input: daemon.stdout }).on("line", (line) => {
   console.log(line);
   const url = /"url":"(http:[^"]+)".*"msg":"serving"/.exec(line)?.[1];
   if (url === undefined) return;
+  serving = url;
   console.log(
     `the page is at ${url}/, the API at ${url}/docs${isQuiet ? "" : "; services come and go (--no-life: none do)"}`,
   );
-  if (!isQuiet) CAST.forEach((one, i) => void comeAndGo(url, one, (i / CAST.length) * ARRIVALS_MS));
+  if (isQuiet) return;
+  CAST.forEach((one, i) => {
+    if (runsWork && one.isService) void keepService(url);
+    else if (runsWork && one.isTask) void sendTasks(url, one);
+    else void comeAndGo(url, one, (i / CAST.length) * ARRIVALS_MS);
+  });
 });
+
+/** Settings of yours, and a host that others reach, are not the demo's to open; nor can every place run work. */
+function mayRunWork() {
+  if (args.some((one) => /^--(config|host)\b/.test(one))) return false;
+  return spawnSync(process.execPath, [program, "check-config", settings]).status === 0;
+}
+
+let isEnding = false;
+async function end() {
+  if (isEnding) return;
+  isEnding = true;
+  if (runsWork && serving !== null) await Promise.race([endWork(serving), sleep(ENDING_MS)]).catch(() => undefined);
+  daemon.kill("SIGTERM");
+}
+
+async function endWork(url) {
+  const look = async () => (await fetch(`${url}/work`)).json();
+  await fetch(`${url}/workloads/${SERVICE.id}`, { method: "DELETE" });
+  for (const { task_id, name, status } of (await look()).tasks) {
+    const isOpen = status === "PENDING" || status === "DISPATCHED";
+    if (isOpen && name === TASK.metadata.name) await fetch(`${url}/api/v1/tasks/${task_id}`, { method: "DELETE" });
+  }
+  while ((await look()).counts.runs > 0) await sleep(100);
+}
+
+async function send(url, body) {
+  const answer = await fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  return { ok: answer.ok, ...(await answer.json()) };
+}
+
+/** It is there already when the demo before was killed. */
+async function keepService(url) {
+  const { ok, code, detail } = await send(`${url}/workloads`, SERVICE);
+  if (!ok && code !== "workload-exists") console.error(`demo: ${SERVICE.name} was refused: ${detail}`);
+}
+
+async function sendTasks(url, { away }) {
+  while (!isEnding) {
+    try {
+      const { task_id } = await send(`${url}/api/v1/tasks`, TASK);
+      const path = `${url}/api/v1/tasks/${task_id}?wait=30s`;
+      for (let isOpen = true; isOpen && !isEnding; ) {
+        const { status } = await (await fetch(path)).json();
+        isOpen = status === "PENDING" || status === "DISPATCHED";
+      }
+    } catch {
+      // As below.
+    }
+    await sleep(between(away) * 1_000);
+  }
+}
 
 async function comeAndGo(url, { ask, stays, away }, firstMs) {
   const call = async (method, path, body) => {

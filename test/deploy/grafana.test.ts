@@ -12,6 +12,11 @@ import { isInstalled } from "../metrics/scrape.ts";
 const DEPLOY = fileURLToPath(new URL("../../deploy/", import.meta.url));
 const hasPrometheus = isInstalled("prometheus") && isBuilt;
 
+/** It runs work, too. */
+const WORK =
+  "work: { enabled: true, allow_unauthenticated: true, allow_root: true, allow_same_user: true, " +
+  "executors: { echo: { type: echo } } }\n";
+
 /** Its labels are what there is to see: the dashboards' list of hosts is made of it. */
 const IDENTITY = new Set(["gpu_orchestrator_build_info"]);
 
@@ -51,7 +56,7 @@ describe(`a real Prometheus${hasPrometheus ? "" : " (skipped: npm test builds, a
     onTestFinished(() => smi[Symbol.dispose]());
     const monitoring = `{ refresh_interval: 1s, nvidia_smi_path: ${smi.path} }`;
     const quotas = "quotas: { services: { wide: { max_gpus: 8 } } }\n";
-    const config = `allocator: { idle_after: 1s }\nmonitoring: ${monitoring}\n${quotas}`;
+    const config = `allocator: { idle_after: 1s }\nmonitoring: ${monitoring}\n${quotas}${WORK}`;
     const daemon = await startDaemon({ simulate: null, config });
     onTestFinished(async () => {
       await daemon.end();
@@ -70,8 +75,8 @@ describe(`a real Prometheus${hasPrometheus ? "" : " (skipped: npm test builds, a
       [...expr.matchAll(/\bgpu_[a-z_]+(?:\{[^}]*\})?/g)].map(([one]) => one),
     );
     expect(selectors.length).toBeGreaterThan(9);
-    // What there is none of on a host that is well.
-    const rare = (expr: string) => /status="500"/.test(expr);
+    // What there is none of on a host that is well, or alone.
+    const rare = (expr: string) => /status="500"|gpu_orchestrator_cluster_/.test(expr);
     for (const expr of [...queries, ...selectors.filter((one) => !rare(one))]) {
       const found = await eventually(
         async () => (await daemon.call("GET", "/healthz")) && (await prometheus.query(expr)).length,
@@ -100,6 +105,11 @@ async function busy(daemon: TestDaemon): Promise<void> {
   await daemon.allocate({ service_name: "waits", required_gpus: 8, ...hook });
   await daemon.release(short.body.id);
   await daemon.allocate({ service_name: "next", ...hook });
+  const spec = { taskType: "echo", resources: { hardware: {} } };
+  const yaml = JSON.stringify({ apiVersion: "gpu-orchestrator/v1", kind: "Task", metadata: { name: "says" }, spec });
+  const { body } = await daemon.call("POST", "/api/v1/tasks", { yaml });
+  const look = () => daemon.call("GET", `/api/v1/tasks/${body.task_id}?wait=10s`);
+  await eventually(look, (answer) => answer.body.status === "DONE", 60_000);
 }
 
 function alertExpressions(): string[] {

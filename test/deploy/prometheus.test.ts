@@ -37,9 +37,10 @@ test("every series that an alert looks at is one that the daemon exposes", async
   // Series of requests begin with the first one.
   metrics.observeRequest({ method: "GET", endpoint: "/gpu/status", status: 500, seconds: 0.01 });
   const series = await scrape();
-  const selectors = alertExpressions().flatMap((expression) => [
-    ...expression.matchAll(/\b(?<name>gpu_[a-z_]+)(?:\{(?<matcher>[^}]*)\})?/g),
-  ]);
+  // Those of work are seen by a real Prometheus in grafana.test.ts: here nothing runs any.
+  const selectors = alertExpressions()
+    .filter((expression) => !/gpu_orchestrator_(work|cluster)_/.test(expression))
+    .flatMap((expression) => [...expression.matchAll(/\b(?<name>gpu_[a-z_]+)(?:\{(?<matcher>[^}]*)\})?/g)]);
   expect(selectors.length).toBeGreaterThan(9);
   for (const { 0: selector, groups } of selectors) {
     const exposed = Object.keys(family(series, groups?.name ?? ""));

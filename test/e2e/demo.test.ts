@@ -1,6 +1,6 @@
 /** `npm run demo`, without its installing and building: a host with life in it, or an empty one. */
 import { spawn } from "node:child_process";
-import { rmSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -36,7 +36,27 @@ async function demo(...args: string[]) {
     const { allocations, queue } = (await answer.json()) as { allocations: object[]; queue: object[] };
     return { leases: allocations.length, waiting: queue.length };
   };
-  return { child, ended, lines, list };
+  /** How services and tasks stand: `running`, `PENDING`, ... */
+  const work = async (): Promise<string[]> => {
+    const { workloads, tasks } = await (await fetch(`${url}/work`)).json();
+    const phases = workloads.map(({ status }: { status: { phase: string } }) => status.phase);
+    return [...phases, ...tasks.map(({ status }: { status: string }) => status)];
+  };
+  return { child, ended, lines, list, work, folder };
+}
+
+/** Every process with its command line (proc(5)). */
+function commands(): [pid: string, command: string][] {
+  return readdirSync("/proc")
+    .filter((name) => /^\d+$/.test(name))
+    .map((pid) => {
+      try {
+        return [pid, readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")];
+      } catch {
+        // It is gone.
+        return [pid, ""];
+      }
+    });
 }
 
 describe.skipIf(!isBuilt)("the demo (npm test builds it)", () => {
@@ -66,11 +86,16 @@ describe.skipIf(!isBuilt)("the demo (npm test builds it)", () => {
   });
 
   test("shows leases and somebody who waits within ten seconds, says that it is simulated, and stops when told", async () => {
-    const { child, ended, lines, list } = await demo();
+    const { child, ended, lines, list, work, folder } = await demo();
     await eventually(list, ({ leases, waiting }) => leases >= 4 && waiting >= 1, 10_000);
+    // Programs are started for these, which takes a busy machine its time.
+    await eventually(work, (states) => states.includes("running") && states.includes("DISPATCHED"), 30_000);
     expect(lines.some((line) => line.includes("SIMULATED"))).toBe(true);
     child.kill("SIGTERM");
     expect(await ended).toBe(0);
+    // What it began has ended with it: runs name the folder that they run in.
+    const named = ([, command]: readonly [string, string]) => command.includes(folder);
+    expect(commands().filter(named)).toEqual([]);
   });
 
   test("leaves the host empty where that is asked for", async () => {

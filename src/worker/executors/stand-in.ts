@@ -22,9 +22,9 @@ const {
   PORT = "0",
   GPU_ORCHESTRATOR_HOST = "127.0.0.1",
   GPU_ORCHESTRATOR_RUN = "",
+  /** By the executor's `env`; else as long as somebody who tries it out wants to see it run. */
+  SIMULATED_SECONDS = "2",
 } = process.env;
-/** As long as somebody who tries it out wants to see it run. */
-const SIMULATED_TASK_MS = 2_000;
 
 function document(): TaskDocument {
   return JSON.parse(readFileSync(TASK_FILE, "utf8")) as TaskDocument;
@@ -103,7 +103,11 @@ if (mode === "echo") answer(false);
 else if (mode === "service") serve();
 else if (mode === "task") {
   console.log("SIMULATED: nothing is computed");
-  await sleep(SIMULATED_TASK_MS);
+  const seconds = Number(SIMULATED_SECONDS);
+  for (let second = 1; second <= seconds; second++) {
+    await sleep(1_000);
+    console.log(`SIMULATED: second ${second} of ${seconds}`);
+  }
   answer(true);
 } else {
   console.error("echo, service or task?");

@@ -50,13 +50,13 @@ const ORIGIN = /^https?:\/\/[a-z0-9.[\]:-]+$/;
 const ADDRESS_OR_BLOCK = /^[0-9A-Fa-f.:]+(?:\/\d{1,3})?$/;
 
 /** What one client may have: far above what an honest one asks for. */
-function clientLimits() {
+function clientLimits(streams: number) {
   const most = nullable(integer(1, 1_000_000_000));
   return section({
     requests_per_second: setting(nullable(integer(50, 1_000_000)), 2_000),
     requests_under_way: setting(most, 8_192),
     long_polls: setting(most, 4_096),
-    streams: setting(most, 256),
+    streams: setting(most, streams),
     pending_deliveries: setting(most, 10_000),
     stored_mb_per_day: setting(most, 1_024),
     idempotency_keys_per_day: setting(most, 1_000_000),
@@ -89,8 +89,8 @@ export const fileSchema = z.strictObject({
     listeners: setting(listOf(listener), []),
   }),
   limits: section({
-    principal: clientLimits(),
-    address: clientLimits(),
+    principal: clientLimits(32),
+    address: clientLimits(256),
     failed_authentications: setting(nullable(integer(1, 1_000_000)), 20),
   }),
   services: section({

@@ -378,11 +378,11 @@ export class Scheduler {
   }
 
   /**
-   * Has a webhook sent again, whatever came of it before.
+   * Has a webhook sent again, whatever came of it before. The reason is kept in the audit.
    *
    * @throws DeliveryNotFoundError, or DeliveryWithdrawnError when it tells of a grant that is over.
    */
-  async redeliver(deliveryId: string, sender: Sender): Promise<DeliveryRecord> {
+  async redeliver(deliveryId: string, reason: string | null, sender: Sender): Promise<DeliveryRecord> {
     const find = () => {
       const found = this.#parts.store.findDelivery(deliveryId);
       if (found === undefined) throw new DeliveryNotFoundError(deliveryId);
@@ -391,7 +391,7 @@ export class Scheduler {
     const { state, status, allocationId } = find();
     const isOver = status === "allocated" && this.state.allocations.get(allocationId ?? "") === undefined;
     if (state === "withdrawn" || isOver) throw new DeliveryWithdrawnError(deliveryId);
-    await this.#turns.send({ type: "tick" }, { redelivery: deliveryId, sender });
+    await this.#turns.send({ type: "tick" }, { redelivery: deliveryId, reason, sender });
     return find();
   }
 

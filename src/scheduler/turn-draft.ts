@@ -22,9 +22,13 @@ export interface Attachments {
   readonly key?: IdempotencyKey | null;
   /** A webhook to be sent again. */
   readonly redelivery?: string | null;
+  /** An admin's word, where the command has none. */
+  readonly reason?: string | null;
   /** Who sends it, where the command does not say and it is not the daemon itself. */
   readonly sender?: Sender | null;
 }
+
+type Came = Required<Pick<Attachments, "redelivery" | "reason">>;
 
 /** What an audit entry is about that is about no single GPU. */
 const HOST = "host";
@@ -94,12 +98,12 @@ export class TurnDraft {
 
   /** Takes in a command that was accepted, what was decided, and what came with it. */
   add(command: Command, decision: Decision, attachments: Attachments): void {
-    const { settlement = null, key = null, redelivery = null, sender = null } = attachments;
+    const { settlement = null, key = null, redelivery = null, reason = null, sender = null } = attachments;
     this.#noteEvents(decision);
     this.#noteCommand(command, decision);
     if (settlement !== null) this.#settlements.push(settlement);
     if (redelivery !== null) this.#redeliveries.push(redelivery);
-    if (sender !== null) this.#noteDone(sender, command, decision, redelivery);
+    if (sender !== null) this.#noteDone(sender, command, decision, { redelivery, reason });
     const ids = key === null ? [] : changedBy(command, decision.events, decision.ended);
     if (key !== null && ids.length > 0) this.#keys.push({ ...key, at: this.#now, ids });
     this.#state = decision.state;
@@ -167,10 +171,12 @@ export class TurnDraft {
   }
 
   /** Takes down who did it, if the command changed anything. */
-  #noteDone(sender: Sender, command: Command, decision: Decision, redelivery: string | null): void {
+  #noteDone(sender: Sender, command: Command, decision: Decision, came: Came): void {
+    const { redelivery } = came;
     const objects = redelivery === null ? changedObjects(command, decision) : [redelivery];
     const otherwise = redelivery === null ? command.type : "redeliver";
-    const reason = "reason" in command ? command.reason : command.type === "adopt" ? command.adoption.reason : null;
+    const own = "reason" in command ? command.reason : command.type === "adopt" ? command.adoption.reason : null;
+    const reason = own ?? came.reason;
     for (const object of objects) this.#audit.push(doneBy(sender, this.#now, { otherwise, object, reason }));
   }
 

@@ -41,7 +41,7 @@ test("without a file the defaults are those that are documented", () => {
       adminGroup: null,
       tls: null,
     },
-    limits: { principal: CLIENT_LIMITS, address: CLIENT_LIMITS, failedAuthentications: 20 },
+    limits: { principal: { ...CLIENT_LIMITS, streams: 32 }, address: CLIENT_LIMITS, failedAuthentications: 20 },
     services: {
       deepagentsUrl: "http://localhost:9004",
       graphServiceUrl: "http://localhost:8081",

@@ -4,6 +4,7 @@ import { readdirSync, readFileSync, rmSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
+import type { WorkOverview } from "../../src/client/work.ts";
 import { eventually, isBuilt, temporaryFolder } from "./daemon.ts";
 
 const SCRIPT = fileURLToPath(new URL("../../scripts/demo.mjs", import.meta.url));
@@ -38,9 +39,9 @@ async function demo(...args: string[]) {
   };
   /** How services and tasks stand: `running`, `PENDING`, ... */
   const work = async (): Promise<string[]> => {
-    const { workloads, tasks } = await (await fetch(`${url}/work`)).json();
-    const phases = workloads.map(({ status }: { status: { phase: string } }) => status.phase);
-    return [...phases, ...tasks.map(({ status }: { status: string }) => status)];
+    const answer = await fetch(`${url}/work`);
+    const { workloads, tasks } = (await answer.json()) as WorkOverview;
+    return [...workloads.map(({ status }) => status.phase), ...tasks.map(({ status }) => status)];
   };
   return { child, ended, lines, list, work, folder };
 }

@@ -140,11 +140,13 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     );
     const row = page.locator("#deliveries tbody tr", { hasText: "delivered" });
     await row.getByRole("button", { name: "Redeliver" }).click();
-    await confirm(page, "Send again", {});
+    await confirm(page, "Send again", { Reason: "its receiver lost it" });
     await eventually(
       async () => receiver.received.length,
       (count) => count === 2,
       15_000,
     );
+    const { body } = await daemon.call("GET", "/gpu/audit");
+    expect(body.entries).toContainEqual(expect.objectContaining({ reason: "its receiver lost it" }));
   });
 });

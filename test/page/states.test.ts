@@ -22,6 +22,9 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await shows(queue, /ocr.*in \d+ (to \d+ )?min.*waiting for 1 GPU/s, Promise.resolve());
     await shows(page.locator("#leases tbody tr"), "trainer", Promise.resolve());
     await page.locator("h1").getByText("1 waiting").waitFor();
+    // Its holder leads to its lease.
+    await gpu.getByRole("link", { name: "trainer" }).click();
+    await page.locator("#leases tr:target", { hasText: "trainer" }).waitFor();
     // A GPU that nobody was seen to use would be free at once.
     await gpu.locator('[aria-label^="compute: "]:not([aria-label="compute: 0 %"])').waitFor();
     await shows(gpu, "reclaiming", post(daemon, "/gpu/release", { service_name: "trainer" }));

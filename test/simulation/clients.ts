@@ -391,7 +391,7 @@ export class Clients {
     const latest = daemon.scheduler.listDeliveries({ state: null, allocationId: null, before: null, limit: LISTED });
     const deliveryId = at(latest, n)?.deliveryId ?? "msg_nowhere";
     causes.redelivered.add(deliveryId);
-    this.#track(daemon.scheduler.redeliver(deliveryId, { principal: "admin", admin: true }), () => undefined);
+    this.#track(daemon.scheduler.redeliver(deliveryId, null, { principal: "admin", admin: true }), () => undefined);
   }
 
   #adopt({ gpu, service, principal, named, ttlMs }: Extract<ClientOp, { op: "adopt" }>): void {

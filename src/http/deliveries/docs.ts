@@ -1,8 +1,9 @@
 import { z } from "zod";
 import type { ZodOpenApiOperationObject } from "zod-openapi";
+import { optionalReasonSchema } from "../../wire/asking.ts";
 import { deliveriesSchema, deliverySchema } from "../../wire/deliveries/answers.ts";
 import { deliveriesQuerySchema } from "../../wire/deliveries/asks.ts";
-import { answer, CHANGING, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
+import { answer, CHANGING, optionalBodyOf, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
 
 export const list: ZodOpenApiOperationObject = {
   operationId: "listDeliveries",
@@ -18,6 +19,7 @@ export const redeliver: ZodOpenApiOperationObject = {
   operationId: "redeliver",
   summary: "Admin: send a webhook again, whatever came of it before",
   requestParams: { path: z.object({ id: z.string().meta({ description: "A delivery's id" }) }) },
+  requestBody: optionalBodyOf(optionalReasonSchema),
   responses: {
     "200": answer("The delivery, pending again", deliverySchema),
     ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, "delivery-not-found", "delivery-withdrawn"),

@@ -1,4 +1,4 @@
-import { DEFAULT_PAGE } from "../../wire/asking.ts";
+import { DEFAULT_PAGE, optionalReasonSchema } from "../../wire/asking.ts";
 import { deliveriesQuerySchema } from "../../wire/deliveries/asks.ts";
 import { json } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
@@ -30,9 +30,13 @@ export function deliveries({ scheduler }: EndpointParts): Operation {
 }
 
 export function redelivery({ scheduler }: EndpointParts): Operation {
+  const check = checker(optionalReasonSchema);
   return {
     role: "admin",
     body: "optional",
-    answer: async ({ id, actor }) => json(200, deliveryView(await scheduler.redeliver(id, actor))),
+    async answer({ id, body, actor }) {
+      const { reason = null } = check(body ?? {});
+      return json(200, deliveryView(await scheduler.redeliver(id, reason, actor)));
+    },
   };
 }

@@ -119,8 +119,7 @@ export const deeds = {
     isGrave: true,
   }),
   redeliver: (id: string): Deed => ({
-    method: "POST",
-    wantsReason: false,
+    ...asked,
     title: "Send this webhook again",
     what: "Its receiver sees the same id and the same body once more.",
     verb: "Send again",

@@ -1,5 +1,5 @@
 /** What the host looks like: the list, with the figures and states of later readings put in. Pure. */
-import type { Gpu, Lease, List, MigDevice, Reading, Waiting } from "../api/answers.ts";
+import type { Gpu, Holder, Lease, List, MigDevice, Reading, Waiting } from "../api/answers.ts";
 import { isOut } from "./states.ts";
 
 /** A GPU of which a reading brings nothing new stays the same value, and is not drawn again. */
@@ -74,10 +74,11 @@ export function isHeld({ holders, mig_devices }: Gpu): boolean {
   return holders.length > 0 || mig_devices.some((instance) => instance.holders.length > 0);
 }
 
-/** Who holds a GPU or parts of it, each service once. */
-export function servicesOn({ holders, mig_devices }: Gpu): string[] {
+/** Who holds a GPU or parts of it, of each service the first. */
+export function firstHolders({ holders, mig_devices }: Gpu): Holder[] {
   const all = [...holders, ...mig_devices.flatMap((instance) => instance.holders)];
-  return [...new Set(all.map(({ service_name }) => service_name))];
+  const first = new Map(all.toReversed().map((holder) => [holder.service_name, holder]));
+  return all.filter((holder) => first.get(holder.service_name) === holder);
 }
 
 /** The leases that have a part in it. */

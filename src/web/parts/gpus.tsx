@@ -1,9 +1,9 @@
 /** The GPUs as cards: who has each, since when, until when, and why one is not given out. */
-import type { ComponentChildren } from "preact";
+import { type ComponentChildren, Fragment } from "preact";
 import type { Gpu, Holder, Lease, MigDevice } from "../api/answers.ts";
 import { count, gib, modelOf, rounded, share } from "../model/amounts.ts";
 import { deeds } from "../model/deeds.ts";
-import { endOf, type LeaseEnd, onlyModel, servicesOn } from "../model/host.ts";
+import { endOf, firstHolders, type LeaseEnd, onlyModel } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { pathOf } from "../model/series.ts";
 import { lookOf } from "../model/states.ts";
@@ -69,7 +69,7 @@ interface CardFacts {
 const Card = pure(function Card({ gpu, isDense, isDrained, hasName, ends, series }: CardFacts) {
   const { openGpu } = useTools();
   const look = lookOf(gpu.state);
-  const services = servicesOn(gpu);
+  const services = firstHolders(gpu).map(({ service_name }) => service_name);
   const isSplit = gpu.mig_devices.length > 0 || gpu.holders.length > 1;
   const title = services.length === 0 ? look.word : services.join(", ");
   return (
@@ -82,7 +82,7 @@ const Card = pure(function Card({ gpu, isDense, isDrained, hasName, ends, series
         <StateMark state={gpu.state} />
         <span class="unseen">: everything about it</span>
       </button>
-      <h3 title={title}>{services.length === 0 ? <span class="nobody">nobody</span> : title}</h3>
+      <h3 title={title}>{services.length === 0 ? <span class="nobody">nobody</span> : <Holders gpu={gpu} />}</h3>
       <Tenure {...{ gpu, ends }} />
       <dl class="figures">
         <Figure name="memory" part={share(gpu.memory_used, gpu.memory_total)}>
@@ -107,6 +107,22 @@ const Card = pure(function Card({ gpu, isDense, isDrained, hasName, ends, series
     </li>
   );
 });
+
+/** Who holds it or parts of it, each service once, and the way to its lease. */
+function Holders({ gpu }: { readonly gpu: Gpu }) {
+  return (
+    <>
+      {firstHolders(gpu).map((holder, i) => (
+        <Fragment key={holder.allocation_id}>
+          {i === 0 ? null : ", "}
+          <a class="holder" href={`#lease-${holder.allocation_id}`}>
+            {holder.service_name}
+          </a>
+        </Fragment>
+      ))}
+    </>
+  );
+}
 
 function Figure(given: { readonly name: string; readonly part: number | null; readonly children: ComponentChildren }) {
   return (

@@ -40,7 +40,7 @@ export const Leases = pure(function Leases({
           </thead>
           <tbody>
             {byEnd(leases).map((lease) => (
-              <Row key={lease.id} lease={lease} />
+              <Row key={lease.id} lease={lease} isWithin={isWithin} />
             ))}
           </tbody>
         </table>
@@ -56,11 +56,11 @@ export const Leases = pure(function Leases({
   );
 });
 
-function Row({ lease }: { readonly lease: Lease }) {
+function Row({ lease, isWithin }: { readonly lease: Lease; readonly isWithin: true | undefined }) {
   const { me, propose } = useTools();
   const isOwn = me.keyed && me.allocations.includes(lease.id);
   return (
-    <tr class={isOwn ? "own" : ""}>
+    <tr class={isOwn ? "own" : ""} id={isWithin === true ? undefined : `lease-${lease.id}`}>
       <th scope="row" class="who" title={lease.id}>
         {lease.service_name}
         {isOwn ? <small> yours</small> : null}

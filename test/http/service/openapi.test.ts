@@ -304,6 +304,7 @@ test("a body that may be left out is not demanded by the document", async () => 
     "post /gpu/allocations/{id}/renew",
     "post /gpu/gpus/{id}/uncordon",
     "post /gpu/undrain",
+    "post /gpu/webhooks/deliveries/{id}/redeliver",
   ]);
 });
 

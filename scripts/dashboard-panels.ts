@@ -47,7 +47,14 @@ function queried<B extends StatBuilder | TimeSeriesBuilder>(builder: B, shown: S
   return builder;
 }
 
-export function dashboard(uid: string, title: string, description: string): DashboardBuilder {
+const HOSTS = "label_values(gpu_orchestrator_build_info, instance)";
+
+export function dashboard(
+  uid: string,
+  title: string,
+  description: string,
+  instance = variable("instance", "Host", HOSTS),
+): DashboardBuilder {
   return new DashboardBuilder(title)
     .uid(uid)
     .description(description)
@@ -56,7 +63,7 @@ export function dashboard(uid: string, title: string, description: string): Dash
     .time({ from: "now-6h", to: "now" })
     .timezone("browser")
     .withVariable(new DatasourceVariableBuilder("datasource").label("Prometheus").type("prometheus"))
-    .withVariable(variable("instance", "Host", "label_values(gpu_orchestrator_build_info, instance)"));
+    .withVariable(instance);
 }
 
 export function variable(name: string, label: string, query: string): QueryVariableBuilder {

@@ -6,6 +6,7 @@ import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Builder } from "@grafana/grafana-foundation-sdk/cog";
 import type { Dashboard, Panel } from "@grafana/grafana-foundation-sdk/dashboard";
+import { clusterDashboards } from "./cluster-dashboards.ts";
 import { aMinute, dashboard, GPU, graph, HOST, laidOut, quantiles, stat, variable } from "./dashboard-panels.ts";
 
 function host(): Dashboard {
@@ -433,7 +434,14 @@ export function dashboards(): Readonly<Record<string, string>> {
   return { "host.json": text(host()), "gpu.json": text(gpu()) };
 }
 
+/** Those of the controller. */
+export function controllerDashboards(): Readonly<Record<string, string>> {
+  const made = Object.entries(clusterDashboards());
+  return Object.fromEntries(made.map(([name, one]) => [name, `${JSON.stringify(one, null, 2)}\n`]));
+}
+
 if (import.meta.main) {
   const folder = fileURLToPath(new URL("../deploy/grafana/dashboards/", import.meta.url));
-  for (const [name, text] of Object.entries(dashboards())) writeFileSync(folder + name, text);
+  const all = { ...dashboards(), ...controllerDashboards() };
+  for (const [name, text] of Object.entries(all)) writeFileSync(folder + name, text);
 }

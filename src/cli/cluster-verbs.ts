@@ -44,9 +44,16 @@ export function clusterVerbs(program: Command, verb: Verb): void {
     .argument("<name>", "of a workload")
     .argument("<replicas>", "how many, or auto: as the load wants it")
     .action(async (name, replicas, options) => (await cluster()).scale(name, replicas, options));
+  verb(group, "rollout", "status, undo, promote or abort", "gpuo cluster rollout undo my-llm")
+    .argument("<what>", "status: how far it is, and its revisions; undo: back to an earlier one")
+    .argument("<name>", "of a workload")
+    .option("--to <number>", "undo: to this revision (default: to the one before)")
+    .action(async (what, name, options) => (await cluster()).rollout(what, name, options));
   verb(group, "nodes", "ls, drain, cordon or uncordon", "gpuo cluster nodes ls")
     .argument("<what>", "ls, drain, cordon or uncordon")
     .argument("[node]", "its name")
+    .option("--deadline <seconds>", "drain: until then what refuses is asked again (default: 300)")
+    .option("--force", "drain: what is left at the deadline is deleted")
     .action(async (what, node, options) => (await cluster()).nodes(what, node, options));
   group
     .command("crds")

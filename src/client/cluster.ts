@@ -36,6 +36,23 @@ export interface ClusterWorkload extends ClusterObject {
   };
 }
 
+export interface ClusterRollout {
+  readonly status: string;
+  readonly replicas: number | null;
+  readonly updated_replicas: number;
+  readonly reason: string | null;
+  readonly message: string | null;
+  readonly revisions: readonly {
+    readonly number: number;
+    readonly revision: string;
+    readonly current: boolean;
+    readonly model_version: string | null;
+    readonly image: string | null;
+    readonly restarted_at: string | null;
+    readonly made_at: string;
+  }[];
+}
+
 export interface ClusterNode {
   readonly node_id: string;
   readonly gpu_type: string | null;
@@ -83,12 +100,20 @@ export class ClusterClient {
     return this.#json("GET", `/admin/v1/deployments/${encodeURIComponent(name)}/events`);
   }
 
+  rollout(name: string): Promise<ClusterRollout> {
+    return this.#json("GET", `/admin/v1/deployments/${encodeURIComponent(name)}/rollout`);
+  }
+
+  roll(name: string, act: "undo" | "promote" | "abort", body: object): Promise<{ readonly message: string }> {
+    return this.#json("POST", `/admin/v1/deployments/${encodeURIComponent(name)}/rollout/${act}`, body);
+  }
+
   nodes(): Promise<readonly ClusterNode[]> {
     return this.#json("GET", "/admin/v1/infrastructure/nodes");
   }
 
-  node(name: string, act: "drain" | "cordon" | "uncordon"): Promise<{ readonly message: string }> {
-    return this.#json("POST", `/admin/v1/infrastructure/nodes/${encodeURIComponent(name)}/${act}`);
+  node(name: string, act: "drain" | "cordon" | "uncordon", how?: object): Promise<{ readonly message: string }> {
+    return this.#json("POST", `/admin/v1/infrastructure/nodes/${encodeURIComponent(name)}/${act}`, how);
   }
 
   async #json<T>(method: string, path: string, body?: object): Promise<T> {

@@ -3,55 +3,131 @@ import type { LoadSeen } from "./reconcile/seen.ts";
 
 const EVERY_MS = 15_000;
 const TIMEOUT_MS = 2_000;
+const MAX_AT_ONCE = 64;
 const MAX_BYTES = 2 * 2 ** 20;
 
 type Metrics = LoadSeen["metrics"];
 
-interface Before {
+interface Asked {
+  readonly replica: string;
+  readonly url: string;
+}
+
+/** What a replica's page says; `null`: it does not. */
+interface Page {
   readonly at: number;
-  readonly requests: number;
+  readonly waiting: number | null;
+  readonly running: number | null;
+  readonly cache: number | null;
+  readonly requests: number | null;
+  readonly tokens: number | null;
+  readonly prefixAsked: number | null;
+  readonly prefixHit: number | null;
+  /** Requests that took at most so many seconds, by that. */
+  readonly latency: ReadonlyMap<number, number>;
 }
 
 export class LoadWatch {
   #known: ReadonlyMap<string, Metrics> = new Map();
   #askedAt = Number.NEGATIVE_INFINITY;
-  readonly #before = new Map<string, Before>();
+  #isAsking = false;
+  readonly #before = new Map<string, Page>();
 
-  async look(
-    replicas: readonly { readonly replica: string; readonly url: string }[],
-    now: number,
-  ): Promise<ReadonlyMap<string, Metrics>> {
-    if (now - this.#askedAt < EVERY_MS) return this.#known;
+  /** What was said last; it is asked anew beside it, so that a silent replica holds up nobody. */
+  look(replicas: readonly Asked[], now: number): ReadonlyMap<string, Metrics> {
+    if (this.#isAsking || now - this.#askedAt < EVERY_MS) return this.#known;
     this.#askedAt = now;
-    const said = await Promise.all(
-      replicas.map(async ({ replica, url }) => {
-        const text = await pageOf(`${url}/metrics`);
-        return text === null ? [] : [[replica, this.#metricsOf(replica, text, now)] as const];
-      }),
-    );
-    const present = new Set(replicas.map(({ replica }) => replica));
-    for (const replica of this.#before.keys()) if (!present.has(replica)) this.#before.delete(replica);
-    this.#known = new Map(said.flat());
+    this.#isAsking = true;
+    void this.#ask(replicas, now).finally(() => {
+      this.#isAsking = false;
+    });
     return this.#known;
   }
 
+  async #ask(replicas: readonly Asked[], now: number): Promise<void> {
+    const said: (readonly [string, Metrics])[] = [];
+    const left = [...replicas];
+    const one = async () => {
+      for (let next = left.pop(); next !== undefined; next = left.pop()) {
+        const text = await pageOf(`${next.url}/metrics`);
+        if (text !== null) said.push([next.replica, this.#metricsOf(next.replica, text, now)]);
+      }
+    };
+    await Promise.all(Array.from({ length: Math.min(MAX_AT_ONCE, replicas.length) }, one));
+    const present = new Set(replicas.map(({ replica }) => replica));
+    for (const replica of this.#before.keys()) if (!present.has(replica)) this.#before.delete(replica);
+    this.#known = new Map(said);
+  }
+
   #metricsOf(replica: string, text: string, now: number): Metrics {
-    const waiting = sumOf(text, "vllm:num_requests_waiting");
-    const cache = sumOf(text, "vllm:kv_cache_usage_perc");
-    const requests = sumOf(text, "vllm:request_success_total");
+    const page = read(text, now);
     const before = this.#before.get(replica);
-    if (requests !== null) this.#before.set(replica, { at: now, requests });
-    // A counter that went back is that of a new process: there is no rate yet.
-    const rate =
-      requests === null || before === undefined || requests < before.requests
-        ? null
-        : (requests - before.requests) / ((now - before.at) / 1_000);
+    this.#before.set(replica, page);
+    const { waiting, running, cache } = page;
     return {
       ...(waiting === null ? {} : { queue_length: waiting }),
+      ...(running === null ? {} : { running }),
       ...(cache === null ? {} : { kv_cache: cache * 100 }),
-      ...(rate === null ? {} : { requests_per_second: rate }),
+      ...(before === undefined ? {} : since(before, page)),
     };
   }
+}
+
+/** What has happened between two pages. A counter that went back is that of a new process: there is no rate yet. */
+function since(before: Page, now: Page): Metrics {
+  const seconds = (now.at - before.at) / 1_000;
+  const grown = (of: (page: Page) => number | null): number | null => {
+    const [old, here] = [of(before), of(now)];
+    return old === null || here === null || here < old || seconds <= 0 ? null : here - old;
+  };
+  const requests = grown(({ requests }) => requests);
+  const tokens = grown(({ tokens }) => tokens);
+  const asked = grown(({ prefixAsked }) => prefixAsked);
+  const hit = grown(({ prefixHit }) => prefixHit);
+  const latency = p95(before.latency, now.latency);
+  return {
+    ...(requests === null ? {} : { requests_per_second: requests / seconds }),
+    ...(tokens === null ? {} : { tokens_per_second: tokens / seconds }),
+    ...(hit === null || asked === null || asked === 0 ? {} : { cache_hits: (hit / asked) * 100 }),
+    ...(latency === null ? {} : { latency }),
+  };
+}
+
+/** Milliseconds that 95 of 100 requests between two pages took at most; `null`: there was none, or nobody says. */
+function p95(before: Page["latency"], now: Page["latency"]): number | null {
+  const counts = [...now].map(([bound, count]) => [bound, count - (before.get(bound) ?? 0)] as const);
+  const all = counts.find(([bound]) => bound === Number.POSITIVE_INFINITY)?.[1] ?? 0;
+  if (all <= 0 || counts.some(([, count]) => count < 0)) return null;
+  let [low, below] = [0, 0];
+  for (const [bound, count] of counts.toSorted(([a], [b]) => a - b)) {
+    if (count >= 0.95 * all) {
+      // Beyond the last bound nobody knows how far: the bound is said, which is too little.
+      if (bound === Number.POSITIVE_INFINITY) return low * 1_000;
+      return (low + ((bound - low) * (0.95 * all - below)) / (count - below)) * 1_000;
+    }
+    [low, below] = [bound, count];
+  }
+  return null;
+}
+
+function read(text: string, at: number): Page {
+  const latency = new Map<number, number>();
+  for (const [, labels = "", count] of text.matchAll(/^vllm:e2e_request_latency_seconds_bucket\{([^}]*)\} (\S+)/gm)) {
+    const [, le = ""] = /\ble="([^"]*)"/.exec(labels) ?? [];
+    const bound = le === "+Inf" ? Number.POSITIVE_INFINITY : Number(le);
+    if (!Number.isNaN(bound)) latency.set(bound, (latency.get(bound) ?? 0) + Number(count));
+  }
+  return {
+    at,
+    latency,
+    waiting: sumOf(text, "vllm:num_requests_waiting"),
+    running: sumOf(text, "vllm:num_requests_running"),
+    cache: sumOf(text, "vllm:kv_cache_usage_perc"),
+    requests: sumOf(text, "vllm:request_success_total"),
+    tokens: sumOf(text, "vllm:generation_tokens_total"),
+    prefixAsked: sumOf(text, "vllm:prefix_cache_queries_total"),
+    prefixHit: sumOf(text, "vllm:prefix_cache_hits_total"),
+  };
 }
 
 /** The sum over a metric's label sets; `null`: the page does not have it. */

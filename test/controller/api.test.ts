@@ -6,6 +6,7 @@ import { pino } from "pino";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { createApiServer } from "../../src/controller/api/server.ts";
 import { API_VERSION } from "../../src/controller/objects/meta.ts";
+import { revisionOf, revisionParts } from "../../src/controller/objects/revision.ts";
 import type { Backend } from "../../src/controller/reconcile/backend.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
@@ -29,7 +30,10 @@ auth:
 const BACKEND: Backend = {
   kind: "host",
   look: () => Promise.reject(new Error("nobody looks here")),
-  apply: async () => undefined,
+  templateOf: () => null,
+  apply: async () => [],
+  tend: async () => undefined,
+  figures: () => [],
   keepToken: async () => undefined,
   drain: async (node) => ({ node, status: "drained", blockedBy: [] }),
   uncordon: async (node) => ({ node, status: "ready", blockedBy: [] }),
@@ -161,4 +165,31 @@ test("labels of a deployment's change move it to no other tenant and to no other
     { [TENANT]: "acme", team: "a" },
     { [TENANT]: "acme", team: "a" },
   ]);
+});
+
+test("undo goes back to an earlier revision on one host, and what is not built says so", async () => {
+  await put("root", "acme");
+  const [made] = store.workloads();
+  if (made === undefined) throw new Error("nothing was made");
+  const first = revisionParts(made.metadata, made.spec);
+  const rollout = "/admin/v1/deployments/chat/rollout";
+  expect(await call("acme", "POST", `${rollout}/undo`)).toMatchObject({ status: 409, body: { code: "wrong-state" } });
+  const keep = (number: number, parts: typeof first, name: string) =>
+    store.keepRevision(made, { name, number, parts, template: null, madeAt: "2026-01-01T00:00:00.000Z" });
+  await keep(1, first, revisionOf(made.metadata, made.spec));
+  await put("root", "acme", { modelVersion: "13b", replicas: 3 });
+  const [now] = store.workloads();
+  if (now === undefined) throw new Error("it is gone");
+  await keep(2, revisionParts(now.metadata, now.spec), revisionOf(now.metadata, now.spec));
+  const { body } = await call("acme", "GET", rollout);
+  expect(body.revisions).toMatchObject([
+    { number: 2, current: true, model_version: "13b" },
+    { number: 1, current: false, model_version: "7b" },
+  ]);
+  expect((await call("acme", "POST", `${rollout}/undo`)).status).toBe(202);
+  expect(store.workloads()[0]?.spec).toMatchObject({ modelVersion: "7b", replicas: 3 });
+  for (const path of [`${rollout}/promote`, `${rollout}/abort`, "/registry/v1/models", "/registry/v1/models/a/b"]) {
+    const answer = await call("root", "POST", path);
+    expect(answer, path).toMatchObject({ status: 501, body: { code: "not-built", status_code: 501 } });
+  }
 });

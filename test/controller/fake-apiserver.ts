@@ -91,6 +91,7 @@ export class FakeApiserver {
     if (refusal !== undefined) return send(refusal.status, { message: refusal.message });
     const old = this.#objects.get(path);
     if (path.endsWith("/eviction")) {
+      if (!this.#objects.has(path.slice(0, -"/eviction".length))) return send(404, { reason: "NotFound" });
       this.remove(path.slice(0, -"/eviction".length));
       return send(201, {});
     }

@@ -97,8 +97,8 @@ describe("the backend host", () => {
 
   test("drains at once by a deadline of one second, the shortest that the daemon takes", async () => {
     const { daemon, backend } = host();
-    await backend.drain("node-a", { reason: "now", deadlineMs: 0 });
-    await backend.drain("node-a", { reason: "soon", deadlineMs: 1_500 });
+    await backend.drain("node-a", { reason: "now", deadlineMs: 0, force: false });
+    await backend.drain("node-a", { reason: "soon", deadlineMs: 1_500, force: false });
     expect(daemon.drains).toEqual([
       { reason: "now", deadline: "1s" },
       { reason: "soon", deadline: "2s" },

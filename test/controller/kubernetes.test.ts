@@ -1,19 +1,28 @@
 /** What a workload is made of in a cluster, and what is seen of it there: without a server. */
 import { describe, expect, test } from "vitest";
-import { isWithin } from "../../src/controller/kubernetes/backend.ts";
+import { differenceIn } from "../../src/controller/kubernetes/children.ts";
 import { eventOf } from "../../src/controller/kubernetes/events.ts";
 import { microTime } from "../../src/controller/kubernetes/leader.ts";
 import { mergePatch } from "../../src/controller/kubernetes/objects.ts";
 import { nodesSeen, tracksSeen } from "../../src/controller/kubernetes/pods.ts";
-import { childrenOf, productsIn, startupSeconds, tokenSecret } from "../../src/controller/kubernetes/render.ts";
+import { childrenOf, productsIn, type RenderSettings, tokenSecret } from "../../src/controller/kubernetes/render.ts";
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
 import { ANNOTATION } from "../../src/controller/objects/meta.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
-import type { Plan } from "../../src/controller/reconcile/plan.ts";
+import { type Plan, startupSeconds } from "../../src/controller/reconcile/plan.ts";
 import { NO_MEMORIES, reconcile } from "../../src/controller/reconcile/reconcile.ts";
 import { look, NOW, SETTINGS, seen, track, workload } from "./objects.ts";
 
-const render = { reconcile: SETTINGS, priorityClasses: new Set(["llm-basic"]), products: [], liveProducts: [] };
+const render: RenderSettings = {
+  reconcile: SETTINGS,
+  priorityClasses: new Set(["llm-basic"]),
+  products: [],
+  liveProducts: [],
+  template: null,
+  optional: new Set(),
+  namespace: "llm-orchestrator",
+  gateway: null,
+};
 // biome-ignore lint/suspicious/noExplicitAny: manifests are looked into freely.
 type Any = any;
 
@@ -242,6 +251,7 @@ describe("pods", () => {
         usedGpus: 2,
         ready: true,
         schedulable: true,
+        draining: false,
       },
     ]);
   });
@@ -249,10 +259,11 @@ describe("pods", () => {
 
 test("what is there already is told from what is not, and what others set is passed over", () => {
   const live = { metadata: { labels: { a: "1", theirs: "2" } }, spec: { replicas: 2, list: [{ name: "x", more: 1 }] } };
-  expect(isWithin({ metadata: { labels: { a: "1" } }, spec: { list: [{ name: "x" }] } }, live)).toBe(true);
-  expect(isWithin({ spec: { replicas: 3 } }, live)).toBe(false);
-  expect(isWithin({ spec: { list: [{ name: "x" }, { name: "y" }] } }, live)).toBe(false);
-  expect(isWithin({ spec: { strategy: {} } }, live)).toBe(true);
+  expect(differenceIn({ metadata: { labels: { a: "1" } }, spec: { list: [{ name: "x" }] } }, live)).toBeNull();
+  expect(differenceIn({ spec: { replicas: 3 } }, live)).toBe("spec.replicas was 2");
+  expect(differenceIn({ spec: { list: [{ name: "x" }, { name: "y" }] } }, live)).toBe("spec.list is another list");
+  expect(differenceIn({ metadata: { labels: { b: "1" } } }, live)).toBe("metadata.labels.b was taken away");
+  expect(differenceIn({ spec: { strategy: {} } }, live)).toBeNull();
 });
 
 test("a change goes as what is different, and takes away what is gone", () => {

@@ -20,6 +20,7 @@ export const SETTINGS: ReconcileSettings = {
   scaleUpCooldownMs: 180_000,
   scaleDownCooldownMs: 600_000,
   gpuMemoryMib: null,
+  maxVersions: 10,
   progressDeadlineMs: 600_000,
 };
 
@@ -63,6 +64,7 @@ export function node(change: Partial<NodeSeen> = {}): NodeSeen {
     usedGpus: 0,
     ready: true,
     schedulable: true,
+    draining: false,
     ...change,
   };
 }
@@ -90,7 +92,7 @@ export function track(revision: string, phases: readonly ReplicaSeen["phase"][])
 }
 
 export function seen(tracks: readonly TrackSeen[] = [], change: Partial<Seen> = {}): Seen {
-  return { tracks, nodes: [node()], models: [], load: [], service: null, now: NOW, ...change };
+  return { tracks, nodes: [node()], models: [], load: [], service: null, isolates: false, now: NOW, ...change };
 }
 
 export function look(of: Workload, at: Seen = seen(), memory: Memory = NO_MEMORIES): Outcome {

@@ -1,10 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
+import { revisionOf } from "../../src/controller/objects/revision.ts";
 import { readSpec } from "../../src/controller/objects/rules.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import { isPlan, planOf } from "../../src/controller/reconcile/plan.ts";
-import { revisionOf } from "../../src/controller/reconcile/revision.ts";
 import { condition, look, NOW, node, replica, SETTINGS, seen, spec, track, workload } from "./objects.ts";
 
 const SAMPLE = "../shared/fixtures/cluster/s1/readme-workload.yaml";

@@ -7,6 +7,9 @@ const RECONCILE = "test/controller/reconcile.test.ts";
 const API = "test/controller/api.test.ts";
 const KUBERNETES = "test/controller/kubernetes.test.ts";
 const WATCH = "test/controller/watch.test.ts";
+const RECOVERY = "test/controller/recovery.test.ts";
+const REACH = "test/controller/reach.test.ts";
+const REVISIONS = "test/controller/revisions.test.ts";
 const MANIFESTS = "test/controller/manifests.test.ts";
 
 export const CONTROLLER_MUTANTS: readonly Mutant[] = [
@@ -84,11 +87,6 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [RECONCILE],
     [
       {
-        name: "Ready passes over replicas of older revisions",
-        find: "updated >= scaled.desired && replicas.length === scaled.desired",
-        replace: "updated >= scaled.desired",
-      },
-      {
         name: "A workload that is being deleted is gone before its replicas are",
         find: "    gone: left === 0,",
         replace: "    gone: true,",
@@ -96,13 +94,100 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
-    "src/controller/reconcile/revision.ts",
+    "src/controller/reconcile/status.ts",
+    [RECONCILE],
+    [
+      {
+        name: "Ready passes over replicas of older revisions",
+        find: "updated >= scaled.desired && left === 0",
+        replace: "updated >= scaled.desired",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/status.ts",
+    [RECOVERY],
+    [
+      {
+        name: "A replica that hangs on a dead node keeps a workload from being Ready",
+        find: 'phase !== "stopping" || node === null || !away.has(node)',
+        replace: 'phase !== "stopping" || node === null || away.size >= 0',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/recovery.ts",
+    [RECOVERY],
+    [
+      {
+        name: "A crash loop is started anew at each look",
+        find: "(last !== null && now - last.at < last.pauseMs)",
+        replace: "(last !== null && now - last.at < 0)",
+      },
+      {
+        name: "A pod on a dead node is waited for without an end",
+        find: "const lost = replicas.find((one) => isLost(one, away)",
+        replace: "const lost = replicas.find((one) => isLost(one, new Set())",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/evacuation.ts",
+    [RECOVERY],
+    [
+      {
+        name: "A successor is surged without a free GPU for it",
+        find: "const canCome = isUnderWay || gpus === 0 || hasRoomFor(nodes, gpus, product);",
+        replace: "const canCome = isUnderWay || gpus >= 0 || hasRoomFor(nodes, gpus, product);",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/objects/isolation.ts",
+    [REACH],
+    [
+      {
+        name: "A caller that is not understood lets everybody call",
+        find: "return peer === null ? [] : [peer];",
+        replace: 'return peer === null ? [{ cidr: "0.0.0.0/0" }] : [peer];',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/drains.ts",
+    [REVISIONS],
+    [
+      {
+        name: "A node counts as drained at its deadline",
+        find: "status: left.length === 0 ?",
+        replace: "status: left.length === 0 || this.#refusals.get(node) === undefined ?",
+      },
+      {
+        name: "What is left at a drain's deadline is deleted without force",
+        find: "if (isLate && !isForced) return;",
+        replace: "if (isLate && node === null) return;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/render.ts",
+    [REVISIONS],
+    [
+      {
+        name: "Another default image rolls everything",
+        find: "(settings.template as Template | null) ?? templateOf(",
+        replace: "(null as Template | null) ?? templateOf(",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/objects/revision.ts",
     [RECONCILE],
     [
       {
         name: "Scaling rolls a workload",
-        find: "    restartedAt,\n  ];",
-        replace: "    restartedAt,\n    spec.replicas,\n  ];",
+        find: '  "resourceProfile",\n] as const',
+        replace: '  "resourceProfile",\n  "replicas",\n] as const',
       },
     ],
   ),
@@ -139,8 +224,8 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "The controller may make Deployments anywhere",
-        find: 'rule("apps", ["deployments"], LOOK),',
-        replace: 'rule("apps", ["deployments"], [...LOOK, "create", "patch"]),',
+        find: 'rule("apps", ["deployments", "controllerrevisions"], LOOK),',
+        replace: 'rule("apps", ["deployments", "controllerrevisions"], [...LOOK, "create", "patch"]),',
       },
     ],
   ),

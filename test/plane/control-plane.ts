@@ -34,10 +34,12 @@ export class ControlPlane {
   readonly #ports: { readonly client: number; readonly peer: number; readonly apiserver: number };
   readonly #children = new Map<Program, ChildProcess>();
   readonly connection: KubeConnection;
+  readonly #graceSeconds: number;
 
-  static async start(): Promise<ControlPlane> {
+  /** @param graceSeconds is how long a node may be silent. */
+  static async start(graceSeconds = 10): Promise<ControlPlane> {
     const [client, peer, apiserver] = await Promise.all([freePort(), freePort(), freePort()]);
-    const plane = new ControlPlane({ client, peer, apiserver });
+    const plane = new ControlPlane({ client, peer, apiserver }, graceSeconds);
     try {
       await plane.#begin();
       return plane;
@@ -47,20 +49,28 @@ export class ControlPlane {
     }
   }
 
-  private constructor(ports: { client: number; peer: number; apiserver: number }) {
+  private constructor(ports: { client: number; peer: number; apiserver: number }, graceSeconds: number) {
     this.#ports = ports;
+    this.#graceSeconds = graceSeconds;
     this.folder = mkdtempSync(join(tmpdir(), "control-plane-"));
     mkdirSync(join(this.folder, "certificates"));
     this.connection = new KubeConnection({ kubeconfig: this.kubeconfig("admin", ADMIN_TOKEN, false), context: null });
   }
 
-  /** Of a user with `token`. */
-  kubeconfig(name: string, token: string, verified = true): string {
+  get url(): string {
+    return `https://127.0.0.1:${this.#ports.apiserver}`;
+  }
+
+  /** Of a user with `token`; `through` is what stands in front of the apiserver. */
+  kubeconfig(name: string, token: string, verified = true, through: string | null = null): string {
     const file = join(this.folder, `${name}.kubeconfig`);
-    const server = `https://127.0.0.1:${this.#ports.apiserver}`;
-    const trust = verified
-      ? { "certificate-authority": join(this.folder, "certificates", "apiserver.crt") }
-      : { "insecure-skip-tls-verify": true };
+    const server = through ?? this.url;
+    const trust =
+      through !== null
+        ? {}
+        : verified
+          ? { "certificate-authority": join(this.folder, "certificates", "apiserver.crt") }
+          : { "insecure-skip-tls-verify": true };
     const config = {
       apiVersion: "v1",
       kind: "Config",
@@ -108,7 +118,7 @@ export class ControlPlane {
       "--secure-port=0",
       "--controllers=deployment-controller,replicaset-controller,disruption-controller,garbage-collector-controller,namespace-controller,serviceaccount-controller,node-lifecycle-controller,taint-eviction-controller,resourcequota-controller",
       "--node-monitor-period=1s",
-      "--node-monitor-grace-period=10s",
+      `--node-monitor-grace-period=${this.#graceSeconds}s`,
       "--kube-api-qps=200",
       "--kube-api-burst=400",
     ]);
@@ -140,6 +150,20 @@ export class ControlPlane {
 
   async killApiserver(): Promise<void> {
     await this.#end("kube-apiserver", "SIGKILL");
+  }
+
+  /** All that etcd has of the past goes: a watch that asks for it is refused. */
+  async compact(): Promise<void> {
+    const ask = async (path: string, body: object) => {
+      const answer = await fetch(`http://127.0.0.1:${this.#ports.client}${path}`, {
+        method: "POST",
+        body: JSON.stringify(body),
+      });
+      if (!answer.ok) throw new Error(await answer.text());
+      return (await answer.json()) as { readonly header: { readonly revision: string } };
+    };
+    const { header } = await ask("/v3/kv/range", { key: Buffer.from("a").toString("base64") });
+    await ask("/v3/kv/compaction", { revision: header.revision, physical: true });
   }
 
   /** Waits until the apiserver is ready. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { manifests } from "../../src/controller/kubernetes/manifests.ts";
 import { PROGRAM } from "../e2e/daemon.ts";
-import { type ControlPlane, until } from "./control-plane.ts";
+import { type Audited, type ControlPlane, until } from "./control-plane.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: objects of any kind.
 export type Any = any;
@@ -29,7 +29,7 @@ export async function applied(plane: ControlPlane, object: Any, manager = "kubec
 }
 
 /** All that `manifests` prints, and a token of the account that it makes. */
-export async function install(plane: ControlPlane): Promise<string> {
+export async function install(plane: ControlPlane, through: string | null = null): Promise<string> {
   const settings = { image: "gpu-orchestrator", namespace: "llm-orchestrator", replicas: 0 };
   for (const object of manifests({ ...settings, workloadNamespaces: ["llm-workloads"] })) {
     await until(`applied ${(object as Any).kind}`, () => applied(plane, object).then(() => true), 60_000);
@@ -37,7 +37,31 @@ export async function install(plane: ControlPlane): Promise<string> {
   const at = "/api/v1/namespaces/llm-orchestrator/serviceaccounts/llm-orchestrator/token";
   const body = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: {} };
   const answer = await plane.connection.call<Any>(at, { method: "POST", body });
-  return plane.kubeconfig("account", answer.status.token);
+  return plane.kubeconfig("account", answer.status.token, true, through);
+}
+
+const LEASE = "/leases/llm-orchestrator-leader";
+/** What only the one that leads writes; the API, of whichever controller, writes workloads and nodes. */
+const LED =
+  /\/(deployments|services|configmaps|poddisruptionbudgets|controllerrevisions|networkpolicies|eviction|status)\b/;
+/** A leader stops this long after it last renewed, and calls that are under way may take two seconds. */
+const LED_FOR_MS = 10_000 + 2_000;
+
+/** Writes of a controller that had not renewed its Lease in time, by the apiserver's own log. */
+export function strayWrites(plane: ControlPlane): readonly Audited[] {
+  const renewed = new Map<string, number>();
+  return plane.writes(ACCOUNT).filter((one) => {
+    if (one.path.endsWith(LEASE) || one.path.endsWith("/leases")) {
+      if (one.code < 300) renewed.set(one.agent, one.at);
+      return false;
+    }
+    return LED.test(one.path) && one.at - (renewed.get(one.agent) ?? Number.NEGATIVE_INFINITY) > LED_FOR_MS;
+  });
+}
+
+/** What is written for other reasons than that time passes. */
+export function idleWrites(plane: ControlPlane, since: number): readonly Audited[] {
+  return plane.writes(ACCOUNT, since).filter(({ path }) => !path.includes("/leases"));
 }
 
 export class TestController {

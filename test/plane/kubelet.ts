@@ -7,6 +7,7 @@ import { type KubeConnection, KubeError } from "../../src/controller/kubernetes/
 import { type KubeObject, Watch } from "../../src/controller/kubernetes/watch.ts";
 
 const HEARTBEAT_MS = 2_000;
+const AT_ONCE = 16;
 const VLLM_PORT = 8_000;
 
 export interface NodeShape {
@@ -15,8 +16,16 @@ export interface NodeShape {
   readonly product?: string;
 }
 
-/** What becomes of a pod: it serves, or waits with a reason and words. */
-export type Fate = (pod: KubeObject) => { readonly reason: string; readonly message: string } | null;
+/** What becomes of a pod: it serves, runs without being ready, or waits with a reason and words. */
+export type Fate = (pod: KubeObject) => Misfortune | "loads" | null;
+
+interface Misfortune {
+  readonly reason: string;
+  readonly message: string;
+  /** How its container ended the last time: `OOMKilled`. */
+  readonly last?: string;
+  readonly restarts?: number;
+}
 
 export class Kubelet {
   readonly #connection: KubeConnection;
@@ -35,11 +44,12 @@ export class Kubelet {
   waiting = 0;
   readonly troubles: string[] = [];
 
-  constructor(connection: KubeConnection) {
+  /** @param heartbeatMs is less than what a node may be silent for (control-plane.ts). */
+  constructor(connection: KubeConnection, heartbeatMs = HEARTBEAT_MS) {
     this.#connection = connection;
     this.#pods = new Watch(connection, "/api/v1/pods", { changed: () => this.soon() });
     this.#pods.start();
-    this.#heartbeat = setInterval(() => void this.#beat(), HEARTBEAT_MS);
+    this.#heartbeat = setInterval(() => void this.#beat(), heartbeatMs);
   }
 
   async stop(): Promise<void> {
@@ -73,6 +83,11 @@ export class Kubelet {
     await this.#beat();
   }
 
+  /** Its power is back: it says so, and what was to end there ends. */
+  revive(name: string): void {
+    this.#alive.add(name);
+  }
+
   /** Its power is cut: it says nothing more, and what ran there does not answer. */
   kill(name: string): void {
     this.#alive.delete(name);
@@ -81,11 +96,11 @@ export class Kubelet {
   async #beat(): Promise<void> {
     const at = new Date().toISOString().replace(/\.\d+Z/, "Z");
     const condition = { type: "Ready", status: "True", reason: "KubeletReady", message: "", lastHeartbeatTime: at };
-    for (const name of this.#alive) {
+    await sideBySide([...this.#alive], async (name) => {
       await this.#patch(`/api/v1/nodes/${name}/status`, {
         status: { conditions: [{ ...condition, lastTransitionTime: at }] },
       }).catch((error: Error) => this.troubles.push(error.message));
-    }
+    });
     this.soon();
   }
 
@@ -105,9 +120,9 @@ export class Kubelet {
   }
 
   async #look(): Promise<void> {
-    for (const pod of this.#pods.all()) {
+    await sideBySide(this.#pods.all(), async (pod) => {
       const node = pod.spec?.nodeName as string | undefined;
-      if (node === undefined || !this.#alive.has(node)) continue;
+      if (node === undefined || !this.#alive.has(node)) return;
       try {
         if (pod.metadata.deletionTimestamp !== undefined) await this.#end(pod);
         else await this.#run(pod);
@@ -116,20 +131,22 @@ export class Kubelet {
           this.troubles.push((error as Error).message);
         }
       }
-    }
+    });
   }
 
   async #run(pod: KubeObject): Promise<void> {
     const { uid, namespace, name } = pod.metadata;
     const trouble = this.fate(pod);
-    const told = trouble === null ? "serves" : trouble.reason;
+    const told = trouble === null ? "serves" : trouble === "loads" ? trouble : trouble.reason;
     if (this.#told.get(uid) === told) return;
     const path = `/api/v1/namespaces/${namespace}/pods/${name}/status`;
-    await this.#patch(path, { status: trouble === null ? await this.#serve(pod) : waitingFor(trouble) });
+    const status = trouble === null || trouble === "loads" ? await this.#serve(pod, trouble) : waitingFor(trouble);
+    await this.#patch(path, { status });
     this.#told.set(uid, told);
   }
 
-  async #serve({ metadata: { uid } }: KubeObject) {
+  async #serve({ metadata: { uid } }: KubeObject, loads: "loads" | null) {
+    const isReady = loads === null;
     const there = this.#serving.get(uid);
     const { ip } = there ?? (await this.#listen(uid));
     const at = new Date().toISOString().replace(/\.\d+Z/, "Z");
@@ -138,14 +155,18 @@ export class Kubelet {
       podIP: ip,
       podIPs: [{ ip }],
       startTime: at,
-      conditions: ["Ready", "ContainersReady"].map((type) => ({ type, status: "True", lastTransitionTime: at })),
+      conditions: ["Ready", "ContainersReady"].map((type) => ({
+        type,
+        status: isReady ? "True" : "False",
+        lastTransitionTime: at,
+      })),
       containerStatuses: [
         {
           name: "llm-server",
           image: "vllm",
           imageID: "sha256:0",
-          ready: true,
-          started: true,
+          ready: isReady,
+          started: isReady,
           restartCount: 0,
           state: { running: { startedAt: at } },
         },
@@ -194,7 +215,20 @@ export class Kubelet {
   }
 }
 
-function waitingFor({ reason, message }: { readonly reason: string; readonly message: string }) {
-  const container = { name: "llm-server", image: "vllm", imageID: "", ready: false, restartCount: 0 };
-  return { phase: "Pending", containerStatuses: [{ ...container, state: { waiting: { reason, message } } }] };
+async function sideBySide<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {
+  const left = [...items];
+  const some = async () => {
+    for (let next = left.pop(); next !== undefined; next = left.pop()) await act(next);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, some));
+}
+
+function waitingFor({ reason, message, last, restarts = 0 }: Misfortune) {
+  const container = { name: "llm-server", image: "vllm", imageID: "", ready: false, restartCount: restarts };
+  const ended = { terminated: { reason: last, exitCode: 137 } };
+  const lastState = last === undefined ? {} : { lastState: ended };
+  return {
+    phase: "Pending",
+    containerStatuses: [{ ...container, state: { waiting: { reason, message } }, ...lastState }],
+  };
 }

@@ -1,7 +1,13 @@
 /** The verbs of a controller. */
 import { readFileSync } from "node:fs";
 import { parseAllDocuments, stringify } from "yaml";
-import { ClusterClient, type ClusterNode, type ClusterObject, type ClusterWorkload } from "../../client/cluster.ts";
+import {
+  ClusterClient,
+  type ClusterNode,
+  type ClusterObject,
+  type ClusterRollout,
+  type ClusterWorkload,
+} from "../../client/cluster.ts";
 import { nodeTransport } from "../../client/node-transport.ts";
 import { visible } from "../../platform/printable.ts";
 import { filled } from "../connect.ts";
@@ -120,6 +126,37 @@ async function named(cluster: ClusterClient, name: string | undefined): Promise<
   return found;
 }
 
+const REVISIONS: (now: number) => readonly Column<ClusterRollout["revisions"][number]>[] = (now) => [
+  { head: "NUMBER", cell: ({ number, current }) => `${number}${current ? " *" : ""}` },
+  { head: "REVISION", cell: ({ revision }) => revision },
+  { head: "VERSION", cell: ({ model_version }) => model_version ?? "" },
+  { head: "IMAGE", cell: ({ image }) => image ?? "the settings' own", shrinksTo: 8, goes: 1 },
+  { head: "AGE", cell: ({ made_at }) => sinceText(made_at, now), align: "right" },
+];
+
+export async function rollout(
+  what: string,
+  name: string,
+  { to, ...options }: CommonOptions & { readonly to?: string },
+): Promise<void> {
+  const { cluster, terminal } = await clusterContext(options);
+  const { metadata } = await named(cluster, name);
+  if (what === "undo" || what === "promote" || what === "abort") {
+    const number = Number(to);
+    if (to !== undefined && !Number.isInteger(number)) throw new UsageError("--to: expected a revision's number");
+    const { message } = await cluster.roll(metadata.name, what, to === undefined ? {} : { to_revision: number });
+    terminal.say(message);
+    return;
+  }
+  if (what !== "status") throw new UsageError(`rollout ${what}: expected status, undo, promote or abort`);
+  const state = await cluster.rollout(metadata.name);
+  if (terminal.json) return terminal.data(state);
+  const { status, updated_replicas: updated, replicas, reason, message } = state;
+  const why = [reason, message].filter((one) => one !== null && one !== "").join(": ");
+  terminal.line(visible(`${status}: ${updated} of ${replicas ?? "?"} replicas are of this revision; ${why}`));
+  for (const line of table(state.revisions, REVISIONS(Date.now()), terminal)) terminal.line(line);
+}
+
 const NODES: readonly Column<ClusterNode>[] = [
   { head: "NODE", cell: ({ node_id }) => node_id },
   { head: "STATUS", cell: ({ status }) => status },
@@ -128,7 +165,14 @@ const NODES: readonly Column<ClusterNode>[] = [
   { head: "TAKEN", cell: ({ gpus_allocated }) => String(gpus_allocated), align: "right" },
 ];
 
-export async function nodes(what: string, node: string | undefined, options: CommonOptions): Promise<void> {
+interface DrainOptions extends CommonOptions {
+  /** Seconds. */
+  readonly deadline?: string;
+  readonly force?: boolean;
+}
+
+export async function nodes(what: string, node: string | undefined, given: DrainOptions): Promise<void> {
+  const { deadline, force, ...options } = given;
   const { cluster, terminal } = await clusterContext(options);
   if (what === "ls") {
     const all = await cluster.nodes();
@@ -140,7 +184,10 @@ export async function nodes(what: string, node: string | undefined, options: Com
     throw new UsageError(`nodes ${what}: expected ls, drain, cordon or uncordon`);
   }
   if (node === undefined) throw new UsageError("which node?");
-  terminal.say((await cluster.node(node, what)).message);
+  const seconds = Number(deadline ?? 0);
+  if (!Number.isInteger(seconds) || seconds < 0) throw new UsageError("--deadline: expected seconds");
+  const how = { ...(deadline === undefined ? {} : { deadline: seconds }), ...(force === true ? { force } : {}) };
+  terminal.say((await cluster.node(node, what, what === "drain" ? how : undefined)).message);
 }
 
 export async function printCrds(cel: boolean): Promise<void> {

@@ -61,3 +61,9 @@ export const drainSchema = z
     reason: z.string().max(256).optional(),
   })
   .meta({ id: "DrainAsk" });
+
+export const undoSchema = z
+  .strictObject({
+    to_revision: z.int().min(1).optional().meta({ description: "Its number; default: what it was before this one" }),
+  })
+  .meta({ id: "UndoAsk" });

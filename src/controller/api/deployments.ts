@@ -12,7 +12,7 @@ import type { Workload } from "../objects/workload.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
 import { hasRoomFor } from "../reconcile/seen.ts";
 import { createSchema, scaleSchema, updateSchema } from "./asks.ts";
-import { changedDraft, deploymentId, draftOf, restartDraft, scaledDraft } from "./drafts.ts";
+import { changeable, changedDraft, deploymentId, draftOf, restartDraft, scaledDraft } from "./drafts.ts";
 import {
   type ApiParts,
   changing,
@@ -164,11 +164,6 @@ async function update(parts: ApiParts, call: Call): Promise<Answer> {
   const draft = changedDraft(workload, readUpdate(call.body));
   demandFit(parts, draft, false);
   return json(200, deploymentView(await parts.objects.put(draft)));
-}
-
-function changeable(workload: Workload): Workload {
-  if (workload.metadata.deletionTimestamp === null) return workload;
-  throw new ControllerError("wrong-state", `${workload.metadata.name} is terminating`);
 }
 
 async function remove(parts: ApiParts, call: Call): Promise<Answer> {

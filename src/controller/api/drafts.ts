@@ -3,6 +3,7 @@ import { createHash } from "node:crypto";
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, LABEL, LABEL_VALUE, type Metadata, tenantOf } from "../objects/meta.ts";
+import { type RevisionParts, specOf } from "../objects/revision.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec } from "../objects/workload.ts";
@@ -104,6 +105,18 @@ export function changedDraft({ metadata, spec }: Workload, ask: UpdateAsk): Work
 /** Another annotation, and so another revision: what runs is replaced by the rules of a rollout. */
 export function restartDraft({ metadata, spec }: Workload, at: string): WorkloadDraft {
   return { ...metadata, annotations: { ...metadata.annotations, [ANNOTATION.restartedAt]: at }, spec };
+}
+
+/** What it was as another revision; how many replicas it has, and whose it is, stays. */
+export function undoneDraft({ metadata, spec }: Workload, parts: RevisionParts): WorkloadDraft {
+  const annotations = { ...metadata.annotations, [ANNOTATION.restartedAt]: parts.restartedAt ?? "" };
+  return { ...metadata, annotations, spec: checked(specOf(spec, parts)) };
+}
+
+/** @throws ControllerError `wrong-state` */
+export function changeable(workload: Workload): Workload {
+  if (workload.metadata.deletionTimestamp === null) return workload;
+  throw new ControllerError("wrong-state", `${workload.metadata.name} is terminating`);
 }
 
 /** `null`: automatic again. */

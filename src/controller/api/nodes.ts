@@ -48,14 +48,15 @@ export function nodeEndpoints(parts: ApiParts): readonly Endpoint[] {
 }
 
 async function drain(parts: ApiParts, call: Call): Promise<Answer> {
-  const { grace_period: grace = DEFAULT_GRACE_S, deadline = grace, reason = "drained" } = readDrain(call.body ?? {});
-  const state = await parts.backend.drain(call.id, { reason, deadlineMs: deadline * 1_000 });
+  const { grace_period: grace = DEFAULT_GRACE_S, deadline = grace, ...how } = readDrain(call.body ?? {});
+  const { reason = "drained", force = false } = how;
+  const state = await parts.backend.drain(call.id, { reason, deadlineMs: deadline * 1_000, force });
   return json(202, success(state, `${call.id} is ${state.status}`));
 }
 
 /** What runs there stays; nothing new comes. */
 async function cordon(parts: ApiParts, call: Call): Promise<Answer> {
-  const state = await parts.backend.drain(call.id, { reason: "cordoned", deadlineMs: null });
+  const state = await parts.backend.drain(call.id, { reason: "cordoned", deadlineMs: null, force: false });
   return json(202, success(state, `${call.id} takes nothing new`));
 }
 

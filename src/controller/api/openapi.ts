@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { createDocument, type ZodOpenApiOperationObject, type ZodOpenApiPathsObject } from "zod-openapi";
 import { workloadSpecSchema, workloadStatusSchema } from "../objects/workload.ts";
-import { createSchema, drainSchema, scaleSchema, updateSchema } from "./asks.ts";
+import { createSchema, drainSchema, scaleSchema, undoSchema, updateSchema } from "./asks.ts";
 import type { ApiParts } from "./parts.ts";
 
 const text = z.string();
@@ -103,6 +103,10 @@ const PATHS: ZodOpenApiPathsObject = {
   ...deploymentPaths("/api/v1/deployments", { status: "202" }),
   "/admin/v1/deployments/{id}/events": { get: call({ summary: "What happened to it", path: ID }) },
   "/admin/v1/deployments/{id}/why": { get: call({ summary: "Why it stands as it does", path: ID }) },
+  "/admin/v1/deployments/{id}/rollout": { get: call({ summary: "Its revisions, and how far it is", path: ID }) },
+  "/admin/v1/deployments/{id}/rollout/undo": {
+    post: call({ summary: "Back to an earlier revision", status: "202", body: undoSchema, path: ID }),
+  },
   "/admin/v1/models/{id}/scale": {
     post: call({ summary: "Scale a model's deployment", status: "202", body: scaleSchema, path: ID }),
   },

@@ -52,6 +52,7 @@ const PROBLEMS: Readonly<Record<ControllerErrorCode, ProblemKind>> = {
   "no-gpu-free": { status: 503, title: "No GPU is free now", retryAfterSeconds: 5 },
   "tenant-foreign": { status: 403, title: "The key is not for this tenant" },
   "not-yet": { status: 422, title: "This version does not do that yet" },
+  "not-built": { status: 501, title: "This version does not have that yet" },
   "backend-unavailable": { status: 503, title: "The backend cannot be reached", retryAfterSeconds: 5 },
   "backend-refused": { status: 502, title: "The backend refused what the controller asked of it" },
   "storage-unavailable": { status: 503, title: "The change could not be stored", retryAfterSeconds: 5 },

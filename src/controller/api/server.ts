@@ -8,6 +8,8 @@ import { deploymentEndpoints } from "./deployments.ts";
 import { nodeEndpoints } from "./nodes.ts";
 import { objectEndpoints } from "./objects.ts";
 import { type ApiParts, CONTROLLER_REFUSALS, withSeedNames } from "./parts.ts";
+import { registryEndpoints } from "./registry.ts";
+import { rolloutEndpoints } from "./rollouts.ts";
 import { serviceEndpoints } from "./service.ts";
 
 const READ_MS = 15_000;
@@ -21,6 +23,8 @@ export function createApiServer(parts: ApiParts, log: Log): HttpServer {
     ...serviceEndpoints(parts, isDraining),
     // Before those that take an id: `status` and the events of a deployment are no ids.
     ...nodeEndpoints(parts),
+    ...rolloutEndpoints(parts),
+    ...registryEndpoints(),
     ...deploymentEndpoints(parts),
     ...objectEndpoints(parts),
   ]);

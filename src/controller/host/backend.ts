@@ -12,7 +12,7 @@ import { LoadWatch } from "../load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, LABEL } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
-import type { Backend, Look, NodeDrain } from "../reconcile/backend.ts";
+import type { Backend, DrainHow, Look, NodeDrain } from "../reconcile/backend.ts";
 import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
 import { surplusOf } from "../reconcile/rollout.ts";
@@ -60,7 +60,7 @@ export class HostBackend implements Backend {
       const [run] = status.nodes;
       return run?.state === "ready" && run.url !== null ? [{ replica: id, url: run.url }] : [];
     });
-    const load = await this.#load.look(ready, Date.now());
+    const load = this.#load.look(ready, Date.now());
     const utilization = new Map(gpus.map(({ uuid, utilization }) => [uuid, utilization]));
     const busy = (record: WorkloadRecord) =>
       averageOf((record.status.nodes[0]?.gpu_uuids ?? []).map((uuid) => utilization.get(uuid)));
@@ -68,6 +68,7 @@ export class HostBackend implements Backend {
     return {
       nodes: nodesOf(gpus, drain !== null, workers[0]?.worker_id ?? null),
       tracksOf,
+      isolates: false,
       serviceOf: () => null,
       loadOf: ({ metadata }) =>
         (own.get(labelOf(metadata)) ?? []).flatMap((record): LoadSeen[] => {
@@ -79,13 +80,20 @@ export class HostBackend implements Backend {
     };
   }
 
-  async apply(workload: Workload, { plan, targets }: Wanted, tracks: readonly TrackSeen[]): Promise<void> {
+  templateOf(): null {
+    return null;
+  }
+
+  /** The daemon starts again what fails, by itself. */
+  async tend(): Promise<void> {}
+
+  async apply(workload: Workload, { plan, targets }: Wanted, tracks: readonly TrackSeen[]): Promise<readonly string[]> {
     for (const { revision, replicas } of tracks) {
       for (const { name } of surplusOf(replicas, targets.get(revision) ?? 0)) {
         await reached(this.#work.scale(name, 0).catch(unlessGone));
       }
     }
-    if (plan === null) return;
+    if (plan === null) return [];
     for (const [revision, target] of targets) {
       const replicas = tracks.find((track) => track.revision === revision)?.replicas ?? [];
       const live = replicas.filter(({ phase }) => phase !== "stopping").length;
@@ -97,6 +105,7 @@ export class HostBackend implements Backend {
         await reached(this.#work.createWorkload(this.#document(workload, plan, revision, id), `${id}-${Date.now()}`));
       }
     }
+    return [];
   }
 
   #document({ metadata, spec }: Workload, plan: Plan, revision: string, id: string): string {
@@ -141,7 +150,12 @@ export class HostBackend implements Backend {
     throw new ControllerError("not-yet", "one host keeps no secrets of callers");
   }
 
-  async drain(node: string, how: { reason: string; deadlineMs: number | null }): Promise<NodeDrain> {
+  /** The daemon has its own. */
+  figures(): readonly [] {
+    return [];
+  }
+
+  async drain(node: string, how: DrainHow): Promise<NodeDrain> {
     const name = await this.#nodeNamed(node);
     // The daemon knows no deadline of 0 s.
     const deadline = how.deadlineMs === null ? {} : { deadline: `${Math.max(1, Math.ceil(how.deadlineMs / 1_000))}s` };
@@ -240,6 +254,8 @@ function nodesOf(gpus: Gpus, draining: boolean, worker: string | null): NodeSeen
       usedGpus: gpus.filter(({ state }) => state !== "free").length,
       ready: true,
       schedulable: !draining,
+      // There is no other node for a successor.
+      draining: false,
     },
   ];
 }

@@ -1,171 +1,172 @@
-/**
- * Replicas as pods of a cluster: a workload's children are applied, and what Kubernetes makes of them is watched.
- *
- *  1. Nothing is applied that is there already, as far as we would set it; what others set stays.
- *  2. Drains go by eviction, so budgets hold; a node is drained only when nothing but its own daemons is left.
- */
-
+/** Replicas as pods of a cluster: a workload's children are applied, and what Kubernetes makes of them is watched. */
 import { LoadWatch } from "../load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, LABEL } from "../objects/meta.ts";
+import type { Revision } from "../objects/revision.ts";
 import type { Workload } from "../objects/workload.ts";
-import type { Backend, Look, NodeDrain } from "../reconcile/backend.ts";
+import type { Backend, DrainHow, Look, NodeDrain } from "../reconcile/backend.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
+import type { Removal } from "../reconcile/recovery.ts";
+import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
+import { type Family, family, type Labels } from "../watching/figures.ts";
+import { Births } from "./births.ts";
+import { Children } from "./children.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
+import { Drains } from "./drains.ts";
 import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
-import { isOver, nodeOf, nodesSeen, tracksSeen } from "./pods.ts";
-import { type Child, childrenOf, deploymentPath, productsIn, tokenSecret } from "./render.ts";
+import { nodesSeen, tracksSeen } from "./pods.ts";
+import type { Gateway } from "./reach.ts";
+import { childrenOf, deploymentPath, productsIn, templateOf, tokenSecret } from "./render.ts";
+import { asTrouble, called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
-const OURS = "app.kubernetes.io/managed-by=gpu-orchestrator";
-const CHILDREN = {
-  deployments: "/apis/apps/v1/deployments",
-  poddisruptionbudgets: "/apis/policy/v1/poddisruptionbudgets",
-  services: "/api/v1/services",
-  configmaps: "/api/v1/configmaps",
-} as const;
+/** By this a ReplicaSet that has too many pods chooses: the cheapest goes. */
+const DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
+const CHEAPEST = "-1000000";
 
-/** What is refused is asked for again, since rights come and names become free, but with growing pauses. */
-const FIRST_REFUSAL_MS = 1_000;
-const LONGEST_REFUSAL_MS = 60_000;
-
-interface Refused {
-  readonly text: string;
-  readonly error: Error;
-  readonly until: number;
-  readonly pauseMs: number;
+export interface KubeBackendSettings {
+  readonly reconcile: ReconcileSettings;
+  /** Of the controller itself. */
+  readonly namespace: string;
+  readonly gateway: Gateway | null;
 }
 
 export class KubeBackend implements Backend {
   readonly kind = "kubernetes";
   readonly #connection: KubeConnection;
   readonly #objects: KubeObjects;
-  readonly #settings: ReconcileSettings;
+  readonly #settings: KubeBackendSettings;
   readonly #nodes: Watch;
   readonly #pods: Watch;
   readonly #priorities: Watch;
-  readonly #children: Readonly<Record<keyof typeof CHILDREN, Watch>>;
+  readonly #children: Children;
+  readonly #drains: Drains;
   readonly #load = new LoadWatch();
-  /** By path: what we applied, and the version that it had then. What a server makes of it otherwise is its own affair. */
-  readonly #applied = new Map<string, { readonly text: string; readonly version: string }>();
-  /** By path: what the server did not take, and until when it is not asked for the same again. */
-  readonly #refused = new Map<string, Refused>();
-  /** Nodes that are to be emptied, until when, and by pod what an eviction was refused with. */
-  readonly #drains = new Map<string, { readonly until: number; readonly refusals: Map<string, string> }>();
+  readonly #births = new Births();
+  /** Pods that no drain touches while their successors come up, by their workload. */
+  readonly #spared = new Map<string, readonly string[]>();
+  /** Of the last look: the same for all workloads of a pass. */
+  #seenNodes: readonly NodeSeen[] = [];
 
-  constructor(connection: KubeConnection, objects: KubeObjects, settings: ReconcileSettings, changed: () => void) {
+  constructor(connection: KubeConnection, objects: KubeObjects, settings: KubeBackendSettings, changed: () => void) {
     this.#connection = connection;
     this.#objects = objects;
     this.#settings = settings;
-    const watch = (path: string, labelSelector?: string) =>
-      new Watch(connection, path, labelSelector === undefined ? { changed } : { changed, labelSelector });
-    this.#nodes = watch("/api/v1/nodes");
-    this.#pods = watch("/api/v1/pods");
-    this.#priorities = watch("/apis/scheduling.k8s.io/v1/priorityclasses");
-    this.#children = {
-      deployments: watch(CHILDREN.deployments, OURS),
-      poddisruptionbudgets: watch(CHILDREN.poddisruptionbudgets, OURS),
-      services: watch(CHILDREN.services, OURS),
-      configmaps: watch(CHILDREN.configmaps, OURS),
-    };
+    this.#nodes = new Watch(connection, "/api/v1/nodes", { changed });
+    this.#pods = new Watch(connection, "/api/v1/pods", { changed });
+    this.#priorities = new Watch(connection, "/apis/scheduling.k8s.io/v1/priorityclasses", { changed });
+    this.#children = new Children(connection, changed);
+    this.#drains = new Drains(connection, this.#nodes, this.#pods);
   }
 
   get #watches(): readonly Watch[] {
-    return [this.#nodes, this.#pods, this.#priorities, ...Object.values(this.#children)];
+    return [this.#nodes, this.#pods, this.#priorities];
   }
 
   start(): void {
     for (const watch of this.#watches) watch.start();
+    this.#children.start();
   }
 
   async stop(): Promise<void> {
-    await Promise.all(this.#watches.map((watch) => watch.stop()));
+    await Promise.all([...this.#watches.map((watch) => watch.stop()), this.#children.stop()]);
   }
 
   async look(): Promise<Look> {
-    const trouble = [this.#objects, ...this.#watches].find((one) => one.trouble !== null)?.trouble ?? null;
+    const watched = [this.#objects, ...this.#watches, ...this.#children.watches];
+    const trouble = watched.find((one) => one.trouble !== null)?.trouble ?? null;
     if (trouble !== null) throw new ControllerError("backend-unavailable", trouble);
+    await this.#children.discover(Date.now());
     const pods = this.#pods.all();
     const own = Map.groupBy(
       pods.filter(({ metadata }) => metadata.labels?.[LABEL.workload] !== undefined),
       ({ metadata: { namespace = "", labels } }) => keyOf({ namespace, name: labels?.[LABEL.workload] as string }),
     );
-    const podsOf = ({ metadata }: Workload) => own.get(keyOf(metadata)) ?? [];
-    const ready = tracksSeen([...own.values()].flat())
+    const tracks = new Map([...own].map(([key, of]) => [key, tracksSeen(of)]));
+    const ready = [...tracks.values()]
+      .flat()
       .flatMap(({ replicas }) => replicas)
       .flatMap(({ name, phase, url }) => (phase === "ready" && url !== null ? [{ replica: name, url }] : []));
-    const load = await this.#load.look(ready, Date.now());
-    await this.#goOnDraining();
+    const load = this.#load.look(ready, Date.now());
+    this.#seenNodes = nodesSeen(this.#nodes.all(), pods);
+    this.#births.look([...own.values()].flat());
+    const tracksOf = ({ metadata }: Workload): readonly TrackSeen[] => tracks.get(keyOf(metadata)) ?? [];
     return {
-      nodes: nodesSeen(this.#nodes.all(), pods),
-      tracksOf: (workload) => tracksSeen(podsOf(workload)),
+      nodes: this.#seenNodes,
+      isolates: true,
+      tracksOf,
       inventory: () => inventoryIn(this.#nodes.all(), pods),
       serviceOf: ({ metadata: { name, namespace } }) => `http://${name}.${namespace}.svc`,
       loadOf: (workload) =>
-        podsOf(workload).flatMap(({ metadata }) => {
-          const metrics = load.get(metadata.name);
-          return metrics === undefined ? [] : [{ replica: metadata.name, metrics }];
-        }),
+        tracksOf(workload)
+          .flatMap(({ replicas }) => replicas)
+          .flatMap(({ name }) => {
+            const metrics = load.get(name);
+            return metrics === undefined ? [] : [{ replica: name, metrics }];
+          }),
     };
   }
 
-  async apply(workload: Workload, wanted: Wanted): Promise<void> {
-    const priorityClasses = new Set(this.#priorities.all().map(({ metadata }) => metadata.name));
-    const nodes = nodesSeen(this.#nodes.all(), []);
-    const live = this.#live(deploymentPath(workload));
+  templateOf(workload: Workload, { plan, revision }: Wanted): Revision["template"] {
+    if (plan === null) return null;
+    const settings = { reconcile: this.#settings.reconcile, priorityClasses: this.#priorityClasses() };
+    return templateOf(workload, plan, revision, settings);
+  }
+
+  #priorityClasses(): ReadonlySet<string> {
+    return new Set(this.#priorities.all().map(({ metadata }) => metadata.name));
+  }
+
+  async apply(
+    workload: Workload,
+    wanted: Wanted,
+    _tracks: readonly TrackSeen[],
+    template: Revision["template"],
+  ): Promise<readonly string[]> {
+    const key = keyOf(workload.metadata);
+    this.#spared.set(key, wanted.extra > 0 ? wanted.leaving : []);
+    if (wanted.plan === null) this.#spared.delete(key);
+    else await called(this.#objects.hold(workload));
+    for (const name of wanted.leaving) await this.#leave(workload, name);
+    const live = this.#children.live(deploymentPath(workload));
     const { made, gone } = childrenOf(workload, wanted, {
-      reconcile: this.#settings,
-      priorityClasses,
-      products: nodes.flatMap(({ product }) => product ?? []),
+      ...this.#settings,
+      template,
+      priorityClasses: this.#priorityClasses(),
+      products: this.#seenNodes.flatMap(({ product }) => product ?? []),
       liveProducts: live === undefined ? [] : productsIn(live, wanted.revision),
+      optional: this.#children.optional,
     });
-    if (wanted.plan !== null) await called(this.#objects.hold(workload));
-    for (const child of made) await this.#make(child);
-    for (const path of gone) await this.#unmake(path);
+    const drifts = await this.#children.apply(made, gone);
+    for (const removal of wanted.removed) await this.#remove(workload, removal);
+    return drifts;
   }
 
-  async #make({ path, object }: Child): Promise<void> {
-    const live = this.#live(path);
-    const text = JSON.stringify(object);
-    const applied = this.#applied.get(path);
-    if (live !== undefined && applied?.text === text && applied.version === live.metadata.resourceVersion) return;
-    if (live !== undefined && isWithin(object, live)) return;
-    const refused = this.#refused.get(path);
-    if (refused?.text === text && Date.now() < refused.until) throw refused.error;
-    try {
-      const made: KubeObject = await called(this.#connection.apply(path, object));
-      this.#refused.delete(path);
-      this.#applied.set(path, { text, version: made.metadata.resourceVersion });
-      this.#watchOf(path).learn(made);
-    } catch (error) {
-      const pauseMs = refused?.text === text ? Math.min(LONGEST_REFUSAL_MS, refused.pauseMs * 2) : FIRST_REFUSAL_MS;
-      this.#refused.set(path, { text, error: error as Error, until: Date.now() + pauseMs, pauseMs });
-      throw error;
+  /** When there is one too many, it is this one that goes. */
+  async #leave({ metadata: { namespace } }: Workload, name: string): Promise<void> {
+    const pod = this.#pods.get(namespace, name);
+    if (pod === undefined || pod.metadata.annotations?.[DELETION_COST] === CHEAPEST) return;
+    const body = { metadata: { annotations: { [DELETION_COST]: CHEAPEST } } };
+    const contentType = "application/merge-patch+json";
+    const path = podPath(namespace, name);
+    this.#pods.learn(await called(this.#connection.call<KubeObject>(path, { method: "PATCH", contentType, body })));
+  }
+
+  async #remove({ metadata: { namespace } }: Workload, { name, isForced }: Removal): Promise<void> {
+    const query = isForced ? { query: { gracePeriodSeconds: "0" } } : {};
+    await unlessGone(this.#connection.call(podPath(namespace, name), { method: "DELETE", ...query }));
+  }
+
+  tend(now: number): Promise<void> {
+    return this.#drains.goOn(new Set(this.#sparedKeys()), now);
+  }
+
+  *#sparedKeys(): Generator<string> {
+    for (const [key, names] of this.#spared) {
+      for (const name of names) yield keyOf({ namespace: key.split("/")[0] ?? "", name });
     }
-  }
-
-  async #unmake(path: string): Promise<void> {
-    this.#refused.delete(path);
-    const live = this.#live(path);
-    if (live === undefined || live.metadata.deletionTimestamp !== undefined) return;
-    this.#applied.delete(path);
-    try {
-      await this.#connection.call(path, { method: "DELETE", query: { propagationPolicy: "Background" } });
-    } catch (error) {
-      if (!(error instanceof KubeError) || error.status !== 404) throw asTrouble(error);
-    }
-  }
-
-  #watchOf(path: string): Watch {
-    const kind = path.split("/").at(-2) as keyof typeof CHILDREN;
-    return this.#children[kind];
-  }
-
-  #live(path: string): KubeObject | undefined {
-    const [name = "", , namespace = ""] = path.split("/").toReversed();
-    return this.#watchOf(path).get(namespace, name);
   }
 
   async keepToken(workload: Workload, token: string): Promise<void> {
@@ -178,113 +179,52 @@ export class KubeBackend implements Backend {
     }
   }
 
-  async drain(node: string, { deadlineMs }: { reason: string; deadlineMs: number | null }): Promise<NodeDrain> {
-    await this.#cordon(node, true);
-    const refusals = this.#drains.get(node)?.refusals ?? new Map();
-    if (deadlineMs !== null) this.#drains.set(node, { until: Date.now() + deadlineMs, refusals });
-    return this.#drainState(node);
+  figures(): readonly Family[] {
+    const watches = [...this.#objects.watches, ...this.#watches, ...this.#children.all];
+    const each = (of: (watch: Watch) => number) =>
+      watches.map((watch): [Labels, number] => [{ kind: watch.path.split("/").at(-1) ?? "" }, of(watch)]);
+    const draining = this.#seenNodes.filter((node) => node.draining).length;
+    return [
+      family(
+        "watch_up",
+        "1 where a watch is up to date",
+        "gauge",
+        each(({ trouble }) => (trouble === null ? 1 : 0)),
+      ),
+      family(
+        "watch_lists_total",
+        "Full lists that a watch has asked for",
+        "counter",
+        each(({ lists }) => lists),
+      ),
+      family(
+        "watch_changes_total",
+        "Changes that a watch has seen",
+        "counter",
+        each(({ changes }) => changes),
+      ),
+      family(
+        "watched_objects",
+        "Objects that a watch knows",
+        "gauge",
+        each((watch) => watch.all().length),
+      ),
+      family("draining_nodes", "Nodes with GPUs that are being emptied", "gauge", [[{}, draining]]),
+      this.#drains.evictions.family(),
+      this.#connection.calls.family(),
+      ...this.#births.families(),
+    ];
   }
 
-  async uncordon(node: string): Promise<NodeDrain> {
-    this.#drains.delete(node);
-    await this.#cordon(node, false);
-    return { node, status: "ready", blockedBy: [] };
+  drain(node: string, how: DrainHow): Promise<NodeDrain> {
+    return this.#drains.begin(node, how);
   }
 
-  async #cordon(node: string, unschedulable: boolean): Promise<void> {
-    const path = `/api/v1/nodes/${node}`;
-    const contentType = "application/merge-patch+json";
-    try {
-      const body = { spec: { unschedulable } };
-      const made: KubeObject = await this.#connection.call(path, { method: "PATCH", contentType, body });
-      this.#nodes.learn(made);
-    } catch (error) {
-      if (error instanceof KubeError && error.status === 404) {
-        throw new ControllerError("node-not-found", `there is no node ${node}`);
-      }
-      throw asTrouble(error);
-    }
-  }
-
-  #drainState(node: string): NodeDrain {
-    const refusals = this.#drains.get(node)?.refusals;
-    const left = this.#evictable(node).map(({ metadata }) => {
-      const refusal = refusals?.get(keyOf(metadata));
-      return refusal === undefined ? keyOf(metadata) : `${keyOf(metadata)}: ${refusal}`;
-    });
-    return { node, status: left.length === 0 ? "drained" : "draining", blockedBy: left };
-  }
-
-  /** Its pods, but for those that belong to the node itself. */
-  #evictable(node: string): KubeObject[] {
-    return this.#pods.all().filter((pod) => {
-      const { annotations = {}, ownerReferences = [] } = pod.metadata as KubeObject["metadata"] & {
-        readonly ownerReferences?: readonly { readonly kind: string }[];
-      };
-      const isMirror = "kubernetes.io/config.mirror" in annotations;
-      const isDaemon = ownerReferences.some(({ kind }) => kind === "DaemonSet");
-      return nodeOf(pod) === node && !isOver(pod) && !isMirror && !isDaemon;
-    });
-  }
-
-  /** Asks for each eviction again at the next look: a budget or a right may be missing now and not then. */
-  async #goOnDraining(): Promise<void> {
-    for (const [node, { until, refusals }] of this.#drains) {
-      const left = this.#evictable(node).filter(({ metadata }) => metadata.deletionTimestamp === undefined);
-      if (left.length === 0 || Date.now() > until) {
-        this.#drains.delete(node);
-        continue;
-      }
-      for (const { metadata } of left) {
-        const refusal = await this.#evict(metadata);
-        if (refusal === null) refusals.delete(keyOf(metadata));
-        else refusals.set(keyOf(metadata), refusal);
-      }
-    }
-  }
-
-  /** The server's words, if it refuses: that is of one pod, and holds up no other. */
-  async #evict({ name, namespace = "" }: KubeObject["metadata"]): Promise<string | null> {
-    const body = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
-    try {
-      await this.#connection.call(`/api/v1/namespaces/${namespace}/pods/${name}/eviction`, { method: "POST", body });
-      return null;
-    } catch (error) {
-      if (!(error instanceof KubeError)) throw error;
-      return error.status === 404 ? null : error.message;
-    }
+  uncordon(node: string): Promise<NodeDrain> {
+    return this.#drains.end(node);
   }
 }
 
-/** Whether everything that `wanted` says stands so in `live`. */
-export function isWithin(wanted: unknown, live: unknown): boolean {
-  if (Array.isArray(wanted)) {
-    return Array.isArray(live) && wanted.length === live.length && wanted.every((one, at) => isWithin(one, live[at]));
-  }
-  if (typeof wanted !== "object" || wanted === null) return wanted === live;
-  if (typeof live !== "object" || live === null) return Object.keys(wanted).length === 0;
-  return Object.entries(wanted).every(([key, value]) => {
-    // Kind and version are not repeated in the items of a list.
-    if (key === "apiVersion" || key === "kind")
-      return (
-        (live as Record<string, unknown>)[key] === undefined || isWithin(value, (live as Record<string, unknown>)[key])
-      );
-    return isWithin(value, (live as Record<string, unknown>)[key]);
-  });
-}
-
-/** What the server will not take however often it is asked. 401 is about ourselves, and 409 and 429 are of the moment. */
-const REFUSED: ReadonlySet<number> = new Set([400, 403, 404, 405, 413, 415, 422]);
-
-function asTrouble(error: unknown): unknown {
-  if (!(error instanceof KubeError)) return error;
-  return new ControllerError(REFUSED.has(error.status) ? "backend-refused" : "backend-unavailable", error.message);
-}
-
-async function called<T>(call: Promise<T>): Promise<T> {
-  try {
-    return await call;
-  } catch (error) {
-    throw asTrouble(error);
-  }
+function podPath(namespace: string, name: string): string {
+  return `/api/v1/namespaces/${namespace}/pods/${name}`;
 }

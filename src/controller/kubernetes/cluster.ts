@@ -7,6 +7,9 @@ import { IDENTITY, KubeConnection } from "./connection.ts";
 import { LeaderElection } from "./leader.ts";
 import { KubeObjects } from "./objects.ts";
 
+/** As other controllers: an apiserver has more than one to serve. */
+const PACE = { perSecond: 20, burst: 100 } as const;
+
 export class Cluster {
   readonly objects: KubeObjects;
   readonly backend: KubeBackend;
@@ -20,10 +23,11 @@ export class Cluster {
 
   /** @param changed is run after each change that a watch has seen. */
   constructor(settings: ControllerSettings, changed: () => void, log: Logger) {
-    const { lease } = settings.kubernetes;
-    this.#connection = new KubeConnection(settings.kubernetes);
+    const { lease, namespace, gateway } = settings.kubernetes;
+    this.#connection = new KubeConnection(settings.kubernetes, PACE);
     this.objects = new KubeObjects(this.#connection, settings.kubernetes.watched);
-    this.backend = new KubeBackend(this.#connection, this.objects, settings.reconcile, changed);
+    const { reconcile } = settings;
+    this.backend = new KubeBackend(this.#connection, this.objects, { reconcile, namespace, gateway }, changed);
     this.#log = log;
     this.#leads = lease === null;
     const monotonicMs = () => performance.now();

@@ -2,6 +2,7 @@
 import { hostname } from "node:os";
 import { Agent, request } from "undici";
 import { ControllerError } from "../objects/errors.ts";
+import { Count } from "../watching/figures.ts";
 import { type Access, accessOf } from "./kubeconfig.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
@@ -49,12 +50,21 @@ export interface Call {
   readonly signal?: AbortSignal;
 }
 
+/** Writes a second, and how many may come at once after a quiet time. */
+export interface Pace {
+  readonly perSecond: number;
+  readonly burst: number;
+}
+
 export class KubeConnection {
+  readonly #pacer: Pacer | null;
+  readonly calls = new Count("apiserver_calls_total", "Calls to the apiserver, by how they ended");
   readonly #access: Access;
   readonly #agent: Agent;
 
   /** @throws Error when there is no cluster to call. */
-  constructor({ kubeconfig, context }: KubeSettings) {
+  constructor({ kubeconfig, context }: KubeSettings, pace: Pace | null = null) {
+    this.#pacer = pace === null ? null : new Pacer(pace);
     this.#access = accessOf(kubeconfig, context, process.env);
     const { ca, cert, key, verify } = this.#access;
     const connect = {
@@ -73,7 +83,15 @@ export class KubeConnection {
   }
 
   async call<T>(path: string, call: Call = {}): Promise<T> {
-    const answer = await this.#send(path, call, AbortSignal.timeout(CALL_TIMEOUT_MS));
+    const isWrite = call.method !== undefined && call.method !== "GET";
+    // A Lease that waited behind others could run out.
+    if (isWrite && !path.includes("/leases")) await this.#pacer?.turn();
+    const verb = call.method ?? "GET";
+    const answer = await this.#send(path, call, AbortSignal.timeout(CALL_TIMEOUT_MS)).catch((error) => {
+      this.calls.add({ verb, code: "none" });
+      throw error;
+    });
+    this.calls.add({ verb, code: String(answer.statusCode) });
     const text = await answer.body.text().catch((error: Error) => {
       throw unreachable(this.server, error);
     });
@@ -132,6 +150,28 @@ export class KubeConnection {
       if (signal?.aborted === true) throw error;
       throw unreachable(this.server, error as Error);
     }
+  }
+}
+
+/** A bucket that fills by so many a second: who finds it empty waits, in order. */
+class Pacer {
+  readonly #pace: Pace;
+  #left: number;
+  #at = performance.now();
+
+  constructor(pace: Pace) {
+    this.#pace = pace;
+    this.#left = pace.burst;
+  }
+
+  async turn(): Promise<void> {
+    const { perSecond, burst } = this.#pace;
+    const now = performance.now();
+    this.#left = Math.min(burst, this.#left + ((now - this.#at) / 1_000) * perSecond) - 1;
+    this.#at = now;
+    if (this.#left >= 0) return;
+    const waitMs = (-this.#left / perSecond) * 1_000;
+    await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
 }
 

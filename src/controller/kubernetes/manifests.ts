@@ -60,10 +60,15 @@ function rule(apiGroup: string, resources: readonly string[], verbs: readonly st
 
 const CLUSTER_RULES = [
   rule("", ["nodes"], [...LOOK, "patch"]),
-  rule("", ["pods", "services", "configmaps"], LOOK),
+  // A pod that does not come up, or that a dead node cannot tell of, is deleted; which of two goes first is marked.
+  rule("", ["pods"], [...LOOK, "patch", "delete"]),
+  rule("", ["services", "configmaps"], LOOK),
   rule("", ["pods/eviction"], ["create"]),
   rule("events.k8s.io", ["events"], ["create"]),
-  rule("apps", ["deployments"], LOOK),
+  rule("apps", ["deployments", "controllerrevisions"], LOOK),
+  rule("networking.k8s.io", ["networkpolicies"], LOOK),
+  rule("monitoring.coreos.com", ["servicemonitors"], LOOK),
+  rule("gateway.networking.k8s.io", ["httproutes"], LOOK),
   rule("policy", ["poddisruptionbudgets"], LOOK),
   rule("scheduling.k8s.io", ["priorityclasses"], LOOK),
   rule(GROUP, ["llmworkloads", "llmmodels"], [...LOOK, "create", "patch", "delete"]),
@@ -76,7 +81,10 @@ const MAKE = ["create", "patch", "delete"];
 const WORKLOAD_RULES = [
   rule("", ["secrets"], ["create"]),
   rule("", ["services", "configmaps"], MAKE),
-  rule("apps", ["deployments"], MAKE),
+  rule("apps", ["deployments", "controllerrevisions"], MAKE),
+  rule("networking.k8s.io", ["networkpolicies"], MAKE),
+  rule("monitoring.coreos.com", ["servicemonitors"], MAKE),
+  rule("gateway.networking.k8s.io", ["httproutes"], MAKE),
   rule("policy", ["poddisruptionbudgets"], MAKE),
 ];
 

@@ -5,11 +5,15 @@ import { changedConditions } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec } from "../objects/model.ts";
+import type { Revision } from "../objects/revision.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { Created, Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec, WorkloadStatus } from "../objects/workload.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { tellCondition } from "./events.ts";
+import { OURS } from "./owned.ts";
+import { ownerOf, revisionIn, revisionObject } from "./revisions.ts";
+import { called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
 const BASE = `/apis/${API_VERSION}`;
@@ -22,6 +26,12 @@ export class KubeObjects implements Objects {
   readonly #listeners = new Set<() => void>();
   readonly #workloads: Watch;
   readonly #models: Watch;
+  readonly #revisions: Watch;
+  #kept: { readonly at: number; readonly byOwner: ReadonlyMap<string, readonly KubeObject[]> } = {
+    at: -1,
+    byOwner: new Map(),
+  };
+  readonly #known = new WeakMap<KubeObject, Workload>();
 
   /** @param watched is the namespace whose workloads are seen; `null`: all. */
   constructor(connection: KubeConnection, watched: string | null) {
@@ -33,20 +43,26 @@ export class KubeObjects implements Objects {
     const within = watched === null ? BASE : `${BASE}/namespaces/${watched}`;
     this.#workloads = new Watch(connection, `${within}/llmworkloads`, { changed });
     this.#models = new Watch(connection, `${BASE}/llmmodels`, { changed });
+    this.#revisions = new Watch(connection, "/apis/apps/v1/controllerrevisions", { changed, labelSelector: OURS });
+  }
+
+  get watches(): readonly Watch[] {
+    return [this.#workloads, this.#models, this.#revisions];
   }
 
   start(): void {
     this.#workloads.start();
     this.#models.start();
+    this.#revisions.start();
   }
 
   async stop(): Promise<void> {
-    await Promise.all([this.#workloads.stop(), this.#models.stop()]);
+    await Promise.all([this.#workloads.stop(), this.#models.stop(), this.#revisions.stop()]);
   }
 
   /** Why objects are not up to date; `null`: they are. */
   get trouble(): string | null {
-    const trouble = this.#workloads.trouble ?? this.#models.trouble;
+    const trouble = this.#workloads.trouble ?? this.#models.trouble ?? this.#revisions.trouble;
     return trouble?.includes("404") === true
       ? `${trouble}; are the CRDs there? gpuo cluster crds prints them`
       : trouble;
@@ -55,8 +71,17 @@ export class KubeObjects implements Objects {
   workloads(): readonly Workload[] {
     return this.#workloads
       .all()
-      .map(workloadOf)
+      .map((object) => this.#read(object))
       .sort((a, b) => (keyOf(a.metadata) < keyOf(b.metadata) ? -1 : 1));
+  }
+
+  /** Once for each version of an object: reading it is much of the work of a look. */
+  #read(object: KubeObject): Workload {
+    const known = this.#known.get(object);
+    if (known !== undefined) return known;
+    const workload = workloadOf(object);
+    this.#known.set(object, workload);
+    return workload;
   }
 
   models(): readonly Model[] {
@@ -157,6 +182,25 @@ export class KubeObjects implements Objects {
 
   async removeModel({ metadata }: Model): Promise<void> {
     await this.#written(this.#connection.call(`${BASE}/llmmodels/${metadata.name}`, { method: "DELETE" }));
+  }
+
+  revisions({ metadata }: Workload): readonly Revision[] {
+    if (this.#kept.at !== this.#revisions.changes) {
+      const byOwner = Map.groupBy(this.#revisions.all(), (one) => ownerOf(one) ?? "");
+      this.#kept = { at: this.#revisions.changes, byOwner };
+    }
+    return (this.#kept.byOwner.get(metadata.uid) ?? []).flatMap(revisionIn);
+  }
+
+  /** The server takes another number of one that is there, and no other content. */
+  async keepRevision(workload: Workload, revision: Revision): Promise<void> {
+    const { path, object } = revisionObject(workload, revision);
+    this.#revisions.learn(await called(this.#connection.apply<KubeObject>(path, object)));
+  }
+
+  async dropRevision(workload: Workload, revision: Revision): Promise<void> {
+    const { path } = revisionObject(workload, revision);
+    await unlessGone(this.#connection.call(path, { method: "DELETE" }));
   }
 
   /** It is not gone before what it made is. */

@@ -1,8 +1,8 @@
 /** Nodes and pods, as the reconcilers see them. Pure. */
 import { urlHost } from "../../platform/url-host.ts";
-import { LABEL } from "../objects/meta.ts";
+import { ANNOTATION, LABEL } from "../objects/meta.ts";
 import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
-import { PRODUCT, VLLM_PORT } from "./render.ts";
+import { PRODUCT, VLLM_PORT } from "./owned.ts";
 import type { KubeObject } from "./watch.ts";
 
 const GPU = "nvidia.com/gpu";
@@ -88,6 +88,7 @@ export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObjec
         usedGpus: used.get(metadata.name) ?? 0,
         ready: conditions.some(({ type, status: holds }) => type === "Ready" && holds === "True"),
         schedulable: spec?.unschedulable !== true,
+        draining: spec?.unschedulable === true && metadata.annotations?.[ANNOTATION.drain] !== undefined,
       },
     ];
   });

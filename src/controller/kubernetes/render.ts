@@ -1,29 +1,29 @@
 /** What a workload is made of in a cluster. Pure: objects in, objects out. */
 import { formatCpu, formatMemory } from "../../work/quantities.ts";
-import { ANNOTATION, API_VERSION, hubSecretOf, LABEL, tenantOf } from "../objects/meta.ts";
+import { ANNOTATION, hubSecretOf, LABEL } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
-import type { Plan } from "../reconcile/plan.ts";
+import { type Plan, startupSeconds } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
 import { isOfProduct } from "../reconcile/seen.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
+import {
+  type Child,
+  CUSTOM_PORT,
+  labelsOf,
+  metaOf,
+  type OptionalKind,
+  PRODUCT,
+  selectorOf,
+  VLLM_PORT,
+} from "./owned.ts";
+import { httpRoute, networkPolicy, type ReachSettings, serviceMonitor } from "./reach.ts";
 import type { KubeObject } from "./watch.ts";
 
-/** One object to be applied; the path is the API's. */
-export interface Child {
-  readonly path: string;
-  readonly object: Readonly<Record<string, unknown>>;
-}
+const OPTIONAL: Readonly<
+  Record<OptionalKind, (workload: Workload, settings: RenderSettings) => Child["object"] | null>
+> = { servicemonitors: serviceMonitor, httproutes: httpRoute };
 
-/** The node's label that names its GPUs. */
-export const PRODUCT = "nvidia.com/gpu.product";
-export const VLLM_PORT = 8_000;
-const CUSTOM_PORT = 8_080;
 const STARTUP_PERIOD_S = 10;
-/** Weights load at 15 s a GB, and 105 s go into everything else; three tenths are added, since nodes differ. */
-const START_S_PER_GB = 15;
-const START_S = 105;
-const START_SPARE = 1.3;
-const LEAST_START_S = 600;
 
 /** Nobody in the image has the pod's user id: without these, engines look for a home of root's, and a name, in vain. */
 const HOME = { HOME: "/cache", HF_HOME: "/cache/huggingface", USER: "llm" } as const;
@@ -32,28 +32,48 @@ export function deploymentPath({ metadata: { namespace, name } }: Workload): str
   return `/apis/apps/v1/namespaces/${namespace}/deployments/${name}`;
 }
 
-/** By the kind of each: what may be there and what must not be. */
+/** What may be there and what must not be. */
 export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderSettings) {
   const { metadata } = workload;
   const { namespace, name } = metadata;
   const apps = deploymentPath(workload);
-  const pdb = `/apis/policy/v1/namespaces/${namespace}/poddisruptionbudgets/${name}`;
-  const core = `/api/v1/namespaces/${namespace}`;
-  const paths = [apps, pdb, `${core}/services/${name}`, `${core}/configmaps/${name}-config`];
-  if (wanted.plan === null) return { made: [], gone: paths };
+  const path = (base: string, kind: string, of = name) => `${base}/namespaces/${namespace}/${kind}/${of}`;
+  const pdb = path("/apis/policy/v1", "poddisruptionbudgets");
+  const policy = path("/apis/networking.k8s.io/v1", "networkpolicies");
+  const config = path("/api/v1", "configmaps", `${name}-config`);
+  const service = path("/api/v1", "services");
+  const optional = optionalPaths(path).filter(([kind]) => settings.optional.has(kind));
+  if (wanted.plan === null) {
+    return { made: [], gone: [apps, pdb, policy, service, config, ...optional.map(([, one]) => one)] };
+  }
   const plan = wanted.plan;
+  const isolation = networkPolicy(workload, plan, settings);
+  // For a lone replica a budget would block every drain for ever.
+  const hasBudget = wanted.desired >= 2;
   const made: Child[] = [
-    { path: `${core}/configmaps/${name}-config`, object: configMap(workload) },
-    { path: `${core}/services/${name}`, object: service(workload, plan) },
+    { path: config, object: configMap(workload) },
+    { path: service, object: serviceOf(workload, plan) },
+    // Before the pods that it is for.
+    ...(isolation === null ? [] : [{ path: policy, object: isolation }]),
     // A rollout that must wait leaves the template as it is, and the replicas too.
     ...(wanted.isBlocked ? [] : [{ path: apps, object: deployment(workload, { ...wanted, plan }, settings) }]),
-    ...(wanted.desired >= 2 ? [{ path: pdb, object: disruptionBudget(workload) }] : []),
+    ...(hasBudget ? [{ path: pdb, object: disruptionBudget(workload) }] : []),
+    ...optional.flatMap(([kind, one]): Child[] => {
+      const object = OPTIONAL[kind](workload, settings);
+      return object === null ? [] : [{ path: one, object }];
+    }),
   ];
-  // For a lone replica a budget would block every drain for ever.
-  return { made, gone: wanted.desired >= 2 ? [] : [pdb] };
+  return { made, gone: [...(hasBudget ? [] : [pdb]), ...(isolation === null ? [policy] : [])] };
 }
 
-export interface RenderSettings {
+function optionalPaths(path: (base: string, kind: string) => string): readonly (readonly [OptionalKind, string])[] {
+  return [
+    ["servicemonitors", path("/apis/monitoring.coreos.com/v1", "servicemonitors")],
+    ["httproutes", path("/apis/gateway.networking.k8s.io/v1", "httproutes")],
+  ];
+}
+
+export interface RenderSettings extends ReachSettings {
   readonly reconcile: ReconcileSettings;
   /** PriorityClasses that are there. */
   readonly priorityClasses: ReadonlySet<string>;
@@ -61,38 +81,10 @@ export interface RenderSettings {
   readonly products: readonly string[];
   /** Which ones pods of this revision are kept to already. */
   readonly liveProducts: readonly string[];
-}
-
-function metaOf({ metadata }: Workload, name = metadata.name) {
-  return {
-    name,
-    namespace: metadata.namespace,
-    labels: labelsOf(metadata),
-    ownerReferences: [
-      {
-        apiVersion: API_VERSION,
-        kind: "LLMWorkload",
-        name: metadata.name,
-        uid: metadata.uid,
-        controller: true,
-        blockOwnerDeletion: true,
-      },
-    ],
-  };
-}
-
-function labelsOf(metadata: Workload["metadata"]) {
-  return {
-    "app.kubernetes.io/managed-by": "gpu-orchestrator",
-    [LABEL.workload]: metadata.name,
-    [LABEL.tenant]: tenantOf(metadata),
-    [LABEL.track]: "stable",
-  };
-}
-
-/** Never a version: the selector of a Deployment cannot change. */
-function selectorOf({ metadata }: Workload) {
-  return { [LABEL.workload]: metadata.name, [LABEL.track]: "stable" };
+  /** What pods of this revision were first made from; `null`: it is new. */
+  readonly template: Readonly<Record<string, unknown>> | null;
+  /** Kinds that not every cluster has, and this one does. */
+  readonly optional: ReadonlySet<OptionalKind>;
 }
 
 function configMap(workload: Workload): Child["object"] {
@@ -124,7 +116,7 @@ function secretsOf({ metadata, spec }: Workload): readonly string[] {
   return ANNOTATION.hubToken in metadata.annotations ? [...given, hubSecretOf(metadata)] : given;
 }
 
-function service(workload: Workload, { engine }: Plan): Child["object"] {
+function serviceOf(workload: Workload, { engine }: Plan): Child["object"] {
   const port = (name: string, number: number) => ({ name, port: number, targetPort: "http", protocol: "TCP" });
   return {
     apiVersion: "v1",
@@ -147,32 +139,42 @@ function disruptionBudget(workload: Workload): Child["object"] {
   };
 }
 
+/** Fixed when its revision is new: neither another default image nor another version of this program rolls what runs. */
+export function templateOf(workload: Workload, plan: Plan, revision: string, settings: TemplateSettings) {
+  return {
+    metadata: { labels: { ...labelsOf(workload.metadata), [LABEL.revision]: revision } },
+    spec: podSpec(workload, plan, settings),
+  };
+}
+
 function deployment(
   workload: Workload,
   wanted: Wanted & { readonly plan: Plan },
   settings: RenderSettings,
 ): Child["object"] {
-  const { plan, revision, desired, strategy, surge } = wanted;
+  const { plan, revision, desired, extra, strategy, surge } = wanted;
   const rolling = { maxSurge: surge ? 1 : 0, maxUnavailable: surge ? 0 : 1 };
+  const template = (settings.template as Template | null) ?? templateOf(workload, plan, revision, settings);
+  const affinity = plan.product === null ? {} : { affinity: productAffinity(plan.product, settings) };
   return {
     apiVersion: "apps/v1",
     kind: "Deployment",
     metadata: metaOf(workload),
     spec: {
-      replicas: desired,
+      replicas: desired + extra,
       revisionHistoryLimit: 10,
       progressDeadlineSeconds: startupSeconds(plan) + 60,
       strategy: strategy === "recreate" ? { type: "Recreate" } : { type: "RollingUpdate", rollingUpdate: rolling },
       selector: { matchLabels: selectorOf(workload) },
-      template: {
-        metadata: { labels: { ...labelsOf(workload.metadata), [LABEL.revision]: revision } },
-        spec: podSpec(workload, plan, settings),
-      },
+      // Which of a product's names it may have follows the nodes that there are.
+      template: { ...template, spec: { ...template.spec, ...affinity } },
     },
   };
 }
 
-function podSpec(workload: Workload, plan: Plan, settings: RenderSettings) {
+type TemplateSettings = Pick<RenderSettings, "priorityClasses" | "reconcile">;
+
+function podSpec(workload: Workload, plan: Plan, settings: TemplateSettings) {
   const priority = `llm-${plan.qosClass}`;
   return {
     automountServiceAccountToken: false,
@@ -191,7 +193,6 @@ function podSpec(workload: Workload, plan: Plan, settings: RenderSettings) {
       { name: "shm", emptyDir: { medium: "Memory" } },
       { name: "config", configMap: { name: `${workload.metadata.name}-config` } },
     ],
-    ...(plan.product === null ? {} : { affinity: productAffinity(plan.product, settings) }),
   };
 }
 
@@ -230,7 +231,7 @@ interface NodeAffinity {
   };
 }
 
-function containerOf(workload: Workload, plan: Plan, { reconcile }: RenderSettings) {
+function containerOf(workload: Workload, plan: Plan, { reconcile }: TemplateSettings) {
   const { spec } = workload;
   const secrets = secretsOf(workload);
   const isVllm = plan.engine === "vllm";
@@ -283,10 +284,4 @@ function resourcesOf({ cpuMillis, memoryBytes, gpus, resource, qosClass }: Plan,
     requests: { cpu: formatCpu(Math.max(1, Math.ceil(cpuMillis * guarantee))), memory, ...devices },
     limits: { cpu: formatCpu(Math.ceil(cpuMillis * Math.max(1, burst))), memory, ...devices },
   };
-}
-
-/** As long as loading the weights may take. */
-export function startupSeconds({ memoryMib, gpus }: Plan): number {
-  const gigabytes = ((memoryMib ?? 0) * Math.max(1, gpus)) / 1_024;
-  return Math.max(LEAST_START_S, Math.ceil((gigabytes * START_S_PER_GB + START_S) * START_SPARE));
 }

@@ -63,11 +63,17 @@ export class Watch {
   /** Why it is not up to date; `null`: it is. */
   trouble: string | null = "not listed yet";
   lists = 0;
+  /** Grows with each change of what is known. */
+  changes = 0;
 
   constructor(connection: KubeConnection, path: string, options: WatchOptions) {
     this.#connection = connection;
     this.#path = path;
     this.#options = options;
+  }
+
+  get path(): string {
+    return this.#path;
   }
 
   start(): void {
@@ -90,6 +96,14 @@ export class Watch {
   /** What a write has answered: it need not be waited for. */
   learn(object: KubeObject): void {
     this.#objects.set(keyOf(object.metadata), object);
+    this.changes++;
+  }
+
+  /** A write has answered with a later version than that which the watch has come to. */
+  #isKnownLater({ metadata }: KubeObject): boolean {
+    const known = this.#objects.get(keyOf(metadata))?.metadata;
+    if (known === undefined || known.uid !== metadata.uid) return false;
+    return isLater(known.resourceVersion, metadata.resourceVersion);
   }
 
   async #run(): Promise<void> {
@@ -140,6 +154,7 @@ export class Watch {
     for (const [key, object] of found) this.#objects.set(key, object);
     this.#version = version;
     this.lists++;
+    this.changes++;
     this.trouble = null;
     this.#options.changed();
   }
@@ -182,10 +197,17 @@ export class Watch {
     this.#version = object.metadata.resourceVersion;
     this.trouble = null;
     if (type === "BOOKMARK") return;
+    this.changes++;
     if (type === "DELETED") this.#objects.delete(keyOf(object.metadata));
-    else this.#objects.set(keyOf(object.metadata), object);
+    else if (!this.#isKnownLater(object)) this.#objects.set(keyOf(object.metadata), object);
     this.#options.changed();
   }
+}
+
+/** Versions of one kind of object are whole numbers that grow (KEP 5504); others are not told apart. */
+function isLater(one: string, other: string): boolean {
+  const isNumber = /^\d{1,30}$/;
+  return isNumber.test(one) && isNumber.test(other) && BigInt(one) > BigInt(other);
 }
 
 function jitter(): number {

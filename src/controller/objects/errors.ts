@@ -13,6 +13,7 @@ export type ControllerErrorCode =
   | "no-gpu-free"
   | "tenant-foreign"
   | "not-yet"
+  | "not-built"
   | "backend-unavailable"
   | "backend-refused"
   | "storage-unavailable"

@@ -23,6 +23,8 @@ export const ANNOTATION = {
   modelId: "llm-orchestrator.io/model-id",
   /** In a cluster: its pods are given the Secret {@link hubSecretOf} of it. */
   hubToken: "llm-orchestrator.io/hub-token",
+  /** Of a node: until when it is being emptied, and how. */
+  drain: "llm-orchestrator.io/drain",
 } as const;
 
 /** RFC 1123: what Kubernetes takes as the name of a Service, which is made of it. */

@@ -1,6 +1,7 @@
 /** Where objects are kept: a database on one host, a kube-apiserver in a cluster. */
 import type { Metadata } from "./meta.ts";
 import type { Model, ModelSpec } from "./model.ts";
+import type { Revision } from "./revision.ts";
 import type { Workload, WorkloadSpec, WorkloadStatus } from "./workload.ts";
 
 /** What a caller may say of a workload. */
@@ -43,6 +44,11 @@ export interface Objects {
   removeModel(model: Model): Promise<void>;
   /** Nothing of it is left: it goes. */
   forget(workload: Workload): Promise<void>;
+  /** What its replicas were and are started from, as far as it is kept. */
+  revisions(workload: Workload): readonly Revision[];
+  /** Makes it, or gives it another number. */
+  keepRevision(workload: Workload, revision: Revision): Promise<void>;
+  dropRevision(workload: Workload, revision: Revision): Promise<void>;
   /** Runs `changed` after each change, until the answer is called. */
   subscribe(changed: () => void): () => void;
 }

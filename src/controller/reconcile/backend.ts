@@ -1,5 +1,7 @@
 /** Where replicas run. */
+import type { Revision } from "../objects/revision.ts";
 import type { Workload } from "../objects/workload.ts";
+import type { Family } from "../watching/figures.ts";
 import type { Inventory } from "./inventory.ts";
 import type { Wanted } from "./reconcile.ts";
 import type { LoadSeen, NodeSeen, TrackSeen } from "./seen.ts";
@@ -12,6 +14,16 @@ export interface Look {
   serviceOf(workload: Workload): string | null;
   /** More of the same, for those who keep books; absent: there is no more to be told. */
   inventory?(): Inventory;
+  /** Whether it can be said who may reach a replica, and whom it may. */
+  readonly isolates: boolean;
+}
+
+export interface DrainHow {
+  readonly reason: string;
+  /** `null`: only nothing new comes. */
+  readonly deadlineMs: number | null;
+  /** What is left at the deadline is stopped without asking. */
+  readonly force: boolean;
 }
 
 export interface NodeDrain {
@@ -24,10 +36,26 @@ export interface NodeDrain {
 export interface Backend {
   readonly kind: "host" | "kubernetes";
   look(): Promise<Look>;
-  /** Makes and removes what is missing or too much; calls nothing when nothing is. */
-  apply(workload: Workload, wanted: Wanted, tracks: readonly TrackSeen[]): Promise<void>;
+  /** What replicas of a new revision are started from; `null`: nothing that could be kept. */
+  templateOf(workload: Workload, wanted: Wanted): Revision["template"];
+  /**
+   * Makes and removes what is missing or too much; calls nothing when nothing is.
+   *
+   * @param template is that of the revision, as it was when that was new.
+   * @returns what somebody else had changed, in words.
+   */
+  apply(
+    workload: Workload,
+    wanted: Wanted,
+    tracks: readonly TrackSeen[],
+    template: Revision["template"],
+  ): Promise<readonly string[]>;
+  /** What is of no single workload, after all of them; only where this process decides. */
+  tend(now: number): Promise<void>;
   /** For its pods only: it is shown by no call. One that is kept already stays. */
   keepToken(workload: Workload, token: string): Promise<void>;
-  drain(node: string, how: { readonly reason: string; readonly deadlineMs: number | null }): Promise<NodeDrain>;
+  drain(node: string, how: DrainHow): Promise<NodeDrain>;
   uncordon(node: string): Promise<NodeDrain>;
+  /** What its metrics have. */
+  figures(): readonly Family[];
 }

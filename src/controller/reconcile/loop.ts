@@ -5,21 +5,31 @@
  *  1. One look at a time. A change of an object asks for another at once; otherwise one follows after a second.
  *  2. Nothing is written when nothing has changed: a status is compared before it is stored.
  *  3. While the backend cannot be reached nothing is decided, with growing pauses up to half a minute.
- *  4. A workload whose pass fails holds up no other.
+ *  4. A workload whose pass fails holds up no other, and rests, with growing pauses. Ten are worked on at once, and one
+ *     never twice at once.
+ *  5. A pass that takes long is followed by a pause as long: a busy cluster is not looked at without end.
  */
 import { isDeepStrictEqual } from "node:util";
 import { changedConditions, conditionsAfter, finding } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
+import { numberFor, outdated, type Revision, revisionParts } from "../objects/revision.ts";
 import type { History, Objects } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
+import { type Family, family } from "../watching/figures.ts";
 import type { Backend, Look } from "./backend.ts";
-import { type Memory, NO_MEMORIES, type Outcome, reconcile } from "./reconcile.ts";
+import { LoopFigures } from "./loop-figures.ts";
+import { type Memory, NO_MEMORIES, type Outcome, reconcile, type Wanted } from "./reconcile.ts";
+import type { TrackSeen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
 
 const EVERY_MS = 1_000;
 /** What changes together is looked at together. */
 const GATHER_MS = 20;
+/** Workloads that are worked on side by side. */
+const AT_ONCE = 10;
+const FIRST_REST_MS = 5;
+const LONGEST_REST_MS = 300_000;
 const METRICS_MS = 60_000;
 const LONGEST_PAUSE_MS = 30_000;
 
@@ -48,12 +58,16 @@ export class ReconcileLoop {
   #again = false;
   #stopped = false;
   #pauseMs = EVERY_MS;
+  /** The last pass, waiting included. */
+  #tookMs = 0;
   #unsubscribe: () => void = () => undefined;
   /** The last look; `null`: the backend was not reached yet. */
   seen: Look | null = null;
   /** Why the backend cannot be reached; `null`: it can. */
   trouble: string | null = "the backend has not been looked at yet";
   looks = 0;
+  readonly #figures = new LoopFigures();
+  readonly #resting = new Map<string, { readonly until: number; readonly pauseMs: number }>();
 
   constructor(parts: LoopParts) {
     this.#parts = parts;
@@ -71,6 +85,18 @@ export class ReconcileLoop {
     await this.#running;
   }
 
+  figures(): readonly Family[] {
+    const leads = this.#parts.leads() ? 1 : 0;
+    return [
+      ...this.#figures.families(),
+      family("looks_total", "Looks at the backend", "counter", [[{}, this.looks]]),
+      family("leader", "1 where this controller decides", "gauge", [[{}, leads]]),
+      family("resting_workloads", "Workloads whose last pass failed, and that wait for the next", "gauge", [
+        [{}, this.#resting.size],
+      ]),
+    ];
+  }
+
   /** Asks for a look now, or after the one that is under way. */
   soon(): void {
     if (this.#stopped) return;
@@ -79,7 +105,7 @@ export class ReconcileLoop {
       return;
     }
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#begin(), GATHER_MS);
+    this.#timer = setTimeout(() => this.#begin(), Math.max(GATHER_MS, this.#tookMs));
   }
 
   #begin(): void {
@@ -95,6 +121,13 @@ export class ReconcileLoop {
 
   /** One look, and what follows from it. Never rejects. */
   async pass(): Promise<void> {
+    const startedAt = performance.now();
+    await this.#pass();
+    this.#tookMs = Math.min(LONGEST_PAUSE_MS, performance.now() - startedAt);
+    this.#figures.took.observe(this.#tookMs / 1_000);
+  }
+
+  async #pass(): Promise<void> {
     const { backend, objects, log } = this.#parts;
     try {
       this.seen = await backend.look();
@@ -109,32 +142,64 @@ export class ReconcileLoop {
       return;
     }
     this.looks++;
-    for (const workload of objects.workloads()) {
+    const { seen } = this;
+    const left = objects.workloads().filter(({ metadata }) => this.#isDue(keyOf(metadata)));
+    const some = async () => {
       // Asked before each: a pass over many can last longer than a lease.
-      if (!this.#parts.leads()) return;
-      try {
-        await this.#one(workload, this.seen);
-      } catch (error) {
-        const key = keyOf(workload.metadata);
-        const isExpected = error instanceof ControllerError;
-        if (isExpected) log.warn({ workload: key, trouble: error.message }, "a pass was cut short");
-        else log.error({ workload: key, err: error }, "a pass failed");
+      for (let next = left.shift(); next !== undefined && this.#parts.leads(); next = left.shift()) {
+        await this.#guarded(next, seen);
       }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, some));
+    if (this.#parts.leads()) await this.#tended();
+  }
+
+  async #tended(): Promise<void> {
+    const { backend, log, now } = this.#parts;
+    try {
+      await backend.tend(now());
+    } catch (error) {
+      log.warn({ trouble: (error as Error).message }, "nodes could not be looked after");
+    }
+  }
+
+  /** Not so while it rests after a failure. */
+  #isDue(key: string): boolean {
+    return this.#parts.now() >= (this.#resting.get(key)?.until ?? 0);
+  }
+
+  async #guarded(workload: Workload, look: Look): Promise<void> {
+    const { log, now } = this.#parts;
+    const key = keyOf(workload.metadata);
+    try {
+      await this.#one(workload, look);
+      this.#resting.delete(key);
+    } catch (error) {
+      const pauseMs = Math.min(LONGEST_REST_MS, (this.#resting.get(key)?.pauseMs ?? FIRST_REST_MS / 2) * 2);
+      this.#resting.set(key, { until: now() + pauseMs, pauseMs });
+      this.#figures.passes.add({ result: "failed" });
+      const isExpected = error instanceof ControllerError;
+      if (isExpected) log.warn({ workload: key, trouble: error.message, pause_ms: pauseMs }, "a pass was cut short");
+      else log.error({ workload: key, err: error, pause_ms: pauseMs }, "a pass failed");
     }
   }
 
   async #one(workload: Workload, look: Look): Promise<void> {
-    const { objects, backend, settings, now } = this.#parts;
+    const { objects, settings, now } = this.#parts;
     const { uid } = workload.metadata;
     const tracks = look.tracksOf(workload);
     const [load, service] = [look.loadOf(workload), look.serviceOf(workload)];
-    const seen = { tracks, nodes: look.nodes, models: objects.models(), load, service, now: now() };
+    const { nodes, isolates } = look;
+    const seen = { tracks, nodes, models: objects.models(), load, service, isolates, now: now() };
     const decided = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
     this.#memories.set(uid, decided.memory);
-    const refusal = decided.wanted === null ? null : await refusalBy(backend.apply(workload, decided.wanted, tracks));
+    if (decided.wanted !== null) this.#figures.removals.add({}, decided.wanted.removed.length);
+    const refusal = decided.wanted === null ? null : await refusalBy(this.#apply(workload, decided.wanted, tracks));
+    this.#figures.passes.add({ result: refusal === null ? "done" : "refused" });
     const outcome = refusal === null ? decided : refused(workload, decided, refusal, seen.now);
     if (outcome.gone) {
       this.#memories.delete(uid);
+      this.#resting.delete(keyOf(workload.metadata));
       this.#measuredAt.delete(uid);
       await objects.forget(workload);
       return;
@@ -143,6 +208,36 @@ export class ReconcileLoop {
     this.#measuredAt.set(uid, now());
     await this.#tell(workload, outcome);
     await objects.putStatus(workload, outcome.status);
+  }
+
+  async #apply(workload: Workload, wanted: Wanted, tracks: readonly TrackSeen[]): Promise<void> {
+    const { backend, now } = this.#parts;
+    const template = await this.#template(workload, wanted, tracks);
+    const drifts = await backend.apply(workload, wanted, tracks, template);
+    if (drifts.length === 0) return;
+    const { uid } = workload.metadata;
+    const memory = this.#memories.get(uid) ?? NO_MEMORIES;
+    this.#memories.set(uid, { ...memory, drift: { at: now(), words: drifts.join("; ") } });
+    this.#figures.drifts.add({}, drifts.length);
+  }
+
+  /** That of the revision that is wanted, which is kept from now on. */
+  async #template(workload: Workload, wanted: Wanted, tracks: readonly TrackSeen[]): Promise<Revision["template"]> {
+    const { objects, backend, settings, now } = this.#parts;
+    const { revision: name } = wanted;
+    const known = objects.revisions(workload);
+    const old = known.find((one) => one.name === name);
+    if (wanted.plan === null || wanted.isBlocked) return old?.template ?? null;
+    const number = numberFor(name, known);
+    if (old?.number === number) return old.template;
+    const parts = revisionParts(workload.metadata, workload.spec);
+    const made = { name, parts, template: backend.templateOf(workload, wanted), madeAt: new Date(now()).toISOString() };
+    const kept: Revision = { ...(old ?? made), number };
+    await objects.keepRevision(workload, kept);
+    const running = new Set([name, ...tracks.map(({ revision }) => revision)]);
+    const all = [...known.filter((one) => one.name !== name), kept];
+    for (const one of outdated(all, settings.maxVersions, running)) await objects.dropRevision(workload, one);
+    return kept.template;
   }
 
   /** Figures move with each look: alone they are written once a minute. */
@@ -154,6 +249,7 @@ export class ReconcileLoop {
   }
 
   async #tell(workload: Workload, { scaled, status }: Outcome): Promise<void> {
+    if (scaled !== null) this.#figures.scalings.add({ type: scaled.type });
     const { history, newId, now } = this.#parts;
     const { name } = workload.metadata;
     const at = new Date(now()).toISOString();

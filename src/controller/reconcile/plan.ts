@@ -47,6 +47,11 @@ const NVIDIA = "nvidia.com/gpu";
 /** vLLM's own default since 0.23; what a plan leaves for the engine to take of each card. */
 const DEFAULT_UTILIZATION = 0.92;
 const LEAST_MODEL_LEN = 256;
+/** Weights load at 15 s a GB, and 105 s go into everything else; three tenths are added, since nodes differ. */
+const START_S_PER_GB = 15;
+const START_S = 105;
+const START_SPARE = 1.3;
+const LEAST_START_S = 600;
 
 export function planOf(
   spec: WorkloadSpec,
@@ -229,4 +234,10 @@ function flagOf(key: string, value: unknown): string[] {
   if (value === true) return [name];
   if (value === false || value === null) return [];
   return [`${name}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`];
+}
+
+/** As long as loading the weights may take. */
+export function startupSeconds({ memoryMib, gpus }: Pick<Plan, "memoryMib" | "gpus">): number {
+  const gigabytes = ((memoryMib ?? 0) * Math.max(1, gpus)) / 1_024;
+  return Math.max(LEAST_START_S, Math.ceil((gigabytes * START_S_PER_GB + START_S) * START_SPARE));
 }

@@ -9,18 +9,17 @@
  */
 import type { EpochMs } from "../../core/base/time.ts";
 import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
-import { LABEL } from "../objects/meta.ts";
+import { revisionOf } from "../objects/revision.ts";
 import { type Breach, notYet, readSpec } from "../objects/rules.ts";
-import type { Condition, State, Workload, WorkloadStatus } from "../objects/workload.ts";
-import { isPlan, type Plan, type PlanRefused, planOf } from "./plan.ts";
-import { revisionOf } from "./revision.ts";
-import { type RolloutStep, rolloutStep } from "./rollout.ts";
+import type { Workload, WorkloadStatus } from "../objects/workload.ts";
+import { evacuationOf, STAYING } from "./evacuation.ts";
+import { isPlan, type Plan, type PlanRefused, planOf, startupSeconds } from "./plan.ts";
+import { NO_RECOVERY, type RecoveryMemory, type Removal, recover } from "./recovery.ts";
+import { rolloutStep } from "./rollout.ts";
 import { NO_MEMORY, type Scaled, type ScalingMemory, scale } from "./scaling.ts";
-import { hasRoomFor, isOfProduct, isPlaced, type ReplicaSeen, readyOf, type Seen } from "./seen.ts";
+import { hasRoomFor, isOfProduct, isPlaced, readyOf, type Seen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
-
-/** Fewer serve than are desired, and nothing has moved for so long: that is an error. */
-const DEGRADED_MS = 600_000;
+import { conditionsBefore, statusOf, type View } from "./status.ts";
 
 /** What the loop keeps of a workload between two looks. Lost, its clocks start anew. */
 export interface Memory {
@@ -29,9 +28,18 @@ export interface Memory {
   readonly progress: { readonly mark: string; readonly since: EpochMs } | null;
   /** Replicas that had GPUs when the rollout that is under way began; `null`: none is. */
   readonly rolloutBase: number | null;
+  readonly recovery: RecoveryMemory;
+  /** What somebody else had changed last, and when that was put back; `null`: nothing. */
+  readonly drift: { readonly at: EpochMs; readonly words: string } | null;
 }
 
-export const NO_MEMORIES: Memory = { scaling: NO_MEMORY, progress: null, rolloutBase: null };
+export const NO_MEMORIES: Memory = {
+  scaling: NO_MEMORY,
+  progress: null,
+  rolloutBase: null,
+  recovery: NO_RECOVERY,
+  drift: null,
+};
 
 /** How many replicas each revision is to have; one that is not named, none. */
 export interface Wanted {
@@ -44,6 +52,12 @@ export interface Wanted {
   readonly strategy: "rolling" | "recreate";
   readonly surge: boolean;
   readonly isBlocked: boolean;
+  /** One more than desired, until a successor serves on another node. */
+  readonly extra: 0 | 1;
+  /** Replicas that go before others. They are left alone while there is no successor: `extra`. */
+  readonly leaving: readonly string[];
+  /** Replicas that are stopped, so that they start anew. */
+  readonly removed: readonly Removal[];
 }
 
 const NOTHING: Wanted = {
@@ -54,6 +68,9 @@ const NOTHING: Wanted = {
   strategy: "rolling",
   surge: false,
   isBlocked: false,
+  extra: 0,
+  leaving: [],
+  removed: [],
 };
 
 export interface Outcome {
@@ -73,9 +90,9 @@ export interface Outcome {
 
 export function reconcile(workload: Workload, seen: Seen, memory: Memory, settings: ReconcileSettings): Outcome {
   if (workload.metadata.deletionTimestamp !== null) return deleting(workload, seen);
-  const refused = refusalOf(workload, seen, settings);
-  if (refused !== null) return notAccepted(workload, seen, refused);
-  const plan = planOf(workload.spec, seen.models, seen.nodes, settings) as Plan;
+  const planned = acceptedPlan(workload, seen, settings);
+  if ("condition" in planned) return notAccepted(workload, seen, planned);
+  const plan = planned;
   const revision = revisionOf(workload.metadata, workload.spec);
   const scaled = scalingOf(workload, seen, plan, memory, settings);
   const strategy = workload.spec.deploymentStrategy?.type === "recreate" ? "recreate" : "rolling";
@@ -91,9 +108,12 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
     },
     seen.tracks,
   );
-  const view: View = { workload, seen, plan, revision, scaled, step };
+  const leave = step.isRolling ? STAYING : evacuationOf(scaled.desired, plan, revision, seen);
+  const budgetMs = budgetOf(plan, settings);
+  const recovered = recover(seen, memory.recovery, budgetMs);
+  const view: View = { workload, seen, plan, revision, scaled, step, extra: leave.extra, drift: memory.drift };
   const progress = progressOf(view, memory);
-  const status = statusOf(view, seen.now - progress.since, settings);
+  const status = statusOf(view, seen.now - progress.since, budgetMs);
   const from = workload.status.desiredReplicas;
   const isScaled = from !== undefined && from !== scaled.desired;
   return {
@@ -108,6 +128,8 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
             strategy,
             surge: step.surge,
             isBlocked: step.blocked !== null,
+            ...leave,
+            removed: recovered.removed,
           },
     status: isScaled ? { ...status, lastScaleTime: new Date(seen.now).toISOString() } : status,
     gone: false,
@@ -119,8 +141,13 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
           why: scaled.active.message,
         }
       : null,
-    memory: { scaling: scaled.memory, progress, rolloutBase },
+    memory: { scaling: scaled.memory, progress, rolloutBase, recovery: recovered.memory, drift: memory.drift },
   };
+}
+
+/** As long as a replica may take to come up: a large model loads for longer than any deadline that was set for all. */
+function budgetOf(plan: Plan, { progressDeadlineMs }: ReconcileSettings): number {
+  return Math.max(progressDeadlineMs, startupSeconds(plan) * 1_000);
 }
 
 /** Counted again when nothing has moved for too long: GPUs that a dead node had do not come back for being waited for. */
@@ -137,22 +164,13 @@ function rolloutBaseOf(
   return tracks.reduce((sum, { replicas }) => sum + replicas.filter(isPlaced).length, 0);
 }
 
-interface View {
-  readonly workload: Workload;
-  readonly seen: Seen;
-  readonly plan: Plan;
-  readonly revision: string;
-  readonly scaled: Scaled;
-  readonly step: RolloutStep;
-}
-
 interface Refused {
   readonly reason: string;
   readonly message: string;
   readonly condition: "Accepted" | "Schedulable";
 }
 
-function refusalOf({ metadata, spec }: Workload, seen: Seen, settings: ReconcileSettings): Refused | null {
+function acceptedPlan({ metadata, spec }: Workload, seen: Seen, settings: ReconcileSettings): Plan | Refused {
   const lines = (breaches: readonly Breach[]) => breaches.map(({ path, message }) => `${path}: ${message}`).join("\n");
   // Also its shape: a server with an older CRD lets everything through.
   const read = readSpec(spec);
@@ -160,7 +178,7 @@ function refusalOf({ metadata, spec }: Workload, seen: Seen, settings: Reconcile
   const later = notYet(spec);
   if (later.length > 0) return { condition: "Accepted", reason: "NotYet", message: lines(later) };
   const planned: Plan | PlanRefused = planOf(spec, seen.models, seen.nodes, settings);
-  if (isPlan(planned)) return null;
+  if (isPlan(planned)) return planned;
   const { reason, message } = planned;
   // What runs goes on when the node that it would fit on is away.
   const isHere = seen.tracks.some((track) => track.revision === revisionOf(metadata, spec));
@@ -248,158 +266,4 @@ function progressOf({ seen, revision, scaled }: View, { progress }: Memory) {
   const counts = seen.tracks.map((track) => [track.revision, track.replicas.length, readyOf(track)]);
   const mark = JSON.stringify([revision, scaled.desired, counts]);
   return progress?.mark === mark ? progress : { mark, since: seen.now };
-}
-
-function statusOf(view: View, idleMs: number, settings: ReconcileSettings): WorkloadStatus {
-  const { workload, seen, plan, revision, scaled, step } = view;
-  const { metadata, status } = workload;
-  const replicas = seen.tracks.flatMap((track) => track.replicas);
-  const ready = seen.tracks.reduce((sum, track) => sum + readyOf(track), 0);
-  const current = seen.tracks.find((track) => track.revision === revision);
-  const updated = current === undefined ? 0 : readyOf(current);
-  const isReady = updated >= scaled.desired && replicas.length === scaled.desired;
-  const stuck = isReady ? null : stuckOf(replicas, idleMs, settings);
-  const waiting = replicas.find(({ phase }) => phase === "waiting")?.waiting ?? null;
-  const conditions = conditionsAfter(
-    conditionsBefore(workload),
-    findingsOf(view, { isReady, updated, stuck, waiting: waiting?.reason ?? null }),
-    metadata.generation,
-    seen.now,
-  );
-  const state = stateOf(status.state, { isReady, step, stuck, replicas, desired: scaled.desired, idleMs });
-  const urls = replicas.flatMap(({ phase, url }) => (phase === "ready" && url !== null ? [url] : []));
-  const { queue: _, lastScaleTime, ...rest } = status;
-  return {
-    ...rest,
-    phase: state === "failed" ? "Failed" : ready > 0 || isReady ? "Running" : "Pending",
-    state,
-    observedGeneration: metadata.generation,
-    conditions,
-    desiredReplicas: scaled.desired,
-    currentReplicas: replicas.length,
-    readyReplicas: ready,
-    availableReplicas: ready,
-    updatedReplicas: updated,
-    selector: `${LABEL.workload}=${metadata.name}`,
-    qosClass: plan.qosClass,
-    endpoints: seen.service === null || urls.length === 0 ? urls.sort() : [seen.service],
-    currentMetrics: { ...scaled.metrics },
-    plan: {
-      gpus: plan.gpus,
-      flags: [...plan.flags],
-      why: [...plan.why],
-      ...(plan.product === null ? {} : { product: plan.product }),
-      ...(plan.memoryMib === null ? {} : { memoryMiB: plan.memoryMib }),
-    },
-    revision: { stable: isReady ? revision : (status.revision?.stable ?? revision) },
-    ...(lastScaleTime === undefined ? {} : { lastScaleTime }),
-    ...(waiting === null
-      ? {}
-      : {
-          queue: {
-            reason: waiting.reason,
-            ...(waiting.position === null ? {} : { position: waiting.position }),
-            ...(waiting.eta === null ? {} : { eta: waiting.eta }),
-          },
-        }),
-  };
-}
-
-interface Stuck {
-  readonly reason: string;
-  readonly message: string;
-}
-
-function stuckOf(replicas: readonly ReplicaSeen[], idleMs: number, settings: ReconcileSettings): Stuck | null {
-  const troubled = replicas.find(({ trouble }) => trouble !== null);
-  if (troubled?.trouble) {
-    const { reason, message } = troubled.trouble;
-    return { reason, message: `${troubled.name} on ${troubled.node ?? "no node"}: ${message}` };
-  }
-  // A wait for GPUs has no deadline: the queue's words say how long it is.
-  const starting = replicas.filter(({ phase }) => phase === "starting" || phase === "unready");
-  const [first] = starting;
-  if (idleMs < settings.progressDeadlineMs || first === undefined) return null;
-  const message = `nothing has moved for ${Math.floor(idleMs / 1_000)} s: ${first.name} is ${first.phase}`;
-  return { reason: "NoProgress", message };
-}
-
-function findingsOf(
-  { workload, scaled, step, seen }: View,
-  {
-    isReady,
-    updated,
-    stuck,
-    waiting,
-  }: { isReady: boolean; updated: number; stuck: Stuck | null; waiting: string | null },
-): Finding[] {
-  const { desired } = scaled;
-  const older = seen.tracks.reduce((sum, { replicas }) => sum + replicas.length, 0) - updated;
-  const progress =
-    workload.spec.paused === true
-      ? "Paused"
-      : (step.blocked ?? (isReady ? "Complete" : step.isRolling ? "Rolling" : "Scaling"));
-  return [
-    finding("Accepted", true, "Valid"),
-    finding("Schedulable", waiting === null, waiting === null ? "Placed" : "Waiting", waiting ?? ""),
-    finding(
-      "Progressing",
-      stuck === null && step.blocked === null && workload.spec.paused !== true,
-      progress,
-      blockedWords(step),
-    ),
-    finding(
-      "Ready",
-      isReady,
-      isReady ? "AllReady" : "NotAllReady",
-      `${updated} of ${desired} replicas of this revision serve${isReady || older <= 0 ? "" : `; ${older} others are there`}`,
-    ),
-    finding("Stuck", stuck !== null, stuck?.reason ?? "Moving", stuck?.message ?? ""),
-    finding("ScalingActive", scaled.active.holds, scaled.active.reason, scaled.active.message),
-    ...securityOf(workload),
-  ];
-}
-
-function blockedWords({ blocked }: RolloutStep): string {
-  if (blocked === null) return "";
-  return "the only replica would have to stop for its successor; set deploymentStrategy.allowDowntime, or free a GPU";
-}
-
-/** Where no security is asked for any more, none is spoken of. */
-function conditionsBefore({ spec, status: { conditions = [] } }: Workload): readonly Condition[] {
-  return spec.security === undefined ? conditions.filter(({ type }) => type !== "SecurityApplied") : conditions;
-}
-
-/** What is promised is told apart from what is done. */
-function securityOf({ spec: { security } }: Workload): Finding[] {
-  if (security === undefined) return [];
-  const open = [
-    ...(security.encryption ? ["encryption"] : []),
-    ...((security.accessControl ?? []).length > 0 ? ["accessControl"] : []),
-    ...((security.networkPolicies ?? []).length > 0 ? ["networkPolicies"] : []),
-  ];
-  const message = open.length === 0 ? "" : `not enforced by this version: ${open.join(", ")}`;
-  return [finding("SecurityApplied", open.length === 0, open.length === 0 ? "Applied" : "NotEnforced", message)];
-}
-
-function stateOf(
-  before: State | undefined,
-  look: {
-    readonly isReady: boolean;
-    readonly step: RolloutStep;
-    readonly stuck: Stuck | null;
-    readonly replicas: readonly ReplicaSeen[];
-    readonly desired: number;
-    readonly idleMs: number;
-  },
-): State {
-  const { isReady, step, stuck, replicas } = look;
-  const hasServed = before === "running" || before === "scaling" || before === "updating" || before === "error";
-  if (isReady) return "running";
-  if (step.isRolling) return "updating";
-  if (!hasServed) {
-    if (stuck !== null) return "failed";
-    return replicas.some(({ phase }) => phase !== "waiting") ? "creating" : "pending";
-  }
-  return look.idleMs >= DEGRADED_MS ? "error" : "scaling";
 }

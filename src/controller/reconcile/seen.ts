@@ -13,6 +13,8 @@ export interface NodeSeen {
   readonly ready: boolean;
   /** Not cordoned. */
   readonly schedulable: boolean;
+  /** What runs there is to go. */
+  readonly draining: boolean;
 }
 
 export const STUCK_REASONS = [
@@ -59,6 +61,8 @@ export interface Seen {
   readonly load: readonly LoadSeen[];
   /** What leads to all replicas that serve; `null`: each is called for itself. */
   readonly service: string | null;
+  /** Whether it can be said who may reach a replica. */
+  readonly isolates: boolean;
   readonly now: EpochMs;
 }
 

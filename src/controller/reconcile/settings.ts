@@ -25,6 +25,8 @@ export interface ReconcileSettings {
   readonly scaleDownCooldownMs: number;
   /** Of one GPU, where nothing else tells. */
   readonly gpuMemoryMib: number | null;
+  /** Of each workload, so many revisions are kept. */
+  readonly maxVersions: number;
   /** Without progress for so long it is stuck. */
   readonly progressDeadlineMs: number;
 }

@@ -115,7 +115,7 @@ export const fileSchema = z.strictObject({
   namespace: text.optional(),
   scheduler: scheduler.optional(),
   resourceManager: resourceManager.optional(),
-  modelRegistry: anything,
+  modelRegistry: z.looseObject({ maxVersions: z.int().min(1).max(1_000).optional() }).optional(),
   operator: operator.optional(),
   metricsEnabled: flag.optional(),
   metricsPort: port.optional(),
@@ -157,6 +157,12 @@ export const fileSchema = z.strictObject({
       executor: text.default("vllm"),
     })
     .optional(),
+  kubernetes: z
+    .strictObject({
+      /** Each workload gets a route of it, below /NAMESPACE/NAME. */
+      gateway: z.strictObject({ namespace: text, name: text }).optional(),
+    })
+    .optional(),
   database: text.optional(),
 });
 export type ControllerFile = z.output<typeof fileSchema>;
@@ -179,7 +185,17 @@ export const INERT: readonly string[] = [
   "resourceManager.overcommitRatio",
   "resourceManager.scaleUpThreshold",
   "resourceManager.scaleDownThreshold",
-  "modelRegistry",
+  "modelRegistry.storageType",
+  "modelRegistry.storagePath",
+  "modelRegistry.cacheSize",
+  "modelRegistry.cacheEnabled",
+  "modelRegistry.autoCleanup",
+  "modelRegistry.cleanupInterval",
+  "modelRegistry.metricsEnabled",
+  "modelRegistry.benchmarkOnRegister",
+  "modelRegistry.performanceThreshold",
+  "modelRegistry.checksumValidation",
+  "modelRegistry.signatureValidation",
   "operator.reconcileInterval",
   "operator.maxConcurrentReconciles",
   "operator.defaultServiceAccount",

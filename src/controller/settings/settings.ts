@@ -57,6 +57,10 @@ export interface ControllerSettings {
     readonly context: string | null;
     /** Whose workloads are seen; `null`: those of all namespaces. */
     readonly watched: string | null;
+    /** Where this controller itself runs. */
+    readonly namespace: string;
+    /** Whose routes lead to workloads; `null`: none is told of them. */
+    readonly gateway: { readonly namespace: string; readonly name: string } | null;
     /** Where the Lease is, and its name; `null`: there is only one controller. */
     readonly lease: { readonly namespace: string; readonly name: string } | null;
   };
@@ -108,6 +112,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     problems.push({ origin: { kind: "default" }, path: "api.host", message, hint: null });
   }
   const { K8S_NAMESPACE: named } = env;
+  const home = file.namespace ?? env.POD_NAMESPACE ?? "llm-orchestrator";
   if (flags.namespace !== undefined && named !== undefined && named !== flags.namespace) {
     // What the API made there would never be seen.
     const message = `is another than K8S_NAMESPACE, ${JSON.stringify(named)}`;
@@ -122,10 +127,12 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
       kubeconfig: flags.kubeconfig ?? (file.kubeConfig || null),
       context: flags.context ?? env.K8S_CONTEXT ?? null,
       watched: flags.namespace ?? null,
+      namespace: home,
+      gateway: file.kubernetes?.gateway ?? null,
       lease:
         (flags.leaderElect ?? file.leaderElection ?? true)
           ? {
-              namespace: file.namespace ?? env.POD_NAMESPACE ?? "llm-orchestrator",
+              namespace: home,
               name: flags.leaderElectionId ?? file.leaderLockName ?? LEASE,
             }
           : null,
@@ -238,10 +245,11 @@ function keysOf({ auth }: ControllerFile, problems: Problem[]) {
 }
 
 function reconcileSettings(
-  { scheduler, resourceManager, operator, resourceProfiles = {} }: ControllerFile,
+  file: ControllerFile,
   env: Environment,
   overlays: ReturnType<typeof numbersOf>,
 ): ReconcileSettings {
+  const { scheduler, resourceManager, operator, resourceProfiles = {} } = file;
   const qos = (name: "premium" | "standard" | "basic", priority: number, resourceGuarantee: number, cpu: number) => ({
     priority: scheduler?.qosClasses?.[name]?.priority ?? priority,
     resourceGuarantee: scheduler?.qosClasses?.[name]?.resourceGuarantee ?? resourceGuarantee,
@@ -263,6 +271,7 @@ function reconcileSettings(
     scaleUpCooldownMs: scheduler?.scaleUpCooldown ?? resourceManager?.scaleUpCooldown ?? 180_000,
     scaleDownCooldownMs: scheduler?.scaleDownCooldown ?? resourceManager?.scaleDownCooldown ?? 600_000,
     gpuMemoryMib: overlays.gpuMemoryGb === undefined ? null : overlays.gpuMemoryGb * 1_024,
+    maxVersions: file.modelRegistry?.maxVersions ?? 10,
     progressDeadlineMs: Math.max(600, overlays.deploymentTimeout ?? 300) * 1_000,
   };
 }

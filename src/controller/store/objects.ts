@@ -11,6 +11,7 @@ import { randomUUID } from "node:crypto";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec } from "../objects/model.ts";
+import type { Revision } from "../objects/revision.ts";
 import type { Created, Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadStatus } from "../objects/workload.ts";
 import { type Database, DatabaseError, type Row, type Statement } from "./database.ts";
@@ -19,7 +20,7 @@ import { type Database, DatabaseError, type Row, type Statement } from "./databa
 const ATTEMPTS = 5;
 const KEY_LIFE_MS = 86_400_000;
 
-type Kind = "LLMWorkload" | "LLMModel";
+type Kind = "LLMWorkload" | "LLMModel" | "ControllerRevision";
 interface Kept {
   readonly metadata: Metadata;
   readonly spec: unknown;
@@ -39,6 +40,8 @@ export class DatabaseObjects implements Objects {
   readonly #database: Database;
   readonly #workloads = new Map<string, Workload>();
   readonly #models = new Map<string, Model>();
+  /** By uid of their workload. */
+  readonly #revisions = new Map<string, readonly Revision[]>();
   readonly #keys = new Map<string, KnownKey>();
   readonly #listeners = new Set<() => void>();
   /** By key of workloads whose status is newer here than in the database. */
@@ -65,7 +68,10 @@ export class DatabaseObjects implements Objects {
       { sql: "SELECT kind, namespace, name FROM objects" },
       { sql: "SELECT * FROM idempotency_keys WHERE at > $1", values: [Date.now() - KEY_LIFE_MS] },
     ]);
-    for (const row of changed) this.#keepRow(row);
+    for (const row of changed) {
+      if (row.kind === "ControllerRevision") this.#learn(String(row.uid), JSON.parse(row.spec as string) as Revision);
+      else this.#keepRow(row);
+    }
     this.#dropOthers(new Set(there.map((row) => `${row.kind} ${row.namespace}/${row.name}`)), last);
     for (const { principal, key, fingerprint, id, at } of keys) {
       const known = { fingerprint: String(fingerprint), id: String(id), at: Number(at) };
@@ -81,6 +87,8 @@ export class DatabaseObjects implements Objects {
       Number(metadata.resourceVersion) <= last && !there.has(`${kind} ${keyOf(metadata)}`);
     for (const [key, one] of this.#workloads) if (isGone("LLMWorkload", one)) this.#workloads.delete(key);
     for (const [key, one] of this.#models) if (isGone("LLMModel", one)) this.#models.delete(key);
+    const uids = new Set([...this.#workloads.values()].map(({ metadata }) => metadata.uid));
+    for (const uid of this.#revisions.keys()) if (!uids.has(uid)) this.#revisions.delete(uid);
   }
 
   workloads(): readonly Workload[] {
@@ -213,9 +221,40 @@ export class DatabaseObjects implements Objects {
   }
 
   async forget({ metadata }: Workload): Promise<void> {
+    const { uid } = metadata;
+    await this.#stored([{ sql: "DELETE FROM objects WHERE kind = 'ControllerRevision' AND uid = $1", values: [uid] }]);
     await this.#drop("LLMWorkload", metadata);
+    this.#revisions.delete(uid);
     this.#workloads.delete(keyOf(metadata));
     this.#tell();
+  }
+
+  revisions({ metadata: { uid } }: Workload): readonly Revision[] {
+    return this.#revisions.get(uid) ?? [];
+  }
+
+  async keepRevision({ metadata }: Workload, revision: Revision): Promise<void> {
+    const { namespace, uid } = metadata;
+    const name = `${metadata.name}-${revision.name}`;
+    const sql = `INSERT INTO objects (kind, namespace, name, uid, metadata, spec, status, version)
+                 VALUES ('ControllerRevision', $1, $2, $3, $4, $5, '{}', ${VERSION})
+                 ON CONFLICT (kind, namespace, name) DO UPDATE
+                 SET uid = excluded.uid, spec = excluded.spec, version = excluded.version`;
+    const values = [namespace, name, uid, JSON.stringify({ name, namespace, uid }), JSON.stringify(revision)];
+    await this.#stored([NEXT_VERSION, { sql, values }]);
+    this.#learn(uid, revision);
+  }
+
+  async dropRevision({ metadata: { namespace, name, uid } }: Workload, revision: Revision): Promise<void> {
+    const sql = "DELETE FROM objects WHERE kind = 'ControllerRevision' AND namespace = $1 AND name = $2";
+    await this.#stored([NEXT_VERSION, { sql, values: [namespace, `${name}-${revision.name}`] }]);
+    const left = (this.#revisions.get(uid) ?? []).filter((one) => one.name !== revision.name);
+    this.#revisions.set(uid, left);
+  }
+
+  #learn(uid: string, revision: Revision): void {
+    const others = (this.#revisions.get(uid) ?? []).filter(({ name }) => name !== revision.name);
+    this.#revisions.set(uid, [...others, revision]);
   }
 
   subscribe(changed: () => void): () => void {

@@ -50,6 +50,7 @@ describe.each(BACKENDS.map((make) => make()))("the resource tracker in $name", (
       nodes,
       tracksOf: () => tracks,
       loadOf: () => [],
+      isolates: false,
       serviceOf: () => null,
       ...(inventory === undefined ? {} : { inventory }),
     });

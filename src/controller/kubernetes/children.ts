@@ -1,0 +1,203 @@
+/**
+ * What workloads are made of, in the server and as it is to be.
+ *
+ *  1. Nothing is applied that is there already, as far as we would set it; what others set stays.
+ *  2. What was as we want it and is so no longer has been changed by somebody else: it is put back, and named.
+ *  3. What the server refuses is asked for again, since rights come and names become free, but with growing pauses.
+ *  4. Kinds that not every cluster has are made where they are, and are missed nowhere.
+ */
+import { canonicalJson } from "../objects/canonical.ts";
+import type { KubeConnection } from "./connection.ts";
+import { type Child, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
+import { called, unlessGone } from "./trouble.ts";
+import { type KubeObject, Watch } from "./watch.ts";
+
+const KINDS = {
+  deployments: "/apis/apps/v1",
+  poddisruptionbudgets: "/apis/policy/v1",
+  services: "/api/v1",
+  configmaps: "/api/v1",
+  networkpolicies: "/apis/networking.k8s.io/v1",
+} as const;
+type Kind = keyof typeof KINDS | OptionalKind;
+
+const DISCOVER_MS = 60_000;
+const FIRST_REFUSAL_MS = 1_000;
+const LONGEST_REFUSAL_MS = 60_000;
+
+interface Refused {
+  readonly text: string;
+  readonly error: Error;
+  readonly until: number;
+  readonly pauseMs: number;
+}
+
+interface Applied {
+  readonly text: string;
+  readonly version: string;
+  /** What we applied as the server has written it: a quantity, for one, in its own form. */
+  readonly settled: unknown;
+}
+
+export class Children {
+  readonly #connection: KubeConnection;
+  readonly #changed: () => void;
+  readonly #watches = new Map<Kind, Watch>();
+  #discoveredAt = Number.NEGATIVE_INFINITY;
+  /** By path: what we applied, and the version that it had then. What a server makes of it otherwise is its own affair. */
+  readonly #applied = new Map<string, Applied>();
+  /** By path: what the server did not take, and until when it is not asked for the same again. */
+  readonly #refused = new Map<string, Refused>();
+
+  constructor(connection: KubeConnection, changed: () => void) {
+    this.#connection = connection;
+    this.#changed = changed;
+    for (const [kind, base] of Object.entries(KINDS)) this.#watches.set(kind as Kind, this.#watch(kind, base));
+  }
+
+  #watch(kind: string, base: string): Watch {
+    return new Watch(this.#connection, `${base}/${kind}`, { changed: this.#changed, labelSelector: OURS });
+  }
+
+  /** Those that must be up to date before anything is decided. */
+  get watches(): readonly Watch[] {
+    return [...this.#watches].flatMap(([kind, watch]) => (kind in OPTIONAL ? [] : [watch]));
+  }
+
+  get all(): readonly Watch[] {
+    return [...this.#watches.values()];
+  }
+
+  start(): void {
+    for (const watch of this.#watches.values()) watch.start();
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.#watches.values()].map((watch) => watch.stop()));
+  }
+
+  /** Optional kinds that the cluster has, and that are seen. */
+  get optional(): ReadonlySet<OptionalKind> {
+    const seen = [...this.#watches].filter(([kind, { trouble }]) => kind in OPTIONAL && trouble === null);
+    return new Set(seen.map(([kind]) => kind as OptionalKind));
+  }
+
+  /** Looks now and then which optional kinds there are. */
+  async discover(now: number): Promise<void> {
+    if (now - this.#discoveredAt < DISCOVER_MS) return;
+    this.#discoveredAt = now;
+    for (const [kind, base] of Object.entries(OPTIONAL) as [OptionalKind, string][]) {
+      const isThere = await this.#connection.call<{ resources: { name: string }[] }>(base).then(
+        ({ resources }) => resources.some(({ name }) => name === kind),
+        () => false,
+      );
+      const watch = this.#watches.get(kind);
+      if (isThere && watch === undefined) {
+        const made = this.#watch(kind, base);
+        this.#watches.set(kind, made);
+        made.start();
+      } else if (!isThere && watch !== undefined) {
+        this.#watches.delete(kind);
+        await watch.stop();
+      }
+    }
+  }
+
+  live(path: string): KubeObject | undefined {
+    const [name = "", , namespace = ""] = path.split("/").toReversed();
+    return this.#watchOf(path)?.get(namespace, name);
+  }
+
+  /** @returns what somebody else had changed, in words. @throws ControllerError */
+  async apply(made: readonly Child[], gone: readonly string[]): Promise<readonly string[]> {
+    const drifts: string[] = [];
+    for (const child of made) {
+      const drift = await this.#make(child);
+      if (drift !== null) drifts.push(drift);
+    }
+    for (const path of gone) await this.#unmake(path);
+    return drifts;
+  }
+
+  /** @returns what somebody else had changed; `null`: nobody, as far as is known. */
+  async #make({ path, object }: Child): Promise<string | null> {
+    const live = this.live(path);
+    const text = canonicalJson(object);
+    const applied = this.#applied.get(path);
+    if (live !== undefined && applied?.text === text && applied.version === live.metadata.resourceVersion) return null;
+    const wanted = applied?.text === text ? applied.settled : object;
+    const difference = live === undefined ? "it was deleted" : differenceIn(wanted, live);
+    if (difference === null) {
+      // As we want it from now on, whoever made it so.
+      this.#applied.set(path, { text, version: live?.metadata.resourceVersion ?? "", settled: wanted });
+      return null;
+    }
+    const refused = this.#refused.get(path);
+    if (refused?.text === text && Date.now() < refused.until) throw refused.error;
+    try {
+      const answer: KubeObject = await called(this.#connection.apply(path, object));
+      this.#refused.delete(path);
+      const settled = asAnswered(object, answer);
+      this.#applied.set(path, { text, version: answer.metadata.resourceVersion, settled });
+      this.#watchOf(path)?.learn(answer);
+    } catch (error) {
+      const pauseMs = refused?.text === text ? Math.min(LONGEST_REFUSAL_MS, refused.pauseMs * 2) : FIRST_REFUSAL_MS;
+      this.#refused.set(path, { text, error: error as Error, until: Date.now() + pauseMs, pauseMs });
+      throw error;
+    }
+    return applied?.text === text ? `${path.split("/").slice(-2).join("/")}: ${difference}` : null;
+  }
+
+  async #unmake(path: string): Promise<void> {
+    this.#refused.delete(path);
+    this.#applied.delete(path);
+    const live = this.live(path);
+    if (live === undefined || live.metadata.deletionTimestamp !== undefined) return;
+    const query = { propagationPolicy: "Background" };
+    await unlessGone(this.#connection.call(path, { method: "DELETE", query }));
+  }
+
+  #watchOf(path: string): Watch | undefined {
+    return this.#watches.get(path.split("/").at(-2) as Kind);
+  }
+}
+
+/** What `wanted` names, with the values of `answer`. */
+function asAnswered(wanted: unknown, answer: unknown): unknown {
+  if (Array.isArray(wanted) && Array.isArray(answer) && wanted.length === answer.length) {
+    return wanted.map((one, index) => asAnswered(one, answer[index]));
+  }
+  if (typeof wanted !== "object" || wanted === null || Array.isArray(wanted)) return answer;
+  if (typeof answer !== "object" || answer === null) return answer;
+  const has = answer as Readonly<Record<string, unknown>>;
+  const named = Object.entries(wanted).filter(([key]) => has[key] !== undefined);
+  return Object.fromEntries(named.map(([key, value]) => [key, asAnswered(value, has[key])]));
+}
+
+/** Where `live` is first not what `wanted` says; `null`: everything that it says stands so. */
+export function differenceIn(wanted: unknown, live: unknown, at = "it"): string | null {
+  if (Array.isArray(wanted)) {
+    if (!Array.isArray(live) || wanted.length !== live.length) return `${at} is another list`;
+    return first(wanted.map((one, index) => [`${at}[${index}]`, one, live[index]]));
+  }
+  if (typeof wanted !== "object" || wanted === null) {
+    return wanted === live ? null : `${at} was ${live === undefined ? "taken away" : JSON.stringify(live)}`;
+  }
+  if (typeof live !== "object" || live === null)
+    return Object.keys(wanted).length === 0 ? null : `${at} was taken away`;
+  const has = live as Readonly<Record<string, unknown>>;
+  return first(
+    Object.entries(wanted)
+      // Kind and version are not repeated in the items of a list.
+      .filter(([key]) => (key !== "apiVersion" && key !== "kind") || has[key] !== undefined)
+      .map(([key, value]) => [at === "it" ? key : `${at}.${key}`, value, has[key]]),
+  );
+}
+
+function first(pairs: readonly (readonly [string, unknown, unknown])[]): string | null {
+  for (const [at, wanted, live] of pairs) {
+    const found = differenceIn(wanted, live, at);
+    if (found !== null) return found;
+  }
+  return null;
+}

@@ -1,0 +1,156 @@
+/**
+ * Nodes that are to be emptied.
+ *
+ *  1. What is asked for stands on the node, so any controller can take the call, and the one that leads goes on with it,
+ *     whoever that is by then.
+ *  2. It goes by eviction, so budgets hold; a node is drained only when nothing but its own daemons is left.
+ *  3. What is refused is asked for again until the deadline. After it nothing more is evicted, unless `force` was said:
+ *     then pods are deleted.
+ *  4. A node that takes pods again is drained no more, whoever uncordoned it.
+ */
+import { ControllerError } from "../objects/errors.ts";
+import { ANNOTATION, keyOf } from "../objects/meta.ts";
+import type { DrainHow, NodeDrain } from "../reconcile/backend.ts";
+import { Count } from "../watching/figures.ts";
+import { type KubeConnection, KubeError } from "./connection.ts";
+import { isOver, nodeOf } from "./pods.ts";
+import { asTrouble, unlessGone } from "./trouble.ts";
+import type { KubeObject, Watch } from "./watch.ts";
+
+interface Drain {
+  readonly until: number;
+  readonly isForced: boolean;
+}
+
+export class Drains {
+  readonly #connection: KubeConnection;
+  readonly #nodes: Watch;
+  readonly #pods: Watch;
+  /** By node and pod: what an eviction was refused with. */
+  readonly #refusals = new Map<string, Map<string, string>>();
+  readonly evictions = new Count(
+    "evictions_total",
+    "Evictions that were asked for: taken or refused",
+    ["taken", "refused"].map((result) => ({ result })),
+  );
+
+  constructor(connection: KubeConnection, nodes: Watch, pods: Watch) {
+    this.#connection = connection;
+    this.#nodes = nodes;
+    this.#pods = pods;
+  }
+
+  /** @throws ControllerError `node-not-found` */
+  async begin(node: string, { reason, deadlineMs, force }: DrainHow): Promise<NodeDrain> {
+    const until = deadlineMs === null ? null : new Date(Date.now() + deadlineMs).toISOString();
+    const said = until === null ? null : JSON.stringify({ until, force, reason });
+    await this.#patch(node, { spec: { unschedulable: true }, metadata: { annotations: { [ANNOTATION.drain]: said } } });
+    return this.state(node);
+  }
+
+  async end(node: string): Promise<NodeDrain> {
+    this.#refusals.delete(node);
+    await this.#patch(node, {
+      spec: { unschedulable: false },
+      metadata: { annotations: { [ANNOTATION.drain]: null } },
+    });
+    return { node, status: "ready", blockedBy: [] };
+  }
+
+  state(node: string): NodeDrain {
+    const refusals = this.#refusals.get(node);
+    const left = this.#evictable(node).map(({ metadata }) => {
+      const refusal = refusals?.get(keyOf(metadata));
+      return refusal === undefined ? keyOf(metadata) : `${keyOf(metadata)}: ${refusal}`;
+    });
+    return { node, status: left.length === 0 ? "drained" : "draining", blockedBy: left };
+  }
+
+  /** By those that lead alone. `spared` pods are waited for: a successor comes up first. */
+  async goOn(spared: ReadonlySet<string>, now: number): Promise<void> {
+    for (const node of this.#nodes.all()) {
+      const drain = drainOf(node);
+      if (drain === null) continue;
+      const { name } = node.metadata;
+      if (node.spec?.unschedulable !== true) {
+        this.#refusals.delete(name);
+        await this.#patch(name, { metadata: { annotations: { [ANNOTATION.drain]: null } } });
+      } else await this.#empty(name, drain, spared, now);
+    }
+  }
+
+  async #empty(node: string, { until, isForced }: Drain, spared: ReadonlySet<string>, now: number): Promise<void> {
+    const isLate = now > until;
+    if (isLate && !isForced) return;
+    const refusals = new Map<string, string>();
+    this.#refusals.set(node, refusals);
+    for (const { metadata } of this.#evictable(node)) {
+      if (metadata.deletionTimestamp !== undefined) continue;
+      const key = keyOf(metadata);
+      if (!isLate && spared.has(key)) refusals.set(key, "its successor is coming up");
+      else {
+        const refusal = await (isLate ? this.#delete(metadata) : this.#evict(metadata));
+        if (refusal !== null) refusals.set(key, refusal);
+      }
+    }
+  }
+
+  /** Its pods, but for those that belong to the node itself. */
+  #evictable(node: string): KubeObject[] {
+    return this.#pods.all().filter((pod) => {
+      const { annotations = {}, ownerReferences = [] } = pod.metadata as KubeObject["metadata"] & {
+        readonly ownerReferences?: readonly { readonly kind: string }[];
+      };
+      const isMirror = "kubernetes.io/config.mirror" in annotations;
+      const isDaemon = ownerReferences.some(({ kind }) => kind === "DaemonSet");
+      return nodeOf(pod) === node && !isOver(pod) && !isMirror && !isDaemon;
+    });
+  }
+
+  /** @returns the server's words, if it refuses: that is of one pod, and holds up no other. */
+  async #evict({ name, namespace = "" }: KubeObject["metadata"]): Promise<string | null> {
+    const body = { apiVersion: "policy/v1", kind: "Eviction", metadata: { name, namespace } };
+    const path = `/api/v1/namespaces/${namespace}/pods/${name}/eviction`;
+    const refusal = await refusalOf(this.#connection.call(path, { method: "POST", body }));
+    this.evictions.add({ result: refusal === null ? "taken" : "refused" });
+    return refusal;
+  }
+
+  #delete({ name, namespace = "" }: KubeObject["metadata"]): Promise<string | null> {
+    return refusalOf(this.#connection.call(`/api/v1/namespaces/${namespace}/pods/${name}`, { method: "DELETE" }));
+  }
+
+  async #patch(node: string, body: object): Promise<void> {
+    const path = `/api/v1/nodes/${node}`;
+    const contentType = "application/merge-patch+json";
+    try {
+      this.#nodes.learn(await this.#connection.call<KubeObject>(path, { method: "PATCH", contentType, body }));
+    } catch (error) {
+      if (!(error instanceof KubeError) || error.status !== 404) throw asTrouble(error);
+      throw new ControllerError("node-not-found", `there is no node ${node}`);
+    }
+  }
+}
+
+async function refusalOf(call: Promise<unknown>): Promise<string | null> {
+  try {
+    await unlessGone(call);
+    return null;
+  } catch (error) {
+    if (error instanceof ControllerError) return error.message;
+    throw error;
+  }
+}
+
+/** What stands on a node; `null`: it is not to be emptied. */
+export function drainOf({ metadata: { annotations = {} } }: KubeObject): Drain | null {
+  const said = annotations[ANNOTATION.drain];
+  if (said === undefined) return null;
+  try {
+    const { until, force } = JSON.parse(said) as { readonly until?: string; readonly force?: boolean };
+    const at = Date.parse(until ?? "");
+    return Number.isFinite(at) ? { until: at, isForced: force === true } : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,205 @@
+/** What a look says of a workload: its status, and each condition with its reason. Pure. */
+import type { EpochMs } from "../../core/base/time.ts";
+import { conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
+import { isolationOf } from "../objects/isolation.ts";
+import { LABEL } from "../objects/meta.ts";
+import type { Condition, State, Workload, WorkloadStatus } from "../objects/workload.ts";
+import type { Plan } from "./plan.ts";
+import type { RolloutStep } from "./rollout.ts";
+import type { Scaled } from "./scaling.ts";
+import { type ReplicaSeen, readyOf, type Seen } from "./seen.ts";
+
+/** Fewer serve than are desired, and nothing has moved for so long: that is an error. */
+const DEGRADED_MS = 600_000;
+const DRIFT_TOLD_MS = 60_000;
+
+export interface View {
+  readonly workload: Workload;
+  readonly seen: Seen;
+  readonly plan: Plan;
+  readonly revision: string;
+  readonly scaled: Scaled;
+  readonly step: RolloutStep;
+  /** Of a lone replica whose node is emptied: its successor. */
+  readonly extra: 0 | 1;
+  readonly drift: { readonly at: EpochMs; readonly words: string } | null;
+}
+
+export function statusOf(view: View, idleMs: number, budgetMs: number): WorkloadStatus {
+  const { workload, seen, plan, revision, scaled, step } = view;
+  const { metadata, status } = workload;
+  const replicas = seen.tracks.flatMap((track) => track.replicas);
+  const ready = seen.tracks.reduce((sum, track) => sum + readyOf(track), 0);
+  const current = seen.tracks.find((track) => track.revision === revision);
+  const updated = current === undefined ? 0 : readyOf(current);
+  const left = leftOf(view);
+  const isReady = updated >= scaled.desired && left === 0;
+  const stuck = isReady ? null : stuckOf(replicas, idleMs, budgetMs);
+  const waiting = replicas.find(({ phase }) => phase === "waiting")?.waiting ?? null;
+  const conditions = conditionsAfter(
+    conditionsBefore(workload),
+    findingsOf(view, { isReady, updated, stuck, waiting: waiting?.reason ?? null }),
+    metadata.generation,
+    seen.now,
+  );
+  const state = stateOf(status.state, { isReady, step, stuck, replicas, desired: scaled.desired, idleMs });
+  const urls = replicas.flatMap(({ phase, url }) => (phase === "ready" && url !== null ? [url] : []));
+  const { queue: _, lastScaleTime, ...rest } = status;
+  return {
+    ...rest,
+    phase: state === "failed" ? "Failed" : ready > 0 || isReady ? "Running" : "Pending",
+    state,
+    observedGeneration: metadata.generation,
+    conditions,
+    desiredReplicas: scaled.desired,
+    currentReplicas: replicas.length,
+    readyReplicas: ready,
+    availableReplicas: ready,
+    updatedReplicas: updated,
+    selector: `${LABEL.workload}=${metadata.name}`,
+    qosClass: plan.qosClass,
+    endpoints: seen.service === null || urls.length === 0 ? urls.sort() : [seen.service],
+    currentMetrics: { ...scaled.metrics },
+    plan: {
+      gpus: plan.gpus,
+      flags: [...plan.flags],
+      why: [...plan.why],
+      ...(plan.product === null ? {} : { product: plan.product }),
+      ...(plan.memoryMib === null ? {} : { memoryMiB: plan.memoryMib }),
+    },
+    revision: { stable: isReady ? revision : (status.revision?.stable ?? revision) },
+    ...(lastScaleTime === undefined ? {} : { lastScaleTime }),
+    ...(waiting === null
+      ? {}
+      : {
+          queue: {
+            reason: waiting.reason,
+            ...(waiting.position === null ? {} : { position: waiting.position }),
+            ...(waiting.eta === null ? {} : { eta: waiting.eta }),
+          },
+        }),
+  };
+}
+
+/**
+ * Replicas that are there beside those that are desired: of older revisions, and too many of this one. One that is
+ * stopping on a node that is away serves nobody, and may stay so for as long as the node does.
+ */
+function leftOf({ seen, revision, scaled, extra }: View): number {
+  const away = new Set(seen.nodes.filter(({ ready }) => !ready).map(({ name }) => name));
+  const counts = ({ phase, node }: ReplicaSeen) => phase !== "stopping" || node === null || !away.has(node);
+  const of = (isCurrent: boolean) =>
+    seen.tracks
+      .filter((track) => (track.revision === revision) === isCurrent)
+      .flatMap(({ replicas }) => replicas.filter(counts)).length;
+  return of(false) + Math.max(0, of(true) - scaled.desired - extra);
+}
+
+interface Stuck {
+  readonly reason: string;
+  readonly message: string;
+}
+
+function stuckOf(replicas: readonly ReplicaSeen[], idleMs: number, budgetMs: number): Stuck | null {
+  const troubled = replicas.find(({ trouble }) => trouble !== null);
+  if (troubled?.trouble) {
+    const { reason, message } = troubled.trouble;
+    return { reason, message: `${troubled.name} on ${troubled.node ?? "no node"}: ${message}` };
+  }
+  // A wait for GPUs has no deadline: the queue's words say how long it is.
+  const starting = replicas.filter(({ phase }) => phase === "starting" || phase === "unready");
+  const [first] = starting;
+  if (idleMs < budgetMs || first === undefined) return null;
+  const message = `nothing has moved for ${Math.floor(idleMs / 1_000)} s: ${first.name} is ${first.phase}`;
+  return { reason: "NoProgress", message };
+}
+
+function findingsOf(
+  { workload, scaled, step, seen, drift }: View,
+  {
+    isReady,
+    updated,
+    stuck,
+    waiting,
+  }: { isReady: boolean; updated: number; stuck: Stuck | null; waiting: string | null },
+): Finding[] {
+  const { desired } = scaled;
+  const older = seen.tracks.reduce((sum, { replicas }) => sum + replicas.length, 0) - updated;
+  const progress =
+    workload.spec.paused === true
+      ? "Paused"
+      : (step.blocked ?? (isReady ? "Complete" : step.isRolling ? "Rolling" : "Scaling"));
+  return [
+    finding("Accepted", true, "Valid"),
+    finding("Schedulable", waiting === null, waiting === null ? "Placed" : "Waiting", waiting ?? ""),
+    finding(
+      "Progressing",
+      stuck === null && step.blocked === null && workload.spec.paused !== true,
+      progress,
+      blockedWords(step),
+    ),
+    finding(
+      "Ready",
+      isReady,
+      isReady ? "AllReady" : "NotAllReady",
+      `${updated} of ${desired} replicas of this revision serve${isReady || older <= 0 ? "" : `; ${older} others are there`}`,
+    ),
+    finding("Stuck", stuck !== null, stuck?.reason ?? "Moving", stuck?.message ?? ""),
+    finding("ScalingActive", scaled.active.holds, scaled.active.reason, scaled.active.message),
+    driftOf(drift, seen.now),
+    ...securityOf(workload, seen.isolates),
+  ];
+}
+
+function blockedWords({ blocked }: RolloutStep): string {
+  if (blocked === null) return "";
+  return "the only replica would have to stop for its successor; set deploymentStrategy.allowDowntime, or free a GPU";
+}
+
+/** Where no security is asked for any more, none is spoken of. */
+export function conditionsBefore({ spec, status: { conditions = [] } }: Workload): readonly Condition[] {
+  return spec.security === undefined ? conditions.filter(({ type }) => type !== "SecurityApplied") : conditions;
+}
+
+/** Told for a while after it was put back, so that somebody sees it. */
+function driftOf(drift: View["drift"], now: EpochMs): Finding {
+  if (drift === null || now - drift.at >= DRIFT_TOLD_MS) return finding("Drifted", false, "AsWanted");
+  return finding("Drifted", true, "PutBack", drift.words);
+}
+
+/** What is promised is told apart from what is done. */
+function securityOf({ spec: { security } }: Workload, isolates: boolean): Finding[] {
+  if (security === undefined) return [];
+  const { unknown } = isolationOf(security);
+  const asked = (name: "accessControl" | "networkPolicies") => (security[name] ?? []).length > 0 && !isolates;
+  const open = [
+    ...(security.encryption ? ["encryption"] : []),
+    ...(asked("accessControl") ? ["accessControl"] : []),
+    ...(asked("networkPolicies") ? ["networkPolicies"] : []),
+    ...(isolates ? unknown.map((entry) => JSON.stringify(entry)) : []),
+  ];
+  const message = open.length === 0 ? "" : `not enforced by this version: ${open.join(", ")}`;
+  return [finding("SecurityApplied", open.length === 0, open.length === 0 ? "Applied" : "NotEnforced", message)];
+}
+
+function stateOf(
+  before: State | undefined,
+  look: {
+    readonly isReady: boolean;
+    readonly step: RolloutStep;
+    readonly stuck: Stuck | null;
+    readonly replicas: readonly ReplicaSeen[];
+    readonly desired: number;
+    readonly idleMs: number;
+  },
+): State {
+  const { isReady, step, stuck, replicas } = look;
+  const hasServed = before === "running" || before === "scaling" || before === "updating" || before === "error";
+  if (isReady) return "running";
+  if (step.isRolling) return "updating";
+  if (!hasServed) {
+    if (stuck !== null) return "failed";
+    return replicas.some(({ phase }) => phase !== "waiting") ? "creating" : "pending";
+  }
+  return look.idleMs >= DEGRADED_MS ? "error" : "scaling";
+}

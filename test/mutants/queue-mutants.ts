@@ -191,7 +191,7 @@ const FORESEEN = planted(
     {
       name: "Nobody is ever thought to be passed by those behind him",
       file: "src/core/explain/slots.ts",
-      find: "const isBetter = (this.#gpus[place] as number) <= gpus && (",
+      find: "const isBetter = (asked[place] as number) <= gpus && (",
       replace: "const isBetter = (",
     },
     {

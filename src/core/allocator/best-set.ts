@@ -100,17 +100,17 @@ function placesIn({ places, stranger }: Closeness): (candidate: Candidate) => nu
 export function tornFrom(free: readonly AlikeGpus[], closeness: Closeness): (candidate: Candidate) => number {
   const { kinds } = closeness;
   const placeOf = placesIn(closeness);
-  const groups = free.map(({ first, members: [, second], members }) => ({
-    place: placeOf(first),
-    second: second === undefined ? null : placeOf(second),
-    count: members.length,
-  }));
-  const known = new Map<number, number>();
+  const groups = free.map(({ first, members }): Group => {
+    const second = members[1];
+    return { place: placeOf(first), second: second === undefined ? null : placeOf(second), count: members.length };
+  });
+  /** By kind. */
+  const known: (number | undefined)[] = [];
   return (candidate) => {
     const place = placeOf(candidate);
     const kind = kinds[place] as number;
-    const sum = known.get(kind) ?? tornBy(place, groups, closeness);
-    known.set(kind, sum);
+    const sum = known[kind] ?? tornBy(place, groups, closeness);
+    known[kind] = sum;
     return sum;
   };
 }
@@ -205,38 +205,35 @@ function grow(options: Options, count: number, closeness: Closeness): readonly n
 
 function grownFrom(
   seed: number,
-  { size, places, memoryMib, ...options }: Options,
+  { size, places, memoryMib, across, within: withTaken }: Options,
   count: number,
   { width, within }: Closeness,
 ): { readonly set: readonly number[]; readonly score: Score } {
-  // What each would add as the next.
-  const far = [...options.within];
-  const scoreOf = (at: number): Score => ({
-    within: far[at] as number,
-    memoryMib: memoryMib[at] as number,
-    across: options.across[at] as number,
-  });
+  // What each would add as the next. Compared in place, since so many are: as isBetter does it.
+  const far = withTaken.slice();
+  const isNearer = (a: number, b: number): boolean => {
+    if (far[a] !== far[b]) return (far[a] as number) < (far[b] as number);
+    if (memoryMib[a] !== memoryMib[b]) return (memoryMib[a] as number) < (memoryMib[b] as number);
+    return (across[a] as number) < (across[b] as number);
+  };
   const isIn: boolean[] = places.map(() => false);
   const set: number[] = [];
   const score: Score = { within: 0, memoryMib: 0, across: 0 };
   let next = seed;
   for (;;) {
-    const step = scoreOf(next);
-    score.within += step.within;
-    score.memoryMib += step.memoryMib;
-    score.across += step.across;
+    score.within += far[next] as number;
+    score.memoryMib += memoryMib[next] as number;
+    score.across += across[next] as number;
     set.push(next);
     isIn[next] = true;
     if (set.length === count) return { set, score };
     const row = (places[next] as number) * width;
-    let nearest: Score | null = null;
+    let nearest = -1;
     for (let at = 0; at < size; at++) {
       if (isIn[at]) continue;
       (far[at] as number) += within[row + (places[at] as number)] as number;
-      const each = scoreOf(at);
-      if (nearest !== null && !isBetter(each, nearest)) continue;
-      nearest = each;
-      next = at;
+      if (nearest < 0 || isNearer(at, nearest)) nearest = at;
     }
+    next = nearest;
   }
 }

@@ -56,8 +56,8 @@ export class Slots {
   /** Of each of these instants: twice the place of the slot, and one more for its end. */
   readonly #changes: number[] = [];
   readonly #fronts: Front[] = [];
-  /** Per slot, how many GPUs it keeps until it begins from the one whose start is looked for. */
-  readonly #kept: number[] = [];
+  /** Per change, how many GPUs come free by it for the one whose start is looked for. */
+  readonly #gains: number[] = [];
   #severalAsked = false;
 
   /** @param freeFrom for each GPU when it is free of today's leases. */
@@ -77,28 +77,22 @@ export class Slots {
   /** The first instant at which `claimant` has enough GPUs beside those who cannot be passed; Infinity: there is none. */
   startPassing(claimant: Claimant, now: EpochMs): number {
     const { gpus: wanted, suiting } = claimant;
-    const times = this.#times;
+    const [times, changes, gains] = [this.#times, this.#changes, this.#gains];
     let free = -this.#keepBack(claimant);
-    let at = now;
     let next = 0;
-    for (const place of this.#byTime) {
-      if (suiting.has[place] === 0) continue;
-      const freeFrom = this.#freeFrom[place] as number;
-      for (; free < wanted && next < times.length; next++) {
-        const time = times[next] as number;
-        if (time >= freeFrom) break;
-        at = time;
-        free += this.#gainedBy(this.#changes[next] as number);
+    for (let i = 0; i <= this.#byTime.length; i++) {
+      const place = this.#byTime[i];
+      if (place !== undefined && suiting.has[place] === 0) continue;
+      // After the last GPU come the slots that are left.
+      const freeFrom = place === undefined ? Infinity : (this.#freeFrom[place] as number);
+      while (free < wanted && next < times.length && (times[next] as number) < freeFrom) {
+        free += gains[changes[next++] as number] as number;
       }
-      if (free >= wanted) break;
-      at = freeFrom;
+      if (free >= wanted) return Math.max(now, times[next - 1] as number);
       free++;
+      if (free >= wanted && place !== undefined) return Math.max(now, freeFrom);
     }
-    for (; free < wanted && next < times.length; next++) {
-      at = times[next] as number;
-      free += this.#gainedBy(this.#changes[next] as number);
-    }
-    return free < wanted ? Infinity : Math.max(now, at);
+    return Infinity;
   }
 
   /**
@@ -170,11 +164,14 @@ export class Slots {
   /** Notes what each slot that `claimant` cannot pass keeps until it begins, and returns the sum. */
   #keepBack(claimant: Claimant): number {
     const { gpus, durationMs, suiting } = claimant;
+    const [asked, firmFrom, gains] = [this.#gpus, this.#firmFrom, this.#gains];
     let sum = 0;
-    for (let place = 0; place < this.#gpus.length; place++) {
-      const isBetter = (this.#gpus[place] as number) <= gpus && (this.#firmFrom[place] as number) <= durationMs;
+    for (let place = 0; place < asked.length; place++) {
+      const isBetter = (asked[place] as number) <= gpus && (firmFrom[place] as number) <= durationMs;
       const keeps = isBetter && this.#keepsFrom(this.#claimants[place] as Claimant, claimant) ? suiting.size : 0;
-      this.#kept[place] = keeps;
+      const taken = Math.min(keeps, asked[place] as number);
+      gains[2 * place] = keeps - taken;
+      gains[2 * place + 1] = taken;
       sum += keeps;
     }
     return sum;
@@ -187,11 +184,6 @@ export class Slots {
     if (before.shares && claimant.shares) return false;
     const isEqual = claimant.durationMs === Infinity && claimant.priority === before.priority;
     return !(before.isPassable && isEqual && claimant.gpus > before.gpus);
-  }
-
-  #gainedBy(change: number): number {
-    const keeps = this.#kept[change >> 1] as number;
-    return keeps === 0 ? 0 : gained(keeps, this.#gpus[change >> 1] as number, (change & 1) === 1);
   }
 
   #note(at: number, change: number): void {

@@ -56,8 +56,8 @@ def read_task(path):
     unknown = sorted(set(settings) - set(DEFAULTS))
     if unknown:
         raise TaskError(f"training has keys that are not known: {', '.join(unknown)}")
-    if settings["backend"] == "trl":
-        raise TaskError("backend: trl is not part of this version: leave it out to use the loop that comes with it")
+    if settings["backend"] not in ("own", "trl"):
+        raise TaskError(f"training.backend: expected own or trl, got {settings['backend']}")
     if settings["batch_size"] % settings["gradient_accumulation_steps"]:
         raise TaskError("training.gradient_accumulation_steps must divide training.batch_size")
     settings["mini_batch_size"] = settings["mini_batch_size"] or max(
@@ -71,18 +71,13 @@ def prompts_of(spec):
     prompts = data.get("prompts") or data.get("items") or spec.get("inference", {}).get("prompts")
     if prompts:
         return list(prompts)
-    name = data.get("dataset_name") or data.get("url") or data.get("name")
-    if not name:
-        raise TaskError("data has neither prompts nor a dataset")
+    from dataset import DatasetError
+    from dataset import prompts_of as prompts_in
+
     try:
-        from datasets import load_dataset
-    except ImportError as error:
-        raise TaskError("data names a dataset, and the package datasets is not installed") from error
-    rows = load_dataset(name, data.get("config_name"), split=data.get("split") or "train")
-    if data.get("shuffle"):
-        rows = rows.shuffle(seed=data.get("seed") or 0)
-    column = data.get("column") or ("prompt" if "prompt" in rows.column_names else rows.column_names[0])
-    return [str(row) for row in rows[: data.get("max_samples") or len(rows)][column]]
+        return prompts_in(data)
+    except DatasetError as error:
+        raise TaskError(str(error)) from error
 
 
 class Reward:
@@ -151,8 +146,22 @@ class Scale:
         return ((scores - baseline) / max(deviation, 1e-6)).clamp(-5, 5)
 
 
+def model_of(spec):
+    name = spec.get("model", {}).get("source", {}).get("identifier") or os.environ.get("PPO_MODEL")
+    if not name:
+        raise TaskError("model.source.identifier is missing")
+    return name
+
+
 def train(task_path, out, remote):
     spec, settings = read_task(task_path)
+    if settings["backend"] == "trl":
+        import ppo_trl
+
+        result = ppo_trl.train(spec, settings, prompts_of(spec), model_of(spec), out, remote, TaskError)
+        if result is not None:
+            save_json(out / "responses.json", result)
+        return
     try:
         import torch
         from torch import nn
@@ -170,9 +179,7 @@ def train(task_path, out, remote):
     torch.manual_seed(settings["seed"] + rank)
 
     model_spec = spec.get("model", {})
-    name = model_spec.get("source", {}).get("identifier") or os.environ.get("PPO_MODEL")
-    if not name:
-        raise TaskError("model.source.identifier is missing")
+    name = model_of(spec)
     dtype = torch.float16 if model_spec.get("config", {}).get("fp16") and cuda else torch.float32
     tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=remote, padding_side="left")
     if tokenizer.pad_token is None:

@@ -40,7 +40,7 @@ function served(args: readonly string[]): string[] | null {
       return null;
     }
     const { config, port, host } = values;
-    writeSettings(config, values["log-level"]);
+    writeSettings(config, values["log-level"], host);
     const given = (name: string, value: string | undefined) => (value === undefined ? [] : [name, value]);
     return ["serve", "--config", GENERATED, ...given("--port", port), ...given("--host", host)];
   } catch (error) {
@@ -51,11 +51,11 @@ function served(args: readonly string[]): string[] | null {
   }
 }
 
-function writeSettings(file: string | undefined, level: string | undefined): void {
+function writeSettings(file: string | undefined, level: string | undefined, host: string | undefined): void {
   const text = file === undefined ? "" : readFileSync(file, "utf8");
-  const { settings, warnings } = simpleSettings(text, file ?? "");
+  const { settings, warnings } = simpleSettings(text, file ?? "", host);
   for (const warning of warnings) console.error(`warning: ${formatProblem(warning)}`);
-  const logging = level === undefined ? settings.logging : { level };
+  const logging = { ...(settings.logging as object), ...(level === undefined ? {} : { level }) };
   mkdirSync(dirname(GENERATED), { recursive: true });
   writeFileSync(
     GENERATED,

@@ -176,7 +176,11 @@ export interface Config {
   readonly windows: { readonly reserved: Policy["windows"] };
   readonly work: WorkConfig;
   readonly cluster: ClusterConfig;
-  readonly logging: { readonly level: FileConfig["logging"]["level"] };
+  readonly logging: {
+    readonly level: FileConfig["logging"]["level"];
+    /** `null`: standard output. */
+    readonly file: string | null;
+  };
 }
 
 /**
@@ -303,7 +307,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
     windows: { reserved: file.windows },
     work: toWork(file.work),
     cluster: toCluster(file.cluster),
-    logging: { level: file.logging.level },
+    logging: file.logging,
   });
 }
 

@@ -178,6 +178,8 @@ const ENVIRONMENT = [
   { name: "HEARTBEAT_TTL_SEC", path: ["cluster", "heartbeat_ttl"], emptyIsValue: false },
   { name: "HEARTBEAT_INTERVAL_SEC", path: ["cluster", "heartbeat_interval"], emptyIsValue: false },
   { name: "RESULTS_DIR", path: ["work", "results_dir"], emptyIsValue: false },
+  { name: "VLLM_MODEL", path: ["work", "default_models", "vllm"], emptyIsValue: false },
+  { name: "PPO_MODEL", path: ["work", "default_models", "ppo"], emptyIsValue: false },
   { name: "WORKER_ID", path: ["work", "node"], emptyIsValue: false },
   { name: "LOG_LEVEL", path: ["logging", "level"], emptyIsValue: false },
 ] as const;

@@ -141,6 +141,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     executors: atStart("work.executors"),
     taskTypes: atStart("work.task_types"),
     models: atStart("work.models"),
+    defaultModels: atStart("work.default_models"),
     profiles: atStart("work.profiles"),
     dir: atStart("work.dir"),
     resultsDir: atStart("work.results_dir"),
@@ -166,7 +167,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     heartbeatIntervalMs: atStart("cluster.heartbeat_interval"),
     mloc: atStart("cluster.mloc"),
   },
-  logging: { level: live("logging.level") },
+  logging: { level: live("logging.level"), file: atStart("logging.file") },
 };
 
 /**

@@ -204,6 +204,7 @@ export const fileSchema = z.strictObject({
   cluster: cluster(),
   logging: section({
     level: setting(oneOf(LOG_LEVELS), "info"),
+    file: setting(nullable(text("the path of a file", /^[^\p{Cc}]+$/u)), null),
   }),
 });
 

@@ -18,19 +18,23 @@ export interface SimpleSettings {
   readonly warnings: readonly Problem[];
 }
 
-/** @throws {ConfigError} with everything that is wrong. */
-export function simpleSettings(text: string, file: string): SimpleSettings {
+/**
+ * @param host where it is to listen; left out: on loopback.
+ * @throws {ConfigError} with everything that is wrong.
+ */
+export function simpleSettings(text: string, file: string, host?: string): SimpleSettings {
   const document = readDocument(text, file);
   const reader = new Reader(document);
-  const settings = translated(reader);
+  const settings = translated(reader, host);
   const problems = [...document.problems, ...reader.problems];
   if (problems.length > 0) throw new ConfigError(problems);
   return { settings, warnings: reader.unread() };
 }
 
-function translated(reader: Reader): Tree {
+function translated(reader: Reader, host: string | undefined): Tree {
   const port = reader.number(["port"]) ?? PORT;
   const [level, levelBelow] = [reader.word(["logLevel"], LEVELS), reader.word(["logging", "level"], LEVELS)];
+  const file = reader.text(["logging", "file"]);
   const timeout = reader.duration(["performance", "requestTimeout"]);
   const [interval, intervalBelow] = [
     reader.duration(["metricsInterval"]),
@@ -47,6 +51,8 @@ function translated(reader: Reader): Tree {
     server: {
       port,
       metrics: "json",
+      // With simulated GPUs and simulated replicas there is nothing for anybody to take: its image listens everywhere.
+      ...(host !== undefined && isSimulated ? { allow_unauthenticated: true } : {}),
       ...(timeout === null ? {} : { read_timeout: timeout, write_timeout: timeout }),
       ...(most === null ? {} : { max_requests: most }),
     },
@@ -69,7 +75,7 @@ function translated(reader: Reader): Tree {
       results_dir: `${FOLDER}/results`,
       ...(workloads === null ? {} : { max_workloads: workloads }),
     },
-    logging: { level: levelBelow ?? level ?? "info" },
+    logging: { level: levelBelow ?? level ?? "info", ...(file === null || file === "" ? {} : { file }) },
   };
 }
 

@@ -146,6 +146,7 @@ export function work() {
     executors: sectionsByName(NAME, executorItem, NAMES),
     task_types: setting(nullable(mapOf(words, NAME)), null),
     models: sectionsByName(words, modelItem, NAMES),
+    default_models: section({ vllm: setting(nullable(words), null), ppo: setting(nullable(words), null) }),
     profiles: sectionsByName(NAME, profileItem, NAMES),
     dir: setting(path, "data/work"),
     results_dir: setting(path, "data/results"),
@@ -207,6 +208,8 @@ export interface WorkConfig {
   readonly executors: Readonly<Record<string, ExecutorSettings>>;
   readonly taskTypes: Readonly<Record<string, string>>;
   readonly models: Readonly<Record<string, ModelConfig>>;
+  /** Of tasks that name none, by the type of their executor. */
+  readonly defaultModels: { readonly vllm: string | null; readonly ppo: string | null };
   readonly profiles: Readonly<Record<string, { readonly cpu: string; readonly memory: string; readonly gpu: number }>>;
   readonly dir: string;
   readonly resultsDir: string;
@@ -237,6 +240,7 @@ export function toWork(file: z.output<ReturnType<typeof work>>): WorkConfig {
       ...model,
       readiness: http === null ? null : { http, intervalMs: interval },
     })),
+    defaultModels: file.default_models,
     profiles: { ...DEFAULT_PROFILES, ...file.profiles },
     dir: file.dir,
     resultsDir: file.results_dir,

@@ -17,7 +17,7 @@ import { type Poller, startPolling } from "../monitor/poller.ts";
 import { readBootId } from "../platform/boot-id.ts";
 import { type Clock, clockAtStart } from "../platform/clock.ts";
 import { thisProgram } from "../platform/executable.ts";
-import { createLogger, type Logger } from "../platform/logger.ts";
+import { createLogger, type Logger, reopenLog } from "../platform/logger.ts";
 import { everyNight } from "../platform/nightly.ts";
 import { notifySystemd, startWatchdog } from "../platform/notify.ts";
 import { urlHost } from "../platform/url-host.ts";
@@ -64,7 +64,8 @@ export interface Daemon {
  * @throws ConfigError, StoreRefusedError, or what listening throws, with everything closed again.
  */
 export async function startDaemon(loaded: LoadedConfig, load: () => LoadedConfig, version: string): Promise<Daemon> {
-  const log = createLogger(loaded.config.logging.level);
+  const { level, file } = loaded.config.logging;
+  const log = createLogger(level, file);
   for (const problem of loaded.warnings) log.warn({ setting: problem.path }, formatProblem(problem));
   const { storage, audit, monitoring } = loaded.config;
   const lock = hostLock(monitoring, log);
@@ -365,6 +366,7 @@ class RunningDaemon implements Daemon {
 
   async reload(): Promise<void> {
     notifySystemd("RELOADING=1");
+    reopenLog(this.#log);
     try {
       const loaded = reloaded(this.#loaded, this.#load);
       const { config, ignored } = reloadable(this.#config, loaded.config);

@@ -175,6 +175,7 @@ function settingsOf(config: WorkConfig): WorkRouteSettings {
     executors: config.executors,
     taskTypes: config.taskTypes,
     models: config.models,
+    defaultModels: config.defaultModels,
     profiles: Object.fromEntries(profiles),
     maxTasks: config.maxTasks,
     maxWorkloads: config.maxWorkloads,

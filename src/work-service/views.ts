@@ -66,6 +66,9 @@ export function taskView(state: WorkState, task: Task, whole: boolean) {
     finished_at: instant(task.finishedAt),
     error: task.error,
     ...waitingOf(first),
+    ...(first === undefined && task.status === "PENDING" && task.spec.service !== undefined
+      ? { reason: "waiting-for-service" }
+      : {}),
     exit_code: ended?.exitCode ?? null,
     signal: ended?.signal ?? null,
     attempts: runs.map((run) => attemptView(run)),

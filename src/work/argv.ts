@@ -196,10 +196,14 @@ export function vllmServeArgv(spec: WorkSpec, settings: ExecutorSettings, place:
 }
 
 function vllmCommand(kind: "task" | "service", spec: WorkSpec, settings: ExecutorSettings, place: Place): Command {
-  if (kind === "task" && promptsOf(spec.document).length === 0) throw needs("inference.prompts", spec);
-  const engine = vllmServeArgv(spec, settings, place);
-  if (kind === "service") return engine;
-  return { argv: [place.nodeProgram, place.vllmTask, "--", ...engine.argv], warnings: engine.warnings };
+  if (kind === "service") return vllmServeArgv(spec, settings, place);
+  const isGiven = promptsOf(spec.document).length > 0;
+  if (!isGiven && at(specIn(spec.document), "data", "type") !== "dataset") throw needs("inference.prompts", spec);
+  const python = settings.python ?? "python3";
+  const dataset = isGiven ? [] : ["--dataset", python, `${place.pythonFolder}/dataset.py`, place.taskFile];
+  // One that uses a service starts no engine of its own.
+  const engine = spec.service === undefined ? vllmServeArgv(spec, settings, place) : plain([]);
+  return { argv: [place.nodeProgram, place.vllmTask, ...dataset, "--", ...engine.argv], warnings: engine.warnings };
 }
 
 const MAX_PIDS = 4_096;
@@ -256,6 +260,8 @@ export interface Surroundings {
   readonly secrets: Readonly<Record<string, string>>;
   readonly fencingToken: number | null;
   readonly job: string;
+  /** One that runs already, and answers it. */
+  readonly service?: { readonly port: number; readonly model: string };
 }
 
 /** All that a run finds in its environment. */
@@ -283,7 +289,7 @@ export function environmentOf(
     TASK_FILE: place.taskFile,
     OUT_DIR: place.outDir,
     ...(kind === "service" || settings.type === "vllm"
-      ? { PORT: String(place.port), GPU_ORCHESTRATOR_HOST: place.host }
+      ? { PORT: String(around.service?.port ?? place.port), GPU_ORCHESTRATOR_HOST: place.host }
       : {}),
     GPU_ORCHESTRATOR_RUN: place.run,
     GPU_ORCHESTRATOR_TASK: around.job,
@@ -291,7 +297,14 @@ export function environmentOf(
     GPU_ORCHESTRATOR_REPLICA: String(place.replica),
     ...(around.fencingToken === null ? {} : { GPU_ORCHESTRATOR_FENCING_TOKEN: String(around.fencingToken) }),
     ...(settings.type === "python" ? { PYTHONPATH: place.pythonFolder } : {}),
+    // Under MLOC's names: what the document names, or the host's default.
+    ...(settings.type === "vllm" ? modelName("VLLM_MODEL", around.service?.model ?? spec.identifier) : {}),
+    ...(settings.type === "ppo" ? modelName("PPO_MODEL", spec.identifier) : {}),
   };
+}
+
+function modelName(variable: string, name: string | null): Record<string, string> {
+  return name === null ? {} : { [variable]: name };
 }
 
 /** Without a lease no GPU is seen, whatever the host has. */

@@ -89,6 +89,8 @@ export interface WorkSpec {
   readonly nodeSelector: Readonly<Record<string, string>>;
   readonly readiness: Readiness | null;
   readonly liveness: Liveness | null;
+  /** A workload of the submitter's that answers its prompts, by id or name; left out: it starts an engine of its own. */
+  readonly service?: string;
   /** The document as it was sent: what a program finds in its TASK_FILE. */
   readonly document: JsonObject;
 }

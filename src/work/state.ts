@@ -88,6 +88,26 @@ export function workloadNamed(state: WorkState, id: string): Workload | undefine
   return undefined;
 }
 
+/** The workload that a task wants its prompts answered by: the submitter's own; `undefined`: there is none. */
+export function serviceFor(state: WorkState, { owner, spec }: Pick<Task, "owner" | "spec">): Workload | undefined {
+  const own = [...state.workloads.values()].filter((one) => !one.deleted && one.owner === owner);
+  return own.find(({ id }) => id === spec.service) ?? own.find(({ name }) => name === spec.service);
+}
+
+/** A replica of it that serves, on `node` or on any: the node and its port there. */
+export function readyRun(
+  state: WorkState,
+  workload: Workload,
+  node?: string,
+): { readonly node: string; readonly port: number } | null {
+  for (const { live } of workload.slots) {
+    const run = live === null ? undefined : state.runs.get(live);
+    if (run?.phase !== "ready" || run.port === null || (node !== undefined && run.node !== node)) continue;
+    return { node: run.node, port: run.port };
+  }
+  return null;
+}
+
 export function jobOf(state: WorkState, { kind, uid }: JobRef): Task | Workload | undefined {
   return kind === "task" ? state.tasks.get(uid) : state.workloads.get(uid);
 }

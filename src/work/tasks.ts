@@ -3,7 +3,7 @@ import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import type { Run, Slot, Task } from "./model.ts";
 import { createRun, failSlot, stopRun } from "./runs.ts";
-import { isOver, openTasksOf } from "./state.ts";
+import { isOver, openTasksOf, readyRun, serviceFor } from "./state.ts";
 
 /** @throws WorkError `work-full`, or `document-invalid` when it depends on what is not the submitter's. */
 export function submitTask(draft: Draft, task: Task, maxTasks: number): void {
@@ -18,6 +18,12 @@ export function submitTask(draft: Draft, task: Task, maxTasks: number): void {
       const errors = [{ path: "spec.depends_on", message: `${JSON.stringify(id)} is no task of yours` }];
       throw new WorkError("document-invalid", `spec.depends_on: ${JSON.stringify(id)} is no task of yours`, errors);
     }
+  }
+  if (task.spec.service !== undefined && task.origin === undefined && serviceFor(state, task) === undefined) {
+    const message = `${JSON.stringify(task.spec.service)} is no workload of yours`;
+    throw new WorkError("document-invalid", `spec.model.service: ${message}`, [
+      { path: "spec.model.service", message },
+    ]);
   }
   draft.write({ type: "task-submitted", task });
 }
@@ -85,11 +91,16 @@ function advanceTask(draft: Draft, id: string): void {
     return;
   }
   if (!dependencies.every((other) => other?.status === "DONE")) return;
+  if (task.spec.service !== undefined && task.origin === undefined && serviceFor(draft.state, task) === undefined) {
+    stopAll(draft, task, "FAILED", "its service is gone", "service-gone");
+    return;
+  }
   const failed = task.slots.find(({ outcome }) => outcome?.kind === "failed");
   if (failed?.outcome !== undefined && failed.outcome !== null) {
     stopAll(draft, task, "FAILED", "another replica failed", failed.outcome.reason);
     return;
   }
+  if (!hasService(draft, task)) return;
   for (const slot of task.slots) {
     const isDue = slot.nextAt === null || slot.nextAt <= draft.now;
     if (slot.live === null && slot.outcome === null && isDue) createRun(draft, task, { kind: "task", uid: id }, slot);
@@ -97,6 +108,14 @@ function advanceTask(draft: Draft, id: string): void {
   if (task.slots.every(({ outcome, live }) => outcome?.kind === "done" && live === null)) {
     draft.write({ type: "task-ended", id, status: "DONE", error: null, at: draft.now });
   }
+}
+
+/** Whether what it needs of a service is there; it waits until one is ready, and fails when there is none any more. */
+function hasService({ state }: Draft, task: Task): boolean {
+  if (task.spec.service === undefined || task.slots.every(({ live, outcome }) => live !== null || outcome !== null))
+    return true;
+  const workload = serviceFor(state, task);
+  return workload !== undefined && readyRun(state, workload) !== null;
 }
 
 /** Stops what is left of a task, and ends it when nothing is. */

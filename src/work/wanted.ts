@@ -5,7 +5,7 @@ import { shareOf } from "./documents/task.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
 import type { HeldLease, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
 import { isTask, nodeFor } from "./runs.ts";
-import { jobOf, openRunsOf, type WorkState } from "./state.ts";
+import { jobOf, openRunsOf, readyRun, serviceFor, type WorkState } from "./state.ts";
 
 /** A lease that bears a mark of ours. */
 export interface MarkedLease {
@@ -85,6 +85,8 @@ export interface Assignment {
   readonly lease: HeldLease | null;
   /** Without an answered heartbeat for so long its holder ends it; `null` or left out: it goes on. */
   readonly fenceMs?: number | null;
+  /** Of a task that uses one, and its model's name; left out: none that it uses serves on this node now. */
+  readonly service?: { readonly port: number; readonly model: string };
 }
 
 export interface WantedOfWorker {
@@ -119,7 +121,7 @@ export function wantedOf(state: WorkState, node: string, reported: readonly RunS
     const job = jobOf(state, run.job);
     if (run.phase === "waiting" || run.node !== node || job?.spec === undefined || job.spec === null) continue;
     if (run.phase === "stopping") stop.push({ run: run.id, epoch: run.epoch, ...job.spec.stop });
-    else if (isOnNode(run)) start.push(assignmentOf(run, job, job.spec));
+    else if (isOnNode(run)) start.push({ ...assignmentOf(run, job, job.spec), ...serviceHere(state, job, node) });
     else if (run.phase === "ended" && isTask(job)) publish.push(publicationOf(run, job));
   }
   const settled: string[] = [];
@@ -130,6 +132,12 @@ export function wantedOf(state: WorkState, node: string, reported: readonly RunS
     else if (run.phase === "ended" && run.publish !== "wanted") settled.push(id);
   }
   return { start, stop, publish, settled, orphans };
+}
+
+function serviceHere(state: WorkState, job: Task | Workload, node: string): Pick<Assignment, "service"> {
+  const workload = isTask(job) && job.spec.service !== undefined ? serviceFor(state, job) : undefined;
+  const port = workload === undefined ? null : (readyRun(state, workload, node)?.port ?? null);
+  return port === null ? {} : { service: { port, model: workload?.spec?.identifier ?? workload?.modelName ?? "" } };
 }
 
 export function assignmentOf(run: Run, job: Task | Workload, spec: WorkSpec): Assignment {

@@ -29,7 +29,7 @@ export async function runWorker(config: Config, env: Readonly<Record<string, str
     topics: list(env.TASK_TOPICS),
     programs: programs(),
   };
-  const worker = startWorker(settings, createLogger(logging.level));
+  const worker = startWorker(settings, createLogger(logging.level, logging.file));
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => worker.stop());
   await worker.done;
 }

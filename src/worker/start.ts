@@ -79,7 +79,12 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
   const { spec, run, lease } = assignment;
   const executor = executorOf(spec.executor, settings);
   const user = userOf(assignment.owner, settings);
-  const port = assignment.kind === "service" || executor.type === "vllm" ? await freePort(settings, starter.taken) : 0;
+  const { service } = assignment;
+  if (spec.service !== undefined && service === undefined) {
+    throw new WorkError("not-allowed", `spec.model.service: ${spec.service} does not serve on this node now`);
+  }
+  const isServing = assignment.kind === "service" || (executor.type === "vllm" && service === undefined);
+  const port = isServing ? await freePort(settings, starter.taken) : 0;
   const out = join(folder, "out");
   const logs = join(folder, "logs");
   makeFolder(out, 0o700);
@@ -118,6 +123,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     secrets: secretsOf(assignment, settings),
     fencingToken: lease?.fencingToken ?? null,
     job: assignment.job,
+    ...(service === undefined ? {} : { service }),
   });
   writeFileSync(place.taskFile, JSON.stringify(spec.document), { mode: 0o640 });
   if (executor.type === "container") writeFileSync(place.envFile, envFileOf(env), { mode: 0o600 });

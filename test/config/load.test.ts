@@ -115,6 +115,7 @@ test("without a file the defaults are those that are documented", () => {
       allowUnauthenticated: false,
       worker: "embedded",
       executors: {},
+      defaultModels: { vllm: null, ppo: null },
       taskTypes: { inference: "vllm", ppo: "ppo", echo: "echo" },
       models: {},
       profiles: {
@@ -147,7 +148,7 @@ test("without a file the defaults are those that are documented", () => {
       heartbeatIntervalMs: 30_000,
       mloc: false,
     },
-    logging: { level: "info" },
+    logging: { level: "info", file: null },
   });
 });
 

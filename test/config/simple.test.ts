@@ -66,3 +66,14 @@ test("what is wrong is told with its place, all at once", () => {
     ]);
   }
 });
+
+test("its log may go to a file, and it listens elsewhere without keys only where everything is simulated", () => {
+  expect(read('logging: {level: "warn", file: "orchestrator.log"}').settings).toMatchObject({
+    logging: { level: "warn", file: "orchestrator.log" },
+  });
+  const at = (text: string, host?: string) => simpleSettings(text, "simple.yaml", host).settings.server;
+  const simulated = "development: {simulateMetrics: true}";
+  expect(at(simulated, "0.0.0.0")).toMatchObject({ allow_unauthenticated: true });
+  expect(at("", "0.0.0.0")).not.toHaveProperty("allow_unauthenticated");
+  expect(at(simulated)).not.toHaveProperty("allow_unauthenticated");
+});

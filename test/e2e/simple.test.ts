@@ -1,6 +1,6 @@
 /** `llm-orchestrator-simple` as its own test script calls it: the same flags, calls and bodies, in the same order. */
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
@@ -123,5 +123,23 @@ describe.skipIf(!isBuilt)("the LLM Orchestrator Simple (needs dist/)", () => {
     });
     expect(await new Promise((resolve) => child.once("close", resolve))).toBe(78);
     expect(errors).toContain("0.0.0.0 can be reached from other hosts");
+  });
+
+  test("as its image starts it, it listens everywhere and answers HEAD; with real GPUs it does not", {
+    timeout: 120_000,
+  }, async () => {
+    const image = readFileSync(new URL("../../deploy/llm-orchestrator-simple.Dockerfile", import.meta.url), "utf8");
+    const [, settings = ""] = /printf '([^']*)'/.exec(image) ?? [];
+    const [, entry = ""] = /^ENTRYPOINT (\[.*\])$/m.exec(image) ?? [];
+    const [node, program, ...flags] = JSON.parse(entry);
+    expect([node, program]).toEqual(["node", "/app/dist/llm-orchestrator-simple.js"]);
+    writeFileSync(join(folder, "image.yaml"), settings.replaceAll("\\n", "\n"));
+    const running = await start(...flags, "--config", "image.yaml");
+    const head = await fetch(`${running.url}/health`, { method: "HEAD" });
+    expect([head.status, await head.text()]).toEqual([200, ""]);
+    await end(running);
+    const real = spawn(process.execPath, [PROGRAM, ...flags, "--port=0"], { cwd: folder, stdio: "ignore" });
+    started.push(real);
+    expect(await new Promise((resolve) => real.once("exit", resolve))).toBe(78);
   });
 });

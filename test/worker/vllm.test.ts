@@ -1,14 +1,35 @@
 /** The executor vllm, against a fake of its server that knows the real flags. */
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Site } from "./site.ts";
 
 const FAKE = new URL("../fixtures/fake-vllm.mjs", import.meta.url).pathname;
-const executors = { vllm: { type: "vllm" as const, command: [process.execPath, FAKE] } };
+const command = [process.execPath, FAKE];
+const modules = mkdtempSync(join(tmpdir(), "gpuo-datasets-"));
+// A stand-in for the package, with rows that say what they were asked for.
+writeFileSync(
+  join(modules, "datasets.py"),
+  `class Rows(list):
+    column_names = ["text", "label"]
+    def take(self, count):
+        return Rows(self[:count])
+
+def load_dataset(source, config=None, split=None, streaming=False):
+    return Rows({"text": f"{source} text {i}", "label": i} for i in range(5))
+`,
+);
+const executors = {
+  vllm: { type: "vllm" as const, command },
+  dataset: { type: "vllm" as const, command, env: { PYTHONPATH: modules } },
+};
 const site = new Site({ executors });
 beforeAll(async () => void (await site.start()));
-afterAll(async () => site.close());
+afterAll(async () => {
+  await site.close();
+  rmSync(modules, { recursive: true, force: true });
+});
 
 const model = { source: { identifier: "org/model", revision: "main" }, vllm: { max_model_len: 128, dtype: "auto" } };
 
@@ -49,5 +70,52 @@ describe("the executor vllm", () => {
     site.books.command({ type: "delete-workload", id: uid });
     await site.phase(uid, "ended");
     expect(site.run(uid)).toMatchObject({ exitCode: 0, reason: "cancelled" });
+  });
+
+  test("as a task that uses a service waits until that is ready, and starts no engine of its own", async () => {
+    const spec = {
+      taskType: "inference",
+      executor: "vllm",
+      command: null,
+      inference: { prompts: ["one two"], max_tokens: 1 },
+    };
+    const named = (service: string) => ({ ...spec, model: { service } });
+    expect(() => site.submit([], named("nothing"), 0)).toThrow("is no workload of yours");
+    const uid = site.serve({ executor: "vllm", model, readiness: { http: "/health", interval: "100ms" } });
+    const id = site.submit([], named(uid), 0);
+    expect(site.run(id)).toBe(undefined);
+    expect(await site.isOver(id)).toMatchObject({ status: "DONE", error: null });
+    const result = JSON.parse(readFileSync(join(site.dir, "results", id, "responses.json"), "utf8"));
+    expect(result).toMatchObject({ ok: true, model: "org/model", items: [{ output: "FAKE: one two" }] });
+    const run = site.run(id)?.id as string;
+    expect(JSON.parse(site.read(run, "order.json") ?? "{}").argv.at(-1)).toBe("--");
+    site.books.command({ type: "delete-workload", id: uid });
+    const never = site.serve({ executor: "vllm", model, readiness: { http: "/nothing", interval: "100ms" } });
+    const late = site.submit([], named("service"), 0);
+    site.books.command({ type: "delete-workload", id: never });
+    expect(await site.isOver(late)).toMatchObject({ status: "FAILED", error: "service-gone" });
+  });
+
+  test("reads the prompts of a dataset with a Python of the host's; what keeps it from that is the task's error", async () => {
+    const submit = (data: object) =>
+      site.submit([], {
+        taskType: "inference",
+        executor: "dataset",
+        command: null,
+        model,
+        inference: { max_tokens: 1 },
+        data,
+      });
+    const id = submit({ type: "dataset", url: "org/data", column: "text", max_samples: 2 });
+    expect(await site.isOver(id)).toMatchObject({ status: "DONE", error: null });
+    const result = JSON.parse(readFileSync(join(site.dir, "results", id, "responses.json"), "utf8"));
+    expect(result.items.map(({ output }: { output: string }) => output)).toEqual([
+      "FAKE: org/data text 0",
+      "FAKE: org/data text 1",
+    ]);
+    const wrong = submit({ type: "dataset", url: "org/data", column: "none" });
+    expect(await site.isOver(wrong)).toMatchObject({ status: "FAILED" });
+    const said = JSON.parse(readFileSync(join(site.dir, "results", wrong, "responses.json"), "utf8"));
+    expect(said.error).toBe("the dataset cannot be read: data.column: the dataset has no column none, but text, label");
   });
 });

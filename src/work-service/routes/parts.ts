@@ -19,6 +19,7 @@ export interface WorkRouteSettings {
   readonly executors: Readonly<Record<string, ExecutorSettings>>;
   readonly taskTypes: Readonly<Record<string, string>>;
   readonly models: Readonly<Record<string, ModelSettings>>;
+  readonly defaultModels: { readonly vllm: string | null; readonly ppo: string | null };
   readonly profiles: Readonly<Record<string, Profile>>;
   readonly maxTasks: number;
   readonly maxWorkloads: number;

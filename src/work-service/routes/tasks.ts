@@ -6,7 +6,7 @@ import type { TextBody } from "../../http/exchange/body.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { commandOf, NOWHERE, refusalOf } from "../../work/argv.ts";
-import { isObject } from "../../work/documents/shape.ts";
+import { at, isObject } from "../../work/documents/shape.ts";
 import { invalidDocument, readTask, type TaskDraft } from "../../work/documents/task.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
@@ -66,18 +66,25 @@ function yamlOf(body: unknown): { readonly text: string; readonly value: JsonVal
   return { text: value.yaml, value: readYaml(value.yaml) };
 }
 
-/** Both are sent by this host: they go where its webhooks may go. @throws WorkError `document-invalid` */
+/** Both are sent by this host: they go where its webhooks may go. So does what its runs read. @throws WorkError `document-invalid` */
 function demandReachable({ checkUrl }: RouteParts, draft: TaskDraft): boolean {
   const urls = [
     ["spec.webhook_url", draft.webhookUrl],
     ["spec.output.destination.url", destinationOf(draft)?.url ?? null],
+    ["spec.data.url", dataAddress(draft)],
   ] as const;
   const problems = urls.flatMap(([path, url]) => {
     const message = url === null ? null : checkUrl(url);
     return message === null ? [] : [{ path, message }];
   });
   if (problems.length > 0) throw invalidDocument(problems);
-  return urls.some(([, url]) => url !== null);
+  return urls.slice(0, 2).some(([, url]) => url !== null);
+}
+
+/** Where a dataset is read from, if that is an address and no name. */
+function dataAddress({ spec: { document } }: TaskDraft): string | null {
+  const url = at(document, "spec", "data", "url");
+  return typeof url === "string" && url.includes("://") ? url : null;
 }
 
 const CANNOT_MOVE =
@@ -86,7 +93,11 @@ const CANNOT_MOVE =
 function draftOf(parts: RouteParts, { body, client, actor }: Call): TaskDraft & { readonly rawYaml: string } {
   const { settings, deliveries } = parts;
   const { text, value } = yamlOf(body);
-  const draft = readTask(value, { taskTypes: settings.taskTypes, byDefault: byDefault(parts) });
+  const defaultModel = (executor: string) => {
+    const type = Object.hasOwn(settings.executors, executor) ? settings.executors[executor]?.type : null;
+    return type === "vllm" || type === "ppo" ? settings.defaultModels[type] : null;
+  };
+  const draft = readTask(value, { taskTypes: settings.taskTypes, byDefault: byDefault(parts), defaultModel });
   const refusal = refusalOf("task", draft.spec, settings.executors);
   if (refusal !== null) throw refusal;
   if (demandReachable(parts, draft)) client?.mayNotify((atMost) => deliveries.pendingOf(actor.principal, atMost));

@@ -10,6 +10,8 @@ export interface TaskSettings {
   /** The executor of each task type. */
   readonly taskTypes: Readonly<Record<string, string>>;
   readonly byDefault: Profile;
+  /** The model of a task that names none; left out: there is none. */
+  readonly defaultModel?: (executor: string) => string | null;
 }
 
 export interface TaskDraft {
@@ -81,10 +83,14 @@ export function readTask(document: JsonValue, settings: TaskSettings): TaskDraft
       ...runPartOf(spec),
       executor: executor as string,
       taskType,
-      identifier: (at(spec, "model", "source", "identifier") as string | undefined) ?? null,
+      identifier:
+        (at(spec, "model", "source", "identifier") as string | undefined) ??
+        settings.defaultModel?.(executor as string) ??
+        null,
       resources: hardwareOf(spec, settings.byDefault),
       readiness: null,
       liveness: null,
+      ...serviceOf(spec),
       document,
     },
     retry: retryOf(spec, taskType),
@@ -92,6 +98,11 @@ export function readTask(document: JsonValue, settings: TaskSettings): TaskDraft
     webhookUrl: (at(spec, "webhook_url") as string | undefined) ?? null,
     warnings: warnings.slice(0, MAX_WARNINGS),
   };
+}
+
+function serviceOf(spec: JsonObject): Pick<WorkSpec, "service"> {
+  const service = at(spec, "model", "service");
+  return typeof service === "string" ? { service } : {};
 }
 
 function executorOf(taskType: string, { taskTypes }: TaskSettings): string | null {

@@ -1,8 +1,9 @@
 /**
  * An inference task: starts the engine that stands behind `--`, waits until it serves, sends it the task's prompts, writes
- * what it answers to `responses.json`, and stops it.
+ * what it answers to `responses.json`, and stops it. Behind `--dataset` stands a command that knows the prompts of a
+ * dataset. With nothing behind `--` the engine is a service that runs already, at `PORT`.
  */
-import { type ChildProcess, spawn } from "node:child_process";
+import { type ChildProcess, execFile, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -38,10 +39,11 @@ const CONCURRENCY = 32;
 const COMPLETION_TIMEOUT_MS = 3_600_000;
 const STOP_TIMEOUT_MS = 30_000;
 
-const { TASK_FILE = "", OUT_DIR = ".", PORT = "", GPU_ORCHESTRATOR_HOST = "127.0.0.1" } = process.env;
+const { TASK_FILE = "", OUT_DIR = ".", PORT = "", GPU_ORCHESTRATOR_HOST = "127.0.0.1", VLLM_MODEL = "" } = process.env;
 const HOST = GPU_ORCHESTRATOR_HOST.includes(":") ? `[${GPU_ORCHESTRATOR_HOST}]` : GPU_ORCHESTRATOR_HOST;
 const BASE = `http://${HOST}:${PORT}`;
-const key = randomBytes(24).toString("hex");
+const DATASET_TIMEOUT_MS = 3_600_000;
+const MAX_DATASET_BYTES = 2 ** 30;
 
 function write(result: object): void {
   writeFileSync(join(OUT_DIR, "responses.json"), JSON.stringify(result));
@@ -60,11 +62,14 @@ async function untilReady(engine: ChildProcess): Promise<void> {
   throw new Error(`the engine did not serve within ${READY_TIMEOUT_MS / 1_000} s`);
 }
 
+/** What it answers may be had with this key only; `null`: of a service, whoever reaches it. */
+let key: string | null = null;
+
 async function complete(model: string, prompt: string, inference: Inference): Promise<Completion> {
   const { prompts: _prompts, max_tokens = 512, temperature = 0.7, top_p = 0.95, top_k = -1, ...rest } = inference;
   const answer = await fetch(`${BASE}/v1/completions`, {
     method: "POST",
-    headers: { "Content-Type": "application/json", Authorization: `Bearer ${key}` },
+    headers: { "Content-Type": "application/json", ...(key === null ? {} : { Authorization: `Bearer ${key}` }) },
     body: JSON.stringify({ model, prompt, max_tokens, temperature, top_p, top_k, ...rest }),
     signal: AbortSignal.timeout(COMPLETION_TIMEOUT_MS),
   });
@@ -103,37 +108,70 @@ async function answerAll(model: string, prompts: readonly string[], inference: I
   };
 }
 
+/** @throws Error with what the command said last. */
+function datasetPrompts([program = "", ...args]: readonly string[]): Promise<readonly string[]> {
+  return new Promise((resolve, reject) => {
+    const limits = { maxBuffer: MAX_DATASET_BYTES, timeout: DATASET_TIMEOUT_MS };
+    execFile(program, args, limits, (error, stdout, stderr) => {
+      const last = stderr.trimEnd().split("\n").at(-1);
+      if (error !== null) reject(new Error(`the dataset cannot be read: ${last || error.message}`));
+      else resolve(JSON.parse(stdout) as readonly string[]);
+    });
+  });
+}
+
+/** What stands behind `name` and before the next of these marks. */
+function behind(name: "--dataset" | "--"): string[] {
+  const args = process.argv.slice(2);
+  const at = args.indexOf(name);
+  const end = name === "--" ? args.length : args.indexOf("--");
+  return at === -1 ? [] : args.slice(at + 1, end);
+}
+
+async function promptsOf({ inference, data }: Spec): Promise<readonly string[]> {
+  const given = inference?.prompts ?? data?.items ?? data?.prompts;
+  if (given !== undefined) return given;
+  const command = behind("--dataset");
+  return command.length === 0 ? [] : datasetPrompts(command);
+}
+
 async function main(): Promise<number> {
   const { spec } = JSON.parse(readFileSync(TASK_FILE, "utf8")) as { spec: Spec };
-  const model = spec.model?.source?.identifier ?? "";
-  if (spec.data?.type === "dataset") {
-    write({
-      ok: false,
-      error: "data of the type dataset is for executors in Python: give the prompts, or use one of those",
-    });
-    return 1;
-  }
-  const prompts = spec.inference?.prompts ?? spec.data?.items ?? spec.data?.prompts ?? [];
-  const [program = "", ...args] = process.argv.slice(process.argv.indexOf("--") + 1);
-  const engine = spawn(program, args, {
-    stdio: ["ignore", "inherit", "inherit"],
-    env: { ...process.env, VLLM_API_KEY: key },
-  });
-  const gone = new Promise<void>((resolve) => engine.once("exit", () => resolve()).once("error", () => resolve()));
-  process.once("SIGTERM", () => engine.kill("SIGTERM"));
-  let code = 0;
+  const model = VLLM_MODEL || (spec.model?.source?.identifier ?? "");
+  const stopEngine: (() => Promise<void>)[] = [];
   try {
-    await untilReady(engine);
+    const prompts = await promptsOf(spec);
+    const command = behind("--");
+    if (command.length > 0) {
+      const engine = startEngine(command);
+      stopEngine.push(engine.stop);
+      await untilReady(engine.child);
+    }
     write(await answerAll(model, prompts, spec.inference ?? {}));
+    return 0;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
     console.error(message);
     write({ ok: false, model, error: message });
-    code = 1;
+    return 1;
+  } finally {
+    for (const stop of stopEngine) await stop();
   }
-  engine.kill("SIGTERM");
-  await Promise.race([gone, sleep(STOP_TIMEOUT_MS, undefined, { ref: false })]);
-  return code;
+}
+
+function startEngine([program = "", ...args]: readonly string[]) {
+  key = randomBytes(24).toString("hex");
+  const child = spawn(program, args, {
+    stdio: ["ignore", "inherit", "inherit"],
+    env: { ...process.env, VLLM_API_KEY: key },
+  });
+  const gone = new Promise<void>((resolve) => child.once("exit", () => resolve()).once("error", () => resolve()));
+  process.once("SIGTERM", () => child.kill("SIGTERM"));
+  const stop = async () => {
+    child.kill("SIGTERM");
+    await Promise.race([gone, sleep(STOP_TIMEOUT_MS, undefined, { ref: false })]);
+  };
+  return { child, stop };
 }
 
 // What is left of the engine is the cage's to end.

@@ -68,6 +68,9 @@ export function clusterVerbs(program: Command, verb: Verb): void {
     .requiredOption("--image <name>", "of the controller, as `docker build` made it")
     .option("--namespace <name>", "where the controller runs", "llm-orchestrator")
     .option("--workload-namespace <names...>", "where workloads may be made", ["llm-workloads"])
-    .option("--replicas <number>", "controllers, of which one decides", "1")
+    .option(
+      "--replicas <number>",
+      "controllers, of which one decides; default: 2 where $DB_HOST is a PostgreSQL, else 1",
+    )
     .action(async (options) => (await cluster()).printManifests(options));
 }

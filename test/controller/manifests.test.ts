@@ -2,7 +2,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
-import { manifests } from "../../src/controller/kubernetes/manifests.ts";
+import { databaseIn, manifests } from "../../src/controller/kubernetes/manifests.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: objects of any kind.
 type Any = any;
@@ -11,7 +11,6 @@ const SETTINGS = {
   image: "gpu-orchestrator:1.0.0",
   namespace: "llm-orchestrator",
   workloadNamespaces: ["llm-workloads"],
-  replicas: 1,
 };
 const made = (change: object = {}) => manifests({ ...SETTINGS, ...change }) as readonly Any[];
 const rulesIn = (objects: readonly Any[]): Any[] => objects.flatMap(({ rules = [] }) => rules);
@@ -52,5 +51,34 @@ describe("the manifests", () => {
     const budgets = (replicas: number) => made({ replicas }).filter(({ kind }) => kind === "PodDisruptionBudget");
     expect(budgets(1)).toEqual([]);
     expect(budgets(2)).toHaveLength(1);
+  });
+
+  test("tell the controllers of a PostgreSQL, and have no password in them", () => {
+    const env = { DB_HOST: "db.example", DB_USER: "little", DB_PASSWORD: "not-to-be-printed" };
+    const told = (more: object): { text: string; env: Any; volumes: Any } => {
+      const objects = made({ database: databaseIn({ ...env, ...more }) });
+      const { containers, volumes } = objects.find(({ kind }) => kind === "Deployment").spec.template.spec;
+      return { text: JSON.stringify(objects), env: containers[0].env.slice(2), volumes: volumes.slice(1) };
+    };
+    const { text, env: given, volumes } = told({});
+    expect(given).toEqual([
+      { name: "DB_HOST", value: "db.example" },
+      { name: "DB_PORT", value: "5432" },
+      { name: "DB_NAME", value: "ai_platform" },
+      { name: "DB_USER", value: "little" },
+      { name: "DB_PASSWORD", valueFrom: { secretKeyRef: { name: "llm-orchestrator-database", key: "password" } } },
+    ]);
+    expect(volumes).toEqual([]);
+    expect(text).not.toContain("not-to-be-printed");
+    expect(told({ DB_SSL: "disable" }).env.at(-1)).toEqual({ name: "DB_SSL", value: "disable" });
+    const own = told({ DB_SSL_CA: "/of/whoever/prints.pem" });
+    expect(own.env.at(-1)).toEqual({ name: "DB_SSL_CA", value: "/etc/llm-orchestrator-database/ca.crt" });
+    expect(own.volumes).toMatchObject([{ name: "database", secret: { secretName: "llm-orchestrator-database" } }]);
+    expect(databaseIn({})).toBeNull();
+    // Two have one history then, and only then by themselves.
+    const replicasOf = (change: object) => made(change).find(({ kind }) => kind === "Deployment").spec.replicas;
+    expect([replicasOf({}), replicasOf({ database: databaseIn(env) }), replicasOf({ replicas: 3 })]).toEqual([1, 2, 3]);
+    expect(made({ database: databaseIn(env) }).some(({ kind }) => kind === "PodDisruptionBudget")).toBe(true);
+    expect(() => databaseIn({ ...env, DB_PORT: "http" })).toThrow("DB_PORT");
   });
 });

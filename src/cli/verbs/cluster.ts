@@ -199,15 +199,19 @@ interface ManifestOptions {
   readonly image: string;
   readonly namespace: string;
   readonly workloadNamespace: readonly string[];
-  readonly replicas: string;
+  readonly replicas?: string;
 }
 
 export async function printManifests(options: ManifestOptions): Promise<void> {
   const { image, namespace, workloadNamespace: workloadNamespaces } = options;
-  const replicas = Number(options.replicas);
-  if (!Number.isInteger(replicas) || replicas < 1) throw new UsageError("--replicas: expected 1 or more");
-  const { manifests } = await import("../../controller/kubernetes/manifests.ts");
-  printYaml(manifests({ image, namespace, workloadNamespaces, replicas }));
+  const { databaseIn, manifests } = await import("../../controller/kubernetes/manifests.ts");
+  const replicas = options.replicas === undefined ? undefined : Number(options.replicas);
+  if (replicas !== undefined && !(Number.isInteger(replicas) && replicas >= 1)) {
+    throw new UsageError("--replicas: expected 1 or more");
+  }
+  const database = databaseIn(process.env);
+  const settings = { image, namespace, workloadNamespaces, database };
+  printYaml(manifests(replicas === undefined ? settings : { ...settings, replicas }));
 }
 
 function printYaml(objects: readonly object[]): void {

@@ -6,23 +6,40 @@
  *     namespace the apiserver refuses, and the workload's `Progressing` says which right is missing.
  *  3. It makes Secrets, of tokens that callers bring for their models, and can neither read nor change any.
  */
+import { ConfigError, type Problem } from "../../config/problems.ts";
 import { GROUP } from "../objects/meta.ts";
 import { QOS_CLASSES, type QosClass } from "../reconcile/settings.ts";
+import { postgresOf } from "../settings/database.ts";
 import { crds } from "./crds.ts";
 
 type Json = Readonly<Record<string, unknown>>;
+
+type Database = Exclude<ManifestSettings["database"], undefined | null>;
 
 export interface ManifestSettings {
   readonly image: string;
   readonly namespace: string;
   /** Where workloads may be made. */
   readonly workloadNamespaces: readonly string[];
-  readonly replicas: number;
+  /** Absent: as many as have one history, which is two with a database and one without. */
+  readonly replicas?: number;
+  /** The PostgreSQL of all replicas; absent: each keeps history for itself. */
+  readonly database?: {
+    readonly host: string;
+    readonly port: number;
+    readonly name: string;
+    readonly user: string;
+    /** `own`: its authority is `ca.crt` of the Secret {@link DATABASE_SECRET}. */
+    readonly tls: "off" | "known" | "own";
+  } | null;
 }
 
 const NAME = "llm-orchestrator";
 const WORKLOADS = "llm-orchestrator-workloads";
 const LABELS = { "app.kubernetes.io/name": NAME, "app.kubernetes.io/component": "orchestrator" };
+/** Made by hand: `password`, and `ca.crt` for an authority of one's own. No manifest has a secret in it. */
+const DATABASE_SECRET = "llm-orchestrator-database";
+const DATABASE_CA = "/etc/llm-orchestrator-database";
 const METRICS_PORT = 8_080;
 const HEALTH_PORT = 8_081;
 /** The user of the image. */
@@ -32,7 +49,7 @@ const PRIORITIES: Readonly<Record<QosClass, number>> = { premium: 100_000, stand
 
 /** In the order in which they are to be applied. */
 export function manifests(settings: ManifestSettings): readonly Json[] {
-  const { namespace, workloadNamespaces } = settings;
+  const { namespace, workloadNamespaces, database = null, replicas = database === null ? 1 : 2 } = settings;
   const namespaces = [...new Set([namespace, ...workloadNamespaces])];
   return [
     ...namespaces.map((name) => object("v1", "Namespace", name, null, {})),
@@ -49,8 +66,8 @@ export function manifests(settings: ManifestSettings): readonly Json[] {
     ...workloadNamespaces.map((where) => binding("RoleBinding", WORKLOADS, where, "ClusterRole", settings)),
     service(namespace),
     networkPolicy(namespace),
-    ...(settings.replicas > 1 ? [disruptionBudget(namespace)] : []),
-    deployment(settings),
+    ...(replicas > 1 ? [disruptionBudget(namespace)] : []),
+    deployment({ ...settings, replicas, database }),
   ];
 }
 
@@ -134,7 +151,33 @@ function disruptionBudget(namespace: string): Json {
   });
 }
 
-function deployment({ image, namespace, workloadNamespaces, replicas }: ManifestSettings): Json {
+/** What the controllers are to be told of their database: as this process would be told. @throws ConfigError */
+export function databaseIn(env: Readonly<Record<string, string | undefined>>): Database | null {
+  const problems: Problem[] = [];
+  const { DB_SSL_CA: ca, DB_PASSWORD_FILE: _, ...rest } = env;
+  const found = postgresOf(undefined, rest, problems);
+  if (problems.length > 0) throw new ConfigError(problems);
+  if (found === null) return null;
+  const { host, port, database: name, user, tls } = found;
+  return { host, port, name, user, tls: tls === null ? "off" : ca ? "own" : "known" };
+}
+
+function databaseEnv(database: Database | null): readonly Json[] {
+  if (database === null) return [];
+  const { host, port, name, user, tls } = database;
+  const plain = { DB_HOST: host, DB_PORT: String(port), DB_NAME: name, DB_USER: user };
+  const password = { secretKeyRef: { name: DATABASE_SECRET, key: "password" } };
+  return [
+    ...Object.entries(plain).map(([key, value]) => ({ name: key, value })),
+    { name: "DB_PASSWORD", valueFrom: password },
+    ...(tls === "off" ? [{ name: "DB_SSL", value: "disable" }] : []),
+    ...(tls === "own" ? [{ name: "DB_SSL_CA", value: `${DATABASE_CA}/ca.crt` }] : []),
+  ];
+}
+
+function deployment({ image, namespace, workloadNamespaces, replicas, database }: Required<ManifestSettings>): Json {
+  const authority = database?.tls === "own" ? [{ name: "database", mountPath: DATABASE_CA, readOnly: true }] : [];
+  const items = [{ key: "ca.crt", path: "ca.crt" }];
   const probe = (path: string) => ({ httpGet: { path, port: "health", scheme: "HTTP" }, periodSeconds: 10 });
   return object("apps/v1", "Deployment", NAME, namespace, {
     spec: {
@@ -169,6 +212,7 @@ function deployment({ image, namespace, workloadNamespaces, replicas }: Manifest
                 { name: "POD_NAMESPACE", valueFrom: { fieldRef: { fieldPath: "metadata.namespace" } } },
                 // What names no namespace goes where the controller may make what it is made of.
                 ...workloadNamespaces.slice(0, 1).map((value) => ({ name: "K8S_NAMESPACE", value })),
+                ...databaseEnv(database),
               ],
               resources: { requests: { cpu: "100m", memory: "256Mi" }, limits: { memory: "512Mi" } },
               livenessProbe: { ...probe("/healthz"), failureThreshold: 6 },
@@ -178,10 +222,13 @@ function deployment({ image, namespace, workloadNamespaces, replicas }: Manifest
                 readOnlyRootFilesystem: true,
                 capabilities: { drop: ["ALL"] },
               },
-              volumeMounts: [{ name: "data", mountPath: "/var/lib/gpu-orchestrator/data" }],
+              volumeMounts: [{ name: "data", mountPath: "/var/lib/gpu-orchestrator/data" }, ...authority],
             },
           ],
-          volumes: [{ name: "data", emptyDir: {} }],
+          volumes: [
+            { name: "data", emptyDir: {} },
+            ...authority.map(({ name }) => ({ name, secret: { secretName: DATABASE_SECRET, items } })),
+          ],
         },
       },
     },

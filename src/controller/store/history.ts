@@ -9,7 +9,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { DeploymentEvent, History, ScalingBegun, ScalingEvent, ScalingQuery } from "../objects/store.ts";
-import { type Database, DatabaseError, type Row, type Statement } from "./database.ts";
+import { type Database, DatabaseError, type Row, type Statement, type Value } from "./database.ts";
 
 export const MAX_BUFFERED = 10_000;
 const MAX_TOGETHER = 200;
@@ -44,7 +44,7 @@ export interface RecorderParts {
 
 export class Recorder implements History {
   readonly #parts: RecorderParts;
-  #waiting: (readonly Statement[])[] = [];
+  #waiting: Waiting[] = [];
   #scalings: ScalingEvent[] = [];
   #events: DeploymentEvent[] = [];
   #writing: Promise<void> | null = null;
@@ -95,26 +95,20 @@ export class Recorder implements History {
   addEvent(event: DeploymentEvent): void {
     remember(this.#events, event);
     const { deploymentId, at, type, reason, message } = event;
-    this.#add([
-      {
-        sql: `INSERT INTO deployment_events (event_id, deployment_id, at, type, reason, message)
-              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (event_id) DO NOTHING`,
-        values: [randomUUID(), deploymentId, at, type, reason, message],
-      },
-    ]);
+    this.#add({
+      into: "deployment_events (event_id, deployment_id, at, type, reason, message)",
+      values: [randomUUID(), deploymentId, at, type, reason, message],
+    });
   }
 
   addAudit({ at, principal, address, action, object, result, reason, requestId, count }: AuditEntry): void {
-    this.#add([
-      {
-        sql: `INSERT INTO audit (event_id, at, principal, address, action, object, result, reason, request_id, count)
-              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (event_id) DO NOTHING`,
-        values: [
-          ...[randomUUID(), new Date(at).toISOString(), principal, address, action, object],
-          ...[result, reason, requestId, count],
-        ],
-      },
-    ]);
+    this.#add({
+      into: "audit (event_id, at, principal, address, action, object, result, reason, request_id, count)",
+      values: [
+        ...[randomUUID(), new Date(at).toISOString(), principal, address, action, object],
+        ...[result, reason, requestId, count],
+      ],
+    });
   }
 
   async scalings(query: ScalingQuery): Promise<readonly ScalingEvent[]> {
@@ -156,12 +150,12 @@ export class Recorder implements History {
     }
   }
 
-  #add(statements: readonly Statement[]): void {
+  #add(waiting: Waiting): void {
     if (this.#waiting.length >= MAX_BUFFERED) {
       this.dropped++;
       return;
     }
-    this.#waiting.push(statements);
+    this.#waiting.push(waiting);
     if (this.#timer === null) void this.flush();
   }
 
@@ -177,7 +171,7 @@ export class Recorder implements History {
     while (this.#waiting.length > 0) {
       const some = this.#waiting.slice(0, MAX_TOGETHER);
       try {
-        await this.#parts.database.run(some.flat());
+        await this.#parts.database.run(statementsOf(some));
         this.#waiting.splice(0, some.length);
         this.written += some.length;
       } catch (error) {
@@ -189,10 +183,10 @@ export class Recorder implements History {
   }
 
   /** @returns whether all were written or given up. */
-  async #writeEach(some: readonly (readonly Statement[])[]): Promise<boolean> {
-    for (const statements of some) {
+  async #writeEach(some: readonly Waiting[]): Promise<boolean> {
+    for (const one of some) {
       try {
-        await this.#parts.database.run(statements);
+        await this.#parts.database.run(statementsOf([one]));
         this.written++;
       } catch (error) {
         if (!(error instanceof DatabaseError) || error.kind === "away") return false;
@@ -236,6 +230,39 @@ export class Recorder implements History {
     if (this.#timer !== null) clearTimeout(this.#timer);
     await this.flush();
   }
+}
+
+/** A row of its own, which others can go with in one statement, or what has to be done one after the other. */
+type Waiting = Inserted | readonly Statement[];
+interface Inserted {
+  /** A table and its columns, the first of which says that the row is there already. */
+  readonly into: string;
+  readonly values: readonly Value[];
+}
+
+/** In their order; what goes into the same table goes there together. */
+function statementsOf(waiting: readonly Waiting[]): Statement[] {
+  const statements: Statement[] = [];
+  let together: Inserted[] = [];
+  const end = () => {
+    const [first] = together;
+    if (first !== undefined) statements.push(inserting(first.into, together));
+    together = [];
+  };
+  for (const one of waiting) {
+    const isRow = "into" in one;
+    if (!isRow || one.into !== together[0]?.into) end();
+    if (isRow) together.push(one);
+    else statements.push(...one);
+  }
+  end();
+  return statements;
+}
+
+function inserting(into: string, rows: readonly Inserted[]): Statement {
+  const values: Value[] = [];
+  const places = rows.map((row) => `(${row.values.map((value) => `$${values.push(value)}`).join(", ")})`);
+  return { sql: `INSERT INTO ${into} VALUES ${places.join(", ")} ON CONFLICT (event_id) DO NOTHING`, values };
 }
 
 /** The newest is the first. */

@@ -141,6 +141,7 @@ describe.each(BACKENDS.map((make) => make()))("history in $name", (backend) => {
     database.trouble = "none";
     expect(await recorder.scalings({ limit: 10 })).toHaveLength(1);
     expect(await recorder.events("chat", 10)).toHaveLength(1);
+    expect(recorder.dropped).toBe(0);
   });
 
   test(`is dropped and counted beyond ${MAX_BUFFERED} rows, and those before are all written`, async () => {

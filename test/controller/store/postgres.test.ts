@@ -1,19 +1,15 @@
-/** A real PostgreSQL: empty, the second seed's, of another version, and in all the ways in which it can be away. */
+/** A real PostgreSQL in its own words: what it refuses, its certificate, and a disk that is full. */
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { addressOf, type PostgresSettings } from "../../../src/controller/store/address.ts";
 import { Recorder } from "../../../src/controller/store/history.ts";
-import { DatabaseLock } from "../../../src/controller/store/lock.ts";
 import { PostgresDatabase } from "../../../src/controller/store/postgres.ts";
-import { deploymentNoted, ResourceTracker } from "../../../src/controller/store/tracker.ts";
-import { node, replica, workload } from "../objects.ts";
-import { HAS_POSTGRES, NEEDS_POSTGRES, PASSWORD, startPostgres, type TestPostgres } from "./postgres-server.ts";
-import { MODEL, SECOND_SEED, SECOND_SEED_SQL, TENANT } from "./second-seed.ts";
+import { HAS_POSTGRES, NEEDS_POSTGRES, startPostgres, type TestPostgres } from "./postgres-server.ts";
 
-const SILENT = { info: () => undefined, warn: () => undefined, error: () => undefined };
+const SILENT = { error: () => undefined };
 const ONE = [{ sql: "SELECT 1 AS one" }];
 
 async function eventually(holds: () => boolean | Promise<boolean>, withinMs = 15_000): Promise<void> {
@@ -21,6 +17,35 @@ async function eventually(holds: () => boolean | Promise<boolean>, withinMs = 15
   while (!(await holds())) {
     if (Date.now() > until) throw new Error(`not within ${withinMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** A file system of a few megabytes takes root's rights. */
+function canMount(): boolean {
+  const folder = mkdtempSync(join(tmpdir(), "controller-mount-"));
+  try {
+    execFileSync("mount", ["-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], { stdio: "pipe" });
+    execFileSync("umount", [folder], { stdio: "pipe" });
+    return true;
+  } catch {
+    return false;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+function fill(path: string): void {
+  const file = openSync(path, "w");
+  try {
+    for (let size = 2 ** 20; size >= 512; ) {
+      try {
+        writeSync(file, Buffer.alloc(size));
+      } catch {
+        size /= 2;
+      }
+    }
+  } finally {
+    closeSync(file);
   }
 }
 
@@ -41,113 +66,6 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
     return database;
   }
 
-  const columnsIn = async (database: string) => {
-    const { rows } = await server.query(
-      database,
-      `SELECT table_name || '.' || column_name AS name, data_type || coalesce(character_maximum_length::text, '') AS type
-       FROM information_schema.columns WHERE table_schema = 'orchestration' ORDER BY 1`,
-    );
-    return new Map(rows.map(({ name, type }) => [name, type]));
-  };
-
-  test("that is empty gets the schema, once, also when several controllers begin at the same time", async () => {
-    const settings = await server.database("empty");
-    const controllers = Array.from({ length: 5 }, () => opened(settings));
-    await Promise.all(controllers.map((one) => one.run(ONE)));
-    const columns = await columnsIn("empty");
-    expect(columns.get("pod_allocations.tenant_id")).toBe("character varying255");
-    expect(columns.get("objects.version")).toBe("bigint");
-    const { rows } = await server.query("empty", "SELECT version FROM orchestration.controller_migrations ORDER BY 1");
-    expect(rows).toEqual([{ version: 1 }, { version: 2 }, { version: 3 }]);
-  });
-
-  test("whose user may not make schemas is used where there is one", async () => {
-    const settings = await server.database("granted");
-    await server.query("granted", `CREATE ROLE little LOGIN PASSWORD '${PASSWORD}'`);
-    await server.query("granted", "CREATE SCHEMA orchestration AUTHORIZATION little");
-    await opened({ ...settings, user: "little" }).run(ONE);
-    expect((await columnsIn("granted")).has("deployments.deployment_id")).toBe(true);
-  });
-
-  test("of a newer version is left alone", async () => {
-    const settings = await server.database("newer");
-    await opened(settings).run(ONE);
-    await server.query("newer", "INSERT INTO orchestration.controller_migrations VALUES (99)");
-    await expect(opened(settings).run(ONE)).rejects.toThrow("newer version (99; this one knows 3)");
-  });
-
-  describe("of the Orchestration Service", () => {
-    let database: PostgresDatabase;
-    const rowsIn = async (table: string) => {
-      const [rows = []] = await database.run([{ sql: `SELECT * FROM ${table} ORDER BY id` }]);
-      return rows;
-    };
-    beforeAll(async () => {
-      const settings = await server.database("adopted");
-      for (const sql of SECOND_SEED) await server.query("adopted", sql);
-      database = opened(settings);
-      await database.run(ONE);
-    });
-
-    test("is adopted: its rows are kept, ids become words, and our columns are there", async () => {
-      const fresh = await columnsIn("empty");
-      const columns = await columnsIn("adopted");
-      expect([...fresh].filter(([name, type]) => columns.get(name) !== type)).toEqual([]);
-      expect(await rowsIn("deployments")).toMatchObject([
-        { deployment_id: "vllm-old", tenant_id: TENANT, status: "running", vllm_config: '{"dtype":"auto"}', uid: null },
-      ]);
-      expect(await rowsIn("pod_allocations")).toMatchObject([
-        { allocation_id: "alloc-1", model_id: MODEL, tenant_id: TENANT, node_id: "node-uid", gpu_indices: "[0]" },
-      ]);
-      const { rows } = await server.query("adopted", "SELECT request_count::text FROM orchestration.pod_allocations");
-      expect(rows).toEqual([{ request_count: "9007199254740993" }]);
-      expect((await server.query("adopted", "SELECT * FROM alembic_version")).rows).toHaveLength(1);
-    });
-
-    test("is no other for its own SQL being run again over it", async () => {
-      const before = [await columnsIn("adopted"), await rowsIn("deployments")];
-      for (let times = 0; times < 2; times++) for (const sql of SECOND_SEED_SQL) await server.query("adopted", sql);
-      expect([await columnsIn("adopted"), await rowsIn("deployments")]).toEqual(before);
-      // Nor does ours.
-      await opened(await adoptedSettings()).run(ONE);
-      expect([await columnsIn("adopted"), await rowsIn("deployments")]).toEqual(before);
-    });
-
-    const adoptedSettings = async (): Promise<PostgresSettings> => ({
-      ...{ host: "127.0.0.1", port: server.port, database: "adopted", user: "root", password: PASSWORD },
-      ...{ schema: "orchestration", tls: null },
-    });
-
-    test("goes on with what is there now, and touches no row of what is not", async () => {
-      const nodes = [node({ name: "node-uid" })];
-      const tracks = [
-        { revision: "r", wanted: 2, replicas: [replica("p", "waiting"), replica("q", "ready", { node: "node-uid" })] },
-      ];
-      const tracker = new ResourceTracker({
-        ...{ database, objects: { workloads: () => [workload()] } as never, leads: () => true, now: () => Date.now() },
-        seen: () => ({ nodes, tracksOf: () => tracks, loadOf: () => [], isolates: false, serviceOf: () => null }),
-        ...{ everyMs: 60_000, log: { error: (facts) => expect(facts).toBeNull() } },
-      });
-      await tracker.track();
-      expect(await rowsIn("gpu_nodes")).toMatchObject([
-        { node_id: "node-uid", cluster: "local", gpu_count: 8 },
-        { node_id: "node-away", cluster: null, status: "not_ready" },
-      ]);
-      expect(await rowsIn("deployments")).toMatchObject([
-        { deployment_id: "vllm-old", status: "running", terminated_at: null },
-        { deployment_id: "chat" },
-      ]);
-      expect((await rowsIn("pod_allocations")).map(({ pod_name: name }) => name)).toEqual(["vllm-old-1", "p", "q"]);
-      const recorder = new Recorder({
-        database,
-        deployment: (id, tenant, at) => deploymentNoted({ workloads: () => [] } as never, id, tenant, at),
-        log: SILENT,
-      });
-      await recorder.prune(Date.now() + 1_000 * 86_400_000);
-      expect(await rowsIn("deployments")).toHaveLength(2);
-    });
-  });
-
   test("never has its password in an error", async () => {
     const settings = await server.database("secret");
     expect(addressOf(settings)).toBe(`postgres://root@127.0.0.1:${server.port}/secret`);
@@ -166,60 +84,63 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
     }
   });
 
-  describe("that several controllers of one host have", () => {
-    const locks: DatabaseLock[] = [];
-    const lost: number[] = [];
-    const started = (settings: PostgresSettings, name: number) => {
-      const lock = new DatabaseLock(settings, SILENT, () => lost.push(name));
-      lock.start();
-      locks.push(lock);
-      return lock;
-    };
-    afterAll(() => Promise.all(locks.map((lock) => lock.stop())));
-
-    test("lets one decide, and the next when it ends", async () => {
-      const settings = await server.database("locked");
-      const first = started(settings, 1);
-      await eventually(() => first.isHeld);
-      const second = started(settings, 2);
-      await new Promise((resolve) => setTimeout(resolve, 2_500));
-      expect([first.isHeld, second.isHeld]).toEqual([true, false]);
-      await first.stop();
-      await eventually(() => second.isHeld);
-      expect(lost).toEqual([]);
-    }, 30_000);
-
-    test("lets one that is alone go on while it is away, and one of several rest", async () => {
-      const settings = await server.database("cut");
-      const alone = started(settings, 3);
-      await eventually(() => alone.isHeld);
-      const cut = () =>
-        server.query("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cut'");
-      const shut = (allow: boolean) => server.query("postgres", `ALTER DATABASE cut ALLOW_CONNECTIONS ${allow}`);
-      await shut(false);
-      await cut();
-      await new Promise((resolve) => setTimeout(resolve, 3_000));
-      expect(alone.isHeld).toBe(true);
-      await shut(true);
-      await eventually(
-        async () =>
-          (
-            await server.query(
-              "postgres",
-              "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 1",
-            )
-          ).rowCount !== 0,
-      );
-      const other = started(settings, 4);
-      // The first sees at its next look that there is another.
-      await new Promise((resolve) => setTimeout(resolve, 5_000));
-      await shut(false);
-      await cut();
-      await eventually(() => !alone.isHeld && !other.isHeld);
-      await shut(true);
-      await eventually(() => alone.isHeld !== other.isHeld);
-    }, 60_000);
-  });
+  test.skipIf(!canMount())(
+    "whose disk is full is away until it has room again, and nothing is lost (needs mount)",
+    async () => {
+      const folder = mkdtempSync(join(tmpdir(), "controller-full-"));
+      execFileSync("mount", ["-t", "tmpfs", "-o", "size=160m", "tmpfs", folder]);
+      const small = await startPostgres({ folder });
+      try {
+        const database = opened(await small.database("filled"));
+        const deployment = () => ONE[0] as { readonly sql: string };
+        const recorder = new Recorder({ database, deployment, log: SILENT });
+        const told = (count: number) => {
+          const event = { deploymentId: "chat", at: new Date().toISOString(), type: "x", reason: "r" };
+          recorder.addEvent({ ...event, message: `${count} ${"long".repeat(1_000)}` });
+        };
+        told(-1);
+        await recorder.flush();
+        expect(recorder.written).toBe(1);
+        const filling = join(folder, "filling");
+        fill(filling);
+        // More than fits into the log that PostgreSQL has set aside.
+        for (let count = 0; count < 9_000; count++) told(count);
+        await eventually(async () => {
+          await recorder.flush();
+          return (
+            recorder.written > 1 ||
+            (await database.run(ONE).then(
+              () => recorder.buffered > 0,
+              () => true,
+            ))
+          );
+        });
+        await recorder.flush();
+        expect(recorder.buffered).toBeGreaterThan(0);
+        rmSync(filling);
+        // With no room for its log it ends by itself; whoever runs it starts it again.
+        if (
+          !(await small.query("filled", "SELECT 1").then(
+            () => true,
+            () => false,
+          ))
+        )
+          await small.restart();
+        await eventually(async () => {
+          await recorder.flush();
+          return recorder.buffered === 0;
+        }, 60_000);
+        expect(recorder.dropped).toBe(0);
+        const { rows } = await small.query("filled", "SELECT count(*)::int FROM orchestration.deployment_events");
+        expect(rows).toEqual([{ count: 9_001 }]);
+      } finally {
+        await small.stop();
+        execFileSync("umount", ["-l", folder]);
+        rmSync(folder, { recursive: true, force: true });
+      }
+    },
+    120_000,
+  );
 
   test("is spoken to with TLS, and only by a certificate that is trusted", async () => {
     const folder = mkdtempSync(join(tmpdir(), "controller-tls-"));

@@ -53,6 +53,11 @@ export const SECOND_SEED: readonly string[] = [
     model_path, vllm_config, status, ready_replicas, available_replicas, health_check_failures)
     VALUES ('vllm-old', 'vllm-old', '${TENANT}', '${MODEL}', 'llama', 'vllm', 1, 1, 1, 1, 2, 4, 8, 8, '/models/llama',
             '{"dtype":"auto"}', 'running', 1, 1, 0)`,
+  `INSERT INTO orchestration.deployments (deployment_id, deployment_name, tenant_id, model_id, model_name, engine_type,
+    replicas, desired_replicas, current_replicas, gpu_per_replica, cpu_request, cpu_limit, memory_request_gb, memory_limit_gb,
+    model_path, status, ready_replicas, available_replicas, health_check_failures, terminated_at)
+    VALUES ('vllm-ended', 'vllm-ended', '${TENANT}', '${MODEL}', 'llama', 'vllm', 0, 0, 0, 1, 2, 4, 8, 8, '/models/llama',
+            'terminated', 0, 0, 0, '2025-11-20 10:00:00.123456')`,
   `INSERT INTO orchestration.pod_allocations (allocation_id, deployment_id, deployment_name, model_id, tenant_id, pod_name,
     pod_uid, namespace, node_id, gpu_count, gpu_indices, cpu_request, cpu_limit, memory_request_gb, memory_limit_gb, status,
     is_ready, restart_count, container_image, request_count, error_count)

@@ -1,0 +1,191 @@
+/** Bugs of the controller's database: in what is kept while it is away, in what is adopted, in who decides. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const OBJECTS = "test/controller/store/objects.test.ts";
+const HISTORY = "test/controller/store/history.test.ts";
+const TRACKER = "test/controller/store/tracker.test.ts";
+const POSTGRES = "test/controller/store/postgres.test.ts";
+const ADOPTION = "test/controller/store/adoption.test.ts";
+const LOCK = "test/controller/store/lock.test.ts";
+const SQLITE = "test/controller/store/sqlite.test.ts";
+const MANIFESTS = "test/controller/manifests.test.ts";
+
+export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
+  ...planted(
+    "src/controller/store/history.ts",
+    [HISTORY],
+    [
+      {
+        name: "History that waits for the database has no bound",
+        find: "if (this.#waiting.length >= MAX_BUFFERED) {",
+        replace: "if (this.#waiting.length === Number.POSITIVE_INFINITY) {",
+      },
+      {
+        name: "History is lost when the database is away at the moment",
+        find: "const some = this.#waiting.slice(0, MAX_TOGETHER);",
+        replace: "const some = this.#waiting.splice(0, MAX_TOGETHER);",
+      },
+      {
+        name: "History whose answer was lost is told twice to the database",
+        find: '.join(", ")} ON CONFLICT (event_id) DO NOTHING`',
+        replace: '.join(", ")}`',
+      },
+      {
+        name: "A tenant sees the history of others",
+        find: "if (tenants !== undefined) conditions.push(",
+        replace: "if (tenants === null) conditions.push(",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/history.ts",
+    [ADOPTION],
+    [
+      {
+        name: "Deployments of the Orchestration Service are removed after 90 days",
+        find: 'older("DELETE FROM deployments WHERE cluster IS NOT NULL AND terminated_at < $1"),',
+        replace: 'older("DELETE FROM deployments WHERE terminated_at < $1"),',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/objects.ts",
+    [OBJECTS],
+    [
+      {
+        name: "A change is made on top of one that was not seen",
+        find: "WHERE kind = $1 AND namespace = $2 AND name = $3 AND version = $7 RETURNING *`;",
+        replace: "WHERE kind = $1 AND namespace = $2 AND name = $3 AND $7 > 0 RETURNING *`;",
+      },
+      {
+        name: "A status that waits for the database is forgotten when that is read again",
+        find: "const isNewer = this.#unwritten.has(key) && known?.metadata.uid === metadata.uid;",
+        replace: "const isNewer = known === null;",
+      },
+      {
+        name: "Another controller's deletions are never seen",
+        find: "Number(metadata.resourceVersion) <= last && ",
+        replace: "Number(metadata.resourceVersion) < 0 && ",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/postgres-upgrade.ts",
+    [ADOPTION],
+    [
+      {
+        name: "Pods' tenants stay UUIDs in an adopted database",
+        find: "const becomesWord = isWord && old.data_type",
+        replace: "const becomesWord = !isWord && old.data_type",
+      },
+      {
+        name: "Two controllers make the tables at the same time",
+        find: 'await client.query("SELECT pg_advisory_xact_lock($1)", [UPGRADE_LOCK]);',
+        replace: "",
+      },
+      {
+        name: "An adopted table lacks the defaults that rows of ours count on",
+        find: "...(of.byDefault !== null && old.column_default === null",
+        replace: "...(of.byDefault === null && old.column_default === null",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/postgres.ts",
+    [POSTGRES],
+    [
+      {
+        name: "The database's certificate is not verified",
+        find: "rejectUnauthorized: true",
+        replace: "rejectUnauthorized: false",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/lock.ts",
+    [LOCK],
+    [
+      {
+        name: "One of several controllers goes on deciding without the database",
+        find: "return this.#decides && (this.#client !== null || this.#others === 0);",
+        replace: "return this.#decides;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/tracker.ts",
+    [TRACKER],
+    [
+      {
+        name: "A pod that is gone has its GPUs for ever",
+        find: "(alive[index] ?? []).filter(({ id }) => !there.has(id as string))",
+        replace: "(alive[index] ?? []).filter(() => false)",
+      },
+      {
+        name: "Everything is written again each minute",
+        find: "this.#written.get(keyIn(table, row)) !== JSON.stringify(row)",
+        replace: "this.#written.get(keyIn(table, row)) !== JSON.stringify({})",
+      },
+      {
+        name: "A controller that does not decide writes what it sees",
+        find: "if (!leads() || look === null) {",
+        replace: "if (look === null) {",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/tracker.ts",
+    [ADOPTION],
+    [
+      {
+        name: "What the Orchestration Service runs is called terminated",
+        find: 'deployments: "cluster IS NOT NULL AND terminated_at IS NULL",',
+        replace: 'deployments: "terminated_at IS NULL",',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/projection.ts",
+    [TRACKER],
+    [
+      {
+        name: "A token in a pod's environment is written into the database",
+        find: "SECRET_NAME.test(name) ? LEFT_OUT : value",
+        replace: "SECRET_NAME.test(value) ? LEFT_OUT : value",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/guard.ts",
+    [HISTORY],
+    [
+      {
+        name: "Everybody waits for a database that hangs",
+        find: "if (isTry && (this.#isTrying || this.#now() < this.#retryAt)) throw",
+        replace: "if (isTry && this.#retryAt < 0) throw",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/store/sqlite.ts",
+    [SQLITE],
+    [
+      {
+        name: "Two controllers use one file, each with a memory of its own",
+        find: "this.#lock = path === IN_MEMORY ? null : lockOf(path);",
+        replace: "this.#lock = null;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/manifests.ts",
+    [MANIFESTS],
+    [
+      {
+        name: "Two controllers are started that have no history in common",
+        find: "replicas = database === null ? 1 : 2 }",
+        replace: "replicas = 2 }",
+      },
+    ],
+  ),
+];

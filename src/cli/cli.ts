@@ -222,6 +222,10 @@ function askingVerbs(program: Command): void {
     .argument("<id>")
     .argument("<duration>", "such as 2h, 90m or 1h30m")
     .action(async (id, duration, options) => (await ask()).extend(id, duration, options));
+  verb(program, "nudge", "send whoever holds GPUs a message", "gpuo nudge ID -m 'done by six?'")
+    .argument("<id>")
+    .requiredOption("-m, --message <text>", "what they are to read, by webhook, event and gpuo run")
+    .action(async (id, options) => (await ask()).nudge(id, options));
   verb(program, "wait", "wait until a request is granted, or a task is over", "gpuo wait ID")
     .argument("<id>")
     .option("--export", "print what sets the environment")
@@ -266,8 +270,8 @@ function reportVerbs(program: Command): void {
     (await reports()).windows(options),
   );
   verb(program, "webhooks", "what was sent, what failed; send again", "gpuo webhooks list --state failed")
-    .argument("[list|show|redeliver]", "", "list")
-    .argument("[id]")
+    .argument("[list|show|redeliver|test]", "", "list")
+    .argument("[id|url]", "a delivery; of test, where to send one that tells of nothing")
     .option("--state <state>", "only those in it")
     .option("--limit <n>", "how many, newest first", "100")
     .action(async (what, id, options) => (await reports()).webhooks(what, id, options));

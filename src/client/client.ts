@@ -34,6 +34,7 @@ import type {
   Reservations,
   Status,
   Usage,
+  WebhookTest,
   Why,
   Windows,
   WorkloadAnalysis,
@@ -189,6 +190,11 @@ export class Client {
     return this.#post(`/gpu/webhooks/deliveries/${encodeURIComponent(id)}/redeliver`, {}, { ...options });
   }
 
+  /** Sends a webhook that tells of nothing, once, and says what came of it. */
+  testWebhook(url: string, options: CallOptions = {}): Promise<WebhookTest> {
+    return this.#post("/gpu/webhooks/test", { url }, { ...options });
+  }
+
   workload(body: WorkloadBody, options: CallOptions = {}): Promise<WorkloadAnalysis> {
     return this.#post("/gpu/workload", body, { ...options, repeatable: true });
   }
@@ -235,6 +241,11 @@ export class Client {
     options: CallOptions = {},
   ): Promise<Allocation> {
     return this.#post(`${allocationPath(id)}/extend`, to, { ...options, repeatable: true });
+  }
+
+  /** Sends whoever holds it a message: 429 `nudged-lately` within a minute of the last. */
+  nudge(id: string, message: string, options: CallOptions = {}): Promise<Allocation> {
+    return this.#post(`${allocationPath(id)}/nudge`, { message }, { ...options });
   }
 
   /** Ends a lease or cancels what waits; the record as it is then. */

@@ -13,7 +13,7 @@ import type {
 } from "../wire/allocations/answers.ts";
 import type { allocateSchema, workloadSchema } from "../wire/allocations/asks.ts";
 import type { auditSchema } from "../wire/audit/answers.ts";
-import type { deliveriesSchema } from "../wire/deliveries/answers.ts";
+import type { deliveriesSchema, testedSchema } from "../wire/deliveries/answers.ts";
 import type { GpuAnswer, GpuWhyAnswer } from "../wire/gpus/answers.ts";
 import type { HistoryAnswer } from "../wire/history/answers.ts";
 import type { HostDrainAnswer, ListAnswer, StatusAnswer } from "../wire/host/answers.ts";
@@ -39,6 +39,7 @@ export type Keys = z.output<typeof keysSchema>;
 export type NewKey = z.output<typeof newKeySchema>;
 export type Released = z.output<typeof releasedSchema>;
 export type Deliveries = z.output<typeof deliveriesSchema>;
+export type WebhookTest = z.output<typeof testedSchema>;
 export type Why = WhyAnswer;
 export type Gpu = GpuAnswer;
 export type History = HistoryAnswer;

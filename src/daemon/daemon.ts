@@ -191,6 +191,7 @@ class RunningDaemon implements Daemon {
       keyBook: this.#keyBook,
       limits: () => this.#config.limits,
       checkWebhookUrl: (url) => checkWebhookUrl(url, this.#webhookHosts),
+      webhookTester: () => this.#deliverer,
       knowledge: knowledgeOf({
         files: modelFiles(() => this.#config.analyzer.modelDirs, time.clock),
         advisors: this.#advisors,

@@ -16,6 +16,7 @@ import type { Knowledge } from "../ports/knowledge.ts";
 import type { Lessons } from "../ports/learned.ts";
 import { NO_PAST } from "../ports/past-decisions.ts";
 import type { StoredState } from "../ports/store.ts";
+import type { WebhookTester } from "../ports/webhooks.ts";
 import { GpuHistory } from "../scheduler/gpu-history.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
 import { LookBack } from "../store/look-back.ts";
@@ -54,6 +55,8 @@ export interface Given {
   readonly limits: () => Config["limits"];
   /** Why webhooks may not be sent there, as the settings are now; `null` when they may. */
   readonly checkWebhookUrl: (url: string) => string | null;
+  /** `null`: the daemon sends no webhooks yet. */
+  readonly webhookTester: () => WebhookTester | null;
   readonly knowledge: Knowledge;
   readonly lessons: Lessons;
   /** Why requests for GPUs cannot be served; `null` when they can. */
@@ -72,7 +75,8 @@ export interface Parts {
 }
 
 export function buildParts(given: Given): Parts {
-  const { config, version, store, clock, log, keyBook, limits, checkWebhookUrl, readiness, knowledge, lessons } = given;
+  const { config, version, store, clock, log, keyBook, limits, readiness, knowledge, lessons } = given;
+  const { checkWebhookUrl, webhookTester } = given;
   const stored = store.load();
   const simulated =
     config.monitoring.source === "simulated" ? new SimulatedSource({ shape: config.simulation.host, clock }) : null;
@@ -119,6 +123,7 @@ export function buildParts(given: Given): Parts {
     pastDecisions: path === IN_MEMORY ? NO_PAST : new LookBack(path),
     pendingDeliveries: countingPending(store),
     checkWebhookUrl,
+    webhookTester,
     knowledge,
     lessons,
     processes,

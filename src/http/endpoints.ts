@@ -3,6 +3,7 @@ import {
   adoption,
   allocation,
   extension,
+  nudging,
   record,
   records,
   release,
@@ -12,7 +13,7 @@ import {
 } from "./allocations/routes.ts";
 import { why } from "./allocations/why.ts";
 import { audit } from "./audit/audit.ts";
-import { deliveries, redelivery } from "./deliveries/routes.ts";
+import { deliveries, redelivery, testing } from "./deliveries/routes.ts";
 import { events } from "./events/stream.ts";
 import { KEY_ID } from "./exchange/auth.ts";
 import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
@@ -52,6 +53,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/me", "key", { GET: me(parts) }),
     endpoint("/gpu/allocations/:id/revoke", "key", { POST: revocation(parts) }),
     endpoint("/gpu/allocations/:id/extend", "key", { POST: extension(parts) }),
+    endpoint("/gpu/allocations/:id/nudge", "key", { POST: nudging(parts) }),
     endpoint("/gpu/allocations/:id/why", "key", { GET: why(parts) }),
     endpoint("/gpu/gpus/:id/why", "key", { GET: gpuWhy(parts) }),
     endpoint("/gpu/gpus/:id", "key", { DELETE: gpuRemoval(parts) }),
@@ -63,6 +65,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/gpu/undrain", "key", { POST: hostUndrain(parts) }),
     endpoint("/gpu/gpus/:id/clear-quarantine", "key", { POST: governance(parts, "clear-quarantine") }),
     endpoint("/gpu/webhooks/deliveries", "key", { GET: deliveries(parts) }),
+    endpoint("/gpu/webhooks/test", "key", { POST: testing(parts) }),
     endpoint("/gpu/webhooks/deliveries/:id/redeliver", "key", { POST: redelivery(parts) }),
     endpoint("/gpu/audit", "key", { GET: audit(parts) }),
     endpoint("/gpu/keys", "key", { GET: listing(parts), POST: creation(parts) }),

@@ -4,6 +4,7 @@ import type { Knowledge } from "../ports/knowledge.ts";
 import type { Lessons } from "../ports/learned.ts";
 import type { PastDecisions } from "../ports/past-decisions.ts";
 import type { Processes } from "../ports/processes.ts";
+import type { WebhookTester } from "../ports/webhooks.ts";
 import type { GpuHistory } from "../scheduler/gpu-history.ts";
 import type { Scheduler } from "../scheduler/scheduler.ts";
 import type { GrantAnswers } from "./allocations/grant-answers.ts";
@@ -21,6 +22,8 @@ export interface EndpointParts {
   readonly scheduler: Scheduler;
   /** Why webhooks may not be sent there; `null` when they may. */
   readonly checkWebhookUrl: (url: string) => string | null;
+  /** Sends one to see whether its receiver takes it; `null`: the daemon sends none now. */
+  readonly webhookTester: () => WebhookTester | null;
   /** Webhooks of a principal that are still to be delivered, counted up to `atMost`. */
   readonly pendingDeliveries: (principal: string, atMost: number) => number;
   /** `null`: there is no such page. */

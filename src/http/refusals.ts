@@ -25,6 +25,8 @@ const LEASING_PROBLEMS: Readonly<Record<ErrorCode, ProblemKind>> = {
   },
   "allocation-ended": { status: 409, title: "The allocation has ended" },
   "extension-refused": { status: 409, title: "The lease's end cannot be moved so" },
+  "nudge-refused": { status: 409, title: "Nobody holds anything by it" },
+  "nudged-lately": { status: 429, title: "Its holder was written to a moment ago" },
   "reservation-refused": { status: 409, title: "The reservation cannot hold" },
   "reservation-not-found": { status: 404, title: "No such reservation" },
   "fencing-token-mismatch": { status: 409, title: "Wrong fencing token" },

@@ -11,8 +11,11 @@ export const NOTIFICATION_STATUSES = [
   "revoked",
   "idle",
   "over_memory",
+  "nudged",
   "foreign_use",
   "foreign_use_over",
+  /** Of no event: somebody tries a receiver. */
+  "test",
 ] as const;
 
 export type NotificationStatus = (typeof NOTIFICATION_STATUSES)[number];
@@ -79,6 +82,28 @@ export interface DeliverySettlement<Status extends string = NotificationStatus> 
   readonly nextAttemptAt: EpochMs | null;
   readonly httpStatus: number | null;
   readonly error: string | null;
+}
+
+/** What came of a webhook that was sent once, to see whether its receiver takes it. */
+export interface TestOutcome {
+  readonly deliveryId: string;
+  /** `null`: there was no answer, and `error` says why. */
+  readonly httpStatus: number | null;
+  /** `null`: it was taken. */
+  readonly error: string | null;
+  /** Whether a secret signed it. */
+  readonly isSigned: boolean;
+  readonly tookMs: number;
+}
+
+/** Sends a webhook that tells of nothing. */
+export interface WebhookTester {
+  /**
+   * @param principal whose secrets sign, as they do what tells of its allocations.
+   * @param body the exact JSON text to send.
+   * @returns `null`, without sending, while there are as many under way as there may be.
+   */
+  test(url: string, principal: string, body: string): Promise<TestOutcome | null>;
 }
 
 /** The webhooks' view of the store. */

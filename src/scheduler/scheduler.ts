@@ -257,9 +257,28 @@ export class Scheduler {
       const { ended } = await this.#turns.send({ type: "revoke", id, reason, actor });
       return ended.find(({ request }) => request.id === id) as EndedAllocation;
     } catch (error) {
-      if (!(error instanceof AllocationNotFoundError)) throw error;
-      throw this.#parts.store.findEnded(id) === undefined ? error : new AllocationEndedError(id);
+      throw this.#orEnded(id, error);
     }
+  }
+
+  /**
+   * Somebody writes to whoever holds a lease.
+   *
+   * @throws AllocationEndedError, NudgeRefusedError when it waits, NudgedLatelyError
+   */
+  async nudge(id: AllocationId, message: string, actor: Actor): Promise<Reply> {
+    try {
+      const { state, at } = await this.#turns.send({ type: "nudge", id, message, actor });
+      return { allocation: state.allocations.get(id) as Allocation, state, at };
+    } catch (error) {
+      throw this.#orEnded(id, error);
+    }
+  }
+
+  /** Of a command to a live allocation: that there is none by this id may mean that it has ended. */
+  #orEnded(id: AllocationId, error: unknown): unknown {
+    if (!(error instanceof AllocationNotFoundError)) return error;
+    return this.#parts.store.findEnded(id) === undefined ? error : new AllocationEndedError(id);
   }
 
   /**

@@ -16,6 +16,7 @@ import type {
   Lease,
   LeasedGpu,
   Notice,
+  Nudge,
   Outcome,
   Request,
 } from "../core/model/allocation.ts";
@@ -93,7 +94,12 @@ function encodeLease(lease: Lease): string {
     grantedAt: lease.grantedAt,
     expiresAt: lease.expiresAt,
     sharedMib: lease.sharedMib,
+    ...(lease.nudge === undefined ? {} : { nudge: nudgeOf(lease.nudge) }),
   } satisfies Lease);
+}
+
+function nudgeOf({ at, by, message }: Nudge): Nudge {
+  return { at, by, message };
 }
 
 function leasedGpu(gpu: LeasedGpu): LeasedGpu {

@@ -27,7 +27,7 @@ const MOVES: readonly string[] = [
      notice = json_replace(notice, '$.at', (notice ->> '$.at') + ?1, '$.until', (notice ->> '$.until') + ?1),
      request = json_replace(request, '$.submittedAt', (request ->> '$.submittedAt') + ?1),
      lease = json_replace(lease, '$.grantedAt', (lease ->> '$.grantedAt') + ?1,
-       '$.expiresAt', (lease ->> '$.expiresAt') + ?1)
+       '$.expiresAt', (lease ->> '$.expiresAt') + ?1, '$.nudge.at', (lease ->> '$.nudge.at') + ?1)
    WHERE ended_at IS NULL`,
   `UPDATE gpus SET body = json_replace(body, '$.hold.since', (body ->> '$.hold.since') + ?1,
      '$.cordon.at', (body ->> '$.cordon.at') + ?1,

@@ -7,10 +7,19 @@
  * 3. A settlement that cannot be stored leaves the row due. Then everything pauses, longer each time, and goes on
  *    with one attempt at a time until one is stored: what cannot be noted down would only be sent over and over.
  * 4. {@link Slots} decides which attempts may run side by side.
+ * 5. A test is no row: it is sent once, beside the others and under the same rules for addresses, and never again.
  */
+import { randomUUID } from "node:crypto";
 import type { EpochMs } from "../core/base/time.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
-import type { DeliverySettlement, NotificationStatus, Outbox, PendingDelivery } from "../ports/webhooks.ts";
+import type {
+  DeliverySettlement,
+  NotificationStatus,
+  Outbox,
+  PendingDelivery,
+  TestOutcome,
+  WebhookTester,
+} from "../ports/webhooks.ts";
 import type { AllowedHosts } from "./address-policy.ts";
 import { attempt, STOPPED } from "./attempt.ts";
 import { type Lookup, sharedLookup } from "./names.ts";
@@ -34,6 +43,9 @@ export const HELD_ROW_MS = 10_000;
 const MAX_HELD_ROWS = 10_000;
 /** How long `stop` waits for settlements that are being stored. */
 export const STOP_GRACE_MS = 2_000;
+
+/** Tests under way, of all principals; each of them has one. */
+const MAX_TESTS = 4;
 
 export interface DeliverySettings {
   /** `whsec_` and base64, or any text: each of them signs. None: webhooks are not signed. */
@@ -73,7 +85,7 @@ export interface DelivererOptions<Status extends string = NotificationStatus> {
   readonly wallNow?: () => EpochMs;
 }
 
-export interface Deliverer {
+export interface Deliverer extends WebhookTester {
   /** The outbox may have changed. Cheap: calls of one turn of the event loop are one. */
   wake(): void;
   /**
@@ -116,6 +128,8 @@ class Delivering implements Deliverer {
   #readAgainAt: EpochMs = 0;
   #timer: Cancel | null = null;
   #turn: NodeJS.Immediate | null = null;
+  /** Principals who try a receiver now. */
+  readonly #testing = new Set<string>();
 
   constructor(options: DelivererOptions<string>) {
     this.#outbox = options.outbox;
@@ -136,6 +150,30 @@ class Delivering implements Deliverer {
       this.#turn = null;
       this.#startDue();
     });
+  }
+
+  async test(url: string, principal: string, body: string): Promise<TestOutcome | null> {
+    if (this.#stopped || this.#testing.size >= MAX_TESTS || this.#testing.has(principal)) return null;
+    this.#testing.add(principal);
+    const now = this.#clock.now();
+    const deliveryId = `msg_test-${randomUUID()}`;
+    const row = { deliveryId, allocationId: null, status: "test", url, body, createdAt: now, principal } as const;
+    const ending = new AbortController();
+    const trying = this.#attempt({ ...row, attempts: 0, nextAttemptAt: now }, ending);
+    this.#running.set(
+      ending,
+      trying.then(() => undefined),
+    );
+    try {
+      const came = await trying;
+      const isSigned = this.#keysFor(principal).length > 0;
+      const facts = { deliveryId, isSigned, tookMs: this.#clock.now() - now };
+      if (came === null) return { ...facts, httpStatus: null, error: STOPPED.message };
+      return { ...facts, httpStatus: came.httpStatus, error: came.error };
+    } finally {
+      this.#running.delete(ending);
+      this.#testing.delete(principal);
+    }
   }
 
   reconfigure(settings: DeliverySettings): void {
@@ -222,21 +260,7 @@ class Delivering implements Deliverer {
       receiver: receiverOf(delivery.url),
     };
     try {
-      const { timeoutMs, giveUpAfterMs, allowedHosts } = this.#settings;
-      const settlement = await attempt(
-        { ...delivery, body: this.#bodyAsSent(delivery) },
-        {
-          clock: this.#clock,
-          random: this.#random,
-          lookup: this.#lookup,
-          wallNow: this.#wallNow,
-          keys: this.#keys.byPrincipal.get(delivery.principal ?? "") ?? this.#keys.common,
-          timeoutMs,
-          giveUpAfterMs,
-          allowedHosts,
-        },
-        ending,
-      );
+      const settlement = await this.#attempt({ ...delivery, body: this.#bodyAsSent(delivery) }, ending);
       if (settlement === null) return false;
       await this.#settle(settlement);
       this.#storeFailures = 0;
@@ -249,6 +273,25 @@ class Delivering implements Deliverer {
       this.#log?.warn({ ...fields, err: error }, "what came of a webhook was not stored; it will be sent again");
       return true;
     }
+  }
+
+  #attempt(delivery: Parameters<typeof attempt>[0], ending: AbortController): Promise<DeliverySettlement<string> | null> {
+    const { timeoutMs, giveUpAfterMs, allowedHosts } = this.#settings;
+    const context = {
+      clock: this.#clock,
+      random: this.#random,
+      lookup: this.#lookup,
+      wallNow: this.#wallNow,
+      keys: this.#keysFor(delivery.principal),
+      timeoutMs,
+      giveUpAfterMs,
+      allowedHosts,
+    };
+    return attempt(delivery, context, ending);
+  }
+
+  #keysFor(principal: string | null): readonly Buffer[] {
+    return this.#keys.byPrincipal.get(principal ?? "") ?? this.#keys.common;
   }
 
   #pause(now: EpochMs): void {

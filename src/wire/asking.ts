@@ -98,6 +98,28 @@ export const reasonSchema = exactly(reasonFields);
 /** What is kept of an admin's word that undoes something and names no reason. */
 export const NO_REASON = "no reason given";
 
+const MAX_URL_LENGTH = 2_048;
+
+/** Where webhooks are to go; whether they may is judged by the settings. */
+export const webhookUrl = z
+  .string({ error: "expected an http or https address" })
+  .min(1, { error: "expected an http or https address" })
+  .max(MAX_URL_LENGTH, { error: `expected an address of at most ${MAX_URL_LENGTH} characters` });
+
+const MAX_MESSAGE_LENGTH = 500;
+
+const messageError = { error: `expected the message, as text of 1 to ${MAX_MESSAGE_LENGTH} characters` };
+
+/** To whoever holds a lease. */
+export const nudgeSchema = exactly({
+  message: z
+    .string(messageError)
+    .trim()
+    .min(1, messageError)
+    .max(MAX_MESSAGE_LENGTH, messageError)
+    .meta({ description: "For its holder alone", example: "Done by six? I have a deadline tonight." }),
+});
+
 /** Of a word that gives back what another took: the reason stands with that one. */
 export const optionalReasonSchema = exactly({ reason: reason.nullish() });
 

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
 import { runProgram } from "./program.ts";
+import { Receiver } from "./receiver.ts";
 
 const KEYS =
   "auth:\n  enabled: true\n  api_keys:\n    admin-key: {principal: ada, role: admin}\n    reader-key: {principal: rob, role: read}\n";
@@ -134,6 +135,30 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     const id = /^export GPU_ORCHESTRATOR_ALLOCATION_ID=(\S+)$/m.exec(stdout)?.[1] ?? "";
     expect(await gpuo(["release", id])).toMatchObject({ end: 0, stdout: "", stderr: `gpuo: ${id}: released\n` });
     expect((await daemon.call("GET", `/gpu/allocations/${id}`)).body.status).toBe("ended");
+  });
+
+  test("nudge sends a holder a message, once a minute", async () => {
+    const { end, stderr } = await gpuo(["nudge", held, "-m", "done by six?"]);
+    expect([end, stderr]).toEqual([0, expect.stringMatching(/^gpuo: told svc .*holds GPU/)]);
+    expect((await daemon.call("GET", `/gpu/allocations/${held}`)).body.nudge.message).toBe("done by six?");
+    expect((await gpuo(["events", "--type", "nudged"])).stdout).toContain("message=done by six?");
+    const again = await gpuo(["nudge", held, "-m", "and now?"]);
+    expect([again.end, again.stderr]).toEqual([75, expect.stringContaining("try again in")]);
+    expect((await gpuo(["nudge", waiting, "-m", "x"])).end).toBe(1);
+    expect((await gpuo(["nudge", held])).end).toBe(64);
+  });
+
+  test("webhooks test sends one that tells of nothing, and says what came of it", async () => {
+    const receiver = await Receiver.start();
+    const taken = await gpuo(["webhooks", "test", receiver.url]);
+    expect([taken.end, taken.stdout]).toEqual([0, expect.stringMatching(/^delivered, 200 after \d+ ms/)]);
+    expect(receiver.received.map(({ body }) => body.status)).toEqual(["test"]);
+    receiver.status = 500;
+    const refused = await gpuo(["webhooks", "test", receiver.url]);
+    expect([refused.end, refused.stdout]).toEqual([1, expect.stringContaining("the receiver answered 500")]);
+    expect(receiver.received).toHaveLength(2);
+    expect((await gpuo(["webhooks", "test"])).end).toBe(64);
+    await receiver.stop();
   });
 
   test("extend lets a lease last so long from now", async () => {

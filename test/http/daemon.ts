@@ -120,6 +120,7 @@ export async function startDaemon(given: Given = {}) {
     limits: () => NO_LIMITS,
     pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,
+    webhookTester: () => null,
     metrics: null,
     readiness: () => null,
     version: "0.0.0",

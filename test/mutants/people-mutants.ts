@@ -19,6 +19,64 @@ const EXPLAINING = planted(
   ],
 );
 
+const NUDGES = planted(
+  "src/core/decisions/nudge.ts",
+  [
+    "test/core/decisions/nudge.test.ts",
+    "test/http/allocations/nudge.test.ts",
+    "test/http/events/events.test.ts",
+    "test/store/start-time.test.ts",
+  ],
+  [
+    {
+      name: "A holder is written to as often as anybody likes",
+      find: "if (waitMs > 0)",
+      replace: "if (waitMs > NUDGE_PAUSE_MS)",
+    },
+    {
+      name: "What a holder was asked is shown to all who read",
+      file: "src/http/allocations/views.ts",
+      find: "const { fencing_token, nudge, ...open } = body;",
+      replace: "const { fencing_token, ...open } = body;",
+    },
+    {
+      name: "What a holder was asked stands in everybody's event stream",
+      file: "src/http/events/stream.ts",
+      find: "new PageTexts(({ body }) => body)",
+      replace: "new PageTexts((event) => withOwner({ ...event, owner: null }))",
+    },
+    {
+      name: "The time of a message stays behind when the clock was set",
+      file: "src/store/start-time.ts",
+      find: ", '$.nudge.at', (lease ->> '$.nudge.at') + ?1)",
+      replace: ")",
+    },
+  ],
+);
+
+const HOOK_TESTS = planted(
+  "src/http/deliveries/routes.ts",
+  ["test/http/deliveries/testing.test.ts", "test/webhooks/testing.test.ts"],
+  [
+    {
+      name: "A test of a webhook goes where webhooks may not go",
+      find: "if (objection !== null) throw",
+      replace: "if (objection === url) throw",
+    },
+    {
+      name: "A test of a webhook tells everybody which ports of other hosts are open",
+      find: "httpStatus === null && !actor.admin ?",
+      replace: "httpStatus === 0 ?",
+    },
+    {
+      name: "One principal has all the tests of webhooks under way",
+      file: "src/webhooks/deliverer.ts",
+      find: " || this.#testing.has(principal)) return null;",
+      replace: ") return null;",
+    },
+  ],
+);
+
 const EXTENDING = planted(
   "src/core/decisions/extend.ts",
   ["test/core/decisions/extend.test.ts"],
@@ -200,6 +258,8 @@ const KNOWING = planted(
 
 export const PEOPLE_MUTANTS: readonly Mutant[] = [
   ...EXPLAINING,
+  ...NUDGES,
+  ...HOOK_TESTS,
   ...EXTENDING,
   ...NAMING,
   ...BINDING,

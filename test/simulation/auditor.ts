@@ -49,6 +49,7 @@ import { judgeForgetting, judgeInstances } from "./judge-instances.ts";
 import {
   judgeDraining,
   judgeHostWord,
+  judgeNudge,
   judgePreempting,
   judgePreemptor,
   judgeStanding,
@@ -253,6 +254,14 @@ export class Auditor {
         const before = holding(books, event.id);
         const prolonged = expiresAt === before.lease.expiresAt ? {} : promised(expiresAt, turn);
         books.live.set(event.id, { ...before, lease: { ...before.lease, expiresAt }, claimBy, ...prolonged });
+        return;
+      }
+      case "nudged": {
+        judgeNudge(books, causes, turn, event);
+        const before = holding(books, event.id);
+        const { at, by, message } = event;
+        books.live.set(event.id, { ...before, lease: { ...before.lease, nudge: { at, by, message } } });
+        told.push(...expected(before.request, "nudged", before.lease.fencingToken));
         return;
       }
       case "went-idle": {

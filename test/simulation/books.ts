@@ -185,8 +185,9 @@ export class Books {
 }
 
 export function movedLease(lease: Lease, ms: number): Lease {
-  const { grantedAt, expiresAt } = lease;
-  return { ...lease, grantedAt: grantedAt + ms, expiresAt: expiresAt === null ? null : expiresAt + ms };
+  const { grantedAt, expiresAt, nudge } = lease;
+  const moved = { ...lease, grantedAt: grantedAt + ms, expiresAt: expiresAt === null ? null : expiresAt + ms };
+  return nudge === undefined ? moved : { ...moved, nudge: { ...nudge, at: nudge.at + ms } };
 }
 
 /** What the daemon can know of its GPUs. */
@@ -235,6 +236,7 @@ export class Causes {
   readonly renewals = new Set<AllocationId>();
   readonly processesGone = new Set<AllocationId>();
   readonly extensions = new Set<AllocationId>();
+  readonly nudges = new Set<`${AllocationId} by ${string}`>();
   /** Their clients have shown that they know of their offers. */
   readonly claims = new Set<AllocationId>();
   readonly hangUps = new Set<AllocationId>();
@@ -300,6 +302,7 @@ export class Causes {
       this.renewals,
       this.processesGone,
       this.extensions,
+      this.nudges,
       this.claims,
       this.hangUps,
       this.adminWords,

@@ -28,6 +28,8 @@ const ATTEMPTS = 6;
 /** Webhooks that an admin looks through for one to send again. */
 const LISTED = 8;
 const NOBODY = `a-${"0".repeat(26)}`;
+const NUDGE = "done by six?";
+
 const NOTHING: Answer = { status: 200, type: null, body: "", headers: [] };
 
 interface Wait {
@@ -97,6 +99,12 @@ export class Clients {
         return;
       case "extend":
         this.#onOne(op.pick, op.who, (id, actor) => this.#extend(id, actor, this.#token(id, op.token), op));
+        return;
+      case "nudge":
+        this.#onOne(op.pick, op.who, (id, actor) => {
+          this.#parts.causes.nudges.add(`${id} by ${actor.principal}`);
+          this.#track(this.#parts.daemon.scheduler.nudge(id, NUDGE, actor), () => undefined);
+        });
         return;
       case "read":
         this.#onOne(op.pick, op.who, (id, actor) => this.#read(id, actor));

@@ -7,6 +7,9 @@ import type { Books, Causes, Followed, NoticeBook } from "./books.ts";
 import { GRACE_MS, holding, type TurnSeen } from "./turn-seen.ts";
 import { fault } from "./violation.ts";
 
+/** The contract's, not the program's. */
+const NUDGE_PAUSE_MS = 60_000;
+
 type Of<T extends Event["type"]> = Extract<Event, { type: T }>;
 
 /** Only by the rules that both sides have agreed to, and for somebody who waits. */
@@ -60,6 +63,15 @@ export function judgeWithdrawal(books: Books, { id }: Of<"notice-withdrawn">): v
   const it = holding(books, id);
   if (it.notice === null) fault(`${id} may stay, and was not to leave`);
   if (it.notice.kind === "drain" && drainedBy(books, it) !== null) fault(`${id} may stay, and is drained`);
+}
+
+/** Somebody had asked for it, and no holder is written to more than once a minute. */
+export function judgeNudge(books: Books, causes: Causes, turn: TurnSeen, event: Of<"nudged">): void {
+  const { lease } = holding(books, event.id);
+  if (!causes.nudges.has(`${event.id} by ${event.by}`)) fault(`${event.id} was nudged and nobody had asked for it`);
+  if (event.at !== turn.at) fault(`${event.id} was nudged at another time than its turn's`);
+  const last = lease.nudge?.at ?? Number.NEGATIVE_INFINITY;
+  if (turn.at - last < NUDGE_PAUSE_MS) fault(`${event.id} was nudged ${turn.at - last} ms after the last time`);
 }
 
 export function judgePreemptor(books: Books, event: Of<"preemption-begun" | "preemption-called-off">): void {

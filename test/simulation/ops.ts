@@ -66,6 +66,7 @@ export type ClientOp =
       readonly ttlMs: number | null;
       readonly maxDurationMs: number | null;
     }
+  | { readonly op: "nudge"; readonly pick: Pick; readonly who: Who }
   | { readonly op: "read"; readonly pick: Pick; readonly who: Who }
   | { readonly op: "wait"; readonly pick: Pick; readonly who: Who; readonly waitMs: number }
   | { readonly op: "leave"; readonly n: number }
@@ -155,6 +156,7 @@ const NAMES: Readonly<Record<Op["op"], true>> = {
   "release service": true,
   renew: true,
   extend: true,
+  nudge: true,
   read: true,
   wait: true,
   leave: true,
@@ -398,6 +400,7 @@ const CLIENT_OPS: readonly (readonly [weight: number, draw: (draw: Draw) => Clie
       maxDurationMs: draw.chance(0.6) ? draw.between(500, 240_000) : null,
     }),
   ],
+  [2, (draw) => ({ op: "nudge", pick: draw.pick(), who: draw.who() })],
   [8, (draw) => ({ op: "read", pick: draw.pick(), who: draw.who() })],
   [6, (draw) => ({ op: "wait", pick: draw.pick(), who: draw.who(), waitMs: draw.between(100, 60_000) })],
   [2, (draw) => ({ op: "leave", n: draw.below(8) })],

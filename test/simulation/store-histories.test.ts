@@ -33,6 +33,7 @@ const EVENTS: Readonly<Record<Event["type"], true>> = {
   renewed: true,
   "end-moved": true,
   extended: true,
+  nudged: true,
   ended: true,
   preempting: true,
   draining: true,

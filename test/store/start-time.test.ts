@@ -24,7 +24,8 @@ const YEAR_MS = 365 * 24 * HOUR_MS;
 const LEAST_INSTANT = 1_000_000_000_000;
 const BOOT = { bootId: "boot-1", bootedAt: START - HOUR_MS };
 
-const LEASE = { ...lease(["GPU-a"], 7), expiresAt: START + HOUR_MS };
+const NUDGE = { at: START + 5, by: "bob", message: "done by six?" };
+const LEASE = { ...lease(["GPU-a"], 7), expiresAt: START + HOUR_MS, nudge: NUDGE };
 const KEY = { principal: "ada", key: "k-1", fingerprint: "digest", at: START, ids: ["a-1"] };
 
 const USE = { spans: [[START + 1, START + 3, 2] as const, [START + 4, START + 9, 4] as const], since: START + 12 };

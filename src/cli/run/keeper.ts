@@ -54,6 +54,7 @@ class Keeper {
   /** What there was to say to the command came before the command. */
   #isWarningDue = false;
   #leaveBy: string | null = null;
+  #nudgedAt: string | null = null;
   #leaving: NodeJS.Timeout | undefined;
 
   constructor(hold: Hold, command: Root | null) {
@@ -70,7 +71,10 @@ class Keeper {
       isLocal: hold.isLocal,
       watchMs: WATCH_MS,
       onLost: (lost) => this.#leaseLost(lost),
-      onRecord: (record) => this.#heed(record),
+      onRecord: (record) => {
+        this.#readNudge(record);
+        this.#heed(record);
+      },
       onTrouble: (words) =>
         this.#say(
           words === null
@@ -165,6 +169,13 @@ class Keeper {
     if (this.#hold.keepRunning) return;
     const termInMs = leftMs - Math.min(BEFORE_END_MS, leftMs / BEFORE_END_PARTS) - this.#hold.graceMs;
     this.#leaving = setTimeout(() => void this.#end(), Math.max(0, termInMs));
+  }
+
+  /** A message from somebody who would like the GPUs. */
+  #readNudge({ nudge }: Allocation): void {
+    if (nudge === undefined || nudge.at === this.#nudgedAt) return;
+    this.#nudgedAt = nudge.at;
+    this.#say(`${nudge.by} asks: ${nudge.message}`);
   }
 
   #notifyBeforeEnd(): void {

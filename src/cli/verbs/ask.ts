@@ -154,6 +154,14 @@ export async function renew(name: string, options: CommonOptions): Promise<void>
   terminal.say(record.expires_at === undefined ? "renewed; it has no end" : `renewed until ${record.expires_at}`);
 }
 
+export async function nudge(name: string, options: CommonOptions & { readonly message: string }): Promise<void> {
+  const { client, terminal } = await contextOf(options);
+  const record = await client.nudge(await allocationNamed(name, client), options.message);
+  if (terminal.json) return terminal.data(record);
+  const holder = record.principal === undefined ? record.service_name : `${record.service_name} (${record.principal})`;
+  terminal.say(visible(`told ${holder}, who holds GPU ${gpusOf(record)}`));
+}
+
 /** So long from now: by its hard end where it has one, else by its TTL. */
 export async function extend(name: string, duration: string, options: CommonOptions): Promise<void> {
   const { client, terminal } = await contextOf(options, PATIENCE_MS);

@@ -1,11 +1,12 @@
 /** What has happened, and what is allowed: events, usage, quotas, windows, webhooks. */
 import type { EventMessage } from "../../client/client.ts";
-import type { Deliveries, Quotas, Usage } from "../../client/types.ts";
+import type { Deliveries, Quotas, Usage, WebhookTest } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
 import { durationOf } from "../ask.ts";
 import { type CommonOptions, contextOf } from "../context.ts";
-import { NoSuchError, UsageError } from "../exits.ts";
+import { EXIT, NoSuchError, UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
+import type { Terminal } from "../terminal.ts";
 import { leftText, sinceText, spanText } from "../words.ts";
 
 interface EventsOptions extends CommonOptions {
@@ -168,6 +169,17 @@ const DELIVERY_COLUMNS: readonly Column<Delivery>[] = [
   { head: "ERROR", cell: ({ error }) => error ?? "", shrinksTo: 10, goes: 1 },
 ];
 
+function tellTest(came: WebhookTest, terminal: Terminal): void {
+  if (!came.delivered) process.exitCode = EXIT.refused;
+  if (terminal.json) {
+    terminal.data(came);
+    return;
+  }
+  const signed = came.signed ? "signed" : "not signed: no webhooks.secret is set";
+  const how = came.delivered ? `delivered, ${came.http_status}` : `not delivered: ${came.error ?? "no answer"}`;
+  terminal.line(visible(`${how} after ${came.took_ms} ms (${came.id}, ${signed})`));
+}
+
 export async function webhooks(what: string, id: string | undefined, options: WebhookOptions): Promise<void> {
   const { client, terminal } = await contextOf(options);
   const query = {
@@ -179,7 +191,13 @@ export async function webhooks(what: string, id: string | undefined, options: We
     const answer = await client.redeliver(id);
     return terminal.json ? terminal.data(answer) : terminal.say(`${id}: will be sent again`);
   }
-  if (what !== "list" && what !== "show") throw new UsageError(`webhooks ${what}: expected list, show or redeliver`);
+  if (what === "test") {
+    if (id === undefined) throw new UsageError("where to? gpuo webhooks test URL");
+    return tellTest(await client.testWebhook(id), terminal);
+  }
+  if (what !== "list" && what !== "show") {
+    throw new UsageError(`webhooks ${what}: expected list, show, redeliver or test`);
+  }
   const { deliveries } = await client.deliveries(query);
   const chosen = what === "list" ? deliveries : deliveries.filter((one) => one.id === id);
   if (what === "show" && chosen.length === 0)

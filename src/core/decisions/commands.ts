@@ -94,6 +94,13 @@ export type Command =
       readonly actor: Actor;
     }
   | {
+      /** Anybody who may ask for GPUs writes to whoever holds some. */
+      readonly type: "nudge";
+      readonly id: AllocationId;
+      readonly message: string;
+      readonly actor: Actor;
+    }
+  | {
       /** The owner asked for its record, or waits for it: it is alive, and has what it was offered. */
       readonly type: "touch";
       readonly id: AllocationId;

@@ -21,6 +21,7 @@ import { Drafting, end } from "./drafting.ts";
 import { expireDue, noteIdleness } from "./due.ts";
 import { extend } from "./extend.ts";
 import { liveOf, release, renew } from "./lifecycle.ts";
+import { nudge } from "./nudge.ts";
 import { readKernelLog } from "./observe/kernel-log.ts";
 import { observe } from "./observe/observe.ts";
 import { resume } from "./resume.ts";
@@ -64,6 +65,9 @@ function accept(draft: Drafting, command: Command, now: EpochMs): void {
       return;
     case "extend":
       extend(draft, command, now);
+      return;
+    case "nudge":
+      nudge(draft, command, now);
       return;
     case "touch": {
       const allocation = liveOf(draft.state, command.id);

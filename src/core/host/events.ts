@@ -96,6 +96,14 @@ export type Event =
       readonly at: EpochMs;
       readonly reason: string;
     }
+  /** Somebody has sent its holder a message. */
+  | {
+      readonly type: "nudged";
+      readonly id: AllocationId;
+      readonly at: EpochMs;
+      readonly by: string;
+      readonly message: string;
+    }
   | { readonly type: "gpu-seen"; readonly gpu: GpuIdentity }
   /** A leased GPU is in use, and was not before. */
   | {

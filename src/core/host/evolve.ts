@@ -102,6 +102,11 @@ export function evolve(state: HostState, event: Event): HostState {
     }
     case "notice-withdrawn":
       return withNotice(state, event.id, null);
+    case "nudged": {
+      const { at, by, message } = event;
+      const before = holding(state, event.id);
+      return withAllocation(state, { ...before, lease: { ...before.lease, nudge: { at, by, message } } });
+    }
     case "became-head":
       return withAllocation(state, { ...waiting(state, event.id), headSince: event.at });
     case "preemption-begun":

@@ -85,6 +85,17 @@ export interface Lease {
   readonly expiresAt: EpochMs | null;
   /** MiB that it has reserved on each of its GPUs, beside other leases; `null`: it has them alone. */
   readonly sharedMib: number | null;
+  /** The last that somebody asked of its holder. Left out of all leases of which nobody has asked anything. */
+  readonly nudge?: Nudge;
+}
+
+/** A message to whoever holds a lease. It changes nothing else. */
+export interface Nudge {
+  readonly at: EpochMs;
+  /** The principal who sent it. */
+  readonly by: string;
+  /** Anybody's text. */
+  readonly message: string;
 }
 
 export const END_REASONS = [

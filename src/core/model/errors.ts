@@ -20,6 +20,8 @@ export const ERROR_CODES = [
   "nothing-to-adopt",
   "allocation-ended",
   "extension-refused",
+  "nudge-refused",
+  "nudged-lately",
   "reservation-refused",
   "reservation-not-found",
   "fencing-token-mismatch",
@@ -116,6 +118,21 @@ export class AllocationEndedError extends DomainError {
 /** A later end would take from others what they were promised, or there is no end to be moved. */
 export class ExtensionRefusedError extends DomainError {
   readonly code = "extension-refused";
+}
+
+/** There is no holder to write to: the request waits. */
+export class NudgeRefusedError extends DomainError {
+  readonly code = "nudge-refused";
+}
+
+/** Its holder was written to a moment ago. */
+export class NudgedLatelyError extends DomainError {
+  readonly code = "nudged-lately";
+  readonly retryAfterMs: number;
+  constructor(id: AllocationId, retryAfterMs: number) {
+    super(`somebody has just sent the holder of ${id} a message`);
+    this.retryAfterMs = retryAfterMs;
+  }
 }
 
 /** GPUs cannot be kept so: others hold them or were promised them then, or nothing more is kept of anybody. */

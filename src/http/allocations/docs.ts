@@ -17,6 +17,7 @@ import {
   releaseSchema,
   renewSchema,
 } from "../../wire/allocations/asks.ts";
+import { nudgeSchema } from "../../wire/asking.ts";
 import { adoptionSchema } from "../../wire/gpus/asks.ts";
 import {
   answer,
@@ -131,6 +132,25 @@ export const extend: ZodOpenApiOperationObject = {
       ...OWNED,
       "allocation-ended",
       "extension-refused",
+    ),
+  },
+};
+
+export const nudge: ZodOpenApiOperationObject = {
+  operationId: "nudgeHolder",
+  summary: "Send whoever holds a lease a message: by its webhook, an event and its record; one a minute for each lease",
+  requestParams: recordPath,
+  requestBody: bodyOf(nudgeSchema),
+  responses: {
+    "200": answer("The record, as its caller may see it", recordSchema),
+    ...problems(
+      ...WITH_KEY,
+      ...WITH_BODY,
+      ...CHANGING,
+      ...ONE_RECORD,
+      "allocation-ended",
+      "nudge-refused",
+      "nudged-lately",
     ),
   },
 };

@@ -21,7 +21,7 @@ import {
 import { grantedBody } from "../../wire/allocations/bodies.ts";
 import { GrantedTexts } from "../../wire/allocations/granted-text.ts";
 import { warningsOf, warningsPart } from "../../wire/allocations/warnings.ts";
-import { DEFAULT_PAGE, lifetimeOf, MAX_WAIT_MS, reasonSchema } from "../../wire/asking.ts";
+import { DEFAULT_PAGE, lifetimeOf, MAX_WAIT_MS, nudgeSchema, reasonSchema } from "../../wire/asking.ts";
 import { adoptionSchema } from "../../wire/gpus/asks.ts";
 import { type Answer, json, jsonText } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
@@ -222,6 +222,19 @@ export function revocation({ scheduler }: EndpointParts): Operation {
     async answer({ id, body, actor }) {
       const ended = await scheduler.revoke(id, check(body).reason, actor);
       return json(200, recordView(ended, scheduler.state, scheduler.now(), actor));
+    },
+  };
+}
+
+/** Anybody's who may ask for GPUs: it is to those who hold them. */
+export function nudging({ scheduler }: EndpointParts): Operation {
+  const check = checker(nudgeSchema);
+  return {
+    role: "allocate",
+    body: "needed",
+    async answer({ id, body, actor }) {
+      const { allocation, state, at } = await scheduler.nudge(id, check(body).message, actor);
+      return json(200, recordView(allocation, state, at, actor));
     },
   };
 }

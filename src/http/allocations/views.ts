@@ -62,7 +62,7 @@ function outlookFor({ status, request }: Allocation, state: HostState, now: Epoc
 }
 
 /**
- * What a workload is made of, where its webhooks go, what is left of its quota, and the token that its lease is renewed
+ * What a workload is made of, where its webhooks go, what is left of its quota, what its holder was asked, and the token that its lease is renewed
  * and released with is for its owner and for admins.
  */
 function viewOf(allocation: Allocation, outlook: Outlook, state: HostState, now: EpochMs, actor: Actor) {
@@ -112,6 +112,6 @@ export function recordFor(actor: Actor, allocation: Allocation, state: HostState
   // The record's types promise no changes; the answer's schema knows of no such promise.
   const body = allocationBody(allocation, indexNow(state)) as ListAnswer["allocations"][number];
   if (owns(actor, allocation)) return { ...body, principal: allocation.request.principal };
-  const { fencing_token, ...open } = body;
+  const { fencing_token, nudge, ...open } = body;
   return open;
 }

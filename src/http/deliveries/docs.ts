@@ -1,9 +1,9 @@
 import { z } from "zod";
 import type { ZodOpenApiOperationObject } from "zod-openapi";
 import { optionalReasonSchema } from "../../wire/asking.ts";
-import { deliveriesSchema, deliverySchema } from "../../wire/deliveries/answers.ts";
-import { deliveriesQuerySchema } from "../../wire/deliveries/asks.ts";
-import { answer, CHANGING, optionalBodyOf, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
+import { deliveriesSchema, deliverySchema, testedSchema } from "../../wire/deliveries/answers.ts";
+import { deliveriesQuerySchema, testSchema } from "../../wire/deliveries/asks.ts";
+import { answer, bodyOf, CHANGING, optionalBodyOf, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
 
 export const list: ZodOpenApiOperationObject = {
   operationId: "listDeliveries",
@@ -12,6 +12,16 @@ export const list: ZodOpenApiOperationObject = {
   responses: {
     "200": answer("A page", deliveriesSchema),
     ...problems(...WITH_KEY, "validation-failed", "storage-unavailable"),
+  },
+};
+
+export const test: ZodOpenApiOperationObject = {
+  operationId: "testWebhook",
+  summary: "Send a webhook that tells of nothing, once, signed as the caller's would be, and say what came of it",
+  requestBody: bodyOf(testSchema, { url: "https://hooks.example.org/gpu" }),
+  responses: {
+    "200": answer("What came of it", testedSchema),
+    ...problems(...WITH_KEY, ...WITH_BODY, "not-ready", "limit-reached"),
   },
 };
 

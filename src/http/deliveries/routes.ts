@@ -1,8 +1,12 @@
 import { DEFAULT_PAGE, optionalReasonSchema } from "../../wire/asking.ts";
-import { deliveriesQuerySchema } from "../../wire/deliveries/asks.ts";
+import { deliveriesQuerySchema, testSchema } from "../../wire/deliveries/asks.ts";
+import { text } from "../../wire/values.ts";
+import { testBody } from "../../wire/webhooks/bodies.ts";
 import { json } from "../exchange/answers.ts";
 import { checker, queryOf } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
+import { limitReached } from "../exchange/limits.ts";
+import { HttpError, invalid } from "../exchange/problems.ts";
 import type { EndpointParts } from "../parts.ts";
 import { deliveryView } from "./views.ts";
 
@@ -25,6 +29,40 @@ export function deliveries({ scheduler }: EndpointParts): Operation {
       const page = found.slice(0, size);
       const next = found.length > size ? (page.at(-1)?.deliveryId ?? null) : null;
       return json(200, { deliveries: page.map(deliveryView), next });
+    },
+  };
+}
+
+/** As many as the deliverer makes at a time; one that comes later may come again so soon. */
+const TEST_RETRY_MS = 5_000;
+
+/**
+ * Anybody's who may name a webhook with a request: a test goes nowhere that those may not go. Why there was no answer would
+ * tell of other hosts' ports, so that is for admins.
+ */
+export function testing({ scheduler, checkWebhookUrl, webhookTester }: EndpointParts): Operation {
+  const check = checker(testSchema);
+  return {
+    role: "allocate",
+    body: "needed",
+    async answer({ body, actor }) {
+      const { url } = check(body);
+      const objection = checkWebhookUrl(url);
+      if (objection !== null) throw invalid([{ path: "url", message: objection }]);
+      const tester = webhookTester();
+      if (tester === null) throw new HttpError("not-ready", "no webhooks are sent yet");
+      const came = await tester.test(url, actor.principal, testBody(actor.principal, scheduler.now()));
+      if (came === null) throw limitReached("webhook tests", "another test is under way", TEST_RETRY_MS);
+      const { deliveryId, httpStatus, error, isSigned, tookMs } = came;
+      const told = httpStatus === null && !actor.admin ? "no answer; an admin is told why" : error;
+      return json(200, {
+        id: deliveryId,
+        delivered: error === null,
+        http_status: httpStatus,
+        error: text(told),
+        signed: isSigned,
+        took_ms: Math.round(tookMs),
+      });
     },
   };
 }

@@ -147,19 +147,21 @@ function textOf(page: Page, textOfPage: TextOf): string {
 
 /** What readers are told: admins whose each request is, others which are their own. */
 class Texts {
-  readonly #withOwners = new PageTexts(({ body, owner }) => (owner === null ? body : withOwner(body, owner)));
+  readonly #withOwners = new PageTexts((event) => withOwner(event));
   readonly #without = new PageTexts(({ body }) => body);
 
   for({ admin, principal }: Actor): TextOf {
     if (admin) return (events) => this.#withOwners.of(events);
-    const own = new PageTexts(({ body, owner }) => (owner === principal ? withOwner(body, owner) : body));
+    const own = new PageTexts((event) => (event.owner === principal ? withOwner(event) : event.body));
     return (events) => (events.some(({ owner }) => owner === principal) ? own : this.#without).of(events);
   }
 }
 
-/** A body is an object, and never an empty one. */
-function withOwner(body: string, owner: string): string {
-  return `${body.slice(0, -1)},"principal":${JSON.stringify(owner)}}`;
+/** A body is an object, and never an empty one; so is the part for the owner. */
+function withOwner({ body, owner, ownersPart }: PublicEvent): string {
+  const whose = owner === null ? "" : `,"principal":${JSON.stringify(owner)}`;
+  const more = ownersPart === undefined ? "" : `,${ownersPart.slice(1, -1)}`;
+  return `${body.slice(0, -1)}${whose}${more}}`;
 }
 
 /** All readers that are up to date get the same page one after the other: its text is made once. */

@@ -14,6 +14,7 @@ type Tag = (typeof TAGS)[number]["name"] | typeof WORK_TAG.name;
 
 /** The first that a path begins with; what begins with none is of the service itself. */
 const BY_PATH: readonly (readonly [begin: string, tag: Tag])[] = [
+  ["/gpu/webhooks/test", "Leases"],
   ["/gpu/webhooks/", "Administration"],
   ["/gpu/gpus/", "Administration"],
   ["/gpu/drain", "Administration"],

@@ -21,6 +21,7 @@ const WORDS: { readonly [type: string]: readonly [text: string, tone: EventLine[
   granted: ["is granted", "good"],
   reoffered: ["is offered again", "wait"],
   claimed: ["takes its grant", "plain"],
+  nudged: ["is sent a message", "plain"],
   "became-head": ["is next in the line", "plain"],
   renewed: ["renews", "plain"],
   "end-moved": ["moved its end", "plain"],

@@ -179,6 +179,12 @@ export const queuedSchema = z
 
 export type QueuedAnswer = z.output<typeof queuedSchema>;
 
+export const nudgeFields = {
+  at: instant,
+  by: z.string().meta({ description: "The principal who sent it" }),
+  message: z.string(),
+};
+
 export const recordSchema = z
   .object({
     status: z.enum(["queued", "offered", "leased", "ended"]),
@@ -198,6 +204,10 @@ export const recordSchema = z
       })
       .optional()
       .meta({ description: "It is to be taken back, and renewals do not help: expires_at is no later than leave_by" }),
+    nudge: z
+      .object(nudgeFields)
+      .optional()
+      .meta({ description: "The last that somebody asked of its holder; for its owner and admins" }),
     head_since: instant.optional().meta({
       description:
         "Since when it has been the head of the line without a certain start, or was first passed by a wider one",

@@ -24,14 +24,13 @@ import {
   MAX_WAIT_MS,
   pageSize,
   serviceName,
+  webhookUrl,
   whole,
 } from "../asking.ts";
 
 const MAX_GPUS = 1_024;
 
 const MAX_MEMORY_MIB = 2 ** 31;
-
-const MAX_URL_LENGTH = 2_048;
 
 function gpuList(error: string) {
   return z
@@ -133,10 +132,7 @@ const workload = {
 export const allocateSchema = exactly({
   service_name: serviceName,
   ...workload,
-  webhook_url: z
-    .string({ error: "expected an http or https address" })
-    .min(1, { error: "expected an http or https address" })
-    .max(MAX_URL_LENGTH, { error: `expected an address of at most ${MAX_URL_LENGTH} characters` })
+  webhook_url: webhookUrl
     .meta({ description: "Told of the grant, when the request had to wait, and of the end of its allocation" })
     .nullish(),
   on_behalf_of: z

@@ -12,6 +12,7 @@ import type {
   Lease,
   LeasedGpu,
   Notice,
+  Nudge,
   Request,
   Sharing,
 } from "../../core/model/allocation.ts";
@@ -105,6 +106,12 @@ export interface NoticeBody {
   readonly detail: string;
 }
 
+export interface NudgeBody {
+  readonly at: string;
+  readonly by: string;
+  readonly message: string;
+}
+
 export type AllocationBody = RequestBody &
   Partial<LeaseBody> &
   Partial<OutcomeBody> & {
@@ -114,6 +121,8 @@ export type AllocationBody = RequestBody &
     readonly idle_since?: string;
     /** Left out unless it is to be taken back. */
     readonly notice?: NoticeBody;
+    /** Left out unless somebody asked something of its holder. */
+    readonly nudge?: NudgeBody;
     /** Left out unless leases are preempted for it. */
     readonly preempting_since?: string;
     readonly head_since?: string;
@@ -214,7 +223,12 @@ function heldBody(allocation: HoldingAllocation, indexOf: IndexOf) {
   return {
     ...leaseBody(request, lease, heldUntil(allocation), indexOf),
     ...(notice === null ? {} : { notice: noticeBody(notice) }),
+    ...(lease.nudge === undefined ? {} : { nudge: nudgeBody(lease.nudge) }),
   };
+}
+
+export function nudgeBody({ at, by, message }: Nudge): NudgeBody {
+  return { at: timestamp(at), by, message: printable(message) };
 }
 
 export function noticeBody(notice: Notice): NoticeBody {

@@ -19,6 +19,17 @@ export const deliverySchema = z
   })
   .meta({ id: "Delivery" });
 
+export const testedSchema = z
+  .object({
+    id: z.string().meta({ description: "The webhook-id that it bore" }),
+    delivered: z.boolean().meta({ description: "The receiver answered 2xx" }),
+    http_status: z.int().nullable().meta({ description: "null: there was no answer" }),
+    error: words.meta({ description: "null: delivered. Why there was no answer is for admins" }),
+    signed: z.boolean().meta({ description: "false: there is no webhooks.secret for its caller" }),
+    took_ms: z.int(),
+  })
+  .meta({ id: "WebhookTest" });
+
 export type DeliveryAnswer = z.output<typeof deliverySchema>;
 
 export const deliveriesSchema = z

@@ -74,6 +74,11 @@ export const EVENT_BODIES = {
   }),
   draining: z.object({ ...subject, leave_by: leaveBy, reason: z.string() }),
   "notice-withdrawn": z.object({ ...subject, leave_by: z.null(), reason: z.string() }),
+  nudged: z.object({
+    ...subject,
+    by: z.string().optional().meta({ description: "The principal who sent it; for the holder and admins" }),
+    message: z.string().optional().meta({ description: "Likewise" }),
+  }),
   "became-head": z.object(subject),
   "preemption-begun": z.object(subject),
   "preemption-called-off": z.object({ ...subject, reason: z.string() }),

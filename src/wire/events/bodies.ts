@@ -25,12 +25,21 @@ export interface PublicEvent {
   readonly body: string;
   /** Whose request or lease it tells of, for those who may know; `null`: nobody's, or nobody knows any more. */
   readonly owner: string | null;
+  /** What that owner and admins are told beside it, as JSON text; left out of most. */
+  readonly ownersPart?: string;
 }
 
 /** @param principalOf whose an allocation is or was; `null`: nobody knows any more. */
 export function publicEvent({ seq, at, event }: JournalEntry, principalOf: PrincipalOf): PublicEvent {
   const owner = ownerOf(event, principalOf);
-  return { seq, type: event.type, body: JSON.stringify({ at: timestamp(at), ...eventBody(event) }), owner };
+  const body = JSON.stringify({ at: timestamp(at), ...eventBody(event) });
+  const more = ownersPart(event);
+  return { seq, type: event.type, body, owner, ...(more === null ? {} : { ownersPart: JSON.stringify(more) }) };
+}
+
+/** What is between two people is not for all who read. */
+function ownersPart(event: Event): object | null {
+  return event.type === "nudged" ? { by: event.by, message: printable(event.message) } : null;
 }
 
 /** Of what happens to a GPU it is nobody's, whoever holds it. */
@@ -104,6 +113,8 @@ export function eventBody(event: Event): object {
       return { ...subject(event.id), leave_by: timestamp(event.until), reason: printable(event.reason) };
     case "notice-withdrawn":
       return { ...subject(event.id), leave_by: null, reason: printable(event.reason) };
+    // What it says is for its holder: see ownersPart.
+    case "nudged":
     case "became-head":
     case "preemption-begun":
       return { ...subject(event.id) };

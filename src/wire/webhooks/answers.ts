@@ -2,7 +2,7 @@
 import { z } from "zod";
 import { END_REASONS } from "../../core/model/allocation.ts";
 import type { NotificationStatus } from "../../ports/webhooks.ts";
-import { recordSchema } from "../allocations/answers.ts";
+import { nudgeFields, recordSchema } from "../allocations/answers.ts";
 import { instant, leaveBy } from "../fields.ts";
 
 /** As it stood right after what is told; only its indices are those of the moment of sending. */
@@ -49,9 +49,18 @@ export const WEBHOOKS: { readonly [status in NotificationStatus]: readonly [summ
   revoked: ["It was ended by an admin, by preemption, by a boot of the host, or since it sat idle", z.object(ended)],
   idle: ["Its GPUs have not been used for allocator.idle_after", z.object(told)],
   over_memory: ["A shared lease uses more memory of a GPU than it has reserved", z.object(told)],
+  nudged: ["Somebody asks something of its holder", z.object({ ...told, ...nudgeFields })],
   foreign_use: [
     "To the operator: somebody uses a GPU without a lease",
     z.object({ gpu, at: instant, since: instant, reason: z.string(), pids: z.array(z.int()) }),
   ],
   foreign_use_over: ["To the operator: nobody does any more", z.object({ gpu, at: instant, reason: z.string() })],
+  test: [
+    "Somebody tries the receiver: sent once, and told of nothing that happened",
+    z.object({
+      at: instant,
+      by: z.string().meta({ description: "The principal who asked for it" }),
+      detail: z.string(),
+    }),
+  ],
 };

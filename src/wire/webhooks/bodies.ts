@@ -5,7 +5,7 @@ import type { HostState } from "../../core/host/state.ts";
 import type { Allocation, EndReason } from "../../core/model/allocation.ts";
 import { printable } from "../../platform/printable.ts";
 import type { Notification, NotificationStatus } from "../../ports/webhooks.ts";
-import { allocationBody, indicesBody, type LeaseBody, noticeBody } from "../allocations/bodies.ts";
+import { allocationBody, indicesBody, type LeaseBody, noticeBody, nudgeBody } from "../allocations/bodies.ts";
 import { timestamp } from "../values.ts";
 
 /** How an end is told to the webhook; `null`: the client did it and needs no telling. */
@@ -75,6 +75,12 @@ export function operatorNotificationOf(
   return { deliveryId: deliveryId(), allocationId: null, status, url, body: JSON.stringify(body), createdAt: now };
 }
 
+/** The webhook by which somebody tries a receiver. */
+export function testBody(principal: string, now: EpochMs): string {
+  const detail = "sent to see whether this receiver takes it; nothing has happened";
+  return JSON.stringify({ status: "test" satisfies NotificationStatus, at: timestamp(now), by: principal, detail });
+}
+
 /** What of a stored body tells indices. */
 interface Numbered {
   readonly gpu?: { readonly uuid: string };
@@ -102,6 +108,7 @@ function statusOf(event: Event): NotificationStatus | null {
   if (event.type === "went-idle") return "idle";
   if (event.type === "preempting" || event.type === "draining") return "preempting";
   if (event.type === "went-over-memory") return "over_memory";
+  if (event.type === "nudged") return "nudged";
   return event.type === "granted" && event.claimBy !== null ? "allocated" : null;
 }
 
@@ -116,6 +123,7 @@ function bodyOf(status: NotificationStatus, allocation: Allocation, indexOf: Ind
     ...(status === "preempting" && "notice" in allocation && allocation.notice !== null
       ? noticeBody(allocation.notice)
       : {}),
+    ...(status === "nudged" && lease?.nudge !== undefined ? nudgeBody(lease.nudge) : {}),
     allocation: allocationBody(allocation, indexOf),
     submitted_at: timestamp(request.submittedAt),
     ...(lease === null

@@ -198,6 +198,15 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
     expect(job.errors()).toMatch(/revoked.*the fan is on fire/);
   });
 
+  test("a message to the holder is shown beside the command", async () => {
+    const { job, id } = await running([], "while :; do sleep 0.05; done");
+    await daemon.call("POST", `/gpu/allocations/${id}/nudge`, { message: "done by\u001b[31m six?" });
+    await until(() => job.errors().includes("asks: done by"));
+    expect(job.errors()).not.toContain("\u001b");
+    process.kill(job.pid(), "SIGTERM");
+    await job.ended;
+  });
+
   test("a lease that is lost kills what does not end within the grace", async () => {
     const { job, id } = await running(["--grace", "500ms"], "trap '' TERM\nwhile :; do sleep 0.05; done");
     await daemon.call("POST", `/gpu/allocations/${id}/revoke`, { reason: "now" });

@@ -54,6 +54,7 @@ async function busyDaemon() {
     limits: () => NO_LIMITS,
     pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,
+    webhookTester: () => null,
     metrics: null,
     readiness: () => null,
     version: "0.0.0",

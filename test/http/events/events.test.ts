@@ -448,6 +448,10 @@ test("it needs a key, of any role, and shows nobody's workload or webhook, and a
   const { json: held } = await daemon.allocate(secrets, as("ann"));
   const { json: queued } = await daemon.allocate(secrets, as("ann"));
   await daemon.call("POST", `/gpu/allocations/${held.id}/renew`, { headers: as("ann") });
+  const body = { message: "between us" };
+  expect((await daemon.call("POST", `/gpu/allocations/${held.id}/nudge`, { body, headers: as("root") })).status).toBe(
+    200,
+  );
   await daemon.call("DELETE", `/gpu/allocations/${held.id}`, { headers: as("ann") });
   await daemon.call("GET", `/gpu/allocations/${queued.id}`, { headers: as("ann") });
   const late = await readEvents(daemon.port, { lastEventId: 0, headers: as("eye") });
@@ -463,6 +467,9 @@ test("it needs a key, of any role, and shows nobody's workload or webhook, and a
     expect(owned.length).toBeGreaterThan(5);
     for (const { data } of owned) expect(data.principal).toBe(mayKnow ? "ann" : undefined);
     expect(reader.text.includes('"ann"')).toBe(mayKnow);
+    const { data: nudged } = reader.messages.find(({ event }) => event === "nudged") ?? { data: null };
+    expect(nudged).toMatchObject(mayKnow ? { by: "root", message: "between us" } : { id: held.id });
+    expect(reader.text.includes("between us")).toBe(mayKnow);
   }
 });
 

@@ -55,6 +55,7 @@ async function daemonWithHistory() {
     limits: () => NO_LIMITS,
     pendingDeliveries: () => 0,
     checkWebhookUrl: () => null,
+    webhookTester: () => null,
     metrics: null,
     readiness: () => null,
     version: "0.0.0",

@@ -62,6 +62,7 @@ test("plans are checked as requests are, and a key to read is enough", async () 
     knowledge: NO_KNOWLEDGE,
     lessons: NO_LESSONS,
     checkWebhookUrl: () => "not there",
+    webhookTester: () => null,
   });
   const key = { "x-api-key": "r" };
   expect((await plan(daemon)).status).toBe(401);

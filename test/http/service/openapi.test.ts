@@ -125,6 +125,7 @@ function servedBy(daemon: Awaited<ReturnType<typeof startDaemon>>) {
     workCalls: null,
     workProblems: {},
     checkWebhookUrl: () => null,
+    webhookTester: () => null,
     pendingDeliveries: () => 0,
     metrics: { render: async () => ({ contentType: "", body: "" }) },
     readiness: () => null,

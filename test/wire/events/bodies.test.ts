@@ -87,6 +87,7 @@ const EXAMPLES: { readonly [type in Event["type"]]: readonly (Event & { readonly
   ],
   "use-seen": [{ type: "use-seen", uuid: "GPU-a", allocationId: id, at }],
   "use-gone": [{ type: "use-gone", uuid: "GPU-a", allocationId: id, at }],
+  nudged: [{ type: "nudged", id, at, by: "bob", message: "done by six?\u202e" }],
   "went-idle": [{ type: "went-idle", id, at, since: START }],
   "went-busy": [{ type: "went-busy", id, at }],
   "memory-settled": [{ type: "memory-settled", uuid: "GPU-a", allocationId: id, at, seen: true }],

@@ -16,7 +16,7 @@ import { measurePage, measureReleaseToGrant } from "./grants.ts";
 import { measurePeers } from "./peers.ts";
 import { stopAll } from "./processes.ts";
 import { Report, row } from "./report.ts";
-import { measureReadings, measureStarts } from "./starts.ts";
+import { measureLooks, measureReadings, measureStarts } from "./starts.ts";
 import { sayTargets } from "./targets.ts";
 import { type Tree, thisTree, treeOf } from "./trees.ts";
 
@@ -102,6 +102,10 @@ const PARTS: Readonly<Record<string, () => Promise<void> | void>> = {
     report.heading("## Start, idle, and memory", "Eight simulated GPUs at the default interval; cycles on 64 GPUs.");
     const plan = { starts: quick ? 3 : 11, idleSeconds: quick ? 5 : 20, cycles: quick ? 2_000 : 50_000 };
     await measureStarts(report, trees, plan);
+  },
+  async looks() {
+    report.heading("## Looking", "The command line, from its start to its end, against a daemon with 16 GPUs.");
+    await measureLooks(report, trees, quick ? 9 : 41);
   },
 };
 

@@ -1,5 +1,6 @@
 /** The start, the idle daemon, and one reading. */
 import { execFileSync } from "node:child_process";
+import { join } from "node:path";
 import { parseNvidiaSmiInTurns } from "../src/monitor/nvidia-smi/parse.ts";
 import { smiDocument } from "../test/fixtures/nvidia-smi-document.ts";
 import { memoryAfter } from "./cycles.ts";
@@ -54,6 +55,32 @@ export async function measureStarts(report: Report, trees: readonly Tree[], plan
     report.note("idle memory", tree.name, idleMib);
     report.note("memory after cycles", tree.name, busyMib);
     report.say(row(tree.name, start, ratio.toFixed(2), mib(idleMib), `${share.toFixed(2)} %`, mib(busyMib)));
+  }
+}
+
+/** How long a person waits for `gpuo status`, of 16 GPUs, beside a program that does nothing. */
+export async function measureLooks(report: Report, trees: readonly Tree[], looks: number): Promise<void> {
+  report.table("build", "gpuo status: median", "p95", "node -e 0: median", "times it");
+  for (const tree of trees) {
+    const daemon = await serveDaemon(tree, { gpus: 16 });
+    const program = join(tree.folder, "dist/gpu-orchestrator.js");
+    const [own, bare]: [number[], number[]] = [[], []];
+    const took = (args: readonly string[]) => {
+      const begun = performance.now();
+      execFileSync(process.execPath, args, { stdio: ["ignore", "ignore", "inherit"] });
+      return performance.now() - begun;
+    };
+    const status = [program, "status", "--url", daemon.url];
+    // Once without being counted: what is compiled is kept.
+    took(status);
+    for (let i = 0; i < looks; i++) {
+      bare.push(took(["-e", "0"]));
+      own.push(took(status));
+    }
+    await daemon.stop();
+    const ms = (value: number) => `${value.toFixed(0)} ms`;
+    const times = (median(own) / median(bare)).toFixed(2);
+    report.say(row(tree.name, ms(median(own)), ms(quantile(own, 0.95)), ms(median(bare)), times));
   }
 }
 

@@ -36,6 +36,23 @@ await build({
   },
 });
 
+await build({
+  absWorkingDir: root,
+  entryPoints: { look: "src/cli/look-launch.ts" },
+  outdir: "dist",
+  outExtension: { ".js": ".cjs" },
+  bundle: true,
+  platform: "node",
+  target: "node24",
+  format: "cjs",
+  minifySyntax: true,
+  minifyWhitespace: true,
+  legalComments: "linked",
+  logLevel: "warning",
+  define: { __VERSION__: JSON.stringify(version), "import.meta.url": "__file" },
+  banner: { js: 'const __file = require("node:url").pathToFileURL(__filename).href;' },
+});
+
 await buildPage();
 
 // Programs that the worker starts beside itself, each in one small file: there is a holder for every run.

@@ -2,115 +2,23 @@
  * The command line: which verbs there are, and which exit code says what. What a verb does is loaded when it is called,
  * so that looking at the GPUs does not wait for the daemon's code.
  */
-import { Command, CommanderError, Help, InvalidArgumentError, Option } from "commander";
+import { type Command, InvalidArgumentError, Option } from "commander";
 import { clusterVerbs } from "./cluster-verbs.ts";
-import { EXIT, exitCodeOf, wordsOf } from "./exits.ts";
-import { VERSION } from "./version.ts";
+import { lookingVerbs } from "./looking-verbs.ts";
+import { runWith, verb } from "./program.ts";
 import { workVerbs } from "./work-verbs.ts";
 
-/** Verbs that share their pipes with a command. */
-const RUNNING: ReadonlySet<string> = new Set(["run", "shell", "keeper"]);
-
-const COMMON_HELP = "Also: --url, --host, --key-file, --json, -q, --no-color (gpuo help connection)";
-
-const CONNECTION_HELP = `Every verb but those of the daemon's host takes:
-  --url <url>        the daemon: http://HOST:PORT, https://HOST or unix:/PATH
-                     (default: $GPU_ORCHESTRATOR_URL, else what cli.yaml says, else
-                     the socket /run/gpu-orchestrator/gpuo.sock where there is one,
-                     else http://127.0.0.1:8086)
-  --host <name>      one of the hosts in cli.yaml
-  --key-file <file>  the API key (default: $GPU_ORCHESTRATOR_API_KEY_FILE, else
-                     what is in $GPU_ORCHESTRATOR_API_KEY)
-  --json             JSON as the API has it; one line an object for lists
-  -q, --quiet        data alone, no talk
-  --no-color         no colours; NO_COLOR does the same
-
-$XDG_CONFIG_HOME/gpu-orchestrator/cli.yaml may have url, key_file, host, and
-hosts: {NAME: {url, key_file}}.
-
-Exit codes: 0; 1 refused; 64 usage; 69 unreachable; 75 try later;
-77 not allowed; 78 settings. Those of gpuo run: gpuo run --help.`;
-
-export async function run(argv: readonly string[]): Promise<void> {
-  const program = programOf();
-  try {
-    await program.parseAsync([...argv]);
-  } catch (error) {
-    process.exitCode = await failed(error, program);
-  }
-}
-
-function programOf(): Command {
-  const program = new Command("gpuo")
-    .description("Leases the GPUs of one host to those who need them.")
-    .version(VERSION)
-    .exitOverride()
-    .helpCommand(false)
-    .enablePositionalOptions()
-    .addHelpText("after", "\ngpuo VERB --help says more; gpuo help connection: where the daemon is, keys, exit codes");
-  program.configureHelp(HELP);
-  program.hook("preAction", (_program, called) => {
-    // Node's streams would change the pipes that gpuo shares with a command.
-    if (RUNNING.has(called.name())) return;
-    // Who reads the data has had enough: `gpuo events | head`.
-    process.stdout.on("error", (error: NodeJS.ErrnoException) =>
-      process.exit(error.code === "EPIPE" ? 0 : EXIT.refused),
-    );
-  });
-  runVerbs(program);
-  lookingVerbs(program);
-  askingVerbs(program);
-  reportVerbs(program);
-  adminVerbs(program);
-  hostVerbs(program);
-  workVerbs(program, verb);
-  clusterVerbs(program, verb);
-  program
-    .command("completion", { hidden: true })
-    .argument("<shell>", "bash, zsh or fish")
-    .description("print what completes verbs and flags")
-    .action(async (shell: string) => console.log((await import("./verbs/completion.ts")).completion(shell, program)));
-  program
-    .command("help", { hidden: true })
-    .argument("[topic]")
-    .action((topic: string | undefined) => help(program, topic));
-  return program;
-}
-
-/** At most a screen of 24 lines: no blank lines but one, and nothing of what every verb takes. */
-const HELP: Partial<Help> = {
-  subcommandTerm: (command) => command.name(),
-  visibleOptions: (command) => (command.parent === null ? [] : command.options.filter(({ hidden }) => !hidden)),
-  formatHelp: (command, helper) => {
-    const whole = Help.prototype.formatHelp.call(helper, command, helper as Help);
-    return command.parent === null ? whole : `${whole.trimEnd().replaceAll("\n\n", "\n")}\n`;
-  },
-};
-
-function help(program: Command, topic: string | undefined): void {
-  const known = program.commands.find((command) => command.name() === topic);
-  if (topic === "connection") console.log(CONNECTION_HELP);
-  else if (topic !== undefined && known === undefined) program.error(`error: unknown command '${topic}'`);
-  else (known ?? program).outputHelp();
-}
-
-/** A verb of a client: with where the daemon is and how to print, which its help names in one line. */
-function verb(program: Command, name: string, summary: string, example: string): Command {
-  const command = program
-    .command(name)
-    .summary(summary)
-    .description(summary)
-    .addHelpText("before", `Example: ${example}`);
-  const common = [
-    new Option("--url <url>"),
-    new Option("--host <name>"),
-    new Option("--key-file <file>"),
-    new Option("--json"),
-    new Option("-q, --quiet"),
-    new Option("--no-color"),
-  ];
-  for (const option of common) command.addOption(option.hideHelp());
-  return command.addHelpText("after", COMMON_HELP);
+export function run(argv: readonly string[]): Promise<void> {
+  return runWith(argv, [
+    runVerbs,
+    lookingVerbs,
+    askingVerbs,
+    reportVerbs,
+    adminVerbs,
+    hostVerbs,
+    (program) => workVerbs(program, verb),
+    (program) => clusterVerbs(program, verb),
+  ]);
 }
 
 function runVerbs(program: Command): void {
@@ -153,32 +61,6 @@ function runVerbs(program: Command): void {
 
 /** As the daemon makes them: no request's id begins so, unless its service is called task. */
 const TASK_ID = /^task-[0-9a-z]{26}$/;
-
-function lookingVerbs(program: Command): void {
-  const look = () => import("./verbs/look.ts");
-  verb(program, "status", "who has which GPU, and why others are not free", "gpuo status")
-    .option("--watch", "again every 2 s")
-    .action(async (options) => (await look()).status(options));
-  verb(program, "queue", "who waits, for what and for how long", "gpuo queue")
-    .option("--watch", "again every 2 s")
-    .action(async (options) => (await look()).queue(options));
-  verb(program, "leases", "who holds what, and until when", "gpuo leases")
-    .option("--watch", "again every 2 s")
-    .action(async (options) => (await look()).leases(options));
-  verb(program, "top", "GPUs, leases and queue in one screen, live", "gpuo top").action(async (options) =>
-    (await import("./top/top.ts")).top(options),
-  );
-  verb(program, "history", "what has ended, and why", "gpuo history --limit 20")
-    .option("--limit <n>", "how many, newest first", "50")
-    .option("--mine", "only your own")
-    .action(async (options) => (await look()).history(options));
-  verb(program, "why", "in words why something waits, was granted, or is not", "gpuo why 3")
-    .argument("<id|gpu>", "an id or the beginning of one; a GPU's index or UUID")
-    .action(async (name, options) => (await import("./verbs/why.ts")).why(name, options));
-  verb(program, "show", "everything about one allocation or GPU", "gpuo show 3")
-    .argument("<id|gpu>", "an id or the beginning of one; a GPU's index or UUID")
-    .action(async (name, options) => (await look()).show(name, options));
-}
 
 function withAsk(command: Command): Command {
   return command
@@ -397,34 +279,4 @@ function eventNumber(text: string): number {
     throw new InvalidArgumentError("expected the number of an event, from 1.");
   }
   return event;
-}
-
-/** commander suggests what its help shows; what every verb takes is hidden there. */
-async function suggestCommon(message: string, program: Command): Promise<void> {
-  const given = /'(--[^']+)'/.exec(message)?.[1];
-  if (given === undefined || message.includes("Did you mean")) return;
-  const { nearest } = await import("../core/base/suggest.ts");
-  const hidden = program.commands
-    .flatMap(({ options }) => options)
-    .flatMap(({ long, hidden }) => (hidden && long) || []);
-  const meant = nearest(given, [...new Set(hidden)]);
-  if (meant !== null) console.error(`(Did you mean ${meant}?)`);
-}
-
-async function failed(error: unknown, program: Command): Promise<number> {
-  if (error instanceof CommanderError) {
-    if (error.code === "commander.unknownOption") await suggestCommon(error.message, program);
-    // Its other codes are its command's.
-    const ofUsage = RUNNING.has(process.argv[2] ?? "") ? EXIT.ownFailure : EXIT.usage;
-    return error.exitCode === 0 ? 0 : ofUsage;
-  }
-  // By its name: its class is in what is loaded for the host's verbs alone.
-  if (error instanceof Error && error.name === "ConfigError") {
-    const { formatProblems } = await import("../config/problems.ts");
-    console.error(formatProblems(error as Parameters<typeof formatProblems>[0]));
-    return EXIT.settings;
-  }
-  const [first = "", ...rest] = wordsOf(error);
-  console.error([first, ...rest.map((line) => `  ${line}`)].join("\n"));
-  return exitCodeOf(error);
 }

@@ -1,7 +1,10 @@
 // Kept small and old-fashioned on purpose: an old Node must get as far as this.
+import { statSync } from "node:fs";
 import module from "node:module";
+import { homedir } from "node:os";
 
 const OLDEST_NODE = 24;
+const OTHERS_WRITE = 0o022;
 
 /** Ends the process when its Node is too old; what is loaded after it may be as new as that Node is. */
 export function demandNode(program: string): void {
@@ -9,5 +12,24 @@ export function demandNode(program: string): void {
     console.error(`${program} needs Node ${OLDEST_NODE} or newer; this is ${process.version}`);
     process.exit(1);
   }
-  module.enableCompileCache();
+  const folder = cacheFolder();
+  if (folder !== null) module.enableCompileCache(folder);
+}
+
+/**
+ * Where compiled code is kept between runs. Node trusts what it finds there, so it must be a folder in which nobody else
+ * writes. Node's own choice is in /tmp; and `sudo` may leave root somebody else's home.
+ *
+ * @returns `null`: nowhere.
+ */
+function cacheFolder(): string | null {
+  const given = process.env.XDG_CACHE_HOME;
+  const owned = given || homedir();
+  try {
+    const { uid, mode } = statSync(owned);
+    if (uid !== process.getuid?.() || (mode & OTHERS_WRITE) !== 0) return null;
+  } catch {
+    return null;
+  }
+  return `${given ? owned : `${owned}/.cache`}/gpu-orchestrator/code`;
 }

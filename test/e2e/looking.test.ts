@@ -1,0 +1,51 @@
+/** What the verbs that look load, and where compiled code is kept. */
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { Command } from "commander";
+import { afterAll, describe, expect, test } from "vitest";
+import { lookingVerbs } from "../../src/cli/looking-verbs.ts";
+import { isBuilt, temporaryFolder } from "./daemon.ts";
+import { runProgram } from "./program.ts";
+
+const UNREACHABLE = ["--url", "http://127.0.0.1:9"];
+
+describe.skipIf(!isBuilt)("the verbs that look (needs npm run build)", () => {
+  const folder = temporaryFolder();
+
+  afterAll(() => rmSync(folder, { recursive: true }));
+
+  /** The files of the program that a call loads. */
+  async function loadedBy(...args: readonly string[]): Promise<readonly string[]> {
+    const coverage = mkdtempSync(join(folder, "coverage-"));
+    await runProgram(args, { cwd: folder, env: { HOME: folder, NODE_V8_COVERAGE: coverage } });
+    const scripts = readdirSync(coverage).flatMap(
+      (file) => JSON.parse(readFileSync(join(coverage, file), "utf8")).result as readonly { readonly url: string }[],
+    );
+    const paths = scripts.flatMap(({ url }) => (url.startsWith("file:") ? fileURLToPath(url) : []));
+    return paths.filter((path) => path.includes("/dist/")).map((path) => path.slice(path.lastIndexOf("/") + 1));
+  }
+
+  test("each of them loads one file beside the one that starts it, and no other verb does", async () => {
+    const program = new Command();
+    lookingVerbs(program);
+    const names = program.commands.map((command) => command.name());
+    expect(names).toContain("status");
+    for (const name of names) {
+      const files = await loadedBy(name, ...(name === "why" || name === "show" ? ["0"] : []), ...UNREACHABLE);
+      expect(files, name).toContain("look.cjs");
+      expect(files.length, `${name}: ${files.join(" ")}`).toBeLessThanOrEqual(4);
+    }
+    expect(await loadedBy("leases-of-nobody")).not.toContain("look.cjs");
+  });
+
+  test("compiled code is kept in the caller's own folder, and nowhere where others may write", async () => {
+    const own = join(folder, "own");
+    const shared = join(folder, "shared");
+    for (const home of [own, shared]) mkdirSync(home, { mode: 0o755 });
+    chmodSync(shared, 0o777);
+    for (const HOME of [own, shared]) await runProgram(["status", ...UNREACHABLE], { cwd: folder, env: { HOME } });
+    expect(readdirSync(join(own, ".cache/gpu-orchestrator/code"))).not.toEqual([]);
+    expect(existsSync(join(shared, ".cache"))).toBe(false);
+  });
+});

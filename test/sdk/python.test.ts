@@ -6,11 +6,32 @@ import { expect, test } from "vitest";
 import { isBuilt, PROGRAM } from "../e2e/daemon.ts";
 
 const FOLDER = fileURLToPath(new URL("../../sdk/python", import.meta.url));
-const version = spawnSync("python3", [
+/** Such as that of a virtual environment with ipykernel in it. */
+const PYTHON = process.env.GPUO_TEST_PYTHON ?? "python3";
+const version = spawnSync(PYTHON, [
   "-c",
   "import sys, json, unittest, asyncio, tarfile, multiprocessing; print(sys.version_info >= (3, 9))",
 ]);
+const hasKernel = spawnSync(PYTHON, ["-c", "import ipykernel, jupyter_client"]).status === 0;
 const hasPython = version.status === 0 && version.stdout.toString().trim() === "True";
+
+/** Of the SDK's own tests. */
+function unittest(env: Record<string, string>, ...modules: readonly string[]) {
+  const all = {
+    PATH: process.env.PATH ?? "",
+    HOME: process.env.HOME ?? "",
+    GPUO_TEST_PROGRAM: `${process.execPath} ${PROGRAM}`,
+    GPUO_TEST_ROUNDS: process.env.GPUO_TEST_ROUNDS ?? "200",
+    PYTHONDONTWRITEBYTECODE: "1",
+    ...env,
+  };
+  const args = ["-W", "error::ResourceWarning", "-m", "unittest", "-v", ...modules];
+  return new Promise<{ readonly code: number | string; readonly output: string }>((resolve) => {
+    execFile(PYTHON, args, { cwd: FOLDER, env: all }, (error, stdout, stderr) => {
+      resolve({ code: error?.code ?? 0, output: stdout + stderr });
+    });
+  });
+}
 
 test.skipIf(!isBuilt || !hasPython)(
   "the Python SDK passes its tests (needs the built program and python3 3.9 or newer)",
@@ -23,18 +44,18 @@ test.skipIf(!isBuilt || !hasPython)(
       "webhook-timestamp": String(Math.floor(now.getTime() / 1_000)),
       "webhook-signature": new Webhook(secret).sign("msg_1", now, body),
     };
-    const env = {
-      PATH: process.env.PATH ?? "",
-      GPUO_TEST_PROGRAM: `${process.execPath} ${PROGRAM}`,
-      GPUO_TEST_WEBHOOK: JSON.stringify({ body, headers, secret }),
-      PYTHONDONTWRITEBYTECODE: "1",
-    };
-    const args = ["-W", "error::ResourceWarning", "-m", "unittest", "-v"];
-    const { code, output } = await new Promise<{ code: number | string; output: string }>((resolve) => {
-      execFile("python3", args, { cwd: FOLDER, env }, (error, stdout, stderr) => {
-        resolve({ code: error?.code ?? 0, output: stdout + stderr });
-      });
-    });
+    const env = { GPUO_TEST_WEBHOOK: JSON.stringify({ body, headers, secret }) };
+    const { code, output } = await unittest(env, "tests.test_lease", "tests.test_webhooks");
+    expect(code, output).toBe(0);
+    expect(output).not.toContain("skipped");
+  },
+  240_000,
+);
+
+test.skipIf(!isBuilt || !hasKernel)(
+  "the Python SDK works in a Jupyter kernel (needs the built program, and ipykernel and jupyter_client for $GPUO_TEST_PYTHON)",
+  async () => {
+    const { code, output } = await unittest({}, "tests.test_notebook");
     expect(code, output).toBe(0);
     expect(output).not.toContain("skipped");
   },
@@ -44,6 +65,6 @@ test.skipIf(!isBuilt || !hasPython)(
 test.skipIf(!hasPython)("the Python SDK is written in the Python of 3.9 (needs python3 3.9 or newer)", () => {
   const check =
     "import ast, pathlib, sys\nfor file in pathlib.Path('gpuo').glob('*.py'): ast.parse(file.read_text(), str(file), feature_version=(3, 9))";
-  const { status, stderr } = spawnSync("python3", ["-c", check], { cwd: FOLDER, encoding: "utf8" });
+  const { status, stderr } = spawnSync(PYTHON, ["-c", check], { cwd: FOLDER, encoding: "utf8" });
   expect([status, stderr]).toEqual([0, ""]);
 });

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import multiprocessing
 import os
 import signal
@@ -7,6 +8,7 @@ import sys
 import textwrap
 import threading
 import time
+import tracemalloc
 import unittest
 
 from gpuo import ApiError, LeaseLost, NotGranted, Unreachable, gpus, with_gpus
@@ -40,6 +42,11 @@ def program(source: str) -> subprocess.Popen:
 
 def square(number: int) -> int:
     return number * number
+
+
+def held_bytes() -> int:
+    gc.collect()
+    return tracemalloc.get_traced_memory()[0]
 
 
 class Blocks(unittest.TestCase):
@@ -104,15 +111,27 @@ class Blocks(unittest.TestCase):
         self.assertEqual((factor, status), (3, "leased"))
         self.assertEqual(daemon.record(lease.id)["status"], "ended")
 
-    def test_two_hundred_blocks_leak_neither_threads_nor_files(self) -> None:
-        with gpus():
-            pass
-        threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
-        for _ in range(int(os.environ.get("GPUO_TEST_ROUNDS", "200"))):
-            with gpus(set_env=False):
-                pass
-        eventually(lambda: threading.active_count() <= threads)
+    def test_blocks_leak_neither_threads_nor_files_nor_memory(self) -> None:
+        """GPUO_TEST_ROUNDS=10000 is the long form."""
+
+        def blocks(count: int) -> None:
+            for _ in range(count):
+                with gpus(set_env=False):
+                    pass
+
+        blocks(20)
+        eventually(lambda: threading.active_count() == 1)
+        files = len(os.listdir("/proc/self/fd"))
+        tracemalloc.start()
+        try:
+            before = held_bytes()
+            blocks(int(os.environ.get("GPUO_TEST_ROUNDS", "200")))
+            eventually(lambda: threading.active_count() == 1)
+            grown = held_bytes() - before
+        finally:
+            tracemalloc.stop()
         self.assertLessEqual(len(os.listdir("/proc/self/fd")), files)
+        self.assertLess(grown, 100_000, "bytes that are held on to")
 
 
 class Loss(unittest.TestCase):

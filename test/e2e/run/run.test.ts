@@ -201,7 +201,7 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
   test("a message to the holder is shown beside the command", async () => {
     const { job, id } = await running([], "while :; do sleep 0.05; done");
     await daemon.call("POST", `/gpu/allocations/${id}/nudge`, { message: "done by\u001b[31m six?" });
-    await until(() => job.errors().includes("asks: done by"));
+    await until(() => job.errors().includes("asks: done by"), job.errors);
     expect(job.errors()).not.toContain("\u001b");
     process.kill(job.pid(), "SIGTERM");
     await job.ended;

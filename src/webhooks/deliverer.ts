@@ -275,7 +275,10 @@ class Delivering implements Deliverer {
     }
   }
 
-  #attempt(delivery: Parameters<typeof attempt>[0], ending: AbortController): Promise<DeliverySettlement<string> | null> {
+  #attempt(
+    delivery: Parameters<typeof attempt>[0],
+    ending: AbortController,
+  ): Promise<DeliverySettlement<string> | null> {
     const { timeoutMs, giveUpAfterMs, allowedHosts } = this.#settings;
     const context = {
       clock: this.#clock,

@@ -19,7 +19,7 @@ describe("the processes of a lease", () => {
   test("are the command's by its number and start, so that a number that came again is somebody else", async () => {
     const pid = await started();
     const root = rootOf(pid, true);
-    const family = { allocationId: "alloc-none", spared: [] };
+    const family = { allocationId: "alloc-none", spared: [], cage: null };
     expect(membersOf({ ...family, root })).toEqual([pid]);
     expect(membersOf({ ...family, root: { ...root, startTime: 1 } })).toEqual([]);
   });
@@ -27,7 +27,7 @@ describe("the processes of a lease", () => {
   test("are those that bear its id, also where the same words stand in another variable before it", async () => {
     const pid = await started({ A: `${ALLOCATION_VARIABLE}=alloc-mine`, [ALLOCATION_VARIABLE]: "alloc-mine" });
     const other = await started({ A: `${ALLOCATION_VARIABLE}=alloc-mine` });
-    const members = membersOf({ allocationId: "alloc-mine", root: null, spared: [] });
+    const members = membersOf({ allocationId: "alloc-mine", root: null, spared: [], cage: null });
     expect(members).toContain(pid);
     expect(members).not.toContain(other);
   });

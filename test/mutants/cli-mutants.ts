@@ -18,6 +18,24 @@ const FAMILY = planted(
   ],
 );
 
+const CAGE = planted(
+  "src/cli/run/processes.ts",
+  ["test/e2e/run/run.test.ts"],
+  [
+    {
+      name: "What is in a command's control group alone is not ended",
+      find: "isRoots || kept.has(pid) || bears(pid, mark)",
+      replace: "isRoots || bears(pid, mark)",
+    },
+    {
+      name: "A command's control group is left behind",
+      file: "src/cli/run/keeper.ts",
+      find: "if (this.#hold.cage !== null) removeCage(this.#hold.cage);",
+      replace: "",
+    },
+  ],
+).map((mutant) => ({ ...mutant, built: true as const }));
+
 const TOP = planted(
   "src/cli/top/top.ts",
   ["test/e2e/run/top.test.ts"],
@@ -40,4 +58,4 @@ const TOP = planted(
   ],
 ).map((mutant) => ({ ...mutant, built: true as const }));
 
-export const CLI_MUTANTS: readonly Mutant[] = [...FAMILY, ...TOP];
+export const CLI_MUTANTS: readonly Mutant[] = [...FAMILY, ...CAGE, ...TOP];

@@ -70,6 +70,40 @@ describe.skipIf(!isBuilt)("the TypeScript SDK, built (needs the built program)",
     });
   });
 
+  test("enters and exits leak neither handles nor memory (GPUO_TEST_ROUNDS=10000 is the long form)", async () => {
+    const rounds = Number(process.env.GPUO_TEST_ROUNDS ?? "200");
+    const source = `
+      import { readdirSync } from "node:fs";
+      import { setFlagsFromString } from "node:v8";
+      import { runInNewContext } from "node:vm";
+      setFlagsFromString("--expose-gc");
+      const collect = runInNewContext("gc");
+      const blocks = async (count) => {
+        for (let i = 0; i < count; i++) {
+          await using lease = await client.lease();
+        }
+      };
+      const held = async () => {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        collect();
+        return {
+          bytes: process.memoryUsage().heapUsed,
+          files: readdirSync("/proc/self/fd").length,
+          handles: process.getActiveResourcesInfo().filter((kind) => kind !== "TTYWrap" && kind !== "PipeWrap").length,
+          listeners: process.eventNames().reduce((sum, name) => sum + process.listenerCount(name), 0),
+        };
+      };
+      await blocks(50);
+      const before = await held();
+      await blocks(${rounds});
+      const after = await held();
+      const grown = Object.fromEntries(Object.keys(after).map((name) => [name, after[name] - before[name]]));
+      console.log(JSON.stringify(grown));`;
+    const { bytes, files, handles, listeners } = await printed(source);
+    expect({ files, handles, listeners }).toEqual({ files: 0, handles: 0, listeners: 0 });
+    expect(bytes).toBeLessThan(1_000_000);
+  }, 600_000);
+
   test("waits, and tells of the queue; does not wait when told so", async () => {
     const source = `
       const all = await client.lease({ gpus: 8 });

@@ -2,7 +2,8 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { readHierarchies, systemdArgv } from "../../src/worker/cages.ts";
+import { readHierarchies } from "../../src/platform/control-groups.ts";
+import { systemdArgv } from "../../src/worker/cages.ts";
 import { claimIn, type Order, readIn, writeIn } from "../../src/worker/folder.ts";
 import { LogFile } from "../../src/worker/log-file.ts";
 import { isAlive, ProcessTable, processOf } from "../../src/worker/processes.ts";

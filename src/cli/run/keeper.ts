@@ -13,8 +13,9 @@ import { Renewal } from "../../client/renewal.ts";
 import type { Allocation } from "../../client/types.ts";
 import { clientOf } from "../connect.ts";
 import { plural, spanText } from "../words.ts";
+import { removeCage } from "./cage.ts";
 import type { FromKeeper, Hold, ToKeeper } from "./link.ts";
-import { endAll, type Family, isThere, membersOf, type Root, signalAll } from "./processes.ts";
+import { endAll, type Family, isThere, killAll, membersOf, type Root, signalAll } from "./processes.ts";
 
 /** How long releasing is tried again while the daemon does not answer. The lease ends by itself after its TTL. */
 const RELEASE_PATIENCE_MS = 60_000;
@@ -63,6 +64,7 @@ class Keeper {
       allocationId: hold.lease.id,
       root: command,
       spared: [process.pid, hold.pid],
+      cage: hold.cage,
     };
     this.#renewal = new Renewal({
       client: clientOf(hold),
@@ -97,7 +99,7 @@ class Keeper {
 
   hurry(): void {
     this.#hurry.abort();
-    signalAll(membersOf(this.#family), "SIGKILL");
+    killAll(this.#family, membersOf(this.#family));
   }
 
   /** The command has ended, or gpuo has: what is left of the lease ends, and the lease with it. */
@@ -111,6 +113,7 @@ class Keeper {
       this.#say(`ending ${plural(left.length, "process", "processes")} that it left behind`);
     if (!isKept) await this.#end();
     this.#renewal.stop();
+    if (this.#hold.cage !== null) removeCage(this.#hold.cage);
     await this.#release();
     send({ kind: "done" });
     process.exit(0);

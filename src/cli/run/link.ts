@@ -14,6 +14,8 @@ export interface Hold {
   /** Sent when the lease is to be taken back, and `notifyBeforeMs` before its stated end; `null`: not at all. */
   readonly preemptSignal: NodeJS.Signals | null;
   readonly notifyBeforeMs: number | null;
+  /** The command's control group; `null`: there can be none here. */
+  readonly cage: string | null;
   /** gpuo itself. */
   readonly pid: number;
 }

@@ -1,5 +1,9 @@
-/** The processes of a lease, as /proc shows them: what comes from its command, and what bears its id in its environment. */
+/**
+ * The processes of a lease, as /proc shows them: what comes from its command, what bears its id in its environment, and
+ * what is in its control group where it has one.
+ */
 import { readdirSync, readFileSync, statSync } from "node:fs";
+import { caged, killCaged } from "./cage.ts";
 
 const POLL_MS = 100;
 /** Field 22 of /proc/PID/stat, where the state is field 3. */
@@ -31,6 +35,8 @@ export interface Family {
   readonly root: Root | null;
   /** Never signalled: the keeper and gpuo themselves. */
   readonly spared: readonly number[];
+  /** The command's control group; `null`: it has none of its own. */
+  readonly cage: string | null;
 }
 
 /** @param pid a child that has just been started, and whose end has not been seen: the number is its own still. */
@@ -55,13 +61,14 @@ export function membersOf(family: Family): number[] {
     members.add(pid);
     for (const child of byParent.get(pid) ?? []) add(child.pid);
   };
+  const kept = new Set(family.cage === null ? [] : caged(family.cage));
   const mark = Buffer.from(`\0${ALLOCATION_VARIABLE}=${family.allocationId}\0`);
   // While a group has members its number is not given again: a process of that number and another start says that the
   // command and its group have gone.
   const isAnothers = all.some(({ pid, startTime }) => pid === root?.pid && startTime !== root.startTime);
   for (const { pid, group } of all) {
     const isRoots = root !== null && !isAnothers && (pid === root.pid || (root.leads && group === root.pid));
-    if (isRoots || bears(pid, mark)) add(pid);
+    if (isRoots || kept.has(pid) || bears(pid, mark)) add(pid);
   }
   for (const pid of family.spared) members.delete(pid);
   return [...members];
@@ -132,6 +139,12 @@ export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void
   }
 }
 
+/** @param members of the family, as they were just seen. */
+export function killAll({ cage }: Family, members: readonly number[]): void {
+  if (cage !== null) killCaged(cage);
+  signalAll(members, "SIGKILL");
+}
+
 /**
  * Ends a family: SIGTERM, and SIGKILL to what is there after `graceMs`; again and again, since a process may have been
  * started while its parent was looked at.
@@ -146,7 +159,7 @@ export async function endAll(family: Family, graceMs: number, hurry: AbortSignal
     const left = membersOf(family);
     const isLate = performance.now() >= killAt || hurry.aborted;
     if (left.length === 0 || performance.now() > killAt + AFTER_KILL_MS) return left;
-    if (isLate) signalAll(left, "SIGKILL");
+    if (isLate) killAll(family, left);
     else {
       const fresh = left.filter((pid) => !told.has(pid));
       signalAll(fresh, "SIGTERM");

@@ -20,6 +20,7 @@ import { EXIT, UsageError, wordsOf } from "../exits.ts";
 import { exactGpus, gpusOf } from "../names.ts";
 import { planLines } from "../verbs/ask.ts";
 import { acquire, type Held } from "./acquire.ts";
+import { makeCage, startedIn } from "./cage.ts";
 import {
   argumentsFor,
   CannotRun,
@@ -148,6 +149,7 @@ class Run {
       keepRunning: keepRunning === true,
       preemptSignal: wantsSignal ? signalOf(preemptSignal ?? "SIGUSR1") : null,
       notifyBeforeMs: notifyBefore === undefined ? null : durationOf("--notify-before", notifyBefore).ms,
+      cage: makeCage(lease.id),
       pid: process.pid,
     };
   }
@@ -158,7 +160,9 @@ class Run {
     if (this.#giveUp.signal.aborted)
       throw new CannotRun(EXIT.signal + numberOf(this.#giveUp.signal.reason), "ended before the command began");
     const [file = "", ...args] = [...deathSignalPrefix(), ...argumentsFor(this.#command, lease)];
-    const child = spawn(file, args, { stdio: "inherit", env: { ...process.env, ...env }, detached: this.#leads });
+    const child = startedIn(hold.cage, () =>
+      spawn(file, args, { stdio: "inherit", env: { ...process.env, ...env }, detached: this.#leads }),
+    );
     const ended = new Promise<number>((resolve, reject) => {
       child.once("error", reject);
       child.once("exit", (code, signal) => resolve(signal === null ? (code ?? 0) : EXIT.signal + numberOf(signal)));

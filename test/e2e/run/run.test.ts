@@ -1,7 +1,8 @@
 /** `gpuo run` without a terminal, as scripts and services use it. */
-import { readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { makeCage, removeCage } from "../../../src/cli/run/cage.ts";
 
 import { isBuilt, startDaemon, type TestDaemon } from "../daemon.ts";
 import {
@@ -17,6 +18,15 @@ import {
   until,
   withStay,
 } from "./job.ts";
+
+const probe = makeCage(`probe-${process.pid}`);
+const hasCage = probe !== null;
+if (probe !== null) removeCage(probe);
+
+/** Whether the control group of a lease is still there. */
+function cageLeft(id: string): boolean {
+  return probe !== null && existsSync(join(dirname(probe), `gpuo-${id}`));
+}
 
 /** The keeper releases, unless the daemon sees before it that all processes of the lease are gone. */
 const GIVEN_BACK = ["released", "process-gone"];
@@ -189,6 +199,32 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
     expect(await job.ended).toBe(0);
     expect(isAlive(Number(/left=(\d+)=/.exec(job.output())?.[1]))).toBe(false);
     expect(job.errors()).toContain("ending 1 process that it left behind");
+  });
+
+  test.skipIf(!hasCage)(
+    "what left the command's session, parents and environment is ended too (needs a writable cgroup v2 with cgroup.kill)",
+    async () => {
+      const { job, id, pidOf } = await running(
+        ["--grace", "1s"],
+        "env -i setsid sh -c 'trap \"\" TERM; sleep 100 & echo child=$$=; wait' &\nsleep 0.5; exit 3",
+      );
+      await job.writes(/child=\d+=/);
+      expect(job.output()).toMatch(/id=/);
+      expect(await job.ended).toBe(3);
+      expect(isAlive(pidOf("child"))).toBe(false);
+      expect(await endOf(daemon, id)).toBe("released");
+      expect(cageLeft(id)).toBe(false);
+      expect(job.errors()).toContain("ending");
+    },
+  );
+
+  test.skipIf(!hasCage)("so it is after a kill -9 of gpuo (needs a writable cgroup v2 with cgroup.kill)", async () => {
+    const { job, id, pidOf } = await running([], "env -i setsid sh -c 'sleep 100 & echo child=$$=; wait' &\nwait");
+    await job.writes(/child=\d+=/);
+    process.kill(job.pid(), "SIGKILL");
+    await until(() => !isAlive(pidOf("child")), job.output);
+    expect(GIVEN_BACK).toContain(await endOf(daemon, id));
+    await until(() => !cageLeft(id), job.errors);
   });
 
   test("a lease that is revoked ends the command, and says why", async () => {

@@ -1,6 +1,6 @@
 /** The TypeScript SDK as its users have it: built, and imported from outside. */
-import { execFileSync } from "node:child_process";
-import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Webhook } from "standardwebhooks";
@@ -11,6 +11,15 @@ import { startProgram } from "../e2e/program.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const FOLDER = temporaryFolder();
+const hasNpm = spawnSync("npm", ["--version"]).status === 0;
+
+/** This one, and the oldest that the SDK promises, where the system's is that one. */
+const NODES: readonly (readonly [path: string, version: number])[] = [process.execPath, "/usr/bin/node"].flatMap(
+  (path) => {
+    const version = Number(/^v(\d+)/.exec(spawnSync(path, ["--version"], { encoding: "utf8" }).stdout ?? "")?.[1]);
+    return version >= 20 ? [[path, version] as const] : [];
+  },
+);
 const DIST = join(FOLDER, "dist");
 
 describe.skipIf(!isBuilt)("the TypeScript SDK, built (needs the built program)", () => {
@@ -51,6 +60,27 @@ describe.skipIf(!isBuilt)("the TypeScript SDK, built (needs the built program)",
     const { dependencies } = JSON.parse(readFileSync(join(ROOT, "sdk/typescript/package.json"), "utf8"));
     expect(dependencies).toBeUndefined();
   });
+
+  test.skipIf(!hasNpm)(
+    "is a package: packed, installed elsewhere and called by its name, also on Node 20 (needs npm)",
+    () => {
+      const home = join(FOLDER, "user");
+      mkdirSync(home);
+      writeFileSync(join(home, "package.json"), '{"type":"module"}');
+      const npm = (cwd: string, ...args: string[]) =>
+        execFileSync("npm", ["--silent", "--offline", ...args], { cwd, encoding: "utf8" }).trim();
+      npm(home, "install", join(FOLDER, npm(FOLDER, "pack")));
+      const program = `
+      import { connect } from "gpuo-client";
+      const lease = await connect({ url: ${JSON.stringify(daemon.url)} }).lease({ gpus: 2 });
+      await lease.release();
+      console.log(lease.devices.length, Number(process.versions.node.split(".")[0]));`;
+      writeFileSync(join(home, "program.mjs"), program);
+      for (const [node, version] of NODES) {
+        expect(execFileSync(node, ["program.mjs"], { cwd: home, encoding: "utf8" })).toBe(`2 ${version}\n`);
+      }
+    },
+  );
 
   test("gives GPUs to a block, and takes them back at its end", async () => {
     const source = `

@@ -1,5 +1,6 @@
 // Builds a control plane for the tests of test/plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler)
-// from the pinned modules there, into ~/.cache/gpu-orchestrator/kube-VERSION, and runs those tests.
+// from the pinned modules there, into ~/.cache/gpu-orchestrator/kube-VERSION, and runs those tests, or with `scale` the
+// large run of test/plane/scale.ts.
 // Needs Go; the first build takes long, several GiB of disk and the network. $KUBEBUILDER_ASSETS, a folder with these
 // programs, spares it.
 import { spawnSync } from "node:child_process";
@@ -39,5 +40,10 @@ const env = {
   KUBEBUILDER_ASSETS: folder,
   PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH}`,
 };
-const tests = spawnSync("vitest", ["run", "test/plane"], { cwd: root, stdio: "inherit", env });
-process.exit(tests.status ?? 1);
+const [what, ...more] = process.argv.slice(2);
+// Files one after the other: each has a control plane of its own.
+const run =
+  what === "scale"
+    ? spawnSync(process.execPath, [join(root, "test/plane/scale.ts"), ...more], { cwd: root, stdio: "inherit", env })
+    : spawnSync("vitest", ["run", "--no-file-parallelism", "test/plane"], { cwd: root, stdio: "inherit", env });
+process.exit(run.status ?? 1);

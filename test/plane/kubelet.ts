@@ -66,7 +66,16 @@ export class Kubelet {
     return this.#pods.all();
   }
 
-  async addNode({ name, gpus, product = "NVIDIA-H100-80GB-HBM3" }: NodeShape): Promise<void> {
+  async addNode(shape: NodeShape): Promise<void> {
+    await this.addNodes([shape]);
+  }
+
+  async addNodes(shapes: readonly NodeShape[]): Promise<void> {
+    await sideBySide(shapes, (shape) => this.#register(shape));
+    await this.#beat();
+  }
+
+  async #register({ name, gpus, product = "NVIDIA-H100-80GB-HBM3" }: NodeShape): Promise<void> {
     const labels = {
       "kubernetes.io/hostname": name,
       "kubernetes.io/arch": "amd64",
@@ -80,7 +89,6 @@ export class Kubelet {
     this.#alive.add(name);
     const capacity = { cpu: "64", memory: "512Gi", pods: "110", "nvidia.com/gpu": String(gpus) };
     await this.#patch(`/api/v1/nodes/${name}/status`, { status: { capacity, allocatable: capacity } });
-    await this.#beat();
   }
 
   /** Its power is back: it says so, and what was to end there ends. */

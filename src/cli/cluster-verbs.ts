@@ -13,6 +13,7 @@ export function clusterVerbs(program: Command, verb: Verb): void {
     .option("--backend <name>", "host: replicas on the leases of this host's daemon; else kubernetes")
     .option("--kubeconfig <file>", "of the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's account)")
     .option("--context <name>", "one of the kubeconfig's")
+    .option("--allow-insecure", "take a kubeconfig that skips the verification of TLS")
     .option("--leader-election-id <name>", "name of the Lease (default: llm-orchestrator-leader)")
     .option("--leader-elect", "one of several controllers decides (the default)")
     .option("--no-leader-elect", "this is the only one")

@@ -215,7 +215,7 @@ class Controller {
     this.#prune = setInterval(() => {
       this.#pruneAll().catch((error) => this.#log.warn({ trouble: error.message }, "old history could not be removed"));
     }, PRUNE_MS);
-    const url = `http://${urlHost(host)}:${port}`;
+    const url = `${this.#settings.certificate === null ? "http" : "https"}://${urlHost(host)}:${port}`;
     const { backend, simulate } = this.#settings;
     this.#log.info({ url, backend, simulated: simulate !== null }, "the controller serves");
   }

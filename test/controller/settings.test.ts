@@ -1,7 +1,7 @@
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import type { ConfigError } from "../../src/config/problems.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
@@ -105,4 +105,18 @@ describe("the controller's settings", () => {
     const keys = "k1-0123456789: {principal: a, tenants: [x]}, k2-0123456789: {principal: a}";
     expect(problems(`auth: {api_keys: {${keys}}}`)).toEqual(["auth.api_keys: the keys of a name different tenants"]);
   });
+});
+
+test("the first seed's TLS keys make the API speak HTTPS, and a file that is no certificate is refused", () => {
+  const at = mkdtempSync(join(tmpdir(), "tls-"));
+  onTestFinished(() => rmSync(at, { recursive: true, force: true }));
+  const config = join(at, "config.yaml");
+  const load = (text: string) => {
+    writeFileSync(config, text);
+    return loadSettings({ backend: "host", config }, {});
+  };
+  expect(load("tlsEnabled: false\ncertFile: ''\nkeyFile: ''\n")).toMatchObject({ certificate: null, inert: [] });
+  expect(() => load("tlsEnabled: true\n")).toThrow(/certFile/);
+  writeFileSync(join(at, "x.pem"), "no certificate");
+  expect(() => load(`tlsEnabled: true\ncertFile: ${at}/x.pem\nkeyFile: ${at}/x.pem\n`)).toThrow(/no certificate/);
 });

@@ -36,7 +36,7 @@ beforeEach(async () => {
     JSON.stringify({
       apiVersion: "v1",
       kind: "Config",
-      clusters: [{ name: "c", cluster: { server: `http://127.0.0.1:${port}`, "insecure-skip-tls-verify": true } }],
+      clusters: [{ name: "c", cluster: { server: `http://127.0.0.1:${port}` } }],
       users: [{ name: "u", user: { token: "the-token" } }],
       contexts: [{ name: "c", context: { cluster: "c", user: "u" } }],
       "current-context": "c",

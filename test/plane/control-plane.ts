@@ -54,7 +54,8 @@ export class ControlPlane {
     this.#graceSeconds = graceSeconds;
     this.folder = mkdtempSync(join(tmpdir(), "control-plane-"));
     mkdirSync(join(this.folder, "certificates"));
-    this.connection = new KubeConnection({ kubeconfig: this.kubeconfig("admin", ADMIN_TOKEN, false), context: null });
+    const kubeconfig = this.kubeconfig("admin", ADMIN_TOKEN, false);
+    this.connection = new KubeConnection({ kubeconfig, context: null, allowInsecure: true });
   }
 
   get url(): string {

@@ -2,7 +2,7 @@
 
 import { NO_LIMITS } from "../../http/exchange/limits.ts";
 import { createServer, type HttpServer, type ServerParts } from "../../http/exchange/server.ts";
-import type { Log } from "../../http/exchange/serving.ts";
+import type { Certificate, Log } from "../../http/exchange/serving.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { deploymentEndpoints } from "./deployments.ts";
 import { nodeEndpoints } from "./nodes.ts";
@@ -19,7 +19,7 @@ const DRAIN_MS = 8_000;
 const MAX_CONNECTIONS = 1_024;
 
 export function createApiServer(parts: ApiParts, log: Log): HttpServer {
-  return serverOf(parts, log, (isDraining) => [
+  return serverOf(parts, log, parts.settings.certificate, (isDraining) => [
     ...serviceEndpoints(parts, isDraining),
     // Before those that take an id: `status` and the events of a deployment are no ids.
     ...nodeEndpoints(parts),
@@ -32,12 +32,17 @@ export function createApiServer(parts: ApiParts, log: Log): HttpServer {
 
 /** For probes and scrapes only: what takes a key is not there. */
 export function createOpenServer(parts: ApiParts, log: Log): HttpServer {
-  return serverOf(parts, log, (isDraining) =>
+  return serverOf(parts, log, null, (isDraining) =>
     serviceEndpoints(parts, isDraining).filter(({ access }) => access !== "key"),
   );
 }
 
-function serverOf(parts: ApiParts, log: Log, endpointsFor: ServerParts["endpoints"]): HttpServer {
+function serverOf(
+  parts: ApiParts,
+  log: Log,
+  certificate: Certificate | null,
+  endpointsFor: ServerParts["endpoints"],
+): HttpServer {
   const { auth } = parts.settings;
   let isDraining = () => false;
   const endpoints = endpointsFor(() => isDraining());
@@ -45,7 +50,7 @@ function serverOf(parts: ApiParts, log: Log, endpointsFor: ServerParts["endpoint
   return createServer({
     settings: {
       auth: { enabled: auth.enabled, headerName: auth.headerName },
-      certificate: null,
+      certificate,
       allowedHosts: [],
       allowedOrigins: [],
       trustedProxies: [],

@@ -17,6 +17,8 @@ export interface KubeSettings {
   /** `null`: `$KUBECONFIG`, `~/.kube/config`, or the pod's service account. */
   readonly kubeconfig: string | null;
   readonly context: string | null;
+  /** Whether a kubeconfig may skip the verification of TLS. */
+  readonly allowInsecure?: boolean;
 }
 
 /** A refusal of the server: what its Status says. */
@@ -59,27 +61,36 @@ export interface Pace {
 export class KubeConnection {
   readonly #pacer: Pacer | null;
   readonly calls = new Count("apiserver_calls_total", "Calls to the apiserver, by how they ended");
-  readonly #access: Access;
-  readonly #agent: Agent;
+  readonly #settings: KubeSettings;
+  /** `null`: there is no cluster to call yet. */
+  #way: { readonly access: Access; readonly agent: Agent } | null = null;
 
-  /** @throws Error when there is no cluster to call. */
-  constructor({ kubeconfig, context }: KubeSettings, pace: Pace | null = null) {
+  constructor(settings: KubeSettings, pace: Pace | null = null) {
     this.#pacer = pace === null ? null : new Pacer(pace);
-    this.#access = accessOf(kubeconfig, context, process.env);
-    const { ca, cert, key, verify } = this.#access;
-    const connect = {
-      ...(ca === null ? {} : { ca }),
-      ...(cert === null ? {} : { cert }),
-      ...(key === null ? {} : { key }),
-      rejectUnauthorized: verify,
-      timeout: CONNECT_TIMEOUT_MS,
-    };
-    // A watch may be silent for as long as it likes: who watches tells a dead one.
-    this.#agent = new Agent({ connect, allowH2: false, bodyTimeout: 0, headersTimeout: CALL_TIMEOUT_MS });
+    this.#settings = settings;
   }
 
-  get server(): string {
-    return this.#access.server;
+  /** Looked for at each call until it is found: what is missing may come. @throws ControllerError */
+  #found(): { readonly access: Access; readonly agent: Agent } {
+    if (this.#way !== null) return this.#way;
+    const { kubeconfig, context, allowInsecure = false } = this.#settings;
+    try {
+      const access = accessOf(kubeconfig, context, allowInsecure, process.env);
+      const { ca, cert, key, verify } = access;
+      const connect = {
+        ...(ca === null ? {} : { ca }),
+        ...(cert === null ? {} : { cert }),
+        ...(key === null ? {} : { key }),
+        rejectUnauthorized: verify,
+        timeout: CONNECT_TIMEOUT_MS,
+      };
+      // A watch may be silent for as long as it likes: who watches tells a dead one.
+      const agent = new Agent({ connect, allowH2: false, bodyTimeout: 0, headersTimeout: CALL_TIMEOUT_MS });
+      this.#way = { access, agent };
+      return this.#way;
+    } catch (error) {
+      throw new ControllerError("backend-unavailable", (error as Error).message);
+    }
   }
 
   async call<T>(path: string, call: Call = {}): Promise<T> {
@@ -93,7 +104,7 @@ export class KubeConnection {
     });
     this.calls.add({ verb, code: String(answer.statusCode) });
     const text = await answer.body.text().catch((error: Error) => {
-      throw unreachable(this.server, error);
+      throw unreachable(this.#found().access.server, error);
     });
     if (answer.statusCode >= 400) throw refusal(answer.statusCode, text, answer.headers["retry-after"]);
     return JSON.parse(text) as T;
@@ -126,17 +137,18 @@ export class KubeConnection {
   }
 
   async close(): Promise<void> {
-    await this.#agent.destroy();
+    await this.#way?.agent.destroy();
   }
 
   async #send(path: string, { method = "GET", query, body, contentType, signal }: Call, until: AbortSignal) {
-    const authorization = this.#access.authorization();
+    const { access, agent } = this.#found();
     const search = query === undefined ? "" : `?${new URLSearchParams(query)}`;
     const signals = signal === undefined || signal === until ? until : AbortSignal.any([signal, until]);
     try {
-      return await request(`${this.server}${path}${search}`, {
+      const authorization = await access.authorization();
+      return await request(`${access.server}${path}${search}`, {
         method,
-        dispatcher: this.#agent,
+        dispatcher: agent,
         signal: signals,
         headers: {
           accept: "application/json",
@@ -148,7 +160,7 @@ export class KubeConnection {
       });
     } catch (error) {
       if (signal?.aborted === true) throw error;
-      throw unreachable(this.server, error as Error);
+      throw unreachable(access.server, error as Error);
     }
   }
 }

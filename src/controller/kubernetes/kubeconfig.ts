@@ -1,14 +1,15 @@
 /**
  * Whom to call, whom to trust and who we are: of a kubeconfig, or of the service account of the pod that we run in.
  *
- * Tokens in files are read again at each call, since they are changed while we run. Exec and auth-provider plugins are
- * programs that a file names: they are not run, and a user that needs one is refused in words.
+ * Tokens in files are read again at each call, since they are changed while we run. Programs that a file names for its tokens
+ * (`exec`) are run (exec-plugin.ts); those of `auth-provider`, which Kubernetes itself has given up, are refused in words.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { parse } from "yaml";
 import { urlHost } from "../../platform/url-host.ts";
+import { pluginToken } from "./exec-plugin.ts";
 
 const ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
@@ -19,7 +20,7 @@ export interface Access {
   readonly key: string | null;
   readonly verify: boolean;
   /** As an `Authorization` header has it; asked for at each call. */
-  readonly authorization: () => string | null;
+  readonly authorization: () => string | null | Promise<string>;
 }
 
 interface Named<T> {
@@ -32,7 +33,12 @@ interface Named<T> {
 type Part = Readonly<Record<string, unknown>>;
 
 /** @throws Error in words for whoever wrote the file. */
-export function accessOf(file: string | null, context: string | null, env: NodeJS.ProcessEnv): Access {
+export function accessOf(
+  file: string | null,
+  context: string | null,
+  allowInsecure: boolean,
+  env: NodeJS.ProcessEnv,
+): Access {
   const path = file ?? env.KUBECONFIG?.split(":").find((one) => existsSync(one)) ?? join(homedir(), ".kube/config");
   if (file === null && !existsSync(path)) return accountAccess(env);
   const config = parse(readFileSync(path, "utf8")) as Readonly<Record<string, unknown>>;
@@ -44,9 +50,15 @@ export function accessOf(file: string | null, context: string | null, env: NodeJ
   const chosen = named("contexts", context ?? String(config["current-context"] ?? ""), "context");
   const cluster = named("clusters", String(chosen.cluster ?? ""), "cluster");
   const user = chosen.user === undefined ? {} : named("users", String(chosen.user), "user");
-  for (const plugin of ["exec", "auth-provider"]) {
-    if (plugin in user)
-      throw new Error(`${path}: user ${chosen.user} needs a plugin (${plugin}), and none is run; use a token`);
+  if ("auth-provider" in user) {
+    throw new Error(`${path}: user ${chosen.user} needs an auth-provider, and none is run; use exec or a token`);
+  }
+  const verify = cluster["insecure-skip-tls-verify"] !== true;
+  // A token that is shown to anybody is anybody's.
+  if (!verify && !allowInsecure) {
+    throw new Error(
+      `${path}: the cluster ${chosen.cluster} skips the verification of TLS; --allow-insecure takes that`,
+    );
   }
   const data = (of: Part, name: string): string | null => {
     const inline = of[`${name}-data`];
@@ -59,13 +71,17 @@ export function accessOf(file: string | null, context: string | null, env: NodeJ
     ca: data(cluster, "certificate-authority"),
     cert: data(user, "client-certificate"),
     key: data(user, "client-key"),
-    verify: cluster["insecure-skip-tls-verify"] !== true,
-    authorization: authorizationOf(user, dirname(path)),
+    verify,
+    authorization: authorizationOf(user, dirname(path), env),
   };
 }
 
-function authorizationOf(user: Part, folder: string): Access["authorization"] {
-  const { token, tokenFile, username, password } = user;
+function authorizationOf(user: Part, folder: string, env: NodeJS.ProcessEnv): Access["authorization"] {
+  const { token, tokenFile, username, password, exec } = user;
+  if (typeof exec === "object" && exec !== null) {
+    const ask = pluginToken(exec, env);
+    return async () => bearer(await ask());
+  }
   if (typeof tokenFile === "string") return () => bearer(readFileSync(resolve(folder, tokenFile), "utf8"));
   if (typeof token === "string") return () => bearer(token);
   if (typeof username !== "string") return () => null;

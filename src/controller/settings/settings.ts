@@ -1,11 +1,13 @@
 /** The controller's settings: its file, over it the second seed's environment, over that the flags. */
 import { readFileSync } from "node:fs";
+import { createSecureContext } from "node:tls";
 import { hashOf } from "../../config/api-keys.ts";
 import { isLoopback } from "../../config/config.ts";
 import { MAX_FILE_BYTES, NO_DOCUMENT, printPath, readDocument } from "../../config/document.ts";
 import { ConfigError, type Origin, type Problem } from "../../config/problems.ts";
 import { Refusal } from "../../config/settings.ts";
 import type { ApiKey } from "../../http/exchange/auth.ts";
+import type { Certificate } from "../../http/exchange/serving.ts";
 import type { LogLevel } from "../../platform/logger.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
 import type { PostgresSettings } from "../store/address.ts";
@@ -30,6 +32,8 @@ export interface ControllerFlags {
   /** Workloads of this namespace only. */
   readonly namespace?: string;
   readonly zapLogLevel?: string;
+  /** A kubeconfig may skip the verification of TLS. */
+  readonly allowInsecure?: boolean;
 }
 
 export interface Address {
@@ -42,6 +46,8 @@ export interface ControllerSettings {
   readonly backend: "host" | "kubernetes";
   readonly simulate: string | null;
   readonly api: { readonly host: string; readonly port: number };
+  /** The API speaks HTTPS with it; `null`: it does not. */
+  readonly certificate: Certificate | null;
   /** Where probes and scrapes are answered beside the API, without a key. */
   readonly open: readonly Address[];
   readonly auth: {
@@ -55,6 +61,7 @@ export interface ControllerSettings {
   readonly kubernetes: {
     readonly kubeconfig: string | null;
     readonly context: string | null;
+    readonly allowInsecure: boolean;
     /** Whose workloads are seen; `null`: those of all namespaces. */
     readonly watched: string | null;
     /** Where this controller itself runs. */
@@ -120,12 +127,14 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
   }
   const postgres = postgresOf(file.database, env, problems);
   const ownFile = flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE;
+  const certificate = certificateOf(file, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   return {
     backend: backend === "host" ? "host" : "kubernetes",
     kubernetes: {
       kubeconfig: flags.kubeconfig ?? (file.kubeConfig || null),
       context: flags.context ?? env.K8S_CONTEXT ?? null,
+      allowInsecure: flags.allowInsecure === true,
       watched: flags.namespace ?? null,
       namespace: home,
       gateway: file.kubernetes?.gateway ?? null,
@@ -139,6 +148,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     },
     simulate: flags.simulate ?? null,
     api,
+    certificate,
     open: open.filter((one) => one !== null),
     auth: { enabled, headerName: file.auth?.header_name ?? "X-API-Key", ...keys },
     daemon: {
@@ -291,4 +301,26 @@ function keyIn(path: string): string {
     const origin: Origin = { kind: "file", file: path, line: null, column: 0 };
     throw new ConfigError([{ origin, path: "", message: (error as Error).message, hint: null }]);
   }
+}
+
+/** The first seed's keys for it. */
+function certificateOf({ tlsEnabled, certFile, keyFile }: ControllerFile, problems: Problem[]): Certificate | null {
+  if (tlsEnabled !== true) return null;
+  const read = (path: "certFile" | "keyFile", file: string | undefined): Buffer => {
+    try {
+      if (file === undefined || file === "") throw new Error("is needed for tlsEnabled");
+      return readFileSync(file);
+    } catch (error) {
+      problems.push({ origin: { kind: "default" }, path, message: (error as Error).message, hint: null });
+      return Buffer.alloc(0);
+    }
+  };
+  const certificate = { cert: read("certFile", certFile), key: read("keyFile", keyFile) };
+  try {
+    if (problems.length === 0) createSecureContext(certificate);
+  } catch (error) {
+    const message = `is no certificate with this key: ${(error as Error).message}`;
+    problems.push({ origin: { kind: "default" }, path: "certFile", message, hint: null });
+  }
+  return certificate;
 }

@@ -28,6 +28,9 @@ interface Folder {
   holder: boolean;
   starts: number;
   started: boolean;
+  startedAt: number | null;
+  /** How old the last answered heartbeat may be, and how long its end may take from then on. */
+  readonly fence: { readonly withinMs: number; readonly graceMs: number } | null;
   ready: boolean;
   exit: { code: number | null; reason: EndReason | null } | null;
   stopping: boolean;
@@ -60,11 +63,15 @@ export class World {
   crashAt: CrashPoint | null = null;
   workerUp = true;
   instance = 1;
+  /** When the last heartbeat was sent that a controller has answered; `null`: none since the host is up. */
+  heardAt: number | null = null;
+  readonly node: string;
   bootId = "boot-1";
   orphansStopped = 0;
   #made = 0;
 
-  constructor(gpus: number) {
+  constructor(gpus: number, node = "node-1") {
+    this.node = node;
     this.gpus = new Map(Array.from({ length: gpus }, (_, i) => [`GPU-${i}`, null]));
   }
 
@@ -171,7 +178,7 @@ export class World {
 
   facts(): WorkerFacts {
     return {
-      node: "node-1",
+      node: this.node,
       instance: this.instance,
       pid: 1,
       startedAt: 0,
@@ -192,8 +199,8 @@ export class World {
     const reports = this.#reports();
     this.command({ type: "worker-reports", worker: this.facts(), runs: reports });
     this.#mayDie("report taken, not answered");
-    this.command({ type: "hand-out", node: "node-1", instance: this.instance });
-    const wanted = wantedOf(this.state, "node-1", reports);
+    this.command({ type: "hand-out", node: this.node, instance: this.instance });
+    const wanted = wantedOf(this.state, this.node, reports);
     this.#mayDie("handed out, not sent");
     if (answered) this.#obey(wanted);
   }
@@ -203,8 +210,8 @@ export class World {
   }
 
   #seen(folder: Folder): RunSeen {
-    const { run, started, ready, published, alive, holder, exit, stopping } = folder;
-    const common = { run, startedAt: started ? this.now : null, port: null, published };
+    const { run, started, startedAt, ready, published, alive, holder, exit, stopping } = folder;
+    const common = { run, startedAt, port: null, published };
     if (folder.bootId !== this.bootId) return { ...common, phase: "ended", ended: ending("rebooted", null) };
     if (!holder && started && exit === null) {
       // The holder has died: what it held is killed, and only then is it over.
@@ -217,9 +224,10 @@ export class World {
   }
 
   #obey({ start, stop, publish, settled, orphans }: WantedOfWorker): void {
-    for (const { run, lease, job, replica } of start) {
+    for (const { run, lease, job, replica, fenceMs, spec } of start) {
       if (this.folders.has(run)) continue;
-      this.folders.set(run, this.#folder(run, `${job}/${replica}`, lease?.allocationId ?? null));
+      const fence = typeof fenceMs === "number" ? { withinMs: fenceMs, graceMs: spec.stop.graceMs } : null;
+      this.folders.set(run, this.#folder(run, `${job}/${replica}`, lease?.allocationId ?? null, fence));
     }
     for (const { run } of stop) {
       const folder = this.folders.get(run);
@@ -246,7 +254,7 @@ export class World {
     }
   }
 
-  #folder(run: string, slot: string, allocationId: string | null): Folder {
+  #folder(run: string, slot: string, allocationId: string | null, fence: Folder["fence"] = null): Folder {
     return {
       run,
       slot,
@@ -256,6 +264,8 @@ export class World {
       holder: true,
       starts: 0,
       started: false,
+      startedAt: null,
+      fence,
       ready: false,
       exit: null,
       stopping: false,
@@ -268,7 +278,12 @@ export class World {
   startOne(pick: number): void {
     const folder = this.#pick(pick, ({ started, exit, bootId }) => !started && exit === null && bootId === this.bootId);
     if (folder === undefined || !this.workerUp) return;
+    if (folder.fence !== null && this.#isFenced(folder.fence.withinMs)) {
+      folder.exit = { code: null, reason: "lost" };
+      return;
+    }
     folder.started = true;
+    folder.startedAt = this.now;
     folder.starts++;
     folder.alive = 3;
     if (folder.starts > 1) this.violations.push(`${folder.run} was started twice`);
@@ -285,6 +300,20 @@ export class World {
     );
     if (sharers.length > 0) this.violations.push(`${folder.run} has the lease of ${sharers[0]?.run}, which still runs`);
     if (allocation?.status === "queued") this.violations.push(`${folder.run} was started without its lease`);
+  }
+
+  #isFenced(afterMs: number): boolean {
+    return this.heardAt === null || this.now - this.heardAt >= afterMs;
+  }
+
+  /** Holders end what nothing was heard for, whether a worker lives or not: as late as they may. */
+  keepFences(): void {
+    for (const folder of this.folders.values()) {
+      const { fence, alive, holder } = folder;
+      if (fence === null || alive === 0 || !holder || !this.#isFenced(fence.withinMs + fence.graceMs)) continue;
+      folder.alive = 0;
+      folder.exit ??= { code: null, reason: "lost" };
+    }
   }
 
   #pick(pick: number, test: (folder: Folder) => boolean): Folder | undefined {
@@ -328,6 +357,7 @@ export class World {
   reboot(): void {
     this.bootId = `boot-${Number(this.bootId.slice(5)) + 1}`;
     this.instance++;
+    this.heardAt = null;
     for (const folder of this.folders.values()) folder.alive = 0;
   }
 

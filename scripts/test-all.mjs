@@ -24,6 +24,8 @@ const TOOLS = {
   chromium: "chromium",
   "redis-server": "redis-server",
   pg_ctlcluster: "postgresql",
+  openssl: "openssl",
+  ip: "iproute2",
 };
 const missing = Object.keys(TOOLS).filter((program) => !has(program));
 if (missing.length > 0 && process.getuid?.() === 0 && has("apt-get") && process.env.NO_APT === undefined) {

@@ -25,6 +25,23 @@ const CAPTURE = planted(
   ],
 );
 
+const PLAIN = planted(
+  "src/core/replay/plain.ts",
+  ["test/core/replay/plain.test.ts"],
+  [
+    {
+      name: "A list with something in it that JSON does not have is captured as it stands",
+      find: "return plain.every((item, place) => item === list[place]) ? (list as readonly Plain[]) : plain;",
+      replace: "return list as readonly Plain[];",
+    },
+    {
+      name: "What is captured has whatever is plain in it copied",
+      find: "return isPlain ? (value as JsonObject) : Object.fromEntries(plain);",
+      replace: "return Object.fromEntries(plain);",
+    },
+  ],
+);
+
 const PRUNING = planted(
   "src/store/statements.ts",
   [REPLAY],
@@ -59,4 +76,4 @@ const COMPARISON = planted(
   ],
 );
 
-export const REPLAY_MUTANTS: readonly Mutant[] = [...CAPTURE, ...PRUNING, ...COMPARISON];
+export const REPLAY_MUTANTS: readonly Mutant[] = [...CAPTURE, ...PLAIN, ...PRUNING, ...COMPARISON];

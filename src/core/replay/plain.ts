@@ -9,14 +9,15 @@ const MARK = "$";
 const REORDERED = /^\d+$/;
 
 /**
- * `value` as JSON. Maps, sets, and numbers that JSON does not have are marked; what is `undefined` is left out.
+ * `value` as JSON: itself, as far as it is that already, since values are never changed. Maps, sets, and numbers that
+ * JSON does not have are marked; what is `undefined` is left out.
  *
  * @throws Error for what is none of these, such as an instance of a class: it could not be had back.
  */
 export function toPlain(value: unknown): Plain {
   if (value === null || typeof value === "string" || typeof value === "boolean") return value;
   if (typeof value === "number") return Number.isFinite(value) ? value : { $number: String(value) };
-  if (Array.isArray(value)) return value.map(toPlain);
+  if (Array.isArray(value)) return plainList(value);
   if (value instanceof Map) {
     const entries = [...value].map(([key, item]): [unknown, Plain] => [key, toPlain(item)]);
     const keepsOrder = entries.every(([key]) => typeof key === "string" && !REORDERED.test(key));
@@ -25,17 +26,36 @@ export function toPlain(value: unknown): Plain {
     return { $map: entries.map(([key, item]) => [toPlain(key), item]) };
   }
   if (value instanceof Set) return { $members: [...value].map(toPlain) };
-  if (typeof value === "object" && isSimple(value)) {
-    const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-    const plain = entries.map(([key, item]): [string, Plain] => [key, toPlain(item)]);
-    return entries.some(([key]) => key.startsWith(MARK)) ? { $object: plain } : Object.fromEntries(plain);
-  }
+  if (typeof value === "object" && isSimple(value)) return plainObject(value);
   throw new Error(`a ${typeof value === "object" ? value.constructor.name : typeof value} cannot be captured`);
 }
 
-function isSimple(value: object): boolean {
+function isSimple(value: object): value is Readonly<Record<string, unknown>> {
   const prototype = Object.getPrototypeOf(value);
   return prototype === Object.prototype || prototype === null;
+}
+
+function plainList(list: readonly unknown[]): readonly Plain[] {
+  const plain = list.map(toPlain);
+  return plain.every((item, place) => item === list[place]) ? (list as readonly Plain[]) : plain;
+}
+
+function plainObject(value: Readonly<Record<string, unknown>>): Plain {
+  const plain: [string, Plain][] = [];
+  let isPlain = true;
+  let isMarked = false;
+  for (const key of Object.keys(value)) {
+    const item = value[key];
+    if (item === undefined) isPlain = false;
+    else {
+      const plainItem = toPlain(item);
+      if (plainItem !== item) isPlain = false;
+      if (key.startsWith(MARK)) isMarked = true;
+      plain.push([key, plainItem]);
+    }
+  }
+  if (isMarked) return { $object: plain };
+  return isPlain ? (value as JsonObject) : Object.fromEntries(plain);
 }
 
 /** What {@link toPlain} was given. */

@@ -73,8 +73,9 @@ work:
   allow_root: true
   executors:
     simulated: {type: simulated}
+    echo: {type: echo}
     simulated-task: {type: simulated, env: {SIMULATED_SECONDS: "45"}}
-  task_types: {training: simulated-task, inference: simulated}
+  task_types: {training: simulated-task, inference: simulated, echo: echo}
   models: {"*": {executor: simulated, readiness: {http: /health, interval: 1s}}}
 `;
 const SERVICE = {

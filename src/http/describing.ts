@@ -32,17 +32,16 @@ export function answer(description: string, schema: z.ZodType) {
 }
 
 /** @param example what the page at /docs starts with; it is answered as it stands. */
-export function bodyOf(schema: z.ZodType, example?: object) {
-  return {
-    required: true,
-    content: { "application/json": { schema, ...(example === undefined ? {} : { example }) } },
-  };
+export function bodyOf(schema: z.ZodType, example: object) {
+  return { required: true, content: { "application/json": { schema, example } } };
 }
 
 /** A body that may be left out; `null` is none. */
-export function optionalBodyOf(schema: z.ZodType) {
-  return { required: false, content: { "application/json": { schema: schema.nullable() } } };
+export function optionalBodyOf(schema: z.ZodType, example: object = {}) {
+  return { required: false, content: { "application/json": { schema: schema.nullable(), example } } };
 }
+
+export const EXAMPLE_REASON = { reason: "fan replaced on Friday" };
 
 /** An ask that any host can answer. */
 export const EXAMPLE_ASK = { service_name: "trainer", workload_type: "training", max_duration: "10m" };
@@ -75,6 +74,8 @@ export function governing(
     codes: readonly ProblemCode[];
     /** Without one: a reason and nothing else. */
     body?: z.ZodType;
+    /** Of the body; a reason when left out. */
+    example?: object;
     /** The reason may be left out, and the body with it. */
     reasonOptional?: true;
   },
@@ -84,7 +85,9 @@ export function governing(
     summary,
     requestParams: given.requestParams,
     requestBody:
-      given.reasonOptional === true ? optionalBodyOf(optionalReasonSchema) : bodyOf(given.body ?? reasonSchema),
+      given.reasonOptional === true
+        ? optionalBodyOf(optionalReasonSchema, EXAMPLE_REASON)
+        : bodyOf(given.body ?? reasonSchema, given.example ?? EXAMPLE_REASON),
     responses: {
       "200": answer("How it stands now", given.schema),
       ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, ...given.codes),

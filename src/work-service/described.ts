@@ -1,4 +1,5 @@
 /** The calls of running work as the API's document has them. Loaded when somebody asks for it. */
+import { stringify } from "yaml";
 import { z } from "zod";
 import type { ZodOpenApiOperationObject, ZodOpenApiPathsObject } from "zod-openapi";
 import { EXCHANGE_PROBLEMS, PROBLEM_TYPE } from "../http/exchange/problems.ts";
@@ -73,21 +74,38 @@ function call(
   };
 }
 
-const id = (what: string) => z.object({ id: z.string().meta({ description: `The id of a ${what}` }) });
+const EXAMPLE_IDS: Readonly<Record<string, object>> = { workload: { example: "my-llm-workload" } };
+const id = (what: string) =>
+  z.object({ id: z.string().meta({ description: `The id of a ${what}`, ...EXAMPLE_IDS[what] }) });
 const key = z.object({
   "Idempotency-Key": z.string().optional().meta({ description: "The same key and body: made once, for a day" }),
 });
 const text = (description: string) => z.string().optional().meta({ description });
 const page = { limit: text("From 1 to 1000"), before: text("As the `Link` of the page before has it") };
 
-/** A document as JSON, or as YAML. */
-function documents(schema: object) {
-  const yaml = { schema: { type: "string" } as const };
+/** A document as JSON, or as YAML. @param example what the page at /docs starts with; it is answered as it stands. */
+function documents(schema: object, example: object) {
+  const yaml = { schema: { type: "string" } as const, example: stringify(example) };
   return {
     required: true,
-    content: { "application/json": { schema }, "application/yaml": yaml, "text/yaml": yaml },
+    content: { "application/json": { schema, example }, "application/yaml": yaml, "text/yaml": yaml },
   };
 }
+
+/** It asks for no GPU, and for the one executor that opens nothing. */
+const EXAMPLE_TASK = {
+  apiVersion: "gpu-orchestrator/v1",
+  kind: "Task",
+  metadata: { name: "hello" },
+  spec: { taskType: "echo", inference: { prompts: ["Hello"] } },
+};
+const EXAMPLE_WORKLOAD = {
+  id: "my-llm-workload",
+  name: "my-llm-workload",
+  modelName: "llama2",
+  modelType: "text-generation",
+  resources: { cpu: "2000m", memory: "8Gi", gpu: 1 },
+};
 
 const taskDocument = {
   anyOf: [
@@ -100,9 +118,13 @@ const taskDocument = {
     },
   ],
 };
-const taskBody = { requestBody: documents(taskDocument) };
-const workloadBody = { requestBody: documents({ anyOf: [schemaOf(FLAT_WORKLOAD), schemaOf(SERVICE_DOCUMENT)] }) };
-const jsonBody = (schema: object) => ({ requestBody: { required: true, content: { "application/json": { schema } } } });
+const taskBody = { requestBody: documents(taskDocument, EXAMPLE_TASK) };
+const workloadBody = {
+  requestBody: documents({ anyOf: [schemaOf(FLAT_WORKLOAD), schemaOf(SERVICE_DOCUMENT)] }, EXAMPLE_WORKLOAD),
+};
+const jsonBody = (schema: object, example: object) => ({
+  requestBody: { required: true, content: { "application/json": { schema, example } } },
+});
 
 const logs = (operationId: string, summary: string, what: string): ZodOpenApiOperationObject => ({
   operationId,
@@ -220,7 +242,7 @@ const WORKLOADS: ZodOpenApiPathsObject = {
       answers.workloadSchema,
       [...WITH_BODY, ...CHANGING, "workload-not-found"],
       {
-        ...jsonBody(schemaOf(WORKLOAD_CHANGE)),
+        ...jsonBody(schemaOf(WORKLOAD_CHANGE), { replicas: 2 }),
         requestParams: { path: id("workload") },
       },
     ),
@@ -250,7 +272,10 @@ const WORKLOADS: ZodOpenApiPathsObject = {
     post: {
       operationId: "schedule",
       summary: "Wait until each replica of a service has its place, ten seconds at most",
-      ...jsonBody({ type: "object", properties: { workloadId: { type: "string" } }, required: ["workloadId"] }),
+      ...jsonBody(
+        { type: "object", properties: { workloadId: { type: "string" } }, required: ["workloadId"] },
+        { workloadId: EXAMPLE_WORKLOAD.id },
+      ),
       responses: {
         "200": json("Each has", answers.scheduledSchema),
         "202": json("Not yet, and why", answers.notScheduledSchema),

@@ -5,6 +5,11 @@ import { closeBrowser, missing, openPage, started } from "./browser.ts";
 
 /** What needs nothing that is not there yet: each must work as it stands in its form. */
 const FIRST_CALLS = ["planAllocation", "analyzeWorkload", "allocate", "release"] as const;
+/** Of work, of which the host must run some. */
+const WORK_CALLS = ["submitTask", "createWorkload"] as const;
+const WORK =
+  "work: { enabled: true, allow_unauthenticated: true, allow_root: true, allow_same_user: true, " +
+  "executors: { echo: { type: echo } } }\n";
 const KEYS = "auth: { enabled: true, api_keys: { a-key-of-a-test: tester } }\n";
 
 afterAll(closeBrowser);
@@ -30,11 +35,17 @@ async function execute(page: Page, operation: string): Promise<string> {
 
 describe.skipIf(missing !== null)(`/docs in Chromium${missing === null ? "" : ` (${missing})`}`, () => {
   test("calls begin with values that work when Execute is pressed", { timeout: 240_000 }, async () => {
-    const daemon = await started();
+    const daemon = await started({ config: WORK });
     const page = await openDocs(daemon.url);
     const answers: [string, string][] = [];
-    for (const call of FIRST_CALLS) answers.push([call, await execute(page, call)]);
-    expect(answers).toEqual(FIRST_CALLS.map((call) => [call, "200"]));
+    for (const call of [...FIRST_CALLS, ...WORK_CALLS]) answers.push([call, await execute(page, call)]);
+    expect(answers).toEqual([
+      ...FIRST_CALLS.map((call) => [call, "200"]),
+      ...[
+        ["submitTask", "200"],
+        ["createWorkload", "201"],
+      ],
+    ]);
   });
 
   test("there is a padlock where a key is asked for, and none where it is not", { timeout: 120_000 }, async () => {

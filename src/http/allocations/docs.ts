@@ -24,6 +24,7 @@ import {
   bodyOf,
   CHANGING,
   EXAMPLE_ASK,
+  EXAMPLE_REASON,
   governing,
   optionalBodyOf,
   problems,
@@ -121,7 +122,7 @@ export const extend: ZodOpenApiOperationObject = {
   operationId: "extendAllocation",
   summary: "Move a lease's end, within quotas and windows",
   requestParams: { ...recordPath, ...repeatable },
-  requestBody: bodyOf(extendSchema),
+  requestBody: bodyOf(extendSchema, { max_duration: "2h" }),
   responses: {
     "200": answer("The record", recordSchema),
     ...problems(
@@ -140,7 +141,7 @@ export const nudge: ZodOpenApiOperationObject = {
   operationId: "nudgeHolder",
   summary: "Send whoever holds a lease a message: by its webhook, an event and its record; one a minute for each lease",
   requestParams: recordPath,
-  requestBody: bodyOf(nudgeSchema),
+  requestBody: bodyOf(nudgeSchema, { message: "are you still using this?" }),
   responses: {
     "200": answer("The record, as its caller may see it", recordSchema),
     ...problems(
@@ -207,4 +208,5 @@ export const adopt = governing("adoptUse", "Admin: make a lease of somebody's us
   requestParams: gpuPath,
   codes: ["gpu-not-found", "gpu-in-use", "gpus-unavailable", "adoption-disabled", "nothing-to-adopt"],
   body: adoptionSchema,
+  example: { ...EXAMPLE_REASON, service_name: EXAMPLE_ASK.service_name },
 });

@@ -3,7 +3,16 @@ import type { ZodOpenApiOperationObject } from "zod-openapi";
 import { optionalReasonSchema } from "../../wire/asking.ts";
 import { deliveriesSchema, deliverySchema, testedSchema } from "../../wire/deliveries/answers.ts";
 import { deliveriesQuerySchema, testSchema } from "../../wire/deliveries/asks.ts";
-import { answer, bodyOf, CHANGING, optionalBodyOf, problems, WITH_BODY, WITH_KEY } from "../describing.ts";
+import {
+  answer,
+  bodyOf,
+  CHANGING,
+  EXAMPLE_REASON,
+  optionalBodyOf,
+  problems,
+  WITH_BODY,
+  WITH_KEY,
+} from "../describing.ts";
 
 export const list: ZodOpenApiOperationObject = {
   operationId: "listDeliveries",
@@ -29,7 +38,7 @@ export const redeliver: ZodOpenApiOperationObject = {
   operationId: "redeliver",
   summary: "Admin: send a webhook again, whatever came of it before",
   requestParams: { path: z.object({ id: z.string().meta({ description: "A delivery's id" }) }) },
-  requestBody: optionalBodyOf(optionalReasonSchema),
+  requestBody: optionalBodyOf(optionalReasonSchema, EXAMPLE_REASON),
   responses: {
     "200": answer("The delivery, pending again", deliverySchema),
     ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, "delivery-not-found", "delivery-withdrawn"),

@@ -9,7 +9,7 @@ export const list = reading("listKeys", "Admin: who has keys, and when they were
 export const create: ZodOpenApiOperationObject = {
   operationId: "createKey",
   summary: "Admin: a new key, with auth.store: database; two at most a principal",
-  requestBody: bodyOf(keySchema),
+  requestBody: bodyOf(keySchema, { principal: "alice", role: "allocate" }),
   responses: {
     "201": answer("The key, shown this once", newKeySchema),
     ...problems(...WITH_KEY, ...WITH_BODY, ...CHANGING, "keys-in-file", "too-many-keys"),

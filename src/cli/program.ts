@@ -35,11 +35,27 @@ Exit codes: 0; 1 refused; 64 usage; 69 unreachable; 75 try later;
 /** @param groups in the order in which the help shows them. */
 export async function runWith(argv: readonly string[], groups: readonly Group[]): Promise<void> {
   const program = programOf(groups);
+  const [node = "", file = "", ...given] = argv;
+  const words = verbFirst(given);
   try {
-    await program.parseAsync([...argv]);
+    await program.parseAsync([node, file, ...words]);
   } catch (error) {
-    process.exitCode = await failed(error, program);
+    process.exitCode = await failed(error, program, words[0]);
   }
+}
+
+/** What every verb takes may stand before it too: `gpuo --url unix:/run/x.sock status`. */
+function verbFirst(words: readonly string[]): readonly string[] {
+  let at = 0;
+  while (/^(?:--(?:json|quiet|no-color)|-q|--(?:url|host|key-file)=.*)$/.test(words[at] ?? "") || takesNext(words[at]))
+    at += takesNext(words[at]) ? 2 : 1;
+  return at === 0 || at >= words.length
+    ? words
+    : [...words.slice(at, at + 1), ...words.slice(0, at), ...words.slice(at + 1)];
+}
+
+function takesNext(word: string | undefined): boolean {
+  return word === "--url" || word === "--host" || word === "--key-file";
 }
 
 function programOf(groups: readonly Group[]): Command {
@@ -120,11 +136,11 @@ async function suggestCommon(message: string, program: Command): Promise<void> {
   if (meant !== null) console.error(`(Did you mean ${meant}?)`);
 }
 
-async function failed(error: unknown, program: Command): Promise<number> {
+async function failed(error: unknown, program: Command, verb = ""): Promise<number> {
   if (error instanceof CommanderError) {
     if (error.code === "commander.unknownOption") await suggestCommon(error.message, program);
     // Its other codes are its command's.
-    const ofUsage = RUNNING.has(process.argv[2] ?? "") ? EXIT.ownFailure : EXIT.usage;
+    const ofUsage = RUNNING.has(verb) ? EXIT.ownFailure : EXIT.usage;
     return error.exitCode === 0 ? 0 : ofUsage;
   }
   // By its name: its class is in what is loaded for the host's verbs alone.

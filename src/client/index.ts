@@ -1,5 +1,6 @@
 /** The TypeScript SDK: what `gpuo-client` gives its users. */
 import { LeasingClient } from "./lease.ts";
+import { HeldUntilTerm } from "./leaving.ts";
 import { nodeTransport } from "./node-transport.ts";
 
 export { Client, type ClientOptions, type EventMessage } from "./client.ts";
@@ -9,6 +10,8 @@ export { nodeTransport } from "./node-transport.ts";
 export { fetchTransport, type Transport } from "./transport.ts";
 export type * from "./types.ts";
 export { verifyWebhook, WebhookError } from "./webhooks.ts";
+
+const held = new HeldUntilTerm();
 
 const DEFAULT_URL = "http://127.0.0.1:8086";
 
@@ -23,7 +26,7 @@ export interface ConnectOptions {
 export function connect({ url, key }: ConnectOptions = {}): LeasingClient {
   const address = url ?? process.env.GPU_ORCHESTRATOR_URL ?? DEFAULT_URL;
   const given = key ?? process.env.GPU_ORCHESTRATOR_API_KEY ?? null;
-  return new LeasingClient({ transport: nodeTransport(address), key: () => given, isLocal: isLocal(address) });
+  return new LeasingClient({ transport: nodeTransport(address), key: () => given, isLocal: isLocal(address), held });
 }
 
 function isLocal(url: string): boolean {

@@ -38,6 +38,8 @@ export interface LeaseOptions {
 export interface LeasingOptions {
   /** Whether the daemon shares this host: then one that refuses connections is down, and ends no lease. */
   readonly isLocal: boolean;
+  /** Told of what is held; left out where nobody asks. */
+  readonly held?: { add(lease: Lease): void; delete(lease: Lease): void };
 }
 
 /** A lease that is held and renewed until it is released. */
@@ -48,28 +50,32 @@ export class Lease {
   readonly #client: Client;
   readonly #renewal: Renewal;
   readonly #loss = new AbortController();
+  readonly #held: LeasingOptions["held"];
   #isReleased = false;
 
   constructor(
     client: Client,
     record: Granted | Allocation,
     heldAt: number,
-    { isLocal }: LeasingOptions,
+    { isLocal, held }: LeasingOptions,
     onLost: (lost: LeaseLost) => void = () => {},
   ) {
     this.record = record;
     this.signal = this.#loss.signal;
     this.#client = client;
+    this.#held = held;
     this.#renewal = new Renewal({
       client,
       lease: record,
       heldAt,
       isLocal,
       onLost: (lost) => {
+        held?.delete(this);
         this.#loss.abort(lost);
         onLost(lost);
       },
     });
+    held?.add(this);
     this.#renewal.start();
   }
 
@@ -108,11 +114,12 @@ export class Lease {
     this.#isReleased = true;
     const { lost } = this;
     this.#renewal.stop();
-    if (lost !== null) return;
     try {
-      await this.#client.remove(this.id, this.record.fencing_token);
+      if (lost === null) await this.#client.remove(this.id, this.record.fencing_token);
     } catch (error) {
       if (!(error instanceof ApiProblem) || error.code !== "allocation-ended") throw error;
+    } finally {
+      this.#held?.delete(this);
     }
   }
 

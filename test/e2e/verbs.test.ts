@@ -44,6 +44,14 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     for (const line of stdout.split("\n")) expect([...line].length).toBeLessThanOrEqual(100);
   });
 
+  test("what every verb takes may stand before it", async () => {
+    const { end, stdout } = await gpuo(["--json", "--url", daemon.url, "-q", "leases"], { GPU_ORCHESTRATOR_URL: "" });
+    expect([end, JSON.parse(stdout).id]).toEqual([0, held]);
+    expect((await gpuo(["--url", "http://127.0.0.1:9", "status"])).end).toBe(69);
+    expect((await gpuo(["--url", daemon.url])).end).toBe(64);
+    expect((await gpuo(["--host=nobody", "run", "--", "true"])).end).toBe(125);
+  });
+
   test("--json gives what the API gives, one line an object", async () => {
     const { stdout } = await gpuo(["leases", "--json"]);
     const lines = stdout

@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Webhook } from "standardwebhooks";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { verifyWebhook } from "../../src/client/webhooks.ts";
 import { isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
 import { startProgram } from "../e2e/program.ts";
@@ -146,6 +146,30 @@ describe.skipIf(!isBuilt)("the TypeScript SDK, built (needs the built program)",
       await lease.release();
       console.log(JSON.stringify({ none, places: places[0] }));`;
     expect(await printed(source)).toEqual({ none: "no-gpu-free", places: 1 });
+  });
+
+  test.each([
+    ["gives its GPUs back and ends", "", "SIGTERM", "released"],
+    ["leaves it to a handler of the program's own", 'process.on("SIGTERM", () => process.exit(3));', 3, "expired"],
+  ])("SIGTERM: a program %s", async (_what, handler, end, reason) => {
+    const program = `
+      import * as gpuo from ${JSON.stringify(join(DIST, "index.js"))};
+      const client = gpuo.connect({ url: ${JSON.stringify(daemon.url)} });
+      ${handler}
+      const lease = await client.lease({ ttl: 3 });
+      console.log(lease.id);`;
+    const started = startProgram([], {
+      cwd: daemon.folder,
+      under: [process.execPath, "--input-type=module", "-e", program],
+    });
+    const id = await new Promise<string>((resolve) => {
+      started.process.stdout.once("data", (data) => resolve(String(data).trim()));
+    });
+    started.process.kill("SIGTERM");
+    expect((await started.ended).end).toBe(end);
+    const record = async () => (await daemon.call("GET", `/gpu/allocations/${id}`)).body;
+    await vi.waitUntil(async () => (await record()).status === "ended", { timeout: 30_000, interval: 100 });
+    expect((await record()).end_reason).toBe(reason);
   });
 
   test("aborts a signal when the lease is lost", async () => {

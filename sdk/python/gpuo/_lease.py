@@ -9,6 +9,7 @@
 
 import asyncio
 import atexit
+import contextlib
 import functools
 import getpass
 import inspect
@@ -20,7 +21,7 @@ import threading
 import time
 import uuid
 import weakref
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Union
 
 from ._client import Client, is_passing
 from ._errors import ApiError, LeaseLost, NotGranted, Unreachable
@@ -131,6 +132,21 @@ class Lease:
         except ApiError as error:
             if error.code not in ENDED:
                 raise
+
+    @contextlib.contextmanager
+    def environment(self) -> Iterator[Dict[str, str]]:
+        """`os.environ` is the lease's while the block runs, for what is started in it; the lease goes on after it."""
+        own = self.env
+        before = {name: os.environ.get(name) for name in own}
+        os.environ.update(own)
+        try:
+            yield own
+        finally:
+            for name, value in before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
 
     def set_environment(self) -> None:
         """Sets `os.environ` until the lease is released. CUDA reads it once, when it starts in the process."""

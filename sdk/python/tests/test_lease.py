@@ -74,6 +74,17 @@ class Blocks(unittest.TestCase):
             self.assertEqual(dict(os.environ), before)
             self.assertIn("CUDA_VISIBLE_DEVICES", lease.env)
 
+    def test_a_context_sets_the_environment_and_nothing_else(self) -> None:
+        with gpus(set_env=False) as lease:
+            before = os.environ.get("CUDA_VISIBLE_DEVICES")
+            with lease.environment() as env:
+                child = "import os; print(os.environ['CUDA_VISIBLE_DEVICES'])"
+                seen = subprocess.run([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True, check=True)
+                self.assertEqual(seen.stdout.strip(), ",".join(lease.uuids))
+                self.assertEqual(env["GPU_ORCHESTRATOR_ALLOCATION_ID"], lease.id)
+            self.assertEqual(os.environ.get("CUDA_VISIBLE_DEVICES"), before)
+            self.assertEqual(daemon.record(lease.id)["status"], "leased")
+
     def test_a_lease_is_renewed_for_as_long_as_it_is_held(self) -> None:
         with gpus(ttl=1) as lease:
             time.sleep(2.5)

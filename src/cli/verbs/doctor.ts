@@ -1,5 +1,5 @@
 /** Looks at what commonly goes wrong, and says the remedy beside each. */
-import { accessSync, constants, existsSync, readdirSync, statfsSync } from "node:fs";
+import { accessSync, constants, existsSync, readdirSync, statfsSync, statSync } from "node:fs";
 import { delimiter, dirname, join, resolve } from "node:path";
 import { ApiProblem, Unreachable } from "../../client/errors.ts";
 import type { Status } from "../../client/types.ts";
@@ -11,6 +11,7 @@ import { VERSION } from "../version.ts";
 
 /** A clock that is further off makes deadlines read wrongly; leases are timed by the daemon's alone. */
 const MAX_CLOCK_SKEW_MS = 5_000;
+const OTHERS = 0o007;
 const MIN_FREE_BYTES = 256 * 2 ** 20;
 
 export interface Finding {
@@ -207,10 +208,30 @@ function diskFindings(path: string): Finding[] {
   const free = bavail * bsize;
   const freeText = `${(free / 2 ** 30).toFixed(1)} GiB free at ${folder}`;
   return [
+    databaseFinding(path),
     free < MIN_FREE_BYTES
       ? wrong("disk", freeText, "make room: with a full disk nothing is granted")
       : ok("disk", freeText),
   ];
+}
+
+/** What is in it only the daemon judges, at its start and as it runs; see readiness. */
+function databaseFinding(path: string): Finding {
+  const file = resolve(path);
+  try {
+    const { size, mode } = statSync(file);
+    if ((mode & OTHERS) !== 0)
+      return note("database", `${file} can be read by others: it has workloads and webhooks`, `chmod 600 ${file}`);
+    return ok("database", `${file}, ${(size / 2 ** 20).toFixed(1)} MiB`);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code !== "ENOENT") return note("database", `${file}: ${code}`, "look as the daemon's user, or as root");
+    return note(
+      "database",
+      `${file} is not there`,
+      "the daemon makes it at its first start; other settings may name it",
+    );
+  }
 }
 
 function existingFolder(path: string): string {

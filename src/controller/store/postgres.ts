@@ -7,7 +7,7 @@
  */
 import pg from "pg";
 import type { PostgresSettings } from "./address.ts";
-import { type Database, DatabaseError, type Row, type Statement } from "./database.ts";
+import { type Database, DatabaseError, type Row, type Statement, type Value } from "./database.ts";
 import { upgrade } from "./postgres-upgrade.ts";
 
 const MAX_CONNECTIONS = 4;
@@ -96,7 +96,7 @@ export class PostgresDatabase implements Database {
 
 async function all(client: pg.ClientBase, statements: readonly Statement[]): Promise<readonly (readonly Row[])[]> {
   const rows: (readonly Row[])[] = [];
-  const one = async ({ sql, values = [] }: Statement) => rows.push((await client.query(sql, [...values])).rows);
+  const one = async ({ sql, values = [] }: Statement) => rows.push((await client.query(sql, values.map(taken))).rows);
   if (statements.length === 1) {
     for (const statement of statements) await one(statement);
     return rows;
@@ -105,6 +105,11 @@ async function all(client: pg.ClientBase, statements: readonly Statement[]): Pro
   for (const statement of statements) await one(statement);
   await client.query("COMMIT");
   return rows;
+}
+
+/** PostgreSQL knows no NUL in a text, and words of a program that has failed can have one. */
+function taken(value: Value): Value {
+  return typeof value === "string" && value.includes("\0") ? value.replaceAll("\0", "\uFFFD") : value;
 }
 
 type PgError = Error & { readonly code?: string };

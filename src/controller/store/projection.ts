@@ -240,7 +240,11 @@ function podOf({ metadata }: Workload, replica: ReplicaSeen, nodes: ReadonlySet<
   const url = replica.url === null ? null : new URL(replica.url);
   return {
     ...{ uid: replica.name, name: replica.name, namespace: metadata.namespace, workload: keyOf(metadata) },
-    ...{ ip: url?.hostname ?? null, port: url === null ? null : Number(url.port || 80), service: null },
+    ...{
+      ip: url?.hostname.replace(/^\[(.*)\]$/, "$1") ?? null,
+      port: url === null ? null : Number(url.port || 80),
+      service: null,
+    },
     node: replica.node !== null && nodes.has(replica.node) ? replica.node : null,
     ...{ gpus: replica.gpus, phase: replica.phase, restarts: replica.restarts, image: null, env: {} },
     ...{ cpuRequestCores: null, cpuLimitCores: null, memoryRequestBytes: null, memoryLimitBytes: null },

@@ -48,6 +48,13 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
     expect(rows).toEqual([{ version: 1 }, { version: 2 }, { version: 3 }]);
   });
 
+  test("that is ours is no other for the Orchestration Service's SQL being run over it", async () => {
+    await opened(await server.database("ours")).run(ONE);
+    const before = await columnsIn("ours");
+    for (let times = 0; times < 2; times++) for (const sql of SECOND_SEED_SQL) await server.query("ours", sql);
+    expect(await columnsIn("ours")).toEqual(before);
+  });
+
   test("whose user may not make schemas is used where there is one", async () => {
     const settings = await server.database("granted");
     await server.query("granted", `CREATE ROLE little LOGIN PASSWORD '${PASSWORD}'`);

@@ -112,6 +112,16 @@ describe.each(BACKENDS.map((make) => make()))("history in $name", (backend) => {
     expect(rows).toMatchObject([{ at: at(0), principal: "me", action: "POST /x", result: "done", count: 1 }]);
   });
 
+  test("has the words of a program that has failed, whatever is in them", async () => {
+    const words = "it said: '\u0007\ud83d\ude00' -- ; DROP TABLE x";
+    recorder.addEvent({ ...event("words"), message: words });
+    recorder.addEvent({ ...event("nul"), message: "before\0after" });
+    const [nul, plain] = await recorder.events("chat", 10);
+    expect(plain?.message).toBe(words);
+    expect(nul?.message).toMatch(/^before(\0|\uFFFD)after$/);
+    expect(recorder.dropped).toBe(0);
+  });
+
   test("waits while the database is away, is told from memory, and is there in its order afterwards", async () => {
     recorder.beginScaling(scaling("e1"));
     await recorder.flush();

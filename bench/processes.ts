@@ -89,6 +89,14 @@ export interface Host {
   readonly inMemory?: boolean;
 }
 
+/** @returns a stand-in for nvidia-smi that shows so many idle GPUs. */
+function showing(root: string, folder: string, count: number): string {
+  const program = join(folder, "nvidia-smi");
+  symlinkSync(join(root, "test/fixtures/fake-nvidia-smi.mjs"), program);
+  writeFileSync(join(folder, "fake-nvidia-smi.json"), JSON.stringify({ mode: "gpus", count }));
+  return program;
+}
+
 /** A built daemon on a fresh database. */
 export function serveDaemon({ name, folder: root }: Tree, { gpus, inMemory = false }: Host): Promise<Served> {
   const folder = scratch();
@@ -98,16 +106,39 @@ export function serveDaemon({ name, folder: root }: Tree, { gpus, inMemory = fal
     config += "limits:\n  address:\n    requests_per_second: null\n    stored_mb_per_day: null\n";
   }
   if (inMemory) config += 'storage:\n  path: ":memory:"\n';
-  if (gpus !== "simulated") {
-    const program = join(folder, "nvidia-smi");
-    symlinkSync(join(root, "test/fixtures/fake-nvidia-smi.mjs"), program);
-    writeFileSync(join(folder, "fake-nvidia-smi.json"), JSON.stringify({ mode: "gpus", count: gpus }));
-    config += `monitoring:\n  nvidia_smi_path: ${JSON.stringify(program)}\n`;
-  }
+  if (gpus !== "simulated")
+    config += `monitoring:\n  nvidia_smi_path: ${JSON.stringify(showing(root, folder, gpus))}\n`;
   writeFileSync(join(folder, "config.yaml"), config);
   const flags = gpus === "simulated" ? ["--simulate", "h100x8"] : [];
   const program = join(root, "dist/gpu-orchestrator.js");
   return serve({ name, args: [program, "serve", "--config", join(folder, "config.yaml"), ...flags], folder });
+}
+
+/** A built daemon that runs work on idle GPUs that a stand-in for nvidia-smi shows, and the folder of its runs. */
+export async function serveWork(
+  { name, folder: root }: Tree,
+  gpus: number,
+): Promise<{ readonly server: Served; readonly workDir: string }> {
+  const folder = scratch();
+  const programs = JSON.stringify(["/bin/true", "/bin/sleep", process.execPath]);
+  writeFileSync(
+    join(folder, "config.yaml"),
+    `server: {port: 0}
+monitoring: {nvidia_smi_path: ${JSON.stringify(showing(root, folder, gpus))}}
+scheduler: {max_queue_size: 10000}
+limits: {address: {requests_per_second: null, stored_mb_per_day: null, long_polls: null}}
+work:
+  enabled: true
+  allow_unauthenticated: true
+  allow_root: true
+  allow_same_user: true
+  executors: {process: {type: process, programs: ${programs}}}
+  task_types: {job: process}
+`,
+  );
+  const args = [join(root, "dist/gpu-orchestrator.js"), "serve", "--config", join(folder, "config.yaml")];
+  const server = await serve({ name, args, folder });
+  return { server, workDir: join(folder, "data/work") };
 }
 
 /** CPU time that all threads of a process have used, in ms (the kernel's Documentation/scheduler/sched-stats). */

@@ -260,4 +260,123 @@ const MEMBER = planted(
   ],
 );
 
-export const WORK_MUTANTS: readonly Mutant[] = [...BOOKS, ...READING, ...ELSEWHERE, ...FENCE, ...MEMBER];
+const TOLD = planted(
+  "src/work-service/deliveries.ts",
+  ["test/work-service/deliveries.test.ts"],
+  [
+    {
+      name: "A task that a controller has given is told of by its node too",
+      find: "if (task === undefined || task.origin !== undefined) return [];",
+      replace: "if (task === undefined) return [];",
+    },
+    {
+      name: "What came of a failed task is uploaded as its result",
+      find: 'if (destination !== null && task.status === "DONE") {',
+      replace: "if (destination !== null) {",
+    },
+    {
+      name: "A task's webhook holds the document that was sent",
+      find: "const { raw_yaml: _raw, parsed: _parsed, ...record } = taskView(state, task, false);",
+      replace: "const record = taskView(state, task, true);",
+    },
+    {
+      name: "What has failed to be told is told again at once",
+      find: "FROM deliveries WHERE state = 'pending' AND next_attempt_at <= ?",
+      replace: "FROM deliveries WHERE state = 'pending' AND created_at <= ?",
+    },
+    {
+      name: "One principal's many webhooks of tasks hide another's one",
+      find: ") ORDER BY place, created_at, id LIMIT ?",
+      replace: ") ORDER BY created_at, id LIMIT ?",
+    },
+    {
+      file: "src/work/documents/keys.ts",
+      name: "Whoever submits may say whom an upload is for",
+      find: "(?!(?:host|connection|",
+      replace: "(?!(?:connection|",
+    },
+  ],
+);
+
+const RESTORED = planted(
+  "src/work-service/restored.ts",
+  ["test/work-service/restored.test.ts"],
+  [
+    {
+      name: "A task out of a backup goes on as if nothing had happened since",
+      find: "{ ...task, restored: true, ...skipped(task) }",
+      replace: "{ ...task, ...skipped(task) }",
+    },
+    {
+      name: "A run after a restore has the name of one from before it",
+      find: "tries: slot.tries + TRIES_SKIPPED",
+      replace: "tries: slot.tries",
+    },
+    {
+      file: "src/work/tasks.ts",
+      name: "A restored task has failed while it still runs",
+      find: 'for (const run of liveRuns(draft, task)) stopRun(draft, run, "cancelled", detail);',
+      replace:
+        'if (task.restored !== true) for (const run of liveRuns(draft, task)) stopRun(draft, run, "cancelled", detail);',
+    },
+  ],
+);
+
+const SERVED = planted(
+  "src/work/state.ts",
+  ["test/work/services.test.ts"],
+  [
+    {
+      name: "A task may send its prompts to somebody else's service",
+      find: "filter((one) => !one.deleted && one.owner === owner)",
+      replace: "filter((one) => !one.deleted && owner !== undefined)",
+    },
+    {
+      name: "A task is sent to a port of another node",
+      find: "(node !== undefined && run.node !== node)) continue;",
+      replace: "(node !== undefined && run.node === undefined)) continue;",
+    },
+    {
+      file: "src/work/tasks.ts",
+      name: "A task that uses a service starts before that serves",
+      find: "return workload !== undefined && readyRun(state, workload) !== null;",
+      replace: "return workload !== undefined || readyRun(state, workload) !== null;",
+    },
+  ],
+);
+
+const BESIDE = planted(
+  "src/store/restore.ts",
+  ["test/store/beside.test.ts"],
+  [
+    {
+      name: "A restore throws the books of work away that it replaces",
+      find: "if (existsSync(file)) keep(file);",
+      replace: "",
+    },
+    {
+      file: "src/store/beside.ts",
+      name: "A restored database carries the copy of the other one along",
+      find: "database.exec(`DROP TABLE",
+      replace: "console.debug(`DROP TABLE",
+    },
+    {
+      file: "src/store/backup.ts",
+      name: "A backup leaves the books of work out",
+      find: "if (beside !== undefined && look(beside)?.isFile())",
+      replace: "if (beside === undefined && look(from)?.isFile())",
+    },
+  ],
+);
+
+export const WORK_MUTANTS: readonly Mutant[] = [
+  ...BOOKS,
+  ...READING,
+  ...ELSEWHERE,
+  ...FENCE,
+  ...MEMBER,
+  ...TOLD,
+  ...RESTORED,
+  ...SERVED,
+  ...BESIDE,
+];

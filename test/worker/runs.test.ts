@@ -210,6 +210,21 @@ describe("what dies", () => {
     expect(site.task(id).slots[0]?.tries).toBe(2);
   });
 
+  test("the holder three times: the task is failed as poison, however often it may be lost", async () => {
+    await host();
+    const id = site.submit(sh("exec sleep 1000"), { retry: { lost: 9, backoff: "100ms" } });
+    for (let tries = 1; tries <= 3; tries++) {
+      await until(`try ${tries} runs`, () => {
+        const run = site.run(id);
+        return run?.phase === "running" && site.task(id).slots[0]?.tries === tries;
+      });
+      process.kill(site.pidOf(site.run(id)?.id as string, "holder"), "SIGKILL");
+      await until("it is seen", () => site.run(id)?.phase !== "running");
+    }
+    expect(await site.isOver(id)).toMatchObject({ status: "FAILED", error: expect.stringMatching(/^poison/) });
+    expect(site.task(id).slots[0]?.tries).toBe(3);
+  });
+
   test("the lease: the run goes down its ladder, for that reason", async () => {
     await host();
     const id = site.submit(waiting);

@@ -36,6 +36,17 @@ export const SETTING_RULES: readonly Rule[] = [
         : null,
   },
   {
+    reads: [
+      ["work", "worker"],
+      ["work", "enabled"],
+    ],
+    check: ({ work }) =>
+      work.enabled && work.worker === "embedded" && process.pid === 1
+        ? "embedded does not go with a container whose first process is the daemon: what runs would end with it. Set " +
+          "external, and start gpu-orchestrator worker elsewhere"
+        : null,
+  },
+  {
     reads: [["server", "tls"]],
     check({ server }) {
       // Another rule reports one without the other.

@@ -139,6 +139,11 @@ export class DaemonLeases implements Leases {
     return Math.floor(this.#scheduler.state.policy.maxQueueSize / 2);
   }
 
+  busyness(uuid: string): number | null {
+    const percent = this.#scheduler.state.sight.gpus.get(uuid)?.reading.utilizationPercent ?? null;
+    return percent === null ? null : percent / 100;
+  }
+
   gpus() {
     return [...this.#scheduler.state.gpus.values()].map(({ name, uuid }) => ({ name, uuid }));
   }

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, wri
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { WorkError } from "../work/errors.ts";
-import type { RunSeen, WorkerFacts } from "../work/model.ts";
+import type { RunSeen, RunUsage, WorkerFacts } from "../work/model.ts";
 import { type WantedOfWorker, wantedOf } from "../work/wanted.ts";
 import type { Books } from "./books.ts";
 import type { Log } from "./look.ts";
@@ -20,6 +20,8 @@ interface Report {
   readonly runs: readonly RunSeen[];
   readonly orphansStopped: number;
   readonly unkillable: number;
+  /** Left out by a worker of an older version. */
+  readonly usage?: Readonly<Record<string, RunUsage>>;
 }
 
 export interface GateFigures {
@@ -37,6 +39,8 @@ export class Gate {
   readonly #ending = new AbortController();
   /** Of the latest report. */
   figures: GateFigures = { orphansStopped: 0, unkillable: 0 };
+  /** By run, of the latest report. */
+  usage: Readonly<Record<string, RunUsage>> = {};
 
   /** @param freeGpus how many of this host could be leased now; for the choice among several. */
   constructor(books: Books, dir: string, log: Log, freeGpus: () => number | null = () => null) {
@@ -96,6 +100,7 @@ export class Gate {
     // What it is and which it has, it does not say of itself.
     const worker = { ...report.worker, freeGpus: this.#freeGpus() };
     this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
+    this.usage = report.usage ?? {};
     this.#books.command({ type: "worker-reports", worker, runs });
     const until = Date.now() + HOLD_MS;
     for (;;) {

@@ -43,6 +43,8 @@ export interface Leases {
   mostQueued(): number;
   /** `null`: no GPU has a current reading. */
   freeGpus(): number | null;
+  /** How busy a GPU is now, from 0 to 1; `null`: not known. */
+  busyness(uuid: string): number | null;
   /** Those that could ever be leased. */
   gpus(): readonly { readonly name: string; readonly uuid: string }[];
   readonly simulated: boolean;

@@ -359,6 +359,17 @@ export interface RunSeen {
   readonly waiting?: Waiting | null;
 }
 
+/** What a service's run uses, as its worker has measured it over the last seconds; `null`: not known. */
+export interface RunUsage {
+  readonly at: EpochMs;
+  readonly cpuMillis: number;
+  readonly memoryBytes: number;
+  readonly requestsPerSecond: number | null;
+  readonly latencyMs: number | null;
+  /** From 0 to 1. */
+  readonly errorRate: number | null;
+}
+
 export interface RunEndSeen {
   readonly at: EpochMs;
   /** What the worker knows beyond exit code and signal; `null`: these say it. */

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { request } from "node:http";
-import type { RunSeen, WorkerFacts } from "../work/model.ts";
+import type { RunSeen, RunUsage, WorkerFacts } from "../work/model.ts";
 import type { WantedOfWorker } from "../work/wanted.ts";
 
 export interface Report {
@@ -13,6 +13,8 @@ export interface Report {
   /** Processes that bear a mark of ours and belong to no folder, stopped since the worker began. */
   readonly orphansStopped: number;
   readonly unkillable: number;
+  /** By run. */
+  readonly usage: Readonly<Record<string, RunUsage>>;
 }
 
 export interface Wanted extends WantedOfWorker {

@@ -21,6 +21,7 @@ import { type Publication, publish } from "./results.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { prepare } from "./start.ts";
 import { SupersededError, syncOnce, type Wanted } from "./sync.ts";
+import { UsageMeter } from "./usage.ts";
 import { type RunEnd, RunWatch } from "./watch.ts";
 
 const TICK_MS = 100;
@@ -52,6 +53,7 @@ class Worker {
   readonly #watches = new Map<string, RunWatch>();
   readonly #starting = new Set<string>();
   readonly #probing = new Map<string, { due: number; failures: number; busy: boolean; checkAt: number }>();
+  readonly #usage = new UsageMeter();
   #orphansStopped = 0;
   #books: string | null = null;
   #lastNews = "";
@@ -136,7 +138,13 @@ class Worker {
     this.#lastNews = JSON.stringify(runs);
     this.#poll = new AbortController();
     const unkillable = [...this.#watches.values()].filter((watch) => watch.unkillable > 0).length;
-    const report = { worker: this.#facts, runs, orphansStopped: this.#orphansStopped, unkillable };
+    const report = {
+      worker: this.#facts,
+      runs,
+      orphansStopped: this.#orphansStopped,
+      unkillable,
+      usage: this.#usage.all,
+    };
     const wanted = await syncOnce(join(dir, "worker.sock"), join(dir, "worker.token"), report, this.#poll.signal);
     this.#books = wanted.books;
     await this.#obey(wanted);
@@ -154,6 +162,7 @@ class Worker {
         if (this.#books !== null && watch.order.books !== this.#books) continue;
         watch.tick(now, this.#facts.bootId, look);
         this.#probe(watch, now, look);
+        this.#measure(watch, now, look);
       } catch (error) {
         this.#log.error({ err: error, run: watch.order.run }, "a run cannot be followed");
       }
@@ -274,6 +283,14 @@ class Worker {
       this.#orphansStopped++;
       this.#log.warn({ run: order.run, pids: strays, mark: MARK }, "processes of an ended run are stopped");
       signalAll(strays, "SIGKILL");
+    }
+  }
+
+  #measure({ order, end, ready, child, holder }: RunWatch, now: number, look: () => ProcessTable): void {
+    const { run, port, probes } = order;
+    if (end !== null) this.#usage.forget(run);
+    else if (port !== null && ready === true && child !== null) {
+      this.#usage.look(run, probes.host, port, () => membersOf(order, child, holder, look()), now);
     }
   }
 

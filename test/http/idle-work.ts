@@ -18,6 +18,7 @@ const NOTHING_GRANTED: Leases = {
   plan: () => ({ fits: true, grantedNow: false, gpuUuids: [], reason: "not now" }),
   mostQueued: () => 10,
   freeGpus: () => 2,
+  busyness: () => null,
   gpus: () => [],
   simulated: true,
 };

@@ -117,6 +117,10 @@ export class MemoryLeases implements Leases {
     return 50;
   }
 
+  busyness(): number | null {
+    return null;
+  }
+
   gpus() {
     return this.gpusHere.map((uuid) => ({ name: "NVIDIA H100", uuid }));
   }

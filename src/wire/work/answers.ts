@@ -160,7 +160,20 @@ const workloadFields = {
   updatedAt: moment,
 };
 
-export const workloadSchema = z.object(workloadFields).meta({ id: "Workload" });
+const part = z.number().nullable();
+const metrics = z
+  .object({
+    requestsPerSecond: part,
+    averageLatency: words.meta({ example: "75ms" }),
+    errorRate: part,
+    cpuUsage: part.meta({ description: "Part of what was asked, as is memoryUsage" }),
+    memoryUsage: part,
+    gpuUsage: part,
+    lastUpdated: moment,
+  })
+  .meta({ description: "Left out until a replica has been measured; null: not known" });
+
+export const workloadSchema = z.object({ ...workloadFields, metrics: metrics.optional() }).meta({ id: "Workload" });
 export const workloadsSchema = z.array(workloadSchema);
 export const createdWorkloadSchema = workloadSchema
   .extend({ warnings: z.array(z.string()).optional() })

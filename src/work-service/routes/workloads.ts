@@ -11,6 +11,7 @@ import { WorkError } from "../../work/errors.ts";
 import type { Run, Workload } from "../../work/model.ts";
 import { newSlot, workloadNamed } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
+import { workloadMetrics } from "../usage.ts";
 import { instant, liveRun, waitingOf, workloadView } from "../views.ts";
 import {
   byDefault,
@@ -47,8 +48,11 @@ export function workloadEndpoints(parts: MaybeParts): readonly Endpoint[] {
   ];
 }
 
-function view({ books, settings }: RouteParts, call: Call, workload: Workload) {
-  return workloadView(books.state, workload, settings.serviceHost, mayTouch(call, workload.owner));
+function view({ books, settings, gate, leases }: RouteParts, call: Call, workload: Workload) {
+  const shown = workloadView(books.state, workload, settings.serviceHost, mayTouch(call, workload.owner));
+  // The worker's clock, by which it was measured.
+  const metrics = workloadMetrics(books.state, workload, gate.usage, (uuid) => leases.busyness(uuid), Date.now());
+  return metrics === null ? shown : { ...shown, metrics };
 }
 
 function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {

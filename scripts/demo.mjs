@@ -86,10 +86,11 @@ const SERVICE = {
   replicas: 2,
   resources: { cpu: "4000m", memory: "8Gi", gpu: 1, gpu_memory_mb: 61_440 },
 };
+/** What the tasks are called, one after the other. */
+const TASKS = ["vision-training", "evaluate-checkpoint", "caption-images"];
 const TASK = {
   apiVersion: "gpu-orchestrator/v1",
   kind: "Task",
-  metadata: { name: "vision-training" },
   spec: {
     taskType: "training",
     max_duration: "2m",
@@ -157,7 +158,7 @@ async function endWork(url) {
   await fetch(`${url}/workloads/${SERVICE.id}`, { method: "DELETE" });
   for (const { task_id, name, status } of (await look()).tasks) {
     const isOpen = status === "PENDING" || status === "DISPATCHED";
-    if (isOpen && name === TASK.metadata.name) await fetch(`${url}/api/v1/tasks/${task_id}`, { method: "DELETE" });
+    if (isOpen && TASKS.includes(name)) await fetch(`${url}/api/v1/tasks/${task_id}`, { method: "DELETE" });
   }
   while ((await look()).counts.runs > 0) await sleep(100);
 }
@@ -178,9 +179,10 @@ async function keepService(url) {
 }
 
 async function sendTasks(url, { away }) {
-  while (!isEnding) {
+  for (let sent = 0; !isEnding; sent++) {
     try {
-      const { task_id } = await send(`${url}/api/v1/tasks`, TASK);
+      const metadata = { name: TASKS[sent % TASKS.length] };
+      const { task_id } = await send(`${url}/api/v1/tasks`, { ...TASK, metadata });
       const path = `${url}/api/v1/tasks/${task_id}?wait=30s`;
       for (let isOpen = true; isOpen && !isEnding; ) {
         const { status } = await (await fetch(path)).json();

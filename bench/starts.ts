@@ -78,6 +78,8 @@ export async function measureLooks(report: Report, trees: readonly Tree[], looks
       own.push(took(status));
     }
     await daemon.stop();
+    report.note("looks", tree.name, median(own));
+    report.note("looks p95", tree.name, quantile(own, 0.95));
     const ms = (value: number) => `${value.toFixed(0)} ms`;
     const times = (median(own) / median(bare)).toFixed(2);
     report.say(row(tree.name, ms(median(own)), ms(quantile(own, 0.95)), ms(median(bare)), times));

@@ -252,6 +252,7 @@ describe("pods", () => {
         ready: true,
         schedulable: true,
         draining: false,
+        isEmpty: false,
       },
     ]);
   });

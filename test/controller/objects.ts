@@ -65,6 +65,7 @@ export function node(change: Partial<NodeSeen> = {}): NodeSeen {
     ready: true,
     schedulable: true,
     draining: false,
+    isEmpty: true,
     ...change,
   };
 }

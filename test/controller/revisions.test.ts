@@ -111,7 +111,8 @@ describe("a drain in a cluster", () => {
     other("stubborn");
     server.refusals.set("/api/v1/namespaces/ns/pods/stubborn/eviction", { status: 429, message: "the budget" });
     const { backend } = started.cluster;
-    await backend.drain("n1", { reason: "", deadlineMs: 1_500, force: false });
+    const asked = await backend.drain("n1", { reason: "", deadlineMs: 1_500, force: false });
+    expect(asked).toEqual({ node: "n1", status: "draining", blockedBy: ["ns/stubborn"] });
     await new Promise((resolve) => setTimeout(resolve, 4_000));
     expect(pod("stubborn")).toBeDefined();
     expect(server.writes.filter((write) => write.startsWith("DELETE"))).toEqual([]);

@@ -87,6 +87,11 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [RECONCILE],
     [
       {
+        name: "A workload that is being deleted is made again",
+        find: "if (workload.metadata.deletionTimestamp !== null) return deleting(workload, seen);",
+        replace: 'if (workload.metadata.deletionTimestamp === "") return deleting(workload, seen);',
+      },
+      {
         name: "A workload that is being deleted is gone before its replicas are",
         find: "    gone: left === 0,",
         replace: "    gone: true,",
@@ -150,6 +155,40 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         name: "A caller that is not understood lets everybody call",
         find: "return peer === null ? [] : [peer];",
         replace: 'return peer === null ? [{ cidr: "0.0.0.0/0" }] : [peer];',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/owned.ts",
+    [KUBERNETES],
+    [
+      {
+        name: "The selector of a Deployment holds a version",
+        find: "export function selectorOf({ metadata }: Workload) {\n  return {",
+        replace:
+          'export function selectorOf({ metadata, spec }: Workload) {\n  return { "llm-orchestrator.io/version": spec.modelVersion,',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/watch.ts",
+    [WATCH],
+    [
+      {
+        name: "A watch that fails is opened anew without a pause",
+        find: "await this.#pause(error instanceof KubeError ? error.retryAfterMs : null);",
+        replace: "await Promise.resolve();",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/loop.ts",
+    ["test/controller/cluster.test.ts"],
+    [
+      {
+        name: "A status is written at every look",
+        find: "if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) return;",
+        replace: "if (outcome.gone) return;",
       },
     ],
   ),

@@ -93,9 +93,16 @@ export function nodeView(node: NodeSeen) {
     gpu_memory_gb: node.gpuMemoryMib === null ? null : Math.round(node.gpuMemoryMib / 1_024),
     gpus_allocated: node.usedGpus,
     gpus_available: node.gpus - node.usedGpus,
-    status: !node.ready ? "not_ready" : node.schedulable ? "ready" : node.usedGpus === 0 ? "drained" : "draining",
+    status: nodeStatus(node),
     is_schedulable: node.schedulable,
   };
+}
+
+/** The second seed's words: one that was only cordoned keeps what it has. */
+function nodeStatus({ ready, schedulable, draining, isEmpty }: NodeSeen): string {
+  if (!ready) return "not_ready";
+  if (schedulable) return "ready";
+  return draining ? (isEmpty ? "drained" : "draining") : "maintenance";
 }
 
 export function resourcesView(nodes: readonly NodeSeen[]) {

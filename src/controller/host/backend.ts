@@ -254,8 +254,8 @@ function nodesOf(gpus: Gpus, draining: boolean, worker: string | null): NodeSeen
       usedGpus: gpus.filter(({ state }) => state !== "free").length,
       ready: true,
       schedulable: !draining,
-      // There is no other node for a successor.
-      draining: false,
+      draining,
+      isEmpty: gpus.every(({ state }) => state === "free"),
     },
   ];
 }

@@ -13,7 +13,7 @@ import { ANNOTATION, keyOf } from "../objects/meta.ts";
 import type { DrainHow, NodeDrain } from "../reconcile/backend.ts";
 import { Count } from "../watching/figures.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
-import { isOver, nodeOf } from "./pods.ts";
+import { isEvictable, nodeOf } from "./pods.ts";
 import { asTrouble, unlessGone } from "./trouble.ts";
 import type { KubeObject, Watch } from "./watch.ts";
 
@@ -95,16 +95,8 @@ export class Drains {
     }
   }
 
-  /** Its pods, but for those that belong to the node itself. */
   #evictable(node: string): KubeObject[] {
-    return this.#pods.all().filter((pod) => {
-      const { annotations = {}, ownerReferences = [] } = pod.metadata as KubeObject["metadata"] & {
-        readonly ownerReferences?: readonly { readonly kind: string }[];
-      };
-      const isMirror = "kubernetes.io/config.mirror" in annotations;
-      const isDaemon = ownerReferences.some(({ kind }) => kind === "DaemonSet");
-      return nodeOf(pod) === node && !isOver(pod) && !isMirror && !isDaemon;
-    });
+    return this.#pods.all().filter((pod) => nodeOf(pod) === node && isEvictable(pod));
   }
 
   /** @returns the server's words, if it refuses: that is of one pod, and holds up no other. */

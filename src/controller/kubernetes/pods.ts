@@ -60,6 +60,15 @@ export function isOver(pod: KubeObject): boolean {
   return phase === "Succeeded" || phase === "Failed";
 }
 
+/** Not so of those that belong to the node itself, and would only come again. */
+export function isEvictable(pod: KubeObject): boolean {
+  const { annotations = {}, ownerReferences = [] } = pod.metadata as KubeObject["metadata"] & {
+    readonly ownerReferences?: readonly { readonly kind: string }[];
+  };
+  const isMirror = "kubernetes.io/config.mirror" in annotations;
+  return !isOver(pod) && !isMirror && !ownerReferences.some(({ kind }) => kind === "DaemonSet");
+}
+
 export function nodeOf(pod: KubeObject): string | null {
   return ((pod.spec ?? {}) as PodSpec).nodeName ?? null;
 }
@@ -67,9 +76,12 @@ export function nodeOf(pod: KubeObject): string | null {
 /** Nodes with GPUs; without any at all, none is told apart, and nothing is said never to fit. */
 export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObject[]): NodeSeen[] {
   const used = new Map<string, number>();
+  const busy = new Set<string>();
   for (const pod of pods) {
     const node = nodeOf(pod);
-    if (node !== null && !isOver(pod)) used.set(node, (used.get(node) ?? 0) + gpusOf(pod));
+    if (node === null || isOver(pod)) continue;
+    used.set(node, (used.get(node) ?? 0) + gpusOf(pod));
+    if (isEvictable(pod)) busy.add(node);
   }
   return nodes.flatMap(({ metadata, spec, status }): NodeSeen[] => {
     const { allocatable = {}, conditions = [] } = (status ?? {}) as {
@@ -88,6 +100,7 @@ export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObjec
         usedGpus: used.get(metadata.name) ?? 0,
         ready: conditions.some(({ type, status: holds }) => type === "Ready" && holds === "True"),
         schedulable: spec?.unschedulable !== true,
+        isEmpty: !busy.has(metadata.name),
         draining: spec?.unschedulable === true && metadata.annotations?.[ANNOTATION.drain] !== undefined,
       },
     ];

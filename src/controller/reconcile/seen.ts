@@ -15,6 +15,8 @@ export interface NodeSeen {
   readonly schedulable: boolean;
   /** What runs there is to go. */
   readonly draining: boolean;
+  /** Nothing is left there that could go. */
+  readonly isEmpty: boolean;
 }
 
 export const STUCK_REASONS = [

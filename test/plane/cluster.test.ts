@@ -230,9 +230,11 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       expect(reason).toBe("BackendRefused");
       // It is asked for again with growing pauses, not at every look.
       await new Promise((resolve) => setTimeout(resolve, 6_000));
-      const asked = plane.writes(ACCOUNT).filter((one) => one.path.includes("/namespaces/default/configmaps/"));
+      const asked = plane
+        .writes(ACCOUNT)
+        .filter((one) => one.path.includes("/namespaces/default/controllerrevisions/"));
       expect(asked.length).toBeLessThanOrEqual(6);
-      expect(message).toMatch(/cannot (patch|create) resource "(configmaps|services)".*namespace "default"/);
+      expect(message).toMatch(/cannot (patch|create) resource "controllerrevisions".*namespace "default"/);
       await plane.connection.call(path, { method: "DELETE" });
       await until("it goes all the same", () => gone(path));
     });

@@ -2,7 +2,7 @@
  * What goes wrong around a controller: its watches, the apiserver, pods, nodes, rights, CRDs, clocks, and other controllers.
  * Against a real control plane, through a proxy that misbehaves. Each test leaves things well for the next.
  */
-import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { crds } from "../../src/controller/kubernetes/crds.ts";
 import { isBuilt } from "../e2e/daemon.ts";
 import { isPlaneThere, until } from "./control-plane.ts";
@@ -26,6 +26,8 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
     await story.apply("chat", 2);
     await story.ready("chat", 2);
   });
+  // One that lost its Lease has ended, and is started again, as by its Deployment.
+  beforeEach(() => story.isUp());
   afterEach(({ task }) => {
     story.proxy.refuses = () => null;
     story.kubelet.fate = () => null;
@@ -40,7 +42,8 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
   afterAll(() => story?.end());
 
   test("a quiet minute has no write but the Lease's", async () => {
-    await pause(5_000);
+    // The first figures of its replicas come within 15 s, and are a change.
+    await pause(25_000);
     const since = Date.now();
     await pause(60_000);
     expect(idleWrites(story.plane, since)).toEqual([]);

@@ -9,6 +9,7 @@
 import { canonicalJson } from "../objects/canonical.ts";
 import type { KubeConnection } from "./connection.ts";
 import { type Child, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
+import { Refusals } from "./refusals.ts";
 import { called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
@@ -22,16 +23,6 @@ const KINDS = {
 type Kind = keyof typeof KINDS | OptionalKind;
 
 const DISCOVER_MS = 60_000;
-const FIRST_REFUSAL_MS = 1_000;
-const LONGEST_REFUSAL_MS = 60_000;
-
-interface Refused {
-  readonly text: string;
-  readonly error: Error;
-  readonly until: number;
-  readonly pauseMs: number;
-}
-
 interface Applied {
   readonly text: string;
   readonly version: string;
@@ -46,8 +37,7 @@ export class Children {
   #discoveredAt = Number.NEGATIVE_INFINITY;
   /** By path: what we applied, and the version that it had then. What a server makes of it otherwise is its own affair. */
   readonly #applied = new Map<string, Applied>();
-  /** By path: what the server did not take, and until when it is not asked for the same again. */
-  readonly #refused = new Map<string, Refused>();
+  readonly #refusals = new Refusals();
 
   constructor(connection: KubeConnection, changed: () => void) {
     this.#connection = connection;
@@ -132,24 +122,16 @@ export class Children {
       this.#applied.set(path, { text, version: live?.metadata.resourceVersion ?? "", settled: wanted });
       return null;
     }
-    const refused = this.#refused.get(path);
-    if (refused?.text === text && Date.now() < refused.until) throw refused.error;
-    try {
-      const answer: KubeObject = await called(this.#connection.apply(path, object));
-      this.#refused.delete(path);
-      const settled = asAnswered(object, answer);
-      this.#applied.set(path, { text, version: answer.metadata.resourceVersion, settled });
-      this.#watchOf(path)?.learn(answer);
-    } catch (error) {
-      const pauseMs = refused?.text === text ? Math.min(LONGEST_REFUSAL_MS, refused.pauseMs * 2) : FIRST_REFUSAL_MS;
-      this.#refused.set(path, { text, error: error as Error, until: Date.now() + pauseMs, pauseMs });
-      throw error;
-    }
+    const asked = () => called(this.#connection.apply<KubeObject>(path, object));
+    const answer = await this.#refusals.asking(path, text, asked);
+    const settled = asAnswered(object, answer);
+    this.#applied.set(path, { text, version: answer.metadata.resourceVersion, settled });
+    this.#watchOf(path)?.learn(answer);
     return applied?.text === text ? `${path.split("/").slice(-2).join("/")}: ${difference}` : null;
   }
 
   async #unmake(path: string): Promise<void> {
-    this.#refused.delete(path);
+    this.#refusals.forget(path);
     this.#applied.delete(path);
     const live = this.live(path);
     if (live === undefined || live.metadata.deletionTimestamp !== undefined) return;

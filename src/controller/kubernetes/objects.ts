@@ -1,6 +1,7 @@
 /** Objects in a kube-apiserver: the truth of the backend `kubernetes`, seen through watches, changed by merge patches. */
 import { createHash } from "node:crypto";
 import { isDeepStrictEqual } from "node:util";
+import { canonicalJson } from "../objects/canonical.ts";
 import { changedConditions } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
@@ -12,6 +13,7 @@ import type { Workload, WorkloadSpec, WorkloadStatus } from "../objects/workload
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { tellCondition } from "./events.ts";
 import { OURS } from "./owned.ts";
+import { Refusals } from "./refusals.ts";
 import { ownerOf, revisionIn, revisionObject } from "./revisions.ts";
 import { called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
@@ -31,6 +33,7 @@ export class KubeObjects implements Objects {
     at: -1,
     byOwner: new Map(),
   };
+  readonly #refusals = new Refusals();
   readonly #known = new WeakMap<KubeObject, Workload>();
 
   /** @param watched is the namespace whose workloads are seen; `null`: all. */
@@ -195,7 +198,8 @@ export class KubeObjects implements Objects {
   /** The server takes another number of one that is there, and no other content. */
   async keepRevision(workload: Workload, revision: Revision): Promise<void> {
     const { path, object } = revisionObject(workload, revision);
-    this.#revisions.learn(await called(this.#connection.apply<KubeObject>(path, object)));
+    const asked = () => called(this.#connection.apply<KubeObject>(path, object));
+    this.#revisions.learn(await this.#refusals.asking(path, canonicalJson(object), asked));
   }
 
   async dropRevision(workload: Workload, revision: Revision): Promise<void> {

@@ -34,7 +34,7 @@ async function execute(page: Page, operation: string): Promise<string> {
 }
 
 describe.skipIf(missing !== null)(`/docs in Chromium${missing === null ? "" : ` (${missing})`}`, () => {
-  test("calls begin with values that work when Execute is pressed", { timeout: 240_000 }, async () => {
+  test("calls begin with values that work when Execute is pressed", { timeout: 600_000 }, async () => {
     const daemon = await started({ config: WORK });
     const page = await openDocs(daemon.url);
     const answers: [string, string][] = [];

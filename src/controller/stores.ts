@@ -13,6 +13,8 @@ import { deploymentNoted } from "./store/tracker.ts";
 
 /** What others have changed is seen after so long. */
 const FOLLOW_MS = 1_000;
+/** Whether a PostgreSQL is there is known after so long, also when there is nothing to be written. */
+const BEAT_MS = 5_000;
 
 export class Stores {
   readonly database: GuardedDatabase;
@@ -23,6 +25,7 @@ export class Stores {
   readonly #isShared: boolean;
   #history: Recorder | null = null;
   #timer: NodeJS.Timeout | null = null;
+  #beat: NodeJS.Timeout | null = null;
   #following: Promise<void> = Promise.resolve();
 
   static async open(settings: ControllerSettings, log: Logger): Promise<Stores> {
@@ -32,6 +35,7 @@ export class Stores {
       stores.#lock = new DatabaseLock(settings.postgres, log, () => stores.objects.dropUnwritten());
     }
     if (settings.backend === "host" && settings.postgres === null) await stores.objects.refresh();
+    if (settings.postgres !== null) stores.#keepAsking();
     return stores;
   }
 
@@ -86,6 +90,12 @@ export class Stores {
     }
   }
 
+  #keepAsking(): void {
+    const ask = () => void this.database.run([{ sql: "SELECT 1" }]).catch(() => undefined);
+    ask();
+    this.#beat = setInterval(ask, BEAT_MS);
+  }
+
   async prune(now: number): Promise<void> {
     await this.objects.prune(now);
   }
@@ -93,6 +103,7 @@ export class Stores {
   async close(): Promise<void> {
     if (this.#timer !== null) clearTimeout(this.#timer);
     this.#timer = null;
+    if (this.#beat !== null) clearInterval(this.#beat);
     await this.#following;
     await this.#lock?.stop();
     await this.database.close();

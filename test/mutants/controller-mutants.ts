@@ -177,7 +177,7 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       {
         name: "A watch that fails is opened anew without a pause",
         find: "await this.#pause(error instanceof KubeError ? error.retryAfterMs : null);",
-        replace: "await Promise.resolve();",
+        replace: "await sleep(5, this.#stop.signal);",
       },
     ],
   ),

@@ -1,5 +1,6 @@
 /** The built controller beside a control plane, under the rights of its service account and no others. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { manifests } from "../../src/controller/kubernetes/manifests.ts";
@@ -76,10 +77,13 @@ export class TestController {
     more: readonly string[] = [],
     env: Readonly<Record<string, string>> = {},
   ) {
+    // Each has a folder of its own, and so a database.
+    const cwd = join(plane.folder, `controller-${name}`);
+    mkdirSync(cwd, { recursive: true });
     const argv = ["controller", "--kubeconfig", kubeconfig, "--port", "0", ...more];
     const child = spawn(process.execPath, [PROGRAM, ...argv], {
-      cwd: plane.folder,
-      env: { ...process.env, TMPDIR: join(plane.folder, name), ...env },
+      cwd,
+      env: { ...process.env, TMPDIR: cwd, ...env },
       stdio: ["ignore", "pipe", "inherit"],
     });
     const log: Any[] = [];

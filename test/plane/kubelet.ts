@@ -146,7 +146,8 @@ export class Kubelet {
     const { uid, namespace, name } = pod.metadata;
     const trouble = this.fate(pod);
     const told = trouble === null ? "serves" : trouble === "loads" ? trouble : trouble.reason;
-    if (this.#told.get(uid) === told) return;
+    // A node that was silent for too long has its pods marked as not ready: it says again what they are.
+    if (this.#told.get(uid) === told && (told !== "serves" || isReady(pod))) return;
     const path = `/api/v1/namespaces/${namespace}/pods/${name}/status`;
     const status = trouble === null || trouble === "loads" ? await this.#serve(pod, trouble) : waitingFor(trouble);
     await this.#patch(path, { status });
@@ -221,6 +222,11 @@ export class Kubelet {
       body,
     });
   }
+}
+
+function isReady({ status }: KubeObject): boolean {
+  const { conditions = [] } = (status ?? {}) as { readonly conditions?: readonly { type: string; status: string }[] };
+  return conditions.some(({ type, status: holds }) => type === "Ready" && holds === "True");
 }
 
 async function sideBySide<T>(items: readonly T[], act: (item: T) => Promise<void>): Promise<void> {

@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import type { RunLine, Task, Workload } from "../../src/web/api/answers.ts";
 import {
+  firstTasks,
   gpuNames,
   meant,
   nodesOf,
@@ -122,6 +123,14 @@ test("the nodes are those of what runs, or of the latest run of what runs no mor
   expect(nodesOf([run(), run({ replica: 1 }), over])).toBe("n1");
   expect(nodesOf([over, run({ state: "ended", node: "n3" })])).toBe("n2");
   expect(nodesOf([])).toBe("");
+});
+
+test("what is open is shown before what is over, and of that the latest few", () => {
+  const named = (count: number, status: Task["status"]) =>
+    Array.from({ length: count }, (_, i) => task({ task_id: `${status}-${i}`, status }));
+  const shown = firstTasks([...named(3, "PENDING"), ...named(9, "DONE")], 2).map(({ task_id }) => task_id);
+  expect(shown.slice(0, 3)).toEqual(["PENDING-0", "PENDING-1", "DONE-0"]);
+  expect(shown.length).toBeLessThan(8);
 });
 
 test("a search finds by name, owner, id and state", () => {

@@ -135,6 +135,15 @@ export function nodesOf(runs: readonly Pick<RunLine, "state" | "node">[]): strin
   return [...new Set((live.length > 0 ? live : runs.slice(0, 1)).flatMap(({ node }) => node ?? []))].join(", ");
 }
 
+/** Of what is over, so many are shown before somebody asks for all. */
+const FIRST_ENDED = 4;
+
+/** Those that are shown first: `most` of what is open, and the latest few of what is over. */
+export function firstTasks(tasks: readonly Task[], most: number): Task[] {
+  const [open, ended] = [tasks.filter(isOpen), tasks.filter((task) => !isOpen(task))];
+  return [...open.slice(0, most), ...ended.slice(0, FIRST_ENDED)];
+}
+
 /** Those that a search in plain text means. */
 export function meant<T extends Task | Workload>(all: readonly T[], search: string): readonly T[] {
   const wanted = search.toLowerCase().split(/\s+/).filter(Boolean);

@@ -6,6 +6,7 @@ import { count, NO_READING } from "../model/amounts.ts";
 import { type Deed, deeds } from "../model/deeds.ts";
 import { may, mayTouch } from "../model/rights.ts";
 import {
+  firstTasks,
   gpuNames,
   gpusOf,
   isOpen,
@@ -24,9 +25,8 @@ import { pure, useTold, useTools } from "./context.tsx";
 import { Icon, Mark } from "./icons.tsx";
 import { Age, At, Section } from "./small.tsx";
 
-/** Rows of each kind that are shown before somebody asks for all; of what is over, fewer. */
+/** Rows of each kind that are shown before somebody asks for all. */
 const FIRST = 12;
-const FIRST_ENDED = 4;
 
 type Replica = Workload["status"]["nodes"][number];
 type Names = ReadonlyMap<string, string>;
@@ -37,9 +37,8 @@ export const Work = pure(function Work({ work, names }: { readonly work: WorkAns
   const workloads = meant(work.workloads, search);
   const tasks = meant(work.tasks, search);
   const all = workloads.length + tasks.length;
-  const [open, ended] = [tasks.filter(isOpen), tasks.filter((task) => !isOpen(task))];
-  const some = [...open.slice(0, FIRST), ...ended.slice(0, FIRST_ENDED)];
-  const shown = isWhole ? { workloads, tasks } : { workloads: workloads.slice(0, FIRST), tasks: some };
+  const few = { workloads: workloads.slice(0, FIRST), tasks: firstTasks(tasks, FIRST) };
+  const shown = isWhole ? { workloads, tasks } : few;
   const left = all - shown.workloads.length - shown.tasks.length;
   const tools =
     work.workloads.length + work.tasks.length > 8 ? (

@@ -25,6 +25,10 @@ const TOOLS = {
   "redis-server": "redis-server",
   pg_ctlcluster: "postgresql",
   openssl: "openssl",
+  podman: "podman",
+  runc: "runc",
+  catatonit: "catatonit",
+  busybox: "busybox-static",
   ip: "iproute2",
 };
 const missing = Object.keys(TOOLS).filter((program) => !has(program));

@@ -208,6 +208,11 @@ function vllmCommand(kind: "task" | "service", spec: WorkSpec, settings: Executo
 
 const MAX_PIDS = 4_096;
 
+/** Ends and removes the container of a run, if there is one. */
+export function removalOf(run: string, { engine }: ExecutorSettings): string[] {
+  return [engine, "rm", "--force", "--volumes", `go-${run}`];
+}
+
 function containerCommand(spec: WorkSpec, settings: ExecutorSettings, place: Place): string[] {
   const { image, command, resources } = spec;
   if (image === null) throw needs("image", spec);

@@ -39,6 +39,8 @@ export interface Order {
   readonly graceMs: number;
   readonly port: number | null;
   readonly probes: Probes;
+  /** What removes its container, whatever it does; left out: it has none. */
+  readonly remove?: readonly string[];
   /** Left out: it goes on, whatever is heard of the controller. */
   readonly fence?: Fence;
 }

@@ -4,7 +4,7 @@ import { chownSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
-import { commandOf, environmentOf, notAllowed, type Place } from "../work/argv.ts";
+import { commandOf, environmentOf, notAllowed, type Place, removalOf } from "../work/argv.ts";
 import { WorkError } from "../work/errors.ts";
 import type { ExecutorSettings } from "../work/executor-settings.ts";
 import { HEARD_FILE } from "../work/nodes.ts";
@@ -107,14 +107,10 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     envFile: join(folder, "env"),
     modelArgs: modelArgs(assignment, settings),
   };
-  const resolved = { ...executor, programs: executor.programs.map(realPath) };
-  const command = spec.command === null ? null : [realPath(spec.command[0] ?? ""), ...spec.command.slice(1)];
-  const { argv } = commandOf(
-    assignment.kind,
-    { ...spec, command },
-    executor.type === "process" ? resolved : executor,
-    place,
-  );
+  const { argv } =
+    executor.type === "process"
+      ? commandOf(assignment.kind, { ...spec, command: resolved(spec.command) }, opened(executor), place)
+      : commandOf(assignment.kind, spec, executor, place);
   const env = environmentOf(assignment.kind, spec, executor, place, {
     home: user?.home ?? userInfo().homedir,
     own: process.env,
@@ -153,6 +149,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     graceMs: spec.stop.graceMs,
     port: port === 0 ? null : port,
     probes: { readiness, liveness, host: settings.work.serviceHost, model: spec.identifier },
+    ...(executor.type === "container" ? { remove: [...asUser(user), ...removalOf(run, executor)] } : {}),
     ...fenceOf(assignment, settings),
   };
   writeIn(folder, "order", order);
@@ -195,6 +192,15 @@ function asUser(user: User | null): string[] {
 function executorOf(name: string, { work }: WorkerSettings): ExecutorSettings {
   if (!Object.hasOwn(work.executors, name)) throw notAllowed(`work.executors.${name}`, `the executor ${name}`);
   return work.executors[name] as ExecutorSettings;
+}
+
+/** With links resolved, on both sides: the program is one of this host's. That of a container is in its image. */
+function resolved(command: readonly string[] | null): readonly string[] | null {
+  return command === null ? null : [realPath(command[0] ?? ""), ...command.slice(1)];
+}
+
+function opened(executor: ExecutorSettings): ExecutorSettings {
+  return { ...executor, programs: executor.programs.map(realPath) };
 }
 
 function realPath(path: string): string {

@@ -8,6 +8,7 @@ import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync, re
 import { join } from "node:path";
 import type { EndReason, RunEndSeen, RunSeen } from "../work/model.ts";
 import { killAll, membersOf, removeGroups, signalAll, signalMain, wasOutOfMemory } from "./cages.ts";
+import { Removal } from "./containers.ts";
 import { type Beginning, claimIn, type Exit, type Order, readIn, type StopOrder, writeIn } from "./folder.ts";
 import { isAlive, type ProcessName, type ProcessTable } from "./processes.ts";
 
@@ -34,6 +35,7 @@ export class RunWatch {
   #emptyLooks = 0;
   #emptySince: number | null = null;
   #lost: EndReason | null = null;
+  readonly #removal: Removal;
   /** `null`: it has not been asked yet. */
   ready: boolean | null = null;
   end: RunEnd | null;
@@ -45,6 +47,7 @@ export class RunWatch {
   constructor(folder: string, order: Order) {
     this.folder = folder;
     this.order = order;
+    this.#removal = new Removal(order);
     this.end = readIn<RunEnd>(folder, "end");
     this.published = readIn(folder, "published") !== null;
     this.settled = readIn(folder, "settled") !== null;
@@ -115,6 +118,7 @@ export class RunWatch {
       const isOver = this.#exit !== null || this.#lost !== null || !isAlive(holder);
       const waited = now - this.#emptySince;
       if (this.#emptyLooks < EMPTY_LOOKS || !isOver || (isAlive(holder) && waited < HOLDER_LEAVES_MS)) return;
+      if (!this.#removal.isDone()) return;
       this.unkillable = 0;
       this.#finish(this.#reason(), this.#detail(), now);
       return;

@@ -11,6 +11,7 @@ import { CRASH_MUTANTS } from "./crash-mutants.ts";
 import { DOOR_MUTANTS } from "./door-mutants.ts";
 import { FOREIGN_MUTANTS } from "./foreign-mutants.ts";
 import { HEALTH_MUTANTS } from "./health-mutants.ts";
+import { HOST_MUTANTS } from "./host-mutants.ts";
 import { LEAVING_MUTANTS } from "./leaving-mutants.ts";
 import { MCP_MUTANTS } from "./mcp-mutants.ts";
 import { MIG_MUTANTS } from "./mig-mutants.ts";
@@ -38,6 +39,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...DOOR_MUTANTS,
   ...FOREIGN_MUTANTS,
   ...HEALTH_MUTANTS,
+  ...HOST_MUTANTS,
   ...LEAVING_MUTANTS,
   ...MCP_MUTANTS,
   ...MIG_MUTANTS,

@@ -1,7 +1,7 @@
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { type CageKind, chooseCage, signalAll } from "../../src/worker/cages.ts";
+import { type CageKind, chooseCage, makeCage, removeGroups, signalAll } from "../../src/worker/cages.ts";
 import { isAlive, ProcessTable, processOf } from "../../src/worker/processes.ts";
 import { Site, type SiteOptions, until } from "./site.ts";
 
@@ -159,6 +159,36 @@ for (const cage of ["cgroup", "pidns", "session"] as const) {
     inCage(cage),
   );
 }
+
+const limitsProcesses = process.getuid?.() === 0 && existsSync("/usr/bin/perl") && hasProcessLimit();
+
+function hasProcessLimit(): boolean {
+  const group = makeCage("session", `probe-${process.pid}`, { memoryBytes: 2 ** 30, cpuMillis: 1_000, pids: 200 }, []);
+  removeGroups(group.record.groups);
+  return group.record.limits.includes("pids");
+}
+
+describe.skipIf(!limitsProcesses)("a fork bomb (needs root, perl and control groups that limit processes)", () => {
+  test("is held by its cage, and is over with it", async () => {
+    await host();
+    const bomb = "perl -e 'while (1) { fork; select undef, undef, undef, 0.02 }'";
+    const id = site.submit(sh(`while [ ! -e $OUT_DIR/go ]; do sleep 0.1; done; ${bomb}`), { stop: { grace: "500ms" } });
+    const run = await site.phase(id, "running");
+    const { groups } = JSON.parse(site.read(run.id, "order.json") ?? "").cage as { readonly groups: readonly string[] };
+    const group = groups.find((path) => existsSync(join(path, "pids.max"))) ?? "";
+    // Fewer than a run may have: it is to be small on the machine that tests it.
+    writeFileSync(join(group, "pids.max"), "200");
+    writeFileSync(join(site.dir, "runs", run.id, "out", "go"), "");
+    const count = () => Number(readFileSync(join(group, "pids.current"), "utf8"));
+    await until("it has all that it may have", () => count() >= 195, 60_000);
+    expect(count()).toBeLessThanOrEqual(200);
+    site.books.command({ type: "cancel-task", id });
+    expect((await site.isOver(id)).status).toBe("CANCELLED");
+    expect(site.marked()).toEqual([]);
+    expect(existsSync(group)).toBe(false);
+    await until("the GPU comes back", () => site.leases.freeGpus() === 2);
+  });
+});
 
 describe("what dies", () => {
   const waiting = sh("trap 'exit 0' TERM; while :; do sleep 0.1; done");

@@ -35,12 +35,12 @@ interface Op {
 const pick = fc.nat(7);
 const node = fc.nat(2);
 const op = (name: string, act: Op["act"]): Op => ({ name, act, toString: () => name }) as Op;
-const onNode = (name: string, act: (node: SimNode, cluster: Cluster, pick: number) => void) =>
+const onNode = (name: string, act: (node: SimNode, cluster: Cluster, pick: number) => void | Promise<void>) =>
   fc.tuple(node, pick).map(([n, p]) =>
     op(`${name}(node-${n}, ${p})`, (cluster) => {
       const found = cluster.nodes[n % cluster.nodes.length] as SimNode;
       found.now = cluster.time.now;
-      act(found, cluster, p);
+      return act(found, cluster, p);
     }),
   );
 
@@ -147,6 +147,12 @@ const ofNode = fc.oneof(
     if (one.daemon?.process.alive === true) one.loseAnswer = true;
   }),
 );
+/** Long enough for what may start elsewhere to start there. */
+const cutOff = onNode("it is cut off for 70 s", async ({ name }, cluster, p) => {
+  cluster.redis.set(name, p % 2 === 0 ? "refused" : "mute");
+  await cluster.pass(70_000);
+  if (p < 4) cluster.redis.set(name, "open");
+});
 const ofRun = fc.oneof(
   onNode("one ends well", (one, _cluster, p) => one.exitOne(p, 0, p % 2)),
   onNode("one fails", (one, _cluster, p) => one.exitOne(p, 1, p % 3)),
@@ -163,6 +169,7 @@ const ops = fc.oneof(
   { weight: 3, arbitrary: ofRedis },
   { weight: 3, arbitrary: ofHead },
   { weight: 6, arbitrary: ofNode },
+  { weight: 3, arbitrary: cutOff },
   { weight: 4, arbitrary: ofRun },
 );
 const histories = fc.array(ops, { minLength: 15, maxLength: 60 });

@@ -71,8 +71,10 @@ test("a principal has one under way, all together have four, and the end of the 
   const silent = await receiver(hang);
   const { deliverer } = delivering();
   const names = ["ann", "bob", "cyd", "dan"];
-  const underWay = names.map((name) => deliverer.test(silent.url, name, BODY));
-  expect(await deliverer.test(silent.url, "ann", BODY)).toBeNull();
+  const underWay = [deliverer.test(silent.url, "ann", BODY)];
+  // Of its own there is one, whatever room there is.
+  expect(await Promise.race([deliverer.test(silent.url, "ann", BODY), "sent"])).toBeNull();
+  underWay.push(...names.slice(1).map((name) => deliverer.test(silent.url, name, BODY)));
   expect(await deliverer.test(silent.url, "eve", BODY)).toBeNull();
   await vi.waitUntil(() => silent.received.length === names.length);
   await deliverer.stop();

@@ -60,7 +60,7 @@ async function followed(answers: readonly Answer[]) {
       api,
       pause: async () => undefined,
       onBegin: () => void begun.push([]),
-      onLines: (lines) => void begun.push([...withLines(begun.pop() as LogLine[], lines)]),
+      onLines: (lines) => void begun.push([...withLines(begun.pop() ?? [], lines)]),
     },
     "run/1",
     new AbortController().signal,

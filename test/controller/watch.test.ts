@@ -145,6 +145,23 @@ describe("a watch", () => {
     await watch.stop();
   });
 
+  test("that broke off is up to date as soon as it is open again, though its server says nothing", async () => {
+    let opens = 0;
+    handler = (_req, res, url) => {
+      if (!url.searchParams.has("watch")) return list(res, [], "1");
+      opens++;
+      if (opens === 1) return res.flushHeaders();
+      if (opens === 2) return res.writeHead(429, { "retry-after": "0" }).end("too many");
+      return res.flushHeaders();
+    };
+    const { watch } = watching();
+    await expect.poll(() => opens === 1 && watch.trouble === null).toBe(true);
+    server.closeAllConnections();
+    await expect.poll(() => opens === 3 && watch.trouble === null, { timeout: 10_000 }).toBe(true);
+    expect(watch.lists).toBe(1);
+    await watch.stop();
+  });
+
   test("whose server refuses it says why, and heals", async () => {
     let refused = 0;
     handler = (_req, res, url) => {

@@ -110,12 +110,22 @@ export class KubeConnection {
     return JSON.parse(text) as T;
   }
 
-  /** The objects that a stream writes, one a line. Ends when the server ends it; `signal` ends it, too. */
-  async *stream(path: string, query: Readonly<Record<string, string>>, signal: AbortSignal): AsyncGenerator<unknown> {
+  /**
+   * The objects that a stream writes, one a line. Ends when the server ends it; `signal` ends it, too.
+   *
+   * @param opened is run when the server has taken the call, which may be long before it says anything.
+   */
+  async *stream(
+    path: string,
+    query: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+    opened: () => void = () => undefined,
+  ): AsyncGenerator<unknown> {
     const answer = await this.#send(path, { query, signal }, signal);
     if (answer.statusCode >= 400) {
       throw refusal(answer.statusCode, await answer.body.text(), answer.headers["retry-after"]);
     }
+    opened();
     let rest = "";
     const decoder = new TextDecoder();
     for await (const chunk of answer.body) {

@@ -175,7 +175,8 @@ export class Watch {
     };
     try {
       const signal = AbortSignal.any([silent.signal, this.#stop.signal]);
-      for await (const event of this.#connection.stream(this.#path, query, signal)) {
+      const opened = () => this.#opened();
+      for await (const event of this.#connection.stream(this.#path, query, signal, opened)) {
         clearTimeout(timer);
         timer = setTimeout(() => silent.abort(), silenceMs);
         this.#take(event as WatchEvent);
@@ -190,6 +191,13 @@ export class Watch {
     }
     this.trouble = null;
     return hasSpoken || performance.now() - startedAt >= FIRST_PAUSE_MS;
+  }
+
+  /** A kind of which nothing changes says nothing for a minute: that is no reason to wait for it. */
+  #opened(): void {
+    if (this.trouble === null) return;
+    this.trouble = null;
+    this.#options.changed();
   }
 
   #take({ type, object }: WatchEvent): void {

@@ -76,7 +76,7 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
       {
         name: "Pods' tenants stay UUIDs in an adopted database",
         find: "const becomesWord = isWord && old.data_type",
-        replace: "const becomesWord = !isWord && old.data_type",
+        replace: "const becomesWord = of.byDefault !== null && isWord && old.data_type",
       },
       {
         name: "Two controllers make the tables at the same time",

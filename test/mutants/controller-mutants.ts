@@ -183,6 +183,17 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
   ),
   ...planted(
     "src/controller/reconcile/loop.ts",
+    ["test/controller/loop.test.ts"],
+    [
+      {
+        name: "Changes that never end put the next look off for ever",
+        find: "if (this.#timer !== null && this.#dueAt <= dueAt) return;",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/loop.ts",
     ["test/controller/cluster.test.ts"],
     [
       {

@@ -7,7 +7,8 @@
  *  3. While the backend cannot be reached nothing is decided, with growing pauses up to half a minute.
  *  4. A workload whose pass fails holds up no other, and rests, with growing pauses. Ten are worked on at once, and one
  *     never twice at once.
- *  5. A pass that takes long is followed by a pause as long: a busy cluster is not looked at without end.
+ *  5. A pass that takes long is followed by a pause as long, up to a second: a busy cluster is not looked at without end,
+ *     nor, since changes never end there, never.
  */
 import { isDeepStrictEqual } from "node:util";
 import { changedConditions, conditionsAfter, finding } from "../objects/conditions.ts";
@@ -54,6 +55,8 @@ export class ReconcileLoop {
   readonly #memories = new Map<string, Memory>();
   readonly #measuredAt = new Map<string, number>();
   #timer: NodeJS.Timeout | null = null;
+  /** When it fires. */
+  #dueAt = 0;
   #running: Promise<void> | null = null;
   #again = false;
   #stopped = false;
@@ -104,8 +107,17 @@ export class ReconcileLoop {
       this.#again = true;
       return;
     }
+    // A look that is due stays due: changes that never end must not put it off for ever.
+    this.#begins(Math.max(GATHER_MS, Math.min(EVERY_MS, this.#tookMs)));
+  }
+
+  /** In so long, or earlier where that is due already. */
+  #begins(inMs: number): void {
+    const dueAt = performance.now() + inMs;
+    if (this.#timer !== null && this.#dueAt <= dueAt) return;
     if (this.#timer !== null) clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#begin(), Math.max(GATHER_MS, this.#tookMs));
+    this.#dueAt = dueAt;
+    this.#timer = setTimeout(() => this.#begin(), inMs);
   }
 
   #begin(): void {
@@ -115,7 +127,7 @@ export class ReconcileLoop {
       this.#running = null;
       if (this.#stopped) return;
       if (this.#again && this.trouble === null) this.soon();
-      else this.#timer = setTimeout(() => this.#begin(), this.#pauseMs);
+      else this.#begins(this.#pauseMs);
     });
   }
 

@@ -1,5 +1,5 @@
 /** The start, the idle daemon, and one reading. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { join } from "node:path";
 import { parseNvidiaSmiInTurns } from "../src/monitor/nvidia-smi/parse.ts";
 import { smiDocument } from "../test/fixtures/nvidia-smi-document.ts";
@@ -62,8 +62,12 @@ export async function measureStarts(report: Report, trees: readonly Tree[], plan
 export async function measureLooks(report: Report, trees: readonly Tree[], looks: number): Promise<void> {
   report.table("build", "gpuo status: median", "p95", "node -e 0: median", "times it");
   for (const tree of trees) {
-    const daemon = await serveDaemon(tree, { gpus: 16 });
     const program = join(tree.folder, "dist/gpu-orchestrator.js");
+    if (spawnSync(process.execPath, [program, "status", "--help"], { stdio: "ignore" }).status !== 0) {
+      report.say(row(tree.name, "no such verb", "", "", ""));
+      continue;
+    }
+    const daemon = await serveDaemon(tree, { gpus: 16 });
     const [own, bare]: [number[], number[]] = [[], []];
     const took = (args: readonly string[]) => {
       const begun = performance.now();

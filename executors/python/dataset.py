@@ -1,11 +1,14 @@
 """The prompts of a task that names a dataset: ``dataset.py TASK`` writes them to standard output, as a JSON list."""
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
 MAX_PROMPTS = 100_000
 KINDS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+# `name` or `org/name`, as the rules for documents have it: the library would take anything else for a folder or an address.
+NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._-]{0,127}(/[A-Za-z0-9][A-Za-z0-9._-]{0,127})?", re.ASCII)
 
 
 class DatasetError(Exception):
@@ -22,11 +25,14 @@ def rows_of(data):
     if not source:
         raise DatasetError("data has neither prompts nor a dataset")
     options = {"split": data.get("split") or "train", "streaming": bool(data.get("buffer_size"))}
-    if source.startswith(("http://", "https://")):
+    # Only an address in `url` has been judged.
+    if source == data.get("url") and source.startswith(("http://", "https://")):
         kind = KINDS.get(os.path.splitext(source.split("?")[0])[1])
         if kind is None:
             raise DatasetError(f"data.url: expected an address that ends in one of {', '.join(sorted(KINDS))}")
         return load_dataset(kind, data_files=source, **options)
+    if NAME.fullmatch(source) is None:
+        raise DatasetError(f"data: expected name or org/name of A-Z a-z 0-9 . _ -, not {source}")
     # Beside an address on the hub, `name` is the configuration's.
     config = data.get("config_name") or (data.get("name") if source != data.get("name") else None)
     return load_dataset(source, config, **options)

@@ -43,7 +43,8 @@ export async function attempt(
   try {
     body = Buffer.from(await delivery.body);
   } catch (error) {
-    return settlementOf(delivery, { httpStatus: null, error: (error as Error).message }, context);
+    const { message, isFinal } = error as Error & { readonly isFinal?: boolean };
+    return settlementOf(delivery, { httpStatus: null, error: message }, context, isFinal === true);
   }
   const headers = {
     ...delivery.headers,
@@ -60,7 +61,12 @@ export async function attempt(
   return settlementOf(delivery, answer, context);
 }
 
-function settlementOf(delivery: Due, answer: Answer, context: AttemptContext): DeliverySettlement<string> {
+function settlementOf(
+  delivery: Due,
+  answer: Answer,
+  context: AttemptContext,
+  isLast = answer.httpStatus === GONE,
+): DeliverySettlement<string> {
   const { deliveryId, allocationId, status } = delivery;
   const { httpStatus } = answer;
   const at = context.clock.now();
@@ -69,7 +75,7 @@ function settlementOf(delivery: Due, answer: Answer, context: AttemptContext): D
     return { ...facts, outcome: "delivered", nextAttemptAt: null, error: null };
   }
   const error = httpStatus === null ? answer.error : `the receiver answered ${httpStatus}`;
-  if (httpStatus === GONE) return { ...facts, outcome: "gave-up", nextAttemptAt: null, error };
+  if (isLast) return { ...facts, outcome: "gave-up", nextAttemptAt: null, error };
   const retryAt = nextAttemptAt(
     {
       attempts: delivery.attempts + 1,

@@ -73,7 +73,7 @@ export interface DelivererOptions<Status extends string = NotificationStatus> {
   readonly settings: DeliverySettings;
   /**
    * What is sent of a stored row, made anew for each attempt; left out: the body as it is stored. When it rejects, the
-   * attempt has failed, as with a receiver that does not answer.
+   * attempt has failed, as with a receiver that does not answer; with an error whose `isFinal` is true it was the last.
    */
   readonly bodyAsSent?: (row: PendingDelivery<Status>) => string | Promise<Buffer | string>;
   readonly log?: DeliveryLog;

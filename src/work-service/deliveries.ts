@@ -83,6 +83,33 @@ function webhookBody(state: WorkState, task: Task) {
   return { status: task.status, task_id: task.id, task: record, finished_at: instant(task.finishedAt) };
 }
 
+/** More is left where it is: `GET /api/v1/tasks/ID/result` has it. */
+const MAX_UPLOAD_BYTES = 16 * 2 ** 20;
+/** Of what the parser says. */
+const MAX_WHY = 200;
+
+/** No later attempt will do better. */
+export class UnfitResultError extends Error {
+  readonly isFinal = true;
+}
+
+/**
+ * A result as it is uploaded. It is written anew: we sign what we send, and a run's bytes could close the object that
+ * they stand in and say more in our name.
+ *
+ * @throws UnfitResultError when it is no JSON, or too large.
+ */
+export function uploadOf(id: string, bytes: Buffer): Buffer {
+  if (bytes.length > MAX_UPLOAD_BYTES) {
+    throw new UnfitResultError(`the result has more than ${MAX_UPLOAD_BYTES / 2 ** 20} MiB`);
+  }
+  try {
+    return Buffer.from(JSON.stringify({ task_id: id, result: JSON.parse(bytes.toString()) }));
+  } catch (error) {
+    throw new UnfitResultError(`the result is no JSON: ${(error as Error).message.slice(0, MAX_WHY)}`);
+  }
+}
+
 /** Where its result goes, beside this host; `null`: nowhere. */
 export function destinationOf({
   spec: { document },

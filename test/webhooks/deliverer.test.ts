@@ -69,6 +69,22 @@ function send(setting: Setting, deliveryId: string, url: string, more: object = 
   setting.deliverer.wake();
 }
 
+test("what cannot be made now is tried again; what never can is given up at once, with the reason", async () => {
+  const target = await receiver();
+  let error: Error = new Error("its node is away");
+  const setting = delivering({}, { bodyAsSent: () => Promise.reject(error) });
+  send(setting, "01later", target.url);
+  await until(() => setting.outbox.settlements.length === 1);
+  error = Object.assign(new Error("it is none"), { isFinal: true });
+  send(setting, "02never", target.url);
+  await until(() => setting.outbox.settlements.length === 2);
+  expect(setting.outbox.settlements).toMatchObject([
+    { deliveryId: "01later", outcome: "retry", error: "its node is away" },
+    { deliveryId: "02never", outcome: "gave-up", nextAttemptAt: null, error: "it is none" },
+  ]);
+  expect(target.received).toEqual([]);
+});
+
 test("a notification arrives once, byte for byte, and is settled as delivered", async () => {
   const target = await receiver();
   const setting = delivering();

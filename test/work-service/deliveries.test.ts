@@ -5,7 +5,7 @@ import { readTask } from "../../src/work/documents/task.ts";
 import type { Task } from "../../src/work/model.ts";
 import { emptyWork, withTask } from "../../src/work/state.ts";
 import { Books } from "../../src/work-service/books.ts";
-import { deliveriesFor } from "../../src/work-service/deliveries.ts";
+import { deliveriesFor, UnfitResultError, uploadOf } from "../../src/work-service/deliveries.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
 import { document, TASK_SETTINGS, taskOf } from "../work/fixtures.ts";
 
@@ -41,6 +41,25 @@ describe("what is told of a task", () => {
 
   test("is the controller's to tell where a controller has given it", () => {
     expect(toldOf({ ...both, status: "DONE", origin: {} as NonNullable<Task["origin"]> })).toEqual([]);
+  });
+});
+
+describe("the upload of a result", () => {
+  const sent = (result: string) => uploadOf("t1", Buffer.from(result)).toString();
+
+  test("is written anew: what a run wrote says nothing outside of its place", () => {
+    expect(sent('{ "ok": true }\n')).toBe('{"task_id":"t1","result":{"ok":true}}');
+    const forged = '{},"task_id":"t2","status":"DONE"';
+    for (const bytes of [forged, `{}}\n${forged}`, "", "{", "NaN"]) {
+      expect(() => sent(bytes), bytes).toThrow(UnfitResultError);
+    }
+    expect(() => sent(forged)).toThrow(/^the result is no JSON: /);
+  });
+
+  test("is no larger than 16 MiB, and no deeper than can be written", () => {
+    expect(() => sent(`"${"x".repeat(2 ** 24)}"`)).toThrow("the result has more than 16 MiB");
+    const deep = 2 ** 17;
+    expect(() => sent(`${"[".repeat(deep)}${"]".repeat(deep)}`)).toThrow(UnfitResultError);
   });
 });
 

@@ -102,6 +102,21 @@ describe("a task's document", () => {
     expect(task(model("org/name-1.0_x")).spec.identifier).toBe("org/name-1.0_x");
   });
 
+  test("only the url of a dataset may be an address, and none of its names is a path", () => {
+    const data = (more: object) => task(document({ data: { type: "dataset", ...more } }));
+    const wrong = ["http://10.0.0.5/x.json", "file:///etc/passwd", "hf://a/b", "/etc", "./a", "../a", "~/a", "a/../b"];
+    for (const key of ["name", "dataset_name"]) {
+      for (const value of wrong) {
+        expect(refusal(() => data({ [key]: value })).errors?.[0]?.path, value).toBe(`spec.data.${key}`);
+      }
+      expect(() => data({ [key]: "org/set-1.0" })).not.toThrow();
+    }
+    for (const value of wrong.slice(1)) {
+      expect(refusal(() => data({ url: value })).errors?.[0]?.path, value).toBe("spec.data.url");
+    }
+    expect(() => data({ url: "http://10.0.0.5/x.json", name: "20220301.en" })).not.toThrow();
+  });
+
   test("download_dir and the output's path are taken, ignored and said to be", () => {
     const { warnings } = task(
       document({ model: { vllm: { download_dir: "/" } }, output: { destination: { path: "./x" } } }),

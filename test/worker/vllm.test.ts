@@ -1,4 +1,5 @@
 /** The executor vllm, against a fake of its server that knows the real flags. */
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -16,7 +17,7 @@ writeFileSync(
     def take(self, count):
         return Rows(self[:count])
 
-def load_dataset(source, config=None, split=None, streaming=False):
+def load_dataset(source, config=None, split=None, streaming=False, data_files=None):
     return Rows({"text": f"{source} text {i}", "label": i} for i in range(5))
 `,
 );
@@ -32,6 +33,44 @@ afterAll(async () => {
 });
 
 const model = { source: { identifier: "org/model", revision: "main" }, vllm: { max_model_len: 128, dtype: "auto" } };
+
+describe("the reader of datasets", () => {
+  /** The prompts of each, or why there are none. */
+  const read = (all: readonly object[]): unknown[] => {
+    const program = `import dataset, json, sys
+def one(data):
+    try:
+        return dataset.prompts_of(data)
+    except dataset.DatasetError as error:
+        return str(error)
+print(json.dumps([one(data) for data in json.loads(sys.argv[1])]))`;
+    const folder = new URL("../../executors/python", import.meta.url).pathname;
+    const env = { PATH: process.env.PATH, PYTHONPATH: `${modules}:${folder}` };
+    const { stdout, stderr } = spawnSync("python3", ["-B", "-c", program, JSON.stringify(all)], {
+      env,
+      encoding: "utf8",
+    });
+    expect(stderr).toBe("");
+    return JSON.parse(stdout);
+  };
+
+  test("fetches no address but the url's, and opens no folder, whatever a document has come to say", () => {
+    const folders = ["hf://a/b", "file:///etc", "/etc", "./a", "../a", "~/a", "a/../b", "a/b/c", "a\n"];
+    const wrong = [
+      ...["http://127.0.0.1/x.json", ...folders].flatMap((name) => [{ name }, { dataset_name: name }]),
+      ...folders.map((url) => ({ url })),
+    ];
+    for (const [i, said] of read(wrong).entries()) {
+      expect(said, JSON.stringify(wrong[i])).toContain("expected name or org/name");
+    }
+    const right = [{ url: "http://127.0.0.1/x.json" }, { name: "org/data" }, { url: "org/data", name: "part" }];
+    expect(read(right.map((data) => ({ ...data, max_samples: 1 })))).toEqual([
+      ["json text 0"],
+      ["org/data text 0"],
+      ["org/data text 0"],
+    ]);
+  });
+});
 
 describe("the executor vllm", () => {
   test("as a task serves the model, sends it the prompts, and ends with its answers", async () => {

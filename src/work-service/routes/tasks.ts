@@ -14,7 +14,7 @@ import type { Task } from "../../work/model.ts";
 import { chooseNode, topicOf } from "../../work/node-choice.ts";
 import { fenceWithin } from "../../work/nodes.ts";
 import { isOver, newSlot } from "../../work/state.ts";
-import { deliveriesView, destinationOf } from "../deliveries.ts";
+import { deliveriesView, destinationOf, uploadOf } from "../deliveries.ts";
 import { readYaml } from "../documents.ts";
 import { soon } from "../elsewhere/passing.ts";
 import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
@@ -249,19 +249,15 @@ async function fromNode({ books, elsewhere, settings }: RouteParts, id: string, 
   return answer === null ? null : Buffer.from(await answer.arrayBuffer());
 }
 
-/** More is left where it is: `GET /api/v1/tasks/ID/result` has it. */
-const MAX_UPLOAD_BYTES = 16 * 2 ** 20;
-
 /**
  * What is uploaded of a task: its id and its result, as MLOC's workers send them.
  *
- * @throws Error when it cannot be had, or is too large.
+ * @throws Error when it cannot be had; UnfitResultError when it never can be sent.
  */
 export async function resultToSend(parts: RouteParts, id: string): Promise<Buffer> {
   const name = "responses.json";
   const bytes = (await fromNode(parts, id, name)) ?? (await resultFile(parts.settings.resultsDir, id, name));
-  if (bytes.length > MAX_UPLOAD_BYTES) throw new Error(`the result has more than ${MAX_UPLOAD_BYTES / 2 ** 20} MiB`);
-  return Buffer.concat([Buffer.from(`{"task_id":${JSON.stringify(id)},"result":`), bytes, Buffer.from("}")]);
+  return uploadOf(id, bytes);
 }
 
 /** What would become of a task, without it. */

@@ -144,7 +144,8 @@ export const SPEC_KEYS: Shape = {
     items: prompts,
     prompts,
     url: (given) => (typeof given === "string" && WEB_ADDRESS.test(given) ? null : identifier(given)),
-    name: words(256),
+    // It may be what is read: no address and no path then, which `url` is judged for.
+    name: identifier,
     dataset_name: identifier,
     config_name: words(256),
     split: words(256),

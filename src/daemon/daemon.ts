@@ -368,6 +368,7 @@ class RunningDaemon implements Daemon {
   async reload(): Promise<void> {
     notifySystemd("RELOADING=1");
     reopenLog(this.#log);
+    if (this.#config.logging.file !== null) this.#worker?.reopenLog();
     try {
       const loaded = reloaded(this.#loaded, this.#load);
       const { config, ignored } = reloadable(this.#config, loaded.config);

@@ -197,6 +197,11 @@ export class EmbeddedWorker {
     child.once("error", (error) => ended(error.message));
   }
 
+  /** Its log is a file of its own, which is moved away with the daemon's. */
+  reopenLog(): void {
+    this.#child?.kill("SIGHUP");
+  }
+
   stop(): void {
     this.#isStopped = true;
     this.#again?.();

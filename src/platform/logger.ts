@@ -1,3 +1,4 @@
+import { join, parse } from "node:path";
 import { type LoggerOptions, type Logger as PinoLogger, pino } from "pino";
 
 export type Logger = PinoLogger;
@@ -22,9 +23,29 @@ export function createLogger(level: LogLevel, file: string | null = null): Logge
   return logger;
 }
 
-/** After its file was moved away: the next line begins a new one. Nothing happens to a log that is in no file. */
+/**
+ * After its file was moved away: the next line begins a new one. Nothing happens to a log that is in no file. When the
+ * file cannot be opened the log goes on where it was, and says so there.
+ */
 export function reopenLog(logger: Logger): void {
-  files.get(logger)?.reopen();
+  const destination = files.get(logger);
+  if (destination === undefined) return;
+  const before = new Set(destination.listeners("ready"));
+  try {
+    destination.reopen();
+  } catch (error) {
+    // It would close the present file once more after a later reopening: by then the number may be another file's.
+    for (const listener of destination.listeners("ready") as (() => void)[]) {
+      if (!before.has(listener)) destination.removeListener("ready", listener);
+    }
+    logger.error({ err: error }, "logging.file cannot be opened anew; the log goes on in the old one");
+  }
+}
+
+/** A file beside `file` for another process: two that append to one would both be moved away, and one be told of it. */
+export function logFileOf(program: string, file: string): string {
+  const { dir, name, ext } = parse(file);
+  return join(dir, `${name}.${program}${ext}`);
 }
 
 function optionsOf(level: LogLevel) {

@@ -4,7 +4,7 @@ import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Config } from "../config/config.ts";
-import { createLogger } from "../platform/logger.ts";
+import { createLogger, logFileOf, reopenLog } from "../platform/logger.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { startWorker } from "./worker.ts";
 
@@ -29,7 +29,9 @@ export async function runWorker(config: Config, env: Readonly<Record<string, str
     topics: list(env.TASK_TOPICS),
     programs: programs(),
   };
-  const worker = startWorker(settings, createLogger(logging.level, logging.file));
+  const log = createLogger(logging.level, logging.file === null ? null : logFileOf("worker", logging.file));
+  process.on("SIGHUP", () => reopenLog(log));
+  const worker = startWorker(settings, log);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => worker.stop());
   await worker.done;
 }

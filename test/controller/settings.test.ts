@@ -68,6 +68,19 @@ describe("the controller's settings", () => {
     expect(() => loadSettings(flags, { K8S_NAMESPACE: "team-b" })).toThrow(/--namespace.*K8S_NAMESPACE, "team-b"/);
   });
 
+  test("place the Lease by the file, and know by the pod where it runs", () => {
+    const flags = { config: file("namespace: leases") };
+    expect(loadSettings(flags, { POD_NAMESPACE: "here" }).kubernetes).toMatchObject({
+      namespace: "here",
+      lease: { namespace: "leases" },
+    });
+    expect(loadSettings({}, { POD_NAMESPACE: "here" }).kubernetes).toMatchObject({
+      namespace: "here",
+      lease: { namespace: "here" },
+    });
+    expect(loadSettings(flags, {}).kubernetes.namespace).toBe("leases");
+  });
+
   test("name every mistake at once", () => {
     expect(problems("sheduler: {}\nscheduler: {scaleUpCooldown: soon}\n", { PORT: "x" })).toEqual([
       'scheduler.scaleUpCooldown: expected a duration such as 30s or 3m, got "soon"',

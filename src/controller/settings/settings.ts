@@ -64,7 +64,7 @@ export interface ControllerSettings {
     readonly allowInsecure: boolean;
     /** Whose workloads are seen; `null`: those of all namespaces. */
     readonly watched: string | null;
-    /** Where this controller itself runs. */
+    /** Where this controller itself runs; the file's namespace only places the Lease. */
     readonly namespace: string;
     /** Whose routes lead to workloads; `null`: none is told of them. */
     readonly gateway: { readonly namespace: string; readonly name: string } | null;
@@ -136,7 +136,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
       context: flags.context ?? env.K8S_CONTEXT ?? null,
       allowInsecure: flags.allowInsecure === true,
       watched: flags.namespace ?? null,
-      namespace: home,
+      namespace: env.POD_NAMESPACE ?? home,
       gateway: file.kubernetes?.gateway ?? null,
       lease:
         (flags.leaderElect ?? file.leaderElection ?? true)

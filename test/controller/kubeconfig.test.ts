@@ -1,5 +1,7 @@
 /** Whom a kubeconfig says to call, and as whom. */
 import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
@@ -59,6 +61,44 @@ describe("a program that a kubeconfig names", () => {
     await authorization();
     await authorization();
     expect(readFileSync(`${at}/runs`, "utf8")).toBe("x\nx\n");
+  });
+
+  test("is run once more when a server does not take its token, and the call is made again with another", async () => {
+    const at = folder();
+    const seen: string[] = [];
+    const server = createServer(({ headers: { authorization = "" } }, res) => {
+      seen.push(authorization);
+      res.statusCode = authorization === "Bearer t2" ? 200 : 401;
+      res.end("{}");
+    });
+    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+    onTestFinished(() => void server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    // Each time it is run it says another one: t1, t2, t3.
+    const run = `echo '{"status":{"token":"t'$(wc -l < ${at}/runs | tr -d ' ')'"}}'`;
+    const connection = new KubeConnection({ kubeconfig: written(at, plugin(at, run), { server: url }), context: null });
+    onTestFinished(() => connection.close());
+    expect(await connection.call("/api")).toEqual({});
+    expect(await connection.call("/api")).toEqual({});
+    expect(seen).toEqual(["Bearer t1", "Bearer t2", "Bearer t2"]);
+  });
+
+  test("that gives the same token again is not called with it twice", async () => {
+    const at = folder();
+    let calls = 0;
+    const server = createServer((_, res) => {
+      calls++;
+      res.statusCode = 401;
+      res.end("{}");
+    });
+    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+    onTestFinished(() => void server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const kubeconfig = written(at, plugin(at, says({ token: "t" })), { server: url });
+    const connection = new KubeConnection({ kubeconfig, context: null });
+    onTestFinished(() => connection.close());
+    await expect(connection.call("/api")).rejects.toThrow("status 401");
+    expect(calls).toBe(1);
   });
 
   test("that fails, or says something else, is told of in words, and what it said is not", async () => {

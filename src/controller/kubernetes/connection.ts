@@ -155,19 +155,27 @@ export class KubeConnection {
     const search = query === undefined ? "" : `?${new URLSearchParams(query)}`;
     const signals = signal === undefined || signal === until ? until : AbortSignal.any([signal, until]);
     try {
-      const authorization = await access.authorization();
-      return await request(`${access.server}${path}${search}`, {
-        method,
-        dispatcher: agent,
-        signal: signals,
-        headers: {
-          accept: "application/json",
-          "user-agent": `gpu-orchestrator (${IDENTITY})`,
-          ...(authorization === null ? {} : { authorization }),
-          ...(body === undefined ? {} : { "content-type": contentType ?? "application/json" }),
-        },
-        ...(body === undefined ? {} : { body: JSON.stringify(body) }),
-      });
+      const ask = (authorization: string | null) =>
+        request(`${access.server}${path}${search}`, {
+          method,
+          dispatcher: agent,
+          signal: signals,
+          headers: {
+            accept: "application/json",
+            "user-agent": `gpu-orchestrator (${IDENTITY})`,
+            ...(authorization === null ? {} : { authorization }),
+            ...(body === undefined ? {} : { "content-type": contentType ?? "application/json" }),
+          },
+          ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+        });
+      const first = await access.authorization();
+      const answer = await ask(first);
+      if (answer.statusCode !== 401 || first === null || !access.refused(first)) return answer;
+      // It was taken back before its time: one more, if there is another.
+      const second = await access.authorization();
+      if (second === first) return answer;
+      await answer.body.dump();
+      return await ask(second);
     } catch (error) {
       if (signal?.aborted === true) throw error;
       throw unreachable(access.server, error as Error);

@@ -1,7 +1,7 @@
 /**
  * A program that a kubeconfig names for its tokens, as clouds have it (client.authentication.k8s.io). It runs in a clean
  * environment: what it is given is what the file says, and what any program needs to find itself. Its token is kept until it
- * expires.
+ * expires, or a server does not take it.
  */
 import { execFile } from "node:child_process";
 
@@ -26,11 +26,17 @@ interface Credential {
   };
 }
 
-/** @returns what gives the token; asked for at each call. */
-export function pluginToken(plugin: Plugin, env: NodeJS.ProcessEnv): () => Promise<string> {
+export interface PluginToken {
+  /** Asked for at each call. */
+  readonly token: () => Promise<string>;
+  /** A server does not take it: unless another one has come since, the next is asked for. */
+  readonly forget: (token: string) => void;
+}
+
+export function pluginToken(plugin: Plugin, env: NodeJS.ProcessEnv): PluginToken {
   let known: { readonly token: string; readonly until: number } | null = null;
   let asking: Promise<string> | null = null;
-  return async () => {
+  const token = async () => {
     if (known !== null && Date.now() < known.until - SPARE_MS) return known.token;
     asking ??= ask(plugin, env)
       .then(({ token, until }) => {
@@ -42,6 +48,10 @@ export function pluginToken(plugin: Plugin, env: NodeJS.ProcessEnv): () => Promi
       });
     return asking;
   };
+  const forget = (refused: string) => {
+    if (known?.token === refused) known = null;
+  };
+  return { token, forget };
 }
 
 async function ask({ apiVersion, command = "", args = [], env: more = [] }: Plugin, env: NodeJS.ProcessEnv) {
@@ -65,7 +75,7 @@ async function ask({ apiVersion, command = "", args = [], env: more = [] }: Plug
     throw new Error(`${command} gave ${what}`);
   }
   const until = expirationTimestamp === undefined ? Number.POSITIVE_INFINITY : Date.parse(expirationTimestamp);
-  return { token, until };
+  return { token: token.trim(), until };
 }
 
 /** What it said is not shown: it may hold what is secret. */

@@ -11,6 +11,7 @@ import { parse } from "yaml";
 import { urlHost } from "../../platform/url-host.ts";
 import { pluginToken } from "./exec-plugin.ts";
 
+const BEARER = "Bearer ";
 const ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 export interface Access {
@@ -21,6 +22,8 @@ export interface Access {
   readonly verify: boolean;
   /** As an `Authorization` header has it; asked for at each call. */
   readonly authorization: () => string | null | Promise<string>;
+  /** A server has not taken this one. @returns whether another can be had. */
+  readonly refused: (authorization: string) => boolean;
 }
 
 interface Named<T> {
@@ -72,16 +75,28 @@ export function accessOf(
     cert: data(user, "client-certificate"),
     key: data(user, "client-key"),
     verify,
-    authorization: authorizationOf(user, dirname(path), env),
+    ...authorizationOf(user, dirname(path), env),
   };
 }
 
-function authorizationOf(user: Part, folder: string, env: NodeJS.ProcessEnv): Access["authorization"] {
-  const { token, tokenFile, username, password, exec } = user;
-  if (typeof exec === "object" && exec !== null) {
-    const ask = pluginToken(exec, env);
-    return async () => bearer(await ask());
+type Authorization = Pick<Access, "authorization" | "refused">;
+
+function authorizationOf(user: Part, folder: string, env: NodeJS.ProcessEnv): Authorization {
+  const { exec } = user;
+  if (typeof exec !== "object" || exec === null) {
+    return { authorization: givenAuthorization(user, folder), refused: () => false };
   }
+  const { token, forget } = pluginToken(exec, env);
+  return {
+    authorization: async () => bearer(await token()),
+    refused: (authorization) => {
+      forget(authorization.slice(BEARER.length));
+      return true;
+    },
+  };
+}
+
+function givenAuthorization({ token, tokenFile, username, password }: Part, folder: string): Access["authorization"] {
   if (typeof tokenFile === "string") return () => bearer(readFileSync(resolve(folder, tokenFile), "utf8"));
   if (typeof token === "string") return () => bearer(token);
   if (typeof username !== "string") return () => null;
@@ -106,9 +121,10 @@ function accountAccess({
     key: null,
     verify: true,
     authorization: () => bearer(readFileSync(`${ACCOUNT}/token`, "utf8")),
+    refused: () => false,
   };
 }
 
 function bearer(token: string): string {
-  return `Bearer ${token.trim()}`;
+  return `${BEARER}${token.trim()}`;
 }

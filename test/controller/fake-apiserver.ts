@@ -12,6 +12,8 @@ export class FakeApiserver {
   readonly writes: string[] = [];
   /** Writes that are refused, by path. */
   readonly refusals = new Map<string, { readonly status: number; readonly message: string }>();
+  /** Collections that may not be read, by path: neither listed nor watched. */
+  readonly unreadable = new Map<string, string>();
   readonly #objects = new Map<string, Any>();
   readonly #watchers = new Set<{ readonly collection: string; readonly res: ServerResponse }>();
   readonly #server = createServer(async (req, res) => {
@@ -83,6 +85,8 @@ export class FakeApiserver {
     const isStatus = url.pathname.endsWith("/status");
     const path = isStatus ? url.pathname.slice(0, -"/status".length) : url.pathname;
     if (method !== "GET" && !path.includes("/leases")) this.writes.push(`${method} ${url.pathname}`);
+    const unreadable = method === "GET" ? this.unreadable.get(path) : undefined;
+    if (unreadable !== undefined) return send(403, { message: unreadable, reason: "Forbidden" });
     if (url.searchParams.has("watch")) {
       this.#watchers.add({ collection: path, res });
       return res.flushHeaders();

@@ -138,8 +138,14 @@ export async function running(): Promise<void> {
   await until(() => condition("Ready")?.status === "True", "Ready");
 }
 
-export async function begin(): Promise<void> {
+export function begin(): Promise<void> {
+  return beginWithout(new Map());
+}
+
+/** @param unreadable are the collections that the controller may not read, by path. */
+export async function beginWithout(unreadable: ReadonlyMap<string, string>): Promise<void> {
   server = new FakeApiserver();
+  for (const [path, words] of unreadable) server.unreadable.set(path, words);
   const url = await server.start();
   server.set(NODE, {
     metadata: { name: "n1", labels: { "nvidia.com/gpu.product": "H100", "nvidia.com/gpu.memory": "81559" } },

@@ -1,10 +1,11 @@
 /** Who reaches a workload's pods. */
 import { describe, expect, test } from "vitest";
 import { httpRoute, networkPolicy, serviceMonitor } from "../../src/controller/kubernetes/reach.ts";
+import { childrenOf, type RenderSettings } from "../../src/controller/kubernetes/render.ts";
 import { isolationOf } from "../../src/controller/objects/isolation.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import type { Plan } from "../../src/controller/reconcile/plan.ts";
-import { condition, look, seen, workload } from "./objects.ts";
+import { condition, look, SETTINGS, seen, workload } from "./objects.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: objects of any kind.
 type Any = any;
@@ -41,6 +42,12 @@ describe("who may call a workload", () => {
     expect(policy({ networkPolicies: ["no-such-rule"] }).spec.ingress[0].from).toHaveLength(1);
   });
 
+  test("reaches each port that an engine of one's own has", () => {
+    const of = workload(security({ accessControl: ["web"] }));
+    const made: Any = networkPolicy(of, { engine: "custom" } as Plan, { namespace: "llm-orchestrator" });
+    expect(made.spec.ingress[0].ports.map(({ port }: Any) => port)).toEqual([8_080, 9_090]);
+  });
+
   test("and whom its pods may reach follows the rules that are named", () => {
     const made = policy({ networkPolicies: ["same-namespace", "deny-egress"] });
     expect(made.spec.policyTypes).toEqual(["Ingress", "Egress"]);
@@ -67,6 +74,29 @@ test("a gateway that was named gets a route of each workload, below a path of it
   expect(route.spec.parentRefs).toEqual([{ name: "public", namespace: "infra" }]);
   expect(route.spec.rules[0].matches[0].path.value).toBe("/default/chat");
   expect(route.spec.rules[0].backendRefs).toEqual([{ name: "chat", port: 80, weight: 1 }]);
+});
+
+test("a route goes when the gateway is named no more", () => {
+  const route = "/apis/gateway.networking.k8s.io/v1/namespaces/default/httproutes/chat";
+  const { wanted } = look(workload({ replicas: 1 }), seen());
+  if (wanted === null) throw new Error("not accepted");
+  const of = (gateway: RenderSettings["gateway"], optional: RenderSettings["optional"]) =>
+    childrenOf(workload(), wanted, {
+      reconcile: SETTINGS,
+      priorityClasses: new Set(),
+      products: [],
+      liveProducts: [],
+      template: null,
+      optional,
+      namespace: "llm-orchestrator",
+      gateway,
+    });
+  const both = of({ namespace: "infra", name: "public" }, new Set(["httproutes"]));
+  expect(both.made.map(({ path }) => path)).toContain(route);
+  expect(both.gone).not.toContain(route);
+  expect(of(null, new Set(["httproutes"])).gone).toContain(route);
+  // A cluster without the kind is asked for nothing.
+  expect(of(null, new Set()).gone).not.toContain(route);
 });
 
 test("a ServiceMonitor finds the Service by its labels", () => {

@@ -1,6 +1,7 @@
 /** Replicas that do not come up, and nodes that are away or are to be emptied. */
 import { describe, expect, test } from "vitest";
 import { revisionOf } from "../../src/controller/objects/revision.ts";
+import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import { evacuationOf } from "../../src/controller/reconcile/evacuation.ts";
 import { NO_RECOVERY, type RecoveryMemory, recover } from "../../src/controller/reconcile/recovery.ts";
 import type { ReplicaSeen, TrackSeen } from "../../src/controller/reconcile/seen.ts";
@@ -69,21 +70,43 @@ describe("a node that is to be emptied", () => {
 
   test("has its lone replica's successor come up elsewhere first, and the old one goes then", () => {
     const old = replica("old", "ready");
-    expect(evacuationOf(1, plan, "r", { tracks: of(old), nodes: nodes() })).toEqual({ extra: 1, leaving: ["old"] });
-    const coming = of(old, replica("new", "starting", { node: "node-b" }));
-    expect(evacuationOf(1, plan, "r", { tracks: coming, nodes: nodes(8) })).toEqual({ extra: 1, leaving: ["old"] });
+    const coming = { extra: 1, leaving: ["old"], spared: ["old"] };
+    expect(evacuationOf(1, plan, "r", { tracks: of(old), nodes: nodes() })).toEqual(coming);
+    const loading = of(old, replica("new", "starting", { node: "node-b" }));
+    expect(evacuationOf(1, plan, "r", { tracks: loading, nodes: nodes(8) })).toEqual(coming);
     const serving = of(old, replica("new", "ready", { node: "node-b" }));
-    expect(evacuationOf(1, plan, "r", { tracks: serving, nodes: nodes(8) })).toEqual({ extra: 0, leaving: ["old"] });
+    expect(evacuationOf(1, plan, "r", { tracks: serving, nodes: nodes(8) })).toEqual({
+      extra: 0,
+      leaving: ["old"],
+      spared: [],
+    });
   });
 
   test("surges nothing without a free GPU, of more than one, or when nothing is to go", () => {
-    const stay = { extra: 0, leaving: [] };
+    const stay = { extra: 0, leaving: [], spared: [] };
     const old = replica("old", "ready");
     expect(evacuationOf(1, plan, "r", { tracks: of(old), nodes: nodes(8) })).toEqual(stay);
     const waiting = of(old, replica("new", "waiting"));
     expect(evacuationOf(1, plan, "r", { tracks: waiting, nodes: nodes(8) })).toEqual(stay);
     expect(evacuationOf(2, plan, "r", { tracks: of(old), nodes: nodes() })).toEqual(stay);
     expect(evacuationOf(1, plan, "r", { tracks: of(old), nodes: [node(), node({ name: "b" })] })).toEqual(stay);
+  });
+
+  test("keeps the lone replica that serves in the middle of a rollout, until its successor of the new revision does", () => {
+    const revision = revisionOf({ annotations: {} }, spec());
+    const old = { revision: "older", wanted: 1, replicas: [replica("old", "ready")] };
+    const rolled = (replicas: readonly ReplicaSeen[], used = 0, change: Partial<WorkloadSpec> = {}) =>
+      look(
+        workload({ replicas: 1, ...change }),
+        seen([old, { revision, wanted: replicas.length, replicas }], { nodes: nodes(used) }),
+      ).wanted;
+    const loading = [replica("new", "starting", { node: "node-b" })];
+    expect(rolled([])).toMatchObject({ extra: 0, leaving: [], spared: ["old"], surge: true });
+    expect(rolled(loading, 8)).toMatchObject({ extra: 0, spared: ["old"] });
+    expect(rolled([replica("new", "ready", { node: "node-b" })], 8)).toMatchObject({ spared: [] });
+    // Without a GPU for a successor it is the rollout itself that takes it down.
+    expect(rolled([], 8)).toMatchObject({ spared: [] });
+    expect(rolled(loading, 8, { replicas: 2 })).toMatchObject({ spared: [] });
   });
 
   test("leaves the workload Ready meanwhile", () => {

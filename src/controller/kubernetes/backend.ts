@@ -1,7 +1,7 @@
 /** Replicas as pods of a cluster: a workload's children are applied, and what Kubernetes makes of them is watched. */
 import { LoadWatch } from "../load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { keyOf, LABEL } from "../objects/meta.ts";
+import { keyOf } from "../objects/meta.ts";
 import type { Revision } from "../objects/revision.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Backend, DrainHow, Look, NodeDrain } from "../reconcile/backend.ts";
@@ -16,9 +16,9 @@ import { type KubeConnection, KubeError } from "./connection.ts";
 import { Drains } from "./drains.ts";
 import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
-import { nodesSeen, tracksSeen } from "./pods.ts";
+import { nodesSeen, tracksSeen, workloadOf } from "./pods.ts";
 import type { Gateway } from "./reach.ts";
-import { childrenOf, deploymentPath, productsIn, templateOf, tokenSecret } from "./render.ts";
+import { childrenOf, deploymentPath, productsIn, templateIn, templateOf, tokenSecret } from "./render.ts";
 import { asTrouble, called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
@@ -45,8 +45,10 @@ export class KubeBackend implements Backend {
   readonly #drains: Drains;
   readonly #load = new LoadWatch();
   readonly #births = new Births();
-  /** Pods that no drain touches while their successors come up, by their workload. */
-  readonly #spared = new Map<string, readonly string[]>();
+  /** Keys of pods that no drain touches while their successors come up: as decided since the last look. */
+  readonly #spared = new Set<string>();
+  /** Nodes that were to be emptied at the last look: what is asked for since is decided on at the next. */
+  #draining: ReadonlySet<string> = new Set();
   /** Of the last look: the same for all workloads of a pass. */
   #seenNodes: readonly NodeSeen[] = [];
 
@@ -80,10 +82,10 @@ export class KubeBackend implements Backend {
     if (trouble !== null) throw new ControllerError("backend-unavailable", trouble);
     await this.#children.discover(Date.now());
     const pods = this.#pods.all();
-    const own = Map.groupBy(
-      pods.filter(({ metadata }) => metadata.labels?.[LABEL.workload] !== undefined),
-      ({ metadata: { namespace = "", labels } }) => keyOf({ namespace, name: labels?.[LABEL.workload] as string }),
-    );
+    const own = Map.groupBy(pods, (pod) => workloadOf(pod) ?? "");
+    own.delete("");
+    this.#draining = this.#drains.nodes;
+    this.#spared.clear();
     const tracks = new Map([...own].map(([key, of]) => [key, tracksSeen(of)]));
     const ready = [...tracks.values()]
       .flat()
@@ -119,16 +121,20 @@ export class KubeBackend implements Backend {
     return new Set(this.#priorities.all().map(({ metadata }) => metadata.name));
   }
 
+  runningTemplate(workload: Workload, revision: string): Revision["template"] {
+    const live = this.#children.live(deploymentPath(workload));
+    return live === undefined ? null : templateIn(live, revision);
+  }
+
   async apply(
     workload: Workload,
     wanted: Wanted,
     _tracks: readonly TrackSeen[],
     template: Revision["template"],
   ): Promise<readonly string[]> {
-    const key = keyOf(workload.metadata);
-    this.#spared.set(key, wanted.extra > 0 ? wanted.leaving : []);
-    if (wanted.plan === null) this.#spared.delete(key);
-    else await called(this.#objects.hold(workload));
+    const { namespace } = workload.metadata;
+    for (const name of wanted.spared) this.#spared.add(keyOf({ namespace, name }));
+    if (wanted.plan !== null) await called(this.#objects.hold(workload));
     for (const name of wanted.leaving) await this.#leave(workload, name);
     const live = this.#children.live(deploymentPath(workload));
     const { made, gone } = childrenOf(workload, wanted, {
@@ -139,6 +145,7 @@ export class KubeBackend implements Backend {
       liveProducts: live === undefined ? [] : productsIn(live, wanted.revision),
       optional: this.#children.optional,
     });
+    this.#children.demandSeen(made);
     const drifts = await this.#children.apply(made, gone);
     for (const removal of wanted.removed) await this.#remove(workload, removal);
     return drifts;
@@ -159,14 +166,8 @@ export class KubeBackend implements Backend {
     await unlessGone(this.#connection.call(podPath(namespace, name), { method: "DELETE", ...query }));
   }
 
-  tend(now: number): Promise<void> {
-    return this.#drains.goOn(new Set(this.#sparedKeys()), now);
-  }
-
-  *#sparedKeys(): Generator<string> {
-    for (const [key, names] of this.#spared) {
-      for (const name of names) yield keyOf({ namespace: key.split("/")[0] ?? "", name });
-    }
+  tend(now: number, undecided: ReadonlySet<string>): Promise<void> {
+    return this.#drains.goOn({ nodes: this.#draining, spared: this.#spared, undecided, now });
   }
 
   async keepToken(workload: Workload, token: string): Promise<void> {

@@ -5,8 +5,10 @@
  *  2. What was as we want it and is so no longer has been changed by somebody else: it is put back, and named.
  *  3. What the server refuses is asked for again, since rights come and names become free, but with growing pauses.
  *  4. Kinds that not every cluster has are made where they are, and are missed nowhere.
+ *  5. Where NetworkPolicies may not be read, only workloads that have one are held up.
  */
 import { canonicalJson } from "../objects/canonical.ts";
+import { ControllerError } from "../objects/errors.ts";
 import type { KubeConnection } from "./connection.ts";
 import { type Child, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
 import { Refusals } from "./refusals.ts";
@@ -51,7 +53,17 @@ export class Children {
 
   /** Those that must be up to date before anything is decided. */
   get watches(): readonly Watch[] {
-    return [...this.#watches].flatMap(([kind, watch]) => (kind in OPTIONAL ? [] : [watch]));
+    const isNeeded = (kind: Kind, { isForbidden }: Watch) =>
+      !(kind in OPTIONAL) && !(kind === "networkpolicies" && isForbidden);
+    return [...this.#watches].flatMap(([kind, watch]) => (isNeeded(kind, watch) ? [watch] : []));
+  }
+
+  /** @throws ControllerError `backend-refused` with the right that is missing to see one of them. */
+  demandSeen(made: readonly Child[]): void {
+    for (const { path } of made) {
+      const watch = this.#watchOf(path);
+      if (watch?.isForbidden === true) throw new ControllerError("backend-refused", watch.trouble ?? path);
+    }
   }
 
   get all(): readonly Watch[] {

@@ -7,15 +7,39 @@
  *  3. What is refused is asked for again until the deadline. After it nothing more is evicted, unless `force` was said:
  *     then pods are deleted.
  *  4. A node that takes pods again is drained no more, whoever uncordoned it.
+ *  5. Only what was decided on with a drain in sight is evicted: neither from a node whose drain was asked for since, nor
+ *     a pod of a workload that was not looked after.
+ *  6. A refused eviction is asked for again after a pause: evictions share their pace with all other writes.
  */
 import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, keyOf } from "../objects/meta.ts";
 import type { DrainHow, NodeDrain } from "../reconcile/backend.ts";
 import { Count } from "../watching/figures.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
-import { isEvictable, nodeOf } from "./pods.ts";
+import { isEvictable, nodeOf, workloadOf } from "./pods.ts";
 import { asTrouble, unlessGone } from "./trouble.ts";
 import type { KubeObject, Watch } from "./watch.ts";
+
+/** Before a refused eviction is asked for again. */
+const REFUSED_MS = 5_000;
+
+export interface Tending {
+  /** Nodes that were to be emptied when the workloads were decided on. */
+  readonly nodes: ReadonlySet<string>;
+  /** Pods that are waited for: a successor comes up first. */
+  readonly spared: ReadonlySet<string>;
+  /** Workloads on which nothing was decided. */
+  readonly undecided: ReadonlySet<string>;
+  readonly now: number;
+}
+
+interface Refusal {
+  readonly words: string;
+  /** A deletion at the deadline does not wait for it. */
+  readonly ofEviction: boolean;
+  /** `null`: nothing was asked of the server. */
+  readonly until: number | null;
+}
 
 interface Drain {
   readonly until: number;
@@ -27,7 +51,7 @@ export class Drains {
   readonly #nodes: Watch;
   readonly #pods: Watch;
   /** By node and pod: what an eviction was refused with. */
-  readonly #refusals = new Map<string, Map<string, string>>();
+  readonly #refusals = new Map<string, ReadonlyMap<string, Refusal>>();
   readonly evictions = new Count(
     "evictions_total",
     "Evictions that were asked for: taken or refused",
@@ -61,13 +85,19 @@ export class Drains {
     const refusals = this.#refusals.get(node);
     const left = this.#evictable(node).map(({ metadata }) => {
       const refusal = refusals?.get(keyOf(metadata));
-      return refusal === undefined ? keyOf(metadata) : `${keyOf(metadata)}: ${refusal}`;
+      return refusal === undefined ? keyOf(metadata) : `${keyOf(metadata)}: ${refusal.words}`;
     });
     return { node, status: left.length === 0 ? "drained" : "draining", blockedBy: left };
   }
 
-  /** By those that lead alone. `spared` pods are waited for: a successor comes up first. */
-  async goOn(spared: ReadonlySet<string>, now: number): Promise<void> {
+  /** Nodes that are to be emptied, as they are known now. */
+  get nodes(): ReadonlySet<string> {
+    const draining = this.#nodes.all().filter((node) => drainOf(node) !== null && node.spec?.unschedulable === true);
+    return new Set(draining.map(({ metadata }) => metadata.name));
+  }
+
+  /** By those that lead alone. */
+  async goOn(tending: Tending): Promise<void> {
     for (const node of this.#nodes.all()) {
       const drain = drainOf(node);
       if (drain === null) continue;
@@ -75,24 +105,35 @@ export class Drains {
       if (node.spec?.unschedulable !== true) {
         this.#refusals.delete(name);
         await this.#patch(name, { metadata: { annotations: { [ANNOTATION.drain]: null } } });
-      } else await this.#empty(name, drain, spared, now);
+      } else if (tending.nodes.has(name)) await this.#empty(name, drain, tending);
     }
   }
 
-  async #empty(node: string, { until, isForced }: Drain, spared: ReadonlySet<string>, now: number): Promise<void> {
-    const isLate = now > until;
+  async #empty(node: string, { until, isForced }: Drain, tending: Tending): Promise<void> {
+    const isLate = tending.now > until;
     if (isLate && !isForced) return;
-    const refusals = new Map<string, string>();
-    this.#refusals.set(node, refusals);
-    for (const { metadata } of this.#evictable(node)) {
-      if (metadata.deletionTimestamp !== undefined) continue;
-      const key = keyOf(metadata);
-      if (!isLate && spared.has(key)) refusals.set(key, "its successor is coming up");
-      else {
-        const refusal = await (isLate ? this.#delete(metadata) : this.#evict(metadata));
-        if (refusal !== null) refusals.set(key, refusal);
-      }
+    const before = this.#refusals.get(node);
+    const refusals = new Map<string, Refusal>();
+    for (const pod of this.#evictable(node)) {
+      if (pod.metadata.deletionTimestamp !== undefined) continue;
+      const key = keyOf(pod.metadata);
+      const refusal = await this.#go(pod, isLate, before?.get(key), tending);
+      if (refusal !== null) refusals.set(key, refusal);
     }
+    this.#refusals.set(node, refusals);
+  }
+
+  /** @returns why it stays; `null`: it goes. */
+  async #go(pod: KubeObject, isLate: boolean, before: Refusal | undefined, tending: Tending): Promise<Refusal | null> {
+    const { metadata } = pod;
+    const waiting = (words: string) => ({ words, ofEviction: true, until: null });
+    if (!isLate && tending.spared.has(keyOf(metadata))) return waiting("its successor is coming up");
+    const workload = workloadOf(pod);
+    if (!isLate && workload !== null && tending.undecided.has(workload))
+      return waiting("nothing could be decided of its workload");
+    if (before !== undefined && before.ofEviction !== isLate && tending.now < (before.until ?? 0)) return before;
+    const words = await (isLate ? this.#delete(metadata) : this.#evict(metadata));
+    return words === null ? null : { words, ofEviction: !isLate, until: tending.now + REFUSED_MS };
   }
 
   #evictable(node: string): KubeObject[] {

@@ -65,7 +65,8 @@ export class KubeObjects implements Objects {
 
   /** Why objects are not up to date; `null`: they are. */
   get trouble(): string | null {
-    const trouble = this.#workloads.trouble ?? this.#models.trouble ?? this.#revisions.trouble;
+    const ofRevisions = this.#revisions.isForbidden ? null : this.#revisions.trouble;
+    const trouble = this.#workloads.trouble ?? this.#models.trouble ?? ofRevisions;
     return trouble?.includes("404") === true
       ? `${trouble}; are the CRDs there? gpuo cluster crds prints them`
       : trouble;
@@ -185,6 +186,10 @@ export class KubeObjects implements Objects {
 
   async removeModel({ metadata }: Model): Promise<void> {
     await this.#written(this.#connection.call(`${BASE}/llmmodels/${metadata.name}`, { method: "DELETE" }));
+  }
+
+  get unseenRevisions(): string | null {
+    return this.#revisions.isForbidden ? this.#revisions.trouble : null;
   }
 
   revisions({ metadata }: Workload): readonly Revision[] {

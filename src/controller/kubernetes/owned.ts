@@ -21,6 +21,8 @@ export type OptionalKind = keyof typeof OPTIONAL;
 export const PRODUCT = "nvidia.com/gpu.product";
 export const VLLM_PORT = 8_000;
 export const CUSTOM_PORT = 8_080;
+/** Of engines of one's own, beside {@link CUSTOM_PORT}. */
+export const GRPC_PORT = 9_090;
 export function metaOf({ metadata }: Workload, name = metadata.name) {
   return {
     name,

@@ -1,6 +1,6 @@
 /** Nodes and pods, as the reconcilers see them. Pure. */
 import { urlHost } from "../../platform/url-host.ts";
-import { ANNOTATION, LABEL } from "../objects/meta.ts";
+import { ANNOTATION, keyOf, LABEL } from "../objects/meta.ts";
 import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
 import { PRODUCT, VLLM_PORT } from "./owned.ts";
 import type { KubeObject } from "./watch.ts";
@@ -67,6 +67,12 @@ export function isEvictable(pod: KubeObject): boolean {
   };
   const isMirror = "kubernetes.io/config.mirror" in annotations;
   return !isOver(pod) && !isMirror && !ownerReferences.some(({ kind }) => kind === "DaemonSet");
+}
+
+/** The key of its workload; `null`: it is of none. */
+export function workloadOf({ metadata: { namespace = "", labels } }: KubeObject): string | null {
+  const name = labels?.[LABEL.workload];
+  return name === undefined ? null : keyOf({ namespace, name });
 }
 
 export function nodeOf(pod: KubeObject): string | null {

@@ -2,7 +2,7 @@
 import { isolationOf, type Peer } from "../objects/isolation.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Plan } from "../reconcile/plan.ts";
-import { type Child, CUSTOM_PORT, metaOf, selectorOf, VLLM_PORT } from "./owned.ts";
+import { type Child, CUSTOM_PORT, GRPC_PORT, metaOf, selectorOf, VLLM_PORT } from "./owned.ts";
 
 /** Whose routes lead to workloads. */
 export interface Gateway {
@@ -30,7 +30,8 @@ export function networkPolicy(
   const { accessControl = [], networkPolicies = [] } = workload.spec.security ?? {};
   if (accessControl.length + networkPolicies.length === 0) return null;
   const { callers, rules } = isolationOf({ accessControl, networkPolicies });
-  const ports = [{ protocol: "TCP", port: engine === "vllm" ? VLLM_PORT : CUSTOM_PORT }];
+  const open = engine === "vllm" ? [VLLM_PORT] : [CUSTOM_PORT, GRPC_PORT];
+  const ports = open.map((port) => ({ protocol: "TCP", port }));
   const from: Rule[] = [
     // Its load is read by us.
     {

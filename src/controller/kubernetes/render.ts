@@ -9,6 +9,7 @@ import type { ReconcileSettings } from "../reconcile/settings.ts";
 import {
   type Child,
   CUSTOM_PORT,
+  GRPC_PORT,
   labelsOf,
   metaOf,
   type OptionalKind,
@@ -50,6 +51,7 @@ export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderS
   const isolation = networkPolicy(workload, plan, settings);
   // For a lone replica a budget would block every drain for ever.
   const hasBudget = wanted.desired >= 2;
+  const others = optional.map(([kind, at]) => ({ path: at, object: OPTIONAL[kind](workload, settings) }));
   const made: Child[] = [
     { path: config, object: configMap(workload) },
     { path: service, object: serviceOf(workload, plan) },
@@ -58,12 +60,10 @@ export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderS
     // A rollout that must wait leaves the template as it is, and the replicas too.
     ...(wanted.isBlocked ? [] : [{ path: apps, object: deployment(workload, { ...wanted, plan }, settings) }]),
     ...(hasBudget ? [{ path: pdb, object: disruptionBudget(workload) }] : []),
-    ...optional.flatMap(([kind, one]): Child[] => {
-      const object = OPTIONAL[kind](workload, settings);
-      return object === null ? [] : [{ path: one, object }];
-    }),
+    ...others.flatMap(({ path, object }) => (object === null ? [] : [{ path, object }])),
   ];
-  return { made, gone: [...(hasBudget ? [] : [pdb]), ...(isolation === null ? [policy] : [])] };
+  const unwanted = others.filter(({ object }) => object === null).map((one) => one.path);
+  return { made, gone: [...(hasBudget ? [] : [pdb]), ...(isolation === null ? [policy] : []), ...unwanted] };
 }
 
 function optionalPaths(path: (base: string, kind: string) => string): readonly (readonly [OptionalKind, string])[] {
@@ -218,6 +218,12 @@ export function productsIn({ spec }: KubeObject, revision: string): readonly str
   return expressions.find(({ key }) => key === PRODUCT)?.values ?? [];
 }
 
+/** What the Deployment starts pods of `revision` from; `null`: it is another revision's. */
+export function templateIn({ spec }: KubeObject, revision: string): Readonly<Record<string, unknown>> | null {
+  const { template } = (spec ?? {}) as { readonly template?: Template };
+  return template?.metadata?.labels?.[LABEL.revision] === revision ? { ...template } : null;
+}
+
 interface Template {
   readonly metadata?: { readonly labels?: Readonly<Record<string, string>> };
   readonly spec?: { readonly affinity?: { readonly nodeAffinity?: NodeAffinity } };
@@ -247,7 +253,7 @@ function containerOf(workload: Workload, plan: Plan, { reconcile }: TemplateSett
     ...(secrets.length === 0 ? {} : { envFrom: secrets.map((name) => ({ secretRef: { name } })) }),
     ports: [
       { name: "http", containerPort: port, protocol: "TCP" },
-      ...(isVllm ? [] : [{ name: "grpc", containerPort: 9_090, protocol: "TCP" }]),
+      ...(isVllm ? [] : [{ name: "grpc", containerPort: GRPC_PORT, protocol: "TCP" }]),
     ],
     resources: resourcesOf(plan, reconcile),
     startupProbe: {

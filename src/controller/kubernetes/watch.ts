@@ -62,6 +62,7 @@ export class Watch {
   #done: Promise<void> = Promise.resolve();
   /** Why it is not up to date; `null`: it is. */
   trouble: string | null = "not listed yet";
+  #isForbidden = false;
   lists = 0;
   /** Grows with each change of what is known. */
   changes = 0;
@@ -74,6 +75,11 @@ export class Watch {
 
   get path(): string {
     return this.#path;
+  }
+
+  /** The right to read it is missing: the server answers, and will not. */
+  get isForbidden(): boolean {
+    return this.trouble !== null && this.#isForbidden;
   }
 
   start(): void {
@@ -129,6 +135,7 @@ export class Watch {
 
   #failed(error: Error): void {
     this.trouble = `${this.#path}: ${error.message}`;
+    this.#isForbidden = error instanceof KubeError && error.status === 403;
     this.#options.changed();
   }
 

@@ -46,6 +46,8 @@ export interface Objects {
   forget(workload: Workload): Promise<void>;
   /** What its replicas were and are started from, as far as it is kept. */
   revisions(workload: Workload): readonly Revision[];
+  /** Which right is missing to see them; absent or `null`: none. */
+  readonly unseenRevisions?: string | null;
   /** Makes it, or gives it another number. */
   keepRevision(workload: Workload, revision: Revision): Promise<void>;
   dropRevision(workload: Workload, revision: Revision): Promise<void>;

@@ -50,8 +50,14 @@ export interface Backend {
     tracks: readonly TrackSeen[],
     template: Revision["template"],
   ): Promise<readonly string[]>;
-  /** What is of no single workload, after all of them; only where this process decides. */
-  tend(now: number): Promise<void>;
+  /** What runs there now of this revision was started from this; absent or `null`: that cannot be told. */
+  runningTemplate?(workload: Workload, revision: string): Revision["template"];
+  /**
+   * What is of no single workload, after all of them; only where this process decides.
+   *
+   * @param undecided are the keys of workloads of which nothing was decided since the last look.
+   */
+  tend(now: number, undecided: ReadonlySet<string>): Promise<void>;
   /** For its pods only: it is shown by no call. One that is kept already stays. */
   keepToken(workload: Workload, token: string): Promise<void>;
   drain(node: string, how: DrainHow): Promise<NodeDrain>;

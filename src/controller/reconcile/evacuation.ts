@@ -9,9 +9,11 @@ export interface Evacuation {
   readonly extra: 0 | 1;
   /** Replicas that go before others. */
   readonly leaving: readonly string[];
+  /** Replicas that are not evicted now: the only ones that serve, while a successor comes up. */
+  readonly spared: readonly string[];
 }
 
-export const STAYING: Evacuation = { extra: 0, leaving: [] };
+export const STAYING: Evacuation = { extra: 0, leaving: [], spared: [] };
 
 export function evacuationOf(
   desired: number,
@@ -19,7 +21,7 @@ export function evacuationOf(
   revision: string,
   { tracks, nodes }: Pick<Seen, "tracks" | "nodes">,
 ): Evacuation {
-  const draining = new Set(nodes.filter((node) => node.draining).map(({ name }) => name));
+  const draining = drainingIn(nodes);
   const replicas = (tracks.find((track) => track.revision === revision)?.replicas ?? []).filter(
     ({ phase }) => phase !== "stopping" && phase !== "failed",
   );
@@ -27,9 +29,26 @@ export function evacuationOf(
   const [lone] = leaving;
   if (desired !== 1 || lone === undefined || leaving.length > 1) return STAYING;
   const successor = replicas.find(({ name }) => name !== lone.name);
-  if (successor?.phase === "ready") return { extra: 0, leaving: [lone.name] };
+  if (successor?.phase === "ready") return { extra: 0, leaving: [lone.name], spared: [] };
   // Without a GPU for it, a successor would wait for the very one that is to go.
   const isUnderWay = successor !== undefined && successor.phase !== "waiting";
   const canCome = isUnderWay || gpus === 0 || hasRoomFor(nodes, gpus, product);
-  return canCome ? { extra: 1, leaving: [lone.name] } : STAYING;
+  return canCome ? { extra: 1, leaving: [lone.name], spared: [lone.name] } : STAYING;
+}
+
+/** In the middle of a rollout that surges: its successor is of the new revision, and comes up without another one. */
+export function rollingEvacuation(
+  desired: number,
+  surge: boolean,
+  { tracks, nodes }: Pick<Seen, "tracks" | "nodes">,
+): Evacuation {
+  const draining = drainingIn(nodes);
+  const ready = tracks.flatMap(({ replicas }) => replicas).filter(({ phase }) => phase === "ready");
+  const servesElsewhere = ready.some(({ node }) => node === null || !draining.has(node));
+  if (desired !== 1 || !surge || servesElsewhere) return STAYING;
+  return { ...STAYING, spared: ready.map(({ name }) => name) };
+}
+
+function drainingIn(nodes: Seen["nodes"]): ReadonlySet<string> {
+  return new Set(nodes.filter((node) => node.draining).map(({ name }) => name));
 }

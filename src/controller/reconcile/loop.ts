@@ -70,6 +70,8 @@ export class ReconcileLoop {
   trouble: string | null = "the backend has not been looked at yet";
   looks = 0;
   readonly #figures = new LoopFigures();
+  /** Of the pass that is under way: workloads that rest, and those whose pass has not come to the backend. */
+  #undecided = new Set<string>();
   readonly #resting = new Map<string, { readonly until: number; readonly pauseMs: number }>();
 
   constructor(parts: LoopParts) {
@@ -155,7 +157,9 @@ export class ReconcileLoop {
     }
     this.looks++;
     const { seen } = this;
-    const left = objects.workloads().filter(({ metadata }) => this.#isDue(keyOf(metadata)));
+    const workloads = objects.workloads();
+    const left = workloads.filter(({ metadata }) => this.#isDue(keyOf(metadata)));
+    this.#undecided = new Set(workloads.map(({ metadata }) => keyOf(metadata)));
     const some = async () => {
       // Asked before each: a pass over many can last longer than a lease.
       for (let next = left.shift(); next !== undefined && this.#parts.leads(); next = left.shift()) {
@@ -169,7 +173,7 @@ export class ReconcileLoop {
   async #tended(): Promise<void> {
     const { backend, log, now } = this.#parts;
     try {
-      await backend.tend(now());
+      await backend.tend(now(), this.#undecided);
     } catch (error) {
       log.warn({ trouble: (error as Error).message }, "nodes could not be looked after");
     }
@@ -206,6 +210,7 @@ export class ReconcileLoop {
     const decided = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
     this.#memories.set(uid, decided.memory);
     if (decided.wanted !== null) this.#figures.removals.add({}, decided.wanted.removed.length);
+    if (decided.wanted === null) this.#undecided.delete(keyOf(workload.metadata));
     const refusal = decided.wanted === null ? null : await refusalBy(this.#apply(workload, decided.wanted, tracks));
     this.#figures.passes.add({ result: refusal === null ? "done" : "refused" });
     const outcome = refusal === null ? decided : refused(workload, decided, refusal, seen.now);
@@ -225,6 +230,7 @@ export class ReconcileLoop {
   async #apply(workload: Workload, wanted: Wanted, tracks: readonly TrackSeen[]): Promise<void> {
     const { backend, now } = this.#parts;
     const template = await this.#template(workload, wanted, tracks);
+    this.#undecided.delete(keyOf(workload.metadata));
     const drifts = await backend.apply(workload, wanted, tracks, template);
     if (drifts.length === 0) return;
     const { uid } = workload.metadata;
@@ -240,6 +246,13 @@ export class ReconcileLoop {
     const known = objects.revisions(workload);
     const old = known.find((one) => one.name === name);
     if (wanted.plan === null || wanted.isBlocked) return old?.template ?? null;
+    const { unseenRevisions: unseen = null } = objects;
+    if (unseen !== null) {
+      // One that runs already goes on as it is; a new one would be told from none.
+      const running = backend.runningTemplate?.(workload, name) ?? null;
+      if (running === null) throw new ControllerError("backend-refused", unseen);
+      return running;
+    }
     const number = numberFor(name, known);
     if (old?.number === number) return old.template;
     const parts = revisionParts(workload.metadata, workload.spec);

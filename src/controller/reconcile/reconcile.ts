@@ -12,7 +12,7 @@ import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/
 import { revisionOf } from "../objects/revision.ts";
 import { type Breach, notYet, readSpec } from "../objects/rules.ts";
 import type { Workload, WorkloadStatus } from "../objects/workload.ts";
-import { evacuationOf, STAYING } from "./evacuation.ts";
+import { evacuationOf, rollingEvacuation } from "./evacuation.ts";
 import { isPlan, type Plan, type PlanRefused, planOf, startupSeconds } from "./plan.ts";
 import { NO_RECOVERY, type RecoveryMemory, type Removal, recover } from "./recovery.ts";
 import { rolloutStep } from "./rollout.ts";
@@ -54,8 +54,10 @@ export interface Wanted {
   readonly isBlocked: boolean;
   /** One more than desired, until a successor serves on another node. */
   readonly extra: 0 | 1;
-  /** Replicas that go before others. They are left alone while there is no successor: `extra`. */
+  /** Replicas that go before others. */
   readonly leaving: readonly string[];
+  /** Replicas that no drain touches yet: their successors come up. */
+  readonly spared: readonly string[];
   /** Replicas that are stopped, so that they start anew. */
   readonly removed: readonly Removal[];
 }
@@ -70,6 +72,7 @@ const NOTHING: Wanted = {
   isBlocked: false,
   extra: 0,
   leaving: [],
+  spared: [],
   removed: [],
 };
 
@@ -108,7 +111,9 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
     },
     seen.tracks,
   );
-  const leave = step.isRolling ? STAYING : evacuationOf(scaled.desired, plan, revision, seen);
+  const leave = step.isRolling
+    ? rollingEvacuation(scaled.desired, step.surge, seen)
+    : evacuationOf(scaled.desired, plan, revision, seen);
   const budgetMs = budgetOf(plan, settings);
   const recovered = recover(seen, memory.recovery, budgetMs);
   const view: View = { workload, seen, plan, revision, scaled, step, extra: leave.extra, drift: memory.drift };

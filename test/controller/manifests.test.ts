@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import { databaseIn, manifests } from "../../src/controller/kubernetes/manifests.ts";
+import { loadSettings } from "../../src/controller/settings/settings.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: objects of any kind.
 type Any = any;
@@ -19,6 +20,19 @@ describe("the manifests", () => {
   test("are what deploy/kubernetes has (made anew by gpuo cluster manifests --image gpu-orchestrator:1.0.0)", () => {
     const text = readFileSync("deploy/kubernetes/llm-orchestrator.yaml", "utf8");
     expect(parseAllDocuments(text).map((one) => one.toJS())).toEqual(JSON.parse(JSON.stringify(made())));
+  });
+
+  test("may have beside them what docs/cluster.md opens the API with: it is of the same pods", () => {
+    const [, block = ""] = readFileSync("docs/cluster.md", "utf8").split("```yaml\napiVersion: networking.k8s.io/v1");
+    const [text = ""] = block.split("```");
+    const [policy, service] = parseAllDocuments(`apiVersion: networking.k8s.io/v1${text}`).map((one) => one.toJS());
+    const { matchLabels } = made().find(({ kind }) => kind === "Deployment").spec.selector;
+    expect(policy.spec.podSelector.matchLabels).toEqual(matchLabels);
+    expect(service.spec.selector).toEqual(matchLabels);
+    const { port } = loadSettings({}, {}).api;
+    expect([policy.spec.ingress[0].ports[0].port, service.spec.ports[0].targetPort]).toEqual([port, port]);
+    const names = made().map(({ kind, metadata }) => `${kind}/${metadata.name}`);
+    for (const { kind, metadata } of [policy, service]) expect(names).not.toContain(`${kind}/${metadata.name}`);
   });
 
   test("give no right to read or change a Secret, to all of a group, or to escalate", () => {

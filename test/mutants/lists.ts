@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { ANALYZER_MUTANTS } from "./analyzer-mutants.ts";
 import { CANDIDATE_MUTANTS } from "./candidate-mutants.ts";
 import { CLI_MUTANTS } from "./cli-mutants.ts";
+import { CONTROLLER_CLUSTER_MUTANTS } from "./controller-cluster-mutants.ts";
 import { CONTROLLER_DATABASE_MUTANTS } from "./controller-database-mutants.ts";
 import { CONTROLLER_MUTANTS } from "./controller-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
@@ -32,6 +33,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...ANALYZER_MUTANTS,
   ...CANDIDATE_MUTANTS,
   ...CLI_MUTANTS,
+  ...CONTROLLER_CLUSTER_MUTANTS,
   ...CONTROLLER_DATABASE_MUTANTS,
   ...CONTROLLER_MUTANTS,
   ...CORE_MUTANTS,

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { WorkError } from "../work/errors.ts";
 import type { RunSeen, RunUsage, WorkerFacts } from "../work/model.ts";
 import { type WantedOfWorker, wantedOf } from "../work/wanted.ts";
+import { isNewcomer } from "../work/workers.ts";
 import type { Books } from "./books.ts";
 import type { Log } from "./look.ts";
 
@@ -101,7 +102,10 @@ export class Gate {
     const worker = { ...report.worker, freeGpus: this.#freeGpus() };
     this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
     this.usage = report.usage ?? {};
+    const isFirst = isNewcomer(this.#books.state, worker);
     this.#books.command({ type: "worker-reports", worker, runs });
+    // From here on the one before it is refused: whatever that one has begun it finds when it looks again.
+    if (isFirst) return { start: [], stop: [], publish: [], settled: [], orphans: [], books: this.#books.name };
     const until = Date.now() + HOLD_MS;
     for (;;) {
       // Before it is told: from then on it may have begun.

@@ -5,7 +5,7 @@ import { isOnNode } from "./evolve.ts";
 import type { EndReason, Run, RunFence, RunOnNode, RunSeen, Waiting, WorkerFacts } from "./model.ts";
 import { fenceMsOf } from "./nodes.ts";
 import { declineRun, endRun, isElsewhere } from "./runs.ts";
-import { jobOf, openRunsOf } from "./state.ts";
+import { jobOf, openRunsOf, type WorkState } from "./state.ts";
 
 /**
  * A worker says all that it has; `null`: it cannot tell yet.
@@ -15,6 +15,7 @@ import { jobOf, openRunsOf } from "./state.ts";
 export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly RunSeen[] | null): void {
   demandNewest(draft, worker.node, worker.instance);
   const before = draft.state.workers.get(worker.node);
+  const isFirst = isNewcomer(draft.state, worker);
   const isOld = before?.link !== undefined && worker.link !== undefined && before.instance === worker.instance;
   if (isOld && (worker.link?.seq ?? 0) <= (before?.link?.seq ?? 0)) return;
   draft.write({ type: "worker-seen", worker: { ...worker, lastSeen: draft.now } });
@@ -27,6 +28,7 @@ export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly 
       if (run.publish === "wanted" && report.published) draft.write({ type: "run-published", run: run.id });
     } else if (isOnNode(run) && run.node === worker.node) takeReport(draft, run, report);
   }
+  if (isFirst) return;
   for (const run of openRunsOf(draft.state)) {
     if (!isOnNode(run) || run.node !== worker.node || !run.known || seen.has(run.id)) continue;
     const reason: EndReason = before !== undefined && before.bootId !== worker.bootId ? "rebooted" : "lost";
@@ -37,6 +39,19 @@ export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly 
     const isGone = run.phase === "ended" && run.publish === "wanted" && run.node === worker.node && !seen.has(run.id);
     if (isGone) draft.write({ type: "run-published", run: run.id });
   }
+}
+
+/**
+ * Whether this is the first that a process of this host's worker says while the host is up. The one before it may live,
+ * and was obeyed until now: what that one has begun since the newcomer looked is not lost.
+ */
+export function isNewcomer(
+  { workers }: WorkState,
+  worker: Pick<WorkerFacts, "node" | "instance" | "bootId" | "link">,
+): boolean {
+  const before = workers.get(worker.node);
+  const isAnother = before !== undefined && before.instance !== worker.instance && before.bootId === worker.bootId;
+  return isAnother && worker.link === undefined;
 }
 
 function demandNewest({ state }: Draft, node: string, instance: number): void {

@@ -3,7 +3,8 @@
  * tells a worker that starts later all that happened before it.
  *
  *  1. The folder is there before anything is started, and a folder is started at most once.
- *  2. `holder.json` is made by whoever is first, the holder or a worker that gives the start up: never by both.
+ *  2. `order.json` is made by whoever is first, the worker or one that takes over from it: the other takes it up.
+ *  3. `holder.json` is made by whoever is first, the holder or a worker that gives the start up: never by both.
  */
 import {
   closeSync,
@@ -120,10 +121,10 @@ export function readIn<T>(folder: string, name: FileName): T | null {
   }
 }
 
-/** Whole or not at all, and still there after a power cut. */
+/** Whole or not at all, and still there after a power cut. Two workers may write at once, until one is refused. */
 export function writeIn(folder: string, name: FileName, value: unknown): void {
   const path = pathIn(folder, name);
-  const draft = `${path}.new`;
+  const draft = `${path}.${process.pid}`;
   writeThrough(draft, JSON.stringify(value));
   renameSync(draft, path);
 }

@@ -10,7 +10,7 @@ import type { ExecutorSettings } from "../work/executor-settings.ts";
 import { HEARD_FILE } from "../work/nodes.ts";
 import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, makeCage } from "./cages.ts";
-import { makeFolder, type Order, writeIn } from "./folder.ts";
+import { claimIn, makeFolder, type Order } from "./folder.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 const MAX_LOG_BYTES = 10 * 2 ** 20;
@@ -70,11 +70,12 @@ export interface Starter {
 }
 
 /**
- * Writes everything that the run needs, its order last. Nothing runs yet.
+ * Writes everything that the run needs, its order last, and starts its holder.
  *
+ * @returns false when its order is there already: another worker of this node has started it.
  * @throws WorkError when the host does not let it be run.
  */
-export async function prepare(folder: string, assignment: Assignment, starter: Starter): Promise<Order> {
+export async function prepare(folder: string, assignment: Assignment, starter: Starter): Promise<boolean> {
   const { settings, books, bootId, cage: kind } = starter;
   const { spec, run, lease } = assignment;
   const executor = executorOf(spec.executor, settings);
@@ -152,9 +153,9 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     ...(executor.type === "container" ? { remove: [...asUser(user), ...removalOf(run, executor)] } : {}),
     ...fenceOf(assignment, settings),
   };
-  writeIn(folder, "order", order);
+  if (!claimIn(folder, "order", order)) return false;
   startHolder(folder, cage.holderPrefix, settings);
-  return order;
+  return true;
 }
 
 function fenceOf({ fenceMs, spec }: Assignment, { dir }: WorkerSettings): Pick<Order, "fence"> {

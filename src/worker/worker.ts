@@ -14,7 +14,7 @@ import { WorkError } from "../work/errors.ts";
 import type { WorkerFacts } from "../work/model.ts";
 import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, chooseCage, membersOf, signalAll } from "./cages.ts";
-import { makeFolder, type Order, readIn, writeIn } from "./folder.ts";
+import { claimIn, makeFolder, type Order, readIn, writeIn } from "./folder.ts";
 import { answersWell, completes } from "./probes.ts";
 import { listensOn, MARK, ProcessTable } from "./processes.ts";
 import { type Publication, publish } from "./results.ts";
@@ -59,6 +59,7 @@ class Worker {
   #lastNews = "";
   #poll: AbortController | null = null;
   #isStopped = false;
+  #isAnswered = false;
 
   constructor(settings: WorkerSettings, log: Logger) {
     this.#settings = settings;
@@ -83,19 +84,27 @@ class Worker {
       hardware: hardware(),
     };
     this.#adopt();
+    this.#log.info({ runs: this.#watches.size, cage: this.#cage }, "the worker has taken up its runs");
   }
 
   /** Takes up what an earlier worker has left. */
   #adopt(): void {
     for (const name of readdirSync(this.#runsDir)) {
-      const folder = join(this.#runsDir, name);
-      const order = readIn<Order>(folder, "order");
-      if (order === null) continue;
-      const watch = new RunWatch(folder, order);
-      if (!watch.settled) this.#watches.set(order.run, watch);
-      else if (watch.settledBefore(Date.now() - KEEP_SETTLED_MS)) this.#remove(folder);
+      const watch = this.#takeUp(name);
+      if (watch?.settledBefore(Date.now() - KEEP_SETTLED_MS)) this.#remove(watch.folder);
     }
-    this.#log.info({ runs: this.#watches.size, cage: this.#cage }, "the worker has taken up its runs");
+  }
+
+  /** What is on disk of a run, whoever has put it there; `null`: nothing that was begun. */
+  #takeUp(run: string): RunWatch | null {
+    const known = this.#watches.get(run);
+    if (known !== undefined) return known;
+    const folder = join(this.#runsDir, run);
+    const order = readIn<Order>(folder, "order");
+    if (order === null) return null;
+    const watch = new RunWatch(folder, order);
+    if (!watch.settled) this.#watches.set(order.run, watch);
+    return watch;
   }
 
   #remove(folder: string): void {
@@ -147,6 +156,9 @@ class Worker {
     };
     const wanted = await syncOnce(join(dir, "worker.sock"), join(dir, "worker.token"), report, this.#poll.signal);
     this.#books = wanted.books;
+    // The worker before this one has been obeyed until here, and is refused from now on: all that it has begun is there.
+    if (!this.#isAnswered) this.#adopt();
+    this.#isAnswered = true;
     await this.#obey(wanted);
   }
 
@@ -222,21 +234,20 @@ class Worker {
   }
 
   #stop({ run, ...order }: Wanted["stop"][number], books: string, now: number): void {
-    const watch = this.#watches.get(run);
-    if (watch !== undefined) {
+    if (this.#starting.has(run)) return;
+    const watch = this.#takeUp(run);
+    if (watch !== null) {
       watch.stop({ signal: order.signal, graceMs: order.graceMs, to: order.to as "main" | "group" }, null, now);
       return;
     }
-    if (this.#starting.has(run)) return;
     // A stone with its name on it: an order to start it that comes late finds that it is over.
     this.#refuse(run, books, order.epoch, "it was stopped before it began", null);
   }
 
   async #start(assignment: Assignment, books: string): Promise<void> {
     const { run, epoch } = assignment;
-    if (this.#watches.has(run) || this.#starting.has(run)) return;
+    if (this.#starting.has(run) || this.#takeUp(run) !== null) return;
     const folder = join(this.#runsDir, run);
-    if (readIn(folder, "order") !== null) return;
     this.#starting.add(run);
     try {
       makeFolder(folder, 0o755);
@@ -246,8 +257,9 @@ class Worker {
         ),
       );
       const starter = { settings: this.#settings, books, bootId: this.#facts.bootId, cage: this.#cage, taken };
-      const order = await prepare(folder, assignment, starter);
-      this.#watches.set(run, new RunWatch(folder, order));
+      const isOurs = await prepare(folder, assignment, starter);
+      this.#takeUp(run);
+      if (!isOurs) return;
       this.#log.info(
         { run, executor: assignment.spec.executor, gpu_uuids: assignment.lease?.gpuUuids ?? [] },
         "run started",
@@ -266,9 +278,10 @@ class Worker {
     const folder = join(this.#runsDir, run);
     makeFolder(folder, 0o755);
     const order: Order = { ...NOTHING, run, books, epoch, bootId: this.#facts.bootId, orderedAt: Date.now() };
-    writeIn(folder, "end", { at: Date.now(), reason, detail, exitCode: null, signal: null, resultOk: null, tail: [] });
-    writeIn(folder, "order", order);
-    this.#watches.set(run, new RunWatch(folder, order));
+    const end = { at: Date.now(), reason, detail, exitCode: null, signal: null, resultOk: null, tail: [] };
+    // Where another worker has begun it after all it is not over.
+    if (claimIn(folder, "order", order)) writeIn(folder, "end", end);
+    this.#takeUp(run);
   }
 
   /** Ends what bears the mark of a run of these books that has ended: what came out of its cage alive. */

@@ -59,6 +59,12 @@ const BOOKS = planted(
       },
       {
         file: "src/work/workers.ts",
+        name: "What the worker before it began while a new one looked counts as lost",
+        find: "before !== undefined && before.instance !== worker.instance &&",
+        replace: "before !== undefined && before.instance === worker.instance + 0.5 &&",
+      },
+      {
+        file: "src/work/workers.ts",
         name: "A run that was never seen counts as lost",
         find: "!run.known || seen.has(run.id)) continue;",
         replace: "seen.has(run.id)) continue;",
@@ -243,6 +249,40 @@ const FENCE = planted(
   ],
 );
 
+const TAKEOVER = planted(
+  "src/worker/worker.ts",
+  ["test/worker/takeover.test.ts", "test/work-service/gate.test.ts"],
+  [
+    {
+      name: "A worker that takes over never looks again",
+      find: "if (!this.#isAnswered) this.#adopt();",
+      replace: "",
+    },
+    {
+      name: "What another worker has begun is followed by nobody",
+      find: "if (this.#starting.has(run) || this.#takeUp(run) !== null) return;",
+      replace: 'if (this.#starting.has(run) || readIn(join(this.#runsDir, run), "order") !== null) return;',
+    },
+    {
+      name: "What is to stop and was begun by another worker counts as over",
+      find: "const watch = this.#takeUp(run);\n    if (watch !== null) {",
+      replace: "const watch = this.#watches.get(run);\n    if (watch !== undefined) {",
+    },
+    {
+      file: "src/worker/start.ts",
+      name: "A run is started although another worker has started it",
+      find: 'if (!claimIn(folder, "order", order)) return false;',
+      replace: 'claimIn(folder, "order", order);',
+    },
+    {
+      file: "src/work-service/gate.ts",
+      name: "A worker that takes over is given work before it has looked again",
+      find: "if (isFirst) return",
+      replace: "if (isFirst && runs.length > 0) return",
+    },
+  ],
+);
+
 const MEMBER = planted(
   "src/work-service/elsewhere/member.ts",
   ["test/work-service/member.test.ts"],
@@ -379,6 +419,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...READING,
   ...ELSEWHERE,
   ...FENCE,
+  ...TAKEOVER,
   ...MEMBER,
   ...TOLD,
   ...RESTORED,

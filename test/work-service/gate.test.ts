@@ -7,6 +7,8 @@ import { steadyClock } from "../../src/platform/clock.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Gate } from "../../src/work-service/gate.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
+import { aTask } from "../work/fixtures.ts";
+import { World } from "../work/world.ts";
 
 const root = mkdtempSync(join(tmpdir(), "gpuo-gate-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -53,3 +55,51 @@ test("a token that was cut short is made anew, and an empty one lets nobody in",
     expect(readFileSync(path, "utf8")).toBe(token);
   }
 });
+
+test("a worker that takes over is told at once that it is known, and what is wanted once it has looked again", async () => {
+  const dir = join(root, "takes-over");
+  mkdirSync(dir);
+  const store = new WorkStore(join(dir, "work.db"));
+  const books = new Books(store, steadyClock());
+  const gate = new Gate(books, join(dir, "gate"), LOG);
+  await gate.listen(false);
+  try {
+    const task = aTask("t", { gpus: 0 });
+    books.command({ type: "submit-task", task, maxTasks: 1 });
+    const run = [...books.state.runs.values()][0]?.id;
+    const says = (instance: number) => ask(join(dir, "gate"), instance);
+    expect(starts(await says(1))).toEqual([run]);
+    expect(starts(await says(2))).toEqual([]);
+    expect((await says(1)).status).toBe(409);
+    expect(starts(await says(2))).toEqual([run]);
+  } finally {
+    await gate.close();
+    store.close();
+  }
+});
+
+interface Answered {
+  readonly status: number | undefined;
+  readonly wanted: { readonly start: readonly { readonly run: string }[] };
+}
+
+const starts = ({ wanted }: Answered) => wanted.start.map(({ run }) => run);
+
+/** What a worker is answered that has nothing: well before an answer is held. */
+function ask(dir: string, instance: number): Promise<Answered> {
+  const worker = { ...new World(0).facts(), instance };
+  const token = readFileSync(join(dir, "worker.token"), "utf8");
+  return new Promise((resolve, reject) => {
+    const headers = { authorization: `Bearer ${token}` };
+    const to = { socketPath: join(dir, "worker.sock"), method: "POST", path: "/sync", headers, agent: false };
+    const asked = request({ ...to, signal: AbortSignal.timeout(5_000) }, (res) => {
+      let text = "";
+      res.on("data", (chunk: Buffer) => {
+        text += chunk.toString();
+      });
+      res.on("end", () => resolve({ status: res.statusCode, wanted: JSON.parse(text) }));
+    });
+    asked.on("error", reject);
+    asked.end(JSON.stringify({ worker, runs: [], orphansStopped: 0, unkillable: 0 }));
+  });
+}

@@ -316,6 +316,43 @@ describe("a worker", () => {
     expect(code(() => world.sync(true))).toBe("worker-superseded");
   });
 
+  test("that takes over has looked before the one before it was refused: what that one began meanwhile keeps its lease", () => {
+    const world = new World(2);
+    world.sync(true);
+    world.nextWorkerLooks();
+    submit(world, "t");
+    begin(world);
+    expect(runsOf(world)[0]?.phase).toBe("running");
+    world.restartWorker();
+    world.sync(true);
+    world.look();
+    expect(world.violations).toEqual([]);
+    expect(runsOf(world).map(({ phase }) => phase)).toEqual(["running"]);
+    // When it looks again it finds the run, and it ends as any other does.
+    world.sync(true);
+    exits(world, 0);
+    expect(runsOf(world)[0]).toMatchObject({ phase: "ended", reason: "exited" });
+  });
+
+  test("that takes over and has not found a run at its second look either has lost it", () => {
+    const world = running();
+    world.folders.clear();
+    world.restartWorker();
+    world.sync(true);
+    expect(runsOf(world)[0]?.phase).toBe("running");
+    world.sync(true);
+    expect(runsOf(world)[0]).toMatchObject({ phase: "ended", reason: "lost" });
+    expect(world.begun.get("t/0")).toBe(1);
+  });
+
+  test("of a host that has booted since is the only one there: what it does not know is over at once", () => {
+    const world = running();
+    world.folders.clear();
+    world.reboot();
+    world.sync(true);
+    expect(runsOf(world)[0]).toMatchObject({ phase: "ended", reason: "rebooted" });
+  });
+
   test("that is stale is removed if nothing is open there, and kept otherwise", () => {
     const world = running();
     world.now += 1_000_000;

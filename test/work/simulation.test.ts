@@ -129,6 +129,23 @@ const ops: fc.Arbitrary<Op> = fc.oneof(
     }),
   },
   { weight: 2, arbitrary: fc.constant<Op>((world) => world.restartWorker()) },
+  { weight: 1, arbitrary: fc.constant<Op>((world) => world.nextWorkerLooks()) },
+  {
+    // The old worker is obeyed until the new one reports.
+    weight: 1,
+    arbitrary: index.map(
+      (pick): Op =>
+        (world) => {
+          world.nextWorkerLooks();
+          world.look();
+          world.sync(true);
+          world.startOne(pick);
+          world.sync(true);
+          world.restartWorker();
+          world.sync(true);
+        },
+    ),
+  },
   { weight: 1, arbitrary: fc.constant<Op>((world) => world.reboot()) },
   {
     weight: 1,

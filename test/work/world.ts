@@ -7,6 +7,7 @@ import { decide } from "../../src/work/decide.ts";
 import type { EndReason, RunSeen, Task, WorkerFacts } from "../../src/work/model.ts";
 import { emptyWork, openRunsOf, type WorkState } from "../../src/work/state.ts";
 import { countedOn, mayAsk, unwanted, type WantedOfWorker, wantedOf } from "../../src/work/wanted.ts";
+import { isNewcomer } from "../../src/work/workers.ts";
 
 interface Allocation {
   readonly id: string;
@@ -68,6 +69,7 @@ export class World {
   readonly node: string;
   bootId = "boot-1";
   orphansStopped = 0;
+  #looked: { readonly instance: number; readonly runs: ReadonlySet<string> } | null = null;
   #made = 0;
 
   constructor(gpus: number, node = "node-1") {
@@ -197,8 +199,11 @@ export class World {
   sync(answered: boolean): void {
     if (!this.workerUp) return;
     const reports = this.#reports();
+    const isFirst = isNewcomer(this.state, this.facts());
     this.command({ type: "worker-reports", worker: this.facts(), runs: reports });
+    if (this.#looked?.instance === this.instance) this.#looked = null;
     this.#mayDie("report taken, not answered");
+    if (isFirst) return;
     this.command({ type: "hand-out", node: this.node, instance: this.instance });
     const wanted = wantedOf(this.state, this.node, reports);
     this.#mayDie("handed out, not sent");
@@ -206,7 +211,9 @@ export class World {
   }
 
   #reports(): RunSeen[] {
-    return [...this.folders.values()].filter(({ settled }) => !settled).map((folder) => this.#seen(folder));
+    const looked = this.instance === this.#looked?.instance ? this.#looked.runs : null;
+    const open = [...this.folders.values()].filter(({ settled }) => !settled);
+    return open.filter(({ run }) => looked?.has(run) !== false).map((folder) => this.#seen(folder));
   }
 
   #seen(folder: Folder): RunSeen {
@@ -358,12 +365,18 @@ export class World {
     this.bootId = `boot-${Number(this.bootId.slice(5)) + 1}`;
     this.instance++;
     this.heardAt = null;
+    this.#looked = null;
     for (const folder of this.folders.values()) folder.alive = 0;
   }
 
   restartWorker(): void {
     this.workerUp = true;
     this.instance++;
+  }
+
+  /** The next worker looks into the folders. Until it reports, the one before it may live and be obeyed. */
+  nextWorkerLooks(): void {
+    this.#looked = { instance: this.instance + 1, runs: new Set(this.folders.keys()) };
   }
 
   /** Lets everything that runs come to its end, with nothing dying any more. */

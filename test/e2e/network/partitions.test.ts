@@ -1,9 +1,10 @@
 /**
  * Two and three nodes on a network of their own: cables that are pulled, an emptied Redis, a replica that takes over,
- * daemons that are killed, nodes that come back. NETWORK_SECONDS=600 draws such rounds for ten minutes.
+ * daemons that are killed, nodes that come back. NETWORK_SECONDS=600 draws such rounds for ten minutes, and
+ * NETWORK_ROUNDS=kill,nothing draws no others. What failed leaves its folder, with databases and logs.
  */
 import { spawnSync } from "node:child_process";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, onTestFailed, test } from "vitest";
 import { SEED } from "../../seed.ts";
 import { pause } from "../../worker/site.ts";
 import { eventually, isBuilt } from "../daemon.ts";
@@ -35,6 +36,7 @@ const runsOn = (rack: Rack, id: string) =>
 async function rackOf(...nodes: readonly string[]): Promise<Rack> {
   const rack = new Rack(...nodes);
   racks.push(rack);
+  onTestFailed(() => rack.keep());
   await rack.start();
   await eventually(
     () => rack.ask("GET", "/workers"),
@@ -115,6 +117,7 @@ describe.skipIf(!runs)(`hosts on a network of their own (needs dist/; ${NEEDS_NE
         },
         nothing: () => pause(2_000),
       };
+      const drawn = process.env.NETWORK_ROUNDS?.split(",") ?? Object.keys(rounds);
       const tasks = new Map<string, number>();
       const told: string[] = [];
       const end = Date.now() + SECONDS * 1_000;
@@ -123,7 +126,7 @@ describe.skipIf(!runs)(`hosts on a network of their own (needs dist/; ${NEEDS_NE
           const lost = pick([0, 1, 2]);
           tasks.set(await rack.submit(pick([1, 5, 15]), pick([0, 1, 2]), lost), lost);
         }
-        const name = pick(Object.keys(rounds));
+        const name = pick(drawn);
         told.push(name);
         await rounds[name]?.();
         expect(rack.faults(), told.join(", ")).toEqual([]);

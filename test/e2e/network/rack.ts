@@ -47,6 +47,9 @@ export class Rack {
   readonly daemons = new Map<string, TestDaemon>();
   readonly nodes: readonly string[];
   readonly #servers = new Map<string, ChildProcess>();
+  /** Of every process of a host's daemon, and of its workers. */
+  readonly #logs = new Map<string, (readonly string[])[]>();
+  #isKept = false;
   /** Which of the two has the address now. */
   master = "redis-a";
 
@@ -168,7 +171,9 @@ cluster: {role: ${role}, redis_url: "${url}", secret_file: "${this.#file("secret
     const { under } = this.network.on(name);
     const env = { NODE_EXTRA_CA_CERTS: this.#file("cert.pem") };
     // The controller has no worker, so that all goes to the nodes.
-    this.daemons.set(name, await startDaemon({ folder, config, simulate: "h100x2", under, env }));
+    const daemon = await startDaemon({ folder, config, simulate: "h100x2", under, env });
+    this.daemons.set(name, daemon);
+    this.#logs.set(name, [...(this.#logs.get(name) ?? []), daemon.log]);
   }
 
   async kill(name: string, signal: NodeJS.Signals = "SIGKILL"): Promise<void> {
@@ -235,9 +240,12 @@ cluster: {role: ${role}, redis_url: "${url}", secret_file: "${this.#file("secret
         const isAtOnce = one.from < other.to + SLACK_MS && other.from < one.to + SLACK_MS;
         if (!isAtOnce) return [];
         const shared = one.node === other.node ? one.gpus.filter((gpu) => other.gpus.includes(gpu)) : [];
+        const when = `(${timesOf(one)}; ${timesOf(other)})`;
         return [
-          ...(one.task === other.task ? [`${one.run} on ${one.node} lived beside ${other.run} on ${other.node}`] : []),
-          ...shared.map((gpu) => `${gpu} of ${one.node} was used by ${one.run} and ${other.run}`),
+          ...(one.task === other.task
+            ? [`${one.run} on ${one.node} lived beside ${other.run} on ${other.node} ${when}`]
+            : []),
+          ...shared.map((gpu) => `${gpu} of ${one.node} was used by ${one.run} and ${other.run} ${when}`),
         ];
       }),
     );
@@ -252,10 +260,19 @@ cluster: {role: ${role}, redis_url: "${url}", secret_file: "${this.#file("secret
     return free;
   }
 
+  /** What was found wrong: databases, folders of runs and logs are kept for whoever looks into it. */
+  keep(): void {
+    this.#isKept = true;
+    for (const [name, lines] of this.#logs) writeFileSync(join(this.folder, `${name}.log`), lines.flat().join("\n"));
+  }
+
   async stop(): Promise<void> {
     for (const daemon of this.daemons.values()) await daemon.end();
     for (const server of this.#servers.values()) server.kill("SIGKILL");
     this.network.stop();
-    rmSync(this.folder, { recursive: true, force: true });
+    if (this.#isKept) console.log(`kept: ${this.folder}`);
+    else rmSync(this.folder, { recursive: true, force: true });
   }
 }
+
+const timesOf = ({ from, to }: Life) => `${new Date(from).toISOString()} to ${new Date(to).toISOString()}`;

@@ -70,9 +70,12 @@ export class Look {
       this.#ask();
       this.#lookAfter();
       this.#giveBack();
-      this.#books.command({ type: "tick" });
-      this.#books.command({ type: "remove-stale-workers", staleMs: STALE_WORKER_TTLS * WORKER_TTL_MS });
-      this.#books.command({ type: "remove-ended-tasks", before: this.#books.now() - TASKS_KEPT_MS, keep: TASKS_KEPT });
+      this.#books.command({
+        type: "tidy",
+        staleMs: STALE_WORKER_TTLS * WORKER_TTL_MS,
+        before: this.#books.now() - TASKS_KEPT_MS,
+        keep: TASKS_KEPT,
+      });
     } catch (error) {
       // A full disk, as a rule: the next look tries again.
       this.#log.error({ err: error }, "work's books could not be brought up to date");

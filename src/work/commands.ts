@@ -51,4 +51,11 @@ export type WorkCommand =
   | { readonly type: "remove-worker"; readonly node: string }
   | { readonly type: "remove-stale-workers"; readonly staleMs: number }
   | { readonly type: "remove-ended-tasks"; readonly before: number; readonly keep: number }
+  /** Both, and whatever is due. */
+  | {
+      readonly type: "tidy";
+      readonly staleMs: number;
+      readonly before: number;
+      readonly keep: number;
+    }
   | { readonly type: "tick" };

@@ -98,6 +98,10 @@ function accept(draft: Draft, command: WorkCommand): void {
     case "remove-ended-tasks":
       removeEndedTasks(draft, command.before, command.keep);
       return;
+    case "tidy":
+      removeStaleWorkers(draft, command.staleMs);
+      removeEndedTasks(draft, command.before, command.keep);
+      return;
     case "tick":
       return;
     default:

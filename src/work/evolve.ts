@@ -225,5 +225,6 @@ function removeTask(state: WorkState, id: string): WorkState {
     runs = runs.delete(run.id);
     openRuns = openRuns.delete(run.id);
   }
-  return { ...state, tasks: state.tasks.delete(id), openTasks: state.openTasks.delete(id), runs, openRuns };
+  const [openTasks, movingTasks] = [state.openTasks.delete(id), state.movingTasks.delete(id)];
+  return { ...state, tasks: state.tasks.delete(id), openTasks, movingTasks, runs, openRuns };
 }

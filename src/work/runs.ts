@@ -71,8 +71,19 @@ export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string
   return chooseNode(job.spec, offers, now);
 }
 
+/** Of books that stand as they are: the maps never change, and many runs ask one after the other. */
+const foundOffers = new WeakMap<Draft["state"]["runs"], { of: Draft["state"]["workers"]; offers: readonly Offer[] }>();
+
+function offersOf(state: Draft["state"]): readonly Offer[] {
+  const known = foundOffers.get(state.runs);
+  if (known !== undefined && known.of === state.workers) return known.offers;
+  const offers = offersFrom(state);
+  foundOffers.set(state.runs, { of: state.workers, offers });
+  return offers;
+}
+
 /** What each node could take, less what it has been given since it said so. */
-function offersOf(state: Draft["state"]): Offer[] {
+function offersFrom(state: Draft["state"]): Offer[] {
   const workers = [...state.workers.values()];
   // Alone, it is chosen whatever it has free.
   if (workers.length < 2 && workers.every(({ link }) => link === undefined))

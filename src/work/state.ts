@@ -2,7 +2,7 @@
  * The books of work: what is wanted, and how it stands. A value, like the host's state in the core.
  *
  *  1. A replica has at most one run that has not ended, and a run at most one lease.
- *  2. `openTasks` and `openRuns` are indexes: what may still change by itself. Only `evolve` touches them.
+ *  2. `openTasks`, `movingTasks` and `openRuns` are indexes: what may still change by itself. Only `evolve` touches them.
  *  3. Epochs grow, and are never below the clock at which their run was made: books that were lost or restored cannot
  *     give one twice.
  */
@@ -13,6 +13,8 @@ import type { JobRef, Run, RunId, Slot, Task, Worker, Workload } from "./model.t
 export interface WorkState {
   readonly tasks: OrderedMap<string, Task>;
   readonly openTasks: OrderedMap<string, string>;
+  /** Those of the open ones that may change though nothing has happened to their runs. */
+  readonly movingTasks: OrderedMap<string, string>;
   /** By uid. */
   readonly workloads: OrderedMap<string, Workload>;
   readonly runs: OrderedMap<RunId, Run>;
@@ -34,6 +36,7 @@ export function emptyWork(): WorkState {
   return {
     tasks: OrderedMap.empty(byText()),
     openTasks: OrderedMap.empty(byText()),
+    movingTasks: OrderedMap.empty(byText()),
     workloads: OrderedMap.empty(byText()),
     runs: OrderedMap.empty(byText()),
     openRuns: OrderedMap.empty(byText()),
@@ -61,8 +64,25 @@ export function isSettled(run: Run): boolean {
 }
 
 export function withTask(state: WorkState, task: Task): WorkState {
-  const openTasks = isOver(task) ? state.openTasks.delete(task.id) : state.openTasks.set(task.id, task.id);
-  return { ...state, tasks: state.tasks.set(task.id, task), openTasks };
+  const { id } = task;
+  const openTasks = indexed(state.openTasks, id, !isOver(task));
+  const movingTasks = indexed(state.movingTasks, id, isMoving(task));
+  return { ...state, tasks: state.tasks.set(id, task), openTasks, movingTasks };
+}
+
+function indexed(index: OrderedMap<string, string>, id: string, isIn: boolean): OrderedMap<string, string> {
+  if (!isIn) return index.delete(id);
+  return index.get(id) === undefined ? index.set(id, id) : index;
+}
+
+/**
+ * One whose replicas all have a run waits for these alone: what it depends on is done for good, and stays in the books
+ * while it is open. A service may be deleted under it.
+ */
+function isMoving(task: Task): boolean {
+  if (isOver(task)) return false;
+  if (task.cancelling || task.restored === true || task.spec.service !== undefined) return true;
+  return task.slots.some(({ live, outcome }) => live === null || outcome !== null);
 }
 
 export function withWorkload(state: WorkState, workload: Workload): WorkState {
@@ -89,9 +109,37 @@ export function workloadNamed(state: WorkState, id: string): Workload | undefine
 }
 
 /** The workload that a task wants its prompts answered by: the submitter's own; `undefined`: there is none. */
-export function serviceFor(state: WorkState, { owner, spec }: Pick<Task, "owner" | "spec">): Workload | undefined {
-  const own = [...state.workloads.values()].filter((one) => !one.deleted && one.owner === owner);
-  return own.find(({ id }) => id === spec.service) ?? own.find(({ name }) => name === spec.service);
+export function serviceFor(
+  { workloads }: Pick<WorkState, "workloads">,
+  { owner, spec }: Pick<Task, "owner" | "spec">,
+): Workload | undefined {
+  if (spec.service === undefined) return undefined;
+  const own = servicesOf(workloads).get(owner);
+  return own?.byId.get(spec.service) ?? own?.byName.get(spec.service);
+}
+
+interface Services {
+  readonly byId: Map<string, Workload>;
+  readonly byName: Map<string, Workload>;
+}
+
+/** By owner, of workloads that stand as they are: a map never changes, so what was found in it holds as long as it does. */
+const foundServices = new WeakMap<WorkState["workloads"], ReadonlyMap<string, Services>>();
+
+function servicesOf(workloads: WorkState["workloads"]): ReadonlyMap<string, Services> {
+  const known = foundServices.get(workloads);
+  if (known !== undefined) return known;
+  const found = new Map<string, Services>();
+  for (const workload of workloads.values()) {
+    if (workload.deleted) continue;
+    const own = found.get(workload.owner) ?? { byId: new Map(), byName: new Map() };
+    found.set(workload.owner, own);
+    // The first of several, whose order is that of their uids.
+    if (!own.byId.has(workload.id)) own.byId.set(workload.id, workload);
+    if (!own.byName.has(workload.name)) own.byName.set(workload.name, workload);
+  }
+  foundServices.set(workloads, found);
+  return found;
 }
 
 /** A replica of it that serves, on `node` or on any: the node and its port there. */

@@ -1,7 +1,8 @@
 /** Tasks: from their submission to their result. */
+import { compareText } from "../core/base/order.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
-import type { Run, Slot, Task } from "./model.ts";
+import type { Run, Slot, Task, Workload } from "./model.ts";
 import { createRun, failSlot, stopRun } from "./runs.ts";
 import { isOver, openTasksOf, readyRun, serviceFor } from "./state.ts";
 
@@ -54,7 +55,9 @@ export function failTask(draft: Draft, id: string, reason: string): void {
 
 export function removeEndedTasks(draft: Draft, before: number, keep: number): void {
   const { state } = draft;
-  let surplus = state.tasks.size - state.openTasks.size - keep;
+  const ended = state.tasks.size - state.openTasks.size;
+  if (ended === 0) return;
+  let surplus = ended - keep;
   const needed = new Set(openTasksOf(state).flatMap(({ dependsOn }) => dependsOn));
   for (const task of [...state.tasks.values()]) {
     if (!isOver(task) || needed.has(task.id)) continue;
@@ -64,15 +67,26 @@ export function removeEndedTasks(draft: Draft, before: number, keep: number): vo
   }
 }
 
-/** Brings every open task to where it stands now. */
+/** Brings every open task to where it stands now: those that move by themselves, and those of whose runs there is news. */
 export function advanceTasks(draft: Draft): void {
-  for (const { id } of openTasksOf(draft.state)) {
+  for (const id of dueTasks(draft)) {
     advanceTask(draft, id);
     const task = draft.state.tasks.get(id) as Task;
     if (isOver(task)) continue;
     const status = task.slots.some((slot) => isDispatched(draft, slot)) ? "DISPATCHED" : "PENDING";
     if (status !== task.status) draft.write({ type: "task-status", id, status, at: draft.now });
   }
+}
+
+/** In the order of their ids. */
+function dueTasks({ state, events }: Draft): string[] {
+  const due = new Set(state.movingTasks.values());
+  const moving = due.size;
+  for (const event of events) {
+    const job = "run" in event ? state.runs.get(event.run)?.job : undefined;
+    if (job?.kind === "task" && state.openTasks.get(job.uid) !== undefined) due.add(job.uid);
+  }
+  return due.size === moving ? [...due] : [...due].sort(compareText);
 }
 
 function advanceTask(draft: Draft, id: string): void {
@@ -91,7 +105,8 @@ function advanceTask(draft: Draft, id: string): void {
     return;
   }
   if (!dependencies.every((other) => other?.status === "DONE")) return;
-  if (task.spec.service !== undefined && task.origin === undefined && serviceFor(draft.state, task) === undefined) {
+  const service = serviceFor(draft.state, task);
+  if (task.spec.service !== undefined && task.origin === undefined && service === undefined) {
     stopAll(draft, task, "FAILED", "its service is gone", "service-gone");
     return;
   }
@@ -100,7 +115,7 @@ function advanceTask(draft: Draft, id: string): void {
     stopAll(draft, task, "FAILED", "another replica failed", failed.outcome.reason);
     return;
   }
-  if (!hasService(draft, task)) return;
+  if (!hasService(draft, task, service)) return;
   for (const slot of task.slots) {
     const isDue = slot.nextAt === null || slot.nextAt <= draft.now;
     if (slot.live === null && slot.outcome === null && isDue) createRun(draft, task, { kind: "task", uid: id }, slot);
@@ -111,11 +126,10 @@ function advanceTask(draft: Draft, id: string): void {
 }
 
 /** Whether what it needs of a service is there; it waits until one is ready, and fails when there is none any more. */
-function hasService({ state }: Draft, task: Task): boolean {
+function hasService({ state }: Draft, task: Task, service: Workload | undefined): boolean {
   if (task.spec.service === undefined || task.slots.every(({ live, outcome }) => live !== null || outcome !== null))
     return true;
-  const workload = serviceFor(state, task);
-  return workload !== undefined && readyRun(state, workload) !== null;
+  return service !== undefined && readyRun(state, service) !== null;
 }
 
 /** Stops what is left of a task, and ends it when nothing is. */

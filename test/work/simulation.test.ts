@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { decide } from "../../src/work/decide.ts";
 import { isOver, openRunsOf } from "../../src/work/state.ts";
 import { countedOn } from "../../src/work/wanted.ts";
 import fc from "../fc.ts";
@@ -185,6 +186,9 @@ function play(history: readonly Op[]): World {
 }
 
 function checkBooks(world: World): void {
+  const { state, now } = world;
+  const tick = (of: typeof state) => decide(of, { type: "tick" }, now).events;
+  expect(tick(state), "a task moves that is taken to rest").toEqual(tick({ ...state, movingTasks: state.openTasks }));
   const live = new Map<string, string>();
   const leases = new Map<string, string>();
   for (const run of openRunsOf(world.state)) {

@@ -128,10 +128,11 @@ export async function makeBackup(file: string, { overwrite, ...options }: Backup
 export async function restoreBackup(file: string, options: DatabaseOptions): Promise<void> {
   const path = databaseOf(options);
   const { restore } = await import("../daemon/host-verbs.ts");
-  const { file: database, kept, asOf, leases, waiting, beside } = restore(path, file);
+  const { file: database, kept, asOf, leases, waiting, beside, keptBeside } = restore(path, file);
   const when = asOf === null ? "before its first start" : `at ${new Date(asOf).toISOString()}`;
   console.log(`${database} is as it was ${when}, with ${leases} leases and ${waiting} waiting requests`);
   if (kept !== null) console.log(`what it was until now is kept as ${kept}`);
+  if (keptBeside !== null) console.log(`its books of work are kept as ${keptBeside}`);
   if (beside) console.log("the books of work too: its open tasks fail with outcome-unknown when the daemon starts");
   console.log("start the daemon, then release what has ended since: GET /gpu/list shows what it believes");
 }

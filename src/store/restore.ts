@@ -3,7 +3,8 @@
  *
  * 1. The backup is only read: what is checked, brought to this program's schema and put in place is a copy of it.
  * 2. Until the last step, which the file system does at once or not at all, the database holds what it held, with the
- *    log folded in. It is kept under another name, and can be restored in turn.
+ *    log folded in. It is kept under another name, and can be restored in turn. Of two databases there are two such
+ *    steps: when the second fails the first is undone.
  * 3. Where the replaced database can still be read, what must never come twice is counted on from there: fencing tokens
  *    and the numbers of events. Where it cannot, the daemon takes its tokens from the wall clock on, as at every start.
  */
@@ -43,8 +44,12 @@ export interface Restored {
   readonly asOf: EpochMs | null;
   readonly leases: number;
   readonly waiting: number;
-  /** Whether the second database was in the backup too. One that was not stays as it is. */
+  /**
+   * Whether the second database was in the backup too, and what the one that it has replaced is called now. One that was
+   * not in it stays as it is.
+   */
   readonly beside: boolean;
+  readonly keptBeside: string | null;
 }
 
 /** A second database, which is put in its place with the first. */
@@ -133,20 +138,38 @@ function besideOf(staged: string): string {
 
 function replace(file: string, source: string, { staged, owner, beside }: Staging): Restored {
   const replacing = existsSync(file);
-  copyFileSync(source, staged);
-  // The log of the backup: a database that was copied with its log, or one that an earlier restore kept.
-  if (isFilled(`${source}-wal`)) copyFileSync(`${source}-wal`, `${staged}-wal`);
+  copyWithLog(source, staged);
   give(staged, owner, replacing ? owner.mode & 0o777 : 0o600);
   const found = prepare(staged, source, replacing ? settle(file) : null);
   syncPath(staged);
-  if (beside !== undefined && found.beside) putBeside(beside, besideOf(staged), source, owner);
-  const kept = replacing ? keep(file) : null;
-  putInPlace(staged, file);
-  return { file, kept, ...found };
+  const swaps: Swap[] = [{ staged, file }];
+  if (beside !== undefined && (found.beside || takeKept(beside, source, besideOf(staged)))) {
+    prepareBeside(beside, besideOf(staged), source, owner);
+    swaps.push({ staged: besideOf(staged), file: beside.file });
+  }
+  const [kept = null, keptBeside = null] = swapAll(swaps);
+  return { file, kept, ...found, beside: swaps.length > 1, keptBeside };
 }
 
-/** What was there keeps another name, as the first database does. */
-function putBeside({ file, prepare: makeFit }: Beside, staged: string, source: string, owner: Stats): void {
+/** With its log: a database that was copied with it, or one that an earlier restore kept. */
+function copyWithLog(source: string, target: string): void {
+  copyFileSync(source, target);
+  if (isFilled(`${source}-wal`)) copyFileSync(`${source}-wal`, `${target}-wal`);
+}
+
+const KEPT = ".replaced-";
+
+/** What an earlier restore kept was in two files, of one time. @returns whether there is such a second one. */
+function takeKept({ file }: Beside, source: string, target: string): boolean {
+  const at = source.lastIndexOf(KEPT);
+  if (at === -1) return false;
+  const second = join(dirname(source), basename(file) + source.slice(at));
+  if (!existsSync(second)) return false;
+  copyWithLog(second, target);
+  return true;
+}
+
+function prepareBeside({ file, prepare: makeFit }: Beside, staged: string, source: string, owner: Stats): void {
   try {
     makeFit(staged, `the second database in ${source}`);
   } catch (error) {
@@ -156,8 +179,59 @@ function putBeside({ file, prepare: makeFit }: Beside, staged: string, source: s
   }
   give(staged, owner, 0o600);
   syncPath(staged);
-  if (existsSync(file)) keep(file);
-  putInPlace(staged, file);
+  foldLog(file);
+}
+
+/** Of a database whose daemon was killed: what is only in its log is kept with it. */
+function foldLog(file: string): void {
+  if (!isFilled(file)) return;
+  let database: DatabaseSync | undefined;
+  try {
+    database = new DatabaseSync(file, { timeout: BUSY_TIMEOUT_MS });
+    pragma(database, "wal_checkpoint(TRUNCATE)");
+  } catch {
+    // It cannot be read: its log is kept beside it.
+  } finally {
+    database?.close();
+  }
+}
+
+interface Swap {
+  readonly staged: string;
+  readonly file: string;
+}
+
+/** All or, as far as the file system lets it be undone, nothing. @returns what each that was there is called now. */
+function swapAll(swaps: readonly Swap[]): (string | null)[] {
+  const time = new Date().toISOString().replaceAll(":", "-");
+  const begun: { readonly file: string; readonly kept: string | null }[] = [];
+  try {
+    for (const { file } of swaps) {
+      const kept = existsSync(file) ? `${file}${KEPT}${time}` : null;
+      if (kept !== null) keep(file, kept);
+      begun.push({ file, kept });
+    }
+    for (const { staged, file } of swaps) putInPlace(staged, file);
+  } catch (error) {
+    for (const { file, kept } of begun) takeBack(file, kept);
+    throw error;
+  }
+  return begun.map(({ kept }) => kept);
+}
+
+/** Whether it had been replaced or not. */
+function takeBack(file: string, kept: string | null): void {
+  if (kept === null) {
+    rmSync(file, { force: true });
+    return;
+  }
+  for (const end of ["", "-wal"]) {
+    if (!existsSync(`${kept}${end}`)) continue;
+    renameSync(`${kept}${end}`, `${file}${end}`);
+    // Two names of one file: such a rename does nothing.
+    rmSync(`${kept}${end}`, { force: true });
+  }
+  syncPath(dirname(file));
 }
 
 /** The copy, checked, of this program's schema, counting on from `counters`, in one file. */
@@ -239,13 +313,16 @@ function settle(file: string): Counters | null {
   }
 }
 
-/** Gives the database a second name, before it loses its first. @returns that name. */
-function keep(file: string): string {
-  const name = `${file}.replaced-${new Date().toISOString().replaceAll(":", "-")}`;
+/** Gives the database a second name, before it loses its first. */
+function keep(file: string, name: string): void {
   linkSync(file, name);
-  if (isFilled(`${file}-wal`)) linkSync(`${file}-wal`, `${name}-wal`);
+  try {
+    if (isFilled(`${file}-wal`)) linkSync(`${file}-wal`, `${name}-wal`);
+  } catch (error) {
+    rmSync(name);
+    throw error;
+  }
   syncPath(dirname(file));
-  return name;
 }
 
 /** More than SQLite takes for an empty file, which one byte is too. */

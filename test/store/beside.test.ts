@@ -1,8 +1,21 @@
 /** A second database in the backup of the first. */
-import { existsSync, readdirSync, statSync, truncateSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { BackupError, backUp } from "../../src/store/backup.ts";
 import { restore } from "../../src/store/restore.ts";
 import { databasePath, open } from "./files.ts";
@@ -85,6 +98,72 @@ test("that is not fit leaves both as they were", async () => {
   );
   expect(readdirSync(dirname(path)).filter((name) => /replaced|incomplete|beside/.test(name))).toEqual([]);
 });
+
+test("the way back takes both files that were replaced, with what was only in the second one's log", async () => {
+  const path = await first();
+  second(path).close();
+  const copy = join(dirname(path), "copy.db");
+  await backUp(path, copy, { beside: besides(path) });
+  const pair = { file: besides(path), prepare: () => undefined };
+  leaveALog(besides(path), "DELETE FROM t WHERE rowid > 3");
+  const { kept, keptBeside } = restore(path, copy, pair);
+  expect(rowsIn(besides(path))).toBe(ROWS);
+  expect(keptBeside).toBe(`${besides(path)}${(kept ?? "").slice(path.length)}`);
+  // Folded in: the one file has it all.
+  expect(existsSync(`${keptBeside}-wal`)).toBe(false);
+  expect(rowsIn(keptBeside ?? "")).toBe(3);
+  expect(restore(path, kept ?? "", pair)).toMatchObject({ beside: true, keptBeside: expect.any(String) });
+  expect(rowsIn(besides(path))).toBe(3);
+});
+
+/** As a process that was killed does. */
+function leaveALog(path: string, sql: string): void {
+  const program = `
+    const { DatabaseSync } = require("node:sqlite");
+    const database = new DatabaseSync(process.argv[1]);
+    database.exec(process.argv[2]);
+    process.kill(process.pid, "SIGKILL");`;
+  spawnSync(process.execPath, ["-e", program, path, sql]);
+  expect(statSync(`${path}-wal`).size).toBeGreaterThan(0);
+}
+
+test("a first database that cannot be kept leaves the second one as it was", async () => {
+  const path = await first();
+  second(path).close();
+  const copy = join(dirname(path), "copy.db");
+  await backUp(path, copy, { beside: besides(path) });
+  leaveALog(besides(path), "DELETE FROM t WHERE rowid > 1");
+  // A folder has no second name.
+  rmSync(`${path}-wal`, { force: true });
+  mkdirSync(`${path}-wal`);
+  for (let i = 0; i < 100; i++) writeFileSync(join(`${path}-wal`, `${i}`), "");
+  expect(() => restore(path, copy, { file: besides(path), prepare: () => undefined })).toThrow(BackupError);
+  expect(rowsIn(besides(path))).toBe(1);
+  expect(readdirSync(dirname(path)).filter((name) => /replaced|incomplete/.test(name))).toEqual([]);
+});
+
+const SHM = "/dev/shm";
+const hasOtherDisk = existsSync(SHM) && statSync(SHM).dev !== statSync(tmpdir()).dev;
+
+test.skipIf(!hasOtherDisk)(
+  "a second step that fails undoes the first (needs /dev/shm beside the temporary folder)",
+  async () => {
+    const path = await first();
+    const folder = mkdtempSync(join(SHM, "gpuo-beside-"));
+    onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
+    second(path).close();
+    const copy = join(dirname(path), "copy.db");
+    await backUp(path, copy, { beside: besides(path) });
+    const elsewhere = join(folder, "second.db");
+    copyFileSync(besides(path), elsewhere);
+    const before = [path, elsewhere].map((name) => readFileSync(name));
+    // No file system renames into another.
+    expect(() => restore(path, copy, { file: elsewhere, prepare: () => undefined })).toThrow(/EXDEV/);
+    expect([path, elsewhere].map((name, i) => readFileSync(name).equals(before[i] as Buffer))).toEqual([true, true]);
+    expect(readdirSync(folder)).toEqual(["second.db"]);
+    expect(readdirSync(dirname(path)).filter((name) => /replaced|incomplete/.test(name))).toEqual([]);
+  },
+);
 
 test("that is damaged is not backed up", async () => {
   const path = await first();

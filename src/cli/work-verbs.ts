@@ -43,7 +43,8 @@ export function workVerbs(program: Command, verb: Verb): void {
     .summary("run the work of this host's daemon, until stopped; runs go on")
     .description("run the work of this host's daemon, until stopped; runs go on")
     .option("--config <file>", "settings in YAML (default: as for serve)")
-    .action(async (options: { readonly config?: string }) => {
+    .option("--simulate <host>", "of a daemon that was started with it")
+    .action(async (options: { readonly config?: string; readonly simulate?: string }) => {
       const [{ load }, { runWorker }] = await Promise.all([import("./host-verbs.ts"), import("../worker/program.ts")]);
       await runWorker(load(options).config, process.env);
       process.exit();

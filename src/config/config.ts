@@ -305,7 +305,7 @@ export function toConfig(file: FileConfig, isStated: (path: Path) => boolean): C
       concurrency: webhooks.concurrency,
     },
     windows: { reserved: file.windows },
-    work: toWork(file.work),
+    work: toWork(file.work, monitoring.source === "simulated"),
     cluster: toCluster(file.cluster),
     logging: file.logging,
   });

@@ -130,6 +130,9 @@ const ports: Read<{ readonly from: number; readonly to: number }> = (value) => {
     : new Refusal(`expected two ports from 1024 to 65535 such as 20000-29999, got ${show(value)}`);
 };
 
+const DEFAULT_WORK_DIR = "data/work";
+const SIMULATED_WORK_DIR = "data/simulated-work";
+
 const DEFAULT_TASK_TYPES = { inference: "vllm", ppo: "ppo", echo: "echo" };
 /** One that the file names too is as the file has it. */
 const DEFAULT_PROFILES = {
@@ -148,7 +151,7 @@ export function work() {
     models: sectionsByName(words, modelItem, NAMES),
     default_models: section({ vllm: setting(nullable(words), null), ppo: setting(nullable(words), null) }),
     profiles: sectionsByName(NAME, profileItem, NAMES),
-    dir: setting(path, "data/work"),
+    dir: setting(path, DEFAULT_WORK_DIR),
     results_dir: setting(path, "data/results"),
     node: setting(nullable(NAME), null),
     tags: setting(listOf(words), []),
@@ -229,7 +232,8 @@ export interface WorkConfig {
   readonly secrets: Readonly<Record<string, { readonly file: string; readonly principals: readonly string[] }>>;
 }
 
-export function toWork(file: z.output<ReturnType<typeof work>>): WorkConfig {
+/** What is simulated must not meet what really runs: unless a folder is given, it has its own. */
+export function toWork(file: z.output<ReturnType<typeof work>>, isSimulated: boolean): WorkConfig {
   return {
     enabled: file.enabled,
     allowUnauthenticated: file.allow_unauthenticated,
@@ -242,7 +246,7 @@ export function toWork(file: z.output<ReturnType<typeof work>>): WorkConfig {
     })),
     defaultModels: file.default_models,
     profiles: { ...DEFAULT_PROFILES, ...file.profiles },
-    dir: file.dir,
+    dir: isSimulated && file.dir === DEFAULT_WORK_DIR ? SIMULATED_WORK_DIR : file.dir,
     resultsDir: file.results_dir,
     node: file.node,
     tags: file.tags,

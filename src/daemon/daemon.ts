@@ -424,10 +424,11 @@ class RunningDaemon implements Daemon {
 
   async #startWork(file: string | null): Promise<void> {
     await this.#work.start();
-    const { work } = this.#config;
+    const { work, monitoring, simulation } = this.#config;
     if (!work.enabled || work.worker !== "embedded") return;
     const settings = file === null ? [] : ["--config", file];
-    const argv = [...thisProgram(), "worker", ...settings];
+    const simulated = monitoring.source === "simulated" ? ["--simulate", simulation.host] : [];
+    const argv = [...thisProgram(), "worker", ...settings, ...simulated];
     this.#worker = new EmbeddedWorker(argv, this.#clock, this.#log);
     this.#worker.start();
   }

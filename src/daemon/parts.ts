@@ -20,7 +20,7 @@ import type { WebhookTester } from "../ports/webhooks.ts";
 import { GpuHistory } from "../scheduler/gpu-history.ts";
 import { Scheduler } from "../scheduler/scheduler.ts";
 import { LookBack } from "../store/look-back.ts";
-import { IN_MEMORY } from "../store/open.ts";
+import { IN_MEMORY, takeLock } from "../store/open.ts";
 import type { SqliteStore } from "../store/store.ts";
 import { createWorkService, type WorkService } from "../work-service/service.ts";
 import { workDatabaseBeside } from "../work-service/store.ts";
@@ -103,6 +103,7 @@ export function buildParts(given: Given): Parts {
     config: config.work,
     cluster: config.cluster,
     databasePath: workDatabaseBeside(config.storage.path),
+    takeLock,
     leases: new DaemonLeases(scheduler, simulated !== null),
     ...{ clock, log, version, metrics },
     checkUrl: checkWebhookUrl,

@@ -25,12 +25,14 @@ import { runEndpoints } from "./routes/runs.ts";
 import { type MetricsPage, statusEndpoints } from "./routes/status.ts";
 import { resultToSend, taskEndpoints } from "./routes/tasks.ts";
 import { workloadEndpoints } from "./routes/workloads.ts";
-import { WorkStore } from "./store.ts";
+import { type TakeLock, WorkStore } from "./store.ts";
 
 export interface WorkServiceParts {
   readonly config: WorkConfig;
   readonly cluster: ClusterConfig;
   readonly databasePath: string;
+  /** Left out: nobody else can have it. */
+  readonly takeLock?: TakeLock;
   readonly leases: Leases;
   readonly clock: Clock;
   readonly log: Log;
@@ -107,9 +109,9 @@ class Running {
   #look: Look | null = null;
 
   constructor(parts: WorkServiceParts) {
-    const { config, cluster, clock, leases, log, version, databasePath, checkUrl } = parts;
+    const { config, cluster, clock, leases, log, version, databasePath, takeLock, checkUrl } = parts;
     this.#parts = parts;
-    this.#store = new WorkStore(databasePath);
+    this.#store = new WorkStore(databasePath, takeLock);
     const books = new Books(this.#store, clock);
     tellOf(books, clock, this.news);
     this.#gate = new Gate(books, resolve(config.dir), log, () => leases.freeGpus());

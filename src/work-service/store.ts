@@ -1,6 +1,6 @@
 /** Work's books on disk: a SQLite file of their own, in which each row is a record as it stands. */
 import { closeSync, mkdirSync, openSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join, parse, resolve } from "node:path";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { sortableIds } from "../platform/ids.ts";
 import { WorkError } from "../work/errors.ts";
@@ -53,10 +53,18 @@ export interface KeptKey {
   readonly id: string;
 }
 
-/** Where they lie: beside the database of leases. */
+/** Of the database of leases by default: then the books' is simply `work.db`. */
+const USUAL_NAME = "gpu-orchestrator";
+
+/** Where they lie: beside the database of leases, with its name, so that each has its own. */
 export function workDatabaseBeside(storagePath: string): string {
-  return storagePath === ":memory:" ? ":memory:" : join(resolve(storagePath), "..", "work.db");
+  if (storagePath === ":memory:") return ":memory:";
+  const { dir, name } = parse(resolve(storagePath));
+  return join(dir, name === USUAL_NAME ? "work.db" : `${name}.work.db`);
 }
+
+/** Keeps other processes from a file until what comes back is closed. @throws Error when another one has it. */
+export type TakeLock = (file: string) => { close(): void };
 
 const KEY_LIFE_MS = 86_400_000;
 const BUSY_TIMEOUT_MS = 500;
@@ -67,6 +75,7 @@ export class WorkStore {
   readonly books: string;
   readonly deliveries: DeliveryRows;
   readonly #database: DatabaseSync;
+  readonly #lock: { close(): void } | null = null;
   readonly #put: Readonly<Record<Table, StatementSync>>;
   readonly #drop: Readonly<Record<Table, StatementSync>>;
   readonly #epoch: StatementSync;
@@ -77,10 +86,15 @@ export class WorkStore {
   /**
    * Opens or makes the file at `path`, or `:memory:`.
    *
-   * @throws Error when it is another program's, or of a newer version.
+   * @param takeLock left out: nobody else has it.
+   * @throws Error when it is another program's, or of a newer version, or another process has it.
    */
-  constructor(path: string) {
-    if (path !== ":memory:") makePrivately(path);
+  constructor(path: string, takeLock?: TakeLock) {
+    if (path !== ":memory:") {
+      mkdirSync(dirname(resolve(path)), { recursive: true, mode: 0o700 });
+      this.#lock = takeLock?.(resolve(path)) ?? null;
+      makePrivately(path);
+    }
     const database = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
     this.#database = database;
     try {
@@ -101,7 +115,7 @@ export class WorkStore {
       );
       this.deliveries = new DeliveryRows(database);
     } catch (error) {
-      database.close();
+      this.close();
       throw error;
     }
   }
@@ -181,12 +195,12 @@ export class WorkStore {
 
   close(): void {
     if (this.#database.isOpen) this.#database.close();
+    this.#lock?.close();
   }
 }
 
 /** Readable by its owner alone: documents may say what others should not know. */
 function makePrivately(path: string): void {
-  mkdirSync(dirname(resolve(path)), { recursive: true, mode: 0o700 });
   closeSync(openSync(path, "a", 0o600));
 }
 

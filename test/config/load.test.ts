@@ -270,6 +270,12 @@ test("--simulate chooses the simulated source and its shape, over the file", () 
   expect(config.simulation.host).toBe("a100x4");
 });
 
+test("what is simulated has a database and a folder of work of its own, unless they are given", () => {
+  const { storage, work } = configOf("monitoring: {source: simulated}");
+  expect([storage.path, work.dir]).toEqual(["data/simulated.db", "data/simulated-work"]);
+  expect(configOf("{monitoring: {source: simulated}, work: {dir: other}}").work.dir).toBe("other");
+});
+
 test("a simulated source without a shape is eight H100s", () => {
   const config = configOf("monitoring: {source: simulated}");
   expect([config.monitoring.source, config.simulation.host]).toEqual(["simulated", "h100x8"]);

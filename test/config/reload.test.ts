@@ -39,7 +39,7 @@ storage: {path: other.db, retention: 60d}
 logging: {level: warn}
 `),
   );
-  expect(config).toEqual({ ...old, logging: { level: "warn" } });
+  expect(config).toEqual({ ...old, logging: { level: "warn", file: null } });
   expect(ignored).toEqual([
     "server.port",
     "server.idle_timeout",
@@ -50,6 +50,7 @@ logging: {level: warn}
     "simulation.host",
     "storage.path",
     "storage.retention",
+    "work.dir",
   ]);
 });
 
@@ -76,7 +77,7 @@ auth: {enabled: true, header_name: X-Key, api_keys: {a-key-of-some-length: bob}}
 storage: {path: x, retention: 31d}
 `);
   const { ignored } = reloadable(configOf(""), everything);
-  expect(ignored).toHaveLength(23);
+  expect(ignored).toHaveLength(24);
   expect(ignored.filter((path) => !known.has(path))).toEqual([]);
 });
 

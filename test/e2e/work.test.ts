@@ -1,5 +1,6 @@
 /** The calls of both seeds' documents, as in the transcripts of what their own programs answered, against the built program. */
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Described } from "../http/described.ts";
 import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
@@ -106,6 +107,12 @@ runs("the LLM Orchestrator's calls (needs dist/)", () => {
     resources: { cpu: "2000m", memory: "8Gi", gpu: 1 },
     labels: { environment: "development", team: "ai-research" },
   };
+
+  test("a simulated daemon and its worker have books and a folder that no other daemon has", () => {
+    const files = readdirSync(join(folder, "data"));
+    expect(files).toEqual(expect.arrayContaining(["simulated.work.db", "simulated.work.db.lock", "simulated-work"]));
+    expect(files.filter((name) => name.startsWith("work"))).toEqual([]);
+  });
 
   test("health, status and metrics have the fields of its document", async () => {
     expect((await daemon.call("GET", "/health")).body).toMatchObject({

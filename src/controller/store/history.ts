@@ -3,7 +3,8 @@
  *
  *  1. Whoever tells something does not wait for it: rows are written in the order in which they were told, together.
  *  2. While the database is away up to {@link MAX_BUFFERED} wait; those after them are dropped and counted.
- *  3. A row that was written although its answer was lost is not there twice: each has an id.
+ *  3. What was written although its answer was lost is written again, and changes nothing: a row has an id, and what is ended
+ *     had begun before.
  *  4. A row that the database will never take holds up no other: it is dropped, counted and logged.
  *  5. While the database is away the last {@link MAX_KNOWN} of each sort are told from memory.
  */
@@ -62,13 +63,13 @@ export class Recorder implements History {
   }
 
   beginScaling(event: ScalingBegun): void {
-    this.#endKnown(event.deploymentId, "cancelled", event.initiatedAt);
+    const before = this.#endKnown(event.deploymentId, "cancelled", event.initiatedAt);
     remember(this.#scalings, { ...event, status: "in_progress", errorMessage: null, completedAt: null });
     const { eventId, deploymentId, tenantId, scalingType, fromReplicas, toReplicas, triggerReason, initiatedAt } =
       event;
     this.#add([
       this.#parts.deployment(deploymentId, tenantId, initiatedAt),
-      ending(deploymentId, "cancelled", initiatedAt),
+      ending(deploymentId, "cancelled", initiatedAt, before),
       {
         sql: `INSERT INTO scaling_events (event_id, deployment_id, tenant_id, scaling_type, from_replicas, to_replicas,
               trigger_reason, trigger_metrics, status, initiated_at)
@@ -82,14 +83,17 @@ export class Recorder implements History {
   }
 
   endScaling(deploymentId: string, status: "success" | "failed" | "cancelled", at: string): void {
-    this.#endKnown(deploymentId, status, at);
-    this.#add([ending(deploymentId, status, at)]);
+    const known = this.#endKnown(deploymentId, status, at);
+    this.#add([ending(deploymentId, status, at, known)]);
   }
 
-  #endKnown(deploymentId: string, status: ScalingEvent["status"], completedAt: string): void {
-    this.#scalings = this.#scalings.map((one) =>
-      one.deploymentId === deploymentId && one.status === "in_progress" ? { ...one, status, completedAt } : one,
-    );
+  /** @returns the id of the one that it ends, if this controller has seen one begin. */
+  #endKnown(deploymentId: string, status: ScalingEvent["status"], completedAt: string): string | null {
+    const index = this.#scalings.findIndex((one) => one.deploymentId === deploymentId && one.status === "in_progress");
+    const known = this.#scalings[index];
+    if (known === undefined) return null;
+    this.#scalings[index] = { ...known, status, completedAt };
+    return known.eventId;
   }
 
   addEvent(event: DeploymentEvent): void {
@@ -271,11 +275,16 @@ function remember<T>(known: T[], one: T): void {
   if (known.length > MAX_KNOWN) known.pop();
 }
 
-function ending(deploymentId: string, status: string, at: string): Statement {
+/**
+ * Not what has begun since: it may be there already, when a transaction whose answer was lost is made again.
+ *
+ * @param known began before, whatever the clock said.
+ */
+function ending(deploymentId: string, status: string, at: string, known: string | null): Statement {
   return {
     sql: `UPDATE scaling_events SET status = $1, completed_at = $2
-          WHERE deployment_id = $3 AND status = 'in_progress'`,
-    values: [status, at, deploymentId],
+          WHERE deployment_id = $3 AND status = 'in_progress' AND (initiated_at < $2 OR event_id = $4)`,
+    values: [status, at, deploymentId, known],
   };
 }
 

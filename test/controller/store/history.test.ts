@@ -149,9 +149,42 @@ describe.each(BACKENDS.map((make) => make()))("history in $name", (backend) => {
     await recorder.flush();
     expect(recorder.buffered).toBe(2);
     database.trouble = "none";
-    expect(await recorder.scalings({ limit: 10 })).toHaveLength(1);
+    expect(await recorder.scalings({ limit: 10 })).toMatchObject([
+      { eventId: "e1", status: "in_progress", completedAt: null },
+    ]);
     expect(await recorder.events("chat", 10)).toHaveLength(1);
     expect(recorder.dropped).toBe(0);
+  });
+
+  test.each([
+    ["a second later", 3],
+    ["in the same millisecond", 2],
+  ])("ends nothing that begins %s when the answer was lost", async (_, seconds) => {
+    recorder.beginScaling(scaling("e1"));
+    await recorder.flush();
+    database.trouble = "mute";
+    recorder.endScaling("chat", "success", at(2));
+    recorder.beginScaling(scaling("e2", { initiatedAt: at(seconds) }));
+    await recorder.flush();
+    database.trouble = "none";
+    expect(await recorder.scalings({ limit: 10 })).toMatchObject([
+      { eventId: "e2", status: "in_progress", completedAt: null },
+      { eventId: "e1", status: "success", completedAt: at(2) },
+    ]);
+  });
+
+  test("ends what was begun before this controller, and what a clock that was put back says is of tomorrow", async () => {
+    recorder.beginScaling(scaling("e1", { deploymentId: "other" }));
+    recorder.beginScaling(scaling("e2", { initiatedAt: at(86_400) }));
+    await recorder.flush();
+    const next = new Recorder({ database, deployment: () => ({ sql: "SELECT 1" }), log: { error: () => undefined } });
+    next.endScaling("other", "failed", at(1));
+    await next.close();
+    recorder.endScaling("chat", "success", at(1));
+    expect(await recorder.scalings({ limit: 10 })).toMatchObject([
+      { eventId: "e2", status: "success" },
+      { eventId: "e1", status: "failed" },
+    ]);
   });
 
   test(`is dropped and counted beyond ${MAX_BUFFERED} rows, and those before are all written`, async () => {

@@ -1,24 +1,32 @@
 /**
  * Workloads, nodes and pods as rows of the second seed's tables. Pure.
  *
- * A figure that nobody measured is null, and so is what a backend does not say. Values of the environment that are secret by
- * their name are left out.
+ *  1. A figure that nobody measured is null, and so is what a backend does not say.
+ *  2. What is secret by its name is left out, in the environment, in arguments, parameters and settings of an engine. So is
+ *     kubectl's copy of the whole object.
+ *  3. What a column cannot take is not in its row: a workload that was not accepted says what it likes.
  */
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import { conditionOf } from "../objects/conditions.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
-import type { Workload } from "../objects/workload.ts";
+import type { Workload, WorkloadSpec } from "../objects/workload.ts";
 import type { Look } from "../reconcile/backend.ts";
 import type { Inventory, NodeFacts, PodFacts } from "../reconcile/inventory.ts";
 import type { ReplicaSeen } from "../reconcile/seen.ts";
 import type { Value } from "./database.ts";
+import { TABLES } from "./schema.ts";
 
 /** Several clusters have names; the one that the controller is of is this. */
 export const OWN_CLUSTER = "local";
 const SECRET_NAME = /token|key|secret|passw|credential/i;
+/** An engine's own settings are of tokens, too: `max_tokens` and `tokenizer` may be seen, `hf_token` may not. */
+const SECRET_SETTING = /secret|passw|credential|(token|keys?)$/i;
+const KUBECTLS_COPY = "kubectl.kubernetes.io/last-applied-configuration";
 const LEFT_OUT = "[left out]";
 const GIB = 2 ** 30;
+const MAX_INTEGER = 2 ** 31 - 1;
+const COLUMNS = new Map(TABLES.map(({ name, columns }) => [name, columns]));
 
 export type RowValues = Readonly<Record<string, Value>>;
 
@@ -59,7 +67,7 @@ function deploymentIds(workloads: readonly Workload[]): ReadonlyMap<string, stri
 }
 
 function nodeRow(node: NodeFacts): RowValues {
-  return {
+  return fitted("gpu_nodes", {
     node_id: node.id,
     node_name: node.name,
     node_ip: node.ip,
@@ -75,9 +83,14 @@ function nodeRow(node: NodeFacts): RowValues {
     status: !node.ready ? "not_ready" : node.schedulable ? "ready" : node.usedGpus === 0 ? "drained" : "draining",
     is_schedulable: node.schedulable,
     labels: json(node.labels),
-    annotations: json(node.annotations),
+    annotations: json(annotationsOf(node)),
     cluster: OWN_CLUSTER,
-  };
+  });
+}
+
+function annotationsOf({ annotations }: Pick<NodeFacts, "annotations">): Readonly<Record<string, string>> {
+  const { [KUBECTLS_COPY]: _, ...others } = annotations;
+  return others;
 }
 
 function gibOf(bytes: number | null): number | null {
@@ -91,13 +104,13 @@ export function deploymentRow(workload: Workload, id: string = workload.metadata
   const cpu = parseCpuMillis(spec.resources.cpu);
   const memory = parseMemoryBytes(spec.resources.memory);
   const target = spec.scaling.targetMetrics?.find(({ type }) => type === "gpu_utilization")?.target;
-  const env = shown(spec.engine?.env);
-  return {
+  const seen = shownSpec(spec);
+  return fitted("deployments", {
     deployment_id: id,
     deployment_name: metadata.name,
     tenant_id: tenantOf(metadata),
-    model_id: cut(modelIdOf(workload), 255),
-    model_name: cut(spec.modelName, 255),
+    model_id: modelIdOf(workload),
+    model_name: spec.modelName,
     engine_type: spec.engine?.type ?? "vllm",
     replicas: desired,
     desired_replicas: desired,
@@ -107,16 +120,16 @@ export function deploymentRow(workload: Workload, id: string = workload.metadata
     cpu_limit: cpu === null ? null : cpu / 1_000,
     memory_request_gb: memory === null ? null : memory / GIB,
     memory_limit_gb: memory === null ? null : memory / GIB,
-    model_path: cut(spec.engine?.model ?? spec.modelName, 500),
-    model_params: json(spec.parameters ?? {}),
-    vllm_config: json(spec.engine?.config ?? {}),
+    model_path: spec.engine?.model ?? spec.modelName,
+    model_params: json(seen.parameters ?? {}),
+    vllm_config: json(seen.engine?.config ?? {}),
     status: status.state ?? "pending",
     ready_replicas: status.readyReplicas ?? 0,
     available_replicas: status.availableReplicas ?? 0,
     internal_endpoint: status.endpoints?.[0] ?? null,
     external_endpoint: null,
     labels: json(metadata.labels),
-    annotations: json(metadata.annotations),
+    annotations: json(annotationsOf(metadata)),
     error_message: troubleOf(workload),
     created_at: instant(metadata.creationTimestamp),
     deployed_at: ready?.status === "True" ? instant(ready.lastTransitionTime) : null,
@@ -129,8 +142,8 @@ export function deploymentRow(workload: Workload, id: string = workload.metadata
     min_replicas: spec.scaling.minReplicas,
     max_replicas: spec.scaling.maxReplicas,
     target_gpu_utilization: target ?? null,
-    spec: json(env === null ? spec : { ...spec, engine: { ...spec.engine, env } }),
-  };
+    spec: json(seen),
+  });
 }
 
 function troubleOf({ status: { conditions = [] } }: Workload): string | null {
@@ -142,11 +155,11 @@ function troubleOf({ status: { conditions = [] } }: Workload): string | null {
 
 function podRow(pod: PodFacts, workload: Workload, deploymentId: string): RowValues {
   const { metadata, spec } = workload;
-  return {
+  return fitted("pod_allocations", {
     allocation_id: pod.uid,
     deployment_id: deploymentId,
     deployment_name: metadata.name,
-    model_id: cut(modelIdOf(workload), 255),
+    model_id: modelIdOf(workload),
     tenant_id: tenantOf(metadata),
     pod_name: pod.name,
     pod_uid: pod.uid,
@@ -165,15 +178,15 @@ function podRow(pod: PodFacts, workload: Workload, deploymentId: string): RowVal
     status: STATUSES[pod.phase],
     is_ready: pod.phase === "ready",
     restart_count: pod.restarts,
-    container_image: pod.image === null ? null : cut(pod.image, 500),
-    environment_vars: json(shown(pod.env) ?? {}),
-    model_config: json(spec.engine?.config ?? {}),
+    container_image: pod.image,
+    environment_vars: json(shown(pod.env, SECRET_NAME)),
+    model_config: json(shownSpec(spec).engine?.config ?? {}),
     created_at: instant(pod.createdAt ?? metadata.creationTimestamp),
     started_at: pod.startedAt === null ? null : instant(pod.startedAt),
     terminated_at: null,
     cluster: OWN_CLUSTER,
     terminated_reason: null,
-  };
+  });
 }
 
 const STATUSES = {
@@ -194,20 +207,68 @@ function json(value: unknown): string {
   return JSON.stringify(value);
 }
 
-/** PostgreSQL refuses what is longer than its column. */
-function cut(text: string, length: number): string {
-  return text.length <= length ? text : text.slice(0, length);
+/** What its columns take: words as long as they may be, and whole numbers that PostgreSQL has room for. */
+function fitted(tableName: string, row: RowValues): RowValues {
+  const columns = COLUMNS.get(tableName) ?? {};
+  const entries = Object.entries(row).map(([name, value]): [string, Value] => {
+    const { type, mayBeNull } = columns[name] ?? { type: "text", mayBeNull: true };
+    if (type === "integer") return [name, isWhole(value) ? value : mayBeNull ? null : 0];
+    const isTooLong = typeof type === "object" && typeof value === "string" && value.length > type.varchar;
+    return [name, isTooLong ? value.slice(0, type.varchar) : value];
+  });
+  return Object.fromEntries(entries);
 }
 
-function shown(env: Readonly<Record<string, string>> | undefined): Record<string, string> | null {
-  if (env === undefined) return null;
-  const entries = Object.entries(env);
-  return Object.fromEntries(entries.map(([name, value]) => [name, SECRET_NAME.test(name) ? LEFT_OUT : value]));
+function isWhole(value: Value): boolean {
+  return Number.isInteger(value) && Math.abs(value as number) <= MAX_INTEGER;
+}
+
+function shownSpec(spec: WorkloadSpec): WorkloadSpec {
+  const { parameters, engine } = spec;
+  const { env, args, config } = engine ?? {};
+  return {
+    ...spec,
+    ...(parameters === undefined ? {} : { parameters: shown(parameters, SECRET_SETTING) }),
+    ...(engine === undefined
+      ? {}
+      : {
+          engine: {
+            ...engine,
+            ...(env === undefined ? {} : { env: shown(env, SECRET_NAME) }),
+            ...(args === undefined ? {} : { args: shownArgs(args) }),
+            ...(config === undefined ? {} : { config: shown(config, SECRET_SETTING) }),
+          },
+        }),
+  };
+}
+
+function shown<T>(values: Readonly<Record<string, T>>, secret: RegExp): Record<string, T | string> {
+  const entries = Object.entries(values);
+  return Object.fromEntries(entries.map(([name, value]) => [name, secret.test(name) ? LEFT_OUT : value]));
+}
+
+/** `--api-key=x`, `--api-key x y`, and both and `HF_TOKEN=x` within the words of a shell. */
+function shownArgs(args: readonly string[]): string[] {
+  let isSecret = false;
+  return args.map((arg) => {
+    const [, flag, value] = /^-+([\w.-]+)(=.*)?$/s.exec(arg) ?? [];
+    if (flag !== undefined) {
+      const isNamed = SECRET_SETTING.test(flag);
+      isSecret = isNamed && value === undefined;
+      return isNamed && value !== undefined ? `${arg.slice(0, -value.length)}=${LEFT_OUT}` : arg;
+    }
+    if (isSecret) return LEFT_OUT;
+    const unlessSecret = (all: string, name: string, between: string) =>
+      SECRET_SETTING.test(name) ? `${name}${between}${LEFT_OUT}` : all;
+    return arg
+      .replace(/([\w.-]+)(=)("[^"]*"|'[^']*'|\S+)/g, unlessSecret)
+      .replace(/(--[\w.-]+)(\s+)("[^"]*"|'[^']*'|[^\s-]\S*)/g, unlessSecret);
+  });
 }
 
 /** Of a deployment that is not there any more: what its history says of it. */
 export function goneRow(deploymentId: string, tenantId: string, at: string): RowValues {
-  return {
+  return fitted("deployments", {
     deployment_id: deploymentId,
     deployment_name: deploymentId,
     tenant_id: tenantId,
@@ -217,7 +278,7 @@ export function goneRow(deploymentId: string, tenantId: string, at: string): Row
     created_at: at,
     terminated_at: at,
     cluster: OWN_CLUSTER,
-  };
+  });
 }
 
 /** What a look tells of it, where a backend knows no more. */

@@ -5,6 +5,7 @@
  *  2. What is gone stays as `terminated` or `deleted`, for as long as history does.
  *  3. Rows that the Orchestration Service has left, and that are not of anything that is there, are not touched: they have
  *     no `cluster`.
+ *  4. A row that the database does not take holds up no other: it is logged, and tried again the next time.
  */
 import type { Objects } from "../objects/store.ts";
 import type { Look } from "../reconcile/backend.ts";
@@ -66,15 +67,15 @@ export class ResourceTracker {
   /** Never rejects: without the database the next one makes up for it. */
   async track(): Promise<void> {
     const { leads, seen, objects, now, log } = this.#parts;
-    const look = seen();
-    if (!leads() || look === null) {
-      // Another one writes: what this one wrote last says nothing any more.
-      this.#written.clear();
-      return;
-    }
-    const workloads = objects.workloads();
-    const projection = projectionOf(workloads, look.inventory?.() ?? inventoryOf(look, workloads));
     try {
+      const look = seen();
+      if (!leads() || look === null) {
+        // Another one writes: what this one wrote last says nothing any more.
+        this.#written.clear();
+        return;
+      }
+      const workloads = objects.workloads();
+      const projection = projectionOf(workloads, look.inventory?.() ?? inventoryOf(look, workloads));
       await this.#write(projection, new Date(now()).toISOString());
       this.trackedAt = now();
     } catch (error) {
@@ -97,9 +98,7 @@ export class ResourceTracker {
     for (const [index, [table, rows]] of tables.entries()) {
       const changed = rows.filter((row) => this.#written.get(keyIn(table, row)) !== JSON.stringify(row));
       for (let from = 0; from < changed.length; from += ROWS_TOGETHER) {
-        const some = changed.slice(from, from + ROWS_TOGETHER);
-        await database.run(some.flatMap((row) => storing(table, row, at)));
-        for (const row of some) this.#written.set(keyIn(table, row), JSON.stringify(row));
+        await this.#store(table, changed.slice(from, from + ROWS_TOGETHER), at);
       }
       const there = new Set(rows.map((row) => row[IDS[table]]));
       await this.#end(
@@ -115,6 +114,24 @@ export class ResourceTracker {
       const places = some.map((_, at) => `$${at + 2}`).join(", ");
       const sql = `UPDATE gpu_nodes SET last_heartbeat = $1 WHERE status <> 'not_ready' AND node_id IN (${places})`;
       await database.run([{ sql, values: [at, ...some] }]);
+    }
+  }
+
+  async #store(table: TableName, rows: readonly RowValues[], at: string): Promise<void> {
+    try {
+      await this.#parts.database.run(rows.flatMap((row) => storing(table, row, at)));
+      for (const row of rows) this.#written.set(keyIn(table, row), JSON.stringify(row));
+    } catch (error) {
+      if (!(error instanceof DatabaseError) || error.kind === "away") throw error;
+      if (rows.length > 1) {
+        for (const row of rows) await this.#store(table, [row], at);
+        return;
+      }
+      const [row] = rows as readonly [RowValues];
+      this.#parts.log.error(
+        { err: error, table, id: row[IDS[table]] },
+        "the database does not take a row of what is there",
+      );
     }
   }
 

@@ -5,7 +5,7 @@ import type { KubeObject } from "../../../src/controller/kubernetes/watch.ts";
 import type { Workload } from "../../../src/controller/objects/workload.ts";
 import type { Look } from "../../../src/controller/reconcile/backend.ts";
 import type { NodeSeen, TrackSeen } from "../../../src/controller/reconcile/seen.ts";
-import type { Database, Row, Statement } from "../../../src/controller/store/database.ts";
+import { type Database, DatabaseError, type Row, type Statement } from "../../../src/controller/store/database.ts";
 import { ResourceTracker } from "../../../src/controller/store/tracker.ts";
 import { node, replica, workload } from "../objects.ts";
 import { BACKENDS } from "./backends.ts";
@@ -27,6 +27,7 @@ describe.each(BACKENDS.map((make) => make()))("the resource tracker in $name", (
   let inventory: Look["inventory"] | undefined;
   let leads: boolean;
   let now: number;
+  let errors: { readonly err?: Error; readonly table?: string; readonly id?: string }[];
   beforeAll(() => backend.start(), 60_000);
   afterAll(() => backend.stop());
   beforeEach(async () => {
@@ -61,9 +62,13 @@ describe.each(BACKENDS.map((make) => make()))("the resource tracker in $name", (
       leads: () => leads,
       now: () => now,
       everyMs: 60_000,
-      log: { error: (facts) => expect(facts).toBeNull() },
+      log: { error: (facts) => errors.push(facts) },
     });
-    return () => real.close();
+    errors = [];
+    return async () => {
+      await real.close();
+      expect(errors).toEqual([]);
+    };
   });
 
   const rowsOf = async (table: string): Promise<readonly Row[]> => {
@@ -231,5 +236,95 @@ describe.each(BACKENDS.map((make) => make()))("the resource tracker in $name", (
     });
     expect(JSON.parse(row?.environment_vars as string)).toEqual({ HF_TOKEN: "[left out]", VLLM_USE_V1: "1" });
     expect(JSON.stringify(await rowsOf("deployments"))).not.toContain("hf_do-not-write");
+  });
+
+  test("writes a workload that was not accepted with what its columns take, and all others", async () => {
+    const bad = (name: string, gpu: string, minReplicas: number) => {
+      const one = workload({}, { metadata: { ...workload().metadata, name, uid: name } });
+      const { resources, scaling } = one.spec;
+      return { ...one, spec: { ...one.spec, resources: { ...resources, gpu }, scaling: { ...scaling, minReplicas } } };
+    };
+    workloads = [bad("half", "0.5", 1), bad("word", "one", 1), bad("many", "1", 2 ** 31), workload()];
+    tracks = [];
+    await tracker.track();
+    const found = (await rowsOf("deployments")).map((row) => [
+      ...[row.deployment_id, row.gpu_per_replica, row.min_replicas, row.desired_replicas],
+    ]);
+    expect(found.sort()).toEqual([
+      ["chat", 1, 1, 1],
+      ["half", 0, 1, 1],
+      ["many", 1, undefined, 0],
+      ["word", 0, 1, 1],
+    ]);
+    expect(tracker.trackedAt).toBe(NOW);
+  });
+
+  test("writes the others when the database does not take a row, and that one when it does", async () => {
+    const target = (value: unknown) =>
+      workload(
+        {
+          scaling: { ...workload().spec.scaling, targetMetrics: [{ type: "gpu_utilization", target: value }] },
+        } as never,
+        {
+          metadata: { ...workload().metadata, name: "bad", uid: "bad" },
+        },
+      );
+    workloads = [target("much"), workload()];
+    tracks = [];
+    await tracker.track();
+    expect((await rowsOf("deployments")).map((row) => row.deployment_id)).toEqual(["chat"]);
+    expect(errors).toEqual([{ err: expect.any(DatabaseError), table: "deployments", id: "bad" }]);
+    expect(tracker.trackedAt).toBe(NOW);
+    workloads = [target(70), workload()];
+    errors = [];
+    await tracker.track();
+    expect((await rowsOf("deployments")).map((row) => row.deployment_id).sort()).toEqual(["bad", "chat"]);
+  });
+
+  test("goes on after what it cannot even read", async () => {
+    const readable = workloads;
+    workloads = [{ ...workload(), spec: null as never }];
+    await tracker.track();
+    expect(errors).toMatchObject([{ err: expect.any(TypeError) }]);
+    errors = [];
+    workloads = readable;
+    await tracker.track();
+    expect(await rowsOf("deployments")).toHaveLength(1);
+  });
+
+  test("leaves out what is secret by its name, wherever it stands", async () => {
+    const args = [
+      ...[
+        "--api-key=s1",
+        "--api-key",
+        "s2",
+        "s3",
+        "--max-num-batched-tokens=8192",
+        "--tokenizer",
+        "shown-1",
+        "--hf-token",
+      ],
+      ...["s4", "-c", "export HF_TOKEN='s 5'; vllm serve shown-2 --api-key s6 --port 1", "PASSWORD=s7", "--token=s 8"],
+    ];
+    const env = { HF_TOKEN: "s9", VLLM_USE_V1: "shown-3" };
+    const config = { api_key: "s10", max_tokens: 512, dtype: "shown-4" };
+    const parameters = { secret: "s11", tokenizer: "shown-5" };
+    const whole = "kubectl.kubernetes.io/last-applied-configuration";
+    const annotations = { [whole]: JSON.stringify({ spec: { engine: { env } } }), team: "shown-6" };
+    const given = workload({ parameters, engine: { args, env, config } }, {});
+    workloads = [{ ...given, metadata: { ...given.metadata, annotations } }];
+    await tracker.track();
+    const [row] = await rowsOf("deployments");
+    const text = JSON.stringify([row, await rowsOf("pod_allocations")]);
+    expect(text.match(/\bs ?\d+\b/g)).toBeNull();
+    for (const shown of [1, 2, 3, 4, 5, 6]) expect(text).toContain(`shown-${shown}`);
+    expect(JSON.parse(row?.spec as string).engine.args).toEqual([
+      ...["--api-key=[left out]", "--api-key", "[left out]", "[left out]", "--max-num-batched-tokens=8192"],
+      ...["--tokenizer", "shown-1", "--hf-token", "[left out]", "-c"],
+      "export HF_TOKEN=[left out]; vllm serve shown-2 --api-key [left out] --port 1",
+      ...["PASSWORD=[left out]", "--token=[left out]"],
+    ]);
+    expect(JSON.parse(row?.annotations as string)).toEqual({ team: "shown-6" });
+    expect(JSON.parse(row?.vllm_config as string)).toEqual({ ...config, api_key: "[left out]" });
   });
 });

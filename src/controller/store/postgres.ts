@@ -4,6 +4,7 @@
  *  1. It may be away, from the start on: each call says so within {@link ANSWER_MS}, and nothing waits longer.
  *  2. The tables are made or brought up to date before the first call, by one controller at a time.
  *  3. No error and no log has the password in it.
+ *  4. What this process gives up the server gives up, too, and of a process that is stopped or cut off nothing stays locked.
  */
 import pg from "pg";
 import type { PostgresSettings } from "./address.ts";
@@ -17,6 +18,27 @@ const ANSWER_MS = 5_000;
 /** Adopting a large database rewrites tables. */
 const UPGRADE_MS = 600_000;
 const IDLE_MS = 30_000;
+/** Before whoever asked gives up: the server's words say what it was. */
+const LOCKED_MS = ANSWER_MS - 1_000;
+
+/** For each connection from its beginning: no statement has to name the schema, and times are UTC. */
+function optionsOf(schema: string, limits: { readonly statementMs: number; readonly lockMs: number }): string {
+  const options = {
+    search_path: schema,
+    timezone: "UTC",
+    client_min_messages: "warning",
+    statement_timeout: limits.statementMs,
+    lock_timeout: limits.lockMs,
+    idle_in_transaction_session_timeout: ANSWER_MS,
+    // A host that is switched off says nothing: without these its session would have its locks for hours.
+    tcp_keepalives_idle: 5,
+    tcp_keepalives_interval: 5,
+    tcp_keepalives_count: 2,
+  };
+  return Object.entries(options)
+    .map(([name, value]) => `-c ${name}=${value}`)
+    .join(" ");
+}
 
 export function clientConfig(settings: PostgresSettings): pg.ClientConfig {
   const { host, port, database, user, password, schema, tls } = settings;
@@ -27,8 +49,7 @@ export function clientConfig(settings: PostgresSettings): pg.ClientConfig {
     user,
     ...(password === null ? {} : { password }),
     ssl: tls === null ? false : { rejectUnauthorized: true, ...(tls.ca === null ? {} : { ca: tls.ca }) },
-    // For each connection from its beginning: no statement has to name the schema, and times are UTC.
-    options: `-c search_path=${schema} -c timezone=UTC -c client_min_messages=warning`,
+    options: optionsOf(schema, { statementMs: ANSWER_MS, lockMs: LOCKED_MS }),
     application_name: "gpu-orchestrator controller",
     connectionTimeoutMillis: CONNECT_MS,
     query_timeout: ANSWER_MS,
@@ -48,6 +69,8 @@ export class PostgresDatabase implements Database {
     this.#pool = new pg.Pool({ ...clientConfig(settings), max: MAX_CONNECTIONS, idleTimeoutMillis: IDLE_MS });
     // Of one that is idle: the next call makes another.
     this.#pool.on("error", () => undefined);
+    // Of one that is in use: its statement says so.
+    this.#pool.on("connect", (client) => client.on("error", () => undefined));
   }
 
   async run(statements: readonly Statement[]): Promise<readonly (readonly Row[])[]> {
@@ -77,12 +100,13 @@ export class PostgresDatabase implements Database {
   }
 
   async #upgrade(): Promise<void> {
-    const config = { ...clientConfig(this.#settings), query_timeout: UPGRADE_MS };
-    const client = new pg.Client(config);
+    const { schema } = this.#settings;
+    const options = optionsOf(schema, { statementMs: UPGRADE_MS, lockMs: UPGRADE_MS });
+    const client = new pg.Client({ ...clientConfig(this.#settings), query_timeout: UPGRADE_MS, options });
     client.on("error", () => undefined);
     try {
       await client.connect();
-      await upgrade(client, this.#settings.schema);
+      await upgrade(client, schema);
     } finally {
       // What cannot be closed in words is closed all the same.
       void client.end().catch(() => undefined);

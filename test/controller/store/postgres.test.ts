@@ -3,10 +3,11 @@ import { execFileSync } from "node:child_process";
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import pg from "pg";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { addressOf, type PostgresSettings } from "../../../src/controller/store/address.ts";
 import { Recorder } from "../../../src/controller/store/history.ts";
-import { PostgresDatabase } from "../../../src/controller/store/postgres.ts";
+import { clientConfig, PostgresDatabase } from "../../../src/controller/store/postgres.ts";
 import { HAS_POSTGRES, NEEDS_POSTGRES, startPostgres, type TestPostgres } from "./postgres-server.ts";
 
 const SILENT = { error: () => undefined };
@@ -83,6 +84,51 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
       expect(reason).toMatchObject({ kind: "away" });
     }
   });
+
+  const NEXT = [{ sql: "UPDATE versions SET last = last + 1" }, { sql: "SELECT last FROM versions" }];
+
+  test("whose table somebody else has locked is away, and has nobody waiting whom we have given up", async () => {
+    const settings = await server.database("locked");
+    const database = opened(settings);
+    await database.run(ONE);
+    const other = new pg.Client({ ...clientConfig(settings), options: "" });
+    await other.connect();
+    try {
+      await other.query("BEGIN; LOCK TABLE orchestration.versions IN ACCESS EXCLUSIVE MODE");
+      const asked = await Promise.allSettled([database.run(NEXT), database.run(NEXT), database.run(NEXT)]);
+      const away = { status: "rejected", reason: { kind: "away", message: expect.stringMatching(/lock timeout/) } };
+      expect(asked).toMatchObject([away, away, away]);
+      const waiting = "SELECT pid FROM pg_stat_activity WHERE datname = 'locked' AND wait_event_type = 'Lock'";
+      await eventually(async () => (await server.query("postgres", waiting)).rowCount === 0, 2_000);
+      await other.query("ROLLBACK");
+      expect((await database.run(NEXT))[1]).toEqual([{ last: 1 }]);
+    } finally {
+      await other.end();
+    }
+  }, 30_000);
+
+  test("takes the row of versions from a controller that is stopped in the middle of its change", async () => {
+    const settings = await server.database("stopped");
+    const database = opened(settings);
+    await database.run(ONE);
+    const stopped = new pg.Client(clientConfig(settings));
+    const troubles: string[] = [];
+    stopped.on("error", ({ message }) => troubles.push(message));
+    await stopped.connect();
+    await stopped.query("BEGIN; UPDATE versions SET last = last + 1");
+    await eventually(() =>
+      database.run(NEXT).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await eventually(() => troubles.join().includes("idle-in-transaction timeout"), 2_000);
+    // A statement that the server ends says so, and the next one is answered.
+    const ended = [{ sql: "SELECT pg_terminate_backend(pg_backend_pid())" }];
+    await expect(database.run(ended)).rejects.toMatchObject({ kind: "away" });
+    expect((await database.run(NEXT))[1]).toEqual([{ last: 2 }]);
+    expect(await database.run([{ sql: "SHOW tcp_keepalives_idle" }])).toEqual([[{ tcp_keepalives_idle: "5" }]]);
+  }, 30_000);
 
   test.skipIf(!canMount())(
     "whose disk is full is away until it has room again, and nothing is lost (needs mount)",

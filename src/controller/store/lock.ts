@@ -2,18 +2,18 @@
  * Which of several controllers of one host decides: the one that has the database's lock. The lock goes with its session, so
  * one that ends, or is cut off, has it no longer, and one that is only stopped for a while keeps it.
  *
- * While the database is away nobody can be asked. One that was alone goes on then; one of several rests, since another may
- * reach the database that this one does not.
+ * While the database is away nobody can be asked. One that was alone goes on then, however long: the database may be away for
+ * everybody, and another one that comes meanwhile has to be kept from it by whoever starts it. One of several rests, since
+ * another may reach the database that this one does not.
  */
 import pg from "pg";
 import type { PostgresSettings } from "./address.ts";
 import { clientConfig } from "./postgres.ts";
 
 const LOOK_MS = 2_000;
-/** Two locks of ours: one decides, the other says how many there are. */
-const CLASS = 0x47707543;
-const DECIDES = 1;
-const IS_HERE = 2;
+/** Two locks of ours, in each schema: one decides, the other says how many there are. Their classes are `GpuC` and `GpuH`. */
+const DECIDES = 0x47707543;
+const IS_HERE = 0x47707548;
 
 interface Log {
   info(facts: object, message: string): void;
@@ -41,7 +41,8 @@ export class DatabaseLock {
   }
 
   get isHeld(): boolean {
-    return this.#decides && (this.#client !== null || this.#others === 0);
+    // What a session before this one had says nothing: another may have it meanwhile.
+    return this.#client === null ? this.#decides && this.#others === 0 : this.#holder === this.#client;
   }
 
   start(): void {
@@ -52,6 +53,7 @@ export class DatabaseLock {
     this.#stopped = true;
     if (this.#timer !== null) clearTimeout(this.#timer);
     await this.#looking;
+    [this.#decides, this.#holder] = [false, null];
     await this.#client?.end().catch(() => undefined);
   }
 
@@ -78,9 +80,7 @@ export class DatabaseLock {
     });
     try {
       await client.connect();
-      // A host that is switched off says nothing: without these its session would have the lock for hours.
-      await client.query("SET tcp_keepalives_idle = 5; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 2");
-      await client.query(`SELECT pg_advisory_lock_shared(${CLASS}, ${IS_HERE})`);
+      await client.query(`SELECT pg_advisory_lock_shared(${IS_HERE}, hashtext($1))`, [this.#settings.schema]);
       return client;
     } catch (error) {
       void client.end().catch(() => undefined);
@@ -90,10 +90,11 @@ export class DatabaseLock {
 
   async #ask(client: pg.Client): Promise<void> {
     const { rows } = await client.query(
-      `SELECT ${this.#holder === client ? "true" : `pg_try_advisory_lock(${CLASS}, ${DECIDES})`} AS decides,
-         (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = ${CLASS}
-          AND objid = ${IS_HERE} AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      `SELECT ${this.#holder === client ? "true" : `pg_try_advisory_lock(${DECIDES}, hashtext($1))`} AS decides,
+         (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = ${IS_HERE}
+          AND objid = hashtext($1)::oid AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
           AND pid <> pg_backend_pid())::int AS others`,
+      [this.#settings.schema],
     );
     const [{ decides, others }] = rows;
     if (decides) this.#holder = client;

@@ -1,9 +1,14 @@
 /** Which of several controllers of one host decides. */
+
+import type { AddressInfo } from "node:net";
+import { connect, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { PostgresSettings } from "../../../src/controller/store/address.ts";
 import { DatabaseLock } from "../../../src/controller/store/lock.ts";
 import { HAS_POSTGRES, NEEDS_POSTGRES, startPostgres, type TestPostgres } from "./postgres-server.ts";
 
+/** Their classes. */
+const [DECIDES, IS_HERE] = [0x47707543, 0x47707548];
 const SILENT = { info: () => undefined, warn: () => undefined };
 
 async function eventually(holds: () => boolean | Promise<boolean>, withinMs = 15_000): Promise<void> {
@@ -11,6 +16,56 @@ async function eventually(holds: () => boolean | Promise<boolean>, withinMs = 15
   while (!(await holds())) {
     if (Date.now() > until) throw new Error(`not within ${withinMs} ms`);
     await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+}
+
+/** Looks every few milliseconds, from now until it is asked. @returns how often several of them decided at once. */
+function watched(...locks: readonly DatabaseLock[]): () => number {
+  let together = 0;
+  const timer = setInterval(() => {
+    if (locks.filter((lock) => lock.isHeld).length > 1) together++;
+  }, 3);
+  return () => {
+    clearInterval(timer);
+    return together;
+  };
+}
+
+/** A way to the server that can be cut, and be slow. */
+class Way {
+  isCut = false;
+  delayMs = 0;
+  readonly #sockets = new Set<Socket>();
+  readonly #server = createServer((socket) => {
+    if (this.isCut) return void socket.destroy();
+    const there = connect(this.#to, "127.0.0.1");
+    for (const one of [socket, there]) {
+      this.#sockets.add(one);
+      one.on("error", () => undefined).on("close", () => [socket, there].map((each) => each.destroy()));
+    }
+    socket.on("data", (data) => there.write(data));
+    there.on("data", (data) => setTimeout(() => socket.write(data), this.delayMs));
+  });
+  readonly #to: number;
+
+  constructor(to: number) {
+    this.#to = to;
+  }
+
+  async open(): Promise<number> {
+    await new Promise<void>((listening) => this.#server.listen(0, "127.0.0.1", listening));
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  cut(): void {
+    this.isCut = true;
+    for (const socket of this.#sockets) socket.destroy();
+    this.#sockets.clear();
+  }
+
+  async close(): Promise<void> {
+    this.cut();
+    await new Promise((closed) => this.#server.close(closed));
   }
 }
 
@@ -39,12 +94,62 @@ describe.skipIf(!HAS_POSTGRES)(
       const first = started(settings, 1);
       await eventually(() => first.isHeld);
       const second = started(settings, 2);
+      const together = watched(first, second);
       await new Promise((resolve) => setTimeout(resolve, 2_500));
       expect([first.isHeld, second.isHeld]).toEqual([true, false]);
       await first.stop();
+      expect(first.isHeld).toBe(false);
       await eventually(() => second.isHeld);
+      expect(together()).toBe(0);
       expect(lost).toEqual([]);
     }, 30_000);
+
+    test("lets one in each schema decide", async () => {
+      const settings = await server.database("schemas");
+      const [one, other] = [started(settings, 5), started({ ...settings, schema: "of_another_host" }, 6)];
+      await eventually(() => one.isHeld && other.isHeld);
+      await new Promise((resolve) => setTimeout(resolve, 2_500));
+      await server.query("postgres", "ALTER DATABASE schemas ALLOW_CONNECTIONS false");
+      await server.query(
+        "postgres",
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'schemas'",
+      );
+      await new Promise((resolve) => setTimeout(resolve, 500));
+      // Each is alone on its host.
+      expect([one.isHeld, other.isHeld]).toEqual([true, true]);
+    }, 30_000);
+
+    test("never lets two decide, also when one that was cut off comes back slowly", async () => {
+      const settings = await server.database("slow");
+      const way = new Way(server.port);
+      const cutOff = started({ ...settings, port: await way.open() }, 7);
+      try {
+        await eventually(() => cutOff.isHeld);
+        const other = started(settings, 8);
+        const together = watched(cutOff, other);
+        // The first sees at its next look that there is another.
+        await new Promise((resolve) => setTimeout(resolve, 3_000));
+        way.cut();
+        await eventually(() => other.isHeld);
+        Object.assign(way, { isCut: false, delayMs: 250 });
+        const here = "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted";
+        await eventually(
+          async () =>
+            (
+              await server.query(
+                "slow",
+                `${here} AND classid = ${IS_HERE} AND database = (SELECT oid FROM pg_database WHERE datname = 'slow')`,
+              )
+            ).rowCount === 2,
+        );
+        await new Promise((resolve) => setTimeout(resolve, 2_000));
+        expect(together()).toBe(0);
+        expect([cutOff.isHeld, other.isHeld]).toEqual([false, true]);
+      } finally {
+        await cutOff.stop();
+        await way.close();
+      }
+    }, 60_000);
 
     test("lets one that is alone go on while it is away, and one of several rest", async () => {
       const settings = await server.database("cut");
@@ -63,11 +168,12 @@ describe.skipIf(!HAS_POSTGRES)(
           (
             await server.query(
               "postgres",
-              "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND objid = 1",
+              `SELECT 1 FROM pg_locks WHERE classid = ${DECIDES} AND granted AND database = (SELECT oid FROM pg_database WHERE datname = 'cut')`,
             )
           ).rowCount !== 0,
       );
       const other = started(settings, 4);
+      const together = watched(alone, other);
       // The first sees at its next look that there is another.
       await new Promise((resolve) => setTimeout(resolve, 5_000));
       await shut(false);
@@ -75,6 +181,7 @@ describe.skipIf(!HAS_POSTGRES)(
       await eventually(() => !alone.isHeld && !other.isHeld);
       await shut(true);
       await eventually(() => alone.isHeld !== other.isHeld);
+      expect(together()).toBe(0);
     }, 60_000);
   },
 );

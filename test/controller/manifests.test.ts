@@ -80,10 +80,12 @@ describe("the manifests", () => {
       { name: "DB_PORT", value: "5432" },
       { name: "DB_NAME", value: "ai_platform" },
       { name: "DB_USER", value: "little" },
+      { name: "DB_SCHEMA", value: "orchestration" },
       { name: "DB_PASSWORD", valueFrom: { secretKeyRef: { name: "llm-orchestrator-database", key: "password" } } },
     ]);
     expect(volumes).toEqual([]);
     expect(text).not.toContain("not-to-be-printed");
+    expect(told({ DB_SCHEMA: "gpus" }).env).toContainEqual({ name: "DB_SCHEMA", value: "gpus" });
     expect(told({ DB_SSL: "disable" }).env.at(-1)).toEqual({ name: "DB_SSL", value: "disable" });
     const own = told({ DB_SSL_CA: "/of/whoever/prints.pem" });
     expect(own.env.at(-1)).toEqual({ name: "DB_SSL_CA", value: "/etc/llm-orchestrator-database/ca.crt" });

@@ -29,6 +29,7 @@ export interface ManifestSettings {
     readonly port: number;
     readonly name: string;
     readonly user: string;
+    readonly schema: string;
     /** `own`: its authority is `ca.crt` of the Secret {@link DATABASE_SECRET}. */
     readonly tls: "off" | "known" | "own";
   } | null;
@@ -158,14 +159,14 @@ export function databaseIn(env: Readonly<Record<string, string | undefined>>): D
   const found = postgresOf(undefined, rest, problems);
   if (problems.length > 0) throw new ConfigError(problems);
   if (found === null) return null;
-  const { host, port, database: name, user, tls } = found;
-  return { host, port, name, user, tls: tls === null ? "off" : ca ? "own" : "known" };
+  const { host, port, database: name, user, schema, tls } = found;
+  return { host, port, name, user, schema, tls: tls === null ? "off" : ca ? "own" : "known" };
 }
 
 function databaseEnv(database: Database | null): readonly Json[] {
   if (database === null) return [];
-  const { host, port, name, user, tls } = database;
-  const plain = { DB_HOST: host, DB_PORT: String(port), DB_NAME: name, DB_USER: user };
+  const { host, port, name, user, schema, tls } = database;
+  const plain = { DB_HOST: host, DB_PORT: String(port), DB_NAME: name, DB_USER: user, DB_SCHEMA: schema };
   const password = { secretKeyRef: { name: DATABASE_SECRET, key: "password" } };
   return [
     ...Object.entries(plain).map(([key, value]) => ({ name: key, value })),

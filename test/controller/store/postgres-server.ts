@@ -1,5 +1,5 @@
 /** A real PostgreSQL for one test file: in a folder of its own, on a port that the system chooses, ended with the file. */
-import { type ChildProcess, execFileSync, spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process";
 import {
   chmodSync,
   chownSync,
@@ -21,6 +21,7 @@ import type { PostgresSettings } from "../../../src/controller/store/address.ts"
 const DEBIAN = "/usr/lib/postgresql";
 const BINARIES = folderOfBinaries();
 const NOBODY = 65_534;
+const CAN_BE_ENDED = spawnSync("setpriv", ["--pdeathsig", "KILL", "true"]).status === 0;
 export const PASSWORD = "not-to-be-seen-in-any-log";
 
 function folderOfBinaries(): string | null {
@@ -50,11 +51,12 @@ export interface TestPostgres {
   stop(): Promise<void>;
 }
 
-/** PostgreSQL refuses to run as root. */
+/** PostgreSQL refuses to run as root, and would stay behind when the tests are killed. */
 function commandOf(name: string): { readonly command: string; readonly given: readonly string[] } {
   const command = join(BINARIES as string, name);
-  if (process.getuid?.() !== 0) return { command, given: [] };
-  return { command: "setpriv", given: [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups", command] };
+  const user = process.getuid?.() === 0 ? [`--reuid=${NOBODY}`, `--regid=${NOBODY}`, "--clear-groups"] : [];
+  const given = [...user, ...(CAN_BE_ENDED ? ["--pdeathsig", "KILL"] : [])];
+  return given.length === 0 ? { command, given } : { command: "setpriv", given: [...given, command] };
 }
 
 async function freePort(): Promise<number> {

@@ -31,6 +31,11 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
         replace: '.join(", ")}`',
       },
       {
+        name: "A change of replicas ends what begins after it, when its answer was lost",
+        find: "AND (initiated_at < $2 OR event_id = $4)`",
+        replace: "AND (initiated_at <= $2 OR event_id = $4)`",
+      },
+      {
         name: "A tenant sees the history of others",
         find: "if (tenants !== undefined) conditions.push(",
         replace: "if (tenants === null) conditions.push(",
@@ -99,6 +104,16 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
         find: "rejectUnauthorized: true",
         replace: "rejectUnauthorized: false",
       },
+      {
+        name: "What was given up waits on in the server",
+        find: "statement_timeout: limits.statementMs,\n    lock_timeout: limits.lockMs,",
+        replace: "",
+      },
+      {
+        name: "A controller that is stopped keeps others from every change",
+        find: "idle_in_transaction_session_timeout: ANSWER_MS,",
+        replace: "",
+      },
     ],
   ),
   ...planted(
@@ -107,8 +122,18 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "One of several controllers goes on deciding without the database",
-        find: "return this.#decides && (this.#client !== null || this.#others === 0);",
-        replace: "return this.#decides;",
+        find: "return this.#client === null ? this.#decides && this.#others === 0 : this.#holder === this.#client;",
+        replace: "return this.#client === null ? this.#decides : this.#holder === this.#client;",
+      },
+      {
+        name: "One that comes back decides until it hears that another does",
+        find: "return this.#client === null ? this.#decides && this.#others === 0 : this.#holder === this.#client;",
+        replace: "return this.#decides && (this.#client !== null || this.#others === 0);",
+      },
+      {
+        name: "A controller of another host, in a schema of its own, counts as one of this host",
+        find: "AND objid = hashtext($1)::oid AND database",
+        replace: "AND hashtext($1) IS NOT NULL AND database",
       },
     ],
   ),
@@ -131,6 +156,11 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
         find: "if (!leads() || look === null) {",
         replace: "if (look === null) {",
       },
+      {
+        name: "A row that the database does not take holds up all others",
+        find: "if (rows.length > 1) {",
+        replace: "if (rows.length > 1) throw error;\n      if (rows.length > 1) {",
+      },
     ],
   ),
   ...planted(
@@ -150,8 +180,23 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "A token in a pod's environment is written into the database",
-        find: "SECRET_NAME.test(name) ? LEFT_OUT : value",
-        replace: "SECRET_NAME.test(value) ? LEFT_OUT : value",
+        find: "secret.test(name) ? LEFT_OUT : value",
+        replace: "secret.test(String(value)) ? LEFT_OUT : value",
+      },
+      {
+        name: "An engine's key among its arguments is written into the database",
+        find: "...(args === undefined ? {} : { args: shownArgs(args) }),",
+        replace: "",
+      },
+      {
+        name: "kubectl's copy of a workload is written into the database, with all that is secret in it",
+        find: "annotations: json(annotationsOf(metadata)),",
+        replace: "annotations: json(metadata.annotations),",
+      },
+      {
+        name: "Half a GPU is written into a column of whole ones",
+        find: 'if (type === "integer") return',
+        replace: 'if (type === "serial") return',
       },
     ],
   ),
@@ -185,6 +230,11 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
         name: "Two controllers are started that have no history in common",
         find: "replicas = database === null ? 1 : 2 }",
         replace: "replicas = 2 }",
+      },
+      {
+        name: "The controllers in a cluster look into another schema than they were told",
+        find: ", DB_SCHEMA: schema };",
+        replace: " };",
       },
     ],
   ),

@@ -126,7 +126,9 @@ export class ControlPlane {
     this.#spawn("kube-scheduler", [kubeconfig, "--leader-elect=false", "--secure-port=0"]);
   }
 
+  /** Unless it runs. */
   startApiserver(): void {
+    if (this.#children.has("kube-apiserver")) return;
     const file = (name: string) => join(this.folder, name);
     this.#spawn("kube-apiserver", [
       `--etcd-servers=http://127.0.0.1:${this.#ports.client}`,

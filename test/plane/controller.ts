@@ -29,12 +29,17 @@ export async function applied(plane: ControlPlane, object: Any, manager = "kubec
   });
 }
 
-/** All that `manifests` prints, and a token of the account that it makes. */
-export async function install(plane: ControlPlane, through: string | null = null): Promise<string> {
+/** All that `manifests` prints. */
+export async function installed(plane: ControlPlane): Promise<void> {
   const settings = { image: "gpu-orchestrator", namespace: "llm-orchestrator", replicas: 0 };
   for (const object of manifests({ ...settings, workloadNamespaces: ["llm-workloads"] })) {
     await until(`applied ${(object as Any).kind}`, () => applied(plane, object).then(() => true), 60_000);
   }
+}
+
+/** That, and a token of the account that it makes. */
+export async function install(plane: ControlPlane, through: string | null = null): Promise<string> {
+  await installed(plane);
   const at = "/api/v1/namespaces/llm-orchestrator/serviceaccounts/llm-orchestrator/token";
   const body = { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: {} };
   const answer = await plane.connection.call<Any>(at, { method: "POST", body });

@@ -1,6 +1,7 @@
 /**
  * What goes wrong around a controller: its watches, the apiserver, pods, nodes, rights, CRDs, clocks, and other controllers.
- * Against a real control plane, through a proxy that misbehaves. Each test leaves things well for the next.
+ * Against a real control plane, through a proxy that misbehaves. Each test has a workload of its own, and what a test has
+ * broken is whole again for the next.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { crds } from "../../src/controller/kubernetes/crds.ts";
@@ -23,29 +24,22 @@ const unelected: string[] = [];
 describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run test:cluster builds it)", () => {
   beforeAll(async () => {
     story = await Story.begin({ n1: 4, n2: 4 });
-    await story.apply("chat", 2);
-    await story.ready("chat", 2);
   });
   // One that lost its Lease has ended, and is started again, as by its Deployment.
   beforeEach(() => story.isUp());
-  afterEach(({ task }) => {
-    story.proxy.refuses = () => null;
-    story.kubelet.fate = () => null;
-    if (task.result?.state !== "fail") return;
-    console.error(
-      story.controller.log
-        .slice(-15)
-        .map((one) => JSON.stringify(one))
-        .join("\n"),
-    );
+  afterEach(async ({ task }) => {
+    const log = story.controller.log.slice(-15).map((one) => JSON.stringify(one));
+    if (task.result?.state === "fail") console.error(log.join("\n"));
+    await story.mend();
   });
   afterAll(() => story?.end());
 
   test("a quiet minute has no write but the Lease's", async () => {
+    await story.serves("quiet", 2);
     // The first figures of its replicas are a change, too. Alone they are written once a minute.
     await until(
       "its figures are told",
-      async () => (await story.workload("chat")).status.currentMetrics?.queue_length === 0,
+      async () => (await story.workload("quiet")).status.currentMetrics?.queue_length === 0,
     );
     await pause(5_000);
     const since = Date.now();
@@ -54,12 +48,14 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
   });
 
   test("watches that say nothing more, and are not closed, are opened anew, and nothing is missed", async () => {
+    await story.serves("frozen", 2);
     expect(story.proxy.freezeWatches()).toBeGreaterThan(8);
-    await story.change("chat", { replicas: 3 });
-    await story.ready("chat", 3, SILENCE_MS + 60_000);
+    await story.change("frozen", { replicas: 3 });
+    await story.ready("frozen", 3, SILENCE_MS + 60_000);
   });
 
   test("a past that etcd no longer has is listed anew, once, and not in a loop", async () => {
+    await story.serves("old", 3);
     const lists = async () =>
       (await (await fetch(`${story.controller.url}/metrics`)).text())
         .split("\n")
@@ -69,16 +65,16 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
     const isWatch = (url: string | undefined) => url?.includes("watch=true") === true;
     story.proxy.refuses = (req) => (isWatch(req.url) ? { status: 503, body: { message: "away" } } : null);
     story.proxy.cutWatches();
-    await story.change("chat", { replicas: 2 });
+    await story.change("old", { replicas: 2 });
     await story.plane.compact();
     // A new apiserver has no memory of its own of what was before it.
     await story.plane.killApiserver();
     story.plane.startApiserver();
     await story.plane.serves();
-    await story.change("chat", { replicas: 4 });
+    await story.change("old", { replicas: 4 });
     story.proxy.refuses = () => null;
     await story.isUp();
-    await story.ready("chat", 4);
+    await story.ready("old", 4);
     const after = await lists();
     if (after.length === before.length) {
       for (const [index, count] of after.entries()) expect(count - (before[index] ?? 0)).toBeLessThanOrEqual(2);
@@ -86,43 +82,45 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
   });
 
   test("a storm of conflicts is outlived, with pauses", async () => {
+    await story.serves("storm", 4);
     let count = 0;
     const isWrite = (method: string | undefined) => method !== "GET";
     story.proxy.refuses = (req) =>
       isWrite(req.method) && !req.url?.includes("/leases") && count++ % 10 !== 9 ? conflict() : null;
-    await story.change("chat", { replicas: 2 });
+    await story.change("storm", { replicas: 2 });
     await pause(15_000);
     // One workload: without pauses it would be hundreds.
     expect(count).toBeLessThan(100);
     story.proxy.refuses = () => null;
-    await story.ready("chat", 2, 60_000);
+    await story.ready("storm", 2, 60_000);
   });
 
   test("a server that has too much to do (429) is asked less, and obeyed", async () => {
+    await story.serves("busy", 2);
     const before = story.proxy.refused;
     story.proxy.refuses = (req) => (req.url?.includes("/leases") ? null : tooMany());
     story.proxy.cutWatches();
-    await story.change("chat", { replicas: 3 });
+    await story.change("busy", { replicas: 3 });
     await pause(10_000);
     // A dozen watches that each wait for a second.
     expect(story.proxy.refused - before).toBeLessThan(200);
     story.proxy.refuses = () => null;
-    await story.ready("chat", 3, 90_000);
+    await story.ready("busy", 3, 90_000);
   });
 
   test("an apiserver that was away for a minute finds what was wanted meanwhile done within half a minute", async () => {
+    await story.serves("away", 3);
     await story.plane.killApiserver();
     await pause(60_000);
-    const pods = story.kubelet.pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined).length;
-    expect(pods).toBe(3);
+    expect(story.kubelet.pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined)).toHaveLength(3);
     story.plane.startApiserver();
     await story.plane.serves();
-    await story.change("chat", { replicas: 2 });
+    await story.change("away", { replicas: 2 });
     const back = Date.now();
     await story.isUp();
-    await until("the Deployment follows", async () => (await story.deployment("chat")).spec.replicas === 2, 60_000);
+    await until("the Deployment follows", async () => (await story.deployment("away")).spec.replicas === 2, 60_000);
     console.log(`after a minute without an apiserver: ${Date.now() - back} ms from its return to the change`);
-    await story.ready("chat", 2);
+    await story.ready("away", 2);
   });
 
   test.for([
@@ -130,53 +128,48 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
     ["CrashLoopBackOff", undefined, "CrashLoop"],
     ["CrashLoopBackOff", "OOMKilled", "OutOfMemory"],
   ] as const)("a pod in %s (%s) is Stuck by the name of it, and heals when it can", async ([reason, last, stuck]) => {
+    await story.serves("stuck", 2);
     story.kubelet.fate = () => ({ reason, message: "its last words", ...(last === undefined ? {} : { last }) });
-    await story.change("chat", { replicas: 3 });
-    await until("it is Stuck", async () => (await story.condition("chat", "Stuck"))?.status === "True");
-    expect(await story.condition("chat", "Stuck")).toMatchObject({ reason: stuck });
-    expect((await story.workload("chat")).status.readyReplicas).toBe(2);
+    await story.change("stuck", { replicas: 3 });
+    await until("it is Stuck", async () => (await story.condition("stuck", "Stuck"))?.status === "True");
+    expect(await story.condition("stuck", "Stuck")).toMatchObject({ reason: stuck });
+    expect((await story.workload("stuck")).status.readyReplicas).toBe(2);
     story.kubelet.fate = () => null;
-    await story.ready("chat", 3);
-    await story.change("chat", { replicas: 2 });
-    await story.ready("chat", 2);
+    await story.ready("stuck", 3);
   });
 
   test("a pod that takes its time to load is waited for, and is not Stuck", async () => {
+    await story.serves("slow", 2);
     story.kubelet.fate = () => "loads";
-    await story.change("chat", { replicas: 3 });
-    await until("it loads", async () => (await story.workload("chat")).status.currentReplicas === 3);
+    await story.change("slow", { replicas: 3 });
+    await until("it loads", async () => (await story.workload("slow")).status.currentReplicas === 3);
     await pause(5_000);
-    expect((await story.condition("chat", "Stuck")).status).toBe("False");
-    expect((await story.condition("chat", "Ready")).status).toBe("False");
+    expect((await story.condition("slow", "Stuck")).status).toBe("False");
+    expect((await story.condition("slow", "Ready")).status).toBe("False");
     story.kubelet.fate = () => null;
-    await story.ready("chat", 3);
-    await story.change("chat", { replicas: 2 });
-    await story.ready("chat", 2);
+    await story.ready("slow", 3);
   });
 
   test("rights that are taken away are named, and what they were for is done when they are back", async () => {
+    await story.serves("rights", 2);
     const path = `/apis/rbac.authorization.k8s.io/v1/namespaces/${NAMESPACE}/rolebindings/llm-orchestrator-workloads`;
     const binding = await story.get(path);
     await story.plane.connection.call(path, { method: "DELETE" });
-    await story.change("chat", { replicas: 3 });
+    await story.change("rights", { replicas: 3 });
     await until(
       "the missing right is named",
-      async () => (await story.condition("chat", "Progressing"))?.reason === "BackendRefused",
+      async () => (await story.condition("rights", "Progressing"))?.reason === "BackendRefused",
     );
-    expect((await story.condition("chat", "Progressing")).message).toContain('cannot patch resource "deployments"');
-    expect((await story.workload("chat")).status.readyReplicas).toBe(2);
+    expect((await story.condition("rights", "Progressing")).message).toContain('cannot patch resource "deployments"');
+    expect((await story.workload("rights")).status.readyReplicas).toBe(2);
     const { name, namespace } = binding.metadata;
     await applied(story.plane, { ...binding, metadata: { name, namespace } });
-    await story.ready("chat", 3);
-    await story.change("chat", { replicas: 2 });
-    await story.ready("chat", 2);
+    await story.ready("rights", 3);
   });
 
   test("a lone replica of a node that is drained has a successor that serves before it goes", async () => {
-    await story.apply("lone", 1);
-    await story.ready("lone", 1);
-    const pods = () =>
-      story.kubelet.pods.filter(({ metadata }) => metadata.labels?.["llm-orchestrator.io/workload"] === "lone");
+    await story.serves("lone", 1);
+    const pods = () => story.kubelet.pods.filter(({ metadata }) => metadata.namespace === NAMESPACE);
     const node = pods()[0]?.spec?.nodeName as string;
     let least = Number.POSITIVE_INFINITY;
     const looking = setInterval(() => {
@@ -194,17 +187,12 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
     );
     expect(least).toBe(1);
     expect((await story.deployment("lone")).spec.replicas).toBe(1);
-    await until(`${node} is empty`, () => story.kubelet.pods.every(({ spec }) => spec?.nodeName !== node));
     await story.controller.call("POST", `${nodes}/${node}/uncordon`);
-    await story.remove("lone");
-    await until(
-      "it is gone",
-      async () => await story.isGone(`/apis/llm.orchestrator.io/v1/namespaces/${NAMESPACE}/llmworkloads/lone`),
-    );
-    await story.ready("chat", 2);
+    expect((await story.get(`/api/v1/nodes/${node}`)).spec.unschedulable ?? false).toBe(false);
   });
 
   test("two controllers without an election do everything twice, and nothing wrongly", async () => {
+    await story.serves("both", 1);
     await story.controller.stop();
     story.controller = await story.start("one", ["--no-leader-elect"]);
     const other: TestController = await story.start("other", ["--no-leader-elect"]);
@@ -212,8 +200,8 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
     try {
       await story.isUp();
       for (const replicas of [4, 1, 3, 2]) {
-        await story.change("chat", { replicas });
-        await story.ready("chat", replicas);
+        await story.change("both", { replicas });
+        await story.ready("both", replicas);
       }
       await pause(5_000);
       const since = Date.now();
@@ -228,15 +216,14 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
   });
 
   test("pods that hang on a dead node are given up, and neither Ready nor a deletion waits for the node", async () => {
-    await story.change("chat", { replicas: 3 });
-    await story.ready("chat", 3);
+    await story.serves("dead", 3);
     const on = (name: string) => story.kubelet.pods.filter(({ spec }) => spec?.nodeName === name);
     const dead = on("n1").length > 0 ? "n1" : "n2";
     story.kubelet.kill(dead);
     await until("its pods are to end", () =>
       on(dead).every(({ metadata }) => metadata.deletionTimestamp !== undefined),
     );
-    await story.ready("chat", 3);
+    await story.ready("dead", 3);
     await until("what hung is gone", () => on(dead).length === 0, 240_000);
     story.kubelet.revive(dead);
     await until(`${dead} is back`, async () => {
@@ -246,18 +233,19 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
   });
 
   test("without its CRDs it says what to do, removes what it made, and goes on when they are back", async () => {
+    await story.serves("crd", 2);
     const [crd] = crds(true) as readonly Any[];
     await story.plane.connection.call(pathOf(crd), { method: "DELETE" });
     await until("it is not ready", async () => (await story.controller.get("/readyz")).status === 503);
     expect((await story.controller.get("/readyz")).body.reason).toContain("gpuo cluster crds");
     await until("the CRD is gone", () => story.isGone(pathOf(crd)));
     await until("so is what was made of its objects", () =>
-      story.isGone(`/apis/apps/v1/namespaces/${NAMESPACE}/deployments/chat`),
+      story.isGone(`/apis/apps/v1/namespaces/${NAMESPACE}/deployments/crd`),
     );
     await applied(story.plane, crd);
-    await until("objects are taken", () => story.apply("chat", 2).then(() => true), 60_000);
+    await until("objects are taken", () => story.apply("crd", 2).then(() => true), 60_000);
     await story.isUp();
-    await story.ready("chat", 2);
+    await story.ready("crd", 2);
   });
 
   test("nobody but the one that led wrote what only that one writes, by the apiserver's own log", () => {

@@ -188,9 +188,13 @@ class ScaleRun {
     this.#plane.startApiserver();
     await this.#plane.serves();
     const begun = performance.now();
-    const { spec } = await this.#get(`${WORKLOADS}/load-0`);
-    const replicas = spec.replicas + 1;
-    await this.#apply("load-0", replicas, 1);
+    // An apiserver that serves one kind may still refuse those of CRDs.
+    let replicas = 0;
+    await soon(async () => {
+      replicas = (await this.#get(`${WORKLOADS}/load-0`)).spec.replicas + 1;
+      return true;
+    });
+    await soon(() => this.#apply("load-0", replicas, 1).then(() => true));
     await soon(async () => {
       await revive();
       return (await this.#get(`${DEPLOYMENTS}/load-0`)).spec.replicas === replicas;

@@ -1,6 +1,6 @@
 /** A control plane with nodes, a controller behind a proxy, and the calls that the stories of faults make. */
 import { ControlPlane, until } from "./control-plane.ts";
-import { type Any, applied, install, TestController } from "./controller.ts";
+import { type Any, applied, install, installed, TestController } from "./controller.ts";
 import { FaultyProxy } from "./faulty-proxy.ts";
 import { Kubelet } from "./kubelet.ts";
 
@@ -8,11 +8,17 @@ export const NAMESPACE = "llm-workloads";
 const WORKLOADS = `/apis/llm.orchestrator.io/v1/namespaces/${NAMESPACE}/llmworkloads`;
 const DEPLOYMENTS = `/apis/apps/v1/namespaces/${NAMESPACE}/deployments`;
 
+interface StoryParts {
+  readonly kubeconfig: string;
+  readonly nodes: readonly string[];
+}
+
 export class Story {
   readonly plane: ControlPlane;
   readonly kubelet: Kubelet;
   readonly proxy: FaultyProxy;
   readonly #kubeconfig: string;
+  readonly #nodes: readonly string[];
   controller: TestController;
 
   static async begin(nodes: Readonly<Record<string, number>>): Promise<Story> {
@@ -23,17 +29,18 @@ export class Story {
     const kubeconfig = await install(plane, await proxy.start());
     await until("the workloads are served", () => plane.connection.call(WORKLOADS).then(() => true), 60_000);
     const controller = await TestController.start(plane, kubeconfig, "first");
-    const story = new Story({ plane, kubelet, proxy, kubeconfig, controller });
+    const story = new Story({ plane, kubelet, proxy, kubeconfig, controller, nodes: Object.keys(nodes) });
     await story.isUp();
     return story;
   }
 
-  private constructor(parts: Pick<Story, "plane" | "kubelet" | "proxy" | "controller"> & { kubeconfig: string }) {
+  private constructor(parts: Pick<Story, "plane" | "kubelet" | "proxy" | "controller"> & StoryParts) {
     this.plane = parts.plane;
     this.kubelet = parts.kubelet;
     this.proxy = parts.proxy;
     this.controller = parts.controller;
     this.#kubeconfig = parts.kubeconfig;
+    this.#nodes = parts.nodes;
   }
 
   async end(): Promise<void> {
@@ -53,6 +60,34 @@ export class Story {
       if (this.controller.hasEnded) this.controller = await this.start(`again-${Date.now()}`);
       return (await this.controller.get("/readyz")).status === 200;
     });
+  }
+
+  /** All is whole again, and no workload is there. */
+  async mend(): Promise<void> {
+    this.proxy.refuses = () => null;
+    this.kubelet.fate = () => null;
+    this.plane.startApiserver();
+    await this.plane.serves();
+    await installed(this.plane);
+    for (const name of this.#nodes) {
+      this.kubelet.revive(name);
+      await this.merge(`/api/v1/nodes/${name}`, { spec: { unschedulable: false } });
+    }
+    await this.isUp();
+    await until("no workload is left", async () => {
+      const { items } = await this.get(WORKLOADS);
+      const left = items.filter(({ metadata }: Any) => metadata.deletionTimestamp === undefined);
+      for (const { metadata } of left) await this.remove(metadata.name);
+      return items.length === 0;
+    });
+    const pods = async () => (await this.get(`/api/v1/namespaces/${NAMESPACE}/pods`)).items.length;
+    await until("no pod is left", async () => (await pods()) === 0);
+  }
+
+  /** A workload, until all that it wants is there. */
+  async serves(name: string, replicas: number): Promise<void> {
+    await this.apply(name, replicas);
+    await this.ready(name, replicas);
   }
 
   get(path: string): Promise<Any> {

@@ -95,7 +95,7 @@ export class ControlPlane {
         apiVersion: "audit.k8s.io/v1",
         kind: "Policy",
         omitStages: ["RequestReceived", "ResponseStarted"],
-        rules: [{ level: "Metadata" }],
+        rules: [{ level: "None", verbs: ["get", "list", "watch"] }, { level: "Metadata" }],
       }),
     );
     const { client, peer } = this.#ports;
@@ -145,6 +145,8 @@ export class ControlPlane {
       `--audit-policy-file=${file("audit.json")}`,
       `--audit-log-path=${file("audit.log")}`,
       "--audit-log-mode=blocking",
+      // In MiB: one file, whatever is written.
+      "--audit-log-maxsize=10000",
       "--service-cluster-ip-range=10.0.0.0/24",
       "--default-not-ready-toleration-seconds=2",
       "--default-unreachable-toleration-seconds=2",
@@ -184,7 +186,7 @@ export class ControlPlane {
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 3 });
   }
 
-  /** What the audit log has of `user`'s writes. */
+  /** What the audit log has of `user`'s writes, as they came: a line is written when its request is over. */
   writes(user: string, since = 0): Audited[] {
     const lines = readFileSync(join(this.folder, "audit.log"), "utf8").split("\n");
     return lines
@@ -200,7 +202,8 @@ export class ControlPlane {
           at: Date.parse(event.requestReceivedTimestamp),
         };
       })
-      .filter((one) => one.user === user && one.at >= since && !["get", "list", "watch"].includes(one.verb));
+      .filter((one) => one.user === user && one.at >= since)
+      .sort((one, other) => one.at - other.at);
   }
 
   log(name: Program): string {

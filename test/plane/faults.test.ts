@@ -69,8 +69,7 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
     await story.plane.compact();
     // A new apiserver has no memory of its own of what was before it.
     await story.plane.killApiserver();
-    story.plane.startApiserver();
-    await story.plane.serves();
+    await story.apiserverReturns();
     await story.change("old", { replicas: 4 });
     story.proxy.refuses = () => null;
     await story.isUp();
@@ -113,8 +112,7 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
     await story.plane.killApiserver();
     await pause(60_000);
     expect(story.kubelet.pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined)).toHaveLength(3);
-    story.plane.startApiserver();
-    await story.plane.serves();
+    await story.apiserverReturns();
     await story.change("away", { replicas: 2 });
     const back = Date.now();
     await story.isUp();

@@ -62,12 +62,23 @@ export class Story {
     });
   }
 
+  /** It serves its own kinds before those of CRDs. A kind that is not there at all is no reason to wait. */
+  async apiserverReturns(): Promise<void> {
+    this.plane.startApiserver();
+    await this.plane.serves();
+    await until("the workloads are served", () =>
+      this.get(WORKLOADS).then(
+        () => true,
+        (error) => error.status === 404,
+      ),
+    );
+  }
+
   /** All is whole again, and no workload is there. */
   async mend(): Promise<void> {
     this.proxy.refuses = () => null;
     this.kubelet.fate = () => null;
-    this.plane.startApiserver();
-    await this.plane.serves();
+    await this.apiserverReturns();
     await installed(this.plane);
     for (const name of this.#nodes) {
       this.kubelet.revive(name);

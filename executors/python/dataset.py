@@ -56,12 +56,18 @@ def prompts_of(data):
     return prompts
 
 
+def share_of(prompts):
+    """Of several replicas each has every so many-th, as with prompts that stand in the task."""
+    replica = int(os.environ.get("GPU_ORCHESTRATOR_REPLICA", "0"))
+    return prompts[replica :: int(os.environ.get("GPU_ORCHESTRATOR_REPLICAS", "1"))]
+
+
 def main():
     data = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")).get("spec", {}).get("data", {})
     # What the library says on its way is no prompt.
     out, sys.stdout = sys.stdout, sys.stderr
     try:
-        json.dump(prompts_of(data), out)
+        json.dump(share_of(prompts_of(data)), out)
         return 0
     except DatasetError as error:
         print(error, file=sys.stderr)

@@ -10,11 +10,14 @@ import type { Changes, KeptKey, WorkStore } from "./store.ts";
 export class Books {
   readonly #store: WorkStore;
   readonly #clock: Clock;
+  readonly #uploadsItself: ReadonlySet<string>;
   readonly #listeners = new Set<(events: readonly WorkEvent[]) => void>();
   #state: WorkState;
 
-  constructor(store: WorkStore, clock: Clock) {
+  /** @param uploadsItself executors of whose tasks no result is sent from here. */
+  constructor(store: WorkStore, clock: Clock, uploadsItself: ReadonlySet<string> = new Set()) {
     this.#store = store;
+    this.#uploadsItself = uploadsItself;
     this.#clock = clock;
     this.#state = restoredWork(store.load());
   }
@@ -37,7 +40,8 @@ export class Books {
     const now = this.now();
     const { events, state } = decide(this.#state, command, now);
     if (events.length === 0 && key === null) return events;
-    this.#store.commit(state, changedBy(events, state), key, now, deliveriesFor(events, state, now));
+    const deliveries = deliveriesFor(events, state, now, this.#uploadsItself);
+    this.#store.commit(state, changedBy(events, state), key, now, deliveries);
     this.#state = state;
     for (const listener of this.#listeners) listener(events);
     return events;

@@ -46,8 +46,17 @@ export interface DeliveryRecord {
   readonly error: string | null;
 }
 
-/** Those that the events of one turn call for. A task that a controller has given is told of by the controller. */
-export function deliveriesFor(events: readonly WorkEvent[], state: WorkState, now: number): TaskDelivery[] {
+/**
+ * Those that the events of one turn call for. A task that a controller has given is told of by the controller.
+ *
+ * @param uploadsItself executors whose workers send the result themselves, as MLOC's do.
+ */
+export function deliveriesFor(
+  events: readonly WorkEvent[],
+  state: WorkState,
+  now: number,
+  uploadsItself: ReadonlySet<string> = new Set(),
+): TaskDelivery[] {
   return events.flatMap((event) => {
     const task = event.type === "task-ended" ? state.tasks.get(event.id) : undefined;
     if (task === undefined || task.origin !== undefined) return [];
@@ -58,23 +67,35 @@ export function deliveriesFor(events: readonly WorkEvent[], state: WorkState, no
       told.push({ ...common, id: `${task.id}-ended`, kind: "ended", url: task.webhookUrl, headers: {}, body });
     }
     const destination = destinationOf(task);
-    if (destination !== null && task.status === "DONE") {
+    if (destination !== null && task.status === "DONE" && !uploadsItself.has(task.spec.executor)) {
       told.push({ ...common, ...destination, id: `${task.id}-result`, kind: "result", body: null });
     }
     return told;
   });
 }
 
-/** What became of its webhook, and of the upload of its result. */
-export function deliveriesView(records: readonly DeliveryRecord[]) {
+/** So begins what is wrong with the result itself, and tells nothing of the network. */
+const OF_THE_RESULT = "the result ";
+export const RESULT_INCOMPLETE = `${OF_THE_RESULT}of a replica is not there yet`;
+
+/**
+ * What became of its webhook, and of the upload of its result.
+ *
+ * @param toAdmin others are not told why there was no answer: they could look for open ports with it, as with a test.
+ */
+export function deliveriesView(records: readonly DeliveryRecord[], toAdmin: boolean) {
   return records.map(({ kind, state, attempts, nextAttemptAt, httpStatus, error }) => ({
     what: kind === "ended" ? "webhook" : "result",
     state,
     attempts,
     next_attempt_at: instant(nextAttemptAt),
     http_status: httpStatus,
-    error,
+    error: toAdmin || isToldToAll(httpStatus, error) ? error : "no answer; an admin is told why",
   }));
+}
+
+function isToldToAll(httpStatus: number | null, error: string | null): boolean {
+  return httpStatus !== null || error === null || error.startsWith(OF_THE_RESULT);
 }
 
 /** The record without what was submitted, which may hold secrets. */
@@ -101,12 +122,12 @@ export class UnfitResultError extends Error {
  */
 export function uploadOf(id: string, bytes: Buffer): Buffer {
   if (bytes.length > MAX_UPLOAD_BYTES) {
-    throw new UnfitResultError(`the result has more than ${MAX_UPLOAD_BYTES / 2 ** 20} MiB`);
+    throw new UnfitResultError(`${OF_THE_RESULT}has more than ${MAX_UPLOAD_BYTES / 2 ** 20} MiB`);
   }
   try {
     return Buffer.from(JSON.stringify({ task_id: id, result: JSON.parse(bytes.toString()) }));
   } catch (error) {
-    throw new UnfitResultError(`the result is no JSON: ${(error as Error).message.slice(0, MAX_WHY)}`);
+    throw new UnfitResultError(`${OF_THE_RESULT}is no JSON: ${(error as Error).message.slice(0, MAX_WHY)}`);
   }
 }
 

@@ -13,6 +13,7 @@ import { sortableIds } from "../platform/ids.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../work/quantities.ts";
 import { Books } from "./books.ts";
 import type { TaskDelivery, TaskSettlement } from "./deliveries.ts";
+
 import { Elsewhere } from "./elsewhere/elsewhere.ts";
 import { Gate } from "./gate.ts";
 import type { Leases } from "./leases.ts";
@@ -112,7 +113,11 @@ class Running {
     const { config, cluster, clock, leases, log, version, databasePath, takeLock, checkUrl } = parts;
     this.#parts = parts;
     this.#store = new WorkStore(databasePath, takeLock);
-    const books = new Books(this.#store, clock);
+    // MLOC's workers send what they have done themselves.
+    const uploadsItself = Object.entries(config.executors).flatMap(([name, { type }]) =>
+      type === "mloc" ? [name] : [],
+    );
+    const books = new Books(this.#store, clock, new Set(uploadsItself));
     tellOf(books, clock, this.news);
     this.#gate = new Gate(books, resolve(config.dir), log, () => leases.freeGpus());
     this.#elsewhere = new Elsewhere({ books, leases, config, cluster, clock, log });

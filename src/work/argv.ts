@@ -16,6 +16,7 @@ import type { WorkSpec } from "./model.ts";
 export interface Place {
   readonly run: string;
   readonly replica: number;
+  readonly replicas: number;
   readonly host: string;
   readonly port: number;
   readonly taskFile: string;
@@ -300,6 +301,7 @@ export function environmentOf(
     GPU_ORCHESTRATOR_TASK: around.job,
     GPU_ORCHESTRATOR_NODE: place.node,
     GPU_ORCHESTRATOR_REPLICA: String(place.replica),
+    GPU_ORCHESTRATOR_REPLICAS: String(place.replicas),
     ...(around.fencingToken === null ? {} : { GPU_ORCHESTRATOR_FENCING_TOKEN: String(around.fencingToken) }),
     ...(settings.type === "python" ? { PYTHONPATH: place.pythonFolder } : {}),
     // Under MLOC's names: what the document names, or the host's default.
@@ -347,6 +349,7 @@ export function refusalOf(
 export const NOWHERE: Place = {
   run: "RUN",
   replica: 0,
+  replicas: 1,
   host: "127.0.0.1",
   port: 0,
   taskFile: "TASK_FILE",

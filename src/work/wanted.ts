@@ -1,7 +1,7 @@
 /** What the books want of the world, whatever was sent before: the one list for leases, the other for workers. */
 import { compareText } from "../core/base/order.ts";
 import type { EpochMs } from "../core/base/time.ts";
-import { shareOf } from "./documents/task.ts";
+import { shareOf, withoutUploadHeaders } from "./documents/task.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
 import type { HeldLease, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
 import { isTask, nodeFor } from "./runs.ts";
@@ -147,7 +147,7 @@ export function assignmentOf(run: Run, job: Task | Workload, spec: WorkSpec): As
     const { id, owner, epoch } = run;
     return { run: id, kind, job: name, owner, replica, replicas: all, epoch, spec, lease: leaseOf(run), fenceMs };
   }
-  const document = isTask(job) ? shareOf(spec.document, run.replica, replicas) : spec.document;
+  const document = isTask(job) ? withoutUploadHeaders(shareOf(spec.document, run.replica, replicas)) : spec.document;
   return {
     run: run.id,
     kind: isTask(job) ? "task" : "service",

@@ -93,6 +93,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
   const place: Place = {
     run,
     replica: assignment.replica,
+    replicas: assignment.replicas,
     host: settings.work.serviceHost,
     port,
     taskFile: join(folder, "task.json"),

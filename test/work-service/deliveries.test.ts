@@ -1,11 +1,22 @@
 /** What is told when a task has ended: written down with its end, and sent until somebody has taken it. */
-import { describe, expect, test } from "vitest";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { readTask } from "../../src/work/documents/task.ts";
-import type { Task } from "../../src/work/model.ts";
-import { emptyWork, withTask } from "../../src/work/state.ts";
+import type { Run, Task } from "../../src/work/model.ts";
+import { emptyWork, withRun, withTask } from "../../src/work/state.ts";
 import { Books } from "../../src/work-service/books.ts";
-import { deliveriesFor, UnfitResultError, uploadOf } from "../../src/work-service/deliveries.ts";
+import {
+  deliveriesFor,
+  deliveriesView,
+  RESULT_INCOMPLETE,
+  UnfitResultError,
+  uploadOf,
+} from "../../src/work-service/deliveries.ts";
+import type { RouteParts } from "../../src/work-service/routes/parts.ts";
+import { resultToSend } from "../../src/work-service/routes/tasks.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
 import { document, TASK_SETTINGS, taskOf } from "../work/fixtures.ts";
 
@@ -14,9 +25,10 @@ const UPLOAD = { destination: { type: "http", url: "https://b.example/up", heade
 const made = (id: string, spec: object, owner = "alice") =>
   taskOf(id, readTask(document(spec) as never, TASK_SETTINGS), owner);
 
-function toldOf(task: Task) {
+function toldOf(task: Task, uploadsItself: readonly string[] = []) {
   const state = withTask(emptyWork(), task);
-  return deliveriesFor([{ type: "task-ended", id: task.id, status: "DONE", error: null, at: 5 }], state, 5);
+  const event = { type: "task-ended", id: task.id, status: "DONE", error: null, at: 5 } as const;
+  return deliveriesFor([event], state, 5, new Set(uploadsItself));
 }
 
 describe("what is told of a task", () => {
@@ -60,6 +72,77 @@ describe("the upload of a result", () => {
     expect(() => sent(`"${"x".repeat(2 ** 24)}"`)).toThrow("the result has more than 16 MiB");
     const deep = 2 ** 17;
     expect(() => sent(`${"[".repeat(deep)}${"]".repeat(deep)}`)).toThrow(UnfitResultError);
+  });
+});
+
+test("MLOC's workers send a result themselves: it does not come twice", () => {
+  const done = { ...made("t1", { webhook_url: HOOK, output: UPLOAD }), status: "DONE" } as const;
+  expect(toldOf(done, [done.spec.executor]).map(({ kind }) => kind)).toEqual(["ended"]);
+});
+
+test("only an admin hears why a receiver did not answer; what it answered, and what is wrong with the result, all do", () => {
+  const record = { kind: "result", state: "gave-up", attempts: 1, nextAttemptAt: null } as const;
+  const errors = (httpStatus: number | null, error: string | null) =>
+    [false, true].map((toAdmin) => deliveriesView([{ ...record, httpStatus, error }], toAdmin)[0]?.error);
+  expect(errors(null, "the connection was refused")).toEqual([
+    "no answer; an admin is told why",
+    "the connection was refused",
+  ]);
+  for (const [status, error] of [
+    [500, "the receiver answered 500"],
+    [200, null],
+    [null, null],
+    [null, "the result has more than 16 MiB"],
+  ] as const)
+    expect(errors(status, error)).toEqual([error, error]);
+});
+
+describe("the result that is sent", () => {
+  const folder = mkdtempSync(join(tmpdir(), "gpuo-sent-"));
+  afterAll(() => rmSync(folder, { recursive: true, force: true }));
+  const write = (task: string, path: string, value: unknown) => {
+    mkdirSync(dirname(join(folder, task, path)), { recursive: true });
+    writeFileSync(join(folder, task, path), JSON.stringify(value));
+  };
+  const sent = async (task: Task, ofRun: (run: { id: string }) => Promise<Response | null> = async () => null) => {
+    let state = withTask(emptyWork(), task);
+    for (const { replica } of task.slots) {
+      const run = {
+        id: `run-${replica}`,
+        job: { kind: "task", uid: task.id },
+        replica,
+        phase: "ended",
+        publish: "done",
+      };
+      state = withRun(state, run as unknown as Run);
+    }
+    const elsewhere = { secret: Buffer.from("s"), ofRun };
+    const parts = { books: { state }, settings: { resultsDir: folder }, elsewhere };
+    return JSON.parse(String(await resultToSend(parts as unknown as RouteParts, task.id)));
+  };
+  const two = (id: string) => made(id, { resources: { replicas: 2 } });
+  const items = (output: string) => ({ ok: true, items: [{ index: 0, output }] });
+
+  test("of several replicas has them all: what a node still has is fetched", async () => {
+    write("t1", "replicas/0/responses.json", items("a"));
+    // As it is put together of what has come.
+    write("t1", "responses.json", { ok: false, replicas: [{}, null] });
+    const { task_id, result } = await sent(two("t1"), async ({ id }) =>
+      id === "run-1" ? Response.json(items("b")) : null,
+    );
+    expect([task_id, result.ok, result.items.map(({ output }: { output: string }) => output)]).toEqual([
+      "t1",
+      true,
+      ["a", "b"],
+    ]);
+  });
+
+  test("is not there yet while one of them cannot be had, and never sent when it is too large", async () => {
+    write("t2", "replicas/0/responses.json", items("a"));
+    write("t2", "responses.json", { ok: false, replicas: [{}, null] });
+    await expect(sent(two("t2"))).rejects.toThrow(RESULT_INCOMPLETE);
+    write("t3", "responses.json", { ok: true, text: "x".repeat(16 * 2 ** 20) });
+    await expect(sent(made("t3", {}))).rejects.toThrow(UnfitResultError);
   });
 });
 

@@ -136,7 +136,7 @@ describe("the executor vllm", () => {
   });
 
   test("reads the prompts of a dataset with a Python of the host's; what keeps it from that is the task's error", async () => {
-    const submit = (data: object) =>
+    const submit = (data: object, resources?: object) =>
       site.submit([], {
         taskType: "inference",
         executor: "dataset",
@@ -144,6 +144,7 @@ describe("the executor vllm", () => {
         model,
         inference: { max_tokens: 1 },
         data,
+        ...(resources && { resources }),
       });
     const id = submit({ type: "dataset", url: "org/data", column: "text", max_samples: 2 });
     expect(await site.isOver(id)).toMatchObject({ status: "DONE", error: null });
@@ -152,6 +153,13 @@ describe("the executor vllm", () => {
       "FAKE: org/data text 0",
       "FAKE: org/data text 1",
     ]);
+    const shared = submit({ type: "dataset", url: "org/data" }, { replicas: 2 });
+    expect(await site.isOver(shared)).toMatchObject({ status: "DONE", error: null });
+    const whole = JSON.parse(readFileSync(join(site.dir, "results", shared, "responses.json"), "utf8"));
+    expect(whole.items.map(({ index, output }: { index: number; output: string }) => [index, output])).toEqual(
+      [0, 1, 2, 3, 4].map((i) => [i, `FAKE: org/data text ${i}`]),
+    );
+    expect(whole.usage.num_requests).toBe(5);
     const wrong = submit({ type: "dataset", url: "org/data", column: "none" });
     expect(await site.isOver(wrong)).toMatchObject({ status: "FAILED" });
     const said = JSON.parse(readFileSync(join(site.dir, "results", wrong, "responses.json"), "utf8"));

@@ -10,11 +10,12 @@ import { at, isObject } from "../../work/documents/shape.ts";
 import { invalidDocument, readTask, type TaskDraft } from "../../work/documents/task.ts";
 import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
+import { mergedResponses } from "../../work/merge.ts";
 import type { Task } from "../../work/model.ts";
 import { chooseNode, topicOf } from "../../work/node-choice.ts";
 import { fenceWithin } from "../../work/nodes.ts";
 import { isOver, newSlot } from "../../work/state.ts";
-import { deliveriesView, destinationOf, uploadOf } from "../deliveries.ts";
+import { deliveriesView, destinationOf, RESULT_INCOMPLETE, uploadOf } from "../deliveries.ts";
 import { readYaml } from "../documents.ts";
 import { soon } from "../elsewhere/passing.ts";
 import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
@@ -198,7 +199,7 @@ async function one(parts: RouteParts, call: Call): Promise<Answer> {
   }
   const task = named(parts, call.id);
   const whole = mayTouch(call, task.owner);
-  const told = whole ? deliveriesView(parts.deliveries.ofTask(task.id)) : null;
+  const told = whole ? deliveriesView(parts.deliveries.ofTask(task.id), call.actor.admin) : null;
   return json(200, { ...taskView(parts.books.state, task, whole), deliveries: told });
 }
 
@@ -210,7 +211,7 @@ function cancel(parts: RouteParts, call: Call): Answer {
 }
 
 function result(parts: RouteParts, call: Call): Promise<Answer> {
-  return resultAnswer(parts, call, "responses.json");
+  return resultAnswer(parts, call, RESULT);
 }
 
 function file(parts: RouteParts, call: Call): Promise<Answer> {
@@ -218,20 +219,26 @@ function file(parts: RouteParts, call: Call): Promise<Answer> {
 }
 
 async function resultAnswer(parts: RouteParts, call: Call, path: string): Promise<Answer> {
-  const { owner } = named(parts, call.id);
+  const { owner, status, slots } = named(parts, call.id);
   demandOwner(call, owner, `task ${call.id}`);
-  const bytes = (await fromNode(parts, call.id, path)) ?? (await resultFile(parts.settings.resultsDir, call.id, path));
+  const isOfAll = slots.length > 1 && status === "DONE" && path === RESULT;
+  const bytes =
+    (isOfAll ? await wholeResult(parts, call.id).catch(() => null) : null) ?? (await fileOf(parts, call.id, path));
   const type = path.endsWith(".json") ? "application/json; charset=utf-8" : "application/octet-stream";
   // What a run wrote is nobody's page: a browser is to keep it, not to show it.
   return { status: 200, type, body: bytes, headers: [...NOT_STORED, "Content-Disposition", "attachment"] };
 }
+
+const RESULT = "responses.json";
+
+type FileParts = Pick<RouteParts, "books" | "elsewhere" | "settings">;
 
 /**
  * A file that only the node of a run has: of a task's one run by its path, of several by `replicas/N/...`.
  *
  * @returns `null`: it is to be had here, or nowhere.
  */
-async function fromNode({ books, elsewhere, settings }: RouteParts, id: string, path: string): Promise<Buffer | null> {
+async function fromNode({ books, elsewhere, settings }: FileParts, id: string, path: string): Promise<Buffer | null> {
   if (elsewhere.secret === null) return null;
   const task = books.state.tasks.get(id) as Task;
   const [, replica = "0", rest = path] = /^replicas\/(\d+)\/(.*)$/s.exec(path) ?? [];
@@ -254,10 +261,27 @@ async function fromNode({ books, elsewhere, settings }: RouteParts, id: string, 
  *
  * @throws Error when it cannot be had; UnfitResultError when it never can be sent.
  */
-export async function resultToSend(parts: RouteParts, id: string): Promise<Buffer> {
-  const name = "responses.json";
-  const bytes = (await fromNode(parts, id, name)) ?? (await resultFile(parts.settings.resultsDir, id, name));
-  return uploadOf(id, bytes);
+export async function resultToSend(parts: FileParts, id: string): Promise<Buffer> {
+  return uploadOf(id, await wholeResult(parts, id));
+}
+
+/**
+ * Of several replicas all, wherever each of them lies: what is put together here has only those that came by themselves.
+ *
+ * @throws Error when that of a replica is not to be had now.
+ */
+async function wholeResult(parts: FileParts, id: string): Promise<Buffer> {
+  const { slots } = parts.books.state.tasks.get(id) as Task;
+  if (slots.length === 1) return fileOf(parts, id, RESULT);
+  const each = await Promise.all(
+    slots.map(({ replica }) => fileOf(parts, id, `replicas/${replica}/${RESULT}`).then(String, () => null)),
+  );
+  if (each.includes(null)) throw new Error(RESULT_INCOMPLETE);
+  return Buffer.from(mergedResponses(each));
+}
+
+async function fileOf(parts: FileParts, id: string, path: string): Promise<Buffer> {
+  return (await fromNode(parts, id, path)) ?? (await resultFile(parts.settings.resultsDir, id, path));
 }
 
 /** What would become of a task, without it. */

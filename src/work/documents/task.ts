@@ -152,3 +152,12 @@ export function shareOf(document: JsonObject, replica: number, replicas: number)
   const own = prompts.filter((_, index) => index % replicas === replica);
   return { ...document, spec: { ...spec, inference: { ...inference, prompts: own } } };
 }
+
+/** Without what only the daemon needs, which sends the result: the header fields of its destination may hold a secret. */
+export function withoutUploadHeaders(document: JsonObject): JsonObject {
+  if (at(document, "spec", "output", "destination", "headers") === undefined) return document;
+  const spec = document.spec as JsonObject;
+  const output = spec.output as JsonObject;
+  const { headers: _, ...destination } = output.destination as JsonObject;
+  return { ...document, spec: { ...spec, output: { ...output, destination } } };
+}

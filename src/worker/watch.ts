@@ -18,6 +18,8 @@ const EMPTY_LOOKS = 3;
 const HOLDER_START_MS = 10_000;
 /** The holder writes the last lines before it leaves. */
 const HOLDER_LEAVES_MS = 2_000;
+/** An engine that says no so often says it for a while: somebody is to look. */
+const REFUSED_OFTEN = 5;
 const TAIL_LINES = 20;
 const TAIL_BYTES = 16_384;
 const MAX_RESULT_BYTES = 64 * 2 ** 20;
@@ -41,7 +43,7 @@ export class RunWatch {
   end: RunEnd | null;
   published: boolean;
   settled: boolean;
-  /** Processes that SIGKILL has not ended. */
+  /** Processes that SIGKILL has not ended; a container that its engine does not remove counts as one. */
   unkillable = 0;
 
   constructor(folder: string, order: Order) {
@@ -118,8 +120,9 @@ export class RunWatch {
       const isOver = this.#exit !== null || this.#lost !== null || !isAlive(holder);
       const waited = now - this.#emptySince;
       if (this.#emptyLooks < EMPTY_LOOKS || !isOver || (isAlive(holder) && waited < HOLDER_LEAVES_MS)) return;
-      if (!this.#removal.isDone()) return;
-      this.unkillable = 0;
+      const isGone = this.#removal.isDone();
+      this.unkillable = !isGone && this.#removal.refusals >= REFUSED_OFTEN ? 1 : 0;
+      if (!isGone) return;
       this.#finish(this.#reason(), this.#detail(), now);
       return;
     }

@@ -25,6 +25,7 @@ import { REPLAY_MUTANTS } from "./replay-mutants.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
 import { SHARING_MUTANTS } from "./sharing-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
+import { UPKEEP_MUTANTS } from "./upkeep-mutants.ts";
 import { USAGE_MUTANTS } from "./usage-mutants.ts";
 import { WINDOW_MUTANTS } from "./windows-mutants.ts";
 import { WORK_MUTANTS } from "./work-mutants.ts";
@@ -53,6 +54,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...ROOM_MUTANTS,
   ...SHARING_MUTANTS,
   ...TOPOLOGY_MUTANTS,
+  ...UPKEEP_MUTANTS,
   ...USAGE_MUTANTS,
   ...WINDOW_MUTANTS,
   ...WORK_MUTANTS,

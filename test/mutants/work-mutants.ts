@@ -311,8 +311,8 @@ const TOLD = planted(
     },
     {
       name: "What came of a failed task is uploaded as its result",
-      find: 'if (destination !== null && task.status === "DONE") {',
-      replace: "if (destination !== null) {",
+      find: 'if (destination !== null && task.status === "DONE" && ',
+      replace: "if (destination !== null && ",
     },
     {
       name: "A task's webhook holds the document that was sent",
@@ -373,8 +373,8 @@ const SERVED = planted(
   [
     {
       name: "A task may send its prompts to somebody else's service",
-      find: "filter((one) => !one.deleted && one.owner === owner)",
-      replace: "filter((one) => !one.deleted && owner !== undefined)",
+      find: "const own = servicesOf(workloads).get(owner);",
+      replace: "const own = [...servicesOf(workloads).values()][0];",
     },
     {
       name: "A task is sent to a port of another node",
@@ -384,8 +384,8 @@ const SERVED = planted(
     {
       file: "src/work/tasks.ts",
       name: "A task that uses a service starts before that serves",
-      find: "return workload !== undefined && readyRun(state, workload) !== null;",
-      replace: "return workload !== undefined || readyRun(state, workload) !== null;",
+      find: "return service !== undefined && readyRun(state, service) !== null;",
+      replace: "return service !== undefined || readyRun(state, service) !== null;",
     },
   ],
 );
@@ -396,7 +396,7 @@ const BESIDE = planted(
   [
     {
       name: "A restore throws the books of work away that it replaces",
-      find: "if (existsSync(file)) keep(file);",
+      find: "if (kept !== null) keep(file, kept);",
       replace: "",
     },
     {

@@ -82,6 +82,20 @@ describe("a node that is to be emptied", () => {
     });
   });
 
+  test("keeps one of two when the successor's own node is to be emptied before the old one is gone", () => {
+    const both = nodes().map((one) => ({ ...one, draining: true, schedulable: false }));
+    const tracks = of(replica("old", "ready"), replica("new", "ready", { node: "node-b" }));
+    const stays = { extra: 0, leaving: ["new"], spared: ["old"] };
+    expect(evacuationOf(1, plan, "r", { tracks, nodes: both })).toEqual(stays);
+    const third = of(
+      replica("new", "ready", { node: "node-b" }),
+      replica("c", "ready", { node: "node-c" }),
+      replica("old", "ready"),
+    );
+    const goes = { extra: 0, leaving: ["new", "old"], spared: [] };
+    expect(evacuationOf(1, plan, "r", { tracks: third, nodes: both })).toEqual(goes);
+  });
+
   test("surges nothing without a free GPU, of more than one, or when nothing is to go", () => {
     const stay = { extra: 0, leaving: [], spared: [] };
     const old = replica("old", "ready");

@@ -26,8 +26,14 @@ export function evacuationOf(
     ({ phase }) => phase !== "stopping" && phase !== "failed",
   );
   const leaving = replicas.filter(({ node, phase }) => phase === "ready" && node !== null && draining.has(node));
-  const [lone] = leaving;
-  if (desired !== 1 || lone === undefined || leaving.length > 1) return STAYING;
+  const [lone, ...others] = leaving;
+  if (desired !== 1 || lone === undefined) return STAYING;
+  if (others.length > 0) {
+    // The successor's own node is to be emptied, too, before the old one is gone: one of them serves on.
+    const servesElsewhere = replicas.some((one) => one.phase === "ready" && !leaving.includes(one));
+    const spared = servesElsewhere ? [] : [lone.name];
+    return { extra: 0, leaving: leaving.map(({ name }) => name).filter((name) => !spared.includes(name)), spared };
+  }
   const successor = replicas.find(({ name }) => name !== lone.name);
   if (successor?.phase === "ready") return { extra: 0, leaving: [lone.name], spared: [] };
   // Without a GPU for it, a successor would wait for the very one that is to go.

@@ -247,6 +247,8 @@ export interface Origin {
   readonly replicas: number;
   /** Without an answered heartbeat for so long it ends, since it may start elsewhere then; `null`: it goes on. */
   readonly fenceMs: number | null;
+  /** On this node, of a task that uses one; left out: none that it uses was ready when it was given. */
+  readonly service?: { readonly port: number; readonly model: string };
   /** The controller needs to hear nothing more of it. */
   readonly settled: boolean;
 }

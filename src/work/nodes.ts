@@ -12,7 +12,7 @@ import { isOnNode, leaseOf } from "./evolve.ts";
 import type { HeldLease, Origin, Run, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
 import { declineRun, endRun, isElsewhere, isTask } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
-import { type Assignment, assignmentOf, type WantedOfWorker } from "./wanted.ts";
+import { type Assignment, assignmentOf, serviceHere, type WantedOfWorker } from "./wanted.ts";
 
 /** In a node's folder: when the last answered heartbeat was sent, as a mark of its uptime. */
 export const HEARD_FILE = "heard.json";
@@ -111,7 +111,8 @@ export function wantedOfNode(state: WorkState, node: string, reported: readonly 
     const job = jobOf(state, run.job);
     if (!isOnNode(run) || run.node !== node || run.phase === "stopping" || run.known || seen.has(run.id)) continue;
     if (job === undefined || job.spec === null) continue;
-    const assignment = { ...assignmentOf(run, job, job.spec), lease: null, fenceMs: run.fence?.withinMs ?? null };
+    const given = { lease: null, fenceMs: run.fence?.withinMs ?? null, ...serviceHere(state, job, node) };
+    const assignment = { ...assignmentOf(run, job, job.spec), ...given };
     assign.push({ name: job.name, assignment });
   }
   const stop: WantedOfWorker["stop"][number][] = [];
@@ -159,10 +160,11 @@ export function betterElsewhere(state: WorkState, startsNowElsewhere: (run: Run)
 export function assignedTask(
   controller: string,
   name: string,
-  { run, kind, job, owner, replica, replicas, epoch, spec, fenceMs = null }: Assignment,
+  { run, kind, job, owner, replica, replicas, epoch, spec, fenceMs = null, service }: Assignment,
   now: number,
 ): Task {
-  const origin: Origin = { controller, run, epoch, kind, job, replica, replicas, fenceMs, settled: false };
+  const given = { controller, run, epoch, kind, job, replica, replicas, fenceMs, settled: false };
+  const origin: Origin = service === undefined ? given : { ...given, service };
   return {
     id: run,
     owner,

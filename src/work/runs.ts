@@ -12,7 +12,7 @@ import { isOnNode, leaseOf } from "./evolve.ts";
 import type { EndReason, HeldLease, JobRef, Run, RunEndSeen, Slot, Task, Waiting, Workload } from "./model.ts";
 import { chooseNode, type NodeChoice, type Offer, suits } from "./node-choice.ts";
 import { afterServiceRun, afterTaskRun, chanceOf, type Ending } from "./retries.ts";
-import { jobOf, openRunsOf, slotOf } from "./state.ts";
+import { jobOf, nodesServing, openRunsOf, slotOf } from "./state.ts";
 
 /** How soon a lease is asked for again under a new key after the last was missed. */
 const MISSED_RETRY_MS = 1_000;
@@ -68,7 +68,21 @@ export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string
   const offers = offersOf(state).filter(({ worker: { node, link } }) =>
     isBound ? link === undefined : !avoided.has(node),
   );
-  return chooseNode(job.spec, offers, now);
+  return chooseServing(state, job, offers, now);
+}
+
+/** What uses a service goes where a replica of it is ready. */
+export function chooseServing(
+  state: Draft["state"],
+  job: Pick<Task, "owner" | "spec" | "origin"> | Workload,
+  offers: readonly Offer[],
+  now: EpochMs,
+): NodeChoice {
+  if (job.spec === null) return { node: null, reason: "no-settings" };
+  const serving = job.spec.service === undefined || "uid" in job ? null : nodesServing(state, job);
+  if (serving === null) return chooseNode(job.spec, offers, now);
+  const left = offers.filter(({ worker }) => serving.has(worker.node));
+  return left.length === 0 ? { node: null, reason: "service-not-ready" } : chooseNode(job.spec, left, now);
 }
 
 /** Of books that stand as they are: the maps never change, and many runs ask one after the other. */
@@ -108,11 +122,12 @@ function offersFrom(state: Draft["state"]): Offer[] {
 
 /** Whether another node than the one whose line it waits in could start a run now. */
 export function startsElsewhere(state: Draft["state"], run: Run, now: EpochMs): boolean {
-  const spec = jobOf(state, run.job)?.spec ?? null;
-  if (spec === null || run.phase === "waiting") return false;
+  const job = jobOf(state, run.job);
+  if (job === undefined || run.phase === "waiting") return false;
   const { node } = run;
-  const choice = chooseNode(
-    spec,
+  const choice = chooseServing(
+    state,
+    job,
     offersOf(state).filter(({ worker }) => worker.node !== node),
     now,
   );
@@ -149,6 +164,7 @@ const NO_NODE: ReadonlySet<string> = new Set([
   "no-suitable-worker",
   "workers-busy",
   "no-settings",
+  "service-not-ready",
 ]);
 const ASKING: Waiting = { reason: "waiting-for-queue-slot", position: null, etaLatest: null };
 

@@ -156,6 +156,17 @@ export function readyRun(
   return null;
 }
 
+/** Where a task can be answered that uses a service; `null`: it uses none, or its controller has seen to that. */
+export function nodesServing(
+  state: WorkState,
+  task: Pick<Task, "owner" | "spec" | "origin">,
+): ReadonlySet<string> | null {
+  if (task.spec.service === undefined || task.origin !== undefined) return null;
+  const slots = serviceFor(state, task)?.slots ?? [];
+  const runs = slots.map(({ live }) => (live === null ? undefined : state.runs.get(live)));
+  return new Set(runs.flatMap((run) => (run?.phase === "ready" && run.port !== null ? [run.node] : [])));
+}
+
 export function jobOf(state: WorkState, { kind, uid }: JobRef): Task | Workload | undefined {
   return kind === "task" ? state.tasks.get(uid) : state.workloads.get(uid);
 }

@@ -127,8 +127,9 @@ function advanceTask(draft: Draft, id: string): void {
 
 /** Whether what it needs of a service is there; it waits until one is ready, and fails when there is none any more. */
 function hasService({ state }: Draft, task: Task, service: Workload | undefined): boolean {
-  if (task.spec.service === undefined || task.slots.every(({ live, outcome }) => live !== null || outcome !== null))
-    return true;
+  // Of one that a controller has given, the controller has seen to it.
+  if (task.spec.service === undefined || task.origin !== undefined) return true;
+  if (task.slots.every(({ live, outcome }) => live !== null || outcome !== null)) return true;
   return service !== undefined && readyRun(state, service) !== null;
 }
 

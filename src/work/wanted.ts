@@ -3,7 +3,7 @@ import { compareText } from "../core/base/order.ts";
 import type { EpochMs } from "../core/base/time.ts";
 import { shareOf, withoutUploadHeaders } from "./documents/task.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
-import type { HeldLease, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
+import type { HeldLease, Origin, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
 import { isTask, nodeFor } from "./runs.ts";
 import { jobOf, openRunsOf, readyRun, serviceFor, type WorkState } from "./state.ts";
 
@@ -134,10 +134,19 @@ export function wantedOf(state: WorkState, node: string, reported: readonly RunS
   return { start, stop, publish, settled, orphans };
 }
 
-function serviceHere(state: WorkState, job: Task | Workload, node: string): Pick<Assignment, "service"> {
+/** What a task's prompts are answered by on this node. */
+export function serviceHere(state: WorkState, job: Task | Workload, node: string): Pick<Assignment, "service"> {
+  if (isTask(job) && job.origin !== undefined) return serviceGiven(state, job.owner, job.origin);
   const workload = isTask(job) && job.spec.service !== undefined ? serviceFor(state, job) : undefined;
   const port = workload === undefined ? null : (readyRun(state, workload, node)?.port ?? null);
   return port === null ? {} : { service: { port, model: workload?.spec?.identifier ?? workload?.modelName ?? "" } };
+}
+
+/** What the controller has named, if it still serves: it may have begun anew elsewhere, or at another port. */
+function serviceGiven(state: WorkState, owner: string, { service }: Origin): Pick<Assignment, "service"> {
+  if (service === undefined) return {};
+  const serves = (run: Run) => run.phase === "ready" && run.port === service.port && run.owner === owner;
+  return openRunsOf(state).some(serves) ? { service } : {};
 }
 
 export function assignmentOf(run: Run, job: Task | Workload, spec: WorkSpec): Assignment {

@@ -69,11 +69,14 @@ export interface Starter {
   readonly taken: ReadonlySet<number>;
 }
 
+/** Nobody's fault: its replica may get another run, where its service is. */
+export class ServiceAwayError extends Error {}
+
 /**
  * Writes everything that the run needs, its order last, and starts its holder.
  *
  * @returns false when its order is there already: another worker of this node has started it.
- * @throws WorkError when the host does not let it be run.
+ * @throws WorkError when the host does not let it be run, ServiceAwayError when it cannot now.
  */
 export async function prepare(folder: string, assignment: Assignment, starter: Starter): Promise<boolean> {
   const { settings, books, bootId, cage: kind } = starter;
@@ -82,7 +85,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
   const user = userOf(assignment.owner, settings);
   const { service } = assignment;
   if (spec.service !== undefined && service === undefined) {
-    throw new WorkError("not-allowed", `spec.model.service: ${spec.service} does not serve on this node now`);
+    throw new ServiceAwayError(`its service ${spec.service} does not serve on this node now`);
   }
   const isServing = assignment.kind === "service" || (executor.type === "vllm" && service === undefined);
   const port = isServing ? await freePort(settings, starter.taken) : 0;

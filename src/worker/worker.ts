@@ -19,7 +19,7 @@ import { answersWell, completes } from "./probes.ts";
 import { listensOn, MARK, ProcessTable } from "./processes.ts";
 import { type Publication, publish } from "./results.ts";
 import type { WorkerSettings } from "./settings.ts";
-import { prepare } from "./start.ts";
+import { prepare, ServiceAwayError } from "./start.ts";
 import { SupersededError, syncOnce, type Wanted } from "./sync.ts";
 import { UsageMeter } from "./usage.ts";
 import { type RunEnd, RunWatch } from "./watch.ts";
@@ -265,9 +265,10 @@ class Worker {
         "run started",
       );
     } catch (error) {
-      if (!(error instanceof WorkError)) this.#log.error({ err: error, run }, "a run could not be started");
+      const isAway = error instanceof ServiceAwayError;
+      if (!(error instanceof WorkError) && !isAway) this.#log.error({ err: error, run }, "a run could not be started");
       const detail = error instanceof Error ? error.message : String(error);
-      this.#refuse(run, books, epoch, detail, "executor-failed");
+      this.#refuse(run, books, epoch, detail, isAway ? null : "executor-failed");
     } finally {
       this.#starting.delete(run);
     }

@@ -300,6 +300,24 @@ const MEMBER = planted(
   ],
 );
 
+const SERVICES = planted(
+  "src/work/runs.ts",
+  ["test/work/services.test.ts"],
+  [
+    {
+      name: "A task that uses a service goes where that is not",
+      find: "const left = offers.filter(({ worker }) => serving.has(worker.node));",
+      replace: "const left = offers;",
+    },
+    {
+      file: "src/work/wanted.ts",
+      name: "A task of a controller's is sent to a port that its service has left",
+      find: "return openRunsOf(state).some(serves) ? { service } : {};",
+      replace: "return { service };",
+    },
+  ],
+);
+
 const TOLD = planted(
   "src/work-service/deliveries.ts",
   ["test/work-service/deliveries.test.ts"],
@@ -421,6 +439,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...FENCE,
   ...TAKEOVER,
   ...MEMBER,
+  ...SERVICES,
   ...TOLD,
   ...RESTORED,
   ...SERVED,

@@ -19,6 +19,7 @@ export const TIMES = { ttlMs: 17_500, intervalMs: 500 };
 const EXECUTORS = {
   process: { type: "process", programs: ["/bin/sh"] },
   simulated: { type: "simulated" },
+  vllm: { type: "vllm", command: [process.execPath, new URL("../fixtures/fake-vllm.mjs", import.meta.url).pathname] },
 } as const;
 
 export class Host {
@@ -31,7 +32,11 @@ export class Host {
   constructor(name: string, redis: TestRedis, options: SiteOptions = {}) {
     this.name = name;
     this.#redis = redis;
-    this.site = new Site({ node: name, executors: { simulated: { type: "simulated" } }, ...options });
+    this.site = new Site({
+      node: name,
+      executors: { simulated: EXECUTORS.simulated, vllm: EXECUTORS.vllm },
+      ...options,
+    });
   }
 
   async start(): Promise<this> {

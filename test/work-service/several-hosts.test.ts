@@ -83,6 +83,21 @@ describe.skipIf(!hasRedis)(`several hosts (${NEEDS_REDIS})`, () => {
     },
   );
 
+  test("a task that uses a service is answered by it on the node that has it", LONG, async () => {
+    await cluster("node-a", "node-b");
+    const model = { source: { identifier: "org/model", revision: "main" } };
+    const uid = head.site.serve({ executor: "vllm", model, readiness: { http: "/health", interval: "100ms" } });
+    await until("it serves", () => head.placed(uid)?.phase === "ready", 90_000);
+    const node = head.placed(uid)?.node;
+    const spec = { taskType: "inference", executor: "vllm", command: null, model: { service: uid } };
+    const id = head.site.submit([], { ...spec, inference: { prompts: ["one two"], max_tokens: 1 } }, 0);
+    await over(id);
+    expect(head.site.task(id)).toMatchObject({ status: "DONE", error: null });
+    expect(head.placed(id)?.node).toBe(node);
+    await until("its result is there", () => head.result(id) !== null);
+    expect(head.result(id)).toMatchObject({ ok: true, model: "org/model", items: [{ output: "FAKE: one two" }] });
+  });
+
   test("a node says why it will not, and another is asked; what none can ever hold has failed", LONG, async () => {
     hosts = [];
     head = await new Head(redis).start();

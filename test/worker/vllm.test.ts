@@ -4,6 +4,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { readTask } from "../../src/work/documents/task.ts";
+import { assignedTask, reportTo } from "../../src/work/nodes.ts";
+import { TASK_SETTINGS } from "../work/fixtures.ts";
 import { Site } from "./site.ts";
 
 const FAKE = new URL("../fixtures/fake-vllm.mjs", import.meta.url).pathname;
@@ -133,6 +136,24 @@ describe("the executor vllm", () => {
     const late = site.submit([], named("service"), 0);
     site.books.command({ type: "delete-workload", id: never });
     expect(await site.isOver(late)).toMatchObject({ status: "FAILED", error: "service-gone" });
+  });
+
+  test("of a controller whose service is away begins nothing, and says so as nobody's fault", async () => {
+    const document = {
+      apiVersion: "gpu-orchestrator/v1",
+      kind: "Task",
+      metadata: { name: "job" },
+      spec: { taskType: "inference", executor: "vllm", model: { service: "w" }, inference: { prompts: ["a"] } },
+    };
+    const { spec } = readTask(document as never, TASK_SETTINGS);
+    const given = { kind: "task", job: "t", owner: "alice", replica: 0, replicas: 1, epoch: 1, lease: null } as const;
+    const service = { port: 20_001, model: "m" };
+    const task = assignedTask("books", "job", { ...given, run: "away-0-1", spec, service }, Date.now());
+    site.books.command({ type: "submit-task", task, maxTasks: 100 });
+    await site.isOver(task.id);
+    const [report] = reportTo(site.books.state, "books");
+    expect(report).toMatchObject({ run: "away-0-1", startedAt: null });
+    expect(report?.ended).toMatchObject({ reason: "failed", detail: "its service w does not serve on this node now" });
   });
 
   test("reads the prompts of a dataset with a Python of the host's; what keeps it from that is the task's error", async () => {

@@ -12,8 +12,9 @@ import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import { mergedResponses } from "../../work/merge.ts";
 import type { Task } from "../../work/model.ts";
-import { chooseNode, topicOf } from "../../work/node-choice.ts";
+import { topicOf } from "../../work/node-choice.ts";
 import { fenceWithin } from "../../work/nodes.ts";
+import { chooseServing } from "../../work/runs.ts";
 import { isOver, newSlot } from "../../work/state.ts";
 import { deliveriesView, destinationOf, RESULT_INCOMPLETE, uploadOf } from "../deliveries.ts";
 import { readYaml } from "../documents.ts";
@@ -294,7 +295,8 @@ function plan(parts: RouteParts, call: Call): Answer {
     worker,
     freeGpus: worker.link === undefined ? leases.freeGpus() : (worker.freeGpus ?? null),
   }));
-  const choice = chooseNode(spec, offers, books.now());
+  const asked = { owner: call.actor.principal, spec };
+  const choice = chooseServing(books.state, asked, offers, books.now());
   const isElsewhere = choice.node !== null && !choice.isHere;
   const { gpu } = spec.resources;
   // What another node would lease, its own daemon knows.

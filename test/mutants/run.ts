@@ -25,6 +25,8 @@ const COPIED = [
   "test",
   "scripts",
   "executors",
+  "deploy",
+  "docs",
   "templates",
   "package.json",
   "tsconfig.json",

@@ -162,9 +162,12 @@ describe.each(BACKENDS.map((make) => make()))("history in $name", (backend) => {
   ])("ends nothing that begins %s when the answer was lost", async (_, seconds) => {
     recorder.beginScaling(scaling("e1"));
     await recorder.flush();
-    database.trouble = "mute";
+    database.trouble = "away";
     recorder.endScaling("chat", "success", at(2));
     recorder.beginScaling(scaling("e2", { initiatedAt: at(seconds) }));
+    await recorder.flush();
+    // Both in one transaction.
+    database.trouble = "mute";
     await recorder.flush();
     database.trouble = "none";
     expect(await recorder.scalings({ limit: 10 })).toMatchObject([

@@ -235,7 +235,7 @@ describe.skipIf(!hasRedis)(`several hosts (${NEEDS_REDIS})`, () => {
       await until("it has gone", () => head.site.books.state.workers.get(leaving?.name ?? "") === undefined);
       await leaving?.startDaemon();
       await head.sees(leaving?.name ?? "");
-      expect(a.site.leases.doubled).toEqual([]);
+      expect(a.site.leases.takenFromTheLiving).toEqual([]);
     },
   );
 

@@ -1,6 +1,7 @@
 /**
- * kill -9 of daemon, worker, holder and child at random instants, with tasks of all kinds under way. As long as
- * WORK_KILL_SECONDS says: 20 by default, an hour by the command in docs/work.md.
+ * kill -9 of daemon, worker, holder and child at random instants, and workers that are started beside one that lives,
+ * with tasks of all kinds under way. As long as WORK_KILL_SECONDS says: 20 by default, an hour by the command in
+ * docs/work.md.
  */
 import { afterAll, describe, expect, test } from "vitest";
 import { isOver } from "../../src/work/state.ts";
@@ -57,11 +58,11 @@ describe("kill -9 at random instants", () => {
         await pause(chance() * 800);
         const live = [...site.books.state.runs.values()].filter(({ phase }) => phase === "running");
         const victim = live.length === 0 ? null : pick(live);
-        const kinds = [
-          ...new Set([pick(["daemon", "worker", "holder", "child"]), pick(["daemon", "worker", "holder", "none"])]),
-        ];
-        for (const kind of kinds) {
+        const first = pick(["daemon", "worker", "second worker", "holder", "child"]);
+        for (const kind of new Set([first, pick(["daemon", "worker", "second worker", "holder", "none"])])) {
           if (kind === "daemon") await site.killDaemon();
+          // As after kill -9 of a daemon: the first is obeyed until this one has reported.
+          else if (kind === "second worker") site.startWorker();
           else if (kind === "worker") await site.killWorker();
           else if (victim !== null && (kind === "holder" || kind === "child")) kill(site.pidOf(victim.id, kind));
         }
@@ -83,6 +84,7 @@ describe("kill -9 at random instants", () => {
       );
       await until("every GPU comes back", () => site.leases.freeGpus() === 3, 60_000);
       expect(site.marked()).toEqual([]);
+      expect(site.leases.takenFromTheLiving).toEqual([]);
       for (const id of ids) {
         const { retry } = site.task(id);
         const started = [...site.books.state.runs.values()].filter(

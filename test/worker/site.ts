@@ -42,7 +42,8 @@ export class MemoryLeases implements Leases {
   readonly simulated = true;
   readonly all = new Map<string, Held>();
   readonly gpusHere: string[];
-  readonly doubled: string[] = [];
+  /** Runs whose lease was given back while a process bore their mark. */
+  readonly takenFromTheLiving: string[] = [];
 
   constructor(gpus: number) {
     this.gpusHere = Array.from({ length: gpus }, (_, i) => `GPU-${i}`);
@@ -100,6 +101,8 @@ export class MemoryLeases implements Leases {
   }
 
   async release(id: string): Promise<void> {
+    const run = this.all.get(id)?.wish.run;
+    if (run !== undefined && new ProcessTable().marks().has(run)) this.takenFromTheLiving.push(run);
     this.end(id, "released");
   }
 
@@ -183,6 +186,8 @@ export class Site {
   readonly #options: SiteOptions;
   #daemon: Daemon | null = null;
   worker: ChildProcess | null = null;
+  /** With those that another has taken over from, or is to. */
+  readonly #workers: ChildProcess[] = [];
   #made = 0;
 
   constructor(options: SiteOptions = {}) {
@@ -255,6 +260,7 @@ export class Site {
     this.worker = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, file], {
       stdio: ["ignore", "inherit", "inherit"],
     });
+    this.#workers.push(this.worker);
   }
 
   async killWorker(): Promise<void> {
@@ -354,6 +360,7 @@ export class Site {
       60_000,
     );
     await this.killWorker();
+    for (const worker of this.#workers) worker.kill("SIGKILL");
     await this.killDaemon();
     // Of books that a test has thrown away, which no worker ends.
     const runs = join(this.dir, "runs");

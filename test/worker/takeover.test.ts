@@ -71,7 +71,7 @@ afterEach(async () => {
 /** A run that goes on while neither worker nor daemon lives; its folder is out of sight. */
 async function hidden() {
   site = await new Site({ cage: "session" }).start();
-  const id = site.submit(["/bin/sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.1; done"], {
+  const id = site.submit(["/bin/sh", "-c", "trap 'exit 7' TERM; for i in $(seq 300); do sleep 0.1; done"], {
     stop: { grace: "1s" },
   });
   const run = await site.phase(id, "running");

@@ -207,6 +207,7 @@ class ScaleRun {
     const since = Date.now();
     const before = cpuSecondsOf(controller);
     await pause(this.#shape.idleSeconds * 1_000);
+    if (controller.hasEnded) throw new Error(`it ended: ${JSON.stringify(controller.log.slice(-5))}`);
     const writes = idleWrites(this.#plane, since);
     if (writes.length > 0) this.#say(JSON.stringify(writes.slice(0, 5)));
     return {

@@ -171,13 +171,11 @@ export class ControlPlane {
     await ask("/v3/kv/compaction", { revision: header.revision, physical: true });
   }
 
-  /** Waits until the apiserver is ready. */
+  /** Waits until the apiserver is ready. It serves some kinds long before, and a controller-manager does not wait long. */
   async serves(): Promise<void> {
-    await until(
-      "the apiserver is ready",
-      () => this.connection.call("/api/v1/namespaces/default").then(() => true),
-      START_MS,
-    );
+    // Its yes is "ok", which is no JSON.
+    const isReady = () => this.connection.call("/readyz").catch((error) => error instanceof SyntaxError);
+    await until("the apiserver is ready", async () => (await isReady()) === true, START_MS);
   }
 
   async stop(): Promise<void> {

@@ -27,6 +27,8 @@ const PRUNE_MS = 3_600_000;
  * and the 12 of the child, which come one after the other.
  */
 const STOP_DEADLINE_MS = 35_000;
+/** Who leads no more ends within this, whatever it was writing: another one begins 5 s after the time to renew is over. */
+const LOST_DEADLINE_MS = 1_000;
 
 /** Serves until it is told to stop. @throws ConfigError */
 export async function runController(flags: ControllerFlags, version: string): Promise<void> {
@@ -42,13 +44,13 @@ export async function runController(flags: ControllerFlags, version: string): Pr
   });
   if (child === "stopped") return;
   const controller = await Controller.made(settings, child, version, log);
-  let stop: () => void = () => undefined;
+  let stop: (withinMs?: number) => void = () => undefined;
   const stopped = new Promise<void>((resolve) => {
-    stop = () => {
-      setTimeout(() => process.exit(1), STOP_DEADLINE_MS).unref();
+    stop = (withinMs = STOP_DEADLINE_MS) => {
+      setTimeout(() => process.exit(1), withinMs).unref();
       void controller.stop().then(resolve);
     };
-    asked.signal.addEventListener("abort", stop);
+    asked.signal.addEventListener("abort", () => stop());
     // Without its GPUs there is nothing left to show.
     void child?.ended.then((how) => {
       if (controller.isStopping) return;
@@ -63,7 +65,7 @@ export async function runController(flags: ControllerFlags, version: string): Pr
       await controller.start(() => {
         log.error({}, "another controller leads, or the lease could not be renewed: this one ends");
         process.exitCode = 1;
-        stop();
+        stop(LOST_DEADLINE_MS);
       });
   } catch (error) {
     await controller.stop();

@@ -203,6 +203,17 @@ class ScaleRun {
   }
 
   async idle(controller: TestController) {
+    // What was put back is named for a minute, and no longer.
+    await until(
+      "no workload says that it drifted",
+      async () => {
+        const { items } = await this.#get(WORKLOADS);
+        const drifted = ({ status }: Any) =>
+          (status?.conditions ?? []).some((one: Any) => one.type === "Drifted" && one.status === "True");
+        return !items.some(drifted);
+      },
+      LONG_MS,
+    );
     await pause(15_000);
     const since = Date.now();
     const before = cpuSecondsOf(controller);

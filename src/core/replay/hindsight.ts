@@ -169,7 +169,7 @@ function whyThese(request: Request, chosen: readonly GpuUuid[], state: HostState
   const gpus = `${chosen.length === 1 ? "GPU" : "GPUs"} ${names}`;
   if (others.length === 0) return `${gpus}: no others were free and suited`;
   const why = advantage(request, taken, others, state);
-  return `${gpus} of ${suiting.length} that were free and suited: ${why}`;
+  return `${gpus}, out of ${suiting.length} that were free and suited: ${why}`;
 }
 
 function advantage(

@@ -32,13 +32,13 @@ test("each GPU is told as it stood when the line was served, with why it could n
 });
 
 test.each<[string, Ask, string]>([
-  ["preferred ones", { preferredGpus: ["1"] }, "GPU 1 of 3 that were free and suited: its client prefers them"],
-  ["the smallest", {}, "GPU 2 of 3 that were free and suited: they are the smallest, so large ones stay whole"],
+  ["preferred ones", { preferredGpus: ["1"] }, "GPU 1, out of 3 that were free and suited: its client prefers them"],
+  ["the smallest", {}, "GPU 2, out of 3 that were free and suited: they are the smallest, so large ones stay whole"],
   ["the only ones", { requiredGpus: 3 }, "GPUs 0, 1, 2: no others were free and suited"],
   [
     "any of those that are alike",
     { minMemoryMib: 40_000 },
-    "GPU 0 of 2 that were free and suited: they are all alike, so by UUID",
+    "GPU 0, out of 2 that were free and suited: they are all alike, so by UUID",
   ],
 ])("a grant of %s says why it was these", (_which, ask, reason) => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b"), t4("GPU-c")]);
@@ -50,7 +50,7 @@ test("a grant of several says that they are connected best, where that is known"
   host.topology = BRIDGED;
   host.observe();
   expect(submitted(host, { requiredGpus: 2 }).queue).toMatchObject([
-    { outcome: "granted", reason: "GPUs 1, 2 of 3 that were free and suited: no set of them is connected better" },
+    { outcome: "granted", reason: "GPUs 1, 2, out of 3 that were free and suited: no set of them is connected better" },
   ]);
 });
 

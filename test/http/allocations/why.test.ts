@@ -14,7 +14,7 @@ const PAST: PastDecision = {
   event: 7,
   at: 1_000,
   trigger: "ann asked for GPUs as trainer",
-  reason: "GPU 0 of 2 that were free and suited: they are all alike, so by UUID",
+  reason: "GPU 0, out of 2 that were free and suited: they are all alike, so by UUID",
   passed: ["first-1"],
 };
 

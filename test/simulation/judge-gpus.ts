@@ -1,6 +1,7 @@
 /** Judges what the journal says of GPUs, event by event, before the books take it over. */
 import type { Event } from "../../src/core/host/events.ts";
 import type { AllocationId, GpuUuid } from "../../src/core/model/ids.ts";
+import type { GpuReading } from "../../src/core/model/reading.ts";
 import type { Books, Causes, GpuBook, Sight } from "./books.ts";
 import { isPutOff } from "./judge-notices.ts";
 import type { AdminWord } from "./ops.ts";
@@ -41,7 +42,9 @@ export function judgeUseGone(books: Books, causes: Causes, uuid: GpuUuid, id: Al
     if (mood === undefined || sight.startedAt < use.since) return false;
     // Beside others a process that is there may be one of theirs.
     const mayBeOthers = gpu.hold === "shared" && gpu.shares.size + gpu.remains.size > 1;
-    if (MOODS[mood].inUse && !mayBeOthers) return false;
+    // Memory without a process may have been there before, and is told by its amount.
+    const { processes = [] }: Partial<GpuReading> = MOODS[mood].shows;
+    if (processes.length > 0 && !mayBeOthers) return false;
     return (MOODS[mood].usedMib ?? Infinity) <= use.baselineMib + SETTLED_SLACK_MIB;
   });
   if (!shown) fault(`${uuid} is in use no more, which no reading has shown`);

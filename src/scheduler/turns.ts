@@ -206,13 +206,15 @@ export class Turns {
 
   #withWindows(state: HostState, now: EpochMs): HostState {
     const { calendar } = this.#parts;
-    return calendar.isStale(state.policy, now) ? withPolicy(state, calendar.fill(state.policy, now)) : state;
+    return calendar.isStale(state.policy, now)
+      ? withPolicy(state, calendar.fill(state.policy, state.bookings, now))
+      : state;
   }
 
   /** @returns what answers the command's sender, once the turn is committed. */
   #decide(draft: TurnDraft, envelope: Envelope, now: EpochMs): () => void {
     try {
-      const command = this.#complete(envelope.command, now);
+      const command = this.#complete(envelope.command, draft.state, now);
       const decision = decide(draft.state, command, now);
       draft.add(command, decision, envelope.attachments);
       const result = { state: decision.state, at: now, ended: decision.ended };
@@ -224,9 +226,9 @@ export class Turns {
   }
 
   /** New settings come without the spans of their windows, which only the calendar knows. */
-  #complete(command: Command, now: EpochMs): Command {
+  #complete(command: Command, { bookings }: HostState, now: EpochMs): Command {
     if (command.type !== "reconfigure") return command;
-    return { ...command, policy: this.#parts.calendar.fill(command.policy, now) };
+    return { ...command, policy: this.#parts.calendar.fill(command.policy, bookings, now) };
   }
 
   async #commit(draft: TurnDraft, now: EpochMs): Promise<void> {
@@ -273,7 +275,7 @@ export class Turns {
   #withoutStoring(state: HostState, command: Command): HostState {
     if (command.type === "observe") return withObservation(state, completed(command.observation, state));
     if (command.type !== "reconfigure") return state;
-    return withPolicy(state, this.#parts.calendar.fill(command.policy, this.#parts.clock.now()));
+    return withPolicy(state, this.#parts.calendar.fill(command.policy, state.bookings, this.#parts.clock.now()));
   }
 }
 

@@ -3,12 +3,15 @@
  *
  *  1. A schedule follows the wall clock, everything else the daemon's steady clock. So each span is moved by the
  *     difference between the two, and all spans are computed anew when the difference changes.
- *  2. Every span that begins within {@link NEAR_MS} is listed. Of later ones, only the first time that a certain set of
- *     windows is open together: the second time limits a lease no further than the first already does.
+ *  2. Every span that begins within {@link NEAR_MS}, or before the last booking is over, is listed: a booking is a window of
+ *     its own, and opens once. A clock that was set back has it further ahead than one can be made. Of later spans, only
+ *     the first time that a certain set of windows is open together: the second time limits a lease no further than the
+ *     first already does.
  *  3. A list is used for {@link FRESH_MS}, which is far less than {@link NEAR_MS}.
  */
 import type { EpochMs, Span } from "../core/base/time.ts";
 import { segmentsOf, type WindowSet } from "../core/host/window-plan.ts";
+import type { Booking } from "../core/model/booking.ts";
 import type { Policy, ReservedWindow } from "../core/model/policy.ts";
 import { beginnings } from "../platform/calendar.ts";
 
@@ -18,6 +21,8 @@ const FRESH_MS = DAY_MS;
 const NEAR_MS = 15 * DAY_MS;
 /** More than a year: a window that opens once a year is listed. */
 const HORIZON_MS = 370 * DAY_MS;
+/** For a booking that is further ahead: listing the minutes of a life would keep everybody waiting. */
+const MOST_HORIZON_MS = 3 * HORIZON_MS;
 /** The difference between the clocks is rounded to this, so that a window of nine o'clock is shown to open at nine exactly. */
 const STEP_MS = 1_000;
 
@@ -39,13 +44,15 @@ export class WindowCalendar {
     return Math.abs(this.#wallAheadMs() - this.#aheadMs) >= STEP_MS;
   }
 
-  /** The policy with the spans of its windows as they are from `now` on. */
-  fill(policy: Policy, now: EpochMs): Policy {
+  /** The policy with the spans of its windows, beside `bookings`, as they are from `now` on. */
+  fill(policy: Policy, bookings: readonly Booking[], now: EpochMs): Policy {
     if (policy.windows.length === 0) return policy;
     this.#toldAt = now;
     this.#aheadMs = Math.round(this.#wallAheadMs() / STEP_MS) * STEP_MS;
-    const spans = policy.windows.map((window) => spansOf(window, now, this.#aheadMs));
-    const telling = tellingOf(spans, now + NEAR_MS);
+    const booked = Math.max(now, ...bookings.map(({ to }) => to));
+    const horizonMs = Math.min(MOST_HORIZON_MS, Math.max(HORIZON_MS, booked - now));
+    const spans = policy.windows.map((window) => spansOf(window, now, this.#aheadMs, horizonMs));
+    const telling = tellingOf(spans, Math.max(now + NEAR_MS, booked));
     const windows = policy.windows.map((window, at) => ({ ...window, spans: telling[at] as readonly Span[] }));
     this.#told = windows;
     return { ...policy, windows };
@@ -53,10 +60,15 @@ export class WindowCalendar {
 }
 
 /** All spans of a window that end after `now`; those that touch or overlap are one. */
-function spansOf({ schedule, timeZone, durationMs }: ReservedWindow, now: EpochMs, aheadMs: number): readonly Span[] {
+function spansOf(
+  { schedule, timeZone, durationMs }: ReservedWindow,
+  now: EpochMs,
+  aheadMs: number,
+  horizonMs: number,
+): readonly Span[] {
   const wall = now + aheadMs;
   const spans: { from: EpochMs; to: EpochMs }[] = [];
-  for (const at of beginnings(schedule, timeZone, wall - durationMs + 1, wall + HORIZON_MS)) {
+  for (const at of beginnings(schedule, timeZone, wall - durationMs + 1, wall + horizonMs)) {
     const from = at - aheadMs;
     const last = spans.at(-1);
     if (last !== undefined && from <= last.to) last.to = from + durationMs;

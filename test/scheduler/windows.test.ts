@@ -1,6 +1,7 @@
 /** Reserved windows under a running scheduler: who counts the calendar out, when, and against which clock. */
 import { expect, test } from "vitest";
 import type { Allocation } from "../../src/core/model/allocation.ts";
+import type { Booking } from "../../src/core/model/booking.ts";
 import type { ReservedWindow } from "../../src/core/model/policy.ts";
 import { ManualClock } from "../../src/platform/clock.ts";
 import type { Scheduler } from "../../src/scheduler/scheduler.ts";
@@ -98,7 +99,7 @@ test("of what is far off, the first time that the same windows are open together
   const now = at("2027-01-15T08:00Z");
   const daily = window({ name: "daily", schedule: "0 9 * * *", durationMs: 2 * HOUR_MS, timeZone: "UTC" });
   const yearly = window({ name: "yearly", schedule: "0 10 1 7 *", durationMs: 2 * HOUR_MS, timeZone: "UTC" });
-  const { windows } = calendar.fill({ ...DEFAULT_POLICY, windows: [daily, yearly] }, now);
+  const { windows } = calendar.fill({ ...DEFAULT_POLICY, windows: [daily, yearly] }, [], now);
   expect(windows[1]?.spans).toEqual([{ from: at("2027-07-01T10:00Z"), to: at("2027-07-01T12:00Z") }]);
   const days = windows[0]?.spans.map(({ from }) => new Date(from).toISOString().slice(5, 10));
   // Fifteen days, the first opening after those, and the one that meets the other window.
@@ -167,6 +168,32 @@ test("clocks that are a few milliseconds apart do not make a window open at a cr
   ahead = 999;
   await pass(500);
   expect(shown(scheduler)[0]?.[0]).toBe("2027-01-15T08:00:00.000Z 2027-01-15T17:00:00.000Z");
+});
+
+test("beside a booking that a clock set back has left a year ahead, every opening until it is over is told", () => {
+  const calendar = new WindowCalendar(() => 0);
+  const now = at("2027-02-07T00:00:00Z");
+  const twice = window({ schedule: "32,40 5 6 2 *", timeZone: "UTC", durationMs: 60_000 });
+  const openings = (bookings: readonly Booking[]) =>
+    calendar
+      .fill({ ...DEFAULT_POLICY, windows: [twice] }, bookings, now)
+      .windows.map(({ spans }) => spans.map(({ from }) => new Date(from).toISOString()));
+  // Alone, the second time limits no lease further than the first does.
+  expect(openings([])).toEqual([["2028-02-06T05:32:00.000Z"]]);
+  const [from, to] = [at("2028-02-06T05:39:00Z"), at("2028-02-06T05:41:00Z")];
+  const booking = {
+    id: "reservation-1",
+    principal: "ann",
+    serviceName: null,
+    gpus: 1,
+    from,
+    to,
+    madeAt: from,
+    madeBy: "ann",
+  };
+  expect(openings([booking])).toEqual([["2028-02-06T05:32:00.000Z", "2028-02-06T05:40:00.000Z"]]);
+  const later = { ...booking, from: at("2029-02-06T05:39:00Z"), to: at("2029-02-06T05:41:00Z") };
+  expect(openings([later])[0]?.at(-1)).toBe("2029-02-06T05:40:00.000Z");
 });
 
 test("the calendar is counted out anew before what was told runs out", async () => {

@@ -42,9 +42,9 @@ export function judgeUseGone(books: Books, causes: Causes, uuid: GpuUuid, id: Al
     if (mood === undefined || sight.startedAt < use.since) return false;
     // Beside others a process that is there may be one of theirs.
     const mayBeOthers = gpu.hold === "shared" && gpu.shares.size + gpu.remains.size > 1;
-    // Memory without a process may have been there before, and is told by its amount.
+    // Memory without a process, or of a desktop, may have been there before, and is told by its amount.
     const { processes = [] }: Partial<GpuReading> = MOODS[mood].shows;
-    if (processes.length > 0 && !mayBeOthers) return false;
+    if (processes.some(({ type }) => type !== "G") && !mayBeOthers) return false;
     return (MOODS[mood].usedMib ?? Infinity) <= use.baselineMib + SETTLED_SLACK_MIB;
   });
   if (!shown) fault(`${uuid} is in use no more, which no reading has shown`);

@@ -1,8 +1,9 @@
 /** The same by `node:http`: it starts sooner than `fetch`, and it can call a Unix socket. */
 import type { IncomingMessage, request as Request } from "node:http";
 import { createRequire } from "node:module";
-import { Unreachable } from "./errors.ts";
-import { codeOf, messageOf, type Reply, type Transport } from "./transport.ts";
+import { ApiProblem, Unreachable } from "./errors.ts";
+import { PROOF, PROVE, prove, socketAt } from "./proof.ts";
+import { type Ask, codeOf, messageOf, type Reply, type Transport } from "./transport.ts";
 
 /** Nobody listens, or there is no such socket: the call arrived nowhere. Who may not use it (EACCES) cannot tell. */
 const REFUSED: ReadonlySet<string> = new Set(["ECONNREFUSED", "ENOENT", "ENOTFOUND", "EAI_AGAIN"]);
@@ -12,32 +13,65 @@ const load = createRequire(import.meta.url);
 
 /** @param url `http://`, `https://`, or `unix:` and the path of a socket. */
 export function nodeTransport(url: string): Transport {
-  const socket = url.startsWith("unix:") ? url.slice("unix:".length).replace(/^\/\//, "") : null;
-  const target = new URL(socket === null ? url : "http://localhost");
+  if (url.startsWith("unix:")) return socketTransport(url);
+  const target = new URL(url);
   const base = target.pathname.replace(/\/+$/, "");
-  return async ({ method, path, headers, body, signal }) => {
-    signal.throwIfAborted();
-    const { request }: { readonly request: typeof Request } = load(
-      target.protocol === "https:" ? "node:https" : "node:http",
-    );
-    return new Promise((resolve, reject) => {
-      const options = {
-        method,
-        signal,
-        headers: body === null ? headers : { ...headers, "content-length": Buffer.byteLength(body) },
-        ...(socket === null
-          ? { host: target.hostname.replace(/^\[|\]$/g, ""), port: target.port, path: base + path }
-          : { socketPath: socket, path }),
-      };
-      const call = request(options, (answer) => resolve(replyOf(answer, url, signal)));
-      call.once("error", (error) => {
-        if (signal.aborted) return reject(signal.reason);
-        const code = codeOf(error);
-        reject(new Unreachable(`${url}: ${code ?? messageOf(error)}`, code !== null && REFUSED.has(code), error));
-      });
-      call.end(body ?? undefined);
-    });
+  const host = target.hostname.replace(/^\[|\]$/g, "");
+  const by = target.protocol === "https:" ? "node:https" : "node:http";
+  return (ask) => send(url, by, { host, port: target.port, path: base + ask.path }, ask);
+}
+
+/** Whoever is asked who calls proves it, and calls again. */
+function socketTransport(url: string): Transport {
+  const given = url.slice("unix:".length).replace(/^\/\//, "");
+  return async (ask) => {
+    const socketPath = socketAt(given);
+    const at = { socketPath, path: ask.path };
+    const reply = await send(url, "node:http", at, ask);
+    const nonce = reply.status === 401 ? reply.header(PROVE) : null;
+    if (nonce === null) return reply;
+    await reply.text();
+    const removed = proved(socketPath, nonce);
+    try {
+      return await send(url, "node:http", at, { ...ask, headers: { ...ask.headers, [PROOF]: nonce } });
+    } finally {
+      removed();
+    }
   };
+}
+
+function proved(socketPath: string, nonce: string): () => void {
+  try {
+    return prove(socketPath, nonce);
+  } catch (error) {
+    const detail = `the daemon asks who calls, and that cannot be proved: ${messageOf(error)}`;
+    throw new ApiProblem(401, "unauthenticated", detail);
+  }
+}
+
+async function send(
+  url: string,
+  by: "node:http" | "node:https",
+  at: object,
+  { method, headers, body, signal }: Ask,
+): Promise<Reply> {
+  signal.throwIfAborted();
+  const { request }: { readonly request: typeof Request } = load(by);
+  return new Promise((resolve, reject) => {
+    const options = {
+      ...at,
+      method,
+      signal,
+      headers: body === null ? headers : { ...headers, "content-length": Buffer.byteLength(body) },
+    };
+    const call = request(options, (answer) => resolve(replyOf(answer, url, signal)));
+    call.once("error", (error) => {
+      if (signal.aborted) return reject(signal.reason);
+      const code = codeOf(error);
+      reject(new Unreachable(`${url}: ${code ?? messageOf(error)}`, code !== null && REFUSED.has(code), error));
+    });
+    call.end(body ?? undefined);
+  });
 }
 
 function replyOf(answer: IncomingMessage, url: string, signal: AbortSignal): Reply {

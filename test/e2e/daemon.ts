@@ -120,7 +120,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
     }, START_MS);
     const read = (line: string) => {
       log.push(line);
-      const served = /"url":"(https?:[^"]+)".*"msg":"serving"/.exec(line)?.[1];
+      const served = /"url":"((?:https?|unix):[^"]+)".*"msg":"serving"/.exec(line)?.[1];
       if (served === undefined) return;
       clearTimeout(timer);
       resolve(served);

@@ -216,13 +216,84 @@ const OWNING = planted(
   ],
 );
 
+const PROOFS = planted(
+  "src/http/exchange/proofs.ts",
+  ["test/http/exchange/proofs.test.ts"],
+  [
+    {
+      name: "A nonce proves again and again who calls",
+      find: "    this.#used.set(nonce, now + NONCE_MS);\n",
+      replace: "",
+    },
+    {
+      name: "A nonce is good for ever",
+      find: "now - said.readDoubleBE() >= NONCE_MS || this.#used.has(nonce)",
+      replace: "this.#used.has(nonce)",
+    },
+    {
+      name: "Anybody makes nonces",
+      find: "if (!timingSafeEqual(said.subarray(-MAC_BYTES), this.#mac(said))) return false;",
+      replace: "",
+    },
+    {
+      name: "Whoever may write to somebody's directory may be that user",
+      find: " && (found.mode & 0o077) === 0",
+      replace: "",
+    },
+    {
+      name: "A proof for another socket's daemon is one here",
+      find: "nameBy(nonce, this.#socketPath)",
+      replace: 'nameBy(nonce, "")',
+    },
+    {
+      name: "A folder that took the place of the daemon's own is believed",
+      find: "return `/proc/self/fd/",
+      replace: "return join(this.#folder, name) || `/proc/self/fd/",
+    },
+    {
+      name: "Somebody else's folder is taken for the daemon's own",
+      find: "if (own.uid !== process.geteuid?.())",
+      replace: "if (own.uid === -1)",
+    },
+    {
+      name: "Others move what lies in the folder",
+      find: "const FOLDER_MODE = 0o1733;",
+      replace: "const FOLDER_MODE = 0o0777;",
+    },
+    {
+      name: "Who has proved nothing is everybody",
+      file: "src/http/exchange/peers.ts",
+      find: 'return caller === undefined ? null : (caller ?? "unproven");',
+      replace: "return caller ?? null;",
+    },
+    {
+      name: "A user who has the number of several proves to be one of them",
+      file: "src/http/exchange/peers.ts",
+      find: 'if (this.of(socket) === "unproven" && !this.#isNobody(peer))',
+      replace: 'if (this.of(socket) === "unproven")',
+    },
+    {
+      name: "Whoever is in some group is an admin",
+      file: "src/http/exchange/users.ts",
+      find: 'const isMember = name !== "" && members.split(",").includes(name);',
+      replace: 'const isMember = name !== "";',
+    },
+    {
+      name: "Each question who calls is in the audit",
+      file: "src/http/exchange/admission.ts",
+      find: "error.headers[0] === PROVE && !hasProof",
+      replace: "false && !hasProof",
+    },
+  ],
+);
+
 const KNOWING = planted(
   "src/http/exchange/peers.ts",
   ["test/http/exchange/unix-socket.test.ts"],
   [
     {
       name: "Whoever comes by the socket is an admin",
-      find: 'const admin = uid === 0 || isAdmin === "1";',
+      find: "const admin = uid === 0 || isAdmin;",
       replace: "const admin = true;",
     },
     {
@@ -265,4 +336,5 @@ export const PEOPLE_MUTANTS: readonly Mutant[] = [
   ...BINDING,
   ...OWNING,
   ...KNOWING,
+  ...PROOFS,
 ];

@@ -5,6 +5,7 @@
 2. What is repeated is what got no answer, and what the daemon refuses while it starts, stops or has no room.
 """
 
+import hashlib
 import http.client
 import json
 import os
@@ -26,6 +27,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 PASSING = frozenset(
     ["shutting-down", "not-ready", "overloaded", "storage-unavailable", "idempotency-key-in-use", "too-many-streams"]
 )
+#: In an answer: prove who you are, with this. In a request: proved, with that.
+PROVE, PROOF = "gpu-orchestrator-prove", "gpu-orchestrator-proof"
 
 
 class Event(NamedTuple):
@@ -39,12 +42,49 @@ class Event(NamedTuple):
 class _UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
-        self._path = path
+        self._path = os.path.realpath(path)
+        self._asked: Optional[Tuple[str, str, Any, Mapping[str, str]]] = None
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+    def getresponse(self) -> http.client.HTTPResponse:
+        answer = super().getresponse()
+        nonce = answer.getheader(PROVE)
+        if answer.status != 401 or nonce is None or self._asked is None:
+            return answer
+        method, url, body, headers = self._asked
+        self._asked = None
+        answer.read()
+        directory = self._prove(nonce)
+        try:
+            super().request(method, url, body, {**headers, PROOF: nonce})
+            return super().getresponse()
+        finally:
+            try:
+                os.rmdir(directory)
+            except OSError:
+                pass  # the daemon has seen it
+
+    def request(self, method: str, url: str, body: Any = None, headers: Any = {}, **how: Any) -> None:
+        self._asked = (method, url, body, headers)
+        super().request(method, url, body, headers, **how)
+
+    def _prove(self, nonce: str) -> str:
+        """Makes the directory by which a daemon that cannot ask its kernel tells who calls.
+
+        Its name is of the socket's own path: what another socket's owner is given is of no use at this one's.
+        """
+        name = hashlib.sha256(f"{nonce}\n{self._path}".encode()).hexdigest()
+        directory = f"{self._path}.callers/{name}"
+        try:
+            os.mkdir(directory, 0o700)
+        except OSError as error:
+            detail = f"the daemon asks who calls, and that cannot be proved: {error}"
+            raise ApiError(401, "unauthenticated", detail) from error
+        return directory
 
 
 class Client:

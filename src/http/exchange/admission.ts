@@ -24,14 +24,21 @@ export interface Pages {
 /** Who reads an open page: no key is asked for. */
 const READER: Caller = { actor: { principal: ANONYMOUS, admin: false }, keyId: null, role: "read", keyed: false };
 
+/** What is done about those of whom nobody knows who they are. */
+export interface Strangers {
+  /** May throw a refusal of its own. */
+  readonly onWrongKey: (req: IncomingMessage) => void;
+  /** What an unproven one is to prove itself with. */
+  readonly nonce: () => string;
+}
+
 /**
- * @param onWrongKey may throw a refusal of its own.
  * @returns what admits a request, or throws; it tells who calls as soon as that is known.
  */
 export function admitter(
   authenticate: (req: IncomingMessage) => Caller | Stranger,
   allowed: Pages,
-  onWrongKey: (req: IncomingMessage) => void,
+  { onWrongKey, nonce }: Strangers,
 ): (req: IncomingMessage, endpoint: Endpoint, onKnown?: (caller: Caller) => void) => Admitted {
   return (req, endpoint, onKnown) => {
     const found = authenticate(req);
@@ -46,7 +53,7 @@ export function admitter(
     const { allow } = endpoint;
     const isKnown = allow !== "";
     if (req.method === "OPTIONS" && isKnown) return { caller: READER, operation: null };
-    const caller = typeof found === "object" ? found : endpoint.access === "key" ? refuse(found) : READER;
+    const caller = typeof found === "object" ? found : endpoint.access === "key" ? refuse(found, nonce) : READER;
     if (!isKnown) throw new HttpError("not-found", "there is nothing at this path");
     // The answer to a HEAD is that to a GET; node leaves out the body.
     const method = req.method === "HEAD" ? "GET" : req.method;
@@ -65,10 +72,27 @@ const CHALLENGE = 'Bearer realm="gpu-orchestrator"';
 /** What goes with the refusal of a key (RFC 6750, section 3). */
 export const WRONG_KEY = { headers: ["WWW-Authenticate", `${CHALLENGE}, error="invalid_token"`] } as const;
 
-function refuse(stranger: Stranger): never {
-  throw stranger === "no-key"
-    ? new HttpError("unauthenticated", "no API key was given", { headers: ["WWW-Authenticate", CHALLENGE] })
-    : new HttpError("unauthenticated", "nobody has this API key", WRONG_KEY);
+/** Has what an unproven connection is to prove itself with (proofs.ts). */
+const PROVE = "GPU-Orchestrator-Prove";
+
+function refuse(stranger: Stranger, nonce: () => string): never {
+  switch (stranger) {
+    case "no-key":
+      throw new HttpError("unauthenticated", "no API key was given", { headers: ["WWW-Authenticate", CHALLENGE] });
+    case "wrong-key":
+      throw new HttpError("unauthenticated", "nobody has this API key", WRONG_KEY);
+    case "unproven":
+      throw new HttpError(
+        "unauthenticated",
+        "this daemon cannot ask the kernel who calls: make the directory that docs/deployment.md describes",
+        { headers: [PROVE, nonce()] },
+      );
+  }
+}
+
+/** Whether it only asks who calls, before anything was tried. */
+export function isQuestion(error: unknown, hasProof: boolean): boolean {
+  return error instanceof HttpError && error.headers[0] === PROVE && !hasProof;
 }
 
 /**

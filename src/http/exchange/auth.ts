@@ -40,8 +40,8 @@ export interface Caller {
 /** With authentication off everybody is one principal and an admin. */
 const EVERYBODY: Caller = { actor: { principal: ANONYMOUS, admin: true }, keyId: null, role: "admin", keyed: false };
 
-/** Whether the caller gave no key, or one that nobody has. */
-export type Stranger = "no-key" | "wrong-key";
+/** Whether the caller gave no key, or one that nobody has, or came by the socket and is to prove who it is. */
+export type Stranger = "no-key" | "wrong-key" | "unproven";
 
 export function allows(role: Role, needed: Role): boolean {
   return ROLES.indexOf(role) >= ROLES.indexOf(needed);

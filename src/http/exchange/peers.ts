@@ -1,5 +1,6 @@
 /**
- * Who is at the other end of a unix socket, as the kernel says (SO_PEERCRED, unix(7)).
+ * Who is at the other end of a unix socket, as the kernel says (SO_PEERCRED, unix(7)); where perl is missing, as the caller
+ * proves (proofs.ts).
  *
  *  1. Node has no call for it. A perl process, which is given the connection as its descriptor 3, asks the kernel and the
  *     system's books of users and groups, and reads nothing of what the client sends. As one of 0 to 2 it would be made a
@@ -13,6 +14,8 @@ import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { PRINCIPAL_NAME } from "../../core/model/ids.ts";
 import type { Caller } from "./auth.ts";
+import { Proofs } from "./proofs.ts";
+import { userBy } from "./users.ts";
 
 const ASK_MS = 5_000;
 /** Asked at once; those that come meanwhile wait. Of more than {@link MAX_WAITING} the one that waits longest is ended. */
@@ -42,11 +45,14 @@ export class Peers {
   readonly #adminGroup: string | null;
   readonly #warn: (facts: object, message: string) => void;
   readonly #nobody: number | null;
-  readonly #known = new WeakMap<Socket, Caller>();
+  /** `null`: it is to prove who it is. */
+  readonly #known = new WeakMap<Socket, Caller | null>();
   /** Told whether it is their turn; otherwise they are ended. */
   readonly #waiting: ((isTurn: boolean) => void)[] = [];
   #asking = 0;
   #hasWarned = false;
+  /** `null`: the kernel is asked. */
+  #proofs: Proofs | null = null;
 
   /**
    * @param adminGroup whose members are admins, as root is; `null`: root alone.
@@ -62,23 +68,73 @@ export class Peers {
     this.#nobody = nobody;
   }
 
-  /** @throws PeersError when it cannot be known who calls: asked about a connection of the daemon's own. */
-  async check(): Promise<void> {
+  /**
+   * Tries whether the kernel can be asked, about a connection of the daemon's own. Where it cannot, callers prove who they are.
+   *
+   * @throws PeersError when it cannot be known who calls.
+   */
+  async check(socketPath: string): Promise<void> {
     const self = peerIn(await answerOf("pipe", this.#adminGroup ?? ""));
     if (self !== null && self.uid === process.geteuid?.()) return;
-    throw new PeersError(
-      "server.socket needs perl, which asks the kernel who calls, and it does not run or does not answer: install it " +
-        "(Debian: perl-base), or leave server.socket out",
+    try {
+      this.#proofs = new Proofs(socketPath);
+    } catch (error) {
+      throw new PeersError(
+        "server.socket needs perl, which asks the kernel who calls, and it does not run or does not answer: install it " +
+          `(Debian: perl-base). Callers cannot prove who they are either: ${(error as Error).message}`,
+        { cause: error },
+      );
+    }
+    this.#warn(
+      { socket: socketPath },
+      "perl does not answer: callers prove who they are by directories that they make",
     );
   }
 
-  /** `null`: it did not come by the socket. */
-  of(socket: Socket): Caller | null {
-    return this.#known.get(socket) ?? null;
+  /** `null`: it did not come by the socket; `unproven`: it did, and is still to prove who it is. */
+  of(socket: Socket): Caller | "unproven" | null {
+    const caller = this.#known.get(socket);
+    return caller === undefined ? null : (caller ?? "unproven");
   }
 
-  /** @returns whether it is known now who is there; otherwise the connection is to be ended. */
+  /** @returns whether it is known now who is there, or is to be proved; otherwise the connection is to be ended. */
   async identify(socket: Socket): Promise<boolean> {
+    if (this.#proofs !== null) {
+      this.#known.set(socket, null);
+      return true;
+    }
+    return this.#inTurn(async () => {
+      const peer = peerIn(await answerOf(socket, this.#adminGroup ?? ""));
+      if (peer === null || this.#isNobody(peer)) return false;
+      this.#known.set(socket, peer);
+      return true;
+    });
+  }
+
+  /** What an unproven connection is told. */
+  nonce(): string {
+    return this.#proofs?.nonce() ?? "";
+  }
+
+  /** Takes the proof for the whole connection, if it is one. */
+  async prove(socket: Socket, nonce: string): Promise<void> {
+    if (this.of(socket) !== "unproven") return;
+    const uid = this.#proofs?.ownerBy(nonce) ?? null;
+    if (uid === null) return;
+    await this.#inTurn(async () => {
+      const { name, isAdmin } = await userBy(uid, this.#adminGroup);
+      const peer = callerOf(uid, isAdmin, name);
+      if (this.of(socket) === "unproven" && !this.#isNobody(peer)) this.#known.set(socket, peer);
+      return true;
+    }).catch((error: unknown) => this.#warn({ err: error, uid }, "a user cannot be looked up"));
+  }
+
+  close(): void {
+    this.#proofs?.close();
+    this.#proofs = null;
+  }
+
+  async #inTurn(ask: () => Promise<boolean>): Promise<boolean> {
     if (this.#asking >= AT_ONCE) {
       if (this.#waiting.length >= MAX_WAITING) this.#waiting.shift()?.(false);
       const isTurn = await new Promise<boolean>((resolve) => this.#waiting.push(resolve));
@@ -86,10 +142,7 @@ export class Peers {
     }
     this.#asking++;
     try {
-      const peer = peerIn(await answerOf(socket, this.#adminGroup ?? ""));
-      if (peer === null || this.#isNobody(peer)) return false;
-      this.#known.set(socket, peer);
-      return true;
+      return await ask();
     } finally {
       this.#asking--;
       this.#waiting.shift()?.(true);
@@ -132,8 +185,11 @@ function answerOf(socket: Socket | "pipe", adminGroup: string): Promise<string> 
 export function peerIn(text: string): Caller | null {
   const [, uidText, isAdmin, name = ""] = /^(\d{1,10}) ([01]) (.*)\n$/u.exec(text) ?? [];
   if (uidText === undefined) return null;
-  const uid = Number(uidText);
-  const admin = uid === 0 || isAdmin === "1";
+  return callerOf(Number(uidText), isAdmin === "1", name);
+}
+
+function callerOf(uid: number, isAdmin: boolean, name: string): Caller {
+  const admin = uid === 0 || isAdmin;
   // One whom the books do not know is known by number, and by nothing that a name could be.
   const principal = PRINCIPAL_NAME.test(name) ? name : `uid:${uid}`;
   return { actor: { principal, admin }, keyId: null, role: admin ? "admin" : "allocate", keyed: true, uid };

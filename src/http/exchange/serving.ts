@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { withoutKeys } from "../../platform/new-key.ts";
 import { printable } from "../../platform/printable.ts";
-import { type Admitted, admitter, WRONG_KEY } from "./admission.ts";
+import { type Admitted, admitter, isQuestion, WRONG_KEY } from "./admission.ts";
 import { type Answer, headOf, noContent } from "./answers.ts";
 import type { Auditing, AuditParts, Noted } from "./auditing.ts";
 import { type ApiKey, type AuthSettings, authenticator, type Caller } from "./auth.ts";
@@ -18,6 +18,7 @@ import { nameOrigin } from "./pages-elsewhere.ts";
 import type { Peers } from "./peers.ts";
 import { BUG_CODE, HttpError, problemAnswer, type Refusals, type RefusalWords, refusalBy } from "./problems.ts";
 import { RefusalLog, serviceNamed } from "./refusal-log.ts";
+import { proofOf } from "./unix-socket.ts";
 
 export interface HttpSettings extends ConnectionLimits {
   readonly auth: AuthSettings;
@@ -117,14 +118,17 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
   const limits = new Limits(parts.limits);
   const addressIn = addressOf(settings.trustedProxies);
   const byKey = authenticator(settings.auth, parts.keys);
-  // Over the socket the kernel says who calls. A key is for those who want to be somebody else.
+  // Over the socket it is known, or to be proved, who calls. A key is for those who want to be somebody else.
   const authenticate = (req: Request) => {
     const peer = parts.peers?.of(req.socket) ?? null;
     if (peer === null) return byKey(req.headers);
     const found = settings.auth.enabled ? byKey(req.headers) : "no-key";
     return found === "no-key" ? peer : found;
   };
-  const admit = admitter(authenticate, settings, (req) => limits.failedAuthentication(addressIn(req)));
+  const admit = admitter(authenticate, settings, {
+    onWrongKey: (req) => limits.failedAuthentication(addressIn(req)),
+    nonce: () => parts.peers?.nonce() ?? "",
+  });
 
   const send = (
     answer: Answer | OpenStream,
@@ -224,7 +228,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
       if (error instanceof HttpError && error.limit !== null) metrics?.limitReached(error.limit);
       const requestId = exchange.origin?.requestId ?? randomUUID();
       const refusal = refusalBy(error, refusals);
-      if (endpoint.access !== "probe") {
+      if (endpoint.access !== "probe" && !isQuestion(error, proofOf(req) !== null)) {
         const noted = { address: addressIn(req), action: actionOf(endpoint, req), requestId };
         auditing?.refused({ ...noted, ...asked(endpoint, req, exchange) }, refusal?.code ?? BUG_CODE);
       }

@@ -4,7 +4,7 @@
  */
 
 import { chmodSync, mkdirSync, statSync, unlinkSync } from "node:fs";
-import type { RequestListener, ServerOptions } from "node:http";
+import type { IncomingMessage, RequestListener, ServerOptions } from "node:http";
 import type { Server, Socket } from "node:net";
 import { dirname } from "node:path";
 import type { Connections } from "./connections.ts";
@@ -23,9 +23,10 @@ export class UnixSocket {
 
   constructor(options: ServerOptions, listener: RequestListener, connections: Connections, peers: Peers) {
     this.#peers = peers;
-    this.#server = http.createServer(options, listener);
+    const proven = proving(peers, listener);
+    this.#server = http.createServer(options, proven);
     this.#server.on("connection", (socket: Socket) => connections.opened(socket));
-    this.#server.on("checkExpectation", listener);
+    this.#server.on("checkExpectation", proven);
     this.#server.on("clientError", (error, socket) => connections.refuse(error, socket));
     this.#accepting = net.createServer({ pauseOnConnect: true }, (socket) => void this.#accept(socket));
   }
@@ -36,8 +37,8 @@ export class UnixSocket {
    * @throws Error when the path is in use, or is something else than a socket; PeersError.
    */
   async listen(path: string): Promise<void> {
-    await this.#peers.check();
     mkdirSync(dirname(path), { recursive: true });
+    await this.#peers.check(path);
     if (await isDead(path)) unlinkSync(path);
     await new Promise<void>((resolve, reject) => {
       this.#accepting.once("error", reject);
@@ -60,6 +61,7 @@ export class UnixSocket {
   closeAll(): void {
     this.#server.closeAllConnections();
     this.#server.close();
+    this.#peers.close();
   }
 
   async #accept(socket: Socket): Promise<void> {
@@ -73,6 +75,23 @@ export class UnixSocket {
     this.#server.emit("connection", socket);
     socket.resume();
   }
+}
+
+/** A proof is looked at before its request is. */
+function proving(peers: Peers, listener: RequestListener): RequestListener {
+  return (req, res) => {
+    const proof = proofOf(req);
+    if (proof === null || peers.of(req.socket) !== "unproven") return listener(req, res);
+    void peers.prove(req.socket, proof).then(() => {
+      if (!req.socket.destroyed) listener(req, res);
+    });
+  };
+}
+
+/** `null`: it brings none. */
+export function proofOf({ headers }: IncomingMessage): string | null {
+  const proof = headers["gpu-orchestrator-proof"];
+  return typeof proof === "string" ? proof : null;
 }
 
 /** Whether there is a socket at `path` at which nobody listens. */

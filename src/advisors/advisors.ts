@@ -129,7 +129,8 @@ export class Advisors {
     this.#end.abort();
   }
 
-  async advice(ask: KnowledgeAsk, waitMs: number): Promise<Advice | null> {
+  /** `null`: nobody is asked. */
+  advice(ask: KnowledgeAsk, waitMs: number): Promise<Advice | null> | null {
     const service = this.#deepagents;
     // Who states everything is not advised.
     if (service === null || (ask.requiredGpus !== null && ask.minMemoryMib !== null && ask.priority !== null))

@@ -1,7 +1,7 @@
 /** Events in the log: by the names of the API, so that what is found there can be asked for, and no more than it tells. */
 import type { EpochMs } from "../core/base/time.ts";
 import type { Event } from "../core/host/events.ts";
-import type { Logger } from "../platform/logger.ts";
+import { type Logger, type Plainly, plainly } from "../platform/logger.ts";
 import { eventBody } from "../wire/events/bodies.ts";
 import { timestamp } from "../wire/values.ts";
 
@@ -32,12 +32,12 @@ const LEVELS: { readonly [type in Event["type"]]?: "warn" | "info" } = {
 export class EventLog {
   /** Its level can change at a reload. */
   readonly #log: Logger;
-  /** Looking for secrets in every field takes as long as all the rest of a line; what the API tells everybody has none. */
-  readonly #plain: Logger;
+  /** What the API tells everybody has no secrets. */
+  readonly #say: Plainly;
 
   constructor(log: Logger) {
     this.#log = log;
-    this.#plain = log.child({}, { redact: [], level: "trace" });
+    this.#say = plainly(log);
   }
 
   /** @param first the number of the first, by which `replay` can be asked for it. */
@@ -45,7 +45,7 @@ export class EventLog {
     for (const [place, event] of events.entries()) {
       const level = LEVELS[event.type] ?? "debug";
       if (!this.#log.isLevelEnabled(level)) continue;
-      this.#plain[level]({ seq: first + place, at: timestamp(at), ...eventBody(event) }, event.type);
+      this.#say(level, { seq: first + place, at: timestamp(at), ...eventBody(event) }, event.type);
     }
   }
 }

@@ -2,7 +2,7 @@ import type { Advisors } from "../advisors/advisors.ts";
 import { type Known, NOTHING_KNOWN } from "../core/analyzer/known.ts";
 import type { Learning } from "../models/learning.ts";
 import type { Clock } from "../platform/clock.ts";
-import type { Knowledge, ModelFiles } from "../ports/knowledge.ts";
+import type { Knowledge, KnowledgeAsk, ModelFiles } from "../ports/knowledge.ts";
 
 /** A disk that answers later than this is not waited for: an allocate must not hang on a network file system. */
 const FILES_MS = 2_000;
@@ -18,8 +18,8 @@ export interface Sources {
 
 /** Puts together what the daemon's parts know of a workload. */
 export function knowledgeOf({ files, advisors, learning, counts, clock }: Sources): Knowledge {
-  const fileOf = (path: unknown): Promise<Known["file"]> => {
-    if (typeof path !== "string" || path.trim() === "") return Promise.resolve(null);
+  const fileOf = (path: unknown): Promise<Known["file"]> | null => {
+    if (typeof path !== "string" || path.trim() === "") return null;
     return new Promise((resolve) => {
       const cancel = clock.after(FILES_MS, () => resolve({ problem: "its files could not be read in time" }));
       void files.read(path).then((file) => {
@@ -28,12 +28,17 @@ export function knowledgeOf({ files, advisors, learning, counts, clock }: Source
       });
     });
   };
+  const together = (ask: KnowledgeAsk, file: Known["file"], advice: Known["advice"]): Known => {
+    const seen = learning.suggestionFor(ask);
+    if (file === null && advice === null && seen === null) return NOTHING_KNOWN;
+    return { file, advice, observed: seen === null ? null : { ...seen, counts: counts() } };
+  };
   return {
-    async of(ask, waitMs) {
-      const [file, advice] = await Promise.all([fileOf(ask.workloadData.model_path), advisors.advice(ask, waitMs)]);
-      const seen = learning.suggestionFor(ask);
-      if (file === null && advice === null && seen === null) return NOTHING_KNOWN;
-      return { file, advice, observed: seen === null ? null : { ...seen, counts: counts() } };
+    of(ask, waitMs) {
+      const file = fileOf(ask.workloadData.model_path);
+      const advice = advisors.advice(ask, waitMs);
+      if (file === null && advice === null) return together(ask, null, null);
+      return Promise.all([file, advice]).then(([found, advised]) => together(ask, found, advised));
     },
     workflow: (id, waitMs) => advisors.workflow(id, waitMs),
   };

@@ -63,6 +63,8 @@ export class Learning implements Observer, Lessons {
   readonly #store: LearnedStore;
   readonly #kinds: Map<string, Learned>;
   readonly #seen = new Map<AllocationId, Seen>();
+  /** `null`: to be made anew. */
+  #known: ReadonlySet<string> | null = null;
 
   constructor(store: LearnedStore) {
     this.#store = store;
@@ -125,6 +127,7 @@ export class Learning implements Observer, Lessons {
       readings: (before?.readings ?? 0) + readings,
       lastAt: at,
     };
+    this.#known = null;
     this.#kinds.delete(kind.key);
     this.#kinds.set(kind.key, learned);
     for (const oldest of this.#kinds.keys()) {
@@ -149,12 +152,19 @@ export class Learning implements Observer, Lessons {
     if (keys.length === 0) return 0;
     await this.#store.forgetLearned(key, doneBy(sender, at, { otherwise: "forget", object: key, reason: null }));
     for (const one of keys) this.#kinds.delete(one);
+    this.#known = null;
     return keys.length;
+  }
+
+  /** Of which something was learned: a request of any other need not be looked at. */
+  #services(): ReadonlySet<string> {
+    this.#known ??= new Set([...this.#kinds.values()].map(({ service }) => service));
+    return this.#known;
   }
 
   /** What is suggested for a workload; `null`: too little was seen of its kind. */
   suggestionFor(ask: KnowledgeAsk): Suggestion | null {
-    if (ask.serviceName === null) return null;
+    if (ask.serviceName === null || !this.#services().has(ask.serviceName)) return null;
     const kind = kindOf({ ...ask, serviceName: ask.serviceName });
     const learned = this.#kinds.get(kind.key);
     return learned === undefined ? null : suggestionOf(learned);

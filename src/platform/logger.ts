@@ -1,11 +1,57 @@
 import { join, parse } from "node:path";
 import { type LoggerOptions, type Logger as PinoLogger, pino } from "pino";
+import { isoTime } from "./iso-time.ts";
 
 export type Logger = PinoLogger;
 export type LogLevel = "trace" | "debug" | "info" | "warn" | "error" | "fatal" | "silent";
 
 type LogFile = ReturnType<typeof pino.destination>;
 const files = new WeakMap<Logger, LogFile>();
+const lines = new WeakMap<Logger, LinesTogether>();
+
+/** From this level on a line is not kept back. */
+const URGENT = pino.levels.values.warn ?? 0;
+
+/**
+ * Hands the lines of one turn of the event loop on together: a call of the system for each would be a twentieth of what
+ * a busy daemon does. Whatever ends the program but SIGKILL and the loss of the machine finds all lines written; those
+ * two lose the lines of the last turn. A warning is not kept back, and neither is what was said before it.
+ */
+class LinesTogether {
+  static readonly #keptBack = new Set<LinesTogether>();
+  readonly #file: LogFile;
+  #lines = "";
+  /** Of the line that is written next: pino tells it to a stream that bears its symbol. */
+  lastLevel = 0;
+
+  constructor(file: LogFile) {
+    this.#file = file;
+    Object.assign(this, { [pino.symbols.needsMetadataGsym]: true });
+  }
+
+  static {
+    process.on("exit", () => {
+      for (const each of LinesTogether.#keptBack) each.#handOn();
+    });
+  }
+
+  write(line: string): void {
+    this.#lines += line;
+    if (this.lastLevel >= URGENT) this.#handOn();
+    else if (!LinesTogether.#keptBack.has(this)) {
+      LinesTogether.#keptBack.add(this);
+      setImmediate(() => this.#handOn());
+    }
+  }
+
+  #handOn(): void {
+    LinesTogether.#keptBack.delete(this);
+    if (this.#lines === "") return;
+    const lines = this.#lines;
+    this.#lines = "";
+    this.#file.write(lines);
+  }
+}
 
 /**
  * One JSON object a line, on standard output or at the end of `file`; secrets that stray into an object are blotted out.
@@ -13,14 +59,41 @@ const files = new WeakMap<Logger, LogFile>();
  * @throws Error when the file cannot be opened.
  */
 export function createLogger(level: LogLevel, file: string | null = null): Logger {
-  if (file === null) return pino(optionsOf(level));
-  // Only its owner reads it, and each line is written before the program goes on: what a crash was about is there.
-  const destination = pino.destination({ dest: file, append: true, mkdir: true, mode: 0o600, sync: true });
+  // Of a file only its owner reads it.
+  const destination = pino.destination(
+    file === null ? { dest: 1, sync: true } : { dest: file, append: true, mkdir: true, mode: 0o600, sync: true },
+  );
   // A full disk costs lines, and ends nothing.
-  destination.on("error", () => undefined);
-  const logger = pino(optionsOf(level), destination);
-  files.set(logger, destination);
+  if (file !== null) destination.on("error", () => undefined);
+  const together = new LinesTogether(destination);
+  const logger = pino(optionsOf(level), together);
+  lines.set(logger, together);
+  if (file !== null) files.set(logger, destination);
   return logger;
+}
+
+/** Says something that has no secrets, whatever level the logger has. */
+export type Plainly = (level: "debug" | "info" | "warn", facts: object, message: string) => void;
+
+/**
+ * Writes the lines of `logger` as it would itself, but does not look for secrets in them: that takes as long as all the
+ * rest of a line.
+ *
+ * @returns what takes facts of JSON, with no `level`, `time` or `msg` among them.
+ */
+export function plainly(logger: Logger): Plainly {
+  const together = lines.get(logger);
+  if (together === undefined) {
+    const plain = logger.child({}, { redact: [], level: "trace" });
+    return (level, facts, message) => plain[level](facts, message);
+  }
+  return (level, facts, message) => {
+    const members = JSON.stringify(facts).slice(1, -1);
+    together.lastLevel = pino.levels.values[level] ?? 0;
+    together.write(
+      `{"level":"${level}","time":"${isoTime(Date.now())}",${members === "" ? "" : `${members},`}"msg":${JSON.stringify(message)}}\n`,
+    );
+  };
 }
 
 /**
@@ -52,7 +125,7 @@ function optionsOf(level: LogLevel) {
   return {
     level,
     base: null,
-    timestamp: pino.stdTimeFunctions.isoTime,
+    timestamp: () => `,"time":"${isoTime(Date.now())}"`,
     formatters: { level: (label: string) => ({ level: label }) },
     redact: {
       paths: ["*.secret", "*.authorization", "*.apiKey", "secret", "authorization", "apiKey"],

@@ -21,17 +21,18 @@ export interface Workflow {
 /** What is known of workloads beside what they say: their files, what was seen of their like, what advisors say. */
 export interface Knowledge {
   /**
-   * Never rejects. {@link NOTHING_KNOWN} itself when nothing is known.
+   * Never rejects. {@link NOTHING_KNOWN} itself when nothing is known. A promise only where something is waited for: most
+   * asks name no file, and most hosts have no advisor.
    *
    * @param waitMs how long an advisor may be waited for; 0: only what it has said before.
    */
-  of(ask: KnowledgeAsk, waitMs: number): Promise<Known>;
+  of(ask: KnowledgeAsk, waitMs: number): Known | Promise<Known>;
   /** `null`: nobody is asked about workflows, or no answer came in time. */
   workflow(id: string, waitMs: number): Promise<Workflow | null>;
 }
 
 /** Of a host without any of them. */
 export const NO_KNOWLEDGE: Knowledge = {
-  of: () => Promise.resolve(NOTHING_KNOWN),
+  of: () => NOTHING_KNOWN,
   workflow: () => Promise.resolve(null),
 };

@@ -1,4 +1,5 @@
 import type { EpochMs } from "../core/base/time.ts";
+import { isoTime } from "../platform/iso-time.ts";
 import { printable } from "../platform/printable.ts";
 
 export function instant(at: EpochMs | null): string | null {
@@ -10,7 +11,7 @@ export function text(given: string | null): string | null {
 }
 
 export function timestamp(at: EpochMs): string {
-  return new Date(at).toISOString();
+  return isoTime(at);
 }
 
 /** To six digits: 3.6 ms. */

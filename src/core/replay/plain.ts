@@ -15,6 +15,21 @@ const REORDERED = /^\d+$/;
  * @throws Error for what is none of these, such as an instance of a class: it could not be had back.
  */
 export function toPlain(value: unknown): Plain {
+  return isPlain(value) ? value : madePlain(value);
+}
+
+/** Whether `value` is JSON already, as most are: told without making anything. */
+function isPlain(value: unknown): value is Plain {
+  if (value === null || typeof value === "string" || typeof value === "boolean") return true;
+  if (typeof value === "number") return Number.isFinite(value);
+  if (typeof value !== "object") return false;
+  if (Array.isArray(value)) return value.every(isPlain);
+  if (!isSimple(value)) return false;
+  for (const key of Object.keys(value)) if (key.startsWith(MARK) || !isPlain(value[key])) return false;
+  return true;
+}
+
+function madePlain(value: unknown): Plain {
   if (value === null || typeof value === "string" || typeof value === "boolean") return value;
   if (typeof value === "number") return Number.isFinite(value) ? value : { $number: String(value) };
   if (Array.isArray(value)) return plainList(value);

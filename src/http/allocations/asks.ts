@@ -1,6 +1,6 @@
 /** From a checked body to what the core takes. */
 
-import { NOTHING_KNOWN } from "../../core/analyzer/known.ts";
+import { type Known, NOTHING_KNOWN } from "../../core/analyzer/known.ts";
 import type { JsonObject } from "../../core/base/json.ts";
 import type { AllocateAsk, AnalyzerAsk } from "../../core/decisions/commands.ts";
 import type { Sharing } from "../../core/model/allocation.ts";
@@ -80,13 +80,17 @@ export function normalizeWorkloadType(text: string | null): WorkloadType {
 }
 
 /** An ask with what is known of it; as it is when nothing is. */
-export async function informed<Ask extends AnalyzerAsk>(
+export function informed<Ask extends AnalyzerAsk>(
   ask: Ask,
   serviceName: string | null,
   knowledge: Knowledge,
   waitMs: number,
-): Promise<Ask> {
-  const known = await knowledge.of({ ...ask, serviceName }, waitMs);
+): Ask | Promise<Ask> {
+  const found = knowledge.of({ ...ask, serviceName }, waitMs);
+  return found instanceof Promise ? found.then((known) => withKnown(ask, known)) : withKnown(ask, found);
+}
+
+function withKnown<Ask extends AnalyzerAsk>(ask: Ask, known: Known): Ask {
   return known === NOTHING_KNOWN ? ask : { ...ask, known };
 }
 

@@ -61,7 +61,9 @@ export function allocation(parts: EndpointParts): Operation {
       return idempotency.answer("allocate", call, {
         async first(key) {
           // An allocate waits for no advisor.
-          const asked = { ...(await known()), ...boundProcess(body, processes, call) };
+          const informedAsk = known();
+          const withKnown = informedAsk instanceof Promise ? await informedAsk : informedAsk;
+          const asked = { ...withKnown, ...boundProcess(body, processes, call) };
           const first = await scheduler.allocate(asked, actor, key).catch((error: unknown) => {
             throw explained(error, asked, actor, scheduler);
           });

@@ -4,7 +4,7 @@ import type { IncomingMessage } from "node:http";
 import { ANONYMOUS } from "../../core/model/ids.ts";
 import { allows, type Caller, type Stranger } from "./auth.ts";
 import type { Endpoint, Method, Operation } from "./endpoint.ts";
-import { isOwnHost, isSameOrigin } from "./origin.ts";
+import { isSameOrigin, ownHosts } from "./origin.ts";
 import { HttpError } from "./problems.ts";
 
 export interface Admitted {
@@ -40,6 +40,7 @@ export function admitter(
   allowed: Pages,
   { onWrongKey, nonce }: Strangers,
 ): (req: IncomingMessage, endpoint: Endpoint, onKnown?: (caller: Caller) => void) => Admitted {
+  const isOwnHost = ownHosts(allowed.allowedHosts);
   return (req, endpoint, onKnown) => {
     const found = authenticate(req);
     if (typeof found === "object") onKnown?.(found);
@@ -48,7 +49,9 @@ export function admitter(
     if (found === "wrong-key" && endpoint.access === "key") onWrongKey(req);
     const keyed = typeof found === "object" && found.keyed;
     if (endpoint.access !== "probe") {
-      demandOwnPage(authority, req.headers.origin, keyed || endpoint.access === "open", allowed);
+      // A page that has a key has it from its user; what is open tells nothing of value. No browser leaves out the Host.
+      const isHostOurs = keyed || endpoint.access === "open" || authority === null || isOwnHost(authority);
+      demandOwnPage(authority, req.headers.origin, isHostOurs, allowed.allowedOrigins);
     }
     const { allow } = endpoint;
     const isKnown = allow !== "";
@@ -117,13 +120,12 @@ function authorityOf(req: IncomingMessage): string | null {
 function demandOwnPage(
   authority: string | null,
   origin: string | undefined,
-  anyHost: boolean,
-  { allowedHosts, allowedOrigins }: Pages,
+  isHostOurs: boolean,
+  allowedOrigins: readonly string[],
 ): void {
   // A page that the settings name is where it says: no name of a stranger's points here.
   if (origin !== undefined && allowedOrigins.includes(origin)) return;
-  // A page that has a key has it from its user; what is open tells nothing of value. No browser leaves out the Host.
-  if (!anyHost && authority !== null && !isOwnHost(authority, allowedHosts)) {
+  if (!isHostOurs) {
     throw new HttpError(
       "foreign-host",
       "this name is not known here: add it to server.allowed_hosts, call by an address, or send a valid key",

@@ -257,7 +257,8 @@ export class Connections {
     }
   }
 
-  send(exchange: Exchange, answer: Answer): void {
+  /** @param requestId is told beside the answer; `null`: it has one itself, or none. */
+  send(exchange: Exchange, answer: Answer, requestId: string | null = null): void {
     const { status, type, body, headers, onSent } = answer;
     const { res } = exchange;
     const { socket } = res.req;
@@ -267,6 +268,7 @@ export class Connections {
       return;
     }
     const fields = [...this.#headers, ...headers];
+    if (requestId !== null) fields.push("X-Request-Id", requestId);
     const bytes = type === null ? 0 : Buffer.byteLength(body);
     if (type !== null) fields.push("Content-Type", type, "Content-Length", String(bytes));
     if (this.#draining) fields.push("Connection", "close");

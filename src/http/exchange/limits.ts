@@ -292,7 +292,7 @@ export class Limits {
 export function countedAddress(address: string | undefined): string {
   if (address === undefined) return "local";
   const bare = address.startsWith("::ffff:") ? address.slice("::ffff:".length) : address;
-  if (!isIPv6(bare)) return bare;
+  if (!bare.includes(":") || !isIPv6(bare)) return bare;
   const [head = "", tail] = (bare.split("%")[0] as string).split("::");
   const left = head === "" ? [] : head.split(":");
   const right = tail === undefined || tail === "" ? [] : tail.split(":");

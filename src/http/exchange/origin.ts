@@ -23,6 +23,20 @@ export function isOwnHost(authority: string, allowedHosts: readonly string[]): b
   return allowedHosts.some((allowed) => withoutFinalDot(allowed.toLowerCase()) === name);
 }
 
+/** Authorities that are remembered to be our own: a host has few. */
+const MOST_REMEMBERED = 64;
+
+/** {@link isOwnHost}, which remembers: clients send the same one with each request. */
+export function ownHosts(allowedHosts: readonly string[]): (authority: string) => boolean {
+  const own = new Set<string>();
+  return (authority) => {
+    if (own.has(authority)) return true;
+    if (!isOwnHost(authority, allowedHosts)) return false;
+    if (own.size < MOST_REMEMBERED) own.add(authority);
+    return true;
+  };
+}
+
 function withoutFinalDot(name: string): string {
   return name.endsWith(".") ? name.slice(0, -1) : name;
 }

@@ -146,7 +146,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
     const { origin } = exchange;
     if (origin === null || answer.status >= 400) connections.send(exchange, answer);
     else {
-      connections.send(exchange, { ...answer, headers: [...answer.headers, "X-Request-Id", origin.requestId] });
+      connections.send(exchange, answer, origin.requestId);
       auditing?.answered(endpoint, { ...origin, ...asked(endpoint, req, exchange) });
     }
     const seconds = (performance.now() - startedAt) / 1_000;

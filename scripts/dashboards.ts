@@ -272,9 +272,11 @@ function work(): Builder<Panel>[] {
     }),
     graph({
       title: "Runs that have ended",
-      description: "Those that are still in the books, by how they ended; 0 where no work is run.",
+      description: "In an hour, by how they ended; 0 where no work is run.",
       unit: "short",
-      queries: { "{{reason}}": `sum by (reason) (gpu_orchestrator_work_ended_runs{${HOST}}) or vector(0)` },
+      queries: {
+        "{{reason}}": `sum by (reason) (increase(gpu_orchestrator_work_run_ends_total{${HOST}}[1h])) or vector(0)`,
+      },
     }),
     graph({
       title: "Workers",
@@ -282,7 +284,7 @@ function work(): Builder<Panel>[] {
       unit: "short",
       queries: {
         "heard of {{node}}": `gpu_orchestrator_work_worker_up{${HOST}} or vector(0)`,
-        "strays stopped": `gpu_orchestrator_work_orphans_stopped{${HOST}} or vector(0)`,
+        "strays stopped": `gpu_orchestrator_work_orphans_stopped_total{${HOST}} or vector(0)`,
         "runs that cannot be ended": `gpu_orchestrator_work_unkillable_runs{${HOST}} or vector(0)`,
       },
     }),

@@ -11,7 +11,8 @@ import type { Cancel, Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/logger.ts";
 import type { Reply, Scheduler } from "../scheduler/scheduler.ts";
 import { grantedBody } from "../wire/allocations/bodies.ts";
-import type { LeasePlan, Leases, LeaseWish } from "../work-service/leases.ts";
+import type { Emptiness, GpuTrouble, LeasePlan, Leases, LeaseWish } from "../work-service/leases.ts";
+import { emptinessOf, troubleOf } from "./leased-gpus.ts";
 
 type LeaseSeen = Awaited<ReturnType<Leases["ask"]>>;
 
@@ -109,6 +110,28 @@ export class DaemonLeases implements Leases {
     } catch (error) {
       // A database from before it: whatever was granted then is granted no more.
       return error instanceof AllocationNotFoundError ? "forgotten" : null;
+    }
+  }
+
+  troubleOf(allocationId: string): GpuTrouble | null {
+    const allocation = this.#peek(allocationId);
+    return allocation === null ? null : troubleOf(allocation, this.#scheduler.state);
+  }
+
+  emptinessOf(allocationId: string, since: EpochMs): Emptiness {
+    const allocation = this.#peek(allocationId);
+    // A simulated GPU is in use as long as it is leased, whatever runs.
+    if (allocation === null || this.simulated) return { is: "empty" };
+    return emptinessOf(allocation, since, this.#scheduler.state, this.#scheduler.now());
+  }
+
+  /** `null`: there is no such lease any more, which is found out elsewhere. */
+  #peek(allocationId: string): Allocation | null {
+    try {
+      return this.#scheduler.peek(allocationId).allocation;
+    } catch (error) {
+      if (error instanceof AllocationNotFoundError) return null;
+      throw error;
     }
   }
 

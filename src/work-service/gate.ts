@@ -4,10 +4,12 @@ import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, wri
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { WorkError } from "../work/errors.ts";
-import type { RunSeen, RunUsage, WorkerFacts } from "../work/model.ts";
+import { leaseOf } from "../work/evolve.ts";
+import type { Run, RunSeen, RunUsage, WorkerFacts } from "../work/model.ts";
 import { type WantedOfWorker, wantedOf } from "../work/wanted.ts";
 import { isNewcomer } from "../work/workers.ts";
 import type { Books } from "./books.ts";
+import type { Leases } from "./leases.ts";
 import type { Log } from "./look.ts";
 
 /** An answer is held for so long while there is nothing to say. */
@@ -33,7 +35,7 @@ export interface GateFigures {
 export class Gate {
   readonly #books: Books;
   readonly #log: Log;
-  readonly #freeGpus: () => number | null;
+  readonly #leases: Pick<Leases, "freeGpus" | "troubleOf">;
   readonly #server: Server;
   readonly #token: Buffer;
   readonly #socket: string;
@@ -43,10 +45,9 @@ export class Gate {
   /** By run, of the latest report. */
   usage: Readonly<Record<string, RunUsage>> = {};
 
-  /** @param freeGpus how many of this host could be leased now; for the choice among several. */
-  constructor(books: Books, dir: string, log: Log, freeGpus: () => number | null = () => null) {
+  constructor(books: Books, dir: string, log: Log, leases: Pick<Leases, "freeGpus" | "troubleOf">) {
     this.#books = books;
-    this.#freeGpus = freeGpus;
+    this.#leases = leases;
     this.#log = log;
     mkdirSync(dir, { recursive: true, mode: 0o755 });
     this.#socket = join(dir, "worker.sock");
@@ -97,9 +98,9 @@ export class Gate {
 
   /** Takes the report, and answers as soon as something is wanted that the worker has not got. */
   async #sync(report: Report, signal: AbortSignal): Promise<WantedOfWorker & { books: string }> {
-    const { runs } = report;
+    const runs = report.runs.map((run) => this.#explained(run));
     // What it is and which it has, it does not say of itself.
-    const worker = { ...report.worker, freeGpus: this.#freeGpus() };
+    const worker = { ...report.worker, freeGpus: this.#leases.freeGpus() };
     this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
     this.usage = report.usage ?? {};
     const isFirst = isNewcomer(this.#books.state, worker);
@@ -115,6 +116,20 @@ export class Gate {
       if (saysSomething(wanted, runs) || leftMs <= 0 || signal.aborted) return { ...wanted, books: this.#books.name };
       await this.#books.change(leftMs, signal);
     }
+  }
+
+  /** A run that has failed on a GPU that is sick: no exit code tells that. */
+  #explained(seen: RunSeen): RunSeen {
+    const { ended } = seen;
+    const run = ended === null || ended.reason !== null || ended.exitCode === 0 ? undefined : this.#run(seen);
+    const lease = run === undefined ? null : leaseOf(run);
+    const trouble = lease === null || lease.elsewhere === true ? null : this.#leases.troubleOf(lease.allocationId);
+    if (ended === null || trouble === null) return seen;
+    return { ...seen, ended: { ...ended, reason: "gpu-failed", detail: trouble.detail } };
+  }
+
+  #run({ run }: RunSeen): Run | undefined {
+    return this.#books.state.runs.get(run);
   }
 }
 

@@ -28,6 +28,14 @@ export interface LeasePlan {
   readonly reason: string | null;
 }
 
+export interface GpuTrouble {
+  readonly isFatal: boolean;
+  /** In words. Contains driver text. */
+  readonly detail: string;
+}
+
+export type Emptiness = { readonly is: "empty" | "awaited" } | { readonly is: "overdue"; readonly detail: string };
+
 export interface Leases {
   /** Never rejects: what keeps it from an answer is a refusal for now. */
   ask(wish: LeaseWish): Promise<LeaseSeen>;
@@ -35,6 +43,13 @@ export interface Leases {
   watch(allocationId: string, owner: string, signal: AbortSignal): Promise<LeaseSeen>;
   /** Why a lease has ended; `null`: it has not, or nobody can say now. */
   endOf(allocationId: string): string | null;
+  /**
+   * What is wrong with a lease's GPUs themselves; `null`: nothing that is seen. `isFatal`: nothing can be computed there
+   * any more; otherwise it only explains a failure.
+   */
+  troubleOf(allocationId: string): GpuTrouble | null;
+  /** Whether nothing is left on a lease's GPUs of a run that ended at `since`, or for too long something is. */
+  emptinessOf(allocationId: string, since: number): Emptiness;
   /** All that live and bear the mark of these books. */
   marked(books: string): readonly MarkedLease[];
   release(allocationId: string, owner: string): Promise<void>;

@@ -4,7 +4,8 @@
  */
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { LeaseSeen } from "../work/commands.ts";
-import type { Run, WorkSpec } from "../work/model.ts";
+import type { HeldLease, Run, WorkSpec } from "../work/model.ts";
+import { awaitsGpus } from "../work/runs.ts";
 import { jobOf, openRunsOf } from "../work/state.ts";
 import { countedOn, mayAsk, unwanted } from "../work/wanted.ts";
 import type { Books } from "./books.ts";
@@ -124,7 +125,16 @@ export class Look {
     for (const { allocationId } of countedOn(this.#books.state)) {
       const endReason = this.#leases.endOf(allocationId);
       if (endReason !== null) this.#books.command({ type: "lease-over", allocationId, endReason });
+      const trouble = endReason === null ? this.#leases.troubleOf(allocationId) : null;
+      if (trouble?.isFatal) this.#books.command({ type: "gpu-failed", allocationId, detail: trouble.detail });
     }
+    for (const run of openRunsOf(this.#books.state)) if (awaitsGpus(run)) this.#awaitGpus(run.id, run.lease);
+  }
+
+  #awaitGpus(run: string, { allocationId, leftAt = 0 }: HeldLease): void {
+    const emptiness = this.#leases.emptinessOf(allocationId, leftAt);
+    if (emptiness.is === "empty") this.#books.command({ type: "gpus-empty", run });
+    else if (emptiness.is === "overdue") this.#books.command({ type: "gpus-not-empty", run, detail: emptiness.detail });
   }
 
   #giveBack(): void {

@@ -15,6 +15,7 @@ import { Books } from "./books.ts";
 import type { TaskDelivery, TaskSettlement } from "./deliveries.ts";
 
 import { Elsewhere } from "./elsewhere/elsewhere.ts";
+import { WorkCounters } from "./exposition.ts";
 import { Gate } from "./gate.ts";
 import type { Leases } from "./leases.ts";
 import { type Log, Look } from "./look.ts";
@@ -119,7 +120,9 @@ class Running {
     );
     const books = new Books(this.#store, clock, new Set(uploadsItself));
     tellOf(books, clock, this.news);
-    this.#gate = new Gate(books, resolve(config.dir), log, () => leases.freeGpus());
+    this.#gate = new Gate(books, resolve(config.dir), log, leases);
+    const counters = new WorkCounters(Object.keys(config.executors));
+    books.onChange((events) => counters.take(events, books.state));
     this.#elsewhere = new Elsewhere({ books, leases, config, cluster, clock, log });
     const ids = sortableIds();
     const recall = (principal: string, key: string) => this.#store.findKey(principal, key, books.now());
@@ -128,6 +131,7 @@ class Running {
       leases,
       gate: this.#gate,
       elsewhere: this.#elsewhere,
+      counters,
       settings: settingsOf(config),
       idempotency: new Idempotency({ recall }),
       deliveries: this.#store.deliveries,

@@ -3,6 +3,7 @@ import type { JsonValue } from "../core/base/json.ts";
 import { isOnNode, leaseOf } from "../work/evolve.ts";
 import type { Run, Slot, Task, Waiting, Worker, Workload } from "../work/model.ts";
 import { STALE_AFTER_MS, topicOf } from "../work/node-choice.ts";
+import { awaitsGpus } from "../work/runs.ts";
 import type { WorkState } from "../work/state.ts";
 
 export function instant(at: number | null): string | null {
@@ -15,6 +16,7 @@ export function waitingOf(run: Run | undefined): {
   position: number | null;
   eta: string | null;
 } {
+  if (run !== undefined && awaitsGpus(run)) return { reason: "waiting-for-empty-gpus", position: null, eta: null };
   // On another node it may wait in the line of that node's daemon.
   const isQueued = run !== undefined && isOnNode(run) && run.lease === null && (run.waiting ?? null) !== null;
   if (run?.phase !== "waiting" && !isQueued) return { reason: null, position: null, eta: null };

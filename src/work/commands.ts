@@ -29,6 +29,12 @@ export type WorkCommand =
   | { readonly type: "lease-seen"; readonly run: string; readonly attempt: number; readonly seen: LeaseSeen }
   /** A lease that a run or a slot has is over. */
   | { readonly type: "lease-over"; readonly allocationId: string; readonly endReason: string }
+  /** What it goes on without: GPUs of a lease that can do no work any more. */
+  | { readonly type: "gpu-failed"; readonly allocationId: string; readonly detail: string }
+  /** Nothing of the run before it is left on the GPUs of its lease. */
+  | { readonly type: "gpus-empty"; readonly run: string }
+  /** Something is, for as long as that may take. */
+  | { readonly type: "gpus-not-empty"; readonly run: string; readonly detail: string }
   /** Without `runs` it says nothing of them. */
   | { readonly type: "worker-reports"; readonly worker: WorkerFacts; readonly runs: readonly RunSeen[] | null }
   /** What this node is to have is about to be told to it. */

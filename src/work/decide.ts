@@ -5,7 +5,7 @@ import { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import type { WorkEvent } from "./events.ts";
 import { nodeLeaves, nodesSilent, runDeclined, runDelivered, settleOrigin } from "./nodes.ts";
-import { leaseOver, leaseSeen, passTime, stopRun } from "./runs.ts";
+import { gpuFailed, gpusEmpty, gpusNotEmpty, leaseOver, leaseSeen, passTime, stopRun } from "./runs.ts";
 import type { WorkState } from "./state.ts";
 import { advanceTasks, cancelTask, failTask, removeEndedTasks, submitTask } from "./tasks.ts";
 import { handOut, removeStaleWorkers, removeWorker, workerReports } from "./workers.ts";
@@ -67,6 +67,15 @@ function accept(draft: Draft, command: WorkCommand): void {
       return;
     case "lease-over":
       leaseOver(draft, command.allocationId, command.endReason);
+      return;
+    case "gpu-failed":
+      gpuFailed(draft, command.allocationId, command.detail);
+      return;
+    case "gpus-empty":
+      gpusEmpty(draft, command.run);
+      return;
+    case "gpus-not-empty":
+      gpusNotEmpty(draft, command.run, command.detail);
       return;
     case "worker-reports":
       workerReports(draft, command.worker, command.runs);

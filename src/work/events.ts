@@ -65,6 +65,7 @@ export type WorkEvent =
   /** The record under the last key has ended without a lease: the next is asked for under a new one. */
   | { readonly type: "lease-missed"; readonly run: RunId; readonly askAt: EpochMs; readonly waiting: Waiting }
   | { readonly type: "run-assigned"; readonly run: RunId; readonly node: string; readonly lease: HeldLease | null }
+  | { readonly type: "gpus-emptied"; readonly run: string }
   | {
       readonly type: "run-handed-out";
       readonly run: RunId;

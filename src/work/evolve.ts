@@ -102,6 +102,12 @@ function evolveRun(state: WorkState, event: RunEvent): WorkState {
       // A lease that was kept for it is its own from here on.
       return onSlot(assigned, job, replica, (slot) => ({ ...slot, kept: null }));
     }
+    case "gpus-emptied":
+      return onRun(state, event.run, (run) => {
+        if (run.phase !== "assigned" || run.lease === null) return run;
+        const { leftAt: _gone, ...lease } = run.lease;
+        return { ...run, lease };
+      });
     case "run-handed-out":
       return onRun(state, event.run, (run) => {
         if (run.phase !== "assigned") return run;

@@ -104,6 +104,8 @@ export interface HeldLease {
   readonly fencingToken: number;
   /** Leased by the daemon of another node, which looks after it. */
   readonly elsewhere?: true;
+  /** When its last run ended, of which something may be left on the GPUs; left out: nothing is. */
+  readonly leftAt?: EpochMs;
 }
 
 /** Why a run has not got its lease yet. */

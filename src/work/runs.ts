@@ -278,14 +278,44 @@ export function leaseOver(draft: Draft, allocationId: string, endReason: string)
       : endReason === "rebooted"
         ? "rebooted"
         : "lease-ended";
+  stopRunsOf(draft, allocationId, why, `its lease ended: ${endReason}`);
+  forgetKept(draft, allocationId);
+}
+
+function stopRunsOf(draft: Draft, allocationId: string, why: EndReason, detail: string): void {
   for (const run of openRunsOf(draft.state)) {
-    if (leaseOf(run)?.allocationId === allocationId) stopRun(draft, run, why, `its lease ended: ${endReason}`);
+    if (leaseOf(run)?.allocationId === allocationId) stopRun(draft, run, why, detail);
   }
+}
+
+function forgetKept(draft: Draft, allocationId: string): void {
   for (const { ref, slots } of allJobs(draft)) {
     for (const { replica, kept } of slots) {
       if (kept?.allocationId === allocationId) draft.write({ type: "kept-lease-gone", job: ref, replica });
     }
   }
+}
+
+/** A GPU of a lease is gone, or must be reset: its run is stopped, and whoever keeps it for the next asks for another. */
+export function gpuFailed(draft: Draft, allocationId: string, detail: string): void {
+  stopRunsOf(draft, allocationId, "gpu-failed", detail);
+  forgetKept(draft, allocationId);
+}
+
+export function gpusEmpty(draft: Draft, id: string): void {
+  const run = draft.state.runs.get(id);
+  if (run !== undefined && awaitsGpus(run)) draft.write({ type: "gpus-emptied", run: id });
+}
+
+/** The lease goes with the run: the daemon's own watch over what is left begins then. */
+export function gpusNotEmpty(draft: Draft, id: string, detail: string): void {
+  const run = draft.state.runs.get(id);
+  if (run !== undefined && awaitsGpus(run)) endRun(draft, run, "gpu-not-clean", detail, null);
+}
+
+/** Whether it has the lease of a run before it, of which something may be left there. */
+export function awaitsGpus(run: Run): run is Extract<Run, { phase: "assigned" }> & { readonly lease: HeldLease } {
+  return run.phase === "assigned" && run.lease?.leftAt !== undefined;
 }
 
 function allJobs({ state }: Draft): { ref: JobRef; slots: readonly Slot[] }[] {
@@ -313,7 +343,9 @@ export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string
     return;
   }
   const held = leaseOf(run);
-  const lease: HeldLease | null = LEASE_TAKEN.has(reason) || held?.elsewhere === true ? null : held;
+  const isTaken = held === null || held.elsewhere === true || LEASE_TAKEN.has(reason);
+  // One that its node was not told of has left nothing; what it waited to be gone still is what it was.
+  const lease: HeldLease | null = isTaken ? null : isOnNode(run) ? { ...held, leftAt: draft.now } : held;
   const ending: Ending = {
     reason,
     detail,

@@ -4,7 +4,7 @@ import { WorkError } from "./errors.ts";
 import { isOnNode } from "./evolve.ts";
 import type { EndReason, Run, RunFence, RunOnNode, RunSeen, Waiting, WorkerFacts } from "./model.ts";
 import { fenceMsOf } from "./nodes.ts";
-import { declineRun, endRun, isElsewhere } from "./runs.ts";
+import { awaitsGpus, declineRun, endRun, isElsewhere } from "./runs.ts";
 import { jobOf, openRunsOf, type WorkState } from "./state.ts";
 
 /**
@@ -114,7 +114,7 @@ function detailOf(run: Run, detail: string): string {
 export function handOut(draft: Draft, node: string, instance: number): void {
   demandNewest(draft, node, instance);
   for (const run of openRunsOf(draft.state)) {
-    if (run.phase !== "assigned" || run.node !== node) continue;
+    if (run.phase !== "assigned" || run.node !== node || awaitsGpus(run)) continue;
     draft.write({ type: "run-handed-out", run: run.id, at: draft.now, ...fenceAt(draft, run) });
   }
 }

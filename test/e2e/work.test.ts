@@ -131,7 +131,9 @@ runs("the LLM Orchestrator's calls (needs dist/)", () => {
       "timestamp",
     ]);
     const text = await daemon.call("GET", "/metrics");
-    expect(text.body).toContain("gpu_orchestrator_work_runs");
+    expect(text.body).toContain("# TYPE gpu_orchestrator_work_run_ends_total counter");
+    const open = await daemon.call("GET", "/metrics", undefined, { accept: "application/openmetrics-text" });
+    expect(open.body).toMatch(/# TYPE gpu_orchestrator_work_run_ends counter\n(.*\n)*# EOF\n$/);
   });
 
   test("a further port has the same calls, and answers whoever prefers nothing as its settings say", async () => {

@@ -19,6 +19,8 @@ const NOTHING_GRANTED: Leases = {
   mostQueued: () => 10,
   freeGpus: () => 2,
   busyness: () => null,
+  troubleOf: () => null,
+  emptinessOf: () => ({ is: "empty" }),
   gpus: () => [],
   simulated: true,
 };

@@ -5,6 +5,63 @@ const JOBS = "test/work/jobs.test.ts";
 const HISTORIES = "test/work/simulation.test.ts";
 const DOCUMENTS = "test/work/documents.test.ts";
 
+const GPUS = planted(
+  "src/work/runs.ts",
+  ["test/work/gpus.test.ts", "test/daemon/leased-gpus.test.ts", "test/work-service/exposition.test.ts"],
+  [
+    {
+      name: "A GPU that has failed stops no run",
+      find: 'stopRunsOf(draft, allocationId, "gpu-failed", detail);',
+      replace: "",
+    },
+    {
+      name: "A lease of a GPU that has failed is kept for the next run",
+      find: "detail);\n  forgetKept(draft, allocationId);",
+      replace: "detail);",
+    },
+    {
+      name: "A run after another on its lease waits for no empty GPU",
+      find: "{ ...held, leftAt: draft.now }",
+      replace: "held",
+    },
+    {
+      name: "A GPU that does not get empty keeps its lease",
+      find: '  "gpu-not-clean",\n]);',
+      replace: "]);",
+    },
+    {
+      file: "src/work/workers.ts",
+      name: "A run is handed out though its GPUs are not empty",
+      find: "run.node !== node || awaitsGpus(run)) continue;",
+      replace: "run.node !== node) continue;",
+    },
+    {
+      file: "src/work/retries.ts",
+      name: "A GPU that was not empty counts against the service",
+      find: 'reason !== "lease-ended" && startedAt !== null;',
+      replace: 'reason !== "lease-ended";',
+    },
+    {
+      file: "src/daemon/leased-gpus.ts",
+      name: "A GPU counts as empty by a reading from before the run's end",
+      find: "if (sight.startedAt >= since) return true;",
+      replace: "return true;",
+    },
+    {
+      file: "src/daemon/leased-gpus.ts",
+      name: "What runs on an unhealthy GPU is stopped",
+      find: "{ isFatal: false, detail:",
+      replace: "{ isFatal: true, detail:",
+    },
+    {
+      file: "src/work-service/exposition.ts",
+      name: "Ends of runs are counted without their executor",
+      find: 'run === undefined ? "" : executorOf(state, run)',
+      replace: 'run === undefined ? "" : run.id',
+    },
+  ],
+);
+
 const BOOKS = planted(
   "src/work/runs.ts",
   [JOBS, HISTORIES],
@@ -21,8 +78,8 @@ const BOOKS = planted(
     },
     {
       name: "A lease that was taken away is handed on to the next run",
-      find: "LEASE_TAKEN.has(reason) || held?.elsewhere === true ? null : held;",
-      replace: "held;",
+      find: "held.elsewhere === true || LEASE_TAKEN.has(reason);",
+      replace: "held.elsewhere === true;",
     },
     {
       name: "A run may take for ever to become ready",
@@ -434,6 +491,7 @@ const BESIDE = planted(
 
 export const WORK_MUTANTS: readonly Mutant[] = [
   ...BOOKS,
+  ...GPUS,
   ...READING,
   ...ELSEWHERE,
   ...FENCE,

@@ -12,11 +12,12 @@ import { World } from "../work/world.ts";
 
 const root = mkdtempSync(join(tmpdir(), "gpuo-gate-"));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
+const LEASES = { freeGpus: () => null, troubleOf: () => null };
 const LOG = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
 async function statusFor(dir: string, authorization: string): Promise<number | undefined> {
   const store = new WorkStore(join(dir, "work.db"));
-  const gate = new Gate(new Books(store, steadyClock()), join(dir, "gate"), LOG);
+  const gate = new Gate(new Books(store, steadyClock()), join(dir, "gate"), LOG, LEASES);
   await gate.listen(false);
   try {
     return await new Promise((resolve, reject) => {
@@ -61,7 +62,7 @@ test("a worker that takes over is told at once that it is known, and what is wan
   mkdirSync(dir);
   const store = new WorkStore(join(dir, "work.db"));
   const books = new Books(store, steadyClock());
-  const gate = new Gate(books, join(dir, "gate"), LOG);
+  const gate = new Gate(books, join(dir, "gate"), LOG, LEASES);
   await gate.listen(false);
   try {
     const task = aTask("t", { gpus: 0 });

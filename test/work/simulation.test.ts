@@ -149,6 +149,24 @@ const ops: fc.Arbitrary<Op> = fc.oneof(
   },
   { weight: 1, arbitrary: fc.constant<Op>((world) => world.reboot()) },
   {
+    weight: 2,
+    arbitrary: index.map(
+      (pick): Op =>
+        (world) =>
+          world.leaveMemory(pick),
+    ),
+  },
+  { weight: 1, arbitrary: fc.constant<Op>((world) => world.memoryReturns()) },
+  {
+    weight: 1,
+    arbitrary: index.map(
+      (pick): Op =>
+        (world) =>
+          world.failGpu(pick),
+    ),
+  },
+  { weight: 1, arbitrary: fc.constant<Op>((world) => world.gpusReturn()) },
+  {
     weight: 1,
     arbitrary: fc.tuple(index, fc.constantFrom("expired", "preempted", "revoked")).map(
       ([pick, reason]): Op =>

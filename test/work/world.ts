@@ -4,10 +4,16 @@
  */
 import type { WorkCommand } from "../../src/work/commands.ts";
 import { decide } from "../../src/work/decide.ts";
+import type { WorkEvent } from "../../src/work/events.ts";
+import { isOnNode, leaseOf } from "../../src/work/evolve.ts";
 import type { EndReason, RunSeen, Task, WorkerFacts } from "../../src/work/model.ts";
+import { awaitsGpus } from "../../src/work/runs.ts";
 import { emptyWork, openRunsOf, type WorkState } from "../../src/work/state.ts";
 import { countedOn, mayAsk, unwanted, type WantedOfWorker, wantedOf } from "../../src/work/wanted.ts";
 import { isNewcomer } from "../../src/work/workers.ts";
+
+/** How long a GPU may take to be empty. */
+const RECLAIM_MS = 60_000;
 
 interface Allocation {
   readonly id: string;
@@ -61,6 +67,9 @@ export class World {
   readonly violations: string[] = [];
   /** How often each slot's work was really begun. */
   readonly begun = new Map<string, number>();
+  /** GPUs that are lost, and those on which something of an ended run is left. Neither is granted. */
+  readonly failed = new Set<string>();
+  readonly dirty = new Set<string>();
   crashAt: CrashPoint | null = null;
   workerUp = true;
   instance = 1;
@@ -75,6 +84,11 @@ export class World {
   constructor(gpus: number, node = "node-1") {
     this.node = node;
     this.gpus = new Map(Array.from({ length: gpus }, (_, i) => [`GPU-${i}`, null]));
+  }
+
+  /** What a command brings of books that stand as they are. */
+  static between(state: WorkState, command: WorkCommand, now: number): readonly WorkEvent[] {
+    return decide(state, command, now).events;
   }
 
   command(command: WorkCommand): void {
@@ -98,6 +112,7 @@ export class World {
       if (allocation.status !== "ended") continue;
       this.command({ type: "lease-over", allocationId: allocation.id, endReason: allocation.endReason });
     }
+    this.#lookAtGpus();
     const marked = [...this.allocations.values()].filter(({ status }) => status !== "ended");
     for (const { allocationId } of unwanted(
       this.state,
@@ -107,6 +122,25 @@ export class World {
       this.#mayDie("released, not recorded");
     }
     this.command({ type: "tick" });
+  }
+
+  #lookAtGpus(): void {
+    for (const { allocationId, gpuUuids } of countedOn(this.state)) {
+      const detail = gpuUuids.find((uuid) => this.failed.has(uuid));
+      if (detail !== undefined) this.command({ type: "gpu-failed", allocationId, detail });
+    }
+    for (const run of openRunsOf(this.state)) {
+      if (!awaitsGpus(run)) continue;
+      const detail = run.lease.gpuUuids.find((uuid) => this.dirty.has(uuid));
+      if (detail === undefined) this.command({ type: "gpus-empty", run: run.id });
+      else if (this.now - (run.lease.leftAt ?? 0) >= RECLAIM_MS)
+        this.command({ type: "gpus-not-empty", run: run.id, detail });
+    }
+    for (const run of openRunsOf(this.state)) {
+      if (!isOnNode(run) || run.phase === "stopping") continue;
+      const sick = leaseOf(run)?.gpuUuids.find((uuid) => this.failed.has(uuid));
+      if (sick !== undefined) this.violations.push(`${run.id} goes on, on ${sick}, which is lost`);
+    }
   }
 
   #ask(run: string, attempt: number): void {
@@ -153,7 +187,8 @@ export class World {
   grant(): void {
     for (const allocation of this.allocations.values()) {
       if (allocation.status !== "queued") continue;
-      const free = [...this.gpus].filter(([, holder]) => holder === null).map(([uuid]) => uuid);
+      const isFit = (uuid: string) => !this.failed.has(uuid) && !this.dirty.has(uuid);
+      const free = [...this.gpus].filter(([uuid, holder]) => holder === null && isFit(uuid)).map(([uuid]) => uuid);
       if (free.length < allocation.count) return;
       allocation.status = "held";
       allocation.gpus = free.slice(0, allocation.count);
@@ -306,6 +341,8 @@ export class World {
         other.allocationId === folder.allocationId,
     );
     if (sharers.length > 0) this.violations.push(`${folder.run} has the lease of ${sharers[0]?.run}, which still runs`);
+    const dirty = allocation?.gpus.find((uuid) => this.dirty.has(uuid));
+    if (dirty !== undefined) this.violations.push(`${folder.run} was started on ${dirty}, which is not empty`);
     if (allocation?.status === "queued") this.violations.push(`${folder.run} was started without its lease`);
   }
 
@@ -347,6 +384,35 @@ export class World {
     folder.alive = left;
   }
 
+  /** Memory of a run that has ended, and not of one that is about to start, is not given back at once. */
+  leaveMemory(pick: number): void {
+    const folder = this.#pick(pick, ({ exit, alive, started }) => started && exit !== null && alive === 0);
+    const others = (id: string | null) =>
+      [...this.folders.values()].some((one) => one.allocationId === id && one.alive > 0);
+    const allocation = this.allocations.get(folder?.allocationId ?? "");
+    if (folder === undefined || allocation?.status !== "held" || others(allocation.id)) return;
+    // Before anybody has said that they are empty.
+    const counted = countedOn(this.state).find(({ allocationId }) => allocationId === allocation.id);
+    const isSeenEmpty = openRunsOf(this.state).some(
+      (run) => leaseOf(run)?.allocationId === allocation.id && run.id !== folder.run && !awaitsGpus(run),
+    );
+    if (counted !== undefined && !isSeenEmpty) for (const uuid of allocation.gpus) this.dirty.add(uuid);
+  }
+
+  memoryReturns(): void {
+    this.dirty.clear();
+    this.grant();
+  }
+
+  failGpu(pick: number): void {
+    this.failed.add(`GPU-${pick % this.gpus.size}`);
+  }
+
+  gpusReturn(): void {
+    this.failed.clear();
+    this.grant();
+  }
+
   killHolder(pick: number): void {
     const folder = this.#pick(pick, ({ started, exit, alive }) => started && exit === null && alive > 0);
     if (folder !== undefined) folder.holder = false;
@@ -383,6 +449,8 @@ export class World {
   settle(rounds = 400): void {
     this.crashAt = null;
     this.workerUp = true;
+    this.memoryReturns();
+    this.gpusReturn();
     for (let round = 0; round < rounds; round++) {
       this.now += 5_000;
       this.look();

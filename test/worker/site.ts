@@ -16,7 +16,7 @@ import type { Run, Task, Workload } from "../../src/work/model.ts";
 import { newSlot } from "../../src/work/state.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Gate } from "../../src/work-service/gate.ts";
-import type { LeasePlan, Leases, LeaseWish } from "../../src/work-service/leases.ts";
+import type { Emptiness, GpuTrouble, LeasePlan, Leases, LeaseWish } from "../../src/work-service/leases.ts";
 import { Look } from "../../src/work-service/look.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
 import { signalAll } from "../../src/worker/cages.ts";
@@ -80,7 +80,8 @@ export class MemoryLeases implements Leases {
   #grant(): void {
     for (const held of this.all.values()) {
       if (held.ended !== null || held.gpus !== null) continue;
-      const free = this.gpusHere.filter((uuid) => this.holderOf(uuid) === null);
+      const isFit = (uuid: string) => this.holderOf(uuid) === null && this.sick.get(uuid)?.isFatal !== true;
+      const free = this.gpusHere.filter(isFit);
       if (free.length >= held.wish.gpus) held.gpus = free.slice(0, held.wish.gpus);
     }
   }
@@ -92,6 +93,19 @@ export class MemoryLeases implements Leases {
 
   endOf(id: string): string | null {
     return this.all.get(id)?.ended ?? null;
+  }
+
+  /** Of a GPU, by its name. */
+  readonly sick = new Map<string, GpuTrouble>();
+  /** What is left on GPUs of a run that has ended. */
+  emptiness: Emptiness = { is: "empty" };
+
+  troubleOf(id: string): GpuTrouble | null {
+    return this.all.get(id)?.gpus?.flatMap((uuid) => this.sick.get(uuid) ?? [])[0] ?? null;
+  }
+
+  emptinessOf(): Emptiness {
+    return this.emptiness;
   }
 
   marked() {
@@ -213,7 +227,7 @@ export class Site {
   async startDaemon(): Promise<void> {
     const store = new WorkStore(join(this.dir, "work.db"));
     const books = new Books(store, steadyClock());
-    const gate = new Gate(books, this.dir, LOG, () => this.leases.freeGpus());
+    const gate = new Gate(books, this.dir, LOG, this.leases);
     await gate.listen(false);
     const look = new Look(books, this.leases, steadyClock(), LOG);
     this.#daemon = { store, books, gate, look };

@@ -12,6 +12,7 @@ import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { Books } from "../books.ts";
 import type { DeliveryRows } from "../deliveries.ts";
 import type { Elsewhere } from "../elsewhere/elsewhere.ts";
+import type { WorkCounters } from "../exposition.ts";
 import type { Gate } from "../gate.ts";
 import type { Leases } from "../leases.ts";
 
@@ -34,6 +35,7 @@ export interface RouteParts {
   readonly leases: Leases;
   readonly gate: Gate;
   readonly elsewhere: Elsewhere;
+  readonly counters: WorkCounters;
   readonly settings: WorkRouteSettings;
   readonly idempotency: Idempotency;
   readonly deliveries: Pick<DeliveryRows, "ofTask" | "pendingOf">;

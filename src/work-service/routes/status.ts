@@ -1,9 +1,8 @@
 /** How work stands as a whole: the LLM Orchestrator's health, status and metrics. */
 import { type Answer, json, NOT_STORED } from "../../http/exchange/answers.ts";
 import { type Endpoint, endpoint, type Operation } from "../../http/exchange/endpoint.ts";
-import type { Worker } from "../../work/model.ts";
-import { isAwake } from "../../work/node-choice.ts";
 import { openRunsOf } from "../../work/state.ts";
+import { type Exposed, exposition } from "../exposition.ts";
 import { instant, workloadView } from "../views.ts";
 import { type MaybeParts, type RouteParts, working } from "./parts.ts";
 
@@ -30,8 +29,9 @@ export function statusEndpoints(
         return json(200, counts(parts));
       if (page === null) return json(200, parts === null ? {} : counts(parts));
       const { contentType, body } = await page.render(accept);
-      const own = parts === null ? "" : exposition(parts);
-      const whole = body.endsWith("# EOF\n") ? `${body.slice(0, -"# EOF\n".length)}${own}# EOF\n` : body + own;
+      const isOpen = body.endsWith("# EOF\n");
+      const own = parts === null ? "" : exposition(exposed(parts), isOpen);
+      const whole = isOpen ? `${body.slice(0, -"# EOF\n".length)}${own}# EOF\n` : body + own;
       return { status: 200, type: contentType, body: whole, headers: NOT_STORED };
     },
   };
@@ -86,61 +86,6 @@ function uptime(ms: number): string {
   return `${hours > 0 ? `${hours}h` : ""}${hours + minutes > 0 ? `${minutes}m` : ""}${seconds % 60}s`;
 }
 
-/** In Prometheus' text form; every label's value is a word of ours or a node's name. */
-function exposition({ books, gate, elsewhere }: RouteParts): string {
-  const { state } = books;
-  const runs = new Map<string, number>();
-  for (const run of openRunsOf(state)) runs.set(run.phase, (runs.get(run.phase) ?? 0) + 1);
-  const ends = new Map<string, number>();
-  for (const run of state.runs.values())
-    if (run.phase === "ended") ends.set(run.reason, (ends.get(run.reason) ?? 0) + 1);
-  const tasks = new Map<string, number>();
-  for (const { status: found } of state.tasks.values()) tasks.set(found, (tasks.get(found) ?? 0) + 1);
-  const now = books.now();
-  const up = [...state.workers.values()].map(({ node, lastSeen }) => [node, now - lastSeen < 120_000 ? 1 : 0] as const);
-  return [
-    family("runs", "Runs that have not ended, and those whose results are not in place yet", "state", runs),
-    family("ended_runs", "Ended runs that are still in the books", "reason", ends),
-    family("tasks", "Tasks in the books", "status", tasks),
-    family("worker_up", "Whether the worker was heard of in the last two minutes", "node", up),
-    plain(
-      "orphans_stopped",
-      "Processes with a mark of ours that nobody wanted, since the worker began",
-      gate.figures.orphansStopped,
-    ),
-    plain("unkillable_runs", "Runs with processes that SIGKILL has not ended", gate.figures.unkillable),
-    ofCluster([...state.workers.values()], elsewhere.brokerUp, now),
-  ].join("");
-}
-
-/** Nothing of a host that is alone. */
-function ofCluster(workers: readonly Worker[], brokerUp: boolean | null, now: number): string {
-  if (brokerUp === null) return "";
-  const awake = workers.filter((worker) => isAwake(worker, now)).length;
-  const lines = [
-    "# HELP gpu_orchestrator_cluster_nodes Nodes that work can be given to, and those that are not heard of",
-    "# TYPE gpu_orchestrator_cluster_nodes gauge",
-    `gpu_orchestrator_cluster_nodes{state="up"} ${awake}`,
-    `gpu_orchestrator_cluster_nodes{state="silent"} ${workers.length - awake}`,
-    "# HELP gpu_orchestrator_cluster_broker_up Whether Redis is there",
-    "# TYPE gpu_orchestrator_cluster_broker_up gauge",
-    `gpu_orchestrator_cluster_broker_up ${brokerUp ? 1 : 0}`,
-  ];
-  return `${lines.join("\n")}\n`;
-}
-
-const PREFIX = "gpu_orchestrator_work_";
-
-function family(name: string, help: string, label: string, values: Iterable<readonly [string, number]>): string {
-  const lines = [...values].map(([value, number]) => `${PREFIX}${name}{${label}="${escaped(value)}"} ${number}\n`);
-  return `# HELP ${PREFIX}${name} ${help}\n# TYPE ${PREFIX}${name} gauge\n${lines.join("")}`;
-}
-
-/** As Prometheus reads a label's value: a node's name may be any text. */
-function escaped(value: string): string {
-  return value.replace(/["\\]/g, "\\$&").replace(/\n/g, "\\n");
-}
-
-function plain(name: string, help: string, value: number): string {
-  return `# HELP ${PREFIX}${name} ${help}\n# TYPE ${PREFIX}${name} gauge\n${PREFIX}${name} ${value}\n`;
+function exposed({ books, gate, elsewhere, counters }: RouteParts): Exposed {
+  return { state: books.state, now: books.now(), figures: gate.figures, counters, brokerUp: elsewhere.brokerUp };
 }

@@ -6,10 +6,21 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, constants, gzipSync } from "node:zlib";
 import { build } from "esbuild";
+import { withoutUnusedParts } from "./unused-parts.mjs";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const dist = join(root, "dist");
 const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+
+/** The client of Redis is a sixth of the daemon's code, and few need it. */
+const redisApart = {
+  name: "redis-apart",
+  setup(build) {
+    build.onResolve({ filter: /^@redis\/client$/ }, ({ kind }) =>
+      kind === "entry-point" ? undefined : { path: "./redis.cjs", external: true },
+    );
+  },
+};
 
 rmSync(dist, { recursive: true, force: true });
 await build({
@@ -17,7 +28,6 @@ await build({
   entryPoints: {
     "gpu-orchestrator": "src/cli/launch.ts",
     "llm-orchestrator-simple": "src/cli/simple-launch.ts",
-    "store-worker": "src/store/store-worker.ts",
   },
   outdir: "dist",
   bundle: true,
@@ -28,6 +38,7 @@ await build({
   // The licences of what is bundled go along.
   legalComments: "linked",
   sourcemap: "linked",
+  plugins: [withoutUnusedParts],
   logLevel: "warning",
   define: { __VERSION__: JSON.stringify(version) },
   banner: {
@@ -36,11 +47,18 @@ await build({
   },
 });
 
+// What is started often, or whose start is waited for. CommonJS: importing node:http as a module loads undici too, for its WebSocket.
 await build({
   absWorkingDir: root,
-  entryPoints: { look: "src/cli/look-launch.ts" },
+  entryPoints: {
+    look: "src/cli/look-launch.ts",
+    serve: "src/cli/serve-launch.ts",
+    "store-worker": "src/store/store-worker.ts",
+    redis: "@redis/client",
+  },
   outdir: "dist",
   outExtension: { ".js": ".cjs" },
+  plugins: [withoutUnusedParts, redisApart],
   bundle: true,
   platform: "node",
   target: "node24",

@@ -1,4 +1,4 @@
-import { CATALOGUE, MODEL_RECORDS } from "../../src/core/analyzer/catalogue.ts";
+import { MODEL_RECORDS, catalogue as models } from "../../src/core/analyzer/catalogue.ts";
 import { MIB } from "../../src/core/analyzer/memory.ts";
 import { total } from "../../src/core/analyzer/parameters.ts";
 import { errorOf, type Figure, ownFigures, sharedFigures } from "./figures.ts";
@@ -46,7 +46,7 @@ export function withTable(document: string): string {
 }
 
 function catalogue(): string {
-  const rows = CATALOGUE.map(({ id, architecture }, index) => {
+  const rows = models().map(({ id, architecture }, index) => {
     const counted = total(architecture.parameters) + architecture.unloadedParameters;
     const published = MODEL_RECORDS[index]?.parameters ?? 0;
     const kind = MODEL_RECORDS[index]?.kind ?? "";

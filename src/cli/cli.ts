@@ -6,6 +6,7 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { clusterVerbs } from "./cluster-verbs.ts";
 import { lookingVerbs } from "./looking-verbs.ts";
 import { runWith, verb } from "./program.ts";
+import { serveVerb } from "./serve-verb.ts";
 import { workVerbs } from "./work-verbs.ts";
 
 export function run(argv: readonly string[]): Promise<void> {
@@ -230,15 +231,7 @@ function hostVerbs(program: Command): void {
     .option("--expires <when>", "a day such as 2027-06-30, or a time with its zone (default: never)")
     .option("--config <file>", "the daemon's settings on this host")
     .action(async (what, which, options) => (await import("./verbs/keys.ts")).keys(what, which, options));
-  program
-    .command("serve")
-    .description("serve the GPUs of this host")
-    .option("--config <file>", "settings in YAML (default: $CONFIG_PATH, else ./config.yaml if it exists)")
-    .option("--host <address>", "address to listen on, over the settings'")
-    .option("--port <number>", "port to listen on, over the settings'")
-    .option("--simulate <host>", "serve simulated GPUs, such as h100x8, instead of this host's")
-    .option("--mloc", "as MLOC's orchestrator: port 8000, ./results, its workers over Redis ($REDIS_URL)")
-    .action(async (options) => (await host()).serve(options));
+  serveVerb(program, async (options) => (await import("./serve.ts")).serve(options));
   program
     .command("check-config")
     .description("check a settings file, and say everything that is wrong with it")

@@ -1,44 +1,15 @@
 /** The verbs of the daemon's own host. They read its settings and its database, and are loaded when one of them is called. */
 import { userInfo } from "node:os";
-import { chooseConfigFile, type Flags, type LoadedConfig, loadConfig } from "../config/load.ts";
+import type { LoadedConfig } from "../config/load.ts";
 import { ConfigError, formatProblem, formatProblems } from "../config/problems.ts";
-import type { Rule } from "../config/rules.ts";
 import { EXIT } from "./exits.ts";
-import { VERSION } from "./version.ts";
+import { load, type ServeOptions } from "./settings.ts";
 
-/** After SIGTERM the process is gone within this, in ms, whatever still hangs. */
-const STOP_DEADLINE_MS = 9_500;
 const HEALTH_TIMEOUT_MS = 3_000;
-
-export interface ServeOptions extends Flags {
-  readonly config?: string;
-}
 
 export interface DatabaseOptions {
   readonly config?: string;
   readonly database?: string;
-}
-
-export function load({ config: named, ...flags }: ServeOptions, rules: readonly Rule[] = []): LoadedConfig {
-  return loadConfig({ ...chooseConfigFile(named, process.env), env: process.env, flags, rules });
-}
-
-export async function serve(options: ServeOptions): Promise<void> {
-  // As ps, top and pgrep name it; by itself it would be one `node` among many.
-  process.title = "gpu-orchestrator";
-  const [{ startDaemon }, { SETTING_RULES }] = await Promise.all([
-    import("../daemon/daemon.ts"),
-    import("../daemon/setting-rules.ts"),
-  ]);
-  const loadAgain = () => load(options, SETTING_RULES);
-  const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
-  process.on("SIGHUP", () => void daemon.reload());
-  const stop = () => {
-    setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();
-    void daemon.stop().then(() => process.exit(0));
-  };
-  process.once("SIGTERM", stop);
-  process.once("SIGINT", stop);
 }
 
 export async function checkConfig(file: string | undefined): Promise<void> {

@@ -6,8 +6,10 @@ import { demandNode } from "./node-version.ts";
 const LOOKS = ["status", "queue", "leases", "top", "history", "why", "show"];
 
 demandNode("gpu-orchestrator");
-// CommonJS, made by the build of look-launch.ts: it starts sooner than modules.
-if (LOOKS.includes(process.argv[2] ?? "")) createRequire(import.meta.url)("./look.cjs");
+// CommonJS, made by the build of look-launch.ts and serve-launch.ts: it starts sooner than modules.
+const verb = process.argv[2] ?? "";
+const own = LOOKS.includes(verb) ? "./look.cjs" : verb === "serve" ? "./serve.cjs" : null;
+if (own !== null) createRequire(import.meta.url)(own);
 else {
   const { run } = await import("./cli.ts");
   await run(process.argv);

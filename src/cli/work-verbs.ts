@@ -45,7 +45,7 @@ export function workVerbs(program: Command, verb: Verb): void {
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--simulate <host>", "of a daemon that was started with it")
     .action(async (options: { readonly config?: string; readonly simulate?: string }) => {
-      const [{ load }, { runWorker }] = await Promise.all([import("./host-verbs.ts"), import("../worker/program.ts")]);
+      const [{ load }, { runWorker }] = await Promise.all([import("./settings.ts"), import("../worker/program.ts")]);
       await runWorker(load(options).config, process.env);
       process.exit();
     });

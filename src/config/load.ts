@@ -243,8 +243,11 @@ interface Found extends Problem {
 
 const FROM_FILE: Origin = { kind: "default" };
 
+/** Read once a start: code made for the purpose would cost more than it saves. */
+const ONCE = { jitless: true };
+
 function problemsOf(tree: Tree, locate: (at: Path, part: "key" | "value") => Origin): readonly Found[] {
-  const issues = fileSchema.safeParse(tree).error?.issues ?? [];
+  const issues = fileSchema.safeParse(tree, ONCE).error?.issues ?? [];
   return issues.flatMap((issue) => {
     const at = issue.path as Path;
     if (issue.code === "unrecognized_keys") {
@@ -299,7 +302,7 @@ function byPlace(a: Problem, b: Problem): number {
 function repaired(tree: Tree, found: readonly Found[]): FileConfig {
   const copy = structuredClone(tree);
   for (const { at } of found) removeAt(copy, at);
-  return fileSchema.parse(copy);
+  return fileSchema.parse(copy, ONCE);
 }
 
 /** Removes the setting that `path` names or leads into, or the unknown key. */

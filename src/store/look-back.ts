@@ -3,15 +3,14 @@
  * as long as reading some hundred turns: requests are served meanwhile. The thread is started when it is wanted, and ends
  * when it is not.
  */
-import { extname } from "node:path";
 import { Worker } from "node:worker_threads";
 import { carried } from "../platform/executable.ts";
 import type { Grant, PastDecision, PastDecisions } from "../ports/past-decisions.ts";
 import { OverloadedError } from "../ports/refusals.ts";
 import type { Found, LookBackInput } from "./store-worker.ts";
 
-/** Beside this module, as a source file or as the bundle's second entry. */
-const ENTRY = new URL(`./store-worker${extname(import.meta.url)}`, import.meta.url);
+/** Beside this module, as a source file, or as the build has made it. */
+const ENTRY = new URL(`./store-worker.${import.meta.url.endsWith(".ts") ? "ts" : "cjs"}`, import.meta.url);
 /** Questions under way: they are answered one after the other. */
 const MAX_ASKED = 16;
 const IDLE_MS = 10_000;

@@ -13,7 +13,6 @@
  *    WriterDiedError when the thread, and with it its connection, is gone.
  * 4. A dead thread is started again, after a pause that doubles up to a limit.
  */
-import { extname } from "node:path";
 import type { DatabaseSync } from "node:sqlite";
 import { MessageChannel, type MessagePort, Worker } from "node:worker_threads";
 import { carried } from "../platform/executable.ts";
@@ -22,8 +21,8 @@ import type { Pruned } from "./prune.ts";
 import type { FromWorker, ToWorker, WorkerInput } from "./store-worker.ts";
 import { type Job, LocalWriter, type Writer } from "./writer.ts";
 
-/** Beside this module, as a source file or as the bundle's second entry. */
-const ENTRY = new URL(`./store-worker${extname(import.meta.url)}`, import.meta.url);
+/** Beside this module, as a source file, or as the build has made it. */
+const ENTRY = new URL(`./store-worker.${import.meta.url.endsWith(".ts") ? "ts" : "cjs"}`, import.meta.url);
 /** Rows that a turn writes on the average from which on the thread has it: a command writes three, so some 16 commands. */
 const LARGE_TURN_ROWS = 48;
 /** Below this part of that the main thread has it again; between the two nothing changes. */

@@ -51,11 +51,17 @@ const BLOCKS: readonly (readonly [AddressKind, readonly string[]])[] = [
   ],
 ];
 
-const KINDS: readonly (readonly [AddressKind, BlockList])[] = BLOCKS.map(([kind, cidrs]) => {
-  const block = new BlockList();
-  for (const cidr of cidrs) addCidr(block, cidr);
-  return [kind, block];
-});
+let kinds: readonly (readonly [AddressKind, BlockList])[] | null = null;
+
+/** Made when an address is first looked at: the start does not wait for it. */
+function kindsWithBlocks(): NonNullable<typeof kinds> {
+  kinds ??= BLOCKS.map(([kind, cidrs]) => {
+    const block = new BlockList();
+    for (const cidr of cidrs) addCidr(block, cidr);
+    return [kind, block];
+  });
+  return kinds;
+}
 
 /** All of IPv6 that is handed out. Not in it: IPv4-mapped addresses, NAT64 (64:ff9b::/96), site-local ones. */
 const GLOBAL_UNICAST_V6 = new BlockList();
@@ -219,7 +225,7 @@ function addressListed(address: string, port: number, allowed: AllowedHosts): bo
 function kindOf(address: string): AddressKind {
   const family = familyOf(address);
   // A block of IPv4 also matches the IPv4-mapped form of its addresses.
-  const special = KINDS.find(([, block]) => block.check(address, family));
+  const special = kindsWithBlocks().find(([, block]) => block.check(address, family));
   if (special !== undefined) return special[0];
   return family === "ipv4" || GLOBAL_UNICAST_V6.check(address, "ipv6") ? "external" : "reserved";
 }

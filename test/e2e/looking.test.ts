@@ -1,4 +1,4 @@
-/** What the verbs that look load, and where compiled code is kept. */
+/** What the verbs that look and the daemon load, and where compiled code is kept. */
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,6 +37,12 @@ describe.skipIf(!isBuilt)("the verbs that look (needs npm run build)", () => {
       expect(files.length, `${name}: ${files.join(" ")}`).toBeLessThanOrEqual(4);
     }
     expect(await loadedBy("leases-of-nobody")).not.toContain("look.cjs");
+  });
+
+  test("the daemon is in one file too", async () => {
+    const files = await loadedBy("serve", "--help");
+    expect(files).toContain("serve.cjs");
+    expect(files.length, files.join(" ")).toBeLessThanOrEqual(4);
   });
 
   test("compiled code is kept in the caller's own folder, and nowhere where others may write", async () => {

@@ -97,7 +97,7 @@ export async function madeByDaemon(
 }
 
 async function isKeptInDatabase(config?: string): Promise<boolean> {
-  const { load } = await import("../host-verbs.ts");
+  const { load } = await import("../settings.ts");
   return load(config === undefined ? {} : { config }).config.auth.store === "database";
 }
 

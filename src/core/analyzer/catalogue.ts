@@ -36,20 +36,30 @@ export interface ModelRecord {
 
 export const MODEL_RECORDS = MODELS as unknown as readonly ModelRecord[];
 
-/** Every entry, in the order of the file. */
-export const CATALOGUE: readonly CatalogueEntry[] = MODEL_RECORDS.map(({ id, config, untied_in_fp8 }) => {
-  const architecture = readConfig(config);
-  if (!isReadable(architecture)) throw new Error(`models.json: ${id}: ${architecture.problem}`);
-  return { id, architecture, untiedInFp8: untied_in_fp8 === true };
-});
+/** Every entry, in the order of the file. Made when one is first asked for: the start does not wait for it. */
+export function catalogue(): readonly CatalogueEntry[] {
+  entries ??= MODEL_RECORDS.map(({ id, config, untied_in_fp8 }) => {
+    const architecture = readConfig(config);
+    if (!isReadable(architecture)) throw new Error(`models.json: ${id}: ${architecture.problem}`);
+    return { id, architecture, untiedInFp8: untied_in_fp8 === true };
+  });
+  return entries;
+}
+
+let entries: readonly CatalogueEntry[] | null = null;
 
 /** By canonical name (parse-name.ts). */
-const BY_NAME: ReadonlyMap<string, CatalogueEntry> = new Map(
-  CATALOGUE.flatMap((entry, index) => {
-    const names = [parseModelName(entry.id).canonical, ...(MODEL_RECORDS[index]?.aliases ?? [])];
-    return names.map((name) => [name, entry] as const);
-  }),
-);
+function entriesByName(): ReadonlyMap<string, CatalogueEntry> {
+  byName ??= new Map(
+    catalogue().flatMap((entry, index) => {
+      const names = [parseModelName(entry.id).canonical, ...(MODEL_RECORDS[index]?.aliases ?? [])];
+      return names.map((name) => [name, entry] as const);
+    }),
+  );
+  return byName;
+}
+
+let byName: ReadonlyMap<string, CatalogueEntry> | null = null;
 
 /**
  * Finds the model that a canonical name stands for. The whole name must agree: a vision or draft variant of a known
@@ -64,5 +74,5 @@ export function findModel(canonical: string, own: OwnModels = {}): CatalogueEntr
   if (added !== undefined && architecture !== null && isReadable(architecture)) {
     return { id: added.id, architecture, untiedInFp8: false };
   }
-  return BY_NAME.get(canonical) ?? null;
+  return entriesByName().get(canonical) ?? null;
 }

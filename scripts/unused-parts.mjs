@@ -1,0 +1,34 @@
+// Parts of dependencies that nothing here calls, and that would be loaded with what is called: left out of what is built.
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+
+/** A module's path below node_modules/, and what stands in its place. */
+const INSTEAD = {
+  // Its router is all that is used: see src/http/exchange/server.ts.
+  "express/index.js": 'exports.Router = require("router");',
+  // Messages in other languages.
+  "zod/v4/locales/index.js": 'export { default as en } from "./en.js";',
+  // The router's, for those who look for a fault in the router.
+  "debug/src/index.js": "module.exports = () => () => undefined;",
+  "prom-client/lib/cluster.js": "",
+  "prom-client/lib/defaultMetrics.js": "",
+  "prom-client/lib/pushgateway.js": "",
+  "prom-client/lib/summary.js": "",
+};
+
+/** For esbuild. @type {import("esbuild").Plugin} */
+export const withoutUnusedParts = {
+  name: "without-unused-parts",
+  setup(build) {
+    for (const [path, contents] of Object.entries(INSTEAD)) {
+      const file = join(root, "node_modules", path);
+      // A new version may have moved it.
+      readFileSync(file);
+      const filter = new RegExp(`${path.replace(/[./]/g, "\\$&")}$`);
+      build.onLoad({ filter }, (args) => (args.path === file ? { contents, resolveDir: join(file, "..") } : undefined));
+    }
+  },
+};

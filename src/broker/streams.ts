@@ -12,7 +12,8 @@ import { fieldsIn } from "./flat.ts";
 import { type Message, opened, signed } from "./messages.ts";
 
 const BLOCK_MS = 2_000;
-const BATCH = 100;
+/** Read and acknowledged at once. */
+const BATCH = 20;
 /** Of a stream that nobody reads: what is read is deleted. */
 const MAX_LENGTH = 10_000;
 const PAUSE_MS = 500;
@@ -178,7 +179,7 @@ export class Streams {
         continue;
       }
       if (from === "0" && entries.length === 0) from = ">";
-      for (const [id, fields] of entries) await this.#take(redis, id, fields);
+      await this.#takeAll(redis, entries);
     }
   }
 
@@ -206,17 +207,32 @@ export class Streams {
     }
   }
 
-  async #take(redis: Redis, id: string, fields: readonly string[]): Promise<void> {
-    const { stream, group, secret, log } = this.#settings;
+  /** What comes after one that cannot be taken is read again with it. */
+  async #takeAll(redis: Redis, entries: readonly [string, readonly string[]][]): Promise<void> {
+    const { stream, group } = this.#settings;
+    const taken: string[] = [];
+    try {
+      for (const [id, fields] of entries) {
+        await this.#take(id, fields);
+        taken.push(id);
+      }
+    } finally {
+      if (taken.length > 0) {
+        // Each stream has one reader. A Redis that is full takes this too, and has room again. First, since what is
+        // acknowledged is never read again, and would lie there for ever.
+        await redis.call(["XDEL", stream, ...taken]);
+        await redis.call(["XACK", stream, group, ...taken]);
+      }
+    }
+  }
+
+  async #take(id: string, fields: readonly string[]): Promise<void> {
+    const { stream, secret, log } = this.#settings;
     const message = opened(fields, stream, secret);
     if (message !== null) await this.#receiver.take(message);
     // One without fields was trimmed away meanwhile.
     else if (fields.length > 0)
       log.error({ stream, id }, "a message is not of somebody who has the secret, and is dropped");
-    // Each stream has one reader. A Redis that is full takes this too, and has room again. First, since what is
-    // acknowledged is never read again, and would lie there for ever.
-    await redis.call(["XDEL", stream, id]);
-    await redis.call(["XACK", stream, group, id]);
   }
 }
 

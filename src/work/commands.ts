@@ -41,6 +41,8 @@ export type WorkCommand =
   | { readonly type: "hand-out"; readonly node: string; readonly instance: number }
   /** A node would not have a run that was proposed to it. */
   | { readonly type: "run-declined"; readonly run: string; readonly why: string; readonly forGood: boolean }
+  /** A node is about to be asked to give back what it has not begun: another could start it now. */
+  | { readonly type: "recall-run"; readonly run: string }
   /** What a run elsewhere has written is in its task's place. */
   | { readonly type: "run-delivered"; readonly run: string }
   /** Their assignments have run out without a word of them. */

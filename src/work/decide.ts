@@ -4,7 +4,7 @@ import type { WorkCommand } from "./commands.ts";
 import { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import type { WorkEvent } from "./events.ts";
-import { nodeLeaves, nodesSilent, runDeclined, runDelivered, settleOrigin } from "./nodes.ts";
+import { nodeLeaves, nodesSilent, recallRun, runDeclined, runDelivered, settleOrigin } from "./nodes.ts";
 import { gpuFailed, gpusEmpty, gpusNotEmpty, leaseOver, leaseSeen, passTime, stopRun } from "./runs.ts";
 import type { WorkState } from "./state.ts";
 import { advanceTasks, cancelTask, failTask, removeEndedTasks, submitTask } from "./tasks.ts";
@@ -85,6 +85,9 @@ function accept(draft: Draft, command: WorkCommand): void {
       return;
     case "run-declined":
       runDeclined(draft, command);
+      return;
+    case "recall-run":
+      recallRun(draft, command.run);
       return;
     case "run-delivered":
       runDelivered(draft, command.run);

@@ -72,6 +72,8 @@ export type WorkEvent =
       readonly at: EpochMs;
       readonly fence?: RunFence | null;
     }
+  /** Its node was asked to give it back, so that another may start it now. */
+  | { readonly type: "run-recalled"; readonly run: RunId }
   | {
       readonly type: "run-seen";
       readonly run: RunId;

@@ -116,6 +116,8 @@ function evolveRun(state: WorkState, event: RunEvent): WorkState {
         const news = { known: false, startedAt: null, readyAt: null, port: null, ...fence };
         return { ...baseOf(run), phase: "starting", lease, node, handedOutAt: event.at, ...news };
       });
+    case "run-recalled":
+      return onRun(state, event.run, (run) => (isOnNode(run) ? { ...run, recalled: true } : run));
     case "run-seen":
       return onRun(state, event.run, (run) => (isOnNode(run) ? seen(run, event) : run));
     case "run-stopping":

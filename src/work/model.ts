@@ -168,6 +168,8 @@ interface OnNode {
   readonly port: number | null;
   /** Why it has no lease yet, of one that its node's own daemon leases for. */
   readonly waiting?: Waiting | null;
+  /** Its node was asked to give it back: that it does is no refusal. */
+  readonly recalled?: true;
   /** What its node was told when it was handed out, whatever the settings say later. */
   readonly fence?: RunFence | null;
 }

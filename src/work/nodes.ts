@@ -5,12 +5,14 @@
  *     is waited for, however long.
  *  2. A node is told all that is wanted of it again and again, so that nothing hangs on one message.
  */
+import { compareText } from "../core/base/order.ts";
+import type { EpochMs } from "../core/base/time.ts";
 import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
 import type { HeldLease, Origin, Run, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
-import { declineRun, endRun, isElsewhere, isTask } from "./runs.ts";
+import { type AskAgain, declineRun, endRun, isElsewhere, isTask, startElsewhere } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
 import { type Assignment, assignmentOf, serviceHere, type WantedOfWorker } from "./wanted.ts";
 
@@ -42,10 +44,21 @@ export function runDeclined(
   draft: Draft,
   { run: id, why, forGood }: { readonly run: string; readonly why: string; readonly forGood: boolean },
 ): void {
+  notTaken(draft, id, why, forGood ? "never" : "later");
+}
+
+function notTaken(draft: Draft, id: string, why: string, again: AskAgain): void {
   const run = draft.state.runs.get(id);
   if (run === undefined || run.phase === "waiting" || run.phase === "ended") return;
   if (run.phase === "stopping") endRun(draft, run, run.why, run.detail, null);
-  else declineRun(draft, run, run.node, why, forGood);
+  else declineRun(draft, run, run.node, why, again);
+}
+
+/** From here on its node may give it back, which says nothing against that node. */
+export function recallRun(draft: Draft, id: string): void {
+  const run = draft.state.runs.get(id);
+  const isThere = run !== undefined && isOnNode(run) && run.phase === "starting" && isElsewhere(draft, run);
+  if (isThere && run.recalled !== true) draft.write({ type: "run-recalled", run: id });
 }
 
 export function runDelivered(draft: Draft, id: string): void {
@@ -59,7 +72,7 @@ export function nodesSilent(draft: Draft, nodes: ReadonlySet<string>): void {
     const run = draft.state.runs.get(id) as Run;
     if (run.phase === "waiting" || run.node === null || !nodes.has(run.node)) continue;
     if (run.phase === "ended") runDelivered(draft, id);
-    else if (run.phase === "assigned") declineRun(draft, run, run.node, "it is not heard of", false);
+    else if (run.phase === "assigned") declineRun(draft, run, run.node, "it is not heard of", "like-any");
     else if (isOnNode(run) && maySupersede(draft, run)) endRun(draft, run, "lost", "its node was not heard of", null);
   }
 }
@@ -81,7 +94,7 @@ export function nodeLeaves(
     const run = draft.state.runs.get(id) as Run;
     if (run.phase === "waiting" || run.phase === "ended" || run.node !== node || has.has(id)) continue;
     if (run.phase === "assigned" || !run.known) {
-      runDeclined(draft, { run: id, why: "it has left", forGood: false });
+      notTaken(draft, id, "it has left", "like-any");
     }
   }
 }
@@ -138,10 +151,10 @@ function stopOf(state: WorkState, id: string, run: Run | undefined): WantedOfWor
   return { run: id, epoch: run?.epoch ?? 0, signal, graceMs, to };
 }
 
-/** The runs that wait in the line of a node while another could start them now. */
-export function betterElsewhere(state: WorkState, startsNowElsewhere: (run: Run) => boolean): Run[] {
-  return openRunsOf(state).filter(
-    (run) =>
+/** The runs that wait in the line of a node while another could start them now: as many as could. */
+export function betterElsewhere(state: WorkState, now: EpochMs): RunOnNode[] {
+  const queued = openRunsOf(state).filter(
+    (run): run is RunOnNode =>
       isOnNode(run) &&
       run.phase === "starting" &&
       run.known &&
@@ -149,9 +162,12 @@ export function betterElsewhere(state: WorkState, startsNowElsewhere: (run: Run)
       run.lease === null &&
       run.waiting?.position !== undefined &&
       run.waiting.position !== null &&
-      isElsewhere({ state }, run) &&
-      startsNowElsewhere(run),
+      isElsewhere({ state }, run),
   );
+  // What was asked for before is on its way, and has its place taken already.
+  const isOnItsWay = (run: RunOnNode) => Number(run.recalled === true);
+  queued.sort((a, b) => isOnItsWay(b) - isOnItsWay(a) || a.createdAt - b.createdAt || compareText(a.id, b.id));
+  return startElsewhere(state, queued, now);
 }
 
 // --- the node's side ---

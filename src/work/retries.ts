@@ -26,8 +26,10 @@ export interface Ending {
   readonly reason: EndReason;
   readonly detail: string;
   readonly exitCode: number | null;
-  /** `null`: it never started. */
+  /** `null`: it never started, as far as anybody has said. */
   readonly startedAt: EpochMs | null;
+  /** Its node had been told of it, and is not there to say whether it has begun. */
+  readonly mayHaveBegun?: boolean;
   readonly readyAt: EpochMs | null;
   readonly resultOk: boolean | null;
   readonly tail: readonly string[];
@@ -68,12 +70,14 @@ export function afterTaskRun(slot: Slot, retry: RetryRule, ending: Ending, endsS
   const failed = (why: string): SlotAfter => ({ ...next, outcome: { kind: "failed", reason: why } });
   const words = detail === "" ? reason : `${reason}: ${detail}`;
   if (ending.isOnce === true || reason === "outcome-unknown") return failed(resultOk === false ? NOT_OK : words);
-  if (ending.startedAt === null && reason !== "executor-failed" && reason !== "start-timeout") {
+  const hasNotBegun = ending.startedAt === null && ending.mayHaveBegun !== true;
+  if (hasNotBegun && reason !== "executor-failed" && reason !== "start-timeout") {
     return { ...next, nextAt: at + UNSTARTED_BACKOFF_MS };
   }
   if (INFRASTRUCTURE.has(reason)) {
     const losses = slot.losses + 1;
-    const deaths = slot.deaths + (reason === "lost" || reason === "rebooted" ? 1 : 0);
+    const hasDied = ending.startedAt !== null && (reason === "lost" || reason === "rebooted");
+    const deaths = slot.deaths + (hasDied ? 1 : 0);
     if (deaths >= POISON_DEATHS)
       return { ...failed("poison: its node or holder died under it three times"), losses, deaths };
     // What cannot be ended for sure may still run: it is not started a second time.

@@ -9,7 +9,18 @@ import type { EpochMs } from "../core/base/time.ts";
 import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
-import type { EndReason, HeldLease, JobRef, Run, RunEndSeen, Slot, Task, Waiting, Workload } from "./model.ts";
+import type {
+  EndReason,
+  HeldLease,
+  JobRef,
+  Run,
+  RunEndSeen,
+  RunOnNode,
+  Slot,
+  Task,
+  Waiting,
+  Workload,
+} from "./model.ts";
 import { chooseNode, type NodeChoice, type Offer, suits } from "./node-choice.ts";
 import { afterServiceRun, afterTaskRun, chanceOf, type Ending } from "./retries.ts";
 import { jobOf, nodesServing, openRunsOf, slotOf } from "./state.ts";
@@ -65,11 +76,19 @@ export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string
   const avoided = new Set((slot?.avoid ?? []).filter(({ until }) => until > now).map(({ node }) => node));
   // What a controller has given to this node stays on it.
   const isBound = where === "here" || (isTask(job) && job.origin !== undefined);
-  const offers = offersOf(state).filter(({ worker: { node, link } }) =>
-    isBound ? link === undefined : !avoided.has(node),
-  );
-  return chooseServing(state, job, offers, now);
+  if (isBound) {
+    const own = offersOf(state).filter(({ worker }) => worker.link === undefined);
+    return chooseServing(state, job, own, now);
+  }
+  const asked = offersOf(state).filter(({ worker }) => !avoided.has(worker.node));
+  const choice = chooseServing(state, job, asked, now);
+  if (choice.node !== null || !NOBODY.has(choice.reason)) return choice;
+  const { spec } = job;
+  const hasDeclined = [...state.workers.values()].some((worker) => avoided.has(worker.node) && suits(spec, worker));
+  return hasDeclined ? { node: null, reason: "nodes-declined" } : choice;
 }
+
+const NOBODY: ReadonlySet<string> = new Set(["no-worker", "no-suitable-worker"]);
 
 /** What uses a service goes where a replica of it is ready. */
 export function chooseServing(
@@ -120,18 +139,22 @@ function offersFrom(state: Draft["state"]): Offer[] {
   });
 }
 
-/** Whether another node than the one whose line it waits in could start a run now. */
-export function startsElsewhere(state: Draft["state"], run: Run, now: EpochMs): boolean {
-  const job = jobOf(state, run.job);
-  if (job === undefined || run.phase === "waiting") return false;
-  const { node } = run;
-  const choice = chooseServing(
-    state,
-    job,
-    offersOf(state).filter(({ worker }) => worker.node !== node),
-    now,
-  );
-  return choice.node !== null && choice.startsNow;
+/** Of runs that wait in the lines of nodes, in this order, those that others could start now: no more than find room together. */
+export function startElsewhere(state: Draft["state"], queued: readonly RunOnNode[], now: EpochMs): RunOnNode[] {
+  let offers = offersOf(state);
+  return queued.filter((run) => {
+    const job = jobOf(state, run.job);
+    const others = offers.filter(({ worker, freeGpus }) => worker.node !== run.node && freeGpus !== 0);
+    if (job === undefined || others.length === 0) return false;
+    const choice = chooseServing(state, job, others, now);
+    if (choice.node === null || !choice.startsNow) return false;
+    const count = job.spec?.resources.gpu?.count ?? 0;
+    offers = offers.map((offer) => {
+      const isThere = offer.worker.node === choice.node && offer.freeGpus !== null;
+      return isThere ? { ...offer, freeGpus: offer.freeGpus - count } : offer;
+    });
+    return true;
+  });
 }
 
 /** What needs no GPU goes to its node at once, and what another node takes, to that; others wait for a lease of ours. */
@@ -165,6 +188,7 @@ const NO_NODE: ReadonlySet<string> = new Set([
   "workers-busy",
   "no-settings",
   "service-not-ready",
+  "nodes-declined",
 ]);
 const ASKING: Waiting = { reason: "waiting-for-queue-slot", position: null, etaLatest: null };
 
@@ -209,7 +233,7 @@ export function leaseSeen(
       waits(draft, run, plain(seen.reason), draft.now + seen.retryMs);
       return;
     case "never":
-      if (hasOtherNodes(draft)) declineRun(draft, run, hereIn(draft), `never-fits: ${seen.reason}`, true);
+      if (hasOtherNodes(draft)) declineRun(draft, run, hereIn(draft), `never-fits: ${seen.reason}`, "never");
       else if (run.job.kind === "task") failSlot(draft, run, `never-fits: ${seen.reason}`);
       else waits(draft, run, plain(`never-fits: ${seen.reason}`), draft.now + NEVER_RETRY_MS);
       return;
@@ -231,20 +255,24 @@ function hereIn({ state }: Draft): string {
 const DECLINED_MS = 30_000;
 const ANEW_MS = 1_000;
 
+/** When a node may be asked for a replica again; `like-any`: it has not refused it, and is one among all. */
+export type AskAgain = "like-any" | "later" | "never";
+
 /**
- * A node would not have a run: its replica gets another, for another node.
+ * A node has not a run that was proposed to it: its replica gets another, for another node.
  *
- * @param forGood it can never have it; when no suitable node is left a task has failed.
+ * @param again `never`: it can never have it; when no suitable node is left a task has failed.
  */
-export function declineRun(draft: Draft, run: Run, node: string, why: string, forGood: boolean): void {
+export function declineRun(draft: Draft, run: Run, node: string, why: string, again: AskAgain): void {
   const slot = slotOf(draft.state, run);
   endAs(draft, run, "cancelled", `${node}: ${why}`, null);
   const job = jobOf(draft.state, run.job);
   if (slot === undefined || slot.live !== run.id || job === undefined || job.spec === null) return;
   const { replica, tries: _t, live: _l, ...rest } = slot;
   const others = (slot.avoid ?? []).filter((one) => one.node !== node && one.until > draft.now);
-  const avoid = [...others, { node, until: forGood ? Number.MAX_SAFE_INTEGER : draft.now + DECLINED_MS }];
-  const never = new Set(avoid.filter(({ until }) => until === Number.MAX_SAFE_INTEGER).map((one) => one.node));
+  const until = again === "never" ? Number.MAX_SAFE_INTEGER : draft.now + DECLINED_MS;
+  const avoid = again === "like-any" ? others : [...others, { node, until }];
+  const never = new Set(avoid.filter((one) => one.until === Number.MAX_SAFE_INTEGER).map((one) => one.node));
   const { spec } = job;
   const left = [...draft.state.workers.values()].filter((worker) => suits(spec, worker) && !never.has(worker.node));
   const hasFailed = run.job.kind === "task" && left.length === 0;
@@ -253,7 +281,13 @@ export function declineRun(draft: Draft, run: Run, node: string, why: string, fo
     type: "slot-after",
     job: run.job,
     replica,
-    slot: { ...rest, kept: null, avoid, outcome, nextAt: hasFailed ? null : draft.now + ANEW_MS },
+    slot: {
+      ...rest,
+      kept: null,
+      avoid,
+      outcome,
+      nextAt: hasFailed ? null : draft.now + (again === "like-any" ? 0 : ANEW_MS),
+    },
   });
 }
 
@@ -358,6 +392,7 @@ export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string
     at: draft.now,
     chance: chanceOf(run.id),
     isOnce: isTask(job) && job.origin !== undefined,
+    mayHaveBegun: isOnNode(run) && seen === null && (reason === "lost" || reason === "rebooted"),
   };
   const after = isTask(job)
     ? job.cancelling

@@ -60,7 +60,8 @@ export function removeEndedTasks(draft: Draft, before: number, keep: number): vo
   let surplus = ended - keep;
   const needed = new Set(openTasksOf(state).flatMap(({ dependsOn }) => dependsOn));
   for (const task of [...state.tasks.values()]) {
-    if (!isOver(task) || needed.has(task.id)) continue;
+    // Of what its controller does not know yet, nothing is forgotten: it would send it again, and it would start again.
+    if (!isOver(task) || needed.has(task.id) || task.origin?.settled === false) continue;
     if (surplus <= 0 && (task.finishedAt ?? draft.now) >= before) continue;
     draft.write({ type: "task-removed", id: task.id });
     surplus--;

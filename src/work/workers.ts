@@ -65,7 +65,11 @@ function takeReport(draft: Draft, run: RunOnNode, report: RunSeen): void {
   const { phase, startedAt, port, ended } = report;
   const { now } = draft;
   if (ended !== null && isDeclined(draft, run, report)) {
-    declineRun(draft, run, run.node, ended.detail, ended.detail.startsWith("never-fits"));
+    const { detail } = ended;
+    if (detail.startsWith("never-fits")) declineRun(draft, run, run.node, detail, "never");
+    else if (run.recalled === true)
+      declineRun(draft, run, run.node, "given back, for another could start it", "like-any");
+    else declineRun(draft, run, run.node, detail, "later");
     return;
   }
   if (ended !== null) {
@@ -110,13 +114,24 @@ function detailOf(run: Run, detail: string): string {
   return run.phase === "stopping" && run.detail !== "" ? run.detail : detail;
 }
 
+/** So many may be on their way to a member at once: however slow it is, what it is sent does not grow old meanwhile. */
+const MOST_UNDERWAY = 50;
+
 /** From here on its node may start them, so they can no longer be ended without it. */
 export function handOut(draft: Draft, node: string, instance: number): void {
   demandNewest(draft, node, instance);
+  let room = roomFor(draft, node);
   for (const run of openRunsOf(draft.state)) {
     if (run.phase !== "assigned" || run.node !== node || awaitsGpus(run)) continue;
+    if (--room < 0) return;
     draft.write({ type: "run-handed-out", run: run.id, at: draft.now, ...fenceAt(draft, run) });
   }
+}
+
+function roomFor({ state }: Draft, node: string): number {
+  if (state.workers.get(node)?.link?.kind !== "member") return Number.MAX_SAFE_INTEGER;
+  const isUnderway = (run: Run) => isOnNode(run) && run.node === node && !run.known;
+  return MOST_UNDERWAY - openRunsOf(state).filter(isUnderway).length;
 }
 
 function fenceAt({ state }: Draft, run: Extract<Run, { phase: "assigned" }>): { readonly fence?: RunFence | null } {

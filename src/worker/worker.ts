@@ -9,6 +9,7 @@ import { mkdirSync, readdirSync, rmSync } from "node:fs";
 import { arch, cpus, networkInterfaces, totalmem } from "node:os";
 import { join } from "node:path";
 import { readBootId } from "../platform/boot-id.ts";
+import { nextInstance } from "../platform/instance.ts";
 import type { Logger } from "../platform/logger.ts";
 import { WorkError } from "../work/errors.ts";
 import type { WorkerFacts } from "../work/model.ts";
@@ -69,7 +70,7 @@ class Worker {
     this.#cage = chooseCage(settings.work.cage);
     this.#facts = {
       node: settings.node,
-      instance: Date.now(),
+      instance: nextInstance(settings.dir, "worker", Date.now()),
       pid: process.pid,
       startedAt: Date.now(),
       bootId: readBootId(),

@@ -18,6 +18,8 @@ export interface Answer {
 }
 
 export interface DaemonOptions {
+  /** How long it may take until it serves. */
+  readonly startMs?: number;
   /** YAML beside what the harness itself sets. */
   readonly config?: string;
   readonly simulate?: string | null;
@@ -102,6 +104,7 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
   const file = join(folder, "config.yaml");
   writeFileSync(file, options.config ?? "");
   const simulate = options.simulate === undefined ? "h100x8" : options.simulate;
+  const startMs = options.startMs ?? START_MS;
   const preload = options.preload === undefined ? [] : ["--import", options.preload];
   const node = [process.execPath, ...preload, PROGRAM];
   const command = [...(options.under ?? []), ...node, "serve", "--config", file, "--port", String(options.port ?? 0)];
@@ -116,8 +119,8 @@ export async function startDaemon(options: DaemonOptions = {}): Promise<TestDaem
   const url = await new Promise<string>((resolve, reject) => {
     const timer = setTimeout(() => {
       child.kill("SIGKILL");
-      reject(new Error(`not serving after ${START_MS} ms:\n${log.join("\n")}`));
-    }, START_MS);
+      reject(new Error(`not serving after ${startMs} ms:\n${log.join("\n")}`));
+    }, startMs);
     const read = (line: string) => {
       log.push(line);
       const served = /"url":"((?:https?|unix):[^"]+)".*"msg":"serving"/.exec(line)?.[1];

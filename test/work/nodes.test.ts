@@ -4,7 +4,14 @@ import type { WorkCommand } from "../../src/work/commands.ts";
 import { decide } from "../../src/work/decide.ts";
 import { readTask } from "../../src/work/documents/task.ts";
 import type { Run, RunSeen, WorkerFacts } from "../../src/work/model.ts";
-import { assignedTask, fenceMsOf, isSuperseded, reportTo, wantedOfNode } from "../../src/work/nodes.ts";
+import {
+  assignedTask,
+  betterElsewhere,
+  fenceMsOf,
+  isSuperseded,
+  reportTo,
+  wantedOfNode,
+} from "../../src/work/nodes.ts";
 import { emptyWork, type WorkState } from "../../src/work/state.ts";
 import { countedOn, mayAsk } from "../../src/work/wanted.ts";
 import { document, TASK_SETTINGS, taskOf } from "./fixtures.ts";
@@ -98,12 +105,109 @@ test("a node that declines is not asked again for a while; when nobody is left f
   decline(false);
   books.now += 2_000;
   books.do({ type: "tick" });
-  expect(books.run("t")).toMatchObject({ phase: "waiting" });
+  expect(books.run("t")).toMatchObject({ phase: "waiting", waiting: { reason: "nodes-declined" } });
   books.now += 30_000;
   books.node("b", 8);
   expect(books.run("t")).toMatchObject({ phase: "assigned", node: "b" });
   decline(true);
   expect(books.state.tasks.get("t")).toMatchObject({ status: "FAILED", error: "never-fits: too small" });
+});
+
+test("a node that was asked to give a run back has not declined it: when the other is full by then, it is asked again at once", () => {
+  const books = new Books();
+  books.node("a", 0);
+  books.submit("t");
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  const waiting = { reason: "0 GPUs free", position: 1, etaLatest: null };
+  const nothing = { run: books.run("t").id, startedAt: null, port: null, published: false, lease: null };
+  const queued: RunSeen = { ...nothing, phase: "starting", ended: null, waiting };
+  books.node("a", 0, [queued]);
+  books.node("b", 1);
+  const could = betterElsewhere(books.state, books.now);
+  expect(could.map(({ id }) => id)).toEqual([queued.run]);
+  books.do({ type: "recall-run", run: queued.run });
+  const cancelled = { at: books.now, reason: "cancelled", detail: "the task was cancelled", exitCode: null } as const;
+  const ended = { ...cancelled, signal: null, resultOk: null, tail: [] };
+  books.node("b", 0);
+  books.node("a", 1, [{ ...nothing, phase: "ended", ended, waiting: null }]);
+  books.now += 1_000;
+  books.do({ type: "tick" });
+  expect(books.run("t")).toMatchObject({ phase: "assigned", node: "a" });
+  // What it was not asked for, its own people have cancelled there.
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  const again = { ...nothing, run: books.run("t").id };
+  books.node("a", 1, [{ ...again, phase: "ended", ended, waiting: null }]);
+  books.now += 1_000;
+  books.do({ type: "tick" });
+  expect(books.run("t")).toMatchObject({ phase: "assigned", node: "b" });
+});
+
+test("a run of a silent node counts as a start, though nobody has said that it began", () => {
+  const books = new Books();
+  books.node("a", 8);
+  books.submit("t", { retry: { lost: 1, backoff: "1s" } });
+  for (const node of ["a", "b"]) {
+    books.begin("t", node);
+    books.now += 125_000;
+    if (node === "a") books.node("b", 8);
+    books.do({ type: "nodes-silent", nodes: [node] });
+    books.now += 5_000;
+    books.do({ type: "tick" });
+  }
+  expect(books.state.tasks.get("t")).toMatchObject({ status: "FAILED", slots: [{ tries: 2, losses: 2, deaths: 0 }] });
+});
+
+test("no more is asked back than others have room for, and what is on its way has its place", () => {
+  const books = new Books();
+  books.node("a", 0);
+  for (const id of ["t", "u", "v"]) books.submit(id);
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  const waiting = { reason: "0 GPUs free", position: 1, etaLatest: null };
+  const queued = ["t", "u", "v"].map((id) => {
+    const nothing = { startedAt: null, port: null, published: false, lease: null, ended: null };
+    return { ...nothing, run: books.run(id).id, phase: "starting" as const, waiting };
+  });
+  books.node("a", 0, queued);
+  books.node("b", 2);
+  const ids = () => betterElsewhere(books.state, books.now).map(({ job }) => job.uid);
+  expect(ids()).toEqual(["t", "u"]);
+  books.do({ type: "recall-run", run: books.run("v").id });
+  expect(ids()).toEqual(["v", "t"]);
+  books.node("b", 0);
+  expect(ids()).toEqual([]);
+});
+
+test("what is on its way to a node is bounded, and more is handed out as it says what it has", () => {
+  const books = new Books();
+  books.node("a", 1);
+  for (let i = 0; i < 60; i++) books.submit(`t${i}`);
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  const underway = () => wantedOfNode(books.state, "a", []).assign.map(({ assignment }) => assignment.run);
+  expect(underway()).toHaveLength(50);
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  expect(underway()).toHaveLength(50);
+  const nothing = { startedAt: null, port: null, published: false, lease: null, ended: null, waiting: null };
+  const has = underway().slice(0, 20);
+  books.node(
+    "a",
+    0,
+    has.map((run) => ({ ...nothing, run, phase: "starting" })),
+  );
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  expect(underway()).toHaveLength(40);
+});
+
+test("a node that was not heard of has declined nothing, and is asked as soon as it is back", () => {
+  const books = new Books();
+  books.node("a", 1);
+  books.submit("t");
+  books.now += 125_000;
+  books.do({ type: "nodes-silent", nodes: ["a"] });
+  books.now += 1_000;
+  books.do({ type: "tick" });
+  expect(books.run("t")).toMatchObject({ phase: "waiting", waiting: { reason: "worker-stale" } });
+  books.node("a", 1);
+  expect(books.run("t")).toMatchObject({ phase: "assigned", node: "a" });
 });
 
 test("a run may start elsewhere only where its holder ends it in time", () => {

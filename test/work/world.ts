@@ -330,6 +330,7 @@ export class World {
     folder.alive = 3;
     if (folder.starts > 1) this.violations.push(`${folder.run} was started twice`);
     this.begun.set(folder.slot, (this.begun.get(folder.slot) ?? 0) + 1);
+    this.hasBegun(folder.run, folder.slot);
     const others = [...this.folders.values()].filter(({ slot, alive }) => slot === folder.slot && alive > 0);
     if (others.length > 1) this.violations.push(`${others.map(({ run }) => run).join(" and ")} run at once`);
     const allocation = folder.allocationId === null ? null : this.allocations.get(folder.allocationId);
@@ -346,6 +347,9 @@ export class World {
     if (allocation?.status === "queued") this.violations.push(`${folder.run} was started without its lease`);
   }
 
+  /** A run's process lives from here on. */
+  protected hasBegun(_run: string, _slot: string): void {}
+
   #isFenced(afterMs: number): boolean {
     return this.heardAt === null || this.now - this.heardAt >= afterMs;
   }
@@ -354,9 +358,13 @@ export class World {
   keepFences(): void {
     for (const folder of this.folders.values()) {
       const { fence, alive, holder } = folder;
-      if (fence === null || alive === 0 || !holder || !this.#isFenced(fence.withinMs + fence.graceMs)) continue;
-      folder.alive = 0;
-      folder.exit ??= { code: null, reason: "lost" };
+      if (fence === null || alive === 0) continue;
+      // What it held is killed with a holder, by the kernel.
+      if (!holder) folder.alive = 0;
+      else if (this.#isFenced(fence.withinMs + fence.graceMs)) {
+        folder.alive = 0;
+        folder.exit ??= { code: null, reason: "lost" };
+      }
     }
   }
 

@@ -1,7 +1,8 @@
 /**
  * The controller's side: what its nodes say goes into the books, and what the books want goes to the nodes.
  *
- *  1. Nothing hangs on one message: what a node has not said to have is sent again with the next answer to its heartbeat.
+ *  1. Nothing hangs on one message: what a node has not said to have is sent again with the next answer to its heartbeat,
+ *     when nothing lies there any more that it has not read. So a node that is slow is not buried under what it has.
  *  2. A node is silent when its assignments have run out, counted from the arrival of its last report, and some seconds:
  *     what its holders end by themselves is over by then, since they count from its sending.
  */
@@ -16,7 +17,6 @@ import { WorkError } from "../../work/errors.ts";
 import { mergedResponses } from "../../work/merge.ts";
 import type { RunSeen } from "../../work/model.ts";
 import { betterElsewhere, SILENT_MS, wantedOfNode } from "../../work/nodes.ts";
-import { startsElsewhere } from "../../work/runs.ts";
 import { openRunsOf } from "../../work/state.ts";
 import type { OpenBooks } from "../books.ts";
 import type { Log } from "../look.ts";
@@ -63,8 +63,8 @@ export class Controller {
   readonly #startedAt: number;
   /** What each node said last. */
   readonly #reported = new Map<string, readonly RunSeen[]>();
-  /** What it was told since, by kind and run. */
-  readonly #told = new Map<string, Set<string>>();
+  /** What it was told and when, by kind and run. */
+  readonly #told = new Map<string, Map<string, number>>();
   readonly #recalled = new Map<string, number>();
   #count = 0;
   #looking: Cancel | null = null;
@@ -152,7 +152,8 @@ export class Controller {
       return;
     }
     const isHeartbeat = type === "hello" || type === "offer";
-    if (isHeartbeat) this.#told.delete(node);
+    // Before the answer, which lies there too until it is read.
+    if (isHeartbeat) void this.#tellAgain(node);
     this.#tell(node, isHeartbeat ? { instance, answers: seq } : null);
   }
 
@@ -200,7 +201,7 @@ export class Controller {
     });
   }
 
-  /** Everything that is open, but what it was told since its last heartbeat. */
+  /** Everything that is open, but what it was told and may not have read yet. */
   #tell(node: string, heartbeat: { readonly instance: number; readonly answers: number } | null): void {
     const worker = this.#books.state.workers.get(node);
     if (worker?.link === undefined) return;
@@ -210,9 +211,10 @@ export class Controller {
     }
     const { name } = this.#books;
     const { assign, ...wanted } = wantedOfNode(this.#books.state, node, this.#reported.get(node) ?? []);
-    const told = this.#told.get(node) ?? new Set();
+    const told = this.#told.get(node) ?? new Map<string, number>();
     this.#told.set(node, told);
-    const isNews = (kind: string, run: string) => !told.has(`${kind} ${run}`) && told.add(`${kind} ${run}`);
+    const now = this.#books.now();
+    const isNews = (kind: string, run: string) => !told.has(`${kind} ${run}`) && told.set(`${kind} ${run}`, now);
     const rest = [...wanted.settled.map((run) => ["settled", run]), ...wanted.deliver.map((run) => ["deliver", run])];
     const hasRest = rest.filter(([kind = "", run = ""]) => isNews(kind, run)).length > 0;
     if (heartbeat !== null || hasRest) {
@@ -229,6 +231,17 @@ export class Controller {
       const body: Stop = { controller: name, order };
       if (isNews("stop", order.run)) void this.#send("stop", node, order.run, order.epoch, body);
     }
+  }
+
+  /** What has lain there for a TTL is nothing to a node any more, whatever lies before it. */
+  async #tellAgain(node: string): Promise<void> {
+    const told = [...(this.#told.get(node) ?? [])];
+    if (told.length === 0) return;
+    const waiting = await this.#streams.call(["XLEN", commandsTo(node)]);
+    const now = this.#books.now();
+    const gone = told.filter(([, at]) => waiting === 0 || now - at >= this.#settings.ttlMs);
+    for (const [key] of gone) this.#told.get(node)?.delete(key);
+    if (gone.length > 0 && !this.#isStopped) this.#tell(node, null);
   }
 
   async #send(type: Message["type"], node: string, run: string, epoch: number, body: unknown): Promise<void> {
@@ -270,10 +283,10 @@ export class Controller {
   }
 
   #recall(now: number): void {
-    for (const run of betterElsewhere(this.#books.state, (one) => startsElsewhere(this.#books.state, one, now))) {
-      if (run.phase === "waiting" || run.phase === "ended") continue;
+    for (const run of betterElsewhere(this.#books.state, now)) {
       if (now - (this.#recalled.get(run.id) ?? 0) < RECALL_AGAIN_MS) continue;
       this.#recalled.set(run.id, now);
+      this.#books.command({ type: "recall-run", run: run.id });
       void this.#send("recall", run.node, run.id, run.epoch, { controller: this.#books.name });
     }
     for (const id of this.#recalled.keys()) {

@@ -57,7 +57,7 @@ export interface MemberParts {
   readonly leases: Pick<Leases, "freeGpus" | "gpus">;
   readonly files: Pick<
     NodeFiles,
-    "controllerFile" | "controller" | "obey" | "uptimeMs" | "heardAt" | "heard" | "result"
+    "controllerFile" | "controller" | "obey" | "nextInstance" | "uptimeMs" | "heardAt" | "heard" | "result"
   >;
   readonly clock: Clock;
   readonly log: Log;
@@ -80,11 +80,14 @@ export class Member {
   /** When each report of the last TTL was sent, by the host's uptime. */
   readonly #sent = new Map<number, number>();
   readonly #finished = new Set<string>();
+  /** What was to stop before it came, for as long as it could still come. */
+  readonly #refused = new Map<string, number>();
   #seq = 0;
   #answered = 0;
   #controller: string | null;
   #lastRuns = "";
   #hasSpoken = false;
+  #hasAccepted = false;
   #beating: Cancel | null = null;
   #soon: Cancel | null = null;
   #isStopped = false;
@@ -98,7 +101,7 @@ export class Member {
     this.#clock = clock;
     this.#log = log;
     this.#startedAt = clock.now();
-    this.#instance = Math.round(this.#startedAt);
+    this.#instance = files.nextInstance(this.#startedAt);
     this.#controller = files.controller() ?? this.#worksFor();
     const { url, secret, node } = settings;
     this.#streams = new Streams(
@@ -163,7 +166,8 @@ export class Member {
     this.#soon ??= this.#clock.after(SOON_MS, () => {
       this.#soon = null;
       if (!this.#hasSpoken) void this.#report("hello");
-      else if (JSON.stringify(this.#runs()) !== this.#lastRuns) void this.#report("state");
+      else if (JSON.stringify(this.#runs()) !== this.#lastRuns)
+        void this.#report(this.#hasAccepted ? "accepted" : "state");
       this.#tellFinished();
     });
   }
@@ -178,6 +182,7 @@ export class Member {
     const worker = [...this.#books.state.workers.values()].find(({ link }) => link === undefined);
     const runs = this.#runs();
     this.#lastRuns = JSON.stringify(runs);
+    this.#hasAccepted = false;
     this.#hasSpoken = true;
     const { instance: _i, lastSeen: _l, ...facts } = worker ?? this.#withoutWorker();
     const body: NodeReport = {
@@ -263,7 +268,7 @@ export class Member {
     const { run, epoch, kind, spec } = assignment;
     // A copy from another day, or what was left for a process before this one: what is still wanted comes again.
     if (knows.instance !== this.#instance || !this.#isRecent(knows.seq)) return;
-    if (state.tasks.get(run) !== undefined || isSuperseded(state, assignment)) return;
+    if (state.tasks.get(run) !== undefined || this.#refused.has(run) || isSuperseded(state, assignment)) return;
     // It may have lain there until its controller has given it up. If not, it comes again after the next heartbeat.
     if (!this.#hasHeardWithin(assignment.fenceMs ?? null)) return;
     const refusal = refusalOf(kind, spec, this.#settings.executors);
@@ -278,7 +283,7 @@ export class Member {
     }
     try {
       this.#books.command({ type: "submit-task", task, maxTasks: this.#settings.maxTasks });
-      void this.#report("accepted");
+      this.#hasAccepted = true;
     } catch (error) {
       // A full disk is no answer: the message stays, and is read again.
       if (!(error instanceof WorkError) || error.code !== "work-full") throw error;
@@ -307,9 +312,16 @@ export class Member {
 
   #stopRun({ run: id, epoch }: Stop["order"]): void {
     const task = this.#books.state.tasks.get(id);
-    // It never came here: whoever waits for its end is told.
-    if (task === undefined) void this.#send("declined", id, epoch, { why: "it never came here", forGood: false });
+    if (task === undefined) this.#refuse(id, epoch);
     else if (task.origin !== undefined) this.#cancel(task);
+  }
+
+  /** It never came here: whoever waits for its end is told. Should it come yet, it finds no room. */
+  #refuse(run: string, epoch: number): void {
+    const now = this.#files.uptimeMs();
+    for (const [id, at] of this.#refused) if (now - at >= this.#settings.ttlMs) this.#refused.delete(id);
+    this.#refused.set(run, now);
+    void this.#send("declined", run, epoch, { why: "it never came here", forGood: false });
   }
 
   #cancel(task: Task): void {

@@ -40,8 +40,7 @@ export class MlocNodes {
   readonly #leave: () => void;
   readonly #told = new Map<string, { readonly text: string; readonly at: number }>();
   readonly #missingSince = new Map<string, number>();
-  // Beyond that of an earlier process.
-  #seq = Date.now();
+  #seq: number;
   #busy = false;
   #isStopped = false;
 
@@ -49,6 +48,9 @@ export class MlocNodes {
     this.#books = books;
     this.#settings = settings;
     this.#log = log;
+    // Beyond that of an earlier process, though the clock was set back since.
+    const seqs = [...books.state.workers.values()].map(({ link }) => (link?.kind === "mloc" ? link.seq : 0));
+    this.#seq = Math.max(Date.now(), ...seqs);
     this.#mloc = new Mloc(settings.url, log, (workers) => void this.#seen(workers));
     this.#leave = books.onChange(() => queueMicrotask(() => this.#dispatch()));
   }

@@ -1,6 +1,7 @@
 /** What a node keeps in its folder for its part in the cluster, and the clock that its holders go by. */
 import { mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { nextInstance } from "../../platform/instance.ts";
 import { readUptimeMark, uptimeMark, uptimeMs } from "../../platform/uptime.ts";
 import { writeWhole } from "../../platform/write-whole.ts";
 import { HEARD_FILE } from "../../work/nodes.ts";
@@ -37,6 +38,11 @@ export class NodeFiles {
 
   obey(controller: string): void {
     writeWhole(this.controllerFile, JSON.stringify({ controller }), READABLE);
+  }
+
+  /** Of a process of the daemon that begins now: higher than that of those before it. */
+  nextInstance(now: number): number {
+    return nextInstance(this.#dir, "member", now);
   }
 
   uptimeMs(): number {

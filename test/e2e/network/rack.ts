@@ -17,6 +17,8 @@ const TTL_S = 20;
 const REDIS_ADDRESS = 10;
 const TLS_PORT = 6379;
 const PLAIN_PORT = 6380;
+/** Beside five daemons, their workers and what they run, on as few cores as there are. */
+const START_MS = 120_000;
 const BEAT_S = 0.2;
 /** Later than its last line a run was not seen alive; its next would have come by then. */
 const SLACK_MS = 150;
@@ -171,7 +173,7 @@ cluster: {role: ${role}, redis_url: "${url}", secret_file: "${this.#file("secret
     const { under } = this.network.on(name);
     const env = { NODE_EXTRA_CA_CERTS: this.#file("cert.pem") };
     // The controller has no worker, so that all goes to the nodes.
-    const daemon = await startDaemon({ folder, config, simulate: "h100x2", under, env });
+    const daemon = await startDaemon({ folder, config, simulate: "h100x2", under, env, startMs: START_MS });
     this.daemons.set(name, daemon);
     this.#logs.set(name, [...(this.#logs.get(name) ?? []), daemon.log]);
   }

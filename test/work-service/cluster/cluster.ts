@@ -12,6 +12,7 @@ import { Controller } from "../../../src/work-service/elsewhere/controller.ts";
 import { Member } from "../../../src/work-service/elsewhere/member.ts";
 import { DaemonDied, World } from "../../work/world.ts";
 import { BLANK, SECRET } from "../hosts.ts";
+import { Judges } from "./judges.ts";
 import { SimRedis } from "./sim-redis.ts";
 import { Killed, SimProcess, VirtualTime } from "./time.ts";
 
@@ -20,6 +21,8 @@ const TIMES = { ttlMs: 60_000, intervalMs: 5_000 };
 const TICK_MS = 1_000;
 /** Long after no message of it can be on its way; real nodes keep it for days. */
 const FORGOTTEN_MS = 2 * TIMES.ttlMs;
+/** Of two seconds: several times what any history has needed. */
+const SETTLE_ROUNDS = 120;
 const EXECUTORS = {
   process: { ...BLANK, type: "process", programs: ["/bin/true"] },
   vllm: { ...BLANK, type: "vllm" },
@@ -83,15 +86,23 @@ export class SimNode extends World implements Disk {
   readonly name: string;
   diesAfter: WorkCommand["type"] | null = null;
   obeys: string | null = null;
+  /** Of its daemon's processes. */
+  lastInstance = 0;
   /** The next answer to its worker is lost on its way. */
   loseAnswer = false;
   daemon: { readonly process: SimProcess; readonly books: SimBooks; readonly member: Member } | null = null;
   readonly told: Disk["told"];
+  readonly #judges: Judges;
 
-  constructor(name: string, gpus: number, told: Disk["told"]) {
+  constructor(name: string, gpus: number, told: Disk["told"], judges: Judges) {
     super(gpus, name);
     this.name = name;
     this.told = told;
+    this.#judges = judges;
+  }
+
+  protected override hasBegun(run: string, slot: string): void {
+    this.#judges.begins(this.name, run, slot);
   }
 
   override command(command: WorkCommand): void {
@@ -108,10 +119,16 @@ export class SimNode extends World implements Disk {
       obey: (controller: string) => {
         this.obeys = controller;
       },
+      nextInstance: (now: number) => {
+        this.lastInstance = Math.max(now, this.lastInstance + 1);
+        return this.lastInstance;
+      },
       uptimeMs: () => time.now,
       heardAt: () => this.heardAt,
       heard: (at: number) => {
-        if (process.alive) this.heardAt = at;
+        if (!process.alive) return;
+        this.heardAt = at;
+        this.#judges.heard(this.name, at);
       },
       result: async () => null,
     };
@@ -178,6 +195,7 @@ export class Cluster implements Disk {
   readonly redis = new SimRedis(this.time);
   readonly nodes: readonly SimNode[];
   readonly violations: string[] = [];
+  readonly judges = new Judges(() => ({ now: this.time.now, books: this.state, ttlMs: TIMES.ttlMs }));
   state: WorkState = emptyWork();
   diesAfter: WorkCommand["type"] | null = null;
   head: { readonly process: SimProcess; readonly books: SimBooks; readonly controller: Controller } | null = null;
@@ -187,8 +205,14 @@ export class Cluster implements Disk {
   constructor(gpus: readonly number[]) {
     this.nodes = gpus.map((count, i) => {
       const name = `node-${i}`;
-      return new SimNode(name, count, (command, events) => this.#note(name, command, events));
+      const told = (command: WorkCommand, events: readonly WorkEvent[]) => {
+        this.#note(name, command, events);
+        this.judges.wrote(name, events);
+      };
+      return new SimNode(name, count, told, this.judges);
     });
+    this.redis.onSent = (stream, fields) => this.judges.sent(stream, fields);
+    this.redis.onRead = (user, fields) => this.judges.read(user, fields);
     this.beginHead();
     for (const node of this.nodes) this.begin(node);
   }
@@ -253,8 +277,11 @@ export class Cluster implements Disk {
   }
 
   judge(): void {
-    for (const node of this.nodes)
+    for (const node of this.nodes) {
       this.violations.push(...node.violations.splice(0).map((text) => `${node.name}: ${text}`));
+      this.judges.lives(node.name, node.folders.values());
+    }
+    this.violations.push(...this.judges.violations.splice(0));
     const living = new Map<string, string>();
     for (const node of this.nodes) {
       const gpus = new Map<string, string>();
@@ -288,10 +315,11 @@ export class Cluster implements Disk {
   async settle(): Promise<void> {
     this.redis.begin(false);
     this.redis.isFull = false;
+    this.redis.release();
     this.redis.breaks.clear();
     for (const user of ["head", ...this.nodes.map(({ name }) => name)]) this.redis.set(user, "open");
     for (const one of [this, ...this.nodes]) one.diesAfter = null;
-    for (let i = 0; i < 900 && !this.#isQuiet(); i++) {
+    for (let i = 0; i < SETTLE_ROUNDS && !this.#isQuiet(); i++) {
       this.beginHead();
       for (const node of this.nodes) {
         node.crashAt = null;
@@ -328,7 +356,8 @@ export class Cluster implements Disk {
         .map(([uuid, holder]) => `${uuid} of ${node.name} is leased: ${holder}`),
       ...[...node.folders.values()].filter(({ alive }) => alive > 0).map(({ run }) => `${run} lives on ${node.name}`),
     ]);
-    return [...tasks, ...workloads, ...here];
+    const waiting = this.redis.waiting();
+    return [...tasks, ...workloads, ...here, ...(waiting === 0 ? [] : [`${waiting} messages are not acknowledged`])];
   }
 
   end(): void {

@@ -78,7 +78,7 @@ const pass = fc
   .map((ms) => op(`pass(${ms} ms)`, (cluster) => cluster.pass(ms)));
 const user = fc.constantFrom("head", "node-0", "node-1", "node-2");
 const way = fc
-  .tuple(user, fc.constantFrom("refused", "mute", "open", "open"))
+  .tuple(user, fc.constantFrom("refused", "mute", "slow", "slow", "open", "open"))
   .map(([who, how]) => op(`network(${who}, ${how})`, (cluster) => cluster.redis.set(who, how as "open")));
 const breaks = fc
   .tuple(user, fc.constantFrom("XADD", "XACK", "XDEL", "XREADGROUP", "XGROUP", "SET"), fc.boolean())
@@ -93,6 +93,11 @@ const ofRedis = fc.oneof(
   fc.constant(op("redis is emptied", ({ redis }) => redis.flush())),
   fc.nat(30).map((n) => op(`fails over to one that is ${n} changes behind`, ({ redis }) => redis.failOver(n))),
   fc.nat(399).map((n) => op(`message ${n} is copied`, ({ redis }) => redis.copy(n))),
+  fc.nat(11).map((n) => op(`message ${n} of the last is copied`, ({ redis }) => redis.copyLate(n))),
+  fc
+    .constantFrom("gpuo:evt", "gpuo:cmd:node-0", "gpuo:cmd:node-1", "gpuo:cmd:node-2")
+    .map((stream) => op(`the next of ${stream} is held up`, ({ redis }) => redis.hold(stream))),
+  fc.constant(op("what was held up arrives", ({ redis }) => redis.release())),
   fc
     .tuple(pick, fc.integer({ min: 1, max: 3 }))
     .map(([p, n]) => op(`stream ${p} loses ${n}`, ({ redis }) => redis.trim(p, n))),
@@ -196,7 +201,7 @@ test(
         expect(cluster.open()).toEqual([]);
         cluster.end();
       }),
-      { numRuns: HISTORIES },
+      { numRuns: HISTORIES, endOnFailure: process.env.CLUSTER_SHRINK === "no" },
     );
   },
   60_000 + HISTORIES * 10_000,

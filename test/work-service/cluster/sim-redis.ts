@@ -32,8 +32,8 @@ interface Reader {
   readonly fail: (why: string) => void;
 }
 
-/** How a user's way to Redis is: without it, `refused` says so at once, and `mute` lets every call run out of time. */
-export type Way = "open" | "refused" | "mute";
+/** How a user's way to Redis is: `slow` takes seconds, `refused` says so at once, and `mute` lets every call run out of time. */
+export type Way = "open" | "slow" | "refused" | "mute";
 /** Where the next call of this name breaks its connection. */
 export interface Break {
   readonly command: string;
@@ -42,22 +42,35 @@ export interface Break {
 
 const ANSWER_MS = 10_000;
 const LATENCY_MS = 20;
+const SLOW_MS = 6_000;
 const KEPT_STORES = 40;
 const KEPT_MESSAGES = 400;
+const LATEST_MESSAGES = 12;
+
+export interface Sent {
+  readonly stream: string;
+  readonly fields: readonly string[];
+}
 
 export class SimRedis {
   readonly #time: VirtualTime;
   #store: Store = { streams: new Map(), texts: new Map() };
   /** As a replica that is behind has it. */
   readonly #earlier: Store[] = [];
-  /** All that was ever sent, for who copies it. */
-  readonly sent: { readonly stream: string; readonly fields: readonly string[] }[] = [];
+  /** The first that were sent, and the last, for who copies them. */
+  readonly sent: Sent[] = [];
+  readonly #latest: Sent[] = [];
+  readonly held: Sent[] = [];
+  readonly #holding = new Set<string>();
   readonly #readers = new Set<Reader>();
   readonly #connections = new Map<() => void, string>();
   readonly #ways = new Map<string, Way>();
   readonly breaks = new Map<string, Break>();
   isUp = true;
   isFull = false;
+  /** Looks on at what is written and what is read by whom, and takes no part. */
+  onSent: (stream: string, fields: readonly string[]) => void = () => undefined;
+  onRead: (user: string, fields: readonly string[]) => void = () => undefined;
 
   constructor(time: VirtualTime) {
     this.#time = time;
@@ -95,8 +108,26 @@ export class SimRedis {
 
   /** Somebody who has kept a message writes it again. */
   copy(pick: number): void {
-    const found = this.sent[pick % Math.max(1, this.sent.length)];
-    if (found !== undefined && this.isUp) this.#add(found.stream, found.fields);
+    this.write(this.sent[pick % Math.max(1, this.sent.length)]);
+  }
+
+  copyLate(pick: number): void {
+    this.write(this.#latest[pick % Math.max(1, this.#latest.length)]);
+  }
+
+  write(message: Sent | undefined): void {
+    if (message !== undefined && this.isUp) this.#add(message.stream, message.fields);
+  }
+
+  /** The next message to it is held up. */
+  hold(stream: string): void {
+    this.#holding.add(stream);
+  }
+
+  /** What was held up arrives, after what was sent later. */
+  release(): void {
+    this.#holding.clear();
+    for (const message of this.held.splice(0)) this.write(message);
   }
 
   /** The oldest go, as from a stream that is too long. */
@@ -105,8 +136,11 @@ export class SimRedis {
     this.#store.streams.get(names[pick % Math.max(1, names.length)] ?? "")?.entries.splice(0, count);
   }
 
+  /** What lies there, and what was read and never acknowledged. */
   waiting(): number {
-    return [...this.#store.streams.values()].reduce((sum, { entries }) => sum + entries.length, 0);
+    const streams = [...this.#store.streams.values()];
+    const pending = streams.flatMap(({ groups }) => [...groups.values()].map((group) => group.pending.size));
+    return streams.reduce((sum, { entries }) => sum + entries.length, 0) + pending.reduce((sum, one) => sum + one, 0);
   }
 
   #closeAll(): void {
@@ -119,7 +153,7 @@ export class SimRedis {
     return async (_url, signal) => {
       await this.#travel(user, process, 0);
       signal.throwIfAborted();
-      if (!this.isUp || this.#wayOf(user) !== "open") throw new Error("no Redis");
+      if (!this.isUp || (this.#wayOf(user) !== "open" && this.#wayOf(user) !== "slow")) throw new Error("no Redis");
       return this.#connection(user, process);
     };
   }
@@ -130,8 +164,9 @@ export class SimRedis {
 
   /** There and back. Who has died meanwhile hears nothing any more. */
   #travel(user: string, process: SimProcess, blockMs: number): Promise<void> {
-    const isMute = this.#wayOf(user) === "mute";
-    const ms = isMute ? blockMs + ANSWER_MS : Math.ceil(this.#time.chance() * LATENCY_MS);
+    const way = this.#wayOf(user);
+    const ms =
+      way === "mute" ? blockMs + ANSWER_MS : Math.ceil(this.#time.chance() * (way === "slow" ? SLOW_MS : LATENCY_MS));
     return new Promise((resolve) => process.after(ms, resolve));
   }
 
@@ -196,6 +231,7 @@ export class SimRedis {
     await this.#travel(user, process, 0);
     if (this.#wayOf(user) === "mute") await this.#travel(user, process, blockMs);
     if ("error" in result) throw result.error;
+    if (args[0] === "XREADGROUP") for (const fields of entriesOf(result.reply)) this.onRead(user, fields);
     return result.reply;
   }
 
@@ -205,6 +241,7 @@ export class SimRedis {
     const [name = "", key = ""] = args;
     if (name === "XREADGROUP") return this.#read(args, process, isOpen);
     if (name === "GET") return this.#text(key);
+    if (name === "XLEN") return this.#streamOf(key)?.entries.length ?? 0;
     if (name === "XINFO")
       return [...(this.#streamOf(args[2] ?? "")?.groups.keys() ?? [])].map((group) => ["name", group]);
     if (this.isFull && ["XADD", "SET", "XGROUP"].includes(name)) throw new Error("OOM command not allowed");
@@ -218,16 +255,14 @@ export class SimRedis {
     const { streams, texts } = this.#store;
     if (name === "XADD") return this.#add(key, args.slice(args.indexOf("*") + 1));
     if (name === "XGROUP") return this.#makeGroup(args[2] ?? "", args[3] ?? "");
-    if (name === "XACK")
-      return Number(
-        streams
-          .get(key)
-          ?.groups.get(args[2] ?? "")
-          ?.pending.delete(Number(args[3])) ?? 0,
-      );
+    if (name === "XACK") {
+      const pending = streams.get(key)?.groups.get(args[2] ?? "")?.pending;
+      for (const id of args.slice(3)) pending?.delete(Number(id));
+      return 1;
+    }
     if (name === "XDEL") {
-      const stream = streams.get(key);
-      if (stream !== undefined) stream.entries = stream.entries.filter(({ id }) => id !== Number(args[2]));
+      const [stream, gone] = [streams.get(key), new Set(args.slice(2).map(Number))];
+      if (stream !== undefined) stream.entries = stream.entries.filter(({ id }) => !gone.has(id));
       return 1;
     }
     if (name === "DEL") {
@@ -261,8 +296,15 @@ export class SimRedis {
     const stream: Stream = this.#streamOf(key) ?? { lastId: 0, entries: [], groups: new Map() };
     this.#store.streams.set(key, stream);
     const id = ++stream.lastId;
-    stream.entries.push({ id, fields });
     if (this.sent.length < KEPT_MESSAGES) this.sent.push({ stream: key, fields });
+    this.#latest.push({ stream: key, fields });
+    if (this.#latest.length > LATEST_MESSAGES) this.#latest.shift();
+    this.onSent(key, fields);
+    if (this.#holding.delete(key)) {
+      this.held.push({ stream: key, fields });
+      return String(id);
+    }
+    stream.entries.push({ id, fields });
     for (const reader of [...this.#readers]) if (reader.stream === key) reader.look();
     return String(id);
   }
@@ -337,4 +379,9 @@ export class SimRedis {
     this.#earlier.push({ streams, texts: new Map(this.#store.texts) });
     if (this.#earlier.length > KEPT_STORES) this.#earlier.shift();
   }
+}
+
+function entriesOf(reply: RedisReply): readonly (readonly string[])[] {
+  const [found] = (reply ?? []) as readonly (readonly [string, readonly [string, readonly string[] | null][]])[];
+  return (found?.[1] ?? []).map(([, fields]) => fields ?? []);
 }

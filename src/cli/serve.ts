@@ -1,4 +1,5 @@
 /** The daemon as a process. */
+import { setFlagsFromString } from "node:v8";
 import { startDaemon } from "../daemon/daemon.ts";
 import { SETTING_RULES } from "../daemon/setting-rules.ts";
 import { load, type ServeOptions } from "./settings.ts";
@@ -7,7 +8,14 @@ import { VERSION } from "./version.ts";
 /** After SIGTERM the process is gone within this, in ms, whatever still hangs. */
 const STOP_DEADLINE_MS = 9_500;
 
+/**
+ * What is young and dead is collected by the main thread alone. There is little of it to move, and to wake helpers for it
+ * takes a tenth of the processor time of a request (docs/performance.md).
+ */
+const COLLECT_ALONE = "--no-parallel-scavenge";
+
 export async function serve(options: ServeOptions): Promise<void> {
+  setFlagsFromString(COLLECT_ALONE);
   // As ps, top and pgrep name it; by itself it would be one `node` among many.
   process.title = "gpu-orchestrator";
   const loadAgain = () => load(options, SETTING_RULES);

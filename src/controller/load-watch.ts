@@ -33,12 +33,12 @@ export class LoadWatch {
   #isAsking = false;
   readonly #before = new Map<string, Page>();
 
-  /** What was said last; it is asked anew beside it, so that a silent replica holds up nobody. */
-  look(replicas: readonly Asked[], now: number): ReadonlyMap<string, Metrics> {
+  /** @param now is by a steady clock. What was said last; it is asked anew beside it, so that a silent replica holds up nobody. */
+  look(replicas: () => readonly Asked[], now: number): ReadonlyMap<string, Metrics> {
     if (this.#isAsking || now - this.#askedAt < EVERY_MS) return this.#known;
     this.#askedAt = now;
     this.#isAsking = true;
-    void this.#ask(replicas, now).finally(() => {
+    void this.#ask(replicas(), now).finally(() => {
       this.#isAsking = false;
     });
     return this.#known;

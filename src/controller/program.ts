@@ -179,11 +179,21 @@ class Controller {
     const { objects, backend } = ground;
     const ids = sortableIds();
     const now = () => Date.now();
+    const steadyMs = () => performance.now();
     const newId = () => ids(Date.now());
     const history = stores.historyOf(objects, log);
     const both = { objects, history };
     const leads = () => ground.leads();
-    this.#loop = new ReconcileLoop({ ...both, backend, settings: settings.reconcile, leads, newId, now, log });
+    this.#loop = new ReconcileLoop({
+      ...both,
+      backend,
+      settings: settings.reconcile,
+      leads,
+      newId,
+      now,
+      steadyMs,
+      log,
+    });
     const seen = () => (this.#loop.trouble === null ? this.#loop.seen : null);
     const everyMs = settings.trackEveryMs;
     this.#tracker = new ResourceTracker({ database: stores.database, objects, seen, leads, now, everyMs, log });

@@ -64,10 +64,10 @@ describe("the load of a replica", () => {
     const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
     const watch = new LoadWatch();
     return async (now: number) => {
-      watch.look([{ replica: "r", url }], now);
-      await expect.poll(() => watch.look([], now).get("r"), { interval: 10 }).toBeDefined();
+      watch.look(() => [{ replica: "r", url }], now);
+      await expect.poll(() => watch.look(() => [], now).get("r"), { interval: 10 }).toBeDefined();
       await new Promise((resolve) => setTimeout(resolve, 50));
-      return watch.look([], now).get("r");
+      return watch.look(() => [], now).get("r");
     };
   }
   const page = (of: { requests: number; tokens: number; within1: number; within5: number; hits: number }) => `

@@ -1,5 +1,12 @@
 import { expect, onTestFinished, test } from "vitest";
+import { ControllerError } from "../../src/controller/objects/errors.ts";
+import { revisionOf } from "../../src/controller/objects/revision.ts";
+import type { WorkloadStatus } from "../../src/controller/objects/workload.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
+import type { ReplicaSeen } from "../../src/controller/reconcile/seen.ts";
+import { node, replica, SETTINGS, workload } from "./objects.ts";
+
+const HOUR_MS = 3_600_000;
 
 test("changes that never end do not put the next look off for ever", async () => {
   const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -8,7 +15,7 @@ test("changes that never end do not put the next look off for ever", async () =>
     return { nodes: [], tracksOf: () => [], loadOf: () => [], serviceOf: () => null, isolates: false };
   };
   const loop = new ReconcileLoop({
-    objects: { workloads: () => [], subscribe: () => () => undefined },
+    objects: { workloads: () => [], models: () => [], subscribe: () => () => undefined },
     backend: { look, tend: async () => undefined },
     leads: () => true,
     now: () => Date.now(),
@@ -22,3 +29,109 @@ test("changes that never end do not put the next look off for ever", async () =>
     .toBeGreaterThan(4)
     .finally(() => clearInterval(changes));
 });
+
+/** A loop over one workload of one replica, in a cluster that says by stamps what is new. */
+function overOne() {
+  const phase = { now: "ready" as ReplicaSeen["phase"] };
+  const world = {
+    stamp: ["tracks", "nodes"] as unknown[],
+    models: [] as unknown[],
+    wallMs: 1_800_000_000_000,
+    steadyMs: 0,
+    applied: 0,
+    fails: false,
+    workload: workload({ replicas: 1 }),
+    phase,
+  };
+  const revision = revisionOf(world.workload.metadata, world.workload.spec);
+  const loop = new ReconcileLoop({
+    objects: {
+      workloads: () => [world.workload],
+      models: () => world.models,
+      revisions: () => [],
+      putStatus: async (_: unknown, status: WorkloadStatus) => {
+        world.workload = { ...world.workload, status };
+      },
+      keepRevision: async () => undefined,
+    },
+    history: { addEvent: () => undefined, endScaling: () => undefined },
+    backend: {
+      look: async () => ({
+        nodes: [node()],
+        tracksOf: () => [{ revision, wanted: 1, replicas: [replica("one", phase.now)] }],
+        loadOf: () => [],
+        serviceOf: () => null,
+        isolates: true,
+        stampOf: () => [...world.stamp],
+      }),
+      templateOf: () => ({}),
+      apply: async () => {
+        world.applied++;
+        if (world.fails) throw new ControllerError("backend-unavailable", "not now");
+        return [];
+      },
+      tend: async () => undefined,
+    },
+    settings: SETTINGS,
+    leads: () => true,
+    newId: () => "id",
+    now: () => world.wallMs,
+    steadyMs: () => world.steadyMs,
+    log: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  } as never);
+  onTestFinished(() => loop.stop());
+  const passes = async (afterMs = 1_000) => {
+    const before = world.applied;
+    world.wallMs += afterMs;
+    world.steadyMs += afterMs;
+    await loop.pass();
+    return world.applied - before;
+  };
+  return { world, passes };
+}
+
+test("a workload that is as it is to be is decided on again when something is new, and once a minute", async () => {
+  const { world, passes } = overOne();
+  // Its status is written first, and that is new.
+  expect(await passes()).toBe(1);
+  expect(await passes()).toBe(1);
+  for (let times = 0; times < 3; times++) expect(await passes()).toBe(0);
+  world.stamp = ["other tracks", "nodes"];
+  expect(await passes()).toBe(1);
+  expect(await passes()).toBe(0);
+  world.stamp = ["other tracks", "other nodes"];
+  expect(await passes()).toBe(1);
+  world.models = [];
+  expect(await passes()).toBe(1);
+  world.workload = { ...world.workload };
+  expect(await passes()).toBe(1);
+  expect(await passes(58_000)).toBe(0);
+  expect(await passes(2_000)).toBe(1);
+});
+
+test("a workload that is not as it is to be is decided on at each look: its times run out", async () => {
+  const { world, passes } = overOne();
+  world.phase.now = "starting";
+  for (let times = 0; times < 4; times++) expect(await passes()).toBe(1);
+});
+
+test.each([-HOUR_MS, HOUR_MS])(
+  "a clock that is set by %d ms makes no pause longer, and no time run out",
+  async (byMs) => {
+    const { world, passes } = overOne();
+    world.phase.now = "starting";
+    await passes();
+    const stuck = () => world.workload.status.conditions?.find(({ type }) => type === "Stuck")?.status;
+    expect(stuck()).toBe("False");
+    world.fails = true;
+    // Its pauses grow to some seconds.
+    for (let times = 0; times < 12; times++) await passes(10_000);
+    world.fails = false;
+    world.wallMs += byMs;
+    expect(await passes(0)).toBe(1);
+    expect(await passes()).toBe(1);
+    expect(stuck()).toBe("False");
+    for (let times = 0; times < 11; times++) await passes(SETTINGS.progressDeadlineMs / 10);
+    expect(stuck()).toBe("True");
+  },
+);

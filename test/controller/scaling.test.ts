@@ -52,6 +52,11 @@ describe("scaling by what is measured", () => {
     expect(desired(ask([10], { spec: spec({ scaling: two }), load }))).toBe(2);
   });
 
+  test("waits for the cool-down of the last change, but not of one that is yet to come: a clock was set back", () => {
+    const cooling = (ago: number) => desired(ask([20, 20], { lastScaledAt: NOW - ago, upCooldownMs: 60_000 }));
+    expect([59_000, 60_000, -3_600_000].map(cooling)).toEqual([2, 4, 4]);
+  });
+
   test("counts a silent replica as idle for up and as at its target for down, and stands still when all are silent", () => {
     expect(desired(ask([40, null]))).toBe(4);
     expect(desired(ask([12, null]))).toBe(2);

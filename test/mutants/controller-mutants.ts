@@ -190,6 +190,27 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         find: "if (this.#timer !== null && this.#dueAt <= dueAt) return;",
         replace: "",
       },
+      {
+        name: "What is new about a workload that was at rest is not looked at",
+        find: "return stamp?.every((one, index) => one === before.stamp[index]) === true;",
+        replace: "return stamp !== undefined;",
+      },
+      {
+        name: "A workload whose times run out is left alone",
+        file: "src/controller/reconcile/reconcile.ts",
+        find: 'return holds("Ready") === "True" && holds("Progressing") === "True" && ',
+        replace: "return ",
+      },
+      {
+        name: "A clock that is set back makes pauses longer",
+        find: "this.#resting.clear();",
+        replace: "",
+      },
+      {
+        name: "A clock that is set forward lets deadlines run out",
+        find: "this.#memories.clear();",
+        replace: "",
+      },
     ],
   ),
   ...planted(
@@ -198,8 +219,8 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "A status is written at every look",
-        find: "if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) return;",
-        replace: "if (outcome.gone) return;",
+        find: "if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) {",
+        replace: "if (outcome.gone) {",
       },
     ],
   ),

@@ -9,8 +9,8 @@ import { tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import type { Created, WorkloadDraft } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
+import { hasRoomFor } from "../reconcile/fleet.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
-import { hasRoomFor } from "../reconcile/seen.ts";
 import { createSchema, scaleSchema, updateSchema } from "./asks.ts";
 import { changeable, changedDraft, deploymentId, draftOf, restartDraft, scaledDraft } from "./drafts.ts";
 import {

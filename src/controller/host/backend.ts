@@ -60,7 +60,7 @@ export class HostBackend implements Backend {
       const [run] = status.nodes;
       return run?.state === "ready" && run.url !== null ? [{ replica: id, url: run.url }] : [];
     });
-    const load = this.#load.look(ready, Date.now());
+    const load = this.#load.look(() => ready, performance.now());
     const utilization = new Map(gpus.map(({ uuid, utilization }) => [uuid, utilization]));
     const busy = (record: WorkloadRecord) =>
       averageOf((record.status.nodes[0]?.gpu_uuids ?? []).map((uuid) => utilization.get(uuid)));

@@ -5,6 +5,7 @@ import { keyOf } from "../objects/meta.ts";
 import type { Revision } from "../objects/revision.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Backend, DrainHow, Look, NodeDrain } from "../reconcile/backend.ts";
+import { productsOf } from "../reconcile/fleet.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
 import type { Removal } from "../reconcile/recovery.ts";
 import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
@@ -16,9 +17,10 @@ import { type KubeConnection, KubeError } from "./connection.ts";
 import { Drains } from "./drains.ts";
 import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
-import { nodesSeen, tracksSeen, workloadOf } from "./pods.ts";
+import { gpusOf, nodesSeen, workloadOf } from "./pods.ts";
 import type { Gateway } from "./reach.ts";
 import { childrenOf, deploymentPath, productsIn, templateIn, templateOf, tokenSecret } from "./render.ts";
+import { isSameToUs, Sameness } from "./sameness.ts";
 import { asTrouble, called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
@@ -45,6 +47,7 @@ export class KubeBackend implements Backend {
   readonly #drains: Drains;
   readonly #load = new LoadWatch();
   readonly #births = new Births();
+  readonly #same = new Sameness();
   /** Keys of pods that no drain touches while their successors come up: as decided since the last look. */
   readonly #spared = new Set<string>();
   /** Nodes that were to be emptied at the last look: what is asked for since is decided on at the next. */
@@ -56,8 +59,18 @@ export class KubeBackend implements Backend {
     this.#connection = connection;
     this.#objects = objects;
     this.#settings = settings;
-    this.#nodes = new Watch(connection, "/api/v1/nodes", { changed });
-    this.#pods = new Watch(connection, "/api/v1/pods", { changed });
+    // A large cluster is never still: what changes nothing for us does not ask for another look.
+    this.#nodes = new Watch(connection, "/api/v1/nodes", {
+      changed: (before, after) => {
+        if (before === undefined || after === undefined || !isSameToUs(before, after)) changed();
+      },
+    });
+    this.#pods = new Watch(connection, "/api/v1/pods", {
+      changed: (before, after) => {
+        const pod = after ?? before;
+        if (pod === undefined || workloadOf(pod) !== null || gpusOf(pod) > 0) changed();
+      },
+    });
     this.#priorities = new Watch(connection, "/apis/scheduling.k8s.io/v1/priorityclasses", { changed });
     this.#children = new Children(connection, changed);
     this.#drains = new Drains(connection, this.#nodes, this.#pods);
@@ -80,25 +93,30 @@ export class KubeBackend implements Backend {
     const watched = [this.#objects, ...this.#watches, ...this.#children.watches];
     const trouble = watched.find((one) => one.trouble !== null)?.trouble ?? null;
     if (trouble !== null) throw new ControllerError("backend-unavailable", trouble);
-    await this.#children.discover(Date.now());
+    await this.#children.discover(performance.now());
     const pods = this.#pods.all();
     const own = Map.groupBy(pods, (pod) => workloadOf(pod) ?? "");
     own.delete("");
     this.#draining = this.#drains.nodes;
     this.#spared.clear();
-    const tracks = new Map([...own].map(([key, of]) => [key, tracksSeen(of)]));
-    const ready = [...tracks.values()]
-      .flat()
-      .flatMap(({ replicas }) => replicas)
-      .flatMap(({ name, phase, url }) => (phase === "ready" && url !== null ? [{ replica: name, url }] : []));
-    const load = this.#load.look(ready, Date.now());
-    this.#seenNodes = nodesSeen(this.#nodes.all(), pods);
+    const tracks = this.#same.tracks(own);
+    const ready = () =>
+      [...own.keys()]
+        .flatMap(tracks)
+        .flatMap(({ replicas }) => replicas)
+        .flatMap(({ name, phase, url }) => (phase === "ready" && url !== null ? [{ replica: name, url }] : []));
+    const load = this.#load.look(ready, performance.now());
+    this.#seenNodes = this.#same.nodes(nodesSeen(this.#nodes.all(), pods));
     this.#births.look([...own.values()].flat());
-    const tracksOf = ({ metadata }: Workload): readonly TrackSeen[] => tracks.get(keyOf(metadata)) ?? [];
+    const tracksOf = ({ metadata }: Workload): readonly TrackSeen[] => tracks(keyOf(metadata));
     return {
       nodes: this.#seenNodes,
       isolates: true,
       tracksOf,
+      stampOf: (workload) => [
+        ...[tracksOf(workload), this.#seenNodes, load, this.#priorities.changes],
+        this.#children.versionsOf(workload.metadata),
+      ],
       inventory: () => inventoryIn(this.#nodes.all(), pods),
       serviceOf: ({ metadata: { name, namespace } }) => `http://${name}.${namespace}.svc`,
       loadOf: (workload) =>
@@ -141,7 +159,7 @@ export class KubeBackend implements Backend {
       ...this.#settings,
       template,
       priorityClasses: this.#priorityClasses(),
-      products: this.#seenNodes.flatMap(({ product }) => product ?? []),
+      products: productsOf(this.#seenNodes),
       liveProducts: live === undefined ? [] : productsIn(live, wanted.revision),
       optional: this.#children.optional,
     });

@@ -7,6 +7,7 @@
  *  4. Kinds that not every cluster has are made where they are, and are missed nowhere.
  *  5. Where NetworkPolicies may not be read, only workloads that have one are held up.
  */
+import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../objects/canonical.ts";
 import { ControllerError } from "../objects/errors.ts";
 import type { KubeConnection } from "./connection.ts";
@@ -26,7 +27,7 @@ type Kind = keyof typeof KINDS | OptionalKind;
 
 const DISCOVER_MS = 60_000;
 interface Applied {
-  readonly text: string;
+  readonly object: Child["object"];
   readonly version: string;
   /** What we applied as the server has written it: a quantity, for one, in its own form. */
   readonly settled: unknown;
@@ -105,6 +106,14 @@ export class Children {
     }
   }
 
+  /** Which versions of a workload's children are there, in one text. */
+  versionsOf({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
+    const nameOf = (kind: Kind) => (kind === "configmaps" ? `${name}-config` : name);
+    return [...this.#watches]
+      .map(([kind, watch]) => watch.get(namespace, nameOf(kind))?.metadata.resourceVersion ?? "none")
+      .join(" ");
+  }
+
   live(path: string): KubeObject | undefined {
     const [name = "", , namespace = ""] = path.split("/").toReversed();
     return this.#watchOf(path)?.get(namespace, name);
@@ -124,22 +133,22 @@ export class Children {
   /** @returns what somebody else had changed; `null`: nobody, as far as is known. */
   async #make({ path, object }: Child): Promise<string | null> {
     const live = this.live(path);
-    const text = canonicalJson(object);
-    const applied = this.#applied.get(path);
-    if (live !== undefined && applied?.text === text && applied.version === live.metadata.resourceVersion) return null;
-    const wanted = applied?.text === text ? applied.settled : object;
+    const before = this.#applied.get(path);
+    const applied = before !== undefined && isDeepStrictEqual(before.object, object) ? before : null;
+    if (live !== undefined && applied?.version === live.metadata.resourceVersion) return null;
+    const wanted = applied?.settled ?? object;
     const difference = live === undefined ? "it was deleted" : differenceIn(wanted, live);
     if (difference === null) {
       // As we want it from now on, whoever made it so.
-      this.#applied.set(path, { text, version: live?.metadata.resourceVersion ?? "", settled: wanted });
+      this.#applied.set(path, { object, version: live?.metadata.resourceVersion ?? "", settled: wanted });
       return null;
     }
     const asked = () => called(this.#connection.apply<KubeObject>(path, object));
-    const answer = await this.#refusals.asking(path, text, asked);
+    const answer = await this.#refusals.asking(path, canonicalJson(object), asked);
     const settled = asAnswered(object, answer);
-    this.#applied.set(path, { text, version: answer.metadata.resourceVersion, settled });
+    this.#applied.set(path, { object, version: answer.metadata.resourceVersion, settled });
     this.#watchOf(path)?.learn(answer);
-    return applied?.text === text ? `${path.split("/").slice(-2).join("/")}: ${difference}` : null;
+    return applied === null ? null : `${path.split("/").slice(-2).join("/")}: ${difference}`;
   }
 
   async #unmake(path: string): Promise<void> {

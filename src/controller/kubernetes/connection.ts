@@ -93,6 +93,11 @@ export class KubeConnection {
     }
   }
 
+  /** Waits until nobody else wants to write, and half of what may come at once is left for them. */
+  async leisure(): Promise<void> {
+    await this.#pacer?.leisure();
+  }
+
   async call<T>(path: string, call: Call = {}): Promise<T> {
     const isWrite = call.method !== undefined && call.method !== "GET";
     // A Lease that waited behind others could run out.
@@ -195,14 +200,32 @@ class Pacer {
   }
 
   async turn(): Promise<void> {
+    this.#refill();
+    this.#left--;
+    if (this.#left >= 0) return;
+    await pause((-this.#left / this.#pace.perSecond) * 1_000);
+  }
+
+  async leisure(): Promise<void> {
+    const { perSecond, burst } = this.#pace;
+    for (;;) {
+      this.#refill();
+      const missing = burst / 2 - this.#left;
+      if (missing <= 0) return;
+      await pause((missing / perSecond) * 1_000);
+    }
+  }
+
+  #refill(): void {
     const { perSecond, burst } = this.#pace;
     const now = performance.now();
-    this.#left = Math.min(burst, this.#left + ((now - this.#at) / 1_000) * perSecond) - 1;
+    this.#left = Math.min(burst, this.#left + ((now - this.#at) / 1_000) * perSecond);
     this.#at = now;
-    if (this.#left >= 0) return;
-    const waitMs = (-this.#left / perSecond) * 1_000;
-    await new Promise((resolve) => setTimeout(resolve, waitMs));
   }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 function refusal(status: number, text: string, retryAfter: string | string[] | undefined): KubeError {

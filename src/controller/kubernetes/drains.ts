@@ -131,7 +131,9 @@ export class Drains {
     const workload = workloadOf(pod);
     if (!isLate && workload !== null && tending.undecided.has(workload))
       return waiting("nothing could be decided of its workload");
-    if (before !== undefined && before.ofEviction !== isLate && tending.now < (before.until ?? 0)) return before;
+    // A clock that was set back makes no pause longer than it is.
+    const leftMs = (before?.until ?? 0) - tending.now;
+    if (before !== undefined && before.ofEviction !== isLate && leftMs > 0 && leftMs <= REFUSED_MS) return before;
     const words = await (isLate ? this.#delete(metadata) : this.#evict(metadata));
     return words === null ? null : { words, ofEviction: !isLate, until: tending.now + REFUSED_MS };
   }

@@ -11,10 +11,10 @@ import { readSpec } from "../objects/rules.ts";
 import type { Created, Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec, WorkloadStatus } from "../objects/workload.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
-import { tellCondition } from "./events.ts";
 import { OURS } from "./owned.ts";
 import { Refusals } from "./refusals.ts";
 import { ownerOf, revisionIn, revisionObject } from "./revisions.ts";
+import { Tidings } from "./tidings.ts";
 import { called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
@@ -35,11 +35,14 @@ export class KubeObjects implements Objects {
   };
   readonly #refusals = new Refusals();
   readonly #known = new WeakMap<KubeObject, Workload>();
+  #knownModels: { readonly at: number; readonly models: readonly Model[] } = { at: -1, models: [] };
+  readonly #tidings: Tidings;
 
   /** @param watched is the namespace whose workloads are seen; `null`: all. */
   constructor(connection: KubeConnection, watched: string | null) {
     this.#connection = connection;
     this.#watched = watched;
+    this.#tidings = new Tidings(connection);
     const changed = () => {
       for (const tell of this.#listeners) tell();
     };
@@ -60,6 +63,7 @@ export class KubeObjects implements Objects {
   }
 
   async stop(): Promise<void> {
+    await this.#tidings.stop();
     await Promise.all([this.#workloads.stop(), this.#models.stop(), this.#revisions.stop()]);
   }
 
@@ -89,10 +93,15 @@ export class KubeObjects implements Objects {
   }
 
   models(): readonly Model[] {
-    return this.#models.all().map((object) => ({
-      metadata: metadataOf(object),
-      spec: (object.spec ?? {}) as ModelSpec,
-    }));
+    const at = this.#models.changes;
+    if (this.#knownModels.at !== at) {
+      const models = this.#models.all().map((object) => ({
+        metadata: metadataOf(object),
+        spec: (object.spec ?? {}) as ModelSpec,
+      }));
+      this.#knownModels = { at, models };
+    }
+    return this.#knownModels.models;
   }
 
   async create(draft: WorkloadDraft, key: RequestKey | null): Promise<Created> {
@@ -175,9 +184,7 @@ export class KubeObjects implements Objects {
     const body = { metadata: { uid: metadata.uid }, status: mergePatch(live, status) };
     const made = await this.#patched(`${pathOf(metadata)}/status`, body);
     this.#workloads.learn(made);
-    for (const condition of changedConditions(workload.status, status)) {
-      await tellCondition(this.#connection, workload, condition).catch(() => undefined);
-    }
+    for (const condition of changedConditions(workload.status, status)) this.#tidings.tell(workload, condition);
   }
 
   async remove({ metadata }: Workload): Promise<void> {

@@ -16,14 +16,14 @@ export class Refusals {
   async asking<T>(path: string, text: string, call: () => Promise<T>): Promise<T> {
     const before = this.#refused.get(path);
     const isSame = before?.text === text;
-    if (isSame && Date.now() < before.until) throw before.error;
+    if (isSame && performance.now() < before.until) throw before.error;
     try {
       const answer = await call();
       this.#refused.delete(path);
       return answer;
     } catch (error) {
       const pauseMs = isSame ? Math.min(LONGEST_PAUSE_MS, before.pauseMs * 2) : FIRST_PAUSE_MS;
-      this.#refused.set(path, { text, error: error as Error, until: Date.now() + pauseMs, pauseMs });
+      this.#refused.set(path, { text, error: error as Error, until: performance.now() + pauseMs, pauseMs });
       throw error;
     }
   }

@@ -47,7 +47,8 @@ const LONGEST_PAUSE_MS = 30_000;
 
 export interface WatchOptions {
   readonly labelSelector?: string;
-  readonly changed: () => void;
+  /** @param before and `after` are of one object; `undefined`: it was not there, or is no more. Neither: it was something else. */
+  readonly changed: (before?: KubeObject, after?: KubeObject) => void;
   readonly silenceMs?: number;
 }
 
@@ -101,7 +102,7 @@ export class Watch {
 
   /** What a write has answered: it need not be waited for. */
   learn(object: KubeObject): void {
-    this.#objects.set(keyOf(object.metadata), object);
+    this.#objects.set(keyOf(object.metadata), slim(object));
     this.changes++;
   }
 
@@ -153,7 +154,7 @@ export class Watch {
         },
         signal: this.#stop.signal,
       });
-      for (const object of page.items) found.set(keyOf(object.metadata), object);
+      for (const object of page.items) found.set(keyOf(object.metadata), slim(object));
       next = page.metadata.continue;
       version = page.metadata.resourceVersion;
     } while (next !== undefined && next !== "");
@@ -213,9 +214,11 @@ export class Watch {
     this.trouble = null;
     if (type === "BOOKMARK") return;
     this.changes++;
-    if (type === "DELETED") this.#objects.delete(keyOf(object.metadata));
-    else if (!this.#isKnownLater(object)) this.#objects.set(keyOf(object.metadata), object);
-    this.#options.changed();
+    const key = keyOf(object.metadata);
+    const before = this.#objects.get(key);
+    if (type === "DELETED") this.#objects.delete(key);
+    else if (!this.#isKnownLater(object)) this.#objects.set(key, slim(object));
+    this.#options.changed(before, this.#objects.get(key));
   }
 }
 
@@ -223,6 +226,14 @@ export class Watch {
 function isLater(one: string, other: string): boolean {
   const isNumber = /^\d{1,30}$/;
   return isNumber.test(one) && isNumber.test(other) && BigInt(one) > BigInt(other);
+}
+
+/** Without what nobody here reads: who wrote which field, and a node's list of images, are most of an object. */
+function slim(object: KubeObject): KubeObject {
+  const { metadata, status } = object as { metadata: { managedFields?: unknown }; status?: { images?: unknown } };
+  delete metadata.managedFields;
+  delete status?.images;
+  return object;
 }
 
 function jitter(): number {

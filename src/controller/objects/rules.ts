@@ -10,8 +10,22 @@ export interface Breach {
   readonly message: string;
 }
 
+type Read = { readonly spec: WorkloadSpec } | { readonly breaches: readonly Breach[] };
+
+/** A spec is read at each look for as long as it is there. */
+const known = new WeakMap<object, Read>();
+
 /** What is wrong with a spec as somebody sent it; the spec, defaults filled in, when nothing is. */
-export function readSpec(given: unknown): { readonly spec: WorkloadSpec } | { readonly breaches: readonly Breach[] } {
+export function readSpec(given: unknown): Read {
+  if (typeof given !== "object" || given === null) return reading(given);
+  const before = known.get(given);
+  if (before !== undefined) return before;
+  const read = reading(given);
+  known.set(given, read);
+  return read;
+}
+
+function reading(given: unknown): Read {
   const read = workloadSpecSchema.safeParse(given);
   if (!read.success) {
     return {

@@ -10,6 +10,11 @@ export interface Look {
   readonly nodes: readonly NodeSeen[];
   tracksOf(workload: Workload): readonly TrackSeen[];
   loadOf(workload: Workload): readonly LoadSeen[];
+  /**
+   * All that is decided on it from, but itself, the models and the time: where each value is the one that it was, nothing is
+   * new. Absent: nobody can tell.
+   */
+  stampOf?(workload: Workload): readonly unknown[];
   /** Where all replicas that serve are reached under one address; `null`: each has its own. */
   serviceOf(workload: Workload): string | null;
   /** More of the same, for those who keep books; absent: there is no more to be told. */

@@ -2,8 +2,9 @@
  * A lone replica whose node is to be emptied: its successor comes up on another node before it goes. Of more than one,
  * the budget decides which goes when, and nothing is surged. Pure.
  */
+import { drainingIn, hasRoomFor } from "./fleet.ts";
 import type { Plan } from "./plan.ts";
-import { hasRoomFor, type Seen } from "./seen.ts";
+import type { Seen } from "./seen.ts";
 
 export interface Evacuation {
   readonly extra: 0 | 1;
@@ -53,8 +54,4 @@ export function rollingEvacuation(
   const servesElsewhere = ready.some(({ node }) => node === null || !draining.has(node));
   if (desired !== 1 || !surge || servesElsewhere) return STAYING;
   return { ...STAYING, spared: ready.map(({ name }) => name) };
-}
-
-function drainingIn(nodes: Seen["nodes"]): ReadonlySet<string> {
-  return new Set(nodes.filter((node) => node.draining).map(({ name }) => name));
 }

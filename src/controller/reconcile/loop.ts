@@ -7,20 +7,26 @@
  *  3. While the backend cannot be reached nothing is decided, with growing pauses up to half a minute.
  *  4. A workload whose pass fails holds up no other, and rests, with growing pauses. Ten are worked on at once, and one
  *     never twice at once.
- *  5. A pass that takes long is followed by a pause as long, up to a second: a busy cluster is not looked at without end,
+ *  5. A workload that is as it is to be is decided on again when something is new that it depends on, and once a minute in
+ *     any case: of a large cluster that is still, a look costs little.
+ *  6. When the clock was set, all that is counted from an instant on is counted anew, as after a start.
+ *  7. A pass that takes long is followed by a pause as long, up to a second: a busy cluster is not looked at without end,
  *     nor, since changes never end there, never.
  */
 import { isDeepStrictEqual } from "node:util";
 import { changedConditions, conditionsAfter, finding } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
+import type { Model } from "../objects/model.ts";
 import { numberFor, outdated, type Revision, revisionParts } from "../objects/revision.ts";
 import type { History, Objects } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
 import { type Family, family } from "../watching/figures.ts";
 import type { Backend, Look } from "./backend.ts";
+import { Breath } from "./breath.ts";
+import { ClockWatch } from "./clock-watch.ts";
 import { LoopFigures } from "./loop-figures.ts";
-import { type Memory, NO_MEMORIES, type Outcome, reconcile, type Wanted } from "./reconcile.ts";
+import { isAtRest, type Memory, NO_MEMORIES, type Outcome, reconcile, type Wanted } from "./reconcile.ts";
 import type { TrackSeen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
 
@@ -32,6 +38,7 @@ const AT_ONCE = 10;
 const FIRST_REST_MS = 5;
 const LONGEST_REST_MS = 300_000;
 const METRICS_MS = 60_000;
+const ANEW_MS = 60_000;
 const LONGEST_PAUSE_MS = 30_000;
 
 export interface LoopParts {
@@ -43,6 +50,8 @@ export interface LoopParts {
   readonly leads: () => boolean;
   readonly newId: () => string;
   readonly now: () => number;
+  /** Does not jump when the clock is set; absent: `now` does not either. */
+  readonly steadyMs?: () => number;
   readonly log: {
     info(facts: object, message: string): void;
     warn(facts: object, message: string): void;
@@ -50,10 +59,19 @@ export interface LoopParts {
   };
 }
 
+/** What a workload was as it is to be by. */
+interface Settled {
+  readonly models: readonly Model[];
+  readonly stamp: readonly unknown[];
+  readonly at: number;
+}
+
 export class ReconcileLoop {
   readonly #parts: LoopParts;
   readonly #memories = new Map<string, Memory>();
   readonly #measuredAt = new Map<string, number>();
+  #settled = new WeakMap<Workload, Settled>();
+  readonly #clock: ClockWatch | null;
   #timer: NodeJS.Timeout | null = null;
   /** When it fires. */
   #dueAt = 0;
@@ -76,6 +94,8 @@ export class ReconcileLoop {
 
   constructor(parts: LoopParts) {
     this.#parts = parts;
+    const { now, steadyMs } = parts;
+    this.#clock = steadyMs === undefined ? null : new ClockWatch(now, steadyMs);
   }
 
   start(): void {
@@ -143,6 +163,7 @@ export class ReconcileLoop {
 
   async #pass(): Promise<void> {
     const { backend, objects, log } = this.#parts;
+    this.#followClock();
     try {
       this.seen = await backend.look();
       if (this.trouble !== null) log.info({}, "the backend answers");
@@ -157,17 +178,30 @@ export class ReconcileLoop {
     }
     this.looks++;
     const { seen } = this;
-    const workloads = objects.workloads();
-    const left = workloads.filter(({ metadata }) => this.#isDue(keyOf(metadata)));
-    this.#undecided = new Set(workloads.map(({ metadata }) => keyOf(metadata)));
+    const models = objects.models();
+    const open = objects.workloads().filter((workload) => !this.#isSettled(workload, seen, models));
+    const left = open.filter(({ metadata }) => this.#isDue(keyOf(metadata)));
+    this.#undecided = new Set(open.map(({ metadata }) => keyOf(metadata)));
+    const breath = new Breath();
     const some = async () => {
       // Asked before each: a pass over many can last longer than a lease.
       for (let next = left.shift(); next !== undefined && this.#parts.leads(); next = left.shift()) {
-        await this.#guarded(next, seen);
+        await this.#guarded(next, seen, models);
+        await breath.drawn();
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, some));
     if (this.#parts.leads()) await this.#tended();
+  }
+
+  #followClock(): void {
+    const setByMs = this.#clock?.setByMs() ?? null;
+    if (setByMs === null) return;
+    this.#parts.log.warn({ set_by_ms: setByMs }, "the clock was set: what is counted from an instant on begins anew");
+    this.#memories.clear();
+    this.#measuredAt.clear();
+    this.#resting.clear();
+    this.#settled = new WeakMap();
   }
 
   async #tended(): Promise<void> {
@@ -184,11 +218,18 @@ export class ReconcileLoop {
     return this.#parts.now() >= (this.#resting.get(key)?.until ?? 0);
   }
 
-  async #guarded(workload: Workload, look: Look): Promise<void> {
+  #isSettled(workload: Workload, look: Look, models: readonly Model[]): boolean {
+    const before = this.#settled.get(workload);
+    if (before === undefined || before.models !== models || this.#parts.now() - before.at >= ANEW_MS) return false;
+    const stamp = look.stampOf?.(workload);
+    return stamp?.every((one, index) => one === before.stamp[index]) === true;
+  }
+
+  async #guarded(workload: Workload, look: Look, models: readonly Model[]): Promise<void> {
     const { log, now } = this.#parts;
     const key = keyOf(workload.metadata);
     try {
-      await this.#one(workload, look);
+      await this.#one(workload, look, models);
       this.#resting.delete(key);
     } catch (error) {
       const pauseMs = Math.min(LONGEST_REST_MS, (this.#resting.get(key)?.pauseMs ?? FIRST_REST_MS / 2) * 2);
@@ -200,13 +241,15 @@ export class ReconcileLoop {
     }
   }
 
-  async #one(workload: Workload, look: Look): Promise<void> {
+  async #one(workload: Workload, look: Look, models: readonly Model[]): Promise<void> {
     const { objects, settings, now } = this.#parts;
     const { uid } = workload.metadata;
     const tracks = look.tracksOf(workload);
+    // As it is before anything is done: what is done is new.
+    const stamp = look.stampOf?.(workload);
     const [load, service] = [look.loadOf(workload), look.serviceOf(workload)];
     const { nodes, isolates } = look;
-    const seen = { tracks, nodes, models: objects.models(), load, service, isolates, now: now() };
+    const seen = { tracks, nodes, models, load, service, isolates, now: now() };
     const decided = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
     this.#memories.set(uid, decided.memory);
     if (decided.wanted !== null) this.#figures.removals.add({}, decided.wanted.removed.length);
@@ -221,7 +264,10 @@ export class ReconcileLoop {
       await objects.forget(workload);
       return;
     }
-    if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) return;
+    if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) {
+      if (stamp !== undefined && isAtRest(outcome)) this.#settled.set(workload, { models, stamp, at: seen.now });
+      return;
+    }
     this.#measuredAt.set(uid, now());
     await this.#tell(workload, outcome);
     await objects.putStatus(workload, outcome.status);

@@ -14,7 +14,8 @@ import type { JsonObject } from "../../core/base/json.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import type { Model } from "../objects/model.ts";
 import type { WorkloadSpec } from "../objects/workload.ts";
-import { isOfProduct, type NodeSeen } from "./seen.ts";
+import { cardsIn, mostIn } from "./fleet.ts";
+import type { NodeSeen } from "./seen.ts";
 import type { QosClass, ReconcileSettings } from "./settings.ts";
 
 export interface Plan {
@@ -72,7 +73,7 @@ export function planOf(
     return { reason: "UnknownProfile", message: `resourceProfiles has no ${spec.resourceProfile}` };
   }
   const product = productOf(spec);
-  const cards = cardsOf(nodes, product, settings);
+  const cards = cardsIn(nodes, product, settings.gpuMemoryMib);
   const stated = spec.resources.gpu ?? (profile === null ? undefined : String(profile.gpu));
   const need = needOf(spec, model, stated === undefined ? null : Number(stated), cards);
   const gpus = stated === undefined ? (need?.gpus ?? 1) : Number(stated);
@@ -138,17 +139,6 @@ function productOf({ resources: { gpuType } }: WorkloadSpec): string | null {
   return gpuType === undefined || gpuType.includes("/") ? null : gpuType;
 }
 
-/** Memory of each GPU that could serve, largest first. */
-function cardsOf(nodes: readonly NodeSeen[], product: string | null, settings: ReconcileSettings): number[] {
-  return nodes
-    .filter((node) => isOfProduct(node, product))
-    .flatMap(({ gpus, gpuMemoryMib }) => {
-      const memoryMib = gpuMemoryMib ?? settings.gpuMemoryMib;
-      return memoryMib === null ? [] : Array.from({ length: gpus }, () => memoryMib);
-    })
-    .sort((a, b) => b - a);
-}
-
 function needOf(
   { engine, modelType }: WorkloadSpec,
   model: string,
@@ -170,10 +160,8 @@ function overLimit(spec: WorkloadSpec, gpus: number, settings: ReconcileSettings
   return gpus > settings.maxGpus ? over("GPUs") : null;
 }
 
-/** Nodes that are away or cordoned count: they may come back. */
 function neverFits(gpus: number, product: string | null, nodes: readonly NodeSeen[]): PlanRefused | null {
-  const able = nodes.filter((node) => isOfProduct(node, product));
-  const most = Math.max(0, ...able.map((node) => node.gpus));
+  const most = mostIn(nodes, product);
   if (nodes.length === 0 || gpus <= most) return null;
   const of = product === null ? "" : ` of ${product}`;
   return { reason: "NeverFits", message: `asked for ${gpus} GPUs${of} of one node; the most that one has is ${most}` };

@@ -11,13 +11,14 @@ import type { EpochMs } from "../../core/base/time.ts";
 import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
 import { revisionOf } from "../objects/revision.ts";
 import { type Breach, notYet, readSpec } from "../objects/rules.ts";
-import type { Workload, WorkloadStatus } from "../objects/workload.ts";
+import type { ConditionType, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { evacuationOf, rollingEvacuation } from "./evacuation.ts";
+import { hasRoomFor, roomIn } from "./fleet.ts";
 import { isPlan, type Plan, type PlanRefused, planOf, startupSeconds } from "./plan.ts";
 import { NO_RECOVERY, type RecoveryMemory, type Removal, recover } from "./recovery.ts";
 import { rolloutStep } from "./rollout.ts";
 import { NO_MEMORY, type Scaled, type ScalingMemory, scale } from "./scaling.ts";
-import { hasRoomFor, isOfProduct, isPlaced, readyOf, type Seen } from "./seen.ts";
+import { isPlaced, readyOf, type Seen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
 import { conditionsBefore, statusOf, type View } from "./status.ts";
 
@@ -150,6 +151,14 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
   };
 }
 
+/** All is as it is to be: it stays so for as long as nothing that it was decided from changes. */
+export function isAtRest({ wanted, status: { conditions }, gone }: Outcome): boolean {
+  if (wanted === null || gone || wanted.isBlocked || wanted.extra > 0) return false;
+  if (wanted.leaving.length + wanted.spared.length + wanted.removed.length > 0) return false;
+  const holds = (type: ConditionType) => conditionOf(conditions, type)?.status;
+  return holds("Ready") === "True" && holds("Progressing") === "True" && holds("Drifted") !== "True";
+}
+
 /** As long as a replica may take to come up: a large model loads for longer than any deadline that was set for all. */
 function budgetOf(plan: Plan, { progressDeadlineMs }: ReconcileSettings): number {
   return Math.max(progressDeadlineMs, startupSeconds(plan) * 1_000);
@@ -247,9 +256,6 @@ function scalingOf(
 ): Scaled {
   const replicas = tracks.flatMap((track) => track.replicas).filter(({ phase }) => phase !== "stopping");
   const ready = replicas.filter(({ phase }) => phase === "ready").map(({ name }) => name);
-  const free = nodes
-    .filter((node) => node.ready && node.schedulable && isOfProduct(node, product))
-    .map((node) => Math.floor((node.gpus - node.usedGpus) / Math.max(1, gpus)));
   return scale(
     {
       spec,
@@ -257,7 +263,7 @@ function scalingOf(
       ready,
       unready: replicas.length - ready.length,
       load,
-      room: gpus === 0 ? Number.POSITIVE_INFINITY : free.reduce((sum, count) => sum + count, 0),
+      room: gpus === 0 ? Number.POSITIVE_INFINITY : roomIn(nodes, gpus, product),
       lastScaledAt: status.lastScaleTime === undefined ? null : Date.parse(status.lastScaleTime),
       upCooldownMs: settings.scaleUpCooldownMs,
       downCooldownMs: settings.scaleDownCooldownMs,

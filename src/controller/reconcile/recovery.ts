@@ -10,6 +10,7 @@
  *     and then with pauses that double up to an hour, until the workload is out of trouble.
  */
 import type { EpochMs } from "../../core/base/time.ts";
+import { awayIn } from "./fleet.ts";
 import type { ReplicaSeen, Seen } from "./seen.ts";
 
 const FIRST_PAUSE_MS = 120_000;
@@ -40,7 +41,7 @@ export function recover(
   memory: RecoveryMemory,
   budgetMs: number,
 ): { readonly removed: readonly Removal[]; readonly memory: RecoveryMemory } {
-  const away = new Set(nodes.filter(({ ready }) => !ready).map(({ name }) => name));
+  const away = awayIn(nodes);
   const replicas = tracks.flatMap((track) => track.replicas).toSorted((a, b) => (a.name < b.name ? -1 : 1));
   const since: Record<string, EpochMs> = {};
   for (const replica of replicas) {

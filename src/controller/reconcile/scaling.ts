@@ -116,7 +116,9 @@ function paceOf(ask: ScalingAsk, current: number, wanted: number, kept: ScalingM
   const steady = way === "scaleUp" ? Math.min(...since) : Math.max(...since);
   if (way === "scaleUp" ? steady <= current : steady >= current) return current;
   const cooldown = way === "scaleUp" ? ask.upCooldownMs : ask.downCooldownMs;
-  if (ask.lastScaledAt !== null && ask.now - ask.lastScaledAt < cooldown) return current;
+  const sinceMs = ask.lastScaledAt === null ? cooldown : ask.now - ask.lastScaledAt;
+  // Of a change that is yet to come, a clock was set back: it says nothing.
+  if (sinceMs >= 0 && sinceMs < cooldown) return current;
   const { maxChangePercent, maxChangePods } = ask.spec.scaling.scalingBehavior?.[way] ?? {};
   const byPercent = maxChangePercent === undefined ? Infinity : Math.ceil((current * maxChangePercent) / 100);
   const step = Math.min(Math.abs(steady - current), Math.max(1, Math.min(byPercent, maxChangePods ?? Infinity)));

@@ -77,13 +77,6 @@ export function readyOf({ replicas }: TrackSeen): number {
   return replicas.filter(({ phase }) => phase === "ready").length;
 }
 
-/** Whether some node could take a replica of so many GPUs now. */
-export function hasRoomFor(nodes: readonly NodeSeen[], gpus: number, product: string | null): boolean {
-  return nodes.some(
-    (node) => node.ready && node.schedulable && isOfProduct(node, product) && node.gpus - node.usedGpus >= gpus,
-  );
-}
-
 /** By part of the name, as `resources.gpuType` has it. */
 export function isOfProduct({ product }: Pick<NodeSeen, "product">, wanted: string | null): boolean {
   if (wanted === null) return true;

@@ -4,6 +4,7 @@ import { conditionsAfter, type Finding, finding } from "../objects/conditions.ts
 import { isolationOf } from "../objects/isolation.ts";
 import { LABEL } from "../objects/meta.ts";
 import type { Condition, State, Workload, WorkloadStatus } from "../objects/workload.ts";
+import { awayIn } from "./fleet.ts";
 import type { Plan } from "./plan.ts";
 import type { RolloutStep } from "./rollout.ts";
 import type { Scaled } from "./scaling.ts";
@@ -86,7 +87,7 @@ export function statusOf(view: View, idleMs: number, budgetMs: number): Workload
  * stopping on a node that is away serves nobody, and may stay so for as long as the node does.
  */
 function leftOf({ seen, revision, scaled, extra }: View): number {
-  const away = new Set(seen.nodes.filter(({ ready }) => !ready).map(({ name }) => name));
+  const away = awayIn(seen.nodes);
   const counts = ({ phase, node }: ReplicaSeen) => phase !== "stopping" || node === null || !away.has(node);
   const of = (isCurrent: boolean) =>
     seen.tracks

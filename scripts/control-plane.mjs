@@ -1,6 +1,6 @@
 // Builds a control plane for the tests of test/plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler)
-// from the pinned modules there, into ~/.cache/gpu-orchestrator/kube-VERSION, and runs those tests, or with `scale` the
-// large run of test/plane/scale.ts.
+// from the pinned modules there, into ~/.cache/gpu-orchestrator/kube-VERSION, and runs those tests, or with `scale` or
+// `peers` the large runs of test/plane/scale.ts and test/plane/peers.ts.
 // Needs Go; the first build takes long, several GiB of disk and the network. $KUBEBUILDER_ASSETS, a folder with these
 // programs, spares it.
 import { spawnSync } from "node:child_process";
@@ -43,7 +43,7 @@ const env = {
 const [what, ...more] = process.argv.slice(2);
 // Files one after the other: each has a control plane of its own.
 const run =
-  what === "scale"
-    ? spawnSync(process.execPath, [join(root, "test/plane/scale.ts"), ...more], { cwd: root, stdio: "inherit", env })
+  what === "scale" || what === "peers"
+    ? spawnSync(process.execPath, [join(root, `test/plane/${what}.ts`), ...more], { cwd: root, stdio: "inherit", env })
     : spawnSync("vitest", ["run", "--no-file-parallelism", "test/plane"], { cwd: root, stdio: "inherit", env });
 process.exit(run.status ?? 1);

@@ -168,12 +168,18 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
     });
 
     test("has an Event for each change of a condition", async () => {
-      const { items } = await get(`/apis/events.k8s.io/v1${NS}/events`);
-      const own = (items as Any[]).filter(({ reportingController }) => reportingController === "gpu-orchestrator");
-      const notes = own.map(({ type, reason, note }) => `${type} ${reason} ${note}`);
-      expect(notes).toContain("Normal AllReady Ready is True: 1 of 1 replicas of this revision serve");
-      expect(notes).toContain("Normal Valid Accepted is True");
-      expect(own[0].regarding).toMatchObject({ kind: "LLMWorkload", name: "my-llm-workload" });
+      const own = async () =>
+        ((await get(`/apis/events.k8s.io/v1${NS}/events`)).items as Any[]).filter(
+          ({ reportingController }) => reportingController === "gpu-orchestrator",
+        );
+      // They come after everything else that is written.
+      await until("the last one is told", async () => {
+        const notes = (await own()).map(({ type, reason, note }) => `${type} ${reason} ${note}`);
+        return notes.includes("Normal AllReady Ready is True: 1 of 1 replicas of this revision serve");
+      });
+      const events = await own();
+      expect(events.map(({ note }) => note)).toContain("Accepted is True");
+      expect(events[0].regarding).toMatchObject({ kind: "LLMWorkload", name: "my-llm-workload" });
     });
 
     test("writes nothing while nothing changes, but for its Lease", async () => {

@@ -6,6 +6,7 @@
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { crds } from "../../src/controller/kubernetes/crds.ts";
 import { isBuilt } from "../e2e/daemon.ts";
+import { canSetWallClock, WallClock } from "../e2e/wall-clock.ts";
 import { isPlaneThere, until } from "./control-plane.ts";
 import { type Any, applied, idleWrites, pathOf, strayWrites, type TestController } from "./controller.ts";
 import { conflict, tooMany } from "./faulty-proxy.ts";
@@ -13,6 +14,7 @@ import { NAMESPACE, Story } from "./story.ts";
 
 const LONG_MS = 420_000;
 vi.setConfig({ testTimeout: LONG_MS, hookTimeout: LONG_MS });
+const HOUR_MS = 3_600_000;
 /** A watch that is silent for so long is opened anew, and the loop and the pods take their time. */
 const SILENCE_MS = 90_000;
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -214,6 +216,53 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
       await story.isUp();
     }
   });
+
+  test.skipIf(!canSetWallClock)(
+    "a leader whose clock is set, forward and back, leads on, and does what is wanted (needs libfaketime)",
+    async () => {
+      await story.serves("clock", 2);
+      await story.controller.stop();
+      const wall = new WallClock(story.plane.folder);
+      story.controller = await story.start("clocked", [], wall.env);
+      await story.isUp();
+      await story.ready("clock", 2);
+      const clocked = story.controller;
+      const isSet = ({ msg }: Any) => String(msg).startsWith("the clock was set");
+      for (const [times, aheadMs] of [HOUR_MS, -HOUR_MS, 0].entries()) {
+        wall.set(aheadMs);
+        await until("it knows", () => clocked.log.filter(isSet).length === times + 1);
+        await story.change("clock", { replicas: 1 + (times % 2) });
+        await story.ready("clock", 1 + (times % 2), 60_000);
+        const pods = story.kubelet.pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined);
+        expect(pods).toHaveLength(1 + (times % 2));
+      }
+      expect(clocked.hasEnded).toBe(false);
+      expect(clocked.log.filter(({ msg }) => msg === "this controller leads")).toHaveLength(1);
+      await story.controller.stop();
+      story.controller = await story.start("unclocked");
+    },
+  );
+
+  test.skipIf(!canSetWallClock)(
+    "one whose clock is an hour ahead takes no Lease that is renewed, and takes over when it is no more (needs libfaketime)",
+    async () => {
+      await story.serves("ahead", 1);
+      const wall = new WallClock(story.plane.folder);
+      wall.set(HOUR_MS);
+      const ahead = await story.start("ahead", [], wall.env);
+      await until("it is ready", async () => (await ahead.get("/readyz")).status === 200);
+      const leads = () => ahead.log.some(({ msg }) => msg === "this controller leads");
+      await pause(20_000);
+      expect(leads()).toBe(false);
+      await story.controller.stop("SIGKILL");
+      story.controller = ahead;
+      await until("it leads", leads, 60_000);
+      await story.change("ahead", { replicas: 2 });
+      await story.ready("ahead", 2);
+      await story.controller.stop();
+      story.controller = await story.start("on-time");
+    },
+  );
 
   test("pods that hang on a dead node are given up, and neither Ready nor a deletion waits for the node", async () => {
     await story.serves("dead", 3);

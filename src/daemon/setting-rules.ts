@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { userInfo } from "node:os";
 import type { Rule } from "../config/rules.ts";
 import type { WorkConfig } from "../config/work.ts";
@@ -47,6 +48,17 @@ export const SETTING_RULES: readonly Rule[] = [
         : null,
   },
   {
+    reads: [
+      ["work", "worker"],
+      ["work", "enabled"],
+    ],
+    check: ({ work }) =>
+      work.enabled && work.worker === "embedded" && startsPrograms(work) && mayGainNothing()
+        ? "embedded does not go with NoNewPrivileges (no_new_privs), which a worker that changes users cannot have: set " +
+          "external, and start gpu-orchestrator-worker.service"
+        : null,
+  },
+  {
     reads: [["server", "tls"]],
     check({ server }) {
       // Another rule reports one without the other.
@@ -92,6 +104,20 @@ export const SETTING_RULES: readonly Rule[] = [
     },
   },
 ];
+
+/** Whether anything runs but stand-ins. */
+function startsPrograms({ executors }: WorkConfig): boolean {
+  return Object.values(executors).some(({ type }) => type !== "simulated" && type !== "echo");
+}
+
+/** As `NoNewPrivileges=` of a unit has it for all that it starts (prctl(2), PR_SET_NO_NEW_PRIVS). */
+function mayGainNothing(): boolean {
+  try {
+    return /^NoNewPrivs:\s*1$/m.test(readFileSync("/proc/self/status", "latin1"));
+  } catch {
+    return false;
+  }
+}
 
 /** Whose runs would be; `null`: somebody's who may. Of an external worker only the settings can be judged here. */
 function userObjection({ runAs, allowSameUser, allowRoot, worker }: WorkConfig): string | null {

@@ -41,7 +41,8 @@ export class Books {
     const { events, state } = decide(this.#state, command, now);
     if (events.length === 0 && key === null) return events;
     const deliveries = deliveriesFor(events, state, now, this.#uploadsItself);
-    this.#store.commit(state, changedBy(events, state), key, now, deliveries);
+    const outlasts = key !== null || deliveries.length > 0 || outlastsPower(events, state);
+    this.#store.commit(state, changedBy(events, state), key, now, deliveries, outlasts);
     this.#state = state;
     for (const listener of this.#listeners) listener(events);
     return events;
@@ -68,6 +69,24 @@ export class Books {
       if (signal.aborted) done();
     });
   }
+}
+
+/** What is told again, or comes out of the same questions, by a host that has lost it with its power. */
+const TOLD_AGAIN: ReadonlySet<WorkEvent["type"]> = new Set([
+  "worker-seen",
+  "run-seen",
+  "run-waits",
+  "lease-queued",
+  "run-assigned",
+  "gpus-emptied",
+  "task-status",
+]);
+
+/** Of a host that is alone: what others tell they do not tell again once they know that it is written down. */
+function outlastsPower(events: readonly WorkEvent[], { workers }: WorkState): boolean {
+  if (events.some(({ type }) => !TOLD_AGAIN.has(type))) return true;
+  for (const { link } of workers.values()) if (link !== undefined) return true;
+  return false;
 }
 
 /** What others than its own loop need of it. */

@@ -75,6 +75,7 @@ export class WorkStore {
   readonly books: string;
   readonly deliveries: DeliveryRows;
   readonly #database: DatabaseSync;
+  #flushes = true;
   readonly #lock: { close(): void } | null = null;
   readonly #put: Readonly<Record<Table, StatementSync>>;
   readonly #drop: Readonly<Record<Table, StatementSync>>;
@@ -139,6 +140,7 @@ export class WorkStore {
   /**
    * Writes what has changed, all or nothing, and returns when it is on the disk.
    *
+   * @param outlastsPower false: a process that dies loses nothing of it; a power cut may, until the next that outlasts one.
    * @throws WorkError `work-storage-unavailable`; nothing is written then.
    */
   commit(
@@ -147,7 +149,9 @@ export class WorkStore {
     key: KeptKey | null,
     now: number,
     deliveries: readonly TaskDelivery[] = [],
+    outlastsPower = true,
   ): void {
+    this.#flush(outlastsPower);
     this.#all(() => {
       for (const id of changes.tasks) {
         const task = state.tasks.get(id);
@@ -168,7 +172,15 @@ export class WorkStore {
 
   /** @throws WorkError `work-storage-unavailable` */
   settle(settlement: TaskSettlement): void {
+    this.#flush(true);
     this.#all(() => this.deliveries.settle(settlement));
+  }
+
+  /** In WAL mode NORMAL leaves a commit in the log without waiting for the disk. */
+  #flush(isWanted: boolean): void {
+    if (isWanted === this.#flushes) return;
+    this.#database.exec(`PRAGMA synchronous = ${isWanted ? "FULL" : "NORMAL"}`);
+    this.#flushes = isWanted;
   }
 
   #all(write: () => void): void {

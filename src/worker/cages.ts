@@ -5,7 +5,8 @@
  * by their session, their descent and the mark in their environment; a program that clears all three leaves it.
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
+import { mkdir, readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Hierarchies, readHierarchies } from "../platform/control-groups.ts";
 import type { CageRecord, Order } from "./folder.ts";
@@ -74,24 +75,26 @@ function hasCgroupKill(): boolean {
   const group = join(unified.mount, GROUP, "probe");
   try {
     mkdirSync(group, { recursive: true });
-    return existsSync(join(group, "cgroup.kill"));
+    const isThere = existsSync(join(group, "cgroup.kill"));
+    rmdirSync(group);
+    return isThere;
   } catch {
     return false;
-  } finally {
-    removeGroups([group]);
   }
 }
 
-/** What a run in a cage of this kind begins with. */
-export function makeCage(kind: CageKind, run: string, limits: Limits, holder: readonly string[]): Cage {
+/** What a run in a cage of this kind begins with. The kernel takes its time to make a group: others are served meanwhile. */
+export async function makeCage(kind: CageKind, run: string, limits: Limits, holder: readonly string[]): Promise<Cage> {
   if (kind === "systemd") {
     const record = { kind, groups: [], limits: ["memory", "cpu", "pids"] };
     return { record, enter: [], leave: [], prefix: [], holderPrefix: systemdArgv(run, limits, false) };
   }
   const hierarchies = readHierarchies();
-  const groups = kind === "cgroup" ? [unifiedGroup(hierarchies, run, limits)] : [];
-  const legacy = legacyGroups(hierarchies, run, limits);
-  const all = [...groups, ...legacy];
+  const [groups, legacy] = await Promise.all([
+    kind === "cgroup" ? unifiedGroup(hierarchies, run, limits) : null,
+    legacyGroups(hierarchies, run, limits),
+  ]);
+  const all = [...(groups === null ? [] : [groups]), ...legacy];
   return {
     record: { kind, groups: all.map(({ path }) => path), limits: [...new Set(all.flatMap((group) => group.limits))] },
     enter: all.map(({ path }) => join(path, "cgroup.procs")),
@@ -108,11 +111,11 @@ interface Group {
   readonly limits: readonly string[];
 }
 
-function unifiedGroup({ unified }: Hierarchies, run: string, limits: Limits): Group {
+async function unifiedGroup({ unified }: Hierarchies, run: string, limits: Limits): Promise<Group> {
   const { mount, own } = unified as NonNullable<Hierarchies["unified"]>;
   const parent = join(mount, GROUP);
   const path = join(parent, run);
-  mkdirSync(path, { recursive: true });
+  await mkdir(path, { recursive: true });
   // Refused where version 1 has the controllers; its groups have the limits then.
   for (const folder of [mount, parent]) tryWrite(join(folder, "cgroup.subtree_control"), "+memory +pids +cpu");
   const held = [
@@ -124,7 +127,7 @@ function unifiedGroup({ unified }: Hierarchies, run: string, limits: Limits): Gr
   return { path, home: join(mount, own), limits: held.map(([name]) => String(name)) };
 }
 
-function legacyGroups({ legacy }: Hierarchies, run: string, limits: Limits): Group[] {
+async function legacyGroups({ legacy }: Hierarchies, run: string, limits: Limits): Promise<Group[]> {
   const values: Readonly<Record<string, readonly (readonly [string, string])[]>> = {
     pids: [["pids.max", String(limits.pids)]],
     memory: [["memory.limit_in_bytes", String(limits.memoryBytes)]],
@@ -133,16 +136,17 @@ function legacyGroups({ legacy }: Hierarchies, run: string, limits: Limits): Gro
       ["cpu.cfs_quota_us", String(Math.max(1_000, limits.cpuMillis * (CPU_PERIOD_US / 1_000)))],
     ],
   };
-  return [...legacy].flatMap(([name, { mount, own }]) => {
+  const made = [...legacy].map(async ([name, { mount, own }]): Promise<Group[]> => {
     const path = join(mount, GROUP, run);
     try {
-      mkdirSync(path, { recursive: true });
+      await mkdir(path, { recursive: true });
     } catch {
       return [];
     }
     const holds = (values[name] ?? []).every(([file, value]) => tryWrite(join(path, file), value));
     return [{ path, home: join(mount, own), limits: holds ? [name] : [] }];
   });
+  return (await Promise.all(made)).flat();
 }
 
 function tryWrite(file: string, text: string): boolean {
@@ -237,15 +241,17 @@ export function wasOutOfMemory({ cage }: Order): boolean {
   });
 }
 
-export function removeGroups(groups: readonly string[]): void {
-  for (const group of groups) {
-    try {
-      for (const entry of readdirSync(group, { withFileTypes: true })) {
-        if (entry.isDirectory()) removeGroups([join(group, entry.name)]);
+/** With what is below them. One that is not empty yet, or gone, is left. */
+export async function removeGroups(groups: readonly string[]): Promise<void> {
+  await Promise.all(
+    groups.map(async (group) => {
+      try {
+        const entries = await readdir(group, { withFileTypes: true });
+        await removeGroups(entries.flatMap((entry) => (entry.isDirectory() ? [join(group, entry.name)] : [])));
+        await rmdir(group);
+      } catch {
+        // Whoever looks for a stray finds it by its mark.
       }
-      rmdirSync(group);
-    } catch {
-      // Not empty yet, or gone.
-    }
-  }
+    }),
+  );
 }

@@ -5,18 +5,11 @@
  *  1. The folder is there before anything is started, and a folder is started at most once.
  *  2. `order.json` is made by whoever is first, the worker or one that takes over from it: the other takes it up.
  *  3. `holder.json` is made by whoever is first, the holder or a worker that gives the start up: never by both.
+ *  4. Only the order outlasts a power cut for sure, and is there before anything is started: by it a run is known to have
+ *     been begun. After a boot the rest says nothing more, so no start and no end waits for a disk on its account.
  */
-import {
-  closeSync,
-  fsyncSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  unlinkSync,
-  writeSync,
-} from "node:fs";
+import { linkSync, mkdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
+import { rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { ProcessName } from "./processes.ts";
 
@@ -111,22 +104,30 @@ export function pathIn(folder: string, name: FileName): string {
   return join(folder, FILES[name]);
 }
 
-/** `null`: it is not there yet. */
+/** `null`: it is not there yet, or a power cut has left its name without what it said. */
 export function readIn<T>(folder: string, name: FileName): T | null {
   try {
     return JSON.parse(readFileSync(pathIn(folder, name), "utf8")) as T;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT") return null;
     throw error;
   }
 }
 
-/** Whole or not at all, and still there after a power cut. Two workers may write at once, until one is refused. */
+/** Whole or not at all, whoever dies. Two workers may write at once, until one is refused. */
 export function writeIn(folder: string, name: FileName, value: unknown): void {
   const path = pathIn(folder, name);
   const draft = `${path}.${process.pid}`;
-  writeThrough(draft, JSON.stringify(value));
+  write(draft, value, name === "order");
   renameSync(draft, path);
+}
+
+/** As {@link writeIn}, for what outlasts a power cut and nobody waits for. */
+export async function writeLater(folder: string, name: FileName, value: unknown): Promise<void> {
+  const path = pathIn(folder, name);
+  const draft = `${path}.${process.pid}.later`;
+  await flushed(draft, value);
+  await rename(draft, path);
 }
 
 /**
@@ -135,9 +136,19 @@ export function writeIn(folder: string, name: FileName, value: unknown): void {
  * @returns false when somebody else was first.
  */
 export function claimIn(folder: string, name: FileName, value: unknown): boolean {
-  const path = pathIn(folder, name);
-  const draft = `${path}.${process.pid}`;
-  writeThrough(draft, JSON.stringify(value));
+  const draft = `${pathIn(folder, name)}.${process.pid}`;
+  write(draft, value, name === "order");
+  return isFirst(draft, pathIn(folder, name));
+}
+
+/** As {@link claimIn}, on the disk when it resolves; others are served meanwhile. */
+export async function claimDurably(folder: string, name: FileName, value: unknown): Promise<boolean> {
+  const draft = `${pathIn(folder, name)}.${process.pid}`;
+  await flushed(draft, value);
+  return isFirst(draft, pathIn(folder, name));
+}
+
+function isFirst(draft: string, path: string): boolean {
   try {
     // A link, other than a new name, does not replace what is there.
     linkSync(draft, path);
@@ -150,14 +161,12 @@ export function claimIn(folder: string, name: FileName, value: unknown): boolean
   }
 }
 
-function writeThrough(path: string, text: string): void {
-  const file = openSync(path, "w", 0o600);
-  try {
-    writeSync(file, text);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
+function write(path: string, value: unknown, flush: boolean): void {
+  writeFileSync(path, JSON.stringify(value), { mode: 0o600, flush });
+}
+
+async function flushed(path: string, value: unknown): Promise<void> {
+  await writeFile(path, JSON.stringify(value), { mode: 0o600, flush: true });
 }
 
 export function makeFolder(path: string, mode: number): void {

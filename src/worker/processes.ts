@@ -1,5 +1,6 @@
 /** The host's processes, as /proc shows them. A process is known by its number and its start: numbers come again. */
 import { readdirSync, readFileSync, readlinkSync } from "node:fs";
+import { uptimeMs } from "../platform/uptime.ts";
 
 export interface ProcessName {
   readonly pid: number;
@@ -37,6 +38,7 @@ export function isAlive({ pid, startTime }: ProcessName): boolean {
 export class ProcessTable {
   readonly #processes = new Map<number, Process>();
   readonly #marks = new Map<number, string | null>();
+  readonly #uptimeSeconds = uptimeMs() / 1_000;
 
   constructor() {
     for (const name of readdirSync("/proc")) {
@@ -93,10 +95,29 @@ export class ProcessTable {
   #markOf(pid: number): string | null {
     const known = this.#marks.get(pid);
     if (known !== undefined) return known;
-    const mark = readMark(pid);
+    const { startTime = -1 } = this.#processes.get(pid) ?? {};
+    const mark = unmarked.get(pid) === startTime ? null : readMark(pid);
+    if (mark === null && this.#isGrown(startTime)) noteUnmarked(pid, startTime);
     this.#marks.set(pid, mark);
     return mark;
   }
+
+  /** Between its fork and its own program a process is as its parent, and a run's first has a parent without the mark. */
+  #isGrown(startTime: number): boolean {
+    return startTime / TICKS_PER_SECOND < this.#uptimeSeconds - YOUNG_SECONDS;
+  }
+}
+
+/** As /proc counts them for programs, on every machine. */
+const TICKS_PER_SECOND = 100;
+const YOUNG_SECONDS = 15;
+const MOST_UNMARKED = 65_536;
+/** Processes that are none of ours, by number, with their start: so that not everybody's environment is read at every look. */
+const unmarked = new Map<number, number>();
+
+function noteUnmarked(pid: number, startTime: number): void {
+  if (unmarked.size >= MOST_UNMARKED) unmarked.clear();
+  unmarked.set(pid, startTime);
 }
 
 export const MARK = "GPU_ORCHESTRATOR_RUN";

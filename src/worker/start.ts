@@ -10,7 +10,7 @@ import type { ExecutorSettings } from "../work/executor-settings.ts";
 import { HEARD_FILE } from "../work/nodes.ts";
 import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, makeCage } from "./cages.ts";
-import { claimIn, makeFolder, type Order } from "./folder.ts";
+import { claimDurably, makeFolder, type Order } from "./folder.ts";
 import type { WorkerSettings } from "./settings.ts";
 
 const MAX_LOG_BYTES = 10 * 2 ** 20;
@@ -65,8 +65,8 @@ export interface Starter {
   readonly books: string;
   readonly bootId: string;
   readonly cage: CageKind;
-  /** Ports that runs have. */
-  readonly taken: ReadonlySet<number>;
+  /** Ports that runs have, and from here on its own. */
+  readonly taken: Set<number>;
 }
 
 /** Nobody's fault: its replica may get another run, where its service is. */
@@ -130,7 +130,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
   if (executor.type === "container") writeFileSync(place.envFile, envFileOf(env), { mode: 0o600 });
   if (user !== null) for (const path of [out, place.taskFile]) chownSync(path, user.uid, user.gid);
   const limits = { memoryBytes: spec.resources.memoryBytes, cpuMillis: spec.resources.cpuMillis, pids: MAX_PIDS };
-  const cage = makeCage(kind, run, limits, [process.execPath, NO_DEBUGGER, settings.programs.holder]);
+  const cage = await makeCage(kind, run, limits, [process.execPath, NO_DEBUGGER, settings.programs.holder]);
   const { readiness, liveness } = spec;
   const order: Order = {
     run,
@@ -157,7 +157,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     ...(executor.type === "container" ? { remove: [...asUser(user), ...removalOf(run, executor)] } : {}),
     ...fenceOf(assignment, settings),
   };
-  if (!claimIn(folder, "order", order)) return false;
+  if (!(await claimDurably(folder, "order", order))) return false;
   startHolder(folder, cage.holderPrefix, settings);
   return true;
 }
@@ -256,13 +256,16 @@ function vllmVersion({ command }: ExecutorSettings): readonly [number, number] |
 
 const MAX_PORT_TRIES = 200;
 
-async function freePort({ work }: WorkerSettings, taken: ReadonlySet<number>): Promise<number> {
+async function freePort({ work }: WorkerSettings, taken: Set<number>): Promise<number> {
   const { from, to } = work.ports;
   const count = to - from + 1;
   const first = Math.floor(Math.random() * count);
   for (let i = 0; i < Math.min(count, MAX_PORT_TRIES); i++) {
     const port = from + ((first + i) % count);
-    if (!taken.has(port) && (await canListen(work.serviceHost, port))) return port;
+    if (taken.has(port)) continue;
+    // Before it is asked: others choose at the same time.
+    taken.add(port);
+    if (await canListen(work.serviceHost, port)) return port;
   }
   throw new WorkError("not-allowed", "work.ports: none of them is free");
 }

@@ -9,11 +9,24 @@ import { join } from "node:path";
 import type { EndReason, RunEndSeen, RunSeen } from "../work/model.ts";
 import { killAll, membersOf, removeGroups, signalAll, signalMain, wasOutOfMemory } from "./cages.ts";
 import { Removal } from "./containers.ts";
-import { type Beginning, claimIn, type Exit, type Order, readIn, type StopOrder, writeIn } from "./folder.ts";
+import {
+  type Beginning,
+  claimIn,
+  type Exit,
+  type Order,
+  readIn,
+  type StopOrder,
+  writeIn,
+  writeLater,
+} from "./folder.ts";
 import { isAlive, type ProcessName, type ProcessTable } from "./processes.ts";
 
 /** A cage is empty when so many looks in a row find nobody: what forks may be between two processes in one of them. */
 const EMPTY_LOOKS = 3;
+/** For so long it is looked at more often. */
+const EMPTYING_MS = 300;
+/** Looks at all processes are this far apart, however often there is news. */
+const LOOK_GAP_MS = 40;
 /** A holder that has written nothing for so long was never started. */
 const HOLDER_START_MS = 10_000;
 /** The holder writes the last lines before it leaves. */
@@ -35,9 +48,12 @@ export class RunWatch {
   #stop: StopOrder | null;
   #signalled: boolean;
   #emptyLooks = 0;
+  #lookedAt = 0;
   #emptySince: number | null = null;
   #lost: EndReason | null = null;
   readonly #removal: Removal;
+  /** Resolves when nothing secret of one that has ended is on the disk any more. */
+  tidied: Promise<void> = Promise.resolve();
   /** `null`: it has not been asked yet. */
   ready: boolean | null = null;
   end: RunEnd | null;
@@ -51,6 +67,7 @@ export class RunWatch {
     this.order = order;
     this.#removal = new Removal(order);
     this.end = readIn<RunEnd>(folder, "end");
+    if (this.end !== null && Object.keys(order.env).length > 0) this.#tidyUp();
     this.published = readIn(folder, "published") !== null;
     this.settled = readIn(folder, "settled") !== null;
     this.#stop = readIn<StopOrder>(folder, "stop");
@@ -64,6 +81,11 @@ export class RunWatch {
 
   get holder(): (ProcessName & { readonly at: number }) | null {
     return this.#beginning === null || "givenUp" in this.#beginning ? null : this.#beginning;
+  }
+
+  /** Nobody is left of it, which only has to be seen often enough. */
+  isEmptying(now: number): boolean {
+    return this.end === null && this.#emptySince !== null && Math.abs(now - this.#emptySince) < EMPTYING_MS;
   }
 
   get isStopping(): boolean {
@@ -101,7 +123,7 @@ export class RunWatch {
       if (this.#exit === null) this.#lost = "lost";
     }
     if (this.#exit === null && this.#lost === null && this.#stop === null) return;
-    this.#descend(now, look());
+    this.#descend(now, look);
   }
 
   #awaitHolder(now: number): void {
@@ -111,7 +133,11 @@ export class RunWatch {
   }
 
   /** One step down the ladder. */
-  #descend(now: number, table: ProcessTable): void {
+  #descend(now: number, look: () => ProcessTable): void {
+    // A clock that is set back must not hold it up.
+    if (now >= this.#lookedAt && now - this.#lookedAt < LOOK_GAP_MS) return;
+    this.#lookedAt = now;
+    const table = look();
     const members = membersOf(this.order, this.#child, this.holder, table);
     if (members.length === 0) {
       this.#emptyLooks++;
@@ -177,11 +203,16 @@ export class RunWatch {
       tail: this.#exit?.code === 0 ? [] : this.#tail(),
     };
     writeIn(this.folder, "end", end);
-    // What stood in its environment may be secret, and is of no more use.
-    writeIn(this.folder, "order", { ...this.order, env: {}, enter: [], leave: [] });
-    rmSync(join(this.folder, "env"), { force: true });
     this.end = end;
-    removeGroups(this.order.cage.groups);
+    this.#tidyUp();
+  }
+
+  /** Its control groups and what stood in its environment are of no more use. Who dies in between leaves them to the next worker. */
+  #tidyUp(): void {
+    rmSync(join(this.folder, "env"), { force: true });
+    const order = { ...this.order, env: {}, enter: [], leave: [] };
+    const removed = removeGroups(this.order.cage.groups);
+    this.tidied = removed.then(() => writeLater(this.folder, "order", order)).catch(() => undefined);
   }
 
   #tail(): string[] {
@@ -189,7 +220,9 @@ export class RunWatch {
   }
 
   seen(): RunSeen {
-    const startedAt = this.#child?.at ?? (this.#exit?.error ? null : (this.holder?.at ?? null));
+    // Of one that the host went down with it is not known whether it had begun, so it may have.
+    const begunAt = this.holder?.at ?? (this.end?.reason === "rebooted" ? this.order.orderedAt : null);
+    const startedAt = this.#child?.at ?? (this.#exit?.error ? null : begunAt);
     return {
       run: this.order.run,
       phase: this.end !== null ? "ended" : this.isStopping ? "stopping" : this.#phase(),

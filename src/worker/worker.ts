@@ -5,7 +5,7 @@
  *  2. While the controller is silent it starts nothing and gives nothing up. What runs, runs.
  *  3. It touches no process that does not bear the mark of one of its runs.
  */
-import { mkdirSync, readdirSync, rmSync } from "node:fs";
+import { type FSWatcher, mkdirSync, readdirSync, rmSync, watch as watchFolder } from "node:fs";
 import { arch, cpus, networkInterfaces, totalmem } from "node:os";
 import { join } from "node:path";
 import { readBootId } from "../platform/boot-id.ts";
@@ -26,6 +26,11 @@ import { UsageMeter } from "./usage.ts";
 import { type RunEnd, RunWatch } from "./watch.ts";
 
 const TICK_MS = 100;
+/** After a file in a run's folder has changed, and while a cage that is empty must be seen to be so. */
+const SOON_MS = 10;
+const EMPTYING_TICK_MS = 45;
+/** So many are prepared at a time. */
+const STARTS_AT_ONCE = 8;
 /** How soon the daemon is asked again when it was not there. */
 const RETRY_MS = 500;
 /** News goes out at once, but not more often than this. */
@@ -53,6 +58,9 @@ class Worker {
   readonly #facts: WorkerFacts;
   readonly #watches = new Map<string, RunWatch>();
   readonly #starting = new Set<string>();
+  /** What tells that a run's folder has changed, by run. */
+  readonly #ears = new Map<string, FSWatcher>();
+  #soon: NodeJS.Timeout | null = null;
   readonly #probing = new Map<string, { due: number; failures: number; busy: boolean; checkAt: number }>();
   readonly #usage = new UsageMeter();
   #orphansStopped = 0;
@@ -104,8 +112,34 @@ class Worker {
     const order = readIn<Order>(folder, "order");
     if (order === null) return null;
     const watch = new RunWatch(folder, order);
-    if (!watch.settled) this.#watches.set(order.run, watch);
+    if (!watch.settled) {
+      this.#watches.set(order.run, watch);
+      this.#listen(order.run, folder);
+    }
     return watch;
+  }
+
+  /** Only to be sooner than the next look: a host that has no more of these goes without. */
+  #listen(run: string, folder: string): void {
+    try {
+      const ear = watchFolder(folder, { persistent: false }, () => this.#tickIn(SOON_MS));
+      ear.on("error", () => this.#stopListening(run));
+      this.#ears.set(run, ear);
+    } catch {
+      this.#ears.delete(run);
+    }
+  }
+
+  #stopListening(run: string): void {
+    this.#ears.get(run)?.close();
+    this.#ears.delete(run);
+  }
+
+  #tickIn(ms: number): void {
+    this.#soon ??= setTimeout(() => {
+      this.#soon = null;
+      if (!this.#isStopped) this.#tick();
+    }, ms);
   }
 
   #remove(folder: string): void {
@@ -134,6 +168,8 @@ class Worker {
       return "stopped";
     } finally {
       clearInterval(timer);
+      clearTimeout(this.#soon ?? undefined);
+      for (const run of [...this.#ears.keys()]) this.#stopListening(run);
     }
   }
 
@@ -180,24 +216,26 @@ class Worker {
         this.#log.error({ err: error, run: watch.order.run }, "a run cannot be followed");
       }
     }
-    const news = JSON.stringify([...this.#watches.values()].map((watch) => watch.seen()));
-    if (news !== this.#lastNews) this.#poll?.abort();
+    const watches = [...this.#watches.values()];
+    if (JSON.stringify(watches.map((watch) => watch.seen())) !== this.#lastNews) this.#poll?.abort();
+    if (watches.some((watch) => watch.isEmptying(now))) this.#tickIn(EMPTYING_TICK_MS);
   }
 
   async #obey({ start, stop, publish: publications, settled, orphans, books }: Wanted): Promise<void> {
     const now = Date.now();
     for (const order of stop) this.#stop(order, books, now);
-    for (const assignment of start) await this.#start(assignment, books);
+    await this.#startAll(start, books);
     for (const publication of publications) {
       const watch = this.#watches.get(publication.run);
       if (watch?.end === undefined || watch.end === null || watch.published) continue;
       this.#publish(watch, watch.end, publication);
     }
-    for (const run of settled) {
+    const over = settled.flatMap((run) => {
       const watch = this.#watches.get(run);
-      if (watch === undefined || watch.end === null || watch.order.books !== books) continue;
-      this.#settle(watch);
-    }
+      return watch === undefined || watch.end === null || watch.order.books !== books ? [] : [watch];
+    });
+    this.#endStrays(over);
+    for (const watch of over) this.#settle(watch);
     for (const run of orphans) {
       const watch = this.#watches.get(run);
       if (watch === undefined || watch.order.books !== books) continue;
@@ -208,7 +246,6 @@ class Worker {
         this.#settle(watch);
       }
     }
-    this.#endStrays(books);
   }
 
   /** What is wrong with one run's output holds up no other's. Only a full disk is worth another attempt. */
@@ -230,6 +267,7 @@ class Worker {
       this.#log.error({ err: error, run }, "what is left of a run cannot be removed");
     }
     if (!watch.settled) return;
+    this.#stopListening(run);
     this.#watches.delete(run);
     this.#probing.delete(run);
   }
@@ -245,18 +283,26 @@ class Worker {
     this.#refuse(run, books, order.epoch, "it was stopped before it began", null);
   }
 
-  async #start(assignment: Assignment, books: string): Promise<void> {
+  async #startAll(start: readonly Assignment[], books: string): Promise<void> {
+    const left = [...start];
+    const taken = new Set(
+      [...this.#watches.values()].flatMap(({ order, end }) =>
+        order.port === null || end !== null ? [] : [order.port],
+      ),
+    );
+    const oneAfterTheOther = async () => {
+      for (let next = left.shift(); next !== undefined; next = left.shift()) await this.#start(next, books, taken);
+    };
+    await Promise.all(Array.from({ length: STARTS_AT_ONCE }, oneAfterTheOther));
+  }
+
+  async #start(assignment: Assignment, books: string, taken: Set<number>): Promise<void> {
     const { run, epoch } = assignment;
     if (this.#starting.has(run) || this.#takeUp(run) !== null) return;
     const folder = join(this.#runsDir, run);
     this.#starting.add(run);
     try {
       makeFolder(folder, 0o755);
-      const taken = new Set(
-        [...this.#watches.values()].flatMap(({ order, end }) =>
-          order.port === null || end !== null ? [] : [order.port],
-        ),
-      );
       const starter = { settings: this.#settings, books, bootId: this.#facts.bootId, cage: this.#cage, taken };
       const isOurs = await prepare(folder, assignment, starter);
       this.#takeUp(run);
@@ -286,13 +332,12 @@ class Worker {
     this.#takeUp(run);
   }
 
-  /** Ends what bears the mark of a run of these books that has ended: what came out of its cage alive. */
-  #endStrays(books: string): void {
-    const ended = [...this.#watches.values()].filter(({ end, order }) => end !== null && order.books === books);
-    if (ended.length === 0) return;
+  /** Ends what bears the mark of a run that is over: what came out of its cage alive. */
+  #endStrays(over: readonly RunWatch[]): void {
+    if (over.length === 0) return;
     const table = new ProcessTable();
     const marks = table.marks();
-    for (const { order } of ended) {
+    for (const { order } of over) {
       const strays = marks.get(order.run) ?? [];
       if (strays.length === 0) continue;
       this.#orphansStopped++;

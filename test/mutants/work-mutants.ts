@@ -489,9 +489,45 @@ const BESIDE = planted(
   ],
 );
 
+const DURABLE = planted(
+  "src/work-service/books.ts",
+  ["test/work-service/books.test.ts", "test/worker/parts.test.ts"],
+  [
+    {
+      name: "A run that is about to be told does not wait for the disk",
+      find: '  "run-assigned",\n  "gpus-emptied",',
+      replace: '  "run-assigned",\n  "run-handed-out",\n  "gpus-emptied",',
+    },
+    {
+      name: "What other hosts told does not wait for the disk",
+      find: "if (link !== undefined) return true;",
+      replace: "if (link === null) return true;",
+    },
+    {
+      file: "src/worker/watch.ts",
+      name: "A run of which a power cut left the order alone counts as never begun",
+      find: '(this.end?.reason === "rebooted" ? this.order.orderedAt : null)',
+      replace: "null",
+    },
+    {
+      file: "src/worker/folder.ts",
+      name: "A file that a power cut has emptied keeps the worker from starting",
+      find: "error instanceof SyntaxError ||",
+      replace: "",
+    },
+    {
+      file: "src/worker/watch.ts",
+      name: "The secrets of a run stay on the disk when its worker died at its end",
+      find: "if (this.end !== null && Object.keys(order.env).length > 0) this.#tidyUp();",
+      replace: "",
+    },
+  ],
+);
+
 export const WORK_MUTANTS: readonly Mutant[] = [
   ...BOOKS,
   ...GPUS,
+  ...DURABLE,
   ...READING,
   ...ELSEWHERE,
   ...FENCE,

@@ -80,14 +80,36 @@ describe("a run's folder", () => {
     probes: { readiness: null, liveness: null, host: "", model: null },
   };
 
-  test("of another boot is rebooted, and its secrets are gone from the disk", () => {
+  test("of another boot is rebooted, and its secrets are gone from the disk", async () => {
     const path = folder("reboot");
     writeIn(path, "order", order);
     writeIn(path, "holder", { pid: process.pid, startTime: 1, at: 5 });
     const watch = new RunWatch(path, order);
     watch.tick(10, "boot-2", () => new ProcessTable());
     expect(watch.seen()).toMatchObject({ phase: "ended", ended: { reason: "rebooted" } });
+    await watch.tidied;
     expect(JSON.stringify(readIn(path, "order"))).not.toContain("secret");
+  });
+
+  test("of a worker that died before it had forgotten the secrets is tidied up by the next", async () => {
+    const path = folder("forgetful");
+    writeIn(path, "order", order);
+    writeIn(path, "end", { at: 1, reason: null, detail: "", exitCode: 0, signal: null, resultOk: null, tail: [] });
+    await new RunWatch(path, order).tidied;
+    expect(JSON.stringify(readIn(path, "order"))).not.toContain("secret");
+    expect(readIn<Order>(path, "order")?.run).toBe("run-x");
+  });
+
+  test("is known by its order after a power cut that left nothing in its other files, and may have begun", () => {
+    const path = folder("dark");
+    writeIn(path, "order", { ...order, orderedAt: 7 });
+    for (const name of ["holder", "child", "exit", "end", "stop", "published"])
+      writeFileSync(join(path, `${name}.json`), "");
+    const watch = new RunWatch(path, { ...order, orderedAt: 7 });
+    expect(watch.seen()).toMatchObject({ phase: "starting", ended: null, published: false });
+    watch.tick(10, "boot-2", () => new ProcessTable());
+    // A task that may not be lost is not started again: nobody knows that it had not begun.
+    expect(watch.seen()).toMatchObject({ phase: "ended", startedAt: 7, ended: { reason: "rebooted" } });
   });
 
   test("that no holder has taken up is given up after a while, and no holder may take it up then", () => {

@@ -160,11 +160,16 @@ for (const cage of ["cgroup", "pidns", "session"] as const) {
   );
 }
 
-const limitsProcesses = process.getuid?.() === 0 && existsSync("/usr/bin/perl") && hasProcessLimit();
+const limitsProcesses = process.getuid?.() === 0 && existsSync("/usr/bin/perl") && (await hasProcessLimit());
 
-function hasProcessLimit(): boolean {
-  const group = makeCage("session", `probe-${process.pid}`, { memoryBytes: 2 ** 30, cpuMillis: 1_000, pids: 200 }, []);
-  removeGroups(group.record.groups);
+async function hasProcessLimit(): Promise<boolean> {
+  const group = await makeCage(
+    "session",
+    `probe-${process.pid}`,
+    { memoryBytes: 2 ** 30, cpuMillis: 1_000, pids: 200 },
+    [],
+  );
+  await removeGroups(group.record.groups);
   return group.record.limits.includes("pids");
 }
 

@@ -328,8 +328,8 @@ const TAKEOVER = planted(
     {
       file: "src/worker/start.ts",
       name: "A run is started although another worker has started it",
-      find: 'if (!claimIn(folder, "order", order)) return false;',
-      replace: 'claimIn(folder, "order", order);',
+      find: 'if (!(await claimDurably(folder, "order", order))) return false;',
+      replace: 'await claimDurably(folder, "order", order);',
     },
     {
       file: "src/work-service/gate.ts",

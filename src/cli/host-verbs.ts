@@ -83,6 +83,12 @@ interface BackupOptions extends DatabaseOptions {
 
 export async function makeBackup(file: string, { overwrite, ...options }: BackupOptions): Promise<void> {
   const database = databaseOf(options);
+  const ofController = await import("../controller/store/backup.ts");
+  if (ofController.isOfController(database)) {
+    const { from, to, bytes } = await ofController.backUpController(database, file, overwrite === true);
+    console.log(`${from} of a controller is backed up to ${to} (${(bytes / 2 ** 20).toFixed(1)} MiB)`);
+    return;
+  }
   const { backUp } = await import("../daemon/host-verbs.ts");
   const giveUp = new AbortController();
   for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => giveUp.abort(signal));
@@ -98,6 +104,14 @@ export async function makeBackup(file: string, { overwrite, ...options }: Backup
 
 export async function restoreBackup(file: string, options: DatabaseOptions): Promise<void> {
   const path = databaseOf(options);
+  const ofController = await import("../controller/store/backup.ts");
+  if (ofController.isOfController(file)) {
+    if (options.database === undefined) throw new Error(`${file} is of a controller: name its database by --database`);
+    const { file: restored, kept } = await ofController.restoreController(path, file);
+    console.log(`${restored} is as it was when ${file} was made; start the controller`);
+    if (kept !== null) console.log(`what it was until now is kept as ${kept}`);
+    return;
+  }
   const { restore } = await import("../daemon/host-verbs.ts");
   const { file: database, kept, asOf, leases, waiting, beside, keptBeside } = restore(path, file);
   const when = asOf === null ? "before its first start" : `at ${new Date(asOf).toISOString()}`;

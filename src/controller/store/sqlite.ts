@@ -6,7 +6,7 @@ import { type Database, DatabaseError, type Row, type Statement, type Value } fr
 import { SQLITE_MIGRATIONS } from "./migrations.ts";
 
 /** Marks the file as ours, in the header's application id: the letters `GpuC`. */
-const APPLICATION_ID = 0x47707543;
+export const APPLICATION_ID = 0x47707543;
 const BUSY_TIMEOUT_MS = 500;
 const SQLITE_BUSY = 5;
 const SQLITE_CONSTRAINT = 19;
@@ -95,7 +95,7 @@ function asDatabaseError({ message, errcode = 0 }: SqliteError): DatabaseError {
 }
 
 /** @throws Error when another process has it. */
-function lockOf(path: string): DatabaseSync {
+export function lockOf(path: string): DatabaseSync {
   const lock = new DatabaseSync(`${path}.lock`, { timeout: 0 });
   try {
     lock.exec("PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE");
@@ -107,7 +107,8 @@ function lockOf(path: string): DatabaseSync {
   }
 }
 
-function migrate(database: DatabaseSync, path: string): void {
+/** @throws Error when it is another program's, or of a newer version. */
+export function migrate(database: DatabaseSync, path: string): void {
   const pragma = (name: string) => Object.values(database.prepare(`PRAGMA ${name}`).get() as object)[0] as number;
   const version = pragma("user_version");
   const isForeign = pragma("application_id") !== APPLICATION_ID && (version > 0 || pragma("page_count") > 0);

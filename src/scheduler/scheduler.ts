@@ -44,7 +44,7 @@ import { isLetGo } from "./turn-draft.ts";
 import { Turns } from "./turns.ts";
 import { type Period, type Usage, UsageReports } from "./usage.ts";
 import { Waiters } from "./waiters.ts";
-import { WindowCalendar } from "./window-calendar.ts";
+import { aheadInSteps, WindowCalendar } from "./window-calendar.ts";
 
 export type { Reply } from "./reads.ts";
 
@@ -300,16 +300,25 @@ export class Scheduler {
   }
 
   /**
-   * An admin drains one GPU, or the host: no new leases there, and running ones have `leaveMs` to end; `null`: as
-   * long as they take.
+   * An admin drains one GPU, or the host: no new leases there, and running ones have a time to end, or until an instant.
    *
    * @param gpu by UUID or index; `null`: the host.
+   * @param leave `ms` of `null`: as long as they take.
    * @returns its UUID; `null` for the host.
    * @throws GpuNotFoundError
    */
-  async drain(gpu: string | null, leaveMs: number | null, reason: string, actor: Actor): Promise<GpuUuid | null> {
+  async drain(
+    gpu: string | null,
+    leave: { readonly ms: number | null } | { readonly untilWall: EpochMs },
+    reason: string,
+    actor: Actor,
+  ): Promise<GpuUuid | null> {
     const uuid = gpu === null ? null : gpuNamed(this.state, gpu).uuid;
-    await this.#turns.send({ type: "drain", gpu: uuid, leaveMs, reason, actor });
+    const until =
+      "ms" in leave
+        ? { leaveMs: leave.ms }
+        : { leaveMs: null, until: leave.untilWall - aheadInSteps(this.#parts.wallAheadMs) };
+    await this.#turns.send({ type: "drain", gpu: uuid, ...until, reason, actor });
     return uuid;
   }
 

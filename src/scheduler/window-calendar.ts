@@ -48,7 +48,7 @@ export class WindowCalendar {
   fill(policy: Policy, bookings: readonly Booking[], now: EpochMs): Policy {
     if (policy.windows.length === 0) return policy;
     this.#toldAt = now;
-    this.#aheadMs = Math.round(this.#wallAheadMs() / STEP_MS) * STEP_MS;
+    this.#aheadMs = aheadInSteps(this.#wallAheadMs);
     const booked = Math.max(now, ...bookings.map(({ to }) => to));
     const horizonMs = Math.min(MOST_HORIZON_MS, Math.max(HORIZON_MS, booked - now));
     const spans = policy.windows.map((window) => spansOf(window, now, this.#aheadMs, horizonMs));
@@ -57,6 +57,11 @@ export class WindowCalendar {
     this.#told = windows;
     return { ...policy, windows };
   }
+}
+
+/** By how much the wall clock is ahead, as it is reckoned with: an instant that somebody names is shown as he named it. */
+export function aheadInSteps(wallAheadMs: () => number = () => 0): number {
+  return Math.round(wallAheadMs() / STEP_MS) * STEP_MS;
 }
 
 /** All spans of a window that end after `now`; those that touch or overlap are one. */

@@ -260,7 +260,7 @@ test("who gets no new leases, who is empty of them, and who has been told to lea
   };
   expect(await figures()).toEqual([0, 0, 0, 0]);
   const admin = { principal: "ops", admin: true };
-  await daemon.scheduler.drain(null, 60_000, "a new driver", admin);
+  await daemon.scheduler.drain(null, { ms: 60_000 }, "a new driver", admin);
   expect(await figures()).toEqual([2, 1, 1, 0]);
   await daemon.scheduler.release({ id, serviceName: null, fencingToken: null }, admin);
   expect(await figures()).toEqual([2, 2, 0, 0]);

@@ -135,7 +135,7 @@ test("a cordon of the whole host is written down of all GPUs, and that a lease s
   await see();
   expect(last()).toEqual([["leased", true]]);
   await pass(10 * SECOND);
-  await scheduler.drain(null, null, "kernel", { principal: "root", admin: true });
+  await scheduler.drain(null, { ms: null }, "kernel", { principal: "root", admin: true });
   expect(last()).toEqual([["cordoned", false]]);
 });
 

@@ -148,7 +148,7 @@ export class Clients {
         if (uuid === null) this.#parts.causes.hostWords.add("drain");
         else this.#parts.causes.adminWords.add(`drain ${uuid}`);
         const { scheduler } = this.#parts.daemon;
-        this.#track(scheduler.drain(uuid, op.leaveMs, "because", actorOf(ADMIN)), () => undefined);
+        this.#track(scheduler.drain(uuid, { ms: op.leaveMs }, "because", actorOf(ADMIN)), () => undefined);
         return;
       }
       case "undrain":

@@ -48,8 +48,10 @@ export function govern(
 }
 
 export function drain(draft: Drafting, command: Extract<Command, { type: "drain" }>, now: EpochMs): void {
-  const { leaveMs, reason, actor } = command;
-  const word = { at: now, by: actor.principal, reason, ...(leaveMs === null ? {} : { drainBy: now + leaveMs }) };
+  const { leaveMs, until, reason, actor } = command;
+  // What is told as past is now.
+  const drainBy = until === undefined ? leaveMs && now + leaveMs : Math.max(until, now + 1);
+  const word = { at: now, by: actor.principal, reason, ...(drainBy === null ? {} : { drainBy }) };
   if (command.gpu === null) draft.write({ type: "host-cordoned", ...word });
   else draft.write({ type: "gpu-cordoned", uuid: gpuNamed(draft.state, command.gpu).uuid, ...word });
   tellWhoIsDrained(draft, now);

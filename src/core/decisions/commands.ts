@@ -126,8 +126,10 @@ export type Command =
       readonly type: "drain";
       /** By UUID or index; `null`: the host. */
       readonly gpu: string | null;
-      /** How long the leases there may stay; `null`: until they end by themselves. */
+      /** How long the leases there may stay; `null`: until they end by themselves, or {@link until}. */
       readonly leaveMs: number | null;
+      /** An instant by which they must have left, where one was told rather than a time. */
+      readonly until?: EpochMs;
       readonly reason: string;
       readonly actor: Actor;
     }

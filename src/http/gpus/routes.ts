@@ -1,6 +1,6 @@
 import type { GpuUuid } from "../../core/model/ids.ts";
 import { NO_REASON, optionalReasonSchema, reasonSchema } from "../../wire/asking.ts";
-import { drainSchema, leaveMs } from "../../wire/gpus/asks.ts";
+import { drainSchema, leaveOf } from "../../wire/gpus/asks.ts";
 import { json } from "../exchange/answers.ts";
 import { checker } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
@@ -27,7 +27,7 @@ export function gpuDrain({ scheduler }: EndpointParts): Operation {
     body: "needed",
     async answer({ id, body, actor }) {
       const given = check(body);
-      const uuid = (await scheduler.drain(id, leaveMs(given, Date.now()), given.reason, actor)) as GpuUuid;
+      const uuid = (await scheduler.drain(id, leaveOf(given), given.reason, actor)) as GpuUuid;
       return json(200, gpuViewOf(uuid, scheduler.state, scheduler.now(), actor));
     },
   };

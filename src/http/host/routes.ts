@@ -1,5 +1,5 @@
 import { NO_REASON, optionalReasonSchema } from "../../wire/asking.ts";
-import { drainSchema, leaveMs } from "../../wire/gpus/asks.ts";
+import { drainSchema, leaveOf } from "../../wire/gpus/asks.ts";
 import { json } from "../exchange/answers.ts";
 import { checker } from "../exchange/checks.ts";
 import type { Operation } from "../exchange/endpoint.ts";
@@ -13,7 +13,7 @@ export function hostDrain({ scheduler }: EndpointParts): Operation {
     body: "needed",
     async answer({ body, actor }) {
       const given = check(body);
-      await scheduler.drain(null, leaveMs(given, Date.now()), given.reason, actor);
+      await scheduler.drain(null, leaveOf(given), given.reason, actor);
       return json(200, hostDrainView(scheduler.state));
     },
   };

@@ -44,12 +44,8 @@ function instantOf(given: string | number): number | null {
   return Number.isNaN(at) ? null : at;
 }
 
-/**
- * How long the leases may stay; `null`: as long as they last.
- *
- * @param wallNow what the wall clock shows, by which a time is given.
- */
-export function leaveMs({ deadline }: DrainBody, wallNow: number): number | null {
+/** How long the leases may stay, `null`: as long as they last; or until when, by the wall clock. */
+export function leaveOf({ deadline }: DrainBody): { readonly ms: number | null } | { readonly untilWall: number } {
   const at = deadline === undefined || deadline === null ? null : instantOf(deadline);
-  return at === null ? lifetimeOf(deadline) : Math.max(1, at - wallNow);
+  return at === null ? { ms: lifetimeOf(deadline) } : { untilWall: at };
 }

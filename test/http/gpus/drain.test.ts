@@ -78,6 +78,22 @@ test("a drained host stays ready, takes requests into the queue, and lists what 
   expect((await daemon.call("GET", `/gpu/allocations/${queued.json.id}`)).json.status).toBe("leased");
 });
 
+test("an instant by which a GPU is to be empty is shown as it was told; one that is past is now", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  await daemon.allocate({});
+  const told = new Date(Math.ceil(daemon.clock.now() / 60_000) * 60_000 + 600_000).toISOString();
+  const { cordon, holders } = (await daemon.call("POST", "/gpu/gpus/0/drain", { body: { ...REASON, deadline: told } }))
+    .json;
+  expect([cordon.drain_by, holders[0].leave_by]).toEqual([told, told]);
+  expect((await daemon.call("POST", "/gpu/drain", { body: { ...REASON, deadline: told } })).json.drain.drain_by).toBe(
+    told,
+  );
+  const past = "2020-01-01T00:00:00Z";
+  const now = new Date(daemon.clock.now() + 1).toISOString();
+  const late = await daemon.call("POST", "/gpu/gpus/0/drain", { body: { ...REASON, deadline: past } });
+  expect(late.json.cordon.drain_by).toBe(now);
+});
+
 test("a drain outlives the daemon, with its deadline", async () => {
   const first = await startDaemon({ gpus: [gpuReading(0)] });
   const { id } = (await first.allocate()).json;

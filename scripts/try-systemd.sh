@@ -53,7 +53,6 @@ submit() { # the script of a task, and more of its spec
   gpuo submit /tmp/task.json | grep -o 'task-[A-Za-z0-9-]*' | head -1
 }
 GPU='{"resources":{"hardware":{"gpu":{"count":1},"cpu":"500m","memory":"256Mi"}}}'
-status() { gpuo ps --json "$@"; }
 
 systemd-sysusers
 useradd --create-home ada
@@ -102,7 +101,7 @@ until_true '[ "$(pgrep -u ada -c sh)" -ge 1 ]' "the second does not run"
 unit=$(systemctl list-units --no-legend --plain 'go-run-*.service' | awk '{print $1}')
 kill -9 "$(systemctl show -p MainPID --value "$unit")"
 until_true '! pgrep -u ada >/dev/null' "the run goes on without its holder"
-until_true 'gpuo wait "$id" 2>&1 | grep -q lost || gpuo ps --json | grep -q "\"end_reason\":\"lost\""' "it is not told as lost"
+until_true 'gpuo ps --all | grep "$id" | grep -q "lost: its holder died"' "it is not told as lost"
 until_true 'gpuo status | grep -q "2 of 2 free"' "the GPU did not come back after the holder's death"
 
 echo "== NoNewPrivileges: the daemon does not start what runs"

@@ -524,9 +524,27 @@ const DURABLE = planted(
   ],
 );
 
+const LEASES = planted(
+  "src/work/wanted.ts",
+  [HISTORIES],
+  [
+    {
+      name: "A lease that no run wants is never given back",
+      find: "if (held.has(allocationId)) return false;",
+      replace: "if (held.has(allocationId) || attempt > 0) return false;",
+    },
+    {
+      name: "A lease that has ended under its run is not looked after",
+      find: "return [...openRunsOf(state).map(leaseOf), ...kept]",
+      replace: "return [...kept]",
+    },
+  ],
+);
+
 export const WORK_MUTANTS: readonly Mutant[] = [
   ...BOOKS,
   ...GPUS,
+  ...LEASES,
   ...DURABLE,
   ...READING,
   ...ELSEWHERE,

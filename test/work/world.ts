@@ -121,7 +121,29 @@ export class World {
       this.#release(allocationId);
       this.#mayDie("released, not recorded");
     }
+    this.#judgeLeases();
     this.command({ type: "tick" });
+  }
+
+  /** Before time passes on after a look no lease is without a run that wants it, and no run goes on without its lease. */
+  #judgeLeases(): void {
+    const { runs, tasks, workloads } = this.state;
+    const wanted = new Set<string>();
+    for (const run of runs.values()) {
+      const lease = leaseOf(run);
+      if (lease === null) continue;
+      wanted.add(lease.allocationId);
+      const isStopping = run.phase === "stopping" || run.phase === "ended";
+      if (!isStopping && this.allocations.get(lease.allocationId)?.status !== "held")
+        this.violations.push(`${run.id} goes on without ${lease.allocationId}`);
+    }
+    for (const { slots } of [...tasks.values(), ...workloads.values()])
+      for (const { kept } of slots) if (kept !== null) wanted.add(kept.allocationId);
+    for (const { id, run, attempt, status } of this.allocations.values()) {
+      const asking = runs.get(run);
+      const isAsking = asking?.phase === "waiting" && asking.attempt === attempt;
+      if (status !== "ended" && !wanted.has(id) && !isAsking) this.violations.push(`${id} has no run that wants it`);
+    }
   }
 
   #lookAtGpus(): void {

@@ -94,6 +94,7 @@ export interface ServerParts {
 
 /** Characters of an id that go to the audit. */
 const MAX_OBJECT = 128;
+const NO_DOCUMENT = "a document is needed, as YAML or JSON";
 
 /** What nothing stands at. One label for the metrics, whatever the path. */
 export const UNKNOWN: Endpoint = { path: "(unknown)", documented: "(unknown)", access: "key", methods: {}, allow: "" };
@@ -197,7 +198,7 @@ export function serving(parts: ServerParts, connections: Connections, auditing: 
         if (operation.body !== "ignored") demandStill(mayGoOn);
         exchange.serviceName = serviceNamed(body);
         if (body === undefined && operation.body === "needed")
-          throw new HttpError("malformed-json", "a JSON body is needed");
+          throw new HttpError("malformed-json", operation.takesText ? NO_DOCUMENT : "a JSON body is needed");
         const answer = operation.answer(callOf(req, exchange, caller, body, holding(exchange, connections, mayGoOn)));
         if (answer instanceof Promise) answer.then(done, fail);
         else if (!("pieces" in answer)) done(answer);

@@ -20,6 +20,8 @@ const WATCH_MS = 20_000;
 const REFUSED_RETRY_MS = 5_000;
 /** It can only be of no lease: without one, asking again may help. */
 const NO_RETRY_MS = 60_000;
+/** As `sortableIds` makes them. */
+const BOOKS_NAME = /^[0-9a-z]{26}$/;
 
 /** Leases of the scheduler in this process, asked for as their owners would. */
 export class DaemonLeases implements Leases {
@@ -140,6 +142,19 @@ export class DaemonLeases implements Leases {
       const { run, attempt, books: of } = request.workloadData;
       if (of !== books || typeof run !== "string" || typeof attempt !== "number") return [];
       return [{ allocationId: request.id, run, attempt }];
+    });
+  }
+
+  markedByOthers(books: string) {
+    return [...this.#scheduler.state.allocations.values()].flatMap((allocation) => {
+      const { id, principal, workloadData } = allocation.request;
+      const { run, attempt, books: of } = workloadData;
+      // Nothing else that a client may keep there by these names looks so.
+      if (typeof of !== "string" || of === books || !BOOKS_NAME.test(of)) return [];
+      if (typeof run !== "string" || !run.startsWith("run-") || typeof attempt !== "number") return [];
+      const gpuUuids =
+        "lease" in allocation && allocation.lease !== null ? allocation.lease.gpus.map(({ uuid }) => uuid) : [];
+      return [{ allocationId: id, run, attempt, owner: principal, gpuUuids }];
     });
   }
 

@@ -11,6 +11,7 @@ import { isNewcomer } from "../work/workers.ts";
 import type { Books } from "./books.ts";
 import type { Leases } from "./leases.ts";
 import type { Log } from "./look.ts";
+import { Strangers } from "./strangers.ts";
 
 /** An answer is held for so long while there is nothing to say. */
 const HOLD_MS = 10_000;
@@ -25,6 +26,11 @@ interface Report {
   readonly unkillable: number;
   /** Left out by a worker of an older version. */
   readonly usage?: Readonly<Record<string, RunUsage>>;
+}
+
+interface Told extends WantedOfWorker {
+  readonly books: string;
+  readonly strangers?: Strangers["wanted"];
 }
 
 export interface GateFigures {
@@ -42,6 +48,7 @@ export class Gate {
   readonly #ending = new AbortController();
   /** Of the latest report. */
   figures: GateFigures = { orphansStopped: 0, unkillable: 0 };
+  readonly strangers = new Strangers();
   /** By run, of the latest report. */
   usage: Readonly<Record<string, RunUsage>> = {};
 
@@ -97,8 +104,8 @@ export class Gate {
   }
 
   /** Takes the report, and answers as soon as something is wanted that the worker has not got. */
-  async #sync(report: Report, signal: AbortSignal): Promise<WantedOfWorker & { books: string }> {
-    const runs = report.runs.map((run) => this.#explained(run));
+  async #sync(report: Report, signal: AbortSignal): Promise<Told> {
+    const runs = this.strangers.take(report.runs, this.#books.name).map((run) => this.#explained(run));
     // What it is and which it has, it does not say of itself.
     const worker = { ...report.worker, freeGpus: this.#leases.freeGpus() };
     this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
@@ -106,16 +113,26 @@ export class Gate {
     const isFirst = isNewcomer(this.#books.state, worker);
     this.#books.command({ type: "worker-reports", worker, runs });
     // From here on the one before it is refused: whatever that one has begun it finds when it looks again.
-    if (isFirst) return { start: [], stop: [], publish: [], settled: [], orphans: [], books: this.#books.name };
+    const { name: books } = this.#books;
+    if (isFirst) return { start: [], stop: [], publish: [], settled: [], orphans: [], books };
     const until = Date.now() + HOLD_MS;
     for (;;) {
       // Before it is told: from then on it may have begun.
       this.#books.command({ type: "hand-out", node: worker.node, instance: worker.instance });
       const wanted = wantedOf(this.#books.state, worker.node, runs);
+      const strangers = this.strangers.wanted;
+      const isNews = strangers.stop.length + strangers.settle.length > 0 || saysSomething(wanted, runs);
       const leftMs = until - Date.now();
-      if (saysSomething(wanted, runs) || leftMs <= 0 || signal.aborted) return { ...wanted, books: this.#books.name };
-      await this.#books.change(leftMs, signal);
+      if (isNews || leftMs <= 0 || signal.aborted) return { ...wanted, books, strangers };
+      await this.#change(leftMs, signal);
     }
+  }
+
+  async #change(ms: number, signal: AbortSignal): Promise<void> {
+    const woken = new AbortController();
+    const leave = this.strangers.onStop(() => woken.abort());
+    await this.#books.change(ms, AbortSignal.any([signal, woken.signal]));
+    leave();
   }
 
   /** A run that has failed on a GPU that is sick: no exit code tells that. */

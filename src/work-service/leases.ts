@@ -34,6 +34,11 @@ export interface GpuTrouble {
   readonly detail: string;
 }
 
+export interface LostLease extends MarkedLease {
+  readonly owner: string;
+  readonly gpuUuids: readonly string[];
+}
+
 export type Emptiness = { readonly is: "empty" | "awaited" } | { readonly is: "overdue"; readonly detail: string };
 
 export interface Leases {
@@ -52,6 +57,8 @@ export interface Leases {
   emptinessOf(allocationId: string, since: number): Emptiness;
   /** All that live and bear the mark of these books. */
   marked(books: string): readonly MarkedLease[];
+  /** Those that bear the mark of others: of books that are lost. */
+  markedByOthers(books: string): readonly LostLease[];
   release(allocationId: string, owner: string): Promise<void>;
   plan(wish: Omit<LeaseWish, "key" | "run" | "attempt" | "books">): LeasePlan;
   /** How many of ours may stand in the line. */

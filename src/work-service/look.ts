@@ -38,8 +38,17 @@ export class Look {
   #next: Cancel | null = null;
   #nextAt = Number.POSITIVE_INFINITY;
   readonly #leave: () => void;
+  readonly #strangers: () => ReadonlySet<string> | null;
 
-  constructor(books: Books, leases: Leases, clock: Clock, log: Log) {
+  /** @param strangers runs of lost books that may have processes; `null`: nobody can say. */
+  constructor(
+    books: Books,
+    leases: Leases,
+    clock: Clock,
+    log: Log,
+    strangers: () => ReadonlySet<string> | null = () => null,
+  ) {
+    this.#strangers = strangers;
     this.#books = books;
     this.#leases = leases;
     this.#clock = clock;
@@ -138,17 +147,23 @@ export class Look {
   }
 
   #giveBack(): void {
-    for (const { allocationId, run } of unwanted(this.#books.state, this.#leases.marked(this.#books.name))) {
-      if (this.#releasing.has(allocationId)) continue;
-      this.#releasing.add(allocationId);
-      const owner = this.#books.state.runs.get(run)?.owner ?? "";
-      this.#leases
-        .release(allocationId, owner)
-        .catch((error: unknown) =>
-          this.#log.warn({ err: error, allocation_id: allocationId }, "a lease could not be given back yet"),
-        )
-        .finally(() => this.#releasing.delete(allocationId));
-    }
+    const { state, name } = this.#books;
+    for (const { allocationId, run } of unwanted(state, this.#leases.marked(name)))
+      this.#release(allocationId, state.runs.get(run)?.owner ?? "");
+    const living = this.#strangers();
+    for (const { allocationId, run, owner } of living === null ? [] : this.#leases.markedByOthers(name))
+      if (!living?.has(run)) this.#release(allocationId, owner);
+  }
+
+  #release(allocationId: string, owner: string): void {
+    if (this.#releasing.has(allocationId)) return;
+    this.#releasing.add(allocationId);
+    this.#leases
+      .release(allocationId, owner)
+      .catch((error: unknown) =>
+        this.#log.warn({ err: error, allocation_id: allocationId }, "a lease could not be given back yet"),
+      )
+      .finally(() => this.#releasing.delete(allocationId));
   }
 }
 

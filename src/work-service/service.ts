@@ -160,7 +160,7 @@ class Running {
   async start(): Promise<void> {
     const { config, leases, clock, log } = this.#parts;
     await this.#gate.listen(config.worker === "external");
-    this.#look = new Look(this.routes.books, leases, clock, log);
+    this.#look = new Look(this.routes.books, leases, clock, log, () => this.#gate.strangers.living);
     await this.#elsewhere.start();
   }
 

@@ -360,6 +360,8 @@ export interface RunSeen {
   readonly port: number | null;
   readonly ended: RunEndSeen | null;
   readonly published: boolean;
+  /** Which books it is of; left out by a node, and by a worker of an older version: those that it reports to. */
+  readonly books?: string;
   /** Of one that its node leases for. */
   readonly lease?: HeldLease | null;
   readonly waiting?: Waiting | null;

@@ -18,8 +18,10 @@ export interface Report {
 }
 
 export interface Wanted extends WantedOfWorker {
-  /** Which books the controller has: runs of others are left alone. */
+  /** Which books the controller has: runs of others are left alone, but for what it says of them. */
   readonly books: string;
+  /** Runs of lost books that an admin has stopped, and those that are over. */
+  readonly strangers?: { readonly stop: readonly string[]; readonly settle: readonly string[] };
 }
 
 export class SupersededError extends Error {}

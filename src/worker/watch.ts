@@ -230,6 +230,7 @@ export class RunWatch {
       port: this.order.port,
       ended: this.end,
       published: this.published,
+      books: this.order.books,
     };
   }
 

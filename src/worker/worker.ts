@@ -208,8 +208,8 @@ class Worker {
     const now = Date.now();
     for (const watch of this.#watches.values()) {
       try {
-        if (this.#books !== null && watch.order.books !== this.#books) continue;
         watch.tick(now, this.#facts.bootId, look);
+        if (this.#books !== null && watch.order.books !== this.#books) continue;
         this.#probe(watch, now, look);
         this.#measure(watch, now, look);
       } catch (error) {
@@ -221,8 +221,16 @@ class Worker {
     if (watches.some((watch) => watch.isEmptying(now))) this.#tickIn(EMPTYING_TICK_MS);
   }
 
-  async #obey({ start, stop, publish: publications, settled, orphans, books }: Wanted): Promise<void> {
+  async #obey({ start, stop, publish: publications, settled, orphans, books, strangers }: Wanted): Promise<void> {
     const now = Date.now();
+    for (const run of strangers?.stop ?? []) {
+      const watch = this.#watches.get(run);
+      watch?.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, null, now);
+    }
+    for (const run of strangers?.settle ?? []) {
+      const watch = this.#watches.get(run);
+      if (watch?.end) this.#settle(watch);
+    }
     for (const order of stop) this.#stop(order, books, now);
     await this.#startAll(start, books);
     for (const publication of publications) {

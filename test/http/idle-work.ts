@@ -14,6 +14,7 @@ const NOTHING_GRANTED: Leases = {
   watch: async () => ({ status: "refused", reason: "not now", retryMs: 1_000 }),
   endOf: () => null,
   marked: () => [],
+  markedByOthers: () => [],
   release: async () => undefined,
   plan: () => ({ fits: true, grantedNow: false, gpuUuids: [], reason: "not now" }),
   mostQueued: () => 10,

@@ -541,9 +541,22 @@ const LEASES = planted(
   ],
 );
 
+const STRANGERS = planted(
+  "src/work-service/look.ts",
+  ["test/worker/runs.test.ts"],
+  [
+    {
+      name: "The lease of a run of lost books is released under it",
+      find: "if (!living?.has(run)) this.#release(allocationId, owner);",
+      replace: "this.#release(allocationId, owner);",
+    },
+  ],
+);
+
 export const WORK_MUTANTS: readonly Mutant[] = [
   ...BOOKS,
   ...GPUS,
+  ...STRANGERS,
   ...LEASES,
   ...DURABLE,
   ...READING,

@@ -1,8 +1,8 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { type CageKind, chooseCage, makeCage, removeGroups, signalAll } from "../../src/worker/cages.ts";
-import { isAlive, ProcessTable, processOf } from "../../src/worker/processes.ts";
+import { type CageKind, chooseCage, makeCage, removeGroups } from "../../src/worker/cages.ts";
+import { isAlive, processOf } from "../../src/worker/processes.ts";
 import { Site, type SiteOptions, until } from "./site.ts";
 
 let site: Site;
@@ -298,9 +298,15 @@ describe("what dies", () => {
     await until("the worker reports", () => site.books.state.workers.size > 0);
     await new Promise((resolve) => setTimeout(resolve, 500));
     expect(start !== null && isAlive(start)).toBe(true);
-    // Nobody else ends it: its holder leaves with it.
-    signalAll(new ProcessTable().family(null, run.id), "SIGKILL");
+    expect(site.strangers.all).toMatchObject([{ run: run.id, phase: "running" }]);
+    expect(site.leases.freeGpus()).toBe(1);
+    // Until an admin says so. Then it is over, and its GPU comes back.
+    site.strangers.stop(run.id);
     await until("its holder has left", () => holder === null || !isAlive(holder));
+    expect(start === null || isAlive(start)).toBe(false);
+    await until("its GPU comes back", () => site.leases.freeGpus() === 2);
+    await until("nothing is told of it any more", () => site.strangers.all.length === 0);
+    expect(site.leases.takenFromTheLiving).toEqual([]);
   });
 });
 

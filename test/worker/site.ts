@@ -108,10 +108,16 @@ export class MemoryLeases implements Leases {
     return this.emptiness;
   }
 
-  marked() {
+  marked(books: string) {
     return [...this.all.values()]
-      .filter(({ ended }) => ended === null)
+      .filter(({ ended, wish }) => ended === null && wish.books === books)
       .map(({ id, wish }) => ({ allocationId: id, run: wish.run, attempt: wish.attempt }));
+  }
+
+  markedByOthers(books: string) {
+    return [...this.all.values()]
+      .filter(({ ended, wish }) => ended === null && wish.books !== books)
+      .map(({ id, wish, gpus }) => ({ allocationId: id, ...wish, gpuUuids: gpus ?? [] }));
   }
 
   async release(id: string): Promise<void> {
@@ -220,6 +226,10 @@ export class Site {
     return (this.#daemon as Daemon).books;
   }
 
+  get strangers(): Gate["strangers"] {
+    return (this.#daemon as Daemon).gate.strangers;
+  }
+
   get isUp(): boolean {
     return this.#daemon !== null;
   }
@@ -229,7 +239,7 @@ export class Site {
     const books = new Books(store, steadyClock());
     const gate = new Gate(books, this.dir, LOG, this.leases);
     await gate.listen(false);
-    const look = new Look(books, this.leases, steadyClock(), LOG);
+    const look = new Look(books, this.leases, steadyClock(), LOG, () => gate.strangers.living);
     this.#daemon = { store, books, gate, look };
   }
 

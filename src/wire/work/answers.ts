@@ -222,6 +222,10 @@ export const runSchema = z
       .array(z.string())
       .nullable()
       .meta({ description: `The last lines of one that failed; ${whole}` }),
+    lost_books: z
+      .string()
+      .optional()
+      .meta({ description: "Of a run that lives, and whose books are lost: which they were" }),
   })
   .meta({ id: "Run" });
 export const runsSchema = z.array(runSchema);

@@ -6,10 +6,11 @@ import { type Answer, json, NOT_STORED, type StreamAnswer } from "../../http/exc
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { WorkError } from "../../work/errors.ts";
-import type { Run } from "../../work/model.ts";
+import type { Run, RunSeen } from "../../work/model.ts";
 import { isElsewhere } from "../../work/runs.ts";
 import { openedPath, soon } from "../elsewhere/passing.ts";
 import { followLogs, type LogLine, type LogQuery, logLines, resultFile } from "../output.ts";
+import { strangerView } from "../strangers.ts";
 import { runView, workerView } from "../views.ts";
 import { demandOwner, type MaybeParts, mayTouch, parametersOf, type RouteParts, working } from "./parts.ts";
 
@@ -39,13 +40,21 @@ export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
   ];
 }
 
-function list({ books }: RouteParts, call: Call): Answer {
+function list(parts: RouteParts, call: Call): Answer {
   const { state } = parametersOf(call.url, "state");
-  const runs = [...books.state.runs.values()].filter(({ phase }) => state === undefined || phase === state);
-  return json(
-    200,
-    runs.slice(-MAX_LISTED).map((run) => runView(run, mayTouch(call, run.owner))),
-  );
+  const isAsked = ({ phase }: { readonly phase: string }) => state === undefined || phase === state;
+  const runs = [...parts.books.state.runs.values()].filter(isAsked);
+  const strangers = parts.gate.strangers.all.filter(isAsked);
+  return json(200, [
+    ...runs.slice(-MAX_LISTED).map((run) => runView(run, mayTouch(call, run.owner))),
+    ...strangers.slice(0, MAX_LISTED).map((seen) => shownStranger(parts, seen)),
+  ]);
+}
+
+function shownStranger({ books, leases }: RouteParts, seen: RunSeen) {
+  const lease = leases.markedByOthers(books.name).find(({ run }) => run === seen.run);
+  const here = [...books.state.workers.values()].find(({ link }) => link === undefined);
+  return strangerView(seen, here?.node ?? "", lease);
 }
 
 function named({ books }: RouteParts, id: string): Run {
@@ -55,11 +64,20 @@ function named({ books }: RouteParts, id: string): Run {
 }
 
 function one(parts: RouteParts, call: Call): Answer {
+  const stranger = parts.gate.strangers.find(call.id);
+  if (stranger !== undefined) return json(200, shownStranger(parts, stranger));
   const run = named(parts, call.id);
   return json(200, runView(run, mayTouch(call, run.owner)));
 }
 
 function stop(parts: RouteParts, call: Call): Answer {
+  const stranger = parts.gate.strangers.find(call.id);
+  if (stranger !== undefined) {
+    // Its books would say whose it is.
+    if (!call.actor.admin) throw new WorkError("not-owner", `run ${call.id} is of lost books, and an admin's to stop`);
+    parts.gate.strangers.stop(call.id);
+    return json(202, shownStranger(parts, stranger));
+  }
   const run = named(parts, call.id);
   demandOwner(call, run.owner, `run ${call.id}`);
   parts.books.command({ type: "stop-run", id: call.id });

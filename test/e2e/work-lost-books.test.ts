@@ -1,0 +1,62 @@
+/** The books of work are lost, and what runs is not: it is shown, keeps its GPU, and ends when an admin says so. */
+import { readdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { eventually, isBuilt, startDaemon, temporaryFolder } from "./daemon.ts";
+
+const WAIT_MS = 60_000;
+const ADMIN = { authorization: "Bearer admins-key-0123456789" };
+const ALICE = { authorization: "Bearer alices-key-0123456789" };
+const config = `
+auth:
+  enabled: true
+  api_keys:
+    admins-key-0123456789: {principal: root, role: admin}
+    alices-key-0123456789: {principal: alice, role: run}
+work:
+  enabled: true
+  allow_root: true
+  allow_same_user: true
+  executors: {sh: {type: process, programs: [/bin/sh]}}
+  task_types: {job: sh}
+`;
+
+test.skipIf(!isBuilt)(
+  "runs of lost books go on until an admin stops them (needs dist/)",
+  { timeout: 240_000 },
+  async () => {
+    const folder = temporaryFolder();
+    let daemon = await startDaemon({ folder, config });
+    const spec = {
+      taskType: "job",
+      command: ["/bin/sh", "-c", "exec sleep 600"],
+      resources: { hardware: { gpu: { count: 1 } } },
+    };
+    const document = { apiVersion: "gpu-orchestrator/v1", kind: "Task", metadata: { name: "job" }, spec };
+    const runs = async () => (await daemon.call("GET", "/runs", undefined, ADMIN)).body;
+    const leases = async () => (await daemon.call("GET", "/gpu/list", undefined, ADMIN)).body.allocations;
+    await eventually(
+      async () => (await daemon.call("GET", "/workers", undefined, ADMIN)).body,
+      (workers) => workers.length === 1,
+      WAIT_MS,
+    );
+    await daemon.call("POST", "/api/v1/tasks", { yaml: JSON.stringify(document) }, ALICE);
+    const [{ run_id, gpu_uuids }] = await eventually(runs, (all) => all[0]?.state === "running", WAIT_MS);
+    await daemon.end("SIGKILL");
+    const data = join(folder, "data");
+    for (const name of readdirSync(data)) if (/work\.db(-\w+)?$/.test(name)) rmSync(join(data, name));
+
+    daemon = await startDaemon({ folder, config });
+    const [lost] = await eventually(runs, (all) => all.length === 1, WAIT_MS);
+    expect(lost).toMatchObject({ run_id, state: "running", owner: "alice", gpu_uuids, lost_books: expect.any(String) });
+    // Two looks: nobody else is given its GPU.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(await leases()).toHaveLength(1);
+    expect((await daemon.call("POST", `/runs/${run_id}/stop`, undefined, ALICE)).status).toBe(403);
+    expect((await daemon.call("POST", `/runs/${run_id}/stop`, undefined, ADMIN)).status).toBe(202);
+    await eventually(runs, (all) => all.length === 0, WAIT_MS);
+    await eventually(leases, (all) => all.length === 0, WAIT_MS);
+    await daemon.end();
+    daemon.removeFolder();
+  },
+);

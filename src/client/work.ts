@@ -23,6 +23,8 @@ export interface WorkloadRecord {
   readonly owner: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly createdAt: string;
+  /** Absent: nothing has been measured. Parts of what was asked for. */
+  readonly metrics?: { readonly cpuUsage: number | null; readonly memoryUsage: number | null };
   readonly status: {
     readonly phase: string;
     readonly message: string;

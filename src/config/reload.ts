@@ -157,6 +157,7 @@ const SETTINGS: { readonly [Section in keyof Config]: { readonly [Key in keyof C
     serviceHost: atStart("work.service_host"),
     ports: atStart("work.ports"),
     secrets: atStart("work.secrets"),
+    secretFolders: atStart("work.secret_folders"),
   },
   cluster: {
     role: atStart("cluster.role"),

@@ -165,6 +165,7 @@ export function work() {
     service_host: setting(host, "127.0.0.1"),
     ports: setting(ports, "20000-29999"),
     secrets: sectionsByName(NAME, secretItem, NAMES),
+    secret_folders: setting(mapOf(PRINCIPAL, absolutePath), {}),
   });
 }
 
@@ -230,6 +231,8 @@ export interface WorkConfig {
   readonly serviceHost: string;
   readonly ports: { readonly from: number; readonly to: number };
   readonly secrets: Readonly<Record<string, { readonly file: string; readonly principals: readonly string[] }>>;
+  /** By principal: below it each of its secrets is a folder, and each file in that a variable. */
+  readonly secretFolders: Readonly<Record<string, string>>;
 }
 
 /** What is simulated must not meet what really runs: unless a folder is given, it has its own. */
@@ -260,6 +263,7 @@ export function toWork(file: z.output<ReturnType<typeof work>>, isSimulated: boo
     serviceHost: file.service_host,
     ports: file.ports,
     secrets: file.secrets,
+    secretFolders: file.secret_folders,
   };
 }
 

@@ -25,6 +25,10 @@ interface Page {
   readonly prefixHit: number | null;
   /** Requests that took at most so many seconds, by that. */
   readonly latency: ReadonlyMap<number, number>;
+  readonly latencySum: number | null;
+  /** Answers over HTTP, and those of them that were the server's own failure. */
+  readonly answers: number | null;
+  readonly failures: number | null;
 }
 
 export class LoadWatch {
@@ -84,26 +88,34 @@ function since(before: Page, now: Page): Metrics {
   const tokens = grown(({ tokens }) => tokens);
   const asked = grown(({ prefixAsked }) => prefixAsked);
   const hit = grown(({ prefixHit }) => prefixHit);
-  const latency = p95(before.latency, now.latency);
+  const latency = percentile(0.95, before.latency, now.latency);
+  const slowest = percentile(0.99, before.latency, now.latency);
+  const took = grown(({ latencySum }) => latencySum);
+  const counted = grown(({ latency: of }) => of.get(Number.POSITIVE_INFINITY) ?? null);
+  const answers = grown((page) => page.answers);
+  const failures = grown((page) => page.failures) ?? 0;
   return {
     ...(requests === null ? {} : { requests_per_second: requests / seconds }),
     ...(tokens === null ? {} : { tokens_per_second: tokens / seconds }),
     ...(hit === null || asked === null || asked === 0 ? {} : { cache_hits: (hit / asked) * 100 }),
     ...(latency === null ? {} : { latency }),
+    ...(slowest === null ? {} : { latency_p99: slowest }),
+    ...(took === null || counted === null || counted === 0 ? {} : { latency_average: (took / counted) * 1_000 }),
+    ...(answers === null || answers === 0 ? {} : { error_rate: failures / answers }),
   };
 }
 
-/** Milliseconds that 95 of 100 requests between two pages took at most; `null`: there was none, or nobody says. */
-function p95(before: Page["latency"], now: Page["latency"]): number | null {
+/** Milliseconds that this part of the requests between two pages took at most; `null`: there was none, or nobody says. */
+function percentile(part: number, before: Page["latency"], now: Page["latency"]): number | null {
   const counts = [...now].map(([bound, count]) => [bound, count - (before.get(bound) ?? 0)] as const);
   const all = counts.find(([bound]) => bound === Number.POSITIVE_INFINITY)?.[1] ?? 0;
   if (all <= 0 || counts.some(([, count]) => count < 0)) return null;
   let [low, below] = [0, 0];
   for (const [bound, count] of counts.toSorted(([a], [b]) => a - b)) {
-    if (count >= 0.95 * all) {
+    if (count >= part * all) {
       // Beyond the last bound nobody knows how far: the bound is said, which is too little.
       if (bound === Number.POSITIVE_INFINITY) return low * 1_000;
-      return (low + ((bound - low) * (0.95 * all - below)) / (count - below)) * 1_000;
+      return (low + ((bound - low) * (part * all - below)) / (count - below)) * 1_000;
     }
     [low, below] = [bound, count];
   }
@@ -120,6 +132,9 @@ function read(text: string, at: number): Page {
   return {
     at,
     latency,
+    latencySum: sumOf(text, "vllm:e2e_request_latency_seconds_sum"),
+    answers: sumOf(text, "http_requests_total"),
+    failures: sumOf(text, "http_requests_total", /\bstatus="5/),
     waiting: sumOf(text, "vllm:num_requests_waiting"),
     running: sumOf(text, "vllm:num_requests_running"),
     cache: sumOf(text, "vllm:kv_cache_usage_perc"),
@@ -130,11 +145,12 @@ function read(text: string, at: number): Page {
   };
 }
 
-/** The sum over a metric's label sets; `null`: the page does not have it. */
-export function sumOf(page: string, name: string): number | null {
+/** The sum over a metric's label sets, those that `labels` fits; `null`: the page does not have it. */
+export function sumOf(page: string, name: string, labels: RegExp | null = null): number | null {
   let sum: number | null = null;
   for (const line of page.split("\n")) {
     if (!line.startsWith(name) || !/[\s{]/.test(line.charAt(name.length))) continue;
+    if (labels?.test(line) === false) continue;
     const value = Number(
       line
         .slice(line.lastIndexOf("}") + 1)

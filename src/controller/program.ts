@@ -10,7 +10,7 @@ import { createLogger, type Logger } from "../platform/logger.ts";
 import { urlHost } from "../platform/url-host.ts";
 import { createApiServer, createOpenServer } from "./api/server.ts";
 import { HostBackend, runPriority } from "./host/backend.ts";
-import { type ChildDaemon, startChildDaemon } from "./host/child.ts";
+import { type ChildDaemon, secretFolderOf, startChildDaemon } from "./host/child.ts";
 import type { Objects } from "./objects/store.ts";
 import type { Backend } from "./reconcile/backend.ts";
 import { ReconcileLoop } from "./reconcile/loop.ts";
@@ -78,7 +78,11 @@ async function simulated(settings: ControllerSettings, log: Logger, stopped: Abo
   const { simulate: shape } = settings;
   if (shape === null) return null;
   log.warn({ simulated: true, host: shape }, "the GPUs and the engines are SIMULATED: nothing here is real hardware");
-  return startChildDaemon(shape, join(settings.database, "..", "controller-daemon"), stopped);
+  return startChildDaemon(shape, childFolder(settings), stopped);
+}
+
+function childFolder({ database }: ControllerSettings): string {
+  return join(database, "..", "controller-daemon");
 }
 
 /** What a backend is made of: where objects are, where replicas run, and whether this process decides. */
@@ -96,6 +100,7 @@ function hostGround(settings: ControllerSettings, child: ChildDaemon | null, sto
   const { premium, standard, basic } = settings.reconcile.qos;
   const backend = new HostBackend(new Client({ transport, key }), new WorkClient({ transport, key }), {
     executor: settings.daemon.executor,
+    secrets: child === null ? settings.daemon.secrets : secretFolderOf(childFolder(settings)),
     priorities: {
       premium: runPriority(premium.priority),
       standard: runPriority(standard.priority),

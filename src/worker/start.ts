@@ -1,6 +1,6 @@
 /** Makes a run's folder from its assignment, and starts its holder. */
 import { spawn, spawnSync } from "node:child_process";
-import { chownSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
+import { chownSync, existsSync, readdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
@@ -18,6 +18,8 @@ const MAX_LOG_FILES = 5;
 const MAX_PIDS = 4_096;
 const VERSION_TIMEOUT_MS = 60_000;
 const MAX_SECRET_BYTES = 65_536;
+const SECRET_FOLDER = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
+const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]{0,127}$/;
 
 export interface User {
   readonly name: string;
@@ -224,14 +226,29 @@ function modelArgs({ kind, spec }: Assignment, { work }: WorkerSettings): readon
 
 function secretsOf({ spec, owner }: Assignment, { work }: WorkerSettings): Record<string, string> {
   return Object.fromEntries(
-    spec.secrets.map((name) => {
+    spec.secrets.flatMap((name) => {
       const secret = Object.hasOwn(work.secrets, name) ? work.secrets[name] : undefined;
       if (secret === undefined || (secret.principals.length > 0 && !secret.principals.includes(owner))) {
+        const folder = Object.hasOwn(work.secretFolders, owner) ? work.secretFolders[owner] : undefined;
+        const found = folder === undefined || secret !== undefined ? [] : secretsIn(folder, name);
+        if (found.length > 0) return found;
         throw notAllowed(`work.secrets.${name}`, `the secret ${name} for ${owner}`);
       }
-      return [name, readFileSync(secret.file, "utf8").slice(0, MAX_SECRET_BYTES).trimEnd()];
+      return [[name, valueIn(secret.file)]];
     }),
   );
+}
+
+/** Each file in the folder of this name is a variable. */
+function secretsIn(folder: string, name: string): (readonly [string, string])[] {
+  const of = join(folder, name);
+  if (!SECRET_FOLDER.test(name) || !existsSync(of)) return [];
+  const files = readdirSync(of).filter((file) => VARIABLE.test(file));
+  return files.map((file) => [file, valueIn(join(of, file))]);
+}
+
+function valueIn(file: string): string {
+  return readFileSync(file, "utf8").slice(0, MAX_SECRET_BYTES).trimEnd();
 }
 
 /** One `NAME=value` a line: a value of several lines cannot be said in it. */

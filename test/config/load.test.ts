@@ -137,6 +137,7 @@ test("without a file the defaults are those that are documented", () => {
       serviceHost: "127.0.0.1",
       ports: { from: 20_000, to: 29_999 },
       secrets: {},
+      secretFolders: {},
     },
     windows: { reserved: [] },
     cluster: {

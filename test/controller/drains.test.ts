@@ -9,7 +9,7 @@ import { KubeObjects } from "../../src/controller/kubernetes/objects.ts";
 import { ControllerError } from "../../src/controller/objects/errors.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import { FakeApiserver } from "./fake-apiserver.ts";
-import { SETTINGS, workload } from "./objects.ts";
+import { PODS, SETTINGS, workload } from "./objects.ts";
 
 const NOBODY: ReadonlySet<string> = new Set();
 const POD = "/api/v1/namespaces/ns/pods/one";
@@ -39,7 +39,7 @@ describe("a node that is to be emptied", () => {
     });
     const connection = new KubeConnection({ kubeconfig, context: null });
     const objects = new KubeObjects(connection, null);
-    const settings = { reconcile: SETTINGS, namespace: "llm-orchestrator", gateway: null };
+    const settings = { reconcile: SETTINGS, namespace: "llm-orchestrator", gateway: null, pods: PODS };
     backend = new KubeBackend(connection, objects, settings, () => undefined);
     objects.start();
     backend.start();

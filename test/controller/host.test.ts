@@ -1,11 +1,14 @@
 /** The backend `host`: what becomes of the daemon's refusals and words. The daemon is a stand-in here. */
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { pino } from "pino";
-import { describe, expect, test } from "vitest";
+import { describe, expect, onTestFinished, test } from "vitest";
 import type { Client } from "../../src/client/client.ts";
 import { ApiProblem } from "../../src/client/errors.ts";
 import type { WorkClient, WorkloadRecord } from "../../src/client/work.ts";
 import { HostBackend } from "../../src/controller/host/backend.ts";
-import { LABEL } from "../../src/controller/objects/meta.ts";
+import { ANNOTATION, LABEL } from "../../src/controller/objects/meta.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import { SETTINGS, spec, workload } from "./objects.ts";
 import { SqliteObjects } from "./sqlite-objects.ts";
@@ -16,12 +19,13 @@ const WORKER = { worker_id: "node-a" };
 
 interface Daemon {
   readonly drains: object[];
+  readonly documents: object[];
   records: readonly WorkloadRecord[];
   refusal: ApiProblem | null;
 }
 
-function host() {
-  const daemon: Daemon = { drains: [], records: [], refusal: null };
+function host(secrets: string | null = null) {
+  const daemon: Daemon = { drains: [], documents: [], records: [], refusal: null };
   const client = {
     list: async () => ({ gpus: [GPU], allocations: [], drain: null }),
     async drainHost(_act: string, body: object) {
@@ -31,12 +35,13 @@ function host() {
   const work = {
     workloads: async () => daemon.records,
     workers: async () => [WORKER],
-    async createWorkload() {
+    async createWorkload(document: string) {
       if (daemon.refusal !== null) throw daemon.refusal;
+      daemon.documents.push(JSON.parse(document));
     },
   } as unknown as WorkClient;
   const priorities = { premium: 10, standard: 5, basic: 1 };
-  return { daemon, backend: new HostBackend(client, work, { executor: "vllm", priorities }) };
+  return { daemon, backend: new HostBackend(client, work, { executor: "vllm", priorities, secrets }) };
 }
 
 const invalid = () =>
@@ -93,6 +98,34 @@ describe("the backend host", () => {
     daemon.records = [record];
     const { tracksOf } = await backend.look();
     expect(tracksOf(of)[0]?.replicas[0]).toMatchObject({ phase: "waiting", waiting: { reason: status.message } });
+  });
+
+  test("keeps a hub token in files that only its workload names, and takes them away with it", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "hub-tokens-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const { daemon, backend } = host(folder);
+    const of = workload();
+    await backend.keepToken(of, "hf_1");
+    // The same request again changes nothing.
+    await backend.keepToken(of, "hf_2");
+    const at = (name: string) => join(folder, "hf-token-chat", name);
+    for (const name of ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"]) {
+      expect(readFileSync(at(name), "utf8")).toBe("hf_1");
+      expect(statSync(at(name)).mode & 0o007).toBe(0);
+    }
+    const wanted = {
+      ...{ plan: { qosClass: "basic", cpuMillis: 1, memoryBytes: 1, model: "m", env: {} }, revision: "r1" },
+      targets: new Map([["r1", 1]]),
+    };
+    const annotated = { ...of, metadata: { ...of.metadata, annotations: { [ANNOTATION.hubToken]: "secret" } } };
+    await backend.apply(annotated, wanted as never, []);
+    await backend.apply(of, wanted as never, []);
+    expect(daemon.documents).toMatchObject([{ secrets: ["hf-token-chat"] }, {}]);
+    expect(daemon.documents[1]).not.toHaveProperty("secrets");
+    expect(JSON.stringify(daemon.documents)).not.toContain("hf_1");
+    await backend.forget(of);
+    expect(existsSync(at("HF_TOKEN"))).toBe(false);
+    await expect(host().backend.keepToken(of, "hf_1")).rejects.toMatchObject({ code: "not-yet" });
   });
 
   test("drains at once by a deadline of one second, the shortest that the daemon takes", async () => {

@@ -1,17 +1,19 @@
 /** What a workload is made of in a cluster, and what is seen of it there: without a server. */
 import { describe, expect, test } from "vitest";
+import { deploymentView } from "../../src/controller/api/views.ts";
 import { differenceIn } from "../../src/controller/kubernetes/children.ts";
 import { eventOf } from "../../src/controller/kubernetes/events.ts";
 import { microTime } from "../../src/controller/kubernetes/leader.ts";
 import { mergePatch } from "../../src/controller/kubernetes/objects.ts";
 import { nodesSeen, tracksSeen } from "../../src/controller/kubernetes/pods.ts";
+import { externalUrl } from "../../src/controller/kubernetes/reach.ts";
 import { childrenOf, productsIn, type RenderSettings, tokenSecret } from "../../src/controller/kubernetes/render.ts";
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
 import { ANNOTATION } from "../../src/controller/objects/meta.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
-import { type Plan, startupSeconds } from "../../src/controller/reconcile/plan.ts";
+import { startupSeconds } from "../../src/controller/reconcile/plan.ts";
 import { NO_MEMORIES, reconcile } from "../../src/controller/reconcile/reconcile.ts";
-import { look, NOW, SETTINGS, seen, track, workload } from "./objects.ts";
+import { look, NOW, PODS, SETTINGS, seen, track, workload } from "./objects.ts";
 
 const render: RenderSettings = {
   reconcile: SETTINGS,
@@ -22,15 +24,17 @@ const render: RenderSettings = {
   optional: new Set(),
   namespace: "llm-orchestrator",
   gateway: null,
+  pods: PODS,
+  hasRuntimeClass: false,
 };
 // biome-ignore lint/suspicious/noExplicitAny: manifests are looked into freely.
 type Any = any;
 
-function made(change: Partial<WorkloadSpec> = {}): Record<string, Any> {
+function made(change: Partial<WorkloadSpec> = {}, settings: Partial<RenderSettings> = {}): Record<string, Any> {
   const of = workload({ replicas: 2, ...change });
-  const { wanted } = look(of, seen());
+  const { wanted } = reconcile(of, seen(), NO_MEMORIES, settings.reconcile ?? SETTINGS);
   if (wanted === null) throw new Error("not accepted");
-  const { made: children } = childrenOf(of, wanted, render);
+  const { made: children } = childrenOf(of, wanted, { ...render, ...settings });
   return Object.fromEntries(children.map(({ object }) => [object.kind, object]));
 }
 
@@ -108,9 +112,65 @@ describe("a workload in a cluster", () => {
     expect(JSON.stringify(children)).not.toContain("hf_x");
   });
 
+  test("has the RuntimeClass of GPUs where the cluster has it, and only for GPUs", () => {
+    const of = (has: boolean, gpu = "1") => {
+      const resources = { cpu: "2", memory: "8Gi", gpu };
+      return made({ resources }, { hasRuntimeClass: has }).Deployment.spec.template.spec.runtimeClassName;
+    };
+    expect([of(true), of(false), of(true, "0")]).toEqual(["nvidia", undefined, undefined]);
+  });
+
+  test("finds its models in the storage that the settings name, and keeps there what it fetches", () => {
+    const stored = (storage: object) => {
+      const pods = { ...PODS, storage: { mountPath: "/models", ...storage } } as typeof PODS;
+      const objects = made({}, { pods });
+      const { volumes, containers } = objects.Deployment.spec.template.spec;
+      expect(containers[0].volumeMounts).toContainEqual({ name: "models", mountPath: "/models" });
+      expect(containers[0].env).toContainEqual({ name: "HF_HOME", value: "/models/huggingface" });
+      return { volume: volumes.find(({ name }: Any) => name === "models"), claim: objects.PersistentVolumeClaim };
+    };
+    const nfs = { server: "10.0.0.9", path: "/export" };
+    expect(stored({ kind: "nfs", ...nfs })).toEqual({ volume: { name: "models", nfs }, claim: undefined });
+    const { volume } = stored({ kind: "pvc", claim: "shared" });
+    expect(volume).toEqual({ name: "models", persistentVolumeClaim: { claimName: "shared" } });
+    const csi = stored({ kind: "csi", storageClass: "fast", size: "1Ti" });
+    expect(csi.volume.persistentVolumeClaim.claimName).toBe(csi.claim.metadata.name);
+    expect(csi.claim.spec).toMatchObject({ storageClassName: "fast", resources: { requests: { storage: "1Ti" } } });
+    expect(csi.claim.metadata.ownerReferences).toHaveLength(1);
+  });
+
+  test("serves where the settings say, behind a Service of their type", () => {
+    const settings = {
+      reconcile: { ...SETTINGS, vllmPort: 9_000 },
+      pods: { ...PODS, serviceType: "NodePort" as const },
+    };
+    const { Deployment, Service } = made({}, settings);
+    const [container] = Deployment.spec.template.spec.containers;
+    expect(container.ports).toEqual([{ name: "http", containerPort: 9_000, protocol: "TCP" }]);
+    expect(container.args).toContain("--port=9000");
+    expect(Service.spec).toMatchObject({ type: "NodePort", ports: [{ port: 80 }, { port: 8_000 }] });
+  });
+
+  test("is reached from outside by a NodePort or a load balancer, as far as that is known", () => {
+    const service = (spec: object, status: object = {}) => ({ metadata: {}, spec, status }) as unknown as KubeObject;
+    const node = service({ type: "NodePort", ports: [{ port: 80, nodePort: 30_123 }] });
+    expect(externalUrl(node, "gpu.example")).toBe("http://gpu.example:30123");
+    expect(externalUrl(node, null)).toBeNull();
+    const balanced = (ingress: object[]) =>
+      externalUrl(service({ type: "LoadBalancer", ports: [{ port: 80 }] }, { loadBalancer: { ingress } }), null);
+    expect([balanced([]), balanced([{ ip: "203.0.113.7" }])]).toEqual([null, "http://203.0.113.7:80"]);
+    const known = { service: "http://chat.default.svc", external: "http://gpu.example:30123" };
+    const of = workload({ replicas: 1 });
+    const { status } = look(of, seen([track("r", ["ready"])], known));
+    expect(deploymentView({ ...of, status })).toMatchObject({
+      internal_endpoint: "http://chat.default.svc",
+      external_endpoint: "http://gpu.example:30123",
+    });
+  });
+
   test("is given as long to start as its weights take to load, and at least ten minutes", () => {
-    expect(startupSeconds({ memoryMib: 1_024, gpus: 1 } as Plan)).toBe(600);
-    expect(startupSeconds({ memoryMib: 70 * 1_024, gpus: 2 } as Plan)).toBe(Math.ceil((140 * 15 + 105) * 1.3));
+    expect(startupSeconds({ memoryMib: 1_024, gpus: 1 }, 600)).toBe(600);
+    expect(startupSeconds({ memoryMib: 70 * 1_024, gpus: 2 }, 600)).toBe(Math.ceil((140 * 15 + 105) * 1.3));
   });
 
   test("surges only where a node has a GPU for it", () => {

@@ -3,14 +3,15 @@ import type { Workload, WorkloadSpec } from "../../src/controller/objects/worklo
 import { type Memory, NO_MEMORIES, type Outcome, reconcile } from "../../src/controller/reconcile/reconcile.ts";
 import type { NodeSeen, ReplicaSeen, Seen, TrackSeen } from "../../src/controller/reconcile/seen.ts";
 import type { ReconcileSettings } from "../../src/controller/reconcile/settings.ts";
+import type { PodSettings } from "../../src/controller/settings/seed-environment.ts";
 
 export const NOW = 1_800_000_000_000;
 
 export const SETTINGS: ReconcileSettings = {
   qos: {
-    premium: { priority: 100, resourceGuarantee: 0.9, cpuMultiplier: 2 },
-    standard: { priority: 50, resourceGuarantee: 0.7, cpuMultiplier: 1 },
-    basic: { priority: 10, resourceGuarantee: 0.5, cpuMultiplier: 0.5 },
+    premium: { priority: 100, resourceGuarantee: 0.9, cpuMultiplier: 2, maxLatencyMs: 100 },
+    standard: { priority: 50, resourceGuarantee: 0.7, cpuMultiplier: 1, maxLatencyMs: 500 },
+    basic: { priority: 10, resourceGuarantee: 0.5, cpuMultiplier: 0.5, maxLatencyMs: Number.POSITIVE_INFINITY },
   },
   profiles: {},
   maxCpuMillis: 64_000,
@@ -22,6 +23,17 @@ export const SETTINGS: ReconcileSettings = {
   gpuMemoryMib: null,
   maxVersions: 10,
   progressDeadlineMs: 600_000,
+  leastStartMs: 600_000,
+  vllmPort: 8_000,
+  cpuBand: { above: 80, below: 30 },
+};
+
+/** As they are where the environment says nothing. */
+export const PODS: PodSettings = {
+  runtimeClass: "nvidia",
+  serviceType: "ClusterIP",
+  externalHost: null,
+  storage: null,
 };
 
 export function spec(change: Partial<WorkloadSpec> = {}): WorkloadSpec {
@@ -93,7 +105,18 @@ export function track(revision: string, phases: readonly ReplicaSeen["phase"][])
 }
 
 export function seen(tracks: readonly TrackSeen[] = [], change: Partial<Seen> = {}): Seen {
-  return { tracks, nodes: [node()], models: [], load: [], service: null, isolates: false, now: NOW, ...change };
+  return {
+    tracks,
+    nodes: [node()],
+    models: [],
+    load: [],
+    service: null,
+    external: null,
+    isolates: false,
+    groups: "never",
+    now: NOW,
+    ...change,
+  };
 }
 
 export function look(of: Workload, at: Seen = seen(), memory: Memory = NO_MEMORIES): Outcome {

@@ -5,7 +5,7 @@ import { childrenOf, type RenderSettings } from "../../src/controller/kubernetes
 import { isolationOf } from "../../src/controller/objects/isolation.ts";
 import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import type { Plan } from "../../src/controller/reconcile/plan.ts";
-import { condition, look, SETTINGS, seen, workload } from "./objects.ts";
+import { condition, look, PODS, SETTINGS, seen, workload } from "./objects.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: objects of any kind.
 type Any = any;
@@ -90,6 +90,8 @@ test("a route goes when the gateway is named no more", () => {
       optional,
       namespace: "llm-orchestrator",
       gateway,
+      pods: PODS,
+      hasRuntimeClass: false,
     });
   const both = of({ namespace: "infra", name: "public" }, new Set(["httproutes"]));
   expect(both.made.map(({ path }) => path)).toContain(route);

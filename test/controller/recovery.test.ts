@@ -62,7 +62,7 @@ describe("a replica that does not come up", () => {
 });
 
 describe("a node that is to be emptied", () => {
-  const plan = { gpus: 1, product: null };
+  const plan = { gpus: 1, nodes: 1, product: null };
   const nodes = (used = 0) => [
     node({ name: "node-a", schedulable: false, draining: true, usedGpus: 1 }),
     node({ name: "node-b", usedGpus: used }),

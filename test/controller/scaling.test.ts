@@ -25,6 +25,7 @@ function ask(queues: readonly (number | null)[], change: Partial<ScalingAsk> = {
     lastScaledAt: null,
     upCooldownMs: 0,
     downCooldownMs: 0,
+    cpuBand: { above: 80, below: 30 },
     now: NOW,
     ...change,
   };
@@ -90,5 +91,25 @@ describe("scaling by what is measured", () => {
     expect(dip.desired).toBe(4);
     const later = scale(ask([1, 1, 1, 1], { now: NOW + 310_000 }), dip.memory);
     expect(later.desired).toBe(1);
+  });
+});
+
+describe("a workload that names no metric", () => {
+  const bare = { minReplicas: 1, maxReplicas: 10, strategy: "horizontal", scalingBehavior: atOnce } as const;
+  const by = (cpu: number, replicas = 4) => {
+    const of = ask(Array(replicas).fill(null), { spec: spec({ scaling: bare }) });
+    return { ...of, load: of.ready.map((replica) => ({ replica, metrics: { cpu } })) };
+  };
+
+  test("is scaled by CPU: up above one threshold, down below the other, and between them not at all", () => {
+    expect(desired(by(120))).toBe(6);
+    expect(desired(by(90))).toBe(5);
+    for (const between of [79, 50, 31]) expect(desired(by(between))).toBe(4);
+    expect(desired(by(20))).toBe(1);
+  });
+
+  test("keeps its replicas where nobody measures CPU, and says so", () => {
+    const silent = scale({ ...by(120), load: [] }, NO_MEMORY);
+    expect(silent).toMatchObject({ desired: 4, active: { holds: false, reason: "NoMetrics" } });
   });
 });

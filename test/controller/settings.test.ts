@@ -4,7 +4,10 @@ import { join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { parseAllDocuments } from "yaml";
 import type { ConfigError } from "../../src/config/problems.ts";
+import { isPlan, planOf } from "../../src/controller/reconcile/plan.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
+
+import { node, spec } from "./objects.ts";
 
 const SEED = "../shared/fixtures/cluster/s1";
 const folder = mkdtempSync(join(tmpdir(), "controller-settings-"));
@@ -55,6 +58,27 @@ describe("the controller's settings", () => {
       namespace: "ai-platform",
       reconcile: { gpuMemoryMib: 48 * 1_024, image: "vllm/vllm-openai:v0.9" },
     });
+  });
+
+  test("say what a deployment has that asks for nothing, the operator's first, and where CPU scales", () => {
+    const text = "resourceManager: {defaultCPURequest: 1000m, defaultMemoryRequest: 2Gi, scaleUpThreshold: 0.6}";
+    const of = (more = "") => loadSettings({ config: file(`${text}${more}`), backend: "host" }, {});
+    expect(of()).toMatchObject({
+      defaults: { cpu: "1000m", memory: String(2 * 2 ** 30) },
+      reconcile: { cpuBand: { above: 60, below: 30 } },
+    });
+    const { defaults } = of("\noperator: {defaultCPURequest: 500m, defaultCPULimit: 2000m, defaultMemoryRequest: 1Gi}");
+    expect(defaults).toEqual({ cpu: "2000m", memory: String(2 ** 30) });
+  });
+
+  test("take a class's greatest latency as the bound of who is of it", () => {
+    const { reconcile } = loadSettings({ config: file("scheduler: {qosClasses: {standard: {maxLatency: 200}}}") }, {});
+    const promised = (responseTimeP95: number) => {
+      const slaRequirements = { availability: 99.9, responseTimeP95 };
+      const planned = planOf(spec({ performance: { slaRequirements } }), [], [node()], reconcile);
+      return isPlan(planned) ? planned.qosClass : null;
+    };
+    expect([100, 101, 200, 201].map(promised)).toEqual(["premium", "standard", "standard", "basic"]);
   });
 
   test("have what names no namespace made where --namespace looks, and nothing said against that", () => {

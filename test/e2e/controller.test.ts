@@ -17,6 +17,7 @@ auth:
     acme-key-01234567890: {principal: acme, role: run, tenants: [acme]}
 `;
 const OBJECTS = "/apis/llm.orchestrator.io/v1/namespaces/llm-workloads/llmworkloads/my-llm-workload";
+const OBJECTS_LIST = "/apis/llm.orchestrator.io/v1/llmworkloads";
 const folder = temporaryFolder();
 /** Eight processes start here, one after the other in a rollout: on a busy machine that takes a while. */
 const LONG_MS = 240_000;
@@ -53,12 +54,16 @@ function start(): Promise<string> {
   });
 }
 
-function commandOf(pid: string): string {
+function fileIn(path: string): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, "utf8");
+    return readFileSync(path, "latin1");
   } catch {
     return "";
   }
+}
+
+function commandOf(pid: string): string {
+  return fileIn(`/proc/${pid}/cmdline`);
 }
 
 const create = (body: object, headers = ACME) => call("POST", "/internal/deployments/create", body, headers);
@@ -117,6 +122,42 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
     await eventually(
       () => call("GET", "/internal/deployments?model_id=once"),
       ({ body }) => body.length === 0,
+      LONG_MS - 10_000,
+    );
+  });
+
+  test("gives a replica the hub token that a caller brings, and nobody else: no answer, database or file of a run has it", async () => {
+    const token = "hf_canary4711";
+    // In the environment it is one, too.
+    const ask = { ...LLAMA, tenant_id: "acme", environment_vars: { HF_TOKEN: token, LANG: "C" } };
+    const made = await create(ask);
+    const id = made.body.deployment_id;
+    await until(id, ({ ready_replicas }) => ready_replicas === 1);
+    const holding = readdirSync("/proc").filter(
+      (pid) => /^\d+$/.test(pid) && fileIn(`/proc/${pid}/environ`).includes(token),
+    );
+    expect(holding.length).toBeGreaterThan(0);
+    const answers = [
+      made,
+      await status(id),
+      await call("GET", `/admin/v1/deployments/${id}`),
+      await call("GET", OBJECTS_LIST),
+    ];
+    expect(JSON.stringify(answers.map(({ body }) => body))).not.toContain(token);
+    const files = readdirSync(join(folder, "data"), { recursive: true, withFileTypes: true }).filter((one) =>
+      one.isFile(),
+    );
+    const having = files
+      .map(({ parentPath, name }) => join(parentPath, name))
+      .filter((one) => fileIn(one).includes(token));
+    expect(having.map((one) => one.slice(one.indexOf("/secrets/")))).toEqual([
+      `/secrets/hf-token-${id}/HF_TOKEN`,
+      `/secrets/hf-token-${id}/HUGGING_FACE_HUB_TOKEN`,
+    ]);
+    await call("DELETE", `/internal/deployments/${id}`, undefined, ACME);
+    await eventually(
+      () => Promise.resolve(having.filter((one) => existsSync(one))),
+      (left) => left.length === 0,
       LONG_MS - 10_000,
     );
   });

@@ -6,6 +6,7 @@ import { CANDIDATE_MUTANTS } from "./candidate-mutants.ts";
 import { CLI_MUTANTS } from "./cli-mutants.ts";
 import { CONTROLLER_CLUSTER_MUTANTS } from "./controller-cluster-mutants.ts";
 import { CONTROLLER_DATABASE_MUTANTS } from "./controller-database-mutants.ts";
+import { CONTROLLER_FIELDS_MUTANTS } from "./controller-fields-mutants.ts";
 import { CONTROLLER_MUTANTS } from "./controller-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
@@ -35,6 +36,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...CANDIDATE_MUTANTS,
   ...CLI_MUTANTS,
   ...CONTROLLER_CLUSTER_MUTANTS,
+  ...CONTROLLER_FIELDS_MUTANTS,
   ...CONTROLLER_DATABASE_MUTANTS,
   ...CONTROLLER_MUTANTS,
   ...CORE_MUTANTS,

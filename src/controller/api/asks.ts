@@ -34,7 +34,8 @@ export const createSchema = z
     gpu_type: z.string().max(253).optional(),
     gpu_count: count(64).optional().meta({ description: "The same as gpu_per_replica" }),
     huggingface_token: z.string().max(512).optional().meta({
-      description: "Kept in a Secret of the deployment, on a cluster; one host takes none",
+      description:
+        "Kept in a Secret of the deployment; on one host in a folder of its own, if host.secrets_dir names one",
     }),
     model_requirements: z.looseObject({}).optional().meta({ description: "Taken, and without effect" }),
     ...replaceable,

@@ -5,14 +5,14 @@ import { checker } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { tenantOf } from "../objects/meta.ts";
+import { HUB_VARIABLES, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import type { Created, WorkloadDraft } from "../objects/store.ts";
 import type { Workload } from "../objects/workload.ts";
 import { hasRoomFor } from "../reconcile/fleet.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
-import { createSchema, scaleSchema, updateSchema } from "./asks.ts";
-import { changeable, changedDraft, deploymentId, draftOf, restartDraft, scaledDraft } from "./drafts.ts";
+import { type CreateAsk, createSchema, scaleSchema, updateSchema } from "./asks.ts";
+import { changeable, changedDraft, deploymentId, draftOf, keepsTokens, restartDraft, scaledDraft } from "./drafts.ts";
 import {
   type ApiParts,
   changing,
@@ -79,7 +79,7 @@ export function deploymentEndpoints(parts: ApiParts): readonly Endpoint[] {
 }
 
 async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promise<Answer> {
-  const ask = readCreate(call.body);
+  const ask = withToken(readCreate(call.body), keepsTokens(parts.settings));
   const tenant = ask.tenant_id ?? onlyTenant(parts, call);
   if (tenant === null) throw invalid([{ path: "tenant_id", message: "is needed: the key is for several tenants" }]);
   demandTenant(parts, call, tenant);
@@ -98,6 +98,15 @@ async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promis
       return json(createdAs, deploymentView(workload));
     },
   });
+}
+
+/** A hub token is one wherever it is brought: in the environment it would stand in the object, and in the database. */
+function withToken(ask: CreateAsk, isKept: boolean): CreateAsk {
+  const { environment_vars: given = {} } = ask;
+  const token = ask.huggingface_token ?? HUB_VARIABLES.map((name) => given[name]).find((one) => one !== undefined);
+  if (token === undefined || !isKept) return ask;
+  const open = Object.entries(given).filter(([name]) => !(HUB_VARIABLES as readonly string[]).includes(name));
+  return { ...ask, huggingface_token: token, environment_vars: Object.fromEntries(open) };
 }
 
 /**
@@ -131,12 +140,12 @@ function randomOf({ backend, newId }: ApiParts, { actor, idempotencyKey: key }: 
 /** @throws ControllerError `never-fits`, `no-gpu-free`, `model-not-found` */
 function demandFit({ loop, objects, settings }: ApiParts, { spec }: WorkloadDraft, now: boolean): void {
   const nodes = loop.seen?.nodes ?? [];
-  const planned = planOf(spec, objects.models(), nodes, settings.reconcile);
+  const planned = planOf(spec, objects.models(), nodes, settings.reconcile, loop.seen?.groups);
   if (!isPlan(planned)) {
     throw new ControllerError(planned.reason === "ModelNotFound" ? "model-not-found" : "never-fits", planned.message);
   }
   if (!now || planned.gpus === 0) return;
-  if (!hasRoomFor(nodes, planned.gpus, planned.product)) {
+  if (!hasRoomFor(nodes, planned)) {
     throw new ControllerError("no-gpu-free", `no node has ${planned.gpus} GPUs free now`);
   }
 }

@@ -5,6 +5,7 @@ import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, LABEL, LABEL_VALUE, type Metadata, tenantOf } from "../objects/meta.ts";
 import { type RevisionParts, specOf } from "../objects/revision.ts";
 import { readSpec } from "../objects/rules.ts";
+import { restored } from "../objects/secrets.ts";
 import type { WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadSpec } from "../objects/workload.ts";
 import type { ControllerSettings } from "../settings/settings.ts";
@@ -34,10 +35,10 @@ export function deploymentId(modelId: string, random: string): string {
 /** @throws HttpError 422, ControllerError `not-yet` */
 export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: ControllerSettings): WorkloadDraft {
   const hasToken = ask.huggingface_token !== undefined;
-  if (hasToken && settings.backend === "host") {
+  if (hasToken && !keepsTokens(settings)) {
     throw new ControllerError(
       "not-yet",
-      "huggingface_token: one host keeps no secrets of callers; its admin names a file in work.secrets",
+      "huggingface_token: this host has no folder for tokens; its admin names one by host.secrets_dir",
     );
   }
   const gpus = ask.gpu_per_replica ?? ask.gpu_count;
@@ -76,6 +77,11 @@ export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: Co
   };
 }
 
+/** Whether a token that a caller brings can be kept where no answer, log or database has it. */
+export function keepsTokens({ backend, daemon, simulate }: ControllerSettings): boolean {
+  return backend === "kubernetes" || daemon.secrets !== null || simulate !== null;
+}
+
 /** @throws HttpError 422 */
 export function changedDraft({ metadata, spec }: Workload, ask: UpdateAsk): WorkloadDraft {
   const { cpu, memory } = spec.resources;
@@ -95,7 +101,7 @@ export function changedDraft({ metadata, spec }: Workload, ask: UpdateAsk): Work
       ...(ask.qos_class === undefined ? {} : { qosClass: ask.qos_class }),
       engine: {
         ...spec.engine,
-        ...(ask.vllm_config === undefined ? {} : { config: ask.vllm_config }),
+        ...(ask.vllm_config === undefined ? {} : { config: restored(ask.vllm_config, spec.engine?.config) }),
         ...(ask.environment_vars === undefined ? {} : { env: ask.environment_vars }),
       },
     }),

@@ -3,6 +3,7 @@
 import { conditionOf } from "../objects/conditions.ts";
 import { API_VERSION, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
+import { shownConfig } from "../objects/secrets.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
 
@@ -26,13 +27,18 @@ export function deploymentView(workload: Workload) {
     gpu_per_replica: gpus,
     total_gpus: gpus * desired,
     internal_endpoint: status.endpoints?.[0] ?? null,
-    external_endpoint: null,
+    external_endpoint: externalOf(workload),
     created_at: metadata.creationTimestamp,
     updated_at: ready?.lastTransitionTime ?? metadata.creationTimestamp,
     deployed_at: ready?.status === "True" ? ready.lastTransitionTime : null,
-    vllm_config: spec.engine?.config ?? {},
+    vllm_config: shownConfig(spec.engine?.config ?? {}),
     message: messageOf(workload),
   };
+}
+
+/** Of a cluster: the second of its endpoints. On one host each replica has one of its own, and none is reached from outside. */
+export function externalOf({ status: { endpoints: [first, second] = [] } }: Workload): string | null {
+  return first?.endsWith(".svc") === true ? (second ?? null) : null;
 }
 
 /** What stands in its way, in one line; else what it is. */

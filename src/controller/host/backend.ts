@@ -4,14 +4,16 @@
  * fails, with a growing pause, up to {@link MAX_RESTARTS} times.
  */
 import { createHash } from "node:crypto";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import type { Client } from "../../client/client.ts";
 import { ApiProblem, Unreachable } from "../../client/errors.ts";
 import type { WorkClient, WorkloadRecord } from "../../client/work.ts";
-import { formatCpu, formatMemory } from "../../work/quantities.ts";
+import { formatCpu, formatMemory, parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import { LoadWatch } from "../load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { keyOf, LABEL } from "../objects/meta.ts";
-import type { Workload } from "../objects/workload.ts";
+import { ANNOTATION, HUB_VARIABLES, hubSecretOf, keyOf, LABEL } from "../objects/meta.ts";
+import type { Workload, WorkloadSpec } from "../objects/workload.ts";
 import type { Backend, DrainHow, Look, NodeDrain } from "../reconcile/backend.ts";
 import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
@@ -29,6 +31,8 @@ export interface HostSettings {
   /** What runs the replicas: one of the daemon's `work.executors`. */
   readonly executor: string;
   readonly priorities: Readonly<Record<Plan["qosClass"], number>>;
+  /** Of tokens, as the daemon's `work.secret_folders` has it for this controller; `null`: none is kept. */
+  readonly secrets: string | null;
 }
 
 export class HostBackend implements Backend {
@@ -69,13 +73,14 @@ export class HostBackend implements Backend {
       nodes: nodesOf(gpus, drain !== null, workers[0]?.worker_id ?? null),
       tracksOf,
       isolates: false,
+      groups: "never",
       serviceOf: () => null,
-      loadOf: ({ metadata }) =>
+      loadOf: ({ metadata, spec }) =>
         (own.get(labelOf(metadata)) ?? []).flatMap((record): LoadSeen[] => {
           const said = load.get(record.id);
           const gpu = record.status.nodes[0]?.state === "ready" ? busy(record) : null;
-          if (said === undefined && gpu === null) return [];
-          return [{ replica: record.id, metrics: { ...said, ...(gpu === null ? {} : { gpu_utilization: gpu }) } }];
+          const metrics = { ...said, ...usedBy(record, spec), ...(gpu === null ? {} : { gpu_utilization: gpu }) };
+          return Object.keys(metrics).length === 0 ? [] : [{ replica: record.id, metrics }];
         }),
     };
   }
@@ -126,6 +131,7 @@ export class HostBackend implements Backend {
       },
       ...source,
       env: plan.env,
+      ...(ANNOTATION.hubToken in metadata.annotations ? { secrets: [hubSecretOf(metadata)] } : {}),
       labels: { [LABEL.workload]: labelOf(metadata), [LABEL.revision]: revision },
       priority: this.#settings.priorities[plan.qosClass],
       restart: { policy: "always", backoff: "1s", max_backoff: "1h", give_up_after: MAX_RESTARTS },
@@ -145,9 +151,22 @@ export class HostBackend implements Backend {
     }
   }
 
-  /** Refused before it comes here. */
-  async keepToken(): Promise<void> {
-    throw new ControllerError("not-yet", "one host keeps no secrets of callers");
+  /** In files that the daemon's worker reads when it starts a replica. One that is kept already stays. */
+  async keepToken({ metadata }: Workload, token: string): Promise<void> {
+    const { secrets } = this.#settings;
+    if (secrets === null) throw new ControllerError("not-yet", "host.secrets_dir names no folder for tokens");
+    const folder = join(secrets, hubSecretOf(metadata));
+    try {
+      mkdirSync(folder, { recursive: true, mode: 0o750 });
+      for (const name of HUB_VARIABLES) writeOnce(join(folder, name), token);
+    } catch (error) {
+      throw new ControllerError("storage-unavailable", `the token could not be kept: ${(error as Error).message}`);
+    }
+  }
+
+  async forget({ metadata }: Workload): Promise<void> {
+    const { secrets } = this.#settings;
+    if (secrets !== null) rmSync(join(secrets, hubSecretOf(metadata)), { recursive: true, force: true });
   }
 
   /** The daemon has its own. */
@@ -181,6 +200,28 @@ export class HostBackend implements Backend {
     const blockedBy = allocations.map(({ service_name }) => service_name);
     if (drain === null) return { node, status: "ready", blockedBy: [] };
     return { node, status: blockedBy.length === 0 ? "drained" : "draining", blockedBy };
+  }
+}
+
+/** What the daemon has measured of it: of what was asked for. */
+function usedBy(
+  { metrics }: WorkloadRecord,
+  { resources: { cpu, memory } }: Pick<WorkloadSpec, "resources">,
+): LoadSeen["metrics"] {
+  const { cpuUsage = null, memoryUsage = null } = metrics ?? {};
+  const [cores, bytes] = [(parseCpuMillis(cpu) ?? 0) / 1_000, parseMemoryBytes(memory) ?? 0];
+  return {
+    ...(cpuUsage === null ? {} : { cpu: cpuUsage * 100, cpu_cores: cpuUsage * cores }),
+    ...(memoryUsage === null ? {} : { memory: memoryUsage * 100, memory_bytes: memoryUsage * bytes }),
+  };
+}
+
+function writeOnce(file: string, text: string): void {
+  try {
+    // Its group may be the worker's, by the folder's own.
+    writeFileSync(file, text, { flag: "wx", mode: 0o640 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
   }
 }
 

@@ -8,6 +8,7 @@ import { thisProgram } from "../../platform/executable.ts";
 
 const START_MS = 30_000;
 const STOP_MS = 12_000;
+const PRINCIPAL = "controller";
 
 export interface ChildDaemon {
   readonly url: string;
@@ -53,11 +54,16 @@ export async function startChildDaemon(shape: string, folder: string, stopped: A
   };
 }
 
+/** Where it finds its callers' tokens. */
+export function secretFolderOf(folder: string): string {
+  return join(resolve(folder), "secrets");
+}
+
 function settingsIn(folder: string, key: string): string {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const sha256 = createHash("sha256").update(key).digest("hex");
   const settings = {
-    auth: { enabled: true, api_keys: { [`sha256:${sha256}`]: { principal: "controller", role: "admin" } } },
+    auth: { enabled: true, api_keys: { [`sha256:${sha256}`]: { principal: PRINCIPAL, role: "admin" } } },
     storage: { path: join(folder, "daemon.db") },
     logging: { level: "info" },
     work: {
@@ -69,6 +75,7 @@ function settingsIn(folder: string, key: string): string {
       dir: join(folder, "work"),
       results_dir: join(folder, "results"),
       max_workloads: 1_000,
+      secret_folders: { [PRINCIPAL]: secretFolderOf(folder) },
     },
   };
   const file = join(folder, "daemon.yaml");

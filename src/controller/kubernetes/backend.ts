@@ -10,16 +10,27 @@ import type { Wanted } from "../reconcile/reconcile.ts";
 import type { Removal } from "../reconcile/recovery.ts";
 import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
+import type { PodSettings } from "../settings/seed-environment.ts";
 import { type Family, family, type Labels } from "../watching/figures.ts";
 import { Births } from "./births.ts";
 import { Children } from "./children.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { Drains } from "./drains.ts";
+import { groupPath } from "./group.ts";
 import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
+import { PodUsage } from "./pod-usage.ts";
 import { gpusOf, nodesSeen, workloadOf } from "./pods.ts";
-import type { Gateway } from "./reach.ts";
-import { childrenOf, deploymentPath, productsIn, templateIn, templateOf, tokenSecret } from "./render.ts";
+import { externalUrl, type Gateway } from "./reach.ts";
+import {
+  childrenOf,
+  deploymentPath,
+  productsIn,
+  type TemplateSettings,
+  templateIn,
+  templateOf,
+  tokenSecret,
+} from "./render.ts";
 import { isSameToUs, Sameness } from "./sameness.ts";
 import { asTrouble, called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
@@ -27,12 +38,14 @@ import { type KubeObject, Watch } from "./watch.ts";
 /** By this a ReplicaSet that has too many pods chooses: the cheapest goes. */
 const DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
 const CHEAPEST = "-1000000";
+const DISCOVER_MS = 60_000;
 
 export interface KubeBackendSettings {
   readonly reconcile: ReconcileSettings;
   /** Of the controller itself. */
   readonly namespace: string;
   readonly gateway: Gateway | null;
+  readonly pods: PodSettings;
 }
 
 export class KubeBackend implements Backend {
@@ -48,12 +61,15 @@ export class KubeBackend implements Backend {
   readonly #load = new LoadWatch();
   readonly #births = new Births();
   readonly #same = new Sameness();
+  readonly #usage: PodUsage;
   /** Keys of pods that no drain touches while their successors come up: as decided since the last look. */
   readonly #spared = new Set<string>();
   /** Nodes that were to be emptied at the last look: what is asked for since is decided on at the next. */
   #draining: ReadonlySet<string> = new Set();
   /** Of the last look: the same for all workloads of a pass. */
   #seenNodes: readonly NodeSeen[] = [];
+  #hasRuntimeClass = false;
+  #discoveredAt = Number.NEGATIVE_INFINITY;
 
   constructor(connection: KubeConnection, objects: KubeObjects, settings: KubeBackendSettings, changed: () => void) {
     this.#connection = connection;
@@ -74,6 +90,7 @@ export class KubeBackend implements Backend {
     this.#priorities = new Watch(connection, "/apis/scheduling.k8s.io/v1/priorityclasses", { changed });
     this.#children = new Children(connection, changed);
     this.#drains = new Drains(connection, this.#nodes, this.#pods);
+    this.#usage = new PodUsage(connection);
   }
 
   get #watches(): readonly Watch[] {
@@ -94,6 +111,7 @@ export class KubeBackend implements Backend {
     const trouble = watched.find((one) => one.trouble !== null)?.trouble ?? null;
     if (trouble !== null) throw new ControllerError("backend-unavailable", trouble);
     await this.#children.discover(performance.now());
+    await this.#lookForRuntimeClass(performance.now());
     const pods = this.#pods.all();
     const own = Map.groupBy(pods, (pod) => workloadOf(pod) ?? "");
     own.delete("");
@@ -106,59 +124,83 @@ export class KubeBackend implements Backend {
         .flatMap(({ replicas }) => replicas)
         .flatMap(({ name, phase, url }) => (phase === "ready" && url !== null ? [{ replica: name, url }] : []));
     const load = this.#load.look(ready, performance.now());
+    const usage = this.#usage.look(performance.now());
     this.#seenNodes = this.#same.nodes(nodesSeen(this.#nodes.all(), pods));
     this.#births.look([...own.values()].flat());
     const tracksOf = ({ metadata }: Workload): readonly TrackSeen[] => tracks(keyOf(metadata));
     return {
       nodes: this.#seenNodes,
       isolates: true,
+      groups: this.#children.optional.has("leaderworkersets") ? "there" : "lacking",
       tracksOf,
       stampOf: (workload) => [
-        ...[tracksOf(workload), this.#seenNodes, load, this.#priorities.changes],
+        ...[tracksOf(workload), this.#seenNodes, load, usage, this.#priorities.changes],
+        ...[this.#children.optional.has("leaderworkersets"), this.#hasRuntimeClass],
         this.#children.versionsOf(workload.metadata),
       ],
       inventory: () => inventoryIn(this.#nodes.all(), pods),
       serviceOf: ({ metadata: { name, namespace } }) => `http://${name}.${namespace}.svc`,
+      externalOf: (workload) => this.#externalOf(workload),
       loadOf: (workload) =>
         tracksOf(workload)
           .flatMap(({ replicas }) => replicas)
-          .flatMap(({ name }) => {
-            const metrics = load.get(name);
-            return metrics === undefined ? [] : [{ replica: name, metrics }];
+          .flatMap(({ name, phase }) => {
+            const pod = this.#pods.get(workload.metadata.namespace, name);
+            const used = phase === "ready" && pod !== undefined ? this.#usage.of(pod) : {};
+            const metrics = { ...load.get(name), ...used };
+            return Object.keys(metrics).length === 0 ? [] : [{ replica: name, metrics }];
           }),
     };
   }
 
-  templateOf(workload: Workload, { plan, revision }: Wanted): Revision["template"] {
-    if (plan === null) return null;
-    const settings = { reconcile: this.#settings.reconcile, priorityClasses: this.#priorityClasses() };
-    return templateOf(workload, plan, revision, settings);
+  /** As the server has made it reachable; `null`: it has not, or not yet. */
+  #externalOf({ metadata: { namespace, name } }: Workload): string | null {
+    const live = this.#children.live(`/api/v1/namespaces/${namespace}/services/${name}`);
+    return live === undefined ? null : externalUrl(live, this.#settings.pods.externalHost);
   }
 
-  #priorityClasses(): ReadonlySet<string> {
-    return new Set(this.#priorities.all().map(({ metadata }) => metadata.name));
+  templateOf(workload: Workload, { plan, revision }: Wanted): Revision["template"] {
+    if (plan === null) return null;
+    return templateOf(workload, plan, revision, this.#templateSettings());
+  }
+
+  #templateSettings(): TemplateSettings {
+    const priorityClasses = new Set(this.#priorities.all().map(({ metadata }) => metadata.name));
+    return { ...this.#settings, priorityClasses, hasRuntimeClass: this.#hasRuntimeClass };
+  }
+
+  /** Looks now and then: without the right to, there is none. */
+  async #lookForRuntimeClass(now: number): Promise<void> {
+    const { runtimeClass } = this.#settings.pods;
+    if (runtimeClass === null || now - this.#discoveredAt < DISCOVER_MS) return;
+    this.#discoveredAt = now;
+    const path = `/apis/node.k8s.io/v1/runtimeclasses/${runtimeClass}`;
+    this.#hasRuntimeClass = await this.#connection.call(path).then(
+      () => true,
+      () => false,
+    );
   }
 
   runningTemplate(workload: Workload, revision: string): Revision["template"] {
-    const live = this.#children.live(deploymentPath(workload));
+    const live = this.#runner(workload);
     return live === undefined ? null : templateIn(live, revision);
   }
 
   async apply(
     workload: Workload,
     wanted: Wanted,
-    _tracks: readonly TrackSeen[],
+    tracks: readonly TrackSeen[],
     template: Revision["template"],
   ): Promise<readonly string[]> {
     const { namespace } = workload.metadata;
-    for (const name of wanted.spared) this.#spared.add(keyOf({ namespace, name }));
+    for (const name of podsOf(wanted.spared, tracks)) this.#spared.add(keyOf({ namespace, name }));
     if (wanted.plan !== null) await called(this.#objects.hold(workload));
     for (const name of wanted.leaving) await this.#leave(workload, name);
-    const live = this.#children.live(deploymentPath(workload));
+    const live = this.#runner(workload);
     const { made, gone } = childrenOf(workload, wanted, {
       ...this.#settings,
+      ...this.#templateSettings(),
       template,
-      priorityClasses: this.#priorityClasses(),
       products: productsOf(this.#seenNodes),
       liveProducts: live === undefined ? [] : productsIn(live, wanted.revision),
       optional: this.#children.optional,
@@ -167,6 +209,11 @@ export class KubeBackend implements Backend {
     const drifts = await this.#children.apply(made, gone);
     for (const removal of wanted.removed) await this.#remove(workload, removal);
     return drifts;
+  }
+
+  /** What keeps its pods there now. */
+  #runner(workload: Workload): KubeObject | undefined {
+    return this.#children.live(deploymentPath(workload)) ?? this.#children.live(groupPath(workload));
   }
 
   /** When there is one too many, it is this one that goes. */
@@ -229,6 +276,7 @@ export class KubeBackend implements Backend {
         each((watch) => watch.all().length),
       ),
       family("draining_nodes", "Nodes with GPUs that are being emptied", "gauge", [[{}, draining]]),
+      family("pod_usage_up", "1 where metrics.k8s.io answers", "gauge", [[{}, this.#usage.trouble === null ? 1 : 0]]),
       this.#drains.evictions.family(),
       this.#connection.calls.family(),
       ...this.#births.families(),
@@ -242,6 +290,12 @@ export class KubeBackend implements Backend {
   uncordon(node: string): Promise<NodeDrain> {
     return this.#drains.end(node);
   }
+}
+
+/** Of replicas, by name: a group's are all of its pods. */
+function podsOf(names: readonly string[], tracks: readonly TrackSeen[]): readonly string[] {
+  const replicas = tracks.flatMap((track) => track.replicas).filter(({ name }) => names.includes(name));
+  return replicas.flatMap(({ name, pods = [name] }) => pods);
 }
 
 function podPath(namespace: string, name: string): string {

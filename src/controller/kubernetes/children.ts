@@ -21,6 +21,7 @@ const KINDS = {
   poddisruptionbudgets: "/apis/policy/v1",
   services: "/api/v1",
   configmaps: "/api/v1",
+  persistentvolumeclaims: "/api/v1",
   networkpolicies: "/apis/networking.k8s.io/v1",
 } as const;
 type Kind = keyof typeof KINDS | OptionalKind;

@@ -3,7 +3,7 @@ import { hostname } from "node:os";
 import { Agent, request } from "undici";
 import { ControllerError } from "../objects/errors.ts";
 import { Count } from "../watching/figures.ts";
-import { type Access, accessOf } from "./kubeconfig.ts";
+import { type Access, accessOf, givenAccess } from "./kubeconfig.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -17,6 +17,8 @@ export interface KubeSettings {
   /** `null`: `$KUBECONFIG`, `~/.kube/config`, or the pod's service account. */
   readonly kubeconfig: string | null;
   readonly context: string | null;
+  /** Instead of a kubeconfig; absent or `null`: there is one, or a pod's account. */
+  readonly given?: { readonly server: string; readonly token: string; readonly ca: string | null } | null;
   /** Whether a kubeconfig may skip the verification of TLS. */
   readonly allowInsecure?: boolean;
 }
@@ -73,9 +75,9 @@ export class KubeConnection {
   /** Looked for at each call until it is found: what is missing may come. @throws ControllerError */
   #found(): { readonly access: Access; readonly agent: Agent } {
     if (this.#way !== null) return this.#way;
-    const { kubeconfig, context, allowInsecure = false } = this.#settings;
+    const { kubeconfig, context, given = null, allowInsecure = false } = this.#settings;
     try {
-      const access = accessOf(kubeconfig, context, allowInsecure, process.env);
+      const access = given === null ? accessOf(kubeconfig, context, allowInsecure, process.env) : givenAccess(given);
       const { ca, cert, key, verify } = access;
       const connect = {
         ...(ca === null ? {} : { ca }),

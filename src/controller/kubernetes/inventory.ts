@@ -88,6 +88,14 @@ function podFacts(pod: KubeObject, workload: string, service: string, node: stri
   };
 }
 
+/** What all containers of a pod are guaranteed; `null`: none says. */
+export function requestsOf(pod: KubeObject) {
+  return {
+    cpuMillis: sumOf([pod], "requests", "cpu", parseCpuMillis),
+    memoryBytes: sumOf([pod], "requests", "memory", parseMemoryBytes),
+  };
+}
+
 function containersOf({ spec }: KubeObject): readonly Container[] {
   return ((spec ?? {}) as { readonly containers?: readonly Container[] }).containers ?? [];
 }

@@ -79,6 +79,12 @@ export function accessOf(
   };
 }
 
+/** Of the second seed's environment. */
+export function givenAccess({ server, token, ca }: { server: string; token: string; ca: string | null }): Access {
+  const given = { server, ca, cert: null, key: null, verify: true };
+  return { ...given, authorization: () => bearer(token), refused: () => false };
+}
+
 type Authorization = Pick<Access, "authorization" | "refused">;
 
 function authorizationOf(user: Part, folder: string, env: NodeJS.ProcessEnv): Authorization {

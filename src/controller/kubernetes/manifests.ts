@@ -80,13 +80,16 @@ const CLUSTER_RULES = [
   rule("", ["nodes"], [...LOOK, "patch"]),
   // A pod that does not come up, or that a dead node cannot tell of, is deleted; which of two goes first is marked.
   rule("", ["pods"], [...LOOK, "patch", "delete"]),
-  rule("", ["services", "configmaps"], LOOK),
+  rule("", ["services", "configmaps", "persistentvolumeclaims"], LOOK),
+  rule("metrics.k8s.io", ["pods"], ["list"]),
+  rule("node.k8s.io", ["runtimeclasses"], ["get"]),
   rule("", ["pods/eviction"], ["create"]),
   rule("events.k8s.io", ["events"], ["create"]),
   rule("apps", ["deployments", "controllerrevisions"], LOOK),
   rule("networking.k8s.io", ["networkpolicies"], LOOK),
   rule("monitoring.coreos.com", ["servicemonitors"], LOOK),
   rule("gateway.networking.k8s.io", ["httproutes"], LOOK),
+  rule("leaderworkerset.x-k8s.io", ["leaderworkersets"], LOOK),
   rule("policy", ["poddisruptionbudgets"], LOOK),
   rule("scheduling.k8s.io", ["priorityclasses"], LOOK),
   rule(GROUP, ["llmworkloads", "llmmodels"], [...LOOK, "create", "patch", "delete"]),
@@ -98,11 +101,12 @@ const CLUSTER_RULES = [
 const MAKE = ["create", "patch", "delete"];
 const WORKLOAD_RULES = [
   rule("", ["secrets"], ["create"]),
-  rule("", ["services", "configmaps"], MAKE),
+  rule("", ["services", "configmaps", "persistentvolumeclaims"], MAKE),
   rule("apps", ["deployments", "controllerrevisions"], MAKE),
   rule("networking.k8s.io", ["networkpolicies"], MAKE),
   rule("monitoring.coreos.com", ["servicemonitors"], MAKE),
   rule("gateway.networking.k8s.io", ["httproutes"], MAKE),
+  rule("leaderworkerset.x-k8s.io", ["leaderworkersets"], MAKE),
   rule("policy", ["poddisruptionbudgets"], MAKE),
 ];
 

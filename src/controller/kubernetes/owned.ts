@@ -15,13 +15,14 @@ export const OURS = "app.kubernetes.io/managed-by=gpu-orchestrator";
 export const OPTIONAL = {
   servicemonitors: "/apis/monitoring.coreos.com/v1",
   httproutes: "/apis/gateway.networking.k8s.io/v1",
+  leaderworkersets: "/apis/leaderworkerset.x-k8s.io/v1",
 } as const;
 export type OptionalKind = keyof typeof OPTIONAL;
 /** The node's label that names its GPUs. */
 export const PRODUCT = "nvidia.com/gpu.product";
+/** Of the Service of a vLLM, and of its container where nothing else is said. */
 export const VLLM_PORT = 8_000;
-export const CUSTOM_PORT = 8_080;
-/** Of engines of one's own, beside {@link CUSTOM_PORT}. */
+/** Of engines of one's own, beside where they serve HTTP. */
 export const GRPC_PORT = 9_090;
 export function metaOf({ metadata }: Workload, name = metadata.name) {
   return {

@@ -2,6 +2,7 @@
 import { urlHost } from "../../platform/url-host.ts";
 import { ANNOTATION, keyOf, LABEL } from "../objects/meta.ts";
 import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
+import { groupSeen, replicasIn } from "./group.ts";
 import { PRODUCT, VLLM_PORT } from "./owned.ts";
 import type { KubeObject } from "./watch.ts";
 
@@ -115,7 +116,13 @@ export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObjec
 
 export function tracksSeen(pods: readonly KubeObject[]): TrackSeen[] {
   const byRevision = Map.groupBy(pods, ({ metadata }) => metadata.labels?.[LABEL.revision] ?? "");
-  return [...byRevision].map(([revision, of]) => ({ revision, wanted: of.length, replicas: of.map(replicaOf) }));
+  return [...byRevision].map(([revision, of]) => {
+    const replicas = replicasIn(of).map((pods) => {
+      const each = pods.map(replicaOf);
+      return LABEL.groupSize in (pods[0]?.metadata.labels ?? {}) ? groupSeen(pods, each) : (each[0] as ReplicaSeen);
+    });
+    return { revision, wanted: replicas.length, replicas };
+  });
 }
 
 export function replicaOf(pod: KubeObject): ReplicaSeen {

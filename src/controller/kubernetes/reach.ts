@@ -1,8 +1,10 @@
 /** Who reaches a workload's pods: NetworkPolicies, routes of a gateway, and what scrapes them. Pure. */
+import { urlHost } from "../../platform/url-host.ts";
 import { isolationOf, type Peer } from "../objects/isolation.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Plan } from "../reconcile/plan.ts";
-import { type Child, CUSTOM_PORT, GRPC_PORT, metaOf, selectorOf, VLLM_PORT } from "./owned.ts";
+import { type Child, GRPC_PORT, metaOf, selectorOf } from "./owned.ts";
+import type { KubeObject } from "./watch.ts";
 
 /** Whose routes lead to workloads. */
 export interface Gateway {
@@ -24,13 +26,13 @@ type Rule = Readonly<Record<string, unknown>>;
 /** @returns `null` where nobody is to be kept out. The node's own probes are always let in. */
 export function networkPolicy(
   workload: Workload,
-  { engine }: Plan,
+  { engine, port: http, nodes }: Plan,
   { namespace }: Pick<ReachSettings, "namespace">,
 ): Child["object"] | null {
   const { accessControl = [], networkPolicies = [] } = workload.spec.security ?? {};
   if (accessControl.length + networkPolicies.length === 0) return null;
   const { callers, rules } = isolationOf({ accessControl, networkPolicies });
-  const open = engine === "vllm" ? [VLLM_PORT] : [CUSTOM_PORT, GRPC_PORT];
+  const open = engine === "vllm" ? [http] : [http, GRPC_PORT];
   const ports = open.map((port) => ({ protocol: "TCP", port }));
   const from: Rule[] = [
     // Its load is read by us.
@@ -42,7 +44,12 @@ export function networkPolicy(
     ...(rules.has("same-namespace") ? [{ podSelector: {} }] : []),
   ];
   const dns = ["UDP", "TCP"].map((protocol) => ({ protocol, port: 53 }));
-  const egress = { egress: [{ to: [{ namespaceSelector: {} }], ports: dns }] };
+  // Pods of a group are one engine.
+  const own = { podSelector: { matchLabels: selectorOf(workload) } };
+  const within = nodes > 1 ? [own] : [];
+  const egress = {
+    egress: [{ to: [{ namespaceSelector: {} }], ports: dns }, ...within.map((one) => ({ to: [one] }))],
+  };
   return {
     apiVersion: "networking.k8s.io/v1",
     kind: "NetworkPolicy",
@@ -50,7 +57,7 @@ export function networkPolicy(
     spec: {
       podSelector: { matchLabels: selectorOf(workload) },
       policyTypes: ["Ingress", ...(rules.has("deny-egress") ? ["Egress"] : [])],
-      ingress: [{ from, ports }],
+      ingress: [{ from, ports }, ...within.map((one) => ({ from: [one] }))],
       ...(rules.has("deny-egress") ? egress : {}),
     },
   };
@@ -99,4 +106,24 @@ export function httpRoute(workload: Workload, { gateway }: Pick<ReachSettings, "
       ],
     },
   };
+}
+
+interface LiveService {
+  readonly type?: string;
+  readonly ports?: readonly { readonly port: number; readonly nodePort?: number }[];
+}
+
+/** From outside the cluster: a NodePort under the name that the settings give, or what a load balancer was given. */
+export function externalUrl({ spec, status }: KubeObject, externalHost: string | null): string | null {
+  const { type, ports: [first] = [] } = (spec ?? {}) as LiveService;
+  if (type === "NodePort" && first?.nodePort !== undefined && externalHost !== null) {
+    return `http://${urlHost(externalHost)}:${first.nodePort}`;
+  }
+  if (type !== "LoadBalancer" || first === undefined) return null;
+  const { loadBalancer } = (status ?? {}) as {
+    readonly loadBalancer?: { readonly ingress?: readonly { readonly ip?: string; readonly hostname?: string }[] };
+  };
+  const { ip, hostname } = loadBalancer?.ingress?.[0] ?? {};
+  const host = hostname ?? ip;
+  return host === undefined ? null : `http://${urlHost(host)}:${first.port}`;
 }

@@ -1,28 +1,23 @@
 /** What a workload is made of in a cluster. Pure: objects in, objects out. */
 import { formatCpu, formatMemory } from "../../work/quantities.ts";
-import { ANNOTATION, hubSecretOf, LABEL } from "../objects/meta.ts";
+import { ANNOTATION, HUB_VARIABLES, hubSecretOf, LABEL } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
-import { type Plan, startupSeconds } from "../reconcile/plan.ts";
+import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
 import { isOfProduct } from "../reconcile/seen.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
-import {
-  type Child,
-  CUSTOM_PORT,
-  GRPC_PORT,
-  labelsOf,
-  metaOf,
-  type OptionalKind,
-  PRODUCT,
-  selectorOf,
-  VLLM_PORT,
-} from "./owned.ts";
+import type { PodSettings, Storage } from "../settings/seed-environment.ts";
+import { groupPath, groupTemplate, isGroup, LEADERS, leaderWorkerSet, templateOfGroups } from "./group.ts";
+import { type Child, GRPC_PORT, labelsOf, metaOf, type OptionalKind, PRODUCT, selectorOf, VLLM_PORT } from "./owned.ts";
 import { httpRoute, networkPolicy, type ReachSettings, serviceMonitor } from "./reach.ts";
 import type { KubeObject } from "./watch.ts";
 
-const OPTIONAL: Readonly<
-  Record<OptionalKind, (workload: Workload, settings: RenderSettings) => Child["object"] | null>
-> = { servicemonitors: serviceMonitor, httproutes: httpRoute };
+type SideKind = Exclude<OptionalKind, "leaderworkersets">;
+
+const OPTIONAL: Readonly<Record<SideKind, (workload: Workload, settings: RenderSettings) => Child["object"] | null>> = {
+  servicemonitors: serviceMonitor,
+  httproutes: httpRoute,
+};
 
 const STARTUP_PERIOD_S = 10;
 
@@ -43,30 +38,41 @@ export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderS
   const policy = path("/apis/networking.k8s.io/v1", "networkpolicies");
   const config = path("/api/v1", "configmaps", `${name}-config`);
   const service = path("/api/v1", "services");
+  const claim = path("/api/v1", "persistentvolumeclaims", claimOf(metadata));
+  const { storage } = settings.pods;
   const optional = optionalPaths(path).filter(([kind]) => settings.optional.has(kind));
+  const groups = settings.optional.has("leaderworkersets") ? [groupPath(workload)] : [];
   if (wanted.plan === null) {
-    return { made: [], gone: [apps, pdb, policy, service, config, ...optional.map(([, one]) => one)] };
+    return { made: [], gone: [apps, ...groups, pdb, policy, service, config, ...optional.map(([, one]) => one)] };
   }
   const plan = wanted.plan;
+  const template = settings.template ?? templateOf(workload, plan, wanted.revision, settings);
+  // A workload is one or the other: what it was before goes.
+  const [runner, other] = isGroup(template) ? [groupPath(workload), [apps]] : [apps, groups];
   const isolation = networkPolicy(workload, plan, settings);
   // For a lone replica a budget would block every drain for ever.
   const hasBudget = wanted.desired >= 2;
   const others = optional.map(([kind, at]) => ({ path: at, object: OPTIONAL[kind](workload, settings) }));
   const made: Child[] = [
     { path: config, object: configMap(workload) },
-    { path: service, object: serviceOf(workload, plan) },
+    { path: service, object: serviceOf(workload, plan, settings.pods, isGroup(template)) },
+    ...(storage?.kind === "csi" ? [{ path: claim, object: volumeClaim(workload, storage) }] : []),
     // Before the pods that it is for.
     ...(isolation === null ? [] : [{ path: policy, object: isolation }]),
     // A rollout that must wait leaves the template as it is, and the replicas too.
-    ...(wanted.isBlocked ? [] : [{ path: apps, object: deployment(workload, { ...wanted, plan }, settings) }]),
+    ...(wanted.isBlocked
+      ? []
+      : [{ path: runner, object: runnerOf(workload, { ...wanted, plan }, template, settings) }]),
     ...(hasBudget ? [{ path: pdb, object: disruptionBudget(workload) }] : []),
     ...others.flatMap(({ path, object }) => (object === null ? [] : [{ path, object }])),
   ];
   const unwanted = others.filter(({ object }) => object === null).map((one) => one.path);
-  return { made, gone: [...(hasBudget ? [] : [pdb]), ...(isolation === null ? [policy] : []), ...unwanted] };
+  const runners = wanted.isBlocked ? [] : other;
+  const rest = [...(hasBudget ? [] : [pdb]), ...(isolation === null ? [policy] : []), ...unwanted];
+  return { made, gone: [...runners, ...rest] };
 }
 
-function optionalPaths(path: (base: string, kind: string) => string): readonly (readonly [OptionalKind, string])[] {
+function optionalPaths(path: (base: string, kind: string) => string): readonly (readonly [SideKind, string])[] {
   return [
     ["servicemonitors", path("/apis/monitoring.coreos.com/v1", "servicemonitors")],
     ["httproutes", path("/apis/gateway.networking.k8s.io/v1", "httproutes")],
@@ -75,6 +81,9 @@ function optionalPaths(path: (base: string, kind: string) => string): readonly (
 
 export interface RenderSettings extends ReachSettings {
   readonly reconcile: ReconcileSettings;
+  readonly pods: PodSettings;
+  /** Whether the cluster has the RuntimeClass that pods are to have. */
+  readonly hasRuntimeClass: boolean;
   /** PriorityClasses that are there. */
   readonly priorityClasses: ReadonlySet<string>;
   /** Of the GPUs of nodes that are there. */
@@ -106,7 +115,7 @@ export function tokenSecret(workload: Workload, token: string): Child {
       kind: "Secret",
       metadata: metaOf(workload, hubSecretOf(workload.metadata)),
       type: "Opaque",
-      stringData: { HF_TOKEN: token, HUGGING_FACE_HUB_TOKEN: token },
+      stringData: Object.fromEntries(HUB_VARIABLES.map((name) => [name, token])),
     },
   };
 }
@@ -116,18 +125,45 @@ function secretsOf({ metadata, spec }: Workload): readonly string[] {
   return ANNOTATION.hubToken in metadata.annotations ? [...given, hubSecretOf(metadata)] : given;
 }
 
-function serviceOf(workload: Workload, { engine }: Plan): Child["object"] {
+function serviceOf(
+  workload: Workload,
+  { engine }: Plan,
+  { serviceType }: PodSettings,
+  isOfGroups: boolean,
+): Child["object"] {
   const port = (name: string, number: number) => ({ name, port: number, targetPort: "http", protocol: "TCP" });
   return {
     apiVersion: "v1",
     kind: "Service",
     metadata: metaOf(workload),
     spec: {
-      type: "ClusterIP",
-      selector: selectorOf(workload),
+      type: serviceType,
+      selector: { ...selectorOf(workload), ...(isOfGroups ? LEADERS : {}) },
       ports: engine === "vllm" ? [port("http", 80), port("api", VLLM_PORT)] : [port("http", 80)],
     },
   };
+}
+
+/** It goes with its workload, and what was fetched into it, too. */
+function volumeClaim(
+  workload: Workload,
+  { storageClass, size }: Extract<Storage, { readonly kind: "csi" }>,
+): Child["object"] {
+  return {
+    apiVersion: "v1",
+    kind: "PersistentVolumeClaim",
+    metadata: metaOf(workload, claimOf(workload.metadata)),
+    spec: {
+      accessModes: ["ReadWriteMany"],
+      storageClassName: storageClass,
+      resources: { requests: { storage: size } },
+    },
+  };
+}
+
+/** The second seed's name for it. */
+function claimOf({ name }: Pick<Workload["metadata"], "name">): string {
+  return `${name}-models-pvc`;
 }
 
 function disruptionBudget(workload: Workload): Child["object"] {
@@ -141,21 +177,42 @@ function disruptionBudget(workload: Workload): Child["object"] {
 
 /** Fixed when its revision is new: neither another default image nor another version of this program rolls what runs. */
 export function templateOf(workload: Workload, plan: Plan, revision: string, settings: TemplateSettings) {
-  return {
+  const alone = {
     metadata: { labels: { ...labelsOf(workload.metadata), [LABEL.revision]: revision } },
     spec: podSpec(workload, plan, settings),
   };
+  return plan.nodes === 1 ? alone : { ...groupTemplate(alone, plan) };
+}
+
+/** What keeps the pods there. Which of a product's names they may have follows the nodes that there are. */
+function runnerOf(
+  workload: Workload,
+  wanted: Wanted & { readonly plan: Plan },
+  template: Readonly<Record<string, unknown>>,
+  settings: RenderSettings,
+): Child["object"] {
+  const { plan, desired, extra, strategy, surge } = wanted;
+  const affinity = plan.product === null ? {} : { affinity: productAffinity(plan.product, settings) };
+  const placed = (one: Template) => ({ ...one, spec: { ...one.spec, ...affinity } });
+  if (!isGroup(template)) return deployment(workload, wanted, placed(template as Template));
+  const { size, leaderTemplate, workerTemplate } = template;
+  return leaderWorkerSet(
+    workload,
+    {
+      size,
+      leaderTemplate: placed(leaderTemplate as Template),
+      workerTemplate: placed(workerTemplate as Template),
+    },
+    { replicas: desired + extra, surge, recreates: strategy === "recreate" },
+  );
 }
 
 function deployment(
   workload: Workload,
-  wanted: Wanted & { readonly plan: Plan },
-  settings: RenderSettings,
+  { plan, desired, extra, strategy, surge }: Wanted & { readonly plan: Plan },
+  template: Template,
 ): Child["object"] {
-  const { plan, revision, desired, extra, strategy, surge } = wanted;
   const rolling = { maxSurge: surge ? 1 : 0, maxUnavailable: surge ? 0 : 1 };
-  const template = (settings.template as Template | null) ?? templateOf(workload, plan, revision, settings);
-  const affinity = plan.product === null ? {} : { affinity: productAffinity(plan.product, settings) };
   return {
     apiVersion: "apps/v1",
     kind: "Deployment",
@@ -163,21 +220,23 @@ function deployment(
     spec: {
       replicas: desired + extra,
       revisionHistoryLimit: 10,
-      progressDeadlineSeconds: startupSeconds(plan) + 60,
+      progressDeadlineSeconds: plan.startSeconds + 60,
       strategy: strategy === "recreate" ? { type: "Recreate" } : { type: "RollingUpdate", rollingUpdate: rolling },
       selector: { matchLabels: selectorOf(workload) },
-      // Which of a product's names it may have follows the nodes that there are.
-      template: { ...template, spec: { ...template.spec, ...affinity } },
+      template,
     },
   };
 }
 
-type TemplateSettings = Pick<RenderSettings, "priorityClasses" | "reconcile">;
+export type TemplateSettings = Pick<RenderSettings, "priorityClasses" | "reconcile" | "pods" | "hasRuntimeClass">;
 
 function podSpec(workload: Workload, plan: Plan, settings: TemplateSettings) {
   const priority = `llm-${plan.qosClass}`;
+  const { runtimeClass, storage } = settings.pods;
+  const hasRuntime = runtimeClass !== null && settings.hasRuntimeClass && plan.gpus > 0;
   return {
     automountServiceAccountToken: false,
+    ...(hasRuntime ? { runtimeClassName: runtimeClass } : {}),
     ...(settings.priorityClasses.has(priority) ? { priorityClassName: priority } : {}),
     securityContext: {
       runAsNonRoot: true,
@@ -192,8 +251,15 @@ function podSpec(workload: Workload, plan: Plan, settings: TemplateSettings) {
       { name: "cache", emptyDir: {} },
       { name: "shm", emptyDir: { medium: "Memory" } },
       { name: "config", configMap: { name: `${workload.metadata.name}-config` } },
+      ...(storage === null ? [] : [{ name: "models", ...volumeOf(workload, storage) }]),
     ],
   };
+}
+
+function volumeOf({ metadata }: Workload, storage: Storage) {
+  if (storage.kind === "nfs") return { nfs: { server: storage.server, path: storage.path } };
+  const claimName = storage.kind === "pvc" ? storage.claim : claimOf(metadata);
+  return { persistentVolumeClaim: { claimName } };
 }
 
 /**
@@ -210,18 +276,24 @@ function productAffinity(product: string, { products, liveProducts }: RenderSett
 }
 
 /** Which products the pods of `revision` are kept to, as the Deployment stands; none: it is another revision's. */
-export function productsIn({ spec }: KubeObject, revision: string): readonly string[] {
-  const { template } = (spec ?? {}) as { readonly template?: Template };
+export function productsIn(live: KubeObject, revision: string): readonly string[] {
+  const template = podTemplateIn(live);
   if (template?.metadata?.labels?.[LABEL.revision] !== revision) return [];
   const required = template.spec?.affinity?.nodeAffinity?.requiredDuringSchedulingIgnoredDuringExecution;
   const expressions = (required?.nodeSelectorTerms ?? []).flatMap(({ matchExpressions = [] }) => matchExpressions);
   return expressions.find(({ key }) => key === PRODUCT)?.values ?? [];
 }
 
-/** What the Deployment starts pods of `revision` from; `null`: it is another revision's. */
-export function templateIn({ spec }: KubeObject, revision: string): Readonly<Record<string, unknown>> | null {
-  const { template } = (spec ?? {}) as { readonly template?: Template };
-  return template?.metadata?.labels?.[LABEL.revision] === revision ? { ...template } : null;
+/** What it starts pods of `revision` from; `null`: it is another revision's. */
+export function templateIn(live: KubeObject, revision: string): Readonly<Record<string, unknown>> | null {
+  const template = podTemplateIn(live);
+  if (template?.metadata?.labels?.[LABEL.revision] !== revision) return null;
+  return { ...(templateOfGroups(live) ?? template) };
+}
+
+function podTemplateIn(live: KubeObject): Template | undefined {
+  const { template } = (live.spec ?? {}) as { readonly template?: Template };
+  return (templateOfGroups(live)?.leaderTemplate as Template | undefined) ?? template;
 }
 
 interface Template {
@@ -237,13 +309,15 @@ interface NodeAffinity {
   };
 }
 
-function containerOf(workload: Workload, plan: Plan, { reconcile }: TemplateSettings) {
+function containerOf(workload: Workload, plan: Plan, { reconcile, pods: { storage } }: TemplateSettings) {
   const { spec } = workload;
+  const { port } = plan;
   const secrets = secretsOf(workload);
   const isVllm = plan.engine === "vllm";
-  const port = isVllm ? VLLM_PORT : CUSTOM_PORT;
+  // What one replica has fetched the next one finds.
+  const kept = storage === null ? {} : { HF_HOME: `${storage.mountPath}/huggingface` };
   const model = { MODEL_NAME: spec.modelName, MODEL_VERSION: spec.modelVersion, MODEL_TYPE: spec.modelType };
-  const env = { ...model, ...(isVllm ? HOME : {}), ...plan.env };
+  const env = { ...model, ...(isVllm ? { ...HOME, ...kept } : {}), ...plan.env };
   const probe = (path: string) => ({ httpGet: { path, port: "http", scheme: "HTTP" } });
   return {
     name: "llm-server",
@@ -259,7 +333,7 @@ function containerOf(workload: Workload, plan: Plan, { reconcile }: TemplateSett
     startupProbe: {
       ...probe("/health"),
       periodSeconds: STARTUP_PERIOD_S,
-      failureThreshold: Math.ceil(startupSeconds(plan) / STARTUP_PERIOD_S),
+      failureThreshold: Math.ceil(plan.startSeconds / STARTUP_PERIOD_S),
     },
     readinessProbe: { ...probe(isVllm ? "/health" : "/ready"), periodSeconds: 5, failureThreshold: 3 },
     livenessProbe: { ...probe("/health"), periodSeconds: 10, failureThreshold: 6 },
@@ -273,6 +347,7 @@ function containerOf(workload: Workload, plan: Plan, { reconcile }: TemplateSett
       { name: "cache", mountPath: HOME.HOME },
       { name: "shm", mountPath: "/dev/shm" },
       { name: "config", mountPath: "/etc/config" },
+      ...(storage === null ? [] : [{ name: "models", mountPath: storage.mountPath }]),
     ],
   };
 }
@@ -282,10 +357,11 @@ function argsOf({ flags }: Plan) {
 }
 
 /** Memory is guaranteed whole, since its want kills; GPUs are whole by their nature; of CPU a class guarantees a part. */
-function resourcesOf({ cpuMillis, memoryBytes, gpus, resource, qosClass }: Plan, { qos }: ReconcileSettings) {
+function resourcesOf({ nodes, gpus, resource, qosClass, ...asked }: Plan, { qos }: ReconcileSettings) {
   const { resourceGuarantee: guarantee, cpuMultiplier: burst } = qos[qosClass];
-  const memory = formatMemory(memoryBytes);
-  const devices = gpus === 0 ? {} : { [resource]: String(gpus) };
+  const cpuMillis = asked.cpuMillis / nodes;
+  const memory = formatMemory(Math.ceil(asked.memoryBytes / nodes));
+  const devices = gpus === 0 ? {} : { [resource]: String(gpus / nodes) };
   return {
     requests: { cpu: formatCpu(Math.max(1, Math.ceil(cpuMillis * guarantee))), memory, ...devices },
     limits: { cpu: formatCpu(Math.ceil(cpuMillis * Math.max(1, burst))), memory, ...devices },

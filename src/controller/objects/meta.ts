@@ -13,6 +13,8 @@ export const LABEL = {
   revision: "llm-orchestrator.io/revision",
   tenant: "llm-orchestrator.io/tenant",
   model: "llm-orchestrator.io/model-id",
+  /** Of a pod of a group: how many pods that has. */
+  groupSize: "llm-orchestrator.io/group-size",
 } as const;
 export const ANNOTATION = {
   /** Another value is another revision: a restart. */
@@ -61,6 +63,9 @@ export interface Metadata {
 export function keyOf({ namespace = "", name }: Pick<Metadata, "name"> & Partial<Pick<Metadata, "namespace">>): string {
   return `${namespace}/${name}`;
 }
+
+/** What the hub's own programs look for. */
+export const HUB_VARIABLES = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"] as const;
 
 /** Under the second seed's name, which is that of one workload: no annotation can make a pod read another's. */
 export function hubSecretOf({ name }: Pick<Metadata, "name">): string {

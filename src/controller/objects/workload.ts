@@ -210,7 +210,13 @@ export const workloadStatusSchema = z.strictObject({
   lastScaleTime: z.iso.datetime().optional(),
   currentMetrics: z.record(z.string(), z.number()).optional(),
   resourceUsage: z
-    .strictObject({ cpu: figure, memory: figure, gpu: figure, network: figure, storage: figure })
+    .strictObject({
+      cpu: figure.describe("Cores, of all replicas"),
+      memory: figure.describe("Bytes, of all replicas"),
+      gpu: figure.describe("Percent of the time that their GPUs are busy"),
+      network: figure,
+      storage: figure,
+    })
     .optional(),
   performanceMetrics: z
     .strictObject({

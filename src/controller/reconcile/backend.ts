@@ -4,7 +4,7 @@ import type { Workload } from "../objects/workload.ts";
 import type { Family } from "../watching/figures.ts";
 import type { Inventory } from "./inventory.ts";
 import type { Wanted } from "./reconcile.ts";
-import type { LoadSeen, NodeSeen, TrackSeen } from "./seen.ts";
+import type { Groups, LoadSeen, NodeSeen, TrackSeen } from "./seen.ts";
 
 export interface Look {
   readonly nodes: readonly NodeSeen[];
@@ -17,10 +17,13 @@ export interface Look {
   stampOf?(workload: Workload): readonly unknown[];
   /** Where all replicas that serve are reached under one address; `null`: each has its own. */
   serviceOf(workload: Workload): string | null;
+  /** Where they are reached from outside; absent or `null`: nowhere, as far as is known. */
+  externalOf?(workload: Workload): string | null;
   /** More of the same, for those who keep books; absent: there is no more to be told. */
   inventory?(): Inventory;
   /** Whether it can be said who may reach a replica, and whom it may. */
   readonly isolates: boolean;
+  readonly groups: Groups;
 }
 
 export interface DrainHow {
@@ -65,6 +68,8 @@ export interface Backend {
   tend(now: number, undecided: ReadonlySet<string>): Promise<void>;
   /** For its pods only: it is shown by no call. One that is kept already stays. */
   keepToken(workload: Workload, token: string): Promise<void>;
+  /** It is gone, and so is what is kept for it and goes with nothing else. */
+  forget?(workload: Workload): Promise<void>;
   drain(node: string, how: DrainHow): Promise<NodeDrain>;
   uncordon(node: string): Promise<NodeDrain>;
   /** What its metrics have. */

@@ -2,8 +2,7 @@
  * A lone replica whose node is to be emptied: its successor comes up on another node before it goes. Of more than one,
  * the budget decides which goes when, and nothing is surged. Pure.
  */
-import { drainingIn, hasRoomFor } from "./fleet.ts";
-import type { Plan } from "./plan.ts";
+import { drainingIn, type Extent, hasRoomFor } from "./fleet.ts";
 import type { Seen } from "./seen.ts";
 
 export interface Evacuation {
@@ -18,7 +17,7 @@ export const STAYING: Evacuation = { extra: 0, leaving: [], spared: [] };
 
 export function evacuationOf(
   desired: number,
-  { gpus, product }: Pick<Plan, "gpus" | "product">,
+  plan: Extent,
   revision: string,
   { tracks, nodes }: Pick<Seen, "tracks" | "nodes">,
 ): Evacuation {
@@ -39,7 +38,7 @@ export function evacuationOf(
   if (successor?.phase === "ready") return { extra: 0, leaving: [lone.name], spared: [] };
   // Without a GPU for it, a successor would wait for the very one that is to go.
   const isUnderWay = successor !== undefined && successor.phase !== "waiting";
-  const canCome = isUnderWay || gpus === 0 || hasRoomFor(nodes, gpus, product);
+  const canCome = isUnderWay || plan.gpus === 0 || hasRoomFor(nodes, plan);
   return canCome ? { extra: 1, leaving: [lone.name], spared: [lone.name] } : STAYING;
 }
 

@@ -38,22 +38,35 @@ export function mostIn(nodes: Nodes, product: string | null): number {
   );
 }
 
-/** How many more replicas of so many GPUs could be placed now. */
-export function roomIn(nodes: Nodes, gpus: number, product: string | null): number {
-  return once(nodes, `room ${gpus} ${product}`, () =>
-    nodes
-      .filter((node) => node.ready && node.schedulable && isOfProduct(node, product))
-      .reduce((sum, node) => sum + Math.max(0, Math.floor((node.gpus - node.usedGpus) / Math.max(1, gpus))), 0),
-  );
+/** What a replica takes of the nodes: an equal part of its GPUs of each. */
+export interface Extent {
+  readonly gpus: number;
+  readonly nodes: number;
+  readonly product: string | null;
 }
 
-/** Whether some node could take a replica of so many GPUs now. */
-export function hasRoomFor(nodes: Nodes, gpus: number, product: string | null): boolean {
-  return once(nodes, `fits ${gpus} ${product}`, () =>
-    nodes.some(
-      (node) => node.ready && node.schedulable && isOfProduct(node, product) && node.gpus - node.usedGpus >= gpus,
-    ),
-  );
+/** The fewest nodes that have an equal part each of so many GPUs; `null`: no number of them has. */
+export function partsIn(nodes: Nodes, gpus: number, product: string | null): number | null {
+  return once(nodes, `parts ${gpus} ${product}`, () => {
+    const able = nodes.filter((node) => isOfProduct(node, product)).map((node) => node.gpus);
+    const spans = able.map((_, index) => index + 1).filter((span) => gpus % span === 0);
+    return spans.find((span) => able.filter((has) => has >= gpus / span).length >= span) ?? null;
+  });
+}
+
+/** How many more replicas could get their GPUs now. Two pods of one may be on one node, where it has room for both. */
+export function roomFor(nodes: Nodes, { gpus, nodes: span, product }: Extent): number {
+  const each = Math.max(1, gpus / span);
+  return once(nodes, `room ${each} ${span} ${product}`, () => {
+    const open = nodes.filter((node) => node.ready && node.schedulable && isOfProduct(node, product));
+    const parts = open.map((node) => Math.max(0, Math.floor((node.gpus - node.usedGpus) / each)));
+    return Math.floor(parts.reduce((sum, count) => sum + count, 0) / span);
+  });
+}
+
+/** Whether one more replica could get its GPUs now. */
+export function hasRoomFor(nodes: Nodes, extent: Extent): boolean {
+  return roomFor(nodes, extent) >= 1;
 }
 
 /** Names of those that do not answer. */

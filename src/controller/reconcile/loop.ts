@@ -20,7 +20,7 @@ import { keyOf, tenantOf } from "../objects/meta.ts";
 import type { Model } from "../objects/model.ts";
 import { numberFor, outdated, type Revision, revisionParts } from "../objects/revision.ts";
 import type { History, Objects } from "../objects/store.ts";
-import type { Workload } from "../objects/workload.ts";
+import type { Workload, WorkloadStatus } from "../objects/workload.ts";
 import { type Family, family } from "../watching/figures.ts";
 import type { Backend, Look } from "./backend.ts";
 import { Breath } from "./breath.ts";
@@ -248,8 +248,9 @@ export class ReconcileLoop {
     // As it is before anything is done: what is done is new.
     const stamp = look.stampOf?.(workload);
     const [load, service] = [look.loadOf(workload), look.serviceOf(workload)];
-    const { nodes, isolates } = look;
-    const seen = { tracks, nodes, models, load, service, isolates, now: now() };
+    const { nodes, isolates, groups } = look;
+    const external = look.externalOf?.(workload) ?? null;
+    const seen = { tracks, nodes, models, load, service, external, isolates, groups, now: now() };
     const decided = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
     this.#memories.set(uid, decided.memory);
     if (decided.wanted !== null) this.#figures.removals.add({}, decided.wanted.removed.length);
@@ -261,6 +262,7 @@ export class ReconcileLoop {
       this.#memories.delete(uid);
       this.#resting.delete(keyOf(workload.metadata));
       this.#measuredAt.delete(uid);
+      await this.#parts.backend.forget?.(workload);
       await objects.forget(workload);
       return;
     }
@@ -313,9 +315,7 @@ export class ReconcileLoop {
 
   /** Figures move with each look: alone they are written once a minute. */
   #isOnlyMeasured({ metadata, status }: Workload, outcome: Outcome): boolean {
-    const { currentMetrics: _, ...before } = status;
-    const { currentMetrics: __, ...after } = outcome.status;
-    if (!isDeepStrictEqual(before, after)) return false;
+    if (!isDeepStrictEqual(unmeasured(status), unmeasured(outcome.status))) return false;
     return this.#parts.now() - (this.#measuredAt.get(metadata.uid) ?? 0) < METRICS_MS;
   }
 
@@ -348,6 +348,11 @@ export class ReconcileLoop {
     const [last] = await this.#parts.history.scalings({ deploymentId, limit: 1 });
     return last?.status === "in_progress" && last.toReplicas === to;
   }
+}
+
+function unmeasured(status: WorkloadStatus): WorkloadStatus {
+  const { currentMetrics: _, resourceUsage: __, performanceMetrics: ___, ...rest } = status;
+  return rest;
 }
 
 /** The backend's words, if it refused what was asked of it; `null`: it took it. */

@@ -14,8 +14,8 @@ import type { JsonObject } from "../../core/base/json.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import type { Model } from "../objects/model.ts";
 import type { WorkloadSpec } from "../objects/workload.ts";
-import { cardsIn, mostIn } from "./fleet.ts";
-import type { NodeSeen } from "./seen.ts";
+import { cardsIn, mostIn, partsIn } from "./fleet.ts";
+import type { Groups, NodeSeen } from "./seen.ts";
 import type { QosClass, ReconcileSettings } from "./settings.ts";
 
 export interface Plan {
@@ -25,6 +25,8 @@ export interface Plan {
   readonly image: string;
   /** Whole GPUs of each replica; 0: it runs without. */
   readonly gpus: number;
+  /** A replica is as many pods, each with an equal part of its GPUs: more than one where no node has them all. */
+  readonly nodes: number;
   /** The extended resource that they are asked for by. */
   readonly resource: string;
   /** Part of the product's name; `null`: any. */
@@ -36,11 +38,15 @@ export interface Plan {
   readonly cpuMillis: number;
   readonly memoryBytes: number;
   readonly qosClass: QosClass;
+  /** Where it serves in its container. */
+  readonly port: number;
+  /** It is given so long to come up. */
+  readonly startSeconds: number;
   readonly why: readonly string[];
 }
 
 export interface PlanRefused {
-  readonly reason: "ModelNotFound" | "OverLimit" | "NeverFits" | "UnknownProfile";
+  readonly reason: "ModelNotFound" | "OverLimit" | "NeverFits" | "UnknownProfile" | "NeedsLeaderWorkerSet";
   readonly message: string;
 }
 
@@ -52,13 +58,15 @@ const LEAST_MODEL_LEN = 256;
 const START_S_PER_GB = 15;
 const START_S = 105;
 const START_SPARE = 1.3;
-const LEAST_START_S = 600;
+/** Where the first seed's own server listens. */
+const CUSTOM_PORT = 8_080;
 
 export function planOf(
   spec: WorkloadSpec,
   models: readonly Model[],
   nodes: readonly NodeSeen[],
   settings: ReconcileSettings,
+  groups: Groups = "never",
 ): Plan | PlanRefused {
   const kind = engineOf(spec, settings);
   const model = modelOf(spec, models, kind);
@@ -77,27 +85,34 @@ export function planOf(
   const stated = spec.resources.gpu ?? (profile === null ? undefined : String(profile.gpu));
   const need = needOf(spec, model, stated === undefined ? null : Number(stated), cards);
   const gpus = stated === undefined ? (need?.gpus ?? 1) : Number(stated);
-  const over = overLimit(spec, gpus, settings) ?? neverFits(gpus, product, nodes);
+  const over = overLimit(spec, gpus, settings);
   if (over !== null) return over;
-  const flags = gpus === 0 || kind === "custom" ? null : flagsOf(spec, model, gpus, cards);
+  const span = spanOf(gpus, product, nodes, kind === "vllm" ? groups : "never");
+  if (typeof span !== "number") return span;
+  const flags = gpus === 0 || kind === "custom" ? null : flagsOf(spec, model, { gpus, span }, cards);
   if (flags !== null && "reason" in flags) return flags;
+  const memoryMib = flags?.memoryMib ?? need?.memoryMib ?? null;
   return {
     engine: kind,
     model,
     image: spec.engine?.image ?? settings.image,
     gpus,
+    nodes: span,
     resource: spec.resources.gpuType?.includes("/") === true ? spec.resources.gpuType : NVIDIA,
     product,
-    memoryMib: flags?.memoryMib ?? need?.memoryMib ?? null,
+    memoryMib,
     flags: [...(flags?.flags ?? []), ...(spec.engine?.args ?? [])],
     env: spec.engine?.env ?? {},
     cpuMillis: parseCpuMillis(spec.resources.cpu) ?? 0,
     memoryBytes: parseMemoryBytes(spec.resources.memory) ?? 0,
-    qosClass: qosClassOf(spec),
+    qosClass: qosClassOf(spec, settings),
+    port: kind === "vllm" ? settings.vllmPort : CUSTOM_PORT,
+    startSeconds: startupSeconds({ memoryMib, gpus }, settings.leastStartMs / 1_000),
     why: [
       `model ${model}`,
       stated === undefined ? (need?.gpusSource ?? "1 GPU: nothing says more") : `${gpus} GPUs: as asked for`,
       ...(need === null ? [] : [need.memorySource]),
+      ...(span === 1 ? [] : [`${span} nodes: none has ${gpus} GPUs`]),
     ],
   };
 }
@@ -107,11 +122,11 @@ export function isPlan(planned: Plan | PlanRefused): planned is Plan {
 }
 
 /** The first seed's rule: an explicit class, else by the promised availability and latency. */
-export function qosClassOf({ qosClass, performance }: WorkloadSpec): QosClass {
+function qosClassOf({ qosClass, performance }: WorkloadSpec, { qos }: ReconcileSettings): QosClass {
   if (qosClass !== undefined) return qosClass;
   const { availability = 0, responseTimeP95: p95 = Number.POSITIVE_INFINITY } = performance.slaRequirements ?? {};
-  if (availability >= 99.9 && p95 <= 100) return "premium";
-  return availability >= 99.5 && p95 <= 500 ? "standard" : "basic";
+  if (availability >= 99.9 && p95 <= qos.premium.maxLatencyMs) return "premium";
+  return availability >= 99.5 && p95 <= qos.standard.maxLatencyMs ? "standard" : "basic";
 }
 
 function modelOf(
@@ -160,11 +175,25 @@ function overLimit(spec: WorkloadSpec, gpus: number, settings: ReconcileSettings
   return gpus > settings.maxGpus ? over("GPUs") : null;
 }
 
-function neverFits(gpus: number, product: string | null, nodes: readonly NodeSeen[]): PlanRefused | null {
+/** How many nodes a replica spans: the fewest that have an equal part each. Nodes that are away or cordoned count: they may come back. */
+function spanOf(
+  gpus: number,
+  product: string | null,
+  nodes: readonly NodeSeen[],
+  groups: Groups,
+): number | PlanRefused {
   const most = mostIn(nodes, product);
-  if (nodes.length === 0 || gpus <= most) return null;
+  if (nodes.length === 0 || gpus <= most) return 1;
   const of = product === null ? "" : ` of ${product}`;
-  return { reason: "NeverFits", message: `asked for ${gpus} GPUs${of} of one node; the most that one has is ${most}` };
+  const asked = `asked for ${gpus} GPUs${of} of one node; the most that one has is ${most}`;
+  if (groups === "never") return { reason: "NeverFits", message: asked };
+  const span = partsIn(nodes, gpus, product);
+  if (span === null) {
+    return { reason: "NeverFits", message: `${asked}, and no number of nodes has equal parts of them` };
+  }
+  if (groups === "there") return span;
+  const message = `${asked}; ${span} nodes could, with the CRD and the controller of LeaderWorkerSets`;
+  return { reason: "NeedsLeaderWorkerSet", message };
 }
 
 interface Flags {
@@ -173,19 +202,29 @@ interface Flags {
 }
 
 /** vLLM's command line. What `config` states goes as it stands; the rest is left to the engine. */
-function flagsOf(spec: WorkloadSpec, model: string, gpus: number, cards: readonly number[]): Flags | PlanRefused {
+function flagsOf(
+  spec: WorkloadSpec,
+  model: string,
+  { gpus, span }: { readonly gpus: number; readonly span: number },
+  cards: readonly number[],
+): Flags | PlanRefused {
   const config = { ...(spec.engine?.config ?? {}) } as Record<string, unknown>;
   const utilization = Number(config.gpu_memory_utilization ?? DEFAULT_UTILIZATION);
   const asked = typeof config.max_model_len === "number" ? config.max_model_len : null;
   const fitting = asked === null ? null : longestThatFits(spec, model, gpus, cards, utilization, asked);
   if (fitting !== null && "reason" in fitting) return fitting;
   delete config.tensor_parallel_size;
+  if (span > 1) {
+    delete config.pipeline_parallel_size;
+    delete config.distributed_executor_backend;
+  }
   delete config.gpu_memory_utilization;
   delete config.max_model_len;
   return {
     memoryMib: fitting?.memoryMib ?? null,
     flags: [
-      `--tensor-parallel-size=${gpus}`,
+      `--tensor-parallel-size=${gpus / span}`,
+      ...(span === 1 ? [] : [`--pipeline-parallel-size=${span}`, "--distributed-executor-backend=ray"]),
       `--gpu-memory-utilization=${utilization}`,
       ...(fitting === null ? [] : [`--max-model-len=${fitting.length}`]),
       `--served-model-name=${spec.modelName}`,
@@ -224,8 +263,8 @@ function flagOf(key: string, value: unknown): string[] {
   return [`${name}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`];
 }
 
-/** As long as loading the weights may take. */
-export function startupSeconds({ memoryMib, gpus }: Pick<Plan, "memoryMib" | "gpus">): number {
+/** As long as loading the weights may take, and no less than `least`. */
+export function startupSeconds({ memoryMib, gpus }: Pick<Plan, "memoryMib" | "gpus">, least: number): number {
   const gigabytes = ((memoryMib ?? 0) * Math.max(1, gpus)) / 1_024;
-  return Math.max(LEAST_START_S, Math.ceil((gigabytes * START_S_PER_GB + START_S) * START_SPARE));
+  return Math.max(least, Math.ceil((gigabytes * START_S_PER_GB + START_S) * START_SPARE));
 }

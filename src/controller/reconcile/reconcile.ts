@@ -13,8 +13,8 @@ import { revisionOf } from "../objects/revision.ts";
 import { type Breach, notYet, readSpec } from "../objects/rules.ts";
 import type { ConditionType, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { evacuationOf, rollingEvacuation } from "./evacuation.ts";
-import { hasRoomFor, roomIn } from "./fleet.ts";
-import { isPlan, type Plan, type PlanRefused, planOf, startupSeconds } from "./plan.ts";
+import { hasRoomFor, roomFor } from "./fleet.ts";
+import { isPlan, type Plan, type PlanRefused, planOf } from "./plan.ts";
 import { NO_RECOVERY, type RecoveryMemory, type Removal, recover } from "./recovery.ts";
 import { rolloutStep } from "./rollout.ts";
 import { NO_MEMORY, type Scaled, type ScalingMemory, scale } from "./scaling.ts";
@@ -108,7 +108,7 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
       desired: scaled.desired,
       strategy,
       allowDowntime: workload.spec.deploymentStrategy?.allowDowntime ?? plan.qosClass !== "premium",
-      hasSpare: plan.gpus === 0 || hasRoomFor(seen.nodes, plan.gpus, plan.product),
+      hasSpare: plan.gpus === 0 || hasRoomFor(seen.nodes, plan),
     },
     seen.tracks,
   );
@@ -161,7 +161,7 @@ export function isAtRest({ wanted, status: { conditions }, gone }: Outcome): boo
 
 /** As long as a replica may take to come up: a large model loads for longer than any deadline that was set for all. */
 function budgetOf(plan: Plan, { progressDeadlineMs }: ReconcileSettings): number {
-  return Math.max(progressDeadlineMs, startupSeconds(plan) * 1_000);
+  return Math.max(progressDeadlineMs, plan.startSeconds * 1_000);
 }
 
 /** Counted again when nothing has moved for too long: GPUs that a dead node had do not come back for being waited for. */
@@ -191,7 +191,7 @@ function acceptedPlan({ metadata, spec }: Workload, seen: Seen, settings: Reconc
   if ("breaches" in read) return { condition: "Accepted", reason: "Invalid", message: lines(read.breaches) };
   const later = notYet(spec);
   if (later.length > 0) return { condition: "Accepted", reason: "NotYet", message: lines(later) };
-  const planned: Plan | PlanRefused = planOf(spec, seen.models, seen.nodes, settings);
+  const planned: Plan | PlanRefused = planOf(spec, seen.models, seen.nodes, settings, seen.groups);
   if (isPlan(planned)) return planned;
   const { reason, message } = planned;
   // What runs goes on when the node that it would fit on is away.
@@ -250,7 +250,7 @@ function deleting({ metadata, status }: Workload, seen: Seen): Outcome {
 function scalingOf(
   { spec, status }: Workload,
   { tracks, nodes, load, now }: Seen,
-  { gpus, product }: Plan,
+  plan: Plan,
   memory: Memory,
   settings: ReconcileSettings,
 ): Scaled {
@@ -263,10 +263,11 @@ function scalingOf(
       ready,
       unready: replicas.length - ready.length,
       load,
-      room: gpus === 0 ? Number.POSITIVE_INFINITY : roomIn(nodes, gpus, product),
+      room: plan.gpus === 0 ? Number.POSITIVE_INFINITY : roomFor(nodes, plan),
       lastScaledAt: status.lastScaleTime === undefined ? null : Date.parse(status.lastScaleTime),
       upCooldownMs: settings.scaleUpCooldownMs,
       downCooldownMs: settings.scaleDownCooldownMs,
+      cpuBand: settings.cpuBand,
       now,
     },
     memory.scaling,

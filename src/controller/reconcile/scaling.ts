@@ -7,12 +7,14 @@
  *  3. A replica that is not ready, or says nothing, blocks nothing: it counts as idle for up, and as at its target for
  *     down. When all are silent, nothing moves.
  *  4. No more pending replicas than could get GPUs; when demand falls they go first.
- *  5. Cool-downs, and the stabilisation windows and paces of `scalingBehavior`. What asks for fewer must do so for the
+ *  5. Who names no metric is scaled by CPU, between two thresholds of the settings: between them nothing moves.
+ *  6. Cool-downs, and the stabilisation windows and paces of `scalingBehavior`. What asks for fewer must do so for the
  *     whole window.
  */
 import type { EpochMs } from "../../core/base/time.ts";
 import type { MetricName, WorkloadSpec } from "../objects/workload.ts";
 import type { LoadSeen } from "./seen.ts";
+import type { ReconcileSettings } from "./settings.ts";
 
 const TOLERANCE = 0.1;
 const DEFAULT_DOWN_WINDOW_MS = 300_000;
@@ -38,6 +40,7 @@ export interface ScalingAsk {
   readonly lastScaledAt: EpochMs | null;
   readonly upCooldownMs: number;
   readonly downCooldownMs: number;
+  readonly cpuBand: ReconcileSettings["cpuBand"];
   readonly now: EpochMs;
 }
 
@@ -52,7 +55,10 @@ export interface Scaled {
 export function scale(ask: ScalingAsk, memory: ScalingMemory): Scaled {
   const { spec, before, load } = ask;
   const metrics = averages(load);
-  const { minReplicas, maxReplicas, targetMetrics = [] } = spec.scaling;
+  const { minReplicas, maxReplicas } = spec.scaling;
+  const targetMetrics: readonly Target[] = spec.scaling.targetMetrics ?? [
+    { type: "cpu", target: ask.cpuBand.above, below: ask.cpuBand.below },
+  ];
   const resting = (desired: number, reason: string, message: string): Scaled => ({
     desired,
     active: { holds: false, reason, message },
@@ -62,9 +68,9 @@ export function scale(ask: ScalingAsk, memory: ScalingMemory): Scaled {
   if (spec.replicas !== undefined) return resting(spec.replicas, "ScaledByHand", "spec.replicas is set, and rules");
   const current = clamp(before ?? minReplicas, minReplicas, maxReplicas);
   if (targetMetrics.length === 0) return resting(current, "NoTargets", "spec.scaling names no targetMetrics");
-  const found = targetMetrics.flatMap(({ type, target }) => {
-    const replicas = byMetric(ask, type, target, current);
-    return replicas === null ? [] : [{ type, replicas }];
+  const found = targetMetrics.flatMap((target) => {
+    const replicas = byMetric(ask, target, current);
+    return replicas === null ? [] : [{ type: target.type, replicas }];
   });
   if (found.length === 0) {
     const names = targetMetrics.map(({ type }) => type).join(", ");
@@ -78,14 +84,22 @@ export function scale(ask: ScalingAsk, memory: ScalingMemory): Scaled {
   return { desired, active: { holds: true, reason: "Measured", message: told }, metrics, memory: { wanted: kept } };
 }
 
+interface Target {
+  readonly type: MetricName;
+  readonly target: number;
+  /** From there up to the target nothing moves; absent: only within the tolerance. */
+  readonly below?: number;
+}
+
 /** Replicas as one metric would have them; `null`: no ready replica says it. */
-function byMetric({ load, ready, unready }: ScalingAsk, type: MetricName, target: number, current: number) {
+function byMetric({ load, ready, unready }: ScalingAsk, { type, target, below = target }: Target, current: number) {
   const said = load.filter(({ replica, metrics }) => ready.includes(replica) && metrics[type] !== undefined);
   if (said.length === 0) return null;
   const sum = said.reduce((total, { metrics }) => total + (metrics[type] as number), 0);
   const silent = ready.length - said.length + unready;
-  const ratio = sum / said.length / target;
-  if (Math.abs(ratio - 1) <= TOLERANCE) return current;
+  const average = sum / said.length;
+  const ratio = average / target;
+  if (Math.abs(ratio - 1) <= TOLERANCE || (average >= below && average <= target)) return current;
   // Idle for up, at their target for down: no missing figure makes the answer larger or smaller than those that are known.
   const assumed = ratio > 1 ? 0 : silent * target;
   const spread = (sum + assumed) / (said.length + silent) / target;

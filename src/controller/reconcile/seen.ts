@@ -31,6 +31,8 @@ export type StuckReason = (typeof STUCK_REASONS)[number];
 
 export interface ReplicaSeen {
   readonly name: string;
+  /** Of a group: all of its pods, the first of which the replica is called by. */
+  readonly pods?: readonly string[];
   /** `waiting`: it has no GPU yet. `stopping` ones still hold theirs. */
   readonly phase: "waiting" | "starting" | "ready" | "unready" | "stopping" | "failed";
   readonly node: string | null;
@@ -41,6 +43,9 @@ export interface ReplicaSeen {
   /** Why it waits, and for how long; `null`: it does not, or nobody says. */
   readonly waiting: { readonly reason: string; readonly position: number | null; readonly eta: string | null } | null;
 }
+
+/** Whether a replica may be larger than a node: never, where somebody would run it, or where somebody does. */
+export type Groups = "never" | "lacking" | "there";
 
 /** The replicas of one revision. */
 export interface TrackSeen {
@@ -63,8 +68,11 @@ export interface Seen {
   readonly load: readonly LoadSeen[];
   /** What leads to all replicas that serve; `null`: each is called for itself. */
   readonly service: string | null;
+  /** The same from outside; `null`: nothing does. */
+  readonly external: string | null;
   /** Whether it can be said who may reach a replica. */
   readonly isolates: boolean;
+  readonly groups: Groups;
   readonly now: EpochMs;
 }
 

@@ -7,6 +7,8 @@ export interface QosSettings {
   /** Part of the asked CPU that is guaranteed. */
   readonly resourceGuarantee: number;
   readonly cpuMultiplier: number;
+  /** Who promises a 95th percentile up to this is of the class, if the availability is, too. In ms. */
+  readonly maxLatencyMs: number;
 }
 
 export interface Profile {
@@ -29,4 +31,10 @@ export interface ReconcileSettings {
   readonly maxVersions: number;
   /** Without progress for so long it is stuck. */
   readonly progressDeadlineMs: number;
+  /** A replica is given at least so long to start. */
+  readonly leastStartMs: number;
+  /** Where vLLM serves in its container. */
+  readonly vllmPort: number;
+  /** Of a workload that names no metric: percent of the asked CPU above which there are more, and below which fewer. */
+  readonly cpuBand: { readonly above: number; readonly below: number };
 }

@@ -5,6 +5,7 @@ import { isolationOf } from "../objects/isolation.ts";
 import { LABEL } from "../objects/meta.ts";
 import type { Condition, State, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { awayIn } from "./fleet.ts";
+import { measuredOf } from "./measured.ts";
 import type { Plan } from "./plan.ts";
 import type { RolloutStep } from "./rollout.ts";
 import type { Scaled } from "./scaling.ts";
@@ -45,7 +46,8 @@ export function statusOf(view: View, idleMs: number, budgetMs: number): Workload
   );
   const state = stateOf(status.state, { isReady, step, stuck, replicas, desired: scaled.desired, idleMs });
   const urls = replicas.flatMap(({ phase, url }) => (phase === "ready" && url !== null ? [url] : []));
-  const { queue: _, lastScaleTime, ...rest } = status;
+  const { queue: _, lastScaleTime, resourceUsage: __, performanceMetrics: ___, ...rest } = status;
+  const external = seen.external === null ? [] : [seen.external];
   return {
     ...rest,
     phase: state === "failed" ? "Failed" : ready > 0 || isReady ? "Running" : "Pending",
@@ -59,8 +61,9 @@ export function statusOf(view: View, idleMs: number, budgetMs: number): Workload
     updatedReplicas: updated,
     selector: `${LABEL.workload}=${metadata.name}`,
     qosClass: plan.qosClass,
-    endpoints: seen.service === null || urls.length === 0 ? urls.sort() : [seen.service],
+    endpoints: seen.service === null || urls.length === 0 ? urls.sort() : [seen.service, ...external],
     currentMetrics: { ...scaled.metrics },
+    ...measuredOf(seen.load, status, seen.now),
     plan: {
       gpus: plan.gpus,
       flags: [...plan.flags],

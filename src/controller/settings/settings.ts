@@ -9,10 +9,11 @@ import { Refusal } from "../../config/settings.ts";
 import type { ApiKey } from "../../http/exchange/auth.ts";
 import type { Certificate } from "../../http/exchange/serving.ts";
 import type { LogLevel } from "../../platform/logger.ts";
-import type { ReconcileSettings } from "../reconcile/settings.ts";
+import type { QosClass, ReconcileSettings } from "../reconcile/settings.ts";
 import type { PostgresSettings } from "../store/address.ts";
 import { isPostgresUrl, postgresOf } from "./database.ts";
 import { type ControllerFile, fileSchema, INERT } from "./schema.ts";
+import { type GivenAccess, givenAccessIn, type PodSettings, podSettingsOf } from "./seed-environment.ts";
 
 export interface ControllerFlags {
   readonly config?: string;
@@ -57,10 +58,19 @@ export interface ControllerSettings {
     /** By principal; one that is not here may see all. */
     readonly tenants: ReadonlyMap<string, readonly string[]>;
   };
-  readonly daemon: { readonly url: string | null; readonly key: string | null; readonly executor: string };
+  readonly daemon: {
+    readonly url: string | null;
+    readonly key: string | null;
+    readonly executor: string;
+    /** Where callers' tokens are kept; `null`: nowhere. */
+    readonly secrets: string | null;
+  };
   readonly kubernetes: {
     readonly kubeconfig: string | null;
     readonly context: string | null;
+    /** Instead of a kubeconfig; `null`: there is one, or a pod's account. */
+    readonly given: GivenAccess | null;
+    readonly pods: PodSettings;
     readonly allowInsecure: boolean;
     /** Whose workloads are seen; `null`: those of all namespaces. */
     readonly watched: string | null;
@@ -93,6 +103,14 @@ const DEFAULT_NAMESPACE = "default";
 const DEFAULT_DATABASE = "data/controller.db";
 const SIMULATED_DATABASE = "data/controller-simulated.db";
 const VLLM_IMAGE = "vllm/vllm-openai:latest";
+/** The second seed's limit of CPU, of which a class guarantees a part, and what it reserves of memory. */
+const DEFAULT_CPU = "8";
+const DEFAULT_MEMORY = "32Gi";
+const LEAST_START_S = 600;
+const VLLM_PORT = 8_000;
+/** The first seed's thresholds. */
+const SCALE_UP = 0.8;
+const SCALE_DOWN = 0.3;
 
 /** @throws ConfigError with everything that is wrong. */
 export function loadSettings(flags: ControllerFlags, env: Environment): ControllerSettings {
@@ -111,7 +129,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     addressOf("--metrics-bind-address", flags.metricsBindAddress, problems),
     addressOf("--health-probe-bind-address", flags.healthProbeBindAddress, problems),
   ];
-  const logLevel = levelOf(flags.zapLogLevel, problems) ?? file.logging?.level ?? "info";
+  const logLevel = levelOf(flags, env, problems) ?? file.logging?.level ?? "info";
   const api = { host: flags.host ?? file.api?.host ?? "127.0.0.1", port: overlays.port ?? file.api?.port ?? 8_003 };
   const enabled = file.auth?.enabled === true;
   if (!enabled && !isLoopback(api.host)) {
@@ -128,11 +146,16 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
   const postgres = postgresOf(file.database, env, problems);
   const ownFile = flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE;
   const certificate = certificateOf(file, problems);
+  const pods = podSettingsOf(env, problems);
+  const kubeconfig = flags.kubeconfig ?? (file.kubeConfig || null);
+  const given = kubeconfig === null ? givenAccessIn(env, flags.allowInsecure === true, problems) : null;
   if (problems.length > 0) throw new ConfigError(problems);
   return {
     backend: backend === "host" ? "host" : "kubernetes",
     kubernetes: {
-      kubeconfig: flags.kubeconfig ?? (file.kubeConfig || null),
+      kubeconfig,
+      given,
+      pods,
       context: flags.context ?? env.K8S_CONTEXT ?? null,
       allowInsecure: flags.allowInsecure === true,
       watched: flags.namespace ?? null,
@@ -155,6 +178,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
       url: file.host?.url ?? env.GPU_ORCHESTRATOR_URL ?? null,
       key: file.host?.key_file === undefined ? (env.GPU_ORCHESTRATOR_API_KEY ?? null) : keyIn(file.host.key_file),
       executor: flags.simulate === undefined ? (file.host?.executor ?? "vllm") : "simulated",
+      secrets: file.host?.secrets_dir ?? null,
     },
     database: isPostgresUrl(file.database) ? ownFile : (file.database ?? ownFile),
     postgres,
@@ -162,7 +186,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     namespace: flags.namespace ?? named ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
     logLevel,
     reconcile: reconcileSettings(file, env, overlays),
-    defaults: { cpu: env.DEFAULT_CPU_REQUEST ?? "1", memory: env.DEFAULT_MEMORY_REQUEST ?? "2Gi" },
+    defaults: defaultsOf(file, env),
     inert: inertIn(file),
   };
 }
@@ -206,8 +230,10 @@ function numbersOf({ port }: ControllerFlags, env: Environment, problems: Proble
   return {
     port: number({ kind: "flag", name: "--port" }, port, 65_535) ?? variable("PORT", 65_535),
     deploymentTimeout: variable("DEPLOYMENT_TIMEOUT", 86_400),
+    podStartup: variable("POD_STARTUP_TIMEOUT", 86_400, 1),
+    vllmPort: variable("VLLM_DEFAULT_PORT", 65_535, 1),
     trackInterval: variable("RESOURCE_TRACK_INTERVAL", 86_400, 1),
-    gpuMemoryGb: variable("GPU_MEMORY_GB", 100_000),
+    gpuMemoryGb: variable("GPU_MEMORY_GB", 100_000) ?? variable("VLLM_DEFAULT_GPU_MEMORY", 100_000),
   };
 }
 
@@ -222,13 +248,37 @@ function addressOf(name: string, given: string | undefined, problems: Problem[])
   return null;
 }
 
-function levelOf(given: string | undefined, problems: Problem[]): LogLevel | null {
+/** `INFO` and `WARNING` are Python's words for it. */
+function levelOf({ zapLogLevel }: ControllerFlags, env: Environment, problems: Problem[]): LogLevel | null {
+  const given = zapLogLevel ?? (env.LOG_LEVEL || undefined);
   if (given === undefined) return null;
-  const level = LEVELS.find((one) => one === given);
+  const word = zapLogLevel ?? given.toLowerCase().replace("warning", "warn").replace("critical", "error");
+  const level = LEVELS.find((one) => one === word);
   if (level !== undefined) return level;
   const message = `expected one of ${LEVELS.join(", ")}, got ${JSON.stringify(given)}`;
-  problems.push({ origin: { kind: "flag", name: "--zap-log-level" }, path: "", message, hint: null });
+  const origin: Origin =
+    zapLogLevel === undefined ? { kind: "environment", name: "LOG_LEVEL" } : { kind: "flag", name: "--zap-log-level" };
+  problems.push({ origin, path: "", message, hint: null });
   return null;
+}
+
+/**
+ * Of a deployment that does not say: the second seed's, unless the environment or the first seed's file say otherwise, of
+ * which `operator` goes over `resourceManager`.
+ */
+function defaultsOf({ operator, resourceManager }: ControllerFile, env: Environment): ControllerSettings["defaults"] {
+  const cores = (millis: number | undefined) => (millis === undefined ? undefined : `${millis}m`);
+  const bytes = (amount: number | undefined) => (amount === undefined ? undefined : String(amount));
+  return {
+    cpu:
+      (env.DEFAULT_CPU_LIMIT || env.DEFAULT_CPU_REQUEST) ??
+      cores(operator?.defaultCPULimit ?? operator?.defaultCPURequest ?? resourceManager?.defaultCPURequest) ??
+      DEFAULT_CPU,
+    memory:
+      (env.DEFAULT_MEMORY_LIMIT || env.DEFAULT_MEMORY_REQUEST) ??
+      bytes(operator?.defaultMemoryLimit ?? operator?.defaultMemoryRequest ?? resourceManager?.defaultMemoryRequest) ??
+      DEFAULT_MEMORY,
+  };
 }
 
 function keysOf({ auth }: ControllerFile, problems: Problem[]) {
@@ -260,16 +310,17 @@ function reconcileSettings(
   overlays: ReturnType<typeof numbersOf>,
 ): ReconcileSettings {
   const { scheduler, resourceManager, operator, resourceProfiles = {} } = file;
-  const qos = (name: "premium" | "standard" | "basic", priority: number, resourceGuarantee: number, cpu: number) => ({
+  const qos = (name: QosClass, priority: number, resourceGuarantee: number, cpu: number, latency: number) => ({
     priority: scheduler?.qosClasses?.[name]?.priority ?? priority,
     resourceGuarantee: scheduler?.qosClasses?.[name]?.resourceGuarantee ?? resourceGuarantee,
     cpuMultiplier: resourceManager?.qosResourceAllocation?.[name]?.cpuMultiplier ?? cpu,
+    maxLatencyMs: scheduler?.qosClasses?.[name]?.maxLatency ?? latency,
   });
   return {
     qos: {
-      premium: qos("premium", 100, 0.9, 2),
-      standard: qos("standard", 50, 0.7, 1),
-      basic: qos("basic", 10, 0.5, 0.5),
+      premium: qos("premium", 100, 0.9, 2, 100),
+      standard: qos("standard", 50, 0.7, 1, 500),
+      basic: qos("basic", 10, 0.5, 0.5, Number.POSITIVE_INFINITY),
     },
     profiles: Object.fromEntries(
       Object.entries(resourceProfiles).map(([name, { gpu = 0, maxReplicas = null }]) => [name, { gpu, maxReplicas }]),
@@ -282,7 +333,13 @@ function reconcileSettings(
     scaleDownCooldownMs: scheduler?.scaleDownCooldown ?? resourceManager?.scaleDownCooldown ?? 600_000,
     gpuMemoryMib: overlays.gpuMemoryGb === undefined ? null : overlays.gpuMemoryGb * 1_024,
     maxVersions: file.modelRegistry?.maxVersions ?? 10,
-    progressDeadlineMs: Math.max(600, overlays.deploymentTimeout ?? 300) * 1_000,
+    progressDeadlineMs: Math.max(overlays.podStartup ?? LEAST_START_S, overlays.deploymentTimeout ?? 300) * 1_000,
+    leastStartMs: (overlays.podStartup ?? LEAST_START_S) * 1_000,
+    vllmPort: overlays.vllmPort ?? VLLM_PORT,
+    cpuBand: {
+      above: (resourceManager?.scaleUpThreshold ?? SCALE_UP) * 100,
+      below: (resourceManager?.scaleDownThreshold ?? SCALE_DOWN) * 100,
+    },
   };
 }
 

@@ -2,15 +2,15 @@
  * Workloads, nodes and pods as rows of the second seed's tables. Pure.
  *
  *  1. A figure that nobody measured is null, and so is what a backend does not say.
- *  2. What is secret by its name is left out, in the environment, in arguments, parameters and settings of an engine. So is
- *     kubectl's copy of the whole object.
+ *  2. What is secret by its name is left out (objects/secrets.ts). So is kubectl's copy of the whole object.
  *  3. What a column cannot take is not in its row: a workload that was not accepted says what it likes.
  */
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import { conditionOf } from "../objects/conditions.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
-import type { Workload, WorkloadSpec } from "../objects/workload.ts";
+import { shownEnv, shownSpec } from "../objects/secrets.ts";
+import type { Workload } from "../objects/workload.ts";
 import type { Look } from "../reconcile/backend.ts";
 import type { Inventory, NodeFacts, PodFacts } from "../reconcile/inventory.ts";
 import type { ReplicaSeen } from "../reconcile/seen.ts";
@@ -19,11 +19,7 @@ import { TABLES } from "./schema.ts";
 
 /** Several clusters have names; the one that the controller is of is this. */
 export const OWN_CLUSTER = "local";
-const SECRET_NAME = /token|key|secret|passw|credential/i;
-/** An engine's own settings are of tokens, too: `max_tokens` and `tokenizer` may be seen, `hf_token` may not. */
-const SECRET_SETTING = /secret|passw|credential|(token|keys?)$/i;
 const KUBECTLS_COPY = "kubectl.kubernetes.io/last-applied-configuration";
-const LEFT_OUT = "[left out]";
 const GIB = 2 ** 30;
 const MAX_INTEGER = 2 ** 31 - 1;
 const COLUMNS = new Map(TABLES.map(({ name, columns }) => [name, columns]));
@@ -179,7 +175,7 @@ function podRow(pod: PodFacts, workload: Workload, deploymentId: string): RowVal
     is_ready: pod.phase === "ready",
     restart_count: pod.restarts,
     container_image: pod.image,
-    environment_vars: json(shown(pod.env, SECRET_NAME)),
+    environment_vars: json(shownEnv(pod.env)),
     model_config: json(shownSpec(spec).engine?.config ?? {}),
     created_at: instant(pod.createdAt ?? metadata.creationTimestamp),
     started_at: pod.startedAt === null ? null : instant(pod.startedAt),
@@ -221,49 +217,6 @@ function fitted(tableName: string, row: RowValues): RowValues {
 
 function isWhole(value: Value): boolean {
   return Number.isInteger(value) && Math.abs(value as number) <= MAX_INTEGER;
-}
-
-function shownSpec(spec: WorkloadSpec): WorkloadSpec {
-  const { parameters, engine } = spec;
-  const { env, args, config } = engine ?? {};
-  return {
-    ...spec,
-    ...(parameters === undefined ? {} : { parameters: shown(parameters, SECRET_SETTING) }),
-    ...(engine === undefined
-      ? {}
-      : {
-          engine: {
-            ...engine,
-            ...(env === undefined ? {} : { env: shown(env, SECRET_NAME) }),
-            ...(args === undefined ? {} : { args: shownArgs(args) }),
-            ...(config === undefined ? {} : { config: shown(config, SECRET_SETTING) }),
-          },
-        }),
-  };
-}
-
-function shown<T>(values: Readonly<Record<string, T>>, secret: RegExp): Record<string, T | string> {
-  const entries = Object.entries(values);
-  return Object.fromEntries(entries.map(([name, value]) => [name, secret.test(name) ? LEFT_OUT : value]));
-}
-
-/** `--api-key=x`, `--api-key x y`, and both and `HF_TOKEN=x` within the words of a shell. */
-function shownArgs(args: readonly string[]): string[] {
-  let isSecret = false;
-  return args.map((arg) => {
-    const [, flag, value] = /^-+([\w.-]+)(=.*)?$/s.exec(arg) ?? [];
-    if (flag !== undefined) {
-      const isNamed = SECRET_SETTING.test(flag);
-      isSecret = isNamed && value === undefined;
-      return isNamed && value !== undefined ? `${arg.slice(0, -value.length)}=${LEFT_OUT}` : arg;
-    }
-    if (isSecret) return LEFT_OUT;
-    const unlessSecret = (all: string, name: string, between: string) =>
-      SECRET_SETTING.test(name) ? `${name}${between}${LEFT_OUT}` : all;
-    return arg
-      .replace(/([\w.-]+)(=)("[^"]*"|'[^']*'|\S+)/g, unlessSecret)
-      .replace(/(--[\w.-]+)(\s+)("[^"]*"|'[^']*'|[^\s-]\S*)/g, unlessSecret);
-  });
 }
 
 /** Of a deployment that is not there any more: what its history says of it. */

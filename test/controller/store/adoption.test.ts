@@ -120,7 +120,14 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
       ];
       const tracker = new ResourceTracker({
         ...{ database, objects: { workloads: () => [workload()] } as never, leads: () => true, now: () => Date.now() },
-        seen: () => ({ nodes, tracksOf: () => tracks, loadOf: () => [], isolates: false, serviceOf: () => null }),
+        seen: () => ({
+          nodes,
+          tracksOf: () => tracks,
+          loadOf: () => [],
+          isolates: false,
+          groups: "never",
+          serviceOf: () => null,
+        }),
         ...{ everyMs: 60_000, log: { error: (facts) => expect(facts).toBeNull() } },
       });
       await tracker.track();

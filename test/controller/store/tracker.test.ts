@@ -52,6 +52,7 @@ describe.each(BACKENDS.map((make) => make()))("the resource tracker in $name", (
       tracksOf: () => tracks,
       loadOf: () => [],
       isolates: false,
+      groups: "never",
       serviceOf: () => null,
       ...(inventory === undefined ? {} : { inventory }),
     });

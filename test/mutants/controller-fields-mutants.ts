@@ -1,0 +1,148 @@
+/** Bugs of what the controller reads of its surroundings: environment, use, groups of pods, secrets. */
+import { type Mutant, planted } from "./mutant.ts";
+
+const ENVIRONMENT = "test/controller/settings/seed-environment.test.ts";
+const GROUPS = "test/controller/groups.test.ts";
+const SCALING = "test/controller/scaling.test.ts";
+const MEASURED = "test/controller/measured.test.ts";
+const SECRETS = "test/controller/secrets.test.ts";
+const HOST = "test/controller/host.test.ts";
+const USAGE = "test/controller/pod-usage.test.ts";
+
+export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
+  ...planted(
+    "src/controller/settings/seed-environment.ts",
+    [ENVIRONMENT],
+    [
+      {
+        name: "A token goes to a server whose authority nobody names",
+        find: 'if (!allowInsecure && (given === "" || ',
+        replace: "if (!allowInsecure && (",
+      },
+      {
+        name: "A volume hides what a pod has at that path",
+        find: '!mountPath.startsWith("/") || isTaken',
+        replace: '!mountPath.startsWith("/")',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/group.ts",
+    [GROUPS],
+    [
+      {
+        name: "A group serves before all of its pods do",
+        find: 'if (!isWhole || has("starting")) return "starting";',
+        replace: 'if (has("starting")) return "starting";',
+      },
+      {
+        name: "A group surges and takes one down at once",
+        find: "{ maxSurge: 1, maxUnavailable: 0 }",
+        replace: "{ maxSurge: 1, maxUnavailable: 1 }",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/plan.ts",
+    [GROUPS],
+    [
+      {
+        name: "A replica of several nodes is made where nobody runs it",
+        find: 'if (groups === "there") return span;',
+        replace: 'if (groups !== "never") return span;',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/render.ts",
+    [GROUPS],
+    [
+      {
+        name: "Workers of a group are called as if they served",
+        find: "...(isOfGroups ? LEADERS : {})",
+        replace: "",
+      },
+      {
+        name: "A larger node that comes rolls a group into a single pod",
+        find: "const template = settings.template ?? templateOf(",
+        replace: "const template = templateOf(",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/fleet.ts",
+    [GROUPS],
+    [
+      {
+        name: "Parts of a group are not equal",
+        find: ".filter((span) => gpus % span === 0)",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/scaling.ts",
+    [SCALING],
+    [
+      {
+        name: "Who names no metric is scaled down from just below the upper threshold",
+        find: " || (average >= below && average <= target)",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/measured.ts",
+    [MEASURED],
+    [
+      {
+        name: "Figures are written anew at each look",
+        find: "isSame ? lastUpdated : new Date(now).toISOString()",
+        replace: "new Date(now).toISOString()",
+      },
+      {
+        name: "A figure that nobody says is 0",
+        find: "said(name).length === 0 ? null : said(name)",
+        replace: "said(name)",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/pod-usage.ts",
+    [USAGE],
+    [
+      {
+        name: "Nanocores are taken for cores",
+        find: 'Number(amount) / { "": 1, m: 1e3, u: 1e6, n: 1e9 }',
+        replace: 'Number(amount) / { "": 1, m: 1e3, u: 1e6, n: 1 }',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/objects/secrets.ts",
+    [SECRETS],
+    [
+      {
+        name: "Secrets within a setting are shown",
+        find: "isSecret ? LEFT_OUT : shown(one, secret)",
+        replace: "isSecret ? LEFT_OUT : one",
+      },
+      {
+        name: "What was left out is written over the secret",
+        find: "if (given === LEFT_OUT && old !== undefined) return old;",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/host/backend.ts",
+    [HOST],
+    [
+      {
+        name: "A hub token outlives its deployment",
+        find: "if (secrets !== null) rmSync(",
+        replace: 'if (secrets === "") rmSync(',
+      },
+    ],
+  ),
+];

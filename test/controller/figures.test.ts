@@ -72,7 +72,9 @@ describe("the load of a replica", () => {
       const known = watch.look(() => [{ replica: "r", url }], now);
       // What it has said is taken in at once after it, unless it was asked a moment ago.
       await expect.poll(() => answered > before || known.get("r") !== undefined, { timeout: 10_000 }).toBe(true);
-      await expect.poll(() => watch.look(() => [], now) !== known || answered === before, { timeout: 10_000 }).toBe(true);
+      await expect
+        .poll(() => watch.look(() => [], now) !== known || answered === before, { timeout: 10_000 })
+        .toBe(true);
       return watch.look(() => [], now).get("r");
     };
   }

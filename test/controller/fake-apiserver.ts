@@ -127,7 +127,7 @@ export class FakeApiserver {
 }
 
 function isCollection(path: string): boolean {
-  return /\/(v1)\/(namespaces\/[^/]+\/)?[a-z]+$/.test(path);
+  return /\/v1(?:beta1)?\/(namespaces\/[^/]+\/)?[a-z]+$/.test(path);
 }
 
 /** `/apis/apps/v1/deployments` has all of `/apis/apps/v1/namespaces/NS/deployments/NAME`. */

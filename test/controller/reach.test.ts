@@ -13,7 +13,9 @@ const security = (change: object): Pick<WorkloadSpec, "security"> => ({
   security: { encryption: false, complianceLevel: "basic", dataClassification: "internal", ...change },
 });
 const policy = (change: object): Any =>
-  networkPolicy(workload(security(change)), { engine: "vllm" } as Plan, { namespace: "llm-orchestrator" });
+  networkPolicy(workload(security(change)), { engine: "vllm", port: 8_000, nodes: 1 } as Plan, {
+    namespace: "llm-orchestrator",
+  });
 
 describe("who may call a workload", () => {
   test("is said by namespaces, labels and addresses, and what is not understood opens nothing", () => {
@@ -44,7 +46,9 @@ describe("who may call a workload", () => {
 
   test("reaches each port that an engine of one's own has", () => {
     const of = workload(security({ accessControl: ["web"] }));
-    const made: Any = networkPolicy(of, { engine: "custom" } as Plan, { namespace: "llm-orchestrator" });
+    const made: Any = networkPolicy(of, { engine: "custom", port: 8_080, nodes: 1 } as Plan, {
+      namespace: "llm-orchestrator",
+    });
     expect(made.spec.ingress[0].ports.map(({ port }: Any) => port)).toEqual([8_080, 9_090]);
   });
 

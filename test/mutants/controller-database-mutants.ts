@@ -179,16 +179,6 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
     [TRACKER],
     [
       {
-        name: "A token in a pod's environment is written into the database",
-        find: "secret.test(name) ? LEFT_OUT : value",
-        replace: "secret.test(String(value)) ? LEFT_OUT : value",
-      },
-      {
-        name: "An engine's key among its arguments is written into the database",
-        find: "...(args === undefined ? {} : { args: shownArgs(args) }),",
-        replace: "",
-      },
-      {
         name: "kubectl's copy of a workload is written into the database, with all that is secret in it",
         find: "annotations: json(annotationsOf(metadata)),",
         replace: "annotations: json(metadata.annotations),",
@@ -235,6 +225,22 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
         name: "The controllers in a cluster look into another schema than they were told",
         find: ", DB_SCHEMA: schema };",
         replace: " };",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/objects/secrets.ts",
+    [TRACKER],
+    [
+      {
+        name: "A token in a pod's environment is written into the database",
+        find: "return shown(env, SECRET_NAME) as",
+        replace: "return shown(env, /^$/) as",
+      },
+      {
+        name: "An engine's key among its arguments is written into the database",
+        find: "...(args === undefined ? {} : { args: shownArgs(args) }),",
+        replace: "",
       },
     ],
   ),

@@ -62,11 +62,6 @@ export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
         find: "...(isOfGroups ? LEADERS : {})",
         replace: "",
       },
-      {
-        name: "A larger node that comes rolls a group into a single pod",
-        find: "const template = settings.template ?? templateOf(",
-        replace: "const template = templateOf(",
-      },
     ],
   ),
   ...planted(

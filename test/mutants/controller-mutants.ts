@@ -142,8 +142,8 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "A successor is surged without a free GPU for it",
-        find: "const canCome = isUnderWay || gpus === 0 || hasRoomFor(nodes, gpus, product);",
-        replace: "const canCome = isUnderWay || gpus >= 0 || hasRoomFor(nodes, gpus, product);",
+        find: "const canCome = isUnderWay || plan.gpus === 0 || hasRoomFor(nodes, plan);",
+        replace: "const canCome = isUnderWay || plan.gpus >= 0 || hasRoomFor(nodes, plan);",
       },
     ],
   ),
@@ -246,8 +246,8 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "Another default image rolls everything",
-        find: "(settings.template as Template | null) ?? templateOf(",
-        replace: "(null as Template | null) ?? templateOf(",
+        find: "const template = settings.template ?? templateOf(",
+        replace: "const template = templateOf(",
       },
     ],
   ),

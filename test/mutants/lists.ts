@@ -24,6 +24,7 @@ import { QUEUE_MUTANTS } from "./queue-mutants.ts";
 import { QUOTA_MUTANTS } from "./quota-mutants.ts";
 import { REPLAY_MUTANTS } from "./replay-mutants.ts";
 import { ROOM_MUTANTS } from "./room-mutants.ts";
+import { SEVERAL_HOSTS_MUTANTS } from "./several-hosts-mutants.ts";
 import { SHARING_MUTANTS } from "./sharing-mutants.ts";
 import { TOPOLOGY_MUTANTS } from "./topology-mutants.ts";
 import { UPKEEP_MUTANTS } from "./upkeep-mutants.ts";
@@ -54,6 +55,7 @@ export const MUTANTS: readonly Mutant[] = [
   ...QUOTA_MUTANTS,
   ...REPLAY_MUTANTS,
   ...ROOM_MUTANTS,
+  ...SEVERAL_HOSTS_MUTANTS,
   ...SHARING_MUTANTS,
   ...TOPOLOGY_MUTANTS,
   ...UPKEEP_MUTANTS,

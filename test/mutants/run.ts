@@ -44,7 +44,14 @@ const TEST_LIMIT_MS = 15_000;
 /** The whole of what the mutants name, unmutated, one file after the other. */
 const BASELINE_LIMIT_MS = 300_000;
 /** Tests that are as long as they are told to be: short enough for the limits above, long enough to catch. */
-const SIZES = { KILL_CYCLES: "24", HISTORIES: "6", LINE_HISTORIES: "100", FUZZ_SECONDS: "3" };
+const SIZES = {
+  KILL_CYCLES: "24",
+  HISTORIES: "6",
+  LINE_HISTORIES: "100",
+  CLUSTER_HISTORIES: "10",
+  CLUSTER_SHRINK: "no",
+  FUZZ_SECONDS: "3",
+};
 /** Of a command's output, when it has to be shown. */
 const SHOWN_OUTPUT_CHARACTERS = 4_000;
 

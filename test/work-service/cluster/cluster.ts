@@ -54,6 +54,7 @@ class SimBooks implements OpenBooks {
 
   command(command: WorkCommand): readonly WorkEvent[] {
     if (!this.#process.alive) throw new Killed();
+    if (this.#disk.refuses === command.type) throw new Error("the disk is full");
     const { events, state } = decide(this.#disk.state, command, this.now());
     if (events.length === 0) return events;
     this.#disk.state = state;
@@ -76,6 +77,8 @@ class SimBooks implements OpenBooks {
 interface Disk {
   readonly name: string;
   state: WorkState;
+  /** What cannot be stored at present. */
+  refuses?: WorkCommand["type"] | null;
   /** Its daemon is killed right after it has written this. */
   diesAfter: WorkCommand["type"] | null;
   told(command: WorkCommand, events: readonly WorkEvent[]): void;
@@ -85,6 +88,7 @@ interface Disk {
 export class SimNode extends World implements Disk {
   readonly name: string;
   diesAfter: WorkCommand["type"] | null = null;
+  refuses: WorkCommand["type"] | null = null;
   obeys: string | null = null;
   /** Of its daemon's processes. */
   lastInstance = 0;
@@ -140,7 +144,7 @@ export class SimNode extends World implements Disk {
       node: this.name,
       nodeUrl: null,
       executors: EXECUTORS,
-      maxTasks: 50,
+      maxTasks: 1_000,
     });
     this.daemon = { process, books, member };
     member.start();

@@ -61,6 +61,9 @@ export class SimRedis {
   readonly sent: Sent[] = [];
   readonly #latest: Sent[] = [];
   readonly held: Sent[] = [];
+  readonly #written = new Map<string, number>();
+  /** They write, and read nothing. */
+  readonly blind = new Set<string>();
   readonly #holding = new Set<string>();
   readonly #readers = new Set<Reader>();
   readonly #connections = new Map<() => void, string>();
@@ -96,6 +99,12 @@ export class SimRedis {
   flush(): void {
     this.#store = { streams: new Map(), texts: new Map() };
     for (const reader of [...this.#readers]) reader.fail("UNBLOCKED the stream key no longer exists");
+  }
+
+  /** One stream is gone, with what lay there. */
+  lose(stream: string): void {
+    this.#store.streams.delete(stream);
+    this.#unblock(stream);
   }
 
   /** Another takes its place, which had not heard of the last changes: what was deleted is there again. */
@@ -134,6 +143,15 @@ export class SimRedis {
   trim(pick: number, count: number): void {
     const names = [...this.#store.streams.keys()].sort();
     this.#store.streams.get(names[pick % Math.max(1, names.length)] ?? "")?.entries.splice(0, count);
+  }
+
+  lengthOf(stream: string): number {
+    return this.#streamOf(stream)?.entries.length ?? 0;
+  }
+
+  /** How many of a type were ever written. */
+  written(stream: string, type: string, node: string): number {
+    return this.#written.get(`${stream} ${type} ${node}`) ?? 0;
   }
 
   /** What lies there, and what was read and never acknowledged. */
@@ -218,7 +236,11 @@ export class SimRedis {
       throw new Error("it did not answer");
     }
     // It may be refused: then too it has travelled.
-    const done = this.#run(args, process, isOpen).then(
+    const isBlind = args[0] === "XREADGROUP" && this.blind.has(user);
+    const answer = isBlind
+      ? new Promise<RedisReply>((resolve) => process.after(blockMs, () => resolve(null)))
+      : this.#run(args, process, () => isOpen() && !this.blind.has(user));
+    const done = answer.then(
       (reply) => ({ reply }),
       (error: unknown) => ({ error }),
     );
@@ -300,6 +322,8 @@ export class SimRedis {
     this.#latest.push({ stream: key, fields });
     if (this.#latest.length > LATEST_MESSAGES) this.#latest.shift();
     this.onSent(key, fields);
+    const kind = `${key} ${fieldOf(fields, "type")} ${fieldOf(fields, "node")}`;
+    this.#written.set(kind, (this.#written.get(kind) ?? 0) + 1);
     if (this.#holding.delete(key)) {
       this.held.push({ stream: key, fields });
       return String(id);
@@ -384,4 +408,8 @@ export class SimRedis {
 function entriesOf(reply: RedisReply): readonly (readonly string[])[] {
   const [found] = (reply ?? []) as readonly (readonly [string, readonly [string, readonly string[] | null][]])[];
   return (found?.[1] ?? []).map(([, fields]) => fields ?? []);
+}
+
+function fieldOf(fields: readonly string[], name: string): string {
+  return fields[fields.indexOf(name) + 1] ?? "";
 }

@@ -25,6 +25,7 @@ interface Report {
   readonly orphansStopped: number;
   readonly unkillable: number;
   /** Left out by a worker of an older version. */
+  readonly isUnanswered?: boolean;
   readonly usage?: Readonly<Record<string, RunUsage>>;
 }
 
@@ -110,8 +111,9 @@ export class Gate {
     const worker = { ...report.worker, freeGpus: this.#leases.freeGpus() };
     this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
     this.usage = report.usage ?? {};
-    const isFirst = isNewcomer(this.#books.state, worker);
-    this.#books.command({ type: "worker-reports", worker, runs });
+    const { isUnanswered = false } = report;
+    const isFirst = isNewcomer(this.#books.state, worker, isUnanswered);
+    this.#books.command({ type: "worker-reports", worker, runs, isUnanswered });
     // From here on the one before it is refused: whatever that one has begun it finds when it looks again.
     const { name: books } = this.#books;
     if (isFirst) return { start: [], stop: [], publish: [], settled: [], orphans: [], books };

@@ -35,8 +35,13 @@ export type WorkCommand =
   | { readonly type: "gpus-empty"; readonly run: string }
   /** Something is, for as long as that may take. */
   | { readonly type: "gpus-not-empty"; readonly run: string; readonly detail: string }
-  /** Without `runs` it says nothing of them. */
-  | { readonly type: "worker-reports"; readonly worker: WorkerFacts; readonly runs: readonly RunSeen[] | null }
+  /** Without `runs` it says nothing of them. `isUnanswered`: it has not looked again since it was first obeyed. */
+  | {
+      readonly type: "worker-reports";
+      readonly worker: WorkerFacts;
+      readonly runs: readonly RunSeen[] | null;
+      readonly isUnanswered?: boolean;
+    }
   /** What this node is to have is about to be told to it. */
   | { readonly type: "hand-out"; readonly node: string; readonly instance: number }
   /** A node would not have a run that was proposed to it. */

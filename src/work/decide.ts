@@ -78,7 +78,7 @@ function accept(draft: Draft, command: WorkCommand): void {
       gpusNotEmpty(draft, command.run, command.detail);
       return;
     case "worker-reports":
-      workerReports(draft, command.worker, command.runs);
+      workerReports(draft, command);
       return;
     case "hand-out":
       handOut(draft, command.node, command.instance);

@@ -1,4 +1,5 @@
 /** What workers say, and what is handed to them. */
+import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode } from "./evolve.ts";
@@ -12,10 +13,13 @@ import { jobOf, openRunsOf, type WorkState } from "./state.ts";
  *
  * @throws WorkError `worker-superseded` when a newer process of it has reported: that one has its runs.
  */
-export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly RunSeen[] | null): void {
+export function workerReports(
+  draft: Draft,
+  { worker, runs, isUnanswered = false }: Extract<WorkCommand, { readonly type: "worker-reports" }>,
+): void {
   demandNewest(draft, worker.node, worker.instance);
   const before = draft.state.workers.get(worker.node);
-  const isFirst = isNewcomer(draft.state, worker);
+  const isFirst = isNewcomer(draft.state, worker, isUnanswered);
   const isOld = before?.link !== undefined && worker.link !== undefined && before.instance === worker.instance;
   if (isOld && (worker.link?.seq ?? 0) <= (before?.link?.seq ?? 0)) return;
   draft.write({ type: "worker-seen", worker: { ...worker, lastSeen: draft.now } });
@@ -44,14 +48,17 @@ export function workerReports(draft: Draft, worker: WorkerFacts, runs: readonly 
 /**
  * Whether this is the first that a process of this host's worker says while the host is up. The one before it may live,
  * and was obeyed until now: what that one has begun since the newcomer looked is not lost.
+ *
+ * @param isUnanswered it says so as long as no answer has reached it: until then it has not looked again.
  */
 export function isNewcomer(
   { workers }: WorkState,
   worker: Pick<WorkerFacts, "node" | "instance" | "bootId" | "link">,
+  isUnanswered: boolean,
 ): boolean {
   const before = workers.get(worker.node);
-  const isAnother = before !== undefined && before.instance !== worker.instance && before.bootId === worker.bootId;
-  return isAnother && worker.link === undefined;
+  if (before === undefined || before.bootId !== worker.bootId || worker.link !== undefined) return false;
+  return isUnanswered || before.instance !== worker.instance;
 }
 
 function demandNewest({ state }: Draft, node: string, instance: number): void {

@@ -13,6 +13,8 @@ export interface Report {
   /** Processes that bear a mark of ours and belong to no folder, stopped since the worker began. */
   readonly orphansStopped: number;
   readonly unkillable: number;
+  /** No answer has reached it yet: what the worker before it has begun it may not have seen. */
+  readonly isUnanswered: boolean;
   /** By run. */
   readonly usage: Readonly<Record<string, RunUsage>>;
 }

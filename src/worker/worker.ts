@@ -189,6 +189,7 @@ class Worker {
       runs,
       orphansStopped: this.#orphansStopped,
       unkillable,
+      isUnanswered: !this.#isAnswered,
       usage: this.#usage.all,
     };
     const wanted = await syncOnce(join(dir, "worker.sock"), join(dir, "worker.token"), report, this.#poll.signal);

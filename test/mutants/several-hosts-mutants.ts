@@ -14,11 +14,6 @@ const MEMBER = planted(
       replace: "if (sentAt !== undefined) this.#files.heard(this.#files.uptimeMs());",
     },
     {
-      name: "A replica's earlier run is taken beside its later one",
-      find: "this.#refused.has(run) || isSuperseded(state, assignment)) return;",
-      replace: "this.#refused.has(run) || isSuperseded(state, { ...assignment, epoch: 1e15 })) return;",
-    },
-    {
       name: "What was to stop before it came begins when it comes",
       find: "|| this.#refused.has(run) ||",
       replace: "||",

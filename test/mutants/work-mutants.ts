@@ -117,8 +117,8 @@ const BOOKS = planted(
       {
         file: "src/work/workers.ts",
         name: "What the worker before it began while a new one looked counts as lost",
-        find: "before !== undefined && before.instance !== worker.instance &&",
-        replace: "before !== undefined && before.instance === worker.instance + 0.5 &&",
+        find: "return isUnanswered || before.instance !== worker.instance;",
+        replace: "return isUnanswered && before.instance === worker.instance + 0.5;",
       },
       {
         file: "src/work/workers.ts",
@@ -336,6 +336,12 @@ const TAKEOVER = planted(
       name: "A worker that takes over is given work before it has looked again",
       find: "if (isFirst) return",
       replace: "if (isFirst && runs.length > 0) return",
+    },
+    {
+      file: "src/work/workers.ts",
+      name: "A worker whose first answer was lost counts as one that has looked again",
+      find: "return isUnanswered || before.instance !== worker.instance;",
+      replace: "return before.instance !== worker.instance;",
     },
   ],
 );

@@ -73,6 +73,18 @@ test("a worker that takes over is told at once that it is known, and what is wan
     expect(starts(await says(2))).toEqual([]);
     expect((await says(1)).status).toBe(409);
     expect(starts(await says(2))).toEqual([run]);
+    // Its answer was lost, or it gave up waiting: as long as none has reached it, it has not looked again.
+    const seen = { startedAt: 1, port: null, ended: null, published: false };
+    books.command({
+      type: "worker-reports",
+      worker: { ...new World(0).facts(), instance: 2 },
+      runs: [{ ...seen, run: run as string, phase: "running" }],
+    });
+    for (let i = 0; i < 2; i++) expect(starts(await ask(join(dir, "gate"), 3, true))).toEqual([]);
+    expect(books.state.runs.get(run as string)?.phase).toBe("running");
+    const asked = says(3).catch(() => null);
+    await expect.poll(() => books.state.runs.get(run as string)?.phase).toBe("ended");
+    await asked;
   } finally {
     await gate.close();
     store.close();
@@ -87,7 +99,7 @@ interface Answered {
 const starts = ({ wanted }: Answered) => wanted.start.map(({ run }) => run);
 
 /** What a worker is answered that has nothing: well before an answer is held. */
-function ask(dir: string, instance: number): Promise<Answered> {
+function ask(dir: string, instance: number, isUnanswered = false): Promise<Answered> {
   const worker = { ...new World(0).facts(), instance };
   const token = readFileSync(join(dir, "worker.token"), "utf8");
   return new Promise((resolve, reject) => {
@@ -101,6 +113,6 @@ function ask(dir: string, instance: number): Promise<Answered> {
       res.on("end", () => resolve({ status: res.statusCode, wanted: JSON.parse(text) }));
     });
     asked.on("error", reject);
-    asked.end(JSON.stringify({ worker, runs: [], orphansStopped: 0, unkillable: 0 }));
+    asked.end(JSON.stringify({ worker, runs: [], orphansStopped: 0, unkillable: 0, isUnanswered }));
   });
 }

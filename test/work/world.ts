@@ -79,6 +79,8 @@ export class World {
   bootId = "boot-1";
   orphansStopped = 0;
   #looked: { readonly instance: number; readonly runs: ReadonlySet<string> } | null = null;
+  /** The worker that has had an answer. */
+  #answered = 0;
   #made = 0;
 
   constructor(gpus: number, node = "node-1") {
@@ -256,15 +258,26 @@ export class World {
   sync(answered: boolean): void {
     if (!this.workerUp) return;
     const reports = this.#reports();
-    const isFirst = isNewcomer(this.state, this.facts());
-    this.command({ type: "worker-reports", worker: this.facts(), runs: reports });
-    if (this.#looked?.instance === this.instance) this.#looked = null;
+    const isUnanswered = this.#answered !== this.instance;
+    const isFirst = isNewcomer(this.state, this.facts(), isUnanswered);
+    this.command({ type: "worker-reports", worker: this.facts(), runs: reports, isUnanswered });
     this.#mayDie("report taken, not answered");
-    if (isFirst) return;
+    if (isFirst) {
+      if (answered) this.#hearsAnswer();
+      return;
+    }
     this.command({ type: "hand-out", node: this.node, instance: this.instance });
     const wanted = wantedOf(this.state, this.node, reports);
     this.#mayDie("handed out, not sent");
-    if (answered) this.#obey(wanted);
+    if (!answered) return;
+    this.#hearsAnswer();
+    this.#obey(wanted);
+  }
+
+  /** With the first it looks again. */
+  #hearsAnswer(): void {
+    this.#answered = this.instance;
+    if (this.#looked?.instance === this.instance) this.#looked = null;
   }
 
   #reports(): RunSeen[] {

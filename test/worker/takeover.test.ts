@@ -17,6 +17,7 @@ import { Site, until } from "./site.ts";
 interface Said {
   readonly instance: number;
   readonly runs: readonly RunSeen[];
+  readonly isUnanswered: boolean;
   answer(wanted?: Partial<WantedOfWorker>): void;
 }
 
@@ -36,13 +37,18 @@ class Stand {
   }
 
   #take(
-    report: { readonly worker: { readonly instance: number }; readonly runs: RunSeen[] },
+    report: {
+      readonly worker: { readonly instance: number };
+      readonly runs: RunSeen[];
+      readonly isUnanswered: boolean;
+    },
     res: ServerResponse,
   ): void {
     const nothing = { start: [], stop: [], publish: [], settled: [], orphans: [] };
     const answer = (wanted: Partial<WantedOfWorker> = {}) =>
       void res.end(JSON.stringify({ ...nothing, ...wanted, books: this.books }));
-    this.said.push({ instance: report.worker.instance, runs: report.runs, answer });
+    const { worker, runs, isUnanswered } = report;
+    this.said.push({ instance: worker.instance, runs, isUnanswered, answer });
   }
 
   async open(dir: string): Promise<void> {
@@ -94,8 +100,10 @@ const alive = (run: string) => new ProcessTable().family(null, run).length > 0;
 test("what was begun before it was first answered is in its second report", async () => {
   const { run, first, comesBack } = await hidden();
   comesBack();
+  expect(first.isUnanswered).toBe(true);
   first.answer();
   const second = await stand.next();
+  expect(second.isUnanswered).toBe(false);
   expect(second.runs).toMatchObject([{ run, ended: null }]);
 });
 

@@ -25,7 +25,7 @@ function hold(folder: string): void {
   const own = processOf(process.pid);
   if (order === null || own === null) process.exit(EXIT_TAKEN);
   const { pid, startTime } = own;
-  if (!claimIn(folder, "holder", { pid, startTime, at: Date.now() })) process.exit(EXIT_TAKEN);
+  if (!claimIn(folder, "holder", { pid, startTime, bootId: order.bootId, at: Date.now() })) process.exit(EXIT_TAKEN);
   const { fence } = order;
   if (fence !== undefined && isFencedOff(fence)) {
     writeIn(folder, "fenced", { at: Date.now() });

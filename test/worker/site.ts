@@ -344,13 +344,14 @@ export class Site {
     return [...this.books.state.runs.values()].filter(({ job }) => job.uid === uid).at(-1);
   }
 
-  async isOver(id: string): Promise<Task> {
-    await until(`${id} is over`, () => this.isUp && ["DONE", "FAILED", "CANCELLED"].includes(this.task(id).status));
+  /** @param ms how long that may take. */
+  async isOver(id: string, ms?: number): Promise<Task> {
+    await until(`${id} is over`, () => this.isUp && ["DONE", "FAILED", "CANCELLED"].includes(this.task(id).status), ms);
     return this.task(id);
   }
 
-  async phase(uid: string, phase: Run["phase"]): Promise<Run> {
-    await until(`a run of ${uid} is ${phase}`, () => this.isUp && this.run(uid)?.phase === phase);
+  async phase(uid: string, phase: Run["phase"], ms?: number): Promise<Run> {
+    await until(`a run of ${uid} is ${phase}`, () => this.isUp && this.run(uid)?.phase === phase, ms);
     return this.run(uid) as Run;
   }
 

@@ -26,7 +26,8 @@ export interface Redis {
 export type Connect = (url: string, signal: AbortSignal) => Promise<Redis>;
 
 /**
- * @param url `redis://` or `rediss://`, or with Sentinel `redis+sentinel://HOST:PORT,HOST:PORT/NAME`.
+ * @param url `redis://` or `rediss://`, or with Sentinel `rediss+sentinel://HOST:PORT,HOST:PORT/NAME`, which both speak
+ *     TLS; without the second s, neither, and all on loopback.
  * @param signal gives up an attempt; a connection that is made it leaves alone.
  * @throws RedisRefusedError when it is a Redis Cluster, whose keys are on several servers.
  */
@@ -110,26 +111,36 @@ async function answered(client: Client, args: readonly string[], blockMs: number
   }
 }
 
-const SENTINEL = /^redis\+sentinel:\/\/(?:([^@/]*)@)?([^/]+)\/([\w.-]+)$/;
+const SENTINEL = /^(rediss?)\+sentinel:\/\/(?:([^@/]*)@)?([^/]+)\/([\w.-]+)$/;
+const LOOPBACK = /^(?:127\.\d+\.\d+\.\d+|::1|localhost)$/;
 
 /** Where Redis is now: the master, where Sentinels are to be asked. */
 async function addressOf(url: string, signal: AbortSignal): Promise<string> {
-  const [, user, hosts, name] = SENTINEL.exec(url) ?? [];
+  const [, scheme, user, hosts, name] = SENTINEL.exec(url) ?? [];
   if (hosts === undefined || name === undefined) return url;
   let trouble: unknown = null;
   for (const host of hosts.split(",")) {
     try {
-      const sentinel = await opened(`redis://${host}`, signal);
+      const sentinel = await opened(`${scheme}://${host}`, signal);
       try {
         const found = await answered(sentinel, ["SENTINEL", "get-master-addr-by-name", name], 0);
-        if (Array.isArray(found)) return `redis://${user === undefined ? "" : `${user}@`}${found[0]}:${found[1]}`;
+        if (Array.isArray(found)) return masterUrl(scheme as string, user, String(found[0]), String(found[1]));
         trouble = new Error(`Sentinel ${host} knows no master ${name}`);
       } finally {
         end(sentinel);
       }
     } catch (error) {
+      if (error instanceof RedisRefusedError) throw error;
       trouble = error;
     }
   }
   throw trouble;
+}
+
+/** @throws RedisRefusedError when it would be spoken to in the clear over a network. */
+function masterUrl(scheme: string, user: string | undefined, host: string, port: string): string {
+  if (scheme === "redis" && !LOOPBACK.test(host)) {
+    throw new RedisRefusedError(`the master is at ${host}, in the clear: use rediss+sentinel://`);
+  }
+  return `${scheme}://${user === undefined ? "" : `${user}@`}${host.includes(":") ? `[${host}]` : host}:${port}`;
 }

@@ -4,10 +4,10 @@ import { duration, flag, httpUrl, nullable, oneOf, type Read, Refusal, section, 
 
 /** Not shown in messages, since it may hold a password. */
 const redisUrl: Read<string> = (value) => {
-  const form = /^(?:rediss?:\/\/[^\s/]+(?:\/\d*)?|redis\+sentinel:\/\/[^\s/]+\/[\w.-]+)$/;
+  const form = /^(?:rediss?:\/\/[^\s/]+(?:\/\d*)?|rediss?\+sentinel:\/\/[^\s/]+\/[\w.-]+)$/;
   return typeof value === "string" && form.test(value)
     ? value
-    : new Refusal("expected redis://HOST:PORT, rediss://HOST:PORT or redis+sentinel://HOST:PORT,HOST:PORT/NAME");
+    : new Refusal("expected redis://HOST:PORT, rediss://HOST:PORT or rediss+sentinel://HOST:PORT,HOST:PORT/NAME");
 };
 
 /** As MLOC's environment has it: a whole number of seconds. */

@@ -42,7 +42,7 @@ const OF_CLUSTER: readonly Rule[] = [
       ["cluster", "role"],
     ],
     check({ cluster: { role, redisUrl } }) {
-      if (role === null || redisUrl === null || redisUrl.startsWith("rediss:")) return null;
+      if (role === null || redisUrl === null || /^rediss(?:\+sentinel)?:/.test(redisUrl)) return null;
       const hosts = redisUrl
         .replace(/^[^:]*:\/\/(?:.*@)?/, "")
         .replace(/\/.*$/, "")

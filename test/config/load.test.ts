@@ -251,7 +251,9 @@ test("hosts share work only over a Redis that nobody else can read, and with a s
   expect(() => configOf(file(role(secret)))).toThrow(/needs cluster.redis_url/);
   expect(() => configOf(file(role('redis_url: "redis://127.0.0.1:1"')))).toThrow(/set cluster.secret_file/);
   expect(() => configOf(file(role(`redis_url: "redis://:pass@redis:6379", ${secret}`)))).toThrow(/in the clear/);
-  for (const url of ["rediss://redis:6379", "redis://[::1]:6379", "redis+sentinel://127.0.0.1:1,localhost:2/main"]) {
+  expect(() => configOf(file(role(`redis_url: "redis+sentinel://a:1,b:2/main", ${secret}`)))).toThrow(/in the clear/);
+  const sentinels = ["redis+sentinel://127.0.0.1:1,localhost:2/main", "rediss+sentinel://a:1,b:2/main"];
+  for (const url of ["rediss://redis:6379", "redis://[::1]:6379", ...sentinels]) {
     expect(configOf(file(role(`redis_url: "${url}", ${secret}`))).cluster.redisUrl).toBe(url);
   }
 });

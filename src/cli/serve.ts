@@ -1,7 +1,9 @@
 /** The daemon as a process. */
+import { flushCompileCache } from "node:module";
 import { setFlagsFromString } from "node:v8";
 import { startDaemon } from "../daemon/daemon.ts";
 import { SETTING_RULES } from "../daemon/setting-rules.ts";
+import { boundYoungGeneration } from "../platform/young-generation.ts";
 import { load, type ServeOptions } from "./settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -15,11 +17,14 @@ const STOP_DEADLINE_MS = 9_500;
 const COLLECT_ALONE = "--no-parallel-scavenge";
 
 export async function serve(options: ServeOptions): Promise<void> {
-  setFlagsFromString(COLLECT_ALONE);
   // As ps, top and pgrep name it; by itself it would be one `node` among many.
   process.title = "gpu-orchestrator";
   const loadAgain = () => load(options, SETTING_RULES);
   const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
+  // Before a flag is changed: code that was compiled with others is not taken at the next start.
+  flushCompileCache();
+  setFlagsFromString(COLLECT_ALONE);
+  boundYoungGeneration();
   process.on("SIGHUP", () => void daemon.reload());
   const stop = () => {
     setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();

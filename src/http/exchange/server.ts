@@ -182,20 +182,29 @@ type Route = (req: Request, exchange: Exchange) => unknown;
  * calls, at 5 us a request.
  */
 function routed(parts: ServerParts, connections: Connections, auditing: Auditing | null): RequestListener {
-  const router = express.Router({ caseSensitive: true });
   const exact = new Map<string, Endpoint>();
   const serve = serving(parts, connections, auditing);
-  for (const endpoint of parts.endpoints(() => connections.draining)) {
-    const route: Route = (req, exchange) => serve(endpoint, req, exchange);
-    router.all(endpoint.path, route as unknown as express.RequestHandler);
+  const endpoints = parts.endpoints(() => connections.draining);
+  for (const endpoint of endpoints) {
     if (/^[/a-z-]+$/.test(endpoint.path) && !exact.has(endpoint.path)) exact.set(endpoint.path, endpoint);
   }
-  const handle = router as unknown as (req: Request, exchange: Exchange, next: (error?: unknown) => void) => void;
+  type Handle = (req: Request, exchange: Exchange, next: (error?: unknown) => void) => void;
+  let router: Handle | null = null;
+  // Made for the first request that needs it: the start does not wait for some eighty patterns.
+  const made = (): Handle => {
+    const all = express.Router({ caseSensitive: true });
+    for (const endpoint of endpoints) {
+      const route: Route = (req, exchange) => serve(endpoint, req, exchange);
+      all.all(endpoint.path, route as unknown as express.RequestHandler);
+    }
+    return all as unknown as Handle;
+  };
   const route = (req: Request, exchange: Exchange) => {
     // A target in another form, with a query or a slash at its end, is for the router to understand.
     const endpoint = exact.get(req.url ?? "");
     if (endpoint !== undefined) return serve(endpoint, req, exchange);
-    handle(req, exchange, (error) => {
+    router ??= made();
+    router(req, exchange, (error) => {
       if (error === undefined || error === null) serve(UNKNOWN, req, exchange);
       else if (error instanceof URIError) serve(UNDECODABLE, req, exchange);
       else unserved(parts.log, error, req, exchange.res);

@@ -71,6 +71,12 @@ await build({
   banner: { js: 'const __file = require("node:url").pathToFileURL(__filename).href;' },
 });
 
+// One letter beyond ASCII, and Node keeps two bytes for each letter of a file and encodes all of it at each start.
+for (const name of ["look", "serve", "store-worker"]) {
+  const strange = /.{0,40}[^\p{ASCII}].{0,40}/u.exec(readFileSync(join(dist, `${name}.cjs`), "utf8"));
+  if (strange !== null) throw new Error(`${name}.cjs: not ASCII: ${strange[0]}`);
+}
+
 await buildPage();
 
 // Programs that the worker starts beside itself, each in one small file: there is a holder for every run.

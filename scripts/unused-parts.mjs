@@ -13,6 +13,11 @@ const INSTEAD = {
   "zod/v4/locales/index.js": 'export { default as en } from "./en.js";',
   // The router's, for those who look for a fault in the router.
   "debug/src/index.js": "module.exports = () => () => undefined;",
+  // Warnings of old calls, for which it asks where each of its users stands in the file.
+  "depd/index.js": `module.exports = () => {
+  const silent = () => undefined;
+  return Object.assign(silent, { function: (old) => old, property: silent });
+};`,
   "prom-client/lib/cluster.js": "",
   "prom-client/lib/defaultMetrics.js": "",
   "prom-client/lib/pushgateway.js": "",

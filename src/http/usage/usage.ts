@@ -80,7 +80,8 @@ function csv(usage: Usage): Answer {
  * such a name, which they do not show (OWASP, "CSV Injection").
  */
 function csvField(value: string | number): string {
-  const text = typeof value === "string" && /^[=+\-@\t\r\n＝＋－＠]/.test(value) ? `'${value}` : String(value);
+  const text =
+    typeof value === "string" && /^[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]/.test(value) ? `'${value}` : String(value);
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -101,7 +101,10 @@ export class FakeApiserver {
     }
     if (method === "GET" && old === undefined && isCollection(path)) {
       const items = [...this.#objects].filter(([one]) => isIn(one, path)).map(([, object]) => object);
-      return send(200, { metadata: { resourceVersion: String(this.#version) }, items });
+      const from = Number(url.searchParams.get("continue") ?? 0);
+      const to = from + Number(url.searchParams.get("limit") ?? items.length);
+      const next = to < items.length ? { continue: String(to) } : {};
+      return send(200, { metadata: { resourceVersion: String(this.#version), ...next }, items: items.slice(from, to) });
     }
     if (method === "GET") return old === undefined ? send(404, { reason: "NotFound" }) : send(200, old);
     if (method === "POST") {

@@ -20,7 +20,7 @@ import { groupPath } from "./group.ts";
 import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
 import { PodUsage } from "./pod-usage.ts";
-import { gpusOf, nodesSeen, workloadOf } from "./pods.ts";
+import { gpusOf, nodeKept, nodesSeen, podKept, workloadOf } from "./pods.ts";
 import { externalUrl, type Gateway } from "./reach.ts";
 import {
   childrenOf,
@@ -77,11 +77,13 @@ export class KubeBackend implements Backend {
     this.#settings = settings;
     // A large cluster is never still: what changes nothing for us does not ask for another look.
     this.#nodes = new Watch(connection, "/api/v1/nodes", {
+      kept: nodeKept,
       changed: (before, after) => {
         if (before === undefined || after === undefined || !isSameToUs(before, after)) changed();
       },
     });
     this.#pods = new Watch(connection, "/api/v1/pods", {
+      kept: podKept,
       changed: (before, after) => {
         const pod = after ?? before;
         if (pod === undefined || workloadOf(pod) !== null || gpusOf(pod) > 0) changed();

@@ -36,11 +36,27 @@ interface PodSpec {
   }[];
 }
 
+type Container = Readonly<Partial<Record<"image" | "env" | "ports" | "resources", unknown>>>;
+
 interface PodStatus {
   readonly phase?: string;
   readonly podIP?: string;
   readonly conditions?: readonly Condition[];
   readonly containerStatuses?: readonly ContainerStatus[];
+}
+
+/** What is read of a pod, here and in inventory.ts: probes, mounts and volumes are as much again. */
+export function podKept(pod: KubeObject): KubeObject {
+  const { nodeName } = (pod.spec ?? {}) as PodSpec;
+  const { containers = [] } = (pod.spec ?? {}) as { readonly containers?: readonly Container[] };
+  const kept = containers.map(({ image, env, ports, resources }) => ({ image, env, ports, resources }));
+  return { metadata: pod.metadata, spec: { nodeName, containers: kept }, status: pod.status ?? {} };
+}
+
+/** Without the list of images that it has, which can be most of a node. */
+export function nodeKept(node: KubeObject): KubeObject {
+  const { images: _, ...status } = node.status ?? {};
+  return { ...node, status };
 }
 
 /** GPUs that a pod holds, or will when it starts: from the moment it is bound. */

@@ -50,6 +50,8 @@ export interface WatchOptions {
   /** @param before and `after` are of one object; `undefined`: it was not there, or is no more. Neither: it was something else. */
   readonly changed: (before?: KubeObject, after?: KubeObject) => void;
   readonly silenceMs?: number;
+  /** What is kept of an object: a cluster has thousands. */
+  readonly kept?: (object: KubeObject) => KubeObject;
 }
 
 export class Watch {
@@ -102,8 +104,13 @@ export class Watch {
 
   /** What a write has answered: it need not be waited for. */
   learn(object: KubeObject): void {
-    this.#objects.set(keyOf(object.metadata), slim(object));
+    this.#objects.set(keyOf(object.metadata), this.#kept(object));
     this.changes++;
+  }
+
+  #kept(object: KubeObject): KubeObject {
+    const { kept = (one) => one } = this.#options;
+    return kept(slim(object));
   }
 
   /** A write has answered with a later version than that which the watch has come to. */
@@ -154,7 +161,7 @@ export class Watch {
         },
         signal: this.#stop.signal,
       });
-      for (const object of page.items) found.set(keyOf(object.metadata), slim(object));
+      for (const object of page.items) found.set(keyOf(object.metadata), this.#kept(object));
       next = page.metadata.continue;
       version = page.metadata.resourceVersion;
     } while (next !== undefined && next !== "");
@@ -217,7 +224,7 @@ export class Watch {
     const key = keyOf(object.metadata);
     const before = this.#objects.get(key);
     if (type === "DELETED") this.#objects.delete(key);
-    else if (!this.#isKnownLater(object)) this.#objects.set(key, slim(object));
+    else if (!this.#isKnownLater(object)) this.#objects.set(key, this.#kept(object));
     this.#options.changed(before, this.#objects.get(key));
   }
 }
@@ -228,11 +235,9 @@ function isLater(one: string, other: string): boolean {
   return isNumber.test(one) && isNumber.test(other) && BigInt(one) > BigInt(other);
 }
 
-/** Without what nobody here reads: who wrote which field, and a node's list of images, are most of an object. */
+/** Who wrote which field is most of an object, and nobody here reads it. */
 function slim(object: KubeObject): KubeObject {
-  const { metadata, status } = object as { metadata: { managedFields?: unknown }; status?: { images?: unknown } };
-  delete metadata.managedFields;
-  delete status?.images;
+  delete (object.metadata as { managedFields?: unknown }).managedFields;
   return object;
 }
 

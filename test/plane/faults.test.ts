@@ -230,7 +230,8 @@ describe.skipIf(!isPlaneThere || !isBuilt)("on a real control plane (npm run tes
       const isSet = ({ msg }: Any) => String(msg).startsWith("the clock was set");
       for (const [times, aheadMs] of [HOUR_MS, -HOUR_MS, 0].entries()) {
         wall.set(aheadMs);
-        await until("it knows", () => clocked.log.filter(isSet).length === times + 1);
+        // More than once where the machine itself was stopped for a while.
+        await until("it knows", () => clocked.log.filter(isSet).length > times);
         await story.change("clock", { replicas: 1 + (times % 2) });
         await story.ready("clock", 1 + (times % 2), 60_000);
         const pods = story.kubelet.pods.filter(({ metadata }) => metadata.deletionTimestamp === undefined);

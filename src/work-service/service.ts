@@ -23,6 +23,7 @@ import { tellOf } from "./news.ts";
 import { WORK_REFUSALS } from "./refusals.ts";
 import { overviewEndpoints } from "./routes/overview.ts";
 import type { RouteParts, WorkRouteSettings } from "./routes/parts.ts";
+import { planEndpoints } from "./routes/plan.ts";
 import { runEndpoints } from "./routes/runs.ts";
 import { type MetricsPage, statusEndpoints } from "./routes/status.ts";
 import { resultToSend, taskEndpoints } from "./routes/tasks.ts";
@@ -81,6 +82,8 @@ export function createWorkService(parts: WorkServiceParts): WorkService {
   const running = config.enabled ? new Running(parts) : null;
   const own = running?.routes ?? null;
   const endpoints = [
+    // Before the tasks, one of which its path would be.
+    ...planEndpoints(own),
     ...taskEndpoints(own),
     ...workloadEndpoints(own),
     ...runEndpoints(own),

@@ -8,9 +8,20 @@
  *  4. Only the order outlasts a power cut for sure, and is there before anything is started: by it a run is known to have
  *     been begun. After a boot the rest says nothing more, so no start and no end waits for a disk on its account.
  */
-import { linkSync, mkdirSync, readFileSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
-import { rename, writeFile } from "node:fs/promises";
+import {
+  closeSync,
+  fsync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  unlinkSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import type { ProcessName } from "./processes.ts";
 
 export interface Order {
@@ -127,7 +138,7 @@ export async function writeLater(folder: string, name: FileName, value: unknown)
   const path = pathIn(folder, name);
   const draft = `${path}.${process.pid}.later`;
   await flushed(draft, value);
-  await rename(draft, path);
+  renameSync(draft, path);
 }
 
 /**
@@ -165,8 +176,17 @@ function write(path: string, value: unknown, flush: boolean): void {
   writeFileSync(path, JSON.stringify(value), { mode: 0o600, flush });
 }
 
+/** All that takes long of it: the rest would only wait for a thread. */
+const flush = promisify(fsync);
+
 async function flushed(path: string, value: unknown): Promise<void> {
-  await writeFile(path, JSON.stringify(value), { mode: 0o600, flush: true });
+  const file = openSync(path, "w", 0o600);
+  try {
+    writeSync(file, JSON.stringify(value));
+    await flush(file);
+  } finally {
+    closeSync(file);
+  }
 }
 
 export function makeFolder(path: string, mode: number): void {

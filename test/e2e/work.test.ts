@@ -289,6 +289,9 @@ runs("MLOC's calls (needs dist/)", () => {
       yaml: task("{taskType: job, command: [/bin/sh, -c, 'true']}"),
     });
     expect(plan.body).toMatchObject({ argv: ["/bin/sh", "-c", "true"], starts_now: true, executor: "sh" });
+    const service = `apiVersion: gpu-orchestrator/v1\nkind: Service\nmetadata: {name: s}\nspec: {executor: sh, command: [/bin/sh, -c, cat]}\n`;
+    const served = await call("POST", "/api/v1/tasks/plan", { yaml: service });
+    expect(served.body).toMatchObject({ argv: ["/bin/sh", "-c", "cat"], starts_now: true, executor: "sh" });
   });
 
   test("the same Idempotency-Key gives the same task", async () => {

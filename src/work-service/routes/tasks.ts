@@ -5,21 +5,17 @@ import { type Answer, json, NOT_STORED } from "../../http/exchange/answers.ts";
 import type { TextBody } from "../../http/exchange/body.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
-import { commandOf, NOWHERE, refusalOf } from "../../work/argv.ts";
+import { refusalOf } from "../../work/argv.ts";
 import { at, isObject } from "../../work/documents/shape.ts";
 import { invalidDocument, readTask, type TaskDraft } from "../../work/documents/task.ts";
 import { WorkError } from "../../work/errors.ts";
-import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import { mergedResponses } from "../../work/merge.ts";
 import type { Task } from "../../work/model.ts";
-import { topicOf } from "../../work/node-choice.ts";
 import { fenceWithin } from "../../work/nodes.ts";
-import { chooseServing } from "../../work/runs.ts";
 import { isOver, newSlot } from "../../work/state.ts";
 import { deliveriesView, destinationOf, RESULT_INCOMPLETE, uploadOf } from "../deliveries.ts";
 import { readYaml } from "../documents.ts";
 import { soon } from "../elsewhere/passing.ts";
-import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
 import { resultFile } from "../output.ts";
 import type { KeptKey } from "../store.ts";
 import { submittedView, taskView } from "../views.ts";
@@ -49,7 +45,6 @@ export function taskEndpoints(parts: MaybeParts): readonly Endpoint[] {
       POST: working(parts, { ...documents, takesQuery: true }, submit),
       GET: working(parts, choosing, list),
     }),
-    endpoint("/api/v1/tasks/plan", "key", { POST: working(parts, documents, plan) }),
     endpoint("/api/v1/tasks/:id", "key", {
       GET: working(parts, choosing, one),
       DELETE: working(parts, running, cancel),
@@ -61,7 +56,8 @@ export function taskEndpoints(parts: MaybeParts): readonly Endpoint[] {
 }
 
 /** The YAML of a body: itself, or what stands in `{"yaml": "..."}`. */
-function yamlOf(body: unknown): { readonly text: string; readonly value: JsonValue } {
+/** Of a document that may stand in JSON as `yaml`. */
+export function yamlOf(body: unknown): { readonly text: string; readonly value: JsonValue } {
   const { text, isYaml } = body as TextBody;
   const value = readYaml(text);
   if (isYaml || !isObject(value) || typeof value.yaml !== "string") return { text, value };
@@ -92,7 +88,7 @@ function dataAddress({ spec: { document } }: TaskDraft): string | null {
 const CANNOT_MOVE =
   "spec.retry.lost counts 0 when a node falls silent: cluster.heartbeat_ttl is shorter than stop.grace, 15 s and two heartbeats";
 
-function draftOf(parts: RouteParts, { body, client, actor }: Call): TaskDraft & { readonly rawYaml: string } {
+export function draftOf(parts: RouteParts, { body, client, actor }: Call): TaskDraft & { readonly rawYaml: string } {
   const { settings, deliveries } = parts;
   const { text, value } = yamlOf(body);
   const defaultModel = (executor: string) => {
@@ -283,47 +279,4 @@ async function wholeResult(parts: FileParts, id: string): Promise<Buffer> {
 
 async function fileOf(parts: FileParts, id: string, path: string): Promise<Buffer> {
   return (await fromNode(parts, id, path)) ?? (await resultFile(parts.settings.resultsDir, id, path));
-}
-
-/** What would become of a task, without it. */
-function plan(parts: RouteParts, call: Call): Answer {
-  const { books, leases, settings } = parts;
-  const draft = draftOf(parts, call);
-  const { spec } = draft;
-  const executor = settings.executors[spec.executor] as ExecutorSettings;
-  const offers = [...books.state.workers.values()].map((worker) => ({
-    worker,
-    freeGpus: worker.link === undefined ? leases.freeGpus() : (worker.freeGpus ?? null),
-  }));
-  const asked = { owner: call.actor.principal, spec };
-  const choice = chooseServing(books.state, asked, offers, books.now());
-  const isElsewhere = choice.node !== null && !choice.isHere;
-  const { gpu } = spec.resources;
-  // What another node would lease, its own daemon knows.
-  const lease =
-    gpu === null || isElsewhere
-      ? null
-      : leases.plan({
-          owner: call.actor.principal,
-          serviceName: serviceNameOf(draft.name),
-          workloadType: workloadTypeOf(spec.taskType),
-          model: analysedModel(spec),
-          gpus: gpu.count,
-          memoryMib: gpu.memoryMib,
-          nameParts: gpu.nameParts,
-          priority: spec.priority,
-          maxDurationMs: spec.maxDurationMs,
-        });
-  const { argv, warnings } = commandOf("task", spec, executor, { ...NOWHERE, gpuUuids: lease?.gpuUuids ?? [] });
-  return json(200, {
-    topic: topicOf(spec.taskType),
-    executor: spec.executor,
-    node: choice.node,
-    fits: lease?.fits ?? true,
-    starts_now: choice.node !== null && (isElsewhere ? choice.startsNow : (lease?.grantedNow ?? true)),
-    reason: choice.node === null ? choice.reason : (lease?.reason ?? null),
-    gpu_uuids: lease?.gpuUuids ?? [],
-    argv,
-    warnings: [...draft.warnings, ...warnings],
-  });
 }

@@ -57,16 +57,9 @@ function view({ books, settings, gate, leases }: RouteParts, call: Call, workloa
 
 function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {
   const { books, settings, newId } = parts;
-  const { models, profiles, executors } = settings;
   return parts.idempotency.answer("create-workload", call, {
     first(key) {
-      const draft = readWorkload(readYaml((call.body as TextBody).text), {
-        models,
-        profiles,
-        byDefault: byDefault(parts),
-      });
-      const refusal = draft.spec === null ? null : refusalOf("service", draft.spec, executors);
-      if (refusal !== null) throw refusal;
+      const draft = workloadDraftOf(parts, readYaml((call.body as TextBody).text));
       const uid = newId();
       const { replicas, warnings, ...rest } = draft;
       const now = books.now();
@@ -92,6 +85,15 @@ function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {
     },
     again: ([id = ""]) => json(201, view(parts, call, named(parts, id))),
   });
+}
+
+/** @throws WorkError when it is wrong, or the host has not opened what it wants. */
+export function workloadDraftOf(parts: RouteParts, document: JsonValue): ReturnType<typeof readWorkload> {
+  const { models, profiles, executors } = parts.settings;
+  const draft = readWorkload(document, { models, profiles, byDefault: byDefault(parts) });
+  const refusal = draft.spec === null ? null : refusalOf("service", draft.spec, executors);
+  if (refusal !== null) throw refusal;
+  return draft;
 }
 
 function list(parts: RouteParts, call: Call): Answer {

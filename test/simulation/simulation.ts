@@ -249,10 +249,11 @@ export class Simulation {
     const { writer } = this.#daemon.disk;
     if (bug !== null) fault("the scheduler met a bug", bug);
     if (this.#clients.broken !== null) throw this.#clients.broken;
-    this.tally.count("host", "transactions refused", writer.refused - this.#refusalsSeen);
+    const refused = writer.refused - this.#refusalsSeen;
+    this.tally.count("host", "transactions refused", refused);
     this.#refusalsSeen = writer.refused;
     const wasFailing = this.#diskFailing;
-    if (!writer.dead) this.#noteDisk();
+    if (!writer.dead) this.#noteDisk(refused > 0);
     // What a transaction ended at the very instant at which the next one failed had lost no time.
     if (wasFailing) this.#oweForDisk();
     if (writer.commits !== this.#commitsSeen) this.#auditCommits();
@@ -260,12 +261,13 @@ export class Simulation {
     this.#clients.acknowledged.believe((id) => this.#auditor.books.live.get(id));
   }
 
-  #noteDisk(): void {
+  /** @param wasRefused one was since the last look, of which the next, at the same instant, may have told already. */
+  #noteDisk(wasRefused: boolean): void {
     const { scheduler, now } = this.#daemon;
     const { troubled } = this.#daemon.disk.writer;
     this.#diskFailing = !scheduler.storageHealthy;
     if (troubled || this.#diskFailing) this.#wellSince = now;
-    if (this.#diskFailing) this.#causes.resumes = Math.max(1, this.#causes.resumes);
+    if (this.#diskFailing || wasRefused) this.#causes.resumes = Math.max(1, this.#causes.resumes);
   }
 
   /** What falls due while nothing can be stored is owed its time as well, and a resumption tells of it. */

@@ -67,6 +67,10 @@ export function clusterVerbs(program: Command, verb: Verb): void {
     .summary("print all that the controller needs in a Kubernetes cluster")
     .description("print all that the controller needs in a Kubernetes cluster: CRDs, rights, PriorityClasses, itself")
     .requiredOption("--image <name>", "of the controller, as `docker build` made it")
+    .option(
+      "--config <file>",
+      "the controller's settings: priorities of the classes of service, and who may be preempted",
+    )
     .option("--namespace <name>", "where the controller runs", "llm-orchestrator")
     .option("--workload-namespace <names...>", "where workloads may be made", ["llm-workloads"])
     .option(

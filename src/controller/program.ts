@@ -9,6 +9,7 @@ import { sortableIds } from "../platform/ids.ts";
 import { createLogger, type Logger } from "../platform/logger.ts";
 import { urlHost } from "../platform/url-host.ts";
 import { createApiServer, createOpenServer } from "./api/server.ts";
+import { TenantService } from "./api/tenant-service.ts";
 import { HostBackend, runPriority } from "./host/backend.ts";
 import { type ChildDaemon, secretFolderOf, startChildDaemon } from "./host/child.ts";
 import type { Objects } from "./objects/store.ts";
@@ -205,6 +206,7 @@ class Controller {
     const idempotency = new Idempotency(objects);
     const parts = {
       ...{ ...both, backend, loop: this.#loop, settings, newId, version, now, idempotency },
+      tenants: settings.tenantService === null ? null : new TenantService(settings.tenantService, now),
       ...{ database: stores, audit: (entry: AuditEntry) => history.addAudit(entry) },
     };
     this.#pruneAll = async () => {

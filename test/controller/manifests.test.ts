@@ -43,6 +43,23 @@ describe("the manifests", () => {
     }
   });
 
+  test("have a class take the place of others only where all that are less urgent may lose it", () => {
+    const classes = (never: readonly string[]) => {
+      const one = (priority: number, name: string) => ({ priority, isPreemptible: !never.includes(name) });
+      const qos = { premium: one(90, "premium"), standard: one(50, "standard"), basic: one(5, "basic") };
+      const found = made({ qos }).filter(({ kind }) => kind === "PriorityClass");
+      return found.map(({ value, preemptionPolicy }) => [value, preemptionPolicy]);
+    };
+    const [yes, no] = ["PreemptLowerPriority", "Never"];
+    expect(classes(["premium"])).toEqual([
+      [90_000, yes],
+      [50_000, yes],
+      [5_000, no],
+    ]);
+    expect(classes(["standard"]).map(([, policy]) => policy)).toEqual([no, yes, no]);
+    expect(classes(["basic"]).map(([, policy]) => policy)).toEqual([no, no, no]);
+  });
+
   test("let it make children in the namespaces that were named, and nowhere else", () => {
     const objects = made({ workloadNamespaces: ["a", "b"] });
     const bound = objects.filter(({ roleRef }) => roleRef?.name === "llm-orchestrator-workloads");

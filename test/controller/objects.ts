@@ -9,9 +9,15 @@ export const NOW = 1_800_000_000_000;
 
 export const SETTINGS: ReconcileSettings = {
   qos: {
-    premium: { priority: 100, resourceGuarantee: 0.9, cpuMultiplier: 2, maxLatencyMs: 100 },
-    standard: { priority: 50, resourceGuarantee: 0.7, cpuMultiplier: 1, maxLatencyMs: 500 },
-    basic: { priority: 10, resourceGuarantee: 0.5, cpuMultiplier: 0.5, maxLatencyMs: Number.POSITIVE_INFINITY },
+    premium: { priority: 100, resourceGuarantee: 0.9, cpuMultiplier: 2, isPreemptible: false, maxLatencyMs: 100 },
+    standard: { priority: 50, resourceGuarantee: 0.7, cpuMultiplier: 1, isPreemptible: true, maxLatencyMs: 500 },
+    basic: {
+      priority: 10,
+      resourceGuarantee: 0.5,
+      cpuMultiplier: 0.5,
+      isPreemptible: true,
+      maxLatencyMs: Number.POSITIVE_INFINITY,
+    },
   },
   profiles: {},
   maxCpuMillis: 64_000,
@@ -25,6 +31,7 @@ export const SETTINGS: ReconcileSettings = {
   progressDeadlineMs: 600_000,
   leastStartMs: 600_000,
   vllmPort: 8_000,
+  tenantGpus: new Map(),
   cpuBand: { above: 80, below: 30 },
 };
 
@@ -114,6 +121,7 @@ export function seen(tracks: readonly TrackSeen[] = [], change: Partial<Seen> = 
     external: null,
     isolates: false,
     groups: "never",
+    tenantGpus: null,
     now: NOW,
     ...change,
   };

@@ -129,7 +129,7 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
   test("gives a replica the hub token that a caller brings, and nobody else: no answer, database or file of a run has it", async () => {
     const token = "hf_canary4711";
     // In the environment it is one, too.
-    const ask = { ...LLAMA, tenant_id: "acme", environment_vars: { HF_TOKEN: token, LANG: "C" } };
+    const ask = { ...LLAMA, tenant_id: "acme", environment_vars: { HF_TOKEN: token } };
     const made = await create(ask);
     const id = made.body.deployment_id;
     await until(id, ({ ready_replicas }) => ready_replicas === 1);

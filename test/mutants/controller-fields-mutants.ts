@@ -7,6 +7,9 @@ const SCALING = "test/controller/scaling.test.ts";
 const MEASURED = "test/controller/measured.test.ts";
 const SECRETS = "test/controller/secrets.test.ts";
 const HOST = "test/controller/host.test.ts";
+const AVOIDANCE = "test/controller/avoidance.test.ts";
+const TENANTS = "test/controller/tenants.test.ts";
+const MANIFESTS = "test/controller/manifests.test.ts";
 const USAGE = "test/controller/pod-usage.test.ts";
 
 export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
@@ -137,6 +140,55 @@ export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
         name: "A hub token outlives its deployment",
         find: "if (secrets !== null) rmSync(",
         replace: 'if (secrets === "") rmSync(',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/avoidance.ts",
+    [AVOIDANCE],
+    [
+      {
+        name: "A node is avoided for ever",
+        find: "!(Number(until) * 1_000 > now)",
+        replace: "!(Number(until) * 1_000 > 0)",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/reconcile.ts",
+    [TENANTS],
+    [
+      {
+        name: "Who makes an object by kubectl has no maximum of GPUs",
+        find: "desired: Math.floor(most / gpus),",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/api/tenant-service.ts",
+    [TENANTS],
+    [
+      {
+        name: "A tenant service that is away lets everybody in",
+        find: "if (!answer.ok) {",
+        replace: "if (answer.status === 599) {",
+      },
+      {
+        name: "What was said of a tenant holds for ever",
+        find: "this.#now() - known.at < CACHED_MS",
+        replace: "known.at < CACHED_MS",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/manifests.ts",
+    [MANIFESTS],
+    [
+      {
+        name: "A class that may never lose its place loses it",
+        find: "lesser.every((other) => qos[other].isPreemptible)",
+        replace: "lesser.some((other) => qos[other].isPreemptible)",
       },
     ],
   ),

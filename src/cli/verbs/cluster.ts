@@ -200,6 +200,7 @@ interface ManifestOptions {
   readonly namespace: string;
   readonly workloadNamespace: readonly string[];
   readonly replicas?: string;
+  readonly config?: string;
 }
 
 export async function printManifests(options: ManifestOptions): Promise<void> {
@@ -210,7 +211,10 @@ export async function printManifests(options: ManifestOptions): Promise<void> {
     throw new UsageError("--replicas: expected 1 or more");
   }
   const database = databaseIn(process.env);
-  const settings = { image, namespace, workloadNamespaces, database };
+  const { config } = options;
+  const { loadSettings } = await import("../../controller/settings/settings.ts");
+  const { qos } = loadSettings(config === undefined ? {} : { config }, {}).reconcile;
+  const settings = { image, namespace, workloadNamespaces, database, qos };
   printYaml(manifests(replicas === undefined ? settings : { ...settings, replicas }));
 }
 

@@ -8,6 +8,7 @@ import { ControllerError } from "../objects/errors.ts";
 import { HUB_VARIABLES, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import type { Created, WorkloadDraft } from "../objects/store.ts";
+import { gpuMaximumOf, gpusOfTenant } from "../objects/tenants.ts";
 import type { Workload } from "../objects/workload.ts";
 import { hasRoomFor } from "../reconcile/fleet.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
@@ -83,6 +84,7 @@ async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promis
   const tenant = ask.tenant_id ?? onlyTenant(parts, call);
   if (tenant === null) throw invalid([{ path: "tenant_id", message: "is needed: the key is for several tenants" }]);
   demandTenant(parts, call, tenant);
+  await parts.tenants?.demand(tenant);
   const draft = draftOf(ask, tenant, deploymentId(ask.model_id, randomOf(parts, call)), parts.settings);
   const { queue = "true" } = parametersOf(call, ["queue"]);
   return parts.idempotency.answer("create-deployment", call, {
@@ -137,12 +139,22 @@ function randomOf({ backend, newId }: ApiParts, { actor, idempotencyKey: key }: 
   return backend.kind === "host" || key === undefined ? newId() : `${actor.principal}\0${key}`;
 }
 
-/** @throws ControllerError `never-fits`, `no-gpu-free`, `model-not-found` */
-function demandFit({ loop, objects, settings }: ApiParts, { spec }: WorkloadDraft, now: boolean): void {
+/** @throws ControllerError `never-fits`, `no-gpu-free`, `model-not-found`, `tenant-maximum` */
+export function demandFit({ loop, objects, settings }: ApiParts, draft: WorkloadDraft, now: boolean): void {
+  const { spec } = draft;
   const nodes = loop.seen?.nodes ?? [];
   const planned = planOf(spec, objects.models(), nodes, settings.reconcile, loop.seen?.groups);
   if (!isPlan(planned)) {
     throw new ControllerError(planned.reason === "ModelNotFound" ? "model-not-found" : "never-fits", planned.message);
+  }
+  const tenant = tenantOf(draft);
+  const most = gpuMaximumOf(settings.reconcile.tenantGpus, tenant);
+  const own = objects.workloads().find(({ metadata }) => metadata.name === draft.name);
+  const others = gpusOfTenant(objects.workloads(), tenant, own?.metadata.uid ?? "");
+  const asked = planned.gpus * (spec.replicas ?? spec.scaling.minReplicas);
+  if (most !== null && asked > 0 && others + asked > most) {
+    const words = `${tenant} may have ${most} GPUs: ${others} are its already, and this asks for ${asked}`;
+    throw new ControllerError("tenant-maximum", words);
   }
   if (!now || planned.gpus === 0) return;
   if (!hasRoomFor(nodes, planned)) {
@@ -244,6 +256,7 @@ async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {
     throw new ControllerError("several-deployments", `say which, by deployment_id: ${names}`);
   }
   const draft = scaledDraft(changeable(workload), replicas);
+  if (replicas !== null && replicas > (workload.status.desiredReplicas ?? 0)) demandFit(parts, draft, false);
   const before = workload.status.desiredReplicas ?? 0;
   const eventId = parts.newId();
   const initiatedAt = new Date(parts.now()).toISOString();

@@ -4,6 +4,9 @@ import { checker } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import type { NodeDrain } from "../reconcile/backend.ts";
+import type { Inventory } from "../reconcile/inventory.ts";
+import type { NodeSeen } from "../reconcile/seen.ts";
+import { inventoryOf, OWN_CLUSTER } from "../store/projection.ts";
 import { drainSchema } from "./asks.ts";
 import { type ApiParts, deploymentNamed, numberIn, parametersOf, tenantsOf, visible } from "./parts.ts";
 import { nodeView, resourcesView } from "./views.ts";
@@ -20,7 +23,17 @@ export function nodeEndpoints(parts: ApiParts): readonly Endpoint[] {
     endpoint("/internal/resources/available", "key", {
       GET: { role: "allocate", body: "ignored", answer: () => json(200, resourcesView(nodes())) },
     }),
-    endpoint(`${infrastructure}/nodes`, "key", { GET: { ...admin, answer: () => json(200, nodes().map(nodeView)) } }),
+    endpoint(`${infrastructure}/nodes`, "key", {
+      GET: {
+        ...admin,
+        answer: () =>
+          json(
+            200,
+            nodes().map((node) => nodeView(node, inventoryNow(parts))),
+          ),
+      },
+    }),
+    endpoint("/admin/v1/clusters", "key", { GET: { ...admin, answer: () => json(200, [clusterView(parts)]) } }),
     endpoint(`${infrastructure}/gpu-utilization`, "key", {
       GET: { ...admin, answer: (call) => utilization(parts, call) },
     }),
@@ -47,21 +60,49 @@ export function nodeEndpoints(parts: ApiParts): readonly Endpoint[] {
   ];
 }
 
+function inventoryNow({ loop: { seen }, objects }: ApiParts): Inventory {
+  return seen === null ? { nodes: [], pods: [] } : (seen.inventory?.() ?? inventoryOf(seen, objects.workloads()));
+}
+
+/** The one that this controller is of. */
+function clusterView({ loop, backend }: ApiParts) {
+  const { nodes, total_gpus, allocated_gpus, available_gpus } = resourcesView(loop.seen?.nodes ?? []);
+  return {
+    name: OWN_CLUSTER,
+    backend: backend.kind,
+    reachable: loop.trouble === null,
+    reason: loop.trouble,
+    ...{ nodes: nodes.length, total_gpus, allocated_gpus, available_gpus },
+  };
+}
+
+/** A node is called by its name, or by the id that the tables have. */
+function nodeCalled(parts: ApiParts, id: string): string {
+  return inventoryNow(parts).nodes.find((node) => node.id === id)?.name ?? id;
+}
+
 async function drain(parts: ApiParts, call: Call): Promise<Answer> {
   const { grace_period: grace = DEFAULT_GRACE_S, deadline = grace, ...how } = readDrain(call.body ?? {});
   const { reason = "drained", force = false } = how;
-  const state = await parts.backend.drain(call.id, { reason, deadlineMs: deadline * 1_000, force });
+  const state = await parts.backend.drain(nodeCalled(parts, call.id), { reason, deadlineMs: deadline * 1_000, force });
   return json(202, success(state, `${call.id} is ${state.status}`));
 }
 
 /** What runs there stays; nothing new comes. */
 async function cordon(parts: ApiParts, call: Call): Promise<Answer> {
-  const state = await parts.backend.drain(call.id, { reason: "cordoned", deadlineMs: null, force: false });
+  const state = await parts.backend.drain(nodeCalled(parts, call.id), {
+    reason: "cordoned",
+    deadlineMs: null,
+    force: false,
+  });
   return json(202, success(state, `${call.id} takes nothing new`));
 }
 
 async function uncordon(parts: ApiParts, call: Call): Promise<Answer> {
-  return json(202, success(await parts.backend.uncordon(call.id), `${call.id} takes replicas again`));
+  return json(
+    202,
+    success(await parts.backend.uncordon(nodeCalled(parts, call.id)), `${call.id} takes replicas again`),
+  );
 }
 
 function success({ node, status, blockedBy }: NodeDrain, message: string) {
@@ -72,6 +113,7 @@ function success({ node, status, blockedBy }: NodeDrain, message: string) {
 function utilization(parts: ApiParts, call: Call): Answer {
   const { seen } = parts.loop;
   const nodes = seen?.nodes ?? [];
+  const inventory = inventoryNow(parts);
   const percent = (part: number, whole: number) => (whole === 0 ? null : (part / whole) * 100);
   const gpus = nodes.reduce((sum, node) => sum + node.gpus, 0);
   const used = nodes.reduce((sum, node) => sum + node.usedGpus, 0);
@@ -79,29 +121,41 @@ function utilization(parts: ApiParts, call: Call): Answer {
     deployment_id: workload.metadata.name,
     model_id: modelIdOf(workload),
     gpu_compute_utilization_percent: workload.status.currentMetrics?.gpu_utilization ?? null,
-    memory_utilization_percent: null,
-    cpu_utilization_percent: null,
+    memory_utilization_percent: workload.status.currentMetrics?.memory ?? null,
+    cpu_utilization_percent: workload.status.currentMetrics?.cpu ?? null,
     request_count: null,
     error_count: null,
-    error_rate: null,
+    error_rate: workload.status.performanceMetrics?.errorRate ?? null,
   }));
   return json(200, {
     timestamp: new Date(parts.now()).toISOString(),
     cluster_metrics: { gpus_total: gpus, gpus_allocated: used, gpu_allocation_percent: percent(used, gpus) },
-    node_metrics: nodes.map((node) => ({
-      node_id: node.name,
-      gpus_total: node.gpus,
-      gpus_allocated: node.usedGpus,
-      gpu_allocation_percent: percent(node.usedGpus, node.gpus),
-      memory_allocation_percent: null,
-      cpu_allocation_percent: null,
-    })),
+    node_metrics: nodes.map((one) => {
+      const node = nodeView(one, inventory);
+      const part = (used: number | null, whole: number | null) =>
+        used === null || whole === null ? null : percent(used, whole);
+      return {
+        node_id: node.node_id,
+        node_name: node.node_name,
+        gpus_total: node.gpu_count,
+        gpus_allocated: node.gpus_allocated,
+        gpu_allocation_percent: percent(node.gpus_allocated, node.gpu_count),
+        memory_allocation_percent: part(node.memory_allocated_gb, node.memory_gb),
+        cpu_allocation_percent: part(node.cpu_allocated, node.cpu_cores),
+        pod_count: node.pod_count,
+      };
+    }),
     deployment_metrics: deployments,
     summary: { nodes: nodes.length, deployments: deployments.length },
   });
 }
 
-export function healthView({ loop, objects, version, database }: ApiParts) {
+function nodesHealth(nodes: readonly NodeSeen[]): "healthy" | "degraded" | "unhealthy" {
+  const ready = nodes.filter((node) => node.ready).length;
+  return ready === 0 ? "unhealthy" : ready < nodes.length ? "degraded" : "healthy";
+}
+
+export function healthView({ loop, objects, version, database, backend: { kind } }: ApiParts) {
   const workloads = objects.workloads();
   const bad = workloads.filter(({ status: { state } }) => state === "failed" || state === "error");
   const issues = [
@@ -115,7 +169,10 @@ export function healthView({ loop, objects, version, database }: ApiParts) {
     status,
     version,
     components: {
-      backend: loop.trouble === null ? "healthy" : "unhealthy",
+      [kind]: loop.trouble === null ? "healthy" : "unhealthy",
+      nodes: nodesHealth(loop.seen?.nodes ?? []),
+      // Nobody looks whether a storage can be read but the pods that do.
+      storage: "unknown",
       database: database.trouble === null ? "healthy" : "unhealthy",
       deployments: bad.length === 0 ? "healthy" : "degraded",
     },

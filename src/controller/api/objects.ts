@@ -120,6 +120,7 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
   }
   // A label says whose it is, but a namespace has things of its tenant that pods there can use.
   if (old === undefined && namespace !== parts.settings.namespace) demandTenant(parts, call, namespace);
+  if (old === undefined) await parts.tenants?.demand(tenantOf({ labels, namespace }));
   const annotations = annotationsAfter(old?.metadata ?? {}, metadata.annotations);
   const draft = { namespace, name: place.name, labels, annotations, spec: read.spec };
   const made = await parts.objects.put(draft);

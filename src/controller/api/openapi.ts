@@ -119,6 +119,7 @@ const PATHS: ZodOpenApiPathsObject = {
   [`${NODE}/drain`]: { post: call({ summary: "Empty a node", status: "202", body: drainSchema, path: ID }) },
   [`${NODE}/cordon`]: { post: call({ summary: "Nothing new comes to it", status: "202", path: ID }) },
   [`${NODE}/uncordon`]: { post: call({ summary: "It takes replicas again", status: "202", path: ID }) },
+  "/admin/v1/clusters": { get: call({ summary: "The cluster that this controller is of", answer: z.array(anything) }) },
   "/admin/v1/config": { get: call({ summary: "The settings, and which have no effect" }) },
   "/apis/llm.orchestrator.io/v1/namespaces/{namespace}/llmworkloads/{name}": {
     get: call({ summary: "An LLMWorkload", answer: object, path: OBJECT }),

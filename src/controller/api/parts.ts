@@ -13,6 +13,7 @@ import type { Backend } from "../reconcile/backend.ts";
 import type { ReconcileLoop } from "../reconcile/loop.ts";
 import type { ControllerSettings } from "../settings/settings.ts";
 import type { AuditEntry } from "../store/history.ts";
+import type { TenantService } from "./tenant-service.ts";
 
 export interface ApiParts {
   readonly objects: Objects;
@@ -27,6 +28,8 @@ export interface ApiParts {
   readonly database: DatabaseHealth;
   /** Writes down who did what; absent: nobody does. */
   readonly audit?: (entry: AuditEntry) => void;
+  /** Absent: whoever names a tenant is believed. */
+  readonly tenants?: Pick<TenantService, "demand"> | null;
 }
 
 export interface DatabaseHealth {
@@ -51,6 +54,8 @@ const PROBLEMS: Readonly<Record<ControllerErrorCode, ProblemKind>> = {
   "never-fits": { status: 422, title: "No node could ever hold a replica" },
   "no-gpu-free": { status: 503, title: "No GPU is free now", retryAfterSeconds: 5 },
   "tenant-foreign": { status: 403, title: "The key is not for this tenant" },
+  "tenants-unavailable": { status: 503, title: "The tenant service cannot be asked", retryAfterSeconds: 5 },
+  "tenant-maximum": { status: 403, title: "The tenant may not have so many GPUs" },
   "not-yet": { status: 422, title: "This version does not do that yet" },
   "not-built": { status: 501, title: "This version does not have that yet" },
   "backend-unavailable": { status: 503, title: "The backend cannot be reached", retryAfterSeconds: 5 },

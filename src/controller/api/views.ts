@@ -5,7 +5,10 @@ import { API_VERSION, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import { shownConfig } from "../objects/secrets.ts";
 import type { Workload } from "../objects/workload.ts";
+import type { Inventory } from "../reconcile/inventory.ts";
 import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
+
+const GIB = 2 ** 30;
 
 export function deploymentView(workload: Workload) {
   const { metadata, spec, status } = workload;
@@ -90,17 +93,32 @@ const PODS = {
   failed: "failed",
 } as const;
 
-export function nodeView(node: NodeSeen) {
+/** With the second seed's columns. What nobody says is null. */
+export function nodeView(node: NodeSeen, { nodes, pods }: Inventory) {
+  const facts = nodes.find(({ name }) => name === node.name);
+  const gib = (bytes: number | null | undefined) => (bytes == null ? null : Math.floor(bytes / GIB));
+  const names = pods.filter((pod) => pod.node !== null && pod.node === facts?.id).map(({ name }) => name);
   return {
     node_id: node.name,
     node_name: node.name,
+    node_ip: facts?.ip ?? null,
     gpu_type: node.product,
     gpu_count: node.gpus,
     gpu_memory_gb: node.gpuMemoryMib === null ? null : Math.round(node.gpuMemoryMib / 1_024),
+    cpu_cores: facts?.cpuCores ?? null,
+    memory_gb: gib(facts?.memoryBytes),
+    storage_gb: gib(facts?.storageBytes),
     gpus_allocated: node.usedGpus,
     gpus_available: node.gpus - node.usedGpus,
+    cpu_allocated: facts?.usedCpuCores ?? null,
+    memory_allocated_gb: facts?.usedMemoryBytes == null ? null : facts.usedMemoryBytes / GIB,
     status: nodeStatus(node),
     is_schedulable: node.schedulable,
+    labels: facts?.labels ?? {},
+    pod_count: names.length,
+    pods: names,
+    created_at: facts?.createdAt ?? null,
+    last_heartbeat: facts?.heartbeatAt ?? null,
   };
 }
 
@@ -129,7 +147,7 @@ export function resourcesView(nodes: readonly NodeSeen[]) {
       total_gpus: node.gpus,
       allocated_gpus: node.usedGpus,
       available_gpus: node.gpus - node.usedGpus,
-      status: nodeView(node).status,
+      status: nodeStatus(node),
       is_schedulable: node.schedulable,
     })),
     can_schedule: most > 0,

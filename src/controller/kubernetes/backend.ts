@@ -12,6 +12,7 @@ import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
 import type { PodSettings } from "../settings/seed-environment.ts";
 import { type Family, family, type Labels } from "../watching/figures.ts";
+import { Avoidance } from "./avoidance.ts";
 import { Births } from "./births.ts";
 import { Children } from "./children.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
@@ -58,6 +59,7 @@ export class KubeBackend implements Backend {
   readonly #priorities: Watch;
   readonly #children: Children;
   readonly #drains: Drains;
+  readonly #avoidance: Avoidance;
   readonly #load = new LoadWatch();
   readonly #births = new Births();
   readonly #same = new Sameness();
@@ -92,6 +94,7 @@ export class KubeBackend implements Backend {
     this.#priorities = new Watch(connection, "/apis/scheduling.k8s.io/v1/priorityclasses", { changed });
     this.#children = new Children(connection, changed);
     this.#drains = new Drains(connection, this.#nodes, this.#pods);
+    this.#avoidance = new Avoidance(connection, this.#nodes);
     this.#usage = new PodUsage(connection);
   }
 
@@ -228,12 +231,16 @@ export class KubeBackend implements Backend {
     this.#pods.learn(await called(this.#connection.call<KubeObject>(path, { method: "PATCH", contentType, body })));
   }
 
-  async #remove({ metadata: { namespace } }: Workload, { name, isForced }: Removal): Promise<void> {
+  async #remove(workload: Workload, { name, isForced, avoided }: Removal): Promise<void> {
+    const { namespace } = workload.metadata;
+    // Before it goes: its successor is placed at once.
+    if (avoided !== null) await this.#avoidance.avoid(workload, avoided, Date.now());
     const query = isForced ? { query: { gracePeriodSeconds: "0" } } : {};
     await unlessGone(this.#connection.call(podPath(namespace, name), { method: "DELETE", ...query }));
   }
 
-  tend(now: number, undecided: ReadonlySet<string>): Promise<void> {
+  async tend(now: number, undecided: ReadonlySet<string>): Promise<void> {
+    await this.#avoidance.tend(now);
     return this.#drains.goOn({ nodes: this.#draining, spared: this.#spared, undecided, now });
   }
 

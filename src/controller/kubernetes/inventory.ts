@@ -42,7 +42,12 @@ function nodeFacts(
   { name, product, gpus, gpuMemoryMib, usedGpus, ready, schedulable }: NodeSeen,
   pods: readonly KubeObject[],
 ): NodeFacts {
-  const { addresses = [], capacity = {} } = (status ?? {}) as {
+  const {
+    addresses = [],
+    capacity = {},
+    conditions = [],
+  } = (status ?? {}) as {
+    readonly conditions?: readonly { readonly type: string; readonly lastHeartbeatTime?: string }[];
     readonly addresses?: readonly { readonly type: string; readonly address: string }[];
     readonly capacity?: Amounts;
   };
@@ -50,6 +55,8 @@ function nodeFacts(
   const { labels = {}, annotations = {} } = metadata;
   return {
     ...{ id: metadata.uid, name, product, gpus, gpuMemoryMib, usedGpus, ready, schedulable, labels, annotations },
+    createdAt: metadata.creationTimestamp,
+    heartbeatAt: conditions.find(({ type }) => type === "Ready")?.lastHeartbeatTime ?? null,
     ip: addresses.find(({ type }) => type === "InternalIP")?.address ?? null,
     cpuCores: cores === null ? null : Math.floor(cores / 1_000),
     memoryBytes: parseMemoryBytes(capacity.memory),

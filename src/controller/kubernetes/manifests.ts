@@ -8,7 +8,7 @@
  */
 import { ConfigError, type Problem } from "../../config/problems.ts";
 import { GROUP } from "../objects/meta.ts";
-import { QOS_CLASSES, type QosClass } from "../reconcile/settings.ts";
+import { QOS_CLASSES, type QosClass, type QosSettings } from "../reconcile/settings.ts";
 import { postgresOf } from "../settings/database.ts";
 import { crds } from "./crds.ts";
 
@@ -16,11 +16,21 @@ type Json = Readonly<Record<string, unknown>>;
 
 type Database = Exclude<ManifestSettings["database"], undefined | null>;
 
+type PriorityRules = Readonly<Record<QosClass, Pick<QosSettings, "priority" | "isPreemptible">>>;
+
+const DEFAULT_QOS: PriorityRules = {
+  premium: { priority: 100, isPreemptible: false },
+  standard: { priority: 50, isPreemptible: true },
+  basic: { priority: 10, isPreemptible: true },
+};
+
 export interface ManifestSettings {
   readonly image: string;
   readonly namespace: string;
   /** Where workloads may be made. */
   readonly workloadNamespaces: readonly string[];
+  /** Absent: the first seed's. */
+  readonly qos?: PriorityRules;
   /** Absent: as many as have one history, which is two with a database and one without. */
   readonly replicas?: number;
   /** The PostgreSQL of all replicas; absent: each keeps history for itself. */
@@ -46,16 +56,16 @@ const HEALTH_PORT = 8_081;
 /** The user of the image. */
 const USER = 10_001;
 const LOOK = ["get", "list", "watch"];
-const PRIORITIES: Readonly<Record<QosClass, number>> = { premium: 100_000, standard: 50_000, basic: 10_000 };
 
 /** In the order in which they are to be applied. */
 export function manifests(settings: ManifestSettings): readonly Json[] {
   const { namespace, workloadNamespaces, database = null, replicas = database === null ? 1 : 2 } = settings;
+  const { qos = DEFAULT_QOS } = settings;
   const namespaces = [...new Set([namespace, ...workloadNamespaces])];
   return [
     ...namespaces.map((name) => object("v1", "Namespace", name, null, {})),
     ...crds(true),
-    ...QOS_CLASSES.map(priorityClass),
+    ...QOS_CLASSES.map((name) => priorityClass(name, qos)),
     object("v1", "ServiceAccount", NAME, namespace, {}),
     object("rbac.authorization.k8s.io/v1", "ClusterRole", NAME, null, { rules: CLUSTER_RULES }),
     object("rbac.authorization.k8s.io/v1", "ClusterRole", WORKLOADS, null, { rules: WORKLOAD_RULES }),
@@ -128,11 +138,16 @@ function binding(
   });
 }
 
-/** Pods of `basic` wait for room, and take nobody's. */
-function priorityClass(name: QosClass): Json {
+/**
+ * A class takes the place of others only where all that are less urgent may lose it: Kubernetes does not tell them apart. Pods of
+ * `basic` wait for room, and take nobody's.
+ */
+function priorityClass(name: QosClass, qos: PriorityRules): Json {
+  const lesser = QOS_CLASSES.filter((other) => qos[other].priority < qos[name].priority);
+  const preempts = name !== "basic" && lesser.length > 0 && lesser.every((other) => qos[other].isPreemptible);
   return object("scheduling.k8s.io/v1", "PriorityClass", `llm-${name}`, null, {
-    value: PRIORITIES[name],
-    preemptionPolicy: name === "basic" ? "Never" : "PreemptLowerPriority",
+    value: qos[name].priority * 1_000,
+    preemptionPolicy: preempts ? "PreemptLowerPriority" : "Never",
   });
 }
 
@@ -180,7 +195,13 @@ function databaseEnv(database: Database | null): readonly Json[] {
   ];
 }
 
-function deployment({ image, namespace, workloadNamespaces, replicas, database }: Required<ManifestSettings>): Json {
+function deployment({
+  image,
+  namespace,
+  workloadNamespaces,
+  replicas,
+  database,
+}: Required<Omit<ManifestSettings, "qos">>): Json {
   const authority = database?.tls === "own" ? [{ name: "database", mountPath: DATABASE_CA, readOnly: true }] : [];
   const items = [{ key: "ca.crt", path: "ca.crt" }];
   const probe = (path: string) => ({ httpGet: { path, port: "health", scheme: "HTTP" }, periodSeconds: 10 });

@@ -7,6 +7,7 @@ import type { Wanted } from "../reconcile/reconcile.ts";
 import { isOfProduct } from "../reconcile/seen.ts";
 import type { ReconcileSettings } from "../reconcile/settings.ts";
 import type { PodSettings, Storage } from "../settings/seed-environment.ts";
+import { avoidLabel } from "./avoidance.ts";
 import { groupPath, groupTemplate, isGroup, LEADERS, leaderWorkerSet, templateOfGroups } from "./group.ts";
 import { type Child, GRPC_PORT, labelsOf, metaOf, type OptionalKind, PRODUCT, selectorOf, VLLM_PORT } from "./owned.ts";
 import { httpRoute, networkPolicy, type ReachSettings, serviceMonitor } from "./reach.ts";
@@ -192,8 +193,11 @@ function runnerOf(
   settings: RenderSettings,
 ): Child["object"] {
   const { plan, desired, extra, strategy, surge } = wanted;
-  const affinity = plan.product === null ? {} : { affinity: productAffinity(plan.product, settings) };
-  const placed = (one: Template) => ({ ...one, spec: { ...one.spec, ...affinity } });
+  const required = plan.product === null ? {} : productAffinity(plan.product, settings);
+  const placed = (one: Template) => {
+    const nodeAffinity = { ...one.spec?.affinity?.nodeAffinity, ...required };
+    return { ...one, spec: { ...one.spec, ...(plan.product === null ? {} : { affinity: { nodeAffinity } }) } };
+  };
   if (!isGroup(template)) return deployment(workload, wanted, placed(template as Template));
   const { size, leaderTemplate, workerTemplate } = template;
   return leaderWorkerSet(
@@ -233,6 +237,9 @@ export type TemplateSettings = Pick<RenderSettings, "priorityClasses" | "reconci
 function podSpec(workload: Workload, plan: Plan, settings: TemplateSettings) {
   const priority = `llm-${plan.qosClass}`;
   const { runtimeClass, storage } = settings.pods;
+  // Where one of its replicas did not come up, the next one goes last.
+  const untried = { matchExpressions: [{ key: avoidLabel(workload), operator: "DoesNotExist" }] };
+  const preferred = { weight: 100, preference: untried };
   const hasRuntime = runtimeClass !== null && settings.hasRuntimeClass && plan.gpus > 0;
   return {
     automountServiceAccountToken: false,
@@ -244,6 +251,7 @@ function podSpec(workload: Workload, plan: Plan, settings: TemplateSettings) {
       fsGroup: 2_000,
       seccompProfile: { type: "RuntimeDefault" },
     },
+    affinity: { nodeAffinity: { preferredDuringSchedulingIgnoredDuringExecution: [preferred] } },
     tolerations: [{ key: "nvidia.com/gpu", operator: "Exists", effect: "NoSchedule" }],
     containers: [containerOf(workload, plan, settings)],
     volumes: [
@@ -272,7 +280,7 @@ function productAffinity(product: string, { products, liveProducts }: RenderSett
   const isKept = liveProducts.length > 0 && (fitting.length === 0 || liveProducts.some((one) => fitting.includes(one)));
   const values = isKept ? liveProducts : fitting.length > 0 ? fitting : [product];
   const term = { matchExpressions: [{ key: PRODUCT, operator: "In", values }] };
-  return { nodeAffinity: { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [term] } } };
+  return { requiredDuringSchedulingIgnoredDuringExecution: { nodeSelectorTerms: [term] } };
 }
 
 /** Which products the pods of `revision` are kept to, as the Deployment stands; none: it is another revision's. */

@@ -12,6 +12,8 @@ export type ControllerErrorCode =
   | "never-fits"
   | "no-gpu-free"
   | "tenant-foreign"
+  | "tenants-unavailable"
+  | "tenant-maximum"
   | "not-yet"
   | "not-built"
   | "backend-unavailable"

@@ -17,6 +17,9 @@ export interface NodeFacts {
   readonly usedMemoryBytes: number | null;
   readonly ready: boolean;
   readonly schedulable: boolean;
+  readonly createdAt?: string | null;
+  /** When it was last heard of. */
+  readonly heartbeatAt?: string | null;
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
 }

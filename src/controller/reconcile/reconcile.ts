@@ -98,7 +98,7 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
   if ("condition" in planned) return notAccepted(workload, seen, planned);
   const plan = planned;
   const revision = revisionOf(workload.metadata, workload.spec);
-  const scaled = scalingOf(workload, seen, plan, memory, settings);
+  const scaled = withinTenant(scalingOf(workload, seen, plan, memory, settings), plan, seen.tenantGpus);
   const strategy = workload.spec.deploymentStrategy?.type === "recreate" ? "recreate" : "rolling";
   const rolloutBase = rolloutBaseOf(seen, revision, memory, settings);
   const step = rolloutStep(
@@ -244,6 +244,17 @@ function deleting({ metadata, status }: Workload, seen: Seen): Outcome {
     gone: left === 0,
     scaled: null,
     memory: NO_MEMORIES,
+  };
+}
+
+/** No more than its tenant may have, whoever asked for more: not every object comes through the API, which refuses it. */
+function withinTenant(scaled: Scaled, { gpus }: Plan, most: number | null): Scaled {
+  if (most === null || gpus === 0 || scaled.desired * gpus <= most) return scaled;
+  const message = `${scaled.desired} replicas are asked for, and its tenant may have ${most} GPUs for it`;
+  return {
+    ...scaled,
+    desired: Math.floor(most / gpus),
+    active: { holds: false, reason: "TenantMaximum", message },
   };
 }
 

@@ -24,6 +24,8 @@ export interface Removal {
   readonly name: string;
   /** Without waiting for the node's word. */
   readonly isForced: boolean;
+  /** On which it did not come up: the next one goes elsewhere, where it can; `null`: it is not the node's fault. */
+  readonly avoided: string | null;
   readonly why: string;
 }
 
@@ -64,7 +66,7 @@ export function recover(
   if (troubled === undefined || (last !== null && now - last.at < last.pauseMs)) return stay;
   const pauseMs = last === null ? FIRST_PAUSE_MS : Math.min(LONGEST_PAUSE_MS, last.pauseMs * 2);
   return {
-    removed: [removal(troubled, troubled.trouble?.message ?? "it does not come up")],
+    removed: [{ ...removal(troubled, troubled.trouble?.message ?? "it does not come up"), avoided: troubled.node }],
     memory: { since, last: { at: now, pauseMs } },
   };
 }
@@ -82,5 +84,5 @@ function isLost({ phase, node }: ReplicaSeen, away: ReadonlySet<string>): boolea
 }
 
 function removal({ name }: ReplicaSeen, why: string): Removal {
-  return { name, isForced: false, why };
+  return { name, isForced: false, avoided: null, why };
 }

@@ -1,3 +1,5 @@
+import type { GpuMaxima } from "../objects/tenants.ts";
+
 /** What the settings say that the reconcilers need. Defaults are those of the first seed's `config.yaml`. */
 export const QOS_CLASSES = ["premium", "standard", "basic"] as const;
 export type QosClass = (typeof QOS_CLASSES)[number];
@@ -7,6 +9,8 @@ export interface QosSettings {
   /** Part of the asked CPU that is guaranteed. */
   readonly resourceGuarantee: number;
   readonly cpuMultiplier: number;
+  /** More urgent ones may take its place. */
+  readonly isPreemptible: boolean;
   /** Who promises a 95th percentile up to this is of the class, if the availability is, too. In ms. */
   readonly maxLatencyMs: number;
 }
@@ -36,5 +40,6 @@ export interface ReconcileSettings {
   /** Where vLLM serves in its container. */
   readonly vllmPort: number;
   /** Of a workload that names no metric: percent of the asked CPU above which there are more, and below which fewer. */
+  readonly tenantGpus: GpuMaxima;
   readonly cpuBand: { readonly above: number; readonly below: number };
 }

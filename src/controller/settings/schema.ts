@@ -148,6 +148,8 @@ export const fileSchema = z.strictObject({
       api_keys: z.record(z.string().min(1).max(512), keyHolder).default({}),
     })
     .optional(),
+  /** By tenant; `*`: each that is not named. */
+  tenants: z.record(z.string().min(1).max(63), z.strictObject({ max_gpus: z.int().min(0).max(1_000_000) })).optional(),
   api: z.strictObject({ host: text.default("127.0.0.1"), port: port.default(8003) }).optional(),
   host: z
     .strictObject({

@@ -85,6 +85,13 @@ export function givenAccessIn(env: Environment, allowInsecure: boolean, problems
   return { server: server.replace(/\/+$/, ""), token: token.trim(), ca };
 }
 
+/** @returns null where nobody is asked which tenants there are. */
+export function tenantServiceIn({ TENANT_SERVICE_URL: url = "" }: Environment, problems: Problem[]): string | null {
+  if (url === "") return null;
+  if (!/^https?:\/\/[^\s?#]+$/.test(url)) wrong("TENANT_SERVICE_URL", "expected http:// or https://", problems);
+  return url.replace(/\/+$/, "");
+}
+
 /** PEM as it is, in base64, or the path of a file with it. */
 function authorityIn(given: string, problems: Problem[]): string | null {
   const isPem = (text: string) => text.includes("-----BEGIN CERTIFICATE-----");

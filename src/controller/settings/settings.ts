@@ -13,7 +13,13 @@ import type { QosClass, ReconcileSettings } from "../reconcile/settings.ts";
 import type { PostgresSettings } from "../store/address.ts";
 import { isPostgresUrl, postgresOf } from "./database.ts";
 import { type ControllerFile, fileSchema, INERT } from "./schema.ts";
-import { type GivenAccess, givenAccessIn, type PodSettings, podSettingsOf } from "./seed-environment.ts";
+import {
+  type GivenAccess,
+  givenAccessIn,
+  type PodSettings,
+  podSettingsOf,
+  tenantServiceIn,
+} from "./seed-environment.ts";
 
 export interface ControllerFlags {
   readonly config?: string;
@@ -86,6 +92,8 @@ export interface ControllerSettings {
   readonly postgres: PostgresSettings | null;
   /** The tables are held against what is there so often. */
   readonly trackEveryMs: number;
+  /** Who knows which tenants there are; `null`: nobody is asked. */
+  readonly tenantService: string | null;
   /** Where objects that name no namespace go. */
   readonly namespace: string;
   readonly logLevel: LogLevel;
@@ -147,6 +155,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
   const ownFile = flags.simulate === undefined ? DEFAULT_DATABASE : SIMULATED_DATABASE;
   const certificate = certificateOf(file, problems);
   const pods = podSettingsOf(env, problems);
+  const tenantService = tenantServiceIn(env, problems);
   const kubeconfig = flags.kubeconfig ?? (file.kubeConfig || null);
   const given = kubeconfig === null ? givenAccessIn(env, flags.allowInsecure === true, problems) : null;
   if (problems.length > 0) throw new ConfigError(problems);
@@ -182,6 +191,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     },
     database: isPostgresUrl(file.database) ? ownFile : (file.database ?? ownFile),
     postgres,
+    tenantService,
     trackEveryMs: (overlays.trackInterval ?? 60) * 1_000,
     namespace: flags.namespace ?? named ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
     logLevel,
@@ -314,6 +324,8 @@ function reconcileSettings(
     priority: scheduler?.qosClasses?.[name]?.priority ?? priority,
     resourceGuarantee: scheduler?.qosClasses?.[name]?.resourceGuarantee ?? resourceGuarantee,
     cpuMultiplier: resourceManager?.qosResourceAllocation?.[name]?.cpuMultiplier ?? cpu,
+    isPreemptible:
+      (scheduler?.qosClasses?.[name]?.preemptionPolicy ?? (name === "premium" ? "never" : "always")) !== "never",
     maxLatencyMs: scheduler?.qosClasses?.[name]?.maxLatency ?? latency,
   });
   return {
@@ -336,6 +348,7 @@ function reconcileSettings(
     progressDeadlineMs: Math.max(overlays.podStartup ?? LEAST_START_S, overlays.deploymentTimeout ?? 300) * 1_000,
     leastStartMs: (overlays.podStartup ?? LEAST_START_S) * 1_000,
     vllmPort: overlays.vllmPort ?? VLLM_PORT,
+    tenantGpus: new Map(Object.entries(file.tenants ?? {}).map(([name, { max_gpus: most }]) => [name, most])),
     cpuBand: {
       above: (resourceManager?.scaleUpThreshold ?? SCALE_UP) * 100,
       below: (resourceManager?.scaleDownThreshold ?? SCALE_DOWN) * 100,

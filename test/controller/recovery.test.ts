@@ -20,7 +20,7 @@ describe("a replica that does not come up", () => {
     const first = at(0, tracks, NO_RECOVERY);
     expect(first.removed).toEqual([]);
     const second = at(2, tracks, first.memory);
-    expect(second.removed).toEqual([{ name: "a", isForced: false, why: "CUDA error" }]);
+    expect(second.removed).toEqual([{ name: "a", isForced: false, avoided: "node-a", why: "CUDA error" }]);
     expect(at(3.9, tracks, second.memory).removed).toEqual([]);
     const third = at(4, tracks, second.memory);
     expect(third.removed).toHaveLength(1);

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import type { Workload } from "../objects/workload.ts";
 import type { KubeConnection } from "./connection.ts";
-import { called, unlessGone } from "./trouble.ts";
+import { unlessGone } from "./trouble.ts";
 import type { KubeObject, Watch } from "./watch.ts";
 
 const PREFIX = "avoid.llm-orchestrator.io/";
@@ -50,6 +50,6 @@ export class Avoidance {
       body: { metadata: { labels } },
     } as const;
     const patched = this.#connection.call<KubeObject>(`/api/v1/nodes/${node}`, call);
-    await unlessGone(called(patched).then((made) => this.#nodes.learn(made)));
+    await unlessGone(patched.then((made) => this.#nodes.learn(made)));
   }
 }

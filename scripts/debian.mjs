@@ -1,5 +1,5 @@
-// Makes the Debian package from what is built: the program with the Node that it runs on, the units, the settings, completions and a man page. The same files give the same bytes.
-// `node scripts/debian.mjs FOLDER [NODE ARCHITECTURE]`: NODE is the binary that goes in, this one by default. Needs dpkg-deb.
+// Makes the Debian package from what is built: the program as one executable, the Python that it starts, the units, the settings, completions and a man page. The same files give the same bytes.
+// `node scripts/debian.mjs FOLDER [EXECUTABLE ARCHITECTURE LICENCE]`: EXECUTABLE is what scripts/executable.mjs has made, by default of this Node, whose LICENCE goes along. Needs dpkg-deb.
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import {
@@ -27,8 +27,10 @@ const root = fileURLToPath(new URL("..", import.meta.url));
 const { version, description } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
 const ARCHITECTURES = { x64: "amd64", arm64: "arm64" };
 const out = resolve(process.argv[2] ?? "packages");
-const node = process.argv[3] ?? process.execPath;
+const executable = process.argv[3];
 const architecture = process.argv[4] ?? ARCHITECTURES[process.arch];
+const nodeLicence = process.argv[5] ?? join(dirname(dirname(realpathSync(process.execPath))), "LICENSE");
+const QUIET = { stdio: ["ignore", "ignore", "inherit"] };
 const LIB = "usr/lib/gpu-orchestrator";
 const DOC = "usr/share/doc/gpu-orchestrator";
 
@@ -51,21 +53,24 @@ try {
 }
 
 function program() {
-  put(`${LIB}/bin/node`, readFileSync(node), 0o755);
-  for (const folder of ["dist", "templates"]) {
-    // Maps name the sources, which are not there.
-    cpSync(join(root, folder), join(stage, LIB, folder), { recursive: true, filter: (path) => !path.endsWith(".map") });
-  }
-  put(`${LIB}/package.json`, `${JSON.stringify({ name: "gpu-orchestrator", version, type: "module" }, null, 2)}\n`);
-  put("usr/bin/gpuo", readFileSync(join(root, "deploy/debian/gpuo")), 0o755);
-  symlinkSync("gpuo", join(stage, "usr/bin/gpu-orchestrator"));
+  const file = join(stage, LIB, "gpuo");
+  if (executable === undefined) execFileSync(process.execPath, [join(root, "scripts/executable.mjs"), file], QUIET);
+  else put(`${LIB}/gpuo`, readFileSync(executable), 0o755);
+  for (const folder of ["executors", "templates"])
+    cpSync(join(root, folder), join(stage, LIB, folder), { recursive: true, filter: isNoCache });
+  mkdirSync(join(stage, "usr/bin"), { recursive: true });
+  for (const name of ["gpuo", "gpu-orchestrator"])
+    symlinkSync(`../lib/gpu-orchestrator/gpuo`, join(stage, "usr/bin", name));
 }
 
 /** The units are those of a host that was set up by hand, but for where the program is. */
 function service() {
   const units = join(root, "deploy/systemd");
   for (const name of ["gpu-orchestrator.service", "gpu-orchestrator-worker.service"]) {
-    const unit = readFileSync(join(units, name), "utf8").replaceAll("/opt/gpu-orchestrator/", `/${LIB}/`);
+    const unit = readFileSync(join(units, name), "utf8").replaceAll(
+      "/opt/gpu-orchestrator/bin/node /opt/gpu-orchestrator/dist/gpu-orchestrator.js",
+      `/${LIB}/gpuo`,
+    );
     put(`usr/lib/systemd/system/${name}`, unit);
   }
   put("usr/lib/sysusers.d/gpu-orchestrator.conf", readFileSync(join(units, "gpu-orchestrator.sysusers.conf")));
@@ -84,12 +89,10 @@ function documentation() {
   );
   put(`${DOC}/changelog.gz`, gzipSync(readFileSync(join(root, "CHANGELOG.md")), { level: 9 }));
   put(`${DOC}/README.md`, readFileSync(join(root, "README.md")));
-  const licences = ["LICENSE", join(dirname(dirname(realpathSync(node))), "LICENSE")].map((file) =>
-    readFileSync(resolve(root, file), "utf8"),
-  );
+  const licences = ["LICENSE", nodeLicence].map((file) => readFileSync(resolve(root, file), "utf8"));
   put(
     `${DOC}/copyright`,
-    `gpu-orchestrator:\n\n${licences[0]}\n\nNode.js, in /${LIB}/bin, and all that it is made of:\n\n${licences[1]}`,
+    `gpu-orchestrator:\n\n${licences[0]}\n\nNode.js, in /${LIB}/gpuo, and all that it is made of:\n\n${licences[1]}`,
   );
   cpSync(join(root, "deploy"), join(stage, DOC, "deploy"), {
     recursive: true,
@@ -121,6 +124,11 @@ function control() {
     .filter(([file, name]) => !name.startsWith("DEBIAN/") && !name.startsWith("etc/") && lstatSync(file).isFile())
     .map(([file, name]) => `${createHash("md5").update(readFileSync(file)).digest("hex")}  ${name}\n`);
   put("DEBIAN/md5sums", sums.join(""));
+}
+
+/** What Python leaves beside its files. */
+function isNoCache(path) {
+  return !path.includes("__pycache__");
 }
 
 function put(path, content, mode = 0o644) {

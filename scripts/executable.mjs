@@ -22,20 +22,31 @@ const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 /** Node looks for it in its own file. */
 const FUSE = "NODE_SEA_FUSE_fce680ab2cc467b6e072b8b5df1996b2";
 
+/** Beside the main file, which only looks. */
+const PARTS = {
+  "cli.js": "src/cli/executable-cli.ts",
+  "store-worker.js": "src/store/store-worker.ts",
+  "work/holder.js": "src/worker/holder.ts",
+  "work/stand-in.js": "src/worker/executors/stand-in.ts",
+  "work/vllm-task.js": "src/worker/executors/vllm-task.ts",
+};
+
 const out = resolve(process.argv[2] ?? "gpuo");
 const node = process.argv[3] ?? process.execPath;
 const folder = mkdtempSync(join(tmpdir(), "gpuo-executable-"));
 try {
   await bundle("src/cli/executable.ts", "main.js");
-  await bundle("src/store/store-worker.ts", "store-worker.js");
+  for (const [name, entry] of Object.entries(PARTS)) await bundle(entry, name);
   const blob = join(folder, "blob");
   const settings = {
     main: join(folder, "main.js"),
     output: blob,
     disableExperimentalSEAWarning: true,
+    // Node opens a debugger on SIGUSR1 otherwise, and some of what this starts is root's.
+    execArgv: ["--disable-sigusr1"],
     useCodeCache: node === process.execPath,
     assets: {
-      "store-worker.js": join(folder, "store-worker.js"),
+      ...Object.fromEntries(Object.keys(PARTS).map((name) => [name, join(folder, name)])),
       ...filesOf("web"),
       ...filesOf("docs"),
     },

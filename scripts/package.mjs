@@ -73,7 +73,8 @@ function executable() {
 }
 
 function debian() {
-  run(process.execPath, "scripts/debian.mjs", out);
+  const made = join(stage, `gpuo-${version}-linux-${process.arch}`, "gpuo");
+  run(process.execPath, "scripts/debian.mjs", out, ...(existsSync(made) ? [made] : []));
 }
 
 function contents() {

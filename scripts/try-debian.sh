@@ -43,7 +43,7 @@ echo "installed: $(gpuo --version), $(systemctl show -p MainPID --value gpu-orch
 
 # There is no GPU here: simulated ones, by the settings that the package brought.
 mkdir -p /etc/systemd/system/gpu-orchestrator.service.d
-printf '[Service]\nExecStart=\nExecStart=/usr/lib/gpu-orchestrator/bin/node /usr/lib/gpu-orchestrator/dist/gpu-orchestrator.js serve --simulate h100x2\n' \
+printf '[Service]\nExecStart=\nExecStart=/usr/lib/gpu-orchestrator/gpuo serve --simulate h100x2\n' \
   >/etc/systemd/system/gpu-orchestrator.service.d/simulated.conf
 echo '# changed by the admin' >>/etc/gpu-orchestrator/config.yaml
 systemctl daemon-reload
@@ -70,7 +70,7 @@ sleep 3
 gpuo leases --json | grep -q "\"id\":\"$lease\"" || fail "the lease was not renewed after the upgrade"
 echo "upgraded to $(dpkg-query -W -f '${Version}' gpu-orchestrator) with $lease live"
 
-pkill -9 -u ada -f 'gpu-orchestrator.js run --name waiting|gpu-orchestrator.js run -g' || true
+pkill -9 -u ada -f 'gpuo run --name waiting|gpuo run -g' || true
 until_true 'gpuo status | grep -q "2 of 2 free"' "the GPUs did not come back after kill -9"
 until_true '! pgrep -u ada -f CUDA_VISIBLE_DEVICES >/dev/null' "the job runs on without its lease"
 echo "killed, and the GPUs are back: $(gpuo status | tail -1)"

@@ -3,7 +3,7 @@ import { userInfo } from "node:os";
 import type { Rule } from "../config/rules.ts";
 import type { WorkConfig } from "../config/work.ts";
 import { parseShape, SHAPES } from "../monitor/simulated/models.ts";
-import { isExecutable } from "../platform/executable.ts";
+import { beside, isExecutable } from "../platform/executable.ts";
 import { checkWebhookUrl, InvalidAllowedHostsError, parseAllowedHosts } from "../webhooks/address-policy.ts";
 import { certificateOf } from "./certificate.ts";
 
@@ -21,8 +21,8 @@ export const SETTING_RULES: readonly Rule[] = [
   {
     reads: [["work", "enabled"]],
     check: ({ work }) =>
-      work.enabled && isExecutable()
-        ? "the single executable has not the programs that run work: install the Debian or the npm package"
+      work.enabled && isExecutable() && beside("executors/python") === null
+        ? "the single executable alone has not all the programs that run work: install the Debian or the npm package"
         : null,
   },
   {

@@ -2,6 +2,8 @@
  * The program as one executable (Node's "single executable application"), which carries inside itself what other builds
  * have as files beside them.
  */
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { getRawAsset, isSea } from "node:sea";
 
 export function isExecutable(): boolean {
@@ -16,6 +18,12 @@ export function carried(name: string): Buffer | null {
   } catch {
     return null;
   }
+}
+
+/** A path beside the executable, where a package has put what it cannot carry; `null`: another build, or nothing is there. */
+export function beside(name: string): string | null {
+  const path = join(dirname(process.execPath), name);
+  return isSea() && existsSync(path) ? path : null;
 }
 
 /** What starts this program once more, with its arguments to follow. */

@@ -4,6 +4,7 @@ import { hostname } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { Config } from "../config/config.ts";
+import { beside } from "../platform/executable.ts";
 import { createLogger, logFileOf, reopenLog } from "../platform/logger.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { startWorker } from "./worker.ts";
@@ -36,8 +37,12 @@ export async function runWorker(config: Config, env: Readonly<Record<string, str
   await worker.done;
 }
 
-/** Beside the built program, or as sources. */
+/** Beside the built program, or as sources; the executable carries all but the Python, which is beside it. */
 function programs(): WorkerSettings["programs"] {
+  const python = beside("executors/python");
+  if (python !== null) {
+    return { holder: "work:holder", standIn: "work:stand-in", vllmTask: "work:vllm-task", python };
+  }
   const here = dirname(fileURLToPath(import.meta.url));
   const built = join(here, "work");
   if (existsSync(join(built, "holder.js"))) {

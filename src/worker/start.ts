@@ -4,6 +4,7 @@ import { chownSync, existsSync, readdirSync, readFileSync, realpathSync, writeFi
 import { createServer } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
+import { isExecutable } from "../platform/executable.ts";
 import { commandOf, environmentOf, notAllowed, type Place, removalOf } from "../work/argv.ts";
 import { WorkError } from "../work/errors.ts";
 import type { ExecutorSettings } from "../work/executor-settings.ts";
@@ -132,7 +133,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
   if (executor.type === "container") writeFileSync(place.envFile, envFileOf(env), { mode: 0o600 });
   if (user !== null) for (const path of [out, place.taskFile]) chownSync(path, user.uid, user.gid);
   const limits = { memoryBytes: spec.resources.memoryBytes, cpuMillis: spec.resources.cpuMillis, pids: MAX_PIDS };
-  const cage = await makeCage(kind, run, limits, [process.execPath, NO_DEBUGGER, settings.programs.holder]);
+  const cage = await makeCage(kind, run, limits, holderBy([NO_DEBUGGER], settings));
   const { readiness, liveness } = spec;
   const order: Order = {
     run,
@@ -171,24 +172,24 @@ function fenceOf({ fenceMs, spec }: Assignment, { dir }: WorkerSettings): Pick<O
 }
 
 /** In a session of its own, with nothing of ours open: it goes on when this process ends. */
-function startHolder(folder: string, prefix: readonly string[], { programs }: WorkerSettings): void {
-  const [program = "", ...args] = [...prefix, process.execPath, ...HOLDER_FLAGS, programs.holder, folder];
-  const env = { PATH: process.env.PATH ?? "" };
+function startHolder(folder: string, prefix: readonly string[], settings: WorkerSettings): void {
+  const [program = "", ...args] = [...prefix, ...holderBy([NO_DEBUGGER, ...FRUGAL, ...FRUGAL_CODE], settings), folder];
+  const env = { PATH: process.env.PATH ?? "", ...(isExecutable() ? { NODE_OPTIONS: FRUGAL.join(" ") } : {}) };
   const child = spawn(program, args, { detached: true, stdio: "ignore", cwd: "/", env });
   child.on("error", () => undefined);
   child.unref();
 }
 
+/** The executable has its flags built in, but for those that it takes from the environment. */
+function holderBy(flags: readonly string[], { programs }: WorkerSettings): readonly string[] {
+  return [process.execPath, ...(isExecutable() ? [] : flags), programs.holder];
+}
+
 /** Node opens a debugger on SIGUSR1 otherwise, and the holder may be root. It blocks the signal, listeners or not. */
 const NO_DEBUGGER = "--disable-sigusr1";
 /** It does little and keeps little. */
-const HOLDER_FLAGS = [
-  NO_DEBUGGER,
-  "--max-semi-space-size=1",
-  "--max-old-space-size=16",
-  "--v8-pool-size=1",
-  "--no-opt",
-];
+const FRUGAL = ["--max-semi-space-size=1", "--max-old-space-size=16", "--v8-pool-size=1"];
+const FRUGAL_CODE = ["--no-opt"];
 
 /** The kernel ends the command when its holder dies; what it has started, the cage. */
 function asUser(user: User | null): string[] {

@@ -1,4 +1,4 @@
-/** The Debian package, made around a stand-in for Node's binary: what is in it, and what its scripts are. `scripts/try-debian.sh` installs the real one in a booted system. */
+/** The Debian package, made around a stand-in for the executable: what is in it, and what its scripts are. `scripts/try-debian.sh` installs the real one in a booted system. */
 import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -15,17 +15,15 @@ afterAll(() => rmSync(FOLDER, { recursive: true, force: true }));
 
 describe.skipIf(!isBuilt || !hasDpkg)("the Debian package (needs the built program and dpkg-deb)", () => {
   const made = (name: string) => {
-    execFileSync(process.execPath, ["scripts/debian.mjs", join(FOLDER, name), join(FOLDER, "node/bin/node")], {
-      cwd: ROOT,
-    });
+    const given = [join(FOLDER, "stand-in"), "amd64", join(FOLDER, "LICENSE")];
+    execFileSync(process.execPath, ["scripts/debian.mjs", join(FOLDER, name), ...given], { cwd: ROOT });
     return join(FOLDER, name, readdirSync(join(FOLDER, name))[0] as string);
   };
   let file: string;
 
   beforeAll(() => {
-    mkdirSync(join(FOLDER, "node/bin"), { recursive: true });
-    writeFileSync(join(FOLDER, "node/bin/node"), `#!/bin/sh\nexec ${process.execPath} "$@"\n`);
-    writeFileSync(join(FOLDER, "node/LICENSE"), "Node's licence");
+    writeFileSync(join(FOLDER, "stand-in"), "the executable");
+    writeFileSync(join(FOLDER, "LICENSE"), "Node's licence");
     file = made("once");
     execFileSync("dpkg-deb", ["-R", file, UNPACKED]);
   }, 120_000);
@@ -46,14 +44,22 @@ describe.skipIf(!isBuilt || !hasDpkg)("the Debian package (needs the built progr
   test("has units that start the program where the package puts it", () => {
     for (const name of ["gpu-orchestrator.service", "gpu-orchestrator-worker.service"]) {
       const unit = read(`usr/lib/systemd/system/${name}`);
-      const [, node = "", program = ""] = /^ExecStart=(\S+) (\S+)/m.exec(unit) ?? [];
-      for (const path of [node, program]) expect(readFileSync(join(UNPACKED, path)).length).toBeGreaterThan(0);
+      const [, program = "", verb = ""] = /^ExecStart=(\S+) (\S+)/m.exec(unit) ?? [];
+      expect(read(program)).toBe("the executable");
+      expect(["serve", "worker"]).toContain(verb);
       expect(unit).not.toContain("/opt/");
     }
   });
 
+  test("has one program under two names, with the Python that it starts beside it, and no Node or script", () => {
+    for (const name of ["gpuo", "gpu-orchestrator"]) expect(read(`usr/bin/${name}`)).toBe("the executable");
+    const beside = readdirSync(join(UNPACKED, "usr/lib/gpu-orchestrator")).sort();
+    expect(beside).toEqual(["executors", "gpuo", "templates"]);
+    expect(read("usr/lib/gpu-orchestrator/executors/python/run_executor.py").length).toBeGreaterThan(0);
+  });
+
   test("has scripts that a shell can read, completions and a man page with each verb", () => {
-    for (const script of ["DEBIAN/postinst", "DEBIAN/prerm", "DEBIAN/postrm", "usr/bin/gpuo"])
+    for (const script of ["DEBIAN/postinst", "DEBIAN/prerm", "DEBIAN/postrm"])
       expect(spawnSync("sh", ["-n", join(UNPACKED, script)]).status).toBe(0);
     expect(read("usr/share/bash-completion/completions/gpuo")).toContain("_gpuo()");
     const page = execFileSync("gzip", ["-dc", join(UNPACKED, "usr/share/man/man1/gpuo.1.gz")], { encoding: "utf8" });

@@ -1,11 +1,11 @@
 /** The program as one executable, in a folder where nothing else is. */
 import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { cpSync, linkSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { isBuilt, TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
+import { eventually, isBuilt, TestDaemon, temporaryFolder } from "../e2e/daemon.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
 const FOLDER = temporaryFolder();
@@ -30,8 +30,8 @@ describe.skipIf(!isBuilt)("the single executable (needs the built program)", () 
     rmSync(FOLDER, { recursive: true, force: true });
   });
 
-  async function serving(): Promise<TestDaemon> {
-    const child = spawn(EXECUTABLE, ["serve", "--simulate", "h100x2", "--port", "0"], {
+  async function serving(program = EXECUTABLE, ...further: string[]): Promise<TestDaemon> {
+    const child = spawn(program, ["serve", "--simulate", "h100x2", "--port", "0", ...further], {
       cwd: EMPTY,
       env,
       stdio: "pipe",
@@ -96,9 +96,52 @@ describe.skipIf(!isBuilt)("the single executable (needs the built program)", () 
     expect((await ask()).status).toBe(200);
   });
 
-  test("refuses to run work, whose programs it does not have", () => {
+  const WORK = "work:\n  enabled: true\n  allow_root: true\n  allow_same_user: true\n  cage: session\n";
+
+  test("refuses to run work where it is alone, without the Python that it starts", () => {
     const file = join(FOLDER, "work.yaml");
-    writeFileSync(file, "work:\n  enabled: true\n  allow_root: true\n  allow_same_user: true\n");
+    writeFileSync(file, WORK);
     expect(gpuo("check-config", file)).toMatchObject({ status: 78, stderr: expect.stringContaining("Debian") });
   });
+
+  test("runs work with what is beside it in the package: its worker, holder and stand-in are the executable itself", async () => {
+    const installed = join(FOLDER, "lib/gpuo");
+    cpSync(join(ROOT, "executors"), join(FOLDER, "lib/executors"), { recursive: true });
+    linkSync(EXECUTABLE, installed);
+    const config = join(FOLDER, "installed.yaml");
+    const executors =
+      "  executors: {sim: {type: simulated, env: {SIMULATED_SECONDS: '1'}}}\n  task_types: {echo: sim}\n";
+    writeFileSync(config, `${WORK}${executors}storage: {path: ${join(FOLDER, "work.db")}}\n`);
+    const worked = await serving(installed, "--config", config);
+    try {
+      const task =
+        "apiVersion: gpu-orchestrator/v1\nkind: Task\nmetadata: {name: job}\nspec: {taskType: echo, data: {prompts: [hi]}}\n";
+      const sent = await fetch(`${worked.url}/api/v1/tasks`, {
+        method: "POST",
+        headers: { "content-type": "text/yaml" },
+        body: task,
+      });
+      const { task_id: id } = (await sent.json()) as { readonly task_id: string };
+      const holders = () =>
+        spawnSync("pgrep", ["-f", `^${installed} work:holder `], { encoding: "utf8" }).stdout.trim();
+      const held: string[] = [];
+      const { body } = await eventually(
+        () => {
+          held.push(holders());
+          return worked.call("GET", `/api/v1/tasks/${id}`);
+        },
+        ({ body }) => ["DONE", "FAILED", "CANCELLED"].includes(body.status),
+        90_000,
+      );
+      expect([body.status, held.some((pid) => pid !== "")]).toEqual(["DONE", true]);
+    } finally {
+      await worked.end();
+    }
+  }, 120_000);
+
+  test("is the same bytes when it is made again", () => {
+    const again = join(FOLDER, "again");
+    execFileSync(process.execPath, ["scripts/executable.mjs", again], { cwd: ROOT, stdio: "ignore" });
+    expect(readFileSync(again).equals(readFileSync(EXECUTABLE))).toBe(true);
+  }, 180_000);
 });

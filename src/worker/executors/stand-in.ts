@@ -98,18 +98,21 @@ async function reply(req: IncomingMessage, res: ServerResponse): Promise<void> {
   } else json(404, { simulated: true, error: "there is no such path" });
 }
 
-const [mode] = process.argv.slice(2);
-if (mode === "echo") answer(false);
-else if (mode === "service") serve();
-else if (mode === "task") {
-  console.log("SIMULATED: nothing is computed");
-  const seconds = Number(SIMULATED_SECONDS);
-  for (let second = 1; second <= seconds; second++) {
-    await sleep(1_000);
-    console.log(`SIMULATED: second ${second} of ${seconds}`);
+async function run(mode: string | undefined): Promise<void> {
+  if (mode === "echo") answer(false);
+  else if (mode === "service") serve();
+  else if (mode === "task") {
+    console.log("SIMULATED: nothing is computed");
+    const seconds = Number(SIMULATED_SECONDS);
+    for (let second = 1; second <= seconds; second++) {
+      await sleep(1_000);
+      console.log(`SIMULATED: second ${second} of ${seconds}`);
+    }
+    answer(true);
+  } else {
+    console.error("echo, service or task?");
+    process.exitCode = 64;
   }
-  answer(true);
-} else {
-  console.error("echo, service or task?");
-  process.exitCode = 64;
 }
+
+void run(process.argv[2]);

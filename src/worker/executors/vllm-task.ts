@@ -175,4 +175,4 @@ function startEngine([program = "", ...args]: readonly string[]) {
 }
 
 // What is left of the engine is the cage's to end.
-process.exit(await main());
+void main().then((code) => process.exit(code));

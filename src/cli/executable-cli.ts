@@ -1,0 +1,4 @@
+// The command line whole, as the single executable carries it.
+import { run } from "./cli.ts";
+
+void run(process.argv);

@@ -1,5 +1,5 @@
 // Makes one executable file of the program and the Node that it runs on, at the path that is named. What is bundled is dist's sources; the page and the API's page are taken from dist, which must be built.
-// `node scripts/executable.mjs FILE [NODE]`: NODE is the binary to put it into, this one by default. One for another processor gets no code cache, which is of the processor that made it.
+// `node scripts/executable.mjs FILE [NODE]`: NODE is the binary to put it into, this one by default.
 import { execFileSync } from "node:child_process";
 import {
   chmodSync,
@@ -39,12 +39,14 @@ try {
   for (const [name, entry] of Object.entries(PARTS)) await bundle(entry, name);
   const blob = join(folder, "blob");
   const settings = {
-    main: join(folder, "main.js"),
+    // By its name: the path of what is compiled goes into the executable, which is to be the same when it is made again.
+    main: "main.js",
     output: blob,
     disableExperimentalSEAWarning: true,
     // Node opens a debugger on SIGUSR1 otherwise, and some of what this starts is root's.
     execArgv: ["--disable-sigusr1"],
-    useCodeCache: node === process.execPath,
+    // Compiled code is not the same bytes when it is made again, and the main file is small.
+    useCodeCache: false,
     assets: {
       ...Object.fromEntries(Object.keys(PARTS).map((name) => [name, join(folder, name)])),
       ...filesOf("web"),
@@ -54,6 +56,7 @@ try {
   const settingsFile = join(folder, "settings.json");
   writeFileSync(settingsFile, JSON.stringify(settings));
   execFileSync(process.execPath, ["--experimental-sea-config", settingsFile], {
+    cwd: folder,
     stdio: ["ignore", "ignore", "inherit"],
   });
   mkdirSync(dirname(out), { recursive: true });

@@ -96,7 +96,8 @@ describe.skipIf(!isBuilt)("the single executable (needs the built program)", () 
     expect((await ask()).status).toBe(200);
   });
 
-  const WORK = "work:\n  enabled: true\n  allow_root: true\n  allow_same_user: true\n  cage: session\n";
+  const WORK =
+    "work:\n  enabled: true\n  allow_root: true\n  allow_same_user: true\n  allow_unauthenticated: true\n  cage: session\n";
 
   test("refuses to run work where it is alone, without the Python that it starts", () => {
     const file = join(FOLDER, "work.yaml");

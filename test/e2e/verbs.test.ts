@@ -242,7 +242,7 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     const { stdout } = await gpuo(["--help"]);
     const verbs = [...stdout.matchAll(/^ {2}([a-z-]+) {2,}\S/gm)].map(([, name]) => name as string);
     expect(verbs.length).toBeGreaterThan(20);
-    for (const verb of ["status", "allocate", "events", "cordon", "webhooks"]) {
+    for (const verb of ["run", "status", "allocate", "events", "cordon", "webhooks"]) {
       const help = (await gpuo([verb, "--help"])).stdout.trimEnd().split("\n");
       expect(help[0]).toMatch(/^Example: (?:eval "\$\()?gpuo /);
       expect(help.length).toBeLessThanOrEqual(24);

@@ -12,15 +12,20 @@ const lines = new WeakMap<Logger, LinesTogether>();
 /** From this level on a line is not kept back. */
 const URGENT = pino.levels.values.warn ?? 0;
 
+/** A line after so long a silence, in ms, is written at once. */
+const SILENCE_MS = 5;
+
 /**
- * Hands the lines of one turn of the event loop on together: a call of the system for each would be a twentieth of what
- * a busy daemon does. Whatever ends the program but SIGKILL and the loss of the machine finds all lines written; those
- * two lose the lines of the last turn. A warning is not kept back, and neither is what was said before it.
+ * Hands lines that come close together on together: a call of the system for each would be a twentieth of what a busy
+ * daemon does. A line that comes alone, and a warning with all that was said before it, is written at once. Others wait
+ * for the end of the event loop's turn, or of the program, as long as that is by an exit or an error: a signal that
+ * nobody handles (SIGKILL, SIGABRT) takes what was said in the last turn with it.
  */
 class LinesTogether {
   static readonly #keptBack = new Set<LinesTogether>();
   readonly #file: LogFile;
   #lines = "";
+  #saidAt = Number.NEGATIVE_INFINITY;
   /** Of the line that is written next: pino tells it to a stream that bears its symbol. */
   lastLevel = 0;
 
@@ -37,7 +42,10 @@ class LinesTogether {
 
   write(line: string): void {
     this.#lines += line;
-    if (this.lastLevel >= URGENT) this.#handOn();
+    const now = performance.now();
+    const isAlone = now - this.#saidAt > SILENCE_MS;
+    this.#saidAt = now;
+    if (isAlone || this.lastLevel >= URGENT) this.#handOn();
     else if (!LinesTogether.#keptBack.has(this)) {
       LinesTogether.#keptBack.add(this);
       setImmediate(() => this.#handOn());
@@ -64,7 +72,7 @@ export function createLogger(level: LogLevel, file: string | null = null): Logge
     file === null ? { dest: 1, sync: true } : { dest: file, append: true, mkdir: true, mode: 0o600, sync: true },
   );
   // A full disk costs lines, and ends nothing.
-  if (file !== null) destination.on("error", () => undefined);
+  destination.on("error", () => undefined);
   const together = new LinesTogether(destination);
   const logger = pino(optionsOf(level), together);
   lines.set(logger, together);

@@ -1,6 +1,8 @@
 import { spawnSync } from "node:child_process";
 import fs, {
+  closeSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -72,17 +74,19 @@ function inFile() {
   return { file, log: createLogger("debug", file), lines: () => readFileSync(file, "utf8").split("\n").slice(0, -1) };
 }
 
-test("a warning is written at once, with what was said before it; other lines together, in their order", async () => {
+test("a line that comes alone is written at once, and a warning with what was said before it; others together, in their order", async () => {
   const { log, lines } = inFile();
+  log.info("alone");
+  expect(lines()).toHaveLength(1);
   log.info("one");
   log.debug("two");
-  expect(lines()).toEqual([]);
+  expect(lines()).toHaveLength(1);
   log.warn("three");
-  expect(lines().map((line) => JSON.parse(line).msg)).toEqual(["one", "two", "three"]);
+  expect(lines().map((line) => JSON.parse(line).msg)).toEqual(["alone", "one", "two", "three"]);
   log.info("four");
   plainly(log)("info", { n: 5 }, "five");
   await setImmediate();
-  expect(lines().map((line) => JSON.parse(line).msg)).toEqual(["one", "two", "three", "four", "five"]);
+  expect(lines().map((line) => JSON.parse(line).msg)).toEqual(["alone", "one", "two", "three", "four", "five"]);
 });
 
 test.each(["process.exit(3)", "throw new Error('bug')", "Promise.reject(new Error('bug'))"])(
@@ -90,12 +94,26 @@ test.each(["process.exit(3)", "throw new Error('bug')", "Promise.reject(new Erro
   (end) => {
     const { file, lines } = inFile();
     const logger = new URL("../../src/platform/logger.ts", import.meta.url).href;
-    const program = `import { createLogger } from "${logger}"; createLogger("info", ${JSON.stringify(file)}).info("last"); ${end};`;
+    const program = `import { createLogger } from "${logger}"; const log = createLogger("info", ${JSON.stringify(file)}); log.info("first"); log.info("last"); ${end};`;
     const { status } = spawnSync(process.execPath, ["--input-type=module", "-e", program]);
     expect(status).not.toBe(0);
-    expect(lines().map((line) => JSON.parse(line).msg)).toEqual(["last"]);
+    expect(lines().map((line) => JSON.parse(line).msg)).toEqual(["first", "last"]);
   },
 );
+
+test("standard output that takes nothing costs lines, and ends nothing", () => {
+  const logger = new URL("../../src/platform/logger.ts", import.meta.url).href;
+  const program = `import { createLogger } from "${logger}"; const log = createLogger("info");
+    for (let i = 0; i < 3; i++) { log.info("said"); log.info("said"); await new Promise((done) => setTimeout(done, 20)); }
+    process.exit(7);`;
+  const full = openSync("/dev/full", "w");
+  onTestFinished(() => closeSync(full));
+  const run = spawnSync(process.execPath, ["--input-type=module", "-e", program], {
+    stdio: ["ignore", full, "pipe"],
+    timeout: 20_000,
+  });
+  expect([run.status, String(run.stderr)]).toEqual([7, ""]);
+});
 
 test("a line that is not searched for secrets is the line that the log itself writes", async () => {
   const { log, lines } = inFile();

@@ -191,8 +191,8 @@ const TELLING: readonly Mutant[] = [
   {
     name: "A spreadsheet runs the name of a service or principal",
     file: "src/http/usage/usage.ts",
-    find: "/^[=+\\-@\\t\\r\\n＝＋－＠]/",
-    replace: "/^[+@\\t\\r\\n＝＋－＠]/",
+    find: "/^[=+\\-@\\t\\r\\n\\uff1d\\uff0b\\uff0d\\uff20]/",
+    replace: "/^[+@\\t\\r\\n\\uff1d\\uff0b\\uff0d\\uff20]/",
     tests: [HTTP],
   },
   {

@@ -98,6 +98,18 @@ await build({
 
 cpSync(join(root, "executors"), join(dist, "executors"), { recursive: true });
 
+// The page at /docs: a script of ours that starts Swagger UI.
+await build({
+  absWorkingDir: root,
+  entryPoints: { start: "src/web/docs/start.ts" },
+  outdir: "dist/docs",
+  bundle: true,
+  minify: true,
+  platform: "browser",
+  target: ["chrome123", "firefox120", "safari17.5"],
+  format: "iife",
+  logLevel: "warning",
+});
 const swagger = dirname(createRequire(import.meta.url).resolve("swagger-ui-dist/package.json"));
 mkdirSync(join(dist, "docs"), { recursive: true });
 for (const file of ["swagger-ui.css", "swagger-ui-bundle.js"]) cpSync(join(swagger, file), join(dist, "docs", file));

@@ -74,7 +74,8 @@ function call(
   };
 }
 
-const EXAMPLE_IDS: Readonly<Record<string, object>> = { workload: { example: "my-llm-workload" } };
+const EXAMPLE_WORKLOAD_ID = "my-llm-workload";
+const EXAMPLE_IDS: Readonly<Record<string, object>> = { workload: { example: EXAMPLE_WORKLOAD_ID } };
 const id = (what: string) =>
   z.object({ id: z.string().meta({ description: `The id of a ${what}`, ...EXAMPLE_IDS[what] }) });
 const key = z.object({
@@ -99,8 +100,8 @@ const EXAMPLE_TASK = {
   metadata: { name: "hello" },
   spec: { taskType: "echo", inference: { prompts: ["Hello"] } },
 };
+/** Without an id, it can be sent again and again. */
 const EXAMPLE_WORKLOAD = {
-  id: "my-llm-workload",
   name: "my-llm-workload",
   modelName: "llama2",
   modelType: "text-generation",
@@ -203,7 +204,9 @@ const TASKS: ZodOpenApiPathsObject = {
       summary: "A file that a task has left",
       requestParams: {
         path: id("task").extend({
-          rest: z.string().meta({ description: "Its path; slashes in it stand as they are" }),
+          rest: z
+            .string()
+            .meta({ description: "Its path; slashes in it stand as they are", example: "responses.json" }),
         }),
       },
       responses: {
@@ -274,7 +277,7 @@ const WORKLOADS: ZodOpenApiPathsObject = {
       summary: "Wait until each replica of a service has its place, ten seconds at most",
       ...jsonBody(
         { type: "object", properties: { workloadId: { type: "string" } }, required: ["workloadId"] },
-        { workloadId: EXAMPLE_WORKLOAD.id },
+        { workloadId: EXAMPLE_WORKLOAD_ID },
       ),
       responses: {
         "200": json("Each has", answers.scheduledSchema),
@@ -347,5 +350,23 @@ const RUNS: ZodOpenApiPathsObject = {
 };
 
 export const WORK_PATHS: ZodOpenApiPathsObject = { ...TASKS, ...WORKLOADS, ...RUNS };
+
+const OF_RESULTS = ["readTask", "taskResult", "result", "taskFile", "taskLogs"];
+const OF_WORKLOADS = [
+  ...["readWorkload", "changeWorkload", "restartWorkload", "deleteWorkload"],
+  { operationId: "schedule", field: "workloadId" },
+];
+/** Where answers have what other calls take: see http/service/links.ts. */
+export const WORK_LINKS = [
+  // The oldest first: it has ended if any has.
+  { from: "listTasks", at: "/0/task_id", to: OF_RESULTS },
+  { from: "submitTask", at: "/task_id", to: [...OF_RESULTS, "cancelTask"] },
+  { from: "listWorkloads", at: "/0/id", to: OF_WORKLOADS },
+  { from: "createWorkload", at: "/id", to: OF_WORKLOADS },
+  { from: "work", at: "/tasks/0/task_id", to: ["cancelTask"] },
+  { from: "work", at: "/tasks/0/runs/0/run_id", to: ["readRun", "runLogs", "stopRun"] },
+  { from: "listWorkers", at: "/0/worker_id", to: ["readWorker"] },
+] as const;
+
 /** What a task's `webhook_url` is sent, once. */
 export const TASK_WEBHOOK = answers.TASK_WEBHOOK;

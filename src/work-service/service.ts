@@ -14,6 +14,7 @@ import { parseCpuMillis, parseMemoryBytes } from "../work/quantities.ts";
 import { Books } from "./books.ts";
 import type { TaskDelivery, TaskSettlement } from "./deliveries.ts";
 
+import type { WORK_LINKS } from "./described.ts";
 import { Elsewhere } from "./elsewhere/elsewhere.ts";
 import { WorkCounters } from "./exposition.ts";
 import { Gate } from "./gate.ts";
@@ -71,6 +72,7 @@ export interface WorkService {
     readonly described: () => Promise<{
       readonly paths: ZodOpenApiPathsObject;
       readonly taskWebhook: z.ZodObject;
+      readonly links: typeof WORK_LINKS;
     }>;
   };
   start(): Promise<void>;
@@ -100,8 +102,8 @@ export function createWorkService(parts: WorkServiceParts): WorkService {
 
 async function described() {
   // Slow to load, and hardly ever asked for.
-  const { TASK_WEBHOOK, WORK_PATHS } = await import("./described.ts");
-  return { paths: WORK_PATHS, taskWebhook: TASK_WEBHOOK };
+  const { TASK_WEBHOOK, WORK_LINKS, WORK_PATHS } = await import("./described.ts");
+  return { paths: WORK_PATHS, taskWebhook: TASK_WEBHOOK, links: WORK_LINKS };
 }
 
 class Running {

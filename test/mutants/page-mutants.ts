@@ -270,6 +270,52 @@ const READINGS: readonly Mutant[] = [
   },
 ];
 
+const DOCS = planted(
+  "src/web/docs/links.ts",
+  ["test/web/docs/links.test.ts"],
+  [
+    {
+      name: "A form at /docs is filled with nothing where a list is empty",
+      find: 'return typeof found === "string" || typeof found === "number" ? String(found) : null;',
+      replace: "return String(found);",
+    },
+    {
+      name: "Calls that need something are asked at the start of /docs without it",
+      find: 'method === "get" && !parameters.some(({ required }) => required === true);',
+      replace: 'method === "get" && parameters.length >= 0;',
+    },
+    {
+      name: "A body at /docs keeps only the field that was filled",
+      find: "{ ...(example as object | undefined), ...Object.fromEntries(fields) }",
+      replace: "Object.fromEntries(fields)",
+    },
+  ],
+);
+
+const DOCS_LINKS = planted(
+  "src/http/service/links.ts",
+  ["test/http/service/links.test.ts"],
+  [
+    {
+      name: "Refusals have the links of the success",
+      find: 'status.startsWith("2") ? { ...response, links } : response,',
+      replace: 'status.startsWith("4") ? { ...response, links } : response,',
+    },
+  ],
+);
+
+const GLIMPSE = planted(
+  "src/web/docs/glimpse.ts",
+  ["test/web/docs/glimpse.test.ts"],
+  [
+    {
+      name: "A stream at /docs is waited for until it ends, which it does not",
+      find: "setTimeout(() => void reader.cancel(), GLIMPSE_MS)",
+      replace: "setTimeout(() => undefined, GLIMPSE_MS)",
+    },
+  ],
+);
+
 export const PAGE_MUTANTS: readonly Mutant[] = [
   ...BOARD,
   ...PACE,
@@ -281,4 +327,7 @@ export const PAGE_MUTANTS: readonly Mutant[] = [
   ...HISTORY,
   ...TIME_LINE,
   ...READINGS,
+  ...DOCS,
+  ...GLIMPSE,
+  ...DOCS_LINKS,
 ];

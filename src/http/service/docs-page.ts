@@ -1,13 +1,11 @@
 /** The page at `/docs`: Swagger UI, served from the package, so that it needs no internet. */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { carried } from "../../platform/executable.ts";
 import type { Answer } from "../exchange/answers.ts";
 import { type Endpoint, endpoint } from "../exchange/endpoint.ts";
-import type { ProblemKind } from "../exchange/problems.ts";
+import { HttpError, type ProblemKind } from "../exchange/problems.ts";
 import { PROBLEMS } from "../refusals.ts";
 
 const HTML_TYPE = "text/html; charset=utf-8";
@@ -43,15 +41,14 @@ const PAGE = `<!doctype html>
 </html>
 `;
 
-const START = `SwaggerUIBundle({ url: "/openapi.json", dom_id: "#api", validatorUrl: null });\n`;
-
 export function docsEndpoints(further: Readonly<Record<string, ProblemKind>>): readonly Endpoint[] {
-  const css = once(() => swaggerFile("swagger-ui.css"));
-  const bundle = once(() => swaggerFile("swagger-ui-bundle.js"));
+  const css = once(() => file("swagger-ui.css"));
+  const bundle = once(() => file("swagger-ui-bundle.js"));
+  const start = once(() => file("start.js"));
   return [
     page("/docs", () => html(PAGE)),
     page("/docs/problems", () => html(problemsPage({ ...PROBLEMS, ...further }))),
-    page("/docs/start.js", () => asset("text/javascript; charset=utf-8", START)),
+    page("/docs/start.js", async () => asset("text/javascript; charset=utf-8", await start())),
     page("/docs/swagger-ui.css", async () => asset("text/css; charset=utf-8", await css())),
     page("/docs/swagger-ui-bundle.js", async () => asset("text/javascript; charset=utf-8", await bundle())),
   ];
@@ -82,14 +79,16 @@ function asset(type: string, body: string | Buffer): Answer {
   return typeof body === "string" ? answer : { ...answer, isHeld: true };
 }
 
-/** The build copies Swagger UI's files beside the program, or into it; run from source, they are in its package. */
-async function swaggerFile(name: "swagger-ui.css" | "swagger-ui-bundle.js"): Promise<Buffer> {
+/** Beside the program; run from source, where the build has put it. */
+const FOLDERS = ["./docs/", "../../../dist/docs/"].map((path) => fileURLToPath(new URL(path, import.meta.url)));
+
+/** The build makes the script that starts it, and copies Swagger UI's files beside that. */
+async function file(name: "swagger-ui.css" | "swagger-ui-bundle.js" | "start.js"): Promise<Buffer> {
   const own = carried(`docs/${name}`);
   if (own !== null) return own;
-  const copied = fileURLToPath(new URL(`./docs/${name}`, import.meta.url));
-  if (existsSync(copied)) return readFile(copied);
-  const installed = createRequire(import.meta.url).resolve("swagger-ui-dist/package.json");
-  return readFile(join(dirname(installed), name));
+  const folder = FOLDERS.find((one) => existsSync(one + name));
+  if (folder === undefined) throw new HttpError("not-found", "this build has no page: run `npm run build`");
+  return readFile(folder + name);
 }
 
 /** What a problem's `type` leads to. */

@@ -18,12 +18,14 @@ import * as reservations from "../reservations/docs.ts";
 import { usage } from "../usage/docs.ts";
 import { windows } from "../windows/docs.ts";
 import * as service from "./docs.ts";
+import { LINKS, type LinkSource, linked } from "./links.ts";
 import { TAGS, tagged, WORK_TAG } from "./tags.ts";
 
 /** Calls that another room makes, and what it tells. */
 export interface MoreCalls {
   readonly paths: ZodOpenApiPathsObject;
   readonly taskWebhook: z.ZodObject;
+  readonly links: readonly LinkSource[];
 }
 
 interface Given {
@@ -46,7 +48,7 @@ export function openApiDocument({ version, headerName, work }: Given) {
     servers: [{ url: "/" }],
     ...(headerName === null ? {} : withKeys(headerName)),
     tags: [...TAGS, ...(work === undefined ? [] : [WORK_TAG])],
-    paths: tagged({ ...PATHS, ...work?.paths }),
+    paths: tagged(linked({ ...PATHS, ...work?.paths }, [...LINKS, ...(work?.links ?? [])])),
     webhooks: { ...webhooks, ...(work === undefined ? {} : { task_ended: taskWebhook(work.taskWebhook) }) },
   });
 }

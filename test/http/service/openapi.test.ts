@@ -15,6 +15,7 @@ import { NOTIFICATION_STATUSES } from "../../../src/ports/webhooks.ts";
 import { GpuHistory } from "../../../src/scheduler/gpu-history.ts";
 import { EVENT_BODIES } from "../../../src/wire/events/answers.ts";
 import { WEBHOOKS } from "../../../src/wire/webhooks/answers.ts";
+import { isBuilt } from "../../e2e/daemon.ts";
 import { cutGpu, instance } from "../../fixtures/mig.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
@@ -382,7 +383,7 @@ test("the document's request schemas take what the daemon takes", async () => {
   expect(document.paths["/gpu/allocations/{id}/renew"].post.parameters).toMatchObject([{ in: "path" }, key]);
 });
 
-test("the page at /docs needs nothing from elsewhere and runs no inline script", async () => {
+test.skipIf(!isBuilt)("the page at /docs needs nothing from elsewhere and runs no inline script", async () => {
   const daemon = await startDaemon();
   const page = await daemon.call("GET", "/docs");
   expect(page.headers["content-type"]).toBe("text/html; charset=utf-8");
@@ -397,7 +398,7 @@ test("the page at /docs needs nothing from elsewhere and runs no inline script",
     expect(link).toMatch(/^\//);
     expect([link, (await daemon.call("GET", link)).status]).toEqual([link, 200]);
   }
-  expect((await daemon.call("GET", "/docs/start.js")).text).toContain("validatorUrl: null");
+  expect((await daemon.call("GET", "/docs/start.js")).text).toMatch(/validatorUrl: ?null/);
 });
 
 test("every problem's type leads to a line about it", async () => {

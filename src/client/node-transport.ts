@@ -21,30 +21,40 @@ export function nodeTransport(url: string): Transport {
   return (ask) => send(url, by, { host, port: target.port, path: base + ask.path }, ask);
 }
 
+/** Of one that was too late, or whose daemon was started anew meanwhile, another is made. */
+const MAX_PROOFS = 2;
+/** A daemon that is being started has no folder yet, and a disk is full for a while. */
+const PASSING: ReadonlySet<string> = new Set(["ENOENT", "ENOSPC", "EDQUOT", "EMFILE", "ENFILE"]);
+
 /** Whoever is asked who calls proves it, and calls again. */
 function socketTransport(url: string): Transport {
   const given = url.slice("unix:".length).replace(/^\/\//, "");
   return async (ask) => {
     const socketPath = socketAt(given);
     const at = { socketPath, path: ask.path };
-    const reply = await send(url, "node:http", at, ask);
-    const nonce = reply.status === 401 ? reply.header(PROVE) : null;
-    if (nonce === null) return reply;
-    await reply.text();
-    const removed = proved(socketPath, nonce);
-    try {
-      return await send(url, "node:http", at, { ...ask, headers: { ...ask.headers, [PROOF]: nonce } });
-    } finally {
-      removed();
+    let reply = await send(url, "node:http", at, ask);
+    for (let proofs = 0; proofs < MAX_PROOFS; proofs++) {
+      const nonce = reply.status === 401 ? reply.header(PROVE) : null;
+      if (nonce === null) break;
+      await reply.text();
+      const removed = proved(url, socketPath, nonce);
+      try {
+        reply = await send(url, "node:http", at, { ...ask, headers: { ...ask.headers, [PROOF]: nonce } });
+      } finally {
+        removed();
+      }
     }
+    return reply;
   };
 }
 
-function proved(socketPath: string, nonce: string): () => void {
+function proved(url: string, socketPath: string, nonce: string): () => void {
   try {
     return prove(socketPath, nonce);
   } catch (error) {
     const detail = `the daemon asks who calls, and that cannot be proved: ${messageOf(error)}`;
+    // Somebody answers, so the daemon is not down.
+    if (PASSING.has(codeOf(error) ?? "")) throw new Unreachable(`${url}: ${detail}`, false, error);
     throw new ApiProblem(401, "unauthenticated", detail);
   }
 }

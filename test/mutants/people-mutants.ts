@@ -222,13 +222,13 @@ const PROOFS = planted(
   [
     {
       name: "A nonce proves again and again who calls",
-      find: "    this.#used.set(nonce, now + NONCE_MS);\n",
+      find: "    this.#used.set(nonce, { over: now + NONCE_MS, uid });\n",
       replace: "",
     },
     {
       name: "A nonce is good for ever",
-      find: "now - said.readDoubleBE() >= NONCE_MS || this.#used.has(nonce)",
-      replace: "this.#used.has(nonce)",
+      find: "this.#now() - said.readDoubleBE() < NONCE_MS && !this.#used.has(nonce)",
+      replace: "!this.#used.has(nonce)",
     },
     {
       name: "Anybody makes nonces",
@@ -263,14 +263,47 @@ const PROOFS = planted(
     {
       name: "Who has proved nothing is everybody",
       file: "src/http/exchange/peers.ts",
-      find: 'return caller === undefined ? null : (caller ?? "unproven");',
-      replace: "return caller ?? null;",
+      find: "return this.#known.get(socket) ?? null;",
+      replace: 'const known = this.#known.get(socket);\n    return typeof known === "object" ? known : null;',
     },
     {
       name: "A user who has the number of several proves to be one of them",
       file: "src/http/exchange/peers.ts",
-      find: 'if (this.of(socket) === "unproven" && !this.#isNobody(peer))',
-      replace: 'if (this.of(socket) === "unproven")',
+      find: "if (this.isToProve(socket) && !this.#isNobody(peer))",
+      replace: "if (this.isToProve(socket))",
+    },
+    {
+      name: "A file system that somebody mounted holds up the daemon",
+      find: "mountOf(fd) === this.#mount ? fstatSync(fd) : null",
+      replace: "fstatSync(fd)",
+    },
+    {
+      name: "One user uses up the proofs of all",
+      find: "this.#usedBy.get(uid) ?? 0",
+      replace: "this.#used.size",
+    },
+    {
+      name: "A sweep begins at the front each time",
+      find: "this.#swept ??= opendirSync",
+      replace: "this.#swept?.closeSync();\n      this.#swept = opendirSync",
+    },
+    {
+      name: "One failure of perl at the start changes how callers are known",
+      file: "src/http/exchange/peers.ts",
+      find: "tries < 2",
+      replace: "tries < 1",
+    },
+    {
+      name: "A user who cannot be looked up now is refused for good",
+      file: "src/http/exchange/peers.ts",
+      find: 'if (this.isToProve(socket)) this.#known.set(socket, "not-now");\n    }',
+      replace: "}",
+    },
+    {
+      name: "A book of users that is missing ends the lookup",
+      file: "src/http/exchange/users.ts",
+      find: '=== "ENOENT") return "";',
+      replace: '=== "NONE") return "";',
     },
     {
       name: "Whoever is in some group is an admin",

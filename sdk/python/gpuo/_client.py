@@ -5,6 +5,7 @@
 2. What is repeated is what got no answer, and what the daemon refuses while it starts, stops or has no room.
 """
 
+import errno
 import hashlib
 import http.client
 import json
@@ -29,6 +30,10 @@ PASSING = frozenset(
 )
 #: In an answer: prove who you are, with this. In a request: proved, with that.
 PROVE, PROOF = "gpu-orchestrator-prove", "gpu-orchestrator-proof"
+#: Of a proof that was too late, or whose daemon was started anew meanwhile, another is made.
+MAX_PROOFS = 2
+#: A daemon that is being started has no folder for proofs yet, and a disk is full for a while.
+PASSING_OF_PROOFS = frozenset([errno.ENOENT, errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE])
 
 
 class Event(NamedTuple):
@@ -52,21 +57,22 @@ class _UnixConnection(http.client.HTTPConnection):
 
     def getresponse(self) -> http.client.HTTPResponse:
         answer = super().getresponse()
-        nonce = answer.getheader(PROVE)
-        if answer.status != 401 or nonce is None or self._asked is None:
-            return answer
-        method, url, body, headers = self._asked
-        self._asked = None
-        answer.read()
-        directory = self._prove(nonce)
-        try:
-            super().request(method, url, body, {**headers, PROOF: nonce})
-            return super().getresponse()
-        finally:
+        for _ in range(MAX_PROOFS):
+            nonce = answer.getheader(PROVE)
+            if answer.status != 401 or nonce is None or self._asked is None:
+                break
+            method, url, body, headers = self._asked
+            answer.read()
+            directory = self._prove(nonce)
             try:
-                os.rmdir(directory)
-            except OSError:
-                pass  # the daemon has seen it
+                super().request(method, url, body, {**headers, PROOF: nonce})
+                answer = super().getresponse()
+            finally:
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    pass  # the daemon has seen it
+        return answer
 
     def request(self, method: str, url: str, body: Any = None, headers: Any = {}, **how: Any) -> None:
         self._asked = (method, url, body, headers)
@@ -83,6 +89,9 @@ class _UnixConnection(http.client.HTTPConnection):
             os.mkdir(directory, 0o700)
         except OSError as error:
             detail = f"the daemon asks who calls, and that cannot be proved: {error}"
+            if error.errno in PASSING_OF_PROOFS:
+                # Somebody answers, so the daemon is not down.
+                raise Unreachable(detail) from error
             raise ApiError(401, "unauthenticated", detail) from error
         return directory
 

@@ -90,6 +90,8 @@ function refuse(stranger: Stranger, nonce: () => string): never {
         "this daemon cannot ask the kernel who calls: make the directory that docs/deployment.md describes",
         { headers: [PROVE, nonce()] },
       );
+    case "not-now":
+      throw new HttpError("not-ready", "who calls cannot be looked up now", { retryAfterSeconds: 1 });
   }
 }
 

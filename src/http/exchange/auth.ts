@@ -40,8 +40,11 @@ export interface Caller {
 /** With authentication off everybody is one principal and an admin. */
 const EVERYBODY: Caller = { actor: { principal: ANONYMOUS, admin: true }, keyId: null, role: "admin", keyed: false };
 
-/** Whether the caller gave no key, or one that nobody has, or came by the socket and is to prove who it is. */
-export type Stranger = "no-key" | "wrong-key" | "unproven";
+/**
+ * Whether the caller gave no key, or one that nobody has, or came by the socket and is to prove who it is, or has tried to
+ * and cannot be looked up for the time being.
+ */
+export type Stranger = "no-key" | "wrong-key" | "unproven" | "not-now";
 
 export function allows(role: Role, needed: Role): boolean {
   return ROLES.indexOf(role) >= ROLES.indexOf(needed);

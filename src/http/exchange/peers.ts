@@ -14,7 +14,7 @@ import { readFileSync } from "node:fs";
 import type { Socket } from "node:net";
 import { PRINCIPAL_NAME } from "../../core/model/ids.ts";
 import type { Caller } from "./auth.ts";
-import { Proofs } from "./proofs.ts";
+import { Proofs, ProofsError } from "./proofs.ts";
 import { userBy } from "./users.ts";
 
 const ASK_MS = 5_000;
@@ -41,12 +41,14 @@ export class PeersError extends Error {
   override readonly name = "PeersError";
 }
 
+/** `unproven`: it is still to prove who it is; `not-now`: it has tried, and cannot be looked up for the time being. */
+type Unproven = "unproven" | "not-now";
+
 export class Peers {
   readonly #adminGroup: string | null;
   readonly #warn: (facts: object, message: string) => void;
   readonly #nobody: number | null;
-  /** `null`: it is to prove who it is. */
-  readonly #known = new WeakMap<Socket, Caller | null>();
+  readonly #known = new WeakMap<Socket, Caller | Unproven>();
   /** Told whether it is their turn; otherwise they are ended. */
   readonly #waiting: ((isTurn: boolean) => void)[] = [];
   #asking = 0;
@@ -74,8 +76,7 @@ export class Peers {
    * @throws PeersError when it cannot be known who calls.
    */
   async check(socketPath: string): Promise<void> {
-    const self = peerIn(await answerOf("pipe", this.#adminGroup ?? ""));
-    if (self !== null && self.uid === process.geteuid?.()) return;
+    if (await this.#canAsk()) return;
     try {
       this.#proofs = new Proofs(socketPath);
     } catch (error) {
@@ -91,20 +92,19 @@ export class Peers {
     );
   }
 
-  /** `null`: it did not come by the socket; `unproven`: it did, and is still to prove who it is. */
-  of(socket: Socket): Caller | "unproven" | null {
-    const caller = this.#known.get(socket);
-    return caller === undefined ? null : (caller ?? "unproven");
+  /** `null`: it did not come by the socket. */
+  of(socket: Socket): Caller | Unproven | null {
+    return this.#known.get(socket) ?? null;
   }
 
   /** @returns whether it is known now who is there, or is to be proved; otherwise the connection is to be ended. */
   async identify(socket: Socket): Promise<boolean> {
     if (this.#proofs !== null) {
-      this.#known.set(socket, null);
+      this.#known.set(socket, "unproven");
       return true;
     }
     return this.#inTurn(async () => {
-      const peer = peerIn(await answerOf(socket, this.#adminGroup ?? ""));
+      const peer = peerIn((await answerOf(socket, this.#adminGroup ?? "")) ?? "");
       if (peer === null || this.#isNobody(peer)) return false;
       this.#known.set(socket, peer);
       return true;
@@ -116,22 +116,50 @@ export class Peers {
     return this.#proofs?.nonce() ?? "";
   }
 
-  /** Takes the proof for the whole connection, if it is one. */
-  async prove(socket: Socket, nonce: string): Promise<void> {
-    if (this.of(socket) !== "unproven") return;
-    const uid = this.#proofs?.ownerBy(nonce) ?? null;
-    if (uid === null) return;
-    await this.#inTurn(async () => {
-      const { name, isAdmin } = await userBy(uid, this.#adminGroup);
-      const peer = callerOf(uid, isAdmin, name);
-      if (this.of(socket) === "unproven" && !this.#isNobody(peer)) this.#known.set(socket, peer);
-      return true;
-    }).catch((error: unknown) => this.#warn({ err: error, uid }, "a user cannot be looked up"));
+  /**
+   * Takes the proof for the whole connection, if it is one.
+   *
+   * @param nonce `null`: a request brings none, and is to be asked.
+   */
+  async prove(socket: Socket, nonce: string | null): Promise<void> {
+    if (!this.isToProve(socket)) return;
+    this.#known.set(socket, "unproven");
+    if (nonce === null) return;
+    try {
+      const uid = this.#proofs?.ownerBy(nonce) ?? null;
+      if (uid === null) return;
+      const hadTurn = await this.#inTurn(async () => {
+        const { name, isAdmin } = await userBy(uid, this.#adminGroup);
+        const peer = callerOf(uid, isAdmin, name);
+        if (this.isToProve(socket) && !this.#isNobody(peer)) this.#known.set(socket, peer);
+        return true;
+      });
+      if (!hadTurn && this.isToProve(socket)) this.#known.set(socket, "not-now");
+    } catch (error) {
+      // Who proves too often is told so, and fills no log.
+      if (!(error instanceof ProofsError)) this.#warn({ err: error }, "a user cannot be looked up");
+      if (this.isToProve(socket)) this.#known.set(socket, "not-now");
+    }
+  }
+
+  isToProve(socket: Socket): boolean {
+    return typeof this.of(socket) === "string";
   }
 
   close(): void {
     this.#proofs?.close();
     this.#proofs = null;
+  }
+
+  /** One slow answer, of a host that is just starting, changes nothing for as long as the daemon runs. */
+  async #canAsk(): Promise<boolean> {
+    for (let tries = 0; tries < 2; tries++) {
+      const text = await answerOf("pipe", this.#adminGroup ?? "");
+      if (text === null) return false;
+      const self = peerIn(text);
+      if (self !== null && self.uid === process.geteuid?.()) return true;
+    }
+    return false;
   }
 
   async #inTurn(ask: () => Promise<boolean>): Promise<boolean> {
@@ -160,11 +188,11 @@ export class Peers {
 }
 
 /**
- * What the program prints; "" when it fails.
+ * What the program prints; "" when it fails; `null`: there is no perl.
  *
  * @param socket `pipe`: a new one between the daemon and the program.
  */
-function answerOf(socket: Socket | "pipe", adminGroup: string): Promise<string> {
+function answerOf(socket: Socket | "pipe", adminGroup: string): Promise<string | null> {
   return new Promise((resolve) => {
     const child = spawn("perl", ["-e", PROGRAM, adminGroup], {
       stdio: ["ignore", "pipe", "ignore", socket],
@@ -176,7 +204,7 @@ function answerOf(socket: Socket | "pipe", adminGroup: string): Promise<string> 
     child.stdout?.setEncoding("utf8").on("data", (chunk: string) => {
       text += chunk;
     });
-    child.once("error", () => resolve(""));
+    child.once("error", (error: NodeJS.ErrnoException) => resolve(error.code === "ENOENT" ? null : ""));
     child.once("close", (code) => resolve(code === 0 ? text : ""));
   });
 }

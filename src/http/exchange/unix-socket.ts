@@ -81,7 +81,8 @@ export class UnixSocket {
 function proving(peers: Peers, listener: RequestListener): RequestListener {
   return (req, res) => {
     const proof = proofOf(req);
-    if (proof === null || peers.of(req.socket) !== "unproven") return listener(req, res);
+    const isFirst = proof === null && peers.of(req.socket) !== "not-now";
+    if (isFirst || !peers.isToProve(req.socket)) return listener(req, res);
     void peers.prove(req.socket, proof).then(() => {
       if (!req.socket.destroyed) listener(req, res);
     });

@@ -10,16 +10,20 @@ import {
   renameSync,
   rmSync,
   symlinkSync,
+  unlinkSync,
+  utimesSync,
+  writeFileSync,
 } from "node:fs";
-import { request } from "node:http";
+import { Agent, createServer, request, type ServerResponse } from "node:http";
 import { tmpdir, userInfo } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Client } from "../../../src/client/client.ts";
+import { type ApiProblem, Unreachable } from "../../../src/client/errors.ts";
 import { nodeTransport } from "../../../src/client/node-transport.ts";
 import { Peers } from "../../../src/http/exchange/peers.ts";
-import { NONCE_MS, nameBy, Proofs, proofsOf } from "../../../src/http/exchange/proofs.ts";
+import { isOfAnotherHost, NONCE_MS, nameBy, Proofs, ProofsError, proofsOf } from "../../../src/http/exchange/proofs.ts";
 import { userBy } from "../../../src/http/exchange/users.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
 
@@ -64,10 +68,54 @@ describe("a proof", () => {
       mkdirSync(pathOf(nonce), { mode: 0o700 });
       expect(proofs.ownerBy(nonce)).toBe(expected);
     }
+  });
+
+  test("of one user's so many are taken at a time, and what proves nothing takes up nothing", () => {
+    const time = { ms: 0 };
+    const { proofs, pathOf } = opened(undefined, time);
+    const prove = (nonce: string) => {
+      mkdirSync(pathOf(nonce), { mode: 0o700 });
+      return proofs.ownerBy(nonce);
+    };
     const early = proofs.nonce();
-    expect(proofs.ownerBy(early)).toBe(null);
-    mkdirSync(pathOf(early), { mode: 0o700 });
-    expect(proofs.ownerBy(early)).toBe(null);
+    for (let n = 0; n < 70_000; n++) proofs.ownerBy(n === 0 ? early : proofs.nonce());
+    expect(prove(early)).toBe(OWN);
+    for (let n = 1; n < 4_096; n++) prove(proofs.nonce());
+    expect(() => prove(proofs.nonce())).toThrow(ProofsError);
+    if (isRoot) {
+      const nonce = proofs.nonce();
+      asNobody('mkdir -m 700 "$1"', pathOf(nonce));
+      expect(proofs.ownerBy(nonce)).toBe(NOBODY);
+    }
+    time.ms += NONCE_MS;
+    expect(prove(proofs.nonce())).toBe(OWN);
+  }, 60_000);
+
+  test("what lies there for long is swept, however much lies before it that cannot be", () => {
+    const { proofs, at } = opened();
+    const long = new Date(Date.now() - 3 * NONCE_MS);
+    for (let n = 0; n < 2_500; n++) {
+      const path = join(proofsOf(at), `filled-${n}`);
+      mkdirSync(join(path, "x"), { recursive: true });
+      utimesSync(path, long, long);
+    }
+    for (let n = 0; n < 500; n++) {
+      const path = join(proofsOf(at), `left-${n}`);
+      mkdirSync(path);
+      utimesSync(path, long, long);
+    }
+    mkdirSync(join(proofsOf(at), "new"));
+    const left = () => readdirSync(proofsOf(at)).filter((name) => !name.startsWith("filled-"));
+    proofs.sweep();
+    expect(left().length).toBeGreaterThan(1);
+    for (let n = 0; n < 3; n++) proofs.sweep();
+    expect(left()).toEqual(["new"]);
+  });
+
+  test("what another host says of owners is not believed", () => {
+    expect([0x6969, 0xff534d42, 0xfe534d42].map(isOfAnotherHost)).toEqual([true, true, true]);
+    // tmpfs, ext4, overlayfs, btrfs
+    expect([0x01021994, 0xef53, 0x794c7630, 0x9123683e].map(isOfAnotherHost)).toEqual([false, false, false, false]);
   });
 
   test("is taken in time only", () => {
@@ -213,6 +261,43 @@ describe.skipIf(!isRoot)("among several users (needs root)", () => {
     expect(readdirSync(proofsOf(at))).toEqual([]);
   });
 
+  test.skipIf(!existsSync("/dev/fuse") || !existsSync("/usr/bin/perl"))(
+    "a file system that never answers holds up nothing (needs root, FUSE and perl)",
+    async () => {
+      const at = join(folder(), "gpuo.sock");
+      // Of its own, so that what hangs can be ended.
+      const program = `
+        const { Proofs, nameBy, proofsOf } = await import(${JSON.stringify(join(import.meta.dirname, "../../../src/http/exchange/proofs.ts"))});
+        const { mkdirSync, utimesSync } = await import("node:fs");
+        const { execFileSync, spawn } = await import("node:child_process");
+        const at = ${JSON.stringify(at)};
+        const proofs = new Proofs(at);
+        const nonce = proofs.nonce();
+        const path = proofsOf(at) + "/" + nameBy(nonce, at);
+        mkdirSync(path, { mode: 0o700 });
+        utimesSync(path, 1, 1);
+        // mount(2) is 165 on x86-64, 40 on arm64. Nothing reads what it is asked.
+        const mounting = 'open(my $f, "+<", "/dev/fuse") or die; my ($n, $p) = @ARGV; my $o = "fd=" . fileno($f) . ",rootmode=40000,user_id=0,group_id=0,allow_other";' +
+          'my ($s, $t) = ("gpuo-test", "fuse"); syscall($n, $s, $p, $t, 6, $o) == 0 or die "no mount: $!"; $| = 1; print "mounted\\n"; sleep 20';
+        const fuse = spawn("perl", ["-e", 'use Fcntl; $^F = 255;' + mounting, process.arch === "x64" ? "165" : "40", path], { stdio: ["ignore", "pipe", "inherit"] });
+        fuse.stdout.once("data", () => {
+          const start = performance.now();
+          const owner = proofs.ownerBy(nonce);
+          proofs.sweep();
+          console.log(JSON.stringify([owner, performance.now() - start < 1000]));
+          fuse.kill("SIGKILL");
+        });
+        fuse.once("exit", () => {
+          try { execFileSync("umount", ["-l", path]); } catch {}
+          process.exit();
+        });`;
+      const args = ["--disable-warning=ExperimentalWarning", "--input-type=module", "-e", program];
+      const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 40_000, killSignal: "SIGKILL" });
+      expect(JSON.parse(stdout)).toEqual([null, true]);
+    },
+    60_000,
+  );
+
   test("whoever swaps one for another while it is looked at is nobody else than before", async () => {
     const { proofs, pathOf } = opened();
     const home = folder();
@@ -267,9 +352,14 @@ interface Answer {
   readonly json: any;
 }
 
-function call(socketPath: string, path: string, headers: Record<string, string> = {}): Promise<Answer> {
+function call(
+  socketPath: string,
+  path: string,
+  headers: Record<string, string> = {},
+  agent: Agent | false = false,
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const asked = request({ socketPath, path, headers, agent: false }, (answer) => {
+    const asked = request({ socketPath, path, headers, agent }, (answer) => {
       let text = "";
       answer.setEncoding("utf8").on("data", (chunk) => {
         text += chunk;
@@ -367,6 +457,134 @@ describe("a socket of a daemon without perl", () => {
   });
 });
 
+/** Programs that stand in the daemon's PATH instead. */
+function withPrograms(programs: Readonly<Record<string, string>>): string {
+  const bin = folder();
+  for (const [name, text] of Object.entries(programs)) writeFileSync(join(bin, name), text, { mode: 0o755 });
+  const before = process.env.PATH;
+  process.env.PATH = bin;
+  onTestFinished(() => {
+    process.env.PATH = before;
+  });
+  return bin;
+}
+
+test("a user who cannot be looked up now is told to come back, and is known as soon as that works", async () => {
+  const { at } = await serve();
+  const bin = withPrograms({ getent: "#!/bin/sh\nexit 1\n" });
+  const { nonce } = await call(at, "/gpu/me");
+  mkdirSync(join(proofsOf(at), nameBy(nonce, at)), { mode: 0o700 });
+  const answer = await call(at, "/gpu/me", { [PROOF]: nonce });
+  expect(answer).toMatchObject({ status: 503, nonce: "", json: { code: "not-ready" } });
+  const me = new Client({ transport: nodeTransport(`unix:${at}`), patienceMs: 20_000 }).me();
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  unlinkSync(join(bin, "getent"));
+  symlinkSync("/usr/bin/getent", join(bin, "getent"));
+  expect(await me).toMatchObject({ principal: userInfo().username });
+});
+
+test("a connection that could not be looked up is asked again, and may prove again", async () => {
+  const { at } = await serve();
+  const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+  onTestFinished(() => agent.destroy());
+  const kept = (headers: Record<string, string> = {}) => call(at, "/gpu/me", headers, agent);
+  const proved = async () => {
+    const { nonce } = await kept();
+    mkdirSync(join(proofsOf(at), nameBy(nonce, at)), { mode: 0o700 });
+    return kept({ [PROOF]: nonce });
+  };
+  const bin = withPrograms({ getent: "#!/bin/sh\nexit 1\n" });
+  expect((await proved()).status).toBe(503);
+  unlinkSync(join(bin, "getent"));
+  expect((await proved()).status).toBe(200);
+  expect((await kept()).status).toBe(200);
+});
+
+/** A daemon that asks, and takes the proof that `isTaken` likes. */
+async function asking(isTaken: (proofs: number, at: string) => boolean) {
+  const at = join(folder(), "gpuo.sock");
+  let proofs = 0;
+  const refuse = (res: ServerResponse) => {
+    res.writeHead(401, { [PROVE]: `nonce-${proofs}`, "content-type": "application/problem+json" });
+    res.end(JSON.stringify({ code: "unauthenticated", detail: "who are you" }));
+  };
+  const server = createServer((req, res) => {
+    if (req.headers[PROOF] === undefined || !isTaken(++proofs, at)) refuse(res);
+    else res.end(JSON.stringify({ principal: "ann" }));
+  });
+  await new Promise<void>((resolve) => {
+    server.listen(at, resolve);
+  });
+  onTestFinished(() => void server.close());
+  return { at, proofs: () => proofs };
+}
+
+const PYTHON_ME = `
+import json, sys
+sys.path.insert(0, sys.argv[2])
+import gpuo
+try:
+    print(gpuo.Client("unix:" + sys.argv[1], patience=float(sys.argv[3])).call("GET", "/gpu/me")["principal"])
+except gpuo.Unreachable as error:
+    print("unreachable", error.refused)
+except gpuo.ApiError as error:
+    print("refused", error.status)
+`;
+
+describe.each(["TypeScript", "Python"] as const)("the %s client", (language) => {
+  async function me(at: string, patienceMs: number): Promise<string> {
+    if (language === "Python") {
+      const sdk = join(import.meta.dirname, "../../../sdk/python");
+      const args = ["-c", PYTHON_ME, at, sdk, String(patienceMs / 1_000)];
+      return (await promisify(execFile)("/usr/bin/python3", args)).stdout.trim();
+    }
+    const client = new Client({ transport: nodeTransport(`unix:${at}`), patienceMs });
+    return client.me().then(
+      ({ principal }) => principal,
+      (error: unknown) =>
+        error instanceof Unreachable
+          ? `unreachable ${error.refused ? "True" : "False"}`
+          : `refused ${(error as ApiProblem).status}`,
+    );
+  }
+  const here = test.skipIf(language === "Python" && !existsSync("/usr/bin/python3"));
+
+  here("proves once more when the first proof was not taken, and not for ever", async () => {
+    const second = await asking((proofs) => proofs === 2);
+    mkdirSync(proofsOf(second.at));
+    expect(await me(second.at, 0)).toBe("ann");
+    const never = await asking(() => false);
+    mkdirSync(proofsOf(never.at));
+    expect([await me(never.at, 0), never.proofs()]).toEqual(["refused 401", 2]);
+    expect(readdirSync(proofsOf(never.at))).toEqual([]);
+  });
+
+  here("waits for a daemon whose folder is not there yet, and does not take it for one that is down", async () => {
+    const { at } = await asking(() => true);
+    expect(await me(at, 0)).toMatch(/^unreachable (False|false)$/);
+    const waiting = me(at, 10_000);
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    mkdirSync(proofsOf(at));
+    expect(await waiting).toBe("ann");
+  });
+});
+
+test.skipIf(!existsSync("/usr/bin/perl"))("one failure of perl at the start changes nothing (needs perl)", async () => {
+  const once = 'if [ -e "$0.failed" ]; then exec /usr/bin/perl "$@"; fi\n: > "$0.failed"\nexit 1\n';
+  for (const [perl, isAsked] of [
+    [`#!/bin/sh\n${once}`, true],
+    ["#!/bin/sh\nexit 1\n", false],
+  ] as const) {
+    withPrograms({ perl });
+    const at = join(folder(), "gpuo.sock");
+    const warned: string[] = [];
+    const peers = new Peers(null, (_, message) => warned.push(message));
+    onTestFinished(() => peers.close());
+    await peers.check(at);
+    expect([warned.length, existsSync(proofsOf(at))]).toEqual(isAsked ? [0, false] : [1, true]);
+  }
+});
+
 test("the books of users say who is who, and who is an admin", async () => {
   expect(await userBy(0, null)).toEqual({ name: "root", isAdmin: true });
   expect(await userBy(4_294_900_000, "root")).toEqual({ name: "", isAdmin: false });
@@ -382,4 +600,8 @@ test("a system without getent has its books in files", async () => {
   });
   expect(await userBy(1, "daemon")).toEqual({ name: "daemon", isAdmin: true });
   expect(await userBy(4_294_900_000, null)).toEqual({ name: "", isAdmin: false });
+  const none = folder();
+  expect(await userBy(1, "daemon", none)).toEqual({ name: "", isAdmin: false });
+  mkdirSync(join(none, "passwd"));
+  await expect(userBy(1, "daemon", none)).rejects.toThrow("EISDIR");
 });

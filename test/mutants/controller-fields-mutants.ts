@@ -52,7 +52,7 @@ export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
       {
         name: "A replica of several nodes is made where nobody runs it",
         find: 'if (groups === "there") return span;',
-        replace: 'if (groups !== "never") return span;',
+        replace: "if (groups.length > 0) return span;",
       },
     ],
   ),

@@ -118,6 +118,21 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     expect(await page.evaluate(wider)).toBe(0);
   });
 
+  test("what somebody asks of a holder is at its lease and among the events, as text and nothing else", async () => {
+    const { daemon, page } = await openHost();
+    const { body } = await daemon.allocate({ service_name: "held" });
+    const hostile = `<img src=x onerror="document.title='caught'">\u202e${"m".repeat(200)}`;
+    const lease = page.locator("#leases tbody tr", { hasText: "held" });
+    const nudge = post(daemon, `/gpu/allocations/${body.id}/nudge`, { message: hostile });
+    await shows(lease, /wrote .* ago: <img src=x/, nudge);
+    await page.locator("#events li", { hasText: /held is sent a message by .*: <img src=x/ }).waitFor();
+    expect(await page.locator("main img").count()).toBe(0);
+    expect(await page.title()).toMatch(/GPUs free/);
+    await page.setViewportSize({ width: 360, height: 800 });
+    const wider = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
+    expect(await page.evaluate(wider)).toBe(0);
+  });
+
   test("a page that is opened later shows what has happened before", async () => {
     const { daemon } = await openHost();
     await daemon.allocate({ service_name: "earlier" });

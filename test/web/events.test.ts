@@ -27,6 +27,9 @@ test("a line says what it is about, and what this one has beyond its kind", () =
   expect(told("ended", { service_name: "ocr", end_reason: "released" })?.tone).toBe("plain");
   const cordoned = told("gpu-cordoned", { gpu_uuid: "GPU-1", by: "ann", reason: "fan" });
   expect(cordoned).toMatchObject({ kind: "gpu", about: "GPU-1", text: "is cordoned by ann: fan" });
+  const nudged = { service_name: "ocr", by: "ann", message: "done by six?" };
+  expect(told("nudged", nudged)?.text).toBe("is sent a message by ann: done by six?");
+  expect(told("nudged", { service_name: "ocr" })?.text).toBe("is sent a message");
   expect(told("resumed")?.kind).toBe("host");
 });
 

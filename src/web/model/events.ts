@@ -107,6 +107,8 @@ function details(type: string, body: Body): string {
   }
   const reason = text(body.reason);
   const by = text(body.by);
+  // Only its owner and admins are told by whom, and what.
+  if (type === "nudged") return by === "" ? "" : ` by ${by}: ${text(body.message)}`;
   return `${by === "" ? "" : ` by ${by}`}${reason === "" ? "" : `: ${reason}`}`;
 }
 

@@ -105,7 +105,7 @@ function whatOf({ gpu_ids = [], devices = [], sharing, memory_mb }: Lease): stri
 
 /** What is out of the ordinary about a lease. */
 function Remarks({ lease }: { readonly lease: Lease }) {
-  const { notice } = lease;
+  const { notice, nudge } = lease;
   return (
     <>
       {lease.status === "offered" ? (
@@ -124,6 +124,11 @@ function Remarks({ lease }: { readonly lease: Lease }) {
         <span class="state tone-wait" title={notice.detail}>
           <ShapeIcon shape="half" />
           {notice.reason === "drained" ? "drained" : "must make room"}: <Left until={Date.parse(notice.leave_by)} />
+        </span>
+      )}
+      {nudge === undefined ? null : (
+        <span class="nudge">
+          <bdi>{nudge.by}</bdi> wrote <Age at={nudge.at} /> ago: <bdi>{nudge.message}</bdi>
         </span>
       )}
       {lease.over_memory_since === undefined ? null : <span class="state tone-wait">over its memory</span>}

@@ -186,7 +186,10 @@ class PeersRun {
     const rolled = await this.#rolled(
       "ours",
       () => this.#story.controller.call("POST", `${nodes}/${node}/drain`, { deadline: 300 }),
-      async () => !this.#story.kubelet.pods.some(({ spec }) => spec?.nodeName === node) && this.#isReady("ours"),
+      async () => {
+        const isEmpty = !this.#story.kubelet.pods.some(({ spec }) => spec?.nodeName === node);
+        return isEmpty && this.#serving("ours").length === replicas && (await this.#isReady("ours"));
+      },
       LONG_MS,
     );
     return { took_ms: rolled.took_ms ?? Number.NaN, least_serving: rolled.least_serving, replicas };

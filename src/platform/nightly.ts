@@ -3,6 +3,8 @@ import type { Cancel, Clock } from "./clock.ts";
 /** 03:17, local time. Where summer time begins or ends at that hour, it may come a bit later. */
 const HOUR = 3;
 const MINUTE = 17;
+/** A timer may be early by the wall clock, which is being put right: that night is over all the same. */
+const EARLY_MS = 3_600_000;
 /** In autumn 25 h lie between two nights. */
 const LONGEST_PAUSE_MS = 26 * 3_600_000;
 
@@ -14,16 +16,16 @@ export function everyNight(clock: Clock, work: () => void): Cancel {
   let cancelLatest: Cancel = () => undefined;
   let night: NodeJS.Timeout;
   const run = () => {
-    arm();
+    arm(Date.now() + EARLY_MS);
     work();
   };
-  const arm = () => {
+  const arm = (from: number) => {
     cancelLatest();
     clearTimeout(night);
     cancelLatest = clock.after(LONGEST_PAUSE_MS, run);
-    night = setTimeout(run, nextNight(new Date()) - Date.now());
+    night = setTimeout(run, nextNight(new Date(from)) - Date.now());
   };
-  arm();
+  arm(Date.now());
   return () => {
     cancelLatest();
     clearTimeout(night);

@@ -4,10 +4,15 @@ import { onTestFinished } from "vitest";
 import { eventually, startDaemon, type TestDaemon } from "./daemon.ts";
 import { Receiver } from "./receiver.ts";
 
-/** A daemon that is ready, and ended with the test. */
+const HAS_WORK = /^work:\s*(\{.*)?$/m;
+/** A worker that waits for something is not to hold the tests up. */
+const ENDS_MS = 20_000;
+
+/** A daemon that is ready, and ended with the test: in order where it has work, so that its worker ends with it. */
 export async function startReady(options: Parameters<typeof startDaemon>[0] = {}): Promise<TestDaemon> {
   const daemon = await startDaemon(options);
   onTestFinished(async () => {
+    if (HAS_WORK.test(options.config ?? "")) await endInOrder(daemon);
     await daemon.end("SIGKILL");
     daemon.removeFolder();
   });
@@ -16,6 +21,12 @@ export async function startReady(options: Parameters<typeof startDaemon>[0] = {}
     ({ status }) => status === 200,
   );
   return daemon;
+}
+
+async function endInOrder(daemon: TestDaemon): Promise<void> {
+  const late = setTimeout(() => daemon.process.kill("SIGKILL"), ENDS_MS);
+  await daemon.end();
+  clearTimeout(late);
 }
 
 export async function receive(): Promise<Receiver> {

@@ -28,8 +28,6 @@ work:
 `,
     env: { PATH: `${join(process.execPath, "..")}:${process.env.PATH}` },
   });
-  // In order, before it is killed: so that its worker ends with it.
-  onTestFinished(async () => void (await daemon.end()));
   return { daemon, show, smi };
 }
 

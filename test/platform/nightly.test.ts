@@ -48,3 +48,13 @@ test("a wall clock that was set a year ahead does not make up for a year of nigh
   expect(runs.length).toBeLessThanOrEqual(2);
   stop();
 });
+
+test("a timer that is early by the wall clock does the work of that night, once", async () => {
+  const { runs, pass } = nightsFrom(0);
+  await pass(3);
+  vi.setSystemTime(new Date(2026, 5, 10, 2, 57));
+  await pass(21);
+  expect(runs).toHaveLength(1);
+  await pass(6);
+  expect(runs).toHaveLength(2);
+});

@@ -25,10 +25,13 @@ export interface PastDecisions {
    * `null`: it is not kept (any more), or would be decided otherwise now.
    *
    * @param principal who asks: one question at a time.
-   * @throws OverloadedError when too many ask, or this principal does already.
+   * @throws OverloadedError when too many ask, or this principal does already; ProgramReplacedError.
    */
   grantOf(grant: Grant, principal: string): Promise<PastDecision | null>;
 }
+
+/** What looks is not of the program that runs: another version has been put in its place, or it was removed. */
+export class ProgramReplacedError extends Error {}
 
 /** Of a store that keeps nothing that could be looked at beside it. */
 export const NO_PAST: PastDecisions = { grantOf: async () => null };

@@ -3,9 +3,10 @@
  * as long as reading some hundred turns: requests are served meanwhile. The thread is started when it is wanted, and ends
  * when it is not.
  */
+import { statSync } from "node:fs";
 import { Worker } from "node:worker_threads";
 import { carried } from "../platform/executable.ts";
-import type { Grant, PastDecision, PastDecisions } from "../ports/past-decisions.ts";
+import { type Grant, type PastDecision, type PastDecisions, ProgramReplacedError } from "../ports/past-decisions.ts";
 import { OverloadedError } from "../ports/refusals.ts";
 import type { Found, LookBackInput } from "./store-worker.ts";
 
@@ -23,13 +24,18 @@ interface Asked {
 
 export class LookBack implements PastDecisions {
   readonly #file: string;
+  readonly #entry: URL;
+  /** Which file that was when the daemon started. */
+  readonly #built: string | null;
   /** In the order in which the thread answers. */
   #asked: Asked[] = [];
   #worker: Worker | null = null;
   #idle: NodeJS.Timeout | undefined;
 
-  constructor(file: string) {
+  constructor(file: string, entry = ENTRY) {
     this.#file = file;
+    this.#entry = entry;
+    this.#built = buildOf(entry);
   }
 
   async grantOf(grant: Grant, principal: string): Promise<PastDecision | null> {
@@ -48,7 +54,8 @@ export class LookBack implements PastDecisions {
     const workerData: LookBackInput = { lookBackIn: this.#file };
     const options = { name: "look-back", workerData };
     const own = carried("store-worker.js");
-    const worker = own === null ? new Worker(ENTRY, options) : new Worker(own.toString(), { ...options, eval: true });
+    const worker =
+      own === null ? new Worker(this.#entry, options) : new Worker(own.toString(), { ...options, eval: true });
     // The process does not stay for an answer that nobody may want any more.
     worker.unref();
     let cause: unknown = null;
@@ -73,7 +80,15 @@ export class LookBack implements PastDecisions {
   #ended(worker: Worker, cause: unknown): void {
     if (this.#worker !== worker) return;
     this.#worker = null;
-    for (const { reject } of this.#asked) reject(cause);
+    const isReplaced = buildOf(this.#entry) !== this.#built;
+    const error = isReplaced ? new ProgramReplacedError("the program was replaced", { cause }) : cause;
+    for (const { reject } of this.#asked) reject(error);
     this.#asked = [];
   }
+}
+
+/** `null`: there is no such file; the executable carries it, and is in use as long as it runs. */
+function buildOf(entry: URL): string | null {
+  const stat = statSync(entry, { throwIfNoEntry: false });
+  return stat === undefined ? null : `${stat.ino} ${stat.mtimeMs}`;
 }

@@ -1,7 +1,9 @@
 /** The past decision of a grant, found in a thread beside the store that goes on writing. */
+import { rmSync, writeFileSync } from "node:fs";
 import { DatabaseSync } from "node:sqlite";
+import { pathToFileURL } from "node:url";
 import { expect, test } from "vitest";
-import type { Grant } from "../../src/ports/past-decisions.ts";
+import { type Grant, ProgramReplacedError } from "../../src/ports/past-decisions.ts";
 import { OverloadedError } from "../../src/ports/refusals.ts";
 import type { Reply } from "../../src/scheduler/scheduler.ts";
 import { LookBack } from "../../src/store/look-back.ts";
@@ -83,4 +85,17 @@ test("a grant that would be decided otherwise now is not explained", async () =>
 
 test("a file that cannot be read tells of nothing", async () => {
   expect(await new LookBack(`${databasePath()}-none`).grantOf(NEVER, "ann")).toBe(null);
+}, 30_000);
+
+test("a thread that cannot start tells of a program that was replaced only where it was", async () => {
+  const file = databasePath();
+  await startScheduler(openForTest(file), { gpus: 1 });
+  const entry = `${file}.entry.mjs`;
+  writeFileSync(entry, "throw new Error('of its own')");
+  const past = new LookBack(file, pathToFileURL(entry));
+  await expect(past.grantOf(NEVER, "ann")).rejects.toThrow("of its own");
+  rmSync(entry);
+  await expect(past.grantOf(NEVER, "ann")).rejects.toBeInstanceOf(ProgramReplacedError);
+  writeFileSync(entry, "throw new Error('of another version')");
+  await expect(past.grantOf(NEVER, "ann")).rejects.toBeInstanceOf(ProgramReplacedError);
 }, 30_000);

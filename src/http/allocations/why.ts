@@ -5,7 +5,7 @@ import { roughly } from "../../core/explain/windows.ts";
 import type { HostState } from "../../core/host/state.ts";
 import type { Actor } from "../../core/model/ids.ts";
 import { printable } from "../../platform/printable.ts";
-import type { PastDecision } from "../../ports/past-decisions.ts";
+import { type Grant, type PastDecision, ProgramReplacedError } from "../../ports/past-decisions.ts";
 import type { RecordAnswer, WhyAnswer } from "../../wire/allocations/answers.ts";
 import { timestamp } from "../../wire/values.ts";
 import { json } from "../exchange/answers.ts";
@@ -40,8 +40,24 @@ const REASONS: Readonly<Record<Reason, string>> = {
   window: "kept for others by a reserved window",
 };
 
+const REPLACED =
+  "the decision cannot be looked up: the program's files have been replaced since the daemon was started; restart it";
+
+interface Looked {
+  readonly past: PastDecision | null;
+  readonly trouble: readonly string[];
+}
+
 /** Looking is no sign of life here: an admin's question must not keep a request alive. */
 export function why({ scheduler, pastDecisions }: EndpointParts): Operation {
+  const decisionOf = async (grant: Grant | null, principal: string): Promise<Looked> => {
+    try {
+      return { past: grant === null ? null : await pastDecisions.grantOf(grant, principal), trouble: [] };
+    } catch (error) {
+      if (!(error instanceof ProgramReplacedError)) throw error;
+      return { past: null, trouble: [REPLACED] };
+    }
+  };
   return {
     role: "read",
     body: "ignored",
@@ -50,11 +66,11 @@ export function why({ scheduler, pastDecisions }: EndpointParts): Operation {
       const record = recordView(allocation, state, at, actor);
       const lease = allocation.status === "queued" ? null : allocation.lease;
       const grant = lease === null ? null : { id: allocation.request.id, grantedAt: lease.grantedAt };
-      const past = grant === null ? null : await pastDecisions.grantOf(grant, actor.principal);
+      const { past, trouble } = await decisionOf(grant, actor.principal);
       return json(200, {
         id: record.id,
         status: record.status,
-        why: [...recordWhy(record, past, state, at), ...triggerWords(past, actor)],
+        why: [...recordWhy(record, past, state, at), ...triggerWords(past, actor), ...trouble],
         decision: past === null ? null : { event: past.event, decided_at: timestamp(past.at) },
       } satisfies WhyAnswer);
     },

@@ -1,6 +1,6 @@
 /** `GET .../why`: in words why something waits, was granted, has ended, or is not granted. */
 import { expect, test } from "vitest";
-import type { PastDecision } from "../../../src/ports/past-decisions.ts";
+import { type PastDecision, ProgramReplacedError } from "../../../src/ports/past-decisions.ts";
 import { gpuReading } from "../../fixtures/readings.ts";
 import { apiKey, startDaemon } from "../daemon.ts";
 
@@ -97,4 +97,14 @@ test("of what never was there is nothing to explain", async () => {
   const daemon = await startDaemon();
   expect((await daemon.call("GET", "/gpu/allocations/none-1/why")).json.code).toBe("allocation-not-found");
   expect((await daemon.call("GET", "/gpu/gpus/9/why")).json.code).toBe("gpu-not-found");
+});
+
+test("where the program was replaced under the daemon it says so, and all else that it knows", async () => {
+  const grantOf = () => Promise.reject(new ProgramReplacedError());
+  const daemon = await startDaemon({ pastDecisions: { grantOf } });
+  const { json: held } = await daemon.allocate();
+  const { status, json } = await daemon.call("GET", `/gpu/allocations/${held.id}/why`);
+  expect([status, json.status, json.decision]).toEqual([200, "leased", null]);
+  expect(json.why[0]).toContain("granted");
+  expect(json.why.at(-1)).toContain("restart it");
 });

@@ -104,6 +104,15 @@ export async function makeCage(kind: CageKind, run: string, limits: Limits, hold
   };
 }
 
+/** Where its groups would be, whether they were made or not. */
+export function groupsNamed(kind: CageKind, run: string): readonly string[] {
+  if (kind === "systemd") return [];
+  const { unified, legacy } = readHierarchies();
+  const mounts = [...legacy.values()].map(({ mount }) => mount);
+  if (kind === "cgroup" && unified !== null) mounts.push(unified.mount);
+  return mounts.map((mount) => join(mount, GROUP, run));
+}
+
 interface Group {
   readonly path: string;
   /** Where its holder goes back to. */

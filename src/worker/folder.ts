@@ -14,13 +14,14 @@ import {
   linkSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
-  unlinkSync,
+  rmSync,
   writeFileSync,
   writeSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { ProcessName } from "./processes.ts";
 
@@ -152,11 +153,22 @@ export function claimIn(folder: string, name: FileName, value: unknown): boolean
   return isFirst(draft, pathIn(folder, name));
 }
 
-/** As {@link claimIn}, on the disk when it resolves; others are served meanwhile. */
+/**
+ * As {@link claimIn}, on the disk when it resolves, its name and its folder's too: a run that is known by nothing would
+ * be started once more after a power cut. Others are served meanwhile.
+ */
 export async function claimDurably(folder: string, name: FileName, value: unknown): Promise<boolean> {
   const draft = `${pathIn(folder, name)}.${process.pid}`;
-  await flushed(draft, value);
-  return isFirst(draft, pathIn(folder, name));
+  await Promise.all([flushed(draft, value), flushedNames(dirname(folder))]);
+  if (!isFirst(draft, pathIn(folder, name))) return false;
+  await flushedNames(folder);
+  return true;
+}
+
+/** What workers that died in the middle have left of their orders, secrets among it. */
+export function removeDrafts(folder: string): void {
+  const isDraft = (file: string) => file.startsWith(`${FILES.order}.`);
+  for (const file of readdirSync(folder).filter(isDraft)) rmSync(join(folder, file), { force: true });
 }
 
 function isFirst(draft: string, path: string): boolean {
@@ -168,7 +180,7 @@ function isFirst(draft: string, path: string): boolean {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
     throw error;
   } finally {
-    unlinkSync(draft);
+    rmSync(draft, { force: true });
   }
 }
 
@@ -183,6 +195,15 @@ async function flushed(path: string, value: unknown): Promise<void> {
   const file = openSync(path, "w", 0o600);
   try {
     writeSync(file, JSON.stringify(value));
+    await flush(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+async function flushedNames(folder: string): Promise<void> {
+  const file = openSync(folder, "r");
+  try {
     await flush(file);
   } finally {
     closeSync(file);

@@ -34,7 +34,8 @@ export async function runWorker(config: Config, env: Readonly<Record<string, str
   process.on("SIGHUP", () => reopenLog(log));
   const worker = startWorker(settings, log);
   for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, () => worker.stop());
-  await worker.done;
+  // So that what keeps it running starts another, in the folder that is there then.
+  if ((await worker.done) === "homeless") process.exitCode = 1;
 }
 
 /** Beside the built program, or as sources; the executable carries all but the Python, which is beside it. */

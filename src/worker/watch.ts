@@ -15,6 +15,7 @@ import {
   type Exit,
   type Order,
   readIn,
+  removeDrafts,
   type StopOrder,
   writeIn,
   writeLater,
@@ -210,6 +211,7 @@ export class RunWatch {
   /** Its control groups and what stood in its environment are of no more use. Who dies in between leaves them to the next worker. */
   #tidyUp(): void {
     rmSync(join(this.folder, "env"), { force: true });
+    removeDrafts(this.folder);
     const order = { ...this.order, env: {}, enter: [], leave: [] };
     const removed = removeGroups(this.order.cage.groups);
     this.tidied = removed.then(() => writeLater(this.folder, "order", order)).catch(() => undefined);

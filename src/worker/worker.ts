@@ -5,7 +5,7 @@
  *  2. While the controller is silent it starts nothing and gives nothing up. What runs, runs.
  *  3. It touches no process that does not bear the mark of one of its runs.
  */
-import { type FSWatcher, mkdirSync, readdirSync, rmSync, watch as watchFolder } from "node:fs";
+import { type FSWatcher, mkdirSync, readdirSync, rmSync, statSync, watch as watchFolder } from "node:fs";
 import { arch, cpus, networkInterfaces, totalmem } from "node:os";
 import { join } from "node:path";
 import { readBootId } from "../platform/boot-id.ts";
@@ -14,10 +14,10 @@ import type { Logger } from "../platform/logger.ts";
 import { WorkError } from "../work/errors.ts";
 import type { WorkerFacts } from "../work/model.ts";
 import type { Assignment } from "../work/wanted.ts";
-import { type CageKind, chooseCage, membersOf, signalAll } from "./cages.ts";
-import { claimIn, makeFolder, type Order, readIn, writeIn } from "./folder.ts";
+import { type CageKind, chooseCage, groupsNamed, membersOf, removeGroups, signalAll } from "./cages.ts";
+import { claimIn, makeFolder, type Order, readIn, removeDrafts, writeIn } from "./folder.ts";
 import { answersWell, completes } from "./probes.ts";
-import { listensOn, MARK, ProcessTable } from "./processes.ts";
+import { isAlive, listensOn, MARK, ProcessTable } from "./processes.ts";
 import { type Publication, publish } from "./results.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { prepare, ServiceAwayError } from "./start.ts";
@@ -39,9 +39,11 @@ const FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
 /** Until then a run's folder, with its logs, is there for whoever looks into what happened. */
 const KEEP_SETTLED_MS = 30 * 86_400_000;
 
+export type WorkerEnd = "superseded" | "stopped" | "homeless";
+
 export interface RunningWorker {
-  /** Resolves when a newer worker has taken over, or it was stopped. Runs go on. */
-  readonly done: Promise<"superseded" | "stopped">;
+  /** Resolves when a newer worker has taken over, it was stopped, or its folder and all of its runs are gone. Runs go on. */
+  readonly done: Promise<WorkerEnd>;
   stop(): void;
 }
 
@@ -54,6 +56,8 @@ class Worker {
   readonly #settings: WorkerSettings;
   readonly #log: Logger;
   readonly #runsDir: string;
+  /** Which folder it was at the start. */
+  readonly #home: string | null;
   readonly #cage: CageKind;
   readonly #facts: WorkerFacts;
   readonly #watches = new Map<string, RunWatch>();
@@ -75,6 +79,7 @@ class Worker {
     this.#log = log;
     this.#runsDir = join(settings.dir, "runs");
     mkdirSync(this.#runsDir, { recursive: true, mode: 0o755 });
+    this.#home = folderAt(this.#runsDir);
     this.#cage = chooseCage(settings.work.cage);
     this.#facts = {
       node: settings.node,
@@ -150,7 +155,7 @@ class Worker {
     }
   }
 
-  async run(): Promise<"superseded" | "stopped"> {
+  async run(): Promise<WorkerEnd> {
     const timer = setInterval(() => this.#tick(), TICK_MS);
     try {
       while (!this.#isStopped) {
@@ -159,6 +164,7 @@ class Worker {
         } catch (error) {
           if (error instanceof SupersededError) return "superseded";
           if (this.#isStopped) break;
+          if (this.#isHomeless()) return "homeless";
           if (!isAbort(error)) {
             this.#log.debug({ err: error }, "the daemon is not there");
             await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
@@ -171,6 +177,23 @@ class Worker {
       clearTimeout(this.#soon ?? undefined);
       for (const run of [...this.#ears.keys()]) this.#stopListening(run);
     }
+  }
+
+  /** Whoever would take over from it asks in another folder: nobody could ever tell it to end. */
+  #isHomeless(): boolean {
+    const now = folderAt(this.#runsDir);
+    if (now === this.#home || now === "unknown") return false;
+    const table = new ProcessTable();
+    const lives = [...this.#watches.values()].some(
+      ({ order, end, child, holder }) =>
+        end === null && ((holder !== null && isAlive(holder)) || membersOf(order, child, holder, table).length > 0),
+    );
+    if (lives) return false;
+    this.#log.warn(
+      { dir: this.#settings.dir },
+      "work.dir was removed or replaced, and no run of it lives: the worker ends",
+    );
+    return true;
   }
 
   stop(): void {
@@ -302,7 +325,9 @@ class Worker {
     const oneAfterTheOther = async () => {
       for (let next = left.shift(); next !== undefined; next = left.shift()) await this.#start(next, books, taken);
     };
-    await Promise.all(Array.from({ length: STARTS_AT_ONCE }, oneAfterTheOther));
+    const lines = await Promise.allSettled(Array.from({ length: STARTS_AT_ONCE }, oneAfterTheOther));
+    // Not before all have ended: what is told next is obeyed by nobody else meanwhile.
+    for (const line of lines) if (line.status === "rejected") throw line.reason;
   }
 
   async #start(assignment: Assignment, books: string, taken: Set<number>): Promise<void> {
@@ -337,7 +362,13 @@ class Worker {
     const order: Order = { ...NOTHING, run, books, epoch, bootId: this.#facts.bootId, orderedAt: Date.now() };
     const end = { at: Date.now(), reason, detail, exitCode: null, signal: null, resultOk: null, tail: [] };
     // Where another worker has begun it after all it is not over.
-    if (claimIn(folder, "order", order)) writeIn(folder, "end", end);
+    if (claimIn(folder, "order", order)) {
+      writeIn(folder, "end", end);
+      // Of a start that was given up half way, here or by a worker that died.
+      removeDrafts(folder);
+      rmSync(join(folder, "env"), { force: true });
+      void removeGroups(groupsNamed(this.#cage, run));
+    }
     this.#takeUp(run);
   }
 
@@ -410,6 +441,16 @@ const NOTHING: Omit<Order, "run" | "books" | "epoch" | "bootId" | "orderedAt"> =
   port: null,
   probes: { readiness: null, liveness: null, host: "", model: null },
 };
+
+/** A folder that is made anew may get the number of the one before. `null`: nothing is there. */
+function folderAt(path: string): string | null {
+  try {
+    const stat = statSync(path, { throwIfNoEntry: false });
+    return stat === undefined ? null : `${stat.dev} ${stat.ino} ${stat.birthtimeMs}`;
+  } catch {
+    return "unknown";
+  }
+}
 
 function isAbort(error: unknown): boolean {
   return error instanceof Error && error.name === "AbortError";

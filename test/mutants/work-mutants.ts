@@ -306,6 +306,41 @@ const FENCE = planted(
   ],
 );
 
+const LEFT_BEHIND = [
+  ...planted(
+    "src/worker/worker.ts",
+    ["test/worker/homeless.test.ts", "test/worker/takeover.test.ts"],
+    [
+      {
+        name: "A worker whose folder is gone leaves its runs to nobody",
+        find: "    if (lives) return false;\n",
+        replace: "",
+      },
+      {
+        name: "A worker whose folder is gone asks for ever",
+        find: 'if (this.#isHomeless()) return "homeless";',
+        replace: "",
+      },
+      {
+        name: "The groups of a start that was given up stay",
+        find: "void removeGroups(groupsNamed(this.#cage, run));",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/worker/folder.ts",
+    ["test/worker/folder.test.ts"],
+    [
+      {
+        name: "The name of an order does not wait for the disk",
+        find: "  await flushedNames(folder);\n",
+        replace: "",
+      },
+    ],
+  ),
+];
+
 const TAKEOVER = planted(
   "src/worker/worker.ts",
   ["test/worker/takeover.test.ts", "test/work-service/gate.test.ts"],
@@ -568,6 +603,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...READING,
   ...ELSEWHERE,
   ...FENCE,
+  ...LEFT_BEHIND,
   ...TAKEOVER,
   ...MEMBER,
   ...SERVICES,

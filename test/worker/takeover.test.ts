@@ -2,13 +2,14 @@
  * A daemon that was killed leaves its worker, and the next one starts another: for a moment there are two. What the old
  * one begins after the new one has looked into the folders is the new one's all the same.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { readBootId } from "../../src/platform/boot-id.ts";
 import type { RunSeen, Task } from "../../src/work/model.ts";
 import { assignmentOf, type WantedOfWorker } from "../../src/work/wanted.ts";
+import { makeCage } from "../../src/worker/cages.ts";
 import { readIn, writeIn } from "../../src/worker/folder.ts";
 import { ProcessTable } from "../../src/worker/processes.ts";
 import { prepare } from "../../src/worker/start.ts";
@@ -153,4 +154,19 @@ test("what another has begun in the meantime is not started a second time", asyn
   expect(readIn(folder, "order")).toEqual({ run: "of another" });
   comesBack();
   first.answer();
+});
+
+test("of a start that a worker which died had not finished nothing is left when it is not wanted any more", async () => {
+  const { first, comesBack } = await hidden();
+  const [run, folder] = ["run-half-1", join(site.dir, "runs", "run-half-1")];
+  mkdirSync(folder);
+  for (const file of ["order.json.17", "env"]) writeFileSync(join(folder, file), "TOKEN=secret");
+  const { record } = await makeCage("session", run, { memoryBytes: 2 ** 30, cpuMillis: 1_000, pids: 9 }, []);
+  first.answer();
+  const second = await stand.next();
+  comesBack();
+  second.answer({ stop: [{ run, epoch: 1, signal: "TERM", graceMs: 1_000, to: "main" }] });
+  await until("it is over", () => readIn(folder, "end") !== null);
+  await until("its groups are gone", () => record.groups.every((group) => !existsSync(group)));
+  expect(readdirSync(folder).sort()).toEqual(["end.json", "order.json"]);
 });

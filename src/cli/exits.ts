@@ -1,5 +1,5 @@
 /** Which exit code says what: those of sysexits.h, but for a refusal, which is 1 as everywhere. */
-import { ApiProblem, NotGranted, Unreachable } from "../client/errors.ts";
+import { ApiProblem, NotGranted, Unproven, Unreachable } from "../client/errors.ts";
 import { visible } from "../platform/printable.ts";
 
 export const EXIT = {
@@ -51,7 +51,7 @@ export function wordsOf(error: unknown): string[] {
   if (error instanceof ApiProblem) {
     const fields = error.errors.map(({ path, message }) => (path === "" ? message : `${path}: ${message}`));
     const lines = fields.length > 0 ? fields : [error.message];
-    return [...lines.map(visible), ...hint(error)];
+    return [...lines.map(visible), ...(error instanceof Unproven ? [UNPROVEN] : hint(error))];
   }
   if (error instanceof Unreachable) {
     return [
@@ -61,6 +61,9 @@ export function wordsOf(error: unknown): string[] {
   }
   return [visible(error instanceof Error ? error.message : String(error))];
 }
+
+const UNPROVEN =
+  "callers must see the socket at the daemon's own path, and be users whom its host knows (docs/deployment.md); or give a key: --key-file FILE";
 
 function hint({ code, retryAfterMs }: ApiProblem): string[] {
   if (code === "unauthenticated") return ["give a key: --key-file FILE, or GPU_ORCHESTRATOR_API_KEY_FILE"];

@@ -29,6 +29,13 @@ export class ApiProblem extends Error {
   }
 }
 
+/** A daemon that cannot ask its kernel does not learn who calls over its socket. */
+export class Unproven extends ApiProblem {
+  constructor(detail: string) {
+    super(401, "unauthenticated", detail);
+  }
+}
+
 /** No answer came. Whether the daemon has done what it was asked is not known, unless `refused`. */
 export class Unreachable extends Error {
   override readonly name = "Unreachable";

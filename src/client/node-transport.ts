@@ -1,7 +1,7 @@
 /** The same by `node:http`: it starts sooner than `fetch`, and it can call a Unix socket. */
 import type { IncomingMessage, request as Request } from "node:http";
 import { createRequire } from "node:module";
-import { ApiProblem, Unreachable } from "./errors.ts";
+import { Unproven, Unreachable } from "./errors.ts";
 import { PROOF, PROVE, prove, socketAt } from "./proof.ts";
 import { type Ask, codeOf, messageOf, type Reply, type Transport } from "./transport.ts";
 
@@ -44,7 +44,9 @@ function socketTransport(url: string): Transport {
         removed();
       }
     }
-    return reply;
+    if (reply.status !== 401 || reply.header(PROVE) === null) return reply;
+    await reply.text();
+    throw new Unproven("the daemon asks who calls, and does not take the proof");
   };
 }
 
@@ -55,7 +57,7 @@ function proved(url: string, socketPath: string, nonce: string): () => void {
     const detail = `the daemon asks who calls, and that cannot be proved: ${messageOf(error)}`;
     // Somebody answers, so the daemon is not down.
     if (PASSING.has(codeOf(error) ?? "")) throw new Unreachable(`${url}: ${detail}`, false, error);
-    throw new ApiProblem(401, "unauthenticated", detail);
+    throw new Unproven(detail);
   }
 }
 

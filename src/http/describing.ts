@@ -17,7 +17,13 @@ export const ANYWHERE: readonly ProblemCode[] = [
   "internal-error",
 ];
 /** Also with a query parameter that there is not. */
-export const WITH_KEY: readonly ProblemCode[] = [...ANYWHERE, "unauthenticated", "role-too-low", "validation-failed"];
+export const WITH_KEY: readonly ProblemCode[] = [
+  ...ANYWHERE,
+  "unauthenticated",
+  "not-ready",
+  "role-too-low",
+  "validation-failed",
+];
 export const WITH_BODY: readonly ProblemCode[] = [
   "malformed-json",
   "request-timeout",

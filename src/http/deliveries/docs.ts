@@ -30,7 +30,7 @@ export const test: ZodOpenApiOperationObject = {
   requestBody: bodyOf(testSchema, { url: "https://hooks.example.org/gpu" }),
   responses: {
     "200": answer("What came of it", testedSchema),
-    ...problems(...WITH_KEY, ...WITH_BODY, "not-ready", "limit-reached"),
+    ...problems(...WITH_KEY, ...WITH_BODY, "limit-reached"),
   },
 };
 

@@ -66,6 +66,7 @@ export class Proofs {
   /** How many of them are whose. */
   readonly #usedBy = new Map<number, number>();
   readonly #now: () => number;
+  readonly #maxUsed: number;
   readonly #sweeping: NodeJS.Timeout;
   /** Where the last sweep stopped; `null`: at the end. */
   #swept: Dir | null = null;
@@ -74,8 +75,9 @@ export class Proofs {
    * @param socketPath in a folder that is there.
    * @throws Error when the folder beside it cannot be made, or does not keep owners and modes.
    */
-  constructor(socketPath: string, now: () => number = () => performance.now()) {
+  constructor(socketPath: string, now: () => number = () => performance.now(), maxUsed = MAX_USED) {
     this.#now = now;
+    this.#maxUsed = maxUsed;
     this.#socketPath = join(realpathSync(dirname(socketPath)), basename(socketPath));
     this.#folder = proofsOf(this.#socketPath);
     mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
@@ -135,10 +137,10 @@ export class Proofs {
   }
 
   /** Removes what clients left that ended before they were known. What somebody put there and filled stays. */
-  sweep(): void {
+  sweep(most = MAX_SWEPT): void {
     try {
       this.#swept ??= opendirSync(this.#inside("."));
-      for (let n = 0; n < MAX_SWEPT; n++) {
+      for (let n = 0; n < most; n++) {
         const entry = this.#swept.readSync();
         if (entry !== null) this.#removeOld(this.#inside(entry.name));
         else {
@@ -170,7 +172,7 @@ export class Proofs {
       else this.#usedBy.set(whose, left);
     }
     const count = this.#usedBy.get(uid) ?? 0;
-    if (count >= MAX_USED) throw new ProofsError("this user has proved too often who it is");
+    if (count >= this.#maxUsed) throw new ProofsError("this user has proved too often who it is");
     this.#used.set(nonce, { over: now + NONCE_MS, uid });
     this.#usedBy.set(uid, count + 1);
   }

@@ -33,7 +33,7 @@ function runVerbs(program: Command): void {
       .option("--priority <n>", "1 to 10, higher is more urgent")
       .option("--wait [duration]", "wait no longer than this (default: without end)")
       .option("--no-wait", "now or not at all")
-      .option("--ttl <duration>", "the end without a renewal (10m; 2m on another host)")
+      .option("--ttl <duration>", "the end unless renewed (10m; 2m on another host)")
       .option("--max-duration <duration>", "the hard end; stated, it may start sooner")
       .option("--shared", "beside others on the same GPU, within --mem")
       .option("--preemptible", "may be taken back for a more urgent request")

@@ -6,18 +6,20 @@ import { NoSuchError } from "./exits.ts";
 
 const MAX_NAMED = 12;
 
+/** No beginning of a UUID: on a host of 8 GPUs, 9 is none, whichever UUID begins so. */
+const INDEX = /^\d{1,4}$/;
+
 /** The GPU, or that of the MIG instance, that a name is of; the UUID is the device's own. */
 export function gpuNamed(name: string, gpus: readonly Gpu[]): { readonly gpu: Gpu; readonly uuid: string } {
   const devices = gpus.flatMap((gpu) => [
     { gpu, uuid: gpu.uuid },
     ...gpu.mig_devices.flatMap(({ uuid }) => (uuid === null ? [] : [{ gpu, uuid }])),
   ]);
-  const byIndex = /^\d+$/.test(name)
-    ? devices.filter(({ gpu, uuid }) => gpu.uuid === uuid && gpu.id === Number(name))
-    : [];
+  const isIndex = INDEX.test(name);
+  const byIndex = devices.filter(({ gpu, uuid }) => isIndex && gpu.uuid === uuid && gpu.id === Number(name));
   const byName = devices.filter(({ uuid }) => uuid === name);
   const byBeginning = devices.filter(
-    ({ uuid }) => startsWith(uuid, name) || startsWith(uuid.replace(/^(?:GPU|MIG)-/, ""), name),
+    ({ uuid }) => !isIndex && (startsWith(uuid, name) || startsWith(uuid.replace(/^(?:GPU|MIG)-/, ""), name)),
   );
   const found = [byIndex, byName, byBeginning].find((some) => some.length > 0) ?? [];
   const [first] = found;
@@ -28,6 +30,21 @@ export function gpuNamed(name: string, gpus: readonly Gpu[]): { readonly gpu: Gp
       ? `${name}: ${found.length} GPUs begin so; give more of the UUID`
       : `no GPU "${name}"; there are ${some(there)}`,
   );
+}
+
+/** A GPU where the name is of one; else the id of an allocation. */
+export async function eitherNamed(name: string, list: List, client: Client) {
+  if (INDEX.test(name) || /^(?:GPU|MIG)-/i.test(name)) return gpuNamed(name, list.gpus);
+  try {
+    return { id: await allocationNamed(name, client, list) };
+  } catch (error) {
+    if (!(error instanceof NoSuchError)) throw error;
+    try {
+      return gpuNamed(name, list.gpus);
+    } catch (other) {
+      throw new NoSuchError(`${error.message}; ${(other as Error).message}`);
+    }
+  }
 }
 
 /** The GPUs of `--gpu 1,GPU-5c`, as an allocate takes them; nothing for none. */

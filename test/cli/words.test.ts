@@ -92,6 +92,8 @@ describe("a GPU's name", () => {
     expect(() => gpuNamed("9", gpus)).toThrow(
       'no GPU "9"; there are 0 (GPU-aaaa1111), 1 (GPU-aaaa2222), 2 (GPU-0bbb3333)',
     );
+    // One UUID begins with 0, but what is cordoned by a number is what has that index.
+    expect(() => gpuNamed("0", gpus.slice(1))).toThrow('no GPU "0"');
     expect(() => gpuNamed("aaaa", gpus)).toThrow("2 GPUs begin so");
   });
 });

@@ -2,7 +2,7 @@
 import type { Allocation, Gpu, List } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
 import { type CommonOptions, type Context, contextOf, shown } from "../context.ts";
-import { allocationNamed, gpuNamed, gpusOf } from "../names.ts";
+import { eitherNamed, gpusOf } from "../names.ts";
 import { known } from "../own.ts";
 import { type Column, cut, table } from "../table.ts";
 import type { Color, Terminal } from "../terminal.ts";
@@ -244,20 +244,17 @@ function historyColumns(now: number): readonly Column<Allocation>[] {
 export async function show(name: string, options: CommonOptions): Promise<void> {
   const { client, terminal } = await contextOf(options);
   const list = await client.list();
-  if (looksLikeGpu(name)) {
-    const { gpu, uuid } = gpuNamed(name, list.gpus);
+  const named = await eitherNamed(name, list, client);
+  if ("gpu" in named) {
+    const { gpu, uuid } = named;
     const device = uuid === gpu.uuid ? gpu : gpu.mig_devices.find((one) => one.uuid === uuid);
     if (terminal.json) terminal.data(device);
     else for (const line of gpuLines(gpu, list, terminal)) terminal.line(line);
     return;
   }
-  const record = await client.record(await allocationNamed(name, client, list));
+  const record = await client.record(named.id);
   if (terminal.json) terminal.data(record);
   else for (const line of recordLines(record, terminal)) terminal.line(line);
-}
-
-export function looksLikeGpu(name: string): boolean {
-  return /^\d{1,4}$/.test(name) || /^(?:GPU|MIG)-/i.test(name);
 }
 
 function recordLines(record: Allocation, terminal: Terminal): string[] {

@@ -98,9 +98,7 @@ function recordWhy(record: RecordAnswer, past: PastDecision | null, { line }: Ho
       return [
         `${asked} was ${grantWords(record)}`,
         ...decisionWords(past),
-        record.expires_at === undefined
-          ? "it has no end of its own"
-          : `it ends at ${record.expires_at} unless it is renewed`,
+        endWords(record),
         ...(record.notice === undefined ? [] : [`it must leave by ${record.notice.leave_by}: ${record.notice.detail}`]),
       ];
     case "ended": {
@@ -160,4 +158,10 @@ function obstacles({ gpus = [] }: RecordAnswer): string[] {
     const list = those.map(({ id, uuid }) => id ?? uuid).join(",");
     return `GPU ${list}: ${reason === null ? "would do" : REASONS[reason]}`;
   });
+}
+
+function endWords({ expires_at, allocated_at, max_duration_seconds }: RecordAnswer): string {
+  if (expires_at === undefined) return "it has no end of its own";
+  const hardEnd = Date.parse(allocated_at ?? "") + (max_duration_seconds ?? Infinity) * 1_000;
+  return `it ends at ${expires_at}${Date.parse(expires_at) >= hardEnd ? ", whatever is renewed" : " unless it is renewed"}`;
 }

@@ -3,6 +3,7 @@ import type { EpochMs } from "../../core/base/time.ts";
 import { gpuNamed } from "../../core/decisions/admin.ts";
 import { roughly } from "../../core/explain/windows.ts";
 import type { HostState } from "../../core/host/state.ts";
+import { hardEndOf } from "../../core/model/leases.ts";
 import type { GpuAnswer, GpuWhyAnswer } from "../../wire/gpus/answers.ts";
 import type { StatusAnswer } from "../../wire/host/answers.ts";
 import { json } from "../exchange/answers.ts";
@@ -31,8 +32,10 @@ function gpuWords(gpu: GpuAnswer, drain: StatusAnswer["drain"], state: HostState
   const holders = gpu.holders.map(({ allocation_id: id }) => {
     const holder = state.allocations.get(id);
     const until = holder === undefined || holder.status === "queued" ? null : holder.lease.expiresAt;
-    const end = until === null ? "until it is released" : `for ${roughly(until - now)} more, unless it is renewed`;
-    return `${id} holds it ${end}`;
+    if (holder === undefined || holder.status === "queued" || until === null)
+      return `${id} holds it until it is released`;
+    const renewable = hardEndOf(holder) === until ? "" : ", unless it is renewed";
+    return `${id} holds it for ${roughly(until - now)} more${renewable}`;
   });
   return [
     gpu.state === "free" ? `${name} is free: it can be granted` : `${name} is not granted: it is ${gpu.state}${since}`,

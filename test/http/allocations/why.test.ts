@@ -108,3 +108,12 @@ test("where the program was replaced under the daemon it says so, and all else t
   expect(json.why[0]).toContain("granted");
   expect(json.why.at(-1)).toContain("restart it");
 });
+
+test("of an end that no renewal moves, it is not said that one does", async () => {
+  const daemon = await startDaemon();
+  const { json: held } = await daemon.allocate({ required_gpus: 2, max_duration: "1h" });
+  const { json: gpu } = await daemon.call("GET", "/gpu/gpus/1/why");
+  expect(gpu.why).toContain(`${held.id} holds it for 1h more`);
+  const { json: lease } = await daemon.call("GET", `/gpu/allocations/${held.id}/why`);
+  expect(lease.why).toContain(`it ends at ${held.expires_at}, whatever is renewed`);
+});

@@ -50,8 +50,10 @@ export async function connectionOf(
   warn: (words: string) => void,
 ): Promise<Connection> {
   const settings = await settingsIn(env);
-  const named = namedHost(options.host ?? (options.url === undefined ? settings.host : undefined), settings);
-  const given = options.url ?? named?.url ?? filled(env.GPU_ORCHESTRATOR_URL) ?? settings.url;
+  const urlHere = options.url ?? (options.host === undefined ? filled(env.GPU_ORCHESTRATOR_URL) : undefined);
+  // A host's key goes to that host alone.
+  const named = namedHost(options.host ?? (urlHere === undefined ? settings.host : undefined), settings);
+  const given = urlHere ?? named?.url ?? filled(env.GPU_ORCHESTRATOR_URL) ?? settings.url;
   const url = given ?? defaultUrl();
   // A relative path of a socket would mean another for the keeper of gpuo run, which is in another folder.
   if (!/^(?:https?:\/\/.|unix:(?:\/\/)?\/[^/])/.test(url) || (!url.startsWith("unix:") && !URL.canParse(url))) {

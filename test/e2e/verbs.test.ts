@@ -309,6 +309,12 @@ describe.skipIf(!isBuilt)("with keys", () => {
       end: 78,
       stderr: expect.stringContaining("big"),
     });
+    writeFileSync(
+      join(folder, "cli.yaml"),
+      `host: big\nhosts:\n  big: {url: "${daemon.url}", key_file: ~/named-key}\n`,
+    );
+    expect((await gpuo(["status"], env)).end).toBe(0);
+    expect((await gpuo(["status"], { GPU_ORCHESTRATOR_URL: "http://127.0.0.1:1" })).end).toBe(69);
     writeFileSync(join(folder, "cli.yaml"), "keyfile: x\n");
     expect(await gpuo(["status"], env)).toMatchObject({ end: 78, stderr: expect.stringContaining("keyfile") });
   });

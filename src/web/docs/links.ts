@@ -8,6 +8,7 @@ export interface Document {
 
 export interface Operation {
   readonly operationId?: string;
+  readonly tags?: readonly string[];
   readonly parameters?: readonly Parameter[];
   readonly responses: { readonly [status: string]: { readonly links?: { readonly [name: string]: Link } } };
   readonly requestBody?: { readonly content: { readonly [type: string]: { readonly example?: unknown } } };
@@ -71,12 +72,15 @@ export function calls(document: Document) {
   );
 }
 
+/** The chapter of calls that a daemon without work refuses. */
+const WORK = "Work";
+
 /** Calls that only look, need nothing and have links: what is there already. */
-export function lists(document: Document): string[] {
+export function lists(document: Document, { work }: { readonly work: boolean }): string[] {
   return calls(document)
-    .filter(({ method, operation: { parameters = [], responses } }) => {
+    .filter(({ method, operation: { parameters = [], responses, tags = [] } }) => {
       const isFree = method === "get" && !parameters.some(({ required }) => required === true);
-      return isFree && responses["200"]?.links !== undefined;
+      return isFree && responses["200"]?.links !== undefined && (work || !tags.includes(WORK));
     })
     .map(({ path }) => path);
 }

@@ -29,6 +29,8 @@ type Wrapped<Args extends unknown[]> = (
 declare function SwaggerUIBundle(options: object): { getSystem(): System };
 
 const DOCUMENT = "/openapi.json";
+/** Who one is here, and whether there is work. */
+const ME = "/gpu/me";
 /** What was put in a form here, by its place. */
 const put = new Map<string, string>();
 const read: Promise<Document> = fetch(DOCUMENT).then((answer) => answer.json());
@@ -53,7 +55,9 @@ async function follow(system: System, path: string, method: string, { status, bo
 
 /** Looks what is there. */
 async function look(system: System, headers: Record<string, string>): Promise<void> {
-  for (const path of lists(await read)) {
+  const me = await fetch(ME, { headers });
+  if (!me.ok) return;
+  for (const path of lists(await read, (await me.json()) as { readonly work: boolean })) {
     const answer = await fetch(path, { headers });
     if (answer.ok) await follow(system, path, "get", { status: answer.status, body: await answer.json() });
   }

@@ -25,6 +25,7 @@ const DOCUMENT: Document = {
       },
     },
     "/things/{id}": { get: read },
+    "/tasks": { get: { operationId: "tasks", tags: ["Work"], responses: { "200": { links: toRead("/0/id") } } } },
     "/place": { post: place },
     "/others/{id}": {
       get: { operationId: "others", parameters: [ID], responses: { "200": { links: toRead("/id") } } },
@@ -65,5 +66,9 @@ test("a refusal, or an answer that the document does not have, fills nothing", (
 });
 
 test("at the start those are asked that only look and need nothing", () => {
-  expect(lists(DOCUMENT)).toEqual(["/things"]);
+  expect(lists(DOCUMENT, { work: true })).toEqual(["/things", "/tasks"]);
+});
+
+test("a daemon that runs no work is not asked for any", () => {
+  expect(lists(DOCUMENT, { work: false })).toEqual(["/things"]);
 });

@@ -67,13 +67,15 @@ function programOf(groups: readonly Group[]): Command {
     .enablePositionalOptions()
     .addHelpText("after", "\ngpuo VERB --help says more; gpuo help connection: where the daemon is, keys, exit codes");
   program.configureHelp(HELP);
+  program.configureOutput({
+    writeOut(help) {
+      endWithReader();
+      process.stdout.write(help);
+    },
+  });
   program.hook("preAction", (_program, called) => {
     // Node's streams would change the pipes that gpuo shares with a command.
-    if (RUNNING.has(called.name())) return;
-    // Who reads the data has had enough: `gpuo events | head`.
-    process.stdout.on("error", (error: NodeJS.ErrnoException) =>
-      process.exit(error.code === "EPIPE" ? 0 : EXIT.refused),
-    );
+    if (!RUNNING.has(called.name())) endWithReader();
   });
   for (const group of groups) group(program);
   program
@@ -152,4 +154,9 @@ async function failed(error: unknown, program: Command, verb = ""): Promise<numb
   const [first = "", ...rest] = wordsOf(error);
   console.error([first, ...rest.map((line) => `  ${line}`)].join("\n"));
   return exitCodeOf(error);
+}
+
+/** Who reads the data has had enough: `gpuo events | head`. */
+function endWithReader(): void {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : EXIT.refused));
 }

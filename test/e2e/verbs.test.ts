@@ -213,15 +213,18 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
     expect(granted.map(({ data }) => data.id)).toContain(held);
   });
 
-  test("events end quietly when who reads them has had enough", async () => {
-    const program = `${process.execPath} ${new URL("../../dist/gpu-orchestrator.js", import.meta.url).pathname}`;
-    const { end, stderr } = await runProgram(["-e", ""], {
-      cwd: daemon.folder,
-      env: { GPU_ORCHESTRATOR_URL: daemon.url, HOME: daemon.folder },
-      under: ["bash", "-c", `set -o pipefail; ${program} events | head -n 1 >/dev/null`],
-    });
-    expect([end, stderr]).toEqual([0, ""]);
-  });
+  test.each(["events | head -n 1 >/dev/null", "run --help | true"])(
+    "%s: it ends quietly when who reads it has had enough",
+    async (asked) => {
+      const program = `${process.execPath} ${new URL("../../dist/gpu-orchestrator.js", import.meta.url).pathname}`;
+      const { end, stderr } = await runProgram(["-e", ""], {
+        cwd: daemon.folder,
+        env: { GPU_ORCHESTRATOR_URL: daemon.url, HOME: daemon.folder },
+        under: ["bash", "-c", `set -o pipefail; ${program} ${asked}`],
+      });
+      expect([end, stderr]).toEqual([0, ""]);
+    },
+  );
 
   test.each([
     [["quotas"], "principal"],

@@ -94,12 +94,14 @@ function nodes(): Builder<Panel>[] {
     }),
     graph({
       title: "Nodes",
-      description: "Nodes with GPUs, those that take new pods, and those that are being emptied.",
+      description:
+        "Nodes with GPUs, those that take new pods, those being emptied, and whether the use of pods is told.",
       unit: "short",
       queries: {
         all: `count(${of("node_gpus")})`,
         open: `sum(${of("node_ready")})`,
         draining: of("draining_nodes"),
+        "metrics.k8s.io answers": of("pod_usage_up"),
       },
     }),
     graph({

@@ -253,6 +253,11 @@ function readings(): Builder<Panel>[] {
   ];
 }
 
+function started(share: number): string {
+  const rate = `rate(gpu_orchestrator_work_start_seconds_bucket{${HOST}}[1h])`;
+  return `histogram_quantile(${share}, sum by (le) (${rate}))`;
+}
+
 /** Nothing of a host that runs no work, and of a host that is alone nothing of others. */
 function work(): Builder<Panel>[] {
   return [
@@ -276,6 +281,16 @@ function work(): Builder<Panel>[] {
       unit: "short",
       queries: {
         "{{reason}}": `sum by (reason) (increase(gpu_orchestrator_work_run_ends_total{${HOST}}[1h])) or vector(0)`,
+      },
+    }),
+    graph({
+      title: "Time to start",
+      description:
+        "From a run being told to its worker, with its lease, to its first process: half and 99 % of them; 0 without any.",
+      unit: "s",
+      queries: {
+        "50 %": `(${started(0.5)} >= 0) or vector(0)`,
+        "99 %": `(${started(0.99)} >= 0) or vector(0)`,
       },
     }),
     graph({

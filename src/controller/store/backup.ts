@@ -7,7 +7,7 @@
  *  3. A copy is put in place only while no controller uses the file, and what was there is kept under another name.
  */
 import { randomUUID } from "node:crypto";
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, openSync, readSync, renameSync, rmSync, statSync } from "node:fs";
 import { dirname, resolve } from "node:path";
 import { backup, DatabaseSync } from "node:sqlite";
 import { APPLICATION_ID, lockOf, migrate } from "./sqlite.ts";
@@ -16,10 +16,27 @@ const BUSY_TIMEOUT_MS = 5_000;
 /** In one step: in several each change would begin it anew. */
 const ALL_PAGES = 2 ** 31 - 1;
 
+/** Where a database's header has its application's id, of four bytes, and how long it is (sqlite.org/fileformat2.html). */
+const ID_AT = 68;
+const HEADER_BYTES = 100;
+
+function idInHeader(path: string): number | null {
+  const header = Buffer.alloc(HEADER_BYTES);
+  const file = openSync(path, "r");
+  try {
+    return readSync(file, header, 0, HEADER_BYTES, 0) < HEADER_BYTES ? null : header.readInt32BE(ID_AT);
+  } finally {
+    closeSync(file);
+  }
+}
+
 /** Whether a controller has made this file; a file that cannot be read is none of its. */
 export function isOfController(path: string): boolean {
   if (!existsSync(path) || !statSync(path).isFile()) return false;
   try {
+    if (idInHeader(path) === APPLICATION_ID) return true;
+    // Without a log the header says all; and to open a database to read leaves a log beside it.
+    if (!existsSync(`${path}-wal`)) return false;
     const database = new DatabaseSync(path, { readOnly: true, timeout: BUSY_TIMEOUT_MS });
     try {
       return database.prepare("PRAGMA application_id").get()?.application_id === APPLICATION_ID;

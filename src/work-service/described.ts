@@ -100,8 +100,9 @@ const EXAMPLE_TASK = {
   metadata: { name: "hello" },
   spec: { taskType: "echo", inference: { prompts: ["Hello"] } },
 };
-/** Without an id, it can be sent again and again. */
+/** With an id, by which `/schedule` begins with one that is there. */
 const EXAMPLE_WORKLOAD = {
+  id: EXAMPLE_WORKLOAD_ID,
   name: "my-llm-workload",
   modelName: "llama2",
   modelType: "text-generation",

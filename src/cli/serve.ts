@@ -1,6 +1,5 @@
 /** The daemon as a process. */
 import { flushCompileCache } from "node:module";
-import { setFlagsFromString } from "node:v8";
 import { startDaemon } from "../daemon/daemon.ts";
 import { SETTING_RULES } from "../daemon/setting-rules.ts";
 import { boundYoungGeneration } from "../platform/young-generation.ts";
@@ -10,12 +9,6 @@ import { VERSION } from "./version.ts";
 /** After SIGTERM the process is gone within this, in ms, whatever still hangs. */
 const STOP_DEADLINE_MS = 9_500;
 
-/**
- * What is young and dead is collected by the main thread alone. There is little of it to move, and to wake helpers for it
- * takes a tenth of the processor time of a request (docs/performance.md).
- */
-const COLLECT_ALONE = "--no-parallel-scavenge";
-
 export async function serve(options: ServeOptions): Promise<void> {
   // As ps, top and pgrep name it; by itself it would be one `node` among many.
   process.title = "gpu-orchestrator";
@@ -23,7 +16,6 @@ export async function serve(options: ServeOptions): Promise<void> {
   const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
   // Before a flag is changed: code that was compiled with others is not taken at the next start.
   flushCompileCache();
-  setFlagsFromString(COLLECT_ALONE);
   boundYoungGeneration();
   process.on("SIGHUP", () => void daemon.reload());
   const stop = () => {

@@ -173,11 +173,19 @@ function wishFor(books: Books, run: Run): Omit<LeaseWish, "key" | "run" | "attem
   if (job === undefined || spec === undefined || spec === null || spec.resources.gpu === null) {
     throw new Error(`run ${run.id} needs no lease`);
   }
-  const { gpu } = spec.resources;
+  return { books: books.name, ...wishOf(run.owner, job.name, spec, spec.resources.gpu) };
+}
+
+/** What a run of this specification asks a lease for, wherever it stands in the books. */
+export function wishOf(
+  owner: string,
+  name: string,
+  spec: WorkSpec,
+  gpu: NonNullable<WorkSpec["resources"]["gpu"]>,
+): Omit<LeaseWish, "key" | "run" | "attempt" | "books"> {
   return {
-    books: books.name,
-    owner: run.owner,
-    serviceName: serviceNameOf(job.name),
+    owner,
+    serviceName: serviceNameOf(name),
     workloadType: workloadTypeOf(spec.taskType),
     model: analysedModel(spec),
     gpus: gpu.count,

@@ -7,6 +7,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { ContainerSteps, STUBBORN } from "./container-steps.ts";
 import { pause, Site, until } from "./site.ts";
 
 const IMAGE = "localhost/gpu-orchestrator-test:1";
@@ -82,23 +83,11 @@ afterAll(async () => {
   rmSync(folder, { recursive: true, force: true });
 }, 120_000);
 
-const submit = (script: string, spec: object = {}, gpus = 1) =>
-  site.submit(["/bin/busybox", "sh", "-c", script], { executor: "container", image: IMAGE, ...spec }, gpus);
 const containers = () => docker("ps", "--all", "--format", "{{.Names}}").stdout.trim();
-const STUBBORN = "trap '' TERM; echo up; while :; do /bin/busybox sleep 0.1; done";
-
-async function isUp(id: string): Promise<string> {
-  const run = await site.phase(id, "running");
-  await until("its container is up", () => (site.read(run.id, "logs/stdout.log") ?? "").includes("up"), 60_000);
-  return run.id;
-}
-
-async function isGone(id: string): Promise<void> {
-  await site.isOver(id);
-  await until("the GPU comes back", () => site.leases.freeGpus() === 2);
-  expect(site.marked()).toEqual([]);
-  expect(containers()).toBe("");
-}
+const steps = new ContainerSteps(() => site, IMAGE, containers);
+const submit = steps.submit.bind(steps);
+const isUp = steps.isUp.bind(steps);
+const isGone = steps.isGone.bind(steps);
 
 describe.skipIf(why !== null)(
   `a container of Docker (${NEEDS}${why === null ? "" : `; here: ${why}`})`,

@@ -8,7 +8,7 @@ import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { WorkSpec } from "../../work/model.ts";
 import { topicOf } from "../../work/node-choice.ts";
 import { chooseServing } from "../../work/runs.ts";
-import { analysedModel, serviceNameOf, workloadTypeOf } from "../look.ts";
+import { wishOf } from "../look.ts";
 import { type MaybeParts, type RouteParts, working } from "./parts.ts";
 import { draftOf, yamlOf } from "./tasks.ts";
 import { workloadDraftOf } from "./workloads.ts";
@@ -47,20 +47,7 @@ function plan(parts: RouteParts, call: Call): Answer {
   const isElsewhere = choice.node !== null && !choice.isHere;
   const { gpu } = spec.resources;
   // What another node would lease, its own daemon knows.
-  const lease =
-    gpu === null || isElsewhere
-      ? null
-      : leases.plan({
-          owner: call.actor.principal,
-          serviceName: serviceNameOf(draft.name),
-          workloadType: workloadTypeOf(spec.taskType),
-          model: analysedModel(spec),
-          gpus: gpu.count,
-          memoryMib: gpu.memoryMib,
-          nameParts: gpu.nameParts,
-          priority: spec.priority,
-          maxDurationMs: spec.maxDurationMs,
-        });
+  const lease = gpu === null || isElsewhere ? null : leases.plan(wishOf(call.actor.principal, draft.name, spec, gpu));
   const { argv, warnings } = commandOf(kind, spec, executor, { ...NOWHERE, gpuUuids: lease?.gpuUuids ?? [] });
   return json(200, {
     topic: topicOf(spec.taskType),

@@ -2,20 +2,22 @@
  * `npm run test:mutants`: plants the bugs of this folder's lists, one at a time, and demands that the suite catches each.
  *
  *  1. Bugs are planted in copies of the project; the working tree is only read.
- *  2. Before any bug, the copy as it is must pass the type check and every test file that a bug names. So what fails
- *     with a bug fails because of it.
+ *  2. They are judged list by list. Before a list's first bug, the copy as it is must pass the type check and every test
+ *     file that a bug of the list names. So what fails with a bug fails because of it. A list that cannot be judged
+ *     fails the run, and the next one is taken.
  *  3. A bug is caught when the program that has it compiles and a test fails: one that ran, and did not pass. A file
  *     that does not load or a run that does not end is a fault of the list, and fails the run as loudly as a survivor.
  *  4. A mutant whose text does not stand in its file exactly once is out of date, and nothing is run at all.
  *
- * `npm run test:mutants -- WORD...` plants only those whose name or file has one of the words in it.
+ * `npm run test:mutants -- WORD...` plants only those whose name or file has one of the words in it. A word that is
+ * the name of a list (`core`, `room`, `work`) means that list and no other.
  */
 import { type ChildProcess, spawn } from "node:child_process";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { MUTANTS, outOfDate } from "./lists.ts";
+import { LISTS, outOfDate } from "./lists.ts";
 import type { Mutant } from "./mutant.ts";
 
 const ROOT = fileURLToPath(new URL("../..", import.meta.url));
@@ -41,8 +43,8 @@ const MUTANT_LIMIT_MS = 60_000;
 const TYPES_LIMIT_MS = 300_000;
 /** For one test: one that waits in vain for what a bug has broken fails then, before its run is cut off. */
 const TEST_LIMIT_MS = 15_000;
-/** The whole of what the mutants name, unmutated, one file after the other. */
-const BASELINE_LIMIT_MS = 300_000;
+/** For each test file that a list names, unmutated; all of one list run one after the other, and share what they are given. */
+const BASELINE_LIMIT_MS = 60_000;
 /** Tests that are as long as they are told to be: short enough for the limits above, long enough to catch. */
 const SIZES = {
   KILL_CYCLES: "24",
@@ -202,7 +204,7 @@ async function checkBaseline(folder: string, mutants: readonly Mutant[]): Promis
     if (build.status !== 0) return `without any bug the program cannot be built:\n${build.output}`;
   }
   const files = [...new Set(mutants.flatMap(({ tests }) => tests))];
-  const { ended, report } = await runTests(folder, files, false, BASELINE_LIMIT_MS);
+  const { ended, report } = await runTests(folder, files, false, files.length * BASELINE_LIMIT_MS);
   if (report === null) return `without any bug the tests gave no report:\n${ended.output}`;
   for (const file of report.testResults) {
     if (file.status === "failed") return `without any bug ${file.name} fails: ${failedTests(file)[0] ?? file.message}`;
@@ -221,9 +223,13 @@ function tell(number: number, { name }: Mutant, verdict: Verdict, ms: number): v
   if (verdict.kind === "unusable") console.log(verdict.why.trimEnd().replace(/^/gm, TABLE_INDENT));
 }
 
-/** @returns whether all were caught. */
-async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]): Promise<boolean> {
-  const begun = performance.now();
+interface Tally {
+  readonly judged: number;
+  readonly caught: number;
+  readonly slowestMs: number;
+}
+
+async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]): Promise<Tally> {
   const waiting = mutants.values();
   let judged = 0;
   let caught = 0;
@@ -240,19 +246,58 @@ async function judgeAll(mutants: readonly Mutant[], folders: readonly string[]):
     }
   };
   await Promise.all(folders.map(work));
-  const total = inSeconds(performance.now() - begun);
-  console.log(`${caught} of ${judged} planted bugs caught in ${total}; the slowest took ${inSeconds(slowestMs)}`);
-  return caught === mutants.length;
+  return { judged, caught, slowestMs };
 }
 
-function chosenBy(words: readonly string[]): readonly Mutant[] {
-  if (words.length === 0) return MUTANTS;
-  return MUTANTS.filter(({ name, file }) => words.some((word) => `${name} ${file}`.toLowerCase().includes(word)));
+const NOTHING: Tally = { judged: 0, caught: 0, slowestMs: 0 };
+
+/** @returns what was judged of one list: nothing, when the project as it is fails. */
+async function judgeList(name: string, mutants: readonly Mutant[], folders: readonly string[]): Promise<Tally> {
+  const complaint = await checkBaseline(folders[0] as string, mutants);
+  if (complaint !== null) {
+    console.log(`${name}: ${complaint}`);
+    return NOTHING;
+  }
+  console.log(`${name}: without any bug everything passes`);
+  const began = performance.now();
+  const tally = await judgeAll(mutants, folders);
+  console.log(`${name}: ${summary(tally, performance.now() - began)}`);
+  return tally;
+}
+
+const summary = ({ judged, caught, slowestMs }: Tally, ms: number) =>
+  `${caught} of ${judged} planted bugs caught in ${inSeconds(ms)}; the slowest took ${inSeconds(slowestMs)}`;
+
+/** @returns whether all were caught. */
+async function judgeLists(lists: readonly (readonly [string, readonly Mutant[]])[], folders: readonly string[]) {
+  const began = performance.now();
+  let all = NOTHING;
+  for (const [name, mutants] of lists) {
+    const { judged, caught, slowestMs } = await judgeList(name, mutants, folders);
+    all = {
+      judged: all.judged + judged,
+      caught: all.caught + caught,
+      slowestMs: Math.max(all.slowestMs, slowestMs),
+    };
+  }
+  if (lists.length > 1) console.log(`all lists: ${summary(all, performance.now() - began)}`);
+  return all.caught === lists.flatMap(([, mutants]) => mutants).length;
+}
+
+/** @returns the lists with those of their mutants that one of the words means; all of them where there is none. */
+function chosenBy(words: readonly string[]): [string, readonly Mutant[]][] {
+  const inText = words.filter((word) => LISTS[word] === undefined);
+  const chosen = Object.entries(LISTS).map(([name, mutants]): [string, readonly Mutant[]] => {
+    if (words.length === 0 || words.includes(name)) return [name, mutants];
+    const isMeant = (text: string) => inText.some((word) => text.toLowerCase().includes(word));
+    return [name, mutants.filter((mutant) => isMeant(`${mutant.name} ${mutant.file}`))];
+  });
+  return chosen.filter(([, mutants]) => mutants.length > 0);
 }
 
 async function main(words: readonly string[]): Promise<boolean> {
-  const mutants = chosenBy(words);
-  if (mutants.length === 0) throw new Error(`no mutant has one of these words: ${words.join(" ")}`);
+  const lists = chosenBy(words);
+  if (lists.length === 0) throw new Error(`no mutant has one of these words: ${words.join(" ")}`);
   const home = mkdtempSync(join(tmpdir(), "gpu-orchestrator-mutants-"));
   const cleanUp = () => {
     for (const child of running) killGroup(child);
@@ -267,13 +312,12 @@ async function main(words: readonly string[]): Promise<boolean> {
   }
   try {
     const folders = Array.from({ length: WORKERS }, (_, i) => copyProject(join(home, String(i + 1))));
-    const ground = folders[0] as string;
-    const problems = outOfDate(ground, mutants);
+    const problems = outOfDate(
+      folders[0] as string,
+      lists.flatMap(([, mutants]) => mutants),
+    );
     if (problems.length > 0) throw new Error(problems.join("\n"));
-    const complaint = await checkBaseline(ground, mutants);
-    if (complaint !== null) throw new Error(complaint);
-    console.log("without any bug everything passes");
-    return await judgeAll(mutants, folders);
+    return await judgeLists(lists, folders);
   } finally {
     cleanUp();
   }

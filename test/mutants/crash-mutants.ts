@@ -22,8 +22,7 @@ export const CRASH_MUTANTS: readonly Mutant[] = [
     file: "src/store/writer-thread.ts",
     find: "      this.#underWay = { resolve, reject };",
     replace: "      this.#underWay = { resolve, reject };\n      setImmediate(resolve, null);",
-    tests: ["test/crash/kill.test.ts"],
-    built: true,
+    tests: ["test/store/thread.test.ts"],
   },
   {
     name: "The store's thread writes small turns too once it is there",

@@ -102,9 +102,13 @@ test("the event loop goes on while a commit waits for the disk", async () => {
   onTestFinished(() => other.close());
   other.exec("BEGIN IMMEDIATE");
   // Were this thread to stand still, nobody would ever end the other transaction, and the commit would be refused.
-  const committed = store.commit(turn({ allocations: [queued(request("a-1"))] }));
+  let isAnswered = false;
+  const committed = store.commit(turn({ allocations: [queued(request("a-1"))] })).then(() => {
+    isAnswered = true;
+  });
   await sleep(50);
   expect(store.load().allocations).toEqual([]);
+  expect(isAnswered).toBe(false);
   other.exec("ROLLBACK");
   await committed;
   expect(store.load().allocations).toHaveLength(1);

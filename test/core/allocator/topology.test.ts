@@ -382,6 +382,13 @@ describe("what counts before and after the connections", () => {
   });
 });
 
+test("of two GPUs that are connected alike each tears one pair, as of two that are not", () => {
+  // 0 and 1 are alike. 2 and 3 are as close, but only 3 is near 4, which is taken.
+  const near: Record<string, GpuLink> = { "0 1": "NV4", "2 3": "NV4", "3 4": "PIX" };
+  const wiring = topology(5, (a, b) => near[`${a} ${b}`] ?? "SYS");
+  expect(pick(wiring, 1, [4])).toEqual([0]);
+});
+
 describe("where the topology is not known, or not of all", () => {
   test("placement goes by memory and UUID as if all were alike", () => {
     const wiring = nested(8);
@@ -599,6 +606,8 @@ describe("whatever the host", () => {
           closenessOf(rewired, null),
         );
         expect(again).toEqual(placed);
+        const blind = (order: readonly Candidate[]) => place(asked, order, [], null);
+        expect(blind(shuffled.map(({ one }) => one))).toEqual(blind(free));
       }),
       { numRuns: 3_000 },
     );

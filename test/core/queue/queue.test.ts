@@ -115,6 +115,12 @@ test("never is judged on the inventory: a lost GPU still counts", () => {
   const pair = host.submit({ requiredGpus: 2 });
   expect(host.allocation(pair).status).toBe("queued");
   expect(host.whyQueued(pair)).toEqual({ "GPU-a": null, "GPU-b": "unknown" });
+  for (let reading = 0; reading < 3; reading++) host.observe();
+  const another = host.submit({ requiredGpus: 2 });
+  // Of a model that is asked for GPUs are counted in another way.
+  const alike = host.submit({ requiredGpus: 2, gpuModel: "H100" });
+  for (const id of [another, alike]) expect(host.whyQueued(id)).toEqual({ "GPU-a": null, "GPU-b": "lost" });
+  expect(refusal(() => host.submit({ requiredGpus: 3, gpuModel: "H100" }))).toBe("request-never-fits");
 });
 
 test("never is judged on the inventory: a GPU that no longer tells its size has not shrunk", () => {
@@ -179,13 +185,19 @@ test("placement takes the smallest GPU that fits, and preferred ones before it",
   expect(host.gpusOf(host.submit())).toEqual(["GPU-small"]);
   const other = new SimulatedHost(gpus);
   expect(other.gpusOf(other.submit({ preferredGpus: ["2", "GPU-big"] }))).toEqual(["GPU-small2"]);
+  // A wish that cannot be met changes nothing.
+  const third = new SimulatedHost(gpus);
+  expect(third.gpusOf(third.submit({ preferredGpus: ["7"] }))).toEqual(["GPU-small"]);
 });
 
-test("shuffled GPUs give the same placement", () => {
+test.each([
+  { wish: "none", preferredGpus: [] },
+  { wish: "one that cannot be met", preferredGpus: ["GPU-elsewhere"] },
+])("shuffled GPUs give the same placement, with a wish: $wish", ({ preferredGpus }) => {
   const gpus = eight();
   const pick = (order: typeof gpus) => {
     const host = new SimulatedHost(order);
-    return [...(host.gpusOf(host.submit({ requiredGpus: 3 })) ?? [])].sort();
+    return [...(host.gpusOf(host.submit({ requiredGpus: 3, preferredGpus })) ?? [])].sort();
   };
   const expected = pick(gpus);
   expect(pick([...gpus].reverse())).toEqual(expected);

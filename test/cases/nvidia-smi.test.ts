@@ -347,6 +347,20 @@ describe("accounting buffers that are full", () => {
     expect(host.standing.map(({ block }) => block)).toEqual(Array(16).fill("occupied"));
   });
 
+  test.each(["<accounted_processes>", "<supported_clocks>", "a <b>"])(
+    "a name with %s in it hides no process",
+    async (name) => {
+      const host = new Host();
+      const processes = [
+        { pid: 7, name: "NAME" },
+        { pid: 8, name: "python" },
+      ];
+      await host.sees(shows(full(1, { processes }).replace("NAME", name)));
+      expect(host.standing).toMatchObject([{ block: "occupied" }]);
+      expect(host.state.sight.gpus.get(smiUuid(0))?.reading.processes).toMatchObject([{ pid: 7, name }, { pid: 8 }]);
+    },
+  );
+
   test("a name that breaks out of its element hides no process", async () => {
     const text = full(1, { processes: [{ pid: 7, name: "NAME" }] }).replace(
       "NAME",

@@ -312,8 +312,9 @@ const ONE_BY_ONE = planted(
     },
     {
       name: "Runs go on while one lives that cannot be killed",
-      find: 'stuck = "abandoned" in end && end.abandoned;',
-      replace: 'stuck = "abandoned" in end && end.abandoned && left < 0;',
+      file: "src/monitor/nvidia-smi/source.ts",
+      find: "return this.#closed || this.#abandonedPid !== null ? 0",
+      replace: "return this.#closed ? 0",
     },
   ],
 );

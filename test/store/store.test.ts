@@ -542,26 +542,20 @@ test("a request may come and go in one turn", async () => {
   expect(store.due(START, 10)).toHaveLength(1);
 });
 
-test("what is said of a GPU survives, though nothing else of it changes", async () => {
+test.each<Partial<Gpu>>([
+  { lostSince: START + 1 },
+  { foreignSince: START + 1 },
+  { answeredUpTo: 9 },
+  { cordon: { at: START, by: "ops", reason: "fan", drainBy: START + 9 } },
+  { fault: { at: START, reason: "Xid 48", scope: "several", sequence: 7 } },
+])("what is said of a GPU survives, though nothing else of it changes: %o", async (word) => {
   const path = databasePath();
   const granted = grantTurn(["a-1"], ["GPU-a"], START, 1);
   const [held] = granted.gpus as [Gpu];
-  const words: Partial<Gpu>[] = [
-    { lostSince: START + 1 },
-    { foreignSince: START + 1 },
-    { answeredUpTo: 9 },
-    { cordon: { at: START, by: "ops", reason: "fan", drainBy: START + 9 } },
-    { fault: { at: START, reason: "Xid 48", scope: "several", sequence: 7 } },
-  ];
-  let said = held;
-  for (const [round, word] of words.entries()) {
-    const store = open(path);
-    if (round === 0) await store.commit(granted);
-    said = { ...said, ...word };
-    await store.commit(turn({ gpus: [said] }));
-    await store.close();
-    const again = open(path);
-    expect(again.load().gpus).toEqual([said]);
-    await again.close();
-  }
+  const store = open(path);
+  await store.commit(granted);
+  await store.commit(turn({ gpus: [held] }));
+  await store.commit(turn({ gpus: [{ ...held, ...word }] }));
+  await store.close();
+  expect(open(path).load().gpus).toEqual([{ ...held, ...word }]);
 });

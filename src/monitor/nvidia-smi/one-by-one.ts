@@ -30,6 +30,7 @@ export interface OneByOne {
   readonly failure: ProbeFailure;
   /** Runs `nvidia-smi` with these arguments. */
   readonly run: (args: readonly string[], timeoutMs: number) => Promise<RunEnd>;
+  /** 0 while a run lives that cannot be killed. */
   readonly leftMs: () => number;
 }
 
@@ -45,19 +46,14 @@ export async function readOneByOne({ gpus, failure, run, leftMs }: OneByOne): Pr
   const read: GpuReading[] = [];
   const unread: string[] = [];
   let host: HostReading | null = null;
-  let stuck = false;
   for (const [position, gpu] of order.entries()) {
     const left = leftMs();
     const timeoutMs = position === order.length - 1 ? left : left / 2;
-    if (stuck || timeoutMs < MIN_RUN_MS) {
+    if (timeoutMs < MIN_RUN_MS) {
       unread.push(gpu.uuid);
       continue;
     }
-    const answer = await askForOne(gpu, async (args) => {
-      const end = await run(args, timeoutMs);
-      stuck = "abandoned" in end && end.abandoned;
-      return end;
-    });
+    const answer = await askForOne(gpu, (args) => run(args, timeoutMs));
     if (answer.said === "nothing") unread.push(gpu.uuid);
     else if (answer.said === "lost") read.push(lostReading(gpu, "GPU is lost"));
     else if (answer.said === "reading") {

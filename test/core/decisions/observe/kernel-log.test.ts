@@ -113,6 +113,17 @@ test("an admin answers what has come so far; the same error once more counts ane
   expect(hear(host, xid(48, 16))).toHaveLength(1);
 });
 
+test.each([
+  { kind: "init-failed", device: DEVICES["GPU-a"], at: 1_000 },
+  { kind: "switch-fault", device: "0:c0:0", sxid: 11_012 },
+] as const)("what an admin has answered does not come back with the next reading of the log: $kind", (report) => {
+  const host = newHost("GPU-a");
+  expect(hear(host, { ...report, sequence: 10 })).toHaveLength(1);
+  host.do({ type: "clear-quarantine", gpu: "GPU-a", reason: "reset by hand", actor: ADMIN });
+  expect(hear(host, { ...report, sequence: 10 })).toEqual([]);
+  expect(hear(host, { ...report, sequence: 11 })).toHaveLength(1);
+});
+
 test("clearing an error does not clear what an ended lease has left, unless that was quarantined, too", () => {
   const host = newHost("GPU-a");
   const id = host.submit();

@@ -11,6 +11,6 @@ export function serveVerb(program: Command, serve: (options: ServeOptions) => Pr
     .option("--host <address>", "address to listen on, over the settings'")
     .option("--port <number>", "port to listen on, over the settings'")
     .option("--simulate <host>", "serve simulated GPUs, such as h100x8, instead of this host's")
-    .option("--mloc", "as MLOC's orchestrator: port 8000, ./results, its workers over Redis ($REDIS_URL)")
+    .option("--mloc", "as MLOC's orchestrator: port 8000, ./results, and its workers if $REDIS_URL is set")
     .action(serve);
 }

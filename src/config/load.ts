@@ -67,7 +67,7 @@ export function chooseConfigFile(named: string | undefined, env: Environment): {
 export function loadConfig({ path, explicit, env, flags, rules = [] }: ConfigSource): LoadedConfig {
   const document = path === null ? NO_DOCUMENT : readFile(path, explicit);
   const overlays = [...environmentOverlays(env), ...tokenOverlays(document.tree, env), ...flagOverlays(flags)];
-  const merged = overlay(flags.mloc === true ? asMloc(document.tree) : document.tree, overlays);
+  const merged = overlay(flags.mloc === true ? asMloc(document.tree, env) : document.tree, overlays);
   const originOf = (at: Path): Origin | null => overlays.findLast((one) => isSame(one.path, at))?.origin ?? null;
 
   const inFile = problemsOf(document.tree, (at, part) => document.locate(at, part));
@@ -146,18 +146,30 @@ function decode(bytes: Uint8Array, path: string): ConfigDocument {
 /** What MLOC's orchestrator does by itself: its port, its folder, its topics. Its workers are programs of their own. */
 const MLOC: Readonly<Record<string, Tree>> = {
   server: { port: 8_000 },
+  work: { enabled: true, worker: "external", results_dir: "./results" },
+};
+const MLOC_OVER_REDIS: Readonly<Record<string, Tree>> = {
   work: {
-    enabled: true,
-    worker: "external",
-    results_dir: "./results",
+    ...MLOC.work,
     executors: { mloc: { type: "mloc" }, ppo: { type: "ppo" } },
     task_types: { inference: "mloc", ppo: "ppo" },
   },
   cluster: { mloc: true },
 };
+/** Without a broker its workers have nothing to hear from, and ours does the same work. */
+const MLOC_ALONE: Readonly<Record<string, Tree>> = {
+  work: {
+    ...MLOC.work,
+    executors: { vllm: { type: "vllm" }, ppo: { type: "ppo" } },
+    task_types: { inference: "vllm", ppo: "ppo" },
+  },
+};
 
-function asMloc(tree: Tree): Tree {
-  const sections = Object.entries(MLOC).map(([name, given]) => [name, { ...given, ...sectionOf(tree, name) }]);
+function asMloc(tree: Tree, { REDIS_URL: url }: Environment): Tree {
+  const { redis_url: inFile } = sectionOf(tree, "cluster");
+  const hasBroker = (url !== undefined && url !== "") || (inFile !== undefined && inFile !== null);
+  const defaults = { ...MLOC, ...(hasBroker ? MLOC_OVER_REDIS : MLOC_ALONE) };
+  const sections = Object.entries(defaults).map(([name, given]) => [name, { ...given, ...sectionOf(tree, name) }]);
   return { ...tree, ...Object.fromEntries(sections) };
 }
 

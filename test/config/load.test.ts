@@ -233,7 +233,7 @@ test("a key of the file that is ORCHESTRATOR_TOKEN too stays whose it is", () =>
   }
 });
 
-test("--mloc takes MLOC's defaults where the settings say nothing, and needs its Redis", () => {
+test("--mloc takes MLOC's defaults where the settings say nothing", () => {
   const flags = { mloc: true };
   const env = { REDIS_URL: "redis://localhost:6379/0", ORCHESTRATOR_TOKEN: "dev-token" };
   const { server, work, cluster } = configOf("work: {max_tasks: 5}", { env, flags });
@@ -241,7 +241,21 @@ test("--mloc takes MLOC's defaults where the settings say nothing, and needs its
   expect(work).toMatchObject({ enabled: true, worker: "external", resultsDir: "./results", maxTasks: 5 });
   expect(work.taskTypes).toEqual({ inference: "mloc", ppo: "ppo" });
   expect(cluster).toMatchObject({ mloc: true, role: null, redisUrl: "redis://localhost:6379/0" });
-  expect(() => configOf("", { env: { ORCHESTRATOR_TOKEN: "dev-token" }, flags })).toThrow(/needs cluster.redis_url/);
+});
+
+test("--mloc without a Redis has no broker: its tasks are for our own worker", () => {
+  const flags = { mloc: true };
+  for (const REDIS_URL of [undefined, ""]) {
+    const { server, work, cluster } = configOf("", { env: { REDIS_URL, ORCHESTRATOR_TOKEN: "dev-token" }, flags });
+    expect([server.port, cluster.mloc, cluster.redisUrl]).toEqual([8000, false, null]);
+    expect(work).toMatchObject({ enabled: true, worker: "external", resultsDir: "./results" });
+    expect(work.taskTypes).toEqual({ inference: "vllm", ppo: "ppo" });
+    expect(work.executors).toMatchObject({ vllm: { type: "vllm" }, ppo: { type: "ppo" } });
+  }
+  const env = { ORCHESTRATOR_TOKEN: "dev-token" };
+  const over = configOf("cluster: {redis_url: 'redis://127.0.0.1:1'}", { env, flags });
+  expect(over).toMatchObject({ cluster: { mloc: true }, work: { taskTypes: { inference: "mloc" } } });
+  expect(() => configOf("cluster: {mloc: true}", { env, flags })).toThrow(/needs cluster.redis_url/);
 });
 
 test("hosts share work only over a Redis that nobody else can read, and with a secret", () => {

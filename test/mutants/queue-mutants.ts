@@ -4,6 +4,7 @@ const QUEUE = "test/core/queue/queue.test.ts";
 const LINES = "test/core/host/line.test.ts";
 const BACKFILL = "test/core/queue/backfill.test.ts";
 const FORECAST = "test/core/explain/forecast.test.ts";
+const SLOTS = "test/core/explain/slots.test.ts";
 const PATIENCE = "test/core/queue/patience.test.ts";
 const PATIENCE_PROPERTIES = "test/core/queue/patience-properties.test.ts";
 const LEASE = "test/core/decisions/lease.test.ts";
@@ -170,7 +171,7 @@ const HOLDING = planted(
 
 const FORESEEN = planted(
   "src/core/explain/forecast.ts",
-  [FORECAST],
+  [FORECAST, SLOTS],
   [
     {
       name: "Who waits is promised a GPU as soon as those before it have begun, not when they have ended",
@@ -189,15 +190,33 @@ const FORESEEN = planted(
       replace: "Math.floor(lasted.length * (1 - SHORT_PART))",
     },
     {
-      name: "Nobody is ever thought to be passed by those behind him",
-      file: "src/core/explain/slots.ts",
-      find: "const isBetter = (asked[place] as number) <= gpus && (",
-      replace: "const isBetter = (",
+      name: "Nobody is ever thought to be passed by those behind him who ask for less",
+      file: "src/core/explain/passing.ts",
+      find: "if (gpus > claimant.gpus) return false;",
+      replace: "",
+    },
+    {
+      name: "A short one that may pass is thought to wait for whoever of its kind stands before it",
+      file: "src/core/explain/passing.ts",
+      find: "if (firmFrom > claimant.durationMs) continue;",
+      replace: "",
+    },
+    {
+      name: "Of a kind only the shortest is thought to stand in the way of who is longer",
+      file: "src/core/explain/passing.ts",
+      find: "firmFrom <= step.firmFrom && begin >= step.begin",
+      replace: "firmFrom <= step.firmFrom",
+    },
+    {
+      name: "Who cannot be passed is thought to give its GPUs back as soon as the last of them has begun",
+      file: "src/core/explain/passing.ts",
+      find: "free -= slot.kind.gpus;",
+      replace: "",
     },
     {
       name: "A start that was found once stays, although somebody else has been given those GPUs since",
       file: "src/core/explain/slots.ts",
-      find: "if (front.at < begin) front.free -= both;\n      else if (front.at < end) front.free -= Math.min(both, claimant.gpus);",
+      find: "if (front.at < begin) front.free -= both;\n      else front.free -= Math.min(both, claimant.gpus);",
       replace: "if (front.at < begin) front.free -= both;",
     },
   ],

@@ -33,7 +33,8 @@ import { isOutOfPatience } from "../queue/patience.ts";
 import { remainingOf } from "../queue/quotas.ts";
 import { WindowAllowances } from "../queue/window-allowances.ts";
 import { GpuSets } from "./gpu-sets.ts";
-import { type Claimant, Slots } from "./slots.ts";
+import { PassableSlots } from "./passing.ts";
+import { type Claimant, FreeTimes, Slots } from "./slots.ts";
 
 /** The range in which a request is expected to be granted. */
 export interface Eta {
@@ -65,14 +66,10 @@ export function forecast(
   const gpus = futureCandidates(state, candidates(state, now), now);
   const part = shortPart(state.lasted);
   const sets = new GpuSets(gpus);
-  const latest = new Slots(
-    sets,
-    gpus.map(({ gpu }) => surelyFreeFrom(gpu, state, now)),
-  );
-  const earliest = new Slots(
-    sets,
-    gpus.map(({ gpu }) => perhapsFreeFrom(gpu, state, now, part)),
-  );
+  const surely = new FreeTimes(gpus.map(({ gpu }) => surelyFreeFrom(gpu, state, now)));
+  const perhaps = new FreeTimes(gpus.map(({ gpu }) => perhapsFreeFrom(gpu, state, now, part)));
+  const latest = new Slots(sets, surely);
+  const earliest = new PassableSlots(sets, perhaps);
   const budgets = new Budgets(state, () => gpus, now);
   const quotas = new QuotasAhead(state, now);
   const windows = new WindowAllowances(state, () => gpus, now);
@@ -99,7 +96,7 @@ export function forecast(
     }
     const starts = latest.keptFor(claimant).map((kept) => latest.startBehindAll(claimant.gpus, kept, now));
     const last = claimant.isPassable ? Infinity : Math.min(...starts);
-    const first = earliest.startPassing(claimant, now);
+    const first = earliest.start(claimant, now);
     latest.add(claimant, last, last + claimant.durationMs + settlingMs(state.policy));
     earliest.add(claimant, first, first + part * (nominalMs(request) ?? 0));
     // Whom a window may keep longer comes when it closes, and nobody behind can count on a time any more.

@@ -23,14 +23,16 @@ interface Suiting {
   readonly sets: (GpuSet | undefined)[];
 }
 
+/** What is known of two sets, by the numbers of both. */
+type ByPair<T> = ((T | undefined)[] | undefined)[];
+
 export class GpuSets {
   readonly #gpus: readonly FutureCandidate[];
   readonly #known: GpuSet[] = [];
   readonly #suiting = new Map<string, Suiting>();
-  /** By the numbers of the two. */
-  readonly #both = new Map<number, GpuSet>();
-  readonly #without = new Map<number, GpuSet>();
-  readonly #overlaps = new Map<number, number>();
+  readonly #both: ByPair<GpuSet> = [];
+  readonly #without: ByPair<GpuSet> = [];
+  readonly #overlaps: ByPair<number> = [];
 
   constructor(gpus: readonly FutureCandidate[]) {
     this.#gpus = gpus;
@@ -66,12 +68,12 @@ export class GpuSets {
   /** How many GPUs are in both. */
   overlap(a: GpuSet, b: GpuSet): number {
     if (a === b) return a.size;
-    const pair = pairOf(a, b);
-    let shared = this.#overlaps.get(pair);
+    const row = rowOf(this.#overlaps, a);
+    let shared = row[b.number];
     if (shared === undefined) {
       shared = 0;
       for (const [place, one] of a.has.entries()) shared += one & (b.has[place] as number);
-      this.#overlaps.set(pair, shared);
+      row[b.number] = shared;
     }
     return shared;
   }
@@ -86,12 +88,12 @@ export class GpuSets {
     };
   }
 
-  #made(made: Map<number, GpuSet>, a: GpuSet, b: GpuSet, join: (one: number, other: number) => number): GpuSet {
-    const pair = pairOf(a, b);
-    let set = made.get(pair);
+  #made(made: ByPair<GpuSet>, a: GpuSet, b: GpuSet, join: (one: number, other: number) => number): GpuSet {
+    const row = rowOf(made, a);
+    let set = row[b.number];
     if (set === undefined) {
       set = this.#one(a.has.map((one, place) => join(one, b.has[place] as number)));
-      made.set(pair, set);
+      row[b.number] = set;
     }
     return set;
   }
@@ -106,11 +108,13 @@ export class GpuSets {
   }
 }
 
-/** More than come up: each of the requests that are looked at brings few. */
-const MAX_SETS = 2 ** 20;
-
-function pairOf(a: GpuSet, b: GpuSet): number {
-  return a.number * MAX_SETS + b.number;
+function rowOf<T>(pairs: ByPair<T>, { number }: GpuSet): (T | undefined)[] {
+  let row = pairs[number];
+  if (row === undefined) {
+    row = [];
+    pairs[number] = row;
+  }
+  return row;
 }
 
 function isSame(a: Uint8Array, b: Uint8Array): boolean {

@@ -15,8 +15,18 @@ const ORDERED_MAP = planted(
   [
     {
       name: "Who leaves as the first of a tree takes those behind it along",
-      find: "if (tree.left === undefined) return tree.right;\n  return balanced(",
-      replace: "if (tree.left === undefined) return undefined;\n  return balanced(",
+      find: "if (tree.left === undefined) return tree.right;\n  return withLeft(",
+      replace: "if (tree.left === undefined) return undefined;\n  return withLeft(",
+    },
+    {
+      name: "A tree that grows on one side is not balanced, and becomes a list",
+      find: "if (right?.height !== tree.right?.height) return balanced(ordering, key, value, left, right);",
+      replace: "",
+    },
+    {
+      name: "What grows at a height that stays is not counted",
+      find: "const size = tree.size + (right?.size ?? 0) - (tree.right?.size ?? 0);",
+      replace: "const { size } = tree;",
     },
   ],
 );

@@ -233,13 +233,46 @@ function balanced<K, V, M>(
   return node(ordering, key, value, left, right);
 }
 
+/** A node with another subtree on its left. */
+function withLeft<K, V, M>(ordering: Ordering<K, V, M>, tree: Node<K, V, M>, left: Tree<K, V, M>): Node<K, V, M> {
+  const { key, value, right, height } = tree;
+  // Mostly it is as high as before: then so is the node, and nothing tilts.
+  if (left?.height !== tree.left?.height) return balanced(ordering, key, value, left, right);
+  const size = tree.size + (left?.size ?? 0) - (tree.left?.size ?? 0);
+  return {
+    key,
+    value,
+    left,
+    right,
+    height,
+    size,
+    measure: ordering.measure(key, value, left?.measure, right?.measure),
+  };
+}
+
+/** The same on its right. */
+function withRight<K, V, M>(ordering: Ordering<K, V, M>, tree: Node<K, V, M>, right: Tree<K, V, M>): Node<K, V, M> {
+  const { key, value, left, height } = tree;
+  if (right?.height !== tree.right?.height) return balanced(ordering, key, value, left, right);
+  const size = tree.size + (right?.size ?? 0) - (tree.right?.size ?? 0);
+  return {
+    key,
+    value,
+    left,
+    right,
+    height,
+    size,
+    measure: ordering.measure(key, value, left?.measure, right?.measure),
+  };
+}
+
 function insert<K, V, M>(ordering: Ordering<K, V, M>, tree: Tree<K, V, M>, key: K, value: V): Node<K, V, M> {
   if (tree === undefined) return node(ordering, key, value, undefined, undefined);
   const side = ordering.compare(key, tree.key);
   if (side === 0) return node(ordering, key, value, tree.left, tree.right);
   return side < 0
-    ? balanced(ordering, tree.key, tree.value, insert(ordering, tree.left, key, value), tree.right)
-    : balanced(ordering, tree.key, tree.value, tree.left, insert(ordering, tree.right, key, value));
+    ? withLeft(ordering, tree, insert(ordering, tree.left, key, value))
+    : withRight(ordering, tree, insert(ordering, tree.right, key, value));
 }
 
 /** @param taken is given the value that stood at `key`. */
@@ -253,11 +286,11 @@ function remove<K, V, M>(
   const side = ordering.compare(key, tree.key);
   if (side < 0) {
     const left = remove(ordering, tree.left, key, taken);
-    return left === tree.left ? tree : balanced(ordering, tree.key, tree.value, left, tree.right);
+    return left === tree.left ? tree : withLeft(ordering, tree, left);
   }
   if (side > 0) {
     const right = remove(ordering, tree.right, key, taken);
-    return right === tree.right ? tree : balanced(ordering, tree.key, tree.value, tree.left, right);
+    return right === tree.right ? tree : withRight(ordering, tree, right);
   }
   if (taken !== null) taken.value = tree.value;
   if (tree.left === undefined) return tree.right;
@@ -269,5 +302,5 @@ function remove<K, V, M>(
 
 function removeFirst<K, V, M>(ordering: Ordering<K, V, M>, tree: Node<K, V, M>): Tree<K, V, M> {
   if (tree.left === undefined) return tree.right;
-  return balanced(ordering, tree.key, tree.value, removeFirst(ordering, tree.left), tree.right);
+  return withLeft(ordering, tree, removeFirst(ordering, tree.left));
 }

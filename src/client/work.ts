@@ -184,6 +184,11 @@ export class WorkClient {
     return this.#json("PATCH", `/workloads/${encodeURIComponent(id)}`, body, { "content-type": "application/json" });
   }
 
+  label(id: string, labels: Readonly<Record<string, string>>): Promise<WorkloadRecord> {
+    const body = JSON.stringify({ labels });
+    return this.#json("PATCH", `/workloads/${encodeURIComponent(id)}`, body, { "content-type": "application/json" });
+  }
+
   stopRun(id: string): Promise<unknown> {
     return this.#json("POST", `/runs/${encodeURIComponent(id)}/stop`);
   }

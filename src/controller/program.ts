@@ -1,4 +1,5 @@
 /** The controller as the command line starts it. */
+import { randomUUID } from "node:crypto";
 import { join } from "node:path";
 import { Client } from "../client/client.ts";
 import { nodeTransport } from "../client/node-transport.ts";
@@ -12,6 +13,7 @@ import { createApiServer, createOpenServer } from "./api/server.ts";
 import { TenantService } from "./api/tenant-service.ts";
 import { HostBackend, runPriority } from "./host/backend.ts";
 import { type ChildDaemon, secretFolderOf, startChildDaemon } from "./host/child.ts";
+import { Fence } from "./host/fence.ts";
 import type { Objects } from "./objects/store.ts";
 import type { Backend } from "./reconcile/backend.ts";
 import { ReconcileLoop } from "./reconcile/loop.ts";
@@ -98,8 +100,10 @@ interface Ground {
 function hostGround(settings: ControllerSettings, child: ChildDaemon | null, stores: Stores, log: Logger): Ground {
   const transport = nodeTransport(child?.url ?? settings.daemon.url ?? DEFAULT_DAEMON);
   const key = () => child?.key ?? settings.daemon.key;
+  const work = new WorkClient({ transport, key });
+  const fence = fenceOf(settings, work, stores, log);
   const { premium, standard, basic } = settings.reconcile.qos;
-  const backend = new HostBackend(new Client({ transport, key }), new WorkClient({ transport, key }), {
+  const how = {
     executor: settings.daemon.executor,
     secrets: child === null ? settings.daemon.secrets : secretFolderOf(childFolder(settings)),
     priorities: {
@@ -107,19 +111,37 @@ function hostGround(settings: ControllerSettings, child: ChildDaemon | null, sto
       standard: runPriority(standard.priority),
       basic: runPriority(basic.priority),
     },
-  });
+  };
+  const backend = new HostBackend(new Client({ transport, key }), work, how, fence);
   return {
     objects: stores.objects,
     backend,
-    leads: () => stores.leads,
+    leads: () => stores.leads && (fence?.decides ?? true),
     start: () => stores.follow(),
     async stop() {
+      await fence?.release().catch((err) => log.warn({ err }, "the next controller waits a little longer"));
       if (child === null) return;
       // Work outlives its daemon; what stood in for engines is of no use to anybody without this process.
       await backend.stopAll(SIMULATED_STOP_MS).catch((err) => log.warn({ err }, "replicas may be left"));
       await child.stop();
     },
   };
+}
+
+/** `null`: the database is a file, which one controller at a time uses. */
+function fenceOf(settings: ControllerSettings, work: WorkClient, stores: Stores, log: Logger): Fence | null {
+  const { postgres, daemon } = settings;
+  if (postgres === null) return null;
+  return new Fence(work, {
+    // Not its host: there may be several names for that.
+    shared: `${postgres.database}/${postgres.schema}`,
+    self: randomUUID(),
+    executor: daemon.executor,
+    lock: () => stores.lock,
+    lost: () => stores.objects.dropUnwritten(),
+    steadyMs: () => performance.now(),
+    log,
+  });
 }
 
 async function clusterGround(settings: ControllerSettings, changed: () => void, log: Logger): Promise<Ground> {

@@ -50,6 +50,11 @@ export class Stores {
     return this.objects.isLoaded && (this.#lock?.isHeld ?? true);
   }
 
+  /** That of the database; `held` where there is none, since there is one controller then. */
+  get lock(): "held" | "alone" | "none" {
+    return this.#lock?.state ?? "held";
+  }
+
   /** Why nothing is known of the objects of a host yet; `null`: it is. */
   get unread(): string | null {
     return this.objects.isLoaded ? null : `the database has not been read: ${this.trouble ?? "that begins now"}`;

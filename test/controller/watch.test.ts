@@ -182,20 +182,35 @@ describe("the election", () => {
   function leases() {
     let lease: { metadata: { resourceVersion: string }; spec: Record<string, unknown> } | null = null;
     let version = 0;
+    let reads = 0;
+    /** So long an answer to a write is kept back, by the candidates' clock. */
+    const slow = { ms: 0 };
+    /** Who is quicker than whoever reads next. */
+    const quicker: string[] = [];
     handler = (req, res, _url, body) => {
       const given = body === "" ? null : JSON.parse(body);
+      if (req.method === "GET") reads++;
+      else clock += slow.ms;
       const refuse = (status: number) => {
         res.statusCode = status;
         res.end("{}");
       };
-      if (req.method === "GET") return lease === null ? refuse(404) : void res.end(JSON.stringify(lease));
+      if (req.method === "GET") {
+        if (lease === null) return refuse(404);
+        res.end(JSON.stringify(lease));
+        return quicker.splice(0).forEach(take);
+      }
       if (req.method === "POST" && lease !== null) return refuse(409);
       if (req.method === "PUT" && given.metadata.resourceVersion !== lease?.metadata.resourceVersion)
         return refuse(409);
       lease = { metadata: { resourceVersion: String(++version) }, spec: given.spec };
       return void res.end(JSON.stringify(lease));
     };
-    return { spec: () => lease?.spec ?? {}, writes: () => version };
+    /** Somebody else has it now. */
+    const take = (holderIdentity: string) => {
+      lease = { metadata: { resourceVersion: String(++version) }, spec: { ...lease?.spec, holderIdentity } };
+    };
+    return { spec: () => lease?.spec ?? {}, writes: () => version, reads: () => reads, slow, take, quicker };
   }
   let clock = 0;
   const troubles: string[] = [];
@@ -221,9 +236,9 @@ describe("the election", () => {
   test("renews its lease, by a clock that counts parts of milliseconds", async () => {
     const { writes } = leases();
     const stop = new AbortController();
-    clock += 0.37;
     const first = candidate("first");
     await first.acquire(stop.signal);
+    clock += 0.37;
     const before = writes();
     const held = first.hold(stop.signal);
     await vi.waitFor(() => expect(writes()).toBeGreaterThan(before), { timeout: 45_000 });
@@ -234,6 +249,43 @@ describe("the election", () => {
     // As a process that was stopped meanwhile finds it when it goes on.
     clock += 10_001;
     expect(first.isHeld).toBe(false);
+  });
+
+  test("renews in one call, the next one at once where one took long, and reads where somebody else has written", async () => {
+    const { spec, writes, reads, slow, take } = leases();
+    const stop = new AbortController();
+    const first = candidate("first");
+    await first.acquire(stop.signal);
+    const [before, readBefore] = [writes(), reads()];
+    slow.ms = 4_000;
+    const began = performance.now();
+    const held = first.hold(stop.signal);
+    await vi.waitFor(() => expect(writes()).toBeGreaterThan(before + 3), { timeout: 45_000, interval: 5 });
+    // The first after a pause of 2 s, and three more without one.
+    expect(performance.now() - began).toBeLessThan(4_000);
+    expect(reads()).toBe(readBefore);
+    take("second");
+    await held;
+    expect(stop.signal.aborted).toBe(false);
+    expect(spec().holderIdentity).toBe("second");
+    expect(reads()).toBe(readBefore + 1);
+  });
+
+  test("is lost to whoever writes first of two that find the lease free", async () => {
+    const { spec, quicker } = leases();
+    const first = candidate("first");
+    await first.acquire(new AbortController().signal);
+    await first.release();
+    quicker.push("second");
+    const third = candidate("third");
+    const stop = new AbortController();
+    const over = third.acquire(stop.signal);
+    await vi.waitFor(() => expect(spec().holderIdentity).toBe("second"), { timeout: 5_000, interval: 5 });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(third.isHeld).toBe(false);
+    stop.abort();
+    await over;
+    expect(spec().holderIdentity).toBe("second");
   });
 
   test("gives its lease back at the end, so that the next need not wait", async () => {

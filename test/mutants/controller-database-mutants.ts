@@ -8,6 +8,7 @@ const POSTGRES = "test/controller/store/postgres.test.ts";
 const ADOPTION = "test/controller/store/adoption.test.ts";
 const LOCK = "test/controller/store/lock.test.ts";
 const SQLITE = "test/controller/store/sqlite.test.ts";
+const FENCE = "test/controller/host/fence.test.ts";
 const MANIFESTS = "test/controller/manifests.test.ts";
 
 export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
@@ -241,6 +242,32 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
         name: "An engine's key among its arguments is written into the database",
         find: "...(args === undefined ? {} : { args: shownArgs(args) }),",
         replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/host/fence.ts",
+    [FENCE],
+    [
+      {
+        name: "A controller that is cut off from its database goes on beside the one that has taken over",
+        find: '(state === "none" || (name !== self && name !== ""))',
+        replace: '(state === "none" || (name === self && name !== ""))',
+      },
+      {
+        name: "A controller that takes over begins before the one that is cut off can know",
+        find: '(name === "" ? 0 : SETTLE_MS)',
+        replace: '(name === "" ? SETTLE_MS : 0)',
+      },
+      {
+        name: "A controller that is cut off puts its own name over that of the one that decides",
+        find: 'if (state === "held" && name !== self) {',
+        replace: 'if (state !== "none" && name !== self) {',
+      },
+      {
+        name: "A controller that ends takes away the name of the one that decides",
+        find: 'if (this.#parts.lock() === "held" && this.#mayFrom !== null)',
+        replace: "if (this.#id !== null)",
       },
     ],
   ),

@@ -300,4 +300,20 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       },
     ],
   ),
+  ...planted(
+    "src/controller/kubernetes/leader.ts",
+    [WATCH],
+    [
+      {
+        name: "A renewal of the Lease that took long is followed by a pause as well",
+        find: "Math.max(0, RETRY_MS - (this.#options.monotonicMs() - this.#triedAt))",
+        replace: "RETRY_MS",
+      },
+      {
+        name: "Of two that find the Lease free both take it",
+        find: "if (error instanceof KubeError && error.status === 409) return false;",
+        replace: "if (error instanceof KubeError && error.status === 409) return true;",
+      },
+    ],
+  ),
 ];

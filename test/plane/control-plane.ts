@@ -124,7 +124,13 @@ export class ControlPlane {
       "--kube-api-qps=200",
       "--kube-api-burst=400",
     ]);
-    this.#spawn("kube-scheduler", [kubeconfig, "--leader-elect=false", "--secure-port=0"]);
+    this.#spawn("kube-scheduler", [
+      kubeconfig,
+      "--leader-elect=false",
+      "--secure-port=0",
+      "--kube-api-qps=200",
+      "--kube-api-burst=400",
+    ]);
   }
 
   /** Unless it runs. */
@@ -148,7 +154,7 @@ export class ControlPlane {
       "--audit-log-mode=blocking",
       // In MiB: one file, whatever is written.
       "--audit-log-maxsize=10000",
-      "--service-cluster-ip-range=10.0.0.0/24",
+      "--service-cluster-ip-range=10.0.0.0/16",
       "--default-not-ready-toleration-seconds=2",
       "--default-unreachable-toleration-seconds=2",
     ]);
@@ -187,9 +193,7 @@ export class ControlPlane {
 
   /** What the audit log has of `user`'s writes, as they came: a line is written when its request is over. */
   writes(user: string, since = 0): Audited[] {
-    const lines = readFileSync(join(this.folder, "audit.log"), "utf8").split("\n");
-    return lines
-      .filter((line) => line !== "")
+    return linesWith(readFileSync(join(this.folder, "audit.log")), user)
       .map((line): Audited => {
         const event = JSON.parse(line);
         return {
@@ -203,6 +207,12 @@ export class ControlPlane {
       })
       .filter((one) => one.user === user && one.at >= since)
       .sort((one, other) => one.at - other.at);
+  }
+
+  /** What each of its programs has had of the processors so far, in seconds of one. */
+  cpuSeconds(): Readonly<Record<Program, number>> {
+    const of = (name: Program) => cpuSecondsOf(this.#children.get(name));
+    return Object.fromEntries(PROGRAMS.map((name) => [name, of(name)])) as Record<Program, number>;
   }
 
   log(name: Program): string {
@@ -226,6 +236,23 @@ export class ControlPlane {
     child.kill(signal);
     await ended;
   }
+}
+
+/** In seconds of one processor; of no process: 0. */
+export function cpuSecondsOf(child: ChildProcess | undefined): number {
+  if (child === undefined) return 0;
+  const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
+  return (Number(fields[11]) + Number(fields[12])) / 100;
+}
+
+/** The lines of a file that is too large for one string. */
+function linesWith(file: Buffer, words: string): string[] {
+  const found: string[] = [];
+  for (let begin = 0, end = file.indexOf(10); end !== -1; begin = end + 1, end = file.indexOf(10, begin)) {
+    const line = file.subarray(begin, end);
+    if (line.includes(words)) found.push(line.toString("utf8"));
+  }
+  return found;
 }
 
 /** Asks until it holds; errors count as "not yet", and the last one is told when the time is over. */

@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { ControlPlane, until } from "./control-plane.ts";
+import { ControlPlane, cpuSecondsOf, until } from "./control-plane.ts";
 import { type Any, applied, idleWrites, install, TestController } from "./controller.ts";
 import { Kubelet } from "./kubelet.ts";
 
@@ -25,6 +25,10 @@ export interface Figures {
   readonly replicas: number;
   /** From the first apply to the last workload that is Ready, stand-in for kubelets included. */
   readonly roll_out_ms: number;
+  /** What each program had of the processors meanwhile, in seconds of one. */
+  readonly roll_out_cpu_s: Readonly<Record<string, number>>;
+  /** How often one lost its Lease, and was started again. */
+  readonly lost_leases: number;
   /** From the start of a second process to its /readyz. */
   readonly sync_ms: number;
   readonly rss_mib: number;
@@ -45,13 +49,16 @@ const NAMESPACE = "llm-workloads";
 const WORKLOADS = `/apis/llm.orchestrator.io/v1/namespaces/${NAMESPACE}/llmworkloads`;
 const DEPLOYMENTS = `/apis/apps/v1/namespaces/${NAMESPACE}/deployments`;
 const GPUS = 8;
-const LONG_MS = 1_800_000;
+const LONG_MS = 3_600_000;
+/** Of how long a node may be silent: a kubelet with nothing new writes its node's status each five minutes. */
+const SILENT_SECONDS = 600;
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 export async function scaleRun(shape: Shape, say: (words: string) => void): Promise<Figures> {
-  const plane = await ControlPlane.start(60);
-  const kubelet = new Kubelet(plane.connection, 15_000);
+  const plane = await ControlPlane.start(SILENT_SECONDS);
+  const kubelet = new Kubelet(plane.connection, (SILENT_SECONDS / 4) * 1_000);
   let controller: TestController | null = null;
+  let revived = 0;
   try {
     const names = Array.from({ length: shape.nodes }, (_, index) => `node-${index}`);
     await kubelet.addNodes(names.map((name) => ({ name, gpus: GPUS })));
@@ -59,20 +66,28 @@ export async function scaleRun(shape: Shape, say: (words: string) => void): Prom
     const account = await install(plane);
     await until("the workloads are served", () => plane.connection.call(WORKLOADS).then(() => true), 60_000);
     controller = await started(plane, account, "first");
+    // One that lost its Lease has ended, and is started again, as by its Deployment.
+    const revive = async () => {
+      if (controller?.hasEnded === true) controller = await started(plane, account, `again-${revived++}`);
+    };
     const run = new ScaleRun(plane, shape, say);
-    const rollOutMs = await run.rollOut();
+    const spent = cpuOf(plane, controller);
+    const rollOutMs = await run.rollOut(revive);
+    const rollOutCpu = Object.entries(cpuOf(plane, controller)).map(([name, s]) => [
+      name,
+      Math.round(s - (spent[name] ?? 0)),
+    ]);
+    say(JSON.stringify(Object.fromEntries(rollOutCpu)));
     await controller.stop();
     const begun = performance.now();
     controller = await started(plane, account, "second");
     const syncMs = performance.now() - begun;
-    await run.allReady();
+    await run.allReady(revive);
     say(`a new process was ready after ${Math.round(syncMs)} ms`);
     const children = await run.sampled((index) => run.applyToChildren(index));
     const drifts = await run.sampled((index) => run.driftRepaired(index));
-    const restartMs = await run.apiserverRestart(async () => {
-      if (controller?.hasEnded === true) controller = await started(plane, account, "third");
-    });
-    await run.allReady();
+    const restartMs = await run.apiserverRestart(revive);
+    await run.allReady(revive);
     const idle = await run.idle(controller);
     const rssMib = rssOf(controller);
     const next = await started(plane, account, "next");
@@ -84,6 +99,8 @@ export async function scaleRun(shape: Shape, say: (words: string) => void): Prom
     return {
       ...{ nodes: shape.nodes, workloads: shape.workloads, replicas: shape.replicas },
       roll_out_ms: ms(rollOutMs),
+      roll_out_cpu_s: Object.fromEntries(rollOutCpu),
+      lost_leases: revived,
       sync_ms: ms(syncMs),
       rss_mib: rssMib,
       apply_to_children_p50_ms: ms(quantile(children, 0.5)),
@@ -99,6 +116,12 @@ export async function scaleRun(shape: Shape, say: (words: string) => void): Prom
     await kubelet.stop();
     await plane.stop();
   }
+}
+
+/** This process is the stand-in for kubelets, and who asks whether all is Ready. */
+function cpuOf(plane: ControlPlane, { child }: TestController): Record<string, number> {
+  const { user, system } = process.cpuUsage();
+  return { controller: cpuSecondsOf(child), ...plane.cpuSeconds(), "stand-in": (user + system) / 1e6 };
 }
 
 async function started(plane: ControlPlane, account: string, name: string): Promise<TestController> {
@@ -118,7 +141,7 @@ class ScaleRun {
     this.#say = say;
   }
 
-  async rollOut(): Promise<number> {
+  async rollOut(revive: () => Promise<void>): Promise<number> {
     const { workloads, replicas } = this.#shape;
     const begun = performance.now();
     for (let index = 0; index < workloads; index++) {
@@ -127,15 +150,16 @@ class ScaleRun {
       await this.#apply(`load-${index}`, own, 1);
     }
     this.#say(`${workloads} workloads are applied`);
-    await this.allReady();
+    await this.allReady(revive);
     return performance.now() - begun;
   }
 
-  async allReady(): Promise<void> {
+  async allReady(revive: () => Promise<void>): Promise<void> {
     let told = 0;
     await until(
       "all workloads are Ready",
       async () => {
+        await revive();
         const { items } = await this.#get(WORKLOADS);
         const isReady = ({ metadata, status }: Any) =>
           (status?.conditions ?? []).some(
@@ -181,7 +205,6 @@ class ScaleRun {
     return performance.now() - begun;
   }
 
-  /** @param revive starts the controller again if it has ended meanwhile, as its Deployment would. */
   async apiserverRestart(revive: () => Promise<void>): Promise<number> {
     await this.#plane.killApiserver();
     await pause(5_000);
@@ -216,7 +239,7 @@ class ScaleRun {
     );
     await pause(15_000);
     const since = Date.now();
-    const before = cpuSecondsOf(controller);
+    const before = cpuSecondsOf(controller.child);
     await pause(this.#shape.idleSeconds * 1_000);
     if (controller.hasEnded) throw new Error(`it ended: ${JSON.stringify(controller.log.slice(-5))}`);
     const writes = idleWrites(this.#plane, since);
@@ -224,7 +247,7 @@ class ScaleRun {
     return {
       idle_seconds: this.#shape.idleSeconds,
       idle_writes: writes.length,
-      idle_cpu_percent: Math.round(((cpuSecondsOf(controller) - before) / this.#shape.idleSeconds) * 1_000) / 10,
+      idle_cpu_percent: Math.round(((cpuSecondsOf(controller.child) - before) / this.#shape.idleSeconds) * 1_000) / 10,
     };
   }
 
@@ -264,11 +287,6 @@ function quantile(values: readonly number[], part: number): number {
 function rssOf({ child }: TestController): number {
   const [, kib] = /VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${child.pid}/status`, "utf8")) ?? [];
   return Math.round(Number(kib) / 1_024);
-}
-
-function cpuSecondsOf({ child }: TestController): number {
-  const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ").at(-1)?.split(" ") ?? [];
-  return (Number(fields[11]) + Number(fields[12])) / 100;
 }
 
 if (import.meta.main) {

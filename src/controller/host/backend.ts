@@ -19,6 +19,8 @@ import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
 import { surplusOf } from "../reconcile/rollout.ts";
 import type { LoadSeen, NodeSeen, ReplicaSeen, TrackSeen } from "../reconcile/seen.ts";
+import type { Fence } from "./fence.ts";
+import { isRefusal } from "./refusal.ts";
 
 /** One restart may be bad luck; so many without being ready is a loop. */
 const CRASH_LOOP_RESTARTS = 3;
@@ -41,17 +43,21 @@ export class HostBackend implements Backend {
   readonly #work: WorkClient;
   readonly #settings: HostSettings;
   readonly #load = new LoadWatch();
+  /** `null`: there is no other controller. */
+  readonly #fence: Fence | null;
 
-  constructor(client: Client, work: WorkClient, settings: HostSettings) {
+  constructor(client: Client, work: WorkClient, settings: HostSettings, fence: Fence | null = null) {
     this.#client = client;
     this.#work = work;
     this.#settings = settings;
+    this.#fence = fence;
   }
 
   async look(): Promise<Look> {
     const [{ gpus, drain }, records, workers] = await reached(
       Promise.all([this.#client.list(), this.#work.workloads(), this.#work.workers()]),
     );
+    await reached(this.#fence?.look(records) ?? Promise.resolve());
     const mine = records.filter(({ labels }) => labels[LABEL.workload] !== undefined);
     // One that was told to stop is deleted when it has: until then it is seen, with the GPUs that it still holds.
     const over = mine.filter(({ status }) => status.replicas === 0 && status.nodes.length === 0);
@@ -323,11 +329,6 @@ async function reached<T>(call: Promise<T>): Promise<T> {
     }
     throw error;
   }
-}
-
-/** Asked again, it would be refused again. */
-function isRefusal({ status }: ApiProblem): boolean {
-  return status >= 400 && status < 500 && status !== 408 && status !== 429;
 }
 
 function wordsOf({ message, errors }: ApiProblem): string {

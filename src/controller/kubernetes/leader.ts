@@ -38,8 +38,11 @@ export class LeaderElection {
   readonly #options: LeaderOptions;
   /** The lease of another as we saw it, and since when it is unchanged. */
   #seen: { readonly version: string; readonly at: number } | null = null;
+  /** As this one wrote it last: it is renewed in one call, and read first only where somebody else has written. */
+  #own: Lease | null = null;
   /** When the last attempt that succeeded began, by our own clock. */
   #renewedAt = Number.NEGATIVE_INFINITY;
+  #triedAt = Number.NEGATIVE_INFINITY;
 
   constructor(connection: KubeConnection, options: LeaderOptions) {
     this.#connection = connection;
@@ -71,7 +74,8 @@ export class LeaderElection {
   /** Renews until that has failed for too long, or somebody else leads. Resolves then, or when `signal` ends it. */
   async hold(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      await sleep(RETRY_MS, signal);
+      // From the beginning of the last one on: one that took long is not followed by a pause as well.
+      await sleep(Math.max(0, RETRY_MS - (this.#options.monotonicMs() - this.#triedAt)), signal);
       if (signal.aborted) return;
       const left = RENEW_MS - (this.#options.monotonicMs() - this.#renewedAt);
       if (left <= 0) return;
@@ -100,6 +104,8 @@ export class LeaderElection {
 
   async #try(signal: AbortSignal): Promise<boolean> {
     const { identity, monotonicMs } = this.#options;
+    this.#triedAt = monotonicMs();
+    if (this.#own !== null && (await this.#renewed(this.#own, signal))) return true;
     const lease = await this.#read(signal);
     const now = microTime(Date.now());
     const mine = { holderIdentity: identity, leaseDurationSeconds: LEASE_S, renewTime: now };
@@ -120,6 +126,12 @@ export class LeaderElection {
     return this.#write(lease, { ...mine, acquireTime: now, leaseTransitions: leaseTransitions + 1 }, signal);
   }
 
+  /** @returns false where it is not as it was left, and has to be read. */
+  #renewed(own: Lease, signal: AbortSignal): Promise<boolean> {
+    this.#own = null;
+    return this.#write(own, { ...own.spec, renewTime: microTime(Date.now()) }, signal);
+  }
+
   get #path(): string {
     return `/apis/coordination.k8s.io/v1/namespaces/${this.#options.namespace}/leases`;
   }
@@ -136,7 +148,7 @@ export class LeaderElection {
   #create(spec: Lease["spec"], signal: AbortSignal): Promise<boolean> {
     const { name, namespace } = this.#options;
     const body = { apiVersion: "coordination.k8s.io/v1", kind: "Lease", metadata: { name, namespace }, spec };
-    return won(this.#connection.call(this.#path, { method: "POST", body, signal }));
+    return this.#won(this.#connection.call<Lease>(this.#path, { method: "POST", body, signal }));
   }
 
   /** Fails where somebody else has written meanwhile: the version tells. */
@@ -149,17 +161,17 @@ export class LeaderElection {
       metadata: { name, namespace, resourceVersion },
       spec,
     };
-    return won(this.#connection.call(`${this.#path}/${name}`, { method: "PUT", body, signal }));
+    return this.#won(this.#connection.call<Lease>(`${this.#path}/${name}`, { method: "PUT", body, signal }));
   }
-}
 
-async function won(call: Promise<unknown>): Promise<boolean> {
-  try {
-    await call;
-    return true;
-  } catch (error) {
-    if (error instanceof KubeError && error.status === 409) return false;
-    throw error;
+  async #won(call: Promise<Lease>): Promise<boolean> {
+    try {
+      this.#own = await call;
+      return true;
+    } catch (error) {
+      if (error instanceof KubeError && error.status === 409) return false;
+      throw error;
+    }
   }
 }
 

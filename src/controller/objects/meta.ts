@@ -15,6 +15,8 @@ export const LABEL = {
   model: "llm-orchestrator.io/model-id",
   /** Of a pod of a group: how many pods that has. */
   groupSize: "llm-orchestrator.io/group-size",
+  /** On one host: which controller decides. */
+  decides: "llm-orchestrator.io/decides",
 } as const;
 export const ANNOTATION = {
   /** Another value is another revision: a restart. */

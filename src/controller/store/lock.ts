@@ -3,8 +3,8 @@
  * one that ends, or is cut off, has it no longer, and one that is only stopped for a while keeps it.
  *
  * While the database is away nobody can be asked. One that was alone goes on then, however long: the database may be away for
- * everybody, and another one that comes meanwhile has to be kept from it by whoever starts it. One of several rests, since
- * another may reach the database that this one does not.
+ * everybody. Of another one that comes meanwhile, and reaches the database, it learns by the daemon (host/fence.ts). One of
+ * several rests, since another may reach the database that this one does not.
  */
 import pg from "pg";
 import type { PostgresSettings } from "./address.ts";
@@ -41,8 +41,13 @@ export class DatabaseLock {
   }
 
   get isHeld(): boolean {
+    return this.state !== "none";
+  }
+
+  get state(): "held" | "alone" | "none" {
+    if (this.#client === null) return this.#decides && this.#others === 0 ? "alone" : "none";
     // What a session before this one had says nothing: another may have it meanwhile.
-    return this.#client === null ? this.#decides && this.#others === 0 : this.#holder === this.#client;
+    return this.#holder === this.#client ? "held" : "none";
   }
 
   start(): void {

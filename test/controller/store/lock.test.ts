@@ -1,11 +1,9 @@
 /** Which of several controllers of one host decides. */
-
-import type { AddressInfo } from "node:net";
-import { connect, createServer, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { PostgresSettings } from "../../../src/controller/store/address.ts";
 import { DatabaseLock } from "../../../src/controller/store/lock.ts";
 import { HAS_POSTGRES, NEEDS_POSTGRES, startPostgres, type TestPostgres } from "./postgres-server.ts";
+import { Way } from "./way.ts";
 
 /** Their classes. */
 const [DECIDES, IS_HERE] = [0x47707543, 0x47707548];
@@ -29,44 +27,6 @@ function watched(...locks: readonly DatabaseLock[]): () => number {
     clearInterval(timer);
     return together;
   };
-}
-
-/** A way to the server that can be cut, and be slow. */
-class Way {
-  isCut = false;
-  delayMs = 0;
-  readonly #sockets = new Set<Socket>();
-  readonly #server = createServer((socket) => {
-    if (this.isCut) return void socket.destroy();
-    const there = connect(this.#to, "127.0.0.1");
-    for (const one of [socket, there]) {
-      this.#sockets.add(one);
-      one.on("error", () => undefined).on("close", () => [socket, there].map((each) => each.destroy()));
-    }
-    socket.on("data", (data) => there.write(data));
-    there.on("data", (data) => setTimeout(() => socket.write(data), this.delayMs));
-  });
-  readonly #to: number;
-
-  constructor(to: number) {
-    this.#to = to;
-  }
-
-  async open(): Promise<number> {
-    await new Promise<void>((listening) => this.#server.listen(0, "127.0.0.1", listening));
-    return (this.#server.address() as AddressInfo).port;
-  }
-
-  cut(): void {
-    this.isCut = true;
-    for (const socket of this.#sockets) socket.destroy();
-    this.#sockets.clear();
-  }
-
-  async close(): Promise<void> {
-    this.cut();
-    await new Promise((closed) => this.#server.close(closed));
-  }
 }
 
 describe.skipIf(!HAS_POSTGRES)(

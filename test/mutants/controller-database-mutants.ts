@@ -123,13 +123,13 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "One of several controllers goes on deciding without the database",
-        find: "return this.#client === null ? this.#decides && this.#others === 0 : this.#holder === this.#client;",
-        replace: "return this.#client === null ? this.#decides : this.#holder === this.#client;",
+        find: 'return this.#decides && this.#others === 0 ? "alone" : "none";',
+        replace: 'return this.#decides ? "alone" : "none";',
       },
       {
         name: "One that comes back decides until it hears that another does",
-        find: "return this.#client === null ? this.#decides && this.#others === 0 : this.#holder === this.#client;",
-        replace: "return this.#decides && (this.#client !== null || this.#others === 0);",
+        find: 'return this.#holder === this.#client ? "held" : "none";',
+        replace: 'return this.#decides ? "held" : "none";',
       },
       {
         name: "A controller of another host, in a schema of its own, counts as one of this host",

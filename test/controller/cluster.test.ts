@@ -231,6 +231,11 @@ describe("the backend kubernetes", () => {
     apply({}, { deletionTimestamp: "2026-01-02T00:00:00Z" });
     await until(() => server.get(DEPLOYMENT) === undefined, "no Deployment");
     expect(server.get(WORKLOAD)).toBeDefined();
+    // Nobody is sent to pods that stop.
+    const deleted = server.writes
+      .filter((write) => write.startsWith("DELETE "))
+      .map((write) => write.split("/").at(-2));
+    expect(deleted.slice(0, 2)).toEqual(["services", "deployments"]);
     for (const { metadata } of server.all("pods")) server.remove(`/api/v1/namespaces/ns/pods/${metadata.name}`);
     await until(() => server.get(WORKLOAD) === undefined, "no workload");
   });

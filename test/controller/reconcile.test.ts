@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { parse } from "yaml";
 import { revisionOf } from "../../src/controller/objects/revision.ts";
 import { readSpec } from "../../src/controller/objects/rules.ts";
-import type { WorkloadSpec } from "../../src/controller/objects/workload.ts";
+import type { Workload, WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import { isPlan, planOf } from "../../src/controller/reconcile/plan.ts";
 import { condition, look, NOW, node, replica, SETTINGS, seen, spec, track, workload } from "./objects.ts";
 
@@ -103,6 +103,41 @@ describe("a workload", () => {
     expect(late.status).toMatchObject({ state: "failed", phase: "Failed" });
     const up = look(workload({ replicas: 1 }, { status: late.status }), at(NOW + 700_000, "ready"), late.memory);
     expect(up.status).toMatchObject({ state: "running", phase: "Running" });
+  });
+
+  test("that scales for over five minutes is stuck by name, and goes on scaling until it has its GPUs", () => {
+    const at = (now: number, phases: readonly ("ready" | "waiting")[]) => seen([track(revision(), phases)], { now });
+    const one = look(workload({ replicas: 1 }), at(NOW, ["ready"]));
+    expect(one.status.state).toBe("running");
+    const two = workload({ replicas: 2 }, { status: one.status });
+    const asked = look(two, at(NOW + 1_000, ["ready"]), one.memory);
+    const again = (status: Workload["status"]) => workload({ replicas: 2 }, { status });
+    const soon = look(again(asked.status), at(NOW + 300_000, ["ready", "waiting"]), asked.memory);
+    expect(condition(soon, "Stuck")).toMatchObject({ status: "False" });
+    expect(soon.status.state).toBe("scaling");
+    const late = look(again(soon.status), at(NOW + 301_000, ["ready", "waiting"]), soon.memory);
+    expect(condition(late, "Stuck")).toMatchObject({
+      status: "True",
+      reason: "Unschedulable",
+      message: expect.stringMatching(/scales for 5 minutes and more; .*-1 has no node: no-gpu-free/),
+    });
+    const later = look(again(late.status), at(NOW + 86_400_000, ["ready", "waiting"]), late.memory);
+    expect(later.status.state).toBe("scaling");
+    const there = look(again(later.status), at(NOW + 86_401_000, ["ready", "ready"]), later.memory);
+    expect(there.status.state).toBe("running");
+    expect(condition(there, "Stuck")).toMatchObject({ status: "False" });
+  });
+
+  test("of which fewer serve than before for ten minutes is in error, and runs when they are back", () => {
+    const at = (now: number, phases: readonly ("ready" | "waiting")[]) => seen([track(revision(), phases)], { now });
+    const both = look(workload({ replicas: 2 }), at(NOW, ["ready", "ready"]));
+    const of = (status: Workload["status"]) => workload({ replicas: 2 }, { status });
+    const lost = look(of(both.status), at(NOW + 1_000, ["ready", "waiting"]), both.memory);
+    expect(lost.status.state).toBe("scaling");
+    const late = look(of(lost.status), at(NOW + 601_000, ["ready", "waiting"]), lost.memory);
+    expect(late.status.state).toBe("error");
+    const back = look(of(late.status), at(NOW + 602_000, ["ready", "ready"]), late.memory);
+    expect(back.status.state).toBe("running");
   });
 
   test("whose replica is started again and again is stuck in a crash loop, with its last words", () => {

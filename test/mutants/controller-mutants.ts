@@ -316,4 +316,20 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       },
     ],
   ),
+  ...planted(
+    "src/controller/reconcile/status.ts",
+    ["test/controller/reconcile.test.ts"],
+    [
+      {
+        name: "A workload that scales without an end is in error",
+        find: "look.idleMs >= DEGRADED_MS && !look.isScaling",
+        replace: "look.idleMs >= DEGRADED_MS",
+      },
+      {
+        name: "A workload that waits for the GPUs of more replicas is never stuck",
+        find: "if (scalingMs >= SCALING_MS && waiting !== undefined) {",
+        replace: "if (scalingMs >= SCALING_MS && waiting === undefined) {",
+      },
+    ],
+  ),
 ];

@@ -44,7 +44,9 @@ export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderS
   const optional = optionalPaths(path).filter(([kind]) => settings.optional.has(kind));
   const groups = settings.optional.has("leaderworkersets") ? [groupPath(workload)] : [];
   if (wanted.plan === null) {
-    return { made: [], gone: [apps, ...groups, pdb, policy, service, config, ...optional.map(([, one]) => one)] };
+    // Nobody is sent to pods that stop.
+    const ways = [...optional.map(([, one]) => one), service];
+    return { made: [], gone: [...ways, apps, ...groups, pdb, policy, config] };
   }
   const plan = wanted.plan;
   const template = settings.template ?? templateOf(workload, plan, wanted.revision, settings);

@@ -1,6 +1,6 @@
 /** What a look says of a workload: its status, and each condition with its reason. Pure. */
 import type { EpochMs } from "../../core/base/time.ts";
-import { conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
+import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
 import { isolationOf } from "../objects/isolation.ts";
 import { LABEL } from "../objects/meta.ts";
 import type { Condition, State, Workload, WorkloadStatus } from "../objects/workload.ts";
@@ -14,6 +14,8 @@ import { type ReplicaSeen, readyOf, type Seen } from "./seen.ts";
 /** Fewer serve than are desired, and nothing has moved for so long: that is an error. */
 const DEGRADED_MS = 600_000;
 const DRIFT_TOLD_MS = 60_000;
+/** A change of replicas that takes longer is stuck, unless what it waits for is still within its time to start. */
+const SCALING_MS = 300_000;
 
 export interface View {
   readonly workload: Workload;
@@ -36,7 +38,9 @@ export function statusOf(view: View, idleMs: number, budgetMs: number): Workload
   const updated = current === undefined ? 0 : readyOf(current);
   const left = leftOf(view);
   const isReady = updated >= scaled.desired && left === 0;
-  const stuck = isReady ? null : stuckOf(replicas, idleMs, budgetMs);
+  const change = changeOf(status);
+  const scalingMs = change === null || !hasServed(status.state) ? 0 : seen.now - change.since;
+  const stuck = isReady ? null : stuckOf(replicas, { idleMs, scalingMs }, budgetMs);
   const waiting = replicas.find(({ phase }) => phase === "waiting")?.waiting ?? null;
   const conditions = conditionsAfter(
     conditionsBefore(workload),
@@ -44,7 +48,7 @@ export function statusOf(view: View, idleMs: number, budgetMs: number): Workload
     metadata.generation,
     seen.now,
   );
-  const state = stateOf(status.state, { isReady, step, stuck, replicas, desired: scaled.desired, idleMs });
+  const state = stateOf(status.state, { isReady, step, stuck, replicas, idleMs, isScaling: change?.isAsked === true });
   const urls = replicas.flatMap(({ phase, url }) => (phase === "ready" && url !== null ? [url] : []));
   const { queue: _, lastScaleTime, resourceUsage: __, performanceMetrics: ___, ...rest } = status;
   const external = seen.external === null ? [] : [seen.external];
@@ -104,13 +108,31 @@ interface Stuck {
   readonly message: string;
 }
 
-function stuckOf(replicas: readonly ReplicaSeen[], idleMs: number, budgetMs: number): Stuck | null {
+/** Since when fewer or more serve than are desired, and whether others are desired since; `null`: as many do. */
+function changeOf({ conditions, lastScaleTime }: WorkloadStatus): { since: EpochMs; isAsked: boolean } | null {
+  const ready = conditionOf(conditions, "Ready");
+  if (ready === undefined || ready.status === "True") return null;
+  const [unready, asked] = [Date.parse(ready.lastTransitionTime), Date.parse(lastScaleTime ?? "")];
+  return asked >= unready ? { since: asked, isAsked: true } : { since: unready, isAsked: false };
+}
+
+function stuckOf(
+  replicas: readonly ReplicaSeen[],
+  { idleMs, scalingMs }: { readonly idleMs: number; readonly scalingMs: number },
+  budgetMs: number,
+): Stuck | null {
   const troubled = replicas.find(({ trouble }) => trouble !== null);
   if (troubled?.trouble) {
     const { reason, message } = troubled.trouble;
     return { reason, message: `${troubled.name} on ${troubled.node ?? "no node"}: ${message}` };
   }
-  // A wait for GPUs has no deadline: the queue's words say how long it is.
+  // A wait for GPUs has no deadline: the queue's words say how long it is. Of one that serves already it is told.
+  const waiting = replicas.find(({ phase }) => phase === "waiting");
+  if (scalingMs >= SCALING_MS && waiting !== undefined) {
+    const why = waiting.waiting?.reason ?? "no reason is known";
+    const message = `it scales for ${Math.floor(SCALING_MS / 60_000)} minutes and more; ${waiting.name} has no node: ${why}`;
+    return { reason: "Unschedulable", message };
+  }
   const starting = replicas.filter(({ phase }) => phase === "starting" || phase === "unready");
   const [first] = starting;
   if (idleMs < budgetMs || first === undefined) return null;
@@ -193,17 +215,21 @@ function stateOf(
     readonly step: RolloutStep;
     readonly stuck: Stuck | null;
     readonly replicas: readonly ReplicaSeen[];
-    readonly desired: number;
     readonly idleMs: number;
+    /** Others are desired than before, and are not all there yet. */
+    readonly isScaling: boolean;
   },
 ): State {
   const { isReady, step, stuck, replicas } = look;
-  const hasServed = before === "running" || before === "scaling" || before === "updating" || before === "error";
   if (isReady) return "running";
   if (step.isRolling) return "updating";
-  if (!hasServed) {
+  if (!hasServed(before)) {
     if (stuck !== null) return "failed";
     return replicas.some(({ phase }) => phase !== "waiting") ? "creating" : "pending";
   }
-  return look.idleMs >= DEGRADED_MS ? "error" : "scaling";
+  return look.idleMs >= DEGRADED_MS && !look.isScaling ? "error" : "scaling";
+}
+
+function hasServed(state: State | undefined): boolean {
+  return state === "running" || state === "scaling" || state === "updating" || state === "error";
 }

@@ -24,6 +24,12 @@ const INSTEAD = {
   "prom-client/lib/summary.js": "",
 };
 
+/** A text of a module, and what stands in its place. */
+const CHANGED = {
+  // For verbs that are programs of their own: there are none, and every call of gpuo would load it.
+  "commander/lib/command.js": ["import childProcess from 'node:child_process';", "const childProcess = undefined;"],
+};
+
 /** For esbuild. @type {import("esbuild").Plugin} */
 export const withoutUnusedParts = {
   name: "without-unused-parts",
@@ -32,6 +38,14 @@ export const withoutUnusedParts = {
       const file = join(root, "node_modules", path);
       // A new version may have moved it.
       readFileSync(file);
+      const filter = new RegExp(`${path.replace(/[./]/g, "\\$&")}$`);
+      build.onLoad({ filter }, (args) => (args.path === file ? { contents, resolveDir: join(file, "..") } : undefined));
+    }
+    for (const [path, [text, instead]] of Object.entries(CHANGED)) {
+      const file = join(root, "node_modules", path);
+      const [before, after, ...more] = readFileSync(file, "utf8").split(text);
+      if (after === undefined || more.length > 0) throw new Error(`${path}: expected once: ${text}`);
+      const contents = before + instead + after;
       const filter = new RegExp(`${path.replace(/[./]/g, "\\$&")}$`);
       build.onLoad({ filter }, (args) => (args.path === file ? { contents, resolveDir: join(file, "..") } : undefined));
     }

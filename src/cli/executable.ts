@@ -11,7 +11,7 @@ import { runWith } from "./program.ts";
 const WORK = "work:";
 
 const first = process.argv[2] ?? "";
-if (isLook(first)) void runWith(process.argv, [lookingVerbs]);
+if (isLook(first)) void runWith(process.argv, [(program) => lookingVerbs(program, first)]);
 else if (first.startsWith(WORK)) {
   process.argv.splice(1, 2, first);
   start(`work/${first.slice(WORK.length)}.js`);

@@ -2,4 +2,4 @@
 import { lookingVerbs } from "./looking-verbs.ts";
 import { runWith } from "./program.ts";
 
-void runWith(process.argv, [lookingVerbs]);
+void runWith(process.argv, [(program) => lookingVerbs(program, process.argv[2])]);

@@ -407,7 +407,9 @@ export class Client {
   }
 
   async #ask<T>(method: string, path: string, call: Call): Promise<T> {
-    const until = performance.now() + this.#patienceMs;
+    const patienceMs = this.#patienceMs;
+    // Whoever has no patience need not know the time: a part of Node would be loaded for it.
+    const until = patienceMs === 0 ? null : performance.now() + patienceMs;
     for (let failures = 0; ; failures++) {
       try {
         const reply = await this.#send(method, path, call);
@@ -418,7 +420,7 @@ export class Client {
         call.signal?.throwIfAborted();
         const waitMs = pauseMs(failures, error instanceof ApiProblem ? error.retryAfterMs : null);
         const isSafe = call.repeatable || (error instanceof Unreachable && error.refused);
-        if (!isSafe || !isPassing(error) || performance.now() + waitMs > until) throw error;
+        if (until === null || !isSafe || !isPassing(error) || performance.now() + waitMs > until) throw error;
         await pause(waitMs, call.signal);
       }
     }

@@ -1,5 +1,14 @@
 /** What the verbs that look and the daemon load, and where compiled code is kept. */
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
@@ -37,6 +46,21 @@ describe.skipIf(!isBuilt)("the verbs that look (needs npm run build)", () => {
       expect(files.length, `${name}: ${files.join(" ")}`).toBeLessThanOrEqual(4);
     }
     expect(await loadedBy("leases-of-nobody")).not.toContain("look.cjs");
+  });
+
+  test("a look loads no part of Node that it does not need", async () => {
+    const told = join(folder, "loaded");
+    const preload = join(folder, "tell.cjs");
+    writeFileSync(
+      preload,
+      `process.on("exit", () => require("node:fs").writeFileSync(${JSON.stringify(told)}, process.moduleLoadList.join()));`,
+    );
+    const env = { HOME: folder, NODE_OPTIONS: `--require ${preload}` };
+    await runProgram(["status", ...UNREACHABLE], { cwd: folder, env });
+    const loaded = readFileSync(told, "utf8").split(",");
+    expect(loaded).toContain("NativeModule _http_client");
+    for (const name of ["child_process", "internal/fs/streams", "internal/fs/promises", "perf_hooks", "crypto"])
+      expect(loaded, name).not.toContain(`NativeModule ${name}`);
   });
 
   test("the daemon is in one file too", async () => {

@@ -11,7 +11,7 @@ import { compareKeys, queueKey } from "../host/line.ts";
 import { type HostState, holderOf } from "../host/state.ts";
 import type { QueuedAllocation, Request } from "../model/allocation.ts";
 import { holdersOf } from "../model/holds.ts";
-import type { GpuUuid } from "../model/ids.ts";
+import { ANONYMOUS, type GpuUuid } from "../model/ids.ts";
 import { budgetsOf } from "../queue/budgets.ts";
 import { holdsFrom, patienceEndsAt } from "../queue/patience.ts";
 import { schedule } from "../queue/schedule.ts";
@@ -98,7 +98,7 @@ export function explainer(state: HostState, now: EpochMs): Explainer {
       for (const uuid of kept) if (gpus.get(uuid) === null) gpus.set(uuid, "reserved");
     }
     const possible = usable(request, later, state.gpus.models()).length;
-    const why = sentence(request, gpus, possible, isHead(request));
+    const why = `${sentence(request, gpus, possible, isHead(request), state)}${drainWords(state)}`;
     const patience = isHead(request) || possible < request.requirement.gpus ? "" : patienceWords(request, state, now);
     const reason = `${why}${patience}${isPreempting(request) ? PREEMPTING : ""}${windows.words}`;
     return { reason, publicReason: reason, gpus };
@@ -181,6 +181,7 @@ function sentence(
   gpus: Explanation["gpus"],
   possible: number,
   isHead: boolean,
+  { cordon }: HostState,
 ): string {
   const tally = new Map<string, number>();
   let suit = 0;
@@ -193,10 +194,17 @@ function sentence(
   const kind = migProfile === null ? "" : ` ${migProfile}`;
   const asked = `${count(requirement.gpus, device)}${kind} with ${requirement.memoryMib} MiB`;
   const now = `waiting for ${asked}: ${suit} of ${gpus.size} can be had now${why === "" ? "" : ` (${why})`}`;
-  if (possible < requirement.gpus) {
+  // Of a host that is drained that is true of every GPU, and the drain is what must end.
+  if (possible < requirement.gpus && cordon === null) {
     return `${now}; the ends of leases alone will not do: ${count(requirement.gpus - possible, `more ${device}`)} must become usable`;
   }
   return isHead ? `${now}; what it can use is held for it until it has enough` : now;
+}
+
+/** What every request waits for while the host, or the queue, is stopped; "" else. */
+export function drainWords({ cordon }: HostState): string {
+  if (cordon === null) return "";
+  return `; nothing is granted, as the host is drained${cordon.by === ANONYMOUS ? "" : ` by ${cordon.by}`}: ${cordon.reason}`;
 }
 
 function count(n: number, noun: string): string {

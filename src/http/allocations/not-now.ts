@@ -1,5 +1,6 @@
 /** Why a request that does not want to wait is refused: of each GPU what a plan says of it. */
 import type { AllocateAsk } from "../../core/decisions/commands.ts";
+import { drainWords } from "../../core/explain/explain.ts";
 import { planOf } from "../../core/explain/plan.ts";
 import { NoGpuFreeError } from "../../core/model/errors.ts";
 import type { Actor } from "../../core/model/ids.ts";
@@ -23,7 +24,7 @@ export function explained(error: unknown, ask: AllocateAsk, actor: Actor, schedu
   const { state } = scheduler;
   const plan = planOf(state, ask, actor, scheduler.now());
   const gpus = plan.outcome === "refused" ? reasonsView(plan.gpus, state) : [];
-  return new NotNowError(`${error.message}${inBrief(gpus)}`, gpus);
+  return new NotNowError(`${error.message}${inBrief(gpus)}${drainWords(state)}`, gpus);
 }
 
 function inBrief(gpus: Reasons): string {

@@ -59,6 +59,16 @@ test("who waits for more than the ends of leases is told how many GPUs must beco
   expect(why(host, three)).toMatch(/; the ends of leases alone will not do: 1 more GPU must become usable$/);
 });
 
+test("who waits while the host is drained is told so, by whom and why, and not that GPUs must become usable", () => {
+  const host = new SimulatedHost([h100("GPU-a")]);
+  const actor = { principal: "ada", admin: true };
+  host.do({ type: "drain", gpu: null, leaveMs: null, reason: "power is measured", actor });
+  const waiting = host.submit();
+  expect(why(host, waiting)).toMatch(
+    /0 of 1 can be had now \(1 cordoned\); nothing is granted, as the host is drained by ada: power is measured$/,
+  );
+});
+
 test("a head whose start nobody knows is told for how long others go before it, and when its patience is over", () => {
   const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { patienceMs: minutes(90) });
   const webhookUrl = "http://127.0.0.1:9/hook";

@@ -88,6 +88,13 @@ test("who does not want to wait is told of each GPU why not, as a plan tells it"
   expect(json.detail).toMatch(/does not want to wait: (1 held, 1 cordoned|1 cordoned, 1 held)$/);
 });
 
+test("who does not want to wait is told that the host is drained, and why", async () => {
+  const daemon = await startDaemon({ gpus: [gpuReading(0)] });
+  await daemon.call("POST", "/gpu/drain", { body: { reason: "power is measured" } });
+  const { json } = await daemon.call("POST", "/gpu/allocate", { body: { service_name: "trainer", queue: false } });
+  expect(json.detail).toMatch(/: 1 cordoned; nothing is granted, as the host is drained: power is measured$/);
+});
+
 test("a refusal of what would change something is in the log, a line each", async () => {
   const daemon = await startDaemon({ gpus: [gpuReading(0)] });
   await daemon.allocate();

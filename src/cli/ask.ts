@@ -5,6 +5,10 @@ import type { AllocateBody } from "../client/types.ts";
 import { parseDuration } from "../core/base/duration.ts";
 import { UsageError } from "./exits.ts";
 
+/** The API's own bounds. */
+const MAX_PRIORITY = 10;
+const MAX_LISTED = 1_000;
+
 export interface AskOptions {
   readonly gpus?: string;
   /** Which ones; taken apart by `exactGpus`. */
@@ -32,7 +36,7 @@ export function askOf(options: AskOptions, command: readonly string[] = []): All
       min_memory_mb: memory,
       gpu_model: options.gpuModel,
       mig_profile: options.mig,
-      priority: options.priority === undefined ? undefined : wholeOf("--priority", options.priority, 1),
+      priority: options.priority === undefined ? undefined : wholeOf("--priority", options.priority, 1, MAX_PRIORITY),
       ttl: options.ttl === undefined ? undefined : durationOf("--ttl", options.ttl).text,
       max_duration:
         options.maxDuration === undefined ? undefined : durationOf("--max-duration", options.maxDuration).text,
@@ -57,11 +61,18 @@ function memoryOf(text: string): number {
   return mib;
 }
 
-export function wholeOf(flag: string, text: string, least: number): number {
+export function wholeOf(flag: string, text: string, least: number, most = 999_999_999): number {
   const number = Number(text);
-  if (!/^\d{1,9}$/.test(text) || number < least)
-    throw new UsageError(`${flag} ${text}: expected a whole number from ${least}`);
+  if (!/^\d{1,9}$/.test(text) || number < least || number > most) {
+    const to = most === 999_999_999 ? "" : ` to ${most}`;
+    throw new UsageError(`${flag} ${text}: expected a whole number from ${least}${to}`);
+  }
   return number;
+}
+
+/** As many as one call lists. */
+export function limitOf(text: string): number {
+  return wholeOf("--limit", text, 1, MAX_LISTED);
 }
 
 /** A bare number is seconds, as in the API. */

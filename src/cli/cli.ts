@@ -5,21 +5,29 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { clusterVerbs } from "./cluster-verbs.ts";
 import { lookingVerbs } from "./looking-verbs.ts";
-import { runWith, verb } from "./program.ts";
+import { type Group, hostVerb, runWith, verb } from "./program.ts";
 import { serveVerb } from "./serve-verb.ts";
 import { workVerbs } from "./work-verbs.ts";
 
+/** Under which heading the help of the program shows which verbs. */
+const HEADINGS: readonly (readonly [string, Group])[] = [
+  ["Run on GPUs:", runVerbs],
+  ["Look:", (program) => lookingVerbs(program)],
+  ["Ask for GPUs, for scripts:", askingVerbs],
+  ["What was, and what is allowed:", reportVerbs],
+  ["Tasks and services that the daemon runs:", workVerbs],
+  ["For admins, with a reason:", adminVerbs],
+  ["On the daemon's own host:", hostVerbs],
+  ["Several hosts:", clusterVerbs],
+];
+
+export const GROUPS: readonly Group[] = HEADINGS.map(([heading, add]) => (program: Command) => {
+  program.commandsGroup(heading);
+  add(program);
+});
+
 export function run(argv: readonly string[]): Promise<void> {
-  return runWith(argv, [
-    runVerbs,
-    lookingVerbs,
-    askingVerbs,
-    reportVerbs,
-    adminVerbs,
-    hostVerbs,
-    (program) => workVerbs(program, verb),
-    (program) => clusterVerbs(program, verb),
-  ]);
+  return runWith(argv, GROUPS);
 }
 
 function runVerbs(program: Command): void {
@@ -60,8 +68,8 @@ function runVerbs(program: Command): void {
   program.command("keeper", { hidden: true }).action(async () => (await import("./run/keeper.ts")).keep());
 }
 
-/** As the daemon makes them: no request's id begins so, unless its service is called task. */
-const TASK_ID = /^task-[0-9a-z]{26}$/;
+/** A task's id begins so; a request's too where its service is called task. */
+const TASK_ID = /^task-/i;
 
 function withAsk(command: Command): Command {
   return command
@@ -113,7 +121,9 @@ function askingVerbs(program: Command): void {
     .argument("<id>")
     .option("--export", "print what sets the environment")
     .action(async (id, options) =>
-      TASK_ID.test(id) ? (await import("./verbs/work.ts")).waitFor(id, options) : (await ask()).wait(id, options),
+      TASK_ID.test(id) && (await (await import("./verbs/work.ts")).waitedFor(id, options))
+        ? undefined
+        : (await ask()).wait(id, options),
     );
   const booking = () => import("./verbs/reserve.ts");
   verb(program, "reserve", "keep GPUs from a time for a while", "gpuo reserve -g 2 --from 'tomorrow 14:00' --for 2h")
@@ -139,7 +149,7 @@ function reportVerbs(program: Command): void {
   verb(program, "events", "what has happened, and what happens", "gpuo events -f --type granted --type ended")
     .option("-f, --follow", "go on as it happens")
     .option("--since <duration>", "from so long ago (default: 1h, with -f: now)")
-    .option("--type <type...>", "only these")
+    .option("--type <type...>", "only these, such as granted; docs/events.md lists them")
     .action(async (options) => (await reports()).events(options));
   verb(program, "usage", "GPU-hours reserved and used", "gpuo usage --by principal --from 7d")
     .option("--by <what>", "service, principal or gpu", "service")
@@ -156,15 +166,10 @@ function reportVerbs(program: Command): void {
     .argument("[list|show|redeliver|test]", "", "list")
     .argument("[id|url]", "a delivery; of test, where to send one that tells of nothing")
     .option("--state <state>", "only those in it")
-    .option("--limit <n>", "how many, newest first", "100")
+    .option("--limit <n>", "how many, newest first, up to 1000", "100")
     .action(async (what, id, options) => (await reports()).webhooks(what, id, options));
-  verb(
-    program,
-    "mcp",
-    "GPUs for programs that act on their own (MCP, on stdin and stdout)",
-    "gpuo mcp --allow-allocate",
-  )
-    .option("--allow-allocate", "let it lease too; without it, it looks and plans")
+  verb(program, "mcp", "GPUs for programs that act on their own, by MCP", "gpuo mcp --allow-allocate")
+    .option("--allow-allocate", "let it lease too; without it, it looks and plans (on stdin and stdout)")
     .action(async (options) => (await import("./verbs/mcp.ts")).mcp(options));
   verb(program, "audit", "who changed or was refused what; for admins", "gpuo audit --since 1d --refused")
     .option("--since <when>", "a time, a date, or how long ago")
@@ -232,34 +237,24 @@ function hostVerbs(program: Command): void {
     .option("--config <file>", "the daemon's settings on this host")
     .action(async (what, which, options) => (await import("./verbs/keys.ts")).keys(what, which, options));
   serveVerb(program, async (options) => (await import("./serve.ts")).serve(options));
-  program
-    .command("check-config")
-    .description("check a settings file, and say everything that is wrong with it")
+  hostVerb(program, "check-config", "check a settings file, and say what is wrong with it", "gpuo check-config my.yaml")
     .argument("[file]", "the file (default: as for serve)")
     .action(async (file) => (await host()).checkConfig(file));
-  program
-    .command("health")
-    .description("exit 0 if the daemon with these settings is alive: for container health checks")
+  hostVerb(program, "health", "exit 0 if the daemon is alive: for health checks", "gpuo health --config my.yaml")
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .action(async (options) => (await host()).health(options));
-  program
-    .command("backup")
-    .description("copy the database into one file, while the daemon runs or not")
-    .argument("<file>", "the file to make")
+  hostVerb(program, "backup", "copy the database into one file", "gpuo backup /backups/gpus.db --overwrite")
+    .argument("<file>", "the file to make, while the daemon runs or not")
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--database <file>", "the database (default: storage.path of the settings)")
     .option("--overwrite", "replace the file if it exists")
     .action(async (file, options) => (await host()).makeBackup(file, options));
-  program
-    .command("restore")
-    .description("put a backup in the place of the database; the daemon must be stopped")
-    .argument("<file>", "what backup made")
+  hostVerb(program, "restore", "put a backup in the database's place", "gpuo restore /backups/gpus.db")
+    .argument("<file>", "what backup made; the daemon must be stopped")
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--database <file>", "the database (default: storage.path of the settings)")
     .action(async (file, options) => (await host()).restoreBackup(file, options));
-  program
-    .command("replay")
-    .description("make a past decision again, and say why it came out as it did")
+  hostVerb(program, "replay", "make a past decision again, and say why", "gpuo replay data/gpu-orchestrator.db --at 17")
     .argument("<file>", "the database, live or a backup: it is only read")
     .requiredOption("--at <event>", "an event of that decision: an id of GET /gpu/events", eventNumber)
     .option("--json", "everything as JSON, workload data included")

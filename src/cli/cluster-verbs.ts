@@ -1,28 +1,25 @@
 /** The verb that serves workloads, and those that look at them and change them. */
 import type { Command } from "commander";
+import { hostVerb, verb } from "./program.ts";
 import { VERSION } from "./version.ts";
 
-type Verb = (program: Command, name: string, summary: string, example: string) => Command;
-
-export function clusterVerbs(program: Command, verb: Verb): void {
-  program
-    .command("controller")
-    .summary("serve LLMWorkloads and deployments, until stopped")
-    .description("serve LLMWorkloads and deployments, until stopped")
-    .option("--config <file>", "settings in YAML: the first seed's config.yaml is one")
-    .option("--backend <name>", "host: replicas on the leases of this host's daemon; else kubernetes")
-    .option("--kubeconfig <file>", "of the cluster (default: $KUBECONFIG, ~/.kube/config, or the pod's account)")
+export function clusterVerbs(program: Command): void {
+  const example = "gpuo controller --backend host --simulate h100x8";
+  hostVerb(program, "controller", "serve LLMWorkloads and deployments, until stopped", example)
+    .option("--config <file>", "settings in YAML; those of the LLM Orchestrator will do")
+    .option("--backend <name>", "host: leases of this host's daemon; else kubernetes")
+    .option("--kubeconfig <file>", "of the cluster (default: as kubectl, or the pod's)")
     .option("--context <name>", "one of the kubeconfig's")
-    .option("--allow-insecure", "take a kubeconfig that skips the verification of TLS")
-    .option("--leader-election-id <name>", "name of the Lease (default: llm-orchestrator-leader)")
+    .option("--allow-insecure", "a kubeconfig may skip the verification of TLS")
+    .option("--leader-election-id <name>", "(default: llm-orchestrator-leader)")
     .option("--leader-elect", "one of several controllers decides (the default)")
     .option("--no-leader-elect", "this is the only one")
-    .option("--namespace <name>", "workloads of this namespace only (default: of all)")
-    .option("--metrics-bind-address <address>", "also answer /metrics there, without a key: :8080 (default: none)")
-    .option("--health-probe-bind-address <address>", "also answer /healthz and /readyz there: :8081 (default: none)")
+    .option("--namespace <name>", "only its workloads (default: all)")
+    .option("--metrics-bind-address <address>", "/metrics without a key, such as :8080")
+    .option("--health-probe-bind-address <address>", "/healthz and /readyz, such as :8081")
     .option("--zap-log-level <level>", "debug, info, warn or error")
-    .option("--zap-encoder <name>", "taken, as the LLM Orchestrator's manifest has it: the log is JSON in any case")
-    .option("--simulate <host>", "on simulated GPUs, such as h100x8, with a daemon of its own")
+    .option("--zap-encoder <name>", "taken, and no matter: the log is JSON")
+    .option("--simulate <host>", "on simulated GPUs, with a daemon of its own")
     .option("--host <address>", "address to listen on (default: 127.0.0.1)")
     .option("--port <number>", "port to listen on (default: $PORT, else 8003)")
     .action(async (options) => {
@@ -30,10 +27,9 @@ export function clusterVerbs(program: Command, verb: Verb): void {
       process.exit();
     });
   const cluster = () => import("./verbs/cluster.ts");
-  const group = program
-    .command("cluster")
-    .summary("workloads of a controller: apply, workloads, scale, nodes")
-    .description("workloads of a controller; --url, or $GPU_ORCHESTRATOR_CONTROLLER_URL, says where it is");
+  const group = hostVerb(program, "cluster", "workloads and nodes of a controller", "gpuo cluster workloads ls")
+    .description("workloads and nodes of a controller; --url, or $GPU_ORCHESTRATOR_CONTROLLER_URL, says where it is")
+    .helpCommand(false);
   verb(group, "apply", "make or change workloads and models from a file", "gpuo cluster apply -f workload.yaml")
     .requiredOption("-f, --file <file>", "YAML or JSON; -: standard input")
     .action(async (options) => (await cluster()).apply(options));
@@ -56,15 +52,16 @@ export function clusterVerbs(program: Command, verb: Verb): void {
     .option("--deadline <seconds>", "drain: until then what refuses is asked again (default: 300)")
     .option("--force", "drain: what is left at the deadline is deleted")
     .action(async (what, node, options) => (await cluster()).nodes(what, node, options));
-  group
-    .command("crds")
-    .summary("print the CRDs for a Kubernetes cluster")
+  hostVerb(group, "crds", "print the CRDs for a Kubernetes cluster", "gpuo cluster crds | kubectl apply -f -")
     .description("print the CRDs for a Kubernetes cluster; they go over those of the LLM Orchestrator")
     .option("--no-cel", "without rules in CEL: for servers before 1.25")
     .action(async ({ cel }) => (await cluster()).printCrds(cel));
-  group
-    .command("manifests")
-    .summary("print all that the controller needs in a Kubernetes cluster")
+  hostVerb(
+    group,
+    "manifests",
+    "print all it needs in Kubernetes",
+    "gpuo cluster manifests --image gpu-orchestrator:1.0.0",
+  )
     .description("print all that the controller needs in a Kubernetes cluster: CRDs, rights, PriorityClasses, itself")
     .requiredOption("--image <name>", "of the controller, as `docker build` made it")
     .option(

@@ -35,6 +35,9 @@ export class NoSuchError extends Error {
   override readonly name = "NoSuchError";
 }
 
+/** Nobody answers where a controller is looked for. */
+export class NoController extends Unreachable {}
+
 export function exitCodeOf(error: unknown): number {
   if (error instanceof Unreachable) return EXIT.unreachable;
   if (error instanceof UsageError) return EXIT.usage;
@@ -42,6 +45,8 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof NotGranted) return error.reason === "timed_out" ? EXIT.tryLater : EXIT.refused;
   if (!(error instanceof ApiProblem)) return EXIT.refused;
   if (error.status === 401 || error.status === 403) return EXIT.notAllowed;
+  // Nothing that waiting mends.
+  if (error.code === "work-disabled") return EXIT.refused;
   if (error.status === 429 || error.status === 503 || error.status === 408) return EXIT.tryLater;
   return EXIT.refused;
 }
@@ -53,6 +58,12 @@ export function wordsOf(error: unknown): string[] {
     const lines = fields.length > 0 ? fields : [error.message];
     return [...lines.map(visible), ...(error instanceof Unproven ? [UNPROVEN] : hint(error))];
   }
+  if (error instanceof NoController) {
+    return [
+      visible(error.message),
+      "is the controller running? --url or GPU_ORCHESTRATOR_CONTROLLER_URL says where it is",
+    ];
+  }
   if (error instanceof Unreachable) {
     return [
       visible(error.message),
@@ -62,10 +73,17 @@ export function wordsOf(error: unknown): string[] {
   return [visible(error instanceof Error ? error.message : String(error))];
 }
 
+/** Of a file that somebody has named. */
+export function notRead(file: string, error: unknown): string {
+  const { code, message } = error as NodeJS.ErrnoException;
+  return `${file}: ${code === "ENOENT" ? "there is no such file" : message}`;
+}
+
 const UNPROVEN =
   "callers must see the socket at the daemon's own path, and be users whom its host knows (docs/deployment.md); or give a key: --key-file FILE";
 
 function hint({ code, retryAfterMs }: ApiProblem): string[] {
+  if (code === "work-disabled") return ["its settings say whether it does: docs/work.md"];
   if (code === "unauthenticated") return ["give a key: --key-file FILE, or GPU_ORCHESTRATOR_API_KEY_FILE"];
   return retryAfterMs === null ? [] : [`try again in ${Math.ceil(retryAfterMs / 1_000)} s`];
 }

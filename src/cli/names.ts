@@ -48,10 +48,9 @@ export async function eitherNamed(name: string, list: List, client: Client) {
 }
 
 /** The GPUs of `--gpu 1,GPU-5c`, as an allocate takes them; nothing for none. */
-export async function exactGpus(text: string | undefined, client: Client): Promise<{ gpus?: (number | string)[] }> {
+export async function exactGpus(text: string | undefined, client: Client): Promise<{ gpus?: string[] }> {
   if (text === undefined) return {};
   const names = text.split(",").map((name) => name.trim());
-  if (names.every((name) => /^\d+$/.test(name))) return { gpus: names.map(Number) };
   const { gpus } = await client.list();
   return { gpus: names.map((name) => gpuNamed(name, gpus).uuid) };
 }

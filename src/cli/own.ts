@@ -4,7 +4,7 @@ import type { Me } from "../client/types.ts";
 import { UsageError } from "./exits.ts";
 
 /** The principal of those of whom the daemon knows nothing. */
-const ANONYMOUS = "anonymous";
+export const ANONYMOUS = "anonymous";
 
 /** @throws UsageError where nobody says who calls: everybody is one principal then, and what it has is everybody's. */
 export async function known(client: Client): Promise<Me> {

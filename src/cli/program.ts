@@ -58,7 +58,7 @@ function takesNext(word: string | undefined): boolean {
   return word === "--url" || word === "--host" || word === "--key-file";
 }
 
-function programOf(groups: readonly Group[]): Command {
+export function programOf(groups: readonly Group[]): Command {
   const program = new Command("gpuo")
     .description("Leases the GPUs of one host to those who need them.")
     .version(VERSION)
@@ -78,15 +78,14 @@ function programOf(groups: readonly Group[]): Command {
     if (!RUNNING.has(called.name())) endWithReader();
   });
   for (const group of groups) group(program);
-  program
-    .command("completion", { hidden: true })
+  program.commandsGroup("Your shell:");
+  hostVerb(program, "completion", "print what completes verbs and flags", 'eval "$(gpuo completion bash)"')
     .argument("<shell>", "bash, zsh or fish")
-    .description("print what completes verbs and flags")
     .action(async (shell: string) => console.log((await import("./verbs/completion.ts")).completion(shell, program)));
   program
     .command("help", { hidden: true })
-    .argument("[topic]")
-    .action((topic: string | undefined) => help(program, topic));
+    .argument("[topic...]")
+    .action(async (topics: readonly string[]) => help(program, topics));
   return program;
 }
 
@@ -100,20 +99,32 @@ const HELP: Partial<Help> = {
   },
 };
 
-function help(program: Command, topic: string | undefined): void {
-  const known = program.commands.find((command) => command.name() === topic);
-  if (topic === "connection") console.log(CONNECTION_HELP);
-  else if (topic !== undefined && known === undefined) program.error(`error: unknown command '${topic}'`);
-  else (known ?? program).outputHelp();
+/** Of a verb, or of one within it: `gpuo help cluster apply`. */
+async function help(program: Command, topics: readonly string[]): Promise<void> {
+  if (topics.join(" ") === "connection") {
+    console.log(CONNECTION_HELP);
+    return;
+  }
+  let known = program;
+  for (const topic of topics) {
+    const next = known.commands.find((command) => command.name() === topic);
+    if (next === undefined) {
+      const { nearest } = await import("../core/base/suggest.ts");
+      const meant = nearest(topic, ["connection", ...known.commands.map((command) => command.name())]);
+      program.error(`error: no help on '${topics.join(" ")}'${meant === null ? "" : `\n(Did you mean ${meant}?)`}`);
+    } else known = next;
+  }
+  known.outputHelp();
+}
+
+/** A verb of a host's own: it calls no daemon. */
+export function hostVerb(program: Command, name: string, summary: string, example: string): Command {
+  return program.command(name).summary(summary).description(summary).addHelpText("before", `Example: ${example}`);
 }
 
 /** A verb of a client: with where the daemon is and how to print, which its help names in one line. */
 export function verb(program: Command, name: string, summary: string, example: string): Command {
-  const command = program
-    .command(name)
-    .summary(summary)
-    .description(summary)
-    .addHelpText("before", `Example: ${example}`);
+  const command = hostVerb(program, name, summary, example);
   const common = [
     new Option("--url <url>"),
     new Option("--host <name>"),

@@ -1,9 +1,8 @@
 /** The verbs of work, and that of the worker's own host. */
 import type { Command } from "commander";
+import { hostVerb, verb } from "./program.ts";
 
-type Verb = (program: Command, name: string, summary: string, example: string) => Command;
-
-export function workVerbs(program: Command, verb: Verb): void {
+export function workVerbs(program: Command): void {
   const work = () => import("./verbs/work.ts");
   verb(
     program,
@@ -21,9 +20,9 @@ export function workVerbs(program: Command, verb: Verb): void {
   verb(program, "logs", "what a task, a service or a run writes", "gpuo logs -f task-01k")
     .argument("<id>", "of a task, workload or run, or the beginning of one")
     .option("-f, --follow", "go on until it ends")
-    .option("--tail <n>", "so many lines of what was written before", "200")
+    .option("--tail <n>", "so many lines of what was written before, up to 10000", "200")
     .option("--since <time>", "from then on: 10m, or an instant")
-    .option("--stream <name>", "stdout or stderr")
+    .option("--stream <name>", "stdout, stderr or both (the default)")
     .action(async (id, options) => (await work()).logs(id, options));
   verb(program, "stop", "cancel tasks, delete services, stop runs", "gpuo stop task-01k")
     .argument("<id...>", "of tasks, workloads or runs")
@@ -38,10 +37,7 @@ export function workVerbs(program: Command, verb: Verb): void {
   verb(program, "workers", "the workers that run it", "gpuo workers").action(async (options) =>
     (await work()).workers(options),
   );
-  program
-    .command("worker")
-    .summary("run the work of this host's daemon, until stopped; runs go on")
-    .description("run the work of this host's daemon, until stopped; runs go on")
+  hostVerb(program, "worker", "run the work of this host's daemon, until stopped", "gpuo worker --config my.yaml")
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--simulate <host>", "of a daemon that was started with it")
     .action(async (options: { readonly config?: string; readonly simulate?: string }) => {

@@ -58,10 +58,16 @@ export class Described {
     for (const [name, header] of Object.entries<Json>(response.headers ?? {})) {
       if (header.required) expect(reply.headers).toHaveProperty(name.toLowerCase());
     }
-    const { schema } = response.content[type];
-    if (schema === undefined || reply.json === undefined) return;
-    const shape = this.#shape(`${method} ${template} ${reply.status} ${type}`, schema);
-    expect(shape.safeParse(reply.json).error?.issues ?? [], what).toEqual([]);
+    if (reply.json !== undefined) this.expectBody(method, template, reply.status, reply.json, type);
+  }
+
+  /** The same of the body alone. */
+  expectBody(method: string, template: string, status: number, body: unknown, type = "application/json"): void {
+    const { schema } = this.responses(method, template)[status].content[type];
+    if (schema === undefined) return;
+    const shape = this.#shape(`${method} ${template} ${status} ${type}`, schema);
+    const what = `${method} ${template} ${status} ${JSON.stringify(body)}`;
+    expect(shape.safeParse(body).error?.issues ?? [], what).toEqual([]);
   }
 
   #shape(name: string, schema: Json): z.ZodType {

@@ -100,7 +100,8 @@ class Run {
     const body = { ...this.#body(isLocal(connection.url)), ...named };
     if (this.#options.dryRun === true) {
       const plan = await clientWith(0).plan(body);
-      for (const line of planLines(plan)) console.log(line);
+      if (this.#options.json === true) console.log(JSON.stringify(plan));
+      else for (const line of planLines(plan)) console.log(line);
       return plan.outcome === "refused" ? EXIT.ownFailure : 0;
     }
     this.#listen();

@@ -31,6 +31,9 @@ export interface Frame {
   readonly count: number;
 }
 
+/** Before the lines of a table: one that is empty or says what is cut, and the columns' names. */
+const AROUND = 2;
+const FEW_KEYS = "q ↑↓  s sort  / filter  c r d change";
 const KEYS = "q quit  ↑↓ choose  s sort  / filter  c cancel  r release  d cordon or uncordon";
 const REVERSED = "\x1b[7m";
 const PLAIN = "\x1b[0m";
@@ -56,19 +59,44 @@ export function frame(view: View, terminal: Terminal, now: number, marks = true)
   const count = tables.reduce((sum, { targets }) => sum + targets.length, 0);
   const chosen = Math.max(0, Math.min(view.chosen, count - 1));
   const target = tables.flatMap(({ targets }) => targets)[chosen] ?? null;
-  let at = 0;
-  const body = tables.flatMap(({ title, head, lines }) => [
-    { line: "", isChosen: false },
-    { line: lines.length === 0 ? `no ${title}` : head, isChosen: false },
-    ...lines.map((line) => ({ line, isChosen: at++ === chosen && marks })),
-  ]);
   const top = [...summary(list, now), `sorted ${sort}${filter === "" ? "" : visible(`, with "${filter}"`)}`];
-  const bottom = visible(view.note ?? KEYS);
+  const bottom = visible(view.note ?? (KEYS.length <= terminal.width ? KEYS : FEW_KEYS));
   const room = Math.max(0, rows - top.length - 1);
+  const shares = sharesOf(
+    tables.map(({ lines }) => lines.length),
+    room - tables.length * AROUND,
+  );
+  let at = 0;
+  const body = tables.flatMap(({ title, head, lines }, place) => {
+    const first = at;
+    at += lines.length;
+    const share = shares[place] ?? lines.length;
+    const begin = Math.max(0, Math.min(chosen - first - share + 1, lines.length - share));
+    const shownLines = lines.slice(begin, begin + share);
+    const cutShort = shownLines.length < lines.length;
+    return [
+      { line: cutShort ? `${title} ${begin + 1} to ${begin + share} of ${lines.length}` : "", isChosen: false },
+      { line: lines.length === 0 ? `no ${title}` : head, isChosen: false },
+      ...shownLines.map((line, n) => ({ line, isChosen: first + begin + n === chosen && marks })),
+    ];
+  });
   const from = firstShown(body, room);
   const rest = body.slice(from, from + room).map(({ line, isChosen }) => (isChosen ? marked(line) : line));
   const shown = [...top.map((line) => cut(line, terminal.width)), ...rest].slice(0, rows - 1);
   return { lines: [...shown, cut(bottom, terminal.width)], target, count };
+}
+
+/** How many lines of each table are shown: all, or as many as of the others and what those do not need. */
+function sharesOf(needs: readonly number[], room: number): readonly number[] {
+  // On a screen that is too small for all, what is chosen is shown, and what is around it.
+  if (room < needs.length || needs.reduce((sum, need) => sum + need, 0) <= room) return needs;
+  const shares = needs.map(() => 0);
+  for (let left = room; left > 0; left--) {
+    const wanting = shares.flatMap((share, place) => (share < (needs[place] as number) ? [place] : []));
+    const least = wanting.reduce((a, b) => ((shares[b] as number) < (shares[a] as number) ? b : a));
+    shares[least] = (shares[least] as number) + 1;
+  }
+  return shares;
 }
 
 function part<Row>(

@@ -1,5 +1,5 @@
 /** What an admin does, each for a stated reason. */
-import { durationOf } from "../ask.ts";
+import { durationOf, wholeOf } from "../ask.ts";
 import { type CommonOptions, type Context, contextOf } from "../context.ts";
 import { UsageError } from "../exits.ts";
 import { allocationNamed, gpuNamed } from "../names.ts";
@@ -11,12 +11,18 @@ interface AdminOptions extends CommonOptions {
 
 type Act = "cordon" | "uncordon" | "clear-quarantine";
 
-export async function govern(act: Act, names: readonly string[], options: AdminOptions): Promise<void> {
+/** @param said the word for it, where the caller's is another. */
+export async function govern(
+  act: Act,
+  names: readonly string[],
+  options: AdminOptions,
+  said: string = act,
+): Promise<void> {
   const context = await contextOf(options);
   for (const uuid of await uuidsOf(names, context)) {
     const gpu = await context.client.govern(act, uuid, { reason: options.reason });
     if (context.terminal.json) context.terminal.data(gpu);
-    else context.terminal.say(`${act}: ${uuid}`);
+    else context.terminal.say(`${said}: ${uuid}`);
   }
 }
 
@@ -43,7 +49,7 @@ export async function pauseQueue(options: AdminOptions): Promise<void> {
   const { drain: before } = await client.status();
   // Another's deadline would be taken from the drain, and the leases that are to end by it would stay.
   if (before !== null)
-    throw new UsageError(`nothing is granted already: ${before.by} drained the host: ${before.reason}`);
+    throw new UsageError(`nothing is granted already: the host is drained by ${before.by}: ${before.reason}`);
   const answer = await client.drainHost("drain", { reason: options.reason });
   if (terminal.json) return terminal.data(answer);
   terminal.say("the queue is paused: requests wait, leases stay; gpuo resume-queue --reason ... takes it back");
@@ -64,7 +70,7 @@ export async function resumeQueue(options: AdminOptions): Promise<void> {
 
 /** Of the host; a GPU that was drained is uncordoned. */
 export async function undrain(names: readonly string[], options: AdminOptions): Promise<void> {
-  if (names.length > 0) return govern("uncordon", names, options);
+  if (names.length > 0) return govern("uncordon", names, options, "undrain");
   const { client, terminal } = await contextOf(options);
   const answer = await client.drainHost("undrain", { reason: options.reason });
   if (terminal.json) terminal.data(answer);
@@ -85,7 +91,7 @@ export async function adopt(name: string, options: AdoptOptions): Promise<void> 
     reason: options.reason,
     service_name: options.service,
     ...(options.principal === undefined ? {} : { principal: options.principal }),
-    ...(options.pid === undefined ? {} : { pid: Number(options.pid) }),
+    ...(options.pid === undefined ? {} : { pid: wholeOf("--pid", options.pid, 1) }),
   });
   if (context.terminal.json) context.terminal.data(record);
   else context.terminal.say(`adopted as ${String(record.id)}`);

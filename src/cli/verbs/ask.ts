@@ -129,8 +129,9 @@ interface ReleaseOptions extends CommonOptions {
 export async function release(ids: readonly string[], options: ReleaseOptions): Promise<void> {
   const { client, terminal } = await contextOf(options, PATIENCE_MS);
   if (options.service !== undefined) {
-    const { released } = await client.releaseService(options.service);
-    if (terminal.json) terminal.data(released);
+    const answer = await client.releaseService(options.service);
+    const { released } = answer;
+    if (terminal.json) terminal.data(answer);
     else terminal.say(released.length === 0 ? `${options.service} had nothing` : `released ${released.join(", ")}`);
     return;
   }

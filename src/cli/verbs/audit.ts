@@ -1,8 +1,8 @@
 /** Who changed or was refused what. */
 import type { AuditQuery } from "../../client/client.ts";
 import type { Audit } from "../../client/types.ts";
+import { wholeOf } from "../ask.ts";
 import { type CommonOptions, contextOf } from "../context.ts";
-import { UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
 import { instantOf } from "./reports.ts";
 
@@ -36,8 +36,7 @@ const COLUMNS: readonly Column<Entry>[] = [
 
 /** JSON is written page by page, so that an export of everything needs no memory for it. */
 export async function audit(options: AuditOptions): Promise<void> {
-  const most = options.all === true ? Number.POSITIVE_INFINITY : Number(options.limit);
-  if (!(most >= 1)) throw new UsageError(`--limit ${options.limit}: expected a whole number from 1`);
+  const most = options.all === true ? Number.POSITIVE_INFINITY : wholeOf("--limit", options.limit, 1);
   const { client, terminal } = await contextOf(options);
   const query: AuditQuery = {
     ...(options.principal === undefined ? {} : { principal: options.principal }),

@@ -8,13 +8,16 @@ import {
   type ClusterRollout,
   type ClusterWorkload,
 } from "../../client/cluster.ts";
+import { Unreachable } from "../../client/errors.ts";
 import { nodeTransport } from "../../client/node-transport.ts";
+import type { Transport } from "../../client/transport.ts";
 import { visible } from "../../platform/printable.ts";
+import { wholeOf } from "../ask.ts";
 import { filled } from "../connect.ts";
 import { type CommonOptions, type Context, contextOf } from "../context.ts";
-import { NoSuchError, UsageError } from "../exits.ts";
+import { NoController, NoSuchError, notRead, UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
-import { sinceText } from "../words.ts";
+import { plural, sinceText } from "../words.ts";
 
 const DEFAULT_URL = "http://127.0.0.1:8003";
 const KINDS: ReadonlySet<string> = new Set(["LLMWorkload", "LLMModel"]);
@@ -24,7 +27,17 @@ async function clusterContext(options: CommonOptions): Promise<Context & { reado
   const context = await contextOf(options.host === undefined ? { ...options, url } : options);
   return {
     ...context,
-    cluster: new ClusterClient({ transport: nodeTransport(context.url), key: () => context.key }),
+    cluster: new ClusterClient({ transport: toController(nodeTransport(context.url)), key: () => context.key }),
+  };
+}
+
+function toController(transport: Transport): Transport {
+  return async (ask) => {
+    try {
+      return await transport(ask);
+    } catch (error) {
+      throw error instanceof Unreachable ? new NoController(error.message, error.refused, error) : error;
+    }
   };
 }
 
@@ -43,7 +56,7 @@ function objectsIn(file: string): ClusterObject[] {
   try {
     text = readFileSync(file === "-" ? 0 : file, "utf8");
   } catch (error) {
-    throw new UsageError(`${file}: ${(error as Error).message}`);
+    throw new UsageError(notRead(file, error));
   }
   const documents = parseAllDocuments(text);
   const found = "empty" in documents ? [] : documents;
@@ -72,13 +85,19 @@ const WORKLOADS: (now: number) => readonly Column<ClusterWorkload>[] = (now) => 
   { head: "DETAIL", cell: (workload) => detailOf(workload), shrinksTo: 8, goes: 1 },
 ];
 
+/** Those that are well while they are false. */
+const TROUBLES: ReadonlySet<string> = new Set(["Stuck", "Drifted"]);
+
 /** What stands in its way. */
-function detailOf({ status: { conditions = [] } }: ClusterWorkload): string {
+export function detailOf({ status: { conditions = [] } }: Pick<ClusterWorkload, "status">): string {
   const bad = conditions.find(
-    ({ type, status }) => (status === "True") === (type === "Stuck") && type !== "ScalingActive" && type !== "Ready",
+    ({ type, status }) => (status === "True") === TROUBLES.has(type) && type !== "ScalingActive" && type !== "Ready",
   );
-  return bad === undefined ? "" : `${bad.reason}: ${(bad.message ?? "").split("\n", 1)[0]}`;
+  if (bad === undefined) return "";
+  return [bad.reason, (bad.message ?? "").split("\n", 1)[0]].filter((words) => words !== "").join(": ");
 }
+
+const WORKLOAD_ACTS: ReadonlySet<string> = new Set(["get", "why", "events", "rm"]);
 
 export async function workloads(what: string, name: string | undefined, options: CommonOptions): Promise<void> {
   const context = await clusterContext(options);
@@ -86,9 +105,11 @@ export async function workloads(what: string, name: string | undefined, options:
   if (what === "ls") {
     const all = await cluster.workloads();
     if (terminal.json) for (const one of all) terminal.data(one);
+    else if (all.length === 0) terminal.line("there are no workloads");
     else for (const line of table(all, WORKLOADS(Date.now()), terminal)) terminal.line(line);
     return;
   }
+  if (!WORKLOAD_ACTS.has(what)) throw new UsageError(`workloads ${what}: expected ls, get, why, events or rm`);
   const workload = await named(cluster, name);
   const id = workload.metadata.name;
   if (what === "get") terminal.line(JSON.stringify(workload, null, terminal.json ? 0 : 2));
@@ -98,25 +119,27 @@ export async function workloads(what: string, name: string | undefined, options:
       if (terminal.json) terminal.data(event);
       else terminal.line(visible(`${event.at}  ${event.type}  ${event.reason}  ${event.message}`));
     }
-  } else if (what === "rm") {
-    await cluster.remove(workload.metadata);
-    terminal.say(`${id} is being deleted`);
-  } else throw new UsageError(`workloads ${what}: expected ls, get, why, events or rm`);
+  } else {
+    const removed = await cluster.remove(workload.metadata);
+    if (terminal.json) terminal.data(removed);
+    else terminal.say(`${id} is being deleted`);
+  }
 }
 
 export async function scale(name: string, replicas: string, options: CommonOptions): Promise<void> {
+  const count = replicas === "auto" ? 0 : wholeOf("how many replicas, or auto?", replicas, 0);
   const { cluster, terminal } = await clusterContext(options);
   const workload = await named(cluster, name);
   if (replicas === "auto") {
     const { replicas: _, ...spec } = workload.spec;
-    await cluster.apply({ ...workload, spec } as ClusterObject);
-    terminal.say(`${name} has as many replicas as its load wants`);
+    const applied = await cluster.apply({ ...workload, spec } as ClusterObject);
+    if (terminal.json) terminal.data(applied);
+    else terminal.say(`${name} has as many replicas as its load wants`);
     return;
   }
-  const count = Number(replicas);
-  if (!/^\d+$/.test(replicas)) throw new UsageError(`${replicas}: expected a whole number, or auto`);
-  await cluster.scale(workload.metadata, count);
-  terminal.say(`${name} is to have ${count} replicas`);
+  const scaled = await cluster.scale(workload.metadata, count);
+  if (terminal.json) terminal.data(scaled);
+  else terminal.say(`${name} is to have ${plural(count, "replica")}`);
 }
 
 async function named(cluster: ClusterClient, name: string | undefined): Promise<ClusterWorkload> {
@@ -139,16 +162,16 @@ export async function rollout(
   name: string,
   { to, ...options }: CommonOptions & { readonly to?: string },
 ): Promise<void> {
+  if (!ROLLOUT_ACTS.has(what)) throw new UsageError(`rollout ${what}: expected status, undo, promote or abort`);
+  const number = to === undefined ? null : wholeOf("--to", to, 1);
   const { cluster, terminal } = await clusterContext(options);
   const { metadata } = await named(cluster, name);
   if (what === "undo" || what === "promote" || what === "abort") {
-    const number = Number(to);
-    if (to !== undefined && !Number.isInteger(number)) throw new UsageError("--to: expected a revision's number");
-    const { message } = await cluster.roll(metadata.name, what, to === undefined ? {} : { to_revision: number });
-    terminal.say(message);
+    const rolled = await cluster.roll(metadata.name, what, number === null ? {} : { to_revision: number });
+    if (terminal.json) terminal.data(rolled);
+    else terminal.say(rolled.message);
     return;
   }
-  if (what !== "status") throw new UsageError(`rollout ${what}: expected status, undo, promote or abort`);
   const state = await cluster.rollout(metadata.name);
   if (terminal.json) return terminal.data(state);
   const { status, updated_replicas: updated, replicas, reason, message } = state;
@@ -156,6 +179,8 @@ export async function rollout(
   terminal.line(visible(`${status}: ${updated} of ${replicas ?? "?"} replicas are of this revision; ${why}`));
   for (const line of table(state.revisions, REVISIONS(Date.now()), terminal)) terminal.line(line);
 }
+
+const ROLLOUT_ACTS: ReadonlySet<string> = new Set(["status", "undo", "promote", "abort"]);
 
 const NODES: readonly Column<ClusterNode>[] = [
   { head: "NODE", cell: ({ node_id }) => node_id },
@@ -173,21 +198,23 @@ interface DrainOptions extends CommonOptions {
 
 export async function nodes(what: string, node: string | undefined, given: DrainOptions): Promise<void> {
   const { deadline, force, ...options } = given;
+  if (what !== "ls" && what !== "drain" && what !== "cordon" && what !== "uncordon") {
+    throw new UsageError(`nodes ${what}: expected ls, drain, cordon or uncordon`);
+  }
+  const seconds = deadline === undefined ? null : wholeOf("--deadline", deadline, 0);
   const { cluster, terminal } = await clusterContext(options);
   if (what === "ls") {
     const all = await cluster.nodes();
     if (terminal.json) for (const one of all) terminal.data(one);
+    else if (all.length === 0) terminal.line("there are no nodes");
     else for (const line of table(all, NODES, terminal)) terminal.line(line);
     return;
   }
-  if (what !== "drain" && what !== "cordon" && what !== "uncordon") {
-    throw new UsageError(`nodes ${what}: expected ls, drain, cordon or uncordon`);
-  }
   if (node === undefined) throw new UsageError("which node?");
-  const seconds = Number(deadline ?? 0);
-  if (!Number.isInteger(seconds) || seconds < 0) throw new UsageError("--deadline: expected seconds");
-  const how = { ...(deadline === undefined ? {} : { deadline: seconds }), ...(force === true ? { force } : {}) };
-  terminal.say((await cluster.node(node, what, what === "drain" ? how : undefined)).message);
+  const how = { ...(seconds === null ? {} : { deadline: seconds }), ...(force === true ? { force } : {}) };
+  const answer = await cluster.node(node, what, what === "drain" ? how : undefined);
+  if (terminal.json) terminal.data(answer);
+  else terminal.say(answer.message);
 }
 
 export async function printCrds(cel: boolean): Promise<void> {

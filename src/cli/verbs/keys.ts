@@ -83,6 +83,8 @@ export async function madeByDaemon(
   const { client, terminal, key, isNamed } = await connect(options);
   const isTried = isOpen && (isNamed || key !== null);
   if (isOpen && !isTried && !(await isKeptInDatabase())) return null;
+  if (expires !== undefined && Number.isNaN(Date.parse(expires)))
+    throw new UsageError(`--expires ${expires}: expected a day such as 2027-06-30, or a time with its zone`);
   const until = expires === undefined ? {} : { expires: new Date(expires).toISOString() };
   try {
     return await client.createKey({ principal, role: role as Key["role"], ...until });

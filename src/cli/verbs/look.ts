@@ -1,9 +1,10 @@
 /** The verbs that look: GPUs, queue, leases, and one of each. */
 import type { Allocation, Gpu, List } from "../../client/types.ts";
 import { visible } from "../../platform/printable.ts";
+import { limitOf } from "../ask.ts";
 import { type CommonOptions, type Context, contextOf, shown } from "../context.ts";
 import { eitherNamed, gpusOf } from "../names.ts";
-import { known } from "../own.ts";
+import { ANONYMOUS, known } from "../own.ts";
 import { type Column, cut, table } from "../table.ts";
 import type { Color, Terminal } from "../terminal.ts";
 import { etaText, gibText, leftText, modelText, plural, sinceText } from "../words.ts";
@@ -89,6 +90,10 @@ function holdersOf({ holders }: Device): string | null {
   return holders.length === 0 ? null : holders.map(ownedText).join(", ");
 }
 
+function byText(principal: string): string {
+  return principal === ANONYMOUS ? "" : ` by ${principal}`;
+}
+
 interface Owned {
   readonly service_name: string;
   readonly principal?: string | undefined;
@@ -96,7 +101,7 @@ interface Owned {
 
 /** The service, and whose it is where that is told and somebody's. */
 function ownedText({ service_name: service, principal }: Owned): string {
-  return principal === undefined || principal === "anonymous" ? service : `${service} (${principal})`;
+  return principal === undefined || principal === ANONYMOUS ? service : `${service} (${principal})`;
 }
 
 /** Of what is leased the holder says all, but for what is wrong. */
@@ -152,7 +157,7 @@ export function summary({ gpus, allocations, queue, simulated, drain }: List, no
     simulated ? `${counts}; SIMULATED GPUs` : counts,
     ...(drain === null
       ? []
-      : [visible(`the host is drained by ${drain.by} for ${sinceText(drain.since, now)}: ${drain.reason}`)]),
+      : [visible(`the host is drained${byText(drain.by)} for ${sinceText(drain.since, now)}: ${drain.reason}`)]),
   ];
 }
 
@@ -216,7 +221,7 @@ export async function history(options: HistoryOptions): Promise<void> {
   const { client, terminal } = await contextOf(options);
   if (options.mine === true) await known(client);
   const mine = options.mine === true ? { mine: "true" as const } : {};
-  const { allocations } = await client.records({ status: "ended", limit: Number(options.limit), ...mine });
+  const { allocations } = await client.records({ status: "ended", limit: limitOf(options.limit), ...mine });
   const now = Date.now();
   if (terminal.json) for (const one of allocations) terminal.data(one);
   else if (allocations.length === 0) terminal.line("nothing has ended yet");

@@ -1,9 +1,11 @@
 /** What has happened, and what is allowed: events, usage, quotas, windows, webhooks. */
-import type { EventMessage } from "../../client/client.ts";
+import type { Client, EventMessage } from "../../client/client.ts";
 import type { Deliveries, Quotas, Usage, WebhookTest } from "../../client/types.ts";
+import { nearest } from "../../core/base/suggest.ts";
 import { visible } from "../../platform/printable.ts";
-import { durationOf } from "../ask.ts";
+import { durationOf, limitOf } from "../ask.ts";
 import { type CommonOptions, contextOf } from "../context.ts";
+import { EVENT_TYPES } from "../event-types.ts";
 import { EXIT, NoSuchError, UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
 import type { Terminal } from "../terminal.ts";
@@ -19,6 +21,7 @@ const DEFAULT_SINCE_MS = 3_600_000;
 const PATIENCE_MS = 60_000;
 
 export async function events(options: EventsOptions): Promise<void> {
+  for (const type of options.type ?? []) knownType(type);
   const { client, terminal } = await contextOf(options, options.follow === true ? PATIENCE_MS : 0);
   const sinceMs = options.since === undefined ? DEFAULT_SINCE_MS : durationOf("--since", options.since).ms;
   const from = Date.now() - sinceMs;
@@ -31,6 +34,14 @@ export async function events(options: EventsOptions): Promise<void> {
     else if (isWanted) terminal.line(eventLine(event));
     if (options.follow !== true && event.id >= last) return;
   }
+}
+
+/** One that there is not would wait without end for what never comes. */
+function knownType(type: string): void {
+  if (EVENT_TYPES.includes(type)) return;
+  const meant = nearest(type, EVENT_TYPES);
+  const hint = meant === null ? "" : `; did you mean ${meant}?`;
+  throw new UsageError(`--type ${type}: there is no such type${hint}; there are ${EVENT_TYPES.join(", ")}`);
 }
 
 function isOfType({ type }: EventMessage, types: readonly string[] | undefined): boolean {
@@ -88,6 +99,10 @@ const USAGE_COLUMNS: readonly Column<UsageRow>[] = [
 /** A time, a date, or how long ago. */
 export function instantOf(flag: string, text: string, now: number): string {
   if (/^\d{4}-\d{2}-\d{2}/.test(text) && !Number.isNaN(Date.parse(text))) return new Date(text).toISOString();
+  if (!/^\d+(?:$|[a-z])/.test(text))
+    throw new UsageError(
+      `${flag} ${text}: expected a time such as 2026-12-01, 2026-12-01T14:00:00Z, or how long ago: 24h`,
+    );
   return new Date(now - durationOf(flag, text).ms).toISOString();
 }
 
@@ -180,11 +195,22 @@ function tellTest(came: WebhookTest, terminal: Terminal): void {
   terminal.line(visible(`${how} after ${came.took_ms} ms (${came.id}, ${signed})`));
 }
 
+/** By its whole id: each is on one page of those that are kept. */
+async function deliveryNamed(id: string, client: Client): Promise<readonly Delivery[]> {
+  for (let before: string | null = null; ; ) {
+    const page: Deliveries = await client.deliveries({ limit: 1_000, ...(before === null ? {} : { before }) });
+    const found = page.deliveries.filter((one) => one.id === id);
+    if (found.length > 0) return found;
+    if (page.next === null) throw new NoSuchError(`no delivery "${id}"; gpuo webhooks list shows them`);
+    before = page.next;
+  }
+}
+
 export async function webhooks(what: string, id: string | undefined, options: WebhookOptions): Promise<void> {
   const { client, terminal } = await contextOf(options);
   const query = {
     ...(options.state === undefined ? {} : { state: options.state }),
-    limit: Number(options.limit ?? 100),
+    limit: limitOf(options.limit ?? "100"),
   };
   if (what === "redeliver") {
     if (id === undefined) throw new UsageError("which? gpuo webhooks redeliver ID");
@@ -198,10 +224,8 @@ export async function webhooks(what: string, id: string | undefined, options: We
   if (what !== "list" && what !== "show") {
     throw new UsageError(`webhooks ${what}: expected list, show, redeliver or test`);
   }
-  const { deliveries } = await client.deliveries(query);
-  const chosen = what === "list" ? deliveries : deliveries.filter((one) => one.id === id);
-  if (what === "show" && chosen.length === 0)
-    throw new NoSuchError(`no delivery "${id ?? ""}"; gpuo webhooks list shows them`);
+  if (what === "show" && id === undefined) throw new UsageError("which? gpuo webhooks show ID");
+  const chosen = id === undefined ? (await client.deliveries(query)).deliveries : await deliveryNamed(id, client);
   if (terminal.json) for (const one of chosen) terminal.data(one);
   else if (what === "show")
     for (const [name, value] of Object.entries(chosen[0] ?? {}))

@@ -5,6 +5,7 @@ import { durationOf, wholeOf } from "../ask.ts";
 import { type CommonOptions, contextOf } from "../context.ts";
 import { NoSuchError, UsageError } from "../exits.ts";
 import { exactGpus } from "../names.ts";
+import { ANONYMOUS } from "../own.ts";
 import { type Column, table } from "../table.ts";
 import { timeSaid } from "../when.ts";
 
@@ -87,7 +88,7 @@ function gpusOf({ gpus, gpu_uuids }: Reservation): string {
 
 /** Of those who may know. */
 function forWhom({ principal, service_name }: Reservation): string {
-  const whose = [principal === "anonymous" ? undefined : principal, service_name ?? undefined].filter(
+  const whose = [principal === ANONYMOUS ? undefined : principal, service_name ?? undefined].filter(
     (one) => one !== undefined,
   );
   return whose.length === 0 ? "" : `, for ${whose.join("'s ")}`;

@@ -1,13 +1,20 @@
 /** The verbs of work: what is submitted, run, followed and stopped. */
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
+import { ApiProblem } from "../../client/errors.ts";
 import { nodeTransport } from "../../client/node-transport.ts";
 import { type TaskRecord, WorkClient, type WorkerRecord, type WorkloadRecord } from "../../client/work.ts";
 import { visible } from "../../platform/printable.ts";
+import { wholeOf } from "../ask.ts";
 import { type CommonOptions, type Context, contextOf, shown } from "../context.ts";
-import { EXIT, NoSuchError, UsageError } from "../exits.ts";
+import { EXIT, NoSuchError, notRead, UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
-import { sinceText } from "../words.ts";
+import { plural, sinceText } from "../words.ts";
+
+/** The API's own bounds. */
+const MAX_REPLICAS = 64;
+const MAX_TAIL = 10_000;
+const STREAMS: readonly string[] = ["stdout", "stderr", "both"];
 
 interface WorkContext extends Context {
   readonly work: WorkClient;
@@ -47,7 +54,7 @@ function read(file: string): string {
   try {
     return readFileSync(file === "-" ? 0 : file, "utf8");
   } catch (error) {
-    throw new UsageError(`${file}: ${(error as Error).message}`);
+    throw new UsageError(notRead(file, error));
   }
 }
 
@@ -156,6 +163,9 @@ interface LogOptions extends CommonOptions {
 }
 
 export async function logs(id: string, { follow, tail, since, stream, ...options }: LogOptions): Promise<void> {
+  wholeOf("--tail", tail, 0, MAX_TAIL);
+  if (stream !== undefined && !STREAMS.includes(stream))
+    throw new UsageError(`--stream ${stream}: expected stdout, stderr or both`);
   const { work } = await workContext(options);
   const query = {
     tail,
@@ -183,32 +193,55 @@ export async function stop(ids: readonly string[], options: CommonOptions): Prom
   }
 }
 
-/** Its exit code says how the task ended. */
-export async function waitFor(id: string, options: CommonOptions): Promise<void> {
+/**
+ * Its exit code says how the task ended.
+ *
+ * @returns whether there is such a task; one there is not may be a request of a service called task.
+ */
+export async function waitedFor(name: string, options: CommonOptions): Promise<boolean> {
   const { work, terminal } = await workContext(options);
-  const { kind, id: whole } = await found(work, id);
-  if (kind !== "task") throw new UsageError(`${whole} is no task: only a task ends`);
+  const whole = await taskNamed(name, work);
+  if (whole === null) return false;
   for (;;) {
     const task = await work.task(whole, "30s");
     if (!isOver(task)) continue;
     if (terminal.json) terminal.data(task);
     else terminal.line(task.error === null ? task.status : `${task.status}: ${visible(task.error)}`);
     if (task.status !== "DONE") process.exitCode = EXIT.refused;
-    return;
+    return true;
   }
 }
 
-export async function results(id: string, options: CommonOptions): Promise<void> {
-  const { work } = await workContext(options);
-  const { id: whole } = await found(work, id);
-  console.log(JSON.stringify(await work.result(whole), null, 2));
+async function taskNamed(name: string, work: WorkClient): Promise<string | null> {
+  let tasks: readonly TaskRecord[] = [];
+  try {
+    tasks = await work.tasks();
+  } catch (error) {
+    if (!(error instanceof ApiProblem) || error.code !== "work-disabled") throw error;
+  }
+  const ids = tasks.map(({ task_id: id }) => id).filter((id) => id.startsWith(name));
+  if (ids.length > 1 && !ids.includes(name))
+    throw new NoSuchError(`${name} begins ${ids.length} ids; write more of it`);
+  return ids.includes(name) ? name : (ids[0] ?? null);
 }
 
-export async function scale(id: string, replicas: string, options: CommonOptions): Promise<void> {
-  if (!/^\d{1,2}$/.test(replicas)) throw new UsageError("how many replicas? a whole number from 0 to 64");
+export async function results(id: string, options: CommonOptions): Promise<void> {
   const { work, terminal } = await workContext(options);
-  const { status } = await work.scale((await found(work, id)).id, Number(replicas));
-  terminal.say(`${status.replicas} replicas are wanted, ${status.readyReplicas} ready`);
+  const { id: whole } = await found(work, id);
+  const result = await work.result(whole);
+  if (terminal.json) terminal.data(result);
+  else console.log(JSON.stringify(result, null, 2));
+}
+
+export async function scale(given: string, replicas: string, options: CommonOptions): Promise<void> {
+  const count = wholeOf("how many replicas?", replicas, 0, MAX_REPLICAS);
+  const { work, terminal } = await workContext(options);
+  const { kind, id } = await found(work, given);
+  if (kind !== "workload") throw new UsageError(`${id} is a ${kind}: only a service has replicas`);
+  const workload = await work.scale(id, count);
+  if (terminal.json) return terminal.data(workload);
+  const { status } = workload;
+  terminal.say(`${plural(status.replicas, "replica is", "replicas are")} wanted, ${status.readyReplicas} ready`);
 }
 
 export async function workers(options: CommonOptions): Promise<void> {

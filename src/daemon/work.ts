@@ -9,6 +9,7 @@ import { allocateAsk } from "../http/allocations/asks.ts";
 import { queuedView } from "../http/allocations/views.ts";
 import type { Cancel, Clock } from "../platform/clock.ts";
 import type { Logger } from "../platform/logger.ts";
+import { printable } from "../platform/printable.ts";
 import type { Reply, Scheduler } from "../scheduler/scheduler.ts";
 import { grantedBody } from "../wire/allocations/bodies.ts";
 import type { Emptiness, GpuTrouble, LeasePlan, Leases, LeaseWish } from "../work-service/leases.ts";
@@ -183,7 +184,15 @@ export class DaemonLeases implements Leases {
   }
 
   gpus() {
-    return [...this.#scheduler.state.gpus.values()].map(({ name, uuid }) => ({ name, uuid }));
+    return [...this.#scheduler.state.gpus.values()].map(({ index, name, uuid }) => ({ index, name, uuid }));
+  }
+
+  driver() {
+    const { driverVersion, cudaVersion } = this.#scheduler.state.sight;
+    return {
+      version: driverVersion === null ? null : printable(driverVersion),
+      cuda: cudaVersion === null ? null : printable(cudaVersion),
+    };
   }
 
   freeGpus(): number | null {

@@ -68,6 +68,8 @@ export interface Leases {
   /** How busy a GPU is now, from 0 to 1; `null`: not known. */
   busyness(uuid: string): number | null;
   /** Those that could ever be leased. */
-  gpus(): readonly { readonly name: string; readonly uuid: string }[];
+  gpus(): readonly { readonly index: number; readonly name: string; readonly uuid: string }[];
+  /** As it tells of itself; `null`: nothing is known. */
+  driver(): { readonly version: string | null; readonly cuda: string | null };
   readonly simulated: boolean;
 }

@@ -5,6 +5,7 @@ import type { Run, Slot, Task, Waiting, Worker, Workload } from "../work/model.t
 import { STALE_AFTER_MS, topicOf } from "../work/node-choice.ts";
 import { awaitsGpus } from "../work/runs.ts";
 import type { WorkState } from "../work/state.ts";
+import type { Leases } from "./leases.ts";
 
 export function instant(at: number | null): string | null {
   return at === null ? null : new Date(at).toISOString();
@@ -77,10 +78,15 @@ export function taskView(state: WorkState, task: Task, whole: boolean) {
     allocation_id: allocationOf(last),
     replicas: task.slots.length,
     depends_on: task.dependsOn,
-    retries: task.slots.reduce((sum, { failures, losses }) => sum + failures + losses, 0),
+    retries: task.slots.reduce((sum, slot) => sum + retriesOf(slot), 0),
     max_retries: task.retry.max + task.retry.lost,
     warnings: task.warnings,
   };
+}
+
+/** What has failed for good was not tried again. */
+function retriesOf({ failures, losses, outcome }: Slot): number {
+  return Math.max(0, failures + losses - (outcome?.kind === "failed" ? 1 : 0));
 }
 
 export function attemptView(run: Run) {
@@ -230,18 +236,26 @@ export function runView(run: Run, whole: boolean) {
   };
 }
 
+export interface GpusHere {
+  readonly free: number | null;
+  readonly gpus: ReturnType<Leases["gpus"]>;
+  readonly driver: ReturnType<Leases["driver"]>;
+}
+
 /** It has said so, or neither idle nor at work, as one of MLOC's is whose heartbeat has run out. */
 function isGone({ link }: Worker): boolean {
   return link?.hasLeft === true || link?.isStale === true;
 }
 
-export function workerView(state: WorkState, worker: Worker, now: number, freeGpus: number | null) {
+/** @param own of this host, where the worker is; `null`: it is another's. */
+export function workerView(state: WorkState, worker: Worker, now: number, own: GpusHere | null) {
   const runs = [...state.openRuns.values()]
     .map((id) => state.runs.get(id) as Run)
     .filter((run) => run.phase !== "waiting" && run.phase !== "ended" && run.node === worker.node);
   const hardware = worker.hardware as Readonly<Record<string, JsonValue>>;
   const { link } = worker;
-  const gpu = hardware.gpu ?? { driver_version: null, cuda_version: null, gpus: link?.gpus ?? [] };
+  const driver = { driver_version: own?.driver.version ?? null, cuda_version: own?.driver.cuda ?? null };
+  const gpu = hardware.gpu ?? { ...driver, gpus: link?.gpus ?? own?.gpus ?? [] };
   return {
     worker_id: worker.node,
     status: link?.hasWorker === false ? "STARTING" : runs.length > 0 ? "RUNNING" : "IDLE",
@@ -257,7 +271,7 @@ export function workerView(state: WorkState, worker: Worker, now: number, freeGp
     executors: worker.executors,
     labels: worker.labels,
     cage: worker.cage,
-    free_gpus: freeGpus ?? worker.freeGpus ?? null,
+    free_gpus: own?.free ?? worker.freeGpus ?? null,
     runs: runs.map(({ id }) => id),
   };
 }

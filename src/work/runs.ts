@@ -20,6 +20,7 @@ import type {
   Task,
   Waiting,
   Workload,
+  WorkSpec,
 } from "./model.ts";
 import { chooseNode, type NodeChoice, type Offer, suits } from "./node-choice.ts";
 import { afterServiceRun, afterTaskRun, chanceOf, type Ending } from "./retries.ts";
@@ -458,14 +459,21 @@ export function passTime(draft: Draft): void {
 function passTimeOn(draft: Draft, run: Extract<Run, { phase: "starting" | "running" | "ready" | "unready" }>): void {
   const job = jobOf(draft.state, run.job);
   if (job?.spec === undefined || job.spec === null) return;
-  const { startTimeoutMs, timeoutMs, readiness } = job.spec;
+  const { startTimeoutMs, readiness } = job.spec;
+  const longestMs = longestOf(job.spec);
   const hasStarted = readiness !== null ? run.readyAt !== null : run.startedAt !== null;
   if (!hasStarted && draft.now - run.handedOutAt >= startTimeoutMs) {
     const what = readiness === null ? "started" : "ready";
     stopRun(draft, run, "start-timeout", `not ${what} within ${startTimeoutMs / 1_000} s`);
     return;
   }
-  if (timeoutMs !== null && run.startedAt !== null && draft.now - run.startedAt >= timeoutMs) {
-    stopRun(draft, run, "timeout", `ran for ${timeoutMs / 1_000} s, as long as it may`);
+  if (run.startedAt !== null && draft.now - run.startedAt >= longestMs) {
+    stopRun(draft, run, "timeout", `ran for ${longestMs / 1_000} s, as long as it may`);
   }
+}
+
+/** Where there is a lease, `max_duration` ends that, and the run with it. */
+function longestOf({ timeoutMs, maxDurationMs, resources }: WorkSpec): number {
+  const ofLease = resources.gpu === null ? maxDurationMs : null;
+  return Math.min(timeoutMs ?? Number.POSITIVE_INFINITY, ofLease ?? Number.POSITIVE_INFINITY);
 }

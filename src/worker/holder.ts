@@ -6,7 +6,7 @@
  * Plain and small: there is one for each run.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { isFencedOff, keepFence } from "./fence.ts";
@@ -17,6 +17,9 @@ import { processOf } from "./processes.ts";
 const EXIT_TAKEN = 3;
 /** Written again so often when the disk is full: how a run ended is not to be lost. */
 const WRITE_RETRY_MS = 1_000;
+/** Of the longest path that the kernel takes, with its end. */
+const PATH_BYTES = 4_097;
+const NEW_LINE = 0x0a;
 
 function hold(folder: string): void {
   for (const signal of ["SIGTERM", "SIGINT", "SIGHUP", "SIGPIPE", "SIGUSR2"] as const)
@@ -81,6 +84,28 @@ function initialise(argv: readonly string[]): void {
   child.on("exit", (code, signal) => process.exit(code ?? 128 + constants.signals[signal as NodeJS.Signals]));
 }
 
+/** Started ahead of its run: waits to be told of its folder. `null`: nobody will. */
+function toldFolder(): string | null {
+  const buffer = Buffer.alloc(PATH_BYTES);
+  let length = 0;
+  while (length < PATH_BYTES) {
+    const count = readSync(0, buffer, length, PATH_BYTES - length, null);
+    if (count === 0) return null;
+    length += count;
+    if (buffer[length - 1] === NEW_LINE) return buffer.toString("utf8", 0, length - 1);
+  }
+  return null;
+}
+
+function holdWhenTold(): void {
+  const folder = toldFolder();
+  if (folder === null) return;
+  // What a list of processes shows: whose holder it is.
+  process.title = `${process.argv[1]} ${folder}`;
+  hold(folder);
+}
+
 const [mode, ...rest] = process.argv.slice(2);
 if (mode === "--init") initialise(rest);
+else if (mode === "--spare") holdWhenTold();
 else if (mode !== undefined) hold(mode);

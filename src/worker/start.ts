@@ -1,5 +1,5 @@
 /** Makes a run's folder from its assignment, and starts its holder. */
-import { spawn, spawnSync } from "node:child_process";
+import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { chownSync, existsSync, readdirSync, readFileSync, realpathSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { userInfo } from "node:os";
@@ -13,6 +13,7 @@ import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, makeCage } from "./cages.ts";
 import { claimDurably, makeFolder, type Order } from "./folder.ts";
 import type { WorkerSettings } from "./settings.ts";
+import { SpareHolder } from "./spare.ts";
 
 const MAX_LOG_BYTES = 10 * 2 ** 20;
 const MAX_LOG_FILES = 5;
@@ -70,6 +71,8 @@ export interface Starter {
   readonly cage: CageKind;
   /** Ports that runs have, and from here on its own. */
   readonly taken: Set<number>;
+  /** `null`: each run's is started with it. */
+  readonly spare: SpareHolder | null;
 }
 
 /** Nobody's fault: its replica may get another run, where its service is. */
@@ -161,7 +164,8 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     ...fenceOf(assignment, settings),
   };
   if (!(await claimDurably(folder, "order", order))) return false;
-  startHolder(folder, cage.holderPrefix, settings);
+  if (cage.holderPrefix.length > 0 || !starter.spare?.take(folder))
+    startHolder([...cage.holderPrefix, ...holderProgram(settings), folder], "ignore");
   return true;
 }
 
@@ -171,13 +175,24 @@ function fenceOf({ fenceMs, spec }: Assignment, { dir }: WorkerSettings): Pick<O
   return { fence: { file: join(dir, HEARD_FILE), withinMs: fenceMs, signal, graceMs } };
 }
 
+/** A holder that waits for its run; `null`: in this cage it is its unit that begins with the run. */
+export function spareHolder(kind: CageKind, settings: WorkerSettings): SpareHolder | null {
+  return kind === "systemd"
+    ? null
+    : new SpareHolder(() => startHolder([...holderProgram(settings), "--spare"], "pipe"));
+}
+
+function holderProgram(settings: WorkerSettings): readonly string[] {
+  return holderBy([NO_DEBUGGER, ...FRUGAL, ...FRUGAL_CODE], settings);
+}
+
 /** In a session of its own, with nothing of ours open: it goes on when this process ends. */
-function startHolder(folder: string, prefix: readonly string[], settings: WorkerSettings): void {
-  const [program = "", ...args] = [...prefix, ...holderBy([NO_DEBUGGER, ...FRUGAL, ...FRUGAL_CODE], settings), folder];
+function startHolder([program = "", ...args]: readonly string[], stdin: "ignore" | "pipe"): ChildProcess {
   const env = { PATH: process.env.PATH ?? "", ...(isExecutable() ? { NODE_OPTIONS: FRUGAL.join(" ") } : {}) };
-  const child = spawn(program, args, { detached: true, stdio: "ignore", cwd: "/", env });
+  const child = spawn(program, args, { detached: true, stdio: [stdin, "ignore", "ignore"], cwd: "/", env });
   child.on("error", () => undefined);
   child.unref();
+  return child;
 }
 
 /** The executable has its flags built in, but for those that it takes from the environment. */

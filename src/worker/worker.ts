@@ -20,7 +20,8 @@ import { answersWell, completes } from "./probes.ts";
 import { isAlive, listensOn, MARK, ProcessTable } from "./processes.ts";
 import { type Publication, publish } from "./results.ts";
 import type { WorkerSettings } from "./settings.ts";
-import { prepare, ServiceAwayError } from "./start.ts";
+import type { SpareHolder } from "./spare.ts";
+import { prepare, ServiceAwayError, spareHolder } from "./start.ts";
 import { SupersededError, syncOnce, type Wanted } from "./sync.ts";
 import { UsageMeter } from "./usage.ts";
 import { type RunEnd, RunWatch } from "./watch.ts";
@@ -59,6 +60,7 @@ class Worker {
   /** Which folder it was at the start. */
   readonly #home: string | null;
   readonly #cage: CageKind;
+  readonly #spare: SpareHolder | null;
   readonly #facts: WorkerFacts;
   readonly #watches = new Map<string, RunWatch>();
   readonly #starting = new Set<string>();
@@ -81,6 +83,7 @@ class Worker {
     mkdirSync(this.#runsDir, { recursive: true, mode: 0o755 });
     this.#home = folderAt(this.#runsDir);
     this.#cage = chooseCage(settings.work.cage);
+    this.#spare = spareHolder(this.#cage, settings);
     this.#facts = {
       node: settings.node,
       instance: nextInstance(settings.dir, "worker", Date.now()),
@@ -175,6 +178,7 @@ class Worker {
     } finally {
       clearInterval(timer);
       clearTimeout(this.#soon ?? undefined);
+      this.#spare?.stop();
       for (const run of [...this.#ears.keys()]) this.#stopListening(run);
     }
   }
@@ -337,7 +341,14 @@ class Worker {
     this.#starting.add(run);
     try {
       makeFolder(folder, 0o755);
-      const starter = { settings: this.#settings, books, bootId: this.#facts.bootId, cage: this.#cage, taken };
+      const starter = {
+        settings: this.#settings,
+        books,
+        bootId: this.#facts.bootId,
+        cage: this.#cage,
+        taken,
+        spare: this.#spare,
+      };
       const isOurs = await prepare(folder, assignment, starter);
       this.#takeUp(run);
       if (!isOurs) return;

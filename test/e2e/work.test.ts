@@ -247,9 +247,10 @@ runs("MLOC's calls (needs dist/)", () => {
     expect(body[0].hardware).toMatchObject({
       cpu: { logical_cores: expect.any(Number) },
       memory: { total_bytes: expect.any(Number) },
-      gpu: {},
+      gpu: { driver_version: expect.any(String), gpus: expect.any(Array) },
       network: {},
     });
+    expect(body[0].hardware.gpu.gpus[0]).toEqual({ index: 0, name: expect.any(String), uuid: expect.any(String) });
     expect((await call("GET", `/workers/${body[0].worker_id}`)).status).toBe(200);
     expect((await call("POST", "/admin/cleanup")).body).toEqual({ ok: true, removed: 0 });
     const unknown = await call("GET", "/workers/nope");
@@ -292,6 +293,23 @@ runs("MLOC's calls (needs dist/)", () => {
     const service = `apiVersion: gpu-orchestrator/v1\nkind: Service\nmetadata: {name: s}\nspec: {executor: sh, command: [/bin/sh, -c, cat]}\n`;
     const served = await call("POST", "/api/v1/tasks/plan", { yaml: service });
     expect(served.body).toMatchObject({ argv: ["/bin/sh", "-c", "cat"], starts_now: true, executor: "sh" });
+  });
+
+  test("what fails is told with how often it was tried again, not how often it failed", async () => {
+    const again = `{taskType: job, command: [/bin/sh, -c, 'exit 3'], retry: {max: 1, backoff: 100ms}}`;
+    for (const [spec, retries] of [
+      ["{taskType: job, command: [/bin/sh, -c, 'exit 3']}", 0],
+      [again, 1],
+    ] as const) {
+      const { body } = await submit(task(spec));
+      const ended = await eventually(
+        () => call("GET", `/api/v1/tasks/${body.task_id}?wait=20s`),
+        (answer) => answer.body.status === "FAILED",
+        60_000,
+      );
+      expect(ended.body).toMatchObject({ retries, max_retries: retries, exit_code: 3 });
+      expect(ended.body.attempts).toHaveLength(retries + 1);
+    }
   });
 
   test("the same Idempotency-Key gives the same task", async () => {

@@ -23,6 +23,7 @@ const NOTHING_GRANTED: Leases = {
   troubleOf: () => null,
   emptinessOf: () => ({ is: "empty" }),
   gpus: () => [],
+  driver: () => ({ version: null, cuda: null }),
   simulated: true,
 };
 

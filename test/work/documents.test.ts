@@ -194,6 +194,8 @@ describe("a workload", () => {
   test("a profile fills in what is not said, and no more", () => {
     const draft = workload({ ...seed, resources: { profile: "large", memory: "64Gi" } });
     expect(draft.spec?.resources).toMatchObject({ cpuMillis: 8_000, memoryBytes: 64 * 2 ** 30, gpu: { count: 4 } });
+    // As the LLM Orchestrator writes what it fills in.
+    expect(draft.resources).toMatchObject({ cpu: "8000m", memory: "64Gi", gpu: 4 });
     expect(refusal(() => workload({ ...seed, resources: { profile: "huge" } })).errors?.[0]?.path).toBe(
       "resources.profile",
     );

@@ -231,6 +231,18 @@ describe("a task", () => {
     expect(runsOf(world)[0]).toMatchObject({ phase: "stopping", why: "timeout" });
   });
 
+  test("without a lease that would end runs no longer than its max_duration either", () => {
+    for (const [gpus, phase] of [
+      [0, "stopping"],
+      [1, "running"],
+    ] as const) {
+      const world = running({ gpus, spec: { max_duration: "60s", timeout: "1h" } });
+      world.now += 61_000;
+      world.command({ type: "tick" });
+      expect(runsOf(world)[0]?.phase).toBe(phase);
+    }
+  });
+
   test("is refused when as many are open as may be", () => {
     const world = new World(1);
     world.command({ type: "submit-task", task: aTask("a"), maxTasks: 1 });

@@ -145,7 +145,11 @@ export class MemoryLeases implements Leases {
   }
 
   gpus() {
-    return this.gpusHere.map((uuid) => ({ name: "NVIDIA H100", uuid }));
+    return this.gpusHere.map((uuid, index) => ({ index, name: "NVIDIA H100", uuid }));
+  }
+
+  driver() {
+    return { version: null, cuda: null };
   }
 
   freeGpus(): number {

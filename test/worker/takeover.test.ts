@@ -148,6 +148,7 @@ test("what another has begun in the meantime is not started a second time", asyn
     bootId: readBootId(),
     cage: "session",
     taken: new Set<number>(),
+    spare: null,
   } as const;
   writeIn(folder, "order", { run: "of another" });
   expect(await prepare(folder, assignment, starter)).toBe(false);

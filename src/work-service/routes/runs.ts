@@ -207,7 +207,9 @@ function workers(parts: RouteParts): Answer {
 }
 
 function shownWorker({ books, leases }: RouteParts, found: Parameters<typeof workerView>[1]) {
-  return workerView(books.state, found, books.now(), found.link === undefined ? leases.freeGpus() : null);
+  const own =
+    found.link === undefined ? { free: leases.freeGpus(), gpus: leases.gpus(), driver: leases.driver() } : null;
+  return workerView(books.state, found, books.now(), own);
 }
 
 function worker(parts: RouteParts, call: Call): Answer {

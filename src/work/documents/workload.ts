@@ -2,7 +2,7 @@
 import type { JsonObject, JsonValue } from "../../core/base/json.ts";
 import { WorkError } from "../errors.ts";
 import type { Readiness, Resources, RestartRule, WorkSpec } from "../model.ts";
-import { formatCpu, formatMemory, parseCpuMillis, parseMemoryBytes } from "../quantities.ts";
+import { formatMemory, parseCpuMillis, parseMemoryBytes } from "../quantities.ts";
 import {
   LABELS_KIND,
   MAX_GPUS,
@@ -221,7 +221,7 @@ function flatResources(body: JsonObject, profile: Profile, model: ModelSettings 
 function shownResources(resources: Resources, body: JsonObject): JsonObject {
   const given = (key: string) => at(body, "resources", key);
   return {
-    cpu: given("cpu") ?? formatCpu(resources.cpuMillis),
+    cpu: given("cpu") ?? `${resources.cpuMillis}m`,
     memory: given("memory") ?? formatMemory(resources.memoryBytes),
     gpu: resources.gpu?.count ?? 0,
     ...Object.fromEntries(

@@ -137,7 +137,10 @@ export class SimNode extends World implements Disk {
       result: async () => null,
     };
     const free = () => [...this.gpus.values()].filter((holder) => holder === null).length;
-    const leases = { freeGpus: free, gpus: () => [...this.gpus.keys()].map((uuid) => ({ name: "NVIDIA H100", uuid })) };
+    const leases = {
+      freeGpus: free,
+      gpus: () => [...this.gpus.keys()].map((uuid, index) => ({ index, name: "NVIDIA H100", uuid })),
+    };
     const parts = { books, leases, files, clock: process, log, connect: redis.connector(this.name, process) };
     const member = new Member(parts, {
       ...SETTINGS,

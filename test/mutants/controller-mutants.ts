@@ -332,4 +332,33 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       },
     ],
   ),
+  ...planted(
+    "src/controller/host/backend.ts",
+    ["test/controller/histories.test.ts"],
+    [
+      {
+        name: "A replica that stops has its name taken by its successor",
+        find: "if (taken.has(id)) continue;",
+        replace: "",
+      },
+      {
+        name: "A replica that has stopped is left with the daemon",
+        find: "status.replicas === 0 && status.nodes.length === 0",
+        replace: "status.replicas < 0 && status.nodes.length === 0",
+      },
+      {
+        name: "A workload that is deleted still makes what is missing",
+        file: "src/controller/reconcile/reconcile.ts",
+        find: "if (workload.metadata.deletionTimestamp !== null) return deleting(workload, seen);",
+        replace:
+          "if (workload.metadata.deletionTimestamp !== null && seen.tracks.length === 0) return deleting(workload, seen);",
+      },
+      {
+        name: "Revisions that are no longer wanted keep their last replica",
+        file: "src/controller/reconcile/rollout.ts",
+        find: "targets.set(name, Math.min(wanted, serving - going));",
+        replace: "targets.set(name, Math.min(wanted, Math.max(1, serving - going)));",
+      },
+    ],
+  ),
 ];

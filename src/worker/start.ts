@@ -11,7 +11,7 @@ import type { ExecutorSettings } from "../work/executor-settings.ts";
 import { HEARD_FILE } from "../work/nodes.ts";
 import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, makeCage } from "./cages.ts";
-import { claimDurably, makeFolder, type Order } from "./folder.ts";
+import { claimDurably, claimIn, makeFolder, type Order, writeIn } from "./folder.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { SpareHolder } from "./spare.ts";
 
@@ -132,9 +132,6 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     job: assignment.job,
     ...(service === undefined ? {} : { service }),
   });
-  writeFileSync(place.taskFile, JSON.stringify(spec.document), { mode: 0o640 });
-  if (executor.type === "container") writeFileSync(place.envFile, envFileOf(env), { mode: 0o600 });
-  if (user !== null) for (const path of [out, place.taskFile]) chownSync(path, user.uid, user.gid);
   const limits = { memoryBytes: spec.resources.memoryBytes, cpuMillis: spec.resources.cpuMillis, pids: MAX_PIDS };
   const cage = await makeCage(kind, run, limits, holderBy([NO_DEBUGGER], settings));
   const { readiness, liveness } = spec;
@@ -164,9 +161,32 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     ...fenceOf(assignment, settings),
   };
   if (!(await claimDurably(folder, "order", order))) return false;
+  if (!writesForRun(folder, place, spec.document, executor.type === "container" ? envFileOf(env) : null)) return true;
   if (cage.holderPrefix.length > 0 || !starter.spare?.take(folder))
     startHolder([...cage.holderPrefix, ...holderProgram(settings), folder], "ignore");
   return true;
+}
+
+/**
+ * What the run reads, by whoever has its order and nobody else: of two workers that prepare it at once each has a port and
+ * an environment of its own.
+ *
+ * @returns false when the run is over, since that could not be written.
+ */
+function writesForRun(folder: string, place: Place, document: object, env: string | null): boolean {
+  const { taskFile, envFile, outDir, user } = place;
+  try {
+    writeFileSync(taskFile, JSON.stringify(document), { mode: 0o640 });
+    if (env !== null) writeFileSync(envFile, env, { mode: 0o600 });
+    const readable = env === null ? [outDir, taskFile] : [outDir, taskFile, envFile];
+    if (user !== null) for (const path of readable) chownSync(path, user.uid, user.gid);
+    return true;
+  } catch (error) {
+    const end = { at: Date.now(), reason: "executor-failed", detail: String(error), exitCode: null, signal: null };
+    claimIn(folder, "holder", { givenUp: true });
+    writeIn(folder, "end", { ...end, resultOk: null, tail: [] });
+    return false;
+  }
 }
 
 function fenceOf({ fenceMs, spec }: Assignment, { dir }: WorkerSettings): Pick<Order, "fence"> {

@@ -8,11 +8,12 @@ import { join } from "node:path";
 import { afterEach, expect, test } from "vitest";
 import { readBootId } from "../../src/platform/boot-id.ts";
 import type { RunSeen, Task } from "../../src/work/model.ts";
-import { assignmentOf, type WantedOfWorker } from "../../src/work/wanted.ts";
+import { type Assignment, assignmentOf, type WantedOfWorker } from "../../src/work/wanted.ts";
 import { makeCage } from "../../src/worker/cages.ts";
-import { readIn, writeIn } from "../../src/worker/folder.ts";
+import { claimIn, type Order, readIn, writeIn } from "../../src/worker/folder.ts";
 import { ProcessTable } from "../../src/worker/processes.ts";
 import { prepare } from "../../src/worker/start.ts";
+import { RunWatch } from "../../src/worker/watch.ts";
 import { Site, until } from "./site.ts";
 
 interface Said {
@@ -137,11 +138,13 @@ test("what is to stop, and was begun by the other, is over when its processes ha
   expect(alive(run)).toBe(false);
 });
 
-test("what another has begun in the meantime is not started a second time", async () => {
-  const { assignment, first, comesBack } = await hidden();
+/** The same start by this process, in a folder of its own: as another worker would. */
+async function otherStart(assignment: Assignment) {
   const folder = join(site.dir, "both");
   mkdirSync(folder);
   const { settings } = JSON.parse(readFileSync(join(site.dir, "settings.json"), "utf8"));
+  const { process } = settings.work.executors;
+  Object.assign(settings.work.executors, { container: { ...process, type: "container", images: ["an/image"] } });
   const starter = {
     settings,
     books: stand.books,
@@ -150,9 +153,33 @@ test("what another has begun in the meantime is not started a second time", asyn
     taken: new Set<number>(),
     spare: null,
   } as const;
+  const spec = { ...assignment.spec, executor: "container", image: "an/image" };
+  return { folder, start: () => prepare(folder, { ...assignment, kind: "service", spec }, starter) };
+}
+
+test("what another has begun in the meantime is not started a second time, and reads what that one has written", async () => {
+  const { assignment, first, comesBack } = await hidden();
+  const { folder, start } = await otherStart(assignment);
   writeIn(folder, "order", { run: "of another" });
-  expect(await prepare(folder, assignment, starter)).toBe(false);
+  // A service has a port of its own in each worker's environment: that of the order counts.
+  for (const file of ["env", "task.json"]) writeFileSync(join(folder, file), "of another");
+  expect(await start()).toBe(false);
   expect(readIn(folder, "order")).toEqual({ run: "of another" });
+  for (const file of ["env", "task.json"]) expect(readFileSync(join(folder, file), "utf8")).toBe("of another");
+  comesBack();
+  first.answer();
+});
+
+test("a start whose files cannot be written has failed with that, and no holder takes it up", async () => {
+  const { assignment, first, comesBack } = await hidden();
+  const { folder, start } = await otherStart(assignment);
+  mkdirSync(join(folder, "task.json"));
+  expect(await start()).toBe(true);
+  const watch = new RunWatch(folder, readIn(folder, "order") as Order);
+  expect(watch.end).toMatchObject({ reason: "executor-failed", detail: expect.stringContaining("EISDIR") });
+  await watch.tidied;
+  expect(readIn(folder, "order")).toMatchObject({ env: {} });
+  expect(claimIn(folder, "holder", {})).toBe(false);
   comesBack();
   first.answer();
 });

@@ -10,9 +10,14 @@ import { mkdir, readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Hierarchies, readHierarchies } from "../platform/control-groups.ts";
 import type { CageRecord, Order } from "./folder.ts";
-import type { ProcessName, ProcessTable } from "./processes.ts";
+import type { Leader, ProcessName, ProcessTable } from "./processes.ts";
 
 export type CageKind = CageRecord["kind"];
+
+export interface HolderName extends ProcessName {
+  /** The control group of its transient unit, which is there as long as one in it lives; left out: it has none, or is older. */
+  readonly group?: string;
+}
 
 export interface Limits {
   readonly memoryBytes: number;
@@ -170,8 +175,8 @@ function tryWrite(file: string, text: string): boolean {
 /** All processes of a run but its holder. */
 export function membersOf(
   { run, cage }: Order,
-  child: ProcessName | null,
-  holder: ProcessName | null,
+  child: Leader | null,
+  holder: HolderName | null,
   table: ProcessTable,
 ): number[] {
   const found = new Set(table.family(child, run));
@@ -181,12 +186,18 @@ export function membersOf(
   return [...found];
 }
 
-/** A transient unit's group is where its holder is, as long as it lives: its number may be another's then. */
-function groupsOf({ kind, groups }: CageRecord, holder: ProcessName | null, table: ProcessTable): readonly string[] {
-  if (kind !== "systemd" || holder === null || table.get(holder.pid)?.startTime !== holder.startTime) return groups;
+/** Without what its holder has written down, a transient unit's group is where that is, as long as it lives. */
+function groupsOf({ kind, groups }: CageRecord, holder: HolderName | null, table: ProcessTable): readonly string[] {
+  if (kind !== "systemd" || holder === null) return groups;
+  if (holder.group !== undefined) return [holder.group];
+  return table.get(holder.pid)?.startTime === holder.startTime ? unitGroupOf(holder.pid) : [];
+}
+
+/** Of the transient unit that a process is in; empty: it cannot be told. */
+export function unitGroupOf(pid: number): readonly string[] {
   const { unified } = readHierarchies();
   try {
-    const own = /^0::(.*)$/m.exec(readFileSync(`/proc/${holder.pid}/cgroup`, "utf8"))?.[1];
+    const own = /^0::(.*)$/m.exec(readFileSync(`/proc/${pid}/cgroup`, "utf8"))?.[1];
     return unified === null || own === undefined ? [] : [join(unified.mount, own)];
   } catch {
     return [];
@@ -220,7 +231,9 @@ export function signalAll(pids: readonly number[], signal: NodeJS.Signals): void
 }
 
 /** Ends everything at once: what forks in the meantime too, where the kernel can say so. */
-export function killAll({ cage }: Order, pids: readonly number[]): void {
+export function killAll({ cage }: Order, pids: readonly number[], holder: HolderName | null): void {
+  // A unit's holder is in its group, and is to see how the run ends: nothing more is to begin there.
+  if (holder?.group !== undefined) tryWrite(join(holder.group, "pids.max"), "0");
   for (const group of cage.groups) {
     tryWrite(join(group, "cgroup.kill"), "1");
     tryWrite(join(group, "pids.max"), "0");

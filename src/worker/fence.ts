@@ -1,8 +1,8 @@
 /** The holder's own end of a run that may start elsewhere: with nobody to tell it, by a clock that nobody sets. */
 import { readUptimeMark, uptimeMs } from "../platform/uptime.ts";
-import { killAll, membersOf, signalMain } from "./cages.ts";
-import { type Fence, type Order, readIn, writeIn } from "./folder.ts";
-import { type ProcessName, ProcessTable } from "./processes.ts";
+import { type HolderName, killAll, membersOf, signalMain } from "./cages.ts";
+import { type Exit, type Fence, type Order, readIn, writeIn } from "./folder.ts";
+import { type Leader, ProcessTable } from "./processes.ts";
 
 const LOOK_MS = 500;
 /** As for the worker: what forks may be between two processes in one look. */
@@ -18,15 +18,17 @@ export function isFencedOff({ file, withinMs }: Fence): boolean {
  * Looks after a run until it is over, and ends it when it is fenced off: the signal, the grace, SIGKILL. The grace counts
  * from the deadline, not from when that is noticed: a host that slept through both has none left.
  */
-export function keepFence(folder: string, order: Order, fence: Fence, holder: ProcessName): void {
+export function keepFence(folder: string, order: Order, fence: Fence, holder: HolderName): void {
   let heardAt = uptimeMs();
-  let child: ProcessName | null = null;
+  let child: Leader | null = null;
   let deadline: number | null = null;
   let isWritten = false;
   let emptyLooks = 0;
   const timer = setInterval(() => {
-    child = readIn<ProcessName>(folder, "child") ?? child;
-    if (readIn(folder, "exit") !== null || readIn(folder, "order") === null) {
+    child = readIn<Leader>(folder, "child") ?? child;
+    const exit = readIn<Exit>(folder, "exit");
+    if (child !== null && exit !== null) child = { ...child, endedAtMs: exit.atUptimeMs };
+    if (exit !== null || readIn(folder, "order") === null) {
       emptyLooks = membersOf(order, child, holder, new ProcessTable()).length === 0 ? emptyLooks + 1 : 0;
       if (emptyLooks >= EMPTY_LOOKS) clearInterval(timer);
     }
@@ -37,7 +39,9 @@ export function keepFence(folder: string, order: Order, fence: Fence, holder: Pr
       if (child !== null) signalMain(order, child, new ProcessTable(), `SIG${fence.signal}` as NodeJS.Signals);
     }
     if (!isWritten) isWritten = hasWritten(folder);
-    if (uptimeMs() >= deadline + fence.graceMs) killAll(order, membersOf(order, child, holder, new ProcessTable()));
+    if (uptimeMs() >= deadline + fence.graceMs) {
+      killAll(order, membersOf(order, child, holder, new ProcessTable()), holder);
+    }
   }, LOOK_MS);
 }
 

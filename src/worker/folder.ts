@@ -23,7 +23,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import type { ProcessName } from "./processes.ts";
+import type { HolderName } from "./cages.ts";
 
 export interface Order {
   readonly run: string;
@@ -80,7 +80,7 @@ export interface Probes {
   readonly model: string | null;
 }
 
-export type Beginning = (ProcessName & { readonly at: number }) | { readonly givenUp: true };
+export type Beginning = (HolderName & { readonly at: number }) | { readonly givenUp: true };
 
 export interface Exit {
   readonly code: number | null;
@@ -88,6 +88,8 @@ export interface Exit {
   readonly at: number;
   /** It could not be started at all. */
   readonly error: string | null;
+  /** The same instant by the host's uptime; left out by a holder of an older version. */
+  readonly atUptimeMs?: number;
 }
 
 export interface StopOrder {

@@ -9,6 +9,8 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { readSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
+import { uptimeMs } from "../platform/uptime.ts";
+import { unitGroupOf } from "./cages.ts";
 import { isFencedOff, keepFence } from "./fence.ts";
 import { claimIn, type Exit, type Order, readIn, writeIn } from "./folder.ts";
 import { LogFile } from "./log-file.ts";
@@ -28,7 +30,10 @@ function hold(folder: string): void {
   const own = processOf(process.pid);
   if (order === null || own === null) process.exit(EXIT_TAKEN);
   const { pid, startTime } = own;
-  if (!claimIn(folder, "holder", { pid, startTime, bootId: order.bootId, at: Date.now() })) process.exit(EXIT_TAKEN);
+  const [group] = order.cage.kind === "systemd" ? unitGroupOf(process.pid) : [];
+  const unit = group === undefined ? {} : { group };
+  const isFirst = claimIn(folder, "holder", { pid, startTime, bootId: order.bootId, at: Date.now(), ...unit });
+  if (!isFirst) process.exit(EXIT_TAKEN);
   const { fence } = order;
   if (fence !== undefined && isFencedOff(fence)) {
     writeIn(folder, "fenced", { at: Date.now() });
@@ -36,7 +41,7 @@ function hold(folder: string): void {
     return;
   }
   begin(folder, order);
-  if (fence !== undefined) keepFence(folder, order, fence, own);
+  if (fence !== undefined) keepFence(folder, order, fence, { pid, startTime, ...unit });
 }
 
 function begin(folder: string, order: Order): void {
@@ -65,7 +70,7 @@ function begin(folder: string, order: Order): void {
 
 function ended(folder: string, exit: Exit): void {
   try {
-    if (readIn(folder, "exit") === null) writeIn(folder, "exit", exit);
+    if (readIn(folder, "exit") === null) writeIn(folder, "exit", { ...exit, atUptimeMs: uptimeMs() });
   } catch (error) {
     // Without its folder there is nobody who could be told.
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") setTimeout(ended, WRITE_RETRY_MS, folder, exit);

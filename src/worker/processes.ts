@@ -8,6 +8,12 @@ export interface ProcessName {
   readonly startTime: number;
 }
 
+/** The first process of a run, and when it ended. */
+export interface Leader extends ProcessName {
+  /** By the host's uptime; left out: it lives, or nobody can say. */
+  readonly endedAtMs?: number | undefined;
+}
+
 export interface Process extends ProcessName {
   readonly parent: number;
   readonly session: number;
@@ -54,20 +60,33 @@ export class ProcessTable {
   }
 
   /** The session of `leader`, its descendants, and whoever bears `mark` in its environment, wherever it has gone. */
-  family(leader: ProcessName | null, mark: string): number[] {
+  family(leader: Leader | null, mark: string): number[] {
     const found = new Set<number>();
     const now = leader === null ? undefined : this.#processes.get(leader.pid);
     if (leader !== null && now?.startTime === leader.startTime) {
       found.add(leader.pid);
       this.#addDescendants(leader.pid, found);
     }
-    // While a session has members its number is not given again; a process of that number and another start says that it has none.
-    const isOwnSession = leader !== null && (now === undefined || now.startTime === leader.startTime);
-    for (const { pid, session } of this.#processes.values()) {
-      if (isOwnSession && session === leader.pid) found.add(pid);
-      else if (!found.has(pid) && this.#markOf(pid) === mark) found.add(pid);
+    for (const { pid } of this.#processes.values()) {
+      if (!found.has(pid) && this.#markOf(pid) === mark) found.add(pid);
     }
+    if (leader !== null) for (const pid of this.#sessionOf(leader, found)) found.add(pid);
     return [...found];
+  }
+
+  /**
+   * While a session has members its number is not given again; a process of that number and another start says that it has
+   * none. When its leader has ended, and then its members, the number may be that of a stranger's session, whose leader
+   * may have ended too: it is the leader's own if one of it bears the mark, or was there before the leader ended.
+   */
+  #sessionOf({ pid: number, startTime, endedAtMs }: Leader, marked: ReadonlySet<number>): readonly number[] {
+    const now = this.#processes.get(number);
+    if (now !== undefined && now.startTime !== startTime) return [];
+    const members = [...this.#processes.values()].filter(({ session }) => session === number);
+    const wasThere = ({ startTime: start }: Process) =>
+      endedAtMs !== undefined && (start / TICKS_PER_SECOND) * 1_000 <= endedAtMs;
+    const isOwn = now !== undefined || members.some((member) => marked.has(member.pid) || wasThere(member));
+    return isOwn ? members.map(({ pid }) => pid) : [];
   }
 
   #addDescendants(root: number, found: Set<number>): void {

@@ -43,14 +43,16 @@ export class UsageMeter {
   /** Measures it if it is time. @param members its processes: looked for only then. */
   look(run: string, host: string, port: number, members: () => readonly number[], now = Date.now()): void {
     const last = this.#last.get(run);
-    if (this.#busy.has(run) || (last !== undefined && now - last.at < SAMPLE_MS)) return;
+    // One from a time that the clock was set back from says nothing.
+    const isEarlier = last !== undefined && last.at <= now;
+    if (this.#busy.has(run) || (isEarlier && now - last.at < SAMPLE_MS)) return;
     this.#busy.add(run);
     const pids = members();
     void requestsOf(host, port).then((requests) => {
       this.#busy.delete(run);
       const sample: Sample = { at: now, cpu: new Map(pids.flatMap(cpuTicks)), requests };
       this.#last.set(run, sample);
-      if (last !== undefined) this.#usage.set(run, between(last, sample, memoryBytes(pids)));
+      if (isEarlier) this.#usage.set(run, between(last, sample, memoryBytes(pids)));
     });
   }
 }

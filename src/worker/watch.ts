@@ -6,8 +6,9 @@
  */
 import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync, readSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { uptimeMs } from "../platform/uptime.ts";
 import type { EndReason, RunEndSeen, RunSeen } from "../work/model.ts";
-import { killAll, membersOf, removeGroups, signalAll, signalMain, wasOutOfMemory } from "./cages.ts";
+import { type HolderName, killAll, membersOf, removeGroups, signalAll, signalMain, wasOutOfMemory } from "./cages.ts";
 import { Removal } from "./containers.ts";
 import {
   type Beginning,
@@ -20,7 +21,7 @@ import {
   writeIn,
   writeLater,
 } from "./folder.ts";
-import { isAlive, type ProcessName, type ProcessTable } from "./processes.ts";
+import { isAlive, type Leader, type ProcessName, type ProcessTable } from "./processes.ts";
 
 /** A cage is empty when so many looks in a row find nobody: what forks may be between two processes in one of them. */
 const EMPTY_LOOKS = 3;
@@ -52,6 +53,9 @@ export class RunWatch {
   #lookedAt = 0;
   #emptySince: number | null = null;
   #lost: EndReason | null = null;
+  /** From when on its grace counts, and when its holder was last seen to live: by this process's own clock. */
+  #graceFrom: number | null = null;
+  #aliveAt: number | null = null;
   readonly #removal: Removal;
   /** Resolves when nothing secret of one that has ended is on the disk any more. */
   tidied: Promise<void> = Promise.resolve();
@@ -80,7 +84,7 @@ export class RunWatch {
     return this.#child;
   }
 
-  get holder(): (ProcessName & { readonly at: number }) | null {
+  get holder(): (HolderName & { readonly at: number }) | null {
     return this.#beginning === null || "givenUp" in this.#beginning ? null : this.#beginning;
   }
 
@@ -118,10 +122,13 @@ export class RunWatch {
       this.#finish(null, "it was never started", now);
       return;
     }
-    if (this.#exit === null && !isAlive(holder)) {
-      // It may have written its last in the meantime.
-      this.#exit = readIn<Exit>(this.folder, "exit");
-      if (this.#exit === null) this.#lost = "lost";
+    if (this.#exit === null) {
+      if (isAlive(holder)) this.#aliveAt = performance.now();
+      else {
+        // It may have written its last in the meantime.
+        this.#exit = readIn<Exit>(this.folder, "exit");
+        if (this.#exit === null) this.#lost = "lost";
+      }
     }
     if (this.#exit === null && this.#lost === null && this.#stop === null) return;
     this.#descend(now, look);
@@ -139,7 +146,7 @@ export class RunWatch {
     if (now >= this.#lookedAt && now - this.#lookedAt < LOOK_GAP_MS) return;
     this.#lookedAt = now;
     const table = look();
-    const members = membersOf(this.order, this.#child, this.holder, table);
+    const members = membersOf(this.order, this.#leader(), this.holder, table);
     if (members.length === 0) {
       this.#emptyLooks++;
       this.#emptySince ??= now;
@@ -161,13 +168,22 @@ export class RunWatch {
     }
     this.#signalOnce(members, table);
     const since = Math.min(this.#stop?.at ?? Number.POSITIVE_INFINITY, this.#exit?.at ?? Number.POSITIVE_INFINITY);
+    // Of a worker before this one only the wall clock tells, which may have been set back since; from here on nobody sets it.
+    this.#graceFrom ??= performance.now() - Math.max(0, now - since);
     const graceMs = this.#stop?.graceMs ?? this.order.graceMs;
-    if (now - since >= graceMs) this.#kill(members);
+    if (performance.now() - this.#graceFrom >= graceMs) this.#kill(members);
+  }
+
+  #leader(): Leader | null {
+    if (this.#child === null) return null;
+    // Of a holder that died nobody has written down when: its command ended with it.
+    const wasAliveAt = this.#aliveAt === null ? undefined : uptimeMs() - (performance.now() - this.#aliveAt);
+    return { ...this.#child, endedAtMs: this.#exit?.atUptimeMs ?? wasAliveAt };
   }
 
   #kill(members: readonly number[]): void {
     this.unkillable = members.length;
-    killAll(this.order, members);
+    killAll(this.order, members, this.holder);
   }
 
   #signalOnce(members: readonly number[], table: ProcessTable): void {

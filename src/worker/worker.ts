@@ -238,7 +238,7 @@ class Worker {
       try {
         watch.tick(now, this.#facts.bootId, look);
         if (this.#books !== null && watch.order.books !== this.#books) continue;
-        this.#probe(watch, now, look);
+        this.#probe(watch, performance.now(), look);
         this.#measure(watch, now, look);
       } catch (error) {
         this.#log.error({ err: error, run: watch.order.run }, "a run cannot be followed");
@@ -405,6 +405,7 @@ class Worker {
     }
   }
 
+  /** @param now by a clock that nobody sets. */
   #probe(watch: RunWatch, now: number, look: () => ProcessTable): void {
     const { readiness, liveness, host } = watch.order.probes;
     const { port } = watch.order;
@@ -425,8 +426,8 @@ class Worker {
       const answers = await answersWell(host, port, readiness.http);
       const isOwn = answers && listensOn(port, membersOf(watch.order, watch.child, watch.holder, new ProcessTable()));
       if (isOwn || watch.ready !== null) watch.ready = isOwn;
-      if (liveness !== null && isOwn && Date.now() - state.checkAt >= liveness.intervalMs) {
-        state.checkAt = Date.now();
+      if (liveness !== null && isOwn && performance.now() - state.checkAt >= liveness.intervalMs) {
+        state.checkAt = performance.now();
         const lives = !liveness.completion || (await completes(watch.order.probes, port, liveness.timeoutMs));
         state.failures = lives ? 0 : state.failures + 1;
         if (state.failures >= liveness.failures) {

@@ -1,14 +1,17 @@
+import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { readHierarchies } from "../../src/platform/control-groups.ts";
-import { systemdArgv } from "../../src/worker/cages.ts";
+import { uptimeMs } from "../../src/platform/uptime.ts";
+import { killAll, membersOf, systemdArgv } from "../../src/worker/cages.ts";
 import { claimIn, type Order, readIn, writeIn } from "../../src/worker/folder.ts";
 import { LogFile } from "../../src/worker/log-file.ts";
-import { isAlive, ProcessTable, processOf } from "../../src/worker/processes.ts";
+import { isAlive, MARK, type ProcessName, ProcessTable, processOf } from "../../src/worker/processes.ts";
 import { publish } from "../../src/worker/results.ts";
 import { RunWatch } from "../../src/worker/watch.ts";
+import { until } from "./site.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "gpuo-parts-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -51,6 +54,26 @@ describe("a log", () => {
   });
 });
 
+const order: Order = {
+  run: "run-x",
+  books: "b",
+  epoch: 1,
+  bootId: "boot-1",
+  orderedAt: 0,
+  argv: ["true"],
+  env: { TOKEN: "secret" },
+  cwd: "/",
+  logs: dir,
+  maxLogBytes: 1,
+  maxLogFiles: 1,
+  enter: [],
+  leave: [],
+  cage: { kind: "session", groups: [], limits: [] },
+  graceMs: 0,
+  port: null,
+  probes: { readiness: null, liveness: null, host: "", model: null },
+};
+
 describe("a run's folder", () => {
   test("is begun by one only, whoever is first", () => {
     const path = folder("claim");
@@ -59,26 +82,6 @@ describe("a run's folder", () => {
     expect(readIn(path, "holder")).toEqual({ pid: 1 });
     expect(readdirSync(path)).toEqual(["holder.json"]);
   });
-
-  const order: Order = {
-    run: "run-x",
-    books: "b",
-    epoch: 1,
-    bootId: "boot-1",
-    orderedAt: 0,
-    argv: ["true"],
-    env: { TOKEN: "secret" },
-    cwd: "/",
-    logs: dir,
-    maxLogBytes: 1,
-    maxLogFiles: 1,
-    enter: [],
-    leave: [],
-    cage: { kind: "session", groups: [], limits: [] },
-    graceMs: 0,
-    port: null,
-    probes: { readiness: null, liveness: null, host: "", model: null },
-  };
 
   test("of another boot is rebooted, and its secrets are gone from the disk", async () => {
     const path = folder("reboot");
@@ -181,6 +184,60 @@ describe("processes", () => {
     expect(own !== null && isAlive(own)).toBe(true);
     expect(isAlive({ pid: process.pid, startTime: 1 })).toBe(false);
   });
+
+  /** A session whose leader has ended, and one of it that has not; `env` is what both bear. */
+  async function leaderless(env: Record<string, string>) {
+    const shell = spawn("/bin/sh", ["-c", "sleep 1000 & echo $!"], {
+      detached: true,
+      env,
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const leader = { pid: shell.pid as number, startTime: processOf(shell.pid as number)?.startTime ?? -1 };
+    const left = Number(await new Promise((resolve) => shell.stdout.once("data", resolve)));
+    onTestFinished(() => void process.kill(left, "SIGKILL"));
+    await until("its leader has ended", () => processOf(leader.pid) === null);
+    return { leader, left };
+  }
+
+  test("of a session whose leader has ended are its own, marked or not, if one was there before that", async () => {
+    const { leader, left } = await leaderless({});
+    expect(new ProcessTable().family({ ...leader, endedAtMs: uptimeMs() }, "run-x")).toEqual([left]);
+  });
+
+  test("of a session that came later with the same number are a stranger's, and left alone", async () => {
+    const { leader, left } = await leaderless({});
+    const longAgo = { ...leader, endedAtMs: uptimeMs() - 60_000 };
+    expect(new ProcessTable().family(longAgo, "run-x")).toEqual([]);
+    expect(new ProcessTable().family(leader, "run-x")).toEqual([]);
+    expect(processOf(left)).not.toBe(null);
+  });
+
+  test("of a session in which one bears the mark are its own, whenever its leader ended", async () => {
+    const { leader, left } = await leaderless({ [MARK]: "run-x" });
+    expect(new ProcessTable().family({ ...leader, endedAtMs: 0 }, "run-x")).toEqual([left]);
+  });
+});
+
+describe("the stop ladder", () => {
+  test("goes on when the clock is set back under it: the grace is no longer than it was", async () => {
+    const path = folder("backwards");
+    const run = spawn("/bin/sh", ["-c", "trap '' TERM; while :; do sleep 0.05; done"], { detached: true, env: {} });
+    const gone = new Promise((resolve) => run.once("exit", resolve));
+    const named = { ...(processOf(run.pid as number) as ProcessName), at: 1 };
+    const own: Order = { ...order, graceMs: 200 };
+    writeIn(path, "order", own);
+    writeIn(path, "holder", { ...(processOf(process.pid) as ProcessName), at: 1 });
+    writeIn(path, "child", named);
+    const watch = new RunWatch(path, own);
+    const noon = 1_900_000_000_000;
+    watch.stop({ signal: "TERM", graceMs: 200, to: "main" }, null, noon);
+    for (let i = 0; processOf(run.pid as number) !== null && i < 100; i++) {
+      watch.tick(noon - 3_600_000 + i * 50, "boot-1", () => new ProcessTable());
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    expect(processOf(run.pid as number)).toBe(null);
+    await gone;
+  });
 });
 
 describe("the cage of systemd", () => {
@@ -189,6 +246,17 @@ describe("the cage of systemd", () => {
       ...["systemd-run", "--quiet", "--collect", "--unit=go-run-1", "--slice=gpu-orchestrator-runs.slice"],
       ...["-p", "MemoryMax=1024", "-p", "CPUQuota=150%", "-p", "TasksMax=99", "-p", "KillMode=process", "--"],
     ]);
+  });
+
+  test("has what is in the unit's group when the holder is dead, whatever it has left behind", () => {
+    const group = folder("unit");
+    writeFileSync(join(group, "cgroup.procs"), `${process.pid}\n`);
+    writeFileSync(join(group, "pids.max"), "99");
+    const caged: Order = { ...order, cage: { kind: "systemd", groups: [], limits: [] } };
+    const holder = { pid: 2 ** 22 + 1, startTime: 1, group };
+    expect(membersOf(caged, null, holder, new ProcessTable())).toEqual([process.pid]);
+    killAll(caged, [], holder);
+    expect(readFileSync(join(group, "pids.max"), "utf8")).toMatch(/^0/);
   });
 });
 

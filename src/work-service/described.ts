@@ -312,6 +312,15 @@ const RUNS: ZodOpenApiPathsObject = {
       },
     ),
   },
+  "/runs/{id}/adopt": {
+    post: call(
+      "adoptRun",
+      "Take a run of lost books, with the others of its job, into these; an admin's",
+      answers.runSchema,
+      [...CHANGING, "run-not-found", "run-not-adoptable"],
+      { status: "202", requestParams: { path: id("run") } },
+    ),
+  },
   "/workers": { get: call("listWorkers", "The processes that run work, one a node", answers.workersSchema, []) },
   "/workers/{id}": {
     get: call("readWorker", "A worker", answers.workerSchema, ["worker-not-found"], {

@@ -3,6 +3,7 @@ import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
+import { sortableIds } from "../platform/ids.ts";
 import { WorkError } from "../work/errors.ts";
 import { leaseOf } from "../work/evolve.ts";
 import type { Run, RunSeen, RunUsage, WorkerFacts } from "../work/model.ts";
@@ -50,6 +51,7 @@ export class Gate {
   /** Of the latest report. */
   figures: GateFigures = { orphansStopped: 0, unkillable: 0 };
   readonly strangers = new Strangers();
+  readonly #newId = sortableIds();
   /** By run, of the latest report. */
   usage: Readonly<Record<string, RunUsage>> = {};
 
@@ -106,7 +108,7 @@ export class Gate {
 
   /** Takes the report, and answers as soon as something is wanted that the worker has not got. */
   async #sync(report: Report, signal: AbortSignal): Promise<Told> {
-    const runs = this.strangers.take(report.runs, this.#books.name).map((run) => this.#explained(run));
+    const runs = this.#ours(report).map((run) => this.#explained(run));
     // What it is and which it has, it does not say of itself.
     const worker = { ...report.worker, freeGpus: this.#leases.freeGpus() };
     this.figures = { orphansStopped: report.orphansStopped, unkillable: report.unkillable };
@@ -123,11 +125,34 @@ export class Gate {
       this.#books.command({ type: "hand-out", node: worker.node, instance: worker.instance });
       const wanted = wantedOf(this.#books.state, worker.node, runs);
       const strangers = this.strangers.wanted;
-      const isNews = strangers.stop.length + strangers.settle.length > 0 || saysSomething(wanted, runs);
+      const { stop, settle, adopt } = strangers;
+      const isNews = stop.length + settle.length + adopt.length > 0 || saysSomething(wanted, runs);
       const leftMs = until - Date.now();
       if (isNews || leftMs <= 0 || signal.aborted) return { ...wanted, books, strangers };
       await this.#change(leftMs, signal);
     }
+  }
+
+  /** Of a report, once what an admin has adopted of lost books is in ours. */
+  #ours({ worker, runs }: Report): readonly RunSeen[] {
+    const { state, name } = this.#books;
+    const take = () => this.strangers.take(runs, name, (run) => this.#books.state.runs.get(run) !== undefined);
+    const ours = take();
+    // An older worker has none of it to say any more, and is refused below.
+    const isNewest = (state.workers.get(worker.node)?.instance ?? 0) <= worker.instance;
+    const jobs = Map.groupBy(isNewest ? this.strangers.adopted : [], ({ adopted }) => adopted.job);
+    if (jobs.size === 0) return ours;
+    for (const [job, of] of jobs) {
+      const adopted = of.map(({ adopted: assignment, startedAt, port }) => ({ assignment, startedAt, port }));
+      this.#books.command({
+        type: "adopt-runs",
+        node: worker.node,
+        uid: this.#newId(this.#books.now()),
+        runs: adopted,
+      });
+      this.#log.warn({ job, runs: of.map(({ run }) => run) }, "runs of lost books are in these from now on");
+    }
+    return take();
   }
 
   async #change(ms: number, signal: AbortSignal): Promise<void> {

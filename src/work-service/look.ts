@@ -148,10 +148,13 @@ export class Look {
 
   #giveBack(): void {
     const { state, name } = this.#books;
-    for (const { allocationId, run } of unwanted(state, this.#leases.marked(name)))
+    const marked = this.#leases.markedByOthers(name);
+    // An adopted run's lease bears the mark of the books that it was asked for by.
+    const isAdopted = ({ run }: { readonly run: string }) => state.runs.get(run) !== undefined;
+    for (const { allocationId, run } of unwanted(state, [...this.#leases.marked(name), ...marked.filter(isAdopted)]))
       this.#release(allocationId, state.runs.get(run)?.owner ?? "");
     const living = this.#strangers();
-    for (const { allocationId, run, owner } of living === null ? [] : this.#leases.markedByOthers(name))
+    for (const { allocationId, run, owner } of living === null ? [] : marked.filter((one) => !isAdopted(one)))
       if (!living?.has(run)) this.#release(allocationId, owner);
   }
 

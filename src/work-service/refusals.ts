@@ -15,6 +15,7 @@ export const WORK_PROBLEMS: Readonly<Record<WorkErrorCode, ProblemKind>> = {
   "task-ended": { status: 409, title: "The task has ended" },
   "run-not-found": { status: 404, title: "No such run" },
   "run-ended": { status: 409, title: "The run has ended" },
+  "run-not-adoptable": { status: 409, title: "The run cannot be adopted" },
   "worker-not-found": { status: 404, title: "No such worker" },
   "result-not-found": { status: 404, title: "There is no such result" },
   "worker-superseded": { status: 409, title: "A newer worker serves this node" },

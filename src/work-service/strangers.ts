@@ -1,9 +1,10 @@
 /**
  * Runs of books that are lost: of another generation of `work.db`. They are in no books of ours, so nothing is decided of
- * them. What a worker reports of them is shown, an admin may stop them, and the lease of one is given back when no living
- * run bears it any more.
+ * them. What a worker reports of them is shown, an admin may stop them or take them into these books, and the lease of one
+ * is given back when no living run bears it any more.
  */
 import type { RunSeen } from "../work/model.ts";
+import type { Assignment } from "../work/wanted.ts";
 import type { LostLease } from "./leases.ts";
 import { instant } from "./views.ts";
 
@@ -11,11 +12,17 @@ export class Strangers {
   /** Of the latest report, by run; `null`: no worker has said yet what there is. */
   #seen: ReadonlyMap<string, RunSeen> | null = null;
   readonly #toStop = new Set<string>();
+  /** Jobs: all runs of one are taken together. */
+  readonly #toAdopt = new Set<string>();
   readonly #listeners = new Set<() => void>();
 
-  /** @returns what is ours of a report, once the rest has been taken. */
-  take(runs: readonly RunSeen[], ours: string): readonly RunSeen[] {
-    const isOurs = ({ books = ours }: RunSeen) => books === ours;
+  /**
+   * @param isKnown whether it is in our books. What was adopted may not be yet: until then nothing is decided of it.
+   * @returns what is ours of a report, once the rest has been taken.
+   */
+  take(runs: readonly RunSeen[], ours: string, isKnown: (run: string) => boolean): readonly RunSeen[] {
+    const isOurs = ({ run, books = ours, adopted }: RunSeen) =>
+      books === ours && (adopted === undefined || isKnown(run));
     this.#seen = new Map(runs.filter((run) => !isOurs(run)).map((seen) => [seen.run, seen]));
     for (const run of [...this.#toStop]) if (!this.#seen.has(run)) this.#toStop.delete(run);
     return runs.filter(isOurs);
@@ -40,13 +47,35 @@ export class Strangers {
     for (const listener of this.#listeners) listener();
   }
 
+  /** @returns false when it cannot be: its worker does not know what it is, or it has ended. */
+  adopt(run: string): boolean {
+    const { ofJob, ended = null } = this.find(run) ?? {};
+    if (ofJob === undefined || ended !== null) return false;
+    this.#toAdopt.add(ofJob);
+    for (const listener of this.#listeners) listener();
+    return true;
+  }
+
+  /** What their worker says to be of our books, and these do not know yet. */
+  get adopted(): readonly (RunSeen & { readonly adopted: Assignment })[] {
+    return this.all.flatMap((seen) => (seen.adopted === undefined ? [] : [{ ...seen, adopted: seen.adopted }]));
+  }
+
   /** What the worker is to do with them, of those that it has reported. */
-  get wanted(): { readonly stop: readonly string[]; readonly settle: readonly string[] } {
+  get wanted(): {
+    readonly stop: readonly string[];
+    readonly settle: readonly string[];
+    readonly adopt: readonly string[];
+  } {
     const stop = this.all.filter(
       ({ run, phase, ended }) => ended === null && phase !== "stopping" && this.#toStop.has(run),
     );
-    const settle = this.all.filter(({ ended }) => ended !== null);
-    return { stop: stop.map(({ run }) => run), settle: settle.map(({ run }) => run) };
+    const settle = this.all.filter(({ ended, adopted }) => ended !== null && adopted === undefined);
+    const adopt = this.all.filter(
+      ({ ofJob, ended }) => ended === null && ofJob !== undefined && this.#toAdopt.has(ofJob),
+    );
+    const named = (runs: readonly RunSeen[]) => runs.map(({ run }) => run);
+    return { stop: named(stop), settle: named(settle), adopt: named(adopt) };
   }
 
   /** @returns what ends it. */

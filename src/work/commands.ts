@@ -1,5 +1,7 @@
 /** What is asked of the books, and what is told to them. */
+
 import type { HeldLease, RunSeen, Task, Waiting, WorkerFacts, Workload } from "./model.ts";
+import type { Assignment } from "./wanted.ts";
 
 /** How the lease of a waiting run stands. */
 export type LeaseSeen =
@@ -26,6 +28,17 @@ export type WorkCommand =
   | { readonly type: "restart-workload"; readonly id: string }
   | { readonly type: "delete-workload"; readonly id: string }
   | { readonly type: "stop-run"; readonly id: string }
+  /** Of one job whose books are lost. `uid`: its key in these, if it is a workload. */
+  | {
+      readonly type: "adopt-runs";
+      readonly node: string;
+      readonly uid: string;
+      readonly runs: readonly {
+        readonly assignment: Assignment;
+        readonly startedAt: number | null;
+        readonly port: number | null;
+      }[];
+    }
   | { readonly type: "lease-seen"; readonly run: string; readonly attempt: number; readonly seen: LeaseSeen }
   /** A lease that a run or a slot has is over. */
   | { readonly type: "lease-over"; readonly allocationId: string; readonly endReason: string }

@@ -1,5 +1,6 @@
 /** A command in, events out. */
 import type { EpochMs } from "../core/base/time.ts";
+import { adoptRuns } from "./adopt.ts";
 import type { WorkCommand } from "./commands.ts";
 import { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
@@ -62,6 +63,9 @@ function accept(draft: Draft, command: WorkCommand): void {
       stopRun(draft, run, "cancelled", "stopped by request");
       return;
     }
+    case "adopt-runs":
+      adoptRuns(draft, command);
+      return;
     case "lease-seen":
       leaseSeen(draft, command);
       return;

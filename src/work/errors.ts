@@ -13,6 +13,7 @@ export const WORK_ERROR_CODES = [
   "task-ended",
   "run-not-found",
   "run-ended",
+  "run-not-adoptable",
   "worker-not-found",
   "result-not-found",
   "worker-superseded",

@@ -55,6 +55,21 @@ export type WorkEvent =
       readonly generation: number;
       readonly at: EpochMs;
     }
+  /** One that lives, and of which these books knew nothing. */
+  | {
+      readonly type: "run-adopted";
+      readonly run: RunId;
+      readonly job: JobRef;
+      readonly owner: string;
+      readonly replica: number;
+      readonly epoch: number;
+      readonly generation: number;
+      readonly node: string;
+      readonly lease: HeldLease | null;
+      readonly startedAt: EpochMs | null;
+      readonly port: number | null;
+      readonly at: EpochMs;
+    }
   | { readonly type: "run-waits"; readonly run: RunId; readonly waiting: Waiting; readonly askAt: EpochMs }
   | {
       readonly type: "lease-queued";

@@ -80,6 +80,15 @@ function evolveRun(state: WorkState, event: RunEvent): WorkState {
         nextAt: null,
       }));
     }
+    case "run-adopted": {
+      const { type: _, run: id, job, replica, epoch, at, ...facts } = event;
+      const run: Run = {
+        ...{ ...facts, id, job, replica, epoch, createdAt: at },
+        ...{ phase: "running", handedOutAt: at, known: true, readyAt: null },
+      };
+      const adopted = { ...withRun(state, run), lastEpoch: Math.max(state.lastEpoch, epoch) };
+      return onSlot(adopted, job, replica, (slot) => ({ ...slot, live: id, tries: slot.tries + 1 }));
+    }
     case "run-waits":
       return onRun(state, event.run, (run) => {
         if (run.phase !== "waiting") return run;

@@ -6,6 +6,7 @@
  */
 import type { JsonObject } from "../core/base/json.ts";
 import type { EpochMs } from "../core/base/time.ts";
+import type { Assignment } from "./wanted.ts";
 
 export type RunId = string;
 
@@ -365,6 +366,10 @@ export interface RunSeen {
   /** Of one that its node leases for. */
   readonly lease?: HeldLease | null;
   readonly waiting?: Waiting | null;
+  /** Its job, of one whose books are lost; left out: these are its books, or it cannot be taken into these. */
+  readonly ofJob?: string;
+  /** Of one that an admin has taken into these books: what it is. */
+  readonly adopted?: Assignment;
 }
 
 /** What a service's run uses, as its worker has measured it over the last seconds; `null`: not known. */

@@ -1,6 +1,7 @@
 /** What the books want of the world, whatever was sent before: the one list for leases, the other for workers. */
 import { compareText } from "../core/base/order.ts";
 import type { EpochMs } from "../core/base/time.ts";
+import { type JobRecord, recordOf } from "./adopt.ts";
 import { shareOf, withoutUploadHeaders } from "./documents/task.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
 import type { HeldLease, Origin, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
@@ -87,6 +88,8 @@ export interface Assignment {
   readonly fenceMs?: number | null;
   /** Of a task that uses one, and its model's name; left out: none that it uses serves on this node now. */
   readonly service?: { readonly port: number; readonly model: string };
+  /** By which it can be taken into other books when these are lost; left out: it is for another node. */
+  readonly record?: JobRecord;
 }
 
 export interface WantedOfWorker {
@@ -121,8 +124,10 @@ export function wantedOf(state: WorkState, node: string, reported: readonly RunS
     const job = jobOf(state, run.job);
     if (run.phase === "waiting" || run.node !== node || job?.spec === undefined || job.spec === null) continue;
     if (run.phase === "stopping") stop.push({ run: run.id, epoch: run.epoch, ...job.spec.stop });
-    else if (isOnNode(run)) start.push({ ...assignmentOf(run, job, job.spec), ...serviceHere(state, job, node) });
-    else if (run.phase === "ended" && isTask(job)) publish.push(publicationOf(run, job));
+    else if (isOnNode(run)) {
+      const assignment = { ...assignmentOf(run, job, job.spec), ...serviceHere(state, job, node) };
+      start.push({ ...assignment, record: recordOf(job) });
+    } else if (run.phase === "ended" && isTask(job)) publish.push(publicationOf(run, job));
   }
   const settled: string[] = [];
   const orphans: string[] = [];

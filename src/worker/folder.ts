@@ -23,6 +23,7 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import type { Assignment } from "../work/wanted.ts";
 import type { HolderName } from "./cages.ts";
 
 export interface Order {
@@ -49,6 +50,8 @@ export interface Order {
   readonly remove?: readonly string[];
   /** Left out: it goes on, whatever is heard of the controller. */
   readonly fence?: Fence;
+  /** As it was told, so that other books can take it; left out: it is over, or was begun by an older version. */
+  readonly assignment?: Assignment;
 }
 
 /** A run that may start elsewhere when nothing is heard of its node: it must be over by then. */
@@ -111,6 +114,7 @@ const FILES = {
   published: "published.json",
   settled: "settled.json",
   fenced: "fenced.json",
+  adopted: "adopted.json",
 } as const;
 export type FileName = keyof typeof FILES;
 

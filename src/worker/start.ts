@@ -159,6 +159,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     probes: { readiness, liveness, host: settings.work.serviceHost, model: spec.identifier },
     ...(executor.type === "container" ? { remove: [...asUser(user), ...removalOf(run, executor)] } : {}),
     ...fenceOf(assignment, settings),
+    ...(assignment.record === undefined ? {} : { assignment }),
   };
   if (!(await claimDurably(folder, "order", order))) return false;
   if (!writesForRun(folder, place, spec.document, executor.type === "container" ? envFileOf(env) : null)) return true;

@@ -22,8 +22,13 @@ export interface Report {
 export interface Wanted extends WantedOfWorker {
   /** Which books the controller has: runs of others are left alone, but for what it says of them. */
   readonly books: string;
-  /** Runs of lost books that an admin has stopped, and those that are over. */
-  readonly strangers?: { readonly stop: readonly string[]; readonly settle: readonly string[] };
+  /** Runs of lost books that an admin has stopped or adopted, and those that are over. */
+  readonly strangers?: {
+    readonly stop: readonly string[];
+    readonly settle: readonly string[];
+    /** To be of these books from now on; left out by a daemon of an older version. */
+    readonly adopt?: readonly string[];
+  };
 }
 
 export class SupersededError extends Error {}

@@ -56,6 +56,7 @@ export class RunWatch {
   /** From when on its grace counts, and when its holder was last seen to live: by this process's own clock. */
   #graceFrom: number | null = null;
   #aliveAt: number | null = null;
+  #adoptedBy: string | null;
   readonly #removal: Removal;
   /** Resolves when nothing secret of one that has ended is on the disk any more. */
   tidied: Promise<void> = Promise.resolve();
@@ -76,6 +77,7 @@ export class RunWatch {
     this.published = readIn(folder, "published") !== null;
     this.settled = readIn(folder, "settled") !== null;
     this.#stop = readIn<StopOrder>(folder, "stop");
+    this.#adoptedBy = readIn<{ readonly books: string }>(folder, "adopted")?.books ?? null;
     // What was sent before this worker began is not known; a second signal does no harm.
     this.#signalled = false;
   }
@@ -95,6 +97,17 @@ export class RunWatch {
 
   get isStopping(): boolean {
     return this.#stop !== null || this.#exit !== null || this.#lost !== null;
+  }
+
+  /** Which books it is of: since they were lost, those that have taken it. */
+  get books(): string {
+    return this.#adoptedBy ?? this.order.books;
+  }
+
+  adopt(books: string): void {
+    if (this.books === books || this.order.assignment === undefined) return;
+    writeIn(this.folder, "adopted", { books });
+    this.#adoptedBy = books;
   }
 
   stop(order: Omit<StopOrder, "at" | "why">, why: StopOrder["why"], now: number): void {
@@ -228,7 +241,8 @@ export class RunWatch {
   #tidyUp(): void {
     rmSync(join(this.folder, "env"), { force: true });
     removeDrafts(this.folder);
-    const order = { ...this.order, env: {}, enter: [], leave: [] };
+    const { assignment: _, ...kept } = this.order;
+    const order: Order = { ...kept, env: {}, enter: [], leave: [] };
     const removed = removeGroups(this.order.cage.groups);
     this.tidied = removed.then(() => writeLater(this.folder, "order", order)).catch(() => undefined);
   }
@@ -237,7 +251,8 @@ export class RunWatch {
     return ["stderr", "stdout"].flatMap((name) => lastLines(join(this.order.logs, `${name}.log`))).slice(-TAIL_LINES);
   }
 
-  seen(): RunSeen {
+  /** @param ours the books that it is told to; `null`: not known yet. */
+  seen(ours: string | null = null): RunSeen {
     // Of one that the host went down with it is not known whether it had begun, so it may have.
     const begunAt = this.holder?.at ?? (this.end?.reason === "rebooted" ? this.order.orderedAt : null);
     const startedAt = this.#child?.at ?? (this.#exit?.error ? null : begunAt);
@@ -248,8 +263,16 @@ export class RunWatch {
       port: this.order.port,
       ended: this.end,
       published: this.published,
-      books: this.order.books,
+      books: this.books,
+      ...this.#forOtherBooks(ours),
     };
+  }
+
+  #forOtherBooks(ours: string | null): Pick<RunSeen, "ofJob" | "adopted"> {
+    const { assignment } = this.order;
+    if (assignment === undefined) return {};
+    if (this.#adoptedBy !== null && this.#adoptedBy === ours) return { adopted: assignment };
+    return ours === null || this.books === ours || this.end !== null ? {} : { ofJob: assignment.job };
   }
 
   #phase(): "starting" | "running" | "ready" | "unready" {
@@ -267,11 +290,6 @@ export class RunWatch {
     writeIn(this.folder, "settled", { at: Date.now() });
     this.settled = true;
     rmSync(join(this.folder, "out"), { recursive: true, force: true });
-  }
-
-  settledBefore(time: number): boolean {
-    const settled = readIn<{ readonly at: number }>(this.folder, "settled");
-    return settled !== null && settled.at < time;
   }
 }
 

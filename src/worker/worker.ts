@@ -16,6 +16,7 @@ import type { WorkerFacts } from "../work/model.ts";
 import type { Assignment } from "../work/wanted.ts";
 import { type CageKind, chooseCage, groupsNamed, membersOf, removeGroups, signalAll } from "./cages.ts";
 import { claimIn, makeFolder, type Order, readIn, removeDrafts, writeIn } from "./folder.ts";
+import { leftovers, removeRun } from "./leftovers.ts";
 import { answersWell, completes } from "./probes.ts";
 import { isAlive, listensOn, MARK, ProcessTable } from "./processes.ts";
 import { type Publication, publish } from "./results.ts";
@@ -37,8 +38,7 @@ const RETRY_MS = 500;
 /** News goes out at once, but not more often than this. */
 const NEWS_MS = 20;
 const FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
-/** Until then a run's folder, with its logs, is there for whoever looks into what happened. */
-const KEEP_SETTLED_MS = 30 * 86_400_000;
+const CLEAN_MS = 3_600_000;
 
 export type WorkerEnd = "superseded" | "stopped" | "homeless";
 
@@ -101,15 +101,13 @@ class Worker {
       hardware: hardware(),
     };
     this.#adopt();
+    this.#cleanUp();
     this.#log.info({ runs: this.#watches.size, cage: this.#cage }, "the worker has taken up its runs");
   }
 
   /** Takes up what an earlier worker has left. */
   #adopt(): void {
-    for (const name of readdirSync(this.#runsDir)) {
-      const watch = this.#takeUp(name);
-      if (watch?.settledBefore(Date.now() - KEEP_SETTLED_MS)) this.#remove(watch.folder);
-    }
+    for (const name of readdirSync(this.#runsDir)) this.#takeUp(name);
   }
 
   /** What is on disk of a run, whoever has put it there; `null`: nothing that was begun. */
@@ -150,16 +148,20 @@ class Worker {
     }, ms);
   }
 
-  #remove(folder: string): void {
-    try {
-      rmSync(folder, { recursive: true, force: true });
-    } catch (error) {
-      this.#log.error({ err: error, folder }, "the folder of an old run cannot be removed");
+  #cleanUp(): void {
+    for (const run of leftovers(this.#runsDir, Date.now(), (name) => this.#starting.has(name))) {
+      try {
+        removeRun(this.#runsDir, run);
+        void removeGroups(groupsNamed(this.#cage, run));
+      } catch (error) {
+        this.#log.error({ err: error, run }, "the folder of an old run cannot be removed");
+      }
     }
   }
 
   async run(): Promise<WorkerEnd> {
     const timer = setInterval(() => this.#tick(), TICK_MS);
+    const cleaning = setInterval(() => this.#cleanUp(), CLEAN_MS);
     try {
       while (!this.#isStopped) {
         try {
@@ -177,6 +179,7 @@ class Worker {
       return "stopped";
     } finally {
       clearInterval(timer);
+      clearInterval(cleaning);
       clearTimeout(this.#soon ?? undefined);
       this.#spare?.stop();
       for (const run of [...this.#ears.keys()]) this.#stopListening(run);
@@ -207,7 +210,7 @@ class Worker {
 
   async #sync(): Promise<void> {
     const { dir } = this.#settings;
-    const runs = [...this.#watches.values()].map((watch) => watch.seen());
+    const runs = [...this.#watches.values()].map((watch) => watch.seen(this.#books));
     this.#lastNews = JSON.stringify(runs);
     this.#poll = new AbortController();
     const unkillable = [...this.#watches.values()].filter((watch) => watch.unkillable > 0).length;
@@ -237,7 +240,7 @@ class Worker {
     for (const watch of this.#watches.values()) {
       try {
         watch.tick(now, this.#facts.bootId, look);
-        if (this.#books !== null && watch.order.books !== this.#books) continue;
+        if (this.#books !== null && watch.books !== this.#books) continue;
         this.#probe(watch, performance.now(), look);
         this.#measure(watch, now, look);
       } catch (error) {
@@ -245,7 +248,7 @@ class Worker {
       }
     }
     const watches = [...this.#watches.values()];
-    if (JSON.stringify(watches.map((watch) => watch.seen())) !== this.#lastNews) this.#poll?.abort();
+    if (JSON.stringify(watches.map((watch) => watch.seen(this.#books))) !== this.#lastNews) this.#poll?.abort();
     if (watches.some((watch) => watch.isEmptying(now))) this.#tickIn(EMPTYING_TICK_MS);
   }
 
@@ -255,6 +258,7 @@ class Worker {
       const watch = this.#watches.get(run);
       watch?.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, null, now);
     }
+    for (const run of strangers?.adopt ?? []) this.#watches.get(run)?.adopt(books);
     for (const run of strangers?.settle ?? []) {
       const watch = this.#watches.get(run);
       if (watch?.end) this.#settle(watch);
@@ -268,13 +272,13 @@ class Worker {
     }
     const over = settled.flatMap((run) => {
       const watch = this.#watches.get(run);
-      return watch === undefined || watch.end === null || watch.order.books !== books ? [] : [watch];
+      return watch === undefined || watch.end === null || watch.books !== books ? [] : [watch];
     });
     this.#endStrays(over);
     for (const watch of over) this.#settle(watch);
     for (const run of orphans) {
       const watch = this.#watches.get(run);
-      if (watch === undefined || watch.order.books !== books) continue;
+      if (watch === undefined || watch.books !== books) continue;
       if (watch.end === null) {
         if (!watch.isStopping) this.#orphansStopped++;
         watch.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, null, now);

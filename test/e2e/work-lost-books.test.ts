@@ -22,7 +22,7 @@ work:
 `;
 
 test.skipIf(!isBuilt)(
-  "runs of lost books go on until an admin stops them (needs dist/)",
+  "runs of lost books go on until an admin stops or adopts them (needs dist/)",
   { timeout: 240_000 },
   async () => {
     const folder = temporaryFolder();
@@ -40,21 +40,44 @@ test.skipIf(!isBuilt)(
       (workers) => workers.length === 1,
       WAIT_MS,
     );
-    await daemon.call("POST", "/api/v1/tasks", { yaml: JSON.stringify(document) }, ALICE);
-    const [{ run_id, gpu_uuids }] = await eventually(runs, (all) => all[0]?.state === "running", WAIT_MS);
+    const submit = async () =>
+      (await daemon.call("POST", "/api/v1/tasks", { yaml: JSON.stringify(document) }, ALICE)).body.task_id;
+    const [adopted, stopped] = [await submit(), await submit()];
+    const runOf = (task: string) => async () => {
+      const own = (all: readonly { readonly run_id: string }[]) => all.find(({ run_id }) => run_id.includes(task));
+      return own(await runs());
+    };
+    const isRunning = (run: { readonly state: string } | undefined) => run?.state === "running";
+    const kept = await eventually(runOf(adopted), isRunning, WAIT_MS);
+    expect((await daemon.call("POST", `/runs/${kept.run_id}/adopt`, undefined, ADMIN)).body).toMatchObject({
+      status: 409,
+      code: "run-not-adoptable",
+    });
+    const { run_id, gpu_uuids } = await eventually(runOf(stopped), isRunning, WAIT_MS);
     await daemon.end("SIGKILL");
     const data = join(folder, "data");
     for (const name of readdirSync(data)) if (/work\.db(-\w+)?$/.test(name)) rmSync(join(data, name));
 
     daemon = await startDaemon({ folder, config });
-    const [lost] = await eventually(runs, (all) => all[0]?.state === "running", WAIT_MS);
+    const lost = await eventually(runOf(stopped), isRunning, WAIT_MS);
     expect(lost).toMatchObject({ run_id, state: "running", owner: "alice", gpu_uuids, lost_books: expect.any(String) });
     // Two looks: nobody else is given its GPU.
     await new Promise((resolve) => setTimeout(resolve, 2_500));
-    expect(await leases()).toHaveLength(1);
+    expect(await leases()).toHaveLength(2);
+    expect((await daemon.call("POST", `/runs/${kept.run_id}/adopt`, undefined, ALICE)).status).toBe(403);
+    expect((await daemon.call("POST", `/runs/${kept.run_id}/adopt`, undefined, ADMIN)).status).toBe(202);
+    const task = async () => (await daemon.call("GET", `/api/v1/tasks/${adopted}`, undefined, ALICE)).body;
+    expect(await eventually(task, ({ status }) => status === "DISPATCHED", WAIT_MS)).toMatchObject({
+      owner: "alice",
+      attempts: [{ run_id: kept.run_id, gpu_uuids: kept.gpu_uuids, end_reason: null }],
+    });
     expect((await daemon.call("POST", `/runs/${run_id}/stop`, undefined, ALICE)).status).toBe(403);
     expect((await daemon.call("POST", `/runs/${run_id}/stop`, undefined, ADMIN)).status).toBe(202);
-    await eventually(runs, (all) => all.length === 0, WAIT_MS);
+    await eventually(runOf(stopped), (run) => run === undefined, WAIT_MS);
+    await eventually(leases, (all) => all.length === 1, WAIT_MS);
+    // Alice has hers again, and ends it as any of hers.
+    expect((await daemon.call("DELETE", `/api/v1/tasks/${adopted}`, undefined, ALICE)).status).toBe(200);
+    expect(await eventually(task, ({ status }) => status === "CANCELLED", WAIT_MS)).toMatchObject({ exit_code: null });
     await eventually(leases, (all) => all.length === 0, WAIT_MS);
     await daemon.end();
     daemon.removeFolder();

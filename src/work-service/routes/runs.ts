@@ -33,6 +33,7 @@ export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
     endpoint("/cluster/runs/:id/logs", "open", { GET: working(parts, looking, signedLogs) }),
     endpoint("/cluster/runs/:id/files/*rest", "open", { GET: working(parts, looking, signedFile) }),
     endpoint("/runs/:id/stop", "key", { POST: working(parts, running, stop) }),
+    endpoint("/runs/:id/adopt", "key", { POST: working(parts, running, adopt) }),
     endpoint("/api/v1/tasks/:id/logs", "key", { GET: working(parts, choosing, taskLogs) }),
     endpoint("/workers", "key", { GET: working(parts, looking, workers) }),
     endpoint("/workers/:id", "key", { GET: working(parts, looking, worker) }),
@@ -82,6 +83,23 @@ function stop(parts: RouteParts, call: Call): Answer {
   demandOwner(call, run.owner, `run ${call.id}`);
   parts.books.command({ type: "stop-run", id: call.id });
   return json(202, runView(named(parts, call.id), true));
+}
+
+/** Of lost books, with all other runs of its job. */
+function adopt(parts: RouteParts, call: Call): Answer {
+  const stranger = parts.gate.strangers.find(call.id);
+  if (stranger === undefined) {
+    named(parts, call.id);
+    throw new WorkError("run-not-adoptable", `run ${call.id} is in these books`);
+  }
+  if (!call.actor.admin) throw new WorkError("not-owner", `run ${call.id} is of lost books, and an admin's to adopt`);
+  if (!parts.gate.strangers.adopt(call.id)) {
+    throw new WorkError(
+      "run-not-adoptable",
+      `run ${call.id} has ended, or was begun by a version that has not kept what it is: it can be stopped`,
+    );
+  }
+  return json(202, shownStranger(parts, stranger));
 }
 
 /** Of its newest run. */

@@ -81,6 +81,7 @@ const LEAST: Readonly<Record<string, Least>> = {
   "GET /runs/{id}": "read",
   "GET /runs/{id}/logs": "read",
   "POST /runs/{id}/stop": "run",
+  "POST /runs/{id}/adopt": "run",
   "GET /work": "read",
   "GET /workers": "read",
   "GET /workers/{id}": "read",

@@ -1,0 +1,109 @@
+/**
+ * Runs whose books are lost, taken into these. What they are, their worker has kept: enough to follow them to their end.
+ *
+ *  1. What was started is followed, and never started a second time: nobody knows how often it had been tried, so a task
+ *     that is adopted has no tries left.
+ *  2. A service goes on as a service: its replicas that are gone are replaced.
+ */
+import type { JsonObject } from "../core/base/json.ts";
+import type { WorkCommand } from "./commands.ts";
+import type { Draft } from "./draft.ts";
+import type { JobRef, Task, Workload } from "./model.ts";
+import { newSlot, workloadNamed } from "./state.ts";
+import type { Assignment } from "./wanted.ts";
+
+/** What the books say of a run's job beyond what its worker needs. */
+export type JobRecord =
+  | (Pick<Task, "name" | "labels" | "webhookUrl"> & { readonly kind: "task" })
+  | (Omit<Workload, "uid" | "owner" | "spec" | "slots"> & { readonly kind: "workload" });
+
+export function recordOf(job: Task | Workload): JobRecord {
+  if ("status" in job) return { kind: "task", name: job.name, labels: job.labels, webhookUrl: job.webhookUrl };
+  const { uid: _uid, owner: _owner, spec: _spec, slots: _slots, ...record } = job;
+  return { kind: "workload", ...record };
+}
+
+type Adopted = Extract<WorkCommand, { readonly type: "adopt-runs" }>;
+type AdoptedRun = Adopted["runs"][number];
+
+/** Of one job, all on one node; those that are in the books already stay as they are. */
+export function adoptRuns(draft: Draft, { node, uid, runs }: Adopted): void {
+  const left = runs.filter(({ assignment }) => draft.state.runs.get(assignment.run) === undefined);
+  const [first] = left;
+  if (first === undefined) return;
+  const record = first.assignment.record;
+  if (record?.kind === "workload") adoptService(draft, node, uid, record, left);
+  else for (const run of left) adoptTask(draft, node, run, record);
+}
+
+const WARNING = "its books were lost: it is not tried again, and its result is not uploaded";
+
+/** Each run is a task of its own: what became of the other replicas of its task nobody knows. */
+function adoptTask(draft: Draft, node: string, run: AdoptedRun, record: JobRecord | undefined): void {
+  const { now, state } = draft;
+  const { assignment, startedAt } = run;
+  const { job, owner, spec } = assignment;
+  const id = assignment.replicas === 1 && state.tasks.get(job) === undefined ? job : assignment.run;
+  const task: Task = {
+    id,
+    owner,
+    name: record?.name ?? job,
+    rawYaml: "",
+    labels: record?.labels ?? {},
+    spec: { ...spec, document: withoutDestination(spec.document) },
+    retry: { max: 0, lost: 0, on: null, neverOn: [], backoffMs: 1_000, maxBackoffMs: 1_000 },
+    dependsOn: [],
+    webhookUrl: record?.kind === "task" ? record.webhookUrl : null,
+    warnings: [WARNING],
+    status: "DISPATCHED",
+    slots: [newSlot(0)],
+    submittedAt: startedAt ?? now,
+    startedAt: startedAt ?? now,
+    finishedAt: null,
+    cancelling: false,
+    error: null,
+  };
+  draft.write({ type: "task-submitted", task });
+  adopt(draft, node, { kind: "task", uid: id }, 0, run);
+}
+
+function adoptService(
+  draft: Draft,
+  node: string,
+  uid: string,
+  { kind: _, ...record }: Extract<JobRecord, { kind: "workload" }>,
+  runs: readonly AdoptedRun[],
+): void {
+  const { owner, spec } = (runs[0] as AdoptedRun).assignment;
+  const id = workloadNamed(draft.state, record.id) === undefined ? record.id : `workload-${uid}`;
+  const slots = Array.from({ length: record.replicas }, (_, replica) => newSlot(replica));
+  draft.write({ type: "workload-created", workload: { ...record, id, uid, owner, spec, slots, deleted: false } });
+  const taken = new Set<number>();
+  for (const run of runs) {
+    const { replica } = run.assignment;
+    // One too many stays what it is: it can be stopped.
+    if (replica >= record.replicas || taken.has(replica)) continue;
+    taken.add(replica);
+    adopt(draft, node, { kind: "workload", uid }, replica, run);
+  }
+}
+
+function adopt(draft: Draft, node: string, job: JobRef, replica: number, run: AdoptedRun): void {
+  const { assignment, startedAt, port } = run;
+  const { owner, epoch, lease } = assignment;
+  const generation = jobGeneration(assignment);
+  const facts = { owner, replica, epoch, generation, node, lease, startedAt, port, at: draft.now };
+  draft.write({ type: "run-adopted", run: assignment.run, job, ...facts });
+}
+
+function jobGeneration({ record }: Assignment): number {
+  return record?.kind === "workload" ? record.generation : 0;
+}
+
+/** The headers that it was to be uploaded with stayed in the books. */
+function withoutDestination(document: JsonObject): JsonObject {
+  const spec = document.spec as { readonly output?: JsonObject } | undefined;
+  if (spec?.output === undefined) return document;
+  const { destination: _, ...output } = spec.output;
+  return { ...document, spec: { ...(spec as JsonObject), output } };
+}

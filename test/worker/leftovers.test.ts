@@ -1,0 +1,39 @@
+/** What is removed of runs' folders by itself: nothing that anybody may still ask for, and no secret stays. */
+import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { leftovers, removeRun } from "../../src/worker/leftovers.ts";
+
+const dir = mkdtempSync(join(tmpdir(), "gpuo-leftovers-"));
+afterAll(() => rmSync(dir, { recursive: true, force: true }));
+
+const NOW = Date.parse("2030-01-31T00:00:00Z");
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
+
+function run(name: string, ageMs: number, ...files: readonly string[]): void {
+  const folder = join(dir, name);
+  const at = new Date(NOW - ageMs);
+  mkdirSync(folder);
+  for (const file of files) {
+    writeFileSync(join(folder, file), "TOKEN=secret");
+    utimesSync(join(folder, file), at, at);
+  }
+  utimesSync(folder, at, at);
+}
+
+test("a start that its worker left half done goes after an hour, a settled run after 30 days, and nothing else", () => {
+  run("half-done", 2 * HOUR, "order.json.17");
+  run("half-done-now", HOUR / 2, "order.json.17");
+  run("being-started", 2 * HOUR, "order.json.18");
+  run("runs-for-long", 40 * DAY, "order.json", "holder.json");
+  run("ended-and-wanted", 40 * DAY, "order.json", "end.json");
+  run("settled", 31 * DAY, "order.json", "end.json", "settled.json");
+  run("settled-lately", 29 * DAY, "order.json", "end.json", "settled.json");
+  const found = leftovers(dir, NOW, (name) => name === "being-started");
+  expect(found.sort()).toEqual(["half-done", "settled"]);
+  for (const name of found) removeRun(dir, name);
+  expect(existsSync(join(dir, "half-done"))).toBe(false);
+  expect(leftovers(join(dir, "gone"), NOW, () => false)).toEqual([]);
+});

@@ -8,8 +8,10 @@ import type { Endpoint } from "../http/exchange/endpoint.ts";
 import { Idempotency } from "../http/exchange/idempotency.ts";
 import { News } from "../http/exchange/news.ts";
 import type { Refusals } from "../http/exchange/problems.ts";
+import { readBootId } from "../platform/boot-id.ts";
 import type { Clock } from "../platform/clock.ts";
 import { sortableIds } from "../platform/ids.ts";
+import { uptimeMs } from "../platform/uptime.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../work/quantities.ts";
 import { Books } from "./books.ts";
 import type { TaskDelivery, TaskSettlement } from "./deliveries.ts";
@@ -123,6 +125,7 @@ class Running {
     const uploadsItself = Object.entries(config.executors).flatMap(([name, { type }]) =>
       type === "mloc" ? [name] : [],
     );
+    this.#keepTime();
     const books = new Books(this.#store, clock, new Set(uploadsItself));
     tellOf(books, clock, this.news);
     this.#gate = new Gate(books, resolve(config.dir), log, leases);
@@ -145,6 +148,17 @@ class Running {
       version,
       startedAt: Date.now(),
     };
+  }
+
+  #keepTime(): void {
+    const { clock, log } = this.#parts;
+    try {
+      const ms = this.#store.moveTo({ at: clock.now(), bootId: readBootId(), uptimeMs: uptimeMs() });
+      if (ms !== 0)
+        log.warn({ moved_ms: ms }, "the clock was set since work's books were written; what is due has moved with it");
+    } catch (error) {
+      log.error({ err: error }, "work's books could not be brought to this clock");
+    }
   }
 
   get deliveries(): TaskDeliveries {

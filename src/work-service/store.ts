@@ -6,6 +6,7 @@ import { sortableIds } from "../platform/ids.ts";
 import { WorkError } from "../work/errors.ts";
 import type { Run, Task, Worker, Workload } from "../work/model.ts";
 import type { StoredWork, WorkState } from "../work/state.ts";
+import { type BooksTime, CLOCK_TABLE, moveTo } from "./books-time.ts";
 import { DELIVERIES_TABLE, DeliveryRows, type TaskDelivery, type TaskSettlement } from "./deliveries.ts";
 
 /** Marks the file as ours, in the header's application id: the letters `GpuW`. */
@@ -36,6 +37,7 @@ const MIGRATIONS: readonly string[] = [
   CREATE INDEX idempotency_keys_by_age ON idempotency_keys (at);
   `,
   DELIVERIES_TABLE,
+  CLOCK_TABLE,
 ];
 
 /** What a turn has changed: each by its key, with the record or `undefined` for one that is gone. */
@@ -135,6 +137,21 @@ export class WorkStore {
       workers: all<Worker>("workers"),
       lastEpoch: last_epoch,
     };
+  }
+
+  /**
+   * Brings all instants to the clock of this start.
+   *
+   * @returns by how much they were moved, in ms.
+   * @throws WorkError `work-storage-unavailable`; nothing is written then.
+   */
+  moveTo(time: BooksTime): number {
+    const stored = this.load();
+    let ms = 0;
+    this.#all(() => {
+      ms = moveTo(this.#database, stored, time);
+    });
+    return ms;
   }
 
   /**

@@ -10,7 +10,9 @@ const NEVER = Number.MAX_SAFE_INTEGER;
 
 export function movedBy(ms: number, { tasks, workloads, runs, workers, lastEpoch }: StoredWork): StoredWork {
   return {
-    tasks: tasks.map((task) => (isOver(task) ? task : { ...task, slots: task.slots.map((slot) => movedSlot(ms, slot)) })),
+    tasks: tasks.map((task) =>
+      isOver(task) ? task : { ...task, slots: task.slots.map((slot) => movedSlot(ms, slot)) },
+    ),
     workloads: workloads.map((workload) => ({
       ...workload,
       slots: workload.slots.map((slot) => movedSlot(ms, slot)),

@@ -1,4 +1,5 @@
 /** What workers say, and what is handed to them. */
+import type { EpochMs } from "../core/base/time.ts";
 import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
@@ -69,8 +70,9 @@ function demandNewest({ state }: Draft, node: string, instance: number): void {
 }
 
 function takeReport(draft: Draft, run: RunOnNode, report: RunSeen): void {
-  const { phase, startedAt, port, ended } = report;
+  const { phase, port, ended } = report;
   const { now } = draft;
+  const startedAt = startOf(draft, run, report.startedAt);
   if (ended !== null && isDeclined(draft, run, report)) {
     const { detail } = ended;
     if (detail.startsWith("never-fits")) declineRun(draft, run, run.node, detail, "never");
@@ -98,6 +100,15 @@ function takeReport(draft: Draft, run: RunOnNode, report: RunSeen): void {
   const { lease, waiting } = report;
   const told = { ...(lease === undefined ? {} : { lease }), ...(waiting === undefined ? {} : { waiting }) };
   if (isNews) draft.write({ type: "run-seen", run: run.id, phase, startedAt, port, ...told, at: now });
+}
+
+/**
+ * By the books' own clock, once and for all: the worker goes by the wall clock, which may have been set since these books
+ * began, and their own instants move when it was set between two of their processes.
+ */
+function startOf(draft: Draft, run: RunOnNode, startedAt: EpochMs | null): EpochMs | null {
+  if (startedAt === null || isElsewhere(draft, run)) return startedAt;
+  return run.startedAt ?? Math.min(draft.now, Math.max(startedAt, run.handedOutAt));
 }
 
 function isOtherWait(before: Waiting | null | undefined, after: Waiting | null | undefined): boolean {

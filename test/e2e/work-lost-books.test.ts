@@ -43,11 +43,10 @@ test.skipIf(!isBuilt)(
     const submit = async () =>
       (await daemon.call("POST", "/api/v1/tasks", { yaml: JSON.stringify(document) }, ALICE)).body.task_id;
     const [adopted, stopped] = [await submit(), await submit()];
-    const runOf = (task: string) => async () => {
-      const own = (all: readonly { readonly run_id: string }[]) => all.find(({ run_id }) => run_id.includes(task));
-      return own(await runs());
-    };
-    const isRunning = (run: { readonly state: string } | undefined) => run?.state === "running";
+    const runOf = (task: string) => async () =>
+      (await runs()).find(({ run_id: id }: { readonly run_id: string }) => id.includes(task));
+    type Body = Awaited<ReturnType<typeof daemon.call>>["body"];
+    const isRunning = (run: Body) => run?.state === "running";
     const kept = await eventually(runOf(adopted), isRunning, WAIT_MS);
     expect((await daemon.call("POST", `/runs/${kept.run_id}/adopt`, undefined, ADMIN)).body).toMatchObject({
       status: 409,

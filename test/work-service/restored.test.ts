@@ -97,7 +97,7 @@ test("books of an older version are brought to this one's schema", () => {
   const path = join(folder, "old.db");
   new WorkStore(path).close();
   const database = new DatabaseSync(path);
-  database.exec("DROP TABLE deliveries; PRAGMA user_version = 1");
+  database.exec("DROP TABLE deliveries; DROP TABLE clock; PRAGMA user_version = 1");
   database.close();
   prepareRestored(path, "the backup");
   const store = new WorkStore(path);

@@ -3,8 +3,7 @@
  * them. What a worker reports of them is shown, an admin may stop them or take them into these books, and the lease of one
  * is given back when no living run bears it any more.
  */
-import type { RunSeen } from "../work/model.ts";
-import type { Assignment } from "../work/wanted.ts";
+import type { Assignment, RunSeen } from "../work/model.ts";
 import type { LostLease } from "./leases.ts";
 import { instant } from "./views.ts";
 

@@ -8,14 +8,8 @@
 import type { JsonObject } from "../core/base/json.ts";
 import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
-import type { JobRef, Task, Workload } from "./model.ts";
+import type { Assignment, JobRecord, JobRef, Task, Workload } from "./model.ts";
 import { newSlot, workloadNamed } from "./state.ts";
-import type { Assignment } from "./wanted.ts";
-
-/** What the books say of a run's job beyond what its worker needs. */
-export type JobRecord =
-  | (Pick<Task, "name" | "labels" | "webhookUrl"> & { readonly kind: "task" })
-  | (Omit<Workload, "uid" | "owner" | "spec" | "slots"> & { readonly kind: "workload" });
 
 export function recordOf(job: Task | Workload): JobRecord {
   if ("status" in job) return { kind: "task", name: job.name, labels: job.labels, webhookUrl: job.webhookUrl };

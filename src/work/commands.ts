@@ -1,7 +1,6 @@
 /** What is asked of the books, and what is told to them. */
 
-import type { HeldLease, RunSeen, Task, Waiting, WorkerFacts, Workload } from "./model.ts";
-import type { Assignment } from "./wanted.ts";
+import type { Assignment, HeldLease, RunSeen, Task, Waiting, WorkerFacts, Workload } from "./model.ts";
 
 /** How the lease of a waiting run stands. */
 export type LeaseSeen =

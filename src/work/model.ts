@@ -6,7 +6,6 @@
  */
 import type { JsonObject } from "../core/base/json.ts";
 import type { EpochMs } from "../core/base/time.ts";
-import type { Assignment } from "./wanted.ts";
 
 export type RunId = string;
 
@@ -352,6 +351,30 @@ export interface NodeLink {
 export interface Worker extends WorkerFacts {
   readonly lastSeen: EpochMs;
 }
+
+/** A run as its worker is to have it. */
+export interface Assignment {
+  readonly run: string;
+  readonly kind: "task" | "service";
+  readonly job: string;
+  readonly owner: string;
+  readonly replica: number;
+  readonly replicas: number;
+  readonly epoch: number;
+  readonly spec: WorkSpec;
+  readonly lease: HeldLease | null;
+  /** Without an answered heartbeat for so long its holder ends it; `null` or left out: it goes on. */
+  readonly fenceMs?: number | null;
+  /** Of a task that uses one, and its model's name; left out: none that it uses serves on this node now. */
+  readonly service?: { readonly port: number; readonly model: string };
+  /** By which it can be taken into other books when these are lost; left out: it is for another node. */
+  readonly record?: JobRecord;
+}
+
+/** What the books say of a run's job beyond what its worker needs. */
+export type JobRecord =
+  | (Pick<Task, "name" | "labels" | "webhookUrl"> & { readonly kind: "task" })
+  | (Omit<Workload, "uid" | "owner" | "spec" | "slots"> & { readonly kind: "workload" });
 
 /** What a worker sees of one run. */
 export interface RunSeen {

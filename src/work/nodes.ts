@@ -11,10 +11,10 @@ import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
-import type { HeldLease, Origin, Run, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
+import type { Assignment, HeldLease, Origin, Run, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
 import { type AskAgain, declineRun, endRun, isElsewhere, isTask, startElsewhere } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
-import { type Assignment, assignmentOf, serviceHere, type WantedOfWorker } from "./wanted.ts";
+import { assignmentOf, serviceHere, type WantedOfWorker } from "./wanted.ts";
 
 /** In a node's folder: when the last answered heartbeat was sent, as a mark of its uptime. */
 export const HEARD_FILE = "heard.json";

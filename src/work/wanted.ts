@@ -1,10 +1,10 @@
 /** What the books want of the world, whatever was sent before: the one list for leases, the other for workers. */
 import { compareText } from "../core/base/order.ts";
 import type { EpochMs } from "../core/base/time.ts";
-import { type JobRecord, recordOf } from "./adopt.ts";
+import { recordOf } from "./adopt.ts";
 import { shareOf, withoutUploadHeaders } from "./documents/task.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
-import type { HeldLease, Origin, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
+import type { Assignment, HeldLease, Origin, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
 import { isTask, nodeFor } from "./runs.ts";
 import { jobOf, openRunsOf, readyRun, serviceFor, type WorkState } from "./state.ts";
 
@@ -71,25 +71,6 @@ export function mayAsk(state: WorkState, mostQueued: number, now: EpochMs): Extr
     room--;
   }
   return chosen;
-}
-
-/** A run as its worker is to have it. */
-export interface Assignment {
-  readonly run: string;
-  readonly kind: "task" | "service";
-  readonly job: string;
-  readonly owner: string;
-  readonly replica: number;
-  readonly replicas: number;
-  readonly epoch: number;
-  readonly spec: WorkSpec;
-  readonly lease: HeldLease | null;
-  /** Without an answered heartbeat for so long its holder ends it; `null` or left out: it goes on. */
-  readonly fenceMs?: number | null;
-  /** Of a task that uses one, and its model's name; left out: none that it uses serves on this node now. */
-  readonly service?: { readonly port: number; readonly model: string };
-  /** By which it can be taken into other books when these are lost; left out: it is for another node. */
-  readonly record?: JobRecord;
 }
 
 export interface WantedOfWorker {

@@ -10,14 +10,9 @@ import { mkdir, readdir, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import { type Hierarchies, readHierarchies } from "../platform/control-groups.ts";
 import type { CageRecord, Order } from "./folder.ts";
-import type { Leader, ProcessName, ProcessTable } from "./processes.ts";
+import type { HolderName, Leader, ProcessName, ProcessTable } from "./processes.ts";
 
 export type CageKind = CageRecord["kind"];
-
-export interface HolderName extends ProcessName {
-  /** The control group of its transient unit, which is there as long as one in it lives; left out: it has none, or is older. */
-  readonly group?: string;
-}
 
 export interface Limits {
   readonly memoryBytes: number;

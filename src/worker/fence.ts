@@ -1,8 +1,8 @@
 /** The holder's own end of a run that may start elsewhere: with nobody to tell it, by a clock that nobody sets. */
 import { readUptimeMark, uptimeMs } from "../platform/uptime.ts";
-import { type HolderName, killAll, membersOf, signalMain } from "./cages.ts";
+import { killAll, membersOf, signalMain } from "./cages.ts";
 import { type Exit, type Fence, type Order, readIn, writeIn } from "./folder.ts";
-import { type Leader, ProcessTable } from "./processes.ts";
+import { type HolderName, type Leader, ProcessTable } from "./processes.ts";
 
 const LOOK_MS = 500;
 /** As for the worker: what forks may be between two processes in one look. */

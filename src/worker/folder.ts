@@ -10,6 +10,7 @@
  */
 import {
   closeSync,
+  existsSync,
   fsync,
   linkSync,
   mkdirSync,
@@ -23,8 +24,8 @@ import {
 } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
-import type { Assignment } from "../work/wanted.ts";
-import type { HolderName } from "./cages.ts";
+import type { Assignment } from "../work/model.ts";
+import type { HolderName } from "./processes.ts";
 
 export interface Order {
   readonly run: string;
@@ -177,13 +178,25 @@ export function removeDrafts(folder: string): void {
   for (const file of readdirSync(folder).filter(isDraft)) rmSync(join(folder, file), { force: true });
 }
 
+/** What a run writes; `out.` and the name of a worker's process while that puts it in place. */
+export const OUT = "out";
+
+/** Nothing of it is of use once it is in place, or is not wanted. */
+export function removeOutput(folder: string): void {
+  for (const name of readdirSync(folder)) {
+    if (name === OUT || name.startsWith(`${OUT}.`)) rmSync(join(folder, name), { recursive: true, force: true });
+  }
+}
+
 function isFirst(draft: string, path: string): boolean {
   try {
     // A link, other than a new name, does not replace what is there.
     linkSync(draft, path);
     return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
+    const { code } = error as NodeJS.ErrnoException;
+    // Whoever was first has removed the drafts of others with it, where it was over before it began.
+    if (code === "EEXIST" || (code === "ENOENT" && existsSync(path))) return false;
     throw error;
   } finally {
     rmSync(draft, { force: true });

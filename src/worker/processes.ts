@@ -8,6 +8,11 @@ export interface ProcessName {
   readonly startTime: number;
 }
 
+export interface HolderName extends ProcessName {
+  /** The control group of its transient unit, which is there as long as one in it lives; left out: it has none, or is older. */
+  readonly group?: string;
+}
+
 /** The first process of a run, and when it ended. */
 export interface Leader extends ProcessName {
   /** By the host's uptime; left out: it lives, or nobody can say. */

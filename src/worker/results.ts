@@ -1,4 +1,9 @@
-/** Puts what a run wrote into its task's place: `RESULTS_DIR/<task>/`. */
+/**
+ * Puts what a run wrote into its task's place: `RESULTS_DIR/<task>/`.
+ *
+ * Two workers may be told to at once, one of them about to hear that the other has taken over. Whoever renames the run's
+ * output has it, under its own name, until it is in place or its process is dead; the other touches nothing.
+ */
 import {
   chmodSync,
   chownSync,
@@ -14,6 +19,8 @@ import {
 } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
 import { mergedResponses } from "../work/merge.ts";
+import { OUT } from "./folder.ts";
+import { type ProcessName, processOf } from "./processes.ts";
 import { type RunEnd, readPlain } from "./watch.ts";
 
 /** Deeper or more than this is not kept. */
@@ -36,10 +43,10 @@ export function publish(
   { run, task, replica, replicas, artifacts }: Publication,
   resultsDir: string,
 ): void {
-  const out = join(folder, "out");
   const root = join(resultsDir, task);
   const place = replicas === 1 ? root : join(root, "replicas", String(replica));
-  if (existsSync(out)) {
+  const out = claimed(folder);
+  if (out !== null) {
     clean(out, 0, { files: 0 });
     // What the run has put where the worker writes would be in its way.
     for (const name of ["manifest.json", "logs"]) rmSync(join(out, name), { recursive: true, force: true });
@@ -53,15 +60,52 @@ export function publish(
     );
     if (existsSync(join(folder, "logs"))) cpSync(join(folder, "logs"), join(out, "logs"), { recursive: true });
     mkdirSync(join(place, ".."), { recursive: true });
-    if (replicas === 1) replace(out, root);
-    else replace(out, place);
+    replace(out, place);
   }
   if (replicas > 1) merge(root, replicas);
 }
 
+/** @returns where its output is, as long as this process lives; `null`: another has it, or it is in its place. */
+function claimed(folder: string): string | null {
+  const own = join(folder, `${OUT}.${nameOf(processOf(process.pid))}`);
+  if (existsSync(own) || isMoved(join(folder, OUT), own)) return own;
+  for (const name of readdirSync(folder)) {
+    const [, pid] = /^out\.(\d+)-\d+$/.exec(name) ?? [];
+    if (pid === undefined || name === `${OUT}.${nameOf(processOf(Number(pid)))}`) continue;
+    // Of a worker that died while it had it.
+    if (isMoved(join(folder, name), own)) return own;
+  }
+  return null;
+}
+
+function nameOf(found: ProcessName | null): string {
+  return `${found?.pid ?? 0}-${found?.startTime ?? 0}`;
+}
+
+/** Of several that try, one has it. */
+function isMoved(from: string, to: string): boolean {
+  try {
+    renameSync(from, to);
+    return true;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return false;
+    throw error;
+  }
+}
+
 function replace(from: string, to: string): void {
   rmSync(to, { recursive: true, force: true });
-  renameSync(from, to);
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
+    // On another file system: seen whole or not at all.
+    const draft = `${to}.new`;
+    rmSync(draft, { recursive: true, force: true });
+    cpSync(from, draft, { recursive: true });
+    renameSync(draft, to);
+    rmSync(from, { recursive: true, force: true });
+  }
 }
 
 /** Only folders and plain files stay, with names that are text, and they become the worker's own. */

@@ -8,7 +8,7 @@ import { closeSync, constants, existsSync, fstatSync, openSync, readFileSync, re
 import { join } from "node:path";
 import { uptimeMs } from "../platform/uptime.ts";
 import type { EndReason, RunEndSeen, RunSeen } from "../work/model.ts";
-import { type HolderName, killAll, membersOf, removeGroups, signalAll, signalMain, wasOutOfMemory } from "./cages.ts";
+import { killAll, membersOf, removeGroups, signalAll, signalMain, wasOutOfMemory } from "./cages.ts";
 import { Removal } from "./containers.ts";
 import {
   type Beginning,
@@ -17,11 +17,12 @@ import {
   type Order,
   readIn,
   removeDrafts,
+  removeOutput,
   type StopOrder,
   writeIn,
   writeLater,
 } from "./folder.ts";
-import { isAlive, type Leader, type ProcessName, type ProcessTable } from "./processes.ts";
+import { type HolderName, isAlive, type Leader, type ProcessName, type ProcessTable } from "./processes.ts";
 
 /** A cage is empty when so many looks in a row find nobody: what forks may be between two processes in one of them. */
 const EMPTY_LOOKS = 3;
@@ -289,7 +290,7 @@ export class RunWatch {
   settle(): void {
     writeIn(this.folder, "settled", { at: Date.now() });
     this.settled = true;
-    rmSync(join(this.folder, "out"), { recursive: true, force: true });
+    removeOutput(this.folder);
   }
 }
 

@@ -7,7 +7,7 @@ import { opened, signed } from "../../src/broker/messages.ts";
 import type { ExecutorSettings } from "../../src/config/work.ts";
 import { steadyClock } from "../../src/platform/clock.ts";
 import { uptimeMark, uptimeMs } from "../../src/platform/uptime.ts";
-import type { Assignment } from "../../src/work/wanted.ts";
+import type { Assignment } from "../../src/work/model.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Member } from "../../src/work-service/elsewhere/member.ts";
 import { NodeFiles } from "../../src/work-service/elsewhere/node-files.ts";

@@ -2,9 +2,9 @@
 import { describe, expect, test } from "vitest";
 import { recordOf } from "../../src/work/adopt.ts";
 import { decide } from "../../src/work/decide.ts";
-import type { HeldLease, Task, Workload } from "../../src/work/model.ts";
+import type { Assignment, HeldLease, Task, Workload } from "../../src/work/model.ts";
 import { emptyWork, newSlot, type WorkState } from "../../src/work/state.ts";
-import { type Assignment, unwanted } from "../../src/work/wanted.ts";
+import { unwanted } from "../../src/work/wanted.ts";
 import { aTask, aWorkload } from "./fixtures.ts";
 
 const LEASE: HeldLease = { allocationId: "lease-1", gpuUuids: ["GPU-1"], gpuIndices: [0], env: {}, fencingToken: 1 };

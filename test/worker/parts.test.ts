@@ -1,5 +1,14 @@
 import { spawn } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
@@ -143,6 +152,51 @@ describe("results", () => {
     expect(readFileSync(join(dir, "results/t/a.txt"), "utf8")).toBe("second");
     const { artifacts } = JSON.parse(readFileSync(join(dir, "results/t/manifest.json"), "utf8"));
     expect(artifacts.map(({ present }: { present: boolean }) => present)).toEqual([false, true]);
+  });
+});
+
+describe("results that two workers put in place at once", () => {
+  const end = { at: 0, reason: null, detail: "", exitCode: 0, signal: null, resultOk: null, tail: [] };
+  const responses = (task: string) => readFileSync(join(dir, "results", task, "responses.json"), "utf8");
+  const wish = (task: string) => ({ run: "r", task, replica: 0, replicas: 1, artifacts: [] });
+
+  function written(task: string, name: string): string {
+    const path = folder(task);
+    mkdirSync(join(path, name, "logs"), { recursive: true });
+    mkdirSync(join(path, "logs"), { recursive: true });
+    writeFileSync(join(path, name, "responses.json"), '{"ok": true, "n": 1}');
+    return path;
+  }
+
+  test("are left alone by the one that comes second, while the first has them and when they are there", () => {
+    const other = spawn("/bin/sleep", ["1000"]);
+    onTestFinished(() => void other.kill("SIGKILL"));
+    const { pid, startTime } = processOf(other.pid as number) as ProcessName;
+    const path = written("two", `out.${pid}-${startTime}`);
+    mkdirSync(join(dir, "results", "two"), { recursive: true });
+    writeFileSync(join(dir, "results", "two", "responses.json"), "of the first");
+    publish(path, end, wish("two"), join(dir, "results"));
+    expect(responses("two")).toBe("of the first");
+    expect(readdirSync(path).sort()).toEqual(["logs", `out.${pid}-${startTime}`]);
+  });
+
+  test("are put there by the next when the first has died meanwhile", () => {
+    const path = written("dead", "out.4194305-1");
+    publish(path, end, wish("dead"), join(dir, "results"));
+    expect(responses("dead")).toBe('{"ok": true, "n": 1}');
+    expect(readdirSync(path)).toEqual(["logs"]);
+  });
+
+  const elsewhere = "/dev/shm";
+  const isElsewhere = existsSync(elsewhere) && statSync(elsewhere).dev !== statSync(dir).dev;
+  test.skipIf(!isElsewhere)("may lie on another file system (needs one at /dev/shm)", () => {
+    const results = mkdtempSync(join(elsewhere, "gpuo-results-"));
+    onTestFinished(() => rmSync(results, { recursive: true, force: true }));
+    const path = written("far", "out");
+    publish(path, end, wish("far"), results);
+    expect(JSON.parse(readFileSync(join(results, "far", "responses.json"), "utf8"))).toEqual({ ok: true, n: 1 });
+    expect(readdirSync(results)).toEqual(["far"]);
+    expect(readdirSync(path)).toEqual(["logs"]);
   });
 });
 

@@ -1,7 +1,7 @@
 /** What controller and members say to each other; each sends all that it knows, so that no single message is needed. */
-import type { RunSeen, WorkerFacts } from "../../work/model.ts";
+import type { Assignment, RunSeen, WorkerFacts } from "../../work/model.ts";
 import type { WantedOfNode } from "../../work/nodes.ts";
-import type { Assignment, WantedOfWorker } from "../../work/wanted.ts";
+import type { WantedOfWorker } from "../../work/wanted.ts";
 
 export const EVENTS_STREAM = "gpuo:evt";
 export const LOCK = "gpuo:lock";

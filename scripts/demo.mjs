@@ -75,7 +75,12 @@ work:
     simulated: {type: simulated}
     echo: {type: echo}
     simulated-task: {type: simulated, env: {SIMULATED_SECONDS: "45"}}
-  task_types: {training: simulated-task, inference: simulated, echo: echo}
+    # What templates/ names, so that each of them can be tried.
+    vllm: {type: simulated}
+    embeddings: {type: simulated}
+    notebook: {type: simulated}
+    torchrun: {type: simulated}
+  task_types: {training: simulated-task, inference: simulated, ppo: simulated, echo: echo}
   models: {"*": {executor: simulated, readiness: {http: /health, interval: 1s}}}
 `;
 const SERVICE = {

@@ -1,16 +1,19 @@
 /** `npm run demo`, without its installing and building: a host with life in it, or an empty one. */
-import { spawn } from "node:child_process";
+import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
 import type { WorkOverview } from "../../src/client/work.ts";
 import { eventually, isBuilt, temporaryFolder } from "./daemon.ts";
 
-const SCRIPT = fileURLToPath(new URL("../../scripts/demo.mjs", import.meta.url));
+const ROOT = fileURLToPath(new URL("../../", import.meta.url));
+const SCRIPT = join(ROOT, "scripts/demo.mjs");
 
-async function demo(...args: string[]) {
-  const folder = temporaryFolder();
+const demo = (...args: string[]) => demoIn(temporaryFolder(), args);
+
+async function demoIn(folder: string, args: readonly string[]) {
   const child = spawn(process.execPath, [SCRIPT, "--port", "0", ...args], {
     cwd: folder,
     stdio: ["ignore", "pipe", "ignore"],
@@ -43,7 +46,17 @@ async function demo(...args: string[]) {
     const { workloads, tasks } = (await answer.json()) as WorkOverview;
     return [...workloads.map(({ status }) => status.phase), ...tasks.map(({ status }) => status)];
   };
-  return { child, ended, lines, list, work, folder };
+  return { child, ended, lines, list, work, folder, url };
+}
+
+/** `./gpuo`, as the README writes it. */
+function gpuo(url: string, ...args: string[]): string {
+  const env = { PATH: process.env.PATH ?? "", GPU_ORCHESTRATOR_URL: url };
+  return execFileSync(join(ROOT, "gpuo"), args, { env, cwd: ROOT, encoding: "utf8", timeout: 120_000 }).trim();
+}
+
+function daemonOf({ pid }: ChildProcess): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").trim().split(" ")[0]);
 }
 
 /** Every process with its command line (proc(5)). */
@@ -97,6 +110,26 @@ describe.skipIf(!isBuilt)("the demo (npm test builds it)", () => {
     // What it began has ended with it: runs name the folder that they run in.
     const named = ([, command]: readonly [string, string]) => command.includes(folder);
     expect(commands().filter(named)).toEqual([]);
+  });
+
+  test("runs each of templates/, and what runs outlives the daemon's kill -9", async () => {
+    const first = await demo();
+    await eventually(first.work, (states) => states.includes("running"), 60_000);
+    const ids = readdirSync(join(ROOT, "templates")).map((name) => gpuo(first.url, "submit", `templates/${name}`));
+    for (const id of ids.filter((one) => one.startsWith("workload-"))) gpuo(first.url, "stop", id);
+    const tasks = ids.filter((id) => id.startsWith("task-"));
+    const asked = tasks.find((id) => !gpuo(first.url, "wait", id).includes("FAILED")) as string;
+    expect(gpuo(first.url, "logs", "-f", asked)).toContain("SIMULATED");
+    expect(JSON.parse(gpuo(first.url, "results", asked))).toMatchObject({ ok: true, simulated: true });
+    const open = gpuo(first.url, "submit", "templates/ppo_training_mistral.yaml");
+    process.kill(daemonOf(first.child), "SIGKILL");
+    await first.ended;
+    const second = await demoIn(first.folder, []);
+    expect(gpuo(second.url, "wait", open)).toContain("DONE");
+    expect(gpuo(second.url, "ps")).toContain("chat-serving");
+    for (const id of tasks) expect(gpuo(second.url, "wait", id)).toContain("DONE");
+    second.child.kill("SIGTERM");
+    await second.ended;
   });
 
   test("leaves the host empty where that is asked for", async () => {

@@ -8,10 +8,12 @@ import { afterAll, describe, expect, test } from "vitest";
 const FOLDER = new URL("../../executors/python", import.meta.url).pathname;
 /** One with torch and transformers may be named: CI's machine has neither. */
 const PYTHON = process.env.PPO_PYTHON ?? "python3";
+/** On a machine that has much else to do torch alone takes minutes to load. */
+const LONG_MS = 900_000;
 const dir = mkdtempSync(join(tmpdir(), "gpuo-python-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
 
-const has = (code: string) => spawnSync(PYTHON, ["-c", code], { timeout: 240_000 }).status === 0;
+const has = (code: string) => spawnSync(PYTHON, ["-c", code], { timeout: LONG_MS }).status === 0;
 const hasPython = has("import json");
 const hasTorch = hasPython && has("import torch, transformers, tokenizers");
 const hasTrl = hasTorch && has("from trl.experimental.ppo import PPOTrainer");
@@ -25,7 +27,7 @@ function run(args: readonly string[], out: string, task: object, env: Record<str
     args.map((arg) => (arg === "TASK" ? file : arg)),
     {
       encoding: "utf8",
-      timeout: 300_000,
+      timeout: LONG_MS,
       env: { PATH: process.env.PATH, TASK_FILE: file, OUT_DIR: out, PYTHONPATH: `${FOLDER}:${dir}`, ...env },
     },
   );
@@ -80,7 +82,7 @@ shape = GPT2Config(vocab_size=9, n_positions=64, n_embd=32, n_layer=2, n_head=2,
 GPT2LMHeadModel(shape).save_pretrained(sys.argv[1])
 `,
   );
-  expect(spawnSync(PYTHON, [join(dir, "toy.py"), model], { timeout: 120_000 }).status).toBe(0);
+  expect(spawnSync(PYTHON, [join(dir, "toy.py"), model], { timeout: LONG_MS }).status).toBe(0);
   return model;
 }
 
@@ -108,7 +110,7 @@ describe.skipIf(!hasPython)("the training loop (needs python3)", () => {
 
   test.skipIf(!hasTrl)(
     "on TRL takes the task's settings and says which have no meaning there (needs TRL up to 1.9: npm run test:trl)",
-    { timeout: 300_000 },
+    { timeout: LONG_MS },
     () => {
       const model = toyModel("trl-model");
       const out = join(dir, "trl");

@@ -34,7 +34,7 @@ function run(args: readonly string[], out: string, task: object, env: Record<str
   return { ...ran, result: JSON.parse(readFileSync(join(out, "responses.json"), "utf8")) };
 }
 
-describe.skipIf(!hasPython)("a custom executor as MLOC has them (needs python3)", () => {
+describe.skipIf(!hasPython)("a custom executor as MLOC has them (needs python3)", { timeout: LONG_MS }, () => {
   writeFileSync(
     join(dir, "custom.py"),
     `from pathlib import Path
@@ -86,7 +86,7 @@ GPT2LMHeadModel(shape).save_pretrained(sys.argv[1])
   return model;
 }
 
-describe.skipIf(!hasPython)("the training loop (needs python3)", () => {
+describe.skipIf(!hasPython)("the training loop (needs python3)", { timeout: LONG_MS }, () => {
   const ppo = join(FOLDER, "ppo.py");
   const args = (out: string) => [ppo, "--task", "TASK", "--out", out];
 
@@ -110,7 +110,6 @@ describe.skipIf(!hasPython)("the training loop (needs python3)", () => {
 
   test.skipIf(!hasTrl)(
     "on TRL takes the task's settings and says which have no meaning there (needs TRL up to 1.9: npm run test:trl)",
-    { timeout: LONG_MS },
     () => {
       const model = toyModel("trl-model");
       const out = join(dir, "trl");

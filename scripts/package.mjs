@@ -3,6 +3,7 @@
 //   python      the Python SDK's wheel and sdist
 //   executable  the program in one file, with its licences
 //   debian      the Debian package; needs dpkg-deb
+//   other       executable and Debian package for arm64 where this is x64, and the other way round; Node's is from npm
 //   contents    what is inside them, as SPDX
 // `node scripts/package.mjs FOLDER PART...` makes only some of them.
 import { execFileSync } from "node:child_process";
@@ -27,8 +28,9 @@ if (strange !== undefined) {
 rmSync(out, { recursive: true, force: true });
 mkdirSync(stage, { recursive: true });
 const { version, description, license, engines, bin } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-const PARTS = { npm, python, executable, debian, contents };
-const parts = process.argv.length > 3 ? process.argv.slice(3) : Object.keys(PARTS);
+const PARTS = { npm, python, executable, debian, other, contents };
+const isByItself = (part) => part !== "other";
+const parts = process.argv.length > 3 ? process.argv.slice(3) : Object.keys(PARTS).filter(isByItself);
 for (const part of parts) {
   if (PARTS[part] === undefined) {
     console.error(`${part}: expected one of ${Object.keys(PARTS).join(", ")}`);
@@ -63,11 +65,15 @@ function python() {
 }
 
 function executable() {
-  const name = `gpuo-${version}-linux-${process.arch}`;
+  archived(process.arch, process.execPath, nodeLicence());
+}
+
+function archived(arch, node, licence) {
+  const name = `gpuo-${version}-linux-${arch}`;
   const folder = join(stage, name);
-  run(process.execPath, "scripts/executable.mjs", join(folder, "gpuo"));
+  run(process.execPath, "scripts/executable.mjs", join(folder, "gpuo"), node);
   for (const file of ["README.md", "LICENSE"]) cpSync(join(root, file), join(folder, file));
-  cpSync(nodeLicence(), join(folder, "LICENSE.node"));
+  cpSync(licence, join(folder, "LICENSE.node"));
   const same = [`--mtime=@${sourceDate()}`, "--sort=name", "--owner=0", "--group=0", "--numeric-owner"];
   run("tar", ...same, "--use-compress-program=xz -3", "-cf", join(out, `${name}.tar.xz`), "-C", stage, name);
 }
@@ -75,6 +81,28 @@ function executable() {
 function debian() {
   const made = join(stage, `gpuo-${version}-linux-${process.arch}`, "gpuo");
   run(process.execPath, "scripts/debian.mjs", out, ...(existsSync(made) ? [made] : []));
+}
+
+/** The executable holds no compiled code, so that of one architecture is put into the Node of the other. */
+function other() {
+  const arch = process.arch === "x64" ? "arm64" : "x64";
+  const folder = otherNode(`node-linux-${arch}`);
+  const licence = join(folder, "LICENSE");
+  archived(arch, join(folder, "bin/node"), licence);
+  const made = join(stage, `gpuo-${version}-linux-${arch}`, "gpuo");
+  run(process.execPath, "scripts/debian.mjs", out, made, arch === "x64" ? "amd64" : arch, licence);
+}
+
+/** The Node that the lockfile names, to the byte. */
+function otherNode(name) {
+  const lock = JSON.parse(readFileSync(join(root, "package-lock.json"), "utf8")).packages[`node_modules/${name}`];
+  const pack = ["pack", "--silent", "--pack-destination", stage, `${name}@${lock.version}`];
+  execFileSync("npm", pack, { cwd: stage, stdio: ["ignore", "ignore", "inherit"] });
+  const file = join(stage, `${name}-${lock.version}.tgz`);
+  const found = `sha512-${createHash("sha512").update(readFileSync(file)).digest("base64")}`;
+  if (found !== lock.integrity) throw new Error(`${name}: ${found} is not what package-lock.json has`);
+  run("tar", "-xzf", file, "-C", stage, "package/bin/node", "package/LICENSE");
+  return join(stage, "package");
 }
 
 function contents() {

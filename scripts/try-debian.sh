@@ -2,19 +2,21 @@
 # Tries the Debian package as a new user has it: in a fresh Debian that systemd has booted, in a container of its own.
 # Needs root, debootstrap, systemd-container, and the Debian packages of the configured mirror.
 #
-#   scripts/try-debian.sh PACKAGE.deb [FOLDER]
+#   scripts/try-debian.sh PACKAGE.deb [FOLDER [WHEEL]]
 #
 # FOLDER keeps the bare system between runs. What is tried: install, a job by `gpuo run`, what status and queue show, an
-# upgrade while a job has a lease, everything killed and the GPUs back, remove, install again, and purge.
+# upgrade while a job has a lease, everything killed and the GPUs back; with the Python SDK's WHEEL the same from a notebook's
+# kernel; remove, install again, and purge.
 set -euo pipefail
 
 package=$(readlink -f "$1")
 folder=${2:-$(mktemp -d)}
+wheel=${3:-}
 base=$folder/base
 root=$folder/root
 mkdir -p "$folder"
 if [ ! -e "$base/etc/debian_version" ]; then
-  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,libstdc++6 bookworm "$base" >"$folder/debootstrap.log"
+  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,procps,libstdc++6,python3-ipykernel,python3-jupyter-client bookworm "$base" >"$folder/debootstrap.log"
 fi
 rm -rf "$root"
 cp -a "$base" "$root"
@@ -27,6 +29,37 @@ version=$(sed -n 's/^Version: //p' "$unpacked/DEBIAN/control")
 sed -i "s/^Version: .*/Version: $version+next/" "$unpacked/DEBIAN/control"
 dpkg-deb --root-owner-group -Znone --build "$unpacked" "$root/root/next.deb" >/dev/null
 cp "$package" "$root/root/this.deb"
+if [ -n "$wheel" ]; then cp "$wheel" "$root/opt/gpuo.whl"; fi
+
+# What a notebook does: cells in a kernel of its own. The first leases, the second has the GPUs still; then it is killed.
+cat >"$root/opt/notebook.py" <<'NOTEBOOK'
+import os
+import signal
+import sys
+from jupyter_client.manager import KernelManager
+
+kernel = KernelManager()
+kernel.start_kernel(env={**os.environ, "PYTHONPATH": "/opt/gpuo.whl"})
+client = kernel.client()
+client.start_channels()
+client.wait_for_ready(timeout=60)
+
+
+def cell(source):
+    said = []
+    heard = lambda message: said.append(message["content"].get("text", "")) if message["msg_type"] == "stream" else None
+    reply = client.execute_interactive(source, timeout=60, output_hook=heard)["content"]
+    if reply["status"] != "ok":
+        sys.exit(f"{source}: {reply}")
+    return "".join(said).strip()
+
+
+print("in a notebook: " + cell("from gpuo import gpus\nlease = gpus(2, ttl=5, name='notebook').acquire()\nprint(lease.id)"))
+print(cell("import os, time\ntime.sleep(8)\nlease.check()\nprint(os.environ['CUDA_VISIBLE_DEVICES'])"))
+sys.stdout.flush()
+open("/tmp/notebook", "w").write(cell("print(os.getpid())"))
+signal.pause()
+NOTEBOOK
 
 cat >"$root/root/try.sh" <<'TRY'
 #!/bin/bash
@@ -74,6 +107,17 @@ pkill -9 -u ada -f 'gpuo run --name waiting|gpuo run -g' || true
 until_true 'gpuo status | grep -q "2 of 2 free"' "the GPUs did not come back after kill -9"
 until_true '! pgrep -u ada -f CUDA_VISIBLE_DEVICES >/dev/null' "the job runs on without its lease"
 echo "killed, and the GPUs are back: $(gpuo status | tail -1)"
+
+if [ -e /opt/gpuo.whl ]; then
+  su ada -c 'python3 /opt/notebook.py >~/notebook.log 2>&1 & echo $! >~/notebook.pid'
+  until_true '[ -s /tmp/notebook ]' "the notebook has not come to its third cell: $(cat ~ada/notebook.log)"
+  cat ~ada/notebook.log
+  gpuo status
+  gpuo leases | grep -q notebook || fail "the notebook's lease is not shown"
+  kill -9 "$(cat /tmp/notebook)" "$(cat ~ada/notebook.pid)"
+  until_true 'gpuo status | grep -q "2 of 2 free"' "the GPUs did not come back from the notebook"
+  echo "the notebook was killed, and the GPUs are back: $(gpuo status | tail -1)"
+fi
 
 dpkg --remove gpu-orchestrator >/dev/null
 ! systemctl is-active --quiet gpu-orchestrator || fail "the daemon runs after the removal"

@@ -3,20 +3,9 @@ import { readFileSync, statSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../client/client.ts";
+import { defaultUrl } from "../client/default-url.ts";
 import { nodeTransport } from "../client/node-transport.ts";
 import { SettingsError } from "./exits.ts";
-
-const DEFAULT_URL = "http://127.0.0.1:8086";
-
-/** Where the package's daemon listens for users of its host. */
-const DEFAULT_SOCKET = "/run/gpu-orchestrator/gpuo.sock";
-
-/** The socket, where there is one: it says who calls. */
-function defaultUrl(): string {
-  return statSync(DEFAULT_SOCKET, { throwIfNoEntry: false })?.isSocket() === true
-    ? `unix:${DEFAULT_SOCKET}`
-    : DEFAULT_URL;
-}
 
 export interface ConnectionOptions {
   readonly url?: string;

@@ -1,4 +1,6 @@
 /** The TypeScript SDK: what `gpuo-client` gives its users. */
+import { readFileSync } from "node:fs";
+import { defaultUrl } from "./default-url.ts";
 import { LeasingClient } from "./lease.ts";
 import { HeldUntilTerm } from "./leaving.ts";
 import { nodeTransport } from "./node-transport.ts";
@@ -13,20 +15,21 @@ export { verifyWebhook, WebhookError } from "./webhooks.ts";
 
 const held = new HeldUntilTerm();
 
-const DEFAULT_URL = "http://127.0.0.1:8086";
-
 export interface ConnectOptions {
-  /** `http://`, `https://`, or `unix:` and a path. Default: $GPU_ORCHESTRATOR_URL, else port 8086 of this host. */
+  /** `http://`, `https://`, or `unix:` and a path. Default: $GPU_ORCHESTRATOR_URL, else as of gpuo: the socket, else port 8086. */
   readonly url?: string;
-  /** Default: $GPU_ORCHESTRATOR_API_KEY. */
+  /** Default: what the file $GPU_ORCHESTRATOR_API_KEY_FILE has, else $GPU_ORCHESTRATOR_API_KEY. */
   readonly key?: string;
 }
 
 /** A client of the daemon, for Node. */
 export function connect({ url, key }: ConnectOptions = {}): LeasingClient {
-  const address = url ?? process.env.GPU_ORCHESTRATOR_URL ?? DEFAULT_URL;
-  const given = key ?? process.env.GPU_ORCHESTRATOR_API_KEY ?? null;
-  return new LeasingClient({ transport: nodeTransport(address), key: () => given, isLocal: isLocal(address), held });
+  const { GPU_ORCHESTRATOR_URL: named, GPU_ORCHESTRATOR_API_KEY_FILE: file } = process.env;
+  const address = url ?? (named || defaultUrl());
+  const given = key ?? (file ? null : process.env.GPU_ORCHESTRATOR_API_KEY || null);
+  // Read each time: a key that is changed on disk is taken up.
+  const current = () => given ?? (file && key === undefined ? readFileSync(file, "utf8").trim() : null);
+  return new LeasingClient({ transport: nodeTransport(address), key: current, isLocal: isLocal(address), held });
 }
 
 function isLocal(url: string): boolean {

@@ -13,6 +13,7 @@ import os
 import random
 import socket
 import ssl
+import stat
 import time
 import uuid
 from typing import Any, Dict, Iterator, Mapping, NamedTuple, Optional, Tuple, Union
@@ -21,6 +22,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from ._errors import ApiError, Unreachable
 
 DEFAULT_URL = "http://127.0.0.1:8086"
+#: Where the Debian package's daemon listens for users of its host, if its settings have it so.
+DEFAULT_SOCKET = "/run/gpu-orchestrator/gpuo.sock"
 CALL_TIMEOUT = 30.0
 #: The daemon shows every 15 s that a stream lives.
 STREAM_SILENCE = 45.0
@@ -111,7 +114,7 @@ class Client:
         key_file: Optional[str] = None,
         patience: float = 10.0,
     ) -> None:
-        self.url = url or os.environ.get("GPU_ORCHESTRATOR_URL") or DEFAULT_URL
+        self.url = url or os.environ.get("GPU_ORCHESTRATOR_URL") or _default_url()
         #: How long, in seconds, what is safe to repeat is repeated while nobody answers.
         self.patience = patience
         self._key = key
@@ -296,6 +299,15 @@ class Client:
     def _unreachable(self, error: Exception) -> Unreachable:
         refused = isinstance(error, (ConnectionRefusedError, FileNotFoundError, socket.gaierror))
         return Unreachable(f"{self.url}: {error or type(error).__name__}", refused)
+
+
+def _default_url() -> str:
+    """The socket, where there is one: it says who calls, and without keys nothing listens elsewhere then."""
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(DEFAULT_SOCKET).st_mode)
+    except OSError:
+        is_socket = False
+    return f"unix:{DEFAULT_SOCKET}" if is_socket else DEFAULT_URL
 
 
 def is_passing(error: Exception) -> bool:

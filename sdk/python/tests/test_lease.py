@@ -3,15 +3,18 @@ import gc
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
 import tracemalloc
 import unittest
+from unittest import mock
 
-from gpuo import ApiError, LeaseLost, NotGranted, Unreachable, gpus, with_gpus
+from gpuo import ApiError, Client, LeaseLost, NotGranted, Unreachable, gpus, with_gpus
 from gpuo._lease import memory_mib
 
 from .daemon import Daemon, eventually, needs_program
@@ -220,6 +223,15 @@ class Waiting(unittest.TestCase):
         with self.assertRaises(ApiError) as caught:
             gpus(9).acquire()
         self.assertEqual((caught.exception.status, caught.exception.code), (422, "request-never-fits"))
+
+    def test_where_nobody_says_where_it_is_the_socket_of_the_host_is_tried_first(self) -> None:
+        with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX) as listening:
+            path = os.path.join(folder, "gpuo.sock")
+            with mock.patch("gpuo._client.DEFAULT_SOCKET", path), mock.patch.dict(os.environ):
+                del os.environ["GPU_ORCHESTRATOR_URL"]
+                self.assertEqual(Client().url, "http://127.0.0.1:8086")
+                listening.bind(path)
+                self.assertEqual(Client().url, f"unix:{path}")
 
     def test_nobody_there_is_said_so(self) -> None:
         from gpuo import Client

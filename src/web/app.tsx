@@ -32,6 +32,8 @@ export interface AppFacts {
 
 /** A request that waits, and was asked for here, is looked after this often, in ms: its client must show life. */
 const LOOK_AFTER_MS = 10_000;
+/** So many GPUs leave room for the queue beside them. */
+const FEW = 2;
 
 export function App({ api, board, keyNow, giveKey }: AppFacts) {
   const view = useBoard(board);
@@ -66,16 +68,18 @@ export function App({ api, board, keyNow, giveKey }: AppFacts) {
         onLeave={keyNow() === null ? null : () => giveKey(null)}
         onAsk={may(me.role, "allocate") ? () => setAsking(true) : null}
       />
-      <main>
+      <main class={list.gpus.length <= FEW ? "few" : ""}>
         <Gpus gpus={list.gpus} leases={list.allocations} series={view.series} isDrained={list.drain !== null} />
         <Queue queue={list.queue} revision={revision} />
         <Leases leases={list.allocations} />
         {view.work === null ? null : <Work work={view.work} names={names} />}
         <TimeLine indices={indices} revision={revision} />
-        <Usage revision={revision} />
-        <Events events={view.events} names={names} />
-        {may(me.role, "admin") ? <Deliveries revision={revision} /> : null}
-        <Limits revision={revision} />
+        <div class="below">
+          <Usage revision={revision} />
+          <Events events={view.events} names={names} />
+          {may(me.role, "admin") ? <Deliveries revision={revision} /> : null}
+          <Limits revision={revision} />
+        </div>
       </main>
       <footer>
         <a href="/docs">API</a> <a href="/metrics">Metrics</a>

@@ -47,6 +47,37 @@ test("the dashboards are what `npm run dashboards` makes, with a unit and a desc
   }
 });
 
+test("what Grafana is provisioned with finds the Prometheus and the folder of the compose example, and is what the panels ask", () => {
+  const compose = parse(readFileSync(`${DEPLOY}compose.yaml`, "utf8"), { merge: true });
+  const mounts = new Map<string, string>(
+    compose.services.grafana.volumes.map((volume: string) => volume.split(":").slice(0, 2).reverse()),
+  );
+  expect(mounts.get("/etc/grafana/provisioning")).toBe("./grafana/provisioning");
+  const provisioned = (file: string) => parse(readFileSync(`${DEPLOY}grafana/provisioning/${file}`, "utf8"));
+  const sources = provisioned("datasources/prometheus.yaml");
+  const folders = provisioned("dashboards/gpu-orchestrator.yaml");
+  expect([sources.apiVersion, folders.apiVersion]).toEqual([1, 1]);
+  const [source] = sources.datasources;
+  expect(source).toMatchObject({ type: "prometheus", access: "proxy", isDefault: true });
+  // By its name on the network of the containers, at the port that it has by itself.
+  const { hostname, port } = new URL(source.url);
+  expect([Object.keys(compose.services).includes(hostname), port]).toEqual([true, "9090"]);
+  expect(folders.providers).toHaveLength(1);
+  expect(folders.providers[0].type).toBe("file");
+  expect(mounts.get(folders.providers[0].options.path)).toBe("./grafana/dashboards");
+  for (const text of Object.values({ ...dashboards(), ...controllerDashboards() })) {
+    const asked = [...text.matchAll(/"datasource": \{[^}]*"uid": "([^"]*)"/g)].map(([, uid]) => uid);
+    expect(asked.length).toBeGreaterThan(5);
+    // One that is chosen at the top, among those of that kind: the one that is provisioned by itself.
+    expect([...new Set(asked)]).toEqual(["$datasource"]);
+    const { templating } = JSON.parse(text) as {
+      templating: { list: { name: string; type: string; query?: unknown }[] };
+    };
+    const choice = templating.list.find(({ name }) => name === "datasource");
+    expect(choice).toMatchObject({ type: "datasource", query: source.type });
+  }
+});
+
 describe(`a real Prometheus${hasPrometheus ? "" : " (skipped: npm test builds, and installs Debian's prometheus)"}`, {
   skip: !hasPrometheus,
 }, () => {

@@ -94,6 +94,7 @@ const GHOSTS: readonly Mutant[] = [
 const GRANTS = "test/monitor/nvidia-smi/grants.test.ts";
 const PARSE = "test/monitor/nvidia-smi/parse.test.ts";
 const DAMAGE = "test/monitor/nvidia-smi/damage.test.ts";
+const PLAIN_TREE = "test/monitor/nvidia-smi/plain-tree.test.ts";
 
 const READER: readonly Mutant[] = [
   {
@@ -109,6 +110,27 @@ const READER: readonly Mutant[] = [
     find: 'if (elementsNamed(host, "process_info").length > 0) {',
     replace: 'if (elementsNamed(host, "process_info").length > 1e9) {',
     tests: [PARSE],
+  },
+  {
+    name: "An element of the driver's that another one of as many letters ends is taken for whole",
+    file: "src/monitor/nvidia-smi/plain-tree.ts",
+    find: " || !xml.startsWith(element.name, from + 2)",
+    replace: "",
+    tests: [PLAIN_TREE],
+  },
+  {
+    name: "What stands behind a GPU's element is overlooked",
+    file: "src/monitor/nvidia-smi/plain-tree.ts",
+    find: "return BLANK.test(xml.slice(at)) ? tree : null;",
+    replace: "return tree;",
+    tests: [PLAIN_TREE],
+  },
+  {
+    name: "Text between the driver's elements is dropped without a word",
+    file: "src/monitor/nvidia-smi/plain-tree.ts",
+    find: "if (element.isParent && !BLANK.test(text)) return null;",
+    replace: "",
+    tests: [PLAIN_TREE],
   },
   {
     name: "A document of very many tags is parsed to its end",

@@ -280,6 +280,11 @@ const DOCS = planted(
       replace: "return String(found);",
     },
     {
+      name: "Whoever is no admin asks for what is for admins at the start of /docs, and is refused",
+      find: '...(role === "admin" ? [] : [ADMINISTRATION])',
+      replace: '...(role === "" ? [ADMINISTRATION] : [])',
+    },
+    {
       name: "Calls that need something are asked at the start of /docs without it",
       find: 'method === "get" && !parameters.some(({ required }) => required === true);',
       replace: 'method === "get" && parameters.length >= 0;',

@@ -6,7 +6,8 @@ import { isPress, KEY, PRESSES, type Press, startBusy } from "./docs-calls.ts";
 
 /** Calls of anybody, whom nobody asks for a key. */
 const OPEN_CALLS = ["planAllocation", "allocate"] as const;
-const KEYS = "auth: { enabled: true, api_keys: { a-key-of-a-test: tester } }\n";
+const READ_KEY = "a-read-key-of-a-test";
+const KEYS = `auth: { enabled: true, api_keys: { a-key-of-a-test: tester, ${READ_KEY}: { principal: reader, role: read } } }\n`;
 
 afterAll(closeBrowser);
 
@@ -44,9 +45,9 @@ async function execute(page: Page, operation: string): Promise<number> {
 }
 
 /** Gives the page the key, as its dialogue asks for one. */
-async function authorize(page: Page): Promise<void> {
+async function authorize(page: Page, key = KEY): Promise<void> {
   await page.locator(".auth-wrapper .authorize").click();
-  await page.locator(".auth-container input").first().fill(KEY);
+  await page.locator(".auth-container input").first().fill(key);
   await page.locator(".auth-btn-wrapper button.authorize").first().click();
   await page.locator(".auth-btn-wrapper .btn-done").first().click();
 }
@@ -111,6 +112,22 @@ describe.skipIf(missing !== null)(`/docs in Chromium${missing === null ? "" : ` 
       OPEN_CALLS.map((call) => chapters.get(call) as string),
     );
     for (const call of OPEN_CALLS) expect([call, await execute(page, call)]).toEqual([call, 200]);
+    expect(refused).toEqual([]);
+  });
+
+  test("with a key that may only read it asks for nothing that is refused", { timeout: 120_000 }, async () => {
+    const daemon = await started({ config: KEYS });
+    await daemon.call("POST", "/gpu/allocate", { service_name: "held" }, { "x-api-key": "a-key-of-a-test" });
+    const page = await openDocs(daemon.url);
+    const refused: string[] = [];
+    page.on("response", (answer) => {
+      if (answer.status() >= 400) refused.push(`${answer.status()} ${answer.url()}`);
+    });
+    // The last that it looks at.
+    const looked = page.waitForResponse(/\/gpu\/allocations/);
+    await authorize(page, READ_KEY);
+    await looked;
+    await page.waitForTimeout(1_000);
     expect(refused).toEqual([]);
   });
 

@@ -10,6 +10,7 @@ import { gpuState } from "../../src/wire/gpus/answers.ts";
 import { eventually, startDaemon, type TestDaemon } from "../e2e/daemon.ts";
 import { FakeNvidiaSmi } from "../fixtures/fake-nvidia-smi.ts";
 import { type SmiGpu, smiDocument } from "../fixtures/nvidia-smi-document.ts";
+import { findings } from "./axe.ts";
 import { card, closeBrowser, isLive, missing, openPage, post, soon } from "./browser.ts";
 
 const STATES = gpuState.options;
@@ -125,6 +126,15 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     const word = card(stage.page, index).locator(".card-head").getByText(lookOf(state).word, { exact: true });
     await soon(word);
   });
+
+  test.each(["light", "dark"] as const)(
+    "axe finds nothing serious in any of them, in the %s scheme",
+    async (colorScheme) => {
+      await stage.page.emulateMedia({ colorScheme });
+      expect(await stage.page.locator("#gpus .card").count()).toBe(STATES.length);
+      expect(await findings(stage.page)).toEqual([]);
+    },
+  );
 
   test("what ails a GPU that is held is shown beside its lease", async () => {
     const index = STATES.indexOf("leased");

@@ -99,6 +99,33 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await eventually(streams, (count) => count === 1);
   });
 
+  test("a tab that nobody looks at for five minutes closes its stream, and catches up when somebody does", async () => {
+    const { daemon, page } = await openHost();
+    await page.clock.install();
+    await page.reload();
+    await isLive(page);
+    const streams = async () => {
+      const { body } = await daemon.call("GET", "/metrics");
+      return Number(/^gpu_orchestrator_event_streams (\d+)/m.exec(body)?.[1]);
+    };
+    const becomes = (state: string) =>
+      page.evaluate(
+        `Object.defineProperty(document, "visibilityState", { configurable: true, get: () => "${state}" });` +
+          'document.dispatchEvent(new Event("visibilitychange"))',
+      );
+    await becomes("hidden");
+    await page.clock.fastForward("04:50");
+    await eventually(streams, (count) => count === 1);
+    await page.clock.fastForward("00:11");
+    await eventually(streams, (count) => count === 0);
+    await daemon.allocate({ service_name: "meanwhile" });
+    await becomes("visible");
+    await page.locator("#leases tbody tr", { hasText: "meanwhile" }).waitFor();
+    await page.locator("#events li", { hasText: "meanwhile is granted" }).waitFor();
+    expect(await page.locator("#events li", { hasText: "GPU 3 is seen" }).count()).toBe(1);
+    await eventually(streams, (count) => count === 1);
+  });
+
   test("names, whatever is in them, are text and nothing else", async () => {
     const { daemon, page } = await openHost();
     const hostile = `<img src=x onerror="document.title='caught'">\u202e{{7*7}}`;

@@ -5,7 +5,7 @@ import { gpu, holder, lease, list, waiting } from "./gpus.ts";
 
 const instance = (over: Partial<MigDevice>) => ({ ...gpu(0), profile: "1g.10gb", ...over }) as MigDevice;
 
-test("every GPU is counted once: held, free, out of service or on its way back", () => {
+test("every GPU is counted once: held, free, cordoned, out of service or on its way back", () => {
   const gpus = [
     gpu(0),
     gpu(1, { state: "leased", holders: [holder("a")] }),
@@ -17,7 +17,7 @@ test("every GPU is counted once: held, free, out of service or on its way back",
     gpu(7, { state: "mig", mig_devices: [instance({})] }),
   ];
   const counts = host.countsOf(list({ gpus, queue: [waiting("d")] }));
-  expect(counts).toEqual({ all: 8, held: 3, free: 2, out: 2, returning: 1, waiting: 1 });
+  expect(counts).toEqual({ all: 8, held: 3, free: 2, cordoned: 1, out: 1, returning: 1, waiting: 1 });
   expect(host.headline(counts)).toBe("2 of 8 GPUs free, 1 waiting");
   expect(host.headline(host.countsOf(list()))).toBe("no GPUs");
 });

@@ -44,7 +44,11 @@ test("ten thousand short leases are no more bars than can be seen, and all their
   expect(bars.reduce((sum, bar) => sum + bar.to - bar.from, 0)).toBeCloseTo(1, 3);
 });
 
-test("hours are marked as densely as there is room for", () => {
+test("times are marked as densely as there is room for, by the clock on the wall", () => {
+  const minutes = (of: readonly number[]) => of.map((at) => (at - FROM) / 60_000);
+  expect(minutes(marksOf(FROM + 61_000, FROM + HOUR / 4, 8))).toEqual([2, 4, 6, 8, 10, 12, 14]);
+  expect(minutes(marksOf(FROM + 61_000, FROM + HOUR / 4, 6))).toEqual([5, 10]);
+  expect(minutes(marksOf(FROM, FROM + HOUR, 6))).toEqual([10, 20, 30, 40, 50]);
   expect(marksOf(FROM, TO, 8)).toHaveLength(7);
   expect(marksOf(FROM, FROM + HOUR * 6, 8)).toHaveLength(5);
   expect(marksOf(FROM, FROM + 7 * 24 * HOUR, 8).every((at) => new Date(at).getHours() === 0)).toBe(true);

@@ -9,6 +9,7 @@
  * 4. Sizes are bounded before work is done on them.
  */
 import { XMLParser, XMLValidator } from "fast-xml-parser";
+import { plainTree } from "./plain-tree.ts";
 import { sifted, UNREAD } from "./sieve.ts";
 import { decodeReferences, oneLine } from "./text.ts";
 
@@ -205,6 +206,11 @@ const parser = new XMLParser({
 export function treeOf(slice: string, what: string): Tree {
   const xml = UNREAD.reduce(withoutContent, slice);
   if (xml.length > MAX_GPU_XML) throw new UnreadableDocument("too-large", `${what} takes ${xml.length} characters`);
+  return plainTree(xml, { tags: MAX_GPU_TAGS, depth: MAX_DEPTH }) ?? unusualTree(xml, what);
+}
+
+/** The same of whatever XML. */
+function unusualTree(xml: string, what: string): Tree {
   boundTags(xml, what);
   try {
     // The parser forgives elements that do not match; half a GPU must not pass for a whole one.

@@ -72,15 +72,23 @@ export function calls(document: Document) {
   );
 }
 
-/** The chapter of calls that a daemon without work refuses. */
-const WORK = "Work";
+/** Who asks: as what, and whether there is work. */
+export interface Asking {
+  readonly role: string;
+  readonly work: boolean;
+}
 
-/** Calls that only look, need nothing and have links: what is there already. */
-export function lists(document: Document, { work }: { readonly work: boolean }): string[] {
+/** Chapters of calls that are refused: by a daemon without work, and to whoever is no admin. */
+const WORK = "Work";
+const ADMINISTRATION = "Administration";
+
+/** Calls that only look, need nothing and have links: what is there already, as far as whoever asks may see it. */
+export function lists(document: Document, { role, work }: Asking): string[] {
+  const refused = [...(work ? [] : [WORK]), ...(role === "admin" ? [] : [ADMINISTRATION])];
   return calls(document)
     .filter(({ method, operation: { parameters = [], responses, tags = [] } }) => {
       const isFree = method === "get" && !parameters.some(({ required }) => required === true);
-      return isFree && responses["200"]?.links !== undefined && (work || !tags.includes(WORK));
+      return isFree && responses["200"]?.links !== undefined && !tags.some((tag) => refused.includes(tag));
     })
     .map(({ path }) => path);
 }

@@ -5,7 +5,7 @@
  *  2. What somebody has typed stays.
  */
 import { glimpse } from "./glimpse.ts";
-import { type Document, type Filling, fillings, lists } from "./links.ts";
+import { type Asking, type Document, type Filling, fillings, lists } from "./links.ts";
 
 /** What of Swagger UI is used here. */
 interface System {
@@ -57,7 +57,7 @@ async function follow(system: System, path: string, method: string, { status, bo
 async function look(system: System, headers: Record<string, string>): Promise<void> {
   const me = await fetch(ME, { headers });
   if (!me.ok) return;
-  for (const path of lists(await read, (await me.json()) as { readonly work: boolean })) {
+  for (const path of lists(await read, (await me.json()) as Asking)) {
     const answer = await fetch(path, { headers });
     if (answer.ok) await follow(system, path, "get", { status: answer.status, body: await answer.json() });
   }

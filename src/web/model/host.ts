@@ -56,6 +56,8 @@ export interface Counts {
   readonly free: number;
   /** Held whole, in parts or by instances. */
   readonly held: number;
+  /** Out of service because somebody wants it so; not among those that are `out`. */
+  readonly cordoned: number;
   readonly out: number;
   /** On their way back to be free. */
   readonly returning: number;
@@ -65,9 +67,11 @@ export interface Counts {
 export function countsOf({ gpus, queue }: List): Counts {
   const held = gpus.filter(isHeld).length;
   const rest = gpus.filter((gpu) => !isHeld(gpu));
-  const out = rest.filter(({ state }) => isOut(state)).length;
+  const cordoned = rest.filter(({ state }) => state === "cordoned").length;
+  const out = rest.filter(({ state }) => isOut(state)).length - cordoned;
   const free = rest.filter(({ state }) => state === "free" || state === "mig").length;
-  return { all: gpus.length, free, held, out, returning: rest.length - out - free, waiting: queue.length };
+  const returning = rest.length - cordoned - out - free;
+  return { all: gpus.length, free, held, cordoned, out, returning, waiting: queue.length };
 }
 
 export function isHeld({ holders, mig_devices }: Gpu): boolean {

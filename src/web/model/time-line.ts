@@ -66,15 +66,20 @@ export function periodFor(spans: readonly (readonly Span[])[], periods: readonly
   return periods.find((period) => to - since <= period) ?? (periods.at(-1) as number);
 }
 
-/** Hours to mark on a line that is `width` wide: each, or each third, sixth or twelfth. */
+const MINUTE = 60_000;
+/** What may lie between two marks, in minutes of the clock on the wall. */
+const STEPS = [2, 5, 10, 15, 30, 60, 120, 180, 360, 720, 1_440];
+
+/** Times to mark on the line, by the clock on the wall: at most so many, as near to each other as that allows. */
 export function marksOf(from: number, to: number, most: number): number[] {
-  const HOUR = 3_600_000;
-  const step = [1, 2, 3, 6, 12, 24].find((hours) => (to - from) / (hours * HOUR) <= most) ?? 24;
+  const minutes = (to - from) / MINUTE;
+  const step = STEPS.find((one) => minutes / one <= most) ?? 1_440;
   const marks: number[] = [];
-  const first = new Date(from);
-  first.setMinutes(0, 0, 0);
-  for (let at = first.getTime(); at < to; at += HOUR) {
-    if (at > from && new Date(at).getHours() % step === 0) marks.push(at);
+  // No clock is changed by less than a quarter of an hour: what is looked at is each of those at least.
+  const look = Math.min(step, 15) * MINUTE;
+  for (let at = Math.ceil(from / look) * look; at < to; at += look) {
+    const wall = new Date(at);
+    if (at > from && (wall.getHours() * 60 + wall.getMinutes()) % step === 0) marks.push(at);
   }
   return marks;
 }

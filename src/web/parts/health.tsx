@@ -58,19 +58,25 @@ export function Masthead(
 }
 
 function Headline({ list }: { readonly list: List }) {
-  const { all, free, held, out, returning, waiting } = countsOf(list);
+  const { all, free, held, cordoned, out, returning, waiting } = countsOf(list);
   return (
     <h1>
       <b>{free}</b> of {count(all, "GPU")} free
       <span class="also">
-        <span class="state tone-held">
+        <a class="state tone-held" href="#leases">
           <ShapeIcon shape="disc" />
           {held} leased
-        </span>
+        </a>
         {returning === 0 ? null : (
           <span class="state tone-wait">
             <ShapeIcon shape="half" />
             {returning} coming back
+          </span>
+        )}
+        {cordoned === 0 ? null : (
+          <span class="state tone-off">
+            <ShapeIcon shape="bars" />
+            {cordoned} cordoned
           </span>
         )}
         {out === 0 ? null : (
@@ -79,7 +85,9 @@ function Headline({ list }: { readonly list: List }) {
             {out} out of service
           </span>
         )}
-        <span class={`state ${waiting === 0 ? "tone-off" : "tone-wait"}`}>{waiting} waiting</span>
+        <a class={`state ${waiting === 0 ? "tone-off" : "tone-wait"}`} href="#queue">
+          {waiting} waiting
+        </a>
       </span>
     </h1>
   );
@@ -151,7 +159,7 @@ function Banners({ list, reading, problem }: HealthFacts) {
         <p class="banner">
           <b>{drain.drained ? "The host is drained." : "The host is being drained."}</b> {drain.reason} ({drain.by},{" "}
           <At at={Date.parse(drain.since)} />)
-          {drain.drained ? null : ` ${count(drain.allocations.length, "lease")} still there.`}
+          {drain.drained ? "" : `. ${count(drain.allocations.length, "lease")} still there.`}
         </p>
       )}
       {monitor?.failure ? (

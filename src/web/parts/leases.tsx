@@ -132,10 +132,10 @@ function Remarks({ lease }: { readonly lease: Lease }) {
         </span>
       )}
       {lease.over_memory_since === undefined ? null : <span class="state tone-wait">over its memory</span>}
-      {(lease.ailing_gpus ?? []).map((gpu) => (
-        <span class="state tone-bad" key={gpu.uuid} title={gpu.reason}>
+      {[...Map.groupBy(lease.ailing_gpus ?? [], ({ state }) => state)].map(([state, gpus]) => (
+        <span class="state tone-bad" key={state} title={gpus[0]?.reason}>
           <ShapeIcon shape="triangle" />
-          GPU {gpu.state}
+          {gpus.length === 1 ? "GPU" : `${gpus.length} GPUs`} {state}
         </span>
       ))}
       {lease.preemptible ? <span class="tag">preemptible</span> : null}

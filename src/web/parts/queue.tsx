@@ -111,7 +111,7 @@ function Row({ one, horizon, revision }: RowFacts) {
         <td data-label="waited">
           <Age at={one.submitted_at} />
         </td>
-        <td data-label="expected">
+        <td class="expected" data-label="expected">
           <Expected {...{ one, horizon }} />
         </td>
         <td class="wide reason" data-label="why not now">

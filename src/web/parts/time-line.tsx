@@ -7,10 +7,12 @@ import { pure, useFetched } from "./context.tsx";
 import { Choice, Section } from "./small.tsx";
 
 const HOUR = 3_600_000;
-const SPANS = { "1 h": HOUR, "6 h": 6 * HOUR, "24 h": 24 * HOUR, "7 d": 168 * HOUR } as const;
+const SPANS = { "15 min": HOUR / 4, "1 h": HOUR, "6 h": 6 * HOUR, "24 h": 24 * HOUR, "7 d": 168 * HOUR } as const;
 type SpanName = keyof typeof SPANS;
 const SPAN_NAMES = Object.keys(SPANS) as SpanName[];
-const MARKS = 8;
+const MARKS = 6;
+/** From so many on the lines are lower, and stand in two columns where there is room. */
+const MANY = 20;
 /** Behind this part of the line an hour's name stands before its mark. */
 const LATE = 0.85;
 /** From is moved on in steps of this, so that the same question is asked again rather than another each second. */
@@ -64,7 +66,7 @@ export const TimeLine = pure(function TimeLine({
 
 /** Up to the day that is asked for while nobody has chosen. */
 function fitting({ gpus, to }: History): SpanName {
-  const periods = SPAN_NAMES.slice(0, 3).map((name) => SPANS[name]);
+  const periods = SPAN_NAMES.slice(0, -1).map((name) => SPANS[name]);
   const period = periodFor(
     gpus.map(({ spans }) => spans),
     periods,
@@ -92,19 +94,26 @@ interface LinesFacts {
 
 function Lines({ indices, history, from, to }: LinesFacts) {
   const spans = new Map(history.gpus.map((gpu) => [gpu.uuid, gpu.spans]));
+  const all = [...indices];
+  const half = Math.ceil(all.length / 2);
+  const columns = all.length < MANY ? [all] : [all.slice(0, half), all.slice(half)];
   const marks = marksOf(from, to, MARKS);
   const at = (time: number) => `${((time - from) / (to - from)) * 100}%`;
   return (
-    <div class="lines">
-      <div class="axis" aria-hidden="true">
-        {marks.map((mark) => (
-          <span key={mark} class={mark > from + (to - from) * LATE ? "last" : ""} style={{ left: at(mark) }}>
-            {clock(mark, to)}
-          </span>
-        ))}
-      </div>
-      {[...indices].map(([uuid, index]) => (
-        <Line key={uuid} name={String(index ?? "?")} bars={barsOf(spans.get(uuid) ?? [], from, to)} />
+    <div class={columns.length > 1 ? "line-columns" : ""}>
+      {columns.map((column) => (
+        <div class="lines" key={column[0]?.[0]}>
+          <div class="axis" aria-hidden="true">
+            {marks.map((mark) => (
+              <span key={mark} class={mark > from + (to - from) * LATE ? "last" : ""} style={{ left: at(mark) }}>
+                {clock(mark, to)}
+              </span>
+            ))}
+          </div>
+          {column.map(([uuid, index]) => (
+            <Line key={uuid} name={String(index ?? "?")} bars={barsOf(spans.get(uuid) ?? [], from, to)} />
+          ))}
+        </div>
       ))}
     </div>
   );

@@ -26,6 +26,9 @@ const DOCUMENT: Document = {
     },
     "/things/{id}": { get: read },
     "/tasks": { get: { operationId: "tasks", tags: ["Work"], responses: { "200": { links: toRead("/0/id") } } } },
+    "/told": {
+      get: { operationId: "told", tags: ["Administration"], responses: { "200": { links: toRead("/0/id") } } },
+    },
     "/place": { post: place },
     "/others/{id}": {
       get: { operationId: "others", parameters: [ID], responses: { "200": { links: toRead("/id") } } },
@@ -66,9 +69,14 @@ test("a refusal, or an answer that the document does not have, fills nothing", (
 });
 
 test("at the start those are asked that only look and need nothing", () => {
-  expect(lists(DOCUMENT, { work: true })).toEqual(["/things", "/tasks"]);
+  expect(lists(DOCUMENT, { role: "admin", work: true })).toEqual(["/things", "/tasks", "/told"]);
 });
 
 test("a daemon that runs no work is not asked for any", () => {
-  expect(lists(DOCUMENT, { work: false })).toEqual(["/things"]);
+  expect(lists(DOCUMENT, { role: "admin", work: false })).toEqual(["/things", "/told"]);
+});
+
+test("what is for admins is asked for by nobody else", () => {
+  expect(lists(DOCUMENT, { role: "read", work: true })).toEqual(["/things", "/tasks"]);
+  expect(lists(DOCUMENT, { role: "run", work: true })).toEqual(["/things", "/tasks"]);
 });

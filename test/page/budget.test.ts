@@ -17,8 +17,9 @@ const WORK = "work: { enabled: true, allow_unauthenticated: true, allow_root: tr
 const FIRST_PAINT_S = 1.5;
 const COMPRESSED_BYTES = 80 * 1_024;
 const SHARE_OF_A_CORE = 0.05;
-/** A minute by the contract; half of one here, of a page that has settled. */
-const IDLE_MS = 30_000;
+/** Of the daemon while nobody looks. */
+const SHARE_ALONE = 0.01;
+const IDLE_MS = 60_000;
 /** Where others keep the processor's caches cold, the same work takes it longer: the least of so many windows counts. */
 const WINDOWS = 4;
 const TICKS_PER_SECOND = 100;
@@ -35,7 +36,7 @@ test.skipIf(missing !== null)("script, style, page and icon are 80 KB together a
 
 describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" : ` (${missing})`}`, () => {
   test("64 GPUs and 500 waiting are painted soon, and cost next to nothing while nothing happens", {
-    timeout: 300_000,
+    timeout: 900_000,
   }, async () => {
     const smi = new FakeNvidiaSmi({ mode: "gpus", count: GPUS });
     onTestFinished(() => smi[Symbol.dispose]());
@@ -56,6 +57,12 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     for (let i = 0; i < SERVICES; i++) {
       await daemon.call("POST", "/workloads", { name: `service-${i}`, modelName: "none", resources: { gpu: 1 } });
     }
+    const pid = daemon.process.pid ?? 0;
+    const alone = await least(SHARE_ALONE, async () => {
+      const before = cpuSeconds(pid);
+      await new Promise((resolve) => setTimeout(resolve, IDLE_MS));
+      return (cpuSeconds(pid) - before) / (IDLE_MS / 1_000);
+    });
     // What a renderer costs before it draws anything of ours.
     const empty = await openPage(`${daemon.url}/docs/problems#`);
     await empty.getByRole("heading").waitFor();
@@ -69,26 +76,34 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     await page.locator("#work").getByText(`${SERVICES} services`).waitFor();
     // What the page fetches beside the list has come by then.
     await page.waitForTimeout(5_000);
-    const least = { renderer: 1, served: 1 };
-    const isIdle = () => least.renderer < SHARE_OF_A_CORE && least.served < SHARE_OF_A_CORE;
-    for (let window = 0; window < WINDOWS && !isIdle(); window++) {
-      const shares = await idleShares(page, daemon.process.pid ?? 0);
-      least.renderer = Math.min(least.renderer, shares.renderer);
-      least.served = Math.min(least.served, shares.served);
-    }
+    const looked = { renderer: 1, served: 1 };
+    await least(SHARE_OF_A_CORE, async () => {
+      const shares = await idleShares(page, pid);
+      looked.renderer = Math.min(looked.renderer, shares.renderer);
+      looked.served = Math.min(looked.served, shares.served);
+      return Math.max(looked.renderer, looked.served);
+    });
     const paint = "performance.getEntriesByName('first-contentful-paint')[0].startTime";
     const paintS = Number(await page.evaluate(paint)) / 1_000;
     const percent = (one: number) => `${(one * 100).toFixed(2)} % of a core`;
     console.log(
       `first paint after ${(paintS * 1_000).toFixed(0)} ms, ${(toPaint * 1_000).toFixed(0)} ms of processor ` +
-        `time; idle: renderer ${percent(least.renderer)}, daemon ${percent(least.served)}`,
+        `time; idle: renderer ${percent(looked.renderer)}, daemon ${percent(looked.served)}, alone ${percent(alone)}`,
     );
     // On a busy machine the clock runs on while others are served; on a quiet one the renderer's threads run side by side.
     expect(Math.min(paintS, toPaint)).toBeLessThan(FIRST_PAINT_S);
-    expect(least.renderer).toBeLessThan(SHARE_OF_A_CORE);
-    expect(least.served).toBeLessThan(SHARE_OF_A_CORE);
+    expect(looked.renderer).toBeLessThan(SHARE_OF_A_CORE);
+    expect(looked.served).toBeLessThan(SHARE_OF_A_CORE);
+    expect(alone).toBeLessThan(SHARE_ALONE);
   });
 });
+
+/** The least of some windows, of which one that is less than `enough` is the last. */
+async function least(enough: number, window: () => Promise<number>): Promise<number> {
+  let least = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < WINDOWS && least >= enough; i++) least = Math.min(least, await window());
+  return least;
+}
 
 /** What of a core the renderers and the daemon take while nothing happens. */
 async function idleShares(page: Page, pid: number) {

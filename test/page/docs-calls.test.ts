@@ -21,7 +21,7 @@ class Forms {
   }
 
   async look(): Promise<void> {
-    for (const path of lists(this.#document, { work: true })) await this.#send(path, "get", path, {});
+    for (const path of lists(this.#document, { role: "admin", work: true })) await this.#send(path, "get", path, {});
   }
 
   /** @returns the status. */

@@ -41,12 +41,25 @@ export function elementsAt(tree: Tree, path: string): readonly Tree[] {
 
 /** All elements of this tag, wherever they stand. */
 export function elementsNamed(tree: Tree, tag: string): readonly Tree[] {
-  if (typeof tree === "string") return [];
-  if (Array.isArray(tree)) return tree.flatMap((element) => elementsNamed(element, tag));
-  return Object.entries(tree as { readonly [tag: string]: Tree }).flatMap(([name, element]) => {
-    if (name !== tag) return elementsNamed(element, tag);
-    return Array.isArray(element) ? element : [element];
-  });
+  const found: Tree[] = [];
+  gather(tree, tag, found);
+  return found;
+}
+
+/** Nothing is made for the hundreds of elements that are none of them: this is done for each GPU at each reading. */
+function gather(tree: Tree, tag: string, found: Tree[]): void {
+  if (typeof tree === "string") return;
+  if (Array.isArray(tree)) {
+    for (const element of tree) gather(element, tag, found);
+    return;
+  }
+  const children = tree as { readonly [tag: string]: Tree };
+  for (const name of Object.keys(children)) {
+    const element = children[name] as Tree;
+    if (name !== tag) gather(element, tag, found);
+    else if (Array.isArray(element)) found.push(...element);
+    else found.push(element);
+  }
 }
 
 /** What stands at `path`, words for "no reading" included; `null` when it is absent, or not one single text. */
@@ -115,7 +128,8 @@ function collect(tree: Tree, path: string, found: [string, string][]): void {
     for (const [position, element] of tree.entries()) collect(element, `${path}[${position}]`, found);
     return;
   }
-  for (const [tag, element] of Object.entries(tree as { readonly [tag: string]: Tree })) {
-    if (tag !== "process_info") collect(element, path === "" ? tag : `${path}/${tag}`, found);
+  const children = tree as { readonly [tag: string]: Tree };
+  for (const tag of Object.keys(children)) {
+    if (tag !== "process_info") collect(children[tag] as Tree, path === "" ? tag : `${path}/${tag}`, found);
   }
 }

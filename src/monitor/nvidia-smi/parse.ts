@@ -143,6 +143,7 @@ function identified(gpus: readonly IdentifiedBy[], warnings: string[]): GpuReadi
 
 /** @param id the `id` attribute: the PCI address once more, and in excerpts the only one. */
 function readGpu(gpu: Tree, index: number, id: string | null, warnings: string[]): IdentifiedBy {
+  const named = elementsNamed(gpu, "process_info");
   const reading = {
     index,
     minorNumber: integerAt(gpu, "minor_number"),
@@ -161,9 +162,9 @@ function readGpu(gpu: Tree, index: number, id: string | null, warnings: string[]
     persistenceMode: textAt(gpu, "persistence_mode"),
     migMode: textAt(gpu, "mig_mode/current_mig"),
     migInstances: readMigInstances(gpu, index, warnings),
-    processes: readProcesses(gpu, index),
+    processes: readProcesses(named, index),
     health: readHealth(gpu),
-    errorValues: { ...errorValues(gpu), ...namelessProcesses(gpu) },
+    errorValues: { ...errorValues(gpu), ...namelessProcesses(named) },
   };
   return { claimedUuid: textAt(gpu, "uuid"), reading };
 }
@@ -214,8 +215,8 @@ function readMigInstances(gpu: Tree, gpuIndex: number, warnings: string[]): MigI
  * They stand in `processes`; in drivers before 340 in `compute_processes`, without a type. No other list is known, but
  * a process that stood elsewhere would still use the GPU, so the place is not asked.
  */
-function readProcesses(gpu: Tree, gpuIndex: number): GpuProcess[] {
-  return elementsNamed(gpu, "process_info").flatMap((process) => {
+function readProcesses(named: readonly Tree[], gpuIndex: number): GpuProcess[] {
+  return named.flatMap((process) => {
     const pid = integerAt(process, "pid");
     // To leave one out would show a busy GPU as free; see namelessProcesses.
     if (elementsNamed(process, "process_info").length > 0) {
@@ -237,8 +238,8 @@ function readProcesses(gpu: Tree, gpuIndex: number): GpuProcess[] {
 }
 
 /** Processes without a pid: their GPU is used by somebody, and by whom cannot be told. The rest of the document stands. */
-function namelessProcesses(gpu: Tree): GpuReading["errorValues"] {
-  const words = elementsNamed(gpu, "process_info").filter((process) => integerAt(process, "pid") === null);
+function namelessProcesses(named: readonly Tree[]): GpuReading["errorValues"] {
+  const words = named.filter((process) => integerAt(process, "pid") === null);
   return words.length === 0 ? {} : { [NAMELESS_PROCESS]: wordAt(words[0] as Tree, "pid") ?? "" };
 }
 

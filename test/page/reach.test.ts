@@ -32,6 +32,28 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
     expect(await findings(page)).toEqual([]);
   });
 
+  test("who only listens is told which GPU, which lease and which state each thing is of", async () => {
+    const { daemon, page } = await openHost();
+    await daemon.allocate({ service_name: "trainer", required_gpus: 7, max_duration: "1h" });
+    await daemon.allocate({ service_name: "ocr", required_gpus: 2, webhook_url: "http://127.0.0.1:9/" });
+    await page.locator("#queue tbody tr", { hasText: "ocr" }).waitFor();
+    for (const name of ["GPUs", "Queue", "Leases", "Time line", "Usage", "Events", "Webhooks"]) {
+      await page.getByRole("region", { name, exact: true }).waitFor();
+    }
+    const gpus = page.getByRole("region", { name: "GPUs", exact: true });
+    expect(await gpus.getByRole("heading", { level: 3, name: /^GPU \d: trainer$/ }).count()).toBe(7);
+    expect(await gpus.getByRole("heading", { level: 3, name: /^GPU \d: nobody$/ }).count()).toBe(1);
+    expect(await gpus.getByRole("button", { name: /^GPU \d leased/ }).count()).toBe(7);
+    expect(await gpus.getByRole("img", { name: /^memory: \d+ %$/ }).count()).toBe(8);
+    await page.getByRole("button", { name: "Revoke trainer", exact: true }).waitFor();
+    await page.getByRole("button", { name: "Revoke ocr", exact: true }).waitFor();
+    await page.getByRole("rowheader", { name: "trainer" }).waitFor();
+    await page.getByRole("status").getByText("live").waitFor();
+    const unnamed = `[...document.querySelectorAll("button, input, a")]
+      .filter((one) => (one.ariaLabel ?? one.textContent + (one.labels?.[0]?.textContent ?? "")).trim() === "")`;
+    expect(await page.evaluate(`${unnamed}.length`)).toBe(0);
+  });
+
   test("with the keyboard alone a GPU is cordoned, and the focus comes back to where it was", async () => {
     const { daemon, page } = await openHost();
     await tabTo(page, /^GPU 2.*everything/);
@@ -83,7 +105,8 @@ describe.skipIf(missing !== null)(`the page in Chromium${missing === null ? "" :
       const page = await openPage(daemon.url, { key: keyOf(role) });
       await isLive(page);
       await page.locator("#leases tbody tr").waitFor();
-      const buttons = ["Ask for GPUs", "Drain the host", "Release", "Revoke"];
+      // Each says whose it is: not everybody sees the row that it stands in.
+      const buttons = ["Ask for GPUs", "Drain the host", "Release own", "Revoke own"];
       const counts = buttons.map((name) => page.getByRole("button", { name, exact: true }).count());
       return [...(await Promise.all(counts)), await page.locator("#deliveries").count()];
     };

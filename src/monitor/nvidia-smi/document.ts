@@ -9,7 +9,7 @@
  * 4. Sizes are bounded before work is done on them.
  */
 import { XMLParser, XMLValidator } from "fast-xml-parser";
-import { plainTree } from "./plain-tree.ts";
+import { plainTree, type Tree } from "./plain-tree.ts";
 import { sifted, UNREAD } from "./sieve.ts";
 import { decodeReferences, oneLine } from "./text.ts";
 
@@ -68,9 +68,6 @@ export class UnreadableDocument extends Error {
     this.kind = kind;
   }
 }
-
-/** An element: its text, or its children by tag. Elements of the same tag stand in an array. */
-export type Tree = string | readonly Tree[] | { readonly [tag: string]: Tree };
 
 /** A document cut into the XML of its GPUs, in order of appearance, and the XML of the rest. */
 export interface Slices {

@@ -2,7 +2,7 @@
  * Single values of a GPU's tree. A path is whole, from the `gpu` element down, because the same leaf names stand
  * under several parents (`total` stands under four). No reading is `null`, never 0.
  */
-import type { Tree } from "./document.ts";
+import type { Tree } from "./plain-tree.ts";
 import { decodeReferences } from "./text.ts";
 
 /** Longest text that is taken from one field, in UTF-16 units. */

@@ -5,7 +5,7 @@
  */
 import { setImmediate } from "node:timers/promises";
 import type { GpuHealth, GpuProcess, GpuReading, HostReading, MigInstance } from "../../core/model/reading.ts";
-import { type ParseError, sliceDocument, type Tree, treeOf, UnreadableDocument } from "./document.ts";
+import { type ParseError, sliceDocument, treeOf, UnreadableDocument } from "./document.ts";
 import {
   anyOf,
   celsiusAt,
@@ -22,6 +22,7 @@ import {
   wattsAt,
   wordAt,
 } from "./fields.ts";
+import type { Tree } from "./plain-tree.ts";
 import { oneLine } from "./text.ts";
 
 const NAMELESS = "unknown GPU";

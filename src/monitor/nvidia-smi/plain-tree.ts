@@ -6,7 +6,8 @@
  *    Nothing is forgiven and nothing is refused: the parser of all XML has the word then.
  * 2. What has one here has the same there, but for the blanks between elements, which nobody reads.
  */
-import type { Tree } from "./document.ts";
+/** An element: its text, or its children by tag. Elements of the same tag stand in an array. */
+export type Tree = string | readonly Tree[] | { readonly [tag: string]: Tree };
 
 export interface Bounds {
   readonly tags: number;

@@ -4,7 +4,7 @@ import type { Delivery } from "../api/answers.ts";
 import { deeds } from "../model/deeds.ts";
 import { pure, useFetched, useTools } from "./context.tsx";
 import { ShapeIcon } from "./icons.tsx";
-import { At, Choice, Left, Section } from "./small.tsx";
+import { At, Choice, Left, Of, Section } from "./small.tsx";
 
 const STATES = { all: "", pending: "pending", "gave up": "gave-up", delivered: "delivered" } as const;
 type StateName = keyof typeof STATES;
@@ -83,6 +83,7 @@ export const Deliveries = pure(function Deliveries({ revision }: { readonly revi
                   <td class="deeds">
                     <button type="button" class="quiet" onClick={() => propose(deeds.redeliver(one.id))}>
                       Redeliver
+                      <Of name={one.allocation_id ?? ""} />
                     </button>
                   </td>
                 </tr>

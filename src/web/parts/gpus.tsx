@@ -82,7 +82,10 @@ const Card = pure(function Card({ gpu, isDense, isDrained, hasName, ends, series
         <StateMark state={gpu.state} />
         <span class="unseen">: everything about it</span>
       </button>
-      <h3 title={title}>{services.length === 0 ? <span class="nobody">nobody</span> : <Holders gpu={gpu} />}</h3>
+      <h3 title={title}>
+        <span class="unseen">GPU {gpu.id ?? "?"}: </span>
+        {services.length === 0 ? <span class="nobody">nobody</span> : <Holders gpu={gpu} />}
+      </h3>
       <Tenure {...{ gpu, ends }} />
       <dl class="figures">
         <Figure name="memory" part={share(gpu.memory_used, gpu.memory_total)}>

@@ -6,7 +6,7 @@ import { byEnd, endOf } from "../model/host.ts";
 import { may } from "../model/rights.ts";
 import { pure, useTools } from "./context.tsx";
 import { ShapeIcon } from "./icons.tsx";
-import { Age, LeaseLeft, Left, Section } from "./small.tsx";
+import { Age, LeaseLeft, Left, Of, Section } from "./small.tsx";
 
 export const Leases = pure(function Leases({
   leases,
@@ -84,11 +84,13 @@ function Row({ lease, isWithin }: { readonly lease: Lease; readonly isWithin: tr
             onClick={() => propose(deeds.release(lease.id, lease.service_name, true))}
           >
             Release
+            <Of name={lease.service_name} />
           </button>
         ) : null}
         {may(me.role, "admin") && !isOwn ? (
           <button type="button" class="quiet" onClick={() => propose(deeds.revoke(lease.id, lease.service_name))}>
             Revoke
+            <Of name={lease.service_name} />
           </button>
         ) : null}
       </td>

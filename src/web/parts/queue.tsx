@@ -8,7 +8,7 @@ import { may } from "../model/rights.ts";
 import { expected } from "../model/time.ts";
 import { pure, useFetched, useTold, useTools } from "./context.tsx";
 import { Icon } from "./icons.tsx";
-import { Age, Section } from "./small.tsx";
+import { Age, Of, Section } from "./small.tsx";
 
 /** Rows that are shown before somebody asks for all. */
 const FIRST = 25;
@@ -121,10 +121,12 @@ function Row({ one, horizon, revision }: RowFacts) {
           {isOwn ? (
             <button type="button" class="quiet" onClick={() => propose(deeds.release(one.id, one.service_name, false))}>
               Cancel
+              <Of name={one.service_name} />
             </button>
           ) : may(me.role, "admin") ? (
             <button type="button" class="quiet" onClick={() => propose(deeds.revoke(one.id, one.service_name))}>
               Revoke
+              <Of name={one.service_name} />
             </button>
           ) : null}
           <button

@@ -34,6 +34,11 @@ export function Left({ until }: { readonly until: number }) {
   return <time title={exactly(until)}>{text}</time>;
 }
 
+/** Whose a button is, in its name: who hears buttons one by one does not see its row. */
+export function Of({ name }: { readonly name: string }) {
+  return <span class="unseen"> {name}</span>;
+}
+
 export function At({ at }: { readonly at: number }) {
   return (
     <time dateTime={new Date(at).toISOString()} title={exactly(at)}>

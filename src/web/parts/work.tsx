@@ -23,7 +23,7 @@ import {
 } from "../model/work.ts";
 import { pure, useTold, useTools } from "./context.tsx";
 import { Icon, Mark } from "./icons.tsx";
-import { Age, At, Section } from "./small.tsx";
+import { Age, At, Of, Section } from "./small.tsx";
 
 /** Rows of each kind that are shown before somebody asks for all. */
 const FIRST = 12;
@@ -204,6 +204,7 @@ function Row({ one, id, runs, offered, state, gpus, since, remarks, inside }: Ro
             ? offered.map((deed) => (
                 <button type="button" class="quiet" key={deed.verb} onClick={() => propose(deed)}>
                   {deed.short ?? deed.verb}
+                  <Of name={one.name} />
                 </button>
               ))
             : null}
@@ -297,6 +298,7 @@ function LogButton({ run, of }: { readonly run: RunLine | undefined; readonly of
   return (
     <button type="button" class="quiet" onClick={() => openRun({ id: run.run_id, name: of.name })}>
       Log
+      <Of name={of.name} />
     </button>
   );
 }

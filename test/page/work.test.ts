@@ -243,7 +243,7 @@ describe.skipIf(missing !== null)(`work on the page in Chromium${missing === nul
     expect(await findings(page)).toEqual([]);
     await page.keyboard.press("Escape");
     await page.getByRole("dialog").waitFor({ state: "detached" });
-    expect(await page.evaluate("document.activeElement.textContent")).toBe("Log");
+    expect(await page.evaluate("document.activeElement.textContent")).toBe("Log endless");
     await tabTo(page, /^Cancel (?!the task)/);
     await page.keyboard.press("Enter");
     await page.getByRole("dialog").waitFor();

@@ -39,7 +39,13 @@ describe("a node that is to be emptied", () => {
     });
     const connection = new KubeConnection({ kubeconfig, context: null });
     const objects = new KubeObjects(connection, null);
-    const settings = { reconcile: SETTINGS, namespace: "llm-orchestrator", gateway: null, pods: PODS };
+    const settings = {
+      reconcile: SETTINGS,
+      namespace: "llm-orchestrator",
+      gateway: null,
+      prometheus: null,
+      pods: PODS,
+    };
     backend = new KubeBackend(connection, objects, settings, () => undefined);
     objects.start();
     backend.start();

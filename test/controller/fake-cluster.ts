@@ -44,7 +44,7 @@ function kubeconfig(url: string): string {
 /** @param decides is not so of one that stands by: all of this process would hold the same Lease. */
 export function controller(
   url: string,
-  flags: { readonly namespace?: string } = {},
+  flags: { readonly namespace?: string; readonly config?: string } = {},
   change: Partial<ReconcileSettings> = {},
   decides = true,
 ) {

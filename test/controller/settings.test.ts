@@ -33,8 +33,11 @@ describe("the controller's settings", () => {
     "are the first seed's files as they stand, with what has no effect named (needs ../shared)",
     () => {
       const own = loadSettings({ config: `${SEED}/llm-orchestrator.yaml`, backend: "host" }, {});
-      expect(own.inert).toEqual(expect.arrayContaining(["advanced", "disasterRecovery", "features", "integrations"]));
+      expect(own.inert).toEqual(
+        expect.arrayContaining(["advanced", "disasterRecovery", "features", "integrations.grafana"]),
+      );
       expect(own.inert).not.toContain("scheduler.scaleUpCooldown");
+      expect(own.kubernetes.prometheus).toBe("http://prometheus:9090");
       expect(own).toMatchObject({
         namespace: "llm-workloads",
         reconcile: { scaleUpCooldownMs: 180_000, maxGpus: 4, qos: { premium: { priority: 100 } } },

@@ -10,9 +10,9 @@ const START_MS = 15_000;
 
 /** A Prometheus of its own: its own folder, a free port on loopback, and an end. */
 export class TestPrometheus {
-  readonly #url: string;
+  readonly url: string;
   private constructor(url: string) {
-    this.#url = url;
+    this.url = url;
   }
 
   static async scraping(target: string, job = "gpus"): Promise<TestPrometheus> {
@@ -43,7 +43,7 @@ export class TestPrometheus {
   }
 
   async query(expression: string): Promise<{ metric: Record<string, string>; value: [number, string] }[]> {
-    const answer = await fetch(`${this.#url}/api/v1/query?query=${encodeURIComponent(expression)}`);
+    const answer = await fetch(`${this.url}/api/v1/query?query=${encodeURIComponent(expression)}`);
     const body = (await answer.json()) as {
       data?: { result: { metric: Record<string, string>; value: [number, string] }[] };
     };
@@ -52,13 +52,13 @@ export class TestPrometheus {
 
   /** What its API answers there, below `data`. */
   async ask<T>(path: string): Promise<T> {
-    const answer = await fetch(`${this.#url}/api/v1/${path}`);
+    const answer = await fetch(`${this.url}/api/v1/${path}`);
     return ((await answer.json()) as { data: T }).data;
   }
 
   /** Why the last scrape failed; the empty text when it did not. */
   async scrapeError(): Promise<string | undefined> {
-    const answer = await fetch(`${this.#url}/api/v1/targets`);
+    const answer = await fetch(`${this.url}/api/v1/targets`);
     const body = (await answer.json()) as { data: { activeTargets: { lastError: string }[] } };
     return body.data.activeTargets[0]?.lastError;
   }

@@ -361,4 +361,25 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       },
     ],
   ),
+  ...planted(
+    "src/controller/kubernetes/gpu-usage.ts",
+    ["test/controller/gpu-usage.test.ts"],
+    [
+      {
+        name: "What a Prometheus said of GPUs stays when nobody answers any more",
+        find: "this.#learn(NOTHING);",
+        replace: "",
+      },
+      {
+        name: "DCGM's exporter is taken for the pod whose GPU it tells of",
+        find: 'metric.exported_pod ?? metric.pod ?? ""',
+        replace: 'metric.pod ?? ""',
+      },
+      {
+        name: "A GPU that is no number busy is taken for idle",
+        find: "if (!Number.isFinite(percent) || percent < 0 || percent > 100) continue;",
+        replace: "",
+      },
+    ],
+  ),
 ];

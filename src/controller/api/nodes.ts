@@ -140,6 +140,7 @@ function utilization(parts: ApiParts, call: Call): Answer {
         gpus_total: node.gpu_count,
         gpus_allocated: node.gpus_allocated,
         gpu_allocation_percent: percent(node.gpus_allocated, node.gpu_count),
+        gpu_utilization_percent: seen?.gpuUtilizationOf?.(node.node_name) ?? null,
         memory_allocation_percent: part(node.memory_allocated_gb, node.memory_gb),
         cpu_allocation_percent: part(node.cpu_allocated, node.cpu_cores),
         pod_count: node.pod_count,

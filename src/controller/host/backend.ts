@@ -81,6 +81,7 @@ export class HostBackend implements Backend {
       isolates: false,
       groups: "never",
       serviceOf: () => null,
+      gpuUtilizationOf: () => averageOf(gpus.map((gpu) => gpu.utilization)),
       loadOf: ({ metadata, spec }) =>
         (own.get(labelOf(metadata)) ?? []).flatMap((record): LoadSeen[] => {
           const said = load.get(record.id);

@@ -17,6 +17,7 @@ import { Births } from "./births.ts";
 import { Children } from "./children.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { Drains } from "./drains.ts";
+import { GpuUsage } from "./gpu-usage.ts";
 import { groupPath } from "./group.ts";
 import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
@@ -46,6 +47,8 @@ export interface KubeBackendSettings {
   /** Of the controller itself. */
   readonly namespace: string;
   readonly gateway: Gateway | null;
+  /** That says how busy GPUs are; `null`: there is none. */
+  readonly prometheus: string | null;
   readonly pods: PodSettings;
 }
 
@@ -64,6 +67,7 @@ export class KubeBackend implements Backend {
   readonly #births = new Births();
   readonly #same = new Sameness();
   readonly #usage: PodUsage;
+  readonly #gpus: GpuUsage;
   /** Keys of pods that no drain touches while their successors come up: as decided since the last look. */
   readonly #spared = new Set<string>();
   /** Nodes that were to be emptied at the last look: what is asked for since is decided on at the next. */
@@ -96,6 +100,7 @@ export class KubeBackend implements Backend {
     this.#drains = new Drains(connection, this.#nodes, this.#pods);
     this.#avoidance = new Avoidance(connection, this.#nodes);
     this.#usage = new PodUsage(connection);
+    this.#gpus = new GpuUsage(settings.prometheus);
   }
 
   get #watches(): readonly Watch[] {
@@ -130,6 +135,7 @@ export class KubeBackend implements Backend {
         .flatMap(({ name, phase, url }) => (phase === "ready" && url !== null ? [{ replica: name, url }] : []));
     const load = this.#load.look(ready, performance.now());
     const usage = this.#usage.look(performance.now());
+    const gpus = this.#gpus.look(performance.now());
     this.#seenNodes = this.#same.nodes(nodesSeen(this.#nodes.all(), pods));
     this.#births.look([...own.values()].flat());
     const tracksOf = ({ metadata }: Workload): readonly TrackSeen[] => tracks(keyOf(metadata));
@@ -139,10 +145,11 @@ export class KubeBackend implements Backend {
       groups: this.#children.optional.has("leaderworkersets") ? "there" : "lacking",
       tracksOf,
       stampOf: (workload) => [
-        ...[tracksOf(workload), this.#seenNodes, load, usage, this.#priorities.changes],
+        ...[tracksOf(workload), this.#seenNodes, load, usage, gpus, this.#priorities.changes],
         ...[this.#children.optional.has("leaderworkersets"), this.#hasRuntimeClass],
         this.#children.versionsOf(workload.metadata),
       ],
+      gpuUtilizationOf: (node) => this.#gpus.ofNode(node),
       inventory: () => inventoryIn(this.#nodes.all(), pods),
       serviceOf: ({ metadata: { name, namespace } }) => `http://${name}.${namespace}.svc`,
       externalOf: (workload) => this.#externalOf(workload),
@@ -151,7 +158,8 @@ export class KubeBackend implements Backend {
           .flatMap(({ replicas }) => replicas)
           .flatMap(({ name, phase }) => {
             const pod = this.#pods.get(workload.metadata.namespace, name);
-            const used = phase === "ready" && pod !== undefined ? this.#usage.of(pod) : {};
+            const used =
+              phase === "ready" && pod !== undefined ? { ...this.#usage.of(pod), ...this.#gpus.of(pod) } : {};
             const metrics = { ...load.get(name), ...used };
             return Object.keys(metrics).length === 0 ? [] : [{ replica: name, metrics }];
           }),
@@ -286,6 +294,13 @@ export class KubeBackend implements Backend {
       ),
       family("draining_nodes", "Nodes with GPUs that are being emptied", "gauge", [[{}, draining]]),
       family("pod_usage_up", "1 where metrics.k8s.io answers", "gauge", [[{}, this.#usage.trouble === null ? 1 : 0]]),
+      ...(this.#gpus.isAsked
+        ? [
+            family("prometheus_up", "1 where the Prometheus answers", "gauge", [
+              [{}, this.#gpus.trouble === null ? 1 : 0],
+            ]),
+          ]
+        : []),
       this.#drains.evictions.family(),
       this.#connection.calls.family(),
       ...this.#births.families(),

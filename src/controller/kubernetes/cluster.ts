@@ -23,11 +23,12 @@ export class Cluster {
 
   /** @param changed is run after each change that a watch has seen. */
   constructor(settings: ControllerSettings, changed: () => void, log: Logger) {
-    const { lease, namespace, gateway, pods } = settings.kubernetes;
+    const { lease, namespace, gateway, prometheus, pods } = settings.kubernetes;
     this.#connection = new KubeConnection(settings.kubernetes, PACE);
     this.objects = new KubeObjects(this.#connection, settings.kubernetes.watched);
     const { reconcile } = settings;
-    this.backend = new KubeBackend(this.#connection, this.objects, { reconcile, namespace, gateway, pods }, changed);
+    const how = { reconcile, namespace, gateway, prometheus, pods };
+    this.backend = new KubeBackend(this.#connection, this.objects, how, changed);
     this.#log = log;
     this.#leads = lease === null;
     const monotonicMs = () => performance.now();

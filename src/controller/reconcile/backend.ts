@@ -19,6 +19,8 @@ export interface Look {
   serviceOf(workload: Workload): string | null;
   /** Where they are reached from outside; absent or `null`: nowhere, as far as is known. */
   externalOf?(workload: Workload): string | null;
+  /** How busy a node's GPUs are, in percent, as somebody has measured; `null`: nobody has. */
+  gpuUtilizationOf?(node: string): number | null;
   /** More of the same, for those who keep books; absent: there is no more to be told. */
   inventory?(): Inventory;
   /** Whether it can be said who may reach a replica, and whom it may. */

@@ -136,7 +136,21 @@ export const fileSchema = z.strictObject({
     .optional(),
   features: anything,
   advanced: anything,
-  integrations: anything,
+  integrations: z
+    .strictObject({
+      /** DCGM's figures are read there. How often is fixed. */
+      prometheus: z
+        .strictObject({
+          enabled: flag.optional(),
+          endpoint: text.regex(/^https?:\/\/[^\s?#]+$/, "expected http:// or https://").optional(),
+          scrapeInterval: duration.optional(),
+        })
+        .optional(),
+      grafana: anything,
+      alertmanager: anything,
+      externalAPIs: anything,
+    })
+    .optional(),
   resourceProfiles: z.record(z.string().max(63), profile).optional(),
   modelProfiles: anything,
   deploymentStrategies: anything,
@@ -212,7 +226,10 @@ export const INERT: readonly string[] = [
   "logging.output",
   "features",
   "advanced",
-  "integrations",
+  "integrations.prometheus.scrapeInterval",
+  "integrations.grafana",
+  "integrations.alertmanager",
+  "integrations.externalAPIs",
   "modelProfiles",
   "deploymentStrategies",
   "disasterRecovery",

@@ -84,6 +84,8 @@ export interface ControllerSettings {
     readonly namespace: string;
     /** Whose routes lead to workloads; `null`: none is told of them. */
     readonly gateway: { readonly namespace: string; readonly name: string } | null;
+    /** That says how busy GPUs are; `null`: none is asked. */
+    readonly prometheus: string | null;
     /** Where the Lease is, and its name; `null`: there is only one controller. */
     readonly lease: { readonly namespace: string; readonly name: string } | null;
   };
@@ -170,6 +172,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
       watched: flags.namespace ?? null,
       namespace: env.POD_NAMESPACE ?? home,
       gateway: file.kubernetes?.gateway ?? null,
+      prometheus: prometheusOf(file),
       lease:
         (flags.leaderElect ?? file.leaderElection ?? true)
           ? {
@@ -362,6 +365,12 @@ function inertIn(file: ControllerFile): string[] {
     for (const key of path.split(".")) value = (value as Record<string, unknown> | undefined)?.[key];
     return value !== undefined;
   });
+}
+
+/** The first seed's own file names one, which not every cluster has. */
+function prometheusOf({ integrations }: ControllerFile): string | null {
+  const { enabled = true, endpoint } = integrations?.prometheus ?? {};
+  return enabled && endpoint !== undefined ? endpoint.replace(/\/+$/, "") : null;
 }
 
 function keyIn(path: string): string {

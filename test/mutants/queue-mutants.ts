@@ -31,6 +31,23 @@ const ORDERED_MAP = planted(
   ],
 );
 
+const ALLOCATIONS = planted(
+  "src/core/host/allocations.ts",
+  ["test/core/host/allocations.test.ts"],
+  [
+    {
+      name: "What holds GPUs goes on waiting too",
+      find: 'before?.status === "queued" ? this.#waiting.delete(id) : this.#waiting',
+      replace: "this.#waiting",
+    },
+    {
+      name: "Those that wait come after all that hold something, whatever their ids",
+      find: "if (b.done || (!a.done && a.value.request.id < b.value.request.id)) {",
+      replace: "if (!a.done) {",
+    },
+  ],
+);
+
 const LINE = planted(
   "src/core/host/line.ts",
   [QUEUE, LINES],
@@ -289,8 +306,8 @@ const WAITING_PATIENTLY = planted(
     },
     {
       name: "A wide request passes one whose patience is over",
-      find: "...fittingHeads.filter(({ allocation }) => isOutOfPatience(allocation, policy, now)),",
-      replace: "",
+      find: "let limit = earliest(fittingHeads, ({ allocation }) => isOutOfPatience(allocation, policy, now));",
+      replace: "let limit: Waiting | undefined;",
     },
     {
       name: "Of the wide ones the last in line goes first",
@@ -332,6 +349,7 @@ const WAITING_PATIENTLY = planted(
 
 export const QUEUE_MUTANTS: readonly Mutant[] = [
   ...ORDERED_MAP,
+  ...ALLOCATIONS,
   ...LINE,
   ...LONG_SEARCH,
   ...SERVING,

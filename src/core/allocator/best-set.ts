@@ -79,61 +79,53 @@ function price(
   free: readonly AlikeGpus[],
   closeness: Closeness,
 ): Options {
-  const placeOf = placesIn(closeness);
-  const held = taken.map(placeOf);
-  const places = candidates.map(placeOf);
+  const held = taken.map(({ gpu }) => placeIn(closeness, gpu));
+  const places = candidates.map(({ gpu }) => placeIn(closeness, gpu));
   const options = {
     size: candidates.length,
     places,
     memoryMib: candidates.map(({ availableMib }) => availableMib),
     within: places.map((place) => sumOver(held, closeness.within, place * closeness.width)),
-    across: candidates.map(tornFrom(free, closeness)),
+    across: tornEach(places, free, closeness),
   };
   return { ...options, twins: twinsOf(options, closeness) };
 }
 
-function placesIn({ places, stranger }: Closeness): (candidate: Candidate) => number {
-  return ({ gpu }) => places.get(gpu.uuid) ?? stranger;
-}
-
-/** What a GPU adds with all that are free but itself. Those of one kind add the same: it is summed up once for each. */
-export function tornFrom(free: readonly AlikeGpus[], closeness: Closeness): (candidate: Candidate) => number {
-  const { kinds } = closeness;
-  const placeOf = placesIn(closeness);
-  const groups = free.map(({ first, members }): Group => {
-    const second = members[1];
-    return { place: placeOf(first), second: second === undefined ? null : placeOf(second), count: members.length };
-  });
+/** Those of one kind add the same: it is summed up once for each. */
+function tornEach(places: readonly number[], free: readonly AlikeGpus[], closeness: Closeness): number[] {
   /** By kind. */
   const known: (number | undefined)[] = [];
-  return (candidate) => {
-    const place = placeOf(candidate);
-    const kind = kinds[place] as number;
-    const sum = known[kind] ?? tornBy(place, groups, closeness);
+  return places.map((place) => {
+    const kind = closeness.kinds[place] as number;
+    const sum = known[kind] ?? tornBy(place, free, closeness);
     known[kind] = sum;
     return sum;
-  };
+  });
 }
 
-/** By their places, GPUs that are connected alike. */
-interface Group {
-  readonly place: number;
-  /** `null`: there is no second one. */
-  readonly second: number | null;
-  readonly count: number;
+function placeIn({ places, stranger }: Closeness, { uuid }: Candidate["gpu"]): number {
+  return places.get(uuid) ?? stranger;
 }
 
-function tornBy(place: number, groups: readonly Group[], { kinds, width, across, stranger }: Closeness): number {
+/** What a GPU adds with all that are free but itself. */
+export function tornFrom(free: readonly AlikeGpus[], { gpu }: Candidate, closeness: Closeness): number {
+  return tornBy(placeIn(closeness, gpu), free, closeness);
+}
+
+function tornBy(place: number, free: readonly AlikeGpus[], closeness: Closeness): number {
+  const { kinds, width, across, stranger } = closeness;
   const row = place * width;
   let sum = 0;
   // The GPU itself is one of its kind, and is not torn from itself. Any two of a kind are as close.
   let ofItsKind = -1;
   let neighbour = place === stranger ? stranger : null;
-  for (const group of groups) {
-    if (kinds[group.place] === kinds[place]) {
-      ofItsKind += group.count;
-      neighbour ??= group.place === place ? group.second : group.place;
-    } else sum += group.count * (across[row + group.place] as number);
+  for (const { first, members } of free) {
+    const other = placeIn(closeness, first.gpu);
+    if (kinds[other] === kinds[place]) {
+      ofItsKind += members.length;
+      const another = other === place ? members[1] : first;
+      if (another !== undefined) neighbour ??= placeIn(closeness, another.gpu);
+    } else sum += members.length * (across[row + other] as number);
   }
   return neighbour === null ? sum : sum + ofItsKind * (across[row + neighbour] as number);
 }

@@ -123,7 +123,8 @@ export function placeByBucket(
 }
 
 function offeredBuckets({ shared }: FamilyShape, { buckets }: FreeGpus): readonly Bucket[] {
-  return shared ? buckets : buckets.filter(({ first: one }) => !one.shared);
+  const areAllOffered = shared || !buckets.some(({ first: one }) => one.shared);
+  return areAllOffered ? buckets : buckets.filter(({ first: one }) => !one.shared);
 }
 
 /** Of one GPU no set has to be weighed: the first of the best bucket is taken. */
@@ -134,11 +135,11 @@ function bestOne(
   free: FreeGpus,
   closeness: Closeness | null,
 ): Candidate {
-  let torn: ((candidate: Candidate) => number) | null = null;
+  let offered: readonly Bucket[] | null = null;
   const compareTorn = (a: Candidate, b: Candidate) => {
     if (closeness === null || a.kind === b.kind) return 0;
-    torn ??= tornFrom(offeredBuckets(shape, free), closeness);
-    return torn(a) - torn(b);
+    offered ??= offeredBuckets(shape, free);
+    return tornFrom(offered, a, closeness) - tornFrom(offered, b, closeness);
   };
   let best = (fitting[0] as Bucket).first;
   for (const { first: one } of fitting) {

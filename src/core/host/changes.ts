@@ -1,5 +1,5 @@
 /** How one state becomes another: whatever indexes what has changed is changed with it (state.ts, 2). */
-import { byText, OrderedMap } from "../base/ordered-map.ts";
+import { OrderedMap } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { Allocation, LiveAllocation } from "../model/allocation.ts";
 import { type Booking, windowOf } from "../model/booking.ts";
@@ -16,6 +16,7 @@ import {
   uncounted,
   withCharge,
 } from "./accounts.ts";
+import { Allocations } from "./allocations.ts";
 import { candidatesAfter, candidatesOf } from "./candidates.ts";
 import { allocationDeadline, BY_TIME, type Deadlines, gpuDeadline, moveDeadline } from "./deadlines.ts";
 import { fairSharesOf, NO_FAIR_SHARES, withDueTime, withUse } from "./fair-share.ts";
@@ -26,12 +27,15 @@ import { NOTHING_SEEN, type Sight } from "./sight.ts";
 import type { DurableState, HostState } from "./state.ts";
 import { planOfWindows } from "./window-plan.ts";
 
+/** In the making, and known to nobody else. */
+type Made<T> = { -readonly [field in keyof T]: T[field] };
+
 export function emptyHost(policy: Policy): HostState {
   return {
     policy,
     bookings: [],
     ...windowsOf(policy, []),
-    allocations: OrderedMap.empty(byText()),
+    allocations: Allocations.none,
     gpus: Inventory.empty,
     nextFencingToken: 1,
     bootId: null,
@@ -58,8 +62,12 @@ export function restoredHost(stored: DurableState, policy: Policy): HostState {
 
 /** The state with one allocation as given; an ended one leaves it. */
 export function withAllocation(state: HostState, next: Allocation): HostState {
+  return withSuccessor(state, state.allocations.get(next.request.id), next);
+}
+
+/** The same where it is known already what it was; `undefined`: it was not there. Nobody else has the state yet. */
+export function withSuccessor(state: HostState, before: LiveAllocation | undefined, next: Allocation): Made<HostState> {
   const { id } = next.request;
-  const before = state.allocations.get(id);
   const live = next.status === "ended" ? undefined : next;
   let { line } = state;
   if (before?.status === "queued") line = dequeue(line, before.request, state.policy);
@@ -70,7 +78,7 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
     accounts: withCharge(state.accounts, before, next, state.policy),
     preempted: movePreempted(state.preempted, id, beneficiaryOf(before), beneficiaryOf(live)),
     fairShares: withDueTime(state.fairShares, before, next, state.policy),
-    allocations: live === undefined ? state.allocations.delete(id) : state.allocations.set(id, live),
+    allocations: allocationsAfter(state.allocations, before, live),
     deadlines: moveDeadline(
       state.deadlines,
       { of: "allocation", name: id },
@@ -78,6 +86,15 @@ export function withAllocation(state: HostState, next: Allocation): HostState {
       live === undefined ? null : allocationDeadline(live, state.policy),
     ),
   };
+}
+
+function allocationsAfter(
+  allocations: Allocations,
+  before: LiveAllocation | undefined,
+  live: LiveAllocation | undefined,
+): Allocations {
+  if (live !== undefined) return allocations.with(before, live);
+  return before === undefined ? allocations : allocations.without(before);
 }
 
 /** The request that a lease is preempted for; `null`: it is not. */
@@ -98,9 +115,6 @@ function movePreempted(
   else next.set(id, to);
   return next;
 }
-
-/** In the making, and known to nobody else. */
-type Made<T> = { -readonly [field in keyof T]: T[field] };
 
 /** The state with these GPUs as given. */
 export function withGpus(state: HostState, changed: readonly Gpu[]): HostState {

@@ -18,7 +18,7 @@ import { type SharedHold, useBy } from "../model/holds.ts";
 import type { AllocationId } from "../model/ids.ts";
 import { nominalMs } from "../model/leases.ts";
 import { type GpuUse, NO_USE, spansUntil, type UsedGpu, useBegun, useEnded, wasUsed } from "../model/use.ts";
-import { withAllocation, withBookings, withCordon, withGpus, withoutGpu } from "./changes.ts";
+import { withAllocation, withBookings, withCordon, withGpus, withoutGpu, withSuccessor } from "./changes.ts";
 import type { Event } from "./events.ts";
 import { cleared, FREE, holdAfterEnd, watchedFrom, withOneMore } from "./hold-changes.ts";
 import type { HostState } from "./state.ts";
@@ -210,14 +210,16 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
   const { lease, claimBy } = event;
   const instances = lease.gpus.filter(({ mig }) => mig !== null).length;
   if (instances !== 0 && instances !== lease.gpus.length) throw new Error(`${event.id} mixes GPUs and MIG instances`);
-  const next = withAllocation(
+  const next = withSuccessor(
     state,
+    before,
     claimBy === null
       ? { status: "leased", request, lease, idleSince: null, notice: null }
       : { status: "offered", request, lease, claimBy, notice: null },
   );
+  next.nextFencingToken = Math.max(state.nextFencingToken, lease.fencingToken + 1);
   return withGpus(
-    { ...next, nextFencingToken: Math.max(state.nextFencingToken, lease.fencingToken + 1) },
+    next,
     lease.gpus.map(({ uuid, baselineMib }): Gpu => {
       const gpu = known(state, uuid);
       const since = lease.grantedAt;
@@ -242,9 +244,21 @@ function granted(state: HostState, event: Extract<Event, { type: "granted" }>): 
 }
 
 /** The record that an allocation leaves behind when it ends by `event`, as the state stands just before it. */
-export function endedRecord(state: HostState, { id, outcome }: Extract<Event, { type: "ended" }>): EndedAllocation {
+export function endedRecord(state: HostState, event: Extract<Event, { type: "ended" }>): EndedAllocation {
+  return recordOf(state, ending(state, event), event);
+}
+
+function ending(state: HostState, { id }: Extract<Event, { type: "ended" }>): LiveAllocation {
   const before = state.allocations.get(id);
   if (before === undefined) throw new Error(`ended ${id}, which is not live`);
+  return before;
+}
+
+function recordOf(
+  state: HostState,
+  before: LiveAllocation,
+  { id, outcome }: Extract<Event, { type: "ended" }>,
+): EndedAllocation {
   const lease = before.status === "queued" ? null : before.lease;
   return {
     status: "ended",
@@ -265,10 +279,13 @@ function usedGpus(state: HostState, id: AllocationId, gpus: readonly LeasedGpu[]
 }
 
 function ended(state: HostState, event: Extract<Event, { type: "ended" }>): HostState {
-  const record = endedRecord(state, event);
-  const next = withAllocation(state, record);
+  const before = ending(state, event);
+  const record = recordOf(state, before, event);
+  const next = withSuccessor(state, before, record);
+  next.lasted = withLength(state.lasted, record);
+  next.longest = withLongest(state, record);
   return withGpus(
-    { ...next, lasted: withLength(state.lasted, record), longest: withLongest(state, record) },
+    next,
     (record.lease?.gpus ?? []).map((leased) => {
       const gpu = known(state, leased.uuid);
       const verify = event.verify.includes(gpu.uuid);

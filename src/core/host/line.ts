@@ -59,6 +59,8 @@ export interface QueueKey {
 export interface Waiting {
   readonly key: QueueKey;
   readonly familyKey: string;
+  /** Quotas may keep it from being granted: those of its family. */
+  readonly isLimited: boolean;
   readonly ask: Ask;
   readonly allocation: QueuedAllocation;
 }
@@ -158,7 +160,8 @@ export function enqueue(
   const key = queueKey(allocation.request, policy);
   const { request } = allocation;
   const shape = shapeOf(request, gpus, familyQuotas(request, policy), memberOf(request, windows));
-  const waiting: Waiting = { key, familyKey: familyKey(shape), ask: askOf(request), allocation };
+  const isLimited = shape.quotas !== null;
+  const waiting: Waiting = { key, familyKey: familyKey(shape), isLimited, ask: askOf(request), allocation };
   const classes = withMembers(line.families.get(waiting.familyKey)?.classes ?? [], classOf(request), (members) =>
     members.set(key, waiting),
   );

@@ -9,7 +9,6 @@
  *  3. `sight`, `policy`, `lasted` and `longest` are not durable: what the monitor sees now, what the operator has set, what
  *     estimates go by, and how long leases last here, which is learnt anew after a restart.
  */
-import type { OrderedMap } from "../base/ordered-map.ts";
 import type { EpochMs } from "../base/time.ts";
 import type { HoldingAllocation, LiveAllocation } from "../model/allocation.ts";
 import type { Booking } from "../model/booking.ts";
@@ -17,6 +16,7 @@ import type { Cordon, Gpu } from "../model/gpu.ts";
 import type { AllocationId } from "../model/ids.ts";
 import type { KeptWindow, Policy } from "../model/policy.ts";
 import type { Accounts } from "./accounts.ts";
+import type { Allocations } from "./allocations.ts";
 import { type Deadlines, finite } from "./deadlines.ts";
 import type { FairShares } from "./fair-share.ts";
 import type { Candidates } from "./free-gpus.ts";
@@ -37,7 +37,7 @@ export interface HostState {
   /** Those of the policy, then those of the bookings. */
   readonly windows: readonly KeptWindow[];
   readonly windowPlan: WindowPlan;
-  readonly allocations: OrderedMap<AllocationId, LiveAllocation>;
+  readonly allocations: Allocations;
   readonly gpus: Inventory;
   readonly nextFencingToken: number;
   readonly bootId: string | null;

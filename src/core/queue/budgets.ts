@@ -62,8 +62,8 @@ export class Budgets {
   }
 
   /** Whether nobody of its account who waits for their quota stands before it. */
-  isOpen({ key, allocation: { request } }: Waiting): boolean {
-    return this.#closedBy(request, key) === null;
+  isOpen({ key, isLimited, allocation: { request } }: Waiting): boolean {
+    return !isLimited || this.#closedBy(request, key) === null;
   }
 
   /** GPUs are held for a head: its quota is too. */

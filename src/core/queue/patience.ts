@@ -103,10 +103,10 @@ export function widestFor(
   if (!policy.preferWide || (fitting.length === 1 && fittingHeads.length === 0)) return first;
   const isEqual = ({ allocation: { request } }: Waiting) =>
     request.maxDurationMs === null && request.requirement.priority === first.allocation.request.requirement.priority;
-  const limit = earliest([
-    ...fitting.filter((one) => !isEqual(one)),
-    ...fittingHeads.filter(({ allocation }) => isOutOfPatience(allocation, policy, now)),
-  ]);
+  let limit = earliest(fittingHeads, ({ allocation }) => isOutOfPatience(allocation, policy, now));
+  for (const one of fitting) {
+    if (!isEqual(one) && (limit === undefined || compareKeys(one.key, limit.key) < 0)) limit = one;
+  }
   let widest = first;
   for (const one of fitting) {
     if (!isEqual(one) || (limit !== undefined && compareKeys(one.key, limit.key) > 0)) continue;

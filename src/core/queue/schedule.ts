@@ -218,9 +218,8 @@ class Pass {
   /** Of every class of the line, the first that fits now. */
   fitting(): readonly Waiting[] {
     const found = firstsWaiting(this.#line, (shape) => this.#limitsNow(shape));
-    return found.every((waiting) => this.#budgets.isOpen(waiting))
-      ? found
-      : found.filter((waiting) => this.#budgets.isOpen(waiting));
+    const isClosed = (waiting: Waiting) => !this.#budgets.isOpen(waiting);
+    return found.some(isClosed) ? found.filter((waiting) => !isClosed(waiting)) : found;
   }
 
   /** The first request for which leases are preempted. */
@@ -267,14 +266,19 @@ class Pass {
 
   /** See 2. @param fits of `fitting`, the first in line. */
   serve(fitting: readonly Waiting[], fits: Waiting, newcomer: AllocationId | null): void {
-    const heads: Waiting[] = [];
-    this.#line.heads.forEach((waiting) => {
-      if (this.#fitsNow(waiting)) heads.push(waiting);
-    });
-    const next = widestFor(fits, fitting, heads, this.state.policy, this.#now);
+    const next = widestFor(fits, fitting, this.#fittingHeads(), this.state.policy, this.#now);
     // Also behind a head that others are let past: else wider ones could pass it without end.
     if (next !== fits) this.#note(fits.allocation);
     this.#grant(next, next.allocation.request.id === newcomer);
+  }
+
+  #fittingHeads(): readonly Waiting[] {
+    const heads: Waiting[] = [];
+    if (this.#line.heads.size === 0) return heads;
+    this.#line.heads.forEach((waiting) => {
+      if (this.#fitsNow(waiting)) heads.push(waiting);
+    });
+    return heads;
   }
 
   /** See 4: patience runs from when the head is the head, also while no GPU is free that others could be let have. */

@@ -169,5 +169,8 @@ async function failed(error: unknown, program: Command, verb = ""): Promise<numb
 
 /** Who reads the data has had enough: `gpuo events | head`. */
 function endWithReader(): void {
-  process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : EXIT.refused));
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code === "EPIPE") process.exit(0);
+    process.stderr.write(`gpuo: what was to be printed is lost: ${error.message}\n`, () => process.exit(EXIT.refused));
+  });
 }

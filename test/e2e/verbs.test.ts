@@ -2,8 +2,8 @@
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
-import { runProgram } from "./program.ts";
+import { eventually, isBuilt, startDaemon, type TestDaemon, temporaryFolder } from "./daemon.ts";
+import { runProgram, startProgram } from "./program.ts";
 import { Receiver } from "./receiver.ts";
 
 const KEYS =
@@ -269,6 +269,37 @@ describe.skipIf(!isBuilt)("the verbs of a client", () => {
       expect([end, stderr]).toEqual([0, ""]);
     },
   );
+
+  test("what cannot be written, as on a full disk, is a failure that is told", async () => {
+    const program = `${process.execPath} ${new URL("../../dist/gpu-orchestrator.js", import.meta.url).pathname}`;
+    const { end, stderr } = await runProgram([], {
+      cwd: daemon.folder,
+      env: { GPU_ORCHESTRATOR_URL: daemon.url, HOME: daemon.folder },
+      under: ["bash", "-c", `${program} leases >/dev/full`],
+    });
+    expect([end, stderr]).toEqual([1, expect.stringMatching(/^gpuo: what was to be printed is lost: .*ENOSPC/)]);
+  });
+
+  test("watching goes on over a restart of the daemon, and says meanwhile that what is shown is old", async () => {
+    const first = await startDaemon({ simulate: "h100x2" });
+    const env = { GPU_ORCHESTRATOR_URL: first.url, HOME: first.folder };
+    const { process: watching, ended } = startProgram(["status", "--watch"], { cwd: first.folder, env });
+    let [shown, told] = ["", ""];
+    watching.stdout.on("data", (data: Buffer) => (shown += data.toString()));
+    watching.stderr.on("data", (data: Buffer) => (told += data.toString()));
+    const until = (holds: () => boolean) => eventually(async () => holds(), Boolean, 30_000);
+    await until(() => shown.includes("2 of 2 free"));
+    await first.end("SIGKILL");
+    await until(() => told.includes("what is shown is old"));
+    const from = shown.length;
+    const { folder, url } = first;
+    const second = await startDaemon({ simulate: "h100x2", folder, port: Number(new URL(url).port) });
+    await until(() => shown.slice(from).includes("2 of 2 free"));
+    watching.kill("SIGTERM");
+    await ended;
+    await second.end();
+    second.removeFolder();
+  });
 
   test.each([
     [["quotas"], "principal"],

@@ -68,6 +68,9 @@ export async function runCommand(command: readonly string[], options: RunOptions
   process.exit();
 }
 
+/** How its command is treated when the lease ends. */
+type Terms = Pick<Hold, "graceMs" | "keepRunning" | "preemptSignal" | "notifyBeforeMs">;
+
 class Run {
   readonly #command: readonly string[];
   readonly #options: RunOptions;
@@ -89,6 +92,9 @@ class Run {
   async exitCode(): Promise<number> {
     const { visible = "uuid" } = this.#options;
     if (visible !== "uuid" && visible !== "index") throw new UsageError(`--visible ${visible}: expected uuid or index`);
+    // Whoever has waited for hours is not to hear then that a flag was wrong.
+    const terms = this.#terms();
+    const waitMs = this.#waitMs();
     programOf(this.#command[0] ?? "");
     refuseBareContainer(this.#command);
     if (this.#command[0]?.endsWith("vllm") && visible === "uuid") {
@@ -105,13 +111,12 @@ class Run {
       return plan.outcome === "refused" ? EXIT.ownFailure : 0;
     }
     this.#listen();
-    const waitMs = this.#waitMs();
     const held = await acquire(body, DEFAULT_TTL, clientWith, { waitMs, giveUp: this.#giveUp.signal }, this.#voice);
     const { lease } = held;
     this.#voice.clear();
     this.#voice.say(`GPU ${gpusOf(lease)} leased as ${lease.id}`);
     try {
-      return await this.#withKeeper(this.#hold(held, connection), held, visible);
+      return await this.#withKeeper(this.#hold(held, connection, terms), held, visible);
     } catch (error) {
       await clientWith(KEEPER_START_MS)
         .remove(lease.id, lease.fencing_token)
@@ -137,22 +142,23 @@ class Run {
     return typeof wait === "string" ? durationOf("--wait", wait).ms : "forever";
   }
 
-  #hold({ lease, heldAt }: Held, { url, key }: { readonly url: string; readonly key: string | null }): Hold {
-    const { grace = DEFAULT_GRACE, keepRunning, notifyBefore, preemptSignal } = this.#options;
+  #terms(): Terms {
+    const { grace = DEFAULT_GRACE, keepRunning, notifyBefore, preemptSignal, maxDuration } = this.#options;
+    if (notifyBefore !== undefined && maxDuration === undefined)
+      throw new UsageError(`--notify-before ${notifyBefore}: before which end? give --max-duration`);
     const wantsSignal = preemptSignal !== undefined || notifyBefore !== undefined;
     return {
-      url,
-      key,
-      isLocal: isLocal(url),
-      lease,
-      heldForMs: performance.now() - heldAt,
       graceMs: /^0s?$/.test(grace) ? 0 : durationOf("--grace", grace).ms,
       keepRunning: keepRunning === true,
       preemptSignal: wantsSignal ? signalOf(preemptSignal ?? "SIGUSR1") : null,
       notifyBeforeMs: notifyBefore === undefined ? null : durationOf("--notify-before", notifyBefore).ms,
-      cage: makeCage(lease.id),
-      pid: process.pid,
     };
+  }
+
+  #hold({ lease, heldAt }: Held, { url, key }: Pick<Hold, "url" | "key">, terms: Terms): Hold {
+    const heldForMs = performance.now() - heldAt;
+    const cage = makeCage(lease.id);
+    return { url, key, isLocal: isLocal(url), lease, heldForMs, ...terms, cage, pid: process.pid };
   }
 
   async #withKeeper(hold: Hold, { lease }: Held, visible: Visible): Promise<number> {

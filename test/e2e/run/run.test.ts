@@ -80,6 +80,18 @@ describe.skipIf(!isBuilt).concurrent("gpuo run, without a terminal", () => {
     expect((await daemon.call("GET", "/gpu/allocations?service_name=never-asked")).body.allocations).toEqual([]);
   });
 
+  test.each([
+    [["--preempt-signal", "FOO"], "no such signal"],
+    [["--grace", "-1"], "--grace -1: expected a duration"],
+    [["--notify-before", "10m"], "give --max-duration"],
+    [["--wait", "soon"], "--wait soon: expected a duration"],
+    [["--visible", "name"], "expected uuid or index"],
+  ])("%j is refused before anything is asked for", async (flags, words) => {
+    const job = run(["--name", "wrongly-asked", ...flags], ["true"]);
+    expect([await job.ended, job.errors()]).toEqual([125, expect.stringContaining(words)]);
+    expect((await daemon.call("GET", "/gpu/allocations?service_name=wrongly-asked")).body.allocations).toEqual([]);
+  });
+
   test("gives the command its GPUs in its environment and in its arguments", async () => {
     const job = run(["-g", "2"], ["sh", "-c", 'env; echo "args $1 $2"', "sh", "{gpu_uuids}", "-d{gpu_ids}"]);
     expect(await job.ended).toBe(0);

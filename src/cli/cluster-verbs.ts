@@ -27,8 +27,8 @@ export function clusterVerbs(program: Command): void {
       process.exit();
     });
   const cluster = () => import("./verbs/cluster.ts");
-  const group = hostVerb(program, "cluster", "workloads and nodes of a controller", "gpuo cluster workloads ls")
-    .description("workloads and nodes of a controller; --url, or $GPU_ORCHESTRATOR_CONTROLLER_URL, says where it is")
+  const group = hostVerb(program, "cluster", "workloads, models and nodes of a controller", "gpuo cluster workloads ls")
+    .description("workloads, models and nodes of a controller; --url, or $GPU_ORCHESTRATOR_CONTROLLER_URL, says where it is")
     .helpCommand(false);
   verb(group, "apply", "make or change workloads and models from a file", "gpuo cluster apply -f workload.yaml")
     .requiredOption("-f, --file <file>", "YAML or JSON; -: standard input")
@@ -37,6 +37,13 @@ export function clusterVerbs(program: Command): void {
     .argument("<what>", "ls, get, why, events or rm")
     .argument("[name]", "of a workload")
     .action(async (what, name, options) => (await cluster()).workloads(what, name, options));
+  verb(group, "models", "ls, get, sign, verify or rm", "gpuo cluster models ls")
+    .argument("<what>", "ls; get; sign: print a file with its models signed; verify: exit 0 where it is signed; or rm")
+    .argument("[name]", "of a model")
+    .option("-f, --file <file>", "sign: YAML or JSON; -: standard input")
+    .option("--key <file>", "sign: a private key of Ed25519, in PEM")
+    .option("--key-id <name>", "sign: what modelRegistry.trustedKeys of the controller calls its public key")
+    .action(async (what, name, options) => (await import("./verbs/cluster-models.ts")).models(what, name, options));
   verb(group, "scale", "change how many replicas a workload has", "gpuo cluster scale my-llm 3")
     .argument("<name>", "of a workload")
     .argument("<replicas>", "how many, or auto: as the load wants it")
@@ -52,6 +59,9 @@ export function clusterVerbs(program: Command): void {
     .option("--deadline <seconds>", "drain: until then what refuses is asked again (default: 300)")
     .option("--force", "drain: what is left at the deadline is deleted")
     .action(async (what, node, options) => (await cluster()).nodes(what, node, options));
+  verb(group, "clusters", "ls", "gpuo cluster clusters ls")
+    .argument("<what>", "ls: where replicas run")
+    .action(async (what, options) => (await cluster()).clusters(what, options));
   hostVerb(group, "crds", "print the CRDs for a Kubernetes cluster", "gpuo cluster crds | kubectl apply -f -")
     .description("print the CRDs for a Kubernetes cluster; they go over those of the LLM Orchestrator")
     .option("--no-cel", "without rules in CEL: for servers before 1.25")

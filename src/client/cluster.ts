@@ -36,6 +36,34 @@ export interface ClusterWorkload extends ClusterObject {
   };
 }
 
+/** An LLMModel, as far as the verbs look at it. */
+export interface ClusterModel extends ClusterObject {
+  readonly metadata: { readonly name: string; readonly creationTimestamp: string };
+  readonly spec: {
+    readonly name: string;
+    readonly version: string;
+    readonly type: string;
+    readonly source?: { readonly type: string; readonly uri: string };
+  } & Readonly<Record<string, unknown>>;
+  readonly status: {
+    readonly phase?: string;
+    readonly deployments?: readonly object[];
+    readonly conditions?: ClusterWorkload["status"]["conditions"];
+  };
+}
+
+/** Where replicas run, as `GET /admin/v1/clusters` has it. */
+export interface Cluster {
+  readonly name: string;
+  readonly backend: string;
+  readonly reachable: boolean;
+  /** Why it is not; `null`: it is. */
+  readonly reason: string | null;
+  readonly nodes: number;
+  readonly total_gpus: number;
+  readonly allocated_gpus: number;
+}
+
 export interface ClusterRollout {
   readonly status: string;
   readonly replicas: number | null;
@@ -78,6 +106,18 @@ export class ClusterClient {
 
   async workloads(): Promise<readonly ClusterWorkload[]> {
     return (await this.#json<{ items: ClusterWorkload[] }>("GET", `${BASE}/llmworkloads`)).items;
+  }
+
+  async models(): Promise<readonly ClusterModel[]> {
+    return (await this.#json<{ items: ClusterModel[] }>("GET", `${BASE}/llmmodels`)).items;
+  }
+
+  removeModel(name: string): Promise<unknown> {
+    return this.#json("DELETE", `${BASE}/llmmodels/${encodeURIComponent(name)}`);
+  }
+
+  clusters(): Promise<readonly Cluster[]> {
+    return this.#json("GET", "/admin/v1/clusters");
   }
 
   scale({ namespace, name }: ClusterWorkload["metadata"], replicas: number): Promise<unknown> {

@@ -115,6 +115,34 @@ describe("a key that is bound to a tenant", () => {
     expect((await call("root", "DELETE", path)).status).toBe(200);
   });
 
+  test("sees the models that its tenant may use, and makes deployments of those only", async () => {
+    const put = (access: object) => {
+      const body = { ...MODEL_OBJECT, spec: { ...MODEL_OBJECT.spec, access } };
+      return call("root", "PUT", `${OBJECTS}/llmmodels/mine`, body);
+    };
+    const asked = { model_id: "m", model_name: "llama2", model_params: { version: "7b" } };
+    const create = () => call("acme", "POST", "/internal/deployments/create", asked);
+    const seen = async () => {
+      const { body } = await call("acme", "GET", `${OBJECTS}/llmmodels`);
+      return body.items.map(({ spec }: { spec: { access: object } }) => spec.access);
+    };
+    expect((await put({ tenants: ["other"] })).status).toBe(200);
+    expect(await seen()).toEqual([]);
+    expect((await call("acme", "GET", `${OBJECTS}/llmmodels/mine`)).status).toBe(404);
+    expect((await call("root", "GET", `${OBJECTS}/llmmodels/mine`)).status).toBe(200);
+    const path = `${OBJECTS}/namespaces/acme/llmworkloads/chat`;
+    expect((await call("acme", "PUT", path, workload("acme"))).status).toBe(201);
+    expect(await call("acme", "PUT", "/internal/deployments/chat", { replicas: 2 })).toMatchObject({
+      status: 403,
+      body: { code: "tenant-foreign", detail: "the LLMModel mine is not for the tenant acme" },
+    });
+    expect((await create()).status).toBe(403);
+    await put({ tenants: ["other", "acme"] });
+    expect(await seen()).toEqual([{ tenants: ["acme"] }]);
+    expect((await call("acme", "PUT", "/internal/deployments/chat", { replicas: 2 })).status).toBe(200);
+    expect((await create()).status).toBe(200);
+  });
+
   test("sees the use of its own deployments only", async () => {
     await put("root", "acme");
     const foreign = { ...workload("other"), metadata: { name: "theirs", namespace: "other" } };

@@ -222,7 +222,11 @@ describe("a gpuType in a cluster", () => {
 
 describe("a condition that changes", () => {
   const told = (type: string, status: "True" | "False", message = "") =>
-    eventOf(workload(), { type, status, reason: "Why", message, lastTransitionTime: new Date(NOW).toISOString() }, NOW);
+    eventOf(
+      { kind: "LLMWorkload", metadata: workload().metadata },
+      { type, status, reason: "Why", message, lastTransitionTime: new Date(NOW).toISOString() },
+      NOW,
+    );
 
   test("is an Event about the workload, a warning where something stands in its way", () => {
     expect(told("Ready", "False", "0 of 2")).toMatchObject({

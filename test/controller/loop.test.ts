@@ -1,10 +1,11 @@
 import { expect, onTestFinished, test } from "vitest";
 import { ControllerError } from "../../src/controller/objects/errors.ts";
+import type { Model } from "../../src/controller/objects/model.ts";
 import { revisionOf } from "../../src/controller/objects/revision.ts";
 import type { WorkloadStatus } from "../../src/controller/objects/workload.ts";
 import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
 import type { ReplicaSeen } from "../../src/controller/reconcile/seen.ts";
-import { node, replica, SETTINGS, workload } from "./objects.ts";
+import { model, node, replica, SETTINGS, workload } from "./objects.ts";
 
 const HOUR_MS = 3_600_000;
 
@@ -17,6 +18,7 @@ test("changes that never end do not put the next look off for ever", async () =>
   const loop = new ReconcileLoop({
     objects: { workloads: () => [], models: () => [], subscribe: () => () => undefined },
     backend: { look, tend: async () => undefined },
+    settings: SETTINGS,
     leads: () => true,
     now: () => Date.now(),
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
@@ -35,7 +37,7 @@ function overOne() {
   const phase = { now: "ready" as ReplicaSeen["phase"] };
   const world = {
     stamp: ["tracks", "nodes"] as unknown[],
-    models: [] as unknown[],
+    models: [] as Model[],
     wallMs: 1_800_000_000_000,
     steadyMs: 0,
     applied: 0,
@@ -48,6 +50,7 @@ function overOne() {
     objects: {
       workloads: () => [world.workload],
       models: () => world.models,
+      putModelStatus: async () => undefined,
       revisions: () => [],
       putStatus: async (_: unknown, status: WorkloadStatus) => {
         world.workload = { ...world.workload, status };
@@ -101,7 +104,7 @@ test("a workload that is as it is to be is decided on again when something is ne
   expect(await passes()).toBe(0);
   world.stamp = ["other tracks", "other nodes"];
   expect(await passes()).toBe(1);
-  world.models = [];
+  world.models = [model()];
   expect(await passes()).toBe(1);
   world.workload = { ...world.workload };
   expect(await passes()).toBe(1);

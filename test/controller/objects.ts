@@ -1,4 +1,5 @@
 /** Workloads, nodes and settings as the tests of the controller need them. */
+import type { Model, ModelSpec } from "../../src/controller/objects/model.ts";
 import type { Workload, WorkloadSpec } from "../../src/controller/objects/workload.ts";
 import { type Memory, NO_MEMORIES, type Outcome, reconcile } from "../../src/controller/reconcile/reconcile.ts";
 import type { NodeSeen, ReplicaSeen, Seen, TrackSeen } from "../../src/controller/reconcile/seen.ts";
@@ -32,6 +33,7 @@ export const SETTINGS: ReconcileSettings = {
   leastStartMs: 600_000,
   vllmPort: 8_000,
   tenantGpus: new Map(),
+  trustedKeys: new Map(),
   cpuBand: { above: 80, below: 30 },
 };
 
@@ -71,6 +73,16 @@ export function workload(change: Partial<WorkloadSpec> = {}, more: Partial<Workl
     spec: spec(change),
     status: {},
     ...more,
+  };
+}
+
+/** Of the version that {@link spec} asks for. */
+export function model(change: object = {}, name = "llama2-7b", createdAt = NOW): Model {
+  const creationTimestamp = new Date(createdAt).toISOString();
+  return {
+    metadata: { ...workload().metadata, name, namespace: "", uid: name, creationTimestamp },
+    spec: { name: "llama2", version: "7b", type: "text-generation", framework: "pytorch", ...change } as ModelSpec,
+    status: {},
   };
 }
 

@@ -1,8 +1,10 @@
 /** The controller on simulated GPUs, from outside: the built program, its daemon, its workers, real sockets. */
 import { type ChildProcess, spawn } from "node:child_process";
+import { generateKeyPairSync, verify } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
 import { parse } from "yaml";
 import { type Answer, eventually, isBuilt, PROGRAM, temporaryFolder } from "./daemon.ts";
@@ -66,6 +68,19 @@ function commandOf(pid: string): string {
   return fileIn(`/proc/${pid}/cmdline`);
 }
 
+/** `gpuo cluster`, as somebody with the admin's key calls it. */
+async function cli(args: readonly string[], stdin = "") {
+  const env = { ...process.env, GPU_ORCHESTRATOR_API_KEY: "admin-key-0123456789" };
+  const started = spawn(process.execPath, [PROGRAM, "cluster", ...args, "--url", url], { env });
+  started.stdin.end(stdin);
+  const [stdout, stderr, code] = await Promise.all([
+    text(started.stdout),
+    text(started.stderr),
+    new Promise<number | null>((resolve) => started.once("exit", resolve)),
+  ]);
+  return { stdout, stderr, code };
+}
+
 const create = (body: object, headers = ACME) => call("POST", "/internal/deployments/create", body, headers);
 const status = (id: string) => call("GET", `/internal/deployments/${id}/status`);
 const until = (id: string, holds: (body: Answer["body"]) => boolean) =>
@@ -124,6 +139,51 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
       ({ body }) => body.length === 0,
       LONG_MS - 10_000,
     );
+  });
+
+  test("takes a model that the command line has signed, and says whose signature it is and who uses it", async () => {
+    const { publicKey, privateKey } = generateKeyPairSync("ed25519");
+    writeFileSync(join(folder, "release.pem"), privateKey.export({ type: "pkcs8", format: "pem" }));
+    const file = join(folder, "model.yaml");
+    const spec = { name: "llama2", version: "latest", type: "text-generation", framework: "pytorch" };
+    const files = [{ path: "model.safetensors", size: 7, checksum: "sha256:00" }];
+    const head = { apiVersion: "llm.orchestrator.io/v1", kind: "LLMModel", metadata: { name: "llama2" } };
+    writeFileSync(file, JSON.stringify({ ...head, spec: { ...spec, files, access: { tenants: ["acme"] } } }));
+    const signed = await cli([
+      "models",
+      "sign",
+      "-f",
+      file,
+      "--key",
+      join(folder, "release.pem"),
+      "--key-id",
+      "release",
+    ]);
+    expect(signed.code).toBe(0);
+    const { signature } = parse(signed.stdout).spec;
+    const listed = Buffer.from('[{"checksum":"sha256:00","path":"model.safetensors","size":7}]');
+    expect(verify(null, listed, publicKey, Buffer.from(signature.value, "base64"))).toBe(true);
+    expect((await cli(["apply", "-f", "-"], signed.stdout)).stdout).toBe("llmmodel/llama2 applied\n");
+    const told = await eventually(
+      () => cli(["models", "verify", "llama2"]),
+      ({ stdout }) => stdout.includes("Available=True"),
+      LONG_MS - 10_000,
+    );
+    // Whose key it is nobody has told this controller.
+    expect(told).toMatchObject({ code: 1, stdout: expect.stringContaining("Signed=Unknown  UnknownKey") });
+    const { stdout } = await eventually(
+      () => cli(["models", "ls", "--json"]),
+      (answer) => JSON.parse(answer.stdout).status.usageStats.readyReplicas === 2,
+      LONG_MS - 10_000,
+    );
+    expect(JSON.parse(stdout)).toMatchObject({
+      status: { phase: "Available", totalSize: 7, deployments: [{ tenant: "acme" }] },
+    });
+    const foreign = await create({ ...LLAMA, tenant_id: "other", replicas: 0 }, ADMIN);
+    expect(foreign).toMatchObject({ status: 403, body: { error: "the LLMModel llama2 is not for the tenant other" } });
+    expect((await cli(["models", "rm", "llama2"])).code).toBe(0);
+    const clusters = await cli(["clusters", "ls", "--json"]);
+    expect(JSON.parse(clusters.stdout)).toMatchObject({ backend: "host", reachable: true, nodes: 1, total_gpus: 8 });
   });
 
   test("gives a replica the hub token that a caller brings, and nobody else: no answer, database or log has it", async () => {

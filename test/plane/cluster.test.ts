@@ -182,6 +182,26 @@ describe.skipIf(!isPlaneThere || !isBuilt)(
       expect(events[0].regarding).toMatchObject({ kind: "LLMWorkload", name: "my-llm-workload" });
     });
 
+    test("a model says how it is and who uses it, and is withheld from tenants that it is not for", async () => {
+      const path = "/apis/llm.orchestrator.io/v1/llmmodels/llama2-7b";
+      const spec = { name: "llama2", version: "7b", type: "text-generation", framework: "pytorch" };
+      const own = { apiVersion: "llm.orchestrator.io/v1", kind: "LLMModel", metadata: { name: "llama2-7b" } };
+      const accepted = async () => condition(await get(`${WORKLOADS}/my-llm-workload`), "Accepted");
+      await applied(plane, { ...own, spec: { ...spec, access: { tenants: ["llm-workloads"] } } });
+      await until("its status", async () => (await get(path)).status?.phase === "Available");
+      const { status } = await get(path);
+      const used = { namespace: "llm-workloads", name: "my-llm-workload", desiredReplicas: 1, readyReplicas: 1 };
+      expect(status.deployments).toMatchObject([used]);
+      expect(condition({ status }, "Verified")).toMatchObject({ status: "Unknown", reason: "NotYet" });
+      await merge(path, { spec: { access: { tenants: ["other"] } } });
+      await until("it is withheld", async () => (await accepted()).reason === "ModelForbidden");
+      await merge(path, { spec: { access: { public: true } } });
+      await until("it is allowed", async () => (await accepted()).status === "True");
+      await ready("my-llm-workload");
+      const told = (await get("/apis/events.k8s.io/v1/namespaces/default/events")).items as Any[];
+      expect(told.some(({ regarding }) => regarding.kind === "LLMModel")).toBe(true);
+    });
+
     test("writes nothing while nothing changes, but for its Lease", async () => {
       await until("it is quiet", async () => {
         const before = plane.writes(ACCOUNT).filter(({ path }) => !path.includes("/leases/")).length;

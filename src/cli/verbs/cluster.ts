@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { parseAllDocuments, stringify } from "yaml";
 import {
+  type Cluster,
   ClusterClient,
   type ClusterNode,
   type ClusterObject,
@@ -22,7 +23,7 @@ import { plural, sinceText } from "../words.ts";
 const DEFAULT_URL = "http://127.0.0.1:8003";
 const KINDS: ReadonlySet<string> = new Set(["LLMWorkload", "LLMModel"]);
 
-async function clusterContext(options: CommonOptions): Promise<Context & { readonly cluster: ClusterClient }> {
+export async function clusterContext(options: CommonOptions): Promise<Context & { readonly cluster: ClusterClient }> {
   const url = options.url ?? filled(process.env.GPU_ORCHESTRATOR_CONTROLLER_URL) ?? DEFAULT_URL;
   const context = await contextOf(options.host === undefined ? { ...options, url } : options);
   return {
@@ -51,7 +52,7 @@ export async function apply({ file, ...options }: CommonOptions & { readonly fil
   }
 }
 
-function objectsIn(file: string): ClusterObject[] {
+export function objectsIn(file: string): ClusterObject[] {
   let text: string;
   try {
     text = readFileSync(file === "-" ? 0 : file, "utf8");
@@ -217,6 +218,23 @@ export async function nodes(what: string, node: string | undefined, given: Drain
   else terminal.say(answer.message);
 }
 
+const CLUSTERS: readonly Column<Cluster>[] = [
+  { head: "CLUSTER", cell: ({ name }) => name },
+  { head: "BACKEND", cell: ({ backend }) => backend },
+  { head: "STATUS", cell: ({ reachable, reason }) => (reachable ? "reachable" : (reason ?? "away")), shrinksTo: 8 },
+  { head: "NODES", cell: ({ nodes }) => String(nodes), align: "right" },
+  { head: "GPUS", cell: ({ total_gpus: gpus }) => String(gpus), align: "right" },
+  { head: "TAKEN", cell: ({ allocated_gpus: gpus }) => String(gpus), align: "right" },
+];
+
+export async function clusters(what: string, options: CommonOptions): Promise<void> {
+  if (what !== "ls") throw new UsageError(`clusters ${what}: expected ls`);
+  const { cluster, terminal } = await clusterContext(options);
+  const all = await cluster.clusters();
+  if (terminal.json) for (const one of all) terminal.data(one);
+  else for (const line of table(all, CLUSTERS, terminal)) terminal.line(line);
+}
+
 export async function printCrds(cel: boolean): Promise<void> {
   const { crds } = await import("../../controller/kubernetes/crds.ts");
   printYaml(crds(cel));
@@ -245,6 +263,6 @@ export async function printManifests(options: ManifestOptions): Promise<void> {
   printYaml(manifests(replicas === undefined ? settings : { ...settings, replicas }));
 }
 
-function printYaml(objects: readonly object[]): void {
+export function printYaml(objects: readonly object[]): void {
   process.stdout.write(objects.map((one) => stringify(one, { aliasDuplicateObjects: false })).join("---\n"));
 }

@@ -6,7 +6,9 @@ import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { HUB_VARIABLES, tenantOf } from "../objects/meta.ts";
+import type { Model } from "../objects/model.ts";
 import { modelIdOf } from "../objects/model-id.ts";
+import { modelOfWorkload, modelRefusal, readModel } from "../objects/model-rules.ts";
 import type { Created, WorkloadDraft } from "../objects/store.ts";
 import { gpuMaximumOf, gpusOfTenant } from "../objects/tenants.ts";
 import type { Workload } from "../objects/workload.ts";
@@ -139,10 +141,14 @@ function randomOf({ backend, newId }: ApiParts, { actor, idempotencyKey: key }: 
   return backend.kind === "host" || key === undefined ? newId() : `${actor.principal}\0${key}`;
 }
 
-/** @throws ControllerError `never-fits`, `no-gpu-free`, `model-not-found`, `tenant-maximum` */
+/** @throws ControllerError `never-fits`, `no-gpu-free`, `model-not-found`, `model-refused`, `tenant-foreign`, `tenant-maximum` */
 export function demandFit({ loop, objects, settings }: ApiParts, draft: WorkloadDraft, now: boolean): void {
   const { spec } = draft;
   const nodes = loop.seen?.nodes ?? [];
+  const barred = modelRefusal(draft, spec, objects.models(), settings.reconcile.trustedKeys);
+  if (barred !== null) {
+    throw new ControllerError(barred.reason === "ModelForbidden" ? "tenant-foreign" : "model-refused", barred.message);
+  }
   const planned = planOf(spec, objects.models(), nodes, settings.reconcile, loop.seen?.groups);
   if (!isPlan(planned)) {
     throw new ControllerError(planned.reason === "ModelNotFound" ? "model-not-found" : "never-fits", planned.message);
@@ -241,9 +247,15 @@ function modelUrl(parts: ApiParts, call: Call): Answer {
     huggingface_id: best.spec.engine?.model ?? null,
     deployment_id: best.metadata.name,
     tenant_id: tenantOf(best.metadata),
-    is_public: false,
+    is_public: isPublic(modelOfWorkload(best.spec, parts.objects.models())),
     status: best.status.state ?? "pending",
   });
+}
+
+/** Where nobody says that it is for all, a gateway is not told so. */
+function isPublic(model: Model | null): boolean {
+  const read = model === null ? null : readModel(model.spec);
+  return read !== null && "spec" in read && read.spec.access?.public === true;
 }
 
 async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {

@@ -8,10 +8,11 @@ import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { API_VERSION, LABEL, type Metadata, metadataSchema, tenantOf } from "../objects/meta.ts";
 import { type Model, modelSpecSchema } from "../objects/model.ts";
+import { mayUse, readModel } from "../objects/model-rules.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { Workload } from "../objects/workload.ts";
 import { annotationsAfter, scaledDraft } from "./drafts.ts";
-import { type ApiParts, changing, demandAllTenants, demandTenant, visible } from "./parts.ts";
+import { type ApiParts, changing, demandAllTenants, demandTenant, tenantsOf, visible } from "./parts.ts";
 import { objectView } from "./views.ts";
 
 const BASE = `/apis/${API_VERSION}`;
@@ -48,9 +49,9 @@ function placeOf({ rest }: Call): Place {
 function look(parts: ApiParts, call: Call): Answer {
   const place = placeOf(call);
   if (place.kind === "llmmodels") {
-    const models = parts.objects.models();
-    if (place.name === null) return json(200, listOf("LLMModelList", models.map(modelView)));
-    return json(200, modelView(modelNamed(parts, place.name)));
+    const shown = (model: Model) => modelView(model, tenantsOf(parts, call));
+    if (place.name === null) return json(200, listOf("LLMModelList", usable(parts, call).map(shown)));
+    return json(200, shown(modelNamed(usable(parts, call), place.name)));
   }
   if (place.name === null) {
     const found = visible(parts, call).filter(
@@ -66,8 +67,29 @@ function listOf(kind: string, items: readonly object[]) {
   return { apiVersion: API_VERSION, kind, metadata: {}, items };
 }
 
-function modelView({ metadata, spec }: Model) {
-  return { apiVersion: API_VERSION, kind: "LLMModel", metadata, spec };
+/** Those that a tenant of the caller may use. */
+function usable(parts: ApiParts, call: Call): readonly Model[] {
+  const tenants = tenantsOf(parts, call);
+  return parts.objects.models().filter(({ spec: given }) => {
+    if (tenants === null) return true;
+    const read = readModel(given);
+    return "spec" in read && tenants.some((tenant) => mayUse(read.spec, tenant));
+  });
+}
+
+/** @param tenants are those of the caller, who sees who uses it, and who may, as far as it is one of them. */
+function modelView({ metadata, spec, status }: Model, tenants: readonly string[] | null) {
+  const view = { apiVersion: API_VERSION, kind: "LLMModel", metadata, spec, status };
+  if (tenants === null) return view;
+  const { deployments = [], usageStats: _, ...rest } = status;
+  const own = deployments.filter(({ tenant }) => tenants.includes(String(tenant)));
+  const { access } = spec;
+  const within = access?.tenants?.filter((tenant) => tenants.includes(tenant));
+  return {
+    ...view,
+    spec: within === undefined ? spec : { ...spec, access: { ...access, tenants: within } },
+    status: { ...rest, deployments: own },
+  };
 }
 
 function scaleView({ metadata: { name, namespace, resourceVersion }, spec, status }: Workload) {
@@ -94,7 +116,7 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
     const read = modelSpecSchema.safeParse(body.spec);
     if (!read.success)
       throw invalid(read.error.issues.map((one) => ({ path: ["spec", ...one.path].join("."), message: one.message })));
-    return json(200, modelView(await parts.objects.putModel(place.name, metadata.labels ?? {}, read.data)));
+    return json(200, modelView(await parts.objects.putModel(place.name, metadata.labels ?? {}, read.data), null));
   }
   const read = readSpec(body.spec);
   if ("breaches" in read) throw invalid(read.breaches);
@@ -161,7 +183,7 @@ async function remove(parts: ApiParts, call: Call): Promise<Answer> {
   if (place.name === null) throw invalid([{ path: "", message: "the path names no object" }]);
   if (place.kind === "llmmodels") {
     demandAllTenants(parts, call);
-    await parts.objects.removeModel(modelNamed(parts, place.name));
+    await parts.objects.removeModel(modelNamed(parts.objects.models(), place.name));
     return json(200, { kind: "Status", apiVersion: "v1", status: "Success" });
   }
   const workload = workloadAt(parts, call, place);
@@ -177,8 +199,8 @@ function workloadAt(parts: ApiParts, call: Call, { namespace, name }: Place): Wo
   return found;
 }
 
-function modelNamed({ objects }: ApiParts, name: string): Model {
-  const found = objects.models().find(({ metadata }) => metadata.name === name);
+function modelNamed(models: readonly Model[], name: string): Model {
+  const found = models.find(({ metadata }) => metadata.name === name);
   if (found === undefined) throw new ControllerError("model-not-found", `there is no LLMModel ${name}`);
   return found;
 }

@@ -46,6 +46,7 @@ const PROBLEMS: Readonly<Record<ControllerErrorCode, ProblemKind>> = {
   "malformed-yaml": { status: 400, title: "The document is not YAML" },
   "workload-not-found": { status: 404, title: "No such workload" },
   "model-not-found": { status: 404, title: "No such model" },
+  "model-refused": { status: 422, title: "The model cannot be used" },
   "node-not-found": { status: 404, title: "No such node" },
   "object-exists": { status: 409, title: "There is an object of this name" },
   conflict: { status: 409, title: "The object is in the way of this" },

@@ -117,7 +117,9 @@ export class KubeBackend implements Backend {
   }
 
   async look(): Promise<Look> {
-    const watched = [this.#objects, ...this.#watches, ...this.#children.watches];
+    // Without the right to read priority classes there are none, as in a cluster that has none.
+    const needed = this.#watches.filter((one) => one !== this.#priorities || !one.isForbidden);
+    const watched = [this.#objects, ...needed, ...this.#children.watches];
     const trouble = watched.find((one) => one.trouble !== null)?.trouble ?? null;
     if (trouble !== null) throw new ControllerError("backend-unavailable", trouble);
     await this.#children.discover(performance.now());

@@ -5,7 +5,7 @@
  *  2. What was as we want it and is so no longer has been changed by somebody else: it is put back, and named.
  *  3. What the server refuses is asked for again, since rights come and names become free, but with growing pauses.
  *  4. Kinds that not every cluster has are made where they are, and are missed nowhere.
- *  5. Where NetworkPolicies may not be read, only workloads that have one are held up.
+ *  5. Where a kind may not be read that not every workload has, only those that have one are held up.
  */
 import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../objects/canonical.ts";
@@ -25,6 +25,8 @@ const KINDS = {
   networkpolicies: "/apis/networking.k8s.io/v1",
 } as const;
 type Kind = keyof typeof KINDS | OptionalKind;
+/** What not every workload has. */
+const OF_SOME: ReadonlySet<Kind> = new Set(["networkpolicies", "persistentvolumeclaims", "poddisruptionbudgets"]);
 
 const DISCOVER_MS = 60_000;
 interface Applied {
@@ -55,8 +57,7 @@ export class Children {
 
   /** Those that must be up to date before anything is decided. */
   get watches(): readonly Watch[] {
-    const isNeeded = (kind: Kind, { isForbidden }: Watch) =>
-      !(kind in OPTIONAL) && !(kind === "networkpolicies" && isForbidden);
+    const isNeeded = (kind: Kind, { isForbidden }: Watch) => !(kind in OPTIONAL) && !(OF_SOME.has(kind) && isForbidden);
     return [...this.#watches].flatMap(([kind, watch]) => (isNeeded(kind, watch) ? [watch] : []));
   }
 

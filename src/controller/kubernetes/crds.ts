@@ -113,6 +113,7 @@ export function modelCrd(cel: boolean): Json {
         properties: { spec: structural(modelSpecSchema, cel), status: structural(modelStatusSchema, cel) },
       },
     },
+    subresources: { status: {} },
     additionalPrinterColumns: [
       column("Version", ".spec.version", "Version"),
       column("Type", ".spec.type", "Type"),

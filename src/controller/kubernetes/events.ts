@@ -1,8 +1,9 @@
 /** Each change of a condition as an Event of the cluster, for `kubectl describe` and whatever collects them. */
 import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
+import type { Metadata } from "../objects/meta.ts";
 import { API_VERSION } from "../objects/meta.ts";
-import type { Condition, Workload } from "../objects/workload.ts";
+import type { Condition } from "../objects/workload.ts";
 import { FIELD_MANAGER, type KubeConnection } from "./connection.ts";
 import { microTime } from "./leader.ts";
 
@@ -11,15 +12,26 @@ const MAX_INSTANCE = 128;
 /** A name of an object has at most 253 characters; the workload's part leaves room for the rest. */
 const MAX_NAME = 200;
 
-/** One Event is a help and not a duty: whoever calls lets it fail. */
-export async function tellCondition(connection: KubeConnection, workload: Workload, condition: Condition) {
-  const { namespace } = workload.metadata;
-  const path = `/apis/events.k8s.io/v1/namespaces/${namespace}/events`;
-  await connection.call(path, { method: "POST", body: eventOf(workload, condition, Date.now()) });
+/** What an Event is of. */
+export interface Regarding {
+  readonly kind: "LLMWorkload" | "LLMModel";
+  readonly metadata: Pick<Metadata, "name" | "namespace" | "uid">;
 }
 
-export function eventOf({ metadata }: Workload, condition: Condition, now: number) {
-  const { name, namespace, uid } = metadata;
+/** One Event is a help and not a duty: whoever calls lets it fail. */
+export async function tellCondition(connection: KubeConnection, of: Regarding, condition: Condition) {
+  const body = eventOf(of, condition, Date.now());
+  await connection.call(`/apis/events.k8s.io/v1/namespaces/${body.metadata.namespace}/events`, {
+    method: "POST",
+    body,
+  });
+}
+
+export function eventOf({ kind, metadata }: Regarding, condition: Condition, now: number) {
+  const { name, uid } = metadata;
+  // Of what is in no namespace it is told in this one, as Kubernetes does of nodes.
+  const namespace = metadata.namespace || "default";
+  const within = metadata.namespace === "" ? {} : { namespace };
   const { type, status, reason = type, message = "" } = condition;
   return {
     apiVersion: "events.k8s.io/v1",
@@ -30,15 +42,18 @@ export function eventOf({ metadata }: Workload, condition: Condition, now: numbe
     reportingInstance: hostname().slice(0, MAX_INSTANCE),
     action: type,
     reason,
-    regarding: { apiVersion: API_VERSION, kind: "LLMWorkload", name, namespace, uid },
+    regarding: { apiVersion: API_VERSION, kind, name, ...within, uid },
     type: isTrouble(condition) ? "Warning" : "Normal",
     note: cut(`${type} is ${status}${message === "" ? "" : `: ${message}`}`),
   };
 }
 
-/** `Ready=False` is how each start and each rollout begins, and where a hand has set the replicas no other scaling is due. */
+/**
+ * `Ready=False` is how each start and each rollout begins, where a hand has set the replicas no other scaling is due, and nobody
+ * has to sign a model.
+ */
 function isTrouble({ type, status, reason }: Condition): boolean {
-  if (type === "Ready" || reason === "ScaledByHand") return false;
+  if (type === "Ready" || reason === "ScaledByHand" || reason === "Unsigned") return false;
   return status === (type === "Stuck" || type === "Drifted" ? "True" : "False");
 }
 

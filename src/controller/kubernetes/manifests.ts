@@ -103,7 +103,7 @@ const CLUSTER_RULES = [
   rule("policy", ["poddisruptionbudgets"], LOOK),
   rule("scheduling.k8s.io", ["priorityclasses"], LOOK),
   rule(GROUP, ["llmworkloads", "llmmodels"], [...LOOK, "create", "patch", "delete"]),
-  rule(GROUP, ["llmworkloads/status"], ["patch"]),
+  rule(GROUP, ["llmworkloads/status", "llmmodels/status"], ["patch"]),
   // An owner that its dependents hold up (blockOwnerDeletion) is one whose finalizers one may set.
   rule(GROUP, ["llmworkloads/finalizers"], ["update"]),
 ];

@@ -5,7 +5,7 @@ import { canonicalJson } from "../objects/canonical.ts";
 import { changedConditions } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
-import type { Model, ModelSpec } from "../objects/model.ts";
+import type { Model, ModelSpec, ModelStatus } from "../objects/model.ts";
 import type { Revision } from "../objects/revision.ts";
 import { readSpec } from "../objects/rules.ts";
 import type { Created, Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
@@ -98,6 +98,7 @@ export class KubeObjects implements Objects {
       const models = this.#models.all().map((object) => ({
         metadata: metadataOf(object),
         spec: (object.spec ?? {}) as ModelSpec,
+        status: (object.status ?? {}) as ModelStatus,
       }));
       this.#knownModels = { at, models };
     }
@@ -174,7 +175,16 @@ export class KubeObjects implements Objects {
     const body = { apiVersion: API_VERSION, kind: "LLMModel", metadata: { name, labels }, spec };
     const made: KubeObject = await this.#written(this.#connection.apply(`${BASE}/llmmodels/${name}`, body));
     this.#models.learn(made);
-    return { metadata: metadataOf(made), spec };
+    return { metadata: metadataOf(made), spec, status: (made.status ?? {}) as ModelStatus };
+  }
+
+  async putModelStatus({ metadata, status: before }: Model, status: ModelStatus): Promise<void> {
+    const { name, uid } = metadata;
+    const live = this.#models.get("", name)?.status ?? {};
+    const body = { metadata: { uid }, status: mergePatch(live, status) };
+    this.#models.learn(await this.#patched(`${BASE}/llmmodels/${name}/status`, body));
+    const regarding = { kind: "LLMModel", metadata } as const;
+    for (const condition of changedConditions(before, status)) this.#tidings.tell(regarding, condition);
   }
 
   async putStatus(workload: Workload, status: WorkloadStatus): Promise<void> {
@@ -184,7 +194,8 @@ export class KubeObjects implements Objects {
     const body = { metadata: { uid: metadata.uid }, status: mergePatch(live, status) };
     const made = await this.#patched(`${pathOf(metadata)}/status`, body);
     this.#workloads.learn(made);
-    for (const condition of changedConditions(workload.status, status)) this.#tidings.tell(workload, condition);
+    const regarding = { kind: "LLMWorkload", metadata } as const;
+    for (const condition of changedConditions(workload.status, status)) this.#tidings.tell(regarding, condition);
   }
 
   async remove({ metadata }: Workload): Promise<void> {

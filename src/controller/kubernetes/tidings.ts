@@ -2,15 +2,15 @@
  * Events of the cluster, one after the other, beside what matters more: nobody waits for them, they leave the pace to other
  * writes, and one that fails is not told again. Of too many the oldest are dropped.
  */
-import type { Condition, Workload } from "../objects/workload.ts";
+import type { Condition } from "../objects/workload.ts";
 import type { KubeConnection } from "./connection.ts";
-import { tellCondition } from "./events.ts";
+import { type Regarding, tellCondition } from "./events.ts";
 
 const MAX_WAITING = 1_000;
 
 export class Tidings {
   readonly #connection: KubeConnection;
-  readonly #waiting: { readonly workload: Workload; readonly condition: Condition }[] = [];
+  readonly #waiting: { readonly of: Regarding; readonly condition: Condition }[] = [];
   #telling: Promise<void> | null = null;
   #isStopped = false;
 
@@ -18,9 +18,9 @@ export class Tidings {
     this.#connection = connection;
   }
 
-  tell(workload: Workload, condition: Condition): void {
+  tell(of: Regarding, condition: Condition): void {
     if (this.#isStopped) return;
-    this.#waiting.push({ workload, condition });
+    this.#waiting.push({ of, condition });
     if (this.#waiting.length > MAX_WAITING) this.#waiting.shift();
     this.#telling ??= this.#tellAll().finally(() => {
       this.#telling = null;
@@ -37,7 +37,7 @@ export class Tidings {
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       await this.#connection.leisure();
       if (this.#isStopped) return;
-      await tellCondition(this.#connection, next.workload, next.condition).catch(() => undefined);
+      await tellCondition(this.#connection, next.of, next.condition).catch(() => undefined);
     }
   }
 }

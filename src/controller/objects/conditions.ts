@@ -1,15 +1,20 @@
 /** Conditions as Kubernetes has them: a type, a status, a reason in one word, a message, and since when it is so. */
 import type { EpochMs } from "../../core/base/time.ts";
-import type { Condition, ConditionType, WorkloadStatus } from "./workload.ts";
+import type { Condition, ConditionType } from "./workload.ts";
 
-export interface Finding {
-  readonly type: ConditionType;
+export interface Finding<Type extends string = ConditionType> {
+  readonly type: Type;
   readonly status: Condition["status"];
   readonly reason: string;
   readonly message: string;
 }
 
-export function finding(type: ConditionType, holds: boolean | null, reason: string, message = ""): Finding {
+export function finding<Type extends string = ConditionType>(
+  type: Type,
+  holds: boolean | null,
+  reason: string,
+  message = "",
+): Finding<Type> {
   return { type, status: holds === null ? "Unknown" : holds ? "True" : "False", reason, message };
 }
 
@@ -19,7 +24,7 @@ export function finding(type: ConditionType, holds: boolean | null, reason: stri
  */
 export function conditionsAfter(
   before: readonly Condition[],
-  findings: readonly Finding[],
+  findings: readonly Finding<string>[],
   generation: number,
   now: EpochMs,
 ): Condition[] {
@@ -33,12 +38,17 @@ export function conditionsAfter(
   return [...looked, ...known.values()];
 }
 
-export function conditionOf(conditions: readonly Condition[] | undefined, type: ConditionType): Condition | undefined {
+export function conditionOf(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
   return conditions?.find((one) => one.type === type);
 }
 
+/** A status, as far as it has conditions. */
+interface Told {
+  readonly conditions?: readonly Condition[] | undefined;
+}
+
 /** Conditions whose status or reason is another than before. */
-export function changedConditions(before: WorkloadStatus, after: WorkloadStatus): Condition[] {
+export function changedConditions(before: Told, after: Told): Condition[] {
   const old = new Map((before.conditions ?? []).map((one) => [one.type, `${one.status} ${one.reason}`]));
   return (after.conditions ?? []).filter(({ type, status, reason }) => old.get(type) !== `${status} ${reason}`);
 }

@@ -4,6 +4,7 @@ export type ControllerErrorCode =
   | "malformed-yaml"
   | "workload-not-found"
   | "model-not-found"
+  | "model-refused"
   | "node-not-found"
   | "object-exists"
   | "conflict"

@@ -1,6 +1,7 @@
 /** `LLMModel`: one name and version of a model, cluster-scoped. */
 import { z } from "zod";
 import type { Metadata } from "./meta.ts";
+import { conditionsSchema } from "./workload.ts";
 
 const text = z.string();
 const need = z.strictObject({ cpu: text.optional(), memory: text.optional(), gpu: z.int().optional() }).optional();
@@ -48,11 +49,24 @@ export const modelSpecSchema = z.strictObject({
     .strictObject({ type: z.enum(["registry", "hub", "s3", "pvc"]), uri: z.string().max(2_048) })
     .optional()
     .describe("Where its files are; only hub is read by this version"),
+  signature: z
+    .strictObject({ keyId: z.string().min(1).max(253), value: z.string().min(1).max(512) })
+    .optional()
+    .describe("Ed25519, in base64, over the canonical JSON of the paths, sizes and checksums of files"),
+  access: z
+    .strictObject({
+      public: z.boolean().optional(),
+      tenants: z.array(z.string().min(1).max(63)).max(1_000).optional(),
+    })
+    .optional()
+    .describe("Whose workloads may use it: everybody's, or those of tenants; absent: everybody's"),
 });
 export type ModelSpec = z.output<typeof modelSpecSchema>;
 
 export const modelStatusSchema = z.strictObject({
   phase: z.enum(["Registering", "Available", "Deprecated", "Archived", "Failed"]).optional(),
+  observedGeneration: z.int().optional(),
+  conditions: conditionsSchema.optional(),
   totalSize: z.int().optional(),
   checksum: text.optional(),
   deployments: z.array(z.looseObject({})).optional(),
@@ -60,7 +74,11 @@ export const modelStatusSchema = z.strictObject({
   benchmarks: z.looseObject({}).optional(),
 });
 
+export type ModelStatus = z.output<typeof modelStatusSchema>;
+
 export interface Model {
   readonly metadata: Metadata;
+  /** As it stands: of a server with an older CRD it may break the schema, which {@link readModel} tells. */
   readonly spec: ModelSpec;
+  readonly status: ModelStatus;
 }

@@ -1,6 +1,6 @@
 /** Where objects are kept: a database on one host, a kube-apiserver in a cluster. */
 import type { Metadata } from "./meta.ts";
-import type { Model, ModelSpec } from "./model.ts";
+import type { Model, ModelSpec, ModelStatus } from "./model.ts";
 import type { Revision } from "./revision.ts";
 import type { Workload, WorkloadSpec, WorkloadStatus } from "./workload.ts";
 
@@ -39,6 +39,7 @@ export interface Objects {
   recall(principal: string, key: string): { readonly fingerprint: string; readonly ids: readonly string[] } | undefined;
   putModel(name: string, labels: Metadata["labels"], spec: ModelSpec): Promise<Model>;
   putStatus(workload: Workload, status: WorkloadStatus): Promise<void>;
+  putModelStatus(model: Model, status: ModelStatus): Promise<void>;
   /** Marks it as to go. */
   remove(workload: Workload): Promise<void>;
   removeModel(model: Model): Promise<void>;

@@ -189,17 +189,18 @@ export const STATES = [
 ] as const;
 export type State = (typeof STATES)[number];
 
+export const conditionsSchema = z
+  .array(condition)
+  .max(32)
+  .meta({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] });
+
 const figure = z.number().optional();
 
 export const workloadStatusSchema = z.strictObject({
   phase: z.enum(["Pending", "Running", "Failed", "Succeeded"]).optional(),
   state: z.enum(STATES).optional(),
   observedGeneration: z.int().optional(),
-  conditions: z
-    .array(condition)
-    .max(32)
-    .meta({ "x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"] })
-    .optional(),
+  conditions: conditionsSchema.optional(),
   desiredReplicas: z.int().optional(),
   currentReplicas: z.int().optional(),
   readyReplicas: z.int().optional(),

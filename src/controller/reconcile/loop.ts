@@ -27,6 +27,7 @@ import type { Backend, Look } from "./backend.ts";
 import { Breath } from "./breath.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import { LoopFigures } from "./loop-figures.ts";
+import { ModelStatuses } from "./model-statuses.ts";
 import { isAtRest, type Memory, NO_MEMORIES, type Outcome, reconcile, type Wanted } from "./reconcile.ts";
 import type { TrackSeen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
@@ -89,13 +90,15 @@ export class ReconcileLoop {
   trouble: string | null = "the backend has not been looked at yet";
   looks = 0;
   readonly #figures = new LoopFigures();
+  readonly #modelStatuses: ModelStatuses;
   /** Of the pass that is under way: workloads that rest, and those whose pass has not come to the backend. */
   #undecided = new Set<string>();
   readonly #resting = new Map<string, { readonly until: number; readonly pauseMs: number }>();
 
   constructor(parts: LoopParts) {
     this.#parts = parts;
-    const { now, steadyMs } = parts;
+    const { now, steadyMs, objects, settings, log } = parts;
+    this.#modelStatuses = new ModelStatuses({ objects, trusted: settings.trustedKeys, log });
     this.#clock = steadyMs === undefined ? null : new ClockWatch(now, steadyMs);
   }
 
@@ -179,7 +182,7 @@ export class ReconcileLoop {
     }
     this.looks++;
     const { seen } = this;
-    const models = objects.models();
+    const models = this.#modelStatuses.sameAsBefore(objects.models());
     const open = objects.workloads().filter((workload) => !this.#isSettled(workload, seen, models));
     const left = open.filter(({ metadata }) => this.#isDue(keyOf(metadata)));
     this.#undecided = new Set(open.map(({ metadata }) => keyOf(metadata)));
@@ -192,7 +195,9 @@ export class ReconcileLoop {
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, some));
-    if (this.#parts.leads()) await this.#tended();
+    if (!this.#parts.leads()) return;
+    await this.#tended();
+    await this.#modelStatuses.write(this.#parts.now());
   }
 
   #followClock(): void {

@@ -13,6 +13,7 @@ import { parseModelName } from "../../core/analyzer/parse-name.ts";
 import type { JsonObject } from "../../core/base/json.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import type { Model } from "../objects/model.ts";
+import { modelOfWorkload } from "../objects/model-rules.ts";
 import type { WorkloadSpec } from "../objects/workload.ts";
 import { cardsIn, mostIn, partsIn } from "./fleet.ts";
 import type { Groups, NodeSeen } from "./seen.ts";
@@ -135,7 +136,7 @@ function modelOf(
   kind: Plan["engine"],
 ): string | null {
   if (engine?.model !== undefined) return engine.model;
-  const own = models.find(({ spec }) => spec.name === modelName && spec.version === modelVersion)?.spec;
+  const own = modelOfWorkload({ modelName, modelVersion }, models)?.spec;
   if (own?.source?.type === "hub") return own.source.uri;
   const known =
     findModel(parseModelName(`${modelName}-${modelVersion}`).canonical) ??

@@ -9,6 +9,7 @@
  */
 import type { EpochMs } from "../../core/base/time.ts";
 import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
+import { modelRefusal } from "../objects/model-rules.ts";
 import { revisionOf } from "../objects/revision.ts";
 import { type Breach, notYet, readSpec } from "../objects/rules.ts";
 import type { ConditionType, Workload, WorkloadStatus } from "../objects/workload.ts";
@@ -191,6 +192,8 @@ function acceptedPlan({ metadata, spec }: Workload, seen: Seen, settings: Reconc
   if ("breaches" in read) return { condition: "Accepted", reason: "Invalid", message: lines(read.breaches) };
   const later = notYet(spec);
   if (later.length > 0) return { condition: "Accepted", reason: "NotYet", message: lines(later) };
+  const barred = modelRefusal(metadata, spec, seen.models, settings.trustedKeys);
+  if (barred !== null) return { condition: "Accepted", ...barred };
   const planned: Plan | PlanRefused = planOf(spec, seen.models, seen.nodes, settings, seen.groups);
   if (isPlan(planned)) return planned;
   const { reason, message } = planned;

@@ -1,3 +1,4 @@
+import type { TrustedKeys } from "../objects/model-rules.ts";
 import type { GpuMaxima } from "../objects/tenants.ts";
 
 /** What the settings say that the reconcilers need. Defaults are those of the first seed's `config.yaml`. */
@@ -39,7 +40,9 @@ export interface ReconcileSettings {
   readonly leastStartMs: number;
   /** Where vLLM serves in its container. */
   readonly vllmPort: number;
-  /** Of a workload that names no metric: percent of the asked CPU above which there are more, and below which fewer. */
   readonly tenantGpus: GpuMaxima;
+  /** Whose signatures of models count. */
+  readonly trustedKeys: TrustedKeys;
+  /** Of a workload that names no metric: percent of the asked CPU above which there are more, and below which fewer. */
   readonly cpuBand: { readonly above: number; readonly below: number };
 }

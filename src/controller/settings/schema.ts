@@ -8,6 +8,7 @@ import { z } from "zod";
 import { parseDuration } from "../../core/base/duration.ts";
 import { ROLES } from "../../http/exchange/auth.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+import { trustedKey } from "../objects/model-rules.ts";
 
 const text = z.string().max(4_096);
 const anything = z.looseObject({}).optional();
@@ -80,6 +81,24 @@ const resourceManager = z.strictObject({
   qosResourceAllocation: classes(allocation),
 });
 
+const modelRegistry = z.looseObject({
+  maxVersions: z.int().min(1).max(1_000).optional(),
+  /** Public keys of Ed25519 as PEM, by the `keyId` that signatures name. */
+  trustedKeys: z
+    .record(
+      z.string().min(1).max(253),
+      text.transform((pem, context) => {
+        try {
+          return trustedKey(pem);
+        } catch (error) {
+          context.addIssue({ code: "custom", message: `expected a public key in PEM: ${(error as Error).message}` });
+          return z.NEVER;
+        }
+      }),
+    )
+    .optional(),
+});
+
 const operator = z.strictObject({
   reconcileInterval: duration.optional(),
   maxConcurrentReconciles: z.int().optional(),
@@ -115,7 +134,7 @@ export const fileSchema = z.strictObject({
   namespace: text.optional(),
   scheduler: scheduler.optional(),
   resourceManager: resourceManager.optional(),
-  modelRegistry: z.looseObject({ maxVersions: z.int().min(1).max(1_000).optional() }).optional(),
+  modelRegistry: modelRegistry.optional(),
   operator: operator.optional(),
   metricsEnabled: flag.optional(),
   metricsPort: port.optional(),

@@ -352,6 +352,7 @@ function reconcileSettings(
     leastStartMs: (overlays.podStartup ?? LEAST_START_S) * 1_000,
     vllmPort: overlays.vllmPort ?? VLLM_PORT,
     tenantGpus: new Map(Object.entries(file.tenants ?? {}).map(([name, { max_gpus: most }]) => [name, most])),
+    trustedKeys: new Map(Object.entries(file.modelRegistry?.trustedKeys ?? {})),
     cpuBand: {
       above: (resourceManager?.scaleUpThreshold ?? SCALE_UP) * 100,
       below: (resourceManager?.scaleDownThreshold ?? SCALE_DOWN) * 100,

@@ -10,7 +10,7 @@
 import { randomUUID } from "node:crypto";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, type Metadata } from "../objects/meta.ts";
-import type { Model, ModelSpec } from "../objects/model.ts";
+import type { Model, ModelSpec, ModelStatus } from "../objects/model.ts";
 import type { Revision } from "../objects/revision.ts";
 import type { Created, Objects, RequestKey, WorkloadDraft } from "../objects/store.ts";
 import type { Workload, WorkloadStatus } from "../objects/workload.ts";
@@ -149,7 +149,8 @@ export class DatabaseObjects implements Objects {
     this.#demandLoaded();
     for (let attempt = 1; ; attempt++) {
       const old = this.#models.get(name)?.metadata;
-      const metadata = metadataOf({ namespace: "", name, labels, annotations: {} }, old, false);
+      const isSame = old !== undefined && JSON.stringify(this.#models.get(name)?.spec) === JSON.stringify(spec);
+      const metadata = metadataOf({ namespace: "", name, labels, annotations: {} }, old, isSame);
       const row = await this.#written(writing("LLMModel", metadata, spec, old));
       if (row !== null) return this.#told(this.#keepRow(row)) as Model;
       if (attempt === ATTEMPTS) throw new ControllerError("conflict", `${name} is changed by others meanwhile`);
@@ -165,6 +166,14 @@ export class DatabaseObjects implements Objects {
     this.#workloads.set(key, { ...now, status });
     this.#unwritten.add(key);
     await this.writeStatuses();
+  }
+
+  /** One that cannot be written is worked out again at the next look. @throws ControllerError */
+  async putModelStatus({ metadata: { name, uid } }: Model, status: ModelStatus): Promise<void> {
+    const sql = `UPDATE objects SET status = $1, version = ${VERSION}
+                 WHERE kind = 'LLMModel' AND namespace = '' AND name = $2 AND uid = $3 RETURNING *`;
+    const [, [row] = []] = await this.#stored([NEXT_VERSION, { sql, values: [JSON.stringify(status), name, uid] }]);
+    if (row !== undefined) this.#keepRow(row);
   }
 
   /** Those that could not be written before. One that cannot be now is tried again at the next call. */

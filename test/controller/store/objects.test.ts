@@ -107,6 +107,24 @@ describe.each(BACKENDS.map((make) => make()))("objects in $name", (backend) => {
     expect(objects.workloads()).toEqual([]);
   });
 
+  test("of models have a status, which a change of the spec leaves, and which nothing that is the same makes another of", async () => {
+    const first = await opened();
+    const spec = { name: "chat", version: "1", type: "text-generation", framework: "pytorch" } as const;
+    const made = await first.objects.putModel("chat", {}, spec);
+    await first.objects.putModelStatus(made, { phase: "Available" });
+    expect((await first.objects.putModel("chat", {}, spec)).metadata.generation).toBe(1);
+    const changed = await first.objects.putModel("chat", {}, { ...spec, author: "a" });
+    expect(changed).toMatchObject({ metadata: { generation: 2 }, status: { phase: "Available" } });
+    await first.objects.removeModel(changed);
+    const again = await first.objects.putModel("chat", {}, spec);
+    // What was worked out for the one before is not the new one's.
+    await first.objects.putModelStatus(changed, { phase: "Failed" });
+    expect(first.objects.models()).toEqual([again]);
+    await first.close();
+    const { objects } = await opened();
+    expect(objects.models()[0]?.status).toEqual({});
+  });
+
   test("are refused while the database is away, and what was known is told; a status is written when it is back", async () => {
     const real = open();
     let isAway = false;

@@ -1,0 +1,94 @@
+/** The verbs of a controller's models: what they say of themselves, and their signatures. */
+import { createPrivateKey, type KeyObject } from "node:crypto";
+import { readFileSync } from "node:fs";
+import type { ClusterClient, ClusterModel } from "../../client/cluster.ts";
+import { visible } from "../../platform/printable.ts";
+import type { CommonOptions } from "../context.ts";
+import { NoSuchError, UsageError } from "../exits.ts";
+import { type Column, table } from "../table.ts";
+import { sinceText } from "../words.ts";
+import { clusterContext, objectsIn, printYaml } from "./cluster.ts";
+
+const MODELS: (now: number) => readonly Column<ClusterModel>[] = (now) => [
+  { head: "NAME", cell: ({ metadata }) => metadata.name },
+  { head: "MODEL", cell: ({ spec }) => `${spec.name} ${spec.version}`, shrinksTo: 8, goes: 3 },
+  { head: "SOURCE", cell: ({ spec: { source } }) => source?.uri ?? "", shrinksTo: 8, goes: 1 },
+  { head: "PHASE", cell: ({ status }) => status.phase ?? "Registering" },
+  { head: "SIGNED", cell: ({ status }) => conditionOf(status, "Signed")?.reason ?? "", goes: 2 },
+  { head: "USED BY", cell: ({ status }) => String(status.deployments?.length ?? 0), align: "right" },
+  { head: "AGE", cell: ({ metadata }) => sinceText(metadata.creationTimestamp, now), align: "right", goes: 4 },
+];
+
+function conditionOf({ conditions = [] }: ClusterModel["status"], type: string) {
+  return conditions.find((one) => one.type === type);
+}
+
+interface ModelOptions extends CommonOptions {
+  readonly file?: string;
+  /** Of the private key, in PEM. */
+  readonly key?: string;
+  readonly keyId?: string;
+}
+
+export async function models(what: string, name: string | undefined, given: ModelOptions): Promise<void> {
+  const { file, key, keyId, ...options } = given;
+  if (what === "sign") return sign(file, key, keyId);
+  const { cluster, terminal } = await clusterContext(options);
+  if (what === "ls") {
+    const all = await cluster.models();
+    if (terminal.json) for (const one of all) terminal.data(one);
+    else for (const line of table(all, MODELS(Date.now()), terminal)) terminal.line(line);
+    return;
+  }
+  if (what !== "get" && what !== "verify" && what !== "rm") {
+    throw new UsageError(`models ${what}: expected ls, get, sign, verify or rm`);
+  }
+  const model = await named(cluster, name);
+  if (what === "get") terminal.line(JSON.stringify(model, null, terminal.json ? 0 : 2));
+  else if (what === "rm") {
+    await cluster.removeModel(model.metadata.name);
+    terminal.say(`${model.metadata.name} is deleted; workloads of it that run go on`);
+  } else {
+    const { conditions = [] } = model.status;
+    if (terminal.json) for (const one of conditions) terminal.data(one);
+    for (const { type, status, reason = "", message = "" } of terminal.json ? [] : conditions) {
+      terminal.line(visible(`${type}=${status}  ${reason}  ${message}`.trimEnd()));
+    }
+    // Whoever asks in a script wants to know by the exit code.
+    if (conditionOf(model.status, "Signed")?.status !== "True") process.exitCode = 1;
+  }
+}
+
+async function named(cluster: ClusterClient, name: string | undefined): Promise<ClusterModel> {
+  if (name === undefined) throw new UsageError("which model?");
+  const found = (await cluster.models()).find(({ metadata }) => metadata.name === name);
+  if (found === undefined) throw new NoSuchError(`there is no model ${name}`);
+  return found;
+}
+
+/** Prints the file with its models signed; nothing is sent, and the key leaves this program nowhere. */
+async function sign(file: string | undefined, keyFile: string | undefined, keyId: string | undefined): Promise<void> {
+  if (file === undefined || keyFile === undefined || keyId === undefined) {
+    throw new UsageError("models sign: needs --file, --key and --key-id");
+  }
+  const { signModel } = await import("../../controller/objects/model-rules.ts");
+  const key = privateKeyIn(keyFile);
+  const signed = objectsIn(file).map((object) => {
+    if (object.kind !== "LLMModel") return object;
+    const { spec } = object as ClusterModel;
+    try {
+      return { ...object, spec: { ...spec, signature: signModel(spec as never, keyId, key) } };
+    } catch (error) {
+      throw new UsageError(`${file}: ${object.metadata.name}: ${(error as Error).message}`);
+    }
+  });
+  printYaml(signed);
+}
+
+function privateKeyIn(path: string): KeyObject {
+  try {
+    return createPrivateKey(readFileSync(path));
+  } catch (error) {
+    throw new UsageError(`${path}: ${(error as Error).message}`);
+  }
+}

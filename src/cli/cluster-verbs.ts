@@ -28,7 +28,9 @@ export function clusterVerbs(program: Command): void {
     });
   const cluster = () => import("./verbs/cluster.ts");
   const group = hostVerb(program, "cluster", "workloads, models and nodes of a controller", "gpuo cluster workloads ls")
-    .description("workloads, models and nodes of a controller; --url, or $GPU_ORCHESTRATOR_CONTROLLER_URL, says where it is")
+    .description(
+      "workloads, models and nodes of a controller; --url, or $GPU_ORCHESTRATOR_CONTROLLER_URL, says where it is",
+    )
     .helpCommand(false);
   verb(group, "apply", "make or change workloads and models from a file", "gpuo cluster apply -f workload.yaml")
     .requiredOption("-f, --file <file>", "YAML or JSON; -: standard input")

@@ -16,6 +16,7 @@ import { audit } from "./audit/audit.ts";
 import { deliveries, redelivery, testing } from "./deliveries/routes.ts";
 import { events } from "./events/stream.ts";
 import { KEY_ID } from "./exchange/auth.ts";
+import { docsEndpoints } from "./exchange/docs-page.ts";
 import { type Endpoint, endpoint } from "./exchange/endpoint.ts";
 import { governance, gpuDrain, gpuRemoval } from "./gpus/routes.ts";
 import { gpuWhy } from "./gpus/why.ts";
@@ -27,8 +28,8 @@ import type { EndpointParts } from "./parts.ts";
 import { plan, workload } from "./planning/routes.ts";
 import { quotas } from "./quotas/quotas.ts";
 import { readings } from "./readings/stream.ts";
+import { PROBLEMS } from "./refusals.ts";
 import { reservationEnd, reservations, reserving } from "./reservations/reservations.ts";
-import { docsEndpoints } from "./service/docs-page.ts";
 import { me } from "./service/me.ts";
 import { pageEndpoints } from "./service/page.ts";
 import { alive, metrics, openapi, ready } from "./service/routes.ts";
@@ -81,7 +82,7 @@ export function endpointsOf(parts: EndpointParts): readonly Endpoint[] {
     endpoint("/readyz", "probe", { GET: ready(parts) }),
     ...(parts.metrics === null ? [] : [endpoint("/metrics", "open", { GET: metrics(parts.metrics) })]),
     endpoint("/openapi.json", "open", { GET: openapi(parts) }),
-    ...docsEndpoints(parts.workProblems),
+    ...docsEndpoints({ ...PROBLEMS, ...parts.workProblems }),
     ...pageEndpoints(),
   ];
 }

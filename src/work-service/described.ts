@@ -366,7 +366,7 @@ const OF_WORKLOADS = [
   ...["readWorkload", "changeWorkload", "restartWorkload", "deleteWorkload"],
   { operationId: "schedule", field: "workloadId" },
 ];
-/** Where answers have what other calls take: see http/service/links.ts. */
+/** Where answers have what other calls take: see http/exchange/links.ts. */
 export const WORK_LINKS = [
   // The oldest first: it has ended if any has.
   { from: "listTasks", at: "/0/task_id", to: OF_RESULTS },

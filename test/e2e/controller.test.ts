@@ -69,16 +69,23 @@ function commandOf(pid: string): string {
 }
 
 /** `gpuo cluster`, as somebody with the admin's key calls it. */
-async function cli(args: readonly string[], stdin = "") {
-  const env = { ...process.env, GPU_ORCHESTRATOR_API_KEY: "admin-key-0123456789" };
-  const started = spawn(process.execPath, [PROGRAM, "cluster", ...args, "--url", url], { env });
-  started.stdin.end(stdin);
-  const [stdout, stderr, code] = await Promise.all([
+async function cli(args: readonly string[]) {
+  return shell(`exec "$NODE" "$PROGRAM" cluster "$@"`, args);
+}
+
+async function shell(script: string, args: readonly string[] = []) {
+  const own = { NODE: process.execPath, PROGRAM, GPU_ORCHESTRATOR_CONTROLLER_URL: url };
+  const env = { ...process.env, ...own, GPU_ORCHESTRATOR_API_KEY: "admin-key-0123456789" };
+  const started = spawn("sh", ["-c", script, "sh", ...args], {
+    env,
+    stdio: ["ignore", "pipe", "inherit"],
+    cwd: folder,
+  });
+  const [stdout, code] = await Promise.all([
     text(started.stdout),
-    text(started.stderr),
     new Promise<number | null>((resolve) => started.once("exit", resolve)),
   ]);
-  return { stdout, stderr, code };
+  return { stdout, code };
 }
 
 const create = (body: object, headers = ACME) => call("POST", "/internal/deployments/create", body, headers);
@@ -163,7 +170,8 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
     const { signature } = parse(signed.stdout).spec;
     const listed = Buffer.from('[{"checksum":"sha256:00","path":"model.safetensors","size":7}]');
     expect(verify(null, listed, publicKey, Buffer.from(signature.value, "base64"))).toBe(true);
-    expect((await cli(["apply", "-f", "-"], signed.stdout)).stdout).toBe("llmmodel/llama2 applied\n");
+    const sign = `"$NODE" "$PROGRAM" cluster models sign -f model.yaml --key release.pem --key-id release`;
+    expect((await shell(`${sign} | "$NODE" "$PROGRAM" cluster apply -f -`)).stdout).toBe("llmmodel/llama2 applied\n");
     const told = await eventually(
       () => cli(["models", "verify", "llama2"]),
       ({ stdout }) => stdout.includes("Available=True"),

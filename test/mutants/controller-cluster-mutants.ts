@@ -68,8 +68,8 @@ export const CONTROLLER_CLUSTER_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "Without the right to read NetworkPolicies everything stops",
-        find: '!(kind === "networkpolicies" && isForbidden)',
-        replace: '!(kind === "networkpolicies" && isForbidden && kind in OPTIONAL)',
+        find: "!(OF_SOME.has(kind) && isForbidden)",
+        replace: "!(OF_SOME.has(kind) && isForbidden && kind in OPTIONAL)",
       },
       {
         name: "An isolated workload runs where its NetworkPolicy cannot be seen",

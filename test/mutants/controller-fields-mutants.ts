@@ -9,6 +9,7 @@ const SECRETS = "test/controller/secrets.test.ts";
 const HOST = "test/controller/host.test.ts";
 const AVOIDANCE = "test/controller/avoidance.test.ts";
 const TENANTS = "test/controller/tenants.test.ts";
+const MODELS = "test/controller/models.test.ts";
 const MANIFESTS = "test/controller/manifests.test.ts";
 const USAGE = "test/controller/pod-usage.test.ts";
 
@@ -189,6 +190,64 @@ export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
         name: "A class that may never lose its place loses it",
         find: "lesser.every((other) => qos[other].isPreemptible)",
         replace: "lesser.some((other) => qos[other].isPreemptible)",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/objects/model-rules.ts",
+    [MODELS],
+    [
+      {
+        name: "A model without tenants is everybody's, though its access says nothing of the public",
+        find: "access === undefined || access.public === true || access.tenants?.includes(tenant) === true",
+        replace: "access === undefined || access.public === true || access.tenants?.includes(tenant) !== false",
+      },
+      {
+        name: "A signature over other files is taken",
+        find: '? "true" : "false";',
+        replace: '? "true" : "true";',
+      },
+      {
+        name: "What is signed has no sizes",
+        find: "files.map(({ path, size, checksum }) => ({ path, size, checksum }));",
+        replace: "files.map(({ path, checksum }) => ({ path, checksum }));",
+      },
+      {
+        name: "Whoever states engine.model uses models of other tenants",
+        find: "if (model === null) return null;",
+        replace: "if (model === null || spec.engine?.model !== undefined) return null;",
+      },
+      {
+        name: "The newest of two models of one version counts",
+        find: "ageOf(a) < ageOf(b) ? -1 : 1",
+        replace: "ageOf(a) > ageOf(b) ? -1 : 1",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/model-statuses.ts",
+    [MODELS],
+    [
+      {
+        name: "The status of a model is written at each look",
+        find: "if (isDeepStrictEqual(status, model.status)) continue;",
+        replace: "if (status === model.status) continue;",
+      },
+      {
+        name: "A status of a model that is refused is asked for at each look",
+        find: "if (rest !== undefined && now < rest.until) continue;",
+        replace: "if (rest !== undefined && now < 0) continue;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/api/objects.ts",
+    ["test/controller/api.test.ts"],
+    [
+      {
+        name: "A key that is bound to a tenant sees the models of others",
+        find: 'return "spec" in read && tenants.some((tenant) => mayUse(read.spec, tenant));',
+        replace: 'return "spec" in read;',
       },
     ],
   ),

@@ -298,7 +298,7 @@ const DOCS = planted(
 );
 
 const DOCS_LINKS = planted(
-  "src/http/service/links.ts",
+  "src/http/exchange/links.ts",
   ["test/http/service/links.test.ts"],
   [
     {

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import type { ClusterClient, ClusterModel } from "../../client/cluster.ts";
 import { visible } from "../../platform/printable.ts";
 import type { CommonOptions } from "../context.ts";
-import { NoSuchError, UsageError } from "../exits.ts";
+import { NoSuchError, notRead, UsageError } from "../exits.ts";
 import { type Column, table } from "../table.ts";
 import { sinceText } from "../words.ts";
 import { clusterContext, objectsIn, printYaml } from "./cluster.ts";
@@ -30,24 +30,26 @@ interface ModelOptions extends CommonOptions {
   readonly keyId?: string;
 }
 
+const ACTS: ReadonlySet<string> = new Set(["ls", "get", "verify", "rm"]);
+
 export async function models(what: string, name: string | undefined, given: ModelOptions): Promise<void> {
   const { file, key, keyId, ...options } = given;
   if (what === "sign") return sign(file, key, keyId);
+  if (!ACTS.has(what)) throw new UsageError(`models ${what}: expected ls, get, sign, verify or rm`);
   const { cluster, terminal } = await clusterContext(options);
   if (what === "ls") {
     const all = await cluster.models();
     if (terminal.json) for (const one of all) terminal.data(one);
+    else if (all.length === 0) terminal.line("there are no models");
     else for (const line of table(all, MODELS(Date.now()), terminal)) terminal.line(line);
     return;
-  }
-  if (what !== "get" && what !== "verify" && what !== "rm") {
-    throw new UsageError(`models ${what}: expected ls, get, sign, verify or rm`);
   }
   const model = await named(cluster, name);
   if (what === "get") terminal.line(JSON.stringify(model, null, terminal.json ? 0 : 2));
   else if (what === "rm") {
-    await cluster.removeModel(model.metadata.name);
-    terminal.say(`${model.metadata.name} is deleted; workloads of it that run go on`);
+    const removed = await cluster.removeModel(model.metadata.name);
+    if (terminal.json) terminal.data(removed);
+    else terminal.say(`${model.metadata.name} is deleted; workloads of it that run go on`);
   } else {
     const { conditions = [] } = model.status;
     if (terminal.json) for (const one of conditions) terminal.data(one);
@@ -73,7 +75,7 @@ async function sign(file: string | undefined, keyFile: string | undefined, keyId
   }
   const { signModel } = await import("../../controller/objects/model-rules.ts");
   const key = privateKeyIn(keyFile);
-  const signed = objectsIn(file).map((object) => {
+  const signed = (await objectsIn(file)).map((object) => {
     if (object.kind !== "LLMModel") return object;
     const { spec } = object as ClusterModel;
     try {
@@ -89,6 +91,8 @@ function privateKeyIn(path: string): KeyObject {
   try {
     return createPrivateKey(readFileSync(path));
   } catch (error) {
-    throw new UsageError(`${path}: ${(error as Error).message}`);
+    // OpenSSL's own words say a number.
+    const { code } = error as NodeJS.ErrnoException;
+    throw new UsageError(code?.startsWith("ERR_OSSL") ? `${path}: is no private key in PEM` : notRead(path, error));
   }
 }

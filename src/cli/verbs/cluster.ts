@@ -1,5 +1,4 @@
 /** The verbs of a controller. */
-import { readFileSync } from "node:fs";
 import { parseAllDocuments, stringify } from "yaml";
 import {
   type Cluster,
@@ -16,7 +15,8 @@ import { visible } from "../../platform/printable.ts";
 import { wholeOf } from "../ask.ts";
 import { filled } from "../connect.ts";
 import { type CommonOptions, type Context, contextOf } from "../context.ts";
-import { NoController, NoSuchError, notRead, UsageError } from "../exits.ts";
+import { NoController, NoSuchError, UsageError } from "../exits.ts";
+import { textIn } from "../given.ts";
 import { type Column, table } from "../table.ts";
 import { plural, sinceText } from "../words.ts";
 
@@ -45,21 +45,15 @@ function toController(transport: Transport): Transport {
 export async function apply({ file, ...options }: CommonOptions & { readonly file: string }): Promise<void> {
   const { cluster, terminal } = await clusterContext(options);
   // All are read before the first is sent: a mistake in the second changes nothing.
-  for (const object of objectsIn(file)) {
+  for (const object of await objectsIn(file)) {
     const made = await cluster.apply(object);
     if (terminal.json) terminal.data(made);
     else terminal.line(`${object.kind.toLowerCase()}/${object.metadata.name} applied`);
   }
 }
 
-export function objectsIn(file: string): ClusterObject[] {
-  let text: string;
-  try {
-    text = readFileSync(file === "-" ? 0 : file, "utf8");
-  } catch (error) {
-    throw new UsageError(notRead(file, error));
-  }
-  const documents = parseAllDocuments(text);
+export async function objectsIn(file: string): Promise<ClusterObject[]> {
+  const documents = parseAllDocuments(await textIn(file));
   const found = "empty" in documents ? [] : documents;
   return found.map((document, index) => {
     const [problem] = document.errors;

@@ -1,13 +1,13 @@
 /** The verbs of work: what is submitted, run, followed and stopped. */
 import { randomUUID } from "node:crypto";
-import { readFileSync } from "node:fs";
 import { ApiProblem } from "../../client/errors.ts";
 import { nodeTransport } from "../../client/node-transport.ts";
 import { type TaskRecord, WorkClient, type WorkerRecord, type WorkloadRecord } from "../../client/work.ts";
 import { visible } from "../../platform/printable.ts";
 import { wholeOf } from "../ask.ts";
 import { type CommonOptions, type Context, contextOf, shown } from "../context.ts";
-import { EXIT, NoSuchError, notRead, UsageError } from "../exits.ts";
+import { EXIT, NoSuchError, UsageError } from "../exits.ts";
+import { textIn } from "../given.ts";
 import { type Column, table } from "../table.ts";
 import { plural, sinceText } from "../words.ts";
 
@@ -30,7 +30,7 @@ export async function submit(
   { dryRun, ...options }: CommonOptions & { readonly dryRun?: boolean },
 ): Promise<void> {
   const { work, terminal } = await workContext(options);
-  const yaml = read(file);
+  const yaml = await textIn(file);
   if (dryRun === true) {
     terminal.data(await work.planTask(yaml));
     return;
@@ -48,14 +48,6 @@ export async function submit(
   if (answer.ok !== false) return;
   terminal.warn(visible(String(answer.error)));
   process.exitCode = EXIT.refused;
-}
-
-function read(file: string): string {
-  try {
-    return readFileSync(file === "-" ? 0 : file, "utf8");
-  } catch (error) {
-    throw new UsageError(notRead(file, error));
-  }
 }
 
 interface Row {

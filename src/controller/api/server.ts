@@ -1,5 +1,6 @@
 /** The controller's HTTP server. */
 
+import type { Endpoint } from "../../http/exchange/endpoint.ts";
 import { NO_LIMITS } from "../../http/exchange/limits.ts";
 import { createServer, type HttpServer, type ServerParts } from "../../http/exchange/server.ts";
 import type { Certificate, Log } from "../../http/exchange/serving.ts";
@@ -18,8 +19,8 @@ const IDLE_MS = 60_000;
 const DRAIN_MS = 8_000;
 const MAX_CONNECTIONS = 1_024;
 
-export function createApiServer(parts: ApiParts, log: Log): HttpServer {
-  return serverOf(parts, log, parts.settings.certificate, (isDraining) => [
+export function apiEndpoints(parts: ApiParts, isDraining: () => boolean): readonly Endpoint[] {
+  return [
     ...serviceEndpoints(parts, isDraining),
     // Before those that take an id: `status` and the events of a deployment are no ids.
     ...nodeEndpoints(parts),
@@ -27,7 +28,11 @@ export function createApiServer(parts: ApiParts, log: Log): HttpServer {
     ...registryEndpoints(),
     ...deploymentEndpoints(parts),
     ...objectEndpoints(parts),
-  ]);
+  ];
+}
+
+export function createApiServer(parts: ApiParts, log: Log): HttpServer {
+  return serverOf(parts, log, parts.settings.certificate, (isDraining) => apiEndpoints(parts, isDraining));
 }
 
 /** For probes and scrapes only: what takes a key is not there. */

@@ -1,10 +1,12 @@
 /** What tells how the controller itself is. Open to all, as probes need it. */
 import { json } from "../../http/exchange/answers.ts";
+import { docsEndpoints } from "../../http/exchange/docs-page.ts";
 import { type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import { EXCHANGE_PROBLEMS } from "../../http/exchange/problems.ts";
 import { addressOf } from "../store/address.ts";
 import { metrics } from "./metrics.ts";
 import { healthView } from "./nodes.ts";
-import type { ApiParts } from "./parts.ts";
+import { type ApiParts, CONTROLLER_REFUSALS } from "./parts.ts";
 
 export function serviceEndpoints(parts: ApiParts, isDraining: () => boolean): readonly Endpoint[] {
   const open = { role: "read", body: "ignored" } as const;
@@ -30,6 +32,7 @@ export function serviceEndpoints(parts: ApiParts, isDraining: () => boolean): re
         answer: async () => json(200, (await import("./openapi.ts")).openApiDocument(parts)),
       },
     }),
+    ...docsEndpoints({ ...EXCHANGE_PROBLEMS, ...CONTROLLER_REFUSALS.kinds }),
     endpoint("/admin/v1/config", "key", {
       GET: { role: "admin", body: "ignored", answer: () => json(200, configView(parts)) },
     }),

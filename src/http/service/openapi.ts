@@ -6,6 +6,7 @@ import { audit } from "../audit/docs.ts";
 import * as deliveries from "../deliveries/docs.ts";
 import { taskWebhook, webhooks } from "../deliveries/webhooks.ts";
 import * as events from "../events/docs.ts";
+import { type LinkSource, linked } from "../exchange/links.ts";
 import * as gpus from "../gpus/docs.ts";
 import { history } from "../history/docs.ts";
 import * as host from "../host/docs.ts";
@@ -18,7 +19,7 @@ import * as reservations from "../reservations/docs.ts";
 import { usage } from "../usage/docs.ts";
 import { windows } from "../windows/docs.ts";
 import * as service from "./docs.ts";
-import { LINKS, type LinkSource, linked } from "./links.ts";
+import { LINKS } from "./links.ts";
 import { TAGS, tagged, WORK_TAG } from "./tags.ts";
 
 /** Calls that another room makes, and what it tells. */

@@ -29,7 +29,7 @@ type Wrapped<Args extends unknown[]> = (
 declare function SwaggerUIBundle(options: object): { getSystem(): System };
 
 const DOCUMENT = "/openapi.json";
-/** Who one is here, and whether there is work. */
+/** Who one is here, and whether there is work; the controller's API has no such call. */
 const ME = "/gpu/me";
 /** What was put in a form here, by its place. */
 const put = new Map<string, string>();
@@ -55,12 +55,23 @@ async function follow(system: System, path: string, method: string, { status, bo
 
 /** Looks what is there. */
 async function look(system: System, headers: Record<string, string>): Promise<void> {
-  const me = await fetch(ME, { headers });
-  if (!me.ok) return;
-  for (const path of lists(await read, (await me.json()) as Asking)) {
+  const document = await read;
+  const who = document.paths[ME] === undefined ? anybodyOf(document) : await whoAmI(headers);
+  if (who === null) return;
+  for (const path of lists(document, who)) {
     const answer = await fetch(path, { headers });
     if (answer.ok) await follow(system, path, "get", { status: answer.status, body: await answer.json() });
   }
+}
+
+async function whoAmI(headers: Record<string, string>): Promise<Asking | null> {
+  const me = await fetch(ME, { headers });
+  return me.ok ? ((await me.json()) as Asking) : null;
+}
+
+/** Where nobody can ask who one is: without keys everybody is an admin, and of a key nothing is known. */
+function anybodyOf(document: Document): Asking {
+  return { role: document.security === undefined ? "admin" : "read", work: false };
 }
 
 function keyOf(authorized: Authorized, headerName: unknown): Record<string, string> {

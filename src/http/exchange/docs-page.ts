@@ -3,10 +3,9 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { carried } from "../../platform/executable.ts";
-import type { Answer } from "../exchange/answers.ts";
-import { type Endpoint, endpoint } from "../exchange/endpoint.ts";
-import { HttpError, type ProblemKind } from "../exchange/problems.ts";
-import { PROBLEMS } from "../refusals.ts";
+import type { Answer } from "./answers.ts";
+import { type Endpoint, endpoint } from "./endpoint.ts";
+import { HttpError, type ProblemKind } from "./problems.ts";
 
 const HTML_TYPE = "text/html; charset=utf-8";
 const PAGE_HEADERS: readonly string[] = [
@@ -41,13 +40,14 @@ const PAGE = `<!doctype html>
 </html>
 `;
 
-export function docsEndpoints(further: Readonly<Record<string, ProblemKind>>): readonly Endpoint[] {
+/** @param problems are all that the API may answer, by their codes. */
+export function docsEndpoints(problems: Readonly<Record<string, ProblemKind>>): readonly Endpoint[] {
   const css = once(() => file("swagger-ui.css"));
   const bundle = once(() => file("swagger-ui-bundle.js"));
   const start = once(() => file("start.js"));
   return [
     page("/docs", () => html(PAGE)),
-    page("/docs/problems", () => html(problemsPage({ ...PROBLEMS, ...further }))),
+    page("/docs/problems", () => html(problemsPage(problems))),
     page("/docs/start.js", async () => asset("text/javascript; charset=utf-8", await start())),
     page("/docs/swagger-ui.css", async () => asset("text/css; charset=utf-8", await css())),
     page("/docs/swagger-ui-bundle.js", async () => asset("text/javascript; charset=utf-8", await bundle())),

@@ -25,6 +25,8 @@ auth:
   api_keys:
     root-key-0123456789ab: {principal: root, role: admin}
     acme-key-0123456789ab: {principal: acme, role: admin, tenants: [acme]}
+tenants:
+  acme: {max_gpus: 4}
 `;
 
 const BACKEND: Backend = {
@@ -154,6 +156,36 @@ describe("a key that is bound to a tenant", () => {
     expect(await ids("root")).toEqual(["chat", "theirs"]);
     expect(await ids("acme")).toEqual(["chat"]);
   });
+});
+
+test("what is being deleted is changed no more: 409, and 400 for a restart, as the Orchestration Service has it", async () => {
+  await put("root", "acme");
+  await call("root", "DELETE", "/internal/deployments/chat");
+  const change = await call("acme", "PUT", "/internal/deployments/chat", { replicas: 2 });
+  expect(change).toMatchObject({ status: 409, body: { code: "wrong-state", status_code: 409 } });
+  const restart = await call("acme", "POST", "/internal/deployments/chat/restart");
+  expect(restart).toMatchObject({ status: 400, body: { code: "not-restartable", error: "chat is terminating" } });
+  expect((await call("acme", "DELETE", "/internal/deployments/chat")).status).toBe(200);
+});
+
+test("a tenant has no more GPUs than its maximum, by whichever call", async () => {
+  const ask = { model_id: "m", model_name: "m", model_path: "a/b", gpu_per_replica: 2 };
+  const create = (change: object) => call("acme", "POST", "/api/v1/deployments", { ...ask, ...change });
+  const over = (words: string) => ({
+    status: 403,
+    body: { code: "tenant-maximum", detail: expect.stringContaining(words) },
+  });
+  expect(await create({ replicas: 3 })).toMatchObject(over("may have 4 GPUs: 0 are its already, and this asks for 6"));
+  const made = await create({ replicas: 1 });
+  expect(made.status).toBe(202);
+  const id = made.body.deployment_id;
+  expect(await create({ replicas: 2 })).toMatchObject(over("2 are its already, and this asks for 4"));
+  expect(await call("acme", "PUT", `/internal/deployments/${id}`, { replicas: 3 })).toMatchObject(over("6"));
+  expect((await call("acme", "PUT", `/internal/deployments/${id}`, { replicas: 2 })).status).toBe(200);
+  const scaled = (who: "root" | "acme") => call(who, "POST", "/admin/v1/models/m/scale", { replicas: 3 });
+  expect(await scaled("acme")).toMatchObject(over("6"));
+  expect(await scaled("root")).toMatchObject(over("6"));
+  expect(store.workloads().map(({ spec }) => spec.replicas)).toEqual([2]);
 });
 
 test("nobody sets secretRefs by the API", async () => {

@@ -169,8 +169,9 @@ describe("a workload in a cluster", () => {
   });
 
   test("is given as long to start as its weights take to load, and at least ten minutes", () => {
-    expect(startupSeconds({ memoryMib: 1_024, gpus: 1 }, 600)).toBe(600);
-    expect(startupSeconds({ memoryMib: 70 * 1_024, gpus: 2 }, 600)).toBe(Math.ceil((140 * 15 + 105) * 1.3));
+    expect(startupSeconds(1_024, 600)).toBe(600);
+    const gigabytes = (140 * 1_024 * 2 ** 20) / 1_000 ** 3;
+    expect(startupSeconds(140 * 1_024, 600)).toBe(Math.ceil((gigabytes * 15 + 105) * 1.3));
   });
 
   test("surges only where a node has a GPU for it", () => {

@@ -30,6 +30,7 @@ export const SETTINGS: ReconcileSettings = {
   gpuMemoryMib: null,
   maxVersions: 10,
   progressDeadlineMs: 600_000,
+  anewMs: 60_000,
   leastStartMs: 600_000,
   vllmPort: 8_000,
   tenantGpus: new Map(),

@@ -161,6 +161,24 @@ describe("a workload", () => {
     expect(look(going)).toMatchObject({ gone: true });
   });
 
+  test("of which a length is stated takes as many sequences as have room, and as many as its config says", () => {
+    const flagsOf = (config: Record<string, unknown>, nodes = [node({ gpuMemoryMib: 23_034 })]) => {
+      const planned = planOf(spec({ engine: { config } }), [], nodes, SETTINGS);
+      return isPlan(planned) ? planned.flags.filter((flag) => flag.startsWith("--max-")) : planned;
+    };
+    // 0.5 MiB of cache a token (32 layers, 32 heads of 128, keys and values of 2 bytes), and 12.6 GiB of weights.
+    const [length, sequences] = flagsOf({ max_model_len: 4_096 }) as string[];
+    expect(length).toBe("--max-model-len=4096");
+    const count = Number(/^--max-num-seqs=(\d+)$/.exec(sequences ?? "")?.[1]);
+    expect(count * 2_048).toBeLessThanOrEqual(23_034 * 0.92 - 12_853);
+    expect((count + 1) * 2_048).toBeGreaterThan(23_034 * 0.92 - 12_853 - 2_048);
+    expect(flagsOf({ max_model_len: 4_096, max_num_seqs: 64 })).toEqual(["--max-model-len=4096", "--max-num-seqs=64"]);
+    // So many have room that the engine's own number is better; or nobody knows what it has.
+    expect(flagsOf({ max_model_len: 256 }, [node({ gpuMemoryMib: 143_771 })])).toEqual(["--max-model-len=256"]);
+    expect(flagsOf({ max_model_len: 4_096 }, [node({ gpuMemoryMib: null })])).toEqual(["--max-model-len=4096"]);
+    expect(flagsOf({})).toEqual([]);
+  });
+
   test("that is paused is looked at and left alone", () => {
     const outcome = look(workload({ paused: true }));
     expect(outcome.wanted).toBeNull();

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { parseAllDocuments } from "yaml";
-import type { ConfigError } from "../../src/config/problems.ts";
+import { ConfigError } from "../../src/config/problems.ts";
 import { isPlan, planOf } from "../../src/controller/reconcile/plan.ts";
 import { loadSettings } from "../../src/controller/settings/settings.ts";
 
@@ -61,6 +61,15 @@ describe("the controller's settings", () => {
       namespace: "ai-platform",
       reconcile: { gpuMemoryMib: 48 * 1_024, image: "vllm/vllm-openai:v0.9" },
     });
+  });
+
+  test("take GPU_TYPE for the memory of GPUs, where nothing says that, and look as often as they are told", () => {
+    const of = (env: object) => loadSettings({ backend: "host" }, { ...env }).reconcile;
+    expect(of({ GPU_TYPE: "nvidia-l40s" }).gpuMemoryMib).toBe(46_068);
+    expect(of({ GPU_TYPE: "nvidia-l40s", GPU_MEMORY_GB: "48" }).gpuMemoryMib).toBe(48 * 1_024);
+    expect(of({ GPU_TYPE: "something" }).gpuMemoryMib).toBeNull();
+    expect([of({}).anewMs, of({ HEALTH_CHECK_INTERVAL: "30" }).anewMs]).toEqual([60_000, 30_000]);
+    expect(() => of({ HEALTH_CHECK_INTERVAL: "0" })).toThrow(ConfigError);
   });
 
   test("say what a deployment has that asks for nothing, the operator's first, and where CPU scales", () => {

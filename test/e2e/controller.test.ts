@@ -152,9 +152,12 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
     const { publicKey, privateKey } = generateKeyPairSync("ed25519");
     writeFileSync(join(folder, "release.pem"), privateKey.export({ type: "pkcs8", format: "pem" }));
     const file = join(folder, "model.yaml");
-    const spec = { name: "llama2", version: "latest", type: "text-generation", framework: "pytorch" };
+    const hub = { type: "hub", uri: LLAMA.model_path };
+    const spec = { name: "ours", version: "latest", type: "text-generation", framework: "pytorch", source: hub };
+    const ask = { model_id: "ours", model_name: "ours", replicas: 1 };
+    expect(await create(ask)).toMatchObject({ status: 404, body: { code: "model-not-found" } });
     const files = [{ path: "model.safetensors", size: 7, checksum: "sha256:00" }];
-    const head = { apiVersion: "llm.orchestrator.io/v1", kind: "LLMModel", metadata: { name: "llama2" } };
+    const head = { apiVersion: "llm.orchestrator.io/v1", kind: "LLMModel", metadata: { name: "ours" } };
     writeFileSync(file, JSON.stringify({ ...head, spec: { ...spec, files, access: { tenants: ["acme"] } } }));
     const signed = await cli([
       "models",
@@ -171,25 +174,32 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
     const listed = Buffer.from('[{"checksum":"sha256:00","path":"model.safetensors","size":7}]');
     expect(verify(null, listed, publicKey, Buffer.from(signature.value, "base64"))).toBe(true);
     const sign = `"$NODE" "$PROGRAM" cluster models sign -f model.yaml --key release.pem --key-id release`;
-    expect((await shell(`${sign} | "$NODE" "$PROGRAM" cluster apply -f -`)).stdout).toBe("llmmodel/llama2 applied\n");
+    expect((await shell(`${sign} | "$NODE" "$PROGRAM" cluster apply -f -`)).stdout).toBe("llmmodel/ours applied\n");
     const told = await eventually(
-      () => cli(["models", "verify", "llama2"]),
+      () => cli(["models", "verify", "ours"]),
       ({ stdout }) => stdout.includes("Available=True"),
       LONG_MS - 10_000,
     );
     // Whose key it is nobody has told this controller.
     expect(told).toMatchObject({ code: 1, stdout: expect.stringContaining("Signed=Unknown  UnknownKey") });
+    const made = await create(ask);
     const { stdout } = await eventually(
       () => cli(["models", "ls", "--json"]),
-      (answer) => JSON.parse(answer.stdout).status.usageStats.readyReplicas === 2,
+      (answer) => JSON.parse(answer.stdout).status.usageStats.readyReplicas === 1,
       LONG_MS - 10_000,
     );
     expect(JSON.parse(stdout)).toMatchObject({
       status: { phase: "Available", totalSize: 7, deployments: [{ tenant: "acme" }] },
     });
-    const foreign = await create({ ...LLAMA, tenant_id: "other", replicas: 0 }, ADMIN);
-    expect(foreign).toMatchObject({ status: 403, body: { error: "the LLMModel llama2 is not for the tenant other" } });
-    expect((await cli(["models", "rm", "llama2"])).code).toBe(0);
+    const foreign = await create({ ...ask, tenant_id: "other" }, ADMIN);
+    expect(foreign).toMatchObject({ status: 403, body: { error: "the LLMModel ours is not for the tenant other" } });
+    await call("DELETE", `/internal/deployments/${made.body.deployment_id}`);
+    await eventually(
+      () => call("GET", "/internal/deployments?model_id=ours"),
+      ({ body }) => body.length === 0,
+      LONG_MS - 10_000,
+    );
+    expect((await cli(["models", "rm", "ours"])).code).toBe(0);
     const clusters = await cli(["clusters", "ls", "--json"]);
     expect(JSON.parse(clusters.stdout)).toMatchObject({ backend: "host", reachable: true, nodes: 1, total_gpus: 8 });
   });

@@ -203,7 +203,10 @@ async function remove(parts: ApiParts, call: Call): Promise<Answer> {
 }
 
 async function restart(parts: ApiParts, call: Call): Promise<Answer> {
-  const workload = changeable(deploymentNamed(parts, call, call.id));
+  const workload = deploymentNamed(parts, call, call.id);
+  if (workload.metadata.deletionTimestamp !== null) {
+    throw new ControllerError("not-restartable", `${workload.metadata.name} is terminating`);
+  }
   await parts.objects.put(restartDraft(workload, new Date(parts.now()).toISOString()));
   return json(200, {
     success: true,

@@ -147,6 +147,7 @@ export const utilization = z
         gpus_total: count,
         gpus_allocated: count,
         gpu_allocation_percent: figure,
+        gpu_utilization_percent: figure,
         memory_allocation_percent: figure,
         cpu_allocation_percent: figure,
         pod_count: count,

@@ -51,6 +51,8 @@ const PROBLEMS: Readonly<Record<ControllerErrorCode, ProblemKind>> = {
   "object-exists": { status: 409, title: "There is an object of this name" },
   conflict: { status: 409, title: "The object is in the way of this" },
   "wrong-state": { status: 409, title: "The deployment is in another state" },
+  // The second seed's clients know this one.
+  "not-restartable": { status: 400, title: "The deployment cannot be restarted now" },
   "several-deployments": { status: 409, title: "The model has several deployments" },
   "never-fits": { status: 422, title: "No node could ever hold a replica" },
   "no-gpu-free": { status: 503, title: "No GPU is free now", retryAfterSeconds: 5 },

@@ -1,6 +1,7 @@
 /** Nodes and pods, as the reconcilers see them. Pure. */
 import { urlHost } from "../../platform/url-host.ts";
 import { ANNOTATION, keyOf, LABEL } from "../objects/meta.ts";
+import { memoryOfProduct } from "../reconcile/gpu-memory.ts";
 import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
 import { groupSeen, replicasIn } from "./group.ts";
 import { PRODUCT, VLLM_PORT } from "./owned.ts";
@@ -114,11 +115,12 @@ export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObjec
     const gpus = Number(allocatable[GPU] ?? 0);
     if (gpus === 0) return [];
     const memory = Number(metadata.labels?.["nvidia.com/gpu.memory"]);
+    const product = metadata.labels?.[PRODUCT] ?? null;
     return [
       {
         name: metadata.name,
-        product: metadata.labels?.[PRODUCT] ?? null,
-        gpuMemoryMib: Number.isFinite(memory) ? memory : null,
+        product,
+        gpuMemoryMib: Number.isFinite(memory) ? memory : product === null ? null : memoryOfProduct(product),
         gpus,
         usedGpus: used.get(metadata.name) ?? 0,
         ready: conditions.some(({ type, status: holds }) => type === "Ready" && holds === "True"),

@@ -9,6 +9,7 @@ export type ControllerErrorCode =
   | "object-exists"
   | "conflict"
   | "wrong-state"
+  | "not-restartable"
   | "several-deployments"
   | "never-fits"
   | "no-gpu-free"

@@ -7,8 +7,8 @@
  *  3. While the backend cannot be reached nothing is decided, with growing pauses up to half a minute.
  *  4. A workload whose pass fails holds up no other, and rests, with growing pauses. Ten are worked on at once, and one
  *     never twice at once.
- *  5. A workload that is as it is to be is decided on again when something is new that it depends on, and once a minute in
- *     any case: of a large cluster that is still, a look costs little.
+ *  5. A workload that is as it is to be is decided on again when something is new that it depends on, and once a minute
+ *     (HEALTH_CHECK_INTERVAL) in any case: of a large cluster that is still, a look costs little.
  *  6. When the clock was set, all that is counted from an instant on is counted anew, as after a start.
  *  7. A pass that takes long is followed by a pause as long, up to a second: a busy cluster is not looked at without end,
  *     nor, since changes never end there, never.
@@ -40,7 +40,6 @@ const AT_ONCE = 10;
 const FIRST_REST_MS = 5;
 const LONGEST_REST_MS = 300_000;
 const METRICS_MS = 60_000;
-const ANEW_MS = 60_000;
 const LONGEST_PAUSE_MS = 30_000;
 
 export interface LoopParts {
@@ -226,7 +225,13 @@ export class ReconcileLoop {
 
   #isSettled(workload: Workload, look: Look, models: readonly Model[]): boolean {
     const before = this.#settled.get(workload);
-    if (before === undefined || before.models !== models || this.#parts.now() - before.at >= ANEW_MS) return false;
+    if (
+      before === undefined ||
+      before.models !== models ||
+      this.#parts.now() - before.at >= this.#parts.settings.anewMs
+    ) {
+      return false;
+    }
     const stamp = look.stampOf?.(workload);
     return stamp?.every((one, index) => one === before.stamp[index]) === true;
   }

@@ -93,6 +93,7 @@ export function planOf(
   const flags = gpus === 0 || kind === "custom" ? null : flagsOf(spec, model, { gpus, span }, cards);
   if (flags !== null && "reason" in flags) return flags;
   const memoryMib = flags?.memoryMib ?? need?.memoryMib ?? null;
+  const weightsMib = need?.memory.weightsMib ?? null;
   return {
     engine: kind,
     model,
@@ -108,7 +109,7 @@ export function planOf(
     memoryBytes: parseMemoryBytes(spec.resources.memory) ?? 0,
     qosClass: qosClassOf(spec, settings),
     port: kind === "vllm" ? settings.vllmPort : CUSTOM_PORT,
-    startSeconds: startupSeconds({ memoryMib, gpus }, settings.leastStartMs / 1_000),
+    startSeconds: startupSeconds(weightsMib, settings.leastStartMs / 1_000),
     why: [
       `model ${model}`,
       stated === undefined ? (need?.gpusSource ?? "1 GPU: nothing says more") : `${gpus} GPUs: as asked for`,
@@ -202,6 +203,9 @@ interface Flags {
   readonly memoryMib: number | null;
 }
 
+/** vLLM's own, but on large cards: where as many have room it chooses by itself. */
+const DEFAULT_SEQUENCES = 256;
+
 /** vLLM's command line. What `config` states goes as it stands; the rest is left to the engine. */
 function flagsOf(
   spec: WorkloadSpec,
@@ -228,12 +232,30 @@ function flagsOf(
       ...(span === 1 ? [] : [`--pipeline-parallel-size=${span}`, "--distributed-executor-backend=ray"]),
       `--gpu-memory-utilization=${utilization}`,
       ...(fitting === null ? [] : [`--max-model-len=${fitting.length}`]),
+      ...(fitting?.sequences == null || config.max_num_seqs !== undefined
+        ? []
+        : [`--max-num-seqs=${fitting.sequences}`]),
       `--served-model-name=${spec.modelName}`,
       ...Object.entries(config)
         .sort(([a], [b]) => (a < b ? -1 : 1))
         .flatMap(([key, value]) => flagOf(key, value)),
     ],
   };
+}
+
+interface Fitting {
+  readonly length: number;
+  readonly memoryMib: number | null;
+  /** So many of that length have room at a time; `null`: as many as the engine takes by itself, or nobody knows. */
+  readonly sequences: number | null;
+}
+
+/** @param room is what the engine may take of each GPU, in MiB. */
+function sequencesIn({ memoryMib, memory: { kvCacheMib } }: ModelNeed, gpus: number, room: number): number | null {
+  const each = kvCacheMib / gpus;
+  if (each <= 0) return null;
+  const most = Math.floor((room - memoryMib + each) / each);
+  return most >= DEFAULT_SEQUENCES ? null : Math.max(1, most);
 }
 
 /** At most as many tokens as asked for, halved until the cache fits beside the weights. */
@@ -244,12 +266,16 @@ function longestThatFits(
   cards: readonly number[],
   utilization: number,
   asked: number,
-): { readonly length: number; readonly memoryMib: number | null } | PlanRefused {
+): Fitting | PlanRefused {
   const card = cards[gpus - 1];
   for (let length = asked; ; length = Math.floor(length / 2)) {
     const need = needOf(spec, model, gpus, cards, length);
-    if (need === null || card === undefined) return { length: asked, memoryMib: need?.memoryMib ?? null };
-    if (need.memoryMib <= card * utilization) return { length, memoryMib: need.memoryMib };
+    if (need === null || card === undefined) {
+      return { length: asked, memoryMib: need?.memoryMib ?? null, sequences: null };
+    }
+    if (need.memoryMib <= card * utilization) {
+      return { length, memoryMib: need.memoryMib, sequences: sequencesIn(need, gpus, card * utilization) };
+    }
     if (length / 2 < LEAST_MODEL_LEN) {
       const message = `${model} needs ${need.memoryMib} MiB of each of ${gpus} GPUs, which have ${card}`;
       return { reason: "NeverFits", message };
@@ -264,8 +290,12 @@ function flagOf(key: string, value: unknown): string[] {
   return [`${name}=${typeof value === "object" ? JSON.stringify(value) : String(value)}`];
 }
 
-/** As long as loading the weights may take, and no less than `least`. */
-export function startupSeconds({ memoryMib, gpus }: Pick<Plan, "memoryMib" | "gpus">, least: number): number {
-  const gigabytes = ((memoryMib ?? 0) * Math.max(1, gpus)) / 1_024;
+/**
+ * As long as loading the weights may take, and no less than `least`.
+ *
+ * @param weightsMib is of all GPUs together; `null`: nobody knows
+ */
+export function startupSeconds(weightsMib: number | null, least: number): number {
+  const gigabytes = ((weightsMib ?? 0) * 2 ** 20) / 1_000 ** 3;
   return Math.max(least, Math.ceil((gigabytes * START_S_PER_GB + START_S) * START_SPARE));
 }

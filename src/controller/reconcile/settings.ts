@@ -34,6 +34,8 @@ export interface ReconcileSettings {
   readonly gpuMemoryMib: number | null;
   /** Of each workload, so many revisions are kept. */
   readonly maxVersions: number;
+  /** A workload that is as it is to be is decided on again after so long, though nothing is new. */
+  readonly anewMs: number;
   /** Without progress for so long it is stuck. */
   readonly progressDeadlineMs: number;
   /** A replica is given at least so long to start. */

@@ -9,6 +9,7 @@ import { Refusal } from "../../config/settings.ts";
 import type { ApiKey } from "../../http/exchange/auth.ts";
 import type { Certificate } from "../../http/exchange/serving.ts";
 import type { LogLevel } from "../../platform/logger.ts";
+import { memoryOfProduct } from "../reconcile/gpu-memory.ts";
 import type { QosClass, ReconcileSettings } from "../reconcile/settings.ts";
 import type { PostgresSettings } from "../store/address.ts";
 import { isPostgresUrl, postgresOf } from "./database.ts";
@@ -118,6 +119,8 @@ const DEFAULT_CPU = "8";
 const DEFAULT_MEMORY = "32Gi";
 const LEAST_START_S = 600;
 const VLLM_PORT = 8_000;
+/** So often what is at rest is looked at in any case. */
+const ANEW_S = 60;
 /** The first seed's thresholds. */
 const SCALE_UP = 0.8;
 const SCALE_DOWN = 0.3;
@@ -246,6 +249,7 @@ function numbersOf({ port }: ControllerFlags, env: Environment, problems: Proble
     podStartup: variable("POD_STARTUP_TIMEOUT", 86_400, 1),
     vllmPort: variable("VLLM_DEFAULT_PORT", 65_535, 1),
     trackInterval: variable("RESOURCE_TRACK_INTERVAL", 86_400, 1),
+    healthCheck: variable("HEALTH_CHECK_INTERVAL", 86_400, 1),
     gpuMemoryGb: variable("GPU_MEMORY_GB", 100_000) ?? variable("VLLM_DEFAULT_GPU_MEMORY", 100_000),
   };
 }
@@ -346,7 +350,9 @@ function reconcileSettings(
     image: env.VLLM_IMAGE ?? operator?.defaultImage ?? VLLM_IMAGE,
     scaleUpCooldownMs: scheduler?.scaleUpCooldown ?? resourceManager?.scaleUpCooldown ?? 180_000,
     scaleDownCooldownMs: scheduler?.scaleDownCooldown ?? resourceManager?.scaleDownCooldown ?? 600_000,
-    gpuMemoryMib: overlays.gpuMemoryGb === undefined ? null : overlays.gpuMemoryGb * 1_024,
+    gpuMemoryMib:
+      overlays.gpuMemoryGb === undefined ? memoryOfProduct(env.GPU_TYPE ?? "") : overlays.gpuMemoryGb * 1_024,
+    anewMs: (overlays.healthCheck ?? ANEW_S) * 1_000,
     maxVersions: file.modelRegistry?.maxVersions ?? 10,
     progressDeadlineMs: Math.max(overlays.podStartup ?? LEAST_START_S, overlays.deploymentTimeout ?? 300) * 1_000,
     leastStartMs: (overlays.podStartup ?? LEAST_START_S) * 1_000,

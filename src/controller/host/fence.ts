@@ -18,6 +18,8 @@ import { isRefusal } from "./refusal.ts";
 
 /** A look each second, and the calls that one pass has begun. */
 const SETTLE_MS = 5_000;
+/** Before a daemon that has refused the mark is asked again. */
+const REFUSED_MS = 60_000;
 
 /** `alone`: it cannot be asked, and there was nobody else when it could. */
 export type LockState = "held" | "alone" | "none";
@@ -42,7 +44,8 @@ export class Fence {
   readonly #id: string;
   /** From then on it may decide; `null`: its name does not stand there. */
   #mayFrom: number | null = null;
-  #isRefused = false;
+  /** When the daemon refused the mark last; `null`: it has it, or was not asked. */
+  #refusedAt: number | null = null;
 
   constructor(work: WorkClient, parts: FenceParts) {
     this.#work = work;
@@ -85,17 +88,20 @@ export class Fence {
   /** @returns whether the daemon took it. */
   async #write(isThere: boolean, name: string): Promise<boolean> {
     const labels = { [LABEL.decides]: name };
-    const { executor, self, log } = this.#parts;
+    const { executor, self, steadyMs, log } = this.#parts;
+    if (this.#refusedAt !== null && steadyMs() - this.#refusedAt < REFUSED_MS) return false;
     const document = { id: this.#id, name: this.#id, executor, replicas: 0, resources: { gpu: 0 }, labels };
     try {
       if (isThere) await this.#work.label(this.#id, labels);
       else await this.#work.createWorkload(JSON.stringify(document), `${this.#id}-${self}-${Date.now()}`);
-      this.#isRefused = false;
+      this.#refusedAt = null;
       return true;
     } catch (error) {
-      if (!(error instanceof ApiProblem && isRefusal(error))) throw error;
-      if (!this.#isRefused) log.warn({ trouble: error.message }, "the daemon does not keep which controller decides");
-      this.#isRefused = true;
+      // One that has no room for it keeps nobody from making some.
+      if (!(error instanceof ApiProblem && (isRefusal(error) || error.code === "work-full"))) throw error;
+      const { message: trouble } = error;
+      if (this.#refusedAt === null) log.warn({ trouble }, "the daemon does not keep which controller decides");
+      this.#refusedAt = steadyMs();
       return false;
     }
   }

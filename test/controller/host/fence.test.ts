@@ -9,8 +9,10 @@ class Daemon {
   records: WorkloadRecord[] = [];
   refusal: ApiProblem | null = null;
   nowMs = 0;
+  asked = 0;
   readonly work = {
     createWorkload: async (document: string) => {
+      this.asked++;
       if (this.refusal !== null) throw this.refusal;
       const { id, labels, replicas } = JSON.parse(document);
       if (this.records.some((one) => one.id === id)) throw new ApiProblem(409, "workload-exists", "it is there");
@@ -142,6 +144,25 @@ describe("of two controllers of one host", () => {
     }
     expect(first.decides()).toBe(true);
     expect(first.warnings).toEqual(["the daemon does not keep which controller decides"]);
+  });
+
+  test("a daemon that has no room for the mark is asked again a minute later, and not at each look", async () => {
+    const daemon = new Daemon();
+    const first = daemon.controller("first");
+    daemon.refusal = new ApiProblem(503, "work-full", "there are as many workloads as there may be");
+    first.lock = "held";
+    for (let look = 0; look < 30; look++) {
+      await first.look();
+      daemon.nowMs += 1_000;
+    }
+    expect([first.decides(), daemon.asked]).toEqual([true, 1]);
+    daemon.refusal = null;
+    daemon.nowMs += 30_000;
+    await first.look();
+    expect([daemon.asked, daemon.records.length]).toEqual([2, 1]);
+    daemon.refusal = new ApiProblem(503, "not-ready", "it starts");
+    daemon.records = [];
+    await expect(first.look()).rejects.toThrow("it starts");
   });
 
   test("one that has no lock at all never decides", async () => {

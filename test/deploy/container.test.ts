@@ -6,10 +6,14 @@ import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, onTestFinished, test } from "vitest";
 import { parse } from "yaml";
+import { connectRedis } from "../../src/broker/connection.ts";
 import { chooseConfigFile, loadConfig } from "../../src/config/load.ts";
 import { ConfigError } from "../../src/config/problems.ts";
+import { eventually } from "../e2e/daemon.ts";
+import { freePort } from "../e2e/free-port.ts";
+import { hasRedis, NEEDS_REDIS } from "../work-service/redis.ts";
 
 const ROOT = fileURLToPath(new URL("../../", import.meta.url));
 const read = (path: string) => readFileSync(join(ROOT, path), "utf8");
@@ -219,6 +223,37 @@ describe("the compose example", () => {
       server: { allowUnauthenticated: true },
       auth: { enabled: false },
     });
+  });
+
+  test("has a Redis for this host alone, which forgets nothing that it was given and answers whoever reaches it", () => {
+    const { ports, command } = service("redis") as Service & { readonly command: readonly string[] };
+    expect(ports).toEqual(["127.0.0.1:6379:6379"]);
+    const [program, ...options] = command;
+    expect(program).toBe("redis-server");
+    const pairs = Object.fromEntries(options.flatMap((word, i) => (i % 2 === 0 ? [[word, options[i + 1]]] : [])));
+    expect(pairs).toMatchObject({ "--maxmemory-policy": "noeviction", "--protected-mode": "no", "--save": "" });
+  });
+
+  test.skipIf(!hasRedis)(`starts that Redis with arguments that it takes (${NEEDS_REDIS})`, async () => {
+    const { command } = service("redis") as Service & { readonly command: readonly string[] };
+    const port = await freePort();
+    const redis = spawn("redis-server", [...command.slice(1), "--port", String(port)], {
+      stdio: "ignore",
+      cwd: tmpdir(),
+    });
+    onTestFinished(() => void redis.kill("SIGKILL"));
+    const config = async () => {
+      const connection = await connectRedis(`redis://127.0.0.1:${port}`);
+      const told = await connection.call(["CONFIG", "GET", "maxmemory-policy", "protected-mode"]);
+      connection.close();
+      return told;
+    };
+    const told = await eventually(
+      () => config().catch(() => null),
+      (answer) => answer !== null,
+      20_000,
+    );
+    expect(told).toEqual(expect.arrayContaining(["noeviction", "no"]));
   });
 
   test("mounts the folder of the settings with keys, so that a reload sees a file that was replaced", () => {

@@ -381,6 +381,34 @@ const TAKEOVER = planted(
   ],
 );
 
+const SPARE = planted(
+  "src/worker/spare.ts",
+  ["test/worker/spare.test.ts"],
+  [
+    {
+      name: "A holder that waited is told of no run",
+      find: "holder.stdin?.end(`",
+      replace: "holder.stdin?.end(`/nowhere",
+    },
+    {
+      name: "A run is given to a holder that is dead",
+      find: "if (holder === null || holder.exitCode !== null || holder.signalCode !== null) return false;",
+      replace: "if (holder === null) return this.#timer !== null;",
+    },
+    {
+      name: "After the first run no holder waits for the next",
+      find: "this.#waiting = null;\n    this.#startIn(AFTER_MS);",
+      replace: "this.#waiting = null;",
+    },
+    {
+      file: "src/worker/holder.ts",
+      name: "Nothing says whose holder it is",
+      find: "process.title = `",
+      replace: "void `",
+    },
+  ],
+);
+
 const MEMBER = planted(
   "src/work-service/elsewhere/member.ts",
   ["test/work-service/member.test.ts"],
@@ -605,6 +633,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...FENCE,
   ...LEFT_BEHIND,
   ...TAKEOVER,
+  ...SPARE,
   ...MEMBER,
   ...SERVICES,
   ...TOLD,

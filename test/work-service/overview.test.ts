@@ -90,3 +90,31 @@ test("a daemon that runs no work says so to its callers, and its stream has no w
   const { daemon, as } = await started();
   expect((await daemon.call("GET", "/gpu/me", { headers: as("eye-key") })).json.work).toBe(true);
 });
+
+test("a list of some goes on with those, and one of what there is not is refused with what there is", async () => {
+  const { daemon, as, submit } = await started();
+  const headers = as("ann-key");
+  for (const name of ["first", "second", "third"]) {
+    const { json } = await submit(name);
+    if (name !== "second") await daemon.call("DELETE", `/api/v1/tasks/${json.task_id}`, { headers });
+  }
+  const names: string[] = [];
+  for (let path: string | undefined = "/api/v1/tasks?status=cancelled&limit=1"; path !== undefined; ) {
+    const answer: Awaited<ReturnType<typeof daemon.call>> = await daemon.call("GET", path, { headers });
+    names.push(...answer.json.map(({ name }: { name: string }) => name));
+    path = /<([^>]+)>; rel="next"/.exec(String(answer.headers.link ?? ""))?.[1];
+  }
+  expect(names).toEqual(["third", "first"]);
+  for (const name of ["a", "b", "c"]) {
+    const body = { name, modelName: "nobody-knows", labels: { team: name === "b" ? "other" : "a&b" } };
+    expect((await daemon.call("POST", "/workloads", { body, headers })).status).toBe(201);
+  }
+  const path = `/workloads?limit=1&label=${encodeURIComponent("team=a&b")}`;
+  const { headers: told } = await daemon.call("GET", path, { headers });
+  const next = /<([^>]+)>; rel="next"/.exec(String(told.link))?.[1] as string;
+  expect((await daemon.call("GET", next, { headers })).json).toMatchObject([{ name: "a" }]);
+  for (const wrong of ["/api/v1/tasks?status=GONE", "/runs?state=gone"]) {
+    const { status, json } = await daemon.call("GET", wrong, { headers });
+    expect([status, json.errors[0].message]).toEqual([422, expect.stringMatching(/^expected one of .*,/)]);
+  }
+});

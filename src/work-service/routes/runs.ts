@@ -41,8 +41,22 @@ export function runEndpoints(parts: MaybeParts): readonly Endpoint[] {
   ];
 }
 
+const STATES: ReadonlySet<string> = new Set<Run["phase"]>([
+  "waiting",
+  "assigned",
+  "starting",
+  "running",
+  "ready",
+  "unready",
+  "stopping",
+  "ended",
+]);
+
 function list(parts: RouteParts, call: Call): Answer {
   const { state } = parametersOf(call.url, "state");
+  if (state !== undefined && !STATES.has(state)) {
+    throw invalid([{ path: "state", message: `expected one of ${[...STATES].join(", ")}` }]);
+  }
   const isAsked = ({ phase }: { readonly phase: string }) => state === undefined || phase === state;
   const runs = [...parts.books.state.runs.values()].filter(isAsked);
   const strangers = parts.gate.strangers.all.filter(isAsked);

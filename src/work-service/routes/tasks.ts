@@ -10,7 +10,7 @@ import { at, isObject } from "../../work/documents/shape.ts";
 import { invalidDocument, readTask, type TaskDraft } from "../../work/documents/task.ts";
 import { WorkError } from "../../work/errors.ts";
 import { mergedResponses } from "../../work/merge.ts";
-import type { Task } from "../../work/model.ts";
+import type { Task, TaskStatus } from "../../work/model.ts";
 import { fenceWithin } from "../../work/nodes.ts";
 import { isOver, newSlot } from "../../work/state.ts";
 import { deliveriesView, destinationOf, RESULT_INCOMPLETE, uploadOf } from "../deliveries.ts";
@@ -162,6 +162,8 @@ export function keptKey(key: Omit<KeptKey, "id"> | null, id: string): KeptKey | 
   return key === null ? null : { ...key, id };
 }
 
+const STATUSES: ReadonlySet<string> = new Set<TaskStatus>(["PENDING", "DISPATCHED", "DONE", "FAILED", "CANCELLED"]);
+
 function list({ books }: RouteParts, call: Call): Answer {
   const { status, limit = String(MAX_LISTED), before } = parametersOf(call.url, "status", "limit", "before");
   const most = Number(limit);
@@ -169,10 +171,14 @@ function list({ books }: RouteParts, call: Call): Answer {
     throw invalid([{ path: "limit", message: `expected a whole number from 1 to ${MAX_LISTED}` }]);
   }
   const wanted = status?.toUpperCase();
+  if (wanted !== undefined && !STATUSES.has(wanted)) {
+    throw invalid([{ path: "status", message: `expected one of ${[...STATUSES].join(", ")}` }]);
+  }
   const all = [...books.state.tasks.values()].filter((task) => wanted === undefined || task.status === wanted);
   const page = all.filter(({ id }) => before === undefined || id < before).slice(-most);
   const next = page[0] !== undefined && all[0] !== page[0] ? page[0].id : null;
-  const link = next === null ? [] : ["Link", `</api/v1/tasks?before=${next}&limit=${most}>; rel="next"`];
+  const same = wanted === undefined ? "" : `&status=${wanted}`;
+  const link = next === null ? [] : ["Link", `</api/v1/tasks?before=${next}&limit=${most}${same}>; rel="next"`];
   return json(
     200,
     page.map((task) => taskView(books.state, task, mayTouch(call, task.owner))),

@@ -110,7 +110,8 @@ function list(parts: RouteParts, call: Call): Answer {
   const from = all.filter(({ uid }) => before === undefined || uid < before);
   const page = from.slice(-most);
   const more = from.length > page.length && page[0] !== undefined;
-  const link = more ? ["Link", `</workloads?before=${page[0]?.uid}&limit=${most}>; rel="next"`] : [];
+  const same = label === undefined ? "" : `&label=${encodeURIComponent(label)}`;
+  const link = more ? ["Link", `</workloads?before=${page[0]?.uid}&limit=${most}${same}>; rel="next"`] : [];
   return json(
     200,
     page.map((workload) => view(parts, call, workload)),

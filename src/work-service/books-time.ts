@@ -6,7 +6,7 @@
 import type { DatabaseSync } from "node:sqlite";
 import type { Run, Task, Worker, Workload } from "../work/model.ts";
 import { movedBy } from "../work/moved.ts";
-import { isOver, isSettled, type StoredWork } from "../work/state.ts";
+import type { StoredWork } from "../work/state.ts";
 
 export const CLOCK_TABLE = `
   -- One row: what the clock of the books would have shown when the host booted, and in which boot of it.
@@ -37,12 +37,14 @@ function movedMs(database: DatabaseSync, stored: StoredWork, { at, bootId, uptim
   return Math.abs(ms) < LEAST_SETTING_MS ? 0 : ms;
 }
 
-/** The latest instant at which something is known to have happened. */
-function latest({ tasks, runs, workers }: StoredWork): number {
-  const open = tasks.filter((task) => !isOver(task)).map(({ submittedAt }) => submittedAt);
-  const begun = runs.filter((run) => !isSettled(run)).map(({ createdAt }) => createdAt);
+/**
+ * The latest instant at which something is known to have happened, of those that are moved: one that stays where it was would
+ * lie in the future for good once the clock was set back, and move the rest at every start.
+ */
+function latest({ runs, workers }: StoredWork): number {
+  const begun = runs.filter(({ phase }) => phase !== "ended").map(({ createdAt }) => createdAt);
   const seen = workers.map(({ lastSeen }) => lastSeen);
-  return [...open, ...begun, ...seen].reduce((last, each) => Math.max(last, each), 0);
+  return [...begun, ...seen].reduce((last, each) => Math.max(last, each), 0);
 }
 
 /** Inside a transaction of the caller's. @returns by how much the instants were moved, in ms. */

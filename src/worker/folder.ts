@@ -25,7 +25,7 @@ import {
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
 import type { Assignment } from "../work/model.ts";
-import type { HolderName } from "./processes.ts";
+import { type HolderName, processOf } from "./processes.ts";
 
 export interface Order {
   readonly run: string;
@@ -123,12 +123,15 @@ export function pathIn(folder: string, name: FileName): string {
   return join(folder, FILES[name]);
 }
 
+/** A file in place of the folder is none of a run's. */
+const ABSENT: ReadonlySet<string> = new Set(["ENOENT", "ENOTDIR"]);
+
 /** `null`: it is not there yet, or a power cut has left its name without what it said. */
 export function readIn<T>(folder: string, name: FileName): T | null {
   try {
     return JSON.parse(readFileSync(pathIn(folder, name), "utf8")) as T;
   } catch (error) {
-    if (error instanceof SyntaxError || (error as NodeJS.ErrnoException).code === "ENOENT") return null;
+    if (error instanceof SyntaxError || ABSENT.has((error as NodeJS.ErrnoException).code ?? "")) return null;
     throw error;
   }
 }
@@ -181,10 +184,24 @@ export function removeDrafts(folder: string): void {
 /** What a run writes; `out.` and the name of a worker's process while that puts it in place. */
 export const OUT = "out";
 
-/** Nothing of it is of use once it is in place, or is not wanted. */
+export function outputOf(pid: number): string {
+  const found = processOf(pid);
+  return `${OUT}.${found?.pid ?? 0}-${found?.startTime ?? 0}`;
+}
+
+/** Whose output by this name it is, and whether that process still lives; `null`: nobody's. */
+export function holderOfOutput(name: string): { readonly pid: number; readonly lives: boolean } | null {
+  const [, pid] = /^out\.(\d+)-\d+$/.exec(name) ?? [];
+  return pid === undefined ? null : { pid: Number(pid), lives: name === outputOf(Number(pid)) };
+}
+
+/** Nothing of it is of use once it is in place, or is not wanted: but who puts it there, and lives, has it until then. */
 export function removeOutput(folder: string): void {
   for (const name of readdirSync(folder)) {
-    if (name === OUT || name.startsWith(`${OUT}.`)) rmSync(join(folder, name), { recursive: true, force: true });
+    if (name !== OUT && !name.startsWith(`${OUT}.`)) continue;
+    const holder = holderOfOutput(name);
+    if (holder?.lives === true && holder.pid !== process.pid) continue;
+    rmSync(join(folder, name), { recursive: true, force: true });
   }
 }
 

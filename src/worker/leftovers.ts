@@ -14,15 +14,25 @@ const KEEP_UNORDERED_MS = 3_600_000;
  * @param isStarting those that are being prepared.
  */
 export function leftovers(runsDir: string, now: number, isStarting: (run: string) => boolean): string[] {
-  const runs = existsSync(runsDir) ? readdirSync(runsDir) : [];
+  const entries = existsSync(runsDir) ? readdirSync(runsDir, { withFileTypes: true }) : [];
+  const runs = entries.flatMap((entry) => (entry.isDirectory() ? [entry.name] : []));
   return runs.filter((run) => {
+    try {
+      return isLeftover(run);
+    } catch {
+      // What cannot be looked at stays.
+      return false;
+    }
+  });
+
+  function isLeftover(run: string): boolean {
     const folder = join(runsDir, run);
     const settledAt = writtenAt(pathIn(folder, "settled"));
     if (settledAt !== null) return now - settledAt >= KEEP_SETTLED_MS;
     if (isStarting(run) || writtenAt(pathIn(folder, "order")) !== null) return false;
     const touchedAt = writtenAt(folder);
     return touchedAt !== null && now - touchedAt >= KEEP_UNORDERED_MS;
-  });
+  }
 }
 
 /** `null`: it is not there. */

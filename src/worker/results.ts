@@ -2,7 +2,7 @@
  * Puts what a run wrote into its task's place: `RESULTS_DIR/<task>/`.
  *
  * Two workers may be told to at once, one of them about to hear that the other has taken over. Whoever renames the run's
- * output has it, under its own name, until it is in place or its process is dead; the other touches nothing.
+ * output has it, under its own name, until it is in place or its process is dead; the other touches nothing, and says so.
  */
 import {
   chmodSync,
@@ -19,8 +19,7 @@ import {
 } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
 import { mergedResponses } from "../work/merge.ts";
-import { OUT } from "./folder.ts";
-import { type ProcessName, processOf } from "./processes.ts";
+import { holderOfOutput, OUT, outputOf } from "./folder.ts";
 import { type RunEnd, readPlain } from "./watch.ts";
 
 /** Deeper or more than this is not kept. */
@@ -36,16 +35,23 @@ export interface Publication {
   readonly artifacts: readonly string[];
 }
 
-/** Whatever was there of an earlier run of this replica is replaced. Doing it twice does no harm. */
+/**
+ * Whatever was there of an earlier run of this replica is replaced. Doing it twice does no harm.
+ *
+ * @returns false when another process that lives has it: it is not known yet what becomes of it.
+ */
 export function publish(
   folder: string,
   end: RunEnd,
   { run, task, replica, replicas, artifacts }: Publication,
   resultsDir: string,
-): void {
+): boolean {
   const root = join(resultsDir, task);
   const place = replicas === 1 ? root : join(root, "replicas", String(replica));
   const out = claimed(folder);
+  if (out === "another's") return false;
+  // Of one that died while it copied.
+  rmSync(draftOf(place), { recursive: true, force: true });
   if (out !== null) {
     clean(out, 0, { files: 0 });
     // What the run has put where the worker writes would be in its way.
@@ -63,23 +69,21 @@ export function publish(
     replace(out, place);
   }
   if (replicas > 1) merge(root, replicas);
+  return true;
 }
 
-/** @returns where its output is, as long as this process lives; `null`: another has it, or it is in its place. */
-function claimed(folder: string): string | null {
-  const own = join(folder, `${OUT}.${nameOf(processOf(process.pid))}`);
+/** @returns where its output is, as long as this process lives; `null`: it is in its place, or there was none. */
+function claimed(folder: string): string | "another's" | null {
+  const own = join(folder, outputOf(process.pid));
   if (existsSync(own) || isMoved(join(folder, OUT), own)) return own;
   for (const name of readdirSync(folder)) {
-    const [, pid] = /^out\.(\d+)-\d+$/.exec(name) ?? [];
-    if (pid === undefined || name === `${OUT}.${nameOf(processOf(Number(pid)))}`) continue;
-    // Of a worker that died while it had it.
-    if (isMoved(join(folder, name), own)) return own;
+    const holder = holderOfOutput(name);
+    if (holder === null) continue;
+    if (holder.lives) return "another's";
+    // Of a worker that died while it had it. Where a third one is quicker, it has it now.
+    return isMoved(join(folder, name), own) ? own : claimed(folder);
   }
   return null;
-}
-
-function nameOf(found: ProcessName | null): string {
-  return `${found?.pid ?? 0}-${found?.startTime ?? 0}`;
 }
 
 /** Of several that try, one has it. */
@@ -100,12 +104,15 @@ function replace(from: string, to: string): void {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "EXDEV") throw error;
     // On another file system: seen whole or not at all.
-    const draft = `${to}.new`;
-    rmSync(draft, { recursive: true, force: true });
+    const draft = draftOf(to);
     cpSync(from, draft, { recursive: true });
     renameSync(draft, to);
     rmSync(from, { recursive: true, force: true });
   }
+}
+
+function draftOf(place: string): string {
+  return `${place}.new`;
 }
 
 /** Only folders and plain files stay, with names that are text, and they become the worker's own. */

@@ -47,7 +47,14 @@ export class SpareHolder {
 
   #begin(): void {
     if (this.#isStopped || this.#waiting !== null) return;
-    const holder = this.#start();
+    let holder: ChildProcess;
+    try {
+      holder = this.#start();
+    } catch {
+      // The host has no memory for another now, or Node is being replaced: a run starts its own, and says so if it cannot.
+      this.#startIn(AFTER_DEATH_MS);
+      return;
+    }
     const lost = () => {
       if (this.#waiting !== holder) return;
       this.#waiting = null;

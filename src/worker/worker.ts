@@ -32,7 +32,7 @@ const SOON_MS = 10;
 const EMPTYING_TICK_MS = 45;
 /** So many are prepared at a time. */
 const STARTS_AT_ONCE = 8;
-/** How soon the daemon is asked again when it was not there. */
+/** How soon the daemon is asked again when it was not there, or told something that could not be done yet. */
 const RETRY_MS = 500;
 /** News goes out at once, but not more often than this. */
 const NEWS_MS = 20;
@@ -74,6 +74,8 @@ class Worker {
   #poll: AbortController | null = null;
   #isStopped = false;
   #isAnswered = false;
+  /** Results could not be put in place: the daemon asks for them at once, until they are. */
+  #mustTryAgain = false;
 
   constructor(settings: WorkerSettings, log: Logger) {
     this.#settings = settings;
@@ -148,7 +150,13 @@ class Worker {
   }
 
   #cleanUp(): void {
-    for (const run of leftovers(this.#runsDir, Date.now(), (name) => this.#starting.has(name))) {
+    let old: readonly string[] = [];
+    try {
+      old = leftovers(this.#runsDir, Date.now(), (name) => this.#starting.has(name));
+    } catch (error) {
+      this.#log.error({ err: error }, "the folders of runs cannot be looked through");
+    }
+    for (const run of old) {
       try {
         removeRun(this.#runsDir, run);
         void removeGroups(groupsNamed(this.#cage, run));
@@ -165,6 +173,7 @@ class Worker {
       while (!this.#isStopped) {
         try {
           await this.#sync();
+          if (this.#mustTryAgain) await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
         } catch (error) {
           if (error instanceof SupersededError) return "superseded";
           if (this.#isStopped) break;
@@ -264,10 +273,11 @@ class Worker {
     }
     for (const order of stop) this.#stop(order, books, now);
     await this.#startAll(start, books);
+    this.#mustTryAgain = false;
     for (const publication of publications) {
       const watch = this.#watches.get(publication.run);
       if (watch?.end === undefined || watch.end === null || watch.published) continue;
-      this.#publish(watch, watch.end, publication);
+      if (!this.#publish(watch, watch.end, publication)) this.#mustTryAgain = true;
     }
     const over = settled.flatMap((run) => {
       const watch = this.#watches.get(run);
@@ -287,15 +297,20 @@ class Worker {
     }
   }
 
-  /** What is wrong with one run's output holds up no other's. Only a full disk is worth another attempt. */
-  #publish(watch: RunWatch, end: RunEnd, publication: Publication): void {
+  /**
+   * What is wrong with one run's output holds up no other's. Only a full disk is worth another attempt.
+   *
+   * @returns false when it is to be tried again.
+   */
+  #publish(watch: RunWatch, end: RunEnd, publication: Publication): boolean {
     try {
-      publish(watch.folder, end, publication, this.#settings.resultsDir);
+      if (!publish(watch.folder, end, publication, this.#settings.resultsDir)) return false;
     } catch (error) {
       this.#log.error({ err: error, run: publication.run }, "a run's output cannot be kept");
-      if (FULL.has((error as NodeJS.ErrnoException).code ?? "")) return;
+      if (FULL.has((error as NodeJS.ErrnoException).code ?? "")) return false;
     }
     watch.markPublished();
+    return true;
   }
 
   #settle(watch: RunWatch): void {

@@ -57,7 +57,8 @@ class Daemons {
   /** A task that runs, by the clock of its worker. */
   run(startedAt: number, spec: object): void {
     this.books.command({ type: "worker-reports", worker: WORKER, runs: [] });
-    this.books.command({ type: "submit-task", task: aTask("task", { gpus: 0, spec }), maxTasks: 9 });
+    const task = { ...aTask("task", { gpus: 0, spec }), submittedAt: this.books.now() };
+    this.books.command({ type: "submit-task", task, maxTasks: 9 });
     this.books.command({ type: "hand-out", node: "node-1", instance: 1 });
     this.report("running", startedAt);
   }
@@ -110,6 +111,19 @@ describe.each(HOURS_AHEAD)("a clock that was %s", (_, set) => {
     expect(daemons.slot.nextAt).toBe(NOON + leftMs + set);
     daemons.close();
   });
+});
+
+test("a clock that was ahead and was set right moves the books once, however often the daemon starts after that", () => {
+  const daemons = new Daemons("set-right");
+  const HOUR = 3_600_000;
+  daemons.start(NOON + HOUR, 1_000);
+  daemons.run(NOON + HOUR, { timeout: "1h" });
+  daemons.books.command({ type: "submit-task", task: { ...aTask("waits"), submittedAt: NOON + HOUR }, maxTasks: 9 });
+  const moved = [1, 5, 10].map((minutes) => daemons.start(NOON + minutes * 60_000, 1_000 + minutes * 60_000));
+  expect(moved).toEqual([-HOUR, 0, 0]);
+  daemons.books.command({ type: "tick" });
+  expect(daemons.books.state.runs.get("run-task-0-1")).toMatchObject({ phase: "running", startedAt: NOON });
+  daemons.close();
 });
 
 test("over a boot of the host a clock that is behind has let no time pass; one that is ahead is believed", () => {

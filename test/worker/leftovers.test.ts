@@ -1,5 +1,5 @@
 /** What is removed of runs' folders by itself: nothing that anybody may still ask for, and no secret stays. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
@@ -31,6 +31,11 @@ test("a start that its worker left half done goes after an hour, a settled run a
   run("ended-and-wanted", 40 * DAY, "order.json", "end.json");
   run("settled", 31 * DAY, "order.json", "end.json", "settled.json");
   run("settled-lately", 29 * DAY, "order.json", "end.json", "settled.json");
+  // What cannot be looked at, by an error that is not the worker's, stays, and holds up nothing.
+  run("odd", 40 * DAY);
+  symlinkSync("settled.json", join(dir, "odd", "settled.json"));
+  writeFileSync(join(dir, "a-file"), "");
+  utimesSync(join(dir, "a-file"), 0, 0);
   const found = leftovers(dir, NOW, (name) => name === "being-started");
   expect(found.sort()).toEqual(["half-done", "settled"]);
   for (const name of found) removeRun(dir, name);

@@ -5,6 +5,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -15,7 +16,7 @@ import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { readHierarchies } from "../../src/platform/control-groups.ts";
 import { uptimeMs } from "../../src/platform/uptime.ts";
 import { killAll, membersOf, systemdArgv } from "../../src/worker/cages.ts";
-import { claimIn, type Order, readIn, writeIn } from "../../src/worker/folder.ts";
+import { claimIn, type Order, readIn, removeOutput, writeIn } from "../../src/worker/folder.ts";
 import { LogFile } from "../../src/worker/log-file.ts";
 import { isAlive, MARK, type ProcessName, ProcessTable, processOf } from "../../src/worker/processes.ts";
 import { publish } from "../../src/worker/results.ts";
@@ -168,21 +169,38 @@ describe("results that two workers put in place at once", () => {
     return path;
   }
 
-  test("are left alone by the one that comes second, while the first has them and when they are there", () => {
+  test("are left alone by the one that comes second, which does not say that they are there while the first has them", () => {
     const other = spawn("/bin/sleep", ["1000"]);
     onTestFinished(() => void other.kill("SIGKILL"));
     const { pid, startTime } = processOf(other.pid as number) as ProcessName;
     const path = written("two", `out.${pid}-${startTime}`);
-    mkdirSync(join(dir, "results", "two"), { recursive: true });
-    writeFileSync(join(dir, "results", "two", "responses.json"), "of the first");
-    publish(path, end, wish("two"), join(dir, "results"));
+    const root = join(dir, "results", "two");
+    mkdirSync(root, { recursive: true });
+    writeFileSync(join(root, "responses.json"), "of the first");
+    expect(publish(path, end, wish("two"), join(dir, "results"))).toBe(false);
     expect(responses("two")).toBe("of the first");
+    // Whatever is told of the run meanwhile: the first one copies, or tries again on a full disk.
+    removeOutput(path);
     expect(readdirSync(path).sort()).toEqual(["logs", `out.${pid}-${startTime}`]);
+    renameSync(join(path, `out.${pid}-${startTime}`), join(dir, "put-there"));
+    expect(publish(path, end, wish("two"), join(dir, "results"))).toBe(true);
+    expect(responses("two")).toBe("of the first");
+  });
+
+  test("of a run of which nothing is wanted go, those of a dead process and one's own too", () => {
+    const path = folder("unwanted");
+    const { pid, startTime } = processOf(process.pid) as ProcessName;
+    for (const name of ["out", "out.4194305-1", `out.${pid}-${startTime}`, "outer"]) mkdirSync(join(path, name));
+    removeOutput(path);
+    expect(readdirSync(path)).toEqual(["outer"]);
   });
 
   test("are put there by the next when the first has died meanwhile", () => {
     const path = written("dead", "out.4194305-1");
-    publish(path, end, wish("dead"), join(dir, "results"));
+    // It was copying to another file system.
+    mkdirSync(join(dir, "results", "dead.new"), { recursive: true });
+    expect(publish(path, end, wish("dead"), join(dir, "results"))).toBe(true);
+    expect(existsSync(join(dir, "results", "dead.new"))).toBe(false);
     expect(responses("dead")).toBe('{"ok": true, "n": 1}');
     expect(readdirSync(path)).toEqual(["logs"]);
   });

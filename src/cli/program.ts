@@ -80,7 +80,7 @@ export function programOf(groups: readonly Group[]): Command {
   for (const group of groups) group(program);
   program.commandsGroup("Your shell:");
   hostVerb(program, "completion", "print what completes verbs and flags", 'eval "$(gpuo completion bash)"')
-    .argument("<shell>", "bash, zsh or fish")
+    .argument("<bash|zsh|fish>", "the shell")
     .action(async (shell: string) => console.log((await import("./verbs/completion.ts")).completion(shell, program)));
   program
     .command("help", { hidden: true })

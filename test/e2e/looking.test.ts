@@ -9,12 +9,12 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
 import { afterAll, describe, expect, test } from "vitest";
 import { lookingVerbs } from "../../src/cli/looking-verbs.ts";
-import { isBuilt, temporaryFolder } from "./daemon.ts";
+import { isBuilt, PROGRAM, temporaryFolder } from "./daemon.ts";
 import { runProgram } from "./program.ts";
 
 const UNREACHABLE = ["--url", "http://127.0.0.1:9"];
@@ -61,6 +61,15 @@ describe.skipIf(!isBuilt)("the verbs that look (needs npm run build)", () => {
     expect(loaded).toContain("NativeModule _http_client");
     for (const name of ["child_process", "internal/fs/streams", "internal/fs/promises", "perf_hooks", "crypto"])
       expect(loaded, name).not.toContain(`NativeModule ${name}`);
+  });
+
+  test("the library of MCP is in a file of its own, which other verbs do not load", async () => {
+    const ofMcp = readdirSync(dirname(PROGRAM)).filter((file) => /^mcp-.*\.js$/.test(file));
+    expect(ofMcp).toHaveLength(1);
+    expect(readFileSync(join(dirname(PROGRAM), ofMcp[0] as string), "utf8")).toContain("registerTool");
+    const loaded = await loadedBy("quotas", ...UNREACHABLE);
+    expect(loaded.length).toBeGreaterThan(3);
+    for (const file of ofMcp) expect(loaded).not.toContain(file);
   });
 
   test("the daemon is in one file too", async () => {

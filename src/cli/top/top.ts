@@ -16,6 +16,7 @@ const REFRESH_MS = 2_000;
 /** Events that come together are shown together. */
 const GATHER_MS = 100;
 const PATIENCE_MS = 10_000;
+const DEFAULT_ROWS = 24;
 const NO_TERMINAL_ROWS = 10_000;
 
 /** Another screen, no cursor, and no wrapping of lines that are wider than they look. */
@@ -138,7 +139,8 @@ class Top {
       sort: SORTS[this.#sort] ?? SORTS[0],
       chosen: this.#chosen,
       note: question ?? this.#note ?? this.#trouble,
-      rows: process.stdout.rows,
+      // A terminal that does not know its size says 0.
+      rows: process.stdout.rows || DEFAULT_ROWS,
     };
     this.#frame = frame(view, this.#context.terminal, Date.now());
     this.#chosen = Math.max(0, Math.min(this.#chosen, this.#frame.count - 1));

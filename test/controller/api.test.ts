@@ -2,21 +2,15 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { pino } from "pino";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
-import { createApiServer } from "../../src/controller/api/server.ts";
 import { API_VERSION } from "../../src/controller/objects/meta.ts";
 import { revisionOf, revisionParts } from "../../src/controller/objects/revision.ts";
-import type { Backend } from "../../src/controller/reconcile/backend.ts";
-import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
-import { loadSettings } from "../../src/controller/settings/settings.ts";
-import { Idempotency } from "../../src/http/exchange/idempotency.ts";
-import { SETTINGS, spec } from "./objects.ts";
-import { SqliteObjects } from "./sqlite-objects.ts";
+import { spec } from "./objects.ts";
+import { type ServedApi, serveApi } from "./served-api.ts";
+import type { SqliteObjects } from "./sqlite-objects.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "controller-api-"));
 afterAll(() => rmSync(folder, { recursive: true }));
-const log = pino({ level: "silent" });
 const TENANT = "llm-orchestrator.io/tenant";
 const MODEL = "llm-orchestrator.io/model-id";
 const OBJECTS = `/apis/${API_VERSION}`;
@@ -29,39 +23,17 @@ tenants:
   acme: {max_gpus: 4}
 `;
 
-const BACKEND: Backend = {
-  kind: "host",
-  look: () => Promise.reject(new Error("nobody looks here")),
-  templateOf: () => null,
-  apply: async () => [],
-  tend: async () => undefined,
-  figures: () => [],
-  keepToken: async () => undefined,
-  drain: async (node) => ({ node, status: "drained", blockedBy: [] }),
-  uncordon: async (node) => ({ node, status: "ready", blockedBy: [] }),
-};
-
+let api: ServedApi;
 let store: SqliteObjects;
-let server: ReturnType<typeof createApiServer>;
 let url = "";
 
 beforeEach(async () => {
   const config = join(folder, "config.yaml");
   writeFileSync(config, CONFIG);
-  const settings = loadSettings({ backend: "host", config }, {});
-  store = await SqliteObjects.open(":memory:");
-  let count = 0;
-  const stores = { objects: store, history: store, backend: BACKEND };
-  const clock = { newId: () => String(count++), now: () => Date.now() };
-  const loop = new ReconcileLoop({ ...stores, ...clock, settings: SETTINGS, leads: () => false, log });
-  const idempotency = new Idempotency(store);
-  server = createApiServer({ ...stores, ...clock, loop, settings, version: "1", idempotency, database: store }, log);
-  url = `http://127.0.0.1:${(await server.listen("127.0.0.1", 0)).port}`;
+  api = await serveApi({ config });
+  ({ store, url } = api);
 });
-afterEach(async () => {
-  await server.drain();
-  await store.close();
-});
+afterEach(() => api.close());
 
 async function call(who: "root" | "acme", method: string, path: string, body?: object) {
   const headers = { "x-api-key": `${who}-key-0123456789ab`, "content-type": "application/json" };

@@ -1,62 +1,34 @@
 /** The document of the controller's API, and its page: everything that is served stands there, and works as its forms begin. */
-import { pino } from "pino";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import type { ApiParts } from "../../src/controller/api/parts.ts";
-import { apiEndpoints, createApiServer } from "../../src/controller/api/server.ts";
+import { apiEndpoints } from "../../src/controller/api/server.ts";
 import { revisionOf, revisionParts } from "../../src/controller/objects/revision.ts";
-import type { Backend } from "../../src/controller/reconcile/backend.ts";
-import { ReconcileLoop } from "../../src/controller/reconcile/loop.ts";
-import { loadSettings } from "../../src/controller/settings/settings.ts";
-import { Idempotency } from "../../src/http/exchange/idempotency.ts";
+import type { Look } from "../../src/controller/reconcile/backend.ts";
 import { type Document, fillings, lists } from "../../src/web/docs/links.ts";
 import { Described } from "../http/described.ts";
-import { node, SETTINGS } from "./objects.ts";
-import { SqliteObjects } from "./sqlite-objects.ts";
+import { node } from "./objects.ts";
+import { type ServedApi, serveApi } from "./served-api.ts";
+import type { SqliteObjects } from "./sqlite-objects.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: the document is JSON.
 type Json = any;
 
-const log = pino({ level: "silent" });
-const BACKEND: Backend = {
-  kind: "host",
-  look: async () => ({
-    nodes: [node({ name: "local" })],
-    tracksOf: () => [],
-    loadOf: () => [],
-    serviceOf: () => null,
-    isolates: false,
-    groups: "never",
-  }),
-  templateOf: () => null,
-  apply: async () => [],
-  tend: async () => undefined,
-  figures: () => [],
-  keepToken: async () => undefined,
-  drain: async (name) => ({ node: name, status: "drained", blockedBy: [] }),
-  uncordon: async (name) => ({ node: name, status: "ready", blockedBy: [] }),
+const LOOK: Look = {
+  nodes: [node({ name: "local" })],
+  tracksOf: () => [],
+  loadOf: () => [],
+  serviceOf: () => null,
+  isolates: false,
+  groups: "never",
 };
-
+let api: ServedApi;
 let store: SqliteObjects;
-let parts: ApiParts;
-let server: ReturnType<typeof createApiServer>;
 let url = "";
 
 beforeAll(async () => {
-  store = await SqliteObjects.open(":memory:");
-  let count = 0;
-  const stores = { objects: store, history: store, backend: BACKEND };
-  const clock = { newId: () => String(count++), now: () => Date.now() };
-  const loop = new ReconcileLoop({ ...stores, ...clock, settings: SETTINGS, leads: () => true, log });
-  const settings = loadSettings({ backend: "host" }, {});
-  parts = { ...stores, ...clock, loop, settings, version: "1", idempotency: new Idempotency(store), database: store };
-  server = createApiServer(parts, log);
-  url = `http://127.0.0.1:${(await server.listen("127.0.0.1", 0)).port}`;
-  await loop.pass();
+  api = await serveApi({}, LOOK);
+  ({ store, url } = api);
 });
-afterAll(async () => {
-  await server.drain();
-  await store.close();
-});
+afterAll(() => api.close());
 
 async function call(method: string, path: string, body?: string) {
   const headers: Record<string, string> = body === undefined ? {} : { "content-type": "application/json" };
@@ -70,7 +42,7 @@ async function call(method: string, path: string, body?: string) {
 test("the document describes every route and method, and nothing else", async () => {
   const { json: document } = await call("get", "/openapi.json");
   expect(document).toMatchObject({ openapi: "3.1.0" });
-  const served = apiEndpoints(parts, () => false)
+  const served = apiEndpoints(api.parts, () => false)
     // What is not built, and what the page at /docs is made of.
     .filter(
       ({ path }) => !/^\/(registry|docs\/)|\/:id\/rollout\/(promote|abort)$/.test(path) && !path.endsWith("/*rest"),

@@ -63,6 +63,11 @@ describe("the controller's settings", () => {
     });
   });
 
+  test("name DRA as without effect, and what pods do anyway not", () => {
+    const inert = (mode: string) => loadSettings({ config: file(`gpu: {mode: ${mode}}`), backend: "host" }, {}).inert;
+    expect([inert("dra"), inert("device-plugin")]).toEqual([["gpu.mode"], []]);
+  });
+
   test("take GPU_TYPE for the memory of GPUs, where nothing says that, and look as often as they are told", () => {
     const of = (env: object) => loadSettings({ backend: "host" }, { ...env }).reconcile;
     expect(of({ GPU_TYPE: "nvidia-l40s" }).gpuMemoryMib).toBe(46_068);

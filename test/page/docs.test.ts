@@ -1,6 +1,7 @@
 /** The page at `/docs`, used as somebody would who tries the API for the first time. */
 import type { Page } from "playwright-core";
-import { afterAll, describe, expect, test } from "vitest";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
+import { serveApi } from "../controller/served-api.ts";
 import { closeBrowser, missing, openPage, started } from "./browser.ts";
 import { isPress, KEY, PRESSES, type Press, startBusy } from "./docs-calls.ts";
 
@@ -113,6 +114,26 @@ describe.skipIf(missing !== null)(`/docs in Chromium${missing === null ? "" : ` 
     );
     for (const call of OPEN_CALLS) expect([call, await execute(page, call)]).toEqual([call, 200]);
     expect(refused).toEqual([]);
+  });
+
+  test("the controller's begins with what works, too, and goes on with what was made", {
+    timeout: 300_000,
+  }, async () => {
+    const api = await serveApi();
+    onTestFinished(() => api.close());
+    const page = await openDocs(api.url);
+    const refused: string[] = [];
+    page.on("response", (answer) => {
+      if (answer.status() >= 400) refused.push(`${answer.status()} ${answer.url()}`);
+    });
+    const chapters = await chaptersOf(api.url);
+    const calls = ["createDeployment", "readDeployment", "changeDeployment", "scaleModel", "deleteDeployment"];
+    await show(page, [...new Set(calls.map((one) => chapters.get(one) as string))]);
+    const answers: number[] = [];
+    for (const one of calls) answers.push(await execute(page, one));
+    expect(answers).toEqual([200, 200, 200, 202, 200]);
+    expect(refused).toEqual([]);
+    expect(api.store.workloads().map(({ metadata }) => metadata.deletionTimestamp !== null)).toEqual([true]);
   });
 
   test("with a key that may only read it asks for nothing that is refused", { timeout: 120_000 }, async () => {

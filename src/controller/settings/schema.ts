@@ -200,6 +200,8 @@ export const fileSchema = z.strictObject({
       gateway: z.strictObject({ namespace: text, name: text }).optional(),
     })
     .optional(),
+  /** How pods ask for GPUs; `dra` has no effect yet: they ask the device plug-in. */
+  gpu: z.strictObject({ mode: z.enum(["device-plugin", "dra"]).optional() }).optional(),
   database: text.optional(),
 });
 export type ControllerFile = z.output<typeof fileSchema>;

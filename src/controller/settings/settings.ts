@@ -367,11 +367,12 @@ function reconcileSettings(
 }
 
 function inertIn(file: ControllerFile): string[] {
-  return INERT.filter((path) => {
+  const named = INERT.filter((path) => {
     let value: unknown = file;
     for (const key of path.split(".")) value = (value as Record<string, unknown> | undefined)?.[key];
     return value !== undefined;
   });
+  return file.gpu?.mode === "dra" ? [...named, "gpu.mode"] : named;
 }
 
 /** The first seed's own file names one, which not every cluster has. */

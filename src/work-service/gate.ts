@@ -125,8 +125,7 @@ export class Gate {
       this.#books.command({ type: "hand-out", node: worker.node, instance: worker.instance });
       const wanted = wantedOf(this.#books.state, worker.node, runs);
       const strangers = this.strangers.wanted;
-      const { stop, settle, adopt } = strangers;
-      const isNews = stop.length + settle.length + adopt.length > 0 || saysSomething(wanted, runs);
+      const isNews = Object.values(strangers).some((of) => of.length > 0) || saysSomething(wanted, runs);
       const leftMs = until - Date.now();
       if (isNews || leftMs <= 0 || signal.aborted) return { ...wanted, books, strangers };
       await this.#change(leftMs, signal);
@@ -150,9 +149,13 @@ export class Gate {
         uid: this.#newId(this.#books.now()),
         runs: adopted,
       });
-      this.#log.warn({ job, runs: of.map(({ run }) => run) }, "runs of lost books are in these from now on");
+      const all = of.map(({ run }) => run);
+      const [taken, left] = partition(all, (run) => this.#books.state.runs.get(run) !== undefined);
+      this.#log.warn({ job, runs: taken, left_out: left }, "runs of lost books are in these from now on");
     }
-    return take();
+    const known = take();
+    for (const job of jobs.keys()) this.strangers.hasAdopted(job);
+    return known;
   }
 
   async #change(ms: number, signal: AbortSignal): Promise<void> {
@@ -175,6 +178,10 @@ export class Gate {
   #run({ run }: RunSeen): Run | undefined {
     return this.#books.state.runs.get(run);
   }
+}
+
+function partition<T>(all: readonly T[], isFirst: (one: T) => boolean): readonly [T[], T[]] {
+  return [all.filter(isFirst), all.filter((one) => !isFirst(one))];
 }
 
 function saysSomething({ start, stop, publish, settled, orphans }: WantedOfWorker, runs: readonly RunSeen[]): boolean {

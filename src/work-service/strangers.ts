@@ -46,16 +46,22 @@ export class Strangers {
     for (const listener of this.#listeners) listener();
   }
 
-  /** @returns false when it cannot be: its worker does not know what it is, or it has ended. */
+  /** @returns false when it cannot be: its worker does not know what it is, or it has ended, or is about to. */
   adopt(run: string): boolean {
-    const { ofJob, ended = null } = this.find(run) ?? {};
-    if (ofJob === undefined || ended !== null) return false;
+    const seen = this.find(run);
+    const ofJob = seen === undefined ? undefined : adoptable(seen);
+    if (ofJob === undefined) return false;
     this.#toAdopt.add(ofJob);
     for (const listener of this.#listeners) listener();
     return true;
   }
 
-  /** What their worker says to be of our books, and these do not know yet. */
+  /** It has been: the runs of it that are left out of these books are strangers again, unless an admin asks once more. */
+  hasAdopted(job: string): void {
+    if (!this.all.some((seen) => adoptable(seen) === job)) this.#toAdopt.delete(job);
+  }
+
+  /** What their worker says to be of our books, and these do not know yet: or never, if they have no place for it. */
   get adopted(): readonly (RunSeen & { readonly adopted: Assignment })[] {
     return this.all.flatMap((seen) => (seen.adopted === undefined ? [] : [{ ...seen, adopted: seen.adopted }]));
   }
@@ -65,16 +71,15 @@ export class Strangers {
     readonly stop: readonly string[];
     readonly settle: readonly string[];
     readonly adopt: readonly string[];
+    readonly disown: readonly string[];
   } {
     const stop = this.all.filter(
       ({ run, phase, ended }) => ended === null && phase !== "stopping" && this.#toStop.has(run),
     );
     const settle = this.all.filter(({ ended, adopted }) => ended !== null && adopted === undefined);
-    const adopt = this.all.filter(
-      ({ ofJob, ended }) => ended === null && ofJob !== undefined && this.#toAdopt.has(ofJob),
-    );
+    const adopt = this.all.filter((seen) => this.#toAdopt.has(adoptable(seen) ?? ""));
     const named = (runs: readonly RunSeen[]) => runs.map(({ run }) => run);
-    return { stop: named(stop), settle: named(settle), adopt: named(adopt) };
+    return { stop: named(stop), settle: named(settle), adopt: named(adopt), disown: named(this.adopted) };
   }
 
   /** @returns what ends it. */
@@ -82,6 +87,11 @@ export class Strangers {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
+}
+
+/** Of which job one is that can be adopted. What is about to end was to end: nothing is to begin again by it. */
+function adoptable({ ofJob, phase }: RunSeen): string | undefined {
+  return phase === "stopping" || phase === "ended" ? undefined : ofJob;
 }
 
 /** As any run is shown; what only the lost books knew is left out. */

@@ -3,7 +3,8 @@
  *
  *  1. What was started is followed, and never started a second time: nobody knows how often it had been tried, so a task
  *     that is adopted has no tries left.
- *  2. A service goes on as a service: its replicas that are gone are replaced.
+ *  2. A service goes on as a service, as its newest run knew it: its replicas that are gone are replaced.
+ *  3. Of one job in the lost books there is at most one in these. What has no place in it is left out, and stays what it is.
  */
 import type { JsonObject } from "../core/base/json.ts";
 import type { WorkCommand } from "./commands.ts";
@@ -23,11 +24,20 @@ type AdoptedRun = Adopted["runs"][number];
 /** Of one job, all on one node; those that are in the books already stay as they are. */
 export function adoptRuns(draft: Draft, { node, uid, runs }: Adopted): void {
   const left = runs.filter(({ assignment }) => draft.state.runs.get(assignment.run) === undefined);
-  const [first] = left;
-  if (first === undefined) return;
-  const record = first.assignment.record;
+  const [newest] = left.sort(byNewest);
+  if (newest === undefined) return;
+  const record = newest.assignment.record;
   if (record?.kind === "workload") adoptService(draft, node, uid, record, left);
   else for (const run of left) adoptTask(draft, node, run, record);
+}
+
+/** What a run's worker knows of its job is as old as the run: that may since have been scaled, or begun anew. */
+function byNewest(a: AdoptedRun, b: AdoptedRun): number {
+  const [one, other] = [a, b].map(({ assignment: { record, epoch } }) =>
+    record?.kind === "workload" ? [record.generation, record.updatedAt, epoch] : [0, 0, epoch],
+  ) as [number[], number[]];
+  const differs = one.findIndex((value, i) => value !== other[i]);
+  return differs === -1 ? 0 : (other[differs] as number) - (one[differs] as number);
 }
 
 const WARNING = "its books were lost: it is not tried again, and its result is not uploaded";
@@ -35,7 +45,8 @@ const WARNING = "its books were lost: it is not tried again, and its result is n
 /** Each run is a task of its own: what became of the other replicas of its task nobody knows. */
 function adoptTask(draft: Draft, node: string, run: AdoptedRun, record: JobRecord | undefined): void {
   const { now, state } = draft;
-  const { assignment, startedAt } = run;
+  const { assignment } = run;
+  const startedAt = Math.min(run.startedAt ?? now, now);
   const { job, owner, spec } = assignment;
   const id = assignment.replicas === 1 && state.tasks.get(job) === undefined ? job : assignment.run;
   const task: Task = {
@@ -51,8 +62,8 @@ function adoptTask(draft: Draft, node: string, run: AdoptedRun, record: JobRecor
     warnings: [WARNING],
     status: "DISPATCHED",
     slots: [newSlot(0)],
-    submittedAt: startedAt ?? now,
-    startedAt: startedAt ?? now,
+    submittedAt: startedAt,
+    startedAt,
     finishedAt: null,
     cancelling: false,
     error: null,
@@ -68,17 +79,20 @@ function adoptService(
   { kind: _, ...record }: Extract<JobRecord, { kind: "workload" }>,
   runs: readonly AdoptedRun[],
 ): void {
-  const { owner, spec } = (runs[0] as AdoptedRun).assignment;
-  const id = workloadNamed(draft.state, record.id) === undefined ? record.id : `workload-${uid}`;
-  const slots = Array.from({ length: record.replicas }, (_, replica) => newSlot(replica));
-  draft.write({ type: "workload-created", workload: { ...record, id, uid, owner, spec, slots, deleted: false } });
-  const taken = new Set<number>();
+  const { owner, spec, job } = (runs[0] as AdoptedRun).assignment;
+  const made = [...draft.state.workloads.values()].find(({ adoptedFrom }) => adoptedFrom === job);
+  if (made === undefined) {
+    const id = workloadNamed(draft.state, record.id) === undefined ? record.id : `workload-${uid}`;
+    const slots = Array.from({ length: record.replicas }, (_, replica) => newSlot(replica));
+    const workload = { ...record, id, uid, owner, spec, slots, deleted: false, adoptedFrom: job };
+    draft.write({ type: "workload-created", workload });
+  }
   for (const run of runs) {
+    const workload = draft.state.workloads.get(made?.uid ?? uid) as Workload;
     const { replica } = run.assignment;
-    // One too many stays what it is: it can be stopped.
-    if (replica >= record.replicas || taken.has(replica)) continue;
-    taken.add(replica);
-    adopt(draft, node, { kind: "workload", uid }, replica, run);
+    const slot = workload.slots.find((one) => one.replica === replica && replica < workload.replicas);
+    if (workload.deleted || slot === undefined || slot.live !== null || slot.outcome !== null) continue;
+    adopt(draft, node, { kind: "workload", uid: workload.uid }, replica, run);
   }
 }
 
@@ -86,7 +100,9 @@ function adopt(draft: Draft, node: string, job: JobRef, replica: number, run: Ad
   const { assignment, startedAt, port } = run;
   const { owner, epoch, lease } = assignment;
   const generation = jobGeneration(assignment);
-  const facts = { owner, replica, epoch, generation, node, lease, startedAt, port, at: draft.now };
+  // Not after now: its worker goes by the wall clock, these books by their own.
+  const began = startedAt === null ? null : Math.min(startedAt, draft.now);
+  const facts = { owner, replica, epoch, generation, node, lease, startedAt: began, port, at: draft.now };
   draft.write({ type: "run-adopted", run: assignment.run, job, ...facts });
 }
 

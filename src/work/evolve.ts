@@ -87,7 +87,7 @@ function evolveRun(state: WorkState, event: RunEvent): WorkState {
         ...{ phase: "running", handedOutAt: at, known: true, readyAt: null },
       };
       const adopted = { ...withRun(state, run), lastEpoch: Math.max(state.lastEpoch, epoch) };
-      return onSlot(adopted, job, replica, (slot) => ({ ...slot, live: id, tries: slot.tries + 1 }));
+      return onSlot(adopted, job, replica, (slot) => ({ ...slot, live: id, tries: slot.tries + 1, nextAt: null }));
     }
     case "run-waits":
       return onRun(state, event.run, (run) => {

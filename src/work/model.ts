@@ -304,6 +304,8 @@ export interface Workload {
   readonly updatedAt: EpochMs;
   readonly deleted: boolean;
   readonly message: string | null;
+  /** Its uid in books that were lost; left out: it began in these. */
+  readonly adoptedFrom?: string;
 }
 
 /** What a worker says of itself. */

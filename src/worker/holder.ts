@@ -69,11 +69,16 @@ function begin(folder: string, order: Order): void {
 }
 
 function ended(folder: string, exit: Exit): void {
+  // Once: on a full disk it is written later, and is as long ago as it is.
+  writeExit(folder, { ...exit, atUptimeMs: uptimeMs() });
+}
+
+function writeExit(folder: string, exit: Exit): void {
   try {
-    if (readIn(folder, "exit") === null) writeIn(folder, "exit", { ...exit, atUptimeMs: uptimeMs() });
+    if (readIn(folder, "exit") === null) writeIn(folder, "exit", exit);
   } catch (error) {
     // Without its folder there is nobody who could be told.
-    if ((error as NodeJS.ErrnoException).code !== "ENOENT") setTimeout(ended, WRITE_RETRY_MS, folder, exit);
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") setTimeout(writeExit, WRITE_RETRY_MS, folder, exit);
   }
 }
 

@@ -45,6 +45,11 @@ export function isAlive({ pid, startTime }: ProcessName): boolean {
   return processOf(pid)?.startTime === startTime;
 }
 
+/** For how long it has been there, whatever was done to the clock. */
+export function ageMs({ startTime }: ProcessName): number {
+  return uptimeMs() - (startTime / TICKS_PER_SECOND) * 1_000;
+}
+
 /** All that run now. One look, for all who ask in it. */
 export class ProcessTable {
   readonly #processes = new Map<number, Process>();

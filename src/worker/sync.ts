@@ -28,6 +28,8 @@ export interface Wanted extends WantedOfWorker {
     readonly settle: readonly string[];
     /** To be of these books from now on; left out by a daemon of an older version. */
     readonly adopt?: readonly string[];
+    /** Strangers again: these books have no place for them; left out by a daemon of an older version. */
+    readonly disown?: readonly string[];
   };
 }
 

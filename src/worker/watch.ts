@@ -15,6 +15,7 @@ import {
   claimIn,
   type Exit,
   type Order,
+  pathIn,
   readIn,
   removeDrafts,
   removeOutput,
@@ -22,7 +23,7 @@ import {
   writeIn,
   writeLater,
 } from "./folder.ts";
-import { type HolderName, isAlive, type Leader, type ProcessName, type ProcessTable } from "./processes.ts";
+import { ageMs, type HolderName, isAlive, type Leader, type ProcessName, type ProcessTable } from "./processes.ts";
 
 /** A cage is empty when so many looks in a row find nobody: what forks may be between two processes in one of them. */
 const EMPTY_LOOKS = 3;
@@ -42,6 +43,12 @@ const MAX_RESULT_BYTES = 64 * 2 ** 20;
 
 export type RunEnd = RunEndSeen;
 
+interface Adoption {
+  readonly books: string;
+  /** Left out: it had not begun, or its worker was older. */
+  readonly startedAt?: number;
+}
+
 export class RunWatch {
   readonly folder: string;
   readonly order: Order;
@@ -57,7 +64,7 @@ export class RunWatch {
   /** From when on its grace counts, and when its holder was last seen to live: by this process's own clock. */
   #graceFrom: number | null = null;
   #aliveAt: number | null = null;
-  #adoptedBy: string | null;
+  #adopted: Adoption | null;
   readonly #removal: Removal;
   /** Resolves when nothing secret of one that has ended is on the disk any more. */
   tidied: Promise<void> = Promise.resolve();
@@ -74,11 +81,11 @@ export class RunWatch {
     this.order = order;
     this.#removal = new Removal(order);
     this.end = readIn<RunEnd>(folder, "end");
+    this.#adopted = readIn<Adoption>(folder, "adopted");
     if (this.end !== null && Object.keys(order.env).length > 0) this.#tidyUp();
     this.published = readIn(folder, "published") !== null;
     this.settled = readIn(folder, "settled") !== null;
     this.#stop = readIn<StopOrder>(folder, "stop");
-    this.#adoptedBy = readIn<{ readonly books: string }>(folder, "adopted")?.books ?? null;
     // What was sent before this worker began is not known; a second signal does no harm.
     this.#signalled = false;
   }
@@ -102,13 +109,22 @@ export class RunWatch {
 
   /** Which books it is of: since they were lost, those that have taken it. */
   get books(): string {
-    return this.#adoptedBy ?? this.order.books;
+    return this.#adopted?.books ?? this.order.books;
   }
 
   adopt(books: string): void {
     if (this.books === books || this.order.assignment === undefined) return;
-    writeIn(this.folder, "adopted", { books });
-    this.#adoptedBy = books;
+    // When it began is told to other books, whose clock may have been set since.
+    const child = this.#child;
+    const startedAt = child === null || !isAlive(child) ? null : Math.round(Date.now() - ageMs(child));
+    this.#adopted = startedAt === null ? { books } : { books, startedAt };
+    writeIn(this.folder, "adopted", this.#adopted);
+  }
+
+  /** Those books have no place for it: it is of the lost ones again. */
+  disown(): void {
+    rmSync(pathIn(this.folder, "adopted"), { force: true });
+    this.#adopted = null;
   }
 
   stop(order: Omit<StopOrder, "at" | "why">, why: StopOrder["why"], now: number): void {
@@ -242,8 +258,13 @@ export class RunWatch {
   #tidyUp(): void {
     rmSync(join(this.folder, "env"), { force: true });
     removeDrafts(this.folder);
-    const { assignment: _, ...kept } = this.order;
-    const order: Order = { ...kept, env: {}, enter: [], leave: [] };
+    const { assignment, ...kept } = this.order;
+    // Books that have adopted it may not know it yet; when they do not want it any more they have.
+    const isKnown = this.#adopted === null || this.settled;
+    const order: Order = {
+      ...{ ...kept, env: {}, enter: [], leave: [] },
+      ...(isKnown || assignment === undefined ? {} : { assignment }),
+    };
     const removed = removeGroups(this.order.cage.groups);
     this.tidied = removed.then(() => writeLater(this.folder, "order", order)).catch(() => undefined);
   }
@@ -260,7 +281,7 @@ export class RunWatch {
     return {
       run: this.order.run,
       phase: this.end !== null ? "ended" : this.isStopping ? "stopping" : this.#phase(),
-      startedAt,
+      startedAt: this.#adopted?.startedAt ?? startedAt,
       port: this.order.port,
       ended: this.end,
       published: this.published,
@@ -272,7 +293,7 @@ export class RunWatch {
   #forOtherBooks(ours: string | null): Pick<RunSeen, "ofJob" | "adopted"> {
     const { assignment } = this.order;
     if (assignment === undefined) return {};
-    if (this.#adoptedBy !== null && this.#adoptedBy === ours) return { adopted: assignment };
+    if (this.#adopted !== null && this.#adopted.books === ours) return { adopted: assignment };
     return ours === null || this.books === ours || this.end !== null ? {} : { ofJob: assignment.job };
   }
 
@@ -290,6 +311,7 @@ export class RunWatch {
   settle(): void {
     writeIn(this.folder, "settled", { at: Date.now() });
     this.settled = true;
+    if (this.#adopted !== null) this.#tidyUp();
     removeOutput(this.folder);
   }
 }

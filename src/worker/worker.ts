@@ -267,6 +267,7 @@ class Worker {
       watch?.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, null, now);
     }
     for (const run of strangers?.adopt ?? []) this.#watches.get(run)?.adopt(books);
+    for (const run of strangers?.disown ?? []) this.#watches.get(run)?.disown();
     for (const run of strangers?.settle ?? []) {
       const watch = this.#watches.get(run);
       if (watch?.end) this.#settle(watch);

@@ -89,4 +89,56 @@ describe("a run that is adopted", () => {
     const state = adopted(submitted.state, runOf(aWorkload("old-uid"), 0));
     expect(state.workloads.get("new-uid")?.id).toBe("workload-new-uid");
   });
+
+  test("began at most now, though its worker's clock be ahead", () => {
+    const state = adopted(emptyWork(), { ...runOf(aTask("task-1"), 0), startedAt: NOW + 86_400_000 });
+    expect(state.tasks.get("task-1")).toMatchObject({ startedAt: NOW, submittedAt: NOW });
+    expect(state.runs.get("run-of-task-1-0-1")).toMatchObject({ startedAt: NOW });
+  });
+});
+
+describe("a service of lost books", () => {
+  /** As its worker reports it, until all of it is in the books or nothing changes any more. */
+  function reported(...runs: readonly ReturnType<typeof runOf>[]): WorkState {
+    let state = emptyWork();
+    for (const uid of ["uid-1", "uid-2", "uid-3"]) {
+      state = decide(state, { type: "adopt-runs", node: "node-1", uid, runs }, NOW).state;
+    }
+    return state;
+  }
+
+  const shown = (state: WorkState) =>
+    [...state.workloads.values()].map(({ id, replicas, slots }) => [id, replicas, slots.map(({ live }) => live)]);
+
+  test("that had been scaled is adopted as its newest run knew it, whichever is reported first", () => {
+    const scaled = { ...aWorkload("old", 3), updatedAt: NOW - 60_000 };
+    // Handed out after the scaling, or begun after it.
+    const state = reported(runOf(aWorkload("old", 1), 0, { epoch: NOW - 1 }), runOf(scaled, 1), runOf(scaled, 2));
+    const runs = [0, 1, 2].map((replica) => `run-of-old-${replica}-1`);
+    expect(shown(state)).toEqual([["name-of-old", 3, runs]]);
+    const byEpoch = reported(runOf(aWorkload("old", 1), 0), runOf(aWorkload("old", 2), 1, { epoch: NOW - 1 }));
+    expect(shown(byEpoch)).toEqual([["name-of-old", 2, runs.slice(0, 2)]]);
+  });
+
+  test("of which two runs are one replica is adopted once, with the newer; the other is left out", () => {
+    const [before, after] = [aWorkload("old", 2), { ...aWorkload("old", 2), generation: 1 }];
+    const newer = runOf(after, 0, { run: "run-newer" });
+    const state = reported(runOf(before, 0, { epoch: NOW - 1 }), runOf(before, 1), newer);
+    expect(shown(state)).toEqual([["name-of-old", 2, ["run-newer", "run-of-old-1-1"]]]);
+    expect(state.workloads.get("uid-1")).toMatchObject({ generation: 1, adoptedFrom: "old" });
+    expect(state.runs.get("run-of-old-0-1")).toBe(undefined);
+  });
+
+  test("that was deleted since it was adopted does not come back by a run that was left out", () => {
+    const job = aWorkload("old");
+    let state = adopted(emptyWork(), runOf(job, 0), runOf(job, 0, { run: "run-another" }));
+    state = decide(state, { type: "delete-workload", id: "name-of-old" }, NOW).state;
+    state = decide(
+      state,
+      { type: "adopt-runs", node: "node-1", uid: "uid-2", runs: [runOf(job, 0, { run: "run-another" })] },
+      NOW,
+    ).state;
+    expect([...state.workloads.values()].map(({ uid }) => uid)).toEqual(["new-uid"]);
+    expect(state.runs.get("run-another")).toBe(undefined);
+  });
 });

@@ -139,6 +139,49 @@ describe("a run's folder", () => {
   });
 });
 
+describe("a run that other books adopt", () => {
+  const assignment = { run: "r", job: "job" } as unknown as NonNullable<Order["assignment"]>;
+
+  test("is known by them though it ends, and its worker too, before they have heard of it", async () => {
+    const path = folder("adopted");
+    writeIn(path, "order", { ...order, assignment });
+    writeIn(path, "holder", { givenUp: true });
+    const watch = new RunWatch(path, { ...order, assignment });
+    watch.adopt("new");
+    watch.tick(11_000, order.bootId, () => new ProcessTable());
+    await watch.tidied;
+    const next = new RunWatch(path, readIn<Order>(path, "order") as Order);
+    expect(next.seen("new")).toMatchObject({ phase: "ended", books: "new", adopted: assignment });
+    next.settle();
+    await next.tidied;
+    expect(readIn<Order>(path, "order")?.assignment).toBe(undefined);
+  });
+
+  test("is a stranger again when they have no place for it", () => {
+    const path = folder("disowned");
+    const watch = new RunWatch(path, { ...order, assignment });
+    watch.adopt("new");
+    watch.disown();
+    for (const each of [watch, new RunWatch(path, { ...order, assignment })]) {
+      expect(each.seen("new")).toMatchObject({ books: order.books, ofJob: "job" });
+      expect(each.seen("new").adopted).toBe(undefined);
+    }
+  });
+
+  test("began when its process did, whatever was done to the clock since", () => {
+    const path = folder("clock-set");
+    writeIn(path, "holder", { ...(processOf(process.pid) as ProcessName), at: 1 });
+    writeIn(path, "child", { ...(processOf(process.pid) as ProcessName), at: 1 });
+    const watch = new RunWatch(path, { ...order, assignment });
+    watch.tick(10, order.bootId, () => new ProcessTable());
+    expect(watch.seen("new").startedAt).toBe(1);
+    watch.adopt("new");
+    const { startedAt } = watch.seen("new");
+    expect(Math.abs(Date.now() - process.uptime() * 1_000 - (startedAt as number))).toBeLessThan(10_000);
+    expect(new RunWatch(path, { ...order, assignment }).seen("new").startedAt).toBe(startedAt);
+  });
+});
+
 describe("results", () => {
   test("of a later run take the place of an earlier one's, and doing it twice does no harm", () => {
     const end = { at: 0, reason: null, detail: "", exitCode: 0, signal: null, resultOk: null, tail: [] };

@@ -6,7 +6,7 @@ import { GROUPS } from "../../src/cli/cli.ts";
 import { programOf } from "../../src/cli/program.ts";
 import { EVENT_BODIES } from "../../src/wire/events/answers.ts";
 import { Described } from "../http/described.ts";
-import { isBuilt, startDaemon, type TestDaemon } from "./daemon.ts";
+import { eventually, isBuilt, startDaemon, type TestDaemon } from "./daemon.ts";
 import { runProgram } from "./program.ts";
 import { Receiver } from "./receiver.ts";
 
@@ -43,7 +43,7 @@ spec: {taskType: job, command: [/bin/sh, -c, "true"], resources: {hardware: {gpu
 type Json = any;
 
 /** Verbs that take `--json` and print no body of the API's. */
-const WITHOUT_BODY = ["shell", "mcp", "logs", "doctor", "replay", "stop"];
+const WITHOUT_BODY = ["shell", "mcp", "logs", "doctor", "replay"];
 
 /** What they print is what the daemon answers, as of `cordon`; on simulated GPUs there is nothing for them to do. */
 const NOTHING_TO_DO = ["adopt", "clear-quarantine"];
@@ -187,6 +187,14 @@ describe.skipIf(!isBuilt)("--json (needs the built program)", () => {
     described.expectBody("GET", "/workloads", 200, workloads);
     await each("/workers", "", "/workers", "workers");
     await one("PATCH /workloads/{id}", 200, "scale", service.id, "2");
+    // What runs goes on without its daemon.
+    expect(await printed("stop", service.id, "-q")).toEqual([]);
+    const headers = { authorization: `Bearer ${KEY}` };
+    await eventually(
+      () => daemon.call("GET", "/runs", undefined, headers),
+      ({ body }) => body.every(({ state }: Json) => state === "ended"),
+      60_000,
+    );
   });
 
   test("is of every verb that takes it", () => {

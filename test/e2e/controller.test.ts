@@ -204,6 +204,19 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
     expect(JSON.parse(clusters.stdout)).toMatchObject({ backend: "host", reachable: true, nodes: 1, total_gpus: 8 });
   });
 
+  test("is killed and started again: its deployments are there, and what served goes on", async () => {
+    const [{ deployment_id: id }] = (await call("GET", "/internal/deployments", undefined, ACME)).body;
+    const before = (await status(id)).body.pods.map(({ name }: { name: string }) => name).sort();
+    expect(before).toHaveLength(2);
+    const gone = new Promise((resolve) => child.once("exit", resolve));
+    child.kill("SIGKILL");
+    await gone;
+    url = await start();
+    // What was written before says so at once; who runs is seen by the first look.
+    const { body } = await until(id, ({ pods }) => pods.filter(({ ready }: { ready: boolean }) => ready).length === 2);
+    expect(body.pods.map(({ name }: { name: string }) => name).sort()).toEqual(before);
+  });
+
   test("gives a replica the hub token that a caller brings, and nobody else: no answer, database or log has it", async () => {
     const token = "hf_canary4711";
     // In the environment it is one, too.

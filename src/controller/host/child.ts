@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { thisProgram } from "../../platform/executable.ts";
+import { endLeftover, noteChild } from "./leftover.ts";
 
 const START_MS = 30_000;
 const STOP_MS = 12_000;
@@ -27,12 +28,15 @@ export interface ChildDaemon {
  * @throws Error when it does not serve in time.
  */
 export async function startChildDaemon(shape: string, folder: string, stopped: AbortSignal): Promise<ChildDaemon> {
+  const note = join(resolve(folder), "daemon.pid");
+  await endLeftover(note, STOP_MS);
   const key = randomBytes(32).toString("base64url");
   const file = settingsIn(resolve(folder), key);
   const [program, ...args] = thisProgram();
   const argv = [...args, "serve", "--config", file, "--port", "0", "--simulate", shape];
   // In a group of its own: Ctrl-C is for this process, which still needs it to stop the replicas.
   const child = spawn(program, argv, { stdio: ["ignore", "pipe", "inherit"], detached: true });
+  if (child.pid !== undefined) noteChild(note, child.pid);
   const ended = new Promise<string>((done) => {
     child.once("exit", (code, signal) => done(String(signal ?? code)));
     child.once("error", (error) => done(error.message));

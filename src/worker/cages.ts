@@ -2,7 +2,9 @@
  * What a run cannot leave: the processes that are ended with it, and the limits that hold for them.
  *
  * The first kind that works on this host is taken. Where none of the surer ones does, `session` tells a run's processes
- * by their session, their descent and the mark in their environment; a program that clears all three leaves it.
+ * by their session, their descent and the mark in their environment; a program that clears all three leaves it. After its
+ * first process has ended, its session is told by those that were in it at the last look: what is begun without the mark
+ * while no worker looks, and what bears none when the holder died while no worker looked, is taken for a stranger's.
  */
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";

@@ -27,7 +27,7 @@ export function keepFence(folder: string, order: Order, fence: Fence, holder: Ho
   const timer = setInterval(() => {
     child = readIn<Leader>(folder, "child") ?? child;
     const exit = readIn<Exit>(folder, "exit");
-    if (child !== null && exit !== null) child = { ...child, endedAtMs: exit.atUptimeMs };
+    if (child !== null && exit !== null) child = { ...child, ownUntilMs: exit.atUptimeMs };
     if (exit !== null || readIn(folder, "order") === null) {
       emptyLooks = membersOf(order, child, holder, new ProcessTable()).length === 0 ? emptyLooks + 1 : 0;
       if (emptyLooks >= EMPTY_LOOKS) clearInterval(timer);

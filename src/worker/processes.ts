@@ -13,10 +13,13 @@ export interface HolderName extends ProcessName {
   readonly group?: string;
 }
 
-/** The first process of a run, and when it ended. */
+/** The first process of a run. */
 export interface Leader extends ProcessName {
-  /** By the host's uptime; left out: it lives, or nobody can say. */
-  readonly endedAtMs?: number | undefined;
+  /**
+   * When it ended or, later, when its session was last seen to be its own, by the host's uptime; left out: it lives, or
+   * nobody can say.
+   */
+  readonly ownUntilMs?: number | undefined;
 }
 
 export interface Process extends ProcessName {
@@ -65,6 +68,11 @@ export class ProcessTable {
     }
   }
 
+  /** By the host's uptime. */
+  get takenAtMs(): number {
+    return this.#uptimeSeconds * 1_000;
+  }
+
   get(pid: number): Process | undefined {
     return this.#processes.get(pid);
   }
@@ -87,14 +95,15 @@ export class ProcessTable {
   /**
    * While a session has members its number is not given again; a process of that number and another start says that it has
    * none. When its leader has ended, and then its members, the number may be that of a stranger's session, whose leader
-   * may have ended too: it is the leader's own if one of it bears the mark, or was there before the leader ended.
+   * may have ended too: it is the leader's own if one of it bears the mark, or was there before the leader ended, or while
+   * the session was seen to be its own, or so shortly after that the number cannot have come again.
    */
-  #sessionOf({ pid: number, startTime, endedAtMs }: Leader, marked: ReadonlySet<number>): readonly number[] {
+  #sessionOf({ pid: number, startTime, ownUntilMs }: Leader, marked: ReadonlySet<number>): readonly number[] {
     const now = this.#processes.get(number);
     if (now !== undefined && now.startTime !== startTime) return [];
     const members = [...this.#processes.values()].filter(({ session }) => session === number);
     const wasThere = ({ startTime: start }: Process) =>
-      endedAtMs !== undefined && (start / TICKS_PER_SECOND) * 1_000 <= endedAtMs;
+      ownUntilMs !== undefined && (start / TICKS_PER_SECOND) * 1_000 <= ownUntilMs + NUMBER_REST_MS;
     const isOwn = now !== undefined || members.some((member) => marked.has(member.pid) || wasThere(member));
     return isOwn ? members.map(({ pid }) => pid) : [];
   }
@@ -140,6 +149,8 @@ export class ProcessTable {
 /** As /proc counts them for programs, on every machine. */
 const TICKS_PER_SECOND = 100;
 const YOUNG_SECONDS = 15;
+/** The kernel gives numbers in turn: none comes again so soon. */
+const NUMBER_REST_MS = 3_000;
 const MOST_UNMARKED = 65_536;
 /** Processes that are none of ours, by number, with their start: so that not everybody's environment is read at every look. */
 const unmarked = new Map<number, number>();

@@ -64,6 +64,8 @@ export class RunWatch {
   /** From when on its grace counts, and when its holder was last seen to live: by this process's own clock. */
   #graceFrom: number | null = null;
   #aliveAt: number | null = null;
+  /** When its session was last seen to be its own, by the host's uptime: who forks and ends between two looks stays in it. */
+  #ownAt: number | undefined = undefined;
   #adopted: Adoption | null;
   readonly #removal: Removal;
   /** Resolves when nothing secret of one that has ended is on the disk any more. */
@@ -177,6 +179,7 @@ export class RunWatch {
     this.#lookedAt = now;
     const table = look();
     const members = membersOf(this.order, this.#leader(), this.holder, table);
+    if (members.some((pid) => table.get(pid)?.session === this.#child?.pid)) this.#ownAt = table.takenAtMs;
     if (members.length === 0) {
       this.#emptyLooks++;
       this.#emptySince ??= now;
@@ -208,7 +211,9 @@ export class RunWatch {
     if (this.#child === null) return null;
     // Of a holder that died nobody has written down when: its command ended with it.
     const wasAliveAt = this.#aliveAt === null ? undefined : uptimeMs() - (performance.now() - this.#aliveAt);
-    return { ...this.#child, endedAtMs: this.#exit?.atUptimeMs ?? wasAliveAt };
+    const endedAt = this.#exit?.atUptimeMs ?? wasAliveAt;
+    const known = [endedAt, this.#ownAt].filter((at) => at !== undefined);
+    return { ...this.#child, ownUntilMs: known.length === 0 ? undefined : Math.max(...known) };
   }
 
   #kill(members: readonly number[]): void {

@@ -316,12 +316,12 @@ describe("processes", () => {
 
   test("of a session whose leader has ended are its own, marked or not, if one was there before that", async () => {
     const { leader, left } = await leaderless({});
-    expect(new ProcessTable().family({ ...leader, endedAtMs: uptimeMs() }, "run-x")).toEqual([left]);
+    expect(new ProcessTable().family({ ...leader, ownUntilMs: uptimeMs() }, "run-x")).toEqual([left]);
   });
 
   test("of a session that came later with the same number are a stranger's, and left alone", async () => {
     const { leader, left } = await leaderless({});
-    const longAgo = { ...leader, endedAtMs: uptimeMs() - 60_000 };
+    const longAgo = { ...leader, ownUntilMs: uptimeMs() - 60_000 };
     expect(new ProcessTable().family(longAgo, "run-x")).toEqual([]);
     expect(new ProcessTable().family(leader, "run-x")).toEqual([]);
     expect(processOf(left)).not.toBe(null);
@@ -329,7 +329,41 @@ describe("processes", () => {
 
   test("of a session in which one bears the mark are its own, whenever its leader ended", async () => {
     const { leader, left } = await leaderless({ [MARK]: "run-x" });
-    expect(new ProcessTable().family({ ...leader, endedAtMs: 0 }, "run-x")).toEqual([left]);
+    expect(new ProcessTable().family({ ...leader, ownUntilMs: 0 }, "run-x")).toEqual([left]);
+  });
+});
+
+describe("a session whose leader has ended", () => {
+  test("is the run's own though one of it forks and ends between two looks, and nobody in it bears the mark", async () => {
+    const path = folder("forks");
+    // The outer shell ends at once, the inner one when it has begun what stays.
+    const inner = "sleep 2; sleep 1000 & echo $!";
+    const shell = spawn("/bin/sh", ["-c", `sh -c '${inner}' &`], {
+      detached: true,
+      env: {},
+      stdio: ["ignore", "pipe", "ignore"],
+    });
+    const leader = { ...(processOf(shell.pid as number) as ProcessName), at: 1 };
+    let left: number | null = null;
+    shell.stdout.once("data", (text) => {
+      left = Number(text);
+      onTestFinished(() => void process.kill(Number(text), "SIGKILL"));
+    });
+    await until("its leader has ended", () => processOf(leader.pid) === null);
+    writeIn(path, "holder", { pid: 4_194_305, startTime: 1, at: 1 });
+    writeIn(path, "child", leader);
+    writeIn(path, "exit", { code: 0, signal: null, at: Date.now(), error: null, atUptimeMs: uptimeMs() - 2_500 });
+    const watch = new RunWatch(path, { ...order, graceMs: 1_000_000 });
+    const tick = () => watch.tick(Date.now(), order.bootId, () => new ProcessTable());
+    await until("one stays", () => {
+      tick();
+      return left !== null;
+    });
+    for (let i = 0; i < 8; i++) {
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      tick();
+    }
+    expect(watch.end).toBe(null);
   });
 });
 

@@ -204,17 +204,22 @@ export async function waitedFor(name: string, options: CommonOptions): Promise<b
   }
 }
 
-async function taskNamed(name: string, work: WorkClient): Promise<string | null> {
-  let tasks: readonly TaskRecord[] = [];
-  try {
-    tasks = await work.tasks();
-  } catch (error) {
-    if (!(error instanceof ApiProblem) || error.code !== "work-disabled") throw error;
-  }
+/** @returns its whole id: of any task by that, by what it begins with of the latest ones. */
+export async function taskNamed(name: string, work: Pick<WorkClient, "task" | "tasks">): Promise<string | null> {
+  if ((await ifThere(work.task(name))) !== null) return name;
+  const tasks = (await ifThere(work.tasks())) ?? [];
   const ids = tasks.map(({ task_id: id }) => id).filter((id) => id.startsWith(name));
-  if (ids.length > 1 && !ids.includes(name))
-    throw new NoSuchError(`${name} begins ${ids.length} ids; write more of it`);
-  return ids.includes(name) ? name : (ids[0] ?? null);
+  if (ids.length > 1) throw new NoSuchError(`${name} begins ${ids.length} ids; write more of it`);
+  return ids[0] ?? null;
+}
+
+async function ifThere<T>(asked: Promise<T>): Promise<T | null> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (error instanceof ApiProblem && (error.code === "task-not-found" || error.code === "work-disabled")) return null;
+    throw error;
+  }
 }
 
 export async function results(id: string, options: CommonOptions): Promise<void> {

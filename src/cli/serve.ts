@@ -2,7 +2,7 @@
 import { flushCompileCache } from "node:module";
 import { startDaemon } from "../daemon/daemon.ts";
 import { SETTING_RULES } from "../daemon/setting-rules.ts";
-import { boundYoungGeneration } from "../platform/young-generation.ts";
+import { boundHeap } from "../platform/heap.ts";
 import { load, type ServeOptions } from "./settings.ts";
 import { VERSION } from "./version.ts";
 
@@ -16,7 +16,7 @@ export async function serve(options: ServeOptions): Promise<void> {
   const daemon = await startDaemon(loadAgain(), loadAgain, VERSION);
   // Before a flag is changed: code that was compiled with others is not taken at the next start.
   flushCompileCache();
-  boundYoungGeneration();
+  boundHeap();
   process.on("SIGHUP", () => void daemon.reload());
   const stop = () => {
     setTimeout(() => process.exit(0), STOP_DEADLINE_MS).unref();

@@ -1,0 +1,32 @@
+/**
+ * How much memory is kept for what is young, and for garbage.
+ *
+ *  1. V8 doubles the young generation whenever enough of it outlives a collection, up to 128 MiB, and a busy daemon gets
+ *     there within a second. Nearly all that a request makes is garbage when it has been answered, so that a collection of
+ *     a smaller one costs no more.
+ *  2. What outlives two collections is collected only when the heap has grown by a factor, up to four, since the last time.
+ *     What a daemon keeps is some 20 MiB, which are looked through in a moment: it can be done more often.
+ *
+ * By how much less memory, and at which cost: docs/performance.md. Node's command line has flags for both, but it is not ours
+ * everywhere.
+ */
+import { PerformanceObserver } from "node:perf_hooks";
+import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
+
+/** Both halves together, in bytes. It is looked at after a collection, so that it may become twice that. */
+const LARGE_ENOUGH = 16 * 1024 * 1024;
+
+/** By so much the heap may grow beyond what was kept, in percent. */
+const GARBAGE_PERCENT = 50;
+
+/** Bounds the heap of this process once it is busy: when its young generation is large enough, and not before. */
+export function boundHeap(): void {
+  const observer = new PerformanceObserver(() => {
+    const young = getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space");
+    if (young === undefined || young.space_size < LARGE_ENOUGH) return;
+    setFlagsFromString("--semi-space-growth-factor=1");
+    setFlagsFromString(`--heap-growing-percent=${GARBAGE_PERCENT}`);
+    observer.disconnect();
+  });
+  observer.observe({ entryTypes: ["gc"] });
+}

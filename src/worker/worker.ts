@@ -159,7 +159,8 @@ class Worker {
     for (const run of old) {
       try {
         removeRun(this.#runsDir, run);
-        void removeGroups(groupsNamed(this.#cage, run));
+        const groups = groupsNamed(this.#cage, run);
+        void removeGroups(groups);
       } catch (error) {
         this.#log.error({ err: error, run }, "the folder of an old run cannot be removed");
       }

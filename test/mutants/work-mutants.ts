@@ -45,7 +45,7 @@ const GPUS = planted(
       file: "src/daemon/leased-gpus.ts",
       name: "A GPU counts as empty by a reading from before the run's end",
       find: "if (sight.startedAt >= since) return true;",
-      replace: "return true;",
+      replace: "if (sight.startedAt >= since || sight.startedAt >= 0) return true;",
     },
     {
       file: "src/daemon/leased-gpus.ts",
@@ -88,8 +88,8 @@ const BOOKS = planted(
     },
     {
       name: "A run may run longer than its timeout",
-      find: "timeoutMs !== null && run.startedAt !== null && draft.now - run.startedAt >= timeoutMs",
-      replace: "timeoutMs !== null && run.startedAt === null && draft.now - run.handedOutAt >= timeoutMs",
+      find: "run.startedAt !== null && draft.now - run.startedAt >= longestMs",
+      replace: "run.startedAt === null && draft.now - run.handedOutAt >= longestMs",
     },
     {
       name: "The end of a lease stops no run",
@@ -272,7 +272,7 @@ const ELSEWHERE = planted(
       file: "src/work/wanted.ts",
       name: "The lease of another node is looked after here, and taken for ended",
       find: "elsewhere !== true",
-      replace: "elsewhere !== false",
+      replace: "elsewhere === undefined || elsewhere",
     },
     {
       file: "src/work/retries.ts",
@@ -354,6 +354,13 @@ const TAKEOVER = planted(
       name: "What another worker has begun is followed by nobody",
       find: "if (this.#starting.has(run) || this.#takeUp(run) !== null) return;",
       replace: 'if (this.#starting.has(run) || readIn(join(this.#runsDir, run), "order") !== null) return;',
+    },
+    {
+      file: "src/worker/start.ts",
+      name: "Whoever comes second writes a container's environment anew",
+      find: 'if (!(await claimDurably(folder, "order", order))) return false;',
+      replace:
+        'const isFirst = await claimDurably(folder, "order", order);\n  if (!isFirst) writesForRun(folder, place, spec.document, envFileOf(env));\n  if (!isFirst) return false;',
     },
     {
       name: "What is to stop and was begun by another worker counts as over",
@@ -553,7 +560,7 @@ const BESIDE = planted(
       file: "src/store/backup.ts",
       name: "A backup leaves the books of work out",
       find: "if (beside !== undefined && look(beside)?.isFile())",
-      replace: "if (beside === undefined && look(from)?.isFile())",
+      replace: "if (beside !== undefined && beside === from && look(beside)?.isFile())",
     },
   ],
 );
@@ -612,8 +619,23 @@ const LEASES = planted(
 
 const STRANGERS = planted(
   "src/work-service/look.ts",
-  ["test/worker/runs.test.ts"],
+  ["test/work-service/look.test.ts"],
   [
+    {
+      name: "The lease of an adopted run is released as one of lost books",
+      find: "for (const { allocationId, run, owner } of living === null ? [] : marked.filter((one) => !isAdopted(one)))",
+      replace: "for (const { allocationId, run, owner } of living === null ? [] : marked)",
+    },
+    {
+      name: "The lease of an adopted run stays when it is over",
+      find: "...marked.filter(isAdopted)]",
+      replace: "...marked.filter(() => false)]",
+    },
+    {
+      name: "Before a worker has said what lives, leases of lost books are released",
+      find: "living === null ? [] : marked",
+      replace: "living === undefined ? [] : marked",
+    },
     {
       name: "The lease of a run of lost books is released under it",
       find: "if (!living?.has(run)) this.#release(allocationId, owner);",
@@ -622,10 +644,151 @@ const STRANGERS = planted(
   ],
 );
 
+const ADOPTED = planted(
+  "src/work/adopt.ts",
+  ["test/work/adopt.test.ts"],
+  [
+    {
+      name: "A task of which nobody knows how often it was tried is tried again",
+      find: "retry: { max: 0, lost: 0, on: null",
+      replace: "retry: { max: 1, lost: 1, on: null",
+    },
+    {
+      name: "A run is adopted a second time",
+      find: "draft.state.runs.get(assignment.run) === undefined",
+      replace: "assignment.run !== undefined",
+    },
+    {
+      name: "The replicas of an adopted task have one id",
+      find: "assignment.replicas === 1 && state",
+      replace: "assignment.replicas >= 1 && state",
+    },
+    {
+      name: "An adopted service takes the name of another",
+      find: "workloadNamed(draft.state, record.id) === undefined ? record.id",
+      replace: "record.id !== undefined ? record.id",
+    },
+  ],
+);
+
+const ADOPTION = planted(
+  "src/work-service/strangers.ts",
+  ["test/work-service/gate.test.ts"],
+  [
+    {
+      name: "An adopted run that is not in the books yet is stopped as an orphan",
+      find: "books === ours && (adopted === undefined || isKnown(run))",
+      replace: "books === ours && (adopted === undefined || run !== undefined)",
+    },
+    {
+      name: "An adopted run that has ended before it was in the books is forgotten",
+      find: "ended !== null && adopted === undefined",
+      replace: "ended !== null",
+    },
+    {
+      file: "src/work-service/gate.ts",
+      name: "A worker that is refused has runs of its own adopted",
+      find: "<= worker.instance;",
+      replace: "<= worker.instance + 1e15;",
+    },
+  ],
+);
+
+const CLOCKS = planted(
+  "src/work/moved.ts",
+  ["test/work-service/books-time.test.ts"],
+  [
+    {
+      name: "Back-off grows by what the clock was set back",
+      find: "nextAt: nextAt === null ? null : nextAt + ms",
+      replace: "nextAt",
+    },
+    {
+      name: "A clock that was set ahead is taken for time that a run has had",
+      find: "startedAt: moved(startedAt)",
+      replace: "startedAt",
+    },
+    {
+      name: "A node is heard of in the future",
+      find: "lastSeen: worker.lastSeen + ms",
+      replace: "lastSeen: worker.lastSeen",
+    },
+    {
+      file: "src/work-service/books-time.ts",
+      name: "The uptime of a container is taken for the host's",
+      find: "row?.boot_id === bootId && continued > last - LEAST_SETTING_MS",
+      replace: "row?.boot_id === bootId",
+    },
+    {
+      file: "src/work-service/books-time.ts",
+      name: "A clock that is ahead after a boot is not believed",
+      find: "Math.min(0, at - last)",
+      replace: "at - last",
+    },
+    {
+      file: "src/work/workers.ts",
+      name: "A run has begun by its worker's clock",
+      find: "return run.startedAt ?? Math.min(draft.now, Math.max(startedAt, run.handedOutAt));",
+      replace: "return startedAt;",
+    },
+  ],
+);
+
+const PARTS = planted(
+  "src/worker/processes.ts",
+  ["test/worker/parts.test.ts", "test/worker/leftovers.test.ts"],
+  [
+    {
+      name: "A stranger's session that has come to a run's number is taken for the run's",
+      find: "const isOwn = now !== undefined || members.some((member) => marked.has(member.pid) || wasThere(member));",
+      replace: "const isOwn = now !== undefined || members.some((member) => marked.has(member.pid) || member.pid > 0);",
+    },
+    {
+      name: "What a main process has left unmarked in its session is not found when that has ended",
+      find: "marked.has(member.pid) || wasThere(member)",
+      replace: "marked.has(member.pid)",
+    },
+    {
+      file: "src/worker/cages.ts",
+      name: "What a dead holder of a systemd unit has left is not found",
+      find: "if (holder.group !== undefined) return [holder.group];",
+      replace: "",
+    },
+    {
+      file: "src/worker/watch.ts",
+      name: "A clock that is set back makes the grace longer",
+      find: "if (performance.now() - this.#graceFrom >= graceMs)",
+      replace: "if (now - since >= graceMs)",
+    },
+    {
+      file: "src/worker/results.ts",
+      name: "A result is taken away from the worker that puts it in place",
+      find: "if (pid === undefined || name === ",
+      replace: "if (pid === undefined || own === ",
+    },
+    {
+      file: "src/worker/results.ts",
+      name: "A result of a worker that died over it is lost",
+      find: "if (isMoved(join(folder, name), own)) return own;",
+      replace: "",
+    },
+    {
+      file: "src/worker/leftovers.ts",
+      name: "Secrets of a start that was left half done stay",
+      find: "return touchedAt !== null && now",
+      replace: "return touchedAt === null && now",
+    },
+  ],
+);
+
 export const WORK_MUTANTS: readonly Mutant[] = [
   ...BOOKS,
   ...GPUS,
   ...STRANGERS,
+  ...ADOPTED,
+  ...ADOPTION,
+  ...CLOCKS,
+  ...PARTS,
   ...LEASES,
   ...DURABLE,
   ...READING,

@@ -4,9 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { steadyClock } from "../../src/platform/clock.ts";
+import type { RunSeen } from "../../src/work/model.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Gate } from "../../src/work-service/gate.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
+import { Strangers } from "../../src/work-service/strangers.ts";
 import { aTask } from "../work/fixtures.ts";
 import { World } from "../work/world.ts";
 
@@ -91,15 +93,74 @@ test("a worker that takes over is told at once that it is known, and what is wan
   }
 });
 
+test("a run of lost books is shown, and is of ours when its worker says that it is, ended or not", async () => {
+  const dir = join(root, "adopts");
+  mkdirSync(dir);
+  const store = new WorkStore(join(dir, "work.db"));
+  const books = new Books(store, steadyClock());
+  const gate = new Gate(books, join(dir, "gate"), LOG, LEASES);
+  await gate.listen(false);
+  try {
+    const spec = aTask("t", { gpus: 0 }).spec;
+    const job = { kind: "task", job: "t", owner: "alice", replica: 0, replicas: 1, epoch: 5, lease: null } as const;
+    const record = { kind: "task", name: "job", labels: {}, webhookUrl: null } as const;
+    const seenOf = (run: string, more: Partial<RunSeen>): RunSeen => {
+      const adopted = more.books === books.name ? { adopted: { ...job, run, job: `t-${run}`, spec, record } } : {};
+      return { run, phase: "running", startedAt: 1, port: null, ended: null, published: false, ...adopted, ...more };
+    };
+    const lost = seenOf("run-1", { books: "lost", ofJob: "t-run-1" });
+    const told = ask(join(dir, "gate"), 7, false, [lost]);
+    await expect.poll(() => gate.strangers.adopt("run-1")).toBe(true);
+    expect((await told).wanted.strangers).toMatchObject({ adopt: ["run-1"], stop: [], settle: [] });
+    // One that is refused says what it likes.
+    expect((await ask(join(dir, "gate"), 6, false, [seenOf("run-9", { books: books.name })])).status).toBe(409);
+    expect(books.state.runs.size).toBe(0);
+    const end = { at: 1, reason: null, detail: "", exitCode: 0, signal: null, resultOk: true, tail: [] };
+    const both = [
+      seenOf("run-1", { books: books.name }),
+      seenOf("run-2", { books: books.name, phase: "ended", ended: end }),
+    ];
+    const { wanted } = await ask(join(dir, "gate"), 7, false, both);
+    expect(wanted).toMatchObject({ orphans: [], stop: [], publish: [{ run: "run-2", task: "t-run-2" }] });
+    expect(gate.strangers.all).toEqual([]);
+    expect(books.state.runs.get("run-1")).toMatchObject({ phase: "running", owner: "alice" });
+    expect(books.state.runs.get("run-2")).toMatchObject({ phase: "ended", reason: "exited", publish: "wanted" });
+  } finally {
+    await gate.close();
+    store.close();
+  }
+});
+
+test("what its books cannot take yet, on a full disk, stays a stranger's that nobody ends", () => {
+  const strangers = new Strangers();
+  const { spec } = aTask("t", { gpus: 0 });
+  const job = { run: "r", kind: "task", job: "t", owner: "a", replica: 0, replicas: 1, epoch: 5, lease: null } as const;
+  const end = { at: 1, reason: null, detail: "", exitCode: 0, signal: null, resultOk: true, tail: [] };
+  const seen = {
+    run: "r",
+    startedAt: 1,
+    port: null,
+    published: false,
+    books: "ours",
+    adopted: { ...job, spec },
+  } as const;
+  for (const [phase, ended] of [["running", null] as const, ["ended", end] as const]) {
+    expect(strangers.take([{ ...seen, phase, ended }], "ours", () => false)).toEqual([]);
+    expect(strangers.wanted).toEqual({ stop: [], settle: [], adopt: [] });
+    expect(strangers.adopted).toMatchObject([{ run: "r" }]);
+  }
+  expect(strangers.take([{ ...seen, phase: "running", ended: null }], "ours", () => true)).toHaveLength(1);
+});
+
 interface Answered {
   readonly status: number | undefined;
-  readonly wanted: { readonly start: readonly { readonly run: string }[] };
+  readonly wanted: { readonly start: readonly { readonly run: string }[]; readonly strangers?: object };
 }
 
 const starts = ({ wanted }: Answered) => wanted.start.map(({ run }) => run);
 
-/** What a worker is answered that has nothing: well before an answer is held. */
-function ask(dir: string, instance: number, isUnanswered = false): Promise<Answered> {
+/** What a worker is answered, well before an answer is held. */
+function ask(dir: string, instance: number, isUnanswered = false, runs: readonly RunSeen[] = []): Promise<Answered> {
   const worker = { ...new World(0).facts(), instance };
   const token = readFileSync(join(dir, "worker.token"), "utf8");
   return new Promise((resolve, reject) => {
@@ -113,6 +174,6 @@ function ask(dir: string, instance: number, isUnanswered = false): Promise<Answe
       res.on("end", () => resolve({ status: res.statusCode, wanted: JSON.parse(text) }));
     });
     asked.on("error", reject);
-    asked.end(JSON.stringify({ worker, runs: [], orphansStopped: 0, unkillable: 0, isUnanswered }));
+    asked.end(JSON.stringify({ worker, runs, orphansStopped: 0, unkillable: 0, isUnanswered }));
   });
 }

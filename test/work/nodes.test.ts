@@ -18,6 +18,20 @@ import { document, TASK_SETTINGS, taskOf } from "./fixtures.ts";
 
 const LINK = { kind: "member", gpus: [], url: null, isIdle: true } as const;
 
+const FACTS: Omit<WorkerFacts, "node"> = {
+  instance: 1,
+  pid: 1,
+  startedAt: 0,
+  bootId: "boot",
+  executors: ["process"],
+  topics: [],
+  tags: [],
+  labels: {},
+  cage: "cgroup",
+  endsSurely: true,
+  hardware: {},
+};
+
 class Books {
   state: WorkState = emptyWork();
   now = 1_000_000;
@@ -30,22 +44,7 @@ class Books {
   times = { ttlMs: 120_000, intervalMs: 30_000 };
 
   node(node: string, freeGpus: number, runs: readonly RunSeen[] | null = [], seq = ++this.#seq): void {
-    const facts: WorkerFacts = {
-      node,
-      instance: 1,
-      pid: 1,
-      startedAt: 0,
-      bootId: "boot",
-      executors: ["process"],
-      topics: [],
-      tags: [],
-      labels: {},
-      cage: "cgroup",
-      endsSurely: true,
-      hardware: {},
-      freeGpus,
-      link: { ...LINK, ...this.times, seq },
-    };
+    const facts: WorkerFacts = { ...FACTS, node, freeGpus, link: { ...LINK, ...this.times, seq } };
     this.do({ type: "worker-reports", worker: facts, runs });
   }
 
@@ -333,6 +332,33 @@ test("a node tries what it was given once, under the controller's name and epoch
   expect(reportTo(books.state, "books-1")).toMatchObject([{ phase: "ended", startedAt: null }]);
   books.do({ type: "settle-origin", id: given.assignment.run });
   expect(reportTo(books.state, "books-1")).toEqual([]);
+});
+
+test("what a controller has given and never began is the controller's to try again, not the node's", () => {
+  const head = new Books();
+  head.node("a", 8);
+  head.submit("t", {}, 0);
+  head.do({ type: "hand-out", node: "a", instance: 1 });
+  const [given] = wantedOfNode(head.state, "a", []).assign;
+  if (given === undefined) throw new Error("nothing was given");
+  const books = new Books();
+  const { run } = given.assignment;
+  const end = { at: 1, reason: null, detail: "it was never started", exitCode: null, signal: null, resultOk: null };
+  const worker: WorkerFacts = { ...FACTS, node: "a" };
+  const says = (runs: readonly RunSeen[]) => books.do({ type: "worker-reports", worker, runs });
+  says([]);
+  books.do({
+    type: "submit-task",
+    task: assignedTask("books-1", given.name, given.assignment, books.now),
+    maxTasks: 10,
+  });
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  const ended = { ...end, tail: [] };
+  says([{ run, phase: "ended", startedAt: null, port: null, ended, published: false }]);
+  books.now += 60_000;
+  books.do({ type: "tick" });
+  expect(books.state.tasks.get(run)).toMatchObject({ status: "FAILED" });
+  expect([...books.state.runs.values()]).toMatchObject([{ id: run, phase: "ended", startedAt: null }]);
 });
 
 test("of a node that stops in order, what it has not taken goes elsewhere, and what it has is waited for", () => {

@@ -1,7 +1,7 @@
 /** A worker whose folder is removed, or replaced: nobody can reach it there to tell it that another has taken over. */
 import { mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { afterEach, expect, test } from "vitest";
+import { afterEach, expect, onTestFinished, test } from "vitest";
 import { signalAll } from "../../src/worker/cages.ts";
 import { ProcessTable } from "../../src/worker/processes.ts";
 import { pause, Site, until } from "./site.ts";
@@ -17,6 +17,8 @@ const hasEnded = () => site.worker?.exitCode !== null;
 test("ends, but not before the last of its runs", async () => {
   site = await new Site({ cage: "session" }).start();
   const run = await site.phase(site.submit(["/bin/sh", "-c", "sleep 600"]), "running");
+  // Whatever becomes of its worker: its folder, by which it would be found, is gone.
+  onTestFinished(() => signalAll(new ProcessTable().family(null, run.id), "SIGKILL"));
   await site.killDaemon();
   rmSync(site.dir, { recursive: true });
   await pause(SEVERAL_LOOKS_MS);

@@ -1,8 +1,10 @@
+import { spawn } from "node:child_process";
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { afterAll, describe, expect, test } from "vitest";
+import { DatabaseSync } from "node:sqlite";
+import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { type CageKind, chooseCage, makeCage, removeGroups } from "../../src/worker/cages.ts";
-import { isAlive, processOf } from "../../src/worker/processes.ts";
+import { isAlive, MARK, ProcessTable, processOf } from "../../src/worker/processes.ts";
 import { Site, type SiteOptions, until } from "./site.ts";
 
 let site: Site;
@@ -282,6 +284,49 @@ describe("what dies", () => {
     expect(site.run(id)).toMatchObject({ reason: "lost" });
     expect(site.marked()).toEqual([]);
     await until("the GPU comes back", () => site.leases.freeGpus() === 2);
+  });
+
+  test("the host: its runs are rebooted, their GPUs come back, and what may be lost starts again", async () => {
+    await host();
+    const script = sh('case "$GPU_ORCHESTRATOR_RUN" in *-1) sleep 1000;; esac');
+    const [once, again] = [site.submit(script), site.submit(script, { retry: { lost: 1, backoff: "100ms" } })];
+    const runs = [await site.phase(once, "running"), await site.phase(again, "running")];
+    await site.killWorker();
+    await site.killDaemon();
+    for (const { id } of runs) {
+      for (const file of ["holder", "child"] as const) process.kill(site.pidOf(id, file), "SIGKILL");
+      // As of the boot before this one.
+      const order = JSON.parse(site.read(id, "order.json") ?? "");
+      writeFileSync(join(site.dir, "runs", id, "order.json"), JSON.stringify({ ...order, bootId: "boot-before" }));
+    }
+    await site.startDaemon();
+    site.startWorker();
+    expect(await site.isOver(once)).toMatchObject({ status: "FAILED", error: expect.stringMatching(/^rebooted/) });
+    expect((await site.isOver(again)).status).toBe("DONE");
+    expect(site.books.state.runs.get(runs[1]?.id as string)).toMatchObject({ reason: "rebooted" });
+    await until("the GPUs come back", () => site.leases.freeGpus() === 2);
+  });
+
+  test("what the books know of a run: what bears its mark is stopped and counted, and what bears none is left", async () => {
+    await host();
+    const id = site.submit(sh("setsid sleep 1000 & sleep 1000"));
+    const run = await site.phase(id, "running");
+    await until("its children are there", () => site.marked().length >= 2);
+    const child = processOf(site.pidOf(run.id, "child"));
+    const { [MARK]: _, ...plain } = process.env;
+    const stranger = spawn("/bin/sleep", ["1000"], { detached: true, env: plain });
+    onTestFinished(() => void stranger.kill("SIGKILL"));
+    await site.killDaemon();
+    const database = new DatabaseSync(join(site.dir, "work.db"));
+    database.exec("DELETE FROM tasks; DELETE FROM runs");
+    database.close();
+    await site.startDaemon();
+    await until("it is counted", () => site.figures.orphansStopped === 1);
+    await until("nothing of it is left", () => !new ProcessTable().marks().has(run.id));
+    expect(child !== null && isAlive(child)).toBe(false);
+    expect(processOf(stranger.pid as number)).not.toBeNull();
+    await until("its GPU comes back", () => site.leases.freeGpus() === 2);
+    expect(site.leases.takenFromTheLiving).toEqual([]);
   });
 
   test("the books: a worker leaves the runs of others alone", async () => {

@@ -3,7 +3,16 @@
  * Each part can be killed and started again.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadConfig } from "../../src/config/load.ts";
@@ -234,6 +243,10 @@ export class Site {
     return (this.#daemon as Daemon).gate.strangers;
   }
 
+  get figures(): Gate["figures"] {
+    return (this.#daemon as Daemon).gate.figures;
+  }
+
   get isUp(): boolean {
     return this.#daemon !== null;
   }
@@ -283,7 +296,9 @@ export class Site {
     };
     const file = join(this.dir, "settings.json");
     mkdirSync(this.dir, { recursive: true });
-    writeFileSync(file, JSON.stringify({ settings, logLevel: process.env.WORKER_LOG ?? "error" }));
+    // Whole or not at all: another worker may be reading it.
+    writeFileSync(`${file}.new`, JSON.stringify({ settings, logLevel: process.env.WORKER_LOG ?? "error" }));
+    renameSync(`${file}.new`, file);
     const program = join(PROJECT, "test/worker/worker-program.ts");
     this.worker = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", program, file], {
       stdio: ["ignore", "inherit", "inherit"],
@@ -374,7 +389,7 @@ export class Site {
     return [...new ProcessTable().marks()].filter(([run]) => runs.has(run)).flatMap(([, pids]) => pids);
   }
 
-  async close(): Promise<void> {
+  async close(waitMs = 60_000): Promise<void> {
     if (this.#daemon === null) await this.startDaemon();
     if (this.worker === null) this.startWorker();
     for (const { id, deleted } of [...this.books.state.workloads.values()]) {
@@ -386,7 +401,7 @@ export class Site {
     await until(
       "everything has stopped",
       () => this.books.state.openRuns.size === 0 && this.books.state.workloads.size === 0,
-      60_000,
+      waitMs,
     );
     await this.killWorker();
     for (const worker of this.#workers) worker.kill("SIGKILL");

@@ -1,6 +1,6 @@
 /** The unix socket at which workers ask what is wanted of them. */
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import { join } from "node:path";
 import { sortableIds } from "../platform/ids.ts";
@@ -17,6 +17,8 @@ import { Strangers } from "./strangers.ts";
 /** An answer is held for so long while there is nothing to say. */
 const HOLD_MS = 10_000;
 const MAX_REPORT_BYTES = 64 * 2 ** 20;
+/** Whose members may be workers of a daemon that is another user. */
+const WORKER_GROUP = "gpu-orchestrator-worker";
 /** In hexadecimal digits. */
 const TOKEN_LENGTH = 64;
 
@@ -46,6 +48,7 @@ export class Gate {
   readonly #leases: Pick<Leases, "freeGpus" | "troubleOf">;
   readonly #server: Server;
   readonly #token: Buffer;
+  readonly #tokenFile: string;
   readonly #socket: string;
   readonly #ending = new AbortController();
   /** Of the latest report. */
@@ -61,21 +64,38 @@ export class Gate {
     this.#log = log;
     mkdirSync(dir, { recursive: true, mode: 0o755 });
     this.#socket = join(dir, "worker.sock");
-    this.#token = digest(tokenAt(join(dir, "worker.token")));
+    this.#tokenFile = join(dir, "worker.token");
+    this.#token = digest(tokenAt(this.#tokenFile));
     this.#server = createServer((req, res) => void this.#serve(req, res));
   }
 
-  /** @param shared with a group of workers of another user; otherwise the owner's alone. */
-  listen(shared: boolean): Promise<void> {
+  /**
+   * @param shared with workers of another user, which the members of `group` are, if the host has it; otherwise the
+   * owner's alone.
+   */
+  listen(shared: boolean, group = WORKER_GROUP): Promise<void> {
     // What a daemon that was killed has left. Two at once are refused by the database's lock.
     rmSync(this.#socket, { force: true });
     return new Promise((resolve, reject) => {
       this.#server.once("error", reject);
       this.#server.listen(this.#socket, () => {
         chmodSync(this.#socket, shared ? 0o660 : 0o600);
+        if (shared) this.#giveTo(group);
         resolve();
       });
     });
+  }
+
+  #giveTo(group: string): void {
+    const gid = groupId(group);
+    try {
+      if (gid !== null) for (const path of [this.#socket, this.#tokenFile]) chownSync(path, -1, gid);
+    } catch (error) {
+      this.#log.warn(
+        { err: error, group },
+        "the worker's socket cannot be given to its group: the daemon must be a member of it",
+      );
+    }
   }
 
   async close(): Promise<void> {
@@ -217,6 +237,13 @@ function bodyOf(req: IncomingMessage): Promise<string> {
     req.on("end", () => resolve(Buffer.concat(chunks).toString("utf8")));
     req.on("error", reject);
   });
+}
+
+/** `null`: the host has no such group. */
+function groupId(name: string): number | null {
+  const groups = existsSync("/etc/group") ? readFileSync("/etc/group", "utf8").split("\n") : [];
+  const [, , gid] = groups.find((line) => line.startsWith(`${name}:`))?.split(":") ?? [];
+  return gid === undefined ? null : Number(gid);
 }
 
 function digest(text: string): Buffer {

@@ -59,6 +59,34 @@ test("a token that was cut short is made anew, and an empty one lets nobody in",
   }
 });
 
+test.skipIf(process.getuid?.() !== 0)(
+  "a worker of another user comes in by its group; without that group the socket is the daemon's (needs root)",
+  async () => {
+    const modes: (readonly [string, number, boolean])[] = [];
+    for (const [name, shared, group] of [
+      ["theirs", true, "nogroup"],
+      ["nobody's", true, "no-such-group"],
+      ["own", false, "nogroup"],
+    ] as const) {
+      const dir = join(root, name);
+      mkdirSync(dir);
+      const store = new WorkStore(join(dir, "work.db"));
+      const gate = new Gate(new Books(store, steadyClock()), join(dir, "gate"), LOG, LEASES);
+      await gate.listen(shared, group);
+      const { mode, gid } = statSync(join(dir, "gate", "worker.sock"));
+      const token = statSync(join(dir, "gate", "worker.token"));
+      modes.push([name, mode & 0o777, gid === 65_534 && token.gid === gid]);
+      await gate.close();
+      store.close();
+    }
+    expect(modes).toEqual([
+      ["theirs", 0o660, true],
+      ["nobody's", 0o660, false],
+      ["own", 0o600, false],
+    ]);
+  },
+);
+
 test("a worker that takes over is told at once that it is known, and what is wanted once it has looked again", async () => {
   const dir = join(root, "takes-over");
   mkdirSync(dir);

@@ -129,6 +129,8 @@ export const PRESSES: readonly (Press | Meanwhile)[] = [
   ["listRuns", 200],
   ["readRun", 200],
   ["runLogs", 200],
+  // Only one whose books are lost.
+  ["adoptRun", 409],
   ["stopRun", 202],
   ["cancelTask", 200],
   ["listWorkers", 200],

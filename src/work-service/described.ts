@@ -374,7 +374,7 @@ export const WORK_LINKS = [
   { from: "listWorkloads", at: "/0/id", to: OF_WORKLOADS },
   { from: "createWorkload", at: "/id", to: OF_WORKLOADS },
   { from: "work", at: "/tasks/0/task_id", to: ["cancelTask"] },
-  { from: "work", at: "/tasks/0/runs/0/run_id", to: ["readRun", "runLogs", "stopRun"] },
+  { from: "work", at: "/tasks/0/runs/0/run_id", to: ["readRun", "runLogs", "stopRun", "adoptRun"] },
   { from: "listWorkers", at: "/0/worker_id", to: ["readWorker"] },
 ] as const;
 

@@ -176,7 +176,7 @@ async function hasProcessLimit(): Promise<boolean> {
 }
 
 describe.skipIf(!limitsProcesses)("a fork bomb (needs root, perl and control groups that limit processes)", () => {
-  test("is held by its cage, and is over with it", async () => {
+  test("is held by its cage, and is over with it", { timeout: 180_000 }, async () => {
     await host();
     const bomb = "perl -e 'while (1) { fork; select undef, undef, undef, 0.02 }'";
     const id = site.submit(sh(`while [ ! -e $OUT_DIR/go ]; do sleep 0.1; done; ${bomb}`), { stop: { grace: "500ms" } });
@@ -190,7 +190,7 @@ describe.skipIf(!limitsProcesses)("a fork bomb (needs root, perl and control gro
     await until("it has all that it may have", () => count() >= 195, 60_000);
     expect(count()).toBeLessThanOrEqual(200);
     site.books.command({ type: "cancel-task", id });
-    expect((await site.isOver(id)).status).toBe("CANCELLED");
+    expect((await site.isOver(id, 90_000)).status).toBe("CANCELLED");
     expect(site.marked()).toEqual([]);
     expect(existsSync(group)).toBe(false);
     await until("the GPU comes back", () => site.leases.freeGpus() === 2);
@@ -309,7 +309,7 @@ describe("what dies", () => {
 
   test("what the books know of a run: what bears its mark is stopped and counted, and what bears none is left", async () => {
     await host();
-    const id = site.submit(sh("setsid sleep 1000 & sleep 1000"));
+    const id = site.submit(sh("setsid sleep 1000 & sleep 1000"), { stop: { grace: "500ms" } });
     const run = await site.phase(id, "running");
     await until("its children are there", () => site.marked().length >= 2);
     const child = processOf(site.pidOf(run.id, "child"));

@@ -40,7 +40,7 @@ export class Look {
   readonly #leave: () => void;
   readonly #strangers: () => ReadonlySet<string> | null;
 
-  /** @param strangers runs of lost books that may have processes; `null`: nobody can say. */
+  /** @param strangers runs that are not in the books and may have processes; `null`: nobody can say. */
   constructor(
     books: Books,
     leases: Leases,
@@ -151,11 +151,14 @@ export class Look {
     const marked = this.#leases.markedByOthers(name);
     // An adopted run's lease bears the mark of the books that it was asked for by.
     const isAdopted = ({ run }: { readonly run: string }) => state.runs.get(run) !== undefined;
-    for (const { allocationId, run } of unwanted(state, [...this.#leases.marked(name), ...marked.filter(isAdopted)]))
-      this.#release(allocationId, state.runs.get(run)?.owner ?? "");
     const living = this.#strangers();
-    for (const { allocationId, run, owner } of living === null ? [] : marked.filter((one) => !isAdopted(one)))
-      if (!living?.has(run)) this.#release(allocationId, owner);
+    const mayLive = (run: string) => living === null || living.has(run);
+    for (const { allocationId, run } of unwanted(state, [...this.#leases.marked(name), ...marked.filter(isAdopted)])) {
+      const owner = state.runs.get(run)?.owner;
+      if (owner !== undefined || !mayLive(run)) this.#release(allocationId, owner ?? "");
+    }
+    for (const { allocationId, run, owner } of marked.filter((one) => !isAdopted(one)))
+      if (!mayLive(run)) this.#release(allocationId, owner);
   }
 
   #release(allocationId: string, owner: string): void {

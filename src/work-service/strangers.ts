@@ -10,6 +10,8 @@ import { instant } from "./views.ts";
 export class Strangers {
   /** Of the latest report, by run; `null`: no worker has said yet what there is. */
   #seen: ReadonlyMap<string, RunSeen> | null = null;
+  /** Of our books by their mark, as those made since the backup that these are of: they are stopped. */
+  #orphans: readonly string[] = [];
   readonly #toStop = new Set<string>();
   /** Jobs: all runs of one are taken together. */
   readonly #toAdopt = new Set<string>();
@@ -24,7 +26,9 @@ export class Strangers {
       books === ours && (adopted === undefined || isKnown(run));
     this.#seen = new Map(runs.filter((run) => !isOurs(run)).map((seen) => [seen.run, seen]));
     for (const run of [...this.#toStop]) if (!this.#seen.has(run)) this.#toStop.delete(run);
-    return runs.filter(isOurs);
+    const taken = runs.filter(isOurs);
+    this.#orphans = taken.filter(({ run, ended }) => ended === null && !isKnown(run)).map(({ run }) => run);
+    return taken;
   }
 
   get all(): readonly RunSeen[] {
@@ -35,10 +39,10 @@ export class Strangers {
     return this.#seen?.get(run);
   }
 
-  /** Those that may have processes; `null`: nobody can say. */
+  /** All that may have processes and are not in our books, though they may bear their name; `null`: nobody can say. */
   get living(): ReadonlySet<string> | null {
     if (this.#seen === null) return null;
-    return new Set(this.all.filter(({ ended }) => ended === null).map(({ run }) => run));
+    return new Set([...this.all.filter(({ ended }) => ended === null).map(({ run }) => run), ...this.#orphans]);
   }
 
   stop(run: string): void {

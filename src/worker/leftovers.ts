@@ -30,7 +30,7 @@ export function leftovers(runsDir: string, now: number, isStarting: (run: string
     const settledAt = writtenAt(pathIn(folder, "settled"));
     if (settledAt !== null) return now - settledAt >= KEEP_SETTLED_MS;
     if (isStarting(run) || writtenAt(pathIn(folder, "order")) !== null) return false;
-    const touchedAt = writtenAt(folder);
+    const touchedAt = statSync(folder).isDirectory() ? writtenAt(folder) : null;
     return touchedAt !== null && now - touchedAt >= KEEP_UNORDERED_MS;
   }
 }

@@ -623,8 +623,13 @@ const STRANGERS = planted(
   [
     {
       name: "The lease of an adopted run is released as one of lost books",
-      find: "for (const { allocationId, run, owner } of living === null ? [] : marked.filter((one) => !isAdopted(one)))",
-      replace: "for (const { allocationId, run, owner } of living === null ? [] : marked)",
+      find: "of marked.filter((one) => !isAdopted(one)))",
+      replace: "of marked)",
+    },
+    {
+      name: "The lease of a run that its restored books do not know is released under it",
+      find: "if (owner !== undefined || !mayLive(run)) this",
+      replace: "this",
     },
     {
       name: "The lease of an adopted run stays when it is over",
@@ -633,12 +638,12 @@ const STRANGERS = planted(
     },
     {
       name: "Before a worker has said what lives, leases of lost books are released",
-      find: "living === null ? [] : marked",
-      replace: "living === undefined ? [] : marked",
+      find: "living === null || living.has(run)",
+      replace: "living?.has(run) === true",
     },
     {
       name: "The lease of a run of lost books is released under it",
-      find: "if (!living?.has(run)) this.#release(allocationId, owner);",
+      find: "if (!mayLive(run)) this.#release(allocationId, owner);",
       replace: "this.#release(allocationId, owner);",
     },
   ],
@@ -763,14 +768,14 @@ const PARTS = planted(
     {
       file: "src/worker/results.ts",
       name: "A result is taken away from the worker that puts it in place",
-      find: "if (pid === undefined || name === ",
-      replace: "if (pid === undefined || own === ",
+      find: 'if (holder.lives) return "another\'s";',
+      replace: "",
     },
     {
       file: "src/worker/results.ts",
       name: "A result of a worker that died over it is lost",
-      find: "if (isMoved(join(folder, name), own)) return own;",
-      replace: "",
+      find: "return isMoved(join(folder, name), own) ? own : claimed(folder);",
+      replace: "return null;",
     },
     {
       file: "src/worker/leftovers.ts",

@@ -88,6 +88,7 @@ describe.each(HOURS_AHEAD)("a clock that was %s", (_, set) => {
     daemons.run(NOON, { timeout: "1h" });
     // Ten minutes later by the host's own uptime.
     expect(daemons.start(NOON + 600_000 + set, 1_600_000)).toBe(set);
+    expect(daemons.books.state.workers.get("node-1")?.lastSeen).toBe(NOON + set);
     daemons.report("running", NOON);
     expect(daemons.runs).toMatchObject({ phase: "running", startedAt: NOON + set });
     expect(daemons.books.state.workers.get("node-1")?.lastSeen).toBe(NOON + 600_000 + set);

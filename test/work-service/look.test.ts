@@ -1,4 +1,4 @@
-/** Which leases of lost books are given back: those that nothing living bears any more, and no run of these books has. */
+/** Which leases of runs that the books do not know are given back: those that nothing living bears any more. */
 import { expect, onTestFinished, test } from "vitest";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { recordOf } from "../../src/work/adopt.ts";
@@ -10,14 +10,14 @@ import { MemoryLeases } from "../worker/site.ts";
 
 const LOG = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
-async function lookingAt(strangers: () => ReadonlySet<string> | null) {
+async function lookingAt(strangers: () => ReadonlySet<string> | null, ofLostBooks = true) {
   const clock = new ManualClock();
   const store = new WorkStore(":memory:");
   const books = new Books(store, clock);
   const leases = new MemoryLeases(2);
   const wish = {
     attempt: 1,
-    books: "lost",
+    books: ofLostBooks ? "lost" : books.name,
     owner: "alice",
     serviceName: "s",
     workloadType: "generic",
@@ -40,9 +40,12 @@ async function lookingAt(strangers: () => ReadonlySet<string> | null) {
   return { books, leases, looks, lease: seen.lease };
 }
 
-test("a lease of lost books stays until a worker has said what lives, and as long as its run does", async () => {
+test.each([
+  ["a lease of lost books", true],
+  ["a lease of these books, which are of a backup and do not know its run,", false],
+])("%s stays until a worker has said what lives, and as long as its run does", async (_, ofLostBooks) => {
   let living: ReadonlySet<string> | null = null;
-  const { looks } = await lookingAt(() => living);
+  const { looks } = await lookingAt(() => living, ofLostBooks);
   expect(await looks()).toBe(null);
   living = new Set(["run-1"]);
   expect(await looks()).toBe(null);

@@ -60,7 +60,9 @@ describe("a run that is adopted", () => {
   test("is adopted once, however often its worker says it", () => {
     const run = runOf(aTask("task-1"), 0);
     const once = adopted(emptyWork(), run);
-    expect(adopted(once, run)).toEqual(once);
+    const all = ({ tasks, runs }: WorkState) => [[...tasks.values()], [...runs.values()]];
+    expect(all(adopted(once, run))).toEqual(all(once));
+    expect(once.tasks.size).toBe(1);
   });
 
   test("of a task of several replicas is a task of its own: nobody knows what became of the others", () => {

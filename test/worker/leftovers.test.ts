@@ -30,6 +30,8 @@ test("a start that its worker left half done goes after an hour, a settled run a
   run("runs-for-long", 40 * DAY, "order.json", "holder.json");
   run("ended-and-wanted", 40 * DAY, "order.json", "end.json");
   run("settled", 31 * DAY, "order.json", "end.json", "settled.json");
+  writeFileSync(join(dir, "somebody's file"), "");
+  utimesSync(join(dir, "somebody's file"), new Date(NOW - 40 * DAY), new Date(NOW - 40 * DAY));
   run("settled-lately", 29 * DAY, "order.json", "end.json", "settled.json");
   // What cannot be looked at, by an error that is not the worker's, stays, and holds up nothing.
   run("odd", 40 * DAY);

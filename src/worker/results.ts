@@ -7,8 +7,10 @@
 import {
   chmodSync,
   chownSync,
+  copyFileSync,
   cpSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -64,7 +66,7 @@ export function publish(
       join(out, "manifest.json"),
       JSON.stringify({ run, artifacts: artifacts.map((path) => present(out, path)) }),
     );
-    if (existsSync(join(folder, "logs"))) cpSync(join(folder, "logs"), join(out, "logs"), { recursive: true });
+    linkAll(join(folder, "logs"), join(out, "logs"));
     mkdirSync(join(place, ".."), { recursive: true });
     replace(out, place);
   }
@@ -84,6 +86,21 @@ function claimed(folder: string): string | "another's" | null {
     return isMoved(join(folder, name), own) ? own : claimed(folder);
   }
   return null;
+}
+
+/** The files of a folder under a second name: on a full disk there is no room for a copy. */
+function linkAll(from: string, to: string): void {
+  if (!existsSync(from)) return;
+  mkdirSync(to);
+  for (const name of readdirSync(from)) {
+    try {
+      linkSync(join(from, name), join(to, name));
+    } catch (error) {
+      // A file system that has no links.
+      if (!["EPERM", "EXDEV", "ENOTSUP"].includes((error as NodeJS.ErrnoException).code ?? "")) throw error;
+      copyFileSync(join(from, name), join(to, name));
+    }
+  }
 }
 
 /** Of several that try, one has it. */

@@ -36,7 +36,8 @@ const STARTS_AT_ONCE = 8;
 const RETRY_MS = 500;
 /** News goes out at once, but not more often than this. */
 const NEWS_MS = 20;
-const FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT"]);
+/** Node's copying of folders says EIO whatever was the matter. */
+const FULL: ReadonlySet<string> = new Set(["ENOSPC", "EDQUOT", "EIO"]);
 const CLEAN_MS = 3_600_000;
 
 export type WorkerEnd = "superseded" | "stopped" | "homeless";
@@ -311,7 +312,12 @@ class Worker {
       this.#log.error({ err: error, run: publication.run }, "a run's output cannot be kept");
       if (FULL.has((error as NodeJS.ErrnoException).code ?? "")) return false;
     }
-    watch.markPublished();
+    try {
+      watch.markPublished();
+    } catch (error) {
+      this.#log.error({ err: error, run: publication.run }, "it cannot be written down that a run's output is kept");
+      return false;
+    }
     return true;
   }
 

@@ -29,6 +29,17 @@ function problems(text: string, env: Record<string, string> = {}): string[] {
 }
 
 describe("the controller's settings", () => {
+  test.each([
+    ["{prometheus: {endpoint: prometheus:9090, team: ops}, pagers: {}}", "http://prometheus:9090"],
+    ["{prometheus: {endpoint: 'https://metrics.example/base/'}}", "https://metrics.example/base"],
+    ["{prometheus: {endpoint: ''}}", null],
+    ["{prometheus: {enabled: false, endpoint: 'http://prometheus:9090'}}", null],
+    ["{}", null],
+  ])("integrations of %s ask a Prometheus at %s", (integrations, expected) => {
+    const config = file(`integrations: ${integrations}\n`);
+    expect(loadSettings({ config, backend: "host" }, {}).kubernetes.prometheus).toBe(expected);
+  });
+
   test.skipIf(!existsSync(SEED))(
     "are the first seed's files as they stand, with what has no effect named (needs ../shared)",
     () => {

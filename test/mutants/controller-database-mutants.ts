@@ -251,18 +251,38 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "A controller that is cut off from its database goes on beside the one that has taken over",
-        find: '(state === "none" || (name !== self && name !== ""))',
-        replace: '(state === "none" || (name === self && name !== ""))',
+        find: 'else if (state === "none" || (name !== undefined && name !== self)) this.#rest(state);',
+        replace: 'else if (state === "none") this.#rest(state);',
       },
       {
         name: "A controller that takes over begins before the one that is cut off can know",
-        find: '(name === "" ? 0 : SETTLE_MS)',
-        replace: '(name === "" ? SETTLE_MS : 0)',
+        find: "(this.#mustSettle ? SETTLE_MS : 0)",
+        replace: "(this.#mustSettle ? 0 : SETTLE_MS)",
       },
       {
         name: "A controller that is cut off puts its own name over that of the one that decides",
-        find: 'if (state === "held" && name !== self) {',
-        replace: 'if (state !== "none" && name !== self) {',
+        find: 'if (state === "held") await',
+        replace: 'if (state !== "none") await',
+      },
+      {
+        name: "A controller whose mark was written, and did not hear of it, begins at once",
+        find: "this.#mustSettle = true;",
+        replace: "this.#mustSettle = isRefused;",
+      },
+      {
+        name: "A controller that is cut off decides on however long its pass takes",
+        find: " && now - this.#lookedAt <= ALONE_MS",
+        replace: "",
+      },
+      {
+        name: "A controller that is cut off decides again once the other one has gone",
+        find: "(name !== undefined && name !== self)",
+        replace: '((name ?? "") !== "" && name !== self)',
+      },
+      {
+        name: "A daemon that has no room for the mark keeps a controller from deciding",
+        find: ' || problem.code === "work-full"',
+        replace: "",
       },
       {
         name: "A controller that ends takes away the name of the one that decides",

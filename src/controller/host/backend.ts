@@ -54,10 +54,11 @@ export class HostBackend implements Backend {
   }
 
   async look(): Promise<Look> {
+    const askedAt = performance.now();
     const [{ gpus, drain }, records, workers] = await reached(
       Promise.all([this.#client.list(), this.#work.workloads(), this.#work.workers()]),
     );
-    await reached(this.#fence?.look(records) ?? Promise.resolve());
+    await reached(this.#fence?.look(records, askedAt) ?? Promise.resolve());
     const mine = records.filter(({ labels }) => labels[LABEL.workload] !== undefined);
     // One that was told to stop is deleted when it has: until then it is seen, with the GPUs that it still holds.
     const over = mine.filter(({ status }) => status.replicas === 0 && status.nodes.length === 0);

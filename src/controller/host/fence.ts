@@ -6,9 +6,12 @@
  * the name of who decides.
  *
  *  1. Only who has the database's lock in a session that lives writes its name there, before it decides anything.
- *  2. Where another one's name stood, it waits until that one has looked and ended what was under way.
- *  3. Who is cut off from the database and finds another's name rests, until the database says that it decides.
- *  4. A daemon that refuses the mark keeps nobody from deciding: that is told, once.
+ *  2. Where another one's name stood, it waits until that one must have looked, or stopped, and ended what was under way. That
+ *     holds too where the answer to its mark was lost, and it finds its name there at the next look.
+ *  3. Who is cut off from the database decides only shortly after a look at which nobody else had taken over. It finds another's
+ *     name, or that one has been there and gone, and rests until the database says that it decides.
+ *  4. A daemon that refuses the mark, or has no room for it, keeps nobody from deciding: that is told, once, and asked again
+ *     now and then. One that cannot write now can carry out no decision either.
  */
 import { createHash } from "node:crypto";
 import { ApiProblem } from "../../client/errors.ts";
@@ -16,10 +19,11 @@ import type { WorkClient, WorkloadRecord } from "../../client/work.ts";
 import { LABEL } from "../objects/meta.ts";
 import { isRefusal } from "./refusal.ts";
 
-/** A look each second, and the calls that one pass has begun. */
+/** {@link ALONE_MS}, and the calls that were begun before. */
 const SETTLE_MS = 5_000;
-/** Before a daemon that has refused the mark is asked again. */
-const REFUSED_MS = 60_000;
+/** How long one that is cut off decides by its last look. There is one each second. */
+const ALONE_MS = 3_000;
+const ASK_AGAIN_MS = 60_000;
 
 /** `alone`: it cannot be asked, and there was nobody else when it could. */
 export type LockState = "held" | "alone" | "none";
@@ -44,8 +48,13 @@ export class Fence {
   readonly #id: string;
   /** From then on it may decide; `null`: its name does not stand there. */
   #mayFrom: number | null = null;
-  /** When the daemon refused the mark last; `null`: it has it, or was not asked. */
+  /** When its latest look began. */
+  #lookedAt = Number.NEGATIVE_INFINITY;
+  /** Another one's name stood where its own is written. */
+  #mustSettle = false;
+  /** `null`: the daemon keeps the mark. */
   #refusedAt: number | null = null;
+  #hasWarned = false;
 
   constructor(work: WorkClient, parts: FenceParts) {
     this.#work = work;
@@ -55,28 +64,50 @@ export class Fence {
 
   get decides(): boolean {
     const { lock, steadyMs } = this.#parts;
-    return lock() !== "none" && this.#mayFrom !== null && steadyMs() >= this.#mayFrom;
+    const now = steadyMs();
+    if (this.#mayFrom === null || now < this.#mayFrom) return false;
+    const state = lock();
+    return state === "held" || (state === "alone" && now - this.#lookedAt <= ALONE_MS);
   }
 
-  /** Before each look at what runs. @throws ApiProblem, Unreachable where the daemon does not answer. */
-  async look(records: readonly WorkloadRecord[]): Promise<void> {
-    const { self, lock, lost, steadyMs, log } = this.#parts;
+  /**
+   * With each look at what runs.
+   *
+   * @param askedAt when `records` were asked for.
+   * @throws Unreachable where the daemon does not answer.
+   */
+  async look(records: readonly WorkloadRecord[], askedAt: number): Promise<void> {
+    const { self, lock } = this.#parts;
     const mark = records.find(({ id }) => id === this.#id);
-    const name = mark?.labels[LABEL.decides] ?? "";
+    const name = mark?.labels[LABEL.decides];
     const state = lock();
-    if (state === "held" && name !== self) {
-      const before = this.#mayFrom;
-      this.#mayFrom = null;
-      const isKept = await this.#write(mark !== undefined, self);
-      const settled = steadyMs() + (name === "" ? 0 : SETTLE_MS);
-      this.#mayFrom = isKept ? settled : (before ?? settled);
-    } else if (state === "held") this.#mayFrom ??= steadyMs();
-    else if (this.#mayFrom !== null && (state === "none" || (name !== self && name !== ""))) {
-      this.#mayFrom = null;
-      if (state === "none") return;
-      log.warn({}, "another controller of this host has taken over: this one rests until it reaches the database");
-      lost();
+    this.#lookedAt = askedAt;
+    if (state === "held") await this.#take(mark !== undefined, name ?? "");
+    else if (state === "none" || (name !== undefined && name !== self)) this.#rest(state);
+  }
+
+  async #take(isThere: boolean, name: string): Promise<void> {
+    const { self, steadyMs } = this.#parts;
+    if (name !== self) {
+      const isRefused = this.#refusedAt !== null;
+      if (isRefused && steadyMs() - (this.#refusedAt as number) < ASK_AGAIN_MS) return;
+      if (name !== "" && !isRefused) {
+        this.#mustSettle = true;
+        this.#mayFrom = null;
+      }
+      if ((await this.#write(isThere, self)) === "failed") return;
     }
+    this.#mayFrom ??= steadyMs() + (this.#mustSettle ? SETTLE_MS : 0);
+    this.#mustSettle = false;
+  }
+
+  #rest(state: LockState): void {
+    if (this.#mayFrom === null) return;
+    this.#mayFrom = null;
+    if (state === "none") return;
+    const { lost, log } = this.#parts;
+    log.warn({}, "another controller of this host has taken over: this one rests until it reaches the database");
+    lost();
   }
 
   /** It decides no more, and whoever is next need not wait. */
@@ -85,24 +116,33 @@ export class Fence {
     this.#mayFrom = null;
   }
 
-  /** @returns whether the daemon took it. */
-  async #write(isThere: boolean, name: string): Promise<boolean> {
+  async #write(isThere: boolean, name: string): Promise<"kept" | "refused" | "failed"> {
+    const { executor, self, steadyMs } = this.#parts;
     const labels = { [LABEL.decides]: name };
-    const { executor, self, steadyMs, log } = this.#parts;
-    if (this.#refusedAt !== null && steadyMs() - this.#refusedAt < REFUSED_MS) return false;
     const document = { id: this.#id, name: this.#id, executor, replicas: 0, resources: { gpu: 0 }, labels };
     try {
       if (isThere) await this.#work.label(this.#id, labels);
       else await this.#work.createWorkload(JSON.stringify(document), `${this.#id}-${self}-${Date.now()}`);
       this.#refusedAt = null;
-      return true;
+      this.#hasWarned = false;
+      return "kept";
     } catch (error) {
-      // One that has no room for it keeps nobody from making some.
-      if (!(error instanceof ApiProblem && (isRefusal(error) || error.code === "work-full"))) throw error;
-      const { message: trouble } = error;
-      if (this.#refusedAt === null) log.warn({ trouble }, "the daemon does not keep which controller decides");
+      if (!(error instanceof ApiProblem)) throw error;
+      this.#warn(error.message);
+      if (!isFinal(error)) return "failed";
       this.#refusedAt = steadyMs();
-      return false;
+      return "refused";
     }
   }
+
+  #warn(trouble: string): void {
+    if (!this.#hasWarned) this.#parts.log.warn({ trouble }, "the daemon does not keep which controller decides");
+    this.#hasWarned = true;
+  }
+}
+
+/** Whether the mark will not be taken soon: not where it came there, or went, between the look and the call. */
+function isFinal(problem: ApiProblem): boolean {
+  if (problem.status === 404 || problem.status === 409) return false;
+  return isRefusal(problem) || problem.code === "work-full";
 }

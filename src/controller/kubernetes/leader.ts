@@ -100,6 +100,8 @@ export class LeaderElection {
       { ...lease.spec, holderIdentity: "", leaseDurationSeconds: 1 },
       AbortSignal.timeout(RETRY_MS),
     );
+    // As it was left it has nobody's name.
+    this.#own = null;
   }
 
   async #try(signal: AbortSignal): Promise<boolean> {

@@ -377,8 +377,9 @@ function inertIn(file: ControllerFile): string[] {
 
 /** The first seed's own file names one, which not every cluster has. */
 function prometheusOf({ integrations }: ControllerFile): string | null {
-  const { enabled = true, endpoint } = integrations?.prometheus ?? {};
-  return enabled && endpoint !== undefined ? endpoint.replace(/\/+$/, "") : null;
+  const { enabled = true, endpoint = "" } = integrations?.prometheus ?? {};
+  if (!enabled || endpoint === "") return null;
+  return (/^https?:\/\//.test(endpoint) ? endpoint : `http://${endpoint}`).replace(/\/+$/, "");
 }
 
 function keyIn(path: string): string {

@@ -8,19 +8,23 @@ import { Fence, type LockState } from "../../../src/controller/host/fence.ts";
 class Daemon {
   records: WorkloadRecord[] = [];
   refusal: ApiProblem | null = null;
+  /** What is done, and nobody hears of it. */
+  losesAnswers = false;
+  calls = 0;
   nowMs = 0;
-  asked = 0;
   readonly work = {
     createWorkload: async (document: string) => {
-      this.asked++;
+      this.calls++;
       if (this.refusal !== null) throw this.refusal;
       const { id, labels, replicas } = JSON.parse(document);
       if (this.records.some((one) => one.id === id)) throw new ApiProblem(409, "workload-exists", "it is there");
       this.records.push({ id, labels, status: { replicas, nodes: [] } } as unknown as WorkloadRecord);
     },
     label: async (id: string, labels: Record<string, string>) => {
+      this.calls++;
       if (this.refusal !== null) throw this.refusal;
       this.records = this.records.map((one) => (one.id === id ? { ...one, labels } : one));
+      if (this.losesAnswers) throw new Error("the connection was closed");
     },
   } as unknown as WorkClient;
 
@@ -29,7 +33,7 @@ class Daemon {
       lock: "none" as LockState,
       lost: 0,
       warnings: [] as string[],
-      look: () => fence.look(this.records),
+      look: () => fence.look(this.records, this.nowMs),
       release: () => fence.release(),
       decides: () => fence.decides,
     };
@@ -78,6 +82,53 @@ describe("of two controllers of one host", () => {
     daemon.nowMs += 1;
     await second.look();
     expect(second.decides()).toBe(true);
+  });
+
+  test("it waits as long when the answer to its mark was lost", async () => {
+    const daemon = new Daemon();
+    const [first, second] = [daemon.controller("first"), daemon.controller("second")];
+    first.lock = "held";
+    await first.look();
+    [first.lock, second.lock] = ["alone", "held"];
+    daemon.losesAnswers = true;
+    await expect(second.look()).rejects.toThrow("closed");
+    expect(Object.values(daemon.records[0]?.labels ?? {})).toEqual(["second"]);
+    daemon.losesAnswers = false;
+    daemon.nowMs += 1_000;
+    await second.look();
+    expect([first.decides(), second.decides()]).toEqual([true, false]);
+    daemon.nowMs += 5_000;
+    expect([first.decides(), second.decides()]).toEqual([false, true]);
+  });
+
+  test("one that is cut off decides only shortly after a look: a pass that takes long decides nothing at its end", async () => {
+    const daemon = new Daemon();
+    const first = daemon.controller("first");
+    first.lock = "held";
+    await first.look();
+    daemon.nowMs += 60_000;
+    expect(first.decides()).toBe(true);
+    first.lock = "alone";
+    await first.look();
+    daemon.nowMs += 3_000;
+    expect(first.decides()).toBe(true);
+    daemon.nowMs += 1;
+    expect(first.decides()).toBe(false);
+    await first.look();
+    expect(first.decides()).toBe(true);
+  });
+
+  test("one that is cut off rests also when the other one has been there and gone", async () => {
+    const daemon = new Daemon();
+    const [first, second] = [daemon.controller("first"), daemon.controller("second")];
+    first.lock = "held";
+    await first.look();
+    [first.lock, second.lock] = ["alone", "held"];
+    await second.look();
+    await second.release();
+    second.lock = "none";
+    await first.look();
+    expect([first.decides(), first.lost]).toEqual([false, 1]);
   });
 
   test("the first decides again when the database says so, and takes its time, too", async () => {
@@ -144,25 +195,23 @@ describe("of two controllers of one host", () => {
     }
     expect(first.decides()).toBe(true);
     expect(first.warnings).toEqual(["the daemon does not keep which controller decides"]);
+    // A refusal is written into the audit: it is not asked for with each look.
+    expect(daemon.calls).toBe(2);
+    daemon.nowMs += 5 * 60_000;
+    await first.look();
+    expect([daemon.calls, first.decides(), first.warnings.length]).toEqual([3, true, 1]);
   });
 
-  test("a daemon that has no room for the mark is asked again a minute later, and not at each look", async () => {
+  test("nor does one that has no room for it; while one cannot write, nobody begins to decide", async () => {
     const daemon = new Daemon();
     const first = daemon.controller("first");
-    daemon.refusal = new ApiProblem(503, "work-full", "there are as many workloads as there may be");
     first.lock = "held";
-    for (let look = 0; look < 30; look++) {
-      await first.look();
-      daemon.nowMs += 1_000;
-    }
-    expect([first.decides(), daemon.asked]).toEqual([true, 1]);
-    daemon.refusal = null;
-    daemon.nowMs += 30_000;
+    daemon.refusal = new ApiProblem(503, "work-storage-unavailable", "the disk is full");
     await first.look();
-    expect([daemon.asked, daemon.records.length]).toEqual([2, 1]);
-    daemon.refusal = new ApiProblem(503, "not-ready", "it starts");
-    daemon.records = [];
-    await expect(first.look()).rejects.toThrow("it starts");
+    expect(first.decides()).toBe(false);
+    daemon.refusal = new ApiProblem(503, "work-full", "there are 1000 workloads");
+    await first.look();
+    expect(first.decides()).toBe(true);
   });
 
   test("one that has no lock at all never decides", async () => {

@@ -54,7 +54,7 @@ describe("a holder that is started ahead of its run", () => {
 
   test("a run has the holder that waited, which says in the list of processes whose it is; then another waits", async () => {
     const first = await spare();
-    const id = site.submit(["/bin/sh", "-c", "echo hello; sleep 30"]);
+    const id = site.submit(["/bin/sleep", "30"]);
     const { id: run } = await site.phase(id, "running");
     expect(holderOf(run)).toMatchObject({ pid: first.pid, startTime: first.startTime });
     expect(commandOf(first.pid).join(" ")).toContain(join(site.dir, "runs", run));
@@ -69,7 +69,7 @@ describe("a holder that is started ahead of its run", () => {
     const dead = await spare();
     process.kill(dead.pid, "SIGKILL");
     await until("it is gone", () => !isAlive(dead));
-    const id = site.submit(["/bin/sh", "-c", "sleep 30"]);
+    const id = site.submit(["/bin/sleep", "30"]);
     const { id: run } = await site.phase(id, "running");
     const own = holderOf(run) as ProcessName;
     expect(own.pid).not.toBe(dead.pid);
@@ -80,7 +80,7 @@ describe("a holder that is started ahead of its run", () => {
     "it leaves when its worker ends by %s, and the run that took one stays",
     async (signal) => {
       await spare();
-      const id = site.submit(["/bin/sh", "-c", "sleep 30"]);
+      const id = site.submit(["/bin/sleep", "30"]);
       const { id: run } = await site.phase(id, "running");
       const waiting = await spare();
       site.worker?.kill(signal);

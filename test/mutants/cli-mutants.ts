@@ -58,4 +58,28 @@ const TOP = planted(
   ],
 ).map((mutant) => ({ ...mutant, built: true as const }));
 
-export const CLI_MUTANTS: readonly Mutant[] = [...FAMILY, ...CAGE, ...TOP];
+const SCREEN = planted(
+  "src/cli/top/screen.ts",
+  ["test/cli/top/screen.test.ts"],
+  [
+    {
+      name: "The first table of top takes the room of the others",
+      find: "if (room < needs.length || needs.reduce((sum, need) => sum + need, 0) <= room) return needs;",
+      replace: "if (room >= 0) return needs;",
+    },
+  ],
+);
+
+const CLUSTER = planted(
+  "src/cli/verbs/cluster.ts",
+  ["test/cli/verbs/cluster.test.ts"],
+  [
+    {
+      name: "A workload that has not drifted is shown as one with a trouble",
+      find: 'new Set(["Stuck", "Drifted"])',
+      replace: 'new Set(["Stuck"])',
+    },
+  ],
+);
+
+export const CLI_MUTANTS: readonly Mutant[] = [...FAMILY, ...CAGE, ...TOP, ...SCREEN, ...CLUSTER];

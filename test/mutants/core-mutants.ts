@@ -114,6 +114,19 @@ const SUBMISSIONS = planted(
   ],
 );
 
+const DRAINED = planted(
+  "src/core/explain/explain.ts",
+  ["test/core/explain/explain.test.ts"],
+  [
+    {
+      name: "Who waits is not told that the host is drained",
+      // biome-ignore lint/suspicious/noTemplateCurlyInString: it is the program's.
+      find: "isHead(request), state)}${drainWords(state)}`;",
+      replace: "isHead(request), state)}`;",
+    },
+  ],
+);
+
 const RECLAIMING = planted(
   "src/core/decisions/drafting.ts",
   [TRUTH],
@@ -438,6 +451,7 @@ const SEEING: readonly Mutant[] = [
 export const CORE_MUTANTS: readonly Mutant[] = [
   ...LEASES,
   ...SUBMISSIONS,
+  ...DRAINED,
   ...RECLAIMING,
   ...BOOKS,
   ...PLACING,

@@ -1,6 +1,7 @@
 /** Workloads, nodes and settings as the tests of the controller need them. */
 import type { Model, ModelSpec } from "../../src/controller/objects/model.ts";
 import type { Workload, WorkloadSpec } from "../../src/controller/objects/workload.ts";
+import type { Look } from "../../src/controller/reconcile/backend.ts";
 import { type Memory, NO_MEMORIES, type Outcome, reconcile } from "../../src/controller/reconcile/reconcile.ts";
 import type { NodeSeen, ReplicaSeen, Seen, TrackSeen } from "../../src/controller/reconcile/seen.ts";
 import type { ReconcileSettings } from "../../src/controller/reconcile/settings.ts";
@@ -136,6 +137,19 @@ export function seen(tracks: readonly TrackSeen[] = [], change: Partial<Seen> = 
     groups: "never",
     tenantGpus: null,
     now: NOW,
+    ...change,
+  };
+}
+
+/** What a backend shows that has nothing yet. */
+export function lookOf(change: Partial<Look> = {}): Look {
+  return {
+    nodes: [],
+    tracksOf: () => [],
+    loadOf: () => [],
+    serviceOf: () => null,
+    isolates: false,
+    groups: "never",
     ...change,
   };
 }

@@ -2,30 +2,21 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { apiEndpoints } from "../../src/controller/api/server.ts";
 import { revisionOf, revisionParts } from "../../src/controller/objects/revision.ts";
-import type { Look } from "../../src/controller/reconcile/backend.ts";
 import { type Document, fillings, lists } from "../../src/web/docs/links.ts";
 import { Described } from "../http/described.ts";
-import { node } from "./objects.ts";
+import { lookOf, node } from "./objects.ts";
 import { type ServedApi, serveApi } from "./served-api.ts";
 import type { SqliteObjects } from "./sqlite-objects.ts";
 
 // biome-ignore lint/suspicious/noExplicitAny: the document is JSON.
 type Json = any;
 
-const LOOK: Look = {
-  nodes: [node({ name: "local" })],
-  tracksOf: () => [],
-  loadOf: () => [],
-  serviceOf: () => null,
-  isolates: false,
-  groups: "never",
-};
 let api: ServedApi;
 let store: SqliteObjects;
 let url = "";
 
 beforeAll(async () => {
-  api = await serveApi({}, LOOK);
+  api = await serveApi({}, lookOf({ nodes: [node({ name: "local" })] }));
   ({ store, url } = api);
 });
 afterAll(() => api.close());

@@ -1,35 +1,23 @@
 /** What becomes of a PostgreSQL at the first connection: empty, the second seed's, or of another version. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { beforeAll, describe, expect, test } from "vitest";
 import type { PostgresSettings } from "../../../src/controller/store/address.ts";
 import { Recorder } from "../../../src/controller/store/history.ts";
-import { PostgresDatabase } from "../../../src/controller/store/postgres.ts";
+import type { PostgresDatabase } from "../../../src/controller/store/postgres.ts";
 import { deploymentNoted, ResourceTracker } from "../../../src/controller/store/tracker.ts";
-import { node, replica, workload } from "../objects.ts";
-import { HAS_POSTGRES, NEEDS_POSTGRES, PASSWORD, startPostgres, type TestPostgres } from "./postgres-server.ts";
+import { lookOf, node, replica, workload } from "../objects.ts";
+import { HAS_POSTGRES, NEEDS_POSTGRES, PASSWORD } from "./postgres-server.ts";
 import { MODEL, SECOND_SEED, SECOND_SEED_SQL, TENANT } from "./second-seed.ts";
+import { withPostgres } from "./with-postgres.ts";
 
 const ONE = [{ sql: "SELECT 1 AS one" }];
 const SILENT = { error: () => undefined };
 
 describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
-  let server: TestPostgres;
-  const ends: (() => Promise<unknown>)[] = [];
-  beforeAll(async () => {
-    server = await startPostgres();
-  }, 60_000);
-  afterAll(async () => {
-    for (const end of ends) await end();
-    await server.stop();
-  });
-
-  function opened(settings: PostgresSettings): PostgresDatabase {
-    const database = new PostgresDatabase(settings);
-    ends.push(() => database.close());
-    return database;
-  }
+  const postgres = withPostgres();
+  const { opened } = postgres;
 
   const columnsIn = async (database: string) => {
-    const { rows } = await server.query(
+    const { rows } = await postgres.server.query(
       database,
       `SELECT table_name || '.' || column_name AS name, data_type || coalesce(character_maximum_length::text, '') AS type
        FROM information_schema.columns WHERE table_schema = 'orchestration' ORDER BY 1`,
@@ -38,35 +26,38 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
   };
 
   test("that is empty gets the schema, once, also when several controllers begin at the same time", async () => {
-    const settings = await server.database("empty");
+    const settings = await postgres.server.database("empty");
     const controllers = Array.from({ length: 5 }, () => opened(settings));
     await Promise.all(controllers.map((one) => one.run(ONE)));
     const columns = await columnsIn("empty");
     expect(columns.get("pod_allocations.tenant_id")).toBe("character varying255");
     expect(columns.get("objects.version")).toBe("bigint");
-    const { rows } = await server.query("empty", "SELECT version FROM orchestration.controller_migrations ORDER BY 1");
+    const { rows } = await postgres.server.query(
+      "empty",
+      "SELECT version FROM orchestration.controller_migrations ORDER BY 1",
+    );
     expect(rows).toEqual([{ version: 1 }, { version: 2 }, { version: 3 }]);
   });
 
   test("that is ours is no other for the Orchestration Service's SQL being run over it", async () => {
-    await opened(await server.database("ours")).run(ONE);
+    await opened(await postgres.server.database("ours")).run(ONE);
     const before = await columnsIn("ours");
-    for (let times = 0; times < 2; times++) for (const sql of SECOND_SEED_SQL) await server.query("ours", sql);
+    for (let times = 0; times < 2; times++) for (const sql of SECOND_SEED_SQL) await postgres.server.query("ours", sql);
     expect(await columnsIn("ours")).toEqual(before);
   });
 
   test("whose user may not make schemas is used where there is one", async () => {
-    const settings = await server.database("granted");
-    await server.query("granted", `CREATE ROLE little LOGIN PASSWORD '${PASSWORD}'`);
-    await server.query("granted", "CREATE SCHEMA orchestration AUTHORIZATION little");
+    const settings = await postgres.server.database("granted");
+    await postgres.server.query("granted", `CREATE ROLE little LOGIN PASSWORD '${PASSWORD}'`);
+    await postgres.server.query("granted", "CREATE SCHEMA orchestration AUTHORIZATION little");
     await opened({ ...settings, user: "little" }).run(ONE);
     expect((await columnsIn("granted")).has("deployments.deployment_id")).toBe(true);
   });
 
   test("of a newer version is left alone", async () => {
-    const settings = await server.database("newer");
+    const settings = await postgres.server.database("newer");
     await opened(settings).run(ONE);
-    await server.query("newer", "INSERT INTO orchestration.controller_migrations VALUES (99)");
+    await postgres.server.query("newer", "INSERT INTO orchestration.controller_migrations VALUES (99)");
     await expect(opened(settings).run(ONE)).rejects.toThrow("newer version (99; this one knows 3)");
   });
 
@@ -77,8 +68,8 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
       return rows;
     };
     beforeAll(async () => {
-      const settings = await server.database("adopted");
-      for (const sql of SECOND_SEED) await server.query("adopted", sql);
+      const settings = await postgres.server.database("adopted");
+      for (const sql of SECOND_SEED) await postgres.server.query("adopted", sql);
       database = opened(settings);
       await database.run(ONE);
     });
@@ -94,14 +85,18 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
       expect(await rowsIn("pod_allocations")).toMatchObject([
         { allocation_id: "alloc-1", model_id: MODEL, tenant_id: TENANT, node_id: "node-uid", gpu_indices: "[0]" },
       ]);
-      const { rows } = await server.query("adopted", "SELECT request_count::text FROM orchestration.pod_allocations");
+      const { rows } = await postgres.server.query(
+        "adopted",
+        "SELECT request_count::text FROM orchestration.pod_allocations",
+      );
       expect(rows).toEqual([{ request_count: "9007199254740993" }]);
-      expect((await server.query("adopted", "SELECT * FROM alembic_version")).rows).toHaveLength(1);
+      expect((await postgres.server.query("adopted", "SELECT * FROM alembic_version")).rows).toHaveLength(1);
     });
 
     test("is no other for its own SQL being run again over it", async () => {
       const before = [await columnsIn("adopted"), await rowsIn("deployments")];
-      for (let times = 0; times < 2; times++) for (const sql of SECOND_SEED_SQL) await server.query("adopted", sql);
+      for (let times = 0; times < 2; times++)
+        for (const sql of SECOND_SEED_SQL) await postgres.server.query("adopted", sql);
       expect([await columnsIn("adopted"), await rowsIn("deployments")]).toEqual(before);
       // Nor does ours.
       await opened(await adoptedSettings()).run(ONE);
@@ -109,7 +104,7 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
     });
 
     const adoptedSettings = async (): Promise<PostgresSettings> => ({
-      ...{ host: "127.0.0.1", port: server.port, database: "adopted", user: "root", password: PASSWORD },
+      ...{ host: "127.0.0.1", port: postgres.server.port, database: "adopted", user: "root", password: PASSWORD },
       ...{ schema: "orchestration", tls: null },
     });
 
@@ -120,14 +115,7 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
       ];
       const tracker = new ResourceTracker({
         ...{ database, objects: { workloads: () => [workload()] } as never, leads: () => true, now: () => Date.now() },
-        seen: () => ({
-          nodes,
-          tracksOf: () => tracks,
-          loadOf: () => [],
-          isolates: false,
-          groups: "never",
-          serviceOf: () => null,
-        }),
+        seen: () => lookOf({ nodes, tracksOf: () => tracks }),
         ...{ everyMs: 60_000, log: { error: (facts) => expect(facts).toBeNull() } },
       });
       await tracker.track();

@@ -1,21 +1,14 @@
 /** Which of several controllers of one host decides. */
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import type { PostgresSettings } from "../../../src/controller/store/address.ts";
 import { DatabaseLock } from "../../../src/controller/store/lock.ts";
-import { HAS_POSTGRES, NEEDS_POSTGRES, startPostgres, type TestPostgres } from "./postgres-server.ts";
+import { HAS_POSTGRES, NEEDS_POSTGRES } from "./postgres-server.ts";
 import { Way } from "./way.ts";
+import { eventually, withPostgres } from "./with-postgres.ts";
 
 /** Their classes. */
 const [DECIDES, IS_HERE] = [0x47707543, 0x47707548];
 const SILENT = { info: () => undefined, warn: () => undefined };
-
-async function eventually(holds: () => boolean | Promise<boolean>, withinMs = 15_000): Promise<void> {
-  const until = Date.now() + withinMs;
-  while (!(await holds())) {
-    if (Date.now() > until) throw new Error(`not within ${withinMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 /** Looks every few milliseconds, from now until it is asked. @returns how often several of them decided at once. */
 function watched(...locks: readonly DatabaseLock[]): () => number {
@@ -32,25 +25,17 @@ function watched(...locks: readonly DatabaseLock[]): () => number {
 describe.skipIf(!HAS_POSTGRES)(
   `the lock of a database that several controllers of one host have${NEEDS_POSTGRES}`,
   () => {
-    let server: TestPostgres;
-    beforeAll(async () => {
-      server = await startPostgres();
-    }, 60_000);
-    const locks: DatabaseLock[] = [];
+    const postgres = withPostgres();
     const lost: number[] = [];
     const started = (settings: PostgresSettings, name: number) => {
       const lock = new DatabaseLock(settings, SILENT, () => lost.push(name));
       lock.start();
-      locks.push(lock);
+      postgres.atEnd(() => lock.stop());
       return lock;
     };
-    afterAll(async () => {
-      await Promise.all(locks.map((lock) => lock.stop()));
-      await server.stop();
-    });
 
     test("lets one decide, and the next when it ends", async () => {
-      const settings = await server.database("locked");
+      const settings = await postgres.server.database("locked");
       const first = started(settings, 1);
       await eventually(() => first.isHeld);
       const second = started(settings, 2);
@@ -65,12 +50,12 @@ describe.skipIf(!HAS_POSTGRES)(
     }, 30_000);
 
     test("lets one in each schema decide", async () => {
-      const settings = await server.database("schemas");
+      const settings = await postgres.server.database("schemas");
       const [one, other] = [started(settings, 5), started({ ...settings, schema: "of_another_host" }, 6)];
       await eventually(() => one.isHeld && other.isHeld);
       await new Promise((resolve) => setTimeout(resolve, 2_500));
-      await server.query("postgres", "ALTER DATABASE schemas ALLOW_CONNECTIONS false");
-      await server.query(
+      await postgres.server.query("postgres", "ALTER DATABASE schemas ALLOW_CONNECTIONS false");
+      await postgres.server.query(
         "postgres",
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'schemas'",
       );
@@ -80,8 +65,8 @@ describe.skipIf(!HAS_POSTGRES)(
     }, 30_000);
 
     test("never lets two decide, also when one that was cut off comes back slowly", async () => {
-      const settings = await server.database("slow");
-      const way = new Way(server.port);
+      const settings = await postgres.server.database("slow");
+      const way = new Way(postgres.server.port);
       const cutOff = started({ ...settings, port: await way.open() }, 7);
       try {
         await eventually(() => cutOff.isHeld);
@@ -96,7 +81,7 @@ describe.skipIf(!HAS_POSTGRES)(
         await eventually(
           async () =>
             (
-              await server.query(
+              await postgres.server.query(
                 "slow",
                 `${here} AND classid = ${IS_HERE} AND database = (SELECT oid FROM pg_database WHERE datname = 'slow')`,
               )
@@ -112,12 +97,16 @@ describe.skipIf(!HAS_POSTGRES)(
     }, 60_000);
 
     test("lets one that is alone go on while it is away, and one of several rest", async () => {
-      const settings = await server.database("cut");
+      const settings = await postgres.server.database("cut");
       const alone = started(settings, 3);
       await eventually(() => alone.isHeld);
       const cut = () =>
-        server.query("postgres", "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cut'");
-      const shut = (allow: boolean) => server.query("postgres", `ALTER DATABASE cut ALLOW_CONNECTIONS ${allow}`);
+        postgres.server.query(
+          "postgres",
+          "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'cut'",
+        );
+      const shut = (allow: boolean) =>
+        postgres.server.query("postgres", `ALTER DATABASE cut ALLOW_CONNECTIONS ${allow}`);
       await shut(false);
       await cut();
       await new Promise((resolve) => setTimeout(resolve, 3_000));
@@ -126,7 +115,7 @@ describe.skipIf(!HAS_POSTGRES)(
       await eventually(
         async () =>
           (
-            await server.query(
+            await postgres.server.query(
               "postgres",
               `SELECT 1 FROM pg_locks WHERE classid = ${DECIDES} AND granted AND database = (SELECT oid FROM pg_database WHERE datname = 'cut')`,
             )

@@ -4,22 +4,15 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import pg from "pg";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { addressOf, type PostgresSettings } from "../../../src/controller/store/address.ts";
+import { describe, expect, test } from "vitest";
+import { addressOf } from "../../../src/controller/store/address.ts";
 import { Recorder } from "../../../src/controller/store/history.ts";
-import { clientConfig, PostgresDatabase } from "../../../src/controller/store/postgres.ts";
-import { HAS_POSTGRES, NEEDS_POSTGRES, startPostgres, type TestPostgres } from "./postgres-server.ts";
+import { clientConfig } from "../../../src/controller/store/postgres.ts";
+import { HAS_POSTGRES, NEEDS_POSTGRES, startPostgres } from "./postgres-server.ts";
+import { eventually, withPostgres } from "./with-postgres.ts";
 
 const SILENT = { error: () => undefined };
 const ONE = [{ sql: "SELECT 1 AS one" }];
-
-async function eventually(holds: () => boolean | Promise<boolean>, withinMs = 15_000): Promise<void> {
-  const until = Date.now() + withinMs;
-  while (!(await holds())) {
-    if (Date.now() > until) throw new Error(`not within ${withinMs} ms`);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-  }
-}
 
 /** A file system of a few megabytes takes root's rights. */
 function canMount(): boolean {
@@ -51,25 +44,12 @@ function fill(path: string): void {
 }
 
 describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
-  let server: TestPostgres;
-  const ends: (() => Promise<unknown>)[] = [];
-  beforeAll(async () => {
-    server = await startPostgres();
-  }, 60_000);
-  afterAll(async () => {
-    for (const end of ends) await end();
-    await server.stop();
-  });
-
-  function opened(settings: PostgresSettings): PostgresDatabase {
-    const database = new PostgresDatabase(settings);
-    ends.push(() => database.close());
-    return database;
-  }
+  const postgres = withPostgres();
+  const { opened } = postgres;
 
   test("never has its password in an error", async () => {
-    const settings = await server.database("secret");
-    expect(addressOf(settings)).toBe(`postgres://root@127.0.0.1:${server.port}/secret`);
+    const settings = await postgres.server.database("secret");
+    expect(addressOf(settings)).toBe(`postgres://root@127.0.0.1:${postgres.server.port}/secret`);
     const wrong = { ...settings, password: "wrong-but-secret-too" };
     const failures = [
       opened(wrong).run(ONE),
@@ -88,7 +68,7 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
   const NEXT = [{ sql: "UPDATE versions SET last = last + 1" }, { sql: "SELECT last FROM versions" }];
 
   test("whose table somebody else has locked is away, and has nobody waiting whom we have given up", async () => {
-    const settings = await server.database("locked");
+    const settings = await postgres.server.database("locked");
     const database = opened(settings);
     await database.run(ONE);
     const other = new pg.Client({ ...clientConfig(settings), options: "" });
@@ -99,7 +79,7 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
       const away = { status: "rejected", reason: { kind: "away", message: expect.stringMatching(/lock timeout/) } };
       expect(asked).toMatchObject([away, away, away]);
       const waiting = "SELECT pid FROM pg_stat_activity WHERE datname = 'locked' AND wait_event_type = 'Lock'";
-      await eventually(async () => (await server.query("postgres", waiting)).rowCount === 0, 2_000);
+      await eventually(async () => (await postgres.server.query("postgres", waiting)).rowCount === 0, 2_000);
       await other.query("ROLLBACK");
       expect((await database.run(NEXT))[1]).toEqual([{ last: 1 }]);
     } finally {
@@ -108,7 +88,7 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
   }, 30_000);
 
   test("takes the row of versions from a controller that is stopped in the middle of its change", async () => {
-    const settings = await server.database("stopped");
+    const settings = await postgres.server.database("stopped");
     const database = opened(settings);
     await database.run(ONE);
     const stopped = new pg.Client(clientConfig(settings));

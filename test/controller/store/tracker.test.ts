@@ -7,7 +7,7 @@ import type { Look } from "../../../src/controller/reconcile/backend.ts";
 import type { NodeSeen, TrackSeen } from "../../../src/controller/reconcile/seen.ts";
 import { type Database, DatabaseError, type Row, type Statement } from "../../../src/controller/store/database.ts";
 import { ResourceTracker } from "../../../src/controller/store/tracker.ts";
-import { node, replica, workload } from "../objects.ts";
+import { lookOf, node, replica, workload } from "../objects.ts";
 import { BACKENDS } from "./backends.ts";
 
 const NOW = Date.parse("2026-11-30T12:00:00.000Z");
@@ -47,15 +47,7 @@ describe.each(BACKENDS.map((make) => make()))("the resource tracker in $name", (
     inventory = undefined;
     leads = true;
     now = NOW;
-    const look = (): Look => ({
-      nodes,
-      tracksOf: () => tracks,
-      loadOf: () => [],
-      isolates: false,
-      groups: "never",
-      serviceOf: () => null,
-      ...(inventory === undefined ? {} : { inventory }),
-    });
+    const look = () => lookOf({ nodes, tracksOf: () => tracks, ...(inventory === undefined ? {} : { inventory }) });
     tracker = new ResourceTracker({
       database,
       objects: { workloads: () => workloads } as never,

@@ -600,6 +600,63 @@ const DURABLE = planted(
   ],
 );
 
+const AFTER_LOSS = [
+  ...planted(
+    "src/work/adopt.ts",
+    ["test/work/adopt.test.ts"],
+    [
+      {
+        name: "A service is adopted as its oldest run knew it",
+        find: "left.sort(byNewest)",
+        replace: "left",
+      },
+      {
+        name: "A run that is left out makes its service a second time",
+        find: "if (made === undefined) {",
+        replace: "if (made === undefined || made.deleted) {",
+      },
+    ],
+  ),
+  ...planted(
+    "src/work-service/books-time.ts",
+    ["test/work-service/books-time.test.ts"],
+    [
+      {
+        name: "Books that were moved once are moved at every start",
+        find: 'runs.filter(({ phase }) => phase !== "ended").map(',
+        replace: "runs.map(",
+      },
+    ],
+  ),
+  ...planted(
+    "src/worker/results.ts",
+    ["test/worker/parts.test.ts"],
+    [
+      {
+        name: "Results that another worker still copies are told to be in place",
+        find: 'if (holder.lives) return "another\'s";',
+        replace: "if (holder.lives) return null;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/worker/watch.ts",
+    ["test/worker/parts.test.ts"],
+    [
+      {
+        name: "Of a session only those who were there at its leader's end are known",
+        find: "this.#ownAt = table.takenAtMs;",
+        replace: "this.#ownAt = undefined;",
+      },
+      {
+        name: "An adopted run that ends before the books know it is forgotten",
+        find: "const isKnown = this.#adopted === null || this.settled;",
+        replace: "const isKnown = true;",
+      },
+    ],
+  ),
+];
+
 const LEASES = planted(
   "src/work/wanted.ts",
   [HISTORIES],
@@ -802,6 +859,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...LEFT_BEHIND,
   ...TAKEOVER,
   ...SPARE,
+  ...AFTER_LOSS,
   ...MEMBER,
   ...SERVICES,
   ...TOLD,

@@ -127,6 +127,18 @@ test("a clock that was ahead and was set right moves the books once, however oft
   daemons.close();
 });
 
+test("what has ended and stays where it was, its results not in their place yet, moves nothing again", () => {
+  const daemons = new Daemons("ended");
+  const HOUR = 3_600_000;
+  daemons.start(NOON + HOUR, 1_000);
+  daemons.run(NOON + HOUR, {});
+  daemons.report("ended", NOON + HOUR);
+  expect(daemons.books.state.runs.get("run-task-0-1")).toMatchObject({ phase: "ended", publish: "wanted" });
+  const moved = [1, 5].map((minutes) => daemons.start(NOON + minutes * 60_000, 1_000 + minutes * 60_000));
+  expect(moved).toEqual([-HOUR, 0]);
+  daemons.close();
+});
+
 test("over a boot of the host a clock that is behind has let no time pass; one that is ahead is believed", () => {
   const daemons = new Daemons("boots");
   daemons.start(NOON, 1_000_000);

@@ -4,12 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
 import { steadyClock } from "../../src/platform/clock.ts";
-import type { RunSeen } from "../../src/work/model.ts";
+import { recordOf } from "../../src/work/adopt.ts";
+import type { Assignment, RunSeen } from "../../src/work/model.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Gate } from "../../src/work-service/gate.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
 import { Strangers } from "../../src/work-service/strangers.ts";
-import { aTask } from "../work/fixtures.ts";
+import { aTask, aWorkload } from "../work/fixtures.ts";
 import { World } from "../work/world.ts";
 
 const root = mkdtempSync(join(tmpdir(), "gpuo-gate-"));
@@ -159,6 +160,34 @@ test("a run of lost books is shown, and is of ours when its worker says that it 
   }
 });
 
+test("an adopted run that has no place in these books is told to be a stranger again, and makes no second workload", async () => {
+  const dir = join(root, "left-out");
+  mkdirSync(dir);
+  const store = new WorkStore(join(dir, "work.db"));
+  const books = new Books(store, steadyClock());
+  const gate = new Gate(books, join(dir, "gate"), LOG, LEASES);
+  await gate.listen(false);
+  try {
+    const job = aWorkload("old");
+    const { owner, spec } = job;
+    const facts = { kind: "service", job: "old", owner, replica: 0, replicas: 1, spec, lease: null } as const;
+    const reported = (run: string, epoch: number): RunSeen => ({
+      ...{ run, phase: "running", startedAt: 1, port: null, ended: null, published: false, books: books.name },
+      adopted: { ...facts, run, epoch, record: recordOf(job) } as Assignment,
+    });
+    const runs = [reported("older", 1), reported("newer", 2)];
+    expect((await ask(join(dir, "gate"), 1, false, runs)).wanted.strangers?.disown).toEqual(["older"]);
+    const [one, ...others] = [...books.state.workloads.values()];
+    expect([one?.slots.map(({ live }) => live), others]).toEqual([["newer"], []]);
+    // Its worker has not got the answer.
+    expect((await ask(join(dir, "gate"), 1, false, runs)).wanted.strangers?.disown).toEqual(["older"]);
+    expect(books.state.workloads.size).toBe(1);
+  } finally {
+    await gate.close();
+    store.close();
+  }
+});
+
 test("what its books cannot take yet, on a full disk, stays a stranger's that nobody ends", () => {
   const strangers = new Strangers();
   const { spec } = aTask("t", { gpus: 0 });
@@ -194,7 +223,10 @@ test("what bears the mark of these books and is not in them lives until it has e
 
 interface Answered {
   readonly status: number | undefined;
-  readonly wanted: { readonly start: readonly { readonly run: string }[]; readonly strangers?: object };
+  readonly wanted: {
+    readonly start: readonly { readonly run: string }[];
+    readonly strangers?: { readonly disown: readonly string[] };
+  };
 }
 
 const starts = ({ wanted }: Answered) => wanted.start.map(({ run }) => run);

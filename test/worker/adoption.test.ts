@@ -63,8 +63,11 @@ test("a service goes on with all of its replicas, is restarted, and ends when it
     command: [process.execPath, "-e", server],
     readiness: { http: "/", interval: "100ms" },
     restart: { backoff: "100ms" },
-    resources: { replicas: 2, hardware: { gpu: { count: 1 } } },
+    resources: { replicas: 1, hardware: { gpu: { count: 1 } } },
   });
+  await until("one is ready", () => [...site.books.state.runs.values()].some(({ phase }) => phase === "ready"));
+  // What the worker keeps of the first run knows nothing of it.
+  site.books.command({ type: "change-workload", id: uid, replicas: 2, labels: null });
   const ready = () => [...site.books.state.runs.values()].filter(({ phase }) => phase === "ready");
   await until("both are ready", () => ready().length === 2);
   const runs = ready().map(({ id }) => id);

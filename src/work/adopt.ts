@@ -34,7 +34,7 @@ export function adoptRuns(draft: Draft, { node, uid, runs }: Adopted): void {
 /** What a run's worker knows of its job is as old as the run: that may since have been scaled, or begun anew. */
 function byNewest(a: AdoptedRun, b: AdoptedRun): number {
   const [one, other] = [a, b].map(({ assignment: { record, epoch } }) =>
-    record?.kind === "workload" ? [record.generation, record.updatedAt, epoch] : [0, 0, epoch],
+    record?.kind === "workload" ? [record.generation, record.updatedAt, epoch, record.replicas] : [0, 0, epoch, 0],
   ) as [number[], number[]];
   const differs = one.findIndex((value, i) => value !== other[i]);
   return differs === -1 ? 0 : (other[differs] as number) - (one[differs] as number);

@@ -110,7 +110,7 @@ function adopt(parts: RouteParts, call: Call): Answer {
   if (!parts.gate.strangers.adopt(call.id)) {
     throw new WorkError(
       "run-not-adoptable",
-      `run ${call.id} has ended, or was begun by a version that has not kept what it is: it can be stopped`,
+      `run ${call.id} has ended, or is stopping, or was begun by a version that has not kept what it is: it can be stopped`,
     );
   }
   return json(202, shownStranger(parts, stranger));

@@ -1,9 +1,10 @@
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { DEFAULT_SOCKET } from "../../src/client/default-url.ts";
 import { isInstalled } from "../metrics/scrape.ts";
 
 const FOLDER = fileURLToPath(new URL("../../deploy/systemd/", import.meta.url));
@@ -69,9 +70,7 @@ test("the unit lets the daemon lock the host's GPUs in a folder that ProtectSyst
 });
 
 test("the unit makes the folder of the socket at which gpuo looks, open to the users of the host", () => {
-  const connect = readFileSync(new URL("../../src/cli/connect.ts", import.meta.url), "utf8");
-  const folder = /DEFAULT_SOCKET = "(?<folder>.+)\/[^/"]+"/.exec(connect)?.groups?.folder;
-  expect(values("RuntimeDirectory").map((name) => `/run/${name}`)).toEqual([folder]);
+  expect(values("RuntimeDirectory").map((name) => `/run/${name}`)).toEqual([dirname(DEFAULT_SOCKET)]);
   expect(values("RuntimeDirectoryMode")).toEqual(["0755"]);
 });
 

@@ -131,7 +131,9 @@ test("whenever the thread dies, a turn that was refused is not there and one tha
   await store.commit(turn({ gpus: GPUS.map((uuid) => gpu(uuid)) }));
   const seen = { taken: 0, refused: 0 };
   let events = 0;
-  for (let round = 0; round < 24; round++) {
+  // On a busy machine a turn may be done, or not begun, for many rounds on end.
+  const hasMetBoth = () => Math.min(seen.taken, seen.refused) > 0;
+  for (let round = 0; round < 24 || (round < 200 && !hasMetBoth()); round++) {
     await until(() => writer.ready);
     // A thread that has worked is started again soon; see the fourth rule of writer-thread.ts.
     await store.commit(turn({ at: START + round }));
@@ -145,7 +147,7 @@ test("whenever the thread dies, a turn that was refused is not there and one tha
       },
     );
     // Anywhere from before the job to after its end: the instant is not ours to choose.
-    await sleepMicroseconds(round * 25);
+    await sleepMicroseconds((round % 24) * 25 * 2 ** Math.floor(round / 24));
     const dead = workers.at(-1)?.terminate();
     const taken = await done;
     // A dying thread may still refuse a turn, so the next one waits for its end.
@@ -162,7 +164,7 @@ test("whenever the thread dies, a turn that was refused is not there and one tha
   await store.close();
   expect([...openForTest(path).readJournal()]).toHaveLength(events);
   // Both have been met, or this proves little.
-  expect(Math.min(seen.taken, seen.refused)).toBeGreaterThan(0);
+  expect(hasMetBoth()).toBe(true);
 });
 
 test("a turn whose acknowledgement was lost counts as taken when it is on disk, and as refused when it is not", async () => {

@@ -117,12 +117,13 @@ function workloadRow({ id, name, owner, createdAt, status }: WorkloadRecord): Ro
   };
 }
 
-/** What an id means: a task, a workload or a run. */
-async function found(
-  work: WorkClient,
+/** What an id means: what has it, or the only one of all workloads and the latest tasks whose id begins so. */
+export async function found(
+  work: Pick<WorkClient, "task" | "tasks" | "workloads">,
   id: string,
 ): Promise<{ readonly kind: "task" | "workload" | "run"; readonly id: string }> {
   if (id.startsWith("run-")) return { kind: "run", id };
+  if ((await ifThere(work.task(id))) !== null) return { kind: "task", id };
   const [tasks, workloads] = await Promise.all([work.tasks(), work.workloads()]);
   const named = [
     ...tasks.map((task) => ({ kind: "task" as const, id: task.task_id })),

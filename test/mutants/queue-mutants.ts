@@ -25,8 +25,8 @@ const ORDERED_MAP = planted(
     },
     {
       name: "What grows at a height that stays is not counted",
-      find: "const size = tree.size + (right?.size ?? 0) - (tree.right?.size ?? 0);",
-      replace: "const { size } = tree;",
+      find: "tree.size + (right?.size ?? 0) - (tree.right?.size ?? 0)",
+      replace: "tree.size",
     },
   ],
 );

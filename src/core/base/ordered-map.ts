@@ -235,35 +235,28 @@ function balanced<K, V, M>(
 
 /** A node with another subtree on its left. */
 function withLeft<K, V, M>(ordering: Ordering<K, V, M>, tree: Node<K, V, M>, left: Tree<K, V, M>): Node<K, V, M> {
-  const { key, value, right, height } = tree;
-  // Mostly it is as high as before: then so is the node, and nothing tilts.
+  const { key, value, right } = tree;
   if (left?.height !== tree.left?.height) return balanced(ordering, key, value, left, right);
-  const size = tree.size + (left?.size ?? 0) - (tree.left?.size ?? 0);
-  return {
-    key,
-    value,
-    left,
-    right,
-    height,
-    size,
-    measure: ordering.measure(key, value, left?.measure, right?.measure),
-  };
+  return asHigh(ordering, tree, left, right, tree.size + (left?.size ?? 0) - (tree.left?.size ?? 0));
 }
 
 /** The same on its right. */
 function withRight<K, V, M>(ordering: Ordering<K, V, M>, tree: Node<K, V, M>, right: Tree<K, V, M>): Node<K, V, M> {
-  const { key, value, left, height } = tree;
+  const { key, value, left } = tree;
   if (right?.height !== tree.right?.height) return balanced(ordering, key, value, left, right);
-  const size = tree.size + (right?.size ?? 0) - (tree.right?.size ?? 0);
-  return {
-    key,
-    value,
-    left,
-    right,
-    height,
-    size,
-    measure: ordering.measure(key, value, left?.measure, right?.measure),
-  };
+  return asHigh(ordering, tree, left, right, tree.size + (right?.size ?? 0) - (tree.right?.size ?? 0));
+}
+
+/** A node whose subtrees are as high as before, as they mostly are: then so is the node, and nothing tilts. */
+function asHigh<K, V, M>(
+  ordering: Ordering<K, V, M>,
+  { key, value, height }: Node<K, V, M>,
+  left: Tree<K, V, M>,
+  right: Tree<K, V, M>,
+  size: number,
+): Node<K, V, M> {
+  const measure = ordering.measure(key, value, left?.measure, right?.measure);
+  return { key, value, left, right, height, size, measure };
 }
 
 function insert<K, V, M>(ordering: Ordering<K, V, M>, tree: Tree<K, V, M>, key: K, value: V): Node<K, V, M> {

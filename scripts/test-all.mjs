@@ -7,7 +7,13 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const env = { ...process.env, PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH}` };
+/** Everything that runs is killed for so long: see docs/work.md. */
+const KILLING = { WORK_KILL_SECONDS: "180" };
+const env = {
+  ...KILLING,
+  ...process.env,
+  PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH}`,
+};
 const run = (command, args, options = {}) => spawnSync(command, args, { cwd: root, env, stdio: "inherit", ...options });
 const has = (program) => env.PATH.split(delimiter).some((folder) => existsSync(join(folder, program)));
 

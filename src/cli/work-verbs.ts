@@ -34,6 +34,9 @@ export function workVerbs(program: Command): void {
     .argument("<id>", "of a workload, or the beginning of one")
     .argument("<replicas>", "how many")
     .action(async (id, replicas, options) => (await work()).scale(id, replicas, options));
+  verb(program, "adopt-run", "take what runs of lost books into the new ones", "gpuo adopt-run run-task-01k-0-1")
+    .argument("[run...]", "each with the others of its task or service; none: which there are")
+    .action(async (runs, options) => (await work()).adoptRuns(runs, options));
   verb(program, "workers", "the workers that run it", "gpuo workers").action(async (options) =>
     (await work()).workers(options),
   );

@@ -78,6 +78,8 @@ export interface RunRecord extends RunLine {
   readonly reason: string | null;
   readonly position: number | null;
   readonly eta: string | null;
+  /** Which its books were, of one that runs and whose books are lost. */
+  readonly lost_books?: string;
 }
 
 /** Of a task in `GET /work`. */
@@ -191,6 +193,15 @@ export class WorkClient {
 
   stopRun(id: string): Promise<unknown> {
     return this.#json("POST", `/runs/${encodeURIComponent(id)}/stop`);
+  }
+
+  runs(): Promise<readonly RunRecord[]> {
+    return this.#json("GET", "/runs");
+  }
+
+  /** Of lost books, with the others of its task or workload. An admin's. */
+  adoptRun(id: string): Promise<RunRecord> {
+    return this.#json("POST", `/runs/${encodeURIComponent(id)}/adopt`);
   }
 
   workers(): Promise<readonly WorkerRecord[]> {

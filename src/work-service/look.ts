@@ -7,9 +7,10 @@ import type { LeaseSeen } from "../work/commands.ts";
 import type { HeldLease, Run, WorkSpec } from "../work/model.ts";
 import { awaitsGpus } from "../work/runs.ts";
 import { jobOf, openRunsOf } from "../work/state.ts";
-import { countedOn, mayAsk, unwanted } from "../work/wanted.ts";
+import { countedOn, type MarkedLease, mayAsk, unwanted } from "../work/wanted.ts";
 import type { Books } from "./books.ts";
 import type { Leases, LeaseWish } from "./leases.ts";
+import type { Living } from "./strangers.ts";
 
 /** How long a lease may have ended, or be wanted by nobody, before it is seen. */
 const LOOK_MS = 1_000;
@@ -38,16 +39,10 @@ export class Look {
   #next: Cancel | null = null;
   #nextAt = Number.POSITIVE_INFINITY;
   readonly #leave: () => void;
-  readonly #strangers: () => ReadonlySet<string> | null;
+  readonly #strangers: () => Living | null;
 
-  /** @param strangers runs that are not in the books and may have processes; `null`: nobody can say. */
-  constructor(
-    books: Books,
-    leases: Leases,
-    clock: Clock,
-    log: Log,
-    strangers: () => ReadonlySet<string> | null = () => null,
-  ) {
+  /** @param strangers what is not in the books and may have processes; `null`: nobody can say. */
+  constructor(books: Books, leases: Leases, clock: Clock, log: Log, strangers: () => Living | null = () => null) {
     this.#strangers = strangers;
     this.#books = books;
     this.#leases = leases;
@@ -148,17 +143,21 @@ export class Look {
 
   #giveBack(): void {
     const { state, name } = this.#books;
-    const marked = this.#leases.markedByOthers(name);
-    // An adopted run's lease bears the mark of the books that it was asked for by.
-    const isAdopted = ({ run }: { readonly run: string }) => state.runs.get(run) !== undefined;
+    const ofOthers = this.#leases.markedByOthers(name);
+    const counted = new Set(countedOn(state).map(({ allocationId }) => allocationId));
+    // An adopted run's lease bears the mark of the books that it was asked for by, and of the run that asked.
+    const isAdopted = ({ allocationId, run }: MarkedLease) =>
+      counted.has(allocationId) || state.runs.get(run) !== undefined;
     const living = this.#strangers();
-    const mayLive = (run: string) => living === null || living.has(run);
-    for (const { allocationId, run } of unwanted(state, [...this.#leases.marked(name), ...marked.filter(isAdopted)])) {
-      const owner = state.runs.get(run)?.owner;
-      if (owner !== undefined || !mayLive(run)) this.#release(allocationId, owner ?? "");
+    const lives = ({ allocationId, run }: MarkedLease) =>
+      living?.runs.has(run) === true || living?.leases.has(allocationId) === true;
+    const mayLive = (lease: MarkedLease) => living === null || lives(lease);
+    for (const lease of unwanted(state, [...this.#leases.marked(name), ...ofOthers.filter(isAdopted)])) {
+      const owner = state.runs.get(lease.run)?.owner;
+      if (owner === undefined ? !mayLive(lease) : !lives(lease)) this.#release(lease.allocationId, owner ?? "");
     }
-    for (const { allocationId, run, owner } of marked.filter((one) => !isAdopted(one)))
-      if (!mayLive(run)) this.#release(allocationId, owner);
+    for (const lease of ofOthers.filter((one) => !isAdopted(one)))
+      if (!mayLive(lease)) this.#release(lease.allocationId, lease.owner);
   }
 
   #release(allocationId: string, owner: string): void {

@@ -7,11 +7,18 @@ import type { Assignment, RunSeen } from "../work/model.ts";
 import type { LostLease } from "./leases.ts";
 import { instant } from "./views.ts";
 
+/** What lives and is not in the books: whose leases may not be given back. */
+export interface Living {
+  readonly runs: ReadonlySet<string>;
+  /** By what their worker was told: a lease that was kept over a restart bears the mark of the run before. */
+  readonly leases: ReadonlySet<string>;
+}
+
 export class Strangers {
   /** Of the latest report, by run; `null`: no worker has said yet what there is. */
   #seen: ReadonlyMap<string, RunSeen> | null = null;
   /** Of our books by their mark, as those made since the backup that these are of: they are stopped. */
-  #orphans: readonly string[] = [];
+  #orphans: readonly RunSeen[] = [];
   readonly #toStop = new Set<string>();
   /** Jobs: all runs of one are taken together. */
   readonly #toAdopt = new Set<string>();
@@ -21,13 +28,14 @@ export class Strangers {
    * @param isKnown whether it is in our books. What was adopted may not be yet: until then nothing is decided of it.
    * @returns what is ours of a report, once the rest has been taken.
    */
-  take(runs: readonly RunSeen[], ours: string, isKnown: (run: string) => boolean): readonly RunSeen[] {
+  take(reports: readonly RunSeen[], ours: string, isKnown: (run: string) => boolean): readonly RunSeen[] {
+    const runs = reports.map((seen) => asToldTo(ours, seen));
     const isOurs = ({ run, books = ours, adopted }: RunSeen) =>
       books === ours && (adopted === undefined || isKnown(run));
     this.#seen = new Map(runs.filter((run) => !isOurs(run)).map((seen) => [seen.run, seen]));
     for (const run of [...this.#toStop]) if (!this.#seen.has(run)) this.#toStop.delete(run);
     const taken = runs.filter(isOurs);
-    this.#orphans = taken.filter(({ run, ended }) => ended === null && !isKnown(run)).map(({ run }) => run);
+    this.#orphans = taken.filter(({ run, ended }) => ended === null && !isKnown(run));
     return taken;
   }
 
@@ -40,9 +48,13 @@ export class Strangers {
   }
 
   /** All that may have processes and are not in our books, though they may bear their name; `null`: nobody can say. */
-  get living(): ReadonlySet<string> | null {
+  get living(): Living | null {
     if (this.#seen === null) return null;
-    return new Set([...this.all.filter(({ ended }) => ended === null).map(({ run }) => run), ...this.#orphans]);
+    const all = [...this.all.filter(({ ended }) => ended === null), ...this.#orphans];
+    return {
+      runs: new Set(all.map(({ run }) => run)),
+      leases: new Set(all.flatMap(({ allocationId }) => allocationId ?? [])),
+    };
   }
 
   stop(run: string): void {
@@ -91,6 +103,15 @@ export class Strangers {
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
+}
+
+/**
+ * A worker that has not heard of these books yet says that others have adopted a run. They are lost too, so that it is a
+ * stranger of these, which only an admin takes into them.
+ */
+function asToldTo(ours: string, { adopted, ...seen }: RunSeen): RunSeen {
+  if (adopted === undefined) return seen;
+  return (seen.books ?? ours) === ours ? { ...seen, adopted } : { ...seen, ofJob: adopted.job };
 }
 
 /** Of which job one is that can be adopted. What is about to end was to end: nothing is to begin again by it. */

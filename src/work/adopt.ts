@@ -67,6 +67,7 @@ function adoptTask(draft: Draft, node: string, run: AdoptedRun, record: JobRecor
     finishedAt: null,
     cancelling: false,
     error: null,
+    adopted: true,
   };
   draft.write({ type: "task-submitted", task });
   adopt(draft, node, { kind: "task", uid: id }, 0, run);

@@ -281,6 +281,8 @@ export interface Task {
   readonly origin?: Origin;
   /** Its books come out of a backup: nobody knows what became of it since. */
   readonly restored?: true;
+  /** Its books were lost: nobody knows how often it had been tried, or under which names. */
+  readonly adopted?: true;
 }
 
 export interface Workload {
@@ -391,6 +393,8 @@ export interface RunSeen {
   /** Of one that its node leases for. */
   readonly lease?: HeldLease | null;
   readonly waiting?: Waiting | null;
+  /** The lease that it has: after a restart that bears the mark of the run before it. Left out: none, or nobody can say. */
+  readonly allocationId?: string;
   /** Its job, of one whose books are lost; left out: these are its books, or it cannot be taken into these. */
   readonly ofJob?: string;
   /** Of one that an admin has taken into these books: what it is. */

@@ -38,7 +38,7 @@ export interface Ending {
   readonly at: EpochMs;
   /** Spreads what is tried again at once; from 0 to 1. */
   readonly chance: number;
-  /** Whoever gave it to this node decides what follows. */
+  /** Whoever gave it to this node decides what follows, or nobody knows how often it was tried. */
   readonly isOnce?: boolean;
 }
 

@@ -392,7 +392,7 @@ export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string
     lease,
     at: draft.now,
     chance: chanceOf(run.id),
-    isOnce: isTask(job) && job.origin !== undefined,
+    isOnce: isTask(job) && (job.origin !== undefined || job.adopted === true),
     mayHaveBegun: isOnNode(run) && seen === null && (reason === "lost" || reason === "rebooted"),
   };
   const after = isTask(job)

@@ -291,8 +291,14 @@ export class RunWatch {
       ended: this.end,
       published: this.published,
       books: this.books,
+      ...this.#leased(),
       ...this.#forOtherBooks(ours),
     };
+  }
+
+  #leased(): Pick<RunSeen, "allocationId"> {
+    const allocationId = this.order.assignment?.lease?.allocationId;
+    return allocationId === undefined || this.end !== null ? {} : { allocationId };
   }
 
   #forOtherBooks(ours: string | null): Pick<RunSeen, "ofJob" | "adopted"> {

@@ -15,7 +15,7 @@ import { WorkError } from "../work/errors.ts";
 import type { Assignment, WorkerFacts } from "../work/model.ts";
 import { type CageKind, chooseCage, groupsNamed, membersOf, removeGroups, signalAll } from "./cages.ts";
 import { claimIn, makeFolder, type Order, readIn, removeDrafts, writeIn } from "./folder.ts";
-import { leftovers, removeRun } from "./leftovers.ts";
+import { leftovers, removeOldDrafts, removeRun } from "./leftovers.ts";
 import { answersWell, completes } from "./probes.ts";
 import { isAlive, listensOn, MARK, ProcessTable } from "./processes.ts";
 import { type Publication, publish } from "./results.ts";
@@ -166,6 +166,9 @@ class Worker {
         this.#log.error({ err: error, run }, "the folder of an old run cannot be removed");
       }
     }
+    removeOldDrafts(this.#settings.resultsDir, Date.now()).catch((error: unknown) =>
+      this.#log.error({ err: error }, "what was left of results cannot be removed"),
+    );
   }
 
   async run(): Promise<WorkerEnd> {

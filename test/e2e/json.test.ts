@@ -186,6 +186,8 @@ describe.skipIf(!isBuilt)("--json (needs the built program)", () => {
     described.expectBody("GET", "/api/v1/tasks", 200, tasks);
     described.expectBody("GET", "/workloads", 200, workloads);
     await each("/workers", "", "/workers", "workers");
+    // None is of lost books; test/e2e/work-lost-books.test.ts has some.
+    expect(await printed("adopt-run")).toEqual([]);
     await one("PATCH /workloads/{id}", 200, "scale", service.id, "2");
     // What runs goes on without its daemon.
     expect(await printed("stop", service.id, "-q")).toEqual([]);

@@ -3,6 +3,7 @@ import { readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { eventually, isBuilt, startDaemon, temporaryFolder } from "./daemon.ts";
+import { runProgram } from "./program.ts";
 
 const WAIT_MS = 60_000;
 const ADMIN = { authorization: "Bearer admins-key-0123456789" };
@@ -64,12 +65,23 @@ test.skipIf(!isBuilt)(
     await new Promise((resolve) => setTimeout(resolve, 2_500));
     expect(await leases()).toHaveLength(2);
     expect((await daemon.call("POST", `/runs/${kept.run_id}/adopt`, undefined, ALICE)).status).toBe(403);
-    expect((await daemon.call("POST", `/runs/${kept.run_id}/adopt`, undefined, ADMIN)).status).toBe(202);
+    const gpuo = (...args: readonly string[]) => {
+      const key = ADMIN.authorization.slice("Bearer ".length);
+      const env = { GPU_ORCHESTRATOR_URL: daemon.url, GPU_ORCHESTRATOR_API_KEY: key, HOME: folder };
+      return runProgram(args, { cwd: folder, env });
+    };
+    const { stdout: listed } = await gpuo("adopt-run");
+    for (const id of [kept.run_id, run_id]) expect(listed).toMatch(new RegExp(`^${id} +running +1 +alice `, "m"));
+    expect(await gpuo("adopt-run", kept.run_id)).toMatchObject({
+      end: 0,
+      stderr: expect.stringContaining(`${kept.run_id} is being taken into the books`),
+    });
     const task = async () => (await daemon.call("GET", `/api/v1/tasks/${adopted}`, undefined, ALICE)).body;
     expect(await eventually(task, ({ status }) => status === "DISPATCHED", WAIT_MS)).toMatchObject({
       owner: "alice",
       attempts: [{ run_id: kept.run_id, gpu_uuids: kept.gpu_uuids, end_reason: null }],
     });
+    expect((await gpuo("adopt-run", kept.run_id)).stderr).toContain("is in these books");
     expect((await daemon.call("POST", `/runs/${run_id}/stop`, undefined, ALICE)).status).toBe(403);
     expect((await daemon.call("POST", `/runs/${run_id}/stop`, undefined, ADMIN)).status).toBe(202);
     await eventually(runOf(stopped), (run) => run === undefined, WAIT_MS);

@@ -680,28 +680,38 @@ const STRANGERS = planted(
   [
     {
       name: "The lease of an adopted run is released as one of lost books",
-      find: "of marked.filter((one) => !isAdopted(one)))",
-      replace: "of marked)",
+      find: "of ofOthers.filter((one) => !isAdopted(one)))",
+      replace: "of ofOthers)",
     },
     {
       name: "The lease of a run that its restored books do not know is released under it",
-      find: "if (owner !== undefined || !mayLive(run)) this",
+      find: "if (owner === undefined ? !mayLive(lease) : !lives(lease)) this",
       replace: "this",
     },
     {
       name: "The lease of an adopted run stays when it is over",
-      find: "...marked.filter(isAdopted)]",
-      replace: "...marked.filter(() => false)]",
+      find: "...ofOthers.filter(isAdopted)]",
+      replace: "...ofOthers.filter(() => false)]",
     },
     {
       name: "Before a worker has said what lives, leases of lost books are released",
-      find: "living === null || living.has(run)",
-      replace: "living?.has(run) === true",
+      find: "living === null || lives(lease)",
+      replace: "lives(lease)",
     },
     {
       name: "The lease of a run of lost books is released under it",
-      find: "if (!mayLive(run)) this.#release(allocationId, owner);",
-      replace: "this.#release(allocationId, owner);",
+      find: "if (!mayLive(lease)) this.#release(lease.allocationId, lease.owner);",
+      replace: "this.#release(lease.allocationId, lease.owner);",
+    },
+    {
+      name: "A lease that was kept over a restart is released under the run that has it, when its books are lost",
+      find: "living?.runs.has(run) === true || living?.leases.has(allocationId) === true",
+      replace: "living?.runs.has(run) === true",
+    },
+    {
+      name: "A lease that was kept over a restart is released under the adopted run that has it",
+      find: "counted.has(allocationId) || state",
+      replace: "state",
     },
   ],
 );
@@ -729,6 +739,42 @@ const ADOPTED = planted(
       name: "An adopted service takes the name of another",
       find: "workloadNamed(draft.state, record.id) === undefined ? record.id",
       replace: "record.id !== undefined ? record.id",
+    },
+  ],
+);
+
+/** What the generated histories find by themselves. */
+const LOST = planted(
+  "src/work/adopt.ts",
+  [HISTORIES],
+  [
+    {
+      name: "An adopted task is tried again in a history",
+      find: "retry: { max: 0, lost: 0, on: null, neverOn: [], backoffMs: 1_000",
+      replace: "retry: { max: 2, lost: 2, on: null, neverOn: [], backoffMs: 1_000",
+    },
+    {
+      file: "src/work/runs.ts",
+      name: "An adopted task that had not begun is tried again",
+      find: "(job.origin !== undefined || job.adopted === true)",
+      replace: "job.origin !== undefined",
+    },
+    {
+      name: "An adopted run is in the books without its lease",
+      find: "generation, node, lease, startedAt: began",
+      replace: "generation, node, lease: null, startedAt: began",
+    },
+    {
+      file: "src/work-service/strangers.ts",
+      name: "What other lost books have adopted is taken for adopted by these",
+      find: "(seen.books ?? ours) === ours ? { ...seen, adopted }",
+      replace: "seen.run !== ours ? { ...seen, adopted }",
+    },
+    {
+      file: "src/work-service/strangers.ts",
+      name: "A run that an admin has adopted is reported by nobody until it is in the books",
+      find: "books === ours && (adopted === undefined || isKnown(run));",
+      replace: "books === ours && adopted === undefined;",
     },
   ],
 );
@@ -848,6 +894,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...GPUS,
   ...STRANGERS,
   ...ADOPTED,
+  ...LOST,
   ...ADOPTION,
   ...CLOCKS,
   ...PARTS,

@@ -207,7 +207,7 @@ test("what its books cannot take yet, on a full disk, stays a stranger's that no
     expect(strangers.adopted).toMatchObject([{ run: "r" }]);
   }
   expect(strangers.take([{ ...seen, phase: "running", ended: null }], "ours", () => true)).toHaveLength(1);
-  expect(strangers.living).toEqual(new Set());
+  expect(strangers.living?.runs).toEqual(new Set());
 });
 
 test("what bears the mark of these books and is not in them lives until it has ended", () => {
@@ -216,9 +216,9 @@ test("what bears the mark of these books and is not in them lives until it has e
   const seen = { run: "r", startedAt: 1, port: null, published: false, books: "ours" } as const;
   expect(strangers.living).toBe(null);
   strangers.take([{ ...seen, phase: "stopping", ended: null }], "ours", () => false);
-  expect(strangers.living).toEqual(new Set(["r"]));
+  expect(strangers.living?.runs).toEqual(new Set(["r"]));
   strangers.take([{ ...seen, phase: "ended", ended: end }], "ours", () => false);
-  expect(strangers.living).toEqual(new Set());
+  expect(strangers.living?.runs).toEqual(new Set());
 });
 
 interface Answered {

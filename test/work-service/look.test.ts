@@ -5,12 +5,17 @@ import { recordOf } from "../../src/work/adopt.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Look } from "../../src/work-service/look.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
+import type { Living } from "../../src/work-service/strangers.ts";
 import { aTask } from "../work/fixtures.ts";
 import { MemoryLeases } from "../worker/site.ts";
 
 const LOG = { info: () => undefined, warn: () => undefined, error: () => undefined };
 
-async function lookingAt(strangers: () => ReadonlySet<string> | null, ofLostBooks = true) {
+function living(runs: readonly string[], leases: readonly string[] = []): Living {
+  return { runs: new Set(runs), leases: new Set(leases) };
+}
+
+async function lookingAt(strangers: () => Living | null, ofLostBooks = true) {
   const clock = new ManualClock();
   const store = new WorkStore(":memory:");
   const books = new Books(store, clock);
@@ -44,19 +49,25 @@ test.each([
   ["a lease of lost books", true],
   ["a lease of these books, which are of a backup and do not know its run,", false],
 ])("%s stays until a worker has said what lives, and as long as its run does", async (_, ofLostBooks) => {
-  let living: ReadonlySet<string> | null = null;
-  const { looks } = await lookingAt(() => living, ofLostBooks);
+  let here: Living | null = null;
+  const { looks } = await lookingAt(() => here, ofLostBooks);
   expect(await looks()).toBe(null);
-  living = new Set(["run-1"]);
+  here = living(["run-1"]);
   expect(await looks()).toBe(null);
-  living = new Set(["run-2"]);
+  // A service's that was restarted: it bears the mark of the run that asked for it.
+  here = living(["run-2"], ["lease-1"]);
+  expect(await looks()).toBe(null);
+  here = living(["run-2"], ["lease-2"]);
   expect(await looks()).toBe("released");
 });
 
-test("the lease of an adopted run is its own until it ends, and is given back then", async () => {
-  const { books, looks, lease } = await lookingAt(() => new Set());
+test.each([
+  ["run-1", "which asked for it"],
+  ["run-2", "which has it since a restart"],
+])("the lease of an adopted run is its own until it ends, and is given back then: of %s, %s", async (run) => {
+  const { books, looks, lease } = await lookingAt(() => living([]));
   const job = aTask("task-1");
-  const assignment = { run: "run-1", kind: "task", job: "task-1", owner: "alice", replica: 0, replicas: 1 } as const;
+  const assignment = { run, kind: "task", job: "task-1", owner: "alice", replica: 0, replicas: 1 } as const;
   const more = { epoch: 5, spec: job.spec, lease, record: recordOf(job) };
   const runs = [{ assignment: { ...assignment, ...more }, startedAt: 1, port: null }];
   books.command({ type: "adopt-runs", node: "node-1", uid: "uid", runs });
@@ -64,8 +75,8 @@ test("the lease of an adopted run is its own until it ends, and is given back th
   const end = { at: 1, reason: null, detail: "", exitCode: 1, signal: null, resultOk: null, tail: [] };
   const facts = { node: "node-1", instance: 1, pid: 1, startedAt: 1, bootId: "b", executors: [], topics: [], tags: [] };
   const worker = { ...facts, labels: {}, cage: "cgroup", endsSurely: true, hardware: {} };
-  const ended = { run: "run-1", phase: "ended", startedAt: 1, port: null, ended: end, published: false } as const;
+  const ended = { run, phase: "ended", startedAt: 1, port: null, ended: end, published: false } as const;
   books.command({ type: "worker-reports", worker, runs: [ended] });
-  expect(books.state.runs.get("run-1")).toMatchObject({ phase: "ended", reason: "failed" });
+  expect(books.state.runs.get(run)).toMatchObject({ phase: "ended", reason: "failed" });
   expect(await looks()).toBe("released");
 });

@@ -35,3 +35,13 @@ test("one that our books have no place for is a stranger again, until an admin a
   strangers.stop("second");
   expect(strangers.wanted.stop).toEqual(["second"]);
 });
+
+test("one that other books have adopted is not of these, though its worker has not heard yet that those are lost too", () => {
+  const strangers = new Strangers();
+  const { ofJob: _, ...rest } = seen("run", { books: "adopters", adopted: { job: "job" } as Assignment });
+  expect(strangers.take([rest], "ours", () => false)).toEqual([]);
+  expect([strangers.adopted, strangers.wanted.disown]).toEqual([[], []]);
+  // An admin may take it into these, too.
+  expect(strangers.adopt("run")).toBe(true);
+  expect(strangers.wanted.adopt).toEqual(["run"]);
+});

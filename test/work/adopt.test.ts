@@ -6,6 +6,7 @@ import type { Assignment, HeldLease, Task, Workload } from "../../src/work/model
 import { emptyWork, newSlot, type WorkState } from "../../src/work/state.ts";
 import { unwanted } from "../../src/work/wanted.ts";
 import { aTask, aWorkload } from "./fixtures.ts";
+import { World } from "./world.ts";
 
 const LEASE: HeldLease = { allocationId: "lease-1", gpuUuids: ["GPU-1"], gpuIndices: [0], env: {}, fencingToken: 1 };
 const NOW = 1_800_000_000_000;
@@ -28,7 +29,9 @@ function runOf(job: Task | Workload, replica: number, more: Partial<Assignment> 
   return { assignment, startedAt: NOW - 5_000, port: null };
 }
 
-function adopted(state: WorkState, ...runs: readonly ReturnType<typeof runOf>[]): WorkState {
+type AdoptedRun = Omit<ReturnType<typeof runOf>, "startedAt"> & { readonly startedAt: number | null };
+
+function adopted(state: WorkState, ...runs: readonly AdoptedRun[]): WorkState {
   return decide(state, { type: "adopt-runs", node: "node-1", uid: "new-uid", runs }, NOW).state;
 }
 
@@ -55,6 +58,19 @@ describe("a run that is adopted", () => {
     const mark = { allocationId: "lease-0", run: "run-of-task-1-0-1", attempt: 1 };
     expect(unwanted(state, [mark])).toEqual([]);
     expect(state.lastEpoch).toBe(NOW - 5);
+  });
+
+  test("that had not begun is not tried again either: the next run's name may be that of one before it", () => {
+    const run = { ...runOf(aTask("task-1", { retry: { max: 3, lost: 3 } }), 0), startedAt: null };
+    let state = adopted(emptyWork(), run);
+    state = decide(state, { type: "lease-over", allocationId: "lease-0", endReason: "preempted" }, NOW).state;
+    const end = { at: NOW, reason: null, detail: "", exitCode: null, signal: null, resultOk: null, tail: [] };
+    const seen = { run: "run-of-task-1-0-1", phase: "ended", startedAt: null, port: null, ended: end, published: true };
+    const worker = new World(1).facts();
+    const report = { type: "worker-reports", worker, runs: [{ ...seen, phase: "ended" as const }] } as const;
+    state = decide(state, report, NOW + 1_000).state;
+    state = decide(state, { type: "tick" }, NOW + 60_000).state;
+    expect(state.tasks.get("task-1")).toMatchObject({ status: "FAILED", slots: [{ tries: 1 }] });
   });
 
   test("is adopted once, however often its worker says it", () => {

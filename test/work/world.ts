@@ -6,11 +6,12 @@ import type { WorkCommand } from "../../src/work/commands.ts";
 import { decide } from "../../src/work/decide.ts";
 import type { WorkEvent } from "../../src/work/events.ts";
 import { isOnNode, leaseOf } from "../../src/work/evolve.ts";
-import type { EndReason, RunSeen, Task, WorkerFacts } from "../../src/work/model.ts";
+import type { Assignment, EndReason, RunSeen, Task, WorkerFacts } from "../../src/work/model.ts";
 import { awaitsGpus } from "../../src/work/runs.ts";
 import { emptyWork, openRunsOf, type WorkState } from "../../src/work/state.ts";
 import { countedOn, mayAsk, unwanted, type WantedOfWorker, wantedOf } from "../../src/work/wanted.ts";
 import { isNewcomer } from "../../src/work/workers.ts";
+import { Strangers } from "../../src/work-service/strangers.ts";
 
 /** How long a GPU may take to be empty. */
 const RECLAIM_MS = 60_000;
@@ -19,6 +20,8 @@ interface Allocation {
   readonly id: string;
   readonly run: string;
   readonly attempt: number;
+  /** Those that asked for it. */
+  readonly books: string;
   readonly count: number;
   status: "queued" | "held" | "ended";
   endReason: string;
@@ -27,6 +30,12 @@ interface Allocation {
 
 interface Folder {
   readonly run: string;
+  /** Those that it was begun for, or those that have adopted it since. */
+  books: string;
+  readonly madeFor: string;
+  /** As it was told; `null`: it was over before it began. */
+  readonly assignment: Assignment | null;
+  adopted: boolean;
   readonly bootId: string;
   readonly slot: string;
   readonly allocationId: string | null;
@@ -78,6 +87,12 @@ export class World {
   readonly node: string;
   bootId = "boot-1";
   orphansStopped = 0;
+  /** The present generation of them. */
+  booksName = "books-1";
+  /** What runs and is not in the books: the daemon's own part. */
+  strangers = new Strangers();
+  /** Those that the worker was last told of; `null`: none since it began. */
+  #heardOf: string | null = null;
   #looked: { readonly instance: number; readonly runs: ReadonlySet<string> } | null = null;
   /** The worker that has had an answer. */
   #answered = 0;
@@ -100,6 +115,7 @@ export class World {
   #mayDie(point: CrashPoint): void {
     if (this.crashAt !== point) return;
     this.crashAt = null;
+    this.strangers = new Strangers();
     throw new DaemonDied(point);
   }
 
@@ -115,16 +131,35 @@ export class World {
       this.command({ type: "lease-over", allocationId: allocation.id, endReason: allocation.endReason });
     }
     this.#lookAtGpus();
-    const marked = [...this.allocations.values()].filter(({ status }) => status !== "ended");
-    for (const { allocationId } of unwanted(
-      this.state,
-      marked.map(({ id, run, attempt }) => ({ allocationId: id, run, attempt })),
-    )) {
-      this.#release(allocationId);
-      this.#mayDie("released, not recorded");
-    }
+    this.#giveBack();
     this.#judgeLeases();
     this.command({ type: "tick" });
+  }
+
+  /** As `Look` does. */
+  #giveBack(): void {
+    const live = [...this.allocations.values()].filter(({ status }) => status !== "ended");
+    const known = (run: string) => this.state.runs.get(run) !== undefined;
+    const counted = new Set(countedOn(this.state).map(({ allocationId }) => allocationId));
+    const isOurs = ({ id, books, run }: Allocation) => books === this.booksName || counted.has(id) || known(run);
+    const ours = live.filter(isOurs).map(({ id, run, attempt }) => ({ allocationId: id, run, attempt }));
+    const left = unwanted(this.state, ours).filter(({ allocationId, run }) =>
+      known(run) ? !this.#lives(allocationId, run) : !this.#mayLive(allocationId, run),
+    );
+    const lost = live.filter((one) => !isOurs(one) && !this.#mayLive(one.id, one.run));
+    for (const id of [...left.map(({ allocationId }) => allocationId), ...lost.map((one) => one.id)]) {
+      this.#release(id);
+      this.#mayDie("released, not recorded");
+    }
+  }
+
+  #lives(id: string, run: string): boolean {
+    const { living } = this.strangers;
+    return living?.runs.has(run) === true || living?.leases.has(id) === true;
+  }
+
+  #mayLive(id: string, run: string): boolean {
+    return this.strangers.living === null || this.#lives(id, run);
   }
 
   /** Before time passes on after a look no lease is without a run that wants it, and no run goes on without its lease. */
@@ -144,7 +179,10 @@ export class World {
     for (const { id, run, attempt, status } of this.allocations.values()) {
       const asking = runs.get(run);
       const isAsking = asking?.phase === "waiting" && asking.attempt === attempt;
-      if (status !== "ended" && !wanted.has(id) && !isAsking) this.violations.push(`${id} has no run that wants it`);
+      // Nobody knows yet what lives, or it does.
+      const mayLive = asking === undefined ? this.#mayLive(id, run) : this.#lives(id, run);
+      if (status !== "ended" && !wanted.has(id) && !isAsking && !mayLive)
+        this.violations.push(`${id} has no run that wants it`);
     }
   }
 
@@ -183,7 +221,8 @@ export class World {
       }
       id = `allocation-${++this.#made}`;
       this.keys.set(key, id);
-      this.allocations.set(id, { id, run, attempt, count, status: "queued", endReason: "", gpus: [] });
+      const asked = { id, run, attempt, books: this.booksName, count, status: "queued", endReason: "" } as const;
+      this.allocations.set(id, { ...asked, gpus: [] });
       this.grant();
       this.#mayDie("asked, not recorded");
     }
@@ -257,7 +296,7 @@ export class World {
   /** One round of the worker's long poll. `answered` false: the answer is lost on its way. */
   sync(answered: boolean): void {
     if (!this.workerUp) return;
-    const reports = this.#reports();
+    const reports = this.#ours(this.#reports());
     const isUnanswered = this.#answered !== this.instance;
     const isFirst = isNewcomer(this.state, this.facts(), isUnanswered);
     this.command({ type: "worker-reports", worker: this.facts(), runs: reports, isUnanswered });
@@ -268,14 +307,69 @@ export class World {
     }
     this.command({ type: "hand-out", node: this.node, instance: this.instance });
     const wanted = wantedOf(this.state, this.node, reports);
+    const { strangers } = this;
+    const ofOthers = strangers.wanted;
     this.#mayDie("handed out, not sent");
     if (!answered) return;
     this.#hearsAnswer();
+    this.#obeyOfStrangers(ofOthers);
     this.#obey(wanted);
+  }
+
+  /** As `Gate` does: what is ours of a report, once what was adopted is in the books. */
+  #ours(reports: readonly RunSeen[]): readonly RunSeen[] {
+    const take = () => this.strangers.take(reports, this.booksName, (run) => this.state.runs.get(run) !== undefined);
+    const ours = take();
+    const isNewest = (this.state.workers.get(this.node)?.instance ?? 0) <= this.instance;
+    const jobs = Map.groupBy(isNewest ? this.strangers.adopted : [], ({ adopted }) => adopted.job);
+    if (jobs.size === 0) return ours;
+    for (const of of jobs.values()) {
+      const runs = of.map(({ adopted: assignment, startedAt, port }) => ({ assignment, startedAt, port }));
+      this.command({ type: "adopt-runs", node: this.node, uid: `adopted-${++this.#made}`, runs });
+    }
+    const known = take();
+    for (const job of jobs.keys()) this.strangers.hasAdopted(job);
+    return known;
+  }
+
+  #obeyOfStrangers({ stop, settle, adopt, disown }: Strangers["wanted"]): void {
+    const folders = (runs: readonly string[]) => runs.flatMap((run) => this.folders.get(run) ?? []);
+    for (const folder of folders(stop)) folder.stopping = true;
+    for (const folder of folders(adopt)) {
+      if (folder.books === this.booksName || folder.assignment === null) continue;
+      folder.books = this.booksName;
+      folder.adopted = true;
+    }
+    for (const folder of folders(disown)) {
+      folder.books = folder.madeFor;
+      folder.adopted = false;
+    }
+    for (const folder of folders(settle)) folder.settled = true;
+  }
+
+  /** `work.db` is gone, with all that it said; leases, folders and processes are not. */
+  loseBooks(): void {
+    this.state = emptyWork();
+    this.booksName = `books-${Number(this.booksName.slice("books-".length)) + 1}`;
+    this.strangers = new Strangers();
+  }
+
+  /** An admin's word on one that the books do not know. */
+  adoptOne(pick: number): void {
+    const { all } = this.strangers;
+    const one = all[pick % Math.max(1, all.length)];
+    if (one !== undefined) this.strangers.adopt(one.run);
+  }
+
+  stopStranger(pick: number): void {
+    const { all } = this.strangers;
+    const one = all[pick % Math.max(1, all.length)];
+    if (one !== undefined) this.strangers.stop(one.run);
   }
 
   /** With the first it looks again. */
   #hearsAnswer(): void {
+    this.#heardOf = this.booksName;
     this.#answered = this.instance;
     if (this.#looked?.instance === this.instance) this.#looked = null;
   }
@@ -288,7 +382,9 @@ export class World {
 
   #seen(folder: Folder): RunSeen {
     const { run, started, startedAt, ready, published, alive, holder, exit, stopping } = folder;
-    const common = { run, startedAt, port: null, published };
+    const allocationId = folder.assignment === null ? null : folder.allocationId;
+    const lease = allocationId === null ? {} : { allocationId };
+    const common = { run, startedAt, port: null, published, books: folder.books, ...lease, ...this.#ofOthers(folder) };
     if (folder.bootId !== this.bootId) return { ...common, phase: "ended", ended: ending("rebooted", null) };
     if (!holder && started && exit === null) {
       // The holder has died: what it held is killed, and only then is it over.
@@ -300,11 +396,22 @@ export class World {
     return { ...common, phase: !started ? "starting" : ready ? "ready" : "running", ended: null };
   }
 
+  /** As a worker says it, once it knows whose books it is asked for. */
+  #ofOthers({ assignment, adopted, books, exit, alive, bootId }: Folder): Pick<RunSeen, "ofJob" | "adopted"> {
+    const ours = this.#heardOf;
+    if (assignment === null || ours === null) return {};
+    if (books === ours) return adopted ? { adopted: assignment } : {};
+    const hasEnded = (exit !== null && alive === 0) || bootId !== this.bootId;
+    return hasEnded ? {} : { ofJob: assignment.job };
+  }
+
   #obey({ start, stop, publish, settled, orphans }: WantedOfWorker): void {
-    for (const { run, lease, job, replica, fenceMs, spec } of start) {
+    for (const assignment of start) {
+      const { run, lease, job, replica, fenceMs, spec } = assignment;
       if (this.folders.has(run)) continue;
       const fence = typeof fenceMs === "number" ? { withinMs: fenceMs, graceMs: spec.stop.graceMs } : null;
-      this.folders.set(run, this.#folder(run, `${job}/${replica}`, lease?.allocationId ?? null, fence));
+      const allocationId = lease?.allocationId ?? null;
+      this.folders.set(run, this.#folder(run, `${job}/${replica}`, allocationId, fence, assignment));
     }
     for (const { run } of stop) {
       const folder = this.folders.get(run);
@@ -331,9 +438,19 @@ export class World {
     }
   }
 
-  #folder(run: string, slot: string, allocationId: string | null, fence: Folder["fence"] = null): Folder {
+  #folder(
+    run: string,
+    slot: string,
+    allocationId: string | null,
+    fence: Folder["fence"] = null,
+    assignment: Assignment | null = null,
+  ): Folder {
     return {
       run,
+      books: this.booksName,
+      madeFor: this.booksName,
+      assignment,
+      adopted: false,
       slot,
       allocationId,
       bootId: this.bootId,
@@ -473,6 +590,7 @@ export class World {
   reboot(): void {
     this.bootId = `boot-${Number(this.bootId.slice(5)) + 1}`;
     this.instance++;
+    this.#heardOf = null;
     this.heardAt = null;
     this.#looked = null;
     for (const folder of this.folders.values()) folder.alive = 0;
@@ -481,6 +599,7 @@ export class World {
   restartWorker(): void {
     this.workerUp = true;
     this.instance++;
+    this.#heardOf = null;
   }
 
   /** The next worker looks into the folders. Until it reports, the one before it may live and be obeyed. */
@@ -498,6 +617,7 @@ export class World {
       this.now += 5_000;
       this.look();
       this.sync(true);
+      for (let i = 0; i < this.strangers.all.length; i++) this.stopStranger(i);
       for (let i = 0; i < 4; i++) this.startOne(0);
       for (let i = 0; i < 4; i++) this.exitOne(0, 0, 0);
       this.ladder();
@@ -506,6 +626,22 @@ export class World {
 
   task(id: string): Task {
     return this.state.tasks.get(id) as Task;
+  }
+
+  readonly #names = new Set<string>();
+
+  /** Names are given once: no later books have one that lost books have given. */
+  isNew(name: string): boolean {
+    return !this.#names.has(name) && this.#names.add(name) !== null;
+  }
+
+  wasAdopted(task: string): boolean {
+    return this.task(task).warnings.some((warning) => warning.includes("its books were lost"));
+  }
+
+  endServices(): void {
+    for (const { id, deleted } of [...this.state.workloads.values()])
+      if (!deleted) this.command({ type: "delete-workload", id });
   }
 }
 

@@ -1,9 +1,18 @@
 /** What is removed of runs' folders by itself: nothing that anybody may still ask for, and no secret stays. */
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, test } from "vitest";
-import { leftovers, removeRun } from "../../src/worker/leftovers.ts";
+import { afterAll, expect, onTestFinished, test } from "vitest";
+import { leftovers, removeOldDrafts, removeRun } from "../../src/worker/leftovers.ts";
 
 const dir = mkdtempSync(join(tmpdir(), "gpuo-leftovers-"));
 afterAll(() => rmSync(dir, { recursive: true, force: true }));
@@ -43,4 +52,29 @@ test("a start that its worker left half done goes after an hour, a settled run a
   for (const name of found) removeRun(dir, name);
   expect(existsSync(join(dir, "half-done"))).toBe(false);
   expect(leftovers(join(dir, "gone"), NOW, () => false)).toEqual([]);
+});
+
+test("what a worker that died has left of results goes after a day, and what others keep there stays", async () => {
+  const results = mkdtempSync(join(tmpdir(), "gpuo-drafts-"));
+  onTestFinished(() => rmSync(results, { recursive: true, force: true }));
+  const draft = (path: string, ageMs: number) => {
+    mkdirSync(join(results, path), { recursive: true });
+    writeFileSync(join(results, path, "responses.json"), "{}");
+    utimesSync(join(results, path), new Date(NOW - ageMs), new Date(NOW - ageMs));
+  };
+  draft("task-1/replicas/0", 9 * DAY);
+  draft("task-1/replicas/1.new", 2 * DAY);
+  draft("task-2.new", 2 * DAY);
+  draft("run-task-3-0-1.new", 2 * DAY);
+  draft("task-4.new", HOUR);
+  draft("notes.new", 9 * DAY);
+  draft("notes/1.new", 9 * DAY);
+  writeFileSync(join(results, "task-1", "responses.json.new"), "{");
+  utimesSync(join(results, "task-1", "responses.json.new"), 0, 0);
+  await removeOldDrafts(results, NOW);
+  expect(readdirSync(results).sort()).toEqual(["notes", "notes.new", "task-1", "task-4.new"]);
+  expect(readdirSync(join(results, "task-1"))).toEqual(["replicas"]);
+  expect(readdirSync(join(results, "task-1", "replicas"))).toEqual(["0"]);
+  expect(readdirSync(join(results, "notes"))).toEqual(["1.new"]);
+  await removeOldDrafts(join(results, "none"), NOW);
 });

@@ -168,6 +168,18 @@ describe("a run that other books adopt", () => {
     }
   });
 
+  test("says which lease it has, by which that is not given back under it, whoever's mark that bears", () => {
+    const path = folder("leased");
+    const leased = { ...assignment, lease: { allocationId: "lease-1" } } as unknown as typeof assignment;
+    const watch = new RunWatch(path, { ...order, assignment: leased });
+    // Before and after it knows whose books it is asked for.
+    for (const ours of [null, "new", order.books]) expect(watch.seen(ours).allocationId).toBe("lease-1");
+    writeIn(path, "holder", { givenUp: true });
+    watch.tick(11_000, order.bootId, () => new ProcessTable());
+    expect(watch.seen("new")).not.toHaveProperty("allocationId");
+    expect(new RunWatch(path, { ...order, assignment }).seen("new")).not.toHaveProperty("allocationId");
+  });
+
   test("began when its process did, whatever was done to the clock since", () => {
     const path = folder("clock-set");
     writeIn(path, "holder", { ...(processOf(process.pid) as ProcessName), at: 1 });

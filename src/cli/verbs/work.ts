@@ -2,7 +2,13 @@
 import { randomUUID } from "node:crypto";
 import { ApiProblem } from "../../client/errors.ts";
 import { nodeTransport } from "../../client/node-transport.ts";
-import { type TaskRecord, WorkClient, type WorkerRecord, type WorkloadRecord } from "../../client/work.ts";
+import {
+  type RunRecord,
+  type TaskRecord,
+  WorkClient,
+  type WorkerRecord,
+  type WorkloadRecord,
+} from "../../client/work.ts";
 import { visible } from "../../platform/printable.ts";
 import { wholeOf } from "../ask.ts";
 import { type CommonOptions, type Context, contextOf, shown } from "../context.ts";
@@ -240,6 +246,30 @@ export async function scale(given: string, replicas: string, options: CommonOpti
   if (terminal.json) return terminal.data(workload);
   const { status } = workload;
   terminal.say(`${plural(status.replicas, "replica is", "replicas are")} wanted, ${status.readyReplicas} ready`);
+}
+
+const LOST_COLUMNS: readonly Column<RunRecord>[] = [
+  { head: "RUN", cell: ({ run_id }) => run_id },
+  { head: "STATE", cell: ({ state }) => state },
+  { head: "GPUS", cell: ({ gpu_uuids }) => String(gpu_uuids.length), align: "right" },
+  { head: "OWNER", cell: ({ owner }) => visible(owner), goes: 2 },
+  { head: "NODE", cell: ({ node }) => visible(node ?? ""), goes: 1 },
+];
+
+/** Without names it says which runs of lost books there are. */
+export async function adoptRuns(runs: readonly string[], options: CommonOptions): Promise<void> {
+  const { work, terminal } = await workContext(options);
+  for (const run of runs) {
+    const record = await work.adoptRun(run);
+    if (terminal.json) terminal.data(record);
+    else terminal.say(`${run} is being taken into the books, with the others of its task or service`);
+  }
+  if (runs.length > 0) return;
+  const lost = (await work.runs()).filter(({ lost_books: books }) => books !== undefined);
+  if (terminal.json) for (const run of lost) terminal.data(run);
+  else
+    for (const line of lost.length === 0 ? ["no run is of lost books"] : table(lost, LOST_COLUMNS, terminal))
+      terminal.line(line);
 }
 
 export async function workers(options: CommonOptions): Promise<void> {

@@ -67,7 +67,8 @@ function list(parts: RouteParts, call: Call): Answer {
 }
 
 function shownStranger({ books, leases }: RouteParts, seen: RunSeen) {
-  const lease = leases.markedByOthers(books.name).find(({ run }) => run === seen.run);
+  const marked = leases.markedByOthers(books.name);
+  const lease = marked.find(({ allocationId, run }) => allocationId === seen.allocationId || run === seen.run);
   const here = [...books.state.workers.values()].find(({ link }) => link === undefined);
   return strangerView(seen, here?.node ?? "", lease);
 }

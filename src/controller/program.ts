@@ -6,6 +6,7 @@ import { nodeTransport } from "../client/node-transport.ts";
 import { WorkClient } from "../client/work.ts";
 import { Idempotency } from "../http/exchange/idempotency.ts";
 import type { HttpServer } from "../http/exchange/server.ts";
+import { boundHeap } from "../platform/heap.ts";
 import { sortableIds } from "../platform/ids.ts";
 import { createLogger, type Logger } from "../platform/logger.ts";
 import { urlHost } from "../platform/url-host.ts";
@@ -37,6 +38,7 @@ const LOST_DEADLINE_MS = 1_000;
 export async function runController(flags: ControllerFlags, version: string): Promise<void> {
   const settings = loadSettings(flags, process.env);
   const log = createLogger(settings.logLevel);
+  boundHeap();
   if (settings.inert.length > 0) log.warn({ inert: settings.inert }, "these settings are taken, and have no effect");
   const asked = new AbortController();
   // A terminal's SIGINT and SIGHUP reach this process alone: it stops what it has started, from the first moment on.

@@ -12,7 +12,8 @@ import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
 import type { Assignment, HeldLease, Origin, Run, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
-import { type AskAgain, declineRun, endRun, isElsewhere, isTask, startElsewhere } from "./runs.ts";
+import { startElsewhere } from "./offers.ts";
+import { type AskAgain, declineRun, endRun, isElsewhere, isTask } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
 import { assignmentOf, serviceHere, type WantedOfWorker } from "./wanted.ts";
 

@@ -15,16 +15,16 @@ import type {
   JobRef,
   Run,
   RunEndSeen,
-  RunOnNode,
   Slot,
   Task,
   Waiting,
   Workload,
   WorkSpec,
 } from "./model.ts";
-import { chooseNode, type NodeChoice, type Offer, suits } from "./node-choice.ts";
+import { type NodeChoice, suits } from "./node-choice.ts";
+import { chooseServing, offersOf, unpromised } from "./offers.ts";
 import { afterServiceRun, afterTaskRun, chanceOf, type Ending } from "./retries.ts";
-import { jobOf, nodesServing, openRunsOf, slotOf } from "./state.ts";
+import { jobOf, openRunsOf, slotOf } from "./state.ts";
 
 /** How soon a lease is asked for again under a new key after the last was missed. */
 const MISSED_RETRY_MS = 1_000;
@@ -81,7 +81,7 @@ export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string
     const own = offersOf(state).filter(({ worker }) => worker.link === undefined);
     return chooseServing(state, job, own, now);
   }
-  const asked = offersOf(state).filter(({ worker }) => !avoided.has(worker.node));
+  const asked = unpromised(state, run, now).filter(({ worker }) => !avoided.has(worker.node));
   const choice = chooseServing(state, job, asked, now);
   if (choice.node !== null || !NOBODY.has(choice.reason)) return choice;
   const { spec } = job;
@@ -90,73 +90,6 @@ export function nodeFor({ state, now }: Pick<Draft, "state" | "now">, id: string
 }
 
 const NOBODY: ReadonlySet<string> = new Set(["no-worker", "no-suitable-worker"]);
-
-/** What uses a service goes where a replica of it is ready. */
-export function chooseServing(
-  state: Draft["state"],
-  job: Pick<Task, "owner" | "spec" | "origin"> | Workload,
-  offers: readonly Offer[],
-  now: EpochMs,
-): NodeChoice {
-  if (job.spec === null) return { node: null, reason: "no-settings" };
-  const serving = job.spec.service === undefined || "uid" in job ? null : nodesServing(state, job);
-  if (serving === null) return chooseNode(job.spec, offers, now);
-  const left = offers.filter(({ worker }) => serving.has(worker.node));
-  return left.length === 0 ? { node: null, reason: "service-not-ready" } : chooseNode(job.spec, left, now);
-}
-
-/** Of books that stand as they are: the maps never change, and many runs ask one after the other. */
-const foundOffers = new WeakMap<Draft["state"]["runs"], { of: Draft["state"]["workers"]; offers: readonly Offer[] }>();
-
-function offersOf(state: Draft["state"]): readonly Offer[] {
-  const known = foundOffers.get(state.runs);
-  if (known !== undefined && known.of === state.workers) return known.offers;
-  const offers = offersFrom(state);
-  foundOffers.set(state.runs, { of: state.workers, offers });
-  return offers;
-}
-
-/** What each node could take, less what it has been given since it said so. */
-function offersFrom(state: Draft["state"]): Offer[] {
-  const workers = [...state.workers.values()];
-  // Alone, it is chosen whatever it has free.
-  if (workers.length < 2 && workers.every(({ link }) => link === undefined))
-    return workers.map((worker) => ({ worker, freeGpus: worker.freeGpus ?? null }));
-  const given = new Map<string, { gpus: number; runs: number }>();
-  for (const run of openRunsOf(state)) {
-    if (run.phase === "waiting" || run.phase === "ended") continue;
-    const sum = given.get(run.node) ?? { gpus: 0, runs: 0 };
-    sum.runs++;
-    // With a lease it is out of what the node calls free.
-    const isNews = run.lease === null || run.createdAt > (state.workers.get(run.node)?.lastSeen ?? 0);
-    if (isNews) sum.gpus += jobOf(state, run.job)?.spec?.resources.gpu?.count ?? 0;
-    given.set(run.node, sum);
-  }
-  return workers.map((worker) => {
-    const { gpus, runs } = given.get(worker.node) ?? { gpus: 0, runs: 0 };
-    const freeGpus = typeof worker.freeGpus === "number" ? Math.max(0, worker.freeGpus - gpus) : null;
-    if (worker.link === undefined || runs === 0) return { worker, freeGpus };
-    return { worker: { ...worker, link: { ...worker.link, isIdle: false } }, freeGpus };
-  });
-}
-
-/** Of runs that wait in the lines of nodes, in this order, those that others could start now: no more than find room together. */
-export function startElsewhere(state: Draft["state"], queued: readonly RunOnNode[], now: EpochMs): RunOnNode[] {
-  let offers = offersOf(state);
-  return queued.filter((run) => {
-    const job = jobOf(state, run.job);
-    const others = offers.filter(({ worker, freeGpus }) => worker.node !== run.node && freeGpus !== 0);
-    if (job === undefined || others.length === 0) return false;
-    const choice = chooseServing(state, job, others, now);
-    if (choice.node === null || !choice.startsNow) return false;
-    const count = job.spec?.resources.gpu?.count ?? 0;
-    offers = offers.map((offer) => {
-      const isThere = offer.worker.node === choice.node && offer.freeGpus !== null;
-      return isThere ? { ...offer, freeGpus: offer.freeGpus - count } : offer;
-    });
-    return true;
-  });
-}
 
 /** What needs no GPU goes to its node at once, and what another node takes, to that; others wait for a lease of ours. */
 function settleWaiting(draft: Draft, run: Extract<Run, { phase: "waiting" }>): void {

@@ -32,6 +32,67 @@ test("changes that never end do not put the next look off for ever", async () =>
     .finally(() => clearInterval(changes));
 });
 
+test("what somebody asks for does not wait for the others: a long pass is cut, and goes on where it was", async () => {
+  const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+  const named = (name: string, status: WorkloadStatus = {}) => {
+    const one = workload({ replicas: 1 }, { status });
+    return { ...one, metadata: { ...one.metadata, name, uid: name } };
+  };
+  const others = Array.from({ length: 300 }, (_, index) => named(`w-${index}`, { observedGeneration: 1 }));
+  const workloads = new Map(others.map((one) => [one.metadata.name, one]));
+  const applied: string[] = [];
+  let changed: () => void = () => undefined;
+  const loop = new ReconcileLoop({
+    objects: {
+      workloads: () => [...workloads.values()],
+      models: () => [],
+      revisions: () => [],
+      subscribe: (run: () => void) => {
+        changed = run;
+        return () => undefined;
+      },
+      putStatus: async (one: ReturnType<typeof named>, status: WorkloadStatus) => {
+        workloads.set(one.metadata.name, { ...one, status });
+      },
+      keepRevision: async () => undefined,
+    },
+    history: { addEvent: () => undefined, endScaling: () => undefined },
+    backend: {
+      look: async () => ({
+        nodes: [node()],
+        tracksOf: () => [],
+        loadOf: () => [],
+        serviceOf: () => null,
+        isolates: true,
+        stampOf: () => [],
+      }),
+      templateOf: () => ({}),
+      // Ten at once: 300 take six seconds.
+      apply: async ({ metadata }: ReturnType<typeof named>) => {
+        applied.push(metadata.name);
+        await pause(200);
+        return [];
+      },
+      tend: async () => undefined,
+    },
+    settings: SETTINGS,
+    leads: () => true,
+    newId: () => "id",
+    now: () => Date.now(),
+    log: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  } as never);
+  onTestFinished(() => loop.stop());
+  loop.start();
+  await expect.poll(() => applied.length, { timeout: 10_000 }).toBeGreaterThan(20);
+  workloads.set("asked", named("asked"));
+  const before = applied.length;
+  changed();
+  await expect.poll(() => applied, { timeout: 10_000 }).toContain("asked");
+  // Those under way, ten at once for each 200 ms until it is looked at.
+  expect(applied.indexOf("asked") - before).toBeLessThan(60);
+  await expect.poll(() => new Set(applied).size, { timeout: 30_000 }).toBe(301);
+});
+
 /** A loop over one workload of one replica, in a cluster that says by stamps what is new. */
 function overOne() {
   const phase = { now: "ready" as ReplicaSeen["phase"] };

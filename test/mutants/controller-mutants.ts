@@ -219,8 +219,41 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [
       {
         name: "A status is written at every look",
-        find: "if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) {",
+        find: "if (this.#measured.isWritten(workload, outcome.status, seen.now)) {",
         replace: "if (outcome.gone) {",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/loop.ts",
+    ["test/controller/loop.test.ts"],
+    [
+      {
+        name: "A wish waits for the end of a long pass",
+        find: "if (performance.now() - startedAt >= CUT_AFTER_MS && this.#hasNews()) return;",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/order.ts",
+    ["test/controller/order.test.ts"],
+    [
+      {
+        name: "A pass that is cut begins with the same workloads each time",
+        find: "isUnanswered(workload) ? -1 : (this.#decidedIn.get(keyOf(workload.metadata)) ?? 0);",
+        replace: "isUnanswered(workload) ? -1 : 0;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/measured-writes.ts",
+    ["test/controller/measured-writes.test.ts"],
+    [
+      {
+        name: "A controller that begins writes the figures of all workloads at once",
+        find: "now - EVERY_MS * fractionOf(uid)",
+        replace: "now - EVERY_MS * (uid === uid ? 1 : fractionOf(uid))",
       },
     ],
   ),

@@ -31,13 +31,13 @@ const PLAIN = planted(
   [
     {
       name: "A list with something in it that JSON does not have is captured as it stands",
-      find: "return plain.every((item, place) => item === list[place]) ? (list as readonly Plain[]) : plain;",
-      replace: "return list as readonly Plain[];",
+      find: "if (Array.isArray(value)) return value.map(toPlain);",
+      replace: "if (Array.isArray(value)) return value;",
     },
     {
       name: "What is captured has whatever is plain in it copied",
-      find: "return isPlain ? (value as JsonObject) : Object.fromEntries(plain);",
-      replace: "return Object.fromEntries(plain);",
+      find: "return isPlain(value) ? value : madePlain(value);",
+      replace: "return madePlain(value);",
     },
   ],
 );

@@ -176,6 +176,28 @@ test("no more is asked back than others have room for, and what is on its way ha
   expect(ids()).toEqual([]);
 });
 
+test("the room that a run was asked back for is its own: who comes later does not take it, unless the run never comes", () => {
+  const books = new Books();
+  books.node("a", 0);
+  books.submit("t");
+  books.do({ type: "hand-out", node: "a", instance: 1 });
+  const waiting = { reason: "0 GPUs free", position: 1, etaLatest: null };
+  const nothing = { startedAt: null, port: null, published: false, lease: null, ended: null };
+  books.node("a", 0, [{ ...nothing, run: books.run("t").id, phase: "starting", waiting }]);
+  books.node("b", 2);
+  books.do({ type: "recall-run", run: books.run("t").id });
+  books.submit("u");
+  books.submit("v");
+  // One of the two GPUs is taken by the first of them, the other one is kept.
+  expect(books.run("u")).toMatchObject({ phase: "assigned", node: "b" });
+  expect(books.run("v")).toMatchObject({ phase: "assigned", node: "a" });
+  const cancelled = { at: books.now, reason: "cancelled", detail: "the task was cancelled", exitCode: null } as const;
+  const ended = { ...cancelled, signal: null, resultOk: null, tail: [] };
+  books.node("a", 0, [{ ...nothing, run: books.run("t").id, phase: "ended", ended, waiting: null }]);
+  books.do({ type: "tick" });
+  expect(books.run("t")).toMatchObject({ phase: "assigned", node: "b" });
+});
+
 test("what is on its way to a node is bounded, and more is handed out as it says what it has", () => {
   const books = new Books();
   books.node("a", 1);

@@ -12,8 +12,9 @@
  *  6. When the clock was set, all that is counted from an instant on is counted anew, as after a start.
  *  7. A pass that takes long is followed by a pause as long, up to a second: a busy cluster is not looked at without end,
  *     nor, since changes never end there, never.
+ *  8. What somebody asks for waits behind nothing: it is decided on first, a long pass is cut for it, and no pause comes
+ *     before it (order.ts).
  */
-import { isDeepStrictEqual } from "node:util";
 import { changedConditions, conditionsAfter, finding } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
@@ -21,13 +22,15 @@ import type { Model } from "../objects/model.ts";
 import { numberFor, outdated, type Revision, revisionParts } from "../objects/revision.ts";
 import type { History, Objects } from "../objects/store.ts";
 import { gpuMaximumOf, gpusOfTenant } from "../objects/tenants.ts";
-import type { Workload, WorkloadStatus } from "../objects/workload.ts";
+import type { Workload } from "../objects/workload.ts";
 import { type Family, family } from "../watching/figures.ts";
 import type { Backend, Look } from "./backend.ts";
 import { Breath } from "./breath.ts";
 import { ClockWatch } from "./clock-watch.ts";
 import { LoopFigures } from "./loop-figures.ts";
+import { MeasuredWrites } from "./measured-writes.ts";
 import { ModelStatuses } from "./model-statuses.ts";
+import { Order } from "./order.ts";
 import { isAtRest, type Memory, NO_MEMORIES, type Outcome, reconcile, type Wanted } from "./reconcile.ts";
 import type { TrackSeen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
@@ -39,7 +42,8 @@ const GATHER_MS = 20;
 const AT_ONCE = 10;
 const FIRST_REST_MS = 5;
 const LONGEST_REST_MS = 300_000;
-const METRICS_MS = 60_000;
+/** A pass that has lasted so long makes way for what is asked anew. */
+const CUT_AFTER_MS = 200;
 const LONGEST_PAUSE_MS = 30_000;
 
 export interface LoopParts {
@@ -70,7 +74,8 @@ interface Settled {
 export class ReconcileLoop {
   readonly #parts: LoopParts;
   readonly #memories = new Map<string, Memory>();
-  readonly #measuredAt = new Map<string, number>();
+  readonly #measured = new MeasuredWrites();
+  readonly #order = new Order();
   #settled = new WeakMap<Workload, Settled>();
   readonly #clock: ClockWatch | null;
   #timer: NodeJS.Timeout | null = null;
@@ -133,7 +138,13 @@ export class ReconcileLoop {
       return;
     }
     // A look that is due stays due: changes that never end must not put it off for ever.
-    this.#begins(Math.max(GATHER_MS, Math.min(EVERY_MS, this.#tookMs)));
+    this.#begins(this.#hasNews() ? GATHER_MS : Math.max(GATHER_MS, Math.min(EVERY_MS, this.#tookMs)));
+  }
+
+  /** Somebody has asked for something that the pass under way, or the last one, does not know of. */
+  #hasNews(): boolean {
+    const { objects, leads } = this.#parts;
+    return leads() && this.#order.hasNews(objects.workloads(), (key) => this.#isDue(key));
   }
 
   /** In so long, or earlier where that is due already. */
@@ -183,17 +194,21 @@ export class ReconcileLoop {
     const { seen } = this;
     const models = this.#modelStatuses.sameAsBefore(objects.models());
     const open = objects.workloads().filter((workload) => !this.#isSettled(workload, seen, models));
-    const left = open.filter(({ metadata }) => this.#isDue(keyOf(metadata)));
+    const left = this.#order.of(open.filter(({ metadata }) => this.#isDue(keyOf(metadata))));
+    const startedAt = performance.now();
     this.#undecided = new Set(open.map(({ metadata }) => keyOf(metadata)));
     const breath = new Breath();
     const some = async () => {
       // Asked before each: a pass over many can last longer than a lease.
       for (let next = left.shift(); next !== undefined && this.#parts.leads(); next = left.shift()) {
         await this.#guarded(next, seen, models);
+        this.#order.decided(next);
         await breath.drawn();
+        if (performance.now() - startedAt >= CUT_AFTER_MS && this.#hasNews()) return;
       }
     };
     await Promise.all(Array.from({ length: AT_ONCE }, some));
+    this.#order.putOff(left);
     if (!this.#parts.leads()) return;
     await this.#tended();
     await this.#modelStatuses.write(this.#parts.now());
@@ -204,7 +219,7 @@ export class ReconcileLoop {
     if (setByMs === null) return;
     this.#parts.log.warn({ set_by_ms: setByMs }, "the clock was set: what is counted from an instant on begins anew");
     this.#memories.clear();
-    this.#measuredAt.clear();
+    this.#measured.clear();
     this.#resting.clear();
     this.#settled = new WeakMap();
   }
@@ -275,16 +290,17 @@ export class ReconcileLoop {
     if (outcome.gone) {
       this.#memories.delete(uid);
       this.#resting.delete(keyOf(workload.metadata));
-      this.#measuredAt.delete(uid);
+      this.#measured.forget(uid);
+      this.#order.forget(workload);
       await this.#parts.backend.forget?.(workload);
       await objects.forget(workload);
       return;
     }
-    if (isDeepStrictEqual(outcome.status, workload.status) || this.#isOnlyMeasured(workload, outcome)) {
+    if (this.#measured.isWritten(workload, outcome.status, seen.now)) {
       if (stamp !== undefined && isAtRest(outcome)) this.#settled.set(workload, { models, stamp, at: seen.now });
       return;
     }
-    this.#measuredAt.set(uid, now());
+    this.#measured.written(uid, now());
     await this.#tell(workload, outcome);
     await objects.putStatus(workload, outcome.status);
   }
@@ -327,12 +343,6 @@ export class ReconcileLoop {
     return kept.template;
   }
 
-  /** Figures move with each look: alone they are written once a minute. */
-  #isOnlyMeasured({ metadata, status }: Workload, outcome: Outcome): boolean {
-    if (!isDeepStrictEqual(unmeasured(status), unmeasured(outcome.status))) return false;
-    return this.#parts.now() - (this.#measuredAt.get(metadata.uid) ?? 0) < METRICS_MS;
-  }
-
   async #tell(workload: Workload, { scaled, status }: Outcome): Promise<void> {
     if (scaled !== null) this.#figures.scalings.add({ type: scaled.type });
     const { history, newId, now } = this.#parts;
@@ -362,11 +372,6 @@ export class ReconcileLoop {
     const [last] = await this.#parts.history.scalings({ deploymentId, limit: 1 });
     return last?.status === "in_progress" && last.toReplicas === to;
   }
-}
-
-function unmeasured(status: WorkloadStatus): WorkloadStatus {
-  const { currentMetrics: _, resourceUsage: __, performanceMetrics: ___, ...rest } = status;
-  return rest;
 }
 
 /** The backend's words, if it refused what was asked of it; `null`: it took it. */

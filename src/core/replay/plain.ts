@@ -32,7 +32,7 @@ function isPlain(value: unknown): value is Plain {
 function madePlain(value: unknown): Plain {
   if (value === null || typeof value === "string" || typeof value === "boolean") return value;
   if (typeof value === "number") return Number.isFinite(value) ? value : { $number: String(value) };
-  if (Array.isArray(value)) return plainList(value);
+  if (Array.isArray(value)) return value.map(toPlain);
   if (value instanceof Map) {
     const entries = [...value].map(([key, item]): [unknown, Plain] => [key, toPlain(item)]);
     const keepsOrder = entries.every(([key]) => typeof key === "string" && !REORDERED.test(key));
@@ -50,27 +50,16 @@ function isSimple(value: object): value is Readonly<Record<string, unknown>> {
   return prototype === Object.prototype || prototype === null;
 }
 
-function plainList(list: readonly unknown[]): readonly Plain[] {
-  const plain = list.map(toPlain);
-  return plain.every((item, place) => item === list[place]) ? (list as readonly Plain[]) : plain;
-}
-
 function plainObject(value: Readonly<Record<string, unknown>>): Plain {
   const plain: [string, Plain][] = [];
-  let isPlain = true;
   let isMarked = false;
   for (const key of Object.keys(value)) {
     const item = value[key];
-    if (item === undefined) isPlain = false;
-    else {
-      const plainItem = toPlain(item);
-      if (plainItem !== item) isPlain = false;
-      if (key.startsWith(MARK)) isMarked = true;
-      plain.push([key, plainItem]);
-    }
+    if (item === undefined) continue;
+    if (key.startsWith(MARK)) isMarked = true;
+    plain.push([key, toPlain(item)]);
   }
-  if (isMarked) return { $object: plain };
-  return isPlain ? (value as JsonObject) : Object.fromEntries(plain);
+  return isMarked ? { $object: plain } : Object.fromEntries(plain);
 }
 
 /** What {@link toPlain} was given. */

@@ -7,7 +7,7 @@ import { WorkError } from "../../work/errors.ts";
 import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { WorkSpec } from "../../work/model.ts";
 import { topicOf } from "../../work/node-choice.ts";
-import { chooseServing } from "../../work/runs.ts";
+import { chooseServing } from "../../work/offers.ts";
 import { wishOf } from "../look.ts";
 import { type MaybeParts, type RouteParts, working } from "./parts.ts";
 import { draftOf, yamlOf } from "./tasks.ts";

@@ -48,6 +48,14 @@ test("a lease without a max_duration does not matter when the head can start wit
   expect(host.gpusOf(pair)).toEqual(["GPU-b", "GPU-c"]);
 });
 
+test("a TTL can be renewed, so that no start is foreseen by it, and nothing held for one", () => {
+  const host = new SimulatedHost([h100("GPU-a"), h100("GPU-b")], { reserveAfterMs: 0 });
+  host.submit({ preferredGpus: ["GPU-a"], ttlMs: minutes(60) });
+  const pair = host.submit({ requiredGpus: 2 });
+  expect(host.gpusOf(host.submit({ maxDurationMs: minutes(120) }))).toEqual(["GPU-b"]);
+  expect(host.allocation(pair).status).toBe("queued");
+});
+
 test("the head can start when the GPUs it needs are back, not the last that it could use", () => {
   const host = new SimulatedHost(eight(), { reserveAfterMs: 0 });
   for (let i = 0; i < 7; i++) host.submit({ maxDurationMs: minutes(10 * (i + 1)) });

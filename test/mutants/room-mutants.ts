@@ -301,13 +301,6 @@ const STORE: readonly Mutant[] = [
     tests: [FAILURE],
   },
   {
-    name: "A second lease takes the GPU's row from the first, instead of being refused",
-    file: "src/store/statements.ts",
-    find: "INSERT INTO live_leases",
-    replace: "INSERT OR REPLACE INTO live_leases",
-    tests: [FAILURE],
-  },
-  {
     name: "A turn is written without a transaction around it",
     file: "src/store/writer.ts",
     find: "this.#begin.run();\n      const result = this.#work(job);\n      this.#commit.run();",

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { MIN_RETENTION_MS, openStore } from "../../src/store/store.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
+import { NO_QUOTA, NO_QUOTAS } from "../simulation/simulated-host.ts";
 import { ask, reading, SlowStore, settled, startScheduler } from "./harness.ts";
 
 const BOB = { principal: "bob", admin: false };
@@ -149,4 +150,24 @@ test("new settings hold while nothing can be stored, and still when storing work
   store.failing = false;
   await scheduler.allocate(ask(), BOB);
   await expect(scheduler.allocate(ask(), BOB)).rejects.toMatchObject({ code: "queue-full" });
+});
+
+test("with a full disk a quota that is lifted is lifted, though whom it kept waiting cannot be served yet", async () => {
+  const quotas = { ...NO_QUOTAS, principals: { bob: { ...NO_QUOTA, maxGpus: 1 } } };
+  const store = new MemoryStore();
+  const { scheduler } = await startScheduler(store, { gpus: 2, policy: { quotas } });
+  await scheduler.allocate(ask(), BOB);
+  const waiting = (await scheduler.allocate(ask(), BOB)).allocation.request.id;
+  const standing = () => scheduler.state.allocations.get(waiting)?.status;
+  expect(standing()).toBe("queued");
+  store.failing = true;
+  await scheduler.reconfigure({ ...scheduler.state.policy, quotas: NO_QUOTAS }, 5_000);
+  expect([scheduler.state.policy.quotas, standing()]).toEqual([NO_QUOTAS, "queued"]);
+  await expect(scheduler.allocate(ask(), BOB)).rejects.toMatchObject({ code: "storage-unavailable" });
+  await scheduler.reconfigure({ ...scheduler.state.policy, quotas }, 5_000);
+  expect([scheduler.state.policy.quotas, standing()]).toEqual([quotas, "queued"]);
+  await scheduler.reconfigure({ ...scheduler.state.policy, quotas: NO_QUOTAS }, 5_000);
+  store.failing = false;
+  await scheduler.allocate(ask(), BOB);
+  expect(standing()).toBe("offered");
 });

@@ -153,9 +153,10 @@ export class Gate {
   }
 
   /** Of a report, once what an admin has adopted of lost books is in ours. */
-  #ours({ worker, runs }: Report): readonly RunSeen[] {
+  #ours({ worker, runs, isUnanswered = false }: Report): readonly RunSeen[] {
     const { state, name } = this.#books;
-    const take = () => this.strangers.take(runs, name, (run) => this.#books.state.runs.get(run) !== undefined);
+    const isKnown = (run: string) => this.#books.state.runs.get(run) !== undefined;
+    const take = () => this.strangers.take(runs, name, isKnown, !isUnanswered);
     const ours = take();
     // An older worker has none of it to say any more, and is refused below.
     const isNewest = (state.workers.get(worker.node)?.instance ?? 0) <= worker.instance;

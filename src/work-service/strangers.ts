@@ -19,6 +19,7 @@ export class Strangers {
   #seen: ReadonlyMap<string, RunSeen> | null = null;
   /** Of our books by their mark, as those made since the backup that these are of: they are stopped. */
   #orphans: readonly RunSeen[] = [];
+  #isWhole = true;
   readonly #toStop = new Set<string>();
   /** Jobs: all runs of one are taken together. */
   readonly #toAdopt = new Set<string>();
@@ -26,9 +27,16 @@ export class Strangers {
 
   /**
    * @param isKnown whether it is in our books. What was adopted may not be yet: until then nothing is decided of it.
+   * @param isWhole its worker has looked since it was first obeyed: what the one before it began meanwhile is among it.
    * @returns what is ours of a report, once the rest has been taken.
    */
-  take(reports: readonly RunSeen[], ours: string, isKnown: (run: string) => boolean): readonly RunSeen[] {
+  take(
+    reports: readonly RunSeen[],
+    ours: string,
+    isKnown: (run: string) => boolean,
+    isWhole = true,
+  ): readonly RunSeen[] {
+    this.#isWhole = isWhole;
     const runs = reports.map((seen) => asToldTo(ours, seen));
     const isOurs = ({ run, books = ours, adopted }: RunSeen) =>
       books === ours && (adopted === undefined || isKnown(run));
@@ -49,7 +57,7 @@ export class Strangers {
 
   /** All that may have processes and are not in our books, though they may bear their name; `null`: nobody can say. */
   get living(): Living | null {
-    if (this.#seen === null) return null;
+    if (this.#seen === null || !this.#isWhole) return null;
     const all = [...this.all.filter(({ ended }) => ended === null), ...this.#orphans];
     return {
       runs: new Set(all.map(({ run }) => run)),

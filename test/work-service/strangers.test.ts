@@ -45,3 +45,11 @@ test("one that other books have adopted is not of these, though its worker has n
   expect(strangers.adopt("run")).toBe(true);
   expect(strangers.wanted.adopt).toEqual(["run"]);
 });
+
+test("what a worker says that has not looked since it was obeyed is not all that lives", () => {
+  const strangers = new Strangers();
+  strangers.take([seen("first")], "ours", () => false, false);
+  expect([strangers.all.length, strangers.living]).toEqual([1, null]);
+  strangers.take([seen("first"), seen("second")], "ours", () => false);
+  expect(strangers.living?.runs).toEqual(new Set(["first", "second"]));
+});

@@ -296,8 +296,8 @@ export class World {
   /** One round of the worker's long poll. `answered` false: the answer is lost on its way. */
   sync(answered: boolean): void {
     if (!this.workerUp) return;
-    const reports = this.#ours(this.#reports());
     const isUnanswered = this.#answered !== this.instance;
+    const reports = this.#ours(this.#reports(), isUnanswered);
     const isFirst = isNewcomer(this.state, this.facts(), isUnanswered);
     this.command({ type: "worker-reports", worker: this.facts(), runs: reports, isUnanswered });
     this.#mayDie("report taken, not answered");
@@ -317,8 +317,9 @@ export class World {
   }
 
   /** As `Gate` does: what is ours of a report, once what was adopted is in the books. */
-  #ours(reports: readonly RunSeen[]): readonly RunSeen[] {
-    const take = () => this.strangers.take(reports, this.booksName, (run) => this.state.runs.get(run) !== undefined);
+  #ours(reports: readonly RunSeen[], isUnanswered: boolean): readonly RunSeen[] {
+    const isKnown = (run: string) => this.state.runs.get(run) !== undefined;
+    const take = () => this.strangers.take(reports, this.booksName, isKnown, !isUnanswered);
     const ours = take();
     const isNewest = (this.state.workers.get(this.node)?.instance ?? 0) <= this.instance;
     const jobs = Map.groupBy(isNewest ? this.strangers.adopted : [], ({ adopted }) => adopted.job);

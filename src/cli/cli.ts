@@ -117,14 +117,18 @@ function askingVerbs(program: Command): void {
     .argument("<id>")
     .requiredOption("-m, --message <text>", "what they are to read, by webhook, event and gpuo run")
     .action(async (id, options) => (await ask()).nudge(id, options));
-  verb(program, "wait", "wait until a request is granted, or a task is over", "gpuo wait ID")
+  verb(program, "wait", "wait until a request is granted, a task is over or a service runs", "gpuo wait ID")
     .argument("<id>")
     .option("--export", "print what sets the environment")
-    .action(async (id, options) =>
-      TASK_ID.test(id) && (await (await import("./verbs/work.ts")).waitedFor(id, options))
-        ? undefined
-        : (await ask()).wait(id, options),
-    );
+    .action(async (id, options) => {
+      if (TASK_ID.test(id) && (await (await import("./verbs/work.ts")).waitedFor(id, options))) return;
+      try {
+        await (await ask()).wait(id, options);
+      } catch (error) {
+        const isNone = (error as Error).name === "NoSuchError";
+        if (!isNone || !(await (await import("./verbs/work.ts")).serviceWaitedFor(id, options))) throw error;
+      }
+    });
   const booking = () => import("./verbs/reserve.ts");
   verb(program, "reserve", "keep GPUs from a time for a while", "gpuo reserve -g 2 --from 'tomorrow 14:00' --for 2h")
     .option("-g, --gpus <n>", "how many GPUs", "1")

@@ -44,8 +44,11 @@ export function workVerbs(program: Command): void {
     .option("--config <file>", "settings in YAML (default: as for serve)")
     .option("--simulate <host>", "of a daemon that was started with it")
     .action(async (options: { readonly config?: string; readonly simulate?: string }) => {
-      const [{ load }, { runWorker }] = await Promise.all([import("./settings.ts"), import("../worker/program.ts")]);
-      await runWorker(load(options).config, process.env);
+      const [{ load }, { runWorker, WORKER_RULES }] = await Promise.all([
+        import("./settings.ts"),
+        import("../worker/program.ts"),
+      ]);
+      await runWorker(load(options, WORKER_RULES).config, process.env);
       process.exit();
     });
 }

@@ -126,7 +126,7 @@ function userObjection({ runAs, allowSameUser, allowRoot, worker }: WorkConfig):
   if (users.includes("root") && !allowRoot && (worker === "embedded" || runAs !== null)) {
     return "runs would be root's: name another user, or set work.allow_root: true";
   }
-  if (worker === "embedded" && users.includes(own.username) && !allowSameUser) {
+  if ((worker === "embedded" || runAs !== null) && users.includes(own.username) && !allowSameUser) {
     return `runs would be of the daemon's own user ${own.username}, who can read its keys and database: name another, or set work.allow_same_user: true`;
   }
   return null;

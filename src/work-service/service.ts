@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import type { z } from "zod";
 import type { ZodOpenApiPathsObject } from "zod-openapi";
 import type { ClusterConfig } from "../config/cluster.ts";
+import { isLoopback } from "../config/config.ts";
 import type { WorkConfig } from "../config/work.ts";
 import type { Endpoint } from "../http/exchange/endpoint.ts";
 import { Idempotency } from "../http/exchange/idempotency.ts";
@@ -23,6 +24,7 @@ import { Gate } from "./gate.ts";
 import type { Leases } from "./leases.ts";
 import { type Log, Look } from "./look.ts";
 import { tellOf } from "./news.ts";
+import { opened } from "./opened.ts";
 import { WORK_REFUSALS } from "./refusals.ts";
 import { overviewEndpoints } from "./routes/overview.ts";
 import type { RouteParts, WorkRouteSettings } from "./routes/parts.ts";
@@ -202,7 +204,7 @@ function settingsOf(config: WorkConfig): WorkRouteSettings {
     return [name, profile] as const;
   });
   return {
-    executors: config.executors,
+    executors: opened(config.executors),
     taskTypes: config.taskTypes,
     models: config.models,
     defaultModels: config.defaultModels,
@@ -210,6 +212,7 @@ function settingsOf(config: WorkConfig): WorkRouteSettings {
     maxTasks: config.maxTasks,
     maxWorkloads: config.maxWorkloads,
     serviceHost: config.serviceHost,
+    services: { name: config.serviceHost, isLoopback: isLoopback(config.serviceHost) },
     dir: resolve(config.dir),
     resultsDir: resolve(config.resultsDir),
   };

@@ -271,6 +271,7 @@ export function workerView(state: WorkState, worker: Worker, now: number, own: G
     executors: worker.executors,
     labels: worker.labels,
     cage: worker.cage,
+    same_user: worker.sameUser ?? null,
     free_gpus: own?.free ?? worker.freeGpus ?? null,
     runs: runs.map(({ id }) => id),
   };

@@ -59,7 +59,7 @@ export function commandOf(kind: "task" | "service", spec: WorkSpec, settings: Ex
     case "python":
       return plain(pythonCommand(spec, settings, place));
     case "ppo":
-      return plain(ppoCommand(spec, settings, place));
+      return { argv: ppoCommand(spec, settings, place), warnings: droppedOf(spec, settings) };
     case "vllm":
       return vllmCommand(kind, spec, settings, place);
     case "container":
@@ -147,6 +147,9 @@ export function specIn(document: JsonObject): JsonObject {
   return (at(document, "spec") as JsonObject | undefined) ?? document;
 }
 
+/** What vLLM reads the key from that its callers must have. */
+export const VLLM_KEY = "VLLM_API_KEY";
+
 /** `--shutdown-timeout` came with 0.19; the rest is as old as the executor cares for. */
 const DRAINS_FROM: readonly [number, number] = [0, 19];
 /** Before it, vLLM reads CUDA_VISIBLE_DEVICES as numbers. */
@@ -170,10 +173,6 @@ export function vllmServeArgv(spec: WorkSpec, settings: ExecutorSettings, place:
     const value = at(given, "model", ...path);
     return value === undefined ? [] : [flag, String(value)];
   };
-  const warnings: string[] = [];
-  if (wantsRemoteCode(spec) && !settings.allowRemoteCode) {
-    warnings.push(`trust_remote_code is dropped: work.executors.${spec.executor}.allow_remote_code is false`);
-  }
   const parallel = at(given, "model", "vllm", "tensor_parallel_size") ?? Math.max(1, resources.gpu?.count ?? 1);
   const drainS = Math.floor(stop.graceMs / 1_000) - DRAIN_RESERVE_S;
   const argv = [
@@ -193,7 +192,12 @@ export function vllmServeArgv(spec: WorkSpec, settings: ExecutorSettings, place:
     ...settings.args,
     ...place.modelArgs,
   ];
-  return { argv, warnings };
+  return { argv, warnings: droppedOf(spec, settings) };
+}
+
+function droppedOf(spec: WorkSpec, settings: ExecutorSettings): readonly string[] {
+  if (!wantsRemoteCode(spec) || settings.allowRemoteCode) return [];
+  return [`trust_remote_code is dropped: work.executors.${spec.executor}.allow_remote_code is false`];
 }
 
 function vllmCommand(kind: "task" | "service", spec: WorkSpec, settings: ExecutorSettings, place: Place): Command {
@@ -327,6 +331,28 @@ function visibleDevices(settings: ExecutorSettings, { gpuUuids, vllmVersion }: P
   };
 }
 
+/**
+ * A service that others than this host reach answers whoever has its key: one of the admin's secrets.
+ *
+ * @param host where services listen. @returns `null`: it may serve there.
+ */
+export function openToOthers(
+  kind: "task" | "service",
+  { executor, secrets }: Pick<WorkSpec, "executor" | "secrets">,
+  { type }: Pick<ExecutorSettings, "type">,
+  host: { readonly name: string; readonly isLoopback: boolean },
+): WorkError | null {
+  // A stand-in has nothing to give away.
+  if (kind === "task" || host.isLoopback || type === "simulated") return null;
+  const hasKey = type === "vllm" ? secrets.includes(VLLM_KEY) : secrets.length > 0;
+  if (hasKey) return null;
+  const key = type === "vllm" ? `the secret ${VLLM_KEY}` : "a secret";
+  return new WorkError(
+    "not-allowed",
+    `services listen on ${host.name} (work.service_host), which others reach: one of the executor ${executor} needs ${key} as its key`,
+  );
+}
+
 /** What of a spec the host has not opened; `null`: nothing. So that a client hears of it when it sends it. */
 export function refusalOf(
   kind: "task" | "service",
@@ -344,6 +370,11 @@ export function refusalOf(
     if (error instanceof WorkError) return error;
     throw error;
   }
+}
+
+/** What its command will leave out, of a spec that is not refused. */
+export function warningsOf(kind: "task" | "service", spec: WorkSpec, settings: ExecutorSettings): readonly string[] {
+  return commandOf(kind, spec, settings, NOWHERE).warnings;
 }
 
 export const NOWHERE: Place = {

@@ -325,6 +325,8 @@ export interface WorkerFacts {
   readonly cage: string;
   /** Cages without a safe end: nothing there is started a second time by itself. */
   readonly endsSurely: boolean;
+  /** Its runs may be of its own user, who can read what is kept secret from them; left out: it does not say. */
+  readonly sameUser?: boolean;
   readonly hardware: JsonObject;
   /** GPUs that could be leased there at its last report; `null`: nobody can say. */
   readonly freeGpus?: number | null;

@@ -46,6 +46,8 @@ export interface Order {
   readonly cage: CageRecord;
   readonly graceMs: number;
   readonly port: number | null;
+  /** Whose files it writes; left out: its container maps them, or it was begun by an older version. */
+  readonly uid?: number;
   readonly probes: Probes;
   /** What removes its container, whatever it does; left out: it has none. */
   readonly remove?: readonly string[];

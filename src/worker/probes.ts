@@ -17,10 +17,19 @@ export async function answersWell(
   return status !== null && status >= 200 && status < 300;
 }
 
-/** Whether one token comes, of a model that serves `/v1/completions`: engines answer `/health` while they are stuck. */
-export async function completes({ host, model }: Probes, port: number, timeoutMs: number): Promise<boolean> {
+/**
+ * Whether one token comes, of a model that serves `/v1/completions`: engines answer `/health` while they are stuck.
+ *
+ * @param key that its callers must have; left out: none.
+ */
+export async function completes(
+  { host, model }: Probes,
+  port: number,
+  timeoutMs: number,
+  key: string | undefined,
+): Promise<boolean> {
   const body = JSON.stringify({ model, prompt: "1", max_tokens: 1 });
-  const status = await ask(host, port, "POST", "/v1/completions", body, timeoutMs);
+  const status = await ask(host, port, "POST", "/v1/completions", body, timeoutMs, key);
   return status !== null && status >= 200 && status < 300;
 }
 
@@ -31,10 +40,13 @@ function ask(
   path: string,
   body: string | null,
   timeoutMs: number,
+  key?: string,
 ): Promise<number | null> {
   return new Promise((resolve) => {
-    const headers =
-      body === null ? {} : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) };
+    const headers = {
+      ...(body === null ? {} : { "Content-Type": "application/json", "Content-Length": Buffer.byteLength(body) }),
+      ...(key === undefined ? {} : { Authorization: `Bearer ${key}` }),
+    };
     const call = request({ host, port, method, path, headers, agent: false }, (answer) => {
       let bytes = 0;
       answer.on("data", (chunk: Buffer) => {

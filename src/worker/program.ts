@@ -9,6 +9,8 @@ import { createLogger, logFileOf, reopenLog } from "../platform/logger.ts";
 import type { WorkerSettings } from "./settings.ts";
 import { startWorker } from "./worker.ts";
 
+export { WORKER_RULES } from "./setting-rules.ts";
+
 /**
  * Serves until it is told to stop, or a newer worker has come. Runs go on either way.
  *

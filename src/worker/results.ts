@@ -21,7 +21,7 @@ import {
 } from "node:fs";
 import { isAbsolute, join, normalize } from "node:path";
 import { mergedResponses } from "../work/merge.ts";
-import { holderOfOutput, OUT, outputOf } from "./folder.ts";
+import { holderOfOutput, type Order, OUT, outputOf, readIn } from "./folder.ts";
 import { type RunEnd, readPlain } from "./watch.ts";
 
 /** Deeper or more than this is not kept. */
@@ -50,12 +50,13 @@ export function publish(
 ): boolean {
   const root = join(resultsDir, task);
   const place = replicas === 1 ? root : join(root, "replicas", String(replica));
-  const out = claimed(folder);
-  if (out === "another's") return false;
+  const claim = claimed(folder);
+  if (claim === "another's") return false;
+  const out = claim?.out ?? null;
   // Of one that died while it copied.
   rmSync(draftOf(place), { recursive: true, force: true });
   if (out !== null) {
-    clean(out, 0, { files: 0 });
+    clean(out, 0, { files: 0 }, ownersOf(folder, claim?.isResumed === true));
     // What the run has put where the worker writes would be in its way.
     for (const name of ["manifest.json", "logs"]) rmSync(join(out, name), { recursive: true, force: true });
     const responses = join(out, "responses.json");
@@ -74,16 +75,35 @@ export function publish(
   return true;
 }
 
+/**
+ * Whose files are kept: what a program has only moved into its output is not its own to show. `null`: anybody's.
+ *
+ * @param isResumed what was cleaned before is the worker's own by now.
+ */
+function ownersOf(folder: string, isResumed: boolean): ReadonlySet<number> | null {
+  const uid = readIn<Order>(folder, "order")?.uid;
+  // Root may read everything anyway.
+  if (uid === undefined || uid === 0) return null;
+  return new Set(isResumed ? [uid, process.getuid?.() ?? 0] : [uid]);
+}
+
+interface Claim {
+  readonly out: string;
+  /** Somebody has begun with it before. */
+  readonly isResumed: boolean;
+}
+
 /** @returns where its output is, as long as this process lives; `null`: it is in its place, or there was none. */
-function claimed(folder: string): string | "another's" | null {
+function claimed(folder: string): Claim | "another's" | null {
   const own = join(folder, outputOf(process.pid));
-  if (existsSync(own) || isMoved(join(folder, OUT), own)) return own;
+  if (existsSync(own)) return { out: own, isResumed: true };
+  if (isMoved(join(folder, OUT), own)) return { out: own, isResumed: false };
   for (const name of readdirSync(folder)) {
     const holder = holderOfOutput(name);
     if (holder === null) continue;
     if (holder.lives) return "another's";
     // Of a worker that died while it had it. Where a third one is quicker, it has it now.
-    return isMoved(join(folder, name), own) ? own : claimed(folder);
+    return isMoved(join(folder, name), own) ? { out: own, isResumed: true } : claimed(folder);
   }
   return null;
 }
@@ -132,16 +152,17 @@ function draftOf(place: string): string {
   return `${place}.new`;
 }
 
-/** Only folders and plain files stay, with names that are text, and they become the worker's own. */
-function clean(folder: string, depth: number, counted: { files: number }): void {
+/** Only folders and plain files of its own stay, with names that are text, and they become the worker's. */
+function clean(folder: string, depth: number, counted: { files: number }, owners: ReadonlySet<number> | null): void {
   chownSync(folder, process.getuid?.() ?? 0, process.getgid?.() ?? 0);
   chmodSync(folder, 0o750);
   for (const name of readdirSync(folder, { encoding: "buffer" })) {
     const path = textPath(folder, name);
     const stat = lstatSync(path);
     counted.files++;
-    if (stat.isDirectory() && depth < MAX_DEPTH) clean(path, depth + 1, counted);
-    else if (!stat.isFile() || stat.nlink > 1 || counted.files > MAX_FILES)
+    const isOwn = owners?.has(stat.uid) !== false;
+    if (isOwn && stat.isDirectory() && depth < MAX_DEPTH) clean(path, depth + 1, counted, owners);
+    else if (!isOwn || !stat.isFile() || stat.nlink > 1 || counted.files > MAX_FILES)
       rmSync(path, { recursive: true, force: true });
     else {
       chownSync(path, process.getuid?.() ?? 0, process.getgid?.() ?? 0);

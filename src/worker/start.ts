@@ -4,8 +4,9 @@ import { chownSync, existsSync, readdirSync, readFileSync, realpathSync, writeFi
 import { createServer } from "node:net";
 import { userInfo } from "node:os";
 import { join } from "node:path";
+import { isLoopback } from "../config/config.ts";
 import { isExecutable } from "../platform/executable.ts";
-import { commandOf, environmentOf, notAllowed, type Place, removalOf } from "../work/argv.ts";
+import { commandOf, environmentOf, notAllowed, openToOthers, type Place, removalOf } from "../work/argv.ts";
 import { WorkError } from "../work/errors.ts";
 import type { ExecutorSettings } from "../work/executor-settings.ts";
 import type { Assignment } from "../work/model.ts";
@@ -89,6 +90,9 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
   const { spec, run, lease } = assignment;
   const executor = executorOf(spec.executor, settings);
   const user = userOf(assignment.owner, settings);
+  const { serviceHost: name } = settings.work;
+  const objection = openToOthers(assignment.kind, spec, executor, { name, isLoopback: isLoopback(name) });
+  if (objection !== null) throw objection;
   const { service } = assignment;
   if (spec.service !== undefined && service === undefined) {
     throw new ServiceAwayError(`its service ${spec.service} does not serve on this node now`);
@@ -156,6 +160,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     cage: cage.record,
     graceMs: spec.stop.graceMs,
     port: port === 0 ? null : port,
+    ...(executor.type === "container" ? {} : { uid: user?.uid ?? process.getuid?.() ?? 0 }),
     probes: { readiness, liveness, host: settings.work.serviceHost, model: spec.identifier },
     ...(executor.type === "container" ? { remove: [...asUser(user), ...removalOf(run, executor)] } : {}),
     ...fenceOf(assignment, settings),

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { readBootId } from "../platform/boot-id.ts";
 import { nextInstance } from "../platform/instance.ts";
 import type { Logger } from "../platform/logger.ts";
+import { VLLM_KEY } from "../work/argv.ts";
 import { WorkError } from "../work/errors.ts";
 import type { Assignment, WorkerFacts } from "../work/model.ts";
 import { type CageKind, chooseCage, groupsNamed, membersOf, removeGroups, signalAll } from "./cages.ts";
@@ -100,6 +101,7 @@ class Worker {
       labels: settings.work.labels,
       cage: this.#cage,
       endsSurely: this.#cage !== "session",
+      sameUser: settings.work.allowSameUser,
       hardware: hardware(),
     };
     this.#adopt();
@@ -457,7 +459,8 @@ class Worker {
       if (isOwn || watch.ready !== null) watch.ready = isOwn;
       if (liveness !== null && isOwn && performance.now() - state.checkAt >= liveness.intervalMs) {
         state.checkAt = performance.now();
-        const lives = !liveness.completion || (await completes(watch.order.probes, port, liveness.timeoutMs));
+        const { probes, env } = watch.order;
+        const lives = !liveness.completion || (await completes(probes, port, liveness.timeoutMs, env[VLLM_KEY]));
         state.failures = lives ? 0 : state.failures + 1;
         if (state.failures >= liveness.failures) {
           watch.stop({ signal: "TERM", graceMs: watch.order.graceMs, to: "main" }, "unhealthy", Date.now());

@@ -179,6 +179,7 @@ describe.skipIf(!isBuilt)("--json (needs the built program)", () => {
       "apiVersion: gpu-orchestrator/v1\nkind: Service\nmetadata: {name: chat}\nspec: {executor: sim, model: {source: {identifier: org/llama2}}, resources: {replicas: 1, hardware: {gpu: {count: 1}}}, readiness: {http: /health, interval: 200ms}}\n",
     );
     const service = await one("POST /workloads", 201, "submit", "service.yaml");
+    await one("GET /workloads/{id}", 200, "wait", service.id);
     const lines = await printed("ps", "--all");
     const tasks = lines.filter((line) => "task_id" in line);
     const workloads = lines.filter((line) => !("task_id" in line));

@@ -1,6 +1,7 @@
 /** Where the daemon may not be the one that starts what runs. */
 import { spawnSync } from "node:child_process";
 import { rmSync, writeFileSync } from "node:fs";
+import { userInfo } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { isBuilt, PROGRAM, temporaryFolder } from "./daemon.ts";
@@ -48,5 +49,41 @@ describe.skipIf(!isBuilt)("an embedded worker is refused (needs dist/)", () => {
     const refused = started(SHELL, ["unshare", "--pid", "--fork", "--kill-child", "--"]);
     expect(refused.stdout + refused.stderr).toContain("embedded does not go with a container");
     expect(refused.status).toBe(MISCONFIGURED);
+  });
+});
+
+describe.skipIf(!isBuilt)("whose runs would be (needs dist/)", () => {
+  const { username } = userInfo();
+
+  function judged(verb: string, work: string) {
+    const cwd = temporaryFolder();
+    onTestFinished(() => rmSync(cwd, { recursive: true, force: true }));
+    const file = join(cwd, "config.yaml");
+    writeFileSync(file, `server: {port: 0}\nwork: {enabled: true, allow_unauthenticated: true, ${work}}\n`);
+    const args = verb === "worker" ? ["worker", "--config", file] : [verb, file];
+    const env = { PATH: process.env.PATH };
+    const { status, stdout, stderr } = spawnSync(process.execPath, [PROGRAM, ...args], { cwd, env, encoding: "utf8" });
+    return { status, said: stdout + stderr };
+  }
+
+  test("the daemon's own user is refused by whatever way it is named, with a worker of its own or another", () => {
+    for (const runAs of [username, `{ann: nobody, bob: ${username}}`]) {
+      for (const worker of ["embedded", "external"]) {
+        const { status, said } = judged("check-config", `allow_root: true, worker: ${worker}, run_as: ${runAs}`);
+        expect([status, said], `${runAs}, ${worker}`).toEqual([
+          MISCONFIGURED,
+          expect.stringContaining(`the daemon's own user ${username}`),
+        ]);
+      }
+    }
+    expect(judged("check-config", "worker: external, run_as: nobody").status).toBe(0);
+    expect(judged("check-config", "worker: external").status).toBe(0);
+  });
+
+  test("a worker does not start whose runs could do to each other what it can", () => {
+    for (const runAs of ["", `, run_as: ${username}`]) {
+      const { status, said } = judged("worker", `allow_root: true, worker: external${runAs}`);
+      expect([status, said]).toEqual([MISCONFIGURED, expect.stringContaining(`the worker's own user ${username}`)]);
+    }
   });
 });

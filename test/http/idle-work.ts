@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
 import { loadConfig } from "../../src/config/load.ts";
-import type { ExecutorSettings } from "../../src/config/work.ts";
+import type { ExecutorSettings, WorkConfig } from "../../src/config/work.ts";
 import type { Clock } from "../../src/platform/clock.ts";
 import type { Leases } from "../../src/work-service/leases.ts";
 import { createWorkService } from "../../src/work-service/service.ts";
@@ -54,7 +54,7 @@ export const NO_METRICS = {
 };
 
 /** Little of it may be open, so that its limits are met. */
-export function idleWork(clock: Clock) {
+export function idleWork(clock: Clock, more: Partial<WorkConfig> = {}) {
   const folder = mkdtempSync(join(tmpdir(), "gpu-orchestrator-fuzz-"));
   onTestFinished(() => rmSync(folder, { recursive: true, force: true }));
   const { work, cluster } = loadConfig({ path: null, explicit: false, env: {}, flags: {} }).config;
@@ -64,6 +64,7 @@ export function idleWork(clock: Clock) {
       ...work,
       ...{ enabled: true, executors: executors as typeof work.executors, maxTasks: 20, maxWorkloads: 20 },
       ...{ dir: folder, resultsDir: join(folder, "results") },
+      ...more,
     },
     cluster,
     databasePath: ":memory:",

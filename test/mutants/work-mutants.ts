@@ -743,6 +743,52 @@ const ADOPTED = planted(
   ],
 );
 
+const GUARDS = [
+  ...planted(
+    "src/worker/results.ts",
+    ["test/worker/parts.test.ts"],
+    [
+      {
+        name: "What a run has moved to its output is shown as its own",
+        find: "const isOwn = owners?.has(stat.uid) !== false;",
+        replace: "const isOwn = owners?.has(-1) !== true;",
+      },
+      {
+        name: "What a worker cleaned before it died is taken for another user's",
+        find: "isResumed ? [uid,",
+        replace: "!isResumed ? [uid,",
+      },
+    ],
+  ),
+  ...planted(
+    "src/work/argv.ts",
+    ["test/work-service/judged.test.ts", "test/work/argv.test.ts"],
+    [
+      {
+        name: "A vLLM that others reach has any secret and no key",
+        find: 'type === "vllm" ? secrets.includes(VLLM_KEY)',
+        replace: 'type === "vllm" ? secrets.length > 0',
+      },
+      {
+        name: "Nobody is told that trust_remote_code was dropped",
+        find: "return commandOf(kind, spec, settings, NOWHERE).warnings;",
+        replace: "return commandOf(kind, spec, settings, NOWHERE).warnings.slice(9);",
+      },
+    ],
+  ),
+  ...planted(
+    "src/work-service/opened.ts",
+    ["test/work-service/opened.test.ts"],
+    [
+      {
+        name: "A program is opened by its link's name alone",
+        find: "return [program, realPath(program)].flatMap",
+        replace: "return [program].flatMap",
+      },
+    ],
+  ),
+];
+
 /** What the generated histories find by themselves. */
 const LOST = planted(
   "src/work/adopt.ts",
@@ -902,6 +948,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...ADOPTED,
   ...LOST,
   ...ADOPTION,
+  ...GUARDS,
   ...CLOCKS,
   ...PARTS,
   ...LEASES,

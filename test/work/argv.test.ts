@@ -66,6 +66,14 @@ describe("the command of", () => {
     expect(open.argv).toContain("--trust-remote-code");
   });
 
+  test("ppo takes remote code only where the host allows it, and says when it does not", () => {
+    const wish = spec({ model: { source: { identifier: "m", trust_remote_code: true } } });
+    const closed = commandOf("task", wish, { ...CLOSED, type: "ppo" }, PLACE);
+    expect([closed.argv.includes("--trust-remote-code"), closed.warnings.length]).toEqual([false, 1]);
+    const open = commandOf("task", wish, { ...CLOSED, type: "ppo", allowRemoteCode: true }, PLACE);
+    expect([open.argv.includes("--trust-remote-code"), open.warnings]).toEqual([true, []]);
+  });
+
   test("ppo is one process on one GPU and torch's launcher on several", () => {
     const settings = { ...CLOSED, type: "ppo" as const, python: "/venv/bin/python" };
     const many = commandOf("task", spec(), settings, PLACE).argv;

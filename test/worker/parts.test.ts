@@ -1,5 +1,6 @@
 import { spawn } from "node:child_process";
 import {
+  chownSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -208,6 +209,42 @@ describe("results", () => {
     expect(readFileSync(join(dir, "results/t/a.txt"), "utf8")).toBe("second");
     const { artifacts } = JSON.parse(readFileSync(join(dir, "results/t/manifest.json"), "utf8"));
     expect(artifacts.map(({ present }: { present: boolean }) => present)).toEqual([false, true]);
+  });
+});
+
+describe.skipIf(process.getuid?.() !== 0)("results of another user's run (needs root)", () => {
+  const end = { at: 0, reason: null, detail: "", exitCode: 0, signal: null, resultOk: null, tail: [] };
+
+  /** What a run of this user has written, beside what is another's and was moved there. */
+  function written(name: string, uid: number | undefined, output = "out"): string {
+    const path = folder(name);
+    writeIn(path, "order", uid === undefined ? order : { ...order, uid });
+    mkdirSync(join(path, output, "theirs"), { recursive: true });
+    const owners = { "own.txt": 12_345, "theirs.txt": 23_456, "roots.txt": 0, "theirs/a.txt": 12_345 };
+    for (const [file, owner] of Object.entries(owners)) {
+      writeFileSync(join(path, output, file), file);
+      chownSync(join(path, output, file), owner, owner);
+    }
+    chownSync(join(path, output, "theirs"), 23_456, 23_456);
+    chownSync(join(path, output), 12_345, 12_345);
+    publish(path, end, { run: "r", task: name, replica: 0, replicas: 1, artifacts: [] }, join(dir, "results"));
+    return join(dir, "results", name);
+  }
+
+  const kept = (path: string) => readdirSync(path).filter((name) => name.includes("txt") || name === "theirs");
+
+  test("are its own files, and no others that it has only moved there", () => {
+    const path = written("of-one-user", 12_345);
+    expect(kept(path)).toEqual(["own.txt"]);
+    expect(statSync(join(path, "own.txt")).uid).toBe(0);
+  });
+
+  test("are what is there where its container maps its users, or its worker was older", () => {
+    expect(kept(written("of-a-container", undefined))).toEqual(["own.txt", "roots.txt", "theirs", "theirs.txt"]);
+  });
+
+  test("are what a worker that died over it has cleaned, too", () => {
+    expect(kept(written("resumed", 12_345, "out.1-1"))).toEqual(["own.txt", "roots.txt"]);
   });
 });
 

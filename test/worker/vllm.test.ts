@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { readTask } from "../../src/work/documents/task.ts";
 import { assignedTask, reportTo } from "../../src/work/nodes.ts";
 import { TASK_SETTINGS } from "../work/fixtures.ts";
-import { Site } from "./site.ts";
+import { Site, until } from "./site.ts";
 
 const FAKE = new URL("../fixtures/fake-vllm.mjs", import.meta.url).pathname;
 const command = [process.execPath, FAKE];
@@ -185,5 +185,50 @@ describe("the executor vllm", () => {
     expect(await site.isOver(wrong)).toMatchObject({ status: "FAILED" });
     const said = JSON.parse(readFileSync(join(site.dir, "results", wrong, "responses.json"), "utf8"));
     expect(said.error).toBe("the dataset cannot be read: data.column: the dataset has no column none, but text, label");
+  });
+});
+
+describe("a service of the executor vllm that has a key", () => {
+  const keyFile = join(modules, "key");
+  writeFileSync(keyFile, "a-key-of-the-hosts\n");
+  const keyed = new Site({ executors, work: { secrets: { VLLM_API_KEY: { file: keyFile, principals: [] } } } });
+  beforeAll(async () => void (await keyed.start()));
+  afterAll(async () => keyed.close());
+  const secrets = ["VLLM_API_KEY"];
+
+  test("is asked for a token with it, stays alive, and answers tasks that have it, and no others", async () => {
+    const uid = keyed.serve({
+      executor: "vllm",
+      model,
+      secrets,
+      readiness: { http: "/health", interval: "100ms" },
+      liveness: { completion: true, interval: "1s", timeout: "5s", failures: 1 },
+    });
+    const run = await keyed.phase(uid, "ready");
+    const spec = { taskType: "inference", executor: "vllm", command: null, model: { service: uid } };
+    const task = (more: object) =>
+      keyed.submit([], { ...spec, inference: { prompts: ["one"], max_tokens: 1 }, ...more }, 0);
+    expect(await keyed.isOver(task({ secrets }))).toMatchObject({ status: "DONE", error: null });
+    const without = await keyed.isOver(task({}));
+    expect(without.status).toBe("FAILED");
+    expect(readFileSync(join(keyed.dir, "results", without.id, "responses.json"), "utf8")).toContain("answers 401");
+    // By now it has been asked more than once.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(keyed.run(uid)).toMatchObject({ id: run.id, phase: "ready" });
+  });
+
+  test("that answers /health and computes nothing any more is unhealthy, and is restarted", async () => {
+    const stuck = `require("node:http").createServer((req, res) => { if (req.url === "/health") res.end(); })
+      .listen(Number(process.env.PORT), "127.0.0.1")`;
+    const uid = keyed.serve({
+      command: [process.execPath, "-e", stuck],
+      readiness: { http: "/health", interval: "100ms" },
+      liveness: { completion: true, interval: "1s", timeout: "1s", failures: 2 },
+      stop: { grace: "1s" },
+      restart: { policy: "on-failure", backoff: "10s" },
+    });
+    const { id } = await keyed.phase(uid, "ready");
+    await until("it is over", () => keyed.books.state.runs.get(id)?.phase === "ended");
+    expect(keyed.books.state.runs.get(id)).toMatchObject({ reason: "unhealthy" });
   });
 });

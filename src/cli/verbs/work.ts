@@ -211,6 +211,33 @@ export async function waitedFor(name: string, options: CommonOptions): Promise<b
   }
 }
 
+const SERVICE_LOOK_MS = 1_000;
+
+/**
+ * Until each of its replicas serves; where it cannot be any more the exit code says so.
+ *
+ * @returns whether there is such a service.
+ */
+export async function serviceWaitedFor(name: string, options: CommonOptions): Promise<boolean> {
+  const { work, terminal } = await workContext(options);
+  for (;;) {
+    const workload = await ifThere(work.workload(name));
+    if (workload === null) return false;
+    const { phase, message, replicas, readyReplicas, nodes } = workload.status;
+    const serves = phase === "running" && readyReplicas === replicas;
+    const isOver = phase === "failed" || phase === "completed";
+    if (serves || isOver) {
+      if (terminal.json) terminal.data(workload);
+      else terminal.line([phase, ...nodes.flatMap(({ url }) => url ?? []), visible(message)].filter(Boolean).join(" "));
+      if (phase === "failed") process.exitCode = EXIT.refused;
+      return true;
+    }
+    await new Promise((resolve) => setTimeout(resolve, SERVICE_LOOK_MS));
+  }
+}
+
+const THERE_IS_NONE: ReadonlySet<string> = new Set(["task-not-found", "workload-not-found", "work-disabled"]);
+
 /** @returns its whole id: of any task by that, by what it begins with of the latest ones. */
 export async function taskNamed(name: string, work: Pick<WorkClient, "task" | "tasks">): Promise<string | null> {
   if ((await ifThere(work.task(name))) !== null) return name;
@@ -224,7 +251,7 @@ async function ifThere<T>(asked: Promise<T>): Promise<T | null> {
   try {
     return await asked;
   } catch (error) {
-    if (error instanceof ApiProblem && (error.code === "task-not-found" || error.code === "work-disabled")) return null;
+    if (error instanceof ApiProblem && THERE_IS_NONE.has(error.code)) return null;
     throw error;
   }
 }

@@ -246,6 +246,10 @@ export const workerSchema = z
     executors: z.array(z.string()),
     labels: named,
     cage: z.string(),
+    same_user: z
+      .boolean()
+      .nullable()
+      .meta({ description: "Whether runs may be of its own user, who can read keys and database; null: not known" }),
     free_gpus: z.int().nullable(),
     runs: z.array(z.string()),
   })

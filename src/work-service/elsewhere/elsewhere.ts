@@ -10,6 +10,7 @@ import type { Run } from "../../work/model.ts";
 import type { Books } from "../books.ts";
 import type { Leases } from "../leases.ts";
 import type { Log } from "../look.ts";
+import { opened } from "../opened.ts";
 import type { Controller } from "./controller.ts";
 import type { Member } from "./member.ts";
 import type { MlocNodes } from "./mloc.ts";
@@ -69,7 +70,7 @@ export class Elsewhere {
       const { executors, maxTasks } = config;
       const files = new NodeFiles(resolve(config.dir), resultsDir);
       const own = { node: config.node ?? hostname(), nodeUrl: cluster.nodeUrl };
-      this.#link = new Side({ ...parts, files }, { ...shared, ...own, executors, maxTasks });
+      this.#link = new Side({ ...parts, files }, { ...shared, ...own, executors: opened(executors), maxTasks });
     }
     this.#link.start();
   }

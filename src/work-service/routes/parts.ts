@@ -25,6 +25,8 @@ export interface WorkRouteSettings {
   readonly maxTasks: number;
   readonly maxWorkloads: number;
   readonly serviceHost: string;
+  /** Where services listen: whether anybody but this host reaches them there. */
+  readonly services: { readonly name: string; readonly isLoopback: boolean };
   /** Absolute. */
   readonly dir: string;
   readonly resultsDir: string;

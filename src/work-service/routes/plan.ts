@@ -48,7 +48,7 @@ function plan(parts: RouteParts, call: Call): Answer {
   const { gpu } = spec.resources;
   // What another node would lease, its own daemon knows.
   const lease = gpu === null || isElsewhere ? null : leases.plan(wishOf(call.actor.principal, draft.name, spec, gpu));
-  const { argv, warnings } = commandOf(kind, spec, executor, { ...NOWHERE, gpuUuids: lease?.gpuUuids ?? [] });
+  const { argv } = commandOf(kind, spec, executor, { ...NOWHERE, gpuUuids: lease?.gpuUuids ?? [] });
   return json(200, {
     topic: topicOf(spec.taskType),
     executor: spec.executor,
@@ -58,6 +58,6 @@ function plan(parts: RouteParts, call: Call): Answer {
     reason: choice.node === null ? choice.reason : (lease?.reason ?? null),
     gpu_uuids: lease?.gpuUuids ?? [],
     argv,
-    warnings: [...draft.warnings, ...warnings],
+    warnings: draft.warnings,
   });
 }

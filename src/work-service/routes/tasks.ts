@@ -5,10 +5,11 @@ import { type Answer, json, NOT_STORED } from "../../http/exchange/answers.ts";
 import type { TextBody } from "../../http/exchange/body.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
-import { refusalOf } from "../../work/argv.ts";
+import { refusalOf, warningsOf } from "../../work/argv.ts";
 import { at, isObject } from "../../work/documents/shape.ts";
 import { invalidDocument, readTask, type TaskDraft } from "../../work/documents/task.ts";
 import { WorkError } from "../../work/errors.ts";
+import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import { mergedResponses } from "../../work/merge.ts";
 import type { Task, TaskStatus } from "../../work/model.ts";
 import { fenceWithin } from "../../work/nodes.ts";
@@ -105,7 +106,12 @@ export function draftOf(parts: RouteParts, { body, client, actor }: Call): TaskD
   }
   const { times } = parts.elsewhere;
   const cannotMove = times !== null && draft.retry.lost > 0 && fenceWithin(draft.spec.stop.graceMs, times) === null;
-  const warnings = cannotMove ? [...draft.warnings, CANNOT_MOVE] : draft.warnings;
+  const executor = settings.executors[draft.spec.executor] as ExecutorSettings;
+  const warnings = [
+    ...draft.warnings,
+    ...warningsOf("task", draft.spec, executor),
+    ...(cannotMove ? [CANNOT_MOVE] : []),
+  ];
   return { ...draft, warnings, rawYaml: text };
 }
 

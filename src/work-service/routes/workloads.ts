@@ -4,10 +4,11 @@ import { type Answer, json, noContent } from "../../http/exchange/answers.ts";
 import type { TextBody } from "../../http/exchange/body.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
-import { refusalOf } from "../../work/argv.ts";
+import { openToOthers, refusalOf, warningsOf } from "../../work/argv.ts";
 import { isObject } from "../../work/documents/shape.ts";
 import { readWorkload, readWorkloadChange } from "../../work/documents/workload.ts";
 import { WorkError } from "../../work/errors.ts";
+import type { ExecutorSettings } from "../../work/executor-settings.ts";
 import type { Run, Workload } from "../../work/model.ts";
 import { newSlot, workloadNamed } from "../../work/state.ts";
 import { readYaml } from "../documents.ts";
@@ -91,9 +92,13 @@ function create(parts: RouteParts, call: Call): Answer | Promise<Answer> {
 export function workloadDraftOf(parts: RouteParts, document: JsonValue): ReturnType<typeof readWorkload> {
   const { models, profiles, executors } = parts.settings;
   const draft = readWorkload(document, { models, profiles, byDefault: byDefault(parts) });
-  const refusal = draft.spec === null ? null : refusalOf("service", draft.spec, executors);
+  if (draft.spec === null) return draft;
+  const executor = executors[draft.spec.executor] as ExecutorSettings;
+  const refusal =
+    refusalOf("service", draft.spec, executors) ??
+    openToOthers("service", draft.spec, executor, parts.settings.services);
   if (refusal !== null) throw refusal;
-  return draft;
+  return { ...draft, warnings: [...draft.warnings, ...warningsOf("service", draft.spec, executor)] };
 }
 
 function list(parts: RouteParts, call: Call): Answer {

@@ -62,8 +62,8 @@ async function untilReady(engine: ChildProcess): Promise<void> {
   throw new Error(`the engine did not serve within ${READY_TIMEOUT_MS / 1_000} s`);
 }
 
-/** What it answers may be had with this key only; `null`: of a service, whoever reaches it. */
-let key: string | null = null;
+/** What it answers may be had with this key only. Of a service it is the task's own secret of that name; `null`: none. */
+let key: string | null = process.env.VLLM_API_KEY ?? null;
 
 async function complete(model: string, prompt: string, inference: Inference): Promise<Completion> {
   const { prompts: _prompts, max_tokens = 512, temperature = 0.7, top_p = 0.95, top_k = -1, ...rest } = inference;

@@ -101,7 +101,7 @@ const PROPOSALS = planted(
         'run.node !== node) continue;\n    if (has.has(id) && isOnNode(run)) declineRun(draft, run, node, "it has left", "like-any");\n    if (has.has(id)) continue;',
     },
     {
-      file: "src/work/runs.ts",
+      file: "src/work/offers.ts",
       name: "All that wait are asked back for the one place that there is",
       find: "freeGpus: offer.freeGpus - count }",
       replace: "freeGpus: offer.freeGpus + count }",

@@ -434,7 +434,7 @@ const MEMBER = planted(
 );
 
 const SERVICES = planted(
-  "src/work/runs.ts",
+  "src/work/offers.ts",
   ["test/work/services.test.ts"],
   [
     {
@@ -929,7 +929,7 @@ const PARTS = planted(
     {
       file: "src/worker/results.ts",
       name: "A result of a worker that died over it is lost",
-      find: "return isMoved(join(folder, name), own) ? own : claimed(folder);",
+      find: "return isMoved(join(folder, name), own) ? { out: own, isResumed: true } : claimed(folder);",
       replace: "return null;",
     },
     {

@@ -130,6 +130,16 @@ describe("a key that is bound to a tenant", () => {
   });
 });
 
+test("what has happened to a deployment is told under the names that its other answers have", async () => {
+  await put("root", "acme");
+  const event = { at: "2026-12-01T00:00:00.000Z", type: "Ready=True", reason: "AllReady", message: "" };
+  store.addEvent({ deploymentId: "chat", ...event });
+  expect(await call("acme", "GET", "/admin/v1/deployments/chat/events")).toEqual({
+    status: 200,
+    body: [{ deployment_id: "chat", ...event }],
+  });
+});
+
 test("what is being deleted is changed no more: 409, and 400 for a restart, as the Orchestration Service has it", async () => {
   await put("root", "acme");
   await call("root", "DELETE", "/internal/deployments/chat");

@@ -84,7 +84,7 @@ describe("the controller's settings", () => {
     expect(of({ GPU_TYPE: "nvidia-l40s" }).gpuMemoryMib).toBe(46_068);
     expect(of({ GPU_TYPE: "nvidia-l40s", GPU_MEMORY_GB: "48" }).gpuMemoryMib).toBe(48 * 1_024);
     expect(of({ GPU_TYPE: "something" }).gpuMemoryMib).toBeNull();
-    expect([of({}).anewMs, of({ HEALTH_CHECK_INTERVAL: "30" }).anewMs]).toEqual([60_000, 30_000]);
+    expect([of({}).anewMs, of({ HEALTH_CHECK_INTERVAL: "60" }).anewMs]).toEqual([30_000, 60_000]);
     expect(() => of({ HEALTH_CHECK_INTERVAL: "0" })).toThrow(ConfigError);
   });
 

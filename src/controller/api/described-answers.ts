@@ -210,7 +210,7 @@ export const scalingEvent = z
   .meta({ id: "ScalingEvent" });
 
 export const deploymentEvent = z
-  .object({ deploymentId: text, at: text, type: text, reason: text, message: text })
+  .object({ deployment_id: text, at: text, type: text, reason: text, message: text })
   .meta({ id: "DeploymentEvent" });
 
 export const why = z

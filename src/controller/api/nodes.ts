@@ -215,7 +215,11 @@ async function events(parts: ApiParts, call: Call): Promise<Answer> {
   const workload = deploymentNamed(parts, call, call.id);
   const { limit } = parametersOf(call, ["limit"]);
   const most = numberIn("limit", limit, 100, MAX_EVENTS);
-  return json(200, await parts.history.events(workload.metadata.name, most));
+  const found = await parts.history.events(workload.metadata.name, most);
+  return json(
+    200,
+    found.map(({ deploymentId, ...event }) => ({ deployment_id: deploymentId, ...event })),
+  );
 }
 
 function why(parts: ApiParts, call: Call): Answer {

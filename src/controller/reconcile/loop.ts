@@ -7,7 +7,7 @@
  *  3. While the backend cannot be reached nothing is decided, with growing pauses up to half a minute.
  *  4. A workload whose pass fails holds up no other, and rests, with growing pauses. Ten are worked on at once, and one
  *     never twice at once.
- *  5. A workload that is as it is to be is decided on again when something is new that it depends on, and once a minute
+ *  5. A workload that is as it is to be is decided on again when something is new that it depends on, and every 30 s
  *     (HEALTH_CHECK_INTERVAL) in any case: of a large cluster that is still, a look costs little.
  *  6. When the clock was set, all that is counted from an instant on is counted anew, as after a start.
  *  7. A pass that takes long is followed by a pause as long, up to a second: a busy cluster is not looked at without end,

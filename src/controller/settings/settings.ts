@@ -120,7 +120,7 @@ const DEFAULT_MEMORY = "32Gi";
 const LEAST_START_S = 600;
 const VLLM_PORT = 8_000;
 /** So often what is at rest is looked at in any case. */
-const ANEW_S = 60;
+const ANEW_S = 30;
 /** The first seed's thresholds. */
 const SCALE_UP = 0.8;
 const SCALE_DOWN = 0.3;

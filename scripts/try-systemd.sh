@@ -104,6 +104,18 @@ until_true '! pgrep -u ada >/dev/null' "the run goes on without its holder"
 until_true 'gpuo ps --all | grep "$id" | grep -q "lost: its holder died"' "it is not told as lost"
 until_true 'gpuo status | grep -q "2 of 2 free"' "the GPU did not come back after the holder's death"
 
+echo "== a run that takes more memory than it asked for is ended, and is told to have run out of it"
+id=$(submit 'head -c 900000000 /dev/zero | tail -c 900000000 >/dev/null; exit $?' "$GPU")
+until_true 'gpuo ps --all | grep "$id" | grep -Eq "FAILED|DONE"' "it has not ended"
+gpuo ps --all | grep "$id"
+# On a host of control groups of version 1 a container is given those of systemd alone.
+if grep -q memory /sys/fs/cgroup/cgroup.controllers 2>/dev/null || [ -e /sys/fs/cgroup/memory/memory.limit_in_bytes ]; then
+  gpuo ps --all | grep "$id" | grep -q "oom" || fail "it is not told as out of memory"
+else
+  echo "no control of memory in this container: not seen"
+fi
+until_true 'gpuo status | grep -q "2 of 2 free"' "the GPU did not come back after it"
+
 echo "== NoNewPrivileges: the daemon does not start what runs"
 sed 's/worker: external/worker: embedded/' /etc/gpu-orchestrator/config.yaml >/tmp/embedded.yaml
 set +e

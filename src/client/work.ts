@@ -78,6 +78,9 @@ export interface RunRecord extends RunLine {
   readonly reason: string | null;
   readonly position: number | null;
   readonly eta: string | null;
+  readonly cage: string | null;
+  /** Which hold for it there. */
+  readonly limits: readonly string[] | null;
   /** Which its books were, of one that runs and whose books are lost. */
   readonly lost_books?: string;
 }

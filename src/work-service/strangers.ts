@@ -5,7 +5,7 @@
  */
 import type { Assignment, RunSeen } from "../work/model.ts";
 import type { LostLease } from "./leases.ts";
-import { instant } from "./views.ts";
+import { cageView, instant } from "./views.ts";
 
 /** What lives and is not in the books: whose leases may not be given back. */
 export interface Living {
@@ -129,7 +129,7 @@ function adoptable({ ofJob, phase }: RunSeen): string | undefined {
 
 /** As any run is shown; what only the lost books knew is left out. */
 export function strangerView(
-  { run, phase, startedAt, port, ended, books = "" }: RunSeen,
+  { run, phase, startedAt, port, ended, books = "", cage }: RunSeen,
   node: string,
   lease: LostLease | undefined,
 ) {
@@ -154,6 +154,7 @@ export function strangerView(
     position: null,
     eta: null,
     tail: null,
+    ...cageView(cage),
     lost_books: books,
   };
 }

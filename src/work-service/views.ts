@@ -1,7 +1,7 @@
 /** Records as the API shows them, with both seeds' field names. */
 import type { JsonValue } from "../core/base/json.ts";
 import { isOnNode, leaseOf } from "../work/evolve.ts";
-import type { Run, Slot, Task, Waiting, Worker, Workload } from "../work/model.ts";
+import type { Run, RunCage, Slot, Task, Waiting, Worker, Workload } from "../work/model.ts";
 import { STALE_AFTER_MS, topicOf } from "../work/node-choice.ts";
 import { awaitsGpus } from "../work/runs.ts";
 import type { WorkState } from "../work/state.ts";
@@ -233,7 +233,13 @@ export function runView(run: Run, whole: boolean) {
     signal: ended?.signal ?? null,
     ...waitingOf(run),
     tail: whole ? (ended?.tail ?? []) : null,
+    ...cageView(isOnNode(run) || run.phase === "ended" ? run.cage : undefined),
   };
+}
+
+/** Both are null until its worker has said. */
+export function cageView(cage: RunCage | undefined) {
+  return { cage: cage?.kind ?? null, limits: cage?.limits ?? null };
 }
 
 export interface GpusHere {

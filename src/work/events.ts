@@ -4,6 +4,7 @@ import type {
   EndReason,
   HeldLease,
   JobRef,
+  RunCage,
   RunFence,
   RunId,
   Slot,
@@ -97,6 +98,7 @@ export type WorkEvent =
       readonly port: number | null;
       readonly lease?: HeldLease | null;
       readonly waiting?: Waiting | null;
+      readonly cage?: RunCage;
       readonly at: EpochMs;
     }
   | {

@@ -153,6 +153,7 @@ function seen(run: RunOnNode, event: Extract<WorkEvent, { type: "run-seen" }>): 
     port: event.port ?? run.port,
     lease: event.lease ?? run.lease,
     ...(event.waiting === undefined ? {} : { waiting: event.waiting }),
+    ...(event.cage === undefined ? {} : { cage: event.cage }),
   };
   // What is to stop is not taken back by what its worker saw before it heard of it.
   if (run.phase === "stopping" || event.phase === "stopping") return { ...run, ...facts };
@@ -178,6 +179,7 @@ function ended(state: WorkState, event: Extract<WorkEvent, { type: "run-ended" }
     signal,
     publish: event.publish ? "wanted" : "no",
     tail,
+    ...(isOnNode(before) && before.cage !== undefined ? { cage: before.cage } : {}),
   });
   const kept = event.keepsLease
     ? onSlot(after, before.job, before.replica, (slot) => ({ ...slot, kept: lease }))

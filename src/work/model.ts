@@ -172,6 +172,14 @@ interface OnNode {
   readonly recalled?: true;
   /** What its node was told when it was handed out, whatever the settings say later. */
   readonly fence?: RunFence | null;
+  /** Left out: its worker has not said yet, or is older. */
+  readonly cage?: RunCage;
+}
+
+/** What a run cannot leave, and which limits hold for it there. */
+export interface RunCage {
+  readonly kind: string;
+  readonly limits: readonly string[];
 }
 
 /** When a run on another node ends by itself, so that it may start elsewhere; `null`: it goes on. */
@@ -210,6 +218,7 @@ export type RunStage =
       readonly publish: "no" | "wanted" | "done";
       /** The last lines that it wrote, of one that failed. */
       readonly tail: readonly string[];
+      readonly cage?: RunCage;
     };
 export type Run = RunBase & RunStage;
 export type RunOnNode = RunBase &
@@ -390,6 +399,7 @@ export interface RunSeen {
   readonly port: number | null;
   readonly ended: RunEndSeen | null;
   readonly published: boolean;
+  readonly cage?: RunCage;
   /** Which books it is of; left out by a node, and by a worker of an older version: those that it reports to. */
   readonly books?: string;
   /** Of one that its node leases for. */

@@ -11,7 +11,7 @@ import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
-import type { Assignment, HeldLease, Origin, Run, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
+import type { Assignment, HeldLease, Origin, Run, RunCage, RunOnNode, RunSeen, Task, Workload } from "./model.ts";
 import { startElsewhere } from "./offers.ts";
 import { type AskAgain, declineRun, endRun, isElsewhere, isTask } from "./runs.ts";
 import { jobOf, newSlot, openRunsOf, type WorkState } from "./state.ts";
@@ -245,12 +245,16 @@ function seenOf(run: Run | undefined, task: Task, { run: id }: Origin): RunSeen 
     const { endedAt: at, reason, detail, exitCode, signal, tail, startedAt } = run;
     const isNotOk = reason === "exited" && task.slots[0]?.outcome?.kind === "failed";
     const ended = { at, reason, detail, exitCode, signal, resultOk: isNotOk ? false : null, tail };
-    return { ...nothing, phase: "ended", startedAt, ended };
+    return { ...nothing, phase: "ended", startedAt, ended, ...cageOf(run) };
   }
   const lease = elsewhere(leaseOf(run));
   if (run.phase === "assigned") return { ...nothing, phase: "starting", lease };
   const { phase, startedAt, port } = run;
-  return { ...nothing, phase, startedAt, port, lease };
+  return { ...nothing, phase, startedAt, port, lease, ...cageOf(run) };
+}
+
+function cageOf({ cage }: { readonly cage?: RunCage }): Pick<RunSeen, "cage"> {
+  return cage === undefined ? {} : { cage };
 }
 
 /** What the controller is told of a lease: whose GPUs, and nothing that only the run needs. */

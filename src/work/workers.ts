@@ -72,6 +72,7 @@ function demandNewest({ state }: Draft, node: string, instance: number): void {
 function takeReport(draft: Draft, run: RunOnNode, report: RunSeen): void {
   const { phase, port, ended } = report;
   const { now } = draft;
+  const cage = report.cage === undefined ? {} : { cage: report.cage };
   const startedAt = startOf(draft, run, report.startedAt);
   if (ended !== null && isDeclined(draft, run, report)) {
     const { detail } = ended;
@@ -83,7 +84,7 @@ function takeReport(draft: Draft, run: RunOnNode, report: RunSeen): void {
   }
   if (ended !== null) {
     if (!run.known || run.startedAt !== startedAt) {
-      draft.write({ type: "run-seen", run: run.id, phase: "stopping", startedAt, port, at: now });
+      draft.write({ type: "run-seen", run: run.id, phase: "stopping", startedAt, port, ...cage, at: now });
     }
     const latest = draft.state.runs.get(run.id) as RunOnNode;
     endRun(draft, latest, reasonOf(latest, ended), detailOf(latest, ended.detail), ended);
@@ -94,11 +95,12 @@ function takeReport(draft: Draft, run: RunOnNode, report: RunSeen): void {
     !run.known ||
     run.startedAt !== startedAt ||
     run.port !== port ||
+    (run.cage === undefined && report.cage !== undefined) ||
     (report.lease ?? null)?.allocationId !== (report.lease === undefined ? undefined : run.lease?.allocationId) ||
     isOtherWait(run.waiting, report.waiting) ||
     (run.phase !== "stopping" && phase !== "stopping" && run.phase !== phase);
   const { lease, waiting } = report;
-  const told = { ...(lease === undefined ? {} : { lease }), ...(waiting === undefined ? {} : { waiting }) };
+  const told = { ...(lease === undefined ? {} : { lease }), ...(waiting === undefined ? {} : { waiting }), ...cage };
   if (isNews) draft.write({ type: "run-seen", run: run.id, phase, startedAt, port, ...told, at: now });
 }
 

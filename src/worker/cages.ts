@@ -46,8 +46,9 @@ export function systemdArgv(run: string, { memoryBytes, cpuMillis, pids }: Limit
     ...["-p", `MemoryMax=${memoryBytes}`],
     ...["-p", `CPUQuota=${Math.max(1, Math.round(cpuMillis / 10))}%`],
     ...["-p", `TasksMax=${pids}`],
-    // The worker ends what is in it, and the holder is to see how.
+    // The worker ends what is in it, and the holder is to see how, also when memory has run out.
     ...["-p", "KillMode=process"],
+    ...["-p", "OOMPolicy=continue"],
     "--",
   ];
 }
@@ -247,17 +248,28 @@ function send(pid: number, signal: NodeJS.Signals): void {
 }
 
 export function wasOutOfMemory({ cage }: Order): boolean {
-  return cage.groups.some((group) => {
-    for (const file of ["memory.events", "memory.oom_control"]) {
-      try {
-        const killed = /^oom_kill (\d+)$/m.exec(readFileSync(join(group, file), "utf8"))?.[1];
-        if (killed !== undefined && Number(killed) > 0) return true;
-      } catch {
-        // It has no such file.
-      }
+  return cage.groups.some(hasKilledForMemory);
+}
+
+/** Of a holder in a transient unit. */
+export function ownGroupWasOutOfMemory(): boolean {
+  const { unified, legacy } = readHierarchies();
+  const groups = [unified, legacy.get("memory") ?? null].flatMap((one) =>
+    one === null ? [] : [join(one.mount, one.own)],
+  );
+  return groups.some(hasKilledForMemory);
+}
+
+function hasKilledForMemory(group: string): boolean {
+  for (const file of ["memory.events", "memory.oom_control"]) {
+    try {
+      const killed = /^oom_kill (\d+)$/m.exec(readFileSync(join(group, file), "utf8"))?.[1];
+      if (killed !== undefined && Number(killed) > 0) return true;
+    } catch {
+      // It has no such file.
     }
-    return false;
-  });
+  }
+  return false;
 }
 
 /** With what is below them. One that is not empty yet, or gone, is left. */

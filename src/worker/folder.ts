@@ -94,6 +94,8 @@ export interface Exit {
   readonly at: number;
   /** It could not be started at all. */
   readonly error: string | null;
+  /** Something of it was ended for want of memory, as its transient unit tells; left out: nothing, or others tell. */
+  readonly oom?: true;
   /** The same instant by the host's uptime; left out by a holder of an older version. */
   readonly atUptimeMs?: number;
 }

@@ -10,7 +10,7 @@ import { readSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { uptimeMs } from "../platform/uptime.ts";
-import { unitGroupOf } from "./cages.ts";
+import { ownGroupWasOutOfMemory, unitGroupOf } from "./cages.ts";
 import { isFencedOff, keepFence } from "./fence.ts";
 import { claimIn, type Exit, type Order, readIn, writeIn } from "./folder.ts";
 import { LogFile } from "./log-file.ts";
@@ -63,7 +63,11 @@ function begin(folder: string, order: Order): void {
     child[name]?.on("close", () => log.end());
   }
   child.on("error", (error) => ended(folder, { code: null, signal: null, at: Date.now(), error: error.message }));
-  child.on("exit", (code, signal) => ended(folder, { code, signal, at: Date.now(), error: null }));
+  child.on("exit", (code, signal) => {
+    // Its unit is gone with its last process: whoever looks later finds nothing there.
+    const oom = order.cage.kind === "systemd" && ownGroupWasOutOfMemory() ? { oom: true as const } : {};
+    ended(folder, { code, signal, at: Date.now(), error: null, ...oom });
+  });
   const { pid } = child;
   if (pid !== undefined) writeIn(folder, "child", { pid, startTime: processOf(pid)?.startTime ?? -1, at: Date.now() });
 }

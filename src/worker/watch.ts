@@ -234,7 +234,8 @@ export class RunWatch {
     if (this.#lost !== null) return this.#lost;
     if (this.#exit !== null && this.#exit.error !== null) return "executor-failed";
     if (this.#stop?.why === "unhealthy") return "unhealthy";
-    return this.#exit?.code !== 0 && wasOutOfMemory(this.order) ? "oom" : null;
+    const isOutOfMemory = this.#exit?.oom === true || wasOutOfMemory(this.order);
+    return this.#exit?.code !== 0 && isOutOfMemory ? "oom" : null;
   }
 
   #detail(): string {
@@ -291,9 +292,16 @@ export class RunWatch {
       ended: this.end,
       published: this.published,
       books: this.books,
+      ...this.#caged(),
       ...this.#leased(),
       ...this.#forOtherBooks(ours),
     };
+  }
+
+  /** One that was over before it began is in none. */
+  #caged(): Pick<RunSeen, "cage"> {
+    const { argv, cage } = this.order;
+    return argv.length === 0 ? {} : { cage: { kind: cage.kind, limits: cage.limits } };
   }
 
   #leased(): Pick<RunSeen, "allocationId"> {

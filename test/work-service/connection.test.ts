@@ -1,14 +1,20 @@
 /** A Redis that is not there, though somebody answers at its address: no Redis is needed for that. */
 
+import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync } from "node:fs";
 import type { AddressInfo, Socket } from "node:net";
 import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
-import { connectRedis } from "../../src/broker/connection.ts";
+import { connectRedis, RedisRefusedError } from "../../src/broker/connection.ts";
 import { Mloc } from "../../src/broker/mloc.ts";
 import { Streams } from "../../src/broker/streams.ts";
 import { steadyClock } from "../../src/platform/clock.ts";
+import { freePort } from "../e2e/free-port.ts";
 import { until } from "../worker/site.ts";
 import { QUIET, SECRET } from "./hosts.ts";
+import { hasRedis, NEEDS_REDIS } from "./redis.ts";
 
 /** Takes every connection, and says nothing. */
 async function mute(): Promise<{ readonly url: string; readonly open: ReadonlySet<Socket> }> {
@@ -49,4 +55,31 @@ test("nobody who is to stop waits for it", async () => {
   expect(await sent).toBeNull();
   expect(streams.up).toBe(false);
   await until("all are closed", () => open.size === 0);
+});
+
+test.skipIf(!hasRedis)(`a Redis Cluster is refused, with what to name instead (${NEEDS_REDIS})`, async () => {
+  const folder = mkdtempSync(join(tmpdir(), "gpuo-redis-cluster-"));
+  const port = await freePort();
+  const options = ["--port", String(port), "--bind", "127.0.0.1", "--save", "", "--cluster-enabled", "yes"];
+  const server = spawn("redis-server", [...options, "--dir", folder], { stdio: "ignore" });
+  onTestFinished(async () => {
+    const gone = new Promise((resolve) => server.once("exit", resolve));
+    server.kill("SIGKILL");
+    await gone;
+    rmSync(folder, { recursive: true, force: true });
+  });
+  const refusal = async () => {
+    for (let i = 0; i < 600; i++) {
+      const error = await connectRedis(`redis://127.0.0.1:${port}`).then(
+        () => null,
+        (reason: unknown) => reason,
+      );
+      if (error === null || error instanceof RedisRefusedError) return error;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    return "it did not start";
+  };
+  expect(String(await refusal())).toContain(
+    "this is a Redis Cluster: set cluster.redis_url to a single Redis, or to Sentinels",
+  );
 });

@@ -46,3 +46,14 @@ test("a service that others than this host would reach needs a key of the admin'
     expect((await sent(open, "/workloads", wish)).status).toBe(201);
   expect((await sent({ serviceHost: "127.0.0.2" }, "/workloads", service("vllm"))).status).toBe(201);
 });
+
+test("the same Idempotency-Key makes one service, and none of another body", async () => {
+  const daemon = await startDaemon({ metrics: NO_METRICS, work: idleWork(new ManualClock()) });
+  const create = (body: object) => {
+    return daemon.call("POST", "/workloads", { body, headers: { "idempotency-key": "once" } });
+  };
+  const [first, again] = [await create({ name: "chat" }), await create({ name: "chat" })];
+  expect([first.status, again.status, again.json.id]).toEqual([201, 201, first.json.id]);
+  expect((await daemon.call("GET", "/workloads", {})).json).toHaveLength(1);
+  expect((await create({ name: "other" })).status).toBe(422);
+});

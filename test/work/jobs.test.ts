@@ -249,11 +249,16 @@ describe("a task", () => {
     expect(code(() => world.command({ type: "submit-task", task: aTask("b"), maxTasks: 1 }))).toBe("work-full");
   });
 
-  test("whose lease is taken away is stopped for that reason", () => {
+  test.each([
+    ["preempted", "preempted"],
+    ["drained", "preempted"],
+    ["expired", "lease-ended"],
+    ["revoked", "lease-ended"],
+  ])("whose lease is taken away as %s is stopped for that reason: %s", (ended, why) => {
     const world = running();
-    world.endAllocation("allocation-1", "preempted");
+    world.endAllocation("allocation-1", ended);
     world.look();
-    expect(runsOf(world)[0]).toMatchObject({ phase: "stopping", why: "preempted" });
+    expect(runsOf(world)[0]).toMatchObject({ phase: "stopping", why });
   });
 
   test("whose result says ok: false has failed, whatever its exit code", () => {
@@ -533,6 +538,23 @@ describe("a workload", () => {
       ]),
     );
     expect(world.allocations.size).toBe(2);
+  });
+
+  test("that was ready for ten minutes has its failures forgiven, and one that was not has them counted", () => {
+    const failures = (readyMs: number) => {
+      const world = serving(1, { backoffMs: 1_000, maxBackoffMs: 300_000 });
+      for (let i = 0; i < 3; i++) {
+        exits(world, 1);
+        world.now += 30_000;
+        begin(world);
+        world.readyOne(0);
+        world.sync(true);
+      }
+      world.now += readyMs;
+      exits(world, 1);
+      return slots(world)[0]?.failures;
+    };
+    expect([failures(599_000), failures(601_000)]).toEqual([4, 1]);
   });
 
   test("is scaled up and down; what is left over is stopped, and its GPU comes back", () => {

@@ -442,7 +442,8 @@ describe("the cage of systemd", () => {
   test("is a transient unit with the run's limits", () => {
     expect(systemdArgv("run-1", { memoryBytes: 1_024, cpuMillis: 1_500, pids: 99 }, false)).toEqual([
       ...["systemd-run", "--quiet", "--collect", "--unit=go-run-1", "--slice=gpu-orchestrator-runs.slice"],
-      ...["-p", "MemoryMax=1024", "-p", "CPUQuota=150%", "-p", "TasksMax=99", "-p", "KillMode=process", "--"],
+      ...["-p", "MemoryMax=1024", "-p", "CPUQuota=150%", "-p", "TasksMax=99", "-p", "KillMode=process"],
+      ...["-p", "OOMPolicy=continue", "--"],
     ]);
   });
 

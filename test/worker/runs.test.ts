@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
@@ -73,6 +73,29 @@ describe("a task", () => {
     const id = site.submit(["/usr/bin/env", "true"], {}, 0);
     expect((await site.isOver(id)).error).toContain("work.executors.process.programs");
     expect(site.run(id)).toMatchObject({ reason: "executor-failed" });
+  });
+
+  test("can gain no rights by what it starts", async () => {
+    await sharedHost();
+    const id = site.submit(sh("grep NoNewPrivs /proc/self/status > $OUT_DIR/rights"));
+    expect((await site.isOver(id)).status).toBe("DONE");
+    expect(readFileSync(join(site.dir, "results", id, "rights"), "utf8")).toBe("NoNewPrivs:\t1\n");
+  });
+
+  test.each([
+    ["group", ["child", "main"]],
+    ["main", ["main"]],
+  ])("that is stopped is told so by a signal to its %s", async (to, told) => {
+    await sharedHost();
+    const tell = (who: string) => `trap 'echo > $OUT_DIR/told.${who}; exit 5' TERM`;
+    const script = `(${tell("child")}; echo > $OUT_DIR/ready; while :; do sleep 0.1; done) & ${tell("main")}; while :; do sleep 0.1; done`;
+    const id = site.submit(sh(script), { stop: { to, grace: "1s" } });
+    const run = await site.phase(id, "running");
+    await until("both listen", () => existsSync(join(site.dir, "runs", run.id, "out", "ready")));
+    site.books.command({ type: "cancel-task", id });
+    expect((await site.isOver(id)).status).toBe("CANCELLED");
+    const left = readdirSync(join(site.dir, "results", id)).flatMap((name) => /^told\.(.*)$/.exec(name)?.[1] ?? []);
+    expect(left.sort()).toEqual(told);
   });
 
   test("in several replicas has one result of all", async () => {
@@ -162,9 +185,10 @@ for (const cage of ["cgroup", "pidns", "session"] as const) {
   );
 }
 
-const limitsProcesses = process.getuid?.() === 0 && existsSync("/usr/bin/perl") && (await hasProcessLimit());
+const limits = process.getuid?.() === 0 ? await limitsHere() : [];
+const limitsProcesses = existsSync("/usr/bin/perl") && limits.includes("pids");
 
-async function hasProcessLimit(): Promise<boolean> {
+async function limitsHere(): Promise<readonly string[]> {
   const group = await makeCage(
     "session",
     `probe-${process.pid}`,
@@ -172,8 +196,25 @@ async function hasProcessLimit(): Promise<boolean> {
     [],
   );
   await removeGroups(group.record.groups);
-  return group.record.limits.includes("pids");
+  return group.record.limits;
 }
+
+describe.skipIf(!limits.includes("memory"))("memory (needs root and control groups that limit it)", () => {
+  test("is no more than a run has asked for: what takes more is ended, and has run out of it", async () => {
+    await host();
+    const hungry = "head -c 400000000 /dev/zero | tail -c 400000000 >/dev/null; exit $?";
+    const id = site.submit(sh(hungry), { resources: { hardware: { memory: "64Mi" } } }, 0);
+    expect(await site.isOver(id, 60_000)).toMatchObject({ status: "FAILED", error: expect.stringContaining("oom") });
+    expect(site.run(id)).toMatchObject({
+      phase: "ended",
+      reason: "oom",
+      cage: { limits: expect.arrayContaining(["memory"]) },
+    });
+    const modest = site.submit(sh("head -c 4000000 /dev/zero | tail -c 4000000 >/dev/null; exit 3"), {}, 0);
+    expect(await site.isOver(modest)).toMatchObject({ status: "FAILED" });
+    expect(site.run(modest)).toMatchObject({ reason: "failed", exitCode: 3 });
+  });
+});
 
 describe.skipIf(!limitsProcesses)("a fork bomb (needs root, perl and control groups that limit processes)", () => {
   test("is held by its cage, and is over with it", { timeout: 180_000 }, async () => {

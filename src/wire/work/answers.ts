@@ -222,6 +222,11 @@ export const runSchema = z
       .array(z.string())
       .nullable()
       .meta({ description: `The last lines of one that failed; ${whole}` }),
+    cage: words.meta({ description: "What it cannot leave: systemd, cgroup, pidns or session" }),
+    limits: z
+      .array(z.string())
+      .nullable()
+      .meta({ description: "Which hold for it there: memory, cpu, pids; null: not known yet" }),
     lost_books: z
       .string()
       .optional()

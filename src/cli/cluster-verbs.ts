@@ -64,15 +64,24 @@ export function clusterVerbs(program: Command): void {
   verb(group, "clusters", "ls", "gpuo cluster clusters ls")
     .argument("<what>", "ls: where replicas run")
     .action(async (what, options) => (await cluster()).clusters(what, options));
-  hostVerb(group, "crds", "print the CRDs for a Kubernetes cluster", "gpuo cluster crds | kubectl apply -f -")
+  printVerbs(group);
+  // As first verbs, too: so a pipeline for another operator calls them.
+  printVerbs(program, true);
+}
+
+function printVerbs(parent: Command, hidden = false): void {
+  const cluster = () => import("./verbs/cluster.ts");
+  const words = hidden ? "gpuo" : "gpuo cluster";
+  hostVerb(parent, "crds", "print the CRDs for a Kubernetes cluster", `${words} crds | kubectl apply -f -`, hidden)
     .description("print the CRDs for a Kubernetes cluster; they go over those of the LLM Orchestrator")
     .option("--no-cel", "without rules in CEL: for servers before 1.25")
     .action(async ({ cel }) => (await cluster()).printCrds(cel));
   hostVerb(
-    group,
+    parent,
     "manifests",
     "print all it needs in Kubernetes",
-    "gpuo cluster manifests --image gpu-orchestrator:1.0.0",
+    `${words} manifests --image gpu-orchestrator:1.0.0`,
+    hidden,
   )
     .description("print all that the controller needs in a Kubernetes cluster: CRDs, rights, PriorityClasses, itself")
     .requiredOption("--image <name>", "of the controller, as `docker build` made it")

@@ -118,8 +118,12 @@ async function help(program: Command, topics: readonly string[]): Promise<void> 
 }
 
 /** A verb of a host's own: it calls no daemon. */
-export function hostVerb(program: Command, name: string, summary: string, example: string): Command {
-  return program.command(name).summary(summary).description(summary).addHelpText("before", `Example: ${example}`);
+export function hostVerb(program: Command, name: string, summary: string, example: string, hidden = false): Command {
+  return program
+    .command(name, { hidden })
+    .summary(summary)
+    .description(summary)
+    .addHelpText("before", `Example: ${example}`);
 }
 
 /** A verb of a client: with where the daemon is and how to print, which its help names in one line. */

@@ -35,7 +35,8 @@ const all = within(programOf(GROUPS));
 
 test("is there of every verb, those of a cluster among them", () => {
   const names = all.map(({ name }) => name);
-  for (const name of ["run", "serve", "completion", "cluster apply"]) expect(names).toContain(name);
+  for (const name of ["run", "serve", "completion", "cluster apply", "crds", "manifests"])
+    expect(names).toContain(name);
   expect(names.length).toBeGreaterThan(55);
 });
 

@@ -239,4 +239,21 @@ describe("the backend kubernetes", () => {
     for (const { metadata } of server.all("pods")) server.remove(`/api/v1/namespaces/ns/pods/${metadata.name}`);
     await until(() => server.get(WORKLOAD) === undefined, "no workload");
   });
+
+  test("keeps a workload that is deleted for as long as somebody else's finalizer holds a child of it", async () => {
+    await running();
+    const service = "/api/v1/namespaces/ns/services/chat";
+    const held = server.get(service);
+    const metadata = { ...held.metadata, finalizers: ["service.kubernetes.io/load-balancer-cleanup"] };
+    server.set(service, { ...held, metadata });
+    apply({}, { deletionTimestamp: "2026-01-02T00:00:00Z" });
+    await until(() => server.get(DEPLOYMENT) === undefined, "no Deployment");
+    for (const { metadata: pod } of server.all("pods")) server.remove(`/api/v1/namespaces/ns/pods/${pod.name}`);
+    const ready = () =>
+      server.get(WORKLOAD).status.conditions.find(({ type }: { type: string }) => type === "Ready").message;
+    await until(() => ready() === "0 replicas are left, services/chat", "what is waited for");
+    expect(server.get(WORKLOAD).status.state).toBe("terminating");
+    server.remove(service);
+    await until(() => server.get(WORKLOAD) === undefined, "no workload");
+  });
 });

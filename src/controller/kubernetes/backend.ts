@@ -151,6 +151,7 @@ export class KubeBackend implements Backend {
         ...[this.#children.optional.has("leaderworkersets"), this.#hasRuntimeClass],
         this.#children.versionsOf(workload.metadata),
       ],
+      childrenOf: ({ metadata }) => this.#children.left(metadata),
       gpuUtilizationOf: (node) => this.#gpus.ofNode(node),
       inventory: () => inventoryIn(this.#nodes.all(), pods),
       serviceOf: ({ metadata: { name, namespace } }) => `http://${name}.${namespace}.svc`,

@@ -110,10 +110,17 @@ export class Children {
 
   /** Which versions of a workload's children are there, in one text. */
   versionsOf({ namespace, name }: { readonly namespace: string; readonly name: string }): string {
-    const nameOf = (kind: Kind) => (kind === "configmaps" ? `${name}-config` : name);
     return [...this.#watches]
-      .map(([kind, watch]) => watch.get(namespace, nameOf(kind))?.metadata.resourceVersion ?? "none")
+      .map(([kind, watch]) => watch.get(namespace, nameOf(kind, name))?.metadata.resourceVersion ?? "none")
       .join(" ");
+  }
+
+  /** What is left of a workload's children, such as `services/chat`; what cannot be seen holds nothing up. */
+  left({ namespace, name }: { readonly namespace: string; readonly name: string }): readonly string[] {
+    return [...this.#watches].flatMap(([kind, watch]) => {
+      const own = nameOf(kind, name);
+      return watch.trouble === null && watch.get(namespace, own) !== undefined ? [`${kind}/${own}`] : [];
+    });
   }
 
   live(path: string): KubeObject | undefined {
@@ -165,6 +172,10 @@ export class Children {
   #watchOf(path: string): Watch | undefined {
     return this.#watches.get(path.split("/").at(-2) as Kind);
   }
+}
+
+function nameOf(kind: Kind, workload: string): string {
+  return kind === "configmaps" ? `${workload}-config` : workload;
 }
 
 /** What `wanted` names, with the values of `answer`. */

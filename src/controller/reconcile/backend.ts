@@ -15,6 +15,8 @@ export interface Look {
    * new. Absent: nobody can tell.
    */
   stampOf?(workload: Workload): readonly unknown[];
+  /** What was made for it beside its replicas, and is there yet, by kind and name; absent: there is no such thing. */
+  childrenOf?(workload: Workload): readonly string[];
   /** Where all replicas that serve are reached under one address; `null`: each has its own. */
   serviceOf(workload: Workload): string | null;
   /** Where they are reached from outside; absent or `null`: nowhere, as far as is known. */

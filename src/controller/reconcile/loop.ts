@@ -276,10 +276,11 @@ export class ReconcileLoop {
     const [load, service] = [look.loadOf(workload), look.serviceOf(workload)];
     const { nodes, isolates, groups } = look;
     const external = look.externalOf?.(workload) ?? null;
+    const children = look.childrenOf?.(workload) ?? [];
     const tenant = tenantOf(workload.metadata);
     const most = gpuMaximumOf(settings.tenantGpus, tenant);
     const tenantGpus = most === null ? null : Math.max(0, most - gpusOfTenant(objects.workloads(), tenant, uid));
-    const seen = { tracks, nodes, models, load, service, external, isolates, groups, tenantGpus, now: now() };
+    const seen = { tracks, nodes, models, load, service, external, isolates, groups, children, tenantGpus, now: now() };
     const decided = reconcile(workload, seen, this.#memories.get(uid) ?? NO_MEMORIES, settings);
     this.#memories.set(uid, decided.memory);
     if (decided.wanted !== null) this.#figures.removals.add({}, decided.wanted.removed.length);

@@ -233,18 +233,22 @@ function notAccepted(workload: Workload, seen: Seen, refused: Refused): Outcome 
 
 function deleting({ metadata, status }: Workload, seen: Seen): Outcome {
   const left = seen.tracks.reduce((sum, { replicas }) => sum + replicas.length, 0);
-  const findings = [finding("Ready", false, "Terminating", `${left} replicas are left`)];
+  // Somebody else's finalizer may hold one: a cloud's load balancer, say.
+  const others = seen.children ?? [];
+  const words = [`${left} replicas are left`, ...others].join(", ");
+  const isGone = left === 0 && others.length === 0;
+  const findings = [finding("Ready", false, "Terminating", words)];
   return {
     wanted: NOTHING,
     status: {
       ...status,
       observedGeneration: metadata.generation,
-      state: left === 0 ? "terminated" : "terminating",
+      state: isGone ? "terminated" : "terminating",
       currentReplicas: left,
       readyReplicas: seen.tracks.reduce((sum, track) => sum + readyOf(track), 0),
       conditions: conditionsAfter(status.conditions ?? [], findings, metadata.generation, seen.now),
     },
-    gone: left === 0,
+    gone: isGone,
     scaled: null,
     memory: NO_MEMORIES,
   };

@@ -73,6 +73,8 @@ export interface Seen {
   /** Whether it can be said who may reach a replica. */
   readonly isolates: boolean;
   readonly groups: Groups;
+  /** What was made for it beside its replicas, and is there yet; absent: nothing is. */
+  readonly children?: readonly string[];
   /** GPUs that its tenant may have for it, beside those of the tenant's others; `null`: as many as there are. */
   readonly tenantGpus: number | null;
   readonly now: EpochMs;

@@ -93,8 +93,8 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       },
       {
         name: "A workload that is being deleted is gone before its replicas are",
-        find: "    gone: left === 0,",
-        replace: "    gone: true,",
+        find: "const isGone = left === 0 && others.length === 0;",
+        replace: "const isGone = others.length === 0;",
       },
     ],
   ),
@@ -178,6 +178,17 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         name: "A watch that fails is opened anew without a pause",
         find: "await this.#pause(error instanceof KubeError ? error.retryAfterMs : null);",
         replace: "await sleep(5, this.#stop.signal);",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/reconcile.ts",
+    ["test/controller/cluster.test.ts"],
+    [
+      {
+        name: "A workload that is being deleted is gone before its children are",
+        find: "const isGone = left === 0 && others.length === 0;",
+        replace: "const isGone = left === 0;",
       },
     ],
   ),

@@ -108,11 +108,12 @@ echo "== a run that takes more memory than it asked for is ended, and is told to
 id=$(submit 'head -c 900000000 /dev/zero | tail -c 900000000 >/dev/null; exit $?' "$GPU")
 until_true 'gpuo ps --all | grep "$id" | grep -Eq "FAILED|DONE"' "it has not ended"
 gpuo ps --all | grep "$id"
-# On a host of control groups of version 1 a container is given those of systemd alone.
-if grep -q memory /sys/fs/cgroup/cgroup.controllers 2>/dev/null || [ -e /sys/fs/cgroup/memory/memory.limit_in_bytes ]; then
-  gpuo ps --all | grep "$id" | grep -q "oom" || fail "it is not told as out of memory"
+# Of control groups of version 1 a container of this kind may read, and no more: there is no limit then.
+if systemd-run --wait --quiet -p MemoryMax=64M sh -c 'head -c 300000000 /dev/zero | tail -c 300000000 >/dev/null; exit $?'; then
+  grep -l '"limits":\[[^]]*memory' /var/lib/gpu-orchestrator/data/work/runs/*/holder.json && fail "a run says that memory is limited, and it is not"
+  echo "nothing limits memory in this container: not seen"
 else
-  echo "no control of memory in this container: not seen"
+  gpuo ps --all | grep "$id" | grep -q "oom" || fail "it is not told as out of memory"
 fi
 until_true 'gpuo status | grep -q "2 of 2 free"' "the GPU did not come back after it"
 

@@ -20,6 +20,9 @@ const STALE_WORKER_TTLS = 10;
 const WORKER_TTL_MS = 120_000;
 const TASKS_KEPT_MS = 30 * 86_400_000;
 const TASKS_KEPT = 10_000;
+/** Of a service. */
+const RUNS_KEPT = 100;
+const RUNS_LOOK_MS = 600_000;
 
 export interface Log {
   info(facts: object, message: string): void;
@@ -37,6 +40,7 @@ export class Look {
   readonly #releasing = new Set<string>();
   readonly #ending = new AbortController();
   #next: Cancel | null = null;
+  #runsAt = 0;
   #nextAt = Number.POSITIVE_INFINITY;
   readonly #leave: () => void;
   readonly #strangers: () => Living | null;
@@ -81,10 +85,19 @@ export class Look {
         before: this.#books.now() - TASKS_KEPT_MS,
         keep: TASKS_KEPT,
       });
+      this.#removeRuns();
     } catch (error) {
       // A full disk, as a rule: the next look tries again.
       this.#log.error({ err: error }, "work's books could not be brought up to date");
     }
+  }
+
+  /** Now and then: it goes through all of them. */
+  #removeRuns(): void {
+    const now = this.#books.now();
+    if (now < this.#runsAt) return;
+    this.#runsAt = now + RUNS_LOOK_MS;
+    this.#books.command({ type: "remove-ended-runs", before: now - TASKS_KEPT_MS, keep: RUNS_KEPT });
   }
 
   #ask(): void {

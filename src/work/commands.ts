@@ -76,7 +76,9 @@ export type WorkCommand =
   | { readonly type: "remove-worker"; readonly node: string }
   | { readonly type: "remove-stale-workers"; readonly staleMs: number }
   | { readonly type: "remove-ended-tasks"; readonly before: number; readonly keep: number }
-  /** Both, and whatever is due. */
+  /** Of services: of each the newest stay, and of those that are gone the ones since then. */
+  | { readonly type: "remove-ended-runs"; readonly before: number; readonly keep: number }
+  /** Stale workers and ended tasks, and whatever is due. */
   | {
       readonly type: "tidy";
       readonly staleMs: number;

@@ -10,7 +10,14 @@ import { gpuFailed, gpusEmpty, gpusNotEmpty, leaseOver, leaseSeen, passTime, sto
 import type { WorkState } from "./state.ts";
 import { advanceTasks, cancelTask, failTask, removeEndedTasks, submitTask } from "./tasks.ts";
 import { handOut, removeStaleWorkers, removeWorker, workerReports } from "./workers.ts";
-import { advanceWorkloads, changeWorkload, deleteWorkload, restartWorkload, submitWorkload } from "./workloads.ts";
+import {
+  advanceWorkloads,
+  changeWorkload,
+  deleteWorkload,
+  removeEndedRuns,
+  restartWorkload,
+  submitWorkload,
+} from "./workloads.ts";
 
 export interface WorkDecision {
   readonly events: readonly WorkEvent[];
@@ -113,6 +120,9 @@ function accept(draft: Draft, command: WorkCommand): void {
       return;
     case "remove-ended-tasks":
       removeEndedTasks(draft, command.before, command.keep);
+      return;
+    case "remove-ended-runs":
+      removeEndedRuns(draft, command.before, command.keep);
       return;
     case "tidy":
       removeStaleWorkers(draft, command.staleMs);

@@ -122,6 +122,7 @@ export type WorkEvent =
       readonly at: EpochMs;
     }
   | { readonly type: "run-published"; readonly run: RunId }
+  | { readonly type: "run-removed"; readonly run: RunId }
   | { readonly type: "kept-lease-gone"; readonly job: JobRef; readonly replica: number }
   | { readonly type: "slot-after"; readonly job: JobRef; readonly replica: number; readonly slot: SlotAfter }
   | { readonly type: "worker-seen"; readonly worker: Worker }

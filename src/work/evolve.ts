@@ -140,6 +140,8 @@ function evolveRun(state: WorkState, event: RunEvent): WorkState {
       const published = onRun(state, event.run, (run) => (run.phase === "ended" ? { ...run, publish: "done" } : run));
       return withoutLive(published, event.run);
     }
+    case "run-removed":
+      return { ...state, runs: state.runs.delete(event.run), openRuns: state.openRuns.delete(event.run) };
     default:
       return event satisfies never;
   }

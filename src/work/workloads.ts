@@ -1,10 +1,11 @@
 /** Workloads: as many replicas as are wanted, until they are deleted. */
+import type { EpochMs } from "../core/base/time.ts";
 import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
 import type { Run, Slot, Workload } from "./model.ts";
 import { createRun, stopRun } from "./runs.ts";
-import { workloadNamed } from "./state.ts";
+import { isSettled, workloadNamed } from "./state.ts";
 
 /** @throws WorkError `workload-exists`, `work-full` */
 export function submitWorkload(draft: Draft, workload: Workload, maxWorkloads: number): void {
@@ -43,6 +44,22 @@ export function restartWorkload(draft: Draft, id: string): void {
 
 export function deleteWorkload(draft: Draft, id: string): void {
   draft.write({ type: "workload-deleted", uid: named(draft, id).uid, at: draft.now });
+}
+
+/** A service is restarted for as long as it is wanted: its runs of old are of no use to anybody. Tasks take theirs along. */
+export function removeEndedRuns(draft: Draft, before: EpochMs, keep: number): void {
+  const { state } = draft;
+  const ended = [...state.runs.values()].filter(
+    (run): run is Extract<Run, { phase: "ended" }> =>
+      run.job.kind === "workload" && run.phase === "ended" && isSettled(run),
+  );
+  for (const [uid, runs] of Map.groupBy(ended, ({ job }) => job.uid)) {
+    const isWanted = state.workloads.get(uid) !== undefined;
+    const newestFirst = runs.sort((a, b) => b.endedAt - a.endedAt || b.epoch - a.epoch);
+    newestFirst.forEach(({ id, endedAt }, place) => {
+      if (place >= keep || (!isWanted && endedAt < before)) draft.write({ type: "run-removed", run: id });
+    });
+  }
 }
 
 export function advanceWorkloads(draft: Draft): void {

@@ -260,6 +260,36 @@ export function ownGroupWasOutOfMemory(): boolean {
   return groups.some(hasKilledForMemory);
 }
 
+/** Files that hold a limit, in either version of control groups, and what stands there where there is none. */
+const LIMIT_FILES = {
+  memory: ["memory.max", "memory.limit_in_bytes"],
+  cpu: ["cpu.max", "cpu.cfs_quota_us"],
+  pids: ["pids.max", "pids.max"],
+} as const;
+/** Without a limit version 1 of `memory` shows the most that it can count to. */
+const NO_LIMIT = /^(?:max\b|-1$|9223372036854\d{6}$)/;
+
+/** Which hold for a holder in a transient unit, and so for all that is in it: systemd takes limits that nothing can keep. */
+export function ownLimits(): readonly string[] {
+  const { unified, legacy } = readHierarchies();
+  return Object.entries(LIMIT_FILES).flatMap(([name, [file, legacyFile]]) => {
+    const group = legacy.get(name);
+    const places = [
+      ...(unified === null ? [] : [join(unified.mount, unified.own, file)]),
+      ...(group === undefined ? [] : [join(group.mount, group.own, legacyFile)]),
+    ];
+    return places.some(hasLimit) ? [name] : [];
+  });
+}
+
+function hasLimit(file: string): boolean {
+  try {
+    return !NO_LIMIT.test(readFileSync(file, "utf8").trim());
+  } catch {
+    return false;
+  }
+}
+
 function hasKilledForMemory(group: string): boolean {
   for (const file of ["memory.events", "memory.oom_control"]) {
     try {

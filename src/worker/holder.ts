@@ -10,7 +10,7 @@ import { readSync, writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { uptimeMs } from "../platform/uptime.ts";
-import { ownGroupWasOutOfMemory, unitGroupOf } from "./cages.ts";
+import { ownGroupWasOutOfMemory, ownLimits, unitGroupOf } from "./cages.ts";
 import { isFencedOff, keepFence } from "./fence.ts";
 import { claimIn, type Exit, type Order, readIn, writeIn } from "./folder.ts";
 import { LogFile } from "./log-file.ts";
@@ -31,7 +31,7 @@ function hold(folder: string): void {
   if (order === null || own === null) process.exit(EXIT_TAKEN);
   const { pid, startTime } = own;
   const [group] = order.cage.kind === "systemd" ? unitGroupOf(process.pid) : [];
-  const unit = group === undefined ? {} : { group };
+  const unit = order.cage.kind === "systemd" ? { ...(group === undefined ? {} : { group }), limits: ownLimits() } : {};
   const isFirst = claimIn(folder, "holder", { pid, startTime, bootId: order.bootId, at: Date.now(), ...unit });
   if (!isFirst) process.exit(EXIT_TAKEN);
   const { fence } = order;

@@ -11,6 +11,8 @@ export interface ProcessName {
 export interface HolderName extends ProcessName {
   /** The control group of its transient unit, which is there as long as one in it lives; left out: it has none, or is older. */
   readonly group?: string;
+  /** Which limits hold for its unit; left out: it has none, or is older. */
+  readonly limits?: readonly string[];
 }
 
 /** The first process of a run. */

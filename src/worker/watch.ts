@@ -301,7 +301,9 @@ export class RunWatch {
   /** One that was over before it began is in none. */
   #caged(): Pick<RunSeen, "cage"> {
     const { argv, cage } = this.order;
-    return argv.length === 0 ? {} : { cage: { kind: cage.kind, limits: cage.limits } };
+    // Its unit's are seen by its holder; until then nobody knows which hold.
+    const limits = cage.kind === "systemd" ? (this.holder?.limits ?? []) : cage.limits;
+    return argv.length === 0 || this.#beginning === null ? {} : { cage: { kind: cage.kind, limits } };
   }
 
   #leased(): Pick<RunSeen, "allocationId"> {

@@ -557,6 +557,31 @@ describe("a workload", () => {
     expect([failures(599_000), failures(601_000)]).toEqual([4, 1]);
   });
 
+  test("leaves its newest runs, and when it is gone those of the last days", () => {
+    const world = serving(1, { backoffMs: 1_000 });
+    for (let i = 0; i < 4; i++) {
+      exits(world, 1);
+      world.now += 30_000;
+      begin(world);
+      world.readyOne(0);
+      world.sync(true);
+    }
+    const ids = () => runsOf(world).map(({ id }) => id);
+    const remove = (before: number) => world.command({ type: "remove-ended-runs", before, keep: 2 });
+    remove(world.now);
+    // What serves is none of those that have ended.
+    expect(ids()).toEqual(["run-w-0-3", "run-w-0-4", "run-w-0-5"]);
+    world.command({ type: "delete-workload", id: "name-of-w" });
+    world.sync(true);
+    world.ladder();
+    world.sync(true);
+    expect(world.state.workloads.size).toBe(0);
+    remove(world.now);
+    expect(ids()).toEqual(["run-w-0-5"]);
+    remove(world.now + 1);
+    expect(ids()).toEqual([]);
+  });
+
   test("is scaled up and down; what is left over is stopped, and its GPU comes back", () => {
     const world = serving(1);
     world.command({ type: "change-workload", id: "name-of-w", replicas: 3, labels: null });

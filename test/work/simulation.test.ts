@@ -149,6 +149,14 @@ const ops: fc.Arbitrary<Op> = fc.oneof(
     ),
   },
   { weight: 1, arbitrary: fc.constant<Op>((world) => world.reboot()) },
+  {
+    weight: 1,
+    arbitrary: fc.nat(2).map(
+      (keep): Op =>
+        (world) =>
+          world.command({ type: "remove-ended-runs", before: world.now, keep }),
+    ),
+  },
   { weight: 1, arbitrary: fc.constant<Op>((world) => world.loseBooks()) },
   {
     // What begins is taken from the books that are lost into the next: by chance alone it hardly ever is.

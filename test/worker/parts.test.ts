@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import {
   chownSync,
   existsSync,
@@ -16,7 +16,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
 import { readHierarchies } from "../../src/platform/control-groups.ts";
 import { uptimeMs } from "../../src/platform/uptime.ts";
-import { killAll, membersOf, systemdArgv } from "../../src/worker/cages.ts";
+import { killAll, makeCage, membersOf, removeGroups, systemdArgv } from "../../src/worker/cages.ts";
 import { claimIn, type Order, readIn, removeOutput, writeIn } from "../../src/worker/folder.ts";
 import { LogFile } from "../../src/worker/log-file.ts";
 import { isAlive, MARK, type ProcessName, ProcessTable, processOf } from "../../src/worker/processes.ts";
@@ -460,6 +460,20 @@ describe("the cage of systemd", () => {
 });
 
 describe("control groups", () => {
+  test.skipIf(process.getuid?.() !== 0)("tell who is in them which limits hold for it (needs root)", async () => {
+    const limits = { memoryBytes: 2 ** 30, cpuMillis: 1_000, pids: 200 };
+    const { enter, record } = await makeCage("session", `limits-${process.pid}`, limits, []);
+    onTestFinished(() => removeGroups(record.groups));
+    const module = new URL("../../src/worker/cages.ts", import.meta.url).href;
+    const say = `import(${JSON.stringify(module)}).then(({ ownLimits }) => console.log(JSON.stringify(ownLimits())))`;
+    const join = enter.map((file) => `echo $$ > ${file} && `).join("");
+    const options = { encoding: "utf8", env: { PATH: process.env.PATH } } as const;
+    const said = (script: string) => JSON.parse(spawnSync("/bin/sh", ["-c", script, say], options).stdout);
+    const node = `exec ${process.execPath} --disable-warning=ExperimentalWarning -e "$0"`;
+    expect(said(join + node).sort()).toEqual([...record.limits].sort());
+    expect(said(node).length).toBeLessThanOrEqual(record.limits.length);
+  });
+
   test("are found in both versions, where a container has mounted a part of them too", () => {
     const mounts = [
       "1 0 0:1 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw",

@@ -247,6 +247,17 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/reconcile/starts.ts",
+    ["test/controller/starts.test.ts"],
+    [
+      {
+        name: "A replica that lost its readiness for a moment has started in that moment",
+        find: '(phase === "unready" && before.since.has(name))',
+        replace: 'phase === "unready"',
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/reconcile/order.ts",
     ["test/controller/order.test.ts"],
     [

@@ -21,6 +21,7 @@ import { rolloutStep } from "./rollout.ts";
 import { NO_MEMORY, type Scaled, type ScalingMemory, scale } from "./scaling.ts";
 import { isPlaced, readyOf, type Seen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
+import { NO_STARTS, observedStartSeconds, type Starts, startsAfter } from "./starts.ts";
 import { conditionsBefore, statusOf, type View } from "./status.ts";
 
 /** What the loop keeps of a workload between two looks. Lost, its clocks start anew. */
@@ -33,6 +34,8 @@ export interface Memory {
   readonly recovery: RecoveryMemory;
   /** What somebody else had changed last, and when that was put back; `null`: nothing. */
   readonly drift: { readonly at: EpochMs; readonly words: string } | null;
+  /** How long its replicas took to start. */
+  readonly starts: Starts;
 }
 
 export const NO_MEMORIES: Memory = {
@@ -41,6 +44,7 @@ export const NO_MEMORIES: Memory = {
   rolloutBase: null,
   recovery: NO_RECOVERY,
   drift: null,
+  starts: NO_STARTS,
 };
 
 /** How many replicas each revision is to have; one that is not named, none. */
@@ -97,7 +101,8 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
   if (workload.metadata.deletionTimestamp !== null) return deleting(workload, seen);
   const planned = acceptedPlan(workload, seen, settings);
   if ("condition" in planned) return notAccepted(workload, seen, planned);
-  const plan = planned;
+  const starts = startsAfter(memory.starts, seen.tracks, seen.now);
+  const plan = { ...planned, startSeconds: Math.max(planned.startSeconds, observedStartSeconds(starts)) };
   const revision = revisionOf(workload.metadata, workload.spec);
   const scaled = withinTenant(scalingOf(workload, seen, plan, memory, settings), plan, seen.tenantGpus);
   const strategy = workload.spec.deploymentStrategy?.type === "recreate" ? "recreate" : "rolling";
@@ -148,7 +153,7 @@ export function reconcile(workload: Workload, seen: Seen, memory: Memory, settin
           why: scaled.active.message,
         }
       : null,
-    memory: { scaling: scaled.memory, progress, rolloutBase, recovery: recovered.memory, drift: memory.drift },
+    memory: { scaling: scaled.memory, progress, rolloutBase, recovery: recovered.memory, drift: memory.drift, starts },
   };
 }
 

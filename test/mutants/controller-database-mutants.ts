@@ -39,7 +39,7 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
       {
         name: "A tenant sees the history of others",
         find: "if (tenants !== undefined) conditions.push(",
-        replace: "if (tenants === null) conditions.push(",
+        replace: "if (tenants !== undefined && limit < 0) conditions.push(",
       },
     ],
   ),
@@ -209,7 +209,7 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
       {
         name: "Two controllers use one file, each with a memory of its own",
         find: "this.#lock = path === IN_MEMORY ? null : lockOf(path);",
-        replace: "this.#lock = null;",
+        replace: "this.#lock = path === IN_MEMORY || path !== IN_MEMORY ? null : lockOf(path);",
       },
     ],
   ),

@@ -16,11 +16,12 @@ const task = fc.record({
   max: fc.nat(2),
   lost: fc.nat(2),
   after: fc.option(fc.nat(5)),
+  timeout: fc.option(fc.constant("20s")),
 });
 
 /** Ids are given by number, so that others can be named before they are there. */
 const submitTask = task.map(
-  ({ n, gpus, replicas, max, lost, after }): Op =>
+  ({ n, gpus, replicas, max, lost, after, timeout }): Op =>
     (world) => {
       const id = `task-${n}`;
       const before = after === null ? undefined : world.task(`task-${after}`);
@@ -28,7 +29,7 @@ const submitTask = task.map(
       const dependsOn = before === undefined ? [] : [before.id];
       world.command({
         type: "submit-task",
-        task: aTask(id, { gpus, replicas, retry: { max, lost, backoffMs: 1_000 }, dependsOn }),
+        task: aTask(id, { gpus, replicas, retry: { max, lost, backoffMs: 1_000 }, dependsOn, spec: { timeout } }),
         maxTasks: 100,
       });
     },
@@ -155,6 +156,21 @@ const ops: fc.Arbitrary<Op> = fc.oneof(
       (keep): Op =>
         (world) =>
           world.command({ type: "remove-ended-runs", before: world.now, keep }),
+    ),
+  },
+  {
+    // It has begun, and nobody has heard of that when it is stopped.
+    weight: 1,
+    arbitrary: index.map(
+      (pick): Op =>
+        (world) => {
+          world.look();
+          world.sync(true);
+          world.startOne(pick);
+          for (const { id, status, cancelling } of [...world.state.tasks.values()])
+            if (status === "DISPATCHED" && !cancelling) world.command({ type: "cancel-task", id });
+          world.look();
+        },
     ),
   },
   { weight: 1, arbitrary: fc.constant<Op>((world) => world.loseBooks()) },

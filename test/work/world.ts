@@ -8,7 +8,7 @@ import type { WorkEvent } from "../../src/work/events.ts";
 import { isOnNode, leaseOf } from "../../src/work/evolve.ts";
 import type { Assignment, EndReason, RunSeen, Task, WorkerFacts } from "../../src/work/model.ts";
 import { awaitsGpus } from "../../src/work/runs.ts";
-import { emptyWork, openRunsOf, type WorkState } from "../../src/work/state.ts";
+import { emptyWork, jobOf, openRunsOf, type WorkState } from "../../src/work/state.ts";
 import { countedOn, mayAsk, unwanted, type WantedOfWorker, wantedOf } from "../../src/work/wanted.ts";
 import { isNewcomer } from "../../src/work/workers.ts";
 import { Strangers } from "../../src/work-service/strangers.ts";
@@ -26,6 +26,8 @@ interface Allocation {
   status: "queued" | "held" | "ended";
   endReason: string;
   gpus: string[];
+  /** A look has seen that it ended: from then on nothing counts on it. */
+  endSeen?: true;
 }
 
 interface Folder {
@@ -109,7 +111,13 @@ export class World {
   }
 
   command(command: WorkCommand): void {
-    this.state = decide(this.state, command, this.now).state;
+    const { events, state } = decide(this.state, command, this.now);
+    this.state = state;
+    for (const event of events) {
+      const id = event.type === "run-assigned" ? (event.lease?.allocationId ?? "") : "";
+      if (this.allocations.get(id)?.endSeen === true)
+        this.violations.push(`${id} had ended when it was handed on to ${command.type}`);
+    }
   }
 
   #mayDie(point: CrashPoint): void {
@@ -133,7 +141,21 @@ export class World {
     this.#lookAtGpus();
     this.#giveBack();
     this.#judgeLeases();
+    for (const allocation of this.allocations.values()) if (allocation.status === "ended") allocation.endSeen = true;
     this.command({ type: "tick" });
+    this.#judgeTimes();
+  }
+
+  /** When time has passed nothing runs longer than it may, or takes longer to begin. */
+  #judgeTimes(): void {
+    for (const run of openRunsOf(this.state)) {
+      if (!isOnNode(run) || run.phase === "stopping") continue;
+      const { startTimeoutMs = 0, timeoutMs = null, readiness = null } = jobOf(this.state, run.job)?.spec ?? {};
+      const hasBegun = readiness === null ? run.startedAt !== null : run.readyAt !== null;
+      if (!hasBegun && this.now - run.handedOutAt >= startTimeoutMs) this.violations.push(`${run.id} begins for ever`);
+      if (run.startedAt !== null && timeoutMs !== null && this.now - run.startedAt >= timeoutMs)
+        this.violations.push(`${run.id} runs longer than its timeout`);
+    }
   }
 
   /** As `Look` does. */

@@ -150,6 +150,29 @@ test("what is being deleted is changed no more: 409, and 400 for a restart, as t
   expect((await call("acme", "DELETE", "/internal/deployments/chat")).status).toBe(200);
 });
 
+test("null is no statement, and a model registry's fields are taken: the Orchestration Service's clients send both", async () => {
+  const ask = { model_id: "llama2-7b", model_name: "Llama 2 7B", model_path: "meta-llama/Llama-2-7b-hf", replicas: 1 };
+  const nulls = { huggingface_token: null, gpu_count: null, gpu_type: null, vllm_config: null, labels: null };
+  const made = await call("acme", "POST", "/api/v1/deployments", { ...ask, tenant_id: "acme", ...nulls });
+  expect(made).toMatchObject({ status: 202, body: { model_name: "Llama 2 7B", total_gpus: 1 } });
+  const told = { model_metadata: {}, model_capabilities: ["chat"], model_type: "text", model_family: "llama" };
+  const model_requirements = { gpu_count: 2, memory_gb: 48, cpu_cores: 6, disk_gb: 100 };
+  const registry = { ...told, model_size: "7B", model_pricing: { input: 1 }, model_version: "1.2", model_requirements };
+  const id = (await call("acme", "POST", "/api/v1/deployments", { ...ask, ...registry })).body.deployment_id;
+  const found = () => store.workloads().find(({ metadata }) => metadata.name === id)?.spec;
+  expect(found()).toMatchObject({ modelVersion: "1.2", resources: { gpu: "2", memory: "48Gi", cpu: "6" } });
+  const changed = await call("acme", "PUT", `/api/v1/deployments/${id}`, { memory_limit: null, cpu_limit: "4" });
+  expect(changed.status).toBe(200);
+  expect(found()).toMatchObject({ resources: { gpu: "2", memory: "48Gi", cpu: "4" } });
+  // What is stated goes over what the model needs.
+  const own = { ...ask, replicas: 0, model_requirements, gpu_count: 1, memory_limit: "8Gi", cpu_limit: null };
+  const stated = (await call("acme", "POST", "/api/v1/deployments", own)).body.deployment_id;
+  const { resources } = store.workloads().find(({ metadata }) => metadata.name === stated)?.spec ?? {};
+  expect(resources).toMatchObject({ gpu: "1", memory: "8Gi", cpu: "6" });
+  expect((await call("acme", "POST", "/api/v1/deployments", { ...ask, replicas: "1" })).status).toBe(422);
+  expect((await call("acme", "POST", "/api/v1/deployments", null as never)).status).not.toBe(500);
+});
+
 test("a tenant has no more GPUs than its maximum, by whichever call", async () => {
   const ask = { model_id: "m", model_name: "m", model_path: "a/b", gpu_per_replica: 2 };
   const create = (change: object) => call("acme", "POST", "/api/v1/deployments", { ...ask, ...change });

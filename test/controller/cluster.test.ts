@@ -256,4 +256,20 @@ describe("the backend kubernetes", () => {
     server.remove(service);
     await until(() => server.get(WORKLOAD) === undefined, "no workload");
   });
+
+  test("takes the claim of a workload's models away with it, and waits until it is gone", async () => {
+    await running();
+    const claim = "/api/v1/namespaces/ns/persistentvolumeclaims/chat-models-pvc";
+    const labels = { "app.kubernetes.io/managed-by": "gpu-orchestrator" };
+    const finalizers = ["kubernetes.io/pvc-protection"];
+    server.set(claim, { metadata: { name: "chat-models-pvc", namespace: "ns", labels, finalizers } });
+    apply({}, { deletionTimestamp: "2026-01-02T00:00:00Z" });
+    await until(() => server.get(DEPLOYMENT) === undefined, "no Deployment");
+    for (const { metadata: pod } of server.all("pods")) server.remove(`/api/v1/namespaces/ns/pods/${pod.name}`);
+    await until(() => server.get(claim)?.metadata.deletionTimestamp !== undefined, "the claim's end");
+    const ready = () => condition("Ready")?.message;
+    await until(() => ready() === "0 replicas are left, persistentvolumeclaims/chat-models-pvc", "what is waited for");
+    server.remove(claim);
+    await until(() => server.get(WORKLOAD) === undefined, "no workload");
+  });
 });

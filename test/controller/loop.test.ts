@@ -103,6 +103,9 @@ function overOne() {
     steadyMs: 0,
     applied: 0,
     fails: false,
+    hasReplicas: true,
+    /** How changes of replicas have ended. */
+    ended: [] as unknown[],
     workload: workload({ replicas: 1 }),
     phase,
   };
@@ -117,12 +120,16 @@ function overOne() {
         world.workload = { ...world.workload, status };
       },
       keepRevision: async () => undefined,
+      forget: async () => undefined,
     },
-    history: { addEvent: () => undefined, endScaling: () => undefined },
+    history: {
+      addEvent: () => undefined,
+      endScaling: (name: string, how: string, _: string, why?: string) => world.ended.push([name, how, why]),
+    },
     backend: {
       look: async () => ({
         nodes: [node()],
-        tracksOf: () => [{ revision, wanted: 1, replicas: [replica("one", phase.now)] }],
+        tracksOf: () => (world.hasReplicas ? [{ revision, wanted: 1, replicas: [replica("one", phase.now)] }] : []),
         loadOf: () => [],
         serviceOf: () => null,
         isolates: true,
@@ -177,6 +184,24 @@ test("a workload that is not as it is to be is decided on at each look: its time
   const { world, passes } = overOne();
   world.phase.now = "starting";
   for (let times = 0; times < 4; times++) expect(await passes()).toBe(1);
+});
+
+test("a change of replicas ends as a success when they serve, failed when they do not come up, cancelled with its workload", async () => {
+  const { world, passes } = overOne();
+  await passes();
+  world.phase.now = "starting";
+  for (let times = 0; times < 12; times++) await passes(SETTINGS.progressDeadlineMs / 10);
+  expect(world.ended).toEqual([
+    ["chat", "success", undefined],
+    ["chat", "failed", expect.stringMatching(/^NoProgress: .*one is starting/)],
+  ]);
+  const deletionTimestamp = new Date(world.wallMs).toISOString();
+  world.workload = { ...world.workload, metadata: { ...world.workload.metadata, deletionTimestamp } };
+  await passes();
+  expect(world.ended).toHaveLength(2);
+  world.hasReplicas = false;
+  await passes();
+  expect(world.ended.slice(2)).toEqual([["chat", "cancelled", undefined]]);
 });
 
 test.each([-HOUR_MS, HOUR_MS])(

@@ -35,8 +35,8 @@ export class SqliteObjects extends DatabaseObjects implements History {
     this.recorder.beginScaling(event);
   }
 
-  endScaling(deploymentId: string, status: "success" | "failed" | "cancelled", at: string): void {
-    this.recorder.endScaling(deploymentId, status, at);
+  endScaling(...how: Parameters<Recorder["endScaling"]>): void {
+    this.recorder.endScaling(...how);
   }
 
   scalings(query: ScalingQuery) {

@@ -193,9 +193,36 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/api/asks.ts",
+    ["test/controller/api.test.ts"],
+    [
+      {
+        name: "A field that is null is a mistake of whoever sends it",
+        find: ".filter(([, value]) => value !== null)",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/children.ts",
+    ["test/controller/cluster.test.ts"],
+    [
+      {
+        name: "The claim of a workload's models is looked for under the workload's own name",
+        find: 'if (kind === "persistentvolumeclaims") return claimNameOf(workload);',
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/reconcile/loop.ts",
     ["test/controller/loop.test.ts"],
     [
+      {
+        name: "A change of replicas that does not come up stays in progress",
+        find: 'if (type === "Stuck" && holds === "True" && reason !== "Unschedulable")',
+        replace: 'if (type === "Stuck" && holds === "Unknown")',
+      },
       {
         name: "Changes that never end put the next look off for ever",
         find: "if (this.#timer !== null && this.#dueAt <= dueAt) return;",

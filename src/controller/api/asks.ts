@@ -1,6 +1,12 @@
 /** What the second seed's clients send. */
 import { z } from "zod";
 
+/** The second seed's clients send null for what they do not state. */
+export function withoutNulls(body: unknown): unknown {
+  if (typeof body !== "object" || body === null || Array.isArray(body)) return body;
+  return Object.fromEntries(Object.entries(body).filter(([, value]) => value !== null));
+}
+
 const text = z.string().min(1).max(512);
 const count = (most: number) => z.int().min(0).max(most);
 const words = z.record(z.string().max(317), z.string().max(32_768));
@@ -25,6 +31,17 @@ const replaceable = {
   qos_class: z.enum(["premium", "standard", "basic"]).optional(),
 };
 
+/** What the second seed's model registry tells of a model beside all that. */
+const noEffect = { description: "Taken, and without effect" };
+const described = {
+  model_metadata: z.looseObject({}).optional().meta(noEffect),
+  model_capabilities: z.array(z.string().max(256)).max(256).optional().meta(noEffect),
+  model_type: z.string().max(256).optional().meta(noEffect),
+  model_family: z.string().max(256).optional().meta(noEffect),
+  model_size: z.string().max(256).optional().meta(noEffect),
+  model_pricing: z.looseObject({}).optional().meta(noEffect),
+};
+
 export const createSchema = z
   .strictObject({
     tenant_id: text.optional().meta({ description: "Else X-Tenant-ID, else the key's only tenant" }),
@@ -37,13 +54,24 @@ export const createSchema = z
       description:
         "Kept in a Secret of the deployment; on one host in a folder of its own, if host.secrets_dir names one",
     }),
-    model_requirements: z.looseObject({}).optional().meta({ description: "Taken, and without effect" }),
+    model_requirements: z
+      .looseObject({
+        gpu_count: count(64).nullish(),
+        cpu_cores: z.number().gt(0).nullish(),
+        memory_gb: z.number().gt(0).nullish(),
+      })
+      .optional()
+      .meta({ description: "Of a replica, where nothing else says it; other fields are taken, and without effect" }),
+    model_version: z.string().max(128).optional().meta({ description: "Else model_params.version, else latest" }),
+    ...described,
     ...replaceable,
   })
-  .meta({ id: "DeploymentAsk" });
+  .meta({ id: "DeploymentAsk", description: "A field that is null is taken as absent" });
 export type CreateAsk = z.output<typeof createSchema>;
 
-export const updateSchema = z.strictObject(replaceable).meta({ id: "DeploymentChange" });
+export const updateSchema = z
+  .strictObject(replaceable)
+  .meta({ id: "DeploymentChange", description: "A field that is null is taken as absent" });
 export type UpdateAsk = z.output<typeof updateSchema>;
 
 export const scaleSchema = z

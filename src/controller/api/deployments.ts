@@ -14,7 +14,7 @@ import { gpuMaximumOf, gpusOfTenant } from "../objects/tenants.ts";
 import type { Workload } from "../objects/workload.ts";
 import { hasRoomFor } from "../reconcile/fleet.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
-import { type CreateAsk, createSchema, scaleSchema, updateSchema } from "./asks.ts";
+import { type CreateAsk, createSchema, scaleSchema, updateSchema, withoutNulls } from "./asks.ts";
 import { changeable, changedDraft, deploymentId, draftOf, keepsTokens, restartDraft, scaledDraft } from "./drafts.ts";
 import {
   type ApiParts,
@@ -82,7 +82,7 @@ export function deploymentEndpoints(parts: ApiParts): readonly Endpoint[] {
 }
 
 async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promise<Answer> {
-  const ask = withToken(readCreate(call.body), keepsTokens(parts.settings));
+  const ask = withToken(readCreate(withoutNulls(call.body)), keepsTokens(parts.settings));
   const tenant = ask.tenant_id ?? onlyTenant(parts, call);
   if (tenant === null) throw invalid([{ path: "tenant_id", message: "is needed: the key is for several tenants" }]);
   demandTenant(parts, call, tenant);
@@ -188,7 +188,7 @@ function status(parts: ApiParts, call: Call): Answer {
 
 async function update(parts: ApiParts, call: Call): Promise<Answer> {
   const workload = changeable(deploymentNamed(parts, call, call.id));
-  const draft = changedDraft(workload, readUpdate(call.body));
+  const draft = changedDraft(workload, readUpdate(withoutNulls(call.body)));
   demandFit(parts, draft, false);
   return json(200, deploymentView(await parts.objects.put(draft)));
 }

@@ -129,9 +129,11 @@ export const node = z
     status: z.enum(["ready", "not_ready", "draining", "drained", "maintenance", "deleted"]),
     is_schedulable: z.boolean(),
     labels: words,
+    annotations: words,
     pod_count: count,
     pods: z.array(text),
     created_at: text.nullable(),
+    updated_at: text.nullable(),
     last_heartbeat: text.nullable(),
   })
   .meta({ id: "Node" });

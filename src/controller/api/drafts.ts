@@ -41,7 +41,8 @@ export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: Co
       "huggingface_token: this host has no folder for tokens; its admin names one by host.secrets_dir",
     );
   }
-  const gpus = ask.gpu_per_replica ?? ask.gpu_count;
+  const required = ask.model_requirements ?? {};
+  const gpus = ask.gpu_per_replica ?? ask.gpu_count ?? required.gpu_count ?? undefined;
   const model = LABEL_VALUE.test(ask.model_id)
     ? { labels: { [LABEL.model]: ask.model_id }, annotations: {} }
     : { labels: {}, annotations: { [ANNOTATION.modelId]: ask.model_id } };
@@ -57,10 +58,10 @@ export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: Co
     },
     spec: checked({
       modelName: ask.model_name,
-      modelVersion: String(ask.model_params?.version ?? "latest"),
+      modelVersion: String(ask.model_version ?? ask.model_params?.version ?? "latest"),
       modelType: "text-generation",
       resources: {
-        ...resourcesOf(ask, settings.defaults),
+        ...resourcesOf(ask, requiredOf(ask, settings.defaults)),
         ...(gpus === undefined ? {} : { gpu: String(gpus) }),
         ...(ask.gpu_type === undefined ? {} : { gpuType: ask.gpu_type }),
       },
@@ -156,6 +157,15 @@ function resourcesOf(ask: UpdateAsk, byDefault: { readonly cpu: string; readonly
   return {
     cpu: cpu === undefined ? byDefault.cpu : String(cpu),
     memory: memory === undefined ? byDefault.memory : typeof memory === "number" ? `${memory}Gi` : memory,
+  };
+}
+
+/** What a model registry says that its model needs goes over what all have. */
+function requiredOf({ model_requirements: required }: CreateAsk, byDefault: ControllerSettings["defaults"]) {
+  const { cpu_cores: cores, memory_gb: memory } = required ?? {};
+  return {
+    cpu: cores == null ? byDefault.cpu : String(cores),
+    memory: memory == null ? byDefault.memory : `${memory}Gi`,
   };
 }
 

@@ -5,7 +5,7 @@ import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint
 import { modelIdOf } from "../objects/model-id.ts";
 import type { NodeDrain } from "../reconcile/backend.ts";
 import type { Inventory } from "../reconcile/inventory.ts";
-import type { NodeSeen } from "../reconcile/seen.ts";
+import { isOfProduct, type NodeSeen } from "../reconcile/seen.ts";
 import { inventoryOf, OWN_CLUSTER } from "../store/projection.ts";
 import { drainSchema } from "./asks.ts";
 import { type ApiParts, deploymentNamed, numberIn, parametersOf, tenantsOf, visible } from "./parts.ts";
@@ -225,8 +225,10 @@ async function events(parts: ApiParts, call: Call): Promise<Answer> {
 function why(parts: ApiParts, call: Call): Answer {
   const workload = deploymentNamed(parts, call, call.id);
   const gpus = workload.status.plan?.gpus ?? null;
-  const refusal = (node: { ready: boolean; schedulable: boolean; gpus: number; usedGpus: number }) => {
+  const product = workload.status.plan?.product ?? null;
+  const refusal = (node: NodeSeen) => {
     if (!node.ready) return "it is not ready";
+    if (!isOfProduct(node, product)) return `its GPUs are ${node.product ?? "of no name"}, and ${product} is asked for`;
     if (!node.schedulable) return "it takes nothing new";
     const free = node.gpus - node.usedGpus;
     return gpus === null || free >= gpus ? null : `${free} GPUs are free, and a replica needs ${gpus}`;

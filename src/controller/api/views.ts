@@ -7,6 +7,7 @@ import { shownConfig } from "../objects/secrets.ts";
 import type { Workload } from "../objects/workload.ts";
 import type { Inventory } from "../reconcile/inventory.ts";
 import type { NodeSeen, TrackSeen } from "../reconcile/seen.ts";
+import { annotationsOf } from "../store/projection.ts";
 
 const GIB = 2 ** 30;
 
@@ -115,9 +116,12 @@ export function nodeView(node: NodeSeen, { nodes, pods }: Inventory) {
     status: nodeStatus(node),
     is_schedulable: node.schedulable,
     labels: facts?.labels ?? {},
+    annotations: facts === undefined ? {} : annotationsOf(facts),
     pod_count: names.length,
     pods: names,
     created_at: facts?.createdAt ?? null,
+    // It is as it was told then.
+    updated_at: facts?.heartbeatAt ?? facts?.createdAt ?? null,
     last_heartbeat: facts?.heartbeatAt ?? null,
   };
 }

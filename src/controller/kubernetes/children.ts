@@ -11,7 +11,7 @@ import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../objects/canonical.ts";
 import { ControllerError } from "../objects/errors.ts";
 import type { KubeConnection } from "./connection.ts";
-import { type Child, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
+import { type Child, claimNameOf, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
 import { Refusals } from "./refusals.ts";
 import { called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
@@ -175,6 +175,7 @@ export class Children {
 }
 
 function nameOf(kind: Kind, workload: string): string {
+  if (kind === "persistentvolumeclaims") return claimNameOf(workload);
   return kind === "configmaps" ? `${workload}-config` : workload;
 }
 

@@ -51,6 +51,11 @@ export function labelsOf(metadata: Workload["metadata"]) {
   };
 }
 
+/** The second seed's name for it. */
+export function claimNameOf(workload: string): string {
+  return `${workload}-models-pvc`;
+}
+
 /** Never a version: the selector of a Deployment cannot change. */
 export function selectorOf({ metadata }: Workload) {
   return { [LABEL.workload]: metadata.name, [LABEL.track]: "stable" };

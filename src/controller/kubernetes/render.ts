@@ -9,7 +9,17 @@ import type { ReconcileSettings } from "../reconcile/settings.ts";
 import type { PodSettings, Storage } from "../settings/seed-environment.ts";
 import { avoidLabel } from "./avoidance.ts";
 import { groupPath, groupTemplate, isGroup, LEADERS, leaderWorkerSet, templateOfGroups } from "./group.ts";
-import { type Child, GRPC_PORT, labelsOf, metaOf, type OptionalKind, PRODUCT, selectorOf, VLLM_PORT } from "./owned.ts";
+import {
+  type Child,
+  claimNameOf,
+  GRPC_PORT,
+  labelsOf,
+  metaOf,
+  type OptionalKind,
+  PRODUCT,
+  selectorOf,
+  VLLM_PORT,
+} from "./owned.ts";
 import { httpRoute, networkPolicy, type ReachSettings, serviceMonitor } from "./reach.ts";
 import type { KubeObject } from "./watch.ts";
 
@@ -39,14 +49,14 @@ export function childrenOf(workload: Workload, wanted: Wanted, settings: RenderS
   const policy = path("/apis/networking.k8s.io/v1", "networkpolicies");
   const config = path("/api/v1", "configmaps", `${name}-config`);
   const service = path("/api/v1", "services");
-  const claim = path("/api/v1", "persistentvolumeclaims", claimOf(metadata));
+  const claim = path("/api/v1", "persistentvolumeclaims", claimNameOf(name));
   const { storage } = settings.pods;
   const optional = optionalPaths(path).filter(([kind]) => settings.optional.has(kind));
   const groups = settings.optional.has("leaderworkersets") ? [groupPath(workload)] : [];
   if (wanted.plan === null) {
     // Nobody is sent to pods that stop.
     const ways = [...optional.map(([, one]) => one), service];
-    return { made: [], gone: [...ways, apps, ...groups, pdb, policy, config] };
+    return { made: [], gone: [...ways, apps, ...groups, pdb, policy, config, claim] };
   }
   const plan = wanted.plan;
   const template = settings.template ?? templateOf(workload, plan, wanted.revision, settings);
@@ -155,18 +165,13 @@ function volumeClaim(
   return {
     apiVersion: "v1",
     kind: "PersistentVolumeClaim",
-    metadata: metaOf(workload, claimOf(workload.metadata)),
+    metadata: metaOf(workload, claimNameOf(workload.metadata.name)),
     spec: {
       accessModes: ["ReadWriteMany"],
       storageClassName: storageClass,
       resources: { requests: { storage: size } },
     },
   };
-}
-
-/** The second seed's name for it. */
-function claimOf({ name }: Pick<Workload["metadata"], "name">): string {
-  return `${name}-models-pvc`;
 }
 
 function disruptionBudget(workload: Workload): Child["object"] {
@@ -268,7 +273,7 @@ function podSpec(workload: Workload, plan: Plan, settings: TemplateSettings) {
 
 function volumeOf({ metadata }: Workload, storage: Storage) {
   if (storage.kind === "nfs") return { nfs: { server: storage.server, path: storage.path } };
-  const claimName = storage.kind === "pvc" ? storage.claim : claimOf(metadata);
+  const claimName = storage.kind === "pvc" ? storage.claim : claimNameOf(metadata.name);
   return { persistentVolumeClaim: { claimName } };
 }
 

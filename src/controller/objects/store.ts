@@ -93,7 +93,13 @@ export interface History {
   /** One of this deployment that is in progress is cancelled by it. */
   beginScaling(event: ScalingBegun): void;
   /** Of the last of a deployment that is in progress. */
-  endScaling(deploymentId: string, status: "success" | "failed" | "cancelled", at: string): void;
+  endScaling(
+    deploymentId: string,
+    status: "success" | "failed" | "cancelled",
+    at: string,
+    /** It failed; in words. */
+    why?: string | null,
+  ): void;
   /** The newest first. */
   scalings(query: ScalingQuery): Promise<readonly ScalingEvent[]>;
   addEvent(event: DeploymentEvent): void;

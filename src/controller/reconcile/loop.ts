@@ -293,6 +293,7 @@ export class ReconcileLoop {
       this.#resting.delete(keyOf(workload.metadata));
       this.#measured.forget(uid);
       this.#order.forget(workload);
+      this.#parts.history.endScaling(workload.metadata.name, "cancelled", new Date(now()).toISOString());
       await this.#parts.backend.forget?.(workload);
       await objects.forget(workload);
       return;
@@ -364,6 +365,10 @@ export class ReconcileLoop {
     }
     for (const { type, status: holds, reason = "", message = "" } of changedConditions(workload.status, status)) {
       if (type === "Ready" && holds === "True") history.endScaling(name, "success", at);
+      // A wait for GPUs has no deadline: it fails nothing.
+      if (type === "Stuck" && holds === "True" && reason !== "Unschedulable") {
+        history.endScaling(name, "failed", at, `${reason}: ${message}`);
+      }
       history.addEvent({ deploymentId: name, at, type: `${type}=${holds}`, reason, message });
     }
   }

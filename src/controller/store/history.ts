@@ -82,17 +82,27 @@ export class Recorder implements History {
     ]);
   }
 
-  endScaling(deploymentId: string, status: "success" | "failed" | "cancelled", at: string): void {
-    const known = this.#endKnown(deploymentId, status, at);
-    this.#add([ending(deploymentId, status, at, known)]);
+  endScaling(
+    deploymentId: string,
+    status: "success" | "failed" | "cancelled",
+    at: string,
+    why: string | null = null,
+  ): void {
+    const known = this.#endKnown(deploymentId, status, at, why);
+    this.#add([ending(deploymentId, status, at, known, why)]);
   }
 
   /** @returns the id of the one that it ends, if this controller has seen one begin. */
-  #endKnown(deploymentId: string, status: ScalingEvent["status"], completedAt: string): string | null {
+  #endKnown(
+    deploymentId: string,
+    status: ScalingEvent["status"],
+    completedAt: string,
+    errorMessage: string | null = null,
+  ): string | null {
     const index = this.#scalings.findIndex((one) => one.deploymentId === deploymentId && one.status === "in_progress");
     const known = this.#scalings[index];
     if (known === undefined) return null;
-    this.#scalings[index] = { ...known, status, completedAt };
+    this.#scalings[index] = { ...known, status, completedAt, errorMessage };
     return known.eventId;
   }
 
@@ -280,11 +290,17 @@ function remember<T>(known: T[], one: T): void {
  *
  * @param known began before, whatever the clock said.
  */
-function ending(deploymentId: string, status: string, at: string, known: string | null): Statement {
+function ending(
+  deploymentId: string,
+  status: string,
+  at: string,
+  known: string | null,
+  why: string | null = null,
+): Statement {
   return {
-    sql: `UPDATE scaling_events SET status = $1, completed_at = $2
+    sql: `UPDATE scaling_events SET status = $1, completed_at = $2, error_message = $5
           WHERE deployment_id = $3 AND status = 'in_progress' AND (initiated_at < $2 OR event_id = $4)`,
-    values: [status, at, deploymentId, known],
+    values: [status, at, deploymentId, known, why],
   };
 }
 

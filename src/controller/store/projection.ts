@@ -84,7 +84,7 @@ function nodeRow(node: NodeFacts): RowValues {
   });
 }
 
-function annotationsOf({ annotations }: Pick<NodeFacts, "annotations">): Readonly<Record<string, string>> {
+export function annotationsOf({ annotations }: Pick<NodeFacts, "annotations">): Readonly<Record<string, string>> {
   const { [KUBECTLS_COPY]: _, ...others } = annotations;
   return others;
 }

@@ -78,7 +78,11 @@ describe.each(BACKENDS.map((make) => make()))("history in $name", (backend) => {
     recorder.beginScaling(scaling("e1"));
     recorder.beginScaling(scaling("e2", { scalingType: "manual", initiatedAt: at(10) }));
     recorder.endScaling("chat", "success", at(20));
-    expect(await recorder.scalings({ limit: 10 })).toEqual([
+    recorder.beginScaling(scaling("e3", { deploymentId: "other" }));
+    recorder.endScaling("other", "failed", at(30), "CrashLoop: boom");
+    const failed = { status: "failed", errorMessage: "CrashLoop: boom", completedAt: at(30) } as const;
+    expect(await recorder.scalings({ deploymentId: "other", limit: 10 })).toMatchObject([failed]);
+    expect(await recorder.scalings({ deploymentId: "chat", limit: 10 })).toEqual([
       {
         ...scaling("e2", { scalingType: "manual", initiatedAt: at(10) }),
         ...{ status: "success", errorMessage: null, completedAt: at(20) },

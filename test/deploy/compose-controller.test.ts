@@ -1,5 +1,8 @@
 /** The compose file of the controller with its PostgreSQL, without containers: what it says, the controller takes. */
+import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -33,6 +36,27 @@ describe("the compose file of the controller", () => {
     const [, , , flag, host] = controller.command;
     expect(flag).toBe("--host");
     expect(() => loadSettings({ host }, {})).toThrow("only loopback is listened on");
+  });
+
+  test("asks the controller how it is by a program that answers yes only where it is well", async () => {
+    const [kind, program, ...args] = controller.healthcheck.test;
+    // What YAML takes for a map is no argument: neither compose program starts anything then.
+    expect([kind, program, ...args].map((one) => typeof one)).toEqual(Array(4).fill("string"));
+    expect([kind, program]).toEqual(["CMD", "node"]);
+    const server = createServer((_, answer) => answer.writeHead(status).end());
+    let status = 200;
+    await new Promise<void>((done) => server.listen(0, "127.0.0.1", done));
+    const { port } = server.address() as AddressInfo;
+    const asked = () =>
+      new Promise((done) => {
+        const own = args.map((one: string) => one.replace(":8003/", `:${port}/`));
+        spawn(process.execPath, own, { stdio: "ignore" }).once("exit", done);
+      });
+    expect(await asked()).toBe(0);
+    status = 503;
+    expect(await asked()).toBe(1);
+    await new Promise((done) => server.close(done));
+    expect(await asked()).toBe(1);
   });
 
   test("gives the controller time to end", () => {

@@ -52,7 +52,7 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       {
         name: "A rollout surges without a spare GPU",
         find: "const surge = ask.hasSpare || placedOld + placedNow > desired ? 1 : 0;",
-        replace: "const surge = 1;",
+        replace: "const surge = ask.hasSpare || placedOld + placedNow >= 0 ? 1 : 0;",
       },
       {
         name: "A successor that has not come up counts as one that serves",
@@ -410,7 +410,7 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
       {
         name: "A workload that waits for the GPUs of more replicas is never stuck",
         find: "if (scalingMs >= SCALING_MS && waiting !== undefined) {",
-        replace: "if (scalingMs >= SCALING_MS && waiting === undefined) {",
+        replace: "if (scalingMs >= SCALING_MS && waiting !== undefined && scalingMs < 0) {",
       },
     ],
   ),

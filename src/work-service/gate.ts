@@ -55,6 +55,8 @@ export class Gate {
   figures: GateFigures = { orphansStopped: 0, unkillable: 0 };
   readonly strangers = new Strangers();
   readonly #newId = sortableIds();
+  /** The worker that has had an answer from here: it knows whose books these are. */
+  #met = 0;
   /** By run, of the latest report. */
   usage: Readonly<Record<string, RunUsage>> = {};
 
@@ -139,7 +141,8 @@ export class Gate {
     // From here on the one before it is refused: whatever that one has begun it finds when it looks again.
     const { name: books } = this.#books;
     if (isFirst) return { start: [], stop: [], publish: [], settled: [], orphans: [], books };
-    const until = Date.now() + HOLD_MS;
+    const until = Date.now() + (this.#met === worker.instance ? HOLD_MS : 0);
+    this.#met = worker.instance;
     for (;;) {
       // Before it is told: from then on it may have begun.
       this.#books.command({ type: "hand-out", node: worker.node, instance: worker.instance });

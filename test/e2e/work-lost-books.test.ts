@@ -72,10 +72,13 @@ test.skipIf(!isBuilt)(
     };
     const { stdout: listed } = await gpuo("adopt-run");
     for (const id of [kept.run_id, run_id]) expect(listed).toMatch(new RegExp(`^${id} +running +1 +alice `, "m"));
-    expect(await gpuo("adopt-run", kept.run_id)).toMatchObject({
-      end: 0,
-      stderr: expect.stringContaining(`${kept.run_id} is being taken into the books`),
-    });
+    // Until the worker that has just been started has looked again it does not say what its runs are.
+    const adopting = await eventually(
+      () => gpuo("adopt-run", kept.run_id),
+      ({ end }) => end === 0,
+      WAIT_MS,
+    );
+    expect(adopting.stderr).toContain(`${kept.run_id} is being taken into the books`);
     const task = async () => (await daemon.call("GET", `/api/v1/tasks/${adopted}`, undefined, ALICE)).body;
     expect(await eventually(task, ({ status }) => status === "DISPATCHED", WAIT_MS)).toMatchObject({
       owner: "alice",

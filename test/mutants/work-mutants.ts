@@ -745,6 +745,33 @@ const ADOPTED = planted(
 
 const GUARDS = [
   ...planted(
+    "src/work/workloads.ts",
+    [JOBS],
+    [
+      {
+        name: "Runs of a service that is wanted go when they are old",
+        find: "place >= keep || (!isWanted && endedAt < before)",
+        replace: "place >= keep || endedAt < before",
+      },
+      {
+        name: "The oldest runs of a service stay",
+        find: "b.endedAt - a.endedAt || b.epoch - a.epoch",
+        replace: "a.endedAt - b.endedAt || a.epoch - b.epoch",
+      },
+    ],
+  ),
+  ...planted(
+    "src/worker/watch.ts",
+    ["test/worker/parts.test.ts"],
+    [
+      {
+        name: "Nobody is told which lease a run has",
+        find: "return allocationId === undefined || this.end !== null ? {} : { allocationId };",
+        replace: "return {};",
+      },
+    ],
+  ),
+  ...planted(
     "src/work/evolve.ts",
     ["test/work/cages.test.ts"],
     [

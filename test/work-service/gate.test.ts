@@ -138,6 +138,11 @@ test("a run of lost books is shown, and is of ours when its worker says that it 
       return { run, phase: "running", startedAt: 1, port: null, ended: null, published: false, ...adopted, ...more };
     };
     const lost = seenOf("run-1", { books: "lost", ofJob: "t-run-1" });
+    // Whose books these are is told at once, though nothing is wanted: until then it says of no run what it is.
+    expect((await ask(join(dir, "gate"), 7, false, [seenOf("run-1", { books: "lost" })])).wanted).toMatchObject({
+      books: books.name,
+    });
+    expect(gate.strangers.adopt("run-1")).toBe(false);
     const told = ask(join(dir, "gate"), 7, false, [lost]);
     await expect.poll(() => gate.strangers.adopt("run-1")).toBe(true);
     expect((await told).wanted.strangers).toMatchObject({ adopt: ["run-1"], stop: [], settle: [] });

@@ -1,5 +1,5 @@
 import { spawn } from "node:child_process";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { afterAll, describe, expect, onTestFinished, test } from "vitest";
@@ -243,10 +243,13 @@ describe("what dies", () => {
 
   test("the worker: the run goes on, and the next worker adopts it", async () => {
     await host();
-    const id = site.submit(waiting);
+    const id = site.submit(sh("trap 'exit 0' TERM; while :; do echo still here; sleep 0.1; done"));
     const run = await site.phase(id, "running");
     const child = site.pidOf(run.id, "child");
     await site.killWorker();
+    const log = () => site.read(run.id, "logs/stdout.log")?.length ?? 0;
+    const before = log();
+    await until("its log goes on", () => log() > before);
     expect(processOf(child)).not.toBeNull();
     site.startWorker();
     site.books.command({ type: "cancel-task", id });
@@ -378,7 +381,6 @@ describe("what dies", () => {
     const start = processOf(child);
     const holder = processOf(site.pidOf(run.id, "holder"));
     await site.killDaemon();
-    const { rmSync } = await import("node:fs");
     for (const file of ["work.db", "work.db-wal", "work.db-shm"]) rmSync(join(site.dir, file), { force: true });
     await site.startDaemon();
     await until("the worker reports", () => site.books.state.workers.size > 0);
@@ -392,6 +394,33 @@ describe("what dies", () => {
     expect(start === null || isAlive(start)).toBe(false);
     await until("its GPU comes back", () => site.leases.freeGpus() === 2);
     await until("nothing is told of it any more", () => site.strangers.all.length === 0);
+    expect(site.leases.takenFromTheLiving).toEqual([]);
+  });
+});
+
+describe("the books of a service that was restarted", () => {
+  test("are lost: its run keeps the GPU that the run before it was given", async () => {
+    await host();
+    const script = 'case "$GPU_ORCHESTRATOR_RUN" in *-1) sleep 0.5; exit 1;; esac; exec sleep 1000';
+    const uid = site.serve({ command: sh(script), restart: { policy: "on-failure", backoff: "100ms" } });
+    await until("its second run is there", () => site.run(uid)?.id.endsWith("-2") === true);
+    const run = await site.phase(uid, "running");
+    const [lease] = [...site.leases.all.values()].filter(({ ended }) => ended === null);
+    expect(lease?.wish.run).toMatch(/-1$/);
+    await site.killDaemon();
+    for (const file of ["work.db", "work.db-wal", "work.db-shm"]) rmSync(join(site.dir, file), { force: true });
+    await site.startDaemon();
+    await until("it is a stranger", () => site.strangers.all.length === 1);
+    // Some looks.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect([lease?.ended, site.leases.freeGpus()]).toEqual([null, 1]);
+    expect(site.strangers.adopt(run.id)).toBe(true);
+    await until("it is adopted", () => site.books.state.runs.get(run.id)?.phase === "running");
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect([lease?.ended, site.leases.freeGpus()]).toEqual([null, 1]);
+    const [adopted] = [...site.books.state.workloads.values()];
+    site.books.command({ type: "delete-workload", id: adopted?.id ?? "" });
+    await until("its GPU comes back", () => site.leases.freeGpus() === 2);
     expect(site.leases.takenFromTheLiving).toEqual([]);
   });
 });

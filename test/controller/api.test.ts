@@ -193,6 +193,23 @@ test("a tenant has no more GPUs than its maximum, by whichever call", async () =
   expect(store.workloads().map(({ spec }) => spec.replicas)).toEqual([2]);
 });
 
+test("a scaling that asks for another number is in progress and stands among the events; one for none is over at once", async () => {
+  await put("root", "acme");
+  const scale = (body: object) => call("root", "POST", "/admin/v1/models/llama2/scale", body);
+  const made = await scale({ replicas: 2, reason: "more" });
+  expect(made).toMatchObject({ status: 202, body: { to_replicas: 2, status: "in_progress" } });
+  const events = async () => (await call("root", "GET", "/admin/v1/scaling/events")).body;
+  const { event_id } = made.body;
+  const event = { event_id, scaling_type: "manual", to_replicas: 2, trigger_reason: "more", status: "in_progress" };
+  expect(await events()).toMatchObject([event]);
+  expect(await scale({ replicas: null })).toMatchObject({
+    status: 202,
+    body: { to_replicas: null, status: "success" },
+  });
+  expect(store.workloads()[0]?.spec.replicas).toBeUndefined();
+  expect(await events()).toHaveLength(1);
+});
+
 test("nobody sets secretRefs by the API", async () => {
   for (const who of ["root", "acme"] as const) {
     const answer = await put(who, "default", { security: { secretRefs: ["db-password"] } });

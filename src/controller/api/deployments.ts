@@ -294,6 +294,7 @@ async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {
     deployment_id: workload.metadata.name,
     from_replicas: before,
     to_replicas: replicas,
-    status: replicas === before ? "success" : "in_progress",
+    // Where no other number is asked for, nothing is to come.
+    status: replicas === null || replicas === before ? "success" : "in_progress",
   });
 }

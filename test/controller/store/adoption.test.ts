@@ -103,6 +103,46 @@ describe.skipIf(!HAS_POSTGRES)(`a PostgreSQL${NEEDS_POSTGRES}`, () => {
       expect([await columnsIn("adopted"), await rowsIn("deployments")]).toEqual(before);
     });
 
+    test("of its first versions has scaling events, which are kept, and ours go beside them for any tenant", async () => {
+      const settings = await postgres.server.database("early");
+      const early = [
+        ...SECOND_SEED,
+        `CREATE TABLE orchestration.scaling_events (
+          id serial PRIMARY KEY, event_id varchar(255) NOT NULL UNIQUE,
+          deployment_id varchar(255) NOT NULL REFERENCES orchestration.deployments (deployment_id) ON DELETE CASCADE,
+          tenant_id uuid NOT NULL, scaling_type varchar(50) NOT NULL, from_replicas int NOT NULL, to_replicas int NOT NULL,
+          trigger_reason text, trigger_metrics json, status varchar(50) NOT NULL, error_message text,
+          initiated_at timestamp NOT NULL DEFAULT now(), completed_at timestamp)`,
+        "CREATE INDEX ix_scaling_events_tenant ON orchestration.scaling_events (tenant_id)",
+        `INSERT INTO orchestration.scaling_events (event_id, deployment_id, tenant_id, scaling_type, from_replicas, to_replicas,
+          status) VALUES ('old', 'vllm-old', '${TENANT}', 'scheduled', 1, 2, 'success')`,
+      ];
+      for (const sql of early) await postgres.server.query("early", sql);
+      const taken = opened(settings);
+      const objects = { workloads: () => [workload()] } as never;
+      const recorder = new Recorder({
+        database: taken,
+        deployment: (id, tenant, at) => deploymentNoted(objects, id, tenant, at),
+        log: { error: (facts) => expect(facts).toBeNull() },
+      });
+      recorder.beginScaling({
+        ...{
+          eventId: "new",
+          deploymentId: "chat",
+          tenantId: "acme",
+          scalingType: "manual",
+          fromReplicas: 1,
+          toReplicas: 3,
+        },
+        ...{ triggerReason: "by hand", triggerMetrics: {}, initiatedAt: "2026-01-01T00:00:00.000Z" },
+      });
+      await recorder.close();
+      expect(await recorder.scalings({ limit: 10 })).toMatchObject([
+        { eventId: "new", tenantId: "acme", status: "in_progress" },
+        { eventId: "old", tenantId: TENANT, scalingType: "scheduled", triggerReason: "", triggerMetrics: {} },
+      ]);
+    });
+
     const adoptedSettings = async (): Promise<PostgresSettings> => ({
       ...{ host: "127.0.0.1", port: postgres.server.port, database: "adopted", user: "root", password: PASSWORD },
       ...{ schema: "orchestration", tls: null },

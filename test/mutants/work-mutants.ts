@@ -830,7 +830,7 @@ const GUARDS = [
 /** What the generated histories find by themselves. */
 const LOST = planted(
   "src/work/adopt.ts",
-  [HISTORIES, "test/work-service/strangers.test.ts"],
+  [HISTORIES, "test/work-service/strangers.test.ts", "test/work/adopt.test.ts"],
   [
     {
       name: "An adopted task is tried again in a history",

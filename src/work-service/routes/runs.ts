@@ -111,7 +111,7 @@ function adopt(parts: RouteParts, call: Call): Answer {
   if (!parts.gate.strangers.adopt(call.id)) {
     throw new WorkError(
       "run-not-adoptable",
-      `run ${call.id} has ended, or is stopping, or was begun by a version that has not kept what it is: it can be stopped`,
+      `run ${call.id} has ended or is stopping, or its worker does not say what it is: one that has just begun does so in a moment, and an older one never, but it can be stopped`,
     );
   }
   return json(202, shownStranger(parts, stranger));

@@ -6,6 +6,7 @@ import { KubeBackend } from "./backend.ts";
 import { IDENTITY, KubeConnection } from "./connection.ts";
 import { LeaderElection } from "./leader.ts";
 import { KubeObjects } from "./objects.ts";
+import { tellOfOldServer } from "./server-version.ts";
 
 /** As other controllers: an apiserver has more than one to serve. */
 const PACE = { perSecond: 20, burst: 100 } as const;
@@ -18,6 +19,7 @@ export class Cluster {
   readonly #log: Logger;
   readonly #stop = new AbortController();
   #leading: Promise<void> = Promise.resolve();
+  #versionTold: Promise<void> = Promise.resolve();
   #leads: boolean;
   #leaseTrouble: string | null = null;
 
@@ -45,6 +47,7 @@ export class Cluster {
   start(lost: () => void): void {
     this.objects.start();
     this.backend.start();
+    this.#versionTold = tellOfOldServer(this.#connection, this.#log, this.#stop.signal);
     if (this.#election !== null) this.#leading = this.#lead(this.#election, lost);
   }
 
@@ -67,7 +70,7 @@ export class Cluster {
 
   async stop(): Promise<void> {
     this.#stop.abort();
-    await this.#leading;
+    await Promise.all([this.#leading, this.#versionTold]);
     await Promise.all([this.objects.stop(), this.backend.stop()]);
     await this.#connection.close();
   }

@@ -141,10 +141,10 @@ export class ReconcileLoop {
     this.#begins(this.#hasNews() ? GATHER_MS : Math.max(GATHER_MS, Math.min(EVERY_MS, this.#tookMs)));
   }
 
-  /** Somebody has asked for something that the pass under way, or the last one, does not know of. */
+  /** Somebody has asked for something that the pass under way, or the last one, does not know of, and it can be decided on. */
   #hasNews(): boolean {
     const { objects, leads } = this.#parts;
-    return leads() && this.#order.hasNews(objects.workloads(), (key) => this.#isDue(key));
+    return this.trouble === null && leads() && this.#order.hasNews(objects.workloads(), (key) => this.#isDue(key));
   }
 
   /** In so long, or earlier where that is due already. */

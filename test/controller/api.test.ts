@@ -210,6 +210,47 @@ test("a scaling that asks for another number is in progress and stands among the
   expect(await events()).toHaveLength(1);
 });
 
+test("X-Tenant-ID says for whom a deployment is: within the key's tenants, and never against the body", async () => {
+  const create = async (who: "root" | "acme", tenant: string, body: object = {}) => {
+    const headers = {
+      "x-api-key": `${who}-key-0123456789ab`,
+      "content-type": "application/json",
+      "x-tenant-id": tenant,
+    };
+    const ask = JSON.stringify({ model_id: "m", model_name: "m", model_path: "a/b", ...body });
+    const answer = await fetch(`${url}/api/v1/deployments`, { method: "POST", headers, body: ask });
+    return { status: answer.status, body: JSON.parse(await answer.text()) };
+  };
+  const foreign = { status: 403, body: { code: "tenant-foreign", status_code: 403 } };
+  expect(await create("acme", "other")).toMatchObject(foreign);
+  // A gateway has found out whose the call is: what the caller writes beside it moves it to nobody else.
+  expect(await create("root", "acme", { tenant_id: "other" })).toMatchObject(foreign);
+  expect(store.workloads()).toEqual([]);
+  expect(await create("root", "other")).toMatchObject({ status: 202, body: { tenant_id: "other" } });
+  expect(await create("acme", "acme")).toMatchObject({ status: 202, body: { tenant_id: "acme" } });
+});
+
+test("a model of several deployments is scaled by the id of one, and to delete one twice is no mistake", async () => {
+  const ask = { model_id: "m", model_name: "m", model_path: "a/b", gpu_per_replica: 0 };
+  const make = async () => (await call("acme", "POST", "/api/v1/deployments", ask)).body.deployment_id;
+  const [one, two] = [await make(), await make()];
+  expect(one).not.toBe(two);
+  const scale = (body: object) => call("root", "POST", "/admin/v1/models/m/scale", body);
+  const several = await scale({ replicas: 2 });
+  expect(several).toMatchObject({ status: 409, body: { code: "several-deployments" } });
+  expect(several.body.detail).toContain(one);
+  expect(several.body.detail).toContain(two);
+  expect(await scale({ replicas: 2, deployment_id: two })).toMatchObject({ status: 202, body: { deployment_id: two } });
+  const path = `/internal/deployments/${one}`;
+  expect((await call("acme", "DELETE", path)).status).toBe(200);
+  expect((await call("acme", "DELETE", path)).status).toBe(200);
+  store.addEvent({ deploymentId: one, at: "2026-12-01T00:00:00.000Z", type: "Ready=False", reason: "", message: "" });
+  await store.forget(store.workloads().find(({ metadata }) => metadata.name === one) as never);
+  expect((await call("acme", "GET", path)).status).toBe(404);
+  expect((await call("acme", "DELETE", path)).status).toBe(200);
+  expect((await call("acme", "DELETE", "/internal/deployments/never-was")).status).toBe(404);
+});
+
 test("nobody sets secretRefs by the API", async () => {
   for (const who of ["root", "acme"] as const) {
     const answer = await put(who, "default", { security: { secretRefs: ["db-password"] } });

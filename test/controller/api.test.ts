@@ -202,6 +202,9 @@ test("a scaling that asks for another number is in progress and stands among the
   const { event_id } = made.body;
   const event = { event_id, scaling_type: "manual", to_replicas: 2, trigger_reason: "more", status: "in_progress" };
   expect(await events()).toMatchObject([event]);
+  // Nobody has looked since: it is taken back before it was begun.
+  expect(await scale({ replicas: 0 })).toMatchObject({ status: 202, body: { status: "success" } });
+  expect(await events()).toMatchObject([{ ...event, status: "cancelled" }]);
   expect(await scale({ replicas: null })).toMatchObject({
     status: 202,
     body: { to_replicas: null, status: "success" },

@@ -289,6 +289,8 @@ async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {
       initiatedAt,
     });
   }
+  // Taken back before anything had come of it: no look would ever see its end.
+  if (replicas === before) await cancelOther(parts, workload.metadata.name, replicas, initiatedAt);
   return json(202, {
     event_id: eventId,
     deployment_id: workload.metadata.name,
@@ -297,4 +299,9 @@ async function scaleModel(parts: ApiParts, call: Call): Promise<Answer> {
     // Where no other number is asked for, nothing is to come.
     status: replicas === null || replicas === before ? "success" : "in_progress",
   });
+}
+
+async function cancelOther({ history }: ApiParts, deploymentId: string, replicas: number, at: string): Promise<void> {
+  const [last] = await history.scalings({ deploymentId, limit: 1 });
+  if (last?.status === "in_progress" && last.toReplicas !== replicas) history.endScaling(deploymentId, "cancelled", at);
 }

@@ -974,7 +974,7 @@ const PARTS = planted(
       file: "src/worker/leftovers.ts",
       name: "Secrets of a start that was left half done stay",
       find: "return touchedAt !== null && now",
-      replace: "return touchedAt === null && now",
+      replace: "return touchedAt !== null && touchedAt > now && now",
     },
   ],
 );

@@ -187,7 +187,8 @@ const BINDING = planted(
       name: "A lease that is bound to no process ends as if its process had",
       file: "src/core/decisions/decide.ts",
       find: "if (allocation?.request.boundTo === undefined) return;",
-      replace: "if (allocation === undefined) return;",
+      replace:
+        'if (allocation === undefined) return;\n      if (allocation.request.boundTo === undefined) return end(draft, allocation, "process-gone", now, "");',
     },
   ],
 );

@@ -13,7 +13,7 @@
  * the name of a list (`core`, `room`, `work`) means that list and no other.
  */
 import { type ChildProcess, spawn } from "node:child_process";
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -299,6 +299,8 @@ async function main(words: readonly string[]): Promise<boolean> {
   const lists = chosenBy(words);
   if (lists.length === 0) throw new Error(`no mutant has one of these words: ${words.join(" ")}`);
   const home = mkdtempSync(join(tmpdir(), "gpu-orchestrator-mutants-"));
+  // Some tests begin programs as another user, who must be able to read them.
+  chmodSync(home, 0o755);
   const cleanUp = () => {
     for (const child of running) killGroup(child);
     // What was killed may still be writing its last.

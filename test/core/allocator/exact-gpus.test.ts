@@ -35,6 +35,14 @@ test("those that wait for other GPUs than it are served past it, and its own are
   expect(host.gpusOf(head)).toEqual(["GPU-a", "GPU-b"]);
 });
 
+test("its start is foreseen by the GPUs that it names, however soon others come back", () => {
+  const host = new SimulatedHost(four(), { reserveAfterMs: 0 });
+  host.submit({ ...named("0"), maxDurationMs: minutes(60) });
+  host.submit({ ...named("2"), maxDurationMs: minutes(5) });
+  host.submit(named("0", "1"));
+  expect(host.gpusOf(host.submit({ ...named("1"), maxDurationMs: minutes(30) }))).toEqual(["GPU-b"]);
+});
+
 test("an index is that of now: the request waits for the GPU, not for whichever has the number later", () => {
   const host = new SimulatedHost(four());
   const holder = host.submit(named("1"));

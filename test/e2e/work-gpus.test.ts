@@ -32,7 +32,7 @@ work:
 }
 
 const spec = (more: object) => ({
-  command: ["/bin/sh", "-c", "sleep 600"],
+  command: ["/bin/sh", "-c", "exec sleep 600"],
   resources: { hardware: { gpu: { count: 1 } } },
   ...more,
 });

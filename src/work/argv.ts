@@ -164,8 +164,18 @@ export function isAtLeast(
   return version !== null && (version[0] > major || (version[0] === major && version[1] >= minor));
 }
 
-/** `vllm serve ...`, as a service and as the engine of a task. */
-export function vllmServeArgv(spec: WorkSpec, settings: ExecutorSettings, place: Place): Command {
+/** What callers of a service call its model: as its workload does, or by what is loaded; `null`: it has no name. */
+export function modelNameOf({ document, identifier }: WorkSpec): string | null {
+  const named = at(specIn(document), "modelName");
+  return typeof named === "string" && named !== "" ? named : identifier;
+}
+
+/**
+ * `vllm serve ...`, as a service and as the engine of a task.
+ *
+ * @param servedName what its callers send as `model`; it answers 404 to any other.
+ */
+function vllmServeArgv(spec: WorkSpec, settings: ExecutorSettings, place: Place, servedName: string | null): Command {
   const { identifier, resources, document, stop } = spec;
   if (identifier === null) throw needs("model.source.identifier", spec);
   const given = specIn(document);
@@ -181,7 +191,7 @@ export function vllmServeArgv(spec: WorkSpec, settings: ExecutorSettings, place:
     identifier,
     ...["--host", place.host],
     ...["--port", String(place.port)],
-    ...["--served-model-name", identifier],
+    ...["--served-model-name", servedName ?? identifier],
     ...["--tensor-parallel-size", String(parallel)],
     ...["--gpu-memory-utilization", String(at(given, "model", "vllm", "gpu_memory_utilization") ?? 0.9)],
     ...option("--revision", "source", "revision"),
@@ -201,13 +211,13 @@ function droppedOf(spec: WorkSpec, settings: ExecutorSettings): readonly string[
 }
 
 function vllmCommand(kind: "task" | "service", spec: WorkSpec, settings: ExecutorSettings, place: Place): Command {
-  if (kind === "service") return vllmServeArgv(spec, settings, place);
+  if (kind === "service") return vllmServeArgv(spec, settings, place, modelNameOf(spec));
   const isGiven = promptsOf(spec.document).length > 0;
   if (!isGiven && at(specIn(spec.document), "data", "type") !== "dataset") throw needs("inference.prompts", spec);
   const python = settings.python ?? "python3";
   const dataset = isGiven ? [] : ["--dataset", python, `${place.pythonFolder}/dataset.py`, place.taskFile];
   // One that uses a service starts no engine of its own.
-  const engine = spec.service === undefined ? vllmServeArgv(spec, settings, place) : plain([]);
+  const engine = spec.service === undefined ? vllmServeArgv(spec, settings, place, null) : plain([]);
   return { argv: [place.nodeProgram, place.vllmTask, ...dataset, "--", ...engine.argv], warnings: engine.warnings };
 }
 

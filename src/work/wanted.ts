@@ -2,6 +2,7 @@
 import { compareText } from "../core/base/order.ts";
 import type { EpochMs } from "../core/base/time.ts";
 import { recordOf } from "./adopt.ts";
+import { modelNameOf } from "./argv.ts";
 import { shareOf, withoutUploadHeaders } from "./documents/task.ts";
 import { isOnNode, leaseOf } from "./evolve.ts";
 import type { Assignment, HeldLease, Origin, Run, RunSeen, Task, Workload, WorkSpec } from "./model.ts";
@@ -125,7 +126,8 @@ export function serviceHere(state: WorkState, job: Task | Workload, node: string
   if (isTask(job) && job.origin !== undefined) return serviceGiven(state, job.owner, job.origin);
   const workload = isTask(job) && job.spec.service !== undefined ? serviceFor(state, job) : undefined;
   const port = workload === undefined ? null : (readyRun(state, workload, node)?.port ?? null);
-  return port === null ? {} : { service: { port, model: workload?.spec?.identifier ?? workload?.modelName ?? "" } };
+  const spec = workload?.spec ?? null;
+  return port === null ? {} : { service: { port, model: (spec === null ? null : modelNameOf(spec)) ?? "" } };
 }
 
 /** What the controller has named, if it still serves: it may have begun anew elsewhere, or at another port. */

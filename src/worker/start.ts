@@ -6,7 +6,15 @@ import { userInfo } from "node:os";
 import { join } from "node:path";
 import { isLoopback } from "../config/config.ts";
 import { isExecutable } from "../platform/executable.ts";
-import { commandOf, environmentOf, notAllowed, openToOthers, type Place, removalOf } from "../work/argv.ts";
+import {
+  commandOf,
+  environmentOf,
+  modelNameOf,
+  notAllowed,
+  openToOthers,
+  type Place,
+  removalOf,
+} from "../work/argv.ts";
 import { WorkError } from "../work/errors.ts";
 import type { ExecutorSettings } from "../work/executor-settings.ts";
 import type { Assignment } from "../work/model.ts";
@@ -161,7 +169,7 @@ export async function prepare(folder: string, assignment: Assignment, starter: S
     graceMs: spec.stop.graceMs,
     port: port === 0 ? null : port,
     ...(executor.type === "container" ? {} : { uid: user?.uid ?? process.getuid?.() ?? 0 }),
-    probes: { readiness, liveness, host: settings.work.serviceHost, model: spec.identifier },
+    probes: { readiness, liveness, host: settings.work.serviceHost, model: modelNameOf(spec) },
     ...(executor.type === "container" ? { remove: [...asUser(user), ...removalOf(run, executor)] } : {}),
     ...fenceOf(assignment, settings),
     ...(assignment.record === undefined ? {} : { assignment }),
@@ -261,8 +269,8 @@ function realPath(path: string): string {
 }
 
 function modelArgs({ kind, spec }: Assignment, { work }: WorkerSettings): readonly string[] {
-  const name = typeof spec.document.modelName === "string" ? spec.document.modelName : (spec.identifier ?? "");
   if (kind !== "service") return [];
+  const name = modelNameOf(spec) ?? "";
   return (Object.hasOwn(work.models, name) ? work.models[name] : work.models["*"])?.args ?? [];
 }
 

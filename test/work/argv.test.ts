@@ -1,9 +1,11 @@
 import { describe, expect, test } from "vitest";
 import { commandOf, environmentOf, NOWHERE, type Place, refusalOf } from "../../src/work/argv.ts";
 import { readTask } from "../../src/work/documents/task.ts";
+import { readWorkload } from "../../src/work/documents/workload.ts";
 import { WorkError } from "../../src/work/errors.ts";
 import type { ExecutorSettings } from "../../src/work/executor-settings.ts";
-import { document, TASK_SETTINGS } from "./fixtures.ts";
+import type { WorkSpec } from "../../src/work/model.ts";
+import { document, TASK_SETTINGS, WORKLOAD_SETTINGS } from "./fixtures.ts";
 
 const CLOSED: ExecutorSettings = {
   type: "process",
@@ -55,6 +57,19 @@ describe("the command of", () => {
     ]);
     const old = commandOf("service", spec({ model }), settings, { ...PLACE, vllmVersion: [0, 18] }).argv;
     expect(old).not.toContain("--shutdown-timeout");
+  });
+
+  test("vllm serves a workload's model under the name that the workload gives it, and a task's under what it loads", () => {
+    const settings = { ...CLOSED, type: "vllm" as const };
+    const named = (kind: "service" | "task", wish: WorkSpec) => {
+      const { argv } = commandOf(kind, wish, settings, PLACE);
+      return [argv[argv.indexOf("serve") + 1], argv[argv.indexOf("--served-model-name") + 1]];
+    };
+    const flat = (body: object) => readWorkload({ name: "chat", ...body } as never, WORKLOAD_SETTINGS).spec as WorkSpec;
+    expect(named("service", flat({ modelName: "llama2" }))).toEqual(["meta/llama2", "llama2"]);
+    const model = { source: { identifier: "org/model" } };
+    expect(named("service", flat({ executor: "vllm", model }))).toEqual(["org/model", "org/model"]);
+    expect(named("task", spec({ model, inference: { prompts: ["a"] } }))).toEqual(["org/model", "org/model"]);
   });
 
   test("vllm takes remote code only where the host allows it, and says when it does not", () => {

@@ -221,7 +221,8 @@ export class Site {
   worker: ChildProcess | null = null;
   /** With those that another has taken over from, or is to. */
   readonly #workers: ChildProcess[] = [];
-  #made = 0;
+  /** Over all sites of a test file: a run's id is the mark of its processes. */
+  static #made = 0;
 
   constructor(options: SiteOptions = {}) {
     this.#options = options;
@@ -323,7 +324,7 @@ export class Site {
       metadata: { name: "job" },
       spec: { taskType: "job", command, resources: { hardware }, ...spec },
     };
-    const id = `task-${process.pid}-${++this.#made}`;
+    const id = `task-${process.pid}-${++Site.#made}`;
     const task = taskOf(id, readTask(document as never, TASK_SETTINGS), "alice", Date.now());
     this.books.command({ type: "submit-task", task, maxTasks: 1_000 });
     return id;
@@ -336,9 +337,14 @@ export class Site {
       metadata: { name: "service" },
       spec: { executor: "process", resources: { hardware: { gpu: { count: 1 } } }, ...spec },
     };
-    const settings = { models: {}, profiles: {}, byDefault: PROFILE };
-    const draft = readWorkload(document as never, settings);
-    const uid = `w${process.pid}n${++this.#made}`;
+    return this.workload(document);
+  }
+
+  /** A workload as it is sent, of a model that `work.models` of this site has. */
+  workload(body: object): string {
+    const settings = { models: this.#options.work?.models ?? {}, profiles: {}, byDefault: PROFILE };
+    const draft = readWorkload(body as never, settings);
+    const uid = `w${process.pid}n${++Site.#made}`;
     const workload: Workload = {
       ...draft,
       uid,

@@ -29,9 +29,18 @@ const executors = {
   dataset: { type: "vllm" as const, command, env: { PYTHONPATH: modules } },
 };
 const site = new Site({ executors });
-beforeAll(async () => void (await site.start()));
+const readiness = { http: "/health", intervalMs: 100 };
+const named = new Site({
+  executors,
+  work: {
+    models: {
+      llama2: { executor: "vllm", identifier: "meta/llama2", args: ["--enforce-eager"], gpu: null, readiness },
+    },
+  },
+});
+beforeAll(async () => void (await Promise.all([site.start(), named.start()])));
 afterAll(async () => {
-  await site.close();
+  await Promise.all([site.close(), named.close()]);
   rmSync(modules, { recursive: true, force: true });
 });
 
@@ -136,6 +145,72 @@ describe("the executor vllm", () => {
     const late = site.submit([], named("service"), 0);
     site.books.command({ type: "delete-workload", id: never });
     expect(await site.isOver(late)).toMatchObject({ status: "FAILED", error: "service-gone" });
+  });
+
+  test("as a service of a workload with a name of its own for its model goes by that name, with the arguments of its settings", async () => {
+    const uid = named.workload({
+      name: "chat",
+      modelName: "llama2",
+      resources: { gpu: 1 },
+      liveness: { completion: true, interval: "1s", timeout: "5s", failures: 1 },
+    });
+    const run = await named.phase(uid, "ready");
+    const { argv, probes } = JSON.parse(named.read(run.id, "order.json") ?? "{}");
+    expect(
+      argv.slice(argv.indexOf("serve") + 1).filter((word: string) => !/^--(?:host|port)$|^127|^\d+$/.test(word)),
+    ).toEqual([
+      "meta/llama2",
+      "--served-model-name",
+      "llama2",
+      "--tensor-parallel-size",
+      "--gpu-memory-utilization",
+      "0.9",
+      "--shutdown-timeout",
+      "--enforce-eager",
+    ]);
+    expect(probes.model).toBe("llama2");
+    const base = `http://127.0.0.1:${run.phase === "ready" ? run.port : 0}/v1`;
+    expect(await (await fetch(`${base}/models`)).json()).toMatchObject({ data: [{ id: "llama2" }] });
+    const asked = async (name: string) => {
+      const body = JSON.stringify({ model: name, prompt: "a b", max_tokens: 1 });
+      return (await fetch(`${base}/completions`, { method: "POST", body })).status;
+    };
+    expect([await asked("llama2"), await asked("meta/llama2")]).toEqual([200, 404]);
+    const prompts = { inference: { prompts: ["one"], max_tokens: 1 } };
+    const id = named.submit(
+      [],
+      { taskType: "inference", executor: "vllm", command: null, model: { service: uid }, ...prompts },
+      0,
+    );
+    expect(await named.isOver(id)).toMatchObject({ status: "DONE", error: null });
+    const result = JSON.parse(readFileSync(join(named.dir, "results", id, "responses.json"), "utf8"));
+    expect(result).toMatchObject({ ok: true, model: "llama2" });
+    // By now it has been asked for a token more than once.
+    await new Promise((resolve) => setTimeout(resolve, 2_500));
+    expect(named.run(uid)).toMatchObject({ id: run.id, phase: "ready" });
+    named.books.command({ type: "delete-workload", id: uid });
+  });
+
+  test("as a task asks a service that calls its model otherwise by the name that it lists", async () => {
+    const server = `require("node:http").createServer((req, res) => {
+        let text = "";
+        req.on("data", (chunk) => (text += chunk)).on("end", () => {
+          if (req.url === "/v1/models") return res.end(JSON.stringify({ data: [{ id: "what-it-loaded" }] }));
+          if (req.url === "/v1/completions" && JSON.parse(text).model !== "what-it-loaded") res.writeHead(404);
+          res.end(JSON.stringify({ choices: [{ text: "yes" }] }));
+        });
+      }).listen(Number(process.env.PORT), "127.0.0.1")`;
+    const uid = site.serve({
+      command: [process.execPath, "-e", server],
+      model: { source: { identifier: "org/model" } },
+      readiness: { http: "/health", interval: "100ms" },
+    });
+    const asks = { model: { service: uid }, inference: { prompts: ["one"] } };
+    const id = site.submit([], { taskType: "inference", executor: "vllm", command: null, ...asks }, 0);
+    expect(await site.isOver(id)).toMatchObject({ status: "DONE", error: null });
+    const result = JSON.parse(readFileSync(join(site.dir, "results", id, "responses.json"), "utf8"));
+    expect(result).toMatchObject({ ok: true, model: "what-it-loaded", items: [{ output: "yes" }] });
+    site.books.command({ type: "delete-workload", id: uid });
   });
 
   test("of a controller whose service is away begins nothing, and says so as nobody's fault", async () => {

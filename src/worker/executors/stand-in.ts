@@ -13,6 +13,8 @@ interface TaskDocument {
     readonly inference?: { readonly prompts?: readonly string[] };
     readonly data?: { readonly items?: readonly string[]; readonly prompts?: readonly string[] };
     readonly model?: { readonly source?: { readonly identifier?: string } };
+    /** Of a workload. */
+    readonly modelName?: string;
   };
 }
 
@@ -25,6 +27,8 @@ const {
   /** By the executor's `env`; else as long as somebody who tries it out wants to see it run. */
   SIMULATED_SECONDS = "2",
 } = process.env;
+
+const MAX_BODY_BYTES = 16 * 2 ** 20;
 
 function document(): TaskDocument {
   return JSON.parse(readFileSync(TASK_FILE, "utf8")) as TaskDocument;
@@ -76,25 +80,57 @@ function metricsPage(): string {
   ].join("\n");
 }
 
+/** As vLLM lists it: what callers are to send as `model`. */
+function models(): object[] {
+  const { modelName, model } = document().spec ?? {};
+  const id = modelName || model?.source?.identifier;
+  return id === undefined ? [] : [{ id, object: "model" }];
+}
+
+/** `null`: it has not come whole, or is longer than any prompt. */
+async function textOf(req: IncomingMessage): Promise<string | null> {
+  const chunks: Buffer[] = [];
+  let bytes = 0;
+  try {
+    for await (const chunk of req) {
+      bytes += (chunk as Buffer).length;
+      if (bytes <= MAX_BODY_BYTES) chunks.push(chunk as Buffer);
+    }
+  } catch {
+    return null;
+  }
+  return bytes > MAX_BODY_BYTES ? null : Buffer.concat(chunks).toString();
+}
+
+function completion(text: string | null): [number, object] {
+  const asked = ((): { prompt?: unknown } | null => {
+    try {
+      return JSON.parse(text ?? "") as { prompt?: unknown } | null;
+    } catch {
+      return null;
+    }
+  })();
+  if (asked === null || typeof asked !== "object") return [400, { error: "the body is no JSON object" }];
+  const choices = [{ index: 0, text: `SIMULATED: ${asked.prompt ?? ""}`, finish_reason: "stop" }];
+  return [200, { choices, usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 } }];
+}
+
 async function reply(req: IncomingMessage, res: ServerResponse): Promise<void> {
   const json = (status: number, body: object) => {
     res.writeHead(status, { "Content-Type": "application/json" });
     res.end(JSON.stringify(body));
   };
   if (req.url === "/health") json(200, { simulated: true });
-  else if (req.url === "/v1/models") json(200, { simulated: true, object: "list", data: [] });
+  else if (req.url === "/v1/models") json(200, { simulated: true, object: "list", data: models() });
   else if (req.url === "/metrics") {
     res.writeHead(200, { "Content-Type": "text/plain; version=0.0.4" });
     res.end(metricsPage());
   } else if (req.url === "/v1/completions" && req.method === "POST") {
     running++;
     res.once("close", () => running--);
-    let text = "";
-    for await (const chunk of req) text += chunk;
-    const { prompt = "" } = JSON.parse(text || "{}") as { prompt?: string };
-    const choices = [{ index: 0, text: `SIMULATED: ${prompt}`, finish_reason: "stop" }];
-    answered++;
-    json(200, { simulated: true, choices, usage: { prompt_tokens: 1, completion_tokens: 1, total_tokens: 2 } });
+    const [status, body] = completion(await textOf(req));
+    if (status === 200) answered++;
+    json(status, { simulated: true, ...body });
   } else json(404, { simulated: true, error: "there is no such path" });
 }
 

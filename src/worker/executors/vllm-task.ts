@@ -37,6 +37,7 @@ const POLL_MS = 500;
 /** Prompts under way at once: the engine batches them. */
 const CONCURRENCY = 32;
 const COMPLETION_TIMEOUT_MS = 3_600_000;
+const LIST_TIMEOUT_MS = 30_000;
 const STOP_TIMEOUT_MS = 30_000;
 
 const { TASK_FILE = "", OUT_DIR = ".", PORT = "", GPU_ORCHESTRATOR_HOST = "127.0.0.1", VLLM_MODEL = "" } = process.env;
@@ -65,11 +66,29 @@ async function untilReady(engine: ChildProcess): Promise<void> {
 /** What it answers may be had with this key only. Of a service it is the task's own secret of that name; `null`: none. */
 let key: string | null = process.env.VLLM_API_KEY ?? null;
 
+function authorization(): Record<string, string> {
+  return key === null ? {} : { Authorization: `Bearer ${key}` };
+}
+
+/**
+ * The name to ask a service by: `model`, unless it lists others only. Its executor may call it as it likes, and one that an
+ * older version started goes by what it loaded.
+ */
+async function nameAtService(model: string): Promise<string> {
+  const limits = { headers: authorization(), signal: AbortSignal.timeout(LIST_TIMEOUT_MS) };
+  const answer = await fetch(`${BASE}/v1/models`, limits).catch(() => null);
+  const list = (answer?.ok ? await answer.json().catch(() => null) : null) as { data?: { id?: unknown }[] } | null;
+  const names = (Array.isArray(list?.data) ? list.data : []).flatMap((one) =>
+    typeof one?.id === "string" ? [one.id] : [],
+  );
+  return names.includes(model) ? model : (names[0] ?? model);
+}
+
 async function complete(model: string, prompt: string, inference: Inference): Promise<Completion> {
   const { prompts: _prompts, max_tokens = 512, temperature = 0.7, top_p = 0.95, top_k = -1, ...rest } = inference;
   const answer = await fetch(`${BASE}/v1/completions`, {
     method: "POST",
-    headers: { "Content-Type": "application/json", ...(key === null ? {} : { Authorization: `Bearer ${key}` }) },
+    headers: { "Content-Type": "application/json", ...authorization() },
     body: JSON.stringify({ model, prompt, max_tokens, temperature, top_p, top_k, ...rest }),
     signal: AbortSignal.timeout(COMPLETION_TIMEOUT_MS),
   });
@@ -147,7 +166,8 @@ async function main(): Promise<number> {
       stopEngine.push(engine.stop);
       await untilReady(engine.child);
     }
-    write(await answerAll(model, prompts, spec.inference ?? {}));
+    const name = command.length > 0 ? model : await nameAtService(model);
+    write(await answerAll(name, prompts, spec.inference ?? {}));
     return 0;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);

@@ -329,6 +329,23 @@ const LEFT_BEHIND = [
     ],
   ),
   ...planted(
+    "src/work/argv.ts",
+    ["test/worker/vllm.test.ts", "test/work/argv.test.ts"],
+    [
+      {
+        name: "A service goes by what it loads, whatever its workload calls it",
+        find: 'return typeof named === "string" && named !== "" ? named : identifier;',
+        replace: "return named === identifier ? null : identifier;",
+      },
+      {
+        file: "src/worker/executors/vllm-task.ts",
+        name: "A task asks its service by a name that this does not know",
+        find: "names.includes(model) ? model : (names[0] ?? model)",
+        replace: "names.includes(model) ? names[0] ?? model : model",
+      },
+    ],
+  ),
+  ...planted(
     "src/worker/folder.ts",
     ["test/worker/folder.test.ts"],
     [

@@ -837,8 +837,13 @@ const GUARDS = [
     [
       {
         name: "A program is opened by its link's name alone",
-        find: "return [program, realPath(program)].flatMap",
-        replace: "return [program].flatMap",
+        find: "return [program, real, ...(links.get(real) ?? [])].flatMap",
+        replace: "return [program, ...(links.get(real) ?? [])].flatMap",
+      },
+      {
+        name: "A program goes by no link that only its caller names",
+        find: "...(links.get(real) ?? [])",
+        replace: "...(links.get(program + real) ?? [])",
       },
     ],
   ),

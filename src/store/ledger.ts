@@ -50,7 +50,8 @@ interface Changes {
 export class Ledger {
   /** The live rows, and the lease that each holds in the file. */
   readonly #live = new Map<AllocationId, Lease | null>();
-  readonly #holders: Map<GpuUuid, Holder>;
+  /** By GPU; `undefined` stays where a lease was, so that no entry goes and comes with each lease. */
+  readonly #holders: Map<GpuUuid, Holder | undefined>;
   readonly #gpus = new Map<GpuUuid, StoredGpu>();
   #cordon: Cordon | null;
   #bookings: readonly Booking[];
@@ -114,12 +115,12 @@ export class Ledger {
       if (allocation.status === "ended") this.#live.delete(allocation.request.id);
       else this.#live.set(allocation.request.id, leaseOf(allocation));
     }
-    for (const uuid of turn.removedGpus) this.#gpus.delete(uuid);
-    for (const [uuid, holder] of changes.holders) {
-      if (holder === undefined) this.#holders.delete(uuid);
-      else this.#holders.set(uuid, holder);
-    }
+    for (const [uuid, holder] of changes.holders) this.#holders.set(uuid, holder);
     for (const [uuid, stored] of changes.gpus) this.#gpus.set(uuid, stored);
+    for (const uuid of turn.removedGpus) {
+      this.#gpus.delete(uuid);
+      this.#holders.delete(uuid);
+    }
     this.#cordon = turn.cordon;
     this.#bookings = turn.bookings;
     this.#lastSeq = lastSeq;

@@ -21,11 +21,13 @@ export interface Occupant {
   readonly client: { roomBytes: number } | null;
   bodyBytes: number;
   untakenBytes: number;
+  /** It is counted among those that are under way. */
+  isUnderWay: boolean;
 }
 
 export class ByteRoom {
   readonly #maxRequests: number;
-  readonly #occupants = new Set<Occupant>();
+  #underWay = 0;
   #bodyBytes = 0;
   #untakenBytes = 0;
 
@@ -40,7 +42,7 @@ export class ByteRoom {
    * @throws HttpError 503 when all that it may have of the memory is taken.
    */
   enter(occupant: Occupant, bodyBytes: number, isEssential: boolean): void {
-    if (!isEssential && this.#occupants.size >= this.#maxRequests) {
+    if (!isEssential && this.#underWay >= this.#maxRequests) {
       throw new HttpError("too-busy", `${this.#maxRequests} requests are under way, as many as may be`);
     }
     const factor = isEssential ? ESSENTIAL_FACTOR : 1;
@@ -53,7 +55,8 @@ export class ByteRoom {
     if (this.#bodyBytes + bodyBytes > MAX_BODY_BYTES * factor || this.#untakenBytes > MAX_UNTAKEN_BYTES * factor) {
       throw new HttpError("too-busy", "too many bodies and answers are under way");
     }
-    this.#occupants.add(occupant);
+    if (!occupant.isUnderWay) this.#underWay++;
+    occupant.isUnderWay = true;
     this.#take(occupant, bodyBytes, 0);
   }
 
@@ -68,7 +71,8 @@ export class ByteRoom {
   }
 
   leave(occupant: Occupant): void {
-    this.#occupants.delete(occupant);
+    if (occupant.isUnderWay) this.#underWay--;
+    occupant.isUnderWay = false;
     this.#take(occupant, -occupant.bodyBytes, -occupant.untakenBytes);
   }
 

@@ -47,7 +47,8 @@ export interface Exchange extends Occupant {
 interface Line {
   readonly place: Place;
   readonly pipeline: Pipeline;
-  readonly exchanges: Set<Exchange>;
+  /** Few: a pipeline serves some side by side. */
+  readonly exchanges: Exchange[];
 }
 
 /** A wait or a stream under way. */
@@ -138,7 +139,11 @@ export class Connections {
   }
 
   #enter(socket: Socket): Place | null {
-    const place = { address: countedAddress(socket.remoteAddress), leave: () => void socket.destroy() };
+    const place = {
+      address: countedAddress(socket.remoteAddress),
+      leave: () => void socket.destroy(),
+      idleSince: null,
+    };
     if (this.#crowd.enter(place)) return place;
     socket.destroy();
     return null;
@@ -147,7 +152,7 @@ export class Connections {
   opened(socket: Socket): void {
     const place = this.#takeOver(socket) ?? this.#enter(socket);
     if (place === null) return;
-    const line: Line = { place, pipeline: new Pipeline(socket, this.#waiters), exchanges: new Set() };
+    const line: Line = { place, pipeline: new Pipeline(socket, this.#waiters), exchanges: [] };
     this.#lines.set(socket, line);
     this.#open.add(socket);
     socket.once("close", () => {
@@ -156,7 +161,7 @@ export class Connections {
       this.#waits.get(socket)?.ending.abort();
       this.#crowd.left(place);
       // Not every answer that was due on it is told of its end.
-      for (const exchange of line.exchanges) this.over(exchange);
+      for (const exchange of [...line.exchanges]) this.over(exchange);
     });
   }
 
@@ -167,8 +172,8 @@ export class Connections {
     this.#crowd.busy(line.place);
     line.pipeline.take(res, () => {
       const none = { client: null, caller: null, origin: null, serviceName: null };
-      const exchange = { res, ...none, bodyBytes: 0, untakenBytes: 0, storedBytes: 0, owedBytes: 0 };
-      line.exchanges.add(exchange);
+      const exchange = { res, ...none, bodyBytes: 0, untakenBytes: 0, isUnderWay: false, storedBytes: 0, owedBytes: 0 };
+      line.exchanges.push(exchange);
       serve(exchange);
     });
   }
@@ -176,7 +181,7 @@ export class Connections {
   /** A request has got its answer, or never will. */
   over(exchange: Exchange): void {
     const line = this.#lines.get(exchange.res.req.socket);
-    if (line?.exchanges.delete(exchange) !== true) return;
+    if (line === undefined || !removed(line.exchanges, exchange)) return;
     exchange.client?.leave();
     this.room.leave(exchange);
     line.pipeline.over(exchange.owedBytes);
@@ -343,6 +348,15 @@ export class Connections {
     }
     await Promise.all(due);
   }
+}
+
+/** @returns whether it was among them. */
+function removed(exchanges: Exchange[], exchange: Exchange): boolean {
+  const at = exchanges.indexOf(exchange);
+  if (at < 0) return false;
+  const last = exchanges.pop() as Exchange;
+  if (last !== exchange) exchanges[at] = last;
+  return true;
 }
 
 /** Tells a connection of the port from others while it is open, whether it is looked at with TLS or under it. */

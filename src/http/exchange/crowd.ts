@@ -12,19 +12,21 @@ export interface Place {
   readonly address: string;
   /** Gives its connection up. */
   readonly leave: () => void;
+  /** Since which turn of the count of such moments no request is under way; `null`: one is. */
+  idleSince: number | null;
 }
 
-interface Group {
-  /** The oldest first. */
-  readonly all: Set<Place>;
-  /** Without a request under way; the longest idle first. */
-  readonly idle: Set<Place>;
-}
+/**
+ * The oldest first. What changes with every request stands in the places: a set that each request leaves and enters is
+ * made anew again and again, and V8 keeps what was in the old ones until it looks through the whole heap.
+ */
+type Group = Set<Place>;
 
 export class Crowd {
   readonly #max: number;
   readonly #groups = new Map<string, Group>();
   #size = 0;
+  #idleMoments = 0;
   /** How many connections had to make room for others, or found none. */
   crowdedOut = 0;
 
@@ -47,40 +49,49 @@ export class Crowd {
     }
     let group = this.#groups.get(place.address);
     if (group === undefined) {
-      group = { all: new Set(), idle: new Set() };
+      group = new Set();
       this.#groups.set(place.address, group);
     }
-    group.all.add(place);
-    group.idle.add(place);
+    group.add(place);
+    place.idleSince = this.#idleMoments++;
     this.#size++;
     return true;
   }
 
   busy(place: Place): void {
-    this.#groups.get(place.address)?.idle.delete(place);
+    place.idleSince = null;
   }
 
   idle(place: Place): void {
-    const group = this.#groups.get(place.address);
-    if (group?.all.has(place)) group.idle.add(place);
+    place.idleSince = this.#idleMoments++;
   }
 
   left(place: Place): void {
     const group = this.#groups.get(place.address);
-    if (group?.all.delete(place) !== true) return;
-    group.idle.delete(place);
+    if (group?.delete(place) !== true) return;
     this.#size--;
-    if (group.all.size === 0) this.#groups.delete(place.address);
+    if (group.size === 0) this.#groups.delete(place.address);
   }
 
   #whoLeaves(newcomer: string): Place | null {
     let most: Group | null = null;
-    for (const group of this.#groups.values()) if (most === null || group.all.size > most.all.size) most = group;
+    for (const group of this.#groups.values()) if (most === null || group.size > most.size) most = group;
     if (most === null) return null;
-    const [idle] = most.idle;
-    if (idle !== undefined) return idle;
-    const own = this.#groups.get(newcomer)?.all.size ?? 0;
-    const [oldest] = most.all;
-    return oldest !== undefined && most.all.size >= 2 * (own + 1) ? oldest : null;
+    const idle = longestIdle(most);
+    if (idle !== null) return idle;
+    const own = this.#groups.get(newcomer)?.size ?? 0;
+    const [oldest] = most;
+    return oldest !== undefined && most.size >= 2 * (own + 1) ? oldest : null;
   }
+}
+
+function longestIdle(group: Group): Place | null {
+  let found: Place | null = null;
+  let since = Number.POSITIVE_INFINITY;
+  for (const place of group) {
+    if (place.idleSince === null || place.idleSince >= since) continue;
+    found = place;
+    since = place.idleSince;
+  }
+  return found;
 }

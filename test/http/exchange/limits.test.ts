@@ -30,7 +30,11 @@ test("only a trusted proxy says where a request comes from, and what anybody wro
 test("a full crowd takes room from whoever has most: the longest idle, never from one who has few", () => {
   const crowd = new Crowd(6);
   const left: string[] = [];
-  const place = (address: string, name: string): Place => ({ address, leave: () => left.push(name) });
+  const place = (address: string, name: string): Place => ({
+    address,
+    leave: () => left.push(name),
+    idleSince: null,
+  });
   const own = place("alice", "alice-1");
   crowd.enter(own);
   const hostile = [1, 2, 3, 4, 5].map((n) => place("mallory", `mallory-${n}`));
@@ -56,7 +60,7 @@ test("a client is forgotten when it has nothing, and its share is not made anew 
 test("when all memory for bodies is taken, what gives GPUs back is still let in, and what leaves makes room", () => {
   const room = new ByteRoom();
   const MIB = 1_024 * 1_024;
-  const occupant = () => ({ client: { roomBytes: 0 }, bodyBytes: 0, untakenBytes: 0 });
+  const occupant = () => ({ client: { roomBytes: 0 }, bodyBytes: 0, untakenBytes: 0, isUnderWay: false });
   const full = Array.from({ length: 16 }, occupant);
   for (const one of full) room.enter(one, 4 * MIB, false);
   expect(() => room.enter(occupant(), 1, false)).toThrow("too many bodies and answers");
@@ -73,18 +77,18 @@ test("when all memory for bodies is taken, what gives GPUs back is still let in,
 test("answers that a client does not take count as its own, until they are over", () => {
   const room = new ByteRoom();
   const client = { roomBytes: 0 };
-  const answered = { client, bodyBytes: 0, untakenBytes: 0 };
+  const answered = { client, bodyBytes: 0, untakenBytes: 0, isUnderWay: false };
   room.untaken(answered, 5 * 1_024 * 1_024);
-  const next = { client, bodyBytes: 0, untakenBytes: 0 };
+  const next = { client, bodyBytes: 0, untakenBytes: 0, isUnderWay: false };
   expect(() => room.enter(next, 0, false)).toThrow("of this client");
   room.enter(next, 0, true);
   room.leave(answered);
-  room.enter({ client, bodyBytes: 0, untakenBytes: 0 }, 0, false);
+  room.enter({ client, bodyBytes: 0, untakenBytes: 0, isUnderWay: false }, 0, false);
 });
 
 test("a room for so many requests takes no more at once, but for those that give back", () => {
   const room = new ByteRoom(2);
-  const occupant = () => ({ client: null, bodyBytes: 0, untakenBytes: 0 });
+  const occupant = () => ({ client: null, bodyBytes: 0, untakenBytes: 0, isUnderWay: false });
   const [first, second] = [occupant(), occupant()];
   room.enter(first, 10, false);
   room.enter(second, 0, false);

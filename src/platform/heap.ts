@@ -17,16 +17,24 @@ import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
 const LARGE_ENOUGH = 16 * 1024 * 1024;
 
 /** By so much the heap may grow beyond what was kept, in percent. */
-const GARBAGE_PERCENT = 50;
+const GARBAGE_PERCENT = 100;
 
-/** Bounds the heap of this process once it is busy: when its young generation is large enough, and not before. */
+/** V8's own, by which the young generation grows. */
+const GROWTH_FACTOR = 2;
+
+/**
+ * Bounds the heap of this process once it is busy: when its young generation is large enough, and not before. V8 makes it
+ * small again while the process has little to do, and then it may grow anew.
+ */
 export function boundHeap(): void {
+  let isBounded = false;
   const observer = new PerformanceObserver(() => {
     const young = getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space");
-    if (young === undefined || young.space_size < LARGE_ENOUGH) return;
-    setFlagsFromString("--semi-space-growth-factor=1");
-    setFlagsFromString(`--heap-growing-percent=${GARBAGE_PERCENT}`);
-    observer.disconnect();
+    const isLarge = young !== undefined && young.space_size >= LARGE_ENOUGH;
+    if (isLarge === isBounded) return;
+    isBounded = isLarge;
+    setFlagsFromString(`--semi-space-growth-factor=${isLarge ? 1 : GROWTH_FACTOR}`);
+    if (isLarge) setFlagsFromString(`--heap-growing-percent=${GARBAGE_PERCENT}`);
   });
   observer.observe({ entryTypes: ["gc"] });
 }

@@ -139,6 +139,8 @@ export interface Store {
    * @throws StorageUnavailableError when nothing was written.
    */
   commit(turn: Turn): Promise<void>;
+  /** The next turn is likely to be committed by another thread, which begins with it within the call of `commit`. */
+  readonly commitsAside: boolean;
   findEnded(id: AllocationId): EndedAllocation | undefined;
   findDelivery(deliveryId: string): DeliveryRecord | undefined;
   /** Newest first; an unknown `before` is the end of every listing. */

@@ -3,7 +3,8 @@
  * before anybody is answered.
  *
  *  1. One turn at a time: commands that arrive while one is committed are decided and committed together in the next
- *     (group commit). The event loop is free meanwhile.
+ *     (group commit). The event loop is free meanwhile. Where another thread commits, it is given the next turn before
+ *     anybody hears of the last: to answer is the larger part of this thread's work.
  *  2. The state that others see is always a committed one.
  *  3. When a commit fails, the state before the turn stands, every command of the turn is refused, and only the
  *     figures of the readings are kept.
@@ -24,6 +25,7 @@ import { type Captured, TurnRecorder } from "../core/replay/capture.ts";
 import type { Clock } from "../platform/clock.ts";
 import type { IdSource } from "../platform/ids.ts";
 import type { Sender } from "../ports/audit.ts";
+import type { Committed } from "../ports/observer.ts";
 import { OverloadedError, ShuttingDownError, StorageUnavailableError } from "../ports/refusals.ts";
 import type { Store, StoredState } from "../ports/store.ts";
 import type { GpuChanges } from "./gpu-changes.ts";
@@ -36,6 +38,8 @@ import type { WindowCalendar } from "./window-calendar.ts";
 
 /** Commands decided in one turn at most, so that a flood cannot keep the event loop for long. */
 const MAX_COMMANDS_PER_TURN = 256;
+
+const NOTHING_TO_TELL = () => undefined;
 
 /** Commands that may wait for a turn; every open connection can have one. */
 const MAX_MAILBOX = 16_384;
@@ -55,7 +59,7 @@ export interface CommandResult {
 }
 
 export interface TurnsParts {
-  readonly store: Pick<Store, "commit">;
+  readonly store: Pick<Store, "commit" | "commitsAside">;
   readonly history: GpuChanges;
   readonly clock: Clock;
   readonly newId: IdSource;
@@ -159,13 +163,28 @@ export class Turns {
   }
 
   async #work(): Promise<void> {
-    while (this.#mailbox.size > 0) await this.#turn(this.#mailbox.take(MAX_COMMANDS_PER_TURN));
+    let tellLast: () => void = NOTHING_TO_TELL;
+    while (this.#mailbox.size > 0) {
+      // See 1.
+      if (!this.#parts.store.commitsAside) {
+        tellLast();
+        tellLast = NOTHING_TO_TELL;
+      }
+      const turn = this.#turn(this.#mailbox.take(MAX_COMMANDS_PER_TURN));
+      tellLast();
+      tellLast = await turn;
+    }
+    tellLast();
     this.#working = false;
   }
 
-  /** Never rejects: a failure is the answer to the commands of the turn. */
-  async #turn(arrived: readonly Envelope[]): Promise<void> {
-    const { clock, newId, observers, pulse, waiters } = this.#parts;
+  /**
+   * Never rejects: a failure is the answer to the commands of the turn.
+   *
+   * @returns what tells the turn's clients and observers of it, now that it is committed.
+   */
+  async #turn(arrived: readonly Envelope[]): Promise<() => void> {
+    const { clock, newId } = this.#parts;
     const now = clock.now();
     const before = this.#state;
     const envelopes = this.#resumes(now) ? [this.#resumption(now), ...arrived] : arrived;
@@ -176,20 +195,28 @@ export class Turns {
         await this.#commit(draft, now);
       } catch (error) {
         this.#undo(envelopes, before, error);
-        return;
+        return NOTHING_TO_TELL;
       }
     }
     this.#recorder.saw(draft.seen);
     this.#state = draft.state;
     this.#lastSeq += draft.events.length;
-    for (const answer of answers) answer();
-    if (draft.events.length > 0 || draft.redelivers) {
+    const lastSeq = this.#lastSeq;
+    return () => {
+      for (const answer of answers) answer();
+      this.#tell(draft, { at: now, before, lastSeq });
+    };
+  }
+
+  #tell(draft: TurnDraft, { at, before, lastSeq }: Pick<Committed, "at" | "before" | "lastSeq">): void {
+    const { observers, pulse, waiters } = this.#parts;
+    const { events, dueWebhooks: notifications, state } = draft;
+    if (events.length > 0 || draft.redelivers) {
       for (const id of draft.changedIds) waiters.wake(id);
-      const { events, dueWebhooks: notifications, state } = draft;
-      const committed = { at: now, events, lastSeq: this.#lastSeq, notifications, state, before };
+      const committed = { at, events, lastSeq, notifications, state, before };
       observers.tell((observer) => observer.committed?.(committed));
     }
-    pulse.wakeFor(this.#state);
+    pulse.wakeFor(state);
   }
 
   #resumes(now: EpochMs): boolean {

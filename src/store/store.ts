@@ -191,6 +191,10 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
    * @throws StorageUnavailableError when the disk or another program stands in the way: nothing was written.
    * @throws Error when the turn breaks a constraint, which only a bug can cause: nothing was written either.
    */
+  get commitsAside(): boolean {
+    return this.#writer.runsAside;
+  }
+
   commit(turn: Turn): Promise<void> {
     return this.#inOrder(async () => {
       if (this.#trouble !== null) throw new StorageUnavailableError(this.#trouble);
@@ -464,7 +468,9 @@ export class SqliteStore implements Store, Outbox, HistoryStore, LearnedStore, A
     if (this.#closed !== null) return Promise.reject(new StorageUnavailableError("the database is closed"));
     if (this.#waiting >= MAX_WAITING) return Promise.reject(new StorageUnavailableError("the database is too busy"));
     this.#waiting += 1;
-    const done = this.#last.then(work).finally(() => {
+    // At once where nothing is under way: the thread can begin while the caller goes on.
+    const begun = this.#waiting === 1 ? work() : this.#last.then(work);
+    const done = begun.finally(() => {
       this.#waiting -= 1;
     });
     this.#last = done.catch(() => undefined);

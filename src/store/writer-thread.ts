@@ -79,6 +79,10 @@ export class WriterThread implements Writer {
     return this.#thread?.ready ?? false;
   }
 
+  get runsAside(): boolean {
+    return this.#isLarge && this.ready;
+  }
+
   run(job: Job): Promise<Pruned | null> {
     if (job.type === "write") this.#note(job.writes.length);
     const thread = this.#thread;

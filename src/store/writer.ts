@@ -23,6 +23,8 @@ export type Job =
 export interface Writer {
   /** Resolves when the job is on disk, with what a `prune` dropped. Rejects with what SQLite threw, or WriterDiedError. */
   run(job: Job): Promise<Pruned | null>;
+  /** The next job is likely to be another thread's. */
+  readonly runsAside: boolean;
   /** Ends its connection, after the job under way. */
   close(): Promise<void>;
 }
@@ -90,6 +92,7 @@ export class JobRunner {
 
 /** Writes in the calling thread: for databases in memory, which no other thread can see. */
 export class LocalWriter implements Writer {
+  readonly runsAside = false;
   readonly #runner: JobRunner;
 
   /** The `database` stays the caller's to close. */

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, onTestFinished, test } from "vitest";
+import { expect, onTestFinished, test, vi } from "vitest";
 import { MIN_RETENTION_MS, openStore } from "../../src/store/store.ts";
 import { MemoryStore } from "../fixtures/memory-store.ts";
 import { NO_QUOTA, NO_QUOTAS } from "../simulation/simulated-host.ts";
@@ -35,6 +35,28 @@ test("while a turn is being committed nobody is answered, sees it or hears of it
   expect(allocation.status).toBe("leased");
   expect(store.turns.at(-1)?.allocations).toEqual([allocation]);
   expect(heard).toEqual(["submitted", "granted"]);
+});
+
+test("where another thread commits, it has the next turn before anybody hears of the last; elsewhere they hear first", async () => {
+  for (const commitsAside of [true, false]) {
+    const { scheduler, store, heard } = await watched(new SlowStore());
+    store.commitsAside = commitsAside;
+    const letThrough = store.hold();
+    const first = scheduler.allocate(ask(), BOB);
+    await settled();
+    const second = scheduler.allocate(ask(), BOB);
+    await settled();
+    const committing = vi.spyOn(store, "commit").mockImplementation(() => {
+      heard.push("the second is committed");
+      return Promise.resolve();
+    });
+    letThrough();
+    await Promise.all([first, second]);
+    committing.mockRestore();
+    const ofFirst = ["submitted", "granted"];
+    const inTurn = commitsAside ? ["the second is committed", ...ofFirst] : [...ofFirst, "the second is committed"];
+    expect(heard).toEqual([...inTurn, "submitted"]);
+  }
 });
 
 test("of a turn that the store refuses nobody hears, and nobody who waits is woken by it", async () => {

@@ -34,6 +34,7 @@ class Fragile implements Store {
   readonly #store: SqliteStore;
   readonly turns: Turn[] = [];
   full = false;
+  readonly commitsAside = false;
   constructor(store: SqliteStore) {
     this.#store = store;
   }

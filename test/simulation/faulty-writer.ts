@@ -32,6 +32,7 @@ function diskFull(): Error {
 }
 
 export class FaultyWriter implements Writer {
+  readonly runsAside = false;
   readonly #database: DatabaseSync;
   readonly #local: LocalWriter;
   readonly #keptMs: number;

@@ -178,6 +178,7 @@ test("a turn whose acknowledgement was lost counts as taken when it is on disk, 
       if (dies === "after") throw new WriterDiedError("it died after");
       return pruned;
     },
+    runsAside: false,
     close: () => local.close(),
   };
   const store = new SqliteStore(opened, MIN_RETENTION_MS, writer);

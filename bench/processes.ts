@@ -46,9 +46,14 @@ async function serve({ name, args, folder }: Started): Promise<Served> {
     },
   });
   const url = await new Promise<string>((resolve, reject) => {
-    createInterface({ input: child.stdout }).on("line", (line) => {
+    const lines = createInterface({ input: child.stdout });
+    lines.on("line", (line) => {
       const served = /"url":"(http:[^"]+)"/.exec(line)?.[1];
-      if (served !== undefined) resolve(served);
+      if (served === undefined) return;
+      // Of what comes later nothing is looked at: a line for each lease would cost the cores that are measured.
+      lines.close();
+      child.stdout.resume();
+      resolve(served);
     });
     child.once("exit", (code) => reject(new Error(`${args.join(" ")} exited with ${code}`)));
   });

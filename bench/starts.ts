@@ -63,7 +63,8 @@ export async function measureLooks(report: Report, trees: readonly Tree[], looks
   report.table("build", "gpuo status: median", "p95", "node -e 0: median", "times it");
   for (const tree of trees) {
     const program = join(tree.folder, "dist/gpu-orchestrator.js");
-    if (spawnSync(process.execPath, [program, "status", "--help"], { stdio: "ignore" }).status !== 0) {
+    const nowhere = [program, "status", "--url", "http://127.0.0.1:1"];
+    if (spawnSync(process.execPath, nowhere, { encoding: "utf8" }).stderr.includes("unknown command")) {
       report.say(row(tree.name, "no such verb", "", "", ""));
       continue;
     }

@@ -32,9 +32,14 @@ const TURNS = planted(
     },
     {
       name: "Waiters, webhooks and metrics hear of a turn that the store refused",
-      find: "this.#undo(envelopes, before, error);\n        return;",
+      find: "this.#undo(envelopes, before, error);\n        return NOTHING_TO_TELL;",
       replace:
-        "this.#undo(envelopes, before, error);\n        for (const id of draft.changedIds) waiters.wake(id);\n        const refused = { at: now, events: draft.events, lastSeq: this.#lastSeq, notifications: draft.dueWebhooks, state: before, before };\n        observers.tell((observer) => observer.committed?.(refused));\n        return;",
+        "this.#undo(envelopes, before, error);\n        return () => this.#tell(draft, { at: now, before, lastSeq: this.#lastSeq });",
+    },
+    {
+      name: "Another thread waits with a turn until all have heard of the last",
+      find: "if (!this.#parts.store.commitsAside) {",
+      replace: "if (this.#parts.store.commitsAside !== null) {",
     },
     {
       name: "With a full disk the figures of the readings stand still too",
@@ -756,6 +761,20 @@ const EVENTS: readonly Mutant[] = [
     file: "src/http/exchange/byte-room.ts",
     find: "const ESSENTIAL_FACTOR = 2;",
     replace: "const ESSENTIAL_FACTOR = 1;",
+    tests: ["test/http/exchange/limits.test.ts"],
+  },
+  {
+    name: "Once bounded, the young generation shrinks and never grows again",
+    file: "src/platform/heap.ts",
+    find: "if (isLarge === isBounded) return;",
+    replace: "if (isLarge === isBounded || isBounded) return;",
+    tests: ["test/platform/heap.test.ts"],
+  },
+  {
+    name: "A connection counts as idle from its first request on, whatever it asks",
+    file: "src/http/exchange/crowd.ts",
+    find: "place.idleSince = null;",
+    replace: "place.idleSince ??= null;",
     tests: ["test/http/exchange/limits.test.ts"],
   },
   {

@@ -145,7 +145,8 @@ export class Gate {
     this.#met = worker.instance;
     for (;;) {
       // Before it is told: from then on it may have begun.
-      this.#books.command({ type: "hand-out", node: worker.node, instance: worker.instance });
+      const { alive } = this.strangers;
+      this.#books.command({ type: "hand-out", node: worker.node, instance: worker.instance, alive });
       const wanted = wantedOf(this.#books.state, worker.node, runs);
       const strangers = this.strangers.wanted;
       const isNews = Object.values(strangers).some((of) => of.length > 0) || saysSomething(wanted, runs);
@@ -159,7 +160,8 @@ export class Gate {
   #ours({ worker, runs, isUnanswered = false }: Report): readonly RunSeen[] {
     const { state, name } = this.#books;
     const isKnown = (run: string) => this.#books.state.runs.get(run) !== undefined;
-    const take = () => this.strangers.take(runs, name, isKnown, !isUnanswered);
+    const isOver = (run: string) => this.#books.state.runs.get(run)?.phase === "ended";
+    const take = () => this.strangers.take(runs, name, isKnown, !isUnanswered, isOver);
     const ours = take();
     // An older worker has none of it to say any more, and is refused below.
     const isNewest = (state.workers.get(worker.node)?.instance ?? 0) <= worker.instance;

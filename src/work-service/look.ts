@@ -7,10 +7,9 @@ import type { LeaseSeen } from "../work/commands.ts";
 import type { HeldLease, Run, WorkSpec } from "../work/model.ts";
 import { awaitsGpus } from "../work/runs.ts";
 import { jobOf, openRunsOf } from "../work/state.ts";
-import { countedOn, type MarkedLease, mayAsk, unwanted } from "../work/wanted.ts";
+import { countedOn, type Living, type MarkedLease, mayAsk, mayBeInUse, unwanted } from "../work/wanted.ts";
 import type { Books } from "./books.ts";
 import type { Leases, LeaseWish } from "./leases.ts";
-import type { Living } from "./strangers.ts";
 
 /** How long a lease may have ended, or be wanted by nobody, before it is seen. */
 const LOOK_MS = 1_000;
@@ -43,10 +42,10 @@ export class Look {
   #runsAt = 0;
   #nextAt = Number.POSITIVE_INFINITY;
   readonly #leave: () => void;
-  readonly #strangers: () => Living | null;
+  readonly #strangers: () => Living;
 
-  /** @param strangers what is not in the books and may have processes; `null`: nobody can say. */
-  constructor(books: Books, leases: Leases, clock: Clock, log: Log, strangers: () => Living | null = () => null) {
+  /** @param strangers what is not in the books and may have processes. */
+  constructor(books: Books, leases: Leases, clock: Clock, log: Log, strangers: () => Living = () => null) {
     this.#strangers = strangers;
     this.#books = books;
     this.#leases = leases;
@@ -162,15 +161,12 @@ export class Look {
     const isAdopted = ({ allocationId, run }: MarkedLease) =>
       counted.has(allocationId) || state.runs.get(run) !== undefined;
     const living = this.#strangers();
-    const lives = ({ allocationId, run }: MarkedLease) =>
-      living?.runs.has(run) === true || living?.leases.has(allocationId) === true;
-    const mayLive = (lease: MarkedLease) => living === null || lives(lease);
     for (const lease of unwanted(state, [...this.#leases.marked(name), ...ofOthers.filter(isAdopted)])) {
-      const owner = state.runs.get(lease.run)?.owner;
-      if (owner === undefined ? !mayLive(lease) : !lives(lease)) this.#release(lease.allocationId, owner ?? "");
+      const owner = state.runs.get(lease.run)?.owner ?? "";
+      if (!mayBeInUse(state, lease, living)) this.#release(lease.allocationId, owner);
     }
     for (const lease of ofOthers.filter((one) => !isAdopted(one)))
-      if (!mayLive(lease)) this.#release(lease.allocationId, lease.owner);
+      if (!mayBeInUse(state, lease, living)) this.#release(lease.allocationId, lease.owner);
   }
 
   #release(allocationId: string, owner: string): void {

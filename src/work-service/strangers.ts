@@ -4,20 +4,14 @@
  * is given back when no living run bears it any more.
  */
 import type { Assignment, RunSeen } from "../work/model.ts";
+import type { Living } from "../work/wanted.ts";
 import type { LostLease } from "./leases.ts";
 import { cageView, instant } from "./views.ts";
-
-/** What lives and is not in the books: whose leases may not be given back. */
-export interface Living {
-  readonly runs: ReadonlySet<string>;
-  /** By what their worker was told: a lease that was kept over a restart bears the mark of the run before. */
-  readonly leases: ReadonlySet<string>;
-}
 
 export class Strangers {
   /** Of the latest report, by run; `null`: no worker has said yet what there is. */
   #seen: ReadonlyMap<string, RunSeen> | null = null;
-  /** Of our books by their mark, as those made since the backup that these are of: they are stopped. */
+  /** Of our books by their mark, as those made since the backup that these are of: they live, and are stopped. */
   #orphans: readonly RunSeen[] = [];
   #isWhole = true;
   readonly #toStop = new Set<string>();
@@ -28,6 +22,7 @@ export class Strangers {
   /**
    * @param isKnown whether it is in our books. What was adopted may not be yet: until then nothing is decided of it.
    * @param isWhole its worker has looked since it was first obeyed: what the one before it began meanwhile is among it.
+   * @param isOver whether it has ended by our books.
    * @returns what is ours of a report, once the rest has been taken.
    */
   take(
@@ -35,6 +30,7 @@ export class Strangers {
     ours: string,
     isKnown: (run: string) => boolean,
     isWhole = true,
+    isOver: (run: string) => boolean = () => false,
   ): readonly RunSeen[] {
     this.#isWhole = isWhole;
     const runs = reports.map((seen) => asToldTo(ours, seen));
@@ -43,7 +39,7 @@ export class Strangers {
     this.#seen = new Map(runs.filter((run) => !isOurs(run)).map((seen) => [seen.run, seen]));
     for (const run of [...this.#toStop]) if (!this.#seen.has(run)) this.#toStop.delete(run);
     const taken = runs.filter(isOurs);
-    this.#orphans = taken.filter(({ run, ended }) => ended === null && !isKnown(run));
+    this.#orphans = taken.filter(({ run, ended }) => ended === null && (!isKnown(run) || isOver(run)));
     return taken;
   }
 
@@ -55,10 +51,18 @@ export class Strangers {
     return this.#seen?.get(run);
   }
 
-  /** All that may have processes and are not in our books, though they may bear their name; `null`: nobody can say. */
-  get living(): Living | null {
+  /** Of the latest report, all that have not ended and are not wanted by our books. */
+  get alive(): readonly RunSeen[] {
+    return [...this.all.filter(({ ended }) => ended === null), ...this.#orphans];
+  }
+
+  /**
+   * All that may have processes and are not wanted by our books, though they may bear their name. Their leases are by what
+   * their worker was told: one that was kept over a restart bears the mark of the run before.
+   */
+  get living(): Living {
     if (this.#seen === null || !this.#isWhole) return null;
-    const all = [...this.all.filter(({ ended }) => ended === null), ...this.#orphans];
+    const all = this.alive;
     return {
       runs: new Set(all.map(({ run }) => run)),
       leases: new Set(all.flatMap(({ allocationId }) => allocationId ?? [])),

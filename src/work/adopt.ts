@@ -81,7 +81,9 @@ function adoptService(
   runs: readonly AdoptedRun[],
 ): void {
   const { owner, spec, job } = (runs[0] as AdoptedRun).assignment;
-  const made = [...draft.state.workloads.values()].find(({ adoptedFrom }) => adoptedFrom === job);
+  // Books out of an older backup may have it themselves.
+  const isSame = (one: Workload) => one.uid === job || one.adoptedFrom === job;
+  const made = [...draft.state.workloads.values()].find(isSame);
   if (made === undefined) {
     const id = workloadNamed(draft.state, record.id) === undefined ? record.id : `workload-${uid}`;
     const slots = Array.from({ length: record.replicas }, (_, replica) => newSlot(replica));

@@ -54,8 +54,13 @@ export type WorkCommand =
       readonly runs: readonly RunSeen[] | null;
       readonly isUnanswered?: boolean;
     }
-  /** What this node is to have is about to be told to it. */
-  | { readonly type: "hand-out"; readonly node: string; readonly instance: number }
+  /** What this node is to have is about to be told to it. `alive`: what lives there unwanted. */
+  | {
+      readonly type: "hand-out";
+      readonly node: string;
+      readonly instance: number;
+      readonly alive?: readonly Pick<RunSeen, "run" | "allocationId">[];
+    }
   /** A node would not have a run that was proposed to it. */
   | { readonly type: "run-declined"; readonly run: string; readonly why: string; readonly forGood: boolean }
   /** A node is about to be asked to give back what it has not begun: another could start it now. */

@@ -92,7 +92,7 @@ function accept(draft: Draft, command: WorkCommand): void {
       workerReports(draft, command);
       return;
     case "hand-out":
-      handOut(draft, command.node, command.instance);
+      handOut(draft, command);
       return;
     case "run-declined":
       runDeclined(draft, command);

@@ -181,6 +181,7 @@ function ended(state: WorkState, event: Extract<WorkEvent, { type: "run-ended" }
     signal,
     publish: event.publish ? "wanted" : "no",
     tail,
+    ...(isOnNode(before) ? { handedOut: true } : {}),
     ...(isOnNode(before) && before.cage !== undefined ? { cage: before.cage } : {}),
   });
   const kept = event.keepsLease

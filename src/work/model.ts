@@ -219,6 +219,8 @@ export type RunStage =
       /** The last lines that it wrote, of one that failed. */
       readonly tail: readonly string[];
       readonly cage?: RunCage;
+      /** Its node was told of it; left out: it was not, or it is of an older version. */
+      readonly handedOut?: true;
     };
 export type Run = RunBase & RunStage;
 export type RunOnNode = RunBase &

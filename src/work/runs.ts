@@ -311,7 +311,9 @@ export function endRun(draft: Draft, run: Run, reason: EndReason, detail: string
     return;
   }
   const held = leaseOf(run);
-  const isTaken = held === null || held.elsewhere === true || LEASE_TAKEN.has(reason);
+  // It may have been stopped for that, and be lost on the way.
+  const isOverWith = LEASE_TAKEN.has(reason) || (run.phase === "stopping" && LEASE_TAKEN.has(run.why));
+  const isTaken = held === null || held.elsewhere === true || isOverWith;
   // One that its node was not told of has left nothing; what it waited to be gone still is what it was.
   const lease: HeldLease | null = isTaken ? null : isOnNode(run) ? { ...held, leftAt: draft.now } : held;
   const ending: Ending = {

@@ -32,6 +32,20 @@ export function unwanted(state: WorkState, leases: readonly MarkedLease[]): Mark
   });
 }
 
+/** What lives and the books do not want; `null`: no worker has said yet. */
+export type Living = { readonly runs: ReadonlySet<string>; readonly leases: ReadonlySet<string> } | null;
+
+/**
+ * Whether processes may be on the GPUs of a lease that no run wants: then it is not given back. As long as no worker has
+ * said what lives they may be, if the worker of this host was told of it, or nobody knows.
+ */
+export function mayBeInUse({ runs, workers }: WorkState, lease: MarkedLease, living: Living): boolean {
+  if (living !== null) return living.runs.has(lease.run) || living.leases.has(lease.allocationId);
+  const run = runs.get(lease.run);
+  if (run === undefined) return true;
+  return run.phase === "ended" && run.handedOut === true && workers.get(run.node ?? "")?.link === undefined;
+}
+
 /** The leases that runs and slots count on, which must be looked after. */
 export function countedOn(state: WorkState): HeldLease[] {
   const kept = [...state.workloads.values()].flatMap(({ slots }) => slots.map(({ kept }) => kept));
@@ -93,7 +107,7 @@ export interface WantedOfWorker {
   }[];
   /** Nothing is wanted of them any more: they need not be reported again. */
   readonly settled: readonly string[];
-  /** What bears our mark and is in no books: it is to be stopped, and counted. */
+  /** What bears our mark and is in no books, or is over by them and lives: it is to be stopped, and counted. */
   readonly orphans: readonly string[];
 }
 
@@ -113,9 +127,9 @@ export function wantedOf(state: WorkState, node: string, reported: readonly RunS
   }
   const settled: string[] = [];
   const orphans: string[] = [];
-  for (const { run: id } of reported) {
+  for (const { run: id, ended } of reported) {
     const run = state.runs.get(id);
-    if (run === undefined) orphans.push(id);
+    if (run === undefined || (run.phase === "ended" && ended === null)) orphans.push(id);
     else if (run.phase === "ended" && run.publish !== "wanted") settled.push(id);
   }
   return { start, stop, publish, settled, orphans };

@@ -3,7 +3,7 @@ import type { EpochMs } from "../core/base/time.ts";
 import type { WorkCommand } from "./commands.ts";
 import type { Draft } from "./draft.ts";
 import { WorkError } from "./errors.ts";
-import { isOnNode } from "./evolve.ts";
+import { isOnNode, leaseOf } from "./evolve.ts";
 import type { EndReason, Run, RunFence, RunOnNode, RunSeen, Waiting, WorkerFacts } from "./model.ts";
 import { fenceMsOf } from "./nodes.ts";
 import { awaitsGpus, declineRun, endRun, isElsewhere } from "./runs.ts";
@@ -138,14 +138,26 @@ function detailOf(run: Run, detail: string): string {
 const MOST_UNDERWAY = 50;
 
 /** From here on its node may start them, so they can no longer be ended without it. */
-export function handOut(draft: Draft, node: string, instance: number): void {
+export function handOut(
+  draft: Draft,
+  { node, instance, alive = [] }: Extract<WorkCommand, { readonly type: "hand-out" }>,
+): void {
   demandNewest(draft, node, instance);
   let room = roomFor(draft, node);
   for (const run of openRunsOf(draft.state)) {
     if (run.phase !== "assigned" || run.node !== node || awaitsGpus(run)) continue;
+    if (alive.some((other) => isInPlaceOf(run, other))) continue;
     if (--room < 0) return;
     draft.write({ type: "run-handed-out", run: run.id, at: draft.now, ...fenceAt(draft, run) });
   }
+}
+
+/** Whether a run that nobody wants any more lives in its place: one of its replica, or with its lease. It is waited for. */
+function isInPlaceOf(run: Run, other: Pick<RunSeen, "run" | "allocationId">): boolean {
+  const lease = leaseOf(run);
+  if (lease !== null && lease.allocationId === other.allocationId) return true;
+  const name = `run-${run.job.uid}-${run.replica}-`;
+  return other.run.startsWith(name) && /^\d+$/.test(other.run.slice(name.length));
 }
 
 function roomFor({ state }: Draft, node: string): number {

@@ -78,8 +78,8 @@ const BOOKS = planted(
     },
     {
       name: "A lease that was taken away is handed on to the next run",
-      find: "held.elsewhere === true || LEASE_TAKEN.has(reason);",
-      replace: "held.elsewhere === true;",
+      find: "const isOverWith = LEASE_TAKEN.has(reason) || (",
+      replace: "const isOverWith = (",
     },
     {
       name: "A run may take for ever to become ready",
@@ -517,12 +517,12 @@ const RESTORED = planted(
   [
     {
       name: "A task out of a backup goes on as if nothing had happened since",
-      find: "{ ...task, restored: true, ...skipped(task) }",
-      replace: "{ ...task, ...skipped(task) }",
+      find: "{ ...task, restored: true, slots: slotsOf(task.slots) }",
+      replace: "{ ...task, slots: slotsOf(task.slots) }",
     },
     {
       name: "A run after a restore has the name of one from before it",
-      find: "tries: slot.tries + TRIES_SKIPPED",
+      find: "tries: Math.max(slot.tries + TRIES_SKIPPED, now)",
       replace: "tries: slot.tries",
     },
     {
@@ -702,8 +702,8 @@ const STRANGERS = planted(
     },
     {
       name: "The lease of a run that its restored books do not know is released under it",
-      find: "if (owner === undefined ? !mayLive(lease) : !lives(lease)) this",
-      replace: "this",
+      find: "if (!mayBeInUse(state, lease, living)) this.#release(lease.allocationId, owner);",
+      replace: "this.#release(lease.allocationId, owner);",
     },
     {
       name: "The lease of an adopted run stays when it is over",
@@ -711,19 +711,21 @@ const STRANGERS = planted(
       replace: "...ofOthers.filter(() => false)]",
     },
     {
+      file: "src/work/wanted.ts",
       name: "Before a worker has said what lives, leases of lost books are released",
-      find: "living === null || lives(lease)",
-      replace: "lives(lease)",
+      find: "if (run === undefined) return true;",
+      replace: "if (run === undefined) return false;",
     },
     {
       name: "The lease of a run of lost books is released under it",
-      find: "if (!mayLive(lease)) this.#release(lease.allocationId, lease.owner);",
+      find: "if (!mayBeInUse(state, lease, living)) this.#release(lease.allocationId, lease.owner);",
       replace: "this.#release(lease.allocationId, lease.owner);",
     },
     {
+      file: "src/work/wanted.ts",
       name: "A lease that was kept over a restart is released under the run that has it, when its books are lost",
-      find: "living?.runs.has(run) === true || living?.leases.has(allocationId) === true",
-      replace: "living?.runs.has(run) === true",
+      find: "living.runs.has(lease.run) || living.leases.has(lease.allocationId)",
+      replace: "living.runs.has(lease.run)",
     },
     {
       name: "A lease that was kept over a restart is released under the adopted run that has it",
@@ -848,6 +850,60 @@ const GUARDS = [
     ],
   ),
 ];
+
+/** What the generated histories find by themselves, of books out of a backup. */
+const RESTORES = planted(
+  "src/work-service/restored.ts",
+  [HISTORIES],
+  [
+    {
+      name: "What no worker was known to have when the backup was made is taken for what never began",
+      find: 'run.phase === "ended" || (isOnNode(run) && run.known)',
+      replace: 'run.phase !== "waiting" || isOnNode(run)',
+    },
+    {
+      name: "A second restore of one backup gives the names of the first again",
+      find: "Math.max(slot.tries + TRIES_SKIPPED, now)",
+      replace: "slot.tries + TRIES_SKIPPED + 0 * now",
+    },
+    {
+      file: "src/work/workers.ts",
+      name: "A replica begins while one that was begun since the backup still lives",
+      find: "if (alive.some((other) => isInPlaceOf(run, other))) continue;",
+      replace: "if (alive.some((other) => isInPlaceOf(run, other)) && room < 0) continue;",
+    },
+    {
+      file: "src/work/workers.ts",
+      name: "A run has a lease on which another still lives",
+      find: "if (lease !== null && lease.allocationId === other.allocationId) return true;",
+      replace: "if (lease !== null && lease.allocationId === other.run) return true;",
+    },
+    {
+      file: "src/work/wanted.ts",
+      name: "What is over by the books and lives goes on for ever",
+      find: ' || (run.phase === "ended" && ended === null)',
+      replace: ' || (run.phase === "waiting" && ended === null)',
+    },
+    {
+      file: "src/work/wanted.ts",
+      name: "A kept lease is given back before a worker has said what lives on it",
+      find: 'return run.phase === "ended" && run.handedOut === true &&',
+      replace: 'return run.phase === "waiting" && run.owner === "" &&',
+    },
+    {
+      file: "src/work/runs.ts",
+      name: "A run that is lost while it is stopped for its lease hands that on",
+      find: '(run.phase === "stopping" && LEASE_TAKEN.has(run.why))',
+      replace: '(run.phase === "stopping" && run.why === "gpu-not-clean")',
+    },
+    {
+      file: "src/work/adopt.ts",
+      name: "A service that the books have themselves is adopted beside it",
+      find: "one.uid === job || one.adoptedFrom === job",
+      replace: "one.adoptedFrom === job",
+    },
+  ],
+);
 
 /** What the generated histories find by themselves. */
 const LOST = planted(
@@ -1024,6 +1080,7 @@ export const WORK_MUTANTS: readonly Mutant[] = [
   ...SERVICES,
   ...TOLD,
   ...RESTORED,
+  ...RESTORES,
   ...SERVED,
   ...BESIDE,
 ];

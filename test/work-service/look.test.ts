@@ -2,10 +2,10 @@
 import { expect, onTestFinished, test } from "vitest";
 import { ManualClock } from "../../src/platform/clock.ts";
 import { recordOf } from "../../src/work/adopt.ts";
+import type { Living } from "../../src/work/wanted.ts";
 import { Books } from "../../src/work-service/books.ts";
 import { Look } from "../../src/work-service/look.ts";
 import { WorkStore } from "../../src/work-service/store.ts";
-import type { Living } from "../../src/work-service/strangers.ts";
 import { aTask } from "../work/fixtures.ts";
 import { MemoryLeases } from "../worker/site.ts";
 

@@ -101,11 +101,25 @@ describe("a run that is adopted", () => {
   test("of a service whose id is taken has another", () => {
     const submitted = decide(
       emptyWork(),
-      { type: "submit-workload", workload: aWorkload("old-uid"), maxWorkloads: 9 },
+      {
+        type: "submit-workload",
+        workload: { ...aWorkload("other-uid"), id: aWorkload("old-uid").id },
+        maxWorkloads: 9,
+      },
       NOW,
     );
     const state = adopted(submitted.state, runOf(aWorkload("old-uid"), 0));
     expect(state.workloads.get("new-uid")?.id).toBe("workload-new-uid");
+  });
+
+  test("of a service that the books have themselves, out of an older backup, is of that one, or left out", () => {
+    const workload = aWorkload("old-uid");
+    const submitted = decide(emptyWork(), { type: "submit-workload", workload, maxWorkloads: 9 }, NOW);
+    const left = adopted(submitted.state, runOf(workload, 0));
+    expect([[...left.workloads.values()].map(({ uid }) => uid), left.runs.get("run-of-old-uid-0-1")]).toEqual([
+      ["old-uid"],
+      undefined,
+    ]);
   });
 
   test("began at most now, though its worker's clock be ahead", () => {

@@ -67,7 +67,7 @@ describe("a task that uses a service", () => {
       const handed = withRun(state, { ...(run as Run), phase: "starting", ...here } as Run);
       return wantedOf(handed, "node-1", []).start.find(({ job }) => job === "t")?.service;
     };
-    expect(onNode("node-1")).toEqual({ port: 20_001, model: "meta/llama2" });
+    expect(onNode("node-1")).toEqual({ port: 20_001, model: "llama2" });
     expect(onNode("node-2")).toBe(undefined);
   });
 
@@ -111,7 +111,7 @@ describe("a task that uses a service, among several nodes", () => {
     expect(placed(state)).toMatchObject({ phase: "assigned", node: "node-b" });
     const handed = decide(state, { type: "hand-out", node: "node-b", instance: 1 }, 2).state;
     const [assigned] = wantedOfNode(handed, "node-b", []).assign;
-    expect(assigned?.assignment.service).toEqual({ port: 20_001, model: "meta/llama2" });
+    expect(assigned?.assignment.service).toEqual({ port: 20_001, model: "llama2" });
   });
 
   test("waits where no node of its may have it, and goes on elsewhere after its service was away at its start", () => {

@@ -8,9 +8,10 @@ import type { WorkEvent } from "../../src/work/events.ts";
 import { isOnNode, leaseOf } from "../../src/work/evolve.ts";
 import type { Assignment, EndReason, RunSeen, Task, WorkerFacts } from "../../src/work/model.ts";
 import { awaitsGpus } from "../../src/work/runs.ts";
-import { emptyWork, jobOf, openRunsOf, type WorkState } from "../../src/work/state.ts";
-import { countedOn, mayAsk, unwanted, type WantedOfWorker, wantedOf } from "../../src/work/wanted.ts";
+import { emptyWork, jobOf, openRunsOf, restoredWork, type WorkState } from "../../src/work/state.ts";
+import { countedOn, mayAsk, mayBeInUse, unwanted, type WantedOfWorker, wantedOf } from "../../src/work/wanted.ts";
 import { isNewcomer } from "../../src/work/workers.ts";
+import { restoredBooks } from "../../src/work-service/restored.ts";
 import { Strangers } from "../../src/work-service/strangers.ts";
 
 /** How long a GPU may take to be empty. */
@@ -56,6 +57,15 @@ interface Folder {
   settled: boolean;
 }
 
+interface Backup {
+  readonly state: WorkState;
+  readonly booksName: string;
+  readonly allocations: readonly Allocation[];
+  readonly keys: readonly (readonly [string, string])[];
+}
+
+const TAKES_LEASE: ReadonlySet<EndReason> = new Set(["lease-ended", "preempted", "rebooted", "gpu-failed"]);
+
 /** Where the daemon may die: after what it did, before what it was about to do. */
 export const CRASH_POINTS = [
   "asked, not recorded",
@@ -99,6 +109,7 @@ export class World {
   /** The worker that has had an answer. */
   #answered = 0;
   #made = 0;
+  #backup: Backup | null = null;
 
   constructor(gpus: number, node = "node-1") {
     this.node = node;
@@ -114,6 +125,8 @@ export class World {
     const { events, state } = decide(this.state, command, this.now);
     this.state = state;
     for (const event of events) {
+      // What was over before these books had it they are yet to hear.
+      if (event.type === "run-adopted") delete this.allocations.get(event.lease?.allocationId ?? "")?.endSeen;
       const id = event.type === "run-assigned" ? (event.lease?.allocationId ?? "") : "";
       if (this.allocations.get(id)?.endSeen === true)
         this.violations.push(`${id} had ended when it was handed on to ${command.type}`);
@@ -130,20 +143,31 @@ export class World {
   // The daemon's loop: a look at leases, then time.
 
   look(): void {
+    // Those that waited for a GPU on which somebody else's process was.
+    this.grant();
     for (const run of mayAsk(this.state, 50, this.now)) this.#ask(run.id, run.attempt);
     for (const run of openRunsOf(this.state))
       if (run.phase === "waiting" && run.allocationId !== null) this.#watch(run.id);
     for (const lease of countedOn(this.state)) {
-      const allocation = this.allocations.get(lease.allocationId) as Allocation;
-      if (allocation.status !== "ended") continue;
-      this.command({ type: "lease-over", allocationId: allocation.id, endReason: allocation.endReason });
+      const { allocationId } = lease;
+      // What was granted since the backup is granted no more.
+      const { status, endReason } = this.allocations.get(allocationId) ?? { status: "ended", endReason: "forgotten" };
+      if (status === "ended") this.command({ type: "lease-over", allocationId, endReason });
     }
     this.#lookAtGpus();
     this.#giveBack();
     this.#judgeLeases();
-    for (const allocation of this.allocations.values()) if (allocation.status === "ended") allocation.endSeen = true;
+    for (const one of this.allocations.values())
+      if (one.status === "ended" && !this.#isStoppedOtherwise(one.id)) one.endSeen = true;
     this.command({ type: "tick" });
     this.#judgeTimes();
+  }
+
+  /** Of a run that is stopping for another reason the books go by that until it has ended. */
+  #isStoppedOtherwise(id: string): boolean {
+    return openRunsOf(this.state).some(
+      (run) => run.phase === "stopping" && leaseOf(run)?.allocationId === id && !TAKES_LEASE.has(run.why),
+    );
   }
 
   /** When time has passed nothing runs longer than it may, or takes longer to begin. */
@@ -165,23 +189,16 @@ export class World {
     const counted = new Set(countedOn(this.state).map(({ allocationId }) => allocationId));
     const isOurs = ({ id, books, run }: Allocation) => books === this.booksName || counted.has(id) || known(run);
     const ours = live.filter(isOurs).map(({ id, run, attempt }) => ({ allocationId: id, run, attempt }));
-    const left = unwanted(this.state, ours).filter(({ allocationId, run }) =>
-      known(run) ? !this.#lives(allocationId, run) : !this.#mayLive(allocationId, run),
-    );
-    const lost = live.filter((one) => !isOurs(one) && !this.#mayLive(one.id, one.run));
+    const left = unwanted(this.state, ours).filter((lease) => !mayBeInUse(this.state, lease, this.strangers.living));
+    const lost = live.filter((one) => !isOurs(one) && !this.#mayLive(one));
     for (const id of [...left.map(({ allocationId }) => allocationId), ...lost.map((one) => one.id)]) {
       this.#release(id);
       this.#mayDie("released, not recorded");
     }
   }
 
-  #lives(id: string, run: string): boolean {
-    const { living } = this.strangers;
-    return living?.runs.has(run) === true || living?.leases.has(id) === true;
-  }
-
-  #mayLive(id: string, run: string): boolean {
-    return this.strangers.living === null || this.#lives(id, run);
+  #mayLive({ id, run, attempt }: Pick<Allocation, "id" | "run" | "attempt">): boolean {
+    return mayBeInUse(this.state, { allocationId: id, run, attempt }, this.strangers.living);
   }
 
   /** Before time passes on after a look no lease is without a run that wants it, and no run goes on without its lease. */
@@ -202,7 +219,7 @@ export class World {
       const asking = runs.get(run);
       const isAsking = asking?.phase === "waiting" && asking.attempt === attempt;
       // Nobody knows yet what lives, or it does.
-      const mayLive = asking === undefined ? this.#mayLive(id, run) : this.#lives(id, run);
+      const mayLive = this.#mayLive({ id, run, attempt });
       if (status !== "ended" && !wanted.has(id) && !isAsking && !mayLive)
         this.violations.push(`${id} has no run that wants it`);
     }
@@ -272,13 +289,21 @@ export class World {
   grant(): void {
     for (const allocation of this.allocations.values()) {
       if (allocation.status !== "queued") continue;
-      const isFit = (uuid: string) => !this.failed.has(uuid) && !this.dirty.has(uuid);
+      const isFit = (uuid: string) => !this.failed.has(uuid) && !this.dirty.has(uuid) && !this.#isOccupied(uuid);
       const free = [...this.gpus].filter(([uuid, holder]) => holder === null && isFit(uuid)).map(([uuid]) => uuid);
       if (free.length < allocation.count) return;
       allocation.status = "held";
       allocation.gpus = free.slice(0, allocation.count);
       for (const uuid of allocation.gpus) this.gpus.set(uuid, allocation.id);
     }
+  }
+
+  /** By a process of no lease: one that was granted since the backup is in no books. */
+  #isOccupied(uuid: string): boolean {
+    return [...this.folders.values()].some(({ alive, assignment }) => {
+      const lease = alive > 0 ? assignment?.lease : null;
+      return lease?.gpuUuids.includes(uuid) === true && !this.allocations.has(lease.allocationId);
+    });
   }
 
   #release(id: string): void {
@@ -327,7 +352,8 @@ export class World {
       if (answered) this.#hearsAnswer();
       return;
     }
-    this.command({ type: "hand-out", node: this.node, instance: this.instance });
+    const { alive } = this.strangers;
+    this.command({ type: "hand-out", node: this.node, instance: this.instance, alive });
     const wanted = wantedOf(this.state, this.node, reports);
     const { strangers } = this;
     const ofOthers = strangers.wanted;
@@ -341,7 +367,8 @@ export class World {
   /** As `Gate` does: what is ours of a report, once what was adopted is in the books. */
   #ours(reports: readonly RunSeen[], isUnanswered: boolean): readonly RunSeen[] {
     const isKnown = (run: string) => this.state.runs.get(run) !== undefined;
-    const take = () => this.strangers.take(reports, this.booksName, isKnown, !isUnanswered);
+    const isOver = (run: string) => this.state.runs.get(run)?.phase === "ended";
+    const take = () => this.strangers.take(reports, this.booksName, isKnown, !isUnanswered, isOver);
     const ours = take();
     const isNewest = (this.state.workers.get(this.node)?.instance ?? 0) <= this.instance;
     const jobs = Map.groupBy(isNewest ? this.strangers.adopted : [], ({ adopted }) => adopted.job);
@@ -375,6 +402,45 @@ export class World {
     this.state = emptyWork();
     this.booksName = `books-${Number(this.booksName.slice("books-".length)) + 1}`;
     this.strangers = new Strangers();
+  }
+
+  /** Of leases and work, in one file. */
+  takeBackup(): void {
+    this.#backup = {
+      state: this.state,
+      booksName: this.booksName,
+      allocations: [...this.allocations.values()].map((one) => ({ ...one, gpus: [...one.gpus] })),
+      keys: [...this.keys],
+    };
+  }
+
+  /** Both are as they were then; folders and processes are as they are now. */
+  restoreBackup(): void {
+    if (this.#backup === null) return;
+    // It takes its time: the daemon is stopped, and started again.
+    this.now += 1_000;
+    const { state, booksName, allocations, keys } = this.#backup;
+    const { tasks, workloads, runs, workers, lastEpoch } = state;
+    const stored = {
+      tasks: [...tasks.values()],
+      workloads: [...workloads.values()],
+      runs: [...runs.values()],
+      workers: [...workers.values()],
+      lastEpoch,
+    };
+    this.state = restoredWork(restoredBooks(stored, this.now));
+    this.booksName = booksName;
+    this.strangers = new Strangers();
+    this.allocations.clear();
+    for (const one of allocations) this.allocations.set(one.id, { ...one, gpus: [...one.gpus] });
+    this.keys.clear();
+    for (const [key, id] of keys) this.keys.set(key, id);
+    for (const uuid of this.gpus.keys()) {
+      const holder = [...this.allocations.values()].find(
+        ({ status, gpus }) => status === "held" && gpus.includes(uuid),
+      );
+      this.gpus.set(uuid, holder?.id ?? null);
+    }
   }
 
   /** An admin's word on one that the books do not know. */
@@ -455,9 +521,16 @@ export class World {
     for (const run of orphans) {
       const folder = this.folders.get(run);
       if (folder === undefined) continue;
-      folder.alive = 0;
-      folder.settled = true;
-      this.orphansStopped++;
+      const hasEnded = folder.exit !== null && folder.alive === 0;
+      if (hasEnded || folder.bootId !== this.bootId || !folder.holder) {
+        folder.alive = 0;
+        folder.settled = true;
+        continue;
+      }
+      if (!folder.stopping && folder.exit === null) this.orphansStopped++;
+      // Down the ladder, as any other.
+      folder.stopping = true;
+      if (!folder.started) folder.exit ??= { code: null, reason: "cancelled" };
     }
   }
 

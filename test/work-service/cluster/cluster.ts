@@ -177,6 +177,8 @@ export class SimNode extends World implements Disk {
   judgeLook(): void {
     for (const { id, run, status } of this.allocations.values()) {
       const found = this.state.runs.get(run);
+      // A worker has begun it, and none has said yet to this daemon what lives.
+      if (this.strangers.living === null && found?.phase === "ended" && found.handedOut === true) continue;
       if (status === "held" && (found === undefined || found.phase === "ended")) {
         this.violations.push(`${id} is held for ${run}, which is over`);
       }

@@ -19,6 +19,7 @@ auth:
   api_keys:
     root-key-0123456789ab: {principal: root, role: admin}
     acme-key-0123456789ab: {principal: acme, role: admin, tenants: [acme]}
+    other-key-0123456789ab: {principal: other, role: admin, tenants: [other]}
 tenants:
   acme: {max_gpus: 4}
 `;
@@ -35,7 +36,7 @@ beforeEach(async () => {
 });
 afterEach(() => api.close());
 
-async function call(who: "root" | "acme", method: string, path: string, body?: object) {
+async function call(who: "root" | "acme" | "other", method: string, path: string, body?: object) {
   const headers = { "x-api-key": `${who}-key-0123456789ab`, "content-type": "application/json" };
   const answer = await fetch(url + path, { method, headers, body: body === undefined ? null : JSON.stringify(body) });
   return { status: answer.status, body: JSON.parse(await answer.text()) };
@@ -247,10 +248,20 @@ test("a model of several deployments is scaled by the id of one, and to delete o
   const path = `/internal/deployments/${one}`;
   expect((await call("acme", "DELETE", path)).status).toBe(200);
   expect((await call("acme", "DELETE", path)).status).toBe(200);
-  store.addEvent({ deploymentId: one, at: "2026-12-01T00:00:00.000Z", type: "Ready=False", reason: "", message: "" });
+  // Its row, as the tracker makes it.
+  const scaling = {
+    fromReplicas: 1,
+    toReplicas: 2,
+    scalingType: "manual",
+    triggerReason: "test",
+    triggerMetrics: {},
+  } as const;
+  const at = "2026-12-01T00:00:00.000Z";
+  store.beginScaling({ eventId: "e", deploymentId: one, tenantId: "acme", ...scaling, initiatedAt: at });
   await store.forget(store.workloads().find(({ metadata }) => metadata.name === one) as never);
   expect((await call("acme", "GET", path)).status).toBe(404);
   expect((await call("acme", "DELETE", path)).status).toBe(200);
+  expect(await call("other", "DELETE", path)).toMatchObject({ status: 403, body: { code: "tenant-foreign" } });
   expect((await call("acme", "DELETE", "/internal/deployments/never-was")).status).toBe(404);
 });
 

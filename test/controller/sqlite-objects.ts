@@ -51,6 +51,10 @@ export class SqliteObjects extends DatabaseObjects implements History {
     return this.recorder.events(deploymentId, limit);
   }
 
+  tenantOf(deploymentId: string) {
+    return this.recorder.tenantOf(deploymentId);
+  }
+
   async close(): Promise<void> {
     await this.recorder.close();
     await this.#database.close();

@@ -195,11 +195,19 @@ async function update(parts: ApiParts, call: Call): Promise<Answer> {
 
 async function remove(parts: ApiParts, call: Call): Promise<Answer> {
   const isGone = parts.objects.workloads().every(({ metadata }) => metadata.name !== call.id);
-  // Of one that is gone its history tells: to delete it again is no mistake.
-  if (!isGone || (await parts.history.events(call.id, 1)).length === 0) {
-    await parts.objects.remove(deploymentNamed(parts, call, call.id));
-  }
+  if (!isGone || !(await wasTheirs(parts, call))) await parts.objects.remove(deploymentNamed(parts, call, call.id));
   return json(200, { success: true, message: `deployment ${call.id} is deleted`, data: { deployment_id: call.id } });
+}
+
+/**
+ * Of one that is gone its history tells: to delete it again is no mistake.
+ *
+ * @throws ControllerError `tenant-foreign`
+ */
+async function wasTheirs(parts: ApiParts, call: Call): Promise<boolean> {
+  const tenant = await parts.history.tenantOf(call.id);
+  if (tenant !== null) demandTenant(parts, call, tenant);
+  return tenant !== null;
 }
 
 async function restart(parts: ApiParts, call: Call): Promise<Answer> {

@@ -105,4 +105,6 @@ export interface History {
   addEvent(event: DeploymentEvent): void;
   /** The newest first. */
   events(deploymentId: string, limit: number): Promise<readonly DeploymentEvent[]>;
+  /** Whose a deployment is or was; `null`: no row tells, or the database is away. */
+  tenantOf(deploymentId: string): Promise<string | null>;
 }

@@ -152,6 +152,12 @@ export class Recorder implements History {
     return this.#events.filter((one) => one.deploymentId === deploymentId).slice(0, limit);
   }
 
+  async tenantOf(deploymentId: string): Promise<string | null> {
+    const sql = "SELECT tenant_id FROM deployments WHERE deployment_id = $1";
+    const [row] = (await this.#read({ sql, values: [deploymentId] })) ?? [];
+    return row === undefined ? null : (row.tenant_id as string);
+  }
+
   /** `null`: the database is away. What was told before is among the rows. */
   async #read(statement: Statement): Promise<readonly Row[] | null> {
     await this.flush();

@@ -73,9 +73,14 @@ function printVerbs(parent: Command, hidden = false): void {
   const cluster = () => import("./verbs/cluster.ts");
   const words = hidden ? "gpuo" : "gpuo cluster";
   hostVerb(parent, "crds", "print the CRDs for a Kubernetes cluster", `${words} crds | kubectl apply -f -`, hidden)
-    .description("print the CRDs for a Kubernetes cluster; they go over those of the LLM Orchestrator")
-    .option("--no-cel", "without rules in CEL: for servers before 1.25")
-    .action(async ({ cel }) => (await cluster()).printCrds(cel));
+    .description(
+      "print the CRDs for a Kubernetes cluster, as its server takes them; they go over the LLM Orchestrator's",
+    )
+    .option("--kubeconfig <file>", "which server is asked (default: $KUBECONFIG, ~/.kube/config, the pod's own)")
+    .option("--context <name>", "of the kubeconfig (default: its current one)")
+    .option("--cel", "with rules in CEL, and no server is asked")
+    .option("--no-cel", "without them, for servers before 1.25, and no server is asked")
+    .action(async (options) => (await cluster()).printCrds(options));
   hostVerb(
     parent,
     "manifests",

@@ -1,7 +1,7 @@
 /** What is told of a server that is older than what the controller is made for. */
 import { expect, test } from "vitest";
 import { type KubeConnection, KubeError } from "../../src/controller/kubernetes/connection.ts";
-import { tellOfOldServer } from "../../src/controller/kubernetes/server-version.ts";
+import { takesCel, tellOfOldServer } from "../../src/controller/kubernetes/server-version.ts";
 
 /** @param answers are those of `/version`, in turn. */
 async function toldOf(answers: readonly unknown[], stop = new AbortController()) {
@@ -33,4 +33,12 @@ test.each([
 test("a server that does not say its version is not told of, and one that is away holds up no end", async () => {
   expect(await toldOf([new KubeError(403, { message: "no" }, null)])).toEqual([]);
   expect(await toldOf([new TypeError("away")])).toEqual([]);
+});
+
+test("CRDs have rules in CEL for servers from 1.25 on; one that says no version leaves it open", async () => {
+  const answering = (answer: unknown) => ({ call: async () => answer }) as Pick<KubeConnection, "call">;
+  expect(await takesCel(answering({ major: "1", minor: "24+" }))).toBe(false);
+  expect(await takesCel(answering({ major: "1", minor: "25" }))).toBe(true);
+  const refusing = { call: () => Promise.reject(new KubeError(403, { message: "no" }, null)) };
+  await expect(takesCel(refusing)).rejects.toThrow("no");
 });

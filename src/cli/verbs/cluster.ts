@@ -11,6 +11,7 @@ import {
 import { Unreachable } from "../../client/errors.ts";
 import { nodeTransport } from "../../client/node-transport.ts";
 import type { Transport } from "../../client/transport.ts";
+import type { KubeSettings } from "../../controller/kubernetes/connection.ts";
 import { visible } from "../../platform/printable.ts";
 import { wholeOf } from "../ask.ts";
 import { filled } from "../connect.ts";
@@ -229,9 +230,33 @@ export async function clusters(what: string, options: CommonOptions): Promise<vo
   else for (const line of table(all, CLUSTERS, terminal)) terminal.line(line);
 }
 
-export async function printCrds(cel: boolean): Promise<void> {
+export interface CrdOptions {
+  /** With rules in CEL; left out: as the server takes them. */
+  readonly cel?: boolean;
+  readonly kubeconfig?: string;
+  readonly context?: string;
+}
+
+export async function printCrds({ cel, kubeconfig, context }: CrdOptions): Promise<void> {
   const { crds } = await import("../../controller/kubernetes/crds.ts");
-  printYaml(crds(cel));
+  printYaml(crds(cel ?? (await doesServerTakeCel({ kubeconfig: kubeconfig ?? null, context: context ?? null }))));
+}
+
+async function doesServerTakeCel(of: KubeSettings): Promise<boolean> {
+  const { KubeConnection } = await import("../../controller/kubernetes/connection.ts");
+  const { takesCel } = await import("../../controller/kubernetes/server-version.ts");
+  const connection = new KubeConnection(of);
+  try {
+    return await takesCel(connection);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    // Who names a server means that one.
+    if (of.kubeconfig !== null || of.context !== null) throw new UsageError(`${why}; --cel or --no-cel asks no server`);
+    process.stderr.write(`no server was asked (${why}): with rules in CEL, as Kubernetes takes them from 1.25 on\n`);
+    return true;
+  } finally {
+    await connection.close();
+  }
 }
 
 interface ManifestOptions {

@@ -1,4 +1,4 @@
-/** Tells once of a server that is older than what the controller is made for: it is served all the same. */
+/** What follows from the version of a server: rules in CEL came with 1.25, and an older one is served all the same. */
 import type { Logger } from "../../platform/logger.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { sleep } from "./watch.ts";
@@ -13,7 +13,16 @@ interface Version {
   readonly gitVersion?: string;
 }
 
-/** Asks until the server answers. Never rejects. */
+/**
+ * Whether the server takes CRDs with rules in CEL.
+ *
+ * @throws Error when it does not say its version.
+ */
+export async function takesCel(connection: Pick<KubeConnection, "call">): Promise<boolean> {
+  return !isOld(await connection.call<Version>("/version"));
+}
+
+/** Tells once of an older server. Asks until it answers; never rejects. */
 export async function tellOfOldServer(connection: KubeConnection, log: Logger, signal: AbortSignal): Promise<void> {
   while (!signal.aborted) {
     try {

@@ -10,8 +10,11 @@ import { endLeftover, noteChild } from "./leftover.ts";
 const START_MS = 30_000;
 const STOP_MS = 12_000;
 const PRINCIPAL = "controller";
+/** Linux takes no longer address of a socket (unix(7)), less what the setting leaves free. */
+const MAX_SOCKET_PATH = 100;
 
 export interface ChildDaemon {
+  /** Of its socket; of its port where the folder's name is too long for one. */
   readonly url: string;
   /** Known to this process alone. */
   readonly key: string;
@@ -21,7 +24,8 @@ export interface ChildDaemon {
 }
 
 /**
- * Starts `serve` of this same program on a free port of loopback, with a key that lives as long as it does.
+ * Starts `serve` of this same program on a socket in `folder`, with a key that lives as long as it does. Its worker, which
+ * has a key too, calls it at a free port of loopback.
  *
  * @param folder where its settings and its database stand.
  * @param stopped ends it while it starts.
@@ -43,7 +47,9 @@ export async function startChildDaemon(shape: string, folder: string, stopped: A
   });
   const end = () => child.kill("SIGTERM");
   stopped.addEventListener("abort", end);
-  const url = await servingUrl(child, ended);
+  const served = await servingUrl(child, ended);
+  const socket = socketIn(resolve(folder));
+  const url = socket === null ? served : `unix:${socket}`;
   stopped.removeEventListener("abort", end);
   return {
     url,
@@ -63,10 +69,16 @@ export function secretFolderOf(folder: string): string {
   return join(resolve(folder), "secrets");
 }
 
+function socketIn(folder: string): string | null {
+  const path = join(folder, "daemon.sock");
+  return Buffer.byteLength(path) > MAX_SOCKET_PATH ? null : path;
+}
+
 function settingsIn(folder: string, key: string): string {
   mkdirSync(folder, { recursive: true, mode: 0o700 });
   const sha256 = createHash("sha256").update(key).digest("hex");
   const settings = {
+    server: { socket: socketIn(folder) },
     auth: { enabled: true, api_keys: { [`sha256:${sha256}`]: { principal: PRINCIPAL, role: "admin" } } },
     storage: { path: join(folder, "daemon.db") },
     logging: { level: "info" },

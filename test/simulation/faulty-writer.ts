@@ -32,6 +32,7 @@ function diskFull(): Error {
 }
 
 export class FaultyWriter implements Writer {
+  readonly runsAside = false;
   readonly #database: DatabaseSync;
   readonly #local: LocalWriter;
   readonly #keptMs: number;
@@ -52,11 +53,6 @@ export class FaultyWriter implements Writer {
     this.#database = database;
     this.#local = new LocalWriter(this.#watched(database), limits);
     this.#keptMs = keptMs;
-  }
-
-  /** Now so, now so: what follows from who commits is only who hears first. */
-  get runsAside(): boolean {
-    return this.commits % 2 === 1;
   }
 
   /** The process dies at `point` of a transaction: the next one, or one after `skip` others. */

@@ -43,13 +43,15 @@ export function restoredBooks({ tasks, workloads, runs, workers, lastEpoch }: St
   const slotsOf = (slots: readonly Slot[]) =>
     slots.map((slot) => ({
       ...slot,
-      tries: Math.max(slot.tries + TRIES_SKIPPED, now),
+      // Nobody tries a thousand times a second. A clock that was set back says nothing.
+      tries: now > slot.tries ? now : slot.tries + TRIES_SKIPPED,
       live: slot.live !== null && isTold.has(slot.live) ? slot.live : null,
     }));
   return {
     tasks: tasks.map((task) => (isOver(task) ? task : { ...task, restored: true, slots: slotsOf(task.slots) })),
     workloads: workloads.map((workload) => ({ ...workload, slots: slotsOf(workload.slots) })),
-    runs: told,
+    // Another may have had the lease of one that never began: what is on it a worker has to say.
+    runs: told.map((run) => (run.phase === "ended" ? { ...run, handedOut: true } : run)),
     workers,
     lastEpoch: Math.max(lastEpoch, now),
   };
@@ -77,5 +79,7 @@ function rewrite(database: DatabaseSync): void {
   const kept = new Set(runs.map(({ id }) => id));
   const drop = database.prepare("DELETE FROM runs WHERE id = ?");
   for (const { id } of before.runs) if (!kept.has(id)) drop.run(id);
+  const putRun = database.prepare("UPDATE runs SET body = ? WHERE id = ?");
+  for (const run of runs) putRun.run(JSON.stringify(run), run.id);
   database.prepare("UPDATE books SET last_epoch = ?").run(lastEpoch);
 }

@@ -179,25 +179,28 @@ const ops: fc.Arbitrary<Op> = fc.oneof(
   {
     // A service goes on from one run to the next on one lease, and the backup knows only what was before.
     weight: 2,
-    arbitrary: fc.tuple(index, fc.boolean()).map(
-      ([pick, isInBetween]): Op =>
+    arbitrary: fc.tuple(index, fc.nat(2), fc.integer({ min: 1, max: 2 })).map(
+      ([pick, backedUp, restores]): Op =>
         (world) => {
-          if (!isInBetween) world.takeBackup();
+          if (backedUp === 0) world.takeBackup();
           world.exitOne(pick, 1, 0);
           world.sync(true);
-          if (isInBetween) world.takeBackup();
+          if (backedUp === 1) world.takeBackup();
           world.now += 10_000;
-          for (let i = 0; i < 2; i++) {
-            world.look();
-            world.sync(true);
-          }
+          for (let i = 0; i < 2; i++) world.look();
+          if (backedUp === 2) world.takeBackup();
+          world.sync(true);
           world.startOne(pick);
-          world.restoreBackup();
-          for (let i = 0; i < 2; i++) {
-            world.look();
-            world.sync(true);
+          for (let restored = 0; restored < restores; restored++) {
+            world.restoreBackup();
+            for (let i = 0; i < 4; i++) {
+              world.look();
+              world.sync(true);
+              world.startOne(pick);
+              // What has lived till then is gone.
+              if (i === 2) world.ladder();
+            }
           }
-          world.startOne(pick);
         },
     ),
   },

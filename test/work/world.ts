@@ -204,6 +204,12 @@ export class World {
   /** Before time passes on after a look no lease is without a run that wants it, and no run goes on without its lease. */
   #judgeLeases(): void {
     const { runs, tasks, workloads } = this.state;
+    for (const { run: id, allocationId, alive } of this.folders.values()) {
+      const run = runs.get(id);
+      const inBooks = run === undefined || run.phase === "ended" ? null : leaseOf(run);
+      if (alive > 0 && inBooks !== null && inBooks.allocationId !== allocationId)
+        this.violations.push(`${id} lives on ${allocationId}, and its books say ${inBooks.allocationId}`);
+    }
     const wanted = new Set<string>();
     for (const run of runs.values()) {
       const lease = leaseOf(run);

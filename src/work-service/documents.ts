@@ -19,7 +19,7 @@ export function readYaml(text: string): JsonValue {
   const [problem] = [...document.errors, ...document.warnings];
   if (problem !== undefined) {
     const { line, col } = lines.linePos(problem.pos[0]);
-    const what = problem.message.split(/[:\n]/, 1)[0] as string;
+    const what = problem.code === "MULTIPLE_DOCS" ? "more than one document" : problem.message.split(/[:\n]/, 1)[0];
     throw malformed(`${what} at line ${line}, column ${col}`);
   }
   try {

@@ -20,7 +20,7 @@ const LEASE_KEPT_MS = 60_000;
 /** What a run that its node never started costs: nobody's failure. */
 const UNSTARTED_BACKOFF_MS = 1_000;
 
-const NOT_OK = "its result says ok: false";
+const NOT_OK = "its responses.json says ok: false, or is no JSON";
 
 export interface Ending {
   readonly reason: EndReason;

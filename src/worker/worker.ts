@@ -5,7 +5,16 @@
  *  2. While the controller is silent it starts nothing and gives nothing up. What runs, runs.
  *  3. It touches no process that does not bear the mark of one of its runs.
  */
-import { type FSWatcher, mkdirSync, readdirSync, rmSync, statSync, watch as watchFolder } from "node:fs";
+import {
+  accessSync,
+  constants,
+  type FSWatcher,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  watch as watchFolder,
+} from "node:fs";
 import { arch, cpus, networkInterfaces, totalmem } from "node:os";
 import { join } from "node:path";
 import { readBootId } from "../platform/boot-id.ts";
@@ -306,7 +315,8 @@ class Worker {
   }
 
   /**
-   * What is wrong with one run's output holds up no other's. Only a full disk is worth another attempt.
+   * What is wrong with one run's output holds up no other's. Only a full disk, or a folder of results that is none, is
+   * worth another attempt: it may be one again, and the output is in the run's own until then.
    *
    * @returns false when it is to be tried again.
    */
@@ -315,7 +325,8 @@ class Worker {
       if (!publish(watch.folder, end, publication, this.#settings.resultsDir)) return false;
     } catch (error) {
       this.#log.error({ err: error, run: publication.run }, "a run's output cannot be kept");
-      if (FULL.has((error as NodeJS.ErrnoException).code ?? "")) return false;
+      const isFull = FULL.has((error as NodeJS.ErrnoException).code ?? "");
+      if (isFull || !isWritableFolder(this.#settings.resultsDir)) return false;
     }
     try {
       watch.markPublished();
@@ -493,6 +504,15 @@ function folderAt(path: string): string | null {
     return stat === undefined ? null : `${stat.dev} ${stat.ino} ${stat.birthtimeMs}`;
   } catch {
     return "unknown";
+  }
+}
+
+function isWritableFolder(path: string): boolean {
+  try {
+    accessSync(path, constants.W_OK | constants.X_OK);
+    return statSync(path).isDirectory();
+  } catch {
+    return false;
   }
 }
 

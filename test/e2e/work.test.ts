@@ -266,6 +266,10 @@ runs("MLOC's calls (needs dist/)", () => {
     });
     expect(await submit("a: 1")).toMatchObject({ status: 400, body: { detail: "Missing required field: apiVersion" } });
     expect(await submit("a: 1\na: 2")).toMatchObject({ status: 400, body: { code: "malformed-yaml" } });
+    expect(await submit("---\na: 1\n---\nb: 2")).toMatchObject({
+      status: 400,
+      body: { detail: "Invalid YAML: more than one document at line 3, column 1" },
+    });
     expect(await submit("a: !!python/object:os.system x")).toMatchObject({
       status: 400,
       body: { code: "malformed-yaml" },

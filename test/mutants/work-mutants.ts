@@ -346,6 +346,17 @@ const LEFT_BEHIND = [
     ],
   ),
   ...planted(
+    "src/worker/worker.ts",
+    ["test/worker/no-results.test.ts"],
+    [
+      {
+        name: "A result is given up while there is no folder for it",
+        find: "if (isFull || !isWritableFolder(this.#settings.resultsDir)) return false;",
+        replace: "if (isFull && !isWritableFolder(this.#settings.resultsDir)) return false;",
+      },
+    ],
+  ),
+  ...planted(
     "src/worker/folder.ts",
     ["test/worker/folder.test.ts"],
     [

@@ -253,7 +253,10 @@ describe.skipIf(!hasRedis)(`MLOC's workers (${NEEDS_REDIS})`, () => {
     own.leave(first, '{"ok": false}');
     await worker.end(first);
     await own.isOver(first);
-    expect(own.task(first)).toMatchObject({ status: "FAILED", error: "its result says ok: false" });
+    expect(own.task(first)).toMatchObject({
+      status: "FAILED",
+      error: "its responses.json says ok: false, or is no JSON",
+    });
     await until("the second is told to it", () => worker.tasks.length === 2);
     expect(worker.tasks.map(({ task_id }) => task_id)).toEqual([first, second]);
     own.leave(second, '{"ok": true}');

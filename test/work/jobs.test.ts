@@ -267,7 +267,10 @@ describe("a task", () => {
     const run = runsOf(world)[0]?.id ?? "";
     const report = { run, phase: "ended", startedAt: 1, port: null, published: false, ended } as const;
     world.command({ type: "worker-reports", worker: world.facts(), runs: [report] });
-    expect(world.task("t").slots[0]?.outcome).toEqual({ kind: "failed", reason: "its result says ok: false" });
+    expect(world.task("t").slots[0]?.outcome).toEqual({
+      kind: "failed",
+      reason: "its responses.json says ok: false, or is no JSON",
+    });
   });
 
   test("whose order was lost on its way to the worker is sent again, and not taken for lost", () => {

@@ -117,6 +117,13 @@ describe("a task's document", () => {
     expect(() => data({ url: "http://10.0.0.5/x.json", name: "20220301.en" })).not.toThrow();
   });
 
+  test("memory of GPUs that are not asked for is taken, ignored and said to be", () => {
+    const warned = (hardware: object) => task(document({ gpu_memory_mb: 1_000, resources: { hardware } })).warnings;
+    const ignored = ["spec.gpu_memory_mb: ignored, since no GPU is asked for"];
+    expect([warned({}), warned({ gpu: { count: 0 } })]).toEqual([ignored, ignored]);
+    expect([warned({ gpu: {} }), warned({ gpu: { count: 1 } })]).toEqual([[], []]);
+  });
+
   test("download_dir and the output's path are taken, ignored and said to be", () => {
     const { warnings } = task(
       document({ model: { vllm: { download_dir: "/" } }, output: { destination: { path: "./x" } } }),

@@ -115,9 +115,13 @@ function ignoredKeys(spec: JsonObject): string[] {
     ["model", "vllm", "download_dir"],
     ["output", "destination", "path"],
   ];
-  return ignored
+  const places = ignored
     .filter((path) => at(spec, ...path) !== undefined)
     .map((path) => `spec.${path.join(".")}: ignored, since where things are stored is the host's business`);
+  const asksForGpus =
+    at(spec, "resources", "hardware", "gpu", "count") ?? at(spec, "resources", "hardware", "gpu") ?? 0;
+  const isIdle = at(spec, "gpu_memory_mb") !== undefined && asksForGpus === 0;
+  return isIdle ? [...places, "spec.gpu_memory_mb: ignored, since no GPU is asked for"] : places;
 }
 
 function missing(key: string): DocumentProblem {

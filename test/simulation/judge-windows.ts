@@ -30,6 +30,8 @@ interface Open {
   readonly window: KeptWindow;
   /** On the daemon's clock, so far as it is certain. */
   readonly spans: readonly Span[];
+  /** The same as far as it is possible: whom it lets in it may have let in already. */
+  readonly possible: readonly Span[];
 }
 
 export function judgeWindows(books: Books, causes: Causes, turn: TurnSeen, promised: Promised): PartOfWindows {
@@ -46,17 +48,24 @@ function complaintOf(policy: Policy, books: Books, causes: Causes, turn: TurnSee
   const lasting = openings.filter((from) => hardEndOf(promised) + settlingMs > from);
   for (const at of [turn.at, ...lasting]) {
     const open = windows.filter(({ spans }) => isWithin(spans, at)).map(({ window }) => window);
-    const complaint = named(open, books, promised) ?? counted(open, at, { windows, books, causes, promised });
+    const letsIn = windows.filter(({ possible }) => isWithin(possible, at)).map(({ window }) => window);
+    const complaint = named(open, letsIn, books, promised) ?? counted(open, at, { windows, books, causes, promised });
     if (complaint !== null) return complaint;
   }
   return null;
 }
 
 /** A GPU that windows name is for the members of any of them. */
-function named(open: readonly KeptWindow[], books: Books, { request, lease }: Promised): string | null {
+function named(
+  open: readonly KeptWindow[],
+  letsIn: readonly KeptWindow[],
+  books: Books,
+  { request, lease }: Promised,
+): string | null {
   for (const { uuid } of lease.gpus) {
-    const naming = open.filter((window) => isNamed(window, uuid, books.gpus.get(uuid)));
-    if (naming.length > 0 && !naming.some((window) => isMember(window, request))) {
+    const names = (window: KeptWindow) => isNamed(window, uuid, books.gpus.get(uuid));
+    const naming = open.filter(names);
+    if (naming.length > 0 && !letsIn.some((window) => names(window) && isMember(window, request))) {
       return `${uuid}, which ${naming.map(({ name }) => name).join(" and ")} name`;
     }
   }
@@ -115,14 +124,14 @@ function openWindows({ windows }: Policy, books: Books, { at, wallAheadMs }: Tur
     const members = [
       { principals: [principal], services: serviceName === null ? [] : [serviceName], workloadTypes: [] },
     ];
-    return { window: { name: id, gpus, members, spans: [] }, spans: [{ from, to }] };
+    const spans = [{ from, to }];
+    return { window: { name: id, gpus, members, spans: [] }, spans, possible: spans };
   });
   const reserved = windows.map((window): Open => {
-    const spans = openingsOf(window, at + wallAheadMs).map(({ from, to }) => ({
-      from: from - wallAheadMs + ROUNDING_MS,
-      to: to - wallAheadMs - ROUNDING_MS,
-    }));
-    return { window, spans };
+    const openings = openingsOf(window, at + wallAheadMs);
+    const narrowedBy = (ms: number) =>
+      openings.map(({ from, to }) => ({ from: from - wallAheadMs + ms, to: to - wallAheadMs - ms }));
+    return { window, spans: narrowedBy(ROUNDING_MS), possible: narrowedBy(-ROUNDING_MS) };
   });
   return [...reserved, ...booked];
 }

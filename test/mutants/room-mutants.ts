@@ -627,10 +627,10 @@ const HTTP: readonly Mutant[] = [
   },
   {
     name: "A request whose webhook is refused is queued before it is refused",
-    file: "src/http/allocations/asks.ts",
-    find: "if (objection !== null) throw invalid(",
+    file: "src/http/allocations/routes.ts",
+    find: "const ask = checkedAsk(body, checkWebhookUrl);",
     replace:
-      "if (objection !== null) await scheduler.allocate(ask, actor);\n      if (objection !== null) throw invalid(",
+      'if (checkWebhookUrl(body.webhook_url ?? "") !== null) void scheduler.allocate(checkedAsk(body, () => null), actor);\n      const ask = checkedAsk(body, checkWebhookUrl);',
     tests: ["test/http/allocations/calls.test.ts"],
   },
 ];

@@ -78,8 +78,8 @@ const BOOKS = planted(
     },
     {
       name: "A lease that was taken away is handed on to the next run",
-      find: "const isOverWith = LEASE_TAKEN.has(reason) || (",
-      replace: "const isOverWith = (",
+      find: 'const isOverWith = LEASE_TAKEN.has(reason) || (run.phase === "stopping" && LEASE_TAKEN.has(run.why));',
+      replace: "const isOverWith = LEASE_TAKEN.size === 0;",
     },
     {
       name: "A run may take for ever to become ready",

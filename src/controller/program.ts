@@ -31,6 +31,8 @@ const PRUNE_MS = 3_600_000;
  * and the 12 of the child, which come one after the other.
  */
 const STOP_DEADLINE_MS = 35_000;
+/** Of a thousand nodes and five thousand replicas some 200 MiB are kept. */
+const GARBAGE_PERCENT = 50;
 /** Who leads no more ends within this, whatever it was writing: another one begins 5 s after the time to renew is over. */
 const LOST_DEADLINE_MS = 1_000;
 
@@ -38,7 +40,7 @@ const LOST_DEADLINE_MS = 1_000;
 export async function runController(flags: ControllerFlags, version: string): Promise<void> {
   const settings = loadSettings(flags, process.env);
   const log = createLogger(settings.logLevel);
-  boundHeap();
+  boundHeap(GARBAGE_PERCENT);
   if (settings.inert.length > 0) log.warn({ inert: settings.inert }, "these settings are taken, and have no effect");
   const asked = new AbortController();
   // A terminal's SIGINT and SIGHUP reach this process alone: it stops what it has started, from the first moment on.

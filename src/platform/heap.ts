@@ -16,7 +16,7 @@ import { getHeapSpaceStatistics, setFlagsFromString } from "node:v8";
 /** Both halves together, in bytes. It is looked at after a collection, so that it may become twice that. */
 const LARGE_ENOUGH = 16 * 1024 * 1024;
 
-/** By so much the heap may grow beyond what was kept, in percent. */
+/** By so much the heap may grow beyond what was kept, in percent. Who keeps hundreds of MiB has less to spare. */
 const GARBAGE_PERCENT = 100;
 
 /** V8's own, by which the young generation grows. */
@@ -25,8 +25,10 @@ const GROWTH_FACTOR = 2;
 /**
  * Bounds the heap of this process once it is busy: when its young generation is large enough, and not before. V8 makes it
  * small again while the process has little to do, and then it may grow anew.
+ *
+ * @param garbagePercent by how much the heap may grow beyond what was kept.
  */
-export function boundHeap(): void {
+export function boundHeap(garbagePercent = GARBAGE_PERCENT): void {
   let isBounded = false;
   const observer = new PerformanceObserver(() => {
     const young = getHeapSpaceStatistics().find(({ space_name }) => space_name === "new_space");
@@ -34,7 +36,7 @@ export function boundHeap(): void {
     if (isLarge === isBounded) return;
     isBounded = isLarge;
     setFlagsFromString(`--semi-space-growth-factor=${isLarge ? 1 : GROWTH_FACTOR}`);
-    if (isLarge) setFlagsFromString(`--heap-growing-percent=${GARBAGE_PERCENT}`);
+    if (isLarge) setFlagsFromString(`--heap-growing-percent=${garbagePercent}`);
   });
   observer.observe({ entryTypes: ["gc"] });
 }

@@ -31,7 +31,7 @@ const PRUNE_MS = 3_600_000;
  * and the 12 of the child, which come one after the other.
  */
 const STOP_DEADLINE_MS = 35_000;
-/** Of a thousand nodes and five thousand replicas some 200 MiB are kept. */
+/** With as much garbage as is kept a thousand nodes and five thousand replicas took 600 MiB, where 400 are allowed. */
 const GARBAGE_PERCENT = 50;
 /** Who leads no more ends within this, whatever it was writing: another one begins 5 s after the time to renew is over. */
 const LOST_DEADLINE_MS = 1_000;

@@ -73,7 +73,7 @@ describe.skipIf(!isBuilt)("the clients of docs/clients.md (need the built progra
       .filter((line) => line.startsWith("./gpuo ") && !line.includes(" -f"));
     expect(commands.length).toBeGreaterThan(6);
     // Those of work need the demo: its own test runs them.
-    const others = /^\.\/gpuo (?:check-config|submit|ps|results)\b/;
+    const others = /^\.\/gpuo (?:check-config|submit|ps|results|controller)\b/;
     for (const command of commands.filter((line) => !others.test(line))) {
       const { end, stderr } = await runProgram([], {
         cwd: ROOT,

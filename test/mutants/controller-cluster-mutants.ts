@@ -6,9 +6,26 @@ const RIGHTS = "test/controller/rights.test.ts";
 const RECOVERY = "test/controller/recovery.test.ts";
 const REACH = "test/controller/reach.test.ts";
 const SETTINGS = "test/controller/settings.test.ts";
+const OWN_KINDS = "test/controller/own-kinds.test.ts";
 const KUBECONFIG = "test/controller/kubeconfig.test.ts";
 
 export const CONTROLLER_CLUSTER_MUTANTS: readonly Mutant[] = [
+  ...planted(
+    "src/controller/kubernetes/own-kinds.ts",
+    [OWN_KINDS],
+    [
+      {
+        name: "A controller is ready under CRDs that have no place for statuses",
+        find: "if (lacking.length > 0) {",
+        replace: "if (lacking.length > NEEDED.length) {",
+      },
+      {
+        name: "CRDs that were in order once are not looked at again",
+        find: "const AGAIN_MS = 60_000;",
+        replace: "const AGAIN_MS = Number.POSITIVE_INFINITY;",
+      },
+    ],
+  ),
   ...planted(
     "src/controller/kubernetes/drains.ts",
     [DRAINS],

@@ -21,6 +21,7 @@ import { GpuUsage } from "./gpu-usage.ts";
 import { groupPath } from "./group.ts";
 import { inventoryIn } from "./inventory.ts";
 import type { KubeObjects } from "./objects.ts";
+import { OwnKinds } from "./own-kinds.ts";
 import { PodUsage } from "./pod-usage.ts";
 import { gpusOf, nodeKept, nodesSeen, podKept, workloadOf } from "./pods.ts";
 import { externalUrl, type Gateway } from "./reach.ts";
@@ -61,6 +62,7 @@ export class KubeBackend implements Backend {
   readonly #pods: Watch;
   readonly #priorities: Watch;
   readonly #children: Children;
+  readonly #kinds: OwnKinds;
   readonly #drains: Drains;
   readonly #avoidance: Avoidance;
   readonly #load = new LoadWatch();
@@ -97,6 +99,7 @@ export class KubeBackend implements Backend {
     });
     this.#priorities = new Watch(connection, "/apis/scheduling.k8s.io/v1/priorityclasses", { changed });
     this.#children = new Children(connection, changed);
+    this.#kinds = new OwnKinds(connection);
     this.#drains = new Drains(connection, this.#nodes, this.#pods);
     this.#avoidance = new Avoidance(connection, this.#nodes);
     this.#usage = new PodUsage(connection);
@@ -120,7 +123,8 @@ export class KubeBackend implements Backend {
     // Without the right to read priority classes there are none, as in a cluster that has none.
     const needed = this.#watches.filter((one) => one !== this.#priorities || !one.isForbidden);
     const watched = [this.#objects, ...needed, ...this.#children.watches];
-    const trouble = watched.find((one) => one.trouble !== null)?.trouble ?? null;
+    const unseen = watched.find((one) => one.trouble !== null)?.trouble ?? null;
+    const trouble = unseen ?? (await this.#kinds.trouble(performance.now()));
     if (trouble !== null) throw new ControllerError("backend-unavailable", trouble);
     await this.#children.discover(performance.now());
     await this.#lookForRuntimeClass(performance.now());

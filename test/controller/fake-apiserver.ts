@@ -123,6 +123,13 @@ export class FakeApiserver {
       return send(200, this.get(path));
     }
     if (old === undefined && (isStatus || type.includes("merge"))) return send(404, { reason: "NotFound" });
+    if (
+      path.includes("/controllerrevisions/") &&
+      old !== undefined &&
+      JSON.stringify(old.data) !== JSON.stringify(body.data)
+    ) {
+      return send(422, { message: "data: Invalid value: field is immutable", reason: "Invalid" });
+    }
     const merged = isStatus ? { ...old, status: merge(old.status ?? {}, body.status) } : merge(old ?? {}, body);
     if (JSON.stringify(merged) !== JSON.stringify(old)) this.set(path, merged);
     return send(200, this.get(path));

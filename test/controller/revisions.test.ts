@@ -64,6 +64,24 @@ describe("a workload's revisions in a cluster", () => {
     expect(image()).toBe("vllm/vllm-openai:another");
   });
 
+  test("of a workload that is gone are in nobody's way when another has its name", async () => {
+    await running();
+    const [old] = server.all("controllerrevisions");
+    const path = `/apis/apps/v1/namespaces/ns/controllerrevisions/${old.metadata.name}`;
+    apply({}, { deletionTimestamp: "2026-01-02T00:00:00Z" });
+    await until(() => server.get(DEPLOYMENT) === undefined, "no Deployment");
+    for (const { metadata } of server.all("pods")) server.remove(`/api/v1/namespaces/ns/pods/${metadata.name}`);
+    await until(() => server.get(WORKLOAD) === undefined, "no workload");
+    // Kubernetes has not collected it yet. Its template names the other workload: which nodes that one avoids.
+    expect(server.get(path).metadata.uid).toBe(old.metadata.uid);
+    await running();
+    const [{ metadata, data }] = server.all("controllerrevisions");
+    expect(data.parts).toEqual(old.data.parts);
+    expect(data.template).not.toEqual(old.data.template);
+    expect(metadata.ownerReferences[0].uid).toBe(server.get(WORKLOAD).metadata.uid);
+    expect(metadata.uid).not.toBe(old.metadata.uid);
+  });
+
   test("are put back where somebody changed what runs, and that is said", async () => {
     await running();
     const live = server.get(DEPLOYMENT);

@@ -11,6 +11,17 @@ const KUBECONFIG = "test/controller/kubeconfig.test.ts";
 
 export const CONTROLLER_CLUSTER_MUTANTS: readonly Mutant[] = [
   ...planted(
+    "src/controller/kubernetes/objects.ts",
+    ["test/controller/revisions.test.ts"],
+    [
+      {
+        name: "The revision of a workload that is gone stands in the way of the next of its name",
+        find: "if (there === undefined || ownerOf(there) === metadata.uid) return null;",
+        replace: "if (there === undefined || ownerOf(there) !== metadata.uid) return null;",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/kubernetes/own-kinds.ts",
     [OWN_KINDS],
     [

@@ -4,7 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../objects/canonical.ts";
 import { changedConditions } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { ANNOTATION, API_VERSION, FINALIZER, keyOf, type Metadata } from "../objects/meta.ts";
+import { ANNOTATION, API_VERSION, FINALIZER, keyOf, LABEL, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec, ModelStatus } from "../objects/model.ts";
 import type { Revision } from "../objects/revision.ts";
 import { readSpec } from "../objects/rules.ts";
@@ -221,8 +221,22 @@ export class KubeObjects implements Objects {
   /** The server takes another number of one that is there, and no other content. */
   async keepRevision(workload: Workload, revision: Revision): Promise<void> {
     const { path, object } = revisionObject(workload, revision);
-    const asked = () => called(this.#connection.apply<KubeObject>(path, object));
+    const left = this.#leftInPlaceOf(workload, path);
+    const asked = async () => {
+      if (left !== null) {
+        const body = { preconditions: { uid: left.metadata.uid } };
+        await unlessGone(this.#connection.call(path, { method: "DELETE", body }));
+      }
+      return called(this.#connection.apply<KubeObject>(path, object));
+    };
     this.#revisions.learn(await this.#refusals.asking(path, canonicalJson(object), asked));
+  }
+
+  /** That of a workload of the same name which is gone, before Kubernetes collects it, or where it was orphaned; `null`: none. */
+  #leftInPlaceOf({ metadata }: Workload, path: string): KubeObject | null {
+    const there = this.#revisions.get(metadata.namespace, path.slice(path.lastIndexOf("/") + 1));
+    if (there === undefined || ownerOf(there) === metadata.uid) return null;
+    return there.metadata.labels?.[LABEL.workload] === metadata.name ? there : null;
   }
 
   async dropRevision(workload: Workload, revision: Revision): Promise<void> {

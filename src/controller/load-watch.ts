@@ -1,10 +1,9 @@
 /** What ready replicas say of their load at `/metrics`, in vLLM's names. Asked every 15 s; a silent one is left out. */
 import type { LoadSeen } from "./reconcile/seen.ts";
+import { pageAt, type ReplicaPage, readPage } from "./replica-page.ts";
 
 const EVERY_MS = 15_000;
-const TIMEOUT_MS = 2_000;
 const MAX_AT_ONCE = 64;
-const MAX_BYTES = 2 * 2 ** 20;
 
 type Metrics = LoadSeen["metrics"];
 
@@ -13,29 +12,11 @@ interface Asked {
   readonly url: string;
 }
 
-/** What a replica's page says; `null`: it does not. */
-interface Page {
-  readonly at: number;
-  readonly waiting: number | null;
-  readonly running: number | null;
-  readonly cache: number | null;
-  readonly requests: number | null;
-  readonly tokens: number | null;
-  readonly prefixAsked: number | null;
-  readonly prefixHit: number | null;
-  /** Requests that took at most so many seconds, by that. */
-  readonly latency: ReadonlyMap<number, number>;
-  readonly latencySum: number | null;
-  /** Answers over HTTP, and those of them that were the server's own failure. */
-  readonly answers: number | null;
-  readonly failures: number | null;
-}
-
 export class LoadWatch {
   #known: ReadonlyMap<string, Metrics> = new Map();
   #askedAt = Number.NEGATIVE_INFINITY;
   #isAsking = false;
-  readonly #before = new Map<string, Page>();
+  readonly #before = new Map<string, ReplicaPage>();
 
   /** @param now is by a steady clock. What was said last; it is asked anew beside it, so that a silent replica holds up nobody. */
   look(replicas: () => readonly Asked[], now: number): ReadonlyMap<string, Metrics> {
@@ -53,7 +34,7 @@ export class LoadWatch {
     const left = [...replicas];
     const one = async () => {
       for (let next = left.pop(); next !== undefined; next = left.pop()) {
-        const text = await pageOf(`${next.url}/metrics`);
+        const text = await pageAt(`${next.url}/metrics`);
         if (text !== null) said.push([next.replica, this.#metricsOf(next.replica, text, now)]);
       }
     };
@@ -64,7 +45,7 @@ export class LoadWatch {
   }
 
   #metricsOf(replica: string, text: string, now: number): Metrics {
-    const page = read(text, now);
+    const page = readPage(text, now);
     const before = this.#before.get(replica);
     this.#before.set(replica, page);
     const { waiting, running, cache } = page;
@@ -78,9 +59,9 @@ export class LoadWatch {
 }
 
 /** What has happened between two pages. A counter that went back is that of a new process: there is no rate yet. */
-function since(before: Page, now: Page): Metrics {
+function since(before: ReplicaPage, now: ReplicaPage): Metrics {
   const seconds = (now.at - before.at) / 1_000;
-  const grown = (of: (page: Page) => number | null): number | null => {
+  const grown = (of: (page: ReplicaPage) => number | null): number | null => {
     const [old, here] = [of(before), of(now)];
     return old === null || here === null || here < old || seconds <= 0 ? null : here - old;
   };
@@ -106,7 +87,7 @@ function since(before: Page, now: Page): Metrics {
 }
 
 /** Milliseconds that this part of the requests between two pages took at most; `null`: there was none, or nobody says. */
-function percentile(part: number, before: Page["latency"], now: Page["latency"]): number | null {
+function percentile(part: number, before: ReplicaPage["latency"], now: ReplicaPage["latency"]): number | null {
   const counts = [...now].map(([bound, count]) => [bound, count - (before.get(bound) ?? 0)] as const);
   const all = counts.find(([bound]) => bound === Number.POSITIVE_INFINITY)?.[1] ?? 0;
   if (all <= 0 || counts.some(([, count]) => count < 0)) return null;
@@ -120,58 +101,4 @@ function percentile(part: number, before: Page["latency"], now: Page["latency"])
     [low, below] = [bound, count];
   }
   return null;
-}
-
-function read(text: string, at: number): Page {
-  const latency = new Map<number, number>();
-  for (const [, labels = "", count] of text.matchAll(/^vllm:e2e_request_latency_seconds_bucket\{([^}]*)\} (\S+)/gm)) {
-    const [, le = ""] = /\ble="([^"]*)"/.exec(labels) ?? [];
-    const bound = le === "+Inf" ? Number.POSITIVE_INFINITY : Number(le);
-    if (!Number.isNaN(bound)) latency.set(bound, (latency.get(bound) ?? 0) + Number(count));
-  }
-  return {
-    at,
-    latency,
-    latencySum: sumOf(text, "vllm:e2e_request_latency_seconds_sum"),
-    answers: sumOf(text, "http_requests_total"),
-    failures: sumOf(text, "http_requests_total", /\bstatus="5/),
-    waiting: sumOf(text, "vllm:num_requests_waiting"),
-    running: sumOf(text, "vllm:num_requests_running"),
-    cache: sumOf(text, "vllm:kv_cache_usage_perc"),
-    requests: sumOf(text, "vllm:request_success_total"),
-    tokens: sumOf(text, "vllm:generation_tokens_total"),
-    prefixAsked: sumOf(text, "vllm:prefix_cache_queries_total"),
-    prefixHit: sumOf(text, "vllm:prefix_cache_hits_total"),
-  };
-}
-
-/** The sum over a metric's label sets, those that `labels` fits; `null`: the page does not have it. */
-export function sumOf(page: string, name: string, labels: RegExp | null = null): number | null {
-  let sum: number | null = null;
-  for (const line of page.split("\n")) {
-    if (!line.startsWith(name) || !/[\s{]/.test(line.charAt(name.length))) continue;
-    if (labels?.test(line) === false) continue;
-    const value = Number(
-      line
-        .slice(line.lastIndexOf("}") + 1)
-        .trim()
-        .split(/\s+/)
-        .at(line.includes("}") ? 0 : 1),
-    );
-    if (Number.isFinite(value)) sum = (sum ?? 0) + value;
-  }
-  return sum;
-}
-
-async function pageOf(url: string): Promise<string | null> {
-  try {
-    const answer = await fetch(url, { signal: AbortSignal.timeout(TIMEOUT_MS), redirect: "error" });
-    if (!answer.ok) {
-      await answer.body?.cancel();
-      return null;
-    }
-    return (await answer.text()).slice(0, MAX_BYTES);
-  } catch {
-    return null;
-  }
 }

@@ -215,8 +215,8 @@ describe("the election", () => {
   let clock = 0;
   const troubles: string[] = [];
   const failed = (error: Error) => troubles.push(error.message);
-  const candidate = (identity: string) =>
-    new LeaderElection(connection, { namespace: "ns", name: "lease", identity, monotonicMs: () => clock, failed });
+  const candidate = (identity: string, monotonicMs = () => clock) =>
+    new LeaderElection(connection, { namespace: "ns", name: "lease", identity, monotonicMs, failed });
 
   test("has one leader; another one takes over only when the lease is unchanged for its time, by its own clock", async () => {
     const { spec } = leases();
@@ -231,6 +231,19 @@ describe("the election", () => {
     expect(await won).toBe("second");
     expect(spec()).toMatchObject({ holderIdentity: "second", leaseTransitions: 1 });
     stop.abort();
+  });
+
+  test("is won when the lease of one that is silent has run out, not with the question after that", async () => {
+    const { take, spec } = leases();
+    take("first");
+    Object.assign(spec(), { leaseDurationSeconds: 1 });
+    const began = performance.now();
+    const second = candidate("second", () => performance.now());
+    await second.acquire(new AbortController().signal);
+    const tookMs = performance.now() - began;
+    expect(tookMs).toBeGreaterThan(1_000);
+    // Questions come 1.6 s and more after each other.
+    expect(tookMs).toBeLessThan(1_500);
   });
 
   test("renews its lease, by a clock that counts parts of milliseconds", async () => {

@@ -149,7 +149,7 @@ export const CONTROLLER_DATABASE_MUTANTS: readonly Mutant[] = [
       },
       {
         name: "Everything is written again each minute",
-        find: "this.#written.get(keyIn(table, row)) !== JSON.stringify(row)",
+        find: "this.#written.get(keyIn(table, row)) !== digestOf(row)",
         replace: "this.#written.get(keyIn(table, row)) !== JSON.stringify({})",
       },
       {

@@ -387,6 +387,11 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
     [WATCH],
     [
       {
+        name: "A Lease that has run out is taken with the next question only",
+        find: "Math.min(RETRY_MS * (1 - Math.random() * JITTER), this.#otherLastsMs())",
+        replace: "RETRY_MS * (1 - Math.random() * JITTER)",
+      },
+      {
         name: "A renewal of the Lease that took long is followed by a pause as well",
         find: "Math.max(0, RETRY_MS - (this.#options.monotonicMs() - this.#triedAt))",
         replace: "RETRY_MS",

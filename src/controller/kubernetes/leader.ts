@@ -10,7 +10,8 @@ import { sleep } from "./watch.ts";
 const LEASE_S = 15;
 const RENEW_MS = 10_000;
 const RETRY_MS = 2_000;
-const MAX_JITTER = 1.2;
+/** Of several that wait not all ask at once. */
+const JITTER = 0.2;
 
 interface Lease {
   readonly metadata: { readonly resourceVersion: string };
@@ -37,7 +38,7 @@ export class LeaderElection {
   readonly #connection: KubeConnection;
   readonly #options: LeaderOptions;
   /** The lease of another as we saw it, and since when it is unchanged. */
-  #seen: { readonly version: string; readonly at: number } | null = null;
+  #seen: { readonly version: string; readonly at: number; readonly lastsMs: number } | null = null;
   /** As this one wrote it last: it is renewed in one call, and read first only where somebody else has written. */
   #own: Lease | null = null;
   /** When the last attempt that succeeded began, by our own clock. */
@@ -67,7 +68,8 @@ export class LeaderElection {
         if (signal.aborted) return;
         this.#options.failed(error as Error);
       }
-      await sleep(RETRY_MS * (1 + Math.random() * (MAX_JITTER - 1)), signal);
+      // Never beyond the end of the lease that is waited for: it is taken then, not with the next question.
+      await sleep(Math.min(RETRY_MS * (1 - Math.random() * JITTER), this.#otherLastsMs()), signal);
     }
   }
 
@@ -120,12 +122,19 @@ export class LeaderElection {
     }
     if (holderIdentity !== "") {
       if (this.#seen?.version !== lease.metadata.resourceVersion) {
-        this.#seen = { version: lease.metadata.resourceVersion, at: monotonicMs() };
+        const lastsMs = (lease.spec.leaseDurationSeconds ?? LEASE_S) * 1_000;
+        this.#seen = { version: lease.metadata.resourceVersion, at: monotonicMs(), lastsMs };
       }
-      const lastsMs = (lease.spec.leaseDurationSeconds ?? LEASE_S) * 1_000;
-      if (monotonicMs() - this.#seen.at < lastsMs) return false;
+      if (monotonicMs() - this.#seen.at < this.#seen.lastsMs) return false;
     }
     return this.#write(lease, { ...mine, acquireTime: now, leaseTransitions: leaseTransitions + 1 }, signal);
+  }
+
+  /** Until the lease of another has run out; without one that is seen, for ever. */
+  #otherLastsMs(): number {
+    if (this.#seen === null) return Number.POSITIVE_INFINITY;
+    const leftMs = this.#seen.at + this.#seen.lastsMs - this.#options.monotonicMs();
+    return leftMs <= 0 ? Number.POSITIVE_INFINITY : Math.ceil(leftMs);
   }
 
   /** @returns false where it is not as it was left, and has to be read. */

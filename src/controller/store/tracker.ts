@@ -7,6 +7,7 @@
  *     no `cluster`.
  *  4. A row that the database does not take holds up no other: it is logged, and tried again the next time.
  */
+import { hash } from "node:crypto";
 import type { Objects } from "../objects/store.ts";
 import type { Look } from "../reconcile/backend.ts";
 import { type Database, DatabaseError, type Row, type Statement, type Value } from "./database.ts";
@@ -41,7 +42,7 @@ export interface TrackerParts {
 
 export class ResourceTracker {
   readonly #parts: TrackerParts;
-  /** By table and id: what was written last. */
+  /** By table and id: what was written last, as a digest. The rows of a large cluster are several MiB. */
   readonly #written = new Map<string, string>();
   #timer: NodeJS.Timeout | null = null;
   #running: Promise<void> = Promise.resolve();
@@ -96,7 +97,7 @@ export class ResourceTracker {
       tables.map(([table]) => ({ sql: `SELECT ${IDS[table]} AS id FROM ${table} WHERE ${ALIVE[table]}` })),
     );
     for (const [index, [table, rows]] of tables.entries()) {
-      const changed = rows.filter((row) => this.#written.get(keyIn(table, row)) !== JSON.stringify(row));
+      const changed = rows.filter((row) => this.#written.get(keyIn(table, row)) !== digestOf(row));
       for (let from = 0; from < changed.length; from += ROWS_TOGETHER) {
         await this.#store(table, changed.slice(from, from + ROWS_TOGETHER), at);
       }
@@ -120,7 +121,7 @@ export class ResourceTracker {
   async #store(table: TableName, rows: readonly RowValues[], at: string): Promise<void> {
     try {
       await this.#parts.database.run(rows.flatMap((row) => storing(table, row, at)));
-      for (const row of rows) this.#written.set(keyIn(table, row), JSON.stringify(row));
+      for (const row of rows) this.#written.set(keyIn(table, row), digestOf(row));
     } catch (error) {
       if (!(error instanceof DatabaseError) || error.kind === "away") throw error;
       if (rows.length > 1) {
@@ -146,6 +147,10 @@ export class ResourceTracker {
 
 function keyIn(table: TableName, row: RowValues): string {
   return `${table} ${row[IDS[table]]}`;
+}
+
+function digestOf(row: RowValues): string {
+  return hash("sha256", JSON.stringify(row), "base64");
 }
 
 function ending(table: TableName, id: string, at: string): Statement {

@@ -1,6 +1,7 @@
 // Builds a control plane for the tests of test/plane (etcd, kube-apiserver, kube-controller-manager, kube-scheduler)
 // from the pinned modules there, into ~/.cache/gpu-orchestrator/kube-VERSION, and runs those tests, or with `scale` or
-// `peers` the large runs of test/plane/scale.ts and test/plane/peers.ts.
+// `peers` the large runs of test/plane/scale.ts and test/plane/peers.ts. `build NAME...` builds those, prints the folder on
+// its last line, and runs nothing: `.ci/run` does so.
 // Needs Go; the first build takes long, several GiB of disk and the network. $KUBEBUILDER_ASSETS, a folder with these
 // programs, spares it.
 import { spawnSync } from "node:child_process";
@@ -21,11 +22,13 @@ const PROGRAMS = {
   "kube-scheduler": { module: "kubernetes", path: "k8s.io/kubernetes/cmd/kube-scheduler" },
 };
 
+const [what, ...more] = process.argv.slice(2);
+const wanted = what === "build" ? more : Object.keys(PROGRAMS);
 mkdirSync(folder, { recursive: true });
 // One after the other: a link takes gigabytes of memory.
 for (const [name, { module, path }] of Object.entries(PROGRAMS)) {
   const program = join(folder, name);
-  if (existsSync(program)) continue;
+  if (!wanted.includes(name) || existsSync(program)) continue;
   console.log(`building ${name}`);
   const { status, error } = spawnSync("go", ["build", "-trimpath", "-ldflags", flags, "-o", program, path], {
     cwd: join(root, "test/plane", module),
@@ -40,7 +43,10 @@ const env = {
   KUBEBUILDER_ASSETS: folder,
   PATH: `${join(root, "node_modules", ".bin")}${delimiter}${process.env.PATH}`,
 };
-const [what, ...more] = process.argv.slice(2);
+if (what === "build") {
+  console.log(folder);
+  process.exit(0);
+}
 // Files one after the other: each has a control plane of its own.
 const run =
   what === "scale" || what === "peers"

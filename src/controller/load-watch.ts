@@ -3,7 +3,9 @@ import type { LoadSeen } from "./reconcile/seen.ts";
 import { pageAt, type ReplicaPage, readPage } from "./replica-page.ts";
 
 const EVERY_MS = 15_000;
-const MAX_AT_ONCE = 64;
+/** Thousands that were asked at once would keep a processor for a second, and whoever wants a workload waiting. */
+const TOGETHER = 64;
+const APART_MS = 100;
 
 type Metrics = LoadSeen["metrics"];
 
@@ -30,18 +32,20 @@ export class LoadWatch {
   }
 
   async #ask(replicas: readonly Asked[], now: number): Promise<void> {
-    const said: (readonly [string, Metrics])[] = [];
-    const left = [...replicas];
-    const one = async () => {
-      for (let next = left.pop(); next !== undefined; next = left.pop()) {
-        const text = await pageAt(`${next.url}/metrics`);
-        if (text !== null) said.push([next.replica, this.#metricsOf(next.replica, text, now)]);
-      }
-    };
-    await Promise.all(Array.from({ length: Math.min(MAX_AT_ONCE, replicas.length) }, one));
+    const answers: Promise<readonly [string, Metrics] | null>[] = [];
+    for (let from = 0, at = now; from < replicas.length; from += TOGETHER, at += APART_MS) {
+      if (from > 0) await pause();
+      answers.push(...replicas.slice(from, from + TOGETHER).map((one) => this.#said(one, at)));
+    }
+    const said = (await Promise.all(answers)).filter((one) => one !== null);
     const present = new Set(replicas.map(({ replica }) => replica));
     for (const replica of this.#before.keys()) if (!present.has(replica)) this.#before.delete(replica);
     this.#known = new Map(said);
+  }
+
+  async #said({ replica, url }: Asked, at: number): Promise<readonly [string, Metrics] | null> {
+    const text = await pageAt(`${url}/metrics`);
+    return text === null ? null : [replica, this.#metricsOf(replica, text, at)];
   }
 
   #metricsOf(replica: string, text: string, now: number): Metrics {
@@ -56,6 +60,11 @@ export class LoadWatch {
       ...(before === undefined ? {} : since(before, page)),
     };
   }
+}
+
+/** A process that ends does not wait for it. */
+function pause(): Promise<void> {
+  return new Promise((resolve) => void setTimeout(resolve, APART_MS).unref());
 }
 
 /** What has happened between two pages. A counter that went back is that of a new process: there is no rate yet. */

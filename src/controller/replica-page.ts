@@ -127,9 +127,9 @@ export function pageAt(url: string): Promise<string | null> {
         bytes += part.length;
         if (bytes > MAX_BYTES) end(null);
       });
-      // A connection that breaks ends with an error as well, and what it said until then says nothing.
+      // Also of a connection that breaks: what it said until then says nothing.
       answer.on("error", () => end(null));
-      answer.on("end", () => end(answer.complete ? Buffer.concat(parts).toString("utf8") : null));
+      answer.on("end", () => end(Buffer.concat(parts).toString("utf8")));
     });
   });
 }

@@ -105,6 +105,26 @@ vllm:e2e_request_latency_seconds_bucket{engine="0",le="+Inf"} ${of.requests}
     });
   });
 
+  test("is asked for beside others, 64 together and the next a tenth of a second later", async () => {
+    const times: number[] = [];
+    const server = createServer((_req, res) => {
+      times.push(performance.now());
+      res.end("vllm:num_requests_waiting 1\n");
+    });
+    await new Promise<void>((listening) => server.listen(0, "127.0.0.1", listening));
+    onTestFinished(() => void server.close());
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const watch = new LoadWatch();
+    const all = Array.from({ length: 150 }, (_, index) => ({ replica: `r${index}`, url }));
+    watch.look(() => all, 0);
+    await expect.poll(() => watch.look(() => [], 0).size, { timeout: 20_000 }).toBe(150);
+    const [first = 0] = times;
+    const delay = (index: number) => (times[index] ?? 0) - first;
+    expect(delay(64)).toBeGreaterThan(60);
+    expect(delay(128)).toBeGreaterThan(160);
+    expect(watch.look(() => [], 0).get("r149")).toEqual({ queue_length: 1 });
+  });
+
   test("has no rate when its process is new, and no latency when nobody asked", async () => {
     const look = await replica([
       page({ requests: 100, tokens: 1_000, within1: 100, within5: 100, hits: 10 }),

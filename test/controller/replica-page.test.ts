@@ -62,11 +62,16 @@ describe("a replica", () => {
     ["that says too much", (_req, res) => void res.end("x".repeat(2 * 2 ** 20 + 1))],
     ["that never ends", (_req, res) => void res.write("vllm:num_requests_waiting 1\n")],
     ["that never answers", () => undefined],
-    ["that breaks off", (_req, res) => void res.write("vllm:", () => res.destroy())],
     ["that refuses", (_req, res) => void res.writeHead(503).end("vllm:num_requests_waiting 1\n")],
     ["that sends elsewhere", (_req, res) => void res.writeHead(302, { location: "http://127.0.0.1:1/" }).end()],
   ])("%s is silent", async (_what, answers) => {
     expect(await pageAt(await replica(answers))).toBeNull();
+  });
+
+  test("that breaks off is silent at once", async () => {
+    const began = performance.now();
+    expect(await pageAt(await replica((_req, res) => void res.write("vllm:", () => res.destroy())))).toBeNull();
+    expect(performance.now() - began).toBeLessThan(1_500);
   });
 
   test("without an address, or at one where nobody listens, is silent", async () => {

@@ -22,6 +22,38 @@ export const CONTROLLER_CLUSTER_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/load-watch.ts",
+    ["test/controller/figures.test.ts"],
+    [
+      {
+        name: "All replicas of a large cluster are asked for their load at once",
+        find: "if (from > 0) await pause();",
+        replace: "if (from < 0) await pause();",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/replica-page.ts",
+    ["test/controller/replica-page.test.ts"],
+    [
+      {
+        name: "How full the caches of several engines are is added up",
+        find: "cache: cache === null ? null : cache / caches,",
+        replace: "cache: cache === null ? null : cache / Math.min(1, caches),",
+      },
+      {
+        name: "A replica may say as much as it likes",
+        find: "if (bytes > MAX_BYTES) end(null);",
+        replace: "if (bytes < 0) end(null);",
+      },
+      {
+        name: "A replica whose connection breaks holds up all others for as long as one may be silent",
+        find: 'answer.on("error", () => end(null));',
+        replace: 'answer.on("error", () => undefined);',
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/kubernetes/own-kinds.ts",
     [OWN_KINDS],
     [

@@ -3,6 +3,7 @@ import { ControlPlane, until } from "./control-plane.ts";
 import { type Any, applied, install, installed, TestController } from "./controller.ts";
 import { FaultyProxy } from "./faulty-proxy.ts";
 import { Kubelet } from "./kubelet.ts";
+import { StandIn } from "./stand-in.ts";
 
 export const NAMESPACE = "llm-workloads";
 const WORKLOADS = `/apis/llm.orchestrator.io/v1/namespaces/${NAMESPACE}/llmworkloads`;
@@ -16,26 +17,32 @@ interface StoryParts {
 export class Story {
   readonly plane: ControlPlane;
   readonly kubelet: Kubelet;
+  /** `null`: Kubernetes is there itself. */
+  readonly standIn: StandIn | null;
   readonly proxy: FaultyProxy;
   readonly #kubeconfig: string;
   readonly #nodes: readonly string[];
   controller: TestController;
 
-  static async begin(nodes: Readonly<Record<string, number>>): Promise<Story> {
-    const plane = await ControlPlane.start();
+  /** @param of is what there is of Kubernetes: with an apiserver only, pods are made and placed by a stand-in. */
+  static async begin(nodes: Readonly<Record<string, number>>, of: "plane" | "apiserver" = "plane"): Promise<Story> {
+    const plane = await ControlPlane.start(of === "plane" ? undefined : null);
+    const standIn = of === "plane" ? null : new StandIn(plane.connection);
     const kubelet = new Kubelet(plane.connection);
     for (const [name, gpus] of Object.entries(nodes)) await kubelet.addNode({ name, gpus });
     const proxy = new FaultyProxy(plane.url);
     const kubeconfig = await install(plane, await proxy.start());
     await until("the workloads are served", () => plane.connection.call(WORKLOADS).then(() => true), 60_000);
+    await standIn?.admitPods(NAMESPACE);
     const controller = await TestController.start(plane, kubeconfig, "first");
-    const story = new Story({ plane, kubelet, proxy, kubeconfig, controller, nodes: Object.keys(nodes) });
+    const story = new Story({ plane, standIn, kubelet, proxy, kubeconfig, controller, nodes: Object.keys(nodes) });
     await story.isUp();
     return story;
   }
 
-  private constructor(parts: Pick<Story, "plane" | "kubelet" | "proxy" | "controller"> & StoryParts) {
+  private constructor(parts: Pick<Story, "plane" | "standIn" | "kubelet" | "proxy" | "controller"> & StoryParts) {
     this.plane = parts.plane;
+    this.standIn = parts.standIn;
     this.kubelet = parts.kubelet;
     this.proxy = parts.proxy;
     this.controller = parts.controller;
@@ -46,6 +53,7 @@ export class Story {
   async end(): Promise<void> {
     await this.controller.stop();
     await this.proxy.stop();
+    await this.standIn?.stop();
     await this.kubelet.stop();
     await this.plane.stop();
   }

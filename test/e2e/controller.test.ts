@@ -1,7 +1,7 @@
 /** The controller on simulated GPUs, from outside: the built program, its daemon, its workers, real sockets. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { generateKeyPairSync, verify } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
@@ -68,6 +68,29 @@ function commandOf(pid: string): string {
   return fileIn(`/proc/${pid}/cmdline`);
 }
 
+/** The sockets that a process has open, by inode. */
+function socketsOf(pid: number): ReadonlySet<string> {
+  const fds = `/proc/${pid}/fd`;
+  const links = readdirSync(fds).map((fd) => {
+    try {
+      return readlinkSync(join(fds, fd));
+    } catch {
+      return "";
+    }
+  });
+  return new Set(links.flatMap((link) => /^socket:\[(\d+)\]$/.exec(link)?.[1] ?? []));
+}
+
+/** All of the host's, with their ports (proc_pid_net(5)). */
+function tcp() {
+  const lines = ["tcp", "tcp6"].flatMap((name) => fileIn(`/proc/net/${name}`).split("\n").slice(1, -1));
+  const portOf = (address = "") => Number.parseInt(address.split(":")[1] ?? "", 16);
+  return lines.map((line) => {
+    const [, local, remote, state, , , , , , inode = ""] = line.trim().split(/\s+/);
+    return { inode, local: portOf(local), remote: portOf(remote), isListening: state === "0A" };
+  });
+}
+
 /** `gpuo cluster`, as somebody with the admin's key calls it. */
 async function cli(args: readonly string[]) {
   return shell(`exec "$NODE" "$PROGRAM" cluster "$@"`, args);
@@ -132,6 +155,25 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
     expect((await fetch(`${where.body.endpoint_url}/v1/models`)).status).toBe(200);
     const free = await call("GET", "/internal/resources/available");
     expect(free.body).toMatchObject({ total_gpus: 8, available_gpus: 4, max_deployable_gpus: 4 });
+  });
+
+  test("calls its daemon at a socket in a folder of its own user alone, and never over TCP", async () => {
+    const socket = join(folder, "data", "controller-daemon", "daemon.sock");
+    expect(statSync(join(socket, "..")).mode & 0o077).toBe(0);
+    // Of proc_pid_net(5): 03 is the state of one that is connected.
+    const isConnected = async () =>
+      fileIn("/proc/net/unix")
+        .split("\n")
+        .some((line) => line.endsWith(` ${socket}`) && line.split(/\s+/)[5] === "03");
+    await eventually(isConnected, (holds) => holds, LONG_MS - 10_000);
+    const { pid: daemon } = JSON.parse(fileIn(join(folder, "data", "controller-daemon", "daemon.pid")));
+    const its = socketsOf(daemon);
+    const ports = new Set(
+      tcp().flatMap(({ inode, local, isListening }) => (isListening && its.has(inode) ? [local] : [])),
+    );
+    expect(ports.size).toBeGreaterThan(0);
+    const ours = socketsOf(child.pid as number);
+    expect(tcp().filter(({ inode, remote }) => ours.has(inode) && ports.has(remote))).toEqual([]);
   });
 
   test("makes one deployment for one Idempotency-Key, however often it is sent", async () => {

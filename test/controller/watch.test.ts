@@ -177,6 +177,111 @@ describe("a watch", () => {
   });
 });
 
+describe("what a write has answered", () => {
+  const of = (uid: string, version: string) => {
+    const { metadata } = object("a", version);
+    return { metadata: { ...metadata, uid } };
+  };
+
+  async function at(lines: readonly string[], listed: readonly object[] = [object("a", "5")]) {
+    let say: (one: string) => void = () => undefined;
+    handler = (_req, res, url) => {
+      if (!url.searchParams.has("watch")) return void list(res, listed, "5");
+      say = (one) => void res.write(one);
+      for (const one of lines) say(one);
+    };
+    const { watch, until } = watching();
+    return { watch, until, say: (one: string) => say(one) };
+  }
+
+  test("is passed over where the watch has seen a later change already: it would stand until the next one", async () => {
+    const { watch, until } = await at([line("MODIFIED", object("a", "9"))]);
+    await until(() => watch.get("ns", "a")?.metadata.resourceVersion === "9");
+    watch.learn(object("a", "8"));
+    expect(watch.get("ns", "a")?.metadata.resourceVersion).toBe("9");
+    watch.learn(object("a", "10"));
+    expect(watch.get("ns", "a")?.metadata.resourceVersion).toBe("10");
+    await watch.stop();
+  });
+
+  test("brings nothing back that has gone since", async () => {
+    const { watch, until } = await at([line("DELETED", object("a", "9"))]);
+    await until(() => watch.changes === 2);
+    watch.learn(object("a", "8"));
+    expect(watch.all()).toEqual([]);
+    await watch.stop();
+  });
+
+  test("is not forgotten for what is told late of its predecessor", async () => {
+    const { watch, until, say } = await at([line("MODIFIED", of("old", "6"))], [of("old", "5")]);
+    await until(() => watch.get("ns", "a")?.metadata.resourceVersion === "6");
+    watch.learn(of("new", "9"));
+    say(line("MODIFIED", of("old", "7")) + line("DELETED", of("old", "8")));
+    await until(() => watch.changes === 5);
+    expect(watch.get("ns", "a")?.metadata.uid).toBe("new");
+    await watch.stop();
+  });
+});
+
+describe("a server that is ill", () => {
+  test.each([
+    ["an event without a version", `${JSON.stringify({ type: "MODIFIED", object: { metadata: { name: "a" } } })}\n`],
+    ["an event without an object", `${JSON.stringify({ type: "ADDED" })}\n`],
+    ["half a page of HTML", "<html>\n<body>"],
+    ["nothing but null", "null\n"],
+  ])("says %s: the watch says so, and goes on from where it stood", async (_, said) => {
+    const from: (string | null)[] = [];
+    handler = (_req, res, url) => {
+      if (!url.searchParams.has("watch")) return list(res, [object("a", "5")], "5");
+      from.push(url.searchParams.get("resourceVersion"));
+      return from.length === 1 ? void res.end(said) : void res.write(line("MODIFIED", object("a", "6")));
+    };
+    const { watch, until } = watching();
+    await until(() => watch.trouble !== null && from.length === 1);
+    await until(() => watch.get("ns", "a")?.metadata.resourceVersion === "6");
+    expect(from).toEqual(["5", "5"]);
+    expect(watch.trouble).toBeNull();
+    await watch.stop();
+  });
+
+  test.each(["<html>", "null", '"text"', "{", ""])(
+    "that answers %j to a call is away, not a bug of ours",
+    async (said) => {
+      handler = (_req, res) => res.end(said);
+      await expect(connection.call("/api/v1/pods")).rejects.toMatchObject({ code: "backend-unavailable" });
+    },
+  );
+
+  test("that answers a list with something else is not taken for one that has nothing", async () => {
+    let lists = 0;
+    handler = (_req, res, url) => {
+      if (url.searchParams.has("watch")) return void res.flushHeaders();
+      return lists++ === 0 ? res.end("{}") : list(res, [object("a", "5")], "5");
+    };
+    const { watch, until } = watching();
+    await until(() => watch.trouble?.includes("no list") === true);
+    await until(() => watch.trouble === null && watch.all().length === 1);
+    await watch.stop();
+  });
+
+  test.each(["0", "", "-5", "soon", "99999999999"])(
+    "and wishes to be asked again after %j s is not asked without end",
+    async (wish) => {
+      let asked = 0;
+      handler = (_req, res) => {
+        asked++;
+        res.writeHead(429, { "retry-after": wish });
+        res.end("{}");
+      };
+      const { watch, until } = watching();
+      await until(() => watch.trouble?.includes("429") === true);
+      await new Promise((resolve) => setTimeout(resolve, 400));
+      expect(asked).toBe(1);
+      await watch.stop();
+    },
+  );
+});
+
 describe("the election", () => {
   /** A Lease that is kept as a server keeps it: a write bears the version that it changes. */
   function leases() {

@@ -7,6 +7,7 @@ import { CLI_MUTANTS } from "./cli-mutants.ts";
 import { CONTROLLER_CLUSTER_MUTANTS } from "./controller-cluster-mutants.ts";
 import { CONTROLLER_DATABASE_MUTANTS } from "./controller-database-mutants.ts";
 import { CONTROLLER_FIELDS_MUTANTS } from "./controller-fields-mutants.ts";
+import { CONTROLLER_HOSTILE_MUTANTS } from "./controller-hostile-mutants.ts";
 import { CONTROLLER_MUTANTS } from "./controller-mutants.ts";
 import { CORE_MUTANTS } from "./core-mutants.ts";
 import { CRASH_MUTANTS } from "./crash-mutants.ts";
@@ -39,6 +40,7 @@ export const LISTS: Readonly<Record<string, readonly Mutant[]>> = {
   cli: CLI_MUTANTS,
   "controller-cluster": CONTROLLER_CLUSTER_MUTANTS,
   "controller-fields": CONTROLLER_FIELDS_MUTANTS,
+  "controller-hostile": CONTROLLER_HOSTILE_MUTANTS,
   "controller-database": CONTROLLER_DATABASE_MUTANTS,
   controller: CONTROLLER_MUTANTS,
   core: CORE_MUTANTS,

@@ -7,6 +7,8 @@ import { type Access, accessOf, givenAccess } from "./kubeconfig.ts";
 
 const CALL_TIMEOUT_MS = 30_000;
 const CONNECT_TIMEOUT_MS = 10_000;
+/** A server's wish to be left alone is heeded for so long at most. */
+const LONGEST_WISH_MS = 60_000;
 /** Ours in `managedFields`, and what is applied with it. */
 export const FIELD_MANAGER = "gpu-orchestrator";
 
@@ -114,7 +116,7 @@ export class KubeConnection {
       throw unreachable(this.#found().access.server, error);
     });
     if (answer.statusCode >= 400) throw refusal(answer.statusCode, text, answer.headers["retry-after"]);
-    return JSON.parse(text) as T;
+    return objectIn(text, this.#found().access.server) as T;
   }
 
   /**
@@ -138,7 +140,7 @@ export class KubeConnection {
     for await (const chunk of answer.body) {
       const lines = (rest + decoder.decode(chunk as Uint8Array, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) if (line.trim() !== "") yield JSON.parse(line);
+      for (const line of lines) if (line.trim() !== "") yield objectIn(line, this.#found().access.server);
     }
   }
 
@@ -232,13 +234,25 @@ function pause(ms: number): Promise<void> {
 
 function refusal(status: number, text: string, retryAfter: string | string[] | undefined): KubeError {
   const seconds = Number(retryAfter);
-  const retryAfterMs = Number.isFinite(seconds) ? seconds * 1_000 : null;
+  // None, a date or nonsense is no wish, and without a pause it would be asked again and again.
+  const retryAfterMs = seconds > 0 ? Math.min(LONGEST_WISH_MS, seconds * 1_000) : null;
   try {
     return new KubeError(status, JSON.parse(text) as StatusBody, retryAfterMs);
   } catch {
     // API priority and fairness answers in plain text.
     return new KubeError(status, { message: text.slice(0, 500) }, retryAfterMs);
   }
+}
+
+/** A proxy on the way, or a server that is ill, may say anything. @throws ControllerError */
+function objectIn(text: string, server: string): object {
+  try {
+    const said: unknown = JSON.parse(text);
+    if (typeof said === "object" && said !== null) return said;
+  } catch {
+    // As what follows.
+  }
+  throw unreachable(server, new Error("its answer is no object in JSON"));
 }
 
 function unreachable(server: string, error: Error): ControllerError {

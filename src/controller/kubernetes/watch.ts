@@ -102,8 +102,9 @@ export class Watch {
     return this.#objects.get(keyOf({ namespace, name }));
   }
 
-  /** What a write has answered: it need not be waited for. */
+  /** What a write has answered: it need not be waited for. Where the watch has come further it knows better, or that it is gone. */
   learn(object: KubeObject): void {
+    if (isLater(this.#version ?? "", object.metadata.resourceVersion)) return;
     this.#objects.set(keyOf(object.metadata), this.#kept(object));
     this.changes++;
   }
@@ -113,11 +114,10 @@ export class Watch {
     return kept(slim(object));
   }
 
-  /** A write has answered with a later version than that which the watch has come to. */
+  /** A write has answered with a later version than that which the watch has come to, be it of one that was made again. */
   #isKnownLater({ metadata }: KubeObject): boolean {
     const known = this.#objects.get(keyOf(metadata))?.metadata;
-    if (known === undefined || known.uid !== metadata.uid) return false;
-    return isLater(known.resourceVersion, metadata.resourceVersion);
+    return known !== undefined && isLater(known.resourceVersion, metadata.resourceVersion);
   }
 
   async #run(): Promise<void> {
@@ -161,6 +161,8 @@ export class Watch {
         },
         signal: this.#stop.signal,
       });
+      if (!Array.isArray(page.items) || typeof page.metadata?.resourceVersion !== "string")
+        throw new Error("no list was answered");
       for (const object of page.items) found.set(keyOf(object.metadata), this.#kept(object));
       next = page.metadata.continue;
       version = page.metadata.resourceVersion;
@@ -217,14 +219,18 @@ export class Watch {
 
   #take({ type, object }: WatchEvent): void {
     if (type === "ERROR") throw new KubeError(object.code ?? 500, { message: object.message ?? "" }, null);
+    // From nowhere it could not go on: what has gone meanwhile would never be told.
+    if (typeof object?.metadata?.resourceVersion !== "string") throw new Error("an event has no resourceVersion");
     this.#version = object.metadata.resourceVersion;
     this.trouble = null;
     if (type === "BOOKMARK") return;
     this.changes++;
     const key = keyOf(object.metadata);
     const before = this.#objects.get(key);
-    if (type === "DELETED") this.#objects.delete(key);
-    else if (!this.#isKnownLater(object)) this.#objects.set(key, this.#kept(object));
+    if (!this.#isKnownLater(object)) {
+      if (type === "DELETED") this.#objects.delete(key);
+      else this.#objects.set(key, this.#kept(object));
+    }
     this.#options.changed(before, this.#objects.get(key));
   }
 }

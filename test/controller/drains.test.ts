@@ -33,7 +33,11 @@ describe("a node that is to be emptied", () => {
     const status = { allocatable: { "nvidia.com/gpu": "8" }, conditions: [{ type: "Ready", status: "True" }] };
     server.set("/api/v1/nodes/n1", { metadata: { name: "n1" }, spec: {}, status });
     server.set(POD, {
-      metadata: { name: "one", namespace: "ns", labels: { "llm-orchestrator.io/workload": "chat" } },
+      metadata: {
+        name: "one",
+        namespace: "ns",
+        labels: { "llm-orchestrator.io/workload": "chat", "llm-orchestrator.io/revision": "r" },
+      },
       spec: { nodeName: "n1", containers: [] },
       status: { phase: "Running" },
     });

@@ -15,7 +15,11 @@ export class FakeApiserver {
   /** Collections that may not be read, by path: neither listed nor watched. */
   readonly unreadable = new Map<string, string>();
   readonly #objects = new Map<string, Any>();
-  readonly #watchers = new Set<{ readonly collection: string; readonly res: ServerResponse }>();
+  readonly #watchers = new Set<{
+    readonly collection: string;
+    readonly of: string | null;
+    readonly res: ServerResponse;
+  }>();
   readonly #server = createServer(async (req, res) => {
     let body = "";
     for await (const chunk of req) body += chunk;
@@ -60,20 +64,25 @@ export class FakeApiserver {
       resourceVersion: String(++this.#version),
     };
     this.#objects.set(path, { ...object, metadata });
-    this.#tell(old === undefined ? "ADDED" : "MODIFIED", path);
+    this.#tell(path, old);
     const { deletionTimestamp, finalizers = [] } = metadata;
     if (deletionTimestamp !== undefined && finalizers.length === 0) this.remove(path);
   }
 
   remove(path: string): void {
-    this.#tell("DELETED", path);
+    const old = this.#objects.get(path);
     this.#objects.delete(path);
+    if (old !== undefined) this.#tell(path, old);
   }
 
-  #tell(type: string, path: string): void {
-    for (const { collection, res } of this.#watchers) {
+  /** What no longer has the labels that a watch is of is gone for it. */
+  #tell(path: string, old: Any): void {
+    const now = this.#objects.get(path);
+    for (const { collection, of, res } of this.#watchers) {
       if (!isIn(path, collection)) continue;
-      res.write(`${JSON.stringify({ type, object: this.#objects.get(path) })}\n`);
+      const [was, is] = [hasLabel(old, of), hasLabel(now, of)];
+      const object = now ?? old;
+      if (was || is) res.write(`${JSON.stringify({ type: is ? (was ? "MODIFIED" : "ADDED") : "DELETED", object })}\n`);
     }
   }
 
@@ -87,8 +96,9 @@ export class FakeApiserver {
     if (method !== "GET" && !path.includes("/leases")) this.writes.push(`${method} ${url.pathname}`);
     const unreadable = method === "GET" ? this.unreadable.get(path) : undefined;
     if (unreadable !== undefined) return send(403, { message: unreadable, reason: "Forbidden" });
+    const of = url.searchParams.get("labelSelector");
     if (url.searchParams.has("watch")) {
-      this.#watchers.add({ collection: path, res });
+      this.#watchers.add({ collection: path, of, res });
       return res.flushHeaders();
     }
     const refusal = method === "GET" ? undefined : this.refusals.get(path);
@@ -100,7 +110,8 @@ export class FakeApiserver {
       return send(201, {});
     }
     if (method === "GET" && old === undefined && isCollection(path)) {
-      const items = [...this.#objects].filter(([one]) => isIn(one, path)).map(([, object]) => object);
+      const there = [...this.#objects].filter(([one, object]) => isIn(one, path) && hasLabel(object, of));
+      const items = there.map(([, object]) => object);
       const from = Number(url.searchParams.get("continue") ?? 0);
       const to = from + Number(url.searchParams.get("limit") ?? items.length);
       const next = to < items.length ? { continue: String(to) } : {};
@@ -130,10 +141,19 @@ export class FakeApiserver {
     ) {
       return send(422, { message: "data: Invalid value: field is immutable", reason: "Invalid" });
     }
+    const { resourceVersion = old?.metadata.resourceVersion } = body.metadata ?? {};
+    if (resourceVersion !== old?.metadata.resourceVersion) return send(409, { reason: "Conflict" });
     const merged = isStatus ? { ...old, status: merge(old.status ?? {}, body.status) } : merge(old ?? {}, body);
     if (JSON.stringify(merged) !== JSON.stringify(old)) this.set(path, merged);
     return send(200, this.get(path));
   }
+}
+
+/** @param label is one `name=value`; `null`: any will do. */
+function hasLabel(object: Any, label: string | null): boolean {
+  if (object === undefined || label === null) return object !== undefined;
+  const [name = "", value] = label.split("=");
+  return object.metadata.labels?.[name] === value;
 }
 
 function isCollection(path: string): boolean {

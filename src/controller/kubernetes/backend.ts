@@ -226,7 +226,7 @@ export class KubeBackend implements Backend {
       optional: this.#children.optional,
     });
     this.#children.demandSeen(made);
-    const drifts = await this.#children.apply(made, gone);
+    const drifts = await this.#children.apply(workload.metadata.name, made, gone);
     for (const removal of wanted.removed) await this.#remove(workload, removal);
     return drifts;
   }

@@ -5,15 +5,16 @@
  *  2. What was as we want it and is so no longer has been changed by somebody else: it is put back, and named.
  *  3. What the server refuses is asked for again, since rights come and names become free, but with growing pauses.
  *  4. Kinds that not every cluster has are made where they are, and are missed nowhere.
- *  5. Where a kind may not be read that not every workload has, only those that have one are held up.
+ *  5. What is there under a name of ours and is somebody else's is neither taken over nor deleted: the workload says so.
+ *  6. Where a kind may not be read that not every workload has, only those that have one are held up.
  */
 import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../objects/canonical.ts";
 import { ControllerError } from "../objects/errors.ts";
-import type { KubeConnection } from "./connection.ts";
-import { type Child, claimNameOf, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
+import { type KubeConnection, KubeError } from "./connection.ts";
+import { type Child, claimNameOf, isMadeFor, isOthers, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
 import { Refusals } from "./refusals.ts";
-import { called, unlessGone } from "./trouble.ts";
+import { asTrouble, called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
 const KINDS = {
@@ -119,7 +120,8 @@ export class Children {
   left({ namespace, name }: { readonly namespace: string; readonly name: string }): readonly string[] {
     return [...this.#watches].flatMap(([kind, watch]) => {
       const own = nameOf(kind, name);
-      return watch.trouble === null && watch.get(namespace, own) !== undefined ? [`${kind}/${own}`] : [];
+      const there = watch.trouble === null ? watch.get(namespace, own) : undefined;
+      return there !== undefined && !isOthers(there, name) ? [`${kind}/${own}`] : [];
     });
   }
 
@@ -129,18 +131,18 @@ export class Children {
   }
 
   /** @returns what somebody else had changed, in words. @throws ControllerError */
-  async apply(made: readonly Child[], gone: readonly string[]): Promise<readonly string[]> {
+  async apply(workload: string, made: readonly Child[], gone: readonly string[]): Promise<readonly string[]> {
     const drifts: string[] = [];
     for (const child of made) {
-      const drift = await this.#make(child);
+      const drift = await this.#make(workload, child);
       if (drift !== null) drifts.push(drift);
     }
-    for (const path of gone) await this.#unmake(path);
+    for (const path of gone) await this.#unmake(workload, path);
     return drifts;
   }
 
   /** @returns what somebody else had changed; `null`: nobody, as far as is known. */
-  async #make({ path, object }: Child): Promise<string | null> {
+  async #make(workload: string, { path, object }: Child): Promise<string | null> {
     const live = this.live(path);
     const before = this.#applied.get(path);
     const applied = before !== undefined && isDeepStrictEqual(before.object, object) ? before : null;
@@ -152,7 +154,10 @@ export class Children {
       this.#applied.set(path, { object, version: live?.metadata.resourceVersion ?? "", settled: wanted });
       return null;
     }
-    const asked = () => called(this.#connection.apply<KubeObject>(path, object));
+    const asked = async () => {
+      if (live === undefined || !isMadeFor(live, workload)) await this.#demandFree(workload, path);
+      return called(this.#connection.apply<KubeObject>(path, object));
+    };
     const answer = await this.#refusals.asking(path, canonicalJson(object), asked);
     const settled = asAnswered(object, answer);
     this.#applied.set(path, { object, version: answer.metadata.resourceVersion, settled });
@@ -160,11 +165,25 @@ export class Children {
     return applied === null ? null : `${path.split("/").slice(-2).join("/")}: ${difference}`;
   }
 
-  async #unmake(path: string): Promise<void> {
+  /** What is not seen, or not as ours, may be somebody else's: an apply would take it, and its workload's end would end it. */
+  async #demandFree(workload: string, path: string): Promise<void> {
+    const there = await this.#connection.call<KubeObject>(path).catch((error) => {
+      if (error instanceof KubeError && error.status === 404) return null;
+      throw asTrouble(error);
+    });
+    if (there === null || isMadeFor(there, workload)) return;
+    const what = path.split("/").slice(-2).join("/");
+    throw new ControllerError(
+      "backend-refused",
+      `${what} is there already and was not made for this workload: delete it, or give the workload another name`,
+    );
+  }
+
+  async #unmake(workload: string, path: string): Promise<void> {
     this.#refusals.forget(path);
     this.#applied.delete(path);
     const live = this.live(path);
-    if (live === undefined || live.metadata.deletionTimestamp !== undefined) return;
+    if (live === undefined || live.metadata.deletionTimestamp !== undefined || isOthers(live, workload)) return;
     const query = { propagationPolicy: "Background" };
     await unlessGone(this.#connection.call(path, { method: "DELETE", query }));
   }

@@ -1,9 +1,8 @@
 /** Nodes with GPUs and pods of workloads, with all that a database is told of them. Pure. */
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
-import { keyOf, LABEL } from "../objects/meta.ts";
 import type { Inventory, NodeFacts, PodFacts } from "../reconcile/inventory.ts";
 import type { NodeSeen } from "../reconcile/seen.ts";
-import { gpusOf, isOver, nodeOf, nodesSeen, replicaOf } from "./pods.ts";
+import { gpusOf, isOver, nodeOf, nodesSeen, replicaOf, workloadOf } from "./pods.ts";
 import type { KubeObject } from "./watch.ts";
 
 type Amounts = Readonly<Record<string, string>>;
@@ -28,9 +27,9 @@ export function inventoryIn(nodes: readonly KubeObject[], pods: readonly KubeObj
       return known === undefined ? [] : [nodeFacts(node, known, bound.get(node.metadata.name) ?? [])];
     }),
     pods: pods.flatMap((pod) => {
-      const name = pod.metadata.labels?.[LABEL.workload];
-      if (name === undefined) return [];
-      const workload = keyOf({ namespace: pod.metadata.namespace ?? "", name });
+      const workload = workloadOf(pod);
+      if (workload === null) return [];
+      const name = workload.slice(workload.indexOf("/") + 1);
       const node = ids.get(nodeOf(pod) ?? "");
       return [podFacts(pod, workload, name, node !== undefined && seen.has(nodeOf(pod) ?? "") ? node : null)];
     }),

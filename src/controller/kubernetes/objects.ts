@@ -251,15 +251,14 @@ export class KubeObjects implements Objects {
   }
 
   async forget({ metadata }: Workload): Promise<void> {
-    const left = this.#finalizers(metadata).filter((one) => one !== FINALIZER);
-    // By a merge: the first seed's own objects bear it too, and it is not ours by `managedFields` there.
-    await this.#written(
-      this.#connection.call(pathOf(metadata), {
-        method: "PATCH",
-        contentType: "application/merge-patch+json",
-        body: { metadata: { finalizers: left, uid: metadata.uid } },
-      }),
-    );
+    const live = this.#workloads.get(metadata.namespace, metadata.name)?.metadata;
+    const { finalizers = [], resourceVersion } = live ?? {};
+    if (!finalizers.includes(FINALIZER)) return;
+    const left = finalizers.filter((one) => one !== FINALIZER);
+    // By a merge: the first seed's own objects bear it too, and it is not ours by `managedFields` there. Of this version only:
+    // it is the whole list, and somebody may have put one of theirs on it, or taken it off.
+    const body = { metadata: { finalizers: left, uid: metadata.uid, resourceVersion } };
+    await this.#patched(pathOf(metadata), body);
   }
 
   subscribe(changed: () => void): () => void {

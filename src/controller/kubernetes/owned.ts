@@ -1,6 +1,8 @@
 /** What all objects have in common that a workload is made of. Pure. */
 import { API_VERSION, LABEL, tenantOf } from "../objects/meta.ts";
 import type { Workload } from "../objects/workload.ts";
+import { FIELD_MANAGER } from "./connection.ts";
+import type { KubeObject } from "./watch.ts";
 
 /** One object to be applied; the path is the API's. */
 export interface Child {
@@ -24,6 +26,39 @@ export const PRODUCT = "nvidia.com/gpu.product";
 export const VLLM_PORT = 8_000;
 /** Of engines of one's own, beside where they serve HTTP. */
 export const GRPC_PORT = 9_090;
+
+interface Owner {
+  readonly kind: string;
+  readonly name: string;
+  readonly controller?: boolean;
+}
+
+export function ownersOf(metadata: KubeObject["metadata"]): readonly Owner[] {
+  return (metadata as { readonly ownerReferences?: readonly Owner[] }).ownerReferences ?? [];
+}
+
+/** It is controlled by something else, though it may bear our labels: a copy, say. */
+export function isOthers({ metadata }: KubeObject, workload: string): boolean {
+  return ownersOf(metadata).some((owner) => owner.controller === true && !isWorkload(owner, workload));
+}
+
+/**
+ * It was made for a workload of this name: this one, or one that is gone, whose things Kubernetes has yet to collect. Where
+ * somebody has taken the reference away, the server still knows who applied it.
+ */
+export function isMadeFor(object: KubeObject, workload: string): boolean {
+  if (isOthers(object, workload)) return false;
+  if (ownersOf(object.metadata).some((owner) => isWorkload(owner, workload))) return true;
+  const { managedFields = [] } = object.metadata as {
+    readonly managedFields?: readonly { readonly manager?: string }[];
+  };
+  return managedFields.some(({ manager }) => manager === FIELD_MANAGER);
+}
+
+function isWorkload({ kind, name }: Owner, workload: string): boolean {
+  return kind === "LLMWorkload" && name === workload;
+}
+
 export function metaOf({ metadata }: Workload, name = metadata.name) {
   return {
     name,

@@ -4,7 +4,7 @@ import { ANNOTATION, keyOf, LABEL } from "../objects/meta.ts";
 import { memoryOfProduct } from "../reconcile/gpu-memory.ts";
 import type { NodeSeen, ReplicaSeen, StuckReason, TrackSeen } from "../reconcile/seen.ts";
 import { groupSeen, replicasIn } from "./group.ts";
-import { PRODUCT, VLLM_PORT } from "./owned.ts";
+import { ownersOf, PRODUCT, VLLM_PORT } from "./owned.ts";
 import type { KubeObject } from "./watch.ts";
 
 const GPU = "nvidia.com/gpu";
@@ -80,17 +80,23 @@ export function isOver(pod: KubeObject): boolean {
 
 /** Not so of those that belong to the node itself, and would only come again. */
 export function isEvictable(pod: KubeObject): boolean {
-  const { annotations = {}, ownerReferences = [] } = pod.metadata as KubeObject["metadata"] & {
-    readonly ownerReferences?: readonly { readonly kind: string }[];
-  };
-  const isMirror = "kubernetes.io/config.mirror" in annotations;
-  return !isOver(pod) && !isMirror && !ownerReferences.some(({ kind }) => kind === "DaemonSet");
+  const isMirror = "kubernetes.io/config.mirror" in (pod.metadata.annotations ?? {});
+  return !isOver(pod) && !isMirror && !ownersOf(pod.metadata).some(({ kind }) => kind === "DaemonSet");
 }
 
-/** The key of its workload; `null`: it is of none. */
-export function workloadOf({ metadata: { namespace = "", labels } }: KubeObject): string | null {
+/** What makes pods of our templates: of a Deployment, and of a LeaderWorkerSet. */
+const MAKERS: ReadonlySet<string> = new Set(["ReplicaSet", "StatefulSet"]);
+
+/**
+ * The key of its workload; `null`: it is of none. Labels alone make no replica: a Job that somebody gave them, or pods of the
+ * first seed, which have no revision, would count, and be deleted when they have ended.
+ */
+export function workloadOf({ metadata }: KubeObject): string | null {
+  const { namespace = "", labels } = metadata;
   const name = labels?.[LABEL.workload];
-  return name === undefined ? null : keyOf({ namespace, name });
+  if (name === undefined || labels?.[LABEL.revision] === undefined) return null;
+  const maker = ownersOf(metadata).find(({ controller }) => controller === true);
+  return maker === undefined || MAKERS.has(maker.kind) ? keyOf({ namespace, name }) : null;
 }
 
 export function nodeOf(pod: KubeObject): string | null {

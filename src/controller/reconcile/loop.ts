@@ -77,6 +77,8 @@ export class ReconcileLoop {
   readonly #measured = new MeasuredWrites();
   readonly #order = new Order();
   #settled = new WeakMap<Workload, Settled>();
+  /** That are deleted, and that we have let go. */
+  readonly #forgotten = new WeakSet<Workload>();
   readonly #clock: ClockWatch | null;
   #timer: NodeJS.Timeout | null = null;
   /** When it fires. */
@@ -288,16 +290,7 @@ export class ReconcileLoop {
     const refusal = decided.wanted === null ? null : await refusalBy(this.#apply(workload, decided.wanted, tracks));
     this.#figures.passes.add({ result: refusal === null ? "done" : "refused" });
     const outcome = refusal === null ? decided : refused(workload, decided, refusal, seen.now);
-    if (outcome.gone) {
-      this.#memories.delete(uid);
-      this.#resting.delete(keyOf(workload.metadata));
-      this.#measured.forget(uid);
-      this.#order.forget(workload);
-      this.#parts.history.endScaling(workload.metadata.name, "cancelled", new Date(now()).toISOString());
-      await this.#parts.backend.forget?.(workload);
-      await objects.forget(workload);
-      return;
-    }
+    if (outcome.gone) return await this.#forget(workload);
     if (this.#measured.isWritten(workload, outcome.status, seen.now)) {
       if (stamp !== undefined && isAtRest(outcome)) this.#settled.set(workload, { models, stamp, at: seen.now });
       return;
@@ -305,6 +298,20 @@ export class ReconcileLoop {
     this.#measured.written(uid, now());
     await this.#tell(workload, outcome);
     await objects.putStatus(workload, outcome.status);
+  }
+
+  /** Somebody else may hold it for as long as they like: then it is let go once. */
+  async #forget(workload: Workload): Promise<void> {
+    const { objects, history, backend, now } = this.#parts;
+    const { uid, name } = workload.metadata;
+    this.#memories.delete(uid);
+    this.#measured.forget(uid);
+    this.#order.forget(workload);
+    if (this.#forgotten.has(workload)) return;
+    history.endScaling(name, "cancelled", new Date(now()).toISOString());
+    await backend.forget?.(workload);
+    await objects.forget(workload);
+    this.#forgotten.add(workload);
   }
 
   async #apply(workload: Workload, wanted: Wanted, tracks: readonly TrackSeen[]): Promise<void> {

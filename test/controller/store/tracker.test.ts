@@ -186,7 +186,7 @@ describe.each(BACKENDS.map((make) => make()))("the resource tracker in $name", (
       metadata: {
         ...{ name: "chat-x", namespace: "default", uid: "pod-uid", resourceVersion: "1" },
         creationTimestamp: "2026-11-30T11:00:00Z",
-        labels: { "llm-orchestrator.io/workload": "chat" },
+        labels: { "llm-orchestrator.io/workload": "chat", "llm-orchestrator.io/revision": "r" },
       },
       spec: {
         nodeName: "node-a",

@@ -118,7 +118,6 @@ describe("a workload that is being deleted", () => {
     withoutPods();
     await until(() => server.get(WORKLOAD).metadata.finalizers.length === 1, "our finalizer's end");
     expect(server.get(WORKLOAD).metadata.finalizers).toEqual(["example.com/backup"]);
-    await new Promise((resolve) => setTimeout(resolve, 500));
     const writes = server.writes.length;
     await new Promise((resolve) => setTimeout(resolve, 3_000));
     expect(server.writes.slice(writes)).toEqual([]);

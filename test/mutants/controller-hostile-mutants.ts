@@ -2,6 +2,7 @@
 import { type Mutant, planted } from "./mutant.ts";
 
 const HOSTILE = "test/controller/hostile.test.ts";
+const RUBBISH = "test/controller/rubbish.test.ts";
 const WATCH = "test/controller/watch.test.ts";
 
 export const CONTROLLER_HOSTILE_MUTANTS: readonly Mutant[] = [
@@ -66,6 +67,55 @@ export const CONTROLLER_HOSTILE_MUTANTS: readonly Mutant[] = [
         name: "A workload that somebody else's finalizer keeps is let go at each look",
         find: "if (!finalizers.includes(FINALIZER)) return;",
         replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/objects/legible.ts",
+    [RUBBISH],
+    [
+      {
+        name: "A spec that cannot be read takes the list of all deployments with it",
+        find: "scaling: isPart(scaling) ? scalingOf(scaling) : NOTHING_ASKED.scaling,",
+        replace: "scaling,",
+      },
+      {
+        name: "A status that cannot be read is taken as it stands",
+        find: "  const fields = schema.shape as Fields;",
+        replace: "  if (isPart(status)) return status;\n  const fields = schema.shape as Fields;",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/objects/rules.ts",
+    [RUBBISH],
+    [
+      {
+        name: "A workload whose name no Service can have is accepted",
+        find: "return OBJECT_NAME.test(name) ? [] :",
+        replace: "return name !== undefined ? [] :",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/loop.ts",
+    [RUBBISH],
+    [
+      {
+        name: "A controller that is to end first ends its pass over all",
+        find: "return this.#parts.leads() && !this.#stopped;",
+        replace: "return this.#parts.leads();",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/resting.ts",
+    [RUBBISH],
+    [
+      {
+        name: "What is asked for waits until the last wish's failure has been rested from",
+        find: "|| rest.wish !== wishOf(metadata) ||",
+        replace: "||",
       },
     ],
   ),

@@ -1,6 +1,7 @@
 /** Workloads as the second seed's clients know them: its field names, and figures only where somebody measured them. */
 
 import { conditionOf } from "../objects/conditions.ts";
+import { legibleSpec } from "../objects/legible.ts";
 import { API_VERSION, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import { shownConfig } from "../objects/secrets.ts";
@@ -12,7 +13,8 @@ import { annotationsOf } from "../store/projection.ts";
 const GIB = 2 ** 30;
 
 export function deploymentView(workload: Workload) {
-  const { metadata, spec, status } = workload;
+  const { metadata, status } = workload;
+  const spec = legibleSpec(workload.spec);
   const desired = status.desiredReplicas ?? spec.replicas ?? spec.scaling.minReplicas;
   const gpus = status.plan?.gpus ?? Number(spec.resources.gpu ?? 1);
   const ready = conditionOf(status.conditions, "Ready");

@@ -4,6 +4,7 @@ import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../objects/canonical.ts";
 import { changedConditions } from "../objects/conditions.ts";
 import { ControllerError } from "../objects/errors.ts";
+import { legibleModelStatus, legibleStatus } from "../objects/legible.ts";
 import { ANNOTATION, API_VERSION, FINALIZER, keyOf, LABEL, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec, ModelStatus } from "../objects/model.ts";
 import type { Revision } from "../objects/revision.ts";
@@ -98,7 +99,7 @@ export class KubeObjects implements Objects {
       const models = this.#models.all().map((object) => ({
         metadata: metadataOf(object),
         spec: (object.spec ?? {}) as ModelSpec,
-        status: (object.status ?? {}) as ModelStatus,
+        status: legibleModelStatus(object.status),
       }));
       this.#knownModels = { at, models };
     }
@@ -353,6 +354,6 @@ function workloadOf(object: KubeObject): Workload {
   return {
     metadata: metadataOf(object),
     spec: "breaches" in read ? ((object.spec ?? {}) as unknown as WorkloadSpec) : read.spec,
-    status: (object.status ?? {}) as WorkloadStatus,
+    status: legibleStatus(object.status),
   };
 }

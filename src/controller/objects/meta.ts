@@ -33,6 +33,7 @@ export const ANNOTATION = {
 
 /** RFC 1123: what Kubernetes takes as the name of a Service, which is made of it. */
 export const OBJECT_NAME = /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/;
+export const NAME_RULE = "expected a-z, 0-9 and -, at most 63 characters, beginning with a letter";
 /** What Kubernetes takes as the value of a label. */
 export const LABEL_VALUE = /^([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?$/;
 const NAMESPACE = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -41,7 +42,7 @@ const words = z.record(z.string().max(317), z.string().max(65_536));
 
 /** What a caller may send of an object's metadata; the rest is ours and is passed over. */
 export const metadataSchema = z.looseObject({
-  name: z.string().regex(OBJECT_NAME, "expected a-z, 0-9 and -, at most 63 characters, beginning with a letter"),
+  name: z.string().regex(OBJECT_NAME, NAME_RULE),
   namespace: z.string().regex(NAMESPACE, "expected a-z, 0-9 and -, at most 63 characters").optional(),
   labels: words.optional(),
   annotations: words.optional(),

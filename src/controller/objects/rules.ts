@@ -3,6 +3,7 @@
  * checked here again, since an older server or CRD lets everything through.
  */
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+import { type Metadata, NAME_RULE, OBJECT_NAME } from "./meta.ts";
 import { type WorkloadSpec, workloadSpecSchema } from "./workload.ts";
 
 export interface Breach {
@@ -23,6 +24,11 @@ export function readSpec(given: unknown): Read {
   const read = reading(given);
   known.set(given, read);
   return read;
+}
+
+/** An LLMWorkload may have a longer name, with dots: its Service, and the label of its pods, may not. */
+export function nameBreaches({ name }: Pick<Metadata, "name">): Breach[] {
+  return OBJECT_NAME.test(name) ? [] : [{ path: "metadata.name", message: NAME_RULE }];
 }
 
 function reading(given: unknown): Read {

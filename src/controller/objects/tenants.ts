@@ -1,4 +1,5 @@
 /** What a tenant may have. Pure. */
+import { legibleSpec } from "./legible.ts";
 import { tenantOf } from "./meta.ts";
 import type { Workload, WorkloadSpec } from "./workload.ts";
 
@@ -14,7 +15,10 @@ export function gpuMaximumOf(maxima: GpuMaxima, tenant: string): number | null {
 export function gpusOfTenant(workloads: readonly Workload[], tenant: string, except: string): number {
   return workloads
     .filter(({ metadata }) => tenantOf(metadata) === tenant && metadata.uid !== except)
-    .reduce((sum, { spec, status }) => sum + (status.plan?.gpus ?? statedGpus(spec)) * replicasOf(spec, status), 0);
+    .reduce((sum, { spec: given, status }) => {
+      const spec = legibleSpec(given);
+      return sum + (status.plan?.gpus ?? statedGpus(spec)) * replicasOf(spec, status);
+    }, 0);
 }
 
 function statedGpus({ resources, engine }: WorkloadSpec): number {

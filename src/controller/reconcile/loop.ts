@@ -32,6 +32,7 @@ import { MeasuredWrites } from "./measured-writes.ts";
 import { ModelStatuses } from "./model-statuses.ts";
 import { Order } from "./order.ts";
 import { isAtRest, type Memory, NO_MEMORIES, type Outcome, reconcile, type Wanted } from "./reconcile.ts";
+import { Resting } from "./resting.ts";
 import type { TrackSeen } from "./seen.ts";
 import type { ReconcileSettings } from "./settings.ts";
 
@@ -40,8 +41,6 @@ const EVERY_MS = 1_000;
 const GATHER_MS = 20;
 /** Workloads that are worked on side by side. */
 const AT_ONCE = 10;
-const FIRST_REST_MS = 5;
-const LONGEST_REST_MS = 300_000;
 /** A pass that has lasted so long makes way for what is asked anew. */
 const CUT_AFTER_MS = 200;
 const LONGEST_PAUSE_MS = 30_000;
@@ -99,7 +98,7 @@ export class ReconcileLoop {
   readonly #modelStatuses: ModelStatuses;
   /** Of the pass that is under way: workloads that rest, and those whose pass has not come to the backend. */
   #undecided = new Set<string>();
-  readonly #resting = new Map<string, { readonly until: number; readonly pauseMs: number }>();
+  readonly #resting = new Resting();
 
   constructor(parts: LoopParts) {
     this.#parts = parts;
@@ -146,7 +145,9 @@ export class ReconcileLoop {
   /** Somebody has asked for something that the pass under way, or the last one, does not know of, and it can be decided on. */
   #hasNews(): boolean {
     const { objects, leads } = this.#parts;
-    return this.trouble === null && leads() && this.#order.hasNews(objects.workloads(), (key) => this.#isDue(key));
+    return (
+      this.trouble === null && leads() && this.#order.hasNews(objects.workloads(), (workload) => this.#isDue(workload))
+    );
   }
 
   /** In so long, or earlier where that is due already. */
@@ -195,14 +196,15 @@ export class ReconcileLoop {
     this.looks++;
     const { seen } = this;
     const models = this.#modelStatuses.sameAsBefore(objects.models());
-    const open = objects.workloads().filter((workload) => !this.#isSettled(workload, seen, models));
-    const left = this.#order.of(open.filter(({ metadata }) => this.#isDue(keyOf(metadata))));
+    const all = objects.workloads();
+    this.#forgetOthers(all);
+    const open = all.filter((workload) => !this.#isSettled(workload, seen, models));
+    const left = this.#order.of(open.filter((workload) => this.#isDue(workload)));
     const startedAt = performance.now();
     this.#undecided = new Set(open.map(({ metadata }) => keyOf(metadata)));
     const breath = new Breath();
     const some = async () => {
-      // Asked before each: a pass over many can last longer than a lease.
-      for (let next = left.shift(); next !== undefined && this.#parts.leads(); next = left.shift()) {
+      for (let next = left.shift(); next !== undefined && this.#mayGoOn(); next = left.shift()) {
         await this.#guarded(next, seen, models);
         this.#order.decided(next);
         await breath.drawn();
@@ -211,9 +213,14 @@ export class ReconcileLoop {
     };
     await Promise.all(Array.from({ length: AT_ONCE }, some));
     this.#order.putOff(left);
-    if (!this.#parts.leads()) return;
+    if (!this.#mayGoOn()) return;
     await this.#tended();
     await this.#modelStatuses.write(this.#parts.now());
+  }
+
+  /** Asked before each: a pass over many can last longer than a lease, or than whoever ends this process waits. */
+  #mayGoOn(): boolean {
+    return this.#parts.leads() && !this.#stopped;
   }
 
   #followClock(): void {
@@ -235,9 +242,16 @@ export class ReconcileLoop {
     }
   }
 
-  /** Not so while it rests after a failure. */
-  #isDue(key: string): boolean {
-    return this.#parts.now() >= (this.#resting.get(key)?.until ?? 0);
+  #isDue({ metadata }: Workload): boolean {
+    return this.#resting.isDue(metadata, this.#parts.now());
+  }
+
+  /** Of what has gone by another hand than ours. */
+  #forgetOthers(workloads: readonly Workload[]): void {
+    if (this.#memories.size + this.#resting.size <= workloads.length) return;
+    const there = new Set(workloads.map(({ metadata }) => metadata.uid));
+    for (const uid of this.#memories.keys()) if (!there.has(uid)) this.#memories.delete(uid);
+    this.#resting.keep(there);
   }
 
   #isSettled(workload: Workload, look: Look, models: readonly Model[]): boolean {
@@ -258,10 +272,9 @@ export class ReconcileLoop {
     const key = keyOf(workload.metadata);
     try {
       await this.#one(workload, look, models);
-      this.#resting.delete(key);
+      this.#resting.passed(workload.metadata);
     } catch (error) {
-      const pauseMs = Math.min(LONGEST_REST_MS, (this.#resting.get(key)?.pauseMs ?? FIRST_REST_MS / 2) * 2);
-      this.#resting.set(key, { until: now() + pauseMs, pauseMs });
+      const pauseMs = this.#resting.failed(workload.metadata, now());
       this.#figures.passes.add({ result: "failed" });
       const isExpected = error instanceof ControllerError;
       if (isExpected) log.warn({ workload: key, trouble: error.message, pause_ms: pauseMs }, "a pass was cut short");

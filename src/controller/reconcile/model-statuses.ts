@@ -45,9 +45,9 @@ export class ModelStatuses {
       const { uid, name } = model.metadata;
       const rest = this.#resting.get(uid);
       if (rest !== undefined && now < rest.until) continue;
-      const status = modelStatus(model, models, workloads, trusted, now);
-      if (isDeepStrictEqual(status, model.status)) continue;
       try {
+        const status = modelStatus(model, models, workloads, trusted, now);
+        if (isDeepStrictEqual(status, model.status)) continue;
         await objects.putModelStatus(model, status);
         this.#resting.delete(uid);
       } catch (error) {

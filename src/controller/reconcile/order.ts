@@ -37,11 +37,11 @@ export class Order {
   }
 
   /** @param isDue is false for one that rests after a failure. */
-  hasNews(workloads: readonly Workload[], isDue: (key: string) => boolean): boolean {
+  hasNews(workloads: readonly Workload[], isDue: (workload: Workload) => boolean): boolean {
     return workloads.some((workload) => {
       if (!isUnanswered(workload)) return false;
       const key = keyOf(workload.metadata);
-      return this.#before.get(key) !== workload.metadata.generation && isDue(key);
+      return this.#before.get(key) !== workload.metadata.generation && isDue(workload);
     });
   }
 

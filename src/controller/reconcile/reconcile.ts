@@ -11,7 +11,7 @@ import type { EpochMs } from "../../core/base/time.ts";
 import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
 import { modelRefusal } from "../objects/model-rules.ts";
 import { revisionOf } from "../objects/revision.ts";
-import { type Breach, notYet, readSpec } from "../objects/rules.ts";
+import { type Breach, nameBreaches, notYet, readSpec } from "../objects/rules.ts";
 import type { ConditionType, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { evacuationOf, rollingEvacuation } from "./evacuation.ts";
 import { hasRoomFor, roomFor } from "./fleet.ts";
@@ -194,7 +194,8 @@ function acceptedPlan({ metadata, spec }: Workload, seen: Seen, settings: Reconc
   const lines = (breaches: readonly Breach[]) => breaches.map(({ path, message }) => `${path}: ${message}`).join("\n");
   // Also its shape: a server with an older CRD lets everything through.
   const read = readSpec(spec);
-  if ("breaches" in read) return { condition: "Accepted", reason: "Invalid", message: lines(read.breaches) };
+  const breaches = [...nameBreaches(metadata), ...("breaches" in read ? read.breaches : [])];
+  if (breaches.length > 0) return { condition: "Accepted", reason: "Invalid", message: lines(breaches) };
   const later = notYet(spec);
   if (later.length > 0) return { condition: "Accepted", reason: "NotYet", message: lines(later) };
   const barred = modelRefusal(metadata, spec, seen.models, settings.trustedKeys);

@@ -9,6 +9,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { ControllerError } from "../objects/errors.ts";
+import { legibleModelStatus, legibleStatus } from "../objects/legible.ts";
 import { keyOf, type Metadata } from "../objects/meta.ts";
 import type { Model, ModelSpec, ModelStatus } from "../objects/model.ts";
 import type { Revision } from "../objects/revision.ts";
@@ -69,7 +70,7 @@ export class DatabaseObjects implements Objects {
       { sql: "SELECT * FROM idempotency_keys WHERE at > $1", values: [Date.now() - KEY_LIFE_MS] },
     ]);
     for (const row of changed) {
-      if (row.kind === "ControllerRevision") this.#learn(String(row.uid), JSON.parse(row.spec as string) as Revision);
+      if (row.kind === "ControllerRevision") this.#learn(String(row.uid), partIn(row.spec) as Revision);
       else this.#keepRow(row);
     }
     this.#dropOthers(new Set(there.map((row) => `${row.kind} ${row.namespace}/${row.name}`)), last);
@@ -306,8 +307,9 @@ export class DatabaseObjects implements Objects {
   /** What is known here already in a newer version stays, and so does a status that is still to be written. */
   #keepRow(row: Row): Workload | Model {
     const kind = row.kind as Kind;
-    const metadata = { ...JSON.parse(row.metadata as string), resourceVersion: String(row.version) } as Metadata;
-    const object: Kept = { metadata, spec: JSON.parse(row.spec as string), status: JSON.parse(row.status as string) };
+    const metadata = metadataIn(row);
+    const legible = kind === "LLMWorkload" ? legibleStatus : legibleModelStatus;
+    const object: Kept = { metadata, spec: partIn(row.spec), status: legible(partIn(row.status)) };
     const key = kind === "LLMWorkload" ? keyOf(metadata) : metadata.name;
     const kept = kind === "LLMWorkload" ? this.#workloads : this.#models;
     const known = kept.get(key);
@@ -339,6 +341,30 @@ export class DatabaseObjects implements Objects {
     this.#tell();
     return object;
   }
+}
+
+/** What a hand in the database has made unreadable is as nothing: its workload is not accepted, and all others go on. */
+function partIn(text: unknown): object {
+  try {
+    const said: unknown = JSON.parse(String(text));
+    return typeof said === "object" && said !== null ? said : {};
+  } catch {
+    return {};
+  }
+}
+
+function metadataIn({ metadata, name, namespace, uid, version }: Row): Metadata {
+  const { generation, labels, annotations, creationTimestamp, deletionTimestamp } = partIn(
+    metadata,
+  ) as Partial<Metadata>;
+  return {
+    ...{ name: String(name), namespace: String(namespace), uid: String(uid), resourceVersion: String(version) },
+    generation: generation ?? 1,
+    labels: labels ?? {},
+    annotations: annotations ?? {},
+    creationTimestamp: creationTimestamp ?? new Date(0).toISOString(),
+    deletionTimestamp: deletionTimestamp ?? null,
+  };
 }
 
 function asStorageError(error: unknown): unknown {

@@ -7,6 +7,7 @@
  */
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import { conditionOf } from "../objects/conditions.ts";
+import { legibleSpec } from "../objects/legible.ts";
 import { keyOf, tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import { shownEnv, shownSpec } from "../objects/secrets.ts";
@@ -94,7 +95,8 @@ function gibOf(bytes: number | null): number | null {
 }
 
 export function deploymentRow(workload: Workload, id: string = workload.metadata.name): RowValues {
-  const { metadata, spec, status } = workload;
+  const { metadata, status } = workload;
+  const spec = legibleSpec(workload.spec);
   const ready = conditionOf(status.conditions, "Ready");
   const desired = status.desiredReplicas ?? spec.replicas ?? spec.scaling.minReplicas;
   const cpu = parseCpuMillis(spec.resources.cpu);

@@ -22,6 +22,17 @@ export const CONTROLLER_CLUSTER_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/api/gpu-views.ts",
+    ["test/controller/nodes.test.ts"],
+    [
+      {
+        name: "Memory of GPUs of which nobody says how much is taken counts as free",
+        find: "(sum === null || value === null ? null : sum + value)",
+        replace: "(sum === null ? null : sum + (value ?? 0))",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/load-watch.ts",
     ["test/controller/figures.test.ts"],
     [

@@ -26,7 +26,7 @@ import {
   parametersOf,
   visible,
 } from "./parts.ts";
-import { deploymentView, statusView } from "./views.ts";
+import { deploymentView, externalOf, statusView } from "./views.ts";
 
 const MAX_LISTED = 1_000;
 const readCreate = checker(createSchema);
@@ -50,7 +50,7 @@ export function deploymentEndpoints(parts: ApiParts): readonly Endpoint[] {
         DELETE: { role: change, body: "ignored", answer: (call) => remove(parts, call) },
       }),
       endpoint(prefix, "key", {
-        GET: { ...look, takesQuery: true, answer: (call) => list(parts, call) },
+        GET: { ...look, takesQuery: true, answer: (call) => list(parts, call, prefix.startsWith("/admin")) },
         ...(prefix.startsWith("/internal")
           ? {}
           : {
@@ -168,7 +168,8 @@ export function demandFit({ loop, objects, settings }: ApiParts, draft: Workload
   }
 }
 
-function list(parts: ApiParts, call: Call): Answer {
+/** @param isNewestFirst as the second seed's own pages show them; else by name. */
+function list(parts: ApiParts, call: Call, isNewestFirst: boolean): Answer {
   const query = parametersOf(call, ["tenant_id", "model_id", "status", "limit", "offset"]);
   const limit = numberIn("limit", query.limit, 100, MAX_LISTED);
   const offset = numberIn("offset", query.offset, 0, Number.MAX_SAFE_INTEGER);
@@ -178,7 +179,9 @@ function list(parts: ApiParts, call: Call): Answer {
       (query.model_id === undefined || modelIdOf(workload) === query.model_id) &&
       (query.status === undefined || (workload.status.state ?? "pending") === query.status),
   );
-  return json(200, found.slice(offset, offset + limit).map(deploymentView));
+  const age = ({ metadata }: Workload) => Date.parse(metadata.creationTimestamp);
+  const ordered = isNewestFirst ? found.toSorted((a, b) => age(b) - age(a)) : found;
+  return json(200, ordered.slice(offset, offset + limit).map(deploymentView));
 }
 
 function status(parts: ApiParts, call: Call): Answer {
@@ -242,6 +245,8 @@ function modelStatus(parts: ApiParts, call: Call): Answer {
     ...view,
     status: view.ready_replicas > 0 ? "running" : "deploying",
     deployment_status: view.status,
+    endpoint: view.internal_endpoint ?? view.external_endpoint,
+    gpu_count: view.total_gpus,
   });
 }
 
@@ -252,7 +257,8 @@ function modelUrl(parts: ApiParts, call: Call): Answer {
     throw new ControllerError("workload-not-found", `no replica of the model ${call.id} is ready`);
   }
   return json(200, {
-    endpoint_url: best.status.endpoints?.[0],
+    // As there: a gateway that stands outside of the cluster cannot call the Service's name.
+    endpoint_url: externalOf(best) ?? best.status.endpoints?.[0],
     model_id: modelIdOf(best),
     model_name: best.spec.modelName,
     huggingface_id: best.spec.engine?.model ?? null,

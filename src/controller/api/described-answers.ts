@@ -87,6 +87,7 @@ export const modelEndpoint = z
   })
   .meta({ id: "ModelEndpoint" });
 
+const allocation = { total_gpus: count, allocated_gpus: count, available_gpus: count };
 const resourceNode = z.object({
   node_id: text,
   node_name: text,
@@ -110,6 +111,39 @@ export const resources = z
     max_deployable_gpus: count.meta({ description: "The most that are free on one node" }),
   })
   .meta({ id: "Resources" });
+
+const memorySum = {
+  ...allocation,
+  available_capacity_percent: figure,
+  total_vram_gb: figure,
+  allocated_vram_gb: figure,
+  available_vram_gb: figure,
+  vram_allocation_percent: figure,
+};
+export const clusterStatus = resources
+  .extend({
+    summary_by_gpu_type: z.record(text, z.object({ ...memorySum, vram_per_gpu_gb: figure })),
+    cluster_total: z.object(memorySum),
+    nodes: z.array(
+      resourceNode.extend({
+        available_capacity_percent: figure,
+        gpu_memory_gb: figure,
+        vram_total_gb: figure,
+        vram_allocated_gb: figure,
+        vram_available_gb: figure,
+        vram_allocation_percent: figure,
+        deployments: z.array(
+          z.object({
+            ...{ deployment_name: text, model_id: text, model_name: text, status: text, gpu_count: count },
+            memory_fraction: figure,
+            vram_allocated_gb: figure,
+          }),
+        ),
+        gpus: z.null().meta({ description: "Kubernetes does not tell which GPU of a node a pod has" }),
+      }),
+    ),
+  })
+  .meta({ id: "ClusterStatus", description: "Memory is what engines were told to take; null: nobody says" });
 
 export const node = z
   .object({
@@ -141,7 +175,10 @@ export const node = z
 export const utilization = z
   .object({
     timestamp: time,
-    cluster_metrics: z.object({ gpus_total: count, gpus_allocated: count, gpu_allocation_percent: figure }),
+    cluster_metrics: z.object({
+      ...{ gpus_total: count, gpus_allocated: count, gpu_allocation_percent: figure },
+      ...allocation,
+    }),
     node_metrics: z.array(
       z.object({
         node_id: text,
@@ -159,6 +196,8 @@ export const utilization = z
       z.object({
         deployment_id: text,
         model_id: text,
+        tenant_id: text,
+        replicas: figure,
         gpu_compute_utilization_percent: figure,
         memory_utilization_percent: figure,
         cpu_utilization_percent: figure,
@@ -167,7 +206,14 @@ export const utilization = z
         error_rate: figure,
       }),
     ),
-    summary: z.object({ nodes: count, deployments: count }),
+    summary: z.object({
+      ...{ nodes: count, deployments: count },
+      ...allocation,
+      cluster_gpu_allocation_percent: figure,
+      cluster_memory_allocation_percent: figure,
+      active_deployments: count,
+      total_running_pods: count,
+    }),
   })
   .meta({ id: "Utilization", description: "What nobody measured is null" });
 
@@ -177,10 +223,19 @@ export const health = z
     status: state,
     version: text,
     components: z.record(text, state),
-    metrics: z.object({ deployments: count, nodes: figure }),
+    timestamp: time,
+    metrics: z.object({
+      ...{ deployments: count, nodes: figure },
+      ...{ total_nodes: count, healthy_nodes: count },
+      ...{ total_deployments: count, running_deployments: count, failed_deployments: count },
+    }),
     issues: z.array(text),
   })
   .meta({ id: "Health" });
+const connection = z.enum(["connected", "disconnected"]);
+export const ownHealth = health
+  .extend({ service: text, database: connection, kubernetes: connection.optional(), host: connection.optional() })
+  .meta({ id: "OwnHealth" });
 
 export const ready = z.object({ ready: z.boolean(), reason: text.optional() }).meta({ id: "Ready" });
 

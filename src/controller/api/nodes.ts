@@ -2,12 +2,14 @@
 import { type Answer, json } from "../../http/exchange/answers.ts";
 import { checker } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
+import { tenantOf } from "../objects/meta.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import type { NodeDrain } from "../reconcile/backend.ts";
 import type { Inventory } from "../reconcile/inventory.ts";
 import { isOfProduct, type NodeSeen } from "../reconcile/seen.ts";
 import { inventoryOf, OWN_CLUSTER } from "../store/projection.ts";
 import { drainSchema } from "./asks.ts";
+import { clusterStatusView } from "./gpu-views.ts";
 import { type ApiParts, deploymentNamed, numberIn, parametersOf, tenantsOf, visible } from "./parts.ts";
 import { nodeView, resourcesView } from "./views.ts";
 
@@ -24,21 +26,18 @@ export function nodeEndpoints(parts: ApiParts): readonly Endpoint[] {
       GET: { role: "allocate", body: "ignored", answer: () => json(200, resourcesView(nodes())) },
     }),
     endpoint(`${infrastructure}/nodes`, "key", {
-      GET: {
-        ...admin,
-        answer: () =>
-          json(
-            200,
-            nodes().map((node) => nodeView(node, inventoryNow(parts))),
-          ),
-      },
+      GET: { ...admin, takesQuery: true, answer: (call) => listed(parts, call) },
     }),
     endpoint("/admin/v1/clusters", "key", { GET: { ...admin, answer: () => json(200, [clusterView(parts)]) } }),
     endpoint(`${infrastructure}/gpu-utilization`, "key", {
       GET: { ...admin, answer: (call) => utilization(parts, call) },
     }),
     endpoint("/admin/v1/gpu/cluster-status", "key", {
-      GET: { ...admin, answer: () => json(200, resourcesView(nodes())) },
+      GET: {
+        ...admin,
+        answer: (call) =>
+          json(200, clusterStatusView(nodes(), inventoryNow(parts), parts.objects.workloads(), visible(parts, call))),
+      },
     }),
     endpoint(`${infrastructure}/health`, "key", { GET: { ...admin, answer: () => json(200, healthView(parts)) } }),
     endpoint(`${infrastructure}/nodes/:id/drain`, "key", {
@@ -62,6 +61,16 @@ export function nodeEndpoints(parts: ApiParts): readonly Endpoint[] {
 
 function inventoryNow({ loop: { seen }, objects }: ApiParts): Inventory {
   return seen === null ? { nodes: [], pods: [] } : (seen.inventory?.() ?? inventoryOf(seen, objects.workloads()));
+}
+
+function listed(parts: ApiParts, call: Call): Answer {
+  const { status, gpu_type: product } = parametersOf(call, ["status", "gpu_type"]);
+  const inventory = inventoryNow(parts);
+  const found = (parts.loop.seen?.nodes ?? [])
+    .filter((node) => product === undefined || isOfProduct(node, product))
+    .map((node) => nodeView(node, inventory))
+    .filter((node) => status === undefined || node.status === status);
+  return json(200, found);
 }
 
 /** The one that this controller is of. */
@@ -115,11 +124,17 @@ function utilization(parts: ApiParts, call: Call): Answer {
   const nodes = seen?.nodes ?? [];
   const inventory = inventoryNow(parts);
   const percent = (part: number, whole: number) => (whole === 0 ? null : (part / whole) * 100);
-  const gpus = nodes.reduce((sum, node) => sum + node.gpus, 0);
-  const used = nodes.reduce((sum, node) => sum + node.usedGpus, 0);
+  const { total_gpus: gpus, allocated_gpus: used, available_gpus: free } = resourcesView(nodes);
+  const allocation = { total_gpus: gpus, allocated_gpus: used, available_gpus: free };
+  const isRunning = new Set(
+    visible(parts, call).flatMap(({ metadata, status }) => (status.state === "running" ? [metadata.name] : [])),
+  );
+  const running = inventory.pods.filter(({ phase }) => phase === "ready" || phase === "unready");
   const deployments = visible(parts, call).map((workload) => ({
     deployment_id: workload.metadata.name,
     model_id: modelIdOf(workload),
+    tenant_id: tenantOf(workload.metadata),
+    replicas: workload.status.desiredReplicas ?? null,
     gpu_compute_utilization_percent: workload.status.currentMetrics?.gpu_utilization ?? null,
     memory_utilization_percent: workload.status.currentMetrics?.memory ?? null,
     cpu_utilization_percent: workload.status.currentMetrics?.cpu ?? null,
@@ -129,7 +144,10 @@ function utilization(parts: ApiParts, call: Call): Answer {
   }));
   return json(200, {
     timestamp: new Date(parts.now()).toISOString(),
-    cluster_metrics: { gpus_total: gpus, gpus_allocated: used, gpu_allocation_percent: percent(used, gpus) },
+    cluster_metrics: {
+      ...{ gpus_total: gpus, gpus_allocated: used, gpu_allocation_percent: percent(used, gpus) },
+      ...allocation,
+    },
     node_metrics: nodes.map((one) => {
       const node = nodeView(one, inventory);
       const part = (used: number | null, whole: number | null) =>
@@ -147,8 +165,26 @@ function utilization(parts: ApiParts, call: Call): Answer {
       };
     }),
     deployment_metrics: deployments,
-    summary: { nodes: nodes.length, deployments: deployments.length },
+    summary: {
+      ...{ nodes: nodes.length, deployments: deployments.length },
+      ...allocation,
+      cluster_gpu_allocation_percent: percent(used, gpus),
+      cluster_memory_allocation_percent: memoryPart(inventory),
+      active_deployments: deployments.filter(({ deployment_id: id }) => isRunning.has(id)).length,
+      total_running_pods: running.length,
+    },
   });
+}
+
+/** Of the memory of all nodes; `null`: not all of them say what they have. */
+function memoryPart({ nodes }: Inventory): number | null {
+  const sum = (of: (node: Inventory["nodes"][number]) => number | null) =>
+    nodes.reduce((total: number | null, node) => {
+      const value = of(node);
+      return total === null || value === null ? null : total + value;
+    }, 0);
+  const [used, all] = [sum((node) => node.usedMemoryBytes), sum((node) => node.memoryBytes)];
+  return used === null || all === null || all === 0 ? null : (used / all) * 100;
 }
 
 function nodesHealth(nodes: readonly NodeSeen[]): "healthy" | "degraded" | "unhealthy" {
@@ -156,7 +192,7 @@ function nodesHealth(nodes: readonly NodeSeen[]): "healthy" | "degraded" | "unhe
   return ready === 0 ? "unhealthy" : ready < nodes.length ? "degraded" : "healthy";
 }
 
-export function healthView({ loop, objects, version, database, backend: { kind } }: ApiParts) {
+export function healthView({ loop, objects, version, database, backend: { kind }, now }: ApiParts) {
   const workloads = objects.workloads();
   const bad = workloads.filter(({ status: { state } }) => state === "failed" || state === "error");
   const issues = [
@@ -164,20 +200,29 @@ export function healthView({ loop, objects, version, database, backend: { kind }
     ...(database.trouble === null ? [] : [`the database: ${database.trouble}`]),
     ...bad.map(({ metadata, status }) => `${metadata.name} is ${status.state}`),
   ];
+  const nodes = loop.seen?.nodes ?? [];
   const status =
     loop.trouble !== null ? "unhealthy" : bad.length > 0 || database.trouble !== null ? "degraded" : "healthy";
   return {
     status,
     version,
+    timestamp: new Date(now()).toISOString(),
     components: {
       [kind]: loop.trouble === null ? "healthy" : "unhealthy",
-      nodes: nodesHealth(loop.seen?.nodes ?? []),
+      nodes: nodesHealth(nodes),
       // Nobody looks whether a storage can be read but the pods that do.
       storage: "unknown",
       database: database.trouble === null ? "healthy" : "unhealthy",
       deployments: bad.length === 0 ? "healthy" : "degraded",
     },
-    metrics: { deployments: workloads.length, nodes: loop.seen?.nodes.length ?? null },
+    metrics: {
+      ...{ deployments: workloads.length, nodes: loop.seen?.nodes.length ?? null },
+      total_nodes: nodes.length,
+      healthy_nodes: nodes.filter(({ ready }) => ready).length,
+      total_deployments: workloads.length,
+      running_deployments: workloads.filter(({ status: { state } }) => state === "running").length,
+      failed_deployments: bad.length,
+    },
     issues,
   };
 }

@@ -233,7 +233,17 @@ const ADMIN: ZodOpenApiPathsObject = {
       query: z.object({ deployment_id: text.optional(), ...LIMIT }),
     }),
   },
-  "/admin/v1/infrastructure/nodes": { get: call({ id: "listNodes", summary: "Nodes", answer: z.array(shapes.node) }) },
+  "/admin/v1/infrastructure/nodes": {
+    get: call({
+      id: "listNodes",
+      summary: "Nodes",
+      answer: z.array(shapes.node),
+      query: z.object({
+        status: text.optional(),
+        gpu_type: text.optional().meta({ description: "A part of its name, or its own id" }),
+      }),
+    }),
+  },
   [`${NODE}/drain`]: {
     post: call({
       id: "drainNode",
@@ -268,7 +278,9 @@ const ADMIN: ZodOpenApiPathsObject = {
   "/admin/v1/infrastructure/health": {
     get: call({ id: "readHealth", summary: "How everything is", answer: shapes.health }),
   },
-  "/admin/v1/gpu/cluster-status": { get: call({ id: "readGpus", summary: "GPUs by node", answer: shapes.resources }) },
+  "/admin/v1/gpu/cluster-status": {
+    get: call({ id: "readGpus", summary: "GPUs by kind and node", answer: shapes.clusterStatus }),
+  },
   "/admin/v1/clusters": {
     get: call({ id: "listClusters", summary: "Where replicas run", answer: z.array(shapes.cluster) }),
   },
@@ -372,7 +384,7 @@ const page = (id: string, summary: string, type: string): ZodOpenApiOperationObj
 });
 const alive = z.object({ status: z.literal("ok") });
 const SERVICE: ZodOpenApiPathsObject = {
-  "/health": { get: call({ id: "health", summary: "How the controller is", answer: shapes.health, isOpen: true }) },
+  "/health": { get: call({ id: "health", summary: "How the controller is", answer: shapes.ownHealth, isOpen: true }) },
   "/healthz": { get: call({ id: "healthz", summary: "Whether the process serves", answer: alive, isOpen: true }) },
   "/readyz": {
     get: call({

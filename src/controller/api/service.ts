@@ -14,7 +14,7 @@ export function serviceEndpoints(parts: ApiParts, isDraining: () => boolean): re
   const unready = () =>
     isDraining() ? "the controller is shutting down" : (parts.loop.trouble ?? (isHost ? parts.database.unread : null));
   return [
-    endpoint("/health", "probe", { GET: { ...open, answer: () => json(200, healthView(parts)) } }),
+    endpoint("/health", "probe", { GET: { ...open, answer: () => json(200, ownHealth(parts)) } }),
     endpoint("/healthz", "probe", { GET: { ...open, answer: () => json(200, { status: "ok" }) } }),
     endpoint("/readyz", "probe", {
       GET: {
@@ -37,6 +37,18 @@ export function serviceEndpoints(parts: ApiParts, isDraining: () => boolean): re
       GET: { role: "admin", body: "ignored", answer: () => json(200, configView(parts)) },
     }),
   ];
+}
+
+/** With what the second seed's own probe looks for. */
+function ownHealth(parts: ApiParts) {
+  const { database, loop, backend } = parts;
+  const connected = (trouble: string | null) => (trouble === null ? "connected" : "disconnected");
+  return {
+    ...healthView(parts),
+    service: "orchestration-service",
+    database: connected(database.trouble),
+    [backend.kind]: connected(loop.trouble),
+  };
 }
 
 function configView({ settings }: ApiParts) {

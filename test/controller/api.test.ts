@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
 import { API_VERSION } from "../../src/controller/objects/meta.ts";
 import { revisionOf, revisionParts } from "../../src/controller/objects/revision.ts";
+import type { Workload } from "../../src/controller/objects/workload.ts";
 import { spec } from "./objects.ts";
 import { type ServedApi, serveApi } from "./served-api.ts";
 import type { SqliteObjects } from "./sqlite-objects.ts";
@@ -40,6 +41,12 @@ async function call(who: "root" | "acme" | "other", method: string, path: string
   const headers = { "x-api-key": `${who}-key-0123456789ab`, "content-type": "application/json" };
   const answer = await fetch(url + path, { method, headers, body: body === undefined ? null : JSON.stringify(body) });
   return { status: answer.status, body: JSON.parse(await answer.text()) };
+}
+
+function onlyOne(): Workload {
+  const [one] = store.workloads();
+  if (one === undefined) throw new Error("there is no workload");
+  return one;
 }
 
 /** A workload of the tenant acme, by its label. */
@@ -265,6 +272,26 @@ test("a model of several deployments is scaled by the id of one, and to delete o
   expect((await call("acme", "DELETE", "/internal/deployments/never-was")).status).toBe(404);
 });
 
+test("one that was made by hand and taken away before anybody has written of it may be deleted again", async () => {
+  expect((await put("acme", "acme")).status).toBe(201);
+  const path = "/internal/deployments/chat";
+  expect((await call("acme", "DELETE", path)).status).toBe(200);
+  await store.forget(onlyOne());
+  expect((await call("acme", "DELETE", path)).status).toBe(200);
+  expect(await call("other", "DELETE", path)).toMatchObject({ status: 403, body: { code: "tenant-foreign" } });
+});
+
+test("a deployment that the backend refuses says so in its message, in the backend's words", async () => {
+  await put("acme", "acme");
+  const at = new Date().toISOString();
+  const of = (type: string, reason: string, message: string) =>
+    ({ type, status: "False", reason, message, lastTransitionTime: at, observedGeneration: 1 }) as const;
+  const ready = of("Ready", "NotAllReady", "0 of 1 replicas of this revision serve");
+  await store.putStatus(onlyOne(), { conditions: [ready, of("Progressing", "BackendRefused", "env: no such name")] });
+  const { body } = await call("acme", "GET", "/internal/deployments/chat");
+  expect(body.message).toBe("BackendRefused: env: no such name");
+});
+
 test("nobody sets secretRefs by the API", async () => {
   for (const who of ["root", "acme"] as const) {
     const answer = await put(who, "default", { security: { secretRefs: ["db-password"] } });
@@ -315,8 +342,7 @@ test("undo goes back to an earlier revision on one host, and what is not built s
     store.keepRevision(made, { name, number, parts, template: null, madeAt: "2026-01-01T00:00:00.000Z" });
   await keep(1, first, revisionOf(made.metadata, made.spec));
   await put("root", "acme", { modelVersion: "13b", replicas: 3 });
-  const [now] = store.workloads();
-  if (now === undefined) throw new Error("it is gone");
+  const now = onlyOne();
   await keep(2, revisionParts(now.metadata, now.spec), revisionOf(now.metadata, now.spec));
   const { body } = await call("acme", "GET", rollout);
   expect(body.revisions).toMatchObject([

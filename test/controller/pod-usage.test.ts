@@ -15,7 +15,8 @@ const load = () => {
 function measured(cpu: string, memory: string): void {
   for (const { metadata } of server.all("pods")) {
     server.set(`/apis/metrics.k8s.io/v1beta1/namespaces/ns/pods/${metadata.name}`, {
-      metadata: { name: metadata.name, namespace: "ns" },
+      // With the labels of its pod, as the metrics server has it: it is asked for by them.
+      metadata: { name: metadata.name, namespace: "ns", labels: metadata.labels },
       containers: [{ name: "llm-server", usage: { cpu, memory } }],
     });
   }

@@ -173,6 +173,11 @@ describe("a workload", () => {
     expect(count * 2_048).toBeLessThanOrEqual(23_034 * 0.92 - 12_853);
     expect((count + 1) * 2_048).toBeGreaterThan(23_034 * 0.92 - 12_853 - 2_048);
     expect(flagsOf({ max_model_len: 4_096, max_num_seqs: 64 })).toEqual(["--max-model-len=4096", "--max-num-seqs=64"]);
+    // As its clients write it: 4k is 4,000, and 4K 4,096.
+    expect(flagsOf({ max_model_len: "4096" })).toEqual([length, sequences]);
+    expect(flagsOf({ max_model_len: "4K" })).toEqual([length, sequences]);
+    expect(flagsOf({ max_model_len: "4k" })).toContain("--max-model-len=4000");
+    expect(flagsOf({ max_model_len: "auto" })).toEqual(["--max-model-len=auto"]);
     // So many have room that the engine's own number is better; or nobody knows what it has.
     expect(flagsOf({ max_model_len: 256 }, [node({ gpuMemoryMib: 143_771 })])).toEqual(["--max-model-len=256"]);
     expect(flagsOf({ max_model_len: 4_096 }, [node({ gpuMemoryMib: null })])).toEqual(["--max-model-len=4096"]);

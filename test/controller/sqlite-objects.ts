@@ -31,6 +31,10 @@ export class SqliteObjects extends DatabaseObjects implements History {
     return this.recorder;
   }
 
+  noteDeployment(...whose: Parameters<Recorder["noteDeployment"]>): void {
+    this.recorder.noteDeployment(...whose);
+  }
+
   beginScaling(event: ScalingBegun): void {
     this.recorder.beginScaling(event);
   }

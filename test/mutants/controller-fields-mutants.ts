@@ -15,6 +15,44 @@ const USAGE = "test/controller/pod-usage.test.ts";
 
 export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
   ...planted(
+    "src/controller/objects/engine-config.ts",
+    ["test/controller/engine-config.test.ts"],
+    [
+      {
+        name: "An engine may be told to take seven times the memory of its GPU",
+        find: "part > 0 && part <= 1",
+        replace: "part > 0",
+      },
+      {
+        name: "An engine may be told to serve where nobody asks",
+        find: "config[name] !== undefined && config[name] !== null",
+        replace: "config[name] === undefined && config[name] !== undefined",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/api/views.ts",
+    ["test/controller/api.test.ts"],
+    [
+      {
+        name: "A deployment that the backend refuses says only that it is not ready",
+        find: 'reason === "BackendRefused"',
+        replace: 'reason === "Backend"',
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/api/deployments.ts",
+    ["test/controller/api.test.ts"],
+    [
+      {
+        name: "To delete a deployment twice in its first minute is a mistake",
+        find: "parts.history.noteDeployment(name,",
+        replace: "parts.history.noteDeployment(name.toUpperCase(),",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/settings/seed-environment.ts",
     [ENVIRONMENT],
     [

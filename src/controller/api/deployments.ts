@@ -198,7 +198,12 @@ async function update(parts: ApiParts, call: Call): Promise<Answer> {
 
 async function remove(parts: ApiParts, call: Call): Promise<Answer> {
   const isGone = parts.objects.workloads().every(({ metadata }) => metadata.name !== call.id);
-  if (!isGone || !(await wasTheirs(parts, call))) await parts.objects.remove(deploymentNamed(parts, call, call.id));
+  if (!isGone || !(await wasTheirs(parts, call))) {
+    const workload = deploymentNamed(parts, call, call.id);
+    const { name } = workload.metadata;
+    parts.history.noteDeployment(name, tenantOf(workload.metadata), new Date(parts.now()).toISOString());
+    await parts.objects.remove(workload);
+  }
   return json(200, { success: true, message: `deployment ${call.id} is deleted`, data: { deployment_id: call.id } });
 }
 

@@ -53,7 +53,9 @@ function messageOf({ status }: Workload): string {
   const bad =
     conditions.find(({ type, status: holds }) => type === "Accepted" && holds === "False") ??
     conditions.find(({ type, status: holds }) => type === "Stuck" && holds === "True") ??
-    conditions.find(({ type, status: holds }) => type === "Schedulable" && holds === "False");
+    conditions.find(({ type, status: holds }) => type === "Schedulable" && holds === "False") ??
+    // What the backend does not take it never will: no replica comes of waiting.
+    conditions.find(({ reason }) => reason === "BackendRefused");
   const told = bad ?? conditionOf(conditions, "Ready");
   return told === undefined ? "accepted" : `${told.reason}: ${told.message ?? ""}`.replace(/: $/, "");
 }

@@ -3,6 +3,7 @@
  * checked here again, since an older server or CRD lets everything through.
  */
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+import { configBreaches } from "./engine-config.ts";
 import { type Metadata, NAME_RULE, OBJECT_NAME } from "./meta.ts";
 import { type WorkloadSpec, workloadSpecSchema } from "./workload.ts";
 
@@ -42,8 +43,8 @@ function reading(given: unknown): Read {
   return breaches.length === 0 ? { spec: read.data } : { breaches };
 }
 
-function breachesOf({ scaling, resources }: WorkloadSpec): Breach[] {
-  const found: Breach[] = [];
+function breachesOf({ scaling, resources, engine }: WorkloadSpec): Breach[] {
+  const found: Breach[] = configBreaches(engine?.config ?? {});
   if (scaling.minReplicas > scaling.maxReplicas) {
     found.push({ path: "spec.scaling", message: "minReplicas must not be above maxReplicas" });
   }

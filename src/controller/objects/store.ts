@@ -105,6 +105,8 @@ export interface History {
   addEvent(event: DeploymentEvent): void;
   /** The newest first. */
   events(deploymentId: string, limit: number): Promise<readonly DeploymentEvent[]>;
+  /** Of one that is about to go: whose it was is told from then on. */
+  noteDeployment(deploymentId: string, tenantId: string, at: string): void;
   /** Whose a deployment is or was; `null`: no row tells, or the database is away. */
   tenantOf(deploymentId: string): Promise<string | null>;
 }

@@ -12,6 +12,7 @@ import { type ModelNeed, modelNeed } from "../../core/analyzer/model-need.ts";
 import { parseModelName } from "../../core/analyzer/parse-name.ts";
 import type { JsonObject } from "../../core/base/json.ts";
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+import { memoryPartOf, modelLengthOf } from "../objects/engine-config.ts";
 import type { Model } from "../objects/model.ts";
 import { modelOfWorkload } from "../objects/model-rules.ts";
 import type { WorkloadSpec } from "../objects/workload.ts";
@@ -164,8 +165,8 @@ function needOf(
   maxModelLen?: number,
 ): ModelNeed | null {
   const config = (engine?.config ?? {}) as JsonObject;
-  const length = maxModelLen === undefined ? {} : { max_model_len: maxModelLen };
-  const hints = new Hints({ model_name: model, ...config, ...length });
+  const length = maxModelLen ?? modelLengthOf(config);
+  const hints = new Hints({ model_name: model, ...config, ...(length === null ? {} : { max_model_len: length }) });
   const type = modelType === "embedding" ? "embedding" : "inference";
   return modelNeed(type, hints, { statedGpus, cards: () => cards, models: {}, known: NOTHING_KNOWN });
 }
@@ -214,8 +215,8 @@ function flagsOf(
   cards: readonly number[],
 ): Flags | PlanRefused {
   const config = { ...(spec.engine?.config ?? {}) } as Record<string, unknown>;
-  const utilization = Number(config.gpu_memory_utilization ?? DEFAULT_UTILIZATION);
-  const asked = typeof config.max_model_len === "number" ? config.max_model_len : null;
+  const utilization = memoryPartOf(config) ?? DEFAULT_UTILIZATION;
+  const asked = modelLengthOf(config);
   const fitting = asked === null ? null : longestThatFits(spec, model, gpus, cards, utilization, asked);
   if (fitting !== null && "reason" in fitting) return fitting;
   delete config.tensor_parallel_size;
@@ -224,7 +225,7 @@ function flagsOf(
     delete config.distributed_executor_backend;
   }
   delete config.gpu_memory_utilization;
-  delete config.max_model_len;
+  if (asked !== null) delete config.max_model_len;
   return {
     memoryMib: fitting?.memoryMib ?? null,
     flags: [

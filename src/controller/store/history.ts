@@ -48,6 +48,8 @@ export class Recorder implements History {
   #waiting: Waiting[] = [];
   #scalings: ScalingEvent[] = [];
   #events: DeploymentEvent[] = [];
+  /** Of deployments that were taken away: also while the database is away. */
+  readonly #owners = new Map<string, string>();
   #writing: Promise<void> | null = null;
   #timer: NodeJS.Timeout | null = null;
   #closed = false;
@@ -106,6 +108,14 @@ export class Recorder implements History {
     return known.eventId;
   }
 
+  noteDeployment(deploymentId: string, tenantId: string, at: string): void {
+    this.#owners.delete(deploymentId);
+    this.#owners.set(deploymentId, tenantId);
+    const [oldest] = this.#owners.keys();
+    if (this.#owners.size > MAX_KNOWN && oldest !== undefined) this.#owners.delete(oldest);
+    this.#add([this.#parts.deployment(deploymentId, tenantId, at)]);
+  }
+
   addEvent(event: DeploymentEvent): void {
     remember(this.#events, event);
     const { deploymentId, at, type, reason, message } = event;
@@ -153,6 +163,8 @@ export class Recorder implements History {
   }
 
   async tenantOf(deploymentId: string): Promise<string | null> {
+    const known = this.#owners.get(deploymentId);
+    if (known !== undefined) return known;
     const sql = "SELECT tenant_id FROM deployments WHERE deployment_id = $1";
     const [row] = (await this.#read({ sql, values: [deploymentId] })) ?? [];
     return row === undefined ? null : (row.tenant_id as string);

@@ -2,6 +2,7 @@
 import { type Mutant, planted } from "./mutant.ts";
 
 const HOSTILE = "test/controller/hostile.test.ts";
+const INSTANCES = "test/controller/instances.test.ts";
 const RUBBISH = "test/controller/rubbish.test.ts";
 const WATCH = "test/controller/watch.test.ts";
 
@@ -67,6 +68,28 @@ export const CONTROLLER_HOSTILE_MUTANTS: readonly Mutant[] = [
         name: "A workload that somebody else's finalizer keeps is let go at each look",
         find: "if (!finalizers.includes(FINALIZER)) return;",
         replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/fleet.ts",
+    [INSTANCES],
+    [
+      {
+        name: "A rollout of instances of MIG surges where whole GPUs are free",
+        find: "if (!isOfWholeGpus(of)) return 0;",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/reconcile/plan.ts",
+    [INSTANCES],
+    [
+      {
+        name: "An instance of MIG is planned with the memory of whole GPUs",
+        find: "resource === WHOLE ? cardsIn(",
+        replace: "resource !== undefined ? cardsIn(",
       },
     ],
   ),

@@ -12,7 +12,7 @@ import { modelOfWorkload, modelRefusal, readModel } from "../objects/model-rules
 import type { Created, WorkloadDraft } from "../objects/store.ts";
 import { gpuMaximumOf, gpusOfTenant } from "../objects/tenants.ts";
 import type { Workload } from "../objects/workload.ts";
-import { hasRoomFor } from "../reconcile/fleet.ts";
+import { hasRoomFor, isOfWholeGpus } from "../reconcile/fleet.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
 import { type CreateAsk, createSchema, scaleSchema, updateSchema, withoutNulls } from "./asks.ts";
 import { changeable, changedDraft, deploymentId, draftOf, keepsTokens, restartDraft, scaledDraft } from "./drafts.ts";
@@ -163,7 +163,7 @@ export function demandFit({ loop, objects, settings }: ApiParts, draft: Workload
     throw new ControllerError("tenant-maximum", words);
   }
   if (!now || planned.gpus === 0) return;
-  if (!hasRoomFor(nodes, planned)) {
+  if (isOfWholeGpus(planned) && !hasRoomFor(nodes, planned)) {
     throw new ControllerError("no-gpu-free", `no node has ${planned.gpus} GPUs free now`);
   }
 }

@@ -63,7 +63,12 @@ export function nodeKept(node: KubeObject): KubeObject {
 /** GPUs that a pod holds, or will when it starts: from the moment it is bound. */
 export function gpusOf(pod: KubeObject): number {
   const { containers = [] } = (pod.spec ?? {}) as PodSpec;
-  return containers.reduce((sum, { resources }) => sum + Number(resources?.limits?.[GPU] ?? 0), 0);
+  return containers.reduce((sum, { resources }) => sum + countIn(resources?.limits?.[GPU]), 0);
+}
+
+/** Of devices; a quantity or a label that says no number says nothing: it must not make nonsense of the sum over all. */
+function countIn(said: string | undefined): number {
+  return /^\d{1,4}$/.test(said ?? "") ? Number(said) : 0;
 }
 
 /** Where it serves, as its container says (render.ts). */
@@ -118,15 +123,16 @@ export function nodesSeen(nodes: readonly KubeObject[], pods: readonly KubeObjec
       readonly allocatable?: Readonly<Record<string, string>>;
       readonly conditions?: readonly Condition[];
     };
-    const gpus = Number(allocatable[GPU] ?? 0);
+    const gpus = countIn(allocatable[GPU]);
     if (gpus === 0) return [];
-    const memory = Number(metadata.labels?.["nvidia.com/gpu.memory"]);
+    const said = metadata.labels?.["nvidia.com/gpu.memory"] ?? "";
+    const memory = /^\d{1,9}$/.test(said) ? Number(said) : 0;
     const product = metadata.labels?.[PRODUCT] ?? null;
     return [
       {
         name: metadata.name,
         product,
-        gpuMemoryMib: Number.isFinite(memory) ? memory : product === null ? null : memoryOfProduct(product),
+        gpuMemoryMib: memory > 0 ? memory : product === null ? null : memoryOfProduct(product),
         gpus,
         usedGpus: used.get(metadata.name) ?? 0,
         ready: conditions.some(({ type, status: holds }) => type === "Ready" && holds === "True"),

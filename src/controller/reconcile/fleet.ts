@@ -43,6 +43,15 @@ export interface Extent {
   readonly gpus: number;
   readonly nodes: number;
   readonly product: string | null;
+  /** What it asks for them by; absent: {@link WHOLE}. */
+  readonly resource?: string;
+}
+
+/** The GPUs that nodes count. How many of another resource are free, such as instances of MIG, nobody here knows. */
+export const WHOLE = "nvidia.com/gpu";
+
+export function isOfWholeGpus({ resource = WHOLE }: Pick<Extent, "resource">): boolean {
+  return resource === WHOLE;
 }
 
 /** The fewest nodes that have an equal part each of so many GPUs; `null`: no number of them has. */
@@ -54,8 +63,9 @@ export function partsIn(nodes: Nodes, gpus: number, product: string | null): num
   });
 }
 
-/** How many more replicas could get their GPUs now. Two pods of one may be on one node, where it has room for both. */
-export function roomFor(nodes: Nodes, { gpus, nodes: span, product }: Extent): number {
+/** How many more replicas could surely get their GPUs now. Two pods of one may be on one node, where it has room for both. */
+export function roomFor(nodes: Nodes, { gpus, nodes: span, product, ...of }: Extent): number {
+  if (!isOfWholeGpus(of)) return 0;
   const each = Math.max(1, gpus / span);
   return once(nodes, `room ${each} ${span} ${product}`, () => {
     const open = nodes.filter((node) => node.ready && node.schedulable && isOfProduct(node, product));

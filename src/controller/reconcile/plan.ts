@@ -16,7 +16,8 @@ import { memoryPartOf, modelLengthOf } from "../objects/engine-config.ts";
 import type { Model } from "../objects/model.ts";
 import { modelOfWorkload } from "../objects/model-rules.ts";
 import type { WorkloadSpec } from "../objects/workload.ts";
-import { cardsIn, mostIn, partsIn } from "./fleet.ts";
+import { cardsIn, mostIn, partsIn, WHOLE } from "./fleet.ts";
+import { memoryOfProduct } from "./gpu-memory.ts";
 import type { Groups, NodeSeen } from "./seen.ts";
 import type { QosClass, ReconcileSettings } from "./settings.ts";
 
@@ -52,7 +53,6 @@ export interface PlanRefused {
   readonly message: string;
 }
 
-const NVIDIA = "nvidia.com/gpu";
 /** vLLM's own default since 0.23; what a plan leaves for the engine to take of each card. */
 const DEFAULT_UTILIZATION = 0.92;
 const LEAST_MODEL_LEN = 256;
@@ -83,13 +83,14 @@ export function planOf(
     return { reason: "UnknownProfile", message: `resourceProfiles has no ${spec.resourceProfile}` };
   }
   const product = productOf(spec);
-  const cards = cardsIn(nodes, product, settings.gpuMemoryMib);
+  const resource = resourceOf(spec);
+  const cards = resource === WHOLE ? cardsIn(nodes, product, settings.gpuMemoryMib) : instancesOf(resource, spec);
   const stated = spec.resources.gpu ?? (profile === null ? undefined : String(profile.gpu));
   const need = needOf(spec, model, stated === undefined ? null : Number(stated), cards);
   const gpus = stated === undefined ? (need?.gpus ?? 1) : Number(stated);
   const over = overLimit(spec, gpus, settings);
   if (over !== null) return over;
-  const span = spanOf(gpus, product, nodes, kind === "vllm" ? groups : "never");
+  const span = resource === WHOLE ? spanOf(gpus, product, nodes, kind === "vllm" ? groups : "never") : 1;
   if (typeof span !== "number") return span;
   const flags = gpus === 0 || kind === "custom" ? null : flagsOf(spec, model, { gpus, span }, cards);
   if (flags !== null && "reason" in flags) return flags;
@@ -101,7 +102,7 @@ export function planOf(
     image: spec.engine?.image ?? settings.image,
     gpus,
     nodes: span,
-    resource: spec.resources.gpuType?.includes("/") === true ? spec.resources.gpuType : NVIDIA,
+    resource,
     product,
     memoryMib,
     flags: [...(flags?.flags ?? []), ...(spec.engine?.args ?? [])],
@@ -155,6 +156,16 @@ function engineOf({ engine }: WorkloadSpec, { image }: ReconcileSettings): Plan[
 
 function productOf({ resources: { gpuType } }: WorkloadSpec): string | null {
   return gpuType === undefined || gpuType.includes("/") ? null : gpuType;
+}
+
+function resourceOf({ resources: { gpuType } }: WorkloadSpec): string {
+  return gpuType?.includes("/") === true ? gpuType : WHOLE;
+}
+
+/** Memory of as many instances as are asked for, by the resource's name, such as `nvidia.com/mig-1g.10gb`. */
+function instancesOf(resource: string, { resources: { gpu = "1" } }: WorkloadSpec): readonly number[] {
+  const each = memoryOfProduct(resource);
+  return each === null ? [] : Array.from({ length: Math.max(1, Number(gpu)) }, () => each);
 }
 
 function needOf(

@@ -14,7 +14,7 @@ import { revisionOf } from "../objects/revision.ts";
 import { type Breach, nameBreaches, notYet, readSpec } from "../objects/rules.ts";
 import type { ConditionType, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { evacuationOf, rollingEvacuation } from "./evacuation.ts";
-import { hasRoomFor, roomFor } from "./fleet.ts";
+import { hasRoomFor, isOfWholeGpus, roomFor } from "./fleet.ts";
 import { isPlan, type Plan, type PlanRefused, planOf } from "./plan.ts";
 import { NO_RECOVERY, type RecoveryMemory, type Removal, recover } from "./recovery.ts";
 import { rolloutStep } from "./rollout.ts";
@@ -287,7 +287,7 @@ function scalingOf(
       ready,
       unready: replicas.length - ready.length,
       load,
-      room: plan.gpus === 0 ? Number.POSITIVE_INFINITY : roomFor(nodes, plan),
+      room: plan.gpus === 0 || !isOfWholeGpus(plan) ? Number.POSITIVE_INFINITY : roomFor(nodes, plan),
       lastScaledAt: status.lastScaleTime === undefined ? null : Date.parse(status.lastScaleTime),
       upCooldownMs: settings.scaleUpCooldownMs,
       downCooldownMs: settings.scaleDownCooldownMs,

@@ -31,7 +31,7 @@ const PRUNE_MS = 3_600_000;
  * and the 12 of the child, which come one after the other.
  */
 const STOP_DEADLINE_MS = 35_000;
-/** Of a thousand nodes and five thousand replicas the process had 430 MiB with it, 494 with 50 and 600 with 100; 400 are wanted. */
+/** Of a thousand nodes and five thousand replicas the process has 250 MiB with it (docs/cluster.md). */
 const GARBAGE_PERCENT = 15;
 /** Who leads no more ends within this, whatever it was writing: another one begins 5 s after the time to renew is over. */
 const LOST_DEADLINE_MS = 1_000;

@@ -406,6 +406,14 @@ describe("the election", () => {
     expect(spec().holderIdentity).toBe("second");
   });
 
+  test("is of processes that have nothing in common, though their hosts and numbers have the same names", async () => {
+    const { IDENTITY: one } = await import("../../src/controller/kubernetes/connection.ts");
+    vi.resetModules();
+    const { IDENTITY: other } = await import("../../src/controller/kubernetes/connection.ts");
+    expect(other).not.toBe(one);
+    for (const identity of [one, other]) expect(identity.endsWith(`_${process.pid}`)).toBe(true);
+  });
+
   test("gives its lease back at the end, so that the next need not wait", async () => {
     const { spec } = leases();
     const first = candidate("first");

@@ -1,4 +1,5 @@
 /** Calls to a kube-apiserver, over connections that stay open. */
+import { randomUUID } from "node:crypto";
 import { hostname } from "node:os";
 import { Agent, request } from "undici";
 import { ControllerError } from "../objects/errors.ts";
@@ -12,8 +13,11 @@ const LONGEST_WISH_MS = 60_000;
 /** Ours in `managedFields`, and what is applied with it. */
 export const FIELD_MANAGER = "gpu-orchestrator";
 
-/** This process among others of its kind: in the Lease, and in the audit log of a server. */
-export const IDENTITY = `${hostname()}_${process.pid}`;
+/**
+ * This process among others of its kind: in the Lease, and in the audit log of a server. Two containers may have one hostname, and
+ * both be the first process of theirs: by these alone both would lead.
+ */
+export const IDENTITY = `${hostname()}_${randomUUID().slice(0, 8)}_${process.pid}`;
 
 export interface KubeSettings {
   /** `null`: `$KUBECONFIG`, `~/.kube/config`, or the pod's service account. */

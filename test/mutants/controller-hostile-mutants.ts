@@ -94,6 +94,17 @@ export const CONTROLLER_HOSTILE_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/reconcile/refusals.ts",
+    ["test/controller/host.test.ts"],
+    [
+      {
+        name: "What a backend has refused is asked for at each look",
+        find: "if (isSame && performance.now() < before.until) throw before.error;",
+        replace: "",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/objects/legible.ts",
     [RUBBISH],
     [

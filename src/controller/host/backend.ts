@@ -12,11 +12,13 @@ import type { WorkClient, WorkloadRecord } from "../../client/work.ts";
 import { formatCpu, formatMemory, parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
 import { LoadWatch } from "../load-watch.ts";
 import { ControllerError } from "../objects/errors.ts";
+import { legibleSpec } from "../objects/legible.ts";
 import { ANNOTATION, HUB_VARIABLES, hubSecretOf, keyOf, LABEL } from "../objects/meta.ts";
 import type { Workload, WorkloadSpec } from "../objects/workload.ts";
 import type { Backend, DrainHow, Look, NodeDrain } from "../reconcile/backend.ts";
 import type { Plan } from "../reconcile/plan.ts";
 import type { Wanted } from "../reconcile/reconcile.ts";
+import { Refusals } from "../reconcile/refusals.ts";
 import { surplusOf } from "../reconcile/rollout.ts";
 import type { LoadSeen, NodeSeen, ReplicaSeen, TrackSeen } from "../reconcile/seen.ts";
 import type { Fence } from "./fence.ts";
@@ -43,6 +45,8 @@ export class HostBackend implements Backend {
   readonly #work: WorkClient;
   readonly #settings: HostSettings;
   readonly #load = new LoadWatch();
+  /** A document that was refused is refused again: it is not asked for at each look. */
+  readonly #refusals = new Refusals();
   /** `null`: there is no other controller. */
   readonly #fence: Fence | null;
 
@@ -87,7 +91,11 @@ export class HostBackend implements Backend {
         (own.get(labelOf(metadata)) ?? []).flatMap((record): LoadSeen[] => {
           const said = load.get(record.id);
           const gpu = record.status.nodes[0]?.state === "ready" ? busy(record) : null;
-          const metrics = { ...said, ...usedBy(record, spec), ...(gpu === null ? {} : { gpu_utilization: gpu }) };
+          const metrics = {
+            ...said,
+            ...usedBy(record, legibleSpec(spec)),
+            ...(gpu === null ? {} : { gpu_utilization: gpu }),
+          };
           return Object.keys(metrics).length === 0 ? [] : [{ replica: record.id, metrics }];
         }),
     };
@@ -115,7 +123,9 @@ export class HostBackend implements Backend {
         const id = replicaName(workload, revision, index);
         if (taken.has(id)) continue;
         missing--;
-        await reached(this.#work.createWorkload(this.#document(workload, plan, revision, id), `${id}-${Date.now()}`));
+        const document = this.#document(workload, plan, revision, id);
+        const asked = () => reached(this.#work.createWorkload(document, `${id}-${Date.now()}`));
+        await this.#refusals.asking(workload.metadata.uid, document, asked);
       }
     }
     return [];
@@ -173,6 +183,7 @@ export class HostBackend implements Backend {
   }
 
   async forget({ metadata }: Workload): Promise<void> {
+    this.#refusals.forget(metadata.uid);
     const { secrets } = this.#settings;
     if (secrets !== null) rmSync(join(secrets, hubSecretOf(metadata)), { recursive: true, force: true });
   }

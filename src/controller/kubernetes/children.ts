@@ -11,9 +11,9 @@
 import { isDeepStrictEqual } from "node:util";
 import { canonicalJson } from "../objects/canonical.ts";
 import { ControllerError } from "../objects/errors.ts";
+import { Refusals } from "../reconcile/refusals.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { type Child, claimNameOf, isMadeFor, isOthers, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
-import { Refusals } from "./refusals.ts";
 import { asTrouble, called, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 

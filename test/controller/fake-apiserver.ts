@@ -14,6 +14,8 @@ export class FakeApiserver {
   readonly refusals = new Map<string, { readonly status: number; readonly message: string }>();
   /** Collections that may not be read, by path: neither listed nor watched. */
   readonly unreadable = new Map<string, string>();
+  /** Reads that fail, by path. */
+  readonly ill = new Set<string>();
   readonly #objects = new Map<string, Any>();
   readonly #watchers = new Set<{
     readonly collection: string;
@@ -96,6 +98,7 @@ export class FakeApiserver {
     if (method !== "GET" && !path.includes("/leases")) this.writes.push(`${method} ${url.pathname}`);
     const unreadable = method === "GET" ? this.unreadable.get(path) : undefined;
     if (unreadable !== undefined) return send(403, { message: unreadable, reason: "Forbidden" });
+    if (method === "GET" && this.ill.has(path)) return send(500, { message: "etcd is away", reason: "InternalError" });
     const of = url.searchParams.get("labelSelector");
     if (url.searchParams.has("watch")) {
       this.#watchers.add({ collection: path, of, res });

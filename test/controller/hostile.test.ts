@@ -1,7 +1,9 @@
 /** A cluster in which others have things of the same names and labels, and hands that change ours. */
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import type { Wanted } from "../../src/controller/reconcile/reconcile.ts";
 import type { Any } from "./fake-apiserver.ts";
-import { apply, begin, condition, DEPLOYMENT, end, running, server, until, WORKLOAD } from "./fake-cluster.ts";
+import { apply, begin, condition, DEPLOYMENT, end, running, server, started, until, WORKLOAD } from "./fake-cluster.ts";
+import { look, workload } from "./objects.ts";
 
 const SERVICE = "/api/v1/namespaces/ns/services/chat";
 const POLICY = "/apis/networking.k8s.io/v1/namespaces/ns/networkpolicies/chat";
@@ -101,6 +103,44 @@ describe("a child of ours", () => {
       labels: before.labels,
       ownerReferences: before.ownerReferences,
     });
+  });
+});
+
+describe("a server that fails when it is asked what it has", () => {
+  const BASE = "/apis/monitoring.coreos.com/v1";
+  const CLASS = "/apis/node.k8s.io/v1/runtimeclasses/nvidia";
+
+  test("takes no kind and no RuntimeClass away, and one that says 404 does", async () => {
+    server.set(BASE, { metadata: { name: "v1" }, resources: [{ name: "servicemonitors" }] });
+    server.set(CLASS, { metadata: { name: "nvidia" } });
+    const { backend } = started.cluster;
+    const kinds = () =>
+      backend
+        .figures()
+        .find(({ name }) => name === "watch_up")
+        ?.samples.map(({ labels }) => labels.kind);
+    const runtime = () => JSON.stringify(backend.templateOf(workload(), look(workload()).wanted as Wanted));
+    let ahead = 0;
+    const clock = performance.now.bind(performance);
+    const now = vi.spyOn(performance, "now").mockImplementation(() => clock() + ahead);
+    const lookedAgain = async () => {
+      ahead += 61_000;
+      await backend.look();
+    };
+    await until(() => started.loop.looks > 0, "a look");
+    await lookedAgain();
+    expect(kinds()).toContain("servicemonitors");
+    expect(runtime()).toContain("runtimeClassName");
+    server.ill.add(BASE).add(CLASS);
+    await lookedAgain();
+    expect(kinds()).toContain("servicemonitors");
+    expect(runtime()).toContain("runtimeClassName");
+    server.ill.clear();
+    for (const path of [BASE, CLASS]) server.remove(path);
+    await lookedAgain();
+    expect(kinds()).not.toContain("servicemonitors");
+    expect(runtime()).not.toContain("runtimeClassName");
+    now.mockRestore();
   });
 });
 

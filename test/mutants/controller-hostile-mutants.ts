@@ -94,6 +94,17 @@ export const CONTROLLER_HOSTILE_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/kubernetes/trouble.ts",
+    [HOSTILE],
+    [
+      {
+        name: "A kind is gone when its server fails to say",
+        find: "error.status === 403) ? false : null;",
+        replace: "error.status === 403) ? false : false;",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/reconcile/refusals.ts",
     ["test/controller/host.test.ts"],
     [

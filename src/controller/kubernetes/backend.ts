@@ -35,13 +35,14 @@ import {
   tokenSecret,
 } from "./render.ts";
 import { isSameToUs, Sameness } from "./sameness.ts";
-import { asTrouble, called, unlessGone } from "./trouble.ts";
+import { asTrouble, called, thereIs, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
 /** By this a ReplicaSet that has too many pods chooses: the cheapest goes. */
 const DELETION_COST = "controller.kubernetes.io/pod-deletion-cost";
 const CHEAPEST = "-1000000";
 const DISCOVER_MS = 60_000;
+const AGAIN_MS = 5_000;
 
 export interface KubeBackendSettings {
   readonly reconcile: ReconcileSettings;
@@ -195,10 +196,10 @@ export class KubeBackend implements Backend {
     if (runtimeClass === null || now - this.#discoveredAt < DISCOVER_MS) return;
     this.#discoveredAt = now;
     const path = `/apis/node.k8s.io/v1/runtimeclasses/${runtimeClass}`;
-    this.#hasRuntimeClass = await this.#connection.call(path).then(
-      () => true,
-      () => false,
-    );
+    const isThere = await thereIs(this.#connection.call(path).then(() => true));
+    // A revision that began without it would be so for good.
+    if (isThere === null) this.#discoveredAt = now - DISCOVER_MS + AGAIN_MS;
+    else this.#hasRuntimeClass = isThere;
   }
 
   runningTemplate(workload: Workload, revision: string): Revision["template"] {

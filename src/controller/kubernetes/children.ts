@@ -14,7 +14,7 @@ import { ControllerError } from "../objects/errors.ts";
 import { Refusals } from "../reconcile/refusals.ts";
 import { type KubeConnection, KubeError } from "./connection.ts";
 import { type Child, claimNameOf, isMadeFor, isOthers, OPTIONAL, type OptionalKind, OURS } from "./owned.ts";
-import { asTrouble, called, unlessGone } from "./trouble.ts";
+import { asTrouble, called, thereIs, unlessGone } from "./trouble.ts";
 import { type KubeObject, Watch } from "./watch.ts";
 
 const KINDS = {
@@ -30,6 +30,7 @@ type Kind = keyof typeof KINDS | OptionalKind;
 const OF_SOME: ReadonlySet<Kind> = new Set(["networkpolicies", "persistentvolumeclaims", "poddisruptionbudgets"]);
 
 const DISCOVER_MS = 60_000;
+const AGAIN_MS = 5_000;
 interface Applied {
   readonly object: Child["object"];
   readonly version: string;
@@ -93,10 +94,13 @@ export class Children {
     if (now - this.#discoveredAt < DISCOVER_MS) return;
     this.#discoveredAt = now;
     for (const [kind, base] of Object.entries(OPTIONAL) as [OptionalKind, string][]) {
-      const isThere = await this.#connection.call<{ resources: { name: string }[] }>(base).then(
-        ({ resources }) => resources.some(({ name }) => name === kind),
-        () => false,
-      );
+      const asked = this.#connection.call<{ resources: { name: string }[] }>(base);
+      const isThere = await thereIs(asked.then(({ resources }) => resources.some(({ name }) => name === kind)));
+      // A server in trouble takes no kind away: all that is of it would be made again.
+      if (isThere === null) {
+        this.#discoveredAt = now - DISCOVER_MS + AGAIN_MS;
+        continue;
+      }
       const watch = this.#watches.get(kind);
       if (isThere && watch === undefined) {
         const made = this.#watch(kind, base);

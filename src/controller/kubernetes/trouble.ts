@@ -19,6 +19,16 @@ export async function called<T>(call: Promise<T>): Promise<T> {
   }
 }
 
+/** What a server says of something that it may not have; `null`: it said neither, and is to be asked again. */
+export async function thereIs(call: Promise<boolean>): Promise<boolean | null> {
+  try {
+    return await call;
+  } catch (error) {
+    // Without the right to see it there is none.
+    return error instanceof KubeError && (error.status === 404 || error.status === 403) ? false : null;
+  }
+}
+
 /** Of a deletion: what is gone already is as it should be. */
 export async function unlessGone(call: Promise<unknown>): Promise<void> {
   try {

@@ -39,9 +39,16 @@ export function clusterVerbs(program: Command): void {
     .argument("<what>", "ls, get, why, events or rm")
     .argument("[name]", "of a workload")
     .action(async (what, name, options) => (await cluster()).workloads(what, name, options));
-  verb(group, "models", "ls, get, sign, verify or rm", "gpuo cluster models ls")
-    .argument("<what>", "ls; get; sign: print a file with its models signed; verify: exit 0 where it is signed; or rm")
-    .argument("[name]", "of a model")
+  verb(group, "models", "ls, get, register, sign, verify or rm", "gpuo cluster models ls")
+    .argument(
+      "<what>",
+      "ls; get; register: make one known; sign: print a file with its models signed; verify: exit 0 where it is signed; or rm",
+    )
+    .argument("[name]", "of a model; register: NAME/VERSION, such as llama2/7b")
+    .option("--hub <id>", "register: where it is on the hub, such as meta-llama/Llama-2-7b-hf")
+    .option("--type <type>", "register: text-generation (default), embedding or classification")
+    .option("--tenant <names...>", "register: whose workloads may use it (default: everybody's)")
+    .option("--public", "register: for every tenant, and so told to gateways")
     .option("-f, --file <file>", "sign: YAML or JSON; -: standard input")
     .option("--key <file>", "sign: a private key of Ed25519, in PEM")
     .option("--key-id <name>", "sign: what modelRegistry.trustedKeys of the controller calls its public key")

@@ -242,6 +242,26 @@ describe.skipIf(!isBuilt)("the controller with simulated GPUs (needs dist/)", ()
       LONG_MS - 10_000,
     );
     expect((await cli(["models", "rm", "ours"])).code).toBe(0);
+    const registering = ["models", "register", "theirs/v1.5", "--hub", LLAMA.model_path, "--tenant", "acme"];
+    expect((await cli(registering)).code).toBe(0);
+    expect((await cli(registering)).code).toBe(64);
+    expect((await cli(["models", "register", "theirs", "--hub", LLAMA.model_path])).code).toBe(64);
+    const registered = JSON.parse((await cli(["models", "get", "theirs-v1-5", "--json"])).stdout);
+    expect(registered.spec).toMatchObject({
+      ...{ name: "theirs", version: "v1.5", type: "text-generation", access: { tenants: ["acme"] } },
+      source: { type: "hub", uri: LLAMA.model_path },
+    });
+    const theirs = { ...ask, model_id: "theirs", model_name: "theirs", model_version: "v1.5" };
+    expect((await create({ ...theirs, tenant_id: "other" }, ADMIN)).status).toBe(403);
+    const used = await create(theirs);
+    expect(used.status).toBe(200);
+    await call("DELETE", `/internal/deployments/${used.body.deployment_id}`);
+    await eventually(
+      () => call("GET", "/internal/deployments?model_id=theirs"),
+      ({ body }) => body.length === 0,
+      LONG_MS - 10_000,
+    );
+    expect((await cli(["models", "rm", "theirs-v1-5"])).code).toBe(0);
     const clusters = await cli(["clusters", "ls", "--json"]);
     expect(JSON.parse(clusters.stdout)).toMatchObject({ backend: "host", reachable: true, nodes: 1, total_gpus: 8 });
   });

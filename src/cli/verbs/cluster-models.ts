@@ -28,15 +28,29 @@ interface ModelOptions extends CommonOptions {
   /** Of the private key, in PEM. */
   readonly key?: string;
   readonly keyId?: string;
+  /** Where a model that is registered is on the hub. */
+  readonly hub?: string;
+  readonly type?: string;
+  /** Whose workloads may use it; absent: everybody's. */
+  readonly tenant?: readonly string[];
+  readonly public?: boolean;
 }
 
-const ACTS: ReadonlySet<string> = new Set(["ls", "get", "verify", "rm"]);
+const ACTS: ReadonlySet<string> = new Set(["ls", "get", "register", "verify", "rm"]);
+const TYPE = "text-generation";
 
 export async function models(what: string, name: string | undefined, given: ModelOptions): Promise<void> {
-  const { file, key, keyId, ...options } = given;
+  const { file, key, keyId, hub, type, tenant, public: isPublic, ...options } = given;
   if (what === "sign") return sign(file, key, keyId);
-  if (!ACTS.has(what)) throw new UsageError(`models ${what}: expected ls, get, sign, verify or rm`);
+  if (!ACTS.has(what)) throw new UsageError(`models ${what}: expected ls, get, register, sign, verify or rm`);
+  const registered = what === "register" ? modelOf(name, { hub, type, tenant, isPublic }) : null;
   const { cluster, terminal } = await clusterContext(options);
+  if (registered !== null) {
+    await register(cluster, registered);
+    if (terminal.json) terminal.data(await named(cluster, registered.metadata.name));
+    else terminal.say(`${registered.metadata.name} is registered: ${name}, ${hub} on the hub`);
+    return;
+  }
   if (what === "ls") {
     const all = await cluster.models();
     if (terminal.json) for (const one of all) terminal.data(one);
@@ -59,6 +73,49 @@ export async function models(what: string, name: string | undefined, given: Mode
     // Whoever asks in a script wants to know by the exit code.
     if (conditionOf(model.status, "Signed")?.status !== "True") process.exitCode = 1;
   }
+}
+
+interface Registering {
+  readonly hub: string | undefined;
+  readonly type: string | undefined;
+  readonly tenant: readonly string[] | undefined;
+  readonly isPublic: boolean | undefined;
+}
+
+/** @param called is the model's name and version, such as `llama2/7b`. @throws UsageError */
+function modelOf(called: string | undefined, { hub, type = TYPE, tenant, isPublic }: Registering) {
+  const [, name, version] = /^([^/]+)\/([^/]+)$/.exec(called ?? "") ?? [];
+  if (name === undefined || version === undefined || hub === undefined) {
+    throw new UsageError(
+      "models register: needs NAME/VERSION and --hub, such as llama2/7b --hub meta-llama/Llama-2-7b-hf",
+    );
+  }
+  const access = {
+    ...(isPublic === undefined ? {} : { public: isPublic }),
+    ...(tenant === undefined ? {} : { tenants: [...tenant] }),
+  };
+  const source = { type: "hub", uri: hub };
+  const spec = { name, version, type, framework: "pytorch", source };
+  return {
+    apiVersion: "llm.orchestrator.io/v1",
+    kind: "LLMModel" as const,
+    metadata: { name: `${name}-${version}`.toLowerCase().replaceAll(/[^a-z0-9-]+/g, "-") },
+    spec: Object.keys(access).length === 0 ? spec : { ...spec, access },
+  };
+}
+
+/** What a version is does not change: one that is there is left as it is. @throws UsageError */
+async function register(cluster: ClusterClient, model: ReturnType<typeof modelOf>): Promise<void> {
+  const { metadata, spec } = model;
+  const there = (await cluster.models()).find(
+    (one) => one.metadata.name === metadata.name || (one.spec.name === spec.name && one.spec.version === spec.version),
+  );
+  if (there !== undefined) {
+    throw new UsageError(
+      `${spec.name} ${spec.version} is ${there.metadata.name} already; gpuo cluster apply changes it`,
+    );
+  }
+  await cluster.apply(model);
 }
 
 async function named(cluster: ClusterClient, name: string | undefined): Promise<ClusterModel> {

@@ -185,7 +185,7 @@ export class ControlPlane {
   /** Waits until the apiserver is ready. It serves some kinds long before, and a controller-manager does not wait long. */
   async serves(): Promise<void> {
     // Its yes is "ok", which is no JSON.
-    const isReady = () => this.connection.call("/readyz").catch((error) => error instanceof SyntaxError);
+    const isReady = () => this.connection.call("/readyz").catch(({ message }) => message.includes("no object in JSON"));
     await until("the apiserver is ready", async () => (await isReady()) === true, START_MS);
   }
 

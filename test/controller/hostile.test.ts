@@ -2,7 +2,19 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import type { Wanted } from "../../src/controller/reconcile/reconcile.ts";
 import type { Any } from "./fake-apiserver.ts";
-import { apply, begin, condition, DEPLOYMENT, end, running, server, started, until, WORKLOAD } from "./fake-cluster.ts";
+import {
+  apply,
+  begin,
+  condition,
+  DEPLOYMENT,
+  end,
+  NODE,
+  running,
+  server,
+  started,
+  until,
+  WORKLOAD,
+} from "./fake-cluster.ts";
 import { look, workload } from "./objects.ts";
 
 const SERVICE = "/api/v1/namespaces/ns/services/chat";
@@ -141,6 +153,35 @@ describe("a server that fails when it is asked what it has", () => {
     expect(kinds()).not.toContain("servicemonitors");
     expect(runtime()).not.toContain("runtimeClassName");
     now.mockRestore();
+  });
+});
+
+describe("nodes that nobody may change", () => {
+  test("hold up no drain of another", async () => {
+    const node = (name: string, change: Any) => {
+      const path = `/api/v1/nodes/${name}`;
+      server.refusals.set(path, { status: 500, message: "a webhook says no" });
+      const { status } = server.get(NODE);
+      server.set(path, { spec: {}, status, ...change, metadata: { name, ...change.metadata } });
+    };
+    node("a-labelled", { metadata: { labels: { "avoid.llm-orchestrator.io/0123456789ab": "1" } } });
+    const drain = JSON.stringify({ until: "2100-01-01T00:00:00Z", force: false });
+    node("a-uncordoned", { metadata: { annotations: { "llm-orchestrator.io/drain": drain } } });
+    const pod = "/api/v1/namespaces/ns/pods/somebodys";
+    const containers: Any[] = [];
+    server.set(pod, {
+      metadata: { name: "somebodys", namespace: "ns" },
+      spec: { nodeName: "n1", containers },
+      status: { phase: "Running" },
+    });
+    const { metadata, ...of } = server.get(NODE);
+    server.remove(NODE);
+    server.set(NODE, {
+      ...of,
+      metadata: { name: "n1", labels: metadata.labels, annotations: { "llm-orchestrator.io/drain": drain } },
+      spec: { unschedulable: true },
+    });
+    await until(() => server.get(pod) === undefined, "its eviction");
   });
 });
 

@@ -94,6 +94,17 @@ export const CONTROLLER_HOSTILE_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/kubernetes/drains.ts",
+    [HOSTILE],
+    [
+      {
+        name: "A node that cannot be changed holds up the drains of all others",
+        find: ".catch((error) => failed.push(error));",
+        replace: ";",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/kubernetes/trouble.ts",
     [HOSTILE],
     [

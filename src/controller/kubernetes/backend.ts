@@ -256,8 +256,13 @@ export class KubeBackend implements Backend {
   }
 
   async tend(now: number, undecided: ReadonlySet<string>): Promise<void> {
-    await this.#avoidance.tend(now);
-    return this.#drains.goOn({ nodes: this.#draining, spared: this.#spared, undecided, now });
+    // A label that somebody lets nobody take away keeps no node from being emptied.
+    const failed = await this.#avoidance.tend(now).then(
+      () => null,
+      (error: Error) => error,
+    );
+    await this.#drains.goOn({ nodes: this.#draining, spared: this.#spared, undecided, now });
+    if (failed !== null) throw failed;
   }
 
   async keepToken(workload: Workload, token: string): Promise<void> {

@@ -96,17 +96,21 @@ export class Drains {
     return new Set(draining.map(({ metadata }) => metadata.name));
   }
 
-  /** By those that lead alone. */
+  /** By those that lead alone. @throws the first error, when all nodes have been gone on with: that is of one, and holds up no other. */
   async goOn(tending: Tending): Promise<void> {
-    for (const node of this.#nodes.all()) {
-      const drain = drainOf(node);
-      if (drain === null) continue;
-      const { name } = node.metadata;
-      if (node.spec?.unschedulable !== true) {
-        this.#refusals.delete(name);
-        await this.#patch(name, { metadata: { annotations: { [ANNOTATION.drain]: null } } });
-      } else if (tending.nodes.has(name)) await this.#empty(name, drain, tending);
-    }
+    const failed: unknown[] = [];
+    for (const node of this.#nodes.all()) await this.#goOnWith(node, tending).catch((error) => failed.push(error));
+    if (failed.length > 0) throw failed[0];
+  }
+
+  async #goOnWith(node: KubeObject, tending: Tending): Promise<void> {
+    const drain = drainOf(node);
+    if (drain === null) return;
+    const { name } = node.metadata;
+    if (node.spec?.unschedulable !== true) {
+      this.#refusals.delete(name);
+      await this.#patch(name, { metadata: { annotations: { [ANNOTATION.drain]: null } } });
+    } else if (tending.nodes.has(name)) await this.#empty(name, drain, tending);
   }
 
   async #empty(node: string, { until, isForced }: Drain, tending: Tending): Promise<void> {

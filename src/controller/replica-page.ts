@@ -96,7 +96,8 @@ function* samplesIn(
     const line = text.slice(start, to);
     const [, name = "", labels = "", given = ""] = SAMPLE.exec(line) ?? [];
     const value = Number(given);
-    if (Number.isFinite(value)) yield { name, labels, value };
+    // None of them can be less than none: such a figure says nothing, or one replica would count against the load of all.
+    if (given !== "" && Number.isFinite(value) && value >= 0) yield { name, labels, value };
   }
 }
 

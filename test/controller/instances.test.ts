@@ -1,9 +1,10 @@
-/** Devices that are no whole GPUs, and what nodes say of theirs. */
+/** Devices that are no whole GPUs, and what nodes and replicas say that cannot be. */
 import { describe, expect, test } from "vitest";
 import { nodesSeen } from "../../src/controller/kubernetes/pods.ts";
 import type { KubeObject } from "../../src/controller/kubernetes/watch.ts";
 import { planOf } from "../../src/controller/reconcile/plan.ts";
 import type { TrackSeen } from "../../src/controller/reconcile/seen.ts";
+import { readPage } from "../../src/controller/replica-page.ts";
 import { look, node, SETTINGS, seen, spec, track, workload } from "./objects.ts";
 
 const MIG = "nvidia.com/mig-1g.10gb";
@@ -51,6 +52,11 @@ describe("a workload of MIG instances", () => {
     });
     expect(look({ ...of, status: first.status }, now).wanted?.desired).toBe(4);
   });
+});
+
+test.each(["-3", "NaN", "+Inf", "1e400", "much", ""])("a load of %j that a replica says is none", (said) => {
+  const page = readPage(`vllm:num_requests_waiting{engine="0"} ${said}\nvllm:kv_cache_usage_perc ${said}\n`, 0);
+  expect(page).toMatchObject({ waiting: null, cache: null });
 });
 
 describe("what a node says of its GPUs", () => {

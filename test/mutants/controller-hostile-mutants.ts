@@ -177,6 +177,22 @@ export const CONTROLLER_HOSTILE_MUTANTS: readonly Mutant[] = [
   ),
   ...planted(
     "src/controller/kubernetes/connection.ts",
+    ["test/controller/pace.test.ts"],
+    [
+      {
+        name: "Writes have no pace",
+        find: "if (this.#left >= 0) return;",
+        replace: "if (this.#left !== null) return;",
+      },
+      {
+        name: "A Lease waits behind other writes",
+        find: 'if (isWrite && !path.includes("/leases"))',
+        replace: "if (isWrite)",
+      },
+    ],
+  ),
+  ...planted(
+    "src/controller/kubernetes/connection.ts",
     [WATCH],
     [
       {

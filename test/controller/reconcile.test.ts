@@ -161,6 +161,16 @@ describe("a workload", () => {
     expect(look(going)).toMatchObject({ gone: true });
   });
 
+  test("runs a model's own code only where that is asked for", () => {
+    const flagsOf = (config: Record<string, unknown>) => {
+      const planned = planOf(spec({ engine: { config } }), [], [node()], SETTINGS);
+      return isPlan(planned) ? planned.flags.filter((flag) => flag.includes("remote-code")) : planned;
+    };
+    expect(flagsOf({})).toEqual([]);
+    expect(flagsOf({ trust_remote_code: false })).toEqual([]);
+    expect(flagsOf({ trust_remote_code: true })).toEqual(["--trust-remote-code"]);
+  });
+
   test("of which a length is stated takes as many sequences as have room, and as many as its config says", () => {
     const flagsOf = (config: Record<string, unknown>, nodes = [node({ gpuMemoryMib: 23_034 })]) => {
       const planned = planOf(spec({ engine: { config } }), [], nodes, SETTINGS);

@@ -1,5 +1,5 @@
 /** What a workload says to vLLM by `engine.config`, as far as the controller reads it itself. Pure. */
-import type { Breach } from "./rules.ts";
+import type { Breach } from "./breach.ts";
 import type { WorkloadSpec } from "./workload.ts";
 
 type Config = NonNullable<NonNullable<WorkloadSpec["engine"]>["config"]>;

@@ -1,9 +1,9 @@
 /** What is asked of an `LLMModel` before a workload may use it: its shape, whose it is, and whether its signature is true. */
 import { createHash, createPublicKey, type KeyObject, sign, verify } from "node:crypto";
+import type { Breach } from "./breach.ts";
 import { canonicalJson } from "./canonical.ts";
 import { tenantOf } from "./meta.ts";
 import { type Model, type ModelSpec, modelSpecSchema } from "./model.ts";
-import type { Breach } from "./rules.ts";
 import type { Workload } from "./workload.ts";
 
 /** Public keys of Ed25519, by their names: `modelRegistry.trustedKeys` of the settings. */

@@ -3,14 +3,10 @@
  * checked here again, since an older server or CRD lets everything through.
  */
 import { parseCpuMillis, parseMemoryBytes } from "../../work/quantities.ts";
+import type { Breach } from "./breach.ts";
 import { configBreaches } from "./engine-config.ts";
 import { type Metadata, NAME_RULE, OBJECT_NAME } from "./meta.ts";
 import { type WorkloadSpec, workloadSpecSchema } from "./workload.ts";
-
-export interface Breach {
-  readonly path: string;
-  readonly message: string;
-}
 
 type Read = { readonly spec: WorkloadSpec } | { readonly breaches: readonly Breach[] };
 

@@ -8,10 +8,11 @@
  *  4. A workload that is being deleted creates nothing; its replicas go, and then it does.
  */
 import type { EpochMs } from "../../core/base/time.ts";
+import type { Breach } from "../objects/breach.ts";
 import { conditionOf, conditionsAfter, type Finding, finding } from "../objects/conditions.ts";
 import { modelRefusal } from "../objects/model-rules.ts";
 import { revisionOf } from "../objects/revision.ts";
-import { type Breach, nameBreaches, notYet, readSpec } from "../objects/rules.ts";
+import { nameBreaches, notYet, readSpec } from "../objects/rules.ts";
 import type { ConditionType, Workload, WorkloadStatus } from "../objects/workload.ts";
 import { evacuationOf, rollingEvacuation } from "./evacuation.ts";
 import { hasRoomFor, isOfWholeGpus, roomFor } from "./fleet.ts";

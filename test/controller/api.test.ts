@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeEach, describe, expect, test } from "vitest";
+import { ControllerError } from "../../src/controller/objects/errors.ts";
 import { API_VERSION } from "../../src/controller/objects/meta.ts";
 import { revisionOf, revisionParts } from "../../src/controller/objects/revision.ts";
 import type { Workload } from "../../src/controller/objects/workload.ts";
@@ -239,6 +240,22 @@ test("X-Tenant-ID says for whom a deployment is: within the key's tenants, and n
   expect(store.workloads()).toEqual([]);
   expect(await create("root", "other")).toMatchObject({ status: 202, body: { tenant_id: "other" } });
   expect(await create("acme", "acme")).toMatchObject({ status: 202, body: { tenant_id: "acme" } });
+});
+
+test("what is there already is moved to no tenant that the service of tenants does not know", async () => {
+  const asked: string[] = [];
+  const demand = async (tenant: string) => {
+    asked.push(tenant);
+    if (tenant === "ghost") throw new ControllerError("tenant-foreign", "there is no active tenant ghost");
+  };
+  Object.assign(api.parts, { tenants: { demand } });
+  const of = (tenant: string) => ({ ...workload("default"), spec: spec({ replicas: 1, tenant }) });
+  const putOf = (tenant: string) => call("root", "PUT", `${OBJECTS}/namespaces/default/llmworkloads/chat`, of(tenant));
+  expect((await putOf("acme")).status).toBe(201);
+  expect((await putOf("acme")).status).toBe(200);
+  expect(asked).toEqual(["acme"]);
+  expect(await putOf("ghost")).toMatchObject({ status: 403, body: { code: "tenant-foreign" } });
+  expect(onlyOne().metadata.labels[TENANT]).toBe("acme");
 });
 
 test("a model of several deployments is scaled by the id of one, and to delete one twice is no mistake", async () => {

@@ -63,6 +63,15 @@ describe("a service of tenants", () => {
     says(200);
     expect(await codeOf("a")).toBeNull();
   });
+
+  test("that says something else than a tenant lets nobody in", async () => {
+    const { asked, says, codeOf } = await service();
+    // The page of all tenants, to which a name of dots would lead.
+    says(200, []);
+    expect([await codeOf("a"), asked]).toEqual(["tenants-unavailable", ["/tenants/a"]]);
+    says(200);
+    expect([await codeOf("."), await codeOf(".."), asked.length]).toEqual(["tenant-foreign", "tenant-foreign", 1]);
+  });
 });
 
 describe("a maximum of GPUs", () => {

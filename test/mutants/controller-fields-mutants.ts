@@ -53,6 +53,22 @@ export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
     ],
   ),
   ...planted(
+    "src/controller/api/deployments.ts",
+    ["test/controller/hub-tokens.test.ts"],
+    [
+      {
+        name: "A hub token in vLLM's settings or the environment stays in the object",
+        find: "const token = ask.huggingface_token ?? hubTokensIn(engine)[0]?.token;",
+        replace: "const token = ask.huggingface_token;",
+      },
+      {
+        name: "A change puts a hub token into the object",
+        find: "if (places.length === 0) return;",
+        replace: "if (places.length < 9) return;",
+      },
+    ],
+  ),
+  ...planted(
     "src/controller/settings/seed-environment.ts",
     [ENVIRONMENT],
     [
@@ -217,6 +233,11 @@ export const CONTROLLER_FIELDS_MUTANTS: readonly Mutant[] = [
         name: "What was said of a tenant holds for ever",
         find: "this.#now() - known.at < CACHED_MS",
         replace: "known.at < CACHED_MS",
+      },
+      {
+        name: "Any answer of a tenant service is one about a tenant",
+        find: 'if (!isObject(body)) throw away("an answer that is no tenant");',
+        replace: "if (!isObject(body)) return true;",
       },
     ],
   ),

@@ -5,7 +5,8 @@ import { checker } from "../../http/exchange/checks.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
-import { HUB_VARIABLES, tenantOf } from "../objects/meta.ts";
+import { hubTokensIn, withoutHubTokens } from "../objects/hub-tokens.ts";
+import { tenantOf } from "../objects/meta.ts";
 import type { Model } from "../objects/model.ts";
 import { modelIdOf } from "../objects/model-id.ts";
 import { modelOfWorkload, modelRefusal, readModel } from "../objects/model-rules.ts";
@@ -14,8 +15,8 @@ import { gpuMaximumOf, gpusOfTenant } from "../objects/tenants.ts";
 import type { Workload } from "../objects/workload.ts";
 import { hasRoomFor, isOfWholeGpus } from "../reconcile/fleet.ts";
 import { isPlan, planOf } from "../reconcile/plan.ts";
-import { type CreateAsk, createSchema, scaleSchema, updateSchema, withoutNulls } from "./asks.ts";
-import { changeable, changedDraft, deploymentId, draftOf, keepsTokens, restartDraft, scaledDraft } from "./drafts.ts";
+import { type CreateAsk, createSchema, scaleSchema, type UpdateAsk, updateSchema, withoutNulls } from "./asks.ts";
+import { changeable, changedDraft, deploymentId, draftOf, restartDraft, scaledDraft } from "./drafts.ts";
 import {
   type ApiParts,
   changing,
@@ -82,7 +83,7 @@ export function deploymentEndpoints(parts: ApiParts): readonly Endpoint[] {
 }
 
 async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promise<Answer> {
-  const ask = withToken(readCreate(withoutNulls(call.body)), keepsTokens(parts.settings));
+  const ask = withToken(readCreate(withoutNulls(call.body)));
   const tenant = ask.tenant_id ?? onlyTenant(parts, call);
   if (tenant === null) throw invalid([{ path: "tenant_id", message: "is needed: the key is for several tenants" }]);
   demandTenant(parts, call, tenant);
@@ -104,13 +105,29 @@ async function create(parts: ApiParts, call: Call, createdAs: 200 | 202): Promis
   });
 }
 
-/** A hub token is one wherever it is brought: in the environment it would stand in the object, and in the database. */
-function withToken(ask: CreateAsk, isKept: boolean): CreateAsk {
-  const { environment_vars: given = {} } = ask;
-  const token = ask.huggingface_token ?? HUB_VARIABLES.map((name) => given[name]).find((one) => one !== undefined);
-  if (token === undefined || !isKept) return ask;
-  const open = Object.entries(given).filter(([name]) => !(HUB_VARIABLES as readonly string[]).includes(name));
-  return { ...ask, huggingface_token: token, environment_vars: Object.fromEntries(open) };
+/**
+ * A hub token is one wherever it is brought: in the environment or in vLLM's settings it would stand in the object, and in the
+ * database. Where there is no folder for tokens it is refused like one that is brought by its own name.
+ */
+function withToken(ask: CreateAsk): CreateAsk {
+  const engine = { env: ask.environment_vars, config: ask.vllm_config };
+  const token = ask.huggingface_token ?? hubTokensIn(engine)[0]?.token;
+  if (token === undefined) return ask;
+  const { env, config } = withoutHubTokens(engine);
+  return { ...ask, huggingface_token: token, environment_vars: env, vllm_config: config };
+}
+
+/** Its Secret is made once: the rights of a controller are to make Secrets, not to read or change them. */
+function demandNoToken({ environment_vars: env, vllm_config: config }: UpdateAsk): void {
+  const places = hubTokensIn({ env, config });
+  if (places.length === 0) return;
+  const message = "a hub token is given when a deployment is created, as huggingface_token; this one keeps what it has";
+  throw invalid(
+    places.map(({ path }) => ({
+      path: path.replace(/^env/, "environment_vars").replace(/^config/, "vllm_config"),
+      message,
+    })),
+  );
 }
 
 /**
@@ -191,7 +208,9 @@ function status(parts: ApiParts, call: Call): Answer {
 
 async function update(parts: ApiParts, call: Call): Promise<Answer> {
   const workload = changeable(deploymentNamed(parts, call, call.id));
-  const draft = changedDraft(workload, readUpdate(withoutNulls(call.body)));
+  const ask = readUpdate(withoutNulls(call.body));
+  demandNoToken(ask);
+  const draft = changedDraft(workload, ask);
   demandFit(parts, draft, false);
   return json(200, deploymentView(await parts.objects.put(draft)));
 }

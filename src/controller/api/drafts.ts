@@ -79,7 +79,7 @@ export function draftOf(ask: CreateAsk, tenant: string, id: string, settings: Co
 }
 
 /** Whether a token that a caller brings can be kept where no answer, log or database has it. */
-export function keepsTokens({ backend, daemon, simulate }: ControllerSettings): boolean {
+function keepsTokens({ backend, daemon, simulate }: ControllerSettings): boolean {
   return backend === "kubernetes" || daemon.secrets !== null || simulate !== null;
 }
 

@@ -6,6 +6,7 @@ import { type Answer, json } from "../../http/exchange/answers.ts";
 import { type Call, type Endpoint, endpoint } from "../../http/exchange/endpoint.ts";
 import { invalid } from "../../http/exchange/problems.ts";
 import { ControllerError } from "../objects/errors.ts";
+import { hubTokensIn } from "../objects/hub-tokens.ts";
 import { API_VERSION, LABEL, type Metadata, metadataSchema, tenantOf } from "../objects/meta.ts";
 import { type Model, modelSpecSchema } from "../objects/model.ts";
 import { mayUse, readModel } from "../objects/model-rules.ts";
@@ -124,6 +125,11 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
   if ((read.spec.security?.secretRefs ?? []).length > 0) {
     throw invalid([{ path: "spec.security.secretRefs", message: "cannot be set by this API" }]);
   }
+  const tokens = hubTokensIn(read.spec.engine ?? {});
+  if (tokens.length > 0) {
+    const message = "a hub token would stand in the object; a deployment's huggingface_token has a Secret of its own";
+    throw invalid(tokens.map(({ path }) => ({ path: `spec.engine.${path}`, message })));
+  }
   const namespace = place.namespace ?? metadata.namespace ?? parts.settings.namespace;
   const old = parts.objects.workloads().find(({ metadata: had }) => had.name === place.name);
   // The name is the deployment's id, which says no namespace.
@@ -137,12 +143,13 @@ async function put(parts: ApiParts, call: Call): Promise<Answer> {
     ...(metadata.labels ?? {}),
     ...(read.spec.tenant === undefined ? {} : { [LABEL.tenant]: read.spec.tenant }),
   };
-  for (const tenant of [tenantOf({ labels, namespace }), ...(old === undefined ? [] : [tenantOf(old.metadata)])]) {
-    demandTenant(parts, call, tenant);
-  }
+  const tenant = tenantOf({ labels, namespace });
+  const before = old === undefined ? null : tenantOf(old.metadata);
+  for (const one of [tenant, ...(before === null ? [] : [before])]) demandTenant(parts, call, one);
   // A label says whose it is, but a namespace has things of its tenant that pods there can use.
   if (old === undefined && namespace !== parts.settings.namespace) demandTenant(parts, call, namespace);
-  if (old === undefined) await parts.tenants?.demand(tenantOf({ labels, namespace }));
+  // Also of what is there already, when it is to be another's from now on.
+  if (tenant !== before) await parts.tenants?.demand(tenant);
   const annotations = annotationsAfter(old?.metadata ?? {}, metadata.annotations);
   const draft = { namespace, name: place.name, labels, annotations, spec: read.spec };
   const made = await parts.objects.put(draft);

@@ -22,6 +22,8 @@ export class TenantService {
 
   /** @throws ControllerError `tenant-foreign`, `tenants-unavailable` */
   async demand(tenant: string): Promise<void> {
+    // In a URL they are the way to another page, which may well be there.
+    if (tenant === "." || tenant === "..") throw new ControllerError("tenant-foreign", `${tenant} names no tenant`);
     const known = this.#known.get(tenant);
     const isOpen = known !== undefined && this.#now() - known.at < CACHED_MS ? known.isOpen : await this.#ask(tenant);
     if (!isOpen) throw new ControllerError("tenant-foreign", `there is no active tenant ${tenant}`);
@@ -47,10 +49,16 @@ export class TenantService {
         await answer.body?.cancel();
         throw away(`status ${answer.status}`);
       }
-      const body = (await answer.json()) as { readonly is_active?: unknown; readonly status?: unknown };
+      const body: unknown = await answer.json();
+      // A list or a word says nothing of a tenant.
+      if (!isObject(body)) throw away("an answer that is no tenant");
       return body.is_active !== false && (body.status === undefined || body.status === "active");
     } catch (error) {
       throw error instanceof ControllerError ? error : away((error as Error).message);
     }
   }
+}
+
+function isObject(given: unknown): given is { readonly is_active?: unknown; readonly status?: unknown } {
+  return typeof given === "object" && given !== null && !Array.isArray(given);
 }

@@ -193,7 +193,7 @@ test("a change of replicas ends as a success when they serve, failed when they d
   for (let times = 0; times < 12; times++) await passes(SETTINGS.progressDeadlineMs / 10);
   expect(world.ended).toEqual([
     ["chat", "success", undefined],
-    ["chat", "failed", expect.stringMatching(/^NoProgress: .*one is starting/)],
+    ["chat", "failed", expect.stringMatching(/^NoProgress: .*one on node-a is starting/)],
   ]);
   const deletionTimestamp = new Date(world.wallMs).toISOString();
   world.workload = { ...world.workload, metadata: { ...world.workload.metadata, deletionTimestamp } };

@@ -105,6 +105,21 @@ describe("a workload", () => {
     expect(up.status).toMatchObject({ state: "running", phase: "Running" });
   });
 
+  test("that has never served is not updated by a change, but made, and fails when that does not come up either", () => {
+    const first = look(workload({ replicas: 1 }), seen([track(revision(), ["waiting"])]));
+    expect(first.status.state).toBe("pending");
+    const change = { replicas: 1, modelVersion: "13b", engine: { model: "acme/large" } };
+    const of = (status: Workload["status"]) => workload(change, { status });
+    const rolling = look(of(first.status), seen([track(revision(), ["waiting"])]), first.memory);
+    expect(rolling.status.state).toBe("pending");
+    const started = (now: number) => seen([track(revision(change), ["starting"])], { now });
+    const second = look(of(rolling.status), started(NOW + 1_000), rolling.memory);
+    expect(second.status.state).toBe("creating");
+    const late = look(of(second.status), started(NOW + 86_400_000), second.memory);
+    expect(late.status).toMatchObject({ state: "failed", phase: "Failed" });
+    expect(condition(late, "Stuck")?.message).toMatch(/^nothing has moved for \d+ s: .* on node-a is starting$/);
+  });
+
   test("that scales for over five minutes is stuck by name, and goes on scaling until it has its GPUs", () => {
     const at = (now: number, phases: readonly ("ready" | "waiting")[]) => seen([track(revision(), phases)], { now });
     const one = look(workload({ replicas: 1 }), at(NOW, ["ready"]));

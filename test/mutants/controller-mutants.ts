@@ -27,6 +27,11 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         find: "if ((read.spec.security?.secretRefs ?? []).length > 0) {",
         replace: "if (read.spec.security?.secretRefs === null) {",
       },
+      {
+        name: "What is there is moved to a tenant that nobody knows",
+        find: "if (tenant !== before) await",
+        replace: "if (before === null) await",
+      },
     ],
   ),
   ...planted(
@@ -106,6 +111,11 @@ export const CONTROLLER_MUTANTS: readonly Mutant[] = [
         name: "Ready passes over replicas of older revisions",
         find: "updated >= scaled.desired && left === 0",
         replace: "updated >= scaled.desired",
+      },
+      {
+        name: "What has never served is updated, and never fails",
+        find: "if (!hasServed(before)) {",
+        replace: "if (!hasServed(before) && !step.isRolling) {",
       },
     ],
   ),

@@ -136,7 +136,8 @@ function stuckOf(
   const starting = replicas.filter(({ phase }) => phase === "starting" || phase === "unready");
   const [first] = starting;
   if (idleMs < budgetMs || first === undefined) return null;
-  const message = `nothing has moved for ${Math.floor(idleMs / 1_000)} s: ${first.name} is ${first.phase}`;
+  const where = `${first.name} on ${first.node ?? "no node"}`;
+  const message = `nothing has moved for ${Math.floor(idleMs / 1_000)} s: ${where} is ${first.phase}`;
   return { reason: "NoProgress", message };
 }
 
@@ -222,11 +223,12 @@ function stateOf(
 ): State {
   const { isReady, step, stuck, replicas } = look;
   if (isReady) return "running";
-  if (step.isRolling) return "updating";
+  // What has never served is not updated when its spec changes: it would be taken for one that did, and never fail.
   if (!hasServed(before)) {
     if (stuck !== null) return "failed";
     return replicas.some(({ phase }) => phase !== "waiting") ? "creating" : "pending";
   }
+  if (step.isRolling) return "updating";
   return look.idleMs >= DEGRADED_MS && !look.isScaling ? "error" : "scaling";
 }
 

@@ -12,7 +12,7 @@ export function clusterVerbs(program: Command): void {
     .option("--context <name>", "one of the kubeconfig's")
     .option("--allow-insecure", "a kubeconfig may skip the verification of TLS")
     .option("--leader-election-id <name>", "(default: llm-orchestrator-leader)")
-    .option("--leader-elect", "one of several controllers decides (the default)")
+    .option("--leader-elect [true|false]", "one of several controllers decides (the default)")
     .option("--no-leader-elect", "this is the only one")
     .option("--namespace <name>", "only its workloads (default: all)")
     .option("--metrics-bind-address <address>", "/metrics without a key, such as :8080")

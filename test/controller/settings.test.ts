@@ -47,6 +47,14 @@ describe("the controller's settings", () => {
       expect(own.inert).toEqual(
         expect.arrayContaining(["advanced", "disasterRecovery", "features", "integrations.grafana"]),
       );
+      expect(own.inert).toEqual(
+        expect.arrayContaining([
+          "scheduler.qosClasses.*.burstingAllowed",
+          "resourceManager.qosResourceAllocation.*.memoryMultiplier",
+          "resourceProfiles.*.cpu",
+          "integrations.prometheus.scrapeInterval",
+        ]),
+      );
       expect(own.inert).not.toContain("scheduler.scaleUpCooldown");
       expect(own.kubernetes.prometheus).toBe("http://prometheus:9090");
       expect(own).toMatchObject({
@@ -139,6 +147,39 @@ describe("the controller's settings", () => {
       "sheduler: there is no such setting",
       ": expected a whole number from 0 to 65535",
     ]);
+  });
+
+  test("know every key of the model registry, and name as without effect what else stands among the integrations", () => {
+    expect(problems("modelRegistry: {storagePth: /models}")).toEqual([
+      "modelRegistry.storagePth: there is no such setting",
+    ]);
+    const config = file("modelRegistry: {storagePath: /models, maxVersions: 3}\nintegrations: {pagers: {}}\n");
+    expect(loadSettings({ config, backend: "host" }, {}).inert).toEqual([
+      "modelRegistry.storagePath",
+      "integrations.pagers",
+    ]);
+  });
+
+  test("take a variable without a value for none, but for the runtime class, which pods are then to have none of", () => {
+    const names = ["K8S_NAMESPACE", "K8S_CONTEXT", "VLLM_IMAGE", "POD_NAMESPACE", "PORT", "DEFAULT_CPU_REQUEST"];
+    const empty = Object.fromEntries(names.map((name) => [name, ""]));
+    expect(loadSettings({ namespace: "team-a" }, empty)).toEqual(loadSettings({ namespace: "team-a" }, {}));
+    expect(loadSettings({}, { VLLM_RUNTIME_CLASS: "" }).kubernetes.pods.runtimeClass).toBeNull();
+  });
+
+  test("refuse at the start what each deployment would be refused for", () => {
+    expect(problems("", { DEFAULT_CPU_LIMIT: "lots", DEFAULT_MEMORY_REQUEST: "much" })).toEqual([
+      ": expected cores",
+      ": expected bytes such as 32Gi",
+    ]);
+    const { defaults } = loadSettings({}, { DEFAULT_CPU_LIMIT: "7800m", DEFAULT_MEMORY_REQUEST: "31Gi" });
+    expect(defaults).toEqual({ cpu: "7800m", memory: "31Gi" });
+  });
+
+  test("take --leader-elect as Go programs do: alone, true or false", () => {
+    const elects = (leaderElect: boolean | string) => loadSettings({ leaderElect }, {}).kubernetes.lease !== null;
+    expect([elects(true), elects("true"), elects("false"), elects(false)]).toEqual([true, true, false, false]);
+    expect(() => elects("maybe")).toThrow(/--leader-elect.*true or false/);
   });
 
   test("without keys keep to loopback, and with keys listen where they are told", () => {

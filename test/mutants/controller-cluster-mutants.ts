@@ -191,6 +191,16 @@ export const CONTROLLER_CLUSTER_MUTANTS: readonly Mutant[] = [
         find: "namespace: env.POD_NAMESPACE ?? home,",
         replace: "namespace: home,",
       },
+      {
+        name: "A variable without a value is one",
+        find: 'value !== "" || name === "VLLM_RUNTIME_CLASS"',
+        replace: 'value !== undefined || name === "VLLM_RUNTIME_CLASS"',
+      },
+      {
+        name: "--leader-elect=false elects",
+        find: 'return given === "true";',
+        replace: "return true;",
+      },
     ],
   ),
 ];

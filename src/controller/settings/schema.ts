@@ -1,7 +1,7 @@
 /**
  * The controller's file: the first seed's `config.yaml`, every key of it known, and `auth`, `api` and `host` beside it.
  *
- * What is read acts, but for what {@link INERT} names: those keys are taken, so that the file starts the controller
+ * What is read acts, but for what inert.ts names: those keys are taken, so that the file starts the controller
  * unchanged, and have no effect yet.
  */
 import { z } from "zod";
@@ -81,7 +81,21 @@ const resourceManager = z.strictObject({
   qosResourceAllocation: classes(allocation),
 });
 
-const modelRegistry = z.looseObject({
+/** Not there yet: whatever stands there starts the controller, under a name that is known. */
+const inert = z.unknown().optional();
+
+const modelRegistry = z.strictObject({
+  storageType: inert,
+  storagePath: inert,
+  cacheSize: inert,
+  cacheEnabled: inert,
+  autoCleanup: inert,
+  cleanupInterval: inert,
+  metricsEnabled: inert,
+  benchmarkOnRegister: inert,
+  performanceThreshold: inert,
+  checksumValidation: inert,
+  signatureValidation: inert,
   maxVersions: z.int().min(1).max(1_000).optional(),
   /** Public keys of Ed25519 as PEM, by the `keyId` that signatures name. */
   trustedKeys: z
@@ -202,53 +216,3 @@ export const fileSchema = z.strictObject({
   database: text.optional(),
 });
 export type ControllerFile = z.output<typeof fileSchema>;
-
-/** Taken, and without effect: what of the first seed's file this version does not act on. */
-export const INERT: readonly string[] = [
-  "scheduler.strategy",
-  "scheduler.resourceOvercommitRatio",
-  "scheduler.gpuFragmentationThreshold",
-  "scheduler.localityPreference",
-  "scheduler.modelAffinityWeight",
-  "scheduler.latencyOptimization",
-  "scheduler.throughputOptimization",
-  "scheduler.predictiveScaling",
-  "resourceManager.defaultGPURequest",
-  "resourceManager.optimizationInterval",
-  "resourceManager.resourceUtilizationTarget",
-  "resourceManager.overcommitRatio",
-  "modelRegistry.storageType",
-  "modelRegistry.storagePath",
-  "modelRegistry.cacheSize",
-  "modelRegistry.cacheEnabled",
-  "modelRegistry.autoCleanup",
-  "modelRegistry.cleanupInterval",
-  "modelRegistry.metricsEnabled",
-  "modelRegistry.benchmarkOnRegister",
-  "modelRegistry.performanceThreshold",
-  "modelRegistry.checksumValidation",
-  "modelRegistry.signatureValidation",
-  "operator.reconcileInterval",
-  "operator.maxConcurrentReconciles",
-  "operator.defaultServiceAccount",
-  "operator.metricsEnabled",
-  "operator.healthCheckEnabled",
-  "operator.podSecurityContext",
-  "operator.securityContext",
-  "metricsEnabled",
-  "metricsPort",
-  "healthPort",
-  "workerThreads",
-  "syncInterval",
-  "logging.format",
-  "logging.output",
-  "features",
-  "advanced",
-  "integrations.prometheus.scrapeInterval",
-  "integrations.grafana",
-  "integrations.alertmanager",
-  "integrations.externalAPIs",
-  "modelProfiles",
-  "deploymentStrategies",
-  "disasterRecovery",
-];

@@ -13,7 +13,9 @@ import { memoryOfProduct } from "../reconcile/gpu-memory.ts";
 import type { QosClass, ReconcileSettings } from "../reconcile/settings.ts";
 import type { PostgresSettings } from "../store/address.ts";
 import { isPostgresUrl, postgresOf } from "./database.ts";
-import { type ControllerFile, fileSchema, INERT } from "./schema.ts";
+import { type DeploymentDefaults, defaultsOf } from "./defaults.ts";
+import { inertIn } from "./inert.ts";
+import { type ControllerFile, fileSchema } from "./schema.ts";
 import {
   type GivenAccess,
   givenAccessIn,
@@ -33,7 +35,8 @@ export interface ControllerFlags {
   readonly context?: string;
   /** Of the Lease; the first seed's name for it. */
   readonly leaderElectionId?: string;
-  readonly leaderElect?: boolean;
+  /** As Go programs take it: alone, or with `=true` or `=false`. */
+  readonly leaderElect?: boolean | string;
   /** The first seed's: `:8080`, or 0 for none. */
   readonly metricsBindAddress?: string;
   readonly healthProbeBindAddress?: string;
@@ -101,7 +104,7 @@ export interface ControllerSettings {
   readonly namespace: string;
   readonly logLevel: LogLevel;
   readonly reconcile: ReconcileSettings;
-  readonly defaults: { readonly cpu: string; readonly memory: string };
+  readonly defaults: DeploymentDefaults;
   /** Keys that were given and have no effect. */
   readonly inert: readonly string[];
 }
@@ -114,9 +117,6 @@ const DEFAULT_NAMESPACE = "default";
 const DEFAULT_DATABASE = "data/controller.db";
 const SIMULATED_DATABASE = "data/controller-simulated.db";
 const VLLM_IMAGE = "vllm/vllm-openai:latest";
-/** The second seed's limit of CPU, of which a class guarantees a part, and what it reserves of memory. */
-const DEFAULT_CPU = "8";
-const DEFAULT_MEMORY = "32Gi";
 const LEAST_START_S = 600;
 const VLLM_PORT = 8_000;
 /** So often what is at rest is looked at in any case. */
@@ -126,7 +126,8 @@ const SCALE_UP = 0.8;
 const SCALE_DOWN = 0.3;
 
 /** @throws ConfigError with everything that is wrong. */
-export function loadSettings(flags: ControllerFlags, env: Environment): ControllerSettings {
+export function loadSettings(flags: ControllerFlags, given: Environment): ControllerSettings {
+  const env = withoutEmpty(given);
   const { file, problems } = readFile(flags.config);
   const overlays = numbersOf(flags, env, problems);
   const backend = flags.backend ?? "kubernetes";
@@ -162,13 +163,15 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
   const pods = podSettingsOf(env, problems);
   const tenantService = tenantServiceIn(env, problems);
   const kubeconfig = flags.kubeconfig ?? (file.kubeConfig || null);
-  const given = kubeconfig === null ? givenAccessIn(env, flags.allowInsecure === true, problems) : null;
+  const access = kubeconfig === null ? givenAccessIn(env, flags.allowInsecure === true, problems) : null;
+  const defaults = defaultsOf(file, env, problems);
+  const elects = electsOf(flags, problems) ?? file.leaderElection ?? true;
   if (problems.length > 0) throw new ConfigError(problems);
   return {
     backend: backend === "host" ? "host" : "kubernetes",
     kubernetes: {
       kubeconfig,
-      given,
+      given: access,
       pods,
       context: flags.context ?? env.K8S_CONTEXT ?? null,
       allowInsecure: flags.allowInsecure === true,
@@ -176,13 +179,7 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
       namespace: env.POD_NAMESPACE ?? home,
       gateway: file.kubernetes?.gateway ?? null,
       prometheus: prometheusOf(file),
-      lease:
-        (flags.leaderElect ?? file.leaderElection ?? true)
-          ? {
-              namespace: home,
-              name: flags.leaderElectionId ?? file.leaderLockName ?? LEASE,
-            }
-          : null,
+      lease: elects ? { namespace: home, name: flags.leaderElectionId ?? file.leaderLockName ?? LEASE } : null,
     },
     simulate: flags.simulate ?? null,
     api,
@@ -202,9 +199,25 @@ export function loadSettings(flags: ControllerFlags, env: Environment): Controll
     namespace: flags.namespace ?? named ?? file.operator?.defaultNamespace ?? DEFAULT_NAMESPACE,
     logLevel,
     reconcile: reconcileSettings(file, env, overlays),
-    defaults: defaultsOf(file, env),
+    defaults,
     inert: inertIn(file),
   };
+}
+
+/** What a compose file passes on without a value is not stated; that no runtime class is wanted is said so. */
+function withoutEmpty(given: Environment): Environment {
+  return Object.fromEntries(
+    Object.entries(given).filter(([name, value]) => value !== "" || name === "VLLM_RUNTIME_CLASS"),
+  );
+}
+
+/** @returns null where the flag is not there. */
+function electsOf({ leaderElect: given }: ControllerFlags, problems: Problem[]): boolean | null {
+  if (given === undefined || typeof given === "boolean") return given ?? null;
+  if (given === "true" || given === "false") return given === "true";
+  const message = `expected true or false, got ${JSON.stringify(given)}`;
+  problems.push({ origin: { kind: "flag", name: "--leader-elect" }, path: "", message, hint: null });
+  return null;
 }
 
 function readFile(path: string | undefined): { readonly file: ControllerFile; readonly problems: Problem[] } {
@@ -279,25 +292,6 @@ function levelOf({ zapLogLevel }: ControllerFlags, env: Environment, problems: P
   return null;
 }
 
-/**
- * Of a deployment that does not say: the second seed's, unless the environment or the first seed's file say otherwise, of
- * which `operator` goes over `resourceManager`.
- */
-function defaultsOf({ operator, resourceManager }: ControllerFile, env: Environment): ControllerSettings["defaults"] {
-  const cores = (millis: number | undefined) => (millis === undefined ? undefined : `${millis}m`);
-  const bytes = (amount: number | undefined) => (amount === undefined ? undefined : String(amount));
-  return {
-    cpu:
-      (env.DEFAULT_CPU_LIMIT || env.DEFAULT_CPU_REQUEST) ??
-      cores(operator?.defaultCPULimit ?? operator?.defaultCPURequest ?? resourceManager?.defaultCPURequest) ??
-      DEFAULT_CPU,
-    memory:
-      (env.DEFAULT_MEMORY_LIMIT || env.DEFAULT_MEMORY_REQUEST) ??
-      bytes(operator?.defaultMemoryLimit ?? operator?.defaultMemoryRequest ?? resourceManager?.defaultMemoryRequest) ??
-      DEFAULT_MEMORY,
-  };
-}
-
 function keysOf({ auth }: ControllerFile, problems: Problem[]) {
   const keys: ApiKey[] = [];
   const tenants = new Map<string, readonly string[]>();
@@ -364,15 +358,6 @@ function reconcileSettings(
       below: (resourceManager?.scaleDownThreshold ?? SCALE_DOWN) * 100,
     },
   };
-}
-
-function inertIn(file: ControllerFile): string[] {
-  const named = INERT.filter((path) => {
-    let value: unknown = file;
-    for (const key of path.split(".")) value = (value as Record<string, unknown> | undefined)?.[key];
-    return value !== undefined;
-  });
-  return file.gpu?.mode === "dra" ? [...named, "gpu.mode"] : named;
 }
 
 /** The first seed's own file names one, which not every cluster has. */

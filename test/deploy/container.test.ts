@@ -1,4 +1,4 @@
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { createHash } from "node:crypto";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -126,6 +126,18 @@ describe("the image", () => {
     expect(JSON.parse(only("CMD"))).toEqual(["serve"]);
     expect(type).toBe("module");
     expect(all("COPY")).toContain("--from=build /src/package.json /app/package.json");
+  });
+
+  test("has the LLM Orchestrator's /manager, which is the controller with the arguments that it is given", () => {
+    const folder = mkdtempSync(join(tmpdir(), "manager-"));
+    onTestFinished(() => rmSync(folder, { recursive: true }));
+    const [made = ""] = all("RUN").filter((rest) => rest.includes("/manager"));
+    execFileSync("sh", ["-c", made.replaceAll("/manager", `${folder}/manager`)]);
+    writeFileSync(join(folder, "node"), '#!/bin/sh\nprintf "%s\\n" "$@"\n', { mode: 0o755 });
+    const args = ["--config=/etc/config/config.yaml", "--leader-elect", "two words"];
+    const env = { PATH: `${folder}:${process.env.PATH}` };
+    const started = execFileSync(`${folder}/manager`, args, { env, encoding: "utf8" });
+    expect(started.trimEnd().split("\n")).toEqual(["/app/dist/gpu-orchestrator.js", "controller", ...args]);
   });
 
   test("gets nothing of node_modules, and no npm configuration but by a secret", () => {
